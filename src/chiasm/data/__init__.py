@@ -1,0 +1,1 @@
+"""Readers, makers and preparation of samples."""

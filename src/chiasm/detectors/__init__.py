@@ -1,0 +1,1 @@
+"""Networks that find defects in RGB + 3D."""

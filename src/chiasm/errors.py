@@ -1,0 +1,25 @@
+"""The one exception family: every message is a sentence for the person who can mend it."""
+
+
+class ChiasmError(Exception):
+    """Base of all errors that chiasm raises on purpose."""
+
+
+class DataError(ChiasmError):
+    """A file, folder or table that cannot be read as what it should be."""
+
+
+class ConfigurationError(ChiasmError):
+    """A setting that is unknown, out of range or contradicts another one."""
+
+
+class GenotypeError(ChiasmError):
+    """A genotype file that is malformed, of an unknown version, or does not fit the pools."""
+
+
+class ArtifactError(ChiasmError):
+    """A trained model's folder with a missing, altered or incompatible file."""
+
+
+class SplitError(ChiasmError):
+    """Training, calibration and test samples that overlap, or are too few for what was asked."""

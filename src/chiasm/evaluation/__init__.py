@@ -1,0 +1,1 @@
+"""From maps to figures, and from figures to a report."""

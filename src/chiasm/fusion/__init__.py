@@ -1,0 +1,1 @@
+"""The two-level fusion search space and what it yields."""

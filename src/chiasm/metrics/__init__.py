@@ -1,0 +1,1 @@
+"""Pure functions of arrays that say how good scores are."""

@@ -1,0 +1,158 @@
+"""The records that travel between rooms: frozen, no logic, shapes and units in the docstrings.
+
+Axis order is ``(H, W, C)`` for numpy records of one sample and ``(N, C, H, W)`` for batches.
+Distances are metres. A missing 3D point is ``xyz == 0`` and ``valid == False``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FloatArray = NDArray[np.float32]
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RGBDSample:
+    """One part as the sensors saw it; what every reader yields.
+
+    Attributes:
+        rgb: ``(H, W, 3)`` float32 in [0, 1], or None for 3D-only data.
+        xyz: ``(H, W, 3)`` float32, metres in the camera frame, 0 where missing; None for RGB-only.
+        valid: ``(H, W)`` bool, True where a 3D point was measured (all True for RGB-only data).
+        mask: ``(H, W)`` bool, True on defective pixels; None where nobody labelled pixels.
+        label: 0 good, 1 defective, None unknown.
+        kind: ``"good"`` or the kind of defect, e.g. ``"cut"``.
+        group: what must not be divided between splits (category, session, batch).
+        split: ``"train"``, ``"validation"``, ``"test"`` or ``""``.
+        source: path of the RGB file (of the 3D file where there is no RGB).
+    """
+
+    rgb: FloatArray | None
+    xyz: FloatArray | None
+    valid: BoolArray
+    mask: BoolArray | None = None
+    label: int | None = None
+    kind: str = ""
+    group: str = ""
+    split: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CropBox:
+    """Where a square crop lies in the frame that it was cut from.
+
+    Attributes:
+        top, left: pixel of the crop's corner in the frame; may be negative (padding).
+        side: pixels of the square in the frame.
+        height, width: pixels of the frame.
+    """
+
+    top: int
+    left: int
+    side: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedSample:
+    """A part after background removal and square crop, S x S pixels; what networks are fed from.
+
+    Attributes:
+        rgb: ``(S, S, 3)`` float32 in [0, 1], 0 outside ``foreground``; None for 3D-only data.
+        xyz: ``(S, S, 3)`` float32 metres, 0 where missing; None for RGB-only data.
+        height: ``(S, S)`` float32, metres above the support plane, 0 where not ``valid``; None for
+            RGB-only data.
+        normals: ``(S, S, 3)`` float32 unit surface normals, towards the camera, 0 where unknown.
+        depth: ``(S, S)`` float32 in [0, 1], min-max of the camera distance over valid object points.
+        valid: ``(S, S)`` bool, a 3D point of the object was measured here.
+        foreground: ``(S, S)`` bool, the pixel belongs to the object (holes in the 3D data filled).
+        mask: ``(S, S)`` bool or None.
+        box: where the crop lies in the original frame.
+        label, kind, group, split, source: as in ``RGBDSample``.
+    """
+
+    rgb: FloatArray | None
+    xyz: FloatArray | None
+    height: FloatArray | None
+    normals: FloatArray | None
+    depth: FloatArray | None
+    valid: BoolArray
+    foreground: BoolArray
+    mask: BoolArray | None
+    box: CropBox
+    label: int | None = None
+    kind: str = ""
+    group: str = ""
+    split: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RGBDBatch:
+    """What a detector takes.
+
+    Attributes:
+        rgb: ``(N, 3, S, S)`` float32 in [0, 1], or None.
+        geometry: ``(N, 3, S, S)`` float32: height above the plane, slope in x, slope in y, each
+            scaled by the constants in the model's contract; or None.
+        foreground: ``(N, 1, S, S)`` float32, 1 on the object.
+        mask: ``(N, 1, S, S)`` float32, 1 on defective pixels; None at prediction.
+        index: ``(N,)`` int64, the sample's number in its dataset (-1: none). Lets a memory of
+            normals leave out the sample itself.
+    """
+
+    rgb: Tensor | None
+    geometry: Tensor | None
+    foreground: Tensor
+    mask: Tensor | None = None
+    index: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AnomalyMap:
+    """Scores of one part in its original frame.
+
+    Attributes:
+        scores: ``(H, W)`` float32, larger is more anomalous, 0 outside the object.
+        foreground: ``(H, W)`` bool, the object.
+        image_score: the whole part's raw score.
+        source: path of the file that it is about.
+    """
+
+    scores: FloatArray
+    foreground: BoolArray
+    image_score: float
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What is said about one part. Raw score, calibrated p-value and decision are kept apart.
+
+    Attributes:
+        source: path of the file that it is about.
+        score: raw image-level score; comparable only within one model.
+        p_value: conformal p-value in (0, 1] against the calibration normals; small is suspicious.
+        defective: the decision at the model's false-alarm rate; None where nothing was decided.
+        anomaly_map: the pixel scores; None where the part could not be read.
+        error: a sentence saying what was wrong with the input, or "".
+        notes: remarks such as 'no support plane found'.
+    """
+
+    source: str
+    score: float
+    p_value: float
+    defective: bool | None
+    anomaly_map: AnomalyMap | None = None
+    error: str = ""
+    notes: tuple[str, ...] = field(default=())

@@ -1,0 +1,1 @@
+"""Trainers around networks."""

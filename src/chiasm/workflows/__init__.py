@@ -1,0 +1,1 @@
+"""The verbs: each composes the rooms below into one job."""
