@@ -78,6 +78,8 @@ class PreparedSample:
         foreground: ``(S, S)`` bool, the pixel belongs to the object (holes in the 3D data filled).
         mask: ``(S, S)`` bool or None.
         box: where the crop lies in the original frame.
+        plane: ``(a, b, c, d)`` of the support plane with unit normal towards the camera, so that
+            ``height = a x + b y + c z + d``; None for RGB-only data.
         label, kind, group, split, source: as in ``RGBDSample``.
     """
 
@@ -90,6 +92,7 @@ class PreparedSample:
     foreground: BoolArray
     mask: BoolArray | None
     box: CropBox
+    plane: tuple[float, float, float, float] | None = None
     label: int | None = None
     kind: str = ""
     group: str = ""
