@@ -1,0 +1,210 @@
+"""What a score means: conformal p-values against held-out normals, and honest probabilities.
+
+With ``n`` calibration normals exchangeable with the normal parts to come, a normal part has a
+p-value of at most ``a`` with probability at most ``a``, for every ``n`` and every detector.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from chiasm.errors import ConfigurationError, DataError, SplitError
+
+# Absorbs the rounding of rate * (n + 1), as in 0.29 * 100 < 29.
+_ROUNDING = 1e-9
+
+
+def conformal_p_value(scores: ArrayLike, calibration: ArrayLike) -> NDArray[np.float64]:
+    """Return how unusual each score is among calibration normals.
+
+    ``p = (1 + #{calibration >= score}) / (n + 1)``.
+
+    Args:
+        scores: any shape, larger is more anomalous, no NaN.
+        calibration: ``(n,)`` scores of normals that were used neither to train nor to select.
+
+    Returns:
+        float64 in (0, 1], same shape as ``scores``; small is suspicious.
+
+    Raises:
+        SplitError: there is no calibration score.
+        DataError: a score is NaN.
+
+    References:
+        Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World, 2005, section 2.2; Bates
+        et al., Testing for outliers with conformal p-values, Annals of Statistics 2023.
+
+    Example:
+        >>> conformal_p_value([5.0, 2.0], [1.0, 2.0, 3.0]).tolist()
+        [0.25, 0.75]
+    """
+    normals = _calibration(calibration)
+    values = np.asarray(scores, dtype=np.float64)
+    if np.isnan(values).any():
+        raise DataError("A score is NaN and has no p-value; find out where the model produced it.")
+    above = normals.size - np.searchsorted(normals, values, side="left")
+    return np.asarray((1 + above) / (normals.size + 1))
+
+
+def normals_needed(false_alarm_rate: float) -> int:
+    """Return the fewest calibration normals that can promise a false-alarm rate.
+
+    Raises:
+        ConfigurationError: the rate is not in (0, 1).
+
+    Example:
+        >>> normals_needed(0.01)
+        99
+    """
+    if not 0.0 < false_alarm_rate < 1.0:
+        raise ConfigurationError(
+            f"A false-alarm rate of {false_alarm_rate} is not between 0 and 1; 0.05, say, means "
+            "that one good part in twenty raises an alarm."
+        )
+    return math.ceil(1.0 / false_alarm_rate - _ROUNDING) - 1
+
+
+def conformal_threshold(calibration: ArrayLike, false_alarm_rate: float) -> float:
+    """Return the threshold above which a score means an alarm.
+
+    ``score > threshold`` exactly where ``conformal_p_value <= false_alarm_rate``. A new normal
+    part raises an alarm with probability at most the rate, and more than the rate minus
+    ``1 / (n + 1)`` where no two scores tie.
+
+    Args:
+        calibration: ``(n,)`` scores of held-out normals.
+        false_alarm_rate: in (0, 1).
+
+    Returns:
+        The k-th largest calibration score, ``k = floor(rate (n + 1))``.
+
+    Raises:
+        SplitError: fewer than ``ceil(1 / rate) - 1`` normals, so that no threshold can promise it.
+        ConfigurationError: the rate is not in (0, 1).
+        DataError: a calibration score is NaN.
+
+    Example:
+        >>> conformal_threshold(range(1, 100), 0.01)
+        99.0
+    """
+    needed = normals_needed(false_alarm_rate)
+    normals = np.sort(np.asarray(calibration, dtype=np.float64).ravel())
+    if normals.size < needed:
+        raise SplitError(
+            f"There are {normals.size} calibration normals, and a false-alarm rate of "
+            f"{false_alarm_rate:g} needs at least {needed}. Hold out {needed - normals.size} more "
+            "good parts for calibration"
+            + (
+                f", or ask for a rate of at least {1 / (normals.size + 1):.3g}."
+                if normals.size
+                else "."
+            )
+        )
+    normals = _calibration(normals)
+    rank = math.floor(false_alarm_rate * (normals.size + 1) + _ROUNDING)
+    return float(normals[-rank])
+
+
+def expected_calibration_error(
+    probabilities: ArrayLike, outcomes: ArrayLike, bins: int = 15
+) -> float:
+    """Return how far stated confidence and observed frequency are apart, on average.
+
+    Args:
+        probabilities: ``(N,)`` probability of outcome 1, or ``(N, K)`` of each class, whose
+            largest is then the confidence and whose argmax the guess.
+        outcomes: ``(N,)`` 0/1, or class numbers below K.
+        bins: equal bins of [0, 1] over which confidence and frequency are averaged.
+
+    Returns:
+        A figure in [0, 1], 0 is calibrated; nan where there are no samples.
+
+    Raises:
+        DataError: shapes differ, a probability is outside [0, 1], or an outcome is no class.
+        ConfigurationError: ``bins`` is below 1.
+
+    References:
+        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
+
+    Example:
+        >>> expected_calibration_error([0.75, 0.75, 0.75, 0.75], [1, 1, 1, 0])
+        0.0
+    """
+    if bins < 1:
+        raise ConfigurationError(f"{bins} bins cannot hold probabilities; take 15, say.")
+    stated, truth = _predictions(probabilities, outcomes)
+    if stated.size == 0:
+        return float("nan")
+    if stated.ndim == 2:
+        happened = (stated.argmax(axis=1) == truth).astype(np.float64)
+        stated = stated.max(axis=1)
+    else:
+        happened = truth.astype(np.float64)
+    # Bins are (low, high], with 0 in the first.
+    place = np.clip(np.ceil(stated * bins).astype(np.int64) - 1, 0, bins - 1)
+    gap = np.bincount(place, stated - happened, minlength=bins)
+    return float(np.abs(gap).sum() / stated.size)
+
+
+def brier(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
+    """Return the mean squared error of stated probabilities.
+
+    Args:
+        probabilities: ``(N,)`` probability of outcome 1, or ``(N, K)`` of each class.
+        outcomes: ``(N,)`` 0/1, or class numbers below K.
+
+    Returns:
+        In [0, 1] for ``(N,)``; for ``(N, K)`` the sum over classes, in [0, 2]; nan without samples.
+
+    Raises:
+        DataError: as in ``expected_calibration_error``.
+
+    References:
+        Brier, Verification of forecasts expressed in terms of probability, 1950.
+
+    Example:
+        >>> brier([1.0, 0.5], [1, 0])
+        0.125
+    """
+    stated, truth = _predictions(probabilities, outcomes)
+    if stated.size == 0:
+        return float("nan")
+    if stated.ndim == 1:
+        return float(np.mean((stated - truth) ** 2))
+    return float(np.mean(np.sum((stated - np.eye(stated.shape[1])[truth]) ** 2, axis=1)))
+
+
+def _calibration(calibration: ArrayLike) -> NDArray[np.float64]:
+    """Return the calibration scores in rising order."""
+    normals = np.sort(np.asarray(calibration, dtype=np.float64).ravel())
+    if normals.size == 0:
+        raise SplitError("There are no calibration normals; hold out good parts for calibration.")
+    if np.isnan(normals).any():
+        raise DataError(
+            f"{int(np.isnan(normals).sum())} of {normals.size} calibration scores are NaN; find "
+            "out where the model produced them."
+        )
+    return normals
+
+
+def _predictions(
+    probabilities: ArrayLike, outcomes: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return probabilities and outcomes of one length, values checked."""
+    stated = np.asarray(probabilities, dtype=np.float64)
+    given = np.asarray(outcomes)
+    if stated.ndim not in (1, 2) or given.ndim != 1 or len(stated) != len(given):
+        raise DataError(
+            f"Probabilities of shape {stated.shape} do not fit outcomes of shape {given.shape}; "
+            "give (N,) or (N, K) probabilities and (N,) outcomes."
+        )
+    if not np.all((stated >= 0.0) & (stated <= 1.0)):
+        raise DataError("A probability lies outside [0, 1]; apply softmax or sigmoid first.")
+    truth = given.astype(np.int64)
+    classes = stated.shape[1] if stated.ndim == 2 else 2
+    if not np.array_equal(truth, given) or np.any((truth < 0) | (truth >= classes)):
+        raise DataError(f"An outcome is not one of the classes 0 to {classes - 1}.")
+    return stated, truth

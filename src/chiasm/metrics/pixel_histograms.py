@@ -1,0 +1,206 @@
+"""Pixel-level figures of resampled images, cheaply: one small histogram per image.
+
+A bootstrap draw of images is a weighted sum of their histograms, so a thousand draws of pixel
+AUROC, AP and AUPRO are one matrix product. For intervals; the figures themselves are computed
+exactly elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from chiasm.errors import ConfigurationError, DataError
+from chiasm.metrics.binned_ranking import binned_auroc, binned_average_precision
+from chiasm.metrics.float_bins import float_bins
+from chiasm.metrics.overlap_curve import (
+    DEFAULT_LIMITS,
+    area_to_limit,
+    checked_limits,
+    refuse_nan,
+    region_weights,
+)
+from chiasm.metrics.ranking import checked_images
+
+Figure = float | NDArray[np.float64]
+_Figure = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+# Draws are worked off in blocks of about this many bins, to bound memory.
+_BLOCK = 1 << 22
+
+
+class _Image(NamedTuple):
+    """One image's occupied fine bins: their numbers, and what lies in each."""
+
+    places: NDArray[np.int32]
+    defective: NDArray[np.float64]
+    good: NDArray[np.float64]
+    region: NDArray[np.float64]
+    regions: int
+
+
+class PixelHistograms:
+    """Per-image histograms of good pixels, defective pixels and regions over shared bins.
+
+    Images are kept as their occupied fine bins (``float_bins``). When the first figure is asked
+    for, fine bins are put together to about ``bins`` of equal steps in recall, region overlap and
+    the square root of the false positive rate, so that small rates stay resolved.
+
+    Args:
+        bins: about how many shared bins; figures differ from the exact ones by the order of
+            ``1 / bins``.
+
+    Raises:
+        ConfigurationError: ``bins`` is below 2.
+
+    Example:
+        >>> mask = np.zeros((8, 8), bool)
+        >>> mask[2:4, 2:4] = True
+        >>> images = PixelHistograms()
+        >>> images.update(mask * 1.0, mask)
+        >>> images.update(mask * 0.0, mask)
+        >>> images.auroc(), images.auroc(weights=[[1, 0], [0, 1]]).tolist()
+        (0.75, [1.0, 0.5])
+    """
+
+    def __init__(self, bins: int = 4096) -> None:
+        if bins < 2:
+            raise ConfigurationError(f"{bins} bins cannot rank pixels; take 4096, say.")
+        self.bins = bins
+        self._images: list[_Image] = []
+        self._stack: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def update(
+        self, scores: ArrayLike, mask: ArrayLike, foreground: ArrayLike | None = None
+    ) -> None:
+        """Take in one image.
+
+        Args:
+            scores: ``(H, W)``, larger is more anomalous, no NaN.
+            mask: ``(H, W)``, non-zero on defective pixels.
+            foreground: ``(H, W)``, non-zero on the object; good pixels outside are not counted.
+
+        Raises:
+            DataError: shapes differ, or a score is NaN.
+        """
+        [(values, truth, keep)] = checked_images(
+            [scores], [mask], None if foreground is None else [foreground]
+        )
+        refuse_nan(values, len(self._images))
+        weights, regions = region_weights(truth)
+        fine = float_bins(values)
+        inside, outside = fine[truth], fine[~truth if keep is None else keep & ~truth]
+        places, at = np.unique(np.concatenate([inside, outside]), return_inverse=True)
+        size, cut = places.size, inside.size
+        self._images.append(
+            _Image(
+                places,
+                defective=np.bincount(at[:cut], minlength=size).astype(np.float64),
+                good=np.bincount(at[cut:], minlength=size).astype(np.float64),
+                region=np.bincount(at[:cut], weights, minlength=size).astype(np.float64),
+                regions=regions,
+            )
+        )
+        self._stack = None
+
+    def auroc(self, weights: ArrayLike | None = None) -> Figure:
+        """Return the pixel AUROC.
+
+        Args:
+            weights: ``(images,)`` how often each image counts, or ``(draws, images)`` as from
+                ``bootstrap_weights``; each once if None.
+
+        Returns:
+            A float, or ``(draws,)``, in [0, 1]; nan where a class has no pixel.
+
+        Raises:
+            DataError: there is no image, or the weights are not one per image.
+        """
+        return _scalar(self._weighted(weights, lambda part, _: binned_auroc(part[0], part[1])))
+
+    def average_precision(self, weights: ArrayLike | None = None) -> Figure:
+        """Return the pixel average precision; arguments and result as in ``auroc``."""
+        return _scalar(
+            self._weighted(weights, lambda part, _: binned_average_precision(part[0], part[1]))
+        )
+
+    def aupro(
+        self, limits: Sequence[float] = DEFAULT_LIMITS, weights: ArrayLike | None = None
+    ) -> dict[float, Figure]:
+        """Return the area under the per-region overlap curve by limit.
+
+        Arguments and results are those of ``auroc``, limits and figures those of
+        ``region_overlap.aupro``.
+        """
+        wanted = checked_limits(limits)
+        areas = self._weighted(weights, lambda part, count: _binned_aupro(part, count, wanted))
+        return {limit: _scalar(areas[..., place]) for place, limit in enumerate(wanted)}
+
+    def _weighted(self, weights: ArrayLike | None, figure: _Figure) -> NDArray[np.float64]:
+        """Weigh the histograms, block by block of draws, and compute the figure of each draw."""
+        if not self._images:
+            raise DataError("There is no image in the histograms; update them first.")
+        given = np.ones(len(self)) if weights is None else np.asarray(weights, dtype=np.float64)
+        if given.ndim not in (1, 2) or given.shape[-1] != len(self):
+            raise DataError(
+                f"Weights of shape {given.shape} do not fit {len(self)} images; give (images,) or "
+                "(draws, images)."
+            )
+        if self._stack is None:
+            self._stack = self._shared_bins()
+        stack = self._stack
+        counts = np.array([image.regions for image in self._images], dtype=np.float64)
+        rows = np.atleast_2d(given)
+        block = max(1, _BLOCK // stack.shape[-1])
+        figures = [
+            figure(np.matmul(some, stack), some @ counts)
+            for some in np.split(rows, range(block, len(rows), block))
+        ]
+        values = np.concatenate(figures)
+        return np.asarray(values[0]) if given.ndim == 1 else values
+
+    def _shared_bins(self) -> NDArray[np.float64]:
+        """Return ``(3, images, B)`` histograms: defective pixels, good pixels, region weights."""
+        every = np.concatenate([image.places for image in self._images])
+        fine, at = np.unique(every, return_inverse=True)
+        level = np.zeros(fine.size)
+        for name in ("defective", "good", "region"):
+            values = np.concatenate([getattr(image, name) for image in self._images])
+            total = np.bincount(at, values, minlength=fine.size)[::-1].cumsum()[::-1]
+            share = total / total[0] if total.size and total[0] > 0 else total
+            level += np.sqrt(share) if name == "good" else share
+        # level falls from at most 3 towards 0 as the score rises; equal steps of it are the bins.
+        step = np.floor((level[:1] - level) * (self.bins / 3)).astype(np.int64)
+        shared = np.unique(step, return_inverse=True)[1]
+        stack = np.zeros((3, len(self), int(shared.max(initial=0)) + 1))
+        first = 0
+        for row, image in enumerate(self._images):
+            bins = shared[at[first : first + image.places.size]]
+            first += image.places.size
+            for kind, values in enumerate((image.defective, image.good, image.region)):
+                stack[kind, row] = np.bincount(bins, values, minlength=stack.shape[-1])
+        return stack
+
+
+def _binned_aupro(
+    part: NDArray[np.float64], regions: NDArray[np.float64], limits: Sequence[float]
+) -> NDArray[np.float64]:
+    """Return ``(draws, limits)`` areas from ``(3, draws, B)`` histograms and ``(draws,)`` counts."""
+    alarms = np.cumsum(part[1, :, ::-1], axis=-1)
+    covered = np.cumsum(part[2, :, ::-1], axis=-1)
+    known = (regions > 0) & (alarms[:, -1] > 0)
+    rate = alarms / np.where(known, alarms[:, -1], 1.0)[:, None]
+    overlap = np.minimum(covered / np.where(known, regions, 1.0)[:, None], 1.0)
+    start = np.zeros((len(rate), 1))
+    rate, overlap = np.hstack([start, rate]), np.hstack([start, overlap])
+    areas = np.stack([area_to_limit(rate, overlap, limit) for limit in limits], axis=-1)
+    return np.where(known[:, None], areas, np.nan)
+
+
+def _scalar(values: NDArray[np.float64]) -> Figure:
+    return float(values) if values.ndim == 0 else values
