@@ -12,10 +12,17 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from chiasm.data.geometric_anomalies import FORMS, GeometricGenerator
+from chiasm.data import appearance_anomalies, geometric_anomalies
+from chiasm.data.appearance_anomalies import AppearanceGenerator
+from chiasm.data.geometric_anomalies import GeometricGenerator
 from chiasm.data.perlin import perlin_mask
 from chiasm.data.relief import apply_change
 from chiasm.data.textures import TextureSource
+from chiasm.data.transplant_anomalies import (
+    ContaminationGenerator,
+    CutPasteScarGenerator,
+    SelfPatchGenerator,
+)
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.samples import FloatArray, PreparedSample
 
@@ -170,18 +177,36 @@ class MixedGenerator:
 
 
 def training_generator(
-    textures: TextureSource | None = None, probability: float = 0.5, *, paper: float = 0.4
+    textures: TextureSource | None = None,
+    probability: float = 0.5,
+    *,
+    paper: float = 0.35,
+    geometric: float = 0.45,
+    appearance: float = 0.2,
 ) -> MixedGenerator:
-    """The mixture that detectors are trained with: pasted texture, shape and appearance.
+    """The mixture that detectors are trained with: the paper's, shape, and appearance.
 
-    ``textures`` None means built-in ones; ``paper`` is the share of the paper's own generator.
+    ``textures`` None means built-in ones; ``paper``, ``geometric`` and ``appearance`` are weights,
+    shared equally among the forms of each. ``paper=1, geometric=0, appearance=0`` is the paper.
     """
-    rest = 1.0 - paper
+    shapes = geometric_anomalies.FORMS
+    colours = appearance_anomalies.FORMS
     parts: list[tuple[AnomalyGenerator, float]] = [
-        (PaperGenerator(textures or TextureSource()), paper)
+        (PaperGenerator(textures or TextureSource()), paper),
+        *((GeometricGenerator(form), geometric / len(shapes)) for form in shapes),
+        *((AppearanceGenerator(form), appearance / len(colours)) for form in colours),
     ]
-    parts += [(GeometricGenerator(form), rest / len(FORMS)) for form in FORMS]
     return MixedGenerator(tuple(parts), probability, name="training")
+
+
+def validation_generator(probability: float = 0.5) -> MixedGenerator:
+    """The mixture that genotypes are compared with; no family in common with training."""
+    parts: tuple[tuple[AnomalyGenerator, float], ...] = (
+        (SelfPatchGenerator(), 0.45),
+        (ContaminationGenerator(), 0.35),
+        (CutPasteScarGenerator(), 0.2),
+    )
+    return MixedGenerator(parts, probability, name="validation")
 
 
 def synthesise(

@@ -176,7 +176,7 @@ def _bend(
     height = local_height(sample, rows, cols)
     pull = print_.plateau(0.8)
     angle = rng.uniform(0.0, 2 * np.pi)
-    shift = np.float32(min(rng.uniform(0.15, 0.4) * print_.radius, 9.0))
+    shift = np.float32(min(rng.uniform(0.25, 0.6) * print_.radius, 12.0))
     y, x = np.mgrid[0 : pull.shape[0], 0 : pull.shape[1]].astype(np.float32)
     from_y = y + pull * shift * np.float32(np.sin(angle))
     from_x = x + pull * shift * np.float32(np.cos(angle))
@@ -188,9 +188,7 @@ def _bend(
     across = (y - (print_.centre[0] - rows.start)) * np.float32(np.sin(angle)) + (
         x - (print_.centre[1] - cols.start)
     ) * np.float32(np.cos(angle))
-    tilt = (
-        np.float32(rng.choice([-1.0, 1.0]) * rng.uniform(0.15, 0.6) * scene.pitch) * across * pull
-    )
+    tilt = np.float32(rng.choice([-1.0, 1.0]) * rng.uniform(0.3, 1.0) * scene.pitch) * across * pull
     limit = np.float32(0.4 * scene.relief)
     delta = np.where(material, bent - height, 0.0) + np.clip(tilt, -limit, limit)
     delta = _limited(delta.astype(np.float32), height, sample) * part
