@@ -190,7 +190,7 @@ class PixelHistograms:
 def _binned_aupro(
     part: NDArray[np.float64], regions: NDArray[np.float64], limits: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Return ``(draws, limits)`` areas from ``(3, draws, B)`` histograms and ``(draws,)`` counts."""
+    """Return ``(draws, limits)`` areas from ``(3, draws, B)`` weighted histograms."""
     alarms = np.cumsum(part[1, :, ::-1], axis=-1)
     covered = np.cumsum(part[2, :, ::-1], axis=-1)
     known = (regions > 0) & (alarms[:, -1] > 0)

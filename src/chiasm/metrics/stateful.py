@@ -6,9 +6,10 @@ itself, which works without torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
@@ -86,8 +87,12 @@ class RegionOverlap(Metric):
         return {f"{limit:g}": torch.tensor(area) for limit, area in areas.items()}
 
 
-class _ImageRanking(Metric):
-    """Scores and labels of all images seen."""
+class ImageRanking(Metric):
+    """A ranking figure over the images of all batches, exact.
+
+    Args:
+        figure: takes ``(N,)`` scores and ``(N,)`` labels, for instance ``ranking.auroc``.
+    """
 
     full_state_update = False
     is_differentiable = False
@@ -95,8 +100,9 @@ class _ImageRanking(Metric):
     scores: list[Tensor]
     labels: list[Tensor]
 
-    def __init__(self) -> None:
+    def __init__(self, figure: Callable[[ArrayLike, ArrayLike], float]) -> None:
         super().__init__()
+        self.figure = figure
         self.add_state("scores", [], dist_reduce_fx="cat")
         self.add_state("labels", [], dist_reduce_fx="cat")
 
@@ -104,52 +110,37 @@ class _ImageRanking(Metric):
         """Take in ``(N,)`` scores and ``(N,)`` labels, 0 good, 1 defective.
 
         Raises:
-            DataError: the lengths differ.
+            DataError: the shapes differ.
         """
         if scores.shape != labels.shape:
             raise DataError(
                 f"Scores of shape {tuple(scores.shape)} came with labels of shape "
                 f"{tuple(labels.shape)}; give one label per image."
             )
-        self.scores.append(scores.detach().reshape(-1))
+        self.scores.append(scores.detach().float().reshape(-1))
         self.labels.append(labels.detach().reshape(-1))
 
-    def _seen(self) -> tuple[Tensor, Tensor]:
-        if isinstance(self.scores, list) and not self.scores:
-            return torch.empty(0), torch.empty(0)
-        return dim_zero_cat(self.scores).float().cpu(), dim_zero_cat(self.labels).cpu()
+    def compute(self) -> Tensor:
+        """Return the figure; nan where too few classes were seen."""
+        scores, labels = dim_zero_cat(self.scores).cpu(), dim_zero_cat(self.labels).cpu()
+        return torch.tensor(self.figure(scores.numpy(), labels.numpy()))
 
 
-class ImageAUROC(_ImageRanking):
-    """Image-level AUROC over batches, exact.
+def image_auroc() -> ImageRanking:
+    """Make the image-level AUROC over batches.
 
     Example:
-        >>> metric = ImageAUROC()
+        >>> metric = image_auroc()
         >>> metric.update(torch.tensor([0.1, 0.9]), torch.tensor([0, 1]))
         >>> metric.compute().item()
         1.0
     """
-
-    def compute(self) -> Tensor:
-        """Return the figure in [0, 1]; nan where only one class was seen."""
-        scores, labels = self._seen()
-        return torch.tensor(auroc(scores.numpy(), labels.numpy()))
+    return ImageRanking(auroc)
 
 
-class ImageAveragePrecision(_ImageRanking):
-    """Image-level average precision over batches, exact.
-
-    Example:
-        >>> metric = ImageAveragePrecision()
-        >>> metric.update(torch.tensor([0.1, 0.9]), torch.tensor([0, 1]))
-        >>> metric.compute().item()
-        1.0
-    """
-
-    def compute(self) -> Tensor:
-        """Return the figure in [0, 1]; nan where no defective was seen."""
-        scores, labels = self._seen()
-        return torch.tensor(average_precision(scores.numpy(), labels.numpy()))
+def image_average_precision() -> ImageRanking:
+    """Make the image-level average precision over batches."""
+    return ImageRanking(average_precision)
 
 
 def _images(batch: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class StreamingAupro:
 
     def __init__(self, bins: int = 1 << 20) -> None:
         self.bits = int(bins).bit_length() - 1
-        if bins != 1 << self.bits:
+        if bins < 1 or bins != 1 << self.bits:
             raise ConfigurationError(f"{bins} bins is not a power of two; take 2**20, say.")
         float_bins(0.0, self.bits)  # refuses numbers out of range before any image is seen
         self.region_histogram: NDArray[np.float64] = np.zeros(bins)
