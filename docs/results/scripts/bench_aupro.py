@@ -1,8 +1,9 @@
 """Time exact and streaming AUPRO on 110 maps of 256 x 256, and compare their figures.
 
-Three routes to the same figure:
+Four routes to the same figure:
   every_threshold  the definition written down with numpy: all pixels sorted with their order, the
                    overlap curve of each region kept apart and averaged over every distinct score
+  one_sort         the same area from one sort with order and two cumulative sums over all pixels
   exact            chiasm.metrics.aupro
   streaming        chiasm.metrics.StreamingAupro, in bounded memory
 and, for scale, the cost of finding the regions, which all of them pay.
@@ -68,6 +69,22 @@ def every_threshold(maps: NDArray[Any], masks: NDArray[Any]) -> dict[float, floa
     return {limit: float(area_to_limit(rate, overlap, limit)) for limit in DEFAULT_LIMITS}
 
 
+def one_sort(maps: NDArray[Any], masks: NDArray[Any]) -> dict[float, float]:
+    """Weigh pixels by region, sort all with their order, and sum up over every distinct score."""
+    weights = np.zeros(maps.shape)
+    regions = 0
+    for index, mask in enumerate(masks):
+        weights[index][mask], count = region_weights(mask)
+        regions += count
+    order = np.argsort(-maps.ravel(), kind="stable")
+    ranked = maps.ravel()[order]
+    last = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), ranked.size - 1)
+    alarms = np.cumsum(~masks.ravel()[order])[last]
+    rate = np.append(0.0, alarms / alarms[-1])
+    overlap = np.append(0.0, np.cumsum(weights.ravel()[order])[last] / regions)
+    return {limit: float(area_to_limit(rate, overlap, limit)) for limit in DEFAULT_LIMITS}
+
+
 def streaming(maps: NDArray[Any], masks: NDArray[Any], bins: int) -> StreamingAupro:
     """Stream the images one by one."""
     stream = StreamingAupro(bins)
@@ -110,6 +127,7 @@ def main() -> None:
     exact = aupro(maps, masks)
     times = {
         "every_threshold": seconds(lambda: every_threshold(maps, masks), 1),
+        "one_sort": seconds(lambda: one_sort(maps, masks), 2),
         "exact": seconds(lambda: aupro(maps, masks), 5),
         "regions_only": seconds(lambda: [region_weights(mask) for mask in masks], 5),
     }
@@ -125,6 +143,7 @@ def main() -> None:
             "difference": {f"{x:g}": abs(figures[x] - exact[x]) for x in DEFAULT_LIMITS},
             "stated_error": {f"{x:g}": bound[x] for x in DEFAULT_LIMITS},
             "times_faster_than_every_threshold": times["every_threshold"] / times[name],
+            "times_faster_than_one_sort": times["one_sort"] / times[name],
             "times_faster_than_exact": times["exact"] / times[name],
         }
     result = {

@@ -32,7 +32,8 @@ class StreamingAupro:
     (probabilities near 1) have few bins between them: give logits instead.
 
     Args:
-        bins: a power of two from 2**12 to 2**24; memory is 16 bytes a bin.
+        bins: a power of two from 2**12 to 2**24; memory is 16 bytes a bin,
+            and 4 MiB of pixels that wait to be counted.
 
     Raises:
         ConfigurationError: ``bins`` is not such a power of two.
