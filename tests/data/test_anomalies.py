@@ -187,6 +187,21 @@ def test_cut_is_deep_and_dark(part: PreparedSample) -> None:
         assert result.rgb[deepest].sum() < part.rgb[deepest].sum()
 
 
+def test_repeated_points_move_together(part: PreparedSample) -> None:
+    """Nearest-neighbour enlargement repeats points; a dent must not tear the copies apart."""
+
+    def enlarged(field: np.ndarray) -> np.ndarray:
+        return np.repeat(np.repeat(field, 2, axis=0), 2, axis=1)
+
+    names = ("rgb", "xyz", "height", "normals", "depth", "valid", "foreground")
+    big = replace(part, **{name: enlarged(getattr(part, name)) for name in names})
+    for result in drawn(big, GeometricGenerator("dent")):
+        blocks = result.height.reshape(SIDE, 2, SIDE, 2).transpose(0, 2, 1, 3)  # (S, S, 2, 2)
+        whole = result.mask.reshape(SIDE, 2, SIDE, 2).all(axis=(1, 3))
+        assert whole.any()
+        assert np.ptp(blocks[whole], axis=(1, 2)).max() < 1e-6
+
+
 def test_no_defect_reaches_below_the_plane(part: PreparedSample) -> None:
     for form in SHAPES:
         for result in drawn(part, GeometricGenerator(form)):

@@ -130,8 +130,8 @@ def _smear(
     cv2.line(kernel, (length - dx, length - dy), (length + dx, length + dy), 1.0)
     kernel /= kernel.sum()
     wiped = cv2.filter2D(old, -1, kernel, borderType=cv2.BORDER_REFLECT)
-    streaks = rng.standard_normal(print_.rho.shape).astype(np.float32)
-    streaks = cv2.filter2D(streaks, -1, kernel, borderType=cv2.BORDER_REFLECT)
+    grain = rng.standard_normal(print_.rho.shape).astype(np.float32)
+    streaks = cv2.filter2D(grain, -1, kernel, borderType=cv2.BORDER_REFLECT)
     mixed = 0.5 * old + 0.5 * wiped
     lifted = mixed * tint + np.float32(max(0.08 - 0.2 * shade, 0.0) * (factor > 1))
     cover = print_.plateau(0.8) * np.clip(0.85 + streaks, 0.3, 1.0)

@@ -1,4 +1,4 @@
-"""Defects of shape: bumps, dents, cuts, missing material and bends, seen in 3D and in shading."""
+"""Defects of shape (bumps, dents, cuts, abrasion ...), seen in 3D and in shading alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chiasm.data.relief import Scene, apply_change, inside, local_height, read_s
 from chiasm.errors import ConfigurationError
 from chiasm.samples import BoolArray, FloatArray, PreparedSample
 
-FORMS = ("bump", "dent", "cut", "missing_material", "bend")
+FORMS = ("bump", "dent", "cut", "missing_material", "abrasion", "bend")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,8 @@ class GeometricGenerator:
     RGB-only samples get the shading alone (of a flat surface), 3D-only samples the shape alone.
 
     Attributes:
-        form: ``"bump"``, ``"dent"``, ``"cut"``, ``"missing_material"`` or ``"bend"``.
+        form: ``"bump"``, ``"dent"``, ``"cut"``, ``"missing_material"``, ``"abrasion"`` or
+            ``"bend"``.
         smallest, largest: limits of the footprint's area, as a share of the object's; its
             logarithm is uniform between them.
 
@@ -62,6 +63,8 @@ class GeometricGenerator:
             return _cut(sample, scene, where, area, rng)
         if self.form == "missing_material":
             return _missing_material(sample, scene, where, area, rng)
+        if self.form == "abrasion":
+            return _abrasion(sample, scene, where, max(area, 0.004 * pixels), rng)
         if self.form == "bend":
             return _bend(sample, scene, where, max(area, 0.008 * pixels), rng)
         return _swelling(sample, scene, where, area, rng, up=self.form == "bump")
@@ -135,7 +138,7 @@ def _cut(
     lip = rng.uniform(0.0, 0.25) * np.exp(-(((print_.rho - 1.4) / 0.35) ** 2))
     delta = (np.float32(depth) * (lip - groove)).astype(np.float32)
     # A groove narrower than a pixel still swallows light: darken along its middle.
-    tint = 1.0 - np.float32(rng.uniform(0.15, 0.6)) * groove
+    tint = np.asarray(1.0 - rng.uniform(0.15, 0.6) * groove, dtype=np.float32)
     delta = _limited(delta, height, sample)
     return _finish(sample, print_, height, delta, scene, "cut", tint=tint)
 
@@ -162,10 +165,35 @@ def _missing_material(
         lost = (cv2.GaussianBlur(grain, (0, 0), 1.0) > 0.35) & (hole > 0.5)
     # Fresh material: darker or paler than the worn surface, and rough.
     base = log_uniform(0.55, 1.15, rng)
-    tint = 1.0 + hole * (np.float32(base) * (1.0 + 0.25 * grain) - 1.0)
+    fresh = np.float32(base) * (1.0 + 0.25 * grain)
+    tint = np.asarray(1.0 + hole * (fresh - 1.0), dtype=np.float32)
     delta = _limited(delta.astype(np.float32), height, sample)
     kind = "missing_material"
     return _finish(sample, print_, height, delta, scene, kind, tint=tint, lost=lost)
+
+
+def _abrasion(
+    sample: PreparedSample, scene: Scene, where: BoolArray, area: float, rng: np.random.Generator
+) -> PreparedSample:
+    """Grind down what stands out of the surroundings, and leave a rough, mottled patch."""
+    print_ = blob(where, area, rng, roughness=float(rng.uniform(0.2, 0.4)), max_aspect=3.5)
+    height = local_height(sample, print_.rows, print_.cols)
+    sunk = log_uniform(0.3, 2.0, rng) * scene.pitch
+    mean = cv2.GaussianBlur(height, (0, 0), float(rng.uniform(2.0, 5.0)))
+    level = np.asarray(mean - sunk, dtype=np.float32)
+    noise = rng.standard_normal(height.shape).astype(np.float32)
+    grain = cv2.GaussianBlur(noise, (0, 0), 0.9) * np.float32(2.5)  # about unit variance
+    cover = print_.plateau(float(rng.uniform(0.3, 0.8)))
+    ground = (
+        np.minimum(level - height, 0.0) + np.float32(rng.uniform(0.1, 0.5) * scene.pitch) * grain
+    )
+    # On a steep flank the surroundings' mean says little: grind off a few pixels' worth at most.
+    deepest = min(3.0 * scene.pitch, 0.3 * scene.relief)
+    delta = (cover * np.clip(ground, -deepest, 0.5 * scene.pitch)).astype(np.float32)
+    mottle = np.float32(rng.normal(0.0, 0.12)) + np.float32(rng.uniform(0.03, 0.15)) * grain
+    tint = np.asarray(1.0 + cover * np.clip(mottle, -0.5, 0.5), dtype=np.float32)
+    delta = _limited(delta, height, sample)
+    return _finish(sample, print_, height, delta, scene, "abrasion", tint=tint)
 
 
 def _bend(

@@ -10,7 +10,7 @@ from chiasm.samples import BoolArray, FloatArray
 
 
 def _fade(t: FloatArray) -> FloatArray:
-    return t * t * t * (t * (6.0 * t - 15.0) + 10.0)
+    return np.asarray(t * t * t * (t * (6.0 * t - 15.0) + 10.0), dtype=np.float32)
 
 
 def _corner_weights(length: int, cells: int) -> tuple[FloatArray, FloatArray]:

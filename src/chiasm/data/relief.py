@@ -32,6 +32,10 @@ class Scene:
     light: FloatArray
 
 
+def _float(image: object) -> FloatArray:
+    return np.asarray(image, dtype=np.float32)
+
+
 def brightness(rgb: FloatArray) -> FloatArray:
     """Luma of ``(..., 3)`` RGB in [0, 1] (ITU-R BT.601 weights)."""
     return rgb @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -66,7 +70,7 @@ def _estimate_light(sample: PreparedSample, pitch: float, rng: np.random.Generat
     guess = np.array([0.0, 0.0, 1.0])
     if sample.rgb is not None and sample.height is not None:
         step = 4
-        coarse = cv2.blur(sample.height, (step, step))[::step, ::step]
+        coarse = _float(cv2.blur(sample.height, (step, step))[::step, ::step])
         solid = cv2.erode(sample.valid.astype(np.uint8), np.ones((9, 9), np.uint8))
         known = solid[::step, ::step] > 0
         if known.sum() >= 30:
@@ -87,10 +91,12 @@ def read_scene(sample: PreparedSample, rng: np.random.Generator) -> Scene:
     pitch, relief = 1.0, 20.0
     if sample.xyz is not None and sample.height is not None:
         rows = slice(None, None, 3)
-        pair = sample.valid[rows, 1:] & sample.valid[rows, :-1]
+        # Over several pixels, because nearest-neighbour enlargement repeats points.
+        far = 6
+        pair = sample.valid[rows, far:] & sample.valid[rows, :-far]
         if pair.any():
-            gap = sample.xyz[rows, 1:][pair] - sample.xyz[rows, :-1][pair]
-            pitch = max(float(np.median(np.hypot(gap[:, 0], gap[:, 1]))), 1e-7)
+            gap = sample.xyz[rows, far:][pair] - sample.xyz[rows, :-far][pair]
+            pitch = max(float(np.median(np.hypot(gap[:, 0], gap[:, 1]))) / far, 1e-7)
             low, high = np.percentile(sample.height[rows][sample.valid[rows]], [2, 98])
             relief = max(float(high - low), 2.0 * pitch)
     return Scene(pitch, relief, _estimate_light(sample, pitch, rng))
@@ -109,7 +115,7 @@ def shading_ratio(height: FloatArray, delta: FloatArray, scene: Scene) -> FloatA
     ``(h, w)`` arrays in metres; returns ``(h, w)`` factors in [0.3, 1.8]: Lambert's cosine with
     ambient light, times a darkening of places that now lie lower than their surroundings.
     """
-    smooth = cv2.GaussianBlur(height, (0, 0), 1.2)
+    smooth = _float(cv2.GaussianBlur(height, (0, 0), 1.2))
     before = slopes_to_normals(smooth, scene.pitch) @ scene.light
     after = slopes_to_normals(smooth + delta, scene.pitch) @ scene.light
     ratio = (AMBIENT + np.clip(after, 0.0, None)) / (AMBIENT + np.clip(before, 0.0, None))
@@ -211,6 +217,24 @@ def apply_change(
     return result
 
 
+def _same_for_repeats(delta: FloatArray, xyz: FloatArray) -> FloatArray:
+    """Give copies of one point the change of the first of them.
+
+    Nearest-neighbour enlargement repeats points along rows and columns; moved apart along one line
+    of sight they would stand as a little wall that no sensor sees.
+    """
+    for axis in (0, 1):
+        first = np.arange(delta.shape[axis]).reshape((-1, 1) if axis == 0 else (1, -1))
+        first = np.broadcast_to(first, delta.shape).copy()
+        later, before = (xyz[1:], xyz[:-1]) if axis == 0 else (xyz[:, 1:], xyz[:, :-1])
+        repeats = (later == before).all(axis=-1)
+        tail = first[1:] if axis == 0 else first[:, 1:]
+        tail[repeats] = 0
+        first = np.maximum.accumulate(first, axis=axis)
+        delta = np.take_along_axis(delta, first, axis=axis)
+    return delta
+
+
 def _with_new_relief(
     sample: PreparedSample,
     rows: slice,
@@ -227,7 +251,8 @@ def _with_new_relief(
         valid = valid.copy()
         valid[window] &= ~(lost & mask)
     xyz = sample.xyz.copy()
-    step = np.where(moved, delta, np.float32(0.0))
+    shared = _same_for_repeats(np.where(moved, delta, np.float32(0.0)), sample.xyz[window])
+    step = np.where(moved, shared, np.float32(0.0))
     xyz[window][moved] = moved_points(sample.xyz[window][moved], step[moved], sample.plane)
     xyz[window][~valid[window] & mask] = 0.0
     result = replace(sample, xyz=xyz, valid=valid)
