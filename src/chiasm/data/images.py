@@ -1,0 +1,172 @@
+"""Reading and writing of the image files that samples are stored in; every fault is a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from chiasm.errors import DataError
+from chiasm.samples import BoolArray, FloatArray
+
+RGB_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+XYZ_SUFFIXES = frozenset({".tif", ".tiff"})
+
+
+def read_rgb(path: Path | str) -> FloatArray:
+    """Read a colour image of 8 or 16 bits a channel.
+
+    Returns ``(H, W, 3)`` float32 in [0, 1], RGB order; 16-bit values keep their precision, grey
+    is repeated three times and an alpha channel is dropped. Raises ``DataError`` for a file that
+    is missing, corrupt or of another type.
+    """
+    path = Path(path)
+    pixels = _decode(path)
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise DataError(
+            f"{path} holds {pixels.dtype} values; a colour image has 8 or 16 unsigned bits a "
+            "channel. Save it as PNG or JPEG."
+        )
+    scale = np.float32(np.iinfo(pixels.dtype).max)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    if pixels.shape[2] not in (3, 4):
+        raise DataError(f"{path} has {pixels.shape[2]} channels; a colour image has 1, 3 or 4.")
+    return np.ascontiguousarray(pixels[..., 2::-1], dtype=np.float32) / scale
+
+
+def read_mask(path: Path | str) -> BoolArray:
+    """Read a mask: ``(H, W)`` bool, True wherever any colour channel is not 0.
+
+    Raises ``DataError`` for a file that is missing or corrupt.
+    """
+    pixels = _decode(Path(path))
+    if pixels.ndim == 3:
+        # Not the alpha channel: opaque black is still background.
+        pixels = pixels[..., :3].max(axis=2)
+    return np.asarray(pixels > 0)
+
+
+def read_xyz(path: Path | str) -> FloatArray:
+    """Read an organised point map: a 3-channel float TIFF in metres, 0 where missing.
+
+    Returns ``(H, W, 3)`` float32. Raises ``DataError`` for a file that is missing, corrupt, of
+    another shape or type, or that holds NaN or infinite values.
+    """
+    path = Path(path)
+    points = _decode_tiff(path)
+    if points.ndim != 3 or points.shape[2] != 3:
+        raise DataError(
+            f"{path} has shape {points.shape}; an organised point map has shape "
+            "(height, width, 3): x, y and z in metres."
+        )
+    if points.dtype not in (np.float16, np.float32, np.float64):
+        raise DataError(f"{path} holds {points.dtype} values; point maps are float32, in metres.")
+    points = np.ascontiguousarray(points, dtype=np.float32)
+    bad = int(np.count_nonzero(~np.isfinite(points).all(axis=2)))
+    if bad:
+        raise DataError(
+            f"{path} has NaN or infinite values at {bad} pixels; write missing points as 0, 0, 0 "
+            "(`chiasm convert` does)."
+        )
+    return points
+
+
+def read_depth(path: Path | str, unit_m: float) -> FloatArray:
+    """Read a depth image, 16-bit PNG or one-channel TIFF.
+
+    ``unit_m`` is the length of one count in metres (0.001 for millimetres). Returns ``(H, W)``
+    float32 metres, 0 where missing; NaN, a usual mark of missing in float depth, becomes 0.
+    Raises ``DataError`` for corrupt files, several channels and negative depth.
+    """
+    path = Path(path)
+    counts = _decode_tiff(path) if path.suffix.lower() in XYZ_SUFFIXES else _decode(path)
+    if counts.ndim == 3 and counts.shape[2] == 1:
+        counts = counts[..., 0]
+    if counts.ndim != 2:
+        raise DataError(f"{path} has shape {counts.shape}; a depth image has one channel.")
+    if counts.dtype == np.uint8:
+        raise DataError(
+            f"{path} has 8 bits; a depth image needs 16 bits or floats. An 8-bit file is usually "
+            "a preview: use the sensor's original file."
+        )
+    metres = np.asarray(counts.astype(np.float64) * unit_m, dtype=np.float32)
+    metres = np.where(np.isfinite(metres), metres, np.float32(0))
+    if (metres < 0).any():
+        raise DataError(f"{path} has negative depth; depth is the distance in front of the camera.")
+    return metres
+
+
+def write_rgb(path: Path | str, rgb: FloatArray) -> None:
+    """Write ``(H, W, 3)`` float in [0, 1] as an 8-bit image; the suffix chooses the format."""
+    counts = np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
+    _encode(Path(path), counts[..., ::-1])
+
+
+def write_mask(path: Path | str, mask: BoolArray) -> None:
+    """Write ``(H, W)`` bool as an 8-bit image of 0 and 255."""
+    _encode(Path(path), mask.astype(np.uint8) * np.uint8(255))
+
+
+def write_xyz(path: Path | str, xyz: FloatArray) -> None:
+    """Write ``(H, W, 3)`` metres as a float32 TIFF with lossless compression."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    points = np.ascontiguousarray(xyz, dtype=np.float32)
+    tifffile.imwrite(
+        path, points, compression="zlib", photometric="minisblack", planarconfig="contig"
+    )
+
+
+def image_files(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
+    """Files of a folder with one of ``suffixes``, by stem, sorted; empty if it does not exist."""
+    if not folder.is_dir():
+        return {}
+    found = (p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != ".")
+    return {p.stem: p for p in sorted(found)}
+
+
+def _bytes_of(path: Path) -> NDArray[np.uint8]:
+    try:
+        content = np.fromfile(path, dtype=np.uint8)
+    except OSError as cause:
+        raise DataError(f"{path} cannot be opened: {cause.strerror or cause}.") from cause
+    if content.size == 0:
+        raise DataError(f"{path} is empty (0 bytes); copy the file again from its origin.")
+    return content
+
+
+def _decode(path: Path) -> NDArray[np.generic]:
+    # imdecode rather than imread: imread cannot open non-ASCII paths on every platform, and
+    # says nothing of why it failed.
+    try:
+        pixels = cv2.imdecode(_bytes_of(path), cv2.IMREAD_UNCHANGED)
+    except cv2.error as cause:
+        raise DataError(f"{path} cannot be decoded as an image ({cause.err}).") from cause
+    if pixels is None:
+        raise DataError(
+            f"{path} cannot be decoded as an image: it is damaged or of another format than "
+            "PNG, JPEG or TIFF."
+        )
+    return np.asarray(pixels)
+
+
+def _decode_tiff(path: Path) -> NDArray[np.generic]:
+    _bytes_of(path)
+    try:
+        return np.asarray(tifffile.imread(path))
+    except Exception as cause:  # a damaged file makes tifffile raise nearly anything
+        raise DataError(
+            f"{path} cannot be decoded as TIFF ({cause}); it may be damaged."
+        ) from cause
+
+
+def _encode(path: Path, pixels: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, content = cv2.imencode(path.suffix, np.ascontiguousarray(pixels))
+    if not done:
+        raise DataError(f"{path} could not be encoded; use the suffix .png, .jpg or .tiff.")
+    content.tofile(path)
