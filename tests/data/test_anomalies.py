@@ -20,7 +20,8 @@ from chiasm.data.appearance_anomalies import FORMS as COLOURS
 from chiasm.data.appearance_anomalies import AppearanceGenerator
 from chiasm.data.geometric_anomalies import FORMS as SHAPES
 from chiasm.data.geometric_anomalies import GeometricGenerator
-from chiasm.data.relief import NORMAL_REACH, fill_missing
+from chiasm.data.relief import NORMAL_REACH
+from chiasm.data.shading import fill_missing
 from chiasm.data.surface import surface_normals
 from chiasm.data.transplant_anomalies import (
     ContaminationGenerator,

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from chiasm.data.footprints import Footprint, blob, log_uniform, stroke
-from chiasm.data.relief import apply_change, brightness
+from chiasm.data.relief import apply_change
+from chiasm.data.shading import brightness
 from chiasm.errors import ConfigurationError
 from chiasm.samples import BoolArray, FloatArray, PreparedSample
 

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from chiasm.data.footprints import Footprint, blob, log_uniform, stroke
-from chiasm.data.relief import Scene, apply_change, inside, local_height, read_scene, shading_ratio
+from chiasm.data.relief import apply_change, inside
+from chiasm.data.shading import Scene, local_height, read_scene, shading_ratio
 from chiasm.errors import ConfigurationError
 from chiasm.samples import BoolArray, FloatArray, PreparedSample
 

@@ -10,13 +10,10 @@ import numpy as np
 
 from chiasm.data.appearance_anomalies import contrasting_colour
 from chiasm.data.footprints import Footprint, blob, log_uniform, random_pixel, stroke
-from chiasm.data.relief import (
-    VISIBLE_COLOUR,
-    VISIBLE_STEP,
-    apply_change,
+from chiasm.data.relief import VISIBLE_COLOUR, VISIBLE_STEP, apply_change, inside
+from chiasm.data.shading import (
     brightness,
     fill_missing,
-    inside,
     local_height,
     read_scene,
     shading_ratio,
