@@ -1,0 +1,309 @@
+"""3D-ADNAS: feature source, searched fusion network and segmentation head as one detector.
+
+References:
+    Revisiting Multimodal Fusion for 3D Anomaly Detection from an Architectural Perspective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from chiasm.detectors.backbones import FrozenEfficientNetLite
+from chiasm.detectors.features import (
+    MODALITIES,
+    NormalityFeatures,
+    ReconstructedFeatures,
+    SourcedFeatures,
+)
+from chiasm.detectors.normality import NormalMemory
+from chiasm.detectors.reconstruction import ReconstructionBranch, stage_channels, stage_strides
+from chiasm.detectors.segmentation import SegmentationHead
+from chiasm.fusion.concatenate import ConcatenationFusion
+from chiasm.fusion.genotype import Genotype
+from chiasm.fusion.network import FusionNetwork, FusionSupernet
+from chiasm.fusion.pools import Candidate, Pools
+from chiasm.registry import register
+from chiasm.samples import RGBDBatch
+
+PAPER_STAGES = {
+    "early": ("E1", "D4"),
+    "middle": ("E2", "D3", "E3", "D2"),
+    "late": ("E4", "D1", "E5"),
+}
+LIGHT_FEATURES = {
+    "early": ("raw", "f4", "residual_fine"),
+    "middle": ("f8", "residual_fine", "residual_coarse", "distance"),
+    "late": ("f16", "residual_coarse", "distance"),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectorOutput:
+    """What a detector says about a batch.
+
+    Attributes:
+        logits: ``(N, 2, s, s)`` of the head, good and anomalous, at the fusion's size.
+        reconstructions: modality to ``(N, C, S, S)``, where the detector reconstructs.
+        relative: modality to ``(N, 1, h, w)``, distance from normal, where it is measured.
+    """
+
+    logits: Tensor
+    reconstructions: dict[str, Tensor] = field(default_factory=dict)
+    relative: dict[str, Tensor] = field(default_factory=dict)
+
+
+class AdnasDetector(nn.Module):
+    """Candidate features, a fusion network and a head, and the rule that turns both into scores.
+
+    Args:
+        source: makes the candidate features.
+        fusion: supernet, derived network or hand-made fusion.
+        head: ``(N, C, s, s)`` to two logits.
+        normality_weight: share of the relative distance from normal in the score, in units of the
+            head's log-odds; 0 leaves the head alone. Set by ``set_score_rule``.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: ReconstructedFeatures | NormalityFeatures,
+        fusion: FusionSupernet | FusionNetwork | ConcatenationFusion,
+        head: SegmentationHead,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.fusion = fusion
+        self.head = head
+        self.register_buffer("normality_weight", torch.zeros(()))
+        self.register_buffer("head_weight", torch.ones(()))
+
+    def forward(self, batch: RGBDBatch) -> DetectorOutput:
+        """Run everything on a batch."""
+        required = getattr(self.fusion, "required", None)
+        return self.fuse(self.source(batch, required))
+
+    def fuse(self, features: SourcedFeatures) -> DetectorOutput:
+        """Run fusion and head on features that the source made before."""
+        logits = self.head(self.fusion(features.maps))
+        return DetectorOutput(logits, features.reconstructions, features.relative)
+
+    def set_score_rule(self, *, head: float, normality: float) -> None:
+        """Weigh the head's log-odds and the relative distance from normal in the score."""
+        self.head_weight.fill_(head)
+        self.normality_weight.fill_(normality)
+
+    def scores(self, output: DetectorOutput, foreground: Tensor) -> Tensor:
+        """Anomaly map ``(N, 1, S, S)``, at least 0, exactly 0 away from the object.
+
+        The log-odds and the relative distances are weighed, smoothed and passed through softplus,
+        which keeps their order. The foreground is widened by S/64 pixels, because a missing piece
+        lies where the object should be.
+        """
+        size = foreground.shape[-2:]
+        odds = output.logits[:, 1:] - output.logits[:, :1]
+        raw = self.head_weight * _resize(odds, size)
+        if output.relative:
+            distance = torch.stack([_resize(r, size) for r in output.relative.values()]).mean(0)
+            raw = raw + self.normality_weight * distance
+        reach = 2 * (size[0] // 64) + 1
+        near = F.max_pool2d(foreground, reach, 1, reach // 2)
+        return F.softplus(_smooth(raw, sigma=size[0] / 100)) * near
+
+    def prune(self) -> None:
+        """Drop every part of the source that the derived fusion network does not require."""
+        required = getattr(self.fusion, "required", None)
+        if required is not None:
+            self.source.prune(required)
+
+
+def image_score(maps: Tensor, *, window_share: float = 1 / 24) -> Tensor:
+    """Image-level score ``(N,)``: the largest local mean of a map ``(N, 1, S, S)``.
+
+    EasyNet pools 21 x 21 pixels of 256; the share is of the side of the *object's crop*.
+    """
+    window = 2 * int(maps.shape[-1] * window_share / 2) + 1
+    pooled = F.avg_pool2d(maps, window, 1, window // 2, count_include_pad=False)
+    return pooled.flatten(1).amax(dim=1)
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _smooth(x: Tensor, *, sigma: float) -> Tensor:
+    radius = int(3 * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = F.pad(x, (radius,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+
+
+def reconstruction_pools(
+    *, width: int, stem: int = 1, modalities: Sequence[str] = MODALITIES
+) -> Pools:
+    """The paper's pools by scale: early {E1, D4}, middle {E2, D3, E3, D2}, late {E4, D1, E5}."""
+    channels, strides = stage_channels(width), stage_strides(stem)
+    return Pools(
+        **{
+            cell: tuple(
+                Candidate(f"{modality}/{stage}", channels[stage], strides[stage], modality)
+                for modality in modalities
+                for stage in stages
+            )
+            for cell, stages in PAPER_STAGES.items()
+        }
+    )
+
+
+def light_pools(*, modalities: Sequence[str] = MODALITIES) -> Pools:
+    """The light pools: raw inputs, frozen features and what is not normal in them, by scale."""
+    facts = {
+        "raw": (48, 4),
+        "f4": (24, 4),
+        "f8": (40, 8),
+        "f16": (112, 16),
+        "residual_fine": (64, 8),
+        "residual_coarse": (112, 8),
+        "distance": (2, 8),
+    }
+    return Pools(
+        **{
+            cell: tuple(
+                Candidate(f"{modality}/{name}", *facts[name], modality)
+                for modality in modalities
+                for name in names
+            )
+            for cell, names in LIGHT_FEATURES.items()
+        }
+    )
+
+
+def _fusion(
+    pools: Pools, fusion: Genotype | str, *, width: int, size: int, nodes: int
+) -> FusionSupernet | FusionNetwork | ConcatenationFusion:
+    if isinstance(fusion, Genotype):
+        return FusionNetwork(pools, fusion, width=width, size=size)
+    if fusion == "supernet":
+        return FusionSupernet(pools, width=width, size=size, nodes=nodes)
+    if fusion == "concatenation":
+        return ConcatenationFusion(pools, width=width, size=size)
+    raise ValueError(f"fusion must be a Genotype, 'supernet' or 'concatenation', not {fusion!r}.")
+
+
+def _from_scratch(
+    fusion: Genotype | str,
+    *,
+    width: int,
+    fused: int,
+    size: int,
+    stem: int,
+    hidden: tuple[int, int],
+    modalities: Sequence[str],
+    pools: Pools | None,
+    nodes: int,
+    final_activation: bool,
+) -> AdnasDetector:
+    lists = pools or reconstruction_pools(width=width, stem=stem, modalities=modalities)
+    return AdnasDetector(
+        source=ReconstructedFeatures(
+            branches={m: ReconstructionBranch(width=width, stem=stem) for m in modalities}
+        ),
+        fusion=_fusion(lists, fusion, width=fused, size=size, nodes=nodes),
+        head=SegmentationHead(channels=fused, hidden=hidden, final_activation=final_activation),
+    )
+
+
+@register("detector")
+def adnas_paper(
+    fusion: Genotype | str = "supernet",
+    *,
+    modalities: Sequence[str] = MODALITIES,
+    pools: Pools | None = None,
+    nodes: int = 2,
+    image_size: int = 256,
+) -> AdnasDetector:
+    """3D-ADNAS as published: two branches of width 128 at 256 pixels, trained from scratch."""
+    return _from_scratch(
+        fusion,
+        width=128,
+        fused=128,
+        size=image_size,
+        stem=1,
+        hidden=(512, 256),
+        modalities=modalities,
+        pools=pools,
+        nodes=nodes,
+        final_activation=True,
+    )
+
+
+@register("detector")
+def adnas_slim(
+    fusion: Genotype | str = "supernet",
+    *,
+    modalities: Sequence[str] = MODALITIES,
+    pools: Pools | None = None,
+    nodes: int = 2,
+    image_size: int = 256,
+) -> AdnasDetector:
+    """The published method from scratch at a width that two processor cores can train."""
+    return _from_scratch(
+        fusion,
+        width=16,
+        fused=32,
+        size=image_size // 4,
+        stem=2,
+        hidden=(128, 64),
+        modalities=modalities,
+        pools=pools,
+        nodes=nodes,
+        final_activation=False,
+    )
+
+
+@register("detector")
+def adnas_light(
+    fusion: Genotype | str = "supernet",
+    *,
+    modalities: Sequence[str] = MODALITIES,
+    pools: Pools | None = None,
+    nodes: int = 2,
+    image_size: int = 256,
+    capacity: int = 60_000,
+    pretrained: bool = True,
+) -> AdnasDetector:
+    """The default on a processor: searched fusion of frozen features and their normality.
+
+    A departure from the paper, on purpose: same search space, head, losses and synthetic anomalies,
+    but nothing but fusion and head is learnt by gradient.
+    """
+    backbone = FrozenEfficientNetLite(pretrained=pretrained)
+    lists = pools or light_pools(modalities=modalities)
+    return AdnasDetector(
+        source=NormalityFeatures(
+            backbone=backbone,
+            memories={
+                m: NormalMemory(channels=backbone.channels, capacity=capacity) for m in modalities
+            },
+        ),
+        fusion=_fusion(lists, fusion, width=32, size=image_size // 4, nodes=nodes),
+        head=SegmentationHead(channels=32, hidden=(128, 64), final_activation=False),
+    )
+
+
+def describe_builder(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Builder arguments as JSON: the genotype goes to its own file, so only its presence stays."""
+    return {
+        key: ("genotype.json" if isinstance(value, Genotype) else value)
+        for key, value in arguments.items()
+        if key != "pools"
+    }

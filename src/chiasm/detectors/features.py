@@ -1,0 +1,138 @@
+"""Sources of candidate features: what the fusion pools are fed from.
+
+A source maps a batch to named maps. Which of them may be fused, and in which cell, is a list
+(``Pools``); which are computed at all is what the genotype requires.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from chiasm.detectors.backbones import FrozenEfficientNetLite
+from chiasm.detectors.normality import NormalMemory
+from chiasm.detectors.reconstruction import ReconstructionBranch
+from chiasm.samples import RGBDBatch
+
+MODALITIES = ("rgb", "geometry")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SourcedFeatures:
+    """What a feature source returns.
+
+    Attributes:
+        maps: candidate name to ``(N, C, h, w)``.
+        reconstructions: modality to ``(N, C, S, S)``, where the source reconstructs.
+        relative: modality to ``(N, 1, h, w)``, distance from normal, where the source measures it.
+    """
+
+    maps: dict[str, Tensor]
+    reconstructions: dict[str, Tensor] = field(default_factory=dict)
+    relative: dict[str, Tensor] = field(default_factory=dict)
+
+
+def images_of(batch: RGBDBatch, modality: str) -> Tensor:
+    """The picture ``(N, 3, S, S)`` of one modality; raises ``ValueError`` where it is absent."""
+    image = batch.rgb if modality == "rgb" else batch.geometry
+    if image is None:
+        raise ValueError(f"The batch has no {modality}, which this network was trained with.")
+    return image
+
+
+class ReconstructedFeatures(nn.Module):
+    """The paper's source: stages of one reconstruction branch per modality, learnt from scratch.
+
+    Maps are named ``"rgb/E1"``, ``"geometry/D4"`` and so on.
+
+    Args:
+        branches: modality to its ``ReconstructionBranch``.
+    """
+
+    frozen = False
+
+    def __init__(self, *, branches: Mapping[str, ReconstructionBranch]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleDict(dict(branches))
+
+    def forward(self, batch: RGBDBatch, required: frozenset[str] | None = None) -> SourcedFeatures:
+        """Run the branches that are still there."""
+        maps: dict[str, Tensor] = {}
+        reconstructions: dict[str, Tensor] = {}
+        for modality, branch in self.branches.items():
+            stages, reconstruction = branch(images_of(batch, modality))
+            maps.update({f"{modality}/{stage}": value for stage, value in stages.items()})
+            if reconstruction is not None:
+                reconstructions[modality] = reconstruction
+        return SourcedFeatures(maps, reconstructions)
+
+    def prune(self, required: frozenset[str]) -> None:
+        """Drop branches and stages that no required map needs."""
+        for modality in list(self.branches):
+            stages = frozenset(
+                name.split("/")[1] for name in required if name.startswith(f"{modality}/")
+            )
+            if stages:
+                self.branches[modality].prune(stages)
+            else:
+                del self.branches[modality]
+
+
+class NormalityFeatures(nn.Module):
+    """The light source: frozen features of each modality, and what is not normal in them.
+
+    Maps per modality: ``raw`` (48 channels, stride 4: the input, pixel-unshuffled), ``f4``, ``f8``,
+    ``f16`` (frozen features), ``residual_fine`` (64, stride 8: absolute residual of strides 4 and 8
+    from the nearest normal), ``residual_coarse`` (112, stride 8: of stride 16) and ``distance`` (2,
+    stride 8: distance and relative distance).
+
+    Args:
+        backbone: frozen features, shared by the modalities; geometry goes in as a picture.
+        memories: modality to its memory of normals.
+    """
+
+    frozen = True
+
+    def __init__(
+        self, *, backbone: FrozenEfficientNetLite, memories: Mapping[str, NormalMemory]
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.memories = nn.ModuleDict(dict(memories))
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that are looked at."""
+        return tuple(self.memories)
+
+    @torch.no_grad()
+    def forward(self, batch: RGBDBatch, required: frozenset[str] | None = None) -> SourcedFeatures:
+        """Compute the maps; with ``required``, only those and the relative distances."""
+        maps: dict[str, Tensor] = {}
+        relative: dict[str, Tensor] = {}
+        for modality, memory in self.memories.items():
+            image = images_of(batch, modality)
+            features = self.backbone(image)
+            normality = memory(features, batch.foreground, batch.index)
+            relative[modality] = normality.relative
+            fine = memory.channels[4] + memory.channels[8]
+            candidates = {
+                "raw": F.pixel_unshuffle(image, 4),
+                "f4": features[4],
+                "f8": features[8],
+                "f16": features[16],
+                "residual_fine": normality.residual[:, :fine],
+                "residual_coarse": normality.residual[:, fine:],
+                "distance": torch.cat([normality.distance, normality.relative], dim=1),
+            }
+            for name, value in candidates.items():
+                if required is None or f"{modality}/{name}" in required:
+                    maps[f"{modality}/{name}"] = value
+        return SourcedFeatures(maps, {}, relative)
+
+    def prune(self, required: frozenset[str]) -> None:
+        """Nothing to drop: every memory also speaks in the score rule."""

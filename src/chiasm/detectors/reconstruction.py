@@ -1,0 +1,108 @@
+"""The reconstruction network: one encoder-decoder per modality, without skip connections."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+ENCODER = ("E1", "E2", "E3", "E4", "E5")
+DECODER = ("D1", "D2", "D3", "D4")
+
+
+def stage_channels(width: int) -> dict[str, int]:
+    """Channels of every stage of a branch, e.g. 128 for E1 and 1024 for E5 at width 128."""
+    multiples = dict(zip(ENCODER + DECODER, (1, 2, 4, 8, 8, 4, 2, 1, 1)))
+    return {stage: width * multiple for stage, multiple in multiples.items()}
+
+
+def stage_strides(stem: int = 1) -> dict[str, int]:
+    """Pixels of the input per pixel of every stage; ``stem`` is the pixel-unshuffle factor."""
+    powers = dict(zip(ENCODER + DECODER, (0, 1, 2, 3, 4, 3, 2, 1, 0)))
+    return {stage: stem * 2**power for stage, power in powers.items()}
+
+
+class ReconstructionBranch(nn.Module):
+    """Encoder E1..E5 and decoder D1..D4 with output R, EasyNet's multi-modality reconstruction.
+
+    Encoder block: (3x3 conv, BN, ReLU) twice, 2x2 max-pool between blocks. Decoder stage: bilinear
+    x2 (corners aligned), 3x3 conv i->i, BN, ReLU, then i->i and i->o with BN and ReLU each. Output:
+    3x3 conv, linear. Weights N(0, 0.02), batch norm N(1, 0.02).
+
+    Args:
+        width: channels of E1; 128 in the paper.
+        channels: channels of the input and of its reconstruction.
+        stem: pixel-unshuffle factor in front of E1 (and pixel-shuffle after R); 1 in the paper.
+
+    References:
+        Chen et al., EasyNet, ACM MM 2023.
+    """
+
+    def __init__(self, *, width: int = 128, channels: int = 3, stem: int = 1) -> None:
+        super().__init__()
+        out = stage_channels(width)
+        outer = channels * stem * stem
+        self.unshuffle = nn.PixelUnshuffle(stem) if stem > 1 else nn.Identity()
+        self.shuffle = nn.PixelShuffle(stem) if stem > 1 else nn.Identity()
+        self.pool = nn.MaxPool2d(2)
+        self.stages = nn.ModuleDict()
+        previous = outer
+        for name in ENCODER:
+            self.stages[name] = nn.Sequential(
+                _convolution(previous, out[name]), _convolution(out[name], out[name])
+            )
+            previous = out[name]
+        for name in DECODER:
+            self.stages[name] = nn.Sequential(
+                nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+                _convolution(previous, previous),
+                _convolution(previous, previous),
+                _convolution(previous, out[name]),
+            )
+            previous = out[name]
+        self.stages["R"] = nn.Conv2d(previous, outer, 3, padding=1)
+        self.apply(_initialise)
+
+    def forward(self, image: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Return the map of every stage that is still there, and the reconstruction if it is.
+
+        Args:
+            image: ``(N, channels, S, S)``, S a multiple of 16 times ``stem``.
+        """
+        features: dict[str, Tensor] = {}
+        x = self.unshuffle(image)
+        for number, name in enumerate(ENCODER):
+            if name not in self.stages:
+                return features, None
+            x = self.stages[name](self.pool(x) if number else x)
+            features[name] = x
+        for name in DECODER:
+            if name not in self.stages:
+                return features, None
+            x = self.stages[name](x)
+            features[name] = x
+        if "R" not in self.stages:
+            return features, None
+        return features, self.shuffle(self.stages["R"](x))
+
+    def prune(self, required: frozenset[str]) -> None:
+        """Drop every stage after the last one named in ``required``; R always goes."""
+        order = (*ENCODER, *DECODER, "R")
+        last = max((order.index(name) for name in required), default=-1)
+        for name in order[last + 1 :]:
+            if name in self.stages:
+                del self.stages[name]
+
+
+def _convolution(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+    elif isinstance(module, nn.BatchNorm2d):
+        with torch.no_grad():
+            nn.init.normal_(module.weight, 1.0, 0.02)
+            nn.init.zeros_(module.bias)

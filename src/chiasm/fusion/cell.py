@@ -1,0 +1,109 @@
+"""One cell: two inputs, K intermediate nodes, one output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from chiasm.fusion.genotype import CellGenotype, NodeGenotype
+from chiasm.fusion.operations import make_operation
+from chiasm.fusion.relaxation import architecture_parameter, ordered_pair
+
+
+class CellOutput(nn.Module):
+    """Concat of K nodes, 1x1 convolution to C, batch norm, ReLU, plus the first input, group norm."""
+
+    def __init__(self, *, width: int, nodes: int) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(
+            nn.Conv2d(nodes * width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+        )
+        self.norm = nn.GroupNorm(1, width)
+
+    def forward(self, nodes: Sequence[Tensor], first_input: Tensor) -> Tensor:
+        """Map K nodes ``(N, C, S, S)`` to one output of that shape."""
+        out: Tensor = self.norm(self.mix(torch.cat(list(nodes), dim=1)) + first_input)
+        return out
+
+
+class RelaxedCell(nn.Module):
+    """A cell in which every choice is a softmax-weighted sum.
+
+    Per node k: ``inner[k]`` of shape (2, k + 2) weighs the cell's two inputs and earlier nodes for
+    each of its two inputs; ``operation[k]`` weighs the operations.
+
+    References:
+        3D-ADNAS, Equation 6 and supplement Equations 6-7.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        nodes: int,
+        operations: Sequence[str],
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.names = tuple(operations)
+        self.inner = nn.ParameterList(
+            architecture_parameter(2, k + 2, generator=generator) for k in range(nodes)
+        )
+        self.operation = nn.ParameterList(
+            architecture_parameter(len(self.names), generator=generator) for _ in range(nodes)
+        )
+        self.nodes = nn.ModuleList(
+            nn.ModuleDict({name: make_operation(name, width) for name in self.names})
+            for _ in range(nodes)
+        )
+        self.output = CellOutput(width=width, nodes=nodes)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Fuse two maps ``(N, C, S, S)``."""
+        known = [x, y]
+        for inner, weight, operations in zip(self.inner, self.operation, self.nodes):
+            first, second = (
+                sum(w * value for w, value in zip(row, known)) for row in inner.softmax(dim=1)
+            )
+            mixed = sum(
+                w * operations[name](first, second)  # type: ignore[index]
+                for w, name in zip(weight.softmax(dim=0), self.names)
+            )
+            known.append(mixed)  # type: ignore[arg-type]
+        out: Tensor = self.output(known[2:], x)
+        return out
+
+    def discretise(self) -> tuple[NodeGenotype, ...]:
+        """The strongest pair and operation of every node."""
+        chosen = []
+        for k, (inner, weight) in enumerate(zip(self.inner, self.operation)):
+            names = ["x", "y", *(f"node:{i}" for i in range(k))]
+            j, h = ordered_pair(inner)
+            chosen.append(
+                NodeGenotype((names[j], names[h]), self.names[int(weight.argmax())])
+            )
+        return tuple(chosen)
+
+
+class DerivedCell(nn.Module):
+    """A cell with its choices made."""
+
+    def __init__(self, genotype: CellGenotype, *, width: int) -> None:
+        super().__init__()
+        self.inputs = [node.inputs for node in genotype.nodes]
+        self.nodes = nn.ModuleList(
+            make_operation(node.operation, width) for node in genotype.nodes
+        )
+        self.output = CellOutput(width=width, nodes=len(genotype.nodes))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Fuse two maps ``(N, C, S, S)``."""
+        known = {"x": x, "y": y}
+        results = []
+        for number, (operation, (first, second)) in enumerate(zip(self.nodes, self.inputs)):
+            results.append(operation(known[first], known[second]))
+            known[f"node:{number}"] = results[-1]
+        out: Tensor = self.output(results, x)
+        return out

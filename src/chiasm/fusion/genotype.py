@@ -1,0 +1,221 @@
+"""The searched architecture as a file that people can read, draw and compare."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from chiasm.errors import GenotypeError
+from chiasm.fusion.operations import OPERATIONS
+from chiasm.fusion.pools import CELLS, Pools, cell_output
+
+SCHEMA = "chiasm.genotype"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGenotype:
+    """One intermediate node: two inputs (``"x"``, ``"y"``, ``"node:0"`` ...) and an operation."""
+
+    inputs: tuple[str, str]
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
+class CellGenotype:
+    """One cell: two inputs, chosen from its pool, and its nodes."""
+
+    inputs: tuple[str, str]
+    nodes: tuple[NodeGenotype, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Genotype:
+    """A discrete two-level fusion architecture.
+
+    Attributes:
+        cells: present cells by name (``early``, ``middle``, ``late``).
+        output: the cell that feeds the head.
+        pools: names of the candidates each cell could choose from.
+        provenance: how it was found (seed, data, score), for people.
+    """
+
+    cells: Mapping[str, CellGenotype]
+    output: str
+    pools: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.output not in self.cells:
+            raise GenotypeError(f"The output cell {self.output!r} is not among the cells.")
+        for name, cell in self.cells.items():
+            if name not in CELLS:
+                raise GenotypeError(f"There is no cell {name!r}; there are: {', '.join(CELLS)}.")
+            earlier = {cell_output(c) for c in CELLS[: CELLS.index(name)] if c in self.cells}
+            for chosen in cell.inputs:
+                if chosen.startswith("cell:") and chosen not in earlier:
+                    raise GenotypeError(
+                        f"The {name} cell takes {chosen!r}, which does not come before it."
+                    )
+            for number, node in enumerate(cell.nodes):
+                known = {"x", "y", *(f"node:{i}" for i in range(number))}
+                wrong = [i for i in node.inputs if i not in known]
+                if wrong:
+                    raise GenotypeError(
+                        f"Node {number} of the {name} cell takes {wrong[0]!r}; it may take "
+                        f"{', '.join(sorted(known))}."
+                    )
+                if node.operation not in OPERATIONS:
+                    raise GenotypeError(
+                        f"Node {number} of the {name} cell uses the unknown operation "
+                        f"{node.operation!r}; there are: {', '.join(OPERATIONS)}."
+                    )
+
+    def validate(self, pools: Pools) -> None:
+        """Raise ``GenotypeError`` where an input is not in the cell's pool."""
+        for name, cell in self.cells.items():
+            if name not in pools.present:
+                raise GenotypeError(f"The genotype has a {name} cell, but the {name} pool is empty.")
+            allowed = pools.candidates(name)
+            for chosen in cell.inputs:
+                if chosen not in allowed:
+                    raise GenotypeError(
+                        f"The {name} cell takes {chosen!r}, which is not in its pool: "
+                        f"{', '.join(allowed)}."
+                    )
+
+    def reachable(self) -> tuple[str, ...]:
+        """Cells whose output reaches the head, in order."""
+        reached, waiting = set(), [self.output]
+        while waiting:
+            name = waiting.pop()
+            reached.add(name)
+            waiting += [i[5:] for i in self.cells[name].inputs if i.startswith("cell:")]
+        return tuple(c for c in CELLS if c in reached)
+
+    def pruned(self) -> Genotype:
+        """The same architecture without cells that do not reach the head."""
+        return replace(self, cells={name: self.cells[name] for name in self.reachable()})
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Features that reach the head."""
+        return frozenset(
+            chosen
+            for name in self.reachable()
+            for chosen in self.cells[name].inputs
+            if not chosen.startswith("cell:")
+        )
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "version": VERSION,
+                "output": self.output,
+                "cells": {
+                    name: {
+                        "inputs": list(cell.inputs),
+                        "nodes": [
+                            {"inputs": list(n.inputs), "operation": n.operation}
+                            for n in cell.nodes
+                        ],
+                    }
+                    for name, cell in self.cells.items()
+                },
+                "pools": {name: list(pool) for name, pool in self.pools.items()},
+                "provenance": dict(self.provenance),
+            },
+            indent=2,
+        )
+
+    @classmethod
+    def from_json(cls, text: str, *, where: str = "the genotype") -> Genotype:
+        """Read a file's text; raises ``GenotypeError`` saying what is wrong and where."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise GenotypeError(
+                f"{where} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}."
+            ) from error
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise GenotypeError(f'{where} is not a genotype: its "schema" is not "{SCHEMA}".')
+        if data.get("version") != VERSION:
+            raise GenotypeError(
+                f"{where} has version {data.get('version')!r}; this software reads version "
+                f"{VERSION}. Search again, or use the software that wrote it."
+            )
+        try:
+            cells = {
+                name: CellGenotype(
+                    _pair(cell["inputs"]),
+                    tuple(NodeGenotype(_pair(n["inputs"]), n["operation"]) for n in cell["nodes"]),
+                )
+                for name, cell in data["cells"].items()
+            }
+            return cls(
+                cells=cells,
+                output=data["output"],
+                pools={k: tuple(v) for k, v in data.get("pools", {}).items()},
+                provenance=data.get("provenance", {}),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise GenotypeError(f"{where} lacks or misspells a field: {error!r}.") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the file."""
+        Path(path).write_text(self.to_json() + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Genotype:
+        """Read a file; raises ``GenotypeError``."""
+        try:
+            text = Path(path).read_text()
+        except OSError as error:
+            raise GenotypeError(f"The genotype {path} cannot be read: {error.strerror}.") from error
+        return cls.from_json(text, where=str(path))
+
+    def summary(self) -> str:
+        """A few lines that say which features are fused how."""
+        lines = []
+        for name in self.reachable():
+            cell = self.cells[name]
+            x, y = cell.inputs
+            lines.append(f"{name} cell: x = {x}, y = {y}")
+            for number, node in enumerate(cell.nodes):
+                lines.append(f"  node {number}: {node.operation}({', '.join(node.inputs)})")
+        unused = [c for c in self.cells if c not in self.reachable()]
+        if unused:
+            lines.append(f"not used by the output: {', '.join(unused)}")
+        lines.append(f"the {self.output} cell feeds the segmentation head")
+        return "\n".join(lines)
+
+
+def random_genotype(pools: Pools, *, nodes: int = 2, seed: int = 0) -> Genotype:
+    """Draw inputs and operations uniformly: the rival that any search must beat."""
+    draw = random.Random(seed)
+    cells = {}
+    for name in pools.present:
+        allowed = pools.candidates(name)
+        pair = draw.sample(allowed, 2) if len(allowed) > 1 else [allowed[0]] * 2
+        drawn = []
+        for number in range(nodes):
+            known = ["x", "y", *(f"node:{i}" for i in range(number))]
+            drawn.append(NodeGenotype(_pair(draw.sample(known, 2)), draw.choice(list(OPERATIONS))))
+        cells[name] = CellGenotype(_pair(pair), tuple(drawn))
+    return Genotype(
+        cells=cells,
+        output=pools.present[-1],
+        pools={name: pools.candidates(name) for name in pools.present},
+        provenance={"random_seed": seed},
+    )
+
+
+def _pair(values: Sequence[str]) -> tuple[str, str]:
+    first, second = values
+    return str(first), str(second)

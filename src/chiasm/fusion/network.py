@@ -1,0 +1,196 @@
+"""The two-level fusion network: relaxed for the search, derived from a genotype for use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from chiasm.fusion.cell import DerivedCell, RelaxedCell
+from chiasm.fusion.genotype import CellGenotype, Genotype
+from chiasm.fusion.operations import OPERATIONS
+from chiasm.fusion.pools import Pools, cell_output
+from chiasm.fusion.projection import Projections, resize
+from chiasm.fusion.relaxation import architecture_parameter, entropy, ordered_pair
+
+
+class FusionSupernet(nn.Module):
+    """Every architecture of the space at once, weighed by softmax.
+
+    Architecture parameters per cell: ``outer`` of shape (2, candidates), and those of its relaxed
+    cell. For the paper's pools and two nodes these are 96 scalars in all.
+
+    Args:
+        pools: the candidates.
+        width: channels C that all cells share.
+        size: height and width S that all cells share.
+        nodes: intermediate nodes K per cell.
+        operations: names of the operations to choose from.
+        seed: of the architecture parameters.
+
+    References:
+        3D-ADNAS, Equations 4-6; Liu et al., DARTS, ICLR 2019; Yin et al., BM-NAS, AAAI 2022.
+    """
+
+    def __init__(
+        self,
+        pools: Pools,
+        *,
+        width: int,
+        size: int,
+        nodes: int = 2,
+        operations: Sequence[str] = tuple(OPERATIONS),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.pools = pools
+        self.width, self.size = width, size
+        self.projections = nn.ModuleDict(
+            {cell: Projections(pools.own(cell), width=width) for cell in pools.present}
+        )
+        self.outer = nn.ParameterDict(
+            {
+                cell: architecture_parameter(2, len(pools.candidates(cell)), generator=generator)
+                for cell in pools.present
+            }
+        )
+        self.cells = nn.ModuleDict(
+            {
+                cell: RelaxedCell(
+                    width=width, nodes=nodes, operations=operations, generator=generator
+                )
+                for cell in pools.present
+            }
+        )
+
+    @property
+    def required(self) -> frozenset[str]:
+        """All features: every one has a weight."""
+        return frozenset(self.pools.features)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Fuse feature maps by name into ``(N, C, S, S)``."""
+        outputs: dict[str, Tensor] = {}
+        for cell in self.pools.present:
+            x, y = self._inputs(cell, features, outputs)
+            outputs[cell_output(cell)] = self.cells[cell](x, y)
+        return outputs[cell_output(self.pools.present[-1])]
+
+    def _inputs(
+        self, cell: str, features: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Both relaxed inputs; maps of one size are summed before they are resized once.
+
+        Resizing is linear, so that the order makes no difference but to the time.
+        """
+        weights = self.outer[cell].softmax(dim=1)  # (2, candidates)
+        sums: dict[tuple[int, int], list[Tensor]] = {}
+        for number, name in enumerate(self.pools.candidates(cell)):
+            value = (
+                outputs[name]
+                if name in outputs
+                else self.projections[cell].project(name, features[name])
+            )
+            pair = sums.setdefault(tuple(value.shape[-2:]), [])
+            for side in (0, 1):
+                term = weights[side, number] * value
+                if len(pair) <= side:
+                    pair.append(term)
+                else:
+                    pair[side] = pair[side] + term
+        x, y = (
+            torch.stack([resize(pair[side], self.size) for pair in sums.values()]).sum(dim=0)
+            for side in (0, 1)
+        )
+        return x, y
+
+    def architecture_parameters(self) -> list[nn.Parameter]:
+        """What the search's outer level changes."""
+        found = [self.outer[cell] for cell in self.pools.present]
+        for cell in self.pools.present:
+            found += [*self.cells[cell].inner, *self.cells[cell].operation]
+        return found
+
+    def weight_parameters(self) -> list[nn.Parameter]:
+        """What the search's inner level changes."""
+        architecture = {id(p) for p in self.architecture_parameters()}
+        return [p for p in self.parameters() if id(p) not in architecture]
+
+    @torch.no_grad()
+    def entropy(self) -> float:
+        """Mean entropy in bits of all relaxed choices; falls as the search makes up its mind."""
+        return float(torch.stack([entropy(p) for p in self.architecture_parameters()]).mean())
+
+    @torch.no_grad()
+    def genotype(self, provenance: Mapping[str, Any] | None = None) -> Genotype:
+        """The strongest architecture, unreachable cells left out."""
+        cells = {}
+        for cell in self.pools.present:
+            names = self.pools.candidates(cell)
+            j, h = ordered_pair(self.outer[cell])
+            cells[cell] = CellGenotype((names[j], names[h]), self.cells[cell].discretise())
+        return Genotype(
+            cells=cells,
+            output=self.pools.present[-1],
+            pools={cell: self.pools.candidates(cell) for cell in self.pools.present},
+            provenance=dict(provenance or {}),
+        ).pruned()
+
+
+class FusionNetwork(nn.Module):
+    """The network of one genotype; what does not reach the head is not built.
+
+    Args:
+        pools: the candidates, for their channels.
+        genotype: the architecture; raises ``GenotypeError`` where it does not fit the pools.
+        width: channels C.
+        size: height and width S.
+    """
+
+    def __init__(self, pools: Pools, genotype: Genotype, *, width: int, size: int) -> None:
+        super().__init__()
+        genotype.validate(pools)
+        self.genotype = genotype.pruned()
+        self.required = genotype.required
+        self.size = size
+        known = pools.features
+        self.projections = nn.ModuleDict()
+        self.cells = nn.ModuleDict()
+        for name, cell in self.genotype.cells.items():
+            own = dict.fromkeys(i for i in cell.inputs if i in known)
+            self.projections[name] = Projections([known[i] for i in own], width=width)
+            self.cells[name] = DerivedCell(cell, width=width)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Fuse feature maps by name into ``(N, C, S, S)``; others than ``required`` are ignored."""
+        values: dict[str, Tensor] = {}
+        for name, cell in self.genotype.cells.items():
+            projected = {
+                chosen: values[chosen]
+                if chosen in values
+                else resize(
+                    self.projections[name].project(chosen, features[chosen]), self.size
+                )
+                for chosen in dict.fromkeys(cell.inputs)
+            }
+            x, y = (projected[chosen] for chosen in cell.inputs)
+            values[cell_output(name)] = self.cells[name](x, y)
+        return values[cell_output(self.genotype.output)]
+
+    @classmethod
+    def from_supernet(cls, supernet: FusionSupernet, genotype: Genotype) -> FusionNetwork:
+        """The derived network with the supernet's weights."""
+        network = cls(supernet.pools, genotype, width=supernet.width, size=supernet.size)
+        stored = supernet.state_dict()
+        chosen = {}
+        for key in network.state_dict():
+            parts = key.split(".")
+            if parts[0] == "cells" and parts[2] == "nodes":
+                node = network.genotype.cells[parts[1]].nodes[int(parts[3])]
+                parts.insert(4, node.operation)
+            chosen[key] = stored[".".join(parts)]
+        network.load_state_dict(chosen)
+        return network

@@ -1,0 +1,93 @@
+"""What may be fused: three lists of candidate features, early, middle and late."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from chiasm.errors import ConfigurationError
+
+CELLS = ("early", "middle", "late")
+
+
+def cell_output(cell: str) -> str:
+    """Name under which a cell's output is a candidate of later cells, e.g. ``"cell:early"``."""
+    return f"cell:{cell}"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A feature that may be fused.
+
+    Attributes:
+        name: unique within its pool, e.g. ``"rgb/E1"``; the same name in two pools is one feature.
+        channels: of its map.
+        stride: pixels of the input per pixel of its map.
+        modality: which sensor it comes from; for colours in the drawing and for restriction.
+    """
+
+    name: str
+    channels: int
+    stride: int
+    modality: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """Candidates per cell; an empty pool means that its cell is absent.
+
+    The early cell's output joins the middle and late pools, the middle cell's the late pool; the
+    last present cell feeds the head.
+
+    Raises:
+        ConfigurationError: no candidates at all, or one name twice in a pool.
+
+    References:
+        3D-ADNAS, Figure 3: early, middle and late fusion modules.
+    """
+
+    early: tuple[Candidate, ...] = ()
+    middle: tuple[Candidate, ...] = ()
+    late: tuple[Candidate, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.present:
+            raise ConfigurationError("All three pools are empty: there is nothing to fuse.")
+        for cell in CELLS:
+            names = [c.name for c in self.own(cell)]
+            twice = {name for name in names if names.count(name) > 1}
+            if twice:
+                raise ConfigurationError(
+                    f"The {cell} pool names {', '.join(sorted(twice))} more than once."
+                )
+
+    def own(self, cell: str) -> tuple[Candidate, ...]:
+        """The features in a cell's pool, without outputs of earlier cells."""
+        pool: tuple[Candidate, ...] = getattr(self, cell)
+        return pool
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """Cells that have a pool, in order."""
+        return tuple(cell for cell in CELLS if self.own(cell))
+
+    def candidates(self, cell: str) -> tuple[str, ...]:
+        """Names that a cell may choose from: its own features, then outputs of earlier cells."""
+        earlier = self.present[: self.present.index(cell)]
+        return tuple(c.name for c in self.own(cell)) + tuple(cell_output(e) for e in earlier)
+
+    @property
+    def features(self) -> dict[str, Candidate]:
+        """All features by name."""
+        return {c.name: c for cell in self.present for c in self.own(cell)}
+
+    def only(self, *cells: str) -> Pools:
+        """The pools with other cells dropped: the rows of the paper's Table 4."""
+        return replace(self, **{cell: () for cell in CELLS if cell not in cells})
+
+    def restrict(self, modality: str) -> Pools:
+        """The pools with the features of one modality only."""
+        return Pools(
+            **{
+                cell: tuple(c for c in self.own(cell) if c.modality == modality) for cell in CELLS
+            }
+        )

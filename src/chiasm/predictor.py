@@ -1,0 +1,145 @@
+"""A loaded model as a function: RGB and xyz in, verdict out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from chiasm.artifact import Contract, load_artifact
+from chiasm.data.point_cloud import PreparationSettings, paste, prepare
+from chiasm.data.tensors import GeometryScale, to_batch
+from chiasm.detectors.adnas import AdnasDetector, image_score
+from chiasm.errors import ChiasmError, DataError
+from chiasm.fusion.genotype import Genotype
+from chiasm.metrics.calibration import conformal_p_value
+from chiasm.samples import AnomalyMap, FloatArray, PreparedSample, RGBDSample, Verdict
+
+
+class Predictor:
+    """A trained detector with its contract: scores, p-values and decisions.
+
+    Args:
+        detector: in evaluation mode.
+        contract: what its numbers mean.
+        genotype: its fusion, where it was searched.
+    """
+
+    def __init__(
+        self, detector: AdnasDetector, contract: Contract, genotype: Genotype | None = None
+    ) -> None:
+        self.detector = detector.eval()
+        self.contract = contract
+        self.genotype = genotype
+        chosen = contract.preparation
+        self.settings = PreparationSettings(
+            size=chosen.size,
+            remove_background=chosen.remove_background,
+            plane_distance=chosen.plane_distance,
+            plane_margin=chosen.plane_margin,
+            crop_fraction=chosen.crop_fraction,
+        )
+        self.scale = GeometryScale(
+            kind=chosen.geometry_kind,
+            height=chosen.geometry_height,
+            smoothing=chosen.geometry_smoothing,
+        )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Predictor:
+        """Load from a model's folder, or from a run's folder that holds one."""
+        path = Path(folder)
+        if not (path / "contract.json").exists() and (path / "model" / "contract.json").exists():
+            path = path / "model"
+        return cls(*load_artifact(path))
+
+    def __call__(self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = "") -> Verdict:
+        """Judge one part.
+
+        Args:
+            rgb: ``(H, W, 3)`` float in [0, 1], or None for a 3D-only model.
+            xyz: ``(H, W, 3)`` float metres, 0 where missing, or None for an RGB-only model.
+            source: a name for the verdict.
+
+        Raises:
+            DataError: shapes, types or modalities do not fit.
+        """
+        return self.judge(sample_from_arrays(rgb, xyz, source=source))
+
+    def judge(self, sample: RGBDSample) -> Verdict:
+        """Judge one sample; raises ``DataError`` where it cannot be judged."""
+        return self.judge_prepared([prepare(sample, self.settings)])[0]
+
+    @torch.no_grad()
+    def crop_scores(self, parts: list[PreparedSample]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps ``(N, 1, S, S)`` and image scores ``(N,)`` of prepared parts."""
+        batch = to_batch(parts, self.scale, modalities=self.contract.modalities)
+        maps = self.detector.scores(self.detector(batch), batch.foreground)
+        return maps, image_score(maps)
+
+    def judge_prepared(self, parts: list[PreparedSample]) -> list[Verdict]:
+        """Judge prepared parts of one size together."""
+        maps, scores = self.crop_scores(parts)
+        calibration = np.asarray(self.contract.calibration_scores)
+        verdicts = []
+        for part, scored, score in zip(parts, maps[:, 0].numpy(), scores.tolist()):
+            anomaly_map = AnomalyMap(
+                scores=paste(scored, part.box),
+                foreground=paste(part.foreground.astype(np.float32), part.box) > 0.5,
+                image_score=score,
+                source=part.source,
+            )
+            p_value = (
+                float(conformal_p_value(np.array([score]), calibration)[0])
+                if len(calibration)
+                else float("nan")
+            )
+            decision = p_value <= self.contract.false_alarm_rate if len(calibration) else None
+            verdicts.append(Verdict(part.source, score, p_value, decision, anomaly_map))
+        return verdicts
+
+    def judge_all(self, samples: Iterable[tuple[str, RGBDSample | ChiasmError]]) -> Iterator[Verdict]:
+        """Judge many; one that cannot be judged yields a verdict with ``error`` and no decision."""
+        for source, sample in samples:
+            try:
+                if isinstance(sample, ChiasmError):
+                    raise sample
+                yield self.judge(sample)
+            except ChiasmError as error:
+                nan = float("nan")
+                yield Verdict(source, nan, nan, None, None, error=str(error))
+
+
+def sample_from_arrays(
+    rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
+) -> RGBDSample:
+    """Check arrays and make a sample of them; raises ``DataError`` in a sentence."""
+    for name, array in (("rgb", rgb), ("xyz", xyz)):
+        if array is not None and (array.ndim != 3 or array.shape[2] != 3):
+            raise DataError(
+                f"{name} must have shape (height, width, 3), but has {tuple(array.shape)}."
+            )
+    if rgb is None and xyz is None:
+        raise DataError("A part needs an RGB image, 3D points, or both; neither was given.")
+    if rgb is not None and xyz is not None and rgb.shape != xyz.shape:
+        raise DataError(
+            f"rgb is {rgb.shape[1]} x {rgb.shape[0]} pixels and xyz {xyz.shape[1]} x "
+            f"{xyz.shape[0]}: they must show the same pixels."
+        )
+    if rgb is not None and not np.issubdtype(rgb.dtype, np.floating):
+        raise DataError(
+            f"rgb must be floating point in [0, 1], but is {rgb.dtype}: divide 8-bit images by "
+            "255 and 16-bit ones by 65535."
+        )
+    if xyz is not None and not np.isfinite(xyz).all():
+        raise DataError("xyz holds NaN or infinite values; write missing points as 0, 0, 0.")
+    shape = (rgb if rgb is not None else xyz).shape[:2]  # type: ignore[union-attr]
+    valid = np.ones(shape, bool) if xyz is None else np.any(xyz != 0, axis=2)
+    return RGBDSample(
+        rgb=None if rgb is None else np.ascontiguousarray(rgb, np.float32),
+        xyz=None if xyz is None else np.ascontiguousarray(xyz, np.float32),
+        valid=valid,
+        source=source,
+    )

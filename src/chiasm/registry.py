@@ -1,0 +1,58 @@
+"""Named models by function name: a builder registers itself, and is found by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from chiasm.errors import ConfigurationError
+
+Builder = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredModel:
+    """A named model.
+
+    Attributes:
+        name: the builder's function name.
+        wing: ``"detector"`` or ``"classifier"``.
+        builder: makes the model from literals.
+        summary: first line of the builder's docstring.
+    """
+
+    name: str
+    wing: str
+    builder: Builder
+    summary: str
+
+
+_MODELS: dict[str, RegisteredModel] = {}
+
+
+def register(wing: str) -> Callable[[Builder], Builder]:
+    """Register the decorated builder under its own name."""
+
+    def remember(builder: Builder) -> Builder:
+        name = builder.__name__
+        summary = (builder.__doc__ or "").strip().split("\n")[0]
+        _MODELS[name] = RegisteredModel(name, wing, builder, summary)
+        return builder
+
+    return remember
+
+
+def models(wing: str | None = None) -> tuple[RegisteredModel, ...]:
+    """All registered models in the order of their names."""
+    found = [m for m in _MODELS.values() if wing is None or m.wing == wing]
+    return tuple(sorted(found, key=lambda m: m.name))
+
+
+def find_model(name: str) -> RegisteredModel:
+    """The model of that name; ``ConfigurationError`` lists the names that exist."""
+    try:
+        return _MODELS[name]
+    except KeyError:
+        known = ", ".join(sorted(_MODELS))
+        raise ConfigurationError(f"There is no model named {name!r}; there are: {known}.") from None

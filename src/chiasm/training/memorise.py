@@ -1,0 +1,50 @@
+"""Filling the memories of normals: one pass over the normal parts, no gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+
+from chiasm.data.tensors import GeometryScale, to_batch
+from chiasm.detectors.features import NormalityFeatures, images_of
+from chiasm.samples import PreparedSample
+
+
+@torch.no_grad()
+def memorise(
+    source: NormalityFeatures,
+    parts: Sequence[PreparedSample],
+    *,
+    scale: GeometryScale,
+    seed: int = 0,
+    batch: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Fit every memory of the source on normal parts.
+
+    The part's number in ``parts`` becomes the owner of its descriptors.
+    """
+    descriptors: dict[str, list[torch.Tensor]] = {m: [] for m in source.modalities}
+    owners: list[torch.Tensor] = []
+    for start in range(0, len(parts), batch):
+        numbers = range(start, min(start + batch, len(parts)))
+        inputs = to_batch(
+            [parts[i] for i in numbers], scale, modalities=source.modalities, indices=list(numbers)
+        )
+        assert inputs.index is not None
+        inside: torch.Tensor | None = None
+        for modality in source.modalities:
+            memory = source.memories[modality]
+            described = memory.describe(source.backbone(images_of(inputs, modality)))
+            if inside is None:
+                inside = F.adaptive_max_pool2d(inputs.foreground, described.shape[-2:])[:, 0] > 0.5
+                owners.append(inputs.index.view(-1, 1, 1).expand_as(inside)[inside])
+            descriptors[modality].append(described.permute(0, 2, 3, 1)[inside])
+        if progress is not None:
+            progress(numbers[-1] + 1, len(parts))
+    for modality in source.modalities:
+        source.memories[modality].fit(
+            torch.cat(descriptors[modality]), torch.cat(owners), seed=seed
+        )

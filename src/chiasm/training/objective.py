@@ -1,0 +1,43 @@
+"""One pass of a detector over a batch, and the loss that it is trained to reduce."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from chiasm.detectors.adnas import AdnasDetector, DetectorOutput
+from chiasm.detectors.features import images_of
+from chiasm.detectors.losses import reconstruction_loss, segmentation_loss
+from chiasm.samples import RGBDBatch
+from chiasm.training.synthetic import StoredBatch
+
+Batch = StoredBatch | RGBDBatch
+
+
+def run(detector: AdnasDetector, batch: Batch) -> DetectorOutput:
+    """Run a detector on stored features or on a fresh batch."""
+    if isinstance(batch, StoredBatch):
+        return detector.fuse(batch.features)
+    return detector(batch)
+
+
+def mask_at(batch: Batch, size: torch.Size) -> Tensor:
+    """The mask at the logits' size: a cell is anomalous where any of its pixels is."""
+    assert batch.mask is not None
+    return torch.nn.functional.adaptive_max_pool2d(batch.mask, tuple(size))
+
+
+def total_loss(
+    output: DetectorOutput, batch: Batch, *, dice: bool, with_reconstruction: bool = True
+) -> Tensor:
+    """Segmentation loss plus, for sources that reconstruct, their reconstruction terms.
+
+    The reconstruction's target is the picture that went in, as in EasyNet.
+    """
+    loss = segmentation_loss(output.logits, mask_at(batch, output.logits.shape[-2:]), dice=dice)
+    if with_reconstruction and isinstance(batch, RGBDBatch):
+        for modality, reconstruction in output.reconstructions.items():
+            loss = loss + reconstruction_loss(
+                reconstruction, images_of(batch, modality), structural=modality == "rgb"
+            )
+    return loss

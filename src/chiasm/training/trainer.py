@@ -1,0 +1,112 @@
+"""The one place that makes a Lightning ``Trainer``, and the budget that ends a run cleanly."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch.utils.data import DataLoader
+
+from chiasm.training.progress import ProgressBar
+
+LAST = "last.ckpt"
+
+
+class Budget(Callback):
+    """Ends training after a number of minutes, counted over all resumed runs.
+
+    ``fraction`` is how much of the budget is spent (0 where there is none); schedules read it, so
+    that the learning rate has come down by the time the budget ends the run.
+    """
+
+    def __init__(self, minutes: float | None) -> None:
+        self.seconds = math.inf if minutes is None else 60.0 * minutes
+        self._before = 0.0
+        self._start = time.monotonic()
+
+    @property
+    def fraction(self) -> float:
+        """Share of the budget that is spent, in [0, 1]."""
+        return min(1.0, (self._before + time.monotonic() - self._start) / self.seconds)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._start = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Ask the trainer to stop when the budget is spent; it validates and saves first."""
+        if self.fraction >= 1.0:
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, float]:
+        """Seconds spent so far."""
+        return {"seconds": self._before + time.monotonic() - self._start}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Count on from the seconds of the run that is resumed."""
+        self._before = state_dict["seconds"]
+
+
+def processor_precision() -> str:
+    """``"bf16-mixed"`` where the processor multiplies bfloat16 in hardware, else ``"32-true"``."""
+    supported = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    return "bf16-mixed" if supported() else "32-true"
+
+
+def fit(
+    module: LightningModule,
+    train: DataLoader[Any],
+    validation: DataLoader[Any] | None,
+    *,
+    folder: Path,
+    name: str,
+    epochs: int,
+    budget: Budget,
+    precision: str | None = None,
+    quiet: bool = False,
+) -> None:
+    """Train a module, resuming from ``folder/checkpoints/name/last.ckpt`` where it exists.
+
+    Logs go to ``folder/logs/name`` as CSV and TensorBoard events. Ctrl-C keeps the last epoch's
+    checkpoint and is raised again.
+    """
+    checkpoints = folder / "checkpoints" / name
+    last = checkpoints / LAST
+    checkpoint = ModelCheckpoint(
+        dirpath=checkpoints, save_last=True, save_top_k=0, every_n_epochs=1,
+        save_on_train_epoch_end=True,
+    )
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # These speak to someone who wrote a training loop, not to someone who runs one.
+        warnings.filterwarnings("ignore", module="lightning|torch")
+        trainer = Trainer(
+            accelerator="auto",
+            devices=1,
+            max_epochs=epochs,
+            precision=precision or processor_precision(),  # type: ignore[arg-type]
+            callbacks=[budget, checkpoint] + ([] if quiet else [ProgressBar(name)]),
+            logger=[
+                CSVLogger(folder / "logs", name=name, version="", flush_logs_every_n_steps=20),
+                TensorBoardLogger(folder / "logs", name=name, version="tensorboard"),
+            ],
+            log_every_n_steps=5,
+            enable_model_summary=False,
+            enable_progress_bar=not quiet,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            gradient_clip_val=None,
+        )
+        trainer.fit(
+            module, train, validation, ckpt_path=str(last) if last.exists() else None
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
