@@ -101,7 +101,7 @@ def recognises(root: Path) -> bool:
 
 
 def paired_files(folder: Path, problems: list[str]) -> Iterator[dict[str, Path]]:
-    """Yield the files of ``rgb/`` and ``xyz/`` that share a stem; put the others in ``problems``."""
+    """Yield the files of ``rgb`` and ``xyz`` that share a stem; list the others in ``problems``."""
     rgb = image_files(folder / "rgb", RGB_SUFFIXES)
     xyz = image_files(folder / "xyz", XYZ_SUFFIXES)
     for stem in sorted(rgb.keys() | xyz.keys()):
