@@ -1,0 +1,211 @@
+"""From a sensor's frame to the part alone: support plane off, largest cluster, square crop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from chiasm.data.support_plane import Plane, fit_support_plane
+from chiasm.data.surface import largest_cluster, surface_normals
+from chiasm.errors import DataError
+from chiasm.samples import BoolArray, CropBox, FloatArray, PreparedSample, RGBDSample
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PreparationSettings:
+    """How a sample is prepared; all of it is part of the cache's key and of the contract.
+
+    Attributes:
+        size: side of the crop in pixels after resizing.
+        remove_background: False takes everything that was measured as the object.
+        plane_distance: metres; inliers of the plane's fit; None is automatic.
+        plane_margin: metres above the plane below which points are background; None takes 2 mm at
+            0.6 m from the camera, in proportion to the distance, and at least 4 times the noise.
+        crop_fraction: side of the crop as a share of the frame's longer side, the same for all
+            samples, so that scale is kept; None takes each object's own bounding box.
+        margin: added to the bounding box on all sides, as a share of it.
+    """
+
+    size: int = 256
+    remove_background: bool = True
+    plane_distance: float | None = None
+    plane_margin: float | None = None
+    crop_fraction: float | None = None
+    margin: float = 0.06
+
+
+def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample:
+    """Remove the background, cut out the part and bring it to ``size`` x ``size`` pixels.
+
+    RGB is resized bilinearly (by area when it shrinks); xyz, validity and mask by nearest
+    neighbour only. Without a support plane, everything measured counts as the object.
+
+    Raises:
+        DataError: not a single 3D point was measured, or no object stands out.
+    """
+    if sample.xyz is not None and not sample.valid.any():
+        raise DataError(f"{sample.source}: all 3D points are missing, so there is no part to see.")
+    plane: Plane | None = None
+    if sample.xyz is not None:
+        plane = fit_support_plane(sample.xyz, sample.valid, distance=settings.plane_distance)
+    foreground = object_mask(sample, plane, settings)
+    box = crop_box(foreground, settings)
+    size = settings.size
+
+    def near(array: np.ndarray) -> np.ndarray:
+        return _crop(array, box, size, cv2.INTER_NEAREST_EXACT)
+
+    inside = near(foreground.astype(np.uint8)) > 0
+    rgb = None
+    if sample.rgb is not None:
+        shrinking = box.side > size
+        rgb = _crop(sample.rgb, box, size, cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+        rgb = np.clip(rgb, 0, 1) * inside[..., None]
+    xyz = height = normals = depth = None
+    coefficients = None
+    valid = inside
+    if sample.xyz is not None:
+        xyz = near(sample.xyz)
+        valid = (near(sample.valid.astype(np.uint8)) > 0) & inside
+        xyz = np.where(valid[..., None], xyz, 0).astype(np.float32)
+        normals = surface_normals(xyz, valid)
+        plane = plane or _behind(xyz, valid)
+        coefficients = plane.coefficients
+        height = np.where(valid, plane.height(xyz), 0).astype(np.float32)
+        depth = _min_max(xyz[..., 2], valid)
+    mask = None if sample.mask is None else near(sample.mask.astype(np.uint8)) > 0
+    return PreparedSample(
+        rgb=rgb,
+        xyz=xyz,
+        height=height,
+        normals=normals,
+        depth=depth,
+        valid=valid,
+        foreground=inside,
+        mask=mask,
+        box=box,
+        plane=coefficients,
+        label=sample.label,
+        kind=sample.kind,
+        group=sample.group,
+        split=sample.split,
+        source=sample.source,
+    )
+
+
+def object_mask(
+    sample: RGBDSample, plane: Plane | None, settings: PreparationSettings
+) -> BoolArray:
+    """``(H, W)``: the part, with holes in its 3D data filled."""
+    if not settings.remove_background:
+        return np.ones_like(sample.valid)
+    if sample.xyz is None:
+        return _by_colour(sample)
+    if plane is None:
+        logger.warning("%s: no support plane was found; all points are kept.", sample.source)
+        return largest_cluster(sample.valid, closing=_closing(sample.valid))
+    margin = settings.plane_margin
+    if margin is None:
+        margin = max(0.0035 * abs(plane.coefficients[3]), 4 * plane.noise)
+    above = (plane.height(sample.xyz) > margin) & sample.valid
+    cluster = largest_cluster(above, closing=_closing(above))
+    if cluster.mean() < 1e-3:
+        raise DataError(
+            f"{sample.source}: nothing rises more than {1000 * margin:.1f} mm above the support "
+            "plane. Is the part flat? Set plane_margin lower, or remove_background=false."
+        )
+    return cluster
+
+
+def crop_box(foreground: BoolArray, settings: PreparationSettings) -> CropBox:
+    """The square around the object, centred on its bounding box."""
+    rows, columns = np.flatnonzero(foreground.any(axis=1)), np.flatnonzero(foreground.any(axis=0))
+    height, width = foreground.shape
+    if len(rows) == 0:
+        raise DataError("No pixel belongs to the object.")
+    if settings.crop_fraction is not None:
+        side = round(settings.crop_fraction * max(height, width))
+    else:
+        extent = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+        side = round(extent * (1 + 2 * settings.margin))
+    top = (rows[0] + rows[-1] + 1 - side) // 2
+    left = (columns[0] + columns[-1] + 1 - side) // 2
+    return CropBox(int(top), int(left), int(max(side, 8)), height, width)
+
+
+def estimate_crop_fraction(
+    samples: Iterable[RGBDSample], settings: PreparationSettings
+) -> float:
+    """The crop that holds the largest of the normal parts, as a share of the frame's longer side."""
+    own = replace(settings, crop_fraction=None)
+    shares = []
+    for sample in samples:
+        plane = None
+        if sample.xyz is not None:
+            plane = fit_support_plane(sample.xyz, sample.valid, distance=own.plane_distance)
+        box = crop_box(object_mask(sample, plane, own), own)
+        shares.append(box.side / max(box.height, box.width))
+    return min(float(np.max(shares)), 1.0)
+
+
+def paste(scores: FloatArray, box: CropBox) -> FloatArray:
+    """Put a crop's map ``(S, S)`` back into its frame ``(H, W)``, 0 outside the crop."""
+    interpolation = cv2.INTER_AREA if box.side < scores.shape[0] else cv2.INTER_LINEAR
+    patch = cv2.resize(
+        scores.astype(np.float32), (box.side, box.side), interpolation=interpolation
+    )
+    frame = np.zeros((box.height, box.width), np.float32)
+    top, left = max(box.top, 0), max(box.left, 0)
+    bottom, right = min(box.top + box.side, box.height), min(box.left + box.side, box.width)
+    frame[top:bottom, left:right] = patch[
+        top - box.top : bottom - box.top, left - box.left : right - box.left
+    ]
+    return frame
+
+
+def _crop(array: np.ndarray, box: CropBox, size: int, interpolation: int) -> np.ndarray:
+    top, left = max(box.top, 0), max(box.left, 0)
+    bottom, right = min(box.top + box.side, box.height), min(box.left + box.side, box.width)
+    square = np.zeros((box.side, box.side, *array.shape[2:]), array.dtype)
+    square[top - box.top : bottom - box.top, left - box.left : right - box.left] = array[
+        top:bottom, left:right
+    ]
+    resized: np.ndarray = cv2.resize(square, (size, size), interpolation=interpolation)
+    return resized
+
+
+def _closing(mask: BoolArray) -> int:
+    # Depth sensors lose points along edges: about 1 % of the frame's side.
+    return max(1, round(0.01 * max(mask.shape)))
+
+
+def _min_max(z: FloatArray, valid: BoolArray) -> FloatArray:
+    if not valid.any():
+        return np.zeros_like(z)
+    low, high = float(z[valid].min()), float(z[valid].max())
+    return np.where(valid, (z - low) / max(high - low, 1e-9), 0).astype(np.float32)
+
+
+def _behind(xyz: FloatArray, valid: BoolArray) -> Plane:
+    """A plane square to the optical axis behind the farthest point, where none was found."""
+    return Plane((0.0, 0.0, -1.0, float(xyz[..., 2][valid].max())), noise=0.0)
+
+
+def _by_colour(sample: RGBDSample) -> BoolArray:
+    """RGB-only parts: what differs from the border's colours; the whole frame where nothing does."""
+    assert sample.rgb is not None
+    width = max(2, round(0.04 * max(sample.valid.shape)))
+    strip = np.ones_like(sample.valid)
+    strip[width:-width, width:-width] = False
+    border = sample.rgb[strip]
+    centre = np.median(border, axis=0)
+    spread = np.median(np.abs(border - centre), axis=0) * 1.4826 + 0.02
+    different = (np.abs(sample.rgb - centre) / spread).max(axis=2) > 4
+    cluster = largest_cluster(different, closing=_closing(different))
+    return cluster if 0.01 < cluster.mean() < 0.9 else np.ones_like(sample.valid)
