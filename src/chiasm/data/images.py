@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -139,7 +140,7 @@ def _bytes_of(path: Path) -> NDArray[np.uint8]:
     return content
 
 
-def _decode(path: Path) -> NDArray[np.generic]:
+def _decode(path: Path) -> NDArray[Any]:
     # imdecode rather than imread: imread cannot open non-ASCII paths on every platform, and
     # says nothing of why it failed.
     try:
@@ -154,7 +155,7 @@ def _decode(path: Path) -> NDArray[np.generic]:
     return np.asarray(pixels)
 
 
-def _decode_tiff(path: Path) -> NDArray[np.generic]:
+def _decode_tiff(path: Path) -> NDArray[Any]:
     _bytes_of(path)
     try:
         return np.asarray(tifffile.imread(path))

@@ -104,11 +104,10 @@ def shared_files(lists: dict[str, Sequence[SampleRef]]) -> list[tuple[str, str, 
     """
     by_size: dict[int, list[tuple[str, str]]] = defaultdict(list)
     for name, refs in lists.items():
-        for path in dict.fromkeys(
-            ref.files[role].resolve() for ref in refs for role in _SENSOR_ROLES if role in ref.files
-        ):
-            if path.is_file():
-                by_size[path.stat().st_size].append((name, str(path)))
+        files = (ref.files[role] for ref in refs for role in _SENSOR_ROLES if role in ref.files)
+        for file in dict.fromkeys(file.resolve() for file in files):
+            if file.is_file():
+                by_size[file.stat().st_size].append((name, str(file)))
     found: list[tuple[str, str, str, str]] = []
     for entries in by_size.values():
         if len({name for name, _ in entries}) < 2:
