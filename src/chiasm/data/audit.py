@@ -1,0 +1,211 @@
+"""Look at a dataset before anything is trained on it: gaps, leaks and shortcuts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+
+from chiasm.data.source import SampleRef, SampleSource
+from chiasm.data.splits import shared_files
+from chiasm.data.trivial_scores import shared_names, trivial_scores
+from chiasm.errors import DataError
+from chiasm.metrics.ranking import auroc
+
+SHORTCUT_AUROC = 0.8
+_LISTED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class TrivialScore:
+    """How well a property that knows nothing of defects separates the test parts.
+
+    Attributes:
+        name: what was measured, e.g. ``"mean brightness"``.
+        auroc: in [0, 1], larger where defective parts have larger values; 0.5 is no separation.
+    """
+
+    name: str
+    auroc: float
+
+    @property
+    def strength(self) -> float:
+        """The AUROC of the better direction, in [0.5, 1]."""
+        return max(self.auroc, 1 - self.auroc)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What an audit found.
+
+    Attributes:
+        name: the source's name.
+        counts: split to kind to number of parts.
+        sizes: ``"height x width"`` to number of parts.
+        valid_share: mean and least share of measured 3D points, or None for RGB-only data.
+        problems: files without a partner, rows that name files which do not exist.
+        unreadable: a sentence for each part that could not be loaded.
+        duplicates: (split, file, other split, file) of the same path or content.
+        divided_groups: groups that stand in several splits, where there is more than one group.
+        trivial: AUROC of trivial properties on the test split, strongest first.
+        warnings: what a reader must know before trusting a figure, in sentences.
+    """
+
+    name: str
+    counts: dict[str, dict[str, int]]
+    sizes: dict[str, int]
+    valid_share: tuple[float, float] | None
+    problems: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    duplicates: tuple[tuple[str, str, str, str], ...]
+    divided_groups: tuple[str, ...]
+    trivial: tuple[TrivialScore, ...]
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """Return all fields as an indented JSON object."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+
+    def to_text(self) -> str:
+        """Return the report as lines for a terminal."""
+        lines = [f"Audit of {self.name}", "", "Parts"]
+        for split, kinds in self.counts.items():
+            inside = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
+            lines.append(f"  {split}: {sum(kinds.values())} ({inside})")
+        sizes = ", ".join(f"{size} ({number})" for size, number in self.sizes.items())
+        lines.append(f"Sizes, height x width: {sizes or 'none readable'}")
+        if self.valid_share is not None:
+            mean, least = self.valid_share
+            lines.append(f"Measured 3D points: {mean:.1%} on average, {least:.1%} at least")
+        lines += _listed("Files without a partner", self.problems)
+        lines += _listed("Parts that cannot be read", self.unreadable)
+        pairs = [f"{a} ({s}) = {b} ({t})" for s, a, t, b in self.duplicates]
+        lines += _listed("Files in two splits", pairs)
+        lines += _listed("Groups in several splits", self.divided_groups)
+        if self.trivial:
+            lines += ["", "Trivial scores on the test split, image-level AUROC"]
+            lines += [f"  {score.auroc:.3f}  {score.name}" for score in self.trivial]
+        if self.warnings:
+            lines += ["", "Warnings", *(f"  - {warning}" for warning in self.warnings)]
+        return "\n".join(lines) + "\n"
+
+
+def audit(source: SampleSource) -> AuditReport:
+    """Load every sample of a source once and report what is in it.
+
+    Never raises for a faulty sample: the fault is listed and the audit goes on.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    sizes: Counter[str] = Counter()
+    unreadable: list[str] = []
+    shares: list[float] = []
+    rows: list[dict[str, float]] = []
+    labels: list[int] = []
+    for ref in source.refs:
+        counts[ref.split or "(no split)"][ref.kind or "(unknown)"] += 1
+        try:
+            sample = source.load(ref)
+        except DataError as error:
+            unreadable.append(str(error))
+            continue
+        sizes[" x ".join(map(str, sample.valid.shape))] += 1
+        if sample.xyz is not None:
+            shares.append(float(sample.valid.mean()))
+        if ref.split == "test" and ref.label is not None:
+            rows.append(trivial_scores(ref, sample))
+            labels.append(ref.label)
+    duplicates = _duplicates(source, unreadable)
+    divided = _divided_groups(source.refs)
+    trivial = _trivial(rows, labels)
+    return AuditReport(
+        name=source.name,
+        counts={split: dict(sorted(kinds.items())) for split, kinds in counts.items()},
+        sizes=dict(sizes.most_common()),
+        valid_share=(sum(shares) / len(shares), min(shares)) if shares else None,
+        problems=tuple(getattr(source, "problems", ())),
+        unreadable=tuple(unreadable),
+        duplicates=duplicates,
+        divided_groups=divided,
+        trivial=trivial,
+        warnings=tuple(_warnings(source.refs, labels, sizes, duplicates, divided, trivial)),
+    )
+
+
+def _duplicates(
+    source: SampleSource, unreadable: list[str]
+) -> tuple[tuple[str, str, str, str], ...]:
+    lists: dict[str, list[SampleRef]] = defaultdict(list)
+    for ref in source.refs:
+        lists[ref.split or "(no split)"].append(ref)
+    try:
+        return tuple(shared_files(lists))
+    except DataError as error:
+        unreadable.append(f"Splits were not compared by content. {error}")
+        return ()
+
+
+def _divided_groups(refs: tuple[SampleRef, ...]) -> tuple[str, ...]:
+    splits: dict[str, set[str]] = defaultdict(set)
+    for ref in refs:
+        if ref.group:
+            splits[ref.group].add(ref.split)
+    # A single group is the category itself, which every split of a benchmark shares.
+    if len(splits) < 2:
+        return ()
+    return tuple(sorted(group for group, found in splits.items() if len(found) > 1))
+
+
+def _trivial(rows: list[dict[str, float]], labels: list[int]) -> tuple[TrivialScore, ...]:
+    if len(set(labels)) < 2:
+        return ()
+    scores = (
+        TrivialScore(name, auroc([row[name] for row in rows], labels))
+        for name in shared_names(rows)
+    )
+    return tuple(sorted(scores, key=lambda score: (-score.strength, score.name)))
+
+
+def _warnings(
+    refs: tuple[SampleRef, ...],
+    labels: list[int],
+    sizes: Counter[str],
+    duplicates: tuple[tuple[str, str, str, str], ...],
+    divided: tuple[str, ...],
+    trivial: tuple[TrivialScore, ...],
+) -> list[str]:
+    found = []
+    for score in trivial:
+        if score.strength > SHORTCUT_AUROC:
+            side = "larger" if score.auroc > 0.5 else "smaller"
+            found.append(
+                f"Shortcut: {score.name} alone tells good from defective with AUROC "
+                f"{score.strength:.3f} ({side} in defective parts; {labels.count(0)} good and "
+                f"{labels.count(1)} defective test parts). A detector may score well without "
+                "seeing a defect: remove the background and trust pixel-level figures more."
+            )
+    if not any(ref.split == "train" and ref.label == 0 for ref in refs):
+        found.append("No good part to train on: the train split has none labelled good.")
+    if len(set(labels)) < 2:
+        found.append(
+            "The test split has no readable parts of both classes, so neither shortcuts nor "
+            "accuracy can be measured."
+        )
+    if duplicates:
+        found.append(
+            f"{len(duplicates)} files stand in two splits; figures on them would be worthless."
+        )
+    if divided:
+        found.append(
+            f"{len(divided)} groups stand in several splits, so parts of one session or batch are "
+            "both learnt from and tested on."
+        )
+    if len(sizes) > 1:
+        found.append(f"Parts come in {len(sizes)} image sizes; check that one camera took them.")
+    return found
+
+
+def _listed(title: str, entries: tuple[str, ...] | list[str]) -> list[str]:
+    if not entries:
+        return [f"{title}: none"]
+    more = [f"  ... and {len(entries) - _LISTED} more"] if len(entries) > _LISTED else []
+    return [f"{title}: {len(entries)}", *(f"  {entry}" for entry in entries[:_LISTED]), *more]
