@@ -179,10 +179,14 @@ def _warnings(
             side = "larger" if score.auroc > 0.5 else "smaller"
             found.append(
                 f"Shortcut: {score.name} alone tells good from defective with AUROC "
-                f"{score.strength:.3f} ({side} in defective parts; {labels.count(0)} good and "
-                f"{labels.count(1)} defective test parts). A detector may score well without "
-                "seeing a defect: remove the background and trust pixel-level figures more."
+                f"{score.strength:.3f} ({side} in defective parts)."
             )
+    if found:
+        found.append(
+            f"So a detector may separate these {labels.count(0)} good and {labels.count(1)} "
+            "defective test parts without seeing a defect: remove the background, and trust "
+            "pixel-level figures more than image-level ones."
+        )
     if not any(ref.split == "train" and ref.label == 0 for ref in refs):
         found.append("No good part to train on: the train split has none labelled good.")
     if len(set(labels)) < 2:

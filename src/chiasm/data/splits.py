@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +96,7 @@ def check_disjoint(split: Split) -> None:
         )
 
 
-def shared_files(lists: dict[str, Sequence[SampleRef]]) -> list[tuple[str, str, str, str]]:
+def shared_files(lists: Mapping[str, Sequence[SampleRef]]) -> list[tuple[str, str, str, str]]:
     """Find files that stand in two lists: (list, path, other list, path there), in stable order.
 
     Compares RGB, point and depth files by path, then those of equal size by content. Raises

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,6 @@ def trivial_scores(ref: SampleRef, sample: RGBDSample) -> dict[str, float]:
     return scores
 
 
-def shared_names(rows: list[Mapping[str, float]]) -> list[str]:
+def shared_names(rows: Sequence[Mapping[str, float]]) -> list[str]:
     """Names of the scores that all samples have, in the order of the first sample."""
     return [name for name in rows[0] if all(name in row for row in rows)] if rows else []
