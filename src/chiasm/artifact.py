@@ -100,7 +100,7 @@ def library_versions() -> dict[str, str]:
 def save_artifact(
     folder: Path, detector: AdnasDetector, contract: Contract, genotype: Genotype | None
 ) -> None:
-    """Write weights, contract and genotype; the contract last, so that a folder is whole or not one.
+    """Write weights, genotype and, last, the contract: a folder is whole or not a model.
 
     Raises ``ArtifactError`` where the folder cannot be written.
     """
@@ -124,7 +124,7 @@ def save_artifact(
 
 
 def load_artifact(folder: Path) -> tuple[AdnasDetector, Contract, Genotype | None]:
-    """Read a model, ready for prediction; raises ``ArtifactError`` saying which file is at fault."""
+    """Read a model, ready for prediction; ``ArtifactError`` says which file is at fault."""
     contract = read_contract(folder)
     weights = folder / WEIGHTS
     if not weights.is_file():

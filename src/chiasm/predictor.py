@@ -55,7 +55,9 @@ class Predictor:
             path = path / "model"
         return cls(*load_artifact(path))
 
-    def __call__(self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = "") -> Verdict:
+    def __call__(
+        self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
+    ) -> Verdict:
         """Judge one part.
 
         Args:
@@ -100,7 +102,9 @@ class Predictor:
             verdicts.append(Verdict(part.source, score, p_value, decision, anomaly_map))
         return verdicts
 
-    def judge_all(self, samples: Iterable[tuple[str, RGBDSample | ChiasmError]]) -> Iterator[Verdict]:
+    def judge_all(
+        self, samples: Iterable[tuple[str, RGBDSample | ChiasmError]]
+    ) -> Iterator[Verdict]:
         """Judge many; one that cannot be judged yields a verdict with ``error`` and no decision."""
         for source, sample in samples:
             try:

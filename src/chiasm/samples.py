@@ -72,10 +72,10 @@ class PreparedSample:
         xyz: ``(S, S, 3)`` float32 metres, 0 where missing; None for RGB-only data.
         height: ``(S, S)`` float32, metres above the support plane, 0 where not ``valid``; None for
             RGB-only data.
-        normals: ``(S, S, 3)`` float32 unit surface normals, towards the camera, 0 where unknown.
-        depth: ``(S, S)`` float32 in [0, 1], min-max of the camera distance over valid object points.
+        normals: ``(S, S, 3)`` float32 unit normals, towards the camera, 0 where unknown.
+        depth: ``(S, S)`` float32 in [0, 1], min-max of z over valid object points.
         valid: ``(S, S)`` bool, a 3D point of the object was measured here.
-        foreground: ``(S, S)`` bool, the pixel belongs to the object (holes in the 3D data filled).
+        foreground: ``(S, S)`` bool, the pixel is of the object (holes in 3D filled).
         mask: ``(S, S)`` bool or None.
         box: where the crop lies in the original frame.
         plane: ``(a, b, c, d)`` of the support plane with unit normal towards the camera, so that

@@ -1,4 +1,4 @@
-"""Defects of shape (bumps, dents, cuts, abrasion ...), seen in 3D and in shading alike."""
+"""Defects of shape (bumps, dents, cuts ...), seen in 3D and in shading alike."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chiasm.data.shading import Scene, local_height, read_scene, shading_ratio
 from chiasm.errors import ConfigurationError
 from chiasm.samples import BoolArray, FloatArray, PreparedSample
 
-FORMS = ("bump", "dent", "cut", "missing_material", "abrasion", "bend")
+FORMS = ("bump", "dent", "cut", "missing_material", "bend")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class GeometricGenerator:
     RGB-only samples get the shading alone (of a flat surface), 3D-only samples the shape alone.
 
     Attributes:
-        form: ``"bump"``, ``"dent"``, ``"cut"``, ``"missing_material"``, ``"abrasion"`` or
+        form: ``"bump"``, ``"dent"``, ``"cut"``, ``"missing_material"`` or
             ``"bend"``.
         smallest, largest: limits of the footprint's area, as a share of the object's; its
             logarithm is uniform between them.
@@ -64,8 +64,6 @@ class GeometricGenerator:
             return _cut(sample, scene, where, area, rng)
         if self.form == "missing_material":
             return _missing_material(sample, scene, where, area, rng)
-        if self.form == "abrasion":
-            return _abrasion(sample, scene, where, max(area, 0.004 * pixels), rng)
         if self.form == "bend":
             return _bend(sample, scene, where, max(area, 0.008 * pixels), rng)
         return _swelling(sample, scene, where, area, rng, up=self.form == "bump")
@@ -171,30 +169,6 @@ def _missing_material(
     delta = _limited(delta.astype(np.float32), height, sample)
     kind = "missing_material"
     return _finish(sample, print_, height, delta, scene, kind, tint=tint, lost=lost)
-
-
-def _abrasion(
-    sample: PreparedSample, scene: Scene, where: BoolArray, area: float, rng: np.random.Generator
-) -> PreparedSample:
-    """Grind down what stands out of the surroundings, and leave a rough, mottled patch."""
-    print_ = blob(where, area, rng, roughness=float(rng.uniform(0.2, 0.4)), max_aspect=3.5)
-    height = local_height(sample, print_.rows, print_.cols)
-    sunk = log_uniform(0.3, 2.0, rng) * scene.pitch
-    mean = cv2.GaussianBlur(height, (0, 0), float(rng.uniform(2.0, 5.0)))
-    level = np.asarray(mean - sunk, dtype=np.float32)
-    noise = rng.standard_normal(height.shape).astype(np.float32)
-    grain = cv2.GaussianBlur(noise, (0, 0), 0.9) * np.float32(2.5)  # about unit variance
-    cover = print_.plateau(float(rng.uniform(0.3, 0.8)))
-    ground = (
-        np.minimum(level - height, 0.0) + np.float32(rng.uniform(0.1, 0.5) * scene.pitch) * grain
-    )
-    # On a steep flank the surroundings' mean says little: grind off a few pixels' worth at most.
-    deepest = min(3.0 * scene.pitch, 0.3 * scene.relief)
-    delta = (cover * np.clip(ground, -deepest, 0.5 * scene.pitch)).astype(np.float32)
-    mottle = np.float32(rng.normal(0.0, 0.12)) + np.float32(rng.uniform(0.03, 0.15)) * grain
-    tint = np.asarray(1.0 + cover * np.clip(mottle, -0.5, 0.5), dtype=np.float32)
-    delta = _limited(delta, height, sample)
-    return _finish(sample, print_, height, delta, scene, "abrasion", tint=tint)
 
 
 def _bend(

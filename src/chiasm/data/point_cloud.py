@@ -139,10 +139,8 @@ def crop_box(foreground: BoolArray, settings: PreparationSettings) -> CropBox:
     return CropBox(int(top), int(left), int(max(side, 8)), height, width)
 
 
-def estimate_crop_fraction(
-    samples: Iterable[RGBDSample], settings: PreparationSettings
-) -> float:
-    """The crop that holds the largest of the normal parts, as a share of the frame's longer side."""
+def estimate_crop_fraction(samples: Iterable[RGBDSample], settings: PreparationSettings) -> float:
+    """The crop that holds the largest normal part, as a share of the frame's longer side."""
     own = replace(settings, crop_fraction=None)
     shares = []
     for sample in samples:
@@ -157,9 +155,7 @@ def estimate_crop_fraction(
 def paste(scores: FloatArray, box: CropBox) -> FloatArray:
     """Put a crop's map ``(S, S)`` back into its frame ``(H, W)``, 0 outside the crop."""
     interpolation = cv2.INTER_AREA if box.side < scores.shape[0] else cv2.INTER_LINEAR
-    patch = cv2.resize(
-        scores.astype(np.float32), (box.side, box.side), interpolation=interpolation
-    )
+    patch = cv2.resize(scores.astype(np.float32), (box.side, box.side), interpolation=interpolation)
     frame = np.zeros((box.height, box.width), np.float32)
     top, left = max(box.top, 0), max(box.left, 0)
     bottom, right = min(box.top + box.side, box.height), min(box.left + box.side, box.width)
@@ -198,7 +194,7 @@ def _behind(xyz: FloatArray, valid: BoolArray) -> Plane:
 
 
 def _by_colour(sample: RGBDSample) -> BoolArray:
-    """RGB-only parts: what differs from the border's colours; the whole frame where nothing does."""
+    """RGB-only parts: what differs from the border's colours; else the whole frame."""
     assert sample.rgb is not None
     width = max(2, round(0.04 * max(sample.valid.shape)))
     strip = np.ones_like(sample.valid)

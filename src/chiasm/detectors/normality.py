@@ -72,9 +72,7 @@ class NormalMemory(nn.Module):
         for stride in self.channels:
             smooth = F.avg_pool2d(features[stride], 3, 1, 1, count_include_pad=False)
             if smooth.shape[-2:] != reference:
-                smooth = F.interpolate(
-                    smooth, size=reference, mode="bilinear", align_corners=False
-                )
+                smooth = F.interpolate(smooth, size=reference, mode="bilinear", align_corners=False)
             maps.append(smooth)
         return torch.cat(maps, dim=1)
 

@@ -13,7 +13,7 @@ from chiasm.fusion.relaxation import architecture_parameter, ordered_pair
 
 
 class CellOutput(nn.Module):
-    """Concat of K nodes, 1x1 convolution to C, batch norm, ReLU, plus the first input, group norm."""
+    """Concat of K nodes, 1x1 conv to C, batch norm, ReLU, plus the first input, group norm."""
 
     def __init__(self, *, width: int, nodes: int) -> None:
         super().__init__()
@@ -81,9 +81,7 @@ class RelaxedCell(nn.Module):
         for k, (inner, weight) in enumerate(zip(self.inner, self.operation)):
             names = ["x", "y", *(f"node:{i}" for i in range(k))]
             j, h = ordered_pair(inner)
-            chosen.append(
-                NodeGenotype((names[j], names[h]), self.names[int(weight.argmax())])
-            )
+            chosen.append(NodeGenotype((names[j], names[h]), self.names[int(weight.argmax())]))
         return tuple(chosen)
 
 
@@ -93,9 +91,7 @@ class DerivedCell(nn.Module):
     def __init__(self, genotype: CellGenotype, *, width: int) -> None:
         super().__init__()
         self.inputs = [node.inputs for node in genotype.nodes]
-        self.nodes = nn.ModuleList(
-            make_operation(node.operation, width) for node in genotype.nodes
-        )
+        self.nodes = nn.ModuleList(make_operation(node.operation, width) for node in genotype.nodes)
         self.output = CellOutput(width=width, nodes=len(genotype.nodes))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:

@@ -34,8 +34,7 @@ class ConcatenationFusion(nn.Module):
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Fuse feature maps by name into ``(N, C, S, S)``."""
         maps = [
-            resize(self.projections.project(name, features[name]), self.size)
-            for name in self.names
+            resize(self.projections.project(name, features[name]), self.size) for name in self.names
         ]
         out: Tensor = self.mix(torch.cat(maps, dim=1))
         return out

@@ -79,7 +79,9 @@ class Genotype:
         """Raise ``GenotypeError`` where an input is not in the cell's pool."""
         for name, cell in self.cells.items():
             if name not in pools.present:
-                raise GenotypeError(f"The genotype has a {name} cell, but the {name} pool is empty.")
+                raise GenotypeError(
+                    f"The genotype has a {name} cell, but the {name} pool is empty."
+                )
             allowed = pools.candidates(name)
             for chosen in cell.inputs:
                 if chosen not in allowed:
@@ -122,8 +124,7 @@ class Genotype:
                     name: {
                         "inputs": list(cell.inputs),
                         "nodes": [
-                            {"inputs": list(n.inputs), "operation": n.operation}
-                            for n in cell.nodes
+                            {"inputs": list(n.inputs), "operation": n.operation} for n in cell.nodes
                         ],
                     }
                     for name, cell in self.cells.items()

@@ -171,9 +171,7 @@ class FusionNetwork(nn.Module):
             projected = {
                 chosen: values[chosen]
                 if chosen in values
-                else resize(
-                    self.projections[name].project(chosen, features[chosen]), self.size
-                )
+                else resize(self.projections[name].project(chosen, features[chosen]), self.size)
                 for chosen in dict.fromkeys(cell.inputs)
             }
             x, y = (projected[chosen] for chosen in cell.inputs)

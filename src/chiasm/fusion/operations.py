@@ -54,9 +54,9 @@ class GatedLinear(nn.Module):
 class GuidedAttention(nn.Module):
     """Every pixel of the guide ``x`` attends to an average-pooled ``y``; then group norm.
 
-    One head, no projections. ``y`` is pooled to at most ``tokens`` x ``tokens``, because attention
-    between all pixels of 256 x 256 maps would need 65,536 squared scores. The order of the inputs
-    matters: the first asks, the second answers.
+    One head, no projections. ``y`` is pooled to a quarter of its side and at most ``tokens``,
+    because attention between all pixels of 256 x 256 maps would need 65,536 squared scores. The
+    order of the inputs matters: the first asks, the second answers.
 
     References:
         Vaswani et al., 2017 (scaled dot-product); BM-NAS, ScaleDotAttn.
@@ -67,10 +67,13 @@ class GuidedAttention(nn.Module):
         self.tokens = tokens
         self.norm = nn.GroupNorm(1, width)
 
+    def _pooled(self, side: int) -> int:
+        return max(1, min(side // 4, self.tokens))
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Fuse two maps."""
         height, width = x.shape[-2:]
-        pooled = F.adaptive_avg_pool2d(y, (min(height, self.tokens), min(width, self.tokens)))
+        pooled = F.adaptive_avg_pool2d(y, (self._pooled(height), self._pooled(width)))
         query = x.flatten(2).transpose(1, 2)  # n c h w -> n (h w) c
         memory = pooled.flatten(2).transpose(1, 2)
         answer = F.scaled_dot_product_attention(query, memory, memory)

@@ -87,7 +87,5 @@ class Pools:
     def restrict(self, modality: str) -> Pools:
         """The pools with the features of one modality only."""
         return Pools(
-            **{
-                cell: tuple(c for c in self.own(cell) if c.modality == modality) for cell in CELLS
-            }
+            **{cell: tuple(c for c in self.own(cell) if c.modality == modality) for cell in CELLS}
         )

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from chiasm.detectors.adnas import AdnasDetector, DetectorOutput
-from chiasm.detectors.features import images_of
+from chiasm.detectors.features import SourcedFeatures, images_of
 from chiasm.detectors.losses import reconstruction_loss, segmentation_loss
 from chiasm.samples import RGBDBatch
 from chiasm.training.synthetic import StoredBatch
 
 Batch = StoredBatch | RGBDBatch
+Record = TypeVar("Record", StoredBatch, RGBDBatch, SourcedFeatures)
+
+
+def to_device(record: Record, device: torch.device) -> Record:
+    """The record with every tensor on a device; Lightning does not move frozen dataclasses."""
+
+    def move(value: object) -> object:
+        if isinstance(value, Tensor):
+            return value.to(device)
+        if isinstance(value, dict):
+            return {name: move(item) for name, item in value.items()}
+        if isinstance(value, SourcedFeatures):
+            return to_device(value, device)
+        return value
+
+    return replace(record, **{f.name: move(getattr(record, f.name)) for f in fields(record)})
 
 
 def run(detector: AdnasDetector, batch: Batch) -> DetectorOutput:

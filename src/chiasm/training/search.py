@@ -15,7 +15,7 @@ from chiasm.detectors.adnas import AdnasDetector
 from chiasm.fusion.alternation import second_order_gradients
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.network import FusionSupernet
-from chiasm.training.objective import Batch, mask_at, run, total_loss
+from chiasm.training.objective import Batch, mask_at, run, to_device, total_loss
 from chiasm.training.segment import PixelScores, cosine
 from chiasm.training.trainer import Budget
 
@@ -93,9 +93,7 @@ class FusionSearch(LightningModule):
 
     def _loss(self, batch: Batch, *, with_reconstruction: bool) -> Tensor:
         output = run(self.detector, batch)
-        return total_loss(
-            output, batch, dice=self.dice, with_reconstruction=with_reconstruction
-        )
+        return total_loss(output, batch, dice=self.dice, with_reconstruction=with_reconstruction)
 
     def training_step(self, batch: Batch, number: int) -> None:
         """One step of the architecture on held-out parts, then one of the weights."""
@@ -180,6 +178,12 @@ class FusionSearch(LightningModule):
     def _weights(self) -> list[torch.nn.Parameter]:
         alphas = {id(p) for p in self.supernet.architecture_parameters()}
         return [p for p in self.detector.parameters() if p.requires_grad and id(p) not in alphas]
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move a record's tensors."""
+        return to_device(batch, device)
 
     def configure_optimizers(self) -> Any:
         """AdamW for the weights, Adam with BM-NAS's settings for the architecture."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from chiasm.detectors.adnas import AdnasDetector
 from chiasm.metrics.ranking import average_precision
-from chiasm.training.objective import Batch, mask_at, run, total_loss
+from chiasm.training.objective import Batch, mask_at, run, to_device, total_loss
 from chiasm.training.trainer import Budget
 
 
@@ -93,9 +93,13 @@ class SegmentationTraining(LightningModule):
         self.validation_ap.append(ap)
         self.log("validation_ap", ap, prog_bar=True)
 
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move a record's tensors."""
+        return to_device(batch, device)
+
     def configure_optimizers(self) -> Any:
         """Adam over whatever requires a gradient."""
         parameters = [p for p in self.detector.parameters() if p.requires_grad]
-        return torch.optim.AdamW(
-            parameters, lr=self.learning_rate, weight_decay=self.weight_decay
-        )
+        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)

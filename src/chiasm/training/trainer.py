@@ -81,7 +81,10 @@ def fit(
     checkpoints = folder / "checkpoints" / name
     last = checkpoints / LAST
     checkpoint = ModelCheckpoint(
-        dirpath=checkpoints, save_last=True, save_top_k=0, every_n_epochs=1,
+        dirpath=checkpoints,
+        save_last=True,
+        save_top_k=0,
+        every_n_epochs=1,
         save_on_train_epoch_end=True,
     )
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -105,8 +108,6 @@ def fit(
             use_distributed_sampler=False,
             gradient_clip_val=None,
         )
-        trainer.fit(
-            module, train, validation, ckpt_path=str(last) if last.exists() else None
-        )
+        trainer.fit(module, train, validation, ckpt_path=str(last) if last.exists() else None)
     if trainer.interrupted:
         raise KeyboardInterrupt

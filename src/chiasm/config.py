@@ -1,0 +1,111 @@
+"""One validated description of a run, from YAML, keyword arguments or the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from chiasm.errors import ConfigurationError
+
+
+class RunConfig(BaseModel):
+    """Everything that decides a run's result; written to ``config.yaml`` in its folder.
+
+    Attributes:
+        data: folder or manifest to learn from.
+        out: the run's folder.
+        model: registered builder.
+        modalities: ``rgb``, ``geometry`` or both.
+        fusion: ``search``, ``concatenation`` (hand-made), ``random`` or a genotype file.
+        cells: present cells (fewer for the paper's Table 4).
+        image_size: side of the crop in pixels, a multiple of 32.
+        geometry: how 3D becomes a picture.
+        light: number of the light, where data have several.
+        shots: train on so many normals only.
+        calibration_share: of the training normals, where data have no validation split.
+        textures: folder of textures (DTD) for anomalies; None uses built-in ones.
+        nodes: intermediate nodes per cell.
+        rounds: epochs of synthetic anomalies whose frozen features are stored.
+        search_epochs, train_epochs: passes over training data; the budget may end them earlier.
+        order: 1 alternates (default), 2 unrolls one weight step (DARTS).
+        learning_rate: of the weights.
+        batch: parts per step.
+        minutes: budget of search and training together; None is none.
+        false_alarm_rate: at which decisions are made.
+        capacity: descriptors in a memory of normals.
+        seed: of everything.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: Path
+    out: Path
+    model: str = "adnas_light"
+    modalities: tuple[Literal["rgb", "geometry"], ...] = ("rgb", "geometry")
+    fusion: str = "search"
+    cells: tuple[Literal["early", "middle", "late"], ...] = ("early", "middle", "late")
+    image_size: int = Field(256, ge=64, le=1024, multiple_of=32)
+    geometry: Literal["height_slopes", "depth"] = "height_slopes"
+    light: int | None = None
+    shots: int | None = Field(None, ge=2)
+    calibration_share: float = Field(0.2, gt=0, lt=0.9)
+    remove_background: bool = True
+    plane_margin: float | None = Field(None, gt=0)
+    textures: Path | None = None
+    nodes: int = Field(2, ge=1, le=6)
+    rounds: int = Field(6, ge=1)
+    search_epochs: int = Field(12, ge=1)
+    train_epochs: int = Field(30, ge=1)
+    order: Literal[1, 2] = 1
+    learning_rate: float = Field(2e-3, gt=0)
+    batch: int = Field(16, ge=2)
+    minutes: float | None = Field(None, gt=0)
+    false_alarm_rate: float = Field(0.05, gt=0, lt=1)
+    capacity: int = Field(60_000, ge=1_000)
+    seed: int = 0
+
+    @field_validator("modalities", "cells", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
+
+    @classmethod
+    def make(
+        cls, *, file: Path | None = None, overrides: Sequence[str] = (), **values: Any
+    ) -> RunConfig:
+        """Join a YAML file, ``key=value`` overrides and keywords (later ones win).
+
+        Raises:
+            ConfigurationError: naming each setting that is wrong, and why.
+        """
+        merged: dict[str, Any] = {}
+        if file is not None:
+            try:
+                read = yaml.safe_load(file.read_text())
+            except (OSError, yaml.YAMLError) as error:
+                raise ConfigurationError(f"{file} cannot be read as YAML: {error}") from error
+            if not isinstance(read, dict):
+                raise ConfigurationError(f"{file} must hold 'key: value' lines.")
+            merged.update(read)
+        for override in overrides:
+            key, found, text = override.partition("=")
+            if not found:
+                raise ConfigurationError(f"{override!r} is not of the form key=value.")
+            merged[key.strip()] = yaml.safe_load(text)
+        merged.update({key: value for key, value in values.items() if value is not None})
+        try:
+            return cls.model_validate(merged)
+        except ValidationError as error:
+            lines = [
+                f"  {'.'.join(str(p) for p in item['loc'])}: {item['msg']}"
+                for item in error.errors()
+            ]
+            raise ConfigurationError("These settings are wrong:\n" + "\n".join(lines)) from error
+
+    def save(self, path: Path) -> None:
+        """Write as YAML, so that ``chiasm train --config`` repeats the run."""
+        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))

@@ -1,0 +1,266 @@
+"""Search a fusion architecture and train a detector, from a folder of normal parts."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from chiasm.artifact import (
+    Contract,
+    Preparation,
+    library_versions,
+    parameter_count,
+    save_artifact,
+)
+from chiasm.config import RunConfig
+from chiasm.detectors.adnas import AdnasDetector, describe_builder
+from chiasm.detectors.features import NormalityFeatures
+from chiasm.fusion.drawing import draw_genotype
+from chiasm.fusion.genotype import Genotype, random_genotype
+from chiasm.metrics import VERSIONS
+from chiasm.metrics.ranking import average_precision
+from chiasm.predictor import Predictor
+from chiasm.training.objective import run
+from chiasm.training.search import FusionSearch
+from chiasm.training.segment import SegmentationTraining
+from chiasm.training.trainer import Budget, fit
+from chiasm.workflows.console import say
+from chiasm.workflows.workbench import Workbench, open_workbench
+
+SCORE_RULE = (
+    "softplus of (head weight x log-odds + normality weight x mean relative distance), smoothed, "
+    "zero away from the object; the image's score is the largest local mean of the map"
+)
+# Shares of the normality weight, in standard deviations of either over normal pixels.
+NORMALITY_SHARES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """What a run left behind.
+
+    Attributes:
+        folder: the run's folder; ``folder/model`` is the model.
+        genotype: the fusion, where it is a genotype.
+        minutes: spent on everything.
+        validation_ap: pixel AP on held-out normals with anomalies of other generators.
+    """
+
+    folder: Path
+    genotype: Genotype | None
+    minutes: float
+    validation_ap: float
+
+
+def search(config: RunConfig, *, bench: Workbench | None = None) -> Genotype:
+    """Search the fusion architecture.
+
+    Writes ``genotype.json`` and its drawing to the run folder.
+    """
+    bench = bench or _open(config)
+    detector = bench.detector("supernet")
+    left = bench.seconds_left()
+    budget = Budget(None if left == float("inf") else 0.45 * left / 60)
+    module = FusionSearch(
+        detector,
+        architecture_batches=bench.loader("architecture"),
+        budget=budget,
+        epochs=config.search_epochs,
+        learning_rate=config.learning_rate,
+        order=config.order,
+        dice=config.model != "adnas_paper",
+    )
+    say("Searching how to fuse ...")
+    fit(
+        module,
+        bench.loader("learn"),
+        bench.loader("validate"),
+        folder=config.out,
+        name="search",
+        epochs=config.search_epochs,
+        budget=budget,
+    )
+    best = module.best or module.supernet.genotype()
+    genotype = Genotype(
+        cells=best.cells,
+        output=best.output,
+        pools=best.pools,
+        provenance={
+            "model": config.model,
+            "data": bench.source.name,
+            "seed": config.seed,
+            "order": config.order,
+            "validation_ap": round(module.best_ap, 5),
+            "chiasm": library_versions()["chiasm"],
+        },
+    )
+    _write_genotype(genotype, bench)
+    (config.out / "search_history.json").write_text(json.dumps(module.history, indent=2) + "\n")
+    say(genotype.summary())
+    return genotype
+
+
+def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
+    """Train a detector and save it; searches first where ``config.fusion`` is ``"search"``.
+
+    A run that was interrupted goes on where it stopped when it is started again with the same
+    folder.
+    """
+    bench = bench or _open(config)
+    fusion: Genotype | str
+    if config.fusion == "search":
+        found = config.out / "genotype.json"
+        fusion = Genotype.load(found) if found.exists() else search(config, bench=bench)
+    elif config.fusion == "concatenation":
+        fusion = "concatenation"
+    elif config.fusion == "random":
+        fusion = random_genotype(bench.pools, nodes=config.nodes, seed=config.seed)
+        _write_genotype(fusion, bench)
+    else:
+        fusion = Genotype.load(config.fusion)
+        fusion.validate(bench.pools)
+        _write_genotype(fusion, bench)
+    detector = bench.detector(fusion)
+    left = bench.seconds_left()
+    budget = Budget(None if left == float("inf") else 0.9 * max(left, 6.0) / 60)
+    module = SegmentationTraining(
+        detector,
+        budget=budget,
+        epochs=config.train_epochs,
+        learning_rate=config.learning_rate,
+        dice=config.model != "adnas_paper",
+    )
+    required = detector.fusion.required
+    say("Training the detector ...")
+    fit(
+        module,
+        bench.loader("learn", required=required),
+        bench.loader("validate", required=required),
+        folder=config.out,
+        name="train",
+        epochs=config.train_epochs,
+        budget=budget,
+    )
+    detector.eval()
+    ap = choose_score_rule(detector, bench)
+    genotype = fusion if isinstance(fusion, Genotype) else None
+    save(detector, genotype, bench)
+    minutes = (time.monotonic() - bench.started) / 60
+    facts = {
+        "fit_minutes": round(minutes, 3),
+        "validation_ap": ap,
+        "parameters": parameter_count(detector),
+    }
+    (config.out / "learning.json").write_text(json.dumps(facts, indent=2) + "\n")
+    say(f"The model is in {config.out / 'model'} ({minutes:.1f} minutes).")
+    return Learned(config.out, genotype, minutes, ap)
+
+
+@torch.no_grad()
+def choose_score_rule(detector: AdnasDetector, bench: Workbench) -> float:
+    """Weigh the head against the distance from normal by pixel AP on held-out normals.
+
+    The anomalies there come from generators that training does not use. Returns the AP of the
+    chosen rule; without a memory of normals the head stands alone.
+    """
+    outputs = []
+    detector.eval()
+    for batch in bench.loader("validate"):
+        output = run(detector, batch)
+        odds = output.logits[:, 1:] - output.logits[:, :1]
+        if output.relative:
+            size = odds.shape[-2:]
+            distance = torch.stack(
+                [
+                    torch.nn.functional.interpolate(r, size=size, mode="bilinear")
+                    for r in output.relative.values()
+                ]
+            ).mean(0)
+        else:
+            distance = torch.zeros_like(odds)
+        inside = torch.nn.functional.adaptive_max_pool2d(batch.foreground, odds.shape[-2:]) > 0
+        mask = torch.nn.functional.adaptive_max_pool2d(batch.mask, odds.shape[-2:]) > 0
+        outputs.append((odds[inside], distance[inside], mask[inside]))
+    odds, distance, mask = (torch.cat(values) for values in zip(*outputs))
+    head = 1.0 / float(odds[~mask].std() + 1e-6)
+    if not float(distance.abs().max()) > 0:
+        detector.set_score_rule(head=head, normality=0.0)
+        return average_precision(odds.numpy(), mask.numpy())
+    normality = 1.0 / float(distance[~mask].std() + 1e-6)
+    trials = {
+        share: average_precision((head * odds + share * normality * distance).numpy(), mask.numpy())
+        for share in NORMALITY_SHARES
+    }
+    best = max(trials, key=lambda share: trials[share])
+    detector.set_score_rule(head=head, normality=best * normality)
+    (bench.config.out / "score_rule.json").write_text(
+        json.dumps({"chosen": best, "pixel_ap": trials}, indent=2) + "\n"
+    )
+    return trials[best]
+
+
+def save(detector: AdnasDetector, genotype: Genotype | None, bench: Workbench) -> None:
+    """Prune, calibrate on the calibration normals and write the model's folder."""
+    config = bench.config
+    detector.prune()
+    detector.eval()
+    source = detector.source
+    contract = Contract(
+        method=config.model,
+        arguments=_arguments(config),
+        fusion="genotype" if genotype is not None else "concatenation",
+        modalities=config.modalities,
+        preparation=Preparation(
+            size=bench.settings.size,
+            remove_background=bench.settings.remove_background,
+            plane_distance=bench.settings.plane_distance,
+            plane_margin=bench.settings.plane_margin,
+            crop_fraction=bench.settings.crop_fraction,
+            geometry_kind=bench.scale.kind,
+            geometry_height=bench.scale.height,
+            geometry_smoothing=bench.scale.smoothing,
+        ),
+        score_rule=SCORE_RULE,
+        calibration_scores=(),
+        false_alarm_rate=config.false_alarm_rate,
+        metric_versions=dict(VERSIONS),
+        training_data=bench.training_data,
+        training_samples=len(bench.parts),
+        seed=config.seed,
+        backbone_weights=source.backbone.weights if isinstance(source, NormalityFeatures) else None,
+        libraries=library_versions(),
+    )
+    predictor = Predictor(detector, contract, genotype)
+    scores: list[float] = []
+    for start in range(0, len(bench.calibration), 8):
+        scores += predictor.crop_scores(bench.calibration[start : start + 8])[1].tolist()
+    contract = contract.model_copy(
+        update={"calibration_scores": tuple(float(s) for s in np.sort(scores))}
+    )
+    save_artifact(config.out / "model", detector, contract, genotype)
+
+
+def _arguments(config: RunConfig) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"nodes": config.nodes, "image_size": config.image_size}
+    arguments["cells"] = list(config.cells)
+    if config.model == "adnas_light":
+        arguments["capacity"] = config.capacity
+    return describe_builder(arguments)
+
+
+def _open(config: RunConfig) -> Workbench:
+    config.out.mkdir(parents=True, exist_ok=True)
+    config.save(config.out / "config.yaml")
+    return open_workbench(config)
+
+
+def _write_genotype(genotype: Genotype, bench: Workbench) -> None:
+    folder = bench.config.out
+    genotype.save(folder / "genotype.json")
+    draw_genotype(genotype, path_svg=folder / "genotype.svg", path_png=folder / "genotype.png")

@@ -1,0 +1,223 @@
+"""What searching and training both stand on: splits, prepared parts, memories, stored features."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from chiasm.config import RunConfig
+from chiasm.data.anomalies import training_generator, validation_generator
+from chiasm.data.cache import PreparationCache
+from chiasm.data.content_hash import content_hash
+from chiasm.data.opening import open_source
+from chiasm.data.point_cloud import PreparationSettings, estimate_crop_fraction
+from chiasm.data.source import SampleSource
+from chiasm.data.splits import Split, make_splits
+from chiasm.data.tensors import GeometryScale, estimate_geometry_scale
+from chiasm.data.textures import TextureSource
+from chiasm.detectors.adnas import AdnasDetector, light_pools, reconstruction_pools
+from chiasm.detectors.features import NormalityFeatures
+from chiasm.errors import SplitError
+from chiasm.fusion.genotype import Genotype
+from chiasm.fusion.pools import Pools
+from chiasm.registry import find_model
+from chiasm.samples import PreparedSample
+from chiasm.training.memorise import memorise
+from chiasm.training.synthetic import FeatureStore, SyntheticParts, fresh_loader, stored_loader
+from chiasm.workflows.console import say
+
+HELD_OUT_SHARE = 0.2
+
+
+@dataclass(eq=False)
+class Workbench:
+    """Everything that is made once and serves search, training and every comparison.
+
+    Attributes:
+        config: of the run.
+        source, split: the data.
+        settings, scale: preparation.
+        learning: prepared normals that weights learn from.
+        held_out: prepared normals (of the training split) for architecture and score rule.
+        calibration: prepared normals for thresholds alone.
+        frozen: the fitted source of a light model, else None.
+        stores: stored features by purpose, for a frozen source.
+        training_data: hash of the training files.
+        started: when the run's clock began, seconds of ``time.monotonic``.
+    """
+
+    config: RunConfig
+    source: SampleSource
+    split: Split
+    settings: PreparationSettings
+    scale: GeometryScale
+    parts: list[PreparedSample]
+    learning: list[int]
+    held_out: list[int]
+    calibration: list[PreparedSample]
+    training_data: str
+    started: float
+    frozen: NormalityFeatures | None = None
+    stores: dict[str, FeatureStore] | None = None
+
+    @property
+    def pools(self) -> Pools:
+        """The pools of the model, restricted to the configured cells."""
+        return pools_of(self.config)
+
+    def detector(self, fusion: Genotype | str) -> AdnasDetector:
+        """A new detector, weights freshly initialised; a frozen source is shared, not copied."""
+        torch.manual_seed(self.config.seed)
+        arguments: dict[str, Any] = {
+            "modalities": self.config.modalities,
+            "cells": self.config.cells,
+            "nodes": self.config.nodes,
+            "image_size": self.config.image_size,
+        }
+        if self.frozen is not None:
+            arguments["pretrained"] = False
+        detector: AdnasDetector = find_model(self.config.model).builder(fusion, **arguments)
+        if self.frozen is not None:
+            detector.source = self.frozen
+        return detector
+
+    def loader(self, purpose: str, *, required: frozenset[str] | None = None) -> DataLoader[Any]:
+        """Batches for ``learn``, ``architecture`` or ``validate``."""
+        shuffle = purpose != "validate"
+        if self.stores is not None:
+            store = self.stores[purpose]
+            if required is not None:
+                store = store.only(required)
+            return stored_loader(
+                store, batch=self.config.batch, seed=self.config.seed, shuffle=shuffle
+            )
+        return fresh_loader(
+            self.synthetic(purpose),
+            batch=min(self.config.batch, 8),
+            scale=self.scale,
+            modalities=self.config.modalities,
+            shuffle=shuffle,
+        )
+
+    def synthetic(self, purpose: str) -> SyntheticParts:
+        """Normal parts with anomalies: training's generators to learn, others for all else."""
+        numbers = self.learning if purpose == "learn" else self.held_out
+        generator: Any
+        if purpose == "learn":
+            folder = self.config.textures
+            generator = training_generator(
+                TextureSource.from_folder(folder) if folder is not None else None
+            )
+        else:
+            generator = validation_generator()
+        seed = self.config.seed * 10 + {"learn": 0, "architecture": 1, "validate": 2}[purpose]
+        return SyntheticParts(
+            [self.parts[i] for i in numbers], numbers=numbers, generator=generator, seed=seed
+        )
+
+    def seconds_left(self) -> float:
+        """Seconds of the budget that are left; infinite without one."""
+        if self.config.minutes is None:
+            return float("inf")
+        return 60 * self.config.minutes - (time.monotonic() - self.started)
+
+
+def pools_of(config: RunConfig) -> Pools:
+    """The candidate lists of a named model."""
+    if config.model == "adnas_light":
+        pools = light_pools(modalities=config.modalities)
+    else:
+        width, stem = {"adnas_paper": (128, 1), "adnas_slim": (16, 2)}[config.model]
+        pools = reconstruction_pools(width=width, stem=stem, modalities=config.modalities)
+    return pools.only(*config.cells)
+
+
+def open_workbench(config: RunConfig) -> Workbench:
+    """Read, split and prepare the data; fit memories and store features for a light model."""
+    started = time.monotonic()
+    source = open_source(config.data, light=config.light)
+    split = make_splits(
+        source,
+        shots=config.shots,
+        calibration_share=config.calibration_share,
+        seed=config.seed,
+    )
+    say(
+        f"{source.name}: {len(split.train)} normal parts to learn from, "
+        f"{len(split.calibration)} to calibrate with."
+    )
+    settings = PreparationSettings(
+        size=config.image_size,
+        remove_background=config.remove_background,
+        plane_margin=config.plane_margin,
+    )
+    some = split.train[:: max(1, len(split.train) // 60)]
+    fraction = estimate_crop_fraction((source.load(ref) for ref in some), settings)
+    settings = replace(settings, crop_fraction=round(fraction, 4))
+    cache = PreparationCache()
+    parts = [cache.get(source, ref, settings) for ref in split.train]
+    calibration = [cache.get(source, ref, settings) for ref in split.calibration]
+    scale = estimate_geometry_scale(parts, kind=config.geometry)
+
+    order = np.random.default_rng(config.seed).permutation(len(parts)).tolist()
+    count = max(1, round(HELD_OUT_SHARE * len(parts)))
+    if len(parts) < 2:
+        raise SplitError(
+            "Only one normal part is left to learn from; two are the least, and fifty are better."
+        )
+    bench = Workbench(
+        config=config,
+        source=source,
+        split=split,
+        settings=settings,
+        scale=scale,
+        parts=parts,
+        learning=sorted(order[count:]),
+        held_out=sorted(order[:count]),
+        calibration=calibration,
+        training_data=content_hash(path for ref in split.train for path in ref.files.values()),
+        started=started,
+    )
+    if config.model == "adnas_light":
+        _store_features(bench)
+    return bench
+
+
+def _store_features(bench: Workbench) -> None:
+    config = bench.config
+    detector = find_model(config.model).builder(
+        "concatenation",
+        modalities=config.modalities,
+        image_size=config.image_size,
+        capacity=config.capacity,
+    )
+    source: NormalityFeatures = detector.source.eval()
+    say("Remembering what normal parts look like ...")
+    memorise(source, bench.parts, scale=bench.scale, seed=config.seed)
+    bench.frozen = source
+    bench.stores = {}
+    # Held-out parts are fewer: more rounds of them make the validation steadier.
+    rounds = {
+        "learn": config.rounds,
+        "architecture": max(2, config.rounds // 2),
+        "validate": max(2, config.rounds // 2),
+    }
+    deadline = time.monotonic() + 0.5 * bench.seconds_left()
+    for purpose, epochs in rounds.items():
+        keep: Callable[[], bool] = lambda: time.monotonic() < deadline  # noqa: E731
+        dataset = bench.synthetic(purpose)
+        say(f"Making synthetic anomalies ({purpose}): {epochs} rounds of {len(dataset)} parts ...")
+        bench.stores[purpose] = FeatureStore.build(
+            source,
+            dataset,
+            epochs=range(epochs),
+            scale=bench.scale,
+            modalities=config.modalities,
+            keep_going=keep,
+        )
