@@ -1,50 +1,118 @@
-"""Height fields of the built-in products, as functions of the part's own coordinates."""
+"""Turned and baked products: round parts drawn as analytic height fields."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from chiasm.data.scene_surface import (
+    Frame,
+    Rng,
+    Surface,
+    blend,
+    inside,
+    painted,
+    patches,
+    rise,
+    rounded,
+    streaks,
+)
 from chiasm.samples import FloatArray
 
-PRODUCTS = ("flange", "biscuit", "connector", "cap")
+
+def bores(frame: Frame, count: int, at: float, radius: float) -> FloatArray:
+    """Signed distance in millimetres to the nearest of ``count`` round holes on a circle."""
+    step = 2 * np.pi / count
+    nearest = np.round(frame.angle / step) * np.float32(step)
+    away = frame.angle - nearest
+    r = frame.radius
+    return np.hypot(r * np.cos(away) - at, r * np.sin(away)) - np.float32(radius)
 
 
-def product_height(
-    product: str, u: FloatArray, v: FloatArray, rng: np.random.Generator
-) -> FloatArray:
-    """Height in metres above the plane at part coordinates ``u``, ``v`` (metres), 0 off the part.
-
-    Dimensions vary by a few per cent with ``rng``, as between good parts of one product.
-    """
-    scale = rng.uniform(0.97, 1.03)
-    radius = np.hypot(u, v) / scale
-    angle = np.arctan2(v, u)
-    if product == "flange":
-        height = 0.010 * _inside(0.042 - radius) + 0.010 * _inside(0.020 - radius)
-        for k in range(6):
-            hole = np.hypot(u - 0.031 * np.cos(k * np.pi / 3), v - 0.031 * np.sin(k * np.pi / 3))
-            height = height * (1 - 0.8 * _inside(0.0045 - hole))
-        return height * (1 - 0.7 * _inside(0.009 - radius))
-    if product == "biscuit":
-        edge = 0.040 * (1 + 0.03 * np.cos(18 * angle))
-        waves = np.sin(u * 420 + rng.uniform(0, 6)) * np.sin(v * 420 + rng.uniform(0, 6))
-        dome = np.sqrt(np.clip(1 - (radius / 0.055) ** 2, 0, 1))
-        return (0.014 * dome + 0.0006 * waves) * _inside(edge - radius)
-    if product == "connector":
-        body = _inside(0.042 * scale - np.abs(u)) * _inside(0.026 * scale - np.abs(v))
-        pocket = _inside(0.036 * scale - np.abs(u)) * _inside(0.019 * scale - np.abs(v))
-        height = 0.018 * body - 0.008 * pocket
-        pin_u, pin_v = (u / 0.012) - np.round(u / 0.012), np.abs(v) / 0.009 - 1
-        pins = _inside(0.0028 - 0.012 * np.hypot(pin_u, pin_v * 0.75)) * pocket
-        return height + 0.009 * pins
-    if product == "cap":
-        ribs = 0.0006 * np.cos(36 * angle)
-        dome = 0.012 + 0.014 * np.sqrt(np.clip(1 - (radius / 0.034) ** 2, 0, 1))
-        rim = _inside(0.041 + ribs - radius)
-        return rim * np.where(radius < 0.034, dome, 0.012)
-    raise ValueError(f"There is no product {product!r}; there are: {', '.join(PRODUCTS)}.")
+def flange(frame: Frame, rng: Rng) -> Surface:
+    """Turned steel flange: disc, raised hub with a bore, six countersunk bolt holes."""
+    outer, hub, bore = 42 + rng.normal(0, 0.4), 19 + rng.normal(0, 0.3), 10 + rng.normal(0, 0.2)
+    thick, tall = 7 + rng.normal(0, 0.25), 7 + rng.normal(0, 0.25)
+    r = frame.radius
+    bolts = bores(frame, 6, 31.0, 3.4)
+    height = thick * rounded(r - outer, 1.2)
+    height += tall * rounded(r - hub, 1.4)
+    height += 0.9 * inside(np.abs(r - 24.5) - 1.6, 1.0)
+    height -= 1.4 * inside(bolts - 1.7, 1.2)
+    height *= inside(bore - r, 1.0) * inside(-bolts, 0.8)
+    marks = streaks(r, 0.45, rng)
+    tint = np.array([0.56, 0.57, 0.58]) * (1 + rng.normal(0, 0.03)) + rng.normal(0, 0.008, 3)
+    grain = 0.035 * marks + 0.03 * patches(frame.shape, 14 * frame.per_mm, rng)
+    albedo = painted(tint, frame.shape, grain)
+    part = inside(r - outer) * inside(bore - r) * inside(-bolts)
+    whole = np.ones(frame.shape, dtype=np.float32)
+    return Surface(
+        (height + 0.006 * marks * part).astype(np.float32),
+        albedo,
+        0.85 * whole,
+        (0.5 + 0.05 * marks).astype(np.float32),
+        part.astype(np.float32),
+    )
 
 
-def _inside(distance: FloatArray, *, edge: float = 0.0006) -> FloatArray:
-    """A step of finite width: 1 where the signed distance (metres) is positive."""
-    return np.clip(distance / edge + 0.5, 0, 1)
+def gear(frame: Frame, rng: Rng) -> Surface:
+    """Moulded gear wheel: 24 teeth, recessed web with five openings, hub with a keyed bore."""
+    teeth, root, tip = 24, 36.5 + rng.normal(0, 0.3), 42 + rng.normal(0, 0.3)
+    r, angle = frame.radius, frame.angle
+    wave = np.cos(teeth * angle) * np.float32(1.9)
+    rim = r - (root + (tip - root) * rise(0.5 + wave / 2)).astype(np.float32)
+    # The tooth flank makes distance along the radius too long: bring it near true distance.
+    rim = rim * np.float32(0.6)
+    openings = bores(frame, 5, 21.0, 5.2 + rng.normal(0, 0.1))
+    key = np.maximum(np.abs(frame.y) - 1.7, np.abs(frame.x - 6.5) - 2.2)
+    bore = np.minimum(r - 6.2, key)
+    face, web = 9 + rng.normal(0, 0.3), 4.6 + rng.normal(0, 0.25)
+    height = face * rounded(rim, 1.0)
+    recess = inside(r - 30.5, 1.6) * inside(12 - r, 1.6)
+    height -= (face - web) * recess
+    height += 2.0 * rounded(r - 11.5, 1.2)
+    ribs = np.abs(np.sin(2.5 * (angle - np.float32(np.pi / 5)))) * r / 2.5
+    height += 1.3 * inside(np.abs(np.pi / 2.5 * ribs * 0.7) - 1.2, 0.9) * 0 * recess
+    height *= inside(-openings, 0.8) * inside(-bore, 0.8)
+    part = inside(rim) * inside(-openings) * inside(-bore)
+    shade = 0.03 * patches(frame.shape, 12 * frame.per_mm, rng)
+    shade += 0.012 * rng.standard_normal(frame.shape, dtype=np.float32)
+    tint = np.array([0.70, 0.66, 0.53]) * (1 + rng.normal(0, 0.03)) + rng.normal(0, 0.008, 3)
+    whole = np.ones(frame.shape, dtype=np.float32)
+    return Surface(
+        height.astype(np.float32),
+        painted(tint, frame.shape, shade),
+        0.02 * whole,
+        0.3 * whole,
+        part.astype(np.float32),
+    )
+
+
+def biscuit(frame: Frame, rng: Rng) -> Surface:
+    """Baked biscuit: scalloped edge, domed and bumpy, pricked holes, browned where high."""
+    r, angle = frame.radius, frame.angle
+    reach = 40 + rng.normal(0, 0.6)
+    lobes = np.float32(1.3) * np.abs(np.cos(10 * angle)) + np.float32(
+        0.5 * np.cos(2 * angle + rng.uniform(0, 6))
+    )
+    edge = r - (reach + lobes).astype(np.float32)
+    tall = 7.5 + rng.normal(0, 0.4)
+    coarse = patches(frame.shape, 7 * frame.per_mm, rng)
+    fine = patches(frame.shape, 1.7 * frame.per_mm, rng)
+    crumb = patches(frame.shape, 0.7 * frame.per_mm, rng)
+    bumps = 0.30 * coarse + 0.11 * fine + 0.04 * crumb
+    bumps += 0.9 * (1 - np.square(np.clip(r / reach, 0, 1))) - 0.5 * inside(np.abs(r - 34) - 0.6, 1)
+    pricks = np.minimum(bores(frame, 6, 11.5, 1.3), bores(frame, 12, 24.5, 1.3))
+    pricks = np.minimum(pricks, r - 1.3)
+    height = (tall + bumps) * rounded(edge, 3.2) - 2.6 * inside(pricks, 1.4) * (r < reach)
+    brown = 0.55 * coarse + 0.25 * fine + 0.9 * rise((r - 30) / 11) + rng.normal(0, 0.15)
+    albedo = painted([0.66, 0.43, 0.20], frame.shape, 0.05 * crumb + 0.05 * fine)
+    albedo = blend(albedo, [0.36, 0.17, 0.055], rise(0.18 + 0.36 * brown))
+    albedo = blend(albedo, [0.20, 0.09, 0.03], 0.6 * inside(pricks, 1.0))
+    whole = np.ones(frame.shape, dtype=np.float32)
+    return Surface(
+        np.maximum(height, 0).astype(np.float32),
+        albedo.astype(np.float32),
+        0 * whole,
+        0.05 * whole,
+        inside(edge).astype(np.float32),
+    )
