@@ -293,6 +293,8 @@ def adnas_light(
     A departure from the paper, on purpose: same search space, head, losses and synthetic anomalies,
     but nothing but fusion and head is learnt by gradient.
     """
+    # Cells are point-wise, so a genotype that was searched at half the size holds at the whole.
+    size = image_size // (8 if fusion == "supernet" else 4)
     backbone = FrozenEfficientNetLite(pretrained=pretrained)
     lists = (pools or light_pools(modalities=modalities)).only(*cells)
     return AdnasDetector(
@@ -302,7 +304,7 @@ def adnas_light(
                 m: NormalMemory(channels=backbone.channels, capacity=capacity) for m in modalities
             },
         ),
-        fusion=_fusion(lists, fusion, width=32, size=image_size // 4, nodes=nodes),
+        fusion=_fusion(lists, fusion, width=32, size=size, nodes=nodes),
         head=SegmentationHead(channels=32, hidden=(128, 64), final_activation=False),
     )
 

@@ -1,0 +1,42 @@
+"""A judged sample beside what is true of it, in the frame that figures are computed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from chiasm.samples import BoolArray, FloatArray, RGBDSample, Verdict
+
+FRAME = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredSample:
+    """A verdict and the sample it is about."""
+
+    verdict: Verdict
+    sample: RGBDSample
+
+
+def framed(scored: ScoredSample, *, side: int = FRAME) -> tuple[FloatArray, BoolArray, BoolArray]:
+    """Map, mask and foreground with a longer side of ``side`` pixels.
+
+    Scores are resized bilinearly, masks by nearest neighbour, as the papers do it.
+    """
+    anomaly_map = scored.verdict.anomaly_map
+    assert anomaly_map is not None
+    height, width = anomaly_map.scores.shape
+    scale = side / max(height, width)
+    size = (round(width * scale), round(height * scale))
+    mask = scored.sample.mask
+    if mask is None:
+        mask = np.zeros((height, width), bool)
+
+    def near(array: BoolArray) -> BoolArray:
+        small = cv2.resize(array.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)
+        return small > 0
+
+    scores = cv2.resize(anomaly_map.scores, size, interpolation=cv2.INTER_LINEAR)
+    return scores.astype(np.float32), near(mask), near(anomaly_map.foreground)

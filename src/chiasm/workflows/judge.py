@@ -1,0 +1,205 @@
+"""Evaluate a model on the test split, and predict verdicts for new parts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import resource
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from chiasm.artifact import parameter_count
+from chiasm.data.opening import open_source
+from chiasm.data.source import SampleRef, SampleSource
+from chiasm.data.splits import check_disjoint, make_splits
+from chiasm.errors import ChiasmError, DataError
+from chiasm.evaluation.figures import evaluate_scores
+from chiasm.evaluation.report import write_report
+from chiasm.evaluation.scored import ScoredSample
+from chiasm.metrics.calibration import normals_needed
+from chiasm.predictor import Predictor
+from chiasm.samples import RGBDSample, Verdict
+from chiasm.workflows.console import say
+
+
+def evaluate(
+    run: Path | str, *, data: Path | str, out: Path | str | None = None, light: int | None = None
+) -> dict[str, Any]:
+    """Judge the test split of some data, and write ``metrics.json`` and ``report.html``.
+
+    Args:
+        run: a run's or a model's folder.
+        data: where the test split lies; it must share no file with the training split.
+        out: folder for the report; None takes ``report`` in the run's folder.
+        light: which light, for data with several.
+
+    Returns:
+        The content of ``metrics.json``.
+    """
+    folder = Path(run)
+    target = Path(out) if out is not None else folder / "report"
+    predictor = Predictor.load(folder)
+    source = open_source(data, light=light)
+    if any(r.split == "train" for r in source.refs):
+        check_disjoint(make_splits(source, seed=predictor.contract.seed))
+    refs = [ref for ref in source.refs if ref.split in ("test", "")]
+    if not refs:
+        raise DataError(f"{data} has no test split to evaluate on.")
+    scored: list[ScoredSample] = []
+    seconds: list[float] = []
+    for ref in refs:
+        try:
+            sample = source.load(ref)
+            start = time.perf_counter()
+            verdict = predictor.judge(sample)
+            seconds.append(time.perf_counter() - start)
+        except ChiasmError as error:
+            say(f"{ref.source}: {error}")
+            verdict = failed(ref.source, error)
+            sample = RGBDSample(None, None, np.zeros((1, 1), bool), source=ref.source)
+        scored.append(ScoredSample(verdict, sample))
+    learning = folder / "learning.json"
+    cost = json.loads(learning.read_text()) if learning.exists() else {}
+    cost |= {
+        "seconds_per_part_p50": round(float(np.median(seconds)), 4) if seconds else None,
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "parameters": parameter_count(predictor.detector),
+    }
+    metrics = evaluate_scores(scored, cost=cost)
+    contract = predictor.contract
+    notes = []
+    needed = normals_needed(contract.false_alarm_rate)
+    if len(contract.calibration_scores) < needed:
+        notes.append(
+            f"{len(contract.calibration_scores)} calibration normals are too few to promise a "
+            f"false-alarm rate of {contract.false_alarm_rate:.0%}; {needed} are needed."
+        )
+    svg = folder / "genotype.svg"
+    page = write_report(
+        target,
+        metrics=metrics,
+        scored=scored,
+        title=f"{source.name}: {contract.method}",
+        genotype_svg=svg.read_text() if svg.exists() else None,
+        genotype_text=predictor.genotype.summary() if predictor.genotype else None,
+        notes=notes,
+        repeat=f"chiasm evaluate {folder} --data {data}",
+        false_alarm_rate=contract.false_alarm_rate,
+    )
+    say(headline(metrics))
+    say(f"The report is {page}.")
+    return metrics
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """The key figures in one line."""
+
+    def value(group: dict[str, Any], name: str) -> str:
+        found = group.get(name, {}).get("value")
+        return "n/a" if found is None else f"{found:.3f}"
+
+    return (
+        f"image AUROC {value(metrics['image'], 'auroc')}, pixel AP {value(metrics['pixel'], 'ap')}, "
+        f"AUPRO(0.3) {value(metrics['region']['aupro'], '0.3')}, "
+        f"AUPRO(0.05) {value(metrics['region']['aupro'], '0.05')}"
+    )
+
+
+def predict(
+    run: Path | str,
+    inputs: Path | str,
+    *,
+    out: Path | str = "verdicts",
+    light: int | None = None,
+    xyz: Path | str | None = None,
+) -> list[Verdict]:
+    """Judge new parts; writes ``verdicts.csv``, ``verdicts.json`` and heat maps to ``out``.
+
+    Args:
+        run: a run's or a model's folder.
+        inputs: folder, manifest, or one RGB file (then ``xyz`` names its 3D file).
+        out: folder for the results.
+        light: which light, for data with several.
+        xyz: the 3D file that belongs to a single RGB file.
+
+    A part that cannot be read gets a row with ``error``; the others go on.
+    """
+    predictor = Predictor.load(run)
+    target = Path(out)
+    target.mkdir(parents=True, exist_ok=True)
+    verdicts = []
+    for verdict in predictor.judge_all(_samples(Path(inputs), xyz=xyz, light=light)):
+        verdicts.append(verdict)
+        if verdict.anomaly_map is not None:
+            _heat_map(verdict, target / f"{len(verdicts) - 1:04d}_{Path(verdict.source).stem}.png")
+    rows = [_row(v) for v in verdicts]
+    (target / "verdicts.json").write_text(json.dumps(rows, indent=2) + "\n")
+    with (target / "verdicts.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, ["source", "score", "p_value", "defective", "error"])
+        writer.writeheader()
+        writer.writerows(rows)
+    bad = sum(v.defective is True for v in verdicts)
+    unread = sum(bool(v.error) for v in verdicts)
+    say(f"{len(verdicts)} parts: {bad} defective, {unread} not judged. See {target}.")
+    return verdicts
+
+
+def failed(source: str, error: ChiasmError) -> Verdict:
+    """The verdict on a part that could not be judged."""
+    return Verdict(source, math.nan, math.nan, None, None, error=str(error))
+
+
+def _samples(
+    path: Path, *, xyz: Path | str | None, light: int | None
+) -> Iterator[tuple[str, RGBDSample | ChiasmError]]:
+    if path.is_file() and path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"):
+        from chiasm.data.images import read_rgb, read_xyz
+        from chiasm.predictor import sample_from_arrays
+
+        try:
+            points = read_xyz(Path(xyz)) if xyz is not None else None
+            yield str(path), sample_from_arrays(read_rgb(path), points, source=str(path))
+        except ChiasmError as error:
+            yield str(path), error
+        return
+    source = open_source(path, light=light)
+    yield from _loaded(source, source.refs)
+    for problem in getattr(source, "problems", ()):
+        yield str(problem), DataError(str(problem))
+
+
+def _loaded(
+    source: SampleSource, refs: Iterable[SampleRef]
+) -> Iterator[tuple[str, RGBDSample | ChiasmError]]:
+    for ref in refs:
+        try:
+            yield ref.source, source.load(ref)
+        except ChiasmError as error:
+            yield ref.source, error
+
+
+def _row(verdict: Verdict) -> dict[str, Any]:
+    def known(x: float) -> float | None:
+        return None if math.isnan(x) else x
+
+    return {
+        "source": verdict.source,
+        "score": known(verdict.score),
+        "p_value": known(verdict.p_value),
+        "defective": verdict.defective,
+        "error": verdict.error,
+    }
+
+
+def _heat_map(verdict: Verdict, path: Path) -> None:
+    assert verdict.anomaly_map is not None
+    scores = verdict.anomaly_map.scores
+    top = max(float(scores.max()), 1e-6)
+    picture = cv2.applyColorMap((255 * scores / top).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    cv2.imwrite(str(path), picture)
