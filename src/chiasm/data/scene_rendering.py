@@ -88,7 +88,7 @@ def light_over(rng: Rng) -> Light:
     return Light(
         towards=(np.cos(around) * np.sin(down), np.sin(around) * np.sin(down), np.cos(down)),
         colour=(power * (1 + warmth), power, power * (1 - warmth)),
-        ambient=rng.uniform(0.38, 0.58),
+        ambient=rng.uniform(0.28, 0.46),
         environment=rng.uniform(0, 2 * np.pi),
     )
 
@@ -134,13 +134,13 @@ def points_at(height: FloatArray, camera: Camera) -> FloatArray:
     return np.concatenate([camera.ray * z[..., None], z[..., None]], axis=2)
 
 
-def normals_of(height: FloatArray, per_mm: float) -> FloatArray:
-    """Unit normals ``(P, P, 3)`` of a plan height field, z up."""
+def normals_of(height: FloatArray, per_mm: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Unit normals of a plan height field, their x, y and z each ``(P, P)``, z up."""
     scale = per_mm / 8
-    slope_x = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=scale)
-    slope_y = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=scale)
-    length = np.sqrt(slope_x * slope_x + slope_y * slope_y + 1)
-    return np.stack([-slope_x / length, -slope_y / length, 1 / length], axis=2)
+    slope_x = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=-scale)
+    slope_y = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=-scale)
+    up = 1 / np.sqrt(slope_x * slope_x + slope_y * slope_y + 1)
+    return slope_x * up, slope_y * up, up
 
 
 def shadow(
@@ -169,39 +169,52 @@ def shade(surface: Surface, light: Light) -> tuple[FloatArray, FloatArray]:
     """Colour of each plan point in linear light ``(P, P, 3)``, and its highlight ``(P, P)``.
 
     Lambert's diffuse term and the Blinn-Phong highlight, occlusion of ambient light from blurred
-    heights, a soft cast shadow, and for metal the reflection of a smooth surrounding.
+    heights, a soft cast shadow, and for metal the reflection of a smooth surrounding, drawn out
+    across turning marks.
     """
     per_mm = surface.height.shape[0] / PLAN_MM
-    normal = normals_of(surface.height, per_mm)
-    towards = np.array(light.towards, dtype=np.float32)
-    reach = float(surface.height.max()) * float(np.hypot(*towards[:2]) / towards[2])
-    depth = shadow(surface.height, light.towards, per_mm, max(reach, 1.5))
-    lit = 1 - np.float32(0.8) * rise(depth / np.float32(1.6) + np.float32(0.3))
-    lit = cv2.GaussianBlur(lit, (0, 0), 0.5 * per_mm)
-    open_sky = np.ones_like(surface.height)
-    for width, strength in ((1.2, 0.16), (5.0, 0.07)):
-        around = _blur(surface.height, width * per_mm)
-        open_sky *= np.exp(-np.float32(strength) * np.maximum(around - surface.height, 0))
-    diffuse = np.maximum(normal @ towards, 0) * lit
-    half = towards + np.array([0, 0, 1], dtype=np.float32)
+    x, y, up = normals_of(surface.height, per_mm)
+    lamp = np.array(light.towards, dtype=np.float32)
+    half = lamp + np.float32([0, 0, 1])
     half /= np.linalg.norm(half)
-    power = 18 + 50 * surface.gloss
-    highlight = surface.gloss * lit * np.maximum(normal @ half, 1e-3) ** power
+    reach = float(surface.height.max()) * float(np.hypot(lamp[0], lamp[1]) / lamp[2])
+    depth = shadow(surface.height, light.towards, per_mm, max(reach, 1.5))
+    lit = 1 - np.float32(0.85) * rise(depth / np.float32(1.6) + np.float32(0.3))
+    lit = cv2.GaussianBlur(lit, (0, 0), 0.5 * per_mm)
+    hollow = np.zeros_like(up)
+    for width, strength in ((1.2, 0.20), (5.0, 0.09)):
+        around = _blur(surface.height, width * per_mm)
+        hollow += np.float32(strength) * np.maximum(around - surface.height, 0)
+    open_sky = np.exp(-hollow)
+    diffuse = np.maximum(x * lamp[0] + y * lamp[1] + up * lamp[2], 0) * lit
+    facing = np.maximum(x * half[0] + y * half[1] + up * half[2], 0)
+    highlight = surface.gloss * lit * _to_the_32nd(facing)
     # A viewer straight above sees the direction 2 n_z n - z mirrored.
-    mirrored = 2 * normal[..., 2:] * normal[..., :2]
-    lobe = np.cos(
-        3.2 * (mirrored @ np.float32([np.cos(light.environment), np.sin(light.environment)]))
-        + np.float32(light.environment)
+    phase = np.float32(light.environment)
+    lobe = np.cos(np.float32(5.5) * up * (x * np.cos(phase) + y * np.sin(phase)) + phase)
+    mirrored = np.float32(0.50) + np.float32(0.38) * lobe
+    if surface.across is not None:
+        azimuth = np.arctan2(lamp[1], lamp[0])
+        fan = surface.across @ np.float32([np.cos(azimuth), np.sin(azimuth)])
+        fan = np.square(np.square(fan)) * np.square(up)
+        mirrored += fan * (np.float32(0.35) + np.float32(0.65) * fan)
+    body = (1 - np.float32(0.7) * surface.metal) * (
+        np.float32(light.ambient) * open_sky + np.float32(0.85) * diffuse
     )
-    reflection = surface.metal * open_sky * (np.float32(0.55) + np.float32(0.32) * lobe)
-    lamp = np.array(light.colour, dtype=np.float32)
-    shine = surface.metal[..., None] * (surface.albedo - 1) + 1
-    body = (1 - np.float32(0.65) * surface.metal) * (
-        np.float32(light.ambient) * open_sky + np.float32(0.75) * diffuse
-    )
-    colour = surface.albedo * (body + np.float32(0.75) * reflection)[..., None]
-    colour += shine * highlight[..., None] * np.float32(0.6)
-    return (colour * lamp).astype(np.float32), highlight.astype(np.float32)
+    body += np.float32(0.8) * surface.metal * mirrored * open_sky
+    shine = np.float32(0.6) * highlight
+    colour = np.empty((*up.shape, 3), dtype=np.float32)
+    for channel, power in enumerate(light.colour):
+        albedo = surface.albedo[..., channel]
+        tinted = shine * (1 + surface.metal * (albedo - 1))
+        colour[..., channel] = (albedo * body + tinted) * np.float32(power)
+    return colour, highlight
+
+
+def _to_the_32nd(value: FloatArray) -> FloatArray:
+    for _ in range(5):
+        value = value * value
+    return value
 
 
 def _blur(field: FloatArray, sigma: float) -> FloatArray:

@@ -40,8 +40,8 @@ def flange(frame: Frame, rng: Rng) -> Surface:
     height -= 1.4 * inside(bolts - 1.7, 1.2)
     height *= inside(bore - r, 1.0) * inside(-bolts, 0.8)
     marks = streaks(r, 0.45, rng)
-    tint = np.array([0.56, 0.57, 0.58]) * (1 + rng.normal(0, 0.03)) + rng.normal(0, 0.008, 3)
-    grain = 0.035 * marks + 0.03 * patches(frame.shape, 14 * frame.per_mm, rng)
+    tint = np.array([0.40, 0.41, 0.42]) * (1 + rng.normal(0, 0.04)) + rng.normal(0, 0.008, 3)
+    grain = 0.06 * marks + 0.04 * patches(frame.shape, 14 * frame.per_mm, rng)
     albedo = painted(tint, frame.shape, grain)
     part = inside(r - outer) * inside(bore - r) * inside(-bolts)
     whole = np.ones(frame.shape, dtype=np.float32)
@@ -51,6 +51,7 @@ def flange(frame: Frame, rng: Rng) -> Surface:
         0.85 * whole,
         (0.5 + 0.05 * marks).astype(np.float32),
         part.astype(np.float32),
+        frame.outward,
     )
 
 
@@ -70,13 +71,11 @@ def gear(frame: Frame, rng: Rng) -> Surface:
     recess = inside(r - 30.5, 1.6) * inside(12 - r, 1.6)
     height -= (face - web) * recess
     height += 2.0 * rounded(r - 11.5, 1.2)
-    ribs = np.abs(np.sin(2.5 * (angle - np.float32(np.pi / 5)))) * r / 2.5
-    height += 1.3 * inside(np.abs(np.pi / 2.5 * ribs * 0.7) - 1.2, 0.9) * 0 * recess
     height *= inside(-openings, 0.8) * inside(-bore, 0.8)
     part = inside(rim) * inside(-openings) * inside(-bore)
     shade = 0.03 * patches(frame.shape, 12 * frame.per_mm, rng)
     shade += 0.012 * rng.standard_normal(frame.shape, dtype=np.float32)
-    tint = np.array([0.70, 0.66, 0.53]) * (1 + rng.normal(0, 0.03)) + rng.normal(0, 0.008, 3)
+    tint = np.array([0.52, 0.48, 0.37]) * (1 + rng.normal(0, 0.03)) + rng.normal(0, 0.008, 3)
     whole = np.ones(frame.shape, dtype=np.float32)
     return Surface(
         height.astype(np.float32),
@@ -105,8 +104,8 @@ def biscuit(frame: Frame, rng: Rng) -> Surface:
     pricks = np.minimum(pricks, r - 1.3)
     height = (tall + bumps) * rounded(edge, 3.2) - 2.6 * inside(pricks, 1.4) * (r < reach)
     brown = 0.55 * coarse + 0.25 * fine + 0.9 * rise((r - 30) / 11) + rng.normal(0, 0.15)
-    albedo = painted([0.66, 0.43, 0.20], frame.shape, 0.05 * crumb + 0.05 * fine)
-    albedo = blend(albedo, [0.36, 0.17, 0.055], rise(0.18 + 0.36 * brown))
+    albedo = painted([0.52, 0.31, 0.125], frame.shape, 0.05 * crumb + 0.05 * fine)
+    albedo = blend(albedo, [0.27, 0.115, 0.035], rise(0.18 + 0.36 * brown))
     albedo = blend(albedo, [0.20, 0.09, 0.03], 0.6 * inside(pricks, 1.0))
     whole = np.ones(frame.shape, dtype=np.float32)
     return Surface(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -23,6 +24,8 @@ class Surface:
         metal: ``(P, P)`` float32 in [0, 1], how far reflections take the colour of the material.
         gloss: ``(P, P)`` float32 in [0, 1], strength of the highlight.
         part: ``(P, P)`` float32 in [0, 1], 1 on the part, 0 on the support.
+        across: ``(P, P, 2)`` float32 unit vectors in plan, across the marks of turned or brushed
+            metal, which scatter light that way; None without such marks.
     """
 
     height: FloatArray
@@ -30,32 +33,41 @@ class Surface:
     metal: FloatArray
     gloss: FloatArray
     part: FloatArray
+    across: FloatArray | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """Coordinates of the plan's grid points in the part's own axes.
 
     Attributes:
         x, y: ``(P, P)`` float32, millimetres from the part's centre.
         per_mm: grid points a millimetre.
+        turn: radians from the plan's axes to the part's.
     """
 
     x: FloatArray
     y: FloatArray
     per_mm: float
+    turn: float = 0.0
+
+    @cached_property
+    def outward(self) -> FloatArray:
+        """Unit vectors ``(P, P, 2)`` away from the centre, along the plan's axes."""
+        angle = self.angle + np.float32(self.turn)
+        return np.dstack([np.cos(angle), np.sin(angle)])
 
     @property
     def shape(self) -> tuple[int, int]:
         """Grid points along each axis."""
         return self.x.shape[0], self.x.shape[1]
 
-    @property
+    @cached_property
     def radius(self) -> FloatArray:
         """Distance from the centre in millimetres."""
         return np.hypot(self.x, self.y)
 
-    @property
+    @cached_property
     def angle(self) -> FloatArray:
         """Polar angle in radians, in [-pi, pi]."""
         return np.arctan2(self.y, self.x)
@@ -73,7 +85,7 @@ def frame_at(
     x = (line[None, :] - np.float32(centre[0])) / np.float32(stretch)
     y = (line[:, None] - np.float32(centre[1])) / np.float32(stretch)
     cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    return Frame(cosine * x + sine * y, cosine * y - sine * x, per_mm)
+    return Frame(cosine * x + sine * y, cosine * y - sine * x, per_mm, turn)
 
 
 def rise(t: FloatArray) -> FloatArray:
@@ -94,7 +106,7 @@ def rounded(distance: FloatArray, fillet: float) -> FloatArray:
 
 
 def box_distance(x: FloatArray, y: FloatArray, half: ArrayLike, corner: float = 0.0) -> FloatArray:
-    """Signed distance in millimetres to a rectangle with rounded corners; ``half`` its half-sizes."""
+    """Signed distance in mm to a rectangle of half-sizes ``half`` with rounded corners."""
     half_x, half_y = np.asarray(half, dtype=np.float32) - np.float32(corner)
     dx, dy = np.abs(x) - half_x, np.abs(y) - half_y
     outer = np.hypot(np.maximum(dx, 0), np.maximum(dy, 0))
@@ -109,7 +121,7 @@ def patches(shape: tuple[int, int], cell: float, rng: Rng) -> FloatArray:
 
 
 def streaks(along: FloatArray, spacing: float, rng: Rng) -> FloatArray:
-    """Noise that varies with one coordinate only: turning marks, brushing; ``spacing`` in its unit."""
+    """Noise that varies with one coordinate only: turning marks, brushing."""
     low, high = float(along.min()), float(along.max())
     knots = rng.standard_normal(max(4, int((high - low) / spacing) + 2)).astype(np.float32)
     place = (along - np.float32(low)) * np.float32((len(knots) - 1) / max(high - low, 1e-6))
@@ -122,9 +134,9 @@ def painted(
     colour: ArrayLike, shape: tuple[int, int], variation: FloatArray | float = 0.0
 ) -> FloatArray:
     """One colour over the whole grid, lightened and darkened by a relative ``variation``."""
-    albedo = np.broadcast_to(np.asarray(colour, dtype=np.float32), (*shape, 3))
     factor = np.broadcast_to(np.asarray(1 + variation, dtype=np.float32), shape)
-    return np.clip(albedo * factor[..., None], 0, 1)
+    albedo = factor[..., None] * np.asarray(colour, dtype=np.float32)
+    return np.clip(albedo, 0, 1, out=albedo)
 
 
 def blend(under: FloatArray, over: ArrayLike, share: FloatArray) -> FloatArray:

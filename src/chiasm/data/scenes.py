@@ -28,6 +28,7 @@ from chiasm.data.scene_rendering import (
     trace,
 )
 from chiasm.data.scene_sensor import measure, missing_chance, photograph, tone
+from chiasm.data.scene_housings import bracket, cap, connector
 from chiasm.data.scene_shapes import biscuit, flange, gear
 from chiasm.data.scene_surface import Frame, Rng, Surface, blend, frame_at, rise
 from chiasm.errors import ConfigurationError
@@ -38,6 +39,9 @@ _PRODUCTS: dict[str, Callable[[Frame, Rng], Surface]] = {
     "flange": flange,
     "gear": gear,
     "biscuit": biscuit,
+    "connector": connector,
+    "cap": cap,
+    "bracket": bracket,
 }
 PRODUCTS = tuple(_PRODUCTS)
 
@@ -200,6 +204,7 @@ def _look(
         blend(ground.metal, surface.metal, cover),
         blend(ground.gloss, surface.gloss, cover),
         surface.part,
+        surface.across,
     )
     colour, highlight = shade(scene, light)
     per_mm = surface.height.shape[0] / PLAN_MM
@@ -230,7 +235,7 @@ def _merge(good: View, bad: View, visible: frozenset[str], exposure: float) -> V
     mask = differs & (good.part | bad.part)
     in_rgb, in_3d = mask & ("rgb" in visible), mask & ("3d" in visible)
     return View(
-        colour=np.where(in_rgb[..., None], bad.colour, good.colour),
+        colour=np.where(in_rgb[..., None], bad.colour, good.colour).astype(np.float32),
         points=np.where(in_3d[..., None], bad.points, good.points),
         chance=np.where(in_3d, bad.chance, good.chance),
         part=good.part | (bad.part & mask),
