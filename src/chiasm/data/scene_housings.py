@@ -14,7 +14,6 @@ from chiasm.data.scene_surface import (
     painted,
     patches,
     rounded,
-    streaks,
 )
 from chiasm.samples import FloatArray
 
@@ -73,7 +72,7 @@ def cap(frame: Frame, rng: Rng) -> Surface:
 
 
 def bracket(frame: Frame, rng: Rng) -> Surface:
-    """Stamped steel bracket: stepped plate with slots, holes, a bead and an upturned flange."""
+    """Powder-coated bracket: stepped plate with slots, holes, a bead and an upturned flange."""
     x, y = frame.x, frame.y
     half = (41 + rng.normal(0, 0.3), 24 + rng.normal(0, 0.25))
     plate = np.maximum(box_distance(x, y, half, 5.0), (np.abs(x) + np.abs(y) - 56.5) * 0.707)
@@ -91,13 +90,13 @@ def bracket(frame: Frame, rng: Rng) -> Surface:
     height += 0.7 * inside(np.abs(middle - 1.8) - 0.8, 0.8)
     height *= inside(-openings, 0.7)
     part = inside(plate) * inside(-openings)
-    marks = streaks(y, 0.5, rng)
-    hue = np.array([0.47, 0.42, 0.30]) * (1 + rng.normal(0, 0.04)) + rng.normal(0, 0.008, 3)
-    tarnish = patches(frame.shape, 9 * frame.per_mm, rng)
-    albedo = painted(hue, frame.shape, 0.05 * marks + 0.05 * tarnish)
-    albedo = blend(albedo, [0.42, 0.44, 0.46], np.clip(0.25 + 0.15 * tarnish, 0, 1))
+    hue = np.array([0.60, 0.27, 0.025]) * (1 + rng.normal(0, 0.04)) + rng.normal(0, 0.006, 3)
+    # The orange peel of powder coating shows in relief more than in colour.
+    peel = patches(frame.shape, 1.3 * frame.per_mm, rng)
+    cloud = patches(frame.shape, 11 * frame.per_mm, rng)
+    albedo = painted(np.maximum(hue, 0.01), frame.shape, 0.025 * peel + 0.03 * cloud)
     whole = np.ones(frame.shape, dtype=np.float32)
-    return _surface(height + 0.005 * marks * part, albedo, 0.75 * whole, 0.42 * whole, part)
+    return _surface(height + 0.015 * peel * part, albedo, 0 * whole, 0.36 * whole, part)
 
 
 def _surface(

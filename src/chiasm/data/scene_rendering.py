@@ -165,19 +165,19 @@ def shadow(
     return deepest - height
 
 
-def shade(surface: Surface, light: Light) -> tuple[FloatArray, FloatArray]:
+def shade(surface: Surface, light: Light, top: float) -> tuple[FloatArray, FloatArray]:
     """Colour of each plan point in linear light ``(P, P, 3)``, and its highlight ``(P, P)``.
 
     Lambert's diffuse term and the Blinn-Phong highlight, occlusion of ambient light from blurred
     heights, a soft cast shadow, and for metal the reflection of a smooth surrounding, drawn out
-    across turning marks.
+    across turning marks. Nothing stands higher than ``top`` millimetres.
     """
     per_mm = surface.height.shape[0] / PLAN_MM
     x, y, up = normals_of(surface.height, per_mm)
     lamp = np.array(light.towards, dtype=np.float32)
     half = lamp + np.float32([0, 0, 1])
     half /= np.linalg.norm(half)
-    reach = float(surface.height.max()) * float(np.hypot(lamp[0], lamp[1]) / lamp[2])
+    reach = top * float(np.hypot(lamp[0], lamp[1]) / lamp[2])
     depth = shadow(surface.height, light.towards, per_mm, max(reach, 1.5))
     lit = 1 - np.float32(0.85) * rise(depth / np.float32(1.6) + np.float32(0.3))
     lit = cv2.GaussianBlur(lit, (0, 0), 0.5 * per_mm)

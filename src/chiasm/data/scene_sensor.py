@@ -25,10 +25,10 @@ def photograph(colour: FloatArray, exposure: float, rng: Rng) -> FloatArray:
 
 
 def tone(colour: FloatArray, exposure: float) -> FloatArray:
-    """Tone curve of the camera: gamma 2.2 with a soft shoulder; float32 in [0, 1]."""
+    """Tone curve of the camera: gamma 2 with a soft shoulder; float32 in [0, 1]."""
     linear = np.maximum(colour * np.float32(exposure), 0)
     bent = linear / (1 + np.float32(0.18) * linear)
-    return np.clip(bent, 0, 1) ** np.float32(1 / 2.2)
+    return np.clip(bent, 0, 1) ** np.float32(1 / 2.0)
 
 
 def missing_chance(points: FloatArray, highlight: FloatArray, occluded: FloatArray) -> FloatArray:

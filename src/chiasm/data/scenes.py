@@ -5,34 +5,22 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from chiasm.data.images import write_mask, write_rgb, write_xyz
 from chiasm.data.scene_backgrounds import support
 from chiasm.data.scene_defects import DEFECT_VISIBILITY, DEFECTS, spoil
-from chiasm.data.scene_rendering import (
-    PLAN_MM,
-    Camera,
-    Light,
-    camera_above,
-    light_over,
-    look_up,
-    points_at,
-    shade,
-    shadow,
-    trace,
-)
-from chiasm.data.scene_sensor import measure, missing_chance, photograph, tone
 from chiasm.data.scene_housings import bracket, cap, connector
+from chiasm.data.scene_rendering import FIELD_MM, PLAN_MM, camera_above, light_over
+from chiasm.data.scene_sensor import measure, photograph
 from chiasm.data.scene_shapes import biscuit, flange, gear
-from chiasm.data.scene_surface import Frame, Rng, Surface, blend, frame_at, rise
+from chiasm.data.scene_surface import Frame, Rng, Surface, frame_at
+from chiasm.data.scene_view import Stage, View
 from chiasm.errors import ConfigurationError
-from chiasm.samples import BoolArray, FloatArray, RGBDSample
+from chiasm.samples import RGBDSample
 
 GOOD = "good"
 _PRODUCTS: dict[str, Callable[[Frame, Rng], Surface]] = {
@@ -46,30 +34,6 @@ _PRODUCTS: dict[str, Callable[[Frame, Rng], Surface]] = {
 PRODUCTS = tuple(_PRODUCTS)
 
 _PLAN_PER_PIXEL = 1.5
-# Differences below these are invisible next to the sensors' noise.
-_SEEN_TONE = 5 / 255
-_SEEN_MM = 0.12
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """A scene before the sensors: what an ideal camera would see.
-
-    Attributes:
-        colour: ``(S, S, 3)`` float32, linear light.
-        points: ``(S, S, 3)`` float32, metres in the camera frame.
-        chance: ``(S, S)`` float32 in [0, 1], chance of a missing 3D point.
-        part: ``(S, S)`` bool, the part and what lies on it.
-        mask: ``(S, S)`` bool, the defect; all False for a good part.
-        exposure: factor of the colour camera.
-    """
-
-    colour: FloatArray
-    points: FloatArray
-    chance: FloatArray
-    part: BoolArray
-    mask: BoolArray
-    exposure: float
 
 
 def render_view(kind: str, defect: str, seed: int, size: int = 256) -> View:
@@ -80,12 +44,10 @@ def render_view(kind: str, defect: str, seed: int, size: int = 256) -> View:
     Raises ``ConfigurationError`` for an unknown kind or defect, or a size under 32.
     """
     _check(kind, defect, size)
-    camera, light = camera_above(size, _rng(seed, "camera")), light_over(_rng(seed, "light"))
     settings = _rng(seed, "settings")
     exposure = float(np.exp(settings.normal(0, 0.11)))
     around = settings.uniform(0, 2 * np.pi)
-    projector = (0.28 * np.cos(around), 0.28 * np.sin(around), 0.96)
-    points = round(_PLAN_PER_PIXEL * size * PLAN_MM / 124.0)
+    points = round(_PLAN_PER_PIXEL * size * PLAN_MM / FIELD_MM)
     per_mm = points / PLAN_MM
     pose = _rng(seed, "pose")
     frame = frame_at(
@@ -96,14 +58,20 @@ def render_view(kind: str, defect: str, seed: int, size: int = 256) -> View:
         stretch=1 + float(np.clip(pose.normal(0, 0.015), -0.04, 0.04)),
     )
     made = _PRODUCTS[kind](frame, _rng(seed, "shape"))
-    ground = support(made.height.shape, per_mm, _rng(seed, "background"))
-    look = partial(_look, ground=ground, camera=camera, light=light, projector=projector)
+    parts = [made]
+    if defect != GOOD:
+        parts.append(spoil(made, defect, per_mm, _rng(seed, "defect")))
+    stage = Stage(
+        ground=support(made.height.shape, per_mm, _rng(seed, "background")),
+        camera=camera_above(size, _rng(seed, "camera")),
+        light=light_over(_rng(seed, "light")),
+        projector=(0.28 * np.cos(around), 0.28 * np.sin(around), 0.96),
+        exposure=exposure,
+        top=max(float(part.height.max()) for part in parts) + 0.5,
+    )
     if defect == GOOD:
-        return replace(look(made, top=_top(made)), exposure=exposure)
-    spoilt = spoil(made, defect, per_mm, _rng(seed, "defect"))
-    top = max(_top(made), _top(spoilt))
-    good, bad = look(made, top=top), look(spoilt, top=top)
-    return replace(_merge(good, bad, DEFECT_VISIBILITY[defect], exposure), exposure=exposure)
+        return stage.view_good(made)
+    return stage.view_defect(made, parts[1], DEFECT_VISIBILITY[defect])
 
 
 def render_scene(kind: str, defect: str, seed: int, size: int = 256) -> RGBDSample:
@@ -185,67 +153,6 @@ def _write(job: tuple[Path, str, str, int], size: int, seed: int) -> None:
     write_rgb(folder / "rgb" / f"{name}.png", sample.rgb)
     write_xyz(folder / "xyz" / f"{name}.tiff", sample.xyz)
     write_mask(folder / "gt" / f"{name}.png", sample.mask)
-
-
-def _look(
-    surface: Surface,
-    *,
-    ground: Surface,
-    camera: Camera,
-    light: Light,
-    projector: tuple[float, float, float],
-    top: float,
-) -> View:
-    """Render one surface lying on the ground."""
-    cover = rise(surface.part * np.float32(2.0))
-    scene = Surface(
-        surface.height,
-        blend(ground.albedo, surface.albedo, cover),
-        blend(ground.metal, surface.metal, cover),
-        blend(ground.gloss, surface.gloss, cover),
-        surface.part,
-        surface.across,
-    )
-    colour, highlight = shade(scene, light)
-    per_mm = surface.height.shape[0] / PLAN_MM
-    hidden = rise(shadow(surface.height, projector, per_mm, 0.3 * top + 1) / np.float32(0.8))
-    height = trace(surface.height, camera, top)
-    seen = look_up(np.dstack([colour, highlight, hidden, scene.part]), camera, height)
-    points = points_at(height, camera)
-    part = (seen[..., 5] > 0.5) | (height > 0.4)
-    return View(
-        colour=cv2.GaussianBlur(seen[..., :3], (0, 0), 0.45),
-        points=points,
-        chance=missing_chance(points, seen[..., 3], seen[..., 4]),
-        part=part,
-        mask=np.zeros(part.shape, dtype=bool),
-        exposure=1.0,
-    )
-
-
-def _merge(good: View, bad: View, visible: frozenset[str], exposure: float) -> View:
-    """Put the defect into the good view where, and in what, it can be seen."""
-    differs = np.zeros(good.part.shape, dtype=bool)
-    if "rgb" in visible:
-        tones = np.abs(tone(bad.colour, exposure) - tone(good.colour, exposure))
-        differs |= tones.max(axis=2) > _SEEN_TONE
-    if "3d" in visible:
-        lifted = np.abs(bad.points[..., 2] - good.points[..., 2])
-        differs |= lifted > np.float32(_SEEN_MM / 1000)
-    mask = differs & (good.part | bad.part)
-    in_rgb, in_3d = mask & ("rgb" in visible), mask & ("3d" in visible)
-    return View(
-        colour=np.where(in_rgb[..., None], bad.colour, good.colour).astype(np.float32),
-        points=np.where(in_3d[..., None], bad.points, good.points),
-        chance=np.where(in_3d, bad.chance, good.chance),
-        part=good.part | (bad.part & mask),
-        mask=mask,
-        exposure=exposure,
-    )
-
-
-def _top(surface: Surface) -> float:
-    return float(surface.height.max()) + 0.5
 
 
 def _rng(seed: int, purpose: str) -> Rng:
