@@ -25,7 +25,9 @@ def score_histogram(scored: Sequence[ScoredSample], path: Path) -> Path | None:
     for label, colour, name in ((0, GOOD, "good"), (1, BAD, "defective")):
         values = [s.verdict.score for s in judged if s.sample.label == label]
         if values:
-            axes.hist(values, edges, color=colour, alpha=0.75, label=f"{name} ({len(values)})")
+            axes.hist(
+                values, edges.tolist(), color=colour, alpha=0.75, label=f"{name} ({len(values)})"
+            )
     alarms = [s.verdict.score for s in judged if s.verdict.defective]
     passed = [s.verdict.score for s in judged if s.verdict.defective is False]
     if alarms and passed:

@@ -16,7 +16,7 @@ from chiasm.evaluation.gallery import draw_gallery
 from chiasm.evaluation.scored import ScoredSample
 
 MEANING = {
-    "image AUROC": "How well the score ranks defective parts above good ones: 1 is perfect, 0.5 chance.",
+    "image AUROC": "How well scores rank defective parts above good ones; 0.5 is chance.",
     "pixel AP": "How exactly the map marks the defective pixels: precision averaged over recall.",
     "AUPRO 0.3": "How much of each defect is found while at most 30 % of good pixels are marked.",
     "AUPRO 0.05": "The same while at most 5 % of good pixels are marked: the stricter figure.",
@@ -99,8 +99,8 @@ def warnings(metrics: dict[str, Any]) -> list[str]:
         model = metrics["region"]["aupro"]["0.3"]["value"]
         if plain is not None and model is not None and plain > 0.8:
             found.append(
-                f"The object's outline alone, used as a map, has an AUPRO(0.3) of {plain:.3f} (model: "
-                f"{model:.3f}). AUPRO(0.05) and pixel AP tell more here."
+                f"The object's outline alone, used as a map, has an AUPRO(0.3) of {plain:.3f} "
+                f"(model: {model:.3f}). AUPRO(0.05) and pixel AP tell more here."
             )
     return found
 
@@ -126,4 +126,4 @@ def _embedded(path: Path) -> str:
 
 def _inline_svg(text: str | None) -> Markup | None:
     """The drawing without its XML prologue; it is our own file, not a visitor's."""
-    return None if text is None else Markup(text[text.index("<svg") :])  # noqa: S704
+    return None if text is None else Markup(text[text.index("<svg") :])

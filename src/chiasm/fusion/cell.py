@@ -68,10 +68,10 @@ class RelaxedCell(nn.Module):
                 sum(w * value for w, value in zip(row, known)) for row in inner.softmax(dim=1)
             )
             mixed = sum(
-                w * operations[name](first, second)  # type: ignore[index]
+                w * operations[name](first, second)
                 for w, name in zip(weight.softmax(dim=0), self.names)
             )
-            known.append(mixed)  # type: ignore[arg-type]
+            known.append(mixed)
         out: Tensor = self.output(known[2:], x)
         return out
 

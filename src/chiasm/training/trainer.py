@@ -95,7 +95,7 @@ def fit(
             accelerator="auto",
             devices=1,
             max_epochs=epochs,
-            precision=precision or processor_precision(),  # type: ignore[arg-type]
+            precision=precision or processor_precision(),
             callbacks=[budget, checkpoint] + ([] if quiet else [ProgressBar(name)]),
             logger=[
                 CSVLogger(folder / "logs", name=name, version="", flush_logs_every_n_steps=20),

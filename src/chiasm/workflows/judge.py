@@ -105,7 +105,8 @@ def headline(metrics: dict[str, Any]) -> str:
         return "n/a" if found is None else f"{found:.3f}"
 
     return (
-        f"image AUROC {value(metrics['image'], 'auroc')}, pixel AP {value(metrics['pixel'], 'ap')}, "
+        f"image AUROC {value(metrics['image'], 'auroc')}, "
+        f"pixel AP {value(metrics['pixel'], 'ap')}, "
         f"AUPRO(0.3) {value(metrics['region']['aupro'], '0.3')}, "
         f"AUPRO(0.05) {value(metrics['region']['aupro'], '0.05')}"
     )

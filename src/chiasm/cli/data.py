@@ -1,0 +1,68 @@
+"""``chiasm data``: make, check and convert data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Make, check and convert data.")
+
+
+@app.command()
+def make(
+    folder: Annotated[Path, typer.Argument(help="Where to write; one folder a product.")],
+    train: Annotated[int, typer.Option(help="Normal parts to learn from, per product.")] = 60,
+    validation: Annotated[int, typer.Option(help="Normal parts to calibrate with.")] = 20,
+    test_good: Annotated[int, typer.Option(help="Good parts in the test split.")] = 20,
+    test_per_defect: Annotated[int, typer.Option(help="Defective parts per kind.")] = 5,
+    size: Annotated[int, typer.Option(help="Pixels of a side.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+) -> None:
+    """Make RGB + 3D parts in the MVTec 3D-AD layout."""
+    from chiasm.data.scenes import make_scenes
+
+    for path in make_scenes(
+        folder,
+        train=train,
+        validation=validation,
+        test_good=test_good,
+        test_per_defect=test_per_defect,
+        size=size,
+        seed=seed,
+    ):
+        typer.echo(str(path))
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="Folder or manifest.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Count, and look for broken pairs, leaks between splits and shortcuts."""
+    from chiasm.data.audit import audit
+    from chiasm.data.opening import open_source
+
+    report = audit(open_source(path))
+    typer.echo(report.to_json() if json else report.to_text())
+
+
+@app.command()
+def convert(
+    origin: Annotated[Path, typer.Argument(help="Folder with rgb/ and depth/, ply/ or pcd/.")],
+    destination: Annotated[Path, typer.Argument(help="Folder to write.")],
+    split: Annotated[str | None, typer.Option(help="train, validation or test.")] = None,
+    kind: Annotated[str | None, typer.Option(help="good, or the kind of defect.")] = None,
+    unit: Annotated[float, typer.Option(help="Metres per unit of the 3D data.")] = 1.0,
+    intrinsics: Annotated[
+        Path | None, typer.Option(help="JSON file with fx, fy, cx, cy in pixels.")
+    ] = None,
+) -> None:
+    """Turn depth images with intrinsics, PLY or PCD into the MVTec 3D-AD layout."""
+    from chiasm.data.convert import convert as run
+
+    done = run(origin, destination, split=split, kind=kind, unit_m=unit, intrinsics=intrinsics)
+    typer.echo(f"{done.written} samples were written to {done.root}.")
+    for problem in done.problems:
+        typer.echo(f"left out: {problem}", err=True)

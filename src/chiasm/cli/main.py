@@ -1,0 +1,41 @@
+"""The command line: ``chiasm VERB``; each verb parses, calls one function and prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from chiasm.cli import data, evaluate, models, predict, search, train
+from chiasm.cli import demo as demonstration
+from chiasm.errors import ChiasmError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Find faults from two kinds of sensor at once, and learn how to fuse them.",
+)
+app.command("demo")(demonstration.demo)
+app.add_typer(data.app, name="data")
+app.command("search")(search.search)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("models")(models.models)
+
+
+def main() -> None:
+    """Run the command line; mistakes end in a sentence and exit status 2, Ctrl-C in 130."""
+    try:
+        app()
+    except ChiasmError as error:
+        typer.echo(f"chiasm: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo(
+            "chiasm: stopped. What was done is kept; the same command goes on from there.", err=True
+        )
+        # Lightning's threads must not hold up a person who pressed Ctrl-C.
+        os._exit(130)

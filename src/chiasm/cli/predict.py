@@ -1,0 +1,25 @@
+"""``chiasm predict``: verdicts on new parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chiasm.cli.options import Light
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run's or a model's folder.")],
+    inputs: Annotated[Path, typer.Argument(help="Folder, manifest, or one RGB file.")],
+    out: Annotated[Path, typer.Option(help="Folder for verdicts and heat maps.")] = Path(
+        "verdicts"
+    ),
+    xyz: Annotated[Path | None, typer.Option(help="3D file of a single RGB file.")] = None,
+    light: Light = None,
+) -> None:
+    """Judge parts; writes verdicts.csv, verdicts.json and a heat map of each part."""
+    from chiasm.workflows.judge import predict as judge
+
+    judge(run, inputs, out=out, xyz=xyz, light=light)

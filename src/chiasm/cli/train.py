@@ -1,0 +1,41 @@
+"""``chiasm train``: train a detector, searching first unless told otherwise."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from chiasm.cli.options import Config, Data, Light, Minutes, Out, Overrides, Seed
+
+
+def train(
+    data: Data,
+    out: Out,
+    overrides: Overrides = None,
+    config: Config = None,
+    minutes: Minutes = None,
+    seed: Seed = None,
+    light: Light = None,
+    model: Annotated[str | None, typer.Option(help="Named model; see 'chiasm models'.")] = None,
+    fusion: Annotated[
+        str | None, typer.Option(help="search, concatenation, random, or a genotype file.")
+    ] = None,
+) -> None:
+    """Train a detector on normal parts; the model is written to OUT/model."""
+    from chiasm.config import RunConfig
+    from chiasm.workflows.learn import train as run
+
+    run(
+        RunConfig.make(
+            file=config,
+            overrides=overrides or (),
+            data=data,
+            out=out,
+            minutes=minutes,
+            seed=seed,
+            light=light,
+            model=model,
+            fusion=fusion,
+        )
+    )

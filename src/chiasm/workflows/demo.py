@@ -1,0 +1,43 @@
+"""The main job from nothing: make parts, search, train, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from chiasm.config import RunConfig
+from chiasm.data.scenes import make_scenes
+from chiasm.workflows.console import say
+from chiasm.workflows.judge import evaluate
+from chiasm.workflows.learn import train
+
+
+def demo(out: Path | str, *, product: str = "flange", minutes: float = 4.0) -> dict[str, Any]:
+    """Run the main job on built-in parts and return the content of ``metrics.json``.
+
+    Args:
+        out: folder for data, model and report.
+        product: one of ``chiasm.data.scenes.PRODUCTS``.
+        minutes: budget of search and training; the evaluation comes on top.
+    """
+    folder = Path(out)
+    say("Making parts ...")
+    make_scenes(
+        folder / "data",
+        kinds=(product,),
+        train=60,
+        validation=20,
+        test_good=20,
+        test_per_defect=5,
+    )
+    config = RunConfig.make(
+        data=folder / "data" / product,
+        out=folder / "run",
+        minutes=minutes,
+        rounds=4,
+        search_epochs=6,
+        train_epochs=20,
+        capacity=20_000,
+    )
+    train(config)
+    return evaluate(config.out, data=config.data)
