@@ -19,6 +19,8 @@ from chiasm.data.scene_surface import (
 )
 from chiasm.samples import FloatArray
 
+# No defect stands higher above the part's highest point.
+PROUD_MM = 4.0
 _RGB, _3D = "rgb", "3d"
 
 
@@ -163,12 +165,15 @@ DEFECTS = tuple(_MAKERS)
 DEFECT_VISIBILITY = {name: seen for name, (_, seen, _) in _MAKERS.items()}
 
 
-def spoil(surface: Surface, defect: str, per_mm: float, rng: Rng) -> Surface:
-    """Return a part's surface with one defect of a kind in ``DEFECTS`` at a random place."""
+def spoil(surface: Surface, defect: str, per_mm: float, rng: Rng, growth: float = 1.0) -> Surface:
+    """Return a part's surface with one defect of a kind in ``DEFECTS`` at a random place.
+
+    ``per_mm`` is grid points a millimetre; ``growth`` multiplies the drawn area.
+    """
     make, _, (least, most) = _MAKERS[defect]
     area = float(surface.part.sum()) / per_mm**2
     share = np.exp(rng.uniform(np.log(least), np.log(most)))
-    radius = float(np.sqrt(share * area / np.pi))
+    radius = float(np.sqrt(growth * share * area / np.pi))
     solid = (surface.part > 0.5).astype(np.uint8)
     # Distance to the nearest edge, in grid points: chips sit on it, all else keeps away.
     depth = cv2.distanceTransform(solid, cv2.DIST_L2, 3)
@@ -186,6 +191,8 @@ def spoil(surface: Surface, defect: str, per_mm: float, rng: Rng) -> Surface:
     cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
     spot = Spot(cosine * dx + sine * dy, cosine * dy - sine * dx, radius, per_mm)
     spoilt = make(surface, spot, rng)
+    ceiling = surface.height.max() + np.float32(PROUD_MM - 0.5)
+    spoilt = replace(spoilt, height=np.minimum(spoilt.height, ceiling))
     if defect in ("chip", "contamination"):
         return spoilt
     # A defect of the part's surface ends where the part does.

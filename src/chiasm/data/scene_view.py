@@ -80,10 +80,14 @@ class Stage:
         """
         paint, shape = self._paint(made), self._trace(made)
         good = self._assemble(paint, shape, made)
+        bad_shape = self._trace(spoilt) if "3d" in visible else shape
         bad = self._assemble(
             self._paint(spoilt) if "rgb" in visible else paint,
-            self._trace(spoilt) if "3d" in visible else shape,
+            bad_shape,
             spoilt,
+            # The picture stays the good part's where only the 3D sensor sees the defect, even
+            # in how relief shifts the texture.
+            seen_at=bad_shape[..., 0] if "rgb" in visible else shape[..., 0],
         )
         tones = tone(bad.colour, self.exposure) - tone(good.colour, self.exposure)
         lifted = np.abs(bad.points[..., 2] - good.points[..., 2])
@@ -120,9 +124,15 @@ class Stage:
         hidden = look_up(rise(depth / np.float32(0.8)), self.camera, height)
         return np.dstack([height, hidden])
 
-    def _assemble(self, paint: FloatArray, shape: FloatArray, surface: Surface) -> View:
+    def _assemble(
+        self,
+        paint: FloatArray,
+        shape: FloatArray,
+        surface: Surface,
+        seen_at: FloatArray | None = None,
+    ) -> View:
         height = shape[..., 0]
-        seen = look_up(paint, self.camera, height)
+        seen = look_up(paint, self.camera, height if seen_at is None else seen_at)
         points = points_at(height, self.camera)
         part = (look_up(surface.part, self.camera, height) > 0.5) | (height > 0.4)
         return View(

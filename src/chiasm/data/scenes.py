@@ -12,7 +12,7 @@ import numpy as np
 
 from chiasm.data.images import write_mask, write_rgb, write_xyz
 from chiasm.data.scene_backgrounds import support
-from chiasm.data.scene_defects import DEFECT_VISIBILITY, DEFECTS, spoil
+from chiasm.data.scene_defects import DEFECT_VISIBILITY, DEFECTS, PROUD_MM, spoil
 from chiasm.data.scene_housings import bracket, cap, connector
 from chiasm.data.scene_rendering import FIELD_MM, PLAN_MM, camera_above, light_over
 from chiasm.data.scene_sensor import measure, photograph
@@ -34,6 +34,9 @@ _PRODUCTS: dict[str, Callable[[Frame, Rng], Surface]] = {
 PRODUCTS = tuple(_PRODUCTS)
 
 _PLAN_PER_PIXEL = 1.5
+# A defect that can hardly be seen where it was drawn is drawn anew, larger.
+_LEAST_SHARE = 0.003
+_GROWTH = (1.0, 1.3, 1.7, 2.2, 2.8)
 
 
 def render_view(kind: str, defect: str, seed: int, size: int = 256) -> View:
@@ -58,20 +61,23 @@ def render_view(kind: str, defect: str, seed: int, size: int = 256) -> View:
         stretch=1 + float(np.clip(pose.normal(0, 0.015), -0.04, 0.04)),
     )
     made = _PRODUCTS[kind](frame, _rng(seed, "shape"))
-    parts = [made]
-    if defect != GOOD:
-        parts.append(spoil(made, defect, per_mm, _rng(seed, "defect")))
     stage = Stage(
         ground=support(made.height.shape, per_mm, _rng(seed, "background")),
         camera=camera_above(size, _rng(seed, "camera")),
         light=light_over(_rng(seed, "light")),
         projector=(0.28 * np.cos(around), 0.28 * np.sin(around), 0.96),
         exposure=exposure,
-        top=max(float(part.height.max()) for part in parts) + 0.5,
+        top=float(made.height.max()) + PROUD_MM,
     )
     if defect == GOOD:
         return stage.view_good(made)
-    return stage.view_defect(made, parts[1], DEFECT_VISIBILITY[defect])
+    draw = _rng(seed, "defect")
+    for growth in _GROWTH:
+        spoilt = spoil(made, defect, per_mm, draw, growth)
+        view = stage.view_defect(made, spoilt, DEFECT_VISIBILITY[defect])
+        if view.mask.sum() >= _LEAST_SHARE * view.part.sum():
+            break
+    return view
 
 
 def render_scene(kind: str, defect: str, seed: int, size: int = 256) -> RGBDSample:
