@@ -108,9 +108,9 @@ def _read(path: Path, ref: SampleRef) -> PreparedSample:
         box = CropBox(*(int(v) for v in stored["box"]))
         plane = tuple(float(v) for v in stored["plane"]) if "plane" in stored else None
     return PreparedSample(
-        **arrays,  # type: ignore[arg-type]
+        **arrays,
         box=box,
-        plane=plane,  # type: ignore[arg-type]
+        plane=plane,
         label=ref.label,
         kind=ref.kind,
         group=ref.group,

@@ -1,0 +1,62 @@
+"""Opinions from evidence, and their combination (Dempster-Shafer theory, reduced rule)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from chiasm.errors import ChiasmError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Opinion:
+    """Belief in each of N classes and what is left over; they sum to 1.
+
+    Attributes:
+        belief: ``(..., N)``, at least 0.
+        uncertainty: ``(...)``, at least 0.
+    """
+
+    belief: Tensor
+    uncertainty: Tensor
+
+
+def opinion_from_evidence(evidence: Tensor) -> Opinion:
+    """Belief ``e / S`` and uncertainty ``N / S`` with Dirichlet strength ``S = sum(e + 1)``.
+
+    ``evidence`` is ``(..., N)`` and at least 0: amounts of support, *not* probabilities. With
+    probabilities, as the paper words it, the uncertainty would always be ``N / (N + 1)``.
+
+    References:
+        3D-ADNAS supplement, Equations 1-3; Han et al., Trusted Multi-View Classification, 2021.
+    """
+    strength = (evidence + 1).sum(dim=-1)
+    return Opinion(evidence / strength[..., None], evidence.shape[-1] / strength)
+
+
+def conflict(first: Opinion, second: Opinion) -> Tensor:
+    """Mass ``z`` that the two put on different classes, ``(...)`` in [0, 1]."""
+    agreement = (first.belief * second.belief).sum(dim=-1)
+    return first.belief.sum(dim=-1) * second.belief.sum(dim=-1) - agreement
+
+
+def combine(first: Opinion, second: Opinion) -> Opinion:
+    """Dempster's rule, supplement Equations 4 and 5.
+
+    Raises:
+        ChiasmError: the two contradict each other totally (``z = 1``), where the rule is undefined.
+    """
+    scale = 1 - conflict(first, second)
+    if bool((scale <= 1e-12).any()):
+        raise ChiasmError(
+            "Two opinions contradict each other totally and leave no uncertainty: Dempster's rule "
+            "is undefined there. Give at least one of them some uncertainty."
+        )
+    belief = (
+        first.belief * second.belief
+        + first.belief * second.uncertainty[..., None]
+        + second.belief * first.uncertainty[..., None]
+    ) / scale[..., None]
+    return Opinion(belief, torch.as_tensor(first.uncertainty * second.uncertainty / scale))
