@@ -103,7 +103,8 @@ class PreparationCache:
 
 
 def _read(path: Path, ref: SampleRef) -> PreparedSample:
-    with np.load(path, allow_pickle=False) as stored:
+    # Opened here, so that a damaged entry does not leave an open file behind.
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
         arrays = {name: (stored[name] if name in stored.files else None) for name in ARRAYS}
         box = CropBox(*(int(v) for v in stored["box"]))
         plane = tuple(float(v) for v in stored["plane"]) if "plane" in stored else None

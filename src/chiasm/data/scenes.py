@@ -33,7 +33,7 @@ _PRODUCTS: dict[str, Callable[[Frame, Rng], Surface]] = {
 }
 PRODUCTS = tuple(_PRODUCTS)
 
-_PLAN_PER_PIXEL = 1.5
+_PLAN_PER_PIXEL = 1.35
 # A defect that can hardly be seen where it was drawn is drawn anew, larger.
 _LEAST_SHARE = 0.003
 _GROWTH = (1.0, 1.3, 1.7, 2.2, 2.8)
