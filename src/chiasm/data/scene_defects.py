@@ -49,7 +49,7 @@ def stain(surface: Surface, spot: Spot, rng: Rng) -> Surface:
     wet = inside(distance, 0.9)
     ring = inside(np.abs(distance + 0.5) - 0.35, 0.9)
     hue = _pick(rng, [(0.07, 0.05, 0.04), (0.05, 0.08, 0.20), (0.30, 0.06, 0.05)])
-    share = wet * np.float32(rng.uniform(0.40, 0.65)) + 0.22 * ring * wet
+    share = wet * np.float32(rng.uniform(0.50, 0.80)) + 0.22 * ring * wet
     return replace(surface, albedo=blend(surface.albedo, hue, np.clip(share, 0, 1)))
 
 
@@ -58,32 +58,32 @@ def discolouration(surface: Surface, spot: Spot, rng: Rng) -> Surface:
     distance = _blob(spot, rng, 0.20) / np.float32(spot.radius)
     share = rise(0.35 - 0.9 * distance)
     share *= 0.85 + 0.15 * patches(surface.height.shape, 2.5 * spot.per_mm, rng)
-    tint = _pick(rng, [(1.25, 0.82, 0.50), (0.62, 0.74, 1.10), (0.60, 0.55, 0.52)])
+    tint = _pick(rng, [(1.30, 0.76, 0.40), (0.52, 0.68, 1.10), (0.50, 0.44, 0.41)])
     tinted = np.clip(surface.albedo * np.float32(tint), 0, 1)
     return replace(surface, albedo=blend(surface.albedo, tinted, np.clip(share, 0, 1)))
 
 
 def dent(surface: Surface, spot: Spot, rng: Rng) -> Surface:
     """A smooth hollow pressed into the part."""
-    depth = np.float32(rng.uniform(0.7, 1.8))
+    depth = np.float32(rng.uniform(1.1, 2.6))
     return _raised(surface, -depth * _dome(spot, rng))
 
 
 def warp(surface: Surface, spot: Spot, rng: Rng) -> Surface:
     """A broad swelling, as of material that cooled unevenly."""
-    return _raised(surface, np.float32(rng.uniform(0.5, 1.3)) * _dome(spot, rng))
+    return _raised(surface, np.float32(rng.uniform(1.0, 2.2)) * _dome(spot, rng))
 
 
 def scratch(surface: Surface, spot: Spot, rng: Rng) -> Surface:
     """A slightly curved groove with a raised burr, bare or dirty inside."""
-    width = np.float32(rng.uniform(0.55, 1.1))
+    width = np.float32(rng.uniform(0.65, 1.2))
     half = np.float32(np.clip(spot.radius**2 * 1.6 / width, 5.0, 17.0))
     curve = spot.y + np.float32(rng.normal(0, 0.012)) * spot.x**2
     curve = curve + 0.25 * np.sin(spot.x / 3 + np.float32(rng.uniform(0, 6)))
     taper = np.clip(1.4 * (1 - (spot.x / half) ** 2), 0, 1)
     groove = np.exp(-((curve / (0.62 * width)) ** 2)) * taper
     burr = np.exp(-(((np.abs(curve) - 1.35 * width) / (0.5 * width)) ** 2)) * taper
-    depth = np.float32(rng.uniform(0.35, 0.8))
+    depth = np.float32(rng.uniform(0.5, 1.1))
     marked = _raised(surface, depth * (0.3 * burr - groove))
     light = float(surface.albedo.mean()) < 0.3
     bare = surface.albedo * 0.4 + (0.45 if light else 0.02)
@@ -92,7 +92,7 @@ def scratch(surface: Surface, spot: Spot, rng: Rng) -> Surface:
 
 def hole(surface: Surface, spot: Spot, rng: Rng) -> Surface:
     """A pit or a blow-hole, deep and dark, with a soft rim."""
-    radius = np.clip(spot.radius * 0.75, 1.5, 4.0)
+    radius = np.clip(spot.radius * 0.75, 1.6, 4.6)
     distance = _blob(replace(spot, radius=radius), rng, 0.15)
     depth = np.float32(rng.uniform(2.0, 4.5))
     pit = rise(0.5 - distance / 1.4)
@@ -152,14 +152,14 @@ def contamination(surface: Surface, spot: Spot, rng: Rng) -> Surface:
 
 # Area in shares of the part's, least and most, before the defect's own shape is drawn.
 _MAKERS: dict[str, tuple[Maker, frozenset[str], tuple[float, float]]] = {
-    "stain": (stain, frozenset({_RGB}), (0.004, 0.025)),
-    "discolouration": (discolouration, frozenset({_RGB}), (0.012, 0.04)),
-    "dent": (dent, frozenset({_3D}), (0.010, 0.035)),
-    "warp": (warp, frozenset({_3D}), (0.015, 0.045)),
+    "stain": (stain, frozenset({_RGB}), (0.006, 0.035)),
+    "discolouration": (discolouration, frozenset({_RGB}), (0.018, 0.05)),
+    "dent": (dent, frozenset({_3D}), (0.015, 0.05)),
+    "warp": (warp, frozenset({_3D}), (0.020, 0.06)),
     "scratch": (scratch, frozenset({_RGB, _3D}), (0.004, 0.012)),
-    "hole": (hole, frozenset({_RGB, _3D}), (0.004, 0.014)),
-    "chip": (chip, frozenset({_RGB, _3D}), (0.006, 0.030)),
-    "contamination": (contamination, frozenset({_RGB, _3D}), (0.004, 0.016)),
+    "hole": (hole, frozenset({_RGB, _3D}), (0.006, 0.020)),
+    "chip": (chip, frozenset({_RGB, _3D}), (0.010, 0.040)),
+    "contamination": (contamination, frozenset({_RGB, _3D}), (0.006, 0.022)),
 }
 DEFECTS = tuple(_MAKERS)
 DEFECT_VISIBILITY = {name: seen for name, (_, seen, _) in _MAKERS.items()}

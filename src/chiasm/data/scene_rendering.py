@@ -82,9 +82,9 @@ def camera_above(size: int, rng: Rng) -> Camera:
 
 def light_over(rng: Rng) -> Light:
     """Draw a lamp: direction, warmth, brightness and the share of ambient light."""
-    around, down = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(22, 48))
-    power = 1.0 + rng.normal(0, 0.10)
-    warmth = rng.normal(0, 0.025)
+    around, down = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(22, 42))
+    power = 1.0 + rng.normal(0, 0.07)
+    warmth = rng.normal(0, 0.02)
     return Light(
         towards=(np.cos(around) * np.sin(down), np.sin(around) * np.sin(down), np.cos(down)),
         colour=(power * (1 + warmth), power, power * (1 - warmth)),

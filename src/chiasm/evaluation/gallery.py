@@ -16,7 +16,9 @@ def choose(scored: Sequence[ScoredSample], *, most: int = 8) -> list[tuple[str, 
     judged = [s for s in scored if s.verdict.anomaly_map is not None]
     bad = sorted((s for s in judged if s.sample.label == 1), key=lambda s: -s.verdict.score)
     good = sorted((s for s in judged if s.sample.label != 1), key=lambda s: -s.verdict.score)
-    wanted: list[tuple[str, ScoredSample]] = [("found", s) for s in bad[:3]]
+    wanted: list[tuple[str, ScoredSample]] = [
+        ("found" if s.verdict.defective else "clearest, not alarmed", s) for s in bad[:3]
+    ]
     wanted += [("missed", s) for s in bad[::-1] if s.verdict.defective is False][:2]
     wanted += [("false alarm", s) for s in good if s.verdict.defective][:2]
     wanted += [("passed", s) for s in good[::-1] if s.verdict.defective is False][:1]
