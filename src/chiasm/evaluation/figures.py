@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from chiasm.evaluation.scored import ScoredSample, framed
-from chiasm.metrics.bootstrap import auroc_interval, bootstrap_weights, percentile_interval
+from chiasm.metrics.bootstrap import (
+    auroc_interval,
+    bootstrap_interval,
+    bootstrap_weights,
+    percentile_interval,
+)
 from chiasm.metrics.pixel_histograms import PixelHistograms
 from chiasm.metrics.ranking import auroc, average_precision, f1_max, flatten_pixels
 from chiasm.metrics.region_overlap import aupro
@@ -20,12 +26,18 @@ Figure = dict[str, float | None]
 
 
 def figure(value: float, interval: tuple[float, float] | None = None) -> Figure:
-    """``{value, low, high}``; what is not known is None."""
+    """``{value, low, high}``; what is not known is None.
+
+    A percentile interval that leaves out its own value, as can happen next to 0 and 1, is widened
+    to hold it.
+    """
 
     def known(x: float) -> float | None:
         return None if math.isnan(x) else round(float(x), 5)
 
     low, high = interval or (math.nan, math.nan)
+    if not any(math.isnan(x) for x in (value, low, high)):
+        low, high = min(low, value), max(high, value)
     return {"value": known(value), "low": known(low), "high": known(high)}
 
 
@@ -37,7 +49,7 @@ def evaluate_scores(
     draws: int = 200,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compute every figure, with 95 % bootstrap intervals over images.
+    """Compute every figure, with 95 % intervals: bootstrap over images, exact for rates.
 
     Samples that could not be judged are counted and left out. Groups: ``image``, ``pixel``,
     ``object`` (pixel figures with negatives inside the foreground only), ``region`` (AUPRO by
@@ -89,7 +101,7 @@ def evaluate_scores(
         result["pixel"] = {"auroc": figure(math.nan), "ap": figure(math.nan)}
         result["object"] = dict(result["pixel"]) | {"aupro": {}}
         result["region"] = {"aupro": {}}
-    result["kinds"] = _kinds(judged, scores, labels, frames)
+    result["kinds"] = _kinds(judged, scores, labels, frames, whole, draws=draws, seed=seed)
     result["trivial"] = _trivial(judged, labels, masks, foregrounds, limits)
     result["cost"] = dict(cost)
     result["counts"] = {
@@ -110,18 +122,35 @@ def _image(
     seed: int,
 ) -> dict[str, Figure]:
     two = len(set(labels.tolist())) == 2
-    alarms = np.array([bool(s.verdict.defective) for s in judged])
-    good, bad = labels == 0, labels == 1
+    alarms = np.array([bool(s.verdict.defective) for s in judged], bool)
+
+    def spread(fn: Callable[[Any, Any], float]) -> tuple[float, float]:
+        return bootstrap_interval(fn, scores, labels, stratify=labels, draws=draws, seed=seed)
+
     return {
         "auroc": figure(
             auroc(scores, labels) if two else math.nan,
             auroc_interval(scores, labels, draws=draws, seed=seed) if two else None,
         ),
-        "ap": figure(average_precision(scores, labels) if two else math.nan),
-        "f1_max": figure(f1_max(scores, labels)[0] if two else math.nan),
-        "false_alarm_rate": figure(float(alarms[good].mean()) if good.any() else math.nan),
-        "missed_rate": figure(float((~alarms[bad]).mean()) if bad.any() else math.nan),
+        "ap": figure(
+            average_precision(scores, labels) if two else math.nan,
+            spread(average_precision) if two else None,
+        ),
+        "f1_max": figure(
+            f1_max(scores, labels)[0] if two else math.nan,
+            spread(lambda s, y: f1_max(s, y)[0]) if two else None,
+        ),
+        "false_alarm_rate": rate(alarms[labels == 0]),
+        "missed_rate": rate(~alarms[labels == 1]),
     }
+
+
+def rate(events: NDArray[np.bool_]) -> Figure:
+    """The share of events, with the exact (Clopper-Pearson) interval."""
+    if not events.size:
+        return figure(math.nan)
+    interval = binomtest(int(events.sum()), events.size).proportion_ci()
+    return figure(float(events.mean()), (float(interval.low), float(interval.high)))
 
 
 def _kinds(
@@ -129,7 +158,12 @@ def _kinds(
     scores: NDArray[Any],
     labels: NDArray[Any],
     frames: Sequence[Any],
+    histograms: PixelHistograms,
+    *,
+    draws: int,
+    seed: int,
 ) -> dict[str, Any]:
+    """Each kind of defect against all good parts."""
     kinds = {}
     names = sorted({s.sample.kind for s in judged if s.sample.label == 1})
     for name in names:
@@ -139,11 +173,26 @@ def _kinds(
         known = any(m.any() for m in masks)
         two = len(set(labels[chosen].tolist())) == 2
         flat = flatten_pixels(maps, masks)
+        spread: dict[str, tuple[float, float]] = {}
+        if two:
+            own = labels[chosen]
+            spread["auroc"] = auroc_interval(scores[chosen], own, draws=draws, seed=seed)
+            if known:
+                weights = np.zeros((draws, len(judged)))
+                weights[:, chosen] = bootstrap_weights(
+                    len(own), stratify=own, draws=draws, seed=seed
+                )
+                spread["ap"] = percentile_interval(histograms.average_precision(weights))
+                spread["aupro"] = percentile_interval(histograms.aupro((0.3,), weights)[0.3])
         kinds[name] = {
             "count": int((chosen & (labels == 1)).sum()),
-            "image_auroc": figure(auroc(scores[chosen], labels[chosen]) if two else math.nan),
-            "pixel_ap": figure(average_precision(*flat) if known else math.nan),
-            "aupro": figure(aupro(maps, masks, limits=(0.3,))[0.3] if known else math.nan),
+            "image_auroc": figure(
+                auroc(scores[chosen], labels[chosen]) if two else math.nan, spread.get("auroc")
+            ),
+            "pixel_ap": figure(average_precision(*flat) if known else math.nan, spread.get("ap")),
+            "aupro": figure(
+                aupro(maps, masks, limits=(0.3,))[0.3] if known else math.nan, spread.get("aupro")
+            ),
         }
     return kinds
 

@@ -8,19 +8,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, select_autoescape
-from markupsafe import Markup
+import cv2
+from jinja2 import Environment, PackageLoader
 
-from chiasm.evaluation.curves import score_histogram
-from chiasm.evaluation.gallery import draw_gallery
+from chiasm.evaluation.curves import learning_curves, metric_curves, score_histogram
+from chiasm.evaluation.gallery import COLUMNS, Case, draw_gallery, make_cases
+from chiasm.evaluation.histories import read_histories
+from chiasm.evaluation.schema import validated
 from chiasm.evaluation.scored import ScoredSample
+from chiasm.evaluation.wording import (
+    IMAGE_ROWS,
+    MEANING,
+    cost_rows,
+    in_words,
+    kind_rows,
+    warnings,
+)
 
-MEANING = {
-    "image AUROC": "How well scores rank defective parts above good ones; 0.5 is chance.",
-    "pixel AP": "How exactly the map marks the defective pixels: precision averaged over recall.",
-    "AUPRO 0.3": "How much of each defect is found while at most 30 % of good pixels are marked.",
-    "AUPRO 0.05": "The same while at most 5 % of good pixels are marked: the stricter figure.",
-}
+JPEG_QUALITY = 88
 
 
 def write_report(
@@ -34,78 +39,70 @@ def write_report(
     notes: Sequence[str],
     repeat: str,
     false_alarm_rate: float,
+    run: Path | None = None,
 ) -> Path:
-    """Write ``report.html``, ``metrics.json`` and the figures' PNGs; returns the page's path."""
+    """Write ``report.html``, ``metrics.json`` and the figures' PNGs; returns the page's path.
+
+    Args:
+        folder: where to write.
+        metrics: from ``evaluate_scores``; checked against the schema before it is written.
+        scored: all samples, those that could not be judged included.
+        title: the page's heading.
+        genotype_svg: drawing of the architecture, if it was searched.
+        genotype_text: the same in words.
+        notes: warnings that only the caller can know of.
+        repeat: the command that makes this report.
+        false_alarm_rate: what decisions promise.
+        run: the run's folder, whose ``logs`` hold the learning curves.
+
+    Raises:
+        pydantic.ValidationError: the metrics do not fit the schema.
+    """
     figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    (folder / "metrics.json").write_text(json.dumps(validated(metrics), indent=2) + "\n")
+    cases = make_cases(scored)
+    draw_gallery(cases, figures / "gallery.png")
     pictures = {
         "histogram": score_histogram(scored, figures / "scores.png"),
-        "gallery": draw_gallery(scored, figures / "gallery.png"),
+        "curves": metric_curves(scored, metrics, figures / "curves.png"),
+        "learning": learning_curves(read_histories(run), figures / "learning.png"),
     }
+    # Kinds and paths come from folder names, so all text is escaped, whatever its source.
     environment = Environment(
-        loader=PackageLoader("chiasm.evaluation"), autoescape=select_autoescape()
+        loader=PackageLoader("chiasm.evaluation"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     page = environment.get_template("report.html.j2").render(
         title=title,
         headline=in_words(metrics, scored, false_alarm_rate),
         cards=_cards(metrics),
-        warnings=[*notes, *warnings(metrics)],
+        warnings=[*notes, *warnings(metrics, scored, false_alarm_rate)],
         metrics=metrics,
-        pictures={name: _embedded(path) for name, path in pictures.items() if path is not None},
-        genotype_svg=_inline_svg(genotype_svg),
+        image_rows=IMAGE_ROWS,
+        kinds=kind_rows(metrics, scored),
+        limits=list(metrics["region"]["aupro"]),
+        cost=cost_rows(metrics["cost"]),
+        columns=COLUMNS,
+        cases=[_shown(case) for case in cases],
+        pictures={
+            name: _embedded(path.read_bytes(), "image/png")
+            for name, path in pictures.items()
+            if path is not None
+        },
+        genotype=_drawing(genotype_svg),
         genotype_text=genotype_text,
         repeat=repeat,
     )
     path = folder / "report.html"
-    path.write_text(page)
+    path.write_text(page, encoding="utf-8")
     return path
 
 
-def in_words(
-    metrics: dict[str, Any], scored: Sequence[ScoredSample], false_alarm_rate: float
-) -> str:
-    """The verdict in one sentence."""
-    judged = [s for s in scored if not s.verdict.error]
-    bad = [s for s in judged if s.sample.label == 1]
-    good = [s for s in judged if s.sample.label == 0]
-    found = sum(bool(s.verdict.defective) for s in bad)
-    false = sum(bool(s.verdict.defective) for s in good)
-    return (
-        f"Found {found} of {len(bad)} defective parts, with {false} false alarm"
-        f"{'' if false == 1 else 's'} among {len(good)} good ones, at a promised false-alarm rate "
-        f"of {false_alarm_rate:.0%}."
-    )
-
-
-def warnings(metrics: dict[str, Any]) -> list[str]:
-    """What a reader must know before believing the figures."""
-    found = []
-    ours = metrics["image"]["auroc"]["value"]
-    trivial = metrics["trivial"]["image"]
-    if trivial and ours is not None:
-        name = max(trivial, key=lambda n: trivial[n]["value"] or 0)
-        best = trivial[name]["value"]
-        if best is not None and best > 0.8:
-            relation = "better than the model" if best >= ours else "close to the model"
-            found.append(
-                f"The {name} alone, without any model, separates good from bad with an AUROC of "
-                f"{best:.3f} ({relation}: {ours:.3f}). Believe the pixel figures rather than the "
-                "image figures on these data."
-            )
-    outline = metrics["trivial"]["pixel"]
-    if outline:
-        plain = outline["aupro"]["0.3"]["value"]
-        model = metrics["region"]["aupro"]["0.3"]["value"]
-        if plain is not None and model is not None and plain > 0.8:
-            found.append(
-                f"The object's outline alone, used as a map, has an AUPRO(0.3) of {plain:.3f} "
-                f"(model: {model:.3f}). AUPRO(0.05) and pixel AP tell more here."
-            )
-    return found
-
-
 def _cards(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """The key figures that are known, with what they mean."""
     region = metrics["region"]["aupro"]
     chosen = {
         "image AUROC": metrics["image"]["auroc"],
@@ -120,10 +117,30 @@ def _cards(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _embedded(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+def _shown(case: Case) -> dict[str, Any]:
+    """A case for the page, with its picture inside."""
+    ok, encoded = cv2.imencode(
+        ".jpg",
+        cv2.cvtColor(case.strip, cv2.COLOR_RGB2BGR),
+        [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY],
+    )
+    assert ok
+    verdict = case.sample.verdict
+    return {
+        "kind": case.kind,
+        "reason": case.reason,
+        "wrong": case.reason in ("missed", "false alarm"),
+        "score": verdict.score,
+        "p_value": verdict.p_value,
+        "source": "/".join(Path(verdict.source).parts[-3:]),
+        "picture": _embedded(encoded.tobytes(), "image/jpeg"),
+    }
 
 
-def _inline_svg(text: str | None) -> Markup | None:
-    """The drawing without its XML prologue; it is our own file, not a visitor's."""
-    return None if text is None else Markup(text[text.index("<svg") :])
+def _embedded(content: bytes, media: str) -> str:
+    return f"data:{media};base64,{base64.b64encode(content).decode()}"
+
+
+def _drawing(svg: str | None) -> str | None:
+    """The drawing as an image: its styles and identifiers stay out of the page."""
+    return None if svg is None else _embedded(svg.encode(), "image/svg+xml")

@@ -1,0 +1,124 @@
+"""The schema of ``metrics.json``; what does not fit it is not written."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _limit(text: str) -> str:
+    """Accept ``"0.3"``: a false-positive rate above 0 and at most 1."""
+    if not 0.0 < float(text) <= 1.0:
+        raise ValueError(f"{text} is not a false-positive rate in (0, 1]")
+    return text
+
+
+class Part(BaseModel):
+    """What all parts of the schema share: no unknown keys, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class FigureValue(Part):
+    """A figure and its 95 % interval; None where it is not known."""
+
+    value: Share | None
+    low: Share | None
+    high: Share | None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FigureValue:
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"the interval from {self.low} to {self.high} is upside down")
+        return self
+
+
+ByLimit = dict[Annotated[str, AfterValidator(_limit)], FigureValue]
+
+
+class ImageFigures(Part):
+    """Figures of whole parts; the two rates are those of the decisions."""
+
+    auroc: FigureValue
+    ap: FigureValue
+    f1_max: FigureValue
+    false_alarm_rate: FigureValue
+    missed_rate: FigureValue
+
+
+class PixelFigures(Part):
+    """Figures over all pixels."""
+
+    auroc: FigureValue
+    ap: FigureValue
+
+
+class RegionFigures(Part):
+    """AUPRO by limit of the false-positive rate."""
+
+    aupro: ByLimit
+
+
+class ObjectFigures(PixelFigures):
+    """Pixel and region figures with good pixels on the object only."""
+
+    aupro: ByLimit
+
+
+class KindFigures(Part):
+    """Figures of one kind of defect against all good parts."""
+
+    count: NonNegativeInt
+    image_auroc: FigureValue
+    pixel_ap: FigureValue
+    aupro: FigureValue
+
+
+class TrivialFigures(Part):
+    """What needs no model; the pixel figures are those of the object's outline."""
+
+    image: dict[str, FigureValue]
+    pixel: ObjectFigures | dict[str, FigureValue]
+
+
+class Counts(Part):
+    """How many parts the figures are about."""
+
+    judged: NonNegativeInt
+    good: NonNegativeInt
+    defective: NonNegativeInt
+    not_judged: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _complete(self) -> Counts:
+        if self.good + self.defective != self.judged:
+            raise ValueError("good and defective parts do not add up to the judged ones")
+        return self
+
+
+class Metrics(Part):
+    """The whole of ``metrics.json``."""
+
+    schema_name: Literal["chiasm.metrics"] = Field(alias="schema")
+    version: Literal[1]
+    image: ImageFigures
+    pixel: PixelFigures
+    object: ObjectFigures
+    region: RegionFigures
+    kinds: dict[str, KindFigures]
+    trivial: TrivialFigures
+    cost: dict[str, float | int | str | None]
+    counts: Counts
+
+
+def validated(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics unchanged.
+
+    Raises:
+        pydantic.ValidationError: they do not fit the schema.
+    """
+    Metrics.model_validate(metrics)
+    return metrics
