@@ -147,10 +147,15 @@ def load_artifact(folder: Path) -> tuple[AdnasDetector, Contract, Genotype | Non
     detector = find_model(contract.method).builder(
         fusion, modalities=contract.modalities, **arguments
     )
-    detector.prune()
     try:
-        detector.load_state_dict(load_file(weights))
-    except (RuntimeError, SafetensorError) as error:
+        state = load_file(weights)
+        # What is left out at inference depends on the score rule, so that comes first.
+        detector.set_score_rule(
+            head=float(state["head_weight"]), normality=float(state["normality_weight"])
+        )
+        detector.prune()
+        detector.load_state_dict(state)
+    except (RuntimeError, KeyError, SafetensorError) as error:
         raise ArtifactError(f"{weights} does not fit {CONTRACT} and {GENOTYPE}: {error}") from error
     return detector.eval(), contract, genotype
 

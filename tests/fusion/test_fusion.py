@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from chiasm.detectors.adnas import light_pools, reconstruction_pools
+from chiasm.detectors.candidates import light_pools, reconstruction_pools
 from chiasm.errors import ConfigurationError, GenotypeError
 from chiasm.fusion.alternation import second_order_gradients
 from chiasm.fusion.concatenate import ConcatenationFusion

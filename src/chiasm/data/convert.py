@@ -69,7 +69,7 @@ def convert(
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise DataError(f"{destination} is not empty; name a new folder so that nothing mixes.")
     _check_place(split, kind)
-    if not unit_m > 0:
+    if not 0 < unit_m < float("inf"):
         raise DataError(f"The unit is {unit_m} m; a positive length was expected, e.g. 0.001.")
     problems: list[str] = []
     rows: list[tuple[str, str]] = []

@@ -178,6 +178,11 @@ def _read_points(depth: Path, info: Path) -> FloatArray:
         raise DataError(
             f"{info} lacks numbers under normalization: min and max; they give depth its scale."
         ) from cause
+    if not 0 <= low <= high < np.inf:
+        raise DataError(
+            f"{info} has min {low} and max {high} under normalization; metres in front of the "
+            "camera were expected, min not above max."
+        )
     metres = share.astype(np.float64) * (high - low) + low
     height, width = metres.shape
     focal = FOCAL_PER_WIDTH * width

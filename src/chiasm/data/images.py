@@ -70,8 +70,7 @@ def read_xyz(path: Path | str) -> FloatArray:
     bad = int(np.count_nonzero(~np.isfinite(points).all(axis=2)))
     if bad:
         raise DataError(
-            f"{path} has NaN or infinite values at {bad} pixels; write missing points as 0, 0, 0 "
-            "(`chiasm convert` does)."
+            f"{path} has NaN or infinite values at {bad} pixels; write missing points as 0, 0, 0."
         )
     return points
 

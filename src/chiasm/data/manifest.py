@@ -157,7 +157,7 @@ def _depth_facts(row: Mapping[str, str], where: str) -> dict[str, str]:
     """What turns depth counts into points, as checked text."""
     unit = row.get("depth_unit", "")
     try:
-        positive = float(unit) > 0
+        positive = 0 < float(unit) < float("inf")
     except ValueError:
         positive = False
     if not positive:

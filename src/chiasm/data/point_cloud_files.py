@@ -22,6 +22,16 @@ _PLY_TYPES = {
     **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"},
     **{"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"},
 }
+# What numpy, struct and imagecodecs raise for headers and bodies that make no sense.
+_DAMAGE = (
+    ValueError,
+    KeyError,
+    IndexError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    RuntimeError,
+)
 _PLY_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
 
@@ -45,7 +55,7 @@ def read_cloud(
         points, own_size = read(content)
     except DataError as cause:
         raise DataError(f"{path}: {cause}") from cause
-    except (ValueError, KeyError, IndexError, struct.error, RuntimeError) as cause:
+    except _DAMAGE as cause:
         raise DataError(f"{path} is damaged or cut short ({cause}).") from cause
     height, width = own_size or size or (1, len(points))
     if height == 1 or height * width != len(points):
@@ -104,11 +114,10 @@ def _read_ply(content: bytes) -> tuple[NDArray[np.float64], tuple[int, int] | No
     if not content.startswith(b"ply"):
         raise DataError("it does not start with 'ply'; it is another format.")
     lines, body = _header(content, b"end_header")
-    order, count, fields, size, element = "", -1, [], {}, ""
+    order, count, fields, size, element = None, -1, [], {}, ""
     for words in lines:
         if words[0] == "format":
             order = _PLY_ORDERS[words[1]]
-            ascii_rows = words[1] == "ascii"
         elif words[0] == "element":
             if element == "" and words[1] != "vertex":
                 raise DataError(f"element '{words[1]}' stands before the vertices; re-save it.")
@@ -117,12 +126,14 @@ def _read_ply(content: bytes) -> tuple[NDArray[np.float64], tuple[int, int] | No
         elif words[0] == "property" and element == "vertex":
             if words[1] == "list":
                 raise DataError("the vertices have a list property; re-save it without.")
-            fields.append((words[2], order + _PLY_TYPES[words[1]]))
+            fields.append((words[2], _PLY_TYPES[words[1]]))
         elif words[0] == "obj_info" and len(words) == 3 and words[1] in ("num_cols", "num_rows"):
             size[words[1]] = int(words[2])
-    dtype: np.dtype[np.void] = np.dtype(fields)
+    if order is None:
+        raise DataError("the header has no line 'format'; it is damaged.")
+    dtype: np.dtype[np.void] = np.dtype([(name, order + code) for name, code in fields])
     own = (size["num_rows"], size["num_cols"]) if len(size) == 2 else None
-    if ascii_rows:
+    if order == "":
         return _from_ascii(body, dtype, count), own
     return _points(np.frombuffer(body, dtype=dtype, count=count)), own
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chiasm.detectors.backbones import FrozenEfficientNetLite
+from chiasm.detectors.candidates import light_pools, reconstruction_pools
 from chiasm.detectors.features import (
     MODALITIES,
     NormalityFeatures,
@@ -22,25 +23,14 @@ from chiasm.detectors.features import (
     SourcedFeatures,
 )
 from chiasm.detectors.normality import NormalMemory
-from chiasm.detectors.reconstruction import ReconstructionBranch, stage_channels, stage_strides
+from chiasm.detectors.reconstruction import ReconstructionBranch
 from chiasm.detectors.segmentation import SegmentationHead
 from chiasm.fusion.concatenate import ConcatenationFusion
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.network import FusionNetwork, FusionSupernet
-from chiasm.fusion.pools import CELLS, Candidate, Pools
+from chiasm.fusion.pools import CELLS, Pools
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
-
-PAPER_STAGES = {
-    "early": ("E1", "D4"),
-    "middle": ("E2", "D3", "E3", "D2"),
-    "late": ("E4", "D1", "E5"),
-}
-LIGHT_FEATURES = {
-    "early": ("raw", "f4", "residual_fine"),
-    "middle": ("f8", "residual_fine", "residual_coarse", "distance"),
-    "late": ("f16", "residual_coarse", "distance"),
-}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +98,7 @@ class AdnasDetector(nn.Module):
         size = foreground.shape[-2:]
         odds = output.logits[:, 1:] - output.logits[:, :1]
         raw = self.head_weight * _resize(odds, size)
-        if output.relative:
+        if output.relative and float(self.normality_weight) != 0:
             distance = torch.stack([_resize(r, size) for r in output.relative.values()]).mean(0)
             raw = raw + self.normality_weight * distance
         reach = 2 * (size[0] // 64) + 1
@@ -116,10 +106,10 @@ class AdnasDetector(nn.Module):
         return F.softplus(_smooth(raw, sigma=size[0] / 100)) * near
 
     def prune(self) -> None:
-        """Drop every part of the source that the derived fusion network does not require."""
+        """Drop every part of the source that neither the fusion nor the score rule requires."""
         required = getattr(self.fusion, "required", None)
         if required is not None:
-            self.source.prune(required)
+            self.source.prune(required, normality=float(self.normality_weight) != 0)
 
 
 def image_score(maps: Tensor, *, window_share: float = 1 / 24) -> Tensor:
@@ -145,46 +135,6 @@ def _smooth(x: Tensor, *, sigma: float) -> Tensor:
     kernel = kernel / kernel.sum()
     padded = F.pad(x, (radius,) * 4, mode="replicate")
     return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
-
-
-def reconstruction_pools(
-    *, width: int, stem: int = 1, modalities: Sequence[str] = MODALITIES
-) -> Pools:
-    """The paper's pools by scale: early {E1, D4}, middle {E2, D3, E3, D2}, late {E4, D1, E5}."""
-    channels, strides = stage_channels(width), stage_strides(stem)
-    return Pools(
-        **{
-            cell: tuple(
-                Candidate(f"{modality}/{stage}", channels[stage], strides[stage], modality)
-                for modality in modalities
-                for stage in stages
-            )
-            for cell, stages in PAPER_STAGES.items()
-        }
-    )
-
-
-def light_pools(*, modalities: Sequence[str] = MODALITIES) -> Pools:
-    """The light pools: raw inputs, frozen features and what is not normal in them, by scale."""
-    facts = {
-        "raw": (48, 4),
-        "f4": (24, 4),
-        "f8": (40, 8),
-        "f16": (112, 16),
-        "residual_fine": (64, 8),
-        "residual_coarse": (112, 8),
-        "distance": (2, 8),
-    }
-    return Pools(
-        **{
-            cell: tuple(
-                Candidate(f"{modality}/{name}", *facts[name], modality)
-                for modality in modalities
-                for name in names
-            )
-            for cell, names in LIGHT_FEATURES.items()
-        }
-    )
 
 
 def _fusion(

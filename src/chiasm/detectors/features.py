@@ -19,6 +19,7 @@ from chiasm.detectors.reconstruction import ReconstructionBranch
 from chiasm.samples import RGBDBatch
 
 MODALITIES = ("rgb", "geometry")
+MEASURED = ("residual_fine", "residual_coarse", "distance")  # maps that a memory makes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,8 +71,8 @@ class ReconstructedFeatures(nn.Module):
                 reconstructions[modality] = reconstruction
         return SourcedFeatures(maps, reconstructions)
 
-    def prune(self, required: frozenset[str]) -> None:
-        """Drop branches and stages that no required map needs."""
+    def prune(self, required: frozenset[str], *, normality: bool = False) -> None:
+        """Drop branches and stages that no required map needs; there is no normality here."""
         for modality in list(self.branches):
             stages = frozenset(
                 name.split("/")[1] for name in required if name.startswith(f"{modality}/")
@@ -103,36 +104,50 @@ class NormalityFeatures(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.memories = nn.ModuleDict(dict(memories))
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The modalities that are looked at."""
-        return tuple(self.memories)
+        self.modalities = tuple(memories)
 
     @torch.no_grad()
     def forward(self, batch: RGBDBatch, required: frozenset[str] | None = None) -> SourcedFeatures:
         """Compute the maps; with ``required``, only those and the relative distances."""
         maps: dict[str, Tensor] = {}
         relative: dict[str, Tensor] = {}
-        for modality, memory in self.memories.items():
+        for modality in self.modalities:
             image = images_of(batch, modality)
-            features = self.backbone(image)
-            normality = memory(features, batch.foreground, batch.index)
-            relative[modality] = normality.relative
-            fine = memory.channels[4] + memory.channels[8]
-            candidates = {
-                "raw": F.pixel_unshuffle(image, 4),
-                "f4": features[4],
-                "f8": features[8],
-                "f16": features[16],
-                "residual_fine": normality.residual[:, :fine],
-                "residual_coarse": normality.residual[:, fine:],
-                "distance": torch.cat([normality.distance, normality.relative], dim=1),
-            }
+            memory = self.memories[modality] if modality in self.memories else None  # noqa: SIM401
+            deepest = 16 if memory is not None else self._deepest(modality, required)
+            features = self.backbone(image, deepest=deepest)
+            candidates = {"raw": F.pixel_unshuffle(image, 4)}
+            candidates |= {f"f{stride}": value for stride, value in features.items()}
+            if memory is not None:
+                normality = memory(features, batch.foreground, batch.index)
+                relative[modality] = normality.relative
+                fine = memory.channels[4] + memory.channels[8]
+                candidates |= {
+                    "residual_fine": normality.residual[:, :fine],
+                    "residual_coarse": normality.residual[:, fine:],
+                    "distance": torch.cat([normality.distance, normality.relative], dim=1),
+                }
             for name, value in candidates.items():
                 if required is None or f"{modality}/{name}" in required:
                     maps[f"{modality}/{name}"] = value
         return SourcedFeatures(maps, {}, relative)
 
-    def prune(self, required: frozenset[str]) -> None:
-        """Nothing to drop: every memory also speaks in the score rule."""
+    def _deepest(self, modality: str, required: frozenset[str] | None) -> int:
+        strides = [s for s in self.backbone.channels if required and f"{modality}/f{s}" in required]
+        return max(strides, default=4)
+
+    def prune(self, required: frozenset[str], *, normality: bool = True) -> None:
+        """Drop sensors and memories that neither a required map nor the score rule needs.
+
+        Args:
+            required: names of the maps that the fusion network reads.
+            normality: the score rule reads the relative distances, so every memory stays.
+        """
+        if normality:
+            return
+        self.modalities = tuple(
+            m for m in self.modalities if any(name.startswith(f"{m}/") for name in required)
+        )
+        for modality in list(self.memories):
+            if not any(f"{modality}/{name}" in required for name in MEASURED):
+                del self.memories[modality]

@@ -12,7 +12,7 @@ from chiasm.fusion.projection import Projections, resize
 
 
 class ConcatenationFusion(nn.Module):
-    """Project every candidate, resize, concatenate, 1x1 convolution to C.
+    """Project every map, resize, concatenate, 1x1 convolution to C.
 
     References:
         Chen et al., EasyNet, ACM MM 2023: layers of both modalities, concatenated.
@@ -20,11 +20,11 @@ class ConcatenationFusion(nn.Module):
 
     def __init__(self, pools: Pools, *, width: int, size: int) -> None:
         super().__init__()
-        features = pools.features
-        self.required = frozenset(features)
-        self.names = tuple(features)
+        maps = pools.maps()
+        self.required = frozenset(maps)
+        self.names = tuple(maps)
         self.size = size
-        self.projections = Projections(features.values(), width=width)
+        self.projections = Projections(maps.values(), width=width)
         self.mix = nn.Sequential(
             nn.Conv2d(width * len(self.names), width, 1, bias=False),
             nn.BatchNorm2d(width),
@@ -33,8 +33,6 @@ class ConcatenationFusion(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Fuse feature maps by name into ``(N, C, S, S)``."""
-        maps = [
-            resize(self.projections.project(name, features[name]), self.size) for name in self.names
-        ]
+        maps = [resize(self.projections.project(name, features), self.size) for name in self.names]
         out: Tensor = self.mix(torch.cat(maps, dim=1))
         return out

@@ -69,7 +69,7 @@ class FusionSupernet(nn.Module):
     @property
     def required(self) -> frozenset[str]:
         """All features: every one has a weight."""
-        return frozenset(self.pools.features)
+        return frozenset(self.pools.maps())
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Fuse feature maps by name into ``(N, C, S, S)``."""
@@ -90,9 +90,7 @@ class FusionSupernet(nn.Module):
         sums: dict[tuple[int, int], list[Tensor]] = {}
         for number, name in enumerate(self.pools.candidates(cell)):
             value = (
-                outputs[name]
-                if name in outputs
-                else self.projections[cell].project(name, features[name])
+                outputs[name] if name in outputs else self.projections[cell].project(name, features)
             )
             pair = sums.setdefault(tuple(value.shape[-2:]), [])
             for side in (0, 1):
@@ -154,7 +152,7 @@ class FusionNetwork(nn.Module):
         super().__init__()
         genotype.validate(pools)
         self.genotype = genotype.pruned()
-        self.required = genotype.required
+        self.required = frozenset(pools.maps(self.genotype.required))
         self.size = size
         known = pools.features
         self.projections = nn.ModuleDict()
@@ -171,7 +169,7 @@ class FusionNetwork(nn.Module):
             projected = {
                 chosen: values[chosen]
                 if chosen in values
-                else resize(self.projections[name].project(chosen, features[chosen]), self.size)
+                else resize(self.projections[name].project(chosen, features), self.size)
                 for chosen in dict.fromkeys(cell.inputs)
             }
             x, y = (projected[chosen] for chosen in cell.inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from chiasm.errors import ConfigurationError
@@ -23,12 +24,30 @@ class Candidate:
         channels: of its map.
         stride: pixels of the input per pixel of its map.
         modality: which sensor it comes from; for colours in the drawing and for restriction.
+        parts: the maps that are joined to make it; empty where it is a map itself.
     """
 
     name: str
     channels: int
     stride: int
     modality: str
+    parts: tuple[Candidate, ...] = ()
+
+    @property
+    def maps(self) -> tuple[Candidate, ...]:
+        """The maps that a feature source must make for this candidate."""
+        return self.parts or (self,)
+
+
+def joined(name: str, *parts: Candidate) -> Candidate:
+    """A candidate that joins several maps of one modality, as fine as the finest of them."""
+    return Candidate(
+        name,
+        channels=sum(part.channels for part in parts),
+        stride=min(part.stride for part in parts),
+        modality=parts[0].modality,
+        parts=parts,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +98,12 @@ class Pools:
     def features(self) -> dict[str, Candidate]:
         """All features by name."""
         return {c.name: c for cell in self.present for c in self.own(cell)}
+
+    def maps(self, names: Iterable[str] | None = None) -> dict[str, Candidate]:
+        """The maps by name that a source must make for some candidates, or for all."""
+        known = self.features
+        chosen = known if names is None else names
+        return {m.name: m for name in chosen for m in known[name].maps}
 
     def only(self, *cells: str) -> Pools:
         """The pools with other cells dropped: the rows of the paper's Table 4."""

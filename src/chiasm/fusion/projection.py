@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,22 +10,42 @@ from torch import Tensor, nn
 from chiasm.fusion.pools import Candidate
 
 
+class Projection(nn.Module):
+    """1x1 convolution to C, batch norm and ReLU, at the candidate's own size.
+
+    A joined candidate is convolved part by part, each at its own size, and the results are summed:
+    the same as one convolution of the concatenation, without ever making it.
+    """
+
+    def __init__(self, candidate: Candidate, *, width: int) -> None:
+        super().__init__()
+        self.names = tuple(part.name for part in candidate.maps)
+        self.layers = nn.ModuleList(
+            nn.Conv2d(part.channels, width, 1, bias=False) for part in candidate.maps
+        )
+        if len(self.names) > 1:  # the sum starts with the variance of one convolution
+            total = candidate.channels
+            for layer, part in zip(self.layers, candidate.maps):
+                layer.weight.data *= (part.channels / total) ** 0.5
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Project the candidate's maps ``(N, C_i, h_i, w_i)`` to ``(N, C, h, w)``."""
+        maps = [layer(features[name]) for name, layer in zip(self.names, self.layers)]
+        finest = max(value.shape[-1] for value in maps)
+        total = sum(resize(value, finest) for value in maps)
+        return F.relu(self.norm(total))
+
+
 class Projections(nn.ModuleDict):
-    """Per candidate a 1x1 convolution to C, batch norm and ReLU, at the candidate's own size."""
+    """One projection per candidate."""
 
     def __init__(self, candidates: Iterable[Candidate], *, width: int) -> None:
-        super().__init__(
-            {
-                _key(c.name): nn.Sequential(
-                    nn.Conv2d(c.channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
-                )
-                for c in candidates
-            }
-        )
+        super().__init__({_key(c.name): Projection(c, width=width) for c in candidates})
 
-    def project(self, name: str, feature: Tensor) -> Tensor:
-        """Project one candidate, without resizing."""
-        out: Tensor = self[_key(name)](feature)
+    def project(self, name: str, features: Mapping[str, Tensor]) -> Tensor:
+        """Project one candidate, without resizing it to the cells' size."""
+        out: Tensor = self[_key(name)](features)
         return out
 
 

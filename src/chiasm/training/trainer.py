@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -15,7 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
-from chiasm.training.progress import ProgressBar
+from chiasm.training.progress import progress_for
 
 LAST = "last.ckpt"
 
@@ -96,14 +97,14 @@ def fit(
             devices=1,
             max_epochs=epochs,
             precision=precision or processor_precision(),
-            callbacks=[budget, checkpoint] + ([] if quiet else [ProgressBar(name)]),
+            callbacks=[budget, checkpoint] + ([] if quiet else [progress_for(name)]),
             logger=[
                 CSVLogger(folder / "logs", name=name, version="", flush_logs_every_n_steps=20),
                 TensorBoardLogger(folder / "logs", name=name, version="tensorboard"),
             ],
             log_every_n_steps=5,
             enable_model_summary=False,
-            enable_progress_bar=not quiet,
+            enable_progress_bar=not quiet and sys.stderr.isatty(),
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             gradient_clip_val=None,

@@ -91,6 +91,7 @@ def evaluate(
         notes=notes,
         repeat=f"chiasm evaluate {folder} --data {data}",
         false_alarm_rate=contract.false_alarm_rate,
+        run=folder,
     )
     say(headline(metrics))
     say(f"The report is {page}.")

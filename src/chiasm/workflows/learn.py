@@ -19,7 +19,9 @@ from chiasm.artifact import (
     save_artifact,
 )
 from chiasm.config import RunConfig
+from chiasm.data.tensors import to_batch
 from chiasm.detectors.adnas import AdnasDetector, describe_builder
+from chiasm.detectors.cost import cost_of
 from chiasm.detectors.features import NormalityFeatures
 from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.genotype import Genotype, random_genotype
@@ -150,12 +152,13 @@ def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
     detector.eval()
     ap = choose_score_rule(detector, bench)
     genotype = fusion if isinstance(fusion, Genotype) else None
-    save(detector, genotype, bench)
+    macs = save(detector, genotype, bench)
     minutes = (time.monotonic() - bench.started) / 60
     facts = {
         "fit_minutes": round(minutes, 3),
         "validation_ap": ap,
         "parameters": parameter_count(detector),
+        **macs,
     }
     (config.out / "learning.json").write_text(json.dumps(facts, indent=2) + "\n")
     say(f"The model is in {config.out / 'model'} ({minutes:.1f} minutes).")
@@ -205,11 +208,17 @@ def choose_score_rule(detector: AdnasDetector, bench: Workbench) -> float:
     return trials[best]
 
 
-def save(detector: AdnasDetector, genotype: Genotype | None, bench: Workbench) -> None:
-    """Prune, calibrate on the calibration normals and write the model's folder."""
+def save(detector: AdnasDetector, genotype: Genotype | None, bench: Workbench) -> dict[str, int]:
+    """Prune, calibrate on the calibration normals and write the model's folder.
+
+    Returns the multiply-accumulates of one part before and after pruning.
+    """
     config = bench.config
-    detector.prune()
     detector.eval()
+    example = to_batch(bench.calibration[:1], bench.scale, modalities=config.modalities)
+    whole = cost_of(detector, example)
+    detector.prune()
+    cost = {"macs_before_pruning": whole.macs, "macs": cost_of(detector, example).macs}
     source = detector.source
     contract = Contract(
         method=config.model,
@@ -244,6 +253,7 @@ def save(detector: AdnasDetector, genotype: Genotype | None, bench: Workbench) -
         update={"calibration_scores": tuple(float(s) for s in np.sort(scores))}
     )
     save_artifact(config.out / "model", detector, contract, genotype)
+    return cost
 
 
 def _arguments(config: RunConfig) -> dict[str, Any]:

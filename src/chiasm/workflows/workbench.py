@@ -21,7 +21,8 @@ from chiasm.data.source import SampleSource
 from chiasm.data.splits import Split, make_splits
 from chiasm.data.tensors import GeometryScale, estimate_geometry_scale
 from chiasm.data.textures import TextureSource
-from chiasm.detectors.adnas import AdnasDetector, light_pools, reconstruction_pools
+from chiasm.detectors.adnas import AdnasDetector
+from chiasm.detectors.candidates import light_pools, reconstruction_pools
 from chiasm.detectors.features import NormalityFeatures
 from chiasm.errors import SplitError
 from chiasm.fusion.genotype import Genotype

@@ -1,0 +1,167 @@
+"""Ways to fuse, compared on one workbench: same features, same epochs, same test parts.
+
+python docs/results/scripts/compare_fusions.py --data FOLDER --out FOLDER --seeds 0,1,2 \
+    rounds=4 search_epochs=6 train_epochs=15
+
+Every (seed, way) is one run below OUT; a run whose figures exist is not repeated, so a comparison
+that was stopped goes on where it was. The table goes to OUT/comparison.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from chiasm.config import RunConfig
+from chiasm.data.tensors import to_batch
+from chiasm.detectors.features import SourcedFeatures
+from chiasm.evaluation.figures import evaluate_scores
+from chiasm.evaluation.scored import ScoredSample
+from chiasm.predictor import Predictor
+from chiasm.data.cache import PreparationCache
+from chiasm.samples import RGBDSample, PreparedSample
+from chiasm.workflows.learn import train
+from chiasm.workflows.workbench import Workbench, open_workbench
+
+CELLS = {
+    "early": ("early",),
+    "middle": ("middle",),
+    "late": ("late",),
+    "early+middle": ("early", "middle"),
+    "early+late": ("early", "late"),
+    "middle+late": ("middle", "late"),
+}
+WAYS: dict[str, dict[str, Any]] = {
+    "searched": {"fusion": "search"},
+    "concatenation": {"fusion": "concatenation"},
+    **{f"random {k}": {"fusion": "random", "genotype_seed": k} for k in range(3)},
+    **{f"searched, {name}": {"fusion": "search", "cells": c} for name, c in CELLS.items()},
+}
+
+
+class Stored(nn.Module):
+    """A frozen source's features of one part at a time, computed before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.current: SourcedFeatures | None = None
+
+    def forward(self, batch: Any, required: Any = None) -> SourcedFeatures:
+        assert self.current is not None
+        return self.current
+
+
+class TestParts:
+    """Test samples, prepared, with the frozen features of each."""
+
+    def __init__(self, bench: Workbench) -> None:
+        cache = PreparationCache()
+        refs = [ref for ref in bench.source.refs if ref.split == "test"]
+        self.samples: list[RGBDSample] = [bench.source.load(ref) for ref in refs]
+        self.parts: list[PreparedSample] = [
+            cache.get(bench.source, r, bench.settings) for r in refs
+        ]
+        self.features: list[SourcedFeatures] = []
+        assert bench.frozen is not None
+        for part in self.parts:
+            found = bench.frozen(to_batch([part], bench.scale, modalities=bench.config.modalities))
+            half = {name: value.half() for name, value in found.maps.items()}
+            self.features.append(SourcedFeatures(half, {}, found.relative))
+
+    @torch.no_grad()
+    def figures(self, run: Path) -> dict[str, Any]:
+        predictor = Predictor.load(run)
+        stored = Stored()
+        predictor.detector.source = stored  # type: ignore[assignment]
+        scored = []
+        for sample, part, features in zip(self.samples, self.parts, self.features):
+            stored.current = replace(
+                features, maps={name: value.float() for name, value in features.maps.items()}
+            )
+            scored.append(ScoredSample(predictor.judge_prepared([part])[0], sample))
+        return evaluate_scores(scored, cost={})
+
+
+def compare(data: Path, out: Path, seeds: list[int], ways: list[str], overrides: list[str]) -> None:
+    rows = []
+    for seed in seeds:
+        bench: Workbench | None = None
+        test: TestParts | None = None
+        for way in ways:
+            settings = dict(WAYS[way])
+            genotype_seed = settings.pop("genotype_seed", 0)
+            folder = out / f"seed{seed}" / way.replace(", ", "_").replace(" ", "_")
+            found = folder / "figures.json"
+            if not found.exists():
+                if bench is None:
+                    base = RunConfig.make(overrides=overrides, data=data, out=out, seed=seed)
+                    bench = open_workbench(base)
+                    test = TestParts(bench)
+                assert test is not None
+                config = RunConfig.make(
+                    overrides=overrides, data=data, out=folder, seed=seed, **settings
+                )
+                folder.mkdir(parents=True, exist_ok=True)
+                started = time.monotonic()
+                own = replace(bench, config=config, started=started)
+                if settings["fusion"] == "random":
+                    from chiasm.fusion.genotype import random_genotype
+
+                    drawn = random_genotype(
+                        own.pools, nodes=config.nodes, seed=100 * seed + genotype_seed
+                    )
+                    drawn.save(folder / "drawn.json")
+                    config = config.model_copy(update={"fusion": str(folder / "drawn.json")})
+                    own = replace(own, config=config)
+                learned = train(config, bench=own)
+                minutes = (time.monotonic() - started) / 60
+                figures = test.figures(folder)
+                row = {
+                    "seed": seed,
+                    "way": way,
+                    "validation_ap": learned.validation_ap,
+                    "minutes_after_features": round(minutes, 3),
+                    "image_auroc": figures["image"]["auroc"]["value"],
+                    "pixel_ap": figures["pixel"]["ap"]["value"],
+                    "aupro_0.3": figures["region"]["aupro"]["0.3"]["value"],
+                    "aupro_0.05": figures["region"]["aupro"]["0.05"]["value"],
+                    "genotype": learned.genotype.summary() if learned.genotype else None,
+                    "head_pixel_ap_validation": _head_ap(folder),
+                }
+                found.write_text(json.dumps(row, indent=2) + "\n")
+            rows.append(json.loads(found.read_text()))
+            print(
+                f"## {seed} {way}: "
+                + ", ".join(f"{k} {v:.3f}" for k, v in rows[-1].items() if isinstance(v, float)),
+                flush=True,
+            )
+        (out / "comparison.json").write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def _head_ap(folder: Path) -> float | None:
+    rule = folder / "score_rule.json"
+    return json.loads(rule.read_text())["pixel_ap"]["0.0"] if rule.exists() else None
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--ways", default=",".join(w.replace(", ", "|") for w in WAYS))
+    parser.add_argument("overrides", nargs="*")
+    given = parser.parse_args()
+    compare(
+        given.data,
+        given.out,
+        [int(s) for s in given.seeds.split(",")],
+        [w.replace("|", ", ") for w in given.ways.split(",")],
+        given.overrides,
+    )
