@@ -6,6 +6,7 @@ Distances are metres. A missing 3D point is ``xyz == 0`` and ``valid == False``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -157,5 +158,74 @@ class Verdict:
     p_value: float
     defective: bool | None
     anomaly_map: AnomalyMap | None = None
+    error: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DischargeSample:
+    """One recording of partial discharge; what every reader of that wing yields.
+
+    Attributes:
+        image: ``(H, W, 3)`` float32 in [0, 1], phase-resolved pattern (PRPD), or None.
+        series: ``(C, T)`` float32, pulse amplitudes in the recorder's own counts, sampled at a
+            whole number of values per mains cycle, C channels; or None.
+        frequency: of the mains, Hz.
+        samples_per_cycle: values of the series per mains cycle.
+        label: number of the class, or None where it is unknown.
+        kind: the class's name, or "".
+        group: what must not be divided between splits, by kind of grouping, e.g.
+            ``{"session": "230910_195222", "equipment": "ACSR-OC", "insulator": "solid"}``.
+        split: ``"train"``, ``"validation"``, ``"test"`` or ``""``.
+        source: path of the image (of the series where there is no image).
+    """
+
+    image: FloatArray | None
+    series: FloatArray | None
+    frequency: float = 60.0
+    samples_per_cycle: int = 128
+    label: int | None = None
+    kind: str = ""
+    group: Mapping[str, str] = field(default_factory=dict)
+    split: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DischargeBatch:
+    """What a classifier takes.
+
+    Attributes:
+        image: ``(N, 3, H, W)`` float32 in [0, 1]; None where the whole batch has no image.
+        series: ``(N, C, T)`` float32, divided by the contract's scale; None likewise.
+        label: ``(N,)`` int64; None at prediction.
+    """
+
+    image: Tensor | None
+    series: Tensor | None
+    label: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Diagnosis:
+    """What is said about one recording.
+
+    Attributes:
+        source: path of the recording.
+        kind: the class decided for, ``"unknown"`` where evidence is too weak, None on error.
+        probabilities: class name to calibrated probability; they sum to 1.
+        opinions: modality to its own class probabilities, where that modality was present.
+        uncertainty: of the combined opinion, in [0, 1].
+        conflict: mass that the modalities put on different classes, in [0, 1]; NaN with one alone.
+        error: a sentence saying what was wrong with the input, or "".
+        notes: remarks, e.g. 'the series was absent'.
+    """
+
+    source: str
+    kind: str | None
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    opinions: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    uncertainty: float = float("nan")
+    conflict: float = float("nan")
     error: str = ""
     notes: tuple[str, ...] = field(default=())
