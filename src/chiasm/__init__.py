@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from chiasm.workflows.demo import demo as demo
     from chiasm.workflows.judge import evaluate as evaluate
     from chiasm.workflows.judge import predict as predict
-    from chiasm.workflows.learn import search as search
     from chiasm.workflows.learn import train as train
+    from chiasm.workflows.search import search as search
 
 __version__ = "0.1.0"
 __all__ = ["RunConfig", "demo", "evaluate", "load", "predict", "search", "train"]
@@ -27,7 +27,7 @@ _HOMES = {
     "demo": "chiasm.workflows.demo",
     "evaluate": "chiasm.workflows.judge",
     "predict": "chiasm.workflows.judge",
-    "search": "chiasm.workflows.learn",
+    "search": "chiasm.workflows.search",
     "train": "chiasm.workflows.learn",
 }
 

@@ -7,11 +7,12 @@ import torch
 
 from chiasm.detectors.adnas import adnas_light, image_score
 from chiasm.detectors.backbones import FrozenEfficientNetLite
+from chiasm.detectors.cost import cost_of, typical_cost
 from chiasm.detectors.losses import dice_loss, focal_loss, structural_dissimilarity
 from chiasm.detectors.normality import NormalMemory
 from chiasm.detectors.reconstruction import ReconstructionBranch
 from chiasm.errors import ConfigurationError
-from chiasm.fusion.genotype import random_genotype
+from chiasm.fusion.genotype import CellGenotype, Genotype, NodeGenotype, random_genotype
 from chiasm.registry import find_model, models
 from chiasm.samples import RGBDBatch
 from chiasm.workflows.workbench import pools_of
@@ -32,8 +33,8 @@ def batch(size=64, count=2):
     return RGBDBatch(pictures, pictures.flip(1), foreground, torch.zeros_like(foreground))
 
 
-def build(name, modalities=("rgb", "geometry"), seed=0):
-    genotype = random_genotype(pools_of(_Chosen(name, modalities)), seed=seed)
+def build(name, modalities=("rgb", "geometry"), seed=0, genotype=None):
+    genotype = genotype or random_genotype(pools_of(_Chosen(name, modalities)), seed=seed)
     torch.manual_seed(seed)
     detector = find_model(name).builder(genotype, modalities=modalities, image_size=64)
     if name == "adnas_light":
@@ -174,3 +175,41 @@ def test_light_features_are_frozen():
     detector = adnas_light("concatenation", image_size=64)
     learnt = {n.split(".")[0] for n, p in detector.named_parameters() if p.requires_grad}
     assert learnt == {"fusion", "head"}
+
+
+def test_a_light_detector_leaves_out_what_neither_fusion_nor_score_needs():
+    pools = pools_of(_Chosen("adnas_light"))
+    node = (NodeGenotype(("x", "y"), "addition"),)
+    cells = {
+        "early": CellGenotype(("rgb/raw", "rgb/f4"), node),
+        "late": CellGenotype(("cell:early", "rgb/f16"), node),
+    }
+    names = {cell: pools.candidates(cell) for cell in pools.present}
+    rgb_only = Genotype(cells=cells, output="late", pools=names)
+    torch.manual_seed(0)
+    detector, inputs = build("adnas_light", genotype=rgb_only), batch()
+    with torch.no_grad():
+        detector.set_score_rule(head=1.0, normality=0.0)
+        expected = detector.scores(detector(inputs), inputs.foreground)
+        before = cost_of(detector, inputs)
+        detector.prune()
+        pruned = detector.scores(detector(inputs), inputs.foreground)
+    torch.testing.assert_close(pruned, expected)
+    assert detector.source.modalities == ("rgb",)
+    assert len(detector.source.memories) == 0
+    assert cost_of(detector, inputs).macs < before.macs / 2
+
+
+def test_a_score_rule_with_normality_keeps_every_memory():
+    detector = build("adnas_light")
+    detector.set_score_rule(head=1.0, normality=0.5)
+    detector.prune()
+    assert set(detector.source.memories) == {"rgb", "geometry"}
+
+
+def test_macs_of_the_paper_detector_lie_where_the_arithmetic_puts_them():
+    pools = pools_of(_Chosen("adnas_paper"))
+    before, after = typical_cost("adnas_paper", pools=pools)
+    assert 342e9 < before.macs < 445e9  # two branches of 159.9 GMAC, fusion and head
+    assert after.macs < before.macs
+    assert 138.4e6 < before.parameters < 139.2e6

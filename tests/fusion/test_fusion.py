@@ -15,7 +15,9 @@ from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.genotype import Genotype, random_genotype
 from chiasm.fusion.network import FusionNetwork, FusionSupernet
 from chiasm.fusion.operations import OPERATIONS, GuidedAttention, make_operation
-from chiasm.fusion.pools import Candidate, Pools
+from chiasm.fusion.pools import Candidate, Pools, joined
+from chiasm.fusion.projection import Projection
+from chiasm.fusion.relaxation import draw_pair
 
 POOLS = reconstruction_pools(width=4)
 
@@ -24,7 +26,7 @@ def features(pools: Pools, size: int = 32) -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
     return {
         name: torch.randn(2, c.channels, max(size // c.stride, 2), max(size // c.stride, 2))
-        for name, c in pools.features.items()
+        for name, c in pools.maps().items()
     }
 
 
@@ -170,3 +172,48 @@ def test_the_drawing_names_what_is_used(tmp_path):
     text = (tmp_path / "g.svg").read_text()
     assert all(name in text for name in genotype.required)
     assert (tmp_path / "g.png").stat().st_size > 1000
+
+
+def test_projecting_joined_maps_equals_one_convolution_of_their_concatenation():
+    torch.manual_seed(2)
+    parts = (Candidate("rgb/a", 3, 4, "rgb"), Candidate("rgb/b", 5, 8, "rgb"))
+    both = joined("rgb/ab", *parts)
+    assert (both.channels, both.stride) == (8, 4)
+    projection = Projection(both, width=6).eval()
+    maps = {"rgb/a": torch.randn(2, 3, 16, 16), "rgb/b": torch.randn(2, 5, 8, 8)}
+    up = torch.nn.functional.interpolate(maps["rgb/b"], size=(16, 16), mode="bilinear")
+    weight = torch.cat([layer.weight for layer in projection.layers], dim=1)
+    whole = torch.nn.functional.conv2d(torch.cat([maps["rgb/a"], up], dim=1), weight)
+    torch.testing.assert_close(projection(maps), torch.relu(projection.norm(whole)))
+
+
+def test_a_network_asks_for_the_parts_of_joined_candidates():
+    pools = light_pools()
+    network = FusionSupernet(pools, width=4, size=8)
+    assert network.required == frozenset(pools.maps())
+    assert "rgb/coarse" not in network.required and "rgb/residual_fine" in network.required
+
+
+def test_pairs_are_drawn_with_the_relaxed_probabilities():
+    logits = torch.tensor([[0.0, 1.0, -1.0], [0.5, 0.0, 0.0]])
+    first, second = logits.softmax(dim=1)
+    expected = first[:, None] * second[None]
+    expected.fill_diagonal_(0)
+    expected /= expected.sum()
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.zeros(3, 3)
+    for _ in range(4000):
+        counts[draw_pair(logits, generator)] += 1
+    torch.testing.assert_close(counts / 4000, expected, atol=0.03, rtol=0)
+    assert draw_pair(torch.zeros(2, 1), generator) == (0, 0)
+
+
+def test_drawn_genotypes_are_valid_and_repeat_with_the_seed():
+    supernet = FusionSupernet(POOLS, width=4, size=8)
+    drawn = [
+        supernet.genotype(generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1, 2, 3)
+    ]
+    for genotype in drawn:
+        genotype.validate(POOLS)
+    assert drawn[0] == drawn[1]
+    assert len({genotype.to_json() for genotype in drawn}) > 2

@@ -16,7 +16,7 @@ def search(
 ) -> None:
     """Search how to fuse RGB and 3D for a product; writes genotype.json and its drawing."""
     from chiasm.config import RunConfig
-    from chiasm.workflows.learn import search as run
+    from chiasm.workflows.search import search as run
 
     run(
         RunConfig.make(

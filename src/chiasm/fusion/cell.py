@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from chiasm.fusion.genotype import CellGenotype, NodeGenotype
 from chiasm.fusion.operations import make_operation
-from chiasm.fusion.relaxation import architecture_parameter, ordered_pair
+from chiasm.fusion.relaxation import architecture_parameter, draw_pair, ordered_pair
 
 
 class CellOutput(nn.Module):
@@ -75,13 +75,21 @@ class RelaxedCell(nn.Module):
         out: Tensor = self.output(known[2:], x)
         return out
 
-    def discretise(self) -> tuple[NodeGenotype, ...]:
-        """The strongest pair and operation of every node."""
+    def discretise(self, generator: torch.Generator | None = None) -> tuple[NodeGenotype, ...]:
+        """The strongest pair and operation of every node; with a generator, ones drawn at random.
+
+        They are drawn with the probabilities that the search has come to.
+        """
         chosen = []
         for k, (inner, weight) in enumerate(zip(self.inner, self.operation)):
             names = ["x", "y", *(f"node:{i}" for i in range(k))]
-            j, h = ordered_pair(inner)
-            chosen.append(NodeGenotype((names[j], names[h]), self.names[int(weight.argmax())]))
+            if generator is None:
+                (j, h), number = ordered_pair(inner), int(weight.argmax())
+            else:
+                j, h = draw_pair(inner, generator)
+                p = weight.detach().softmax(dim=0)
+                number = int(torch.multinomial(p, 1, generator=generator))
+            chosen.append(NodeGenotype((names[j], names[h]), self.names[number]))
         return tuple(chosen)
 
 

@@ -13,7 +13,12 @@ from chiasm.fusion.genotype import CellGenotype, Genotype
 from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import Pools, cell_output
 from chiasm.fusion.projection import Projections, resize
-from chiasm.fusion.relaxation import architecture_parameter, entropy, ordered_pair
+from chiasm.fusion.relaxation import (
+    architecture_parameter,
+    draw_pair,
+    entropy,
+    ordered_pair,
+)
 
 
 class FusionSupernet(nn.Module):
@@ -123,13 +128,22 @@ class FusionSupernet(nn.Module):
         return float(torch.stack([entropy(p) for p in self.architecture_parameters()]).mean())
 
     @torch.no_grad()
-    def genotype(self, provenance: Mapping[str, Any] | None = None) -> Genotype:
-        """The strongest architecture, unreachable cells left out."""
+    def genotype(
+        self,
+        provenance: Mapping[str, Any] | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Genotype:
+        """The strongest architecture, or with a generator one drawn from the relaxed choices.
+
+        Unreachable cells are left out.
+        """
         cells = {}
         for cell in self.pools.present:
             names = self.pools.candidates(cell)
-            j, h = ordered_pair(self.outer[cell])
-            cells[cell] = CellGenotype((names[j], names[h]), self.cells[cell].discretise())
+            logits = self.outer[cell]
+            j, h = ordered_pair(logits) if generator is None else draw_pair(logits, generator)
+            cells[cell] = CellGenotype((names[j], names[h]), self.cells[cell].discretise(generator))
         return Genotype(
             cells=cells,
             output=self.pools.present[-1],

@@ -32,6 +32,24 @@ def ordered_pair(logits: Tensor) -> tuple[int, int]:
     return best // len(first), best % len(first)
 
 
+def draw_pair(logits: Tensor, generator: torch.Generator) -> tuple[int, int]:
+    """An ordered pair ``j != h`` drawn with probability ``softmax(first)_j * softmax(second)_h``.
+
+    A pool of one gives ``(0, 0)``.
+
+    Args:
+        logits: ``(2, F)``.
+        generator: of the random choice.
+    """
+    first, second = logits.detach().softmax(dim=1)
+    if len(first) == 1:
+        return 0, 0
+    product = first[:, None] * second[None, :]
+    product.fill_diagonal_(0.0)
+    drawn = int(torch.multinomial(product.flatten(), 1, generator=generator))
+    return drawn // len(first), drawn % len(first)
+
+
 def entropy(logits: Tensor) -> Tensor:
     """Mean entropy in bits of the choices in the rows of ``logits``."""
     p = logits.softmax(dim=-1)

@@ -1,4 +1,4 @@
-"""Search a fusion architecture and train a detector, from a folder of normal parts."""
+"""Train a detector from a folder of normal parts, searching for its fusion first."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ from chiasm.data.tensors import to_batch
 from chiasm.detectors.adnas import AdnasDetector, describe_builder
 from chiasm.detectors.cost import cost_of
 from chiasm.detectors.features import NormalityFeatures
-from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.genotype import Genotype, random_genotype
 from chiasm.metrics import VERSIONS
 from chiasm.metrics.ranking import average_precision
 from chiasm.predictor import Predictor
 from chiasm.training.objective import run
-from chiasm.training.search import FusionSearch
 from chiasm.training.segment import SegmentationTraining
 from chiasm.training.trainer import Budget, fit
 from chiasm.workflows.console import say
-from chiasm.workflows.workbench import Workbench, open_workbench
+from chiasm.workflows.search import open_run, search, write_genotype
+from chiasm.workflows.workbench import Workbench
 
 SCORE_RULE = (
     "softplus of (head weight x log-odds + normality weight x mean relative distance), smoothed, "
@@ -60,61 +59,13 @@ class Learned:
     validation_ap: float
 
 
-def search(config: RunConfig, *, bench: Workbench | None = None) -> Genotype:
-    """Search the fusion architecture.
-
-    Writes ``genotype.json`` and its drawing to the run folder.
-    """
-    bench = bench or _open(config)
-    detector = bench.detector("supernet")
-    left = bench.seconds_left()
-    budget = Budget(None if left == float("inf") else 0.45 * left / 60)
-    module = FusionSearch(
-        detector,
-        architecture_batches=bench.loader("architecture"),
-        budget=budget,
-        epochs=config.search_epochs,
-        learning_rate=config.learning_rate,
-        order=config.order,
-        dice=config.model != "adnas_paper",
-    )
-    say("Searching how to fuse ...")
-    fit(
-        module,
-        bench.loader("learn"),
-        bench.loader("validate"),
-        folder=config.out,
-        name="search",
-        epochs=config.search_epochs,
-        budget=budget,
-    )
-    best = module.best or module.supernet.genotype()
-    genotype = Genotype(
-        cells=best.cells,
-        output=best.output,
-        pools=best.pools,
-        provenance={
-            "model": config.model,
-            "data": bench.source.name,
-            "seed": config.seed,
-            "order": config.order,
-            "validation_ap": round(module.best_ap, 5),
-            "chiasm": library_versions()["chiasm"],
-        },
-    )
-    _write_genotype(genotype, bench)
-    (config.out / "search_history.json").write_text(json.dumps(module.history, indent=2) + "\n")
-    say(genotype.summary())
-    return genotype
-
-
 def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
     """Train a detector and save it; searches first where ``config.fusion`` is ``"search"``.
 
     A run that was interrupted goes on where it stopped when it is started again with the same
     folder.
     """
-    bench = bench or _open(config)
+    bench = bench or open_run(config)
     fusion: Genotype | str
     if config.fusion == "search":
         found = config.out / "genotype.json"
@@ -123,11 +74,11 @@ def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
         fusion = "concatenation"
     elif config.fusion == "random":
         fusion = random_genotype(bench.pools, nodes=config.nodes, seed=config.seed)
-        _write_genotype(fusion, bench)
+        write_genotype(fusion, bench)
     else:
         fusion = Genotype.load(config.fusion)
         fusion.validate(bench.pools)
-        _write_genotype(fusion, bench)
+        write_genotype(fusion, bench)
     detector = bench.detector(fusion)
     left = bench.seconds_left()
     budget = Budget(None if left == float("inf") else 0.9 * max(left, 6.0) / 60)
@@ -262,15 +213,3 @@ def _arguments(config: RunConfig) -> dict[str, Any]:
     if config.model == "adnas_light":
         arguments["capacity"] = config.capacity
     return describe_builder(arguments)
-
-
-def _open(config: RunConfig) -> Workbench:
-    config.out.mkdir(parents=True, exist_ok=True)
-    config.save(config.out / "config.yaml")
-    return open_workbench(config)
-
-
-def _write_genotype(genotype: Genotype, bench: Workbench) -> None:
-    folder = bench.config.out
-    genotype.save(folder / "genotype.json")
-    draw_genotype(genotype, path_svg=folder / "genotype.svg", path_png=folder / "genotype.png")
