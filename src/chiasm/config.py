@@ -66,7 +66,7 @@ class RunConfig(BaseModel):
     order: Literal[1, 2] = 1
     architecture_rate: float = Field(0.05, gt=0)
     finalists: int = Field(8, ge=1)
-    final_epochs: int = Field(3, ge=1)
+    final_epochs: int = Field(4, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     batch: int = Field(16, ge=2)
     minutes: float | None = Field(None, gt=0)

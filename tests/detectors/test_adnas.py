@@ -197,7 +197,7 @@ def test_a_light_detector_leaves_out_what_neither_fusion_nor_score_needs():
     torch.testing.assert_close(pruned, expected)
     assert detector.source.modalities == ("rgb",)
     assert len(detector.source.memories) == 0
-    assert cost_of(detector, inputs).macs < before.macs / 2
+    assert cost_of(detector, inputs).macs < 0.6 * before.macs
 
 
 def test_a_score_rule_with_normality_keeps_every_memory():

@@ -20,13 +20,14 @@ import torch
 from torch import nn
 
 from chiasm.config import RunConfig
+from chiasm.data.cache import PreparationCache
 from chiasm.data.tensors import to_batch
 from chiasm.detectors.features import SourcedFeatures
 from chiasm.evaluation.figures import evaluate_scores
 from chiasm.evaluation.scored import ScoredSample
+from chiasm.fusion.genotype import random_genotype
 from chiasm.predictor import Predictor
-from chiasm.data.cache import PreparationCache
-from chiasm.samples import RGBDSample, PreparedSample
+from chiasm.samples import PreparedSample, RGBDSample
 from chiasm.workflows.learn import train
 from chiasm.workflows.workbench import Workbench, open_workbench
 
@@ -54,6 +55,7 @@ class Stored(nn.Module):
         self.current: SourcedFeatures | None = None
 
     def forward(self, batch: Any, required: Any = None) -> SourcedFeatures:
+        """Return what was put in ``current``."""
         assert self.current is not None
         return self.current
 
@@ -77,6 +79,7 @@ class TestParts:
 
     @torch.no_grad()
     def figures(self, run: Path) -> dict[str, Any]:
+        """Evaluate the model of a run on all test parts."""
         predictor = Predictor.load(run)
         stored = Stored()
         predictor.detector.source = stored  # type: ignore[assignment]
@@ -90,6 +93,7 @@ class TestParts:
 
 
 def compare(data: Path, out: Path, seeds: list[int], ways: list[str], overrides: list[str]) -> None:
+    """Run every way with every seed, and write the table."""
     rows = []
     for seed in seeds:
         bench: Workbench | None = None
@@ -112,8 +116,6 @@ def compare(data: Path, out: Path, seeds: list[int], ways: list[str], overrides:
                 started = time.monotonic()
                 own = replace(bench, config=config, started=started)
                 if settings["fusion"] == "random":
-                    from chiasm.fusion.genotype import random_genotype
-
                     drawn = random_genotype(
                         own.pools, nodes=config.nodes, seed=100 * seed + genotype_seed
                     )

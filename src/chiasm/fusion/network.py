@@ -133,15 +133,16 @@ class FusionSupernet(nn.Module):
         provenance: Mapping[str, Any] | None = None,
         *,
         generator: torch.Generator | None = None,
+        temperature: float = 1.0,
     ) -> Genotype:
         """The strongest architecture, or with a generator one drawn from the relaxed choices.
 
-        Unreachable cells are left out.
+        A temperature above 1 draws more freely. Unreachable cells are left out.
         """
         cells = {}
         for cell in self.pools.present:
             names = self.pools.candidates(cell)
-            logits = self.outer[cell]
+            logits = self.outer[cell] / temperature
             j, h = ordered_pair(logits) if generator is None else draw_pair(logits, generator)
             cells[cell] = CellGenotype((names[j], names[h]), self.cells[cell].discretise(generator))
         return Genotype(

@@ -33,6 +33,9 @@ class FusionSearch(LightningModule):
         budget: whose spent fraction brings the learning rate down.
         epochs: planned.
         order: 1 (alternation) or 2 (DARTS, unrolled by finite differences).
+        warm_up: share of the steps in which the weights alone are trained. Without it, the cells'
+            outputs are still noise when the architecture chooses between them and frozen features,
+            and early and middle cells are voted out before they can do anything.
 
     References:
         Liu et al., DARTS, ICLR 2019; Yin et al., BM-NAS, AAAI 2022 (optimiser settings).
@@ -50,6 +53,7 @@ class FusionSearch(LightningModule):
         architecture_rate: float = 3e-3,
         architecture_decay: float = 1e-3,
         order: int = 1,
+        warm_up: float = 0.3,
         dice: bool = True,
     ) -> None:
         super().__init__()
@@ -64,6 +68,7 @@ class FusionSearch(LightningModule):
         self.architecture_rate = architecture_rate
         self.architecture_decay = architecture_decay
         self.order = order
+        self.warm_up = warm_up
         self.dice = dice
         self._architecture_batches = architecture_batches
         self._stream: Iterator[Batch] = iter(())
@@ -104,18 +109,19 @@ class FusionSearch(LightningModule):
         for group in weights.param_groups:
             group["lr"] = self.learning_rate * factor
 
-        held_out = self._architecture_batch()
-        alphas = self.supernet.architecture_parameters()
-        architecture.zero_grad()
-        held_out_loss = self._architecture_gradients(batch, held_out, alphas, factor)
-        architecture.step()
+        if max(done, self.budget.fraction) >= self.warm_up:
+            held_out = self._architecture_batch()
+            alphas = self.supernet.architecture_parameters()
+            architecture.zero_grad()
+            held_out_loss = self._architecture_gradients(batch, held_out, alphas, factor)
+            architecture.step()
+            self.log("architecture_loss", held_out_loss, on_step=True, on_epoch=False)
 
         weights.zero_grad()
         loss = self._loss(batch, with_reconstruction=True)
         self.manual_backward(loss)
         weights.step()
         self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=False)
-        self.log("architecture_loss", held_out_loss, on_step=True, on_epoch=False)
 
     def _architecture_gradients(
         self, batch: Batch, held_out: Batch, alphas: list[torch.nn.Parameter], factor: float

@@ -21,6 +21,7 @@ from chiasm.workflows.console import say
 from chiasm.workflows.workbench import Workbench, open_workbench
 
 SEARCH_SHARE = 0.5  # of a run's budget; the rest trains the genotype that was found
+DRAW_TEMPERATURE = 2.0  # finalists are to differ more than the relaxed choices do
 RELAXED_SHARE = 0.5  # of the search's budget; the rest is the final round
 
 
@@ -89,9 +90,10 @@ def _relaxed(config: RunConfig, bench: Workbench, budget: Budget) -> FusionSearc
 
 
 def propose(module: FusionSearch, *, count: int, seed: int) -> list[Genotype]:
-    """The best epoch's and the last architecture, then draws from the relaxed choices.
+    """The best epoch's architecture, the last one, then draws from the relaxed choices.
 
-    All differ; there may be fewer than ``count`` where the choices leave fewer.
+    No two read the same features: that matters more than the operations do. There may be fewer
+    than ``count`` where the choices leave fewer.
     """
     supernet: FusionSupernet = module.supernet
     generator = torch.Generator().manual_seed(seed)
@@ -100,8 +102,12 @@ def propose(module: FusionSearch, *, count: int, seed: int) -> list[Genotype]:
     for number in range(20 * count):
         if len(found) >= count:
             break
-        one = tries[number] if number < len(tries) else supernet.genotype(generator=generator)
-        if all(one.cells != other.cells for other in found):
+        one = (
+            tries[number]
+            if number < len(tries)
+            else supernet.genotype(generator=generator, temperature=DRAW_TEMPERATURE)
+        )
+        if all(one.required != other.required for other in found):
             found.append(one)
     return found
 
