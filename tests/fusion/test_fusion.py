@@ -191,7 +191,7 @@ def test_a_network_asks_for_the_parts_of_joined_candidates():
     pools = light_pools()
     network = FusionSupernet(pools, width=4, size=8)
     assert network.required == frozenset(pools.maps())
-    assert "rgb/coarse" not in network.required and "rgb/residual_fine" in network.required
+    assert "rgb/all" not in network.required and "rgb/residual_fine" in network.required
 
 
 def test_pairs_are_drawn_with_the_relaxed_probabilities():

@@ -26,12 +26,12 @@ LIGHT_JOINED = {  # what is there and what is not normal in it, as the paper joi
     "normality": ("residual_fine", "residual_coarse", "distance"),
     "fine": ("raw", "f4", "residual_fine"),
     "medium": ("f8", "residual_fine", "residual_coarse", "distance"),
-    "coarse": ("f16", "residual_fine", "residual_coarse", "distance"),
+    "all": ("raw", "f4", "f8", "f16", "residual_fine", "residual_coarse", "distance"),
 }
 LIGHT_CANDIDATES = {
     "early": ("raw", "f4", "fine"),
     "middle": ("f8", "normality", "medium"),
-    "late": ("f16", "normality", "coarse"),
+    "late": ("f16", "normality", "all"),
 }
 
 

@@ -1,0 +1,1 @@
+"""Networks that say which kind of discharge a recording shows."""

@@ -1,0 +1,78 @@
+"""What one recording costs a classifier, in the paper's way of counting and in full."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from chiasm.classifiers.expert_encoder import SelfAttention
+from chiasm.classifiers.mad import Mad
+from chiasm.errors import ConfigurationError
+from chiasm.samples import DischargeBatch
+
+
+def flops(
+    model: Mad,
+    convention: Literal["paper", "true"] = "paper",
+    *,
+    batch: DischargeBatch | None = None,
+) -> int:
+    """Floating-point operations of a pass, two to a multiply-accumulate; nothing is computed.
+
+    ``"paper"`` leaves out attention altogether, its four linear maps included. The published
+    figures can only be met so, and two popular counters do so by accident: thop, and torch's own
+    where attention takes its fused path. ``"true"`` adds it: ``2 (4 T D^2 + 2 T^2 D)`` for each
+    layer of T tokens. Element-wise work is not counted, as is usual, nor the projection head,
+    which classification does not ask.
+
+    Args:
+        model: on any device; it is left as it was.
+        convention: see above.
+        batch: whose shapes are counted, as one number; one usual recording unless told.
+    """
+    if convention not in ("paper", "true"):
+        raise ConfigurationError(f"convention must be 'paper' or 'true', not {convention!r}.")
+    ghost = _without_data(model).eval()
+    inputs = ghost.example_batch() if batch is None else _batch_without_data(batch)
+    analytic: list[int] = []
+
+    def remember(_module: nn.Module, arguments: tuple[Any, ...]) -> None:
+        analytic.append(attention_flops(*arguments[0].shape))
+
+    attention = {name: m for name, m in ghost.named_modules() if isinstance(m, SelfAttention)}
+    for module in attention.values():
+        module.register_forward_pre_hook(remember)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        ghost(inputs)
+    counted = counter.get_flop_counts()
+    root = type(ghost).__name__
+    inside = sum(sum(counted.get(f"{root}.{name}", {}).values()) for name in attention)
+    rest = counter.get_total_flops() - inside
+    return rest + (sum(analytic) if convention == "true" else 0)
+
+
+def attention_flops(count: int, tokens: int, width: int) -> int:
+    """Operations of self-attention over ``(N, T, D)``: four linear maps and two products."""
+    return 2 * count * (4 * tokens * width**2 + 2 * tokens**2 * width)
+
+
+def _without_data(model: Mad) -> Mad:
+    """A copy whose tensors have shapes only; weights are never copied."""
+    ghosts: dict[int, Any] = {id(p): _ghost(p) for p in model.parameters()}
+    ghosts |= {id(b): b.to("meta") for b in model.buffers()}
+    return copy.deepcopy(model, ghosts)
+
+
+def _ghost(parameter: nn.Parameter) -> nn.Parameter:
+    return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+
+
+def _batch_without_data(batch: DischargeBatch) -> DischargeBatch:
+    def ghost(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x.to("meta")
+
+    return DischargeBatch(image=ghost(batch.image), series=ghost(batch.series))

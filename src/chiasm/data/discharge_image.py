@@ -1,0 +1,105 @@
+"""The picture of a recording: its phase-resolved pattern of partial discharges (PRPD)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+ByteArray = NDArray[np.uint8]
+IntArray = NDArray[np.int64]
+
+SIZE = 256
+FULL_SCALE = 255
+LEVELS = 128
+# Each has ``(256, 3)`` RGB: the colour of the rarest dot first.
+_MAPS = {
+    "jet": cv2.COLORMAP_JET,
+    "turbo": cv2.COLORMAP_TURBO,
+    "viridis": cv2.COLORMAP_VIRIDIS,
+    "plasma": cv2.COLORMAP_PLASMA,
+    "bone": cv2.COLORMAP_BONE,
+}
+PALETTES = tuple(_MAPS)
+# Neither end of a map: there dots would drown in a dark or in a light ground.
+_LIGHT_END, _DARK_END = 28, 232
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How an instrument draws its pictures.
+
+    Attributes:
+        palette: one of ``PALETTES``.
+        dark: dots on black instead of white.
+        top: amplitude at the upper edge, recorder counts; larger ones are drawn at the edge.
+        sine: draw the voltage behind the dots.
+        grid: draw the lines of phase and amplitude behind the dots.
+    """
+
+    palette: str = "jet"
+    dark: bool = False
+    top: int = FULL_SCALE
+    sine: bool = True
+    grid: bool = True
+
+
+def prpd_histogram(counts: ByteArray, top: int = FULL_SCALE) -> IntArray:
+    """Count the cycles in which each amplitude was held in each phase bin.
+
+    ``counts`` is ``(cycles, 128)`` uint8. Returns ``(128, 128)`` int64, laid out as in the
+    picture: row 127 is amplitude 0, row 0 is ``top`` and beyond; columns are phase, 0-360
+    degrees. Each column sums to the number of cycles.
+    """
+    bins = counts.shape[1]
+    scaled = np.minimum(np.arange(FULL_SCALE + 1) * LEVELS // (top + 1), LEVELS - 1)
+    rows = (LEVELS - 1 - scaled).astype(np.int64)[counts]
+    cells = np.bincount((rows * bins + np.arange(bins)).reshape(-1), minlength=LEVELS * bins)
+    return cells.reshape(LEVELS, bins)
+
+
+def draw_prpd(counts: ByteArray, look: Look | None = None) -> ByteArray:
+    """Draw the logarithm of ``prpd_histogram`` in colour, two by two pixels a cell.
+
+    ``counts`` is ``(cycles, 128)`` uint8. Returns ``(256, 256, 3)`` uint8 RGB; cells that nothing
+    fell into show the ground with its grid and sine.
+    """
+    look = look or Look()
+    cells = prpd_histogram(counts, look.top)
+    depth = np.log1p(cells) / np.log1p(len(counts))
+    shade = _LIGHT_END + np.rint(depth * (_DARK_END - _LIGHT_END)).astype(np.int64)
+    large = SIZE // LEVELS
+    painted = _colours(look.palette, look.dark)[shade].repeat(large, 0).repeat(large, 1)
+    hit = (cells > 0).repeat(large, 0).repeat(large, 1)
+    picture = _ground(look.dark, look.sine, look.grid).copy()
+    picture[hit] = painted[hit]
+    return picture
+
+
+@lru_cache
+def _colours(palette: str, dark: bool) -> ByteArray:
+    ramp = np.arange(256, dtype=np.uint8)[:, None]
+    if not dark and palette == "bone":
+        ramp = ramp[::-1].copy()
+    return np.array(cv2.applyColorMap(ramp, _MAPS[palette])[:, 0, ::-1], dtype=np.uint8)
+
+
+@lru_cache
+def _ground(dark: bool, sine: bool, grid: bool) -> ByteArray:
+    canvas = np.full((SIZE, SIZE, 3), 0 if dark else 255, dtype=np.uint8)
+    middle, quarter = SIZE // 2, SIZE // 4
+    if grid:
+        faint = (48, 48, 48) if dark else (222, 222, 222)
+        for at in range(0, SIZE, quarter):
+            cv2.line(canvas, (at, 0), (at, SIZE - 1), faint, 1)
+            cv2.line(canvas, (0, SIZE - 1 - at), (SIZE - 1, SIZE - 1 - at), faint, 1)
+    if sine:
+        across = np.arange(SIZE)
+        height = middle - 0.42 * SIZE * np.sin(2 * np.pi * (across + 0.5) / SIZE)
+        points = np.stack([across, np.rint(height)], axis=1).astype(np.int32)
+        ink = (110, 110, 110) if dark else (165, 165, 165)
+        cv2.polylines(canvas, [points[:, None]], False, ink, 1, cv2.LINE_AA)
+    return canvas

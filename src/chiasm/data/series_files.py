@@ -1,0 +1,142 @@
+"""Reading of the number tables that series are stored in; every fault names file and row."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from chiasm.errors import DataError
+from chiasm.samples import FloatArray
+
+# Where float32 stops telling neighbouring whole numbers apart.
+LARGEST_COUNT = 2**24
+_PLAIN = b"0123456789,\n"
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+
+
+def read_counts_csv(path: Path | str, shape: tuple[int, int]) -> FloatArray:
+    """Read a header-less table of whole numbers whose rows follow each other in time.
+
+    ``shape`` is the ``(rows, columns)`` demanded. Returns ``(1, rows * columns)`` float32. Raises
+    ``DataError``, naming file and row (1 is the first), for another number of rows or cells, and
+    for cells that are empty, not whole numbers or beyond 2**24.
+    """
+    path = Path(path)
+    content = _table(path)
+    _check_shape(path, content, shape)
+    values = _plain_counts(content)
+    if values is None:
+        values = _cell_by_cell(path, content, whole=True)
+    return values.reshape(1, -1)
+
+
+def read_numbers_csv(path: Path | str, *, rows_in_time: bool = True) -> FloatArray:
+    """Read a header-less table of numbers, whole or not.
+
+    Returns ``(1, rows * columns)`` float32, or ``(rows, columns)``, each row a channel, where the
+    rows do not follow each other in time. Raises ``DataError``, naming file and row, for rows of
+    unequal length and for cells that are empty or not finite numbers.
+    """
+    path = Path(path)
+    content = _table(path)
+    rows = _check_shape(path, content, None)
+    values = _plain_counts(content)
+    if values is None:
+        values = _cell_by_cell(path, content, whole=False)
+    return values.reshape(1 if rows_in_time else rows, -1)
+
+
+def read_series_npy(path: Path | str, *, rows_in_time: bool = False) -> FloatArray:
+    """Read a numpy array of real numbers.
+
+    ``(T,)`` is one channel and ``(C, T)`` is C channels, unless ``rows_in_time``: then the rows
+    of a two-dimensional array follow each other in one channel. Returns ``(C, T)`` float32.
+    Raises ``DataError`` for a damaged file, another shape, more channels than values, NaN and
+    infinite values.
+    """
+    path = Path(path)
+    try:
+        values = np.load(path, allow_pickle=False)
+    except OSError as cause:
+        raise DataError(f"{path} cannot be opened: {cause.strerror or cause}.") from cause
+    except (ValueError, EOFError) as cause:
+        raise DataError(f"{path} cannot be read as a numpy array ({cause}).") from cause
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
+        raise DataError(f"{path} does not hold one array of real numbers; save it with numpy.save.")
+    if values.ndim not in (1, 2) or values.size == 0:
+        raise DataError(
+            f"{path} has shape {values.shape}; a series is (values,) or (channels, values)."
+        )
+    series = values.reshape(1, -1) if values.ndim == 1 or rows_in_time else values
+    if series.shape[0] > series.shape[1]:
+        raise DataError(
+            f"{path} has shape {values.shape}, more channels than values; a series is "
+            "(channels, values): transpose it."
+        )
+    finite = np.isfinite(values.reshape(-1, values.shape[-1])).all(axis=1)
+    if not finite.all():
+        raise DataError(
+            f"{path}, row {int(np.argmin(finite)) + 1} holds NaN or infinite values; a series has "
+            "none."
+        )
+    return np.ascontiguousarray(series, dtype=np.float32)
+
+
+def _table(path: Path) -> bytes:
+    """Content with LF line ends, without byte order mark and line ends after the last row."""
+    try:
+        content = path.read_bytes()
+    except OSError as cause:
+        raise DataError(f"{path} cannot be opened: {cause.strerror or cause}.") from cause
+    content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").rstrip(b"\r\n")
+    if not content:
+        raise DataError(f"{path} is empty; copy the file again from its origin.")
+    return content
+
+
+def _check_shape(path: Path, content: bytes, shape: tuple[int, int] | None) -> int:
+    """Return the number of rows."""
+    lines = content.split(b"\n")
+    columns = shape[1] if shape else lines[0].count(b",") + 1
+    for number, line in enumerate(lines, start=1):
+        found = line.count(b",") + 1 if line.strip() else 0
+        if found != columns:
+            like = "" if shape else " like its first row"
+            raise DataError(
+                f"{path}, row {number} has {found} cells; {columns} were expected{like}, "
+                "separated by commas."
+            )
+    if shape and len(lines) != shape[0]:
+        raise DataError(f"{path} has {len(lines)} rows; {shape[0]} were expected.")
+    return len(lines)
+
+
+def _plain_counts(content: bytes) -> FloatArray | None:
+    """Every value of a table of nothing but digits, ``(n,)``; None where it is another."""
+    flat = b",%b," % content.replace(b"\n", b",")
+    if content.translate(None, _PLAIN) or b",," in flat:
+        return None
+    values = np.fromstring(flat[1:-1], dtype=np.int64, sep=",")
+    return values.astype(np.float32) if values.max() <= LARGEST_COUNT else None
+
+
+def _cell_by_cell(path: Path, content: bytes, *, whole: bool) -> FloatArray:
+    """The slow, careful way: for signs, blanks and fractions, and to say which cell is wrong."""
+    pattern, wanted = (_WHOLE, "a whole number") if whole else (_NUMBER, "a number")
+    limit = LARGEST_COUNT if whole else float(np.finfo(np.float32).max)
+    values: list[float] = []
+    for number, line in enumerate(content.decode("utf-8", errors="replace").split("\n"), start=1):
+        for column, text in enumerate(line.split(","), start=1):
+            cell = text.strip()
+            where = f"{path}, row {number}, column {column}"
+            if not pattern.fullmatch(cell):
+                found = f"holds '{cell[:20]}'" if cell else "is empty"
+                raise DataError(f"{where} {found}; {wanted} was expected.")
+            value = float(cell)
+            if abs(value) > limit:
+                raise DataError(f"{where} holds {cell[:20]}; amplitudes lie within {limit:g}.")
+            values.append(value)
+    return np.array(values, dtype=np.float32)
