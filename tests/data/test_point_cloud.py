@@ -11,7 +11,7 @@ import pytest
 from chiasm.data.cache import PreparationCache
 from chiasm.data.mvtec3d import Mvtec3d
 from chiasm.data.point_cloud import PreparationSettings, paste, prepare
-from chiasm.data.scenes import make_scenes, render_scene
+from chiasm.data.scenes.maker import make_scenes, render_scene
 from chiasm.data.support_plane import fit_support_plane
 from chiasm.data.surface import largest_cluster, surface_normals
 from chiasm.data.tensors import GeometryScale, geometry_picture

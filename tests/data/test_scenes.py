@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from chiasm.data.images import read_mask, read_rgb, read_xyz
 from chiasm.data.mvtec3d import Mvtec3d
-from chiasm.data.scenes import (
+from chiasm.data.scenes.maker import (
     DEFECT_VISIBILITY,
     DEFECTS,
     GOOD,

@@ -14,7 +14,7 @@ import chiasm
 from chiasm.artifact import load_artifact
 from chiasm.cli.main import app
 from chiasm.config import RunConfig
-from chiasm.data.scenes import make_scenes
+from chiasm.data.scenes.maker import make_scenes
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
 from chiasm.workflows.judge import evaluate, predict
 from chiasm.workflows.learn import train

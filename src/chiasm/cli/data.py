@@ -21,7 +21,7 @@ def make(
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
 ) -> None:
     """Make RGB + 3D parts in the MVTec 3D-AD layout."""
-    from chiasm.data.scenes import make_scenes
+    from chiasm.data.scenes.maker import make_scenes
 
     for path in make_scenes(
         folder,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.config import RunConfig
-from chiasm.data.scenes import make_scenes
+from chiasm.data.scenes.maker import make_scenes
 from chiasm.workflows.console import say
 from chiasm.workflows.judge import evaluate
 from chiasm.workflows.learn import train
@@ -17,7 +17,7 @@ def demo(out: Path | str, *, product: str = "flange", minutes: float = 4.0) -> d
 
     Args:
         out: folder for data, model and report.
-        product: one of ``chiasm.data.scenes.PRODUCTS``.
+        product: one of ``chiasm.data.scenes.maker.PRODUCTS``.
         minutes: budget of search and training; the evaluation comes on top.
     """
     folder = Path(out)

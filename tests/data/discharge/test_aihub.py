@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from chiasm.data.aihub import AiHub, recognises
+from chiasm.data.discharge.aihub import AiHub, recognises
 from chiasm.errors import DataError
 
 ROWS, COLUMNS = 20, 7680

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chiasm.data.discharge_source import DischargeRef
-from chiasm.data.shards import Blob
+from chiasm.data.discharge.shards import Blob
+from chiasm.data.discharge.source import DischargeRef
 from chiasm.errors import DataError
 
 VERSION = 1

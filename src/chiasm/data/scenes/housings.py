@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chiasm.data.scene_surface import (
+from chiasm.data.scenes.surface import (
     Frame,
     Rng,
     Surface,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chiasm.data.scene_surface import Rng, Surface, painted, patches
+from chiasm.data.scenes.surface import Rng, Surface, painted, patches
 
 _COLOURS = (
     (0.16, 0.16, 0.165),

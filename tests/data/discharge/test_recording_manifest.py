@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chiasm.data.discharge_manifest import DischargeManifest
-from chiasm.data.discharge_source import KINDS
+from chiasm.data.discharge.manifest import DischargeManifest
+from chiasm.data.discharge.source import KINDS
 from chiasm.errors import DataError
 
 RNG = np.random.default_rng(0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from chiasm.data.scene_surface import (
+from chiasm.data.scenes.surface import (
     Rng,
     Surface,
     blend,

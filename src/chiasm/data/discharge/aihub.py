@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.data.content_hash import content_hash
-from chiasm.data.discharge_source import (
+from chiasm.data.discharge.series_files import read_counts_csv
+from chiasm.data.discharge.source import (
     KINDS,
     DischargeRef,
     Problems,
@@ -31,7 +32,6 @@ from chiasm.data.discharge_source import (
     recorded_sample,
     whole_cycle,
 )
-from chiasm.data.series_files import read_counts_csv
 from chiasm.errors import DataError
 from chiasm.samples import DischargeSample
 

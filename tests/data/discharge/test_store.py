@@ -15,12 +15,13 @@ import cv2
 import numpy as np
 import pytest
 
-from chiasm.data import discharge_store, shards
-from chiasm.data.aihub import AiHub
-from chiasm.data.discharge_journal import JOURNAL, sole_writer
-from chiasm.data.discharge_manifest import DischargeManifest
-from chiasm.data.discharge_store import DischargeStore, convert
-from chiasm.data.series_files import read_counts_csv
+from chiasm.data.discharge import shards
+from chiasm.data.discharge import store as discharge_store
+from chiasm.data.discharge.aihub import AiHub
+from chiasm.data.discharge.journal import JOURNAL, sole_writer
+from chiasm.data.discharge.manifest import DischargeManifest
+from chiasm.data.discharge.series_files import read_counts_csv
+from chiasm.data.discharge.store import DischargeStore, convert
 from chiasm.errors import DataError
 
 COUNT = 10
@@ -107,8 +108,8 @@ def test_nothing_is_read_twice_but_what_changed(table, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from chiasm.data import discharge_store, shards
-from chiasm.data.discharge_manifest import DischargeManifest
+from chiasm.data.discharge import store as discharge_store, shards
+from chiasm.data.discharge.manifest import DischargeManifest
 discharge_store.BATCH, shards.SHARD_BYTES = 3, 1500
 def progress(done, _):
     if done == 8:

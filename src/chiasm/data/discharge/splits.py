@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.data.discharge_source import DischargeRef
+from chiasm.data.discharge.source import DischargeRef
 from chiasm.errors import ConfigurationError, SplitError
 
 RANDOM = "random"

@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args
 import cv2
 import numpy as np
 
-from chiasm.data.discharge_image import ByteArray, draw_prpd
-from chiasm.data.discharge_noise import noise_pulses, stray_pulses
-from chiasm.data.discharge_physics import (
+from chiasm.data.discharge.image import ByteArray, draw_prpd
+from chiasm.data.discharge.noise import noise_pulses, stray_pulses
+from chiasm.data.discharge.physics import (
     BINS,
     CYCLES,
     FREQUENCY_HZ,
@@ -28,7 +28,7 @@ from chiasm.data.discharge_physics import (
     surface_gap,
     void_gap,
 )
-from chiasm.data.discharge_sessions import (
+from chiasm.data.discharge.sessions import (
     CLASSES,
     MOST_PER_SESSION,
     TIERS,

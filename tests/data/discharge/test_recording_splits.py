@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from chiasm.data.discharge_source import KINDS, DischargeRef
-from chiasm.data.discharge_splits import (
+from chiasm.data.discharge.source import KINDS, DischargeRef
+from chiasm.data.discharge.splits import (
     DischargeSplit,
     check_groups,
     given_split,

@@ -9,8 +9,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from chiasm.data.discharge_image import PALETTES, Look
-from chiasm.data.discharge_physics import Rng
+from chiasm.data.discharge.image import PALETTES, Look
+from chiasm.data.discharge.physics import Rng
 from chiasm.errors import ConfigurationError
 
 Tier = Literal["easy", "hard"]

@@ -11,11 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from chiasm.data.discharge_image import Look, draw_prpd, prpd_histogram
-from chiasm.data.discharge_noise import NOISES, noise_pulses
-from chiasm.data.discharge_physics import Pulses
-from chiasm.data.discharge_sessions import CLASSES, EQUIPMENT, TIERS, draw_latents, plan_session
-from chiasm.data.discharge_simulator import discharge_pulses, make_discharges, simulate_recording
+from chiasm.data.discharge.image import Look, draw_prpd, prpd_histogram
+from chiasm.data.discharge.noise import NOISES, noise_pulses
+from chiasm.data.discharge.physics import Pulses
+from chiasm.data.discharge.sessions import CLASSES, EQUIPMENT, TIERS, draw_latents, plan_session
+from chiasm.data.discharge.simulator import discharge_pulses, make_discharges, simulate_recording
 from chiasm.errors import ChiasmError, ConfigurationError, DataError
 
 PD_CLASSES = CLASSES[1:]

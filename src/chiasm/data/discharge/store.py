@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.data.discharge_journal import (
+from chiasm.data.discharge.journal import (
     INDEX,
     Entry,
     Index,
@@ -29,8 +29,8 @@ from chiasm.data.discharge_journal import (
     stamp_of,
     write_index,
 )
-from chiasm.data.discharge_source import DischargeRef, DischargeSource, recorded_sample
-from chiasm.data.shards import ByteArray, ShardReader, ShardWriter
+from chiasm.data.discharge.shards import ByteArray, ShardReader, ShardWriter
+from chiasm.data.discharge.source import DischargeRef, DischargeSource, recorded_sample
 from chiasm.errors import DataError
 from chiasm.samples import DischargeSample, FloatArray
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.data.scene_surface import Rng, Surface, rise
+from chiasm.data.scenes.surface import Rng, Surface, rise
 from chiasm.samples import FloatArray
 
 DISTANCE_MM = 600.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chiasm.data.discharge_physics import (
+from chiasm.data.discharge.physics import (
     CYCLES,
     FREQUENCY_HZ,
     Pulses,

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from chiasm.data.images import write_mask, write_rgb, write_xyz
-from chiasm.data.scene_backgrounds import support
-from chiasm.data.scene_defects import DEFECT_VISIBILITY, DEFECTS, PROUD_MM, spoil
-from chiasm.data.scene_housings import bracket, cap, connector
-from chiasm.data.scene_rendering import FIELD_MM, PLAN_MM, camera_above, light_over
-from chiasm.data.scene_sensor import measure, photograph
-from chiasm.data.scene_shapes import biscuit, flange, gear
-from chiasm.data.scene_surface import Frame, Rng, Surface, frame_at
-from chiasm.data.scene_view import Stage, View
+from chiasm.data.scenes.backgrounds import support
+from chiasm.data.scenes.defects import DEFECT_VISIBILITY, DEFECTS, PROUD_MM, spoil
+from chiasm.data.scenes.housings import bracket, cap, connector
+from chiasm.data.scenes.rendering import FIELD_MM, PLAN_MM, camera_above, light_over
+from chiasm.data.scenes.sensor import measure, photograph
+from chiasm.data.scenes.shapes import biscuit, flange, gear
+from chiasm.data.scenes.surface import Frame, Rng, Surface, frame_at
+from chiasm.data.scenes.view import Stage, View
 from chiasm.errors import ConfigurationError
 from chiasm.samples import RGBDSample
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from chiasm.data.scene_surface import Rng, rise
+from chiasm.data.scenes.surface import Rng, rise
 from chiasm.samples import BoolArray, FloatArray
 
 _STEP_M = 2.0e-5

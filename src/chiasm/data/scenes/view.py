@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from chiasm.data.scene_rendering import (
+from chiasm.data.scenes.rendering import (
     PLAN_MM,
     Camera,
     Light,
@@ -17,8 +17,8 @@ from chiasm.data.scene_rendering import (
     shadow,
     trace,
 )
-from chiasm.data.scene_sensor import missing_chance, tone
-from chiasm.data.scene_surface import Surface, blend, rise
+from chiasm.data.scenes.sensor import missing_chance, tone
+from chiasm.data.scenes.surface import Surface, blend, rise
 from chiasm.samples import BoolArray, FloatArray
 
 # Differences below these are invisible next to the sensors' noise.

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from chiasm.data.discharge_source import (
+from chiasm.data.discharge.series_files import read_numbers_csv, read_series_npy
+from chiasm.data.discharge.source import (
     KINDS,
     DischargeRef,
     Problems,
@@ -24,7 +25,6 @@ from chiasm.data.discharge_source import (
     whole_cycle,
 )
 from chiasm.data.images import RGB_SUFFIXES
-from chiasm.data.series_files import read_numbers_csv, read_series_npy
 from chiasm.data.tables import close_name, read_rows
 from chiasm.errors import DataError
 from chiasm.samples import DischargeSample, FloatArray

@@ -1,0 +1,1 @@
+"""Recordings of partial discharge: readers, store, splits, and a simulator that writes them."""
