@@ -16,6 +16,8 @@ from chiasm.cli.main import app
 from chiasm.config import RunConfig
 from chiasm.data.scenes.maker import make_scenes
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
+from chiasm.training.search import FusionSearch
+from chiasm.training.segment import SegmentationTraining
 from chiasm.workflows.judge import evaluate, predict
 from chiasm.workflows.learn import train
 
@@ -28,6 +30,8 @@ TINY = {
     "batch": 4,
     "capacity": 1000,
     "false_alarm_rate": 0.25,
+    "finalists": 2,
+    "final_epochs": 1,
 }
 
 
@@ -103,6 +107,53 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(run: Path, parts: Path, tm
     (tmp_path / "again/model/contract.json").unlink()
     train(config)  # search and training are done: only calibration is left
     assert (tmp_path / "again/model/weights.safetensors").read_bytes() == first
+
+
+@pytest.mark.parametrize("stage", [FusionSearch, SegmentationTraining])
+def test_a_run_killed_in_the_middle_ends_the_same(parts: Path, tmp_path: Path, monkeypatch, stage):
+    settings = TINY | {"search_epochs": 3, "train_epochs": 3, "finalists": 1, "data": parts}
+    train(RunConfig.make(out=tmp_path / "whole", **settings))
+    step = stage.training_step
+
+    def killed(self, batch, number):
+        if self.current_epoch == 2 and number == 1:
+            raise RuntimeError("killed")
+        return step(self, batch, number)
+
+    cut = RunConfig.make(out=tmp_path / "cut", **settings)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(stage, "training_step", killed)
+        train(cut)
+    resumed = []
+    monkeypatch.setattr(
+        stage,
+        "on_train_epoch_start",
+        lambda self, start=stage.on_train_epoch_start: (
+            resumed.append(self.current_epoch),
+            start(self),
+        ),
+    )
+    train(cut)
+    assert resumed[0] == 2
+    for name in ("genotype.json", "model/weights.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_ctrl_c_is_passed_on_and_the_last_epoch_is_kept(parts: Path, tmp_path: Path, monkeypatch):
+    step = SegmentationTraining.training_step
+
+    def pressed(self, batch, number):
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, number)
+
+    config = RunConfig.make(
+        data=parts, out=tmp_path, fusion="concatenation", **TINY | {"train_epochs": 2}
+    )
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(SegmentationTraining, "training_step", pressed)
+        train(config)
+    assert (tmp_path / "checkpoints/train/last.ckpt").exists()
 
 
 @pytest.mark.parametrize("fusion", ["concatenation", "random"])

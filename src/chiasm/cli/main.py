@@ -33,6 +33,14 @@ def main() -> None:
     except ChiasmError as error:
         typer.echo(f"chiasm: {error}", err=True)
         sys.exit(2)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        typer.echo(
+            f"chiasm: {error.strerror or error}{place}. What was done before is kept: free some "
+            "space or choose a folder that you may write to, and give the same command again.",
+            err=True,
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         typer.echo(
             "chiasm: stopped. What was done is kept; the same command goes on from there.", err=True

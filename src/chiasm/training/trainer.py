@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import sys
 import time
 import warnings
@@ -12,7 +13,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
@@ -56,6 +56,23 @@ class Budget(Callback):
         self._before = state_dict["seconds"]
 
 
+class KeepLast(Callback):
+    """Writes a checkpoint after every epoch, whole or not at all.
+
+    Lightning's ``ModelCheckpoint`` with ``save_last`` alone writes only at the very end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write beside the last checkpoint, then take its place."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.path.with_suffix(".part")
+        trainer.save_checkpoint(fresh)
+        fresh.replace(self.path)
+
+
 def processor_precision() -> str:
     """``"bf16-mixed"`` where the processor multiplies bfloat16 in hardware, else ``"32-true"``."""
     supported = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
@@ -81,13 +98,6 @@ def fit(
     """
     checkpoints = folder / "checkpoints" / name
     last = checkpoints / LAST
-    checkpoint = ModelCheckpoint(
-        dirpath=checkpoints,
-        save_last=True,
-        save_top_k=0,
-        every_n_epochs=1,
-        save_on_train_epoch_end=True,
-    )
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         # These speak to someone who wrote a training loop, not to someone who runs one.
@@ -97,18 +107,25 @@ def fit(
             devices=1,
             max_epochs=epochs,
             precision=precision or processor_precision(),
-            callbacks=[budget, checkpoint] + ([] if quiet else [progress_for(name)]),
+            callbacks=[budget, KeepLast(last)] + ([] if quiet else [progress_for(name)]),
             logger=[
                 CSVLogger(folder / "logs", name=name, version="", flush_logs_every_n_steps=20),
                 TensorBoardLogger(folder / "logs", name=name, version="tensorboard"),
             ],
             log_every_n_steps=5,
+            enable_checkpointing=False,
             enable_model_summary=False,
             enable_progress_bar=not quiet and sys.stderr.isatty(),
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             gradient_clip_val=None,
         )
-        trainer.fit(module, train, validation, ckpt_path=str(last) if last.exists() else None)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        before = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, train, validation, ckpt_path=str(last) if last.exists() else None)
+        except SystemExit as ended:
+            # Lightning answers Ctrl-C with exit status 1 and no word; ours says how to go on.
+            if not trainer.interrupted:
+                raise
+            signal.signal(signal.SIGINT, before)
+            raise KeyboardInterrupt from ended
