@@ -12,9 +12,9 @@ from chiasm.artifact import Contract, load_artifact
 from chiasm.data.point_cloud import PreparationSettings, paste, prepare
 from chiasm.data.tensors import GeometryScale, to_batch
 from chiasm.detectors.adnas import AdnasDetector, image_score
-from chiasm.errors import ChiasmError, DataError
+from chiasm.errors import ChiasmError, DataError, SplitError
 from chiasm.fusion.genotype import Genotype
-from chiasm.metrics.calibration import conformal_p_value
+from chiasm.metrics.calibration import conformal_p_value, conformal_threshold
 from chiasm.samples import AnomalyMap, FloatArray, PreparedSample, RGBDSample, Verdict
 
 
@@ -69,6 +69,19 @@ class Predictor:
             DataError: shapes, types or modalities do not fit.
         """
         return self.judge(sample_from_arrays(rgb, xyz, source=source))
+
+    @property
+    def alarm_score(self) -> float:
+        """Image-level score from which a part is called defective.
+
+        The largest calibration score where there are too few normals for the false-alarm rate;
+        0 without calibration.
+        """
+        scores = np.asarray(self.contract.calibration_scores)
+        try:
+            return float(conformal_threshold(scores, self.contract.false_alarm_rate))
+        except SplitError:
+            return float(scores.max(initial=0.0))
 
     def judge(self, sample: RGBDSample) -> Verdict:
         """Judge one sample; raises ``DataError`` where it cannot be judged."""

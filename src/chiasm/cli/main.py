@@ -41,7 +41,9 @@ def main() -> None:
             err=True,
         )
         sys.exit(2)
-    except KeyboardInterrupt:
+    except SystemExit as ended:
+        if ended.code != 130:  # what typer makes of Ctrl-C
+            raise
         typer.echo(
             "chiasm: stopped. What was done is kept; the same command goes on from there.", err=True
         )

@@ -7,111 +7,240 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 
+from chiasm.fusion.drawing_layout import FUSED, Box, Layout, Line, Point, colour_of, lay_out
 from chiasm.fusion.genotype import Genotype
 
-COLOURS = {"rgb": "#d1632f", "geometry": "#3b7ea1"}
-CELL_COLOUR, HEAD_COLOUR = "#5b6b73", "#4d8f5b"
+COLOURS = {"rgb": "#d1632f", "geometry": "#3b7ea1", FUSED: "#56636b", "head": "#3f7f4f"}
+OTHER, INK, FRAME, EDGE = "#8a6fa8", "#25313a", "#f3f5f6", "#c9d1d6"
+SENSORS = {"rgb": "colour image (rgb)", "geometry": "surface shape (geometry)"}
+LABELS = {  # what a feature is, by the part of its name after the slash
+    "raw": "input pixels",
+    "f4": "frozen features,\nstride 4",
+    "f8": "frozen features,\nstride 8",
+    "f16": "frozen features,\nstride 16",
+    "normality": "what is not normal,\nall scales",
+    "fine": "fine detail and what\nis not normal in it",
+    "medium": "medium detail and what\nis not normal in it",
+    "coarse": "coarse detail and what\nis not normal in it",
+    "all": "input, all features and\nwhat is not normal",
+    "residual_fine": "what is not normal,\nfine scales",
+    "residual_coarse": "what is not normal,\ncoarse scale",
+    "distance": "how far from normal",
+    **{f"E{k}": f"encoder stage {k} of 5" for k in range(1, 6)},
+    **{f"D{k}": f"decoder stage {k} of 4" for k in range(1, 5)},
+}
+WORDS = {
+    "addition": "addition",
+    "concatenation": "concatenation",
+    "glu": "gated linear\nunit",
+    "guided_attention": "guided\nattention",
+}
+ORDERED = {"guided_attention": ("asks", "answers")}  # where the order of the inputs matters
+NOTES = (
+    "concat nodes + x: the results of all nodes, joined and mixed, plus input x",
+    "guided attention: every pixel of the input that asks gathers what\n"
+    "fits it from the input that answers",
+)
+LARGE, SMALL = 13.0, 12.0  # pixels
 
 
 def draw_genotype(
     genotype: Genotype, *, path_svg: Path | None = None, path_png: Path | None = None
 ) -> None:
-    """Draw a genotype to SVG, PNG or both.
+    """Draw a genotype to SVG, PNG or both; the same genotype gives the same bytes.
 
     Left: the features that are used, coloured by sensor (the part of the name before the slash).
-    Middle: one box per cell with its operations in words. Right: the segmentation head.
+    Middle: each cell that reaches the head with its operations. Right: head and anomaly map.
     """
-    reachable = genotype.reachable()
-    used = list(
-        dict.fromkeys(
-            name
-            for cell in reachable
-            for name in genotype.cells[cell].inputs
-            if not name.startswith("cell:")
-        )
+    layout = lay_out(genotype)
+    attends = any(
+        node.operation in ORDERED for c in genotype.reachable() for node in genotype.cells[c].nodes
     )
-    tall = max(len(used), 2, max(len(genotype.cells[c].nodes) for c in reachable))
-    figure = Figure(figsize=(3.4 + 3.3 * len(reachable), 0.9 + 0.75 * tall), layout="constrained")
-    axes = figure.subplots()
-    axes.set_axis_off()
-    middle = (tall - 1) / 2
-    places: dict[str, tuple[float, float]] = {}
-    for number, name in enumerate(used):
-        y = middle + (len(used) - 1) / 2 - number
-        _box(axes, 0.0, y, 1.7, 0.55, name, COLOURS.get(name.split("/")[0], CELL_COLOUR))
-        places[name] = (0.85, y)
-    for column, cell in enumerate(reachable):
-        x = 3.2 + 3.1 * column
-        parts = genotype.cells[cell]
-        lines = [f"{cell} cell"]
-        lines += [f"x = {parts.inputs[0]}", f"y = {parts.inputs[1]}"]
-        lines += [
-            f"n{k} = {node.operation.replace('_', ' ')}({', '.join(map(_short, node.inputs))})"
-            for k, node in enumerate(parts.nodes)
-        ]
-        high = 0.34 * len(lines) + 0.25
-        _box(axes, x, middle, 2.6, high, "\n".join(lines), CELL_COLOUR, size=7.5)
-        for side, name in enumerate(parts.inputs):
-            start = places[name]
-            end = (x - 1.3, middle + 0.18 - 0.36 * side)
-            bend = 0.0 if abs(start[1] - end[1]) < 0.5 else 0.08
-            if name in used and column:  # pass below the cells in between
-                bend = 0.3
-            _arrow(axes, start, end, bend)
-        places[f"cell:{cell}"] = (x + 1.3, middle)
-    last = 3.2 + 3.1 * (len(reachable) - 1)
-    _box(axes, last + 2.7, middle, 1.5, 0.9, "segmentation\nhead", HEAD_COLOUR)
-    _arrow(axes, (last + 1.3, middle), (last + 1.95, middle), 0.0)
-    axes.set_xlim(-1.0, last + 3.6)
-    axes.set_ylim(-0.8, tall - 0.2)
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "chiasm"}):
+    notes = NOTES if attends else NOTES[:1]
+    high = layout.height + 24.0 + 16.0 * sum(1 + note.count("\n") for note in notes)
+    fonts = ["DejaVu Sans", "Verdana", "Helvetica", "Arial", "sans-serif"]
+    style = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "chiasm",
+        "font.family": "sans-serif",
+        "font.sans-serif": fonts,
+    }
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(layout.width / 96, high / 96), facecolor="white")
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, layout.width), ylim=(high, 0))
+        axes.set_axis_off()
+        for box in layout.boxes.values():
+            _box(axes, box, genotype)
+        _lines(axes, layout)
+        _legend(axes, layout, notes)
         if path_svg is not None:
             figure.savefig(path_svg, format="svg", metadata={"Date": None})
         if path_png is not None:
-            figure.savefig(path_png, format="png", dpi=140)
+            figure.savefig(path_png, format="png", dpi=192)
 
 
-def _box(
-    axes: Axes,
-    x: float,
-    y: float,
-    wide: float,
-    high: float,
-    text: str,
-    colour: str,
-    size: float = 9,
+def _colour(name: str) -> str:
+    return COLOURS.get(name, OTHER)
+
+
+def _box(axes: Axes, box: Box, genotype: Genotype) -> None:
+    colour = _colour(box.colour)
+    x, y = box.middle
+    if box.kind == "feature":
+        _rounded(axes, box, colour, colour, 9)
+        label = LABELS.get(box.name.split("/")[-1])
+        up = 0.0 if label is None else 8.0 + 7.0 * label.count("\n")
+        _text(axes, (x, y - up), box.name, "white", bold=True)
+        if label is not None:
+            for k, line in enumerate(label.split("\n")):
+                _text(axes, (x, y - up + 16 + 14 * k), line, "white", size=SMALL)
+    elif box.kind == "frame":
+        _rounded(axes, box, FRAME, EDGE, 10, zorder=0.5)
+        place = (box.left + 14, box.top + 17)
+        _text(axes, place, f"{box.name.capitalize()} cell", INK, size=13.5, bold=True, ha="left")
+    elif box.kind == "node":
+        cell, _, number = box.name.split(":")
+        operation = genotype.cells[cell].nodes[int(number)].operation
+        _rounded(axes, box, "white", COLOURS[FUSED], 7)
+        sides = ORDERED.get(operation)
+        if sides is not None:
+            for side, offset in zip(sides, (-10, 10)):
+                at = (box.left + 7, y + offset)
+                _text(axes, at, side, COLOURS[FUSED], size=11.0, ha="left", italic=True)
+            x += 24
+        lines = WORDS.get(operation, operation.replace("_", " ")).split("\n")
+        for k, line in enumerate(lines):
+            _text(axes, (x, y + 15 * (k - (len(lines) - 1) / 2)), line, INK)
+    elif box.kind == "join":
+        _rounded(axes, box, "#dfe5e8", COLOURS[FUSED], 15)
+        _text(axes, (x, y), "concat nodes + x", INK)
+    elif box.kind == "head":
+        _rounded(axes, box, colour, colour, 9)
+        _text(axes, (x, y - 8), "segmentation", "white", bold=True)
+        _text(axes, (x, y + 8), "head", "white", bold=True)
+    else:
+        _map(axes, box)
+
+
+def _map(axes: Axes, box: Box) -> None:
+    """A sketch of an anomaly map: one warm spot on a cold ground."""
+    ground = Rectangle((box.left, box.top), box.right - box.left, box.bottom - box.top)
+    ground.set(facecolor="#2b1c4d", edgecolor="none", zorder=2)
+    axes.add_patch(ground)
+    x, y = box.middle
+    for radius, colour in ((25, "#5b2a6f"), (19, "#a1376f"), (13, "#e0604b"), (7, "#f9c35c")):
+        spot = Circle((x + 10, y + 7), radius, facecolor=colour, edgecolor="none", zorder=2.1)
+        axes.add_patch(spot)
+    _text(axes, (x, box.top - 11), "anomaly map", INK, bold=True)
+
+
+def _lines(axes: Axes, layout: Layout) -> None:
+    """Net after net, each with a bright seam, so that a crossing is no junction."""
+    nets: dict[str, list[Line]] = {}
+    for line in layout.lines:
+        nets.setdefault(line.net, []).append(line)
+    for number, lines in enumerate(nets.values()):
+        below = 1.0 + number / (len(nets) + 1)
+        inside = ":" in lines[0].net and not lines[0].net.startswith("cell:")
+        for line in lines:
+            colour = _colour(line.colour)
+            points = [*line.points[:-1], _before(line.points)] if line.arrow else line.points
+            seam = FRAME if inside else "white"
+            _stroke(axes, points, seam, 4.6, below)
+            _stroke(axes, points, colour, 1.6, below + 0.5 / (len(nets) + 1))
+            if line.arrow:
+                _tip(axes, line.points, colour)
+    for point, colour in layout.dots():
+        axes.add_patch(Circle(point, 3.0, facecolor=_colour(colour), edgecolor="none", zorder=3))
+    for point, letter, colour in layout.ports:
+        face = _colour(colour)
+        radius = 9.0 if letter else 4.5
+        axes.add_patch(Circle(point, radius, facecolor=face, edgecolor="white", lw=1, zorder=4))
+        if letter:
+            _text(axes, point, letter, "white", bold=True, size=SMALL)
+
+
+def _stroke(
+    axes: Axes, points: list[Point] | tuple[Point, ...], colour: str, wide: float, zorder: float
+) -> None:
+    axes.plot(
+        *zip(*points),
+        color=colour,
+        linewidth=wide * 0.75,
+        solid_capstyle="butt",
+        solid_joinstyle="round",
+        zorder=zorder,
+    )
+
+
+def _before(points: tuple[Point, ...]) -> Point:
+    """Where the arrow's tip begins."""
+    (a, b), (c, d) = points[-2:]
+    long = max(abs(c - a), abs(d - b), 1.0)
+    return c - 6 * (c - a) / long, d - 6 * (d - b) / long
+
+
+def _tip(axes: Axes, points: tuple[Point, ...], colour: str) -> None:
+    (x, y), (a, b) = points[-1], _before(points)
+    across, down = (b - y) * 4 / 6, (a - x) * 4 / 6
+    start = (a + (a - x) / 3, b + (b - y) / 3)
+    corners = [(x, y), (start[0] + across, start[1] + down), (start[0] - across, start[1] - down)]
+    axes.add_patch(Polygon(corners, facecolor=colour, edgecolor="none", zorder=3))
+
+
+def _legend(axes: Axes, layout: Layout, notes: tuple[str, ...]) -> None:
+    sensors = dict.fromkeys(colour_of(b.name) for b in layout.boxes.values() if b.kind == "feature")
+    x, y = 14.0, layout.height + 6.0
+    for name in [*sorted(sensors, reverse=True), FUSED]:
+        text = SENSORS.get(name, name)
+        spot = Box(name, "legend", x, y - 6, x + 12, y + 6)
+        _rounded(axes, spot, _colour(name), _colour(name), 3)
+        _text(axes, (x + 18, y), text, INK, size=SMALL, ha="left")
+        x += 40 + 6.9 * len(text)
+    for line in "\n".join(notes).split("\n"):
+        y += 16
+        _text(axes, (14, y + 4), line, COLOURS[FUSED], size=SMALL, ha="left")
+
+
+def _rounded(
+    axes: Axes, box: Box, face: str, edge: str, radius: float, zorder: float = 2.0
 ) -> None:
     axes.add_patch(
         FancyBboxPatch(
-            (x - wide / 2, y - high / 2),
-            wide,
-            high,
-            boxstyle="round,pad=0,rounding_size=0.12",
-            facecolor=colour,
-            edgecolor="none",
-            alpha=0.95,
-            zorder=2,
+            (box.left, box.top),
+            box.right - box.left,
+            box.bottom - box.top,
+            boxstyle=f"round,pad=0,rounding_size={radius}",
+            facecolor=face,
+            edgecolor=edge,
+            linewidth=0.9,
+            zorder=zorder,
+            gid=f"{box.kind}-{box.name}",
         )
     )
-    axes.text(x, y, text, ha="center", va="center", color="white", fontsize=size, zorder=3)
 
 
-def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], bend: float) -> None:
-    axes.annotate(
-        "",
-        xy=end,
-        xytext=start,
-        arrowprops={
-            "arrowstyle": "-|>",
-            "color": "#8a979e",
-            "linewidth": 1.2,
-            "connectionstyle": f"arc3,rad={bend}",
-        },
-        zorder=1,
+def _text(
+    axes: Axes,
+    place: Point,
+    text: str,
+    colour: str,
+    *,
+    size: float = LARGE,
+    bold: bool = False,
+    italic: bool = False,
+    ha: str = "center",
+) -> None:
+    axes.text(
+        *place,
+        text,
+        color=colour,
+        fontsize=size * 0.75,
+        fontweight="bold" if bold else "normal",
+        fontstyle="italic" if italic else "normal",
+        ha=ha,
+        va="center_baseline",
+        zorder=5,
     )
-
-
-def _short(name: str) -> str:
-    return name.replace("node:", "n")

@@ -20,6 +20,7 @@ from chiasm.data.source import SampleRef, SampleSource
 from chiasm.data.splits import check_disjoint, make_splits
 from chiasm.errors import ChiasmError, DataError
 from chiasm.evaluation.figures import evaluate_scores
+from chiasm.evaluation.overlay import heat_overlay
 from chiasm.evaluation.report import write_report
 from chiasm.evaluation.scored import ScoredSample
 from chiasm.metrics.calibration import normals_needed
@@ -135,11 +136,15 @@ def predict(
     predictor = Predictor.load(run)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
-    verdicts = []
-    for verdict in predictor.judge_all(_samples(Path(inputs), xyz=xyz, light=light)):
+    alarm = predictor.alarm_score
+    verdicts: list[Verdict] = []
+    for name, sample in _samples(Path(inputs), xyz=xyz, light=light):
+        verdict = next(predictor.judge_all([(name, sample)]))
         verdicts.append(verdict)
-        if verdict.anomaly_map is not None:
-            _heat_map(verdict, target / f"{len(verdicts) - 1:04d}_{Path(verdict.source).stem}.png")
+        if verdict.anomaly_map is not None and isinstance(sample, RGBDSample):
+            picture = heat_overlay(verdict.anomaly_map, sample, alarm=alarm)
+            stem = f"{len(verdicts) - 1:04d}_{Path(verdict.source).stem}"
+            cv2.imwrite(str(target / f"{stem}.png"), picture)
     rows = [_row(v) for v in verdicts]
     (target / "verdicts.json").write_text(json.dumps(rows, indent=2) + "\n")
     with (target / "verdicts.csv").open("w", newline="") as stream:
@@ -197,11 +202,3 @@ def _row(verdict: Verdict) -> dict[str, Any]:
         "defective": verdict.defective,
         "error": verdict.error,
     }
-
-
-def _heat_map(verdict: Verdict, path: Path) -> None:
-    assert verdict.anomaly_map is not None
-    scores = verdict.anomaly_map.scores
-    top = max(float(scores.max()), 1e-6)
-    picture = cv2.applyColorMap((255 * scores / top).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    cv2.imwrite(str(path), picture)
