@@ -28,7 +28,9 @@ def read_histories(run: Path | None) -> dict[str, History]:
     """
     if run is None:
         return {}
-    paths = sorted(run.glob("logs/*/metrics.csv"), key=lambda p: (_rank(p), p.parent.name))
+    # The finalists of a search are many and short: their figures are in finalists.json.
+    found = (p for p in run.glob("logs/*/metrics.csv") if not p.parent.name.startswith("final_"))
+    paths = sorted(found, key=lambda p: (_rank(p), p.parent.name))
     histories = {path.parent.name: _read(path) for path in paths}
     return {stage: history for stage, history in histories.items() if history.loss or history.ap}
 
