@@ -12,7 +12,7 @@ from chiasm.workflows.judge import evaluate
 from chiasm.workflows.learn import train
 
 
-def demo(out: Path | str, *, product: str = "flange", minutes: float = 4.0) -> dict[str, Any]:
+def demo(out: Path | str, *, product: str = "flange", minutes: float = 4.5) -> dict[str, Any]:
     """Run the main job on built-in parts and return the content of ``metrics.json``.
 
     Args:
@@ -36,6 +36,7 @@ def demo(out: Path | str, *, product: str = "flange", minutes: float = 4.0) -> d
         minutes=minutes,
         rounds=4,
         search_epochs=6,
+        finalists=4,
         train_epochs=20,
         capacity=20_000,
     )
