@@ -181,3 +181,10 @@ def test_depth_of_8_bits_several_channels_or_below_0_is_refused(tmp_path):
     for path, what in ((preview, "8 bits"), (colour, "one channel"), (behind, "negative depth")):
         with pytest.raises(DataError, match=rf"{path.name} .*{what}"):
             read_depth(path, unit_m=0.001)
+
+
+def test_two_files_of_one_name_are_refused(tmp_path):
+    for name in ("000.png", "000.jpg"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"000\.jpg and 000\.png"):
+        image_files(tmp_path, RGB_SUFFIXES)

@@ -30,14 +30,14 @@ def machine() -> str:
     return f"{names[0] if names else platform.machine()}, {len(names) or '?'} cores, no GPU"
 
 
-def record(run: Path, name: str, command: str) -> None:
+def record(run: Path, name: str, command: str, commit: str) -> None:
     """Write ``runs/NAME.json`` from a run's folder and its report."""
     metrics = json.loads((run / "report" / "metrics.json").read_text())
     config = yaml.safe_load((run / "config.yaml").read_text())
     config = {k: v for k, v in config.items() if k not in ("data", "out")}
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    if not commit:
+        found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True)
+        commit = found.stdout.decode().strip()
     genotype = run / "genotype.json"
     entry = {
         "name": name,
@@ -97,7 +97,8 @@ if __name__ == "__main__":
     parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("--name")
     parser.add_argument("--command", default="")
+    parser.add_argument("--commit", default="", help="that the run was made with; HEAD unless told")
     given = parser.parse_args()
     if given.run is not None:
-        record(given.run, given.name or given.run.name, given.command)
+        record(given.run, given.name or given.run.name, given.command, given.commit)
     tables()

@@ -106,6 +106,11 @@ def _samples(
             except DataError as error:
                 problems.append(str(error))
         return
+    if camera is not None:
+        raise DataError(
+            f"{origin} already holds 3D points or names its own intrinsics, so that the given ones "
+            "have no use; leave them out."
+        )
     source = open_source(origin, light=light)
     problems.extend(getattr(source, "problems", ()))
     for ref in source.refs:

@@ -122,11 +122,23 @@ def write_xyz(path: Path | str, xyz: FloatArray) -> None:
 
 
 def image_files(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
-    """Files of a folder with one of ``suffixes``, by stem, sorted; empty if it does not exist."""
+    """Files of a folder with one of ``suffixes``, by stem, sorted; empty if it does not exist.
+
+    Raises ``DataError`` where two files differ in their suffix only.
+    """
     if not folder.is_dir():
         return {}
-    found = (p for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name[0] != ".")
-    return {p.stem: p for p in sorted(found)}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in suffixes or path.name[0] == ".":
+            continue
+        if path.stem in found:
+            raise DataError(
+                f"{found[path.stem]} and {path.name} differ in their suffix only, so it is not "
+                "clear which of them is the part's; remove one."
+            )
+        found[path.stem] = path
+    return found
 
 
 def _bytes_of(path: Path) -> NDArray[np.uint8]:
