@@ -89,7 +89,7 @@ class Workbench:
             detector.source = self.frozen
         elif processor_precision() != "32-true":
             # Half of bfloat16's gain in convolutions comes from the layout.
-            detector = detector.to(memory_format=torch.channels_last)
+            detector = detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return detector
 
     def loader(self, purpose: str, *, required: frozenset[str] | None = None) -> DataLoader[Any]:
