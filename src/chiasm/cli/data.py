@@ -13,6 +13,7 @@ app = typer.Typer(no_args_is_help=True, help="Make, check and convert data.")
 @app.command()
 def make(
     folder: Annotated[Path, typer.Argument(help="Where to write; one folder a product.")],
+    products: Annotated[str, typer.Option(help="Which, with commas between; all unless told.")] = "",
     train: Annotated[int, typer.Option(help="Normal parts to learn from, per product.")] = 60,
     validation: Annotated[int, typer.Option(help="Normal parts to calibrate with.")] = 20,
     test_good: Annotated[int, typer.Option(help="Good parts in the test split.")] = 20,
@@ -21,10 +22,11 @@ def make(
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
 ) -> None:
     """Make RGB + 3D parts in the MVTec 3D-AD layout."""
-    from chiasm.data.scenes.maker import make_scenes
+    from chiasm.data.scenes.maker import PRODUCTS, make_scenes
 
     for path in make_scenes(
         folder,
+        kinds=tuple(products.split(",")) if products else PRODUCTS,
         train=train,
         validation=validation,
         test_good=test_good,
