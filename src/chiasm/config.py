@@ -33,8 +33,9 @@ class RunConfig(BaseModel):
         search_epochs, train_epochs: passes over training data; the budget may end them earlier.
         order: 1 alternates (default), 2 unrolls one weight step (DARTS).
         architecture_rate: learning rate of the architecture.
-        finalists: architectures that the search proposes; each is trained for ``final_epochs``
-            and the best is kept. 1 takes the strongest as it is, as the paper does.
+        finalists: architectures that the search proposes; each is trained for ``final_epochs``,
+            or more until it has made ``final_steps``, and the best is kept. 1 takes the strongest
+            as it is, as the paper does.
         learning_rate: of the weights.
         batch: parts per step.
         minutes: budget of search and training together; None is none.
@@ -67,6 +68,7 @@ class RunConfig(BaseModel):
     architecture_rate: float = Field(0.05, gt=0)
     finalists: int = Field(8, ge=1)
     final_epochs: int = Field(4, ge=1)
+    final_steps: int = Field(80, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     batch: int = Field(16, ge=2)
     minutes: float | None = Field(None, gt=0)

@@ -32,6 +32,7 @@ TINY = {
     "false_alarm_rate": 0.25,
     "finalists": 2,
     "final_epochs": 1,
+    "final_steps": 1,
 }
 
 

@@ -13,7 +13,9 @@ app = typer.Typer(no_args_is_help=True, help="Make, check and convert data.")
 @app.command()
 def make(
     folder: Annotated[Path, typer.Argument(help="Where to write; one folder a product.")],
-    products: Annotated[str, typer.Option(help="Which, with commas between; all unless told.")] = "",
+    products: Annotated[
+        str, typer.Option(help="Which, with commas between; all unless told.")
+    ] = "",
     train: Annotated[int, typer.Option(help="Normal parts to learn from, per product.")] = 60,
     validation: Annotated[int, typer.Option(help="Normal parts to calibrate with.")] = 20,
     test_good: Annotated[int, typer.Option(help="Good parts in the test split.")] = 20,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from typing import Any
@@ -117,14 +118,15 @@ def _final_round(proposed: list[Genotype], bench: Workbench, *, seconds: float) 
     config = bench.config
     record = config.out / "finalists.json"
     known: list[dict[str, Any]] = json.loads(record.read_text()) if record.exists() else []
+    wanted = [config.final_epochs, config.final_steps]
     scores = []
     for number, genotype in enumerate(proposed):
         cells = json.loads(genotype.to_json())["cells"]
-        done = [k for k in known if k["cells"] == cells and k["epochs"] == config.final_epochs]
+        done = [k for k in known if k["cells"] == cells and k["steps"] == wanted]
         if not done:
             say(f"Final round, {number + 1} of {len(proposed)} ...")
             ap = _short_training(genotype, bench, number, seconds=seconds / len(proposed))
-            known.append({"cells": cells, "epochs": config.final_epochs, "validation_ap": ap})
+            known.append({"cells": cells, "steps": wanted, "validation_ap": ap})
             record.write_text(json.dumps(known, indent=2) + "\n")
             done = known[-1:]
         scores.append(float(done[0]["validation_ap"]))
@@ -135,22 +137,24 @@ def _short_training(genotype: Genotype, bench: Workbench, number: int, *, second
     config = bench.config
     detector = bench.detector(genotype)
     budget = Budget(None if seconds == float("inf") else seconds / 60)
+    required = detector.fusion.required
+    learn = bench.loader("learn", required=required)
+    epochs = max(config.final_epochs, math.ceil(config.final_steps / len(learn)))
     module = SegmentationTraining(
         detector,
         budget=budget,
-        epochs=config.final_epochs,
+        epochs=epochs,
         learning_rate=config.learning_rate,
         dice=config.model != "adnas_paper",
     )
-    required = detector.fusion.required
     name = f"final_{number}"
     fit(
         module,
-        bench.loader("learn", required=required),
+        learn,
         bench.loader("validate", required=required),
         folder=config.out,
         name=name,
-        epochs=config.final_epochs,
+        epochs=epochs,
         budget=budget,
     )
     # A finished finalist is never resumed: its checkpoint only takes room.
