@@ -109,6 +109,10 @@ class DischargeStore:
             self._series_seen[ref.number] = 1
         return self._shards.read(entry.series).view(entry.dtype).reshape(entry.shape)
 
+    def has_image(self, ref: DischargeRef) -> bool:
+        """Tell whether the recording has an image, without decoding it."""
+        return self._entry(ref).image is not None
+
     def image(self, ref: DischargeRef) -> FloatArray | None:
         """The image, ``(H, W, 3)`` float32 in [0, 1]; None where the recording has none."""
         entry = self._entry(ref)

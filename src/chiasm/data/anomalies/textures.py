@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.data.perlin import perlin_noise
+from chiasm.data.anomalies.perlin import perlin_noise
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray
 

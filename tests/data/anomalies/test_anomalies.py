@@ -8,7 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from chiasm.data.anomalies import (
+from chiasm.data.anomalies.appearance import FORMS as COLOURS
+from chiasm.data.anomalies.appearance import AppearanceGenerator
+from chiasm.data.anomalies.generators import (
     AnomalyGenerator,
     MixedGenerator,
     PaperGenerator,
@@ -16,18 +18,16 @@ from chiasm.data.anomalies import (
     training_generator,
     validation_generator,
 )
-from chiasm.data.appearance_anomalies import FORMS as COLOURS
-from chiasm.data.appearance_anomalies import AppearanceGenerator
-from chiasm.data.geometric_anomalies import FORMS as SHAPES
-from chiasm.data.geometric_anomalies import GeometricGenerator
-from chiasm.data.relief import NORMAL_REACH
-from chiasm.data.shading import fill_missing
-from chiasm.data.surface import surface_normals
-from chiasm.data.transplant_anomalies import (
+from chiasm.data.anomalies.geometric import FORMS as SHAPES
+from chiasm.data.anomalies.geometric import GeometricGenerator
+from chiasm.data.anomalies.relief import NORMAL_REACH
+from chiasm.data.anomalies.shading import fill_missing
+from chiasm.data.anomalies.transplant import (
     ContaminationGenerator,
     CutPasteScarGenerator,
     SelfPatchGenerator,
 )
+from chiasm.data.surface import surface_normals
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.samples import CropBox, PreparedSample
 

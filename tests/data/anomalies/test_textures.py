@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from chiasm.data.textures import AUGMENTERS, PROCEDURAL, TextureSource, augmented
+from chiasm.data.anomalies.textures import AUGMENTERS, PROCEDURAL, TextureSource, augmented
 from chiasm.errors import DataError
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from chiasm.data.perlin import noise_from_angles, perlin_mask, perlin_noise
+from chiasm.data.anomalies.perlin import noise_from_angles, perlin_mask, perlin_noise
 from chiasm.errors import ConfigurationError
 
 

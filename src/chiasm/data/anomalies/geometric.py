@@ -8,9 +8,9 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from chiasm.data.footprints import Footprint, blob, log_uniform, stroke
-from chiasm.data.relief import apply_change, inside
-from chiasm.data.shading import Scene, local_height, read_scene, shading_ratio
+from chiasm.data.anomalies.footprints import Footprint, blob, log_uniform, stroke
+from chiasm.data.anomalies.relief import apply_change, inside
+from chiasm.data.anomalies.shading import Scene, local_height, read_scene, shading_ratio
 from chiasm.errors import ConfigurationError
 from chiasm.samples import BoolArray, FloatArray, PreparedSample
 

@@ -12,13 +12,14 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from chiasm.data import appearance_anomalies, geometric_anomalies
-from chiasm.data.appearance_anomalies import AppearanceGenerator
-from chiasm.data.geometric_anomalies import GeometricGenerator
-from chiasm.data.perlin import perlin_mask
-from chiasm.data.relief import apply_change
-from chiasm.data.textures import TextureSource
-from chiasm.data.transplant_anomalies import (
+from chiasm.data.anomalies.appearance import FORMS as APPEARANCE_FORMS
+from chiasm.data.anomalies.appearance import AppearanceGenerator
+from chiasm.data.anomalies.geometric import FORMS as GEOMETRIC_FORMS
+from chiasm.data.anomalies.geometric import GeometricGenerator
+from chiasm.data.anomalies.perlin import perlin_mask
+from chiasm.data.anomalies.relief import apply_change
+from chiasm.data.anomalies.textures import TextureSource
+from chiasm.data.anomalies.transplant import (
     ContaminationGenerator,
     CutPasteScarGenerator,
     SelfPatchGenerator,
@@ -189,8 +190,8 @@ def training_generator(
     ``textures`` None means built-in ones; ``paper``, ``geometric`` and ``appearance`` are weights,
     shared equally among the forms of each. ``paper=1, geometric=0, appearance=0`` is the paper.
     """
-    shapes = geometric_anomalies.FORMS
-    colours = appearance_anomalies.FORMS
+    shapes = GEOMETRIC_FORMS
+    colours = APPEARANCE_FORMS
     parts: list[tuple[AnomalyGenerator, float]] = [
         (PaperGenerator(textures or TextureSource()), paper),
         *((GeometricGenerator(form), geometric / len(shapes)) for form in shapes),

@@ -8,10 +8,10 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
-from chiasm.data.appearance_anomalies import contrasting_colour
-from chiasm.data.footprints import Footprint, blob, log_uniform, random_pixel, stroke
-from chiasm.data.relief import VISIBLE_COLOUR, VISIBLE_STEP, apply_change, inside
-from chiasm.data.shading import (
+from chiasm.data.anomalies.appearance import contrasting_colour
+from chiasm.data.anomalies.footprints import Footprint, blob, log_uniform, random_pixel, stroke
+from chiasm.data.anomalies.relief import VISIBLE_COLOUR, VISIBLE_STEP, apply_change, inside
+from chiasm.data.anomalies.shading import (
     brightness,
     fill_missing,
     local_height,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from chiasm.data.footprints import Footprint
+from chiasm.data.anomalies.footprints import Footprint
 from chiasm.data.surface import surface_normals
 from chiasm.samples import BoolArray, FloatArray, PreparedSample
 

@@ -1,0 +1,135 @@
+"""Random views of a recording that leave its class alone: phase and polarity are respected.
+
+Never flipped, rotated, stretched or rolled far: 180 degrees turn a corona at the high-voltage
+point into one at the earthed point.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from chiasm.data.discharge.tensors import Counts, SeriesScale, scaled, window_length
+from chiasm.samples import FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSettings:
+    """How far a view may be from its recording.
+
+    Attributes:
+        seconds: length of the run of whole cycles that a view shows; None shows all.
+        phase_sigma_deg, phase_cap_deg: of the roll that picture and series share.
+        phase_unknown: recordings do not know where their phase begins: roll by any angle.
+        gain_sigma: of the logarithm of the series' gain. The picture's scale is its recorder's.
+        image_noise: standard deviation, of [0, 1].
+        dots: least and largest share of pixels that take the colour of the ground.
+        brightness: largest relative change.
+        series_noise: standard deviation as a share of the scale's ``high``.
+        masks, mask_seconds: most masks in 20 s, and the longest; they show the quiet level.
+        pulses: share of the values that fall to the quiet level.
+    """
+
+    seconds: float | None = None
+    phase_sigma_deg: float = 2.0
+    phase_cap_deg: float = 4.0
+    phase_unknown: bool = False
+    gain_sigma: float = 0.1
+    image_noise: float = 0.02
+    dots: tuple[float, float] = (0.05, 0.10)
+    brightness: float = 0.1
+    series_noise: float = 0.01
+    masks: int = 4
+    mask_seconds: float = 0.5
+    pulses: float = 0.05
+
+
+def view_rng(seed: int, epoch: int, index: int, view: int) -> np.random.Generator:
+    """The generator of one view; the same for the same four numbers."""
+    return np.random.default_rng([seed, epoch, index, view])
+
+
+def phase_shift(settings: ViewSettings, rng: np.random.Generator) -> float:
+    """Draw the roll of a view, degrees; positive is later in the cycle."""
+    if settings.phase_unknown:
+        return float(rng.uniform(-180, 180))
+    cap = settings.phase_cap_deg
+    return float(np.clip(settings.phase_sigma_deg * rng.standard_normal(), -cap, cap))
+
+
+def image_view(
+    image: FloatArray, shift_deg: float, settings: ViewSettings, rng: np.random.Generator
+) -> FloatArray:
+    """A view ``(H, W, 3)`` of a picture in [0, 1] whose columns are 0 to 360 degrees."""
+    height, width = image.shape[:2]
+    made = np.roll(image, round(shift_deg / 360 * width), axis=1)  # a copy, even by 0
+    share = rng.uniform(*settings.dots)
+    lost = rng.integers(height * width, size=round(share * height * width))
+    made.reshape(-1, 3)[lost] = ground_colour(image)
+    made *= np.float32(1 + rng.uniform(-settings.brightness, settings.brightness))
+    noise = rng.standard_normal(made.shape, dtype=np.float32)
+    noise *= np.float32(settings.image_noise)
+    made += noise
+    return np.clip(made, 0, 1, out=made)
+
+
+def ground_colour(image: FloatArray) -> FloatArray:
+    """The commonest colour ``(3,)`` of a picture, that of the ground between the dots."""
+    some = np.ascontiguousarray(image[1::4, 1::4]).reshape(-1, 3)
+    levels = (255 * some).astype(np.int64)
+    keys = levels[:, 0] << 16 | levels[:, 1] << 8 | levels[:, 2]
+    _, first, counts = np.unique(keys, return_index=True, return_counts=True)
+    colour: FloatArray = some[first[counts.argmax()]]
+    return colour
+
+
+def series_view(
+    counts: Counts,
+    shift_deg: float,
+    settings: ViewSettings,
+    rng: np.random.Generator,
+    *,
+    scale: SeriesScale,
+    per_cycle: int,
+    frequency: float,
+    segment: int,
+) -> FloatArray:
+    """A view ``(C, L)`` of a series ``(C, T)`` of counts: float32, divided by the scale, clipped.
+
+    A run of whole cycles that begins at any cycle and goes on from the end to the beginning; it
+    is rolled by the phase shift, to the nearest value.
+    """
+    total = counts.shape[1] // per_cycle * per_cycle or counts.shape[1]
+    a_second = per_cycle * frequency
+    wanted = round(settings.seconds * a_second) if settings.seconds else None
+    length = window_length(total, per_cycle=per_cycle, segment=segment, wanted=wanted)
+    cycle = int(rng.integers(max(1, total // per_cycle)))
+    begin = (cycle * per_cycle - round(shift_deg / 360 * per_cycle)) % total
+    run = counts[:, begin : min(begin + length, total)]
+    if run.shape[1] < length:
+        run = np.concatenate([run, counts[:, : length - run.shape[1]]], axis=1)
+    gain = float(np.exp(settings.gain_sigma * rng.standard_normal()))
+    made = scaled(run, scale, gain=gain)
+    quiet = np.median(made[:, ::7], axis=1, keepdims=True)  # (C, 1)
+    lost = rng.integers(length, size=round(settings.pulses * length))
+    made[:, lost] = quiet
+    longest = settings.mask_seconds * a_second
+    most = max(1, round(settings.masks * length / a_second / 20))
+    for _ in range(int(rng.integers(most + 1))):
+        width = min(round(longest * rng.random()), length // 4)
+        place = int(rng.integers(length - width + 1))
+        made[:, place : place + width] = quiet
+    noise = rng.standard_normal(made.shape, dtype=np.float32)
+    noise *= np.float32(settings.series_noise * scale.high / scale.full)
+    made += noise
+    return np.clip(made, 0, scale.clip, out=made)
+
+
+def drop_modality(
+    modalities: tuple[str, ...], probability: float, rng: np.random.Generator
+) -> str | None:
+    """The modality that a batch has to do without, or None; never the only one."""
+    if len(modalities) < 2 or rng.random() >= probability:
+        return None
+    return modalities[int(rng.integers(len(modalities)))]
