@@ -8,13 +8,40 @@ from chiasm.metrics.calibration import (
     expected_calibration_error,
     normals_needed,
 )
+from chiasm.metrics.classification import (
+    accuracy,
+    balanced_accuracy,
+    class_scores,
+    confusion_matrix,
+    macro_f1,
+    macro_f1_draws,
+    one_vs_rest_auroc,
+)
 from chiasm.metrics.image_score import pooled_max, top_mean
+from chiasm.metrics.open_set import (
+    false_alarms_at_recall,
+    unlike_energy,
+    unlike_max_softmax,
+    unlike_neighbours,
+)
 from chiasm.metrics.pixel_histograms import PixelHistograms
+from chiasm.metrics.probability import (
+    equal_mass_calibration_error,
+    fit_temperature,
+    log_loss,
+    softmax,
+)
 from chiasm.metrics.ranking import auroc, average_precision, f1_max, flatten_pixels
 from chiasm.metrics.region_overlap import aupro
 from chiasm.metrics.streaming_overlap import StreamingAupro
 
 VERSIONS: dict[str, int] = {
+    "accuracy": 1,
+    "balanced_accuracy": 1,
+    "equal_mass_calibration_error": 1,
+    "false_alarms_at_recall": 1,
+    "macro_f1": 1,
+    "one_vs_rest_auroc": 1,
     "aupro": 1,
     "auroc": 1,
     "average_precision": 1,
@@ -33,19 +60,34 @@ __all__ = [
     "VERSIONS",
     "PixelHistograms",
     "StreamingAupro",
+    "accuracy",
     "aupro",
     "auroc",
     "auroc_interval",
     "average_precision",
+    "balanced_accuracy",
     "bootstrap_interval",
     "bootstrap_weights",
     "brier",
+    "class_scores",
     "conformal_p_value",
     "conformal_threshold",
+    "confusion_matrix",
+    "equal_mass_calibration_error",
     "expected_calibration_error",
     "f1_max",
+    "false_alarms_at_recall",
+    "fit_temperature",
     "flatten_pixels",
+    "log_loss",
+    "macro_f1",
+    "macro_f1_draws",
     "normals_needed",
+    "one_vs_rest_auroc",
     "pooled_max",
+    "softmax",
     "top_mean",
+    "unlike_energy",
+    "unlike_max_softmax",
+    "unlike_neighbours",
 ]

@@ -1,0 +1,74 @@
+"""Does a recording belong to none of the classes that were learnt? Larger scores say so."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import logsumexp
+from sklearn.neighbors import NearestNeighbors
+
+from chiasm.errors import DataError
+from chiasm.metrics.probability import softmax
+
+
+def unlike_max_softmax(logits: ArrayLike) -> NDArray[np.float64]:
+    """One minus the largest probability, ``(N,)``.
+
+    References:
+        Hendrycks and Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution
+        Examples, ICLR 2017.
+    """
+    return 1 - softmax(logits).max(axis=1)
+
+
+def unlike_energy(logits: ArrayLike, *, temperature: float = 1.0) -> NDArray[np.float64]:
+    """Free energy ``-T log sum exp(logits / T)``, ``(N,)``.
+
+    References:
+        Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020, Equation 4.
+    """
+    scores = np.asarray(logits, np.float64)
+    return -temperature * logsumexp(scores / temperature, axis=1)
+
+
+def unlike_neighbours(
+    embeddings: ArrayLike, reference: ArrayLike, *, neighbours: int = 10
+) -> NDArray[np.float64]:
+    """Distance to the k-th nearest learnt embedding, all scaled to length 1, ``(N,)``.
+
+    Args:
+        embeddings: ``(N, D)`` to be judged.
+        reference: ``(M, D)`` of training recordings, M at least ``neighbours``.
+        neighbours: k.
+
+    References:
+        Sun et al., Out-of-Distribution Detection with Deep Nearest Neighbors, ICML 2022.
+    """
+    known, asked = _unit(reference), _unit(embeddings)
+    if not 1 <= neighbours <= len(known):
+        raise DataError(
+            f"{neighbours} neighbours cannot be found among {len(known)} learnt embeddings."
+        )
+    distance, _ = NearestNeighbors(n_neighbors=neighbours).fit(known).kneighbors(asked)
+    return np.asarray(distance[:, -1], np.float64)
+
+
+def false_alarms_at_recall(scores: ArrayLike, unseen: ArrayLike, *, recall: float = 0.95) -> float:
+    """Share of known recordings called unknown when ``recall`` of the unknown are found (FPR95).
+
+    Args:
+        scores: ``(N,)``, larger is less known.
+        unseen: ``(N,)`` 1 for recordings of a class that was not learnt.
+        recall: in (0, 1].
+    """
+    values, new = np.asarray(scores, np.float64), np.asarray(unseen).astype(bool)
+    if new.all() or not new.any():
+        raise DataError("Both known and unknown recordings are needed for a false-alarm rate.")
+    ordered = np.sort(values[new])[::-1]
+    threshold = ordered[int(np.ceil(recall * len(ordered))) - 1]
+    return float((values[~new] >= threshold).mean())
+
+
+def _unit(vectors: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(vectors, np.float64)
+    return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
