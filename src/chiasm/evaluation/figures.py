@@ -222,6 +222,9 @@ def _trivial(
         "object brightness": [brightness(s) for s in judged],
         "object area": [area(s) for s in judged],
     }
+    files = [Path(s.sample.source) for s in judged]
+    if all(f.is_file() for f in files):
+        measured["file size"] = [float(f.stat().st_size) for f in files]
     image = {}
     if len(set(labels.tolist())) == 2:
         for name, values in measured.items():
