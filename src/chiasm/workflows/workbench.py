@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from chiasm.config import RunConfig
-from chiasm.data.anomalies import training_generator, validation_generator
+from chiasm.data.anomalies.generators import training_generator, validation_generator
+from chiasm.data.anomalies.textures import TextureSource
 from chiasm.data.cache import PreparationCache
 from chiasm.data.content_hash import content_hash
 from chiasm.data.opening import open_source
@@ -20,7 +21,6 @@ from chiasm.data.point_cloud import PreparationSettings, estimate_crop_fraction
 from chiasm.data.source import SampleSource
 from chiasm.data.splits import Split, make_splits
 from chiasm.data.tensors import GeometryScale, estimate_geometry_scale
-from chiasm.data.textures import TextureSource
 from chiasm.detectors.adnas import AdnasDetector
 from chiasm.detectors.candidates import light_pools, reconstruction_pools
 from chiasm.detectors.features import NormalityFeatures
