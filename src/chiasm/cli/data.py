@@ -22,8 +22,29 @@ def make(
     test_per_defect: Annotated[int, typer.Option(help="Defective parts per kind.")] = 5,
     size: Annotated[int, typer.Option(help="Pixels of a side.")] = 256,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    recordings: Annotated[
+        int, typer.Option(help="Make so many recordings of partial discharge instead of parts.")
+    ] = 0,
+    sessions: Annotated[int, typer.Option(help="Of recordings; one class each.")] = 100,
+    tier: Annotated[str, typer.Option(help="Of recordings: easy or hard.")] = "easy",
+    pairing: Annotated[
+        str, typer.Option(help="Of image and series: exact, jittered or mismatched.")
+    ] = "exact",
 ) -> None:
-    """Make RGB + 3D parts in the MVTec 3D-AD layout."""
+    """Make RGB + 3D parts as MVTec 3D-AD files, or recordings of discharges as AI-Hub files."""
+    if recordings:
+        from chiasm.data.discharge.simulator import make_discharges
+
+        make_discharges(
+            folder,
+            count=recordings,
+            sessions=sessions,
+            tier=tier,  # type: ignore[arg-type]  # checked by what is called
+            pairing=pairing,  # type: ignore[arg-type]
+            seed=seed,
+        )
+        typer.echo(str(folder))
+        return
     from chiasm.data.scenes.maker import PRODUCTS, make_scenes
 
     for path in make_scenes(
