@@ -66,10 +66,18 @@ def choose(scored: Sequence[ScoredSample], *, most: int = 8) -> list[tuple[str, 
 
 
 def make_cases(scored: Sequence[ScoredSample], *, most: int = 8) -> list[Case]:
-    """Draw the chosen parts; one colour scale for all anomaly maps."""
+    """Draw the chosen parts; one colour scale for all anomaly maps.
+
+    It runs from the usual pixel of an object to nearly the largest score, in log-odds: what is
+    faint shows, and what is faint in one row looks faint beside the others.
+    """
     chosen = choose(scored, most=most)
-    top = max((float(np.quantile(_scores(s), 0.9995)) for _, s in chosen), default=1.0) or 1.0
-    return [Case(reason, sample, _strip(sample, top)) for reason, sample in chosen]
+    odds = [o[np.isfinite(o)] for o in (_log_odds(s) for _, s in chosen)]
+    some = [o for o in odds if o.size]
+    low = float(np.median([np.median(o) for o in some])) if some else 0.0
+    top = max((float(np.quantile(o, 0.9995)) for o in some), default=1.0)
+    scale = (low, max(top, low + 1e-6))
+    return [Case(reason, sample, _strip(sample, scale)) for reason, sample in chosen]
 
 
 def draw_gallery(cases: Sequence[Case], path: Path) -> Path | None:
@@ -99,12 +107,12 @@ def draw_gallery(cases: Sequence[Case], path: Path) -> Path | None:
     return path
 
 
-def _strip(scored: ScoredSample, top: float) -> Picture:
+def _strip(scored: ScoredSample, scale: tuple[float, float]) -> Picture:
     """Colour, depth, map and truth, cut to the object, side by side on white."""
     sample = scored.sample
     shape = (*sample.valid.shape, 3)
     colour = np.full(shape, 237, np.uint8) if sample.rgb is None else _bytes(sample.rgb)
-    heat = _coloured(_scores(scored) / top, "inferno")
+    heat = _coloured((_log_odds(scored) - scale[0]) / (scale[1] - scale[0]), "inferno")
     truth = (colour * 0.6).astype(np.uint8)
     box = _box(scored)
     panels = [_panel(p, box) for p in (colour, _depth(scored), heat, truth)]
@@ -166,6 +174,11 @@ def _bytes(rgb: NDArray[Any]) -> Picture:
     return np.asarray(np.clip(rgb * 255, 0, 255), np.uint8)
 
 
-def _scores(scored: ScoredSample) -> NDArray[Any]:
+def _log_odds(scored: ScoredSample) -> NDArray[Any]:
+    """Scores before their softplus; minus infinity away from the object, where scores are 0."""
     assert scored.verdict.anomaly_map is not None
-    return scored.verdict.anomaly_map.scores
+    scores = np.asarray(scored.verdict.anomaly_map.scores, np.float64)
+    found = np.full(scores.shape, -np.inf)
+    inside = scores > 0
+    found[inside] = scores[inside] + np.log(-np.expm1(-scores[inside]))
+    return found

@@ -17,6 +17,14 @@ from chiasm.metrics.classification import (
     macro_f1_draws,
     one_vs_rest_auroc,
 )
+from chiasm.metrics.group_bootstrap import (
+    PairedDifference,
+    SummedFigure,
+    balanced_accuracy_figure,
+    group_bootstrap_interval,
+    macro_f1_figure,
+    paired_group_bootstrap,
+)
 from chiasm.metrics.image_score import pooled_max, top_mean
 from chiasm.metrics.open_set import (
     false_alarms_at_recall,
@@ -40,8 +48,10 @@ VERSIONS: dict[str, int] = {
     "balanced_accuracy": 1,
     "equal_mass_calibration_error": 1,
     "false_alarms_at_recall": 1,
+    "group_bootstrap_interval": 1,
     "macro_f1": 1,
     "one_vs_rest_auroc": 1,
+    "paired_group_bootstrap": 1,
     "aupro": 1,
     "auroc": 1,
     "average_precision": 1,
@@ -58,14 +68,17 @@ VERSIONS: dict[str, int] = {
 
 __all__ = [
     "VERSIONS",
+    "PairedDifference",
     "PixelHistograms",
     "StreamingAupro",
+    "SummedFigure",
     "accuracy",
     "aupro",
     "auroc",
     "auroc_interval",
     "average_precision",
     "balanced_accuracy",
+    "balanced_accuracy_figure",
     "bootstrap_interval",
     "bootstrap_weights",
     "brier",
@@ -79,11 +92,14 @@ __all__ = [
     "false_alarms_at_recall",
     "fit_temperature",
     "flatten_pixels",
+    "group_bootstrap_interval",
     "log_loss",
     "macro_f1",
     "macro_f1_draws",
+    "macro_f1_figure",
     "normals_needed",
     "one_vs_rest_auroc",
+    "paired_group_bootstrap",
     "pooled_max",
     "softmax",
     "top_mean",
