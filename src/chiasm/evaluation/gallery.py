@@ -13,9 +13,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from chiasm.data.support_plane import fit_support_plane
 from chiasm.evaluation.scored import ScoredSample
 
-COLUMNS = ("colour", "depth", "anomaly map", "truth")
+COLUMNS = ("colour", "height", "anomaly map", "truth")
 SIDE, GAP = 260, 8  # pixels of a panel, and between panels
 OUTLINE = (255, 138, 61)
 Picture = NDArray[np.uint8]
@@ -127,16 +128,17 @@ def _strip(scored: ScoredSample, scale: tuple[float, float]) -> Picture:
 
 
 def _depth(scored: ScoredSample) -> Picture:
-    """Distance to the camera, near is bright, scaled over the object; grey where not measured."""
+    """Height over the support plane, or nearness where there is none; grey where not measured."""
     sample = scored.sample
     picture = np.full((*sample.valid.shape, 3), 221, np.uint8)
     if sample.xyz is None or not sample.valid.any():
         return picture
     assert scored.verdict.anomaly_map is not None
-    z = sample.xyz[..., 2]
+    plane = fit_support_plane(sample.xyz, sample.valid)
+    near = -sample.xyz[..., 2] if plane is None else plane.height(sample.xyz)
     ruled = sample.valid & scored.verdict.anomaly_map.foreground
-    low, high = np.quantile(z[ruled if ruled.any() else sample.valid], [0.01, 0.99])
-    shown = _coloured((high - z) / max(float(high - low), 1e-9), "viridis")
+    low, high = np.quantile(near[ruled if ruled.any() else sample.valid], [0.01, 0.99])
+    shown = _coloured((near - low) / max(float(high - low), 1e-9), "viridis")
     picture[sample.valid] = shown[sample.valid]
     return picture
 
