@@ -12,31 +12,27 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from chiasm.config import RunConfig as RunConfig
-    from chiasm.predictor import Predictor
+    from chiasm.discharge_config import DiagnosisConfig as DiagnosisConfig
     from chiasm.workflows.demo import demo as demo
-    from chiasm.workflows.judge import evaluate as evaluate
-    from chiasm.workflows.judge import predict as predict
-    from chiasm.workflows.learn import train as train
     from chiasm.workflows.search import search as search
+    from chiasm.workflows.verbs import evaluate as evaluate
+    from chiasm.workflows.verbs import load as load
+    from chiasm.workflows.verbs import predict as predict
+    from chiasm.workflows.verbs import train as train
 
 __version__ = "0.1.0"
-__all__ = ["RunConfig", "demo", "evaluate", "load", "predict", "search", "train"]
+__all__ = ["DiagnosisConfig", "RunConfig", "demo", "evaluate", "load", "predict", "search", "train"]
 
 _HOMES = {
+    "DiagnosisConfig": "chiasm.discharge_config",
     "RunConfig": "chiasm.config",
     "demo": "chiasm.workflows.demo",
-    "evaluate": "chiasm.workflows.judge",
-    "predict": "chiasm.workflows.judge",
+    "evaluate": "chiasm.workflows.verbs",
+    "load": "chiasm.workflows.verbs",
+    "predict": "chiasm.workflows.verbs",
     "search": "chiasm.workflows.search",
-    "train": "chiasm.workflows.learn",
+    "train": "chiasm.workflows.verbs",
 }
-
-
-def load(folder: str) -> Predictor:
-    """Load a trained model from its folder; it maps ``(rgb, xyz)`` to a ``Verdict``."""
-    from chiasm.predictor import Predictor
-
-    return Predictor.load(folder)
 
 
 def __getattr__(name: str) -> Any:

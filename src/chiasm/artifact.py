@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from pydantic import ConfigDict, Field
 
 from chiasm.detectors import adnas as _registers_detectors  # noqa: F401
 from chiasm.detectors.adnas import AdnasDetector
 from chiasm.errors import ArtifactError
 from chiasm.fusion.genotype import Genotype
+from chiasm.model_folder import (
+    CONTRACT,
+    WEIGHTS,
+    Strict,
+    library_versions,
+    parameter_count,
+    read_contract_as,
+    read_weights,
+    write_model,
+)
 from chiasm.registry import find_model
 
-WEIGHTS = "weights.safetensors"
-CONTRACT = "contract.json"
+__all__ = [
+    "Contract",
+    "Preparation",
+    "library_versions",
+    "load_artifact",
+    "parameter_count",
+    "read_contract",
+    "save_artifact",
+]
+
 GENOTYPE = "genotype.json"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Preparation(_Strict):
+class Preparation(Strict):
     """How a sample becomes the network's input; all lengths in metres, shares of the frame's side.
 
     Attributes:
@@ -50,7 +57,7 @@ class Preparation(_Strict):
     geometry_smoothing: float = 1.0
 
 
-class Contract(_Strict):
+class Contract(Strict):
     """Everything that must travel with weights for a score to mean the same elsewhere.
 
     Attributes:
@@ -91,12 +98,6 @@ class Contract(_Strict):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of what computes scores."""
-    names = ("chiasm", "torch", "numpy", "scipy", "opencv-python-headless")
-    return {name: importlib.metadata.version(name) for name in names}
-
-
 def save_artifact(
     folder: Path, detector: AdnasDetector, contract: Contract, genotype: Genotype | None
 ) -> None:
@@ -104,36 +105,18 @@ def save_artifact(
 
     Raises ``ArtifactError`` where the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.contiguous() for name, value in detector.state_dict().items()}
-        temporary = folder / f".{WEIGHTS}.{os.getpid()}"
-        save_file(weights, temporary)
-        temporary.replace(folder / WEIGHTS)
-        if genotype is not None:
-            genotype.save(folder / GENOTYPE)
-        whole = contract.model_copy(update={"weights_sha256": _digest(folder / WEIGHTS)})
-        temporary = folder / f".{CONTRACT}.{os.getpid()}"
-        temporary.write_text(whole.model_dump_json(indent=2, by_alias=True) + "\n")
-        temporary.replace(folder / CONTRACT)
-    except (OSError, SafetensorError) as error:
-        raise ArtifactError(
-            f"The model could not be written to {folder}: {error}. Free some space, or choose a "
-            "folder that you may write to."
-        ) from error
+    write_model(
+        folder,
+        detector,
+        contract,
+        more=lambda place: None if genotype is None else genotype.save(place / GENOTYPE),
+    )
 
 
 def load_artifact(folder: Path) -> tuple[AdnasDetector, Contract, Genotype | None]:
     """Read a model, ready for prediction; ``ArtifactError`` says which file is at fault."""
     contract = read_contract(folder)
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise ArtifactError(f"{folder} has no {WEIGHTS}: copy the whole folder of the model.")
-    if _digest(weights) != contract.weights_sha256:
-        raise ArtifactError(
-            f"{weights} is not the file that the contract was written for (its SHA-256 differs): "
-            "it was altered or cut short. Copy the model's folder again."
-        )
+    state = read_weights(folder, contract.weights_sha256)
     genotype: Genotype | None = None
     fusion: Genotype | str = contract.fusion
     if contract.fusion == "genotype":
@@ -148,37 +131,19 @@ def load_artifact(folder: Path) -> tuple[AdnasDetector, Contract, Genotype | Non
         fusion, modalities=contract.modalities, **arguments
     )
     try:
-        state = load_file(weights)
         # What is left out at inference depends on the score rule, so that comes first.
         detector.set_score_rule(
             head=float(state["head_weight"]), normality=float(state["normality_weight"])
         )
         detector.prune()
         detector.load_state_dict(state)
-    except (RuntimeError, KeyError, SafetensorError) as error:
-        raise ArtifactError(f"{weights} does not fit {CONTRACT} and {GENOTYPE}: {error}") from error
+    except (RuntimeError, KeyError) as error:
+        raise ArtifactError(
+            f"{folder / WEIGHTS} does not fit {CONTRACT} and {GENOTYPE}: {error}"
+        ) from error
     return detector.eval(), contract, genotype
 
 
 def read_contract(folder: Path) -> Contract:
     """Read and check a model's contract."""
-    path = folder / CONTRACT
-    if not path.is_file():
-        raise ArtifactError(
-            f"{folder} is not a model's folder: it has no {CONTRACT}. Name the folder that "
-            "'chiasm train' wrote (its 'model' folder)."
-        )
-    try:
-        return Contract.model_validate(json.loads(path.read_text()))
-    except (ValidationError, json.JSONDecodeError) as error:
-        raise ArtifactError(f"{path} is not a contract of version 1: {error}") from error
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def parameter_count(detector: torch.nn.Module) -> int:
-    """Number of parameters, memories not counted."""
-    return sum(p.numel() for p in detector.parameters())
+    return read_contract_as(folder, Contract, wing="detector")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -12,7 +12,50 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from chiasm.errors import ConfigurationError
 
 
-class RunConfig(BaseModel):
+class Settings(BaseModel):
+    """Settings that are checked when they are made, and are told in words where they are wrong."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def make(
+        cls, *, file: Path | None = None, overrides: Sequence[str] = (), **values: Any
+    ) -> Self:
+        """Join a YAML file, ``key=value`` overrides and keywords (later ones win).
+
+        Raises:
+            ConfigurationError: naming each setting that is wrong, and why.
+        """
+        merged: dict[str, Any] = {}
+        if file is not None:
+            try:
+                read = yaml.safe_load(file.read_text())
+            except (OSError, yaml.YAMLError) as error:
+                raise ConfigurationError(f"{file} cannot be read as YAML: {error}") from error
+            if not isinstance(read, dict):
+                raise ConfigurationError(f"{file} must hold 'key: value' lines.")
+            merged.update(read)
+        for override in overrides:
+            key, found, text = override.partition("=")
+            if not found:
+                raise ConfigurationError(f"{override!r} is not of the form key=value.")
+            merged[key.strip()] = yaml.safe_load(text)
+        merged.update({key: value for key, value in values.items() if value is not None})
+        try:
+            return cls.model_validate(merged)
+        except ValidationError as error:
+            lines = [
+                f"  {'.'.join(str(p) for p in item['loc'])}: {item['msg']}"
+                for item in error.errors()
+            ]
+            raise ConfigurationError("These settings are wrong:\n" + "\n".join(lines)) from error
+
+    def save(self, path: Path) -> None:
+        """Write as YAML, so that ``chiasm train --config`` repeats the run."""
+        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+class RunConfig(Settings):
     """Everything that decides a run's result; written to ``config.yaml`` in its folder.
 
     Attributes:
@@ -43,8 +86,6 @@ class RunConfig(BaseModel):
         capacity: descriptors in a memory of normals.
         seed: of everything.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: Path
     out: Path
@@ -80,40 +121,3 @@ class RunConfig(BaseModel):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
-
-    @classmethod
-    def make(
-        cls, *, file: Path | None = None, overrides: Sequence[str] = (), **values: Any
-    ) -> RunConfig:
-        """Join a YAML file, ``key=value`` overrides and keywords (later ones win).
-
-        Raises:
-            ConfigurationError: naming each setting that is wrong, and why.
-        """
-        merged: dict[str, Any] = {}
-        if file is not None:
-            try:
-                read = yaml.safe_load(file.read_text())
-            except (OSError, yaml.YAMLError) as error:
-                raise ConfigurationError(f"{file} cannot be read as YAML: {error}") from error
-            if not isinstance(read, dict):
-                raise ConfigurationError(f"{file} must hold 'key: value' lines.")
-            merged.update(read)
-        for override in overrides:
-            key, found, text = override.partition("=")
-            if not found:
-                raise ConfigurationError(f"{override!r} is not of the form key=value.")
-            merged[key.strip()] = yaml.safe_load(text)
-        merged.update({key: value for key, value in values.items() if value is not None})
-        try:
-            return cls.model_validate(merged)
-        except ValidationError as error:
-            lines = [
-                f"  {'.'.join(str(p) for p in item['loc'])}: {item['msg']}"
-                for item in error.errors()
-            ]
-            raise ConfigurationError("These settings are wrong:\n" + "\n".join(lines)) from error
-
-    def save(self, path: Path) -> None:
-        """Write as YAML, so that ``chiasm train --config`` repeats the run."""
-        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))

@@ -17,6 +17,6 @@ def evaluate(
     light: Light = None,
 ) -> None:
     """Judge the test split; writes metrics.json and report.html."""
-    from chiasm.workflows.judge import evaluate as judge
+    from chiasm.workflows.verbs import evaluate as judge
 
     judge(run, data=data, out=out, light=light)

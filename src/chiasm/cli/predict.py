@@ -20,6 +20,6 @@ def predict(
     light: Light = None,
 ) -> None:
     """Judge parts; writes verdicts.csv, verdicts.json and a heat map of each part."""
-    from chiasm.workflows.judge import predict as judge
+    from chiasm.workflows.verbs import predict as judge
 
     judge(run, inputs, out=out, xyz=xyz, light=light)

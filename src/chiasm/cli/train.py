@@ -1,4 +1,4 @@
-"""``chiasm train``: train a detector, searching first unless told otherwise."""
+"""``chiasm train``: train a detector, searching first unless told otherwise, or a classifier."""
 
 from __future__ import annotations
 
@@ -22,20 +22,19 @@ def train(
         str | None, typer.Option(help="search, concatenation, random, or a genotype file.")
     ] = None,
 ) -> None:
-    """Train a detector on normal parts; the model is written to OUT/model."""
-    from chiasm.config import RunConfig
-    from chiasm.workflows.learn import train as run
+    """Train a detector on normal parts, or a classifier on recordings; the model is OUT/model."""
+    from chiasm.workflows.verbs import settings
+    from chiasm.workflows.verbs import train as run
 
-    run(
-        RunConfig.make(
-            file=config,
-            overrides=overrides or (),
-            data=data,
-            out=out,
-            minutes=minutes,
-            seed=seed,
-            light=light,
-            model=model,
-            fusion=fusion,
-        )
+    chosen = settings(
+        file=config,
+        overrides=overrides or (),
+        data=data,
+        out=out,
+        minutes=minutes,
+        seed=seed,
+        light=light,
+        model=model,
+        fusion=fusion,
     )
+    run(chosen)

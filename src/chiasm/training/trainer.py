@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,13 @@ def processor_precision() -> str:
     return "bf16-mixed" if supported() else "32-true"
 
 
+def best_precision() -> str:
+    """``"bf16-mixed"`` on a GPU or processor that multiplies bfloat16, else ``"32-true"``."""
+    if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bf16-mixed"
+    return processor_precision()
+
+
 def fit(
     module: LightningModule,
     train: DataLoader[Any],
@@ -89,10 +97,13 @@ def fit(
     epochs: int,
     budget: Budget,
     precision: str | None = None,
+    gradient_clip: float | None = None,
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> None:
     """Train a module, resuming from ``folder/checkpoints/name/last.ckpt`` where it exists.
 
+    Gradients are clipped to a norm of ``gradient_clip``. ``callbacks`` are saved with the rest.
     Logs go to ``folder/logs/name`` as CSV and TensorBoard events. Ctrl-C keeps the last epoch's
     checkpoint and is raised again.
     """
@@ -107,7 +118,8 @@ def fit(
             devices=1,
             max_epochs=epochs,
             precision=precision or processor_precision(),
-            callbacks=[budget, KeepLast(last)] + ([] if quiet else [progress_for(name)]),
+            callbacks=[budget, *callbacks, KeepLast(last)]
+            + ([] if quiet else [progress_for(name)]),
             logger=[
                 CSVLogger(folder / "logs", name=name, version="", flush_logs_every_n_steps=20),
                 TensorBoardLogger(folder / "logs", name=name, version="tensorboard"),
@@ -118,7 +130,7 @@ def fit(
             enable_progress_bar=not quiet and sys.stderr.isatty(),
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
-            gradient_clip_val=None,
+            gradient_clip_val=gradient_clip,
         )
         before = signal.getsignal(signal.SIGINT)
         try:

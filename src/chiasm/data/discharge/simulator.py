@@ -92,6 +92,10 @@ def simulate_recording(kind: str, *, latents: Latents, rng: Rng) -> tuple[ByteAr
     return counts, seen
 
 
+# Says that a folder is not measured, for reports to say so on their face.
+MARKER = "simulated.json"
+
+
 def make_discharges(
     folder: Path | str,
     *,
@@ -112,9 +116,10 @@ def make_discharges(
 
     ``pairing`` says what the picture shows: ``"exact"`` the series itself, ``"jittered"`` another
     20 s of the same session, ``"mismatched"`` a session of another class (the label follows the
-    series). A recording depends on the seed and its number, not on how many ``workers`` there
-    are. Raises ``ConfigurationError`` for an unknown tier, pairing or class, or for numbers that
-    do not fit together, and ``DataError`` where ``folder`` already holds recordings.
+    series). ``simulated.json`` says that nothing here was measured. A recording depends on the
+    seed and its number, not on how many ``workers`` there are. Raises ``ConfigurationError`` for
+    an unknown tier, pairing or class, or for numbers that do not fit together, and ``DataError``
+    where ``folder`` already holds recordings.
     """
     folder, classes = Path(folder), tuple(classes)
     _check(count, sessions, tier, pairing, seed, classes)
@@ -123,6 +128,9 @@ def make_discharges(
             f"{folder} already holds recordings, and new ones would mix with them; choose an "
             "empty folder or delete its VS_ and VL_ folders."
         )
+    folder.mkdir(parents=True, exist_ok=True)
+    made = {"count": count, "sessions": sessions, "tier": tier, "pairing": pairing, "seed": seed}
+    (folder / MARKER).write_text(json.dumps({"simulated": made}, indent=2) + "\n")
     plan = [
         plan_session(number, sessions, tier=tier, seed=seed, classes=classes)
         for number in range(sessions)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray
 
-Counts = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
+Counts = NDArray[np.uint8 | np.uint16 | np.float32]
 
 CLIP = 1.5
 _FULL, _HIGH = 99.9, 99.0
@@ -29,26 +29,90 @@ class SeriesScale:
         full: counts that become 1: the 99.9th percentile of the training recordings.
         high: their 99th percentile, counts; noise is measured in it.
         clip: the largest value that is left.
+        spread: None leaves it at that. Else the recording's quiet level is taken away, which says
+            more of the instrument than of the fault, and the rest divided by this, the training
+            recordings' standard deviation.
     """
 
     full: float = 1.0
     high: float = 1.0
     clip: float = CLIP
+    spread: float | None = None
 
 
-def estimate_scale(series: Iterable[Counts | None]) -> SeriesScale:
+@dataclass(frozen=True, slots=True)
+class PictureScale:
+    """What pictures are divided by.
+
+    Attributes:
+        spread: None leaves pictures as they are. Else they become the distance from their ground's
+            colour, so that empty cells are 0 on dark and on light ground, divided by this, the
+            training pictures' standard deviation.
+    """
+
+    spread: float | None = None
+
+
+def estimate_scale(series: Iterable[Counts | None], *, standardised: bool = False) -> SeriesScale:
     """The scale of some training series, each ``(C, T)``; 1 where there is none."""
-    some = [one[:, ::_STRIDE].ravel() for one in series if one is not None]
+    some = [one[:, ::_STRIDE] for one in series if one is not None]
     if not some:
-        return SeriesScale()
-    high, full = np.percentile(np.concatenate(some), (_HIGH, _FULL))
+        return SeriesScale(spread=1.0 if standardised else None)
+    high, full = np.percentile(np.concatenate([one.ravel() for one in some]), (_HIGH, _FULL))
     full = float(full) if full > 0 else 1.0
-    return SeriesScale(full=full, high=float(high) if high > 0 else full)
+    scale = SeriesScale(full=full, high=float(high) if high > 0 else full)
+    if not standardised:
+        return scale
+    above = SeriesScale(full=scale.full, high=scale.high, spread=1.0)
+    values = np.concatenate([finished(scaled(one, scale), above).ravel() for one in some])
+    return SeriesScale(full=scale.full, high=scale.high, spread=float(values.std()) or 1.0)
+
+
+def estimate_picture_scale(images: Iterable[FloatArray | None]) -> PictureScale:
+    """The scale of some training pictures, to standardise them."""
+    raw = PictureScale(spread=1.0)
+    squares = [np.square(inked(one, raw)).mean() for one in images if one is not None]
+    return PictureScale(spread=float(np.sqrt(np.mean(squares))) or 1.0 if squares else 1.0)
 
 
 def scaled(counts: Counts, scale: SeriesScale, *, gain: float = 1.0) -> FloatArray:
-    """Counts divided by the scale, as a fresh float32 array, not clipped yet."""
+    """Counts divided by the scale, as a fresh float32 array; not clipped nor standardised yet."""
     return np.multiply(counts, np.float32(gain / scale.full), dtype=np.float32)
+
+
+def finished(values: FloatArray, scale: SeriesScale) -> FloatArray:
+    """Scaled values ``(C, L)``, clipped and, where the scale says so, standardised, in place."""
+    np.clip(values, 0, scale.clip, out=values)
+    if scale.spread is not None:
+        values -= quiet_level(values)
+        values *= np.float32(1 / scale.spread)
+    return values
+
+
+def quiet_level(values: FloatArray) -> FloatArray:
+    """The level ``(C, 1)`` between pulses: the median of some values ``(C, L)``."""
+    return np.asarray(np.median(values[:, ::7], axis=1, keepdims=True), dtype=np.float32)
+
+
+def inked(image: FloatArray, scale: PictureScale) -> FloatArray:
+    """The picture ``(H, W, 3)`` as it is, or its distance from its ground, in [0, 1] either way."""
+    return image if scale.spread is None else np.abs(image - ground_colour(image))
+
+
+def ground_colour(image: FloatArray) -> FloatArray:
+    """The commonest colour ``(3,)`` of a picture, that of the ground between the dots."""
+    some = np.ascontiguousarray(image[1::4, 1::4]).reshape(-1, 3)
+    levels = (255 * some).astype(np.int64)
+    keys = levels[:, 0] << 16 | levels[:, 1] << 8 | levels[:, 2]
+    _, first, counts = np.unique(keys, return_index=True, return_counts=True)
+    colour: FloatArray = some[first[counts.argmax()]]
+    return colour
+
+
+def network_image(ink: FloatArray, scale: PictureScale) -> FloatArray:
+    """``(3, H, W)`` from what ``inked`` returned, divided by the spread."""
+    channels = ink.transpose(2, 0, 1)
+    return channels if scale.spread is None else channels * np.float32(1 / scale.spread)
 
 
 def window_length(total: int, *, per_cycle: int, segment: int, wanted: int | None = None) -> int:

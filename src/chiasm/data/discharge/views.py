@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
-from chiasm.data.discharge.tensors import Counts, SeriesScale, scaled, window_length
+from chiasm.data.discharge.tensors import (
+    Counts,
+    SeriesScale,
+    finished,
+    quiet_level,
+    scaled,
+    window_length,
+)
+from chiasm.data.discharge.tensors import ground_colour as ground_colour
 from chiasm.samples import FloatArray
 
 
@@ -22,7 +31,9 @@ class ViewSettings:
         seconds: length of the run of whole cycles that a view shows; None shows all.
         phase_sigma_deg, phase_cap_deg: of the roll that picture and series share.
         phase_unknown: recordings do not know where their phase begins: roll by any angle.
-        gain_sigma: of the logarithm of the series' gain. The picture's scale is its recorder's.
+        gain_sigma: of the logarithm of the gain that picture and series share.
+        picture_gain: pictures grow and shrink with the gain, upwards from their lower edge, which
+            is amplitude 0. For instruments that draw 0 elsewhere it has to be off.
         image_noise: standard deviation, of [0, 1].
         dots: least and largest share of pixels that take the colour of the ground.
         brightness: largest relative change.
@@ -36,6 +47,7 @@ class ViewSettings:
     phase_cap_deg: float = 4.0
     phase_unknown: bool = False
     gain_sigma: float = 0.1
+    picture_gain: bool = True
     image_noise: float = 0.02
     dots: tuple[float, float] = (0.05, 0.10)
     brightness: float = 0.1
@@ -50,23 +62,49 @@ def view_rng(seed: int, epoch: int, index: int, view: int) -> np.random.Generato
     return np.random.default_rng([seed, epoch, index, view])
 
 
-def phase_shift(settings: ViewSettings, rng: np.random.Generator) -> float:
-    """Draw the roll of a view, degrees; positive is later in the cycle."""
+@dataclass(frozen=True, slots=True)
+class SharedChange:
+    """What changes in picture and series of a view alike.
+
+    Attributes:
+        shift_deg: roll, degrees; positive is later in the cycle.
+        gain: of amplitudes.
+    """
+
+    shift_deg: float = 0.0
+    gain: float = 1.0
+
+
+def shared_change(settings: ViewSettings, rng: np.random.Generator) -> SharedChange:
+    """Draw what picture and series of a view share."""
+    gain = float(np.exp(settings.gain_sigma * rng.standard_normal()))
     if settings.phase_unknown:
-        return float(rng.uniform(-180, 180))
+        return SharedChange(float(rng.uniform(-180, 180)), gain)
     cap = settings.phase_cap_deg
-    return float(np.clip(settings.phase_sigma_deg * rng.standard_normal(), -cap, cap))
+    shift = np.clip(settings.phase_sigma_deg * rng.standard_normal(), -cap, cap)
+    return SharedChange(float(shift), gain)
 
 
 def image_view(
-    image: FloatArray, shift_deg: float, settings: ViewSettings, rng: np.random.Generator
+    image: FloatArray, change: SharedChange, settings: ViewSettings, rng: np.random.Generator
 ) -> FloatArray:
     """A view ``(H, W, 3)`` of a picture in [0, 1] whose columns are 0 to 360 degrees."""
     height, width = image.shape[:2]
-    made = np.roll(image, round(shift_deg / 360 * width), axis=1)  # a copy, even by 0
+    ground = ground_colour(image)
+    made = np.roll(image, round(change.shift_deg / 360 * width), axis=1)  # a copy, even by 0
+    if settings.picture_gain and change.gain != 1:
+        stretch = np.array([[1, 0, 0], [0, change.gain, height * (1 - change.gain)]])
+        made = cv2.warpAffine(
+            made,
+            stretch,
+            (width, height),
+            flags=cv2.INTER_NEAREST,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=ground.tolist(),
+        )
     share = rng.uniform(*settings.dots)
     lost = rng.integers(height * width, size=round(share * height * width))
-    made.reshape(-1, 3)[lost] = ground_colour(image)
+    made.reshape(-1, 3)[lost] = ground
     made *= np.float32(1 + rng.uniform(-settings.brightness, settings.brightness))
     noise = rng.standard_normal(made.shape, dtype=np.float32)
     noise *= np.float32(settings.image_noise)
@@ -74,19 +112,9 @@ def image_view(
     return np.clip(made, 0, 1, out=made)
 
 
-def ground_colour(image: FloatArray) -> FloatArray:
-    """The commonest colour ``(3,)`` of a picture, that of the ground between the dots."""
-    some = np.ascontiguousarray(image[1::4, 1::4]).reshape(-1, 3)
-    levels = (255 * some).astype(np.int64)
-    keys = levels[:, 0] << 16 | levels[:, 1] << 8 | levels[:, 2]
-    _, first, counts = np.unique(keys, return_index=True, return_counts=True)
-    colour: FloatArray = some[first[counts.argmax()]]
-    return colour
-
-
 def series_view(
     counts: Counts,
-    shift_deg: float,
+    change: SharedChange,
     settings: ViewSettings,
     rng: np.random.Generator,
     *,
@@ -95,7 +123,7 @@ def series_view(
     frequency: float,
     segment: int,
 ) -> FloatArray:
-    """A view ``(C, L)`` of a series ``(C, T)`` of counts: float32, divided by the scale, clipped.
+    """A view ``(C, L)`` of a series ``(C, T)`` of counts: as the network takes it.
 
     A run of whole cycles that begins at any cycle and goes on from the end to the beginning; it
     is rolled by the phase shift, to the nearest value.
@@ -105,17 +133,17 @@ def series_view(
     wanted = round(settings.seconds * a_second) if settings.seconds else None
     length = window_length(total, per_cycle=per_cycle, segment=segment, wanted=wanted)
     cycle = int(rng.integers(max(1, total // per_cycle)))
-    begin = (cycle * per_cycle - round(shift_deg / 360 * per_cycle)) % total
+    begin = (cycle * per_cycle - round(change.shift_deg / 360 * per_cycle)) % total
     run = counts[:, begin : min(begin + length, total)]
     if run.shape[1] < length:
         run = np.concatenate([run, counts[:, : length - run.shape[1]]], axis=1)
-    gain = float(np.exp(settings.gain_sigma * rng.standard_normal()))
-    made = scaled(run, scale, gain=gain)
-    quiet = np.median(made[:, ::7], axis=1, keepdims=True)  # (C, 1)
+    made = scaled(run, scale, gain=change.gain)
+    quiet = quiet_level(made)
     lost = rng.integers(length, size=round(settings.pulses * length))
     made[:, lost] = quiet
     longest = settings.mask_seconds * a_second
-    most = max(1, round(settings.masks * length / a_second / 20))
+    # As many to a second as in the whole, but a short view may have one, too.
+    most = min(settings.masks, max(1, round(settings.masks * length / a_second / 20)))
     for _ in range(int(rng.integers(most + 1))):
         width = min(round(longest * rng.random()), length // 4)
         place = int(rng.integers(length - width + 1))
@@ -123,7 +151,7 @@ def series_view(
     noise = rng.standard_normal(made.shape, dtype=np.float32)
     noise *= np.float32(settings.series_noise * scale.high / scale.full)
     made += noise
-    return np.clip(made, 0, scale.clip, out=made)
+    return finished(made, scale)
 
 
 def drop_modality(

@@ -1,0 +1,56 @@
+"""Open whatever holds recordings of discharges, and keep a store of it that is quick to read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from chiasm.data.cache import default_cache_folder
+from chiasm.data.discharge import aihub
+from chiasm.data.discharge.journal import INDEX
+from chiasm.data.discharge.manifest import DischargeManifest
+from chiasm.data.discharge.source import DischargeSource
+from chiasm.data.discharge.store import DischargeStore, convert
+from chiasm.data.manifest import SUFFIXES
+from chiasm.errors import DataError
+
+UNDERSTOOD = (
+    "Understood are: a folder in the layout of AI-Hub 71682 (folders VS_... and VL_... inside), a "
+    "CSV or Parquet table with columns such as image, series and label, and a converted store."
+)
+
+
+def open_discharges(path: Path | str) -> DischargeSource:
+    """Return the reader that fits; ``DataError`` where none does, saying what is understood."""
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist; check the path. {UNDERSTOOD}")
+    if path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            raise DataError(f"{path} is neither a CSV nor a Parquet file. {UNDERSTOOD}")
+        return DischargeManifest(path)
+    if (path / INDEX).exists():
+        return DischargeStore.open(path)
+    if aihub.recognises(path):
+        return aihub.AiHub(path)
+    raise DataError(f"{path} has no layout that is understood. {UNDERSTOOD}")
+
+
+def open_as_store(
+    path: Path | str,
+    *,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DischargeStore:
+    """Return the store of some recordings, made in a cache folder where there is none yet.
+
+    What was converted before and has not changed since is not read again. ``cache`` is by default
+    the user's cache folder. Raises ``DataError`` as readers and conversion do.
+    """
+    source = open_discharges(path)
+    if isinstance(source, DischargeStore):
+        return source
+    place = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:12]
+    folder = (cache or default_cache_folder()) / "discharges" / f"{source.name}-{place}"
+    return convert(source, folder, progress=progress)

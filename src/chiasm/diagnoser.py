@@ -1,0 +1,263 @@
+"""A loaded classifier as a function: recording in, diagnosis out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from chiasm.classifiers.mad import Mad
+from chiasm.data.discharge.source import DischargeRef
+from chiasm.data.discharge.store import DischargeStore
+from chiasm.data.discharge.tensors import (
+    finished,
+    inked,
+    network_image,
+    scaled,
+    sized,
+    window_length,
+    windows,
+)
+from chiasm.diagnosis_artifact import DiagnosisContract, load_classifier
+from chiasm.diagnosis_rule import Array, combined_opinion, support
+from chiasm.errors import ChiasmError, DataError
+from chiasm.fusion.evidence import conflict
+from chiasm.metrics.probability import softmax
+from chiasm.model_folder import model_folder
+from chiasm.samples import Diagnosis, DischargeBatch, DischargeSample
+
+# Windows that cover a series where the contract does not say how many.
+MOST_WINDOWS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """What the network makes of some recordings, before calibration.
+
+    Attributes:
+        logits: by the modalities that the network was shown, e.g. ``"image+series"``, to
+            ``(N, K)`` float64; NaN where a recording lacks one of them.
+        pooled: likewise to the embeddings ``(N, D)`` on which the logits stand.
+        labels: ``(N,)`` int64, -1 where unknown.
+        before, after: modality to ``(N, D)`` means of its tokens before and after the flow.
+        flow_nll: modality to ``(N,)`` negative log-likelihood, nats per token and channel.
+        sources: path of each recording.
+    """
+
+    logits: dict[str, Array]
+    pooled: dict[str, Array]
+    labels: NDArray[np.int64]
+    before: dict[str, Array]
+    after: dict[str, Array]
+    flow_nll: dict[str, Array]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """One pass over a recording's windows, averaged: as in ``Observations``, without ``N``."""
+
+    logits: Array
+    pooled: Array
+    before: dict[str, Array]
+    after: dict[str, Array]
+    flow_nll: dict[str, Array]
+
+
+class Diagnoser:
+    """A trained classifier with its contract.
+
+    Args:
+        network: in evaluation mode, on whatever device.
+        contract: what its numbers mean.
+    """
+
+    def __init__(self, network: Mad, contract: DiagnosisContract) -> None:
+        self.network = network.eval()
+        self.contract = contract
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Diagnoser:
+        """Load from a model's folder, or from a run's folder that holds one."""
+        return cls(*load_classifier(model_folder(folder)))
+
+    def diagnose(self, sample: DischargeSample) -> Diagnosis:
+        """Diagnose one recording; a modality may be missing.
+
+        Probabilities are the network's on all that is there. Each modality's opinion is the
+        network's on that one alone. Uncertainty and belief are of these opinions, combined.
+
+        Raises:
+            DataError: none of the network's modalities is there, or one does not fit it.
+        """
+        there = self._present(sample)
+        batch, notes = self._batch(sample, there)
+        contract = self.contract
+        looks = {m: self._look(batch, (m,)).logits for m in there}
+        joint = self._look(batch, there).logits if len(there) > 1 else looks[there[0]]
+        key = "+".join(there)
+        probabilities = softmax(joint, temperature=contract.temperatures.get(key, 1.0))
+        temperatures = {m: contract.temperatures.get(m, 1.0) for m in there}
+        opinion, single = combined_opinion(looks, temperatures)
+        belief = float(support(opinion, probabilities))
+        known = belief >= contract.unknown_below.get(key, 0.0)
+        kinds = contract.kinds
+        return Diagnosis(
+            source=sample.source,
+            kind=kinds[int(probabilities.argmax())] if known else "unknown",
+            probabilities=_named(kinds, probabilities),
+            opinions={
+                m: _named(kinds, softmax(looks[m], temperature=temperatures[m])) for m in there
+            },
+            uncertainty=float(opinion.uncertainty),
+            conflict=float(conflict(*single)) if len(single) == 2 else math.nan,
+            notes=notes,
+        )
+
+    def diagnose_all(
+        self, samples: Iterable[tuple[str, DischargeSample | ChiasmError]]
+    ) -> Iterator[Diagnosis]:
+        """Diagnose many; one that cannot be diagnosed yields ``error`` and no kind."""
+        for source, sample in samples:
+            try:
+                if isinstance(sample, ChiasmError):
+                    raise sample
+                yield self.diagnose(sample)
+            except ChiasmError as error:
+                yield Diagnosis(source, None, error=str(error))
+
+    def observe(
+        self, store: DischargeStore, refs: Sequence[DischargeRef], *, alone: bool = True
+    ) -> Observations:
+        """What the network makes of recordings of a store, one after the other.
+
+        ``alone`` shows it each modality by itself, too.
+        """
+        return self.observe_samples((store.load(ref) for ref in refs), alone=alone)
+
+    def observe_samples(
+        self, samples: Iterable[DischargeSample], *, alone: bool = True
+    ) -> Observations:
+        """What the network makes of recordings, changed ones for example."""
+        names = self.contract.modalities
+        shown = [names] + [one for one in combinations(names, 1) if alone and len(names) > 1]
+        found: dict[tuple[str, ...], list[_Look | None]] = {one: [] for one in shown}
+        labels, sources = [], []
+        for sample in samples:
+            there = self._present(sample)
+            batch, _ = self._batch(sample, there)
+            for one, looks in found.items():
+                looks.append(self._look(batch, one) if set(one) <= set(there) else None)
+            labels.append(-1 if sample.label is None else sample.label)
+            sources.append(sample.source)
+        # What flows do to a modality does not depend on the other one.
+        of = {m: found[(m,) if (m,) in found else names] for m in names}
+        return Observations(
+            logits={
+                "+".join(one): _rows(k.logits if k else None for k in looks)
+                for one, looks in found.items()
+            },
+            pooled={
+                "+".join(one): _rows(k.pooled if k else None for k in looks)
+                for one, looks in found.items()
+            },
+            labels=np.array(labels, dtype=np.int64),
+            before={m: _rows(k.before[m] if k else None for k in of[m]) for m in names},
+            after={m: _rows(k.after[m] if k else None for k in of[m]) for m in names},
+            flow_nll={m: _rows(k.flow_nll[m] if k else None for k in of[m]) for m in names},
+            sources=tuple(sources),
+        )
+
+    def _present(self, sample: DischargeSample) -> tuple[str, ...]:
+        there = tuple(m for m in self.contract.modalities if getattr(sample, m) is not None)
+        if not there:
+            raise DataError(
+                f"{sample.source or 'The recording'} has neither of what this model looks at: "
+                f"{' and '.join(self.contract.modalities)}."
+            )
+        return there
+
+    def _batch(
+        self, sample: DischargeSample, there: Sequence[str]
+    ) -> tuple[DischargeBatch, tuple[str, ...]]:
+        """One row for each window of the series, the picture in all of them; and remarks."""
+        form = self.contract.recording
+        notes = [f"the {m} was absent" for m in self.contract.modalities if m not in there]
+        device = self.network.head.linear.weight.device
+        series = image = None
+        if "series" in there:
+            series = torch.from_numpy(self._windows(sample)).to(device)
+        if "image" in there:
+            assert sample.image is not None
+            if sample.image.ndim != 3 or sample.image.shape[2] != 3:
+                raise DataError(
+                    f"{sample.source or 'The recording'} has a picture of shape "
+                    f"{sample.image.shape}; (height, width, 3) in [0, 1] was expected."
+                )
+            ink = inked(sized(sample.image, form.image_size), form.picture)
+            pixels = torch.from_numpy(np.ascontiguousarray(network_image(ink, form.picture)))
+            rows = 1 if series is None else len(series)
+            image = pixels.to(device).expand(rows, -1, -1, -1)  # (W, 3, S, S)
+        return DischargeBatch(image=image, series=series), tuple(notes)
+
+    def _windows(self, sample: DischargeSample) -> np.ndarray:
+        """The windows ``(W, C, L)`` of a series, scaled."""
+        form, counts = self.contract.recording, sample.series
+        assert counts is not None
+        where = sample.source or "The recording"
+        if sample.samples_per_cycle != form.samples_per_cycle:
+            raise DataError(
+                f"{where} has {sample.samples_per_cycle} values to a mains cycle; this model "
+                f"learned from {form.samples_per_cycle}. Resample the series."
+            )
+        if counts.ndim != 2 or counts.shape[0] != form.channels:
+            raise DataError(
+                f"{where} has a series of shape {counts.shape}; ({form.channels}, values) was "
+                "expected."
+            )
+        if not np.isfinite(counts).all():
+            raise DataError(f"{where} has values in its series that are no finite numbers.")
+        per_cycle, total = form.samples_per_cycle, counts.shape[1]
+        wanted = round(form.seconds * sample.frequency * per_cycle) if form.seconds else None
+        length = window_length(total, per_cycle=per_cycle, segment=form.segment, wanted=wanted)
+        count = form.windows or min(MOST_WINDOWS, math.ceil(total / length))
+        parts = windows(counts, length, per_cycle=per_cycle, count=count)
+        return np.stack([finished(scaled(part, form.series), form.series) for part in parts])
+
+    @torch.inference_mode()
+    def _look(self, batch: DischargeBatch, shown: Sequence[str]) -> _Look:
+        """What the network makes of a recording when it is shown some of its modalities."""
+        hidden = {m: None for m in ("image", "series") if m not in shown}
+        if "series" not in shown and batch.image is not None:
+            batch = replace(batch, image=batch.image[:1])
+        out = self.network(replace(batch, **hidden))
+        return _Look(
+            logits=_mean(out.logits),
+            pooled=_mean(out.pooled),
+            before={m: _mean(tokens.mean(dim=1)) for m, tokens in out.embedded.items()},
+            after={m: _mean(tokens.mean(dim=1)) for m, tokens in out.aligned.items()},
+            flow_nll={m: _mean(nll) for m, nll in out.flow_nll.items()},
+        )
+
+
+def _mean(rows: torch.Tensor) -> Array:
+    """Mean over windows, float64."""
+    out: Array = rows.double().mean(dim=0).cpu().numpy()
+    return out
+
+
+def _rows(values: Iterable[Array | None]) -> Array:
+    """One row for each recording; NaN where there is none."""
+    some = list(values)
+    like = next((value for value in some if value is not None), np.zeros(1))
+    return np.array([np.full_like(like, np.nan) if v is None else v for v in some])
+
+
+def _named(kinds: Sequence[str], probabilities: Array) -> dict[str, float]:
+    return {kind: float(p) for kind, p in zip(kinds, probabilities)}

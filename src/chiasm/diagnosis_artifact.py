@@ -1,0 +1,123 @@
+"""A trained classifier on disk: weights and contract, usable from their folder alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from chiasm.classifiers import mad as _registers_classifiers  # noqa: F401
+from chiasm.classifiers.mad import Mad
+from chiasm.data.discharge.tensors import PictureScale, SeriesScale
+from chiasm.diagnosis_rule import RULE
+from chiasm.errors import ArtifactError
+from chiasm.model_folder import (
+    CONTRACT,
+    WEIGHTS,
+    Strict,
+    read_contract_as,
+    read_weights,
+    write_model,
+)
+from chiasm.registry import find_model
+
+
+class RecordingFormat(Strict):
+    """How a recording becomes the network's input.
+
+    Attributes:
+        image_size: side of the picture in pixels.
+        channels: of the series.
+        samples_per_cycle: values of the series to a mains cycle.
+        segment: values to a token.
+        series: its scale.
+        picture: its scale.
+        seconds: of the series in one pass; None takes it whole.
+        windows: passes, spread evenly over the series, whose embeddings are averaged; None takes
+            as many as cover it.
+    """
+
+    image_size: int
+    channels: int
+    samples_per_cycle: int
+    segment: int
+    series: SeriesScale
+    picture: PictureScale
+    seconds: float | None = None
+    windows: int | None = None
+
+
+class SplitDescription(Strict):
+    """How training, validation and test were divided.
+
+    Attributes:
+        by: kind of group that stays whole, ``random`` or ``given``.
+        shares: of training, validation and test.
+        seed: of the division.
+        training_groups: the first 16 digits of the SHA-256 of each training group's name, so that
+            an evaluation can tell whether it has been trained on; empty for ``random``.
+        training_data: SHA-256 over the training recordings' bytes.
+        training_samples, validation_samples: how many.
+    """
+
+    by: str
+    shares: tuple[float, float, float]
+    seed: int
+    training_groups: tuple[str, ...]
+    training_data: str
+    training_samples: int
+    validation_samples: int
+
+
+class DiagnosisContract(Strict):
+    """Everything that must travel with weights for a diagnosis to mean the same elsewhere.
+
+    Attributes:
+        method, arguments: registered builder's name, and its arguments as JSON.
+        modalities: what the network looks at.
+        kinds: names of the classes, in the order of the logits.
+        recording: how a recording becomes the network's input.
+        temperatures: what logits are divided by, chosen on validation recordings, by the
+            modalities that were there (``"image+series"``, ``"image"``, ``"series"``).
+        unknown_below: least belief for a diagnosis, by the modalities that were there.
+        evidence_rule: in words.
+        split: what it was trained on.
+        weights_sha256: of ``weights.safetensors``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_name: Literal["chiasm.contract"] = Field("chiasm.contract", alias="schema")
+    version: Literal[1] = 1
+    wing: Literal["classifier"] = "classifier"
+    method: str
+    arguments: dict[str, Any]
+    modalities: tuple[str, ...]
+    kinds: tuple[str, ...]
+    recording: RecordingFormat
+    temperatures: dict[str, float] = Field(default_factory=dict)
+    unknown_below: dict[str, float] = Field(default_factory=dict)
+    evidence_rule: str = RULE
+    split: SplitDescription
+    metric_versions: dict[str, int]
+    seed: int
+    libraries: dict[str, str]
+    weights_sha256: str = ""
+
+
+def save_classifier(folder: Path, network: Mad, contract: DiagnosisContract) -> None:
+    """Write a classifier; ``ArtifactError`` where the folder cannot be written."""
+    write_model(folder, network, contract)
+
+
+def load_classifier(folder: Path) -> tuple[Mad, DiagnosisContract]:
+    """Read a classifier, ready for use; ``ArtifactError`` says which file is at fault."""
+    contract = read_contract_as(folder, DiagnosisContract, wing="classifier")
+    state = read_weights(folder, contract.weights_sha256)
+    network: Mad = find_model(contract.method).builder(**contract.arguments)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ArtifactError(f"{folder / WEIGHTS} does not fit {CONTRACT}: {error}") from error
+    return network.eval(), contract

@@ -1,0 +1,182 @@
+"""One validated description of a classifier's training run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from chiasm.config import Settings
+
+SEGMENTS = {"mad_base": 60, "mad_small": 256}
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """What a setting is where it was not given.
+
+    Attributes:
+        rates: model to highest learning rate.
+        batches: model to recordings in a batch.
+        inputs, image_size, seconds: as in ``DiagnosisConfig``.
+    """
+
+    rates: Mapping[str, float]
+    batches: Mapping[str, int]
+    inputs: str
+    image_size: int = 256
+    seconds: float | None = None
+
+
+PRESETS = {
+    "paper": Preset(
+        rates={"mad_base": 5e-6, "mad_small": 5e-6},
+        batches={"mad_base": 8, "mad_small": 64},
+        inputs="plain",
+    ),
+    "recommended": Preset(
+        rates={"mad_base": 1e-4, "mad_small": 3e-4},
+        batches={"mad_base": 8, "mad_small": 64},
+        inputs="standardised",
+    ),
+    # 124 tokens of 856: a recording costs a processor core 17 ms instead of 260.
+    "quick": Preset(
+        rates={"mad_base": 1e-4, "mad_small": 1e-3},
+        batches={"mad_base": 8, "mad_small": 24},
+        inputs="standardised",
+        image_size=128,
+        seconds=2.0,
+    ),
+}
+
+
+class DiagnosisConfig(Settings):
+    """Everything that decides a run's result; written to ``config.yaml`` in its folder.
+
+    Attributes:
+        data: AI-Hub folder, store or manifest to learn from.
+        out: the run's folder.
+        model: registered builder, ``mad_small`` or ``mad_base``.
+        modalities: ``image``, ``series`` or both.
+        flow: ``coupling``, or ``identity`` to leave it out.
+        gate, experts: of the mixtures in the encoder.
+        pool: ``mean`` over tokens, or ``modality_mean``.
+        segment: values of the series to a token; None takes the model's own.
+        preset: ``paper``, ``recommended`` or, for minutes on a processor, ``quick``: learning rate,
+            batch, inputs, image_size and seconds, where not given.
+        image_size: side of the picture in pixels, a multiple of 16; None takes the preset's.
+        inputs: ``plain``: series divided by a scale, pictures as they are. ``standardised``:
+            without the quiet level and the ground's colour, and at a standard deviation of 1,
+            from which much is learned sooner. None takes the preset's.
+        split_by: ``session``, ``equipment``, any other kind of group, or ``random``.
+        shares: of training, validation and test.
+        seconds: of the series that a view shows; None takes the preset's, and 0 shows all.
+            Diagnoses see windows of that length.
+        windows: so many, whose embeddings are averaged; None covers the whole series, up to 5.
+        pretrain_epochs: of contrast; 0 trains by cross-entropy alone.
+        epochs: of cross-entropy, at most; ``patience`` without a better macro-F1 ends it.
+        batch, learning_rate: None takes the preset's.
+        flow_weight: of the flows' likelihood, in the first stage; the paper's procedure has 0.
+        contrast: what the first stage contrasts: ``joint``, as the paper, or modalities as well.
+        modality_dropout: probability that a batch lacks one modality.
+        phase_unknown: recordings do not know where their phase begins: views roll by any angle.
+        picture_gain: views of pictures grow and shrink with the gain, from their lower edge; off
+            for instruments that do not draw amplitude 0 there.
+        unknown_share: of the right diagnoses of validation that may be called 'unknown'.
+        minutes: budget of both stages together; None is none.
+        workers: processes that make batches; 0 makes them in this one.
+        precision: of training; ``auto`` is bfloat16 where the hardware multiplies it.
+        cache: folder for the converted store; None takes the user's cache folder.
+        seed: of everything.
+    """
+
+    data: Path
+    out: Path
+    model: Literal["mad_small", "mad_base"] = "mad_small"
+    modalities: tuple[Literal["image", "series"], ...] = Field(("image", "series"), min_length=1)
+    flow: Literal["coupling", "identity"] = "coupling"
+    gate: Literal["softmax", "uniform", "top1"] = "softmax"
+    experts: int = Field(2, ge=1)
+    pool: Literal["mean", "modality_mean"] = "mean"
+    segment: int | None = Field(None, ge=1)
+    preset: Literal["paper", "recommended", "quick"] = "recommended"
+    image_size: int | None = Field(None, ge=16, le=1024, multiple_of=16)
+    inputs: Literal["plain", "standardised"] | None = None
+    split_by: str = "session"
+    shares: tuple[float, float, float] = (0.45, 0.05, 0.5)
+    seconds: float | None = Field(None, ge=0)
+    windows: int | None = Field(None, ge=1)
+    pretrain_epochs: int = Field(50, ge=0)
+    epochs: int = Field(100, ge=1)
+    patience: int = Field(20, ge=1)
+    batch: int | None = Field(None, ge=2)
+    learning_rate: float | None = Field(None, gt=0)
+    flow_weight: float = Field(0.0, ge=0)
+    contrast: tuple[Literal["joint", "image", "series"], ...] = Field(("joint",), min_length=1)
+    modality_dropout: float = Field(0.15, ge=0, le=1)
+    phase_unknown: bool = False
+    picture_gain: bool = True
+    unknown_share: float = Field(0.05, ge=0, lt=1)
+    minutes: float | None = Field(None, gt=0)
+    workers: int = Field(0, ge=0)
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    cache: Path | None = None
+    seed: int = Field(42, ge=0)
+
+    @field_validator("modalities", "contrast", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
+
+    @field_validator("shares")
+    @classmethod
+    def _sums(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) < 0 or not math.isclose(sum(value), 1, abs_tol=1e-6) or not value[1]:
+            raise ValueError("three shares that sum to 1 are needed, that of validation above 0")
+        return value
+
+    @property
+    def rate(self) -> float:
+        """The highest learning rate, given or the preset's."""
+        return self.learning_rate or PRESETS[self.preset].rates[self.model]
+
+    @property
+    def standardised(self) -> bool:
+        """Whether inputs are standardised, given or by the preset."""
+        return (self.inputs or PRESETS[self.preset].inputs) == "standardised"
+
+    @property
+    def batch_size(self) -> int:
+        """Recordings in a batch, given or the preset's."""
+        return self.batch or PRESETS[self.preset].batches[self.model]
+
+    @property
+    def pixels(self) -> int:
+        """Side of the picture, given or the preset's."""
+        return self.image_size or PRESETS[self.preset].image_size
+
+    @property
+    def view_seconds(self) -> float | None:
+        """Seconds of the series in a view, given or the preset's; None is all."""
+        return (PRESETS[self.preset].seconds if self.seconds is None else self.seconds) or None
+
+    @property
+    def token(self) -> int:
+        """Values to a token, given or the model's own."""
+        return self.segment or SEGMENTS[self.model]
+
+    def builder_arguments(self) -> dict[str, Any]:
+        """What the model's builder takes; classes and channels are the data's."""
+        return {
+            "modalities": list(self.modalities),
+            "flow": self.flow,
+            "gate": self.gate,
+            "experts": self.experts,
+            "pool": self.pool,
+            "segment": self.token,
+            "image_size": self.pixels,
+        }

@@ -1,0 +1,107 @@
+"""What a classifier said about recordings, beside what is true of them: arrays and names only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chiasm.errors import DataError
+from chiasm.metrics.probability import softmax
+
+Array = NDArray[np.floating]
+Labels = NDArray[np.int64]
+Names = NDArray[np.str_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredRecordings:
+    """Judged recordings of one test list; N recordings, K classes.
+
+    Attributes:
+        logits: ``(N, K)``, before temperature.
+        labels: ``(N,)``, the true classes' numbers.
+        kinds: names of the K classes.
+        groups: kind of grouping, e.g. ``"session"``, to ``(N,)`` names of groups.
+        sources: N paths, for the gallery.
+        embeddings: ``(N, D)`` joint embeddings, or None.
+        modality_logits: modality to ``(N, K)`` logits with that modality alone.
+        before: modality to ``(N, D)`` mean of its tokens before the flow.
+        after: the same after the flow.
+        flow_nll: ``(N,)`` negative log-likelihood under the flow, or None.
+        uncertainty: ``(N,)`` in [0, 1], or None.
+        conflict: ``(N,)`` in [0, 1] between the modalities, NaN where one is alone, or None.
+        temperature: that logits are divided by, fitted on validation recordings.
+
+    Raises:
+        DataError: lengths or shapes do not fit together, or a label is no class.
+    """
+
+    logits: Array
+    labels: Labels
+    kinds: tuple[str, ...]
+    groups: Mapping[str, Names] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    embeddings: Array | None = None
+    modality_logits: Mapping[str, Array] = field(default_factory=dict)
+    before: Mapping[str, Array] = field(default_factory=dict)
+    after: Mapping[str, Array] = field(default_factory=dict)
+    flow_nll: Array | None = None
+    uncertainty: Array | None = None
+    conflict: Array | None = None
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        count, classes = len(self.labels), len(self.kinds)
+        shaped = {"logits": self.logits} | {
+            f"logits of the {name} alone": one for name, one in self.modality_logits.items()
+        }
+        for name, one in shaped.items():
+            if np.shape(one) != (count, classes):
+                raise DataError(
+                    f"{name} have shape {np.shape(one)}; {count} labels and {classes} classes "
+                    f"want ({count}, {classes})."
+                )
+        long = {
+            "sources": self.sources or None,
+            "embeddings": self.embeddings,
+            "flow_nll": self.flow_nll,
+            "uncertainty": self.uncertainty,
+            "conflict": self.conflict,
+            **{f"groups by {name}": one for name, one in self.groups.items()},
+            **{f"{name} before the flow": one for name, one in self.before.items()},
+            **{f"{name} after the flow": one for name, one in self.after.items()},
+        }
+        for name, some in long.items():
+            if some is not None and len(some) != count:
+                raise DataError(f"{name}: {len(some)} entries for {count} recordings.")
+        if np.any((self.labels < 0) | (self.labels >= classes)):
+            raise DataError(f"A label is none of the classes 0 to {classes - 1}.")
+        if not self.temperature > 0:
+            raise DataError(f"A temperature is above 0, not {self.temperature}.")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def probabilities(self) -> Array:
+        """``(N, K)`` calibrated: softmax of the logits over the temperature."""
+        return softmax(self.logits, temperature=self.temperature)
+
+    @property
+    def guesses(self) -> Labels:
+        """``(N,)`` numbers of the likeliest classes."""
+        return np.argmax(self.logits, axis=1).astype(np.int64)
+
+    def group_names(self, by: str) -> list[str]:
+        """N names of what the bootstrap draws as a whole.
+
+        Groups of kind ``by``; where there are none, as with a random split, sessions, which
+        depend on each other however they were divided; else each recording by itself.
+        """
+        unit = next((name for name in (by, "session") if name in self.groups), None)
+        if unit is None:
+            return [str(number) for number in range(len(self))]
+        return [str(name) for name in self.groups[unit]]

@@ -1,0 +1,124 @@
+"""The folder that a trained model is: weights and the contract that travels with them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from chiasm.errors import ArtifactError
+
+WEIGHTS = "weights.safetensors"
+CONTRACT = "contract.json"
+
+AnyContract = TypeVar("AnyContract", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """A part of a contract: nothing unknown in it, nothing changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def write_model(
+    folder: Path,
+    network: torch.nn.Module,
+    contract: BaseModel,
+    *,
+    more: Callable[[Path], object] = lambda folder: None,
+) -> None:
+    """Write weights, whatever ``more`` writes and, last, the contract: whole or not a model.
+
+    The weights' SHA-256 enters the contract's ``weights_sha256``. Raises ``ArtifactError`` where
+    the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+        temporary = folder / f".{WEIGHTS}.{os.getpid()}"
+        save_file(weights, temporary)
+        temporary.replace(folder / WEIGHTS)
+        more(folder)
+        whole = contract.model_copy(update={"weights_sha256": file_digest(folder / WEIGHTS)})
+        temporary = folder / f".{CONTRACT}.{os.getpid()}"
+        temporary.write_text(whole.model_dump_json(indent=2, by_alias=True) + "\n")
+        temporary.replace(folder / CONTRACT)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(
+            f"The model could not be written to {folder}: {error}. Free some space, or choose a "
+            "folder that you may write to."
+        ) from error
+
+
+def read_weights(folder: Path, sha256: str) -> dict[str, Tensor]:
+    """The weights that a contract was written for; ``ArtifactError`` where they are others."""
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise ArtifactError(f"{folder} has no {WEIGHTS}: copy the whole folder of the model.")
+    if file_digest(path) != sha256:
+        raise ArtifactError(
+            f"{path} is not the file that the contract was written for (its SHA-256 differs): "
+            "it was altered or cut short. Copy the model's folder again."
+        )
+    try:
+        return dict(load_file(path))
+    except SafetensorError as error:
+        raise ArtifactError(f"{path} cannot be read: {error}") from error
+
+
+def read_contract_as(folder: Path, kind: type[AnyContract], *, wing: str) -> AnyContract:
+    """Read and check a model's contract; ``ArtifactError`` where it is not of this wing."""
+    path = folder / CONTRACT
+    if not path.is_file():
+        raise ArtifactError(
+            f"{folder} is not a model's folder: it has no {CONTRACT}. Name the folder that "
+            "'chiasm train' wrote (its 'model' folder)."
+        )
+    try:
+        content = json.loads(path.read_text())
+        found = wing_of(content)
+        if found != wing:
+            raise ArtifactError(f"{folder} holds a {found}; a {wing} was expected here.")
+        return kind.model_validate(content)
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise ArtifactError(f"{path} is not a contract of version 1: {error}") from error
+
+
+def wing_of(contract: Any) -> str:
+    """``"detector"`` or ``"classifier"``; contracts that do not say are of detectors."""
+    return str(contract.get("wing", "detector")) if isinstance(contract, dict) else "detector"
+
+
+def model_folder(folder: str | Path) -> Path:
+    """A model's folder, given itself or the run's folder that holds one."""
+    path = Path(folder)
+    if not (path / CONTRACT).exists() and (path / "model" / CONTRACT).exists():
+        return path / "model"
+    return path
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what computes scores."""
+    names = ("chiasm", "torch", "numpy", "scipy", "opencv-python-headless")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def parameter_count(network: torch.nn.Module) -> int:
+    """Number of parameters, memories not counted."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

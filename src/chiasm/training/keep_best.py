@@ -1,0 +1,85 @@
+"""The weights of the best epoch, and the end of a training that no longer gets better."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+
+class KeepBest(Callback):
+    """Keeps the weights of the epoch with the best validation figure, and stops after patience.
+
+    What it keeps is saved in the checkpoint: a resumed run knows the best epoch, too.
+
+    Args:
+        network: whose weights are kept; ``restore`` puts them back.
+        metric: name under which the module logs the figure.
+        mode: ``"max"`` or ``"min"`` is better.
+        tie: name of a figure of which less is better, for epochs that are equally good; with few
+            recordings many are. Such an epoch is kept, but no patience is won.
+        patience: epochs without a better figure after which the training ends; None never ends it.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        metric: str,
+        mode: str = "max",
+        tie: str = "",
+        patience: int | None = None,
+    ) -> None:
+        self.network = network
+        self.metric, self.sign = metric, 1.0 if mode == "max" else -1.0
+        self.tie = tie
+        self.patience = patience
+        self.best = (-math.inf, -math.inf)
+        self.best_epoch = -1  # the last one that was better, not equally good
+        self.weights: dict[str, Tensor] | None = None
+
+    @property
+    def value(self) -> float:
+        """The best figure; NaN before the first."""
+        return self.sign * self.best[0] if self.best_epoch >= 0 else math.nan
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare the epoch with the best one."""
+        logged = trainer.callback_metrics.get(self.metric)
+        if logged is None:
+            return
+        value = (
+            _comparable(self.sign * float(logged)),
+            _comparable(-float(trainer.callback_metrics.get(self.tie, 0.0))),
+        )
+        if self.best_epoch < 0 or value[0] > self.best[0]:
+            self.best_epoch = trainer.current_epoch
+        elif self.patience and trainer.current_epoch - self.best_epoch >= self.patience:
+            trainer.should_stop = True
+        if self.weights is None or value > self.best:
+            self.best = value
+            self.weights = {
+                name: tensor.detach().cpu().clone()
+                for name, tensor in self.network.state_dict().items()
+            }
+
+    def restore(self) -> None:
+        """Put the best weights into the network; leaves it alone where no epoch was judged."""
+        if self.weights is not None:
+            self.network.load_state_dict(self.weights)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run has to know."""
+        return {"best": self.best, "epoch": self.best_epoch, "weights": self.weights}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the best epoch of the run that is resumed."""
+        first, second = state_dict["best"]
+        self.best, self.best_epoch = (first, second), state_dict["epoch"]
+        self.weights = state_dict["weights"]
+
+
+def _comparable(value: float) -> float:
+    return -math.inf if math.isnan(value) else value

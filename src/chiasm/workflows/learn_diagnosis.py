@@ -1,0 +1,284 @@
+"""Train a classifier of discharges: contrast first, then classes, then calibration."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from lightning.pytorch import LightningModule
+from safetensors.torch import load_file, save_file
+
+from chiasm.classifiers.mad import Mad
+from chiasm.diagnoser import Diagnoser
+from chiasm.diagnosis_artifact import (
+    DiagnosisContract,
+    RecordingFormat,
+    SplitDescription,
+    save_classifier,
+)
+from chiasm.diagnosis_rule import (
+    Array,
+    combined_opinion,
+    support,
+    weakest_accepted,
+)
+from chiasm.discharge_config import DiagnosisConfig
+from chiasm.errors import ConfigurationError
+from chiasm.metrics import VERSIONS
+from chiasm.metrics.classification import macro_f1
+from chiasm.metrics.probability import fit_temperature, softmax
+from chiasm.model_folder import library_versions, parameter_count
+from chiasm.training.classify import ClassTraining
+from chiasm.training.contrast import ContrastTraining
+from chiasm.training.keep_best import KeepBest
+from chiasm.training.recordings import BatchOrder
+from chiasm.training.trainer import LAST, Budget, best_precision, fit
+from chiasm.workflows.console import say
+from chiasm.workflows.recording_bench import RecordingBench, open_bench
+
+CLIP = 1.0
+# Where every validation recording is recognised, the likelihood asks for ever lower ones.
+TEMPERATURES = (0.5, 10.0)
+FINISHED = "best.safetensors"
+# Settings that say how a run is carried out, not what comes out of it.
+_FREE = frozenset({"minutes", "workers", "cache", "out", "windows", "unknown_share"})
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedDiagnosis:
+    """What a run left behind.
+
+    Attributes:
+        folder: the run's folder; ``folder/model`` is the model.
+        minutes: spent on everything, this time.
+        validation_f1: macro-F1 of the saved model on the validation recordings.
+    """
+
+    folder: Path
+    minutes: float
+    validation_f1: float
+
+
+def train_classifier(
+    config: DiagnosisConfig, *, bench: RecordingBench | None = None
+) -> LearnedDiagnosis:
+    """Train a classifier and save it.
+
+    A run that was interrupted goes on where it stopped when it is started again with the same
+    settings. ``minutes`` counts both stages, over all resumed runs; a run that it ends has saved
+    a usable model.
+    """
+    started = time.monotonic()
+    open_folder(config)
+    bench = bench or open_bench(config)
+    say(
+        f"{bench.store.name}: {len(bench.split.train)} recordings to learn from, "
+        f"{len(bench.split.validation)} to validate on, {len(bench.split.test)} left for tests."
+    )
+    write_split(bench)
+    network = bench.network()
+    if config.pretrain_epochs:
+        say("First stage: contrast ...")
+        pretrain(network, bench)
+    say("Second stage: classes ...")
+    classify(network, bench)
+    network.cpu().eval()
+    f1 = save(network, bench)
+    minutes = (time.monotonic() - started) / 60
+    facts = {
+        "fit_minutes": round(minutes, 3),
+        "validation_f1": f1,
+        "parameters": parameter_count(network),
+    }
+    (config.out / "learning.json").write_text(json.dumps(facts, indent=2) + "\n")
+    say(
+        f"Macro-F1 on validation {f1:.3f}. The model is in {config.out / 'model'} "
+        f"({minutes:.1f} minutes)."
+    )
+    return LearnedDiagnosis(config.out, minutes, f1)
+
+
+def pretrain(network: Mad, bench: RecordingBench) -> None:
+    """First stage; leaves the weights with the least contrast on held-out recordings."""
+    config = bench.config
+    budget = Budget(config.minutes and config.minutes * contrast_share(config))
+    module = ContrastTraining(
+        network,
+        budget=budget,
+        epochs=config.pretrain_epochs,
+        learning_rate=config.rate,
+        flow_weight=config.flow_weight if config.flow == "coupling" else 0.0,
+        modality_dropout=config.modality_dropout,
+        parts=config.contrast,
+        seed=config.seed,
+    )
+    best = KeepBest(network, metric="validation_contrast", mode="min")
+    _stage("contrast", module, best, bench, budget, config.pretrain_epochs)
+
+
+def classify(network: Mad, bench: RecordingBench) -> None:
+    """Second stage; leaves the weights with the best macro-F1 on held-out recordings."""
+    config = bench.config
+    share = 1 - contrast_share(config)
+    budget = Budget(config.minutes and config.minutes * share)
+    module = ClassTraining(
+        network,
+        budget=budget,
+        epochs=config.epochs,
+        learning_rate=config.rate,
+        modality_dropout=config.modality_dropout,
+        seed=config.seed + 1,
+    )
+    best = KeepBest(
+        network, metric="validation_f1", tie="validation_loss", patience=config.patience
+    )
+    _stage("classify", module, best, bench, budget, config.epochs)
+
+
+def contrast_share(config: DiagnosisConfig) -> float:
+    """Share of the budget for the first stage, whose epochs cost two views of each recording."""
+    first = 2 * config.pretrain_epochs
+    return first / (first + config.epochs)
+
+
+def _stage(
+    name: str,
+    module: LightningModule,
+    best: KeepBest,
+    bench: RecordingBench,
+    budget: Budget,
+    epochs: int,
+) -> None:
+    """Fit, unless it has been done; a finished stage leaves its best weights in a file."""
+    config = bench.config
+    finished = config.out / "checkpoints" / name / FINISHED
+    if not finished.exists():
+        loader = bench.loader(name)
+        last = finished.parent / LAST
+        if last.exists():
+            # Other processes make the first batches before the trainer tells them the epoch.
+            saved = torch.load(last, map_location="cpu", mmap=True, weights_only=True)
+            order = loader.sampler
+            assert isinstance(order, BatchOrder)
+            order.set_epoch(saved["epoch"] + 1)
+        fit(
+            module,
+            loader,
+            bench.loader(f"{name}_check"),
+            folder=config.out,
+            name=name,
+            epochs=epochs,
+            budget=budget,
+            precision=best_precision() if config.precision == "auto" else config.precision,
+            gradient_clip=CLIP,
+            callbacks=[best],
+        )
+        best.restore()
+        fresh = finished.with_suffix(".part")
+        save_file(
+            {name: value.cpu().contiguous() for name, value in best.network.state_dict().items()},
+            fresh,
+        )
+        fresh.replace(finished)
+    best.network.cpu().load_state_dict(load_file(finished))
+
+
+def save(network: Mad, bench: RecordingBench) -> float:
+    """Calibrate on the validation recordings and write the model's folder; returns macro-F1."""
+    contract = blank_contract(bench)
+    seen = Diagnoser(network, contract).observe(bench.store, bench.split.validation)
+    temperatures, thresholds = calibrate(seen.logits, seen.labels, share=bench.config.unknown_share)
+    contract = contract.model_copy(
+        update={"temperatures": temperatures, "unknown_below": thresholds}
+    )
+    save_classifier(bench.config.out / "model", network, contract)
+    logits = seen.logits["+".join(contract.modalities)]
+    whole = ~np.isnan(logits).any(axis=1)
+    guesses = logits[whole].argmax(axis=1)
+    return macro_f1(seen.labels[whole], guesses, len(contract.kinds))
+
+
+def calibrate(
+    logits: dict[str, Array], labels: np.ndarray, *, share: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Temperatures and least beliefs, by the modalities that were shown."""
+    there = {key: ~np.isnan(z).any(axis=1) for key, z in logits.items()}
+    temperatures = {
+        key: fit_temperature(z[there[key]], labels[there[key]], bounds=TEMPERATURES)
+        if there[key].any()
+        else 1.0
+        for key, z in logits.items()
+    }
+    thresholds = {}
+    for key, z in logits.items():
+        rows = there[key]
+        parts = {name: logits[name][rows] for name in key.split("+")}
+        probabilities = softmax(z[rows], temperature=temperatures[key])
+        opinion, _ = combined_opinion(parts, temperatures)
+        right = probabilities.argmax(axis=1) == labels[rows]
+        thresholds[key] = weakest_accepted(support(opinion, probabilities), right, share=share)
+    return temperatures, thresholds
+
+
+def blank_contract(bench: RecordingBench) -> DiagnosisContract:
+    """The contract before calibration."""
+    config, form = bench.config, bench.form
+    return DiagnosisContract(
+        method=config.model,
+        arguments=bench.arguments(),
+        modalities=config.modalities,
+        kinds=bench.store.kinds,
+        recording=RecordingFormat(
+            image_size=form.image_size,
+            channels=bench.channels,
+            samples_per_cycle=bench.samples_per_cycle,
+            segment=form.segment,
+            series=form.scale,
+            picture=form.picture,
+            seconds=form.seconds,
+            windows=config.windows,
+        ),
+        split=SplitDescription(
+            by=config.split_by,
+            shares=config.shares,
+            seed=config.seed,
+            training_groups=bench.training_groups(),
+            training_data=bench.training_data(),
+            training_samples=len(bench.split.train),
+            validation_samples=len(bench.split.validation),
+        ),
+        metric_versions=dict(VERSIONS),
+        seed=config.seed,
+        libraries=library_versions(),
+    )
+
+
+def write_split(bench: RecordingBench) -> None:
+    """Write ``split.json``: the sources of the three lists."""
+    lists = {name: [r.source for r in refs] for name, refs in bench.split.lists().items()}
+    (bench.config.out / "split.json").write_text(json.dumps(lists, indent=1) + "\n")
+
+
+def open_folder(config: DiagnosisConfig) -> None:
+    """Make the run's folder, or open that of a run to go on with.
+
+    Raises ``ConfigurationError`` where it holds checkpoints of a run with other settings.
+    """
+    config.out.mkdir(parents=True, exist_ok=True)
+    path = config.out / "config.yaml"
+    if path.exists() and (config.out / "checkpoints").exists():
+        before: dict[str, Any] = yaml.safe_load(path.read_text())
+        now = config.model_dump(mode="json")
+        other = sorted(k for k in now if k not in _FREE and before.get(k) != now[k])
+        if other:
+            raise ConfigurationError(
+                f"{config.out} holds a run with other settings ({', '.join(other)}). Give another "
+                "folder, delete this one, or give the same settings to go on with it."
+            )
+    config.save(path)

@@ -1,0 +1,198 @@
+"""What every training of a classifier stands on: store, split, format of the input, loaders."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from chiasm.classifiers.mad import Mad
+from chiasm.data.discharge.opening import open_as_store
+from chiasm.data.discharge.source import DischargeRef
+from chiasm.data.discharge.splits import (
+    RANDOM,
+    DischargeSplit,
+    given_split,
+    split_recordings,
+)
+from chiasm.data.discharge.store import DischargeStore
+from chiasm.data.discharge.tensors import (
+    PictureScale,
+    estimate_picture_scale,
+    estimate_scale,
+    sized,
+    window_length,
+)
+from chiasm.data.discharge.views import ViewSettings
+from chiasm.discharge_config import DiagnosisConfig
+from chiasm.errors import DataError, SplitError
+from chiasm.registry import find_model
+from chiasm.training.recordings import InputFormat, Recordings, recording_loader
+
+GIVEN = "given"
+# Pictures from which the scale is estimated.
+PICTURES = 100
+
+
+@dataclass(frozen=True, eq=False)
+class RecordingBench:
+    """Made once, used by both stages and by whoever compares.
+
+    Attributes:
+        config: of the run.
+        store: the recordings.
+        split: labelled recordings that have something for the network to look at.
+        form: what the network takes.
+        channels: of the series.
+        samples_per_cycle: of the series.
+    """
+
+    config: DiagnosisConfig
+    store: DischargeStore
+    split: DischargeSplit
+    form: InputFormat
+    channels: int
+    samples_per_cycle: int
+
+    def arguments(self) -> dict[str, Any]:
+        """The builder's arguments, those of the data among them."""
+        length = 20 * 60 * self.samples_per_cycle
+        length -= length % self.form.segment  # positions are made for any length; this is usual
+        return {
+            **self.config.builder_arguments(),
+            "classes": len(self.store.kinds),
+            "channels": self.channels,
+            "series_length": max(length, self.form.segment),
+        }
+
+    def network(self) -> Mad:
+        """A new network; the same for the same seed."""
+        torch.manual_seed(self.config.seed)
+        network: Mad = find_model(self.config.model).builder(**self.arguments())
+        return network
+
+    def loader(self, purpose: str) -> DataLoader[Any]:
+        """Batches of ``contrast`` or ``classify``, or ``contrast_check`` or ``classify_check``.
+
+        The checks are of validation recordings: fixed views for the contrast, plain ones for the
+        classes.
+        """
+        check = purpose.endswith("_check")
+        contrast = purpose.startswith("contrast")
+        config = self.config
+        views = ViewSettings(phase_unknown=config.phase_unknown, picture_gain=config.picture_gain)
+        dataset = Recordings(
+            self.store,
+            self.split.validation if check else self.split.train,
+            self.form,
+            views=views if contrast or not check else None,
+            count=2 if contrast else 1,
+            seed=3 * self.config.seed + (2 if check else 0 if contrast else 1),
+        )
+        return recording_loader(
+            dataset,
+            batch=self.config.batch_size,
+            shuffle=not check,
+            workers=self.config.workers,
+        )
+
+    def training_groups(self) -> tuple[str, ...]:
+        """Short digests of the names of the training groups; empty for a random split."""
+        by = group_of(self.config.split_by, self.split.train)
+        if by == RANDOM:
+            return ()
+        return tuple(sorted({digest(f"{by}:{ref.group[by]}") for ref in self.split.train}))
+
+    def training_data(self) -> str:
+        """SHA-256 over the series and labels of the training recordings."""
+        whole = hashlib.sha256()
+        for ref in self.split.train:
+            counts = self.store.counts(ref)
+            whole.update(f"{ref.label}:{None if counts is None else counts.shape}".encode())
+            whole.update(b"" if counts is None else counts.data)
+        return whole.hexdigest()
+
+
+def open_bench(config: DiagnosisConfig) -> RecordingBench:
+    """Open the data, converted to a store where it is none yet, and divide it."""
+    store = open_as_store(config.data, cache=config.cache)
+    refs = [ref for ref in store.refs if ref.label is not None and _seen(store, ref, config)]
+    if not refs:
+        raise DataError(
+            f"{config.data} has no labelled recording with {' or '.join(config.modalities)}."
+        )
+    split = divide(refs, config)
+    if not split.train or not split.validation:
+        raise SplitError("Training needs recordings to learn from and others to validate on.")
+    channels, per_cycle = _series_shape(store, refs, config)
+    every = [store.counts(ref) for ref in split.train] if "series" in config.modalities else []
+    form = InputFormat(
+        modalities=config.modalities,
+        image_size=config.pixels,
+        segment=config.token,
+        scale=estimate_scale(every, standardised=config.standardised),
+        picture=_picture_scale(store, split, config),
+        seconds=config.view_seconds,
+    )
+    return RecordingBench(config, store, split, form, channels, per_cycle)
+
+
+def _picture_scale(
+    store: DischargeStore, split: DischargeSplit, config: DiagnosisConfig
+) -> PictureScale:
+    if not config.standardised or "image" not in config.modalities:
+        return PictureScale()
+    some = split.train[:: max(1, len(split.train) // PICTURES)]
+    images = (store.image(ref) for ref in some)
+    return estimate_picture_scale(
+        None if image is None else sized(image, config.pixels) for image in images
+    )
+
+
+def divide(refs: list[DischargeRef], config: DiagnosisConfig) -> DischargeSplit:
+    """The split that the settings ask for."""
+    if config.split_by == GIVEN:
+        return given_split(refs, by=group_of(GIVEN, refs))
+    return split_recordings(refs, by=config.split_by, shares=config.shares, seed=config.seed)
+
+
+def group_of(split_by: str, refs: Iterable[DischargeRef]) -> str:
+    """The kind of group that a split keeps whole; of a given one the session, where all have it."""
+    if split_by != GIVEN:
+        return split_by
+    return "session" if all(ref.group.get("session") for ref in refs) else RANDOM
+
+
+def digest(text: str) -> str:
+    """The first 16 hexadecimal digits of a text's SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _series_shape(
+    store: DischargeStore, refs: list[DischargeRef], config: DiagnosisConfig
+) -> tuple[int, int]:
+    """Channels and values to a mains cycle that all series have; raises ``DataError``."""
+    shapes = set()
+    for ref in refs if "series" in config.modalities else ():
+        counts = store.counts(ref)
+        if counts is not None:
+            shapes.add((counts.shape[0], ref.samples_per_cycle))
+            # A series that is too short is found now, not in the middle of an epoch.
+            window_length(counts.shape[1], per_cycle=ref.samples_per_cycle, segment=config.token)
+    if len(shapes) > 1:
+        raise DataError(
+            "Series differ in their channels and values to a mains cycle: "
+            f"{', '.join(map(str, sorted(shapes)))}. One model takes one kind: resample some, or "
+            "divide the data."
+        )
+    return next(iter(shapes), (1, 128))
+
+
+def _seen(store: DischargeStore, ref: DischargeRef, config: DiagnosisConfig) -> bool:
+    return ("image" in config.modalities and store.has_image(ref)) or (
+        "series" in config.modalities and store.counts(ref) is not None
+    )
