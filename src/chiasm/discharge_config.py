@@ -22,12 +22,13 @@ class Preset:
     Attributes:
         rates: model to highest learning rate.
         batches: model to recordings in a batch.
-        inputs, image_size, seconds: as in ``DiagnosisConfig``.
+        inputs, views, image_size, seconds: as in ``DiagnosisConfig``.
     """
 
     rates: Mapping[str, float]
     batches: Mapping[str, int]
     inputs: str
+    views: str
     image_size: int = 256
     seconds: float | None = None
 
@@ -37,17 +38,20 @@ PRESETS = {
         rates={"mad_base": 5e-6, "mad_small": 5e-6},
         batches={"mad_base": 8, "mad_small": 64},
         inputs="plain",
+        views="usual",
     ),
     "recommended": Preset(
         rates={"mad_base": 1e-4, "mad_small": 3e-4},
         batches={"mad_base": 8, "mad_small": 64},
         inputs="standardised",
+        views="strong",
     ),
     # 124 tokens of 856: a recording costs a processor core 17 ms instead of 260.
     "quick": Preset(
         rates={"mad_base": 1e-4, "mad_small": 1e-3},
         batches={"mad_base": 8, "mad_small": 24},
         inputs="standardised",
+        views="strong",
         image_size=128,
         seconds=2.0,
     ),
@@ -72,6 +76,7 @@ class DiagnosisConfig(Settings):
         inputs: ``plain``: series divided by a scale, pictures as they are. ``standardised``:
             without the quiet level and the ground's colour, and at a standard deviation of 1,
             from which much is learned sooner. None takes the preset's.
+        views: ``usual``, or ``strong`` against learning the sessions; None takes the preset's.
         split_by: ``session``, ``equipment``, any other kind of group, or ``random``.
         shares: of training, validation and test.
         seconds: of the series that a view shows; None takes the preset's, and 0 shows all.
@@ -106,6 +111,7 @@ class DiagnosisConfig(Settings):
     preset: Literal["paper", "recommended", "quick"] = "recommended"
     image_size: int | None = Field(None, ge=16, le=1024, multiple_of=16)
     inputs: Literal["plain", "standardised"] | None = None
+    views: Literal["usual", "strong"] | None = None
     split_by: str = "session"
     shares: tuple[float, float, float] = (0.45, 0.05, 0.5)
     seconds: float | None = Field(None, ge=0)
@@ -148,6 +154,11 @@ class DiagnosisConfig(Settings):
     def standardised(self) -> bool:
         """Whether inputs are standardised, given or by the preset."""
         return (self.inputs or PRESETS[self.preset].inputs) == "standardised"
+
+    @property
+    def strong(self) -> bool:
+        """Whether views are strong, given or by the preset."""
+        return (self.views or PRESETS[self.preset].views) == "strong"
 
     @property
     def batch_size(self) -> int:

@@ -6,13 +6,13 @@ import csv
 import json
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chiasm.data.discharge.corruptions import CORRUPTIONS
+from chiasm.data.discharge.corruptions import CORRUPTIONS, Corruption, partners
 from chiasm.data.discharge.opening import open_as_store, open_discharges
 from chiasm.data.discharge.simulator import MARKER
 from chiasm.data.discharge.source import DischargeRef, DischargeSource
@@ -23,14 +23,15 @@ from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ChiasmError, DataError, SplitError
 from chiasm.evaluation.diagnosis.figures import evaluate_recordings
 from chiasm.evaluation.diagnosis.report import write_diagnosis_report
-from chiasm.evaluation.diagnosis.scored import ScoredRecordings
 from chiasm.evaluation.diagnosis.trivial import TrivialRival, trivial_numbers
 from chiasm.model_folder import parameter_count
 from chiasm.samples import Diagnosis, DischargeSample
 from chiasm.workflows.console import say
 from chiasm.workflows.recording_bench import digest, divide
+from chiasm.workflows.score_recordings import score_recordings
 
-MOST_CORRUPTED = 60
+MOST_CORRUPTED = 40
+MOST_TIMED = 40
 
 
 def evaluate_classifier(
@@ -57,11 +58,12 @@ def evaluate_classifier(
     store = open_as_store(data)
     train, test = _lists(folder, diagnoser, store, data)
     say(f"{store.name}: diagnosing {len(test)} recordings of groups it has not seen ...")
-    scored, seconds = _scored(diagnoser, store, test)
+    scored = score_recordings(diagnoser, store, test)
+    seconds = _latencies(diagnoser, store, _spread(test, MOST_TIMED))
     some = _spread(test, most_corrupted)
     corruptions = {
-        name: _scored_samples(
-            diagnoser, (change(store.load(a), store.load(b)) for a, b in _paired(some)), some
+        name: score_recordings(
+            diagnoser, store, some, change=_with_others(store, some, change), alone=False
         )
         for name, change in CORRUPTIONS.items()
         if some
@@ -125,44 +127,29 @@ def _lists(
     return [], test
 
 
-def _scored(
+def _latencies(
     diagnoser: Diagnoser, store: DischargeStore, refs: Sequence[DischargeRef]
-) -> tuple[ScoredRecordings, list[float]]:
-    seconds: list[float] = []
-    diagnoses: list[Diagnosis] = []
+) -> list[float]:
+    """Seconds from a decoded recording to its diagnosis."""
+    seconds = []
     for ref in refs:
         sample = store.load(ref)
         start = time.perf_counter()
-        diagnoses.append(diagnoser.diagnose(sample))
+        diagnoser.diagnose(sample)
         seconds.append(time.perf_counter() - start)
-    return (
-        _scored_samples(diagnoser, (store.load(ref) for ref in refs), refs, diagnoses),
-        seconds,
-    )
+    return seconds
 
 
-def _scored_samples(
-    diagnoser: Diagnoser,
-    samples: Iterator[DischargeSample],
-    refs: Sequence[DischargeRef],
-    diagnoses: Sequence[Diagnosis] = (),
-) -> ScoredRecordings:
-    seen = diagnoser.observe_samples(samples, alone=bool(diagnoses))
-    names = diagnoser.contract.modalities
-    key = "+".join(names)
-    groups = sorted({name for ref in refs for name in ref.group})
-    return ScoredRecordings(
-        logits=seen.logits[key],
-        labels=seen.labels,
-        kinds=diagnoser.contract.kinds,
-        groups={g: np.array([ref.group.get(g, "") for ref in refs]) for g in groups},
-        sources=seen.sources,
-        embeddings=seen.pooled[key],
-        modality_logits={m: seen.logits[m] for m in names if m != key and m in seen.logits},
-        uncertainty=np.array([d.uncertainty for d in diagnoses]) if diagnoses else None,
-        conflict=np.array([d.conflict for d in diagnoses]) if diagnoses else None,
-        temperature=diagnoser.contract.temperatures.get(key, 1.0),
-    )
+def _with_others(
+    store: DischargeStore, refs: Sequence[DischargeRef], change: Corruption
+) -> Callable[[DischargeSample], DischargeSample]:
+    """The corruption of each recording in turn, with the one whose picture it might be given."""
+    places = iter(partners(np.array([ref.label for ref in refs])))
+
+    def changed(sample: DischargeSample) -> DischargeSample:
+        return change(sample, store.load(refs[next(places)]))
+
+    return changed
 
 
 def _spread(refs: Sequence[DischargeRef], most: int) -> list[DischargeRef]:
@@ -174,13 +161,6 @@ def _spread(refs: Sequence[DischargeRef], most: int) -> list[DischargeRef]:
         by_class.setdefault(int(ref.label or 0), []).append(ref)
     each = max(1, most // len(by_class))
     return [r for own in by_class.values() for r in own[:: max(1, len(own) // each)][:each]]
-
-
-def _paired(refs: Sequence[DischargeRef]) -> Iterator[tuple[DischargeRef, DischargeRef]]:
-    """Each recording with one from half-way round the list, so of another class."""
-    half = len(refs) // 2
-    for number, ref in enumerate(refs):
-        yield ref, refs[(number + half) % len(refs)]
 
 
 def _trivial(

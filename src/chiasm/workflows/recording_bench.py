@@ -27,7 +27,7 @@ from chiasm.data.discharge.tensors import (
     sized,
     window_length,
 )
-from chiasm.data.discharge.views import ViewSettings
+from chiasm.data.discharge.views import ViewSettings, strong_views
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import DataError, SplitError
 from chiasm.registry import find_model
@@ -85,6 +85,8 @@ class RecordingBench:
         contrast = purpose.startswith("contrast")
         config = self.config
         views = ViewSettings(phase_unknown=config.phase_unknown, picture_gain=config.picture_gain)
+        if config.strong:
+            views = strong_views(views)
         dataset = Recordings(
             self.store,
             self.split.validation if check else self.split.train,

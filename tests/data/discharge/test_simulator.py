@@ -15,7 +15,12 @@ from chiasm.data.discharge.image import Look, draw_prpd, prpd_histogram
 from chiasm.data.discharge.noise import NOISES, noise_pulses
 from chiasm.data.discharge.physics import Pulses
 from chiasm.data.discharge.sessions import CLASSES, EQUIPMENT, TIERS, draw_latents, plan_session
-from chiasm.data.discharge.simulator import discharge_pulses, make_discharges, simulate_recording
+from chiasm.data.discharge.simulator import (
+    MARKER,
+    discharge_pulses,
+    make_discharges,
+    simulate_recording,
+)
 from chiasm.errors import ChiasmError, ConfigurationError, DataError
 
 PD_CLASSES = CLASSES[1:]
@@ -164,7 +169,11 @@ def test_neither_level_nor_size_of_file_tells_the_class(tier: str) -> None:
 
 def _made(folder: Path, **options: object) -> dict[str, bytes]:
     make_discharges(folder, **{"count": 20, "sessions": 10, "workers": 1, **options})  # type: ignore[arg-type]
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != MARKER
+    }
 
 
 @pytest.fixture(scope="module")

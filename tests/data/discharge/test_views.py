@@ -23,6 +23,7 @@ from chiasm.data.discharge.views import (
     image_view,
     series_view,
     shared_change,
+    strong_views,
     view_rng,
 )
 from chiasm.errors import DataError
@@ -67,6 +68,15 @@ def test_a_shift_is_small_and_never_turns_polarity():
     assert max(map(abs, shifts)) <= 4
     assert 1.5 < np.std(shifts) < 2.5
     assert abs(np.mean(shifts)) < 0.2
+
+
+def test_strong_views_are_no_freer_in_phase():
+    usual = ViewSettings(seconds=0.5)
+    strong = strong_views(usual)
+    assert strong.gain_sigma > usual.gain_sigma
+    for index in range(50):
+        one, other = (shared_change(s, view_rng(0, 0, index, 0)) for s in (usual, strong))
+        assert one.shift_deg == other.shift_deg
 
 
 def test_recordings_of_unknown_phase_are_rolled_by_any_angle():
