@@ -25,6 +25,7 @@ COST = {
     "fit_minutes": ("training and search", 1.0, "{:.1f} minutes"),
     "seconds_per_part_p50": ("seconds per part (median)", 1.0, "{:.3g} s"),
     "peak_memory_mb": ("memory, at most", 1.0, "{:,.0f} MB"),
+    "fit_peak_memory_mb": ("memory in training, at most", 1.0, "{:,.0f} MB"),
     "parameters": ("parameters", 1.0, "{:,.0f}"),
     "macs": ("multiply-accumulates per part", 1e-9, "{:,.2f} G"),
     "macs_before_pruning": ("the same before pruning", 1e-9, "{:,.2f} G"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,7 @@ def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
         "fit_minutes": round(minutes, 3),
         "validation_ap": ap,
         "parameters": parameter_count(detector),
+        "fit_peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         **macs,
     }
     (config.out / "learning.json").write_text(json.dumps(facts, indent=2) + "\n")
