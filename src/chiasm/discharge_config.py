@@ -75,7 +75,8 @@ class DiagnosisConfig(Settings):
         image_size: side of the picture in pixels, a multiple of 16; None takes the preset's.
         inputs: ``plain``: series divided by a scale, pictures as they are. ``standardised``:
             without the quiet level and the ground's colour, and at a standard deviation of 1,
-            from which much is learned sooner. None takes the preset's.
+            from which much is learned sooner. ``relative``: amplitudes relative to the recording's
+            own pulses as well, whatever the gain. None takes the preset's.
         views: ``usual``, or ``strong`` against learning the sessions; None takes the preset's.
         split_by: ``session``, ``equipment``, any other kind of group, or ``random``.
         shares: of training, validation and test.
@@ -110,7 +111,7 @@ class DiagnosisConfig(Settings):
     segment: int | None = Field(None, ge=1)
     preset: Literal["paper", "recommended", "quick"] = "recommended"
     image_size: int | None = Field(None, ge=16, le=1024, multiple_of=16)
-    inputs: Literal["plain", "standardised"] | None = None
+    inputs: Literal["plain", "standardised", "relative"] | None = None
     views: Literal["usual", "strong"] | None = None
     split_by: str = "session"
     shares: tuple[float, float, float] = (0.45, 0.05, 0.5)
@@ -133,7 +134,7 @@ class DiagnosisConfig(Settings):
     cache: Path | None = None
     seed: int = Field(42, ge=0)
 
-    @field_validator("modalities", "contrast", mode="before")
+    @field_validator("modalities", "contrast", "shares", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value
@@ -153,7 +154,12 @@ class DiagnosisConfig(Settings):
     @property
     def standardised(self) -> bool:
         """Whether inputs are standardised, given or by the preset."""
-        return (self.inputs or PRESETS[self.preset].inputs) == "standardised"
+        return (self.inputs or PRESETS[self.preset].inputs) != "plain"
+
+    @property
+    def relative(self) -> bool:
+        """Whether amplitudes are relative to the recording's own, given or by the preset."""
+        return (self.inputs or PRESETS[self.preset].inputs) == "relative"
 
     @property
     def strong(self) -> bool:

@@ -136,7 +136,7 @@ def open_bench(config: DiagnosisConfig) -> RecordingBench:
         modalities=config.modalities,
         image_size=config.pixels,
         segment=config.token,
-        scale=estimate_scale(every, standardised=config.standardised),
+        scale=estimate_scale(every, standardised=config.standardised, relative=config.relative),
         picture=_picture_scale(store, split, config),
         seconds=config.view_seconds,
     )
@@ -151,7 +151,8 @@ def _picture_scale(
     some = split.train[:: max(1, len(split.train) // PICTURES)]
     images = (store.image(ref) for ref in some)
     return estimate_picture_scale(
-        None if image is None else sized(image, config.pixels) for image in images
+        (None if image is None else sized(image, config.pixels) for image in images),
+        relative=config.relative,
     )
 
 

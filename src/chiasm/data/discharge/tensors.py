@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.data.discharge.relative import relative_picture, relative_series
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray
 
@@ -19,6 +20,8 @@ CLIP = 1.5
 _FULL, _HIGH = 99.9, 99.0
 # Coprime to usual numbers of values a cycle, so that every phase is met.
 _STRIDE = 37
+# Least standard deviation of a noise floor, counts.
+_ROUNDING = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,15 @@ class SeriesScale:
         spread: None leaves it at that. Else the recording's quiet level is taken away, which says
             more of the instrument than of the fault, and the rest divided by this, the training
             recordings' standard deviation.
+        relative: what is left are pulses by their size relative to the recording's mean pulse
+            (see ``relative_series``); asks for ``spread``.
     """
 
     full: float = 1.0
     high: float = 1.0
     clip: float = CLIP
     spread: float | None = None
+    relative: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,31 +54,38 @@ class PictureScale:
         spread: None leaves pictures as they are. Else they become the distance from their ground's
             colour, so that empty cells are 0 on dark and on light ground, divided by this, the
             training pictures' standard deviation.
+        relative: they are stretched to a common height (see ``relative_picture``); asks for
+            ``spread``.
     """
 
     spread: float | None = None
+    relative: bool = False
 
 
-def estimate_scale(series: Iterable[Counts | None], *, standardised: bool = False) -> SeriesScale:
+def estimate_scale(
+    series: Iterable[Counts | None], *, standardised: bool = False, relative: bool = False
+) -> SeriesScale:
     """The scale of some training series, each ``(C, T)``; 1 where there is none."""
     some = [one[:, ::_STRIDE] for one in series if one is not None]
     if not some:
-        return SeriesScale(spread=1.0 if standardised else None)
+        return SeriesScale(spread=1.0 if standardised else None, relative=relative)
     high, full = np.percentile(np.concatenate([one.ravel() for one in some]), (_HIGH, _FULL))
     full = float(full) if full > 0 else 1.0
     scale = SeriesScale(full=full, high=float(high) if high > 0 else full)
     if not standardised:
         return scale
-    above = SeriesScale(full=scale.full, high=scale.high, spread=1.0)
+    above = replace(scale, spread=1.0, relative=relative)
     values = np.concatenate([finished(scaled(one, scale), above).ravel() for one in some])
-    return SeriesScale(full=scale.full, high=scale.high, spread=float(values.std()) or 1.0)
+    return replace(above, spread=float(values.std()) or 1.0)
 
 
-def estimate_picture_scale(images: Iterable[FloatArray | None]) -> PictureScale:
+def estimate_picture_scale(
+    images: Iterable[FloatArray | None], *, relative: bool = False
+) -> PictureScale:
     """The scale of some training pictures, to standardise them."""
-    raw = PictureScale(spread=1.0)
+    raw = PictureScale(spread=1.0, relative=relative)
     squares = [np.square(inked(one, raw)).mean() for one in images if one is not None]
-    return PictureScale(spread=float(np.sqrt(np.mean(squares))) or 1.0 if squares else 1.0)
+    return replace(raw, spread=float(np.sqrt(np.mean(squares))) or 1.0 if squares else 1.0)
 
 
 def scaled(counts: Counts, scale: SeriesScale, *, gain: float = 1.0) -> FloatArray:
@@ -81,10 +94,18 @@ def scaled(counts: Counts, scale: SeriesScale, *, gain: float = 1.0) -> FloatArr
 
 
 def finished(values: FloatArray, scale: SeriesScale) -> FloatArray:
-    """Scaled values ``(C, L)``, clipped and, where the scale says so, standardised, in place."""
-    np.clip(values, 0, scale.clip, out=values)
-    if scale.spread is not None:
+    """Scaled values ``(C, L)``, clipped and, where the scale says so, standardised or relative.
+
+    ``values`` may be overwritten.
+    """
+    if scale.relative:
         values -= quiet_level(values)
+        values = relative_series(values, _ROUNDING / scale.full)
+    else:
+        np.clip(values, 0, scale.clip, out=values)
+        if scale.spread is not None:
+            values -= quiet_level(values)
+    if scale.spread is not None:
         values *= np.float32(1 / scale.spread)
     return values
 
@@ -96,7 +117,10 @@ def quiet_level(values: FloatArray) -> FloatArray:
 
 def inked(image: FloatArray, scale: PictureScale) -> FloatArray:
     """The picture ``(H, W, 3)`` as it is, or its distance from its ground, in [0, 1] either way."""
-    return image if scale.spread is None else np.abs(image - ground_colour(image))
+    if scale.spread is None:
+        return image
+    ink = np.abs(image - ground_colour(image))
+    return relative_picture(ink) if scale.relative else ink
 
 
 def ground_colour(image: FloatArray) -> FloatArray:

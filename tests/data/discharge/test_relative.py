@@ -1,0 +1,104 @@
+"""Amplitudes relative to a recording's own pulses do not depend on its gain."""
+
+import numpy as np
+import pytest
+
+from chiasm.data.discharge.image import draw_prpd
+from chiasm.data.discharge.relative import relative_picture, relative_series
+from chiasm.data.discharge.tensors import (
+    PictureScale,
+    SeriesScale,
+    estimate_picture_scale,
+    estimate_scale,
+    finished,
+    inked,
+    scaled,
+)
+
+
+def pulses(gain: float, *, count: int = 400, pedestal: float = 12.0) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    counts = pedestal + rng.normal(0, 1, (1, 12_800))
+    places = rng.choice(12_800, count, replace=False)
+    counts[0, places] += gain * rng.uniform(40, 80, count)
+    return np.clip(counts, 0, 255)
+
+
+def test_the_mean_pulse_is_half_way_up_and_the_floor_is_zero() -> None:
+    above = np.zeros((1, 1000), np.float32)
+    above[0, 10::100] = 8.0
+    level = relative_series(above, 0.01)
+    assert np.all(level[0, 10::100] == 1.5)
+    assert np.count_nonzero(level) == 10
+
+
+def test_a_doubled_pulse_stands_half_a_unit_higher() -> None:
+    above = np.zeros((1, 1000), np.float32)
+    above[0, ::10], above[0, 5::10] = 4.0, 8.0
+    level = relative_series(above, 0.01)
+    assert level[0, 5] - level[0, 0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("gain", [0.5, 2.5])
+@pytest.mark.parametrize("pedestal", [5.0, 40.0])
+def test_gain_and_pedestal_do_not_matter(gain: float, pedestal: float) -> None:
+    scale = SeriesScale(full=100.0, spread=1.0, relative=True)
+    one = finished(scaled(pulses(1.0), scale), scale)
+    other = finished(scaled(pulses(gain, pedestal=pedestal), scale), scale)
+    assert np.abs(one - other).max() < 0.1
+    assert np.array_equal(one > 0, other > 0)
+
+
+def test_channels_have_their_own_mean() -> None:
+    both = np.concatenate([pulses(1.0), pulses(3.0)]) - 12
+    level = relative_series(both.astype(np.float32), 0.5)
+    assert level[0].mean() == pytest.approx(level[1].mean(), abs=0.01)
+
+
+def test_noise_alone_has_no_pulses() -> None:
+    floor = np.random.default_rng(0).normal(0, 3, (1, 12_800)).astype(np.float32)
+    assert not relative_series(floor, 0.5).any()
+
+
+def test_the_scale_of_training_recordings_gives_a_deviation_of_one() -> None:
+    series = [pulses(g) for g in (0.5, 1.0, 2.0)]
+    scale = estimate_scale(series, standardised=True, relative=True)
+    assert scale.relative
+    values = [finished(scaled(one, scale), scale) for one in series]
+    assert np.concatenate(values).std() == pytest.approx(1, abs=0.3)
+
+
+def held(height: int) -> np.ndarray:
+    """Counts of 200 cycles: a floor around 10, pulses of one height at 45 to 90 degrees."""
+    counts = 8 + np.random.default_rng(1).integers(0, 6, (200, 128))
+    counts[::2, 16:32] += height
+    return counts.astype(np.uint8)
+
+
+def mean_height(ink: np.ndarray) -> float:
+    dots = ink[:230, 32:64].max(axis=2) > 0.45
+    return float((dots.sum(axis=1) * (255 - np.arange(230))).sum() / dots.sum())
+
+
+def test_pulses_of_any_height_are_drawn_at_one() -> None:
+    raw, scale = PictureScale(spread=1.0), PictureScale(spread=1.0, relative=True)
+    pictures = [draw_prpd(held(h)).astype(np.float32) / 255 for h in (50, 100, 180)]
+    before = [mean_height(inked(p, raw)) for p in pictures]
+    after = [mean_height(inked(p, scale)) for p in pictures]
+    assert max(before) > 2 * min(before)
+    assert max(after) < 1.1 * min(after)
+    assert estimate_picture_scale(pictures, relative=True).relative
+
+
+def test_a_picture_without_dots_stays() -> None:
+    empty = np.zeros((64, 64, 3), np.float32)
+    assert np.array_equal(relative_picture(empty), empty)
+
+
+def test_phase_stays_where_it_is() -> None:
+    picture = draw_prpd(held(60)).astype(np.float32) / 255
+    raw = inked(picture, PictureScale(spread=1.0))
+    moved = relative_picture(raw)
+    assert moved.shape == raw.shape
+    columns = (moved[:200].max(axis=2) > 0.45).any(axis=0)
+    assert columns[34:62].all() and not columns[70:].any()
