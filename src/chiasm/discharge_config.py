@@ -79,6 +79,8 @@ class DiagnosisConfig(Settings):
             own pulses as well, whatever the gain. None takes the preset's.
         views: ``usual``, or ``strong`` against learning the sessions; None takes the preset's.
         split_by: ``session``, ``equipment``, any other kind of group, or ``random``.
+        test_group: one group of the kind ``split_by`` that is the test, whatever ``shares`` says.
+        left_out: classes that are not learned, to see whether they are noticed.
         shares: of training, validation and test.
         seconds: of the series that a view shows; None takes the preset's, and 0 shows all.
             Diagnoses see windows of that length.
@@ -114,6 +116,8 @@ class DiagnosisConfig(Settings):
     inputs: Literal["plain", "standardised", "relative"] | None = None
     views: Literal["usual", "strong"] | None = None
     split_by: str = "session"
+    test_group: str | None = None
+    left_out: tuple[str, ...] = ()
     shares: tuple[float, float, float] = (0.45, 0.05, 0.5)
     seconds: float | None = Field(None, ge=0)
     windows: int | None = Field(None, ge=1)
@@ -134,7 +138,7 @@ class DiagnosisConfig(Settings):
     cache: Path | None = None
     seed: int = Field(42, ge=0)
 
-    @field_validator("modalities", "contrast", "shares", mode="before")
+    @field_validator("modalities", "contrast", "shares", "left_out", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 import chiasm
 from chiasm.cli.main import app
 from chiasm.diagnoser import Diagnoser
-from chiasm.errors import DataError, SplitError
+from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.workflows.judge_diagnosis import evaluate_classifier
 from chiasm.workflows.verbs import settings, wing
 
@@ -114,3 +114,32 @@ def test_settings_follow_the_models_wing(tmp_path: Path):
     assert type(settings(data=tmp_path, out=tmp_path)).__name__ == "RunConfig"
     small = settings(overrides=["model=mad_small"], data=tmp_path, out=tmp_path, seed=3)
     assert (small.model, small.seed) == ("mad_small", 3)
+
+
+def test_other_splits_and_classes_left_out_are_trained_beside_the_run(trained):
+    data, run = trained
+    call(
+        *("evaluate", run, "--data", data, "--out", run / "other"),
+        *("--splits", "random,equipment=TFR-CV", "--left-out", "void"),
+    )
+    metrics = json.loads((run / "other/metrics.json").read_text())
+    assert set(metrics["splits"]) == {"session", "random", "equipment=TFR-CV"}
+    assert metrics["splits"]["session"]["gap"] is not None
+    assert 0 <= metrics["open_set"]["void"]["energy"]["auroc"]["value"] <= 1
+    beside = run / "beside"
+    lists = json.loads((beside / "without_void/split.json").read_text())
+    assert not any("void" in source for source in lists["training"] + lists["validation"])
+    assert any("void" in source for source in lists["test"])
+    alone = json.loads((beside / "split_equipment_TFR-CV/split.json").read_text())
+    assert all("TFR-CV" in source for source in alone["test"])
+    assert not any("TFR-CV" in source for source in alone["training"] + alone["validation"])
+
+
+def test_what_cannot_be_trained_beside_a_run_is_said(trained):
+    data, run = trained
+    with pytest.raises(DataError, match="no class 'arc'"):
+        evaluate_classifier(run, data=data, left_out=["arc"], most_corrupted=0)
+    with pytest.raises(SplitError, match="No recording is of equipment 'nothing'"):
+        evaluate_classifier(run, data=data, splits=["equipment=nothing"], most_corrupted=0)
+    with pytest.raises(ConfigurationError, match="no config"):
+        evaluate_classifier(run / "model", data=data, splits=["random"], most_corrupted=0)

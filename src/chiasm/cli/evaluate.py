@@ -15,8 +15,23 @@ def evaluate(
     data: Data,
     out: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
     light: Light = None,
+    splits: Annotated[
+        str,
+        typer.Option(
+            help="Of a classifier: also train on these splits and show the gap, e.g. "
+            "'random,equipment' or 'equipment=GIS-25.8kV'."
+        ),
+    ] = "",
+    left_out: Annotated[
+        str,
+        typer.Option(help="Of a classifier: also train without each of these classes."),
+    ] = "",
 ) -> None:
     """Judge the test split; writes metrics.json and report.html."""
     from chiasm.workflows.verbs import evaluate as judge
 
-    judge(run, data=data, out=out, light=light)
+    judge(run, data=data, out=out, light=light, splits=_parts(splits), left_out=_parts(left_out))
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]

@@ -26,6 +26,7 @@ from chiasm.evaluation.diagnosis.report import write_diagnosis_report
 from chiasm.evaluation.diagnosis.trivial import TrivialRival, trivial_numbers
 from chiasm.model_folder import parameter_count
 from chiasm.samples import Diagnosis, DischargeSample
+from chiasm.workflows.beside import beside
 from chiasm.workflows.console import say
 from chiasm.workflows.recording_bench import digest, divide
 from chiasm.workflows.score_recordings import score_recordings
@@ -40,6 +41,8 @@ def evaluate_classifier(
     data: Path | str,
     out: Path | str | None = None,
     most_corrupted: int = MOST_CORRUPTED,
+    splits: Sequence[str] = (),
+    left_out: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Diagnose the recordings that training left for tests; writes figures and a report.
 
@@ -48,6 +51,7 @@ def evaluate_classifier(
         data: where the recordings lie; those of groups that were trained on are left out.
         out: folder for the report; None takes ``report`` in the run's folder.
         most_corrupted: so many of them are diagnosed again with each corruption; 0 for none.
+        splits, left_out: see ``beside``: what is trained again, to be shown beside the run.
 
     Returns:
         The content of ``metrics.json``.
@@ -68,6 +72,7 @@ def evaluate_classifier(
         for name, change in CORRUPTIONS.items()
         if some
     }
+    others, open_set = beside(run, splits=splits, left_out=left_out)
     learning = folder / "learning.json"
     cost = json.loads(learning.read_text()) if learning.exists() else {}
     cost |= {
@@ -80,7 +85,9 @@ def evaluate_classifier(
         scored,
         by=diagnoser.contract.split.by,
         cost=cost,
+        splits=others,
         corruptions=corruptions,
+        open_set=open_set,
         trivial=_trivial(store, train, test),
         simulated=(Path(data) / MARKER).is_file(),
     )
@@ -109,7 +116,11 @@ def _lists(
         config = DiagnosisConfig.make(file=settings)
         if config.data.resolve() == Path(data).resolve():
             split = divide(labelled, config)
-            return list(split.train), list(split.test)
+            gone = {store.kinds.index(kind) for kind in config.left_out}
+            return (
+                [ref for ref in split.train if ref.label not in gone],
+                [ref for ref in split.test if ref.label not in gone],
+            )
     described = diagnoser.contract.split
     if described.by == RANDOM:
         raise SplitError(

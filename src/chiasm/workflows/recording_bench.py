@@ -17,6 +17,7 @@ from chiasm.data.discharge.splits import (
     RANDOM,
     DischargeSplit,
     given_split,
+    leave_one_out,
     split_recordings,
 )
 from chiasm.data.discharge.store import DischargeStore
@@ -127,7 +128,7 @@ def open_bench(config: DiagnosisConfig) -> RecordingBench:
         raise DataError(
             f"{config.data} has no labelled recording with {' or '.join(config.modalities)}."
         )
-    split = divide(refs, config)
+    split = _without_classes(divide(refs, config), store.kinds, config.left_out)
     if not split.train or not split.validation:
         raise SplitError("Training needs recordings to learn from and others to validate on.")
     channels, per_cycle = _series_shape(store, refs, config)
@@ -160,7 +161,29 @@ def divide(refs: list[DischargeRef], config: DiagnosisConfig) -> DischargeSplit:
     """The split that the settings ask for."""
     if config.split_by == GIVEN:
         return given_split(refs, by=group_of(GIVEN, refs))
+    if config.test_group is not None:
+        share = config.shares[1] / (config.shares[0] + config.shares[1])
+        folds = leave_one_out(refs, by=config.split_by, validation_share=share, seed=config.seed)
+        for name, split in folds:
+            if name == config.test_group:
+                return split
+        raise SplitError(f"No recording is of {config.split_by} '{config.test_group}'.")
     return split_recordings(refs, by=config.split_by, shares=config.shares, seed=config.seed)
+
+
+def _without_classes(
+    split: DischargeSplit, kinds: tuple[str, ...], left_out: tuple[str, ...]
+) -> DischargeSplit:
+    """The split with training and validation recordings of some classes taken away."""
+    unknown = sorted(set(left_out) - set(kinds))
+    if unknown:
+        raise DataError(f"There is no class '{unknown[0]}'; choose from {', '.join(kinds)}.")
+    gone = {kinds.index(kind) for kind in left_out}
+    return DischargeSplit(
+        tuple(ref for ref in split.train if ref.label not in gone),
+        tuple(ref for ref in split.validation if ref.label not in gone),
+        split.test,
+    )
 
 
 def group_of(split_by: str, refs: Iterable[DischargeRef]) -> str:

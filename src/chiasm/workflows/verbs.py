@@ -13,6 +13,7 @@ import chiasm.classifiers.mad
 import chiasm.detectors.adnas  # noqa: F401  (importing registers the models)
 from chiasm.config import RunConfig
 from chiasm.discharge_config import DiagnosisConfig
+from chiasm.errors import ConfigurationError
 from chiasm.model_folder import CONTRACT, model_folder, wing_of
 from chiasm.registry import find_model
 
@@ -49,13 +50,25 @@ def train(config: RunConfig | DiagnosisConfig) -> Any:
 
 
 def evaluate(
-    run: Path | str, *, data: Path | str, out: Path | str | None = None, light: int | None = None
+    run: Path | str,
+    *,
+    data: Path | str,
+    out: Path | str | None = None,
+    light: int | None = None,
+    splits: Sequence[str] = (),
+    left_out: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Judge the test split; returns the content of ``metrics.json``."""
+    """Judge the test split; returns the content of ``metrics.json``.
+
+    ``splits`` and ``left_out`` are for classifiers: the run's settings are trained again on each
+    of these splits and without each of these classes, and the figures shown beside the run's.
+    """
     if wing(run) == "classifier":
         from chiasm.workflows.judge_diagnosis import evaluate_classifier
 
-        return evaluate_classifier(run, data=data, out=out)
+        return evaluate_classifier(run, data=data, out=out, splits=splits, left_out=left_out)
+    if splits or left_out:
+        raise ConfigurationError("Other splits and classes left out are for classifiers.")
     from chiasm.workflows.judge import evaluate as evaluate_detector
 
     return evaluate_detector(run, data=data, out=out, light=light)
