@@ -43,14 +43,14 @@ PRESETS = {
     "recommended": Preset(
         rates={"mad_base": 1e-4, "mad_small": 3e-4},
         batches={"mad_base": 8, "mad_small": 64},
-        inputs="standardised",
+        inputs="relative",
         views="strong",
     ),
     # 124 tokens of 856: a recording costs a processor core 17 ms instead of 260.
     "quick": Preset(
         rates={"mad_base": 1e-4, "mad_small": 1e-3},
         batches={"mad_base": 8, "mad_small": 24},
-        inputs="standardised",
+        inputs="relative",
         views="strong",
         image_size=128,
         seconds=2.0,
@@ -76,7 +76,8 @@ class DiagnosisConfig(Settings):
         inputs: ``plain``: series divided by a scale, pictures as they are. ``standardised``:
             without the quiet level and the ground's colour, and at a standard deviation of 1,
             from which much is learned sooner. ``relative``: amplitudes relative to the recording's
-            own pulses as well, whatever the gain. None takes the preset's.
+            own pulses as well, whatever the gain (pictures only with ``picture_gain``). None takes
+            the preset's.
         views: ``usual``, or ``strong`` against learning the sessions; None takes the preset's.
         split_by: ``session``, ``equipment``, any other kind of group, or ``random``.
         test_group: one group of the kind ``split_by`` that is the test, whatever ``shares`` says.

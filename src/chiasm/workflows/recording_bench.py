@@ -153,7 +153,7 @@ def _picture_scale(
     images = (store.image(ref) for ref in some)
     return estimate_picture_scale(
         (None if image is None else sized(image, config.pixels) for image in images),
-        relative=config.relative,
+        relative=config.relative and config.picture_gain,
     )
 
 

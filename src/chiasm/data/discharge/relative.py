@@ -15,8 +15,10 @@ from chiasm.samples import FloatArray
 # A value is a pulse from so many standard deviations of the noise floor on.
 _CLEAR = 5.0
 _MAD_TO_SIGMA = 1.4826
-# From an eighth of the mean pulse to eight times it, on a logarithmic scale from 0 to 3.
-_OCTAVES = 3
+# Neighbouring values that become one cell of phase, and its levels of amplitude: as many, so that
+# the length stays. Levels are centred at these octaves from the mean pulse.
+GROUP = 4
+_CENTRES = (-1.5, -0.5, 0.5, 1.5)
 # Colours nearer to the ground are lines of the instrument, not dots.
 _DOT = 0.45
 _FLOOR_SHARE = 0.6
@@ -25,24 +27,35 @@ _STRETCH = (0.5, 6.0)
 
 
 def relative_series(above: FloatArray, least: float) -> FloatArray:
-    """Pulses by their size relative to the mean pulse.
+    """Pulses counted by phase and by their size relative to the mean pulse.
+
+    Each group of four neighbouring values becomes four counts, of its pulses at about 0.35, 0.7,
+    1.4 and 2.8 times the mean pulse; one in between is shared by two. So a linear map of a token
+    followed by a mean over tokens sees what a phase-resolved pattern shows, which from values
+    themselves it cannot: they add up, whether large and few or small and many.
 
     Args:
         above: ``(C, L)`` values above the quiet level, in any unit.
         least: smallest standard deviation of the noise floor, same unit: that of rounding.
 
     Returns:
-        ``(C, L)`` float32 in [0, 3]: 0 where there is no pulse; half a unit an octave, 1.5 being
-        the mean pulse of the channel.
+        ``(C, L)`` float32, counts in [0, 4]; 0 in what is left of the last group.
     """
     deviation = np.median(np.abs(above[:, ::7]), axis=1, keepdims=True)
     bound = _CLEAR * (_MAD_TO_SIGMA * deviation + least)
     hit = above > bound
     pulses = np.maximum(hit.sum(axis=1, keepdims=True), 1)
     mean = np.where(hit, above, 0).sum(axis=1, keepdims=True, dtype=np.float32) / pulses
-    ratio = np.where(hit, above, 1) / np.maximum(mean, bound)
-    level = np.clip((np.log2(ratio) + _OCTAVES) / 2, 0, _OCTAVES)
-    return np.asarray(np.where(hit, level, 0), dtype=np.float32)
+    cells = np.zeros(above.shape, dtype=np.float32)
+    channel, place = np.nonzero(hit[:, : above.shape[1] // GROUP * GROUP])
+    octave = np.log2(above[channel, place] / mean[channel, 0])
+    level = np.clip(octave - _CENTRES[0], 0, GROUP - 1)
+    lower = np.minimum(level.astype(np.int64), GROUP - 2)
+    first = place - place % GROUP + lower
+    share = (level - lower).astype(np.float32)
+    np.add.at(cells, (channel, first), 1 - share)
+    np.add.at(cells, (channel, first + 1), share)
+    return cells
 
 
 def relative_picture(ink: FloatArray) -> FloatArray:

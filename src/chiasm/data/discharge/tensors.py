@@ -35,7 +35,7 @@ class SeriesScale:
         spread: None leaves it at that. Else the recording's quiet level is taken away, which says
             more of the instrument than of the fault, and the rest divided by this, the training
             recordings' standard deviation.
-        relative: what is left are pulses by their size relative to the recording's mean pulse
+        relative: what is left are pulses, counted by size relative to the recording's mean pulse
             (see ``relative_series``); asks for ``spread``.
     """
 
@@ -66,15 +66,18 @@ def estimate_scale(
     series: Iterable[Counts | None], *, standardised: bool = False, relative: bool = False
 ) -> SeriesScale:
     """The scale of some training series, each ``(C, T)``; 1 where there is none."""
-    some = [one[:, ::_STRIDE] for one in series if one is not None]
-    if not some:
+    whole = [one for one in series if one is not None]
+    if not whole:
         return SeriesScale(spread=1.0 if standardised else None, relative=relative)
+    some = [one[:, ::_STRIDE] for one in whole]
     high, full = np.percentile(np.concatenate([one.ravel() for one in some]), (_HIGH, _FULL))
     full = float(full) if full > 0 else 1.0
     scale = SeriesScale(full=full, high=float(high) if high > 0 else full)
     if not standardised:
         return scale
     above = replace(scale, spread=1.0, relative=relative)
+    if relative:  # neighbours belong together
+        some = [one[:, : max(len(one[0]) // _STRIDE, 1)] for one in whole]
     values = np.concatenate([finished(scaled(one, scale), above).ravel() for one in some])
     return replace(above, spread=float(values.std()) or 1.0)
 
