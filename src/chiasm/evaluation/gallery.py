@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import cv2
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from chiasm.data.support_plane import fit_support_plane
 from chiasm.evaluation.scored import ScoredSample
 
+KIND_WIDTH = 17
 COLUMNS = ("colour", "height", "anomaly map", "truth")
 SIDE, GAP = 260, 8  # pixels of a panel, and between panels
 OUTLINE = (255, 138, 61)
@@ -96,7 +98,7 @@ def draw_gallery(cases: Sequence[Case], path: Path) -> Path | None:
         axes = figure.add_axes(box)
         axes.imshow(case.strip, aspect="auto")
         axes.set_axis_off()
-        text = f"{case.kind}\n{case.reason}\nscore {case.sample.verdict.score:.2f}"
+        text = f"{kind_words(case.kind)}\n{case.reason}\nscore {case.sample.verdict.score:.2f}"
         axes.text(
             -0.012, 0.5, text, transform=axes.transAxes, ha="right", va="center",
             fontsize=9, linespacing=1.4, parse_math=False,
@@ -184,3 +186,14 @@ def _log_odds(scored: ScoredSample) -> NDArray[Any]:
     inside = scores > 0
     found[inside] = scores[inside] + np.log(-np.expm1(-scores[inside]))
     return found
+
+
+def kind_words(kind: str) -> str:
+    """A kind of defect in short lines; several at once would run out of the picture on one.
+
+    Example:
+        >>> print(kind_words("bumps+colors+dents"))
+        bumps + colors +
+        dents
+    """
+    return "\n".join(wrap(kind.replace("+", " + "), KIND_WIDTH))
