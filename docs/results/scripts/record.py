@@ -49,7 +49,8 @@ def record(run: Path, name: str, command: str, commit: str) -> None:
         "genotype": json.loads(genotype.read_text()) if genotype.exists() else None,
         "metrics": metrics,
     }
-    folder = RESULTS / "runs"
+    # The tables of README.md are the detectors'.
+    folder = RESULTS if metrics.get("wing") == "classifier" else RESULTS / "runs"
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(entry, indent=1) + "\n")
 
