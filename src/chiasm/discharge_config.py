@@ -22,13 +22,15 @@ class Preset:
     Attributes:
         rates: model to highest learning rate.
         batches: model to recordings in a batch.
-        inputs, views, image_size, seconds: as in ``DiagnosisConfig``.
+        inputs, views, contrast, modality_dropout, image_size, seconds: as in ``DiagnosisConfig``.
     """
 
     rates: Mapping[str, float]
     batches: Mapping[str, int]
     inputs: str
     views: str
+    contrast: tuple[str, ...] = ("joint", "image", "series")
+    modality_dropout: float = 0.6
     image_size: int = 256
     seconds: float | None = None
 
@@ -39,6 +41,8 @@ PRESETS = {
         batches={"mad_base": 8, "mad_small": 64},
         inputs="plain",
         views="usual",
+        contrast=("joint",),
+        modality_dropout=0.15,
     ),
     "recommended": Preset(
         rates={"mad_base": 1e-4, "mad_small": 3e-4},
@@ -70,8 +74,9 @@ class DiagnosisConfig(Settings):
         gate, experts: of the mixtures in the encoder.
         pool: ``mean`` over tokens, or ``modality_mean``.
         segment: values of the series to a token; None takes the model's own.
-        preset: ``paper``, ``recommended`` or, for minutes on a processor, ``quick``: learning rate,
-            batch, inputs, image_size and seconds, where not given.
+        preset: ``paper``, ``recommended`` or, for minutes on a processor, ``quick``: what learning
+            rate, batch, inputs, views, contrast, modality_dropout, image_size and seconds are
+            where not given.
         image_size: side of the picture in pixels, a multiple of 16; None takes the preset's.
         inputs: ``plain``: series divided by a scale, pictures as they are. ``standardised``:
             without the quiet level and the ground's colour, and at a standard deviation of 1,
@@ -91,7 +96,8 @@ class DiagnosisConfig(Settings):
         batch, learning_rate: None takes the preset's.
         flow_weight: of the flows' likelihood, in the first stage; the paper's procedure has 0.
         contrast: what the first stage contrasts: ``joint``, as the paper, or modalities as well.
-        modality_dropout: probability that a batch lacks one modality.
+            None takes the preset's.
+        modality_dropout: probability that a batch lacks one modality; None takes the preset's.
         phase_unknown: recordings do not know where their phase begins: views roll by any angle.
         picture_gain: views of pictures grow and shrink with the gain, from their lower edge; off
             for instruments that do not draw amplitude 0 there.
@@ -128,8 +134,8 @@ class DiagnosisConfig(Settings):
     batch: int | None = Field(None, ge=2)
     learning_rate: float | None = Field(None, gt=0)
     flow_weight: float = Field(0.0, ge=0)
-    contrast: tuple[Literal["joint", "image", "series"], ...] = Field(("joint",), min_length=1)
-    modality_dropout: float = Field(0.15, ge=0, le=1)
+    contrast: tuple[Literal["joint", "image", "series"], ...] | None = Field(None, min_length=1)
+    modality_dropout: float | None = Field(None, ge=0, le=1)
     phase_unknown: bool = False
     picture_gain: bool = True
     unknown_share: float = Field(0.05, ge=0, lt=1)
@@ -170,6 +176,22 @@ class DiagnosisConfig(Settings):
     def strong(self) -> bool:
         """Whether views are strong, given or by the preset."""
         return (self.views or PRESETS[self.preset].views) == "strong"
+
+    @property
+    def contrasted(self) -> tuple[str, ...]:
+        """What the first stage contrasts, given or the preset's, of what the network looks at."""
+        parts = self.contrast or PRESETS[self.preset].contrast
+        one = len(self.modalities) == 1  # whose own vector is the joint one
+        return tuple(p for p in parts if p == "joint" or (p in self.modalities and not one)) or (
+            "joint",
+        )
+
+    @property
+    def dropout(self) -> float:
+        """Probability that a batch lacks a modality, given or the preset's."""
+        if self.modality_dropout is None:
+            return PRESETS[self.preset].modality_dropout
+        return self.modality_dropout
 
     @property
     def batch_size(self) -> int:

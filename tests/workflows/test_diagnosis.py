@@ -296,3 +296,21 @@ def test_settings_that_are_wrong_are_told():
     assert whole.view_seconds is None
     config = DiagnosisConfig.make(data="a", out="b", preset="paper", modalities="image")
     assert (config.rate, config.modalities) == (5e-6, ("image",))
+
+
+def test_a_preset_fills_in_what_was_not_given() -> None:
+    usual = DiagnosisConfig.make(data="a", out="b")
+    assert usual.contrasted == ("joint", "image", "series")
+    assert usual.relative and usual.dropout == 0.6
+    paper = DiagnosisConfig.make(data="a", out="b", preset="paper")
+    assert paper.contrasted == ("joint",)
+    assert paper.dropout == 0.15 and not paper.relative and not paper.standardised
+    own = DiagnosisConfig.make(overrides=["contrast=joint,series"], data="a", out="b")
+    assert own.contrasted == ("joint", "series")
+    assert DiagnosisConfig.make(data="a", out="b", modality_dropout=0.0).dropout == 0
+
+
+def test_one_modality_is_contrasted_once() -> None:
+    for modalities in ("image", "series"):
+        config = DiagnosisConfig.make(data="a", out="b", modalities=modalities)
+        assert config.contrasted == ("joint",)

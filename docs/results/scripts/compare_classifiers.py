@@ -27,8 +27,8 @@ PRETRAIN, EPOCHS = 5, 20
 # Cross-entropy alone gets the time of both stages; a contrast epoch costs two views.
 WAYS: dict[str, dict[str, Any]] = {
     "both": {},
-    "image": {"modalities": ("image",), "contrast": ("joint",)},
-    "series": {"modalities": ("series",), "contrast": ("joint",)},
+    "image": {"modalities": ("image",)},
+    "series": {"modalities": ("series",)},
     "classes": {"pretrain_epochs": 0, "epochs": EPOCHS + 2 * PRETRAIN},
     "identity": {"flow": "identity"},
     "likelihood": {"flow_weight": 0.01},
@@ -71,8 +71,6 @@ def run(way: str, seed: int, data: Path, folder: Path, overrides: list[str]) -> 
             "pretrain_epochs": PRETRAIN,
             "epochs": EPOCHS,
             "patience": 100,
-            "contrast": ("joint", "image", "series"),
-            "modality_dropout": 0.4,
         }
         config = DiagnosisConfig.make(
             overrides=overrides, data=data, out=folder, seed=seed, **(base | WAYS[way])

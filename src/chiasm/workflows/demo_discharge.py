@@ -35,8 +35,6 @@ def demo_discharge(
         model="mad_small",
         preset="quick",
         shares=(0.6, 0.1, 0.3),
-        contrast=("joint", "image", "series"),
-        modality_dropout=0.4,
         pretrain_epochs=4,
         epochs=10,
         minutes=minutes,

@@ -114,8 +114,8 @@ def pretrain(network: Mad, bench: RecordingBench) -> None:
         epochs=config.pretrain_epochs,
         learning_rate=config.rate,
         flow_weight=config.flow_weight if config.flow == "coupling" else 0.0,
-        modality_dropout=config.modality_dropout,
-        parts=config.contrast,
+        modality_dropout=config.dropout,
+        parts=config.contrasted,
         seed=config.seed,
     )
     best = KeepBest(network, metric="validation_contrast", mode="min")
@@ -132,7 +132,7 @@ def classify(network: Mad, bench: RecordingBench) -> None:
         budget=budget,
         epochs=config.epochs,
         learning_rate=config.rate,
-        modality_dropout=config.modality_dropout,
+        modality_dropout=config.dropout,
         seed=config.seed + 1,
     )
     best = KeepBest(
