@@ -66,10 +66,16 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Count, and look for broken pairs, leaks between splits and shortcuts."""
-    from chiasm.data.audit import audit
+    from chiasm.data.audit import AuditReport, audit
+    from chiasm.data.discharge.audit import RecordingAudit, audit_recordings
+    from chiasm.data.discharge.opening import holds_discharges, open_discharges
     from chiasm.data.opening import open_source
 
-    report = audit(open_source(path))
+    report: AuditReport | RecordingAudit
+    if holds_discharges(path):
+        report = audit_recordings(open_discharges(path))
+    else:
+        report = audit(open_source(path))
     typer.echo(report.to_json() if json else report.to_text())
 
 

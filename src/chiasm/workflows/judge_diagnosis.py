@@ -18,12 +18,13 @@ from chiasm.data.discharge.simulator import MARKER
 from chiasm.data.discharge.source import DischargeRef, DischargeSource
 from chiasm.data.discharge.splits import RANDOM
 from chiasm.data.discharge.store import DischargeStore
+from chiasm.data.discharge.trivial_numbers import trivial_numbers
 from chiasm.diagnoser import Diagnoser
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ChiasmError, DataError, SplitError
 from chiasm.evaluation.diagnosis.figures import evaluate_recordings
 from chiasm.evaluation.diagnosis.report import write_diagnosis_report
-from chiasm.evaluation.diagnosis.trivial import TrivialRival, trivial_numbers
+from chiasm.evaluation.diagnosis.trivial import TrivialRival
 from chiasm.model_folder import parameter_count
 from chiasm.samples import Diagnosis, DischargeSample
 from chiasm.workflows.beside import beside

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from chiasm.data.discharge.trivial_numbers import trivial_numbers
 from chiasm.errors import DataError
 from chiasm.evaluation.diagnosis.modality_gap import modality_gap
-from chiasm.evaluation.diagnosis.trivial import TrivialRival, trivial_guesses, trivial_numbers
+from chiasm.evaluation.diagnosis.trivial import TrivialRival, trivial_guesses
 from chiasm.metrics.classification import macro_f1
 from chiasm.samples import DischargeSample
 

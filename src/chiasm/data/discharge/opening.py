@@ -13,6 +13,7 @@ from chiasm.data.discharge.manifest import DischargeManifest
 from chiasm.data.discharge.source import DischargeSource
 from chiasm.data.discharge.store import DischargeStore, convert
 from chiasm.data.manifest import SUFFIXES
+from chiasm.data.tables import read_rows
 from chiasm.errors import DataError
 
 UNDERSTOOD = (
@@ -35,6 +36,17 @@ def open_discharges(path: Path | str) -> DischargeSource:
     if aihub.recognises(path):
         return aihub.AiHub(path)
     raise DataError(f"{path} has no layout that is understood. {UNDERSTOOD}")
+
+
+def holds_discharges(path: Path | str) -> bool:
+    """Whether a path holds recordings of discharges rather than parts, or nothing understood."""
+    path = Path(path)
+    if path.is_dir():
+        return (path / INDEX).exists() or aihub.recognises(path)
+    if not path.is_file() or path.suffix.lower() not in SUFFIXES:
+        return False
+    columns, _ = read_rows(path)
+    return bool({"image", "series"} & set(columns))
 
 
 def open_as_store(
