@@ -36,7 +36,7 @@ def demo_discharge(
         preset="quick",
         shares=(0.6, 0.1, 0.3),
         pretrain_epochs=4,
-        epochs=10,
+        epochs=18,
         minutes=minutes,
         cache=folder / "cache",
         windows=3,
