@@ -5,8 +5,8 @@ Run on a quiet machine:
   python docs/results/scripts/bench_discharge.py --data recordings \
       --output docs/results/discharge_speed.json
 
-reading    the series of 40 recordings, into memory, from the memory-mapped store against numpy's CSV
-           reader and against ours, which reads the picture and checks the triplet as well
+reading    the series of 40 recordings, into memory, from the memory-mapped store against
+           numpy's CSV reader and ours, which reads the picture and checks the triplet as well
 precision  a training step of mad_small in bfloat16 against float32
 latency    a diagnosis of one recording, both presets, and the peak memory of the process
 mad_base   forward and backward of one whole recording, and the peak memory of the process
