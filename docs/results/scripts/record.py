@@ -34,7 +34,7 @@ def record(run: Path, name: str, command: str, commit: str) -> None:
     """Write ``runs/NAME.json`` from a run's folder and its report."""
     metrics = json.loads((run / "report" / "metrics.json").read_text())
     config = yaml.safe_load((run / "config.yaml").read_text())
-    config = {k: v for k, v in config.items() if k not in ("data", "out")}
+    config = {k: v for k, v in config.items() if k not in ("data", "out", "cache")}
     if not commit:
         found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True)
         commit = found.stdout.decode().strip()

@@ -77,11 +77,11 @@ class AuditReport:
         if self.valid_share is not None:
             mean, least = self.valid_share
             lines.append(f"Measured 3D points: {mean:.1%} on average, {least:.1%} at least")
-        lines += _listed("Files without a partner", self.problems)
-        lines += _listed("Parts that cannot be read", self.unreadable)
+        lines += listed("Files without a partner", self.problems)
+        lines += listed("Parts that cannot be read", self.unreadable)
         pairs = [f"{a} ({s}) = {b} ({t})" for s, a, t, b in self.duplicates]
-        lines += _listed("Files in two splits", pairs)
-        lines += _listed("Groups in several splits", self.divided_groups)
+        lines += listed("Files in two splits", pairs)
+        lines += listed("Groups in several splits", self.divided_groups)
         if self.trivial:
             lines += ["", "Trivial scores on the test split, image-level AUROC"]
             lines += [f"  {score.auroc:.3f}  {score.name}" for score in self.trivial]
@@ -208,7 +208,8 @@ def _warnings(
     return found
 
 
-def _listed(title: str, entries: tuple[str, ...] | list[str]) -> list[str]:
+def listed(title: str, entries: tuple[str, ...] | list[str]) -> list[str]:
+    """Lines of a list for a terminal: its title, its length and its first entries."""
     if not entries:
         return [f"{title}: none"]
     more = [f"  ... and {len(entries) - _LISTED} more"] if len(entries) > _LISTED else []

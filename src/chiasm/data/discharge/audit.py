@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from chiasm.data.audit import TrivialScore, listed
 from chiasm.data.discharge.source import DischargeRef, DischargeSource
 from chiasm.data.discharge.trivial_numbers import trivial_numbers
 from chiasm.errors import DataError
@@ -20,27 +21,17 @@ from chiasm.samples import DischargeSample
 SHORTCUT_AUROC = 0.9
 # Training, validation and test need one each.
 LEAST_SESSIONS = 3
-_LISTED = 10
 
 
 @dataclass(frozen=True, slots=True)
-class ClassShortcut:
+class ClassShortcut(TrivialScore):
     """How well one number that knows nothing of patterns tells one class from the others.
 
     Attributes:
-        name: what was measured, e.g. ``"mean of the series"``.
-        kind: the class that it tells best.
-        auroc: of that class against all others, in [0, 1], larger where it has larger values.
+        kind: the class that it tells best; ``auroc`` is of that class against all others.
     """
 
-    name: str
     kind: str
-    auroc: float
-
-    @property
-    def strength(self) -> float:
-        """The AUROC of the better direction, in [0.5, 1]."""
-        return max(self.auroc, 1 - self.auroc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +73,9 @@ class RecordingAudit:
         lines.append("With " + ", ".join(f"{what} ({n})" for what, n in self.parts.items()))
         lengths = ", ".join(f"{length} ({n})" for length, n in self.lengths.items())
         lines.append(f"Mains cycles of the series: {lengths or 'none readable'}")
-        lines += _listed("Left out or repaired", self.problems)
-        lines += _listed("Recordings that cannot be read", self.unreadable)
-        lines += _listed("Copies in other sessions", [f"{a} = {b}" for a, b in self.copies])
+        lines += listed("Left out or repaired", self.problems)
+        lines += listed("Recordings that cannot be read", self.unreadable)
+        lines += listed("Copies in other sessions", [f"{a} = {b}" for a, b in self.copies])
         if self.shortcuts:
             lines += ["", "One number against one class, AUROC"]
             lines += [f"  {s.auroc:.3f}  {s.name}, {s.kind}" for s in self.shortcuts]
@@ -172,7 +163,7 @@ def _shortcuts(rows: Sequence[dict[str, float]], kinds: Sequence[str]) -> tuple[
     found = []
     for name in sorted(set.intersection(*(set(row) for row in rows))):
         values = [row[name] for row in rows]
-        each = [ClassShortcut(name, k, auroc(values, [int(one == k) for one in kinds]))
+        each = [ClassShortcut(name, auroc(values, [int(one == k) for one in kinds]), k)
                 for k in classes]  # fmt: skip
         found.append(max(each, key=lambda one: one.strength))
     return tuple(sorted(found, key=lambda one: (-one.strength, one.name)))
@@ -211,10 +202,3 @@ def _warnings(
     if len(parts) > 1:
         found.append("Some recordings lack their image or their series.")
     return found
-
-
-def _listed(title: str, entries: Sequence[str]) -> list[str]:
-    if not entries:
-        return [f"{title}: none"]
-    more = [f"  ... and {len(entries) - _LISTED} more"] if len(entries) > _LISTED else []
-    return [f"{title}: {len(entries)}", *(f"  {entry}" for entry in entries[:_LISTED]), *more]
