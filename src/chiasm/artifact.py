@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from chiasm.detectors import adnas as _registers_detectors  # noqa: F401
+from chiasm.detectors import named as _registers_detectors  # noqa: F401
 from chiasm.detectors.adnas import AdnasDetector
+from chiasm.detectors.detector import Detector
 from chiasm.errors import ArtifactError
 from chiasm.fusion.genotype import Genotype
 from chiasm.model_folder import (
@@ -63,7 +64,7 @@ class Contract(Strict):
     Attributes:
         method: registered builder's name.
         arguments: of the builder, as JSON.
-        fusion: ``"genotype"`` or ``"concatenation"``.
+        fusion: ``"genotype"``, ``"concatenation"`` or, of a rival, ``"none"``.
         modalities: what the model looks at.
         missing_point: what marks a missing 3D point.
         units: of xyz.
@@ -79,7 +80,7 @@ class Contract(Strict):
     version: Literal[1] = 1
     method: str
     arguments: dict[str, Any]
-    fusion: Literal["genotype", "concatenation"]
+    fusion: Literal["genotype", "concatenation", "none"]
     modalities: tuple[str, ...]
     preparation: Preparation
     units: Literal["metres"] = "metres"
@@ -99,7 +100,7 @@ class Contract(Strict):
 
 
 def save_artifact(
-    folder: Path, detector: AdnasDetector, contract: Contract, genotype: Genotype | None
+    folder: Path, detector: Detector, contract: Contract, genotype: Genotype | None
 ) -> None:
     """Write weights, genotype and, last, the contract: a folder is whole or not a model.
 
@@ -113,7 +114,7 @@ def save_artifact(
     )
 
 
-def load_artifact(folder: Path) -> tuple[AdnasDetector, Contract, Genotype | None]:
+def load_artifact(folder: Path) -> tuple[Detector, Contract, Genotype | None]:
     """Read a model, ready for prediction; ``ArtifactError`` says which file is at fault."""
     contract = read_contract(folder)
     state = read_weights(folder, contract.weights_sha256)
@@ -127,15 +128,16 @@ def load_artifact(folder: Path) -> tuple[AdnasDetector, Contract, Genotype | Non
     arguments = dict(contract.arguments)
     if contract.backbone_weights is not None:
         arguments["pretrained"] = False
-    detector = find_model(contract.method).builder(
-        fusion, modalities=contract.modalities, **arguments
-    )
+    builder = find_model(contract.method).builder
+    given = () if contract.fusion == "none" else (fusion,)
+    detector: Detector = builder(*given, modalities=contract.modalities, **arguments)
     try:
-        # What is left out at inference depends on the score rule, so that comes first.
-        detector.set_score_rule(
-            head=float(state["head_weight"]), normality=float(state["normality_weight"])
-        )
-        detector.prune()
+        if isinstance(detector, AdnasDetector):
+            # What is left out at inference depends on the score rule, so that comes first.
+            detector.set_score_rule(
+                head=float(state["head_weight"]), normality=float(state["normality_weight"])
+            )
+            detector.prune()
         detector.load_state_dict(state)
     except (RuntimeError, KeyError) as error:
         raise ArtifactError(

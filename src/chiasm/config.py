@@ -85,6 +85,7 @@ class RunConfig(Settings):
         false_alarm_rate: at which decisions are made.
         capacity: descriptors in a memory of normals.
         seed: of everything.
+        options: of a rival's builder, by name.
     """
 
     data: Path
@@ -116,6 +117,7 @@ class RunConfig(Settings):
     false_alarm_rate: float = Field(0.05, gt=0, lt=1)
     capacity: int = Field(60_000, ge=1_000)
     seed: int = 0
+    options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("modalities", "cells", mode="before")
     @classmethod

@@ -11,7 +11,7 @@ import torch
 from chiasm.artifact import Contract, load_artifact
 from chiasm.data.point_cloud import PreparationSettings, paste, prepare
 from chiasm.data.tensors import GeometryScale, to_batch
-from chiasm.detectors.adnas import AdnasDetector, image_score
+from chiasm.detectors.detector import Detector
 from chiasm.errors import ChiasmError, DataError, SplitError
 from chiasm.fusion.genotype import Genotype
 from chiasm.metrics.calibration import conformal_p_value, conformal_threshold
@@ -28,7 +28,7 @@ class Predictor:
     """
 
     def __init__(
-        self, detector: AdnasDetector, contract: Contract, genotype: Genotype | None = None
+        self, detector: Detector, contract: Contract, genotype: Genotype | None = None
     ) -> None:
         self.detector = detector.eval()
         self.contract = contract
@@ -91,8 +91,9 @@ class Predictor:
     def crop_scores(self, parts: list[PreparedSample]) -> tuple[torch.Tensor, torch.Tensor]:
         """Maps ``(N, 1, S, S)`` and image scores ``(N,)`` of prepared parts."""
         batch = to_batch(parts, self.scale, modalities=self.contract.modalities)
-        maps = self.detector.scores(self.detector(batch), batch.foreground)
-        return maps, image_score(maps)
+        output = self.detector(batch)
+        maps = self.detector.scores(output, batch.foreground)
+        return maps, self.detector.image_scores(output, maps)
 
     def judge_prepared(self, parts: list[PreparedSample]) -> list[Verdict]:
         """Judge prepared parts of one size together."""

@@ -113,6 +113,10 @@ class RGBDBatch:
         mask: ``(N, 1, S, S)`` float32, 1 on defective pixels; None at prediction.
         index: ``(N,)`` int64, the sample's number in its dataset (-1: none). Lets a memory of
             normals leave out the sample itself.
+        xyz: ``(N, 3, S, S)`` float32 metres in the camera frame, 0 where missing; None without
+            geometry.
+        valid: ``(N, 1, S, S)`` float32, 1 where a 3D point of the object was measured; None
+            without geometry.
     """
 
     rgb: Tensor | None
@@ -120,6 +124,8 @@ class RGBDBatch:
     foreground: Tensor
     mask: Tensor | None = None
     index: Tensor | None = None
+    xyz: Tensor | None = None
+    valid: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

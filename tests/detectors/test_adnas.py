@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from chiasm.detectors.adnas import adnas_light, image_score
+from chiasm.detectors.adnas import adnas_light
 from chiasm.detectors.backbones import FrozenEfficientNetLite
 from chiasm.detectors.cost import cost_of, typical_cost
 from chiasm.detectors.losses import dice_loss, focal_loss, structural_dissimilarity
+from chiasm.detectors.maps import image_score
 from chiasm.detectors.normality import NormalMemory
 from chiasm.detectors.reconstruction import ReconstructionBranch
 from chiasm.errors import ConfigurationError

@@ -10,13 +10,15 @@ from rich.table import Table
 def models() -> None:
     """List the named models with what they cost."""
     import chiasm.classifiers.mad
-    import chiasm.detectors.adnas  # noqa: F401  (importing registers the models)
+    import chiasm.detectors.named  # noqa: F401  (importing registers the models)
 
     _detectors()
     typer.echo(
         "Both sensors at 256 x 256, one random genotype, per part; pruned: without what the head "
         "cannot see.\n"
     )
+    _rivals()
+    typer.echo("The entries of memory banks are not parameters.\n")
     _classifiers()
     typer.echo(
         "GFLOP per recording; as published: attention left out, as the paper's figures have it."
@@ -31,10 +33,23 @@ def _detectors() -> None:
 
     table = _table("RGB + 3D", "parameters", "GMAC", "GMAC, pruned")
     for model in registered("detector"):
+        if model.rival:
+            continue
         pools = pools_of(RunConfig(data=".", out=".", model=model.name))
         before, after = typical_cost(model.name, pools=pools)
         figures = (f"{before.parameters:,}", f"{before.macs / 1e9:.1f}", f"{after.macs / 1e9:.1f}")
         table.add_row(model.name, *figures, model.summary)
+    Console().print(table)
+
+
+def _rivals() -> None:
+    from chiasm.registry import models as registered
+
+    table = _table("RGB + 3D, rivals", "parameters")
+    for model in registered("detector"):
+        if model.rival:
+            count = sum(p.numel() for p in model.builder().parameters())
+            table.add_row(model.name, f"{count:,}", model.summary)
     Console().print(table)
 
 

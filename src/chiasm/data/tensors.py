@@ -111,7 +111,7 @@ def to_batch(
     def stack(arrays: list[np.ndarray]) -> torch.Tensor:
         return torch.from_numpy(np.stack(arrays).astype(np.float32, copy=False))
 
-    rgb = geometry = None
+    rgb = geometry = xyz = valid = None
     if "rgb" in modalities:
         for sample in samples:
             if sample.rgb is None:
@@ -121,6 +121,8 @@ def to_batch(
         rgb = stack([s.rgb for s in samples if s.rgb is not None]).permute(0, 3, 1, 2)
     if "geometry" in modalities:
         geometry = stack([geometry_picture(s, scale) for s in samples]).permute(0, 3, 1, 2)
+        xyz = stack([s.xyz for s in samples if s.xyz is not None]).permute(0, 3, 1, 2)
+        valid = stack([s.valid for s in samples])[:, None]
     return RGBDBatch(
         rgb=rgb,
         geometry=geometry,
@@ -129,4 +131,6 @@ def to_batch(
             [s.mask if s.mask is not None else np.zeros_like(s.foreground) for s in samples]
         )[:, None],
         index=torch.tensor(list(indices) if indices is not None else [-1] * len(samples)),
+        xyz=xyz,
+        valid=valid,
     )

@@ -12,16 +12,18 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from chiasm.detectors.backbones import FrozenEfficientNetLite
 from chiasm.detectors.candidates import light_pools, reconstruction_pools
+from chiasm.detectors.detector import Detector
 from chiasm.detectors.features import (
     MODALITIES,
     NormalityFeatures,
     ReconstructedFeatures,
     SourcedFeatures,
 )
+from chiasm.detectors.maps import near_object, resize, smooth
 from chiasm.detectors.normality import NormalMemory
 from chiasm.detectors.reconstruction import ReconstructionBranch
 from chiasm.detectors.segmentation import SegmentationHead
@@ -48,7 +50,7 @@ class DetectorOutput:
     relative: dict[str, Tensor] = field(default_factory=dict)
 
 
-class AdnasDetector(nn.Module):
+class AdnasDetector(Detector):
     """Candidate features, a fusion network and a head, and the rule that turns both into scores.
 
     Args:
@@ -73,6 +75,12 @@ class AdnasDetector(nn.Module):
         self.register_buffer("normality_weight", torch.zeros(()))
         self.register_buffer("head_weight", torch.ones(()))
 
+    @property
+    def pretrained_weights(self) -> str | None:
+        """Of the frozen features; None for a detector that learns everything."""
+        frozen = isinstance(self.source, NormalityFeatures)
+        return str(self.source.backbone.weights) if frozen else None
+
     def forward(self, batch: RGBDBatch) -> DetectorOutput:
         """Run everything on a batch."""
         required = getattr(self.fusion, "required", None)
@@ -92,49 +100,21 @@ class AdnasDetector(nn.Module):
         """Anomaly map ``(N, 1, S, S)``, at least 0, exactly 0 away from the object.
 
         The log-odds and the relative distances are weighed, smoothed and passed through softplus,
-        which keeps their order. The foreground is widened by S/64 pixels, because a missing piece
-        lies where the object should be.
+        which keeps their order.
         """
         size = foreground.shape[-2:]
         odds = output.logits[:, 1:] - output.logits[:, :1]
-        raw = self.head_weight * _resize(odds, size)
+        raw = self.head_weight * resize(odds, size)
         if output.relative and float(self.normality_weight) != 0:
-            distance = torch.stack([_resize(r, size) for r in output.relative.values()]).mean(0)
+            distance = torch.stack([resize(r, size) for r in output.relative.values()]).mean(0)
             raw = raw + self.normality_weight * distance
-        reach = 2 * (size[0] // 64) + 1
-        near = F.max_pool2d(foreground, reach, 1, reach // 2)
-        return F.softplus(_smooth(raw, sigma=size[0] / 100)) * near
+        return F.softplus(smooth(raw, sigma=size[0] / 100)) * near_object(foreground)
 
     def prune(self) -> None:
         """Drop every part of the source that neither the fusion nor the score rule requires."""
         required = getattr(self.fusion, "required", None)
         if required is not None:
             self.source.prune(required, normality=float(self.normality_weight) != 0)
-
-
-def image_score(maps: Tensor, *, window_share: float = 1 / 24) -> Tensor:
-    """Image-level score ``(N,)``: the largest local mean of a map ``(N, 1, S, S)``.
-
-    EasyNet pools 21 x 21 pixels of 256; the share is of the side of the *object's crop*.
-    """
-    window = 2 * int(maps.shape[-1] * window_share / 2) + 1
-    pooled = F.avg_pool2d(maps, window, 1, window // 2, count_include_pad=False)
-    return pooled.flatten(1).amax(dim=1)
-
-
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    if tuple(x.shape[-2:]) == tuple(size):
-        return x
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def _smooth(x: Tensor, *, sigma: float) -> Tensor:
-    radius = int(3 * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    padded = F.pad(x, (radius,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
 
 
 def _fusion(

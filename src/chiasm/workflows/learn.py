@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from chiasm.artifact import (
-    Contract,
-    Preparation,
-    library_versions,
-    parameter_count,
-    save_artifact,
-)
+from chiasm.artifact import parameter_count
 from chiasm.config import RunConfig
 from chiasm.data.tensors import to_batch
 from chiasm.detectors.adnas import AdnasDetector, describe_builder
 from chiasm.detectors.cost import cost_of
-from chiasm.detectors.features import NormalityFeatures
 from chiasm.fusion.genotype import Genotype, random_genotype
-from chiasm.metrics import VERSIONS
 from chiasm.metrics.ranking import average_precision
-from chiasm.predictor import Predictor
+from chiasm.registry import find_model
 from chiasm.training.objective import run
 from chiasm.training.segment import SegmentationTraining
 from chiasm.training.trainer import Budget, fit
 from chiasm.workflows.console import say
+from chiasm.workflows.keep import keep
+from chiasm.workflows.learn_rival import train_rival
 from chiasm.workflows.search import open_run, search, write_genotype
 from chiasm.workflows.workbench import Workbench
 
@@ -51,7 +45,8 @@ class Learned:
         folder: the run's folder; ``folder/model`` is the model.
         genotype: the fusion, where it is a genotype.
         minutes: spent on everything.
-        validation_ap: pixel AP on held-out normals with anomalies of other generators.
+        validation_ap: pixel AP on held-out normals with anomalies of other generators; NaN of
+            a rival.
     """
 
     folder: Path
@@ -63,10 +58,15 @@ class Learned:
 def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
     """Train a detector and save it; searches first where ``config.fusion`` is ``"search"``.
 
+    A rival goes through its own steps instead.
+
     A run that was interrupted goes on where it stopped when it is started again with the same
     folder.
     """
     bench = bench or open_run(config)
+    if find_model(config.model).rival:
+        train_rival(bench)
+        return Learned(config.out, None, (time.monotonic() - bench.started) / 60, math.nan)
     fusion: Genotype | str
     if config.fusion == "search":
         found = config.out / "genotype.json"
@@ -172,40 +172,14 @@ def save(detector: AdnasDetector, genotype: Genotype | None, bench: Workbench) -
     whole = cost_of(detector, example)
     detector.prune()
     cost = {"macs_before_pruning": whole.macs, "macs": cost_of(detector, example).macs}
-    source = detector.source
-    contract = Contract(
-        method=config.model,
+    keep(
+        detector,
+        bench,
         arguments=_arguments(config),
         fusion="genotype" if genotype is not None else "concatenation",
-        modalities=config.modalities,
-        preparation=Preparation(
-            size=bench.settings.size,
-            remove_background=bench.settings.remove_background,
-            plane_distance=bench.settings.plane_distance,
-            plane_margin=bench.settings.plane_margin,
-            crop_fraction=bench.settings.crop_fraction,
-            geometry_kind=bench.scale.kind,
-            geometry_height=bench.scale.height,
-            geometry_smoothing=bench.scale.smoothing,
-        ),
         score_rule=SCORE_RULE,
-        calibration_scores=(),
-        false_alarm_rate=config.false_alarm_rate,
-        metric_versions=dict(VERSIONS),
-        training_data=bench.training_data,
-        training_samples=len(bench.parts),
-        seed=config.seed,
-        backbone_weights=source.backbone.weights if isinstance(source, NormalityFeatures) else None,
-        libraries=library_versions(),
+        genotype=genotype,
     )
-    predictor = Predictor(detector, contract, genotype)
-    scores: list[float] = []
-    for start in range(0, len(bench.calibration), 8):
-        scores += predictor.crop_scores(bench.calibration[start : start + 8])[1].tolist()
-    contract = contract.model_copy(
-        update={"calibration_scores": tuple(float(s) for s in np.sort(scores))}
-    )
-    save_artifact(config.out / "model", detector, contract, genotype)
     return cost
 
 

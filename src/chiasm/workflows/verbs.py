@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 import chiasm.classifiers.mad
-import chiasm.detectors.adnas  # noqa: F401  (importing registers the models)
+import chiasm.detectors.named  # noqa: F401  (importing registers the models)
 from chiasm.config import RunConfig
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ConfigurationError

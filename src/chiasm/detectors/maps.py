@@ -1,0 +1,47 @@
+"""What detectors do to their maps: bring to size, smooth, keep to the object, score the part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def image_score(maps: Tensor, *, window_share: float = 1 / 24) -> Tensor:
+    """Image-level score ``(N,)``: the largest local mean of a map ``(N, 1, S, S)``.
+
+    EasyNet pools 21 x 21 pixels of 256; the share is of the side of the *object's crop*.
+    """
+    window = 2 * int(maps.shape[-1] * window_share / 2) + 1
+    pooled = F.avg_pool2d(maps, window, 1, window // 2, count_include_pad=False)
+    return pooled.flatten(1).amax(dim=1)
+
+
+def resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Bilinear, corners not aligned; the tensor itself where it has the size."""
+    if tuple(x.shape[-2:]) == tuple(size):
+        return x
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def smooth(x: Tensor, *, sigma: float) -> Tensor:
+    """Gaussian of ``sigma`` pixels over ``(N, 1, H, W)``, borders repeated."""
+    radius = int(3 * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = F.pad(x, (radius,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+
+
+def near_object(foreground: Tensor) -> Tensor:
+    """The foreground widened by S/64 pixels: a missing piece lies where the object should be."""
+    reach = 2 * (foreground.shape[-1] // 64) + 1
+    return F.max_pool2d(foreground, reach, 1, reach // 2)
+
+
+def cells_inside(foreground: Tensor, size: Sequence[int]) -> Tensor:
+    """Bool ``(N, h, w)``: cells of a coarser grid that hold any pixel of ``(N, 1, S, S)``."""
+    return F.adaptive_max_pool2d(foreground, tuple(size))[:, 0] > 0.5
