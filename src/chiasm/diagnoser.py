@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chiasm.classifiers.mad import Mad
+from chiasm.classifiers.classifier import Classifier
 from chiasm.data.discharge.source import DischargeRef
 from chiasm.data.discharge.store import DischargeStore
 from chiasm.data.discharge.tensors import (
@@ -45,8 +45,10 @@ class Observations:
             ``(N, K)`` float64; NaN where a recording lacks one of them.
         pooled: likewise to the embeddings ``(N, D)`` on which the logits stand.
         labels: ``(N,)`` int64, -1 where unknown.
-        before, after: modality to ``(N, D)`` means of its tokens before and after the flow.
-        flow_nll: modality to ``(N,)`` negative log-likelihood, nats per token and channel.
+        before, after: modality to ``(N, D)`` means of its tokens before and after the flow; of a
+            method without tokens, nothing.
+        flow_nll: modality to ``(N,)`` negative log-likelihood, nats per token and channel; nothing
+            without flows.
         sources: path of each recording.
     """
 
@@ -78,7 +80,7 @@ class Diagnoser:
         contract: what its numbers mean.
     """
 
-    def __init__(self, network: Mad, contract: DiagnosisContract) -> None:
+    def __init__(self, network: Classifier, contract: DiagnosisContract) -> None:
         self.network = network.eval()
         self.contract = contract
 
@@ -168,9 +170,9 @@ class Diagnoser:
                 for one, looks in found.items()
             },
             labels=np.array(labels, dtype=np.int64),
-            before={m: _rows(k.before[m] if k else None for k in of[m]) for m in names},
-            after={m: _rows(k.after[m] if k else None for k in of[m]) for m in names},
-            flow_nll={m: _rows(k.flow_nll[m] if k else None for k in of[m]) for m in names},
+            before=_of_each("before", of),
+            after=_of_each("after", of),
+            flow_nll=_of_each("flow_nll", of),
             sources=tuple(sources),
         )
 
@@ -189,7 +191,7 @@ class Diagnoser:
         """One row for each window of the series, the picture in all of them; and remarks."""
         form = self.contract.recording
         notes = [f"the {m} was absent" for m in self.contract.modalities if m not in there]
-        device = self.network.head.linear.weight.device
+        device = self.network.device
         series = image = None
         if "series" in there:
             series = torch.from_numpy(self._windows(sample)).to(device)
@@ -250,6 +252,16 @@ def _mean(rows: torch.Tensor) -> Array:
     """Mean over windows, float64."""
     out: Array = rows.double().mean(dim=0).cpu().numpy()
     return out
+
+
+def _of_each(what: str, looks: Mapping[str, Sequence[_Look | None]]) -> dict[str, Array]:
+    """Modality to one row for each recording, of the modalities of which the network says it."""
+    found = {}
+    for name, own in looks.items():
+        values = [None if look is None else getattr(look, what).get(name) for look in own]
+        if any(value is not None for value in values):
+            found[name] = _rows(values)
+    return found
 
 
 def _rows(values: Iterable[Array | None]) -> Array:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from chiasm.classifiers import mad as _registers_classifiers  # noqa: F401
-from chiasm.classifiers.mad import Mad
+from chiasm.classifiers import named as _registers_classifiers  # noqa: F401
+from chiasm.classifiers.classifier import Classifier
 from chiasm.data.discharge.tensors import PictureScale, SeriesScale
 from chiasm.diagnosis_rule import RULE
 from chiasm.errors import ArtifactError
@@ -106,16 +106,16 @@ class DiagnosisContract(Strict):
     weights_sha256: str = ""
 
 
-def save_classifier(folder: Path, network: Mad, contract: DiagnosisContract) -> None:
+def save_classifier(folder: Path, network: Classifier, contract: DiagnosisContract) -> None:
     """Write a classifier; ``ArtifactError`` where the folder cannot be written."""
     write_model(folder, network, contract)
 
 
-def load_classifier(folder: Path) -> tuple[Mad, DiagnosisContract]:
+def load_classifier(folder: Path) -> tuple[Classifier, DiagnosisContract]:
     """Read a classifier, ready for use; ``ArtifactError`` says which file is at fault."""
     contract = read_contract_as(folder, DiagnosisContract, wing="classifier")
     state = read_weights(folder, contract.weights_sha256)
-    network: Mad = find_model(contract.method).builder(**contract.arguments)
+    network: Classifier = find_model(contract.method).builder(**contract.arguments)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

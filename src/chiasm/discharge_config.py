@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from chiasm.classifiers import named as _registers_classifiers  # noqa: F401
 from chiasm.config import Settings
+from chiasm.registry import find_model, models
 
-SEGMENTS = {"mad_base": 60, "mad_small": 256}
+SEGMENTS = {"base": 60, "small": 256}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +22,8 @@ class Preset:
     """What a setting is where it was not given.
 
     Attributes:
-        rates: model to highest learning rate.
-        batches: model to recordings in a batch.
+        rates: size of a model to highest learning rate.
+        batches: size of a model to recordings in a batch.
         inputs, views, contrast, modality_dropout, image_size, seconds: as in ``DiagnosisConfig``.
     """
 
@@ -37,27 +39,34 @@ class Preset:
 
 PRESETS = {
     "paper": Preset(
-        rates={"mad_base": 5e-6, "mad_small": 5e-6},
-        batches={"mad_base": 8, "mad_small": 64},
+        rates={"base": 5e-6, "small": 5e-6},
+        batches={"base": 8, "small": 64},
         inputs="plain",
         views="usual",
         contrast=("joint",),
         modality_dropout=0.15,
     ),
     "recommended": Preset(
-        rates={"mad_base": 1e-4, "mad_small": 3e-4},
-        batches={"mad_base": 8, "mad_small": 64},
+        rates={"base": 1e-4, "small": 3e-4},
+        batches={"base": 8, "small": 64},
         inputs="relative",
         views="strong",
     ),
     # 124 tokens of 856: a recording costs a processor core 17 ms instead of 260.
     "quick": Preset(
-        rates={"mad_base": 1e-4, "mad_small": 1e-3},
-        batches={"mad_base": 8, "mad_small": 24},
+        rates={"base": 1e-4, "small": 1e-3},
+        batches={"base": 8, "small": 24},
         inputs="relative",
         views="strong",
         image_size=128,
         seconds=2.0,
+    ),
+    # Of features that are computed, not learned: each recording once, whole and as it is.
+    "fitted": Preset(
+        rates={"small": 1.0},
+        batches={"small": 16},
+        inputs="plain",
+        views="usual",
     ),
 }
 
@@ -68,7 +77,7 @@ class DiagnosisConfig(Settings):
     Attributes:
         data: AI-Hub folder, store or manifest to learn from.
         out: the run's folder.
-        model: registered builder, ``mad_small`` or ``mad_base``.
+        model: registered builder.
         modalities: ``image``, ``series`` or both.
         flow: ``coupling``, or ``identity`` to leave it out.
         gate, experts: of the mixtures in the encoder.
@@ -76,7 +85,8 @@ class DiagnosisConfig(Settings):
         segment: values of the series to a token; None takes the model's own.
         preset: ``paper``, ``recommended`` or, for minutes on a processor, ``quick``: what learning
             rate, batch, inputs, views, contrast, modality_dropout, image_size and seconds are
-            where not given.
+            where not given. ``fitted`` is of
+            classifiers without gradient steps; None takes the model's own.
         image_size: side of the picture in pixels, a multiple of 16; None takes the preset's.
         inputs: ``plain``: series divided by a scale, pictures as they are. ``standardised``:
             without the quiet level and the ground's colour, and at a standard deviation of 1,
@@ -107,18 +117,19 @@ class DiagnosisConfig(Settings):
         precision: of training; ``auto`` is bfloat16 where the hardware multiplies it.
         cache: folder for the converted store; None takes the user's cache folder.
         seed: of everything.
+        options: further arguments of the model's builder, by name.
     """
 
     data: Path
     out: Path
-    model: Literal["mad_small", "mad_base"] = "mad_small"
+    model: str = "mad_small"
     modalities: tuple[Literal["image", "series"], ...] = Field(("image", "series"), min_length=1)
     flow: Literal["coupling", "identity"] = "coupling"
     gate: Literal["softmax", "uniform", "top1"] = "softmax"
     experts: int = Field(2, ge=1)
     pool: Literal["mean", "modality_mean"] = "mean"
     segment: int | None = Field(None, ge=1)
-    preset: Literal["paper", "recommended", "quick"] = "recommended"
+    preset: Literal["paper", "recommended", "quick", "fitted"] | None = None
     image_size: int | None = Field(None, ge=16, le=1024, multiple_of=16)
     inputs: Literal["plain", "standardised", "relative"] | None = None
     views: Literal["usual", "strong"] | None = None
@@ -144,6 +155,15 @@ class DiagnosisConfig(Settings):
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     cache: Path | None = None
     seed: int = Field(42, ge=0)
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("model")
+    @classmethod
+    def _exists(cls, value: str) -> str:
+        there = [model.name for model in models("classifier")]
+        if value not in there:
+            raise ValueError(f"there is no classifier {value!r}; there are: {', '.join(there)}")
+        return value
 
     @field_validator("modalities", "contrast", "shares", "left_out", mode="before")
     @classmethod
@@ -158,29 +178,40 @@ class DiagnosisConfig(Settings):
         return value
 
     @property
+    def usual(self) -> Preset:
+        """The preset, given or the model's own."""
+        fitted = find_model(self.model).fitted
+        return PRESETS[self.preset or ("fitted" if fitted else "recommended")]
+
+    @property
+    def size(self) -> str:
+        """Of the model: ``"base"`` or ``"small"``."""
+        return "base" if self.model.endswith("_base") else "small"
+
+    @property
     def rate(self) -> float:
         """The highest learning rate, given or the preset's."""
-        return self.learning_rate or PRESETS[self.preset].rates[self.model]
+        return self.learning_rate or self.usual.rates[self.size]
 
     @property
     def standardised(self) -> bool:
         """Whether inputs are standardised, given or by the preset."""
-        return (self.inputs or PRESETS[self.preset].inputs) != "plain"
+        return (self.inputs or self.usual.inputs) != "plain"
 
     @property
     def relative(self) -> bool:
         """Whether amplitudes are relative to the recording's own, given or by the preset."""
-        return (self.inputs or PRESETS[self.preset].inputs) == "relative"
+        return (self.inputs or self.usual.inputs) == "relative"
 
     @property
     def strong(self) -> bool:
         """Whether views are strong, given or by the preset."""
-        return (self.views or PRESETS[self.preset].views) == "strong"
+        return (self.views or self.usual.views) == "strong"
 
     @property
     def contrasted(self) -> tuple[str, ...]:
         """What the first stage contrasts, given or the preset's, of what the network looks at."""
-        parts = self.contrast or PRESETS[self.preset].contrast
+        parts = self.contrast or self.usual.contrast
         one = len(self.modalities) == 1  # whose own vector is the joint one
         return tuple(p for p in parts if p == "joint" or (p in self.modalities and not one)) or (
             "joint",
@@ -190,28 +221,28 @@ class DiagnosisConfig(Settings):
     def dropout(self) -> float:
         """Probability that a batch lacks a modality, given or the preset's."""
         if self.modality_dropout is None:
-            return PRESETS[self.preset].modality_dropout
+            return self.usual.modality_dropout
         return self.modality_dropout
 
     @property
     def batch_size(self) -> int:
         """Recordings in a batch, given or the preset's."""
-        return self.batch or PRESETS[self.preset].batches[self.model]
+        return self.batch or self.usual.batches[self.size]
 
     @property
     def pixels(self) -> int:
         """Side of the picture, given or the preset's."""
-        return self.image_size or PRESETS[self.preset].image_size
+        return self.image_size or self.usual.image_size
 
     @property
     def view_seconds(self) -> float | None:
         """Seconds of the series in a view, given or the preset's; None is all."""
-        return (PRESETS[self.preset].seconds if self.seconds is None else self.seconds) or None
+        return (self.usual.seconds if self.seconds is None else self.seconds) or None
 
     @property
     def token(self) -> int:
         """Values to a token, given or the model's own."""
-        return self.segment or SEGMENTS[self.model]
+        return self.segment or SEGMENTS[self.size]
 
     def builder_arguments(self) -> dict[str, Any]:
         """What the model's builder takes; classes and channels are the data's."""
@@ -223,4 +254,5 @@ class DiagnosisConfig(Settings):
             "pool": self.pool,
             "segment": self.token,
             "image_size": self.pixels,
+            **self.options,
         }

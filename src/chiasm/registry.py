@@ -20,7 +20,8 @@ class RegisteredModel:
         wing: ``"detector"`` or ``"classifier"``.
         builder: makes the model from literals.
         summary: first line of the builder's docstring.
-        rival: it is here to be compared with, and brings its own steps of learning.
+        rival: it is here to be compared with.
+        fitted: it learns in one call, without gradient steps.
     """
 
     name: str
@@ -28,18 +29,21 @@ class RegisteredModel:
     builder: Builder
     summary: str
     rival: bool = False
+    fitted: bool = False
 
 
 _MODELS: dict[str, RegisteredModel] = {}
 
 
-def register(wing: str, *, rival: bool = False) -> Callable[[Builder], Builder]:
+def register(
+    wing: str, *, rival: bool = False, fitted: bool = False
+) -> Callable[[Builder], Builder]:
     """Register the decorated builder under its own name."""
 
     def remember(builder: Builder) -> Builder:
         name = builder.__name__
         summary = (builder.__doc__ or "").strip().split("\n")[0]
-        _MODELS[name] = RegisteredModel(name, wing, builder, summary, rival)
+        _MODELS[name] = RegisteredModel(name, wing, builder, summary, rival, fitted)
         return builder
 
     return remember

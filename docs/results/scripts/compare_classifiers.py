@@ -53,7 +53,7 @@ def figures(metrics: dict[str, Any]) -> dict[str, Any]:
         "macro_f1": recording["macro_f1"],
         "auroc": recording["auroc"],
         "kinds": {name: one["f1"]["value"] for name, one in metrics["kinds"].items()},
-        "missing": {n: one["macro_f1"]["value"] for n, one in metrics["missing"].items()},
+        "missing": {n: one["value"] for n, one in metrics["missing"].items()},
         "confusion": metrics["confusion"],
         "trivial": metrics["trivial"],
         "gap": gap,

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from chiasm.classifiers.classifier import Classifier
 from chiasm.classifiers.expert_encoder import SelfAttention
-from chiasm.classifiers.mad import Mad
 from chiasm.errors import ConfigurationError
 from chiasm.samples import DischargeBatch
 
 
 def flops(
-    model: Mad,
+    model: Classifier,
     convention: Literal["paper", "true"] = "paper",
     *,
     batch: DischargeBatch | None = None,
@@ -60,7 +60,7 @@ def attention_flops(count: int, tokens: int, width: int) -> int:
     return 2 * count * (4 * tokens * width**2 + 2 * tokens**2 * width)
 
 
-def _without_data(model: Mad) -> Mad:
+def _without_data(model: Classifier) -> Classifier:
     """A copy whose tensors have shapes only; weights are never copied."""
     ghosts: dict[int, Any] = {id(p): _ghost(p) for p in model.parameters()}
     ghosts |= {id(b): b.to("meta") for b in model.buffers()}

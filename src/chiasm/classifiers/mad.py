@@ -14,6 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from chiasm.classifiers.classifier import MODALITIES, Classifier
 from chiasm.classifiers.coupling_flow import (
     CouplingFlow,
     IdentityFlow,
@@ -29,12 +30,11 @@ from chiasm.errors import ConfigurationError, DataError
 from chiasm.registry import register
 from chiasm.samples import DischargeBatch
 
-MODALITIES = ("image", "series")
 Flow = Literal["coupling", "identity"]
 Pool = Literal["mean", "modality_mean"]
 
 
-class Mad(nn.Module):
+class Mad(Classifier):
     """Tokens, flows, shared encoder, pool and two heads.
 
     Args:
@@ -74,11 +74,7 @@ class Mad(nn.Module):
         self.head = head
         self.pool = pool
         self.noise = noise
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """What the network looks at, in the order of its tokens."""
-        return tuple(self.embeddings)
+        self.modalities = tuple(self.embeddings)
 
     def forward(self, batch: DischargeBatch, *, density: bool = True) -> ClassifierOutput:
         """Run everything on a batch; a modality that is absent contributes no tokens.
@@ -133,7 +129,7 @@ class Mad(nn.Module):
 
     def example_batch(self, count: int = 1) -> DischargeBatch:
         """Zeros in the shapes of usual recordings, on the network's device."""
-        device = self.head.linear.weight.device
+        device = self.device
         shapes: dict[str, Tensor | None] = dict.fromkeys(MODALITIES)
         for name, embedding in self.embeddings.items():
             if isinstance(embedding, PatchEmbedding):

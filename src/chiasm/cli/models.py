@@ -9,7 +9,7 @@ from rich.table import Table
 
 def models() -> None:
     """List the named models with what they cost."""
-    import chiasm.classifiers.mad
+    import chiasm.classifiers.named
     import chiasm.detectors.named  # noqa: F401  (importing registers the models)
 
     _detectors()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from chiasm.classifiers.mad import Mad
+from chiasm.classifiers.classifier import Classifier
 from chiasm.data.discharge.views import drop_modality
 from chiasm.metrics.classification import macro_f1
 from chiasm.training.contrast import follow_schedule, log_gates, present, without
@@ -36,7 +36,7 @@ class ClassTraining(LightningModule):
 
     def __init__(
         self,
-        network: Mad,
+        network: Classifier,
         *,
         budget: Budget,
         epochs: int,

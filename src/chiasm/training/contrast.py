@@ -12,8 +12,8 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
+from chiasm.classifiers.classifier import Classifier
 from chiasm.classifiers.contrastive import SupervisedContrast
-from chiasm.classifiers.mad import Mad
 from chiasm.classifiers.output import ClassifierOutput
 from chiasm.data.discharge.views import drop_modality
 from chiasm.samples import DischargeBatch
@@ -42,7 +42,7 @@ class ContrastTraining(LightningModule):
 
     def __init__(
         self,
-        network: Mad,
+        network: Classifier,
         *,
         budget: Budget,
         epochs: int,

@@ -14,7 +14,7 @@ import yaml
 from lightning.pytorch import LightningModule
 from safetensors.torch import load_file, save_file
 
-from chiasm.classifiers.mad import Mad
+from chiasm.classifiers.classifier import Classifier, FittedClassifier
 from chiasm.diagnoser import Diagnoser
 from chiasm.diagnosis_artifact import (
     DiagnosisContract,
@@ -40,6 +40,7 @@ from chiasm.training.keep_best import KeepBest
 from chiasm.training.recordings import BatchOrder
 from chiasm.training.trainer import LAST, Budget, best_precision, fit
 from chiasm.workflows.console import say
+from chiasm.workflows.fit_simple import fit_simple
 from chiasm.workflows.recording_bench import RecordingBench, open_bench
 
 CLIP = 1.0
@@ -83,11 +84,14 @@ def train_classifier(
     )
     write_split(bench)
     network = bench.network()
-    if config.pretrain_epochs:
-        say("First stage: contrast ...")
-        pretrain(network, bench)
-    say("Second stage: classes ...")
-    classify(network, bench)
+    if isinstance(network, FittedClassifier):
+        fit_simple(network, bench)
+    else:
+        if config.pretrain_epochs:
+            say("First stage: contrast ...")
+            pretrain(network, bench)
+        say("Second stage: classes ...")
+        classify(network, bench)
     network.cpu().eval()
     f1 = save(network, bench)
     minutes = (time.monotonic() - started) / 60
@@ -104,7 +108,7 @@ def train_classifier(
     return LearnedDiagnosis(config.out, minutes, f1)
 
 
-def pretrain(network: Mad, bench: RecordingBench) -> None:
+def pretrain(network: Classifier, bench: RecordingBench) -> None:
     """First stage; leaves the weights with the least contrast on held-out recordings."""
     config = bench.config
     budget = Budget(config.minutes and config.minutes * contrast_share(config))
@@ -122,7 +126,7 @@ def pretrain(network: Mad, bench: RecordingBench) -> None:
     _stage("contrast", module, best, bench, budget, config.pretrain_epochs)
 
 
-def classify(network: Mad, bench: RecordingBench) -> None:
+def classify(network: Classifier, bench: RecordingBench) -> None:
     """Second stage; leaves the weights with the best macro-F1 on held-out recordings."""
     config = bench.config
     share = 1 - contrast_share(config)
@@ -189,7 +193,7 @@ def _stage(
     best.network.cpu().load_state_dict(load_file(finished))
 
 
-def save(network: Mad, bench: RecordingBench) -> float:
+def save(network: Classifier, bench: RecordingBench) -> float:
     """Calibrate on the validation recordings and write the model's folder; returns macro-F1."""
     contract = blank_contract(bench)
     seen = Diagnoser(network, contract).observe(bench.store, bench.split.validation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from chiasm.classifiers.mad import Mad
+from chiasm.classifiers.classifier import Classifier
 from chiasm.data.discharge.opening import open_as_store
 from chiasm.data.discharge.source import DischargeRef
 from chiasm.data.discharge.splits import (
@@ -30,7 +31,7 @@ from chiasm.data.discharge.tensors import (
 )
 from chiasm.data.discharge.views import ViewSettings, strong_views
 from chiasm.discharge_config import DiagnosisConfig
-from chiasm.errors import DataError, SplitError
+from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.registry import find_model
 from chiasm.training.recordings import InputFormat, Recordings, recording_loader
 
@@ -63,24 +64,39 @@ class RecordingBench:
         """The builder's arguments, those of the data among them."""
         length = 20 * 60 * self.samples_per_cycle
         length -= length % self.form.segment  # positions are made for any length; this is usual
-        return {
-            **self.config.builder_arguments(),
+        of_data = {
             "classes": len(self.store.kinds),
             "channels": self.channels,
             "series_length": max(length, self.form.segment),
+            "samples_per_cycle": self.samples_per_cycle,
         }
+        known = inspect.signature(find_model(self.config.model).builder).parameters
+        given = self.config.builder_arguments()
+        for name in [name for name in given if name not in known]:
+            # What was asked for on purpose is not passed over in silence.
+            default = type(self.config).model_fields.get(name)
+            if name in self.config.options or (
+                default is not None and getattr(self.config, name) != default.default
+            ):
+                options = sorted(set(known) - set(of_data) - {"modalities", "image_size"})
+                raise ConfigurationError(
+                    f"{self.config.model} has no option {name!r}; "
+                    f"{'there are: ' + ', '.join(options) if options else 'it has none'}."
+                )
+            del given[name]
+        return given | {name: value for name, value in of_data.items() if name in known}
 
-    def network(self) -> Mad:
+    def network(self) -> Classifier:
         """A new network; the same for the same seed."""
         torch.manual_seed(self.config.seed)
-        network: Mad = find_model(self.config.model).builder(**self.arguments())
+        network: Classifier = find_model(self.config.model).builder(**self.arguments())
         return network
 
     def loader(self, purpose: str) -> DataLoader[Any]:
         """Batches of ``contrast`` or ``classify``, or ``contrast_check`` or ``classify_check``.
 
         The checks are of validation recordings: fixed views for the contrast, plain ones for the
-        classes.
+        classes. ``learn_plain`` are the recordings to learn from, plain and in order.
         """
         check = purpose.endswith("_check")
         contrast = purpose.startswith("contrast")
@@ -92,14 +108,14 @@ class RecordingBench:
             self.store,
             self.split.validation if check else self.split.train,
             self.form,
-            views=views if contrast or not check else None,
+            views=views if contrast or purpose == "classify" else None,
             count=2 if contrast else 1,
             seed=3 * self.config.seed + (2 if check else 0 if contrast else 1),
         )
         return recording_loader(
             dataset,
             batch=self.config.batch_size,
-            shuffle=not check,
+            shuffle=not check and purpose != "learn_plain",
             workers=self.config.workers,
         )
 

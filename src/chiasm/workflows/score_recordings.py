@@ -54,6 +54,8 @@ def score_recordings(
         opinion, each = combined_opinion(singles, {m: temperatures.get(m, 1.0) for m in there})
         uncertainty = opinion.uncertainty.numpy()
         disagreement = conflict(*each).numpy() if len(each) == 2 else np.full(len(refs), np.nan)
+    likelihoods = [seen.flow_nll[m] for m in there if m in seen.flow_nll]
+    density = np.mean(likelihoods, axis=0) if len(likelihoods) == len(there) else None
     kinds_of_group = sorted(set.intersection(*(set(ref.group) for ref in refs)) if refs else ())
     return ScoredRecordings(
         logits=seen.logits[key],
@@ -63,9 +65,9 @@ def score_recordings(
         sources=seen.sources,
         embeddings=seen.pooled[key],
         modality_logits=singles if len(there) > 1 else {},
-        before={m: seen.before[m] for m in there},
-        after={m: seen.after[m] for m in there},
-        flow_nll=np.mean([seen.flow_nll[m] for m in there], axis=0),
+        before={m: seen.before[m] for m in there if m in seen.before},
+        after={m: seen.after[m] for m in there if m in seen.after},
+        flow_nll=density,
         uncertainty=uncertainty,
         conflict=disagreement,
         temperature=temperatures.get(key, 1.0),

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-import chiasm.classifiers.mad
+import chiasm.classifiers.named
 import chiasm.detectors.named  # noqa: F401  (importing registers the models)
 from chiasm.config import RunConfig
 from chiasm.discharge_config import DiagnosisConfig
