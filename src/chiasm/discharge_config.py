@@ -114,7 +114,8 @@ class DiagnosisConfig(Settings):
         unknown_share: of the right diagnoses of validation that may be called 'unknown'.
         minutes: budget of both stages together; None is none.
         workers: processes that make batches; 0 makes them in this one.
-        precision: of training; ``auto`` is bfloat16 where the hardware multiplies it.
+        precision: of training; ``auto`` is bfloat16 where the hardware multiplies it and the
+            network is large enough to gain from it.
         cache: folder for the converted store; None takes the user's cache folder.
         seed: of everything.
         options: further arguments of the model's builder, by name.
