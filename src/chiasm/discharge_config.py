@@ -108,7 +108,8 @@ class DiagnosisConfig(Settings):
         contrast: what the first stage contrasts: ``joint``, as the paper, or modalities as well.
             None takes the preset's.
         modality_dropout: probability that a batch lacks one modality; None takes the preset's.
-        phase_unknown: recordings do not know where their phase begins: views roll by any angle.
+        phase_unknown: recordings do not know where their phase begins: relative inputs are rolled
+            to a phase of their own; without these, views roll by any angle.
         picture_gain: views of pictures grow and shrink with the gain, from their lower edge; off
             for instruments that do not draw amplitude 0 there.
         unknown_share: of the right diagnoses of validation that may be called 'unknown'.
@@ -203,6 +204,11 @@ class DiagnosisConfig(Settings):
     def relative(self) -> bool:
         """Whether amplitudes are relative to the recording's own, given or by the preset."""
         return (self.inputs or self.usual.inputs) == "relative"
+
+    @property
+    def aligned(self) -> bool:
+        """Whether patterns are rolled to a phase of their own."""
+        return self.phase_unknown and self.relative
 
     @property
     def strong(self) -> bool:

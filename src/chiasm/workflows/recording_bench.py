@@ -101,7 +101,11 @@ class RecordingBench:
         check = purpose.endswith("_check")
         contrast = purpose.startswith("contrast")
         config = self.config
-        views = ViewSettings(phase_unknown=config.phase_unknown, picture_gain=config.picture_gain)
+        views = ViewSettings(
+            # Patterns that are rolled to a phase of their own need not be seen at every other.
+            phase_unknown=config.phase_unknown and not config.aligned,
+            picture_gain=config.picture_gain,
+        )
         if config.strong:
             views = strong_views(views)
         dataset = Recordings(
@@ -153,7 +157,12 @@ def open_bench(config: DiagnosisConfig) -> RecordingBench:
         modalities=config.modalities,
         image_size=config.pixels,
         segment=config.token,
-        scale=estimate_scale(every, standardised=config.standardised, relative=config.relative),
+        scale=estimate_scale(
+            every,
+            standardised=config.standardised,
+            relative=config.relative,
+            cycle=per_cycle if config.aligned else None,
+        ),
         picture=_picture_scale(store, split, config),
         seconds=config.view_seconds,
     )
@@ -170,6 +179,7 @@ def _picture_scale(
     return estimate_picture_scale(
         (None if image is None else sized(image, config.pixels) for image in images),
         relative=config.relative and config.picture_gain,
+        aligned=config.aligned,
     )
 
 

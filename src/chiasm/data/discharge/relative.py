@@ -10,6 +10,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from chiasm.data.discharge.alignment import aligned_picture
 from chiasm.samples import FloatArray
 
 # A value is a pulse from so many standard deviations of the noise floor on.
@@ -58,13 +59,14 @@ def relative_series(above: FloatArray, least: float) -> FloatArray:
     return cells
 
 
-def relative_picture(ink: FloatArray) -> FloatArray:
+def relative_picture(ink: FloatArray, *, aligned: bool = False) -> FloatArray:
     """Stretch a picture so that its pulses have a common mean height.
 
     The noise floor, the lowest band that is inked at every phase, comes to lie at the lower edge.
 
     Args:
         ink: ``(H, W, 3)`` distance from the ground's colour, in [0, 1]; amplitude grows upwards.
+        aligned: roll its pulses to a phase of their own, too (see ``phase_reference``).
 
     Returns:
         The same shape; a picture without pulses only moves down.
@@ -87,6 +89,7 @@ def relative_picture(ink: FloatArray) -> FloatArray:
         mean = float((rows * (bottom - np.arange(begin))).sum() / rows.sum())
         factor = float(np.clip(_MEAN_HEIGHT * height / mean, *_STRETCH))
     move = np.array([[1, 0, 0], [0, factor, height - 1 - factor * bottom]])
-    return np.asarray(
+    made = np.asarray(
         cv2.warpAffine(ink, move, (width, height), flags=cv2.INTER_NEAREST), dtype=np.float32
     )
+    return aligned_picture(made, dots[:begin].sum(axis=0)) if aligned else made

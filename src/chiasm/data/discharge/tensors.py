@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.data.discharge.relative import relative_picture, relative_series
+from chiasm.data.discharge.alignment import aligned_series
+from chiasm.data.discharge.relative import GROUP, relative_picture, relative_series
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray
 
@@ -37,6 +38,8 @@ class SeriesScale:
             recordings' standard deviation.
         relative: what is left are pulses, counted by size relative to the recording's mean pulse
             (see ``relative_series``); asks for ``spread``.
+        cycle: values to a mains cycle where relative series are rolled to a phase of their own (see
+            ``phase_reference``); None leaves their phase.
     """
 
     full: float = 1.0
@@ -44,6 +47,7 @@ class SeriesScale:
     clip: float = CLIP
     spread: float | None = None
     relative: bool = False
+    cycle: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,26 +60,32 @@ class PictureScale:
             training pictures' standard deviation.
         relative: they are stretched to a common height (see ``relative_picture``); asks for
             ``spread``.
+        aligned: and rolled to a phase of their own; asks for ``relative``.
     """
 
     spread: float | None = None
     relative: bool = False
+    aligned: bool = False
 
 
 def estimate_scale(
-    series: Iterable[Counts | None], *, standardised: bool = False, relative: bool = False
+    series: Iterable[Counts | None],
+    *,
+    standardised: bool = False,
+    relative: bool = False,
+    cycle: int | None = None,
 ) -> SeriesScale:
     """The scale of some training series, each ``(C, T)``; 1 where there is none."""
     whole = [one for one in series if one is not None]
     if not whole:
-        return SeriesScale(spread=1.0 if standardised else None, relative=relative)
+        return SeriesScale(spread=1.0 if standardised else None, relative=relative, cycle=cycle)
     some = [one[:, ::_STRIDE] for one in whole]
     high, full = np.percentile(np.concatenate([one.ravel() for one in some]), (_HIGH, _FULL))
     full = float(full) if full > 0 else 1.0
     scale = SeriesScale(full=full, high=float(high) if high > 0 else full)
     if not standardised:
         return scale
-    above = replace(scale, spread=1.0, relative=relative)
+    above = replace(scale, spread=1.0, relative=relative, cycle=cycle)
     if relative:  # neighbours belong together
         some = [one[:, : max(len(one[0]) // _STRIDE, 1)] for one in whole]
     values = np.concatenate([finished(scaled(one, scale), above).ravel() for one in some])
@@ -83,10 +93,10 @@ def estimate_scale(
 
 
 def estimate_picture_scale(
-    images: Iterable[FloatArray | None], *, relative: bool = False
+    images: Iterable[FloatArray | None], *, relative: bool = False, aligned: bool = False
 ) -> PictureScale:
     """The scale of some training pictures, to standardise them."""
-    raw = PictureScale(spread=1.0, relative=relative)
+    raw = PictureScale(spread=1.0, relative=relative, aligned=aligned)
     squares = [np.square(inked(one, raw)).mean() for one in images if one is not None]
     return replace(raw, spread=float(np.sqrt(np.mean(squares))) or 1.0 if squares else 1.0)
 
@@ -104,6 +114,8 @@ def finished(values: FloatArray, scale: SeriesScale) -> FloatArray:
     if scale.relative:
         values -= quiet_level(values)
         values = relative_series(values, _ROUNDING / scale.full)
+        if scale.cycle is not None:
+            values = aligned_series(values, cycle=scale.cycle, step=GROUP)
     else:
         np.clip(values, 0, scale.clip, out=values)
         if scale.spread is not None:
@@ -123,7 +135,7 @@ def inked(image: FloatArray, scale: PictureScale) -> FloatArray:
     if scale.spread is None:
         return image
     ink = np.abs(image - ground_colour(image))
-    return relative_picture(ink) if scale.relative else ink
+    return relative_picture(ink, aligned=scale.aligned) if scale.relative else ink
 
 
 def ground_colour(image: FloatArray) -> FloatArray:
