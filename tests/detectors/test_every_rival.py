@@ -18,7 +18,9 @@ SIZE = 64
 SMALL: dict[str, dict[str, Any]] = {
     "area": {},
     "brightness": {},
+    "btf": {"bank_mb": 0.5, "step": 1, "neighbours": 3},
     "missing_points": {},
+    "pixel_gaussian": {},
 }
 TRIVIAL = {"area", "brightness", "missing_points"}
 NAMES = sorted(m.name for m in models("detector") if m.rival)

@@ -20,6 +20,7 @@ class Backbone(Protocol):
     """What a feature network must offer."""
 
     channels: Mapping[int, int]
+    weights: str
 
     def __call__(self, images: Tensor) -> dict[int, Tensor]:
         """Map ``(N, 3, S, S)`` in [0, 1] to ``{stride: (N, C, S/stride, S/stride)}``."""

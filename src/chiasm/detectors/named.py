@@ -1,5 +1,5 @@
 """Every detector that has a name: importing this registers them all."""
 
-from chiasm.detectors import adnas, trivial
+from chiasm.detectors import adnas, btf, pixel_gaussian, trivial
 
-__all__ = ["adnas", "trivial"]
+__all__ = ["adnas", "btf", "pixel_gaussian", "trivial"]

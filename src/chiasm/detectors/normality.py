@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chiasm.detectors.patches import join_strides
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Normality:
@@ -67,14 +69,7 @@ class NormalMemory(nn.Module):
 
     def describe(self, features: Mapping[int, Tensor]) -> Tensor:
         """Join the maps of all strides to ``(N, D, h, w)``, before standardisation."""
-        reference = features[self.stride].shape[-2:]
-        maps = []
-        for stride in self.channels:
-            smooth = F.avg_pool2d(features[stride], 3, 1, 1, count_include_pad=False)
-            if smooth.shape[-2:] != reference:
-                smooth = F.interpolate(smooth, size=reference, mode="bilinear", align_corners=False)
-            maps.append(smooth)
-        return torch.cat(maps, dim=1)
+        return join_strides({s: features[s] for s in self.channels}, stride=self.stride)
 
     @torch.no_grad()
     def fit(self, descriptors: Tensor, owners: Tensor, *, seed: int = 0) -> None:

@@ -1,0 +1,146 @@
+"""Patches of frozen features: strides joined on one grid, statistics, points on the same grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from chiasm.detectors.backbones import Backbone
+from chiasm.detectors.fpfh import BINS, fpfh
+from chiasm.errors import DataError
+from chiasm.samples import RGBDBatch
+
+FPFH = 3 * BINS
+
+
+def join_strides(features: Mapping[int, Tensor], *, stride: int = 8) -> Tensor:
+    """Maps of all strides, each averaged over 3 x 3, joined on the grid of one: ``(N, D, h, w)``.
+
+    Args:
+        features: stride to ``(N, C, S / stride, S / stride)``.
+        stride: whose grid it is.
+
+    References:
+        Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022, Section 3.1.
+    """
+    reference = features[stride].shape[-2:]
+    maps = []
+    for value in features.values():
+        smooth = F.avg_pool2d(value, 3, 1, 1, count_include_pad=False)
+        if smooth.shape[-2:] != reference:
+            smooth = F.interpolate(smooth, size=reference, mode="bilinear", align_corners=False)
+        maps.append(smooth)
+    return torch.cat(maps, dim=1)
+
+
+class PatchFeatures(nn.Module):
+    """A frozen backbone whose strides are joined on one grid.
+
+    Args:
+        backbone: frozen.
+        stride: pixels of the input per patch.
+    """
+
+    def __init__(self, *, backbone: Backbone, stride: int = 8) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.stride = stride
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Channels of each stride, in the order in which they are joined."""
+        return tuple(self.backbone.channels.values())
+
+    @property
+    def dimension(self) -> int:
+        """Length of a patch's descriptor."""
+        return sum(self.groups)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Map ``(N, 3, S, S)`` in [0, 1] to ``(N, D, S / stride, S / stride)``."""
+        return join_strides(self.backbone(images), stride=self.stride)
+
+
+class Standardisation(nn.Module):
+    """Mean 0 and deviation 1 of each channel over normal patches, groups weighing alike.
+
+    Distances would else be those of whatever group has the largest numbers or the most channels.
+
+    Args:
+        groups: channels of each group.
+    """
+
+    def __init__(self, groups: Sequence[int]) -> None:
+        super().__init__()
+        dimension = sum(groups)
+        self.register_buffer("mean", torch.zeros(dimension))
+        self.register_buffer("weight", torch.ones(dimension))
+        self.register_buffer(
+            "share", torch.cat([torch.full((g,), g**-0.5) for g in groups]), persistent=False
+        )
+        self._count = 0
+        self._sum = torch.zeros(dimension, dtype=torch.float64)
+        self._squares = torch.zeros(dimension, dtype=torch.float64)
+
+    @torch.no_grad()
+    def add(self, rows: Tensor) -> None:
+        """See rows ``(M, D)`` of normal patches."""
+        values = rows.double()
+        self._count += len(values)
+        self._sum += values.sum(dim=0)
+        self._squares += (values * values).sum(dim=0)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Settle mean and weight; raises ``DataError`` where no patch was seen."""
+        if self._count < 2:
+            raise DataError("No patch of a normal part lies on an object: there is nothing to fit.")
+        mean = self._sum / self._count
+        variance = (self._squares / self._count - mean**2).clamp(min=0)
+        self.mean.copy_(mean)
+        self.weight.copy_(self.share / (variance.sqrt() + 1e-6))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Standardise ``(..., D)``."""
+        return (rows - self.mean) * self.weight
+
+
+@torch.no_grad()
+def fpfh_patches(batch: RGBDBatch, *, cells: int, step: int = 2) -> Tensor:
+    """Point histograms of a batch, averaged over the measured points of each patch.
+
+    Args:
+        batch: with points.
+        cells: patches to a side.
+        step: every so many rows and columns of the points are described.
+
+    Returns:
+        ``(N, 33, cells, cells)``; 0 where a patch has no point.
+
+    Raises:
+        DataError: the batch has no points.
+    """
+    if batch.xyz is None or batch.valid is None:
+        raise DataError("Point histograms need 3D data, and this part has none.")
+    inside = (batch.valid * batch.foreground)[:, 0, ::step, ::step] > 0.5
+    points = batch.xyz[:, :, ::step, ::step].permute(0, 2, 3, 1)  # n 3 h w -> n h w 3
+    described = torch.stack(
+        [
+            torch.from_numpy(fpfh(xyz.cpu().numpy(), valid.cpu().numpy()))
+            for xyz, valid in zip(points, inside)
+        ]
+    ).to(points)
+    known = inside[:, None].to(described)
+    total = F.adaptive_avg_pool2d(described.permute(0, 3, 1, 2) * known, cells)
+    return total / F.adaptive_avg_pool2d(known, cells).clamp(min=1e-6)
+
+
+def scatter(rows: Tensor, inside: Tensor) -> Tensor:
+    """Values ``(M,)`` of the patches inside, on their grid ``(N, 1, h, w)``, 0 elsewhere."""
+    out = rows.new_zeros(inside.shape)
+    out[inside] = rows
+    return out[:, None]
