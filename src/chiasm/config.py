@@ -115,7 +115,7 @@ class RunConfig(Settings):
     batch: int = Field(16, ge=2)
     minutes: float | None = Field(None, gt=0)
     false_alarm_rate: float = Field(0.05, gt=0, lt=1)
-    capacity: int = Field(60_000, ge=1_000)
+    capacity: int = Field(4_000, ge=500)
     seed: int = 0
     options: dict[str, Any] = Field(default_factory=dict)
 

@@ -215,7 +215,7 @@ def adnas_light(
     cells: Sequence[str] = CELLS,
     nodes: int = 2,
     image_size: int = 256,
-    capacity: int = 60_000,
+    capacity: int = 4_000,
     pretrained: bool = True,
 ) -> AdnasDetector:
     """The default on a processor: searched fusion of frozen features and their normality.

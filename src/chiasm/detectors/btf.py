@@ -109,9 +109,7 @@ class BackToTheFeature(Rival):
         distance, number = self.bank(rows)
         raw = scatter(distance[:, 0], inside)
         score = raw.flatten(1).amax(dim=1)
-        part = (
-            torch.arange(len(inside), device=rows.device).view(-1, 1, 1).expand_as(inside)[inside]
-        )
+        part = inside.nonzero()[:, 0]
         for n in range(len(inside)):
             own = (part == n).nonzero()[:, 0]
             if len(own):

@@ -9,7 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chiasm.detectors.coreset import greedy_k_centres
 from chiasm.detectors.patches import join_strides
+
+_CONSIDERED = 60_000  # descriptors that a coreset is chosen from
+_DIRECTIONS = 64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +53,7 @@ class NormalMemory(nn.Module):
     """
 
     def __init__(
-        self, *, channels: Mapping[int, int], capacity: int = 60_000, stride: int = 8
+        self, *, channels: Mapping[int, int], capacity: int = 4_000, stride: int = 8
     ) -> None:
         super().__init__()
         self.channels = dict(channels)
@@ -73,7 +77,10 @@ class NormalMemory(nn.Module):
 
     @torch.no_grad()
     def fit(self, descriptors: Tensor, owners: Tensor, *, seed: int = 0) -> None:
-        """Keep at most ``capacity`` of the descriptors of normal parts, chosen at random.
+        """Keep at most ``capacity`` of the descriptors of normal parts: those that cover the rest.
+
+        Greedy k-centre on random directions, from a random subset where there are very many. On
+        real parts 4,000 entries chosen so do the work of 20,000 random ones (docs/results).
 
         Args:
             descriptors: ``(M, D)``, from ``describe``, object pixels only.
@@ -88,7 +95,11 @@ class NormalMemory(nn.Module):
         )
         self.weight = per_stride.to(descriptors) / (descriptors.std(dim=0) + 1e-6)
         generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(descriptors), generator=generator)[: self.capacity]
+        chosen = torch.randperm(len(descriptors), generator=generator)[:_CONSIDERED]
+        if len(chosen) > self.capacity:
+            some = (descriptors[chosen] - self.mean) * self.weight
+            directions = torch.randn(self.dimension, _DIRECTIONS, generator=generator)
+            chosen = chosen[greedy_k_centres(some @ directions.to(some), self.capacity)]
         self.bank = (descriptors[chosen] - self.mean) * self.weight
         self.owner = owners[chosen].clone()
         distance, _ = self._nearest(self.bank, self.owner, count=4)
