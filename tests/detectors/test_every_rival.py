@@ -17,8 +17,10 @@ SIZE = 64
 # Options that make a rival small; a new rival gets one row here.
 SMALL: dict[str, dict[str, Any]] = {
     "area": {},
+    "ast": {"hidden": 8, "couplings": 2, "blocks": 1, "teacher_epochs": 3, "student_epochs": 6},
     "brightness": {},
-    "btf": {"bank_mb": 0.5, "step": 1, "neighbours": 3},
+    "btf": {"bank_mb": 0.5, "step": 1},
+    "crossmodal_mapping": {"hidden": 64, "epochs": 100},
     "missing_points": {},
     "pixel_gaussian": {},
 }

@@ -3,7 +3,7 @@
 References:
     Horwitz, Hoshen, Back to the Feature: Classical 3D Features are (Almost) All You Need for 3D
     Anomaly Detection, CVPR Workshops 2023; Roth et al., Towards Total Recall in Industrial Anomaly
-    Detection, CVPR 2022, for the memory and the image-level score.
+    Detection, CVPR 2022, for the memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from chiasm.detectors.maps import cells_inside
 from chiasm.detectors.memory_bank import MemoryBank, Selection
 from chiasm.detectors.patches import FPFH, PatchFeatures, Standardisation, fpfh_patches, scatter
 from chiasm.detectors.rival import Described, Observe, Rival, RivalOutput
-from chiasm.errors import ConfigurationError
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
 
@@ -32,7 +31,6 @@ class BackToTheFeature(Rival):
         points: whether point histograms are joined.
         stride: pixels to a patch.
         step: every so many rows and columns of the points are described.
-        neighbours: of the nearest normal, by which the image-level score is weighed.
     """
 
     steps = (Observe("statistics"), Observe("bank"))
@@ -45,17 +43,13 @@ class BackToTheFeature(Rival):
         points: bool,
         stride: int = 8,
         step: int = 2,
-        neighbours: int = 9,
     ) -> None:
         super().__init__()
-        if neighbours < 1:
-            raise ConfigurationError(f"neighbours is {neighbours}; it must be at least 1.")
         self.patches = patches
         self.bank = bank
         self.points = points
         self.stride = stride
         self.step = step
-        self.neighbours = neighbours
         colour = patches.groups if patches is not None else ()
         # All of the colour features count as much as the point histogram does.
         self.standard = Standardisation(colour + ((FPFH,) if points else ()))
@@ -99,31 +93,10 @@ class BackToTheFeature(Rival):
         (self.standard if step == "statistics" else self.bank).finish()
 
     def judge(self, described: Described) -> RivalOutput:
-        """Distance of each patch to the nearest normal one.
-
-        A part's score is the largest distance, weighed by how lonely that nearest normal is among
-        its own neighbours (Roth et al., Eq. 7).
-        """
+        """Distance of each patch to the nearest normal one."""
         inside = described["inside"]
         rows = self._comparable(described["patches"].permute(0, 2, 3, 1)[inside])
-        distance, number = self.bank(rows)
-        raw = scatter(distance[:, 0], inside)
-        score = raw.flatten(1).amax(dim=1)
-        part = inside.nonzero()[:, 0]
-        for n in range(len(inside)):
-            own = (part == n).nonzero()[:, 0]
-            if len(own):
-                worst = own[distance[own, 0].argmax()]
-                score[n] *= self._loneliness(rows[worst], number[worst, 0], distance[worst, 0])
-        return RivalOutput(raw=raw, image=score)
-
-    def _loneliness(self, row: Tensor, nearest: Tensor, distance: Tensor) -> Tensor:
-        count = min(self.neighbours, len(self.bank.descriptors))
-        around = self.bank(self.bank.descriptors[nearest][None], count=count)[1][0]
-        others = (self.bank.descriptors[around] - row).norm(dim=1)
-        # Over the root of the dimension, as softmax saturates at larger distances.
-        scale = len(row) ** 0.5
-        return 1 - torch.exp((distance - torch.logsumexp(others / scale, 0) * scale) / scale)
+        return RivalOutput(raw=scatter(self.bank(rows)[0][:, 0], inside))
 
     def _comparable(self, rows: Tensor) -> Tensor:
         out: Tensor = self.standard(rows) * self.balance
@@ -138,7 +111,6 @@ def btf(
     bank_mb: float = 10.0,
     selection: Selection = "coreset",
     projection: int | None = 64,
-    neighbours: int = 9,
     step: int = 2,
     pretrained: bool = True,
 ) -> BackToTheFeature:
@@ -154,5 +126,4 @@ def btf(
         bank=MemoryBank(dimension, bank_mb=bank_mb, selection=selection, projection=projection),
         points=points,
         step=step,
-        neighbours=neighbours,
     )

@@ -1,5 +1,19 @@
 """Every detector that has a name: importing this registers them all."""
 
-from chiasm.detectors import adnas, btf, pixel_gaussian, trivial
+from chiasm.detectors import (
+    adnas,
+    asymmetric_student_teacher,
+    btf,
+    crossmodal_mapping,
+    pixel_gaussian,
+    trivial,
+)
 
-__all__ = ["adnas", "btf", "pixel_gaussian", "trivial"]
+__all__ = [
+    "adnas",
+    "asymmetric_student_teacher",
+    "btf",
+    "crossmodal_mapping",
+    "pixel_gaussian",
+    "trivial",
+]
