@@ -5,6 +5,7 @@ from chiasm.detectors import (
     asymmetric_student_teacher,
     btf,
     crossmodal_mapping,
+    easynet,
     pixel_gaussian,
     trivial,
 )
@@ -14,6 +15,7 @@ __all__ = [
     "asymmetric_student_teacher",
     "btf",
     "crossmodal_mapping",
+    "easynet",
     "pixel_gaussian",
     "trivial",
 ]
