@@ -22,6 +22,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "btf": {"bank_mb": 0.5, "step": 1},
     "crossmodal_mapping": {"hidden": 64, "epochs": 100},
     "easynet_slim": {"variant": "gated", "epochs": 2},
+    "m3dm": {"bank_mb": 1.0, "fused": 16, "epochs": 2, "step": 1},
     "missing_points": {},
     "pixel_gaussian": {},
 }

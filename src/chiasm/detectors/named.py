@@ -6,6 +6,7 @@ from chiasm.detectors import (
     btf,
     crossmodal_mapping,
     easynet,
+    m3dm,
     pixel_gaussian,
     trivial,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "btf",
     "crossmodal_mapping",
     "easynet",
+    "m3dm",
     "pixel_gaussian",
     "trivial",
 ]
