@@ -71,6 +71,8 @@ class RunConfig(Settings):
         shots: train on so many normals only.
         calibration_share: of the training normals, where data have no validation split.
         textures: folder of textures (DTD) for anomalies; None uses built-in ones.
+        candidates: patterns of the names of features that may be fused, e.g. ``*/f8``.
+        operations: with which cells may fuse.
         nodes: intermediate nodes per cell.
         rounds: epochs of synthetic anomalies whose frozen features are stored.
         search_epochs, train_epochs: passes over training data; the budget may end them earlier.
@@ -102,6 +104,10 @@ class RunConfig(Settings):
     remove_background: bool = True
     plane_margin: float | None = Field(None, gt=0)
     textures: Path | None = None
+    candidates: tuple[str, ...] = ("*",)
+    operations: tuple[Literal["addition", "concatenation", "glu", "guided_attention"], ...] = Field(
+        ("addition", "concatenation", "glu", "guided_attention"), min_length=1
+    )
     nodes: int = Field(2, ge=1, le=6)
     rounds: int = Field(6, ge=1)
     search_epochs: int = Field(12, ge=1)
@@ -119,7 +125,7 @@ class RunConfig(Settings):
     seed: int = 0
     options: dict[str, Any] = Field(default_factory=dict)
 
-    @field_validator("modalities", "cells", mode="before")
+    @field_validator("modalities", "cells", "candidates", "operations", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value

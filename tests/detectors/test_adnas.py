@@ -24,6 +24,7 @@ SMALL = ("adnas_light", "adnas_slim")
 class _Chosen:
     def __init__(self, model, modalities=("rgb", "geometry")):
         self.model, self.modalities, self.cells = model, modalities, ("early", "middle", "late")
+        self.candidates = ("*",)
 
 
 def batch(size=64, count=2):

@@ -245,9 +245,10 @@ def test_finalists_come_from_the_search_and_from_the_whole_space():
     pools = light_pools(modalities=("rgb", "geometry"))
     supernet = FusionSupernet(pools, width=8, size=8, nodes=2)
     module = SimpleNamespace(supernet=supernet, best=None)
-    proposed = propose(module, count=6, nodes=2, seed=3)
+    config = RunConfig(data="d", out="o", finalists=6, seed=3)
+    proposed = propose(module, config)
     assert len({one.required for one in proposed}) == 6
     assert proposed[0] == supernet.genotype()
     uniform = [one for one in proposed if "random_seed" in one.provenance]
     assert 2 <= len(uniform) <= 4
-    assert proposed == propose(module, count=6, nodes=2, seed=3)
+    assert proposed == propose(module, config)

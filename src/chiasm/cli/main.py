@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from chiasm.cli import data, evaluate, models, predict, search, train
+from chiasm.cli import bench, data, evaluate, models, predict, search, train
 from chiasm.cli import demo as demonstration
 from chiasm.errors import ChiasmError
 
@@ -23,6 +23,7 @@ app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("bench")(bench.bench)
 app.command("models")(models.models)
 
 

@@ -30,6 +30,7 @@ from chiasm.detectors.segmentation import SegmentationHead
 from chiasm.fusion.concatenate import ConcatenationFusion
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.network import FusionNetwork, FusionSupernet
+from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import CELLS, Pools
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
@@ -118,12 +119,18 @@ class AdnasDetector(Detector):
 
 
 def _fusion(
-    pools: Pools, fusion: Genotype | str, *, width: int, size: int, nodes: int
+    pools: Pools,
+    fusion: Genotype | str,
+    *,
+    width: int,
+    size: int,
+    nodes: int,
+    operations: Sequence[str],
 ) -> FusionSupernet | FusionNetwork | ConcatenationFusion:
     if isinstance(fusion, Genotype):
         return FusionNetwork(pools, fusion, width=width, size=size)
     if fusion == "supernet":
-        return FusionSupernet(pools, width=width, size=size, nodes=nodes)
+        return FusionSupernet(pools, width=width, size=size, nodes=nodes, operations=operations)
     if fusion == "concatenation":
         return ConcatenationFusion(pools, width=width, size=size)
     raise ValueError(f"fusion must be a Genotype, 'supernet' or 'concatenation', not {fusion!r}.")
@@ -141,6 +148,7 @@ def _from_scratch(
     pools: Pools | None,
     cells: Sequence[str],
     nodes: int,
+    operations: Sequence[str],
     final_activation: bool,
 ) -> AdnasDetector:
     lists = pools or reconstruction_pools(width=width, stem=stem, modalities=modalities)
@@ -149,7 +157,7 @@ def _from_scratch(
         source=ReconstructedFeatures(
             branches={m: ReconstructionBranch(width=width, stem=stem) for m in modalities}
         ),
-        fusion=_fusion(lists, fusion, width=fused, size=size, nodes=nodes),
+        fusion=_fusion(lists, fusion, width=fused, size=size, nodes=nodes, operations=operations),
         head=SegmentationHead(channels=fused, hidden=hidden, final_activation=final_activation),
     )
 
@@ -162,6 +170,7 @@ def adnas_paper(
     pools: Pools | None = None,
     cells: Sequence[str] = CELLS,
     nodes: int = 2,
+    operations: Sequence[str] = tuple(OPERATIONS),
     image_size: int = 256,
 ) -> AdnasDetector:
     """3D-ADNAS as published: two branches of width 128 at 256 pixels, trained from scratch."""
@@ -176,6 +185,7 @@ def adnas_paper(
         pools=pools,
         cells=cells,
         nodes=nodes,
+        operations=operations,
         final_activation=True,
     )
 
@@ -188,6 +198,7 @@ def adnas_slim(
     pools: Pools | None = None,
     cells: Sequence[str] = CELLS,
     nodes: int = 2,
+    operations: Sequence[str] = tuple(OPERATIONS),
     image_size: int = 256,
 ) -> AdnasDetector:
     """The published method from scratch at a width that two processor cores can train."""
@@ -202,6 +213,7 @@ def adnas_slim(
         pools=pools,
         cells=cells,
         nodes=nodes,
+        operations=operations,
         final_activation=False,
     )
 
@@ -214,6 +226,7 @@ def adnas_light(
     pools: Pools | None = None,
     cells: Sequence[str] = CELLS,
     nodes: int = 2,
+    operations: Sequence[str] = tuple(OPERATIONS),
     image_size: int = 256,
     capacity: int = 4_000,
     pretrained: bool = True,
@@ -234,7 +247,7 @@ def adnas_light(
                 m: NormalMemory(channels=backbone.channels, capacity=capacity) for m in modalities
             },
         ),
-        fusion=_fusion(lists, fusion, width=32, size=size, nodes=nodes),
+        fusion=_fusion(lists, fusion, width=32, size=size, nodes=nodes, operations=operations),
         head=SegmentationHead(channels=32, hidden=(128, 64), final_activation=False),
     )
 

@@ -197,7 +197,9 @@ class Genotype:
         return "\n".join(lines)
 
 
-def random_genotype(pools: Pools, *, nodes: int = 2, seed: int = 0) -> Genotype:
+def random_genotype(
+    pools: Pools, *, nodes: int = 2, seed: int = 0, operations: Sequence[str] = tuple(OPERATIONS)
+) -> Genotype:
     """Draw inputs and operations uniformly: the rival that any search must beat."""
     draw = random.Random(seed)
     cells = {}
@@ -207,7 +209,7 @@ def random_genotype(pools: Pools, *, nodes: int = 2, seed: int = 0) -> Genotype:
         drawn = []
         for number in range(nodes):
             known = ["x", "y", *(f"node:{i}" for i in range(number))]
-            drawn.append(NodeGenotype(_pair(draw.sample(known, 2)), draw.choice(list(OPERATIONS))))
+            drawn.append(NodeGenotype(_pair(draw.sample(known, 2)), draw.choice(list(operations))))
         cells[name] = CellGenotype(_pair(pair), tuple(drawn))
     return Genotype(
         cells=cells,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 
 from chiasm.errors import ConfigurationError
 
@@ -108,6 +109,18 @@ class Pools:
     def only(self, *cells: str) -> Pools:
         """The pools with other cells dropped: the rows of the paper's Table 4."""
         return replace(self, **{cell: () for cell in CELLS if cell not in cells})
+
+    def matching(self, patterns: Iterable[str]) -> Pools:
+        """The pools with the features alone whose names match a pattern, e.g. ``"*/f8"``.
+
+        Raises ``ConfigurationError`` where none does.
+        """
+        wanted = tuple(patterns)
+
+        def fits(candidate: Candidate) -> bool:
+            return any(fnmatch(candidate.name, pattern) for pattern in wanted)
+
+        return Pools(**{cell: tuple(filter(fits, self.own(cell))) for cell in CELLS})
 
     def restrict(self, modality: str) -> Pools:
         """The pools with the features of one modality only."""

@@ -74,7 +74,9 @@ def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
     elif config.fusion == "concatenation":
         fusion = "concatenation"
     elif config.fusion == "random":
-        fusion = random_genotype(bench.pools, nodes=config.nodes, seed=config.seed)
+        fusion = random_genotype(
+            bench.pools, nodes=config.nodes, seed=config.seed, operations=config.operations
+        )
         write_genotype(fusion, bench)
     else:
         fusion = Genotype.load(config.fusion)

@@ -43,7 +43,7 @@ def search(config: RunConfig, *, bench: Workbench | None = None) -> Genotype:
     share = SEARCH_SHARE * (RELAXED_SHARE if config.finalists > 1 else 1.0)
     module = _relaxed(config, bench, Budget(share * left / 60 if limited else None))
     (config.out / "search_history.json").write_text(json.dumps(module.history, indent=2) + "\n")
-    proposed = propose(module, count=config.finalists, nodes=config.nodes, seed=config.seed)
+    proposed = propose(module, config)
     budget = SEARCH_SHARE * (1 - RELAXED_SHARE) * left if limited else float("inf")
     scores = (
         _final_round(proposed, bench, seconds=budget) if len(proposed) > 1 else [module.best_ap]
@@ -90,16 +90,17 @@ def _relaxed(config: RunConfig, bench: Workbench, budget: Budget) -> FusionSearc
     return module
 
 
-def propose(module: FusionSearch, *, count: int, nodes: int, seed: int) -> list[Genotype]:
+def propose(module: FusionSearch, config: RunConfig) -> list[Genotype]:
     """The best epoch's architecture, the last one, then draws, half of them uniform.
 
     Draws come in turn from the relaxed choices and from the whole space: one search leans one way,
     and the final round can only choose among what it is offered. No two read the same features:
-    that matters more than the operations do. There may be fewer than ``count`` where the choices
-    leave fewer.
+    that matters more than the operations do. There may be fewer than ``finalists`` where the
+    choices leave fewer.
     """
     supernet: FusionSupernet = module.supernet
-    generator = torch.Generator().manual_seed(seed)
+    count = config.finalists
+    generator = torch.Generator().manual_seed(config.seed)
     found: list[Genotype] = []
     tries = [module.best or supernet.genotype(), supernet.genotype()]
     for number in range(20 * count):
@@ -108,7 +109,12 @@ def propose(module: FusionSearch, *, count: int, nodes: int, seed: int) -> list[
         if number < len(tries):
             one = tries[number]
         elif number % 2:
-            one = random_genotype(supernet.pools, nodes=nodes, seed=1000 * seed + number)
+            one = random_genotype(
+                supernet.pools,
+                nodes=config.nodes,
+                seed=1000 * config.seed + number,
+                operations=config.operations,
+            )
         else:
             one = supernet.genotype(generator=generator, temperature=DRAW_TEMPERATURE)
         if all(one.required != other.required for other in found):

@@ -80,6 +80,8 @@ class Workbench:
             "modalities": self.config.modalities,
             "cells": self.config.cells,
             "nodes": self.config.nodes,
+            "operations": self.config.operations,
+            "pools": self.pools,
             "image_size": self.config.image_size,
         }
         if self.frozen is not None:
@@ -140,7 +142,7 @@ def pools_of(config: RunConfig) -> Pools:
     else:
         width, stem = {"adnas_paper": (128, 1), "adnas_slim": (16, 2)}[config.model]
         pools = reconstruction_pools(width=width, stem=stem, modalities=config.modalities)
-    return pools.only(*config.cells)
+    return pools.only(*config.cells).matching(config.candidates)
 
 
 def open_workbench(config: RunConfig) -> Workbench:

@@ -1,0 +1,112 @@
+"""Run a benchmark: find the cells, run those that are missing, write the table as it grows."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import chiasm.classifiers.named
+import chiasm.detectors.named  # noqa: F401  (importing registers the methods)
+from chiasm.benchmarks.cell import Cell, fingerprint_of
+from chiasm.benchmarks.pool import run_cells, run_on_ray
+from chiasm.benchmarks.render import write
+from chiasm.benchmarks.speed import interleaved
+from chiasm.benchmarks.store import Result, ResultStore
+from chiasm.benchmarks.table import Filled, Table, fill
+
+
+def run_table(
+    table: Table,
+    *,
+    out: Path,
+    command: str,
+    jobs: int = 1,
+    ray: str | None = None,
+    minutes: float | None = None,
+    in_turn: bool = False,
+    said: Callable[[str], None] = print,
+) -> list[Filled]:
+    """Fill a table and write it to ``out``; what is stored there is not run again.
+
+    A stored result that other code made is run again, and said so. The table is written after
+    every run, so that a benchmark that is killed leaves what it had.
+
+    Args:
+        table: which cells there are.
+        out: folder of the table; runs lie in its ``cells``.
+        command: that repeats it.
+        jobs: cells at a time.
+        ray: address of a Ray cluster, ``"local"`` begins one; None runs here.
+        minutes: after which no further cell is begun.
+        in_turn: measure the speed of all models in turn at the end.
+        said: is told what happens.
+    """
+    store = ResultStore(out / "cells")
+    facts = {"command": command, "commit": _commit(), "machine": machine()}
+    results: dict[str, Result] = {}
+    missing: list[Cell] = []
+    for cell in table.cells:
+        known = store.read(cell)
+        if known is None or known.status != "done":
+            missing.append(cell)
+        elif known.code != fingerprint_of(cell):
+            said(f"{cell.data.name}: {cell.method} was made by other code; it is run again.")
+            missing.append(cell)
+        else:
+            results[cell.key] = known
+    said(f"{len(results)} of {len(table.cells)} runs are there, {len(missing)} are to be made.")
+    deadline = None if minutes is None else time.monotonic() + 60 * minutes
+    done = (
+        run_cells(missing, store, jobs=jobs, deadline=deadline, said=said)
+        if ray is None
+        else run_on_ray(missing, store, address=ray, said=said)
+    )
+    for cell, result in done:
+        results[cell.key] = result
+        if result.status != "done":
+            said(f"{cell.data.name}: {cell.method} {result.status}: {result.error}")
+        write(table, fill(table, results), out, facts)
+    if in_turn:
+        _measure_in_turn(table, store, results)
+    filled = fill(table, results)
+    said(f"The table is {write(table, filled, out, facts)}.")
+    return filled
+
+
+def _measure_in_turn(table: Table, store: ResultStore, results: dict[str, Result]) -> None:
+    done = {c.key: c for c in table.cells if c.key in results and results[c.key].status == "done"}
+    found = interleaved({k: (store.run_folder(c), c.data, c.wing) for k, c in done.items()})
+    for key, speed in found.items():
+        metrics: dict[str, Any] = results[key].metrics | {"speed": speed}
+        results[key] = replace(results[key], metrics=metrics)
+
+
+def _commit() -> str:
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    here = Path(__file__).parent
+    found = subprocess.run(
+        [git, "-C", here, "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() or "unknown"
+
+
+def machine() -> str:
+    """Processor and cores, in words."""
+    import os
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = "unknown processor"
+    return f"{name}, {os.cpu_count()} cores"

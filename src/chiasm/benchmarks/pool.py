@@ -1,0 +1,149 @@
+"""Cells run here: side by side in processes of their own, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from chiasm.benchmarks.cell import Cell, fingerprint_of
+from chiasm.benchmarks.run_cell import EXIT_OUT_OF_MEMORY, PHASES
+from chiasm.benchmarks.store import Result, ResultStore
+from chiasm.errors import ConfigurationError
+
+Done = tuple[Cell, Result]
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    store: ResultStore,
+    *,
+    jobs: int = 1,
+    deadline: float | None = None,
+    said: Callable[[str], None] = lambda words: None,
+) -> Iterator[Done]:
+    """Run cells side by side on this machine; yields each as it ends.
+
+    Args:
+        cells: to run.
+        store: where results go.
+        jobs: cells at a time; the processor's cores are shared among them.
+        deadline: of ``time.monotonic``, after which no further cell is begun.
+        said: is told what begins.
+    """
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    waiting = list(cells)
+    running: dict[Future[Result], Cell] = {}
+    with ThreadPoolExecutor(max_workers=jobs) as pool:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                if deadline is not None and time.monotonic() > deadline:
+                    waiting.clear()
+                    break
+                cell = waiting.pop(0)
+                said(f"{cell.data.name}: {cell.method} ...")
+                running[pool.submit(run_one, cell, store, threads)] = cell
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for one in ended:
+                yield running.pop(one), one.result()
+
+
+def run_on_ray(
+    cells: Sequence[Cell],
+    store: ResultStore,
+    *,
+    address: str,
+    said: Callable[[str], None] = lambda words: None,
+) -> Iterator[Done]:
+    """Run cells as tasks of a Ray cluster whose machines share the store's folder.
+
+    Args:
+        cells: to run.
+        store: where results go.
+        address: of the cluster; ``"local"`` begins one on this machine.
+        said: is told what begins.
+
+    Raises:
+        ConfigurationError: Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigurationError("--ray needs Ray: pip install 'chiasm[cluster]'.") from error
+    begun = not ray.is_initialized()
+    if begun and address == "local":
+        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+    elif begun:
+        ray.init(address=address, log_to_driver=False)
+    try:
+        task = ray.remote(num_cpus=1)(run_one)
+        running = {task.remote(cell, store, 1): cell for cell in cells}
+        for cell in cells:
+            said(f"{cell.data.name}: {cell.method} ...")
+        while running:
+            ended, _ = ray.wait(list(running), num_returns=1)
+            for one in ended:
+                yield running.pop(one), ray.get(one)
+    finally:
+        if begun:
+            ray.shutdown()
+
+
+def run_one(cell: Cell, store: ResultStore, threads: int) -> Result:
+    """Learn, judge and measure, each in a fresh process; keeps the result and returns it."""
+    code = fingerprint_of(cell)
+    store.prepare(cell, code)
+    run = store.run_folder(cell)
+    description = run.parent / "cell.json"
+    description.write_text(
+        json.dumps(cell.described() | {"folder": str(cell.data.resolve())}, indent=1) + "\n"
+    )
+    for phase in PHASES:
+        failure = _failure(phase, description, run, threads)
+        if failure is not None:
+            result = Result(failure[0], {}, failure[1], code)  # type: ignore[arg-type]
+            store.write(cell, result)
+            return result
+    metrics = json.loads((run / "report" / "metrics.json").read_text())
+    metrics["speed"] = json.loads((run / "speed.json").read_text())
+    contract = json.loads((run / "model" / "contract.json").read_text())
+    result = Result("done", metrics, "", code, contract.get("backbone_weights") or "")
+    store.write(cell, result)
+    return result
+
+
+def _failure(phase: str, description: Path, run: Path, threads: int) -> tuple[str, str] | None:
+    """Status and error of a phase that did not end well; None of one that did."""
+    log = run.parent / f"{phase}.log"
+    with log.open("w") as stream:
+        ended = subprocess.run(
+            [sys.executable, "-m", "chiasm.benchmarks.run_cell", phase, description, run],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            preexec_fn=_die_with_parent,
+            check=False,
+        )
+    if ended.returncode == 0:
+        return None
+    if ended.returncode in (EXIT_OUT_OF_MEMORY, -signal.SIGKILL):
+        return "out of memory", f"It needed more memory than there was while it was to {phase}."
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return "crashed", (lines[-1] if lines else f"exit status {ended.returncode}")[:300]
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to end this process when the one that began it is killed."""
+    try:
+        libc: Any = ctypes.CDLL("libc.so.6", use_errno=True)
+        libc.prctl(1, signal.SIGTERM)
+    except OSError:
+        pass

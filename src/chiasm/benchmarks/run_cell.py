@@ -1,0 +1,65 @@
+"""A cell in a process of its own: learn, judge, measure."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+MEASURED = 30  # parts that are timed, after three that are not
+EXIT_OUT_OF_MEMORY = 77
+
+
+def learn(description: dict[str, Any], run: Path) -> None:
+    """Train what the cell describes; a run that was cut off goes on."""
+    from chiasm.workflows import verbs
+
+    if (run / "model" / "contract.json").exists():
+        return
+    settings = dict(description["settings"])
+    verbs.train(verbs.settings(data=description["folder"], out=run, **settings))
+
+
+def judge(description: dict[str, Any], run: Path) -> None:
+    """Evaluate on the test split."""
+    from chiasm.workflows import verbs
+
+    if not (run / "report" / "metrics.json").exists():
+        verbs.evaluate(run, data=description["folder"], **description["evaluation"])
+
+
+def measure(description: dict[str, Any], run: Path) -> None:
+    """Time a fresh process that judges one part after the other; writes ``speed.json``."""
+    from chiasm.benchmarks.speed import Station
+
+    station = Station(run, Path(description["folder"]), description["wing"])
+    station.warm_up()
+    seconds = [station.once() for _ in range(MEASURED)]
+    (run / "speed.json").write_text(json.dumps(station.summary(seconds), indent=1) + "\n")
+
+
+PHASES = {"learn": learn, "judge": judge, "measure": measure}
+
+
+def main() -> None:
+    """``PHASE DESCRIPTION.json RUN``; the last line of stderr is the error in a sentence."""
+    from chiasm.errors import ChiasmError
+
+    phase, description, run = sys.argv[1:4]
+    try:
+        PHASES[phase](json.loads(Path(description).read_text()), Path(run))
+    except MemoryError:
+        sys.exit(EXIT_OUT_OF_MEMORY)
+    except ChiasmError as error:
+        print(str(error).replace("\n", " "), file=sys.stderr)
+        sys.exit(1)
+    except RuntimeError as error:
+        # What torch says where an allocation fails.
+        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+            sys.exit(EXIT_OUT_OF_MEMORY)
+        raise
+
+
+if __name__ == "__main__":
+    main()

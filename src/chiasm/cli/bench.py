@@ -1,0 +1,72 @@
+"""``chiasm bench``: tables and figures of the papers, and rivals on one's own data."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from chiasm.cli.options import Data
+
+
+def bench(
+    table: Annotated[
+        str,
+        typer.Argument(
+            help="rivals, few_shot, table1 to table7, supp1 to supp6, fig4a, fig4b or fig4c."
+        ),
+    ],
+    data: Data,
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value of every run.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the table and its runs.")] = Path("bench"),
+    categories: Annotated[str, typer.Option(help="Which, with commas between.")] = "",
+    methods: Annotated[str, typer.Option(help="Which, with semicolons between.")] = "",
+    seeds: Annotated[str, typer.Option(help="Of runs, with commas between.")] = "",
+    shots: Annotated[str, typer.Option(help="Numbers of parts, with commas.")] = "5,10,50",
+    minutes: Annotated[float | None, typer.Option(help="Budget of the whole table.")] = None,
+    minutes_each: Annotated[float | None, typer.Option(help="Budget of each run.")] = None,
+    bank_mb: Annotated[float | None, typer.Option(help="Megabytes of memory banks.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
+    ray: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster; local begins one.")
+    ] = None,
+) -> None:
+    """Fill a table; started again it runs only what is missing."""
+    import yaml
+
+    from chiasm.benchmarks.asked import Asked, categories_under, check_methods
+    from chiasm.benchmarks.bench import run_table
+    from chiasm.benchmarks.detector_tables import describe
+    from chiasm.errors import ConfigurationError
+
+    chosen = tuple(part.strip() for part in methods.split(";") if part.strip()) or None
+    check_methods(chosen)
+    settings = {}
+    for override in overrides or []:
+        key, found, text = override.partition("=")
+        if not found:
+            raise ConfigurationError(f"{override!r} is not of the form key=value.")
+        settings[key.strip()] = yaml.safe_load(text)
+    drawn = table in ("few_shot", "table6", "table7", "supp3", "supp4", "supp5", "supp6")
+    asked = Asked(
+        categories=categories_under(data, tuple(c for c in categories.split(",") if c)),
+        methods=chosen,
+        seeds=tuple(int(s) for s in (seeds or ("0,1,2" if drawn else "0")).split(",")),
+        shots=tuple(int(s) for s in shots.split(",")),
+        settings=settings,
+        minutes=minutes_each,
+        bank_mb=bank_mb,
+    )
+    run_table(
+        describe(table, asked),
+        out=out,
+        command=shlex.join(["chiasm", *sys.argv[1:]]),
+        jobs=jobs,
+        ray=ray,
+        minutes=minutes,
+        in_turn=table == "table5",
+        said=typer.echo,
+    )
