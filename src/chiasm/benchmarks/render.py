@@ -147,7 +147,7 @@ def _draw(table: Table, filled: Sequence[Filled], path: Path) -> None:
             axes.barh(rows, values, color="#4878a8")
             for place, row in enumerate(rows):
                 if row in here and here[row].low is not None and here[row].high is not None:
-                    ends = [here[row].low, here[row].high]
+                    ends = [float(here[row].low or 0), float(here[row].high or 0)]
                     axes.plot(ends, [place, place], color="black", lw=1)
             axes.set_title(column, fontsize=9)
             axes.tick_params(labelsize=8)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from chiasm.classifiers.attention import CrossAttention
 from chiasm.classifiers.classifier import Classifier
 from chiasm.classifiers.expert_encoder import SelfAttention
 from chiasm.errors import ConfigurationError
@@ -26,7 +27,8 @@ def flops(
     ``"paper"`` leaves out attention altogether, its four linear maps included. The published
     figures can only be met so, and two popular counters do so by accident: thop, and torch's own
     where attention takes its fused path. ``"true"`` adds it: ``2 (4 T D^2 + 2 T^2 D)`` for each
-    layer of T tokens. Element-wise work is not counted, as is usual, nor the projection head,
+    layer of T tokens, ``2 (2 T D^2 + 2 S D^2 + 2 T S D)`` where they read S others. Element-wise
+    work is not counted, as is usual, nor the projection head,
     which classification does not ask.
 
     Args:
@@ -41,9 +43,13 @@ def flops(
     analytic: list[int] = []
 
     def remember(_module: nn.Module, arguments: tuple[Any, ...]) -> None:
-        analytic.append(attention_flops(*arguments[0].shape))
+        tokens, *context = arguments
+        analytic.append(
+            attention_flops(*tokens.shape, context=context[0].shape[1] if context else None)
+        )
 
-    attention = {name: m for name, m in ghost.named_modules() if isinstance(m, SelfAttention)}
+    kinds = (SelfAttention, CrossAttention)
+    attention = {name: m for name, m in ghost.named_modules() if isinstance(m, kinds)}
     for module in attention.values():
         module.register_forward_pre_hook(remember)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -55,9 +61,15 @@ def flops(
     return rest + (sum(analytic) if convention == "true" else 0)
 
 
-def attention_flops(count: int, tokens: int, width: int) -> int:
-    """Operations of self-attention over ``(N, T, D)``: four linear maps and two products."""
-    return 2 * count * (4 * tokens * width**2 + 2 * tokens**2 * width)
+def attention_flops(count: int, tokens: int, width: int, *, context: int | None = None) -> int:
+    """Operations of attention: queries, keys, values and outputs are linear, then two products.
+
+    Args:
+        count, tokens, width: N, T and D of what asks.
+        context: tokens that are asked; the same ones unless told.
+    """
+    asked = tokens if context is None else context
+    return 2 * count * (2 * (tokens + asked) * width**2 + 2 * tokens * asked * width)
 
 
 def _without_data(model: Classifier) -> Classifier:
