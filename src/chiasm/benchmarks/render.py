@@ -131,7 +131,8 @@ def _draw(table: Table, filled: Sequence[Filled], path: Path) -> None:
         for row in table.rows:
             own = [one for one in known if one.entry.row == row]
             if own:
-                axes.plot([o.entry.column for o in own], [o.value for o in own], "o-", label=row)
+                values = [float(one.value or 0) for one in own]
+                axes.plot([one.entry.column for one in own], values, "o-", label=row)
         axes.set_xlabel(table.series)
         axes.set_ylabel(known[0].entry.figure)
         axes.legend()
@@ -146,9 +147,9 @@ def _draw(table: Table, filled: Sequence[Filled], path: Path) -> None:
             values = [here[r].value or 0.0 if r in here else 0.0 for r in rows]
             axes.barh(rows, values, color="#4878a8")
             for place, row in enumerate(rows):
-                if row in here and here[row].low is not None and here[row].high is not None:
-                    ends = [float(here[row].low or 0), float(here[row].high or 0)]
-                    axes.plot(ends, [place, place], color="black", lw=1)
+                low, high = (here[row].low, here[row].high) if row in here else (None, None)
+                if low is not None and high is not None:
+                    axes.hlines(place, low, high, color="black", lw=1)
             axes.set_title(column, fontsize=9)
             axes.tick_params(labelsize=8)
     FigureCanvasAgg(picture).print_png(path)

@@ -80,7 +80,8 @@ def _without_data(model: Classifier) -> Classifier:
 
 
 def _ghost(parameter: nn.Parameter) -> nn.Parameter:
-    return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+    # Gradients are none of its business, and the counter stumbles over them.
+    return nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
 
 
 def _batch_without_data(batch: DischargeBatch) -> DischargeBatch:

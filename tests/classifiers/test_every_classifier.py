@@ -1,0 +1,133 @@
+"""One suite for every classifier: whatever it is made of, it keeps what the house promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import chiasm.classifiers.named  # noqa: F401  (importing registers the classifiers)
+from chiasm.classifiers.cost import flops
+from chiasm.errors import DataError
+from chiasm.registry import find_model, models
+from chiasm.samples import DischargeBatch
+
+SHAPE = {"image_size": 32, "series_length": 7680, "classes": 4, "segment": 256}
+BASE = sorted(m.name for m in models("classifier") if m.name.endswith("_base"))
+NAMES = sorted(m.name for m in models("classifier") if m.name not in BASE)
+SIZES = {"base": 75_832_589, "small": 2_373_837}
+
+
+def build(name, seed=0, **options):
+    torch.manual_seed(seed)
+    return find_model(name).builder(**(SHAPE | options)).eval()
+
+
+def batch(count=3):
+    generator = torch.Generator().manual_seed(1)
+    return DischargeBatch(
+        image=torch.rand(count, 3, 32, 32, generator=generator),
+        series=torch.rand(count, 1, 7680, generator=generator),
+        label=torch.tensor([0, 1, 2][:count]),
+    )
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def network(request):
+    built = build(request.param)
+    built.name = request.param
+    return built
+
+
+@pytest.mark.parametrize("name", BASE + NAMES)
+def test_networks_that_are_compared_have_one_size(name):
+    if name.endswith(("_base", "_small")):
+        with torch.device("meta"):
+            network = find_model(name).builder()
+        size = SIZES[name.rsplit("_", 1)[1]]
+        count = sum(p.numel() for p in network.parameters())
+        assert abs(count / size - 1) < 0.02
+        assert flops(network, "true") > flops(network, "paper") > 0
+
+
+def test_a_batch_has_the_logits_of_its_recordings(network):
+    with torch.inference_mode():
+        together = network(batch()).logits
+        alone = [network(slice_of(batch(), n)).logits[0] for n in range(3)]
+        again = network(batch()).logits
+    assert together.shape == (3, 4)
+    assert torch.equal(together, again)
+    torch.testing.assert_close(torch.stack(alone), together, rtol=1e-4, atol=1e-5)
+
+
+def slice_of(whole, number):
+    return DischargeBatch(whole.image[number : number + 1], whole.series[number : number + 1])
+
+
+@pytest.mark.parametrize("absent", ["image", "series"])
+def test_an_absent_modality_is_borne(network, absent):
+    with torch.inference_mode():
+        whole = network(batch()).logits
+        rest = network(replace(batch(), **{absent: None})).logits
+    assert rest.shape == (3, 4)
+    assert torch.isfinite(rest).all()
+    assert not torch.allclose(rest, whole)
+
+
+def test_nothing_at_all_is_told(network):
+    with pytest.raises(DataError, match="nothing that this classifier looks at"):
+        network(DischargeBatch(None, None))
+
+
+@pytest.mark.parametrize("modality", ["image", "series"])
+def test_one_modality_alone_is_a_network_of_its_own(network, modality):
+    alone = build(network.name, modalities=(modality,))
+    assert alone.modalities == (modality,)
+    with torch.inference_mode():
+        out = alone(batch())
+    assert out.logits.shape == (3, 4)
+    assert set(out.by_modality) <= {modality}
+
+
+def test_a_stored_network_says_the_same(network, tmp_path):
+    state = {name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file(state, tmp_path / "weights.safetensors")
+    other = build(network.name, seed=5)
+    other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    with torch.inference_mode():
+        assert torch.equal(other(batch()).logits, network(batch()).logits)
+
+
+def test_every_weight_learns_in_one_stage_or_the_other(network):
+    fresh = build(network.name).train()
+    output = fresh(batch())
+    unit = fresh.project(output, ("joint", "image", "series"))
+    torch.testing.assert_close(unit.norm(dim=-1), torch.ones(unit.shape[:2]))
+    loss = torch.nn.functional.cross_entropy(output.logits, batch().label)
+    (loss + unit[..., 0].sum() + sum(n.sum() for n in output.flow_nll.values())).backward()
+    # A flow begins as the identity, so the gradient of its first layers is there, but 0.
+    idle = [n for n, p in fresh.named_parameters() if p.grad is None]
+    assert idle == []
+
+
+def test_it_learns_three_recordings_by_heart(network):
+    fresh = build(network.name).train()
+    optimiser = torch.optim.Adam(fresh.parameters(), 1e-3)
+    for _ in range(120):
+        optimiser.zero_grad()
+        logits = fresh(batch(), density=False).logits
+        loss = torch.nn.functional.cross_entropy(logits, batch().label)
+        loss.backward()
+        optimiser.step()
+        if loss.item() < 0.3:
+            break
+    assert loss.item() < 0.3
+    assert logits.argmax(dim=1).tolist() == [0, 1, 2]
+
+
+def test_its_example_fits_it(network):
+    example = network.example_batch(2)
+    with torch.inference_mode():
+        assert network(example).logits.shape == (2, 4)
