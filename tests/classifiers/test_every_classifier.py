@@ -114,11 +114,18 @@ def test_every_weight_learns_in_one_stage_or_the_other(network):
 
 def test_it_learns_three_recordings_by_heart(network):
     fresh = build(network.name).train()
+    # Noise alone has one mean in all three: what is averaged early could not tell them apart.
+    strength = torch.tensor([0.1, 1.0, 3.0])
+    told = replace(
+        batch(),
+        image=batch().image * strength.view(3, 1, 1, 1),
+        series=batch().series * strength.view(3, 1, 1),
+    )
     optimiser = torch.optim.Adam(fresh.parameters(), 1e-3)
     for _ in range(120):
         optimiser.zero_grad()
-        logits = fresh(batch(), density=False).logits
-        loss = torch.nn.functional.cross_entropy(logits, batch().label)
+        logits = fresh(told, density=False).logits
+        loss = torch.nn.functional.cross_entropy(logits, told.label)
         loss.backward()
         optimiser.step()
         if loss.item() < 0.3:
