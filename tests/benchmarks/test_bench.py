@@ -1,0 +1,160 @@
+"""Benchmarks end to end in small size: killed and begun again, crashes, and the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from chiasm.benchmarks import pool
+from chiasm.benchmarks.bench import run_table
+from chiasm.benchmarks.cell import Cell
+from chiasm.benchmarks.store import Result, ResultStore
+from chiasm.benchmarks.table import Entry, Table
+from chiasm.cli.main import app
+from chiasm.data.scenes.maker import make_scenes
+
+METHODS = ("brightness", "area")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    make_scenes(
+        folder, kinds=("flange",), train=6, validation=3, test_good=2, test_per_defect=1, size=96
+    )
+    return folder
+
+
+def command(scenes: Path, out: Path) -> list[str]:
+    words = ["bench", "rivals", "--data", str(scenes), "--out", str(out)]
+    return [*words, "--methods", ";".join(METHODS), "image_size=64"]
+
+
+def figures(out: Path) -> list[tuple]:
+    """What does not depend on time."""
+    entries = json.loads((out / "rivals.json").read_text())["entries"]
+    kept = [e for e in entries if e["figure"].split(".")[0] in ("image", "pixel", "region")]
+    return [(e["row"], e["column"], e["value"], e["low"], e["high"]) for e in kept]
+
+
+@pytest.mark.timeout(600)
+def test_a_benchmark_that_is_killed_thrice_ends_as_one_left_alone(scenes, tmp_path, monkeypatch):
+    monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
+    program = [sys.executable, "-c", "from chiasm.cli.main import main; main()"]
+    for seconds in (4.0, 9.0, 14.0):
+        begun = subprocess.Popen([*program, *command(scenes, tmp_path / "killed")])
+        time.sleep(seconds)
+        begun.send_signal(signal.SIGKILL)
+        begun.wait()
+    done = list((tmp_path / "killed").rglob("result.json"))
+    written = {path: path.stat().st_mtime_ns for path in done}
+    subprocess.run([*program, *command(scenes, tmp_path / "killed")], check=True)
+    subprocess.run([*program, *command(scenes, tmp_path / "alone")], check=True)
+    assert figures(tmp_path / "killed") == figures(tmp_path / "alone")
+    assert len(figures(tmp_path / "alone")) == 10
+    # What was finished before the kill was not computed again.
+    assert {path: path.stat().st_mtime_ns for path in done} == written
+    said = CliRunner().invoke(app, command(scenes, tmp_path / "alone")).output
+    assert "2 of 2 runs are there, 0 are to be made." in said
+
+
+def table_of(tmp_path: Path, models: tuple[str, ...]) -> Table:
+    (tmp_path / "part" / "train").mkdir(parents=True, exist_ok=True)
+    cells = [Cell("detector", tmp_path / "part", {"model": model}) for model in models]
+    return Table("t", "A table", tuple(Entry(c.method, "x", "image.auroc", (c,)) for c in cells))
+
+
+def test_a_cell_that_crashes_is_a_row_and_the_rest_goes_on(tmp_path, monkeypatch):
+    def failure(phase, description, run, threads):
+        model = json.loads(description.read_text())["settings"]["model"]
+        if model == "area":
+            return "crashed", "ValueError: no."
+        if model == "brightness":
+            return "out of memory", "It needed more memory than there was."
+        if phase == "measure":
+            for name, content in (
+                ("report/metrics.json", {"image": {"auroc": {"value": 0.5}}}),
+                ("speed.json", {}),
+                ("model/contract.json", {}),
+            ):
+                (run / name).parent.mkdir(parents=True, exist_ok=True)
+                (run / name).write_text(json.dumps(content))
+        return None
+
+    monkeypatch.setattr(pool, "_failure", failure)
+    said: list[str] = []
+    table = table_of(tmp_path, ("area", "brightness", "missing_points"))
+    filled = run_table(table, out=tmp_path / "out", command="c", said=said.append, jobs=2)
+    assert [one.value for one in filled] == [None, None, 0.5]
+    assert filled[0].remark == "crashed: ValueError: no."
+    assert filled[1].remark.startswith("out of memory")
+    # A cell that went wrong is tried again, one that is done is not.
+    run_table(table, out=tmp_path / "out", command="c", said=said.append)
+    assert said.count("part: area ...") == 2
+    assert said.count("part: missing_points ...") == 1
+
+
+def test_a_result_of_other_code_is_made_again_and_said_so(tmp_path, monkeypatch):
+    table = table_of(tmp_path, ("area",))
+    (cell,) = table.cells
+    store = ResultStore(tmp_path / "out" / "cells")
+    store.write(cell, Result("done", {"image": {"auroc": {"value": 0.1}}}, code="older"))
+    monkeypatch.setattr(pool, "_failure", lambda *_: ("crashed", "as it should"))
+    said: list[str] = []
+    (filled,) = run_table(table, out=tmp_path / "out", command="c", said=said.append)
+    assert "part: area was made by other code; it is run again." in said
+    assert filled.value is None
+
+
+def test_a_deadline_ends_a_table_with_what_there_is(tmp_path, monkeypatch):
+    def slow(*_):
+        time.sleep(0.2)
+        return "crashed", "no"
+
+    monkeypatch.setattr(pool, "_failure", slow)
+    table = table_of(tmp_path, ("area", "brightness", "missing_points"))
+    filled = run_table(table, out=tmp_path / "out", command="c", minutes=0.001, said=str)
+    assert [one.remark for one in filled][1:] == ["not run", "not run"]
+    assert "not run" in (tmp_path / "out" / "t.md").read_text()
+
+
+def test_a_process_that_is_killed_for_memory_says_so(tmp_path, monkeypatch):
+    class Ended:
+        returncode = -signal.SIGKILL
+
+    monkeypatch.setattr(pool.subprocess, "run", lambda *_, **__: Ended())
+    description = tmp_path / "cell" / "cell.json"
+    description.parent.mkdir()
+    found = pool._failure("learn", description, description.parent / "run", 1)
+    assert found == ("out of memory", "It needed more memory than there was while it was to learn.")
+
+
+def test_the_command_line_tells_what_is_wrong(scenes, tmp_path):
+    def error(*words):
+        return str(CliRunner().invoke(app, ["bench", *words]).exception)
+
+    assert "There is no table 'table0'" in error("table0", "--data", str(scenes))
+    assert "There is no method 'x'" in error("rivals", "--data", str(scenes), "--methods", "x")
+    assert "not of the form" in error("rivals", "size", "--data", str(scenes))
+
+
+def test_a_ray_cluster_of_two_workers_gives_the_same(scenes, tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'chiasm[cluster]'")
+    monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    from chiasm.benchmarks.asked import Asked, categories_under
+    from chiasm.benchmarks.detector_tables import describe
+
+    asked = Asked(categories=categories_under(scenes), methods=METHODS, settings={"image_size": 64})
+    filled = run_table(
+        describe("rivals", asked), out=tmp_path / "ray", command="c", ray="local", said=str
+    )
+    assert all(one.value is not None for one in filled)

@@ -1,0 +1,261 @@
+"""Tables as data: what the paper prints, which runs stand behind an entry, and how it is shown."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+import chiasm.detectors.named  # noqa: F401  (importing registers the methods)
+from chiasm.benchmarks.asked import METHODS, Asked, categories_under, check_methods, printed
+from chiasm.benchmarks.cell import Cell, code_fingerprint, data_signature, fingerprint_of
+from chiasm.benchmarks.detector_tables import TABLES, describe
+from chiasm.benchmarks.render import markdown, write
+from chiasm.benchmarks.store import Result, ResultStore
+from chiasm.benchmarks.table import Entry, Filled, Table, figure, fill, marks
+from chiasm.errors import ConfigurationError, DataError
+
+FACTS = {"command": "chiasm bench", "commit": "abc", "machine": "one"}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in ("cable_gland", "bagel", "CandyCane"):
+        (tmp_path / "data" / name / "train").mkdir(parents=True)
+        (tmp_path / "data" / name / "train" / "a.txt").write_text(name)
+    return tmp_path / "data"
+
+
+def metrics(value, low=None, high=None):
+    return {"image": {"auroc": {"value": value, "low": low, "high": high}}}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_is_described(name, root):
+    table = describe(name, Asked(categories=categories_under(root), seeds=(0, 1)))
+    assert table.name == name
+    assert table.entries
+    assert any(entry.cells for entry in table.entries)
+    empty = [entry for entry in table.entries if not entry.cells]
+    assert all(entry.why_empty for entry in empty)
+
+
+def test_printed_values_are_those_of_the_paper():
+    values = printed()
+    assert values["table3"]["RGB + 3D / 3D-ADNAS"]["Mean"] == 0.951
+    assert values["table1"]["RGB + 3D / CFM"]["Candy Cane"] == 0.68
+    assert values["table4"]["middle"]["Potato"] == 0.74
+    assert values["supp2"]["RGB + 3D / 3D-ST"]["Tire"] == 0.542
+    assert values["supp6"]["5 parts"]["Rope"] == 0.977
+    assert values["table5"]["M3DM"]["memory, MB"] == 6526.12
+
+
+def test_a_category_is_found_by_the_papers_name_and_others_stay_empty(root):
+    table = describe("table3", Asked(categories=categories_under(root)))
+    found = {(e.row, e.column): e for e in table.entries}
+    entry = found["RGB + 3D / BTF", "Cable Gland"]
+    assert [cell.data.name for cell in entry.cells] == ["cable_gland"]
+    assert entry.printed == 0.765
+    assert found["RGB + 3D / BTF", "Rope"].why_empty == "the category is not among the data"
+    assert "mean over fewer" in found["RGB + 3D / BTF", "Mean"].why_empty
+
+
+def test_few_parts_are_drawn_anew_for_each_seed_and_alike_for_the_same(root):
+    asked = Asked(categories=categories_under(root, ("bagel",)), seeds=(0, 1, 2), shots=(5,))
+    table = describe("few_shot", asked)
+    entry = next(e for e in table.entries if e.row == "BTF" and e.column == "5")
+    assert [cell.settings["seed"] for cell in entry.cells] == [0, 1, 2]
+    assert {cell.settings["shots"] for cell in entry.cells} == {5}
+    assert len({cell.key for cell in entry.cells}) == 3
+    assert [c.key for c in entry.cells] == [
+        c.key
+        for c in next(
+            e for e in describe("few_shot", asked).entries if e.row == "BTF" and e.column == "5"
+        ).cells
+    ]
+
+
+def test_what_does_not_exist_is_told(root, tmp_path):
+    with pytest.raises(ConfigurationError, match="There is no table 'table9'"):
+        describe("table9", Asked(categories=categories_under(root)))
+    with pytest.raises(ConfigurationError, match="There is no method 'padim'"):
+        check_methods(("padim",))
+    with pytest.raises(DataError, match="There is no category 'rope'"):
+        categories_under(root, ("rope",))
+    with pytest.raises(DataError, match="holds no category"):
+        categories_under(root / "bagel" / "train")
+    with pytest.raises(DataError, match="does not exist"):
+        categories_under(tmp_path / "nowhere")
+
+
+def test_methods_can_be_named_as_in_tables_or_as_models(root):
+    for name in ("CFM", "crossmodal_mapping"):
+        check_methods((name,))
+        table = describe("rivals", Asked(categories=categories_under(root), methods=(name,)))
+        assert {cell.method for cell in table.cells} == {"crossmodal_mapping"}
+
+
+def test_a_bank_gets_its_budget_and_a_run_its_minutes(root):
+    asked = Asked(categories=categories_under(root), bank_mb=7.0, minutes=2.0)
+    cells = {cell.method: cell for cell in describe("rivals", asked).cells}
+    assert cells["btf"].settings["options"] == {"bank_mb": 7.0}
+    assert "options" not in cells["ast"].settings
+    assert cells["ast"].settings["minutes"] == 2.0
+
+
+def test_a_cells_name_depends_on_settings_and_data(root):
+    one = Cell("detector", root / "bagel", {"model": "btf", "seed": 0})
+    same = Cell("detector", root / "bagel", {"seed": 0, "model": "btf"})
+    assert one.key == same.key
+    assert one.key != Cell("detector", root / "bagel", {"model": "btf", "seed": 1}).key
+    assert one.key != Cell("detector", root / "cable_gland", {"model": "btf", "seed": 0}).key
+    before = one.key
+    (root / "bagel" / "train" / "b.txt").write_text("more")
+    data_signature.cache_clear()
+    assert one.key != before
+
+
+def test_the_codes_fingerprint_is_of_what_the_method_imports(tmp_path, monkeypatch):
+    import chiasm.benchmarks.cell as module
+
+    names = {
+        "m.method": "from m.part import thing\n",
+        "m.part": "thing = 1\n",
+        "m.other": "x = 1\n",
+    }
+    for name, text in names.items():
+        (tmp_path / f"{name}.py").write_text(text.replace("m.", "chiasm."))
+    monkeypatch.setattr(module, "WORKFLOWS", {"detector": ()})
+
+    def source(name):
+        path = tmp_path / f"{name.replace('chiasm.', 'm.')}.py"
+        return path if path.exists() else None
+
+    monkeypatch.setattr(module, "_source", source)
+
+    def now():
+        code_fingerprint.cache_clear()
+        return code_fingerprint("detector", "chiasm.method")
+
+    first = now()
+    (tmp_path / "m.other.py").write_text("x = 2\n")
+    assert now() == first
+    (tmp_path / "m.part.py").write_text("thing = 2\n")
+    assert now() != first
+    code_fingerprint.cache_clear()
+
+
+def test_another_method_does_not_change_the_fingerprint(root):
+    btf = fingerprint_of(Cell("detector", root / "bagel", {"model": "btf"}))
+    ast = fingerprint_of(Cell("detector", root / "bagel", {"model": "ast"}))
+    assert btf != ast
+
+
+def test_results_are_kept_whole_and_other_codes_runs_are_emptied(root, tmp_path):
+    store, cell = ResultStore(tmp_path / "cells"), Cell("detector", root / "bagel", {"model": "x"})
+    assert store.read(cell) is None
+    store.prepare(cell, "code")
+    store.write(cell, Result("done", metrics(0.5), code="code", weights="w"))
+    assert store.read(cell) == Result("done", metrics(0.5), code="code", weights="w")
+    store.prepare(cell, "code")
+    assert store.read(cell) is not None
+    store.prepare(cell, "other code")
+    assert store.read(cell) is None
+    (store.folder / cell.key / "result.json").write_text('{"result": {"status"')
+    assert store.read(cell) is None
+
+
+def test_figures_are_found_by_paths_whose_names_hold_dots():
+    content = {
+        "region": {"aupro": {"0.3": {"value": 0.9, "low": 0.8, "high": None}}},
+        "cost": {"m": 3},
+    }
+    assert figure(content, "region.aupro.0.3") == (0.9, 0.8, None)
+    assert figure(content, "cost.m") == (3.0, None, None)
+    assert figure(content, "region.aupro.0.1") is None
+
+
+def filled_table(root):
+    cells = [Cell("detector", root / "bagel", {"model": "btf", "seed": s}) for s in range(4)]
+    entries = (
+        Entry("a", "image AUROC", "image.auroc", (cells[0],), 0.8),
+        Entry("b", "image AUROC", "image.auroc", (cells[1], cells[2])),
+        Entry("c", "image AUROC", "image.auroc", (cells[3],)),
+        Entry("d", "image AUROC", "image.auroc", (), 0.7, "the category is not among the data"),
+    )
+    results = {
+        cells[0].key: Result("done", metrics(0.9, 0.85, 0.95), weights="net, ImageNet"),
+        cells[1].key: Result("done", metrics(0.7)),
+        cells[2].key: Result("done", metrics(0.8)),
+        cells[3].key: Result("crashed", {}, "ValueError: no."),
+    }
+    table = Table("t", "A table", entries, "Table 1 of a paper")
+    return table, fill(table, results)
+
+
+def test_entries_have_means_ranges_and_reasons(root):
+    _, (a, b, c, d) = filled_table(root)
+    assert (a.value, a.low, a.high, a.count) == (0.9, 0.85, 0.95, 1)
+    assert (b.value, b.low, b.high, b.count) == (pytest.approx(0.75), 0.7, 0.8, 2)
+    assert (c.value, c.remark) == (None, "crashed: ValueError: no.")
+    assert (d.value, d.remark) == (None, "the category is not among the data")
+
+
+def test_a_table_is_written_in_four_ways(root, tmp_path):
+    table, filled = filled_table(root)
+    text = write(table, filled, tmp_path, FACTS).read_text()
+    assert "**0.900** (0.850 to 0.950) [0.800]" in text
+    assert "<u>0.750</u> (0.700 to 0.800)" in text
+    assert "| c | – |" in text
+    assert "| d | – [0.700] |" in text
+    assert "Empty: the category is not among the data." in text
+    assert "c, image AUROC: crashed: ValueError: no." in text
+    assert "net, ImageNet" in text
+    assert "not for comparison" in text
+    rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
+    assert [row["row"] for row in rows] == ["a", "b", "c", "d"]
+    assert json.loads((tmp_path / "t.json").read_text())["entries"][0]["printed"] == 0.8
+    assert (tmp_path / "t.png").stat().st_size > 1000
+
+
+def test_marks_follow_what_is_better():
+    def one(row, column, path, value):
+        return Filled(Entry(row, column, path), value)
+
+    found = marks(
+        [
+            one("a", "image AUROC", "image.auroc", 0.9),
+            one("b", "image AUROC", "image.auroc", 0.8),
+            one("c", "image AUROC", "image.auroc", 0.9),
+            one("a", "memory, MB", "speed.peak_memory_mb", 500),
+            one("b", "memory, MB", "speed.peak_memory_mb", 400),
+            one("c", "memory, MB", "speed.peak_memory_mb", None),
+        ]
+    )
+    assert found == {
+        ("a", "image AUROC"): "best",
+        ("c", "image AUROC"): "best",
+        ("b", "image AUROC"): "second",
+        ("b", "memory, MB"): "best",
+        ("a", "memory, MB"): "second",
+    }
+
+
+def test_lines_are_drawn_over_a_numeric_axis(root, tmp_path):
+    cell = Cell("detector", root / "bagel", {"model": "btf"})
+    entries = tuple(Entry("a", shots, "image.auroc", (cell,)) for shots in ("5", "10", "all"))
+    table = Table("few", "Few parts", entries, series="parts")
+    filled = fill(table, {cell.key: Result("done", metrics(0.9))})
+    write(table, filled, tmp_path, FACTS)
+    assert (tmp_path / "few.png").stat().st_size > 1000
+    assert "few" not in markdown(table, filled, FACTS).split("\n")[0]
+
+
+def test_every_labelled_method_is_built_or_known_not_to_be():
+    from chiasm.registry import find_model
+
+    for label, settings in METHODS.items():
+        if label != "Shape-Guided":
+            assert find_model(settings["model"]).wing == "detector"
