@@ -103,6 +103,9 @@ def code_fingerprint(wing: Wing, method_module: str) -> str:
 
 def fingerprint_of(cell: Cell) -> str:
     """The fingerprint of a cell's method; ``ConfigurationError`` where there is no such method."""
+    # A worker on another machine has imported nothing yet.
+    import chiasm.classifiers.named
+    import chiasm.detectors.named  # noqa: F401
     from chiasm.registry import find_model
 
     return code_fingerprint(cell.wing, find_model(cell.method).builder.__module__)
