@@ -50,7 +50,7 @@ def run_cells(
                     break
                 cell = waiting.pop(0)
                 said(f"{cell.data.name}: {cell.method} ...")
-                running[pool.submit(run_one, cell, store, threads)] = cell
+                running[pool.submit(run_one, cell, store, threads, fingerprint_of(cell))] = cell
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
             for one in ended:
                 yield running.pop(one), one.result()
@@ -85,7 +85,8 @@ def run_on_ray(
         ray.init(address=address, log_to_driver=False)
     try:
         task = ray.remote(num_cpus=1)(run_one)
-        running = {task.remote(cell, store, 1): cell for cell in cells}
+        # The code is named here: a worker need not import what only its subprocesses use.
+        running = {task.remote(cell, store, 1, fingerprint_of(cell)): cell for cell in cells}
         for cell in cells:
             said(f"{cell.data.name}: {cell.method} ...")
         while running:
@@ -97,9 +98,15 @@ def run_on_ray(
             ray.shutdown()
 
 
-def run_one(cell: Cell, store: ResultStore, threads: int) -> Result:
-    """Learn, judge and measure, each in a fresh process; keeps the result and returns it."""
-    code = fingerprint_of(cell)
+def run_one(cell: Cell, store: ResultStore, threads: int, code: str) -> Result:
+    """Learn, judge and measure, each in a fresh process; keeps the result and returns it.
+
+    Args:
+        cell: to run.
+        store: where the result goes.
+        threads: of each process.
+        code: fingerprint of the code that runs it.
+    """
     store.prepare(cell, code)
     run = store.run_folder(cell)
     description = run.parent / "cell.json"
