@@ -97,9 +97,9 @@ class DiagnosisConfig(Settings):
             from which much is learned sooner. ``relative``: amplitudes relative to the recording's
             own pulses as well, whatever the gain (pictures only with ``picture_gain``). None takes
             the preset's.
-        align: roll relative inputs to a phase of their own: what tells faults apart is how the parts
-            of a pattern lie to each other, and the recorder's phase is often another conductor's.
-            None takes the preset's.
+        align: roll relative inputs to a phase of their own: what tells faults apart is how the
+            parts of a pattern lie to each other, and the recorder's phase is often another
+            conductor's. None takes the preset's.
         views: ``usual``, or ``strong`` against learning the sessions; None takes the preset's.
         split_by: ``session``, ``equipment``, any other kind of group, or ``random``.
         test_group: one group of the kind ``split_by`` that is the test, whatever ``shares`` says.

@@ -25,6 +25,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "m3dm": {"bank_mb": 1.0, "fused": 16, "epochs": 2, "step": 1},
     "missing_points": {},
     "pixel_gaussian": {},
+    "shape_guided": {"bank_mb": 1.0, "points": 16, "neighbours": 2, "epochs": 6, "step": 1},
 }
 TRIVIAL = {"area", "brightness", "missing_points"}
 # Too large to train here; it is the slim one at another width.

@@ -78,6 +78,8 @@ def run_on_ray(
         import ray
     except ImportError as error:
         raise ConfigurationError("--ray needs Ray: pip install 'chiasm[cluster]'.") from error
+    # Ray's workers give way to everything else unless told; a run is to take its time, not more.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     begun = not ray.is_initialized()
     if begun and address == "local":
         ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)

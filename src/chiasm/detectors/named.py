@@ -8,6 +8,7 @@ from chiasm.detectors import (
     easynet,
     m3dm,
     pixel_gaussian,
+    shape_guided,
     trivial,
 )
 
@@ -19,5 +20,6 @@ __all__ = [
     "easynet",
     "m3dm",
     "pixel_gaussian",
+    "shape_guided",
     "trivial",
 ]

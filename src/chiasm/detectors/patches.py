@@ -79,9 +79,8 @@ class Standardisation(nn.Module):
         dimension = sum(groups)
         self.register_buffer("mean", torch.zeros(dimension))
         self.register_buffer("weight", torch.ones(dimension))
-        self.register_buffer(
-            "share", torch.cat([torch.full((g,), g**-0.5) for g in groups]), persistent=False
-        )
+        shares = [torch.full((g,), g**-0.5) for g in groups]
+        self.register_buffer("share", torch.cat([torch.zeros(0), *shares]), persistent=False)
         self._count = 0
         self._sum = torch.zeros(dimension, dtype=torch.float64)
         self._squares = torch.zeros(dimension, dtype=torch.float64)
