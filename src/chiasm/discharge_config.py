@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from chiasm.classifiers import named as _registers_classifiers  # noqa: F401
 from chiasm.config import Settings
@@ -174,6 +175,16 @@ class DiagnosisConfig(Settings):
         if value not in there:
             raise ValueError(f"there is no classifier {value!r}; there are: {', '.join(there)}")
         return value
+
+    @model_validator(mode="after")
+    def _look(self) -> Self:
+        """Leave out what the model does not look at: contract and report are not to claim it."""
+        default = inspect.signature(find_model(self.model).builder).parameters["modalities"].default
+        seen = tuple(m for m in self.modalities if m in default)
+        if not seen:
+            raise ValueError(f"{self.model} looks at {', '.join(default)} alone")
+        object.__setattr__(self, "modalities", seen)
+        return self
 
     @field_validator("modalities", "contrast", "shares", "left_out", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from chiasm.classifiers import (
     cross_modal_transformer,
     mad,
     perceiver_io,
+    simple,
 )
 
-__all__ = ["cross_fusion_memory", "cross_modal_transformer", "mad", "perceiver_io"]
+__all__ = ["cross_fusion_memory", "cross_modal_transformer", "mad", "perceiver_io", "simple"]
