@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from chiasm.benchmarks.asked import BOTH_SENSORS, METHODS, SENSORS, TRIVIAL, Asked, built, printed
+from chiasm.benchmarks.asked import BOTH_SENSORS, METHODS, SENSORS, Asked, built, printed
+from chiasm.benchmarks.captions import (
+    FIGURES,
+    IMAGE,
+    MEAN,
+    NOT_BUILT,
+    NOT_THERE,
+    PIXEL,
+    REGION,
+    source_of,
+)
 from chiasm.benchmarks.cell import Cell
+from chiasm.benchmarks.few_parts_tables import few_shot, supp3, supp4, supp5, supp6, table6, table7
 from chiasm.benchmarks.table import Entry, Table
 from chiasm.errors import ConfigurationError
 
-IMAGE, PIXEL, REGION = "image.auroc", "pixel.auroc", "region.aupro.0.3"
-FIGURES = {
-    "image AUROC": IMAGE,
-    "pixel AUROC": PIXEL,
-    "pixel AP": "pixel.ap",
-    "AUPRO(0.3)": REGION,
-    "AUPRO(0.05)": "region.aupro.0.05",
-    "fit minutes": "cost.fit_minutes",
-    "frames a second": "speed.frames_per_second",
-    "memory, MB": "speed.peak_memory_mb",
-}
 COMPONENTS = {
     "early": ["early"],
     "middle": ["middle"],
@@ -30,9 +30,6 @@ COMPONENTS = {
     "middle + late": ["middle", "late"],
     "early + middle + late": ["early", "middle", "late"],
 }
-NOT_BUILT = "the method is not built here"
-NOT_THERE = "the category is not among the data"
-MEAN = "Mean"
 
 
 def _by_category(name: str, title: str, figure: str, asked: Asked) -> Table:
@@ -56,7 +53,7 @@ def _by_category(name: str, title: str, figure: str, asked: Asked) -> Table:
                 cells = tuple(every) if whole else ()
                 why = "" if whole else "a mean over fewer categories is another figure"
             entries.append(Entry(row, column, figure, cells, value, why))
-    return Table(name, title, tuple(entries), _source(name))
+    return Table(name, title, tuple(entries), source_of(name))
 
 
 def table1(asked: Asked) -> Table:
@@ -98,7 +95,7 @@ def _components(name: str, title: str, asked: Asked) -> Table:
             runs = asked.cells("3D-ADNAS", folder, cells=cells)
             entries.append(Entry(row, column, IMAGE, runs, values[row].get(column)))
             entries.append(Entry(row, f"{column}, pixel AP", FIGURES["pixel AP"], runs))
-    return Table(name, title, tuple(entries), _source("table4"))
+    return Table(name, title, tuple(entries), source_of("table4"))
 
 
 def table4(asked: Asked) -> Table:
@@ -175,86 +172,8 @@ def table5(asked: Asked) -> Table:
         "Memory: peak resident memory of the whole process; the paper's figure is of the GPU.",
     )
     return Table(
-        "table5", "Speed, memory and accuracy", tuple(entries), _source("table5"), "", notes
+        "table5", "Speed, memory and accuracy", tuple(entries), source_of("table5"), "", notes
     )
-
-
-def _few(
-    name: str,
-    title: str,
-    asked: Asked,
-    rows: dict[str, tuple[str, str]],
-    folders: dict[str, Any],
-) -> Table:
-    """Rows: label to method and figure; columns: numbers of parts, averaged over ``folders``."""
-    values = printed().get(name, {})
-    entries = []
-    for row, (label, figure) in rows.items():
-        if not built(label) or not asked.wants(label):
-            continue
-        for shots in (*asked.shots, None):
-            column = "all" if shots is None else str(shots)
-            cells = tuple(
-                cell
-                for folder in folders.values()
-                for cell in asked.cells(
-                    label, folder, **({} if shots is None else {"shots": shots})
-                )
-            )
-            value = values.get(row, {}).get(column)
-            entries.append(Entry(row, column, figure, cells, value))
-    return Table(name, title, tuple(entries), _source(name), "normal parts to learn from")
-
-
-def table6(asked: Asked) -> Table:
-    """Few parts, Eyecandies: three figures of our method."""
-    rows = {k: ("3D-ADNAS", FIGURES[k]) for k in ("image AUROC", "pixel AUROC", "AUPRO(0.3)")}
-    return _few("table6", "Few normal parts (Eyecandies)", asked, rows, dict(asked.categories))
-
-
-def table7(asked: Asked) -> Table:
-    """Few parts, MVTec 3D-AD: image AUROC of four methods."""
-    rows = {label: (label, IMAGE) for label in printed()["table7"]}
-    return _few("table7", "Few normal parts (MVTec 3D-AD)", asked, rows, dict(asked.categories))
-
-
-def few_shot(asked: Asked) -> Table:
-    """Few parts, every method, on whatever data there are."""
-    rows = {label: (label, IMAGE) for label in METHODS if label not in TRIVIAL}
-    return _few("few_shot", "Image AUROC from few parts", asked, rows, dict(asked.categories))
-
-
-def _few_by_category(name: str, title: str, figure: str, asked: Asked) -> Table:
-    values = printed()[name]
-    entries = []
-    for row, columns in values.items():
-        shots = None if row.startswith("all") else int(row.split()[0])
-        more = {} if shots is None else {"shots": shots}
-        for column, value in columns.items():
-            folder = asked.folder(column)
-            cells = () if folder is None else asked.cells("3D-ADNAS", folder, **more)
-            entries.append(Entry(row, column, figure, cells, value, "" if cells else NOT_THERE))
-    return Table(name, title, tuple(entries), _source(name))
-
-
-def supp3(asked: Asked) -> Table:
-    """Few parts, image AUROC by category of Eyecandies."""
-    return _few_by_category("supp3", "Few parts: image AUROC on Eyecandies", IMAGE, asked)
-
-
-def supp4(asked: Asked) -> Table:
-    """Few parts, pixel AUROC by category of Eyecandies."""
-    return _few_by_category("supp4", "Few parts: pixel AUROC on Eyecandies", PIXEL, asked)
-
-
-def supp5(asked: Asked) -> Table:
-    """Few parts, AUPRO by category of Eyecandies."""
-    return _few_by_category("supp5", "Few parts: AUPRO(0.3) on Eyecandies", REGION, asked)
-
-
-def supp6(asked: Asked) -> Table:
-    """Few parts, image AUROC by category of MVTec 3D-AD."""
-    return _few_by_category("supp6", "Few parts: image AUROC on MVTec 3D-AD", IMAGE, asked)
 
 
 def rivals(asked: Asked) -> Table:
@@ -270,14 +189,6 @@ def rivals(asked: Asked) -> Table:
             entries += [Entry(row, c, figure, cells) for c, figure in FIGURES.items()]
     title = "Rivals on " + ", ".join(asked.categories)
     return Table("rivals", title, tuple(entries))
-
-
-def _source(name: str) -> str:
-    if name.startswith("table"):
-        return f"Table {name.removeprefix('table')} of the 3D-ADNAS paper"
-    if name.startswith("supp"):
-        return f"Table {name.removeprefix('supp')} of the 3D-ADNAS supplement"
-    return ""
 
 
 TABLES: dict[str, Callable[[Asked], Table]] = {
