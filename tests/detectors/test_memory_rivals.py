@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from chiasm.detectors.btf import btf
 from chiasm.detectors.patches import fpfh_patches
 from chiasm.detectors.pixel_gaussian import PixelGaussian
-from chiasm.errors import ConfigurationError, DataError
+from chiasm.errors import ArtifactError, ConfigurationError, DataError
 from chiasm.samples import RGBDBatch
 
 
@@ -71,3 +72,17 @@ def test_one_sensor_is_enough_for_a_bank():
     assert points.bank.dimension == 33
     assert points.pretrained_weights is None
     assert points.modalities == ("geometry",)
+
+
+def test_weights_that_are_missing_truncated_or_of_another_network_are_told(tmp_path):
+    with pytest.raises(ConfigurationError, match="no backbone 'resnet'"):
+        btf(backbone="resnet")
+    with pytest.raises(ArtifactError, match="no file of weights"):
+        btf(weights_file=str(tmp_path / "none.safetensors"))
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"\x10\x00")
+    with pytest.raises(ArtifactError, match="truncated"):
+        btf(weights_file=str(broken))
+    save_file({"stem.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(ArtifactError, match="another architecture"):
+        btf(weights_file=str(tmp_path / "other.safetensors"))

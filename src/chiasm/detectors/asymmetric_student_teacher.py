@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.detectors.backbones import FrozenEfficientNetLite
+from chiasm.detectors.backbones import make_backbone
 from chiasm.detectors.convolutional_flow import ConvolutionalFlow, position_encoding, position_nll
 from chiasm.detectors.features import images_of
 from chiasm.detectors.maps import cells_inside
@@ -156,13 +156,19 @@ def ast(
     blocks: int = 4,
     teacher_epochs: int = 24,
     student_epochs: int = 24,
+    backbone: str = "efficientnet_lite0",
+    weights_file: str | None = None,
     pretrained: bool = True,
 ) -> AsymmetricStudentTeacher:
     """AST: a normalising flow as teacher, a convolutional student, on features and height."""
     colour = "rgb" in modalities
-    backbone = FrozenEfficientNetLite(pretrained=pretrained) if colour else None
+    features = (
+        make_backbone(backbone, weights_file=weights_file, pretrained=pretrained)
+        if colour
+        else None
+    )
     return AsymmetricStudentTeacher(
-        patches=None if backbone is None else PatchFeatures(backbone=backbone),
+        patches=None if features is None else PatchFeatures(backbone=features),
         relief="geometry" in modalities,
         stride=8,
         hidden=hidden,

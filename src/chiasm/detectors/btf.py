@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from chiasm.detectors.backbones import FrozenEfficientNetLite
+from chiasm.detectors.backbones import make_backbone
 from chiasm.detectors.maps import cells_inside
 from chiasm.detectors.memory_bank import MemoryBank, Selection
 from chiasm.detectors.patches import FPFH, PatchFeatures, Standardisation, fpfh_patches, scatter
@@ -112,13 +112,19 @@ def btf(
     selection: Selection = "coreset",
     projection: int | None = 64,
     step: int = 2,
+    backbone: str = "efficientnet_lite0",
+    weights_file: str | None = None,
     pretrained: bool = True,
 ) -> BackToTheFeature:
     """BTF: point histograms (FPFH) and frozen colour features in one memory bank."""
     colour = "rgb" in modalities
     points = "geometry" in modalities
     patches = (
-        PatchFeatures(backbone=FrozenEfficientNetLite(pretrained=pretrained)) if colour else None
+        PatchFeatures(
+            backbone=make_backbone(backbone, weights_file=weights_file, pretrained=pretrained)
+        )
+        if colour
+        else None
     )
     dimension = (patches.dimension if patches is not None else 0) + (FPFH if points else 0)
     return BackToTheFeature(

@@ -13,7 +13,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.detectors.backbones import FrozenEfficientNetLite
+from chiasm.detectors.backbones import make_backbone
 from chiasm.detectors.features import images_of
 from chiasm.detectors.maps import cells_inside
 from chiasm.detectors.patches import FPFH, PatchFeatures, Standardisation, fpfh_patches, scatter
@@ -128,6 +128,8 @@ def crossmodal_mapping(
     points: Points = "picture",
     hidden: int = 176,
     epochs: int = 250,
+    backbone: str = "efficientnet_lite0",
+    weights_file: str | None = None,
     pretrained: bool = True,
 ) -> CrossmodalMapping:
     """CFM: each sensor's frozen features, told from the other's."""
@@ -139,7 +141,9 @@ def crossmodal_mapping(
     if points not in ("picture", "fpfh"):
         raise ConfigurationError(f"points is {points!r}; it is 'picture' or 'fpfh'.")
     return CrossmodalMapping(
-        patches=PatchFeatures(backbone=FrozenEfficientNetLite(pretrained=pretrained)),
+        patches=PatchFeatures(
+            backbone=make_backbone(backbone, weights_file=weights_file, pretrained=pretrained)
+        ),
         points=points,
         hidden=hidden,
         epochs=epochs,

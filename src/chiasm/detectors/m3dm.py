@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.detectors.backbones import FrozenEfficientNetLite
+from chiasm.detectors.backbones import make_backbone
 from chiasm.detectors.features import images_of
 from chiasm.detectors.maps import cells_inside
 from chiasm.detectors.memory_bank import MemoryBank
@@ -193,6 +193,8 @@ def m3dm(
     fused: int = 64,
     epochs: int = 20,
     step: int = 2,
+    backbone: str = "efficientnet_lite0",
+    weights_file: str | None = None,
     pretrained: bool = True,
 ) -> HybridFusion:
     """M3DM: memory banks of colour, points and their learned fusion, and a decision layer."""
@@ -200,7 +202,11 @@ def m3dm(
         raise ConfigurationError(f"points is {points!r}; it is 'fpfh' or 'picture'.")
     pictures = "rgb" in modalities or points == "picture"
     patches = (
-        PatchFeatures(backbone=FrozenEfficientNetLite(pretrained=pretrained)) if pictures else None
+        PatchFeatures(
+            backbone=make_backbone(backbone, weights_file=weights_file, pretrained=pretrained)
+        )
+        if pictures
+        else None
     )
     own = {
         m: (FPFH,) if m == "geometry" and points == "fpfh" else patches.groups for m in modalities

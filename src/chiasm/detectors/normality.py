@@ -73,7 +73,9 @@ class NormalMemory(nn.Module):
 
     def describe(self, features: Mapping[int, Tensor]) -> Tensor:
         """Join the maps of all strides to ``(N, D, h, w)``, before standardisation."""
-        return join_strides({s: features[s] for s in self.channels}, stride=self.stride)
+        return join_strides(
+            {s: features[s] for s in self.channels}, size=features[self.stride].shape[-2:]
+        )
 
     @torch.no_grad()
     def fit(self, descriptors: Tensor, owners: Tensor, *, seed: int = 0) -> None:

@@ -16,21 +16,21 @@ from chiasm.samples import RGBDBatch
 FPFH = 3 * BINS
 
 
-def join_strides(features: Mapping[int, Tensor], *, stride: int = 8) -> Tensor:
-    """Maps of all strides, each averaged over 3 x 3, joined on the grid of one: ``(N, D, h, w)``.
+def join_strides(features: Mapping[int, Tensor], *, size: Sequence[int]) -> Tensor:
+    """Maps of all strides, each averaged over 3 x 3, joined on one grid: ``(N, D, h, w)``.
 
     Args:
         features: stride to ``(N, C, S / stride, S / stride)``.
-        stride: whose grid it is.
+        size: h and w of the grid.
 
     References:
         Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022, Section 3.1.
     """
-    reference = features[stride].shape[-2:]
+    reference = tuple(size)
     maps = []
     for value in features.values():
         smooth = F.avg_pool2d(value, 3, 1, 1, count_include_pad=False)
-        if smooth.shape[-2:] != reference:
+        if tuple(smooth.shape[-2:]) != reference:
             smooth = F.interpolate(smooth, size=reference, mode="bilinear", align_corners=False)
         maps.append(smooth)
     return torch.cat(maps, dim=1)
@@ -62,7 +62,8 @@ class PatchFeatures(nn.Module):
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
         """Map ``(N, 3, S, S)`` in [0, 1] to ``(N, D, S / stride, S / stride)``."""
-        return join_strides(self.backbone(images), stride=self.stride)
+        size = [side // self.stride for side in images.shape[-2:]]
+        return join_strides(self.backbone(images), size=size)
 
 
 class Standardisation(nn.Module):

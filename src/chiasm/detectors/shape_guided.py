@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from chiasm.detectors.backbones import FrozenEfficientNetLite
+from chiasm.detectors.backbones import make_backbone
 from chiasm.detectors.features import images_of
 from chiasm.detectors.implicit_surface import (
     DistanceDecoder,
@@ -214,6 +214,8 @@ def shape_guided(
     neighbours: int = 5,
     epochs: int = 60,
     step: int = 2,
+    backbone: str = "efficientnet_lite0",
+    weights_file: str | None = None,
     pretrained: bool = True,
 ) -> ShapeGuided:
     """Shape-Guided: implicit surfaces of normal patches, and colours remembered with each."""
@@ -221,7 +223,9 @@ def shape_guided(
         raise ConfigurationError("Shape-Guided looks at shapes first: it needs geometry.")
     patches = None
     if "rgb" in modalities:
-        patches = PatchFeatures(backbone=FrozenEfficientNetLite(pretrained=pretrained))
+        patches = PatchFeatures(
+            backbone=make_backbone(backbone, weights_file=weights_file, pretrained=pretrained)
+        )
     kept = 0 if patches is None else colours * patches.dimension
     # Both memories share the budget: a code costs its own bytes and those of its colours.
     per_entry = 4 * CODE + 8

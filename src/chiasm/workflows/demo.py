@@ -38,7 +38,6 @@ def demo(out: Path | str, *, product: str = "flange", minutes: float = 4.5) -> d
         search_epochs=6,
         finalists=4,
         train_epochs=20,
-        capacity=20_000,
     )
     train(config)
     return evaluate(config.out, data=config.data)
