@@ -11,7 +11,7 @@ from chiasm.detectors.convolutional_flow import (
     position_nll,
 )
 from chiasm.detectors.crossmodal_mapping import crossmodal_mapping
-from chiasm.detectors.patches import Standardisation, scatter
+from chiasm.detectors.patches import FPFH, Standardisation, scatter
 from chiasm.errors import ConfigurationError, DataError
 
 
@@ -71,6 +71,16 @@ def test_standardisation_is_that_of_all_rows_at_once():
     torch.testing.assert_close(scale(rows), expected, rtol=1e-3, atol=1e-4)
     with pytest.raises(DataError, match="nothing to fit"):
         Standardisation((3,)).finish()
+
+
+def test_the_bins_of_a_histogram_have_one_deviation():
+    rows = torch.randn(200, FPFH) * torch.linspace(0.1, 9, FPFH)
+    scale = Standardisation((FPFH,))
+    scale.add(rows)
+    scale.finish()
+    assert scale.weight.unique().numel() == 1
+    # The group as a whole counts as one: its squared lengths have the mean 1.
+    assert scale(rows).square().sum(dim=1).mean().item() == pytest.approx(1, rel=1e-3)
 
 
 def test_rows_go_back_to_their_places():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,22 @@ def test_a_bank_that_is_too_small_or_a_part_without_points_is_told():
         btf(bank_mb=0.001, pretrained=False)
     with pytest.raises(DataError, match=r"needs? 3D data"):
         fpfh_patches(batch(), cells=4)
+
+
+def test_patches_without_points_take_what_the_nearest_one_has():
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    xyz = torch.stack([columns, rows, 50 + (columns / 8).sin()])[None] / 100
+    valid = torch.ones(1, 1, 32, 32)
+    whole = replace(batch(1, 32), foreground=torch.ones(1, 1, 32, 32), xyz=xyz, valid=valid)
+    hole = valid.clone()
+    hole[:, :, :8, 24:] = 0
+    before = fpfh_patches(whole, cells=4, step=1)
+    after = fpfh_patches(replace(whole, valid=hole), cells=4, step=1)
+    assert after[0, :, 0, 3].abs().sum() > 0
+    assert any(torch.equal(after[0, :, 0, 3], after[0, :, r, c]) for r, c in ((0, 2), (1, 3)))
+    torch.testing.assert_close(after[0, :, 3, 0], before[0, :, 3, 0])
+    nothing = fpfh_patches(replace(whole, valid=torch.zeros_like(valid)), cells=4, step=1)
+    assert (nothing == 0).all()
 
 
 def test_one_sensor_is_enough_for_a_bank():

@@ -105,7 +105,8 @@ def tabulate(rows: list[dict[str, Any]], name: str, command: str, words: str) ->
         cells += [f"{np.mean([row['kinds'][k] for row in own]):.3f}" for k in kinds]
         seeds = ", ".join(str(row["seed"]) for row in own)
         lines.append(f"| {NAMES[way]} | {seeds} | " + " | ".join(cells) + " |")
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True)
+    git = ["git", "-C", str(RESULTS), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True)
     entry = {
         "command": command,
         "commit": commit.stdout.decode().strip(),
@@ -140,6 +141,8 @@ if __name__ == "__main__":
             said = (
                 f"{given.made + ' && ' if given.made else ''}python docs/results/scripts/"
                 f"compare_classifiers.py --data {given.data} --out {given.out} --name {given.name} "
-                f"--seeds {given.seeds} --ways {given.ways} {' '.join(given.overrides)}"
+                f"--seeds {given.seeds} --ways {given.ways} "
+                # Where a store is kept is the machine's own business.
+                f"{' '.join(o for o in given.overrides if not o.startswith('cache='))}"
             )
             tabulate(done, given.name, said.strip(), given.words)

@@ -109,18 +109,18 @@ def fig4a(asked: Asked) -> Table:
 
 
 def fig4b(asked: Asked) -> Table:
-    """Figure 4b: a single fusion module over one scale of features or over all of them."""
-    scales = {
-        "fine (stride 4)": ["*/f4", "*/raw"],
-        "middle (stride 8)": ["*/f8", "*/residual_fine"],
-        "coarse (stride 16)": ["*/f16", "*/residual_coarse"],
-        "all": ["*"],
+    """Figure 4b: a single fusion module over one kind of features or over all of them."""
+    features = {
+        "frozen features": ["*/f8"],
+        "what is not normal in them": ["*/normality"],
+        "both joined": ["*/medium"],
+        "all of these": ["*"],
     }
     return _single(
         "fig4b",
         "Figure 4b: which features a single module may fuse",
         asked,
-        {label: {"cells": ["middle"], "candidates": found} for label, found in scales.items()},
+        {label: {"cells": ["middle"], "candidates": found} for label, found in features.items()},
     )
 
 

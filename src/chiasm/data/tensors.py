@@ -68,12 +68,12 @@ def geometry_picture(sample: PreparedSample, scale: GeometryScale) -> FloatArray
             blurred = cv2.GaussianBlur(tilt * weight[..., None], (0, 0), scale.smoothing)
             total = cv2.GaussianBlur(weight, (0, 0), scale.smoothing)
             tilt = blurred / np.maximum(total, 1e-3)[..., None]
-        tilt = _fill_nearest(tilt, has_normal) if has_normal.any() else tilt * 0
+        tilt = fill_nearest(tilt, has_normal) if has_normal.any() else tilt * 0
         height = np.clip(sample.height / scale.height, 0.0, 1.5) / 1.5
         channels = np.concatenate([height[..., None], 0.5 + 0.5 * np.clip(tilt, -1, 1)], axis=2)
-        channels[..., :1] = _fill_nearest(channels[..., :1], known)
+        channels[..., :1] = fill_nearest(channels[..., :1], known)
     if scale.kind == "depth":
-        channels = _fill_nearest(channels, known)
+        channels = fill_nearest(channels, known)
     return (channels * sample.foreground[..., None]).astype(np.float32)
 
 
@@ -87,7 +87,13 @@ def _in_plane(sample: PreparedSample) -> FloatArray:
     return (sample.normals @ np.stack([across, along], axis=1)).astype(np.float32)
 
 
-def _fill_nearest(values: FloatArray, known: np.ndarray) -> FloatArray:
+def fill_nearest(values: FloatArray, known: np.ndarray) -> FloatArray:
+    """Give places that are not known the value of the nearest one that is, never a mean of several.
+
+    Args:
+        values: ``(H, W, C)``.
+        known: ``(H, W)`` bool, with at least one True.
+    """
     if known.all():
         return values
     rows, columns = ndimage.distance_transform_edt(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chiasm.data.tensors import fill_nearest
 from chiasm.detectors.backbones import Backbone
 from chiasm.detectors.fpfh import BINS, fpfh
 from chiasm.errors import DataError
@@ -70,14 +72,17 @@ class Standardisation(nn.Module):
     """Mean 0 and deviation 1 of each channel over normal patches, groups weighing alike.
 
     Distances would else be those of whatever group has the largest numbers or the most channels.
+    The bins of a point histogram have one unit, so they have one deviation, too: divided by its
+    own, a bin that normal parts hardly ever fill would outweigh all the others.
 
     Args:
-        groups: channels of each group.
+        groups: channels of each group; a group of ``FPFH`` channels is a point histogram.
     """
 
     def __init__(self, groups: Sequence[int]) -> None:
         super().__init__()
         dimension = sum(groups)
+        self.groups = tuple(groups)
         self.register_buffer("mean", torch.zeros(dimension))
         self.register_buffer("weight", torch.ones(dimension))
         shares = [torch.full((g,), g**-0.5) for g in groups]
@@ -101,8 +106,14 @@ class Standardisation(nn.Module):
             raise DataError("No patch of a normal part lies on an object: there is nothing to fit.")
         mean = self._sum / self._count
         variance = (self._squares / self._count - mean**2).clamp(min=0)
+        deviation = torch.cat(
+            [
+                part.mean().expand_as(part) if len(part) == FPFH else part
+                for part in variance.split(self.groups)
+            ]
+        ).sqrt()
         self.mean.copy_(mean)
-        self.weight.copy_(self.share / (variance.sqrt() + 1e-6))
+        self.weight.copy_(self.share / (deviation + 1e-6))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Standardise ``(..., D)``."""
@@ -119,7 +130,9 @@ def fpfh_patches(batch: RGBDBatch, *, cells: int, step: int = 2) -> Tensor:
         step: every so many rows and columns of the points are described.
 
     Returns:
-        ``(N, 33, cells, cells)``; 0 where a patch has no point.
+        ``(N, 33, cells, cells)``. A patch without a point takes what the nearest one has: zeros
+        would look like no surface at all, and every rim of a part, where points are missing, like
+        a defect. 0 on parts without any point.
 
     Raises:
         DataError: the batch has no points.
@@ -136,7 +149,13 @@ def fpfh_patches(batch: RGBDBatch, *, cells: int, step: int = 2) -> Tensor:
     ).to(points)
     known = inside[:, None].to(described)
     total = F.adaptive_avg_pool2d(described.permute(0, 3, 1, 2) * known, cells)
-    return total / F.adaptive_avg_pool2d(known, cells).clamp(min=1e-6)
+    share = F.adaptive_avg_pool2d(known, cells)
+    mean = (total / share.clamp(min=1e-6)).permute(0, 2, 3, 1)  # n c h w -> n h w c
+    filled = [
+        fill_nearest(one.cpu().numpy(), there) if there.any() else one.cpu().numpy()
+        for one, there in zip(mean, (share[:, 0] > 0).cpu().numpy())
+    ]
+    return torch.from_numpy(np.stack(filled)).to(points).permute(0, 3, 1, 2)
 
 
 def scatter(rows: Tensor, inside: Tensor) -> Tensor:

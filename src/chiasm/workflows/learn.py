@@ -17,6 +17,7 @@ from chiasm.config import RunConfig
 from chiasm.data.tensors import to_batch
 from chiasm.detectors.adnas import AdnasDetector, describe_builder
 from chiasm.detectors.cost import cost_of
+from chiasm.errors import ConfigurationError
 from chiasm.fusion.genotype import Genotype, random_genotype
 from chiasm.metrics.ranking import average_precision
 from chiasm.registry import find_model
@@ -67,6 +68,11 @@ def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
     if find_model(config.model).rival:
         train_rival(bench)
         return Learned(config.out, None, (time.monotonic() - bench.started) / 60, math.nan)
+    if config.options:
+        raise ConfigurationError(
+            f"{config.model} has no options; its settings are those of the run: "
+            f"{', '.join(sorted(config.options))} would be passed over."
+        )
     fusion: Genotype | str
     if config.fusion == "search":
         found = config.out / "genotype.json"
