@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from chiasm.artifact import Contract, load_artifact
+from chiasm.data.geometry import GeometryScale
 from chiasm.data.point_cloud import PreparationSettings, paste, prepare
-from chiasm.data.tensors import GeometryScale, to_batch
+from chiasm.data.tensors import to_batch
 from chiasm.detectors.detector import Detector
 from chiasm.errors import ChiasmError, DataError, SplitError
 from chiasm.fusion.genotype import Genotype

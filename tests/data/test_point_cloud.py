@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from chiasm.data.cache import PreparationCache
+from chiasm.data.geometry import GeometryScale, geometry_picture
 from chiasm.data.mvtec3d import Mvtec3d
 from chiasm.data.point_cloud import PreparationSettings, paste, prepare
 from chiasm.data.scenes.maker import make_scenes, render_scene
 from chiasm.data.support_plane import fit_support_plane
 from chiasm.data.surface import largest_cluster, surface_normals
-from chiasm.data.tensors import GeometryScale, geometry_picture
 from chiasm.errors import DataError
 
 

@@ -72,7 +72,7 @@ def spoiled(part):
 
 @pytest.fixture(scope="module")
 def scale(parts):
-    from chiasm.data.tensors import estimate_geometry_scale
+    from chiasm.data.geometry import estimate_geometry_scale
 
     return estimate_geometry_scale(parts[0])
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.data.tensors import fill_nearest
+from chiasm.data.geometry import fill_nearest
 from chiasm.detectors.backbones import Backbone
 from chiasm.detectors.fpfh import BINS, fpfh
 from chiasm.errors import DataError

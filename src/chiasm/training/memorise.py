@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 
-from chiasm.data.tensors import GeometryScale, to_batch
+from chiasm.data.geometry import GeometryScale
+from chiasm.data.tensors import to_batch
 from chiasm.detectors.features import NormalityFeatures, images_of
 from chiasm.samples import PreparedSample
 

@@ -11,7 +11,8 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from chiasm.data.tensors import GeometryScale, to_batch
+from chiasm.data.geometry import GeometryScale
+from chiasm.data.tensors import to_batch
 from chiasm.detectors.rival import Learn, Observe, Rival
 from chiasm.samples import PreparedSample, RGBDBatch
 from chiasm.training.objective import to_device

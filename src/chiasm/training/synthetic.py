@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from chiasm.data.anomalies.generators import AnomalyGenerator, synthesise
-from chiasm.data.tensors import GeometryScale, to_batch
+from chiasm.data.geometry import GeometryScale
+from chiasm.data.tensors import to_batch
 from chiasm.detectors.features import SourcedFeatures
 from chiasm.samples import PreparedSample, RGBDBatch
 

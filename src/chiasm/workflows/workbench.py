@@ -16,11 +16,11 @@ from chiasm.data.anomalies.generators import training_generator, validation_gene
 from chiasm.data.anomalies.textures import TextureSource
 from chiasm.data.cache import PreparationCache
 from chiasm.data.content_hash import content_hash
+from chiasm.data.geometry import GeometryScale, estimate_geometry_scale
 from chiasm.data.opening import open_source
 from chiasm.data.point_cloud import PreparationSettings, estimate_crop_fraction
 from chiasm.data.source import SampleSource
 from chiasm.data.splits import Split, make_splits
-from chiasm.data.tensors import GeometryScale, estimate_geometry_scale
 from chiasm.detectors.adnas import AdnasDetector
 from chiasm.detectors.candidates import light_pools, reconstruction_pools
 from chiasm.detectors.features import NormalityFeatures
