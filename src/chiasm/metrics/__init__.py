@@ -1,47 +1,50 @@
 """Pure functions of arrays that say how good scores are."""
 
-from chiasm.metrics.bootstrap import auroc_interval, bootstrap_interval, bootstrap_weights
-from chiasm.metrics.calibration import (
-    brier,
-    conformal_p_value,
-    conformal_threshold,
-    expected_calibration_error,
-    normals_needed,
-)
-from chiasm.metrics.classification import (
-    accuracy,
-    balanced_accuracy,
-    class_scores,
-    confusion_matrix,
-    macro_f1,
-    macro_f1_draws,
-    one_vs_rest_auroc,
-)
-from chiasm.metrics.group_bootstrap import (
-    PairedDifference,
-    SummedFigure,
-    balanced_accuracy_figure,
-    group_bootstrap_interval,
-    macro_f1_figure,
-    paired_group_bootstrap,
-)
-from chiasm.metrics.image_score import pooled_max, top_mean
-from chiasm.metrics.open_set import (
-    false_alarms_at_recall,
-    unlike_energy,
-    unlike_max_softmax,
-    unlike_neighbours,
-)
-from chiasm.metrics.pixel_histograms import PixelHistograms
-from chiasm.metrics.probability import (
-    equal_mass_calibration_error,
-    fit_temperature,
-    log_loss,
-    softmax,
-)
-from chiasm.metrics.ranking import auroc, average_precision, f1_max, flatten_pixels
-from chiasm.metrics.region_overlap import aupro
-from chiasm.metrics.streaming_overlap import StreamingAupro
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chiasm.metrics.bootstrap import auroc_interval as auroc_interval
+    from chiasm.metrics.bootstrap import bootstrap_interval as bootstrap_interval
+    from chiasm.metrics.bootstrap import bootstrap_weights as bootstrap_weights
+    from chiasm.metrics.calibration import brier as brier
+    from chiasm.metrics.calibration import conformal_p_value as conformal_p_value
+    from chiasm.metrics.calibration import conformal_threshold as conformal_threshold
+    from chiasm.metrics.calibration import expected_calibration_error as expected_calibration_error
+    from chiasm.metrics.calibration import normals_needed as normals_needed
+    from chiasm.metrics.classification import accuracy as accuracy
+    from chiasm.metrics.classification import balanced_accuracy as balanced_accuracy
+    from chiasm.metrics.classification import class_scores as class_scores
+    from chiasm.metrics.classification import confusion_matrix as confusion_matrix
+    from chiasm.metrics.classification import macro_f1 as macro_f1
+    from chiasm.metrics.classification import macro_f1_draws as macro_f1_draws
+    from chiasm.metrics.classification import one_vs_rest_auroc as one_vs_rest_auroc
+    from chiasm.metrics.group_bootstrap import PairedDifference as PairedDifference
+    from chiasm.metrics.group_bootstrap import SummedFigure as SummedFigure
+    from chiasm.metrics.group_bootstrap import balanced_accuracy_figure as balanced_accuracy_figure
+    from chiasm.metrics.group_bootstrap import group_bootstrap_interval as group_bootstrap_interval
+    from chiasm.metrics.group_bootstrap import macro_f1_figure as macro_f1_figure
+    from chiasm.metrics.group_bootstrap import paired_group_bootstrap as paired_group_bootstrap
+    from chiasm.metrics.image_score import pooled_max as pooled_max
+    from chiasm.metrics.image_score import top_mean as top_mean
+    from chiasm.metrics.open_set import false_alarms_at_recall as false_alarms_at_recall
+    from chiasm.metrics.open_set import unlike_energy as unlike_energy
+    from chiasm.metrics.open_set import unlike_max_softmax as unlike_max_softmax
+    from chiasm.metrics.open_set import unlike_neighbours as unlike_neighbours
+    from chiasm.metrics.pixel_histograms import PixelHistograms as PixelHistograms
+    from chiasm.metrics.probability import (
+        equal_mass_calibration_error as equal_mass_calibration_error,
+    )
+    from chiasm.metrics.probability import fit_temperature as fit_temperature
+    from chiasm.metrics.probability import log_loss as log_loss
+    from chiasm.metrics.probability import softmax as softmax
+    from chiasm.metrics.ranking import auroc as auroc
+    from chiasm.metrics.ranking import average_precision as average_precision
+    from chiasm.metrics.ranking import f1_max as f1_max
+    from chiasm.metrics.ranking import flatten_pixels as flatten_pixels
+    from chiasm.metrics.region_overlap import aupro as aupro
+    from chiasm.metrics.streaming_overlap import StreamingAupro as StreamingAupro
 
 VERSIONS: dict[str, int] = {
     "accuracy": 1,
@@ -107,3 +110,53 @@ __all__ = [
     "unlike_max_softmax",
     "unlike_neighbours",
 ]
+
+_HOMES = {
+    "PairedDifference": "group_bootstrap",
+    "PixelHistograms": "pixel_histograms",
+    "StreamingAupro": "streaming_overlap",
+    "SummedFigure": "group_bootstrap",
+    "accuracy": "classification",
+    "aupro": "region_overlap",
+    "auroc": "ranking",
+    "auroc_interval": "bootstrap",
+    "average_precision": "ranking",
+    "balanced_accuracy": "classification",
+    "balanced_accuracy_figure": "group_bootstrap",
+    "bootstrap_interval": "bootstrap",
+    "bootstrap_weights": "bootstrap",
+    "brier": "calibration",
+    "class_scores": "classification",
+    "conformal_p_value": "calibration",
+    "conformal_threshold": "calibration",
+    "confusion_matrix": "classification",
+    "equal_mass_calibration_error": "probability",
+    "expected_calibration_error": "calibration",
+    "f1_max": "ranking",
+    "false_alarms_at_recall": "open_set",
+    "fit_temperature": "probability",
+    "flatten_pixels": "ranking",
+    "group_bootstrap_interval": "group_bootstrap",
+    "log_loss": "probability",
+    "macro_f1": "classification",
+    "macro_f1_draws": "classification",
+    "macro_f1_figure": "group_bootstrap",
+    "normals_needed": "calibration",
+    "one_vs_rest_auroc": "classification",
+    "paired_group_bootstrap": "group_bootstrap",
+    "pooled_max": "image_score",
+    "softmax": "probability",
+    "top_mean": "image_score",
+    "unlike_energy": "open_set",
+    "unlike_max_softmax": "open_set",
+    "unlike_neighbours": "open_set",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # A deployed runtime needs the p-value alone, not scikit-learn, pandas and their memory.
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(f"chiasm.metrics.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'chiasm.metrics' has no attribute {name!r}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from chiasm.errors import DataError
@@ -42,6 +41,8 @@ def fit_temperature(
     References:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017, Section 4.2.
     """
+    from scipy.optimize import minimize_scalar  # not needed where only softmax is
+
     low, high = np.log(bounds)
     found = minimize_scalar(
         lambda t: log_loss(logits, truth, temperature=float(np.exp(t))),
