@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -186,10 +187,20 @@ def test_several_processes_read_at_once(table, tmp_path):
         assert pool.map(total, [store] * 4, chunksize=1) == [expected] * 4
 
 
-def test_two_writers_are_refused(table, tmp_path):
+def test_a_writer_that_does_not_end_is_told(table, tmp_path):
     convert(DischargeManifest(table), tmp_path / "store")
     with sole_writer(tmp_path / "store"), pytest.raises(DataError, match="another process"):
-        convert(DischargeManifest(table), tmp_path / "store")
+        convert(DischargeManifest(table), tmp_path / "store", patience_s=0)
+
+
+def test_two_conversions_at_once_make_one_store(table, tmp_path):
+    expected = total(convert(DischargeManifest(table), tmp_path / "alone"))
+    with ThreadPoolExecutor(2) as pool:
+        stores = list(
+            pool.map(lambda _: convert(DischargeManifest(table), tmp_path / "store"), range(2))
+        )
+    assert [total(store) for store in stores] == [expected] * 2
+    assert len(stores[0].refs) == len({ref.source for ref in stores[1].refs})
 
 
 def test_what_cannot_be_read_is_told_and_tried_again(table, tmp_path):

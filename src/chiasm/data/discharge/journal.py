@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from chiasm.errors import DataError
 
 VERSION = 1
 INDEX, JOURNAL, LOCK = "index.jsonl", "journal.jsonl", "lock"
+_POLL_S = 0.2
 _FACTS = ("source", "frequency", "samples_per_cycle", "label", "kind", "split")
 
 
@@ -154,20 +156,29 @@ def read_index(folder: Path) -> Index:
 
 
 @contextlib.contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Keep other processes from writing to the store; the system frees the lock of a killed one."""
+def sole_writer(folder: Path, *, patience_s: float = 900.0) -> Iterator[None]:
+    """Keep other processes from writing to the store; the system frees the lock of a killed one.
+
+    Waits for another writer. Raises ``DataError`` where it still writes after ``patience_s``.
+    """
     try:
         import fcntl
     except ImportError:  # pragma: no cover - no such lock on this system
         yield
         return
     with (folder / LOCK).open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as cause:
-            raise DataError(
-                f"{folder} is being written by another process; wait until it has finished."
-            ) from cause
+        until = time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as cause:
+                if time.monotonic() >= until:
+                    raise DataError(
+                        f"{folder} is still being written by another process after "
+                        f"{patience_s:.0f} s; wait until it has finished, or end it."
+                    ) from cause
+            time.sleep(_POLL_S)
         yield
 
 

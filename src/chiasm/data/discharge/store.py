@@ -140,20 +140,22 @@ def convert(
     path: Path | str,
     *,
     progress: Callable[[int, int], None] | None = None,
+    patience_s: float = 900.0,
 ) -> DischargeStore:
     """Copy a source into a store, or continue a copy that was killed, or bring one up to date.
 
     Recordings that are there already, made from files of the same size and date, are not read
     again; those whose files changed are. What cannot be read is left out and told in the store's
     ``problems``, and is tried again by the next conversion. ``progress`` is called with the
-    number done and the number of all. Raises ``DataError`` where not one recording can be read,
-    another process is writing, or the disk refuses.
+    number done and the number of all. Another process that writes the same store is waited for,
+    ``patience_s`` at most. Raises ``DataError`` where not one recording can be read, that process
+    does not end, or the disk refuses.
     """
     path = Path(path)
     opening = tuple(source.problems)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with sole_writer(path):
+        with sole_writer(path, patience_s=patience_s):
             entries, failures = _copied(source, path, progress)
             if not entries:
                 raise DataError(
