@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from chiasm.samples import BoolArray, FloatArray
 
 RGB_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 XYZ_SUFFIXES = frozenset({".tif", ".tiff"})
+TIFF_MARKS = frozenset({b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"})
 
 
 def read_rgb(path: Path | str) -> FloatArray:
@@ -24,18 +26,22 @@ def read_rgb(path: Path | str) -> FloatArray:
     is repeated three times and an alpha channel is dropped. Raises ``DataError`` for a file that
     is missing, corrupt or of another type.
     """
-    path = Path(path)
-    pixels = _decode(path)
+    return rgb_from_bytes(_bytes_of(Path(path)), str(path))
+
+
+def rgb_from_bytes(content: bytes, where: str) -> FloatArray:
+    """Decode a colour image as ``read_rgb`` does; ``where`` names it in messages."""
+    pixels = _decode(content, where)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise DataError(
-            f"{path} holds {pixels.dtype} values; a colour image has 8 or 16 unsigned bits a "
+            f"{where} holds {pixels.dtype} values; a colour image has 8 or 16 unsigned bits a "
             "channel. Save it as PNG or JPEG."
         )
     scale = np.float32(np.iinfo(pixels.dtype).max)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     if pixels.shape[2] not in (3, 4):
-        raise DataError(f"{path} has {pixels.shape[2]} channels; a colour image has 1, 3 or 4.")
+        raise DataError(f"{where} has {pixels.shape[2]} channels; a colour image has 1, 3 or 4.")
     return np.ascontiguousarray(pixels[..., 2::-1], dtype=np.float32) / scale
 
 
@@ -44,7 +50,7 @@ def read_mask(path: Path | str) -> BoolArray:
 
     Raises ``DataError`` for a file that is missing or corrupt.
     """
-    pixels = _decode(Path(path))
+    pixels = _decode(_bytes_of(Path(path)), str(path))
     if pixels.ndim == 3:
         # Not the alpha channel: opaque black is still background.
         pixels = pixels[..., :3].max(axis=2)
@@ -57,20 +63,28 @@ def read_xyz(path: Path | str) -> FloatArray:
     Returns ``(H, W, 3)`` float32. Raises ``DataError`` for a file that is missing, corrupt, of
     another shape or type, or that holds NaN or infinite values.
     """
-    path = Path(path)
-    points = _decode_tiff(path)
+    return xyz_from_bytes(_bytes_of(Path(path)), str(path))
+
+
+def xyz_from_bytes(content: bytes, where: str) -> FloatArray:
+    """Decode an organised point map as ``read_xyz`` does; ``where`` names it in messages."""
+    return checked_xyz(_decode_tiff(content, where), where)
+
+
+def checked_xyz(points: NDArray[Any], where: str) -> FloatArray:
+    """Check that an array is what ``read_xyz`` returns, of any float type before."""
     if points.ndim != 3 or points.shape[2] != 3:
         raise DataError(
-            f"{path} has shape {points.shape}; an organised point map has shape "
+            f"{where} has shape {points.shape}; an organised point map has shape "
             "(height, width, 3): x, y and z in metres."
         )
     if points.dtype not in (np.float16, np.float32, np.float64):
-        raise DataError(f"{path} holds {points.dtype} values; point maps are float32, in metres.")
+        raise DataError(f"{where} holds {points.dtype} values; point maps are float32, in metres.")
     points = np.ascontiguousarray(points, dtype=np.float32)
     bad = int(np.count_nonzero(~np.isfinite(points).all(axis=2)))
     if bad:
         raise DataError(
-            f"{path} has NaN or infinite values at {bad} pixels; write missing points as 0, 0, 0."
+            f"{where} has NaN or infinite values at {bad} pixels; write missing points as 0, 0, 0."
         )
     return points
 
@@ -82,21 +96,28 @@ def read_depth(path: Path | str, unit_m: float) -> FloatArray:
     float32 metres, 0 where missing; NaN, a usual mark of missing in float depth, becomes 0.
     Raises ``DataError`` for corrupt files, several channels and negative depth.
     """
-    path = Path(path)
-    counts = _decode_tiff(path) if path.suffix.lower() in XYZ_SUFFIXES else _decode(path)
+    return depth_from_bytes(_bytes_of(Path(path)), str(path), unit_m)
+
+
+def depth_from_bytes(content: bytes, where: str, unit_m: float) -> FloatArray:
+    """Decode a depth image as ``read_depth`` does; ``where`` names it in messages."""
+    is_tiff = content[:4] in TIFF_MARKS
+    counts = _decode_tiff(content, where) if is_tiff else _decode(content, where)
     if counts.ndim == 3 and counts.shape[2] == 1:
         counts = counts[..., 0]
     if counts.ndim != 2:
-        raise DataError(f"{path} has shape {counts.shape}; a depth image has one channel.")
+        raise DataError(f"{where} has shape {counts.shape}; a depth image has one channel.")
     if counts.dtype == np.uint8:
         raise DataError(
-            f"{path} has 8 bits; a depth image needs 16 bits or floats. An 8-bit file is usually "
+            f"{where} has 8 bits; a depth image needs 16 bits or floats. An 8-bit file is usually "
             "a preview: use the sensor's original file."
         )
     metres = np.asarray(counts.astype(np.float64) * unit_m, dtype=np.float32)
     metres = np.where(np.isfinite(metres), metres, np.float32(0))
     if (metres < 0).any():
-        raise DataError(f"{path} has negative depth; depth is the distance in front of the camera.")
+        raise DataError(
+            f"{where} has negative depth; depth is the distance in front of the camera."
+        )
     return metres
 
 
@@ -141,38 +162,37 @@ def image_files(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     return found
 
 
-def _bytes_of(path: Path) -> NDArray[np.uint8]:
+def _bytes_of(path: Path) -> bytes:
     try:
-        content = np.fromfile(path, dtype=np.uint8)
+        content = path.read_bytes()
     except OSError as cause:
         raise DataError(f"{path} cannot be opened: {cause.strerror or cause}.") from cause
-    if content.size == 0:
+    if not content:
         raise DataError(f"{path} is empty (0 bytes); copy the file again from its origin.")
     return content
 
 
-def _decode(path: Path) -> NDArray[Any]:
+def _decode(content: bytes, where: str) -> NDArray[Any]:
     # imdecode rather than imread: imread cannot open non-ASCII paths on every platform, and
     # says nothing of why it failed.
     try:
-        pixels = cv2.imdecode(_bytes_of(path), cv2.IMREAD_UNCHANGED)
+        pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as cause:
-        raise DataError(f"{path} cannot be decoded as an image ({cause.err}).") from cause
+        raise DataError(f"{where} cannot be decoded as an image ({cause.err}).") from cause
     if pixels is None:
         raise DataError(
-            f"{path} cannot be decoded as an image: it is damaged or of another format than "
+            f"{where} cannot be decoded as an image: it is damaged or of another format than "
             "PNG, JPEG or TIFF."
         )
     return np.asarray(pixels)
 
 
-def _decode_tiff(path: Path) -> NDArray[Any]:
-    _bytes_of(path)
+def _decode_tiff(content: bytes, where: str) -> NDArray[Any]:
     try:
-        return np.asarray(tifffile.imread(path))
+        return np.asarray(tifffile.imread(BytesIO(content)))
     except Exception as cause:  # a damaged file makes tifffile raise nearly anything
         raise DataError(
-            f"{path} cannot be decoded as TIFF ({cause}); it may be damaged."
+            f"{where} cannot be decoded as TIFF ({cause}); it may be damaged."
         ) from cause
 
 

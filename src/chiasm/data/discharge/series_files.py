@@ -24,12 +24,12 @@ def read_counts_csv(path: Path | str, shape: tuple[int, int]) -> FloatArray:
     ``DataError``, naming file and row (1 is the first), for another number of rows or cells, and
     for cells that are empty, not whole numbers or beyond 2**24.
     """
-    path = Path(path)
-    content = _table(path)
-    _check_shape(path, content, shape)
+    where = str(path)
+    content = _table(_bytes_of(Path(path)), where)
+    _check_shape(where, content, shape)
     values = _plain_counts(content)
     if values is None:
-        values = _cell_by_cell(path, content, whole=True)
+        values = _cell_by_cell(where, content, whole=True)
     return values.reshape(1, -1)
 
 
@@ -40,12 +40,16 @@ def read_numbers_csv(path: Path | str, *, rows_in_time: bool = True) -> FloatArr
     rows do not follow each other in time. Raises ``DataError``, naming file and row, for rows of
     unequal length and for cells that are empty or not finite numbers.
     """
-    path = Path(path)
-    content = _table(path)
-    rows = _check_shape(path, content, None)
+    return numbers_from_bytes(_bytes_of(Path(path)), str(path), rows_in_time=rows_in_time)
+
+
+def numbers_from_bytes(content: bytes, where: str, *, rows_in_time: bool = True) -> FloatArray:
+    """Decode a table as ``read_numbers_csv`` does; ``where`` names it in messages."""
+    content = _table(content, where)
+    rows = _check_shape(where, content, None)
     values = _plain_counts(content)
     if values is None:
-        values = _cell_by_cell(path, content, whole=False)
+        values = _cell_by_cell(where, content, whole=False)
     return values.reshape(1 if rows_in_time else rows, -1)
 
 
@@ -64,40 +68,50 @@ def read_series_npy(path: Path | str, *, rows_in_time: bool = False) -> FloatArr
         raise DataError(f"{path} cannot be opened: {cause.strerror or cause}.") from cause
     except (ValueError, EOFError) as cause:
         raise DataError(f"{path} cannot be read as a numpy array ({cause}).") from cause
+    return checked_series(values, str(path), rows_in_time=rows_in_time)
+
+
+def checked_series(values: object, where: str, *, rows_in_time: bool = False) -> FloatArray:
+    """Check that an array is a series as ``read_series_npy`` does."""
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
-        raise DataError(f"{path} does not hold one array of real numbers; save it with numpy.save.")
+        raise DataError(
+            f"{where} does not hold one array of real numbers; save it with numpy.save."
+        )
     if values.ndim not in (1, 2) or values.size == 0:
         raise DataError(
-            f"{path} has shape {values.shape}; a series is (values,) or (channels, values)."
+            f"{where} has shape {values.shape}; a series is (values,) or (channels, values)."
         )
     series = values.reshape(1, -1) if values.ndim == 1 or rows_in_time else values
     if series.shape[0] > series.shape[1]:
         raise DataError(
-            f"{path} has shape {values.shape}, more channels than values; a series is "
+            f"{where} has shape {values.shape}, more channels than values; a series is "
             "(channels, values): transpose it."
         )
     finite = np.isfinite(values.reshape(-1, values.shape[-1])).all(axis=1)
     if not finite.all():
         raise DataError(
-            f"{path}, row {int(np.argmin(finite)) + 1} holds NaN or infinite values; a series has "
+            f"{where}, row {int(np.argmin(finite)) + 1} holds NaN or infinite values; a series has "
             "none."
         )
     return np.ascontiguousarray(series, dtype=np.float32)
 
 
-def _table(path: Path) -> bytes:
-    """Content with LF line ends, without byte order mark and line ends after the last row."""
+def _bytes_of(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as cause:
         raise DataError(f"{path} cannot be opened: {cause.strerror or cause}.") from cause
+
+
+def _table(content: bytes, where: str) -> bytes:
+    """Content with LF line ends, without byte order mark and line ends after the last row."""
     content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").rstrip(b"\r\n")
     if not content:
-        raise DataError(f"{path} is empty; copy the file again from its origin.")
+        raise DataError(f"{where} is empty; copy the file again from its origin.")
     return content
 
 
-def _check_shape(path: Path, content: bytes, shape: tuple[int, int] | None) -> int:
+def _check_shape(where: str, content: bytes, shape: tuple[int, int] | None) -> int:
     """Return the number of rows."""
     lines = content.split(b"\n")
     columns = shape[1] if shape else lines[0].count(b",") + 1
@@ -106,11 +120,11 @@ def _check_shape(path: Path, content: bytes, shape: tuple[int, int] | None) -> i
         if found != columns:
             like = "" if shape else " like its first row"
             raise DataError(
-                f"{path}, row {number} has {found} cells; {columns} were expected{like}, "
+                f"{where}, row {number} has {found} cells; {columns} were expected{like}, "
                 "separated by commas."
             )
     if shape and len(lines) != shape[0]:
-        raise DataError(f"{path} has {len(lines)} rows; {shape[0]} were expected.")
+        raise DataError(f"{where} has {len(lines)} rows; {shape[0]} were expected.")
     return len(lines)
 
 
@@ -123,7 +137,7 @@ def _plain_counts(content: bytes) -> FloatArray | None:
     return values.astype(np.float32) if values.max() <= LARGEST_COUNT else None
 
 
-def _cell_by_cell(path: Path, content: bytes, *, whole: bool) -> FloatArray:
+def _cell_by_cell(where: str, content: bytes, *, whole: bool) -> FloatArray:
     """The slow, careful way: for signs, blanks and fractions, and to say which cell is wrong."""
     pattern, wanted = (_WHOLE, "a whole number") if whole else (_NUMBER, "a number")
     limit = LARGEST_COUNT if whole else float(np.finfo(np.float32).max)
@@ -131,12 +145,12 @@ def _cell_by_cell(path: Path, content: bytes, *, whole: bool) -> FloatArray:
     for number, line in enumerate(content.decode("utf-8", errors="replace").split("\n"), start=1):
         for column, text in enumerate(line.split(","), start=1):
             cell = text.strip()
-            where = f"{path}, row {number}, column {column}"
+            place = f"{where}, row {number}, column {column}"
             if not pattern.fullmatch(cell):
                 found = f"holds '{cell[:20]}'" if cell else "is empty"
-                raise DataError(f"{where} {found}; {wanted} was expected.")
+                raise DataError(f"{place} {found}; {wanted} was expected.")
             value = float(cell)
             if abs(value) > limit:
-                raise DataError(f"{where} holds {cell[:20]}; amplitudes lie within {limit:g}.")
+                raise DataError(f"{place} holds {cell[:20]}; amplitudes lie within {limit:g}.")
             values.append(value)
     return np.array(values, dtype=np.float32)
