@@ -45,5 +45,5 @@ def test_the_decision_layer_weighs_every_bank_and_never_against_a_distance():
 
 
 def test_other_points_are_told():
-    with pytest.raises(ConfigurationError, match="'fpfh' or 'picture'"):
-        m3dm(points="transformer", pretrained=False)
+    with pytest.raises(ConfigurationError, match="'fpfh', 'picture' or 'transformer'"):
+        m3dm(points="mesh", pretrained=False)

@@ -17,12 +17,17 @@ from chiasm.detectors.backbones import make_backbone
 from chiasm.detectors.features import images_of
 from chiasm.detectors.maps import cells_inside
 from chiasm.detectors.patches import FPFH, PatchFeatures, Standardisation, fpfh_patches, scatter
+from chiasm.detectors.point_transformer import (
+    PointTransformer,
+    make_point_transformer,
+    transformer_patches,
+)
 from chiasm.detectors.rival import Described, Learn, Observe, Rival, RivalOutput
 from chiasm.errors import ConfigurationError
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
 
-Points = Literal["picture", "fpfh"]
+Points = Literal["picture", "fpfh", "transformer"]
 
 
 class CrossmodalMapping(Rival):
@@ -32,13 +37,20 @@ class CrossmodalMapping(Rival):
 
     Args:
         patches: frozen features of pictures.
-        points: ``"picture"``: the same features of height and slopes; ``"fpfh"``: histograms.
+        points: ``"picture"``: the same features of height and slopes; ``"fpfh"``: histograms; or a
+            point transformer.
         hidden: units of the mappings' two hidden layers.
         epochs: of their training.
     """
 
     def __init__(
-        self, *, patches: PatchFeatures, points: Points, hidden: int, epochs: int, step: int = 2
+        self,
+        *,
+        patches: PatchFeatures,
+        points: PointTransformer | Literal["picture", "fpfh"],
+        hidden: int,
+        epochs: int,
+        step: int = 2,
     ) -> None:
         super().__init__()
         self.steps = (
@@ -49,7 +61,10 @@ class CrossmodalMapping(Rival):
         self.points = points
         self.step = step
         colour = patches.groups
-        relief = patches.groups if points == "picture" else (FPFH,)
+        if isinstance(points, PointTransformer):
+            relief = points.channels
+        else:
+            relief = patches.groups if points == "picture" else (FPFH,)
         self.colour_scale = Standardisation(colour)
         self.points_scale = Standardisation(relief)
         self.to_points = _mapping(sum(colour), hidden, sum(relief))
@@ -58,17 +73,20 @@ class CrossmodalMapping(Rival):
     @property
     def pretrained_weights(self) -> str | None:
         """Of the frozen features."""
-        return str(self.patches.backbone.weights)
+        said = [str(self.patches.backbone.weights)]
+        said += [self.points.weights] if isinstance(self.points, PointTransformer) else []
+        return "; ".join(said)
 
     def describe(self, batch: RGBDBatch) -> dict[str, Tensor]:
         """Features of either sensor ``(N, D, h, w)`` and which patches lie on the object."""
         colour = self.patches(images_of(batch, "rgb"))
         cells = colour.shape[-1]
-        relief = (
-            self.patches(images_of(batch, "geometry"))
-            if self.points == "picture"
-            else fpfh_patches(batch, cells=cells, step=self.step)
-        )
+        if isinstance(self.points, PointTransformer):
+            relief = transformer_patches(batch, self.points, cells=cells, step=self.step)
+        elif self.points == "picture":
+            relief = self.patches(images_of(batch, "geometry"))
+        else:
+            relief = fpfh_patches(batch, cells=cells, step=self.step)
         inside = cells_inside(batch.foreground, (cells, cells))
         return {"colour": colour, "relief": relief, "inside": inside}
 
@@ -130,6 +148,9 @@ def crossmodal_mapping(
     epochs: int = 250,
     backbone: str = "efficientnet_lite0",
     weights_file: str | None = None,
+    point_weights: str | None = None,
+    point_groups: int = 1024,
+    group_size: int = 128,
     pretrained: bool = True,
 ) -> CrossmodalMapping:
     """CFM: each sensor's frozen features, told from the other's."""
@@ -138,13 +159,20 @@ def crossmodal_mapping(
             "Crossmodal mapping tells one sensor from the other: it needs rgb and geometry, and "
             f"was given {', '.join(modalities)}."
         )
-    if points not in ("picture", "fpfh"):
-        raise ConfigurationError(f"points is {points!r}; it is 'picture' or 'fpfh'.")
+    if points not in ("picture", "fpfh", "transformer"):
+        raise ConfigurationError(f"points is {points!r}; it is 'picture', 'fpfh' or 'transformer'.")
+    transformer = make_point_transformer(
+        wanted=points == "transformer",
+        weights_file=point_weights,
+        groups=point_groups,
+        group_size=group_size,
+        pretrained=pretrained,
+    )
     return CrossmodalMapping(
         patches=PatchFeatures(
             backbone=make_backbone(backbone, weights_file=weights_file, pretrained=pretrained)
         ),
-        points=points,
+        points=transformer or points,
         hidden=hidden,
         epochs=epochs,
     )

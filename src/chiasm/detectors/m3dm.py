@@ -19,12 +19,17 @@ from chiasm.detectors.features import images_of
 from chiasm.detectors.maps import cells_inside
 from chiasm.detectors.memory_bank import MemoryBank
 from chiasm.detectors.patches import FPFH, PatchFeatures, Standardisation, fpfh_patches, scatter
+from chiasm.detectors.point_transformer import (
+    PointTransformer,
+    make_point_transformer,
+    transformer_patches,
+)
 from chiasm.detectors.rival import Described, Learn, Observe, Rival, RivalOutput, Step
 from chiasm.errors import ConfigurationError
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
 
-Points = Literal["fpfh", "picture"]
+Points = Literal["fpfh", "picture", "transformer"]
 CONTRASTED = 2048  # patches of a batch that are contrasted, at most
 
 
@@ -33,9 +38,8 @@ class HybridFusion(Rival):
 
     Args:
         patches: frozen features of pictures.
-        points: of the relief: ``"fpfh"``, point histograms, or ``"picture"``, the frozen features
-            of height and slopes. The published point transformer's weights are not to be had from
-            a package.
+        points: describes the relief: a point transformer, ``"fpfh"``, point histograms, or
+            ``"picture"``, the frozen features of height and slopes.
         banks: ``"rgb"``, ``"geometry"`` and, with both sensors, ``"fused"`` to its bank.
         fused: channels of each sensor's share of a fused descriptor.
         epochs: of the contrast.
@@ -47,7 +51,7 @@ class HybridFusion(Rival):
         *,
         patches: PatchFeatures | None,
         groups: Mapping[str, tuple[int, ...]],
-        points: Points,
+        points: PointTransformer | Literal["fpfh", "picture"],
         banks: Mapping[str, MemoryBank],
         fused: int,
         epochs: int,
@@ -76,14 +80,20 @@ class HybridFusion(Rival):
     @property
     def pretrained_weights(self) -> str | None:
         """Of the frozen features."""
-        return None if self.patches is None else str(self.patches.backbone.weights)
+        said = [] if self.patches is None else [str(self.patches.backbone.weights)]
+        said += [self.points.weights] if isinstance(self.points, PointTransformer) else []
+        return "; ".join(said) or None
 
     def describe(self, batch: RGBDBatch) -> dict[str, Tensor]:
         """Features of each sensor ``(N, D, h, w)`` and which patches lie on the object."""
         cells = batch.foreground.shape[-1] // self.stride
         found: dict[str, Tensor] = {}
         for modality in self.modalities:
-            if modality == "geometry" and self.points == "fpfh":
+            if modality == "geometry" and isinstance(self.points, PointTransformer):
+                found[modality] = transformer_patches(
+                    batch, self.points, cells=cells, step=self.step
+                )
+            elif modality == "geometry" and self.points == "fpfh":
                 found[modality] = fpfh_patches(batch, cells=cells, step=self.step)
             else:
                 assert self.patches is not None
@@ -195,11 +205,21 @@ def m3dm(
     step: int = 2,
     backbone: str = "efficientnet_lite0",
     weights_file: str | None = None,
+    point_weights: str | None = None,
+    point_groups: int = 1024,
+    group_size: int = 128,
     pretrained: bool = True,
 ) -> HybridFusion:
     """M3DM: memory banks of colour, points and their learned fusion, and a decision layer."""
-    if points not in ("fpfh", "picture"):
-        raise ConfigurationError(f"points is {points!r}; it is 'fpfh' or 'picture'.")
+    if points not in ("fpfh", "picture", "transformer"):
+        raise ConfigurationError(f"points is {points!r}; it is 'fpfh', 'picture' or 'transformer'.")
+    transformer = make_point_transformer(
+        wanted=points == "transformer" and "geometry" in modalities,
+        weights_file=point_weights,
+        groups=point_groups,
+        group_size=group_size,
+        pretrained=pretrained,
+    )
     pictures = "rgb" in modalities or points == "picture"
     patches = (
         PatchFeatures(
@@ -208,8 +228,10 @@ def m3dm(
         if pictures
         else None
     )
+    relief = {"fpfh": (FPFH,), "transformer": transformer.channels if transformer else ()}
     own = {
-        m: (FPFH,) if m == "geometry" and points == "fpfh" else patches.groups for m in modalities
+        m: relief[points] if m == "geometry" and points in relief else patches.groups
+        for m in modalities
     }
     sizes = {m: sum(groups) for m, groups in own.items()}
     if len(sizes) > 1:
@@ -217,7 +239,7 @@ def m3dm(
     return HybridFusion(
         patches=patches,
         groups=own,
-        points=points,
+        points=transformer or points,
         banks={
             name: MemoryBank(size, bank_mb=bank_mb / len(sizes), projection=64)
             for name, size in sizes.items()
