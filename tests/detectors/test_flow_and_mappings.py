@@ -92,5 +92,5 @@ def test_rows_go_back_to_their_places():
 def test_a_mapping_needs_both_sensors():
     with pytest.raises(ConfigurationError, match="needs rgb and geometry"):
         crossmodal_mapping(modalities=("rgb",), pretrained=False)
-    with pytest.raises(ConfigurationError, match="'picture' or 'fpfh'"):
+    with pytest.raises(ConfigurationError, match="'picture', 'fpfh' or 'transformer'"):
         crossmodal_mapping(points="mesh", pretrained=False)

@@ -12,11 +12,8 @@ from safetensors.torch import save_file
 
 from chiasm.detectors.crossmodal_mapping import crossmodal_mapping
 from chiasm.detectors.m3dm import m3dm
-from chiasm.detectors.point_transformer import (
-    PointTransformer,
-    interpolation,
-    transformer_patches,
-)
+from chiasm.detectors.point_patches import interpolation, transformer_patches
+from chiasm.detectors.point_transformer import PointTransformer
 from chiasm.errors import ArtifactError, ConfigurationError, DataError
 from chiasm.samples import RGBDBatch
 

@@ -17,11 +17,8 @@ from chiasm.detectors.backbones import make_backbone
 from chiasm.detectors.features import images_of
 from chiasm.detectors.maps import cells_inside
 from chiasm.detectors.patches import FPFH, PatchFeatures, Standardisation, fpfh_patches, scatter
-from chiasm.detectors.point_transformer import (
-    PointTransformer,
-    make_point_transformer,
-    transformer_patches,
-)
+from chiasm.detectors.point_patches import transformer_patches
+from chiasm.detectors.point_transformer import PointTransformer, make_point_transformer
 from chiasm.detectors.rival import Described, Learn, Observe, Rival, RivalOutput
 from chiasm.errors import ConfigurationError
 from chiasm.registry import register

@@ -19,11 +19,8 @@ from chiasm.detectors.features import images_of
 from chiasm.detectors.maps import cells_inside
 from chiasm.detectors.memory_bank import MemoryBank
 from chiasm.detectors.patches import FPFH, PatchFeatures, Standardisation, fpfh_patches, scatter
-from chiasm.detectors.point_transformer import (
-    PointTransformer,
-    make_point_transformer,
-    transformer_patches,
-)
+from chiasm.detectors.point_patches import transformer_patches
+from chiasm.detectors.point_transformer import PointTransformer, make_point_transformer
 from chiasm.detectors.rival import Described, Learn, Observe, Rival, RivalOutput, Step
 from chiasm.errors import ConfigurationError
 from chiasm.registry import register
