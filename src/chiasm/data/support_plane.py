@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.samples import BoolArray, FloatArray
+
+_BLOCK = 250  # points that vote together; 500 hypotheses of them stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +61,16 @@ def fit_support_plane(
         The plane, or None where there are too few points or no plane that enough agree on.
     """
     width = max(2, round(border * max(valid.shape)))
-    strip = np.ones_like(valid)
-    strip[width:-width, width:-width] = False
-    points = xyz[strip & valid].astype(np.float64)
-    if len(points) < 50:
+    measured = border_strips(xyz, width)[border_strips(valid, width)]
+    points = np.ascontiguousarray(measured.T, np.float64)  # (xyz, points)
+    number = points.shape[1]
+    if number < 50:
         return None
     if distance is None:
-        distance = 0.005 * float(np.median(np.linalg.norm(points, axis=1)))
+        distance = 0.005 * float(np.median(np.sqrt(np.einsum("cp,cp->p", points, points))))
     draw = np.random.default_rng(seed)
-    few = points[draw.choice(len(points), min(len(points), 1500), replace=False)]
-    corners = few[draw.integers(0, len(few), (iterations, 3))]  # (hypotheses, 3, xyz)
+    few = points[:, draw.choice(number, min(number, 1500), replace=False)]
+    corners = few.T[draw.integers(0, few.shape[1], (iterations, 3))]  # (hypotheses, 3, xyz)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     lengths = np.linalg.norm(normals, axis=1)
     usable = lengths > 1e-12
@@ -74,23 +78,72 @@ def fit_support_plane(
         return None
     normals, corners = normals[usable] / lengths[usable, None], corners[usable]
     offsets = -(normals * corners[:, 0]).sum(axis=1)
-    votes = (np.abs(few @ normals.T + offsets) < distance).sum(axis=0)
-    best = int(votes.argmax())
+    best = _most_votes(few, normals, offsets, distance)
     normal, offset = normals[best], float(offsets[best])
     for _ in range(3):
-        inliers = np.abs(points @ normal + offset) < distance
-        if inliers.sum() < max(30, least_inliers * len(points)):
+        inliers = np.abs(normal @ points + offset) < distance
+        if np.count_nonzero(inliers) < max(30, least_inliers * number):
             return None
-        normal, offset = _least_squares(points[inliers])
+        agreeing = points.compress(inliers, axis=1)
+        normal, offset = _least_squares(agreeing)
     if offset < 0:  # the camera at the origin is above the plane
         normal, offset = -normal, -offset
-    residuals = np.abs(points[inliers] @ normal + offset)
+    residuals = np.abs(normal @ agreeing + offset)
     a, b, c = (float(v) for v in normal)
     return Plane((a, b, c, float(offset)), noise=1.4826 * float(np.median(residuals)))
 
 
+def border_strips(image: NDArray[Any], width: int) -> NDArray[Any]:
+    """Pixels of the frame's border, ``(H, W, ...)`` to ``(P, ...)``, row by row.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, C)``.
+        width: of the strips in pixels; where two of them meet, all pixels are of the border.
+    """
+    rest = image.shape[2:]
+    if min(image.shape[:2]) <= 2 * width:
+        return image.reshape(-1, *rest)
+    sides = np.concatenate([image[width:-width, :width], image[width:-width, -width:]], axis=1)
+    strips = (image[:width], sides, image[-width:])
+    return np.concatenate([strip.reshape(-1, *rest) for strip in strips])
+
+
+def _most_votes(
+    points: NDArray[np.float64],
+    normals: NDArray[np.float64],
+    offsets: NDArray[np.float64],
+    distance: float,
+) -> int:
+    """The first hypothesis that most points ``(3, P)`` agree with, as if all had been asked.
+
+    Points vote in blocks. A hypothesis that could not reach the best known one even with every
+    vote that is outstanding is asked no further: the answer is the same, most of the work is not.
+    """
+    placed = np.concatenate([points, np.ones_like(points[:1])])  # offsets count once a point
+    planes = np.concatenate([normals, offsets[:, None]], axis=1)
+
+    def votes(which: NDArray[np.intp], start: int, stop: int) -> NDArray[np.int32]:
+        apart = planes[which] @ placed[:, start:stop]  # (hypotheses, points)
+        agree = np.abs(apart, out=apart) < distance
+        return cv2.reduce(agree.view(np.uint8), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
+
+    left = np.arange(len(planes))
+    total = np.zeros(len(planes), np.int32)
+    number = points.shape[1]
+    for start in range(0, number, _BLOCK):
+        stop = min(start + _BLOCK, number)
+        total += votes(left, start, stop)
+        if stop < number:
+            leader = int(total.argmax())
+            reached = total[leader] + votes(left[leader : leader + 1], stop, number)[0]
+            able = total + (number - stop) >= reached
+            left, total = left[able], total[able]
+    return int(left[total.argmax()])
+
+
 def _least_squares(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    centre = points.mean(axis=0)
-    _, _, directions = np.linalg.svd(np.cov((points - centre).T))
+    centre = points.mean(axis=1)
+    around = points - centre[:, None]
+    _, _, directions = np.linalg.svd(around @ around.T)
     normal = directions[-1]
     return normal, -float(normal @ centre)
