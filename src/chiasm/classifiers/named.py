@@ -3,9 +3,21 @@
 from chiasm.classifiers import (
     cross_fusion_memory,
     cross_modal_transformer,
+    late_average,
     mad,
+    minirocket,
     perceiver_io,
+    residual_cnn,
     simple,
 )
 
-__all__ = ["cross_fusion_memory", "cross_modal_transformer", "mad", "perceiver_io", "simple"]
+__all__ = [
+    "cross_fusion_memory",
+    "cross_modal_transformer",
+    "late_average",
+    "mad",
+    "minirocket",
+    "perceiver_io",
+    "residual_cnn",
+    "simple",
+]

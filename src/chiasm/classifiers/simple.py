@@ -153,7 +153,8 @@ def _fit(
     )
 
 
-def _only(modality: str, modalities: Sequence[str]) -> None:
+def only(modality: str, modalities: Sequence[str]) -> None:
+    """Raise ``ConfigurationError`` where the one modality of a rival was not asked for."""
     if modality not in modalities:
         raise ConfigurationError(
             f"This rival looks at the {modality}, which is not among {', '.join(modalities)}."
@@ -172,7 +173,7 @@ def histogram_lightgbm(
     rounds: int = 200,
 ) -> HistogramClassifier:
     """Folded histogram and Gulski's operators of the series, boosted trees."""
-    _only("series", modalities)
+    only("series", modalities)
     return HistogramClassifier(
         machine=BoostedTrees(classes=classes, rounds=rounds),
         cycle=samples_per_cycle,
@@ -193,7 +194,7 @@ def histogram_logistic(
     aligned: bool = True,
 ) -> HistogramClassifier:
     """Folded histogram and Gulski's operators of the series, logistic regression."""
-    _only("series", modalities)
+    only("series", modalities)
     return HistogramClassifier(
         machine=StandardLogistic(features=PHASES * LEVELS + OPERATORS, classes=classes),
         cycle=samples_per_cycle,
@@ -212,7 +213,7 @@ def hog_lightgbm(
     rounds: int = 200,
 ) -> HogClassifier:
     """Oriented gradients (HOG) of the picture, boosted trees."""
-    _only("image", modalities)
+    only("image", modalities)
     return HogClassifier(
         machine=BoostedTrees(classes=classes, rounds=rounds), image_size=image_size
     )
