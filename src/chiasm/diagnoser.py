@@ -227,7 +227,13 @@ class Diagnoser:
             raise DataError(f"{where} has values in its series that are no finite numbers.")
         per_cycle, total = form.samples_per_cycle, counts.shape[1]
         wanted = round(form.seconds * sample.frequency * per_cycle) if form.seconds else None
-        length = window_length(total, per_cycle=per_cycle, segment=form.segment, wanted=wanted)
+        length = window_length(
+            total,
+            per_cycle=per_cycle,
+            segment=form.segment,
+            wanted=wanted,
+            fold=form.series.fold,
+        )
         count = form.windows or min(MOST_WINDOWS, math.ceil(total / length))
         parts = windows(counts, length, per_cycle=per_cycle, count=count)
         return np.stack([finished(scaled(part, form.series), form.series) for part in parts])

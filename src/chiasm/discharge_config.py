@@ -25,7 +25,7 @@ class Preset:
     Attributes:
         rates: size of a model to highest learning rate.
         batches: size of a model to recordings in a batch.
-        inputs, align, views, contrast, modality_dropout, image_size, seconds: as in
+        inputs, align, views, contrast, modality_dropout, image_size, seconds, fold: as in
             ``DiagnosisConfig``.
     """
 
@@ -38,6 +38,7 @@ class Preset:
     modality_dropout: float = 0.6
     image_size: int = 256
     seconds: float | None = None
+    fold: int = 1
 
 
 PRESETS = {
@@ -64,7 +65,7 @@ PRESETS = {
         views="strong",
         align=True,
         image_size=128,
-        seconds=2.0,
+        fold=10,
     ),
     # Of features that are computed, not learned: each recording once, whole and as it is.
     "fitted": Preset(
@@ -108,6 +109,8 @@ class DiagnosisConfig(Settings):
         shares: of training, validation and test.
         seconds: of the series that a view shows; None takes the preset's, and 0 shows all.
             Diagnoses see windows of that length.
+        fold: neighbouring mains cycles of relative series that are added up to one, so that a
+            whole recording takes a processor no longer than an excerpt; None takes the preset's.
         windows: so many, whose embeddings are averaged; None covers the whole series, up to 5.
         pretrain_epochs: of contrast; 0 trains by cross-entropy alone.
         epochs: of cross-entropy, at most; ``patience`` without a better macro-F1 ends it.
@@ -149,6 +152,7 @@ class DiagnosisConfig(Settings):
     left_out: tuple[str, ...] = ()
     shares: tuple[float, float, float] = (0.45, 0.05, 0.5)
     seconds: float | None = Field(None, ge=0)
+    fold: int | None = Field(None, ge=1)
     windows: int | None = Field(None, ge=1)
     pretrain_epochs: int = Field(50, ge=0)
     epochs: int = Field(100, ge=1)
@@ -229,6 +233,11 @@ class DiagnosisConfig(Settings):
         """Whether patterns are rolled to a phase of their own."""
         wanted = self.usual.align if self.align is None else self.align
         return wanted and self.relative
+
+    @property
+    def folded(self) -> int:
+        """Cycles that become one, given or the preset's; counts alone can be added up."""
+        return (self.fold or self.usual.fold) if self.relative else 1
 
     @property
     def strong(self) -> bool:

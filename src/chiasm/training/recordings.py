@@ -147,7 +147,11 @@ class Recordings(Dataset[Views]):
         seconds = self.form.seconds
         wanted = round(seconds * ref.frequency * ref.samples_per_cycle) if seconds else None
         return window_length(
-            total, per_cycle=ref.samples_per_cycle, segment=self.form.segment, wanted=wanted
+            total,
+            per_cycle=ref.samples_per_cycle,
+            segment=self.form.segment,
+            wanted=wanted,
+            fold=self.form.scale.fold,
         )
 
     def _image(self, ref: DischargeRef) -> FloatArray | None:

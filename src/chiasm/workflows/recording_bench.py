@@ -161,7 +161,9 @@ def open_bench(config: DiagnosisConfig) -> RecordingBench:
             every,
             standardised=config.standardised,
             relative=config.relative,
-            cycle=per_cycle if config.aligned else None,
+            cycle=per_cycle if config.aligned or config.folded > 1 else None,
+            aligned=config.aligned,
+            fold=config.folded,
         ),
         picture=_picture_scale(store, split, config),
         seconds=config.view_seconds,
@@ -234,7 +236,12 @@ def _series_shape(
         if counts is not None:
             shapes.add((counts.shape[0], ref.samples_per_cycle))
             # A series that is too short is found now, not in the middle of an epoch.
-            window_length(counts.shape[1], per_cycle=ref.samples_per_cycle, segment=config.token)
+            window_length(
+                counts.shape[1],
+                per_cycle=ref.samples_per_cycle,
+                segment=config.token,
+                fold=config.folded,
+            )
     if len(shapes) > 1:
         raise DataError(
             "Series differ in their channels and values to a mains cycle: "

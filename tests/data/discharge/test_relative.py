@@ -1,10 +1,12 @@
 """Amplitudes relative to a recording's own pulses do not depend on its gain."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from chiasm.data.discharge.image import draw_prpd
-from chiasm.data.discharge.relative import relative_picture, relative_series
+from chiasm.data.discharge.relative import folded_cycles, relative_picture, relative_series
 from chiasm.data.discharge.tensors import (
     PictureScale,
     SeriesScale,
@@ -114,3 +116,41 @@ def test_phase_stays_where_it_is() -> None:
     assert moved.shape == raw.shape
     columns = (moved[:200].max(axis=2) > 0.45).any(axis=0)
     assert columns[34:62].all() and not columns[70:].any()
+
+
+def test_folded_cycles_add_up_and_keep_their_phase() -> None:
+    cells = np.random.default_rng(0).poisson(0.3, (2, 7 * 16)).astype(np.float32)
+    made = np.expm1(folded_cycles(cells, cycle=16, fold=3))
+    assert made.shape == (2, 2 * 16)  # the seventh cycle is left over
+    for channel in range(2):
+        for run in range(2):
+            for phase in range(16):
+                cycles = range(3 * run, 3 * run + 3)
+                expected = sum(cells[channel, 16 * cycle + phase] for cycle in cycles)
+                assert made[channel, 16 * run + phase] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_folded_series_is_shorter_and_its_scale_is_of_sums() -> None:
+    some = [pulses(1.0, count=count) for count in (300, 500)]
+    given = {"standardised": True, "relative": True, "cycle": 128}
+    scale = estimate_scale(some, fold=10, **given)
+    made = [finished(scaled(one, scale), scale) for one in some]
+    assert all(one.shape == (1, 1_280) for one in made)
+    assert np.concatenate(made).std() == pytest.approx(1, rel=1e-3)
+    unfolded = finished(scaled(some[0], scale), replace(scale, fold=1))
+    assert unfolded.shape == (1, 12_800)
+    # What is folded is what was there, on a logarithmic scale.
+    counts = (unfolded * scale.spread).reshape(-1, 10, 128).sum(axis=1)
+    np.testing.assert_allclose(np.expm1(made[0] * scale.spread).reshape(-1, 128), counts, atol=1e-4)
+
+
+def test_phase_may_be_left_where_cycles_are_folded() -> None:
+    counts = np.random.default_rng(0).normal(12, 1, (1, 12_800))
+    counts[0, 16::128] = 80.0  # one pulse a cycle, always at the same phase
+    later = np.roll(counts, 32)
+    free = SeriesScale(full=100.0, spread=1.0, relative=True, cycle=128, aligned=False, fold=2)
+    for scale, moved in ((free, 32), (replace(free, aligned=True), 0)):
+        one, other = (finished(scaled(c, scale), scale) for c in (counts, later))
+        assert one.shape == other.shape == (1, 6_400)
+        places = [c.reshape(-1, 32, 4).sum(axis=(0, 2)).argmax() * 4 for c in (one, other)]
+        assert places[1] - places[0] == moved

@@ -205,6 +205,14 @@ def test_a_series_shorter_than_a_token_is_refused():
         window_length(200, per_cycle=128, segment=256)
 
 
+def test_what_is_folded_to_one_token_must_be_there():
+    length = window_length(20_000, per_cycle=128, segment=256, fold=10)
+    assert length <= 20_000 and length % (10 * 256) == 0
+    assert window_length(20_000, per_cycle=128, segment=256, wanted=100, fold=10) == 2_560
+    with pytest.raises(DataError, match="one token adds up 2560"):
+        window_length(2_559, per_cycle=128, segment=256, fold=10)
+
+
 def test_the_scale_is_the_training_recordings_and_survives_silence():
     rng = np.random.default_rng(0)
     some = [rng.integers(0, 101, (1, 50_000)).astype(np.uint8) for _ in range(3)]

@@ -11,7 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.data.discharge.alignment import aligned_series
-from chiasm.data.discharge.relative import GROUP, relative_picture, relative_series
+from chiasm.data.discharge.relative import (
+    GROUP,
+    folded_cycles,
+    relative_picture,
+    relative_series,
+)
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray
 
@@ -21,6 +26,8 @@ CLIP = 1.5
 _FULL, _HIGH = 99.9, 99.0
 # Coprime to usual numbers of values a cycle, so that every phase is met.
 _STRIDE = 37
+# Series from which the scale of folded ones is estimated.
+_FOLDED = 100
 # Least standard deviation of a noise floor, counts.
 _ROUNDING = 0.5
 
@@ -38,8 +45,9 @@ class SeriesScale:
             recordings' standard deviation.
         relative: what is left are pulses, counted by size relative to the recording's mean pulse
             (see ``relative_series``); asks for ``spread``.
-        cycle: values to a mains cycle where relative series are rolled to a phase of their own (see
-            ``phase_reference``); None leaves their phase.
+        cycle: values to a mains cycle, for what follows; None does neither.
+        aligned: relative series are rolled to a phase of their own (see ``phase_reference``).
+        fold: so many neighbouring cycles of a relative series become one (see ``folded_cycles``).
     """
 
     full: float = 1.0
@@ -48,6 +56,8 @@ class SeriesScale:
     spread: float | None = None
     relative: bool = False
     cycle: int | None = None
+    aligned: bool = True
+    fold: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +84,24 @@ def estimate_scale(
     standardised: bool = False,
     relative: bool = False,
     cycle: int | None = None,
+    aligned: bool = True,
+    fold: int = 1,
 ) -> SeriesScale:
     """The scale of some training series, each ``(C, T)``; 1 where there is none."""
     whole = [one for one in series if one is not None]
+    form = SeriesScale(spread=1.0, relative=relative, cycle=cycle, aligned=aligned, fold=fold)
     if not whole:
-        return SeriesScale(spread=1.0 if standardised else None, relative=relative, cycle=cycle)
+        return form if standardised else replace(form, spread=None)
     some = [one[:, ::_STRIDE] for one in whole]
     high, full = np.percentile(np.concatenate([one.ravel() for one in some]), (_HIGH, _FULL))
     full = float(full) if full > 0 else 1.0
     scale = SeriesScale(full=full, high=float(high) if high > 0 else full)
     if not standardised:
         return scale
-    above = replace(scale, spread=1.0, relative=relative, cycle=cycle)
-    if relative:  # neighbours belong together
+    above = replace(form, full=scale.full, high=scale.high)
+    if fold > 1:  # what is added up depends on how much there is
+        some = whole[:: max(1, len(whole) // _FOLDED)]
+    elif relative:  # neighbours belong together
         some = [one[:, : max(len(one[0]) // _STRIDE, 1)] for one in whole]
     values = np.concatenate([finished(scaled(one, scale), above).ravel() for one in some])
     return replace(above, spread=float(values.std()) or 1.0)
@@ -109,13 +124,15 @@ def scaled(counts: Counts, scale: SeriesScale, *, gain: float = 1.0) -> FloatArr
 def finished(values: FloatArray, scale: SeriesScale) -> FloatArray:
     """Scaled values ``(C, L)``, clipped and, where the scale says so, standardised or relative.
 
-    ``values`` may be overwritten.
+    Folded ones come back shorter by that factor. ``values`` may be overwritten.
     """
     if scale.relative:
         values -= quiet_level(values)
         values = relative_series(values, _ROUNDING / scale.full)
-        if scale.cycle is not None:
+        if scale.cycle is not None and scale.aligned:
             values = aligned_series(values, cycle=scale.cycle, step=GROUP)
+        if scale.cycle is not None and scale.fold > 1:
+            values = folded_cycles(values, cycle=scale.cycle, fold=scale.fold)
     else:
         np.clip(values, 0, scale.clip, out=values)
         if scale.spread is not None:
@@ -154,7 +171,9 @@ def network_image(ink: FloatArray, scale: PictureScale) -> FloatArray:
     return channels if scale.spread is None else channels * np.float32(1 / scale.spread)
 
 
-def window_length(total: int, *, per_cycle: int, segment: int, wanted: int | None = None) -> int:
+def window_length(
+    total: int, *, per_cycle: int, segment: int, wanted: int | None = None, fold: int = 1
+) -> int:
     """The largest whole number of segments that are whole mains cycles, too.
 
     Args:
@@ -162,15 +181,21 @@ def window_length(total: int, *, per_cycle: int, segment: int, wanted: int | Non
         per_cycle: values to a mains cycle.
         segment: values to a token.
         wanted: no more than so many, but for one common multiple; None takes all that there are.
+        fold: cycles that become one.
 
     Returns:
         At most ``total``. Where not one common multiple of segment and cycle fits, whole segments.
 
     Raises:
-        DataError: the series is shorter than a segment.
+        DataError: the series is shorter than a segment, or than what is folded to one.
     """
-    unit = math.lcm(segment, per_cycle)
+    unit = math.lcm(segment, per_cycle) * fold
     length = min(total, max(wanted, unit) if wanted else total) // unit * unit
+    if fold > 1 and not length:
+        raise DataError(
+            f"The series has {total} values a channel, and one token adds up {unit}, {fold} "
+            "cycles for each of its own: record longer, or train with fold=1."
+        )
     length = length or total // segment * segment
     if not length:
         raise DataError(

@@ -139,7 +139,9 @@ def series_view(
     total = counts.shape[1] // per_cycle * per_cycle or counts.shape[1]
     a_second = per_cycle * frequency
     wanted = round(settings.seconds * a_second) if settings.seconds else None
-    length = window_length(total, per_cycle=per_cycle, segment=segment, wanted=wanted)
+    length = window_length(
+        total, per_cycle=per_cycle, segment=segment, wanted=wanted, fold=scale.fold
+    )
     cycle = int(rng.integers(max(1, total // per_cycle)))
     begin = (cycle * per_cycle - round(change.shift_deg / 360 * per_cycle)) % total
     run = counts[:, begin : min(begin + length, total)]
