@@ -3,6 +3,7 @@
 from chiasm.classifiers import (
     cross_fusion_memory,
     cross_modal_transformer,
+    fused,
     late_average,
     mad,
     minirocket,
@@ -14,6 +15,7 @@ from chiasm.classifiers import (
 __all__ = [
     "cross_fusion_memory",
     "cross_modal_transformer",
+    "fused",
     "late_average",
     "mad",
     "minirocket",

@@ -27,9 +27,8 @@ from chiasm.detectors.maps import near_object, resize, smooth
 from chiasm.detectors.normality import NormalMemory
 from chiasm.detectors.reconstruction import ReconstructionBranch
 from chiasm.detectors.segmentation import SegmentationHead
-from chiasm.fusion.concatenate import ConcatenationFusion
 from chiasm.fusion.genotype import Genotype
-from chiasm.fusion.network import FusionNetwork, FusionSupernet
+from chiasm.fusion.make import AnyFusion, make_fusion
 from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import CELLS, Pools
 from chiasm.registry import register
@@ -66,7 +65,7 @@ class AdnasDetector(Detector):
         self,
         *,
         source: ReconstructedFeatures | NormalityFeatures,
-        fusion: FusionSupernet | FusionNetwork | ConcatenationFusion,
+        fusion: AnyFusion,
         head: SegmentationHead,
     ) -> None:
         super().__init__()
@@ -118,24 +117,6 @@ class AdnasDetector(Detector):
             self.source.prune(required, normality=float(self.normality_weight) != 0)
 
 
-def _fusion(
-    pools: Pools,
-    fusion: Genotype | str,
-    *,
-    width: int,
-    size: int,
-    nodes: int,
-    operations: Sequence[str],
-) -> FusionSupernet | FusionNetwork | ConcatenationFusion:
-    if isinstance(fusion, Genotype):
-        return FusionNetwork(pools, fusion, width=width, size=size)
-    if fusion == "supernet":
-        return FusionSupernet(pools, width=width, size=size, nodes=nodes, operations=operations)
-    if fusion == "concatenation":
-        return ConcatenationFusion(pools, width=width, size=size)
-    raise ValueError(f"fusion must be a Genotype, 'supernet' or 'concatenation', not {fusion!r}.")
-
-
 def _from_scratch(
     fusion: Genotype | str,
     *,
@@ -157,7 +138,9 @@ def _from_scratch(
         source=ReconstructedFeatures(
             branches={m: ReconstructionBranch(width=width, stem=stem) for m in modalities}
         ),
-        fusion=_fusion(lists, fusion, width=fused, size=size, nodes=nodes, operations=operations),
+        fusion=make_fusion(
+            lists, fusion, width=fused, size=size, nodes=nodes, operations=operations
+        ),
         head=SegmentationHead(channels=fused, hidden=hidden, final_activation=final_activation),
     )
 
@@ -247,7 +230,7 @@ def adnas_light(
                 m: NormalMemory(channels=backbone.channels, capacity=capacity) for m in modalities
             },
         ),
-        fusion=_fusion(lists, fusion, width=32, size=size, nodes=nodes, operations=operations),
+        fusion=make_fusion(lists, fusion, width=32, size=size, nodes=nodes, operations=operations),
         head=SegmentationHead(channels=32, hidden=(128, 64), final_activation=False),
     )
 
