@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from chiasm.data.support_plane import Plane, fit_support_plane
+from chiasm.data.support_plane import Plane, border_strips, fit_support_plane
 from chiasm.data.surface import largest_cluster, surface_normals
 from chiasm.errors import DataError
 from chiasm.samples import BoolArray, CropBox, FloatArray, PreparedSample, RGBDSample
@@ -61,25 +61,27 @@ def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample
     def near(array: np.ndarray) -> np.ndarray:
         return _crop(array, box, size, cv2.INTER_NEAREST_EXACT)
 
-    inside = near(foreground.astype(np.uint8)) > 0
+    def near_mask(mask: BoolArray) -> BoolArray:
+        return near(mask.view(np.uint8)).view(np.bool_)
+
+    inside = near_mask(foreground)
     rgb = None
     if sample.rgb is not None:
         shrinking = box.side > size
         rgb = _crop(sample.rgb, box, size, cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
-        rgb = np.clip(rgb, 0, 1) * inside[..., None]
+        rgb = masked(np.clip(rgb, 0, 1, out=rgb), inside)
     xyz = height = normals = depth = None
     coefficients = None
     valid = inside
     if sample.xyz is not None:
-        xyz = near(sample.xyz)
-        valid = (near(sample.valid.astype(np.uint8)) > 0) & inside
-        xyz = np.where(valid[..., None], xyz, 0).astype(np.float32)
+        valid = near_mask(sample.valid) & inside
+        xyz = masked(near(sample.xyz), valid)
         normals = surface_normals(xyz, valid)
         plane = plane or _behind(xyz, valid)
         coefficients = plane.coefficients
-        height = np.where(valid, plane.height(xyz), 0).astype(np.float32)
-        depth = _min_max(xyz[..., 2], valid)
-    mask = None if sample.mask is None else near(sample.mask.astype(np.uint8)) > 0
+        height = plane.height(xyz) * valid
+        depth = _min_max(cv2.extractChannel(xyz, 2), valid)
+    mask = None if sample.mask is None else near_mask(sample.mask)
     return PreparedSample(
         rgb=rgb,
         xyz=xyz,
@@ -115,7 +117,7 @@ def object_mask(
         margin = max(0.0035 * abs(plane.coefficients[3]), 4 * plane.noise)
     above = (plane.height(sample.xyz) > margin) & sample.valid
     cluster = largest_cluster(above, closing=_closing(above))
-    if cluster.mean() < 1e-3:
+    if np.count_nonzero(cluster) / cluster.size < 1e-3:
         raise DataError(
             f"{sample.source}: nothing rises more than {1000 * margin:.1f} mm above the support "
             "plane. Is the part flat? Set plane_margin lower, or remove_background=false."
@@ -152,26 +154,50 @@ def estimate_crop_fraction(samples: Iterable[RGBDSample], settings: PreparationS
     return min(float(np.max(shares)), 1.0)
 
 
+def masked(image: FloatArray, mask: BoolArray) -> FloatArray:
+    """A copy of an image ``(H, W)`` or ``(H, W, C)`` that is 0 where the mask ``(H, W)`` is not."""
+    return cv2.copyTo(image, mask.view(np.uint8))
+
+
 def paste(scores: FloatArray, box: CropBox) -> FloatArray:
     """Put a crop's map ``(S, S)`` back into its frame ``(H, W)``, 0 outside the crop."""
-    interpolation = cv2.INTER_AREA if box.side < scores.shape[0] else cv2.INTER_LINEAR
-    patch = cv2.resize(scores.astype(np.float32), (box.side, box.side), interpolation=interpolation)
-    frame = np.zeros((box.height, box.width), np.float32)
-    top, left = max(box.top, 0), max(box.left, 0)
-    bottom, right = min(box.top + box.side, box.height), min(box.left + box.side, box.width)
-    frame[top:bottom, left:right] = patch[
-        top - box.top : bottom - box.top, left - box.left : right - box.left
-    ]
+    return _framed(_enlarged(scores, box), box)
+
+
+def paste_mask(mask: BoolArray, box: CropBox) -> BoolArray:
+    """Put a crop's mask ``(S, S)`` back into its frame ``(H, W)``, False outside the crop."""
+    return _framed(_enlarged(mask, box) > 0.5, box)
+
+
+def _enlarged(image: np.ndarray, box: CropBox) -> FloatArray:
+    interpolation = cv2.INTER_AREA if box.side < image.shape[0] else cv2.INTER_LINEAR
+    side = (box.side, box.side)
+    return cv2.resize(image.astype(np.float32, copy=False), side, interpolation=interpolation)
+
+
+def _framed(patch: np.ndarray, box: CropBox) -> np.ndarray:
+    frame = np.zeros((box.height, box.width), patch.dtype)
+    in_frame, in_square = _overlap(box)
+    frame[in_frame] = patch[in_square]
     return frame
 
 
-def _crop(array: np.ndarray, box: CropBox, size: int, interpolation: int) -> np.ndarray:
+def _overlap(box: CropBox) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where frame and square meet: rows and columns of the frame, and of the square."""
     top, left = max(box.top, 0), max(box.left, 0)
     bottom, right = min(box.top + box.side, box.height), min(box.left + box.side, box.width)
-    square = np.zeros((box.side, box.side, *array.shape[2:]), array.dtype)
-    square[top - box.top : bottom - box.top, left - box.left : right - box.left] = array[
-        top:bottom, left:right
-    ]
+    return (
+        (slice(top, bottom), slice(left, right)),
+        (slice(top - box.top, bottom - box.top), slice(left - box.left, right - box.left)),
+    )
+
+
+def _crop(array: np.ndarray, box: CropBox, size: int, interpolation: int) -> np.ndarray:
+    in_frame, in_square = _overlap(box)
+    square = array[in_frame]
+    if square.shape[:2] != (box.side, box.side):
+        square = np.zeros((box.side, box.side, *array.shape[2:]), array.dtype)
+        square[in_square] = array[in_frame]
     resized: np.ndarray = cv2.resize(square, (size, size), interpolation=interpolation)
     return resized
 
@@ -184,8 +210,8 @@ def _closing(mask: BoolArray) -> int:
 def _min_max(z: FloatArray, valid: BoolArray) -> FloatArray:
     if not valid.any():
         return np.zeros_like(z)
-    low, high = float(z[valid].min()), float(z[valid].max())
-    return np.where(valid, (z - low) / max(high - low, 1e-9), 0).astype(np.float32)
+    low, high, _, _ = cv2.minMaxLoc(z, valid.view(np.uint8))
+    return (z - np.float32(low)) / np.float32(max(high - low, 1e-9)) * valid
 
 
 def _behind(xyz: FloatArray, valid: BoolArray) -> Plane:
@@ -197,9 +223,7 @@ def _by_colour(sample: RGBDSample) -> BoolArray:
     """RGB-only parts: what differs from the border's colours; else the whole frame."""
     assert sample.rgb is not None
     width = max(2, round(0.04 * max(sample.valid.shape)))
-    strip = np.ones_like(sample.valid)
-    strip[width:-width, width:-width] = False
-    border = sample.rgb[strip]
+    border = border_strips(sample.rgb, width)
     centre = np.median(border, axis=0)
     spread = np.median(np.abs(border - centre), axis=0) * 1.4826 + 0.02
     different = (np.abs(sample.rgb - centre) / spread).max(axis=2) > 4
