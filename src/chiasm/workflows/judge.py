@@ -25,6 +25,7 @@ from chiasm.evaluation.report import write_report
 from chiasm.evaluation.scored import ScoredSample
 from chiasm.metrics.calibration import normals_needed
 from chiasm.predictor import Predictor
+from chiasm.registry import find_model
 from chiasm.samples import RGBDSample, Verdict
 from chiasm.workflows.console import say
 
@@ -80,6 +81,11 @@ def evaluate(
         notes.append(
             f"{len(contract.calibration_scores)} calibration normals are too few to promise a "
             f"false-alarm rate of {contract.false_alarm_rate:.0%}; {needed} are needed."
+        )
+    if contract.backbone_weights is not None and find_model(contract.method).rival:
+        notes.append(
+            f"Frozen features: {contract.backbone_weights}. The method's paper prepares parts "
+            "otherwise and has weights of its own: its figures are not comparable with these."
         )
     svg = folder / "genotype.svg"
     page = write_report(
