@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +15,6 @@ from chiasm.artifact import load_artifact
 from chiasm.cli.main import app
 from chiasm.config import RunConfig
 from chiasm.data.scenes.maker import make_scenes
-from chiasm.detectors.candidates import light_pools
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
 from chiasm.training.search import FusionSearch
 from chiasm.training.segment import SegmentationTraining
@@ -236,19 +234,3 @@ def test_the_command_line_makes_and_checks_data(tmp_path: Path):
     folder = made.output.split()[0]
     checked = runner.invoke(app, ["data", "check", folder])
     assert checked.exit_code == 0, checked.output
-
-
-def test_finalists_come_from_the_search_and_from_the_whole_space():
-    from chiasm.fusion.network import FusionSupernet
-    from chiasm.workflows.search import propose
-
-    pools = light_pools(modalities=("rgb", "geometry"))
-    supernet = FusionSupernet(pools, width=8, size=8, nodes=2)
-    module = SimpleNamespace(supernet=supernet, best=None)
-    config = RunConfig(data="d", out="o", finalists=6, seed=3)
-    proposed = propose(module, config)
-    assert len({one.required for one in proposed}) == 6
-    assert proposed[0] == supernet.genotype()
-    uniform = [one for one in proposed if "random_seed" in one.provenance]
-    assert 2 <= len(uniform) <= 4
-    assert proposed == propose(module, config)

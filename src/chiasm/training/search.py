@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import torch
@@ -12,9 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from chiasm.detectors.adnas import AdnasDetector
-from chiasm.fusion.alternation import second_order_gradients
-from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.network import FusionSupernet
+from chiasm.training.architecture import ArchitectureSteps, BestGenotype
 from chiasm.training.objective import Batch, mask_at, run, to_device, total_loss
 from chiasm.training.segment import PixelScores, cosine
 from chiasm.training.trainer import Budget
@@ -32,10 +29,7 @@ class FusionSearch(LightningModule):
         architecture_batches: loader for the architecture's steps.
         budget: whose spent fraction brings the learning rate down.
         epochs: planned.
-        order: 1 (alternation) or 2 (DARTS, unrolled by finite differences).
-        warm_up: share of the steps in which the weights alone are trained. Without it, the cells'
-            outputs are still noise when the architecture chooses between them and frozen features,
-            and early and middle cells are voted out before they can do anything.
+        architecture_rate, architecture_decay, order, warm_up: as in ``ArchitectureSteps``.
 
     References:
         Liu et al., DARTS, ICLR 2019; Yin et al., BM-NAS, AAAI 2022 (optimiser settings).
@@ -65,17 +59,18 @@ class FusionSearch(LightningModule):
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.architecture_rate = architecture_rate
-        self.architecture_decay = architecture_decay
-        self.order = order
-        self.warm_up = warm_up
         self.dice = dice
-        self._architecture_batches = architecture_batches
-        self._stream: Iterator[Batch] = iter(())
+        self.steps = ArchitectureSteps(
+            detector,
+            detector.fusion,
+            batches=architecture_batches,
+            rate=architecture_rate,
+            decay=architecture_decay,
+            order=order,
+            warm_up=warm_up,
+        )
+        self.found = BestGenotype()
         self._pixels = PixelScores()
-        self.best_ap = -math.inf
-        self.best: Genotype | None = None
-        self.history: list[dict[str, float]] = []
 
     @property
     def supernet(self) -> FusionSupernet:
@@ -84,17 +79,7 @@ class FusionSearch(LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Begin the architecture's stream anew, in this epoch's order."""
-        sampler = self._architecture_batches.sampler
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(self.current_epoch)
-        self._stream = iter(self._architecture_batches)
-
-    def _architecture_batch(self) -> Batch:
-        try:
-            return next(self._stream)
-        except StopIteration:
-            self._stream = iter(self._architecture_batches)
-            return next(self._stream)
+        self.steps.start_epoch(self.current_epoch)
 
     def _loss(self, batch: Batch, *, with_reconstruction: bool) -> Tensor:
         output = run(self.detector, batch)
@@ -105,15 +90,20 @@ class FusionSearch(LightningModule):
         weights, architecture = cast(list[Any], self.optimizers())
         steps = max(int(self.trainer.num_training_batches), 1)
         done = (self.current_epoch + number / steps) / max(self.epochs, 1)
-        factor = cosine(max(done, self.budget.fraction))
+        done = max(done, self.budget.fraction)
+        rate = self.learning_rate * cosine(done)
         for group in weights.param_groups:
-            group["lr"] = self.learning_rate * factor
+            group["lr"] = rate
 
-        if max(done, self.budget.fraction) >= self.warm_up:
-            held_out = self._architecture_batch()
-            alphas = self.supernet.architecture_parameters()
+        if self.steps.due(done):
+            held_out = self.steps.next_batch()
             architecture.zero_grad()
-            held_out_loss = self._architecture_gradients(batch, held_out, alphas, factor)
+            # Reconstruction terms do not depend on the architecture: they are left out.
+            held_out_loss = self.steps.differentiate(
+                training=lambda: self._loss(batch, with_reconstruction=True),
+                validation=lambda: self._loss(held_out, with_reconstruction=False),
+                rate=rate,
+            )
             architecture.step()
             self.log("architecture_loss", held_out_loss, on_step=True, on_epoch=False)
 
@@ -122,33 +112,6 @@ class FusionSearch(LightningModule):
         self.manual_backward(loss)
         weights.step()
         self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=False)
-
-    def _architecture_gradients(
-        self, batch: Batch, held_out: Batch, alphas: list[torch.nn.Parameter], factor: float
-    ) -> Tensor:
-        # Reconstruction terms do not depend on the architecture: they are left out.
-        def validation() -> Tensor:
-            return self._loss(held_out, with_reconstruction=False)
-
-        if self.order == 1:
-            loss = validation()
-            gradients = torch.autograd.grad(loss, alphas, allow_unused=True)
-        else:
-            training: Callable[[], Tensor] = lambda: self._loss(  # noqa: E731
-                batch, with_reconstruction=True
-            )
-            gradients = second_order_gradients(
-                self.detector,
-                self._weights(),
-                alphas,
-                training,
-                validation,
-                self.learning_rate * factor,
-            )
-            loss = torch.zeros(())
-        for alpha, gradient in zip(alphas, gradients):
-            alpha.grad = gradient
-        return loss.detach()
 
     def validation_step(self, batch: Batch, number: int) -> None:
         """Collect the relaxed network's scores."""
@@ -159,31 +122,18 @@ class FusionSearch(LightningModule):
         """Keep the genotype if the relaxed network was never better."""
         ap = self._pixels.average_precision()
         entropy = float(self.supernet.entropy())
-        self.history.append(
-            {"epoch": float(self.current_epoch), "validation_ap": ap, "entropy": entropy}
-        )
         self.log("validation_ap", ap, prog_bar=True)
         self.log("entropy", entropy)
-        if ap > self.best_ap or self.best is None:
-            self.best_ap = ap
-            self.best = self.supernet.genotype()
+        epoch = float(self.current_epoch)
+        self.found.judge(self.supernet, ap, epoch=epoch, validation_ap=ap, entropy=entropy)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the best genotype with the weights."""
-        checkpoint["best_ap"] = self.best_ap
-        checkpoint["history"] = self.history
-        checkpoint["best"] = None if self.best is None else self.best.to_json()
+        checkpoint["found"] = self.found.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the best genotype again."""
-        self.best_ap = checkpoint["best_ap"]
-        self.history = checkpoint["history"]
-        text = checkpoint["best"]
-        self.best = None if text is None else Genotype.from_json(text)
-
-    def _weights(self) -> list[torch.nn.Parameter]:
-        alphas = {id(p) for p in self.supernet.architecture_parameters()}
-        return [p for p in self.detector.parameters() if p.requires_grad and id(p) not in alphas]
+        self.found.load_state_dict(checkpoint["found"])
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
@@ -195,12 +145,7 @@ class FusionSearch(LightningModule):
         """AdamW for the weights, Adam with BM-NAS's settings for the architecture."""
         return [
             torch.optim.AdamW(
-                self._weights(), lr=self.learning_rate, weight_decay=self.weight_decay
+                self.steps.weights(), lr=self.learning_rate, weight_decay=self.weight_decay
             ),
-            torch.optim.Adam(
-                self.supernet.architecture_parameters(),
-                lr=self.architecture_rate,
-                betas=(0.5, 0.999),
-                weight_decay=self.architecture_decay,
-            ),
+            self.steps.optimiser(),
         ]

@@ -6,23 +6,20 @@ import json
 import math
 import shutil
 from dataclasses import replace
-from typing import Any
-
-import torch
 
 from chiasm.artifact import library_versions
 from chiasm.config import RunConfig
 from chiasm.fusion.drawing import draw_genotype
-from chiasm.fusion.genotype import Genotype, random_genotype
-from chiasm.fusion.network import FusionSupernet
+from chiasm.fusion.finalists import propose
+from chiasm.fusion.genotype import Genotype
 from chiasm.training.search import FusionSearch
 from chiasm.training.segment import SegmentationTraining
 from chiasm.training.trainer import Budget, fit
 from chiasm.workflows.console import say
+from chiasm.workflows.final_round import final_round
 from chiasm.workflows.workbench import Workbench, open_workbench
 
 SEARCH_SHARE = 0.5  # of a run's budget; the rest trains the genotype that was found
-DRAW_TEMPERATURE = 2.0  # finalists are to differ more than the relaxed choices do
 RELAXED_SHARE = 0.5  # of the search's budget; the rest is the final round
 
 
@@ -42,12 +39,29 @@ def search(config: RunConfig, *, bench: Workbench | None = None) -> Genotype:
     limited = left != float("inf")
     share = SEARCH_SHARE * (RELAXED_SHARE if config.finalists > 1 else 1.0)
     module = _relaxed(config, bench, Budget(share * left / 60 if limited else None))
-    (config.out / "search_history.json").write_text(json.dumps(module.history, indent=2) + "\n")
-    proposed = propose(module, config)
-    budget = SEARCH_SHARE * (1 - RELAXED_SHARE) * left if limited else float("inf")
-    scores = (
-        _final_round(proposed, bench, seconds=budget) if len(proposed) > 1 else [module.best_ap]
+    (config.out / "search_history.json").write_text(
+        json.dumps(module.found.history, indent=2) + "\n"
     )
+    proposed = propose(
+        module.supernet,
+        best=module.found.genotype,
+        count=config.finalists,
+        seed=config.seed,
+        nodes=config.nodes,
+        operations=config.operations,
+    )
+    budget = SEARCH_SHARE * (1 - RELAXED_SHARE) * left if limited else float("inf")
+    scores = [module.found.value]
+    if len(proposed) > 1:
+        scores = final_round(
+            proposed,
+            record=config.out / "finalists.json",
+            wanted=[config.final_epochs, config.final_steps],
+            metric="validation_ap",
+            judge=lambda genotype, number: _short_training(
+                genotype, bench, number, seconds=budget / len(proposed)
+            ),
+        )
     winner = max(range(len(proposed)), key=lambda number: scores[number])
     genotype = replace(
         proposed[winner],
@@ -88,58 +102,6 @@ def _relaxed(config: RunConfig, bench: Workbench, budget: Budget) -> FusionSearc
         budget=budget,
     )
     return module
-
-
-def propose(module: FusionSearch, config: RunConfig) -> list[Genotype]:
-    """The best epoch's architecture, the last one, then draws, half of them uniform.
-
-    Draws come in turn from the relaxed choices and from the whole space: one search leans one way,
-    and the final round can only choose among what it is offered. No two read the same features:
-    that matters more than the operations do. There may be fewer than ``finalists`` where the
-    choices leave fewer.
-    """
-    supernet: FusionSupernet = module.supernet
-    count = config.finalists
-    generator = torch.Generator().manual_seed(config.seed)
-    found: list[Genotype] = []
-    tries = [module.best or supernet.genotype(), supernet.genotype()]
-    for number in range(20 * count):
-        if len(found) >= count:
-            break
-        if number < len(tries):
-            one = tries[number]
-        elif number % 2:
-            one = random_genotype(
-                supernet.pools,
-                nodes=config.nodes,
-                seed=1000 * config.seed + number,
-                operations=config.operations,
-            )
-        else:
-            one = supernet.genotype(generator=generator, temperature=DRAW_TEMPERATURE)
-        if all(one.required != other.required for other in found):
-            found.append(one)
-    return found
-
-
-def _final_round(proposed: list[Genotype], bench: Workbench, *, seconds: float) -> list[float]:
-    """Pixel AP of each finalist after a short training; finished ones are not trained again."""
-    config = bench.config
-    record = config.out / "finalists.json"
-    known: list[dict[str, Any]] = json.loads(record.read_text()) if record.exists() else []
-    wanted = [config.final_epochs, config.final_steps]
-    scores = []
-    for number, genotype in enumerate(proposed):
-        cells = json.loads(genotype.to_json())["cells"]
-        done = [k for k in known if k["cells"] == cells and k["steps"] == wanted]
-        if not done:
-            say(f"Final round, {number + 1} of {len(proposed)} ...")
-            ap = _short_training(genotype, bench, number, seconds=seconds / len(proposed))
-            known.append({"cells": cells, "steps": wanted, "validation_ap": ap})
-            record.write_text(json.dumps(known, indent=2) + "\n")
-            done = known[-1:]
-        scores.append(float(done[0]["validation_ap"]))
-    return scores
 
 
 def _short_training(genotype: Genotype, bench: Workbench, number: int, *, seconds: float) -> float:

@@ -1,0 +1,55 @@
+"""The architectures that a search proposes for a final round."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from chiasm.fusion.genotype import Genotype, random_genotype
+from chiasm.fusion.network import FusionSupernet
+from chiasm.fusion.operations import OPERATIONS
+
+DRAW_TEMPERATURE = 2.0  # finalists are to differ more than the relaxed choices do
+
+
+def propose(
+    supernet: FusionSupernet,
+    *,
+    best: Genotype | None,
+    count: int,
+    seed: int = 0,
+    nodes: int = 2,
+    operations: Sequence[str] = tuple(OPERATIONS),
+) -> list[Genotype]:
+    """The best epoch's architecture, the last one, then draws, half of them uniform.
+
+    Draws come in turn from the relaxed choices and from the whole space: one search leans one way,
+    and the final round can only choose among what it is offered. No two read the same features:
+    that matters more than the operations do. There may be fewer than ``count`` where the choices
+    leave fewer.
+
+    Args:
+        supernet: at the end of the search.
+        best: architecture of its best epoch.
+        count: of finalists.
+        seed: of the draws.
+        nodes, operations: of the space, for uniform draws.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    found: list[Genotype] = []
+    tries = [best or supernet.genotype(), supernet.genotype()]
+    for number in range(20 * count):
+        if len(found) >= count:
+            break
+        if number < len(tries):
+            one = tries[number]
+        elif number % 2:
+            one = random_genotype(
+                supernet.pools, nodes=nodes, seed=1000 * seed + number, operations=operations
+            )
+        else:
+            one = supernet.genotype(generator=generator, temperature=DRAW_TEMPERATURE)
+        if all(one.required != other.required for other in found):
+            found.append(one)
+    return found
