@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import cv2
 import numpy as np
 
 from chiasm.samples import BoolArray, FloatArray
+
+_BAND = 64  # rows at a time, so that what is between stays in the processor's cache
 
 
 def surface_normals(xyz: FloatArray, valid: BoolArray, *, reach: int = 2) -> FloatArray:
@@ -26,54 +27,59 @@ def surface_normals(xyz: FloatArray, valid: BoolArray, *, reach: int = 2) -> Flo
     Returns:
         ``(H, W, 3)`` float32, 0 where unknown.
     """
-    points = cv2.split(np.asarray(xyz, np.float32))  # three (H, W): strides of 3 are slow
+    normals = np.zeros(xyz.shape, np.float32)
+    height = len(valid)
+    for top in range(0, height, _BAND):
+        rows = slice(max(top - reach, 0), min(top + _BAND + reach, height))
+        if valid[rows].any():
+            points = np.moveaxis(xyz[rows], 2, 0).astype(np.float32, order="C")
+            band = _normals(points, valid[rows], reach=reach)
+            normals[top : top + _BAND] = band[top - rows.start : top - rows.start + _BAND]
+    return normals
+
+
+def _normals(points: FloatArray, valid: BoolArray, *, reach: int) -> FloatArray:
+    """As ``surface_normals``, of points ``(3, H, W)``."""
     across, known_across = _derivative(points, valid, axis=1, reach=reach)
     along, known_along = _derivative(points, valid, axis=0, reach=reach)
-    normal = [
-        across[i] * along[j] - across[j] * along[i] for i, j in pairwise((1, 2, 0, 1))
-    ]  # the cross product
-    length = np.sqrt(_dot(normal, normal))
+    normals = np.empty_like(points)
+    for normal, (i, j) in zip(normals, pairwise((1, 2, 0, 1)), strict=True):  # a cross product
+        np.multiply(across[i], along[j], out=normal)
+        normal -= across[j] * along[i]
+    length = np.sqrt(_dot(normals, normals))
     known = valid & known_across & known_along & (length > 1e-20)
-    away = _dot(normal, points) > 0
-    np.negative(length, out=length, where=away)
-    length[~known] = np.inf
-    for component in normal:
-        component /= length
-    return cv2.merge(normal)
+    np.putmask(length, ~known, np.inf)
+    # Those that point away from the camera are turned round.
+    normals /= np.copysign(length, 0 - _dot(normals, points), out=length)
+    return cv2.merge(list(normals))
 
 
-def _dot(a: Sequence[FloatArray], b: Sequence[FloatArray]) -> FloatArray:
-    total = a[0] * b[0]
-    total += a[1] * b[1]
-    total += a[2] * b[2]
-    return total
+def _dot(a: FloatArray, b: FloatArray) -> FloatArray:
+    products = a * b
+    products[0] += products[1]
+    products[0] += products[2]
+    return products[0]
 
 
 def _derivative(
-    points: Sequence[FloatArray], valid: BoolArray, *, axis: int, reach: int
-) -> tuple[list[FloatArray], BoolArray]:
-    """Mean step to the measured neighbours of each component, and where there is one."""
+    points: FloatArray, valid: BoolArray, *, axis: int, reach: int
+) -> tuple[FloatArray, BoolArray]:
+    """Mean step ``(3, H, W)`` to the measured neighbours, and where there is one ``(H, W)``."""
     size = valid.shape[axis]
-    near, far = (
-        (slice(None),) * axis + (part,)
-        for part in (slice(None, max(size - reach, 0)), slice(reach, None))
-    )
-    both = valid[far] & valid[near]
-    share = np.zeros(valid.shape, np.float32)  # of each step in the mean: 1 or a half
-    share[near] += both
-    share[far] += both
-    known = share > 0
-    share[share > 1] = 0.5
-    means = []
-    for component in points:
-        step = component[far] - component[near]
-        step *= both
-        mean = np.zeros_like(component)
-        mean[near] += step
-        mean[far] += step
-        mean *= share
-        means.append(mean)
-    return means, known
+    below = (..., slice(None, max(size - reach, 0)), *(slice(None),) * (1 - axis))
+    above = (..., slice(reach, None), *(slice(None),) * (1 - axis))
+    both = (valid[above] & valid[below]).astype(np.float32)
+    count = np.zeros(valid.shape, np.float32)
+    count[below] += both
+    count[above] += both
+    step = points[above] - points[below]
+    step *= both
+    mean = np.zeros_like(points)
+    mean[below] += step
+    mean[above] += step
+    known = count > 0
+    mean /= np.maximum(count, 1, out=count)
+    return mean, known
 
 
 def largest_cluster(object_points: BoolArray, *, closing: int = 2) -> BoolArray:
