@@ -1,0 +1,96 @@
+/** What travels between the service and the page, as the service writes it. */
+
+export type Wing = "detector" | "classifier";
+
+export interface Histogram {
+  edges: number[];
+  counts: number[];
+}
+
+export interface Model {
+  name: string;
+  wing: Wing;
+  model_hash: string;
+  precision: string;
+  modalities: string[];
+  kinds: string[];
+  false_alarm_rate: number | null;
+  threshold: number | null;
+  calibration: Histogram | null;
+}
+
+export interface Links {
+  rgb?: string;
+  depth?: string;
+  heat_rgb?: string;
+  heat_depth?: string;
+  points?: string;
+}
+
+export interface Verdict {
+  wing: "detector";
+  id: string;
+  model: string;
+  source: string;
+  score: number;
+  p_value: number;
+  defective: boolean | null;
+  threshold: number | null;
+  latency_ms: number;
+  notes: string[];
+  links: Links;
+}
+
+export interface Diagnosis {
+  wing: "classifier";
+  id: string;
+  model: string;
+  source: string;
+  kind: string | null;
+  probabilities: Record<string, number>;
+  opinions: Record<string, Record<string, number>>;
+  uncertainty: number | null;
+  conflict: number | null;
+  latency_ms: number;
+  notes: string[];
+}
+
+export type Answer = Verdict | Diagnosis;
+
+export type Says = "right" | "false alarm" | "missed";
+
+export interface Logged {
+  id: string;
+  time: string;
+  model: string;
+  source: string;
+  score: number | null;
+  p_value: number | null;
+  decision: string;
+  latency_ms: number | null;
+  error: string;
+  correction: Says | null;
+}
+
+export interface LogPage {
+  rows: Logged[];
+  total: number | null;
+}
+
+export interface LogFilter {
+  model: string;
+  decision: string;
+  since: string;
+  limit: number;
+  offset: number;
+}
+
+export interface Drift {
+  recent: number;
+  calibration: number;
+  p_value: number | null;
+  sentence: string;
+  edges: number[];
+  recent_counts: number[];
+  calibration_counts: number[];
+}

@@ -1,0 +1,99 @@
+/** The service's interface as functions; failures are sentences that the page shows as they are. */
+
+import { apiKey } from "./key.svelte";
+import type { Answer, Drift, LogFilter, Logged, LogPage, Model, Says } from "./records";
+import { words } from "./words";
+
+export class ServiceError extends Error {
+  constructor(
+    message: string,
+    readonly status: number,
+    readonly retryAfter = 0,
+  ) {
+    super(message);
+  }
+}
+
+async function ask(path: string, init: RequestInit = {}): Promise<Response> {
+  const headers = new Headers(init.headers);
+  if (apiKey.value) headers.set("X-API-Key", apiKey.value);
+  let response: Response;
+  try {
+    response = await fetch(path, { ...init, headers });
+  } catch {
+    throw new ServiceError(words.failure.offline, 0);
+  }
+  if (response.ok) {
+    apiKey.wanted = false;
+    return response;
+  }
+  if (response.status === 401 || response.status === 403) apiKey.wanted = true;
+  const body: unknown = await response.json().catch(() => null);
+  throw new ServiceError(
+    sentence(body) ?? words.failure.strange(response.status),
+    response.status,
+    Number(response.headers.get("Retry-After")) || 1,
+  );
+}
+
+function sentence(body: unknown): string | null {
+  const message = (body as { error?: { message?: unknown } } | null)?.error?.message;
+  return typeof message === "string" ? message : null;
+}
+
+const path = (name: string): string => `v1/models/${encodeURIComponent(name)}`;
+
+export async function models(): Promise<Model[]> {
+  const body = await (await ask("v1/models")).json();
+  return Array.isArray(body) ? body : body.models;
+}
+
+export async function predict(name: string, fields: FormData): Promise<Answer> {
+  const answer = await (
+    await ask(`${path(name)}/predict`, { method: "POST", body: fields })
+  ).json();
+  return {
+    links: {},
+    notes: [],
+    wing: "probabilities" in answer ? "classifier" : "detector",
+    ...answer,
+  };
+}
+
+/** A picture as an address for `<img>`; whoever asks revokes it. */
+export async function picture(link: string): Promise<string> {
+  return URL.createObjectURL(await (await ask(link)).blob());
+}
+
+/** Rows of x, y, z, score, r, g, b. */
+export async function points(link: string): Promise<Float32Array> {
+  return new Float32Array(await (await ask(link)).arrayBuffer());
+}
+
+export async function verdicts(filter: LogFilter): Promise<LogPage> {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(filter)) if (value !== "") query.set(name, `${value}`);
+  const body = await (await ask(`v1/verdicts?${query}`)).json();
+  const rows: (Omit<Logged, "correction"> & { correction: Says | { says: Says } | null })[] =
+    Array.isArray(body) ? body : body.verdicts;
+  return {
+    rows: rows.map((row) => ({
+      ...row,
+      correction:
+        typeof row.correction === "object" ? (row.correction?.says ?? null) : row.correction,
+    })),
+    total: body.total ?? null,
+  };
+}
+
+export async function correct(id: string, says: Says): Promise<void> {
+  await ask(`v1/verdicts/${encodeURIComponent(id)}/correction`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ says, by: "page" }),
+  });
+}
+
+export async function drift(name: string): Promise<Drift> {
+  return (await ask(`${path(name)}/drift`)).json();
+}

@@ -1,0 +1,240 @@
+/** Every sentence of the page, in one place. */
+
+const few = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 });
+
+export const number = (value: number): string => few.format(value);
+export const share = (value: number): string => percent.format(value);
+
+const counted = (n: number, one: string, many: string): string => `${n} ${n === 1 ? one : many}`;
+
+const AXES: Record<string, string> = {
+  rgb: "colour",
+  geometry: "shape",
+  image: "pattern",
+  series: "pulse series",
+};
+
+export const modality = (name: string): string => AXES[name] ?? name;
+
+const joined = (names: string[]): string =>
+  names.length < 2 ? (names[0] ?? "") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+
+export const words = {
+  title: "chiasm",
+  skip: "Skip to the result",
+  views: { label: "Views", inspect: "Inspect", history: "History", drift: "Drift" },
+  model: {
+    label: "Model",
+    none: "No model is loaded. Start the service with a model folder: chiasm serve MODEL_FOLDER",
+    loading: "Asking the service for its models …",
+    unreachable:
+      "The service does not answer. Is it still running? The page tries again by itself.",
+    sees: (modalities: string[]) => `Sees ${joined(modalities.map(modality))}`,
+    rate: (rate: number) => `at most ${share(rate)} false alarms`,
+    precision: (precision: string) => `computed in ${precision}`,
+  },
+  key: {
+    button: "API key",
+    label: "API key",
+    hint: "Kept in this tab only, and forgotten when the tab is closed.",
+    save: "Use this key",
+    forget: "Forget it",
+    wanted: "This service asks for an API key. Enter it under “API key” at the top.",
+    shown: "a key is in use",
+  },
+  theme: { label: "Appearance", auto: "As the system", light: "Light", dark: "Dark" },
+  drop: {
+    heading: "Add files",
+    detector: "Drop colour and 3D files here",
+    classifier: "Drop pattern images and CSV series here",
+    or: "or",
+    pick: "Choose files",
+    pairs: {
+      detector:
+        "Files that belong together are found by name: 012.png with 012.tiff, or lid_rgb.png with lid_xyz.tiff. Several parts at once are fine.",
+      classifier:
+        "Files that belong together are found by name: 012.png with 012.csv. One of the two alone is fine.",
+    },
+    release: "Let go to add the files",
+  },
+  camera: {
+    legend: "Camera of the depth image",
+    hint: "A depth image says how far each pixel is, not where it lies: that needs the camera’s focal lengths and centre, in pixels.",
+    wanted: "Waits for the camera: fill in fx, fy, cx and cy.",
+  },
+  queue: {
+    heading: "Parts",
+    headingRecordings: "Recordings",
+    empty: "Nothing here yet.",
+    clear: "Clear list",
+    summary: (done: number, alarms: number, all: number) =>
+      `${done} of ${all} checked` + (alarms > 0 ? `, ${alarms} defective` : ""),
+    summaryRecordings: (done: number, all: number) => `${done} of ${all} checked`,
+    state: {
+      waiting: "Incomplete",
+      queued: "Waiting",
+      checking: "Checking …",
+      refused: "Not checked",
+    },
+    missing: (roles: string[]) => `Waits for ${joined(roles.map((r) => words.role[r] ?? r))}.`,
+    checkAnyway: "Check with what is here",
+    again: "Try again",
+    remove: "Remove",
+    unknown: (name: string, accepted: string) =>
+      `${name} is not a file that this model reads. It reads ${accepted}.`,
+    accepted: {
+      detector: "PNG or JPEG for colour, TIFF for xyz, PNG or TIFF for depth, and NPY arrays",
+      classifier: "PNG or JPEG images and CSV series",
+    },
+    busy: "The service is busy; this waits for its turn.",
+  },
+  role: {
+    rgb: "its colour picture",
+    xyz: "its 3D file",
+    image: "its pattern image",
+    series: "its CSV series",
+  } as Record<string, string>,
+  verdict: {
+    empty: "No part has been checked yet",
+    emptyHint: "Add the colour picture and the 3D file of a part. The verdict appears here.",
+    emptyRecording: "No recording has been checked yet",
+    emptyRecordingHint:
+      "Add a pattern image, its pulse series, or both. The diagnosis appears here.",
+    good: "Good",
+    defective: "Defective",
+    undecided: "Undecided",
+    unknown: "Unknown",
+    refused: "Not checked",
+    waiting: "Incomplete",
+    checking: "Checking …",
+    queued: "Waiting",
+    plain: (p: number, defective: boolean | null) => {
+      const often =
+        p >= 0.01
+          ? `about ${Math.round(p * 100)} in 100`
+          : `about ${Math.max(1, Math.round(p * 1000))} in 1,000`;
+      if (defective) return `Only ${often} good parts would look as unusual as this.`;
+      if (p > 0.5)
+        return "Looks like the good parts: more than half of them are as unusual as this.";
+      if (p >= 0.1) return `Looks like the good parts: ${often} are as unusual as this.`;
+      return `Still within what good parts show, but only ${often} are as unusual as this.`;
+    },
+    spoken: (source: string, word: string, sentence: string) => `${source}: ${word}. ${sentence}`,
+    score: "Score",
+    threshold: "Threshold",
+    pValue: "p-value",
+    time: "Computed in",
+    ms: (value: number) => `${number(value)} ms`,
+    facts: "In figures",
+  },
+  pictures: {
+    heading: "Where",
+    rgb: "Colour",
+    depth: "Depth",
+    cloud: "3D",
+    show: "Show heat map",
+    opacity: "Heat map opacity",
+    gone: "The service no longer keeps this picture.",
+    none: "This model does not look at it.",
+    heatOver: (ground: string, source: string) =>
+      `${ground} of ${source} with the heat map over it`,
+    less: "as usual",
+    more: "very unusual",
+  },
+  cloud: {
+    by: "Colour of the points",
+    anomaly: "Anomaly",
+    colour: "Own colour",
+    label: (n: number) =>
+      `Point cloud of ${n.toLocaleString("en")} points. Arrow keys turn it, plus and minus zoom, Home resets.`,
+    keys: "Drag or use the arrow keys to turn; + and − zoom; Home resets.",
+    loading: "Loading the points …",
+    impossible: "This browser cannot draw 3D: WebGL is missing or switched off.",
+  },
+  scale: {
+    heading: "Score against good parts",
+    label: (score: number, threshold: number, n: number) =>
+      `Score ${number(score)}; the threshold is ${number(threshold)}; ${counted(n, "good part was", "good parts were")} scored at calibration.`,
+    bars: (n: number) => `${counted(n, "good part", "good parts")} at calibration`,
+    threshold: "threshold",
+    this: "this part",
+    none: "This model came without a calibration histogram.",
+  },
+  diagnosis: {
+    heading: "Which fault",
+    combined: "together",
+    opinion: (name: string) => `${modality(name)} alone`,
+    uncertainty: "Uncertainty",
+    conflict: "Conflict",
+    uncertaintyWord: (u: number) =>
+      u < 0.2
+        ? "Low: the evidence is strong."
+        : u < 0.5
+          ? "Moderate: take a second look."
+          : "High: the evidence is weak.",
+    conflictWord: (c: number) =>
+      c < 0.2
+        ? "Low: both sensors agree."
+        : c < 0.5
+          ? "Moderate: the sensors partly disagree."
+          : "High: the sensors say different things.",
+    conflictNone: "One sensor alone cannot conflict.",
+    unknownSentence: "The evidence fits none of the faults that the model has learned.",
+    sentence: (kind: string, p: number) => `The most probable fault is ${kind}, with ${share(p)}.`,
+  },
+  correction: {
+    heading: "Is this right?",
+    right: "Right",
+    falseAlarm: "False alarm",
+    missed: "Missed a defect",
+    said: (says: string) => `Noted: ${says}.`,
+    failed: "This was not noted:",
+    for: (source: string) => `Correct the verdict on ${source}`,
+  },
+  history: {
+    heading: "History",
+    live: "Live",
+    liveHint: "New verdicts appear by themselves",
+    filter: "Filters",
+    model: "Model",
+    all: "All",
+    decision: "Decision",
+    time: "Time",
+    times: { hour: "Last hour", day: "Last day", week: "Last week", all: "All" },
+    columns: {
+      time: "Time",
+      source: "File",
+      model: "Model",
+      decision: "Decision",
+      score: "Score",
+      p: "p-value",
+      correction: "Is this right?",
+    },
+    empty: "No verdict matches these filters.",
+    emptyAtAll: "No verdict yet. What the service decides is listed here, whoever asked for it.",
+    newer: "Newer",
+    older: "Older",
+    range: (from: number, to: number, total: number | null) =>
+      total === null ? `${from} to ${to}` : `${from} to ${to} of ${total}`,
+    pages: "Pages",
+    error: "error",
+  },
+  drift: {
+    heading: "Drift",
+    intro: "Do recent parts still score like the good parts that the threshold was set on?",
+    recent: (n: number) => `${counted(n, "recent score", "recent scores")}`,
+    calibration: (n: number) => `${counted(n, "score", "scores")} at calibration`,
+    score: "score",
+    label: "Recent scores beside calibration scores",
+    p: (p: number) => `p-value of the test ${number(p)}`,
+    refresh: "Refresh",
+    chart: "Share of parts by score",
+    notForRecordings: "Drift is measured on scores of parts; this model diagnoses recordings.",
+  },
+  failure: {
+    offline: "The service did not answer. Check that it is running, then try again.",
+    strange: (status: number) => `The service answered with status ${status} and no explanation.`,
+  },
+  loading: "Loading …",
+};
