@@ -8,11 +8,12 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from scipy import ndimage
+from numpy.typing import NDArray
 
 from chiasm.errors import DataError
-from chiasm.samples import FloatArray, PreparedSample
+from chiasm.samples import BoolArray, FloatArray, PreparedSample
 
+IntArray = NDArray[np.intp]
 GeometryKind = Literal["height_slopes", "depth"]
 
 
@@ -53,49 +54,86 @@ def geometry_picture(sample: PreparedSample, scale: GeometryScale) -> FloatArray
     """
     if sample.height is None or sample.normals is None or sample.depth is None:
         raise DataError(f"{sample.source} has no 3D data, which this model was trained with.")
-    known = sample.valid & sample.foreground
-    shape = (*known.shape, 3)
+    foreground = sample.foreground
+    known = sample.valid & foreground
     if not known.any():
-        return np.zeros(shape, np.float32)
+        return np.zeros((*known.shape, 3), np.float32)
     if scale.kind == "depth":
-        channels = np.repeat(sample.depth[..., None], 3, axis=2)
+        depth = fill_nearest(sample.depth[..., None], known, needed=foreground)
+        picture = cv2.merge([depth] * 3)
     else:
-        has_normal = known & (np.abs(sample.normals).sum(axis=2) > 0)
-        tilt = _in_plane(sample)
-        if scale.smoothing > 0:
-            weight = has_normal.astype(np.float32)
-            blurred = cv2.GaussianBlur(tilt * weight[..., None], (0, 0), scale.smoothing)
-            total = cv2.GaussianBlur(weight, (0, 0), scale.smoothing)
-            tilt = blurred / np.maximum(total, 1e-3)[..., None]
-        tilt = fill_nearest(tilt, has_normal) if has_normal.any() else tilt * 0
         height = np.clip(sample.height / scale.height, 0.0, 1.5) / 1.5
-        channels = np.concatenate([height[..., None], 0.5 + 0.5 * np.clip(tilt, -1, 1)], axis=2)
-        channels[..., :1] = fill_nearest(channels[..., :1], known)
-    if scale.kind == "depth":
-        channels = fill_nearest(channels, known)
-    return (channels * sample.foreground[..., None]).astype(np.float32)
+        height = fill_nearest(height[..., None], known, needed=foreground)
+        tilt = 0.5 + 0.5 * np.clip(_tilt(sample, known, scale.smoothing), -1, 1)
+        picture = cv2.merge([height, tilt])
+    return cv2.copyTo(picture, foreground.view(np.uint8))  # 0 off the object
 
 
-def _in_plane(sample: PreparedSample) -> FloatArray:
-    """Components ``(S, S, 2)`` of the normals along the support plane's two axes."""
+def _tilt(sample: PreparedSample, known: BoolArray, smoothing: float) -> FloatArray:
+    """Components ``(S, S, 2)`` of smoothed normals along the support plane's two axes."""
     assert sample.normals is not None
     up = np.array(sample.plane[:3] if sample.plane is not None else (0.0, 0.0, -1.0))
     across = np.array([1.0, 0.0, 0.0]) - up[0] * up
     across /= np.linalg.norm(across)
-    along = np.cross(up, across)
-    return (sample.normals @ np.stack([across, along], axis=1)).astype(np.float32)
+    axes = np.stack([across, np.cross(up, across)])
+    tilt = cv2.transform(sample.normals, axes.astype(np.float32))
+    has_normal = known & (cv2.inRange(sample.normals, (0, 0, 0), (0, 0, 0)) == 0)
+    if not has_normal.any():
+        return tilt * 0
+    if smoothing > 0:
+        weight = has_normal.astype(np.float32)
+        tilt = cv2.GaussianBlur(tilt * weight[..., None], (0, 0), smoothing)
+        tilt /= np.maximum(cv2.GaussianBlur(weight, (0, 0), smoothing), 1e-3)[..., None]
+    return fill_nearest(tilt, has_normal, needed=sample.foreground)
 
 
-def fill_nearest(values: FloatArray, known: np.ndarray) -> FloatArray:
+def fill_nearest(
+    values: FloatArray, known: BoolArray, *, needed: BoolArray | None = None
+) -> FloatArray:
     """Give places that are not known the value of the nearest one that is, never a mean of several.
+
+    Of several that are equally near, the leftmost is taken, and of those the uppermost.
 
     Args:
         values: ``(H, W, C)``.
-        known: ``(H, W)`` bool, with at least one True.
+        known: ``(H, W)``, with at least one True.
+        needed: ``(H, W)``, where values are wanted; the others stay as they are. None is
+            everywhere.
     """
-    if known.all():
+    missing = ~known if needed is None else needed & ~known
+    rows, columns = np.nonzero(missing)
+    if len(rows) == 0:
         return values
-    rows, columns = ndimage.distance_transform_edt(
-        ~known, return_distances=False, return_indices=True
-    )
-    return values[rows, columns]
+    filled = values.copy()
+    filled[rows, columns] = values[_nearest(known, rows, columns)]
+    return filled
+
+
+def _nearest(known: BoolArray, rows: IntArray, columns: IntArray) -> tuple[IntArray, IntArray]:
+    """Row and column of the known place that is nearest to each of some places, exactly.
+
+    The nearest in each column first; then columns to the left and right in turn, for as long as
+    they are nearer than what was found.
+    """
+    height, width = known.shape
+    far = height + width  # farther than anything in the picture
+    # Narrow integers are several times faster.
+    kind, wide = (np.int16, np.int32) if height + far < 2**15 else (np.int32, np.int64)
+    own = np.arange(height, dtype=kind)[:, None]
+    above = np.maximum.accumulate(np.where(known, own, kind(-far)), axis=0)
+    below = np.minimum.accumulate(np.where(known, own, kind(height + far))[::-1], axis=0)[::-1]
+    up, down = own - above, below - own
+    nearest_row, away = np.where(up <= down, above, below), np.minimum(up, down)
+    best, found = np.square(away[rows, columns], dtype=wide), columns.copy()
+    open_, step = np.arange(len(rows)), 1
+    while len(open_ := open_[best[open_] >= step * step]):
+        here, nearer, where = rows[open_], best[open_], found[open_]
+        left = np.maximum(columns[open_] - step, 0)
+        right = np.minimum(columns[open_] + step, width - 1)
+        for beside, wins_ties in ((left, 1), (right, 0)):
+            squared = np.square(away[here, beside], dtype=wide) + step * step
+            better = squared < nearer + wins_ties
+            nearer, where = np.where(better, squared, nearer), np.where(better, beside, where)
+        best[open_], found[open_] = nearer, where
+        step += 1
+    return nearest_row[rows, found], found
