@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -13,27 +12,14 @@ import torch
 from numpy.typing import NDArray
 
 from chiasm.classifiers.classifier import Classifier
+from chiasm.data.discharge.network_inputs import absences, picture_input, present, series_windows
 from chiasm.data.discharge.source import DischargeRef
 from chiasm.data.discharge.store import DischargeStore
-from chiasm.data.discharge.tensors import (
-    finished,
-    inked,
-    network_image,
-    scaled,
-    sized,
-    window_length,
-    windows,
-)
 from chiasm.diagnosis_artifact import DiagnosisContract, load_classifier
-from chiasm.diagnosis_rule import Array, combined_opinion, support
-from chiasm.errors import ChiasmError, DataError
-from chiasm.fusion.evidence import conflict
-from chiasm.metrics.probability import softmax
+from chiasm.diagnosis_rule import Array, diagnosis_from_logits
+from chiasm.errors import ChiasmError
 from chiasm.model_folder import model_folder
 from chiasm.samples import Diagnosis, DischargeBatch, DischargeSample
-
-# Windows that cover a series where the contract does not say how many.
-MOST_WINDOWS = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,25 +86,15 @@ class Diagnoser:
         """
         there = self._present(sample)
         batch, notes = self._batch(sample, there)
-        contract = self.contract
         looks = {m: self._look(batch, (m,)).logits for m in there}
         joint = self._look(batch, there).logits if len(there) > 1 else looks[there[0]]
-        key = "+".join(there)
-        probabilities = softmax(joint, temperature=contract.temperatures.get(key, 1.0))
-        temperatures = {m: contract.temperatures.get(m, 1.0) for m in there}
-        opinion, single = combined_opinion(looks, temperatures)
-        belief = float(support(opinion, probabilities))
-        known = belief >= contract.unknown_below.get(key, 0.0)
-        kinds = contract.kinds
-        return Diagnosis(
+        return diagnosis_from_logits(
+            looks,
+            joint,
+            kinds=self.contract.kinds,
+            temperatures=self.contract.temperatures,
+            unknown_below=self.contract.unknown_below,
             source=sample.source,
-            kind=kinds[int(probabilities.argmax())] if known else "unknown",
-            probabilities=_named(kinds, probabilities),
-            opinions={
-                m: _named(kinds, softmax(looks[m], temperature=temperatures[m])) for m in there
-            },
-            uncertainty=float(opinion.uncertainty),
-            conflict=float(conflict(*single)) if len(single) == 2 else math.nan,
             notes=notes,
         )
 
@@ -177,66 +153,22 @@ class Diagnoser:
         )
 
     def _present(self, sample: DischargeSample) -> tuple[str, ...]:
-        there = tuple(m for m in self.contract.modalities if getattr(sample, m) is not None)
-        if not there:
-            raise DataError(
-                f"{sample.source or 'The recording'} has neither of what this model looks at: "
-                f"{' and '.join(self.contract.modalities)}."
-            )
-        return there
+        return present(sample, self.contract.modalities)
 
     def _batch(
         self, sample: DischargeSample, there: Sequence[str]
     ) -> tuple[DischargeBatch, tuple[str, ...]]:
         """One row for each window of the series, the picture in all of them; and remarks."""
         form = self.contract.recording
-        notes = [f"the {m} was absent" for m in self.contract.modalities if m not in there]
         device = self.network.device
         series = image = None
         if "series" in there:
-            series = torch.from_numpy(self._windows(sample)).to(device)
+            series = torch.from_numpy(series_windows(sample, form)).to(device)
         if "image" in there:
-            assert sample.image is not None
-            if sample.image.ndim != 3 or sample.image.shape[2] != 3:
-                raise DataError(
-                    f"{sample.source or 'The recording'} has a picture of shape "
-                    f"{sample.image.shape}; (height, width, 3) in [0, 1] was expected."
-                )
-            ink = inked(sized(sample.image, form.image_size), form.picture)
-            pixels = torch.from_numpy(np.ascontiguousarray(network_image(ink, form.picture)))
+            pixels = torch.from_numpy(picture_input(sample, form))
             rows = 1 if series is None else len(series)
             image = pixels.to(device).expand(rows, -1, -1, -1)  # (W, 3, S, S)
-        return DischargeBatch(image=image, series=series), tuple(notes)
-
-    def _windows(self, sample: DischargeSample) -> np.ndarray:
-        """The windows ``(W, C, L)`` of a series, scaled."""
-        form, counts = self.contract.recording, sample.series
-        assert counts is not None
-        where = sample.source or "The recording"
-        if sample.samples_per_cycle != form.samples_per_cycle:
-            raise DataError(
-                f"{where} has {sample.samples_per_cycle} values to a mains cycle; this model "
-                f"learned from {form.samples_per_cycle}. Resample the series."
-            )
-        if counts.ndim != 2 or counts.shape[0] != form.channels:
-            raise DataError(
-                f"{where} has a series of shape {counts.shape}; ({form.channels}, values) was "
-                "expected."
-            )
-        if not np.isfinite(counts).all():
-            raise DataError(f"{where} has values in its series that are no finite numbers.")
-        per_cycle, total = form.samples_per_cycle, counts.shape[1]
-        wanted = round(form.seconds * sample.frequency * per_cycle) if form.seconds else None
-        length = window_length(
-            total,
-            per_cycle=per_cycle,
-            segment=form.segment,
-            wanted=wanted,
-            fold=form.series.fold,
-        )
-        count = form.windows or min(MOST_WINDOWS, math.ceil(total / length))
-        parts = windows(counts, length, per_cycle=per_cycle, count=count)
-        return np.stack([finished(scaled(part, form.series), form.series) for part in parts])
+        return DischargeBatch(image=image, series=series), absences(there, self.contract.modalities)
 
     @torch.inference_mode()
     def _look(self, batch: DischargeBatch, shown: Sequence[str]) -> _Look:
@@ -275,7 +207,3 @@ def _rows(values: Iterable[Array | None]) -> Array:
     some = list(values)
     like = next((value for value in some if value is not None), np.zeros(1))
     return np.array([np.full_like(like, np.nan) if v is None else v for v in some])
-
-
-def _named(kinds: Sequence[str], probabilities: Array) -> dict[str, float]:
-    return {kind: float(p) for kind, p in zip(kinds, probabilities)}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from chiasm.fusion.evidence import Opinion, combine, opinion_from_evidence
+from chiasm.fusion.evidence import Opinion, combine, conflict, opinion_from_evidence
+from chiasm.metrics.probability import softmax
+from chiasm.samples import Diagnosis
 
 Array = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ RULE = (
 _MOST = 12.0
 
 
-def evidence_from_logits(logits: Array, temperature: float) -> Tensor:
+def evidence_from_logits(logits: Array, temperature: float) -> Array:
     """Evidence ``(..., K)``, float64: how many times likelier than the classes' mean, less one.
 
     ``max(0, exp(z) - 1)`` with ``z`` the logits over the temperature, less their mean over the
@@ -31,7 +31,7 @@ def evidence_from_logits(logits: Array, temperature: float) -> Tensor:
     """
     z = logits / temperature
     z = np.minimum(z - z.mean(axis=-1, keepdims=True), _MOST)
-    return torch.from_numpy(np.maximum(np.expm1(z), 0))
+    return np.asarray(np.maximum(np.expm1(z), 0))
 
 
 def combined_opinion(
@@ -51,8 +51,7 @@ def combined_opinion(
 def support(opinion: Opinion, probabilities: Array) -> Array:
     """Belief ``(...)`` of an opinion in the class that is likeliest by ``(..., K)``."""
     guess = probabilities.argmax(axis=-1)
-    belief = opinion.belief.numpy()
-    out: Array = np.take_along_axis(belief, guess[..., None], axis=-1)[..., 0]
+    out: Array = np.take_along_axis(opinion.belief, guess[..., None], axis=-1)[..., 0]
     return out
 
 
@@ -64,3 +63,43 @@ def weakest_accepted(supports: Array, right: NDArray[np.bool_], *, share: float)
     """
     ours = np.sort(supports[right])
     return float(ours[math.floor(share * len(ours))]) if len(ours) else 0.0
+
+
+def diagnosis_from_logits(
+    alone: Mapping[str, Array],
+    joint: Array,
+    *,
+    kinds: Sequence[str],
+    temperatures: Mapping[str, float],
+    unknown_below: Mapping[str, float],
+    source: str = "",
+    notes: tuple[str, ...] = (),
+) -> Diagnosis:
+    """What the logits of one recording say.
+
+    Args:
+        alone: modality that is there to logits ``(K,)`` of that one alone.
+        joint: ``(K,)`` of all that are there.
+        kinds: names of the classes.
+        temperatures, unknown_below: by the modalities that are there, e.g. ``"image+series"``.
+        source: path of the recording.
+        notes: remarks.
+    """
+    key = "+".join(alone)
+    probabilities = softmax(joint, temperature=temperatures.get(key, 1.0))
+    own = {m: temperatures.get(m, 1.0) for m in alone}
+    opinion, single = combined_opinion(alone, own)
+    known = float(support(opinion, probabilities)) >= unknown_below.get(key, 0.0)
+    return Diagnosis(
+        source=source,
+        kind=kinds[int(probabilities.argmax())] if known else "unknown",
+        probabilities=_named(kinds, probabilities),
+        opinions={m: _named(kinds, softmax(one, temperature=own[m])) for m, one in alone.items()},
+        uncertainty=float(opinion.uncertainty),
+        conflict=float(conflict(*single)) if len(single) == 2 else math.nan,
+        notes=notes,
+    )
+
+
+def _named(kinds: Sequence[str], probabilities: Array) -> dict[str, float]:
+    return {kind: float(p) for kind, p in zip(kinds, probabilities)}

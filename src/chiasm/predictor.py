@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from chiasm.artifact import Contract, load_artifact
+from chiasm.data.array_sample import sample_from_arrays
 from chiasm.data.geometry import GeometryScale
 from chiasm.data.point_cloud import PreparationSettings, paste, prepare
 from chiasm.data.tensors import to_batch
 from chiasm.detectors.detector import Detector
-from chiasm.errors import ChiasmError, DataError, SplitError
+from chiasm.errors import ChiasmError, SplitError
 from chiasm.fusion.genotype import Genotype
 from chiasm.metrics.calibration import conformal_p_value, conformal_threshold
 from chiasm.samples import AnomalyMap, FloatArray, PreparedSample, RGBDSample, Verdict
@@ -129,36 +130,3 @@ class Predictor:
             except ChiasmError as error:
                 nan = float("nan")
                 yield Verdict(source, nan, nan, None, None, error=str(error))
-
-
-def sample_from_arrays(
-    rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
-) -> RGBDSample:
-    """Check arrays and make a sample of them; raises ``DataError`` in a sentence."""
-    for name, array in (("rgb", rgb), ("xyz", xyz)):
-        if array is not None and (array.ndim != 3 or array.shape[2] != 3):
-            raise DataError(
-                f"{name} must have shape (height, width, 3), but has {tuple(array.shape)}."
-            )
-    if rgb is None and xyz is None:
-        raise DataError("A part needs an RGB image, 3D points, or both; neither was given.")
-    if rgb is not None and xyz is not None and rgb.shape != xyz.shape:
-        raise DataError(
-            f"rgb is {rgb.shape[1]} x {rgb.shape[0]} pixels and xyz {xyz.shape[1]} x "
-            f"{xyz.shape[0]}: they must show the same pixels."
-        )
-    if rgb is not None and not np.issubdtype(rgb.dtype, np.floating):
-        raise DataError(
-            f"rgb must be floating point in [0, 1], but is {rgb.dtype}: divide 8-bit images by "
-            "255 and 16-bit ones by 65535."
-        )
-    if xyz is not None and not np.isfinite(xyz).all():
-        raise DataError("xyz holds NaN or infinite values; write missing points as 0, 0, 0.")
-    shape = (rgb if rgb is not None else xyz).shape[:2]  # type: ignore[union-attr]
-    valid = np.ones(shape, bool) if xyz is None else np.any(xyz != 0, axis=2)
-    return RGBDSample(
-        rgb=None if rgb is None else np.ascontiguousarray(rgb, np.float32),
-        xyz=None if xyz is None else np.ascontiguousarray(xyz, np.float32),
-        valid=valid,
-        source=source,
-    )

@@ -15,7 +15,10 @@ def image_score(maps: Tensor, *, window_share: float = 1 / 24) -> Tensor:
     EasyNet pools 21 x 21 pixels of 256; the share is of the side of the *object's crop*.
     """
     window = 2 * int(maps.shape[-1] * window_share / 2) + 1
-    pooled = F.avg_pool2d(maps, window, 1, window // 2, count_include_pad=False)
+    # Row means of column means: the same as a square's mean, and quicker than it.
+    reach = window // 2
+    across = F.avg_pool2d(maps, (1, window), 1, (0, reach), count_include_pad=False)
+    pooled = F.avg_pool2d(across, (window, 1), 1, (reach, 0), count_include_pad=False)
     return pooled.flatten(1).amax(dim=1)
 
 
@@ -39,7 +42,8 @@ def smooth(x: Tensor, *, sigma: float) -> Tensor:
 def near_object(foreground: Tensor) -> Tensor:
     """The foreground widened by S/64 pixels: a missing piece lies where the object should be."""
     reach = 2 * (foreground.shape[-1] // 64) + 1
-    return F.max_pool2d(foreground, reach, 1, reach // 2)
+    across = F.max_pool2d(foreground, (1, reach), 1, (0, reach // 2))
+    return F.max_pool2d(across, (reach, 1), 1, (reach // 2, 0))
 
 
 def cells_inside(foreground: Tensor, size: Sequence[int]) -> Tensor:

@@ -1,11 +1,12 @@
-"""Opinions from evidence, and their combination (Dempster-Shafer theory, reduced rule)."""
+"""Opinions from evidence, and their combination (Dempster-Shafer theory, reduced rule).
+
+Arrays of numpy and tensors of torch are taken alike, and no library is imported for either.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import Any
 
 from chiasm.errors import ChiasmError
 
@@ -19,11 +20,11 @@ class Opinion:
         uncertainty: ``(...)``, at least 0.
     """
 
-    belief: Tensor
-    uncertainty: Tensor
+    belief: Any
+    uncertainty: Any
 
 
-def opinion_from_evidence(evidence: Tensor) -> Opinion:
+def opinion_from_evidence(evidence: Any) -> Opinion:
     """Belief ``e / S`` and uncertainty ``N / S`` with Dirichlet strength ``S = sum(e + 1)``.
 
     ``evidence`` is ``(..., N)`` and at least 0: amounts of support, *not* probabilities. With
@@ -32,14 +33,14 @@ def opinion_from_evidence(evidence: Tensor) -> Opinion:
     References:
         3D-ADNAS supplement, Equations 1-3; Han et al., Trusted Multi-View Classification, 2021.
     """
-    strength = (evidence + 1).sum(dim=-1)
+    strength = (evidence + 1).sum(axis=-1)
     return Opinion(evidence / strength[..., None], evidence.shape[-1] / strength)
 
 
-def conflict(first: Opinion, second: Opinion) -> Tensor:
+def conflict(first: Opinion, second: Opinion) -> Any:
     """Mass ``z`` that the two put on different classes, ``(...)`` in [0, 1]."""
-    agreement = (first.belief * second.belief).sum(dim=-1)
-    return first.belief.sum(dim=-1) * second.belief.sum(dim=-1) - agreement
+    agreement = (first.belief * second.belief).sum(axis=-1)
+    return first.belief.sum(axis=-1) * second.belief.sum(axis=-1) - agreement
 
 
 def combine(first: Opinion, second: Opinion) -> Opinion:
@@ -59,4 +60,4 @@ def combine(first: Opinion, second: Opinion) -> Opinion:
         + first.belief * second.uncertainty[..., None]
         + second.belief * first.uncertainty[..., None]
     ) / scale[..., None]
-    return Opinion(belief, torch.as_tensor(first.uncertainty * second.uncertainty / scale))
+    return Opinion(belief, first.uncertainty * second.uncertainty / scale)

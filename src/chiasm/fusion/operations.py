@@ -67,13 +67,14 @@ class GuidedAttention(nn.Module):
         self.tokens = tokens
         self.norm = nn.GroupNorm(1, width)
 
-    def _pooled(self, side: int) -> int:
+    def pooled_side(self, side: int) -> int:
+        """Side of the pooled ``y`` for maps of a side."""
         return max(1, min(side // 4, self.tokens))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Fuse two maps."""
         height, width = x.shape[-2:]
-        pooled = F.adaptive_avg_pool2d(y, (self._pooled(height), self._pooled(width)))
+        pooled = F.adaptive_avg_pool2d(y, (self.pooled_side(height), self.pooled_side(width)))
         query = x.flatten(2).transpose(1, 2)  # n c h w -> n (h w) c
         memory = pooled.flatten(2).transpose(1, 2)
         answer = F.scaled_dot_product_attention(query, memory, memory)

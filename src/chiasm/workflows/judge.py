@@ -172,8 +172,8 @@ def _samples(
     path: Path, *, xyz: Path | str | None, light: int | None
 ) -> Iterator[tuple[str, RGBDSample | ChiasmError]]:
     if path.is_file() and path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"):
+        from chiasm.data.array_sample import sample_from_arrays
         from chiasm.data.images import read_rgb, read_xyz
-        from chiasm.predictor import sample_from_arrays
 
         try:
             points = read_xyz(Path(xyz)) if xyz is not None else None

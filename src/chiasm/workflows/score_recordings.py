@@ -52,8 +52,8 @@ def score_recordings(
     uncertainty = disagreement = None
     if len(singles) == len(there):
         opinion, each = combined_opinion(singles, {m: temperatures.get(m, 1.0) for m in there})
-        uncertainty = opinion.uncertainty.numpy()
-        disagreement = conflict(*each).numpy() if len(each) == 2 else np.full(len(refs), np.nan)
+        uncertainty = opinion.uncertainty
+        disagreement = conflict(*each) if len(each) == 2 else np.full(len(refs), np.nan)
     likelihoods = [seen.flow_nll[m] for m in there if m in seen.flow_nll]
     density = np.mean(likelihoods, axis=0) if len(likelihoods) == len(there) else None
     kinds_of_group = sorted(set.intersection(*(set(ref.group) for ref in refs)) if refs else ())

@@ -1,0 +1,160 @@
+"""A recording as the arrays that a network takes; the same in training's judge and in a runtime."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from chiasm.data.discharge.tensors import (
+    PictureScale,
+    SeriesScale,
+    finished,
+    inked,
+    network_image,
+    scaled,
+    sized,
+    window_length,
+    windows,
+)
+from chiasm.errors import DataError
+from chiasm.samples import DischargeSample, FloatArray
+
+# Windows that cover a series where the form does not say how many.
+MOST_WINDOWS = 5
+
+
+class Form(Protocol):
+    """How a recording becomes the network's input; see ``RecordingForm``."""
+
+    @property
+    def image_size(self) -> int:
+        """Side of the picture in pixels."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Of the series."""
+        ...
+
+    @property
+    def samples_per_cycle(self) -> int:
+        """Values of the series to a mains cycle."""
+        ...
+
+    @property
+    def segment(self) -> int:
+        """Values to a token."""
+        ...
+
+    @property
+    def series(self) -> SeriesScale:
+        """Scale of the series."""
+        ...
+
+    @property
+    def picture(self) -> PictureScale:
+        """Scale of the picture."""
+        ...
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the series in one pass."""
+        ...
+
+    @property
+    def windows(self) -> int | None:
+        """Passes over the series."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingForm:
+    """How a recording becomes the network's input.
+
+    Attributes:
+        image_size: side of the picture in pixels.
+        channels: of the series.
+        samples_per_cycle: values of the series to a mains cycle.
+        segment: values to a token.
+        series, picture: their scales.
+        seconds: of the series in one pass; None takes it whole.
+        windows: passes, spread evenly over the series, whose logits are averaged; None takes as
+            many as cover it.
+    """
+
+    image_size: int
+    channels: int
+    samples_per_cycle: int
+    segment: int
+    series: SeriesScale
+    picture: PictureScale
+    seconds: float | None = None
+    windows: int | None = None
+
+
+def present(sample: DischargeSample, modalities: Sequence[str]) -> tuple[str, ...]:
+    """Those of a model's modalities that a recording has; ``DataError`` where it has none."""
+    there = tuple(m for m in modalities if getattr(sample, m) is not None)
+    if not there:
+        raise DataError(
+            f"{sample.source or 'The recording'} has neither of what this model looks at: "
+            f"{' and '.join(modalities)}."
+        )
+    return there
+
+
+def absences(there: Sequence[str], modalities: Sequence[str]) -> tuple[str, ...]:
+    """A remark for each of a model's modalities that is not there."""
+    return tuple(f"the {m} was absent" for m in modalities if m not in there)
+
+
+def series_windows(sample: DischargeSample, form: Form) -> FloatArray:
+    """The windows ``(W, C, L)`` of a recording's series, scaled.
+
+    Raises:
+        DataError: the series does not fit the form.
+    """
+    counts = sample.series
+    assert counts is not None
+    where = sample.source or "The recording"
+    if sample.samples_per_cycle != form.samples_per_cycle:
+        raise DataError(
+            f"{where} has {sample.samples_per_cycle} values to a mains cycle; this model "
+            f"learned from {form.samples_per_cycle}. Resample the series."
+        )
+    if counts.ndim != 2 or counts.shape[0] != form.channels:
+        raise DataError(
+            f"{where} has a series of shape {counts.shape}; ({form.channels}, values) was expected."
+        )
+    if not np.isfinite(counts).all():
+        raise DataError(f"{where} has values in its series that are no finite numbers.")
+    per_cycle, total = form.samples_per_cycle, counts.shape[1]
+    wanted = round(form.seconds * sample.frequency * per_cycle) if form.seconds else None
+    length = window_length(
+        total, per_cycle=per_cycle, segment=form.segment, wanted=wanted, fold=form.series.fold
+    )
+    count = form.windows or min(MOST_WINDOWS, math.ceil(total / length))
+    parts = windows(counts, length, per_cycle=per_cycle, count=count)
+    return np.stack([finished(scaled(part, form.series), form.series) for part in parts])
+
+
+def picture_input(sample: DischargeSample, form: Form) -> FloatArray:
+    """The picture ``(3, S, S)`` of a recording, scaled.
+
+    Raises:
+        DataError: the picture does not fit the form.
+    """
+    image = sample.image
+    assert image is not None
+    where = sample.source or "The recording"
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(
+            f"{where} has a picture of shape {image.shape}; (height, width, 3) in [0, 1] was "
+            "expected."
+        )
+    ink = inked(sized(image, form.image_size), form.picture)
+    return np.ascontiguousarray(network_image(ink, form.picture))

@@ -1,0 +1,206 @@
+"""A trained detector as one graph of tensor arithmetic: prepared crop in, decision out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from chiasm.deploy.folding import fold_batch_norms
+from chiasm.detectors.adnas import AdnasDetector
+from chiasm.detectors.coreset import greedy_k_centres
+from chiasm.detectors.detector import Detector
+from chiasm.detectors.features import NormalityFeatures
+from chiasm.detectors.normality import Normality, NormalMemory
+from chiasm.errors import ConfigurationError
+from chiasm.fusion.cell import DerivedCell
+from chiasm.fusion.operations import GuidedAttention
+from chiasm.samples import RGBDBatch
+
+OUTPUTS = ("anomaly_map", "score", "p_value", "defective")
+_NEIGHBOURS = 3
+
+
+class DetectorGraph(nn.Module):
+    """What is exported: the detector, its score rule, its calibration and its decision.
+
+    Args:
+        detector: pruned, in evaluation mode; it is changed, so pass a copy.
+        modalities: in the order of the graph's inputs.
+        calibration: ``(n,)`` scores of held-out normals.
+        false_alarm_rate: at which a part is called defective.
+    """
+
+    calibration: Tensor
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        modalities: Sequence[str],
+        calibration: Sequence[float],
+        false_alarm_rate: float,
+    ) -> None:
+        super().__init__()
+        self.detector = detector.eval()
+        self.modalities = tuple(modalities)
+        self.register_buffer("calibration", torch.tensor(list(calibration), dtype=torch.float32))
+        normals = len(calibration)
+        # Counted in whole numbers: a rate in float32 could decide otherwise at its own edge.
+        self.most_above = sum((1 + k) / (normals + 1) <= false_alarm_rate for k in range(normals))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs, in order."""
+        return (*self.modalities, "foreground")
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Judge prepared crops.
+
+        Args:
+            tensors: those of ``inputs``: pictures ``(N, 3, S, S)`` in [0, 1] and the foreground
+                ``(N, 1, S, S)``, 1 on the object.
+
+        Returns:
+            Map ``(N, 1, S, S)``, score ``(N,)``, p-value ``(N,)`` and decision ``(N,)`` bool.
+        """
+        given = dict(zip(self.inputs, tensors))
+        inside = (given["foreground"] > 0.5).to(tensors[0].dtype)
+        pictures = {name: given[name] * inside for name in self.modalities}
+        batch = RGBDBatch(pictures.get("rgb"), pictures.get("geometry"), inside)
+        output = self.detector(batch)
+        maps = self.detector.scores(output, inside)
+        scores = self.detector.image_scores(output, maps)
+        at_least = (self.calibration[None] >= scores[:, None]).to(scores.dtype).sum(dim=1)
+        p_value = (1 + at_least) / (len(self.calibration) + 1)
+        return maps, scores, p_value, at_least < self.most_above
+
+
+class DenseMemory(nn.Module):
+    """A memory of normals that compares every cell, so that shapes depend on no value.
+
+    Cells off the object are compared, too, and set to zero afterwards.
+
+    Args:
+        memory: fitted.
+        entries: descriptors to keep, chosen by greedy k-centre among those that there are; None
+            keeps all.
+    """
+
+    bank: Tensor
+    half_squares: Tensor
+    usual: Tensor
+    shift: Tensor
+    weight: Tensor
+
+    def __init__(self, memory: NormalMemory, *, entries: int | None = None) -> None:
+        super().__init__()
+        self.channels = dict(memory.channels)
+        self.describe = memory.describe
+        bank, usual = memory.bank, memory.usual
+        if entries is not None and entries < len(bank):
+            kept = greedy_k_centres(bank, entries)
+            bank, usual = bank[kept], usual[kept]
+        self.register_buffer("bank", bank.clone())
+        self.register_buffer("half_squares", (bank * bank).sum(dim=1) / 2)
+        self.register_buffer("usual", usual.clone())
+        self.register_buffer("weight", memory.weight.view(1, -1, 1, 1).clone())
+        self.register_buffer("shift", (-memory.mean * memory.weight).view(1, -1, 1, 1).clone())
+
+    def forward(
+        self, features: dict[int, Tensor], foreground: Tensor, index: Tensor | None = None
+    ) -> Normality:
+        """As ``NormalMemory``, of parts that it has not seen."""
+        described = self.describe(features) * self.weight + self.shift
+        height, width = described.shape[-2:]
+        step = foreground.shape[-1] // width
+        inside = (F.max_pool2d(foreground, step, step) > 0.5).to(described.dtype)
+        query = described.flatten(2)  # n d h w -> n d (h w)
+        # Entries along the rows: finding the best of a column is quick, of a row it is not.
+        similarity = self.bank @ query - self.half_squares[:, None]  # n m (h w); larger is nearer
+        number = similarity.topk(_NEIGHBOURS, dim=1).indices
+        difference = query - self.bank[number[:, 0]].transpose(1, 2)  # n d (h w)
+        # From the differences: the expanded squares lose small distances in low precision.
+        distance = (difference * difference).sum(dim=1, keepdim=True).sqrt()
+        relative = distance / self.usual[number].mean(dim=1, keepdim=True)
+
+        def grid(values: Tensor) -> Tensor:
+            # n c (h w) -> n c h w, zero off the object
+            return values.unflatten(2, (height, width)) * inside
+
+        return Normality(
+            residual=grid(difference.abs()),
+            distance=grid(distance),
+            relative=grid(relative),
+        )
+
+
+class DenseAttention(nn.Module):
+    """Guided attention written as products, which every graph format has.
+
+    Args:
+        attention: of the fusion network.
+    """
+
+    def __init__(self, attention: GuidedAttention) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """As ``GuidedAttention``."""
+        sides = [self.attention.pooled_side(side) for side in x.shape[-2:]]
+        query = x.flatten(2).transpose(1, 2)  # n c h w -> n (h w) c
+        memory = F.adaptive_avg_pool2d(y, sides).flatten(2)  # n c t
+        weights = (query @ memory * query.shape[-1] ** -0.5).softmax(dim=2)
+        answer = weights @ memory.transpose(1, 2)
+        normed: Tensor = self.attention.norm(answer.transpose(1, 2).reshape(x.shape))
+        return normed
+
+
+def detector_graph(
+    detector: Detector,
+    *,
+    modalities: Sequence[str],
+    calibration: Sequence[float],
+    false_alarm_rate: float,
+    memory: int | None = None,
+) -> DetectorGraph:
+    """The graph of a trained detector; the detector itself is left as it is.
+
+    Args:
+        detector: as ``load_artifact`` gives it.
+        modalities: that it looks at.
+        calibration: scores of held-out normals.
+        false_alarm_rate: of the decision.
+        memory: descriptors of normals to keep for each modality; None keeps all.
+
+    Raises:
+        ConfigurationError: the method has no such graph, or no memory to make smaller.
+    """
+    if not isinstance(detector, AdnasDetector):
+        raise ConfigurationError(
+            f"{type(detector).__name__} cannot be exported: its memory or its steps are no graph "
+            "of tensors. Export adnas_light, adnas_slim or adnas_paper."
+        )
+    own = copy.deepcopy(detector).eval()
+    memories = own.source.memories if isinstance(own.source, NormalityFeatures) else {}
+    if memory is not None and not len(memories):
+        raise ConfigurationError("This model has no memory of normals; leave out --memory.")
+    for name in list(memories):
+        memories[name] = DenseMemory(memories[name], entries=memory)
+    for cell in [m for m in own.fusion.modules() if isinstance(m, DerivedCell)]:
+        for number, operation in enumerate(cell.nodes):
+            if isinstance(operation, GuidedAttention):
+                cell.nodes[number] = DenseAttention(operation)
+    fold_batch_norms(own)
+    for weight in ("head_weight", "normality_weight"):
+        # As numbers they are constants of the graph, and the rule's one branch is taken for good.
+        value = float(getattr(own, weight))
+        delattr(own, weight)
+        setattr(own, weight, value)
+    return DetectorGraph(
+        own, modalities=modalities, calibration=calibration, false_alarm_rate=false_alarm_rate
+    )

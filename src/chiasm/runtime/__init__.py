@@ -1,0 +1,41 @@
+"""Run exported models without torch: numpy, OpenCV and OpenVINO or ONNX Runtime are enough.
+
+::
+
+    model = chiasm.runtime.load("exported")
+    verdict = model(rgb, xyz)  # arrays (H, W, 3); xyz in metres, 0 where missing
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chiasm.runtime.deployment import read_deployment
+from chiasm.runtime.detector import DetectorRuntime
+from chiasm.runtime.engine import processor_threads
+
+if TYPE_CHECKING:
+    from chiasm.runtime.classifier import ClassifierRuntime
+
+__all__ = ["DetectorRuntime", "load"]
+
+
+def load(folder: str | Path, *, threads: int | None = None) -> DetectorRuntime | ClassifierRuntime:
+    """Open an exported model.
+
+    Args:
+        folder: that ``chiasm export`` wrote.
+        threads: processor threads; None takes all that this process may use.
+
+    Raises:
+        ArtifactError: a file is missing or altered.
+        ConfigurationError: what runs such a graph is not installed.
+    """
+    deployment = read_deployment(folder)
+    count = threads or processor_threads()
+    if deployment.wing == "classifier":
+        from chiasm.runtime.classifier import ClassifierRuntime
+
+        return ClassifierRuntime(Path(folder), deployment, threads=count)
+    return DetectorRuntime(Path(folder), deployment, threads=count)

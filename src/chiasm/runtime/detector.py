@@ -1,0 +1,203 @@
+"""An exported detector as a function: RGB and xyz in, verdict out, without torch."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from chiasm.data.array_sample import sample_from_arrays
+from chiasm.data.geometry import geometry_picture
+from chiasm.data.images import read_rgb, read_xyz
+from chiasm.data.point_cloud import paste, prepare
+from chiasm.errors import ChiasmError, DataError
+from chiasm.metrics.calibration import conformal_p_value
+from chiasm.runtime.deployment import Deployment
+from chiasm.runtime.engine import Engine, open_engine
+from chiasm.samples import AnomalyMap, FloatArray, PreparedSample, RGBDSample, Verdict
+
+SMALLEST_SIDE = 16  # pixels; of less, nothing can be said
+# Times that a part may be farther or nearer than those of the calibration: beyond it is the unit.
+MOST_TIMES = 20.0
+
+
+class DetectorRuntime:
+    """An exported detector; threads may share it.
+
+    Args:
+        folder: that ``chiasm export`` wrote.
+        deployment: what is said there.
+        threads: processor threads.
+    """
+
+    wing = "detector"
+
+    def __init__(self, folder: Path, deployment: Deployment, *, threads: int) -> None:
+        assert deployment.preparation is not None and deployment.geometry is not None
+        self.folder = folder
+        self.name = folder.resolve().name
+        self.deployment = deployment
+        self.model_hash = deployment.model_hash
+        self.threads = threads
+        self._preparation = deployment.preparation
+        self._geometry = deployment.geometry
+        self._calibration = np.asarray(deployment.calibration_scores)
+        self._engines: dict[int, Engine] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def __call__(
+        self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
+    ) -> Verdict:
+        """Judge one part, with all threads.
+
+        Args:
+            rgb: ``(H, W, 3)`` float in [0, 1], or None for a 3D-only model.
+            xyz: ``(H, W, 3)`` float metres, 0 where missing, or None for an RGB-only model.
+            source: a name for the verdict.
+
+        Raises:
+            DataError: shapes, types, units or modalities do not fit, or no part is to be seen.
+        """
+        return self._judge(self._engine(1), rgb, xyz, source)
+
+    def submit(
+        self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
+    ) -> Future[Verdict]:
+        """Judge one part beside others: more parts a second, each a little later.
+
+        Preparing one part and running the graph on another go on at once. The future raises what
+        a call would raise.
+        """
+        return self._workers().submit(
+            lambda: self._judge(self._engine(self.threads), rgb, xyz, source)
+        )
+
+    def predict_files(
+        self,
+        rgb_path: str | Path | None,
+        xyz_path: str | Path | None,
+        *,
+        source: str = "",
+    ) -> Verdict:
+        """Judge one part from an image file and an xyz TIFF; raises ``DataError``."""
+        rgb = None if rgb_path is None else read_rgb(rgb_path)
+        xyz = None if xyz_path is None else read_xyz(xyz_path)
+        return self(rgb, xyz, source=source or str(rgb_path or xyz_path))
+
+    def warm_up(self) -> None:
+        """Compile what is compiled at the first call, and run it once."""
+        size = self._preparation.size
+        shapes = {p.name: (1, *p.shape[1:]) for p in self.deployment.inputs}
+        assert all(shape[-1] == size for shape in shapes.values())
+        blank = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+        for streams in {1, self.threads}:
+            self._engine(streams).run(blank)
+
+    def close(self) -> None:
+        """Finish what was submitted and take no more."""
+        with self._lock:
+            self._closed = True
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True)
+        self._engines.clear()
+
+    def inputs_of(self, part: PreparedSample) -> dict[str, NDArray[Any]]:
+        """The graph's inputs for a prepared part, a batch of one."""
+        found: dict[str, NDArray[Any]] = {"foreground": _batch(part.foreground[..., None])}
+        if "rgb" in self.deployment.modalities:
+            assert part.rgb is not None
+            found["rgb"] = _batch(part.rgb)
+        if "geometry" in self.deployment.modalities:
+            found["geometry"] = _batch(geometry_picture(part, self._geometry))
+        return found
+
+    def _judge(
+        self, engine: Engine, rgb: FloatArray | None, xyz: FloatArray | None, source: str
+    ) -> Verdict:
+        sample = sample_from_arrays(rgb, xyz, source=source)
+        self._check(sample)
+        part = prepare(sample, self._preparation)
+        found = engine.run(self.inputs_of(part))
+        score = float(found["score"][0])
+        if not np.isfinite(score):
+            raise DataError(f"{source or 'This part'} has no finite score; is the input sound?")
+        # Not the graph's own p-value: operators' corrections may have calibrated anew since.
+        p_value = float(conformal_p_value(np.array([score]), self._calibration)[0])
+        return Verdict(
+            source=source,
+            score=score,
+            p_value=p_value,
+            defective=p_value <= self.deployment.false_alarm_rate,
+            anomaly_map=AnomalyMap(
+                scores=paste(found["anomaly_map"][0, 0], part.box),
+                foreground=paste(part.foreground.astype(np.float32), part.box) > 0.5,
+                image_score=score,
+                source=source,
+            ),
+        )
+
+    def _check(self, sample: RGBDSample) -> None:
+        """Refuse what the preparation would take and the model was not made for."""
+        what = sample.source or "This part"
+        for name, given in (("rgb", sample.rgb), ("geometry", sample.xyz)):
+            if name in self.deployment.modalities and given is None:
+                word = "an RGB image" if name == "rgb" else "3D points"
+                raise DataError(f"{what} has no {name}; {self.name} needs {word}.")
+        height, width = sample.valid.shape
+        if min(height, width) < SMALLEST_SIDE:
+            raise DataError(
+                f"{what} is {width} x {height} pixels; at least {SMALLEST_SIDE} a side are needed."
+            )
+        if sample.xyz is None or self.deployment.distance is None:
+            return
+        far = median_distance(sample.xyz)
+        nearest, farthest = self.deployment.distance
+        if np.isnan(far) or nearest / MOST_TIMES <= far <= farthest * MOST_TIMES:
+            return
+        unit = " It seems to be in millimetres: divide by 1000." if far > farthest else ""
+        raise DataError(
+            f"{what} is {far:.4g} away by its z, where parts were {nearest:.3g} to "
+            f"{farthest:.3g} metres away at training; xyz must be in metres.{unit}"
+        )
+
+    def _engine(self, streams: int) -> Engine:
+        with self._lock:
+            if self._closed:
+                raise ChiasmError(f"{self.name} was closed and judges nothing more.")
+            if streams not in self._engines:
+                self._engines[streams] = open_engine(
+                    self.folder / self.deployment.graph,
+                    threads=self.threads,
+                    streams=streams,
+                    precision=self.deployment.precision,
+                    batch=1,
+                )
+            return self._engines[streams]
+
+    def _workers(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._closed:
+                raise ChiasmError(f"{self.name} was closed and judges nothing more.")
+            if self._pool is None:
+                # One more than streams, so that a part is always ready when the graph is free.
+                self._pool = ThreadPoolExecutor(self.threads + 1, thread_name_prefix="judge")
+            return self._pool
+
+
+def median_distance(xyz: FloatArray) -> float:
+    """Median distance along the optical axis of some measured points; NaN where there is none."""
+    z = np.abs(xyz[::4, ::4, 2])
+    measured = z[z > 0]
+    return float(np.median(measured)) if measured.size else float("nan")
+
+
+def _batch(image: NDArray[Any]) -> NDArray[np.float32]:
+    """``(S, S, C)`` as ``(1, C, S, S)`` float32."""
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], dtype=np.float32)
