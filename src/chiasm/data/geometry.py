@@ -76,15 +76,15 @@ def _tilt(sample: PreparedSample, known: BoolArray, smoothing: float) -> FloatAr
     across = np.array([1.0, 0.0, 0.0]) - up[0] * up
     across /= np.linalg.norm(across)
     axes = np.stack([across, np.cross(up, across)])
-    tilt = cv2.transform(sample.normals, axes.astype(np.float32))
+    tilts = [cv2.transform(sample.normals, axis[None]) for axis in axes.astype(np.float32)]
     has_normal = known & (cv2.inRange(sample.normals, (0, 0, 0), (0, 0, 0)) == 0)
     if not has_normal.any():
-        return tilt * 0
+        return np.zeros((*known.shape, 2), np.float32)
     if smoothing > 0:
         weight = has_normal.astype(np.float32)
-        tilt = cv2.GaussianBlur(tilt * weight[..., None], (0, 0), smoothing)
-        tilt /= np.maximum(cv2.GaussianBlur(weight, (0, 0), smoothing), 1e-3)[..., None]
-    return fill_nearest(tilt, has_normal, needed=sample.foreground)
+        total = np.maximum(cv2.GaussianBlur(weight, (0, 0), smoothing), 1e-3)
+        tilts = [cv2.GaussianBlur(tilt * weight, (0, 0), smoothing) / total for tilt in tilts]
+    return fill_nearest(cv2.merge(tilts), has_normal, needed=sample.foreground)
 
 
 def fill_nearest(
@@ -100,40 +100,42 @@ def fill_nearest(
         needed: ``(H, W)``, where values are wanted; the others stay as they are. None is
             everywhere.
     """
-    missing = ~known if needed is None else needed & ~known
-    rows, columns = np.nonzero(missing)
-    if len(rows) == 0:
+    missing = np.flatnonzero(~known if needed is None else needed & ~known)
+    if len(missing) == 0:
         return values
     filled = values.copy()
-    filled[rows, columns] = values[_nearest(known, rows, columns)]
+    places = filled.reshape(-1, values.shape[2])
+    places[missing] = places[_nearest(known, missing)]
     return filled
 
 
-def _nearest(known: BoolArray, rows: IntArray, columns: IntArray) -> tuple[IntArray, IntArray]:
-    """Row and column of the known place that is nearest to each of some places, exactly.
+def _nearest(known: BoolArray, places: IntArray) -> IntArray:
+    """Flat indices of the known places that are nearest to some places ``(P,)``, exactly.
 
     The nearest in each column first; then columns to the left and right in turn, for as long as
     they are nearer than what was found.
     """
     height, width = known.shape
     far = height + width  # farther than anything in the picture
-    # Narrow integers are several times faster.
-    kind, wide = (np.int16, np.int32) if height + far < 2**15 else (np.int32, np.int64)
+    kind = np.int16 if height + far < 2**15 else np.int32  # the narrower is several times faster
     own = np.arange(height, dtype=kind)[:, None]
     above = np.maximum.accumulate(np.where(known, own, kind(-far)), axis=0)
     below = np.minimum.accumulate(np.where(known, own, kind(height + far))[::-1], axis=0)[::-1]
     up, down = own - above, below - own
-    nearest_row, away = np.where(up <= down, above, below), np.minimum(up, down)
-    best, found = np.square(away[rows, columns], dtype=wide), columns.copy()
-    open_, step = np.arange(len(rows)), 1
-    while len(open_ := open_[best[open_] >= step * step]):
-        here, nearer, where = rows[open_], best[open_], found[open_]
-        left = np.maximum(columns[open_] - step, 0)
-        right = np.minimum(columns[open_] + step, width - 1)
+    nearest_row = np.where(up <= down, above, below).ravel()
+    squared = np.square(np.minimum(up, down), dtype=np.int64).ravel()
+    column = places % width
+    first = places - column  # of each place's row
+    best, found = squared[places], column.copy()
+    near, step = np.arange(len(places)), 1
+    while len(near := near[best[near] >= step * step]):
+        row, nearer, where = first[near], best[near], found[near]
+        left = np.maximum(column[near] - step, 0)
+        right = np.minimum(column[near] + step, width - 1)
         for beside, wins_ties in ((left, 1), (right, 0)):
-            squared = np.square(away[here, beside], dtype=wide) + step * step
-            better = squared < nearer + wins_ties
-            nearer, where = np.where(better, squared, nearer), np.where(better, beside, where)
-        best[open_], found[open_] = nearer, where
+            apart = squared[row + beside] + step * step
+            better = apart < nearer + wins_ties
+            nearer, where = np.where(better, apart, nearer), np.where(better, beside, where)
+        best[near], found[near] = nearer, where
         step += 1
-    return nearest_row[rows, found], found
+    return nearest_row[first + found] * np.intp(width) + found
