@@ -7,9 +7,18 @@ import sys
 
 import typer
 
-from chiasm.cli import bench, data, evaluate, models, predict, search, train
+from chiasm.cli import bench, data, evaluate, models, predict, search, serve, train
 from chiasm.cli import demo as demonstration
 from chiasm.errors import ChiasmError
+
+# Module to the extra that brings it.
+_EXTRAS = (
+    dict.fromkeys(("torch", "lightning", "pandas", "pydantic", "yaml", "jinja2"), "train")
+    | dict.fromkeys(("nncf", "onnx", "onnxscript"), "export")
+    | dict.fromkeys(("fastapi", "uvicorn", "prometheus_client"), "serve")
+    | {"openvino": "runtime", "onnxruntime": "runtime-onnx", "ray": "cluster"}
+    | dict.fromkeys(("faiss", "lightgbm"), "rivals")
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,6 +32,7 @@ app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("serve")(serve.serve)
 app.command("bench")(bench.bench)
 app.command("models")(models.models)
 
@@ -31,6 +41,17 @@ def main() -> None:
     """Run the command line; mistakes end in a sentence and exit status 2, Ctrl-C in 130."""
     try:
         app()
+    except ModuleNotFoundError as error:
+        # A station on a line has no PyTorch, and a workbench no web server.
+        extra = _EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        typer.echo(
+            f"chiasm: this verb needs {error.name}, which is not installed: "
+            f"pip install 'chiasm[{extra}]'.",
+            err=True,
+        )
+        sys.exit(2)
     except ChiasmError as error:
         typer.echo(f"chiasm: {error}", err=True)
         sys.exit(2)

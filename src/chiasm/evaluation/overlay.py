@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.samples import AnomalyMap, RGBDSample
+from chiasm.samples import AnomalyMap, FloatArray, RGBDSample
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -23,10 +23,16 @@ def heat_overlay(anomaly_map: AnomalyMap, sample: RGBDSample, *, alarm: float) -
         alarm: the image-level score at which a part is called defective.
     """
     ground = _ground(sample)
-    strength = np.clip((anomaly_map.scores / max(alarm, 1e-9) - 0.5) / 1.5, 0, 1)
-    colour = cv2.applyColorMap((255 * strength).astype(np.uint8), cv2.COLORMAP_INFERNO)
-    share = (0.85 * np.sqrt(strength))[..., None]
+    colour, opacity = heat(anomaly_map.scores, alarm=alarm)
+    share = opacity[..., None]
     return (ground * (1 - share) + colour * share).astype(np.uint8)
+
+
+def heat(scores: FloatArray, *, alarm: float) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Colour ``(H, W, 3)`` uint8, BGR, and opacity ``(H, W)`` in [0, 1] of scores ``(H, W)``."""
+    strength = np.clip((scores / max(alarm, 1e-9) - 0.5) / 1.5, 0, 1)
+    colour = cv2.applyColorMap((255 * strength).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    return colour.astype(np.uint8, copy=False), (0.85 * np.sqrt(strength)).astype(np.float32)
 
 
 def _ground(sample: RGBDSample) -> NDArray[np.float32]:

@@ -1,0 +1,237 @@
+"""The work that a request asks for: decode, judge, log; in a thread of its own."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chiasm.errors import ChiasmError, ConfigurationError, SplitError
+from chiasm.metrics.calibration import conformal_threshold
+from chiasm.samples import Diagnosis, Verdict
+from chiasm.service.answers import PartVerdict, RecordingDiagnosis, moment
+from chiasm.service.declared_size import Limits
+from chiasm.service.decoding import decode_part, decode_recording
+from chiasm.service.hosted_model import HostedModel, Runtime
+from chiasm.service.observation import Observation
+from chiasm.service.parts_of_request import Upload, safe_name
+from chiasm.service.pictures import KeptViews, views_of
+from chiasm.service.verdict_log import LoggedVerdict, VerdictLog
+
+Files = Mapping[str, Upload]
+Fields = Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """Everything that judging a request needs.
+
+    Attributes:
+        log: every verdict enters it before it is answered.
+        kept: views of the newest verdicts.
+        limits: of what is decoded.
+        observation: that counts verdicts.
+    """
+
+    log: VerdictLog
+    kept: KeptViews
+    limits: Limits
+    observation: Observation
+
+    def judge(
+        self, model: HostedModel, files: Files, fields: Fields, began: float
+    ) -> PartVerdict | RecordingDiagnosis:
+        """Judge one request; ``began`` is the ``time.monotonic()`` at which its body was there.
+
+        Raises ``ChiasmError`` in a sentence, which is logged too.
+        """
+        started = time.monotonic()
+        row = _Row(
+            id=uuid.uuid4().hex,
+            time=time.time(),
+            model=model.name,
+            source=_source(files, fields),
+            input_sha256=_sha256(files),
+        )
+        with model.in_use() as runtime:
+            try:
+                if runtime.wing == "detector":
+                    answer, logged = self._part(runtime, row, files, fields, began)
+                else:
+                    answer, logged = self._recording(runtime, row, files, fields, began)
+            except ChiasmError as error:
+                self._failed(runtime, row, error, began)
+                raise
+        self.log.add(logged).result()
+        self.observation.verdicts.labels(model.name, logged.decision).inc()
+        self.observation.judging.labels(model.name).observe(time.monotonic() - started)
+        return answer
+
+    def _part(
+        self, runtime: Runtime, row: _Row, files: Files, fields: Fields, began: float
+    ) -> tuple[PartVerdict | RecordingDiagnosis, LoggedVerdict]:
+        part = decode_part(files, fields, self.limits)
+        verdict: Verdict = runtime(part.rgb, part.xyz, source=row.source)
+        deployment = runtime.deployment
+        threshold = alarm_threshold(deployment)
+        links = {}
+        if verdict.anomaly_map is not None:
+            views = views_of(
+                verdict.anomaly_map.scores,
+                part.rgb,
+                part.xyz,
+                alarm=threshold if threshold is not None else verdict.score,
+            )
+            self.kept.put(row.id, views)
+            links = _links(row.id, rgb=part.rgb is not None, xyz=part.xyz is not None)
+        answer = PartVerdict(
+            id=row.id,
+            time=moment(row.time),
+            model=row.model,
+            model_hash=runtime.model_hash,
+            source=row.source,
+            score=verdict.score,
+            p_value=known(verdict.p_value),
+            defective=verdict.defective,
+            threshold=threshold,
+            false_alarm_rate=known(deployment.false_alarm_rate),
+            latency_ms=_milliseconds(began),
+            notes=list(verdict.notes),
+            links=links,
+        )
+        decision = {True: "defective", False: "good", None: "undecided"}[verdict.defective]
+        return answer, row.logged(
+            runtime,
+            score=answer.score,
+            p_value=answer.p_value,
+            threshold=threshold,
+            decision=decision,
+            latency_ms=answer.latency_ms,
+        )
+
+    def _recording(
+        self, runtime: Runtime, row: _Row, files: Files, fields: Fields, began: float
+    ) -> tuple[PartVerdict | RecordingDiagnosis, LoggedVerdict]:
+        recording = decode_recording(files, fields, self.limits)
+        diagnosis: Diagnosis = runtime(
+            image=recording.image,
+            series=recording.series,
+            frequency=recording.frequency,
+            samples_per_cycle=recording.samples_per_cycle,
+            source=row.source,
+        )
+        answer = RecordingDiagnosis(
+            id=row.id,
+            time=moment(row.time),
+            model=row.model,
+            model_hash=runtime.model_hash,
+            source=row.source,
+            kind=diagnosis.kind,
+            probabilities=dict(diagnosis.probabilities),
+            opinions={name: dict(one) for name, one in diagnosis.opinions.items()},
+            uncertainty=known(diagnosis.uncertainty),
+            conflict=known(diagnosis.conflict),
+            latency_ms=_milliseconds(began),
+            notes=list(diagnosis.notes),
+        )
+        return answer, row.logged(
+            runtime,
+            score=max(answer.probabilities.values(), default=None),
+            decision=diagnosis.kind or "undecided",
+            latency_ms=answer.latency_ms,
+        )
+
+    def _failed(self, runtime: Runtime, row: _Row, error: ChiasmError, began: float) -> None:
+        logged = row.logged(
+            runtime, decision="error", latency_ms=_milliseconds(began), error=str(error)
+        )
+        self.log.add(logged).result()
+        self.observation.verdicts.labels(row.model, "error").inc()
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What is known of a verdict before it is given."""
+
+    id: str
+    time: float
+    model: str
+    source: str
+    input_sha256: str
+
+    def logged(
+        self,
+        runtime: Runtime,
+        *,
+        decision: str,
+        latency_ms: float,
+        score: float | None = None,
+        p_value: float | None = None,
+        threshold: float | None = None,
+        error: str = "",
+    ) -> LoggedVerdict:
+        """The whole row."""
+        return LoggedVerdict(
+            id=self.id,
+            time=self.time,
+            model=self.model,
+            model_hash=runtime.model_hash,
+            wing=runtime.wing,
+            source=self.source,
+            input_sha256=self.input_sha256,
+            score=score,
+            p_value=p_value,
+            threshold=threshold,
+            decision=decision,
+            latency_ms=latency_ms,
+            error=error,
+        )
+
+
+def alarm_threshold(deployment: Any) -> float | None:
+    """The score above which a part is an alarm; None where too few normals can promise one."""
+    if not deployment.calibration_scores:
+        return None
+    try:
+        return conformal_threshold(deployment.calibration_scores, deployment.false_alarm_rate)
+    except (SplitError, ConfigurationError):
+        return None
+
+
+def _source(files: Files, fields: Fields) -> str:
+    if fields.get("source", "").strip():
+        return safe_name(fields["source"])
+    return next((files[role].name for role in sorted(files)), "upload")
+
+
+def _sha256(files: Files) -> str:
+    whole = hashlib.sha256()
+    for role in sorted(files):
+        # The length tells where one file ends and the next begins.
+        whole.update(f"{role} {len(files[role].content)}\n".encode("utf-8", "replace"))
+        whole.update(files[role].content)
+    return whole.hexdigest()
+
+
+def _links(verdict: str, *, rgb: bool, xyz: bool) -> dict[str, str]:
+    base = f"/v1/verdicts/{verdict}"
+    links = {"map": f"{base}/map.npy"}
+    if rgb:
+        links |= {"rgb": f"{base}/rgb.png", "heat_rgb": f"{base}/map.png"}
+    if xyz:
+        links |= {"depth": f"{base}/depth.png", "heat_depth": f"{base}/map.png"}
+        links["points"] = f"{base}/points"
+    return links
+
+
+def known(value: float) -> float | None:
+    """A figure as JSON can hold it: None for NaN and infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _milliseconds(since: float) -> float:
+    return round(1000 * (time.monotonic() - since), 3)

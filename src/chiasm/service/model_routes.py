@@ -1,0 +1,73 @@
+"""``/v1/models``: which models there are, their drift, and loading them again."""
+
+from __future__ import annotations
+
+import numpy as np
+from fastapi import APIRouter, Query
+
+from chiasm.service.answers import Drift, Histogram, ModelFacts
+from chiasm.service.drift import drift
+from chiasm.service.fleet import Fleet
+from chiasm.service.hosted_model import HostedModel
+from chiasm.service.judging import alarm_threshold, known
+from chiasm.service.verdict_log import VerdictLog
+
+_BINS = 30
+
+
+def model_routes(fleet: Fleet, log: VerdictLog) -> APIRouter:
+    """Routes about models."""
+    routes = APIRouter(prefix="/v1/models", tags=["models"])
+
+    @routes.get("", summary="All models", response_model=list[ModelFacts])
+    def models() -> list[ModelFacts]:
+        return [facts(model) for model in fleet]
+
+    @routes.get("/{name}", summary="One model", response_model=ModelFacts)
+    def one(name: str) -> ModelFacts:
+        return facts(fleet[name])
+
+    @routes.post("/{name}/reload", summary="Load a model's folder again", response_model=ModelFacts)
+    def reload(name: str) -> ModelFacts:
+        """The new version is warmed up before it takes over; the old one ends its requests."""
+        fleet[name].reload()
+        return facts(fleet[name])
+
+    @routes.get("/{name}/drift", summary="Recent scores beside calibration", response_model=Drift)
+    def drifting(name: str, recent: int = Query(200, ge=1, le=10_000)) -> Drift:
+        """Kolmogorov-Smirnov test of the newest scores of this version."""
+        with fleet[name].in_use() as runtime:
+            deployment, version = runtime.deployment, runtime.model_hash
+        found = drift(
+            log.recent_scores(name, version, recent),
+            deployment.calibration_scores,
+            false_alarm_rate=known(deployment.false_alarm_rate),
+        )
+        return Drift(model=name, **found)
+
+    return routes
+
+
+def facts(model: HostedModel) -> ModelFacts:
+    """What is told of a model."""
+    with model.in_use() as runtime:
+        deployment = runtime.deployment
+        scores = deployment.calibration_scores
+        calibration = None
+        if scores:
+            counts, edges = np.histogram(scores, bins=_BINS)
+            calibration = Histogram(edges=edges.tolist(), counts=counts.tolist())
+        return ModelFacts(
+            name=model.name,
+            wing=runtime.wing,
+            method=deployment.method,
+            model_hash=runtime.model_hash,
+            precision=deployment.precision,
+            modalities=list(deployment.modalities),
+            kinds=list(deployment.kinds),
+            false_alarm_rate=known(deployment.false_alarm_rate),
+            threshold=alarm_threshold(deployment),
+            calibration_count=len(scores),
+            calibration=calibration,
+            reloads=model.reloads,
+        )

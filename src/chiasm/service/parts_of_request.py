@@ -1,0 +1,109 @@
+"""The files and fields of a multipart request, in memory and bounded."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from chiasm.service.admission import Place
+from chiasm.service.refusals import Refusal, shortened
+
+LONGEST_NAME = 120
+_MOST_FIELDS = 16
+_LONGEST_FIELD = 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Upload:
+    """One file of a request.
+
+    Attributes:
+        role: the field's name, e.g. ``"rgb"``.
+        name: the file's name without its folders and without control characters.
+        content: its bytes.
+    """
+
+    role: str
+    name: str
+    content: bytes
+
+    @property
+    def where(self) -> str:
+        """The file, for messages."""
+        return f"{self.name} (field {self.role})"
+
+
+class _InMemory(MultiPartParser):
+    # Bodies are bounded by the gate and by the queue; a trip over the disk would cost more than
+    # the verdict.
+    spool_max_size = 2**62
+
+
+async def read_parts(request: Request, place: Place) -> tuple[dict[str, Upload], dict[str, str]]:
+    """Read a multipart body: files and fields by name.
+
+    Raises ``Refusal`` where it is none, is damaged, or names a field twice.
+    """
+    kind = request.headers.get("content-type", "")
+    if not kind.lower().startswith("multipart/form-data"):
+        raise Refusal(
+            415,
+            "not_multipart",
+            "The request must be multipart/form-data with one file a field, as 'curl -F "
+            f"rgb=@part.png -F xyz=@part.tiff' sends it; this one is {shortened(kind) or 'none'}.",
+        )
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        async for chunk in request.stream():
+            place.hold(len(chunk))
+            yield chunk
+
+    try:
+        form = await _InMemory(
+            request.headers,
+            stream(),
+            max_files=_MOST_FIELDS,
+            max_fields=_MOST_FIELDS,
+            max_part_size=_LONGEST_FIELD,
+        ).parse()
+    except MultiPartException as error:
+        raise Refusal(
+            400, "damaged_request", f"The request's body cannot be read: {error.message}"
+        ) from error
+    files: dict[str, Upload] = {}
+    fields: dict[str, str] = {}
+    for role, value in form.multi_items():
+        if role in files or role in fields:
+            raise Refusal(
+                422, "bad_input", f"The field {shortened(role)!r} stands twice in the request."
+            )
+        if isinstance(value, UploadFile):
+            files[role] = Upload(role, safe_name(value.filename or ""), value.file.read())
+            value.file.close()
+        else:
+            fields[role] = value
+    return files, fields
+
+
+def safe_name(name: str) -> str:
+    """A client's file name as a name alone: no folders, no control characters, not long.
+
+    Example:
+        >>> safe_name("..\\\\..\\\\etc/passwd\\x00.png")
+        'passwd.png'
+    """
+    last = re.split(r"[/\\]", name)[-1]
+    clean = "".join(
+        letter
+        for letter in unicodedata.normalize("NFC", last)
+        if not unicodedata.category(letter).startswith(("C", "Z")) or letter == " "
+    ).strip()
+    if len(clean) > LONGEST_NAME:
+        clean = clean[: LONGEST_NAME - 9] + "…" + clean[-8:]
+    return "upload" if clean in ("", ".", "..") else clean

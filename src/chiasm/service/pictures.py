@@ -1,0 +1,164 @@
+"""What a verdict looks like: heat maps, grounds to lay them on, and a cloud of points."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, fields
+from io import BytesIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from chiasm.evaluation.overlay import heat
+from chiasm.samples import FloatArray
+from chiasm.service.refusals import Refusal
+
+MOST_POINTS = 65_536
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Views:
+    """What is kept of a part so that it can be looked at.
+
+    Attributes:
+        scores: ``(H, W)`` float32.
+        rgb: ``(H, W, 3)`` uint8, or None.
+        depth: ``(H, W)`` uint8, near is bright and 0 is missing; or None.
+        points: ``(n, 7)`` float32: x, y, z in metres, score, red, green, blue in [0, 1]; or None.
+        alarm: score from which on a part is called defective.
+    """
+
+    scores: FloatArray
+    rgb: Bytes | None
+    depth: Bytes | None
+    points: FloatArray | None
+    alarm: float
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        arrays = [getattr(self, field.name) for field in fields(self)]
+        return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+
+
+def views_of(
+    scores: FloatArray, rgb: FloatArray | None, xyz: FloatArray | None, *, alarm: float
+) -> Views:
+    """Keep what there is to see of a part; arrays of one height and width."""
+    colour = (
+        None if rgb is None else cv2.convertScaleAbs(rgb, alpha=255.0).astype(np.uint8, copy=False)
+    )
+    depth = points = None
+    if xyz is not None:
+        depth = _depth_picture(xyz[..., 2])
+        points = point_cloud(xyz, scores, rgb)
+    return Views(np.ascontiguousarray(scores, np.float32), colour, depth, points, alarm)
+
+
+def point_cloud(xyz: FloatArray, scores: FloatArray, rgb: FloatArray | None) -> FloatArray:
+    """At most ``MOST_POINTS`` measured points on an even grid of pixels.
+
+    Returns ``(n, 7)`` float32: x, y, z in metres, score, red, green, blue in [0, 1]; grey where
+    there is no colour.
+    """
+    height, width = scores.shape
+    step = max(1, int(np.ceil(np.sqrt(height * width / MOST_POINTS))))
+    if -(-height // step) * -(-width // step) > MOST_POINTS:
+        step += 1
+    place = xyz[::step, ::step]
+    measured = (place != 0).any(axis=2)
+    out = np.full((int(measured.sum()), 7), 0.6, np.float32)
+    out[:, :3] = place[measured]
+    out[:, 3] = scores[::step, ::step][measured]
+    if rgb is not None:
+        out[:, 4:] = rgb[::step, ::step][measured]
+    return out
+
+
+def heat_png(views: Views) -> bytes:
+    """The heat map alone, transparent where nothing is suspicious; same frame as the grounds."""
+    colour, share = heat(views.scores, alarm=views.alarm)
+    opacity = np.rint(255 * share).astype(np.uint8)
+    return _png(np.dstack([colour, opacity]))
+
+
+def heat_over_png(views: Views, ground: str) -> bytes:
+    """The heat map over ``"rgb"`` or ``"depth"``, in one opaque picture."""
+    colour, share = heat(views.scores, alarm=views.alarm)
+    pixels = _ground(views, ground)
+    below = pixels if pixels.ndim == 3 else pixels[..., None]
+    opaque = share[..., None]
+    return _png((below * (1 - opaque) + colour * opaque).astype(np.uint8))
+
+
+def ground_png(views: Views, ground: str) -> bytes:
+    """The part itself: its ``"rgb"`` or ``"depth"``; ``Refusal`` 404 where it had none."""
+    return _png(_ground(views, ground))
+
+
+def map_npy(views: Views) -> bytes:
+    """The scores as ``numpy.load`` reads them."""
+    stream = BytesIO()
+    np.save(stream, views.scores)
+    return stream.getvalue()
+
+
+class KeptViews:
+    """The newest verdicts' views, as many as fit into ``most_bytes``."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+        self._held = 0
+        self._views: OrderedDict[str, Views] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, verdict: str, views: Views) -> None:
+        """Keep the views of a verdict, and let the oldest go where there is no room."""
+        with self._lock:
+            self._views[verdict] = views
+            self._held += views.nbytes
+            while self._held > self._most and self._views:
+                _, oldest = self._views.popitem(last=False)
+                self._held -= oldest.nbytes
+
+    def get(self, verdict: str) -> Views:
+        """The views of a verdict; ``Refusal`` 404 where they are no longer kept."""
+        with self._lock:
+            if verdict not in self._views:
+                raise Refusal(
+                    404,
+                    "not_kept",
+                    "The pictures of this verdict are not kept any more, or there never were any; "
+                    "only the newest are (option --cache-mb). Send the part again to see them.",
+                )
+            return self._views[verdict]
+
+
+def _ground(views: Views, ground: str) -> Bytes:
+    """BGR or grey."""
+    if ground == "rgb" and views.rgb is not None:
+        return views.rgb[..., ::-1]
+    if ground == "depth" and views.depth is not None:
+        return views.depth
+    raise Refusal(404, "no_such_view", f"The part was sent without {ground}.")
+
+
+def _depth_picture(z: FloatArray) -> Bytes:
+    valid = z != 0
+    if not valid.any():
+        return np.zeros(z.shape, np.uint8)
+    # A tenth of the pixels says enough of the range, at a tenth of the time.
+    near, far = np.quantile(z[valid][:: max(1, int(valid.sum()) // 20_000)], [0.01, 0.99])
+    bright = 40 + 215 * np.clip((far - z) / max(float(far - near), 1e-9), 0, 1)
+    return np.where(valid, bright, 0).astype(np.uint8)
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
+    # Compression 1: three times faster than the default, and a tenth larger.
+    _, content = cv2.imencode(
+        ".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    )
+    return content.tobytes()

@@ -1,0 +1,107 @@
+"""``POST /v1/models/{name}/predict``: a part or a recording in, a verdict out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files as resources
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from chiasm.service.admission import Admission
+from chiasm.service.answers import PartVerdict, RecordingDiagnosis
+from chiasm.service.decoding import PART_FIELDS, RECORDING_FIELDS
+from chiasm.service.fleet import Fleet
+from chiasm.service.judging import Judge
+from chiasm.service.parts_of_request import read_parts
+from chiasm.service.refusals import Refusal
+
+_FILE = {"type": "string", "format": "binary"}
+_WORDS = {
+    "rgb": "PNG, JPEG, BMP, TIFF of 8 or 16 bits a channel, or .npy (height, width, 3).",
+    "xyz": "TIFF of three floats a pixel, or .npy (height, width, 3); metres, 0 where missing.",
+    "depth": "Instead of xyz: 16-bit PNG, TIFF or .npy (height, width); needs the camera.",
+    "fx": "Focal length, pixels.",
+    "fy": "Focal length, pixels.",
+    "cx": "Principal point, pixels.",
+    "cy": "Principal point, pixels.",
+    "depth_unit": "Metres in one count of depth; 0.001 where it is not given.",
+    "image": "The phase-resolved pattern, as rgb.",
+    "series": "CSV of numbers without header, or .npy (channels, values); recorder counts.",
+    "frequency": "Of the mains, Hz; 60 where it is not given.",
+    "samples_per_cycle": "Values of the series per mains cycle; 128 where it is not given.",
+    "rows_in_time": "Whether a table's rows follow each other in time; true where not given.",
+    "source": "What the part is called in the log; the file's name where it is not given.",
+}
+_BINARY = {"rgb", "xyz", "depth", "image", "series"}
+
+
+def predict_routes(
+    fleet: Fleet,
+    judge: Judge,
+    admission: Admission,
+    workers: ThreadPoolExecutor,
+    *,
+    seconds: float,
+) -> APIRouter:
+    """Routes that judge; ``seconds`` is the longest that anyone waits for a verdict."""
+    routes = APIRouter(tags=["verdicts"])
+
+    @routes.post(
+        "/v1/models/{name}/predict",
+        summary="Judge one part, or diagnose one recording",
+        response_model=PartVerdict | RecordingDiagnosis,
+        openapi_extra={"requestBody": request_body()},
+        responses={200: {"content": {"application/json": {"examples": examples()}}}},
+    )
+    async def predict(name: str, request: Request) -> PartVerdict | RecordingDiagnosis:
+        model = fleet[name]
+        place = admission.enter()
+        try:
+            files, fields = await read_parts(request, place)
+            began = time.monotonic()
+            work = workers.submit(judge.judge, model, files, fields, began)
+        except BaseException:
+            place.leave()
+            raise
+        loop = asyncio.get_running_loop()
+
+        def leave(done: object) -> None:
+            # The place is free when the work is over, not when the client stops waiting.
+            loop.call_soon_threadsafe(place.leave, time.monotonic() - began)
+
+        work.add_done_callback(leave)
+        try:
+            async with asyncio.timeout(seconds):
+                return await asyncio.shield(asyncio.wrap_future(work))
+        except TimeoutError:
+            work.cancel()
+            raise Refusal(
+                504,
+                "too_late",
+                f"No verdict was ready after {seconds:g} s; the service is overloaded or the part "
+                "too large. Send it again later.",
+                retry_after=max(1, round(seconds)),
+            ) from None
+
+    return routes
+
+
+def request_body() -> dict[str, Any]:
+    """The multipart form for OpenAPI."""
+    names = dict.fromkeys((*PART_FIELDS, *RECORDING_FIELDS))
+    properties = {
+        name: {**(_FILE if name in _BINARY else {"type": "string"}), "description": _WORDS[name]}
+        for name in names
+    }
+    schema = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+def examples() -> dict[str, Any]:
+    """Answers that models really gave; a test keeps them current."""
+    text = resources("chiasm.service").joinpath("examples.json").read_text(encoding="utf-8")
+    return {name: {"value": value} for name, value in json.loads(text).items()}

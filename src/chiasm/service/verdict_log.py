@@ -1,0 +1,312 @@
+"""The log of all verdicts: SQLite, one thread that writes, any number that read."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from chiasm.errors import ArtifactError, ChiasmError
+from chiasm.service.refusals import Refusal
+
+logger = logging.getLogger(__name__)
+
+SAYS = ("false alarm", "missed", "right")
+"""What an operator may say of a verdict."""
+
+_VERSION = 1
+_TABLES = """
+CREATE TABLE IF NOT EXISTS verdicts (
+  id TEXT PRIMARY KEY, time REAL NOT NULL, model TEXT NOT NULL, model_hash TEXT NOT NULL,
+  wing TEXT NOT NULL, source TEXT NOT NULL, input_sha256 TEXT NOT NULL, score REAL, p_value REAL,
+  threshold REAL, decision TEXT NOT NULL, latency_ms REAL NOT NULL, error TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS verdicts_by_time ON verdicts (time);
+CREATE INDEX IF NOT EXISTS verdicts_by_model ON verdicts (model, time);
+CREATE TABLE IF NOT EXISTS corrections (
+  number INTEGER PRIMARY KEY, verdict TEXT NOT NULL REFERENCES verdicts (id) ON DELETE CASCADE,
+  time REAL NOT NULL, says TEXT NOT NULL, by TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS corrections_by_verdict ON corrections (verdict);
+"""
+# Of several corrections the newest counts; all are kept.
+_WITH_CORRECTION = """
+SELECT v.*, c.says, c.by, c.time AS corrected FROM verdicts v LEFT JOIN corrections c
+ON c.number = (SELECT max(number) FROM corrections WHERE verdict = v.id)
+"""
+_DAY = 86400.0
+_MOST_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedVerdict:
+    """A row of the log.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        time: seconds since 1970, UTC.
+        model: name in the address.
+        model_hash: of the version that judged.
+        wing: ``"detector"`` or ``"classifier"``.
+        source: what the client called the part, cleaned.
+        input_sha256: over the files' bytes.
+        score: raw score of a part, or probability of the kind decided for; None on error.
+        p_value: None where there is none.
+        threshold: above which a score is an alarm; None where there is none.
+        decision: ``"defective"``, ``"good"``, ``"undecided"``, a kind, or ``"error"``.
+        latency_ms: from the whole request to the verdict.
+        error: a sentence, or "".
+    """
+
+    id: str
+    time: float
+    model: str
+    model_hash: str
+    wing: str
+    source: str
+    input_sha256: str
+    score: float | None
+    p_value: float | None
+    threshold: float | None
+    decision: str
+    latency_ms: float
+    error: str = ""
+
+
+_COLUMNS = tuple(field.name for field in fields(LoggedVerdict))
+_INSERT = f"INSERT INTO verdicts VALUES ({', '.join('?' * len(_COLUMNS))})"
+
+Job = Callable[[sqlite3.Connection], Any]
+
+
+class VerdictLog:
+    """An open log; created where there is none.
+
+    Args:
+        path: of the database; two files beside it, ``-wal`` and ``-shm``, belong to it.
+        keep_days: after which a verdict is forgotten; 0 keeps all.
+
+    Raises ``ArtifactError`` where the file is no log, or one of a later version.
+    """
+
+    def __init__(self, path: Path, *, keep_days: float = 0.0) -> None:
+        self.path = path
+        self._keep_days = keep_days
+        self._jobs: queue.Queue[tuple[Job, Future[Any]] | None] = queue.Queue()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(self._connect()) as connection:
+                found = connection.execute("PRAGMA user_version").fetchone()[0]
+                if found > _VERSION:
+                    raise ArtifactError(
+                        f"{path} is a log of version {found}, and this is made for version "
+                        f"{_VERSION}; use a newer chiasm, or another file."
+                    )
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.executescript(_TABLES)
+                connection.execute(f"PRAGMA user_version={_VERSION}")
+        except (sqlite3.Error, OSError) as error:
+            raise ArtifactError(
+                f"{path} cannot be opened as a log of verdicts ({error}); name another file or a "
+                "folder that you may write to."
+            ) from error
+        self._writer = threading.Thread(target=self._write, name="verdict-log", daemon=True)
+        self._writer.start()
+
+    def add(self, verdict: LoggedVerdict) -> Future[None]:
+        """Write a verdict; done when it is in the file."""
+        values = astuple(verdict)
+
+        def insert(connection: sqlite3.Connection) -> None:
+            connection.execute(_INSERT, values)
+
+        return self._submit(insert)
+
+    def correct(self, verdict: str, says: str, by: str) -> Future[dict[str, Any]]:
+        """Write what an operator says of a verdict; the row with it when it is in the file.
+
+        The future raises ``Refusal`` for a verdict that is not there, and for a correction that
+        contradicts it: only an alarm is false, and only a good part is a miss.
+        """
+
+        def insert(connection: sqlite3.Connection) -> dict[str, Any]:
+            row = _one(connection, verdict)
+            wrong = {"false alarm": "good", "missed": "defective"}.get(says)
+            if row["decision"] == "error" or (
+                row["wing"] == "detector" and wrong == row["decision"]
+            ):
+                raise Refusal(
+                    409,
+                    "contradiction",
+                    f"The verdict was {row['decision']!r}, which cannot be {says!r}; a false alarm "
+                    "is a good part called defective, a miss a defective one called good.",
+                )
+            connection.execute(
+                "INSERT INTO corrections (verdict, time, says, by) VALUES (?, ?, ?, ?)",
+                (verdict, time.time(), says, by),
+            )
+            return _one(connection, verdict)
+
+        return self._submit(insert)
+
+    def one(self, verdict: str) -> dict[str, Any]:
+        """A verdict with its newest correction; ``Refusal`` 404 where it is not there."""
+        with self._reading() as connection:
+            return _one(connection, verdict)
+
+    def find(
+        self,
+        *,
+        model: str | None = None,
+        model_hash: str | None = None,
+        decision: str | None = None,
+        since: float | None = None,
+        limit: int = 100,
+        offset: int = 0,
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Verdicts, newest first, and how many there are without the limit."""
+        asked = {
+            "v.model = ?": model,
+            "v.model_hash = ?": model_hash,
+            "v.decision = ?": decision,
+            "v.time >= ?": since,
+        }
+        given = {text: value for text, value in asked.items() if value is not None}
+        where = " AND ".join(given) or "1"
+        values: list[Any] = list(given.values())
+        with self._reading() as connection:
+            total = connection.execute(f"SELECT count(*) FROM verdicts v WHERE {where}", values)
+            rows = connection.execute(
+                f"{_WITH_CORRECTION} WHERE {where} ORDER BY v.time DESC, v.id LIMIT ? OFFSET ?",
+                [*values, limit, offset],
+            )
+            return [dict(row) for row in rows], int(total.fetchone()[0])
+
+    def recent_scores(self, model: str, model_hash: str, limit: int) -> list[float]:
+        """Scores that a version gave last, newest first."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT score FROM verdicts WHERE model = ? AND model_hash = ? AND score IS NOT "
+                "NULL ORDER BY time DESC LIMIT ?",
+                (model, model_hash, limit),
+            )
+            return [float(row[0]) for row in rows]
+
+    def writable(self) -> bool:
+        """Tell whether the writer is alive."""
+        return self._writer.is_alive()
+
+    def close(self) -> None:
+        """Write what was given, then end."""
+        if self._writer.is_alive():
+            self._jobs.put(None)
+            self._writer.join()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        return connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(self._connect()) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise _unwritable(self.path, error) from error
+
+    def _submit(self, job: Job) -> Future[Any]:
+        done: Future[Any] = Future()
+        self._jobs.put((job, done))
+        return done
+
+    def _write(self) -> None:
+        with closing(self._connect()) as connection:
+            forget_at = 0.0
+            while True:
+                if self._keep_days and time.monotonic() >= forget_at:
+                    forget_at = time.monotonic() + 3600
+                    self._forget(connection)
+                try:
+                    first = self._jobs.get(timeout=600)
+                except queue.Empty:
+                    continue
+                batch = [first]
+                while len(batch) < _MOST_AT_ONCE and batch[-1] is not None:
+                    try:
+                        batch.append(self._jobs.get_nowait())
+                    except queue.Empty:
+                        break
+                _commit(connection, [job for job in batch if job is not None], self.path)
+                if batch[-1] is None:
+                    return
+
+    def _forget(self, connection: sqlite3.Connection) -> None:
+        try:
+            gone = connection.execute(
+                "DELETE FROM verdicts WHERE time < ?", (time.time() - self._keep_days * _DAY,)
+            ).rowcount
+        except sqlite3.Error as error:
+            logger.error("Old verdicts could not be forgotten: %s", error)
+        else:
+            if gone:
+                logger.info("%d verdicts older than %g days forgotten.", gone, self._keep_days)
+
+
+def _commit(
+    connection: sqlite3.Connection, batch: list[tuple[Job, Future[Any]]], path: Path
+) -> None:
+    """Do a batch in one transaction; nobody is told that it is done before it is in the file."""
+    results: list[tuple[Future[Any], Any]] = []
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        for job, done in batch:
+            try:
+                results.append((done, job(connection)))
+            except ChiasmError as error:
+                results.append((done, error))
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        logger.error("The log of verdicts cannot be written: %s", error)
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        results = [(done, _unwritable(path, error)) for _, done in batch]
+    for done, result in results:
+        if isinstance(result, BaseException):
+            done.set_exception(result)
+        else:
+            done.set_result(result)
+
+
+def _one(connection: sqlite3.Connection, verdict: str) -> dict[str, Any]:
+    row = connection.execute(f"{_WITH_CORRECTION} WHERE v.id = ?", (verdict,)).fetchone()
+    if row is None:
+        raise unknown_verdict()
+    return dict(row)
+
+
+def unknown_verdict() -> Refusal:
+    """The refusal of an id that is not in the log."""
+    return Refusal(
+        404, "unknown_verdict", "There is no such verdict in the log; it may have been forgotten."
+    )
+
+
+def _unwritable(path: Path, error: Exception) -> Refusal:
+    return Refusal(
+        503,
+        "log_unavailable",
+        f"The log of verdicts cannot be used ({error}), and no verdict is given that is not "
+        f"logged; whoever runs this service should look at {path.name}.",
+        retry_after=5,
+    )

@@ -1,0 +1,99 @@
+"""``/v1/verdicts``: the log, corrections, and what a verdict looks like."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Response
+
+from chiasm.service.answers import LoggedRow, LogPage, Said, logged_row
+from chiasm.service.pictures import (
+    KeptViews,
+    ground_png,
+    heat_over_png,
+    heat_png,
+    map_npy,
+)
+from chiasm.service.refusals import Refusal
+from chiasm.service.verdict_log import VerdictLog
+
+Id = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="Of a verdict.")]
+_PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
+_BINARY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
+
+
+def verdict_routes(log: VerdictLog, kept: KeptViews) -> APIRouter:
+    """Routes about verdicts that were given."""
+    routes = APIRouter(prefix="/v1/verdicts", tags=["verdicts"])
+
+    @routes.get("", summary="The log, newest first", response_model=LogPage)
+    def verdicts(
+        model: Annotated[str | None, Query(max_length=64)] = None,
+        decision: Annotated[str | None, Query(max_length=120)] = None,
+        since: datetime | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
+    ) -> LogPage:
+        rows, total = log.find(
+            model=model, decision=decision, since=_seconds(since), limit=limit, offset=offset
+        )
+        return LogPage(verdicts=[logged_row(row) for row in rows], total=total)
+
+    @routes.get("/{verdict}", summary="One verdict", response_model=LoggedRow)
+    def one(verdict: Id) -> LoggedRow:
+        return logged_row(log.one(verdict))
+
+    @routes.post("/{verdict}/correction", summary="Say what a verdict should have been")
+    async def correct(verdict: Id, said: Said) -> LoggedRow:
+        """Corrections are what ``chiasm recalibrate`` learns from; the newest counts."""
+        row = await asyncio.wrap_future(log.correct(verdict, said.says, said.by))
+        return logged_row(row)
+
+    @routes.get(
+        "/{verdict}/map.png", summary="Heat map", response_class=Response, responses=_PICTURE
+    )
+    def map_picture(verdict: Id, over: Literal["nothing", "rgb", "depth"] = "nothing") -> Response:
+        """Transparent where nothing is suspicious, or laid over the part."""
+        views = kept.get(verdict)
+        return _png(heat_png(views) if over == "nothing" else heat_over_png(views, over))
+
+    @routes.get(
+        "/{verdict}/rgb.png", summary="The part", response_class=Response, responses=_PICTURE
+    )
+    def rgb_picture(verdict: Id) -> Response:
+        return _png(ground_png(kept.get(verdict), "rgb"))
+
+    @routes.get(
+        "/{verdict}/depth.png", summary="Its depth", response_class=Response, responses=_PICTURE
+    )
+    def depth_picture(verdict: Id) -> Response:
+        return _png(ground_png(kept.get(verdict), "depth"))
+
+    @routes.get("/{verdict}/map.npy", summary="Scores", response_class=Response, responses=_BINARY)
+    def scores(verdict: Id) -> Response:
+        return Response(map_npy(kept.get(verdict)), media_type="application/octet-stream")
+
+    @routes.get("/{verdict}/points", summary="Points", response_class=Response, responses=_BINARY)
+    def points(verdict: Id) -> Response:
+        """Rows of seven little-endian float32: x, y, z in metres, score, red, green, blue."""
+        cloud = kept.get(verdict).points
+        if cloud is None:
+            raise Refusal(404, "no_such_view", "The part was sent without 3D points.")
+        return Response(cloud.astype("<f4").tobytes(), media_type="application/octet-stream")
+
+    return routes
+
+
+def _seconds(since: datetime | None) -> float | None:
+    if since is None:
+        return None
+    try:
+        return (since if since.tzinfo else since.replace(tzinfo=UTC)).timestamp()
+    except (OverflowError, ValueError) as cause:
+        raise Refusal(422, "bad_input", f"since is {since}, beyond what a clock shows.") from cause
+
+
+def _png(content: bytes) -> Response:
+    return Response(content, media_type="image/png")

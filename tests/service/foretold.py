@@ -1,0 +1,138 @@
+"""A service around models whose answers can be foretold, and the files that are sent to it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import tifffile
+
+from chiasm.errors import ArtifactError, DataError
+from chiasm.samples import AnomalyMap, Diagnosis, Verdict
+
+with warnings.catch_warnings():
+    # It asks for a successor of httpx that does the same here.
+    warnings.simplefilter("ignore")
+    from fastapi.testclient import TestClient
+
+NORMALS = tuple(float(score) for score in range(1, 100))
+
+
+@dataclass(eq=False)
+class MeanBrightness:
+    """A detector whose score is 100 times the mean of what it sees; 99 normals scored 1 to 99."""
+
+    folder: Path
+    wing: str = "detector"
+    closed: bool = False
+    warm: bool = False
+    gate: threading.Event | None = None
+    calls: int = 0
+    deployment: Any = field(init=False)
+    model_hash: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        path = self.folder / "deployment.json"
+        try:
+            content = json.loads(path.read_text())
+        except ValueError as error:
+            raise ArtifactError(f"{path} was altered; copy the folder again.") from error
+        self.model_hash = hashlib.sha256(path.read_bytes()).hexdigest()
+        self.deployment = SimpleNamespace(
+            method="brightness",
+            precision="fp32",
+            modalities=("rgb", "geometry"),
+            kinds=(),
+            calibration_scores=tuple(content["scores"]),
+            false_alarm_rate=0.05,
+        )
+
+    def __call__(self, rgb: Any, xyz: Any, *, source: str = "") -> Verdict:
+        assert not self.closed, "a closed model was asked"
+        self.calls += 1
+        if self.gate is not None:
+            assert self.gate.wait(20)
+        if rgb is None:
+            raise DataError("This model looks at colour and points; the colour image is missing.")
+        if min(rgb.shape[:2]) < 8:
+            raise DataError("The image is smaller than 8 x 8 pixels.")
+        scores = rgb.mean(axis=2) * 100
+        score = float(scores.mean())
+        p = (1 + sum(normal >= score for normal in self.deployment.calibration_scores)) / (
+            1 + len(self.deployment.calibration_scores)
+        )
+        map_ = AnomalyMap(scores.astype(np.float32), scores > 0, score, source)
+        return Verdict(source, score, p, p <= 0.05, map_)
+
+    def warm_up(self) -> None:
+        self.warm = True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@dataclass(eq=False)
+class Loudest(MeanBrightness):
+    """A classifier that says 'loud' where the series' largest value is above 100."""
+
+    wing: str = "classifier"
+
+    def __post_init__(self) -> None:
+        self.model_hash = "c" * 64
+        self.deployment = SimpleNamespace(
+            method="loudest",
+            precision="fp32",
+            modalities=("image", "series"),
+            kinds=("quiet", "loud"),
+            calibration_scores=(),
+            false_alarm_rate=float("nan"),
+        )
+
+    def __call__(
+        self, image: Any = None, series: Any = None, *, source: str = "", **more: Any
+    ) -> Diagnosis:
+        if series is None:
+            raise DataError("This model needs a series.")
+        kind = "loud" if series.max() > 100 else "quiet"
+        return Diagnosis(source, kind, {"quiet": 0.25, "loud": 0.75}, {}, 0.5, float("nan"))
+
+
+@dataclass
+class Bench:
+    """A running service with all that a test may look at."""
+
+    client: TestClient
+    folders: dict[str, Path]
+    loaded: list[MeanBrightness]
+    log: Path
+
+
+Start = Callable[..., Bench]
+
+
+def png(pixels: np.ndarray) -> bytes:
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def grey(share: float, size: int = 32) -> bytes:
+    """A picture whose mean brightness is ``share``."""
+    return png(np.full((size, size, 3), round(255 * share), np.uint8))
+
+
+def tiff(values: np.ndarray, path: Path) -> bytes:
+    tifffile.imwrite(path, values, photometric="minisblack")
+    return path.read_bytes()
+
+
+def plane(size: int = 32) -> np.ndarray:
+    rows, columns = np.mgrid[:size, :size].astype(np.float32) / size
+    return np.dstack([columns, rows, np.full_like(rows, 0.5)]).astype(np.float32)
