@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from chiasm.samples import BoolArray, FloatArray
 
-_BLOCK = 250  # points that vote together; 500 hypotheses of them stay in the processor's cache
+_VOTES = 50_000  # at a time, so that they stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def fit_support_plane(
         The plane, or None where there are too few points or no plane that enough agree on.
     """
     width = max(2, round(border * max(valid.shape)))
-    measured = border_strips(xyz, width)[border_strips(valid, width)]
+    measured = border_strips(xyz, width).compress(border_strips(valid, width), axis=0)
     points = np.ascontiguousarray(measured.T, np.float64)  # (xyz, points)
     number = points.shape[1]
     if number < 50:
@@ -129,15 +129,16 @@ def _most_votes(
 
     left = np.arange(len(planes))
     total = np.zeros(len(planes), np.int32)
-    number = points.shape[1]
-    for start in range(0, number, _BLOCK):
-        stop = min(start + _BLOCK, number)
+    number, start = points.shape[1], 0
+    while start < number:
+        stop = min(start + max(_VOTES // len(left), 1), number)
         total += votes(left, start, stop)
         if stop < number:
             leader = int(total.argmax())
             reached = total[leader] + votes(left[leader : leader + 1], stop, number)[0]
             able = total + (number - stop) >= reached
             left, total = left[able], total[able]
+        start = stop
     return int(left[total.argmax()])
 
 

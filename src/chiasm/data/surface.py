@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from chiasm.samples import BoolArray, FloatArray
 
@@ -96,11 +97,13 @@ def largest_cluster(object_points: BoolArray, *, closing: int = 2) -> BoolArray:
     closing = max(closing, 1)
     height, width = object_points.shape
     # The pad lets the closing grow out of the frame and shrink back.
-    padded = np.pad(object_points.view(np.uint8), closing)
+    padded = _padded(object_points, closing)
     square = np.ones((2 * closing + 1, 2 * closing + 1), np.uint8)
     closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, square)
     closed = closed[closing : closing + height, closing : closing + width]
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
+    # Labels of 16 bits take half the time, where no more of them can be needed.
+    kind = cv2.CV_16U if (height + 1) // 2 * ((width + 1) // 2) < 2**16 - 1 else cv2.CV_32S
+    count, labels, boxes, _ = cv2.connectedComponentsWithStats(closed, None, None, None, 8, kind)
     if count == 1:  # nothing but the background
         return np.zeros_like(object_points)
     left, top, wide, high, sizes = boxes[1:].T
@@ -114,8 +117,13 @@ def largest_cluster(object_points: BoolArray, *, closing: int = 2) -> BoolArray:
         best = int(labels.flat[np.isin(labels, tied).argmax()])
     x, y, w, h = (int(v) for v in boxes[best, :4])
     # What is joined to the outside of the box, edge by edge, is not a hole.
-    ground = np.pad((labels[y : y + h, x : x + w] == best).view(np.uint8), 1)
+    ground = _padded(labels[y : y + h, x : x + w] == best, 1)
     cv2.floodFill(ground, None, (0, 0), 2, flags=4)
     filled = np.zeros_like(object_points)
     filled[y : y + h, x : x + w] = ground[1:-1, 1:-1] != 2
     return filled
+
+
+def _padded(mask: BoolArray, width: int) -> NDArray[np.uint8]:
+    sides = (width,) * 4
+    return cv2.copyMakeBorder(mask.view(np.uint8), *sides, cv2.BORDER_CONSTANT, value=0)
