@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.data.surface import window_of
 from chiasm.errors import DataError
 from chiasm.samples import BoolArray, FloatArray, PreparedSample
 
@@ -54,37 +56,47 @@ def geometry_picture(sample: PreparedSample, scale: GeometryScale) -> FloatArray
     """
     if sample.height is None or sample.normals is None or sample.depth is None:
         raise DataError(f"{sample.source} has no 3D data, which this model was trained with.")
-    foreground = sample.foreground
-    known = sample.valid & foreground
+    picture = np.zeros((*sample.valid.shape, 3), np.float32)
+    # Smoothing reaches four standard deviations; nothing else is seen beyond the object.
+    window = window_of(sample.foreground, margin=math.ceil(4 * scale.smoothing) + 1)
+    foreground = sample.foreground[window]
+    known = sample.valid[window] & foreground
     if not known.any():
-        return np.zeros((*known.shape, 3), np.float32)
+        return picture
     if scale.kind == "depth":
-        depth = fill_nearest(sample.depth[..., None], known, needed=foreground)
-        picture = cv2.merge([depth] * 3)
+        depth = fill_nearest(sample.depth[window][..., None], known, needed=foreground)
+        channels = cv2.merge([depth] * 3)
     else:
-        height = np.clip(sample.height / scale.height, 0.0, 1.5) / 1.5
+        height = np.clip(sample.height[window] / scale.height, 0.0, 1.5) / 1.5
         height = fill_nearest(height[..., None], known, needed=foreground)
-        tilt = 0.5 + 0.5 * np.clip(_tilt(sample, known, scale.smoothing), -1, 1)
-        picture = cv2.merge([height, tilt])
-    return cv2.copyTo(picture, foreground.view(np.uint8))  # 0 off the object
+        normals = sample.normals[window]
+        has_normal = known & (cv2.inRange(normals, (0, 0, 0), (0, 0, 0)) == 0)
+        tilt = np.zeros((*known.shape, 2), np.float32)
+        if has_normal.any():
+            tilt = _tilt(normals, has_normal, sample.plane, scale.smoothing)
+            tilt = fill_nearest(tilt, has_normal, needed=foreground)
+        channels = cv2.merge([height, 0.5 + 0.5 * np.clip(tilt, -1, 1)])
+    picture[window] = cv2.copyTo(channels, foreground.view(np.uint8))
+    return picture
 
 
-def _tilt(sample: PreparedSample, known: BoolArray, smoothing: float) -> FloatArray:
-    """Components ``(S, S, 2)`` of smoothed normals along the support plane's two axes."""
-    assert sample.normals is not None
-    up = np.array(sample.plane[:3] if sample.plane is not None else (0.0, 0.0, -1.0))
+def _tilt(
+    normals: FloatArray,
+    known: BoolArray,
+    plane: tuple[float, float, float, float] | None,
+    smoothing: float,
+) -> FloatArray:
+    """Components ``(H, W, 2)`` of smoothed normals along the support plane's two axes."""
+    up = np.array(plane[:3] if plane is not None else (0.0, 0.0, -1.0))
     across = np.array([1.0, 0.0, 0.0]) - up[0] * up
     across /= np.linalg.norm(across)
-    axes = np.stack([across, np.cross(up, across)])
-    tilts = [cv2.transform(sample.normals, axis[None]) for axis in axes.astype(np.float32)]
-    has_normal = known & (cv2.inRange(sample.normals, (0, 0, 0), (0, 0, 0)) == 0)
-    if not has_normal.any():
-        return np.zeros((*known.shape, 2), np.float32)
+    axes = np.stack([across, np.cross(up, across)]).astype(np.float32)
+    tilts = [cv2.transform(normals, axis[None]) for axis in axes]
     if smoothing > 0:
-        weight = has_normal.astype(np.float32)
+        weight = known.astype(np.float32)
         total = np.maximum(cv2.GaussianBlur(weight, (0, 0), smoothing), 1e-3)
         tilts = [cv2.GaussianBlur(tilt * weight, (0, 0), smoothing) / total for tilt in tilts]
-    return fill_nearest(cv2.merge(tilts), has_normal, needed=sample.foreground)
+    return cv2.merge(tilts)
 
 
 def fill_nearest(

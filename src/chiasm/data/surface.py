@@ -29,14 +29,23 @@ def surface_normals(xyz: FloatArray, valid: BoolArray, *, reach: int = 2) -> Flo
         ``(H, W, 3)`` float32, 0 where unknown.
     """
     normals = np.zeros(xyz.shape, np.float32)
-    height = len(valid)
-    for top in range(0, height, _BAND):
-        rows = slice(max(top - reach, 0), min(top + _BAND + reach, height))
-        if valid[rows].any():
-            points = np.moveaxis(xyz[rows], 2, 0).astype(np.float32, order="C")
-            band = _normals(points, valid[rows], reach=reach)
-            normals[top : top + _BAND] = band[top - rows.start : top - rows.start + _BAND]
+    window = window_of(valid)  # nothing is measured around it
+    inner, measured, points = normals[window], valid[window], xyz[window]
+    for top in range(0, len(inner), _BAND):
+        rows = slice(max(top - reach, 0), top + _BAND + reach)
+        planes = np.moveaxis(points[rows], 2, 0).astype(np.float32, order="C")
+        band = _normals(planes, measured[rows], reach=reach)
+        inner[top : top + _BAND] = band[top - rows.start : top - rows.start + _BAND]
     return normals
+
+
+def window_of(mask: BoolArray, margin: int = 0) -> tuple[slice, slice]:
+    """Rows and columns of the least window around a mask ``(H, W)``, widened within the frame."""
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return (
+        slice(max(y - margin, 0), y + height + margin),
+        slice(max(x - margin, 0), x + width + margin),
+    )
 
 
 def _normals(points: FloatArray, valid: BoolArray, *, reach: int) -> FloatArray:
