@@ -11,7 +11,7 @@ import torch
 from chiasm.artifact import Contract, load_artifact
 from chiasm.data.array_sample import sample_from_arrays
 from chiasm.data.geometry import GeometryScale
-from chiasm.data.point_cloud import PreparationSettings, paste, prepare
+from chiasm.data.point_cloud import PreparationSettings, paste, paste_mask, prepare
 from chiasm.data.tensors import to_batch
 from chiasm.detectors.detector import Detector
 from chiasm.errors import ChiasmError, SplitError
@@ -105,7 +105,7 @@ class Predictor:
         for part, scored, score in zip(parts, maps[:, 0].numpy(), scores.tolist()):
             anomaly_map = AnomalyMap(
                 scores=paste(scored, part.box),
-                foreground=paste(part.foreground.astype(np.float32), part.box) > 0.5,
+                foreground=paste_mask(part.foreground, part.box),
                 image_score=score,
                 source=part.source,
             )
