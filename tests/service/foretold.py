@@ -7,6 +7,7 @@ import json
 import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -73,6 +74,14 @@ class MeanBrightness:
         map_ = AnomalyMap(scores.astype(np.float32), scores > 0, score, source)
         return Verdict(source, score, p, p <= 0.05, map_)
 
+    def submit(self, *views: Any, **more: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(self(*views, **more))
+        except DataError as error:
+            done.set_exception(error)
+        return done
+
     def warm_up(self) -> None:
         self.warm = True
 
@@ -129,7 +138,7 @@ def grey(share: float, size: int = 32) -> bytes:
 
 
 def tiff(values: np.ndarray, path: Path) -> bytes:
-    tifffile.imwrite(path, values, photometric="minisblack")
+    tifffile.imwrite(path, values, photometric="minisblack", planarconfig="contig", metadata=None)
     return path.read_bytes()
 
 

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from chiasm.cli import bench, data, evaluate, models, predict, search, serve, train
+from chiasm.cli import bench, data, evaluate, models, predict, recalibrate, search, serve, train
 from chiasm.cli import demo as demonstration
 from chiasm.errors import ChiasmError
 
@@ -33,6 +33,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
+app.command("recalibrate")(recalibrate.recalibrate)
 app.command("bench")(bench.bench)
 app.command("models")(models.models)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,8 +23,8 @@ class Runtime(Protocol):
         """What the model's folder says of it."""
         ...
 
-    def __call__(self, *views: Any, **more: Any) -> Any:
-        """Judge one part or diagnose one recording."""
+    def submit(self, *views: Any, **more: Any) -> Future[Any]:
+        """Judge one part or diagnose one recording, beside others."""
         ...
 
     def warm_up(self) -> None:

@@ -17,10 +17,11 @@ from chiasm.service.answers import PartVerdict, RecordingDiagnosis, moment
 from chiasm.service.declared_size import Limits
 from chiasm.service.decoding import decode_part, decode_recording
 from chiasm.service.hosted_model import HostedModel, Runtime
+from chiasm.service.logged_verdict import LoggedVerdict
 from chiasm.service.observation import Observation
 from chiasm.service.parts_of_request import Upload, safe_name
 from chiasm.service.pictures import KeptViews, views_of
-from chiasm.service.verdict_log import LoggedVerdict, VerdictLog
+from chiasm.service.verdict_log import VerdictLog
 
 Files = Mapping[str, Upload]
 Fields = Mapping[str, str]
@@ -75,7 +76,7 @@ class Judge:
         self, runtime: Runtime, row: _Row, files: Files, fields: Fields, began: float
     ) -> tuple[PartVerdict | RecordingDiagnosis, LoggedVerdict]:
         part = decode_part(files, fields, self.limits)
-        verdict: Verdict = runtime(part.rgb, part.xyz, source=row.source)
+        verdict: Verdict = runtime.submit(part.rgb, part.xyz, source=row.source).result()
         deployment = runtime.deployment
         threshold = alarm_threshold(deployment)
         links = {}
@@ -117,13 +118,13 @@ class Judge:
         self, runtime: Runtime, row: _Row, files: Files, fields: Fields, began: float
     ) -> tuple[PartVerdict | RecordingDiagnosis, LoggedVerdict]:
         recording = decode_recording(files, fields, self.limits)
-        diagnosis: Diagnosis = runtime(
+        diagnosis: Diagnosis = runtime.submit(
             image=recording.image,
             series=recording.series,
             frequency=recording.frequency,
             samples_per_cycle=recording.samples_per_cycle,
             source=row.source,
-        )
+        ).result()
         answer = RecordingDiagnosis(
             id=row.id,
             time=moment(row.time),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastapi import FastAPI, Response
+from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 PAGE = Path(__file__).parent / "page"
 _HOW = (
@@ -15,10 +17,21 @@ _HOW = (
 )
 
 
+class _Beside(Mount):
+    """Whatever is not of the interface, so that its addresses keep their own refusals."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope.get("path", "").startswith("/v1/"):
+            return Match.NONE, {}
+        return super().matches(scope)
+
+
 def add_page(app: FastAPI, folder: Path = PAGE) -> None:
     """Serve the page at ``/``; where it was not built, a sentence that says how to."""
     if (folder / "index.html").is_file():
-        app.mount("/", StaticFiles(directory=folder, html=True), name="page")
+        app.router.routes.append(
+            _Beside("/", StaticFiles(directory=folder, html=True), name="page")
+        )
         return
 
     @app.get("/", include_in_schema=False)

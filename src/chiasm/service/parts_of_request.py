@@ -78,16 +78,19 @@ async def read_parts(request: Request, place: Place) -> tuple[dict[str, Upload],
         ) from error
     files: dict[str, Upload] = {}
     fields: dict[str, str] = {}
-    for role, value in form.multi_items():
-        if role in files or role in fields:
-            raise Refusal(
-                422, "bad_input", f"The field {shortened(role)!r} stands twice in the request."
-            )
-        if isinstance(value, UploadFile):
-            files[role] = Upload(role, safe_name(value.filename or ""), value.file.read())
-            value.file.close()
-        else:
-            fields[role] = value
+    try:
+        for role, value in form.multi_items():
+            if role in files or role in fields:
+                raise Refusal(
+                    422, "bad_input", f"The field {shortened(role)!r} stands twice in the request."
+                )
+            if isinstance(value, UploadFile):
+                name = safe_name(value.filename or "")
+                files[role] = Upload(role, name, value.file.read())
+            else:
+                fields[role] = value
+    finally:
+        await form.close()
     return files, fields
 
 

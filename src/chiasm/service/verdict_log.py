@@ -10,79 +10,19 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 from chiasm.errors import ArtifactError, ChiasmError
+from chiasm.service.logged_verdict import INSERT, TABLES, VERSION, WITH_CORRECTION, LoggedVerdict
 from chiasm.service.refusals import Refusal
 
 logger = logging.getLogger(__name__)
 
-SAYS = ("false alarm", "missed", "right")
-"""What an operator may say of a verdict."""
-
-_VERSION = 1
-_TABLES = """
-CREATE TABLE IF NOT EXISTS verdicts (
-  id TEXT PRIMARY KEY, time REAL NOT NULL, model TEXT NOT NULL, model_hash TEXT NOT NULL,
-  wing TEXT NOT NULL, source TEXT NOT NULL, input_sha256 TEXT NOT NULL, score REAL, p_value REAL,
-  threshold REAL, decision TEXT NOT NULL, latency_ms REAL NOT NULL, error TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS verdicts_by_time ON verdicts (time);
-CREATE INDEX IF NOT EXISTS verdicts_by_model ON verdicts (model, time);
-CREATE TABLE IF NOT EXISTS corrections (
-  number INTEGER PRIMARY KEY, verdict TEXT NOT NULL REFERENCES verdicts (id) ON DELETE CASCADE,
-  time REAL NOT NULL, says TEXT NOT NULL, by TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS corrections_by_verdict ON corrections (verdict);
-"""
-# Of several corrections the newest counts; all are kept.
-_WITH_CORRECTION = """
-SELECT v.*, c.says, c.by, c.time AS corrected FROM verdicts v LEFT JOIN corrections c
-ON c.number = (SELECT max(number) FROM corrections WHERE verdict = v.id)
-"""
 _DAY = 86400.0
 _MOST_AT_ONCE = 256
 
-
-@dataclass(frozen=True, slots=True)
-class LoggedVerdict:
-    """A row of the log.
-
-    Attributes:
-        id: 32 hexadecimal digits.
-        time: seconds since 1970, UTC.
-        model: name in the address.
-        model_hash: of the version that judged.
-        wing: ``"detector"`` or ``"classifier"``.
-        source: what the client called the part, cleaned.
-        input_sha256: over the files' bytes.
-        score: raw score of a part, or probability of the kind decided for; None on error.
-        p_value: None where there is none.
-        threshold: above which a score is an alarm; None where there is none.
-        decision: ``"defective"``, ``"good"``, ``"undecided"``, a kind, or ``"error"``.
-        latency_ms: from the whole request to the verdict.
-        error: a sentence, or "".
-    """
-
-    id: str
-    time: float
-    model: str
-    model_hash: str
-    wing: str
-    source: str
-    input_sha256: str
-    score: float | None
-    p_value: float | None
-    threshold: float | None
-    decision: str
-    latency_ms: float
-    error: str = ""
-
-
-_COLUMNS = tuple(field.name for field in fields(LoggedVerdict))
-_INSERT = f"INSERT INTO verdicts VALUES ({', '.join('?' * len(_COLUMNS))})"
 
 Job = Callable[[sqlite3.Connection], Any]
 
@@ -105,14 +45,14 @@ class VerdictLog:
             path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection:
                 found = connection.execute("PRAGMA user_version").fetchone()[0]
-                if found > _VERSION:
+                if found > VERSION:
                     raise ArtifactError(
                         f"{path} is a log of version {found}, and this is made for version "
-                        f"{_VERSION}; use a newer chiasm, or another file."
+                        f"{VERSION}; use a newer chiasm, or another file."
                     )
                 connection.execute("PRAGMA journal_mode=WAL")
-                connection.executescript(_TABLES)
-                connection.execute(f"PRAGMA user_version={_VERSION}")
+                connection.executescript(TABLES)
+                connection.execute(f"PRAGMA user_version={VERSION}")
         except (sqlite3.Error, OSError) as error:
             raise ArtifactError(
                 f"{path} cannot be opened as a log of verdicts ({error}); name another file or a "
@@ -126,7 +66,7 @@ class VerdictLog:
         values = astuple(verdict)
 
         def insert(connection: sqlite3.Connection) -> None:
-            connection.execute(_INSERT, values)
+            connection.execute(INSERT, values)
 
         return self._submit(insert)
 
@@ -185,7 +125,7 @@ class VerdictLog:
         with self._reading() as connection:
             total = connection.execute(f"SELECT count(*) FROM verdicts v WHERE {where}", values)
             rows = connection.execute(
-                f"{_WITH_CORRECTION} WHERE {where} ORDER BY v.time DESC, v.id LIMIT ? OFFSET ?",
+                f"{WITH_CORRECTION} WHERE {where} ORDER BY v.time DESC, v.id LIMIT ? OFFSET ?",
                 [*values, limit, offset],
             )
             return [dict(row) for row in rows], int(total.fetchone()[0])
@@ -199,6 +139,26 @@ class VerdictLog:
                 (model, model_hash, limit),
             )
             return [float(row[0]) for row in rows]
+
+    def counts(self, model_hash: str, since: float = 0.0) -> dict[str, int]:
+        """How many verdicts a version gave, by decision."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT decision, count(*) FROM verdicts WHERE model_hash = ? AND time >= ? "
+                "GROUP BY decision",
+                (model_hash, since),
+            )
+            return {str(row[0]): int(row[1]) for row in rows}
+
+    def corrected(self, model_hash: str, since: float = 0.0) -> list[dict[str, Any]]:
+        """Verdicts of a version of which an operator said something, by id."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"{WITH_CORRECTION} WHERE v.model_hash = ? AND v.time >= ? AND c.says IS NOT NULL "
+                "ORDER BY v.id",
+                (model_hash, since),
+            )
+            return [dict(row) for row in rows]
 
     def writable(self) -> bool:
         """Tell whether the writer is alive."""
@@ -289,7 +249,7 @@ def _commit(
 
 
 def _one(connection: sqlite3.Connection, verdict: str) -> dict[str, Any]:
-    row = connection.execute(f"{_WITH_CORRECTION} WHERE v.id = ?", (verdict,)).fetchone()
+    row = connection.execute(f"{WITH_CORRECTION} WHERE v.id = ?", (verdict,)).fetchone()
     if row is None:
         raise unknown_verdict()
     return dict(row)
