@@ -14,6 +14,7 @@ from chiasm.errors import ArtifactError
 from chiasm.fusion.genotype import Genotype
 from chiasm.model_folder import (
     CONTRACT,
+    GENOTYPE,
     WEIGHTS,
     Strict,
     library_versions,
@@ -33,8 +34,6 @@ __all__ = [
     "read_contract",
     "save_artifact",
 ]
-
-GENOTYPE = "genotype.json"
 
 
 class Preparation(Strict):

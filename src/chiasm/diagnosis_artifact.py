@@ -12,8 +12,10 @@ from chiasm.classifiers.classifier import Classifier
 from chiasm.data.discharge.tensors import PictureScale, SeriesScale
 from chiasm.diagnosis_rule import RULE
 from chiasm.errors import ArtifactError
+from chiasm.fusion.genotype import Genotype
 from chiasm.model_folder import (
     CONTRACT,
+    GENOTYPE,
     WEIGHTS,
     Strict,
     read_contract_as,
@@ -74,7 +76,8 @@ class DiagnosisContract(Strict):
     """Everything that must travel with weights for a diagnosis to mean the same elsewhere.
 
     Attributes:
-        method, arguments: registered builder's name, and its arguments as JSON.
+        method, arguments: registered builder's name, and its arguments as JSON; a ``fusion`` of
+            ``"genotype.json"`` is that file of the folder.
         modalities: what the network looks at.
         kinds: names of the classes, in the order of the logits.
         recording: how a recording becomes the network's input.
@@ -106,16 +109,34 @@ class DiagnosisContract(Strict):
     weights_sha256: str = ""
 
 
-def save_classifier(folder: Path, network: Classifier, contract: DiagnosisContract) -> None:
-    """Write a classifier; ``ArtifactError`` where the folder cannot be written."""
-    write_model(folder, network, contract)
+def save_classifier(
+    folder: Path,
+    network: Classifier,
+    contract: DiagnosisContract,
+    genotype: Genotype | None = None,
+) -> None:
+    """Write a classifier, with the genotype of a searched one.
+
+    Raises ``ArtifactError`` where the folder cannot be written.
+    """
+    write_model(
+        folder,
+        network,
+        contract,
+        more=lambda place: None if genotype is None else genotype.save(place / GENOTYPE),
+    )
 
 
 def load_classifier(folder: Path) -> tuple[Classifier, DiagnosisContract]:
     """Read a classifier, ready for use; ``ArtifactError`` says which file is at fault."""
     contract = read_contract_as(folder, DiagnosisContract, wing="classifier")
     state = read_weights(folder, contract.weights_sha256)
-    network: Classifier = find_model(contract.method).builder(**contract.arguments)
+    arguments = dict(contract.arguments)
+    if arguments.get("fusion") == GENOTYPE:
+        if not (folder / GENOTYPE).is_file():
+            raise ArtifactError(f"{folder} has no {GENOTYPE}: copy the whole folder of the model.")
+        arguments["fusion"] = Genotype.load(folder / GENOTYPE)
+    network: Classifier = find_model(contract.method).builder(**arguments)
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

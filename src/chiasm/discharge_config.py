@@ -14,6 +14,7 @@ from pydantic import Field, field_validator, model_validator
 from chiasm.classifiers import named as _registers_classifiers  # noqa: F401
 from chiasm.config import Settings
 from chiasm.registry import find_model, models
+from chiasm.search_config import SearchSettings
 
 SEGMENTS = {"base": 60, "small": 256}
 
@@ -130,6 +131,9 @@ class DiagnosisConfig(Settings):
             network is large enough to gain from it.
         cache: folder for the converted store; None takes the user's cache folder.
         seed: of everything.
+        fusion: of a model that is searched: ``search`` (as with None), ``concatenation``
+            (hand-made), ``random`` or a genotype file.
+        search: how it is searched; None takes the usual settings.
         options: further arguments of the model's builder, by name.
     """
 
@@ -170,6 +174,8 @@ class DiagnosisConfig(Settings):
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     cache: Path | None = None
     seed: int = Field(42, ge=0)
+    fusion: str | None = None
+    search: SearchSettings | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("model")

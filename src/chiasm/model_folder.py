@@ -20,6 +20,7 @@ from chiasm.errors import ArtifactError
 
 WEIGHTS = "weights.safetensors"
 CONTRACT = "contract.json"
+GENOTYPE = "genotype.json"
 
 AnyContract = TypeVar("AnyContract", bound=BaseModel)
 

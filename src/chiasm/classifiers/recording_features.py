@@ -162,19 +162,17 @@ class RecordingFeatures(nn.Module):
             return
         for name, tokens in zip(names, self.norm(joint).split(lengths, dim=1)):
             mean = tokens.mean(dim=1)
-            found.maps[f"{name}/tokens_mean"] = mean[:, :, None, None]
+            found.maps[f"{name}/token_mean"] = mean[:, :, None, None]
             if name in self.token_heads:
-                found.maps[f"{name}/tokens_classes"] = self.token_heads[name](mean)[
-                    :, :, None, None
-                ]
+                found.maps[f"{name}/token_class"] = self.token_heads[name](mean)[:, :, None, None]
 
     def _convolve(self, name: str, outputs: Sequence[Tensor], found: FeatureMaps) -> None:
         for number, value in enumerate(outputs, start=1):
             found.maps[f"{name}/stage{number}"] = F.adaptive_avg_pool2d(value, self.size)
         mean = outputs[-1].mean(dim=(2, 3))
-        found.maps[f"{name}/stages_mean"] = mean[:, :, None, None]
+        found.maps[f"{name}/stage_mean"] = mean[:, :, None, None]
         if name in self.stage_heads:
-            found.maps[f"{name}/stages_classes"] = self.stage_heads[name](mean)[:, :, None, None]
+            found.maps[f"{name}/stage_class"] = self.stage_heads[name](mean)[:, :, None, None]
 
     def _laid_out(self, name: str, tokens: Tensor) -> Tensor:
         """Tokens ``(N, T, D)`` as a map ``(N, D, S, S)``: a grid of patches, or times as rows."""

@@ -53,11 +53,11 @@ def needs(required: Collection[str], *, modalities: Sequence[str], stages: int) 
     """
     own = {m: {r.split("/")[1] for r in required if r.split("/")[0] == m} for m in modalities}
     every = set().union(*own.values())
-    averaged = any(name.startswith("tokens_") for name in every)
+    averaged = any(name.startswith("token_") for name in every)
     layers = DEPTH if averaged else _deepest("layer", every)
     flows = tuple(m for m in modalities if layers or "flow" in own[m])
     deep = {
-        m: stages if own[m] & {"stages_mean", "stages_classes"} else _deepest("stage", own[m])
+        m: stages if own[m] & {"stage_mean", "stage_class"} else _deepest("stage", own[m])
         for m in modalities
     }
     return Needs(
@@ -66,8 +66,8 @@ def needs(required: Collection[str], *, modalities: Sequence[str], stages: int) 
         layers=layers,
         averaged=averaged,
         stages={m: count for m, count in deep.items() if count},
-        token_heads=tuple(m for m in modalities if "tokens_classes" in own[m]),
-        stage_heads=tuple(m for m in modalities if "stages_classes" in own[m]),
+        token_heads=tuple(m for m in modalities if "token_class" in own[m]),
+        stage_heads=tuple(m for m in modalities if "stage_class" in own[m]),
     )
 
 

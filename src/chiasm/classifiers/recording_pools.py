@@ -11,7 +11,7 @@ from chiasm.fusion.pools import Candidate, Pools
 CANDIDATES = {
     "early": ("embedding", "flow", "stage1", "stage2"),
     "middle": ("layer1", "layer2", "layer3", "layer4", "stage3"),
-    "late": ("tokens_mean", "tokens_classes", "stages_mean", "stages_classes"),
+    "late": ("token_mean", "token_class", "stage_mean", "stage_class"),
 }
 
 
@@ -32,9 +32,9 @@ def recording_pools(
     """
     channels = {
         **{f"stage{k}": number for k, number in enumerate(stages, start=1)},
-        "stages_mean": stages[-1],
-        "tokens_classes": classes,
-        "stages_classes": classes,
+        "stage_mean": stages[-1],
+        "token_class": classes,
+        "stage_class": classes,
     }
     strides = {f"stage{k}": 2 ** (k + 1) for k in range(1, len(stages) + 1)}
     return Pools(

@@ -12,9 +12,20 @@ from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 from chiasm.fusion.drawing_layout import FUSED, Box, Layout, Line, Point, colour_of, lay_out
 from chiasm.fusion.genotype import Genotype
 
-COLOURS = {"rgb": "#d1632f", "geometry": "#3b7ea1", FUSED: "#56636b", "head": "#3f7f4f"}
+COLOURS = {
+    **dict.fromkeys(("rgb", "image"), "#d1632f"),
+    **dict.fromkeys(("geometry", "series"), "#3b7ea1"),
+    FUSED: "#56636b",
+    "head": "#3f7f4f",
+}
 OTHER, INK, FRAME, EDGE = "#8a6fa8", "#25313a", "#f3f5f6", "#c9d1d6"
-SENSORS = {"rgb": "colour image (rgb)", "geometry": "surface shape (geometry)"}
+SENSORS = {
+    "rgb": "colour image (rgb)",
+    "geometry": "surface shape (geometry)",
+    "image": "phase-resolved pattern (image)",
+    "series": "pulse series",
+}
+HEADS = {"segmentation": "anomaly map", "class": "which fault"}  # and what comes out of each
 LABELS = {  # what a feature is, by the part of its name after the slash
     "raw": "input pixels",
     "f4": "frozen features,\nstride 4",
@@ -30,6 +41,14 @@ LABELS = {  # what a feature is, by the part of its name after the slash
     "distance": "how far from normal",
     **{f"E{k}": f"encoder stage {k} of 5" for k in range(1, 6)},
     **{f"D{k}": f"decoder stage {k} of 4" for k in range(1, 5)},
+    "embedding": "tokens",
+    "flow": "tokens, aligned\nby the flow",
+    **{f"layer{k}": f"transformer layer {k}" for k in range(1, 5)},
+    **{f"stage{k}": f"convolutional stage {k}" for k in range(1, 4)},
+    "token_mean": "mean of all tokens",
+    "token_class": "classes by the tokens",
+    "stage_mean": "mean of stage 3",
+    "stage_class": "classes by stage 3",
 }
 WORDS = {
     "addition": "addition",
@@ -47,12 +66,17 @@ LARGE, SMALL = 13.0, 12.0  # pixels
 
 
 def draw_genotype(
-    genotype: Genotype, *, path_svg: Path | None = None, path_png: Path | None = None
+    genotype: Genotype,
+    *,
+    path_svg: Path | None = None,
+    path_png: Path | None = None,
+    head: str = "segmentation",
 ) -> None:
     """Draw a genotype to SVG, PNG or both; the same genotype gives the same bytes.
 
     Left: the features that are used, coloured by sensor (the part of the name before the slash).
-    Middle: each cell that reaches the head with its operations. Right: head and anomaly map.
+    Middle: each cell that reaches the head with its operations. Right: the head,
+    ``"segmentation"`` or ``"class"``, and what comes out of it.
     """
     layout = lay_out(genotype)
     attends = any(
@@ -72,7 +96,7 @@ def draw_genotype(
         axes = figure.add_axes((0, 0, 1, 1), xlim=(0, layout.width), ylim=(high, 0))
         axes.set_axis_off()
         for box in layout.boxes.values():
-            _box(axes, box, genotype)
+            _box(axes, box, genotype, head)
         _lines(axes, layout)
         _legend(axes, layout, notes)
         if path_svg is not None:
@@ -85,7 +109,7 @@ def _colour(name: str) -> str:
     return COLOURS.get(name, OTHER)
 
 
-def _box(axes: Axes, box: Box, genotype: Genotype) -> None:
+def _box(axes: Axes, box: Box, genotype: Genotype, head: str) -> None:
     colour = _colour(box.colour)
     x, y = box.middle
     if box.kind == "feature":
@@ -118,10 +142,24 @@ def _box(axes: Axes, box: Box, genotype: Genotype) -> None:
         _text(axes, (x, y), "concat nodes + x", INK)
     elif box.kind == "head":
         _rounded(axes, box, colour, colour, 9)
-        _text(axes, (x, y - 8), "segmentation", "white", bold=True)
+        _text(axes, (x, y - 8), head, "white", bold=True)
         _text(axes, (x, y + 8), "head", "white", bold=True)
     else:
-        _map(axes, box)
+        _text(axes, (x, box.top - 11), HEADS[head], INK, bold=True)
+        (_bars if head == "class" else _map)(axes, box)
+
+
+def _bars(axes: Axes, box: Box) -> None:
+    """A sketch of class probabilities: one bar stands out."""
+    ground = Rectangle((box.left, box.top), box.right - box.left, box.bottom - box.top)
+    ground.set(facecolor=FRAME, edgecolor=EDGE, zorder=2)
+    axes.add_patch(ground)
+    wide = (box.right - box.left - 16) / 5
+    for number, share in enumerate((0.12, 0.2, 0.9, 0.08, 0.15)):
+        high = share * (box.bottom - box.top - 16)
+        bar = Rectangle((box.left + 10 + number * wide, box.bottom - 8 - high), wide - 4, high)
+        bar.set(facecolor=COLOURS["head" if share > 0.5 else FUSED], edgecolor="none", zorder=2.1)
+        axes.add_patch(bar)
 
 
 def _map(axes: Axes, box: Box) -> None:
@@ -133,7 +171,6 @@ def _map(axes: Axes, box: Box) -> None:
     for radius, colour in ((25, "#5b2a6f"), (19, "#a1376f"), (13, "#e0604b"), (7, "#f9c35c")):
         spot = Circle((x + 10, y + 7), radius, facecolor=colour, edgecolor="none", zorder=2.1)
         axes.add_patch(spot)
-    _text(axes, (x, box.top - 11), "anomaly map", INK, bold=True)
 
 
 def _lines(axes: Axes, layout: Layout) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
+from chiasm.fusion.cell import RelaxedCell
 from chiasm.fusion.genotype import Genotype, random_genotype
 from chiasm.fusion.network import FusionSupernet
-from chiasm.fusion.operations import OPERATIONS
 
 DRAW_TEMPERATURE = 2.0  # finalists are to differ more than the relaxed choices do
 
@@ -19,8 +17,6 @@ def propose(
     best: Genotype | None,
     count: int,
     seed: int = 0,
-    nodes: int = 2,
-    operations: Sequence[str] = tuple(OPERATIONS),
 ) -> list[Genotype]:
     """The best epoch's architecture, the last one, then draws, half of them uniform.
 
@@ -34,8 +30,9 @@ def propose(
         best: architecture of its best epoch.
         count: of finalists.
         seed: of the draws.
-        nodes, operations: of the space, for uniform draws.
     """
+    cell = next(iter(supernet.cells.values()))
+    assert isinstance(cell, RelaxedCell)
     generator = torch.Generator().manual_seed(seed)
     found: list[Genotype] = []
     tries = [best or supernet.genotype(), supernet.genotype()]
@@ -46,7 +43,10 @@ def propose(
             one = tries[number]
         elif number % 2:
             one = random_genotype(
-                supernet.pools, nodes=nodes, seed=1000 * seed + number, operations=operations
+                supernet.pools,
+                nodes=len(cell.nodes),
+                seed=1000 * seed + number,
+                operations=cell.names,
             )
         else:
             one = supernet.genotype(generator=generator, temperature=DRAW_TEMPERATURE)

@@ -193,7 +193,7 @@ class Genotype:
         unused = [c for c in self.cells if c not in self.reachable()]
         if unused:
             lines.append(f"not used by the output: {', '.join(unused)}")
-        lines.append(f"the {self.output} cell feeds the segmentation head")
+        lines.append(f"the {self.output} cell feeds the head")
         return "\n".join(lines)
 
 

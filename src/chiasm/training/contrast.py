@@ -136,7 +136,10 @@ def _flow_penalty(module: Any, outputs: Sequence[ClassifierOutput]) -> Tensor | 
     """The weighed likelihood of all outputs and modalities; 0 where it has no weight."""
     if not module.flow_weight:
         return 0.0
-    every = torch.stack([nll.mean() for output in outputs for nll in output.flow_nll.values()])
+    found = [nll.mean() for output in outputs for nll in output.flow_nll.values()]
+    if not found:  # a network without flows
+        return 0.0
+    every = torch.stack(found)
     module.log("flow_nll", every.mean(), on_step=False, on_epoch=True, batch_size=1)
     penalty: Tensor = module.flow_weight * every.mean()
     return penalty

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -29,13 +30,15 @@ def warmed_cosine(fraction: float, *, warm_up: float = WARM_UP, floor: float = F
 
 
 def decayed_adamw(
-    network: nn.Module, *, learning_rate: float, decay: float = DECAY
+    learned: nn.Module | Iterable[nn.Parameter], *, learning_rate: float, decay: float = DECAY
 ) -> torch.optim.AdamW:
     """AdamW (0.9, 0.999) that decays matrices alone: no bias, no layer norm."""
+    every = learned.parameters() if isinstance(learned, nn.Module) else learned
+    parameters = [p for p in every if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in network.parameters() if p.requires_grad and p.dim() > 1]},
+        {"params": [p for p in parameters if p.dim() > 1]},
         {
-            "params": [p for p in network.parameters() if p.requires_grad and p.dim() <= 1],
+            "params": [p for p in parameters if p.dim() <= 1],
             "weight_decay": 0.0,
         },
     ]

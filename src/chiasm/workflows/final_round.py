@@ -16,17 +16,15 @@ def final_round(
     *,
     record: Path,
     wanted: Sequence[int],
-    metric: str,
-    judge: Callable[[Genotype, int], float],
-) -> list[float]:
-    """The figure of each finalist; finished ones are not trained again.
+    judge: Callable[[Genotype, int], dict[str, float]],
+) -> list[dict[str, float]]:
+    """The figures of each finalist; finished ones are not trained again.
 
     Args:
         proposed: the finalists.
         record: JSON file with what is finished.
         wanted: how long finalists are trained; figures of other lengths do not count.
-        metric: name of the figure in the record.
-        judge: trains a finalist, given it and its number, and returns its figure.
+        judge: trains a finalist, given it and its number, and returns its figures by name.
     """
     known: list[dict[str, Any]] = json.loads(record.read_text()) if record.exists() else []
     scores = []
@@ -35,9 +33,9 @@ def final_round(
         done = [k for k in known if k["cells"] == cells and k["steps"] == list(wanted)]
         if not done:
             say(f"Final round, {number + 1} of {len(proposed)} ...")
-            figure = judge(genotype, number)
-            known.append({"cells": cells, "steps": list(wanted), metric: figure})
+            figures = judge(genotype, number)
+            known.append({"cells": cells, "steps": list(wanted), **figures})
             record.write_text(json.dumps(known, indent=2) + "\n")
             done = known[-1:]
-        scores.append(float(done[0][metric]))
+        scores.append({k: float(v) for k, v in done[0].items() if k not in ("cells", "steps")})
     return scores

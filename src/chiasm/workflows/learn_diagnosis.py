@@ -30,6 +30,7 @@ from chiasm.diagnosis_rule import (
 )
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ConfigurationError
+from chiasm.fusion.genotype import Genotype
 from chiasm.metrics import VERSIONS
 from chiasm.metrics.classification import macro_f1
 from chiasm.metrics.probability import fit_temperature, softmax
@@ -42,6 +43,7 @@ from chiasm.training.trainer import LAST, Budget, best_precision, fit
 from chiasm.workflows.console import say
 from chiasm.workflows.fit_simple import fit_simple
 from chiasm.workflows.recording_bench import RecordingBench, open_bench
+from chiasm.workflows.search_classes import settled
 
 CLIP = 1.0
 # Where every validation recording is recognised, the likelihood asks for ever lower ones.
@@ -83,6 +85,7 @@ def train_classifier(
         f"{len(bench.split.validation)} to validate on, {len(bench.split.test)} left for tests."
     )
     write_split(bench)
+    bench = settled(bench)
     network = bench.network()
     if isinstance(network, FittedClassifier):
         fit_simple(network, bench)
@@ -213,7 +216,8 @@ def save(network: Classifier, bench: RecordingBench) -> float:
     contract = contract.model_copy(
         update={"temperatures": temperatures, "unknown_below": thresholds}
     )
-    save_classifier(bench.config.out / "model", network, contract)
+    genotype = bench.fusion if isinstance(bench.fusion, Genotype) else None
+    save_classifier(bench.config.out / "model", network, contract, genotype)
     logits = seen.logits["+".join(contract.modalities)]
     whole = ~np.isnan(logits).any(axis=1)
     guesses = logits[whole].argmax(axis=1)

@@ -32,6 +32,8 @@ from chiasm.data.discharge.tensors import (
 from chiasm.data.discharge.views import ViewSettings, strong_views
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ConfigurationError, DataError, SplitError
+from chiasm.fusion.genotype import Genotype
+from chiasm.model_folder import GENOTYPE
 from chiasm.registry import find_model
 from chiasm.training.recordings import InputFormat, Recordings, recording_loader
 
@@ -51,6 +53,7 @@ class RecordingBench:
         form: what the network takes.
         channels: of the series.
         samples_per_cycle: of the series.
+        fusion: of a model whose fusion is chosen: a genotype or the name of a form without one.
     """
 
     config: DiagnosisConfig
@@ -59,9 +62,10 @@ class RecordingBench:
     form: InputFormat
     channels: int
     samples_per_cycle: int
+    fusion: Genotype | str | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """The builder's arguments, those of the data among them."""
+        """The builder's arguments, those of the data among them; of a genotype its file's name."""
         length = 20 * 60 * self.samples_per_cycle
         length -= length % self.form.segment  # positions are made for any length; this is usual
         of_data = {
@@ -84,12 +88,17 @@ class RecordingBench:
                     f"{'there are: ' + ', '.join(options) if options else 'it has none'}."
                 )
             del given[name]
+        if self.fusion is not None:
+            given["fusion"] = GENOTYPE if isinstance(self.fusion, Genotype) else self.fusion
         return given | {name: value for name, value in of_data.items() if name in known}
 
     def network(self) -> Classifier:
         """A new network; the same for the same seed."""
         torch.manual_seed(self.config.seed)
-        network: Classifier = find_model(self.config.model).builder(**self.arguments())
+        arguments = self.arguments()
+        if self.fusion is not None:
+            arguments["fusion"] = self.fusion
+        network: Classifier = find_model(self.config.model).builder(**arguments)
         return network
 
     def loader(self, purpose: str) -> DataLoader[Any]:

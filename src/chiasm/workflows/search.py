@@ -47,22 +47,19 @@ def search(config: RunConfig, *, bench: Workbench | None = None) -> Genotype:
         best=module.found.genotype,
         count=config.finalists,
         seed=config.seed,
-        nodes=config.nodes,
-        operations=config.operations,
     )
     budget = SEARCH_SHARE * (1 - RELAXED_SHARE) * left if limited else float("inf")
-    scores = [module.found.value]
+    scores = [{"validation_ap": module.found.value}]
     if len(proposed) > 1:
         scores = final_round(
             proposed,
             record=config.out / "finalists.json",
             wanted=[config.final_epochs, config.final_steps],
-            metric="validation_ap",
             judge=lambda genotype, number: _short_training(
                 genotype, bench, number, seconds=budget / len(proposed)
             ),
         )
-    winner = max(range(len(proposed)), key=lambda number: scores[number])
+    winner = max(range(len(proposed)), key=lambda number: scores[number]["validation_ap"])
     genotype = replace(
         proposed[winner],
         provenance={
@@ -71,7 +68,7 @@ def search(config: RunConfig, *, bench: Workbench | None = None) -> Genotype:
             "seed": config.seed,
             "order": config.order,
             "finalists": len(proposed),
-            "validation_ap": round(scores[winner], 5),
+            "validation_ap": round(scores[winner]["validation_ap"], 5),
             "chiasm": library_versions()["chiasm"],
         },
     )
@@ -104,7 +101,9 @@ def _relaxed(config: RunConfig, bench: Workbench, budget: Budget) -> FusionSearc
     return module
 
 
-def _short_training(genotype: Genotype, bench: Workbench, number: int, *, seconds: float) -> float:
+def _short_training(
+    genotype: Genotype, bench: Workbench, number: int, *, seconds: float
+) -> dict[str, float]:
     config = bench.config
     detector = bench.detector(genotype)
     budget = Budget(None if seconds == float("inf") else seconds / 60)
@@ -130,7 +129,7 @@ def _short_training(genotype: Genotype, bench: Workbench, number: int, *, second
     )
     # A finished finalist is never resumed: its checkpoint only takes room.
     shutil.rmtree(config.out / "checkpoints" / name, ignore_errors=True)
-    return module.validation_ap[-1]
+    return {"validation_ap": module.validation_ap[-1]}
 
 
 def open_run(config: RunConfig) -> Workbench:
