@@ -96,7 +96,8 @@ def _tilt(
         weight = known.astype(np.float32)
         total = np.maximum(cv2.GaussianBlur(weight, (0, 0), smoothing), 1e-3)
         tilts = [cv2.GaussianBlur(tilt * weight, (0, 0), smoothing) / total for tilt in tilts]
-    return cv2.merge(tilts)
+    tilt: np.ndarray = cv2.merge(tilts)
+    return tilt
 
 
 def fill_nearest(

@@ -156,7 +156,8 @@ def estimate_crop_fraction(samples: Iterable[RGBDSample], settings: PreparationS
 
 def masked(image: FloatArray, mask: BoolArray) -> FloatArray:
     """A copy of an image ``(H, W)`` or ``(H, W, C)`` that is 0 where the mask ``(H, W)`` is not."""
-    return cv2.copyTo(image, mask.view(np.uint8))
+    copied: np.ndarray = cv2.copyTo(image, mask.view(np.uint8))
+    return copied
 
 
 def paste(scores: FloatArray, box: CropBox) -> FloatArray:
@@ -172,7 +173,10 @@ def paste_mask(mask: BoolArray, box: CropBox) -> BoolArray:
 def _enlarged(image: np.ndarray, box: CropBox) -> FloatArray:
     interpolation = cv2.INTER_AREA if box.side < image.shape[0] else cv2.INTER_LINEAR
     side = (box.side, box.side)
-    return cv2.resize(image.astype(np.float32, copy=False), side, interpolation=interpolation)
+    resized: np.ndarray = cv2.resize(
+        image.astype(np.float32, copy=False), side, interpolation=interpolation
+    )
+    return resized
 
 
 def _framed(patch: np.ndarray, box: CropBox) -> np.ndarray:

@@ -135,4 +135,7 @@ def largest_cluster(object_points: BoolArray, *, closing: int = 2) -> BoolArray:
 
 def _padded(mask: BoolArray, width: int) -> NDArray[np.uint8]:
     sides = (width,) * 4
-    return cv2.copyMakeBorder(mask.view(np.uint8), *sides, cv2.BORDER_CONSTANT, value=0)
+    padded: np.ndarray = cv2.copyMakeBorder(
+        mask.view(np.uint8), *sides, cv2.BORDER_CONSTANT, value=0
+    )
+    return padded
