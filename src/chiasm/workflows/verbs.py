@@ -14,8 +14,11 @@ import chiasm.detectors.named  # noqa: F401  (importing registers the models)
 from chiasm.config import RunConfig
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ConfigurationError
+from chiasm.fusion.genotype import Genotype
 from chiasm.model_folder import CONTRACT, model_folder, wing_of
 from chiasm.registry import find_model
+
+SEARCHED_AS = {"mad_small": "fused_small"}  # the model that fuses another one's features
 
 
 def settings(
@@ -36,6 +39,31 @@ def settings(
         given = {key: value for key, value in values.items() if value is not None}
         return DiagnosisConfig.make(file=file, overrides=overrides, **given)
     return RunConfig.make(file=file, overrides=overrides, **values)
+
+
+def search(*, model: str | None = None, **given: Any) -> Genotype:
+    """Search the fusion of a detector, or of a classifier's features.
+
+    ``mad_small`` stands for ``fused_small``, which fuses its features; a dash is an underscore.
+    Other keywords are those of ``settings``.
+
+    Raises:
+        ConfigurationError: the model's fusion is not searched, or a setting is wrong.
+    """
+    name = None if model is None else model.replace("-", "_")
+    config = settings(model=SEARCHED_AS.get(name or "", name), **given)
+    if isinstance(config, DiagnosisConfig):
+        from chiasm.workflows.search_recordings import search_recordings
+
+        return search_recordings(config)
+    if find_model(config.model).rival:
+        raise ConfigurationError(
+            f"{config.model} has no fusion to search; choose adnas_light, adnas_slim or "
+            "adnas_paper, or fused_small for recordings."
+        )
+    from chiasm.workflows.search import search as search_parts
+
+    return search_parts(config)
 
 
 def train(config: RunConfig | DiagnosisConfig) -> Any:
