@@ -3,18 +3,27 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PAGE := src/chiasm/service/page/index.html
 
-.PHONY: demo test
+.PHONY: demo page test
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP)
 	$(BIN)/chiasm demo
 
-test: $(STAMP)
+test: $(STAMP) page
 	$(BIN)/ruff format --check src tests
 	$(BIN)/ruff check src tests
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+
+# The operators' page is built from web/ where npm is there; the service says so where it is not.
+page:
+	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory $(PAGE); \
+	else echo "npm is not installed: the operators' page is not built."; fi
+
+$(PAGE): $(shell find web -type f -not -path '*/node_modules/*' 2> /dev/null)
+	cd web && npm ci --no-audit --no-fund --loglevel=error && npm run build
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
