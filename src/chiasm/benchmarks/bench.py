@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import chiasm.classifiers.named
 import chiasm.detectors.named  # noqa: F401  (importing registers the methods)
 from chiasm.benchmarks.cell import Cell, fingerprint_of
+from chiasm.benchmarks.paired import compared, pooled_figure
 from chiasm.benchmarks.pool import run_cells, run_on_ray
 from chiasm.benchmarks.render import write
 from chiasm.benchmarks.speed import interleaved
@@ -70,12 +71,34 @@ def run_table(
         results[cell.key] = result
         if result.status != "done":
             said(f"{cell.data.name}: {cell.method} {result.status}: {result.error}")
-        write(table, fill(table, results), out, facts)
+        _write(table, results, store, out, facts)
     if in_turn:
         _measure_in_turn(table, store, results)
-    filled = fill(table, results)
-    said(f"The table is {write(table, filled, out, facts)}.")
+    filled, page = _write(table, results, store, out, facts)
+    said(f"The table is {page}.")
     return filled
+
+
+def _write(
+    table: Table,
+    results: dict[str, Result],
+    store: ResultStore,
+    out: Path,
+    facts: dict[str, Any],
+) -> tuple[list[Filled], Path]:
+    """Fill and write the table as far as it is known."""
+    filled = fill(table, results, lambda entry: pooled_figure(entry, store))
+    pairs: list[dict[str, Any]] = []
+    words: list[str] = []
+    for comparison in table.compared:
+        # Rows that other code made are no part of what is said.
+        own = {r: c for r, c in comparison.rows.items() if all(x.key in results for x in c)}
+        said, found = compared(replace(comparison, rows=own), store)
+        words += said
+        pairs += [{"of": comparison.title} | asdict(one) for one in found]
+        if missing := [label for label in comparison.rows if label not in own]:
+            words.append(f"{comparison.title}: not compared, as not run: {'; '.join(missing)}.")
+    return filled, write(replace(table, verdict=tuple(words)), filled, out, facts, pairs)
 
 
 def _measure_in_turn(table: Table, store: ResultStore, results: dict[str, Result]) -> None:

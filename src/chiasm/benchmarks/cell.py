@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +51,11 @@ class Cell:
             :20
         ]
 
+    @property
+    def learned(self) -> Cell:
+        """The cell without further arguments of ``evaluate``, which learns the same."""
+        return replace(self, evaluation={}) if self.evaluation else self
+
     def described(self) -> dict[str, Any]:
         """Everything that names the run, as JSON."""
         return {
@@ -78,13 +83,13 @@ def data_signature(folder: Path) -> str:
 
 
 @lru_cache(maxsize=256)
-def code_fingerprint(wing: Wing, method_module: str) -> str:
+def code_fingerprint(wing: Wing, *method_modules: str) -> str:
     """SHA-256 over the sources that a method's result depends on.
 
-    These are the module of the method, the workflows that learn and judge, and all modules of this
+    These are the modules of the method, the workflows that learn and judge, and all modules of this
     package that they import, directly or not. Another method's file does not change it.
     """
-    waiting = [method_module, *WORKFLOWS[wing]]
+    waiting = [*method_modules, *WORKFLOWS[wing]]
     seen: dict[str, Path] = {}
     while waiting:
         name = waiting.pop()
@@ -106,9 +111,13 @@ def fingerprint_of(cell: Cell) -> str:
     # A worker on another machine has imported nothing yet.
     import chiasm.classifiers.named
     import chiasm.detectors.named  # noqa: F401
-    from chiasm.registry import find_model
+    from chiasm.registry import find_model, models
 
-    return code_fingerprint(cell.wing, find_model(cell.method).builder.__module__)
+    there = {model.name for model in models(cell.wing)}
+    # A method that joins others names them among its options.
+    joined = [n for n in dict(cell.settings.get("options", {})).values() if str(n) in there]
+    names = [cell.method, *sorted(map(str, joined))]
+    return code_fingerprint(cell.wing, *(find_model(n).builder.__module__ for n in names))
 
 
 def _source(module: str) -> Path | None:

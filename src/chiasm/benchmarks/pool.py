@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.benchmarks.cell import Cell, fingerprint_of
+from chiasm.benchmarks.classifier_facts import read_classifier_facts
 from chiasm.benchmarks.run_cell import EXIT_OUT_OF_MEMORY, PHASES
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.errors import ConfigurationError
@@ -111,9 +112,14 @@ def run_one(cell: Cell, store: ResultStore, threads: int, code: str) -> Result:
     """
     store.prepare(cell, code)
     run = store.run_folder(cell)
-    description = run.parent / "cell.json"
+    description = store.folder / cell.key / "cell.json"
     description.write_text(
-        json.dumps(cell.described() | {"folder": str(cell.data.resolve())}, indent=1) + "\n"
+        json.dumps(
+            cell.described()
+            | {"folder": str(cell.data.resolve()), "report": str(store.report_folder(cell))},
+            indent=1,
+        )
+        + "\n"
     )
     for phase in PHASES:
         failure = _failure(phase, description, run, threads)
@@ -121,8 +127,10 @@ def run_one(cell: Cell, store: ResultStore, threads: int, code: str) -> Result:
             result = Result(failure[0], {}, failure[1], code)  # type: ignore[arg-type]
             store.write(cell, result)
             return result
-    metrics = json.loads((run / "report" / "metrics.json").read_text())
+    metrics = json.loads((store.report_folder(cell) / "metrics.json").read_text())
     metrics["speed"] = json.loads((run / "speed.json").read_text())
+    if cell.wing == "classifier":
+        metrics |= read_classifier_facts(store.report_folder(cell))
     contract = json.loads((run / "model" / "contract.json").read_text())
     result = Result("done", metrics, "", code, contract.get("backbone_weights") or "")
     store.write(cell, result)
@@ -131,7 +139,7 @@ def run_one(cell: Cell, store: ResultStore, threads: int, code: str) -> Result:
 
 def _failure(phase: str, description: Path, run: Path, threads: int) -> tuple[str, str] | None:
     """Status and error of a phase that did not end well; None of one that did."""
-    log = run.parent / f"{phase}.log"
+    log = description.parent / f"{phase}.log"
     with log.open("w") as stream:
         ended = subprocess.run(
             [sys.executable, "-m", "chiasm.benchmarks.run_cell", phase, description, run],

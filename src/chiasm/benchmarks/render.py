@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from chiasm.benchmarks.table import Filled, Table, marks
+from chiasm.benchmarks.table import POOLED, Filled, Table, marks
 
 NOT_COMPARABLE = (
     "Runs here used these published weights: {weights}. The papers used others for some methods, "
@@ -16,7 +16,13 @@ NOT_COMPARABLE = (
 )
 
 
-def write(table: Table, filled: Sequence[Filled], folder: Path, facts: dict[str, Any]) -> Path:
+def write(
+    table: Table,
+    filled: Sequence[Filled],
+    folder: Path,
+    facts: dict[str, Any],
+    pairs: Sequence[dict[str, Any]] = (),
+) -> Path:
     """Write ``NAME.md``, ``.csv``, ``.json`` and ``.png`` to a folder; returns the first.
 
     Args:
@@ -24,13 +30,15 @@ def write(table: Table, filled: Sequence[Filled], folder: Path, facts: dict[str,
         filled: its entries.
         folder: made where it is not.
         facts: command, commit, machine.
+        pairs: methods compared in pairs, for the JSON.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / table.name
     rows = [_row(one) for one in filled]
     content = {"table": table.name, "title": table.title, "source": table.source} | facts
+    said = {"verdict": table.verdict, "pairs": list(pairs)} if table.verdict else {}
     stem.with_suffix(".json").write_text(
-        json.dumps(content | {"entries": rows}, indent=1, allow_nan=False) + "\n"
+        json.dumps(content | {"entries": rows} | said, indent=1, allow_nan=False) + "\n"
     )
     with stem.with_suffix(".csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]) if rows else ["row"])
@@ -44,7 +52,7 @@ def write(table: Table, filled: Sequence[Filled], folder: Path, facts: dict[str,
 
 def markdown(table: Table, filled: Sequence[Filled], facts: dict[str, Any]) -> str:
     """The table in Markdown: best in bold, second best underlined, printed values in brackets."""
-    marked = marks(list(filled))
+    marked = marks(list(filled)) if table.ranked else {}
     found = {(one.entry.row, one.entry.column): one for one in filled}
     lines = [f"# {table.title}", ""]
     if table.source:
@@ -58,6 +66,8 @@ def markdown(table: Table, filled: Sequence[Filled], facts: dict[str, Any]) -> s
         ]
         lines.append(f"| {row} | " + " | ".join(shown) + " |")
     lines.append("")
+    if table.verdict:
+        lines += ["**Verdict**", "", *(f"- {words}" for words in table.verdict), ""]
     remarks = dict.fromkeys(
         f"{one.entry.row}, {one.entry.column}: {one.remark}"
         if not one.remark.startswith("not run")
@@ -72,11 +82,12 @@ def markdown(table: Table, filled: Sequence[Filled], facts: dict[str, Any]) -> s
     if weights:
         lines.append("- " + NOT_COMPARABLE.format(weights="; ".join(weights)))
     lines += [f"- {note}" for note in table.notes]
-    several = any(one.count > 1 for one in filled)
+    several = any(one.count > 1 and not one.entry.figure.startswith(POOLED) for one in filled)
+    drawn = "groups of recordings" if any(one.entry.by for one in filled) else "parts"
     lines.append(
-        "- Best in **bold**, second best underlined. "
+        ("- Best in **bold**, second best underlined. " if table.ranked else "- ")
         + ("Ranges are the least and largest of several runs. " if several else "")
-        + "Intervals are of a bootstrap over parts, 95 %."
+        + f"Intervals are of a bootstrap over {drawn}, 95 %."
     )
     lines += ["", ", ".join(f"{name}: {value}" for name, value in facts.items()), ""]
     return "\n".join(lines)

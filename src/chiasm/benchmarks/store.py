@@ -40,8 +40,13 @@ class ResultStore:
         self.folder = folder
 
     def run_folder(self, cell: Cell) -> Path:
-        """Where the cell's run keeps checkpoints, model and report."""
-        return self.folder / cell.key / "run"
+        """Where the cell's run keeps checkpoints and model: cells that learn alike share it."""
+        return self.folder / cell.learned.key / "run"
+
+    def report_folder(self, cell: Cell) -> Path:
+        """Where the cell's evaluation is: one that was asked for more has a folder of its own."""
+        name = f"report_{cell.key}" if cell.evaluation else "report"
+        return self.run_folder(cell) / name
 
     def read(self, cell: Cell) -> Result | None:
         """The stored result, whatever code made it; None where there is none that can be read."""
@@ -65,9 +70,10 @@ class ResultStore:
 
     def prepare(self, cell: Cell, code: str) -> None:
         """Empty the run's folder where other code began it; keep it where this code did."""
-        place = self.folder / cell.key
+        place = self.folder / cell.learned.key
         begun = place / "code"
         if begun.exists() and begun.read_text() != code:
             shutil.rmtree(place)
         place.mkdir(parents=True, exist_ok=True)
         begun.write_text(code)
+        (self.folder / cell.key).mkdir(exist_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,18 @@ LESS_IS_BETTER = (
     "speed.peak_memory_mb",
     "speed.disk_mb",
     "probability.ece.after",
+    "pooled.ece",
+    "contrast",
+    "restless",
+    "cost.million_weights",
+    "gflops.paper",
+    "gflops.true",
+    "gap.before.distance",
+    "gap.after.distance",
 )
+# Figures of all test recordings of an entry's runs together, not means over runs.
+POOLED = "pooled."
+Pooled = Callable[["Entry"], tuple[float, Any, Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,7 @@ class Entry:
         cells: runs whose mean it is: categories or seeds; none leaves it empty.
         printed: the paper's value in the same unit, where it has one.
         why_empty: where there are no cells.
+        by: kind of group by which the runs' tests are apart from training; "" for parts.
     """
 
     row: str
@@ -40,6 +52,7 @@ class Entry:
     cells: tuple[Cell, ...] = ()
     printed: float | None = None
     why_empty: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +66,9 @@ class Table:
         entries: row by row.
         series: columns are numbers of an axis with this name, so that lines are drawn; "" else.
         notes: remarks.
+        compared: rows whose test recordings are compared in pairs (see ``paired``).
+        ranked: whether best and second best are marked.
+        verdict: what may be said of the comparisons, in sentences.
     """
 
     name: str
@@ -61,6 +77,9 @@ class Table:
     source: str = ""
     series: str = ""
     notes: tuple[str, ...] = field(default=())
+    compared: tuple[Any, ...] = ()
+    ranked: bool = True
+    verdict: tuple[str, ...] = ()
 
     @property
     def rows(self) -> list[str]:
@@ -101,12 +120,14 @@ class Filled:
     weights: tuple[str, ...] = ()
 
 
-def fill(table: Table, results: Mapping[str, Result]) -> list[Filled]:
-    """Join entries with results by the cells' keys."""
-    return [_filled(entry, results) for entry in table.entries]
+def fill(
+    table: Table, results: Mapping[str, Result], pooled: Pooled = lambda entry: None
+) -> list[Filled]:
+    """Join entries with results by the cells' keys; ``pooled`` gives figures of runs together."""
+    return [_filled(entry, results, pooled) for entry in table.entries]
 
 
-def _filled(entry: Entry, results: Mapping[str, Result]) -> Filled:
+def _filled(entry: Entry, results: Mapping[str, Result], pooled: Pooled) -> Filled:
     if not entry.cells:
         return Filled(entry, None, remark=entry.why_empty)
     found = [results.get(cell.key) for cell in entry.cells]
@@ -120,6 +141,10 @@ def _filled(entry: Entry, results: Mapping[str, Result]) -> Filled:
         remark = f"{wrong[0].status}: {wrong[0].error}"
     elif len(done) < len(found):
         remark = "not run" if not done else f"{len(done)} of {len(found)} runs"
+    if entry.figure.startswith(POOLED) and done and not remark:
+        together = pooled(entry)
+        if together is not None:
+            return Filled(entry, *together, len(done), remark, weights)
     if not known:
         return Filled(entry, None, remark=remark or "no such figure", weights=weights)
     values = [one[0] for one in known]
@@ -138,6 +163,9 @@ def figure(metrics: Mapping[str, Any], path: str) -> tuple[float, Any, Any] | No
     parts = path.split(".")
     here: Any = metrics
     while parts:
+        if parts == ["*"] and isinstance(here, Mapping):
+            values = [one[0] for name in here if (one := figure(here, name)) is not None]
+            return (float(np.mean(values)), None, None) if values else None
         for length in range(len(parts), 0, -1):
             name = ".".join(parts[:length])
             if isinstance(here, Mapping) and name in here:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,7 +17,9 @@ def bench(
     table: Annotated[
         str,
         typer.Argument(
-            help="rivals, few_shot, table1 to table7, supp1 to supp6, fig4a, fig4b or fig4c."
+            help="Of parts: rivals, few_shot, table1 to table7, supp1 to supp6, fig4a, fig4b or "
+            "fig4c. Of recordings: classifiers, classifier_robustness, mad_table2 to mad_table4, "
+            "mad_fig3 to mad_fig6."
         ),
     ],
     data: Data,
@@ -29,6 +32,15 @@ def bench(
     minutes: Annotated[float | None, typer.Option(help="Budget of the whole table.")] = None,
     minutes_each: Annotated[float | None, typer.Option(help="Budget of each run.")] = None,
     bank_mb: Annotated[float | None, typer.Option(help="Megabytes of memory banks.")] = None,
+    splits: Annotated[
+        str, typer.Option(help="Of recordings: random, session, or groups left out in turn.")
+    ] = "session",
+    left_out: Annotated[
+        str, typer.Option(help="Of groups that are left out in turn, which; all unless told.")
+    ] = "",
+    corrupted: Annotated[
+        int, typer.Option(min=1, help="Recordings that are judged with each corruption.")
+    ] = 200,
     jobs: Annotated[int, typer.Option(min=1, help="Runs at a time.")] = 1,
     ray: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster; local begins one.")
@@ -38,18 +50,44 @@ def bench(
     import yaml
 
     from chiasm.benchmarks.asked import Asked, categories_under, check_methods
+    from chiasm.benchmarks.asked_recordings import AskedRecordings
     from chiasm.benchmarks.bench import run_table
+    from chiasm.benchmarks.classifier_tables import RECORDING_TABLES, describe_recordings
     from chiasm.benchmarks.detector_tables import describe
     from chiasm.errors import ConfigurationError
 
     chosen = tuple(part.strip() for part in methods.split(";") if part.strip()) or None
-    check_methods(chosen)
     settings = {}
     for override in overrides or []:
         key, found, text = override.partition("=")
         if not found:
             raise ConfigurationError(f"{override!r} is not of the form key=value.")
         settings[key.strip()] = yaml.safe_load(text)
+    how: dict[str, Any] = {
+        "out": out,
+        "command": shlex.join(["chiasm", *sys.argv[1:]]),
+        "jobs": jobs,
+        "ray": ray,
+        "minutes": minutes,
+        "said": typer.echo,
+    }
+    if table in RECORDING_TABLES:
+        if "cache" in settings:
+            # Where the store lies is no part of what names a run; its processes are told so.
+            os.environ["CHIASM_CACHE"] = str(settings.pop("cache"))
+        recordings = AskedRecordings(
+            data=data,
+            methods=chosen,
+            splits=_parts(splits),
+            left_out=_parts(left_out),
+            seeds=tuple(int(s) for s in (seeds or "42").split(",")),
+            settings=settings,
+            minutes=minutes_each,
+            corrupted=corrupted,
+        )
+        run_table(describe_recordings(table, recordings), **how)
+        return
+    check_methods(chosen)
     drawn = table in ("few_shot", "table6", "table7", "supp3", "supp4", "supp5", "supp6")
     asked = Asked(
         categories=categories_under(data, tuple(c for c in categories.split(",") if c)),
@@ -60,13 +98,8 @@ def bench(
         minutes=minutes_each,
         bank_mb=bank_mb,
     )
-    run_table(
-        describe(table, asked),
-        out=out,
-        command=shlex.join(["chiasm", *sys.argv[1:]]),
-        jobs=jobs,
-        ray=ray,
-        minutes=minutes,
-        in_turn=table == "table5",
-        said=typer.echo,
-    )
+    run_table(describe(table, asked), **how, in_turn=table == "table5")
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
