@@ -1,0 +1,62 @@
+"""Random requests after the service's own description of itself: every answer is one described."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+from foretold import Start
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of its own dependencies
+    schemathesis = pytest.importorskip("schemathesis")
+    checks = schemathesis.checks
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def api(start: Start) -> Any:
+    return schemathesis.openapi.from_asgi("/openapi.json", start().client.app)
+
+
+def test_described_and_random_requests_get_described_answers(api: Any):
+    operations = [found.ok() for found in api.get_all_operations()]
+    assert len(operations) >= 14
+    for operation in operations:
+        for mode in schemathesis.GenerationMode:
+            try:
+                _fuzz(operation.as_strategy(generation_mode=mode))
+            except Unsatisfiable:
+                # What takes nothing, or any name, cannot be asked wrongly.
+                assert mode is schemathesis.GenerationMode.NEGATIVE
+                assert "{verdict}" not in operation.path
+
+
+def _fuzz(strategy: st.SearchStrategy[Any]) -> None:
+    @settings(
+        max_examples=6,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=strategy)
+    def send(case: Any) -> None:
+        answer = case.call()
+        case.validate_response(
+            answer,
+            checks=[
+                checks.not_a_server_error,
+                checks.status_code_conformance,
+                checks.content_type_conformance,
+                checks.response_schema_conformance,
+            ],
+        )
+
+    send()

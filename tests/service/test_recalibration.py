@@ -1,0 +1,163 @@
+"""A threshold from corrections: the promise holds, and what cannot be promised is refused."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chiasm.errors import ChiasmError, SplitError
+from chiasm.metrics.calibration import conformal_threshold
+from chiasm.runtime.deployment import (
+    Deployment,
+    read_deployment,
+    with_hashes,
+    write_deployment,
+)
+from chiasm.service.logged_verdict import LoggedVerdict
+from chiasm.service.recalibration import recalibrate
+from chiasm.service.verdict_log import VerdictLog
+
+OLD = tuple(np.linspace(0.0, 1.0, 99).tolist())
+RATE = 0.05
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    place = tmp_path / "gland"
+    place.mkdir()
+    (place / "model.onnx").write_bytes(b"a graph")
+    deployment = Deployment(
+        wing="detector",
+        method="adnas_light",
+        format="onnx",
+        precision="fp32",
+        modalities=("rgb",),
+        inputs=(),
+        outputs=(),
+        origin={},
+        parity={},
+        files={},
+        calibration_scores=OLD,
+        false_alarm_rate=RATE,
+    )
+    write_deployment(place, with_hashes(place, deployment))
+    return place
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[VerdictLog]:
+    opened = VerdictLog(tmp_path / "log.sqlite")
+    yield opened
+    opened.close()
+
+
+def judged(
+    log: VerdictLog, folder: Path, scores: np.ndarray, said: dict[int, str] | None = None
+) -> None:
+    """Log parts as the model would judge them, and what was said of some."""
+    deployment = read_deployment(folder)
+    limit = conformal_threshold(deployment.calibration_scores, deployment.false_alarm_rate)
+    waiting = []
+    random = np.random.default_rng(0)
+    for index, score in enumerate(scores.tolist()):
+        name = uuid.UUID(bytes=random.bytes(16)).hex
+        decision = "defective" if score > limit else "good"
+        row = LoggedVerdict(
+            name, float(index), "gland", deployment.model_hash, "detector", "part", "", score,
+            0.5, limit, decision, 1.0,
+        )  # fmt: skip
+        waiting.append(log.add(row))
+        if said and index in said:
+            waiting.append(log.correct(name, said[index], "Ann"))
+    for done in waiting:
+        done.result(10)
+
+
+def test_false_alarms_after_a_drift_come_back_to_the_promised_rate(
+    folder: Path, log: VerdictLog
+) -> None:
+    # Scores have moved up by 0.3, so that a third of good parts alarm. All alarms are looked at,
+    # and one in five of the others: counted as they come, alarms would be most of what is known.
+    random = np.random.default_rng(1)
+    scores = random.uniform(0.3, 1.3, 2000)
+    limit = conformal_threshold(OLD, RATE)
+    said = {
+        index: "false alarm" if score > limit else "right"
+        for index, score in enumerate(scores)
+        if score > limit or index % 5 == 0
+    }
+    judged(log, folder, scores, said)
+    assert (scores > limit).mean() > 0.3
+    done = recalibrate(folder, log)
+    later = random.uniform(0.3, 1.3, 20_000)
+    # Within four standard deviations of a quantile of that many scores.
+    spread = 4 * np.sqrt(RATE * (1 - RATE) / (done.good + done.false_alarms))
+    assert abs((later > done.after).mean() - RATE) < spread
+    assert done.left_out > done.false_alarms
+    new = read_deployment(folder)
+    assert conformal_threshold(new.calibration_scores, new.false_alarm_rate) == done.after
+    assert new.model_hash == read_deployment(folder).model_hash
+    assert done.kept.is_file()
+    assert "confirmed" in new.notes[-1]
+    assert str(done.good + done.false_alarms) in str(done)
+
+
+def test_old_scores_stay_where_that_is_asked(folder: Path, log: VerdictLog) -> None:
+    judged(log, folder, np.full(30, 0.5), dict.fromkeys(range(30), "right"))
+    done = recalibrate(folder, log, keep_old=True, false_alarm_rate=0.02)
+    found = read_deployment(folder)
+    assert len(found.calibration_scores) == 129
+    assert found.false_alarm_rate == 0.02
+    assert done.old == 99
+
+
+def test_missed_defects_are_counted_beside(folder: Path, log: VerdictLog) -> None:
+    said = {**dict.fromkeys(range(40), "right"), 40: "missed", 41: "missed"}
+    judged(log, folder, np.array([*np.linspace(0, 0.5, 40), 0.4, 0.9]), said)
+    done = recalibrate(folder, log)
+    assert (done.defects, done.caught) == (2, 1)
+    assert done.good == 40
+
+
+def test_what_cannot_be_promised_is_refused(folder: Path, log: VerdictLog) -> None:
+    before = (folder / "deployment.json").read_bytes()
+    with pytest.raises(SplitError, match="too few"):
+        recalibrate(folder, log)
+    judged(log, folder, np.array([2.0, 3.0]), {})
+    with pytest.raises(SplitError, match="None of 2 alarms was reviewed"):
+        recalibrate(folder, log)
+    judged_alone = VerdictLog(log.path.with_name("other.sqlite"))
+    judged(
+        judged_alone, folder, np.array([2.0] * 30 + [0.1]), dict.fromkeys(range(30), "false alarm")
+    )
+    with pytest.raises(SplitError, match="blind"):
+        recalibrate(folder, judged_alone)
+    judged_alone.close()
+    assert (folder / "deployment.json").read_bytes() == before
+
+
+def test_scores_of_another_graph_do_not_count(folder: Path, log: VerdictLog) -> None:
+    judged(log, folder, np.full(30, 0.5), dict.fromkeys(range(30), "right"))
+    (folder / "model.onnx").write_bytes(b"another graph")
+    write_deployment(folder, with_hashes(folder, _without_check(folder)))
+    with pytest.raises(SplitError, match="0 confirmed"):
+        recalibrate(folder, log)
+
+
+def _without_check(folder: Path) -> Deployment:
+    graph = folder / "model.onnx"
+    now = graph.read_bytes()
+    graph.write_bytes(b"a graph")
+    found = read_deployment(folder)
+    graph.write_bytes(now)
+    return found
+
+
+def test_an_altered_folder_is_refused(folder: Path, log: VerdictLog) -> None:
+    (folder / "model.onnx").write_bytes(b"A graph")
+    with pytest.raises(ChiasmError, match="altered"):
+        recalibrate(folder, log)
