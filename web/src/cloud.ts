@@ -2,6 +2,7 @@
 
 import { interpolateInferno } from "d3-scale-chromatic";
 import {
+  Box3,
   BufferAttribute,
   BufferGeometry,
   Color,
@@ -48,7 +49,7 @@ export class CloudScene {
     place.append(this.#renderer.domElement);
     this.#geometry.setAttribute("position", new BufferAttribute(placed(rows, this.count), 3));
     this.#colours = coloured(rows, this.count, threshold);
-    const material = new PointsMaterial({ size: 0.011, vertexColors: true });
+    const material = new PointsMaterial({ size: grain(rows, this.count), vertexColors: true });
     this.#scene.add(new Points(this.#geometry, material));
     this.#controls = new OrbitControls(this.#camera, this.#renderer.domElement);
     this.#controls.enablePan = false;
@@ -123,18 +124,28 @@ export class CloudScene {
   }
 }
 
-/** Points in a cube of side 2 around the origin; the camera frame's y (down) and z (away) turned. */
+/** Scores are 0 outside the object, and nowhere else but by chance. */
+const ofObject = (rows: Float32Array, i: number): boolean => rows[i * FIELDS + 3] !== 0;
+
+/** A size that closes the gaps between neighbours; the object is about 2 by 2 wide. */
+function grain(rows: Float32Array, count: number): number {
+  let n = 0;
+  for (let i = 0; i < count; i++) if (ofObject(rows, i)) n++;
+  return Math.min(Math.max(3 / Math.sqrt(n || count || 1), 0.008), 0.06);
+}
+
+/** The object in a cube of side 2 around the origin; the camera's y (down) and z (away) turned. */
 function placed(rows: Float32Array, count: number): Float32Array {
-  const low = new Vector3(Infinity, Infinity, Infinity);
-  const high = new Vector3(-Infinity, -Infinity, -Infinity);
+  const box = new Box3();
   const point = new Vector3();
-  for (let i = 0; i < count; i++) {
-    point.fromArray(rows, i * FIELDS);
-    low.min(point);
-    high.max(point);
+  for (const wanted of [ofObject, () => true]) {
+    for (let i = 0; i < count; i++)
+      if (wanted(rows, i)) box.expandByPoint(point.fromArray(rows, i * FIELDS));
+    if (!box.isEmpty()) break;
   }
-  const centre = low.clone().add(high).multiplyScalar(0.5);
-  const reach = Math.max(high.x - low.x, high.y - low.y, high.z - low.z, 1e-9) / 2;
+  const centre = box.getCenter(new Vector3());
+  const size = box.getSize(new Vector3());
+  const reach = Math.max(size.x, size.y, size.z, 1e-9) / 2;
   const out = new Float32Array(count * 3);
   for (let i = 0; i < count; i++) {
     point

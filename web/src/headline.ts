@@ -1,9 +1,10 @@
 /** What is said of a part at one glance: a word, a sentence and a mood. */
 
-import type { Part } from "./queue.svelte";
+import type { Part } from "./part.svelte";
 import { words } from "./words";
 
-export type Mood = "good" | "bad" | "unsure" | "calm";
+/** `named` is a fault that has been named; `calm` is nothing yet. */
+export type Mood = "good" | "bad" | "unsure" | "named" | "calm";
 
 /** The word and the sentence that stand for a part at one glance. */
 export function headline(part: Part): [string, string] {
@@ -33,6 +34,6 @@ export function mood(part: Part): Mood {
   if (part.state === "refused") return "unsure";
   if (part.state !== "done" || !answer) return "calm";
   if (answer.wing === "classifier")
-    return answer.kind && answer.kind !== "unknown" ? "calm" : "unsure";
+    return answer.kind && answer.kind !== "unknown" ? "named" : "unsure";
   return answer.defective === null ? "unsure" : answer.defective ? "bad" : "good";
 }

@@ -1,67 +1,37 @@
 /** Parts in the order in which they came; one is checked at a time. */
 
 import { headline } from "./headline";
-import { missing, partName, roleOf, type Files, type Role } from "./pairing";
-import type { Answer, Model } from "./records";
+import { instrument } from "./instrument.svelte";
+import { partName, roleOf, type Role } from "./pairing";
+import { Part } from "./part.svelte";
+import type { Logged, Model } from "./records";
 import { predict, ServiceError } from "./service";
 import { words } from "./words";
 
-export type State = "waiting" | "queued" | "checking" | "done" | "refused";
-
-export class Part {
-  files = $state.raw<Files>({});
-  state = $state<State>("waiting");
-  message = $state("");
-  answer = $state.raw<Answer | null>(null);
-  says = $state("");
-
-  constructor(
-    readonly id: string,
-    readonly name: string,
-    readonly model: Model,
-  ) {}
-
-  get lacks(): Role[] {
-    return missing(this.files, this.model);
-  }
-}
-
-const CAMERA = ["fx", "fy", "cx", "cy"] as const;
-type Camera = Record<(typeof CAMERA)[number], number | null>;
-
+const byName = (a: File, b: File): number => a.name.localeCompare(b.name, "en", { numeric: true });
 const pause = (seconds: number): Promise<void> =>
   new Promise((resume) => setTimeout(resume, seconds * 1000));
 
 class Queue {
   parts = $state<Part[]>([]);
-  chosen = $state<string>("");
-  camera = $state<Camera>({ fx: null, fy: null, cx: null, cy: null });
+  chosen = $state("");
+  /** What a screen reader says when an answer arrives. */
   spoken = $state("");
   #count = 0;
   #running = false;
 
-  get part(): Part | undefined {
-    return this.parts.find((part) => part.id === this.chosen);
+  of(model: Model): Part[] {
+    return this.parts.filter((part) => part.model.name === model.name);
   }
 
-  get wantsCamera(): boolean {
-    return this.parts.some((part) => part.files.depth && part.state !== "done");
+  /** The part that is looked at; of another model's parts none is. */
+  shown(model: Model): Part | undefined {
+    const parts = this.of(model);
+    return parts.find((part) => part.id === this.chosen) ?? parts[0];
   }
 
   add(files: File[], model: Model): void {
-    const touched: Part[] = [];
-    for (const file of [...files].sort((a, b) =>
-      a.name.localeCompare(b.name, "en", { numeric: true }),
-    )) {
-      const role = roleOf(file, model);
-      const part = role ? this.#home(partName(file), role, model) : this.#fresh(file.name, model);
-      if (role) part.files = { ...part.files, [role]: file };
-      else {
-        part.state = "refused";
-        part.message = words.queue.unknown(file.name, words.queue.accepted[model.wing]);
-      }
-      if (!touched.includes(part)) touched.push(part);
-    }
+    const touched = [...files].sort(byName).map((file) => this.#place(file, model));
     if (touched[0]) this.chosen = touched[0].id;
     this.settle();
   }
@@ -71,7 +41,8 @@ class Queue {
     for (const part of this.parts) {
       if (part.state !== "waiting") continue;
       if (part.lacks.length > 0) part.message = words.queue.missing(part.lacks);
-      else if (part.files.depth && !this.#cameraKnown) part.message = words.camera.wanted;
+      else if (part.files.depth && !part.files.xyz && !instrument.cameraKnown)
+        part.message = words.camera.wanted;
       else this.enqueue(part);
     }
   }
@@ -82,28 +53,64 @@ class Queue {
     void this.#run();
   }
 
+  /** Look at a part of the log again; its pictures are there for as long as the service keeps them. */
+  recall(row: Logged, model: Model): void {
+    const known = this.parts.find((part) => part.answer?.id === row.id);
+    const part = known ?? this.#fresh(row.source, model);
+    if (!known && row.score !== null) {
+      const at = `v1/verdicts/${row.id}`;
+      const rgb = { rgb: `${at}/rgb.png`, heat_rgb: `${at}/map.png` };
+      const shape = {
+        depth: `${at}/depth.png`,
+        heat_depth: `${at}/map.png`,
+        points: `${at}/points`,
+      };
+      part.answer = {
+        ...row,
+        wing: "detector",
+        score: row.score,
+        defective: row.decision === "undecided" ? null : row.decision === "defective",
+        notes: [words.history.looked],
+        links: {
+          ...(model.modalities.includes("rgb") ? rgb : {}),
+          ...(model.modalities.includes("geometry") ? shape : {}),
+        },
+      };
+      part.state = "done";
+    }
+    part.says = row.correction ?? "";
+    this.chosen = part.id;
+  }
+
   remove(part: Part): void {
     const at = this.parts.indexOf(part);
     this.parts.splice(at, 1);
     if (this.chosen === part.id) this.chosen = (this.parts[at] ?? this.parts[at - 1])?.id ?? "";
   }
 
-  clear(): void {
-    this.parts = this.parts.filter((part) => part.state === "checking");
-    this.chosen = this.parts[0]?.id ?? "";
+  clear(model: Model): void {
+    this.parts = this.parts.filter(
+      (part) => part.model.name !== model.name || part.state === "checking",
+    );
   }
 
-  get #cameraKnown(): boolean {
-    return CAMERA.every((name) => Number.isFinite(this.camera[name] ?? NaN));
+  #place(file: File, model: Model): Part {
+    const role = roleOf(file, model);
+    if (role) {
+      const part = this.#home(partName(file), role, model);
+      part.files = { ...part.files, [role]: file };
+      return part;
+    }
+    const part = this.#fresh(file.name, model);
+    part.state = "refused";
+    part.message = words.queue.unknown(file.name, words.queue.accepted[model.wing]);
+    return part;
   }
 
+  /** The part that waits for such a file, or a new one. */
   #home(name: string, role: Role, model: Model): Part {
-    const open = this.parts.find(
-      (part) =>
-        part.name === name &&
-        part.model.name === model.name &&
-        part.state === "waiting" &&
-        !part.files[role],
+    const open = this.of(model).find(
+      (part) => part.name === name && part.state === "waiting" && !part.files[role],
     );
     return open ?? this.#fresh(name, model);
   }
@@ -128,7 +135,8 @@ class Queue {
   async #check(part: Part): Promise<void> {
     part.state = "checking";
     try {
-      part.answer = await predict(part.model.name, this.#fields(part));
+      part.answer = await predict(part.model.name, form(part));
+      part.message = "";
       part.state = "done";
     } catch (error) {
       if (error instanceof ServiceError && error.status === 429) {
@@ -142,14 +150,13 @@ class Queue {
     }
     this.spoken = words.verdict.spoken(part.name, ...headline(part));
   }
+}
 
-  #fields(part: Part): FormData {
-    const form = new FormData();
-    for (const [role, file] of Object.entries(part.files)) form.set(role, file, file.name);
-    if (part.files.depth && !part.files.xyz)
-      for (const name of CAMERA) form.set(name, `${this.camera[name]}`);
-    return form;
-  }
+function form(part: Part): FormData {
+  const out = new FormData();
+  for (const [role, file] of Object.entries(part.files)) out.set(role, file, file.name);
+  for (const [name, value] of instrument.fields(part.files)) out.set(name, value);
+  return out;
 }
 
 export const queue = new Queue();

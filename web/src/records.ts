@@ -33,7 +33,7 @@ export interface Verdict {
   model: string;
   source: string;
   score: number;
-  p_value: number;
+  p_value: number | null;
   defective: boolean | null;
   threshold: number | null;
   latency_ms: number;
@@ -59,6 +59,7 @@ export type Answer = Verdict | Diagnosis;
 
 export type Says = "right" | "false alarm" | "missed";
 
+/** A row of the log. */
 export interface Logged {
   id: string;
   time: string;
@@ -66,8 +67,9 @@ export interface Logged {
   source: string;
   score: number | null;
   p_value: number | null;
+  threshold: number | null;
   decision: string;
-  latency_ms: number | null;
+  latency_ms: number;
   error: string;
   correction: Says | null;
 }

@@ -14,12 +14,13 @@ export class ServiceError extends Error {
   }
 }
 
+/** Addresses are relative to the page, so that a proxy may put the service below a path of its own. */
 async function ask(path: string, init: RequestInit = {}): Promise<Response> {
   const headers = new Headers(init.headers);
   if (apiKey.value) headers.set("X-API-Key", apiKey.value);
   let response: Response;
   try {
-    response = await fetch(path, { ...init, headers });
+    response = await fetch(path.replace(/^\//, ""), { ...init, headers });
   } catch {
     throw new ServiceError(words.failure.offline, 0);
   }

@@ -62,6 +62,13 @@ export const words = {
     legend: "Camera of the depth image",
     hint: "A depth image says how far each pixel is, not where it lies: that needs the camera’s focal lengths and centre, in pixels.",
     wanted: "Waits for the camera: fill in fx, fy, cx and cy.",
+    unit: "One count is",
+    units: { "0.001": "1 mm", "0.0001": "0.1 mm", "1": "1 m" },
+  },
+  recorder: {
+    legend: "Recorder",
+    frequency: "Mains, Hz",
+    perCycle: "Values per cycle",
   },
   queue: {
     heading: "Parts",
@@ -109,7 +116,8 @@ export const words = {
     waiting: "Incomplete",
     checking: "Checking …",
     queued: "Waiting",
-    plain: (p: number, defective: boolean | null) => {
+    plain: (p: number | null, defective: boolean | null) => {
+      if (p === null) return "This model came without calibration parts, so nothing is promised.";
       const often =
         p >= 0.01
           ? `about ${Math.round(p * 100)} in 100`
@@ -137,9 +145,10 @@ export const words = {
     opacity: "Heat map opacity",
     gone: "The service no longer keeps this picture.",
     none: "This model does not look at it.",
-    heatOver: (ground: string, source: string) =>
-      `${ground} of ${source} with the heat map over it`,
-    less: "as usual",
+    ground: (ground: string, source: string) => `${ground} of ${source}`,
+    withHeat: (ground: string, source: string) =>
+      `${ground} of ${source}, with the heat map over it`,
+    less: "usual",
     more: "very unusual",
   },
   cloud: {
@@ -162,6 +171,7 @@ export const words = {
     none: "This model came without a calibration histogram.",
   },
   diagnosis: {
+    pattern: "Pattern",
     heading: "Which fault",
     combined: "together",
     opinion: (name: string) => `${modality(name)} alone`,
@@ -219,6 +229,8 @@ export const words = {
       total === null ? `${from} to ${to}` : `${from} to ${to} of ${total}`,
     pages: "Pages",
     error: "error",
+    look: (source: string) => `Look at ${source}`,
+    looked: "From the history",
   },
   drift: {
     heading: "Drift",
