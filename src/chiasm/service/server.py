@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 
@@ -12,6 +13,7 @@ from chiasm.errors import ConfigurationError
 
 # The first descriptor that a supervisor hands over (sd_listen_fds(3)).
 _FIRST_HANDED_OVER = 3
+_HEAR_OUT = 0.5  # seconds
 
 
 def run(app: FastAPI, *, host: str, port: int, seconds: float) -> None:
@@ -25,7 +27,7 @@ def run(app: FastAPI, *, host: str, port: int, seconds: float) -> None:
     Raises ``ConfigurationError`` where the address is taken or not this machine's.
     """
     listening = handed_over() or listen(host, port)
-    server = uvicorn.Server(
+    server = _PatientServer(
         uvicorn.Config(
             app,
             log_config=None,
@@ -37,6 +39,18 @@ def run(app: FastAPI, *, host: str, port: int, seconds: float) -> None:
         )
     )
     server.run(sockets=[listening])
+
+
+class _PatientServer(uvicorn.Server):
+    """A server that hears out whoever was let in just before it ends."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        # A connection is accepted before its request is read; closed between the two, it would
+        # be lost without an answer.
+        await asyncio.sleep(_HEAR_OUT)
+        await super().shutdown(sockets)
 
 
 def listen(host: str, port: int) -> socket.socket:
