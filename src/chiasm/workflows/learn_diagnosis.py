@@ -15,6 +15,7 @@ from lightning.pytorch import LightningModule
 from safetensors.torch import load_file, save_file
 
 from chiasm.classifiers.classifier import Classifier, FittedClassifier
+from chiasm.classifiers.late_average import LateAverage
 from chiasm.diagnoser import Diagnoser
 from chiasm.diagnosis_artifact import (
     DiagnosisContract,
@@ -42,6 +43,7 @@ from chiasm.training.recordings import BatchOrder
 from chiasm.training.trainer import LAST, Budget, best_precision, fit
 from chiasm.workflows.console import say
 from chiasm.workflows.fit_simple import fit_simple
+from chiasm.workflows.learn_members import learn_members
 from chiasm.workflows.recording_bench import RecordingBench, open_bench
 from chiasm.workflows.search_classes import settled
 
@@ -87,7 +89,9 @@ def train_classifier(
     write_split(bench)
     bench = settled(bench)
     network = bench.network()
-    if isinstance(network, FittedClassifier):
+    if isinstance(network, LateAverage):
+        bench = learn_members(network, bench, train_classifier)
+    elif isinstance(network, FittedClassifier):
         fit_simple(network, bench)
     else:
         if config.pretrain_epochs:

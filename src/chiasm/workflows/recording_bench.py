@@ -160,6 +160,14 @@ def open_bench(config: DiagnosisConfig) -> RecordingBench:
     split = _without_classes(divide(refs, config), store.kinds, config.left_out)
     if not split.train or not split.validation:
         raise SplitError("Training needs recordings to learn from and others to validate on.")
+    return bench_of(config, store, split)
+
+
+def bench_of(
+    config: DiagnosisConfig, store: DischargeStore, split: DischargeSplit
+) -> RecordingBench:
+    """The bench of recordings that are divided."""
+    refs = [ref for some in split.lists().values() for ref in some]
     channels, per_cycle = _series_shape(store, refs, config)
     every = [store.counts(ref) for ref in split.train] if "series" in config.modalities else []
     form = InputFormat(
