@@ -22,6 +22,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "MAD, series alone": (OURS, {"model": "mad_small", "modalities": ["series"]}),
     "MAD, cross-entropy alone": (OURS, {"model": "mad_small", "pretrain_epochs": 0}),
     "MAD without flows": (OURS, {"model": "mad_small", "flow": "identity"}),
+    "searched fusion": (OURS, {"model": "fused_small"}),
     "Perceiver IO": (NETWORK, {"model": "perceiver_io_small"}),
     "CMT": (NETWORK, {"model": "cross_modal_transformer_small"}),
     "CFM surrogate": (NETWORK, {"model": "cfm_surrogate_small"}),
@@ -40,7 +41,7 @@ _OF_NETWORKS = frozenset(
         *("preset", "image_size", "inputs", "align", "views", "seconds", "fold", "windows"),
         *("pretrain_epochs", "epochs", "patience", "batch", "learning_rate", "flow_weight"),
         *("contrast", "modality_dropout", "phase_unknown", "picture_gain", "precision"),
-        *("flow", "gate", "experts", "pool", "segment", "minutes"),
+        *("flow", "gate", "experts", "pool", "segment", "minutes", "fusion", "search"),
     )
 )
 PRETRAIN, EPOCHS = 50, 100
@@ -88,7 +89,7 @@ class AskedRecordings:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """Labels of the methods that were asked for and are there."""
-        there = {model.name for model in models("classifier")}
+        there = _names()
         found = {label: own["model"] for label, (_, own) in METHODS.items()}
         wanted = self.methods
         return tuple(
@@ -142,9 +143,8 @@ class AskedRecordings:
         size = str(asked.pop("size", self.size))
         split = split or self.splits[0]
         given = own | asked | {"split_by": split}
-        given["model"] = own["model"].replace("_small", f"_{size}")
-        if own["model"] == "residual_cnn_small":
-            given["model"] = own["model"]
+        sized = own["model"].replace("_small", f"_{size}")
+        given["model"] = sized if sized in _names() else own["model"]
         if "pretrain_epochs" in own:
             given["pretrain_epochs"] = own["pretrain_epochs"]
         if label == ALONE:
@@ -161,6 +161,12 @@ class AskedRecordings:
             for seed in self.seeds
             for fold in folds
         )
+
+
+def _names() -> set[str]:
+    import chiasm.classifiers.named  # noqa: F401  (importing registers them)
+
+    return {model.name for model in models("classifier")}
 
 
 @lru_cache(maxsize=1)

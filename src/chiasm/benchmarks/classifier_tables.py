@@ -42,7 +42,7 @@ def classifiers(asked: AskedRecordings) -> Table:
         *_random_notes(asked),
         *([f"Costs are those of the {asked.splits[0]} split, of one run."] if several else []),
     )
-    title = f"Classifiers on {asked.data.name}: " + ", ".join(
+    title = f"Classifiers on {asked.data.name}. " + ". ".join(
         split_words(asked, split) for split in asked.splits
     )
     return Table("classifiers", title, tuple(entries), notes=notes, compared=tuple(compared))
@@ -65,7 +65,7 @@ def classifier_robustness(asked: AskedRecordings) -> Table:
         "No method was trained on corrupted recordings. A dash where a method never looks at the "
         "modality that is absent or at the other one.",
     )
-    title = f"Robustness on {asked.data.name}: {split_words(asked, split)}"
+    title = f"Robustness on {asked.data.name}. {split_words(asked, split)}"
     return Table("classifier_robustness", title, tuple(entries), notes=notes)
 
 
@@ -73,8 +73,8 @@ def split_words(asked: AskedRecordings, split: str) -> str:
     """A split in words."""
     groups = asked.groups(split)
     if groups:
-        return f"each {split} left out in turn ({len(groups)})"
-    return "random split" if split == RANDOM else f"split by {split}"
+        return f"Each {split} left out in turn ({len(groups)})"
+    return "Random split" if split == RANDOM else f"Split by {split}"
 
 
 def _random_notes(asked: AskedRecordings) -> list[str]:

@@ -45,7 +45,8 @@ class ValidatedRidge(nn.Module):
         shape = tuple(self.get_buffer("weight").shape)
         weight, bias = torch.zeros(shape), torch.full(shape[:1], -1e3)
         known = torch.from_numpy(machine.classes_)
-        coefficients, intercepts = machine.coef_, np.atleast_1d(machine.intercept_)
+        coefficients = np.atleast_2d(machine.coef_)
+        intercepts = np.atleast_1d(machine.intercept_)
         if len(known) == 2:  # one line between two classes
             coefficients = np.concatenate([-coefficients, coefficients])
             intercepts = np.concatenate([-intercepts, intercepts])
