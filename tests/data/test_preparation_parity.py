@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from chiasm.data.point_cloud import PreparationSettings, crop_box, paste, paste_mask, prepare
 from chiasm.data.scenes.maker import render_scene
-from chiasm.data.support_plane import border_strips, fit_support_plane
+from chiasm.data.support_plane import border_strips, fit_support_plane, most_votes
 from chiasm.data.surface import largest_cluster, surface_normals
 from chiasm.samples import CropBox, RGBDSample
 
@@ -191,6 +191,25 @@ def test_the_plane_is_the_one_that_all_votes_elect(outliers):
         if expected is not None:
             np.testing.assert_allclose(found.coefficients, expected[0], rtol=0, atol=1e-10)
             np.testing.assert_allclose(found.noise, expected[1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("order", ["as drawn", "the loser's first", "all alike"])
+def test_no_plane_is_given_up_that_may_still_win(order):
+    rng = np.random.default_rng(0)
+    for number in (1, 60, 900):
+        points = rng.uniform(-1, 1, (3, number))
+        normals = rng.normal(size=(500, 3))
+        normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+        offsets = rng.uniform(-0.2, 0.2, 500)
+        agree = np.abs(normals @ points + offsets[:, None]) < 0.3
+        if order == "the loser's first":  # a plane of middling votes has all of them at once
+            loser = agree.sum(axis=1).argsort()[len(agree) // 2]
+            first = np.argsort(~agree[loser], kind="stable")
+            points, agree = points[:, first], agree[:, first]
+        elif order == "all alike":
+            normals, offsets = normals[:1].repeat(500, 0), offsets[:1].repeat(500)
+            agree = agree[:1].repeat(500, 0)
+        assert most_votes(points, normals, offsets, 0.3) == agree.sum(axis=1).argmax()
 
 
 @pytest.mark.parametrize("shape", [(40, 60), (9, 60), (60, 8), (4, 5)])

@@ -226,10 +226,11 @@ def _behind(xyz: FloatArray, valid: BoolArray) -> Plane:
 def _by_colour(sample: RGBDSample) -> BoolArray:
     """RGB-only parts: what differs from the border's colours; else the whole frame."""
     assert sample.rgb is not None
-    width = max(2, round(0.04 * max(sample.valid.shape)))
-    border = border_strips(sample.rgb, width)
+    border = border_strips(sample.rgb, max(2, round(0.04 * max(sample.valid.shape))))
     centre = np.median(border, axis=0)
     spread = np.median(np.abs(border - centre), axis=0) * 1.4826 + 0.02
-    different = (np.abs(sample.rgb - centre) / spread).max(axis=2) > 4
+    different = np.zeros_like(sample.valid)
+    for channel, middle, width in zip(cv2.split(sample.rgb), centre, spread, strict=True):
+        different |= np.abs(channel - middle) / width > 4
     cluster = largest_cluster(different, closing=_closing(different))
     return cluster if 0.01 < cluster.mean() < 0.9 else np.ones_like(sample.valid)

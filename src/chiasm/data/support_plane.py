@@ -78,7 +78,7 @@ def fit_support_plane(
         return None
     normals, corners = normals[usable] / lengths[usable, None], corners[usable]
     offsets = -(normals * corners[:, 0]).sum(axis=1)
-    best = _most_votes(few, normals, offsets, distance)
+    best = most_votes(few, normals, offsets, distance)
     normal, offset = normals[best], float(offsets[best])
     for _ in range(3):
         inliers = np.abs(normal @ points + offset) < distance
@@ -108,16 +108,22 @@ def border_strips(image: NDArray[Any], width: int) -> NDArray[Any]:
     return np.concatenate([strip.reshape(-1, *rest) for strip in strips])
 
 
-def _most_votes(
+def most_votes(
     points: NDArray[np.float64],
     normals: NDArray[np.float64],
     offsets: NDArray[np.float64],
     distance: float,
 ) -> int:
-    """The first hypothesis that most points ``(3, P)`` agree with, as if all had been asked.
+    """The first of the planes that most points lie within a distance of.
 
-    Points vote in blocks. A hypothesis that could not reach the best known one even with every
-    vote that is outstanding is asked no further: the answer is the same, most of the work is not.
+    Points vote in portions. A plane that could not reach the best known one even with every vote
+    that is outstanding is asked no further: the answer is that of all votes, most of the work is
+    not done.
+
+    Args:
+        points: ``(3, P)`` metres.
+        normals, offsets: ``(N, 3)`` unit normals and ``(N,)`` metres.
+        distance: metres.
     """
     placed = np.concatenate([points, np.ones_like(points[:1])])  # offsets count once a point
     planes = np.concatenate([normals, offsets[:, None]], axis=1)
