@@ -7,7 +7,18 @@ import sys
 
 import typer
 
-from chiasm.cli import bench, data, evaluate, models, predict, recalibrate, search, serve, train
+from chiasm.cli import (
+    bench,
+    data,
+    evaluate,
+    export,
+    models,
+    predict,
+    recalibrate,
+    search,
+    serve,
+    train,
+)
 from chiasm.cli import demo as demonstration
 from chiasm.errors import ChiasmError
 
@@ -32,6 +43,7 @@ app.command("search")(search.search)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.command("recalibrate")(recalibrate.recalibrate)
 app.command("bench")(bench.bench)

@@ -47,7 +47,7 @@ class DetectorGraph(nn.Module):
         super().__init__()
         self.detector = detector.eval()
         self.modalities = tuple(modalities)
-        self.register_buffer("calibration", torch.tensor(list(calibration), dtype=torch.float32))
+        self.register_buffer("calibration", torch.tensor([list(calibration)], dtype=torch.float32))
         normals = len(calibration)
         # Counted in whole numbers: a rate in float32 could decide otherwise at its own edge.
         self.most_above = sum((1 + k) / (normals + 1) <= false_alarm_rate for k in range(normals))
@@ -74,8 +74,8 @@ class DetectorGraph(nn.Module):
         output = self.detector(batch)
         maps = self.detector.scores(output, inside)
         scores = self.detector.image_scores(output, maps)
-        at_least = (self.calibration[None] >= scores[:, None]).to(scores.dtype).sum(dim=1)
-        p_value = (1 + at_least) / (len(self.calibration) + 1)
+        at_least = (self.calibration >= scores[:, None]).to(scores.dtype).sum(dim=1)
+        p_value = (1 + at_least) / (self.calibration.shape[1] + 1)
         return maps, scores, p_value, at_least < self.most_above
 
 

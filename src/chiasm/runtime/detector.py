@@ -118,6 +118,10 @@ class DetectorRuntime:
             found["geometry"] = _batch(geometry_picture(part, self._geometry))
         return found
 
+    def run_graph(self, part: PreparedSample) -> dict[str, NDArray[Any]]:
+        """The graph's outputs for a prepared part, a batch of one."""
+        return self._engine(1).run(self.inputs_of(part))
+
     def _judge(
         self, engine: Engine, rgb: FloatArray | None, xyz: FloatArray | None, source: str
     ) -> Verdict:

@@ -1,0 +1,66 @@
+"""``chiasm export`` as a function, for either wing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from chiasm.errors import ArtifactError, ConfigurationError
+from chiasm.model_folder import CONTRACT, model_folder, wing_of
+from chiasm.runtime.deployment import GRAPHS, Deployment
+
+PRECISIONS = ("fp32", "bf16", "int8")
+
+
+def export(
+    run: Path | str,
+    out: Path | str,
+    *,
+    to: str = "openvino",
+    precision: str = "fp32",
+    data: Path | None = None,
+    memory: int | None = None,
+) -> Deployment:
+    """Write a trained model as a folder that runs without torch.
+
+    Args:
+        run: the run's folder, as training wrote it.
+        out: folder to write; an exported model that lies there is replaced.
+        to: ``"openvino"`` or ``"onnx"``.
+        precision: ``"fp32"``, or with OpenVINO ``"bf16"`` or ``"int8"``.
+        data: where the run's data lie now; None takes the place that the run names.
+        memory: of a detector, descriptors of normals to keep for each modality.
+
+    Raises:
+        ArtifactError: the exported model differs from the trained one beyond the limits.
+        ConfigurationError: it cannot be exported so.
+    """
+    if to not in GRAPHS:
+        raise ConfigurationError(f"There is no format {to!r}; there are: {', '.join(GRAPHS)}.")
+    if precision not in PRECISIONS:
+        raise ConfigurationError(
+            f"There is no precision {precision!r}; there are: {', '.join(PRECISIONS)}."
+        )
+    if to == "onnx" and precision != "fp32":
+        raise ConfigurationError(
+            f"ONNX is written in fp32 alone; for {precision} take --to openvino, which runs it on "
+            "the same processors."
+        )
+    if memory is not None and memory < 8:
+        raise ConfigurationError(f"A memory of {memory} descriptors is none; keep 8 at least.")
+    folder = Path(run)
+    contract = model_folder(folder) / CONTRACT
+    if not contract.is_file():
+        raise ArtifactError(
+            f"{folder} is no run's folder: it has no {CONTRACT}. Name the folder that "
+            "'chiasm train' wrote."
+        )
+    if wing_of(json.loads(contract.read_text())) == "classifier":
+        if memory is not None:
+            raise ConfigurationError("A classifier has no memory of normals; leave out --memory.")
+        from chiasm.deploy.export_classifier import export_classifier
+
+        return export_classifier(folder, Path(out), to=to, precision=precision, data=data)
+    from chiasm.deploy.export_detector import export_detector
+
+    return export_detector(folder, Path(out), to=to, precision=precision, data=data, memory=memory)
