@@ -123,7 +123,7 @@ class AskedRecordings:
         """
         if split == RANDOM:
             return ()
-        named = sorted(self._groups.get(split, ()) - {""})
+        named = sorted(self._groups.get(split, set()) - {""})
         if not named:
             kinds = ", ".join([RANDOM, *sorted(self._groups)])
             raise DataError(f"{self.data} has no groups of kind {split!r}; there are: {kinds}.")

@@ -38,7 +38,7 @@ class ValidatedRidge(nn.Module):
 
         self.mean = features.mean(dim=0)
         # A feature that never varies says nothing, and is not to be blown up where it does.
-        spread = features.std(dim=0)
+        spread = features.std(dim=0, correction=0)
         self.deviation = torch.where(spread > 1e-6, spread, 1.0)
         rows = ((features - self.mean) / self.deviation).double().numpy()
         machine = RidgeClassifierCV(alphas=PENALTIES).fit(rows, labels.numpy())
