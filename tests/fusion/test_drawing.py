@@ -9,6 +9,7 @@ import pytest
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
+from chiasm.classifiers.recording_pools import recording_pools
 from chiasm.detectors.candidates import light_pools, reconstruction_pools
 from chiasm.fusion.drawing import LABELS, LARGE, SMALL, WORDS, draw_genotype
 from chiasm.fusion.drawing_layout import FEATURE_WIDE, NODE_WIDE, Box, Layout, Point, lay_out
@@ -16,7 +17,11 @@ from chiasm.fusion.genotype import CellGenotype, Genotype, NodeGenotype, random_
 from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import Pools
 
-POOLS = (light_pools(), reconstruction_pools(width=4))
+POOLS = (
+    light_pools(),
+    reconstruction_pools(width=4),
+    recording_pools(width=8, stages=(8, 8, 8), classes=5),
+)
 
 
 def found(pools: Pools, cells: int, nodes: int) -> Genotype:
@@ -189,6 +194,16 @@ def test_a_shared_feature_has_one_box_and_a_dot():
 def test_unknown_names_and_a_cell_without_nodes_are_drawn_too(tmp_path):
     text = texts(one_feature(), tmp_path)
     assert text.count(">a/b</text>") == 1
+
+
+@pytest.mark.parametrize(
+    ("head", "made"), [("segmentation", "anomaly map"), ("class", "which fault")]
+)
+def test_the_head_says_what_it_makes(head, made, tmp_path):
+    draw_genotype(ALL[2], path_svg=tmp_path / "g.svg", head=head)
+    text = (tmp_path / "g.svg").read_text()
+    assert f">{head}</text>" in text
+    assert f">{made}</text>" in text
 
 
 def test_texts_fit_their_boxes():
