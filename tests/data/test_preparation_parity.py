@@ -176,6 +176,24 @@ def test_preparation_is_that_of_the_reference(case, fraction):
     assert (part.rgb[~part.foreground] == 0).all()
 
 
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_a_part_without_points_is_what_differs_from_the_border_in_any_channel(channel):
+    rgb = np.random.default_rng(0).uniform(0.4, 0.44, (60, 50, 3)).astype(np.float32)
+    rgb[20:40, 15:30, channel] += 0.4
+    everywhere = np.ones((60, 50), bool)
+    settings = PreparationSettings(size=22)  # 20 and a margin: the crop keeps its pixels
+    part = prepare(RGBDSample(rgb, None, everywhere), settings)
+    border = rgb[strip_of(everywhere)]
+    centre = np.median(border, axis=0)
+    spread = np.median(np.abs(border - centre), axis=0) * 1.4826 + 0.02
+    expected = (np.abs(rgb - centre) / spread).max(axis=2) > 4
+    assert np.array_equal(np.argwhere(expected)[[0, -1]], [[20, 15], [39, 29]])
+    box = crop_box(expected, settings)
+    assert part.box == box
+    cut = expected[box.top : box.top + box.side, box.left : box.left + box.side]
+    assert np.array_equal(part.foreground, cut)
+
+
 @pytest.mark.parametrize("outliers", [0.0, 0.2, 0.5, 0.65])
 def test_the_plane_is_the_one_that_all_votes_elect(outliers):
     y, x = (np.mgrid[:80, :80] - 40) * 0.003
