@@ -1,0 +1,100 @@
+"""Diagnoses, the log and drift."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import httpx
+from browser import Page
+from spots import write_part, write_recording
+
+OpenPage = Callable[..., Page]
+
+
+def send(page: Page, files: Sequence[Path]) -> None:
+    """Have the service judge a part without the page."""
+    fields = {role: (file.name, file.read_bytes()) for role, file in zip(("rgb", "xyz"), files)}
+    assert httpx.post(f"{page.address}v1/models/disc/predict", files=fields).status_code == 200
+
+
+def meters(page: Page) -> dict[str, float]:
+    """Every bar of the diagnosis: kind, voice and value."""
+    found = page.script(
+        "return [...document.querySelectorAll('#result li [role=meter]')].map(m => "
+        "[m.closest('li').querySelector('h3').innerText + ', ' + m.ariaLabel, +m.ariaValueNow])"
+    )
+    return dict(found)
+
+
+def test_a_recording_is_diagnosed(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    page.choose("Model", "gis")
+    page.pick(write_recording(tmp_path, "w", brightness=204, loudest=50))
+    assert page.settled(1) == {"w": "void"}
+    assert page.text(".banner h2") == "void"
+    values = {name: round(value, 3) for name, value in meters(page).items()}
+    assert values["void, together"] == 0.65
+    assert values["void, pattern alone"] == 0.8
+    assert values["corona, pulse series alone"] == 0.5
+    assert "30%" in page.text("[aria-labelledby=conflict-heading]")
+    assert "partly disagree" in page.text("[aria-labelledby=conflict-heading]")
+
+
+def test_sensors_that_disagree_are_unknown(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    page.choose("Model", "gis")
+    page.pick(write_recording(tmp_path, "w", brightness=0, loudest=100))
+    assert page.settled(1) == {"w": "Unknown"}
+    assert "different things" in page.text("[aria-labelledby=conflict-heading]")
+
+
+def test_one_sensor_alone_is_enough(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    page.choose("Model", "gis")
+    page.pick(write_recording(tmp_path, "w", brightness=255, loudest=0)[:1])
+    assert page.settled(1) == {"w": "Incomplete"}
+    page.button("Check with what is here").click()
+    assert page.settled(1) == {"w": "void"}
+    assert "One sensor alone" in page.text("[aria-labelledby=conflict-heading]")
+
+
+def test_the_log_is_live_filtered_and_corrected(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    page.open("history")
+    page.wait(lambda: "No verdict yet" in page.text("main"))
+    page.open("inspect")
+    page.pick([*write_part(tmp_path, "a", spot=True), *write_part(tmp_path, "b", spot=False)])
+    page.settled(2)
+    page.open("history")
+    page.wait(lambda: len(page.all("tbody tr")) == 2)
+    page.choose("Decision", "defective")
+    page.wait(lambda: len(page.all("tbody tr")) == 1)
+    page.button("Right", "tbody").click()
+    page.wait(lambda: page.all("tbody button[aria-pressed=true]"))
+    page.choose("Decision", "All")
+    page.choose("Model", "gis")  # above the views: changes no row of the log
+    page.wait(lambda: len(page.all("tbody tr")) == 2)
+    page.one("button.look[aria-label='Look at b_rgb.png']").click()
+    page.wait(lambda: page.text(".banner h2") == "Good")
+    page.pictures_are_there()
+
+
+def test_the_log_shows_what_others_sent(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    page.open("history")
+    send(page, write_part(tmp_path, "line", spot=True))
+    page.wait(lambda: "line_rgb.png" in page.text("tbody"))
+
+
+def test_drift_is_said_in_words(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    files = write_part(tmp_path, "bright", spot=True)
+    for _ in range(20):
+        send(page, files)
+    page.open("drift")
+    page.wait(lambda: "drifted" in page.text(".sentence"))
+    assert "20 recent scores" in page.text("main")
+    assert page.all("main svg[role=img][aria-label*='drifted']")
+    page.choose("Model", "gis")
+    page.wait(lambda: "diagnoses recordings" in page.text("main"))
