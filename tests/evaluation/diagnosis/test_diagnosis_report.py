@@ -18,6 +18,8 @@ from chiasm.evaluation.diagnosis.report import write_diagnosis_report
 from chiasm.evaluation.diagnosis.scored import ScoredRecordings
 from chiasm.evaluation.diagnosis.trivial import TrivialRival
 from chiasm.evaluation.diagnosis.wording import SIMULATED, headline, split_words, warnings
+from chiasm.fusion.drawing import draw_genotype
+from chiasm.fusion.genotype import CellGenotype, Genotype, NodeGenotype
 
 HOSTILE = '<script src="http://evil.example/x.js"></script>'
 LOG = (
@@ -213,3 +215,19 @@ def test_what_one_must_know_is_a_warning(recordings, maker):
     half = replace(recordings, modality_logits=halves)
     assert said(half, "With the picture absent")
     assert not said(half, "With the series absent")
+
+
+def test_a_searched_fusion_is_drawn_and_told(maker, tmp_path):
+    node = NodeGenotype(("x", "y"), "glu")
+    genotype = Genotype(
+        {"late": CellGenotype(("image/stage3", "series/layer2"), (node,))}, output="late"
+    )
+    genotype.save(tmp_path / "genotype.json")
+    draw_genotype(genotype, path_png=tmp_path / "genotype.png", head="class")
+    scored = maker(8)
+    page = report(scored, quick(scored), tmp_path / "report", run=tmp_path)
+    assert genotype.summary() in page.text
+    drawings = [a for tag, a in page.tags if tag == "img" and a.get("class") == "drawing"]
+    assert len(drawings) == 1
+    without = report(scored, quick(scored), tmp_path / "other", run=tmp_path / "report")
+    assert "Architecture" not in without.text

@@ -36,6 +36,8 @@ from chiasm.evaluation.diagnosis.wording import (
     split_words,
     warnings,
 )
+from chiasm.fusion.genotype import Genotype
+from chiasm.model_folder import GENOTYPE
 
 
 def write_diagnosis_report(
@@ -59,7 +61,8 @@ def write_diagnosis_report(
         repeat: the command that makes this report.
         load: reads the recording at a place of ``scored``, for the gallery; None leaves it out.
         notes: warnings that only the caller can know of.
-        run: the run's folder, whose ``logs`` hold the learning curves.
+        run: the run's folder, whose ``logs`` hold the learning curves and which holds the
+            genotype and its drawing, if there is one.
 
     Raises:
         pydantic.ValidationError: the metrics do not fit the schema.
@@ -97,6 +100,7 @@ def write_diagnosis_report(
             for name, path in _pictures(metrics, scored, figures, run).items()
             if path is not None
         },
+        genotype_text=_genotype_text(run),
         cost=diagnosis_cost(metrics["cost"]),
         repeat=repeat,
     )
@@ -120,8 +124,15 @@ def _pictures(
         metrics["corruptions"], macro, figures / "corruptions.png"
     )
     found["embedding"] = embedding_scatter(scored, metrics["gap"], figures / "embedding.png")
+    drawing = None if run is None else run / "genotype.png"
+    found["genotype"] = drawing if drawing is not None and drawing.exists() else None
     found["learning"] = learning_curves(read_learning(run), figures / "learning.png")
     return found
+
+
+def _genotype_text(run: Path | None) -> str | None:
+    path = None if run is None else run / GENOTYPE
+    return Genotype.load(path).summary() if path is not None and path.exists() else None
 
 
 def _cards(metrics: dict[str, Any]) -> list[dict[str, Any]]:
