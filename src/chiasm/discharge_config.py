@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,69 +11,11 @@ from pydantic import Field, field_validator, model_validator
 
 from chiasm.classifiers import named as _registers_classifiers  # noqa: F401
 from chiasm.config import Settings
+from chiasm.discharge_presets import PRESETS, Preset
 from chiasm.registry import find_model, models
 from chiasm.search_config import SearchSettings
 
 SEGMENTS = {"base": 60, "small": 256}
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """What a setting is where it was not given.
-
-    Attributes:
-        rates: size of a model to highest learning rate.
-        batches: size of a model to recordings in a batch.
-        inputs, align, views, contrast, modality_dropout, image_size, seconds, fold: as in
-            ``DiagnosisConfig``.
-    """
-
-    rates: Mapping[str, float]
-    batches: Mapping[str, int]
-    inputs: str
-    views: str
-    align: bool = False
-    contrast: tuple[str, ...] = ("joint", "image", "series")
-    modality_dropout: float = 0.6
-    image_size: int = 256
-    seconds: float | None = None
-    fold: int = 1
-
-
-PRESETS = {
-    "paper": Preset(
-        rates={"base": 5e-6, "small": 5e-6},
-        batches={"base": 8, "small": 64},
-        inputs="plain",
-        views="usual",
-        contrast=("joint",),
-        modality_dropout=0.15,
-    ),
-    "recommended": Preset(
-        rates={"base": 1e-4, "small": 3e-4},
-        batches={"base": 8, "small": 64},
-        inputs="relative",
-        views="strong",
-        align=True,
-    ),
-    # 124 tokens of 856: a recording costs a processor core 17 ms instead of 260.
-    "quick": Preset(
-        rates={"base": 1e-4, "small": 1e-3},
-        batches={"base": 8, "small": 24},
-        inputs="relative",
-        views="strong",
-        align=True,
-        image_size=128,
-        fold=10,
-    ),
-    # Of features that are computed, not learned: each recording once, whole and as it is.
-    "fitted": Preset(
-        rates={"small": 1.0},
-        batches={"small": 16},
-        inputs="plain",
-        views="usual",
-    ),
-}
 
 
 class DiagnosisConfig(Settings):
@@ -88,7 +28,8 @@ class DiagnosisConfig(Settings):
         modalities: ``image``, ``series`` or both.
         flow: ``coupling``, or ``identity`` to leave it out.
         gate, experts: of the mixtures in the encoder.
-        pool: ``mean`` over tokens, or ``modality_mean``.
+        pool: ``mean`` over all tokens, as the paper, or ``modality_mean``: over those of each
+            modality, then over modalities, so that none is outnumbered. None takes the preset's.
         segment: values of the series to a token; None takes the model's own.
         preset: ``paper``, ``recommended`` or, for minutes on a processor, ``quick``: what learning
             rate, batch, inputs, views, contrast, modality_dropout, image_size and seconds are
@@ -119,6 +60,8 @@ class DiagnosisConfig(Settings):
         flow_weight: of the flows' likelihood, in the first stage; the paper's procedure has 0.
         contrast: what the first stage contrasts: ``joint``, as the paper, or modalities as well.
             None takes the preset's.
+        smoothing: share of the label that the second stage gives to all classes alike; few sessions
+            are otherwise learned by heart. None takes the preset's.
         modality_dropout: probability that a batch lacks one modality; None takes the preset's.
         phase_unknown: recordings do not know where their phase begins, and inputs are not aligned:
             views roll by any angle.
@@ -144,7 +87,7 @@ class DiagnosisConfig(Settings):
     flow: Literal["coupling", "identity"] = "coupling"
     gate: Literal["softmax", "uniform", "top1"] = "softmax"
     experts: int = Field(2, ge=1)
-    pool: Literal["mean", "modality_mean"] = "mean"
+    pool: Literal["mean", "modality_mean"] | None = None
     segment: int | None = Field(None, ge=1)
     preset: Literal["paper", "recommended", "quick", "fitted"] | None = None
     image_size: int | None = Field(None, ge=16, le=1024, multiple_of=16)
@@ -165,6 +108,7 @@ class DiagnosisConfig(Settings):
     learning_rate: float | None = Field(None, gt=0)
     flow_weight: float = Field(0.0, ge=0)
     contrast: tuple[Literal["joint", "image", "series"], ...] | None = Field(None, min_length=1)
+    smoothing: float | None = Field(None, ge=0, lt=1)
     modality_dropout: float | None = Field(None, ge=0, le=1)
     phase_unknown: bool = False
     picture_gain: bool = True
@@ -267,6 +211,11 @@ class DiagnosisConfig(Settings):
         return self.modality_dropout
 
     @property
+    def smoothed(self) -> float:
+        """Share of the label that goes to all classes, given or the preset's."""
+        return self.usual.smoothing if self.smoothing is None else self.smoothing
+
+    @property
     def batch_size(self) -> int:
         """Recordings in a batch, given or the preset's."""
         return self.batch or self.usual.batches[self.size]
@@ -293,7 +242,7 @@ class DiagnosisConfig(Settings):
             "flow": self.flow,
             "gate": self.gate,
             "experts": self.experts,
-            "pool": self.pool,
+            "pool": self.pool or self.usual.pool,
             "segment": self.token,
             "image_size": self.pixels,
             **self.options,

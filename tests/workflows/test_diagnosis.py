@@ -21,12 +21,15 @@ from chiasm.diagnoser import Diagnoser
 from chiasm.diagnosis_artifact import load_classifier, save_classifier
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ArtifactError, ConfigurationError, DataError
+from chiasm.metrics.classification import macro_f1
+from chiasm.samples import DischargeBatch
 from chiasm.training.classify import ClassTraining
 from chiasm.training.contrast import ContrastTraining
 from chiasm.training.keep_best import KeepBest
 from chiasm.training.recordings import InputFormat, Recordings, recording_loader
 from chiasm.training.trainer import Budget, fit
-from chiasm.workflows.learn_diagnosis import calibrate, train_classifier
+from chiasm.workflows.keep_diagnosis import calibrate
+from chiasm.workflows.learn_diagnosis import train_classifier
 from chiasm.workflows.recording_bench import digest, open_bench
 from chiasm.workflows.score_recordings import score_recordings
 
@@ -229,6 +232,35 @@ def test_learning_overfits_a_handful(store: DischargeStore, tmp_path: Path):
     assert best.value < 0.1
 
 
+def test_the_best_epoch_is_chosen_by_what_may_be_absent(
+    store: DischargeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    config = DiagnosisConfig.make(data=store.path, out=tmp_path, **TINY)
+    bench = open_bench(config)
+    network = bench.network().eval()
+    (batch,) = next(iter(bench.loader("classify_check")))
+
+    def f1(shown: DischargeBatch) -> float:
+        with torch.no_grad():
+            return macro_f1(shown.label, network(shown).logits.argmax(dim=1), 5)
+
+    whole = f1(batch)
+    alone = f1(replace(batch, image=None)), f1(replace(batch, series=None))
+    for dropout, expected in ((0.0, whole), (0.5, (whole + sum(alone)) / 3)):
+        logged: dict[str, float] = {}
+        module = ClassTraining(
+            network, budget=Budget(None), epochs=1, learning_rate=1e-3, modality_dropout=dropout
+        )
+        monkeypatch.setattr(
+            module, "log", lambda name, value, into=logged, **_: into.update({name: float(value)})
+        )
+        with torch.no_grad():
+            module.validation_step((batch,), 0)
+        module.on_validation_epoch_end()
+        assert logged["validation_f1"] == pytest.approx(whole)
+        assert logged["validation_score"] == pytest.approx(expected)
+
+
 def test_batches_are_the_same_for_the_same_epoch_and_hold_everything_once(store: DischargeStore):
     form = InputFormat(("image", "series"), 32, 256, SeriesScale(full=100.0), seconds=0.5)
     dataset = Recordings(store, store.refs, form, views=ViewSettings(), count=2, seed=5)
@@ -291,9 +323,13 @@ def test_settings_that_are_wrong_are_told():
     with pytest.raises(ConfigurationError, match="model"):
         DiagnosisConfig.make(data="a", out="b", model="mad_medium")
     quick = DiagnosisConfig.make(data="a", out="b", preset="quick")
-    assert (quick.pixels, quick.view_seconds) == (128, 2.0)
-    whole = DiagnosisConfig.make(data="a", out="b", preset="quick", seconds=0)
-    assert whole.view_seconds is None
+    assert (quick.pixels, quick.view_seconds, quick.folded) == (128, None, quick.usual.fold)
+    assert quick.folded > 1
+    part = DiagnosisConfig.make(data="a", out="b", preset="quick", seconds=2, fold=1)
+    assert (part.view_seconds, part.folded) == (2.0, 1)
+    # Values themselves cannot be added up, only counts of pulses.
+    plain = DiagnosisConfig.make(data="a", out="b", preset="quick", inputs="plain")
+    assert plain.folded == 1
     config = DiagnosisConfig.make(data="a", out="b", preset="paper", modalities="image")
     assert (config.rate, config.modalities) == (5e-6, ("image",))
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from lightning.pytorch import LightningModule
@@ -16,26 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from chiasm.classifiers.classifier import Classifier, FittedClassifier
 from chiasm.classifiers.late_average import LateAverage
-from chiasm.diagnoser import Diagnoser
-from chiasm.diagnosis_artifact import (
-    DiagnosisContract,
-    RecordingFormat,
-    SplitDescription,
-    save_classifier,
-)
-from chiasm.diagnosis_rule import (
-    Array,
-    combined_opinion,
-    support,
-    weakest_accepted,
-)
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ConfigurationError
-from chiasm.fusion.genotype import Genotype
-from chiasm.metrics import VERSIONS
-from chiasm.metrics.classification import macro_f1
-from chiasm.metrics.probability import fit_temperature, softmax
-from chiasm.model_folder import library_versions, parameter_count
+from chiasm.model_folder import parameter_count
 from chiasm.training.classify import ClassTraining
 from chiasm.training.contrast import ContrastTraining
 from chiasm.training.keep_best import KeepBest
@@ -43,13 +25,12 @@ from chiasm.training.recordings import BatchOrder
 from chiasm.training.trainer import LAST, Budget, best_precision, fit
 from chiasm.workflows.console import say
 from chiasm.workflows.fit_simple import fit_simple
+from chiasm.workflows.keep_diagnosis import save
 from chiasm.workflows.learn_members import learn_members
 from chiasm.workflows.recording_bench import RecordingBench, open_bench
 from chiasm.workflows.search_classes import settled
 
 CLIP = 1.0
-# Where every validation recording is recognised, the likelihood asks for ever lower ones.
-TEMPERATURES = (0.5, 10.0)
 FINISHED = "best.safetensors"
 # Settings that say how a run is carried out, not what comes out of it.
 _FREE = frozenset({"minutes", "workers", "cache", "out", "windows", "unknown_share"})
@@ -134,7 +115,10 @@ def pretrain(network: Classifier, bench: RecordingBench) -> None:
 
 
 def classify(network: Classifier, bench: RecordingBench) -> None:
-    """Second stage; leaves the weights with the best macro-F1 on held-out recordings."""
+    """Second stage; leaves the weights with the best macro-F1 on held-out recordings.
+
+    Where modalities are dropped, the mean of that with all of them and with each one alone.
+    """
     config = bench.config
     share = 1 - contrast_share(config)
     budget = Budget(config.minutes and config.minutes * share)
@@ -144,10 +128,11 @@ def classify(network: Classifier, bench: RecordingBench) -> None:
         epochs=config.epochs,
         learning_rate=config.rate,
         modality_dropout=config.dropout,
+        smoothing=config.smoothed,
         seed=config.seed + 1,
     )
     best = KeepBest(
-        network, metric="validation_f1", tie="validation_loss", patience=config.patience
+        network, metric="validation_score", tie="validation_loss", patience=config.patience
     )
     _stage("classify", module, best, bench, budget, config.epochs)
 
@@ -210,77 +195,6 @@ def _stage(
         )
         fresh.replace(finished)
     best.network.cpu().load_state_dict(load_file(finished))
-
-
-def save(network: Classifier, bench: RecordingBench) -> float:
-    """Calibrate on the validation recordings and write the model's folder; returns macro-F1."""
-    contract = blank_contract(bench)
-    seen = Diagnoser(network, contract).observe(bench.store, bench.split.validation)
-    temperatures, thresholds = calibrate(seen.logits, seen.labels, share=bench.config.unknown_share)
-    contract = contract.model_copy(
-        update={"temperatures": temperatures, "unknown_below": thresholds}
-    )
-    genotype = bench.fusion if isinstance(bench.fusion, Genotype) else None
-    save_classifier(bench.config.out / "model", network, contract, genotype)
-    logits = seen.logits["+".join(contract.modalities)]
-    whole = ~np.isnan(logits).any(axis=1)
-    guesses = logits[whole].argmax(axis=1)
-    return macro_f1(seen.labels[whole], guesses, len(contract.kinds))
-
-
-def calibrate(
-    logits: dict[str, Array], labels: np.ndarray, *, share: float
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Temperatures and least beliefs, by the modalities that were shown."""
-    there = {key: ~np.isnan(z).any(axis=1) for key, z in logits.items()}
-    temperatures = {
-        key: fit_temperature(z[there[key]], labels[there[key]], bounds=TEMPERATURES)
-        if there[key].any()
-        else 1.0
-        for key, z in logits.items()
-    }
-    thresholds = {}
-    for key, z in logits.items():
-        rows = there[key]
-        parts = {name: logits[name][rows] for name in key.split("+")}
-        probabilities = softmax(z[rows], temperature=temperatures[key])
-        opinion, _ = combined_opinion(parts, temperatures)
-        right = probabilities.argmax(axis=1) == labels[rows]
-        thresholds[key] = weakest_accepted(support(opinion, probabilities), right, share=share)
-    return temperatures, thresholds
-
-
-def blank_contract(bench: RecordingBench) -> DiagnosisContract:
-    """The contract before calibration."""
-    config, form = bench.config, bench.form
-    return DiagnosisContract(
-        method=config.model,
-        arguments=bench.arguments(),
-        modalities=config.modalities,
-        kinds=bench.store.kinds,
-        recording=RecordingFormat(
-            image_size=form.image_size,
-            channels=bench.channels,
-            samples_per_cycle=bench.samples_per_cycle,
-            segment=form.segment,
-            series=form.scale,
-            picture=form.picture,
-            seconds=form.seconds,
-            windows=config.windows,
-        ),
-        split=SplitDescription(
-            by=config.split_by,
-            shares=config.shares,
-            seed=config.seed,
-            training_groups=bench.training_groups(),
-            training_data=bench.training_data(),
-            training_samples=len(bench.split.train),
-            validation_samples=len(bench.split.validation),
-        ),
-        metric_versions=dict(VERSIONS),
-        seed=config.seed,
-        libraries=library_versions(),
-    )
 
 
 def write_split(bench: RecordingBench) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -181,6 +182,7 @@ def bench_of(
             cycle=per_cycle if config.aligned or config.folded > 1 else None,
             aligned=config.aligned,
             fold=config.folded,
+            least=math.lcm(config.token, per_cycle) // per_cycle,
         ),
         picture=_picture_scale(store, split, config),
         seconds=config.view_seconds,
@@ -199,6 +201,7 @@ def _picture_scale(
         (None if image is None else sized(image, config.pixels) for image in images),
         relative=config.relative and config.picture_gain,
         aligned=config.aligned,
+        dots=True,
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from chiasm.data.discharge.image import draw_prpd
+from chiasm.data.discharge.image import Look, draw_prpd
 from chiasm.data.discharge.relative import folded_cycles, relative_picture, relative_series
 from chiasm.data.discharge.tensors import (
     PictureScale,
@@ -104,6 +104,19 @@ def test_pulses_of_any_height_are_drawn_at_one() -> None:
     assert estimate_picture_scale(pictures, relative=True).relative
 
 
+def test_dots_do_not_depend_on_the_colours_that_an_instrument_has() -> None:
+    scale = PictureScale(spread=1.0, relative=True, dots=True)
+    looks = [
+        Look(palette=palette, dark=dark, sine=False, grid=False)
+        for palette, dark in (("jet", False), ("turbo", True), ("plasma", True))
+    ]
+    made = [inked(draw_prpd(held(100), look).astype(np.float32) / 255, scale) for look in looks]
+    assert set(np.unique(made[0])) == {0.0, 1.0}
+    assert np.ptp(made[0], axis=2).max() == 0
+    for other in made[1:]:
+        assert (made[0] != other).mean() < 0.02
+
+
 def test_a_picture_without_dots_stays() -> None:
     empty = np.zeros((64, 64, 3), np.float32)
     assert np.array_equal(relative_picture(empty), empty)
@@ -154,3 +167,11 @@ def test_phase_may_be_left_where_cycles_are_folded() -> None:
         assert one.shape == other.shape == (1, 6_400)
         places = [c.reshape(-1, 32, 4).sum(axis=(0, 2)).argmax() * 4 for c in (one, other)]
         assert places[1] - places[0] == moved
+
+
+def test_a_short_series_is_folded_less_and_counts_as_much() -> None:
+    cells = np.tile(np.eye(16, dtype=np.float32)[3], 6)[None]  # one pulse a cycle, six cycles
+    for fold, least, runs in ((3, 2, 2), (6, 1, 1), (10, 2, 2), (10, 6, 6)):
+        made = np.expm1(folded_cycles(cells, cycle=16, fold=fold, least=least)).reshape(runs, 16)
+        np.testing.assert_allclose(made.sum(axis=1), fold, rtol=1e-5)
+        assert np.all(made.argmax(axis=1) == 3)

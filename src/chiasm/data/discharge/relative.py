@@ -59,26 +59,30 @@ def relative_series(above: FloatArray, least: float) -> FloatArray:
     return cells
 
 
-def folded_cycles(cells: FloatArray, *, cycle: int, fold: int) -> FloatArray:
+def folded_cycles(cells: FloatArray, *, cycle: int, fold: int, least: int = 1) -> FloatArray:
     """Add up neighbouring cycles of a series of counts, on a logarithmic scale.
 
-    Each run of ``fold`` cycles becomes one, so that a network sees a whole recording in as many
-    tokens as an excerpt of it: rare pulses come together, and phase is kept.
+    Each run of ``fold`` cycles becomes one, so that a network sees a whole recording in fewer
+    tokens than an excerpt of it: rare pulses come together, and phase is kept.
 
     Args:
         cells: ``(C, L)`` counts as of ``relative_series``.
         cycle: values to a mains cycle.
         fold: cycles that become one; those left over at the end are left out.
+        least: runs that are needed; of a series that is too short for them fewer cycles make a
+            run, whose sum is brought to what ``fold`` cycles would have.
 
     Returns:
-        ``(C, L // (cycle * fold) * cycle)`` float32, ``log(1 + n)`` of the sums.
+        ``(C, runs * cycle)`` float32, ``log(1 + n)`` of the sums.
     """
-    runs = cells.shape[1] // (cycle * fold)
-    sums = cells[:, : runs * cycle * fold].reshape(len(cells), runs, fold, cycle).sum(axis=2)
-    return np.log1p(sums.reshape(len(cells), runs * cycle))
+    there = cells.shape[1] // cycle
+    together = min(fold, max(1, there // least))
+    runs = there // together
+    sums = cells[:, : runs * together * cycle].reshape(len(cells), runs, together, cycle)
+    return np.log1p(sums.sum(axis=2).reshape(len(cells), runs * cycle) * (fold / together))
 
 
-def relative_picture(ink: FloatArray, *, aligned: bool = False) -> FloatArray:
+def relative_picture(ink: FloatArray, *, aligned: bool = False, dots: bool = False) -> FloatArray:
     """Stretch a picture so that its pulses have a common mean height.
 
     The noise floor, the lowest band that is inked at every phase, comes to lie at the lower edge.
@@ -86,13 +90,16 @@ def relative_picture(ink: FloatArray, *, aligned: bool = False) -> FloatArray:
     Args:
         ink: ``(H, W, 3)`` distance from the ground's colour, in [0, 1]; amplitude grows upwards.
         aligned: roll its pulses to a phase of their own, too (see ``phase_reference``).
+        dots: return 1 in all three channels where there is a dot, else 0.
 
     Returns:
         The same shape; a picture without pulses only moves down.
     """
     height, width = ink.shape[:2]
-    dots = ink.max(axis=2) > _DOT
-    share = dots.mean(axis=1)
+    there = ink.max(axis=2) > _DOT
+    if dots:
+        ink = np.repeat(there[..., None], 3, axis=2).astype(np.float32)
+    share = there.mean(axis=1)
     inked = np.flatnonzero(share > 0.5)
     if not inked.size:
         return ink
@@ -102,7 +109,7 @@ def relative_picture(ink: FloatArray, *, aligned: bool = False) -> FloatArray:
         top -= 1
     # The floor thins out upwards: the pulses begin a little above it.
     begin = max(0, top - max(2, (bottom - top) // 2))
-    rows = dots[:begin].sum(axis=1)
+    rows = there[:begin].sum(axis=1)
     factor = 1.0
     if rows.sum() >= width // 8:
         mean = float((rows * (bottom - np.arange(begin))).sum() / rows.sum())
@@ -111,4 +118,4 @@ def relative_picture(ink: FloatArray, *, aligned: bool = False) -> FloatArray:
     made = np.asarray(
         cv2.warpAffine(ink, move, (width, height), flags=cv2.INTER_NEAREST), dtype=np.float32
     )
-    return aligned_picture(made, dots[:begin].sum(axis=0)) if aligned else made
+    return aligned_picture(made, there[:begin].sum(axis=0)) if aligned else made

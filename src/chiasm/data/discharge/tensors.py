@@ -48,6 +48,7 @@ class SeriesScale:
         cycle: values to a mains cycle, for what follows; None does neither.
         aligned: relative series are rolled to a phase of their own (see ``phase_reference``).
         fold: so many neighbouring cycles of a relative series become one (see ``folded_cycles``).
+        least: cycles that a token takes, of which there must be as many after folding.
     """
 
     full: float = 1.0
@@ -58,6 +59,7 @@ class SeriesScale:
     cycle: int | None = None
     aligned: bool = True
     fold: int = 1
+    least: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +73,14 @@ class PictureScale:
         relative: they are stretched to a common height (see ``relative_picture``); asks for
             ``spread``.
         aligned: and rolled to a phase of their own; asks for ``relative``.
+        dots: and show where there is a dot, whatever its colour, for instruments differ in their
+            colours; asks for ``relative``.
     """
 
     spread: float | None = None
     relative: bool = False
     aligned: bool = False
+    dots: bool = False
 
 
 def estimate_scale(
@@ -86,10 +91,13 @@ def estimate_scale(
     cycle: int | None = None,
     aligned: bool = True,
     fold: int = 1,
+    least: int = 1,
 ) -> SeriesScale:
     """The scale of some training series, each ``(C, T)``; 1 where there is none."""
     whole = [one for one in series if one is not None]
-    form = SeriesScale(spread=1.0, relative=relative, cycle=cycle, aligned=aligned, fold=fold)
+    form = SeriesScale(
+        spread=1.0, relative=relative, cycle=cycle, aligned=aligned, fold=fold, least=least
+    )
     if not whole:
         return form if standardised else replace(form, spread=None)
     some = [one[:, ::_STRIDE] for one in whole]
@@ -108,10 +116,14 @@ def estimate_scale(
 
 
 def estimate_picture_scale(
-    images: Iterable[FloatArray | None], *, relative: bool = False, aligned: bool = False
+    images: Iterable[FloatArray | None],
+    *,
+    relative: bool = False,
+    aligned: bool = False,
+    dots: bool = False,
 ) -> PictureScale:
     """The scale of some training pictures, to standardise them."""
-    raw = PictureScale(spread=1.0, relative=relative, aligned=aligned)
+    raw = PictureScale(spread=1.0, relative=relative, aligned=aligned, dots=dots)
     squares = [np.square(inked(one, raw)).mean() for one in images if one is not None]
     return replace(raw, spread=float(np.sqrt(np.mean(squares))) or 1.0 if squares else 1.0)
 
@@ -132,7 +144,7 @@ def finished(values: FloatArray, scale: SeriesScale) -> FloatArray:
         if scale.cycle is not None and scale.aligned:
             values = aligned_series(values, cycle=scale.cycle, step=GROUP)
         if scale.cycle is not None and scale.fold > 1:
-            values = folded_cycles(values, cycle=scale.cycle, fold=scale.fold)
+            values = folded_cycles(values, cycle=scale.cycle, fold=scale.fold, least=scale.least)
     else:
         np.clip(values, 0, scale.clip, out=values)
         if scale.spread is not None:
@@ -152,7 +164,9 @@ def inked(image: FloatArray, scale: PictureScale) -> FloatArray:
     if scale.spread is None:
         return image
     ink = np.abs(image - ground_colour(image))
-    return relative_picture(ink, aligned=scale.aligned) if scale.relative else ink
+    if not scale.relative:
+        return ink
+    return relative_picture(ink, aligned=scale.aligned, dots=scale.dots)
 
 
 def ground_colour(image: FloatArray) -> FloatArray:
@@ -181,21 +195,17 @@ def window_length(
         per_cycle: values to a mains cycle.
         segment: values to a token.
         wanted: no more than so many, but for one common multiple; None takes all that there are.
-        fold: cycles that become one.
+        fold: cycles that become one; fewer do where there are too few (see ``folded_cycles``).
 
     Returns:
         At most ``total``. Where not one common multiple of segment and cycle fits, whole segments.
 
     Raises:
-        DataError: the series is shorter than a segment, or than what is folded to one.
+        DataError: the series is shorter than a segment.
     """
-    unit = math.lcm(segment, per_cycle) * fold
+    token = math.lcm(segment, per_cycle)
+    unit = token * max(1, min(fold, total // token))
     length = min(total, max(wanted, unit) if wanted else total) // unit * unit
-    if fold > 1 and not length:
-        raise DataError(
-            f"The series has {total} values a channel, and one token adds up {unit}, {fold} "
-            "cycles for each of its own: record longer, or train with fold=1."
-        )
     length = length or total // segment * segment
     if not length:
         raise DataError(

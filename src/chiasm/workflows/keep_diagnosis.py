@@ -1,0 +1,95 @@
+"""The end of a classifier's training: calibration on validation recordings, and its folder."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chiasm.classifiers.classifier import Classifier
+from chiasm.diagnoser import Diagnoser
+from chiasm.diagnosis_artifact import (
+    DiagnosisContract,
+    RecordingFormat,
+    SplitDescription,
+    save_classifier,
+)
+from chiasm.diagnosis_rule import Array, combined_opinion, support, weakest_accepted
+from chiasm.fusion.genotype import Genotype
+from chiasm.metrics import VERSIONS
+from chiasm.metrics.classification import macro_f1
+from chiasm.metrics.probability import fit_temperature, softmax
+from chiasm.model_folder import library_versions
+from chiasm.workflows.recording_bench import RecordingBench
+
+# Where every validation recording is recognised, the likelihood asks for ever lower ones.
+TEMPERATURES = (0.5, 10.0)
+
+
+def save(network: Classifier, bench: RecordingBench) -> float:
+    """Calibrate on the validation recordings and write the model's folder; returns macro-F1."""
+    contract = blank_contract(bench)
+    seen = Diagnoser(network, contract).observe(bench.store, bench.split.validation)
+    temperatures, thresholds = calibrate(seen.logits, seen.labels, share=bench.config.unknown_share)
+    contract = contract.model_copy(
+        update={"temperatures": temperatures, "unknown_below": thresholds}
+    )
+    genotype = bench.fusion if isinstance(bench.fusion, Genotype) else None
+    save_classifier(bench.config.out / "model", network, contract, genotype)
+    logits = seen.logits["+".join(contract.modalities)]
+    whole = ~np.isnan(logits).any(axis=1)
+    guesses = logits[whole].argmax(axis=1)
+    return macro_f1(seen.labels[whole], guesses, len(contract.kinds))
+
+
+def calibrate(
+    logits: dict[str, Array], labels: np.ndarray, *, share: float
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Temperatures and least beliefs, by the modalities that were shown."""
+    there = {key: ~np.isnan(z).any(axis=1) for key, z in logits.items()}
+    temperatures = {
+        key: fit_temperature(z[there[key]], labels[there[key]], bounds=TEMPERATURES)
+        if there[key].any()
+        else 1.0
+        for key, z in logits.items()
+    }
+    thresholds = {}
+    for key, z in logits.items():
+        rows = there[key]
+        parts = {name: logits[name][rows] for name in key.split("+")}
+        probabilities = softmax(z[rows], temperature=temperatures[key])
+        opinion, _ = combined_opinion(parts, temperatures)
+        right = probabilities.argmax(axis=1) == labels[rows]
+        thresholds[key] = weakest_accepted(support(opinion, probabilities), right, share=share)
+    return temperatures, thresholds
+
+
+def blank_contract(bench: RecordingBench) -> DiagnosisContract:
+    """The contract before calibration."""
+    config, form = bench.config, bench.form
+    return DiagnosisContract(
+        method=config.model,
+        arguments=bench.arguments(),
+        modalities=config.modalities,
+        kinds=bench.store.kinds,
+        recording=RecordingFormat(
+            image_size=form.image_size,
+            channels=bench.channels,
+            samples_per_cycle=bench.samples_per_cycle,
+            segment=form.segment,
+            series=form.scale,
+            picture=form.picture,
+            seconds=form.seconds,
+            windows=config.windows,
+        ),
+        split=SplitDescription(
+            by=config.split_by,
+            shares=config.shares,
+            seed=config.seed,
+            training_groups=bench.training_groups(),
+            training_data=bench.training_data(),
+            training_samples=len(bench.split.train),
+            validation_samples=len(bench.split.validation),
+        ),
+        metric_versions=dict(VERSIONS),
+        seed=config.seed,
+        libraries=library_versions(),
+    )
