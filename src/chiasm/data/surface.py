@@ -103,20 +103,25 @@ def largest_cluster(object_points: BoolArray, *, closing: int = 2) -> BoolArray:
         object_points: ``(H, W)``.
         closing: radius in pixels.
     """
+    filled = np.zeros_like(object_points)
+    if not object_points.any():
+        return filled
+    window = window_of(object_points)  # closing stays within it
+    points, room = object_points[window], filled[window]
     closing = max(closing, 1)
-    height, width = object_points.shape
-    # The pad lets the closing grow out of the frame and shrink back.
-    padded = _padded(object_points, closing)
+    # The pad lets the closing grow out of the window and shrink back.
     square = np.ones((2 * closing + 1, 2 * closing + 1), np.uint8)
-    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, square)
-    closed = closed[closing : closing + height, closing : closing + width]
+    closed = cv2.morphologyEx(_padded(points, closing), cv2.MORPH_CLOSE, square)
+    closed = closed[closing:-closing, closing:-closing]
     # Labels of 16 bits take half the time, where no more of them can be needed.
+    height, width = points.shape
     kind = cv2.CV_16U if (height + 1) // 2 * ((width + 1) // 2) < 2**16 - 1 else cv2.CV_32S
-    count, labels, boxes, _ = cv2.connectedComponentsWithStats(closed, None, None, None, 8, kind)
-    if count == 1:  # nothing but the background
-        return np.zeros_like(object_points)
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(closed, None, None, None, 8, kind)
     left, top, wide, high, sizes = boxes[1:].T
-    inside = (left > 0) & (top > 0) & (left + wide < width) & (top + high < height)
+    # How far each is from the frame's four sides.
+    (y, x), (rows, columns) = (part.start for part in window), object_points.shape
+    apart = (y + top, x + left, rows - y - top - high, columns - x - left - wide)
+    inside = np.minimum.reduce(apart) > 0
     inner = np.where(inside, sizes, 0)
     # A speck in the middle must not win over a part that is cut off by the frame.
     ranked = inner if inner.max() > 0.1 * sizes.max() else sizes
@@ -124,12 +129,12 @@ def largest_cluster(object_points: BoolArray, *, closing: int = 2) -> BoolArray:
     best = int(tied[0])
     if len(tied) > 1:
         best = int(labels.flat[np.isin(labels, tied).argmax()])
-    x, y, w, h = (int(v) for v in boxes[best, :4])
+    x, y, wide, high = (int(v) for v in boxes[best, :4])
+    own = slice(y, y + high), slice(x, x + wide)
     # What is joined to the outside of the box, edge by edge, is not a hole.
-    ground = _padded(labels[y : y + h, x : x + w] == best, 1)
+    ground = _padded(labels[own] == best, 1)
     cv2.floodFill(ground, None, (0, 0), 2, flags=4)
-    filled = np.zeros_like(object_points)
-    filled[y : y + h, x : x + w] = ground[1:-1, 1:-1] != 2
+    room[own] = ground[1:-1, 1:-1] != 2
     return filled
 
 
