@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from chiasm.benchmarks.asked_recordings import METHODS, SIMPLE, AskedRecordings,
 from chiasm.benchmarks.cell import Cell, fingerprint_of
 from chiasm.benchmarks.classifier_tables import RECORDING_TABLES, describe_recordings
 from chiasm.benchmarks.paired import Comparison, compared, joined, pooled_figure
+from chiasm.benchmarks.render import write
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, figure, fill
 from chiasm.cli.main import app
@@ -221,6 +223,20 @@ def test_a_star_is_the_mean_of_all_figures_there():
     assert figure({"corruptions": {}}, "corruptions.*") is None
 
 
+def test_confusion_is_drawn_as_shades_and_not_ranked(recordings, cached, tmp_path):
+    asked = AskedRecordings(recordings)
+    table = describe_recordings("mad_fig6", asked)
+    kinds = asked.kinds
+    called = {own: {other: float(own == other) for other in kinds} for own in kinds}
+    results = {cell.key: Result("done", {"called": called}) for cell in table.cells}
+    page = write(table, fill(table, results), tmp_path, {}).read_text()
+    assert "**" not in page
+    first = next(line for line in page.splitlines() if line.startswith(f"| MAD: {kinds[0]}"))
+    assert first.split("|")[2:-1] == [" 1.000 "] + [" 0.000 "] * (len(kinds) - 1)
+    picture = cv2.imread(str(tmp_path / "mad_fig6.png"))
+    assert picture.shape[0] > picture.shape[1] / 3
+
+
 def command(recordings: Path, out: Path) -> list[str]:
     words = ["bench", "classifiers", "--data", str(recordings), "--out", str(out)]
     methods = ["--methods", "histogram, logistic;HOG, LightGBM"]
@@ -228,12 +244,13 @@ def command(recordings: Path, out: Path) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_a_table_that_is_killed_ends_as_one_left_alone(recordings, tmp_path, monkeypatch):
+def test_a_table_that_is_killed_thrice_ends_as_one_left_alone(recordings, tmp_path, monkeypatch):
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
     program = [sys.executable, "-c", "from chiasm.cli.main import main; main()"]
-    for seconds in (5.0, 12.0):
+    for sign in ("learn.log", "judge.log", "result.json"):
         begun = subprocess.Popen([*program, *command(recordings, tmp_path / "killed")])
-        time.sleep(seconds)
+        while begun.poll() is None and not list((tmp_path / "killed").rglob(sign)):
+            time.sleep(0.1)
         begun.send_signal(signal.SIGKILL)
         begun.wait()
     found = []

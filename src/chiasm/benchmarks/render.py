@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -130,13 +131,15 @@ def _row(one: Filled) -> dict[str, Any]:
 
 
 def _draw(table: Table, filled: Sequence[Filled], path: Path) -> None:
-    """Lines over a numeric axis, else one panel of bars for each column."""
+    """Lines over a numeric axis, shares as shades, else one panel of bars for each column."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     known = [one for one in filled if one.value is not None]
     columns = [c for c in table.columns if any(one.entry.column == c for one in known)]
-    if table.series:
+    if not table.ranked:
+        picture = _shares(table, known)
+    elif table.series:
         picture = Figure(figsize=(6, 4), layout="constrained")
         axes = picture.add_subplot()
         for row in table.rows:
@@ -164,3 +167,25 @@ def _draw(table: Table, filled: Sequence[Filled], path: Path) -> None:
             axes.set_title(column, fontsize=9)
             axes.tick_params(labelsize=8)
     FigureCanvasAgg(picture).print_png(path)
+
+
+def _shares(table: Table, known: Sequence[Filled]) -> Any:
+    """Rows and columns as a matrix of shades from 0 to 1, each number written in its place."""
+    from matplotlib.figure import Figure
+
+    places = {(one.entry.row, one.entry.column): float(one.value or 0) for one in known}
+    size = (1.6 + 0.9 * len(table.columns), 0.9 + 0.3 * len(table.rows))
+    picture = Figure(figsize=size, layout="constrained")
+    axes = picture.add_subplot()
+    grid = [[places.get((r, c), float("nan")) for c in table.columns] for r in table.rows]
+    axes.imshow(grid, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for down, values in enumerate(grid):
+        for across, value in enumerate(values):
+            if not math.isnan(value):  # what is not known stays empty
+                colour = "white" if value > 0.6 else "black"
+                axes.text(
+                    across, down, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=7
+                )
+    axes.set_xticks(range(len(table.columns)), table.columns, fontsize=8)
+    axes.set_yticks(range(len(table.rows)), table.rows, fontsize=8)
+    return picture

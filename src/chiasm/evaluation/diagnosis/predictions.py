@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def write_predictions(path: Path, scored: ScoredRecordings) -> Path:
 
     Probabilities are float32, means of tokens float16.
     """
-    columns = {
+    columns: dict[str, Any] = {
         "probabilities": scored.probabilities.astype(np.float32),
         "labels": scored.labels.astype(np.int16),
         "kinds": np.array(scored.kinds, dtype=np.str_),
