@@ -6,6 +6,7 @@ import inspect
 import json
 import shutil
 from dataclasses import replace
+from typing import cast
 
 from chiasm.classifiers.fused import FusedClassifier
 from chiasm.data.discharge.splits import DischargeSplit, split_recordings
@@ -14,6 +15,7 @@ from chiasm.errors import ConfigurationError
 from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.finalists import propose
 from chiasm.fusion.genotype import Genotype, random_genotype
+from chiasm.fusion.network import FusionSupernet
 from chiasm.model_folder import GENOTYPE, library_versions
 from chiasm.registry import find_model
 from chiasm.search_config import SearchSettings
@@ -57,13 +59,13 @@ def settled(bench: RecordingBench) -> RecordingBench:
     elif asked == "concatenation":
         fusion = asked
     else:
-        supernet = _supernet(bench)
+        pools = cast(FusionSupernet, _supernet(bench).fusion).pools
         if asked == "random":
             options = {k: v for k, v in config.options.items() if k in ("nodes", "operations")}
-            fusion = random_genotype(supernet.fusion.pools, seed=config.seed, **options)
+            fusion = random_genotype(pools, seed=config.seed, **options)
         else:
             fusion = Genotype.load(asked)
-            fusion.validate(supernet.fusion.pools)
+            fusion.validate(pools)
         _write(fusion, config)
     return replace(bench, config=config, fusion=fusion)
 
