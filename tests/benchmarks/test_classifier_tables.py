@@ -24,7 +24,13 @@ from chiasm.benchmarks.table import Entry, figure, fill
 from chiasm.cli.main import app
 from chiasm.data.discharge.simulator import make_discharges
 from chiasm.errors import ConfigurationError, DataError
-from chiasm.evaluation.diagnosis.predictions import PREDICTIONS, read_predictions, write_predictions
+from chiasm.evaluation.diagnosis.predictions import (
+    CORRUPTED,
+    PREDICTIONS,
+    read_predictions,
+    stacked,
+    write_predictions,
+)
 from chiasm.evaluation.diagnosis.scored import ScoredRecordings
 from chiasm.metrics.classification import macro_f1
 from chiasm.registry import find_model
@@ -159,6 +165,20 @@ def test_predictions_are_kept_as_they_are(tmp_path):
     assert again.groups["session"].tolist() == one.groups["session"].tolist()
     with pytest.raises(DataError, match="holds no predictions"):
         read_predictions(tmp_path / "nothing.npz")
+
+
+def test_corrupted_recordings_are_compared_together(judged):
+    store, rows = judged
+    for seed, label in enumerate(("MAD", "CMT")):
+        lists = [("gain 2", scored(0.9 - 0.4 * seed, 5)), ("noise", scored(0.8 - 0.4 * seed, 6))]
+        write_predictions(store.report_folder(rows[label][0]) / CORRUPTED, stacked(lists))
+    some = {label: rows[label] for label in ("MAD", "CMT")}
+    words, pairs = compared(Comparison("Corrupted", "session", some, CORRUPTED), store)
+    assert "480 test recordings of 40 sessions" in words[0]
+    assert (pairs[0].method, pairs[0].other) == ("CMT", "MAD")
+    assert pairs[0].high < 0
+    with pytest.raises(DataError, match="different classes, or there is none"):
+        stacked([])
 
 
 def test_runs_are_joined_and_their_figure_is_of_all_recordings(judged):

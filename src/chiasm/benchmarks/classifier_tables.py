@@ -10,6 +10,7 @@ from chiasm.benchmarks.paired import Comparison
 from chiasm.benchmarks.table import POOLED, Entry, Table
 from chiasm.data.discharge.corruptions import CORRUPTIONS
 from chiasm.errors import ConfigurationError
+from chiasm.evaluation.diagnosis.predictions import CORRUPTED
 
 COST = {
     "latency p50, s": "speed.latency_p50_s",
@@ -56,17 +57,29 @@ def classifier_robustness(asked: AskedRecordings) -> Table:
     columns |= {"mean of all corruptions": "corruptions.*"}
     columns |= {name: f"corruptions.{name}" for name in CORRUPTIONS}
     evaluation = {"most_corrupted": asked.corrupted}
-    for label in asked.labels:
-        cells = asked.cells(label, split, evaluation)
-        entries += [Entry(label, column, figure, cells) for column, figure in columns.items()]
+    rows = {label: asked.cells(label, split, evaluation) for label in asked.labels}
+    for label, cells in rows.items():
+        entries += [
+            Entry(label, column, figure, cells, by=split) for column, figure in columns.items()
+        ]
+    words = split_words(asked, split)
+    compared = (
+        Comparison(f"{words}, as they are", split, rows),
+        Comparison(f"{words}, all corruptions together", split, rows, CORRUPTED),
+    )
     notes = (
         "'As they are' and with a modality absent: all test recordings. Corrupted: up to "
         f"{asked.corrupted} of them, of all classes alike.",
         "No method was trained on corrupted recordings. A dash where a method never looks at the "
         "modality that is absent or at the other one.",
     )
-    title = f"Robustness on {asked.data.name}. {split_words(asked, split)}"
-    return Table("classifier_robustness", title, tuple(entries), notes=notes)
+    return Table(
+        "classifier_robustness",
+        f"Robustness on {asked.data.name}. {words}",
+        tuple(entries),
+        notes=notes,
+        compared=compared,
+    )
 
 
 def split_words(asked: AskedRecordings, split: str) -> str:

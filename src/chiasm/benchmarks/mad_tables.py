@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from chiasm.benchmarks.asked_recordings import ALONE, AskedRecordings, printed_mad
+from chiasm.benchmarks.cell import Cell
 from chiasm.benchmarks.classifier_facts import SHARES
 from chiasm.benchmarks.paired import Comparison
 from chiasm.benchmarks.table import POOLED, Entry, Table
@@ -73,8 +74,8 @@ def mad_fig3(asked: AskedRecordings) -> Table:
         "no flows": {"flow": "identity"},
     }
     entries = []
-    for row, more in variants.items():
-        cells = asked.cells("MAD", **more)
+    rows = {row: asked.cells("MAD", **more) for row, more in variants.items()}
+    for row, cells in rows.items():
         for column, figure in {
             "silhouette before": "silhouette.before",
             "silhouette after": "silhouette.after",
@@ -107,8 +108,8 @@ def mad_fig5(asked: AskedRecordings) -> Table:
         "validation loss": "learning.validation_loss",
         "validation macro-F1": "learning.validation_f1",
     }
-    for size in ("base", "small"):
-        cells = asked.cells("MAD", size=size)
+    rows = {size: asked.cells("MAD", size=size) for size in ("base", "small")}
+    for size, cells in rows.items():
         for line, figure in lines.items():
             entries += [
                 _entry(asked, f"{size}, {line}", str(share), f"{figure}.{share}", cells)
@@ -121,6 +122,7 @@ def mad_fig5(asked: AskedRecordings) -> Table:
         _of("Figure 5"),
         "share of the second stage, %",
         ("On validation recordings; the paper shows its test set.",),
+        _compared(asked, rows),
     )
 
 
@@ -162,8 +164,7 @@ def _table(
         for row in cells
         for column, figure in figures.items()
     ]
-    split = asked.splits[0]
-    compared = (Comparison(f"Split: {split}", split, cells),)
+    compared = _compared(asked, cells)
     return Table(name, title, tuple(entries), _of(source), "", tuple(notes), compared)
 
 
@@ -177,14 +178,14 @@ def _sizes(
 ) -> Table:
     values = printed_mad()[name]
     entries = []
-    for size in ("base", "small"):
-        row = f"MAD, {size}"
-        cells = asked.cells("MAD", size=size)
+    rows = {f"MAD, {size}": asked.cells("MAD", size=size) for size in ("base", "small")}
+    for row, cells in rows.items():
         entries += [
             _entry(asked, row, column, figure, cells, values[row].get(column))
             for column, figure in figures.items()
         ]
-    return Table(name, title, tuple(entries), _of(source), "", tuple(notes))
+    compared = _compared(asked, rows)
+    return Table(name, title, tuple(entries), _of(source), "", tuple(notes), compared)
 
 
 def _confusion(
@@ -197,4 +198,10 @@ def _confusion(
         for other in asked.kinds
     ]
     notes = ("Shares of the recordings of each true class; marks of best and second mean nothing.",)
-    return Table(name, title, tuple(entries), _of(source), "", notes, ranked=False)
+    compared = _compared(asked, rows)
+    return Table(name, title, tuple(entries), _of(source), "", notes, compared, ranked=False)
+
+
+def _compared(asked: AskedRecordings, rows: Mapping[str, tuple[Cell, ...]]) -> tuple[Any, ...]:
+    split = asked.splits[0]
+    return (Comparison(f"Split by {split}", split, rows),)

@@ -14,9 +14,8 @@ from chiasm.benchmarks.asked_recordings import METHODS, OURS, SIMPLE
 from chiasm.benchmarks.cell import Cell
 from chiasm.benchmarks.store import ResultStore
 from chiasm.benchmarks.table import POOLED, Entry
-from chiasm.errors import DataError
 from chiasm.evaluation.diagnosis.figures import recording_figures
-from chiasm.evaluation.diagnosis.predictions import PREDICTIONS, read_predictions
+from chiasm.evaluation.diagnosis.predictions import PREDICTIONS, read_predictions, stacked
 from chiasm.evaluation.diagnosis.scored import ScoredRecordings
 from chiasm.metrics.group_bootstrap import macro_f1_figure, paired_group_bootstrap
 from chiasm.metrics.multiple_comparisons import holm
@@ -34,11 +33,13 @@ class Comparison:
         title: of which split, in words.
         by: kind of group that no test recording shares with training, or ``random``.
         rows: label to the runs whose test recordings are joined.
+        file: of predictions, those of the test recordings unless told.
     """
 
     title: str
     by: str
     rows: Mapping[str, tuple[Cell, ...]]
+    file: str = PREDICTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +60,17 @@ class Against:
     p_value: float
 
 
-def joined(cells: Sequence[Cell], store: ResultStore) -> ScoredRecordings | None:
+def joined(
+    cells: Sequence[Cell], store: ResultStore, file: str = PREDICTIONS
+) -> ScoredRecordings | None:
     """The test recordings of some runs one after the other; None where one run is not there.
 
     ``sources`` name seed and group that was left out, too, so that pairs are of the same split.
     """
-    paths = [store.report_folder(cell) / PREDICTIONS for cell in cells]
+    paths = [store.report_folder(cell) / file for cell in cells]
     if not cells or not all(path.exists() for path in paths):
         return None
-    tags = [f"{c.settings.get('seed')}:{c.settings.get('test_group', '')}:" for c in cells]
+    tags = [f"{c.settings.get('seed')}:{c.settings.get('test_group', '')}" for c in cells]
     return _joined(tuple(paths), tuple(tags), tuple(path.stat().st_mtime_ns for path in paths))
 
 
@@ -75,17 +78,7 @@ def joined(cells: Sequence[Cell], store: ResultStore) -> ScoredRecordings | None
 def _joined(
     paths: tuple[Path, ...], tags: tuple[str, ...], _written: tuple[int, ...]
 ) -> ScoredRecordings:
-    parts = [read_predictions(path) for path in paths]
-    if len({part.kinds for part in parts}) > 1:
-        raise DataError(f"Runs know different classes, as in {paths[0]}: they cannot be joined.")
-    shared = set.intersection(*(set(part.groups) for part in parts))
-    return ScoredRecordings(
-        logits=np.concatenate([part.logits for part in parts]),
-        labels=np.concatenate([part.labels for part in parts]),
-        kinds=parts[0].kinds,
-        groups={by: np.concatenate([p.groups[by] for p in parts]) for by in sorted(shared)},
-        sources=tuple(tag + name for tag, part in zip(tags, parts) for name in part.sources),
-    )
+    return stacked([(tag, read_predictions(path)) for tag, path in zip(tags, paths)])
 
 
 def drawn_by(scored: ScoredRecordings, by: str) -> str:
@@ -120,7 +113,7 @@ def compared(comparison: Comparison, store: ResultStore) -> tuple[list[str], lis
     Every method is compared with the best one, and every network with the best simple one, by a
     paired bootstrap over groups; p-values are Holm's over all these pairs.
     """
-    rows = {label: joined(cells, store) for label, cells in comparison.rows.items()}
+    rows = {x: joined(cells, store, comparison.file) for x, cells in comparison.rows.items()}
     there = {label: one for label, one in rows.items() if one is not None and len(one)}
     missing = [label for label in rows if label not in there]
     if len(there) < 2:
@@ -134,7 +127,7 @@ def compared(comparison: Comparison, store: ResultStore) -> tuple[list[str], lis
     groups = first.group_names(by)
     score = {label: _f1(one) for label, one in kept.items()}
     best = max(score, key=lambda label: score[label])
-    simple = [label for label in kept if METHODS[label][0] == SIMPLE]
+    simple = [label for label in kept if _family(label) == SIMPLE]
     bar = max(simple, key=lambda label: score[label]) if simple else ""
     pairs = [(label, best) for label in kept if label != best]
     pairs += [(n, bar) for n in kept if bar not in ("", best) and n not in (*simple, best)]
@@ -182,7 +175,7 @@ def _bar(
 ) -> str:
     said = []
     for label in score:
-        if METHODS[label][0] != OURS:
+        if _family(label) != OURS:
             continue
         one = next((o for o in found if (o.method, o.other) == (label, bar)), None)
         if one is None:
@@ -194,6 +187,11 @@ def _bar(
             said.append(f"{_shown(one)} {verb}")
     head = f"{title}: the bar among simple rivals is {bar}, {score[bar]:.3f}"
     return f"{head}: {_list(said)}." if said else f"{head}."
+
+
+def _family(label: str) -> str:
+    """Variants and sizes that only some tables have are ours."""
+    return METHODS[label][0] if label in METHODS else OURS
 
 
 def _shown(one: Against) -> str:

@@ -23,7 +23,12 @@ from chiasm.diagnoser import Diagnoser
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ChiasmError, DataError, SplitError
 from chiasm.evaluation.diagnosis.figures import evaluate_recordings
-from chiasm.evaluation.diagnosis.predictions import PREDICTIONS, write_predictions
+from chiasm.evaluation.diagnosis.predictions import (
+    CORRUPTED,
+    PREDICTIONS,
+    stacked,
+    write_predictions,
+)
 from chiasm.evaluation.diagnosis.report import write_diagnosis_report
 from chiasm.evaluation.diagnosis.trivial import TrivialRival
 from chiasm.model_folder import parameter_count
@@ -103,6 +108,8 @@ def evaluate_classifier(
         run=folder,
     )
     write_predictions(target / PREDICTIONS, scored)
+    if corruptions:
+        write_predictions(target / CORRUPTED, stacked(list(corruptions.items())))
     found = metrics["recording"]["macro_f1"]
     say(f"macro-F1 {found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})")
     say(f"The report is {page}.")

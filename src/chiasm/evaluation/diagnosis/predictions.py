@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from chiasm.errors import DataError
 from chiasm.evaluation.diagnosis.scored import ScoredRecordings
 
 PREDICTIONS = "predictions.npz"
+CORRUPTED = "predictions_corrupted.npz"
 _LEAST = 1e-12
 _GROUP, _BEFORE, _AFTER = "group:", "before:", "after:"
 
@@ -56,6 +58,24 @@ def read_predictions(path: Path) -> ScoredRecordings:
         )
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} holds no predictions: {error}. Evaluate the run again.") from error
+
+
+def stacked(lists: Sequence[tuple[str, ScoredRecordings]]) -> ScoredRecordings:
+    """Several lists of the same model one after the other; sources name the list, too.
+
+    Raises ``DataError`` where there is none, or they know different classes.
+    """
+    parts = [part for _, part in lists]
+    if len({part.kinds for part in parts}) != 1:
+        raise DataError("Lists of recordings know different classes, or there is none.")
+    shared = set.intersection(*(set(part.groups) for part in parts))
+    return ScoredRecordings(
+        logits=np.log(np.maximum(np.concatenate([p.probabilities for p in parts]), _LEAST)),
+        labels=np.concatenate([part.labels for part in parts]),
+        kinds=parts[0].kinds,
+        groups={by: np.concatenate([p.groups[by] for p in parts]) for by in sorted(shared)},
+        sources=tuple(f"{name}:{s}" for name, part in lists for s in part.sources),
+    )
 
 
 def _named(columns: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
