@@ -6,6 +6,7 @@ import { defineConfig } from "vite";
 export default defineConfig({
   plugins: [svelte()],
   base: "./",
+  server: { proxy: { "/v1": "http://127.0.0.1:8000" } }, // of 'chiasm serve', for 'npm run dev'
   build: {
     outDir: "../src/chiasm/service/page",
     emptyOutDir: true,

@@ -20,6 +20,7 @@ import { words } from "./words";
 
 const FIELDS = 7; // x, y, z, score, r, g, b
 const STEP = Math.PI / 18;
+const AWAY = 4; // of an object of side 2
 const START: [number, number] = [Math.PI / 2 - 0.45, 0.35]; // above the part and a little to the right
 
 export class CloudScene {
@@ -58,7 +59,7 @@ export class CloudScene {
     this.#controls.addEventListener("change", () => this.#ask());
     this.#watch = new ResizeObserver(() => this.#fit());
     this.#watch.observe(place);
-    this.#look(new Spherical(3.2, ...START));
+    this.#look(new Spherical(AWAY, ...START));
     this.#fit();
   }
 
@@ -79,7 +80,7 @@ export class CloudScene {
       "+": () => (at.radius /= 1.2),
       "=": () => (at.radius /= 1.2),
       "-": () => (at.radius *= 1.2),
-      Home: () => at.set(3.2, ...START),
+      Home: () => at.set(AWAY, ...START),
     };
     const move = moves[name];
     if (!move) return false;
@@ -131,7 +132,7 @@ const ofObject = (rows: Float32Array, i: number): boolean => rows[i * FIELDS + 3
 function grain(rows: Float32Array, count: number): number {
   let n = 0;
   for (let i = 0; i < count; i++) if (ofObject(rows, i)) n++;
-  return Math.min(Math.max(3 / Math.sqrt(n || count || 1), 0.008), 0.06);
+  return Math.min(Math.max(4.5 / Math.sqrt(n || count || 1), 0.008), 0.06);
 }
 
 /** The object in a cube of side 2 around the origin; the camera's y (down) and z (away) turned. */
