@@ -17,25 +17,19 @@ from typer.testing import CliRunner
 from chiasm.benchmarks.asked_recordings import METHODS, SIMPLE, AskedRecordings, printed_mad
 from chiasm.benchmarks.cell import Cell, fingerprint_of
 from chiasm.benchmarks.classifier_tables import RECORDING_TABLES, describe_recordings
-from chiasm.benchmarks.paired import Comparison, compared, joined, pooled_figure
 from chiasm.benchmarks.render import write
+from chiasm.benchmarks.run_cell import judge, learn
 from chiasm.benchmarks.store import Result, ResultStore
-from chiasm.benchmarks.table import Entry, figure, fill
+from chiasm.benchmarks.table import figure, fill
 from chiasm.cli.main import app
 from chiasm.data.discharge.simulator import make_discharges
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.evaluation.diagnosis.predictions import (
-    CORRUPTED,
     PREDICTIONS,
     read_predictions,
-    stacked,
-    write_predictions,
 )
-from chiasm.evaluation.diagnosis.scored import ScoredRecordings
 from chiasm.metrics.classification import macro_f1
 from chiasm.registry import find_model
-
-KINDS = ("a", "b", "c")
 
 
 @pytest.fixture(scope="module")
@@ -124,118 +118,6 @@ def test_an_average_depends_on_the_code_of_what_it_joins(recordings):
     assert fingerprint_of(one) != fingerprint_of(other)
 
 
-def scored(right: float, seed: int, count: int = 240) -> ScoredRecordings:
-    """Recordings of 40 sessions, of which a share is told rightly, the same ones for any share."""
-    rng = np.random.default_rng(7)
-    labels = rng.integers(0, 3, count)
-    hard = rng.uniform(size=count)
-    noise = np.random.default_rng(seed).normal(size=(count, 3)) / 10
-    guesses = np.where(hard < right, labels, (labels + 1) % 3)
-    return ScoredRecordings(
-        logits=2 * np.eye(3)[guesses] + noise,
-        labels=labels,
-        kinds=KINDS,
-        groups={"session": np.array([f"s{n // 6}" for n in range(count)])},
-        sources=tuple(f"r{n}" for n in range(count)),
-    )
-
-
-@pytest.fixture
-def judged(recordings, tmp_path):
-    """A store in which four methods have been judged on the same recordings."""
-    store = ResultStore(tmp_path)
-    asked = AskedRecordings(recordings)
-    rows = {}
-    for seed, (label, right) in enumerate(
-        {"MAD": 0.7, "CMT": 0.93, "MiniROCKET": 0.92, "HOG, LightGBM": 0.6}.items()
-    ):
-        rows[label] = asked.cells(label)
-        report = store.report_folder(rows[label][0])
-        report.mkdir(parents=True)
-        write_predictions(report / PREDICTIONS, scored(right, seed))
-    return store, rows
-
-
-def test_predictions_are_kept_as_they_are(tmp_path):
-    one = scored(0.8, 1)
-    again = read_predictions(write_predictions(tmp_path / PREDICTIONS, one))
-    np.testing.assert_allclose(again.probabilities, one.probabilities, atol=1e-6)  # float32
-    assert again.labels.tolist() == one.labels.tolist()
-    assert again.sources == one.sources
-    assert again.groups["session"].tolist() == one.groups["session"].tolist()
-    with pytest.raises(DataError, match="holds no predictions"):
-        read_predictions(tmp_path / "nothing.npz")
-
-
-def test_corrupted_recordings_are_compared_together(judged):
-    store, rows = judged
-    for seed, label in enumerate(("MAD", "CMT")):
-        lists = [("gain 2", scored(0.9 - 0.4 * seed, 5)), ("noise", scored(0.8 - 0.4 * seed, 6))]
-        write_predictions(store.report_folder(rows[label][0]) / CORRUPTED, stacked(lists))
-    some = {label: rows[label] for label in ("MAD", "CMT")}
-    words, pairs = compared(Comparison("Corrupted", "session", some, CORRUPTED), store)
-    assert "480 test recordings of 40 sessions" in words[0]
-    assert (pairs[0].method, pairs[0].other) == ("CMT", "MAD")
-    assert pairs[0].high < 0
-    with pytest.raises(DataError, match="different classes, or there is none"):
-        stacked([])
-
-
-def test_runs_are_joined_and_their_figure_is_of_all_recordings(judged):
-    store, rows = judged
-    cells = rows["MAD"] + rows["CMT"]
-    both = joined(cells, store)
-    assert both is not None
-    assert len(both) == 480
-    entry = Entry("x", "y", "pooled.macro_f1", cells, by="session")
-    value, low, high = pooled_figure(entry, store)
-    assert value == pytest.approx(macro_f1(both.labels, both.guesses, 3), abs=1e-5)
-    assert low < value < high
-    assert joined((*cells, Cell("classifier", cells[0].data, {"model": "x"})), store) is None
-
-
-def test_the_verdict_tells_who_is_level_and_where_the_bar_is(judged):
-    store, rows = judged
-    words, pairs = compared(Comparison("Split by session", "session", rows), store)
-    first, second = words
-    assert "240 test recordings of 40 sessions" in first
-    assert "the highest macro-F1 is that of CMT" in first
-    assert "Statistically indistinguishable from it" in first
-    level, worse = first.split("Worse beyond chance")
-    assert "MiniROCKET" in level
-    assert "MAD (-0.2" in worse
-    assert "HOG, LightGBM (-0.3" in worse
-    assert "the bar among simple rivals is MiniROCKET" in second
-    assert second.endswith("falls short of it.")
-    assert {(p.method, p.other) for p in pairs} >= {("MAD", "CMT"), ("MAD", "MiniROCKET")}
-    # The same guesses cannot be told apart, and one row alone is no comparison.
-    twins = {"MAD": rows["CMT"], "MiniROCKET": rows["CMT"]}
-    words, pairs = compared(Comparison("Split", "session", twins), store)
-    assert "is level with it" in words[1]
-    assert pairs[0].p_value == 1
-    assert compared(Comparison("Split", "session", {"MAD": rows["MAD"]}), store) == ([], [])
-
-
-def test_a_network_that_is_best_is_held_against_the_bar(judged):
-    store, rows = judged
-    swapped = {"MAD": rows["CMT"], "HOG, LightGBM": rows["HOG, LightGBM"]}
-    words, _ = compared(Comparison("Split", "session", swapped), store)
-    assert words[1].endswith("clears it.")
-
-
-def test_pooled_figures_wait_for_all_runs(judged):
-    store, rows = judged
-    cells = rows["MAD"] + rows["CMT"]
-    entry = Entry("x", "macro-F1", "pooled.macro_f1", cells, by="session")
-    table = describe_recordings("mad_table4", AskedRecordings(cells[0].data))
-    one = {cells[0].key: Result("done", {})}
-    part = fill(table.__class__("t", "", (entry,)), one, lambda e: pooled_figure(e, store))
-    assert (part[0].value, part[0].remark) == (None, "1 of 2 runs")
-    both = {cell.key: Result("done", {}) for cell in cells}
-    whole = fill(table.__class__("t", "", (entry,)), both, lambda e: pooled_figure(e, store))
-    assert whole[0].value is not None
-
-
 def test_a_star_is_the_mean_of_all_figures_there():
     found = {"corruptions": {"gain 0.3": {"value": 0.2}, "noise": {"value": 0.6}}}
     assert figure(found, "corruptions.*") == (pytest.approx(0.4), None, None)
@@ -273,21 +155,29 @@ def test_a_table_that_is_killed_thrice_ends_as_one_left_alone(recordings, tmp_pa
             time.sleep(0.1)
         begun.send_signal(signal.SIGKILL)
         begun.wait()
-    found = []
-    for place in ("killed", "alone"):
-        subprocess.run([*program, *command(recordings, tmp_path / place)], check=True)
-        content = json.loads((tmp_path / place / "classifiers.json").read_text())
-        kept = [e for e in content["entries"] if e["figure"].startswith("pooled.")]
-        found.append([(e["row"], e["column"], e["value"], e["low"], e["high"]) for e in kept])
-        found[-1] += content["verdict"]
-    assert found[0] == found[1]
-    assert len(found[0]) == 8
-    assert all(entry[2] is not None for entry in found[0][:6])
-    page = (tmp_path / "alone" / "classifiers.md").read_text()
+    subprocess.run([*program, *command(recordings, tmp_path / "killed")], check=True)
+    content = json.loads((tmp_path / "killed" / "classifiers.json").read_text())
+    f1 = {e["row"]: e["value"] for e in content["entries"] if e["figure"] == "pooled.macro_f1"}
+    assert len(f1) == len(content["pairs"]) + 1 == 2
+    store = ResultStore(tmp_path / "killed" / "cells")
+    settings = {"shares": [0.5, 0.2, 0.3], "options": {}}
+    for label in f1:
+        (cell,) = AskedRecordings(recordings, settings=settings).cells(label)
+        alone = tmp_path / "alone" / cell.method
+        described = cell.described() | {"folder": str(recordings), "report": str(alone / "report")}
+        learn(described, alone)
+        judge(described, alone)
+        expected = read_predictions(alone / "report" / PREDICTIONS)
+        kept = read_predictions(store.report_folder(cell) / PREDICTIONS)
+        assert kept.sources == expected.sources
+        np.testing.assert_array_equal(kept.logits, expected.logits)
+        whole = macro_f1(expected.labels, expected.guesses, len(expected.kinds))
+        assert f1[label] == pytest.approx(whole, abs=1e-5)
+    page = (tmp_path / "killed" / "classifiers.md").read_text()
     assert "**Verdict**" in page
     assert "bar among simple rivals" in page
-    assert (tmp_path / "alone" / "classifiers.png").exists()
-    said = CliRunner().invoke(app, command(recordings, tmp_path / "alone")).output
+    assert (tmp_path / "killed" / "classifiers.png").exists()
+    said = CliRunner().invoke(app, command(recordings, tmp_path / "killed")).output
     assert "2 of 2 runs are there, 0 are to be made." in said
 
 
