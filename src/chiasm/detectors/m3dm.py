@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chiasm.detectors.backbones import make_backbone
+from chiasm.detectors.decision_layer import DecisionLayer, Rule
 from chiasm.detectors.features import images_of
 from chiasm.detectors.maps import cells_inside
 from chiasm.detectors.memory_bank import MemoryBank
@@ -28,16 +28,19 @@ from chiasm.samples import RGBDBatch
 
 Points = Literal["fpfh", "picture", "transformer"]
 CONTRASTED = 2048  # patches of a batch that are contrasted, at most
+DECIDED = 2048  # patches of a batch that the decision layer learns from, at most
+_AROUND = 3  # entries around the nearest one by which a part's distance is weighed
 
 
 class HybridFusion(Rival):
-    """Three banks (one with a single sensor), joined by a decision layer learned from normals.
+    """Three banks (one with a single sensor), joined by a decision layer that normals teach.
 
     Args:
         patches: frozen features of pictures.
         points: describes the relief: a point transformer, ``"fpfh"``, point histograms, or
             ``"picture"``, the frozen features of height and slopes.
         banks: ``"rgb"``, ``"geometry"`` and, with both sensors, ``"fused"`` to its bank.
+        decision: weighs the distances to each.
         fused: channels of each sensor's share of a fused descriptor.
         epochs: of the contrast.
         step: every so many rows and columns of the points are described.
@@ -50,6 +53,7 @@ class HybridFusion(Rival):
         groups: Mapping[str, tuple[int, ...]],
         points: PointTransformer | Literal["fpfh", "picture"],
         banks: Mapping[str, MemoryBank],
+        decision: DecisionLayer,
         fused: int,
         epochs: int,
         step: int,
@@ -68,11 +72,9 @@ class HybridFusion(Rival):
             self.projections = nn.ModuleDict({m: _mlp(sum(g), fused) for m, g in groups.items()})
             steps.append(Learn("fusion", ("projections",), epochs=epochs, batch=4, exact=True))
         self.steps = (*steps, Observe("banks"), Observe("decision"))
-        self.register_buffer("usual", torch.ones(len(self.banks)))
-        self.register_buffer("pixel_weights", torch.ones(len(self.banks)))
-        self.register_buffer("image_weights", torch.ones(len(self.banks)))
-        self._pixels: list[Tensor] = []
-        self._images: list[Tensor] = []
+        self.decision = decision
+        self._patches: list[Tensor] = []
+        self._parts: list[Tensor] = []
 
     @property
     def pretrained_weights(self) -> str | None:
@@ -111,18 +113,12 @@ class HybridFusion(Rival):
                 bank.add(rows[name], owners)
             return
         # A part's own entries are left out: with them its distances would be 0.
-        away = torch.stack([bank(rows[n], owners)[0][:, 0] for n, bank in self.banks.items()], 1)
-        self._pixels.append(away[:: max(1, len(away) // CONTRASTED)])
-        for number in index.tolist():
-            if (owners == number).any():
-                self._images.append(away[owners == number].amax(dim=0)[None])
+        away, largest = self._distances(rows, inside, owners)
+        self._patches.append(away[:: max(1, len(away) // DECIDED)])
+        self._parts.append(largest[inside.flatten(1).any(dim=1)])
 
     def finish(self, step: str) -> None:
-        """Settle the statistics, the banks or the decision layer.
-
-        Two linear one-class machines weigh the banks' distances, one for patches and one for parts,
-        each distance in units of its mean on normals.
-        """
+        """Settle the statistics, the banks or the decision layer."""
         if step == "statistics":
             for scale in self.scales.values():
                 scale.finish()
@@ -130,11 +126,8 @@ class HybridFusion(Rival):
             for bank in self.banks.values():
                 bank.finish()
         else:
-            pixels, images = torch.cat(self._pixels), torch.cat(self._images)
-            self._pixels, self._images = [], []
-            self.usual = pixels.mean(dim=0).clamp(min=1e-6)
-            self.pixel_weights = _one_class(pixels / self.usual)
-            self.image_weights = _one_class(images / self.usual)
+            self.decision.fit(torch.cat(self._patches), torch.cat(self._parts))
+            self._patches, self._parts = [], []
 
     def loss(self, step: str, batch: Described) -> Tensor:  # type: ignore[override]
         """Patches of one place belong together, those of others do not (InfoNCE, both ways)."""
@@ -148,14 +141,34 @@ class HybridFusion(Rival):
         return 0.5 * (F.cross_entropy(alike, target) + F.cross_entropy(alike.T, target))
 
     def judge(self, described: Described) -> RivalOutput:
-        """Weighed distances to the nearest normal of each bank; the part's is of their maxima."""
+        """Weighed distances to the nearest normal of each bank."""
         inside = described["inside"]
-        rows = self._rows(described)
-        away = [bank(rows[name])[0][:, 0] for name, bank in self.banks.items()]
-        relative = torch.stack(away, dim=1) / self.usual
-        raw = scatter(relative @ self.pixel_weights, inside)
-        largest = torch.cat([scatter(one, inside) for one in relative.T], dim=1).flatten(2).amax(2)
-        return RivalOutput(raw=raw, image=largest @ self.image_weights)
+        away, largest = self._distances(self._rows(described), inside, None)
+        raw = scatter(self.decision.of_patches(away), inside)
+        part = self.decision.of_parts(largest) if self.decision.rule == "paper" else None
+        return RivalOutput(raw=raw, image=part)
+
+    def _distances(
+        self, rows: Mapping[str, Tensor], inside: Tensor, owners: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Distances of patches ``(M, B)`` from the nearest normal ones, and of parts ``(N, B)``."""
+        place = inside.new_full(inside.shape, -1, dtype=torch.int64)
+        place[inside] = torch.arange(int(inside.sum()), device=inside.device)
+        patches, parts = [], []
+        for name, bank in self.banks.items():
+            away, number = (found[:, 0] for found in bank(rows[name], owners))
+            patches.append(away)
+            first = scatter(away, inside).flatten(1).argmax(dim=1)
+            chosen = place.flatten(1).gather(1, first[:, None])[:, 0]
+            known = chosen >= 0
+            far = away.new_zeros(len(inside))
+            some = chosen[known]
+            far[known] = away[some]
+            if self.decision.rule == "paper":
+                own = None if owners is None else owners[some]
+                far[known] *= _rareness(bank, rows[name][some], away[some], number[some], own)
+            parts.append(far)
+        return torch.stack(patches, dim=1), torch.stack(parts, dim=1)
 
     def _rows(self, described: Described) -> dict[str, Tensor]:
         inside = described["inside"]
@@ -168,22 +181,17 @@ class HybridFusion(Rival):
         return rows
 
 
-def _one_class(distances: Tensor) -> Tensor:
-    """Weights ``(B,)`` of a linear one-class machine on ``(M, B)``, at least 0, of sum B.
+def _rareness(
+    bank: MemoryBank, rows: Tensor, away: Tensor, number: Tensor, owners: Tensor | None
+) -> Tensor:
+    """How rare the nearest entries ``number`` ``(Q,)`` are: less than 1 among many like them.
 
-    With one bank there is nothing to weigh.
+    References:
+        Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022, Eq. 7.
     """
-    count = distances.shape[1]
-    if count == 1:
-        return torch.ones(1)
-    from sklearn.linear_model import SGDOneClassSVM
-
-    machine = SGDOneClassSVM(nu=0.5, max_iter=5000, tol=1e-3, random_state=0)
-    machine.fit(distances.cpu().numpy().astype(np.float64))
-    weights = torch.from_numpy(machine.coef_).float().clamp(min=0)
-    if not float(weights.sum()) > 0:
-        return torch.ones(count)
-    return weights * count / weights.sum()
+    around = bank(bank.descriptors[number], owners, count=min(_AROUND, len(bank)))[1]
+    distances = (rows[:, None] - bank.descriptors[around]).norm(dim=2)
+    return 1 - (away - distances.logsumexp(dim=1)).exp()
 
 
 def _mlp(inputs: int, outputs: int) -> nn.Sequential:
@@ -200,6 +208,7 @@ def m3dm(
     fused: int = 64,
     epochs: int = 20,
     step: int = 2,
+    decision: Rule = "map",
     backbone: str = "efficientnet_lite0",
     weights_file: str | None = None,
     point_weights: str | None = None,
@@ -241,6 +250,7 @@ def m3dm(
             name: MemoryBank(size, bank_mb=bank_mb / len(sizes), projection=64)
             for name, size in sizes.items()
         },
+        decision=DecisionLayer(len(sizes), rule=decision),
         fused=fused,
         epochs=epochs,
         step=step,
