@@ -165,3 +165,28 @@ def test_many_cycles_are_averaged_in_groups():
     rows = folded_cycles(series, cycle=4)
     wanted = series.view(1, 1, MOST_ROWS, 3, 4).mean(dim=3)
     torch.testing.assert_close(rows, wanted)
+
+
+@pytest.mark.parametrize("fusion", ["concatenation", GENOTYPES[0], GENOTYPES[1]])
+def test_four_recordings_are_learned_by_heart(fusion):
+    network = build(fusion).train()
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.arange(4)
+    # Each class has pulses at a phase of its own, and ink in columns of its own.
+    series = 0.1 * torch.rand(4, 1, 60, 128, generator=generator)
+    image = 0.1 * torch.rand(4, 3, 32, 32, generator=generator)
+    for k in range(4):
+        series[k, ..., 32 * k : 32 * k + 8] += 1.0
+        image[k, ..., 8 * k : 8 * k + 8] += 1.0
+    told = DischargeBatch(image, series.flatten(2), labels)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
+    for _ in range(120):
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(network(told, density=False).logits, labels)
+        loss.backward()
+        optimiser.step()
+        if loss.item() < 0.1:
+            break
+    assert loss.item() < 0.1
+    alone = [network(replace(told, **{m: None}), density=False).logits for m in ("image", "series")]
+    assert all(torch.isfinite(logits).all() for logits in alone)
