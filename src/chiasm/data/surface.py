@@ -118,10 +118,9 @@ def largest_cluster(object_points: BoolArray, *, closing: int = 2) -> BoolArray:
     kind = cv2.CV_16U if (height + 1) // 2 * ((width + 1) // 2) < 2**16 - 1 else cv2.CV_32S
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(closed, None, None, None, 8, kind)
     left, top, wide, high, sizes = boxes[1:].T
-    # How far each is from the frame's four sides.
-    (y, x), (rows, columns) = (part.start for part in window), object_points.shape
-    apart = (y + top, x + left, rows - y - top - high, columns - x - left - wide)
-    inside = np.minimum.reduce(apart) > 0
+    x, y = left + window[1].start, top + window[0].start  # in the frame
+    rows, columns = object_points.shape
+    inside = (x > 0) & (y > 0) & (x + wide < columns) & (y + high < rows)
     inner = np.where(inside, sizes, 0)
     # A speck in the middle must not win over a part that is cut off by the frame.
     ranked = inner if inner.max() > 0.1 * sizes.max() else sizes
@@ -129,8 +128,8 @@ def largest_cluster(object_points: BoolArray, *, closing: int = 2) -> BoolArray:
     best = int(tied[0])
     if len(tied) > 1:
         best = int(labels.flat[np.isin(labels, tied).argmax()])
-    x, y, wide, high = (int(v) for v in boxes[best, :4])
-    own = slice(y, y + high), slice(x, x + wide)
+    first_column, first_row, across, along = (int(v) for v in boxes[best, :4])
+    own = slice(first_row, first_row + along), slice(first_column, first_column + across)
     # What is joined to the outside of the box, edge by edge, is not a hole.
     ground = _padded(labels[own] == best, 1)
     cv2.floodFill(ground, None, (0, 0), 2, flags=4)
