@@ -47,16 +47,16 @@ PRESETS = {
         align=True,
         smoothing=0.1,
     ),
-    # TOKENS
+    # Few tokens that each say much: 4 of the picture and 2 of the series instead of 856. A view
+    # costs more to draw than to learn from, and held-out sessions are told apart no worse.
     "quick": Preset(
         rates={"base": 1e-4, "small": 1e-3},
         batches={"base": 8, "small": 24},
         inputs="relative",
         views="strong",
         align=True,
-        image_size=128,
-        fold=60,
-        pool="modality_mean",
+        image_size=32,
+        fold=300,
         smoothing=0.1,
     ),
     # Of features that are computed, not learned: each recording once, whole and as it is.

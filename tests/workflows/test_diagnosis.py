@@ -323,7 +323,7 @@ def test_settings_that_are_wrong_are_told():
     with pytest.raises(ConfigurationError, match="model"):
         DiagnosisConfig.make(data="a", out="b", model="mad_medium")
     quick = DiagnosisConfig.make(data="a", out="b", preset="quick")
-    assert (quick.pixels, quick.view_seconds, quick.folded) == (128, None, quick.usual.fold)
+    assert (quick.pixels, quick.view_seconds, quick.folded) == (32, None, quick.usual.fold)
     assert quick.folded > 1
     part = DiagnosisConfig.make(data="a", out="b", preset="quick", seconds=2, fold=1)
     assert (part.view_seconds, part.folded) == (2.0, 1)

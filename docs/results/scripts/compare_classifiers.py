@@ -23,7 +23,7 @@ from chiasm.discharge_config import DiagnosisConfig
 from chiasm.workflows.judge_diagnosis import evaluate_classifier
 from chiasm.workflows.learn_diagnosis import train_classifier
 
-PRETRAIN, EPOCHS = 5, 20
+PRETRAIN, EPOCHS = 3, 20
 # Cross-entropy alone gets the time of both stages; a contrast epoch costs two views.
 WAYS: dict[str, dict[str, Any]] = {
     "both": {},

@@ -20,7 +20,6 @@ from chiasm.data.discharge.tensors import (
     inked,
     network_image,
     scaled,
-    sized,
     window_length,
     windows,
 )
@@ -141,7 +140,9 @@ class Recordings(Dataset[Views]):
                     frequency=ref.frequency,
                     segment=form.segment,
                 )
-        return (None if image is None else network_image(image, form.picture)), series
+        if image is not None:
+            image = network_image(image, form.image_size, form.picture)
+        return image, series
 
     def _length(self, ref: DischargeRef, total: int) -> int:
         seconds = self.form.seconds
@@ -158,7 +159,7 @@ class Recordings(Dataset[Views]):
         image = self.store.image(ref)
         if image is None:
             return None
-        return inked(sized(image, self.form.image_size), self.form.picture)
+        return inked(image, self.form.image_size, self.form.picture)
 
 
 class BatchOrder(Sampler[Key]):

@@ -27,7 +27,6 @@ from chiasm.data.discharge.tensors import (
     PictureScale,
     estimate_picture_scale,
     estimate_scale,
-    sized,
     window_length,
 )
 from chiasm.data.discharge.views import ViewSettings, strong_views
@@ -41,6 +40,8 @@ from chiasm.training.recordings import InputFormat, Recordings, recording_loader
 GIVEN = "given"
 # Pictures from which the scale is estimated.
 PICTURES = 100
+# Side at which the dots of a picture are found before it is averaged to the network's size.
+PICTURE_SIDE = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,13 +196,16 @@ def _picture_scale(
 ) -> PictureScale:
     if not config.standardised or "image" not in config.modalities:
         return PictureScale()
+    relative = config.relative and config.picture_gain
     some = split.train[:: max(1, len(split.train) // PICTURES)]
     images = (store.image(ref) for ref in some)
     return estimate_picture_scale(
-        (None if image is None else sized(image, config.pixels) for image in images),
-        relative=config.relative and config.picture_gain,
+        images,
+        config.pixels,
+        relative=relative,
         aligned=config.aligned,
         dots=True,
+        side=max(PICTURE_SIDE, config.pixels) if relative else None,
     )
 
 

@@ -14,6 +14,7 @@ from chiasm.data.discharge.tensors import (
     estimate_scale,
     finished,
     inked,
+    network_image,
     scaled,
 )
 
@@ -97,11 +98,11 @@ def mean_height(ink: np.ndarray) -> float:
 def test_pulses_of_any_height_are_drawn_at_one() -> None:
     raw, scale = PictureScale(spread=1.0), PictureScale(spread=1.0, relative=True)
     pictures = [draw_prpd(held(h)).astype(np.float32) / 255 for h in (50, 100, 180)]
-    before = [mean_height(inked(p, raw)) for p in pictures]
-    after = [mean_height(inked(p, scale)) for p in pictures]
+    before = [mean_height(inked(p, 256, raw)) for p in pictures]
+    after = [mean_height(inked(p, 256, scale)) for p in pictures]
     assert max(before) > 2 * min(before)
     assert max(after) < 1.1 * min(after)
-    assert estimate_picture_scale(pictures, relative=True).relative
+    assert estimate_picture_scale(pictures, 256, relative=True).relative
 
 
 def test_dots_do_not_depend_on_the_colours_that_an_instrument_has() -> None:
@@ -110,7 +111,9 @@ def test_dots_do_not_depend_on_the_colours_that_an_instrument_has() -> None:
         Look(palette=palette, dark=dark, sine=False, grid=False)
         for palette, dark in (("jet", False), ("turbo", True), ("plasma", True))
     ]
-    made = [inked(draw_prpd(held(100), look).astype(np.float32) / 255, scale) for look in looks]
+    made = [
+        inked(draw_prpd(held(100), look).astype(np.float32) / 255, 256, scale) for look in looks
+    ]
     assert set(np.unique(made[0])) == {0.0, 1.0}
     assert np.ptp(made[0], axis=2).max() == 0
     for other in made[1:]:
@@ -124,7 +127,7 @@ def test_a_picture_without_dots_stays() -> None:
 
 def test_phase_stays_where_it_is() -> None:
     picture = draw_prpd(held(60)).astype(np.float32) / 255
-    raw = inked(picture, PictureScale(spread=1.0))
+    raw = inked(picture, 256, PictureScale(spread=1.0))
     moved = relative_picture(raw)
     assert moved.shape == raw.shape
     columns = (moved[:200].max(axis=2) > 0.45).any(axis=0)
@@ -175,3 +178,16 @@ def test_a_short_series_is_folded_less_and_counts_as_much() -> None:
         made = np.expm1(folded_cycles(cells, cycle=16, fold=fold, least=least)).reshape(runs, 16)
         np.testing.assert_allclose(made.sum(axis=1), fold, rtol=1e-5)
         assert np.all(made.argmax(axis=1) == 3)
+
+
+def test_dots_are_found_before_a_picture_is_made_small() -> None:
+    picture = draw_prpd(held(100)).astype(np.float32) / 255
+    fine = PictureScale(spread=1.0, relative=True, dots=True, side=128)
+    ink = inked(picture, 32, fine)
+    small = network_image(ink, 32, fine)
+    assert ink.shape == (128, 128, 3) and small.shape == (3, 32, 32)
+    shares = ink[..., 0].reshape(32, 4, 32, 4).mean(axis=(1, 3))
+    np.testing.assert_allclose(small[0], shares, atol=1e-6)
+    scale = estimate_picture_scale([picture], 32, relative=True, dots=True, side=128)
+    made = network_image(inked(picture, 32, scale), 32, scale)
+    assert np.square(made).mean() == pytest.approx(1, rel=1e-4)

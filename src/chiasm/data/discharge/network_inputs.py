@@ -16,7 +16,6 @@ from chiasm.data.discharge.tensors import (
     inked,
     network_image,
     scaled,
-    sized,
     window_length,
     windows,
 )
@@ -156,5 +155,5 @@ def picture_input(sample: DischargeSample, form: Form) -> FloatArray:
             f"{where} has a picture of shape {image.shape}; (height, width, 3) in [0, 1] was "
             "expected."
         )
-    ink = inked(sized(image, form.image_size), form.picture)
-    return np.ascontiguousarray(network_image(ink, form.picture))
+    ink = inked(image, form.image_size, form.picture)
+    return np.ascontiguousarray(network_image(ink, form.image_size, form.picture))

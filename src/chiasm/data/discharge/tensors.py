@@ -75,12 +75,15 @@ class PictureScale:
         aligned: and rolled to a phase of their own; asks for ``relative``.
         dots: and show where there is a dot, whatever its colour, for instruments differ in their
             colours; asks for ``relative``.
+        side: pictures are looked at with this side in pixels, at which dots do not run together,
+            and averaged to the network's; None looks at them with the network's.
     """
 
     spread: float | None = None
     relative: bool = False
     aligned: bool = False
     dots: bool = False
+    side: int | None = None
 
 
 def estimate_scale(
@@ -117,14 +120,17 @@ def estimate_scale(
 
 def estimate_picture_scale(
     images: Iterable[FloatArray | None],
+    size: int,
     *,
     relative: bool = False,
     aligned: bool = False,
     dots: bool = False,
+    side: int | None = None,
 ) -> PictureScale:
-    """The scale of some training pictures, to standardise them."""
-    raw = PictureScale(spread=1.0, relative=relative, aligned=aligned, dots=dots)
-    squares = [np.square(inked(one, raw)).mean() for one in images if one is not None]
+    """The scale of some training pictures, to standardise them at ``size`` x ``size`` pixels."""
+    raw = PictureScale(spread=1.0, relative=relative, aligned=aligned, dots=dots, side=side)
+    some = (network_image(inked(one, size, raw), size, raw) for one in images if one is not None)
+    squares = [np.square(one).mean() for one in some]
     return replace(raw, spread=float(np.sqrt(np.mean(squares))) or 1.0 if squares else 1.0)
 
 
@@ -159,8 +165,15 @@ def quiet_level(values: FloatArray) -> FloatArray:
     return np.asarray(np.median(values[:, ::7], axis=1, keepdims=True), dtype=np.float32)
 
 
-def inked(image: FloatArray, scale: PictureScale) -> FloatArray:
-    """The picture ``(H, W, 3)`` as it is, or its distance from its ground, in [0, 1] either way."""
+def inked(image: FloatArray, size: int, scale: PictureScale) -> FloatArray:
+    """The picture as it is, or its distance from its ground, in [0, 1] either way.
+
+    Args:
+        image: ``(H, W, 3)`` of any size.
+        size: side of the network's pictures.
+        scale: whose ``side``, where it has one, the picture that is returned has.
+    """
+    image = sized(image, scale.side or size)
     if scale.spread is None:
         return image
     ink = np.abs(image - ground_colour(image))
@@ -179,9 +192,9 @@ def ground_colour(image: FloatArray) -> FloatArray:
     return colour
 
 
-def network_image(ink: FloatArray, scale: PictureScale) -> FloatArray:
-    """``(3, H, W)`` from what ``inked`` returned, divided by the spread."""
-    channels = ink.transpose(2, 0, 1)
+def network_image(ink: FloatArray, size: int, scale: PictureScale) -> FloatArray:
+    """``(3, size, size)`` from what ``inked`` returned, divided by the spread."""
+    channels = sized(ink, size).transpose(2, 0, 1)
     return channels if scale.spread is None else channels * np.float32(1 / scale.spread)
 
 
