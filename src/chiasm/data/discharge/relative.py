@@ -96,7 +96,7 @@ def relative_picture(ink: FloatArray, *, aligned: bool = False, dots: bool = Fal
         The same shape; a picture without pulses only moves down.
     """
     height, width = ink.shape[:2]
-    there = ink.max(axis=2) > _DOT
+    there = np.maximum(np.maximum(ink[..., 0], ink[..., 1]), ink[..., 2]) > _DOT
     if dots:
         ink = np.repeat(there[..., None], 3, axis=2).astype(np.float32)
     share = there.mean(axis=1)
