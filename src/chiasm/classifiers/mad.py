@@ -116,6 +116,13 @@ class Mad(Classifier):
             gates=gates,
         )
 
+    def decide(self, aligned: Mapping[str, Tensor]) -> Tensor:
+        """Logits ``(N, K)`` of tokens ``(N, T_m, D)`` that have passed their flows."""
+        encoded, _ = self.encoder(aligned)
+        by_modality = {name: tokens.mean(dim=1) for name, tokens in encoded.items()}
+        out: Tensor = self.head(self._pool(encoded, by_modality))
+        return out
+
     def project(self, output: ClassifierOutput, parts: Sequence[str] = ("joint",)) -> Tensor:
         """Unit vectors ``(N, V, P)`` to contrast.
 

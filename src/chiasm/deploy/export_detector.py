@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from chiasm.deploy.held_out import HeldOut, held_out_parts
 from chiasm.deploy.model_card import detector_card
 from chiasm.deploy.onnx_graph import write_onnx
 from chiasm.deploy.parity import Parity, compare, insist
+from chiasm.deploy.whole_folder import whole_folder
 from chiasm.errors import ArtifactError
 from chiasm.predictor import Predictor
 from chiasm.runtime.deployment import (
@@ -82,10 +82,7 @@ def export_detector(
         false_alarm_rate=contract.false_alarm_rate,
         memory=memory,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
-        folder = Path(place) / "model"
-        folder.mkdir()
+    with whole_folder(out) as folder:
         deployment = Deployment(
             wing="detector",
             method=contract.method,
@@ -127,7 +124,6 @@ def export_detector(
         deployment = with_hashes(folder, deployment)
         write_deployment(folder, deployment)
         _check_decisions(folder, deployment, parts.calibration, parity)
-        _put(folder, out)
     return deployment
 
 
@@ -149,7 +145,7 @@ def _write_graph(
         path,
         inputs=graph.inputs,
         outputs=OUTPUTS,
-        dynamic=[{0: "batch"}] * len(example),
+        dynamic=[{0: torch.export.Dim("batch")}] * len(example),
     )
     if deployment.format == "onnx":
         return
@@ -230,20 +226,3 @@ def _origin(contract: Any, parts: HeldOut, graph: DetectorGraph) -> dict[str, An
         "memory": {name: len(one.bank) for name, one in memories.items()},
         "libraries": dict(contract.libraries),
     }
-
-
-def _put(folder: Path, out: Path) -> None:
-    """Move a finished folder to its place; one that was there before gives way."""
-    if out.exists():
-        if not (out / "deployment.json").is_file() and any(out.iterdir()):
-            raise ArtifactError(
-                f"{out} holds something that is not an exported model; choose another folder."
-            )
-        old = out.with_name(f".{out.name}.old")
-        out.rename(old)
-        folder.rename(out)
-        for path in old.iterdir():
-            path.unlink()
-        old.rmdir()
-        return
-    folder.rename(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from onnx import numpy_helper
 from chiasm.errors import ConfigurationError
 
 CALIBRATION = "calibration"  # name of the constant
-# Operations that stay in float32 when the rest becomes int8: what they make is a decision.
-_EXACT = ("TopK", "GatherElements", "Gather", "ReduceSum", "Sqrt", "SoftPlus")
+# Products become int8; what lies between them, distances, the score rule and the decision among
+# it, stays float32: quantised, its constants of very different sizes would be lost.
+_PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
+_FEWEST = 8  # output channels of a product that is worth it; the smoothing of a map has one
 
 
 def set_calibration(path: Path, scores: Sequence[float]) -> None:
@@ -54,7 +56,6 @@ def write_openvino(
     path: Path,
     *,
     quantised_on: Iterable[dict[str, np.ndarray]] | None = None,
-    keep: Callable[[str], bool] = lambda name: False,
 ) -> None:
     """Write an OpenVINO model from an ONNX file.
 
@@ -62,17 +63,16 @@ def write_openvino(
         source: the ONNX file.
         path: of the model, ``.xml``; weights lie beside it.
         quantised_on: inputs of the graph, to quantise it to int8; None leaves float32.
-        keep: names of operations that stay in float32.
     """
     import openvino
 
     network = openvino.Core().read_model(source)
     if quantised_on is not None:
-        network = _quantised(network, list(quantised_on), keep)
+        network = _quantised(network, list(quantised_on))
     _save(network, path)
 
 
-def _quantised(network: Any, samples: list[dict[str, np.ndarray]], keep: Any) -> Any:
+def _quantised(network: Any, samples: list[dict[str, np.ndarray]]) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the library about its own dependencies
@@ -82,10 +82,13 @@ def _quantised(network: Any, samples: list[dict[str, np.ndarray]], keep: Any) ->
             "int8 needs nncf, which is not installed: pip install nncf, or take --precision fp32."
         ) from error
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    names = [node.get_friendly_name() for node in network.get_ops()]
-    ignored = nncf.IgnoredScope(
-        names=[name for name in names if keep(name)], types=[], validate=False
-    )
+    exact = [
+        node.get_friendly_name()
+        for node in network.get_ops()
+        if node.get_type_name() not in ("Parameter", "Constant", "Result")
+        and not _worth_quantising(node)
+    ]
+    ignored = nncf.IgnoredScope(names=exact, validate=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return nncf.quantize(
@@ -95,6 +98,14 @@ def _quantised(network: Any, samples: list[dict[str, np.ndarray]], keep: Any) ->
             preset=nncf.QuantizationPreset.MIXED,
             ignored_scope=ignored,
         )
+
+
+def _worth_quantising(node: Any) -> bool:
+    if node.get_type_name() not in _PRODUCTS:
+        return False
+    weights = node.input(1).get_partial_shape()
+    small = weights.is_static and node.get_type_name() == "Convolution"
+    return not (small and weights.to_shape()[0] < _FEWEST)
 
 
 def _save(network: Any, path: Path) -> None:

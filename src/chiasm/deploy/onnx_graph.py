@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def write_onnx(
     *,
     inputs: Sequence[str],
     outputs: Sequence[str],
-    dynamic: Sequence[dict[int, str]],
+    dynamic: Sequence[Mapping[int, Any]],
 ) -> None:
     """Write a module as ONNX, checked by ONNX's own checker.
 
@@ -33,14 +33,11 @@ def write_onnx(
         example: one tensor for each input, at least two along each dynamic axis.
         path: of the file; weights are inside it.
         inputs, outputs: names, in order.
-        dynamic: for each input, its axes that may have any length, with a name.
+        dynamic: for each input, its axes that may have any length, with a ``torch.export.Dim``.
 
     Raises:
         ArtifactError: a batch norm is left, which should have been folded.
     """
-    shapes = tuple(
-        {axis: torch.export.Dim(name) for axis, name in axes.items()} for axes in dynamic
-    )
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter about itself
@@ -49,7 +46,7 @@ def write_onnx(
             tuple(example),
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=(shapes,),
+            dynamic_shapes=(tuple(dict(axes) for axes in dynamic),),
             opset_version=OPSET,
             dynamo=True,
             optimize=True,

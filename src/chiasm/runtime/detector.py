@@ -90,14 +90,16 @@ class DetectorRuntime:
         xyz = None if xyz_path is None else read_xyz(xyz_path)
         return self(rgb, xyz, source=source or str(rgb_path or xyz_path))
 
-    def warm_up(self) -> None:
-        """Compile what is compiled at the first call, and run it once."""
-        size = self._preparation.size
-        shapes = {p.name: (1, *p.shape[1:]) for p in self.deployment.inputs}
-        assert all(shape[-1] == size for shape in shapes.values())
-        blank = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
-        for streams in {1, self.threads}:
-            self._engine(streams).run(blank)
+    def warm_up(self, *, streaming: bool = False) -> None:
+        """Compile what a call needs (or ``submit``, with ``streaming``) and run it once.
+
+        Both are compiled where both are used, at about 100 MB each.
+        """
+        blank = {
+            port.name: np.zeros((1, *(int(n) for n in port.shape[1:])), np.float32)
+            for port in self.deployment.inputs
+        }
+        self._engine(self.threads if streaming else 1).run(blank)
 
     def close(self) -> None:
         """Finish what was submitted and take no more."""
@@ -173,9 +175,9 @@ class DetectorRuntime:
 
     def _engine(self, streams: int) -> Engine:
         with self._lock:
-            if self._closed:
-                raise ChiasmError(f"{self.name} was closed and judges nothing more.")
+            # What was submitted before the end may still come here for a compiled graph.
             if streams not in self._engines:
+                self._refuse_when_closed()
                 self._engines[streams] = open_engine(
                     self.folder / self.deployment.graph,
                     threads=self.threads,
@@ -187,12 +189,15 @@ class DetectorRuntime:
 
     def _workers(self) -> ThreadPoolExecutor:
         with self._lock:
-            if self._closed:
-                raise ChiasmError(f"{self.name} was closed and judges nothing more.")
+            self._refuse_when_closed()
             if self._pool is None:
                 # One more than streams, so that a part is always ready when the graph is free.
                 self._pool = ThreadPoolExecutor(self.threads + 1, thread_name_prefix="judge")
             return self._pool
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise ChiasmError(f"{self.name} was closed and judges nothing more.")
 
 
 def median_distance(xyz: FloatArray) -> float:

@@ -1,0 +1,84 @@
+"""A tiny model of each wing, trained and exported once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chiasm.config import RunConfig
+from chiasm.data.discharge.opening import open_as_store
+from chiasm.data.discharge.simulator import make_discharges
+from chiasm.data.discharge.store import DischargeStore
+from chiasm.data.scenes.maker import make_scenes
+from chiasm.deploy.export import export
+from chiasm.discharge_config import DiagnosisConfig
+from chiasm.workflows.learn import train
+from chiasm.workflows.learn_diagnosis import train_classifier
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parts")
+    make_scenes(
+        folder, kinds=("flange",), train=8, validation=5, test_good=2, test_per_defect=1, size=96
+    )
+    return folder / "flange"
+
+
+@pytest.fixture(scope="session")
+def detector_run(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "light"
+    settings = {
+        "image_size": 64,
+        "fusion": "random",
+        "rounds": 1,
+        "train_epochs": 1,
+        "batch": 4,
+        "capacity": 500,
+        "false_alarm_rate": 0.25,
+        # All operations are met, that of attention among them.
+        "seed": 3,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHIASM_CACHE", str(out.parent / "cache"))
+        train(RunConfig.make(data=parts, out=out, **settings))
+    return out
+
+
+@pytest.fixture(scope="session")
+def detector(detector_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / "flange"
+    export(detector_run, out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> DischargeStore:
+    folder = tmp_path_factory.mktemp("discharges")
+    make_discharges(folder, count=20, sessions=10, seed=3, workers=1)
+    return open_as_store(folder, cache=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def classifier_run(store: DischargeStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "pd"
+    settings = {
+        "image_size": 32,
+        "seconds": 0.5,
+        "windows": 2,
+        "shares": (0.5, 0.5, 0.0),
+        "pretrain_epochs": 0,
+        "epochs": 1,
+        "batch": 5,
+        "precision": "32-true",
+    }
+    train_classifier(DiagnosisConfig.make(data=store.path, out=out, **settings))
+    return out
+
+
+@pytest.fixture(scope="session")
+def classifier(classifier_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("exported") / "pd"
+    export(classifier_run, out)
+    return out

@@ -1,0 +1,102 @@
+"""An exported classifier says what the trained one says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import chiasm.runtime
+from chiasm.data.discharge.store import DischargeStore
+from chiasm.diagnoser import Diagnoser
+from chiasm.errors import DataError
+from chiasm.samples import Diagnosis, DischargeSample
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def model(classifier: Path):
+    with_runtime = chiasm.runtime.load(classifier, threads=2)
+    yield with_runtime
+    with_runtime.close()
+
+
+@pytest.fixture
+def sample(store: DischargeStore) -> DischargeSample:
+    return store.load(store.refs[0])
+
+
+def said(model, sample: DischargeSample) -> Diagnosis:
+    return model(
+        sample.image,
+        sample.series,
+        frequency=sample.frequency,
+        samples_per_cycle=sample.samples_per_cycle,
+        source=sample.source,
+    )
+
+
+def same(one: Diagnosis, other: Diagnosis) -> None:
+    assert (one.kind, one.notes, one.source) == (other.kind, other.notes, other.source)
+    assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+    assert set(one.opinions) == set(other.opinions)
+    for name, opinion in one.opinions.items():
+        assert opinion == pytest.approx(other.opinions[name], abs=1e-4)
+    assert one.uncertainty == pytest.approx(other.uncertainty, abs=1e-3)
+    assert one.conflict == pytest.approx(other.conflict, abs=1e-3, nan_ok=True)
+
+
+@pytest.mark.parametrize("missing", [None, "image", "series"])
+def test_it_diagnoses_as_the_trained_model_does(
+    model, classifier_run: Path, store: DischargeStore, missing
+):
+    trained = Diagnoser.load(classifier_run)
+    for ref in store.refs[:4]:
+        sample = store.load(ref)
+        if missing:
+            sample = replace(sample, **{missing: None})
+        same(said(model, sample), trained.diagnose(sample))
+
+
+def test_a_series_of_another_length_is_taken(model, classifier_run: Path, sample):
+    short = replace(sample, series=sample.series[:, :3000])
+    same(said(model, short), Diagnoser.load(classifier_run).diagnose(short))
+
+
+def test_the_last_of_a_stream_is_the_whole_recording(model, sample):
+    stream = model.stream(sample.image, source=sample.source)
+    step, found = 2000, []
+    few = sample.series[:, :10_000]
+    for start in range(0, few.shape[1], step):
+        found += stream.push(few[:, start : start + step])
+    window = 0.5 * 60 * sample.samples_per_cycle
+    assert len(found) == few.shape[1] // window
+    same(stream.finish(), said(model, replace(sample, series=few)))
+
+
+def test_submitted_recordings_are_diagnosed_alike(model, sample):
+    futures = [model.submit(sample.image, sample.series, source=sample.source) for _ in range(6)]
+    for future in futures:
+        same(future.result(), said(model, sample))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"image": None, "series": None}, "neither"),
+        ({"samples_per_cycle": 100}, "Resample"),
+        ({"series": np.zeros(4)}, "shape"),
+        ({"series": np.full((1, 9000), np.nan)}, "finite"),
+        ({"series": np.zeros((1, 10))}, "token takes"),
+        ({"image": np.zeros((1, 1, 3))}, "8 pixels"),
+        ({"image": np.zeros((32, 32, 3), np.uint8)}, "255"),
+        ({"image": np.full((32, 32, 3), np.nan)}, "NaN"),
+        ({"frequency": 0.0}, "mains"),
+    ],
+)
+def test_what_cannot_be_diagnosed_is_told_in_words(model, sample, change, word):
+    with pytest.raises(DataError, match=word):
+        said(model, replace(sample, **change))

@@ -1,0 +1,245 @@
+"""An exported detector says what the trained one says, refuses what it should, and needs no torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+import chiasm.runtime
+from chiasm.cli.main import app
+from chiasm.data.images import read_rgb, read_xyz
+from chiasm.deploy.export import export
+from chiasm.deploy.onnx_graph import operations
+from chiasm.deploy.parity import Parity, insist
+from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
+from chiasm.metrics.calibration import conformal_p_value
+from chiasm.predictor import Predictor
+from chiasm.runtime.deployment import read_deployment, write_deployment
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def model(detector: Path):
+    loaded = chiasm.runtime.load(detector, threads=2)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="module")
+def pairs(parts: Path):
+    return [
+        (read_rgb(path), read_xyz(path.parents[1] / "xyz" / f"{path.stem}.tiff"))
+        for path in sorted(parts.glob("test/*/rgb/*.png"))[:4]
+    ]
+
+
+def test_it_judges_as_the_trained_model_does(model, detector_run: Path, pairs):
+    trained = Predictor.load(detector_run)
+    for rgb, xyz in pairs:
+        ours, theirs = trained(rgb, xyz), model(rgb, xyz)
+        unit = max(1.0, trained.alarm_score)
+        np.testing.assert_allclose(
+            theirs.anomaly_map.scores, ours.anomaly_map.scores, atol=1e-4 * unit
+        )
+        np.testing.assert_array_equal(theirs.anomaly_map.foreground, ours.anomaly_map.foreground)
+        assert theirs.defective == ours.defective
+        assert theirs.p_value == ours.p_value
+
+
+def test_the_graph_itself_decides(model, pairs):
+    scores = np.array(model.deployment.calibration_scores)
+    from chiasm.data.array_sample import sample_from_arrays
+    from chiasm.data.point_cloud import prepare
+
+    for rgb, xyz in pairs:
+        part = prepare(sample_from_arrays(rgb, xyz), model.deployment.preparation)
+        found = model.run_graph(part)
+        expected = conformal_p_value(found["score"], scores)
+        np.testing.assert_allclose(found["p_value"], expected, rtol=1e-6)
+        assert found["defective"][0] == (expected[0] <= model.deployment.false_alarm_rate)
+
+
+def test_threads_and_the_stream_of_parts_agree(model, pairs):
+    alone = [model(*pair).score for pair in pairs] * 3
+    streamed = [f.result().score for f in [model.submit(*pair) for pair in pairs * 3]]
+    with ThreadPoolExecutor(4) as pool:
+        together = [v.score for v in pool.map(lambda pair: model(*pair), pairs * 3)]
+    np.testing.assert_allclose(streamed, alone, rtol=1e-5)
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
+def test_it_reads_files(model, parts: Path, pairs):
+    rgb = sorted(parts.glob("test/*/rgb/*.png"))[0]
+    xyz = rgb.parents[1] / "xyz" / f"{rgb.stem}.tiff"
+    verdict = model.predict_files(rgb, xyz)
+    assert verdict.score == pytest.approx(model(*pairs[0]).score)
+    assert verdict.source == str(rgb)
+
+
+def test_bad_input_is_told_in_words(model, pairs):
+    rgb, xyz = pairs[0]
+    faults = {
+        "no geometry": (rgb, None),
+        "no rgb": (None, xyz),
+        "millimetres": (rgb, xyz * 1000),
+        "in metres": (rgb, xyz / 1000),
+        "NaN or infinite": (rgb, np.full_like(xyz, np.nan)),
+        "outside": (rgb * 255, xyz),
+        "missing": (rgb, np.zeros_like(xyz)),
+        "at least 16": (rgb[:1, :1], xyz[:1, :1]),
+        "same pixels": (rgb[:50], xyz),
+        "255": ((rgb * 255).astype(np.uint8), xyz),
+        "floating point, in metres": (rgb, (xyz * 1000).astype(np.uint16)),
+        "neither": (None, None),
+    }
+    for word, (colour, points) in faults.items():
+        with pytest.raises(DataError, match=word):
+            model(colour, points)
+
+
+def test_after_closing_it_refuses(detector: Path, pairs):
+    model = chiasm.runtime.load(detector, threads=1)
+    futures = [model.submit(*pairs[0]) for _ in range(3)]
+    model.close()
+    assert all(np.isfinite(future.result().score) for future in futures)
+    with pytest.raises(ChiasmError, match="closed"):
+        model.submit(*pairs[0])
+
+
+def test_one_byte_changed_anywhere_is_refused(detector: Path, tmp_path: Path):
+    for name in sorted(path.name for path in detector.iterdir()):
+        folder = tmp_path / name
+        shutil.copytree(detector, folder)
+        content = bytearray((folder / name).read_bytes())
+        digits = [i for i, byte in enumerate(content) if 48 <= byte < 57]
+        content[digits[len(digits) // 2]] += 1
+        (folder / name).write_bytes(bytes(content))
+        with pytest.raises(ArtifactError, match="altered"):
+            chiasm.runtime.load(folder)
+        (folder / name).unlink()
+        with pytest.raises(ArtifactError, match=r"has no|not an exported"):
+            chiasm.runtime.load(folder)
+
+
+def test_a_new_calibration_decides_anew(detector: Path, pairs, tmp_path: Path):
+    from dataclasses import replace
+
+    shutil.copytree(detector, tmp_path / "copy")
+    before = read_deployment(tmp_path / "copy")
+    write_deployment(
+        tmp_path / "copy", replace(before, calibration_scores=(0.0,) * 9, false_alarm_rate=0.1)
+    )
+    model = chiasm.runtime.load(tmp_path / "copy", threads=1)
+    verdict = model(*pairs[0])
+    assert (verdict.p_value, verdict.defective) == (0.1, True)
+    assert model.model_hash == before.model_hash
+
+
+def test_nothing_of_training_is_needed(detector: Path, parts: Path):
+    rgb = sorted(parts.glob("test/*/rgb/*.png"))[0]
+    xyz = rgb.parents[1] / "xyz" / f"{rgb.stem}.tiff"
+    code = f"""
+import sys
+class Absent:
+    names = {{"torch", "pandas", "lightning", "pydantic", "sklearn", "skimage", "yaml", "onnx"}}
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in self.names:
+            raise ImportError(name + " is not installed here")
+sys.meta_path.insert(0, Absent())
+import chiasm.runtime
+verdict = chiasm.runtime.load({str(detector)!r}, threads=1).predict_files({str(rgb)!r}, {str(xyz)!r})
+print(verdict.score)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 0
+
+
+def test_the_card_and_the_deployment_say_what_was_measured(detector: Path):
+    card = (detector / "MODEL_CARD.md").read_text()
+    deployment = read_deployment(detector)
+    assert deployment.parity["exact"] is True
+    assert deployment.parity["calibration_parts"] == len(deployment.calibration_scores) == 5
+    for words in ("Intended use", "Limits", "25.0% of good parts", "flange", "8 good parts"):
+        assert words in card
+    assert {port.name for port in deployment.outputs} == {
+        "anomaly_map",
+        "score",
+        "p_value",
+        "defective",
+    }
+
+
+def test_onnx_holds_no_batch_norm_and_judges_alike(detector_run: Path, model, pairs, tmp_path):
+    done = CliRunner().invoke(
+        app, ["export", str(detector_run), "--out", str(tmp_path / "o"), "--to", "onnx"]
+    )
+    assert done.exit_code == 0, done.output
+    graph = onnx.load(str(tmp_path / "o" / "model.onnx"))
+    assert "BatchNormalization" not in operations(graph)
+    other = chiasm.runtime.load(tmp_path / "o", threads=1)
+    for pair in pairs:
+        np.testing.assert_allclose(other(*pair).score, model(*pair).score, rtol=1e-4)
+
+
+def test_what_cannot_be_exported_is_told(detector_run: Path, tmp_path: Path):
+    for words, settings in {
+        "ONNX is written in fp32": {"to": "onnx", "precision": "int8"},
+        "no format": {"to": "tensorrt"},
+        "no precision": {"precision": "fp4"},
+        "descriptors is none": {"memory": 2},
+    }.items():
+        with pytest.raises(ConfigurationError, match=words):
+            export(detector_run, tmp_path / "x", **settings)
+    with pytest.raises(ArtifactError, match="run's folder"):
+        export(tmp_path, tmp_path / "x")
+    with pytest.raises(ArtifactError, match=r"config\.yaml"):
+        export(detector_run / "model", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"map_difference": 2e-4},
+        {"decisions_changed": 1},
+        {"exact": False, "auroc": 0.98},
+        {"exact": False, "alarms": 0.2},
+    ],
+)
+def test_a_model_beyond_the_limits_is_refused(change):
+    figures = {
+        "exact": True,
+        "calibration_parts": 20,
+        "anomalous_parts": 40,
+        "map_difference": 1e-6,
+        "map_difference_raw": 1e-5,
+        "score_difference": 0.0,
+        "decisions_changed": 0,
+        "auroc": 0.99,
+        "auroc_float32": 0.99,
+        "alarms": 0.05,
+        "false_alarm_rate": 0.05,
+    }
+    insist(Parity(**figures), what="x")
+    with pytest.raises(ArtifactError, match="was not written"):
+        insist(Parity(**(figures | change)), what="x")
+
+
+def test_int8_is_written_with_its_own_calibration(detector_run: Path, tmp_path: Path, monkeypatch):
+    # A detector of one epoch is hardly better than chance, and is not held to the limits here.
+    monkeypatch.setattr("chiasm.deploy.parity.AUROC_LIMIT", 1.0)
+    done = export(detector_run, tmp_path / "q", precision="int8")
+    exact = Predictor.load(detector_run).contract.calibration_scores
+    assert done.calibration_scores != exact
+    assert json.loads((tmp_path / "q" / "deployment.json").read_text())["precision"] == "int8"
+    assert "i8" in (tmp_path / "q" / "model.xml").read_text()
