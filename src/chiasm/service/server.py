@@ -33,6 +33,7 @@ def run(app: FastAPI, *, host: str, port: int, seconds: float) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            ws="none",
             timeout_keep_alive=30,
             timeout_graceful_shutdown=int(2 * seconds) + 5,
             h11_max_incomplete_event_size=64 * 1024,

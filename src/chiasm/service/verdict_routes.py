@@ -15,6 +15,7 @@ from chiasm.service.pictures import (
     heat_over_png,
     heat_png,
     map_npy,
+    point_cloud,
 )
 from chiasm.service.refusals import Refusal
 from chiasm.service.verdict_log import VerdictLog
@@ -78,9 +79,7 @@ def verdict_routes(log: VerdictLog, kept: KeptViews) -> APIRouter:
     @routes.get("/{verdict}/points", summary="Points", response_class=Response, responses=_BINARY)
     def points(verdict: Id) -> Response:
         """Rows of seven little-endian float32: x, y, z in metres, score, red, green, blue."""
-        cloud = kept.get(verdict).points
-        if cloud is None:
-            raise Refusal(404, "no_such_view", "The part was sent without 3D points.")
+        cloud = point_cloud(kept.get(verdict))
         return Response(cloud.astype("<f4").tobytes(), media_type="application/octet-stream")
 
     return routes
