@@ -33,7 +33,19 @@ export function mood(part: Part): Mood {
   const { answer } = part;
   if (part.state === "refused") return "unsure";
   if (part.state !== "done" || !answer) return "calm";
-  if (answer.wing === "classifier")
-    return answer.kind && answer.kind !== "unknown" ? "named" : "unsure";
+  if (answer.wing === "classifier") return moodOf(answer.kind ?? "undecided");
   return answer.defective === null ? "unsure" : answer.defective ? "bad" : "good";
+}
+
+/** The mood of a decision as the log has it: of a part, or a kind of discharge. */
+export function moodOf(decision: string): Mood {
+  const moods: Record<string, Mood> = {
+    good: "good",
+    normal: "good",
+    defective: "bad",
+    unknown: "unsure",
+    undecided: "unsure",
+    error: "unsure",
+  };
+  return moods[decision] ?? "named";
 }

@@ -172,7 +172,7 @@ export const words = {
   },
   diagnosis: {
     pattern: "Pattern",
-    heading: "Which fault",
+    heading: "What it may be",
     combined: "together",
     opinion: (name: string) => `${modality(name)} alone`,
     uncertainty: "Uncertainty",
@@ -190,8 +190,11 @@ export const words = {
           ? "Moderate: the sensors partly disagree."
           : "High: the sensors say different things.",
     conflictNone: "One sensor alone cannot conflict.",
-    unknownSentence: "The evidence fits none of the faults that the model has learned.",
-    sentence: (kind: string, p: number) => `The most probable fault is ${kind}, with ${share(p)}.`,
+    unknownSentence: "The evidence is too weak for any of what the model has learned.",
+    sentence: (kind: string, p: number) =>
+      kind === "normal"
+        ? `No fault is seen, with a probability of ${share(p)}.`
+        : `The most probable of what the model has learned, with ${share(p)}.`,
   },
   correction: {
     heading: "Is this right?",
