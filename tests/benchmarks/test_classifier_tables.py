@@ -160,7 +160,7 @@ def test_a_table_that_is_killed_thrice_ends_as_one_left_alone(recordings, tmp_pa
     f1 = {e["row"]: e["value"] for e in content["entries"] if e["figure"] == "pooled.macro_f1"}
     assert len(f1) == len(content["pairs"]) + 1 == 2
     store = ResultStore(tmp_path / "killed" / "cells")
-    settings = {"shares": [0.5, 0.2, 0.3], "options": {}}
+    settings = {"shares": "0.5,0.2,0.3", "options": {}}  # as the command line reads them
     for label in f1:
         (cell,) = AskedRecordings(recordings, settings=settings).cells(label)
         alone = tmp_path / "alone" / cell.method
