@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from chiasm.cli.main import app as command_line
 from chiasm.runtime import load
-from chiasm.service.answers import PartVerdict
+from chiasm.service.answers import PartVerdict, RecordingDiagnosis
 from chiasm.service.app import build
 from chiasm.service.settings import ServiceSettings
 
@@ -134,6 +134,9 @@ def test_the_examples_are_what_models_answer(client: TestClient):
         path = Path(str(resources("chiasm.service").joinpath("examples.json")))
         path.write_text(json.dumps(kept, indent=1) + "\n")
     PartVerdict.model_validate(kept["part"])
+    recording = RecordingDiagnosis.model_validate(kept["recording"])
+    assert sum(recording.probabilities.values()) == pytest.approx(1)
+    assert set(RecordingDiagnosis.model_fields) == set(kept["recording"])
     for name in ("model", "wing", "source", "defective", "false_alarm_rate", "notes"):
         assert kept["part"][name] == now[name], name
     for name in ("score", "p_value", "threshold"):

@@ -90,11 +90,15 @@ def decode_part(files: Mapping[str, Upload], fields: Mapping[str, str], limits: 
 
 
 def decode_recording(
-    files: Mapping[str, Upload], fields: Mapping[str, str], limits: Limits
+    files: Mapping[str, Upload], fields: Mapping[str, str], limits: Limits, *, channels: int
 ) -> Recording:
-    """Decode a recording; raises ``DataError`` in a sentence that names file and field."""
+    """Decode a recording; raises ``DataError`` in a sentence that names file and field.
+
+    Rows of a table follow each other in time where the model takes one channel, and are channels
+    otherwise, unless ``rows_in_time`` says so.
+    """
     check_fields(files, fields, RECORDING_FIELDS)
-    rows_in_time = fields.get("rows_in_time", "true").strip().lower()
+    rows_in_time = fields.get("rows_in_time", str(channels == 1)).strip().lower()
     if rows_in_time not in ("true", "false"):
         raise DataError(f"rows_in_time is {shortened(rows_in_time)!r}; true or false was expected.")
     image = _colour(files["image"], limits) if "image" in files else None
@@ -170,7 +174,7 @@ def _series(upload: Upload, limits: Limits, *, rows_in_time: bool) -> FloatArray
     kind = kind_of(upload.content, upload.where)
     if kind == "npy":
         check_array(upload.content, upload.where, limits.values)
-        return checked_series(_array(upload), upload.where)
+        return checked_series(_array(upload), upload.where, rows_in_time=rows_in_time)
     if kind != "other":
         raise DataError(f"{upload.where} is a {kind.upper()} file; a series is CSV or .npy.")
     check_table(upload.content, upload.where, limits.values)

@@ -117,7 +117,10 @@ class Judge:
     def _recording(
         self, runtime: Runtime, row: _Row, files: Files, fields: Fields, began: float
     ) -> tuple[PartVerdict | RecordingDiagnosis, LoggedVerdict]:
-        recording = decode_recording(files, fields, self.limits)
+        form = getattr(runtime.deployment, "recording", None)
+        recording = decode_recording(
+            files, fields, self.limits, channels=1 if form is None else form.channels
+        )
         diagnosis: Diagnosis = runtime.submit(
             image=recording.image,
             series=recording.series,

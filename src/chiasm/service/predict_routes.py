@@ -33,7 +33,8 @@ _WORDS = {
     "series": "CSV of numbers without header, or .npy (channels, values); recorder counts.",
     "frequency": "Of the mains, Hz; 60 where it is not given.",
     "samples_per_cycle": "Values of the series per mains cycle; 128 where it is not given.",
-    "rows_in_time": "Whether a table's rows follow each other in time; true where not given.",
+    "rows_in_time": "Whether a table's rows follow each other in time; where it is not given, "
+    "they do for models of one channel, and are channels otherwise.",
     "source": "What the part is called in the log; the file's name where it is not given.",
 }
 _BINARY = {"rgb", "xyz", "depth", "image", "series"}
