@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -45,24 +46,36 @@ def figures(out: Path) -> list[tuple]:
     return [(e["row"], e["column"], e["value"], e["low"], e["high"]) for e in kept]
 
 
+PROGRAM = [sys.executable, "-c", "from chiasm.cli.main import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def alone(scenes, tmp_path_factory) -> Path:
+    """A benchmark that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("alone")
+    environment = os.environ | {"CHIASM_CACHE": str(folder / "cache")}
+    subprocess.run([*PROGRAM, *command(scenes, folder / "out")], check=True, env=environment)
+    return folder / "out"
+
+
 @pytest.mark.timeout(600)
-def test_a_benchmark_that_is_killed_thrice_ends_as_one_left_alone(scenes, tmp_path, monkeypatch):
+def test_a_benchmark_that_is_killed_thrice_ends_as_one_left_alone(
+    scenes, alone, tmp_path, monkeypatch
+):
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
-    program = [sys.executable, "-c", "from chiasm.cli.main import main; main()"]
     for seconds in (4.0, 9.0, 14.0):
-        begun = subprocess.Popen([*program, *command(scenes, tmp_path / "killed")])
+        begun = subprocess.Popen([*PROGRAM, *command(scenes, tmp_path / "killed")])
         time.sleep(seconds)
         begun.send_signal(signal.SIGKILL)
         begun.wait()
     done = list((tmp_path / "killed").rglob("result.json"))
     written = {path: path.stat().st_mtime_ns for path in done}
-    subprocess.run([*program, *command(scenes, tmp_path / "killed")], check=True)
-    subprocess.run([*program, *command(scenes, tmp_path / "alone")], check=True)
-    assert figures(tmp_path / "killed") == figures(tmp_path / "alone")
-    assert len(figures(tmp_path / "alone")) == 10
+    subprocess.run([*PROGRAM, *command(scenes, tmp_path / "killed")], check=True)
+    assert figures(tmp_path / "killed") == figures(alone)
+    assert len(figures(alone)) == 10
     # What was finished before the kill was not computed again.
     assert {path: path.stat().st_mtime_ns for path in done} == written
-    said = CliRunner().invoke(app, command(scenes, tmp_path / "alone")).output
+    said = CliRunner().invoke(app, command(scenes, alone)).output
     assert "2 of 2 runs are there, 0 are to be made." in said
 
 
@@ -146,15 +159,43 @@ def test_the_command_line_tells_what_is_wrong(scenes, tmp_path):
     assert "not of the form" in error("rivals", "size", "--data", str(scenes))
 
 
-def test_a_ray_cluster_of_two_workers_gives_the_same(scenes, tmp_path, monkeypatch):
+@pytest.fixture
+def on_ray(monkeypatch):
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'chiasm[cluster]'")
-    monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    from chiasm.benchmarks.asked import Asked, categories_under
-    from chiasm.benchmarks.detector_tables import describe
+    # Ray warns of how it will treat accelerators, which are not asked for here.
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    yield
+    gc.collect()  # what Ray leaves of its own processes is gone before warnings are errors again
 
-    asked = Asked(categories=categories_under(scenes), methods=METHODS, settings={"image_size": 64})
-    filled = run_table(
-        describe("rivals", asked), out=tmp_path / "ray", command="c", ray="local", said=str
-    )
-    assert all(one.value is not None for one in filled)
+
+# Ray leaves the processes of its cluster to be collected while they still end.
+RAY_LEAVES = pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")
+
+
+@RAY_LEAVES
+@pytest.mark.timeout(600)
+def test_a_ray_cluster_of_two_workers_gives_the_same(scenes, alone, on_ray, tmp_path, monkeypatch):
+    monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    words = command(scenes, Path("ray"))  # relative, while workers stand elsewhere
+    ended = CliRunner().invoke(app, [*words, "--ray", "local"], catch_exceptions=False)
+    assert "0 of 2 runs are there, 2 are to be made." in ended.output
+    assert figures(tmp_path / "ray") == figures(alone)
+
+
+@RAY_LEAVES
+@pytest.mark.timeout(300)
+def test_a_lost_worker_of_ray_is_a_row_and_the_rest_goes_on(tmp_path, on_ray, monkeypatch):
+    def run(cell, store, threads, code):
+        if cell.method == "area":
+            os._exit(1)
+        if cell.method == "brightness":
+            raise MemoryError("no room")
+        return Result("done", {"image": {"auroc": {"value": 0.5}}}, code=code)
+
+    monkeypatch.setattr(pool, "run_one", run)
+    table = table_of(tmp_path, ("area", "brightness", "missing_points"))
+    filled = run_table(table, out=tmp_path / "out", command="c", ray="local", said=str)
+    assert [one.value for one in filled] == [None, None, 0.5]
+    assert filled[0].remark.startswith("crashed: ")
+    assert filled[1].remark == "out of memory: MemoryError: no room"

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,8 @@ def run_on_ray(
         address: of the cluster; ``"local"`` begins one on this machine.
         said: is told what begins.
 
+    A task whose worker is lost is begun once more; lost again, its cell is a result that says so.
+
     Raises:
         ConfigurationError: Ray is not installed.
     """
@@ -87,18 +90,36 @@ def run_on_ray(
     elif begun:
         ray.init(address=address, log_to_driver=False)
     try:
-        task = ray.remote(num_cpus=1)(run_one)
-        # The code is named here: a worker need not import what only its subprocesses use.
-        running = {task.remote(cell, store, 1, fingerprint_of(cell)): cell for cell in cells}
+        task = ray.remote(num_cpus=1, max_retries=1)(run_one)
+        # A worker stands in a folder of its own.
+        store = ResultStore(store.folder.absolute())
+        running = {}
         for cell in cells:
             said(f"{cell.data.name}: {cell.method} ...")
+            absolute = replace(cell, data=cell.data.absolute())
+            # The code is named here: a worker need not import what only its subprocesses use.
+            running[task.remote(absolute, store, 1, fingerprint_of(cell))] = cell
         while running:
             ended, _ = ray.wait(list(running), num_returns=1)
             for one in ended:
-                yield running.pop(one), ray.get(one)
+                cell = running.pop(one)
+                try:
+                    yield cell, ray.get(one)
+                except ray.exceptions.RayError as error:
+                    yield cell, _lost(error, cell, store)
     finally:
         if begun:
             ray.shutdown()
+
+
+def _lost(error: Exception, cell: Cell, store: ResultStore) -> Result:
+    """The result of a cell whose task ended without one."""
+    short = "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    words = (lines[-1] if lines else type(error).__name__)[:300]
+    result = Result("out of memory" if short else "crashed", {}, words, fingerprint_of(cell))
+    store.write(cell, result)
+    return result
 
 
 def run_one(cell: Cell, store: ResultStore, threads: int, code: str) -> Result:
