@@ -29,7 +29,7 @@ from chiasm.errors import ArtifactError
 from chiasm.runtime.classifier import ClassifierRuntime
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
 from chiasm.samples import DischargeSample
-from chiasm.workflows.learn_diagnosis import calibrate
+from chiasm.workflows.keep_diagnosis import calibrate
 from chiasm.workflows.recording_bench import divide
 
 COMPARED_ON = 200  # validation recordings at most
