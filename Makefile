@@ -8,8 +8,8 @@ PAGE := src/chiasm/service/page/index.html
 .PHONY: demo page test
 .DEFAULT_GOAL := demo
 
-demo: $(STAMP)
-	$(BIN)/chiasm demo
+demo: $(STAMP) page
+	$(BIN)/chiasm demo --serve
 
 test: $(STAMP) page
 	$(BIN)/ruff format --check src tests
