@@ -1,4 +1,4 @@
-"""An exported detector says what the trained one says, refuses what it should, and needs no torch."""
+"""An exported detector says what the trained one says, refuses nonsense and needs no torch."""
 
 from __future__ import annotations
 
@@ -157,8 +157,8 @@ class Absent:
             raise ImportError(name + " is not installed here")
 sys.meta_path.insert(0, Absent())
 import chiasm.runtime
-verdict = chiasm.runtime.load({str(detector)!r}, threads=1).predict_files({str(rgb)!r}, {str(xyz)!r})
-print(verdict.score)
+model = chiasm.runtime.load({str(detector)!r}, threads=1)
+print(model.predict_files({str(rgb)!r}, {str(xyz)!r}).score)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) > 0
@@ -235,10 +235,37 @@ def test_a_model_beyond_the_limits_is_refused(change):
         insist(Parity(**(figures | change)), what="x")
 
 
+def test_a_dense_memory_says_what_the_memory_says(detector_run: Path, parts: Path):
+    import torch
+
+    from chiasm.deploy.detector_graph import DenseMemory
+
+    memory = Predictor.load(detector_run).detector.source.memories["rgb"]
+    draw = torch.Generator().manual_seed(0)
+    features = {
+        stride: torch.rand(2, count, 64 // stride, 64 // stride, generator=draw)
+        for stride, count in memory.channels.items()
+    }
+    foreground = (torch.rand(2, 1, 64, 64, generator=draw) > 0.99).float()
+    expected = memory(features, foreground)
+    everything = DenseMemory(memory, entries=10_000, channels=memory.dimension)
+    # All principal directions are a rotation, which leaves distances as they are.
+    rotated = DenseMemory(memory, channels=memory.dimension - 1)
+    for found in (everything(features, foreground), rotated(features, foreground)):
+        for name in ("residual", "distance", "relative"):
+            torch.testing.assert_close(
+                getattr(found, name), getattr(expected, name), rtol=2e-3, atol=1e-4
+            )
+    few = DenseMemory(memory, entries=50, channels=16)
+    assert few.bank.shape == (50, memory.dimension)
+    assert few.searched.shape == (50, 16)
+    assert (few(features, foreground).distance >= expected.distance - 1e-4).all()
+
+
 def test_int8_is_written_with_its_own_calibration(detector_run: Path, tmp_path: Path, monkeypatch):
     # A detector of one epoch is hardly better than chance, and is not held to the limits here.
     monkeypatch.setattr("chiasm.deploy.parity.AUROC_LIMIT", 1.0)
-    done = export(detector_run, tmp_path / "q", precision="int8")
+    done = export(detector_run, tmp_path / "q", precision="int8", search=64)
     exact = Predictor.load(detector_run).contract.calibration_scores
     assert done.calibration_scores != exact
     assert json.loads((tmp_path / "q" / "deployment.json").read_text())["precision"] == "int8"

@@ -20,11 +20,17 @@ def export(
         int | None,
         typer.Option(help="Descriptors of normals to keep for each sensor; fewer are quicker."),
     ] = None,
+    search: Annotated[
+        int | None,
+        typer.Option(help="Channels in which nearest normals are looked for, e.g. 64; quicker."),
+    ] = None,
 ) -> None:
     """Export a model, prove that it says the same, and write its card."""
     from chiasm.deploy.export import export as write
 
-    deployment = write(run, out, to=to, precision=precision, data=data, memory=memory)
+    deployment = write(
+        run, out, to=to, precision=precision, data=data, memory=memory, search=search
+    )
     typer.echo(f"{out} holds {deployment.method} ({to}, {precision}). Compared with the run:")
     for name, value in deployment.parity.items():
         if not isinstance(value, dict):

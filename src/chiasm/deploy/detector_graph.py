@@ -88,15 +88,21 @@ class DenseMemory(nn.Module):
         memory: fitted.
         entries: descriptors to keep, chosen by greedy k-centre among those that there are; None
             keeps all.
+        channels: principal directions of the descriptors in which the nearest are looked for; None
+            compares whole descriptors. Distances and residuals are of whole ones either way.
     """
 
     bank: Tensor
+    directions: Tensor | None
+    searched: Tensor
     half_squares: Tensor
     usual: Tensor
     shift: Tensor
     weight: Tensor
 
-    def __init__(self, memory: NormalMemory, *, entries: int | None = None) -> None:
+    def __init__(
+        self, memory: NormalMemory, *, entries: int | None = None, channels: int | None = None
+    ) -> None:
         super().__init__()
         self.channels = dict(memory.channels)
         self.describe = memory.describe
@@ -105,7 +111,15 @@ class DenseMemory(nn.Module):
             kept = greedy_k_centres(bank, entries)
             bank, usual = bank[kept], usual[kept]
         self.register_buffer("bank", bank.clone())
-        self.register_buffer("half_squares", (bank * bank).sum(dim=1) / 2)
+        directions, searched = None, bank
+        if channels is not None and channels < bank.shape[1]:
+            # Differences of descriptors are what counts, so that their mean may be left out.
+            directions = torch.linalg.svd(bank - bank.mean(dim=0), full_matrices=False)[2]
+            directions = directions[:channels].contiguous()
+            searched = bank @ directions.T
+        self.register_buffer("directions", directions)
+        self.register_buffer("searched", searched.clone())
+        self.register_buffer("half_squares", (searched * searched).sum(dim=1) / 2)
         self.register_buffer("usual", usual.clone())
         self.register_buffer("weight", memory.weight.view(1, -1, 1, 1).clone())
         self.register_buffer("shift", (-memory.mean * memory.weight).view(1, -1, 1, 1).clone())
@@ -120,7 +134,8 @@ class DenseMemory(nn.Module):
         inside = (F.max_pool2d(foreground, step, step) > 0.5).to(described.dtype)
         query = described.flatten(2)  # n d h w -> n d (h w)
         # Entries along the rows: finding the best of a column is quick, of a row it is not.
-        similarity = self.bank @ query - self.half_squares[:, None]  # n m (h w); larger is nearer
+        seen = query if self.directions is None else self.directions @ query
+        similarity = self.searched @ seen - self.half_squares[:, None]  # n m (h w), larger: nearer
         number = similarity.topk(_NEIGHBOURS, dim=1).indices
         difference = query - self.bank[number[:, 0]].transpose(1, 2)  # n d (h w)
         # From the differences: the expanded squares lose small distances in low precision.
@@ -167,6 +182,7 @@ def detector_graph(
     calibration: Sequence[float],
     false_alarm_rate: float,
     memory: int | None = None,
+    search: int | None = None,
 ) -> DetectorGraph:
     """The graph of a trained detector; the detector itself is left as it is.
 
@@ -176,6 +192,7 @@ def detector_graph(
         calibration: scores of held-out normals.
         false_alarm_rate: of the decision.
         memory: descriptors of normals to keep for each modality; None keeps all.
+        search: channels in which the nearest of them are looked for; None takes all.
 
     Raises:
         ConfigurationError: the method has no such graph, or no memory to make smaller.
@@ -187,10 +204,12 @@ def detector_graph(
         )
     own = copy.deepcopy(detector).eval()
     memories = own.source.memories if isinstance(own.source, NormalityFeatures) else {}
-    if memory is not None and not len(memories):
-        raise ConfigurationError("This model has no memory of normals; leave out --memory.")
+    if (memory is not None or search is not None) and not len(memories):
+        raise ConfigurationError(
+            "This model has no memory of normals; leave out --memory and --search."
+        )
     for name in list(memories):
-        memories[name] = DenseMemory(memories[name], entries=memory)
+        memories[name] = DenseMemory(memories[name], entries=memory, channels=search)
     for cell in [m for m in own.fusion.modules() if isinstance(m, DerivedCell)]:
         for number, operation in enumerate(cell.nodes):
             if isinstance(operation, GuidedAttention):

@@ -20,6 +20,7 @@ def export(
     precision: str = "fp32",
     data: Path | None = None,
     memory: int | None = None,
+    search: int | None = None,
 ) -> Deployment:
     """Write a trained model as a folder that runs without torch.
 
@@ -30,6 +31,7 @@ def export(
         precision: ``"fp32"``, or with OpenVINO ``"bf16"`` or ``"int8"``.
         data: where the run's data lie now; None takes the place that the run names.
         memory: of a detector, descriptors of normals to keep for each modality.
+        search: of a detector, channels in which the nearest normals are looked for.
 
     Raises:
         ArtifactError: the exported model differs from the trained one beyond the limits.
@@ -48,6 +50,8 @@ def export(
         )
     if memory is not None and memory < 8:
         raise ConfigurationError(f"A memory of {memory} descriptors is none; keep 8 at least.")
+    if search is not None and search < 8:
+        raise ConfigurationError(f"{search} channels tell no normals apart; search in 8 at least.")
     folder = Path(run)
     contract = model_folder(folder) / CONTRACT
     if not contract.is_file():
@@ -56,11 +60,15 @@ def export(
             "'chiasm train' wrote."
         )
     if wing_of(json.loads(contract.read_text())) == "classifier":
-        if memory is not None:
-            raise ConfigurationError("A classifier has no memory of normals; leave out --memory.")
+        if memory is not None or search is not None:
+            raise ConfigurationError(
+                "A classifier has no memory of normals; leave out --memory and --search."
+            )
         from chiasm.deploy.export_classifier import export_classifier
 
         return export_classifier(folder, Path(out), to=to, precision=precision, data=data)
     from chiasm.deploy.export_detector import export_detector
 
-    return export_detector(folder, Path(out), to=to, precision=precision, data=data, memory=memory)
+    return export_detector(
+        folder, Path(out), to=to, precision=precision, data=data, memory=memory, search=search
+    )

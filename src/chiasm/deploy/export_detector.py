@@ -52,6 +52,7 @@ def export_detector(
     precision: str,
     data: Path | None = None,
     memory: int | None = None,
+    search: int | None = None,
 ) -> Deployment:
     """Export, compare with the trained model on the run's calibration parts, and write.
 
@@ -62,6 +63,7 @@ def export_detector(
         precision: ``"fp32"``, ``"bf16"`` or ``"int8"``.
         data: where the run's data lie now.
         memory: descriptors of normals to keep for each modality; None keeps all.
+        search: channels in which the nearest of them are looked for; None takes all.
 
     Raises:
         ArtifactError: the exported model differs from the trained one beyond the limits.
@@ -81,6 +83,7 @@ def export_detector(
         calibration=calibration,
         false_alarm_rate=contract.false_alarm_rate,
         memory=memory,
+        search=search,
     )
     with whole_folder(out) as folder:
         deployment = Deployment(
@@ -110,7 +113,7 @@ def export_detector(
             exported,
             normals=normals,
             false_alarm_rate=contract.false_alarm_rate,
-            exact=precision == "fp32" and memory is None,
+            exact=precision == "fp32" and memory is None and search is None,
         )
         insist(parity, what=str(out))
         recalibrated = [score for _, score in exported[:normals]]
@@ -224,5 +227,6 @@ def _origin(contract: Any, parts: HeldOut, graph: DetectorGraph) -> dict[str, An
         "score_rule": contract.score_rule,
         "metric_versions": dict(contract.metric_versions),
         "memory": {name: len(one.bank) for name, one in memories.items()},
+        "searched_channels": {name: one.searched.shape[1] for name, one in memories.items()},
         "libraries": dict(contract.libraries),
     }
