@@ -170,7 +170,8 @@ def test_a_table_that_is_killed_thrice_ends_as_one_left_alone(recordings, tmp_pa
         expected = read_predictions(alone / "report" / PREDICTIONS)
         kept = read_predictions(store.report_folder(cell) / PREDICTIONS)
         assert kept.sources == expected.sources
-        np.testing.assert_array_equal(kept.logits, expected.logits)
+        # Sums of float32 over another number of threads differ in their last bits.
+        np.testing.assert_allclose(kept.probabilities, expected.probabilities, atol=1e-6)
         whole = macro_f1(expected.labels, expected.guesses, len(expected.kinds))
         assert f1[label] == pytest.approx(whole, abs=1e-5)
     page = (tmp_path / "killed" / "classifiers.md").read_text()
