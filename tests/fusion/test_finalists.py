@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
+
 from chiasm.detectors.candidates import light_pools
-from chiasm.fusion.finalists import propose
+from chiasm.fusion.finalists import propose, reads
 from chiasm.fusion.network import FusionSupernet
 
 
@@ -16,3 +18,18 @@ def test_finalists_come_from_the_search_and_from_the_whole_space():
     uniform = [one for one in proposed if "random_seed" in one.provenance]
     assert 2 <= len(uniform) <= 4
     assert proposed == propose(supernet, best=None, count=6, seed=3)
+
+
+def test_finalists_read_every_sensor_that_is_asked_for():
+    supernet = FusionSupernet(light_pools(), width=8, size=8, nodes=2)
+    with torch.no_grad():  # the search wants one sensor alone
+        for cell, names in ((c, supernet.pools.candidates(c)) for c in supernet.pools.present):
+            for number, name in enumerate(names):
+                supernet.outer[cell][:, number] += 6.0 * name.startswith("rgb/")
+    assert not reads(supernet.genotype(), ("rgb", "geometry"))
+    free = propose(supernet, best=None, count=4)
+    assert free[0] == supernet.genotype()
+    bound = propose(supernet, best=None, count=4, sensors=("rgb", "geometry"))
+    assert bound
+    assert all(reads(one, ("rgb", "geometry")) for one in bound)
+    assert propose(supernet, best=None, count=4, sensors=("sound",)) == [supernet.genotype()]

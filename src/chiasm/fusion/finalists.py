@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 
 from chiasm.fusion.cell import RelaxedCell
@@ -17,6 +19,7 @@ def propose(
     best: Genotype | None,
     count: int,
     seed: int = 0,
+    sensors: Collection[str] = (),
 ) -> list[Genotype]:
     """The best epoch's architecture, the last one, then draws, half of them uniform.
 
@@ -30,6 +33,7 @@ def propose(
         best: architecture of its best epoch.
         count: of finalists.
         seed: of the draws.
+        sensors: that each of them has to read; where none does, the best epoch's stands alone.
     """
     cell = next(iter(supernet.cells.values()))
     assert isinstance(cell, RelaxedCell)
@@ -50,6 +54,11 @@ def propose(
             )
         else:
             one = supernet.genotype(generator=generator, temperature=DRAW_TEMPERATURE)
-        if all(one.required != other.required for other in found):
+        if reads(one, sensors) and all(one.required != other.required for other in found):
             found.append(one)
-    return found
+    return found or tries[:1]
+
+
+def reads(genotype: Genotype, sensors: Collection[str]) -> bool:
+    """Whether features of each of the sensors, the part of a name before the slash, are read."""
+    return set(sensors) <= {name.split("/")[0] for name in genotype.required}

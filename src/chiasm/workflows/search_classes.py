@@ -6,6 +6,7 @@ import inspect
 import json
 import shutil
 from dataclasses import replace
+from itertools import count
 from typing import cast
 
 from chiasm.classifiers.fused import FusedClassifier
@@ -13,9 +14,10 @@ from chiasm.data.discharge.splits import DischargeSplit, split_recordings
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.drawing import draw_genotype
-from chiasm.fusion.finalists import propose
+from chiasm.fusion.finalists import propose, reads
 from chiasm.fusion.genotype import Genotype, random_genotype
 from chiasm.fusion.network import FusionSupernet
+from chiasm.fusion.pools import Pools
 from chiasm.model_folder import GENOTYPE, library_versions
 from chiasm.registry import find_model
 from chiasm.search_config import SearchSettings
@@ -62,7 +64,8 @@ def settled(bench: RecordingBench) -> RecordingBench:
         pools = cast(FusionSupernet, _supernet(bench).fusion).pools
         if asked == "random":
             options = {k: v for k, v in config.options.items() if k in ("nodes", "operations")}
-            fusion = random_genotype(pools, seed=config.seed, **options)
+            draws = (random_genotype(pools, seed=seed, **options) for seed in count(config.seed))
+            fusion = next(one for one in draws if reads(one, _sensors(pools)))
         else:
             fusion = Genotype.load(asked)
             fusion.validate(pools)
@@ -78,10 +81,11 @@ def has_fusion(model: str) -> bool:
 def search_classes(bench: RecordingBench) -> Genotype:
     """Search the fusion on the training recordings.
 
-    The weights learn from some sessions, the architecture from others; the relaxed network's best
-    epoch and the finalists are chosen on the validation recordings: by macro-F1 (where modalities
-    are dropped, its mean over all of them and each alone), then by cross-entropy. The test
-    recordings have no part in it.
+    Every finalist reads all sensors: with one absent, it still has something to go by. The weights
+    learn from some sessions, the architecture from others; the relaxed network's best epoch and
+    the finalists are chosen on the validation recordings: by macro-F1 (where modalities are
+    dropped, its mean over all of them and each alone), then by cross-entropy. The test recordings
+    have no part in it.
 
     Writes ``genotype.json`` and its drawing, ``search_history.json`` and ``finalists.json`` to the
     run's folder.
@@ -94,7 +98,11 @@ def search_classes(bench: RecordingBench) -> Genotype:
     history = json.dumps(module.found.history, indent=2) + "\n"
     (config.out / "search_history.json").write_text(history)
     proposed = propose(
-        module.supernet, best=module.found.genotype, count=wanted.finalists, seed=config.seed
+        module.supernet,
+        best=module.found.genotype,
+        count=wanted.finalists,
+        seed=config.seed,
+        sensors=_sensors(module.supernet.pools),
     )
     figures: list[dict[str, float]] = [{"validation_loss": -module.found.value}]
     if len(proposed) > 1:
@@ -200,6 +208,10 @@ def _supernet(bench: RecordingBench) -> FusedClassifier:
     network = replace(bench, fusion="supernet").network()
     assert isinstance(network, FusedClassifier)
     return network
+
+
+def _sensors(pools: Pools) -> frozenset[str]:
+    return frozenset(candidate.modality for candidate in pools.features.values())
 
 
 def _write(genotype: Genotype, config: DiagnosisConfig) -> None:
