@@ -52,7 +52,9 @@ class DiagnosisConfig(Settings):
         seconds: of the series that a view shows; None takes the preset's, and 0 shows all.
             Diagnoses see windows of that length.
         fold: neighbouring mains cycles of relative series that are added up to one, so that a
-            whole recording takes a processor no longer than an excerpt; None takes the preset's.
+            whole recording takes a processor no longer than an excerpt. Where a token is a whole
+            number of pairs of cycles, an even number becomes two: clear pulses, and how often
+            levels of the noise floor are passed at each phase. None takes the preset's.
         windows: so many, whose embeddings are averaged; None covers the whole series, up to 5.
         pretrain_epochs: of contrast; 0 trains by cross-entropy alone.
         epochs: of cross-entropy, at most; ``patience`` without a better macro-F1 ends it.

@@ -152,7 +152,7 @@ class Recordings(Dataset[Views]):
             per_cycle=ref.samples_per_cycle,
             segment=self.form.segment,
             wanted=wanted,
-            fold=self.form.scale.fold,
+            fold=self.form.scale.shrink,
         )
 
     def _image(self, ref: DischargeRef) -> FloatArray | None:

@@ -171,6 +171,7 @@ def bench_of(
     """The bench of recordings that are divided."""
     refs = [ref for some in split.lists().values() for ref in some]
     channels, per_cycle = _series_shape(store, refs, config)
+    least = math.lcm(config.token, per_cycle) // per_cycle
     every = [store.counts(ref) for ref in split.train] if "series" in config.modalities else []
     form = InputFormat(
         modalities=config.modalities,
@@ -183,7 +184,8 @@ def bench_of(
             cycle=per_cycle if config.aligned or config.folded > 1 else None,
             aligned=config.aligned,
             fold=config.folded,
-            least=math.lcm(config.token, per_cycle) // per_cycle,
+            least=least,
+            excess=config.folded > 1 and config.folded % 2 == 0 and least % 2 == 0,
         ),
         picture=_picture_scale(store, split, config),
         seconds=config.view_seconds,

@@ -134,7 +134,7 @@ def series_windows(sample: DischargeSample, form: Form) -> FloatArray:
     per_cycle, total = form.samples_per_cycle, counts.shape[1]
     wanted = round(form.seconds * sample.frequency * per_cycle) if form.seconds else None
     length = window_length(
-        total, per_cycle=per_cycle, segment=form.segment, wanted=wanted, fold=form.series.fold
+        total, per_cycle=per_cycle, segment=form.segment, wanted=wanted, fold=form.series.shrink
     )
     count = form.windows or min(MOST_WINDOWS, math.ceil(total / length))
     parts = windows(counts, length, per_cycle=per_cycle, count=count)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.data.discharge.alignment import aligned_series
+from chiasm.data.discharge.excess import passed_levels, patterns
 from chiasm.data.discharge.relative import (
     GROUP,
     folded_cycles,
@@ -49,6 +50,9 @@ class SeriesScale:
         aligned: relative series are rolled to a phase of their own (see ``phase_reference``).
         fold: so many neighbouring cycles of a relative series become one (see ``folded_cycles``).
         least: cycles that a token takes, of which there must be as many after folding.
+        excess: what is folded comes with how often levels of the noise floor are passed at each
+            phase (see ``patterns``), so that ``fold`` cycles become two; asks for an even ``fold``
+            and ``least``.
     """
 
     full: float = 1.0
@@ -60,6 +64,12 @@ class SeriesScale:
     aligned: bool = True
     fold: int = 1
     least: int = 1
+    excess: bool = False
+
+    @property
+    def shrink(self) -> int:
+        """Values of the series to one that the network takes."""
+        return self.fold // 2 if self.excess else self.fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +105,18 @@ def estimate_scale(
     aligned: bool = True,
     fold: int = 1,
     least: int = 1,
+    excess: bool = False,
 ) -> SeriesScale:
     """The scale of some training series, each ``(C, T)``; 1 where there is none."""
     whole = [one for one in series if one is not None]
     form = SeriesScale(
-        spread=1.0, relative=relative, cycle=cycle, aligned=aligned, fold=fold, least=least
+        spread=1.0,
+        relative=relative,
+        cycle=cycle,
+        aligned=aligned,
+        fold=fold,
+        least=least,
+        excess=excess,
     )
     if not whole:
         return form if standardised else replace(form, spread=None)
@@ -146,11 +163,7 @@ def finished(values: FloatArray, scale: SeriesScale) -> FloatArray:
     """
     if scale.relative:
         values -= quiet_level(values)
-        values = relative_series(values, _ROUNDING / scale.full)
-        if scale.cycle is not None and scale.aligned:
-            values = aligned_series(values, cycle=scale.cycle, step=GROUP)
-        if scale.cycle is not None and scale.fold > 1:
-            values = folded_cycles(values, cycle=scale.cycle, fold=scale.fold, least=scale.least)
+        values = _pulses(values, scale)
     else:
         np.clip(values, 0, scale.clip, out=values)
         if scale.spread is not None:
@@ -158,6 +171,28 @@ def finished(values: FloatArray, scale: SeriesScale) -> FloatArray:
     if scale.spread is not None:
         values *= np.float32(1 / scale.spread)
     return values
+
+
+def _pulses(above: FloatArray, scale: SeriesScale) -> FloatArray:
+    """Values above the quiet level as counts of pulses, aligned and folded as the scale says."""
+    rounding = _ROUNDING / scale.full
+    counts = relative_series(above, rounding)
+    if scale.cycle is None:
+        return counts
+    if scale.excess:
+        return patterns(
+            counts,
+            passed_levels(above, rounding),
+            cycle=scale.cycle,
+            fold=scale.fold,
+            least=scale.least // 2,
+            aligned=scale.aligned,
+        )
+    if scale.aligned:
+        counts = aligned_series(counts, cycle=scale.cycle, step=GROUP)
+    if scale.fold > 1:
+        counts = folded_cycles(counts, cycle=scale.cycle, fold=scale.fold, least=scale.least)
+    return counts
 
 
 def quiet_level(values: FloatArray) -> FloatArray:

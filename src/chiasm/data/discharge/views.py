@@ -140,7 +140,7 @@ def series_view(
     a_second = per_cycle * frequency
     wanted = round(settings.seconds * a_second) if settings.seconds else None
     length = window_length(
-        total, per_cycle=per_cycle, segment=segment, wanted=wanted, fold=scale.fold
+        total, per_cycle=per_cycle, segment=segment, wanted=wanted, fold=scale.shrink
     )
     cycle = int(rng.integers(max(1, total // per_cycle)))
     begin = (cycle * per_cycle - round(change.shift_deg / 360 * per_cycle)) % total
