@@ -38,7 +38,7 @@ def sample_from_arrays(
         raise DataError(f"xyz must be floating point, in metres, but is {xyz.dtype}.")
     if xyz is not None and not np.isfinite(xyz).all():
         raise DataError("xyz holds NaN or infinite values; write missing points as 0, 0, 0.")
-    shape = (rgb if rgb is not None else xyz).shape[:2]  # type: ignore[union-attr]
+    shape = (rgb if rgb is not None else xyz).shape[:2]
     valid = np.ones(shape, bool) if xyz is None else np.any(xyz != 0, axis=2)
     return RGBDSample(
         rgb=None if rgb is None else np.ascontiguousarray(rgb, np.float32),

@@ -113,8 +113,8 @@ class ClassifierRuntime:
                 inputs["series"] = windows[number : number + 1]
             looks.append(engine.run(inputs))
         # Means over windows in float64, as after training.
-        mean = {
-            name: np.mean([k[name][0] for k in looks], axis=0, dtype=np.float64)
+        mean: dict[str, NDArray[np.float64]] = {
+            name: np.stack([k[name][0] for k in looks]).astype(np.float64).mean(axis=0)
             for name in looks[0]
         }
         if len(names) == 1:
