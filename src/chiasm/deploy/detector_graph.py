@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,7 @@ from chiasm.samples import RGBDBatch
 
 OUTPUTS = ("anomaly_map", "score", "p_value", "defective")
 _NEIGHBOURS = 3
+_AT_ONCE = 256  # cells
 
 
 class DetectorGraph(nn.Module):
@@ -133,10 +135,9 @@ class DenseMemory(nn.Module):
         step = foreground.shape[-1] // width
         inside = (F.max_pool2d(foreground, step, step) > 0.5).to(described.dtype)
         query = described.flatten(2)  # n d h w -> n d (h w)
-        # Entries along the rows: finding the best of a column is quick, of a row it is not.
         seen = query if self.directions is None else self.directions @ query
-        similarity = self.searched @ seen - self.half_squares[:, None]  # n m (h w), larger: nearer
-        number = similarity.topk(_NEIGHBOURS, dim=1).indices
+        # A few cells at a time stay in the processor's cache between product and choice.
+        number = torch.cat([self._nearest(some) for some in seen.split(_AT_ONCE, dim=2)], dim=2)
         difference = query - self.bank[number[:, 0]].transpose(1, 2)  # n d (h w)
         # From the differences: the expanded squares lose small distances in low precision.
         distance = (difference * difference).sum(dim=1, keepdim=True).sqrt()
@@ -151,6 +152,12 @@ class DenseMemory(nn.Module):
             distance=grid(distance),
             relative=grid(relative),
         )
+
+    def _nearest(self, seen: Tensor) -> Tensor:
+        """Numbers ``(N, 3, Q)`` of the nearest entries to the columns of ``(N, D, Q)``."""
+        # Entries along the rows: finding the best of a column is quick, of a row it is not.
+        similarity = self.searched @ seen - self.half_squares[:, None]  # n m q, larger is nearer
+        return similarity.topk(_NEIGHBOURS, dim=1).indices
 
 
 class DenseAttention(nn.Module):
@@ -203,7 +210,7 @@ def detector_graph(
             "of tensors. Export adnas_light, adnas_slim or adnas_paper."
         )
     own = copy.deepcopy(detector).eval()
-    memories = own.source.memories if isinstance(own.source, NormalityFeatures) else {}
+    memories: Any = own.source.memories if isinstance(own.source, NormalityFeatures) else {}
     if (memory is not None or search is not None) and not len(memories):
         raise ConfigurationError(
             "This model has no memory of normals; leave out --memory and --search."
