@@ -82,7 +82,7 @@ class MeanBrightness:
             done.set_exception(error)
         return done
 
-    def warm_up(self) -> None:
+    def warm_up(self, *, streaming: bool = False) -> None:
         self.warm = True
 
     def close(self) -> None:

@@ -49,7 +49,7 @@ class BrightSpot:
             done.set_exception(error)
         return done
 
-    def warm_up(self) -> None:
+    def warm_up(self, *, streaming: bool = False) -> None:
         pass
 
     def close(self) -> None:

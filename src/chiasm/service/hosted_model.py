@@ -27,8 +27,8 @@ class Runtime(Protocol):
         """Judge one part or diagnose one recording, beside others."""
         ...
 
-    def warm_up(self) -> None:
-        """Do once whatever makes a first call slow."""
+    def warm_up(self, *, streaming: bool = False) -> None:
+        """Do once whatever makes a first call slow, or with ``streaming`` a first ``submit``."""
         ...
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ class HostedModel:
     def _fresh(self) -> _Version:
         runtime = self._load(self.folder)
         try:
-            runtime.warm_up()
+            runtime.warm_up(streaming=True)
         except BaseException:
             runtime.close()
             raise
