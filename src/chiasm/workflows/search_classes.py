@@ -117,7 +117,7 @@ def search_classes(bench: RecordingBench) -> Genotype:
         )
     winner = max(range(len(proposed)), key=lambda number: _rank(figures[number]))
     genotype = replace(
-        proposed[winner],
+        proposed[winner].pruned(),
         provenance={
             "model": config.model,
             "data": bench.store.name,
