@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from chiasm.classifiers import named as _registers_classifiers  # noqa: F401
 from chiasm.classifiers.classifier import Classifier
-from chiasm.data.discharge.tensors import PictureScale, SeriesScale
+from chiasm.data.discharge.network_inputs import RecordingForm
 from chiasm.diagnosis_rule import RULE
 from chiasm.errors import ArtifactError
 from chiasm.fusion.genotype import Genotype
@@ -23,31 +23,6 @@ from chiasm.model_folder import (
     write_model,
 )
 from chiasm.registry import find_model
-
-
-class RecordingFormat(Strict):
-    """How a recording becomes the network's input.
-
-    Attributes:
-        image_size: side of the picture in pixels.
-        channels: of the series.
-        samples_per_cycle: values of the series to a mains cycle.
-        segment: values to a token.
-        series: its scale.
-        picture: its scale.
-        seconds: of the series in one pass; None takes it whole.
-        windows: passes, spread evenly over the series, whose embeddings are averaged; None takes
-            as many as cover it.
-    """
-
-    image_size: int
-    channels: int
-    samples_per_cycle: int
-    segment: int
-    series: SeriesScale
-    picture: PictureScale
-    seconds: float | None = None
-    windows: int | None = None
 
 
 class SplitDescription(Strict):
@@ -98,7 +73,7 @@ class DiagnosisContract(Strict):
     arguments: dict[str, Any]
     modalities: tuple[str, ...]
     kinds: tuple[str, ...]
-    recording: RecordingFormat
+    recording: RecordingForm
     temperatures: dict[str, float] = Field(default_factory=dict)
     unknown_below: dict[str, float] = Field(default_factory=dict)
     evidence_rule: str = RULE

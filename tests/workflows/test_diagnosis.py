@@ -350,3 +350,24 @@ def test_one_modality_is_contrasted_once() -> None:
     for modalities in ("image", "series"):
         config = DiagnosisConfig.make(data="a", out="b", modalities=modalities)
         assert config.contrasted == ("joint",)
+
+
+@pytest.mark.parametrize("per_cycle", [50, 128])
+def test_a_recorder_of_any_rate_can_be_learned_from_quickly(tmp_path: Path, per_cycle: int):
+    rng = np.random.default_rng(0)
+    lines = ["series,label,session,frequency,samples_per_cycle"]
+    for number in range(12):
+        name = f"{number}.npy"
+        np.save(tmp_path / name, rng.integers(0, 50, (1, 400 * per_cycle)).astype(np.uint8))
+        lines.append(f"{name},{number % 2},s{number},50,{per_cycle}")
+    (tmp_path / "table.csv").write_text("\n".join(lines) + "\n")
+    settings = {"preset": "quick", "shares": (0.5, 0.5, 0.0), "modalities": "series", "batch": 2}
+    config = DiagnosisConfig.make(
+        data=tmp_path / "table.csv", out=tmp_path, cache=tmp_path / "cache", **settings
+    )
+    bench = open_bench(config)
+    # Levels of the floor are counted in groups of neighbours, which must fill a cycle.
+    assert bench.form.scale.excess == (per_cycle == 128)
+    (batch,) = next(iter(bench.loader("classify")))
+    assert batch.series.shape[2] % bench.form.segment == 0
+    assert torch.isfinite(batch.series).all()

@@ -56,7 +56,7 @@ def export_classifier(
     contract = model.contract
     graph = classifier_graph(model.network, modalities=contract.modalities)
     store, learned, validation, config = _recordings(run, contract, data)
-    form = _form(contract)
+    form = contract.recording
     with whole_folder(out) as folder:
         deployment = Deployment(
             wing="classifier",
@@ -188,20 +188,6 @@ def _logits(
         for key, value in {**alone, "+".join(there): joint}.items():
             rows.setdefault(key, []).append(value)
     return {key: np.array(values) for key, values in rows.items()}
-
-
-def _form(contract: DiagnosisContract) -> RecordingForm:
-    known = contract.recording
-    return RecordingForm(
-        image_size=known.image_size,
-        channels=known.channels,
-        samples_per_cycle=known.samples_per_cycle,
-        segment=known.segment,
-        series=known.series,
-        picture=known.picture,
-        seconds=known.seconds,
-        windows=known.windows,
-    )
 
 
 def _inputs(graph: ClassifierGraph, form: RecordingForm) -> tuple[Port, ...]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from chiasm.data.discharge.network_inputs import (
 from chiasm.data.discharge.series_files import read_numbers_csv, read_series_npy
 from chiasm.data.images import read_rgb
 from chiasm.diagnosis_rule import Array, diagnosis_from_logits
-from chiasm.errors import ChiasmError, DataError
+from chiasm.errors import DataError
 from chiasm.runtime.deployment import Deployment
-from chiasm.runtime.engine import Engine, open_engine
+from chiasm.runtime.engines import Engines
 from chiasm.runtime.stream import RecordingStream
 from chiasm.samples import Diagnosis, DischargeSample, FloatArray
 
@@ -54,10 +53,12 @@ class ClassifierRuntime:
             ).astype(np.float32)
             for p in deployment.inputs
         }
-        self._engines: dict[int, Engine] = {}
-        self._pool: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
-        self._closed = False
+        self._engines = Engines(
+            folder / deployment.graph,
+            name=self.name,
+            threads=threads,
+            precision=deployment.precision,
+        )
 
     def __call__(
         self,
@@ -83,9 +84,9 @@ class ClassifierRuntime:
         sample = _sample(image, series, frequency, samples_per_cycle, source)
         return self.diagnose(sample)
 
-    def diagnose(self, sample: DischargeSample, *, streams: int = 1) -> Diagnosis:
+    def diagnose(self, sample: DischargeSample, *, streaming: bool = False) -> Diagnosis:
         """Diagnose one recording; raises ``DataError`` where it cannot be diagnosed."""
-        alone, joint, there = self.logits(sample, streams=streams)
+        alone, joint, there = self.logits(sample, streaming=streaming)
         return diagnosis_from_logits(
             alone,
             joint,
@@ -97,12 +98,12 @@ class ClassifierRuntime:
         )
 
     def logits(
-        self, sample: DischargeSample, *, streams: int = 1
+        self, sample: DischargeSample, *, streaming: bool = False
     ) -> tuple[dict[str, Array], Array, tuple[str, ...]]:
         """Logits ``(K,)`` by modality that is there, of all of them, and which these are."""
         names = self.deployment.modalities
         there = present(sample, names)
-        engine = self._engine(streams)
+        engine = self._engines.get(streaming=streaming)
         inputs = dict(self._blank)
         if "image" in there:
             inputs["image"] = picture_input(sample, self.form)[None]
@@ -132,9 +133,9 @@ class ClassifierRuntime:
         source: str = "",
     ) -> Future[Diagnosis]:
         """Diagnose one recording beside others; the future raises what a call would raise."""
-        return self._workers().submit(
+        return self._engines.submit(
             lambda: self.diagnose(
-                _sample(image, series, frequency, samples_per_cycle, source), streams=self.threads
+                _sample(image, series, frequency, samples_per_cycle, source), streaming=True
             )
         )
 
@@ -178,40 +179,11 @@ class ClassifierRuntime:
 
     def warm_up(self, *, streaming: bool = False) -> None:
         """Compile what a call needs (or ``submit``, with ``streaming``) and run it once."""
-        self._engine(self.threads if streaming else 1).run(self._blank)
+        self._engines.get(streaming=streaming).run(self._blank)
 
     def close(self) -> None:
         """Finish what was submitted and take no more."""
-        with self._lock:
-            self._closed = True
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True)
-        self._engines.clear()
-
-    def _engine(self, streams: int) -> Engine:
-        with self._lock:
-            # What was submitted before the end may still come here for a compiled graph.
-            if streams not in self._engines:
-                self._refuse_when_closed()
-                self._engines[streams] = open_engine(
-                    self.folder / self.deployment.graph,
-                    threads=self.threads,
-                    streams=streams,
-                    precision=self.deployment.precision,
-                )
-            return self._engines[streams]
-
-    def _workers(self) -> ThreadPoolExecutor:
-        with self._lock:
-            self._refuse_when_closed()
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self.threads + 1, thread_name_prefix="diagnose")
-            return self._pool
-
-    def _refuse_when_closed(self) -> None:
-        if self._closed:
-            raise ChiasmError(f"{self.name} was closed and diagnoses nothing more.")
+        self._engines.close()
 
 
 def read_series(path: Path, channels: int) -> FloatArray:

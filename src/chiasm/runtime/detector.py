@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 from chiasm.data.array_sample import sample_from_arrays
 from chiasm.data.geometry import geometry_picture
 from chiasm.data.images import read_rgb, read_xyz
-from chiasm.data.point_cloud import paste, prepare
-from chiasm.errors import ChiasmError, DataError
+from chiasm.data.point_cloud import paste, paste_mask, prepare
+from chiasm.errors import DataError
 from chiasm.metrics.calibration import conformal_p_value
 from chiasm.runtime.deployment import Deployment
-from chiasm.runtime.engine import Engine, open_engine
+from chiasm.runtime.engines import Engines
 from chiasm.samples import AnomalyMap, FloatArray, PreparedSample, RGBDSample, Verdict
 
 SMALLEST_SIDE = 16  # pixels; of less, nothing can be said
@@ -46,10 +45,13 @@ class DetectorRuntime:
         self._preparation = deployment.preparation
         self._geometry = deployment.geometry
         self._calibration = np.asarray(deployment.calibration_scores)
-        self._engines: dict[int, Engine] = {}
-        self._pool: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
-        self._closed = False
+        self._engines = Engines(
+            folder / deployment.graph,
+            name=self.name,
+            threads=threads,
+            precision=deployment.precision,
+            batch=1,
+        )
 
     def __call__(
         self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
@@ -64,7 +66,7 @@ class DetectorRuntime:
         Raises:
             DataError: shapes, types, units or modalities do not fit, or no part is to be seen.
         """
-        return self._judge(self._engine(1), rgb, xyz, source)
+        return self._judge(rgb, xyz, source)
 
     def submit(
         self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
@@ -74,9 +76,7 @@ class DetectorRuntime:
         Preparing one part and running the graph on another go on at once. The future raises what
         a call would raise.
         """
-        return self._workers().submit(
-            lambda: self._judge(self._engine(self.threads), rgb, xyz, source)
-        )
+        return self._engines.submit(lambda: self._judge(rgb, xyz, source, streaming=True))
 
     def predict_files(
         self,
@@ -99,16 +99,11 @@ class DetectorRuntime:
             port.name: np.zeros((1, *(int(n) for n in port.shape[1:])), np.float32)
             for port in self.deployment.inputs
         }
-        self._engine(self.threads if streaming else 1).run(blank)
+        self._engines.get(streaming=streaming).run(blank)
 
     def close(self) -> None:
         """Finish what was submitted and take no more."""
-        with self._lock:
-            self._closed = True
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True)
-        self._engines.clear()
+        self._engines.close()
 
     def inputs_of(self, part: PreparedSample) -> dict[str, NDArray[Any]]:
         """The graph's inputs for a prepared part, a batch of one."""
@@ -122,11 +117,17 @@ class DetectorRuntime:
 
     def run_graph(self, part: PreparedSample) -> dict[str, NDArray[Any]]:
         """The graph's outputs for a prepared part, a batch of one."""
-        return self._engine(1).run(self.inputs_of(part))
+        return self._engines.get(streaming=False).run(self.inputs_of(part))
 
     def _judge(
-        self, engine: Engine, rgb: FloatArray | None, xyz: FloatArray | None, source: str
+        self,
+        rgb: FloatArray | None,
+        xyz: FloatArray | None,
+        source: str,
+        *,
+        streaming: bool = False,
     ) -> Verdict:
+        engine = self._engines.get(streaming=streaming)
         sample = sample_from_arrays(rgb, xyz, source=source)
         self._check(sample)
         part = prepare(sample, self._preparation)
@@ -143,7 +144,7 @@ class DetectorRuntime:
             defective=p_value <= self.deployment.false_alarm_rate,
             anomaly_map=AnomalyMap(
                 scores=paste(found["anomaly_map"][0, 0], part.box),
-                foreground=paste(part.foreground.astype(np.float32), part.box) > 0.5,
+                foreground=paste_mask(part.foreground, part.box),
                 image_score=score,
                 source=source,
             ),
@@ -172,32 +173,6 @@ class DetectorRuntime:
             f"{what} is {far:.4g} away by its z, where parts were {nearest:.3g} to "
             f"{farthest:.3g} metres away at training; xyz must be in metres.{unit}"
         )
-
-    def _engine(self, streams: int) -> Engine:
-        with self._lock:
-            # What was submitted before the end may still come here for a compiled graph.
-            if streams not in self._engines:
-                self._refuse_when_closed()
-                self._engines[streams] = open_engine(
-                    self.folder / self.deployment.graph,
-                    threads=self.threads,
-                    streams=streams,
-                    precision=self.deployment.precision,
-                    batch=1,
-                )
-            return self._engines[streams]
-
-    def _workers(self) -> ThreadPoolExecutor:
-        with self._lock:
-            self._refuse_when_closed()
-            if self._pool is None:
-                # One more than streams, so that a part is always ready when the graph is free.
-                self._pool = ThreadPoolExecutor(self.threads + 1, thread_name_prefix="judge")
-            return self._pool
-
-    def _refuse_when_closed(self) -> None:
-        if self._closed:
-            raise ChiasmError(f"{self.name} was closed and judges nothing more.")
 
 
 def median_distance(xyz: FloatArray) -> float:

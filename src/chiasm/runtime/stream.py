@@ -19,7 +19,7 @@ class RecordingStream:
 
     A diagnosis comes whenever a further window is complete, of everything that has arrived, so
     that the last one is the whole recording's. Windows are as long as the model's: of ``seconds``,
-    or where it takes recordings whole, one second.
+    or where it takes recordings whole, a second, and no less than what one token folds.
 
     Args:
         diagnose: of the runtime.
@@ -36,7 +36,7 @@ class RecordingStream:
         self._diagnose = diagnose
         self._blank = blank
         self._channels = form.channels
-        per_cycle, fold = form.samples_per_cycle, form.series.fold
+        per_cycle, fold = form.samples_per_cycle, form.series.shrink
         wanted = max(1, round((form.seconds or 1.0) * blank.frequency * per_cycle))
         self._window = window_length(
             10**9, per_cycle=per_cycle, segment=form.segment, wanted=wanted, fold=fold

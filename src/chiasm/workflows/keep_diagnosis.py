@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from chiasm.classifiers.classifier import Classifier
+from chiasm.data.discharge.network_inputs import RecordingForm
 from chiasm.diagnoser import Diagnoser
 from chiasm.diagnosis_artifact import (
     DiagnosisContract,
-    RecordingFormat,
     SplitDescription,
     save_classifier,
 )
@@ -70,7 +70,7 @@ def blank_contract(bench: RecordingBench) -> DiagnosisContract:
         arguments=bench.arguments(),
         modalities=config.modalities,
         kinds=bench.store.kinds,
-        recording=RecordingFormat(
+        recording=RecordingForm(
             image_size=form.image_size,
             channels=bench.channels,
             samples_per_cycle=bench.samples_per_cycle,

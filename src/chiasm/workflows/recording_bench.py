@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from chiasm.classifiers.classifier import Classifier
 from chiasm.data.discharge.opening import open_as_store
+from chiasm.data.discharge.relative import GROUP
 from chiasm.data.discharge.source import DischargeRef
 from chiasm.data.discharge.splits import (
     RANDOM,
@@ -185,12 +186,17 @@ def bench_of(
             aligned=config.aligned,
             fold=config.folded,
             least=least,
-            excess=config.folded > 1 and config.folded % 2 == 0 and least % 2 == 0,
+            excess=_has_excess(config.folded, least, per_cycle),
         ),
         picture=_picture_scale(store, split, config),
         seconds=config.view_seconds,
     )
     return RecordingBench(config, store, split, form, channels, per_cycle)
+
+
+def _has_excess(fold: int, least: int, per_cycle: int) -> bool:
+    """Whether tokens are whole pairs of cycles that can be cut into groups of neighbours."""
+    return fold > 1 and not (fold % 2 or least % 2 or per_cycle % GROUP)
 
 
 def _picture_scale(

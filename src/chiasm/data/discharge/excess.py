@@ -10,11 +10,13 @@ from __future__ import annotations
 import numpy as np
 
 from chiasm.data.discharge.alignment import phase_reference
+from chiasm.data.discharge.relative import GROUP, MAD_TO_SIGMA
 from chiasm.samples import FloatArray
 
-# Levels, in robust deviations of the floor above its median: from within it to clear pulses.
+# In robust deviations of the floor above its median: from within it to clear pulses. As many as
+# neighbouring values are counted together, so that the length stays.
 LEVELS = (0.5, 1.5, 3.0, 6.0)
-_MAD_TO_SIGMA = 1.4826
+assert len(LEVELS) == GROUP
 
 
 def passed_levels(above: FloatArray, least: float) -> FloatArray:
@@ -27,15 +29,14 @@ def passed_levels(above: FloatArray, least: float) -> FloatArray:
     Returns:
         ``(C, L)`` float32, laid out as by ``relative_series``; 0 in what is left of the last group.
     """
-    count = len(LEVELS)
-    deviation = _MAD_TO_SIGMA * np.median(np.abs(above[:, ::7]), axis=1, keepdims=True) + least
-    whole = above.shape[1] // count * count
+    deviation = MAD_TO_SIGMA * np.median(np.abs(above[:, ::7]), axis=1, keepdims=True) + least
+    whole = above.shape[1] // GROUP * GROUP
     bounds = deviation * np.array(LEVELS, np.float32)  # (C, 4)
     cells = np.zeros(above.shape, dtype=np.float32)
     for channel, values in enumerate(above[:, :whole]):
         for level, bound in enumerate(bounds[channel]):
-            passes = (values > bound).view(np.uint8).reshape(-1, count)
-            cells[channel, level:whole:count] = (
+            passes = (values > bound).view(np.uint8).reshape(-1, GROUP)
+            cells[channel, level:whole:GROUP] = (
                 passes[:, 0] + passes[:, 1] + passes[:, 2] + passes[:, 3]
             )
     return cells
@@ -60,8 +61,8 @@ def phase_excess(sums: FloatArray, *, trials: int) -> FloatArray:
 def excess_reference(passed: FloatArray, *, cycle: int) -> float:
     """Where a pattern is centred, as ``phase_reference``, by what exceeds the floor."""
     whole = passed.shape[1] // cycle * cycle
-    sums = passed[:, :whole].reshape(-1, cycle).sum(axis=0).reshape(-1, len(LEVELS))
-    trials = len(LEVELS) * max(1, passed.size // cycle)
+    sums = passed[:, :whole].reshape(-1, cycle).sum(axis=0).reshape(-1, GROUP)
+    trials = GROUP * max(1, passed.size // cycle)
     return phase_reference(np.maximum(phase_excess(sums, trials=trials), 0).sum(axis=1))
 
 
@@ -87,15 +88,15 @@ def patterns(
     runs = there // together
     shift = 0
     if aligned:
-        phases = cycle // len(LEVELS)
-        shift = -round(excess_reference(passed, cycle=cycle) * phases) * len(LEVELS)
+        phases = cycle // GROUP
+        shift = -round(excess_reference(passed, cycle=cycle) * phases) * GROUP
 
     def summed(cells: FloatArray) -> FloatArray:
         by_run = cells[:, : runs * together * cycle].reshape(channels, runs, together, cycle)
         return np.roll(by_run.sum(axis=2), shift, axis=2)
 
-    shape = (channels, runs, cycle // len(LEVELS), len(LEVELS))
+    shape = (channels, runs, cycle // GROUP, GROUP)
     clear = np.log1p(summed(counts) * np.float32(fold / together))
-    over = phase_excess(summed(passed).reshape(shape), trials=len(LEVELS) * together)
+    over = phase_excess(summed(passed).reshape(shape), trials=GROUP * together)
     pairs = np.stack([clear, over.reshape(channels, runs, cycle)], axis=2)
     return np.ascontiguousarray(pairs.reshape(channels, 2 * runs * cycle), dtype=np.float32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -26,53 +25,9 @@ from chiasm.samples import DischargeSample, FloatArray
 MOST_WINDOWS = 5
 
 
-class Form(Protocol):
-    """How a recording becomes the network's input; see ``RecordingForm``."""
-
-    @property
-    def image_size(self) -> int:
-        """Side of the picture in pixels."""
-        ...
-
-    @property
-    def channels(self) -> int:
-        """Of the series."""
-        ...
-
-    @property
-    def samples_per_cycle(self) -> int:
-        """Values of the series to a mains cycle."""
-        ...
-
-    @property
-    def segment(self) -> int:
-        """Values to a token."""
-        ...
-
-    @property
-    def series(self) -> SeriesScale:
-        """Scale of the series."""
-        ...
-
-    @property
-    def picture(self) -> PictureScale:
-        """Scale of the picture."""
-        ...
-
-    @property
-    def seconds(self) -> float | None:
-        """Of the series in one pass."""
-        ...
-
-    @property
-    def windows(self) -> int | None:
-        """Passes over the series."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class RecordingForm:
-    """How a recording becomes the network's input.
+    """How a recording becomes the network's input; stands in a classifier's contract.
 
     Attributes:
         image_size: side of the picture in pixels.
@@ -111,7 +66,7 @@ def absences(there: Sequence[str], modalities: Sequence[str]) -> tuple[str, ...]
     return tuple(f"the {m} was absent" for m in modalities if m not in there)
 
 
-def series_windows(sample: DischargeSample, form: Form) -> FloatArray:
+def series_windows(sample: DischargeSample, form: RecordingForm) -> FloatArray:
     """The windows ``(W, C, L)`` of a recording's series, scaled.
 
     Raises:
@@ -141,7 +96,7 @@ def series_windows(sample: DischargeSample, form: Form) -> FloatArray:
     return np.stack([finished(scaled(part, form.series), form.series) for part in parts])
 
 
-def picture_input(sample: DischargeSample, form: Form) -> FloatArray:
+def picture_input(sample: DischargeSample, form: RecordingForm) -> FloatArray:
     """The picture ``(3, S, S)`` of a recording, scaled.
 
     Raises:

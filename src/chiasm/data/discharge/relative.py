@@ -15,7 +15,8 @@ from chiasm.samples import FloatArray
 
 # A value is a pulse from so many standard deviations of the noise floor on.
 _CLEAR = 5.0
-_MAD_TO_SIGMA = 1.4826
+# From the median of absolute deviations to the standard deviation of a normal law.
+MAD_TO_SIGMA = 1.4826
 # Neighbouring values that become one cell of phase, and its levels of amplitude: as many, so that
 # the length stays. Levels are centred at these octaves from the mean pulse.
 GROUP = 4
@@ -43,7 +44,7 @@ def relative_series(above: FloatArray, least: float) -> FloatArray:
         ``(C, L)`` float32, counts in [0, 4]; 0 in what is left of the last group.
     """
     deviation = np.median(np.abs(above[:, ::7]), axis=1, keepdims=True)
-    bound = _CLEAR * (_MAD_TO_SIGMA * deviation + least)
+    bound = _CLEAR * (MAD_TO_SIGMA * deviation + least)
     hit = above > bound
     pulses = np.maximum(hit.sum(axis=1, keepdims=True), 1)
     mean = np.where(hit, above, 0).sum(axis=1, keepdims=True, dtype=np.float32) / pulses

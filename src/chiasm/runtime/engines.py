@@ -1,0 +1,74 @@
+"""The compiled graphs of one model, and the threads that feed them; made when first asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from chiasm.errors import ChiasmError
+from chiasm.runtime.engine import Engine, open_engine
+
+T = TypeVar("T")
+
+
+class Engines:
+    """Compiles a graph once for calls and once for what is submitted; threads may share it.
+
+    Args:
+        path: of the graph.
+        name: of the model, for messages.
+        threads: processor threads.
+        precision: of the graph.
+        batch: fixed length of the first axis; None leaves it open.
+    """
+
+    def __init__(
+        self, path: Path, *, name: str, threads: int, precision: str, batch: int | None = None
+    ) -> None:
+        self._path, self._name, self._threads = path, name, threads
+        self._precision, self._batch = precision, batch
+        self._compiled: dict[int, Engine] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def get(self, *, streaming: bool) -> Engine:
+        """The graph for one call with all threads, or for as many side by side as threads."""
+        streams = self._threads if streaming else 1
+        with self._lock:
+            # What was submitted before the end may still come here for a compiled graph.
+            if streams not in self._compiled:
+                self._refuse_when_closed()
+                self._compiled[streams] = open_engine(
+                    self._path,
+                    threads=self._threads,
+                    streams=streams,
+                    precision=self._precision,
+                    batch=self._batch,
+                )
+            return self._compiled[streams]
+
+    def submit(self, job: Callable[[], T]) -> Future[T]:
+        """Do a job beside others; raises ``ChiasmError`` after ``close``."""
+        with self._lock:
+            self._refuse_when_closed()
+            if self._pool is None:
+                # One more than streams, so that an input is always ready when the graph is free.
+                self._pool = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="judge")
+            return self._pool.submit(job)
+
+    def close(self) -> None:
+        """Finish what was submitted and take no more."""
+        with self._lock:
+            self._closed = True
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True)
+        self._compiled.clear()
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:
+            raise ChiasmError(f"{self._name} was closed and takes nothing more.")
