@@ -279,6 +279,25 @@ def test_batches_are_the_same_for_the_same_epoch_and_hold_everything_once(store:
     assert not all(torch.equal(a[0], b[0]) for a, b in zip(first, other))
 
 
+@pytest.mark.parametrize("views", [ViewSettings(), None], ids=["views", "plain"])
+def test_what_is_kept_between_epochs_changes_nothing(
+    store: DischargeStore, monkeypatch: pytest.MonkeyPatch, views: ViewSettings | None
+):
+    form = InputFormat(("image", "series"), 32, 60, SeriesScale(full=100.0))
+    kept = Recordings(store, store.refs, form, views=views)
+    monkeypatch.setattr("chiasm.training.recordings.KEPT", 0)
+    fresh = Recordings(store, store.refs, form, views=views)
+    for epoch in (0, 0, 1):
+        (one,), (other,) = kept[epoch, range(6)], fresh[epoch, range(6)]
+        assert torch.equal(one.image, other.image) and torch.equal(one.series, other.series)
+    decoded = []
+    monkeypatch.setattr(type(store), "image", lambda self, ref: decoded.append(ref))
+    kept[1, range(6)]
+    assert not decoded
+    fresh[1, range(6)]
+    assert len(decoded) == 6
+
+
 def test_a_table_of_pictures_with_its_own_split_is_learned_from(
     store: DischargeStore, tmp_path: Path
 ):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from chiasm.data.discharge.source import DischargeRef
 from chiasm.data.discharge.store import DischargeStore
 from chiasm.data.discharge.tensors import (
+    Counts,
     PictureScale,
     SeriesScale,
     finished,
@@ -35,6 +36,8 @@ from chiasm.samples import DischargeBatch, FloatArray
 # A batch is asked for by the epoch and the places of its recordings.
 Key = tuple[int, Sequence[int]]
 Views = tuple[DischargeBatch, ...]
+# Bytes that a set of recordings may keep between epochs.
+KEPT = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,9 @@ class InputFormat:
 class Recordings(Dataset[Views]):
     """Labelled recordings of a store; a key ``(epoch, places)`` gives a batch for each view.
 
+    What is the same in every epoch is kept, up to ``KEPT`` bytes: pictures before they are
+    changed, or whole recordings where there are no views.
+
     Args:
         store: where they lie.
         refs: which of them; all labelled.
@@ -86,6 +92,8 @@ class Recordings(Dataset[Views]):
         self.views = None if views is None else replace(views, seconds=form.seconds)
         self.count = count
         self.seed = seed
+        self._kept: dict[int, tuple[FloatArray | None, ...]] = {}
+        self._room = KEPT
 
     def __len__(self) -> int:
         return len(self.refs)
@@ -115,34 +123,67 @@ class Recordings(Dataset[Views]):
     def _one(
         self, epoch: int, place: int, view: int
     ) -> tuple[FloatArray | None, FloatArray | None]:
-        ref, form, views = self.refs[place], self.form, self.views
-        image = self._image(ref) if "image" in form.modalities else None
-        counts = self.store.counts(ref) if "series" in form.modalities else None
-        series: FloatArray | None = None
+        form, views = self.form, self.views
         if views is None:
-            if counts is not None:
-                length = self._length(ref, counts.shape[1])
-                part = windows(counts, length, per_cycle=ref.samples_per_cycle, count=1)[0]
-                series = finished(scaled(part, form.scale), form.scale)
-        else:
-            rng = view_rng(self.seed, epoch, place, view)
-            change = shared_change(views, rng)
-            if image is not None:
-                image = image_view(image, change, views, rng)
-            if counts is not None:
-                series = series_view(
-                    counts,
-                    change,
-                    views,
-                    rng,
-                    scale=form.scale,
-                    per_cycle=ref.samples_per_cycle,
-                    frequency=ref.frequency,
-                    segment=form.segment,
-                )
+            image, series = self._remembered(place, self._plain)
+            return image, series
+        rng = view_rng(self.seed, epoch, place, view)
+        change = shared_change(views, rng)
+        (image,) = self._remembered(place, self._picture)
+        if image is not None:
+            image = network_image(
+                image_view(image, change, views, rng), form.image_size, form.picture
+            )
+        counts = self._counts(place)
+        if counts is None:
+            return image, None
+        ref = self.refs[place]
+        return image, series_view(
+            counts,
+            change,
+            views,
+            rng,
+            scale=form.scale,
+            per_cycle=ref.samples_per_cycle,
+            frequency=ref.frequency,
+            segment=form.segment,
+        )
+
+    def _plain(self, place: int) -> tuple[FloatArray | None, FloatArray | None]:
+        """The recording itself, the middle of its series."""
+        form, ref = self.form, self.refs[place]
+        (image,) = self._picture(place)
         if image is not None:
             image = network_image(image, form.image_size, form.picture)
-        return image, series
+        counts = self._counts(place)
+        if counts is None:
+            return image, None
+        length = self._length(ref, counts.shape[1])
+        part = windows(counts, length, per_cycle=ref.samples_per_cycle, count=1)[0]
+        return image, finished(scaled(part, form.scale), form.scale)
+
+    def _picture(self, place: int) -> tuple[FloatArray | None]:
+        if "image" not in self.form.modalities:
+            return (None,)
+        image = self.store.image(self.refs[place])
+        if image is not None:
+            image = inked(image, self.form.image_size, self.form.picture)
+        return (image,)
+
+    def _counts(self, place: int) -> Counts | None:
+        return self.store.counts(self.refs[place]) if "series" in self.form.modalities else None
+
+    def _remembered(
+        self, place: int, make: Callable[[int], tuple[FloatArray | None, ...]]
+    ) -> tuple[FloatArray | None, ...]:
+        found = self._kept.get(place)
+        if found is None:
+            found = make(place)
+            size = sum(one.nbytes for one in found if one is not None)
+            if size <= self._room:
+                self._room -= size
+                self._kept[place] = found
+        return found
 
     def _length(self, ref: DischargeRef, total: int) -> int:
         seconds = self.form.seconds
@@ -154,12 +195,6 @@ class Recordings(Dataset[Views]):
             wanted=wanted,
             fold=self.form.scale.shrink,
         )
-
-    def _image(self, ref: DischargeRef) -> FloatArray | None:
-        image = self.store.image(ref)
-        if image is None:
-            return None
-        return inked(image, self.form.image_size, self.form.picture)
 
 
 class BatchOrder(Sampler[Key]):

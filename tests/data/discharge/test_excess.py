@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from chiasm.data.discharge.excess import LEVELS, passed_levels, patterns, phase_excess
-from chiasm.data.discharge.relative import relative_series
+from chiasm.data.discharge.relative import floor_deviation, relative_series
 from chiasm.data.discharge.tensors import SeriesScale, estimate_scale, finished, scaled
 
 CYCLE, CYCLES = 128, 200
@@ -33,7 +33,7 @@ def above(values: np.ndarray) -> np.ndarray:
 
 def test_counts_are_those_of_a_loop() -> None:
     values = np.random.default_rng(1).normal(0, 2, (2, 83)).astype(np.float32)
-    made = passed_levels(values, 0.1)
+    made = passed_levels(values, floor_deviation(values, 0.1))
     for channel in range(2):
         deviation = 1.4826 * np.median(np.abs(values[channel, ::7])) + 0.1
         for group in range(83 // 4):
@@ -44,15 +44,17 @@ def test_counts_are_those_of_a_loop() -> None:
 
 
 def test_noise_alone_exceeds_nowhere() -> None:
-    sums = passed_levels(above(floor()), 0.1).reshape(-1, 32, 4).sum(axis=0)
+    values = above(floor())
+    sums = passed_levels(values, floor_deviation(values, 0.1)).reshape(-1, 32, 4).sum(axis=0)
     z = np.expm1(np.abs(phase_excess(sums, trials=4 * CYCLES)))
     assert z.max() < 5  # 128 cells: 5 deviations are for pulses
 
 
 def test_pulses_within_the_floor_are_seen_where_clear_pulses_are_not() -> None:
     values = above(with_weak_pulses(40))
-    assert relative_series(values.copy(), 0.1).sum() < 0.002 * values.size
-    sums = passed_levels(values, 0.1).reshape(-1, 32, 4).sum(axis=0)
+    deviation = floor_deviation(values, 0.1)
+    assert relative_series(values, deviation).sum() < 0.002 * values.size
+    sums = passed_levels(values, deviation).reshape(-1, 32, 4).sum(axis=0)
     excess = phase_excess(sums, trials=4 * CYCLES)[:, 0]
     assert set(np.flatnonzero(excess > np.log1p(5))) == set(range(10, 16))
 
@@ -63,7 +65,8 @@ def test_a_pattern_lies_at_a_phase_of_its_own(phase: int) -> None:
     for shift in (0, phase):
         by_cycle = with_weak_pulses(20).reshape(CYCLES, CYCLE)
         values = above(np.roll(by_cycle, shift, axis=1).reshape(1, -1))
-        counts, passed = relative_series(values.copy(), 0.1), passed_levels(values, 0.1)
+        deviation = floor_deviation(values, 0.1)
+        counts, passed = relative_series(values, deviation), passed_levels(values, deviation)
         pairs = patterns(counts, passed, cycle=CYCLE, fold=CYCLES, least=1, aligned=True)
         made.append(pairs.reshape(2, 32, 4)[1])
     # Levels are estimated from every seventh value, which are others when all have moved.

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from chiasm.data.discharge.image import Look, draw_prpd
-from chiasm.data.discharge.relative import folded_cycles, relative_picture, relative_series
+from chiasm.data.discharge.relative import (
+    floor_deviation,
+    folded_cycles,
+    relative_picture,
+    relative_series,
+)
 from chiasm.data.discharge.tensors import (
     PictureScale,
     SeriesScale,
@@ -30,7 +35,7 @@ def pulses(gain: float, *, count: int = 400, pedestal: float = 12.0) -> np.ndarr
 def test_a_pulse_counts_once_in_the_two_levels_about_it() -> None:
     above = np.zeros((1, 1000), np.float32)
     above[0, 10::100] = 8.0
-    cells = relative_series(above, 0.01)
+    cells = relative_series(above, floor_deviation(above, 0.01))
     # The mean pulse itself lies half-way between the second and the third level.
     assert cells[0, 8:12].tolist() == [0, 0.5, 0.5, 0]
     assert cells.sum() == pytest.approx(10)
@@ -39,7 +44,7 @@ def test_a_pulse_counts_once_in_the_two_levels_about_it() -> None:
 def test_larger_pulses_count_at_higher_levels() -> None:
     above = np.zeros((1, 4000), np.float32)
     above[0, ::8], above[0, 4::400] = 1.0, 100.0
-    cells = relative_series(above, 0.01).reshape(-1, 4)
+    cells = relative_series(above, floor_deviation(above, 0.01)).reshape(-1, 4)
     sizes = above.reshape(-1, 4).max(axis=1)
     assert np.all(cells[sizes == 100.0] == [0, 0, 0, 1])
     assert np.all(cells[sizes == 1.0].argmax(axis=1) <= 1)
@@ -49,7 +54,7 @@ def test_larger_pulses_count_at_higher_levels() -> None:
 def test_what_does_not_fill_a_group_is_left_out() -> None:
     above = np.full((1, 103), 0.0, np.float32)
     above[0, [50, 102]] = 5.0
-    cells = relative_series(above, 0.01)
+    cells = relative_series(above, floor_deviation(above, 0.01))
     assert cells.shape == (1, 103)
     assert cells.sum() == pytest.approx(1)
 
@@ -66,13 +71,13 @@ def test_gain_and_pedestal_do_not_matter(gain: float, pedestal: float) -> None:
 
 def test_channels_have_their_own_mean() -> None:
     both = np.concatenate([pulses(1.0), pulses(3.0)]) - 12
-    level = relative_series(both.astype(np.float32), 0.5)
+    level = relative_series(both, floor_deviation(both, 0.5))
     assert level[0].mean() == pytest.approx(level[1].mean(), abs=0.01)
 
 
 def test_noise_alone_has_no_pulses() -> None:
     floor = np.random.default_rng(0).normal(0, 3, (1, 12_800)).astype(np.float32)
-    assert not relative_series(floor, 0.5).any()
+    assert not relative_series(floor, floor_deviation(floor, 0.5)).any()
 
 
 def test_the_scale_of_training_recordings_gives_a_deviation_of_one() -> None:

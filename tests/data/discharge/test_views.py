@@ -22,6 +22,7 @@ from chiasm.data.discharge.views import (
     ViewSettings,
     drop_modality,
     image_view,
+    noise,
     series_view,
     shared_change,
     strong_views,
@@ -225,6 +226,19 @@ def test_the_scale_is_the_training_recordings_and_survives_silence():
     assert 98 <= scale.high <= scale.full <= 100
     assert estimate_scale([np.zeros((1, 1000), np.uint8)]).full == 1
     assert estimate_scale([None]).full == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 200_000), (64, 64, 3), (1, 1_500_000)])
+def test_noise_is_normal_and_another_for_every_draw(shape: tuple[int, ...]):
+    rng = np.random.default_rng(3)
+    first, second = noise(shape, rng), noise(shape, rng)
+    assert first.shape == shape and first.dtype == np.float32
+    for one in (first, second):
+        error = 4 / math.sqrt(one.size)
+        assert abs(one.mean()) < error and abs(one.std() - 1) < error
+        assert abs(np.mean(one**4) - 3) < 10 * error
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 4 / math.sqrt(first.size)
+    np.testing.assert_array_equal(noise(shape, np.random.default_rng(3)), first)
 
 
 def test_a_picture_of_another_size_is_resized():

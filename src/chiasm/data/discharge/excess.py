@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from chiasm.data.discharge.alignment import phase_reference
-from chiasm.data.discharge.relative import GROUP, MAD_TO_SIGMA
+from chiasm.data.discharge.relative import GROUP
 from chiasm.samples import FloatArray
 
 # In robust deviations of the floor above its median: from within it to clear pulses. As many as
@@ -19,19 +19,18 @@ LEVELS = (0.5, 1.5, 3.0, 6.0)
 assert len(LEVELS) == GROUP
 
 
-def passed_levels(above: FloatArray, least: float) -> FloatArray:
+def passed_levels(above: FloatArray, floor: FloatArray) -> FloatArray:
     """Count, in each group of four neighbouring values, those that pass each of four levels.
 
     Args:
         above: ``(C, L)`` values above the quiet level, in any unit.
-        least: smallest deviation of the noise floor, same unit: that of rounding.
+        floor: ``(C, 1)`` of ``floor_deviation``.
 
     Returns:
         ``(C, L)`` float32, laid out as by ``relative_series``; 0 in what is left of the last group.
     """
-    deviation = MAD_TO_SIGMA * np.median(np.abs(above[:, ::7]), axis=1, keepdims=True) + least
     whole = above.shape[1] // GROUP * GROUP
-    bounds = deviation * np.array(LEVELS, np.float32)  # (C, 4)
+    bounds = floor * np.array(LEVELS, np.float32)  # (C, 4)
     cells = np.zeros(above.shape, dtype=np.float32)
     for channel, values in enumerate(above[:, :whole]):
         for level, bound in enumerate(bounds[channel]):

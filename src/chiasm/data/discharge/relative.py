@@ -28,7 +28,18 @@ _MEAN_HEIGHT = 0.35
 _STRETCH = (0.5, 6.0)
 
 
-def relative_series(above: FloatArray, least: float) -> FloatArray:
+def floor_deviation(above: FloatArray, least: float) -> FloatArray:
+    """The robust standard deviation ``(C, 1)`` of the noise floor.
+
+    Args:
+        above: ``(C, L)`` values above the quiet level, in any unit.
+        least: smallest deviation that is believed, same unit: that of rounding.
+    """
+    deviation = np.median(np.abs(above[:, ::7]), axis=1, keepdims=True)
+    return np.asarray(MAD_TO_SIGMA * deviation + least, dtype=np.float32)
+
+
+def relative_series(above: FloatArray, floor: FloatArray) -> FloatArray:
     """Pulses counted by phase and by their size relative to the mean pulse.
 
     Each group of four neighbouring values becomes four counts, of its pulses at about 0.35, 0.7,
@@ -38,19 +49,20 @@ def relative_series(above: FloatArray, least: float) -> FloatArray:
 
     Args:
         above: ``(C, L)`` values above the quiet level, in any unit.
-        least: smallest standard deviation of the noise floor, same unit: that of rounding.
+        floor: ``(C, 1)`` of ``floor_deviation``.
 
     Returns:
         ``(C, L)`` float32, counts in [0, 4]; 0 in what is left of the last group.
     """
-    deviation = np.median(np.abs(above[:, ::7]), axis=1, keepdims=True)
-    bound = _CLEAR * (MAD_TO_SIGMA * deviation + least)
-    hit = above > bound
-    pulses = np.maximum(hit.sum(axis=1, keepdims=True), 1)
-    mean = np.where(hit, above, 0).sum(axis=1, keepdims=True, dtype=np.float32) / pulses
+    channels = len(above)
+    channel, place = np.nonzero(above > np.float32(_CLEAR) * floor)
+    height = above[channel, place]
+    pulses = np.bincount(channel, minlength=channels)
+    mean = np.bincount(channel, weights=height, minlength=channels) / np.maximum(pulses, 1)
+    whole = place < above.shape[1] // GROUP * GROUP
+    channel, place, height = channel[whole], place[whole], height[whole]
     cells = np.zeros(above.shape, dtype=np.float32)
-    channel, place = np.nonzero(hit[:, : above.shape[1] // GROUP * GROUP])
-    octave = np.log2(above[channel, place] / mean[channel, 0])
+    octave = np.log2(height / mean[channel])
     level = np.clip(octave - _CENTRES[0], 0, GROUP - 1)
     lower = np.minimum(level.astype(np.int64), GROUP - 2)
     first = place - place % GROUP + lower

@@ -14,6 +14,7 @@ from chiasm.data.discharge.alignment import aligned_series
 from chiasm.data.discharge.excess import passed_levels, patterns
 from chiasm.data.discharge.relative import (
     GROUP,
+    floor_deviation,
     folded_cycles,
     relative_picture,
     relative_series,
@@ -175,14 +176,14 @@ def finished(values: FloatArray, scale: SeriesScale) -> FloatArray:
 
 def _pulses(above: FloatArray, scale: SeriesScale) -> FloatArray:
     """Values above the quiet level as counts of pulses, aligned and folded as the scale says."""
-    rounding = _ROUNDING / scale.full
-    counts = relative_series(above, rounding)
+    floor = floor_deviation(above, _ROUNDING / scale.full)
+    counts = relative_series(above, floor)
     if scale.cycle is None:
         return counts
     if scale.excess:
         return patterns(
             counts,
-            passed_levels(above, rounding),
+            passed_levels(above, floor),
             cycle=scale.cycle,
             fold=scale.fold,
             least=scale.least // 2,
