@@ -23,6 +23,7 @@ from chiasm.samples import RGBDBatch
 
 OUTPUTS = ("anomaly_map", "score", "p_value", "defective")
 _NEIGHBOURS = 3
+_GROUPS = 16  # of entries, each of which names a candidate
 _AT_ONCE = 256  # cells
 
 
@@ -90,12 +91,14 @@ class DenseMemory(nn.Module):
         memory: fitted.
         entries: descriptors to keep, chosen by greedy k-centre among those that there are; None
             keeps all.
-        channels: principal directions of the descriptors in which the nearest are looked for; None
-            compares whole descriptors. Distances and residuals are of whole ones either way.
+        channels: principal directions of the descriptors in which the nearest of each of sixteen
+            groups of entries is looked for, the candidates for the nearest of all; None compares
+            whole descriptors. Distances and residuals are of whole ones either way.
     """
 
     bank: Tensor
     directions: Tensor | None
+    first: Tensor
     searched: Tensor
     half_squares: Tensor
     usual: Tensor
@@ -112,15 +115,20 @@ class DenseMemory(nn.Module):
         if entries is not None and entries < len(bank):
             kept = greedy_k_centres(bank, entries)
             bank, usual = bank[kept], usual[kept]
-        self.register_buffer("bank", bank.clone())
         directions, searched = None, bank
         if channels is not None and channels < bank.shape[1]:
+            # Groups of one length: some of the entries are there twice.
+            kept = torch.arange(-(-len(bank) // _GROUPS) * _GROUPS) % len(bank)
+            bank, usual = bank[kept], usual[kept]
             # Differences of descriptors are what counts, so that their mean may be left out.
             directions = torch.linalg.svd(bank - bank.mean(dim=0), full_matrices=False)[2]
             directions = directions[:channels].contiguous()
             searched = bank @ directions.T
+            directions = directions[:, :, None, None]
+        self.register_buffer("bank", bank.clone())
         self.register_buffer("directions", directions)
-        self.register_buffer("searched", searched.clone())
+        self.register_buffer("first", torch.arange(_GROUPS)[:, None] * (len(bank) // _GROUPS))
+        self.register_buffer("searched", searched[:, :, None, None].clone())
         self.register_buffer("half_squares", (searched * searched).sum(dim=1) / 2)
         self.register_buffer("usual", usual.clone())
         self.register_buffer("weight", memory.weight.view(1, -1, 1, 1).clone())
@@ -134,14 +142,16 @@ class DenseMemory(nn.Module):
         height, width = described.shape[-2:]
         step = foreground.shape[-1] // width
         inside = (F.max_pool2d(foreground, step, step) > 0.5).to(described.dtype)
-        query = described.flatten(2)  # n d h w -> n d (h w)
-        seen = query if self.directions is None else self.directions @ query
+        seen = described if self.directions is None else F.conv2d(described, self.directions)
         # A few cells at a time stay in the processor's cache between product and choice.
-        number = torch.cat([self._nearest(some) for some in seen.split(_AT_ONCE, dim=2)], dim=2)
-        difference = query - self.bank[number[:, 0]].transpose(1, 2)  # n d (h w)
+        rows = max(1, _AT_ONCE // width)
+        parts = zip(seen.split(rows, dim=2), described.split(rows, dim=2))
+        number = torch.cat([self._nearest(*part) for part in parts], dim=1)  # n (h w) 3
+        query = described.flatten(2)  # n d h w -> n d (h w)
+        difference = query - F.embedding(number[..., 0], self.bank).transpose(1, 2)
         # From the differences: the expanded squares lose small distances in low precision.
         distance = (difference * difference).sum(dim=1, keepdim=True).sqrt()
-        relative = distance / self.usual[number].mean(dim=1, keepdim=True)
+        relative = distance / self.usual[number].mean(dim=2)[:, None]
 
         def grid(values: Tensor) -> Tensor:
             # n c (h w) -> n c h w, zero off the object
@@ -153,11 +163,21 @@ class DenseMemory(nn.Module):
             relative=grid(relative),
         )
 
-    def _nearest(self, seen: Tensor) -> Tensor:
-        """Numbers ``(N, 3, Q)`` of the nearest entries to the columns of ``(N, D, Q)``."""
-        # Entries along the rows: finding the best of a column is quick, of a row it is not.
-        similarity = self.searched @ seen - self.half_squares[:, None]  # n m q, larger is nearer
-        return similarity.topk(_NEIGHBOURS, dim=1).indices
+    def _nearest(self, seen: Tensor, described: Tensor) -> Tensor:
+        """Numbers ``(N, hw, 3)`` of the nearest entries to the cells of ``(N, D, h, w)``."""
+        # A convolution with the entries as its filters, for these the quantiser knows. Larger is
+        # nearer: half of the squared distance, less what is common to all entries, negated.
+        similarity = F.conv2d(seen, self.searched, -self.half_squares).flatten(2)  # n m (h w)
+        if self.directions is None:
+            return similarity.topk(_NEIGHBOURS, dim=1).indices.transpose(1, 2)
+        # The best of each group, for one best of many is found far quicker than sixteen; then the
+        # best of these by whole descriptors, for what is near in some directions may be far.
+        best = similarity.unflatten(1, (_GROUPS, -1)).argmax(dim=2)
+        number = (best + self.first).transpose(1, 2)  # n (h w) k
+        query = described.flatten(2).transpose(1, 2)[:, :, None]
+        away = query - F.embedding(number, self.bank)  # n (h w) k d
+        order = (away * away).sum(dim=3).topk(_NEIGHBOURS, dim=2, largest=False).indices
+        return number.gather(2, order)
 
 
 class DenseAttention(nn.Module):

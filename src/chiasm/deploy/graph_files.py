@@ -17,7 +17,7 @@ from chiasm.errors import ConfigurationError
 CALIBRATION = "calibration"  # name of the constant
 # Products become int8; what lies between them, distances, the score rule and the decision among
 # it, stays float32: quantised, its constants of very different sizes would be lost.
-_PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
+_PRODUCTS = ("Convolution", "GroupConvolution")
 _FEWEST = 8  # output channels of a product that is worth it; the smoothing of a map has one
 
 

@@ -55,6 +55,9 @@ def write_onnx(
     assert program is not None
     program.save(str(path), external_data=False)
     graph = onnx.load(str(path))
+    for node in graph.graph.node:
+        del node.metadata_props[:]  # of the code that it came from, with paths of this machine
+    onnx.save(graph, str(path))
     onnx.checker.check_model(graph, full_check=True)
     if "BatchNormalization" in operations(graph):
         raise ArtifactError(f"{path} still holds batch norms, which an exported graph must not.")

@@ -106,8 +106,9 @@ class AdnasDetector(Detector):
         odds = output.logits[:, 1:] - output.logits[:, :1]
         raw = self.head_weight * resize(odds, size)
         if output.relative and float(self.normality_weight) != 0:
-            distance = torch.stack([resize(r, size) for r in output.relative.values()]).mean(0)
-            raw = raw + self.normality_weight * distance
+            # All of one size, so that their mean may be taken before it is brought to the map's.
+            distance = torch.stack(list(output.relative.values())).mean(0)
+            raw = raw + self.normality_weight * resize(distance, size)
         return F.softplus(smooth(raw, sigma=size[0] / 100)) * near_object(foreground)
 
     def prune(self) -> None:

@@ -33,15 +33,15 @@ class Engines:
         self._compiled: dict[int, Engine] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed = self._finished = False
 
     def get(self, *, streaming: bool) -> Engine:
         """The graph for one call with all threads, or for as many side by side as threads."""
         streams = self._threads if streaming else 1
         with self._lock:
-            # What was submitted before the end may still come here for a compiled graph.
             if streams not in self._compiled:
-                self._refuse_when_closed()
+                # What was submitted before the end may still come here, and is finished.
+                self._refuse(self._finished)
                 self._compiled[streams] = open_engine(
                     self._path,
                     threads=self._threads,
@@ -54,7 +54,7 @@ class Engines:
     def submit(self, job: Callable[[], T]) -> Future[T]:
         """Do a job beside others; raises ``ChiasmError`` after ``close``."""
         with self._lock:
-            self._refuse_when_closed()
+            self._refuse(self._closed)
             if self._pool is None:
                 # One more than streams, so that an input is always ready when the graph is free.
                 self._pool = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="judge")
@@ -67,8 +67,10 @@ class Engines:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown(wait=True)
-        self._compiled.clear()
+        with self._lock:
+            self._finished = True
+            self._compiled.clear()
 
-    def _refuse_when_closed(self) -> None:
-        if self._closed:
+    def _refuse(self, ended: bool) -> None:
+        if ended:
             raise ChiasmError(f"{self._name} was closed and takes nothing more.")
