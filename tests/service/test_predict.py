@@ -64,10 +64,11 @@ def test_pictures_and_points_are_those_of_the_part(start: Start, part):
         np.frombuffer(client.get(links["rgb"]).content, np.uint8), cv2.IMREAD_UNCHANGED
     )
     assert (ground == 51).all()
-    cloud = np.frombuffer(client.get(links["points"]).content, "<f4").reshape(-1, 7)
+    cloud = np.frombuffer(client.get(links["points"]).content, "<f4").reshape(-1, 8)
     np.testing.assert_array_equal(cloud[:, :3], plane().reshape(-1, 3))
     np.testing.assert_allclose(cloud[:, 3], scores.ravel())
-    np.testing.assert_allclose(cloud[:, 4:], 0.2, atol=1e-6)
+    np.testing.assert_allclose(cloud[:, 4:7], 0.2, atol=1e-6)
+    assert not cloud[:, 7].any()
     assert client.get(links["rgb"].replace("rgb.png", "map.png?over=depth")).status_code == 200
 
 

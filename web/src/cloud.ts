@@ -18,7 +18,7 @@ import {
 import { OrbitControls } from "three/examples/jsm/controls/OrbitControls.js";
 import { words } from "./words";
 
-const FIELDS = 7; // x, y, z, score, r, g, b
+const FIELDS = 8; // x, y, z, score, r, g, b, heat
 const STEP = Math.PI / 18;
 const AWAY = 4; // of an object of side 2
 const START: [number, number] = [Math.PI / 2 - 0.45, 0.35]; // above the part and a little to the right
@@ -38,7 +38,6 @@ export class CloudScene {
   constructor(
     readonly place: HTMLElement,
     rows: Float32Array,
-    threshold: number,
   ) {
     this.count = Math.floor(rows.length / FIELDS);
     try {
@@ -49,7 +48,7 @@ export class CloudScene {
     this.#renderer.setPixelRatio(Math.min(devicePixelRatio, 2));
     place.append(this.#renderer.domElement);
     this.#geometry.setAttribute("position", new BufferAttribute(placed(rows, this.count), 3));
-    this.#colours = coloured(rows, this.count, threshold);
+    this.#colours = coloured(rows, this.count);
     const material = new PointsMaterial({ size: grain(rows, this.count), vertexColors: true });
     this.#scene.add(new Points(this.#geometry, material));
     this.#controls = new OrbitControls(this.#camera, this.#renderer.domElement);
@@ -158,24 +157,22 @@ function placed(rows: Float32Array, count: number): Float32Array {
   return out;
 }
 
-/** Colours start at half of the threshold and are full at twice of it, as in the pictures. */
-function coloured(rows: Float32Array, count: number, threshold: number) {
+function coloured(rows: Float32Array, count: number) {
   const anomaly = new Float32Array(count * 3);
   const own = new Float32Array(count * 3);
   const ramp = Array.from({ length: 256 }, (_, i) => new Color(interpolateInferno(i / 255)));
   const colour = new Color();
   for (let i = 0; i < count; i++) {
-    const [score, r, g, b] = rows.subarray(i * FIELDS + 3, i * FIELDS + 7) as unknown as [
+    const [r, g, b, heat] = rows.subarray(i * FIELDS + 4, i * FIELDS + 8) as unknown as [
       number,
       number,
       number,
       number,
     ];
     colour.setRGB(r, g, b, SRGBColorSpace).toArray(own, i * 3);
-    const strength = Math.min(Math.max((score / threshold - 0.5) / 1.5, 0), 1);
     const grey = 0.25 + 0.6 * (0.299 * r + 0.587 * g + 0.114 * b);
     colour.setRGB(grey, grey, grey, SRGBColorSpace);
-    colour.lerp(ramp[Math.round(strength * 255)]!, Math.sqrt(strength)).toArray(anomaly, i * 3);
+    colour.lerp(ramp[Math.round(heat * 255)]!, Math.sqrt(heat)).toArray(anomaly, i * 3);
   }
   return { anomaly, own };
 }

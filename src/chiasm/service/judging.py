@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chiasm.errors import ChiasmError, ConfigurationError, SplitError
+from chiasm.evaluation.overlay import HeatScale
 from chiasm.metrics.calibration import conformal_threshold
 from chiasm.samples import Diagnosis, Verdict
 from chiasm.service.answers import PartVerdict, RecordingDiagnosis, moment
@@ -81,12 +82,10 @@ class Judge:
         threshold = alarm_threshold(deployment)
         links = {}
         if verdict.anomaly_map is not None:
-            views = views_of(
-                verdict.anomaly_map.scores,
-                part.rgb,
-                part.xyz,
-                alarm=threshold if threshold is not None else verdict.score,
-            )
+            normals = deployment.calibration_scores
+            alarm = threshold if threshold is not None else max(normals, default=verdict.score)
+            scale = HeatScale.of(normals, alarm)
+            views = views_of(verdict.anomaly_map.scores, part.rgb, part.xyz, scale=scale)
             self.kept.put(row.id, views)
             links = _links(row.id, rgb=part.rgb is not None, xyz=part.xyz is not None)
         answer = PartVerdict(

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.evaluation.overlay import heat
+from chiasm.evaluation.overlay import HeatScale, heat
 from chiasm.samples import FloatArray
 from chiasm.service.refusals import Refusal
 
@@ -30,7 +30,7 @@ class Views:
         z: ``(H, W)`` float32 metres, 0 where missing; or None.
         xyz: ``(H', W', 3)`` float32 metres, every ``step``-th pixel of the frame; or None.
         step: between the pixels of ``xyz``.
-        alarm: score from which on a part is called defective.
+        scale: of the heat.
     """
 
     scores: FloatArray
@@ -38,7 +38,7 @@ class Views:
     z: FloatArray | None
     xyz: FloatArray | None
     step: int
-    alarm: float
+    scale: HeatScale
 
     @property
     def nbytes(self) -> int:
@@ -48,7 +48,7 @@ class Views:
 
 
 def views_of(
-    scores: FloatArray, rgb: FloatArray | None, xyz: FloatArray | None, *, alarm: float
+    scores: FloatArray, rgb: FloatArray | None, xyz: FloatArray | None, *, scale: HeatScale
 ) -> Views:
     """Keep what there is to see of a part; arrays of one height and width."""
     height, width = scores.shape
@@ -61,37 +61,39 @@ def views_of(
         z=None if xyz is None else xyz[..., 2].copy(),
         xyz=None if xyz is None else xyz[::step, ::step].copy(),
         step=step,
-        alarm=alarm,
+        scale=scale,
     )
 
 
 def point_cloud(views: Views) -> FloatArray:
     """At most ``MOST_POINTS`` measured points on an even grid of pixels.
 
-    Returns ``(n, 7)`` float32: x, y, z in metres, score, red, green, blue in [0, 1]; grey where
-    there is no colour. Raises ``Refusal`` 404 where the part had no points.
+    Returns ``(n, 8)`` float32: x, y, z in metres, score, red, green, blue in [0, 1], grey where
+    there is no colour, and heat in [0, 1] as in the pictures. Raises ``Refusal`` 404 where the
+    part had no points.
     """
     if views.xyz is None:
         raise Refusal(404, "no_such_view", "The part was sent without 3D points.")
     measured = (views.xyz != 0).any(axis=2)
-    out = np.full((int(measured.sum()), 7), 0.6, np.float32)
+    out = np.full((int(measured.sum()), 8), 0.6, np.float32)
     out[:, :3] = views.xyz[measured]
     out[:, 3] = views.scores[:: views.step, :: views.step][measured]
+    out[:, 7] = views.scale.strength(out[:, 3])
     if views.rgb is not None:
-        out[:, 4:] = views.rgb[:: views.step, :: views.step][measured] / np.float32(255)
+        out[:, 4:7] = views.rgb[:: views.step, :: views.step][measured] / np.float32(255)
     return out
 
 
 def heat_png(views: Views) -> bytes:
     """The heat map alone, transparent where nothing is suspicious; same frame as the grounds."""
-    colour, share = heat(views.scores, alarm=views.alarm)
+    colour, share = heat(views.scores, scale=views.scale)
     opacity = np.rint(255 * share).astype(np.uint8)
     return _png(np.dstack([colour, opacity]))
 
 
 def heat_over_png(views: Views, ground: str) -> bytes:
     """The heat map over ``"rgb"`` or ``"depth"``, in one opaque picture."""
-    colour, share = heat(views.scores, alarm=views.alarm)
+    colour, share = heat(views.scores, scale=views.scale)
     pixels = _ground(views, ground)
     below = pixels if pixels.ndim == 3 else pixels[..., None]
     opaque = share[..., None]

@@ -78,7 +78,7 @@ def verdict_routes(log: VerdictLog, kept: KeptViews) -> APIRouter:
 
     @routes.get("/{verdict}/points", summary="Points", response_class=Response, responses=_BINARY)
     def points(verdict: Id) -> Response:
-        """Rows of seven little-endian float32: x, y, z in metres, score, red, green, blue."""
+        """Rows of eight little-endian float32: x, y, z in metres, score, red, green, blue, heat."""
         cloud = point_cloud(kept.get(verdict))
         return Response(cloud.astype("<f4").tobytes(), media_type="application/octet-stream")
 

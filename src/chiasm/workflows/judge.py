@@ -20,7 +20,7 @@ from chiasm.data.source import SampleRef, SampleSource
 from chiasm.data.splits import check_disjoint, make_splits
 from chiasm.errors import ChiasmError, DataError
 from chiasm.evaluation.figures import evaluate_scores
-from chiasm.evaluation.overlay import heat_overlay
+from chiasm.evaluation.overlay import HeatScale, heat_overlay
 from chiasm.evaluation.report import write_report
 from chiasm.evaluation.scored import ScoredSample
 from chiasm.metrics.calibration import normals_needed
@@ -142,13 +142,13 @@ def predict(
     predictor = Predictor.load(run)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
-    alarm = predictor.alarm_score
+    scale = HeatScale.of(predictor.contract.calibration_scores, predictor.alarm_score)
     verdicts: list[Verdict] = []
     for name, sample in _samples(Path(inputs), xyz=xyz, light=light):
         verdict = next(predictor.judge_all([(name, sample)]))
         verdicts.append(verdict)
         if verdict.anomaly_map is not None and isinstance(sample, RGBDSample):
-            picture = heat_overlay(verdict.anomaly_map, sample, alarm=alarm)
+            picture = heat_overlay(verdict.anomaly_map, sample, scale=scale)
             stem = f"{len(verdicts) - 1:04d}_{Path(verdict.source).stem}"
             cv2.imwrite(str(target / f"{stem}.png"), picture)
     rows = [_row(v) for v in verdicts]
