@@ -41,6 +41,28 @@ def test_a_recording_is_diagnosed(open_page: OpenPage, tmp_path: Path) -> None:
     assert "partly disagree" in page.text("[aria-labelledby=conflict-heading]")
 
 
+def test_a_series_is_drawn_by_phase(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page()
+    page.choose("Model", "gis")
+    page.pick(write_recording(tmp_path, "w", brightness=204, loudest=50))
+    page.settled(1)
+    page.wait(lambda: page.all("[aria-labelledby=pulses-heading] canvas"))
+    assert "10 cycles" in page.one("[aria-labelledby=pulses-heading] [role=img]").get_attribute(
+        "aria-label"
+    )
+    # One pulse of 1,280 values, at value 100 of 128: alone in its column above the ground.
+    bright = """
+        const canvas = document.querySelector('[aria-labelledby=pulses-heading] canvas');
+        const {data, width, height} = canvas.getContext('2d').getImageData(0, 0, 128, 96);
+        const lit = [];
+        for (let i = 0; i < width * height; i++)
+            if (data[4 * i] > 40) lit.push([i % width, Math.floor(i / width)]);
+        return lit"""
+    lit = page.wait(lambda: page.script(bright))
+    assert [100, 0] in lit and all(row == 95 for column, row in lit if [column, row] != [100, 0])
+    assert len(lit) == 129
+
+
 def test_sensors_that_disagree_are_unknown(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     page.choose("Model", "gis")

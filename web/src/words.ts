@@ -170,6 +170,13 @@ export const words = {
     this: "this part",
     none: "This model came without a calibration histogram.",
   },
+  pulses: {
+    heading: "Pulse series by phase",
+    label: (cycles: number, highest: number) =>
+      `Pulses of ${counted(cycles, "cycle", "cycles")} by phase; the highest is ${number(highest)}.`,
+    caption: (cycles: number, lowest: string, highest: string) =>
+      `${counted(cycles, "cycle", "cycles")} over each other; from ${lowest} below to ${highest} above.`,
+  },
   diagnosis: {
     pattern: "Pattern",
     heading: "What it may be",
