@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from chiasm.benchmarks import pool
 from chiasm.benchmarks.bench import run_table
 from chiasm.benchmarks.cell import Cell
+from chiasm.benchmarks.pool import threads_each
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Table
 from chiasm.cli.main import app
@@ -137,6 +138,21 @@ def test_a_deadline_ends_a_table_with_what_there_is(tmp_path, monkeypatch):
     filled = run_table(table, out=tmp_path / "out", command="c", minutes=0.001, said=str)
     assert [one.remark for one in filled][1:] == ["not run", "not run"]
     assert "not run" in (tmp_path / "out" / "t.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("set_to", "jobs", "expected"),
+    [(None, 1, 8), (None, 3, 2), (None, 9, 1), ("2", 1, 2), ("16", 1, 8), ("2", 8, 1), ("x", 2, 4)],
+)
+def test_runs_share_the_cores_and_heed_what_the_environment_leaves_them(
+    monkeypatch, set_to, jobs, expected
+):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    if set_to is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", set_to)
+    assert threads_each(jobs) == expected
 
 
 def test_a_process_that_is_killed_for_memory_says_so(tmp_path, monkeypatch):

@@ -37,11 +37,11 @@ def run_cells(
     Args:
         cells: to run.
         store: where results go.
-        jobs: cells at a time; the processor's cores are shared among them.
+        jobs: cells at a time; the processor's cores are shared among them (see ``threads_each``).
         deadline: of ``time.monotonic``, after which no further cell is begun.
         said: is told what begins.
     """
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = threads_each(jobs)
     waiting = list(cells)
     running: dict[Future[Result], Cell] = {}
     with ThreadPoolExecutor(max_workers=jobs) as pool:
@@ -120,6 +120,18 @@ def _lost(error: Exception, cell: Cell, store: ResultStore) -> Result:
     result = Result("out of memory" if short else "crashed", {}, words, fingerprint_of(cell))
     store.write(cell, result)
     return result
+
+
+def threads_each(jobs: int) -> int:
+    """Processor threads of each of so many runs at a time.
+
+    Never more than ``OMP_NUM_THREADS`` says where it is set: whoever sets it has other work on these
+    cores, and threads that wait for each other on busy cores take five times as long.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    cores = os.cpu_count() or 1
+    most = min(cores, int(asked)) if asked.isdigit() and int(asked) > 0 else cores
+    return max(1, min(cores // jobs, most))
 
 
 def run_one(cell: Cell, store: ResultStore, threads: int, code: str) -> Result:
