@@ -125,8 +125,8 @@ def _lost(error: Exception, cell: Cell, store: ResultStore) -> Result:
 def threads_each(jobs: int) -> int:
     """Processor threads of each of so many runs at a time.
 
-    Never more than ``OMP_NUM_THREADS`` says where it is set: whoever sets it has other work on these
-    cores, and threads that wait for each other on busy cores take five times as long.
+    Never more than ``OMP_NUM_THREADS`` says where it is set: whoever sets it has other work on
+    these cores, and threads that wait for each other on busy cores take five times as long.
     """
     asked = os.environ.get("OMP_NUM_THREADS", "")
     cores = os.cpu_count() or 1
