@@ -213,6 +213,7 @@ def test_what_cannot_be_exported_is_told(detector_run: Path, tmp_path: Path):
     "change",
     [
         {"map_difference": 2e-4},
+        {"map_difference_tied": 0.03},
         {"decisions_changed": 1},
         {"exact": False, "auroc": 0.98},
         {"exact": False, "alarms": 0.2},
@@ -225,6 +226,7 @@ def test_a_model_beyond_the_limits_is_refused(change):
         "anomalous_parts": 40,
         "map_difference": 1e-6,
         "map_difference_raw": 1e-5,
+        "map_difference_tied": 0.01,
         "score_difference": 0.0,
         "decisions_changed": 0,
         "auroc": 0.99,
@@ -235,6 +237,23 @@ def test_a_model_beyond_the_limits_is_refused(change):
     insist(Parity(**figures), what="x")
     with pytest.raises(ArtifactError, match="was not written"):
         insist(Parity(**(figures | change)), what="x")
+
+
+@pytest.mark.parametrize(("cells", "written"), [(1, True), (40, False)])
+def test_single_cells_may_fall_either_way_and_whole_maps_may_not(cells: int, written: bool):
+    from chiasm.deploy.parity import compare
+
+    draw = np.random.default_rng(0)
+    trained = [(draw.random((64, 64), np.float32), float(score)) for score in range(30)]
+    exported = [(maps.copy(), score) for maps, score in trained]
+    exported[3][0].ravel()[: 64 * cells] += 0.2
+    parity = compare(trained, exported, normals=20, false_alarm_rate=0.05, exact=True)
+    assert parity.map_difference_tied == pytest.approx(0.2 / 19, rel=1e-3)
+    if written:
+        insist(parity, what="x")
+    else:
+        with pytest.raises(ArtifactError, match="maps differ"):
+            insist(parity, what="x")
 
 
 def test_a_dense_memory_says_what_the_memory_says(detector_run: Path, parts: Path):
