@@ -14,7 +14,7 @@ from chiasm.service.refusals import Refusal
 
 _SECURE = {
     "content-security-policy": (
-        "default-src 'self'; img-src 'self' blob: data:; style-src 'self' 'unsafe-inline'; "
+        "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; "
         "connect-src 'self' blob:; worker-src 'self' blob:; object-src 'none'; "
         "base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
     ),
