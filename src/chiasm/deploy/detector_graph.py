@@ -23,7 +23,8 @@ from chiasm.samples import RGBDBatch
 
 OUTPUTS = ("anomaly_map", "score", "p_value", "defective")
 _NEIGHBOURS = 3
-_GROUPS = 16  # of entries, each of which names a candidate
+_GROUPS = 32  # of entries, each of which names a candidate: neighbours in a vector register
+_CANDIDATES = 8  # that are looked at again
 _AT_ONCE = 256  # cells
 
 
@@ -91,14 +92,13 @@ class DenseMemory(nn.Module):
         memory: fitted.
         entries: descriptors to keep, chosen by greedy k-centre among those that there are; None
             keeps all.
-        channels: principal directions of the descriptors in which the nearest of each of sixteen
+        channels: principal directions of the descriptors in which the nearest of each of thirty-two
             groups of entries is looked for, the candidates for the nearest of all; None compares
             whole descriptors. Distances and residuals are of whole ones either way.
     """
 
     bank: Tensor
     directions: Tensor | None
-    first: Tensor
     searched: Tensor
     half_squares: Tensor
     usual: Tensor
@@ -125,11 +125,11 @@ class DenseMemory(nn.Module):
             directions = directions[:channels].contiguous()
             searched = bank @ directions.T
             directions = directions[:, :, None, None]
+        searched = searched[:, :, None, None]
         self.register_buffer("bank", bank.clone())
         self.register_buffer("directions", directions)
-        self.register_buffer("first", torch.arange(_GROUPS)[:, None] * (len(bank) // _GROUPS))
-        self.register_buffer("searched", searched[:, :, None, None].clone())
-        self.register_buffer("half_squares", (searched * searched).sum(dim=1) / 2)
+        self.register_buffer("half_squares", searched.square().flatten(1).sum(dim=1) / 2)
+        self.register_buffer("searched", searched.clone())
         self.register_buffer("usual", usual.clone())
         self.register_buffer("weight", memory.weight.view(1, -1, 1, 1).clone())
         self.register_buffer("shift", (-memory.mean * memory.weight).view(1, -1, 1, 1).clone())
@@ -143,19 +143,20 @@ class DenseMemory(nn.Module):
         step = foreground.shape[-1] // width
         inside = (F.max_pool2d(foreground, step, step) > 0.5).to(described.dtype)
         seen = described if self.directions is None else F.conv2d(described, self.directions)
+        # Rows of cells, as the products before leave them in memory.
+        query = described.permute(0, 2, 3, 1).flatten(1, 2)  # n (h w) d
         # A few cells at a time stay in the processor's cache between product and choice.
         rows = max(1, _AT_ONCE // width)
-        parts = zip(seen.split(rows, dim=2), described.split(rows, dim=2))
+        parts = zip(seen.split(rows, dim=2), query.split(rows * width, dim=1))
         number = torch.cat([self._nearest(*part) for part in parts], dim=1)  # n (h w) 3
-        query = described.flatten(2)  # n d h w -> n d (h w)
-        difference = query - F.embedding(number[..., 0], self.bank).transpose(1, 2)
+        difference = query - F.embedding(number[..., 0], self.bank)
         # From the differences: the expanded squares lose small distances in low precision.
-        distance = (difference * difference).sum(dim=1, keepdim=True).sqrt()
-        relative = distance / self.usual[number].mean(dim=2)[:, None]
+        distance = (difference * difference).sum(dim=2, keepdim=True).sqrt()
+        relative = distance / self.usual[number].mean(dim=2, keepdim=True)
 
         def grid(values: Tensor) -> Tensor:
-            # n c (h w) -> n c h w, zero off the object
-            return values.unflatten(2, (height, width)) * inside
+            # n (h w) c -> n c h w, zero off the object
+            return values.unflatten(1, (height, width)).permute(0, 3, 1, 2) * inside
 
         return Normality(
             residual=grid(difference.abs()),
@@ -163,19 +164,26 @@ class DenseMemory(nn.Module):
             relative=grid(relative),
         )
 
-    def _nearest(self, seen: Tensor, described: Tensor) -> Tensor:
-        """Numbers ``(N, hw, 3)`` of the nearest entries to the cells of ``(N, D, h, w)``."""
+    def _nearest(self, seen: Tensor, query: Tensor) -> Tensor:
+        """Numbers ``(N, hw, 3)`` of the nearest entries to cells.
+
+        Args:
+            seen: ``(N, C, h, w)`` what is looked at first.
+            query: ``(N, hw, D)`` the whole descriptors.
+        """
         # A convolution with the entries as its filters, for these the quantiser knows. Larger is
         # nearer: half of the squared distance, less what is common to all entries, negated.
-        similarity = F.conv2d(seen, self.searched, -self.half_squares).flatten(2)  # n m (h w)
+        similarity = F.conv2d(seen, self.searched, -self.half_squares)
         if self.directions is None:
-            return similarity.topk(_NEIGHBOURS, dim=1).indices.transpose(1, 2)
-        # The best of each group, for one best of many is found far quicker than sixteen; then the
-        # best of these by whole descriptors, for what is near in some directions may be far.
-        best = similarity.unflatten(1, (_GROUPS, -1)).argmax(dim=2)
-        number = (best + self.first).transpose(1, 2)  # n (h w) k
-        query = described.flatten(2).transpose(1, 2)[:, :, None]
-        away = query - F.embedding(number, self.bank)  # n (h w) k d
+            return similarity.flatten(2).topk(_NEIGHBOURS, dim=1).indices.transpose(1, 2)
+        similarity = similarity.permute(0, 2, 3, 1).flatten(1, 2)  # n (h w) m
+        # The best of each group, for one best of many is found far quicker than several. Entries
+        # take turns in the groups: those of one register are compared with the next at a stroke.
+        best, place = similarity.unflatten(2, (-1, _GROUPS)).topk(1, dim=2)
+        among = best.squeeze(2).topk(_CANDIDATES, dim=2).indices
+        number = place.squeeze(2).gather(2, among) * _GROUPS + among  # n (h w) k
+        # The best of these by whole descriptors: what is near in some directions may be far.
+        away = query[:, :, None] - F.embedding(number, self.bank)  # n (h w) k d
         order = (away * away).sum(dim=3).topk(_NEIGHBOURS, dim=2, largest=False).indices
         return number.gather(2, order)
 

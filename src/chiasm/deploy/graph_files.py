@@ -17,7 +17,7 @@ from chiasm.errors import ConfigurationError
 CALIBRATION = "calibration"  # name of the constant
 # Products become int8; what lies between them, distances, the score rule and the decision among
 # it, stays float32: quantised, its constants of very different sizes would be lost.
-_PRODUCTS = ("Convolution", "GroupConvolution")
+_PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
 _FEWEST = 8  # output channels of a product that is worth it; the smoothing of a map has one
 
 
@@ -65,8 +65,14 @@ def write_openvino(
         quantised_on: inputs of the graph, to quantise it to int8; None leaves float32.
     """
     import openvino
+    from openvino.passes import ConstantFolding, Manager
 
     network = openvino.Core().read_model(source)
+    # Shapes and weights that are computed from constants alone; the quantiser would take the wrong
+    # axis of such weights for the channels, and their products would stay in float32.
+    tidy = Manager()
+    tidy.register_pass(ConstantFolding())
+    tidy.run_passes(network)
     if quantised_on is not None:
         network = _quantised(network, list(quantised_on))
     _save(network, path)
@@ -103,9 +109,14 @@ def _quantised(network: Any, samples: list[dict[str, np.ndarray]]) -> Any:
 def _worth_quantising(node: Any) -> bool:
     if node.get_type_name() not in _PRODUCTS:
         return False
-    weights = node.input(1).get_partial_shape()
-    small = weights.is_static and node.get_type_name() == "Convolution"
-    return not (small and weights.to_shape()[0] < _FEWEST)
+    weights = node.input_value(1)
+    if weights.get_node().get_type_name() != "Constant":
+        return False  # of two maps
+    if node.get_type_name() == "MatMul":
+        # Entries of a memory; matrices that bring a map to size are as exact as the map.
+        return len(node.output(0).get_partial_shape()) == 3
+    shape = weights.get_shape()
+    return node.get_type_name() == "GroupConvolution" or shape[0] >= _FEWEST
 
 
 def _save(network: Any, path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +18,11 @@ def image_score(maps: Tensor, *, window_share: float = 1 / 24) -> Tensor:
     window = 2 * int(maps.shape[-1] * window_share / 2) + 1
     # Row means of column means: the same as a square's mean, and quicker than it.
     reach = window // 2
-    across = F.avg_pool2d(maps, (1, window), 1, (0, reach), count_include_pad=False)
-    pooled = F.avg_pool2d(across, (window, 1), 1, (reach, 0), count_include_pad=False)
-    return pooled.flatten(1).amax(dim=1)
+
+    def means(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, (1, window), 1, (0, reach), count_include_pad=False)
+
+    return _both_ways(means, partial(_means_of, reach), maps).flatten(1).amax(dim=1)
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
@@ -40,14 +43,49 @@ def _weights_of(old: int, new: int, like: Tensor) -> Tensor:
     return (1 - away.abs()).clamp(min=0)
 
 
+def _means_of(reach: int, size: int, like: Tensor) -> Tensor:
+    """Weights ``(size, size)`` of the mean of what is at most ``reach`` away along one axis."""
+    place = torch.arange(size, device=like.device)
+    near = ((place[:, None] - place).abs() <= reach).to(like.dtype)
+    return near / near.sum(dim=1, keepdim=True)
+
+
+def _blur_of(kernel: Tensor, size: int, like: Tensor) -> Tensor:
+    """Weights ``(size, size)`` of a kernel along one axis whose ends are repeated."""
+    place = torch.arange(size, device=like.device)
+    offsets = torch.arange(len(kernel), device=like.device) - len(kernel) // 2
+    seen = (place[:, None] + offsets).clamp(0, size - 1)[:, :, None] == place
+    return (seen.to(like.dtype) * kernel[:, None]).sum(dim=1)
+
+
+def _both_ways(
+    along_rows: Callable[[Tensor], Tensor], weights: Callable[[int, Tensor], Tensor], x: Tensor
+) -> Tensor:
+    """A linear operation along the rows of ``(N, 1, H, W)``, then along its columns.
+
+    Args:
+        along_rows: the operation.
+        weights: its matrix, by length of an axis; used in graphs, as in ``resize``.
+        x: the map.
+    """
+    if torch.compiler.is_exporting():
+        down, across = (weights(size, x) for size in x.shape[-2:])
+        return down @ x @ across.T
+    return along_rows(along_rows(x).transpose(2, 3)).transpose(2, 3)
+
+
 def smooth(x: Tensor, *, sigma: float) -> Tensor:
     """Gaussian of ``sigma`` pixels over ``(N, 1, H, W)``, borders repeated."""
     radius = int(3 * sigma + 0.5)
     offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
     kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
     kernel = kernel / kernel.sum()
-    padded = F.pad(x, (radius,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+
+    def weighted(x: Tensor) -> Tensor:
+        padded = F.pad(x, (radius, radius, 0, 0), mode="replicate")
+        return F.conv2d(padded, kernel.view(1, 1, 1, -1))
+
+    return _both_ways(weighted, partial(_blur_of, kernel), x)
 
 
 def near_object(foreground: Tensor) -> Tensor:
