@@ -63,7 +63,8 @@ class RunConfig(Settings):
         out: the run's folder.
         model: registered builder.
         modalities: ``rgb``, ``geometry`` or both.
-        fusion: ``search``, ``concatenation`` (hand-made), ``random`` or a genotype file.
+        fusion: ``search``, ``concatenation`` (hand-made), ``best`` (whichever of these two does
+            better on held-out normals), ``random`` or a genotype file.
         cells: present cells (fewer for the paper's Table 4).
         image_size: side of the crop in pixels, a multiple of 32.
         geometry: how 3D becomes a picture.

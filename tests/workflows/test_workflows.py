@@ -165,6 +165,23 @@ def test_other_fusions_and_single_sensors_train(parts: Path, tmp_path: Path, fus
     assert chiasm.load(str(tmp_path)).contract.modalities == tuple(modalities.split(","))
 
 
+@pytest.mark.parametrize("by_hand", [0.0, 1.0])
+def test_the_better_of_searched_and_hand_made_fusion_is_taken(
+    parts: Path, tmp_path: Path, monkeypatch, by_hand: float
+):
+    def trained(fusion, bench, number, *, seconds):
+        return {"validation_ap": by_hand if fusion == "concatenation" else 0.5}
+
+    monkeypatch.setattr("chiasm.workflows.search._short_training", trained)
+    learned = train(RunConfig.make(data=parts, out=tmp_path, fusion="best", **TINY))
+    assert (learned.genotype is None) == bool(by_hand)
+    assert (tmp_path / "genotype.json").exists() != bool(by_hand)
+    contract = json.loads((tmp_path / "model" / "contract.json").read_text())
+    assert contract["fusion"] == ("concatenation" if by_hand else "genotype")
+    finalists = json.loads((tmp_path / "finalists.json").read_text())
+    assert [one["cells"] for one in finalists].count("concatenation") == 1
+
+
 def test_the_published_method_in_slim_trains(parts: Path, tmp_path: Path):
     config = RunConfig.make(data=parts, out=tmp_path, model="adnas_slim", **TINY)
     learned = train(config)

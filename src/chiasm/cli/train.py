@@ -19,7 +19,8 @@ def train(
     light: Light = None,
     model: Annotated[str | None, typer.Option(help="Named model; see 'chiasm models'.")] = None,
     fusion: Annotated[
-        str | None, typer.Option(help="search, concatenation, random, or a genotype file.")
+        str | None,
+        typer.Option(help="search, concatenation, best (of both), random, or a genotype file."),
     ] = None,
 ) -> None:
     """Train a detector on normal parts, or a classifier on recordings; the model is OUT/model."""

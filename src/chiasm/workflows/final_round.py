@@ -5,35 +5,37 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from chiasm.fusion.genotype import Genotype
 from chiasm.workflows.console import say
 
+F = TypeVar("F", bound=Genotype | str)
+
 
 def final_round(
-    proposed: Sequence[Genotype],
+    proposed: Sequence[F],
     *,
     record: Path,
     wanted: Sequence[int],
-    judge: Callable[[Genotype, int], dict[str, float]],
+    judge: Callable[[F, int], dict[str, float]],
 ) -> list[dict[str, float]]:
     """The figures of each finalist; finished ones are not trained again.
 
     Args:
-        proposed: the finalists.
+        proposed: the finalists: genotypes, or names of fusions made by hand.
         record: JSON file with what is finished.
         wanted: how long finalists are trained; figures of other lengths do not count.
         judge: trains a finalist, given it and its number, and returns its figures by name.
     """
     known: list[dict[str, Any]] = json.loads(record.read_text()) if record.exists() else []
     scores = []
-    for number, genotype in enumerate(proposed):
-        cells = json.loads(genotype.to_json())["cells"]
+    for number, fusion in enumerate(proposed):
+        cells = fusion if isinstance(fusion, str) else json.loads(fusion.to_json())["cells"]
         done = [k for k in known if k["cells"] == cells and k["steps"] == list(wanted)]
         if not done:
             say(f"Final round, {number + 1} of {len(proposed)} ...")
-            figures = judge(genotype, number)
+            figures = judge(fusion, number)
             known.append({"cells": cells, "steps": list(wanted), **figures})
             record.write_text(json.dumps(known, indent=2) + "\n")
             done = known[-1:]

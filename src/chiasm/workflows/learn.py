@@ -27,7 +27,13 @@ from chiasm.training.trainer import Budget, fit
 from chiasm.workflows.console import say
 from chiasm.workflows.keep import keep
 from chiasm.workflows.learn_rival import train_rival
-from chiasm.workflows.search import open_run, search, write_genotype
+from chiasm.workflows.search import (
+    CONCATENATION,
+    open_run,
+    search,
+    search_or_concatenate,
+    write_genotype,
+)
 from chiasm.workflows.workbench import Workbench
 
 SCORE_RULE = (
@@ -57,7 +63,7 @@ class Learned:
 
 
 def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
-    """Train a detector and save it; searches first where ``config.fusion`` is ``"search"``.
+    """Train a detector and save it; searches first where ``config.fusion`` asks for that.
 
     A rival goes through its own steps instead.
 
@@ -74,11 +80,15 @@ def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
             f"{', '.join(sorted(config.options))} would be passed over."
         )
     fusion: Genotype | str
-    if config.fusion == "search":
-        found = config.out / "genotype.json"
-        fusion = Genotype.load(found) if found.exists() else search(config, bench=bench)
-    elif config.fusion == "concatenation":
-        fusion = "concatenation"
+    found = config.out / "genotype.json"
+    if config.fusion in ("search", "best") and found.exists():
+        fusion = Genotype.load(found)
+    elif config.fusion == "search":
+        fusion = search(config, bench=bench)
+    elif config.fusion == "best":
+        fusion = search_or_concatenate(config, bench=bench)
+    elif config.fusion == CONCATENATION:
+        fusion = CONCATENATION
     elif config.fusion == "random":
         fusion = random_genotype(
             bench.pools, nodes=config.nodes, seed=config.seed, operations=config.operations
@@ -184,7 +194,7 @@ def save(detector: AdnasDetector, genotype: Genotype | None, bench: Workbench) -
         detector,
         bench,
         arguments=_arguments(config),
-        fusion="genotype" if genotype is not None else "concatenation",
+        fusion="genotype" if genotype is not None else CONCATENATION,
         score_rule=SCORE_RULE,
         genotype=genotype,
     )

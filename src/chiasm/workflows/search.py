@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from chiasm.artifact import library_versions
 from chiasm.config import RunConfig
@@ -21,6 +23,7 @@ from chiasm.workflows.workbench import Workbench, open_workbench
 
 SEARCH_SHARE = 0.5  # of a run's budget; the rest trains the genotype that was found
 RELAXED_SHARE = 0.5  # of the search's budget; the rest is the final round
+CONCATENATION: Final = "concatenation"  # name of the fusion that is made by hand
 
 
 def search(config: RunConfig, *, bench: Workbench | None = None) -> Genotype:
@@ -34,20 +37,37 @@ def search(config: RunConfig, *, bench: Workbench | None = None) -> Genotype:
     Writes ``genotype.json`` and its drawing, ``search_history.json`` and ``finalists.json`` to the
     run's folder.
     """
-    bench = bench or open_run(config)
+    found = _winner(config, bench or open_run(config), beside=())
+    assert isinstance(found, Genotype)
+    return found
+
+
+def search_or_concatenate(config: RunConfig, *, bench: Workbench) -> Genotype | str:
+    """As ``search``, with the hand-made concatenation among the finalists.
+
+    Returns ``"concatenation"``, and writes no genotype, where that wins.
+    """
+    return _winner(config, bench, beside=(CONCATENATION,))
+
+
+def _winner(config: RunConfig, bench: Workbench, *, beside: Sequence[str]) -> Genotype | str:
     left = bench.seconds_left()
     limited = left != float("inf")
-    share = SEARCH_SHARE * (RELAXED_SHARE if config.finalists > 1 else 1.0)
+    several = config.finalists > 1 or bool(beside)
+    share = SEARCH_SHARE * (RELAXED_SHARE if several else 1.0)
     module = _relaxed(config, bench, Budget(share * left / 60 if limited else None))
     (config.out / "search_history.json").write_text(
         json.dumps(module.found.history, indent=2) + "\n"
     )
-    proposed = propose(
-        module.supernet,
-        best=module.found.genotype,
-        count=config.finalists,
-        seed=config.seed,
-    )
+    proposed: list[Genotype | str] = [
+        *propose(
+            module.supernet,
+            best=module.found.genotype,
+            count=config.finalists,
+            seed=config.seed,
+        ),
+        *beside,
+    ]
     budget = SEARCH_SHARE * (1 - RELAXED_SHARE) * left if limited else float("inf")
     scores = [{"validation_ap": module.found.value}]
     if len(proposed) > 1:
@@ -55,13 +75,17 @@ def search(config: RunConfig, *, bench: Workbench | None = None) -> Genotype:
             proposed,
             record=config.out / "finalists.json",
             wanted=[config.final_epochs, config.final_steps],
-            judge=lambda genotype, number: _short_training(
-                genotype, bench, number, seconds=budget / len(proposed)
+            judge=lambda fusion, number: _short_training(
+                fusion, bench, number, seconds=budget / len(proposed)
             ),
         )
     winner = max(range(len(proposed)), key=lambda number: scores[number]["validation_ap"])
+    found = proposed[winner]
+    if isinstance(found, str):
+        say(f"The hand-made {found} did better than {winner} searched ways to fuse.")
+        return found
     genotype = replace(
-        proposed[winner],
+        found,
         provenance={
             "model": config.model,
             "data": bench.source.name,
@@ -102,10 +126,10 @@ def _relaxed(config: RunConfig, bench: Workbench, budget: Budget) -> FusionSearc
 
 
 def _short_training(
-    genotype: Genotype, bench: Workbench, number: int, *, seconds: float
+    fusion: Genotype | str, bench: Workbench, number: int, *, seconds: float
 ) -> dict[str, float]:
     config = bench.config
-    detector = bench.detector(genotype)
+    detector = bench.detector(fusion)
     budget = Budget(None if seconds == float("inf") else seconds / 60)
     required = detector.fusion.required
     learn = bench.loader("learn", required=required)
