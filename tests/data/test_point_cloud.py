@@ -11,7 +11,7 @@ import pytest
 from chiasm.data.cache import PreparationCache
 from chiasm.data.geometry import GeometryScale, geometry_picture
 from chiasm.data.mvtec3d import Mvtec3d
-from chiasm.data.point_cloud import PreparationSettings, paste, prepare
+from chiasm.data.point_cloud import PreparationSettings, crop_box, paste, prepare
 from chiasm.data.scenes.maker import make_scenes, render_scene
 from chiasm.data.support_plane import fit_support_plane
 from chiasm.data.surface import largest_cluster, surface_normals
@@ -162,3 +162,22 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, caplog: pytest.LogCapture
     again = cache.get(source, source.refs[0], settings)
     assert np.array_equal(expected.xyz, again.xyz)
     assert "damaged" in caplog.text
+
+
+@pytest.mark.parametrize("points", [1, 3])
+def test_a_covered_sensor_with_a_few_stray_points_is_told(points: int):
+    xyz = np.zeros((600, 800, 3), np.float32)
+    rows = np.arange(1, points + 1) * 137 % 599
+    xyz[rows, rows, 2] = 0.6
+    scene = render_scene("flange", "good", 0, 64)
+    sample = replace(scene, rgb=None, xyz=xyz, valid=xyz[..., 2] > 0, mask=None)
+    with pytest.raises(DataError, match="sensor covered"):
+        prepare(sample, PreparationSettings(size=64, crop_fraction=0.9))
+
+
+def test_a_frame_that_is_far_longer_than_wide_takes_no_square_of_its_length():
+    foreground = np.zeros((32, 9000), bool)
+    foreground[8:24, 100:8900] = True
+    with pytest.raises(DataError, match="longer than wide"):
+        crop_box(foreground, PreparationSettings())
+    crop_box(foreground[:, :2000], PreparationSettings())

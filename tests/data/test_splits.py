@@ -14,7 +14,7 @@ from chiasm.data.images import write_rgb, write_xyz
 from chiasm.data.mvtec3d import Mvtec3d
 from chiasm.data.plain_folder import PlainFolder
 from chiasm.data.source import SampleRef
-from chiasm.data.splits import Split, check_disjoint, make_splits
+from chiasm.data.splits import Split, check_disjoint, make_splits, set_aside
 from chiasm.errors import ConfigurationError, DataError, SplitError
 
 
@@ -84,6 +84,15 @@ def test_groups_are_never_divided(seed):
     split = make_splits(Listed(*parts), seed=seed)
     assert split.train and split.calibration
     assert not {r.group for r in split.train} & {r.group for r in split.calibration}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_large_group_is_passed_over(seed):
+    groups = ["large"] * 27 + ["small"] * 3
+    assert set_aside(groups, 0.2, np.random.default_rng(seed)) == {27, 28, 29}
+    # Parts without a name stand alone, and beside a named group each is drawn by itself.
+    few = set_aside(["large"] * 10 + [""] * 10, 0.2, np.random.default_rng(seed))
+    assert len(few) == 4 and min(few) >= 10
 
 
 def test_too_few_parts_are_refused():

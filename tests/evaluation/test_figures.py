@@ -64,6 +64,20 @@ def test_figures_are_those_of_the_metrics_functions(scored, metrics):
         assert inside["aupro"][key]["value"] == pytest.approx(part, **CLOSE)
 
 
+def test_defects_without_a_mask_are_no_good_pixels(scored, metrics):
+    unmasked = next(s for s in scored if s.sample.label == 1)
+    more = [*scored, *[replace(unmasked, sample=replace(unmasked.sample, mask=None))] * 3]
+    found = evaluated(more)
+    assert found["counts"]["without_mask"] == 3
+    assert found["counts"]["judged"] == len(more)
+    for group in ("pixel", "region"):
+        for ours, theirs in zip(leaves(found[group]), leaves(metrics[group]), strict=True):
+            assert ours["value"] == theirs["value"]
+    kind = unmasked.sample.kind
+    assert found["kinds"][kind]["pixel_ap"]["value"] == metrics["kinds"][kind]["pixel_ap"]["value"]
+    assert found["kinds"][kind]["count"] == metrics["kinds"][kind]["count"] + 3
+
+
 def test_curves_have_the_areas_that_the_figures_say(scored):
     scores = np.array([s.verdict.score for s in scored])
     labels = np.array([s.sample.label for s in scored])

@@ -20,6 +20,7 @@ from chiasm.training.search import FusionSearch
 from chiasm.training.segment import SegmentationTraining
 from chiasm.workflows.judge import evaluate, predict
 from chiasm.workflows.learn import train
+from chiasm.workflows.run_folder import keep_data_hash
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 TINY = {
@@ -138,6 +139,15 @@ def test_a_run_killed_in_the_middle_ends_the_same(parts: Path, tmp_path: Path, m
     assert resumed[0] == 2
     for name in ("genotype.json", "model/weights.safetensors"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_folder_takes_one_run_only(run: Path, parts: Path):
+    settings = TINY | {"learning_rate": 0.1, "train_epochs": 2}
+    with pytest.raises(ConfigurationError, match=r"other settings \(learning_rate\)"):
+        train(RunConfig.make(data=parts, out=run, **settings))
+    with pytest.raises(ConfigurationError, match="other training parts"):
+        keep_data_hash(run, "0" * 64)
+    assert json.loads((run / "genotype.json").read_text())["provenance"]["seed"] == 0
 
 
 def test_ctrl_c_is_passed_on_and_the_last_epoch_is_kept(parts: Path, tmp_path: Path, monkeypatch):

@@ -16,6 +16,8 @@ from chiasm.samples import BoolArray, CropBox, FloatArray, PreparedSample, RGBDS
 
 logger = logging.getLogger(__name__)
 
+_LARGEST_SQUARE = 16_000_000  # pixels, of frames whose own area is less than a quarter of it
+
 
 @dataclass(frozen=True, slots=True)
 class PreparationSettings:
@@ -75,6 +77,11 @@ def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample
     valid = inside
     if sample.xyz is not None:
         valid = near_mask(sample.valid) & inside
+        if not valid.any():
+            raise DataError(
+                f"{sample.source}: hardly any 3D point was measured on the part, and none is left "
+                f"at {size} x {size} pixels. Is the sensor covered?"
+            )
         xyz = masked(near(sample.xyz), valid)
         normals = surface_normals(xyz, valid)
         plane = plane or _behind(xyz, valid)
@@ -136,6 +143,12 @@ def crop_box(foreground: BoolArray, settings: PreparationSettings) -> CropBox:
     else:
         extent = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
         side = round(extent * (1 + 2 * settings.margin))
+    if side * side > max(_LARGEST_SQUARE, 4 * height * width):
+        raise DataError(
+            f"The part is so much longer than wide that its square, {side} pixels a side, would "
+            f"take {side * side / 1e6:.0f} million pixels of a frame of {width} x {height}. Cut "
+            "the frame into pieces that are nearer to squares."
+        )
     top = (rows[0] + rows[-1] + 1 - side) // 2
     left = (columns[0] + columns[-1] + 1 - side) // 2
     return CropBox(int(top), int(left), int(max(side, 8)), height, width)

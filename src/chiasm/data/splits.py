@@ -124,21 +124,45 @@ def _normals(source: SampleSource, split: str) -> list[SampleRef]:
     return [ref for ref in source.refs if ref.split == split and ref.label == 0]
 
 
+def set_aside(groups: Sequence[str], share: float, rng: np.random.Generator) -> set[int]:
+    """Numbers of about a share of the parts, at least one, never dividing one of several groups.
+
+    Groups are drawn until the share is reached; one that would overshoot it by more than is
+    missing without it is passed over. A part without a group's name is a group of its own. With
+    one group for all, parts are drawn.
+
+    Args:
+        groups: of each part.
+        share: of the parts.
+        rng: of the draw.
+    """
+    wanted = max(1, round(share * len(groups)))
+    members = members_by_group(groups)
+    if len(members) == 1:
+        return set(rng.permutation(len(groups))[: min(wanted, len(groups) - 1)].tolist())
+    aside: set[int] = set()
+    for number in rng.permutation(len(members)).tolist():
+        after = len(aside) + len(members[number])
+        if len(aside) < wanted and after - wanted <= wanted - len(aside):
+            aside |= members[number]
+    # Where every group alone is far too large, the smallest is nearest to what was asked for.
+    return aside or min(members, key=len)
+
+
+def members_by_group(groups: Sequence[str]) -> list[set[int]]:
+    """Numbers of the parts of each group; those without a name alone, where others have one."""
+    several = len(set(groups)) > 1
+    found: dict[str | int, set[int]] = defaultdict(set)
+    for number, group in enumerate(groups):
+        found[number if several and not group else group].add(number)
+    return [found[name] for name in sorted(found, key=str)]
+
+
 def _set_aside(
     train: list[SampleRef], share: float, rng: np.random.Generator
 ) -> tuple[list[SampleRef], list[SampleRef]]:
-    """Move about a share of the parts into a second list, never dividing one of several groups."""
-    wanted = max(1, round(share * len(train)))
-    groups = sorted({ref.group for ref in train})
-    aside: set[int] = set()
-    if len(groups) > 1:
-        for number in rng.permutation(len(groups)).tolist():
-            members = {i for i, ref in enumerate(train) if ref.group == groups[number]}
-            if len(aside) >= wanted or len(aside) + len(members) == len(train):
-                break
-            aside |= members
-    else:
-        aside = set(rng.permutation(len(train))[: min(wanted, len(train) - 1)].tolist())
+    """Move about a share of the parts into a second list."""
+    aside = set_aside([ref.group for ref in train], share, rng)
     kept = [ref for i, ref in enumerate(train) if i not in aside]
     return kept, [ref for i, ref in enumerate(train) if i in aside]
 

@@ -19,6 +19,9 @@ CALIBRATION = "calibration"  # name of the constant
 # it, stays float32: quantised, its constants of very different sizes would be lost.
 _PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
 _FEWEST = 8  # output channels of a product that is worth it; the smoothing of a map has one
+# Channels of a picture. The products that see it stay exact: eight bits are too few for height and
+# slopes, and everything after builds on them.
+_PICTURE = 3
 
 
 def set_calibration(path: Path, scores: Sequence[float]) -> None:
@@ -116,7 +119,9 @@ def _worth_quantising(node: Any) -> bool:
         # Entries of a memory; matrices that bring a map to size are as exact as the map.
         return len(node.output(0).get_partial_shape()) == 3
     shape = weights.get_shape()
-    return node.get_type_name() == "GroupConvolution" or shape[0] >= _FEWEST
+    return node.get_type_name() == "GroupConvolution" or (
+        shape[0] >= _FEWEST and shape[1] > _PICTURE
+    )
 
 
 def _save(network: Any, path: Path) -> None:

@@ -40,7 +40,8 @@ class Parity:
         decisions_changed: calibration parts and synthetic anomalies that are decided otherwise,
             each model with the scores of its own calibration.
         auroc, auroc_float32: image-level, calibration normals against synthetic anomalies.
-        alarms: share of the calibration normals that are called defective.
+        alarms: share of the calibration normals that are called defective. A threshold that is
+            calibrated anew keeps it within the promise whatever the scores are.
         false_alarm_rate: that was promised.
     """
 
@@ -66,7 +67,7 @@ class Parity:
                 "decisions_changed": 0,
             }
             if self.exact
-            else {"auroc_loss": AUROC_LIMIT, "alarms": self.false_alarm_rate}
+            else {"auroc_loss": AUROC_LIMIT}
         )
         return {**asdict(self), "limits": limits}
 
@@ -132,11 +133,9 @@ def insist(parity: Parity, *, what: str) -> None:
             )
         return
     loss = parity.auroc_float32 - parity.auroc
-    if loss > AUROC_LIMIT or parity.alarms > parity.false_alarm_rate:
+    if loss > AUROC_LIMIT:
         raise ArtifactError(
             f"{what} was not written: image-level AUROC on synthetic anomalies falls from "
-            f"{parity.auroc_float32:.4f} to {parity.auroc:.4f} (limit {AUROC_LIMIT:g}), and "
-            f"{parity.alarms:.1%} of the calibration normals raise an alarm where "
-            f"{parity.false_alarm_rate:.1%} were promised. Export with more precision, or with a "
-            "larger memory."
+            f"{parity.auroc_float32:.4f} to {parity.auroc:.4f} (limit {AUROC_LIMIT:g}). Export "
+            "with more precision, with a larger --memory, or without --search."
         )

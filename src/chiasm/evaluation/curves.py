@@ -59,7 +59,7 @@ def metric_curves(
     judged = [s for s in scored if not s.verdict.error and s.sample.label is not None]
     if not judged:
         return None
-    frames = [framed(s) for s in judged]
+    frames = [framed(s) for s in judged if s.outlined]
     maps, masks = [f[0] for f in frames], [f[1] for f in frames]
     scores, labels = [s.verdict.score for s in judged], [s.sample.label == 1 for s in judged]
     roc, pr = roc_points(scores, labels), precision_recall_points(maps, masks)

@@ -52,14 +52,18 @@ def evaluate_scores(
 ) -> dict[str, Any]:
     """Compute every figure, with 95 % intervals: bootstrap over images, exact for rates.
 
-    Samples that could not be judged are counted and left out. Groups: ``image``, ``pixel``,
+    Samples that could not be judged are counted and left out, and defective ones without a mask of
+    all but the image's figures. Groups: ``image``, ``pixel``,
     ``object`` (pixel figures with negatives inside the foreground only), ``region`` (AUPRO by
     limit), ``kinds``, ``trivial`` (what needs no model), ``cost``, ``counts``.
     """
     judged = [s for s in scored if not s.verdict.error and s.sample.label is not None]
     labels = np.array([s.sample.label for s in judged], int)
     scores = np.array([s.verdict.score for s in judged])
-    frames = [framed(s) for s in judged]
+    # A defective part without a mask is known to be defective, and not where.
+    outlined = np.array([s.outlined for s in judged], bool)
+    frames = [framed(s) for s, known in zip(judged, outlined) if known]
+    own = labels[outlined]
     result: dict[str, Any] = {"schema": "chiasm.metrics", "version": 1}
     result["image"] = _image(scores, labels, judged, draws=draws, seed=seed)
     maps, masks, foregrounds = ([f[i] for f in frames] for i in range(3))
@@ -68,10 +72,8 @@ def evaluate_scores(
         whole.update(one, mask)
         inside.update(one, mask, foreground)
     labelled = any(m.any() for m in masks)
-    both = labelled and len(set(labels.tolist())) == 2
-    weights = (
-        bootstrap_weights(len(judged), stratify=labels, draws=draws, seed=seed) if both else None
-    )
+    both = labelled and len(set(own.tolist())) == 2
+    weights = bootstrap_weights(len(own), stratify=own, draws=draws, seed=seed) if both else None
 
     def pixel(histograms: PixelHistograms, regions: Any) -> dict[str, Any]:
         flat = flatten_pixels(maps, masks, regions)
@@ -102,7 +104,9 @@ def evaluate_scores(
         result["pixel"] = {"auroc": figure(math.nan), "ap": figure(math.nan)}
         result["object"] = dict(result["pixel"]) | {"aupro": {}}
         result["region"] = {"aupro": {}}
-    result["kinds"] = _kinds(judged, scores, labels, frames, whole, draws=draws, seed=seed)
+    result["kinds"] = _kinds(
+        judged, scores, labels, outlined, frames, whole, draws=draws, seed=seed
+    )
     result["trivial"] = _trivial(judged, labels, masks, foregrounds, limits)
     result["cost"] = dict(cost)
     result["counts"] = {
@@ -110,6 +114,7 @@ def evaluate_scores(
         "good": int((labels == 0).sum()),
         "defective": int((labels == 1).sum()),
         "not_judged": len(scored) - len(judged),
+        "without_mask": int((~outlined).sum()),
     }
     return result
 
@@ -158,29 +163,31 @@ def _kinds(
     judged: Sequence[ScoredSample],
     scores: NDArray[Any],
     labels: NDArray[Any],
+    outlined: NDArray[np.bool_],
     frames: Sequence[Any],
     histograms: PixelHistograms,
     *,
     draws: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Each kind of defect against all good parts."""
+    """Each kind of defect against all good parts; ``frames`` are of the outlined ones."""
     kinds = {}
     names = sorted({s.sample.kind for s in judged if s.sample.label == 1})
     for name in names:
         chosen = np.array([s.sample.kind == name or s.sample.label == 0 for s in judged])
-        maps = [f[0] for f, c in zip(frames, chosen) if c]
-        masks = [f[1] for f, c in zip(frames, chosen) if c]
+        drawn = chosen[outlined]
+        maps = [f[0] for f, c in zip(frames, drawn) if c]
+        masks = [f[1] for f, c in zip(frames, drawn) if c]
         known = any(m.any() for m in masks)
         two = len(set(labels[chosen].tolist())) == 2
         flat = flatten_pixels(maps, masks)
         spread: dict[str, tuple[float, float]] = {}
         if two:
-            own = labels[chosen]
-            spread["auroc"] = auroc_interval(scores[chosen], own, draws=draws, seed=seed)
+            spread["auroc"] = auroc_interval(scores[chosen], labels[chosen], draws=draws, seed=seed)
             if known:
-                weights = np.zeros((draws, len(judged)))
-                weights[:, chosen] = bootstrap_weights(
+                own = labels[outlined][drawn]
+                weights = np.zeros((draws, len(drawn)))
+                weights[:, drawn] = bootstrap_weights(
                     len(own), stratify=own, draws=draws, seed=seed
                 )
                 spread["ap"] = percentile_interval(histograms.average_precision(weights))

@@ -91,6 +91,7 @@ class Counts(Part):
     good: NonNegativeInt
     defective: NonNegativeInt
     not_judged: NonNegativeInt
+    without_mask: NonNegativeInt = 0
 
     @model_validator(mode="after")
     def _complete(self) -> Counts:

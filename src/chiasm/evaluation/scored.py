@@ -19,6 +19,11 @@ class ScoredSample:
     verdict: Verdict
     sample: RGBDSample
 
+    @property
+    def outlined(self) -> bool:
+        """Whether it is known of every pixel if it is good; not of a defect without a mask."""
+        return self.sample.label == 0 or self.sample.mask is not None
+
 
 def framed(scored: ScoredSample, *, side: int = FRAME) -> tuple[FloatArray, BoolArray, BoolArray]:
     """Map, mask and foreground with a longer side of ``side`` pixels.

@@ -32,10 +32,12 @@ def load(folder: str | Path, *, threads: int | None = None) -> DetectorRuntime |
         ArtifactError: a file is missing or altered.
         ConfigurationError: what runs such a graph is not installed.
     """
+    # A link may be turned to another model while this one is read: all of it comes from one place.
+    folder = Path(folder).resolve()
     deployment = read_deployment(folder)
     count = threads or processor_threads()
     if deployment.wing == "classifier":
         from chiasm.runtime.classifier import ClassifierRuntime
 
-        return ClassifierRuntime(Path(folder), deployment, threads=count)
-    return DetectorRuntime(Path(folder), deployment, threads=count)
+        return ClassifierRuntime(folder, deployment, threads=count)
+    return DetectorRuntime(folder, deployment, threads=count)

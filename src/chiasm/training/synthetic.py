@@ -38,9 +38,11 @@ class SyntheticParts(Dataset[tuple[PreparedSample, int]]):
 
     Args:
         parts: prepared normal parts.
-        numbers: the number of each in the whole training set, by which a memory leaves it out.
+        numbers: the number of each in the whole training set.
         generator: makes the anomalies.
         seed: first part of the key (seed, epoch, index).
+        owners: what a memory leaves out for each, the number of the first part of its group; None
+            takes ``numbers``.
     """
 
     def __init__(
@@ -50,8 +52,10 @@ class SyntheticParts(Dataset[tuple[PreparedSample, int]]):
         numbers: Sequence[int],
         generator: AnomalyGenerator,
         seed: int,
+        owners: Sequence[int] | None = None,
     ) -> None:
         self.parts = parts
+        self.owners = numbers if owners is None else owners
         self.numbers = numbers
         self.generator = generator
         self.seed = seed
@@ -61,12 +65,12 @@ class SyntheticParts(Dataset[tuple[PreparedSample, int]]):
         return len(self.parts)
 
     def at(self, epoch: int, position: int) -> tuple[PreparedSample, int]:
-        """The part at a position, as it is in an epoch."""
+        """The part at a position, as it is in an epoch, and its owner."""
         number = self.numbers[position]
         part = synthesise(
             self.parts[position], self.generator, seed=self.seed, epoch=epoch, index=number
         )
-        return part, number
+        return part, self.owners[position]
 
     def __getitem__(self, position: int) -> tuple[PreparedSample, int]:
         return self.at(self.epoch, position)

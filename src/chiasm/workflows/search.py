@@ -19,10 +19,13 @@ from chiasm.training.segment import SegmentationTraining
 from chiasm.training.trainer import Budget, fit
 from chiasm.workflows.console import say
 from chiasm.workflows.final_round import final_round
+from chiasm.workflows.run_folder import keep_data_hash, open_run_folder
 from chiasm.workflows.workbench import Workbench, open_workbench
 
 SEARCH_SHARE = 0.5  # of a run's budget; the rest trains the genotype that was found
 RELAXED_SHARE = 0.5  # of the search's budget; the rest is the final round
+# What may change when a run goes on; the data are compared by content.
+_FREE = frozenset({"out", "data", "minutes", "search_epochs", "train_epochs"})
 CONCATENATION: Final = "concatenation"  # name of the fusion that is made by hand
 
 
@@ -157,10 +160,14 @@ def _short_training(
 
 
 def open_run(config: RunConfig) -> Workbench:
-    """Make the run's folder, keep its settings in it and open the workbench."""
-    config.out.mkdir(parents=True, exist_ok=True)
-    config.save(config.out / "config.yaml")
-    return open_workbench(config)
+    """Make the run's folder, keep its settings in it and open the workbench.
+
+    Raises ``ConfigurationError`` where it holds a run with other settings or other parts.
+    """
+    open_run_folder(config, config.out, free=_FREE)
+    bench = open_workbench(config)
+    keep_data_hash(config.out, bench.training_data)
+    return bench
 
 
 def write_genotype(genotype: Genotype, bench: Workbench) -> None:

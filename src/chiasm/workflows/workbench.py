@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from chiasm.data.geometry import GeometryScale, estimate_geometry_scale
 from chiasm.data.opening import open_source
 from chiasm.data.point_cloud import PreparationSettings, estimate_crop_fraction
 from chiasm.data.source import SampleSource
-from chiasm.data.splits import Split, make_splits
+from chiasm.data.splits import Split, make_splits, members_by_group, set_aside
 from chiasm.detectors.adnas import AdnasDetector
 from chiasm.detectors.candidates import light_pools, reconstruction_pools
 from chiasm.detectors.features import NormalityFeatures
@@ -46,7 +46,9 @@ class Workbench:
         source, split: the data.
         settings, scale: preparation.
         learning: prepared normals that weights learn from.
-        held_out: prepared normals (of the training split) for architecture and score rule.
+        held_out: prepared normals (of the training split) for architecture and score rule, of
+            groups of their own where there are several.
+        owners: for each part what a memory leaves out for it: photographs of its group.
         calibration: prepared normals for thresholds alone.
         frozen: the fitted source of a light model, else None.
         stores: stored features by purpose, for a frozen source.
@@ -62,6 +64,7 @@ class Workbench:
     parts: list[PreparedSample]
     learning: list[int]
     held_out: list[int]
+    owners: list[int]
     calibration: list[PreparedSample]
     training_data: str
     started: float
@@ -125,7 +128,11 @@ class Workbench:
             generator = validation_generator()
         seed = self.config.seed * 10 + {"learn": 0, "architecture": 1, "validate": 2}[purpose]
         return SyntheticParts(
-            [self.parts[i] for i in numbers], numbers=numbers, generator=generator, seed=seed
+            [self.parts[i] for i in numbers],
+            numbers=numbers,
+            generator=generator,
+            seed=seed,
+            owners=[self.owners[i] for i in numbers],
         )
 
     def seconds_left(self) -> float:
@@ -172,12 +179,12 @@ def open_workbench(config: RunConfig) -> Workbench:
     calibration = [cache.get(source, ref, settings) for ref in split.calibration]
     scale = estimate_geometry_scale(parts, kind=config.geometry)
 
-    order = np.random.default_rng(config.seed).permutation(len(parts)).tolist()
-    count = max(1, round(HELD_OUT_SHARE * len(parts)))
     if len(parts) < 2:
         raise SplitError(
             "Only one normal part is left to learn from; two are the least, and fifty are better."
         )
+    groups = [ref.group for ref in split.train]
+    held_out = set_aside(groups, HELD_OUT_SHARE, np.random.default_rng(config.seed))
     bench = Workbench(
         config=config,
         source=source,
@@ -185,8 +192,9 @@ def open_workbench(config: RunConfig) -> Workbench:
         settings=settings,
         scale=scale,
         parts=parts,
-        learning=sorted(order[count:]),
-        held_out=sorted(order[:count]),
+        learning=sorted(set(range(len(parts))) - held_out),
+        held_out=sorted(held_out),
+        owners=_owners(groups),
         calibration=calibration,
         training_data=content_hash(path for ref in split.train for path in ref.files.values()),
         started=started,
@@ -206,7 +214,7 @@ def _store_features(bench: Workbench) -> None:
     )
     source: NormalityFeatures = detector.source.eval()
     say("Remembering what normal parts look like ...")
-    memorise(source, bench.parts, scale=bench.scale, seed=config.seed)
+    memorise(source, bench.parts, scale=bench.scale, seed=config.seed, owners=bench.owners)
     bench.frozen = source
     bench.stores = {}
     # Held-out parts are fewer: more rounds of them make the validation steadier.
@@ -228,3 +236,12 @@ def _store_features(bench: Workbench) -> None:
             modalities=config.modalities,
             keep_going=keep,
         )
+
+
+def _owners(groups: Sequence[str]) -> list[int]:
+    """For each part the first part of its group; with one group for all, the part itself."""
+    members = members_by_group(groups)
+    if len(members) == 1:
+        return list(range(len(groups)))
+    first = {number: min(own) for own in members for number in own}
+    return [first[number] for number in range(len(groups))]
