@@ -119,6 +119,7 @@ def test_failed_and_unlabelled_parts_are_counted_and_change_no_figure(
 ):
     after = evaluated([failed(1), *scored, failed(2), part(50, label=None, kind="")])
     counts = after.pop("counts")
+    assert counts.pop("without_mask") == 0
     assert counts == {"judged": 17, "good": 8, "defective": 9, "not_judged": 3}
     assert after == {name: group for name, group in metrics.items() if name != "counts"}
 
