@@ -172,6 +172,39 @@ def test_bad_requests_are_refused_in_a_sentence(start: Start, case: str):
     assert answer.json()["error"]["message"].endswith((".", "!"))
 
 
+@pytest.mark.parametrize("charset", ["utf-7", "undefined", "hex", "utf-16"])
+def test_text_of_other_charsets_is_refused_and_the_log_goes_on(start: Start, part, charset: str):
+    def field(name: str, value: bytes, more: str = "") -> bytes:
+        head = f'--x\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'
+        return head.encode() + value + b"\r\n"
+
+    client = start(timeout=2.0).client
+    body = field("fx", b"+2AA-") + b"".join(field(name, b"1") for name in ("fy", "cx", "cy"))
+    body += field("depth", grey(0.2), '; filename="a.png"') + b"--x--\r\n"
+    kind = {"content-type": f"multipart/form-data; boundary=x; charset={charset}"}
+    answer = client.post(URL, content=body, headers=kind)
+    assert answer.status_code == 400
+    assert "UTF-8" in answer.json()["error"]["message"]
+    assert client.post(URL, files=part).status_code == 200
+    assert client.get("/readyz").status_code == 200
+
+
+def test_what_nobody_foresaw_is_logged_as_an_error(start: Start, part, monkeypatch):
+    bench = start()
+
+    def fails(*views: object, **more: object) -> None:
+        raise ZeroDivisionError("a bug \ud800")
+
+    monkeypatch.setattr(bench.loaded[0], "submit", fails)
+    answer = bench.client.post(URL, files=part)
+    assert answer.status_code == 500
+    assert answer.json()["error"]["code"] == "internal"
+    row = bench.client.get("/v1/verdicts").json()["verdicts"][0]
+    assert row["decision"] == "error"
+    assert "ZeroDivisionError: a bug" in row["error"]
+    assert row["source"] == "part.png"
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,46 @@ def test_one_that_fails_does_not_take_others_with_it(tmp_path: Path):
         wrong.result(10)
     assert right.result(10)["says"] == "right"
     log.close()
+
+
+def test_the_writer_outlives_whatever_it_is_given(tmp_path: Path):
+    log = VerdictLog(tmp_path / "log.sqlite")
+
+    def half_done(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO corrections VALUES (7, ?, 0, 'right', '')", (row(1, 0).id,))
+        raise RuntimeError("foreseen by nobody")
+
+    log.add(row(1, 1.0)).result(10)
+    gate = threading.Event()
+    log._submit(lambda connection: gate.wait(10))  # so that the next ones are one batch
+    left = log.add(row(2, 2.0))
+    assert left.cancel()
+    jobs = [log._submit(half_done), log.add(row(1, 1.0)), log.add(row(3, 3.0))]
+    gate.set()
+    with pytest.raises(ChiasmError, match="foreseen by nobody"):
+        jobs[0].result(10)
+    with pytest.raises(ChiasmError, match="UNIQUE"):
+        jobs[1].result(10)
+    jobs[2].result(10)
+    log.add(replace(row(4, 4.0), error="\ud800")).result(10)
+    log.correct(row(4, 0).id, "right", "\udc00").result(10)
+    assert log.writable()
+    assert {one["id"] for one in log.find()[0]} == {row(n, 0).id for n in (1, 3, 4)}
+    assert log.one(row(1, 0).id)["says"] is None  # the half that was done is undone
+    log.close()
+    with pytest.raises(ChiasmError, match="nothing is written any more"):
+        log.write(row(5, 5.0))
+
+
+def test_nobody_waits_for_the_writer_without_end(tmp_path: Path):
+    log = VerdictLog(tmp_path / "log.sqlite")
+    gate = threading.Event()
+    log._submit(lambda connection: gate.wait(10))
+    with pytest.raises(ChiasmError, match=r"nothing was written for 0\.1 s"):
+        log.write(row(1, 1.0), seconds=0.1)
+    gate.set()
+    log.close()
+    assert log.find()[1] == 0
 
 
 def test_other_files_and_later_versions_are_refused(tmp_path: Path):

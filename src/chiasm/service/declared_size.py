@@ -6,6 +6,7 @@ import math
 import struct
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -19,6 +20,9 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8\xff"
 _NPY = b"\x93NUMPY"
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf")
+# What is unpacked to a size that the page declares. Codecs of whole pictures (PNG, JPEG 2000,
+# JPEG XL, WebP ...) have a size of their own inside, which their decoders believe instead.
+_UNPACKED = frozenset({"NONE", "LZW", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS", "ZSTD", "LZMA"})
 # Frame headers of JPEG (ITU-T T.81, table B.1) that hold height and width.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -59,8 +63,11 @@ def kind_of(content: bytes, where: str) -> str:
     return "tiff" if content[:4] in TIFF_MARKS else "other"
 
 
-def check_image(content: bytes, where: str, limits: Limits) -> str:
+def check_image(content: bytes, where: str, limits: Limits, *, plain: bool = False) -> str:
     """Check that an image's declared size is bearable; returns its kind.
+
+    ``plain`` asks of a TIFF that its numbers be stored as they are or losslessly packed, and not
+    as pictures within the picture.
 
     Raises ``DataError`` where it is too large, cannot be told, or is no image.
     """
@@ -70,7 +77,10 @@ def check_image(content: bytes, where: str, limits: Limits) -> str:
     if kind == "npy":
         check_array(content, where, limits.values)
         return kind
-    width, height = _SIZES[kind](content, where)
+    if kind == "tiff":
+        width, height = _tiff(content, where, plain=plain)
+    else:
+        width, height = _SIZES[kind](content, where)
     if width < 1 or height < 1 or width * height > limits.pixels:
         raise DataError(
             f"{where} says that it is {width} x {height} pixels; this service decodes images of "
@@ -137,6 +147,10 @@ def _jpeg(content: bytes, where: str) -> tuple[int, int]:
         if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
             at += 1 if marker == 0xFF else 2
             continue
+        # Decoders skip 0x00 as filling and end at the others, so that what follows would be
+        # measured in another place than it is decoded.
+        if marker <= 0xBF or marker in (0xD9, 0xDA):
+            break
         if marker in _FRAMES:
             height, width = struct.unpack(">HH", content[at + 5 : at + 9])
             return width, height
@@ -144,13 +158,20 @@ def _jpeg(content: bytes, where: str) -> tuple[int, int]:
     raise DataError(f"{where} is damaged: no size is found in the JPEG's header.")
 
 
-def _tiff(content: bytes, where: str) -> tuple[int, int]:
-    """Width and height; a height that also counts what no picture has a place for."""
+def _tiff(content: bytes, where: str, *, plain: bool) -> tuple[int, int]:
+    """Width and height of the largest page, or of all that is read as one array.
+
+    The height also counts what no picture has a place for.
+    """
     try:
         with tifffile.TiffFile(BytesIO(content)) as file:
             if _more_pages_than(file, _MOST_PAGES):
                 raise DataError(f"{where} holds more than {_MOST_PAGES} pages; send one part.")
-            shape = tuple(int(side) for side in file.series[0].shape)
+            # Not the series alone: other decoders take the first page, whatever the series says.
+            sizes = [_checked_page(page, where, plain=plain) for page in file.pages]
+            series = file.series[0]
+            _check_numbers(series.dtype, where)
+            shape = tuple(int(side) for side in series.shape)
             kept = sum(int(count) for count in file.pages.first.databytecounts)
     except DataError:
         raise
@@ -158,13 +179,38 @@ def _tiff(content: bytes, where: str) -> tuple[int, int]:
         raise DataError(f"{where} cannot be decoded as TIFF ({cause}); it may be damaged.") from (
             cause
         )
-    values = math.prod(shape)
     if kept > len(content):
         raise DataError(f"{where} is cut short: its pixels take {kept:,} bytes, and it has fewer.")
     if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)):
-        return shape[1], shape[0]
-    # Of another shape than an image: whoever decodes it says what is wrong, if it is bearable.
-    return max(1, -(-values // 4)), 1
+        sizes.append((shape[1], shape[0]))
+    else:
+        # Of another shape than an image: whoever decodes it says what is wrong, if it is bearable.
+        sizes.append((max(1, -(-math.prod(shape) // 4)), 1))
+    if any(side < 1 for size in sizes for side in size):
+        return 0, 0
+    return max(sizes, key=math.prod)
+
+
+def _checked_page(page: Any, where: str, *, plain: bool) -> tuple[int, int]:
+    """Width and height of a page."""
+    packed = getattr(page.compression, "name", str(page.compression))
+    if plain and packed not in _UNPACKED:
+        raise DataError(
+            f"{where} is a TIFF with {packed} pictures inside; save its numbers without "
+            "compression, or with LZW, Deflate, PackBits, Zstandard or LZMA."
+        )
+    _check_numbers(page.dtype, where)
+    width, height = int(page.imagewidth), int(page.imagelength)
+    values = width * height * int(page.imagedepth) * int(page.samplesperpixel)
+    return (width, height) if values <= 4 * width * height else (max(1, -(-values // 4)), 1)
+
+
+def _check_numbers(dtype: np.dtype[Any] | None, where: str) -> None:
+    if dtype is None or dtype.kind not in "fiub" or dtype.itemsize > 8:
+        raise DataError(
+            f"{where} holds {dtype or 'unknown'} values; whole numbers or floats of 16 to 64 bits "
+            "were expected."
+        )
 
 
 def _more_pages_than(file: tifffile.TiffFile, most: int) -> bool:
@@ -175,4 +221,4 @@ def _more_pages_than(file: tifffile.TiffFile, most: int) -> bool:
     return True
 
 
-_SIZES = {"png": _png, "jpeg": _jpeg, "bmp": _bmp, "tiff": _tiff}
+_SIZES = {"png": _png, "jpeg": _jpeg, "bmp": _bmp}

@@ -142,7 +142,7 @@ def _colour(upload: Upload, limits: Limits) -> FloatArray:
 
 
 def _points(upload: Upload, limits: Limits) -> FloatArray:
-    kind = check_image(upload.content, upload.where, limits)
+    kind = check_image(upload.content, upload.where, limits, plain=True)
     if kind == "npy":
         return checked_xyz(_array(upload), upload.where)
     if kind != "tiff":
@@ -158,7 +158,7 @@ def _points_of_depth(upload: Upload, fields: Mapping[str, str], limits: Limits) 
         {name: fields.get(name, "") for name in CAMERA_COLUMNS}, "The request"
     )
     unit = number(fields, "depth_unit", 0.001)
-    if check_image(upload.content, upload.where, limits) != "npy":
+    if check_image(upload.content, upload.where, limits, plain=True) != "npy":
         return back_project(depth_from_bytes(upload.content, upload.where, unit), camera)
     counts = _array(upload)
     if counts.ndim != 2:

@@ -22,6 +22,7 @@ from chiasm.service.logged_verdict import LoggedVerdict
 from chiasm.service.observation import Observation
 from chiasm.service.parts_of_request import Upload, safe_name
 from chiasm.service.pictures import KeptViews, views_of
+from chiasm.service.refusals import shortened
 from chiasm.service.verdict_log import VerdictLog
 
 Files = Mapping[str, Upload]
@@ -49,7 +50,7 @@ class Judge:
     ) -> PartVerdict | RecordingDiagnosis:
         """Judge one request; ``began`` is the ``time.monotonic()`` at which its body was there.
 
-        Raises ``ChiasmError`` in a sentence, which is logged too.
+        Raises ``ChiasmError`` in a sentence, which is logged too, as is whatever was not foreseen.
         """
         started = time.monotonic()
         row = _Row(
@@ -66,9 +67,14 @@ class Judge:
                 else:
                     answer, logged = self._recording(runtime, row, files, fields, began)
             except ChiasmError as error:
-                self._failed(runtime, row, error, began)
+                self._failed(runtime, row, str(error), began)
                 raise
-        self.log.add(logged).result()
+            except Exception as error:
+                # The log has a row for whatever could not be judged, foreseen or not.
+                found = f"{type(error).__name__}: {shortened(str(error), 400)}"
+                self._failed(runtime, row, f"The service failed at this input ({found}).", began)
+                raise
+        self.log.write(logged)
         self.observation.verdicts.labels(model.name, logged.decision).inc()
         self.observation.judging.labels(model.name).observe(time.monotonic() - started)
         return answer
@@ -148,11 +154,9 @@ class Judge:
             latency_ms=answer.latency_ms,
         )
 
-    def _failed(self, runtime: Runtime, row: _Row, error: ChiasmError, began: float) -> None:
-        logged = row.logged(
-            runtime, decision="error", latency_ms=_milliseconds(began), error=str(error)
-        )
-        self.log.add(logged).result()
+    def _failed(self, runtime: Runtime, row: _Row, error: str, began: float) -> None:
+        logged = row.logged(runtime, decision="error", latency_ms=_milliseconds(began), error=error)
+        self.log.write(logged)
         self.observation.verdicts.labels(row.model, "error").inc()
 
 

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -58,6 +59,16 @@ async def read_parts(request: Request, place: Place) -> tuple[dict[str, Upload],
             "The request must be multipart/form-data with one file a field, as 'curl -F "
             f"rgb=@part.png -F xyz=@part.tiff' sends it; this one is {shortened(kind) or 'none'}.",
         )
+    _, options = parse_options_header(kind)
+    charset = options.get(b"charset", b"utf-8").decode("latin-1")
+    # Others decode into text that nothing else can hold, such as lone surrogates of UTF-7.
+    if charset.lower() not in ("utf-8", "utf8"):
+        raise Refusal(
+            400,
+            "damaged_request",
+            f"The request says that its charset is {shortened(charset)!r}; this service reads "
+            "UTF-8 alone.",
+        )
 
     async def stream() -> AsyncGenerator[bytes, None]:
         async for chunk in request.stream():
@@ -75,6 +86,10 @@ async def read_parts(request: Request, place: Place) -> tuple[dict[str, Upload],
     except MultiPartException as error:
         raise Refusal(
             400, "damaged_request", f"The request's body cannot be read: {error.message}"
+        ) from error
+    except (UnicodeError, LookupError) as error:
+        raise Refusal(
+            400, "damaged_request", "The request's body cannot be read: its text is not UTF-8."
         ) from error
     files: dict[str, Upload] = {}
     fields: dict[str, str] = {}

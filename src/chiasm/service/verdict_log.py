@@ -7,14 +7,15 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-from chiasm.errors import ArtifactError, ChiasmError
+from chiasm.errors import ArtifactError
+from chiasm.service.log_commit import Job, commit, storable, unwritable
 from chiasm.service.logged_verdict import INSERT, TABLES, VERSION, WITH_CORRECTION, LoggedVerdict
 from chiasm.service.refusals import Refusal
 
@@ -22,9 +23,8 @@ logger = logging.getLogger(__name__)
 
 _DAY = 86400.0
 _MOST_AT_ONCE = 256
-
-
-Job = Callable[[sqlite3.Connection], Any]
+# Seconds; SQLite itself waits 10 for a lock that somebody else holds.
+LONGEST_WAIT = 15.0
 
 
 class VerdictLog:
@@ -63,12 +63,28 @@ class VerdictLog:
 
     def add(self, verdict: LoggedVerdict) -> Future[None]:
         """Write a verdict; done when it is in the file."""
-        values = astuple(verdict)
+        values = tuple(
+            storable(value) if isinstance(value, str) else value for value in astuple(verdict)
+        )
 
         def insert(connection: sqlite3.Connection) -> None:
             connection.execute(INSERT, values)
 
         return self._submit(insert)
+
+    def write(self, verdict: LoggedVerdict, *, seconds: float = LONGEST_WAIT) -> None:
+        """Write a verdict and wait until it is in the file; ``Refusal`` 503 after ``seconds``."""
+        done = self.add(verdict)
+        try:
+            done.result(seconds)
+        except TimeoutError:
+            # Not written later, unless it is being written now: its verdict is not given.
+            done.cancel()
+            raise self.stuck(seconds) from None
+
+    def stuck(self, seconds: float = LONGEST_WAIT) -> Refusal:
+        """The refusal where the writer did not get to something in time."""
+        return unwritable(self.path, f"nothing was written for {seconds:g} s")
 
     def correct(self, verdict: str, says: str, by: str) -> Future[dict[str, Any]]:
         """Write what an operator says of a verdict; the row with it when it is in the file.
@@ -91,7 +107,7 @@ class VerdictLog:
                 )
             connection.execute(
                 "INSERT INTO corrections (verdict, time, says, by) VALUES (?, ?, ?, ?)",
-                (verdict, time.time(), says, by),
+                (verdict, time.time(), storable(says), storable(by)),
             )
             return _one(connection, verdict)
 
@@ -168,7 +184,7 @@ class VerdictLog:
         """Write what was given, then end."""
         if self._writer.is_alive():
             self._jobs.put(None)
-            self._writer.join()
+            self._writer.join(2 * LONGEST_WAIT)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
@@ -183,10 +199,13 @@ class VerdictLog:
             with closing(self._connect()) as connection:
                 yield connection
         except sqlite3.Error as error:
-            raise _unwritable(self.path, error) from error
+            raise unwritable(self.path, error) from error
 
     def _submit(self, job: Job) -> Future[Any]:
         done: Future[Any] = Future()
+        if not self._writer.is_alive():
+            done.set_exception(unwritable(self.path, "nothing is written any more"))
+            return done
         self._jobs.put((job, done))
         return done
 
@@ -207,7 +226,7 @@ class VerdictLog:
                         batch.append(self._jobs.get_nowait())
                     except queue.Empty:
                         break
-                _commit(connection, [job for job in batch if job is not None], self.path)
+                commit(connection, [job for job in batch if job is not None], self.path)
                 if batch[-1] is None:
                     return
 
@@ -223,31 +242,6 @@ class VerdictLog:
                 logger.info("%d verdicts older than %g days forgotten.", gone, self._keep_days)
 
 
-def _commit(
-    connection: sqlite3.Connection, batch: list[tuple[Job, Future[Any]]], path: Path
-) -> None:
-    """Do a batch in one transaction; nobody is told that it is done before it is in the file."""
-    results: list[tuple[Future[Any], Any]] = []
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        for job, done in batch:
-            try:
-                results.append((done, job(connection)))
-            except ChiasmError as error:
-                results.append((done, error))
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        logger.error("The log of verdicts cannot be written: %s", error)
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        results = [(done, _unwritable(path, error)) for _, done in batch]
-    for done, result in results:
-        if isinstance(result, BaseException):
-            done.set_exception(result)
-        else:
-            done.set_result(result)
-
-
 def _one(connection: sqlite3.Connection, verdict: str) -> dict[str, Any]:
     row = connection.execute(f"{WITH_CORRECTION} WHERE v.id = ?", (verdict,)).fetchone()
     if row is None:
@@ -259,14 +253,4 @@ def unknown_verdict() -> Refusal:
     """The refusal of an id that is not in the log."""
     return Refusal(
         404, "unknown_verdict", "There is no such verdict in the log; it may have been forgotten."
-    )
-
-
-def _unwritable(path: Path, error: Exception) -> Refusal:
-    return Refusal(
-        503,
-        "log_unavailable",
-        f"The log of verdicts cannot be used ({error}), and no verdict is given that is not "
-        f"logged; whoever runs this service should look at {path.name}.",
-        retry_after=5,
     )

@@ -18,7 +18,7 @@ from chiasm.service.pictures import (
     point_cloud,
 )
 from chiasm.service.refusals import Refusal
-from chiasm.service.verdict_log import VerdictLog
+from chiasm.service.verdict_log import LONGEST_WAIT, VerdictLog
 
 Id = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="Of a verdict.")]
 _PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
@@ -49,7 +49,11 @@ def verdict_routes(log: VerdictLog, kept: KeptViews) -> APIRouter:
     @routes.post("/{verdict}/correction", summary="Say what a verdict should have been")
     async def correct(verdict: Id, said: Said) -> LoggedRow:
         """Corrections are what ``chiasm recalibrate`` learns from; the newest counts."""
-        row = await asyncio.wrap_future(log.correct(verdict, said.says, said.by))
+        try:
+            async with asyncio.timeout(LONGEST_WAIT):
+                row = await asyncio.wrap_future(log.correct(verdict, said.says, said.by))
+        except TimeoutError:
+            raise log.stuck() from None
         return logged_row(row)
 
     @routes.get(

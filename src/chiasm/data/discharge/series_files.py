@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from chiasm.samples import FloatArray
 # Where float32 stops telling neighbouring whole numbers apart.
 LARGEST_COUNT = 2**24
 _PLAIN = b"0123456789,\n"
+_SIGNED = _PLAIN + b"+- \t"
+_FRACTIONAL = _SIGNED + b".eE"
 _WHOLE = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
@@ -28,6 +31,8 @@ def read_counts_csv(path: Path | str, shape: tuple[int, int]) -> FloatArray:
     content = _table(_bytes_of(Path(path)), where)
     _check_shape(where, content, shape)
     values = _plain_counts(content)
+    if values is None:
+        values = _numbers(content, whole=True)
     if values is None:
         values = _cell_by_cell(where, content, whole=True)
     return values.reshape(1, -1)
@@ -48,6 +53,8 @@ def numbers_from_bytes(content: bytes, where: str, *, rows_in_time: bool = True)
     content = _table(content, where)
     rows = _check_shape(where, content, None)
     values = _plain_counts(content)
+    if values is None:
+        values = _numbers(content, whole=False)
     if values is None:
         values = _cell_by_cell(where, content, whole=False)
     return values.reshape(1 if rows_in_time else rows, -1)
@@ -137,10 +144,29 @@ def _plain_counts(content: bytes) -> FloatArray | None:
     return values.astype(np.float32) if values.max() <= LARGEST_COUNT else None
 
 
+def _numbers(content: bytes, *, whole: bool) -> FloatArray | None:
+    """Every value of a table of ASCII numbers, ``(n,)``; None where a cell needs a closer look."""
+    # Letters are left out but for the exponent's: numpy would also read nan, inf and alike.
+    if content.translate(None, _SIGNED if whole else _FRACTIONAL):
+        return None
+    try:
+        values = np.loadtxt(
+            BytesIO(content), np.float64, comments=None, delimiter=",", ndmin=1, encoding="ascii"
+        )
+    except ValueError:
+        return None
+    within = np.abs(values).max(initial=0) <= _limit(whole=whole)
+    return values.reshape(-1).astype(np.float32) if within else None
+
+
+def _limit(*, whole: bool) -> float:
+    return LARGEST_COUNT if whole else float(np.finfo(np.float32).max)
+
+
 def _cell_by_cell(where: str, content: bytes, *, whole: bool) -> FloatArray:
-    """The slow, careful way: for signs, blanks and fractions, and to say which cell is wrong."""
+    """The slow, careful way: for blanks that are not ASCII, and to say which cell is wrong."""
     pattern, wanted = (_WHOLE, "a whole number") if whole else (_NUMBER, "a number")
-    limit = LARGEST_COUNT if whole else float(np.finfo(np.float32).max)
+    limit = _limit(whole=whole)
     values: list[float] = []
     for number, line in enumerate(content.decode("utf-8", errors="replace").split("\n"), start=1):
         for column, text in enumerate(line.split(","), start=1):

@@ -1,0 +1,94 @@
+"""What is measured is what is decoded, and nothing larger than allowed is decoded at all."""
+
+from __future__ import annotations
+
+import struct
+from io import BytesIO
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from foretold import plane
+
+from chiasm.errors import DataError
+from chiasm.service.declared_size import Limits, check_image
+
+LIMITS = Limits(pixels=10_000, values=30_000)
+FLAT: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "contig", "metadata": None}
+
+
+def jpeg(side: int) -> bytes:
+    """A JPEG of 16 x 16 that says that it has another side."""
+    content = bytearray(cv2.imencode(".jpg", np.zeros((16, 16), np.uint8))[1].tobytes())
+    at = content.index(b"\xff\xc0")
+    content[at + 5 : at + 9] = struct.pack(">HH", side, side)
+    return bytes(content)
+
+
+def tiff(array: np.ndarray, **how: Any) -> bytes:
+    stream = BytesIO()
+    tifffile.imwrite(stream, array, **{**FLAT, **how})
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("marker", [0x00, 0x02, 0xBF, 0xD9, 0xDA])
+def test_a_jpeg_is_not_measured_behind_what_decoders_stop_at(marker: int) -> None:
+    large = jpeg(6000)[2:]
+    hidden = bytes([0xFF, marker]) + struct.pack(">H", len(large) + 2) + large
+    with pytest.raises(DataError, match="no size is found"):
+        check_image(b"\xff\xd8" + hidden + jpeg(16)[2:], "a.jpg", LIMITS)
+
+
+def test_filling_and_segments_of_a_jpeg_are_passed_over() -> None:
+    plain = jpeg(16)
+    noted = b"\xff\xd8" + b"\xff\xff\xfe\x00\x06note" + plain[2:]
+    assert cv2.imdecode(np.frombuffer(noted, np.uint8), cv2.IMREAD_UNCHANGED).shape == (16, 16)
+    assert check_image(noted, "a.jpg", LIMITS) == "jpeg"
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_every_page_of_a_tiff_is_measured(first: bool) -> None:
+    # By its own account the file is the small page alone; OpenCV decodes the first one.
+    ome = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="32" '
+        'SizeY="32" SizeC="3" SizeZ="1" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="3"/>'
+        f'<TiffData IFD="{int(first)}" PlaneCount="1"/></Pixels></Image></OME>'
+    )
+    small, large = np.zeros((32, 32, 3), np.uint8), np.zeros((300, 300, 3), np.uint8)
+    stream = BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for page in (large, small) if first else (small, large):
+            writer.write(page, photometric="rgb", description=ome, metadata=None)
+            ome = ""
+    with pytest.raises(DataError, match="300 x 300"):
+        check_image(stream.getvalue(), "a.tiff", LIMITS)
+
+
+@pytest.mark.parametrize("codec", ["png", "jpeg2000", "jpegxl", "webp", "jpeg"])
+def test_pictures_within_a_tiff_of_numbers_are_refused(codec: str) -> None:
+    pixels = np.zeros((32, 32, 3), np.uint8)
+    content = tiff(pixels, compression=codec, photometric="rgb")
+    with pytest.raises(DataError, match="pictures inside"):
+        check_image(content, "a.tiff", LIMITS, plain=True)
+
+
+@pytest.mark.parametrize("codec", [None, "lzw", "zlib", "packbits", "zstd", "lzma"])
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.uint16])
+def test_packed_numbers_are_taken(codec: str | None, kind: type) -> None:
+    content = tiff(plane().astype(kind), compression=codec)
+    assert check_image(content, "a.tiff", LIMITS, plain=True) == "tiff"
+
+
+@pytest.mark.parametrize("kind", [np.complex64, np.complex128])
+def test_complex_numbers_are_refused(kind: type) -> None:
+    with pytest.raises(DataError, match="whole numbers or floats"):
+        check_image(tiff(plane().astype(kind)), "a.tiff", LIMITS)
+
+
+def test_samples_of_a_page_count_too() -> None:
+    many = tiff(np.zeros((50, 50, 100), np.uint8), planarconfig="contig")
+    with pytest.raises(DataError, match="says that it is"):
+        check_image(many, "a.tiff", LIMITS)
