@@ -12,6 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from chiasm.errors import ConfigurationError
 
 
+def read_override(text: str) -> tuple[str, Any]:
+    """Key and value of ``key=value``, the value as YAML; raises ``ConfigurationError``."""
+    key, found, value = text.partition("=")
+    if not found:
+        raise ConfigurationError(f"{text!r} is not of the form key=value.")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(
+            f"The value of {text!r} cannot be read as YAML: {str(error).splitlines()[0]}."
+        ) from error
+
+
 class Settings(BaseModel):
     """Settings that are checked when they are made, and are told in words where they are wrong."""
 
@@ -36,10 +49,8 @@ class Settings(BaseModel):
                 raise ConfigurationError(f"{file} must hold 'key: value' lines.")
             merged.update(read)
         for override in overrides:
-            key, found, text = override.partition("=")
-            if not found:
-                raise ConfigurationError(f"{override!r} is not of the form key=value.")
-            merged[key.strip()] = yaml.safe_load(text)
+            key, value = read_override(override)
+            merged[key] = value
         merged.update({key: value for key, value in values.items() if value is not None})
         try:
             return cls.model_validate(merged)

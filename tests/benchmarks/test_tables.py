@@ -8,14 +8,17 @@ from pathlib import Path
 
 import cv2
 import pytest
+from typer.testing import CliRunner
 
 import chiasm.detectors.named  # noqa: F401  (importing registers the methods)
 from chiasm.benchmarks.asked import METHODS, Asked, categories_under, check_methods, printed
 from chiasm.benchmarks.cell import Cell, code_fingerprint, data_signature, fingerprint_of
 from chiasm.benchmarks.detector_tables import TABLES, describe
 from chiasm.benchmarks.render import markdown, write
+from chiasm.benchmarks.run_cell import insist_on_code
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Filled, Table, figure, fill, marks
+from chiasm.cli.main import app
 from chiasm.errors import ConfigurationError, DataError
 
 FACTS = {"command": "chiasm bench", "commit": "abc", "machine": "one"}
@@ -271,3 +274,20 @@ def test_what_a_single_module_may_fuse_is_there(name, root):
         pools = pools_of(RunConfig.make(data=cell.data, out=root, **cell.settings))
         assert list(pools.present) == list(cell.settings["cells"])
         assert all(len(pools.candidates(one)) >= 2 for one in pools.present)
+
+
+def test_a_cell_is_not_run_by_other_code_than_it_is_named_after(root):
+    cell = Cell("detector", root / "bagel", {"model": "btf"})
+    description = {"wing": "detector", "folder": str(cell.data), "settings": {"model": "btf"}}
+    insist_on_code(description | {"code": fingerprint_of(cell)})
+    with pytest.raises(ConfigurationError, match="changed while this cell was run"):
+        insist_on_code(description | {"code": "another"})
+
+
+@pytest.mark.parametrize("given", ["--seeds=0-2", "--shots=five", "options={a:"])
+def test_what_is_misspelt_is_told_in_words(root, tmp_path, given):
+    done = CliRunner().invoke(
+        app, ["bench", "rivals", "--data", str(root), "--out", str(tmp_path), given]
+    )
+    assert done.exit_code != 0
+    assert isinstance(done.exception, SystemExit | ConfigurationError)

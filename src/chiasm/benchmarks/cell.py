@@ -17,7 +17,11 @@ Wing = Literal["detector", "classifier"]
 # What decides a run's result beside the method itself.
 WORKFLOWS = {
     "detector": ("chiasm.workflows.learn", "chiasm.workflows.judge"),
-    "classifier": ("chiasm.workflows.learn_diagnosis", "chiasm.workflows.judge_diagnosis"),
+    "classifier": (
+        "chiasm.workflows.learn_diagnosis",
+        "chiasm.workflows.judge_diagnosis",
+        "chiasm.benchmarks.classifier_facts",
+    ),
 }
 # These import every method, so another method's file would count as this one's.
 _LISTS = ("chiasm.detectors.named", "chiasm.classifiers.named")

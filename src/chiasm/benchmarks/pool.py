@@ -149,7 +149,11 @@ def run_one(cell: Cell, store: ResultStore, threads: int, code: str) -> Result:
     description.write_text(
         json.dumps(
             cell.described()
-            | {"folder": str(cell.data.resolve()), "report": str(store.report_folder(cell))},
+            | {
+                "folder": str(cell.data.resolve()),
+                "report": str(store.report_folder(cell)),
+                "code": code,
+            },
             indent=1,
         )
         + "\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.benchmarks.classifier_facts import FACTS
+from chiasm.errors import ConfigurationError
 
 MEASURED = 30  # parts that are timed, after three that are not
 EXIT_OUT_OF_MEMORY = 77
@@ -54,6 +55,18 @@ def measure(description: dict[str, Any], run: Path) -> None:
     (run / "speed.json").write_text(json.dumps(station.summary(seconds), indent=1) + "\n")
 
 
+def insist_on_code(description: dict[str, Any]) -> None:
+    """Refuse to go on with code that was changed since the cell was begun, and its name given."""
+    from chiasm.benchmarks.cell import Cell, fingerprint_of
+
+    cell = Cell(description["wing"], Path(description["folder"]), description["settings"])
+    if fingerprint_of(cell) != description["code"]:
+        raise ConfigurationError(
+            "The code was changed while this cell was run, so that nobody could tell which made "
+            "it. Start the table again."
+        )
+
+
 PHASES = {"learn": learn, "judge": judge, "measure": measure}
 
 
@@ -61,9 +74,11 @@ def main() -> None:
     """``PHASE DESCRIPTION.json RUN``; the last line of stderr is the error in a sentence."""
     from chiasm.errors import ChiasmError
 
-    phase, description, run = sys.argv[1:4]
+    phase, file, run = sys.argv[1:4]
+    description = json.loads(Path(file).read_text())
     try:
-        PHASES[phase](json.loads(Path(description).read_text()), Path(run))
+        insist_on_code(description)
+        PHASES[phase](description, Path(run))
     except MemoryError:
         sys.exit(EXIT_OUT_OF_MEMORY)
     except ChiasmError as error:

@@ -47,22 +47,15 @@ def bench(
     ] = None,
 ) -> None:
     """Fill a table; started again it runs only what is missing."""
-    import yaml
-
     from chiasm.benchmarks.asked import Asked, categories_under, check_methods
     from chiasm.benchmarks.asked_recordings import AskedRecordings
     from chiasm.benchmarks.bench import run_table
     from chiasm.benchmarks.classifier_tables import RECORDING_TABLES, describe_recordings
     from chiasm.benchmarks.detector_tables import describe
-    from chiasm.errors import ConfigurationError
+    from chiasm.config import read_override
 
     chosen = tuple(part.strip() for part in methods.split(";") if part.strip()) or None
-    settings = {}
-    for override in overrides or []:
-        key, found, text = override.partition("=")
-        if not found:
-            raise ConfigurationError(f"{override!r} is not of the form key=value.")
-        settings[key.strip()] = yaml.safe_load(text)
+    settings = dict(read_override(override) for override in overrides or [])
     how: dict[str, Any] = {
         "out": out,
         "command": shlex.join(["chiasm", *sys.argv[1:]]),
@@ -80,7 +73,7 @@ def bench(
             methods=chosen,
             splits=_parts(splits),
             left_out=_parts(left_out),
-            seeds=tuple(int(s) for s in (seeds or "42").split(",")),
+            seeds=_numbers(seeds or "42", "--seeds"),
             settings=settings,
             minutes=minutes_each,
             corrupted=corrupted,
@@ -92,8 +85,8 @@ def bench(
     asked = Asked(
         categories=categories_under(data, tuple(c for c in categories.split(",") if c)),
         methods=chosen,
-        seeds=tuple(int(s) for s in (seeds or ("0,1,2" if drawn else "0")).split(",")),
-        shots=tuple(int(s) for s in shots.split(",")),
+        seeds=_numbers(seeds or ("0,1,2" if drawn else "0"), "--seeds"),
+        shots=_numbers(shots, "--shots"),
         settings=settings,
         minutes=minutes_each,
         bank_mb=bank_mb,
@@ -103,3 +96,14 @@ def bench(
 
 def _parts(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(text: str, option: str) -> tuple[int, ...]:
+    from chiasm.errors import ConfigurationError
+
+    try:
+        return tuple(int(part) for part in _parts(text))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{option} takes whole numbers with commas between, as in 0,1,2; not {text!r}."
+        ) from error
