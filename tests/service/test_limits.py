@@ -94,6 +94,122 @@ def test_waiting_bodies_hold_no_more_than_their_share(start: Start):
     admission.enter().hold(100)
 
 
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    """What requests are said to have taken, in the order in which they end."""
+    from chiasm.service.admission import Admission
+
+    found: list[float | None] = []
+    leave = Admission.leave
+
+    def noted(self: Admission, held: int, seconds: float | None) -> None:
+        found.append(seconds)
+        leave(self, held, seconds)
+
+    monkeypatch.setattr(Admission, "leave", noted)
+    return found
+
+
+def test_time_in_the_queue_is_no_work(start: Start, part, measured: list[float | None]):
+    bench = start(queue=4, threads=1)
+    gate = hold(bench)
+    began = time.monotonic()
+    with ThreadPoolExecutor(4) as clients:
+        sent = [clients.submit(bench.client.post, URL, files=part) for _ in range(4)]
+        wait_until(lambda: depth_of(bench) == 4 and bench.loaded[0].calls == 2)
+        wait_until(lambda: time.monotonic() - began > 1)
+        released = time.monotonic()
+        gate.set()
+        assert [one.result().status_code for one in sent] == [200] * 4
+    wait_until(lambda: len(measured) == 4)
+    # Two are judged at a time; the others came while those were held, and were worked on after.
+    assert sorted(measured)[1] < time.monotonic() - released
+
+
+def test_work_that_nobody_waited_for_is_not_counted(
+    start: Start, part, measured: list[float | None]
+):
+    bench = start(queue=3, threads=1, timeout=0.3)
+    gate = hold(bench)
+    with ThreadPoolExecutor(3) as clients:  # the third never begins
+        late = [clients.submit(bench.client.post, URL, files=part) for _ in range(3)]
+        assert [one.result().status_code for one in late] == [504] * 3
+    gate.set()
+    wait_until(lambda: depth_of(bench) == 0)
+    assert measured == [None] * 3
+
+
+def test_when_to_come_again_is_how_long_the_queue_takes():
+    from chiasm.service.admission import Admission
+    from chiasm.service.refusals import Refusal
+
+    admission = Admission(places=12, held_bytes=100, workers=3)
+    for _ in range(200):
+        admission.enter().leave(2.0)
+    admission.enter().leave()
+    for _ in range(12):
+        admission.enter()
+    with pytest.raises(Refusal) as full:
+        admission.enter()
+    assert full.value.retry_after == 8  # twelve of two seconds, three at a time
+
+
+ELSEWHERE = [
+    {"Origin": "http://evil.example"},
+    {"Origin": "http://testserver:8001", "Host": "testserver:8000"},
+    {"Origin": "http://testserver", "Host": "testserver:8000"},
+    {"Origin": "null"},
+    {"Origin": "http://testserver:99999999"},
+    {"Origin": "http://evil.example", "Sec-Fetch-Site": "same-site"},
+]
+OUR_OWN = [
+    {},
+    {"Origin": "http://testserver"},
+    {"Origin": "http://testserver:8000", "Host": "testserver:8000"},
+    {"Origin": "https://testserver", "Host": "testserver:443"},
+    {"Origin": "https://testserver:8443", "Host": "testserver"},
+    {"Origin": "http://localhost:5173", "Sec-Fetch-Site": "same-origin"},
+]
+
+
+@pytest.mark.parametrize("headers", ELSEWHERE, ids=str)
+def test_pages_of_other_origins_change_nothing(start: Start, part, headers: dict[str, str]):
+    bench = start()
+    for address in ("/v1/models/gland/reload", "/v1/verdicts/" + "0" * 32 + "/correction", URL):
+        refused = bench.client.post(address, headers=headers)
+        assert refused.status_code == 403
+        assert "own page" in refused.json()["error"]["message"]
+        assert "content-security-policy" in refused.headers
+    assert bench.client.get("/v1/models/gland", headers=headers).json()["reloads"] == 0
+
+
+@pytest.mark.parametrize("headers", OUR_OWN, ids=str)
+def test_the_own_page_and_programs_are_let_through(start: Start, headers: dict[str, str]):
+    answer = start().client.post("/v1/models/gland/reload", headers=headers)
+    assert answer.status_code == 200
+
+
+def test_every_answer_has_the_headers_that_protect_the_page(start: Start, part, monkeypatch):
+    bench = start()
+
+    def fails(*views: object, **more: object) -> None:
+        raise ZeroDivisionError
+
+    found = {
+        bench.client.get(address).status_code: bench.client.get(address)
+        for address in ("/healthz", "/v1/nothing", "/v1/verdicts?limit=0")
+    }
+    monkeypatch.setattr(bench.loaded[0], "submit", fails)
+    found[500] = bench.client.post(URL, files=part)
+    assert set(found) == {200, 404, 422, 500}
+    assert found[500].status_code == 500
+    for answer in found.values():
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert found[500].headers["cache-control"] == "no-store"
+
+
 def test_a_key_is_asked_for_where_there_are_keys(start: Start, part):
     client = start(api_keys=("first-key-of-sixteen", "second-key-of-sixteen")).client
     for headers in ({}, {"X-API-Key": "wrong"}, {"X-API-Key": "first-key-of-sixteen "[:-2]}):

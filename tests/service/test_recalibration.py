@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from chiasm.errors import ChiasmError, SplitError
+from chiasm.errors import ChiasmError, ConfigurationError, SplitError
 from chiasm.metrics.calibration import conformal_threshold
 from chiasm.runtime.deployment import (
     Deployment,
@@ -18,7 +19,7 @@ from chiasm.runtime.deployment import (
     write_deployment,
 )
 from chiasm.service.logged_verdict import LoggedVerdict
-from chiasm.service.recalibration import recalibrate
+from chiasm.service.recalibration import equally_confirmed, recalibrate
 from chiasm.service.verdict_log import VerdictLog
 
 OLD = tuple(np.linspace(0.0, 1.0, 99).tolist())
@@ -56,19 +57,29 @@ def log(tmp_path: Path) -> Iterator[VerdictLog]:
 
 
 def judged(
-    log: VerdictLog, folder: Path, scores: np.ndarray, said: dict[int, str] | None = None
+    log: VerdictLog,
+    folder: Path,
+    scores: np.ndarray,
+    said: dict[int, str] | None = None,
+    *,
+    model: str = "gland",
+    seed: int = 0,
+    after: float = 0.0,
 ) -> None:
-    """Log parts as the model would judge them, and what was said of some."""
+    """Log parts as the model would judge them, and what was said of some.
+
+    Parts of one number are one input, whichever call logs them.
+    """
     deployment = read_deployment(folder)
     limit = conformal_threshold(deployment.calibration_scores, deployment.false_alarm_rate)
     waiting = []
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     for index, score in enumerate(scores.tolist()):
         name = uuid.UUID(bytes=random.bytes(16)).hex
         decision = "defective" if score > limit else "good"
         row = LoggedVerdict(
-            name, float(index), "gland", deployment.model_hash, "detector", "part", "", score,
-            0.5, limit, decision, 1.0,
+            name, after + index, model, deployment.model_hash, "detector", "part", f"part {index}",
+            score, 0.5, limit, decision, 1.0,
         )  # fmt: skip
         waiting.append(log.add(row))
         if said and index in said:
@@ -155,6 +166,68 @@ def _without_check(folder: Path) -> Deployment:
     found = read_deployment(folder)
     graph.write_bytes(now)
     return found
+
+
+def test_stations_that_share_an_export_do_not_share_their_parts(
+    folder: Path, log: VerdictLog
+) -> None:
+    judged(log, folder, np.full(30, 0.5), dict.fromkeys(range(30), "right"), model="left")
+    judged(log, folder, np.full(25, 0.7), dict.fromkeys(range(25), "right"), model="right", seed=1)
+    with pytest.raises(ConfigurationError, match=r"several names: left, right\."):
+        recalibrate(folder, log)
+    with pytest.raises(ConfigurationError, match=r"'middle'; it has left, right\."):
+        recalibrate(folder, log, name="middle")
+    done = recalibrate(folder, log, name="right")
+    assert (done.good, done.after) == (25, 0.7)
+
+
+def test_a_part_that_was_sent_again_counts_once(folder: Path, log: VerdictLog) -> None:
+    scores = np.linspace(0.1, 0.5, 25)
+    judged(log, folder, scores, dict.fromkeys(range(25), "right"))
+    # Sent again: 20 of which nothing is said, 2 of which somebody thinks better.
+    again = {22: "missed", 23: "missed"}
+    judged(log, folder, scores[:24], again, seed=1, after=100.0)
+    version = read_deployment(folder).model_hash
+    assert log.counts("gland", version) == {"good": 25}
+    rows = log.corrected("gland", version)
+    assert len(rows) == 25
+    assert {row["input_sha256"]: row["says"] for row in rows}["part 22"] == "missed"
+    assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)
+    done = recalibrate(folder, log)
+    assert (done.good, done.defects) == (23, 2)
+
+
+def test_an_input_that_was_judged_at_last_is_no_error(folder: Path, log: VerdictLog) -> None:
+    judged(log, folder, np.full(3, 0.5))
+    one = log.find()[0][0]
+    columns = {field.name: one[field.name] for field in fields(LoggedVerdict)}
+    failed = LoggedVerdict(**{**columns, "id": "e" * 32, "decision": "error", "time": 1e9})
+    log.add(failed).result(10)
+    assert log.counts("gland", read_deployment(folder).model_hash) == {"good": 3}
+
+
+@pytest.mark.parametrize(("share", "confirmed"), [(0.02, 20), (0.01, 40)])
+def test_rare_false_alarms_are_not_rounded_away(share: float, confirmed: int) -> None:
+    # Less than half a false alarm belongs to so few confirmed parts; without any, every threshold
+    # would lie below the one that the few were judged by.
+    random = np.random.default_rng(2)
+    rates = []
+    for _ in range(1000):
+        scores = random.random(2000)
+        alarm = scores > 1 - share
+        good = random.choice(np.flatnonzero(~alarm), confirmed, replace=False)
+        rows = [
+            *({"score": scores[i], "decision": "good", "says": "right"} for i in good),
+            *(
+                {"score": scores[i], "decision": "defective", "says": "false alarm"}
+                for i in np.flatnonzero(alarm)
+            ),
+        ]
+        kept = equally_confirmed(rows, {"good": int((~alarm).sum()), "defective": int(alarm.sum())})
+        threshold = conformal_threshold([row["score"] for part in kept for row in part], RATE)
+        rates.append(1 - threshold)
+    # The mean over many calibrations is what is promised; four of its standard errors.
+    assert np.mean(rates) < RATE + 4 * np.std(rates) / np.sqrt(len(rates))
 
 
 def test_an_altered_folder_is_refused(folder: Path, log: VerdictLog) -> None:

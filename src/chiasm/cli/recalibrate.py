@@ -20,6 +20,9 @@ def recalibrate(
     days: Annotated[
         float | None, typer.Option(min=0, help="How far back verdicts count; all where not given.")
     ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Under which it was served; needed where there are several.")
+    ] = None,
 ) -> None:
     """Set the threshold by parts that operators confirmed; a running service takes it over."""
     from chiasm.errors import DataError
@@ -31,7 +34,12 @@ def recalibrate(
     verdicts = VerdictLog(log)
     try:
         done = calibrate(
-            model, verdicts, false_alarm_rate=false_alarm_rate, keep_old=keep_old, days=days
+            model,
+            verdicts,
+            false_alarm_rate=false_alarm_rate,
+            keep_old=keep_old,
+            days=days,
+            name=name,
         )
     finally:
         verdicts.close()

@@ -22,7 +22,7 @@ def serve(
     ] = None,
     queue: Annotated[int, typer.Option(help="Requests that may wait.")] = 64,
     max_mb: Annotated[float, typer.Option(help="Of a request.")] = 64.0,
-    max_megapixels: Annotated[float, typer.Option(help="Of an image.")] = 16.0,
+    max_megapixels: Annotated[float, typer.Option(help="Of an image.")] = 6.0,
     timeout: Annotated[float, typer.Option(help="Seconds for body, and for verdict.")] = 10.0,
     threads: Annotated[int, typer.Option(help="Of a model, and requests judged at a time.")] = 2,
     cache_mb: Annotated[float, typer.Option(help="Of pictures of the newest verdicts.")] = 64.0,
@@ -34,7 +34,7 @@ def serve(
     from chiasm.runtime import load
     from chiasm.service.app import build
     from chiasm.service.fleet import named_folders
-    from chiasm.service.server import address_of, run
+    from chiasm.service.server import CONNECTIONS, address_of, run
     from chiasm.service.settings import ServiceSettings, read_keys
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
@@ -52,4 +52,6 @@ def serve(
     )
     app = build(named_folders(models), settings, partial(load, threads=threads))
     typer.echo(f"chiasm: open {address_of(host, port)}", err=True)
-    run(app, host=host, port=port, seconds=timeout)
+    # Whoever is too many for the queue is told so in a sentence, which needs a connection.
+    connections = max(CONNECTIONS, 4 * queue)
+    run(app, host=host, port=port, seconds=timeout, connections=connections)

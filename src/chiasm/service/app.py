@@ -23,7 +23,7 @@ from chiasm.service.admission import Admission
 from chiasm.service.answers import Refused
 from chiasm.service.declared_size import Limits
 from chiasm.service.fleet import Fleet
-from chiasm.service.gate import Gate, refused
+from chiasm.service.gate import Gate, refused, secured
 from chiasm.service.hosted_model import Runtime
 from chiasm.service.judging import Judge
 from chiasm.service.model_routes import model_routes
@@ -44,6 +44,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     for status, words in {
         400: "Damaged request",
         401: "Missing or wrong key",
+        403: "Asked by a page of another origin",
         404: "Unknown model or verdict",
         408: "The body came too slowly",
         409: "A broken model folder, or a contradiction",
@@ -71,12 +72,13 @@ def build(
         fleet.close()
         raise
     # One more than judge at a time, so that a request is decoded while others are judged.
-    workers = ThreadPoolExecutor(settings.threads + 1, thread_name_prefix="judge")
+    at_a_time = settings.threads + 1
+    workers = ThreadPoolExecutor(at_a_time, thread_name_prefix="judge")
     most_bytes = int(settings.max_mb * 2**20)
     admission = Admission(
         places=settings.queue,
         held_bytes=max(4 * most_bytes, 2**28),
-        workers=settings.threads,
+        workers=at_a_time,
     )
     observation = Observation(lambda: admission.depth)
     kept = KeptViews(int(settings.cache_mb * 2**20))
@@ -147,7 +149,7 @@ def _answer_in_sentences(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
-        return JSONResponse(
+        answer = JSONResponse(
             {
                 "error": {
                     "code": "internal",
@@ -157,6 +159,9 @@ def _answer_in_sentences(app: FastAPI) -> None:
             },
             500,
         )
+        # It is made outside of the gate, which gives them to all other answers.
+        secured(answer.headers, request.url.path)
+        return answer
 
 
 class _Observed:

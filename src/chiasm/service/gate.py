@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chiasm.service.refusals import Refusal
+from chiasm.service.refusals import Refusal, shortened
 
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _SECURE = {
     "content-security-policy": (
         "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; "
@@ -22,6 +24,14 @@ _SECURE = {
     "referrer-policy": "no-referrer",
     "x-frame-options": "DENY",
 }
+
+
+def secured(headers: MutableHeaders, path: str) -> None:
+    """Give an answer the headers that every answer has."""
+    for name, value in _SECURE.items():
+        headers.setdefault(name, value)
+    if path.startswith("/v1/"):
+        headers.setdefault("cache-control", "no-store")
 
 
 def refused(refusal: Refusal) -> JSONResponse:
@@ -38,6 +48,8 @@ def refused(refusal: Refusal) -> JSONResponse:
 
 class Gate:
     """ASGI middleware; what is below ``/v1/`` needs a key where there are keys.
+
+    Pages of other origins may change nothing, whoever opens them.
 
     Args:
         app: what comes after the gate.
@@ -60,16 +72,22 @@ class Gate:
             await self._app(scope, receive, send)
             return
 
-        async def secured(message: Message) -> None:
+        async def noted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in _SECURE.items():
-                    headers.setdefault(name, value)
-                if scope["path"].startswith("/v1/"):
-                    headers.setdefault("cache-control", "no-store")
+                secured(MutableHeaders(scope=message), scope["path"])
             await send(message)
 
         headers = Headers(scope=scope)
+        if scope["method"] not in _READING and _from_elsewhere(headers):
+            foreign = Refusal(
+                403,
+                "other_origin",
+                f"A page of {shortened(headers['origin'])} asked for this, and only this service's "
+                "own page may change anything here. If a proxy stands between, let it pass the "
+                "Host header on.",
+            )
+            await refused(foreign)(scope, receive, noted)
+            return
         if self._keys and scope["path"].startswith("/v1/") and not self._opens(headers):
             key = Refusal(
                 401,
@@ -77,9 +95,9 @@ class Gate:
                 "The header X-API-Key is missing or wrong; ask whoever runs this service for a "
                 "key.",
             )
-            await refused(key)(scope, receive, secured)
+            await refused(key)(scope, receive, noted)
             return
-        await self._app(scope, self._counted(receive), secured)
+        await self._app(scope, self._counted(receive), noted)
 
     def _opens(self, headers: Headers) -> bool:
         given = headers.get("x-api-key", "").encode("latin-1", "replace")
@@ -116,6 +134,22 @@ class Gate:
             return message
 
         return counted
+
+
+def _from_elsewhere(headers: Headers) -> bool:
+    """Tell whether a browser sends this for a page of another origin."""
+    origin = headers.get("origin")
+    # Only browsers set the second header and no page can; it is right behind any proxy.
+    if origin is None or headers.get("sec-fetch-site") == "same-origin":
+        return False
+    try:
+        theirs, ours = urlsplit(origin), urlsplit(f"//{headers.get('host', '')}")
+        port = theirs.port or {"http": 80, "https": 443}.get(theirs.scheme)
+        # Proxies that end TLS often leave the port out of the Host that they pass on.
+        ports_differ = ours.port is not None and port != ours.port
+        return theirs.hostname is None or theirs.hostname != ours.hostname or ports_differ
+    except ValueError:  # no port is such a number
+        return True
 
 
 async def _drained(receive: Receive, message: Message, most: int) -> None:

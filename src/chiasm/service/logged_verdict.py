@@ -24,6 +24,16 @@ WITH_CORRECTION = """
 SELECT v.*, c.says, c.by, c.time AS corrected FROM verdicts v LEFT JOIN corrections c
 ON c.number = (SELECT max(number) FROM corrections WHERE verdict = v.id)
 """
+# Of a version, one row for each input: a part that was sent again is still one part. Of several
+# rows that counts of which something was said last, and else the newest that is no error.
+ONE_OF_EACH_INPUT = f"""
+SELECT * FROM (
+  SELECT *, row_number() OVER (
+    PARTITION BY input_sha256 ORDER BY correction DESC NULLS LAST, decision = 'error', time DESC, id
+  ) AS nth FROM ({WITH_CORRECTION.replace("v.*,", "v.*, c.number AS correction,")}
+    WHERE v.model = ? AND v.model_hash = ? AND v.time >= ?)
+) WHERE nth = 1
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.resources import files as resources
 from typing import Any
 
@@ -19,6 +21,7 @@ from chiasm.service.judging import Judge
 from chiasm.service.parts_of_request import read_parts
 from chiasm.service.refusals import Refusal
 
+Answer = PartVerdict | RecordingDiagnosis
 _FILE = {"type": "string", "format": "binary"}
 _WORDS = {
     "rgb": "PNG, JPEG, BMP, TIFF of 8 or 16 bits a channel, or .npy (height, width, 3).",
@@ -54,17 +57,18 @@ def predict_routes(
     @routes.post(
         "/v1/models/{name}/predict",
         summary="Judge one part, or diagnose one recording",
-        response_model=PartVerdict | RecordingDiagnosis,
+        response_model=Answer,
         openapi_extra={"requestBody": request_body()},
         responses={200: {"content": {"application/json": {"examples": examples()}}}},
     )
-    async def predict(name: str, request: Request) -> PartVerdict | RecordingDiagnosis:
+    async def predict(name: str, request: Request) -> Answer:
         model = fleet[name]
         place = admission.enter()
+        clock = _Clock()
         try:
             files, fields = await read_parts(request, place)
-            began = time.monotonic()
-            work = workers.submit(judge.judge, model, files, fields, began)
+            judged = partial(judge.judge, model, files, fields, time.monotonic())
+            work = workers.submit(clock.measured, judged)
         except BaseException:
             place.leave()
             raise
@@ -72,13 +76,14 @@ def predict_routes(
 
         def leave(done: object) -> None:
             # The place is free when the work is over, not when the client stops waiting.
-            loop.call_soon_threadsafe(place.leave, time.monotonic() - began)
+            loop.call_soon_threadsafe(lambda: place.leave(clock.seconds))
 
         work.add_done_callback(leave)
         try:
             async with asyncio.timeout(seconds):
                 return await asyncio.shield(asyncio.wrap_future(work))
         except TimeoutError:
+            clock.counts = False
             work.cancel()
             raise Refusal(
                 504,
@@ -89,6 +94,27 @@ def predict_routes(
             ) from None
 
     return routes
+
+
+class _Clock:
+    """How long a request was worked on, without its time in the queue."""
+
+    def __init__(self) -> None:
+        self.counts = True
+        self._seconds: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """None for work that never began or that nobody waited for: it says nothing of others."""
+        return self._seconds if self.counts else None
+
+    def measured(self, work: Callable[[], Answer]) -> Answer:
+        """Do some work and measure it."""
+        began = time.monotonic()
+        try:
+            return work()
+        finally:
+            self._seconds = time.monotonic() - began
 
 
 def request_body() -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,7 @@ def recalibrate(
     false_alarm_rate: float | None = None,
     keep_old: bool = False,
     days: float | None = None,
+    name: str | None = None,
 ) -> Recalibration:
     """Write a new version of a model's ``deployment.json`` with scores of confirmed good parts.
 
@@ -71,10 +74,12 @@ def recalibrate(
         keep_old: the scores of the export stay beside the new ones: for more of the same parts,
             not where parts or light have changed.
         days: how far back verdicts count; None takes the whole log.
+        name: under which a service judged; needed where the log has several for this graph.
 
     Raises:
         SplitError: too few good parts were confirmed, or alarms and none of them was reviewed.
-        ConfigurationError: the model decides nothing by a threshold, or the rate is impossible.
+        ConfigurationError: the model decides nothing by a threshold, the rate is impossible, or
+            the log does not have the name, or has several and none was given.
         ArtifactError: the folder is broken or cannot be written.
     """
     deployment = read_deployment(folder)
@@ -86,8 +91,10 @@ def recalibrate(
     rate = deployment.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
     needed = normals_needed(rate)
     since = 0.0 if days is None else time.time() - days * 86_400
-    rows = log.corrected(deployment.model_hash, since)
-    good, false_alarms = equally_confirmed(rows, log.counts(deployment.model_hash, since))
+    version = deployment.model_hash
+    name = _only_name(log.names(version, since), name)
+    rows = log.corrected(name, version, since)
+    good, false_alarms = equally_confirmed(rows, log.counts(name, version, since))
     new = [float(row["score"]) for row in (*good, *false_alarms)]
     old = deployment.calibration_scores if keep_old else ()
     if not new or len(new) + len(old) < needed:
@@ -145,7 +152,9 @@ def equally_confirmed(
     good = [row for row in rows if _is_good(row) and row["decision"] == "good"]
     false_alarms = [row for row in rows if _is_good(row) and row["decision"] == "defective"]
     looked_at = {
-        decision: sum(row["decision"] == decision for row in rows) / max(counts.get(decision, 0), 1)
+        decision: Fraction(
+            sum(row["decision"] == decision for row in rows), max(counts.get(decision, 0), 1)
+        )
         for decision in ("good", "defective")
     }
     if counts.get("defective", 0) and not looked_at["defective"]:
@@ -160,9 +169,26 @@ def equally_confirmed(
         )
     if counts.get("good", 0) and counts.get("defective", 0):
         least = min(looked_at.values())
-        good = good[: round(len(good) * least / looked_at["good"])]
-        false_alarms = false_alarms[: round(len(false_alarms) * least / looked_at["defective"])]
+        # Rounded to the side of more false alarms: one too few of a handful would put the
+        # threshold where more good parts alarm than is promised.
+        good = good[: math.floor(len(good) * least / looked_at["good"])]
+        false_alarms = false_alarms[: math.ceil(len(false_alarms) * least / looked_at["defective"])]
     return good, false_alarms
+
+
+def _only_name(names: Sequence[str], asked: str | None) -> str:
+    """The name whose verdicts count: stations that share an export do not share their parts."""
+    listed = ", ".join(names)
+    if asked is None and len(names) > 1:
+        raise ConfigurationError(
+            f"The log has verdicts of this graph under several names: {listed}. Say whose count "
+            "with --name."
+        )
+    if asked is not None and names and asked not in names:
+        raise ConfigurationError(
+            f"The log has no verdicts of this graph under the name {asked!r}; it has {listed}."
+        )
+    return asked if asked is not None else next(iter(names), "")
 
 
 def _is_good(row: dict[str, Any]) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -14,44 +16,85 @@ from chiasm.errors import ConfigurationError
 # The first descriptor that a supervisor hands over (sd_listen_fds(3)).
 _FIRST_HANDED_OVER = 3
 _HEAR_OUT = 0.5  # seconds
+# Each holds a descriptor, of which a process has 1024 where nobody asks for more.
+CONNECTIONS = 512
 
 
-def run(app: FastAPI, *, host: str, port: int, seconds: float) -> None:
+def run(
+    app: FastAPI, *, host: str, port: int, seconds: float, connections: int = CONNECTIONS
+) -> None:
     """Serve until SIGTERM or Ctrl-C, then finish what was accepted.
 
     Args:
         app: the service.
         host, port: address; of no meaning where a supervisor hands over a listening socket.
         seconds: that a request may take to arrive and again to be judged.
+        connections: that may be open; requests on more of them get 503.
 
     Raises ``ConfigurationError`` where the address is taken or not this machine's.
     """
     listening = handed_over() or listen(host, port)
-    server = _PatientServer(
-        uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ws="none",
-            timeout_keep_alive=30,
-            timeout_graceful_shutdown=int(2 * seconds) + 5,
-            h11_max_incomplete_event_size=64 * 1024,
-        )
+    server_of(app, seconds=seconds, connections=connections).run(sockets=[listening])
+
+
+def server_of(app: FastAPI, *, seconds: float, connections: int = CONNECTIONS) -> PatientServer:
+    """The server that ``run`` runs."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        limit_concurrency=connections,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=int(2 * seconds) + 5,
+        h11_max_incomplete_event_size=64 * 1024,
     )
-    server.run(sockets=[listening])
+    return PatientServer(config, silence=seconds)
 
 
-class _PatientServer(uvicorn.Server):
-    """A server that hears out whoever was let in just before it ends."""
+class PatientServer(uvicorn.Server):
+    """A server that hears out whoever was let in just before it ends.
+
+    Args:
+        config: of uvicorn.
+        silence: seconds after which a connection is closed whose request has not begun: uvicorn
+            itself ends only those that were answered before.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, silence: float) -> None:
+        super().__init__(config)
+        self._silence = silence
+        self._silent: dict[tuple[Any, Any], float] = {}
+
+    async def on_tick(self, counter: int) -> bool:
+        """What is done ten times a second."""
+        if counter % 5 == 0:
+            self._close_silent(time.monotonic())
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, and end when all are answered."""
         for server in self.servers:
             server.close()
         # A connection is accepted before its request is read; closed between the two, it would
         # be lost without an answer.
         await asyncio.sleep(_HEAR_OUT)
         await super().shutdown(sockets)
+
+    def _close_silent(self, now: float) -> None:
+        seen, self._silent = self._silent, {}
+        for one in list(self.server_state.connections):
+            connection: Any = one
+            cycle = connection.cycle  # of the request that was read last
+            answering = cycle is not None and not cycle.response_complete
+            if answering or connection.timeout_keep_alive_task is not None:
+                continue
+            since = seen.get((connection, cycle), now)
+            if now - since < self._silence:
+                self._silent[connection, cycle] = since
+            else:
+                connection.transport.close()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -30,7 +30,7 @@ class ServiceSettings:
     api_keys: tuple[str, ...] = ()
     queue: int = 64
     max_mb: float = 64.0
-    max_megapixels: float = 16.0
+    max_megapixels: float = 6.0
     timeout: float = 10.0
     threads: int = 2
     cache_mb: float = 64.0

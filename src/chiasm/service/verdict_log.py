@@ -16,7 +16,14 @@ from typing import Any
 
 from chiasm.errors import ArtifactError
 from chiasm.service.log_commit import Job, commit, storable, unwritable
-from chiasm.service.logged_verdict import INSERT, TABLES, VERSION, WITH_CORRECTION, LoggedVerdict
+from chiasm.service.logged_verdict import (
+    INSERT,
+    ONE_OF_EACH_INPUT,
+    TABLES,
+    VERSION,
+    WITH_CORRECTION,
+    LoggedVerdict,
+)
 from chiasm.service.refusals import Refusal
 
 logger = logging.getLogger(__name__)
@@ -156,23 +163,34 @@ class VerdictLog:
             )
             return [float(row[0]) for row in rows]
 
-    def counts(self, model_hash: str, since: float = 0.0) -> dict[str, int]:
-        """How many verdicts a version gave, by decision."""
+    def names(self, model_hash: str, since: float = 0.0) -> list[str]:
+        """Under which names a version gave verdicts, in order."""
         with self._reading() as connection:
             rows = connection.execute(
-                "SELECT decision, count(*) FROM verdicts WHERE model_hash = ? AND time >= ? "
-                "GROUP BY decision",
+                "SELECT DISTINCT model FROM verdicts WHERE model_hash = ? AND time >= ? "
+                "ORDER BY model",
                 (model_hash, since),
+            )
+            return [str(row[0]) for row in rows]
+
+    def counts(self, model: str, model_hash: str, since: float = 0.0) -> dict[str, int]:
+        """How many inputs a version judged under a name, by decision."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                f"SELECT decision, count(*) FROM ({ONE_OF_EACH_INPUT}) GROUP BY decision",
+                (model, model_hash, since),
             )
             return {str(row[0]): int(row[1]) for row in rows}
 
-    def corrected(self, model_hash: str, since: float = 0.0) -> list[dict[str, Any]]:
-        """Verdicts of a version of which an operator said something, by id."""
+    def corrected(self, model: str, model_hash: str, since: float = 0.0) -> list[dict[str, Any]]:
+        """Verdicts of a version under a name of which an operator said something, by id.
+
+        One for each input; of several corrections the newest.
+        """
         with self._reading() as connection:
             rows = connection.execute(
-                f"{WITH_CORRECTION} WHERE v.model_hash = ? AND v.time >= ? AND c.says IS NOT NULL "
-                "ORDER BY v.id",
-                (model_hash, since),
+                f"SELECT * FROM ({ONE_OF_EACH_INPUT}) WHERE says IS NOT NULL ORDER BY id",
+                (model, model_hash, since),
             )
             return [dict(row) for row in rows]
 
