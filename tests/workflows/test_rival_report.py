@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,22 @@ def test_a_rivals_report_says_which_weights_it_had(part, tmp_path, model, said):
     page = (tmp_path / "run" / "report" / "report.html").read_text()
     assert ("Frozen features: efficientnet-lite0, ImageNet" in page) is said
     assert ("its figures are not comparable with these" in page) is said
+
+
+def test_what_is_passed_over_is_said(part, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(part, data)
+    (data / "test" / "good" / "xyz" / "000.tiff").unlink()
+    overrides = ("train_epochs=3", "batch=4")
+    verbs.train(
+        verbs.settings(
+            data=data, out=tmp_path / "run", model="area", image_size=64, overrides=overrides
+        )
+    )
+    assert "passed over: train_epochs, batch" in capsys.readouterr().out
+    verbs.evaluate(tmp_path / "run", data=data)
+    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    assert "left out of everything here: 1." in page
 
 
 def test_parts_without_depth_are_told_to_a_method_that_needs_it(part, tmp_path):

@@ -53,6 +53,9 @@ def evaluate(
     refs = [ref for ref in source.refs if ref.split in ("test", "")]
     if not refs:
         raise DataError(f"{data} has no test split to evaluate on.")
+    problems = getattr(source, "problems", ())
+    for problem in problems:
+        say(problem)
     scored: list[ScoredSample] = []
     seconds: list[float] = []
     for ref in refs:
@@ -76,6 +79,11 @@ def evaluate(
     metrics = evaluate_scores(scored, cost=cost)
     contract = predictor.contract
     notes = []
+    if problems:
+        notes.append(
+            f"Incomplete samples of {source.name} that are left out of everything here: "
+            f"{len(problems)}. The first: {problems[0]}"
+        )
     needed = normals_needed(contract.false_alarm_rate)
     if len(contract.calibration_scores) < needed:
         notes.append(

@@ -27,6 +27,12 @@ from chiasm.workflows.keep import keep
 from chiasm.workflows.workbench import Workbench
 
 SCORE_RULE = "distances from normal as the method measures them, smoothed, zero off the object"
+# How our detectors search and learn.
+_OF_OURS = (
+    *("fusion", "cells", "candidates", "operations", "nodes", "rounds", "order", "finalists"),
+    *("search_epochs", "train_epochs", "final_epochs", "final_steps", "architecture_rate"),
+    *("learning_rate", "batch", "capacity"),
+)
 
 
 def train_rival(bench: Workbench) -> None:
@@ -39,6 +45,11 @@ def train_rival(bench: Workbench) -> None:
     arguments = builder_arguments(config)
     rival: Rival = find_model(config.model).builder(modalities=config.modalities, **arguments)
     say(f"{config.model}: {rival.pretrained_weights or 'no published weights'}.")
+    if idle := idle_settings(config):
+        say(
+            f"{config.model} learns in steps of its own; passed over: {', '.join(idle)}. Settings "
+            "of its own are given as options={name: value}."
+        )
     left = bench.seconds_left()
     learn_in_steps(
         rival,
@@ -75,6 +86,12 @@ def builder_arguments(config: RunConfig) -> dict[str, Any]:
             there = f"there are: {', '.join(options)}" if options else "it has none"
             raise ConfigurationError(f"{config.model} has no option {name!r}; {there}.")
     return {"image_size": config.image_size, **config.options}
+
+
+def idle_settings(config: RunConfig) -> list[str]:
+    """Settings that were given and that a rival does not read."""
+    fields = RunConfig.model_fields
+    return [name for name in _OF_OURS if getattr(config, name) != fields[name].default]
 
 
 def _synthetic(bench: Workbench, batch: int) -> DataLoader[Any]:
