@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
+from chiasm.cli.serve import serve
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError
 from chiasm.service.fleet import named_folders
 from chiasm.service.logged_verdict import LoggedVerdict
@@ -147,6 +149,14 @@ def test_settings_are_checked(tmp_path: Path):
             read_keys(keys)
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_keys(tmp_path / "absent")
+
+
+def test_the_command_has_the_defaults_of_the_settings():
+    command = inspect.signature(serve).parameters
+    shared = {field.name for field in fields(ServiceSettings)} & set(command)
+    assert "max_megapixels" in shared
+    for name in shared:
+        assert command[name].default == getattr(ServiceSettings(), name), name
 
 
 def test_models_have_names_that_differ():

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from chiasm.cli.main import app as command_line
 from chiasm.errors import ChiasmError, ConfigurationError, SplitError
 from chiasm.metrics.calibration import conformal_threshold
 from chiasm.runtime.deployment import (
@@ -177,8 +179,10 @@ def test_stations_that_share_an_export_do_not_share_their_parts(
         recalibrate(folder, log)
     with pytest.raises(ConfigurationError, match=r"'middle'; it has left, right\."):
         recalibrate(folder, log, name="middle")
-    done = recalibrate(folder, log, name="right")
-    assert (done.good, done.after) == (25, 0.7)
+    command = ["recalibrate", str(folder), "--log", str(log.path), "--name", "right"]
+    told = CliRunner().invoke(command_line, command)
+    assert told.exit_code == 0, told.output
+    assert read_deployment(folder).calibration_scores == (0.7,) * 25
 
 
 def test_a_part_that_was_sent_again_counts_once(folder: Path, log: VerdictLog) -> None:
