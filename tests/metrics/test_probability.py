@@ -82,6 +82,22 @@ def test_the_order_of_samples_has_no_say_without_ties(seed):
     assert 0.0 <= plain <= 1.0
 
 
+@QUICK
+@given(st.integers(0, 1000), st.integers(1, 4), st.integers(2, 60))
+def test_the_order_of_samples_has_no_say_among_ties(seed, levels, samples):
+    rng = np.random.default_rng(seed)
+    stated = softmax(rng.integers(0, levels, (samples, 3)))
+    truth, order = rng.integers(0, 3, samples), rng.permutation(samples)
+    plain = equal_mass_calibration_error(stated, truth)
+    assert equal_mass_calibration_error(stated[order], truth[order]) == plain
+
+
+def test_a_constant_guess_that_is_right_as_often_as_it_says_has_no_error():
+    truth = np.repeat([0, 1, 2, 3], [400, 200, 200, 200])
+    stated = np.tile([0.4, 0.2, 0.2, 0.2], (1000, 1))
+    assert equal_mass_calibration_error(stated, truth) == pytest.approx(0.0)
+
+
 def test_a_sure_and_right_guess_has_no_error():
     truth = np.arange(40) % 4
     sure = 100.0 * np.eye(4)[truth]

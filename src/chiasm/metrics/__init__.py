@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 VERSIONS: dict[str, int] = {
     "accuracy": 1,
     "balanced_accuracy": 1,
-    "equal_mass_calibration_error": 1,
+    "equal_mass_calibration_error": 2,
     "false_alarms_at_recall": 1,
     "group_bootstrap_interval": 1,
     "macro_f1": 1,

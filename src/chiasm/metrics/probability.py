@@ -57,16 +57,36 @@ def equal_mass_calibration_error(
 ) -> float:
     """Gap between confidence and accuracy, mean over bins that hold equally many; in [0, 1].
 
+    The order of the recordings has no say: see ``ordered_by_confidence``.
+
     References:
         Naeini et al., Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015;
         Nguyen and O'Connor, EMNLP 2015 (bins of equal mass).
     """
-    p, labels = np.asarray(probabilities, np.float64), np.asarray(truth, np.int64)
-    confidence, right = p.max(axis=1), p.argmax(axis=1) == labels
-    order = np.argsort(confidence, kind="stable")
+    confidence, right = ordered_by_confidence(probabilities, truth)
     gaps = [
         abs(float(confidence[part].mean() - right[part].mean())) * len(part)
-        for part in np.array_split(order, min(bins, len(order)))
+        for part in np.array_split(np.arange(len(right)), min(bins, len(right)))
         if len(part)
     ]
-    return sum(gaps) / len(labels)
+    return sum(gaps) / len(right)
+
+
+def ordered_by_confidence(
+    probabilities: ArrayLike, truth: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Confidences ``(N,)``, rising, and how often guesses of that confidence are right ``(N,)``.
+
+    Recordings that tie share the mean of their tie, for a bin's edge may fall inside it: by the
+    order they come in, those of one class would stand in one bin, and a constant guess that is
+    right as often as it says would seem far from it.
+
+    Args:
+        probabilities: ``(N, K)``.
+        truth: ``(N,)`` class numbers.
+    """
+    p, labels = np.asarray(probabilities, np.float64), np.asarray(truth, np.int64)
+    stated, right = p.max(axis=1), p.argmax(axis=1) == labels
+    values, place, many = np.unique(stated, return_inverse=True, return_counts=True)
+    shares = np.bincount(place, weights=right, minlength=len(values)) / many
+    return np.repeat(values, many), np.repeat(shares, many)

@@ -11,7 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from chiasm.evaluation.diagnosis.scored import ScoredRecordings
 from chiasm.evaluation.diagnosis.style import BAD, DPI, GOOD, INK, QUIET, plain, titled
-from chiasm.metrics.probability import equal_mass_calibration_error, softmax
+from chiasm.metrics.probability import (
+    equal_mass_calibration_error,
+    ordered_by_confidence,
+    softmax,
+)
 
 BINS = 15
 
@@ -28,10 +32,9 @@ def reliability_points(
         >>> confidence.tolist(), right.tolist(), size.tolist()
         ([0.6, 0.9], [0.0, 1.0], [1, 1])
     """
-    stated, labels = np.asarray(probabilities, np.float64), np.asarray(truth)
-    confidence, right = stated.max(axis=1), stated.argmax(axis=1) == labels
-    order = np.argsort(confidence, kind="stable")
-    parts = [part for part in np.array_split(order, min(bins, max(len(order), 1))) if len(part)]
+    confidence, right = ordered_by_confidence(probabilities, truth)
+    places = np.arange(len(right))
+    parts = [part for part in np.array_split(places, min(bins, max(len(right), 1))) if len(part)]
     return (
         np.array([confidence[part].mean() for part in parts]),
         np.array([right[part].mean() for part in parts]),
