@@ -34,6 +34,9 @@ class SplitDescription(Strict):
         seed: of the division.
         training_groups: the first 16 digits of the SHA-256 of each training group's name, so that
             an evaluation can tell whether it has been trained on; empty for ``random``.
+        validation_groups: likewise of the groups by which epoch, temperatures and the bounds of
+            'unknown' were chosen; None, not known, in contracts of before they were kept.
+        groups_by: kind of the groups that are named so, ``random`` where none are; None likewise.
         training_data: SHA-256 over the training recordings' bytes.
         training_samples, validation_samples: how many.
     """
@@ -42,6 +45,8 @@ class SplitDescription(Strict):
     shares: tuple[float, float, float]
     seed: int
     training_groups: tuple[str, ...]
+    validation_groups: tuple[str, ...] | None = None
+    groups_by: str | None = None
     training_data: str
     training_samples: int
     validation_samples: int

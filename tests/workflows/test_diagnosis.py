@@ -30,7 +30,8 @@ from chiasm.training.recordings import InputFormat, Recordings, recording_loader
 from chiasm.training.trainer import Budget, fit
 from chiasm.workflows.keep_diagnosis import calibrate
 from chiasm.workflows.learn_diagnosis import train_classifier
-from chiasm.workflows.recording_bench import digest, open_bench
+from chiasm.workflows.recording_bench import open_bench
+from chiasm.workflows.recording_division import digest
 from chiasm.workflows.score_recordings import score_recordings
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

@@ -15,6 +15,7 @@ from chiasm.classifiers.tokens import SegmentEmbedding
 from chiasm.data.discharge.network_inputs import RecordingForm, picture_input, series_windows
 from chiasm.data.discharge.opening import open_as_store
 from chiasm.data.discharge.source import DischargeRef
+from chiasm.data.discharge.splits import DischargeSplit
 from chiasm.data.discharge.store import DischargeStore
 from chiasm.deploy.classifier_graph import ClassifierGraph, classifier_graph, example_inputs
 from chiasm.deploy.graph_files import write_openvino
@@ -29,8 +30,9 @@ from chiasm.errors import ArtifactError
 from chiasm.runtime.classifier import ClassifierRuntime
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
 from chiasm.samples import DischargeSample
+from chiasm.workflows.judged_lists import kind_of_group, own_division
 from chiasm.workflows.keep_diagnosis import calibrate
-from chiasm.workflows.recording_bench import divide
+from chiasm.workflows.recording_division import division, group_digests
 
 COMPARED_ON = 200  # validation recordings at most
 QUANTISED_ON = 24
@@ -111,8 +113,7 @@ def _recordings(
             f"The recordings have the classes {', '.join(store.kinds)} and {run} was trained on "
             f"{', '.join(contract.kinds)}. Name its data with --data."
         )
-    labelled = [ref for ref in store.refs if ref.label is not None]
-    split = divide(labelled, config)
+    split = _division(run, contract, store, config, data or config.data)
     whole = [r for r in split.validation if _complete(store, r, contract.modalities)]
     if not whole:
         raise ArtifactError(
@@ -122,6 +123,36 @@ def _recordings(
     step = max(1, len(whole) // COMPARED_ON)
     some = [r for r in split.train if _complete(store, r, contract.modalities)]
     return store, some[:: max(1, len(some) // QUANTISED_ON)], whole[::step], config
+
+
+def _division(
+    run: Path,
+    contract: DiagnosisContract,
+    store: DischargeStore,
+    config: DiagnosisConfig,
+    data: Path,
+) -> DischargeSplit:
+    """What training learned from and validated on: as the run kept it, or as its groups tell."""
+    labelled = [ref for ref in store.refs if ref.label is not None]
+    own = own_division(run, store, labelled, data)
+    if own is not None:
+        return own
+    described, by = contract.split, kind_of_group(contract.split)
+    trained, tuned = set(described.training_groups), set(described.validation_groups or ())
+    if tuned and not trained & tuned:
+        learned, validation = (
+            tuple(ref for ref in labelled if group_digests(by, [ref]) & names)
+            for names in (trained, tuned)
+        )
+        return DischargeSplit(learned, validation, ())
+    # The same recordings elsewhere, of a run whose groups do not tell: divided anew, they fall as
+    # before. Where one equipment was left out, the others stand in both lists, by session.
+    split = division(store, labelled, config)
+    if trained & tuned or config.test_group is not None:
+        return split
+    # What was trained on proves nothing.
+    kept = tuple(r for r in split.validation if not group_digests(by, [r]) & trained)
+    return DischargeSplit(split.train, kept, split.test)
 
 
 def _complete(store: DischargeStore, ref: DischargeRef, modalities: Sequence[str]) -> bool:

@@ -6,22 +6,19 @@ import csv
 import json
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chiasm.data.discharge.corruptions import CORRUPTIONS, Corruption, partners
 from chiasm.data.discharge.opening import open_as_store, open_discharges
 from chiasm.data.discharge.simulator import MARKER
 from chiasm.data.discharge.source import DischargeRef, DischargeSource
-from chiasm.data.discharge.splits import RANDOM
 from chiasm.data.discharge.store import DischargeStore
 from chiasm.data.discharge.trivial_numbers import trivial_numbers
 from chiasm.diagnoser import Diagnoser
-from chiasm.discharge_config import DiagnosisConfig
-from chiasm.errors import ChiasmError, DataError, SplitError
+from chiasm.errors import ChiasmError
 from chiasm.evaluation.diagnosis.figures import evaluate_recordings
 from chiasm.evaluation.diagnosis.predictions import (
     CORRUPTED,
@@ -35,11 +32,15 @@ from chiasm.model_folder import parameter_count
 from chiasm.samples import Diagnosis, DischargeSample
 from chiasm.workflows.beside import beside
 from chiasm.workflows.console import say
-from chiasm.workflows.recording_bench import digest, divide
+from chiasm.workflows.judged_lists import judged_lists
+from chiasm.workflows.score_corrupted import score_corrupted
 from chiasm.workflows.score_recordings import score_recordings
 
 MOST_CORRUPTED = 40
 MOST_TIMED = 40
+# How readers and the store end the sentence about a recording that is not there to be judged.
+_LEFT_OUT = "left out."
+_MOST_TOLD = 5
 
 
 def evaluate_classifier(
@@ -53,33 +54,44 @@ def evaluate_classifier(
 ) -> dict[str, Any]:
     """Diagnose the recordings that training left for tests; writes figures and a report.
 
+    Of other data, and of recordings that came later, those count whose groups the model has
+    neither been trained nor tuned on. A recording that lacks a modality is judged by the other.
+
     Args:
         run: a run's or a model's folder.
-        data: where the recordings lie; those of groups that were trained on are left out.
+        data: where the recordings lie.
         out: folder for the report; None takes ``report`` in the run's folder.
         most_corrupted: so many of them are diagnosed again with each corruption; 0 for none.
         splits, left_out: see ``beside``: what is trained again, to be shown beside the run.
 
     Returns:
         The content of ``metrics.json``.
+
+    Raises:
+        SplitError: it cannot be told what the model has seen, or nothing was kept for tests.
+        DataError: a class is unknown to the model, or no recording is left to be judged.
     """
     folder = Path(run)
     target = Path(out) if out is not None else folder / "report"
     diagnoser = Diagnoser.load(folder)
     store = open_as_store(data)
-    train, test = _lists(folder, diagnoser, store, data)
+    lists = judged_lists(folder, diagnoser.contract, store, data)
+    train, test = lists.train, lists.test
+    unread = [sentence for sentence in store.problems if sentence.endswith(_LEFT_OUT)]
+    for sentence in (*lists.notes, *unread[:_MOST_TOLD]):
+        say(sentence)
+    if len(unread) > _MOST_TOLD:
+        say(f"{len(unread) - _MOST_TOLD} more recordings are left out likewise.")
     say(f"{store.name}: diagnosing {len(test)} recordings of groups it has not seen ...")
     scored = score_recordings(diagnoser, store, test)
     seconds = _latencies(diagnoser, store, _spread(test, MOST_TIMED))
-    some = _spread(test, most_corrupted)
-    corruptions = {
-        name: score_recordings(
-            diagnoser, store, some, change=_with_others(store, some, change), alone=False
-        )
-        for name, change in CORRUPTIONS.items()
-        if some
-    }
-    others, open_set = beside(run, splits=splits, left_out=left_out)
+    corruptions, gaps = score_corrupted(diagnoser, store, _spread(test, most_corrupted))
+    for sentence in gaps:
+        say(sentence)
+    by = diagnoser.contract.split.by
+    if by in splits:
+        say(f"The run itself was divided by {by}, so that it is not trained again by {by}.")
+    others, open_set = beside(run, splits=[s for s in splits if s != by], left_out=left_out)
     learning = folder / "learning.json"
     cost = json.loads(learning.read_text()) if learning.exists() else {}
     cost |= {
@@ -90,13 +102,14 @@ def evaluate_classifier(
     }
     metrics = evaluate_recordings(
         scored,
-        by=diagnoser.contract.split.by,
+        by=by,
         cost=cost,
         splits=others,
         corruptions=corruptions,
         open_set=open_set,
         trivial=_trivial(store, train, test),
         simulated=(Path(data) / MARKER).is_file(),
+        not_judged=len(unread) + lists.not_judged,
     )
     page = write_diagnosis_report(
         target,
@@ -105,6 +118,7 @@ def evaluate_classifier(
         title=f"{store.name}: {diagnoser.contract.method}",
         repeat=f"chiasm evaluate {folder} --data {data}",
         load=lambda place: store.load(test[place]),
+        notes=(*lists.notes, *gaps),
         run=folder,
     )
     write_predictions(target / PREDICTIONS, scored)
@@ -114,38 +128,6 @@ def evaluate_classifier(
     say(f"macro-F1 {found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})")
     say(f"The report is {page}.")
     return metrics
-
-
-def _lists(
-    folder: Path, diagnoser: Diagnoser, store: DischargeStore, data: Path | str
-) -> tuple[list[DischargeRef], list[DischargeRef]]:
-    """Training and test recordings of a run, or of other data all that it was not trained on."""
-    labelled = [ref for ref in store.refs if ref.label is not None]
-    settings = folder / "config.yaml"
-    if settings.exists():
-        config = DiagnosisConfig.make(file=settings)
-        if config.data.resolve() == Path(data).resolve():
-            split = divide(labelled, config)
-            gone = {store.kinds.index(kind) for kind in config.left_out}
-            return (
-                [ref for ref in split.train if ref.label not in gone],
-                [ref for ref in split.test if ref.label not in gone],
-            )
-    described = diagnoser.contract.split
-    if described.by == RANDOM:
-        raise SplitError(
-            "The model was trained on a random split, so that sessions cannot be told apart from "
-            "those it has seen; evaluate it on the data and in the folder that it was trained in."
-        )
-    seen = set(described.training_groups)
-    test = [
-        ref
-        for ref in labelled
-        if digest(f"{described.by}:{ref.group.get(described.by, '')}") not in seen
-    ]
-    if not test:
-        raise DataError(f"{data} has no labelled recording of a group that it was not trained on.")
-    return [], test
 
 
 def _latencies(
@@ -159,18 +141,6 @@ def _latencies(
         diagnoser.diagnose(sample)
         seconds.append(time.perf_counter() - start)
     return seconds
-
-
-def _with_others(
-    store: DischargeStore, refs: Sequence[DischargeRef], change: Corruption
-) -> Callable[[DischargeSample], DischargeSample]:
-    """The corruption of each recording in turn, with the one whose picture it might be given."""
-    places = iter(partners(np.array([ref.label for ref in refs])))
-
-    def changed(sample: DischargeSample) -> DischargeSample:
-        return change(sample, store.load(refs[next(places)]))
-
-    return changed
 
 
 def _spread(refs: Sequence[DischargeRef], most: int) -> list[DischargeRef]:

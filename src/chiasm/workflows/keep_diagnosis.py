@@ -85,6 +85,8 @@ def blank_contract(bench: RecordingBench) -> DiagnosisContract:
             shares=config.shares,
             seed=config.seed,
             training_groups=bench.training_groups(),
+            validation_groups=bench.validation_groups(),
+            groups_by=bench.groups_by,
             training_data=bench.training_data(),
             training_samples=len(bench.split.train),
             validation_samples=len(bench.split.validation),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +15,7 @@ from chiasm.classifiers.classifier import Classifier
 from chiasm.data.discharge.opening import open_as_store
 from chiasm.data.discharge.relative import GROUP
 from chiasm.data.discharge.source import DischargeRef
-from chiasm.data.discharge.splits import (
-    RANDOM,
-    DischargeSplit,
-    given_split,
-    leave_one_out,
-    split_recordings,
-)
+from chiasm.data.discharge.splits import DischargeSplit
 from chiasm.data.discharge.store import DischargeStore
 from chiasm.data.discharge.tensors import (
     PictureScale,
@@ -37,8 +30,10 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.model_folder import GENOTYPE
 from chiasm.registry import find_model
 from chiasm.training.recordings import InputFormat, Recordings, recording_loader
+from chiasm.workflows.recording_division import GIVEN as GIVEN
+from chiasm.workflows.recording_division import division, group_digests
+from chiasm.workflows.recording_division import group_of as group_of
 
-GIVEN = "given"
 # Pictures from which the scale is estimated.
 PICTURES = 100
 # Side at which the dots of a picture are found before it is averaged to the network's size.
@@ -135,12 +130,18 @@ class RecordingBench:
             workers=self.config.workers,
         )
 
+    @property
+    def groups_by(self) -> str:
+        """Kind of group that tells what was trained or tuned on, or ``random``."""
+        return group_of(self.config.split_by, (*self.split.train, *self.split.validation))
+
     def training_groups(self) -> tuple[str, ...]:
         """Short digests of the names of the training groups; empty for a random split."""
-        by = group_of(self.config.split_by, self.split.train)
-        if by == RANDOM:
-            return ()
-        return tuple(sorted({digest(f"{by}:{ref.group[by]}") for ref in self.split.train}))
+        return tuple(sorted(group_digests(self.groups_by, self.split.train)))
+
+    def validation_groups(self) -> tuple[str, ...]:
+        """Likewise of the groups that everything was chosen by."""
+        return tuple(sorted(group_digests(self.groups_by, self.split.validation)))
 
     def training_data(self) -> str:
         """SHA-256 over the series and labels of the training recordings."""
@@ -155,12 +156,7 @@ class RecordingBench:
 def open_bench(config: DiagnosisConfig) -> RecordingBench:
     """Open the data, converted to a store where it is none yet, and divide it."""
     store = open_as_store(config.data, cache=config.cache)
-    refs = [ref for ref in store.refs if ref.label is not None and _seen(store, ref, config)]
-    if not refs:
-        raise DataError(
-            f"{config.data} has no labelled recording with {' or '.join(config.modalities)}."
-        )
-    split = _without_classes(divide(refs, config), store.kinds, config.left_out)
+    split = division(store, [ref for ref in store.refs if ref.label is not None], config)
     if not split.train or not split.validation:
         raise SplitError("Training needs recordings to learn from and others to validate on.")
     return bench_of(config, store, split)
@@ -217,47 +213,6 @@ def _picture_scale(
     )
 
 
-def divide(refs: list[DischargeRef], config: DiagnosisConfig) -> DischargeSplit:
-    """The split that the settings ask for."""
-    if config.split_by == GIVEN:
-        return given_split(refs, by=group_of(GIVEN, refs))
-    if config.test_group is not None:
-        share = config.shares[1] / (config.shares[0] + config.shares[1])
-        folds = leave_one_out(refs, by=config.split_by, validation_share=share, seed=config.seed)
-        for name, split in folds:
-            if name == config.test_group:
-                return split
-        raise SplitError(f"No recording is of {config.split_by} '{config.test_group}'.")
-    return split_recordings(refs, by=config.split_by, shares=config.shares, seed=config.seed)
-
-
-def _without_classes(
-    split: DischargeSplit, kinds: tuple[str, ...], left_out: tuple[str, ...]
-) -> DischargeSplit:
-    """The split with training and validation recordings of some classes taken away."""
-    unknown = sorted(set(left_out) - set(kinds))
-    if unknown:
-        raise DataError(f"There is no class '{unknown[0]}'; choose from {', '.join(kinds)}.")
-    gone = {kinds.index(kind) for kind in left_out}
-    return DischargeSplit(
-        tuple(ref for ref in split.train if ref.label not in gone),
-        tuple(ref for ref in split.validation if ref.label not in gone),
-        split.test,
-    )
-
-
-def group_of(split_by: str, refs: Iterable[DischargeRef]) -> str:
-    """The kind of group that a split keeps whole; of a given one the session, where all have it."""
-    if split_by != GIVEN:
-        return split_by
-    return "session" if all(ref.group.get("session") for ref in refs) else RANDOM
-
-
-def digest(text: str) -> str:
-    """The first 16 hexadecimal digits of a text's SHA-256."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def _series_shape(
     store: DischargeStore, refs: list[DischargeRef], config: DiagnosisConfig
 ) -> tuple[int, int]:
@@ -281,9 +236,3 @@ def _series_shape(
             "divide the data."
         )
     return next(iter(shapes), (1, 128))
-
-
-def _seen(store: DischargeStore, ref: DischargeRef, config: DiagnosisConfig) -> bool:
-    return ("image" in config.modalities and store.has_image(ref)) or (
-        "series" in config.modalities and store.counts(ref) is not None
-    )

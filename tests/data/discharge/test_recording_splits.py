@@ -105,6 +105,14 @@ def test_by_equipment_and_leaving_one_out():
         assert Counter(ref.label for ref in split.validation) == dict.fromkeys(range(5), 24)
 
 
+def test_one_group_is_left_out_whatever_another_one_alone_holds():
+    refs = [r for r in campaign() if r.label or r.group["equipment"] == "e2"]  # normal at e2 only
+    ((name, split),) = leave_one_out(refs, only="e1")
+    assert name == "e1" and groups(split.test, "equipment") == {"e1"}
+    with pytest.raises(SplitError, match="No recording is of equipment 'e9'; there are: e0, e1"):
+        list(leave_one_out(refs, only="e9"))
+
+
 def test_too_few_groups_are_refused():
     refs = [ref for ref in campaign() if ref.label != 3 or ref.group["session"] in ("s3", "s8")]
     with pytest.raises(SplitError, match="The class corona has 2 groups of kind 'session', fewer"):

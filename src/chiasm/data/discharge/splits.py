@@ -87,12 +87,14 @@ def leave_one_out(
     validation_by: str = "session",
     validation_share: float = 0.1,
     seed: int = 42,
+    only: str | None = None,
 ) -> Iterator[tuple[str, DischargeSplit]]:
     """Yield a split for each group of kind ``by``, in order of name: that group is the test.
 
-    The others are divided into training and validation by ``validation_by``. Raises
-    ``SplitError`` where there is one such group only, a class that is not among the others, a
-    session on both sides, or what ``split_recordings`` raises.
+    The others are divided into training and validation by ``validation_by``. ``only`` one group's
+    split is made where its name is given, for another may be one that cannot be left out. Raises
+    ``SplitError`` where there is one such group only or none of that name, a class that is not
+    among the others, a session on both sides, or what ``split_recordings`` raises.
     """
     groups = _groups(refs, by)
     names = sorted(set(groups))
@@ -101,7 +103,9 @@ def leave_one_out(
             f"All recordings are of one {by}, '{''.join(names)}'; at least two are needed to leave "
             "one out."
         )
-    for name in names:
+    if only is not None and only not in names:
+        raise SplitError(f"No recording is of {by} '{only}'; there are: {', '.join(names)}.")
+    for name in names if only is None else [only]:
         test = tuple(ref for ref, group in zip(refs, groups) if group == name)
         others = [ref for ref, group in zip(refs, groups) if group != name]
         lacking = sorted(_classes(test) - _classes(others))
