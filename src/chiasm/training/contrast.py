@@ -96,9 +96,11 @@ class ContrastTraining(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the contrast of all held-out recordings, those of all batches together."""
-        vectors, labels = (torch.cat(values) for values in zip(*self._validation))
+        # Recordings that lack a modality have fewer vectors; each one is an anchor by itself.
+        vectors = torch.cat([own.flatten(0, 1) for own, _ in self._validation])
+        labels = torch.cat([own.repeat_interleave(rows.shape[1]) for rows, own in self._validation])
         self._validation.clear()
-        self.log("validation_contrast", self.contrast(vectors, labels), prog_bar=True)
+        self.log("validation_contrast", self.contrast(vectors[:, None], labels), prog_bar=True)
 
     def transfer_batch_to_device(
         self, batch: Views, device: torch.device, dataloader_idx: int

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from chiasm.data.discharge.network_inputs import present
 from chiasm.data.discharge.source import DischargeRef
 from chiasm.data.discharge.store import DischargeStore
 from chiasm.diagnoser import Diagnoser
-from chiasm.diagnosis_rule import combined_opinion
+from chiasm.diagnosis_rule import Array, combined_opinion
 from chiasm.errors import DataError
 from chiasm.evaluation.diagnosis.scored import ScoredRecordings
 from chiasm.fusion.evidence import conflict
@@ -24,51 +25,101 @@ def score_recordings(
     change: Callable[[DischargeSample], DischargeSample] = lambda sample: sample,
     alone: bool = True,
 ) -> ScoredRecordings:
-    """Judge labelled recordings, each as ``change`` makes it.
+    """Judge labelled recordings, each as ``change`` makes it and by what it has, as a diagnosis is.
 
     Args:
         model: the classifier.
         store: where the recordings lie.
         refs: which of them; all labelled.
         change: a corruption, or a modality taken away from all of them.
-        alone: also judge by each modality alone, from which uncertainty and conflict follow.
+        alone: also judge by each modality alone, from which uncertainty and conflict follow; it is
+            done in any case where a recording lacks one.
 
     Raises:
-        DataError: a recording has no label, or lacks a modality that others have.
+        DataError: there is no recording, or one has no label or nothing that the model looks at.
     """
+    if not refs:
+        raise DataError("There is no recording to judge: the list is empty.")
     if any(ref.label is None for ref in refs):
         raise DataError("Only labelled recordings can be scored; leave out those without a label.")
     names = model.contract.modalities
-    seen = model.observe_samples((change(store.load(ref)) for ref in refs), alone=alone)
-    whole = [key for key, z in seen.logits.items() if not np.isnan(z).any()]
-    if not whole:
-        raise DataError(
-            "Some recordings lack the image and others the series: score them one after the other."
-        )
-    key = max(whole, key=len)
-    there = tuple(name for name in names if name in key.split("+"))
+    shown: list[tuple[str, ...]] = []
+
+    def changed() -> Iterator[DischargeSample]:
+        for ref in refs:
+            sample = change(store.load(ref))
+            shown.append(present(sample, names))
+            yield sample
+
+    alone = alone or any(_lacks(store, ref, names) for ref in refs)
+    seen = model.observe_samples(changed(), alone=alone)
+    rows = {one: np.flatnonzero([one == other for other in shown]) for one in dict.fromkeys(shown)}
+    if not alone and set(rows) != {names}:
+        raise DataError("The change takes a modality away: let each be judged alone as well.")
+    logits = _by_what_is_there(seen.logits, rows)
+    assert logits is not None  # as many numbers as there are classes, whatever was shown
+    usual = max(rows, key=lambda one: (len(rows[one]), len(one)))
+    own = {one: model.contract.temperatures.get("+".join(one), 1.0) for one in rows}
+    each = np.array([own[one] for one in shown])
+    there = tuple(name for name in names if any(name in one for one in rows))
     singles = {m: seen.logits[m] for m in there if m in seen.logits}
-    temperatures = model.contract.temperatures
     uncertainty = disagreement = None
     if len(singles) == len(there):
-        opinion, each = combined_opinion(singles, {m: temperatures.get(m, 1.0) for m in there})
-        uncertainty = opinion.uncertainty
-        disagreement = conflict(*each) if len(each) == 2 else np.full(len(refs), np.nan)
+        uncertainty, disagreement = _opinions(singles, rows, model.contract.temperatures)
     likelihoods = [seen.flow_nll[m] for m in there if m in seen.flow_nll]
-    density = np.mean(likelihoods, axis=0) if len(likelihoods) == len(there) else None
-    kinds_of_group = sorted(set.intersection(*(set(ref.group) for ref in refs)) if refs else ())
+    density = np.nanmean(likelihoods, axis=0) if len(likelihoods) == len(there) else None
+    kinds_of_group = sorted(set.intersection(*(set(ref.group) for ref in refs)))
     return ScoredRecordings(
-        logits=seen.logits[key],
+        logits=logits,
         labels=seen.labels,
         kinds=model.contract.kinds,
         groups={by: np.array([ref.group[by] for ref in refs]) for by in kinds_of_group},
         sources=seen.sources,
-        embeddings=seen.pooled[key],
+        embeddings=_by_what_is_there(seen.pooled, rows),
         modality_logits=singles if len(there) > 1 else {},
         before={m: seen.before[m] for m in there if m in seen.before},
         after={m: seen.after[m] for m in there if m in seen.after},
         flow_nll=density,
         uncertainty=uncertainty,
         conflict=disagreement,
-        temperature=temperatures.get(key, 1.0),
+        temperature=own[usual],
+        temperatures=each if len(rows) > 1 else None,
+        lacking={m: sum(m not in one for one in shown) for m in names},
     )
+
+
+Rows = Mapping[tuple[str, ...], np.ndarray]
+
+
+def _lacks(store: DischargeStore, ref: DischargeRef, names: Sequence[str]) -> bool:
+    return ("image" in names and not store.has_image(ref)) or (
+        "series" in names and store.counts(ref) is None
+    )
+
+
+def _by_what_is_there(found: Mapping[str, Array], rows: Rows) -> Array | None:
+    """One row for each recording, by all that it has; None where their widths differ."""
+    parts = {there: found["+".join(there)][places] for there, places in rows.items()}
+    if len({part.shape[1] for part in parts.values()}) != 1:
+        return None
+    width = next(iter(parts.values())).shape[1]
+    out: Array = np.empty((sum(map(len, parts.values())), width))
+    for there, places in rows.items():
+        out[places] = parts[there]
+    return out
+
+
+def _opinions(
+    singles: Mapping[str, Array], rows: Rows, temperatures: Mapping[str, float]
+) -> tuple[Array, Array]:
+    """Uncertainty, and conflict of those that have two modalities, NaN of the others."""
+    count = sum(map(len, rows.values()))
+    uncertainty, disagreement = np.empty(count), np.full(count, np.nan)
+    for there, places in rows.items():
+        opinion, each = combined_opinion(
+            {m: singles[m][places] for m in there}, {m: temperatures.get(m, 1.0) for m in there}
+        )
+        uncertainty[places] = opinion.uncertainty
+        if len(each) == 2:
+            disagreement[places] = conflict(*each)
+    return uncertainty, disagreement

@@ -12,8 +12,10 @@ import pytest
 from pydantic import ValidationError
 
 from chiasm.errors import DataError
+from chiasm.evaluation.diagnosis.embedding import embedding_scatter
 from chiasm.evaluation.diagnosis.figures import evaluate_recordings
 from chiasm.evaluation.diagnosis.open_set import LeftOut, open_set_figures
+from chiasm.evaluation.diagnosis.predictions import read_predictions, write_predictions
 from chiasm.evaluation.diagnosis.schema import DiagnosisMetrics, validated
 from chiasm.evaluation.diagnosis.scored import ScoredRecordings
 from chiasm.evaluation.diagnosis.trivial import TrivialRival
@@ -251,3 +253,37 @@ def test_what_does_not_fit_the_schema_is_refused(diagnosis, group, wrong):
 def test_arrays_that_do_not_fit_together_are_refused(recordings, change, said):
     with pytest.raises(DataError, match=said):
         replace(recordings, **change)
+
+
+def test_a_split_of_the_runs_own_kind_does_not_take_its_place(recordings, maker):
+    worse = maker(skill=0.0, seed=4)
+    alone = evaluate_recordings(recordings, by="session", cost={}, draws=5)
+    beside = evaluate_recordings(
+        recordings, by="session", cost={}, splits={"session": worse, "random": worse}, draws=5
+    )
+    assert beside["recording"] == alone["recording"]
+    assert beside["splits"]["session"]["recording"] == alone["recording"]
+    assert set(beside["splits"]) == {"session", "random"}
+
+
+def test_recordings_that_lack_a_modality_count_in_what_they_have(recordings, tmp_path):
+    lacking = np.arange(len(recordings)) % 5 == 0
+    blank = {
+        stage: {**found, "image": np.where(lacking[:, None], np.nan, found["image"])}
+        for stage, found in (("before", recordings.before), ("after", recordings.after))
+    }
+    temperatures = np.where(lacking, 3.0, recordings.temperature)
+    some = replace(
+        recordings, **blank, temperatures=temperatures, lacking={"image": 40, "series": 0}
+    )
+    metrics = validated(evaluate_recordings(some, by="session", cost={}, draws=5))
+    assert metrics["counts"]["lacking"] == {"image": 40}
+    assert all(np.isfinite(list(metrics["gap"]["before"].values())))
+    expected = softmax(recordings.logits[lacking], temperature=3.0)
+    np.testing.assert_allclose(some.probabilities[lacking], expected)
+    np.testing.assert_allclose(some.probabilities[~lacking], recordings.probabilities[~lacking])
+    again = read_predictions(write_predictions(tmp_path / "said.npz", some))
+    assert set(again.before) == {"series"}
+    assert embedding_scatter(some, metrics["gap"], tmp_path / "clouds.png").is_file()
+    with pytest.raises(DataError, match="A temperature is above 0"):
+        replace(recordings, temperatures=np.zeros(len(recordings)))

@@ -65,12 +65,14 @@ def embedding_scatter(
 
 def _draw(axes: Axes, scored: ScoredRecordings, found: Mapping[str, NDArray[np.floating]]) -> None:
     step = max(1, -(-len(scored) // _MOST))
-    labels = scored.labels[::step]
-    flat, share = principal_axes(np.concatenate([one[::step] for one in found.values()]))
+    # A recording that lacks a modality has no point in its cloud.
+    clouds = {name: np.isfinite(one[::step]).all(axis=1) for name, one in found.items()}
+    points = [one[::step][clouds[name]] for name, one in found.items()]
+    flat, share = principal_axes(np.concatenate(points))
     own = colours(scored.kinds)
-    palette = [own[label] for label in labels.tolist()]
-    for number, name in enumerate(found):
-        mine = flat[number * len(labels) : (number + 1) * len(labels)]
+    ends = np.cumsum([len(one) for one in points])
+    for name, mine in zip(found, np.split(flat, ends[:-1])):
+        palette = [own[label] for label in scored.labels[::step][clouds[name]].tolist()]
         hollow = name == "series"
         axes.scatter(
             mine[:, 0], mine[:, 1], s=17, marker=MODALITY_MARKS.get(name, "s"), alpha=0.85,

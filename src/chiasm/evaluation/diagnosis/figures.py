@@ -56,7 +56,8 @@ def evaluate_recordings(
             ``"equipment"`` ...), or ``"random"``.
         cost: of training and prediction.
         splits: name to the test list of another split, of a model trained for it; ``"random"``
-            is what gaps are measured to.
+            is what gaps are measured to. One by the name ``by`` is passed over: the report's
+            figures are those of ``scored``.
         missing: further lists with a modality absent, by their name. What one modality alone says
             is taken from ``scored.modality_logits``.
         corruptions: name to the same recordings, corrupted.
@@ -75,7 +76,7 @@ def evaluate_recordings(
         DataError: a trivial rival has not one number for each recording.
     """
     drawn = Drawn(draws=draws, seed=seed)
-    lists = {by: scored} | dict(splits or {})
+    lists = {by: scored} | {name: one for name, one in (splits or {}).items() if name != by}
     figures = {name: recording_figures(one, by=name, drawn=drawn) for name, one in lists.items()}
     confusion = _confusion(scored)
     absent = {**_alone(scored), **(missing or {})}
@@ -109,6 +110,7 @@ def evaluate_recordings(
             "groups": len(set(scored.group_names(by))),
             "by_kind": {k: int(n) for k, n in zip(scored.kinds, confusion.sum(axis=1))},
             "not_judged": not_judged,
+            "lacking": {name: number for name, number in scored.lacking.items() if number},
         },
     }
 
@@ -265,10 +267,18 @@ def _alone(scored: ScoredRecordings) -> dict[str, ScoredRecordings]:
 
 
 def _gap(clouds: Mapping[str, NDArray[Any]], seed: int) -> dict[str, float | None] | None:
-    if not {"image", "series"} <= set(clouds) or len(clouds["image"]) < 2:
+    if not {"image", "series"} <= set(clouds):
         return None
-    measured = modality_gap(clouds["image"], clouds["series"], seed=seed)
+    image, series = (_known(clouds[name]) for name in ("image", "series"))
+    if min(len(image), len(series)) < 2:
+        return None
+    measured = modality_gap(image, series, seed=seed)
     return {k: None if math.isnan(v) else round(v, 5) for k, v in measured.items()}
+
+
+def _known(points: NDArray[Any]) -> NDArray[Any]:
+    """The rows of recordings that have the modality."""
+    return points[np.isfinite(points).all(axis=1)]
 
 
 def _rival(

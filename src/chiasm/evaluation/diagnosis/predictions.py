@@ -21,16 +21,21 @@ _GROUP, _BEFORE, _AFTER = "group:", "before:", "after:"
 def write_predictions(path: Path, scored: ScoredRecordings) -> Path:
     """Write calibrated probabilities, labels, groups, sources and the tokens' means; no pickle.
 
-    Probabilities are float32, means of tokens float16.
+    Probabilities are float32, means of tokens float16; those of a modality that some recordings
+    lack are left out, for whoever reads them takes a row for each recording.
     """
+    before, after = (
+        {m: rows for m, rows in found.items() if np.isfinite(rows).all()}
+        for found in (scored.before, scored.after)
+    )
     columns: dict[str, Any] = {
         "probabilities": scored.probabilities.astype(np.float32),
         "labels": scored.labels.astype(np.int16),
         "kinds": np.array(scored.kinds, dtype=np.str_),
         "sources": np.array(scored.sources, dtype=np.str_),
         **{_GROUP + by: np.asarray(names, np.str_) for by, names in scored.groups.items()},
-        **{_BEFORE + m: rows.astype(np.float16) for m, rows in scored.before.items()},
-        **{_AFTER + m: rows.astype(np.float16) for m, rows in scored.after.items()},
+        **{_BEFORE + m: rows.astype(np.float16) for m, rows in before.items()},
+        **{_AFTER + m: rows.astype(np.float16) for m, rows in after.items()},
     }
     fresh = path.with_name(".part.npz")
     np.savez_compressed(fresh, **columns)

@@ -80,12 +80,13 @@ class ModalityGap(Part):
 
 
 class RecordingCounts(Part):
-    """How many recordings the figures are about."""
+    """How many recordings the figures are about; ``lacking`` some modality, by its name."""
 
     judged: NonNegativeInt
     groups: NonNegativeInt
     by_kind: dict[str, NonNegativeInt]
     not_judged: NonNegativeInt
+    lacking: dict[str, NonNegativeInt] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _complete(self) -> RecordingCounts:

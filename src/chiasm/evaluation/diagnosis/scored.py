@@ -34,6 +34,9 @@ class ScoredRecordings:
         uncertainty: ``(N,)`` in [0, 1], or None.
         conflict: ``(N,)`` in [0, 1] between the modalities, NaN where one is alone, or None.
         temperature: that logits are divided by, fitted on validation recordings.
+        temperatures: ``(N,)`` of each recording, where some have other modalities than most and
+            with them a temperature of their own; None takes ``temperature`` for all.
+        lacking: modality to how many recordings have none.
 
     Raises:
         DataError: lengths or shapes do not fit together, or a label is no class.
@@ -52,6 +55,8 @@ class ScoredRecordings:
     uncertainty: Array | None = None
     conflict: Array | None = None
     temperature: float = 1.0
+    temperatures: Array | None = None
+    lacking: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         count, classes = len(self.labels), len(self.kinds)
@@ -70,6 +75,7 @@ class ScoredRecordings:
             "flow_nll": self.flow_nll,
             "uncertainty": self.uncertainty,
             "conflict": self.conflict,
+            "temperatures": self.temperatures,
             **{f"groups by {name}": one for name, one in self.groups.items()},
             **{f"{name} before the flow": one for name, one in self.before.items()},
             **{f"{name} after the flow": one for name, one in self.after.items()},
@@ -79,8 +85,9 @@ class ScoredRecordings:
                 raise DataError(f"{name}: {len(some)} entries for {count} recordings.")
         if np.any((self.labels < 0) | (self.labels >= classes)):
             raise DataError(f"A label is none of the classes 0 to {classes - 1}.")
-        if not self.temperature > 0:
-            raise DataError(f"A temperature is above 0, not {self.temperature}.")
+        for one in (self.temperature, *(() if self.temperatures is None else self.temperatures)):
+            if not one > 0:
+                raise DataError(f"A temperature is above 0, not {one}.")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -88,6 +95,8 @@ class ScoredRecordings:
     @property
     def probabilities(self) -> Array:
         """``(N, K)`` calibrated: softmax of the logits over the temperature."""
+        if self.temperatures is not None:
+            return softmax(self.logits / self.temperatures[:, None])  # (N, K) by (N, 1)
         return softmax(self.logits, temperature=self.temperature)
 
     @property

@@ -164,6 +164,11 @@ def _few(metrics: Mapping[str, Any]) -> list[str]:
             f"{counts['not_judged']:,} recording{'' if one else 's'} could not be judged and "
             f"count{'s' if one else ''} in no figure."
         )
+    for name, number in counts.get("lacking", {}).items():
+        have, were = ("recording has", "was") if number == 1 else ("recordings have", "were")
+        said.append(
+            f"{number:,} {have} no {MODALITY_WORDS.get(name, name)} and {were} judged without it."
+        )
     absent = [kind for kind, number in counts["by_kind"].items() if not number]
     if absent and counts["judged"]:
         said.append(
