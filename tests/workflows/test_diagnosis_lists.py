@@ -15,7 +15,7 @@ from chiasm.data.discharge.opening import open_as_store
 from chiasm.deploy.export_classifier import _recordings
 from chiasm.diagnosis_artifact import DiagnosisContract
 from chiasm.discharge_config import DiagnosisConfig
-from chiasm.errors import DataError, SplitError
+from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.workflows.judge_diagnosis import evaluate_classifier
 from chiasm.workflows.judged_lists import JudgedLists, judged_lists
 from chiasm.workflows.keep_diagnosis import blank_contract
@@ -121,6 +121,18 @@ def test_recordings_that_came_later_count_where_their_session_is_new(tmp_path: P
     assert sessions(lists.test) == sessions(bench.split.test) | {"s18", "s19", "s20"}
     assert len(lists.train) == len(bench.split.train)
     assert any("session of 1 recording; " in note for note in lists.notes)
+
+
+def test_a_run_does_not_go_on_with_recordings_that_fall_into_other_lists(tmp_path: Path):
+    data, run = table(tmp_path / "data"), tmp_path / "run"
+    bench, _ = bench_of(data, run)
+    (run / "checkpoints").mkdir()
+    write_split(bench)  # the same ones
+    kept = (run / "split.json").read_text()
+    table(tmp_path / "data", sessions=range(30))
+    with pytest.raises(ConfigurationError, match="began when there were other recordings"):
+        write_split(open_bench(bench.config))
+    assert (run / "split.json").read_text() == kept
 
 
 @pytest.mark.parametrize("given", [False, True])

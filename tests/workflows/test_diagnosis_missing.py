@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from chiasm.samples import DischargeBatch
 from chiasm.training.contrast import ContrastTraining
 from chiasm.training.trainer import Budget
 from chiasm.workflows.judge_diagnosis import evaluate_classifier
+from chiasm.workflows.keep_diagnosis import save
 from chiasm.workflows.learn_diagnosis import train_classifier
 from chiasm.workflows.recording_bench import RecordingBench, open_bench
 from chiasm.workflows.score_corrupted import score_corrupted
@@ -92,6 +95,14 @@ def test_a_report_tells_how_many_lack_what(trained: RecordingBench):
     assert set(lacking) == {"image", "series"} and metrics["gap"]["before"] is not None
     page = (config.out / "report/report.html").read_text()
     assert f"{lacking['image']} recordings have no picture and were judged without it" in page
+
+
+def test_a_model_is_kept_where_no_held_out_recording_has_everything(trained: RecordingBench):
+    alone = tuple(ref for ref in trained.split.validation if not trained.store.has_image(ref))
+    split = replace(trained.split, validation=alone)
+    config = trained.config.model_copy(update={"out": trained.config.out.parent / "alone"})
+    network = Diagnoser.load(trained.config.out).network
+    assert 0 <= save(network, replace(trained, split=split, config=config)) <= 1
 
 
 class _Given(torch.nn.Module):

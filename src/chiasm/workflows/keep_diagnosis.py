@@ -25,7 +25,10 @@ TEMPERATURES = (0.5, 10.0)
 
 
 def save(network: Classifier, bench: RecordingBench) -> float:
-    """Calibrate on the validation recordings and write the model's folder; returns macro-F1."""
+    """Calibrate on the validation recordings and write the model's folder; returns macro-F1.
+
+    That is of the recordings that have all modalities, or of all by what each has where none does.
+    """
     contract = blank_contract(bench)
     seen = Diagnoser(network, contract).observe(bench.store, bench.split.validation)
     temperatures, thresholds = calibrate(seen.logits, seen.labels, share=bench.config.unknown_share)
@@ -36,6 +39,10 @@ def save(network: Classifier, bench: RecordingBench) -> float:
     save_classifier(bench.config.out / "model", network, contract, genotype)
     logits = seen.logits["+".join(contract.modalities)]
     whole = ~np.isnan(logits).any(axis=1)
+    if not whole.any():
+        for one in seen.logits.values():
+            logits = np.where(np.isnan(logits), one, logits)
+        whole = np.ones(len(logits), dtype=bool)
     guesses = logits[whole].argmax(axis=1)
     return macro_f1(seen.labels[whole], guesses, len(contract.kinds))
 

@@ -17,7 +17,7 @@ from chiasm.classifiers.classifier import Classifier, FittedClassifier
 from chiasm.classifiers.late_average import LateAverage
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ConfigurationError
-from chiasm.model_folder import parameter_count
+from chiasm.model_folder import GENOTYPE, parameter_count
 from chiasm.training.classify import ClassTraining
 from chiasm.training.contrast import ContrastTraining
 from chiasm.training.keep_best import KeepBest
@@ -25,13 +25,16 @@ from chiasm.training.recordings import BatchOrder
 from chiasm.training.trainer import LAST, Budget, best_precision, fit
 from chiasm.workflows.console import say
 from chiasm.workflows.fit_simple import fit_simple
+from chiasm.workflows.judged_lists import SPLIT, own_division
 from chiasm.workflows.keep_diagnosis import save
-from chiasm.workflows.learn_members import learn_members
+from chiasm.workflows.learn_members import FOLDER, learn_members
 from chiasm.workflows.recording_bench import RecordingBench, open_bench
 from chiasm.workflows.search_classes import settled
 
 CLIP = 1.0
 FINISHED = "best.safetensors"
+# What a run that goes on takes over from before.
+_BEGUN = ("checkpoints", FOLDER, GENOTYPE)
 # Settings that say how a run is carried out, not what comes out of it.
 _FREE = frozenset({"minutes", "workers", "cache", "out", "windows", "unknown_share"})
 
@@ -198,9 +201,27 @@ def _stage(
 
 
 def write_split(bench: RecordingBench) -> None:
-    """Write ``split.json``: the sources of the three lists."""
-    lists = {name: [r.source for r in refs] for name, refs in bench.split.lists().items()}
-    (bench.config.out / "split.json").write_text(json.dumps(lists, indent=1) + "\n")
+    """Write ``split.json``: the sources of the three lists.
+
+    Raises ``ConfigurationError`` where a run that would go on began with other lists: recordings
+    that came or went since move others, and what was learned from would pass as never seen.
+    """
+    out, split = bench.config.out, bench.split
+    if (out / SPLIT).exists() and any((out / name).exists() for name in _BEGUN):
+        before = own_division(out, bench.store, bench.store.refs, bench.config.data)
+        same = before is not None and all(
+            {ref.source for ref in now} == {ref.source for ref in then}
+            for now, then in zip(split.lists().values(), before.lists().values())
+        )
+    else:
+        same = True
+    if not same:
+        raise ConfigurationError(
+            f"{out} holds a run that began when there were other recordings, and they fall into "
+            "other lists now. Give another folder, or delete this one, to train on these."
+        )
+    lists = {name: [r.source for r in refs] for name, refs in split.lists().items()}
+    (out / SPLIT).write_text(json.dumps(lists, indent=1) + "\n")
 
 
 def open_folder(config: DiagnosisConfig) -> None:
