@@ -81,6 +81,8 @@ class RunConfig(Settings):
         geometry: how 3D becomes a picture.
         light: number of the light, where data have several.
         shots: train on so many normals only.
+        any_angle: parts may lie at any angle in the picture: where there are fewer than sixty to
+            learn from, each is also shown turned about the camera's axis.
         calibration_share: of the training normals, where data have no validation split.
         textures: folder of textures (DTD) for anomalies; None uses built-in ones.
         candidates: patterns of the names of features that may be fused, e.g. ``*/f8``.
@@ -112,6 +114,7 @@ class RunConfig(Settings):
     geometry: Literal["height_slopes", "depth"] = "height_slopes"
     light: int | None = None
     shots: int | None = Field(None, ge=2)
+    any_angle: bool = False
     calibration_share: float = Field(0.2, gt=0, lt=0.9)
     remove_background: bool = True
     plane_margin: float | None = Field(None, gt=0)

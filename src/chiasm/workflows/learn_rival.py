@@ -31,7 +31,7 @@ SCORE_RULE = "distances from normal as the method measures them, smoothed, zero 
 _OF_OURS = (
     *("fusion", "cells", "candidates", "operations", "nodes", "rounds", "order", "finalists"),
     *("search_epochs", "train_epochs", "final_epochs", "final_steps", "architecture_rate"),
-    *("learning_rate", "batch", "capacity"),
+    *("learning_rate", "batch", "capacity", "any_angle"),
 )
 
 

@@ -21,6 +21,7 @@ from chiasm.data.opening import open_source
 from chiasm.data.point_cloud import PreparationSettings, estimate_crop_fraction
 from chiasm.data.source import SampleSource
 from chiasm.data.splits import Split, make_splits, members_by_group, set_aside
+from chiasm.data.turned import turned
 from chiasm.detectors.adnas import AdnasDetector
 from chiasm.detectors.candidates import light_pools, reconstruction_pools
 from chiasm.detectors.features import NormalityFeatures
@@ -35,6 +36,8 @@ from chiasm.training.trainer import processor_precision
 from chiasm.workflows.console import say
 
 HELD_OUT_SHARE = 0.2
+# Normals, turned copies among them, that are enough; and angles of one part at most.
+_ENOUGH, _MOST_ANGLES = 60, 12
 
 
 @dataclass(eq=False)
@@ -185,6 +188,13 @@ def open_workbench(config: RunConfig) -> Workbench:
         )
     groups = [ref.group for ref in split.train]
     held_out = set_aside(groups, HELD_OUT_SHARE, np.random.default_rng(config.seed))
+    owners = _owners(groups)
+    if config.any_angle and not find_model(config.model).rival:
+        originals = len(parts)
+        parts, sources = _at_more_angles(parts)
+        held_out = {i for i, own in enumerate(sources) if own in held_out}
+        owners = [owners[own] for own in sources]
+        say(f"Each part is shown at {len(parts) // originals} angles.")
     bench = Workbench(
         config=config,
         source=source,
@@ -194,7 +204,7 @@ def open_workbench(config: RunConfig) -> Workbench:
         parts=parts,
         learning=sorted(set(range(len(parts))) - held_out),
         held_out=sorted(held_out),
-        owners=_owners(groups),
+        owners=owners,
         calibration=calibration,
         training_data=content_hash(path for ref in split.train for path in ref.files.values()),
         started=started,
@@ -245,3 +255,10 @@ def _owners(groups: Sequence[str]) -> list[int]:
         return list(range(len(groups)))
     first = {number: min(own) for own in members for number in own}
     return [first[number] for number in range(len(groups))]
+
+
+def _at_more_angles(parts: list[PreparedSample]) -> tuple[list[PreparedSample], list[int]]:
+    """Parts with turned copies after them, and for each the number of the part that it shows."""
+    angles = max(1, min(_MOST_ANGLES, _ENOUGH // len(parts)))
+    copies = [turned(part, 360 * number / angles) for number in range(1, angles) for part in parts]
+    return [*parts, *copies], list(range(len(parts))) * angles
