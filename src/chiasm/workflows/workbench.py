@@ -189,7 +189,10 @@ def open_workbench(config: RunConfig) -> Workbench:
     groups = [ref.group for ref in split.train]
     held_out = set_aside(groups, HELD_OUT_SHARE, np.random.default_rng(config.seed))
     owners = _owners(groups)
-    if config.any_angle and not find_model(config.model).rival:
+    ours = not find_model(config.model).rival
+    if ours and not config.any_angle and 2 * len(parts) <= _ENOUGH:
+        say("Few parts: if they may lie at any angle, any_angle=true shows each of them turned.")
+    if ours and config.any_angle:
         originals = len(parts)
         parts, sources = _at_more_angles(parts)
         held_out = {i for i, own in enumerate(sources) if own in held_out}
