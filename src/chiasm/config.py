@@ -43,7 +43,7 @@ class Settings(BaseModel):
         if file is not None:
             try:
                 read = yaml.safe_load(file.read_text())
-            except (OSError, yaml.YAMLError) as error:
+            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
                 raise ConfigurationError(f"{file} cannot be read as YAML: {error}") from error
             if not isinstance(read, dict):
                 raise ConfigurationError(f"{file} must hold 'key: value' lines.")
@@ -137,7 +137,7 @@ class RunConfig(Settings):
     minutes: float | None = Field(None, gt=0)
     false_alarm_rate: float = Field(0.05, gt=0, lt=1)
     capacity: int = Field(4_000, ge=500)
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("modalities", "cells", "candidates", "operations", mode="before")

@@ -291,3 +291,10 @@ def test_what_is_misspelt_is_told_in_words(root, tmp_path, given):
     )
     assert done.exit_code != 0
     assert isinstance(done.exception, SystemExit | ConfigurationError)
+
+
+def test_every_model_is_listed():
+    done = CliRunner().invoke(app, ["models"])
+    assert done.exit_code == 0, done.output
+    for name in ("adnas_light", "btf", "mad_small", "late_average", "hog_lightgbm"):
+        assert name in done.output

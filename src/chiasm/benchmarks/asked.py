@@ -113,8 +113,10 @@ def check_methods(methods: tuple[str, ...] | None) -> None:
     known = {**{label: label for label in METHODS}, **{m["model"]: m for m in METHODS.values()}}
     for name in methods or ():
         if name not in known:
-            labels = ", ".join(label for label in METHODS if built(label))
-            raise ConfigurationError(f"There is no method {name!r}; there are: {labels}.")
+            labels = "; ".join(label for label in METHODS if built(label))
+            raise ConfigurationError(
+                f"There is no method {name!r}; there are, with semicolons between: {labels}."
+            )
 
 
 @lru_cache(maxsize=1)

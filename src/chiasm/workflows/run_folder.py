@@ -12,8 +12,8 @@ from chiasm.config import Settings
 from chiasm.errors import ConfigurationError
 
 DATA = "training_data.sha256"
-# What a stopped run goes on from.
-_BEGUN = ("checkpoints", "genotype.json", "finalists.json")
+# What a stopped run goes on from, or a finished one left behind.
+_BEGUN = ("checkpoints", "genotype.json", "finalists.json", "model")
 
 
 def open_run_folder(config: Settings, folder: Path, *, free: Collection[str]) -> None:

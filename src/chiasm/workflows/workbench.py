@@ -20,7 +20,7 @@ from chiasm.data.geometry import GeometryScale, estimate_geometry_scale
 from chiasm.data.opening import open_source
 from chiasm.data.point_cloud import PreparationSettings, estimate_crop_fraction
 from chiasm.data.source import SampleSource
-from chiasm.data.splits import Split, make_splits, members_by_group, set_aside
+from chiasm.data.splits import Split, check_disjoint, make_splits, members_by_group, set_aside
 from chiasm.data.turned import turned
 from chiasm.detectors.adnas import AdnasDetector
 from chiasm.detectors.candidates import light_pools, reconstruction_pools
@@ -165,6 +165,8 @@ def open_workbench(config: RunConfig) -> Workbench:
         calibration_share=config.calibration_share,
         seed=config.seed,
     )
+    # A part that was learned from promises nothing about alarms, nor do figures on it.
+    check_disjoint(split)
     say(
         f"{source.name}: {len(split.train)} normal parts to learn from, "
         f"{len(split.calibration)} to calibrate with."
