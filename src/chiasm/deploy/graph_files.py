@@ -116,7 +116,7 @@ def _worth_quantising(node: Any) -> bool:
     if weights.get_node().get_type_name() != "Constant":
         return False  # of two maps
     if node.get_type_name() == "MatMul":
-        # Entries of a memory; matrices that bring a map to size are as exact as the map.
+        # Of tokens by weights; matrices that bring a map to size are as exact as the map.
         return len(node.output(0).get_partial_shape()) == 3
     shape = weights.get_shape()
     return node.get_type_name() == "GroupConvolution" or (

@@ -6,10 +6,8 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from lightning.pytorch import LightningModule
 from safetensors.torch import load_file, save_file
 
@@ -29,6 +27,7 @@ from chiasm.workflows.judged_lists import SPLIT, own_division
 from chiasm.workflows.keep_diagnosis import save
 from chiasm.workflows.learn_members import FOLDER, learn_members
 from chiasm.workflows.recording_bench import RecordingBench, open_bench
+from chiasm.workflows.run_folder import open_run_folder
 from chiasm.workflows.search_classes import settled
 
 CLIP = 1.0
@@ -225,19 +224,5 @@ def write_split(bench: RecordingBench) -> None:
 
 
 def open_folder(config: DiagnosisConfig) -> None:
-    """Make the run's folder, or open that of a run to go on with.
-
-    Raises ``ConfigurationError`` where it holds checkpoints of a run with other settings.
-    """
-    config.out.mkdir(parents=True, exist_ok=True)
-    path = config.out / "config.yaml"
-    if path.exists() and (config.out / "checkpoints").exists():
-        before: dict[str, Any] = yaml.safe_load(path.read_text())
-        now = config.model_dump(mode="json")
-        other = sorted(k for k in now if k not in _FREE and before.get(k) != now[k])
-        if other:
-            raise ConfigurationError(
-                f"{config.out} holds a run with other settings ({', '.join(other)}). Give another "
-                "folder, delete this one, or give the same settings to go on with it."
-            )
-    config.save(path)
+    """Make the run's folder, or open that of a run to go on with; see ``open_run_folder``."""
+    open_run_folder(config, config.out, free=_FREE)
