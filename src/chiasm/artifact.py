@@ -70,6 +70,8 @@ class Contract(Strict):
         score_rule: in words; its two weights are among the weights.
         calibration_scores: raw image scores of held-out normals, for conformal p-values.
         false_alarm_rate: at which decisions are made.
+        distance: metres from the camera, least and most of the calibration parts' medians; None
+            without 3D, or where it was not noted.
         metric_versions: name to version of its definition.
         training_data: hash over the contents of the training files.
         weights_sha256: of ``weights.safetensors``.
@@ -87,6 +89,7 @@ class Contract(Strict):
     score_rule: str
     calibration_scores: tuple[float, ...]
     false_alarm_rate: float
+    distance: tuple[float, float] | None = None
     metric_versions: dict[str, int]
     training_data: str
     training_samples: int

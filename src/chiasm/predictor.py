@@ -10,6 +10,7 @@ import torch
 
 from chiasm.artifact import Contract, load_artifact
 from chiasm.data.array_sample import sample_from_arrays
+from chiasm.data.distance import check_distance
 from chiasm.data.geometry import GeometryScale
 from chiasm.data.point_cloud import PreparationSettings, paste, paste_mask, prepare
 from chiasm.data.tensors import to_batch
@@ -87,6 +88,8 @@ class Predictor:
 
     def judge(self, sample: RGBDSample) -> Verdict:
         """Judge one sample; raises ``DataError`` where it cannot be judged."""
+        if sample.xyz is not None:
+            check_distance(sample.xyz, self.contract.distance, sample.source or "This part")
         return self.judge_prepared([prepare(sample, self.settings)])[0]
 
     @torch.no_grad()

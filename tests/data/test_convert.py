@@ -9,6 +9,7 @@ import cv2
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 
 from chiasm.data.convert import convert
 from chiasm.data.images import write_mask, write_rgb, write_xyz
@@ -167,6 +168,48 @@ def test_depth_and_camera_survive_the_conversion(tmp_path):
     xyz = np.stack([(x - 1) / 8 * z, (y - 2) / 4 * z, z], axis=2)
     np.testing.assert_allclose(sample.xyz, xyz, atol=1e-6)
     assert (sample.kind, sample.label, sample.mask) == ("cut", 1, None)
+
+
+@pytest.mark.parametrize("layout", ["rgb and xyz", "manifest", "mvtec"])
+def test_point_maps_in_millimetres_become_metres(tmp_path, layout):
+    origin, xyz = tmp_path / "raw", np.full((H, W, 3), 400.0)
+    place = origin / "test/cut" if layout == "mvtec" else origin
+    write_rgb(place / "rgb/1.png", colours())
+    write_xyz(place / "xyz/1.tiff", xyz)
+    if layout == "manifest":
+        origin = tmp_path / "parts.csv"
+        origin.write_text("rgb,xyz\nraw/rgb/1.png,raw/xyz/1.tiff\n")
+    with pytest.raises(DataError, match=r"1\.tiff are 692\.8 away .* millimetres"):
+        convert(origin, tmp_path / "none", split="test", kind="cut")
+    new = convert(origin, tmp_path / "new", split="test", kind="cut", unit_m=0.001).root
+    source = Mvtec3d(new)
+    np.testing.assert_allclose(source.load(source.refs[0]).xyz, xyz / 1000, rtol=1e-6)
+
+
+def test_whole_counts_of_depth_need_a_unit_and_fractions_are_metres(tmp_path):
+    write_rgb(tmp_path / "raw/rgb/1.png", colours())
+    (tmp_path / "raw/depth").mkdir()
+    camera = tmp_path / "camera.json"
+    camera.write_text(json.dumps({"fx": 8, "fy": 4, "cx": 1, "cy": 2}))
+    cv2.imwrite(str(tmp_path / "raw/depth/1.png"), np.full((H, W), 2, np.uint16))
+    with pytest.raises(DataError, match=r"depth/1\.png holds whole counts .* metres of a count"):
+        convert(tmp_path / "raw", tmp_path / "a", split="test", kind="cut", intrinsics=camera)
+    (tmp_path / "raw/depth/1.png").unlink()
+    tifffile.imwrite(tmp_path / "raw/depth/1.tiff", np.full((H, W), 0.5, np.float32))
+    convert(tmp_path / "raw", tmp_path / "b", split="test", kind="cut", intrinsics=camera)
+    source = Mvtec3d(tmp_path / "b")
+    assert (source.load(source.refs[0]).xyz[..., 2] == 0.5).all()
+
+
+def test_what_a_unit_or_a_pair_has_no_place_in_is_told(tmp_path):
+    (tmp_path / "raw/depth").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "raw/depth/1.png"), np.full((H, W), 2, np.uint16))
+    with pytest.raises(DataError, match=r"raw has depth/ but no images in rgb/"):
+        convert(tmp_path / "raw", tmp_path / "new", split="test", kind="cut")
+    table = tmp_path / "parts.csv"
+    table.write_text("depth,depth_unit,fx,fy,cx,cy\nraw/depth/1.png,0.1,8,8,1,1\n")
+    with pytest.raises(DataError, match=r"no point maps for a unit; depth has depth_unit"):
+        convert(table, tmp_path / "new", split="test", kind="cut", unit_m=0.001)
 
 
 def test_splits_kinds_and_masks_of_a_manifest_are_kept(tmp_path):

@@ -78,12 +78,16 @@ def test_depth_with_unit_and_camera_becomes_metres(folder, suffix, camera):
 
 
 def test_rows_of_one_sensor_are_legal(folder):
-    rows = [{"rgb": "a.png"}, {"xyz": "a.tiff"}, {"depth": "depth.png", "depth_unit": 1, **CAMERA}]
+    rows = [
+        {"rgb": "a.png"},
+        {"xyz": "a.tiff"},
+        {"depth": "depth.png", "depth_unit": 0.001, **CAMERA},
+    ]
     source = Manifest(table(folder, rows))
     colour, points, depth = (source.load(ref) for ref in source.refs)
     assert colour.xyz is None and colour.valid.all() and colour.rgb.shape == (*SIZE, 3)
     assert points.rgb is None and points.source == str(folder / "a.tiff")
-    assert depth.rgb is None and depth.xyz[3, 4, 2] == 1900
+    assert depth.rgb is None and depth.xyz[3, 4, 2] == pytest.approx(1.9)
 
 
 def test_label_and_kind_follow_from_each_other(folder):

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from chiasm.cli.options import Light
+
 app = typer.Typer(no_args_is_help=True, help="Make, check and convert data.")
 
 
@@ -64,6 +66,7 @@ def make(
 def check(
     path: Annotated[Path, typer.Argument(help="Folder or manifest.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    light: Light = None,
 ) -> None:
     """Count, and look for broken pairs, leaks between splits and shortcuts."""
     from chiasm.data.audit import AuditReport, audit
@@ -75,7 +78,7 @@ def check(
     if holds_discharges(path):
         report = audit_recordings(open_discharges(path))
     else:
-        report = audit(open_source(path))
+        report = audit(open_source(path, light=light))
     typer.echo(report.to_json() if json else report.to_text())
 
 
@@ -85,15 +88,27 @@ def convert(
     destination: Annotated[Path, typer.Argument(help="Folder to write.")],
     split: Annotated[str | None, typer.Option(help="train, validation or test.")] = None,
     kind: Annotated[str | None, typer.Option(help="good, or the kind of defect.")] = None,
-    unit: Annotated[float, typer.Option(help="Metres per unit of the 3D data.")] = 1.0,
+    unit: Annotated[
+        float | None,
+        typer.Option(help="Metres of one unit of the 3D data; metres unless told.", min=0),
+    ] = None,
     intrinsics: Annotated[
         Path | None, typer.Option(help="JSON file with fx, fy, cx, cy in pixels.")
     ] = None,
+    light: Light = None,
 ) -> None:
-    """Turn depth images with intrinsics, PLY or PCD into the MVTec 3D-AD layout."""
+    """Turn depth images with intrinsics, PLY, PCD or other units into the MVTec 3D-AD layout."""
     from chiasm.data.convert import convert as run
 
-    done = run(origin, destination, split=split, kind=kind, unit_m=unit, intrinsics=intrinsics)
+    done = run(
+        origin,
+        destination,
+        split=split,
+        kind=kind,
+        unit_m=unit,
+        intrinsics=intrinsics,
+        light=light,
+    )
     typer.echo(f"{done.written} samples were written to {done.root}.")
     for problem in done.problems:
         typer.echo(f"left out: {problem}", err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from chiasm.data.distance import check_metres
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray, RGBDSample
 
@@ -43,6 +44,8 @@ def sample_from_arrays(
         )
     if points is not None and points.size and not _within(points, -_HUGE, _HUGE):
         raise DataError("xyz holds NaN or infinite values; write missing points as 0, 0, 0.")
+    if points is not None and points.size:
+        check_metres(points, source or "this part")
     if points is None or not points.size:
         valid = np.full((rgb if rgb is not None else points).shape[:2], points is None)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from chiasm.data.distance import check_metres
 from chiasm.data.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.samples import BoolArray, FloatArray, RGBDSample
@@ -16,7 +17,8 @@ def checked_sample(
 
     ``rgb`` and ``xyz`` are ``(H, W, 3)``, at least one of them given; ``mask`` is ``(H, W)``. A
     part that is labelled good and has no mask gets an empty one. Raises ``DataError`` where sizes
-    differ, no 3D point was measured, or mask and label contradict each other.
+    differ, no 3D point was measured, points are too far for metres, or mask and label contradict
+    each other.
     """
     images = {"rgb": rgb, "xyz": xyz, "mask": mask}
     sizes = {role: image.shape[:2] for role, image in images.items() if image is not None}
@@ -36,6 +38,7 @@ def checked_sample(
                 f"{_file(ref, 'xyz')} holds no 3D point at all: every pixel is 0 (missing). "
                 "Record the part again."
             )
+        check_metres(xyz, _file(ref, "xyz"))
     if ref.label == 1 and mask is not None and not mask.any():
         raise DataError(
             f"{_file(ref, 'mask')} is empty although {ref.source} is labelled defective "

@@ -51,7 +51,7 @@ def convert(
     *,
     split: str | None = None,
     kind: str | None = None,
-    unit_m: float = 1.0,
+    unit_m: float | None = None,
     intrinsics: Path | str | None = None,
     light: int | None = None,
 ) -> Conversion:
@@ -60,7 +60,8 @@ def convert(
     ``origin`` is anything that ``open_source`` reads, or a folder with ``rgb/`` and one of
     ``depth/`` (16-bit PNG or TIFF; needs ``intrinsics``, a JSON file), ``ply/``, ``pcd/``,
     ``cloud/``, partners sharing a name. ``split`` and ``kind`` are used where the origin does not
-    say them. ``unit_m`` is the metres of one depth count or of the clouds' unit. Colours are
+    say them. ``unit_m`` is the metres of one depth count or of the points' unit; None takes
+    metres, and refuses whole counts of depth. Colours are
     written with 8 bits. Parts that cannot be read are left out; ``origin.csv`` says what became
     of which file. Raises ``DataError`` where nothing can be written, or ``destination`` is not
     empty.
@@ -69,7 +70,7 @@ def convert(
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise DataError(f"{destination} is not empty; name a new folder so that nothing mixes.")
     _check_place(split, kind)
-    if not 0 < unit_m < float("inf"):
+    if unit_m is not None and not 0 < unit_m < float("inf"):
         raise DataError(f"The unit is {unit_m} m; a positive length was expected, e.g. 0.001.")
     problems: list[str] = []
     rows: list[tuple[str, str]] = []
@@ -92,7 +93,11 @@ def convert(
 
 
 def _samples(
-    origin: Path, problems: list[str], unit_m: float, camera: Intrinsics | None, light: int | None
+    origin: Path,
+    problems: list[str],
+    unit_m: float | None,
+    camera: Intrinsics | None,
+    light: int | None,
 ) -> Iterator[RGBDSample]:
     pairs = _sensor_pairs(origin, problems)
     if pairs is not None:
@@ -111,7 +116,7 @@ def _samples(
             f"{origin} already holds 3D points or names its own intrinsics, so that the given ones "
             "have no use; leave them out."
         )
-    source = open_source(origin, light=light)
+    source = open_source(origin, light=light, unit_m=unit_m or 1.0)
     problems.extend(getattr(source, "problems", ()))
     for ref in source.refs:
         try:
@@ -129,6 +134,11 @@ def _sensor_pairs(origin: Path, problems: list[str]) -> list[tuple[Path, Path]] 
         points = image_files(origin / name, suffixes)
         if rgb and points:
             break
+        if points:
+            raise DataError(
+                f"{origin} has {name}/ but no images in rgb/, and the MVTec 3D-AD layout holds "
+                "pairs. Use a manifest with a column depth or xyz for 3D alone."
+            )
     else:
         return None
     for stem in sorted(rgb.keys() ^ points.keys()):
@@ -141,10 +151,10 @@ def _sensor_pairs(origin: Path, problems: list[str]) -> list[tuple[Path, Path]] 
 
 
 def _read_points(
-    path: Path, size: tuple[int, int], unit_m: float, camera: Intrinsics | None
+    path: Path, size: tuple[int, int], unit_m: float | None, camera: Intrinsics | None
 ) -> FloatArray:
     if path.suffix.lower() in CLOUD_SUFFIXES:
-        return read_cloud(path, size=size, unit_m=unit_m)
+        return read_cloud(path, size=size, unit_m=unit_m or 1.0)
     if camera is None:
         raise DataError(
             f"{path} is a depth image, which needs the camera's intrinsics: a JSON file with fx, "

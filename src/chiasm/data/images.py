@@ -57,13 +57,15 @@ def read_mask(path: Path | str) -> BoolArray:
     return np.asarray(pixels > 0)
 
 
-def read_xyz(path: Path | str) -> FloatArray:
-    """Read an organised point map: a 3-channel float TIFF in metres, 0 where missing.
+def read_xyz(path: Path | str, unit_m: float = 1.0) -> FloatArray:
+    """Read an organised point map: a 3-channel float TIFF, 0 where missing.
 
-    Returns ``(H, W, 3)`` float32. Raises ``DataError`` for a file that is missing, corrupt, of
+    ``unit_m`` is the length of the file's unit in metres. Returns ``(H, W, 3)`` float32 metres.
+    Raises ``DataError`` for a file that is missing, corrupt, of
     another shape or type, or that holds NaN or infinite values.
     """
-    return xyz_from_bytes(_bytes_of(Path(path)), str(path))
+    points = xyz_from_bytes(_bytes_of(Path(path)), str(path))
+    return points if unit_m == 1 else points * np.float32(unit_m)
 
 
 def xyz_from_bytes(content: bytes, where: str) -> FloatArray:
@@ -89,17 +91,18 @@ def checked_xyz(points: NDArray[Any], where: str) -> FloatArray:
     return points
 
 
-def read_depth(path: Path | str, unit_m: float) -> FloatArray:
+def read_depth(path: Path | str, unit_m: float | None) -> FloatArray:
     """Read a depth image, 16-bit PNG or one-channel TIFF.
 
-    ``unit_m`` is the length of one count in metres (0.001 for millimetres). Returns ``(H, W)``
+    ``unit_m`` is the length of one count in metres (0.001 for millimetres); None takes fractions
+    for metres and refuses whole counts, whose unit nothing tells. Returns ``(H, W)``
     float32 metres, 0 where missing; NaN, a usual mark of missing in float depth, becomes 0.
     Raises ``DataError`` for corrupt files, several channels and negative depth.
     """
     return depth_from_bytes(_bytes_of(Path(path)), str(path), unit_m)
 
 
-def depth_from_bytes(content: bytes, where: str, unit_m: float) -> FloatArray:
+def depth_from_bytes(content: bytes, where: str, unit_m: float | None) -> FloatArray:
     """Decode a depth image as ``read_depth`` does; ``where`` names it in messages."""
     is_tiff = content[:4] in TIFF_MARKS
     counts = _decode_tiff(content, where) if is_tiff else _decode(content, where)
@@ -112,7 +115,13 @@ def depth_from_bytes(content: bytes, where: str, unit_m: float) -> FloatArray:
             f"{where} has 8 bits; a depth image needs 16 bits or floats. An 8-bit file is usually "
             "a preview: use the sensor's original file."
         )
-    metres = np.asarray(counts.astype(np.float64) * unit_m, dtype=np.float32)
+    if unit_m is None and np.issubdtype(counts.dtype, np.integer):
+        raise DataError(
+            f"{where} holds whole counts of depth, and nothing tells how long one is; say the "
+            "metres of a count, e.g. 0.001 for millimetres."
+        )
+    length = 1.0 if unit_m is None else unit_m
+    metres = np.asarray(counts.astype(np.float64) * length, dtype=np.float32)
     metres = np.where(np.isfinite(metres), metres, np.float32(0))
     if (metres < 0).any():
         raise DataError(

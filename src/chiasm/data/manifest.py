@@ -37,17 +37,21 @@ _SPLITS = {
 class Manifest:
     """Samples listed in a CSV or Parquet table; RGB-only and 3D-only rows are legal.
 
-    ``light`` keeps the rows with that number in their light column. Rows that name files that do
+    ``light`` keeps the rows with that number in their light column; ``unit_m`` is the length of
+    the point maps' unit in metres (depth has its own in the table). Rows that name files that do
     not exist are left out and listed in ``problems``; any other fault in the table raises
     ``DataError`` naming the row, 1 being the first below the header.
     """
 
-    def __init__(self, path: Path | str, light: int | None = None) -> None:
+    def __init__(self, path: Path | str, light: int | None = None, *, unit_m: float = 1.0) -> None:
         self.path = Path(path)
+        self.unit_m = unit_m
         columns, rows = read_rows(self.path)
         self._check_columns(columns)
         problems: list[str] = []
         refs = list(self._find(rows, problems))
+        if unit_m != 1 and refs and not any("xyz" in ref.files for ref in refs):
+            raise DataError(f"{self.path} has no point maps for a unit; depth has depth_unit.")
         if light is not None:
             refs = self._under(light, refs)
         self.problems: tuple[str, ...] = tuple(problems)
@@ -71,7 +75,7 @@ class Manifest:
         return checked_sample(
             ref,
             rgb=read_rgb(files["rgb"]) if "rgb" in files else None,
-            xyz=_read_points(ref),
+            xyz=_read_points(ref, self.unit_m),
             mask=read_mask(files["mask"]) if "mask" in files else None,
         )
 
@@ -198,9 +202,9 @@ def _whole(text: str, where: str) -> int:
     raise DataError(f"{where}: '{text}' was found, a whole number was expected.")
 
 
-def _read_points(ref: SampleRef) -> FloatArray | None:
+def _read_points(ref: SampleRef, unit_m: float) -> FloatArray | None:
     if "xyz" in ref.files:
-        return read_xyz(ref.files["xyz"])
+        return read_xyz(ref.files["xyz"], unit_m)
     if "depth" not in ref.files:
         return None
     depth = read_depth(ref.files["depth"], unit_m=float(ref.extra["depth_unit"]))

@@ -29,12 +29,14 @@ GOOD = "good"
 class Mvtec3d:
     """One category in the MVTec 3D-AD layout.
 
+    ``unit_m`` is the length of the point maps' unit in metres.
     Files that lack their partner are left out of ``refs`` and listed in ``problems``. Raises
     ``DataError`` where the folder has no split folder or not one complete pair.
     """
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, *, unit_m: float = 1.0) -> None:
         self.root = Path(root)
+        self.unit_m = unit_m
         if not recognises(self.root):
             raise DataError(
                 f"{self.root} is not in the MVTec 3D-AD layout: none of the folders "
@@ -61,7 +63,7 @@ class Mvtec3d:
 
     def load(self, ref: SampleRef) -> RGBDSample:
         """Read one sample; raises ``DataError`` naming the file and what is wrong with it."""
-        return load_pair(ref)
+        return load_pair(ref, unit_m=self.unit_m)
 
     def _find(self, problems: list[str]) -> Iterator[SampleRef]:
         for split in SPLITS:
@@ -119,13 +121,16 @@ def paired_files(folder: Path, problems: list[str]) -> Iterator[dict[str, Path]]
             yield {"rgb": rgb[stem], "xyz": xyz[stem]}
 
 
-def load_pair(ref: SampleRef) -> RGBDSample:
-    """Read a sample from its ``rgb``, ``xyz`` and ``mask`` files, as far as it has them."""
+def load_pair(ref: SampleRef, *, unit_m: float = 1.0) -> RGBDSample:
+    """Read a sample from its ``rgb``, ``xyz`` and ``mask`` files, as far as it has them.
+
+    ``unit_m`` is the length of the point map's unit in metres.
+    """
     files = ref.files
     return checked_sample(
         ref,
         rgb=read_rgb(files["rgb"]) if "rgb" in files else None,
-        xyz=read_xyz(files["xyz"]) if "xyz" in files else None,
+        xyz=read_xyz(files["xyz"], unit_m) if "xyz" in files else None,
         mask=read_mask(files["mask"]) if "mask" in files else None,
     )
 

@@ -15,11 +15,13 @@ class PlainFolder:
     """Parts of unknown quality in ``rgb/`` and ``xyz/``, partners sharing a file name.
 
     With only one of the two folders the parts are RGB-only or 3D-only. Files that lack their
-    partner are left out and listed in ``problems``. Raises ``DataError`` where nothing is left.
+    partner are left out and listed in ``problems``. ``unit_m`` is the length of the point maps'
+    unit in metres. Raises ``DataError`` where nothing is left.
     """
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, *, unit_m: float = 1.0) -> None:
         self.root = Path(root)
+        self.unit_m = unit_m
         rgb = image_files(self.root / "rgb", RGB_SUFFIXES)
         xyz = image_files(self.root / "xyz", XYZ_SUFFIXES)
         problems: list[str] = []
@@ -52,7 +54,7 @@ class PlainFolder:
 
     def load(self, ref: SampleRef) -> RGBDSample:
         """Read one sample; raises ``DataError`` naming the file and what is wrong with it."""
-        return load_pair(ref)
+        return load_pair(ref, unit_m=self.unit_m)
 
 
 def recognises(root: Path) -> bool:

@@ -6,11 +6,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from chiasm.config import RunConfig
 from chiasm.data.anomalies.generators import synthesise, validation_generator
 from chiasm.data.cache import PreparationCache
+from chiasm.data.distance import usual_distance
 from chiasm.data.opening import open_source
 from chiasm.data.point_cloud import PreparationSettings
 from chiasm.data.splits import make_splits
@@ -77,7 +76,7 @@ def held_out_parts(
         learned=learned,
         calibration=calibration,
         anomalous=_with_anomalies(calibration, seed=config.seed),
-        distance=_distance(calibration),
+        distance=usual_distance(calibration),
     )
 
 
@@ -90,12 +89,3 @@ def _with_anomalies(parts: list[PreparedSample], *, seed: int) -> list[PreparedS
         for index, part in enumerate(parts)
     ]
     return [part for part in made if part.label == 1][:ANOMALIES]
-
-
-def _distance(parts: list[PreparedSample]) -> tuple[float, float] | None:
-    medians = [
-        float(np.median(np.abs(part.xyz[..., 2][part.valid])))
-        for part in parts
-        if part.xyz is not None and part.valid.any()
-    ]
-    return (min(medians), max(medians)) if medians else None

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.data.array_sample import sample_from_arrays
+from chiasm.data.distance import check_distance
 from chiasm.data.geometry import geometry_picture
 from chiasm.data.images import read_rgb, read_xyz
 from chiasm.data.point_cloud import paste, paste_mask, prepare
@@ -20,8 +21,6 @@ from chiasm.runtime.engines import Engines
 from chiasm.samples import AnomalyMap, FloatArray, PreparedSample, RGBDSample, Verdict
 
 SMALLEST_SIDE = 16  # pixels; of less, nothing can be said
-# Times that a part may be farther or nearer than those of the calibration: beyond it is the unit.
-MOST_TIMES = 20.0
 
 
 class DetectorRuntime:
@@ -162,24 +161,8 @@ class DetectorRuntime:
             raise DataError(
                 f"{what} is {width} x {height} pixels; at least {SMALLEST_SIDE} a side are needed."
             )
-        if sample.xyz is None or self.deployment.distance is None:
-            return
-        far = median_distance(sample.xyz)
-        nearest, farthest = self.deployment.distance
-        if np.isnan(far) or nearest / MOST_TIMES <= far <= farthest * MOST_TIMES:
-            return
-        unit = " It seems to be in millimetres: divide by 1000." if far > farthest else ""
-        raise DataError(
-            f"{what} is {far:.4g} away by its z, where parts were {nearest:.3g} to "
-            f"{farthest:.3g} metres away at training; xyz must be in metres.{unit}"
-        )
-
-
-def median_distance(xyz: FloatArray) -> float:
-    """Median distance along the optical axis of some measured points; NaN where there is none."""
-    z = np.abs(xyz[::4, ::4, 2])
-    measured = z[z > 0]
-    return float(np.median(measured)) if measured.size else float("nan")
+        if sample.xyz is not None:
+            check_distance(sample.xyz, self.deployment.distance, what)
 
 
 def _batch(image: NDArray[Any]) -> NDArray[np.float32]:

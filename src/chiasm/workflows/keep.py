@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from chiasm.artifact import Contract, Preparation, library_versions, save_artifact
+from chiasm.data.distance import usual_distance
 from chiasm.detectors.detector import Detector
 from chiasm.fusion.genotype import Genotype
 from chiasm.metrics import VERSIONS
@@ -54,6 +55,7 @@ def keep(
         score_rule=score_rule,
         calibration_scores=(),
         false_alarm_rate=config.false_alarm_rate,
+        distance=usual_distance(bench.calibration),
         metric_versions=dict(VERSIONS),
         training_data=bench.training_data,
         training_samples=len(bench.parts),
