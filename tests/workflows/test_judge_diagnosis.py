@@ -15,7 +15,7 @@ from chiasm.cli.main import app
 from chiasm.diagnoser import Diagnoser
 from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.workflows.judge_diagnosis import evaluate_classifier
-from chiasm.workflows.verbs import settings, wing
+from chiasm.workflows.verbs import predict, settings, wing
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 SETTINGS = [
@@ -34,6 +34,10 @@ def call(*words: object) -> str:
     result = CliRunner().invoke(app, [str(word) for word in words])
     assert result.exit_code == 0, (result.output, result.exception)
     return result.output
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +69,7 @@ def test_prediction_writes_a_row_each_and_goes_on_after_a_broken_file(trained, t
     broken = sorted(new.rglob("*.csv"))[0]
     broken.write_text("1,2,three\n")
     call("predict", run, new, "--out", tmp_path / "said")
-    with (tmp_path / "said/diagnoses.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
+    rows = table(tmp_path / "said/diagnoses.csv")
     assert len(rows) == 30
     failed = [row for row in rows if row["error"]]
     assert len(failed) == 1 and broken.name in failed[0]["error"]
@@ -143,3 +146,34 @@ def test_what_cannot_be_trained_beside_a_run_is_said(trained):
         evaluate_classifier(run, data=data, splits=["equipment=nothing"], most_corrupted=0)
     with pytest.raises(ConfigurationError, match="no config"):
         evaluate_classifier(run / "model", data=data, splits=["random"], most_corrupted=0)
+
+
+def test_new_recordings_need_no_labels(trained, tmp_path: Path):
+    data, run = trained
+    new = tmp_path / "new"
+    new.mkdir()
+    pictures = sorted(data.rglob("*.png"))[:2]
+    for number, picture in enumerate(pictures):
+        shutil.copy(picture, new / f"{number}.png")
+        shutil.copy(picture.with_suffix(".csv"), new / f"{number}.csv")
+    (new / "1.csv").unlink()
+    said = call("predict", run, new, "--out", tmp_path / "said")
+    rows = table(tmp_path / "said/diagnoses.csv")
+    assert [row["error"] for row in rows] == ["", ""]
+    assert "series was absent" in rows[1]["notes"]
+    assert "60 Hz" in said and "2 recordings" in said
+    one = call("predict", run, new / "0.png", "--series", new / "0.csv", "--out", tmp_path / "one")
+    alone = table(tmp_path / "one/diagnoses.csv")
+    assert alone == rows[:1]
+    assert rows[0]["kind"] in one
+
+
+def test_no_success_is_reported_where_nothing_was_diagnosed(trained, tmp_path: Path):
+    _, run = trained
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/a.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"None of the 1 recordings could be judged: .*a\.png"):
+        predict(run, tmp_path / "bad", out=tmp_path / "said")
+    assert "a.png" in (tmp_path / "said/diagnoses.csv").read_text()
+    with pytest.raises(ConfigurationError, match="neither 3D points nor lights"):
+        predict(run, tmp_path / "bad", out=tmp_path / "said", light=1)

@@ -97,8 +97,31 @@ def test_a_bad_sample_is_reported_and_the_rest_goes_on(run: Path, parts: Path, t
     assert [bool(v.error) for v in verdicts] == [True, False]
     assert "000.tiff" in verdicts[0].error
     rows = list(csv.DictReader((tmp_path / "out/verdicts.csv").read_text().splitlines()))
-    assert len(rows) == 2
-    assert len(list((tmp_path / "out").glob("*.png"))) == 1
+    assert [row["picture"] != "" for row in rows] == [False, True]
+    assert [p.name for p in (tmp_path / "out").glob("*.png")] == [rows[1]["picture"]]
+
+
+def test_what_is_judged_anew_leaves_no_earlier_heat_map(run: Path, parts: Path, tmp_path: Path):
+    rgb, xyz = parts / "test/good/rgb/000.png", parts / "test/good/xyz/000.tiff"
+    predict(run, rgb, xyz=xyz, out=tmp_path)
+    assert len(list(tmp_path.glob("*.png"))) == 1
+    (tmp_path / "mine.png").write_bytes(b"of a user")
+    (tmp_path / "bad.tiff").write_bytes(b"not a point map")
+    with pytest.raises(DataError, match="None of the 1 parts could be judged"):
+        predict(run, rgb, xyz=tmp_path / "bad.tiff", out=tmp_path)
+    assert [p.name for p in tmp_path.glob("*.png")] == ["mine.png"]
+
+
+def test_millimetres_are_refused_by_the_workbench_too(run: Path, parts: Path):
+    from chiasm.data.images import read_rgb, read_xyz
+
+    model = chiasm.load(str(run))
+    nearest, farthest = model.contract.distance
+    assert 0.1 < nearest <= farthest < 2
+    rgb, xyz = (parts / f"test/good/{name}" for name in ("rgb/000.png", "xyz/000.tiff"))
+    for times, words in ((1000, "millimetres"), (30, "metres away at training")):
+        with pytest.raises(DataError, match=words):
+            model(read_rgb(rgb), read_xyz(xyz) * np.float32(times))
 
 
 def test_an_interrupted_run_goes_on_and_ends_the_same(run: Path, parts: Path, tmp_path: Path):

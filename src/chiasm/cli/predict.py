@@ -12,14 +12,17 @@ from chiasm.cli.options import Light
 
 def predict(
     run: Annotated[Path, typer.Argument(help="A run's or a model's folder.")],
-    inputs: Annotated[Path, typer.Argument(help="Folder, manifest, or one RGB file.")],
+    inputs: Annotated[Path, typer.Argument(help="Folder, manifest, or one file.")],
     out: Annotated[Path, typer.Option(help="Folder for verdicts and heat maps.")] = Path(
         "verdicts"
     ),
     xyz: Annotated[Path | None, typer.Option(help="3D file of a single RGB file.")] = None,
+    series: Annotated[
+        Path | None, typer.Option(help="Series of a single picture of discharges.")
+    ] = None,
     light: Light = None,
 ) -> None:
-    """Judge parts; writes verdicts.csv, verdicts.json and a heat map of each part."""
+    """Judge parts or recordings; writes a table of verdicts, and a heat map of each part."""
     from chiasm.workflows.verbs import predict as judge
 
-    judge(run, inputs, out=out, xyz=xyz, light=light)
+    judge(run, inputs, out=out, xyz=xyz, light=light, series=series)

@@ -28,6 +28,7 @@ from chiasm.predictor import Predictor
 from chiasm.registry import find_model
 from chiasm.samples import RGBDSample, Verdict
 from chiasm.workflows.console import say
+from chiasm.workflows.unjudged import FEW, tell_unjudged
 
 
 def evaluate(
@@ -43,6 +44,9 @@ def evaluate(
 
     Returns:
         The content of ``metrics.json``.
+
+    Raises:
+        DataError: there is no test split, or not one of its parts could be judged.
     """
     folder = Path(run)
     target = Path(out) if out is not None else folder / "report"
@@ -58,6 +62,7 @@ def evaluate(
         say(problem)
     scored: list[ScoredSample] = []
     seconds: list[float] = []
+    unread: list[str] = []
     for ref in refs:
         try:
             sample = source.load(ref)
@@ -65,10 +70,11 @@ def evaluate(
             verdict = predictor.judge(sample)
             seconds.append(time.perf_counter() - start)
         except ChiasmError as error:
-            say(f"{ref.source}: {error}")
             verdict = failed(ref.source, error)
+            unread.append(_reason(verdict))
             sample = RGBDSample(None, None, np.zeros((1, 1), bool), source=ref.source)
         scored.append(ScoredSample(verdict, sample))
+    tell_unjudged(unread, judged=len(seconds), what="test parts")
     learning = folder / "learning.json"
     cost = json.loads(learning.read_text()) if learning.exists() else {}
     cost |= {
@@ -145,35 +151,71 @@ def predict(
         light: which light, for data with several.
         xyz: the 3D file that belongs to a single RGB file.
 
-    A part that cannot be read gets a row with ``error``; the others go on.
+    A part that cannot be read gets a row with ``error``; the others go on. Heat maps of an earlier
+    run in ``out`` are removed.
+
+    Raises:
+        DataError: not one part could be judged.
     """
     predictor = Predictor.load(run)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
+    _remove_earlier(target)
     scale = HeatScale.of(predictor.contract.calibration_scores, predictor.alarm_score)
     verdicts: list[Verdict] = []
+    pictures: list[str] = []
     for name, sample in _samples(Path(inputs), xyz=xyz, light=light):
         verdict = next(predictor.judge_all([(name, sample)]))
         verdicts.append(verdict)
+        pictures.append("")
         if verdict.anomaly_map is not None and isinstance(sample, RGBDSample):
             picture = heat_overlay(verdict.anomaly_map, sample, scale=scale)
-            stem = f"{len(verdicts) - 1:04d}_{Path(verdict.source).stem}"
-            cv2.imwrite(str(target / f"{stem}.png"), picture)
-    rows = [_row(v) for v in verdicts]
+            pictures[-1] = f"{len(verdicts) - 1:04d}_{Path(verdict.source).stem}.png"
+            cv2.imwrite(str(target / pictures[-1]), picture)
+    rows = [{**_row(v), "picture": picture} for v, picture in zip(verdicts, pictures)]
     (target / "verdicts.json").write_text(json.dumps(rows, indent=2) + "\n")
     with (target / "verdicts.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, ["source", "score", "p_value", "defective", "error"])
+        writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     bad = sum(v.defective is True for v in verdicts)
-    unread = sum(bool(v.error) for v in verdicts)
-    say(f"{len(verdicts)} parts: {bad} defective, {unread} not judged. See {target}.")
+    unread = [_reason(v) for v in verdicts if v.error]
+    say(f"{len(verdicts)} parts: {bad} defective, {len(unread)} not judged. See {target}.")
+    for one in verdicts if len(verdicts) <= FEW else ():
+        if not one.error:
+            say(f"{one.source}: {_in_words(one)}")
+    tell_unjudged(unread, judged=len(verdicts) - len(unread), what="parts")
     return verdicts
 
 
 def failed(source: str, error: ChiasmError) -> Verdict:
     """The verdict on a part that could not be judged."""
     return Verdict(source, math.nan, math.nan, None, None, error=str(error))
+
+
+def _in_words(verdict: Verdict) -> str:
+    if verdict.defective is None:
+        return f"score {verdict.score:.3g}; the model was never calibrated"
+    decision = "defective" if verdict.defective else "good"
+    return f"{decision}, score {verdict.score:.3g}, p-value {verdict.p_value:.3f}"
+
+
+def _reason(verdict: Verdict) -> str:
+    named = not verdict.source or verdict.source in verdict.error
+    return verdict.error if named else f"{verdict.source}: {verdict.error}"
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove the heat maps that an earlier run's table names, so that none is taken for new."""
+    table = folder / "verdicts.json"
+    try:
+        rows = json.loads(table.read_text())
+        named = [str(row.get("picture", "")) for row in rows]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return
+    for name in named:
+        if name and Path(name).name == name:
+            (folder / name).unlink(missing_ok=True)
 
 
 def _samples(

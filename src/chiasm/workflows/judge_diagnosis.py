@@ -14,7 +14,7 @@ import numpy as np
 
 from chiasm.data.discharge.opening import open_as_store, open_discharges
 from chiasm.data.discharge.simulator import MARKER
-from chiasm.data.discharge.source import DischargeRef, DischargeSource
+from chiasm.data.discharge.source import LEFT_OUT, DischargeRef, DischargeSource
 from chiasm.data.discharge.store import DischargeStore
 from chiasm.data.discharge.trivial_numbers import trivial_numbers
 from chiasm.diagnoser import Diagnoser
@@ -35,11 +35,10 @@ from chiasm.workflows.console import say
 from chiasm.workflows.judged_lists import judged_lists
 from chiasm.workflows.score_corrupted import score_corrupted
 from chiasm.workflows.score_recordings import score_recordings
+from chiasm.workflows.unjudged import FEW, tell_unjudged
 
 MOST_CORRUPTED = 40
 MOST_TIMED = 40
-# How readers and the store end the sentence about a recording that is not there to be judged.
-_LEFT_OUT = "left out."
 _MOST_TOLD = 5
 
 
@@ -77,7 +76,7 @@ def evaluate_classifier(
     store = open_as_store(data)
     lists = judged_lists(folder, diagnoser.contract, store, data)
     train, test = lists.train, lists.test
-    unread = [sentence for sentence in store.problems if sentence.endswith(_LEFT_OUT)]
+    unread = [sentence for sentence in store.problems if sentence.endswith(LEFT_OUT)]
     for sentence in (*lists.notes, *unread[:_MOST_TOLD]):
         say(sentence)
     if len(unread) > _MOST_TOLD:
@@ -182,28 +181,59 @@ def _files(ref: DischargeRef) -> dict[str, Path]:
 
 
 def diagnose_recordings(
-    run: Path | str, inputs: Path | str, *, out: Path | str = "diagnoses"
+    run: Path | str,
+    inputs: Path | str,
+    *,
+    out: Path | str = "diagnoses",
+    series: Path | str | None = None,
 ) -> list[Diagnosis]:
     """Diagnose new recordings; writes ``diagnoses.csv`` and ``diagnoses.json`` to ``out``.
 
+    Args:
+        run: a run's or a model's folder.
+        inputs: folder, table, or one picture (then ``series`` names its series).
+        out: folder for the results.
+        series: the series that belongs to a single picture.
+
     A recording that cannot be read gets a row with ``error``; the others go on.
+
+    Raises:
+        DataError: not one recording could be diagnosed.
     """
     diagnoser = Diagnoser.load(run)
-    source = open_discharges(inputs)
+    source = open_discharges(inputs, partner=series)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     diagnoses = list(diagnoser.diagnose_all(_loaded(source)))
+    remarks = [p for p in source.problems if not p.endswith(LEFT_OUT)]
+    absent = [p for p in source.problems if p.endswith(LEFT_OUT)]
+    diagnoses += [Diagnosis(sentence, None, error=sentence) for sentence in absent]
     rows = [_row(one, diagnoser.contract.kinds) for one in diagnoses]
-    rows += [_row(Diagnosis(p, None, error=p), diagnoser.contract.kinds) for p in source.problems]
     (target / "diagnoses.json").write_text(json.dumps(rows, indent=2) + "\n")
     with (target / "diagnoses.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
     unknown = sum(one.kind == "unknown" for one in diagnoses)
-    failed = sum(bool(one.error) for one in diagnoses)
-    say(f"{len(diagnoses)} recordings: {unknown} unknown, {failed} not diagnosed. See {target}.")
+    failures = [f"{one.error}" for one in diagnoses if one.error]
+    for remark in remarks[:_MOST_TOLD]:
+        say(remark)
+    say(
+        f"{len(diagnoses)} recordings: {unknown} unknown, {len(failures)} not diagnosed. "
+        f"See {target}."
+    )
+    for one in diagnoses if len(diagnoses) <= FEW else ():
+        if one.kind is not None:
+            say(f"{one.source}: {one.kind} ({_opinions(one)})")
+    tell_unjudged(failures, judged=len(diagnoses) - len(failures), what="recordings")
     return diagnoses
+
+
+def _opinions(one: Diagnosis) -> str:
+    """The likeliest classes in words."""
+    order = sorted(one.probabilities, key=lambda kind: -one.probabilities[kind])
+    likely = ", ".join(f"{kind} {one.probabilities[kind]:.0%}" for kind in order[:2])
+    return f"{likely}; uncertainty {one.uncertainty:.0%}"
 
 
 def _loaded(source: DischargeSource) -> Iterator[tuple[str, DischargeSample | ChiasmError]]:

@@ -109,12 +109,22 @@ def predict(
     out: Path | str = "verdicts",
     light: int | None = None,
     xyz: Path | str | None = None,
+    series: Path | str | None = None,
 ) -> Sequence[Any]:
-    """Judge new parts, or diagnose new recordings; returns verdicts or diagnoses."""
+    """Judge new parts, or diagnose new recordings; returns verdicts or diagnoses.
+
+    ``xyz`` and ``light`` are of parts alone, ``series`` of recordings.
+    """
     if wing(run) == "classifier":
+        if xyz is not None or light is not None:
+            raise ConfigurationError(
+                f"{run} diagnoses recordings, which have neither 3D points nor lights."
+            )
         from chiasm.workflows.judge_diagnosis import diagnose_recordings
 
-        return diagnose_recordings(run, inputs, out=out)
+        return diagnose_recordings(run, inputs, out=out, series=series)
+    if series is not None:
+        raise ConfigurationError(f"{run} judges parts, which have no series.")
     from chiasm.workflows.judge import predict as predict_detector
 
     return predict_detector(run, inputs, out=out, light=light, xyz=xyz)

@@ -26,6 +26,7 @@ from chiasm.data.content_hash import content_hash
 from chiasm.data.discharge.series_files import read_counts_csv
 from chiasm.data.discharge.source import (
     KINDS,
+    LEFT_OUT,
     DischargeRef,
     Problems,
     read_pattern,
@@ -112,7 +113,7 @@ def _recordings(root: Path, problems: list[str]) -> Iterator[DischargeRef]:
         try:
             yield _recording(stem, files[stem], problems)
         except DataError as fault:
-            problems.append(f"{fault} The recording is left out.")
+            problems.append(f"{fault} {LEFT_OUT}")
 
 
 def _files_by_stem(root: Path) -> dict[str, dict[str, list[Path]]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from chiasm.data.discharge.series_files import read_numbers_csv, read_series_npy
 from chiasm.data.discharge.source import (
     KINDS,
+    LEFT_OUT,
     DischargeRef,
     Problems,
     read_pattern,
@@ -142,7 +143,7 @@ class DischargeManifest:
             if missing:
                 problems.append(
                     f"{where} names {', '.join(missing)}, which does not exist; paths are "
-                    "relative to the table's folder. The recording is left out."
+                    f"relative to the table's folder. {LEFT_OUT}"
                 )
             else:
                 yield ref

@@ -7,26 +7,36 @@ from collections.abc import Callable
 from pathlib import Path
 
 from chiasm.data.cache import default_cache_folder
-from chiasm.data.discharge import aihub
+from chiasm.data.discharge import aihub, recording_folder
 from chiasm.data.discharge.journal import INDEX
 from chiasm.data.discharge.manifest import DischargeManifest
+from chiasm.data.discharge.recording_folder import SERIES_SUFFIXES, RecordingFolder
 from chiasm.data.discharge.source import DischargeSource
 from chiasm.data.discharge.store import DischargeStore, convert
+from chiasm.data.images import RGB_SUFFIXES
 from chiasm.data.manifest import SUFFIXES
 from chiasm.data.tables import read_rows
 from chiasm.errors import DataError
 
 UNDERSTOOD = (
     "Understood are: a folder in the layout of AI-Hub 71682 (folders VS_... and VL_... inside), a "
-    "CSV or Parquet table with columns such as image, series and label, and a converted store."
+    "CSV or Parquet table with columns such as image, series and label, a converted store and, to "
+    "be diagnosed, a folder of pictures and series of the same names, or a single file of these."
 )
 
 
-def open_discharges(path: Path | str) -> DischargeSource:
-    """Return the reader that fits; ``DataError`` where none does, saying what is understood."""
+def open_discharges(path: Path | str, *, partner: Path | str | None = None) -> DischargeSource:
+    """Return the reader that fits; ``DataError`` where none does, saying what is understood.
+
+    ``partner`` is the file of the other modality where ``path`` is a single picture or series.
+    """
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; check the path. {UNDERSTOOD}")
+    if path.is_file() and _is_one_recording(path):
+        return RecordingFolder(path, partner=partner)
+    if partner is not None:
+        raise DataError(f"{path} is no single file, so that {partner} belongs to nothing.")
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
             raise DataError(f"{path} is neither a CSV nor a Parquet file. {UNDERSTOOD}")
@@ -34,7 +44,10 @@ def open_discharges(path: Path | str) -> DischargeSource:
     if (path / INDEX).exists():
         return DischargeStore.open(path)
     if aihub.recognises(path):
-        return aihub.AiHub(path)
+        labelled = any(path.rglob("*.[jJ][sS][oO][nN]"))
+        return aihub.AiHub(path) if labelled else RecordingFolder(path)
+    if recording_folder.recognises(path) or recording_folder.holds_any(path):
+        return RecordingFolder(path)
     raise DataError(f"{path} has no layout that is understood. {UNDERSTOOD}")
 
 
@@ -42,7 +55,9 @@ def holds_discharges(path: Path | str) -> bool:
     """Whether a path holds recordings of discharges rather than parts, or nothing understood."""
     path = Path(path)
     if path.is_dir():
-        return (path / INDEX).exists() or aihub.recognises(path)
+        return (
+            (path / INDEX).exists() or aihub.recognises(path) or recording_folder.recognises(path)
+        )
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
         return False
     columns, _ = read_rows(path)
@@ -66,3 +81,17 @@ def open_as_store(
     place = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:12]
     folder = (cache or default_cache_folder()) / "discharges" / f"{source.name}-{place}"
     return convert(source, folder, progress=progress)
+
+
+def _is_one_recording(path: Path) -> bool:
+    """Whether a file is a picture or a series rather than a table that names such files."""
+    suffix = path.suffix.lower()
+    if suffix != ".csv":
+        return suffix in RGB_SUFFIXES | SERIES_SUFFIXES
+    with path.open("rb") as stream:
+        first = stream.read(64).lstrip(b"\xef\xbb\xbf").split(b",")[0]
+    try:
+        float(first)
+    except ValueError:
+        return False
+    return True

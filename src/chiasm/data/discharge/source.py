@@ -16,6 +16,8 @@ from chiasm.samples import DischargeSample, FloatArray
 
 # The number of a class is its place here.
 KINDS = ("normal", "noise", "surface", "corona", "void")
+# How readers end the sentence about a recording that is not among their references.
+LEFT_OUT = "The recording is left out."
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from chiasm.data.discharge.journal import (
     write_index,
 )
 from chiasm.data.discharge.shards import ByteArray, ShardReader, ShardWriter
-from chiasm.data.discharge.source import DischargeRef, DischargeSource, recorded_sample
+from chiasm.data.discharge.source import LEFT_OUT, DischargeRef, DischargeSource, recorded_sample
 from chiasm.errors import DataError
 from chiasm.samples import DischargeSample, FloatArray
 
@@ -214,7 +214,7 @@ def _stored(
     try:
         sample = source.load(ref)
     except DataError as fault:
-        failures.append(f"{fault} The recording is left out.")
+        failures.append(f"{fault} {LEFT_OUT}")
         return None
     series = None if sample.series is None else _smallest(sample.series)
     image = None if sample.image is None else _encoded(sample.image)
