@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -23,6 +24,20 @@ def read_override(text: str) -> tuple[str, Any]:
         raise ConfigurationError(
             f"The value of {text!r} cannot be read as YAML: {str(error).splitlines()[0]}."
         ) from error
+
+
+def _told(item: Any, settings: type[BaseModel]) -> str:
+    """What is wrong with one setting, and which was probably meant."""
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] != "extra_forbidden" or len(item["loc"]) != 1:
+        return f"{place}: {item['msg'].removeprefix('Value error, ')}"
+    meant = difflib.get_close_matches(place, settings.model_fields, n=1, cutoff=0.7)
+    if meant:
+        return f"{place}: there is no such setting; {meant[0]!r} was probably meant."
+    return (
+        f"{place}: there is no such setting; 'chiasm settings' lists all. A model's own are given "
+        "as options={name: value}."
+    )
 
 
 class Settings(BaseModel):
@@ -55,10 +70,7 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(merged)
         except ValidationError as error:
-            lines = [
-                f"  {'.'.join(str(p) for p in item['loc'])}: {item['msg']}"
-                for item in error.errors()
-            ]
+            lines = [f"  {_told(item, cls)}" for item in error.errors()]
             raise ConfigurationError("These settings are wrong:\n" + "\n".join(lines)) from error
 
     def save(self, path: Path) -> None:
@@ -84,6 +96,9 @@ class RunConfig(Settings):
         any_angle: parts may lie at any angle in the picture: where there are fewer than sixty to
             learn from, each is also shown turned about the camera's axis.
         calibration_share: of the training normals, where data have no validation split.
+        remove_background: leave out the support plane and what does not hang together with the
+            part.
+        plane_margin: metres over the support plane that are taken for it; None finds them.
         textures: folder of textures (DTD) for anomalies; None uses built-in ones.
         candidates: patterns of the names of features that may be fused, e.g. ``*/f8``.
         operations: with which cells may fuse.
@@ -95,6 +110,7 @@ class RunConfig(Settings):
         finalists: architectures that the search proposes; each is trained for ``final_epochs``,
             or more until it has made ``final_steps``, and the best is kept. 1 takes the strongest
             as it is, as the paper does.
+        final_epochs, final_steps: of each finalist, at least.
         learning_rate: of the weights.
         batch: parts per step.
         minutes: budget of search and training together; None is none.

@@ -58,6 +58,7 @@ class DiagnosisConfig(Settings):
         windows: so many, whose embeddings are averaged; None covers the whole series, up to 5.
         pretrain_epochs: of contrast; 0 trains by cross-entropy alone.
         epochs: of cross-entropy, at most; ``patience`` without a better macro-F1 ends it.
+        patience: epochs.
         batch, learning_rate: None takes the preset's.
         flow_weight: of the flows' likelihood, in the first stage; the paper's procedure has 0.
         contrast: what the first stage contrasts: ``joint``, as the paper, or modalities as well.

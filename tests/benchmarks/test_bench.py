@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Table
 from chiasm.cli.main import app
 from chiasm.data.scenes.maker import make_scenes
+from chiasm.errors import ConfigurationError, DataError
 
 METHODS = ("brightness", "area")
 
@@ -123,9 +125,22 @@ def test_a_result_of_other_code_is_made_again_and_said_so(tmp_path, monkeypatch)
     store.write(cell, Result("done", {"image": {"auroc": {"value": 0.1}}}, code="older"))
     monkeypatch.setattr(pool, "_failure", lambda *_: ("crashed", "as it should"))
     said: list[str] = []
-    (filled,) = run_table(table, out=tmp_path / "out", command="c", said=said.append)
+    with pytest.raises(DataError, match="None of the 1 runs came to an end: as it should"):
+        run_table(table, out=tmp_path / "out", command="c", said=said.append)
     assert "part: area was made by other code; it is run again." in said
-    assert filled.value is None
+    (entry,) = json.loads((tmp_path / "out/t.json").read_text())["entries"]
+    assert entry["value"] is None
+
+
+def test_what_every_run_would_end_with_is_told_before_one_is_begun(tmp_path):
+    table = table_of(tmp_path, ("area",))
+    cell = replace(table.cells[0], settings={"model": "area", "train_epoch": 1})
+    wrong = replace(table, entries=(replace(table.entries[0], cells=(cell,)),))
+    with pytest.raises(ConfigurationError, match="'train_epochs' was probably meant"):
+        run_table(wrong, out=tmp_path / "out", command="c", said=str)
+    with pytest.raises(ConfigurationError, match="no run of the data and methods"):
+        run_table(replace(table, entries=()), out=tmp_path / "out", command="c", said=str)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_deadline_ends_a_table_with_what_there_is(tmp_path, monkeypatch):

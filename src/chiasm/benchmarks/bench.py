@@ -19,6 +19,8 @@ from chiasm.benchmarks.render import write
 from chiasm.benchmarks.speed import interleaved
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Filled, Table, fill
+from chiasm.errors import ConfigurationError, DataError
+from chiasm.workflows import verbs
 
 
 def run_table(
@@ -46,7 +48,13 @@ def run_table(
         minutes: after which no further cell is begun.
         in_turn: measure the speed of all models in turn at the end.
         said: is told what happens.
+
+    Raises:
+        ConfigurationError: the table has no run of what was asked for, or a setting is wrong; both
+            before anything is run.
+        DataError: not one run came to an end; the table is written all the same.
     """
+    _check_settings(table)
     store = ResultStore(out / "cells")
     facts = {"command": command, "commit": _commit(), "machine": machine()}
     results: dict[str, Result] = {}
@@ -76,7 +84,25 @@ def run_table(
         _measure_in_turn(table, store, results)
     filled, page = _write(table, results, store, out, facts)
     said(f"The table is {page}.")
+    failed = [result for result in results.values() if result.status != "done"]
+    if failed and len(failed) == len(results):
+        raise DataError(f"None of the {len(failed)} runs came to an end: {failed[0].error}")
     return filled
+
+
+def _check_settings(table: Table) -> None:
+    """Refuse what every run would end with, or that there is none."""
+    if not table.cells:
+        raise ConfigurationError(
+            "This table has no run of the data and methods that were asked for; its methods are "
+            f"rows of '{table.title}'."
+        )
+    seen: set[str] = set()
+    for cell in table.cells:
+        own = repr(sorted((k, repr(v)) for k, v in cell.settings.items() if k != "seed"))
+        if own not in seen:
+            verbs.settings(data=cell.data, out=Path(), **cell.settings)
+        seen.add(own)
 
 
 def _write(

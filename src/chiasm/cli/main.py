@@ -17,6 +17,7 @@ from chiasm.cli import (
     recalibrate,
     search,
     serve,
+    settings,
     train,
 )
 from chiasm.cli import demo as demonstration
@@ -48,6 +49,7 @@ app.command("serve")(serve.serve)
 app.command("recalibrate")(recalibrate.recalibrate)
 app.command("bench")(bench.bench)
 app.command("models")(models.models)
+app.command("settings")(settings.settings)
 
 
 def main() -> None:
@@ -70,11 +72,16 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        typer.echo(
-            f"chiasm: {error.strerror or error}{place}. What was done before is kept: free some "
-            "space or choose a folder that you may write to, and give the same command again.",
-            err=True,
-        )
+        if isinstance(error, (FileExistsError, NotADirectoryError)):
+            advice = "A folder was expected where a file lies; name another place."
+        elif isinstance(error, (IsADirectoryError, FileNotFoundError)):
+            advice = "Check the path."
+        else:
+            advice = (
+                "What was done before is kept: free some space or choose a folder that you may "
+                "write to, and give the same command again."
+            )
+        typer.echo(f"chiasm: {error.strerror or error}{place}. {advice}", err=True)
         sys.exit(2)
     except SystemExit as ended:
         if ended.code != 130:  # what typer makes of Ctrl-C

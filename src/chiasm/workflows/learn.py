@@ -40,6 +40,7 @@ SCORE_RULE = (
     "softplus of (head weight x log-odds + normality weight x mean relative distance), smoothed, "
     "zero away from the object; the image's score is the largest local mean of the map"
 )
+FUSIONS = ("search", "best", CONCATENATION, "random")
 # Shares of the normality weight, in standard deviations of either over normal pixels.
 NORMALITY_SHARES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 
@@ -65,11 +66,16 @@ class Learned:
 def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
     """Train a detector and save it; searches first where ``config.fusion`` asks for that.
 
-    A rival goes through its own steps instead.
+    A rival goes through its own steps instead. Raises ``ConfigurationError`` for a fusion that is
+    neither known by name nor a file.
 
     A run that was interrupted goes on where it stopped when it is started again with the same
     folder.
     """
+    if config.fusion not in FUSIONS and not Path(config.fusion).is_file():
+        raise ConfigurationError(
+            f"fusion is {', '.join(FUSIONS)} or a genotype's file; {config.fusion!r} is neither."
+        )
     bench = bench or open_run(config)
     if find_model(config.model).rival:
         train_rival(bench)

@@ -43,7 +43,7 @@ def train_rival(bench: Workbench) -> None:
     config = bench.config
     torch.manual_seed(config.seed)
     arguments = builder_arguments(config)
-    rival: Rival = find_model(config.model).builder(modalities=config.modalities, **arguments)
+    rival = built(config, arguments)
     say(f"{config.model}: {rival.pretrained_weights or 'no published weights'}.")
     if idle := idle_settings(config):
         say(
@@ -86,6 +86,20 @@ def builder_arguments(config: RunConfig) -> dict[str, Any]:
             there = f"there are: {', '.join(options)}" if options else "it has none"
             raise ConfigurationError(f"{config.model} has no option {name!r}; {there}.")
     return {"image_size": config.image_size, **config.options}
+
+
+def built(config: RunConfig, arguments: dict[str, Any]) -> Rival:
+    """The configured rival; ``ConfigurationError`` where an option's value is nothing to it."""
+    try:
+        rival: Rival = find_model(config.model).builder(modalities=config.modalities, **arguments)
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if not config.options:
+            raise
+        given = ", ".join(f"{name}: {value!r}" for name, value in config.options.items())
+        raise ConfigurationError(
+            f"{config.model} cannot be made with the options {given}: {error}"
+        ) from error
+    return rival
 
 
 def idle_settings(config: RunConfig) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from chiasm.errors import ConfigurationError
 from chiasm.fusion.genotype import Genotype
 from chiasm.model_folder import CONTRACT, model_folder, wing_of
 from chiasm.registry import find_model
+from chiasm.setting_facts import SettingFact, setting_facts
 
 SEARCHED_AS = {"mad_small": "fused_small"}  # the model that fuses another one's features
 
@@ -39,6 +41,22 @@ def settings(
         given = {key: value for key, value in values.items() if value is not None}
         return DiagnosisConfig.make(file=file, overrides=overrides, **given)
     return RunConfig.make(file=file, overrides=overrides, **values)
+
+
+def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:
+    """The settings of a model's runs, and the names of the options of its own.
+
+    Raises:
+        ConfigurationError: there is no such model.
+    """
+    found = find_model(model)
+    of_runs = DiagnosisConfig if found.wing == "classifier" else RunConfig
+    facts = setting_facts(of_runs)
+    if not found.rival and found.wing == "detector":
+        return facts, ()
+    own = inspect.signature(found.builder).parameters
+    taken = {fact.name for fact in facts} | {"pretrained"}
+    return facts, tuple(name for name in own if name not in taken)
 
 
 def search(*, model: str | None = None, **given: Any) -> Genotype:

@@ -1,0 +1,30 @@
+"""``chiasm settings``: what can be given as key=value."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def settings(
+    model: Annotated[str, typer.Argument(help="Of which model ('chiasm models' lists them).")] = (
+        "adnas_light"
+    ),
+) -> None:
+    """List the settings of a model's runs: key=value of train and search, keys of --config."""
+    from chiasm.workflows.verbs import facts_of
+
+    facts, options = facts_of(model)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for fact in facts:
+        about = Text(f"{fact.kind}; {fact.default}", style="dim")
+        table.add_row(fact.name, Text.assemble(about, f"\n{fact.meaning}"))
+    Console().print(table)
+    if options:
+        typer.echo(f"\nOf {model} itself, as options={{name: value}}: {', '.join(options)}.")
