@@ -294,5 +294,9 @@ def test_the_command_line_makes_and_checks_data(tmp_path: Path):
     made = runner.invoke(app, ["data", "make", str(tmp_path), "--size", "64", *counts])
     assert made.exit_code == 0, made.output
     folder = made.output.split()[0]
-    checked = runner.invoke(app, ["data", "check", folder])
+    checked = runner.invoke(app, ["data", "check", folder, "--strict"])
     assert checked.exit_code == 0, checked.output
+    assert "Distance from the camera by z: 0." in checked.output
+    next(Path(folder).rglob("*.tiff")).unlink()
+    assert runner.invoke(app, ["data", "check", folder]).exit_code == 0
+    assert runner.invoke(app, ["data", "check", folder, "--strict"]).exit_code == 1

@@ -67,6 +67,9 @@ def check(
     path: Annotated[Path, typer.Argument(help="Folder or manifest.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     light: Light = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with status 1 where files are bad, or stand in two splits.")
+    ] = False,
 ) -> None:
     """Count, and look for broken pairs, leaks between splits and shortcuts."""
     from chiasm.data.audit import AuditReport, audit
@@ -80,6 +83,8 @@ def check(
     else:
         report = audit(open_source(path, light=light))
     typer.echo(report.to_json() if json else report.to_text())
+    if strict and not report.sound:
+        raise typer.Exit(1)
 
 
 @app.command()

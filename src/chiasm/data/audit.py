@@ -6,6 +6,7 @@ import json
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 
+from chiasm.data.distance import MOST_TIMES, median_distance
 from chiasm.data.source import SampleRef, SampleSource
 from chiasm.data.splits import shared_files
 from chiasm.data.trivial_scores import shared_names, trivial_scores
@@ -43,6 +44,7 @@ class AuditReport:
         counts: split to kind to number of parts.
         sizes: ``"height x width"`` to number of parts.
         valid_share: mean and least share of measured 3D points, or None for RGB-only data.
+        distances: least and most of the parts' median distances by z in metres, or None.
         problems: files without a partner, rows that name files which do not exist.
         unreadable: a sentence for each part that could not be loaded.
         duplicates: (split, file, other split, file) of the same path or content.
@@ -55,12 +57,19 @@ class AuditReport:
     counts: dict[str, dict[str, int]]
     sizes: dict[str, int]
     valid_share: tuple[float, float] | None
+    distances: tuple[float, float] | None
     problems: tuple[str, ...]
     unreadable: tuple[str, ...]
     duplicates: tuple[tuple[str, str, str, str], ...]
     divided_groups: tuple[str, ...]
     trivial: tuple[TrivialScore, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether everything can be read, has its partner, and stands in one split alone."""
+        twice = self.duplicates or self.divided_groups
+        return not (self.problems or self.unreadable or twice)
 
     def to_json(self) -> str:
         """Return all fields as an indented JSON object."""
@@ -77,6 +86,9 @@ class AuditReport:
         if self.valid_share is not None:
             mean, least = self.valid_share
             lines.append(f"Measured 3D points: {mean:.1%} on average, {least:.1%} at least")
+        if self.distances is not None:
+            nearest, farthest = self.distances
+            lines.append(f"Distance from the camera by z: {nearest:.3g} to {farthest:.3g} m")
         lines += listed("Files without a partner", self.problems)
         lines += listed("Parts that cannot be read", self.unreadable)
         pairs = [f"{a} ({s}) = {b} ({t})" for s, a, t, b in self.duplicates]
@@ -99,6 +111,7 @@ def audit(source: SampleSource) -> AuditReport:
     sizes: Counter[str] = Counter()
     unreadable: list[str] = []
     shares: list[float] = []
+    away: list[float] = []
     rows: list[dict[str, float]] = []
     labels: list[int] = []
     for ref in source.refs:
@@ -111,6 +124,7 @@ def audit(source: SampleSource) -> AuditReport:
         sizes[" x ".join(map(str, sample.valid.shape))] += 1
         if sample.xyz is not None:
             shares.append(float(sample.valid.mean()))
+            away.append(median_distance(sample.xyz))
         if ref.split == "test" and ref.label is not None:
             rows.append(trivial_scores(ref, sample))
             labels.append(ref.label)
@@ -122,12 +136,14 @@ def audit(source: SampleSource) -> AuditReport:
         counts={split: dict(sorted(kinds.items())) for split, kinds in counts.items()},
         sizes=dict(sizes.most_common()),
         valid_share=(sum(shares) / len(shares), min(shares)) if shares else None,
+        distances=(min(away), max(away)) if away else None,
         problems=tuple(getattr(source, "problems", ())),
         unreadable=tuple(unreadable),
         duplicates=duplicates,
         divided_groups=divided,
         trivial=trivial,
-        warnings=tuple(_warnings(source.refs, labels, sizes, duplicates, divided, trivial)),
+        warnings=tuple(_warnings(source.refs, labels, sizes, duplicates, divided, trivial))
+        + tuple(_of_distances(away)),
     )
 
 
@@ -206,6 +222,16 @@ def _warnings(
     if len(sizes) > 1:
         found.append(f"Parts come in {len(sizes)} image sizes; check that one camera took them.")
     return found
+
+
+def _of_distances(away: list[float]) -> list[str]:
+    known = [distance for distance in away if distance > 0]
+    if not known or max(known) <= MOST_TIMES * min(known):
+        return []
+    return [
+        f"Parts lie {min(known):.3g} to {max(known):.3g} m from the camera; are some of them in "
+        "another unit?"
+    ]
 
 
 def listed(title: str, entries: tuple[str, ...] | list[str]) -> list[str]:

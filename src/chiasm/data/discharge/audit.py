@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from chiasm.data.audit import TrivialScore, listed
-from chiasm.data.discharge.source import DischargeRef, DischargeSource
+from chiasm.data.discharge.source import LEFT_OUT, DischargeRef, DischargeSource
 from chiasm.data.discharge.trivial_numbers import trivial_numbers
 from chiasm.errors import DataError
 from chiasm.metrics.ranking import auroc
@@ -59,6 +59,12 @@ class RecordingAudit:
     copies: tuple[tuple[str, str], ...]
     shortcuts: tuple[ClassShortcut, ...]
     warnings: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether every recording can be read and none is a copy of another session's."""
+        absent = any(sentence.endswith(LEFT_OUT) for sentence in self.problems)
+        return not (absent or self.unreadable or self.copies)
 
     def to_json(self) -> str:
         """Return all fields as an indented JSON object."""
