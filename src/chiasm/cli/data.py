@@ -68,7 +68,8 @@ def check(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     light: Light = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="End with status 1 where files are bad, or stand in two splits.")
+        bool,
+        typer.Option("--strict", help="End with status 1 where files are bad or leak."),
     ] = False,
 ) -> None:
     """Count, and look for broken pairs, leaks between splits and shortcuts."""
