@@ -20,6 +20,13 @@ def serve(
     api_key_file: Annotated[
         Path | None, typer.Option(help="Keys, one a line; without it anyone may ask.")
     ] = None,
+    host_names: Annotated[
+        str,
+        typer.Option(
+            help="By which the service may be called, with commas between. Any unless told; "
+            "localhost alone where it listens there and needs no key."
+        ),
+    ] = "",
     queue: Annotated[int, typer.Option(help="Requests that may wait.")] = 64,
     max_mb: Annotated[float, typer.Option(help="Of a request.")] = 64.0,
     max_megapixels: Annotated[float, typer.Option(help="Of an image.")] = 6.0,
@@ -35,13 +42,15 @@ def serve(
     from chiasm.service.app import build
     from chiasm.service.fleet import named_folders
     from chiasm.service.server import CONNECTIONS, address_of, run
-    from chiasm.service.settings import ServiceSettings, read_keys
+    from chiasm.service.settings import ServiceSettings, host_names_of, read_keys
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    keys = read_keys(api_key_file)
     settings = ServiceSettings(
         log=log,
         keep_days=keep_days,
-        api_keys=read_keys(api_key_file),
+        api_keys=keys,
+        host_names=host_names_of(host_names, host=host, keys=keys),
         queue=queue,
         max_mb=max_mb,
         max_megapixels=max_megapixels,

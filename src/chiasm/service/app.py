@@ -112,7 +112,11 @@ def build(
     add_page(app)
     _answer_in_sentences(app)
     app.add_middleware(
-        Gate, keys=settings.api_keys, most_bytes=most_bytes, seconds=settings.timeout
+        Gate,
+        keys=settings.api_keys,
+        names=settings.host_names,
+        most_bytes=most_bytes,
+        seconds=settings.timeout,
     )
     app.add_middleware(_Observed, observation=observation)
     return app

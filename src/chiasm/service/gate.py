@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import ipaddress
 import time
 from urllib.parse import urlsplit
 
@@ -54,15 +55,25 @@ class Gate:
     Args:
         app: what comes after the gate.
         keys: any of which opens; none means that no key is needed.
+        names: by which the service may be called beside addresses in numbers; none means any. A
+            page can have its own name lead here after it was opened (DNS rebinding), and where no
+            key is needed it would read what it likes.
         most_bytes: of a body, counted while it is read: what a client declares is not believed.
         seconds: in which a body must have come.
     """
 
     def __init__(
-        self, app: ASGIApp, *, keys: tuple[str, ...], most_bytes: int, seconds: float
+        self,
+        app: ASGIApp,
+        *,
+        keys: tuple[str, ...],
+        names: tuple[str, ...],
+        most_bytes: int,
+        seconds: float,
     ) -> None:
         self._app = app
         self._keys = tuple(key.encode() for key in keys)
+        self._names = frozenset(name.lower() for name in names)
         self._most = most_bytes
         self._seconds = seconds
 
@@ -78,6 +89,15 @@ class Gate:
             await send(message)
 
         headers = Headers(scope=scope)
+        if self._names and not self._is_called(headers):
+            stranger = Refusal(
+                403,
+                "unknown_host",
+                f"This service is not called {shortened(headers.get('host', ''))}. If that is its "
+                "name, start it with --host-names and that name.",
+            )
+            await refused(stranger)(scope, receive, noted)
+            return
         if scope["method"] not in _READING and _from_elsewhere(headers):
             foreign = Refusal(
                 403,
@@ -98,6 +118,17 @@ class Gate:
             await refused(key)(scope, receive, noted)
             return
         await self._app(scope, self._counted(receive), noted)
+
+    def _is_called(self, headers: Headers) -> bool:
+        """Whether the service is asked for by a name of its own, or by an address in numbers."""
+        try:
+            host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+            if host in self._names:
+                return True
+            ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        return True
 
     def _opens(self, headers: Headers) -> bool:
         given = headers.get("x-api-key", "").encode("latin-1", "replace")

@@ -16,6 +16,7 @@ class ServiceSettings:
         log: file of the log of verdicts.
         keep_days: after which verdicts are forgotten; 0 keeps all.
         api_keys: any of which opens; none means that no key is needed.
+        host_names: by which the service may be called; none means any.
         queue: requests that may be read, wait or be worked on at a time.
         max_mb: of a request.
         max_megapixels: of an image, before it is decoded.
@@ -28,6 +29,7 @@ class ServiceSettings:
     log: Path = Path("verdicts.sqlite")
     keep_days: float = 90.0
     api_keys: tuple[str, ...] = ()
+    host_names: tuple[str, ...] = ()
     queue: int = 64
     max_mb: float = 64.0
     max_megapixels: float = 6.0
@@ -68,3 +70,17 @@ def read_keys(path: Path | None) -> tuple[str, ...]:
             "'python -c \"import secrets; print(secrets.token_urlsafe(32))\"'."
         )
     return keys
+
+
+def host_names_of(given: str, *, host: str, keys: tuple[str, ...]) -> tuple[str, ...]:
+    """The names by which a service may be called; none means any.
+
+    Args:
+        given: with commas between.
+        host: address that it listens on.
+        keys: that open it. Where none is needed and only this machine can ask, a browser on it
+            is what an attacker has, and it gets in by a name of the attacker's.
+    """
+    names = tuple(name.strip().lower() for name in given.split(",") if name.strip())
+    at_home = host in ("localhost", "::1") or host.startswith("127.")
+    return names or (("localhost",) if at_home and not keys else ())
