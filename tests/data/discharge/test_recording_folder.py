@@ -89,6 +89,8 @@ def test_parts_and_empty_folders_are_no_recordings(tmp_path: Path):
     assert not holds_discharges(tmp_path)
     with pytest.raises(DataError, match="no layout that is understood"):
         open_discharges(tmp_path)
+    (tmp_path / "parts.csv").write_text("image,xyz,label\na.png,a.tiff,0\n")
+    assert not holds_discharges(tmp_path / "parts.csv")
     (tmp_path / "image").mkdir()
     (tmp_path / "rgb/a.png").unlink()
     with pytest.raises(DataError, match="holds no recording"):

@@ -61,7 +61,8 @@ def holds_discharges(path: Path | str) -> bool:
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
         return False
     columns, _ = read_rows(path)
-    return bool({"image", "series"} & set(columns))
+    # A table of parts whose pictures are called so is still one of parts.
+    return bool({"image", "series"} & set(columns)) and not {"rgb", "xyz", "depth"} & set(columns)
 
 
 def open_as_store(
