@@ -10,10 +10,9 @@ from chiasm.data.cache import default_cache_folder
 from chiasm.data.discharge import aihub, recording_folder
 from chiasm.data.discharge.journal import INDEX
 from chiasm.data.discharge.manifest import DischargeManifest
-from chiasm.data.discharge.recording_folder import SERIES_SUFFIXES, RecordingFolder
+from chiasm.data.discharge.recording_folder import RecordingFolder, is_one_recording
 from chiasm.data.discharge.source import DischargeSource
 from chiasm.data.discharge.store import DischargeStore, convert
-from chiasm.data.images import RGB_SUFFIXES
 from chiasm.data.manifest import SUFFIXES
 from chiasm.data.tables import read_rows
 from chiasm.errors import DataError
@@ -33,7 +32,7 @@ def open_discharges(path: Path | str, *, partner: Path | str | None = None) -> D
     path = Path(path)
     if not path.exists():
         raise DataError(f"{path} does not exist; check the path. {UNDERSTOOD}")
-    if path.is_file() and _is_one_recording(path):
+    if path.is_file() and is_one_recording(path):
         return RecordingFolder(path, partner=partner)
     if partner is not None:
         raise DataError(f"{path} is no single file, so that {partner} belongs to nothing.")
@@ -82,17 +81,3 @@ def open_as_store(
     place = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:12]
     folder = (cache or default_cache_folder()) / "discharges" / f"{source.name}-{place}"
     return convert(source, folder, progress=progress)
-
-
-def _is_one_recording(path: Path) -> bool:
-    """Whether a file is a picture or a series rather than a table that names such files."""
-    suffix = path.suffix.lower()
-    if suffix != ".csv":
-        return suffix in RGB_SUFFIXES | SERIES_SUFFIXES
-    with path.open("rb") as stream:
-        first = stream.read(64).lstrip(b"\xef\xbb\xbf").split(b",")[0]
-    try:
-        float(first)
-    except ValueError:
-        return False
-    return True

@@ -28,7 +28,8 @@ class RecordingFolder:
     Files may lie anywhere below the folder, e.g. in ``image/`` and ``series/``; one without a
     partner is a recording of one modality. A .csv holds rows that follow each other in time, a
     .npy a row for each channel. Nothing says the mains frequency, so that 60 Hz and 128 values a
-    cycle are taken. Two files of one kind and name are left out and listed in ``problems``.
+    cycle are taken. Two files of one kind and name are left out and listed in ``problems``; a .csv
+    with a header and no partner is some table and passed over.
 
     Args:
         root: the folder, or one file.
@@ -110,6 +111,19 @@ def recognises(root: Path) -> bool:
     return any(len(roles) == 2 for roles in stems.values())
 
 
+def is_one_recording(path: Path) -> bool:
+    """Tell whether a file is a picture or a series rather than a table, of files or of results."""
+    if path.suffix.lower() != ".csv":
+        return bool(_role(path))
+    with path.open("rb") as stream:
+        first = stream.read(64).removeprefix(b"\xef\xbb\xbf").split(b",")[0]
+    try:
+        float(first)
+    except ValueError:
+        return False
+    return True
+
+
 def holds_any(root: Path) -> bool:
     """Tell whether a picture or a series lies directly in a folder; parts can look so, too."""
     return any(_role(path) and not path.name.startswith(".") for path in root.iterdir())
@@ -132,7 +146,9 @@ def _recordings(root: Path, problems: list[str]) -> Iterator[DischargeRef]:
                 f"be told. {LEFT_OUT}"
             )
             continue
-        yield _recording({role: paths[0] for role, paths in files[stem].items()})
+        own = {role: paths[0] for role, paths in files[stem].items()}
+        if "image" in own or is_one_recording(own["series"]):
+            yield _recording(own)
 
 
 def _roles(paths: list[Path]) -> dict[str, Path]:
