@@ -93,8 +93,9 @@ class RunConfig(Settings):
         geometry: how 3D becomes a picture.
         light: number of the light, where data have several.
         shots: train on so many normals only.
-        any_angle: parts may lie at any angle in the picture: where there are fewer than sixty to
-            learn from, each is also shown turned about the camera's axis.
+        any_angle: parts may lie at any angle in the picture: where there are thirty or fewer to
+            learn from, each is also shown turned about the camera's axis. None finds out by
+            synthetic anomalies on the normals (of a light model; others are not turned).
         calibration_share: of the training normals, where data have no validation split.
         remove_background: leave out the support plane and what does not hang together with the
             part.
@@ -130,7 +131,7 @@ class RunConfig(Settings):
     geometry: Literal["height_slopes", "depth"] = "height_slopes"
     light: int | None = None
     shots: int | None = Field(None, ge=2)
-    any_angle: bool = False
+    any_angle: bool | None = None
     calibration_share: float = Field(0.2, gt=0, lt=0.9)
     remove_background: bool = True
     plane_margin: float | None = Field(None, gt=0)

@@ -29,7 +29,7 @@ def test_values_and_defaults_are_in_words():
     assert (facts["order"].kind, facts["order"].default) == ("1 | 2", "1 unless given")
     assert facts["data"].default == "to be given"
     assert facts["modalities"].kind == "rgb | geometry, ..."
-    assert facts["any_angle"].default == "false unless given"
+    assert facts["any_angle"].default == "none unless given"
     assert facts["light"].default == "none unless given"
     assert (
         facts["final_steps"].meaning

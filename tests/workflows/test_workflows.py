@@ -21,11 +21,11 @@ from chiasm.training.segment import SegmentationTraining
 from chiasm.workflows.judge import evaluate, predict
 from chiasm.workflows.learn import train
 from chiasm.workflows.run_folder import keep_data_hash
-from chiasm.workflows.workbench import open_workbench
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 TINY = {
     "image_size": 64,
+    "any_angle": False,
     "rounds": 1,
     "search_epochs": 1,
     "train_epochs": 1,
@@ -163,17 +163,6 @@ def test_a_run_killed_in_the_middle_ends_the_same(parts: Path, tmp_path: Path, m
     assert resumed[0] == 2
     for name in ("genotype.json", "model/weights.safetensors"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-def test_turned_copies_belong_to_the_part_that_they_show(parts: Path, tmp_path: Path):
-    config = RunConfig.make(data=parts, out=tmp_path, any_angle=True, shots=3, **TINY)
-    bench = open_workbench(config)
-    assert len(bench.parts) == 36
-    assert bench.owners == [0, 1, 2] * 12
-    shown = [{bench.owners[i] for i in some} for some in (bench.learning, bench.held_out)]
-    assert shown[0] | shown[1] == {0, 1, 2}
-    assert not shown[0] & shown[1]
-    assert set(bench.frozen.memories["rgb"].owner.tolist()) == {0, 1, 2}
 
 
 def test_a_folder_takes_one_run_only(run: Path, parts: Path):

@@ -40,6 +40,17 @@ def run(detector: AdnasDetector, batch: Batch) -> DetectorOutput:
     return detector(batch)
 
 
+def mean_relative(output: DetectorOutput, size: torch.Size | None = None) -> Tensor:
+    """Relative distances from normal ``(N, 1, h, w)``, the mean of all sources that have one.
+
+    ``size`` is that of the first source where it is not given.
+    """
+    maps = list(output.relative.values())
+    size = maps[0].shape[-2:] if size is None else size
+    scaled = [torch.nn.functional.interpolate(m, size=tuple(size), mode="bilinear") for m in maps]
+    return torch.stack(scaled).mean(0)
+
+
 def mask_at(batch: Batch, size: torch.Size) -> Tensor:
     """The mask at the logits' size: a cell is anomalous where any of its pixels is."""
     assert batch.mask is not None

@@ -21,7 +21,7 @@ from chiasm.errors import ConfigurationError
 from chiasm.fusion.genotype import Genotype, random_genotype
 from chiasm.metrics.ranking import average_precision
 from chiasm.registry import find_model
-from chiasm.training.objective import run
+from chiasm.training.objective import mask_at, mean_relative, run
 from chiasm.training.segment import SegmentationTraining
 from chiasm.training.trainer import Budget, fit
 from chiasm.workflows.console import say
@@ -133,6 +133,7 @@ def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
     facts = {
         "fit_minutes": round(minutes, 3),
         "validation_ap": ap,
+        "angles": bench.angles,
         "parameters": parameter_count(detector),
         "fit_peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         **macs,
@@ -155,17 +156,11 @@ def choose_score_rule(detector: AdnasDetector, bench: Workbench) -> float:
         output = run(detector, batch)
         odds = output.logits[:, 1:] - output.logits[:, :1]
         if output.relative:
-            size = odds.shape[-2:]
-            distance = torch.stack(
-                [
-                    torch.nn.functional.interpolate(r, size=size, mode="bilinear")
-                    for r in output.relative.values()
-                ]
-            ).mean(0)
+            distance = mean_relative(output, odds.shape[-2:])
         else:
             distance = torch.zeros_like(odds)
         inside = torch.nn.functional.adaptive_max_pool2d(batch.foreground, odds.shape[-2:]) > 0
-        mask = torch.nn.functional.adaptive_max_pool2d(batch.mask, odds.shape[-2:]) > 0
+        mask = mask_at(batch, odds.shape[-2:]) > 0
         outputs.append((odds[inside], distance[inside], mask[inside]))
     odds, distance, mask = (torch.cat(values) for values in zip(*outputs))
     head = 1.0 / float(odds[~mask].std() + 1e-6)

@@ -21,7 +21,6 @@ from chiasm.data.opening import open_source
 from chiasm.data.point_cloud import PreparationSettings, estimate_crop_fraction
 from chiasm.data.source import SampleSource
 from chiasm.data.splits import Split, check_disjoint, make_splits, members_by_group, set_aside
-from chiasm.data.turned import turned
 from chiasm.detectors.adnas import AdnasDetector
 from chiasm.detectors.candidates import light_pools, reconstruction_pools
 from chiasm.detectors.features import NormalityFeatures
@@ -33,11 +32,10 @@ from chiasm.samples import PreparedSample
 from chiasm.training.memorise import memorise
 from chiasm.training.synthetic import FeatureStore, SyntheticParts, fresh_loader, stored_loader
 from chiasm.training.trainer import processor_precision
+from chiasm.workflows.angles import angles_of, at_more_angles, light_detector
 from chiasm.workflows.console import say
 
 HELD_OUT_SHARE = 0.2
-# Normals, turned copies among them, that are enough; and angles of one part at most.
-_ENOUGH, _MOST_ANGLES = 60, 12
 
 
 @dataclass(eq=False)
@@ -57,6 +55,7 @@ class Workbench:
         stores: stored features by purpose, for a frozen source.
         training_data: hash of the training files.
         started: when the run's clock began, seconds of ``time.monotonic``.
+        angles: at which each part is shown, as ``parts`` then are.
     """
 
     config: RunConfig
@@ -71,6 +70,7 @@ class Workbench:
     calibration: list[PreparedSample]
     training_data: str
     started: float
+    angles: int = 1
     frozen: NormalityFeatures | None = None
     stores: dict[str, FeatureStore] | None = None
 
@@ -192,14 +192,10 @@ def open_workbench(config: RunConfig) -> Workbench:
     held_out = set_aside(groups, HELD_OUT_SHARE, np.random.default_rng(config.seed))
     owners = _owners(groups)
     ours = not find_model(config.model).rival
-    if ours and not config.any_angle and 2 * len(parts) <= _ENOUGH:
-        say("Few parts: if they may lie at any angle, any_angle=true shows each of them turned.")
-    if ours and config.any_angle:
-        originals = len(parts)
-        parts, sources = _at_more_angles(parts)
-        held_out = {i for i, own in enumerate(sources) if own in held_out}
-        owners = [owners[own] for own in sources]
-        say(f"Each part is shown at {len(parts) // originals} angles.")
+    angles = angles_of(config, parts, owners=owners, scale=scale) if ours else 1
+    parts, sources = at_more_angles(parts, angles)
+    held_out = {i for i, own in enumerate(sources) if own in held_out}
+    owners = [owners[own] for own in sources]
     bench = Workbench(
         config=config,
         source=source,
@@ -213,6 +209,7 @@ def open_workbench(config: RunConfig) -> Workbench:
         calibration=calibration,
         training_data=content_hash(path for ref in split.train for path in ref.files.values()),
         started=started,
+        angles=angles,
     )
     if config.model == "adnas_light":
         _store_features(bench)
@@ -221,13 +218,8 @@ def open_workbench(config: RunConfig) -> Workbench:
 
 def _store_features(bench: Workbench) -> None:
     config = bench.config
-    detector = find_model(config.model).builder(
-        "concatenation",
-        modalities=config.modalities,
-        image_size=config.image_size,
-        capacity=config.capacity,
-    )
-    source: NormalityFeatures = detector.source.eval()
+    source = light_detector(config).source
+    assert isinstance(source, NormalityFeatures)
     say("Remembering what normal parts look like ...")
     memorise(source, bench.parts, scale=bench.scale, seed=config.seed, owners=bench.owners)
     bench.frozen = source
@@ -260,10 +252,3 @@ def _owners(groups: Sequence[str]) -> list[int]:
         return list(range(len(groups)))
     first = {number: min(own) for own in members for number in own}
     return [first[number] for number in range(len(groups))]
-
-
-def _at_more_angles(parts: list[PreparedSample]) -> tuple[list[PreparedSample], list[int]]:
-    """Parts with turned copies after them, and for each the number of the part that it shows."""
-    angles = max(1, min(_MOST_ANGLES, _ENOUGH // len(parts)))
-    copies = [turned(part, 360 * number / angles) for number in range(1, angles) for part in parts]
-    return [*parts, *copies], list(range(len(parts))) * angles
