@@ -14,6 +14,7 @@ from chiasm.detectors.patches import join_strides
 
 _CONSIDERED = 60_000  # descriptors that a coreset is chosen from
 _DIRECTIONS = 64
+_LEAST_USUAL = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,8 +107,9 @@ class NormalMemory(nn.Module):
         self.owner = owners[chosen].clone()
         distance, _ = self._nearest(self.bank, self.owner, count=4)
         usual = distance.mean(dim=1)
-        # Half the median keeps the ratio from exploding where normals are nearly identical.
-        self.usual = usual + 0.5 * usual.median()
+        # Half the median keeps the ratio from exploding where normals are nearly identical, and
+        # the least keeps it a number where they are copies.
+        self.usual = (usual + 0.5 * usual.median()).clamp(min=_LEAST_USUAL)
 
     def forward(
         self, features: Mapping[int, Tensor], foreground: Tensor, index: Tensor | None = None
