@@ -11,6 +11,8 @@ from typing import Any
 
 from chiasm.benchmarks.table import POOLED, Filled, Table, marks
 
+# Of a picture: panels of bars side by side, and columns from which on shades say more.
+_PANELS, _MOST_BARS = 6, 12
 NOT_COMPARABLE = (
     "Runs here used these published weights: {weights}. The papers used others for some methods, "
     "and other crops: the printed values stand beside ours for orientation, not for comparison."
@@ -131,13 +133,13 @@ def _row(one: Filled) -> dict[str, Any]:
 
 
 def _draw(table: Table, filled: Sequence[Filled], path: Path) -> None:
-    """Lines over a numeric axis, shares as shades, else one panel of bars for each column."""
+    """Lines over a numeric axis, shares and many columns as shades, else panels of bars."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     known = [one for one in filled if one.value is not None]
     columns = [c for c in table.columns if any(one.entry.column == c for one in known)]
-    if not table.ranked:
+    if not table.ranked or len(columns) > _MOST_BARS:
         picture = _shares(table, known)
     elif table.series:
         picture = Figure(figsize=(6, 4), layout="constrained")
@@ -151,7 +153,9 @@ def _draw(table: Table, filled: Sequence[Filled], path: Path) -> None:
         axes.set_ylabel(known[0].entry.figure)
         axes.legend()
     else:
-        shown = columns[:6]
+        # The same figure of all splits side by side, before the next figure.
+        figures = [column.partition(",")[0] for column in columns]
+        shown = sorted(columns, key=lambda c: figures.index(c.partition(",")[0]))[:_PANELS]
         height = 0.7 + 0.28 * len(table.rows)
         picture = Figure(figsize=(2.4 * len(shown) + 1.6, height), layout="constrained")
         panels = picture.subplots(1, len(shown), sharey=True, squeeze=False)[0]
@@ -174,7 +178,9 @@ def _shares(table: Table, known: Sequence[Filled]) -> Any:
     from matplotlib.figure import Figure
 
     places = {(one.entry.row, one.entry.column): float(one.value or 0) for one in known}
-    size = (1.6 + 0.9 * len(table.columns), 0.9 + 0.3 * len(table.rows))
+    many = len(table.columns) > _MOST_BARS
+    wide, high = (0.45, 2.2) if many else (0.9, 0.9)
+    size = (1.6 + wide * len(table.columns), high + 0.3 * len(table.rows))
     picture = Figure(figsize=size, layout="constrained")
     axes = picture.add_subplot()
     grid = [[places.get((r, c), float("nan")) for c in table.columns] for r in table.rows]
@@ -186,6 +192,12 @@ def _shares(table: Table, known: Sequence[Filled]) -> Any:
                 axes.text(
                     across, down, f"{value:.2f}", ha="center", va="center", color=colour, fontsize=7
                 )
-    axes.set_xticks(range(len(table.columns)), table.columns, fontsize=8)
+    axes.set_xticks(
+        range(len(table.columns)),
+        table.columns,
+        fontsize=8,
+        rotation=45 if many else 0,
+        ha="right" if many else "center",
+    )
     axes.set_yticks(range(len(table.rows)), table.rows, fontsize=8)
     return picture
