@@ -124,7 +124,9 @@ def audit(source: SampleSource) -> AuditReport:
         sizes[" x ".join(map(str, sample.valid.shape))] += 1
         if sample.xyz is not None:
             shares.append(float(sample.valid.mean()))
-            away.append(median_distance(sample.xyz))
+            distance = median_distance(sample.xyz)
+            # Of very few points none may be among those that are looked at.
+            away += [distance] if distance > 0 else []
         if ref.split == "test" and ref.label is not None:
             rows.append(trivial_scores(ref, sample))
             labels.append(ref.label)
@@ -225,11 +227,10 @@ def _warnings(
 
 
 def _of_distances(away: list[float]) -> list[str]:
-    known = [distance for distance in away if distance > 0]
-    if not known or max(known) <= MOST_TIMES * min(known):
+    if not away or max(away) <= MOST_TIMES * min(away):
         return []
     return [
-        f"Parts lie {min(known):.3g} to {max(known):.3g} m from the camera; are some of them in "
+        f"Parts lie {min(away):.3g} to {max(away):.3g} m from the camera; are some of them in "
         "another unit?"
     ]
 
