@@ -28,6 +28,7 @@ from chiasm.data.discharge.source import (
     KINDS,
     LEFT_OUT,
     DischargeRef,
+    FileReader,
     Problems,
     read_pattern,
     recorded_sample,
@@ -46,7 +47,7 @@ _FREQUENCY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:hz)?", re.IGNORECASE)
 _TIME = re.compile(r"([0-9]{6})(?:_?([0-9]{2})[0-9]*)?")
 
 
-class AiHub:
+class AiHub(FileReader):
     """Recordings in the layout of AI-Hub 71682 below one folder.
 
     A recording whose files are not complete, or whose JSON cannot be understood or contradicts a
@@ -71,20 +72,6 @@ class AiHub:
     def name(self) -> str:
         """Name of the root folder."""
         return self.root.resolve().name
-
-    @property
-    def refs(self) -> tuple[DischargeRef, ...]:
-        """All complete recordings, ordered by stem."""
-        return self._refs
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """A sentence for whatever was left out or repaired so far."""
-        return self._problems.all()
-
-    def repairs(self, ref: DischargeRef) -> tuple[str, ...]:
-        """What was repaired when the recording was last loaded."""
-        return self._problems.of(ref)
 
     def load(self, ref: DischargeRef) -> DischargeSample:
         """Read one recording: image ``(256, 256, 3)``, series ``(1, 153600)`` in counts.

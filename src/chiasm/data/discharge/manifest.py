@@ -20,6 +20,7 @@ from chiasm.data.discharge.source import (
     KINDS,
     LEFT_OUT,
     DischargeRef,
+    FileReader,
     Problems,
     read_pattern,
     recorded_sample,
@@ -43,7 +44,7 @@ _SPLITS = {
 }
 
 
-class DischargeManifest:
+class DischargeManifest(FileReader):
     """Recordings listed in a CSV or Parquet table; image-only and series-only rows are legal.
 
     Where a table names kinds but no labels, they are numbered as in ``KINDS`` if all stand there,
@@ -86,20 +87,6 @@ class DischargeManifest:
     def name(self) -> str:
         """Name of the table without its suffix."""
         return self.path.stem
-
-    @property
-    def refs(self) -> tuple[DischargeRef, ...]:
-        """All recordings whose files exist, in the order of the table."""
-        return self._refs
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """A sentence for whatever was left out or repaired so far."""
-        return self._problems.all()
-
-    def repairs(self, ref: DischargeRef) -> tuple[str, ...]:
-        """What was repaired when the recording was last loaded."""
-        return self._problems.of(ref)
 
     def load(self, ref: DischargeRef) -> DischargeSample:
         """Read one recording: image ``(H, W, 3)``, series ``(C, T)`` in the recorder's counts.

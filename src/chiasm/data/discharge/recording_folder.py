@@ -11,6 +11,7 @@ from chiasm.data.discharge.series_files import read_numbers_csv, read_series_npy
 from chiasm.data.discharge.source import (
     LEFT_OUT,
     DischargeRef,
+    FileReader,
     Problems,
     read_pattern,
     recorded_sample,
@@ -22,7 +23,7 @@ from chiasm.samples import DischargeSample
 SERIES_SUFFIXES = frozenset({".csv", ".npy"})
 
 
-class RecordingFolder:
+class RecordingFolder(FileReader):
     """Recordings of unknown faults, or a single one: ``STEM.png`` and ``STEM.csv`` are partners.
 
     Files may lie anywhere below the folder, e.g. in ``image/`` and ``series/``; one without a
@@ -46,7 +47,7 @@ class RecordingFolder:
         found: list[str] = []
         if self.root.is_file():
             given = [self.root] if partner is None else [self.root, Path(partner)]
-            self._refs: tuple[DischargeRef, ...] = (_recording(_roles(given)),)
+            self._refs = (_recording(_roles(given)),)
         else:
             self._refs = tuple(_recordings(self.root, found))
         if not self._refs:
@@ -67,20 +68,6 @@ class RecordingFolder:
     def name(self) -> str:
         """Name of the folder, or of the file without its suffix."""
         return self.root.resolve().stem if self.root.is_file() else self.root.resolve().name
-
-    @property
-    def refs(self) -> tuple[DischargeRef, ...]:
-        """All recordings, ordered by name."""
-        return self._refs
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """A sentence for whatever was left out, taken for granted or repaired so far."""
-        return self._problems.all()
-
-    def repairs(self, ref: DischargeRef) -> tuple[str, ...]:
-        """What was repaired when the recording was last loaded."""
-        return self._problems.of(ref)
 
     def load(self, ref: DischargeRef) -> DischargeSample:
         """Read one recording: image ``(H, W, 3)``, series ``(C, T)`` in the recorder's counts.

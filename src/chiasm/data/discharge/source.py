@@ -104,6 +104,32 @@ class Problems:
         return (*self._opening, *(one for many in self._by_source.values() for one in many))
 
 
+class FileReader:
+    """What readers of files have in common; they set both attributes when they are made.
+
+    Attributes:
+        _refs: the recordings that are there.
+        _problems: what was left out or repaired.
+    """
+
+    _refs: tuple[DischargeRef, ...]
+    _problems: Problems
+
+    @property
+    def refs(self) -> tuple[DischargeRef, ...]:
+        """All recordings whose files exist, in a stable order."""
+        return self._refs
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """A sentence for whatever was left out or repaired so far."""
+        return self._problems.all()
+
+    def repairs(self, ref: DischargeRef) -> tuple[str, ...]:
+        """What was repaired when the recording was last loaded."""
+        return self._problems.of(ref)
+
+
 def whole_cycle(values_per_second: float, frequency: float, where: str) -> int:
     """Return the values per mains cycle; ``DataError`` where their number is not whole."""
     cycle = round(values_per_second / frequency)
