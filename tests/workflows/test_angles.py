@@ -11,6 +11,8 @@ from chiasm.data.geometry import GeometryScale
 from chiasm.data.point_cloud import PreparationSettings, prepare
 from chiasm.data.scenes.maker import make_scenes, render_scene
 from chiasm.workflows import angles
+from chiasm.workflows.judge import evaluate
+from chiasm.workflows.learn import train
 from chiasm.workflows.workbench import open_workbench
 
 TINY = {"image_size": 64, "rounds": 1, "capacity": 1000, "shots": 3}
@@ -65,3 +67,10 @@ def test_enough_parts_are_shown_as_they_lie(tmp_path: Path):
     config = RunConfig.make(data=tmp_path, out=tmp_path, any_angle=True)
     assert angles.angles_of(config, [None] * 31, owners=range(31), scale=None) == 1
     assert angles.angles_of(config, [None] * 20, owners=range(20), scale=None) == 3
+
+
+def test_the_report_says_that_parts_were_turned(parts: Path, tmp_path: Path):
+    settings = {"train_epochs": 1, "batch": 4, "fusion": "concatenation", "any_angle": True}
+    train(RunConfig.make(data=parts, out=tmp_path / "run", **TINY | settings))
+    evaluate(tmp_path / "run", data=parts, out=tmp_path / "report")
+    assert "shown at 12 angles" in (tmp_path / "report/report.html").read_text()

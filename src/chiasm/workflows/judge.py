@@ -90,6 +90,11 @@ def evaluate(
             f"Incomplete samples of {source.name} that are left out of everything here: "
             f"{len(problems)}. The first: {problems[0]}"
         )
+    if cost.get("angles", 1) > 1:
+        notes.append(
+            f"Each of the few good parts was shown at {cost['angles']} angles in training: a part "
+            "that lies wrongly is not noticed by that (any_angle=false in training changes it)."
+        )
     needed = normals_needed(contract.false_alarm_rate)
     if len(contract.calibration_scores) < needed:
         notes.append(
