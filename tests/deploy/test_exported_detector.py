@@ -255,10 +255,10 @@ def test_single_cells_may_fall_either_way_and_whole_maps_may_not(cells: int, wri
             insist(parity, what="x")
 
 
-def test_a_dense_memory_says_what_the_memory_says(detector_run: Path, parts: Path):
+def test_a_graph_s_memory_says_what_the_memory_says(detector_run: Path, parts: Path):
     import torch
 
-    from chiasm.deploy.detector_graph import DenseMemory
+    from chiasm.deploy.detector_graph import GraphMemory
 
     memory = Predictor.load(detector_run).detector.source.memories["rgb"]
     draw = torch.Generator().manual_seed(0)
@@ -268,18 +268,66 @@ def test_a_dense_memory_says_what_the_memory_says(detector_run: Path, parts: Pat
     }
     foreground = (torch.rand(2, 1, 64, 64, generator=draw) > 0.99).float()
     expected = memory(features, foreground)
-    everything = DenseMemory(memory, entries=10_000, channels=memory.dimension)
+    everything = GraphMemory(memory, entries=10_000, channels=memory.dimension)
     # All principal directions are a rotation, which leaves distances as they are.
-    rotated = DenseMemory(memory, channels=memory.dimension - 1)
+    rotated = GraphMemory(memory, channels=memory.dimension - 1)
     for found in (everything(features, foreground), rotated(features, foreground)):
         for name in ("residual", "distance", "relative"):
             torch.testing.assert_close(
                 getattr(found, name), getattr(expected, name), rtol=2e-3, atol=1e-4
             )
-    few = DenseMemory(memory, entries=50, channels=16)
+    few = GraphMemory(memory, entries=50, channels=16)
     assert len(few.bank.unique(dim=0)) == 50  # groups of one length hold some of them twice
-    assert few.searched.shape == (64, 16, 1, 1)
+    assert few.searched.shape == (16, 64)
     assert (few(features, foreground).distance >= expected.distance - 1e-4).all()
+
+
+@pytest.mark.parametrize("cells", [0, 1, 31, 32, 127, 128, 129, 200])
+def test_a_graph_s_memory_looks_at_the_object_alone(cells: int, detector_run: Path):
+    import torch
+
+    from chiasm.deploy.detector_graph import GraphMemory
+
+    memory = Predictor.load(detector_run).detector.source.memories["rgb"]
+    draw = torch.Generator().manual_seed(cells)
+    features = {
+        stride: torch.rand(2, count, 80 // stride, 80 // stride, generator=draw)
+        for stride, count in memory.channels.items()
+    }
+    foreground = torch.zeros(2, 1, 10, 10)
+    foreground.view(-1)[torch.randperm(200, generator=draw)[:cells]] = 1
+    looked: list[int] = []
+    graph = GraphMemory(memory, channels=16)
+    nearest = graph._nearest
+    graph._nearest = lambda *parts: looked.append(parts[0].shape[1]) or nearest(*parts)
+    found = graph(features, foreground.repeat_interleave(8, 2).repeat_interleave(8, 3))
+    assert sum(looked) - 128 <= cells < sum(looked)  # portions of 128 are filled up
+    assert sum(looked) % 128 == 0
+    for values in (found.residual, found.distance, found.relative):
+        assert torch.isfinite(values).all()
+        assert ((values != 0).any(dim=1, keepdim=True) <= (foreground > 0)).all()
+    assert (found.distance > 0).sum() == cells
+
+
+def test_an_axis_that_came_out_fixed_is_an_error(tmp_path: Path):
+    import torch
+
+    from chiasm.deploy.onnx_graph import write_onnx
+
+    class Fixed(torch.nn.Module):
+        def forward(self, *tensors):
+            (x,) = tensors
+            return x.reshape(len(x), -1).unflatten(0, (2, 1))
+
+    with pytest.raises(ArtifactError, match="fixed length"):
+        write_onnx(
+            Fixed(),
+            [torch.rand(2, 3)],
+            tmp_path / "x.onnx",
+            inputs=["x"],
+            outputs=["y"],
+            dynamic=[{0: torch.export.Dim("batch")}],
+        )
 
 
 def test_int8_is_written_with_its_own_calibration(detector_run: Path, tmp_path: Path, monkeypatch):

@@ -76,7 +76,7 @@ def geometry_picture(sample: PreparedSample, scale: GeometryScale) -> FloatArray
             tilt = _tilt(normals, has_normal, sample.plane, scale.smoothing)
             tilt = fill_nearest(tilt, has_normal, needed=foreground)
         channels = cv2.merge([height, 0.5 + 0.5 * np.clip(tilt, -1, 1)])
-    picture[window] = cv2.copyTo(channels, foreground.view(np.uint8))
+    cv2.copyTo(channels, foreground.view(np.uint8), picture[window])
     return picture
 
 
@@ -130,13 +130,14 @@ def _nearest(known: BoolArray, places: IntArray) -> IntArray:
     """
     height, width = known.shape
     far = height + width  # farther than anything in the picture
-    kind = np.int16 if height + far < 2**15 else np.int32  # the narrower is several times faster
+    # The narrower are several times faster.
+    kind, wide = (np.int16, np.int32) if height + far < 2**15 else (np.int32, np.int64)
     own = np.arange(height, dtype=kind)[:, None]
     above = np.maximum.accumulate(np.where(known, own, kind(-far)), axis=0)
     below = np.minimum.accumulate(np.where(known, own, kind(height + far))[::-1], axis=0)[::-1]
     up, down = own - above, below - own
     nearest_row = np.where(up <= down, above, below).ravel()
-    squared = np.square(np.minimum(up, down), dtype=np.int64).ravel()
+    squared = np.square(np.minimum(up, down), dtype=wide).ravel()
     column = places % width
     first = places - column  # of each place's row
     best, found = squared[places], column.copy()

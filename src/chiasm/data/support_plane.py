@@ -80,8 +80,11 @@ def fit_support_plane(
     offsets = -(normals * corners[:, 0]).sum(axis=1)
     best = most_votes(few, normals, offsets, distance)
     normal, offset = normals[best], float(offsets[best])
+    inliers = np.zeros(0, np.bool_)
     for _ in range(3):
-        inliers = np.abs(normal @ points + offset) < distance
+        before, inliers = inliers, np.abs(normal @ points + offset) < distance
+        if np.array_equal(inliers, before):
+            break  # the same points would give the same plane
         if np.count_nonzero(inliers) < max(30, least_inliers * number):
             return None
         agreeing = points.compress(inliers, axis=1)

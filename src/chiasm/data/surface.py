@@ -74,22 +74,23 @@ def _dot(a: FloatArray, b: FloatArray) -> FloatArray:
 def _derivative(
     points: FloatArray, valid: BoolArray, *, axis: int, reach: int
 ) -> tuple[FloatArray, BoolArray]:
-    """Mean step ``(3, H, W)`` to the measured neighbours, and where there is one ``(H, W)``."""
+    """Steps ``(3, H, W)`` to the measured neighbours, summed, and where there is one ``(H, W)``.
+
+    The sum has the mean's direction, which is all that a normal takes of it.
+    """
     size = valid.shape[axis]
     below = (..., slice(None, max(size - reach, 0)), *(slice(None),) * (1 - axis))
     above = (..., slice(reach, None), *(slice(None),) * (1 - axis))
-    both = (valid[above] & valid[below]).astype(np.float32)
-    count = np.zeros(valid.shape, np.float32)
-    count[below] += both
-    count[above] += both
+    both = valid[above] & valid[below]
+    known = np.zeros_like(valid)
+    known[below] = both
+    known[above] |= both
     step = points[above] - points[below]
     step *= both
-    mean = np.zeros_like(points)
-    mean[below] += step
-    mean[above] += step
-    known = count > 0
-    mean /= np.maximum(count, 1, out=count)
-    return mean, known
+    total = np.zeros_like(points)
+    total[below] = step
+    total[above] += step
+    return total, known
 
 
 def largest_cluster(object_points: BoolArray, *, closing: int = 2) -> BoolArray:

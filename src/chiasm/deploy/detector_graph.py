@@ -25,7 +25,8 @@ OUTPUTS = ("anomaly_map", "score", "p_value", "defective")
 _NEIGHBOURS = 3
 _GROUPS = 32  # of entries, each of which names a candidate: neighbours in a vector register
 _CANDIDATES = 8  # that are looked at again
-_AT_ONCE = 256  # cells
+_PORTIONS = 4  # of the cells
+_AT_ONCE = 128  # cells; the last portions are filled up, so that few lengths come about
 
 
 class DetectorGraph(nn.Module):
@@ -83,10 +84,8 @@ class DetectorGraph(nn.Module):
         return maps, scores, p_value, at_least < self.most_above
 
 
-class DenseMemory(nn.Module):
-    """A memory of normals that compares every cell, so that shapes depend on no value.
-
-    Cells off the object are compared, too, and set to zero afterwards.
+class GraphMemory(nn.Module):
+    """A memory of normals as one graph: cells off the object are left out, in portions of 128.
 
     Args:
         memory: fitted.
@@ -122,14 +121,12 @@ class DenseMemory(nn.Module):
             bank, usual = bank[kept], usual[kept]
             # Differences of descriptors are what counts, so that their mean may be left out.
             directions = torch.linalg.svd(bank - bank.mean(dim=0), full_matrices=False)[2]
-            directions = directions[:channels].contiguous()
-            searched = bank @ directions.T
-            directions = directions[:, :, None, None]
-        searched = searched[:, :, None, None]
+            directions = directions[:channels].T.contiguous()
+            searched = bank @ directions
         self.register_buffer("bank", bank.clone())
         self.register_buffer("directions", directions)
-        self.register_buffer("half_squares", searched.square().flatten(1).sum(dim=1) / 2)
-        self.register_buffer("searched", searched.clone())
+        self.register_buffer("half_squares", searched.square().sum(dim=1) / 2)
+        self.register_buffer("searched", searched.T.contiguous())
         self.register_buffer("usual", usual.clone())
         self.register_buffer("weight", memory.weight.view(1, -1, 1, 1).clone())
         self.register_buffer("shift", (-memory.mean * memory.weight).view(1, -1, 1, 1).clone())
@@ -139,24 +136,27 @@ class DenseMemory(nn.Module):
     ) -> Normality:
         """As ``NormalMemory``, of parts that it has not seen."""
         described = self.describe(features) * self.weight + self.shift
-        height, width = described.shape[-2:]
-        step = foreground.shape[-1] // width
-        inside = (F.max_pool2d(foreground, step, step) > 0.5).to(described.dtype)
-        seen = described if self.directions is None else F.conv2d(described, self.directions)
+        step = foreground.shape[-1] // described.shape[-1]
+        inside = F.max_pool2d(foreground, step, step)[:, 0] > 0.5
+        seen_of = inside.flatten().to(torch.int64)
+        cell = _portioned(seen_of)
         # Rows of cells, as the products before leave them in memory.
-        query = described.permute(0, 2, 3, 1).flatten(1, 2)  # n (h w) d
+        rows = described.permute(0, 2, 3, 1).flatten(0, 2)  # (n h w) d
+        query = rows.index_select(0, cell).view(_PORTIONS, -1, rows.shape[1])
+        seen = query if self.directions is None else query @ self.directions
         # A few cells at a time stay in the processor's cache between product and choice.
-        rows = max(1, _AT_ONCE // width)
-        parts = zip(seen.split(rows, dim=2), query.split(rows * width, dim=1))
-        number = torch.cat([self._nearest(*part) for part in parts], dim=1)  # n (h w) 3
+        parts = zip(seen.split(1), query.split(1))
+        number = torch.cat([self._nearest(*part) for part in parts], dim=0)  # p q 3
         difference = query - F.embedding(number[..., 0], self.bank)
         # From the differences: the expanded squares lose small distances in low precision.
         distance = (difference * difference).sum(dim=2, keepdim=True).sqrt()
         relative = distance / self.usual[number].mean(dim=2, keepdim=True)
+        place = (seen_of.cumsum(dim=0) - 1).clamp(min=0)
 
         def grid(values: Tensor) -> Tensor:
-            # n (h w) c -> n c h w, zero off the object
-            return values.unflatten(1, (height, width)).permute(0, 3, 1, 2) * inside
+            # p q c -> n c h w, zero off the object
+            spread = values.flatten(0, 1).index_select(0, place)
+            return spread.unflatten(0, inside.shape).permute(0, 3, 1, 2) * inside[:, None]
 
         return Normality(
             residual=grid(difference.abs()),
@@ -165,31 +165,40 @@ class DenseMemory(nn.Module):
         )
 
     def _nearest(self, seen: Tensor, query: Tensor) -> Tensor:
-        """Numbers ``(N, hw, 3)`` of the nearest entries to cells.
+        """Numbers ``(1, Q, 3)`` of the nearest entries to cells.
 
         Args:
-            seen: ``(N, C, h, w)`` what is looked at first.
-            query: ``(N, hw, D)`` the whole descriptors.
+            seen: ``(1, Q, C)`` what is looked at first.
+            query: ``(1, Q, D)`` the whole descriptors.
         """
-        # A convolution with the entries as its filters, for these the quantiser knows. Larger is
-        # nearer: half of the squared distance, less what is common to all entries, negated.
-        similarity = F.conv2d(seen, self.searched, -self.half_squares)
+        # Larger is nearer: half of the squared distance, less what is common to all entries,
+        # negated.
+        similarity = seen @ self.searched - self.half_squares
         if self.directions is None:
-            return similarity.flatten(2).topk(_NEIGHBOURS, dim=1).indices.transpose(1, 2)
-        similarity = similarity.permute(0, 2, 3, 1).flatten(1, 2)  # n (h w) m
+            return similarity.topk(_NEIGHBOURS, dim=2).indices
         # The best of each group, for one best of many is found far quicker than several. Entries
         # take turns in the groups: those of one register are compared with the next at a stroke.
         best, place = similarity.unflatten(2, (-1, _GROUPS)).topk(1, dim=2)
         among = best.squeeze(2).topk(_CANDIDATES, dim=2).indices
-        number = place.squeeze(2).gather(2, among) * _GROUPS + among  # n (h w) k
+        number = place.squeeze(2).gather(2, among) * _GROUPS + among  # 1 q k
         # The best of these by whole descriptors: what is near in some directions may be far.
-        away = query[:, :, None] - F.embedding(number, self.bank)  # n (h w) k d
+        away = query[:, :, None] - F.embedding(number, self.bank)  # 1 q k d
         order = (away * away).sum(dim=3).topk(_NEIGHBOURS, dim=2, largest=False).indices
         return number.gather(2, order)
 
 
-class DenseAttention(nn.Module):
-    """Guided attention written as products, which every graph format has.
+def _portioned(inside: Tensor) -> Tensor:
+    """Numbers of the cells that are 1 in ``(T,)``, the last repeated until portions are full."""
+    count = inside.sum()
+    spare = torch.arange(_AT_ONCE, device=inside.device) < _AT_ONCE - count % _AT_ONCE
+    kept = torch.cat([inside > 0, spare]).nonzero()[:, 0]
+    torch._check(kept.shape[0] % _PORTIONS == 0)
+    return kept.clamp(max=inside.shape[0] - 1)
+
+
+class GraphAttention(nn.Module):
+    """Guided attention written as the products that runtimes know as attention, one head of four
+    axes, and calculate without keeping the weights.
 
     Args:
         attention: of the fusion network.
@@ -202,11 +211,11 @@ class DenseAttention(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """As ``GuidedAttention``."""
         sides = [self.attention.pooled_side(side) for side in x.shape[-2:]]
-        query = x.flatten(2).transpose(1, 2)  # n c h w -> n (h w) c
-        memory = F.adaptive_avg_pool2d(y, sides).flatten(2)  # n c t
-        weights = (query @ memory * query.shape[-1] ** -0.5).softmax(dim=2)
-        answer = weights @ memory.transpose(1, 2)
-        normed: Tensor = self.attention.norm(answer.transpose(1, 2).reshape(x.shape))
+        query = x.flatten(2).transpose(1, 2)[:, None]  # n c h w -> n 1 (h w) c
+        memory = F.adaptive_avg_pool2d(y, sides).flatten(2).transpose(1, 2)[:, None]
+        weights = (query @ memory.transpose(2, 3) * query.shape[-1] ** -0.5).softmax(dim=3)
+        answer = (weights @ memory).transpose(2, 3)  # n 1 c (h w)
+        normed: Tensor = self.attention.norm(answer.reshape(x.shape))
         return normed
 
 
@@ -244,11 +253,11 @@ def detector_graph(
             "This model has no memory of normals; leave out --memory and --search."
         )
     for name in list(memories):
-        memories[name] = DenseMemory(memories[name], entries=memory, channels=search)
+        memories[name] = GraphMemory(memories[name], entries=memory, channels=search)
     for cell in [m for m in own.fusion.modules() if isinstance(m, DerivedCell)]:
         for number, operation in enumerate(cell.nodes):
             if isinstance(operation, GuidedAttention):
-                cell.nodes[number] = DenseAttention(operation)
+                cell.nodes[number] = GraphAttention(operation)
     fold_batch_norms(own)
     for weight in ("head_weight", "normality_weight"):
         # As numbers they are constants of the graph, and the rule's one branch is taken for good.

@@ -36,7 +36,8 @@ def write_onnx(
         dynamic: for each input, its axes that may have any length, with a ``torch.export.Dim``.
 
     Raises:
-        ArtifactError: a batch norm is left, which should have been folded.
+        ArtifactError: a batch norm is left, which should have been folded, or an axis came out
+            with one length.
     """
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
     with warnings.catch_warnings(), torch.no_grad():
@@ -59,6 +60,13 @@ def write_onnx(
         del node.metadata_props[:]  # of the code that it came from, with paths of this machine
     onnx.save(graph, str(path))
     onnx.checker.check_model(graph, full_check=True)
+    for port, axes in zip(graph.graph.input, dynamic):
+        # The exporter gives up an axis without a word where the module's code fixes it.
+        fixed = [axis for axis in axes if port.type.tensor_type.shape.dim[axis].dim_value]
+        if fixed:
+            raise ArtifactError(
+                f"The input {port.name} of {path} has a fixed length along {fixed}."
+            )
     if "BatchNormalization" in operations(graph):
         raise ArtifactError(f"{path} still holds batch norms, which an exported graph must not.")
 

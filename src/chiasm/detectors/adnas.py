@@ -23,7 +23,7 @@ from chiasm.detectors.features import (
     ReconstructedFeatures,
     SourcedFeatures,
 )
-from chiasm.detectors.maps import near_object, resize, smooth
+from chiasm.detectors.maps import near_object, weighed
 from chiasm.detectors.normality import NormalMemory
 from chiasm.detectors.reconstruction import ReconstructionBranch
 from chiasm.detectors.segmentation import SegmentationHead
@@ -104,12 +104,12 @@ class AdnasDetector(Detector):
         """
         size = foreground.shape[-2:]
         odds = output.logits[:, 1:] - output.logits[:, :1]
-        raw = self.head_weight * resize(odds, size)
+        maps = [(self.head_weight, odds)]
         if output.relative and float(self.normality_weight) != 0:
             # All of one size, so that their mean may be taken before it is brought to the map's.
             distance = torch.stack(list(output.relative.values())).mean(0)
-            raw = raw + self.normality_weight * resize(distance, size)
-        return F.softplus(smooth(raw, sigma=size[0] / 100)) * near_object(foreground)
+            maps.append((self.normality_weight, distance))
+        return F.softplus(weighed(maps, size, sigma=size[0] / 100)) * near_object(foreground)
 
     def prune(self) -> None:
         """Drop every part of the source that neither the fusion nor the score rule requires."""

@@ -31,8 +31,7 @@ def resize(x: Tensor, size: Sequence[int]) -> Tensor:
         return x
     if torch.compiler.is_exporting():
         # Runtimes of graphs scale a single map a tenth as fast as they multiply it.
-        down, across = (_weights_of(old, new, x) for old, new in zip(x.shape[-2:], size))
-        return down @ x @ across.T
+        return _products(x, *(_weights_of(old, new, x) for old, new in zip(x.shape[-2:], size)))
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
@@ -45,8 +44,7 @@ def _weights_of(old: int, new: int, like: Tensor) -> Tensor:
 
 def _means_of(reach: int, size: int, like: Tensor) -> Tensor:
     """Weights ``(size, size)`` of the mean of what is at most ``reach`` away along one axis."""
-    place = torch.arange(size, device=like.device)
-    near = ((place[:, None] - place).abs() <= reach).to(like.dtype)
+    near = _near_of(reach, size, like)
     return near / near.sum(dim=1, keepdim=True)
 
 
@@ -56,6 +54,25 @@ def _blur_of(kernel: Tensor, size: int, like: Tensor) -> Tensor:
     offsets = torch.arange(len(kernel), device=like.device) - len(kernel) // 2
     seen = (place[:, None] + offsets).clamp(0, size - 1)[:, :, None] == place
     return (seen.to(like.dtype) * kernel[:, None]).sum(dim=1)
+
+
+def _near_of(reach: int, size: int, like: Tensor) -> Tensor:
+    """Zeros and ones ``(size, size)``: what is at most ``reach`` away along one axis."""
+    place = torch.arange(size, device=like.device)
+    return ((place[:, None] - place).abs() <= reach).to(like.dtype)
+
+
+def _products(x: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """``down @ x @ across.T``."""
+    return _turned(x, down, across).transpose(2, 3)
+
+
+def _turned(x: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """The transposed ``down @ x @ across.T``.
+
+    Runtimes of graphs are quicker where the weights are the second factor.
+    """
+    return (x @ across.T).transpose(2, 3) @ down.T
 
 
 def _both_ways(
@@ -69,17 +86,14 @@ def _both_ways(
         x: the map.
     """
     if torch.compiler.is_exporting():
-        down, across = (weights(size, x) for size in x.shape[-2:])
-        return down @ x @ across.T
+        return _products(x, *(weights(size, x) for size in x.shape[-2:]))
     return along_rows(along_rows(x).transpose(2, 3)).transpose(2, 3)
 
 
 def smooth(x: Tensor, *, sigma: float) -> Tensor:
     """Gaussian of ``sigma`` pixels over ``(N, 1, H, W)``, borders repeated."""
-    radius = int(3 * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1, device=x.device, dtype=x.dtype)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    kernel = kernel / kernel.sum()
+    kernel = _gaussian(sigma, x)
+    radius = len(kernel) // 2
 
     def weighted(x: Tensor) -> Tensor:
         padded = F.pad(x, (radius, radius, 0, 0), mode="replicate")
@@ -88,11 +102,50 @@ def smooth(x: Tensor, *, sigma: float) -> Tensor:
     return _both_ways(weighted, partial(_blur_of, kernel), x)
 
 
+def weighed(
+    maps: Sequence[tuple[Tensor | float, Tensor]], size: Sequence[int], *, sigma: float
+) -> Tensor:
+    """``smooth`` of a weighted sum of maps ``(N, 1, h, w)`` that are brought to one size.
+
+    Args:
+        maps: each with its weight.
+        size: height and width of the sum.
+        sigma: pixels of the sum.
+    """
+    if not torch.compiler.is_exporting():
+        return smooth(sum(weight * resize(one, size) for weight, one in maps), sigma=sigma)
+    # All of it is linear: enlarging and smoothing are one product along each axis.
+    kernel = _gaussian(sigma, maps[0][1])
+    total = None
+    for weight, one in maps:
+        down, across = (
+            _blur_of(kernel, new, one) @ _weights_of(old, new, one)
+            for old, new in zip(one.shape[-2:], size)
+        )
+        turned = weight * _turned(one, down, across)
+        total = turned if total is None else total + turned
+    assert total is not None
+    return total.transpose(2, 3)
+
+
+def _gaussian(sigma: float, like: Tensor) -> Tensor:
+    """Weights of a Gaussian at whole pixels, out to three standard deviations."""
+    radius = int(3 * sigma + 0.5)
+    offsets = torch.arange(-radius, radius + 1, device=like.device, dtype=like.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    return kernel / kernel.sum()
+
+
 def near_object(foreground: Tensor) -> Tensor:
-    """The foreground widened by S/64 pixels: a missing piece lies where the object should be."""
-    reach = 2 * (foreground.shape[-1] // 64) + 1
-    across = F.max_pool2d(foreground, (1, reach), 1, (0, reach // 2))
-    return F.max_pool2d(across, (reach, 1), 1, (reach // 2, 0))
+    """The mask ``(N, 1, S, S)`` widened by S/64 pixels: a missing piece lies where the object
+    should be."""
+    reach = foreground.shape[-1] // 64
+    if torch.compiler.is_exporting():
+        # How many pixels of the object are near, by products as in ``resize``.
+        weights = (_near_of(reach, size, foreground) for size in foreground.shape[-2:])
+        return (_products(foreground, *weights) > 0.5).to(foreground.dtype)
+    across = F.max_pool2d(foreground, (1, 2 * reach + 1), 1, (0, reach))
+    return F.max_pool2d(across, (2 * reach + 1, 1), 1, (reach, 0))
 
 
 def cells_inside(foreground: Tensor, size: Sequence[int]) -> Tensor:

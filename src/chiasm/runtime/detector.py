@@ -21,6 +21,7 @@ from chiasm.runtime.engines import Engines
 from chiasm.samples import AnomalyMap, FloatArray, PreparedSample, RGBDSample, Verdict
 
 SMALLEST_SIDE = 16  # pixels; of less, nothing can be said
+_SIZES = 4  # of parts, at a warm-up
 
 
 class DetectorRuntime:
@@ -90,15 +91,19 @@ class DetectorRuntime:
         return self(rgb, xyz, source=source or str(rgb_path or xyz_path))
 
     def warm_up(self, *, streaming: bool = False) -> None:
-        """Compile what a call needs (or ``submit``, with ``streaming``) and run it once.
+        """Compile what a call needs (or ``submit``, with ``streaming``) and run it.
 
-        Both are compiled where both are used, at about 100 MB each.
+        With parts of several sizes up to half of the crop, for a graph that looks at a part's own
+        cells alone prepares itself for their number. Both are compiled where both are used, at about 100 MB each.
         """
         blank = {
             port.name: np.zeros((1, *(int(n) for n in port.shape[1:])), np.float32)
             for port in self.deployment.inputs
         }
-        self._engines.get(streaming=streaming).run(blank)
+        rows = blank["foreground"].shape[2]
+        for share in range(_SIZES):
+            blank["foreground"][:, :, : rows * share // (2 * _SIZES)] = 1
+            self._engines.get(streaming=streaming).run(blank)
 
     def close(self) -> None:
         """Finish what was submitted and take no more."""
