@@ -173,9 +173,11 @@ class GraphMemory(nn.Module):
         """
         # Larger is nearer: half of the squared distance, less what is common to all entries,
         # negated.
-        similarity = seen @ self.searched - self.half_squares
         if self.directions is None:
-            return similarity.topk(_NEIGHBOURS, dim=2).indices
+            # Entries by cells: the best of columns are found side by side.
+            similarity = self.bank @ seen.transpose(1, 2) - self.half_squares[:, None]
+            return similarity.topk(_NEIGHBOURS, dim=1).indices.transpose(1, 2)
+        similarity = seen @ self.searched - self.half_squares
         # The best of each group, for one best of many is found far quicker than several. Entries
         # take turns in the groups: those of one register are compared with the next at a stroke.
         best, place = similarity.unflatten(2, (-1, _GROUPS)).topk(1, dim=2)

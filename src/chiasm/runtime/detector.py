@@ -94,7 +94,8 @@ class DetectorRuntime:
         """Compile what a call needs (or ``submit``, with ``streaming``) and run it.
 
         With parts of several sizes up to half of the crop, for a graph that looks at a part's own
-        cells alone prepares itself for their number. Both are compiled where both are used, at about 100 MB each.
+        cells alone prepares itself for their number. Both are compiled where both are used, at
+        about 100 MB each.
         """
         blank = {
             port.name: np.zeros((1, *(int(n) for n in port.shape[1:])), np.float32)
