@@ -83,8 +83,9 @@ def checked_xyz(points: NDArray[Any], where: str) -> FloatArray:
     if points.dtype not in (np.float16, np.float32, np.float64):
         raise DataError(f"{where} holds {points.dtype} values; point maps are float32, in metres.")
     points = np.ascontiguousarray(points, dtype=np.float32)
-    bad = int(np.count_nonzero(~np.isfinite(points).all(axis=2)))
-    if bad:
+    # The least and the most of an array with a NaN are NaN; each pixel is asked only then.
+    if points.size and not np.isfinite((points.min(), points.max())).all():
+        bad = int(np.count_nonzero(~np.isfinite(points).all(axis=2)))
         raise DataError(
             f"{where} has NaN or infinite values at {bad} pixels; write missing points as 0, 0, 0."
         )
