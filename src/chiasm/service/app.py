@@ -71,8 +71,8 @@ def build(
     except ChiasmError:
         fleet.close()
         raise
-    # One more than judge at a time, so that a request is decoded while others are judged.
-    at_a_time = settings.threads + 1
+    # Two more than are judged at a time: while they are, one is decoded and one prepared.
+    at_a_time = settings.threads + 2
     workers = ThreadPoolExecutor(at_a_time, thread_name_prefix="judge")
     most_bytes = int(settings.max_mb * 2**20)
     admission = Admission(
