@@ -7,7 +7,6 @@ import json
 import threading
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,13 +73,8 @@ class MeanBrightness:
         map_ = AnomalyMap(scores.astype(np.float32), scores > 0, score, source)
         return Verdict(source, score, p, p <= 0.05, map_)
 
-    def submit(self, *views: Any, **more: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        try:
-            done.set_result(self(*views, **more))
-        except DataError as error:
-            done.set_exception(error)
-        return done
+    def alongside(self, *views: Any, **more: Any) -> Any:
+        return self(*views, **more)
 
     def warm_up(self, *, streaming: bool = False) -> None:
         self.warm = True

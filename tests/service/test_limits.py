@@ -111,32 +111,32 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
 
 
 def test_time_in_the_queue_is_no_work(start: Start, part, measured: list[float | None]):
-    bench = start(queue=4, threads=1)
+    bench = start(queue=6, threads=1)
     gate = hold(bench)
     began = time.monotonic()
-    with ThreadPoolExecutor(4) as clients:
-        sent = [clients.submit(bench.client.post, URL, files=part) for _ in range(4)]
-        wait_until(lambda: depth_of(bench) == 4 and bench.loaded[0].calls == 2)
+    with ThreadPoolExecutor(6) as clients:
+        sent = [clients.submit(bench.client.post, URL, files=part) for _ in range(6)]
+        wait_until(lambda: depth_of(bench) == 6 and bench.loaded[0].calls == 3)
         wait_until(lambda: time.monotonic() - began > 1)
         released = time.monotonic()
         gate.set()
-        assert [one.result().status_code for one in sent] == [200] * 4
-    wait_until(lambda: len(measured) == 4)
-    # Two are judged at a time; the others came while those were held, and were worked on after.
-    assert sorted(measured)[1] < time.monotonic() - released
+        assert [one.result().status_code for one in sent] == [200] * 6
+    wait_until(lambda: len(measured) == 6)
+    # Three are judged at a time; the others came while those were held, and were worked on after.
+    assert sorted(measured)[2] < time.monotonic() - released
 
 
 def test_work_that_nobody_waited_for_is_not_counted(
     start: Start, part, measured: list[float | None]
 ):
-    bench = start(queue=3, threads=1, timeout=0.3)
+    bench = start(queue=4, threads=1, timeout=0.3)
     gate = hold(bench)
-    with ThreadPoolExecutor(3) as clients:  # the third never begins
-        late = [clients.submit(bench.client.post, URL, files=part) for _ in range(3)]
-        assert [one.result().status_code for one in late] == [504] * 3
+    with ThreadPoolExecutor(4) as clients:  # the fourth never begins
+        late = [clients.submit(bench.client.post, URL, files=part) for _ in range(4)]
+        assert [one.result().status_code for one in late] == [504] * 4
     gate.set()
     wait_until(lambda: depth_of(bench) == 0)
-    assert measured == [None] * 3
+    assert measured == [None] * 4
 
 
 def test_when_to_come_again_is_how_long_the_queue_takes():
@@ -164,7 +164,7 @@ def test_every_answer_has_the_headers_that_protect_the_page(start: Start, part, 
         bench.client.get(address).status_code: bench.client.get(address)
         for address in ("/healthz", "/v1/nothing", "/v1/verdicts?limit=0")
     }
-    monkeypatch.setattr(bench.loaded[0], "submit", fails)
+    monkeypatch.setattr(bench.loaded[0], "alongside", fails)
     found[500] = bench.client.post(URL, files=part)
     assert set(found) == {200, 404, 422, 500}
     assert found[500].status_code == 500

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -41,13 +40,8 @@ class BrightSpot:
         p = (1 + sum(normal >= score for normal in NORMALS)) / (1 + len(NORMALS))
         return Verdict(source, score, p, p <= 0.05, AnomalyMap(scores, foreground, score, source))
 
-    def submit(self, *views: Any, **more: Any) -> Future[Any]:
-        done: Future[Any] = Future()
-        try:
-            done.set_result(self(*views, **more))
-        except DataError as error:
-            done.set_exception(error)
-        return done
+    def alongside(self, *views: Any, **more: Any) -> Any:
+        return self(*views, **more)
 
     def warm_up(self, *, streaming: bool = False) -> None:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from chiasm.samples import BoolArray, FloatArray
 
 RGB_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
 XYZ_SUFFIXES = frozenset({".tif", ".tiff"})
+TiffCheck = Callable[[tifffile.TiffFile], None]
 TIFF_MARKS = frozenset({b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"})
 
 
@@ -42,7 +44,8 @@ def rgb_from_bytes(content: bytes, where: str) -> FloatArray:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     if pixels.shape[2] not in (3, 4):
         raise DataError(f"{where} has {pixels.shape[2]} channels; a colour image has 1, 3 or 4.")
-    return np.ascontiguousarray(pixels[..., 2::-1], dtype=np.float32) / scale
+    swap = cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
+    return np.divide(cv2.cvtColor(pixels, swap), scale, dtype=np.float32)
 
 
 def read_mask(path: Path | str) -> BoolArray:
@@ -68,9 +71,12 @@ def read_xyz(path: Path | str, unit_m: float = 1.0) -> FloatArray:
     return points if unit_m == 1 else points * np.float32(unit_m)
 
 
-def xyz_from_bytes(content: bytes, where: str) -> FloatArray:
-    """Decode an organised point map as ``read_xyz`` does; ``where`` names it in messages."""
-    return checked_xyz(_decode_tiff(content, where), where)
+def xyz_from_bytes(content: bytes, where: str, check: TiffCheck | None = None) -> FloatArray:
+    """Decode an organised point map as ``read_xyz`` does; ``where`` names it in messages.
+
+    ``check`` may raise ``DataError`` for what the file says of itself, before it is decoded.
+    """
+    return checked_xyz(_decode_tiff(content, where, check), where)
 
 
 def checked_xyz(points: NDArray[Any], where: str) -> FloatArray:
@@ -103,10 +109,15 @@ def read_depth(path: Path | str, unit_m: float | None) -> FloatArray:
     return depth_from_bytes(_bytes_of(Path(path)), str(path), unit_m)
 
 
-def depth_from_bytes(content: bytes, where: str, unit_m: float | None) -> FloatArray:
-    """Decode a depth image as ``read_depth`` does; ``where`` names it in messages."""
+def depth_from_bytes(
+    content: bytes, where: str, unit_m: float | None, check: TiffCheck | None = None
+) -> FloatArray:
+    """Decode a depth image as ``read_depth`` does; ``where`` names it in messages.
+
+    ``check`` may raise ``DataError`` for what a TIFF says of itself, before it is decoded.
+    """
     is_tiff = content[:4] in TIFF_MARKS
-    counts = _decode_tiff(content, where) if is_tiff else _decode(content, where)
+    counts = _decode_tiff(content, where, check) if is_tiff else _decode(content, where)
     if counts.ndim == 3 and counts.shape[2] == 1:
         counts = counts[..., 0]
     if counts.ndim != 2:
@@ -197,9 +208,14 @@ def _decode(content: bytes, where: str) -> NDArray[Any]:
     return np.asarray(pixels)
 
 
-def _decode_tiff(content: bytes, where: str) -> NDArray[Any]:
+def _decode_tiff(content: bytes, where: str, check: TiffCheck | None) -> NDArray[Any]:
     try:
-        return np.asarray(tifffile.imread(BytesIO(content)))
+        with tifffile.TiffFile(BytesIO(content)) as file:
+            if check is not None:
+                check(file)
+            return np.asarray(file.asarray())
+    except DataError:
+        raise
     except Exception as cause:  # a damaged file makes tifffile raise nearly anything
         raise DataError(
             f"{where} cannot be decoded as TIFF ({cause}); it may be damaged."

@@ -134,10 +134,30 @@ class ClassifierRuntime:
     ) -> Future[Diagnosis]:
         """Diagnose one recording beside others; the future raises what a call would raise."""
         return self._engines.submit(
-            lambda: self.diagnose(
-                _sample(image, series, frequency, samples_per_cycle, source), streaming=True
+            lambda: self.alongside(
+                image,
+                series,
+                frequency=frequency,
+                samples_per_cycle=samples_per_cycle,
+                source=source,
             )
         )
+
+    def alongside(
+        self,
+        image: FloatArray | None = None,
+        series: NDArray[Any] | None = None,
+        *,
+        frequency: float = 60.0,
+        samples_per_cycle: int = 128,
+        source: str = "",
+    ) -> Diagnosis:
+        """Diagnose one recording with one thread of the processor, beside those of other callers.
+
+        For callers with threads of their own, who would only wait for what they submit.
+        """
+        sample = _sample(image, series, frequency, samples_per_cycle, source)
+        return self.diagnose(sample, streaming=True)
 
     def predict_files(
         self,

@@ -76,7 +76,16 @@ class DetectorRuntime:
         Preparing one part and running the graph on another go on at once. The future raises what
         a call would raise.
         """
-        return self._engines.submit(lambda: self._judge(rgb, xyz, source, streaming=True))
+        return self._engines.submit(lambda: self.alongside(rgb, xyz, source=source))
+
+    def alongside(
+        self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
+    ) -> Verdict:
+        """Judge one part with one thread of the processor, beside those of other callers.
+
+        For callers with threads of their own, who would only wait for what they submit.
+        """
+        return self._judge(rgb, xyz, source, streaming=True)
 
     def predict_files(
         self,

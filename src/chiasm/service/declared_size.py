@@ -63,11 +63,8 @@ def kind_of(content: bytes, where: str) -> str:
     return "tiff" if content[:4] in TIFF_MARKS else "other"
 
 
-def check_image(content: bytes, where: str, limits: Limits, *, plain: bool = False) -> str:
+def check_image(content: bytes, where: str, limits: Limits) -> str:
     """Check that an image's declared size is bearable; returns its kind.
-
-    ``plain`` asks of a TIFF that its numbers be stored as they are or losslessly packed, and not
-    as pictures within the picture.
 
     Raises ``DataError`` where it is too large, cannot be told, or is no image.
     """
@@ -78,15 +75,47 @@ def check_image(content: bytes, where: str, limits: Limits, *, plain: bool = Fal
         check_array(content, where, limits.values)
         return kind
     if kind == "tiff":
-        width, height = _tiff(content, where, plain=plain)
+        try:
+            with tifffile.TiffFile(BytesIO(content)) as file:
+                check_tiff(file, where=where, limits=limits, length=len(content))
+        except DataError:
+            raise
+        except Exception as cause:
+            raise _no_tiff(where, cause) from cause
     else:
-        width, height = _SIZES[kind](content, where)
+        _check_size(*_SIZES[kind](content, where), where, limits)
+    return kind
+
+
+def check_tiff(
+    file: tifffile.TiffFile, *, where: str, limits: Limits, length: int, plain: bool = False
+) -> None:
+    """Check what an open TIFF of ``length`` bytes declares.
+
+    ``plain`` asks that its numbers be stored as they are or losslessly packed, and not as
+    pictures within the picture.
+
+    Raises ``DataError`` where it is too large, cut short, or cannot be told.
+    """
+    try:
+        width, height = _tiff(file, where, length, plain=plain)
+    except DataError:
+        raise
+    except Exception as cause:  # a damaged file makes tifffile raise nearly anything
+        raise _no_tiff(where, cause) from cause
+    _check_size(width, height, where, limits)
+
+
+def _no_tiff(where: str, cause: Exception) -> DataError:
+    return DataError(f"{where} cannot be decoded as TIFF ({cause}); it may be damaged.")
+
+
+def _check_size(width: int, height: int, where: str, limits: Limits) -> None:
     if width < 1 or height < 1 or width * height > limits.pixels:
         raise DataError(
             f"{where} says that it is {width} x {height} pixels; this service decodes images of "
             f"1 to {limits.pixels:,} pixels (option --max-megapixels)."
         )
-    return kind
 
 
 def check_array(content: bytes, where: str, values: int) -> None:
@@ -158,28 +187,20 @@ def _jpeg(content: bytes, where: str) -> tuple[int, int]:
     raise DataError(f"{where} is damaged: no size is found in the JPEG's header.")
 
 
-def _tiff(content: bytes, where: str, *, plain: bool) -> tuple[int, int]:
+def _tiff(file: tifffile.TiffFile, where: str, length: int, *, plain: bool) -> tuple[int, int]:
     """Width and height of the largest page, or of all that is read as one array.
 
     The height also counts what no picture has a place for.
     """
-    try:
-        with tifffile.TiffFile(BytesIO(content)) as file:
-            if _more_pages_than(file, _MOST_PAGES):
-                raise DataError(f"{where} holds more than {_MOST_PAGES} pages; send one part.")
-            # Not the series alone: other decoders take the first page, whatever the series says.
-            sizes = [_checked_page(page, where, plain=plain) for page in file.pages]
-            series = file.series[0]
-            _check_numbers(series.dtype, where)
-            shape = tuple(int(side) for side in series.shape)
-            kept = sum(int(count) for count in file.pages.first.databytecounts)
-    except DataError:
-        raise
-    except Exception as cause:  # a damaged file makes tifffile raise nearly anything
-        raise DataError(f"{where} cannot be decoded as TIFF ({cause}); it may be damaged.") from (
-            cause
-        )
-    if kept > len(content):
+    if _more_pages_than(file, _MOST_PAGES):
+        raise DataError(f"{where} holds more than {_MOST_PAGES} pages; send one part.")
+    # Not the series alone: other decoders take the first page, whatever the series says.
+    sizes = [_checked_page(page, where, plain=plain) for page in file.pages]
+    series = file.series[0]
+    _check_numbers(series.dtype, where)
+    shape = tuple(int(side) for side in series.shape)
+    kept = sum(int(count) for count in file.pages.first.databytecounts)
+    if kept > length:
         raise DataError(f"{where} is cut short: its pixels take {kept:,} bytes, and it has fewer.")
     if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)):
         sizes.append((shape[1], shape[0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from chiasm.data.discharge.series_files import checked_series, numbers_from_bytes
 from chiasm.data.images import (
+    TiffCheck,
     checked_xyz,
     depth_from_bytes,
     rgb_from_bytes,
@@ -22,7 +24,14 @@ from chiasm.data.intrinsics import CAMERA_COLUMNS, camera_from_text
 from chiasm.data.pinhole import back_project
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray
-from chiasm.service.declared_size import Limits, check_array, check_image, check_table, kind_of
+from chiasm.service.declared_size import (
+    Limits,
+    check_array,
+    check_image,
+    check_table,
+    check_tiff,
+    kind_of,
+)
 from chiasm.service.parts_of_request import Upload
 from chiasm.service.refusals import shortened
 
@@ -142,15 +151,16 @@ def _colour(upload: Upload, limits: Limits) -> FloatArray:
 
 
 def _points(upload: Upload, limits: Limits) -> FloatArray:
-    kind = check_image(upload.content, upload.where, limits, plain=True)
+    kind = kind_of(upload.content, upload.where)
+    if kind == "tiff":
+        return xyz_from_bytes(upload.content, upload.where, _tiff_check(upload, limits))
+    check_image(upload.content, upload.where, limits)
     if kind == "npy":
         return checked_xyz(_array(upload), upload.where)
-    if kind != "tiff":
-        raise DataError(
-            f"{upload.where} is a {kind.upper()} file; points are a TIFF of three floats a pixel "
-            "or a .npy file. A depth image goes into the field 'depth', with fx, fy, cx and cy."
-        )
-    return xyz_from_bytes(upload.content, upload.where)
+    raise DataError(
+        f"{upload.where} is a {kind.upper()} file; points are a TIFF of three floats a pixel "
+        "or a .npy file. A depth image goes into the field 'depth', with fx, fy, cx and cy."
+    )
 
 
 def _points_of_depth(upload: Upload, fields: Mapping[str, str], limits: Limits) -> FloatArray:
@@ -158,8 +168,12 @@ def _points_of_depth(upload: Upload, fields: Mapping[str, str], limits: Limits) 
         {name: fields.get(name, "") for name in CAMERA_COLUMNS}, "The request"
     )
     unit = number(fields, "depth_unit", 0.001)
-    if check_image(upload.content, upload.where, limits, plain=True) != "npy":
-        return back_project(depth_from_bytes(upload.content, upload.where, unit), camera)
+    kind = kind_of(upload.content, upload.where)
+    if kind != "tiff":
+        check_image(upload.content, upload.where, limits)
+    if kind != "npy":
+        check = _tiff_check(upload, limits)
+        return back_project(depth_from_bytes(upload.content, upload.where, unit, check), camera)
     counts = _array(upload)
     if counts.ndim != 2:
         raise DataError(f"{upload.where} has shape {counts.shape}; (height, width) is wanted.")
@@ -168,6 +182,12 @@ def _points_of_depth(upload: Upload, fields: Mapping[str, str], limits: Limits) 
     if (metres < 0).any():
         raise DataError(f"{upload.where} has negative depth.")
     return back_project(metres, camera)
+
+
+def _tiff_check(upload: Upload, limits: Limits) -> TiffCheck:
+    return partial(
+        check_tiff, where=upload.where, limits=limits, length=len(upload.content), plain=True
+    )
 
 
 def _series(upload: Upload, limits: Limits, *, rows_in_time: bool) -> FloatArray:

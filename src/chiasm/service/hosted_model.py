@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,12 +22,12 @@ class Runtime(Protocol):
         """What the model's folder says of it."""
         ...
 
-    def submit(self, *views: Any, **more: Any) -> Future[Any]:
-        """Judge one part or diagnose one recording, beside others."""
+    def alongside(self, *views: Any, **more: Any) -> Any:
+        """Judge one part or diagnose one recording in the caller's thread, beside others."""
         ...
 
     def warm_up(self, *, streaming: bool = False) -> None:
-        """Do once whatever makes a first call slow, or with ``streaming`` a first ``submit``."""
+        """Do once whatever makes a first call slow, or with ``streaming`` a first ``alongside``."""
         ...
 
     def close(self) -> None:

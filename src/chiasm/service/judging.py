@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from chiasm.errors import ChiasmError, ConfigurationError, SplitError
@@ -21,7 +22,7 @@ from chiasm.service.hosted_model import HostedModel, Runtime
 from chiasm.service.logged_verdict import LoggedVerdict
 from chiasm.service.observation import Observation
 from chiasm.service.parts_of_request import Upload, safe_name
-from chiasm.service.pictures import KeptViews, views_of
+from chiasm.service.pictures import Kept, KeptViews
 from chiasm.service.refusals import shortened
 from chiasm.service.verdict_log import VerdictLog
 
@@ -83,7 +84,7 @@ class Judge:
         self, runtime: Runtime, row: _Row, files: Files, fields: Fields, began: float
     ) -> tuple[PartVerdict | RecordingDiagnosis, LoggedVerdict]:
         part = decode_part(files, fields, self.limits)
-        verdict: Verdict = runtime.submit(part.rgb, part.xyz, source=row.source).result()
+        verdict: Verdict = runtime.alongside(part.rgb, part.xyz, source=row.source)
         deployment = runtime.deployment
         threshold = alarm_threshold(deployment)
         links = {}
@@ -91,8 +92,9 @@ class Judge:
             normals = deployment.calibration_scores
             alarm = threshold if threshold is not None else max(normals, default=verdict.score)
             scale = HeatScale.of(normals, alarm)
-            views = views_of(verdict.anomaly_map.scores, part.rgb, part.xyz, scale=scale)
-            self.kept.put(row.id, views)
+            again = partial(decode_part, files, fields, self.limits)
+            held = sum(len(file.content) for file in files.values())
+            self.kept.put(row.id, Kept(verdict.anomaly_map.scores, scale, again, held))
             links = _links(row.id, rgb=part.rgb is not None, xyz=part.xyz is not None)
         answer = PartVerdict(
             id=row.id,
@@ -126,13 +128,13 @@ class Judge:
         recording = decode_recording(
             files, fields, self.limits, channels=1 if form is None else form.channels
         )
-        diagnosis: Diagnosis = runtime.submit(
+        diagnosis: Diagnosis = runtime.alongside(
             image=recording.image,
             series=recording.series,
             frequency=recording.frequency,
             samples_per_cycle=recording.samples_per_cycle,
             source=row.source,
-        ).result()
+        )
         answer = RecordingDiagnosis(
             id=row.id,
             time=moment(row.time),

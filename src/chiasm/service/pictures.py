@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 from io import BytesIO
 
 import cv2
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from chiasm.evaluation.overlay import HeatScale, heat
 from chiasm.samples import FloatArray
+from chiasm.service.decoding import Part
 from chiasm.service.refusals import Refusal
 
 MOST_POINTS = 65_536
@@ -22,7 +24,7 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Views:
-    """What is kept of a part so that it can be looked at; drawn only when somebody looks.
+    """What there is to look at.
 
     Attributes:
         scores: ``(H, W)`` float32.
@@ -40,28 +42,46 @@ class Views:
     step: int
     scale: HeatScale
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """What is kept of a verdict; its part is decoded again when somebody looks.
+
+    Files are smaller than what is in them, and most verdicts are never looked at.
+
+    Attributes:
+        scores: ``(H, W)`` float32.
+        scale: of the heat.
+        decode: the part.
+        file_bytes: that are held for decoding it.
+    """
+
+    scores: FloatArray
+    scale: HeatScale
+    decode: Callable[[], Part]
+    file_bytes: int
+
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays."""
-        arrays = [getattr(self, field.name) for field in fields(self)]
-        return sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
+        """Bytes that are held in all."""
+        return self.scores.nbytes + self.file_bytes
 
 
-def views_of(
-    scores: FloatArray, rgb: FloatArray | None, xyz: FloatArray | None, *, scale: HeatScale
-) -> Views:
-    """Keep what there is to see of a part; arrays of one height and width."""
-    height, width = scores.shape
+def views_of(kept: Kept) -> Views:
+    """Decode what there is to see of a part."""
+    part = kept.decode()
+    rgb, xyz = part.rgb, part.xyz
+    height, width = kept.scores.shape
     step = math.ceil(math.sqrt(height * width / MOST_POINTS))
     while -(-height // step) * -(-width // step) > MOST_POINTS:
         step += 1
     return Views(
-        scores=np.ascontiguousarray(scores, np.float32),
+        scores=np.ascontiguousarray(kept.scores, np.float32),
         rgb=None if rgb is None else np.asarray(cv2.convertScaleAbs(rgb, alpha=255.0), np.uint8),
-        z=None if xyz is None else xyz[..., 2].copy(),
-        xyz=None if xyz is None else xyz[::step, ::step].copy(),
+        z=None if xyz is None else xyz[..., 2],
+        xyz=None if xyz is None else xyz[::step, ::step],
         step=step,
-        scale=scale,
+        scale=kept.scale,
     )
 
 
@@ -118,29 +138,30 @@ class KeptViews:
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
         self._held = 0
-        self._views: OrderedDict[str, Views] = OrderedDict()
+        self._all: OrderedDict[str, Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def put(self, verdict: str, views: Views) -> None:
-        """Keep the views of a verdict, and let the oldest go where there is no room."""
+    def put(self, verdict: str, kept: Kept) -> None:
+        """Keep what a verdict's views need, and let the oldest go where there is no room."""
         with self._lock:
-            self._views[verdict] = views
-            self._held += views.nbytes
-            while self._held > self._most and self._views:
-                _, oldest = self._views.popitem(last=False)
+            self._all[verdict] = kept
+            self._held += kept.nbytes
+            while self._held > self._most and self._all:
+                _, oldest = self._all.popitem(last=False)
                 self._held -= oldest.nbytes
 
     def get(self, verdict: str) -> Views:
         """The views of a verdict; ``Refusal`` 404 where they are no longer kept."""
         with self._lock:
-            if verdict not in self._views:
-                raise Refusal(
-                    404,
-                    "not_kept",
-                    "The pictures of this verdict are not kept any more, or there never were any; "
-                    "only the newest are (option --cache-mb). Send the part again to see them.",
-                )
-            return self._views[verdict]
+            kept = self._all.get(verdict)
+        if kept is None:
+            raise Refusal(
+                404,
+                "not_kept",
+                "The pictures of this verdict are not kept any more, or there never were any; "
+                "only the newest are (option --cache-mb). Send the part again to see them.",
+            )
+        return views_of(kept)
 
 
 def _ground(views: Views, ground: str) -> Bytes:
