@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -139,3 +140,10 @@ def tiff(values: np.ndarray, path: Path) -> bytes:
 def plane(size: int = 32) -> np.ndarray:
     rows, columns = np.mgrid[:size, :size].astype(np.float32) / size
     return np.dstack([columns, rows, np.full_like(rows, 0.5)]).astype(np.float32)
+
+
+def wait_until(true, seconds: float = 10.0) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "it did not come true"
+        time.sleep(0.005)

@@ -34,6 +34,7 @@ from chiasm.service.predict_routes import predict_routes
 from chiasm.service.refusals import Refusal, as_refusal, shortened
 from chiasm.service.settings import ServiceSettings
 from chiasm.service.state_routes import state_routes
+from chiasm.service.turns import Turns
 from chiasm.service.verdict_log import VerdictLog
 from chiasm.service.verdict_routes import verdict_routes
 
@@ -71,14 +72,14 @@ def build(
     except ChiasmError:
         fleet.close()
         raise
-    # Two more than are judged at a time: while they are, one is decoded and one prepared.
-    at_a_time = settings.threads + 2
-    workers = ThreadPoolExecutor(at_a_time, thread_name_prefix="judge")
+    # One more than are judged at a time, so that a request is decoded while others are judged.
+    turns = Turns(settings.threads + 1)
+    workers = ThreadPoolExecutor(turns.most, thread_name_prefix="judge")
     most_bytes = int(settings.max_mb * 2**20)
     admission = Admission(
         places=settings.queue,
         held_bytes=max(4 * most_bytes, 2**28),
-        workers=at_a_time,
+        workers=turns.most,
     )
     observation = Observation(lambda: admission.depth)
     kept = KeptViews(int(settings.cache_mb * 2**20))
@@ -105,7 +106,9 @@ def build(
         redoc_url=None,
         responses=_REFUSALS,
     )
-    app.include_router(predict_routes(fleet, judge, admission, workers, seconds=settings.timeout))
+    app.include_router(
+        predict_routes(fleet, judge, admission, turns, workers, seconds=settings.timeout)
+    )
     app.include_router(model_routes(fleet, log))
     app.include_router(verdict_routes(log, kept))
     app.include_router(state_routes(fleet, log, observation))

@@ -20,6 +20,7 @@ from chiasm.service.fleet import Fleet
 from chiasm.service.judging import Judge
 from chiasm.service.parts_of_request import read_parts
 from chiasm.service.refusals import Refusal
+from chiasm.service.turns import Turns
 
 Answer = PartVerdict | RecordingDiagnosis
 _FILE = {"type": "string", "format": "binary"}
@@ -47,6 +48,7 @@ def predict_routes(
     fleet: Fleet,
     judge: Judge,
     admission: Admission,
+    turns: Turns,
     workers: ThreadPoolExecutor,
     *,
     seconds: float,
@@ -68,7 +70,7 @@ def predict_routes(
         try:
             files, fields = await read_parts(request, place)
             judged = partial(judge.judge, model, files, fields, time.monotonic())
-            work = workers.submit(clock.measured, judged)
+            work = workers.submit(turns.taken, partial(clock.measured, judged))
         except BaseException:
             place.leave()
             raise

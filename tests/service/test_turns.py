@@ -1,0 +1,100 @@
+"""How many requests are worked on at a time: bursts, no end of requests, and a pause."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+from foretold import wait_until
+
+from chiasm.service.turns import Turns
+
+
+class Work:
+    """Requests that work until they are told to end, on a clock that is set by hand."""
+
+    def __init__(self, usual: int) -> None:
+        self.now = 0.0
+        self.turns = Turns(usual, seconds=1.0, clock=lambda: self.now)
+        self.started: list[threading.Event] = []
+        self.pool = ThreadPoolExecutor(8)
+
+    def ask(self) -> Future[None]:
+        return self.pool.submit(self.turns.taken, self._work)
+
+    def end_one(self) -> None:
+        self.started.pop(0).set()
+
+    def _work(self) -> None:
+        end = threading.Event()
+        self.started.append(end)
+        assert end.wait(20)
+
+
+@pytest.fixture
+def work() -> Iterator[Work]:
+    made = Work(2)
+    yield made
+    made.now += 1000.0
+    waiting = threading.Event()
+
+    def release() -> None:
+        while not waiting.wait(0.01):
+            while made.started:
+                made.end_one()
+
+    releasing = threading.Thread(target=release)
+    releasing.start()
+    made.pool.shutdown(wait=True)
+    waiting.set()
+    releasing.join()
+
+
+def test_of_a_burst_the_usual_number_works(work: Work):
+    sent = [work.ask() for _ in range(3)]
+    wait_until(lambda: len(work.started) == 2)
+    assert not work.pool.submit(lambda: len(work.started) > 2).result()
+    work.end_one()
+    wait_until(lambda: sum(one.done() for one in sent) == 1 and len(work.started) == 2)
+
+
+def test_one_more_works_where_there_is_no_end(work: Work):
+    for _ in range(2):
+        work.ask()
+    wait_until(lambda: len(work.started) == 2)
+    work.now += 3.0  # full for all of it
+    work.ask()
+    wait_until(lambda: len(work.started) == 3)
+    fourth = work.ask()
+    work.end_one()
+    wait_until(lambda: len(work.started) == 3)
+    assert not fourth.done()
+
+
+def test_after_a_pause_the_usual_number_works_again(work: Work):
+    sent = [work.ask() for _ in range(2)]
+    wait_until(lambda: len(work.started) == 2)
+    work.now += 3.0
+    while work.started:
+        work.end_one()
+    assert [one.result(20) for one in sent] == [None, None]
+    work.now += 1.0  # idle: a third of the average is left
+    for _ in range(3):
+        work.ask()
+    wait_until(lambda: len(work.started) == 2)
+    wait_until(lambda: work.pool._work_queue.empty())
+    assert len(work.started) == 2
+
+
+def test_whoever_fails_gives_its_turn_back():
+    turns = Turns(1)
+
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            turns.taken(fails)
+    assert turns.taken(lambda: 7) == 7
