@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataEr
 from chiasm.metrics.calibration import conformal_p_value
 from chiasm.predictor import Predictor
 from chiasm.runtime.deployment import read_deployment, write_deployment
+from chiasm.runtime.engine import open_engine
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -75,7 +77,9 @@ def test_threads_and_the_stream_of_parts_agree(model, pairs):
     streamed = [f.result().score for f in [model.submit(*pair) for pair in pairs * 3]]
     with ThreadPoolExecutor(4) as pool:
         together = [v.score for v in pool.map(lambda pair: model(*pair), pairs * 3)]
+        beside = [v.score for v in pool.map(lambda pair: model.alongside(*pair), pairs * 3)]
     np.testing.assert_allclose(streamed, alone, rtol=1e-5)
+    np.testing.assert_allclose(beside, streamed, rtol=1e-5)
     np.testing.assert_allclose(together, alone, rtol=1e-5)
 
 
@@ -129,6 +133,33 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         for way in ("kept", "given back")
     }
     assert 10 * fresh["kept"] < fresh["given back"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives threads their own priority")
+def test_threads_of_streams_stand_back_and_nothing_else_does(detector: Path):
+    path = detector / "model.xml"
+    mine = os.getpriority(os.PRIO_PROCESS, 0)
+
+    def standing_back(**more: int) -> int:
+        before = set(os.listdir("/proc/self/task"))
+        engine = open_engine(path, threads=2, batch=1, **more)
+        new = set(os.listdir("/proc/self/task")) - before
+        assert engine is not None and new
+        return sum(os.getpriority(os.PRIO_PROCESS, int(one)) == mine + 10 for one in new)
+
+    assert standing_back(streams=1) == 0
+    assert standing_back(streams=2) >= 2
+    assert os.getpriority(os.PRIO_PROCESS, 0) == mine
+    with ThreadPoolExecutor(1) as later:
+        assert later.submit(os.getpriority, os.PRIO_PROCESS, 0).result() == mine
+
+
+def test_priority_that_cannot_be_had_is_done_without(detector: Path, monkeypatch):
+    def forbidden(*which: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", forbidden)
+    assert open_engine(detector / "model.xml", threads=2, streams=2, batch=1) is not None
 
 
 def test_after_closing_it_refuses(detector: Path, pairs):

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -147,8 +148,10 @@ def _standing_back(start: Callable[[], T]) -> T:
     """
 
     def lower() -> None:
-        if sys.platform == "linux":
-            thread = threading.get_native_id()
+        if sys.platform != "linux":
+            return
+        thread = threading.get_native_id()
+        with suppress(OSError):  # a sandbox may forbid it, and all is right without it
             now = os.getpriority(os.PRIO_PROCESS, thread)
             os.setpriority(os.PRIO_PROCESS, thread, min(now + _NICE, 19))
 

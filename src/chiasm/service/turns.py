@@ -10,7 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_SATURATED = 0.6
+_SATURATED = 0.8
 
 
 class Turns:
