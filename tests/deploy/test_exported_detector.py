@@ -138,14 +138,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives threads their own priority")
 def test_threads_of_streams_stand_back_and_nothing_else_does(detector: Path):
     path = detector / "model.xml"
+    tasks = Path("/proc/self/task")
     mine = os.getpriority(os.PRIO_PROCESS, 0)
 
     def standing_back(**more: int) -> int:
-        before = set(os.listdir("/proc/self/task"))
+        before = set(tasks.iterdir())
         engine = open_engine(path, threads=2, batch=1, **more)
-        new = set(os.listdir("/proc/self/task")) - before
+        new = set(tasks.iterdir()) - before
         assert engine is not None and new
-        return sum(os.getpriority(os.PRIO_PROCESS, int(one)) == mine + 10 for one in new)
+        return sum(os.getpriority(os.PRIO_PROCESS, int(one.name)) == mine + 10 for one in new)
 
     assert standing_back(streams=1) == 0
     assert standing_back(streams=2) >= 2
