@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -26,6 +27,12 @@ class Work:
 
     def end_one(self) -> None:
         self.started.pop(0).set()
+
+    def stay(self, number: int) -> None:
+        """Wait until so many work, and see that no more begin."""
+        wait_until(lambda: len(self.started) == number)
+        time.sleep(0.2)
+        assert len(self.started) == number
 
     def _work(self) -> None:
         end = threading.Event()
@@ -54,10 +61,10 @@ def work() -> Iterator[Work]:
 
 def test_of_a_burst_the_usual_number_works(work: Work):
     sent = [work.ask() for _ in range(3)]
-    wait_until(lambda: len(work.started) == 2)
-    assert not work.pool.submit(lambda: len(work.started) > 2).result()
+    work.stay(2)
     work.end_one()
-    wait_until(lambda: sum(one.done() for one in sent) == 1 and len(work.started) == 2)
+    work.stay(2)
+    assert sum(one.done() for one in sent) == 1
 
 
 def test_one_more_works_where_there_is_no_end(work: Work):
@@ -68,8 +75,9 @@ def test_one_more_works_where_there_is_no_end(work: Work):
     work.ask()
     wait_until(lambda: len(work.started) == 3)
     fourth = work.ask()
+    work.stay(3)
     work.end_one()
-    wait_until(lambda: len(work.started) == 3)
+    work.stay(3)
     assert not fourth.done()
 
 
@@ -83,9 +91,7 @@ def test_after_a_pause_the_usual_number_works_again(work: Work):
     work.now += 1.0  # idle: a third of the average is left
     for _ in range(3):
         work.ask()
-    wait_until(lambda: len(work.started) == 2)
-    wait_until(lambda: work.pool._work_queue.empty())
-    assert len(work.started) == 2
+    work.stay(2)
 
 
 def test_whoever_fails_gives_its_turn_back():
