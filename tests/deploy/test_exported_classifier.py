@@ -79,7 +79,7 @@ def test_the_last_of_a_stream_is_the_whole_recording(model, sample):
 
 def test_submitted_recordings_are_diagnosed_alike(model, sample):
     futures = [model.submit(sample.image, sample.series, source=sample.source) for _ in range(6)]
-    beside = model.alongside(sample.image, sample.series, source=sample.source)
+    beside = model.prepared(sample.image, sample.series, source=sample.source)()
     for found in (beside, *(future.result() for future in futures)):
         same(found, said(model, sample))
 

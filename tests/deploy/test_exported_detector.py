@@ -77,7 +77,7 @@ def test_threads_and_the_stream_of_parts_agree(model, pairs):
     streamed = [f.result().score for f in [model.submit(*pair) for pair in pairs * 3]]
     with ThreadPoolExecutor(4) as pool:
         together = [v.score for v in pool.map(lambda pair: model(*pair), pairs * 3)]
-        beside = [v.score for v in pool.map(lambda pair: model.alongside(*pair), pairs * 3)]
+        beside = [v.score for v in pool.map(lambda pair: model.prepared(*pair)(), pairs * 3)]
     np.testing.assert_allclose(streamed, alone, rtol=1e-5)
     np.testing.assert_allclose(beside, streamed, rtol=1e-5)
     np.testing.assert_allclose(together, alone, rtol=1e-5)

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,8 +75,8 @@ class MeanBrightness:
         map_ = AnomalyMap(scores.astype(np.float32), scores > 0, score, source)
         return Verdict(source, score, p, p <= 0.05, map_)
 
-    def alongside(self, *views: Any, **more: Any) -> Any:
-        return self(*views, **more)
+    def prepared(self, *views: Any, **more: Any) -> Callable[[], Any]:
+        return partial(self, *views, **more)
 
     def warm_up(self, *, streaming: bool = False) -> None:
         self.warm = True

@@ -195,7 +195,7 @@ def test_what_nobody_foresaw_is_logged_as_an_error(start: Start, part, monkeypat
     def fails(*views: object, **more: object) -> None:
         raise ZeroDivisionError("a bug \ud800")
 
-    monkeypatch.setattr(bench.loaded[0], "alongside", fails)
+    monkeypatch.setattr(bench.loaded[0], "prepared", fails)
     answer = bench.client.post(URL, files=part)
     assert answer.status_code == 500
     assert answer.json()["error"]["code"] == "internal"

@@ -157,7 +157,7 @@ def test_every_answer_has_the_headers_that_protect_the_page(start: Start, part, 
         bench.client.get(address).status_code: bench.client.get(address)
         for address in ("/healthz", "/v1/nothing", "/v1/verdicts?limit=0")
     }
-    monkeypatch.setattr(bench.loaded[0], "alongside", fails)
+    monkeypatch.setattr(bench.loaded[0], "prepared", fails)
     found[500] = bench.client.post(URL, files=part)
     assert set(found) == {200, 404, 422, 500}
     assert found[500].status_code == 500

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import pytest
-from foretold import wait_until
+from foretold import Start, wait_until
 
 from chiasm.service.turns import Turns
+
+URL = "/v1/models/gland/predict"
 
 
 class Work:
@@ -104,3 +107,35 @@ def test_whoever_fails_gives_its_turn_back():
         with pytest.raises(ZeroDivisionError):
             turns.taken(fails)
     assert turns.taken(lambda: 7) == 7
+
+
+@pytest.mark.parametrize(("threads", "room"), [(1, 1), (2, 1), (4, 2)])
+def test_few_are_prepared_at_a_time_and_others_are_judged_meanwhile(
+    start: Start, part, monkeypatch, threads: int, room: int
+):
+    bench = start(threads=threads)
+    model = bench.loaded[0]
+    lock = threading.Lock()
+    at_desk: list[int] = []
+    seen: list[int] = []
+    two_are_judged = threading.Barrier(2)
+
+    def prepared(*views: object, **more: Any) -> Callable[[], Any]:
+        with lock:
+            at_desk.append(1)
+            seen.append(len(at_desk))
+        time.sleep(0.1)
+        with lock:
+            at_desk.pop()
+
+        def judged() -> Any:
+            two_are_judged.wait(20)
+            return model(*views, **more)
+
+        return judged
+
+    monkeypatch.setattr(model, "prepared", prepared)
+    with ThreadPoolExecutor(6) as clients:
+        sent = [clients.submit(bench.client.post, URL, files=part) for _ in range(6)]
+        assert [one.result().status_code for one in sent] == [200] * 6
+    assert max(seen) == room

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,8 +42,8 @@ class BrightSpot:
         p = (1 + sum(normal >= score for normal in NORMALS)) / (1 + len(NORMALS))
         return Verdict(source, score, p, p <= 0.05, AnomalyMap(scores, foreground, score, source))
 
-    def alongside(self, *views: Any, **more: Any) -> Any:
-        return self(*views, **more)
+    def prepared(self, *views: Any, **more: Any) -> Callable[[], Any]:
+        return partial(self, *views, **more)
 
     def warm_up(self, *, streaming: bool = False) -> None:
         pass

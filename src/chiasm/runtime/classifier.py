@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,16 +136,16 @@ class ClassifierRuntime:
     ) -> Future[Diagnosis]:
         """Diagnose one recording beside others; the future raises what a call would raise."""
         return self._engines.submit(
-            lambda: self.alongside(
+            lambda: self.prepared(
                 image,
                 series,
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,
-            )
+            )()
         )
 
-    def alongside(
+    def prepared(
         self,
         image: FloatArray | None = None,
         series: NDArray[Any] | None = None,
@@ -151,13 +153,14 @@ class ClassifierRuntime:
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
         source: str = "",
-    ) -> Diagnosis:
-        """Diagnose one recording with one thread of the processor, beside those of other callers.
+    ) -> Callable[[], Diagnosis]:
+        """Check one recording, and give what diagnoses it, beside those of other callers.
 
-        For callers with threads of their own, who would only wait for what they submit.
+        For callers with threads of their own, who would only wait for what they submit. Raises
+        what a call would raise.
         """
         sample = _sample(image, series, frequency, samples_per_cycle, source)
-        return self.diagnose(sample, streaming=True)
+        return partial(self.diagnose, sample, streaming=True)
 
     def predict_files(
         self,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from chiasm.data.point_cloud import paste, paste_mask, prepare
 from chiasm.errors import DataError
 from chiasm.metrics.calibration import conformal_p_value
 from chiasm.runtime.deployment import Deployment
+from chiasm.runtime.engine import Engine
 from chiasm.runtime.engines import Engines
 from chiasm.samples import AnomalyMap, FloatArray, PreparedSample, RGBDSample, Verdict
 
@@ -66,7 +69,7 @@ class DetectorRuntime:
         Raises:
             DataError: shapes, types, units or modalities do not fit, or no part is to be seen.
         """
-        return self._judge(rgb, xyz, source)
+        return self._prepared(rgb, xyz, source, streaming=False)()
 
     def submit(
         self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
@@ -76,16 +79,18 @@ class DetectorRuntime:
         Preparing one part and running the graph on another go on at once. The future raises what
         a call would raise.
         """
-        return self._engines.submit(lambda: self.alongside(rgb, xyz, source=source))
+        return self._engines.submit(lambda: self.prepared(rgb, xyz, source=source)())
 
-    def alongside(
+    def prepared(
         self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
-    ) -> Verdict:
-        """Judge one part with one thread of the processor, beside those of other callers.
+    ) -> Callable[[], Verdict]:
+        """Prepare one part, and give what judges it, beside those of other callers.
 
-        For callers with threads of their own, who would only wait for what they submit.
+        For callers with threads of their own, who would only wait for what they submit, and who
+        may want to tell the two apart: preparing needs Python's interpreter, judging does not.
+        Raises what a call would raise.
         """
-        return self._judge(rgb, xyz, source, streaming=True)
+        return self._prepared(rgb, xyz, source, streaming=True)
 
     def predict_files(
         self,
@@ -133,19 +138,19 @@ class DetectorRuntime:
         """The graph's outputs for a prepared part, a batch of one."""
         return self._engines.get(streaming=False).run(self.inputs_of(part))
 
-    def _judge(
-        self,
-        rgb: FloatArray | None,
-        xyz: FloatArray | None,
-        source: str,
-        *,
-        streaming: bool = False,
-    ) -> Verdict:
+    def _prepared(
+        self, rgb: FloatArray | None, xyz: FloatArray | None, source: str, *, streaming: bool
+    ) -> Callable[[], Verdict]:
         engine = self._engines.get(streaming=streaming)
         sample = sample_from_arrays(rgb, xyz, source=source)
         self._check(sample)
         part = prepare(sample, self._preparation)
-        found = engine.run(self.inputs_of(part))
+        return partial(self._judged, engine, part, self.inputs_of(part), source)
+
+    def _judged(
+        self, engine: Engine, part: PreparedSample, inputs: dict[str, NDArray[Any]], source: str
+    ) -> Verdict:
+        found = engine.run(inputs)
         score = float(found["score"][0])
         if not np.isfinite(score):
             raise DataError(f"{source or 'This part'} has no finite score; is the input sound?")

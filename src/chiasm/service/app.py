@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -84,7 +85,10 @@ def build(
     observation = Observation(lambda: admission.depth)
     kept = KeptViews(int(settings.cache_mb * 2**20))
     pixels = int(settings.max_megapixels * 1e6)
-    judge = Judge(log, kept, Limits(pixels=pixels, values=3 * pixels), observation)
+    # Preparing needs the interpreter for most of its time: side by side, each would take as long as
+    # all of them in turn, and none would get to its graph, which does without, any sooner.
+    desk = threading.Semaphore(max(1, settings.threads // 2))
+    judge = Judge(log, kept, Limits(pixels=pixels, values=3 * pixels), observation, desk)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

@@ -22,12 +22,12 @@ class Runtime(Protocol):
         """What the model's folder says of it."""
         ...
 
-    def alongside(self, *views: Any, **more: Any) -> Any:
-        """Judge one part or diagnose one recording in the caller's thread, beside others."""
+    def prepared(self, *views: Any, **more: Any) -> Callable[[], Any]:
+        """Prepare a part or a recording; what it gives judges it, in the caller's thread."""
         ...
 
     def warm_up(self, *, streaming: bool = False) -> None:
-        """Do once whatever makes a first call slow, or with ``streaming`` a first ``alongside``."""
+        """Do once whatever makes a first call slow, or with ``streaming`` a first ``prepared``."""
         ...
 
     def close(self) -> None:

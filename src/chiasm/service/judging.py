@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -39,12 +40,14 @@ class Judge:
         kept: views of the newest verdicts.
         limits: of what is decoded.
         observation: that counts verdicts.
+        desk: where requests are decoded and prepared, so many at a time as have room there.
     """
 
     log: VerdictLog
     kept: KeptViews
     limits: Limits
     observation: Observation
+    desk: threading.Semaphore
 
     def judge(
         self, model: HostedModel, files: Files, fields: Fields, began: float
@@ -83,8 +86,10 @@ class Judge:
     def _part(
         self, runtime: Runtime, row: _Row, files: Files, fields: Fields, began: float
     ) -> tuple[PartVerdict | RecordingDiagnosis, LoggedVerdict]:
-        part = decode_part(files, fields, self.limits)
-        verdict: Verdict = runtime.alongside(part.rgb, part.xyz, source=row.source)
+        with self.desk:
+            part = decode_part(files, fields, self.limits)
+            judged = runtime.prepared(part.rgb, part.xyz, source=row.source)
+        verdict: Verdict = judged()
         deployment = runtime.deployment
         threshold = alarm_threshold(deployment)
         links = {}
@@ -125,16 +130,18 @@ class Judge:
         self, runtime: Runtime, row: _Row, files: Files, fields: Fields, began: float
     ) -> tuple[PartVerdict | RecordingDiagnosis, LoggedVerdict]:
         form = getattr(runtime.deployment, "recording", None)
-        recording = decode_recording(
-            files, fields, self.limits, channels=1 if form is None else form.channels
-        )
-        diagnosis: Diagnosis = runtime.alongside(
-            image=recording.image,
-            series=recording.series,
-            frequency=recording.frequency,
-            samples_per_cycle=recording.samples_per_cycle,
-            source=row.source,
-        )
+        with self.desk:
+            recording = decode_recording(
+                files, fields, self.limits, channels=1 if form is None else form.channels
+            )
+            diagnosed = runtime.prepared(
+                image=recording.image,
+                series=recording.series,
+                frequency=recording.frequency,
+                samples_per_cycle=recording.samples_per_cycle,
+                source=row.source,
+            )
+        diagnosis: Diagnosis = diagnosed()
         answer = RecordingDiagnosis(
             id=row.id,
             time=moment(row.time),

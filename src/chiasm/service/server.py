@@ -9,6 +9,7 @@ import sys
 import time
 from typing import Any
 
+import cv2
 import uvicorn
 from fastapi import FastAPI
 
@@ -39,6 +40,9 @@ def run(
     """
     listening = handed_over() or listen(host, port)
     sys.setswitchinterval(_LONGEST_TURN)
+    # Parts are prepared side by side already; OpenCV's own threads would wait for a processor, and
+    # whoever shares its work with them waits for them.
+    cv2.setNumThreads(1)
     server_of(app, seconds=seconds, connections=connections).run(sockets=[listening])
 
 
