@@ -5,10 +5,11 @@ Run on a quiet machine, with a model that 'chiasm export' wrote:
       --parts shared/data/mvtec_3d/cable_gland/test/good --minutes 10
 
 runtime     parts a second by the runtime alone: from arrays, and from the bytes of the files, which
-            a service must decode too; before and after the service's turn
-unloaded    one client, one request at a time
+            a service must decode too
 saturation  four clients, each with its next request as soon as its last is answered
-half        requests at random moments, half as many a second as at saturation
+unloaded    one client, one request at a time
+half        requests at random moments, half as many a second as at saturation until then
+            (these four in turns, for the pace of a machine drifts; the moments differ by turn)
 soak        saturation for minutes; resident memory at its first tenth and its last
 restart     SIGTERM under load, then a new process on the same listening socket
 
@@ -43,25 +44,40 @@ from chiasm.data.images import read_rgb, read_xyz
 from chiasm.data.plain_folder import PlainFolder
 
 CLIENTS = 4
+TURNS = 4
 
 
-def runtime_alone(model: Path, parts: Path, threads: int, seconds: float) -> dict[str, float]:
-    """Parts a second by the runtime, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, __file__, str(model), "--parts", str(parts), "--threads", str(threads),
-         "--seconds", str(seconds), "--runtime-alone"],
-        check=True, capture_output=True, env=_environment(),
-    )  # fmt: skip
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+class RuntimeAlone:
+    """The runtime in a process of its own, which waits until it is asked."""
+
+    def __init__(self, model: Path, parts: Path, threads: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(model), "--parts", str(parts),
+             "--threads", str(threads), "--runtime-alone"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=_environment(),
+        )  # fmt: skip
+
+    def rates(self, seconds: float) -> dict[str, float]:
+        """Parts a second from arrays and from files, several in flight, each for some seconds."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.flush()
+        found: dict[str, float] = json.loads(self._process.stdout.readline())
+        return found
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
 
 
-def measure_runtime(model: Path, parts: Path, threads: int, seconds: float) -> dict[str, float]:
-    """Parts a second from arrays and from files, several in flight."""
+def answer_rates(model: Path, parts: Path, threads: int) -> None:
+    """Inside that process: a line of JSON for each line of seconds."""
     from chiasm.runtime import load
 
     runtime = load(model, threads=threads)
-    runtime.warm_up()
+    runtime.warm_up(streaming=True)
     files = _files(parts)
     arrays = [(read_rgb(one["rgb"]), read_xyz(one["xyz"])) for one in files]
 
@@ -72,9 +88,11 @@ def measure_runtime(model: Path, parts: Path, threads: int, seconds: float) -> d
         one = files[number % len(files)]
         runtime.submit(read_rgb(one["rgb"]), read_xyz(one["xyz"])).result()
 
-    found = {"arrays": _rate(from_arrays, seconds), "files": _rate(from_files, seconds)}
+    for line in sys.stdin:
+        seconds = float(line)
+        found = {"arrays": _rate(from_arrays, seconds), "files": _rate(from_files, seconds)}
+        print(json.dumps(found), flush=True)
     runtime.close()
-    return found
 
 
 def _rate(judge: Callable[[int], None], seconds: float) -> float:
@@ -203,34 +221,31 @@ def restart(service: Service, load: Load) -> dict[str, Any]:
     }
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """All of it, in turn."""
-    model, parts, threads = arguments.model, arguments.parts, arguments.threads
-    bodies = [body(one) for one in _files(parts)]
-    before = runtime_alone(model, parts, threads, arguments.seconds)
-    with tempfile.TemporaryDirectory() as place:
-        service = Service(model, threads, Path(place) / "log.sqlite")
-        try:
-            load = Load(service.port, "model", bodies)
-            load.closed(clients=CLIENTS, seconds=5)  # caches fill, libraries load
-            unloaded = load.closed(clients=1, seconds=arguments.seconds)
-            full = load.closed(clients=CLIENTS, seconds=2 * arguments.seconds)
-            half = load.open(rate=full.rate() / 2, seconds=3 * arguments.seconds)
-            soaked = soak(service, load, arguments.minutes)
-            restarted = restart(service, load)
-        finally:
-            service.close()
-    after = runtime_alone(model, parts, threads, arguments.seconds)
-    runtime = {way: (before[way] + after[way]) / 2 for way in before}
+def in_turns(alone: RuntimeAlone, load: Load, seconds: float) -> dict[str, Any]:
+    """The runtime, saturation, one client and half of saturation, several times."""
+    rates: list[dict[str, float]] = []
+    full, unloaded, half = Answers(), Answers(), Answers()
+    by_turn = []
+    for turn in range(TURNS):
+        rates.append(alone.rates(seconds))
+        one, single = (
+            load.closed(clients=CLIENTS, seconds=seconds),
+            load.closed(clients=1, seconds=seconds / 2),
+        )
+        full, unloaded = full + one, unloaded + single
+        open_ = load.open(rate=full.rate() / 2, seconds=2 * seconds, seed=turn)
+        half = half + open_
+        by_turn.append(
+            {
+                "runtime": rates[-1],
+                "saturation": one.rate(),
+                "unloaded_p50_ms": single.percentile(50),
+                "half_p99_ms": open_.percentile(99),
+            }
+        )
+    runtime = {way: float(np.mean([one[way] for one in rates])) for way in rates[0]}
     return {
-        "machine": machine(),
-        "threads": threads,
-        "clients": CLIENTS,
-        "model": json.loads((model / "deployment.json").read_text())["method"],
-        "bytes_of_a_request": int(np.mean([len(content) for content, _ in bodies])),
-        "versions": {name: version(name) for name in ("fastapi", "uvicorn", "openvino")},
-        "runtime": {**runtime, "before": before, "after": after},
-        "unloaded": {"p50_ms": unloaded.percentile(50), "p99_ms": unloaded.percentile(99)},
+        "runtime": runtime,
         "saturation": {
             "requests_per_second": full.rate(),
             "share_of_runtime": full.rate() / runtime["files"],
@@ -239,6 +254,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "p99_ms": full.percentile(99),
             "lost": full.lost,
         },
+        "unloaded": {"p50_ms": unloaded.percentile(50), "p99_ms": unloaded.percentile(99)},
         "half": {
             "requests_per_second": half.rate(),
             "p50_ms": half.percentile(50),
@@ -246,6 +262,36 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             "p99_to_unloaded_p50": half.percentile(99) / unloaded.percentile(50),
             "lost": half.lost,
         },
+        "turns": by_turn,
+    }
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All of it."""
+    model, parts, threads = arguments.model, arguments.parts, arguments.threads
+    bodies = [body(one) for one in _files(parts)]
+    with tempfile.TemporaryDirectory() as place:
+        service = Service(model, threads, Path(place) / "log.sqlite")
+        alone = RuntimeAlone(model, parts, threads)
+        try:
+            load = Load(service.port, "model", bodies)
+            alone.rates(2)  # caches fill, libraries load
+            load.closed(clients=CLIENTS, seconds=5)
+            turns = in_turns(alone, load, arguments.seconds)
+            alone.close()
+            soaked = soak(service, load, arguments.minutes)
+            restarted = restart(service, load)
+        finally:
+            service.close()
+            alone.close()
+    return {
+        "machine": machine(),
+        "threads": threads,
+        "clients": CLIENTS,
+        "model": json.loads((model / "deployment.json").read_text())["method"],
+        "bytes_of_a_request": int(np.mean([len(content) for content, _ in bodies])),
+        "versions": {name: version(name) for name in ("fastapi", "uvicorn", "openvino")},
+        **turns,
         "soak": soaked,
         "restart": restarted,
     }
@@ -292,16 +338,13 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--parts", type=Path, required=True, help="folder with rgb/ and xyz/")
     parser.add_argument("--minutes", type=float, default=10.0, help="of the soak")
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each other measurement")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each turn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--output", type=Path, default=Path("docs/results/service.json"))
     parser.add_argument("--runtime-alone", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.runtime_alone:
-        found = measure_runtime(
-            arguments.model, arguments.parts, arguments.threads, arguments.seconds
-        )
-        print(json.dumps(found))
+        answer_rates(arguments.model, arguments.parts, arguments.threads)
         return
     found = measure(arguments)
     arguments.output.write_text(json.dumps(found, indent=1) + "\n")

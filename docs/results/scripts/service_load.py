@@ -30,6 +30,14 @@ class Answers:
     busy: int = 0
     wall: float = 0.0
 
+    def __add__(self, other: Answers) -> Answers:
+        lost = {
+            why: self.lost.get(why, 0) + other.lost.get(why, 0) for why in self.lost | other.lost
+        }
+        return Answers(
+            self.seconds + other.seconds, lost, self.busy + other.busy, self.wall + other.wall
+        )
+
     def percentile(self, share: float) -> float:
         """Milliseconds."""
         return 1000 * float(np.percentile(self.seconds, share))
@@ -79,9 +87,11 @@ class Load:
         answers.wall = time.perf_counter() - start
         return answers
 
-    def open(self, *, rate: float, seconds: float, clients: int = 16) -> Answers:
+    def open(
+        self, *, rate: float, seconds: float, clients: int = 16, seed: int = 0
+    ) -> Answers:
         """Requests fall due at random moments, whether others are answered or not."""
-        gaps = np.random.default_rng(0).exponential(1 / rate, int(rate * seconds))
+        gaps = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
         answers = Answers()
         start = time.perf_counter()
         with ThreadPoolExecutor(clients) as pool:

@@ -142,7 +142,7 @@ class ClassifierRuntime:
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,
-            )()
+            )
         )
 
     def prepared(

@@ -79,7 +79,7 @@ class DetectorRuntime:
         Preparing one part and running the graph on another go on at once. The future raises what
         a call would raise.
         """
-        return self._engines.submit(lambda: self.prepared(rgb, xyz, source=source)())
+        return self._engines.submit(lambda: self.prepared(rgb, xyz, source=source))
 
     def prepared(
         self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from chiasm.errors import ChiasmError
 from chiasm.runtime.engine import Engine, open_engine
+from chiasm.runtime.line import Line
 
 T = TypeVar("T")
 
@@ -36,7 +37,7 @@ class Engines:
         self._path, self._name, self._threads = path, name, threads
         self._precision, self._batch = precision, batch
         self._compiled: dict[int, Engine] = {}
-        self._pool: ThreadPoolExecutor | None = None
+        self._line: Line | None = None
         self._lock = threading.Lock()
         self._closed = self._finished = False
         keep_freed_memory()
@@ -57,23 +58,26 @@ class Engines:
                 )
             return self._compiled[streams]
 
-    def submit(self, job: Callable[[], T]) -> Future[T]:
-        """Do a job beside others; raises ``ChiasmError`` after ``close``."""
+    def submit(self, job: Callable[[], Callable[[], T]]) -> Future[T]:
+        """Do a job beside others: it prepares an input, and what it gives judges it.
+
+        Raises ``ChiasmError`` after ``close``.
+        """
         with self._lock:
             self._refuse(self._closed)
-            if self._pool is None:
-                # More than streams, so that an input is always ready when the graph is free; with
-                # one more it waits where preparation and judging take turns at the interpreter.
-                self._pool = ThreadPoolExecutor(self._threads + 2, thread_name_prefix="judge")
-            return self._pool.submit(job)
+            if self._line is None:
+                # More than streams, so that an input is always ready when the graph is free.
+                ahead = self._threads + 2
+                self._line = Line(preparing=max(1, self._threads // 2), judging=ahead, ahead=ahead)
+            return self._line.submit(job)
 
     def close(self) -> None:
         """Finish what was submitted and take no more."""
         with self._lock:
             self._closed = True
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True)
+            line, self._line = self._line, None
+        if line is not None:
+            line.close()
         with self._lock:
             self._finished = True
             self._compiled.clear()
