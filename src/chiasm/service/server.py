@@ -40,8 +40,8 @@ def run(
     """
     listening = handed_over() or listen(host, port)
     sys.setswitchinterval(_LONGEST_TURN)
-    # Parts are prepared side by side already; OpenCV's own threads would wait for a processor, and
-    # whoever shares its work with them waits for them.
+    # The processors have other parts to judge: OpenCV's own threads would wait for one, and whoever
+    # shares its work with them waits for them.
     cv2.setNumThreads(1)
     server_of(app, seconds=seconds, connections=connections).run(sockets=[listening])
 
