@@ -11,14 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from chiasm.api import evaluate as evaluate
+    from chiasm.api import load as load
+    from chiasm.api import predict as predict
+    from chiasm.api import train as train
     from chiasm.config import RunConfig as RunConfig
     from chiasm.discharge_config import DiagnosisConfig as DiagnosisConfig
     from chiasm.workflows.demo import demo as demo
     from chiasm.workflows.search import search as search
-    from chiasm.workflows.verbs import evaluate as evaluate
-    from chiasm.workflows.verbs import load as load
-    from chiasm.workflows.verbs import predict as predict
-    from chiasm.workflows.verbs import train as train
 
 __version__ = "0.1.0"
 __all__ = ["DiagnosisConfig", "RunConfig", "demo", "evaluate", "load", "predict", "search", "train"]
@@ -27,11 +27,11 @@ _HOMES = {
     "DiagnosisConfig": "chiasm.discharge_config",
     "RunConfig": "chiasm.config",
     "demo": "chiasm.workflows.demo",
-    "evaluate": "chiasm.workflows.verbs",
-    "load": "chiasm.workflows.verbs",
-    "predict": "chiasm.workflows.verbs",
+    "evaluate": "chiasm.api",
+    "load": "chiasm.api",
+    "predict": "chiasm.api",
     "search": "chiasm.workflows.search",
-    "train": "chiasm.workflows.verbs",
+    "train": "chiasm.api",
 }
 
 

@@ -12,7 +12,8 @@ from chiasm.detectors.adnas import AdnasDetector
 from chiasm.detectors.detector import Detector
 from chiasm.errors import ArtifactError
 from chiasm.fusion.genotype import Genotype
-from chiasm.model_folder import (
+from chiasm.registry import find_model
+from chiasm.runs.model_folder import (
     CONTRACT,
     GENOTYPE,
     WEIGHTS,
@@ -23,7 +24,6 @@ from chiasm.model_folder import (
     read_weights,
     write_model,
 )
-from chiasm.registry import find_model
 
 __all__ = [
     "Contract",

@@ -2,80 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from chiasm.errors import ConfigurationError
-
-
-def read_override(text: str) -> tuple[str, Any]:
-    """Key and value of ``key=value``, the value as YAML; raises ``ConfigurationError``."""
-    key, found, value = text.partition("=")
-    if not found:
-        raise ConfigurationError(f"{text!r} is not of the form key=value.")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(
-            f"The value of {text!r} cannot be read as YAML: {str(error).splitlines()[0]}."
-        ) from error
-
-
-def _told(item: Any, settings: type[BaseModel]) -> str:
-    """What is wrong with one setting, and which was probably meant."""
-    place = ".".join(str(part) for part in item["loc"])
-    if item["type"] != "extra_forbidden" or len(item["loc"]) != 1:
-        return f"{place}: {item['msg'].removeprefix('Value error, ')}"
-    meant = difflib.get_close_matches(place, settings.model_fields, n=1, cutoff=0.7)
-    if meant:
-        return f"{place}: there is no such setting; {meant[0]!r} was probably meant."
-    return (
-        f"{place}: there is no such setting; 'chiasm settings' lists all. A model's own are given "
-        "as options={name: value}."
-    )
-
-
-class Settings(BaseModel):
-    """Settings that are checked when they are made, and are told in words where they are wrong."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @classmethod
-    def make(
-        cls, *, file: Path | None = None, overrides: Sequence[str] = (), **values: Any
-    ) -> Self:
-        """Join a YAML file, ``key=value`` overrides and keywords (later ones win).
-
-        Raises:
-            ConfigurationError: naming each setting that is wrong, and why.
-        """
-        merged: dict[str, Any] = {}
-        if file is not None:
-            try:
-                read = yaml.safe_load(file.read_text())
-            except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-                raise ConfigurationError(f"{file} cannot be read as YAML: {error}") from error
-            if not isinstance(read, dict):
-                raise ConfigurationError(f"{file} must hold 'key: value' lines.")
-            merged.update(read)
-        for override in overrides:
-            key, value = read_override(override)
-            merged[key] = value
-        merged.update({key: value for key, value in values.items() if value is not None})
-        try:
-            return cls.model_validate(merged)
-        except ValidationError as error:
-            lines = [f"  {_told(item, cls)}" for item in error.errors()]
-            raise ConfigurationError("These settings are wrong:\n" + "\n".join(lines)) from error
-
-    def save(self, path: Path) -> None:
-        """Write as YAML, so that ``chiasm train --config`` repeats the run."""
-        path.write_text(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+from chiasm.settings import Settings
 
 
 class RunConfig(Settings):

@@ -18,7 +18,7 @@ from chiasm.data.discharge.store import DischargeStore
 from chiasm.diagnosis_artifact import DiagnosisContract, load_classifier
 from chiasm.diagnosis_rule import Array, diagnosis_from_logits
 from chiasm.errors import ChiasmError
-from chiasm.model_folder import model_folder
+from chiasm.runs.model_folder import model_folder
 from chiasm.samples import Diagnosis, DischargeBatch, DischargeSample
 
 

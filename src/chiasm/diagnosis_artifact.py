@@ -13,7 +13,8 @@ from chiasm.data.discharge.network_inputs import RecordingForm
 from chiasm.diagnosis_rule import RULE
 from chiasm.errors import ArtifactError
 from chiasm.fusion.genotype import Genotype
-from chiasm.model_folder import (
+from chiasm.registry import find_model
+from chiasm.runs.model_folder import (
     CONTRACT,
     GENOTYPE,
     WEIGHTS,
@@ -22,7 +23,6 @@ from chiasm.model_folder import (
     read_weights,
     write_model,
 )
-from chiasm.registry import find_model
 
 
 class SplitDescription(Strict):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.fusion.evidence import Opinion, combine, conflict, opinion_from_evidence
-from chiasm.metrics.probability import softmax
+from chiasm.metrics.calibration import softmax
 from chiasm.samples import Diagnosis
 
 Array = NDArray[np.float64]

@@ -10,10 +10,10 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from chiasm.classifiers import named as _registers_classifiers  # noqa: F401
-from chiasm.config import Settings
 from chiasm.discharge_presets import PRESETS, Preset
 from chiasm.registry import find_model, models
 from chiasm.search_config import SearchSettings
+from chiasm.settings import Settings
 
 SEGMENTS = {"base": 60, "small": 256}
 

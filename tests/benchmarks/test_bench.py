@@ -16,11 +16,11 @@ import pytest
 from typer.testing import CliRunner
 
 from chiasm.benchmarks import pool
-from chiasm.benchmarks.bench import run_table
-from chiasm.benchmarks.cell import Cell
+from chiasm.benchmarks.benchmark import run_table
 from chiasm.benchmarks.pool import threads_each
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Table
+from chiasm.benchmarks.trial import Cell
 from chiasm.cli.main import app
 from chiasm.data.scenes.maker import make_scenes
 from chiasm.errors import ConfigurationError, DataError

@@ -14,20 +14,17 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from chiasm.benchmarks.asked_recordings import METHODS, SIMPLE, AskedRecordings, printed_mad
-from chiasm.benchmarks.cell import Cell, fingerprint_of
-from chiasm.benchmarks.classifier_tables import RECORDING_TABLES, describe_recordings
+from chiasm.benchmarks.diagnosis import METHODS, SIMPLE, AskedRecordings, printed_mad
+from chiasm.benchmarks.diagnosis_tables import RECORDING_TABLES, describe_recordings
 from chiasm.benchmarks.render import write
-from chiasm.benchmarks.run_cell import judge, learn
+from chiasm.benchmarks.run_trial import judge, learn
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import figure, fill
+from chiasm.benchmarks.trial import Cell, fingerprint_of
 from chiasm.cli.main import app
 from chiasm.data.discharge.simulator import make_discharges
 from chiasm.errors import ConfigurationError, DataError
-from chiasm.evaluation.diagnosis.predictions import (
-    PREDICTIONS,
-    read_predictions,
-)
+from chiasm.evaluation.diagnosis.predictions import PREDICTIONS, read_predictions
 from chiasm.metrics.classification import macro_f1
 from chiasm.registry import find_model
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chiasm.benchmarks.asked_recordings import METHODS
-from chiasm.benchmarks.cell import Cell
+from chiasm.benchmarks.diagnosis import METHODS
 from chiasm.benchmarks.paired import Comparison, compared, joined, pooled_figure
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Table, fill
+from chiasm.benchmarks.trial import Cell
 from chiasm.errors import DataError
 from chiasm.evaluation.diagnosis.predictions import (
     CORRUPTED,

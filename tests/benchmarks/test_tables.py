@@ -11,13 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 import chiasm.detectors.named  # noqa: F401  (importing registers the methods)
-from chiasm.benchmarks.asked import METHODS, Asked, categories_under, check_methods, printed
-from chiasm.benchmarks.cell import Cell, code_fingerprint, data_signature, fingerprint_of
-from chiasm.benchmarks.detector_tables import TABLES, describe
+from chiasm.benchmarks.detection import METHODS, Asked, categories_under, check_methods, printed
+from chiasm.benchmarks.detection_tables import TABLES, describe
 from chiasm.benchmarks.render import markdown, write
-from chiasm.benchmarks.run_cell import insist_on_code
+from chiasm.benchmarks.run_trial import insist_on_code
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Filled, Table, figure, fill, marks
+from chiasm.benchmarks.trial import Cell, code_fingerprint, data_signature, fingerprint_of
 from chiasm.cli.main import app
 from chiasm.errors import ConfigurationError, DataError
 
@@ -122,7 +122,7 @@ def test_a_cells_name_depends_on_settings_and_data(root):
 
 
 def test_the_codes_fingerprint_is_of_what_the_method_imports(tmp_path, monkeypatch):
-    import chiasm.benchmarks.cell as module
+    import chiasm.benchmarks.trial as module
 
     names = {
         "m.method": "from m.part import thing\n",

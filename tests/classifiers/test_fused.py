@@ -13,7 +13,7 @@ from chiasm.classifiers.phase_stages import MOST_ROWS, PhaseStages, folded_cycle
 from chiasm.classifiers.recording_parts import needs
 from chiasm.errors import ConfigurationError, DataError, GenotypeError
 from chiasm.fusion.genotype import CellGenotype, Genotype, NodeGenotype, random_genotype
-from chiasm.fusion.normalisation import normed_by_sample
+from chiasm.fusion.make import normed_by_sample
 from chiasm.samples import DischargeBatch
 
 SHAPE = {"image_size": 32, "series_length": 7680, "classes": 4}

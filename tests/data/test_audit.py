@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from chiasm.data.audit import audit
-from chiasm.data.images import write_mask, write_rgb, write_xyz
 from chiasm.data.manifest import Manifest
 from chiasm.data.mvtec3d import Mvtec3d
 from chiasm.data.opening import open_source
 from chiasm.data.trivial_scores import trivial_scores
+from chiasm.files.images import write_mask, write_rgb, write_xyz
 
 SIZE = (8, 10)
 

@@ -12,10 +12,10 @@ import pytest
 import tifffile
 
 from chiasm.data.convert import convert
-from chiasm.data.images import write_mask, write_rgb, write_xyz
 from chiasm.data.mvtec3d import Mvtec3d
 from chiasm.data.point_cloud_files import read_cloud
 from chiasm.errors import DataError
+from chiasm.files.images import write_mask, write_rgb, write_xyz
 
 H, W = 3, 4
 XYZ = "property {0} x\nproperty {0} y\nproperty uchar red\nproperty {0} z\n"

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from chiasm.data.images import (
+from chiasm.errors import DataError
+from chiasm.files.images import (
     RGB_SUFFIXES,
     image_files,
     read_depth,
@@ -20,7 +21,6 @@ from chiasm.data.images import (
     write_rgb,
     write_xyz,
 )
-from chiasm.errors import DataError
 
 
 def noise(shape, seed=0):

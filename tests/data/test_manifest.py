@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chiasm.data.images import write_mask, write_rgb, write_xyz
 from chiasm.data.manifest import Manifest
 from chiasm.data.opening import open_source
 from chiasm.errors import DataError
+from chiasm.files.images import write_mask, write_rgb, write_xyz
 
 SIZE = (4, 5)
 CAMERA = {"fx": 20, "fy": 10, "cx": 2, "cy": 1.5}

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chiasm.data.images import write_mask, write_rgb, write_xyz
 from chiasm.data.mvtec3d import Mvtec3d
 from chiasm.data.opening import open_source
 from chiasm.data.plain_folder import PlainFolder
 from chiasm.errors import DataError
+from chiasm.files.images import write_mask, write_rgb, write_xyz
 
 SIZE = (6, 8)
 

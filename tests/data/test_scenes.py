@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from chiasm.data.images import read_mask, read_rgb, read_xyz
 from chiasm.data.mvtec3d import Mvtec3d
 from chiasm.data.scenes.maker import (
     DEFECT_VISIBILITY,
@@ -21,6 +20,7 @@ from chiasm.data.scenes.maker import (
 )
 from chiasm.data.trivial_scores import shared_names, trivial_scores
 from chiasm.errors import ConfigurationError
+from chiasm.files.images import read_mask, read_rgb, read_xyz
 
 SIZE = 96
 PAIRS = [(PRODUCTS[i % len(PRODUCTS)], defect) for i, defect in enumerate(DEFECTS)]

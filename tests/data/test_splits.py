@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chiasm.data.content_hash import content_hash
-from chiasm.data.images import write_rgb, write_xyz
 from chiasm.data.mvtec3d import Mvtec3d
 from chiasm.data.plain_folder import PlainFolder
 from chiasm.data.source import SampleRef
 from chiasm.data.splits import Split, check_disjoint, make_splits, set_aside
 from chiasm.errors import ConfigurationError, DataError, SplitError
+from chiasm.files.content_hash import content_hash
+from chiasm.files.images import write_rgb, write_xyz
 
 
 class Listed:

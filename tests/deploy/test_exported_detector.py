@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 
 import chiasm.runtime
 from chiasm.cli.main import app
-from chiasm.data.images import read_rgb, read_xyz
+from chiasm.deploy.detection_parity import Parity, insist
 from chiasm.deploy.export import export
-from chiasm.deploy.onnx_graph import operations
-from chiasm.deploy.parity import Parity, insist
+from chiasm.deploy.graph_files import operations
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
+from chiasm.files.images import read_rgb, read_xyz
 from chiasm.metrics.calibration import conformal_p_value
 from chiasm.predictor import Predictor
 from chiasm.runtime.deployment import read_deployment, write_deployment
@@ -296,7 +296,7 @@ def test_a_model_beyond_the_limits_is_refused(change):
 
 @pytest.mark.parametrize(("cells", "written"), [(1, True), (40, False)])
 def test_single_cells_may_fall_either_way_and_whole_maps_may_not(cells: int, written: bool):
-    from chiasm.deploy.parity import compare
+    from chiasm.deploy.detection_parity import compare
 
     draw = np.random.default_rng(0)
     trained = [(draw.random((64, 64), np.float32), float(score)) for score in range(30)]
@@ -314,7 +314,7 @@ def test_single_cells_may_fall_either_way_and_whole_maps_may_not(cells: int, wri
 def test_a_graph_s_memory_says_what_the_memory_says(detector_run: Path, parts: Path):
     import torch
 
-    from chiasm.deploy.detector_graph import GraphMemory
+    from chiasm.deploy.detection_graph import GraphMemory
 
     memory = Predictor.load(detector_run).detector.source.memories["rgb"]
     draw = torch.Generator().manual_seed(0)
@@ -342,7 +342,7 @@ def test_a_graph_s_memory_says_what_the_memory_says(detector_run: Path, parts: P
 def test_a_graph_s_memory_looks_at_the_object_alone(cells: int, detector_run: Path):
     import torch
 
-    from chiasm.deploy.detector_graph import GraphMemory
+    from chiasm.deploy.detection_graph import GraphMemory
 
     memory = Predictor.load(detector_run).detector.source.memories["rgb"]
     draw = torch.Generator().manual_seed(cells)
@@ -368,7 +368,7 @@ def test_a_graph_s_memory_looks_at_the_object_alone(cells: int, detector_run: Pa
 def test_an_axis_that_came_out_fixed_is_an_error(tmp_path: Path):
     import torch
 
-    from chiasm.deploy.onnx_graph import write_onnx
+    from chiasm.deploy.graph_files import write_onnx
 
     class Fixed(torch.nn.Module):
         def forward(self, *tensors):
@@ -388,7 +388,7 @@ def test_an_axis_that_came_out_fixed_is_an_error(tmp_path: Path):
 
 def test_int8_is_written_with_its_own_calibration(detector_run: Path, tmp_path: Path, monkeypatch):
     # A detector of one epoch is hardly better than chance, and is not held to the limits here.
-    monkeypatch.setattr("chiasm.deploy.parity.AUROC_LIMIT", 1.0)
+    monkeypatch.setattr("chiasm.deploy.detection_parity.AUROC_LIMIT", 1.0)
     done = export(detector_run, tmp_path / "q", precision="int8", search=64)
     exact = Predictor.load(detector_run).contract.calibration_scores
     assert done.calibration_scores != exact

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from chiasm.runtime.line import Line
+from chiasm.runtime.engines import Line
 
 
 @pytest.fixture

@@ -5,11 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from chiasm.detectors.convolutional_flow import (
-    ConvolutionalFlow,
-    position_encoding,
-    position_nll,
-)
+from chiasm.detectors.convolutional_flow import ConvolutionalFlow, position_encoding, position_nll
 from chiasm.detectors.crossmodal_mapping import crossmodal_mapping
 from chiasm.detectors.patches import FPFH, Standardisation, scatter
 from chiasm.errors import ConfigurationError, DataError

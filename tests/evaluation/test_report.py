@@ -17,7 +17,8 @@ from chiasm.evaluation.figures import evaluate_scores
 from chiasm.evaluation.histories import epoch_means, read_histories
 from chiasm.evaluation.report import write_report
 from chiasm.evaluation.scored import ScoredSample
-from chiasm.evaluation.wording import cost_rows, in_words, warnings
+from chiasm.evaluation.wording import in_words, warnings
+from chiasm.reporting.cost import cost_rows
 
 HOSTILE = '<script src="http://evil.example/x.js"></script>'
 COST = {

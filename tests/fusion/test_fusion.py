@@ -9,15 +9,15 @@ import torch
 
 from chiasm.detectors.candidates import light_pools, reconstruction_pools
 from chiasm.errors import ConfigurationError, GenotypeError
-from chiasm.fusion.alternation import second_order_gradients
-from chiasm.fusion.concatenate import ConcatenationFusion
+from chiasm.fusion.cell import draw_pair
 from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.genotype import Genotype, random_genotype
+from chiasm.fusion.make import ConcatenationFusion
 from chiasm.fusion.network import FusionNetwork, FusionSupernet
 from chiasm.fusion.operations import OPERATIONS, GuidedAttention, make_operation
 from chiasm.fusion.pools import Candidate, Pools, joined
 from chiasm.fusion.projection import Projection
-from chiasm.fusion.relaxation import draw_pair
+from chiasm.fusion.search_steps import second_order_gradients
 
 POOLS = reconstruction_pools(width=4)
 

@@ -10,6 +10,12 @@ from sklearn import metrics as reference
 
 from chiasm.errors import DataError
 from chiasm.metrics.bootstrap import bootstrap_weights
+from chiasm.metrics.calibration import (
+    equal_mass_calibration_error,
+    fit_temperature,
+    log_loss,
+    softmax,
+)
 from chiasm.metrics.classification import (
     balanced_accuracy,
     class_scores,
@@ -23,12 +29,6 @@ from chiasm.metrics.open_set import (
     unlike_energy,
     unlike_max_softmax,
     unlike_neighbours,
-)
-from chiasm.metrics.probability import (
-    equal_mass_calibration_error,
-    fit_temperature,
-    log_loss,
-    softmax,
 )
 
 decisions = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60).map(

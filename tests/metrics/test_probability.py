@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from chiasm.errors import DataError
-from chiasm.metrics.calibration import brier
-from chiasm.metrics.probability import (
+from chiasm.metrics.calibration import (
+    brier,
     equal_mass_calibration_error,
     fit_temperature,
     log_loss,

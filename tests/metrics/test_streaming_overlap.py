@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chiasm.errors import ConfigurationError, DataError
-from chiasm.metrics.float_bins import float_bins
+from chiasm.metrics.pixel_histograms import float_bins
 from chiasm.metrics.region_overlap import aupro
 from chiasm.metrics.streaming_overlap import FLUSH_PIXELS, StreamingAupro
 

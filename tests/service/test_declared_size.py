@@ -13,7 +13,7 @@ import tifffile
 from foretold import plane
 
 from chiasm.errors import DataError
-from chiasm.service.declared_size import Limits, check_image, check_tiff
+from chiasm.service.decoding import Limits, check_image, check_tiff
 
 LIMITS = Limits(pixels=10_000, values=30_000)
 FLAT: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "contig", "metadata": None}

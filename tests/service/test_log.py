@@ -14,10 +14,9 @@ import pytest
 
 from chiasm.cli.serve import serve
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError
-from chiasm.service.fleet import named_folders
-from chiasm.service.logged_verdict import LoggedVerdict
+from chiasm.service.model_pool import named_folders
 from chiasm.service.settings import ServiceSettings, read_keys
-from chiasm.service.verdict_log import VerdictLog
+from chiasm.service.verdict_log import LoggedVerdict, VerdictLog
 
 
 def row(number: int, when: float) -> LoggedVerdict:

@@ -14,15 +14,9 @@ from typer.testing import CliRunner
 from chiasm.cli.main import app as command_line
 from chiasm.errors import ChiasmError, ConfigurationError, SplitError
 from chiasm.metrics.calibration import conformal_threshold
-from chiasm.runtime.deployment import (
-    Deployment,
-    read_deployment,
-    with_hashes,
-    write_deployment,
-)
-from chiasm.service.logged_verdict import LoggedVerdict
+from chiasm.runtime.deployment import Deployment, read_deployment, with_hashes, write_deployment
 from chiasm.service.recalibration import equally_confirmed, recalibrate
-from chiasm.service.verdict_log import VerdictLog
+from chiasm.service.verdict_log import LoggedVerdict, VerdictLog
 
 OLD = tuple(np.linspace(0.0, 1.0, 99).tolist())
 RATE = 0.05

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from foretold import Start, wait_until
 
-from chiasm.service.turns import Turns
+from chiasm.service.admission import Turns
 
 URL = "/v1/models/gland/predict"
 

@@ -14,7 +14,7 @@ import pytest
 from browser import Page, open_browser
 from spots import Amplitude, BrightSpot
 
-from chiasm.service.page import PAGE
+from chiasm.service.state_routes import PAGE
 
 
 @pytest.fixture(scope="session")

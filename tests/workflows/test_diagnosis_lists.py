@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from chiasm.data.discharge.opening import open_as_store
-from chiasm.deploy.export_classifier import _recordings
+from chiasm.deploy.diagnosis import _recordings
 from chiasm.diagnosis_artifact import DiagnosisContract
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ConfigurationError, DataError, SplitError

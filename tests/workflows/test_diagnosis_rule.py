@@ -5,13 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from chiasm.diagnosis_rule import (
-    combined_opinion,
-    evidence_from_logits,
-    support,
-    weakest_accepted,
-)
-from chiasm.metrics.probability import softmax
+from chiasm.diagnosis_rule import combined_opinion, evidence_from_logits, support, weakest_accepted
+from chiasm.metrics.calibration import softmax
 
 ONE = {"image": 1.0, "series": 1.0}
 

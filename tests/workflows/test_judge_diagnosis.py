@@ -11,11 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 import chiasm
+from chiasm.api import predict, settings, wing
 from chiasm.cli.main import app
 from chiasm.diagnoser import Diagnoser
 from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.workflows.judge_diagnosis import evaluate_classifier
-from chiasm.workflows.verbs import predict, settings, wing
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 SETTINGS = [

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from chiasm import api as verbs
 from chiasm.data.scenes.maker import make_scenes
 from chiasm.errors import DataError
-from chiasm.workflows import verbs
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from chiasm.api import search
 from chiasm.data.discharge.opening import open_as_store
 from chiasm.data.discharge.simulator import make_discharges
 from chiasm.data.discharge.store import DischargeStore
@@ -17,12 +18,11 @@ from chiasm.diagnoser import Diagnoser
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ArtifactError, ConfigurationError, GenotypeError
 from chiasm.fusion.genotype import Genotype
-from chiasm.training.architecture import ArchitectureSteps
+from chiasm.fusion.search_steps import ArchitectureSteps
 from chiasm.training.search_classes import ClassSearch
 from chiasm.workflows import search_classes as workflow
 from chiasm.workflows.learn_diagnosis import train_classifier
 from chiasm.workflows.recording_bench import open_bench
-from chiasm.workflows.verbs import search
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 TINY = {

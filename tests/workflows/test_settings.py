@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from chiasm.api import facts_of
 from chiasm.cli.main import app
 from chiasm.config import RunConfig
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ConfigurationError
-from chiasm.setting_facts import setting_facts
+from chiasm.settings import setting_facts
 from chiasm.workflows.learn import train
-from chiasm.workflows.verbs import facts_of
 
 
 @pytest.mark.parametrize("settings", [RunConfig, DiagnosisConfig])

@@ -16,11 +16,11 @@ from chiasm.cli.main import app
 from chiasm.config import RunConfig
 from chiasm.data.scenes.maker import make_scenes
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
+from chiasm.runs.run_folder import keep_data_hash
 from chiasm.training.search import FusionSearch
 from chiasm.training.segment import SegmentationTraining
 from chiasm.workflows.judge import evaluate, predict
 from chiasm.workflows.learn import train
-from chiasm.workflows.run_folder import keep_data_hash
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 TINY = {
@@ -57,7 +57,7 @@ def run(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_run_leaves_a_model_that_judges_arrays(run: Path, parts: Path):
-    from chiasm.data.images import read_rgb, read_xyz
+    from chiasm.files.images import read_rgb, read_xyz
 
     rgb = read_rgb(parts / "test/good/rgb/000.png")
     xyz = read_xyz(parts / "test/good/xyz/000.tiff")
@@ -113,7 +113,7 @@ def test_what_is_judged_anew_leaves_no_earlier_heat_map(run: Path, parts: Path, 
 
 
 def test_millimetres_are_refused_by_the_workbench_too(run: Path, parts: Path):
-    from chiasm.data.images import read_rgb, read_xyz
+    from chiasm.files.images import read_rgb, read_xyz
 
     model = chiasm.load(str(run))
     nearest, farthest = model.contract.distance

@@ -47,7 +47,7 @@ def timed(call: Callable[[int], Any], count: int) -> list[float]:
 
 def measured_part(kind: str, model: str, parts: str, threads: int, held: int) -> dict[str, Any]:
     """Inside a fresh process: a detector, by PyTorch or by the runtime, on ``held`` parts."""
-    from chiasm.data.images import read_rgb, read_xyz
+    from chiasm.files.images import read_rgb, read_xyz
 
     files = sorted(Path(parts).glob("validation/good/rgb/*.png")) or sorted(
         Path(parts).glob("train/good/rgb/*.png")

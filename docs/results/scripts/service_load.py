@@ -87,9 +87,7 @@ class Load:
         answers.wall = time.perf_counter() - start
         return answers
 
-    def open(
-        self, *, rate: float, seconds: float, clients: int = 16, seed: int = 0
-    ) -> Answers:
+    def open(self, *, rate: float, seconds: float, clients: int = 16, seed: int = 0) -> Answers:
         """Requests fall due at random moments, whether others are answered or not."""
         gaps = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
         answers = Answers()

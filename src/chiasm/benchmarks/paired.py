@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from chiasm.benchmarks.asked_recordings import METHODS, OURS, SIMPLE
-from chiasm.benchmarks.cell import Cell
+from chiasm.benchmarks.diagnosis import METHODS, OURS, SIMPLE
 from chiasm.benchmarks.store import ResultStore
 from chiasm.benchmarks.table import POOLED, Entry
+from chiasm.benchmarks.trial import Cell
 from chiasm.evaluation.diagnosis.figures import recording_figures
 from chiasm.evaluation.diagnosis.predictions import PREDICTIONS, read_predictions, stacked
 from chiasm.evaluation.diagnosis.scored import ScoredRecordings
-from chiasm.metrics.group_bootstrap import macro_f1_figure, paired_group_bootstrap
-from chiasm.metrics.multiple_comparisons import holm
+from chiasm.metrics.group_bootstrap import holm, macro_f1_figure, paired_group_bootstrap
 
 DRAWS, LEVEL, ALPHA = 2000, 0.95, 0.05
 # Fewer groups than this are too few to draw from; their sessions are drawn instead.

@@ -15,10 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chiasm.benchmarks.cell import Cell, fingerprint_of
-from chiasm.benchmarks.classifier_facts import read_classifier_facts
-from chiasm.benchmarks.run_cell import EXIT_OUT_OF_MEMORY, PHASES
+from chiasm.benchmarks.diagnosis_facts import read_classifier_facts
+from chiasm.benchmarks.run_trial import EXIT_OUT_OF_MEMORY, PHASES
 from chiasm.benchmarks.store import Result, ResultStore
+from chiasm.benchmarks.trial import Cell, fingerprint_of
 from chiasm.errors import ConfigurationError
 
 Done = tuple[Cell, Result]
@@ -179,7 +179,7 @@ def _failure(phase: str, description: Path, run: Path, threads: int) -> tuple[st
     log = description.parent / f"{phase}.log"
     with log.open("w") as stream:
         ended = subprocess.run(
-            [sys.executable, "-m", "chiasm.benchmarks.run_cell", phase, description, run],
+            [sys.executable, "-m", "chiasm.benchmarks.run_trial", phase, description, run],
             stdout=stream,
             stderr=subprocess.STDOUT,
             env=os.environ | {"OMP_NUM_THREADS": str(threads)},

@@ -28,7 +28,7 @@ class Station:
     """
 
     def __init__(self, run: Path, data: Path, wing: str) -> None:
-        from chiasm.workflows import verbs
+        from chiasm import api as verbs
 
         model: Any = verbs.load(run)
         self.run = run

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from chiasm.benchmarks.cell import Cell
+from chiasm.benchmarks.trial import Cell
 
 Status = Literal["done", "crashed", "out of memory"]
 

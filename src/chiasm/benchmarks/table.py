@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from chiasm.benchmarks.cell import Cell
 from chiasm.benchmarks.store import Result
+from chiasm.benchmarks.trial import Cell
 
 # Figures of which less is better.
 LESS_IS_BETTER = (

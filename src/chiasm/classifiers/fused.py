@@ -17,8 +17,7 @@ from chiasm.classifiers.recording_features import RecordingFeatures
 from chiasm.classifiers.recording_parts import Flow, recording_features
 from chiasm.classifiers.recording_pools import recording_pools
 from chiasm.fusion.genotype import Genotype
-from chiasm.fusion.make import AnyFusion, make_fusion
-from chiasm.fusion.normalisation import normed_by_sample
+from chiasm.fusion.make import AnyFusion, make_fusion, normed_by_sample
 from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import CELLS
 from chiasm.registry import register

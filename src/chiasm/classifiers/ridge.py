@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chiasm.metrics.probability import fit_temperature
+from chiasm.metrics.calibration import fit_temperature
 
 PENALTIES = tuple(float(p) for p in np.logspace(-3, 3, 10))
 # Distances to lines of a regression are a few tenths; logits are several.

@@ -47,12 +47,12 @@ def bench(
     ] = None,
 ) -> None:
     """Fill a table; started again it runs only what is missing."""
-    from chiasm.benchmarks.asked import Asked, categories_under, check_methods
-    from chiasm.benchmarks.asked_recordings import AskedRecordings
-    from chiasm.benchmarks.bench import run_table
-    from chiasm.benchmarks.classifier_tables import RECORDING_TABLES, describe_recordings
-    from chiasm.benchmarks.detector_tables import describe
-    from chiasm.config import read_override
+    from chiasm.benchmarks.benchmark import run_table
+    from chiasm.benchmarks.detection import Asked, categories_under, check_methods
+    from chiasm.benchmarks.detection_tables import describe
+    from chiasm.benchmarks.diagnosis import AskedRecordings
+    from chiasm.benchmarks.diagnosis_tables import RECORDING_TABLES, describe_recordings
+    from chiasm.settings import read_override
 
     chosen = tuple(part.strip() for part in methods.split(";") if part.strip()) or None
     settings = dict(read_override(override) for override in overrides or [])

@@ -28,7 +28,7 @@ def evaluate(
     ] = "",
 ) -> None:
     """Judge the test split; writes metrics.json and report.html."""
-    from chiasm.workflows.verbs import evaluate as judge
+    from chiasm.api import evaluate as judge
 
     judge(run, data=data, out=out, light=light, splits=_parts(splits), left_out=_parts(left_out))
 

@@ -23,6 +23,6 @@ def predict(
     light: Light = None,
 ) -> None:
     """Judge parts or recordings; writes a table of verdicts, and a heat map of each part."""
-    from chiasm.workflows.verbs import predict as judge
+    from chiasm.api import predict as judge
 
     judge(run, inputs, out=out, xyz=xyz, light=light, series=series)

@@ -34,7 +34,7 @@ def search(
     'chiasm train' in the same folder goes on from there. Given minutes are those of search and
     training together.
     """
-    from chiasm.workflows.verbs import search as run
+    from chiasm.api import search as run
 
     given = list(overrides or ())
     if model is None and given and "=" not in given[0]:

@@ -40,7 +40,7 @@ def serve(
 
     from chiasm.runtime import load
     from chiasm.service.app import build
-    from chiasm.service.fleet import named_folders
+    from chiasm.service.model_pool import named_folders
     from chiasm.service.server import CONNECTIONS, address_of, run
     from chiasm.service.settings import ServiceSettings, host_names_of, read_keys
 

@@ -16,7 +16,7 @@ def settings(
     ),
 ) -> None:
     """List the settings of a model's runs: key=value of train and search, keys of --config."""
-    from chiasm.workflows.verbs import facts_of
+    from chiasm.api import facts_of
 
     facts, options = facts_of(model)
     table = Table(box=None, pad_edge=False, show_header=False)

@@ -24,8 +24,8 @@ def train(
     ] = None,
 ) -> None:
     """Train a detector on normal parts, or a classifier on recordings; the model is OUT/model."""
-    from chiasm.workflows.verbs import settings
-    from chiasm.workflows.verbs import train as run
+    from chiasm.api import settings
+    from chiasm.api import train as run
 
     chosen = settings(
         file=config,

@@ -11,28 +11,10 @@ from chiasm.data.source import SampleRef, SampleSource
 from chiasm.data.splits import shared_files
 from chiasm.data.trivial_scores import shared_names, trivial_scores
 from chiasm.errors import DataError
+from chiasm.files.audit_text import TrivialScore, listed
 from chiasm.metrics.ranking import auroc
 
 SHORTCUT_AUROC = 0.8
-_LISTED = 10
-
-
-@dataclass(frozen=True, slots=True)
-class TrivialScore:
-    """How well a property that knows nothing of defects separates the test parts.
-
-    Attributes:
-        name: what was measured, e.g. ``"mean brightness"``.
-        auroc: in [0, 1], larger where defective parts have larger values; 0.5 is no separation.
-    """
-
-    name: str
-    auroc: float
-
-    @property
-    def strength(self) -> float:
-        """The AUROC of the better direction, in [0.5, 1]."""
-        return max(self.auroc, 1 - self.auroc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +215,3 @@ def _of_distances(away: list[float]) -> list[str]:
         f"Parts lie {min(away):.3g} to {max(away):.3g} m from the camera; are some of them in "
         "another unit?"
     ]
-
-
-def listed(title: str, entries: tuple[str, ...] | list[str]) -> list[str]:
-    """Lines of a list for a terminal: its title, its length and its first entries."""
-    if not entries:
-        return [f"{title}: none"]
-    more = [f"  ... and {len(entries) - _LISTED} more"] if len(entries) > _LISTED else []
-    return [f"{title}: {len(entries)}", *(f"  {entry}" for entry in entries[:_LISTED]), *more]

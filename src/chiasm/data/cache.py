@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 import tempfile
 import zipfile
 from pathlib import Path
@@ -14,23 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from chiasm.data.content_hash import content_hash
 from chiasm.data.point_cloud import PreparationSettings, prepare
 from chiasm.data.source import SampleRef, SampleSource
+from chiasm.files.content_hash import content_hash, default_cache_folder
 from chiasm.samples import CropBox, PreparedSample
 
 logger = logging.getLogger(__name__)
 
 # Raise it whenever preparation gives other numbers for the same files and settings.
 PREPARATION_VERSION = 1
+
 ARRAYS = ("rgb", "xyz", "height", "normals", "depth", "valid", "foreground", "mask")
-
-
-def default_cache_folder() -> Path:
-    """``$CHIASM_CACHE``, or ``chiasm`` in the user's cache folder."""
-    if chosen := os.environ.get("CHIASM_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "chiasm"
 
 
 class PreparationCache:

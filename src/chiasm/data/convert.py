@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chiasm.data.checked_sample import checked_sample
-from chiasm.data.images import (
+from chiasm.data.intrinsics import read_intrinsics
+from chiasm.data.mvtec3d import SPLITS
+from chiasm.data.opening import open_source
+from chiasm.data.pinhole import Intrinsics, back_project
+from chiasm.data.point_cloud_files import CLOUD_SUFFIXES, read_cloud
+from chiasm.data.source import SampleRef
+from chiasm.errors import DataError
+from chiasm.files.images import (
     RGB_SUFFIXES,
     image_files,
     read_depth,
@@ -18,13 +25,6 @@ from chiasm.data.images import (
     write_rgb,
     write_xyz,
 )
-from chiasm.data.intrinsics import read_intrinsics
-from chiasm.data.mvtec3d import SPLITS
-from chiasm.data.opening import open_source
-from chiasm.data.pinhole import Intrinsics, back_project
-from chiasm.data.point_cloud_files import CLOUD_SUFFIXES, read_cloud
-from chiasm.data.source import SampleRef
-from chiasm.errors import DataError
 from chiasm.samples import FloatArray, RGBDSample
 
 SENSOR_FOLDERS = ("depth", "ply", "pcd", "cloud", "xyz")

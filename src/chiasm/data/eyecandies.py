@@ -17,10 +17,10 @@ import numpy as np
 import yaml
 
 from chiasm.data.checked_sample import checked_sample
-from chiasm.data.images import read_depth, read_mask, read_rgb
 from chiasm.data.pinhole import Intrinsics, back_project
 from chiasm.data.source import SampleRef
 from chiasm.errors import DataError
+from chiasm.files.images import read_depth, read_mask, read_rgb
 from chiasm.samples import FloatArray, RGBDSample
 
 SPLIT_FOLDERS = {"train": "train", "val": "validation", "test_public": "test"}

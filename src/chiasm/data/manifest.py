@@ -13,18 +13,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from chiasm.data.checked_sample import checked_sample
-from chiasm.data.images import read_depth, read_mask, read_rgb, read_xyz
 from chiasm.data.intrinsics import CAMERA_COLUMNS, camera_from_text, read_intrinsics
 from chiasm.data.pinhole import back_project
 from chiasm.data.source import SampleRef
-from chiasm.data.tables import close_name, read_rows
 from chiasm.errors import DataError
+from chiasm.files.images import read_depth, read_mask, read_rgb, read_xyz
+from chiasm.files.tables import close_name, read_rows
 from chiasm.samples import FloatArray, RGBDSample
 
-SUFFIXES = frozenset({".csv", ".parquet"})
 PATH_COLUMNS = ("rgb", "xyz", "depth", "mask", "intrinsics")
+
 SENSOR_COLUMNS = ("rgb", "xyz", "depth")
+
 FACT_COLUMNS = ("label", "kind", "split", "group", "light", "depth_unit", *CAMERA_COLUMNS)
+
 _SPLITS = {
     "": "",
     "train": "train",

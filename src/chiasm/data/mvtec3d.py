@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chiasm.data.checked_sample import checked_sample
-from chiasm.data.images import (
+from chiasm.data.source import SampleRef
+from chiasm.errors import DataError
+from chiasm.files.images import (
     RGB_SUFFIXES,
     XYZ_SUFFIXES,
     image_files,
@@ -18,8 +20,6 @@ from chiasm.data.images import (
     read_rgb,
     read_xyz,
 )
-from chiasm.data.source import SampleRef
-from chiasm.errors import DataError
 from chiasm.samples import RGBDSample
 
 SPLITS = ("train", "validation", "test")

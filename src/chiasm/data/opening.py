@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from chiasm.data import eyecandies, mvtec3d, plain_folder
-from chiasm.data.manifest import SUFFIXES, Manifest
+from chiasm.data.manifest import Manifest
 from chiasm.data.source import SampleSource
 from chiasm.errors import DataError
+from chiasm.files.tables import SUFFIXES
 
 UNDERSTOOD = (
     "Understood are: a CSV or Parquet manifest with columns such as rgb, xyz, label, split; a "

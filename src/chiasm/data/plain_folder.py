@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chiasm.data.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
 from chiasm.data.mvtec3d import load_pair, paired_files
 from chiasm.data.source import SampleRef
 from chiasm.errors import DataError
+from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
 from chiasm.samples import RGBDSample
 
 

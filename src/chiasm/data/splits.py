@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chiasm.data.content_hash import content_hash
 from chiasm.data.source import SampleRef, SampleSource
 from chiasm.errors import ConfigurationError, SplitError
+from chiasm.files.content_hash import content_hash
 
 # What the sensors recorded; masks and metadata of good parts are legitimately alike.
 _SENSOR_ROLES = ("rgb", "xyz", "depth")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from chiasm.errors import ArtifactError, ConfigurationError
-from chiasm.model_folder import CONTRACT, model_folder, wing_of
+from chiasm.runs.model_folder import CONTRACT, model_folder, wing_of
 from chiasm.runtime.deployment import GRAPHS, Deployment
 
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -64,10 +64,10 @@ def export(
             raise ConfigurationError(
                 "A classifier has no memory of normals; leave out --memory and --search."
             )
-        from chiasm.deploy.export_classifier import export_classifier
+        from chiasm.deploy.diagnosis import export_classifier
 
         return export_classifier(folder, Path(out), to=to, precision=precision, data=data)
-    from chiasm.deploy.export_detector import export_detector
+    from chiasm.deploy.detection import export_detector
 
     return export_detector(
         folder, Path(out), to=to, precision=precision, data=data, memory=memory, search=search

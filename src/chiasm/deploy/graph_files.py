@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import torch
 from onnx import numpy_helper
+from torch import Tensor, nn
 
-from chiasm.errors import ConfigurationError
+from chiasm.errors import ArtifactError, ConfigurationError
 
 CALIBRATION = "calibration"  # name of the constant
+
 # Products become int8; what lies between them, distances, the score rule and the decision among
 # it, stays float32: quantised, its constants of very different sizes would be lost.
 _PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
+
 _FEWEST = 8  # output channels of a product that is worth it; the smoothing of a map has one
+
 # Channels of a picture. The products that see it stay exact: eight bits are too few for height and
 # slopes, and everything after builds on them.
 _PICTURE = 3
@@ -137,3 +142,65 @@ def _save(network: Any, path: Path) -> None:
 
 def _is_calibration(name: str) -> bool:
     return name.split(".")[-1] == CALIBRATION or name == CALIBRATION
+
+
+OPSET = 20
+
+
+def write_onnx(
+    module: nn.Module,
+    example: Sequence[Tensor],
+    path: Path,
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic: Sequence[Mapping[int, Any]],
+) -> None:
+    """Write a module as ONNX, checked by ONNX's own checker.
+
+    Args:
+        module: in evaluation mode.
+        example: one tensor for each input, at least two along each dynamic axis.
+        path: of the file; weights are inside it.
+        inputs, outputs: names, in order.
+        dynamic: for each input, its axes that may have any length, with a ``torch.export.Dim``.
+
+    Raises:
+        ArtifactError: a batch norm is left, which should have been folded, or an axis came out
+            with one length.
+    """
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of the exporter about itself
+        program = torch.onnx.export(
+            module,
+            tuple(example),
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=(tuple(dict(axes) for axes in dynamic),),
+            opset_version=OPSET,
+            dynamo=True,
+            optimize=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.save(str(path), external_data=False)
+    graph = onnx.load(str(path))
+    for node in graph.graph.node:
+        del node.metadata_props[:]  # of the code that it came from, with paths of this machine
+    onnx.save(graph, str(path))
+    onnx.checker.check_model(graph, full_check=True)
+    for port, axes in zip(graph.graph.input, dynamic):
+        # The exporter gives up an axis without a word where the module's code fixes it.
+        fixed = [axis for axis in axes if port.type.tensor_type.shape.dim[axis].dim_value]
+        if fixed:
+            raise ArtifactError(
+                f"The input {port.name} of {path} has a fixed length along {fixed}."
+            )
+    if "BatchNormalization" in operations(graph):
+        raise ArtifactError(f"{path} still holds batch norms, which an exported graph must not.")
+
+
+def operations(graph: Any) -> set[str]:
+    """Types of the operations of an ONNX model."""
+    return {node.op_type for node in graph.graph.node}

@@ -14,12 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from chiasm.evaluation.histories import History, epoch_means
 from chiasm.evaluation.points import Points, overlap_points, precision_recall_points, roc_points
 from chiasm.evaluation.scored import ScoredSample, framed
+from chiasm.reporting.style import BAD, DPI, GOOD, INK, QUIET
 
-GOOD, BAD = "#3b7ea1", "#d1632f"  # told apart with any colour vision
-INK, QUIET = "#1d2429", "#8c979f"
 LIMITS = (0.3, 0.1, 0.05, 0.01)
+
 STAGES = {"search": (QUIET, "--"), "train": (INK, "-")}
-DPI = 170
 
 
 def score_histogram(scored: Sequence[ScoredSample], path: Path) -> Path | None:

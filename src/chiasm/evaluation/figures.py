@@ -21,25 +21,9 @@ from chiasm.metrics.bootstrap import (
 from chiasm.metrics.pixel_histograms import PixelHistograms
 from chiasm.metrics.ranking import auroc, average_precision, f1_max, flatten_pixels
 from chiasm.metrics.region_overlap import aupro
+from chiasm.reporting.figure import Figure, figure
 
 LIMITS = (0.3, 0.1, 0.05, 0.01)
-Figure = dict[str, float | None]
-
-
-def figure(value: float, interval: tuple[float, float] | None = None) -> Figure:
-    """``{value, low, high}``; what is not known is None.
-
-    A percentile interval that leaves out its own value, as can happen next to 0 and 1, is widened
-    to hold it.
-    """
-
-    def known(x: float) -> float | None:
-        return None if math.isnan(x) else round(float(x), 5)
-
-    low, high = interval or (math.nan, math.nan)
-    if not any(math.isnan(x) for x in (value, low, high)):
-        low, high = min(low, value), max(high, value)
-    return {"value": known(value), "low": known(low), "high": known(high)}
 
 
 def evaluate_scores(

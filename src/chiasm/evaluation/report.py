@@ -16,14 +16,8 @@ from chiasm.evaluation.gallery import COLUMNS, Case, draw_gallery, make_cases
 from chiasm.evaluation.histories import read_histories
 from chiasm.evaluation.schema import validated
 from chiasm.evaluation.scored import ScoredSample
-from chiasm.evaluation.wording import (
-    IMAGE_ROWS,
-    MEANING,
-    cost_rows,
-    in_words,
-    kind_rows,
-    warnings,
-)
+from chiasm.evaluation.wording import IMAGE_ROWS, MEANING, in_words, kind_rows, warnings
+from chiasm.reporting.cost import cost_rows
 
 JPEG_QUALITY = 88
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, model_validator
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+from chiasm.reporting.figure import FigureValue, Part
 
 
 def _limit(text: str) -> str:
@@ -14,26 +14,6 @@ def _limit(text: str) -> str:
     if not 0.0 < float(text) <= 1.0:
         raise ValueError(f"{text} is not a false-positive rate in (0, 1]")
     return text
-
-
-class Part(BaseModel):
-    """What all parts of the schema share: no unknown keys, no NaN."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-
-class FigureValue(Part):
-    """A figure and its 95 % interval; None where it is not known."""
-
-    value: Share | None
-    low: Share | None
-    high: Share | None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> FigureValue:
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"the interval from {self.low} to {self.high} is upside down")
-        return self
 
 
 ByLimit = dict[Annotated[str, AfterValidator(_limit)], FigureValue]

@@ -13,6 +13,7 @@ MEANING = {
     "AUPRO 0.3": "How much of each defect is found while at most 30 % of good pixels are marked.",
     "AUPRO 0.05": "The same with at most 5 % of good pixels marked: the stricter figure.",
 }
+
 IMAGE_ROWS = {
     "auroc": ("AUROC", "ranking of defective above good parts; 0.5 is chance"),
     "ap": ("average precision", "precision averaged over all shares of defective parts found"),
@@ -20,17 +21,7 @@ IMAGE_ROWS = {
     "false_alarm_rate": ("false alarms", "share of good parts that raised an alarm"),
     "missed_rate": ("missed", "share of defective parts that raised none"),
 }
-# name in the cost record: (words, factor, format)
-COST = {
-    "fit_minutes": ("training and search", 1.0, "{:.1f} minutes"),
-    "seconds_per_part_p50": ("seconds per part (median)", 1.0, "{:.3g} s"),
-    "peak_memory_mb": ("memory, at most", 1.0, "{:,.0f} MB"),
-    "fit_peak_memory_mb": ("memory in training, at most", 1.0, "{:,.0f} MB"),
-    "parameters": ("parameters", 1.0, "{:,.0f}"),
-    "macs": ("multiply-accumulates per part", 1e-9, "{:,.2f} G"),
-    "macs_before_pruning": ("the same before pruning", 1e-9, "{:,.2f} G"),
-    "validation_ap": ("pixel AP on validation parts", 1.0, "{:.3f}"),
-}
+
 FEW = 10
 
 
@@ -69,20 +60,6 @@ def warnings(
         *_few_parts(metrics["counts"]),
         *_shortcuts(metrics),
     ]
-
-
-def cost_rows(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and figures with units; what is not known to this table goes last, as it is."""
-    rows = []
-    for key, (words, factor, form) in COST.items():
-        if key in cost:
-            value = cost[key]
-            known = isinstance(value, int | float)
-            rows.append((words, form.format(value * factor) if known else "not measured"))
-    for key, value in cost.items():
-        if key not in COST:
-            rows.append((key.replace("_", " "), "not measured" if value is None else str(value)))
-    return rows
 
 
 def kind_rows(metrics: Mapping[str, Any], scored: Sequence[ScoredSample]) -> list[dict[str, Any]]:

@@ -2,14 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
 
 from chiasm.errors import ConfigurationError
-from chiasm.fusion.concatenate import ConcatenationFusion
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.network import FusionNetwork, FusionSupernet
 from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import Pools
+from chiasm.fusion.projection import Projections, resize
+
+
+class ConcatenationFusion(nn.Module):
+    """Project every map, resize, concatenate, 1x1 convolution to C.
+
+    References:
+        Chen et al., EasyNet, ACM MM 2023: layers of both modalities, concatenated.
+    """
+
+    def __init__(self, pools: Pools, *, width: int, size: int) -> None:
+        super().__init__()
+        maps = pools.maps()
+        self.required = frozenset(maps)
+        self.names = tuple(maps)
+        self.size = size
+        self.projections = Projections(maps.values(), width=width)
+        self.mix = nn.Sequential(
+            nn.Conv2d(width * len(self.names), width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.LeakyReLU(0.2),
+        )
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Fuse feature maps by name into ``(N, C, S, S)``."""
+        maps = [resize(self.projections.project(name, features), self.size) for name in self.names]
+        out: Tensor = self.mix(torch.cat(maps, dim=1))
+        return out
+
 
 AnyFusion = FusionSupernet | FusionNetwork | ConcatenationFusion
 
@@ -38,3 +70,23 @@ def make_fusion(
     raise ConfigurationError(
         f"fusion must be a genotype, 'supernet' or 'concatenation', not {fusion!r}."
     )
+
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def normed_by_sample(network: Network) -> Network:
+    """Replace every batch norm by a group norm of one group, in place; returns the network.
+
+    A batch norm remembers one mean and one variance. Where some batches hold zeros in place of a
+    sensor and others do not, these are the statistics of neither, and what is learned in training
+    does not hold at prediction. A group norm sees one sample and is the same in both.
+
+    References:
+        Wu, He, Group Normalization, ECCV 2018.
+    """
+    for parent in list(network.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(parent, name, nn.GroupNorm(1, child.num_features))
+    return network

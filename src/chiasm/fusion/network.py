@@ -8,17 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from chiasm.fusion.cell import DerivedCell, RelaxedCell
-from chiasm.fusion.genotype import CellGenotype, Genotype
-from chiasm.fusion.operations import OPERATIONS
-from chiasm.fusion.pools import Pools, cell_output
-from chiasm.fusion.projection import Projections, resize
-from chiasm.fusion.relaxation import (
+from chiasm.fusion.cell import (
+    DerivedCell,
+    RelaxedCell,
     architecture_parameter,
     draw_pair,
     entropy,
     ordered_pair,
 )
+from chiasm.fusion.genotype import CellGenotype, Genotype
+from chiasm.fusion.operations import OPERATIONS
+from chiasm.fusion.pools import Pools, cell_output
+from chiasm.fusion.projection import Projections, resize
 
 
 class FusionSupernet(nn.Module):

@@ -11,8 +11,14 @@ if TYPE_CHECKING:
     from chiasm.metrics.calibration import brier as brier
     from chiasm.metrics.calibration import conformal_p_value as conformal_p_value
     from chiasm.metrics.calibration import conformal_threshold as conformal_threshold
+    from chiasm.metrics.calibration import (
+        equal_mass_calibration_error as equal_mass_calibration_error,
+    )
     from chiasm.metrics.calibration import expected_calibration_error as expected_calibration_error
+    from chiasm.metrics.calibration import fit_temperature as fit_temperature
+    from chiasm.metrics.calibration import log_loss as log_loss
     from chiasm.metrics.calibration import normals_needed as normals_needed
+    from chiasm.metrics.calibration import softmax as softmax
     from chiasm.metrics.classification import accuracy as accuracy
     from chiasm.metrics.classification import balanced_accuracy as balanced_accuracy
     from chiasm.metrics.classification import class_scores as class_scores
@@ -33,12 +39,6 @@ if TYPE_CHECKING:
     from chiasm.metrics.open_set import unlike_max_softmax as unlike_max_softmax
     from chiasm.metrics.open_set import unlike_neighbours as unlike_neighbours
     from chiasm.metrics.pixel_histograms import PixelHistograms as PixelHistograms
-    from chiasm.metrics.probability import (
-        equal_mass_calibration_error as equal_mass_calibration_error,
-    )
-    from chiasm.metrics.probability import fit_temperature as fit_temperature
-    from chiasm.metrics.probability import log_loss as log_loss
-    from chiasm.metrics.probability import softmax as softmax
     from chiasm.metrics.ranking import auroc as auroc
     from chiasm.metrics.ranking import average_precision as average_precision
     from chiasm.metrics.ranking import f1_max as f1_max

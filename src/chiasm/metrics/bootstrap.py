@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chiasm.errors import ConfigurationError, DataError
-from chiasm.metrics.binned_ranking import binned_auroc
+from chiasm.metrics.pixel_histograms import binned_auroc
 
 Interval = tuple[float, float]
 # Weights of (draws, images) are worked off in blocks of about this many numbers.

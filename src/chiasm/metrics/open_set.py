@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 from sklearn.neighbors import NearestNeighbors
 
 from chiasm.errors import DataError
-from chiasm.metrics.probability import softmax
+from chiasm.metrics.calibration import softmax
 
 
 def unlike_max_softmax(logits: ArrayLike) -> NDArray[np.float64]:

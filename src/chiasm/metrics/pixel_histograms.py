@@ -3,6 +3,13 @@
 A bootstrap draw of images is a weighted sum of their histograms, so a thousand draws of pixel
 AUROC, AP and AUPRO are one matrix product. For intervals; the figures themselves are computed
 exactly elsewhere.
+
+Bins that need not know the range of the scores: the leading bits of the float32 pattern.
+
+Read as an integer, the bit pattern of a float32 grows with its value (negative numbers need their
+bits turned round). Its leading bits are thus bins in order, of constant *relative* width, over
+the whole range of numbers. With 2**20 bins, 11 bits of the mantissa remain: two scores that
+differ by more than 1 part in 2048 are never in one bin.
 """
 
 from __future__ import annotations
@@ -14,8 +21,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chiasm.errors import ConfigurationError, DataError
-from chiasm.metrics.binned_ranking import binned_auroc, binned_average_precision
-from chiasm.metrics.float_bins import float_bins
 from chiasm.metrics.overlap_curve import (
     DEFAULT_LIMITS,
     area_to_limit,
@@ -26,7 +31,9 @@ from chiasm.metrics.overlap_curve import (
 from chiasm.metrics.ranking import checked_images
 
 Figure = float | NDArray[np.float64]
+
 _Figure = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
+
 # Draws are worked off in blocks of about this many bins, to bound memory.
 _BLOCK = 1 << 22
 
@@ -204,3 +211,86 @@ def _binned_aupro(
 
 def _scalar(values: NDArray[np.float64]) -> Figure:
     return float(values) if values.ndim == 0 else values
+
+
+def binned_auroc(
+    positives: NDArray[np.float64], negatives: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the area under the ROC curve, ties within a bin counting half.
+
+    Args:
+        positives: ``(..., B)`` weight of defectives per bin, by rising score.
+        negatives: ``(..., B)`` weight of good ones per bin.
+
+    Returns:
+        ``(...)`` in [0, 1]; nan where a class has no weight.
+
+    Example:
+        >>> float(binned_auroc(np.array([1.0, 1.0]), np.array([2.0, 0.0])))
+        0.75
+    """
+    below = np.cumsum(negatives, axis=-1) - 0.5 * negatives
+    pairs = positives.sum(axis=-1) * negatives.sum(axis=-1)
+    return _ratio(np.sum(positives * below, axis=-1), pairs)
+
+
+def binned_average_precision(
+    positives: NDArray[np.float64], negatives: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the average precision with the bins' lower edges as thresholds.
+
+    Args:
+        positives: ``(..., B)`` weight of defectives per bin, by rising score.
+        negatives: ``(..., B)`` weight of good ones per bin.
+
+    Returns:
+        ``(...)`` in [0, 1]; nan where there is no defective.
+
+    Example:
+        >>> float(binned_average_precision(np.array([0.0, 1.0]), np.array([2.0, 0.0])))
+        1.0
+    """
+    hits = np.cumsum(positives[..., ::-1], axis=-1)
+    alarms = np.cumsum(negatives[..., ::-1], axis=-1)
+    precision = np.divide(hits, hits + alarms, out=np.zeros_like(hits), where=hits > 0)
+    return _ratio(np.sum(precision * positives[..., ::-1], axis=-1), hits[..., -1])
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
+
+
+MINIMUM_BITS, MAXIMUM_BITS = 12, 24
+
+
+def float_bins(scores: ArrayLike, bits: int = 20) -> NDArray[np.int32]:
+    """Return the bin of each score: a map to integers that never reverses an order.
+
+    Args:
+        scores: any shape, no NaN; rounded to float32 first.
+        bits: there are ``2 ** bits`` bins; 12 to 24.
+
+    Returns:
+        int32 in [0, 2 ** bits), same shape.
+
+    Raises:
+        ConfigurationError: ``bits`` is out of range.
+
+    Example:
+        >>> float_bins([-1.0, -0.0, 0.0, 1.0, 2.0], bits=12).tolist()
+        [1031, 2048, 2048, 3064, 3072]
+    """
+    if not MINIMUM_BITS <= bits <= MAXIMUM_BITS:
+        raise ConfigurationError(
+            f"{bits} bits of a score cannot be binned; choose {MINIMUM_BITS} to {MAXIMUM_BITS}."
+        )
+    # Adding 0 makes a copy and turns -0.0 into 0.0, which must share a bin.
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, which has a bin
+        single = np.asarray(scores).astype(np.float32, copy=False)
+    values = np.add(single, np.float32(0.0))
+    pattern = np.atleast_1d(values).view(np.int32)
+    if pattern.min(initial=0) < 0:
+        pattern ^= (pattern >> 31) & np.int32(0x7FFFFFFF)
+    pattern >>= 32 - bits
+    pattern += np.int32(1 << (bits - 1))
+    return pattern.reshape(values.shape)

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chiasm.errors import ConfigurationError
-from chiasm.metrics.float_bins import float_bins
 from chiasm.metrics.overlap_curve import (
     DEFAULT_LIMITS,
     area_to_limit,
@@ -16,6 +15,7 @@ from chiasm.metrics.overlap_curve import (
     refuse_nan,
     region_weights,
 )
+from chiasm.metrics.pixel_histograms import float_bins
 from chiasm.metrics.ranking import checked_images
 
 FLUSH_PIXELS = 1 << 20

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chiasm.runtime.deployment import read_deployment
-from chiasm.runtime.detector import DetectorRuntime
+from chiasm.runtime.detection import DetectorRuntime
 from chiasm.runtime.engine import processor_threads
 
 if TYPE_CHECKING:
-    from chiasm.runtime.classifier import ClassifierRuntime
+    from chiasm.runtime.diagnosis import ClassifierRuntime
 
 __all__ = ["DetectorRuntime", "load"]
 
@@ -37,7 +37,7 @@ def load(folder: str | Path, *, threads: int | None = None) -> DetectorRuntime |
     deployment = read_deployment(folder)
     count = threads or processor_threads()
     if deployment.wing == "classifier":
-        from chiasm.runtime.classifier import ClassifierRuntime
+        from chiasm.runtime.diagnosis import ClassifierRuntime
 
         return ClassifierRuntime(folder, deployment, threads=count)
     return DetectorRuntime(folder, deployment, threads=count)

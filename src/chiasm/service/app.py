@@ -20,22 +20,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import chiasm
 from chiasm.errors import ChiasmError
-from chiasm.service.admission import Admission
+from chiasm.service.admission import Admission, Turns
 from chiasm.service.answers import Refused
-from chiasm.service.declared_size import Limits
-from chiasm.service.fleet import Fleet
-from chiasm.service.gate import Gate, refused, secured
-from chiasm.service.hosted_model import Runtime
+from chiasm.service.decoding import Limits
 from chiasm.service.judging import Judge
+from chiasm.service.middleware import Gate, refused, secured
+from chiasm.service.model_pool import Fleet, Runtime
 from chiasm.service.model_routes import model_routes
-from chiasm.service.observation import Observation
-from chiasm.service.page import add_page
 from chiasm.service.pictures import KeptViews
 from chiasm.service.predict_routes import predict_routes
 from chiasm.service.refusals import Refusal, as_refusal, shortened
 from chiasm.service.settings import ServiceSettings
-from chiasm.service.state_routes import state_routes
-from chiasm.service.turns import Turns
+from chiasm.service.state_routes import Observation, add_page, state_routes
 from chiasm.service.verdict_log import VerdictLog
 from chiasm.service.verdict_routes import verdict_routes
 

@@ -17,15 +17,13 @@ from chiasm.evaluation.overlay import HeatScale
 from chiasm.metrics.calibration import conformal_threshold
 from chiasm.samples import Diagnosis, Verdict
 from chiasm.service.answers import PartVerdict, RecordingDiagnosis, moment
-from chiasm.service.declared_size import Limits
-from chiasm.service.decoding import decode_part, decode_recording
-from chiasm.service.hosted_model import HostedModel, Runtime
-from chiasm.service.logged_verdict import LoggedVerdict
-from chiasm.service.observation import Observation
+from chiasm.service.decoding import Limits, decode_part, decode_recording
+from chiasm.service.model_pool import HostedModel, Runtime
 from chiasm.service.parts_of_request import Upload, safe_name
 from chiasm.service.pictures import Kept, KeptViews
 from chiasm.service.refusals import shortened
-from chiasm.service.verdict_log import VerdictLog
+from chiasm.service.state_routes import Observation
+from chiasm.service.verdict_log import LoggedVerdict, VerdictLog
 
 Files = Mapping[str, Upload]
 Fields = Mapping[str, str]

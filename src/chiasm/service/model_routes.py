@@ -7,9 +7,8 @@ from fastapi import APIRouter, Query
 
 from chiasm.service.answers import Drift, Histogram, ModelFacts
 from chiasm.service.drift import drift
-from chiasm.service.fleet import Fleet
-from chiasm.service.hosted_model import HostedModel
 from chiasm.service.judging import alarm_threshold, known
+from chiasm.service.model_pool import Fleet, HostedModel
 from chiasm.service.verdict_log import VerdictLog
 
 _BINS = 30

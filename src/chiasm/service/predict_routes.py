@@ -13,14 +13,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from chiasm.service.admission import Admission
+from chiasm.service.admission import Admission, Turns
 from chiasm.service.answers import PartVerdict, RecordingDiagnosis
 from chiasm.service.decoding import PART_FIELDS, RECORDING_FIELDS
-from chiasm.service.fleet import Fleet
 from chiasm.service.judging import Judge
+from chiasm.service.model_pool import Fleet
 from chiasm.service.parts_of_request import read_parts
 from chiasm.service.refusals import Refusal
-from chiasm.service.turns import Turns
 
 Answer = PartVerdict | RecordingDiagnosis
 _FILE = {"type": "string", "format": "binary"}

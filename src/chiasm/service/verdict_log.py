@@ -7,29 +7,22 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
-from dataclasses import astuple
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from chiasm.errors import ArtifactError
-from chiasm.service.log_commit import Job, commit, storable, unwritable
-from chiasm.service.logged_verdict import (
-    INSERT,
-    ONE_OF_EACH_INPUT,
-    TABLES,
-    VERSION,
-    WITH_CORRECTION,
-    LoggedVerdict,
-)
+from chiasm.errors import ArtifactError, ChiasmError
 from chiasm.service.refusals import Refusal
 
 logger = logging.getLogger(__name__)
 
 _DAY = 86400.0
+
 _MOST_AT_ONCE = 256
+
 # Seconds; SQLite itself waits 10 for a lock that somebody else holds.
 LONGEST_WAIT = 15.0
 
@@ -272,3 +265,164 @@ def unknown_verdict() -> Refusal:
     return Refusal(
         404, "unknown_verdict", "There is no such verdict in the log; it may have been forgotten."
     )
+
+
+Job = Callable[[sqlite3.Connection], Any]
+
+# What SQLite says of one statement; anything else it says concerns the file.
+_OF_ONE_JOB = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.ProgrammingError,
+    sqlite3.InterfaceError,
+)
+
+
+def commit(
+    connection: sqlite3.Connection, batch: list[tuple[Job, Future[Any]]], path: Path
+) -> None:
+    """Do a batch in one transaction; nobody is told that it is done before it is in the file.
+
+    A job that fails is undone and told so, the others are written. Jobs that nobody waits for any
+    more are left out. Never raises: the thread that writes must outlive whatever it is given.
+    """
+    try:
+        results = _in_one_transaction(connection, batch, path)
+    except Exception as error:
+        logger.error("The log of verdicts cannot be written: %s", error)
+        _roll_back(connection)
+        results = [(done, unwritable(path, error)) for _, done in batch if _awaited(done)]
+    for done, result in results:
+        if isinstance(result, BaseException):
+            done.set_exception(result)
+        else:
+            done.set_result(result)
+
+
+def unwritable(path: Path, why: object) -> Refusal:
+    """The refusal of whatever would need the log while it cannot be used."""
+    return Refusal(
+        503,
+        "log_unavailable",
+        f"The log of verdicts cannot be used ({why}), and no verdict is given that is not "
+        f"logged; whoever runs this service should look at {path.name}.",
+        retry_after=5,
+    )
+
+
+def storable(text: str) -> str:
+    """Text as SQLite takes it: lone surrogates, which UTF-8 cannot hold, become ``?``."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _in_one_transaction(
+    connection: sqlite3.Connection, batch: list[tuple[Job, Future[Any]]], path: Path
+) -> list[tuple[Future[Any], Any]]:
+    """What each job gave, or the error that it failed with; raises where none is in the file."""
+    results: list[tuple[Future[Any], Any]] = []
+    connection.execute("BEGIN IMMEDIATE")
+    for job, done in batch:
+        if not _awaited(done):
+            continue
+        connection.execute("SAVEPOINT job")
+        try:
+            results.append((done, job(connection)))
+        except Exception as error:
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_ONE_JOB):
+                raise
+            connection.execute("ROLLBACK TO job")
+            if not isinstance(error, ChiasmError):
+                logger.error("A row of the log cannot be written.", exc_info=error)
+                error = unwritable(path, error)
+            results.append((done, error))
+        connection.execute("RELEASE job")
+    connection.execute("COMMIT")
+    return results
+
+
+def _awaited(done: Future[Any]) -> bool:
+    """Tell whether somebody still waits; from then on it cannot be cancelled any more."""
+    return done.running() or (not done.cancelled() and done.set_running_or_notify_cancel())
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    try:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        logger.error("The log's transaction cannot be undone: %s", error)
+
+
+VERSION = 1
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS verdicts (
+  id TEXT PRIMARY KEY, time REAL NOT NULL, model TEXT NOT NULL, model_hash TEXT NOT NULL,
+  wing TEXT NOT NULL, source TEXT NOT NULL, input_sha256 TEXT NOT NULL, score REAL, p_value REAL,
+  threshold REAL, decision TEXT NOT NULL, latency_ms REAL NOT NULL, error TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS verdicts_by_time ON verdicts (time);
+CREATE INDEX IF NOT EXISTS verdicts_by_model ON verdicts (model, time);
+CREATE TABLE IF NOT EXISTS corrections (
+  number INTEGER PRIMARY KEY, verdict TEXT NOT NULL REFERENCES verdicts (id) ON DELETE CASCADE,
+  time REAL NOT NULL, says TEXT NOT NULL, by TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS corrections_by_verdict ON corrections (verdict);
+"""
+
+# Of several corrections the newest counts; all are kept.
+WITH_CORRECTION = """
+SELECT v.*, c.says, c.by, c.time AS corrected FROM verdicts v LEFT JOIN corrections c
+ON c.number = (SELECT max(number) FROM corrections WHERE verdict = v.id)
+"""
+
+# Of a version, one row for each input: a part that was sent again is still one part. Of several
+# rows that counts of which something was said last, and else the newest that is no error.
+ONE_OF_EACH_INPUT = f"""
+SELECT * FROM (
+  SELECT *, row_number() OVER (
+    PARTITION BY input_sha256 ORDER BY correction DESC NULLS LAST, decision = 'error', time DESC, id
+  ) AS nth FROM ({WITH_CORRECTION.replace("v.*,", "v.*, c.number AS correction,")}
+    WHERE v.model = ? AND v.model_hash = ? AND v.time >= ?)
+) WHERE nth = 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedVerdict:
+    """A row of the log.
+
+    Attributes:
+        id: 32 hexadecimal digits.
+        time: seconds since 1970, UTC.
+        model: name in the address.
+        model_hash: of the version that judged.
+        wing: ``"detector"`` or ``"classifier"``.
+        source: what the client called the part, cleaned.
+        input_sha256: over the files' bytes.
+        score: raw score of a part, or probability of the kind decided for; None on error.
+        p_value: None where there is none.
+        threshold: above which a score is an alarm; None where there is none.
+        decision: ``"defective"``, ``"good"``, ``"undecided"``, a kind, or ``"error"``.
+        latency_ms: from the whole request to the verdict.
+        error: a sentence, or "".
+    """
+
+    id: str
+    time: float
+    model: str
+    model_hash: str
+    wing: str
+    source: str
+    input_sha256: str
+    score: float | None
+    p_value: float | None
+    threshold: float | None
+    decision: str
+    latency_ms: float
+    error: str = ""
+
+
+_COLUMNS = tuple(field.name for field in fields(LoggedVerdict))
+
+INSERT = f"INSERT INTO verdicts VALUES ({', '.join('?' * len(_COLUMNS))})"

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from chiasm.detectors.adnas import AdnasDetector
 from chiasm.fusion.network import FusionSupernet
-from chiasm.training.architecture import ArchitectureSteps, BestGenotype
+from chiasm.fusion.search_steps import ArchitectureSteps, BestGenotype
 from chiasm.training.objective import Batch, mask_at, run, to_device, total_loss
 from chiasm.training.segment import PixelScores, cosine
 from chiasm.training.trainer import Budget

@@ -15,8 +15,8 @@ from chiasm.classifiers.fused import FusedClassifier
 from chiasm.data.discharge.views import drop_modality
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.network import FusionSupernet
+from chiasm.fusion.search_steps import ArchitectureSteps, BestGenotype
 from chiasm.metrics.classification import macro_f1
-from chiasm.training.architecture import ArchitectureSteps, BestGenotype
 from chiasm.training.contrast import present, without
 from chiasm.training.recordings import Views, moved
 from chiasm.training.schedule import decayed_adamw, warmed_cosine

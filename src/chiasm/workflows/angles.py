@@ -15,11 +15,11 @@ from chiasm.detectors.adnas import AdnasDetector
 from chiasm.detectors.features import NormalityFeatures
 from chiasm.metrics.ranking import average_precision
 from chiasm.registry import find_model
+from chiasm.runs.console import say
 from chiasm.samples import PreparedSample
 from chiasm.training.memorise import memorise
 from chiasm.training.objective import mask_at, mean_relative
 from chiasm.training.synthetic import SyntheticParts, fresh_loader
-from chiasm.workflows.console import say
 
 # Normals, turned copies among them, that are enough; and angles of one part at most.
 _ENOUGH, _MOST_ANGLES = 60, 12

@@ -11,7 +11,7 @@ from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.evaluation.diagnosis.open_set import LeftOut
 from chiasm.evaluation.diagnosis.scored import ScoredRecordings
-from chiasm.workflows.console import say
+from chiasm.runs.console import say
 from chiasm.workflows.learn_diagnosis import train_classifier
 from chiasm.workflows.recording_bench import RecordingBench, open_bench
 from chiasm.workflows.score_recordings import score_recordings

@@ -7,7 +7,7 @@ from typing import Any
 
 from chiasm.config import RunConfig
 from chiasm.data.scenes.maker import make_scenes
-from chiasm.workflows.console import say
+from chiasm.runs.console import say
 from chiasm.workflows.judge import evaluate
 from chiasm.workflows.learn import train
 

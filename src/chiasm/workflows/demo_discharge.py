@@ -8,7 +8,7 @@ from typing import Any
 
 from chiasm.data.discharge.simulator import make_discharges
 from chiasm.discharge_config import DiagnosisConfig
-from chiasm.workflows.console import say
+from chiasm.runs.console import say
 from chiasm.workflows.judge_diagnosis import evaluate_classifier
 from chiasm.workflows.learn_diagnosis import train_classifier
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from chiasm.classifiers.classifier import FittedClassifier, Labelled
-from chiasm.workflows.console import say
+from chiasm.runs.console import say
 from chiasm.workflows.recording_bench import RecordingBench
 
 

@@ -26,9 +26,8 @@ from chiasm.evaluation.scored import ScoredSample
 from chiasm.metrics.calibration import normals_needed
 from chiasm.predictor import Predictor
 from chiasm.registry import find_model
+from chiasm.runs.console import FEW, _reason, say, tell_unjudged
 from chiasm.samples import RGBDSample, Verdict
-from chiasm.workflows.console import say
-from chiasm.workflows.unjudged import FEW, tell_unjudged
 
 
 def evaluate(
@@ -205,11 +204,6 @@ def _in_words(verdict: Verdict) -> str:
     return f"{decision}, score {verdict.score:.3g}, p-value {verdict.p_value:.3f}"
 
 
-def _reason(verdict: Verdict) -> str:
-    named = not verdict.source or verdict.source in verdict.error
-    return verdict.error if named else f"{verdict.source}: {verdict.error}"
-
-
 def _remove_earlier(folder: Path) -> None:
     """Remove the heat maps that an earlier run's table names, so that none is taken for new."""
     table = folder / "verdicts.json"
@@ -228,7 +222,7 @@ def _samples(
 ) -> Iterator[tuple[str, RGBDSample | ChiasmError]]:
     if path.is_file() and path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"):
         from chiasm.data.array_sample import sample_from_arrays
-        from chiasm.data.images import read_rgb, read_xyz
+        from chiasm.files.images import read_rgb, read_xyz
 
         try:
             points = read_xyz(Path(xyz)) if xyz is not None else None

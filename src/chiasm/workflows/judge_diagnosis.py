@@ -28,14 +28,13 @@ from chiasm.evaluation.diagnosis.predictions import (
 )
 from chiasm.evaluation.diagnosis.report import write_diagnosis_report
 from chiasm.evaluation.diagnosis.trivial import TrivialRival
-from chiasm.model_folder import parameter_count
+from chiasm.runs.console import FEW, say, tell_unjudged
+from chiasm.runs.model_folder import parameter_count
 from chiasm.samples import Diagnosis, DischargeSample
 from chiasm.workflows.beside import beside
-from chiasm.workflows.console import say
 from chiasm.workflows.judged_lists import judged_lists
 from chiasm.workflows.score_corrupted import score_corrupted
 from chiasm.workflows.score_recordings import score_recordings
-from chiasm.workflows.unjudged import FEW, tell_unjudged
 
 MOST_CORRUPTED = 40
 MOST_TIMED = 40

@@ -7,17 +7,13 @@ import numpy as np
 from chiasm.classifiers.classifier import Classifier
 from chiasm.data.discharge.network_inputs import RecordingForm
 from chiasm.diagnoser import Diagnoser
-from chiasm.diagnosis_artifact import (
-    DiagnosisContract,
-    SplitDescription,
-    save_classifier,
-)
+from chiasm.diagnosis_artifact import DiagnosisContract, SplitDescription, save_classifier
 from chiasm.diagnosis_rule import Array, combined_opinion, support, weakest_accepted
 from chiasm.fusion.genotype import Genotype
 from chiasm.metrics import VERSIONS
+from chiasm.metrics.calibration import fit_temperature, softmax
 from chiasm.metrics.classification import macro_f1
-from chiasm.metrics.probability import fit_temperature, softmax
-from chiasm.model_folder import library_versions
+from chiasm.runs.model_folder import library_versions
 from chiasm.workflows.recording_bench import RecordingBench
 
 # Where every validation recording is recognised, the likelihood asks for ever lower ones.

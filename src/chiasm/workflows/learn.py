@@ -21,10 +21,10 @@ from chiasm.errors import ConfigurationError
 from chiasm.fusion.genotype import Genotype, random_genotype
 from chiasm.metrics.ranking import average_precision
 from chiasm.registry import find_model
+from chiasm.runs.console import say
 from chiasm.training.objective import mask_at, mean_relative, run
 from chiasm.training.segment import SegmentationTraining
 from chiasm.training.trainer import Budget, fit
-from chiasm.workflows.console import say
 from chiasm.workflows.keep import keep
 from chiasm.workflows.learn_rival import train_rival
 from chiasm.workflows.search import (

@@ -15,19 +15,19 @@ from chiasm.classifiers.classifier import Classifier, FittedClassifier
 from chiasm.classifiers.late_average import LateAverage
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ConfigurationError
-from chiasm.model_folder import GENOTYPE, parameter_count
+from chiasm.runs.console import say
+from chiasm.runs.model_folder import GENOTYPE, parameter_count
+from chiasm.runs.run_folder import open_run_folder
 from chiasm.training.classify import ClassTraining
 from chiasm.training.contrast import ContrastTraining
 from chiasm.training.keep_best import KeepBest
 from chiasm.training.recordings import BatchOrder
 from chiasm.training.trainer import LAST, Budget, best_precision, fit
-from chiasm.workflows.console import say
 from chiasm.workflows.fit_simple import fit_simple
 from chiasm.workflows.judged_lists import SPLIT, own_division
 from chiasm.workflows.keep_diagnosis import save
 from chiasm.workflows.learn_members import FOLDER, learn_members
 from chiasm.workflows.recording_bench import RecordingBench, open_bench
-from chiasm.workflows.run_folder import open_run_folder
 from chiasm.workflows.search_classes import settled
 
 CLIP = 1.0

@@ -13,9 +13,9 @@ from chiasm.data.discharge.splits import DischargeSplit
 from chiasm.diagnosis_artifact import load_classifier
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import SplitError
-from chiasm.model_folder import CONTRACT
 from chiasm.registry import find_model
-from chiasm.workflows.console import say
+from chiasm.runs.console import say
+from chiasm.runs.model_folder import CONTRACT
 from chiasm.workflows.recording_bench import RecordingBench, bench_of
 
 FOLDER = "members"

@@ -20,9 +20,9 @@ from chiasm.detectors.cost import cost_of
 from chiasm.detectors.rival import Rival
 from chiasm.errors import ConfigurationError
 from chiasm.registry import find_model
+from chiasm.runs.console import say
 from chiasm.training.rival import learn_in_steps
 from chiasm.training.synthetic import SyntheticParts, fresh_loader
-from chiasm.workflows.console import say
 from chiasm.workflows.keep import keep
 from chiasm.workflows.workbench import Workbench
 

@@ -27,8 +27,8 @@ from chiasm.data.discharge.views import ViewSettings, strong_views
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.fusion.genotype import Genotype
-from chiasm.model_folder import GENOTYPE
 from chiasm.registry import find_model
+from chiasm.runs.model_folder import GENOTYPE
 from chiasm.training.recordings import InputFormat, Recordings, recording_loader
 from chiasm.workflows.recording_division import GIVEN as GIVEN
 from chiasm.workflows.recording_division import division, group_digests

@@ -14,12 +14,12 @@ from chiasm.config import RunConfig
 from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.finalists import propose
 from chiasm.fusion.genotype import Genotype
+from chiasm.runs.console import say
+from chiasm.runs.final_round import final_round
+from chiasm.runs.run_folder import keep_data_hash, open_run_folder
 from chiasm.training.search import FusionSearch
 from chiasm.training.segment import SegmentationTraining
 from chiasm.training.trainer import Budget, fit
-from chiasm.workflows.console import say
-from chiasm.workflows.final_round import final_round
-from chiasm.workflows.run_folder import keep_data_hash, open_run_folder
 from chiasm.workflows.workbench import Workbench, open_workbench
 
 SEARCH_SHARE = 0.5  # of a run's budget; the rest trains the genotype that was found

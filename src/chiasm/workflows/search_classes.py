@@ -18,15 +18,15 @@ from chiasm.fusion.finalists import propose, reads
 from chiasm.fusion.genotype import Genotype, random_genotype
 from chiasm.fusion.network import FusionSupernet
 from chiasm.fusion.pools import Pools
-from chiasm.model_folder import GENOTYPE, library_versions
 from chiasm.registry import find_model
+from chiasm.runs.console import say
+from chiasm.runs.final_round import final_round
+from chiasm.runs.model_folder import GENOTYPE, library_versions
 from chiasm.search_config import SearchSettings
 from chiasm.training.classify import ClassTraining
 from chiasm.training.keep_best import KeepBest
 from chiasm.training.search_classes import ClassSearch
 from chiasm.training.trainer import Budget, fit
-from chiasm.workflows.console import say
-from chiasm.workflows.final_round import final_round
 from chiasm.workflows.recording_bench import GIVEN, RecordingBench, group_of
 
 RELAXED_SHARE = 0.5  # of the search's budget; the rest is the final round

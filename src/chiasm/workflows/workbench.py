@@ -15,7 +15,6 @@ from chiasm.config import RunConfig
 from chiasm.data.anomalies.generators import training_generator, validation_generator
 from chiasm.data.anomalies.textures import TextureSource
 from chiasm.data.cache import PreparationCache
-from chiasm.data.content_hash import content_hash
 from chiasm.data.geometry import GeometryScale, estimate_geometry_scale
 from chiasm.data.opening import open_source
 from chiasm.data.point_cloud import PreparationSettings, estimate_crop_fraction
@@ -25,15 +24,16 @@ from chiasm.detectors.adnas import AdnasDetector
 from chiasm.detectors.candidates import light_pools, reconstruction_pools
 from chiasm.detectors.features import NormalityFeatures
 from chiasm.errors import SplitError
+from chiasm.files.content_hash import content_hash
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.pools import Pools
 from chiasm.registry import find_model
+from chiasm.runs.console import say
 from chiasm.samples import PreparedSample
 from chiasm.training.memorise import memorise
 from chiasm.training.synthetic import FeatureStore, SyntheticParts, fresh_loader, stored_loader
 from chiasm.training.trainer import processor_precision
 from chiasm.workflows.angles import angles_of, at_more_angles, light_detector
-from chiasm.workflows.console import say
 
 HELD_OUT_SHARE = 0.2
 

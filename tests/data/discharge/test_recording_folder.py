@@ -9,8 +9,8 @@ import pytest
 
 from chiasm.data.discharge.opening import holds_discharges, open_discharges
 from chiasm.data.discharge.recording_folder import RecordingFolder
-from chiasm.data.images import write_rgb
 from chiasm.errors import DataError
+from chiasm.files.images import write_rgb
 
 CYCLE = 128
 

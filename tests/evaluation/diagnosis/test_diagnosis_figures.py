@@ -19,7 +19,7 @@ from chiasm.evaluation.diagnosis.predictions import read_predictions, write_pred
 from chiasm.evaluation.diagnosis.schema import DiagnosisMetrics, validated
 from chiasm.evaluation.diagnosis.scored import ScoredRecordings
 from chiasm.evaluation.diagnosis.trivial import TrivialRival
-from chiasm.metrics.calibration import brier
+from chiasm.metrics.calibration import brier, equal_mass_calibration_error, softmax
 from chiasm.metrics.classification import (
     accuracy,
     balanced_accuracy,
@@ -34,7 +34,6 @@ from chiasm.metrics.open_set import (
     unlike_max_softmax,
     unlike_neighbours,
 )
-from chiasm.metrics.probability import equal_mass_calibration_error, softmax
 from chiasm.metrics.ranking import auroc
 
 CLOSE = {"abs": 6e-6}  # figures are rounded to five digits

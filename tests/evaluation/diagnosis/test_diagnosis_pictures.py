@@ -22,8 +22,8 @@ from chiasm.evaluation.diagnosis.learning import learning_curves, read_learning
 from chiasm.evaluation.diagnosis.matrix import confusion_matrix, f1_bars
 from chiasm.evaluation.diagnosis.reliability import reliability_diagram, reliability_points
 from chiasm.evaluation.diagnosis.robustness import corruption_curves
-from chiasm.evaluation.diagnosis.style import colours
-from chiasm.metrics.probability import equal_mass_calibration_error
+from chiasm.metrics.calibration import equal_mass_calibration_error
+from chiasm.reporting.style import colours
 from chiasm.samples import DischargeSample
 
 HOSTILE = "$x^{_\\frac"

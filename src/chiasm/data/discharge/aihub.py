@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from chiasm.data.content_hash import content_hash
 from chiasm.data.discharge.series_files import read_counts_csv
 from chiasm.data.discharge.source import (
     KINDS,
@@ -35,6 +34,7 @@ from chiasm.data.discharge.source import (
     whole_cycle,
 )
 from chiasm.errors import DataError
+from chiasm.files.content_hash import content_hash
 from chiasm.samples import DischargeSample
 
 IMAGE_SIZE = (256, 256)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from chiasm.data.audit import TrivialScore, listed
 from chiasm.data.discharge.source import LEFT_OUT, DischargeRef, DischargeSource
 from chiasm.data.discharge.trivial_numbers import trivial_numbers
 from chiasm.errors import DataError
+from chiasm.files.audit_text import TrivialScore, listed
 from chiasm.metrics.ranking import auroc
 from chiasm.samples import DischargeSample
 

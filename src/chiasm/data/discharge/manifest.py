@@ -26,9 +26,9 @@ from chiasm.data.discharge.source import (
     recorded_sample,
     whole_cycle,
 )
-from chiasm.data.images import RGB_SUFFIXES
-from chiasm.data.tables import close_name, read_rows
 from chiasm.errors import DataError
+from chiasm.files.images import RGB_SUFFIXES
+from chiasm.files.tables import close_name, read_rows
 from chiasm.samples import DischargeSample, FloatArray
 
 SENSOR_COLUMNS = ("image", "series")

@@ -6,16 +6,15 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from chiasm.data.cache import default_cache_folder
 from chiasm.data.discharge import aihub, recording_folder
 from chiasm.data.discharge.journal import INDEX
 from chiasm.data.discharge.manifest import DischargeManifest
 from chiasm.data.discharge.recording_folder import RecordingFolder, is_one_recording
 from chiasm.data.discharge.source import DischargeSource
 from chiasm.data.discharge.store import DischargeStore, convert
-from chiasm.data.manifest import SUFFIXES
-from chiasm.data.tables import read_rows
 from chiasm.errors import DataError
+from chiasm.files.content_hash import default_cache_folder
+from chiasm.files.tables import SUFFIXES, read_rows
 
 UNDERSTOOD = (
     "Understood are: a folder in the layout of AI-Hub 71682 (folders VS_... and VL_... inside), a "

@@ -16,8 +16,8 @@ from chiasm.data.discharge.source import (
     read_pattern,
     recorded_sample,
 )
-from chiasm.data.images import RGB_SUFFIXES
 from chiasm.errors import DataError
+from chiasm.files.images import RGB_SUFFIXES
 from chiasm.samples import DischargeSample
 
 SERIES_SUFFIXES = frozenset({".csv", ".npy"})

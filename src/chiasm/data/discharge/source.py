@@ -10,8 +10,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from chiasm.data.images import read_rgb
 from chiasm.errors import DataError
+from chiasm.files.images import read_rgb
 from chiasm.samples import DischargeSample, FloatArray
 
 # The number of a class is its place here.

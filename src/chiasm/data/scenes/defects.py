@@ -8,15 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from chiasm.data.scenes.surface import (
-    Rng,
-    Surface,
-    blend,
-    box_distance,
-    inside,
-    patches,
-    rise,
-)
+from chiasm.data.scenes.surface import Rng, Surface, blend, box_distance, inside, patches, rise
 from chiasm.samples import FloatArray
 
 # No defect stands higher above the part's highest point.

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from chiasm.data.images import write_mask, write_rgb, write_xyz
 from chiasm.data.scenes.backgrounds import support
 from chiasm.data.scenes.defects import DEFECT_VISIBILITY, DEFECTS, PROUD_MM, spoil
 from chiasm.data.scenes.housings import bracket, cap, connector
@@ -20,6 +19,7 @@ from chiasm.data.scenes.shapes import biscuit, flange, gear
 from chiasm.data.scenes.surface import Frame, Rng, Surface, frame_at
 from chiasm.data.scenes.view import Stage, View
 from chiasm.errors import ConfigurationError
+from chiasm.files.images import write_mask, write_rgb, write_xyz
 from chiasm.samples import RGBDSample
 
 GOOD = "good"

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from chiasm.evaluation.diagnosis.scored import ScoredRecordings
-from chiasm.evaluation.diagnosis.style import (
+from chiasm.reporting.style import (
     DPI,
     INK,
     MODALITY_MARKS,

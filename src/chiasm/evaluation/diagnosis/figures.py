@@ -15,9 +15,8 @@ from chiasm.evaluation.diagnosis.modality_gap import modality_gap
 from chiasm.evaluation.diagnosis.open_set import LeftOut, open_set_figures
 from chiasm.evaluation.diagnosis.scored import Labels, ScoredRecordings
 from chiasm.evaluation.diagnosis.trivial import TrivialRival, trivial_guesses
-from chiasm.evaluation.figures import Figure, figure
 from chiasm.metrics.bootstrap import bootstrap_weights, percentile_interval
-from chiasm.metrics.calibration import brier
+from chiasm.metrics.calibration import brier, equal_mass_calibration_error, softmax
 from chiasm.metrics.classification import (
     accuracy,
     balanced_accuracy,
@@ -27,7 +26,7 @@ from chiasm.metrics.classification import (
     macro_f1_draws,
     one_vs_rest_auroc,
 )
-from chiasm.metrics.probability import equal_mass_calibration_error, softmax
+from chiasm.reporting.figure import Figure, figure
 
 RANDOM = "random"
 ABSENT = {"image": "picture absent", "series": "series absent"}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from chiasm.errors import DataError
 from chiasm.evaluation.diagnosis.scored import ScoredRecordings
-from chiasm.evaluation.diagnosis.style import GOOD, INK, QUIET
+from chiasm.reporting.style import GOOD, INK, QUIET
 from chiasm.samples import DischargeSample, FloatArray
 
 COLUMNS = ("picture", "series, by phase", "series, over time")

@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from chiasm.evaluation.diagnosis.style import BAD, DPI, GOOD, INK, plain, titled
+from chiasm.reporting.style import BAD, DPI, GOOD, INK, plain, titled
 
 Series = tuple[tuple[float, float], ...]
 # Panel: (title, axis, {column: (words, colour)}, from 0 to 1)

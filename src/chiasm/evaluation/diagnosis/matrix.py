@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from chiasm.evaluation.diagnosis.style import DPI, GOOD, INK, QUIET, plain, shown, titled
+from chiasm.reporting.style import DPI, GOOD, INK, QUIET, plain, shown, titled
 
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#a9cadb", "#3b7ea1", "#1d4d69"])
 

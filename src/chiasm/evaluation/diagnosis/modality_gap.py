@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 
 from chiasm.errors import DataError
 
-_MOST = 1000
+_SAMPLED = 1000
 
 
 def modality_gap(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> dict[str, float]:
@@ -54,9 +54,9 @@ def modality_gap(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> dict[
 
 
 def _some(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    if len(values) <= _MOST:
+    if len(values) <= _SAMPLED:
         return values
-    return values[np.random.default_rng(seed).choice(len(values), _MOST, replace=False)]
+    return values[np.random.default_rng(seed).choice(len(values), _SAMPLED, replace=False)]
 
 
 def _mmd(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.evaluation.diagnosis.scored import Array, ScoredRecordings
-from chiasm.evaluation.figures import Figure, figure
 from chiasm.metrics.bootstrap import auroc_interval, bootstrap_interval
 from chiasm.metrics.open_set import (
     false_alarms_at_recall,
@@ -18,6 +17,7 @@ from chiasm.metrics.open_set import (
     unlike_neighbours,
 )
 from chiasm.metrics.ranking import auroc
+from chiasm.reporting.figure import Figure, figure
 
 NEIGHBOURS = 10
 

@@ -10,12 +10,8 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from chiasm.evaluation.diagnosis.scored import ScoredRecordings
-from chiasm.evaluation.diagnosis.style import BAD, DPI, GOOD, INK, QUIET, plain, titled
-from chiasm.metrics.probability import (
-    equal_mass_calibration_error,
-    ordered_by_confidence,
-    softmax,
-)
+from chiasm.metrics.calibration import equal_mass_calibration_error, ordered_by_confidence, softmax
+from chiasm.reporting.style import BAD, DPI, GOOD, INK, QUIET, plain, titled
 
 BINS = 15
 

@@ -37,7 +37,7 @@ from chiasm.evaluation.diagnosis.wording import (
     warnings,
 )
 from chiasm.fusion.genotype import Genotype
-from chiasm.model_folder import GENOTYPE
+from chiasm.runs.model_folder import GENOTYPE
 
 
 def write_diagnosis_report(

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from chiasm.data.discharge.corruptions import LEVELS, MISPAIRED
-from chiasm.evaluation.diagnosis.style import BAD, DPI, GOOD, QUIET, plain, shown, titled
+from chiasm.reporting.style import BAD, DPI, GOOD, QUIET, plain, shown, titled
 
 # family: (title, axis, logarithmic, strength of the recording as it is, axis turned round)
 _FAMILIES = {

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
-from chiasm.evaluation.schema import FigureValue, Part
+from chiasm.reporting.figure import FigureValue, Part
 
 _UpToTwo = Annotated[float, Field(ge=0.0, le=2.0)]
 _Signed = Annotated[float, Field(ge=-1.0, le=1.0)]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.errors import DataError
-from chiasm.metrics.probability import softmax
+from chiasm.metrics.calibration import softmax
 
 Array = NDArray[np.floating]
 Labels = NDArray[np.int64]

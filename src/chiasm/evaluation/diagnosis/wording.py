@@ -9,8 +9,8 @@ import numpy as np
 
 from chiasm.evaluation.diagnosis.figures import RANDOM
 from chiasm.evaluation.diagnosis.scored import ScoredRecordings
-from chiasm.evaluation.diagnosis.style import MODALITY_WORDS
-from chiasm.evaluation.wording import cost_rows
+from chiasm.reporting.cost import cost_rows
+from chiasm.reporting.style import MODALITY_WORDS
 
 SIMULATED = (
     "These recordings were simulated. Simulator scores prove software, not field performance: "

@@ -1,0 +1,317 @@
+"""Tables and figures of the 3D-ADNAS paper, its supplement, and those of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from chiasm.benchmarks.detection import (
+    BOTH_SENSORS,
+    METHODS,
+    SENSORS,
+    TRIVIAL,
+    Asked,
+    built,
+    printed,
+)
+from chiasm.benchmarks.table import Entry, Table
+from chiasm.benchmarks.trial import Cell
+from chiasm.errors import ConfigurationError
+
+IMAGE, PIXEL, REGION = "image.auroc", "pixel.auroc", "region.aupro.0.3"
+
+FIGURES = {
+    "image AUROC": IMAGE,
+    "pixel AUROC": PIXEL,
+    "pixel AP": "pixel.ap",
+    "AUPRO(0.3)": REGION,
+    "AUPRO(0.05)": "region.aupro.0.05",
+    "fit minutes": "cost.fit_minutes",
+    "frames a second": "speed.frames_per_second",
+    "memory, MB": "speed.peak_memory_mb",
+}
+
+NOT_BUILT = "the method is not built here"
+
+NOT_THERE = "the category is not among the data"
+
+MEAN = "Mean"
+
+
+def source_of(name: str) -> str:
+    """Which table of which paper a name of the command line is; "" for our own."""
+    if name.startswith("table"):
+        return f"Table {name.removeprefix('table')} of the 3D-ADNAS paper"
+    if name.startswith("supp"):
+        return f"Table {name.removeprefix('supp')} of the 3D-ADNAS supplement"
+    return ""
+
+
+def _few(
+    name: str,
+    title: str,
+    asked: Asked,
+    rows: dict[str, tuple[str, str]],
+    folders: dict[str, Any],
+) -> Table:
+    """Rows: label to method and figure; columns: numbers of parts, averaged over ``folders``."""
+    values = printed().get(name, {})
+    entries = []
+    for row, (label, figure) in rows.items():
+        if not built(label) or not asked.wants(label):
+            continue
+        for shots in (*asked.shots, None):
+            column = "all" if shots is None else str(shots)
+            cells = tuple(
+                cell
+                for folder in folders.values()
+                for cell in asked.cells(
+                    label, folder, **({} if shots is None else {"shots": shots})
+                )
+            )
+            value = values.get(row, {}).get(column)
+            entries.append(Entry(row, column, figure, cells, value))
+    return Table(name, title, tuple(entries), source_of(name), "normal parts to learn from")
+
+
+def table6(asked: Asked) -> Table:
+    """Few parts, Eyecandies: three figures of our method."""
+    rows = {k: ("3D-ADNAS", FIGURES[k]) for k in ("image AUROC", "pixel AUROC", "AUPRO(0.3)")}
+    return _few("table6", "Few normal parts (Eyecandies)", asked, rows, dict(asked.categories))
+
+
+def table7(asked: Asked) -> Table:
+    """Few parts, MVTec 3D-AD: image AUROC of four methods."""
+    rows = {label: (label, IMAGE) for label in printed()["table7"]}
+    return _few("table7", "Few normal parts (MVTec 3D-AD)", asked, rows, dict(asked.categories))
+
+
+def few_shot(asked: Asked) -> Table:
+    """Few parts, every method, on whatever data there are."""
+    rows = {label: (label, IMAGE) for label in METHODS if label not in TRIVIAL}
+    return _few("few_shot", "Image AUROC from few parts", asked, rows, dict(asked.categories))
+
+
+def _few_by_category(name: str, title: str, figure: str, asked: Asked) -> Table:
+    values = printed()[name]
+    entries = []
+    for row, columns in values.items():
+        shots = None if row.startswith("all") else int(row.split()[0])
+        more = {} if shots is None else {"shots": shots}
+        for column, value in columns.items():
+            folder = asked.folder(column)
+            cells = () if folder is None else asked.cells("3D-ADNAS", folder, **more)
+            entries.append(Entry(row, column, figure, cells, value, "" if cells else NOT_THERE))
+    return Table(name, title, tuple(entries), source_of(name))
+
+
+def supp3(asked: Asked) -> Table:
+    """Few parts, image AUROC by category of Eyecandies."""
+    return _few_by_category("supp3", "Few parts: image AUROC on Eyecandies", IMAGE, asked)
+
+
+def supp4(asked: Asked) -> Table:
+    """Few parts, pixel AUROC by category of Eyecandies."""
+    return _few_by_category("supp4", "Few parts: pixel AUROC on Eyecandies", PIXEL, asked)
+
+
+def supp5(asked: Asked) -> Table:
+    """Few parts, AUPRO by category of Eyecandies."""
+    return _few_by_category("supp5", "Few parts: AUPRO(0.3) on Eyecandies", REGION, asked)
+
+
+def supp6(asked: Asked) -> Table:
+    """Few parts, image AUROC by category of MVTec 3D-AD."""
+    return _few_by_category("supp6", "Few parts: image AUROC on MVTec 3D-AD", IMAGE, asked)
+
+
+COMPONENTS = {
+    "early": ["early"],
+    "middle": ["middle"],
+    "late": ["late"],
+    "early + middle": ["early", "middle"],
+    "early + late": ["early", "late"],
+    "middle + late": ["middle", "late"],
+    "early + middle + late": ["early", "middle", "late"],
+}
+
+
+def _by_category(name: str, title: str, figure: str, asked: Asked) -> Table:
+    """Methods by category, the layout of most of the paper's tables."""
+    values = printed()[name]
+    entries = []
+    for row, columns in values.items():
+        sensors, _, label = row.partition(" / ")
+        if built(label) and not asked.wants(label):
+            continue
+        every: list[Cell] = []
+        for column, value in columns.items():
+            folder = asked.folder(column)
+            cells: tuple[Cell, ...] = ()
+            if folder is not None and built(label):
+                cells = asked.cells(label, folder, modalities=SENSORS[sensors])
+                every += cells
+            why = "" if cells else NOT_THERE if built(label) else NOT_BUILT
+            if column == MEAN:
+                whole = len(every) == (len(columns) - 1) * len(asked.seeds)
+                cells = tuple(every) if whole else ()
+                why = "" if whole else "a mean over fewer categories is another figure"
+            entries.append(Entry(row, column, figure, cells, value, why))
+    return Table(name, title, tuple(entries), source_of(name))
+
+
+def table1(asked: Asked) -> Table:
+    """Image AUROC on Eyecandies."""
+    return _by_category("table1", "Image AUROC on Eyecandies", IMAGE, asked)
+
+
+def table2(asked: Asked) -> Table:
+    """AUPRO on Eyecandies."""
+    return _by_category("table2", "AUPRO(0.3) on Eyecandies", REGION, asked)
+
+
+def table3(asked: Asked) -> Table:
+    """Image AUROC on MVTec 3D-AD."""
+    return _by_category("table3", "Image AUROC on MVTec 3D-AD", IMAGE, asked)
+
+
+def supp1(asked: Asked) -> Table:
+    """Pixel AUROC on Eyecandies."""
+    return _by_category("supp1", "Pixel AUROC on Eyecandies", PIXEL, asked)
+
+
+def supp2(asked: Asked) -> Table:
+    """AUPRO on MVTec 3D-AD."""
+    return _by_category("supp2", "AUPRO(0.3) on MVTec 3D-AD", REGION, asked)
+
+
+def _components(name: str, title: str, asked: Asked) -> Table:
+    """Rows: which cells are present; searched anew for each."""
+    values = printed()["table4"]
+    entries = []
+    names = list(asked.categories)
+    known = {c: asked.folder(c) for c in values["early"] if c != MEAN}
+    others = [n for n in names if asked.categories[n] not in known.values()]
+    for row, cells in COMPONENTS.items():
+        for column in [c for c, folder in known.items() if folder is not None] + others:
+            folder = asked.folder(column)
+            assert folder is not None
+            runs = asked.cells("3D-ADNAS", folder, cells=cells)
+            entries.append(Entry(row, column, IMAGE, runs, values[row].get(column)))
+            entries.append(Entry(row, f"{column}, pixel AP", FIGURES["pixel AP"], runs))
+    return Table(name, title, tuple(entries), source_of("table4"))
+
+
+def table4(asked: Asked) -> Table:
+    """Cells alone and together."""
+    return _components("table4", "Early, middle and late fusion, alone and together", asked)
+
+
+def fig4a(asked: Asked) -> Table:
+    """Figure 4a shows what Table 4 lists."""
+    return _components("fig4a", "Figure 4a: which fusion modules take part", asked)
+
+
+def fig4b(asked: Asked) -> Table:
+    """Figure 4b: a single fusion module over one kind of features or over all of them."""
+    features = {
+        "frozen features": ["*/f8"],
+        "what is not normal in them": ["*/normality"],
+        "both joined": ["*/medium"],
+        "all of these": ["*"],
+    }
+    return _single(
+        "fig4b",
+        "Figure 4b: which features a single module may fuse",
+        asked,
+        {label: {"cells": ["middle"], "candidates": found} for label, found in features.items()},
+    )
+
+
+def fig4c(asked: Asked) -> Table:
+    """Figure 4c: a single fusion module with one operation alone, or with all of them."""
+    kinds = {
+        "addition": ["addition"],
+        "concatenation": ["concatenation"],
+        "gated linear unit": ["glu"],
+        "guided attention": ["guided_attention"],
+        "all": ["addition", "concatenation", "glu", "guided_attention"],
+    }
+    return _single(
+        "fig4c",
+        "Figure 4c: with which operations a single module may fuse",
+        asked,
+        {label: {"cells": ["middle"], "operations": found} for label, found in kinds.items()},
+    )
+
+
+def _single(name: str, title: str, asked: Asked, rows: dict[str, dict[str, Any]]) -> Table:
+    entries = []
+    for row, settings in rows.items():
+        for category, folder in asked.categories.items():
+            runs = asked.cells("3D-ADNAS", folder, **settings)
+            for column in ("image AUROC", "pixel AP", "AUPRO(0.3)"):
+                entries.append(Entry(row, f"{category}, {column}", FIGURES[column], runs))
+    return Table(name, title, tuple(entries), "Figure 4 of the 3D-ADNAS paper, without its values")
+
+
+def table5(asked: Asked) -> Table:
+    """Frames a second, memory and image AUROC; measured in turn on this machine."""
+    values = printed()["table5"]
+    entries = []
+    columns = ("frames a second", "memory, MB", "image AUROC", "fit minutes")
+    more = {"latency, s": "speed.latency_p50_s", "95 % latency, s": "speed.latency_p95_s"}
+    more["disk, MB"] = "speed.disk_mb"
+    for label in METHODS:
+        if not built(label) or not asked.wants(label):
+            continue
+        cells = tuple(c for folder in asked.categories.values() for c in asked.cells(label, folder))
+        for column in columns:
+            value = values.get(label, {}).get(column)
+            entries.append(Entry(label, column, FIGURES[column], cells, value))
+        entries += [Entry(label, column, figure, cells) for column, figure in more.items()]
+    notes = (
+        "Frames a second: from decoded arrays to score and map, one after the other, on this "
+        "machine's processor; the paper measured on an RTX 4090.",
+        "Memory: peak resident memory of the whole process; the paper's figure is of the GPU.",
+    )
+    return Table(
+        "table5", "Speed, memory and accuracy", tuple(entries), source_of("table5"), "", notes
+    )
+
+
+def rivals(asked: Asked) -> Table:
+    """Every method and every figure, on whatever data there are."""
+    entries = []
+    several = len(asked.categories) > 1
+    for category, folder in asked.categories.items():
+        for label in METHODS:
+            if not built(label) or not asked.wants(label):
+                continue
+            cells = asked.cells(label, folder)
+            row = f"{category}: {label}" if several else label
+            entries += [Entry(row, c, figure, cells) for c, figure in FIGURES.items()]
+    title = "Rivals on " + ", ".join(asked.categories)
+    return Table("rivals", title, tuple(entries))
+
+
+TABLES: dict[str, Callable[[Asked], Table]] = {
+    one.__name__: one
+    for one in (
+        *(table1, table2, table3, table4, table5, table6, table7),
+        *(supp1, supp2, supp3, supp4, supp5, supp6),
+        *(fig4a, fig4b, fig4c, rivals, few_shot),
+    )
+}
+
+
+def describe(name: str, asked: Asked) -> Table:
+    """The table of that name; ``ConfigurationError`` lists those that there are."""
+    if name not in TABLES:
+        raise ConfigurationError(f"There is no table {name!r}; there are: {', '.join(TABLES)}.")
+    for label in asked.methods or ():
+        own = next((n for n, m in METHODS.items() if label in (n, m["model"])), "")
+        alone = {tuple(asked.settings.get("modalities", ("rgb", "geometry")))}
+        if own in BOTH_SENSORS and alone & {("rgb",), ("geometry",)}:
+            raise ConfigurationError(f"{own} needs both sensors.")
+    return TABLES[name](asked)

@@ -1,0 +1,316 @@
+"""Tables of recordings: every method on one's own data, how robust each is, and the MAD paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from chiasm.benchmarks.diagnosis import ALONE, RANDOM, AskedRecordings, printed_mad
+from chiasm.benchmarks.diagnosis_facts import SHARES
+from chiasm.benchmarks.paired import Comparison
+from chiasm.benchmarks.table import POOLED, Entry, Table
+from chiasm.benchmarks.trial import Cell
+from chiasm.data.discharge.corruptions import CORRUPTIONS
+from chiasm.errors import ConfigurationError
+from chiasm.evaluation.diagnosis.predictions import CORRUPTED
+
+PAPER = "of the MAD paper"
+
+F1, AUC = POOLED + "macro_f1", POOLED + "auroc"
+
+_THREE = ("MAD", "MAD, image alone", "MAD, series alone")
+
+_OTHER_DATA = (
+    "Printed values are of other recordings (AI-Hub 71682, a random split, mad_base): they stand "
+    "beside ours for orientation, not for comparison."
+)
+
+
+def mad_table2(asked: AskedRecordings) -> Table:
+    """MAD on both modalities and on each alone."""
+    figures = {
+        "macro-F1": F1,
+        "AUC": AUC,
+        "contrast": "contrast",
+        "million weights": "cost.million_weights",
+    }
+    notes = (
+        _OTHER_DATA,
+        "Contrast: the least supervised contrast of the first stage on held-out recordings, mean "
+        "over anchors; the paper's is a sum of unknown size on another batch.",
+    )
+    rows = {label: label for label in _THREE}
+    return _table(
+        "mad_table2", "MAD on one modality or both", "Table 2", asked, rows, figures, notes
+    )
+
+
+def mad_table3(asked: AskedRecordings) -> Table:
+    """The two sizes of MAD: weights, operations, macro-F1, how restless learning is."""
+    figures = {
+        "million weights": "cost.million_weights",
+        "GFLOPs": "gflops.paper",
+        "GFLOPs with attention": "gflops.true",
+        "macro-F1": F1,
+        "change from epoch to epoch": "restless",
+    }
+    notes = (
+        _OTHER_DATA,
+        "GFLOPs as printed leave attention out. Both are of a whole recording without folding, "
+        "whatever the preset shows the network.",
+        "The paper calls validation of the base 'unstable' and of the small one 'stable'; the last "
+        "column is the mean change of its macro-F1 between epochs of the second stage.",
+    )
+    return _sizes("mad_table3", "Size of MAD", "Table 3", asked, figures, notes)
+
+
+def mad_table4(asked: AskedRecordings) -> Table:
+    """MAD beside three networks."""
+    rows = {label: label for label in printed_mad()["mad_table4"]}
+    figures = {"AUC": AUC, "macro-F1": F1, "ECE": POOLED + "ece"}
+    notes = (_OTHER_DATA, "CFM is a surrogate: the paper cites no source for it.")
+    return _table("mad_table4", "MAD beside others", "Table 4", asked, rows, figures, notes)
+
+
+def mad_fig3(asked: AskedRecordings) -> Table:
+    """Figure 3 as numbers: how far classes stand apart before and after the flows."""
+    variants: dict[str, dict[str, Any]] = {
+        "flows, as published": {},
+        "flows with likelihood, weight 0.01": {"flow_weight": 0.01},
+        "no flows": {"flow": "identity"},
+    }
+    entries = []
+    rows = {row: asked.cells("MAD", **more) for row, more in variants.items()}
+    for row, cells in rows.items():
+        for column, figure in {
+            "silhouette before": "silhouette.before",
+            "silhouette after": "silhouette.after",
+            "gap before": "gap.before.distance",
+            "gap after": "gap.after.distance",
+            "macro-F1": F1,
+        }.items():
+            entries.append(_entry(asked, row, column, figure, cells))
+    notes = (
+        "Silhouette of the classes over the means of the tokens, test recordings: 1 where classes "
+        "stand apart, 0 where they overlap. Gap: distance of the modalities' means.",
+        "The report in each run's folder has the picture.",
+    )
+    return Table(
+        "mad_fig3", "Before and after the flows", tuple(entries), _of("Figure 3"), "", notes
+    )
+
+
+def mad_fig4(asked: AskedRecordings) -> Table:
+    """Figure 4: confusion of MAD on both modalities and on each alone."""
+    rows = {label: asked.cells(label) for label in _THREE}
+    return _confusion("mad_fig4", "Confusion, by modality", "Figure 4", asked, rows)
+
+
+def mad_fig5(asked: AskedRecordings) -> Table:
+    """Figure 5: learning of both sizes, over the second stage."""
+    entries = []
+    lines = {
+        "training loss": "learning.train_loss",
+        "validation loss": "learning.validation_loss",
+        "validation macro-F1": "learning.validation_f1",
+    }
+    rows = {size: asked.cells("MAD", size=size) for size in ("base", "small")}
+    for size, cells in rows.items():
+        for line, figure in lines.items():
+            entries += [
+                _entry(asked, f"{size}, {line}", str(share), f"{figure}.{share}", cells)
+                for share in SHARES
+            ]
+    return Table(
+        "mad_fig5",
+        "Learning of both sizes",
+        tuple(entries),
+        _of("Figure 5"),
+        "share of the second stage, %",
+        ("On validation recordings; the paper shows its test set.",),
+        _compared(asked, rows),
+    )
+
+
+def mad_fig6(asked: AskedRecordings) -> Table:
+    """Figure 6: confusion with contrast first, and with cross-entropy alone."""
+    rows = {label: asked.cells(label) for label in ("MAD", ALONE)}
+    return _confusion("mad_fig6", "Confusion, by loss", "Figure 6", asked, rows)
+
+
+MAD_TABLES: tuple[Callable[[AskedRecordings], Table], ...] = (
+    *(mad_table2, mad_table3, mad_table4),
+    *(mad_fig3, mad_fig4, mad_fig5, mad_fig6),
+)
+
+
+def _of(what: str) -> str:
+    return f"{what} {PAPER}"
+
+
+def _entry(
+    asked: AskedRecordings, row: str, column: str, figure: str, cells: Any, value: Any = None
+) -> Entry:
+    return Entry(row, column, figure, cells, value, by=asked.splits[0])
+
+
+def _table(
+    name: str,
+    title: str,
+    source: str,
+    asked: AskedRecordings,
+    rows: Mapping[str, str],
+    figures: Mapping[str, str],
+    notes: Sequence[str],
+) -> Table:
+    values = printed_mad()[name]
+    cells = {row: asked.cells(label) for row, label in rows.items() if label in asked.labels}
+    entries = [
+        _entry(asked, row, column, figure, cells[row], values.get(row, {}).get(column))
+        for row in cells
+        for column, figure in figures.items()
+    ]
+    compared = _compared(asked, cells)
+    return Table(name, title, tuple(entries), _of(source), "", tuple(notes), compared)
+
+
+def _sizes(
+    name: str,
+    title: str,
+    source: str,
+    asked: AskedRecordings,
+    figures: Mapping[str, str],
+    notes: Sequence[str],
+) -> Table:
+    values = printed_mad()[name]
+    entries = []
+    rows = {f"MAD, {size}": asked.cells("MAD", size=size) for size in ("base", "small")}
+    for row, cells in rows.items():
+        entries += [
+            _entry(asked, row, column, figure, cells, values[row].get(column))
+            for column, figure in figures.items()
+        ]
+    compared = _compared(asked, rows)
+    return Table(name, title, tuple(entries), _of(source), "", tuple(notes), compared)
+
+
+def _confusion(
+    name: str, title: str, source: str, asked: AskedRecordings, rows: Mapping[str, Any]
+) -> Table:
+    entries = [
+        _entry(asked, f"{label}: {own}", f"called {other}", f"called.{own}.{other}", cells)
+        for label, cells in rows.items()
+        for own in asked.kinds
+        for other in asked.kinds
+    ]
+    notes = ("Shares of the recordings of each true class; marks of best and second mean nothing.",)
+    compared = _compared(asked, rows)
+    return Table(name, title, tuple(entries), _of(source), "", notes, compared, ranked=False)
+
+
+def _compared(asked: AskedRecordings, rows: Mapping[str, tuple[Cell, ...]]) -> tuple[Any, ...]:
+    split = asked.splits[0]
+    return (Comparison(f"Split by {split}", split, rows),)
+
+
+COST = {
+    "latency p50, s": "speed.latency_p50_s",
+    "memory, MB": "speed.peak_memory_mb",
+    "fit minutes": "cost.fit_minutes",
+}
+
+POOLED_FIGURES = {"macro-F1": "macro_f1", "AUC": "auroc", "ECE": "ece"}
+
+_ABSENT = {"picture absent": "missing.picture absent", "series absent": "missing.series absent"}
+
+
+def classifiers(asked: AskedRecordings) -> Table:
+    """Every method on one's own recordings, by one split or several."""
+    entries, compared = [], []
+    several = len(asked.splits) > 1
+    rows = {split: {x: asked.cells(x, split) for x in asked.labels} for split in asked.splits}
+    for label in asked.labels:
+        for split in asked.splits:
+            cells = rows[split][label]
+            for column, figure in POOLED_FIGURES.items():
+                name = f"{column}, {split}" if several else column
+                entries.append(Entry(label, name, POOLED + figure, cells, by=split))
+        cells = rows[asked.splits[0]][label]
+        entries += [Entry(label, column, figure, cells) for column, figure in COST.items()]
+    for split in asked.splits:
+        compared.append(Comparison(split_words(asked, split), split, rows[split]))
+    notes = (
+        "Macro-F1, AUC and ECE are of all test recordings of a row's runs together, each judged by "
+        "a model that has not seen its group; intervals are of a bootstrap over these groups, or "
+        "over sessions where the groups are too few or the split is random.",
+        *_random_notes(asked),
+        *([f"Costs are those of the {asked.splits[0]} split, of one run."] if several else []),
+    )
+    title = f"Classifiers on {asked.data.name}. " + ". ".join(
+        split_words(asked, split) for split in asked.splits
+    )
+    return Table("classifiers", title, tuple(entries), notes=notes, compared=tuple(compared))
+
+
+def classifier_robustness(asked: AskedRecordings) -> Table:
+    """Macro-F1 without a modality, and of corrupted recordings."""
+    split = asked.splits[0]
+    entries = []
+    columns = {"as they are": "recording.macro_f1"} | _ABSENT
+    columns |= {"mean of all corruptions": "corruptions.*"}
+    columns |= {name: f"corruptions.{name}" for name in CORRUPTIONS}
+    evaluation = {"most_corrupted": asked.corrupted}
+    rows = {label: asked.cells(label, split, evaluation) for label in asked.labels}
+    for label, cells in rows.items():
+        entries += [
+            Entry(label, column, figure, cells, by=split) for column, figure in columns.items()
+        ]
+    words = split_words(asked, split)
+    compared = (
+        Comparison(f"{words}, as they are", split, rows),
+        Comparison(f"{words}, all corruptions together", split, rows, CORRUPTED),
+    )
+    notes = (
+        "'As they are' and with a modality absent: all test recordings. Corrupted: up to "
+        f"{asked.corrupted} of them, of all classes alike.",
+        "No method was trained on corrupted recordings. A dash where a method never looks at the "
+        "modality that is absent or at the other one.",
+    )
+    return Table(
+        "classifier_robustness",
+        f"Robustness on {asked.data.name}. {words}",
+        tuple(entries),
+        notes=notes,
+        compared=compared,
+    )
+
+
+def split_words(asked: AskedRecordings, split: str) -> str:
+    """A split in words."""
+    groups = asked.groups(split)
+    if groups:
+        return f"Each {split} left out in turn ({len(groups)})"
+    return "Random split" if split == RANDOM else f"Split by {split}"
+
+
+def _random_notes(asked: AskedRecordings) -> list[str]:
+    if RANDOM not in asked.splits:
+        return []
+    return [
+        "On a random split recordings of one session stand on both sides: it measures how well "
+        "sessions are recognised, not faults."
+    ]
+
+
+RECORDING_TABLES: dict[str, Callable[[AskedRecordings], Table]] = {
+    one.__name__: one for one in (classifiers, classifier_robustness, *MAD_TABLES)
+}
+
+
+def describe_recordings(name: str, asked: AskedRecordings) -> Table:
+    """The table of that name; ``ConfigurationError`` lists those that there are."""
+    if name not in RECORDING_TABLES:
+        raise ConfigurationError(
+            f"There is no table {name!r} of recordings; there are: {', '.join(RECORDING_TABLES)}."
+        )
+    return RECORDING_TABLES[name](asked)

@@ -1,0 +1,1 @@
+"""Images, tables and hashes of files."""
