@@ -15,22 +15,22 @@ if TYPE_CHECKING:
     from chiasm.api import load as load
     from chiasm.api import predict as predict
     from chiasm.api import train as train
-    from chiasm.config import RunConfig as RunConfig
+    from chiasm.detection.config import RunConfig as RunConfig
+    from chiasm.detection.demo import demo as demo
+    from chiasm.detection.search import search as search
     from chiasm.discharge_config import DiagnosisConfig as DiagnosisConfig
-    from chiasm.workflows.demo import demo as demo
-    from chiasm.workflows.search import search as search
 
 __version__ = "0.1.0"
 __all__ = ["DiagnosisConfig", "RunConfig", "demo", "evaluate", "load", "predict", "search", "train"]
 
 _HOMES = {
     "DiagnosisConfig": "chiasm.discharge_config",
-    "RunConfig": "chiasm.config",
-    "demo": "chiasm.workflows.demo",
+    "RunConfig": "chiasm.detection.config",
+    "demo": "chiasm.detection.demo",
     "evaluate": "chiasm.api",
     "load": "chiasm.api",
     "predict": "chiasm.api",
-    "search": "chiasm.workflows.search",
+    "search": "chiasm.detection.search",
     "train": "chiasm.api",
 }
 

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 import chiasm.classifiers.named
-import chiasm.detectors.named  # noqa: F401  (importing registers the models)
-from chiasm.config import RunConfig
+import chiasm.detection.models.named  # noqa: F401  (importing registers the models)
+from chiasm.detection.config import RunConfig
 from chiasm.discharge_config import DiagnosisConfig
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.genotype import Genotype
@@ -79,7 +79,7 @@ def search(*, model: str | None = None, **given: Any) -> Genotype:
             f"{config.model} has no fusion to search; choose adnas_light, adnas_slim or "
             "adnas_paper, or fused_small for recordings."
         )
-    from chiasm.workflows.search import search as search_parts
+    from chiasm.detection.search import search as search_parts
 
     return search_parts(config)
 
@@ -90,7 +90,7 @@ def train(config: RunConfig | DiagnosisConfig) -> Any:
         from chiasm.workflows.learn_diagnosis import train_classifier
 
         return train_classifier(config)
-    from chiasm.workflows.learn import train as train_detector
+    from chiasm.detection.train import train as train_detector
 
     return train_detector(config)
 
@@ -115,7 +115,7 @@ def evaluate(
         return evaluate_classifier(run, data=data, out=out, splits=splits, left_out=left_out)
     if splits or left_out:
         raise ConfigurationError("Other splits and classes left out are for classifiers.")
-    from chiasm.workflows.judge import evaluate as evaluate_detector
+    from chiasm.detection.evaluate import evaluate as evaluate_detector
 
     return evaluate_detector(run, data=data, out=out, light=light)
 
@@ -143,7 +143,7 @@ def predict(
         return diagnose_recordings(run, inputs, out=out, series=series)
     if series is not None:
         raise ConfigurationError(f"{run} judges parts, which have no series.")
-    from chiasm.workflows.judge import predict as predict_detector
+    from chiasm.detection.predict import predict as predict_detector
 
     return predict_detector(run, inputs, out=out, light=light, xyz=xyz)
 
@@ -154,7 +154,7 @@ def load(folder: Path | str) -> Any:
         from chiasm.diagnoser import Diagnoser
 
         return Diagnoser.load(folder)
-    from chiasm.predictor import Predictor
+    from chiasm.detection.predictor import Predictor
 
     return Predictor.load(folder)
 

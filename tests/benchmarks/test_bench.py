@@ -22,7 +22,7 @@ from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Table
 from chiasm.benchmarks.trial import Cell
 from chiasm.cli.main import app
-from chiasm.data.scenes.maker import make_scenes
+from chiasm.detection.scenes.maker import make_scenes
 from chiasm.errors import ConfigurationError, DataError
 
 METHODS = ("brightness", "area")

@@ -10,7 +10,7 @@ import cv2
 import pytest
 from typer.testing import CliRunner
 
-import chiasm.detectors.named  # noqa: F401  (importing registers the methods)
+import chiasm.detection.models.named  # noqa: F401  (importing registers the methods)
 from chiasm.benchmarks.detection import METHODS, Asked, categories_under, check_methods, printed
 from chiasm.benchmarks.detection_tables import TABLES, describe
 from chiasm.benchmarks.render import markdown, write
@@ -267,8 +267,8 @@ def test_every_labelled_method_is_built():
 
 @pytest.mark.parametrize("name", ["table4", "fig4a", "fig4b", "fig4c"])
 def test_what_a_single_module_may_fuse_is_there(name, root):
-    from chiasm.config import RunConfig
-    from chiasm.workflows.workbench import pools_of
+    from chiasm.detection.config import RunConfig
+    from chiasm.detection.datamodule import pools_of
 
     for cell in describe(name, Asked(categories=categories_under(root, ("bagel",)))).cells:
         pools = pools_of(RunConfig.make(data=cell.data, out=root, **cell.settings))

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from chiasm.config import RunConfig
 from chiasm.data.discharge.opening import open_as_store
 from chiasm.data.discharge.simulator import make_discharges
 from chiasm.data.discharge.store import DischargeStore
-from chiasm.data.scenes.maker import make_scenes
 from chiasm.deploy.export import export
+from chiasm.detection.config import RunConfig
+from chiasm.detection.scenes.maker import make_scenes
+from chiasm.detection.train import train
 from chiasm.discharge_config import DiagnosisConfig
-from chiasm.workflows.learn import train
 from chiasm.workflows.learn_diagnosis import train_classifier
 
 

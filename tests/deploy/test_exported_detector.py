@@ -21,10 +21,10 @@ from chiasm.cli.main import app
 from chiasm.deploy.detection_parity import Parity, insist
 from chiasm.deploy.export import export
 from chiasm.deploy.graph_files import operations
+from chiasm.detection.predictor import Predictor
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
 from chiasm.files.images import read_rgb, read_xyz
 from chiasm.metrics.calibration import conformal_p_value
-from chiasm.predictor import Predictor
 from chiasm.runtime.deployment import read_deployment, write_deployment
 from chiasm.runtime.engine import open_engine
 
@@ -61,8 +61,8 @@ def test_it_judges_as_the_trained_model_does(model, detector_run: Path, pairs):
 
 def test_the_graph_itself_decides(model, pairs):
     scores = np.array(model.deployment.calibration_scores)
-    from chiasm.data.array_sample import sample_from_arrays
-    from chiasm.data.point_cloud import prepare
+    from chiasm.detection.preparation.prepare import prepare
+    from chiasm.detection.readers.checked_sample import sample_from_arrays
 
     for rgb, xyz in pairs:
         part = prepare(sample_from_arrays(rgb, xyz), model.deployment.preparation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from chiasm.detectors.candidates import light_pools
+from chiasm.detection.layers.features import light_pools
 from chiasm.fusion.finalists import propose, reads
 from chiasm.fusion.network import FusionSupernet
 

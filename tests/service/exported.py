@@ -8,8 +8,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from chiasm.data.geometry import GeometryScale
-from chiasm.data.point_cloud import PreparationSettings
+from chiasm.detection.preparation.geometry import GeometryScale
+from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.runtime.deployment import Deployment, Port, with_hashes, write_deployment
 
 SIZE = 64

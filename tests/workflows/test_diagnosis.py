@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from chiasm.artifact import load_artifact
 from chiasm.data.discharge.opening import open_as_store
 from chiasm.data.discharge.simulator import make_discharges
 from chiasm.data.discharge.store import DischargeStore
 from chiasm.data.discharge.tensors import SeriesScale, estimate_scale
 from chiasm.data.discharge.views import ViewSettings
+from chiasm.detection.contract import load_artifact
 from chiasm.diagnoser import Diagnoser
 from chiasm.diagnosis_artifact import load_classifier, save_classifier
 from chiasm.discharge_config import DiagnosisConfig

@@ -56,7 +56,7 @@ def measured_part(kind: str, model: str, parts: str, threads: int, held: int) ->
     if kind == "pytorch":
         import torch
 
-        from chiasm.predictor import Predictor
+        from chiasm.detection.predictor import Predictor
 
         torch.set_num_threads(threads)
         predictor = Predictor.load(model)

@@ -37,13 +37,13 @@ STAGES = ("plane", "object", "prepare", "picture", "paste")
 
 def stages(data: Path) -> list[Callable[[], dict[str, float]]]:
     """A call for each part, which times its stages in seconds; files are read before."""
-    from chiasm.data import point_cloud
-    from chiasm.data.opening import open_source
+    from chiasm.detection.preparation import prepare as point_cloud
+    from chiasm.detection.readers.opening import open_source
 
     try:
-        from chiasm.data.geometry import GeometryScale, geometry_picture
+        from chiasm.detection.preparation.geometry import GeometryScale, geometry_picture
     except ImportError:  # until they had a file of their own
-        from chiasm.data.tensors import GeometryScale, geometry_picture
+        from chiasm.detection.preparation.batch import GeometryScale, geometry_picture
 
     settings, scale = point_cloud.PreparationSettings(), GeometryScale(height=0.03)
     mask_back = getattr(

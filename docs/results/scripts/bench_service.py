@@ -40,7 +40,7 @@ import numpy as np
 from record import machine
 from service_load import Answers, Load, body
 
-from chiasm.data.plain_folder import PlainFolder
+from chiasm.detection.readers.plain_folder import PlainFolder
 from chiasm.files.images import read_rgb, read_xyz
 
 CLIENTS = 4

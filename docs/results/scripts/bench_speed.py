@@ -28,14 +28,14 @@ from sklearn.cluster import DBSCAN
 from sklearn.linear_model import RANSACRegressor
 
 import chiasm
-from chiasm.data.opening import open_source
-from chiasm.data.point_cloud import PreparationSettings, object_mask
-from chiasm.data.support_plane import fit_support_plane
-from chiasm.detectors.losses import segmentation_loss
+from chiasm.detection.datamodule import pools_of
+from chiasm.detection.layers.segmentation import segmentation_loss
+from chiasm.detection.preparation.prepare import PreparationSettings, object_mask
+from chiasm.detection.preparation.support_plane import fit_support_plane
+from chiasm.detection.readers.opening import open_source
 from chiasm.fusion.genotype import random_genotype
 from chiasm.registry import find_model
 from chiasm.samples import RGBDBatch, RGBDSample
-from chiasm.workflows.workbench import pools_of
 
 
 def alternate(*calls: Callable[[], Any], rounds: int) -> list[float]:
@@ -188,11 +188,11 @@ def precision() -> dict[str, Any]:
 
 def search(data: Path, folder: Path) -> dict[str, Any]:
     """One epoch of each on the same stored features, three times."""
-    from chiasm.config import RunConfig
-    from chiasm.training.search import FusionSearch
-    from chiasm.training.segment import SegmentationTraining
+    from chiasm.detection.config import RunConfig
+    from chiasm.detection.datamodule import open_workbench
+    from chiasm.detection.training.search import FusionSearch
+    from chiasm.detection.training.segment import SegmentationTraining
     from chiasm.training.trainer import Budget, fit
-    from chiasm.workflows.workbench import open_workbench
 
     bench = open_workbench(
         RunConfig(data=data, out=folder, rounds=1, capacity=20_000, shots=60, calibration_share=0.2)

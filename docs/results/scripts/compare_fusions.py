@@ -19,17 +19,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from chiasm.config import RunConfig
-from chiasm.data.cache import PreparationCache
-from chiasm.data.tensors import to_batch
-from chiasm.detectors.features import SourcedFeatures
-from chiasm.evaluation.figures import evaluate_scores
-from chiasm.evaluation.scored import ScoredSample
+from chiasm.detection.config import RunConfig
+from chiasm.detection.datamodule import Workbench, open_workbench
+from chiasm.detection.layers.features import SourcedFeatures
+from chiasm.detection.predictor import Predictor
+from chiasm.detection.preparation.batch import to_batch
+from chiasm.detection.readers.cache import PreparationCache
+from chiasm.detection.report.figures import evaluate_scores
+from chiasm.detection.report.scored import ScoredSample
+from chiasm.detection.train import train
 from chiasm.fusion.genotype import random_genotype
-from chiasm.predictor import Predictor
 from chiasm.samples import PreparedSample, RGBDSample
-from chiasm.workflows.learn import train
-from chiasm.workflows.workbench import Workbench, open_workbench
 
 CELLS = {
     "early": ("early",),

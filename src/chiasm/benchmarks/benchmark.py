@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import chiasm.classifiers.named
-import chiasm.detectors.named  # noqa: F401  (importing registers the methods)
+import chiasm.detection.models.named  # noqa: F401  (importing registers the methods)
 from chiasm import api as verbs
 from chiasm.benchmarks.paired import compared, pooled_figure
 from chiasm.benchmarks.pool import run_cells, run_on_ray

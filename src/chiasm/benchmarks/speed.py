@@ -35,7 +35,7 @@ class Station:
         self._turn = 0
         self._samples: list[Any]
         if wing == "detector":
-            from chiasm.data.opening import open_source
+            from chiasm.detection.readers.opening import open_source
 
             source = open_source(data)
             refs = [ref for ref in source.refs if ref.split in ("test", "")][:HELD]

@@ -16,7 +16,7 @@ Wing = Literal["detector", "classifier"]
 
 # What decides a run's result beside the method itself.
 WORKFLOWS = {
-    "detector": ("chiasm.workflows.learn", "chiasm.workflows.judge"),
+    "detector": ("chiasm.detection.train", "chiasm.detection.evaluate"),
     "classifier": (
         "chiasm.workflows.learn_diagnosis",
         "chiasm.workflows.judge_diagnosis",
@@ -24,7 +24,7 @@ WORKFLOWS = {
     ),
 }
 # These import every method, so another method's file would count as this one's.
-_LISTS = ("chiasm.detectors.named", "chiasm.classifiers.named")
+_LISTS = ("chiasm.detection.models.named", "chiasm.classifiers.named")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def fingerprint_of(cell: Cell) -> str:
     """The fingerprint of a cell's method; ``ConfigurationError`` where there is no such method."""
     # A worker on another machine has imported nothing yet.
     import chiasm.classifiers.named
-    import chiasm.detectors.named  # noqa: F401
+    import chiasm.detection.models.named  # noqa: F401
     from chiasm.registry import find_model, models
 
     there = {model.name for model in models(cell.wing)}

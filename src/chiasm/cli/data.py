@@ -47,7 +47,7 @@ def make(
         )
         typer.echo(str(folder))
         return
-    from chiasm.data.scenes.maker import PRODUCTS, make_scenes
+    from chiasm.detection.scenes.maker import PRODUCTS, make_scenes
 
     for path in make_scenes(
         folder,
@@ -73,10 +73,10 @@ def check(
     ] = False,
 ) -> None:
     """Count, and look for broken pairs, leaks between splits and shortcuts."""
-    from chiasm.data.audit import AuditReport, audit
     from chiasm.data.discharge.audit import RecordingAudit, audit_recordings
     from chiasm.data.discharge.opening import holds_discharges, open_discharges
-    from chiasm.data.opening import open_source
+    from chiasm.detection.readers.audit import AuditReport, audit
+    from chiasm.detection.readers.opening import open_source
 
     report: AuditReport | RecordingAudit
     if holds_discharges(path):
@@ -104,7 +104,7 @@ def convert(
     light: Light = None,
 ) -> None:
     """Turn depth images with intrinsics, PLY, PCD or other units into the MVTec 3D-AD layout."""
-    from chiasm.data.convert import convert as run
+    from chiasm.detection.readers.convert import convert as run
 
     done = run(
         origin,

@@ -23,7 +23,7 @@ def demo(
     from chiasm.errors import ConfigurationError
 
     if what == "parts":
-        from chiasm.workflows.demo import demo as run
+        from chiasm.detection.demo import demo as run
 
         folder = out or Path("chiasm-demo")
         run(folder, product=product)

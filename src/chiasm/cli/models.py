@@ -10,7 +10,7 @@ from rich.table import Table
 def models() -> None:
     """List the named models with what they cost."""
     import chiasm.classifiers.named
-    import chiasm.detectors.named  # noqa: F401  (importing registers the models)
+    import chiasm.detection.models.named  # noqa: F401  (importing registers the models)
 
     _detectors()
     typer.echo(
@@ -26,10 +26,10 @@ def models() -> None:
 
 
 def _detectors() -> None:
-    from chiasm.config import RunConfig
-    from chiasm.detectors.cost import typical_cost
+    from chiasm.detection.config import RunConfig
+    from chiasm.detection.datamodule import pools_of
+    from chiasm.detection.models.cost import typical_cost
     from chiasm.registry import models as registered
-    from chiasm.workflows.workbench import pools_of
 
     table = _table("RGB + 3D", "parameters", "GMAC", "GMAC, pruned")
     for model in registered("detector"):

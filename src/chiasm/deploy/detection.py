@@ -12,21 +12,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chiasm.config import RunConfig
-from chiasm.data.anomalies.generators import synthesise, validation_generator
-from chiasm.data.cache import PreparationCache
-from chiasm.data.distance import usual_distance
-from chiasm.data.opening import open_source
-from chiasm.data.point_cloud import PreparationSettings
-from chiasm.data.splits import make_splits
-from chiasm.data.tensors import to_batch
 from chiasm.deploy.detection_graph import OUTPUTS, DetectorGraph, detector_graph
 from chiasm.deploy.detection_parity import Parity, compare, insist
 from chiasm.deploy.graph_files import set_calibration, write_onnx, write_openvino
 from chiasm.deploy.model_card import detector_card
 from chiasm.deploy.whole_folder import whole_folder
+from chiasm.detection.anomalies.generators import synthesise, validation_generator
+from chiasm.detection.config import RunConfig
+from chiasm.detection.predictor import Predictor
+from chiasm.detection.preparation.batch import to_batch
+from chiasm.detection.preparation.distance import usual_distance
+from chiasm.detection.preparation.prepare import PreparationSettings
+from chiasm.detection.readers.cache import PreparationCache
+from chiasm.detection.readers.opening import open_source
+from chiasm.detection.readers.splits import make_splits
 from chiasm.errors import ArtifactError
-from chiasm.predictor import Predictor
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
 from chiasm.runtime.detection import DetectorRuntime
 from chiasm.samples import PreparedSample

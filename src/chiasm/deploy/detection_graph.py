@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from chiasm.detectors.adnas import AdnasDetector
-from chiasm.detectors.coreset import greedy_k_centres
-from chiasm.detectors.detector import Detector
-from chiasm.detectors.features import NormalityFeatures
-from chiasm.detectors.normality import Normality, NormalMemory
+from chiasm.detection.detector import Detector
+from chiasm.detection.layers.features import NormalityFeatures
+from chiasm.detection.layers.nearest import greedy_k_centres
+from chiasm.detection.layers.normality import Normality, NormalMemory
+from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.cell import DerivedCell
 from chiasm.fusion.operations import GuidedAttention

@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.errors import ArtifactError, SplitError
-from chiasm.metrics.calibration import conformal_p_value, conformal_threshold
+from chiasm.detection.decision import alarm_score
+from chiasm.errors import ArtifactError
+from chiasm.metrics.calibration import conformal_p_value
 from chiasm.metrics.ranking import auroc
 
 # A float32 graph of the whole model: largest difference of a map, in units of the score that
 # alarms: the maps' own unit is arbitrary, and grows with the separation of the classes.
 MAP_LIMIT = 1e-4
+
 # Of two normals that are equally near either may be taken, by rounding of the features alone, and
 # a cell's score then jumps. So many pixels may differ by more, and by no more than this.
 TIED_SHARE, TIED_LIMIT = 1e-3, 0.02
+
 # Any other: image-level AUROC on synthetic anomalies, as a share (0.005 are 0.5 points).
 AUROC_LIMIT = 0.005
 
@@ -108,14 +111,6 @@ def compare(
         alarms=float(alarms[1][:normals].mean()),
         false_alarm_rate=false_alarm_rate,
     )
-
-
-def alarm_score(calibration: NDArray[np.float64], false_alarm_rate: float) -> float:
-    """The score above which a part is called defective; the largest where normals are too few."""
-    try:
-        return conformal_threshold(calibration, false_alarm_rate)
-    except SplitError:
-        return float(calibration.max())
 
 
 def insist(parity: Parity, *, what: str) -> None:

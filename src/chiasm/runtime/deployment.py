@@ -12,8 +12,8 @@ from typing import Any
 
 from chiasm.data.discharge.network_inputs import RecordingForm
 from chiasm.data.discharge.tensors import PictureScale, SeriesScale
-from chiasm.data.geometry import GeometryScale
-from chiasm.data.point_cloud import PreparationSettings
+from chiasm.detection.preparation.geometry import GeometryScale
+from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.errors import ArtifactError
 
 DEPLOYMENT = "deployment.json"

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.data.array_sample import sample_from_arrays
-from chiasm.data.distance import check_distance
-from chiasm.data.geometry import geometry_picture
-from chiasm.data.point_cloud import paste, paste_mask, prepare
+from chiasm.detection.preparation.distance import check_distance
+from chiasm.detection.preparation.geometry import geometry_picture
+from chiasm.detection.preparation.prepare import paste, paste_mask, prepare
+from chiasm.detection.readers.checked_sample import sample_from_arrays
 from chiasm.errors import DataError
 from chiasm.files.images import read_rgb, read_xyz
 from chiasm.metrics.calibration import conformal_p_value

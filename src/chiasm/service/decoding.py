@@ -15,8 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from chiasm.data.discharge.series_files import checked_series, numbers_from_bytes
-from chiasm.data.intrinsics import CAMERA_COLUMNS, camera_from_text
-from chiasm.data.pinhole import back_project
+from chiasm.detection.readers.camera import CAMERA_COLUMNS, back_project, camera_from_text
 from chiasm.errors import DataError
 from chiasm.files.images import (
     TIFF_MARKS,

@@ -10,11 +10,10 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from chiasm.errors import ChiasmError, ConfigurationError, SplitError
-from chiasm.evaluation.overlay import HeatScale
-from chiasm.metrics.calibration import conformal_threshold
+from chiasm.detection.decision import alarm_threshold
+from chiasm.detection.report.overlay import HeatScale
+from chiasm.errors import ChiasmError
 from chiasm.samples import Diagnosis, Verdict
 from chiasm.service.answers import PartVerdict, RecordingDiagnosis, moment
 from chiasm.service.decoding import Limits, decode_part, decode_recording
@@ -26,6 +25,7 @@ from chiasm.service.state_routes import Observation
 from chiasm.service.verdict_log import LoggedVerdict, VerdictLog
 
 Files = Mapping[str, Upload]
+
 Fields = Mapping[str, str]
 
 
@@ -204,16 +204,6 @@ class _Row:
             latency_ms=latency_ms,
             error=error,
         )
-
-
-def alarm_threshold(deployment: Any) -> float | None:
-    """The score above which a part is an alarm; None where too few normals can promise one."""
-    if not deployment.calibration_scores:
-        return None
-    try:
-        return conformal_threshold(deployment.calibration_scores, deployment.false_alarm_rate)
-    except (SplitError, ConfigurationError):
-        return None
 
 
 def _source(files: Files, fields: Fields) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from fastapi import APIRouter, Query
 
+from chiasm.detection.decision import alarm_threshold
 from chiasm.service.answers import Drift, Histogram, ModelFacts
 from chiasm.service.drift import drift
-from chiasm.service.judging import alarm_threshold, known
+from chiasm.service.judging import known
 from chiasm.service.model_pool import Fleet, HostedModel
 from chiasm.service.verdict_log import VerdictLog
 

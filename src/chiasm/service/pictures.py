@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.evaluation.overlay import HeatScale, heat
+from chiasm.detection.report.overlay import HeatScale, heat
 from chiasm.samples import FloatArray
 from chiasm.service.decoding import Part
 from chiasm.service.refusals import Refusal

@@ -10,10 +10,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from chiasm.detection.decision import alarm_threshold
 from chiasm.errors import ConfigurationError, SplitError
 from chiasm.metrics.calibration import conformal_threshold, normals_needed
 from chiasm.runtime.deployment import DEPLOYMENT, read_deployment, write_deployment
-from chiasm.service.judging import alarm_threshold
 from chiasm.service.verdict_log import VerdictLog
 
 

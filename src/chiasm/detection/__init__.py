@@ -1,0 +1,1 @@
+"""Detection: is this part defective, and where?"""

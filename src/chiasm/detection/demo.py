@@ -1,0 +1,43 @@
+"""The main job from nothing: make parts, search, train, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from chiasm.detection.config import RunConfig
+from chiasm.detection.evaluate import evaluate
+from chiasm.detection.scenes.maker import make_scenes
+from chiasm.detection.train import train
+from chiasm.runs.console import say
+
+
+def demo(out: Path | str, *, product: str = "flange", minutes: float = 4.5) -> dict[str, Any]:
+    """Run the main job on built-in parts and return the content of ``metrics.json``.
+
+    Args:
+        out: folder for data, model and report.
+        product: one of ``chiasm.detection.scenes.maker.PRODUCTS``.
+        minutes: budget of search and training; the evaluation comes on top.
+    """
+    folder = Path(out)
+    say("Making parts ...")
+    make_scenes(
+        folder / "data",
+        kinds=(product,),
+        train=60,
+        validation=40,  # so many that a 5 % false-alarm rate can be promised
+        test_good=20,
+        test_per_defect=5,
+    )
+    config = RunConfig.make(
+        data=folder / "data" / product,
+        out=folder / "run",
+        minutes=minutes,
+        rounds=4,
+        search_epochs=6,
+        finalists=4,
+        train_epochs=20,
+    )
+    train(config)
+    return evaluate(config.out, data=config.data)

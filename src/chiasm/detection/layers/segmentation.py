@@ -1,0 +1,118 @@
+"""The head that turns fused features into anomaly logits."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class SegmentationHead(nn.Sequential):
+    """Point-wise head P(C -> a), P(a -> b), P(b -> 2), P = 1x1 conv, batch norm, LeakyReLU(0.2).
+
+    Input ``(N, channels, S, S)``, output ``(N, 2, S, S)``: logits of good and anomalous. As in
+    EasyNet, normalisation and LeakyReLU also follow the two logits; ``final_activation=False``
+    leaves them off, so that logits have no floor at a fifth of their slope.
+
+    References:
+        Chen et al., EasyNet, ACM MM 2023, the multi-layer segmentation head.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        hidden: tuple[int, int] = (512, 256),
+        final_activation: bool = True,
+    ) -> None:
+        first, second = hidden
+        layers = [_point_wise(channels, first), _point_wise(first, second)]
+        layers.append(_point_wise(second, 2) if final_activation else nn.Conv2d(second, 2, 1))
+        super().__init__(*layers)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """Return logits ``(N, 2, S, S)``."""
+        return super().forward(fused)
+
+
+def _point_wise(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 1, bias=True), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)
+    )
+
+
+def focal_loss(logits: Tensor, mask: Tensor, *, gamma: float = 2.0) -> Tensor:
+    """Focal loss on the softmax of two logits, alpha 1, mean over pixels.
+
+    Args:
+        logits: ``(N, 2, S, S)``.
+        mask: ``(N, 1, S, S)``, 1 on anomalous pixels.
+        gamma: how strongly easy pixels are discounted.
+
+    References:
+        Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, Eq. 4.
+    """
+    log_p = F.log_softmax(logits, dim=1)
+    log_pt = torch.where(mask[:, 0] > 0.5, log_p[:, 1], log_p[:, 0])
+    return (-(1 - log_pt.exp()).pow(gamma) * log_pt).mean()
+
+
+def dice_loss(logits: Tensor, mask: Tensor, *, smooth: float = 1.0) -> Tensor:
+    """One minus the soft Dice overlap of anomaly probability and mask, over the whole batch.
+
+    Over the batch and not per image: an image without a defect has no overlap to speak of.
+
+    References:
+        Milletari et al., V-Net, 3DV 2016.
+    """
+    p = logits.softmax(dim=1)[:, 1:]
+    overlap = (p * mask).sum()
+    return 1 - (2 * overlap + smooth) / (p.sum() + mask.sum() + smooth)
+
+
+def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """Mean cross-entropy of two logits ``(N, 2, S, S)`` against a mask ``(N, 1, S, S)``."""
+    return F.cross_entropy(logits, (mask[:, 0] > 0.5).long())
+
+
+def structural_dissimilarity(a: Tensor, b: Tensor, *, window: int = 8, stride: int = 4) -> Tensor:
+    """One minus the mean SSIM over average-pooled windows, for images in [0, 1].
+
+    Box windows instead of the 11 x 11 Gaussian: on a CPU the Gaussian in float32 costs as much as
+    the network, and the box does the same work (measured; see docs/decisions).
+
+    References:
+        Wang et al., Image Quality Assessment, IEEE TIP 2004, Eq. 13.
+    """
+
+    def mean(x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, window, stride)
+
+    c1, c2 = 0.01**2, 0.03**2
+    mean_a, mean_b = mean(a), mean(b)
+    variance_a = mean(a * a) - mean_a**2
+    variance_b = mean(b * b) - mean_b**2
+    covariance = mean(a * b) - mean_a * mean_b
+    similarity = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
+        (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
+    )
+    return 1 - similarity.mean()
+
+
+def reconstruction_loss(reconstruction: Tensor, target: Tensor, *, structural: bool) -> Tensor:
+    """MSE, plus ``1 - SSIM`` where ``structural`` (RGB): EasyNet's reconstruction terms."""
+    loss = F.mse_loss(reconstruction, target)
+    if structural:
+        loss = loss + structural_dissimilarity(reconstruction, target)
+    return loss
+
+
+def segmentation_loss(logits: Tensor, mask: Tensor, *, dice: bool) -> Tensor:
+    """Focal loss, plus cross-entropy and Dice where ``dice``.
+
+    Focal alone is the paper's; on a short budget it stays near chance where the sum learns.
+    """
+    loss = focal_loss(logits, mask)
+    if dice:
+        loss = loss + cross_entropy(logits, mask) + dice_loss(logits, mask)
+    return loss

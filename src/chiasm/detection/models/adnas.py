@@ -1,0 +1,246 @@
+"""3D-ADNAS: feature source, searched fusion network and segmentation head as one detector.
+
+References:
+    Revisiting Multimodal Fusion for 3D Anomaly Detection from an Architectural Perspective.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from chiasm.detection.detector import Detector
+from chiasm.detection.layers.backbones import FrozenEfficientNetLite
+from chiasm.detection.layers.features import (
+    MODALITIES,
+    NormalityFeatures,
+    ReconstructedFeatures,
+    SourcedFeatures,
+    light_pools,
+    reconstruction_pools,
+)
+from chiasm.detection.layers.maps import near_object, weighed
+from chiasm.detection.layers.normality import NormalMemory
+from chiasm.detection.layers.reconstruction import ReconstructionBranch
+from chiasm.detection.layers.segmentation import SegmentationHead
+from chiasm.fusion.genotype import Genotype
+from chiasm.fusion.make import AnyFusion, make_fusion
+from chiasm.fusion.operations import OPERATIONS
+from chiasm.fusion.pools import CELLS, Pools
+from chiasm.registry import register
+from chiasm.samples import RGBDBatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectorOutput:
+    """What a detector says about a batch.
+
+    Attributes:
+        logits: ``(N, 2, s, s)`` of the head, good and anomalous, at the fusion's size.
+        reconstructions: modality to ``(N, C, S, S)``, where the detector reconstructs.
+        relative: modality to ``(N, 1, h, w)``, distance from normal, where it is measured.
+    """
+
+    logits: Tensor
+    reconstructions: dict[str, Tensor] = field(default_factory=dict)
+    relative: dict[str, Tensor] = field(default_factory=dict)
+
+
+class AdnasDetector(Detector):
+    """Candidate features, a fusion network and a head, and the rule that turns both into scores.
+
+    Args:
+        source: makes the candidate features.
+        fusion: supernet, derived network or hand-made fusion.
+        head: ``(N, C, s, s)`` to two logits.
+        normality_weight: share of the relative distance from normal in the score, in units of the
+            head's log-odds; 0 leaves the head alone. Set by ``set_score_rule``.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: ReconstructedFeatures | NormalityFeatures,
+        fusion: AnyFusion,
+        head: SegmentationHead,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.fusion = fusion
+        self.head = head
+        self.register_buffer("normality_weight", torch.zeros(()))
+        self.register_buffer("head_weight", torch.ones(()))
+
+    @property
+    def pretrained_weights(self) -> str | None:
+        """Of the frozen features; None for a detector that learns everything."""
+        frozen = isinstance(self.source, NormalityFeatures)
+        return str(self.source.backbone.weights) if frozen else None
+
+    def forward(self, batch: RGBDBatch) -> DetectorOutput:
+        """Run everything on a batch."""
+        required = getattr(self.fusion, "required", None)
+        return self.fuse(self.source(batch, required))
+
+    def fuse(self, features: SourcedFeatures) -> DetectorOutput:
+        """Run fusion and head on features that the source made before."""
+        logits = self.head(self.fusion(features.maps))
+        return DetectorOutput(logits, features.reconstructions, features.relative)
+
+    def set_score_rule(self, *, head: float, normality: float) -> None:
+        """Weigh the head's log-odds and the relative distance from normal in the score."""
+        self.head_weight.fill_(head)
+        self.normality_weight.fill_(normality)
+
+    def scores(self, output: DetectorOutput, foreground: Tensor) -> Tensor:
+        """Anomaly map ``(N, 1, S, S)``, at least 0, exactly 0 away from the object.
+
+        The log-odds and the relative distances are weighed, smoothed and passed through softplus,
+        which keeps their order.
+        """
+        size = foreground.shape[-2:]
+        odds = output.logits[:, 1:] - output.logits[:, :1]
+        maps = [(self.head_weight, odds)]
+        if output.relative and float(self.normality_weight) != 0:
+            # All of one size, so that their mean may be taken before it is brought to the map's.
+            distance = torch.stack(list(output.relative.values())).mean(0)
+            maps.append((self.normality_weight, distance))
+        return F.softplus(weighed(maps, size, sigma=size[0] / 100)) * near_object(foreground)
+
+    def prune(self) -> None:
+        """Drop every part of the source that neither the fusion nor the score rule requires."""
+        required = getattr(self.fusion, "required", None)
+        if required is not None:
+            self.source.prune(required, normality=float(self.normality_weight) != 0)
+
+
+def _from_scratch(
+    fusion: Genotype | str,
+    *,
+    width: int,
+    fused: int,
+    size: int,
+    stem: int,
+    hidden: tuple[int, int],
+    modalities: Sequence[str],
+    pools: Pools | None,
+    cells: Sequence[str],
+    nodes: int,
+    operations: Sequence[str],
+    final_activation: bool,
+) -> AdnasDetector:
+    lists = pools or reconstruction_pools(width=width, stem=stem, modalities=modalities)
+    lists = lists.only(*cells)
+    return AdnasDetector(
+        source=ReconstructedFeatures(
+            branches={m: ReconstructionBranch(width=width, stem=stem) for m in modalities}
+        ),
+        fusion=make_fusion(
+            lists, fusion, width=fused, size=size, nodes=nodes, operations=operations
+        ),
+        head=SegmentationHead(channels=fused, hidden=hidden, final_activation=final_activation),
+    )
+
+
+@register("detector")
+def adnas_paper(
+    fusion: Genotype | str = "supernet",
+    *,
+    modalities: Sequence[str] = MODALITIES,
+    pools: Pools | None = None,
+    cells: Sequence[str] = CELLS,
+    nodes: int = 2,
+    operations: Sequence[str] = tuple(OPERATIONS),
+    image_size: int = 256,
+) -> AdnasDetector:
+    """3D-ADNAS as published: two branches of width 128 at 256 pixels, trained from scratch."""
+    return _from_scratch(
+        fusion,
+        width=128,
+        fused=128,
+        size=image_size,
+        stem=1,
+        hidden=(512, 256),
+        modalities=modalities,
+        pools=pools,
+        cells=cells,
+        nodes=nodes,
+        operations=operations,
+        final_activation=True,
+    )
+
+
+@register("detector")
+def adnas_slim(
+    fusion: Genotype | str = "supernet",
+    *,
+    modalities: Sequence[str] = MODALITIES,
+    pools: Pools | None = None,
+    cells: Sequence[str] = CELLS,
+    nodes: int = 2,
+    operations: Sequence[str] = tuple(OPERATIONS),
+    image_size: int = 256,
+) -> AdnasDetector:
+    """The published method from scratch at a width that two processor cores can train."""
+    return _from_scratch(
+        fusion,
+        width=16,
+        fused=32,
+        size=image_size // 4,
+        stem=2,
+        hidden=(128, 64),
+        modalities=modalities,
+        pools=pools,
+        cells=cells,
+        nodes=nodes,
+        operations=operations,
+        final_activation=False,
+    )
+
+
+@register("detector")
+def adnas_light(
+    fusion: Genotype | str = "supernet",
+    *,
+    modalities: Sequence[str] = MODALITIES,
+    pools: Pools | None = None,
+    cells: Sequence[str] = CELLS,
+    nodes: int = 2,
+    operations: Sequence[str] = tuple(OPERATIONS),
+    image_size: int = 256,
+    capacity: int = 4_000,
+    pretrained: bool = True,
+) -> AdnasDetector:
+    """The default on a processor: searched fusion of frozen features and their normality.
+
+    A departure from the paper, on purpose: same search space, head, losses and synthetic anomalies,
+    but nothing but fusion and head is learnt by gradient.
+    """
+    # Cells are point-wise, so a genotype that was searched at half the size holds at the whole.
+    size = image_size // (8 if fusion == "supernet" else 4)
+    backbone = FrozenEfficientNetLite(pretrained=pretrained)
+    lists = (pools or light_pools(modalities=modalities)).only(*cells)
+    return AdnasDetector(
+        source=NormalityFeatures(
+            backbone=backbone,
+            memories={
+                m: NormalMemory(channels=backbone.channels, capacity=capacity) for m in modalities
+            },
+        ),
+        fusion=make_fusion(lists, fusion, width=32, size=size, nodes=nodes, operations=operations),
+        head=SegmentationHead(channels=32, hidden=(128, 64), final_activation=False),
+    )
+
+
+def describe_builder(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Builder arguments as JSON: the genotype goes to its own file, so only its presence stays."""
+    return {
+        key: ("genotype.json" if isinstance(value, Genotype) else value)
+        for key, value in arguments.items()
+        if key != "pools"
+    }

@@ -1,0 +1,249 @@
+"""EasyNet: two reconstruction branches, a hand-made fusion of their layers, and an entropy gate.
+
+References:
+    Chen et al., EasyNet: An Easy Network for 3D Industrial Anomaly Detection, ACM MM 2023. Sizes
+    are those of the published classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from chiasm.detection.detector import Described, Learn, Observe, Rival, RivalOutput, Step
+from chiasm.detection.layers.features import images_of
+from chiasm.detection.layers.maps import resize
+from chiasm.detection.layers.reconstruction import ReconstructionBranch, stage_channels
+from chiasm.detection.layers.segmentation import (
+    SegmentationHead,
+    reconstruction_loss,
+    segmentation_loss,
+)
+from chiasm.errors import ConfigurationError
+from chiasm.registry import register
+from chiasm.samples import RGBDBatch
+
+Variant = Literal["joint", "gated"]
+# A layer joins an encoder's stage with the decoder's stage of the same size.
+LAYERS = (("E1", "D4"), ("E2", "D3"), ("E3", "D2"))
+USUAL = 0.05  # share of normal parts whose joint features may say less than the gate asks for
+
+
+class EasyNet(Rival):
+    """Layers of every branch, projected, brought to one size, joined and segmented.
+
+    Args:
+        branches: modality to its reconstruction branch.
+        layers: 1, 2 or 3, from the finest.
+        projected: channels of a projected layer; with one layer nothing is projected.
+        hidden: channels of the head.
+        size: pixels of a side at which layers are joined.
+        variant: ``"joint"``: one head on both sensors. ``"gated"``: a second head on colour alone,
+            which judges the parts whose joint features say too little (their entropy).
+        epochs, learning_rate, batch: of training.
+        dice: add cross-entropy and Dice to the focal loss, and leave logits without activation.
+    """
+
+    smoothing = 0.0
+
+    def __init__(
+        self,
+        *,
+        branches: Mapping[str, ReconstructionBranch],
+        width: int,
+        layers: int,
+        projected: int,
+        hidden: tuple[int, int],
+        size: int,
+        variant: Variant,
+        epochs: int,
+        learning_rate: float,
+        batch: int,
+        dice: bool,
+    ) -> None:
+        super().__init__()
+        if layers not in (1, 2, 3):
+            raise ConfigurationError(f"layers is {layers}; EasyNet joins 1, 2 or 3 of them.")
+        if variant not in ("joint", "gated"):
+            raise ConfigurationError(f"variant is {variant!r}; it is 'joint' or 'gated'.")
+        if variant == "gated" and set(branches) != {"rgb", "geometry"}:
+            raise ConfigurationError("The gate chooses between colour and both: it needs both.")
+        self.modalities = tuple(branches)
+        self.branches = nn.ModuleDict(dict(branches))
+        self.layers = LAYERS[:layers]
+        self.size = size
+        self.dice = dice
+        channels = stage_channels(width)
+        joined = [channels[e] + channels[d] for e, d in self.layers]
+        self.projections = nn.ModuleDict(
+            {m: nn.ModuleList(_point_wise(c, projected) for c in joined) for m in branches}
+            if layers > 1
+            else {}
+        )
+        each = layers * projected if layers > 1 else joined[0]
+
+        def head(channels: int) -> SegmentationHead:
+            return SegmentationHead(channels=channels, hidden=hidden, final_activation=not dice)
+
+        self.head = head(each * len(branches))
+        self.colour_head = head(each) if variant == "gated" else None
+        self.register_buffer("threshold", torch.zeros(()))
+        self._differences: list[Tensor] = []
+        learning = ["branches", "projections", "head"]
+        steps: list[Step] = [
+            Learn(
+                "segmentation",
+                (*learning, "colour_head") if self.colour_head is not None else tuple(learning),
+                epochs=epochs,
+                learning_rate=learning_rate,
+                batch=batch,
+                synthetic=True,
+            )
+        ]
+        self.steps = (*steps, Observe("gate")) if self.colour_head is not None else tuple(steps)
+
+    def describe(self, batch: RGBDBatch) -> dict[str, Tensor]:
+        """The pictures in half precision: nothing here is frozen."""
+        return {m: images_of(batch, m).half() for m in self.modalities}
+
+    def observe(self, step: str, described: Described, index: Tensor) -> None:
+        """See by how much joint features of normal parts say more than colour does."""
+        features, _ = self._features({m: described[m].float() for m in self.modalities})
+        self._differences.append(self._difference(features))
+
+    def finish(self, step: str) -> None:
+        """The gate opens for all normal parts but the few with the least difference.
+
+        The paper sets a threshold by hand for each class; this one needs no defects.
+        """
+        self.threshold = torch.cat(self._differences).quantile(USUAL)
+        self._differences = []
+
+    def loss(self, step: str, batch: RGBDBatch) -> Tensor:  # type: ignore[override]
+        """Reconstruction of what went in, and segmentation by every head."""
+        assert batch.mask is not None
+        pictures = {m: images_of(batch, m) for m in self.modalities}
+        features, reconstructions = self._features(pictures)
+        terms = [
+            reconstruction_loss(reconstructions[m], pictures[m], structural=m == "rgb")
+            for m in self.modalities
+        ]
+        for logits in self._logits(features).values():
+            mask = F.adaptive_max_pool2d(batch.mask, tuple(logits.shape[-2:]))
+            terms.append(segmentation_loss(logits, mask, dice=self.dice))
+        return torch.stack(terms).sum()
+
+    def judge(self, described: Described) -> RivalOutput:
+        """Probability of a defect, by the head that the gate chooses for each part."""
+        features, _ = self._features({m: described[m].float() for m in self.modalities})
+        maps = {name: one.softmax(dim=1)[:, 1:] for name, one in self._logits(features).items()}
+        if "colour" in maps:
+            joint = self._difference(features) >= self.threshold
+            return RivalOutput(torch.where(joint.view(-1, 1, 1, 1), maps["joint"], maps["colour"]))
+        return RivalOutput(maps["joint"])
+
+    def _features(
+        self, pictures: Mapping[str, Tensor]
+    ) -> tuple[dict[str, list[Tensor]], dict[str, Tensor]]:
+        features, reconstructions = {}, {}
+        for modality, branch in self.branches.items():
+            stages, reconstructions[modality] = branch(pictures[modality])
+            layers = [torch.cat([stages[e], stages[d]], dim=1) for e, d in self.layers]
+            if modality in self.projections:
+                own: Any = self.projections[modality]
+                layers = [project(layer) for project, layer in zip(own, layers)]
+            features[modality] = layers
+        return features, reconstructions
+
+    def _logits(self, features: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
+        def joined(modalities: Sequence[str]) -> Tensor:
+            return torch.cat(
+                [
+                    resize(layer, (self.size, self.size))
+                    for m in modalities
+                    for layer in features[m]
+                ],
+                dim=1,
+            )
+
+        found = {"joint": self.head(joined(self.modalities))}
+        if self.colour_head is not None:
+            found["colour"] = self.colour_head(joined(("rgb",)))
+        return found
+
+    def _difference(self, features: Mapping[str, list[Tensor]]) -> Tensor:
+        """Entropy ``(N,)`` of the joint features' means over that of colour's, bits."""
+        means = {m: [layer.float().mean(dim=(2, 3)) for layer in features[m]] for m in features}
+        colour = torch.cat(means["rgb"], dim=1)
+        return entropy(torch.cat([colour, *means["geometry"]], dim=1)) - entropy(colour)
+
+
+def entropy(values: Tensor, *, bins: int = 256) -> Tensor:
+    """Entropy ``(N,)`` in bits of a histogram of each row of ``(N, D)`` over [0, 1].
+
+    Values outside are left out, as in the published gate; a row without any has entropy 0.
+    """
+    inside = (values >= 0) & (values <= 1)
+    places = (values * bins).long().clamp(0, bins - 1)
+    counts = torch.zeros(len(values), bins, device=values.device)
+    counts.scatter_add_(1, places, inside.float())
+    share = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    return -(share * share.clamp(min=1e-12).log2()).sum(dim=1)
+
+
+def _point_wise(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2))
+
+
+@register("detector", rival=True)
+def easynet(
+    *,
+    modalities: Sequence[str] = ("rgb", "geometry"),
+    image_size: int = 256,
+    layers: int = 2,
+    variant: Variant = "joint",
+    epochs: int = 770,
+) -> EasyNet:
+    """EasyNet as published: branches of width 128 at 256 pixels, trained from scratch."""
+    return EasyNet(
+        branches={m: ReconstructionBranch(width=128) for m in modalities},
+        width=128,
+        layers=layers,
+        projected=512,
+        hidden=(256, 1024) if layers == 1 else (512, 256),
+        size=image_size,
+        variant=variant,
+        epochs=epochs,
+        learning_rate=2e-4,
+        batch=4,
+        dice=False,
+    )
+
+
+@register("detector", rival=True)
+def easynet_slim(
+    *,
+    modalities: Sequence[str] = ("rgb", "geometry"),
+    image_size: int = 256,
+    layers: int = 2,
+    variant: Variant = "joint",
+    epochs: int = 40,
+) -> EasyNet:
+    """EasyNet from scratch at a width that two processor cores can train."""
+    return EasyNet(
+        branches={m: ReconstructionBranch(width=16, stem=2) for m in modalities},
+        width=16,
+        layers=layers,
+        projected=64,
+        hidden=(128, 64),
+        size=image_size // 4,
+        variant=variant,
+        epochs=epochs,
+        learning_rate=2e-3,
+        batch=8,
+        dice=True,
+    )

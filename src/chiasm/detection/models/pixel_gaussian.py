@@ -1,0 +1,102 @@
+"""Per-pixel Gaussian of the raw channels: what can be had without any learned feature.
+
+References:
+    Defard et al., PaDiM: a Patch Distribution Modeling Framework, ICPR Workshops 2021, whose
+    Gaussian per position this is, on raw channels in the place of a network's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from chiasm.detection.detector import Described, Observe, Rival, RivalOutput
+from chiasm.detection.layers.features import images_of
+from chiasm.detection.layers.maps import cells_inside
+from chiasm.registry import register
+from chiasm.samples import RGBDBatch
+
+
+class PixelGaussian(Rival):
+    """Mahalanobis distance to the normals' Gaussian at the same place of the crop.
+
+    Where few normals cover a place, its Gaussian is drawn towards that of the whole object:
+    with ``prior`` parts' weight.
+
+    Args:
+        cells: places to a side.
+        modalities: what it looks at.
+        prior: how many normals the whole object's Gaussian counts as.
+        floor: added to the variances, in units of the whole object's.
+    """
+
+    steps = (Observe("moments"),)
+
+    def __init__(
+        self, *, cells: int, modalities: Sequence[str], prior: float = 5.0, floor: float = 0.05
+    ) -> None:
+        super().__init__()
+        self.modalities = tuple(modalities)
+        self.prior = prior
+        self.floor = floor
+        channels = 3 * len(self.modalities)
+        self.register_buffer("mean", torch.zeros(cells, cells, channels))
+        self.register_buffer("whitening", torch.zeros(cells, cells, channels, channels))
+        self._count = torch.zeros(cells, cells, dtype=torch.float64)
+        self._sum = torch.zeros(cells, cells, channels, dtype=torch.float64)
+        self._products = torch.zeros(cells, cells, channels, channels, dtype=torch.float64)
+
+    def describe(self, batch: RGBDBatch) -> dict[str, Tensor]:
+        """Means of the channels over the object's pixels of each cell, and which cells have any."""
+        pictures = [images_of(batch, modality) for modality in self.modalities]
+        cells = self.mean.shape[0]
+        total = F.adaptive_avg_pool2d(torch.cat(pictures, dim=1) * batch.foreground, cells)
+        share = F.adaptive_avg_pool2d(batch.foreground, cells).clamp(min=1e-6)
+        return {
+            "values": (total / share).permute(0, 2, 3, 1),  # n c h w -> n h w c
+            "inside": cells_inside(batch.foreground, (cells, cells)),
+        }
+
+    def observe(self, step: str, described: Described, index: Tensor) -> None:
+        """Add up moments."""
+        inside = described["inside"].double()
+        values = described["values"].double() * inside[..., None]
+        self._count += inside.sum(dim=0)
+        self._sum += values.sum(dim=0)
+        self._products += torch.einsum("nhwc,nhwd->hwcd", values, values)
+
+    def finish(self, step: str) -> None:
+        """Means and whitening matrices of every cell."""
+        count = self._count[..., None]
+        whole = self._count.sum().clamp(min=1)
+        grand = self._sum.sum(dim=(0, 1)) / whole
+        spread = self._products.sum(dim=(0, 1)) / whole - torch.outer(grand, grand)
+        mean = (self._sum + self.prior * grand) / (count + self.prior)
+        second = self._products + self.prior * (spread + torch.outer(grand, grand))
+        second = second / (count[..., None] + self.prior)
+        covariance = second - mean[..., :, None] * mean[..., None, :]
+        covariance += torch.diag(self.floor * spread.diagonal().clamp(min=1e-8))
+        self.mean = mean.float()
+        # x' C^-1 x = |L^-1 x|^2 for C = L L'.
+        factor = torch.linalg.cholesky(covariance)
+        identity = torch.eye(len(grand), dtype=torch.float64).expand_as(factor)
+        self.whitening = torch.linalg.solve_triangular(factor, identity, upper=False).float()
+
+    def judge(self, described: Described) -> RivalOutput:
+        """Mahalanobis distances."""
+        away = torch.einsum("hwcd,nhwd->nhwc", self.whitening, described["values"] - self.mean)
+        return RivalOutput(raw=(away.norm(dim=-1) * described["inside"])[:, None])
+
+
+@register("detector", rival=True)
+def pixel_gaussian(
+    *,
+    modalities: Sequence[str] = ("rgb", "geometry"),
+    image_size: int = 256,
+    stride: int = 4,
+) -> PixelGaussian:
+    """Trivial: a Gaussian of colour, height and slopes at each place of the crop."""
+    return PixelGaussian(cells=image_size // stride, modalities=modalities)

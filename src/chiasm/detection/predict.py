@@ -1,0 +1,136 @@
+"""Evaluate a model on the test split, and predict verdicts for new parts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from chiasm.detection.predictor import Predictor
+from chiasm.detection.readers.opening import open_source
+from chiasm.detection.readers.source import SampleRef, SampleSource
+from chiasm.detection.report.overlay import HeatScale, heat_overlay
+from chiasm.errors import ChiasmError, DataError
+from chiasm.runs.console import FEW, _reason, say, tell_unjudged
+from chiasm.samples import RGBDSample, Verdict
+
+
+def predict(
+    run: Path | str,
+    inputs: Path | str,
+    *,
+    out: Path | str = "verdicts",
+    light: int | None = None,
+    xyz: Path | str | None = None,
+) -> list[Verdict]:
+    """Judge new parts; writes ``verdicts.csv``, ``verdicts.json`` and heat maps to ``out``.
+
+    Args:
+        run: a run's or a model's folder.
+        inputs: folder, manifest, or one RGB file (then ``xyz`` names its 3D file).
+        out: folder for the results.
+        light: which light, for data with several.
+        xyz: the 3D file that belongs to a single RGB file.
+
+    A part that cannot be read gets a row with ``error``; the others go on. Heat maps of an earlier
+    run in ``out`` are removed.
+
+    Raises:
+        DataError: not one part could be judged.
+    """
+    predictor = Predictor.load(run)
+    target = Path(out)
+    target.mkdir(parents=True, exist_ok=True)
+    _remove_earlier(target)
+    scale = HeatScale.of(predictor.contract.calibration_scores, predictor.alarm_score)
+    verdicts: list[Verdict] = []
+    pictures: list[str] = []
+    for name, sample in _samples(Path(inputs), xyz=xyz, light=light):
+        verdict = next(predictor.judge_all([(name, sample)]))
+        verdicts.append(verdict)
+        pictures.append("")
+        if verdict.anomaly_map is not None and isinstance(sample, RGBDSample):
+            picture = heat_overlay(verdict.anomaly_map, sample, scale=scale)
+            pictures[-1] = f"{len(verdicts) - 1:04d}_{Path(verdict.source).stem}.png"
+            cv2.imwrite(str(target / pictures[-1]), picture)
+    rows = [{**_row(v), "picture": picture} for v, picture in zip(verdicts, pictures)]
+    (target / "verdicts.json").write_text(json.dumps(rows, indent=2) + "\n")
+    with (target / "verdicts.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    bad = sum(v.defective is True for v in verdicts)
+    unread = [_reason(v) for v in verdicts if v.error]
+    say(f"{len(verdicts)} parts: {bad} defective, {len(unread)} not judged. See {target}.")
+    for one in verdicts if len(verdicts) <= FEW else ():
+        if not one.error:
+            say(f"{one.source}: {_in_words(one)}")
+    tell_unjudged(unread, judged=len(verdicts) - len(unread), what="parts")
+    return verdicts
+
+
+def _in_words(verdict: Verdict) -> str:
+    if verdict.defective is None:
+        return f"score {verdict.score:.3g}; the model was never calibrated"
+    decision = "defective" if verdict.defective else "good"
+    return f"{decision}, score {verdict.score:.3g}, p-value {verdict.p_value:.3f}"
+
+
+def _remove_earlier(folder: Path) -> None:
+    """Remove the heat maps that an earlier run's table names, so that none is taken for new."""
+    table = folder / "verdicts.json"
+    try:
+        rows = json.loads(table.read_text())
+        named = [str(row.get("picture", "")) for row in rows]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return
+    for name in named:
+        if name and Path(name).name == name:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _samples(
+    path: Path, *, xyz: Path | str | None, light: int | None
+) -> Iterator[tuple[str, RGBDSample | ChiasmError]]:
+    if path.is_file() and path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"):
+        from chiasm.detection.readers.checked_sample import sample_from_arrays
+        from chiasm.files.images import read_rgb, read_xyz
+
+        try:
+            points = read_xyz(Path(xyz)) if xyz is not None else None
+            yield str(path), sample_from_arrays(read_rgb(path), points, source=str(path))
+        except ChiasmError as error:
+            yield str(path), error
+        return
+    source = open_source(path, light=light)
+    yield from _loaded(source, source.refs)
+    for problem in getattr(source, "problems", ()):
+        yield str(problem), DataError(str(problem))
+
+
+def _loaded(
+    source: SampleSource, refs: Iterable[SampleRef]
+) -> Iterator[tuple[str, RGBDSample | ChiasmError]]:
+    for ref in refs:
+        try:
+            yield ref.source, source.load(ref)
+        except ChiasmError as error:
+            yield ref.source, error
+
+
+def _row(verdict: Verdict) -> dict[str, Any]:
+    def known(x: float) -> float | None:
+        return None if math.isnan(x) else x
+
+    return {
+        "source": verdict.source,
+        "score": known(verdict.score),
+        "p_value": known(verdict.p_value),
+        "defective": verdict.defective,
+        "error": verdict.error,
+    }

@@ -1,0 +1,1 @@
+"""From a sample to the input of a network; without torch."""

@@ -1,0 +1,52 @@
+"""From prepared samples to the tensors that detectors take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from chiasm.detection.preparation.geometry import GeometryScale, geometry_picture
+from chiasm.errors import DataError
+from chiasm.samples import PreparedSample, RGBDBatch
+
+
+def to_batch(
+    samples: Sequence[PreparedSample],
+    scale: GeometryScale,
+    *,
+    modalities: Sequence[str] = ("rgb", "geometry"),
+    indices: Sequence[int] | None = None,
+) -> RGBDBatch:
+    """Stack prepared samples of one size into a batch.
+
+    Raises ``DataError`` naming the sample that lacks a modality that is asked for.
+    """
+
+    def stack(arrays: list[np.ndarray]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(arrays).astype(np.float32, copy=False))
+
+    rgb = geometry = xyz = valid = None
+    if "rgb" in modalities:
+        for sample in samples:
+            if sample.rgb is None:
+                raise DataError(
+                    f"{sample.source} has no RGB image, which this model was trained with."
+                )
+        rgb = stack([s.rgb for s in samples if s.rgb is not None]).permute(0, 3, 1, 2)
+    if "geometry" in modalities:
+        geometry = stack([geometry_picture(s, scale) for s in samples]).permute(0, 3, 1, 2)
+        xyz = stack([s.xyz for s in samples if s.xyz is not None]).permute(0, 3, 1, 2)
+        valid = stack([s.valid for s in samples])[:, None]
+    return RGBDBatch(
+        rgb=rgb,
+        geometry=geometry,
+        foreground=stack([s.foreground for s in samples])[:, None],
+        mask=stack(
+            [s.mask if s.mask is not None else np.zeros_like(s.foreground) for s in samples]
+        )[:, None],
+        index=torch.tensor(list(indices) if indices is not None else [-1] * len(samples)),
+        xyz=xyz,
+        valid=valid,
+    )

@@ -1,0 +1,249 @@
+"""From a sensor's frame to the part alone: support plane off, largest cluster, square crop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from chiasm.detection.preparation.support_plane import Plane, border_strips, fit_support_plane
+from chiasm.detection.preparation.surface import largest_cluster, surface_normals
+from chiasm.errors import DataError
+from chiasm.samples import BoolArray, CropBox, FloatArray, PreparedSample, RGBDSample
+
+logger = logging.getLogger(__name__)
+
+_LARGEST_SQUARE = 16_000_000  # pixels, of frames whose own area is less than a quarter of it
+
+
+@dataclass(frozen=True, slots=True)
+class PreparationSettings:
+    """How a sample is prepared; all of it is part of the cache's key and of the contract.
+
+    Attributes:
+        size: side of the crop in pixels after resizing.
+        remove_background: False takes everything that was measured as the object.
+        plane_distance: metres; inliers of the plane's fit; None is automatic.
+        plane_margin: metres above the plane below which points are background; None takes 2 mm at
+            0.6 m from the camera, in proportion to the distance, and at least 4 times the noise.
+        crop_fraction: side of the crop as a share of the frame's longer side, the same for all
+            samples, so that scale is kept; None takes each object's own bounding box.
+        margin: added to the bounding box on all sides, as a share of it.
+    """
+
+    size: int = 256
+    remove_background: bool = True
+    plane_distance: float | None = None
+    plane_margin: float | None = None
+    crop_fraction: float | None = None
+    margin: float = 0.06
+
+
+def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample:
+    """Remove the background, cut out the part and bring it to ``size`` x ``size`` pixels.
+
+    RGB is resized bilinearly (by area when it shrinks); xyz, validity and mask by nearest
+    neighbour only. Without a support plane, everything measured counts as the object.
+
+    Raises:
+        DataError: not a single 3D point was measured, or no object stands out.
+    """
+    if sample.xyz is not None and not sample.valid.any():
+        raise DataError(f"{sample.source}: all 3D points are missing, so there is no part to see.")
+    plane: Plane | None = None
+    if sample.xyz is not None:
+        plane = fit_support_plane(sample.xyz, sample.valid, distance=settings.plane_distance)
+    foreground = object_mask(sample, plane, settings)
+    box = crop_box(foreground, settings)
+    size = settings.size
+
+    def near(array: np.ndarray) -> np.ndarray:
+        return _crop(array, box, size, cv2.INTER_NEAREST_EXACT)
+
+    def near_mask(mask: BoolArray) -> BoolArray:
+        return near(mask.view(np.uint8)).view(np.bool_)
+
+    inside = near_mask(foreground)
+    rgb = None
+    if sample.rgb is not None:
+        shrinking = box.side > size
+        rgb = _crop(sample.rgb, box, size, cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+        rgb = masked(np.clip(rgb, 0, 1, out=rgb), inside)
+    xyz = height = normals = depth = None
+    coefficients = None
+    valid = inside
+    if sample.xyz is not None:
+        valid = near_mask(sample.valid) & inside
+        if not valid.any():
+            raise DataError(
+                f"{sample.source}: hardly any 3D point was measured on the part, and none is left "
+                f"at {size} x {size} pixels. Is the sensor covered?"
+            )
+        xyz = masked(near(sample.xyz), valid)
+        normals = surface_normals(xyz, valid)
+        plane = plane or _behind(xyz, valid)
+        coefficients = plane.coefficients
+        height = plane.height(xyz) * valid
+        depth = _min_max(cv2.extractChannel(xyz, 2), valid)
+    mask = None if sample.mask is None else near_mask(sample.mask)
+    return PreparedSample(
+        rgb=rgb,
+        xyz=xyz,
+        height=height,
+        normals=normals,
+        depth=depth,
+        valid=valid,
+        foreground=inside,
+        mask=mask,
+        box=box,
+        plane=coefficients,
+        label=sample.label,
+        kind=sample.kind,
+        group=sample.group,
+        split=sample.split,
+        source=sample.source,
+    )
+
+
+def object_mask(
+    sample: RGBDSample, plane: Plane | None, settings: PreparationSettings
+) -> BoolArray:
+    """``(H, W)``: the part, with holes in its 3D data filled."""
+    if not settings.remove_background:
+        return np.ones_like(sample.valid)
+    if sample.xyz is None:
+        return _by_colour(sample)
+    if plane is None:
+        logger.warning("%s: no support plane was found; all points are kept.", sample.source)
+        return largest_cluster(sample.valid, closing=_closing(sample.valid))
+    margin = settings.plane_margin
+    if margin is None:
+        margin = max(0.0035 * abs(plane.coefficients[3]), 4 * plane.noise)
+    above = (plane.height(sample.xyz) > margin) & sample.valid
+    cluster = largest_cluster(above, closing=_closing(above))
+    if np.count_nonzero(cluster) / cluster.size < 1e-3:
+        raise DataError(
+            f"{sample.source}: nothing rises more than {1000 * margin:.1f} mm above the support "
+            "plane. Is the part flat? Set plane_margin lower, or remove_background=false."
+        )
+    return cluster
+
+
+def crop_box(foreground: BoolArray, settings: PreparationSettings) -> CropBox:
+    """The square around the object, centred on its bounding box."""
+    rows, columns = np.flatnonzero(foreground.any(axis=1)), np.flatnonzero(foreground.any(axis=0))
+    height, width = foreground.shape
+    if len(rows) == 0:
+        raise DataError("No pixel belongs to the object.")
+    if settings.crop_fraction is not None:
+        side = round(settings.crop_fraction * max(height, width))
+    else:
+        extent = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
+        side = round(extent * (1 + 2 * settings.margin))
+    if side * side > max(_LARGEST_SQUARE, 4 * height * width):
+        raise DataError(
+            f"The part is so much longer than wide that its square, {side} pixels a side, would "
+            f"take {side * side / 1e6:.0f} million pixels of a frame of {width} x {height}. Cut "
+            "the frame into pieces that are nearer to squares."
+        )
+    top = (rows[0] + rows[-1] + 1 - side) // 2
+    left = (columns[0] + columns[-1] + 1 - side) // 2
+    return CropBox(int(top), int(left), int(max(side, 8)), height, width)
+
+
+def estimate_crop_fraction(samples: Iterable[RGBDSample], settings: PreparationSettings) -> float:
+    """The crop that holds the largest normal part, as a share of the frame's longer side."""
+    own = replace(settings, crop_fraction=None)
+    shares = []
+    for sample in samples:
+        plane = None
+        if sample.xyz is not None:
+            plane = fit_support_plane(sample.xyz, sample.valid, distance=own.plane_distance)
+        box = crop_box(object_mask(sample, plane, own), own)
+        shares.append(box.side / max(box.height, box.width))
+    return min(float(np.max(shares)), 1.0)
+
+
+def masked(image: FloatArray, mask: BoolArray) -> FloatArray:
+    """A copy of an image ``(H, W)`` or ``(H, W, C)`` that is 0 where the mask ``(H, W)`` is not."""
+    copied: np.ndarray = cv2.copyTo(image, mask.view(np.uint8))
+    return copied
+
+
+def paste(scores: FloatArray, box: CropBox) -> FloatArray:
+    """Put a crop's map ``(S, S)`` back into its frame ``(H, W)``, 0 outside the crop."""
+    return _framed(_enlarged(scores, box), box)
+
+
+def paste_mask(mask: BoolArray, box: CropBox) -> BoolArray:
+    """Put a crop's mask ``(S, S)`` back into its frame ``(H, W)``, False outside the crop."""
+    return _framed(_enlarged(mask, box) > 0.5, box)
+
+
+def _enlarged(image: np.ndarray, box: CropBox) -> FloatArray:
+    interpolation = cv2.INTER_AREA if box.side < image.shape[0] else cv2.INTER_LINEAR
+    side = (box.side, box.side)
+    resized: np.ndarray = cv2.resize(
+        image.astype(np.float32, copy=False), side, interpolation=interpolation
+    )
+    return resized
+
+
+def _framed(patch: np.ndarray, box: CropBox) -> np.ndarray:
+    frame = np.zeros((box.height, box.width), patch.dtype)
+    in_frame, in_square = _overlap(box)
+    frame[in_frame] = patch[in_square]
+    return frame
+
+
+def _overlap(box: CropBox) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where frame and square meet: rows and columns of the frame, and of the square."""
+    top, left = max(box.top, 0), max(box.left, 0)
+    bottom, right = min(box.top + box.side, box.height), min(box.left + box.side, box.width)
+    return (
+        (slice(top, bottom), slice(left, right)),
+        (slice(top - box.top, bottom - box.top), slice(left - box.left, right - box.left)),
+    )
+
+
+def _crop(array: np.ndarray, box: CropBox, size: int, interpolation: int) -> np.ndarray:
+    in_frame, in_square = _overlap(box)
+    square = array[in_frame]
+    if square.shape[:2] != (box.side, box.side):
+        square = np.zeros((box.side, box.side, *array.shape[2:]), array.dtype)
+        square[in_square] = array[in_frame]
+    resized: np.ndarray = cv2.resize(square, (size, size), interpolation=interpolation)
+    return resized
+
+
+def _closing(mask: BoolArray) -> int:
+    # Depth sensors lose points along edges: about 1 % of the frame's side.
+    return max(1, round(0.01 * max(mask.shape)))
+
+
+def _min_max(z: FloatArray, valid: BoolArray) -> FloatArray:
+    if not valid.any():
+        return np.zeros_like(z)
+    low, high, _, _ = cv2.minMaxLoc(z, valid.view(np.uint8))
+    return (z - np.float32(low)) / np.float32(max(high - low, 1e-9)) * valid
+
+
+def _behind(xyz: FloatArray, valid: BoolArray) -> Plane:
+    """A plane square to the optical axis behind the farthest point, where none was found."""
+    return Plane((0.0, 0.0, -1.0, float(xyz[..., 2][valid].max())), noise=0.0)
+
+
+def _by_colour(sample: RGBDSample) -> BoolArray:
+    """RGB-only parts: what differs from the border's colours; else the whole frame."""
+    assert sample.rgb is not None
+    border = border_strips(sample.rgb, max(2, round(0.04 * max(sample.valid.shape))))
+    centre = np.median(border, axis=0)
+    spread = np.median(np.abs(border - centre), axis=0) * 1.4826 + 0.02
+    different = np.zeros_like(sample.valid)
+    for channel, middle, width in zip(cv2.split(sample.rgb), centre, spread, strict=True):
+        different |= np.abs(channel - middle) / width > 4
+    cluster = largest_cluster(different, closing=_closing(different))
+    return cluster if 0.01 < cluster.mean() < 0.9 else np.ones_like(sample.valid)

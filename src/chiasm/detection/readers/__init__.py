@@ -1,0 +1,1 @@
+"""Files of parts as samples."""

@@ -1,0 +1,256 @@
+"""Look at a dataset before anything is trained on it: gaps, leaks and shortcuts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from chiasm.detection.preparation.distance import MOST_TIMES, median_distance
+from chiasm.detection.readers.source import SampleRef, SampleSource
+from chiasm.detection.readers.splits import shared_files
+from chiasm.errors import DataError
+from chiasm.files.audit_text import TrivialScore, listed
+from chiasm.metrics.ranking import auroc
+from chiasm.samples import RGBDSample
+
+SHORTCUT_AUROC = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """What an audit found.
+
+    Attributes:
+        name: the source's name.
+        counts: split to kind to number of parts.
+        sizes: ``"height x width"`` to number of parts.
+        valid_share: mean and least share of measured 3D points, or None for RGB-only data.
+        distances: least and most of the parts' median distances by z in metres, or None.
+        problems: files without a partner, rows that name files which do not exist.
+        unreadable: a sentence for each part that could not be loaded.
+        duplicates: (split, file, other split, file) of the same path or content.
+        divided_groups: groups that stand in several splits, where there is more than one group.
+        trivial: AUROC of trivial properties on the test split, strongest first.
+        warnings: what a reader must know before trusting a figure, in sentences.
+    """
+
+    name: str
+    counts: dict[str, dict[str, int]]
+    sizes: dict[str, int]
+    valid_share: tuple[float, float] | None
+    distances: tuple[float, float] | None
+    problems: tuple[str, ...]
+    unreadable: tuple[str, ...]
+    duplicates: tuple[tuple[str, str, str, str], ...]
+    divided_groups: tuple[str, ...]
+    trivial: tuple[TrivialScore, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        """Whether everything can be read, has its partner, and stands in one split alone."""
+        twice = self.duplicates or self.divided_groups
+        return not (self.problems or self.unreadable or twice)
+
+    def to_json(self) -> str:
+        """Return all fields as an indented JSON object."""
+        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+
+    def to_text(self) -> str:
+        """Return the report as lines for a terminal."""
+        lines = [f"Audit of {self.name}", "", "Parts"]
+        for split, kinds in self.counts.items():
+            inside = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
+            lines.append(f"  {split}: {sum(kinds.values())} ({inside})")
+        sizes = ", ".join(f"{size} ({number})" for size, number in self.sizes.items())
+        lines.append(f"Sizes, height x width: {sizes or 'none readable'}")
+        if self.valid_share is not None:
+            mean, least = self.valid_share
+            lines.append(f"Measured 3D points: {mean:.1%} on average, {least:.1%} at least")
+        if self.distances is not None:
+            nearest, farthest = self.distances
+            lines.append(f"Distance from the camera by z: {nearest:.3g} to {farthest:.3g} m")
+        lines += listed("Files without a partner", self.problems)
+        lines += listed("Parts that cannot be read", self.unreadable)
+        pairs = [f"{a} ({s}) = {b} ({t})" for s, a, t, b in self.duplicates]
+        lines += listed("Files in two splits", pairs)
+        lines += listed("Groups in several splits", self.divided_groups)
+        if self.trivial:
+            lines += ["", "Trivial scores on the test split, image-level AUROC"]
+            lines += [f"  {score.auroc:.3f}  {score.name}" for score in self.trivial]
+        if self.warnings:
+            lines += ["", "Warnings", *(f"  - {warning}" for warning in self.warnings)]
+        return "\n".join(lines) + "\n"
+
+
+def audit(source: SampleSource) -> AuditReport:
+    """Load every sample of a source once and report what is in it.
+
+    Never raises for a faulty sample: the fault is listed and the audit goes on.
+    """
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    sizes: Counter[str] = Counter()
+    unreadable: list[str] = []
+    shares: list[float] = []
+    away: list[float] = []
+    rows: list[dict[str, float]] = []
+    labels: list[int] = []
+    for ref in source.refs:
+        counts[ref.split or "(no split)"][ref.kind or "(unknown)"] += 1
+        try:
+            sample = source.load(ref)
+        except DataError as error:
+            unreadable.append(str(error))
+            continue
+        sizes[" x ".join(map(str, sample.valid.shape))] += 1
+        if sample.xyz is not None:
+            shares.append(float(sample.valid.mean()))
+            distance = median_distance(sample.xyz)
+            # Of very few points none may be among those that are looked at.
+            away += [distance] if distance > 0 else []
+        if ref.split == "test" and ref.label is not None:
+            rows.append(trivial_scores(ref, sample))
+            labels.append(ref.label)
+    duplicates = _duplicates(source, unreadable)
+    divided = _divided_groups(source.refs)
+    trivial = _trivial(rows, labels)
+    return AuditReport(
+        name=source.name,
+        counts={split: dict(sorted(kinds.items())) for split, kinds in counts.items()},
+        sizes=dict(sizes.most_common()),
+        valid_share=(sum(shares) / len(shares), min(shares)) if shares else None,
+        distances=(min(away), max(away)) if away else None,
+        problems=tuple(getattr(source, "problems", ())),
+        unreadable=tuple(unreadable),
+        duplicates=duplicates,
+        divided_groups=divided,
+        trivial=trivial,
+        warnings=tuple(_warnings(source.refs, labels, sizes, duplicates, divided, trivial))
+        + tuple(_of_distances(away)),
+    )
+
+
+def _duplicates(
+    source: SampleSource, unreadable: list[str]
+) -> tuple[tuple[str, str, str, str], ...]:
+    lists: dict[str, list[SampleRef]] = defaultdict(list)
+    for ref in source.refs:
+        lists[ref.split or "(no split)"].append(ref)
+    try:
+        return tuple(shared_files(lists))
+    except DataError as error:
+        unreadable.append(f"Splits were not compared by content. {error}")
+        return ()
+
+
+def _divided_groups(refs: tuple[SampleRef, ...]) -> tuple[str, ...]:
+    splits: dict[str, set[str]] = defaultdict(set)
+    for ref in refs:
+        if ref.group:
+            splits[ref.group].add(ref.split)
+    # A single group is the category itself, which every split of a benchmark shares.
+    if len(splits) < 2:
+        return ()
+    return tuple(sorted(group for group, found in splits.items() if len(found) > 1))
+
+
+def _trivial(rows: list[dict[str, float]], labels: list[int]) -> tuple[TrivialScore, ...]:
+    if len(set(labels)) < 2:
+        return ()
+    scores = (
+        TrivialScore(name, auroc([row[name] for row in rows], labels))
+        for name in shared_names(rows)
+    )
+    return tuple(sorted(scores, key=lambda score: (-score.strength, score.name)))
+
+
+def _warnings(
+    refs: tuple[SampleRef, ...],
+    labels: list[int],
+    sizes: Counter[str],
+    duplicates: tuple[tuple[str, str, str, str], ...],
+    divided: tuple[str, ...],
+    trivial: tuple[TrivialScore, ...],
+) -> list[str]:
+    found = []
+    for score in trivial:
+        if score.strength > SHORTCUT_AUROC:
+            side = "larger" if score.auroc > 0.5 else "smaller"
+            found.append(
+                f"Shortcut: {score.name} alone tells good from defective with AUROC "
+                f"{score.strength:.3f} ({side} in defective parts)."
+            )
+    if found:
+        found.append(
+            f"So a detector may separate these {labels.count(0)} good and {labels.count(1)} "
+            "defective test parts without seeing a defect: remove the background, and trust "
+            "pixel-level figures more than image-level ones."
+        )
+    if not any(ref.split == "train" and ref.label == 0 for ref in refs):
+        found.append("No good part to train on: the train split has none labelled good.")
+    if len(set(labels)) < 2:
+        found.append(
+            "The test split has no readable parts of both classes, so neither shortcuts nor "
+            "accuracy can be measured."
+        )
+    if duplicates:
+        found.append(
+            f"{len(duplicates)} files stand in two splits; figures on them would be worthless."
+        )
+    if divided:
+        found.append(
+            f"{len(divided)} groups stand in several splits, so parts of one session or batch are "
+            "both learnt from and tested on."
+        )
+    if len(sizes) > 1:
+        found.append(f"Parts come in {len(sizes)} image sizes; check that one camera took them.")
+    return found
+
+
+def _of_distances(away: list[float]) -> list[str]:
+    if not away or max(away) <= MOST_TIMES * min(away):
+        return []
+    return [
+        f"Parts lie {min(away):.3g} to {max(away):.3g} m from the camera; are some of them in "
+        "another unit?"
+    ]
+
+
+# Bytes are compared for the sensors' files only; a mask's size gives the label away by design.
+_SIZED_ROLES = ("rgb", "xyz", "depth")
+
+
+def trivial_scores(ref: SampleRef, sample: RGBDSample) -> dict[str, float]:
+    """Return one figure by name for each trivial property that the sample has.
+
+    Colours in [0, 1], depth in metres, files in bytes, shares in [0, 1]; a property of a missing
+    modality is left out.
+    """
+    scores = {
+        f"size of the {role} file": float(ref.files[role].stat().st_size)
+        for role in _SIZED_ROLES
+        if role in ref.files and Path(ref.files[role]).is_file()
+    }
+    scores["number of pixels"] = float(sample.valid.size)
+    if sample.rgb is not None:
+        scores["mean brightness"] = float(sample.rgb.mean(dtype=np.float64))
+        scores["spread of brightness"] = float(sample.rgb.mean(axis=2).std(dtype=np.float64))
+        channels = sample.rgb.mean(axis=(0, 1), dtype=np.float64)
+        scores |= {f"mean {c}": float(v) for c, v in zip(("red", "green", "blue"), channels)}
+    if sample.xyz is not None:
+        scores["share of missing points"] = float(1 - sample.valid.mean())
+        if sample.valid.any():
+            depth = sample.xyz[..., 2][sample.valid]
+            scores["mean depth"] = float(depth.mean(dtype=np.float64))
+            scores["spread of depth"] = float(depth.std(dtype=np.float64))
+    return scores
+
+
+def shared_names(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Names of the scores that all samples have, in the order of the first sample."""
+    return [name for name in rows[0] if all(name in row for row in rows)] if rows else []

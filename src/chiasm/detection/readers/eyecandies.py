@@ -1,0 +1,200 @@
+"""Reader of the Eyecandies dataset in its native layout: ``{train,val,test_public}/data/``.
+
+Bonfiglioli et al., "The Eyecandies Dataset for Unsupervised Multimodal Anomaly Detection and
+Localization", ACCV 2022. Parts are rendered from a fixed camera under six lights; the images of
+any subset of the lights will do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from chiasm.detection.readers.camera import Intrinsics, back_project
+from chiasm.detection.readers.checked_sample import checked_sample
+from chiasm.detection.readers.source import SampleRef
+from chiasm.errors import DataError
+from chiasm.files.images import read_depth, read_mask, read_rgb
+from chiasm.samples import FloatArray, RGBDSample
+
+SPLIT_FOLDERS = {"train": "train", "val": "validation", "test_public": "test"}
+DEFECTS = ("bumps", "colors", "dents", "normals")
+# The renderer's camera; the table comes out planar and tilted by 45 degrees with it.
+FOCAL_PER_WIDTH = 711.11 / 512
+_DEPTH_COUNTS = 65535
+_IMAGE = re.compile(r"(\d+)_image_(\d+)\.png")
+_STEM = re.compile(r"(\d+)_(?:image_\d+|depth)\.png")
+
+
+class Eyecandies:
+    """One category of Eyecandies, under one light.
+
+    ``light`` is the number in ``NNN_image_L.png``; None takes the lowest of those that the most
+    samples have. Samples without a needed file are left out and listed in ``problems``. Depth
+    becomes points in the renderer's units, which are kept as metres. Raises ``DataError`` where
+    the layout or the light is not there.
+    """
+
+    def __init__(self, root: Path | str, light: int | None = None) -> None:
+        self.root = Path(root)
+        if not recognises(self.root):
+            raise DataError(
+                f"{self.root} is not in the Eyecandies layout: no train/data, val/data or "
+                "test_public/data with files such as 000_image_0.png was found."
+            )
+        self._names = {
+            folder: frozenset(p.name for p in (self.root / folder / "data").iterdir())
+            for folder in SPLIT_FOLDERS
+            if (self.root / folder / "data").is_dir()
+        }
+        self.light = self._choose(light)
+        problems: list[str] = []
+        self._refs = tuple(self._find(problems))
+        self.problems: tuple[str, ...] = tuple(problems)
+        if not self._refs:
+            raise DataError(f"{self.root} has no complete sample. {' '.join(problems[:3])}")
+
+    @property
+    def name(self) -> str:
+        """Name of the category's folder."""
+        return self.root.resolve().name
+
+    @property
+    def refs(self) -> tuple[SampleRef, ...]:
+        """All complete samples, ordered by split and number."""
+        return self._refs
+
+    def load(self, ref: SampleRef) -> RGBDSample:
+        """Read one sample; raises ``DataError`` naming the file and what is wrong with it."""
+        files = ref.files
+        return checked_sample(
+            ref,
+            rgb=read_rgb(files["rgb"]),
+            xyz=_read_points(files["depth"], files["info_depth"]),
+            mask=read_mask(files["mask"]) if "mask" in files else None,
+        )
+
+    def _choose(self, light: int | None) -> int:
+        matches = (_IMAGE.fullmatch(name) for names in self._names.values() for name in names)
+        count = Counter(int(match[2]) for match in matches if match)
+        if light is None:
+            return min(count, key=lambda number: (-count[number], number))
+        if light not in count:
+            raise DataError(
+                f"{self.root} has no image under light {light}; the lights found are "
+                f"{', '.join(map(str, sorted(count)))}."
+            )
+        return light
+
+    def _find(self, problems: list[str]) -> Iterator[SampleRef]:
+        for folder, split in SPLIT_FOLDERS.items():
+            names = self._names.get(folder, frozenset())
+            stems = {match[1] for match in map(_STEM.fullmatch, names) if match}
+            for stem in sorted(stems, key=lambda s: (int(s), s)):
+                ref = self._reference(self.root / folder / "data", stem, split, names, problems)
+                if ref is not None:
+                    yield ref
+
+    def _reference(
+        self, data: Path, stem: str, split: str, names: frozenset[str], problems: list[str]
+    ) -> SampleRef | None:
+        endings = {
+            "rgb": f"image_{self.light}.png",
+            "depth": "depth.png",
+            "info_depth": "info_depth.yaml",
+            "mask": "mask.png",
+            "normals": "normals.png",
+            "metadata": "metadata.yaml",
+            **{f"{defect}_mask": f"{defect}_mask.png" for defect in DEFECTS},
+        }
+        files = {
+            role: data / f"{stem}_{end}"
+            for role, end in endings.items()
+            if f"{stem}_{end}" in names
+        }
+        missing = [
+            f"{stem}_{endings[role]}"
+            for role in ("rgb", "depth", "info_depth")
+            if role not in files
+        ]
+        if missing:
+            problems.append(
+                f"Sample {stem} in {data} lacks {', '.join(missing)}; add the file or remove "
+                "the sample."
+            )
+            return None
+        try:
+            label, kind = _label(files.get("metadata"), split)
+        except DataError as error:
+            problems.append(str(error))
+            return None
+        return SampleRef(
+            source=str(files["rgb"]),
+            files=files,
+            split=split,
+            label=label,
+            kind=kind,
+            group=self.name,
+            light=self.light,
+        )
+
+
+def recognises(root: Path) -> bool:
+    """Tell whether a folder looks like a category of Eyecandies in its native layout."""
+    return any(
+        _IMAGE.fullmatch(path.name)
+        for folder in SPLIT_FOLDERS
+        if (root / folder / "data").is_dir()
+        for path in (root / folder / "data").iterdir()
+    )
+
+
+def _label(metadata: Path | None, split: str) -> tuple[int | None, str]:
+    """Label and kind; without metadata, only training and validation parts are known: good."""
+    if metadata is None:
+        return (None, "") if split == "test" else (0, "good")
+    facts = _yaml(metadata)
+    if facts.get("anomalous") not in (0, 1):
+        raise DataError(f"{metadata} has no field 'anomalous' of 0 or 1.")
+    if not facts["anomalous"]:
+        return 0, "good"
+    kinds = [defect for defect in DEFECTS if facts.get(f"anomalous_{defect}")]
+    return 1, "+".join(kinds) or "defect"
+
+
+def _read_points(depth: Path, info: Path) -> FloatArray:
+    # A count of 0 is the nearest point of the scene, not a missing one: every pixel is rendered.
+    share = read_depth(depth, unit_m=1 / _DEPTH_COUNTS)
+    bounds = _yaml(info).get("normalization")
+    try:
+        low, high = float(bounds["min"]), float(bounds["max"])
+    except (TypeError, KeyError, ValueError) as cause:
+        raise DataError(
+            f"{info} lacks numbers under normalization: min and max; they give depth its scale."
+        ) from cause
+    if not 0 <= low <= high < np.inf:
+        raise DataError(
+            f"{info} has min {low} and max {high} under normalization; metres in front of the "
+            "camera were expected, min not above max."
+        )
+    metres = share.astype(np.float64) * (high - low) + low
+    height, width = metres.shape
+    focal = FOCAL_PER_WIDTH * width
+    camera = Intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2)
+    return back_project(metres, camera)
+
+
+def _yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as cause:
+        raise DataError(f"{path} cannot be read as YAML: {cause}") from cause
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds no 'name: value' lines.")
+    return content

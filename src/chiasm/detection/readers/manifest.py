@@ -1,0 +1,219 @@
+"""Reader of a table of samples, CSV or Parquet: the input for data in any layout of its own.
+
+Columns, of which only one of ``rgb``, ``xyz``, ``depth`` is needed: ``rgb``; ``xyz`` (point map in
+metres) or ``depth`` with ``depth_unit`` (metres a count) and intrinsics in pixels (``fx, fy, cx,
+cy``, or ``intrinsics``: a JSON file with those four); ``mask``; ``label`` (0 good, 1 defective);
+``kind``; ``split`` (train, validation, test); ``group``; ``light``. Paths are relative to the
+table. Other columns are kept in ``SampleRef.extra``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from chiasm.detection.readers.camera import (
+    CAMERA_COLUMNS,
+    back_project,
+    camera_from_text,
+    read_intrinsics,
+)
+from chiasm.detection.readers.checked_sample import checked_sample
+from chiasm.detection.readers.source import SampleRef
+from chiasm.errors import DataError
+from chiasm.files.images import read_depth, read_mask, read_rgb, read_xyz
+from chiasm.files.tables import close_name, read_rows
+from chiasm.samples import FloatArray, RGBDSample
+
+PATH_COLUMNS = ("rgb", "xyz", "depth", "mask", "intrinsics")
+
+SENSOR_COLUMNS = ("rgb", "xyz", "depth")
+
+FACT_COLUMNS = ("label", "kind", "split", "group", "light", "depth_unit", *CAMERA_COLUMNS)
+
+_SPLITS = {
+    "": "",
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",
+    "test": "test",
+}
+
+
+class Manifest:
+    """Samples listed in a CSV or Parquet table; RGB-only and 3D-only rows are legal.
+
+    ``light`` keeps the rows with that number in their light column; ``unit_m`` is the length of
+    the point maps' unit in metres (depth has its own in the table). Rows that name files that do
+    not exist are left out and listed in ``problems``; any other fault in the table raises
+    ``DataError`` naming the row, 1 being the first below the header.
+    """
+
+    def __init__(self, path: Path | str, light: int | None = None, *, unit_m: float = 1.0) -> None:
+        self.path = Path(path)
+        self.unit_m = unit_m
+        columns, rows = read_rows(self.path)
+        self._check_columns(columns)
+        problems: list[str] = []
+        refs = list(self._find(rows, problems))
+        if unit_m != 1 and refs and not any("xyz" in ref.files for ref in refs):
+            raise DataError(f"{self.path} has no point maps for a unit; depth has depth_unit.")
+        if light is not None:
+            refs = self._under(light, refs)
+        self.problems: tuple[str, ...] = tuple(problems)
+        self._refs = tuple(refs)
+        if not refs:
+            raise DataError(f"{self.path} lists no usable sample. {' '.join(problems[:3])}")
+
+    @property
+    def name(self) -> str:
+        """Name of the table without its suffix."""
+        return self.path.stem
+
+    @property
+    def refs(self) -> tuple[SampleRef, ...]:
+        """All samples whose files exist, in the order of the table."""
+        return self._refs
+
+    def load(self, ref: SampleRef) -> RGBDSample:
+        """Read one sample; raises ``DataError`` naming the file and what is wrong with it."""
+        files = ref.files
+        return checked_sample(
+            ref,
+            rgb=read_rgb(files["rgb"]) if "rgb" in files else None,
+            xyz=_read_points(ref, self.unit_m),
+            mask=read_mask(files["mask"]) if "mask" in files else None,
+        )
+
+    def _check_columns(self, columns: list[str]) -> None:
+        if not set(columns) & set(SENSOR_COLUMNS):
+            raise DataError(
+                f"{self.path} has the columns {', '.join(columns) or '(none)'}, but none of rgb, "
+                "xyz and depth; the first row must name the columns, separated by commas."
+            )
+        known = (*PATH_COLUMNS, *FACT_COLUMNS)
+        for column in columns:
+            meant = close_name(column, known)
+            if meant and meant not in columns:
+                raise DataError(
+                    f"{self.path} has a column '{column}'; '{meant}' was probably meant. "
+                    "Rename it, or choose a name less alike."
+                )
+
+    def _find(self, rows: list[dict[str, str]], problems: list[str]) -> Iterator[SampleRef]:
+        row_of: dict[str, int] = {}
+        for number, row in enumerate(rows, start=1):
+            where = f"{self.path}, row {number}"
+            ref = self._reference(row, where)
+            if ref.source in row_of:
+                raise DataError(
+                    f"{where} names {ref.source}, as row {row_of[ref.source]} does; each part may "
+                    "stand in the table once."
+                )
+            row_of[ref.source] = number
+            missing = [str(path) for path in ref.files.values() if not path.is_file()]
+            if missing:
+                problems.append(
+                    f"{where} names {', '.join(missing)}, which does not exist; paths are "
+                    "relative to the table's folder."
+                )
+            else:
+                yield ref
+
+    def _reference(self, row: Mapping[str, str], where: str) -> SampleRef:
+        files = {role: self.path.parent / row[role] for role in PATH_COLUMNS if row.get(role)}
+        main = [role for role in SENSOR_COLUMNS if role in files]
+        if not main:
+            raise DataError(f"{where} names neither an rgb nor an xyz nor a depth file.")
+        if "xyz" in files and "depth" in files:
+            raise DataError(f"{where} names both xyz and depth; give one of them.")
+        extra = {
+            column: text
+            for column, text in row.items()
+            if text and (column not in (*PATH_COLUMNS, *FACT_COLUMNS))
+        }
+        if "depth" in files:
+            extra |= _depth_facts(row, where)
+        else:
+            files.pop("intrinsics", None)
+        label, kind = _label(row.get("label", ""), row.get("kind", ""), where)
+        split = row.get("split", "").lower()
+        if split not in _SPLITS:
+            raise DataError(
+                f"{where} has split '{row['split']}'; train, validation, test or nothing was "
+                "expected."
+            )
+        light = row.get("light", "")
+        return SampleRef(
+            source=str(files[main[0]]),
+            files=files,
+            split=_SPLITS[split],
+            label=label,
+            kind=kind,
+            group=row.get("group", ""),
+            light=_whole(light, f"{where}, column light") if light else None,
+            extra=extra,
+        )
+
+    def _under(self, light: int, refs: list[SampleRef]) -> list[SampleRef]:
+        lights = sorted({ref.light for ref in refs if ref.light is not None})
+        if light not in lights:
+            found = ", ".join(map(str, lights)) or "none"
+            raise DataError(f"{self.path} has no row with light {light}; lights found: {found}.")
+        return [ref for ref in refs if ref.light == light]
+
+
+def _depth_facts(row: Mapping[str, str], where: str) -> dict[str, str]:
+    """What turns depth counts into points, as checked text."""
+    unit = row.get("depth_unit", "")
+    try:
+        positive = 0 < float(unit) < float("inf")
+    except ValueError:
+        positive = False
+    if not positive:
+        raise DataError(
+            f"{where} has depth_unit '{unit}'; the metres of one count were expected, e.g. 0.001 "
+            "for a depth image in millimetres."
+        )
+    facts = {"depth_unit": unit}
+    if not row.get("intrinsics"):
+        text = {column: row.get(column, "") for column in CAMERA_COLUMNS}
+        camera_from_text(text, where)
+        facts |= text
+    return facts
+
+
+def _label(text: str, kind: str, where: str) -> tuple[int | None, str]:
+    """Label and kind, each from the other where only one is given."""
+    if not text:
+        return (None, "") if not kind else (int(kind != "good"), kind)
+    label = _whole(text, f"{where}, column label")
+    if label not in (0, 1):
+        raise DataError(f"{where} has label '{text}'; 0 (good), 1 (defective) or nothing.")
+    if kind and (kind == "good") != (label == 0):
+        raise DataError(
+            f"{where} has label {label} and kind '{kind}', which contradict each other: kind is "
+            "'good' for label 0 and the kind of defect for label 1."
+        )
+    return label, kind or ("good" if label == 0 else "defect")
+
+
+def _whole(text: str, where: str) -> int:
+    try:
+        value = float(text)  # Parquet keeps whole numbers beside gaps as 1.0
+        if value.is_integer():
+            return int(value)
+    except ValueError:
+        pass
+    raise DataError(f"{where}: '{text}' was found, a whole number was expected.")
+
+
+def _read_points(ref: SampleRef, unit_m: float) -> FloatArray | None:
+    if "xyz" in ref.files:
+        return read_xyz(ref.files["xyz"], unit_m)
+    if "depth" not in ref.files:
+        return None
+    depth = read_depth(ref.files["depth"], unit_m=float(ref.extra["depth_unit"]))
+    if "intrinsics" in ref.files:
+        return back_project(depth, read_intrinsics(ref.files["intrinsics"]))
+    return back_project(depth, camera_from_text(ref.extra, ref.source))

@@ -1,0 +1,59 @@
+"""Open whatever path a user gives: the layout is recognised from what lies there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chiasm.detection.readers import eyecandies, mvtec3d, plain_folder
+from chiasm.detection.readers.manifest import Manifest
+from chiasm.detection.readers.source import SampleSource
+from chiasm.errors import DataError
+from chiasm.files.tables import SUFFIXES
+
+UNDERSTOOD = (
+    "Understood are: a CSV or Parquet manifest with columns such as rgb, xyz, label, split; a "
+    "folder in the MVTec 3D-AD layout (train/good/rgb, train/good/xyz, test/...); an Eyecandies "
+    "category (train/data/000_image_0.png ...); or a folder with rgb/ and xyz/ inside."
+)
+
+
+def open_source(path: Path | str, *, light: int | None = None, unit_m: float = 1.0) -> SampleSource:
+    """Return the reader that fits a file or folder.
+
+    ``light`` chooses among the lights of Eyecandies, or among the rows of a manifest that has a
+    light column. ``unit_m`` is the length of the point maps' unit in metres. Raises ``DataError``
+    where no layout fits, saying which are understood, or where a light or a unit is asked for in
+    data that has none.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist; check the path. {UNDERSTOOD}")
+    if path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            raise DataError(f"{path} is neither a CSV nor a Parquet file. {UNDERSTOOD}")
+        return Manifest(path, light=light, unit_m=unit_m)
+    if eyecandies.recognises(path):
+        if unit_m != 1:
+            raise DataError(f"{path} says the unit of its depth itself; leave the unit out.")
+        return eyecandies.Eyecandies(path, light=light)
+    if light is not None:
+        raise DataError(f"{path} has images under one light only; leave out light={light}.")
+    if mvtec3d.recognises(path):
+        return mvtec3d.Mvtec3d(path, unit_m=unit_m)
+    if plain_folder.recognises(path):
+        return plain_folder.PlainFolder(path, unit_m=unit_m)
+    raise DataError(_unknown(path))
+
+
+def _unknown(path: Path) -> str:
+    inside = sorted(p for p in path.iterdir() if p.name[0] != ".")
+    names = ", ".join(p.name for p in inside[:5]) or "nothing"
+    hint = ""
+    fitting = [p for p in inside if p.is_dir() and (mvtec3d.recognises(p) or _candy(p))]
+    if fitting:
+        hint = f" It holds categories: open one of them, e.g. {fitting[0]}."
+    return f"{path} has no layout that is understood; it holds {names}.{hint} {UNDERSTOOD}"
+
+
+def _candy(path: Path) -> bool:
+    return eyecandies.recognises(path)

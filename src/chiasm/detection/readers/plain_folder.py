@@ -1,0 +1,62 @@
+"""Reader of a folder without splits or labels: ``rgb/`` and ``xyz/``, for prediction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chiasm.detection.readers.mvtec3d import load_pair, paired_files
+from chiasm.detection.readers.source import SampleRef
+from chiasm.errors import DataError
+from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
+from chiasm.samples import RGBDSample
+
+
+class PlainFolder:
+    """Parts of unknown quality in ``rgb/`` and ``xyz/``, partners sharing a file name.
+
+    With only one of the two folders the parts are RGB-only or 3D-only. Files that lack their
+    partner are left out and listed in ``problems``. ``unit_m`` is the length of the point maps'
+    unit in metres. Raises ``DataError`` where nothing is left.
+    """
+
+    def __init__(self, root: Path | str, *, unit_m: float = 1.0) -> None:
+        self.root = Path(root)
+        self.unit_m = unit_m
+        rgb = image_files(self.root / "rgb", RGB_SUFFIXES)
+        xyz = image_files(self.root / "xyz", XYZ_SUFFIXES)
+        problems: list[str] = []
+        if rgb and xyz:
+            found = list(paired_files(self.root, problems))
+        else:
+            found = [{"rgb": path} for path in rgb.values()] or [
+                {"xyz": path} for path in xyz.values()
+            ]
+        if not found:
+            raise DataError(
+                f"{self.root} has no images in rgb/ and point maps in xyz/ that share a name. "
+                f"{' '.join(problems[:3])}"
+            )
+        self.problems: tuple[str, ...] = tuple(problems)
+        self._refs = tuple(
+            SampleRef(source=str(files.get("rgb") or files["xyz"]), files=files, group=self.name)
+            for files in found
+        )
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.root.resolve().name
+
+    @property
+    def refs(self) -> tuple[SampleRef, ...]:
+        """All complete samples, ordered by file name."""
+        return self._refs
+
+    def load(self, ref: SampleRef) -> RGBDSample:
+        """Read one sample; raises ``DataError`` naming the file and what is wrong with it."""
+        return load_pair(ref, unit_m=self.unit_m)
+
+
+def recognises(root: Path) -> bool:
+    """Tell whether a folder has ``rgb/`` or ``xyz/`` directly inside."""
+    return (root / "rgb").is_dir() or (root / "xyz").is_dir()

@@ -1,0 +1,144 @@
+"""One self-contained page that says how good a model is, and shows it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+from jinja2 import Environment, PackageLoader
+
+from chiasm.detection.report.curves import (
+    learning_curves,
+    metric_curves,
+    read_histories,
+    score_histogram,
+)
+from chiasm.detection.report.gallery import COLUMNS, Case, draw_gallery, make_cases
+from chiasm.detection.report.schema import validated
+from chiasm.detection.report.scored import ScoredSample
+from chiasm.detection.report.wording import IMAGE_ROWS, MEANING, in_words, kind_rows, warnings
+from chiasm.reporting.cost import cost_rows
+
+JPEG_QUALITY = 88
+
+
+def write_report(
+    folder: Path,
+    *,
+    metrics: dict[str, Any],
+    scored: Sequence[ScoredSample],
+    title: str,
+    genotype_svg: str | None,
+    genotype_text: str | None,
+    notes: Sequence[str],
+    repeat: str,
+    false_alarm_rate: float,
+    run: Path | None = None,
+) -> Path:
+    """Write ``report.html``, ``metrics.json`` and the figures' PNGs; returns the page's path.
+
+    Args:
+        folder: where to write.
+        metrics: from ``evaluate_scores``; checked against the schema before it is written.
+        scored: all samples, those that could not be judged included.
+        title: the page's heading.
+        genotype_svg: drawing of the architecture, if it was searched.
+        genotype_text: the same in words.
+        notes: warnings that only the caller can know of.
+        repeat: the command that makes this report.
+        false_alarm_rate: what decisions promise.
+        run: the run's folder, whose ``logs`` hold the learning curves.
+
+    Raises:
+        pydantic.ValidationError: the metrics do not fit the schema.
+    """
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(validated(metrics), indent=2) + "\n")
+    cases = make_cases(scored)
+    draw_gallery(cases, figures / "gallery.png")
+    pictures = {
+        "histogram": score_histogram(scored, figures / "scores.png"),
+        "curves": metric_curves(scored, metrics, figures / "curves.png"),
+        "learning": learning_curves(read_histories(run), figures / "learning.png"),
+    }
+    # Kinds and paths come from folder names, so all text is escaped, whatever its source.
+    environment = Environment(
+        loader=PackageLoader("chiasm.evaluation"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("report.html.j2").render(
+        title=title,
+        headline=in_words(metrics, scored, false_alarm_rate),
+        cards=_cards(metrics),
+        warnings=[*notes, *warnings(metrics, scored, false_alarm_rate)],
+        metrics=metrics,
+        image_rows=IMAGE_ROWS,
+        kinds=kind_rows(metrics, scored),
+        limits=list(metrics["region"]["aupro"]),
+        cost=cost_rows(metrics["cost"]),
+        columns=COLUMNS,
+        cases=[_shown(case) for case in cases],
+        pictures={
+            name: _embedded(path.read_bytes(), "image/png")
+            for name, path in pictures.items()
+            if path is not None
+        },
+        genotype=_drawing(genotype_svg),
+        genotype_text=genotype_text,
+        repeat=repeat,
+    )
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _cards(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """The key figures that are known, with what they mean."""
+    region = metrics["region"]["aupro"]
+    chosen = {
+        "image AUROC": metrics["image"]["auroc"],
+        "pixel AP": metrics["pixel"]["ap"],
+        "AUPRO 0.3": region.get("0.3"),
+        "AUPRO 0.05": region.get("0.05"),
+    }
+    return [
+        {"name": name, "figure": figure, "meaning": MEANING[name]}
+        for name, figure in chosen.items()
+        if figure is not None and figure["value"] is not None
+    ]
+
+
+def _shown(case: Case) -> dict[str, Any]:
+    """A case for the page, with its picture inside."""
+    ok, encoded = cv2.imencode(
+        ".jpg",
+        cv2.cvtColor(case.strip, cv2.COLOR_RGB2BGR),
+        [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY],
+    )
+    assert ok
+    verdict = case.sample.verdict
+    return {
+        "kind": case.kind,
+        "reason": case.reason,
+        "wrong": case.reason in ("missed", "false alarm"),
+        "score": verdict.score,
+        "p_value": verdict.p_value,
+        "source": "/".join(Path(verdict.source).parts[-3:]),
+        "picture": _embedded(encoded.tobytes(), "image/jpeg"),
+    }
+
+
+def _embedded(content: bytes, media: str) -> str:
+    return f"data:{media};base64,{base64.b64encode(content).decode()}"
+
+
+def _drawing(svg: str | None) -> str | None:
+    """The drawing as an image: its styles and identifiers stay out of the page."""
+    return None if svg is None else _embedded(svg.encode(), "image/svg+xml")

@@ -1,0 +1,169 @@
+"""Training of a detector whose fusion is settled: weights only."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from chiasm.detection.layers.features import SourcedFeatures, images_of
+from chiasm.detection.layers.segmentation import reconstruction_loss, segmentation_loss
+from chiasm.detection.models.adnas import AdnasDetector, DetectorOutput
+from chiasm.detection.training.synthetic import StoredBatch
+from chiasm.metrics.ranking import average_precision
+from chiasm.samples import RGBDBatch
+from chiasm.training.trainer import Budget
+
+
+def cosine(fraction: float, *, floor: float = 0.01) -> float:
+    """Learning-rate factor that falls from 1 to ``floor`` along half a cosine."""
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(max(fraction, 0.0), 1.0)))
+
+
+class PixelScores:
+    """Collects scores and masks over an epoch and gives the pixel-level average precision."""
+
+    def __init__(self) -> None:
+        self._scores: list[Tensor] = []
+        self._masks: list[Tensor] = []
+
+    def add(self, logits: Tensor, mask: Tensor) -> None:
+        """Add a batch of logits ``(N, 2, s, s)`` and masks ``(N, 1, s, s)``."""
+        self._scores.append((logits[:, 1] - logits[:, 0]).detach().float().flatten())
+        self._masks.append(mask.detach().bool().flatten())
+
+    def average_precision(self) -> float:
+        """Pixel AP of what was added; NaN without anomalous pixels. Forgets everything."""
+        scores = torch.cat(self._scores).numpy()
+        masks = torch.cat(self._masks).numpy()
+        self._scores, self._masks = [], []
+        return average_precision(scores, masks) if masks.any() else math.nan
+
+
+class SegmentationTraining(LightningModule):
+    """Adam on fusion and head (and source, where it learns), cosine learning rate.
+
+    Args:
+        detector: to be trained in place.
+        budget: whose spent fraction brings the learning rate down.
+        epochs: planned; the schedule follows epochs or budget, whichever is further on.
+        learning_rate: at the start.
+        dice: add cross-entropy and Dice to the focal loss.
+    """
+
+    def __init__(
+        self,
+        detector: AdnasDetector,
+        *,
+        budget: Budget,
+        epochs: int,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4,
+        dice: bool = True,
+    ) -> None:
+        super().__init__()
+        self.detector = detector
+        self.budget = budget
+        self.epochs = epochs
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.dice = dice
+        self._pixels = PixelScores()
+        self.validation_ap: list[float] = []
+
+    def training_step(self, batch: Batch, number: int) -> Tensor:
+        """One step of the weights."""
+        steps = max(int(self.trainer.num_training_batches), 1)
+        done = (self.current_epoch + number / steps) / max(self.epochs, 1)
+        factor = cosine(max(done, self.budget.fraction))
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.learning_rate * factor
+        loss = total_loss(run(self.detector, batch), batch, dice=self.dice)
+        self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=False)
+        return loss
+
+    def validation_step(self, batch: Batch, number: int) -> None:
+        """Collect scores on held-out normals with anomalies of other generators."""
+        output = run(self.detector, batch)
+        self._pixels.add(output.logits, mask_at(batch, output.logits.shape[-2:]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the pixel-level average precision."""
+        ap = self._pixels.average_precision()
+        self.validation_ap.append(ap)
+        self.log("validation_ap", ap, prog_bar=True)
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Move a record's tensors."""
+        return to_device(batch, device)
+
+    def configure_optimizers(self) -> Any:
+        """Adam over whatever requires a gradient."""
+        parameters = [p for p in self.detector.parameters() if p.requires_grad]
+        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+
+
+Batch = StoredBatch | RGBDBatch
+
+Record = TypeVar("Record", StoredBatch, RGBDBatch, SourcedFeatures)
+
+
+def to_device(record: Record, device: torch.device) -> Record:
+    """The record with every tensor on a device; Lightning does not move frozen dataclasses."""
+
+    def move(value: object) -> object:
+        if isinstance(value, Tensor):
+            return value.to(device)
+        if isinstance(value, dict):
+            return {name: move(item) for name, item in value.items()}
+        if isinstance(value, SourcedFeatures):
+            return to_device(value, device)
+        return value
+
+    return replace(record, **{f.name: move(getattr(record, f.name)) for f in fields(record)})
+
+
+def run(detector: AdnasDetector, batch: Batch) -> DetectorOutput:
+    """Run a detector on stored features or on a fresh batch."""
+    if isinstance(batch, StoredBatch):
+        return detector.fuse(batch.features)
+    return detector(batch)
+
+
+def mean_relative(output: DetectorOutput, size: torch.Size | None = None) -> Tensor:
+    """Relative distances from normal ``(N, 1, h, w)``, the mean of all sources that have one.
+
+    ``size`` is that of the first source where it is not given.
+    """
+    maps = list(output.relative.values())
+    size = maps[0].shape[-2:] if size is None else size
+    scaled = [torch.nn.functional.interpolate(m, size=tuple(size), mode="bilinear") for m in maps]
+    return torch.stack(scaled).mean(0)
+
+
+def mask_at(batch: Batch, size: torch.Size) -> Tensor:
+    """The mask at the logits' size: a cell is anomalous where any of its pixels is."""
+    assert batch.mask is not None
+    return torch.nn.functional.adaptive_max_pool2d(batch.mask, tuple(size))
+
+
+def total_loss(
+    output: DetectorOutput, batch: Batch, *, dice: bool, with_reconstruction: bool = True
+) -> Tensor:
+    """Segmentation loss plus, for sources that reconstruct, their reconstruction terms.
+
+    The reconstruction's target is the picture that went in, as in EasyNet.
+    """
+    loss = segmentation_loss(output.logits, mask_at(batch, output.logits.shape[-2:]), dice=dice)
+    if with_reconstruction and isinstance(batch, RGBDBatch):
+        for modality, reconstruction in output.reconstructions.items():
+            loss = loss + reconstruction_loss(
+                reconstruction, images_of(batch, modality), structural=modality == "rgb"
+            )
+    return loss

@@ -1,0 +1,217 @@
+"""Every registered detector, and the parts they are made of."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from chiasm.detection.datamodule import pools_of
+from chiasm.detection.layers.backbones import FrozenEfficientNetLite
+from chiasm.detection.layers.maps import image_score
+from chiasm.detection.layers.normality import NormalMemory
+from chiasm.detection.layers.reconstruction import ReconstructionBranch
+from chiasm.detection.layers.segmentation import dice_loss, focal_loss, structural_dissimilarity
+from chiasm.detection.models.adnas import adnas_light
+from chiasm.detection.models.cost import cost_of, typical_cost
+from chiasm.errors import ConfigurationError
+from chiasm.fusion.genotype import CellGenotype, Genotype, NodeGenotype, random_genotype
+from chiasm.registry import find_model, models
+from chiasm.samples import RGBDBatch
+
+SMALL = ("adnas_light", "adnas_slim")
+
+
+class _Chosen:
+    def __init__(self, model, modalities=("rgb", "geometry")):
+        self.model, self.modalities, self.cells = model, modalities, ("early", "middle", "late")
+        self.candidates = ("*",)
+
+
+def batch(size=64, count=2):
+    torch.manual_seed(0)
+    foreground = torch.zeros(count, 1, size, size)
+    foreground[:, :, 8:-8, 8:-8] = 1
+    pictures = torch.rand(count, 3, size, size) * foreground
+    return RGBDBatch(pictures, pictures.flip(1), foreground, torch.zeros_like(foreground))
+
+
+def build(name, modalities=("rgb", "geometry"), seed=0, genotype=None):
+    genotype = genotype or random_genotype(pools_of(_Chosen(name, modalities)), seed=seed)
+    torch.manual_seed(seed)
+    detector = find_model(name).builder(genotype, modalities=modalities, image_size=64)
+    if name == "adnas_light":
+        inputs = batch()
+        for modality, memory in detector.source.memories.items():
+            picture = inputs.rgb if modality == "rgb" else inputs.geometry
+            described = memory.describe(detector.source.backbone(picture))
+            flat = described.permute(0, 2, 3, 1).reshape(-1, memory.dimension)
+            memory.fit(flat, torch.arange(2).repeat_interleave(len(flat) // 2))
+    return detector.eval()
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("modalities", [("rgb", "geometry"), ("rgb",), ("geometry",)])
+def test_maps_have_the_inputs_shape_and_are_zero_away_from_the_object(name, modalities):
+    detector, inputs = build(name, modalities), batch()
+    with torch.no_grad():
+        maps = detector.scores(detector(inputs), inputs.foreground)
+    assert maps.shape == (2, 1, 64, 64)
+    assert (maps >= 0).all()
+    assert (maps[:, :, :4] == 0).all()
+    assert image_score(maps).shape == (2,)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_scores_do_not_depend_on_the_batch(name):
+    detector, inputs = build(name), batch()
+    one = RGBDBatch(inputs.rgb[:1], inputs.geometry[:1], inputs.foreground[:1])
+    with torch.no_grad():
+        both = detector.scores(detector(inputs), inputs.foreground)
+        alone = detector.scores(detector(one), one.foreground)
+    torch.testing.assert_close(both[:1], alone, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_pruned_detector_gives_the_same_maps(seed):
+    detector, inputs = build("adnas_slim", seed=seed), batch()
+    before = sum(p.numel() for p in detector.parameters())
+    with torch.no_grad():
+        expected = detector(inputs).logits
+        detector.prune()
+        torch.testing.assert_close(detector(inputs).logits, expected)
+    assert sum(p.numel() for p in detector.parameters()) < before
+
+
+def test_the_paper_branch_has_the_papers_size():
+    branch = ReconstructionBranch()
+    assert sum(p.numel() for p in branch.parameters()) == 69_048_579
+    encoder = [p for n, p in branch.named_parameters() if n.startswith("stages.E")]
+    assert sum(p.numel() for p in encoder) == 37_622_400
+
+
+def test_a_memory_finds_the_nearest_as_a_loop_does():
+    torch.manual_seed(0)
+    memory = NormalMemory(channels={4: 2, 8: 3}, capacity=50)
+    memory.fit(torch.randn(40, 5), torch.arange(40) // 4)
+    query = memory.bank[:7] + 0.05 * torch.randn(7, 5)
+    distance, number = memory._nearest(query, None, count=3)
+    expected = torch.cdist(query, memory.bank).topk(3, largest=False)
+    torch.testing.assert_close(distance, expected.values, atol=1e-4, rtol=1e-3)
+    assert torch.equal(number, expected.indices)
+
+
+def test_a_part_is_not_compared_with_itself():
+    torch.manual_seed(0)
+    memory = NormalMemory(channels={4: 2, 8: 3})
+    memory.fit(torch.randn(40, 5), torch.arange(40) // 4)
+    distance, number = memory._nearest(memory.bank, memory.owner, count=1)
+    assert (distance > 0).all()
+    assert (memory.owner[number[:, 0]] != memory.owner).all()
+
+
+def test_folding_batch_norm_changes_nothing():
+    from efficientnet_lite_pytorch import EfficientNet
+
+    torch.manual_seed(0)
+    backbone = FrozenEfficientNetLite()
+    x = torch.rand(1, 3, 64, 64)
+    assert {s: f.shape[1] for s, f in backbone(x).items()} == backbone.channels
+    assert not any(p.requires_grad for p in backbone.parameters())
+    assert not backbone.train().training
+    reference = EfficientNet.from_name("efficientnet-lite0").eval()
+    assert len(reference._blocks) > len(backbone.blocks)
+
+
+def test_backbone_stops_at_the_deepest_stride_asked_for():
+    features = FrozenEfficientNetLite(pretrained=False)(torch.rand(1, 3, 64, 64), deepest=8)
+    assert set(features) == {4, 8}
+
+
+def test_losses_fall_when_the_answer_gets_better():
+    mask = torch.zeros(2, 1, 8, 8)
+    mask[:, :, 2:5, 2:5] = 1
+    wrong = torch.cat([mask, 1 - mask], dim=1) * 6
+    right = torch.cat([1 - mask, mask], dim=1) * 6
+    assert focal_loss(right, mask) < focal_loss(torch.zeros_like(right), mask)
+    assert focal_loss(torch.zeros_like(right), mask) < focal_loss(wrong, mask)
+    assert dice_loss(right, mask) < 0.1 < 0.9 < dice_loss(wrong, mask)
+
+
+def test_focal_loss_equals_its_definition():
+    torch.manual_seed(0)
+    logits, mask = torch.randn(1, 2, 4, 4), (torch.rand(1, 1, 4, 4) > 0.5).float()
+    p = logits.softmax(1)
+    pt = torch.where(mask[:, 0] > 0, p[:, 1], p[:, 0])
+    torch.testing.assert_close(focal_loss(logits, mask), (-((1 - pt) ** 2) * pt.log()).mean())
+
+
+def test_an_image_is_not_dissimilar_to_itself():
+    image = torch.rand(1, 3, 32, 32)
+    torch.testing.assert_close(structural_dissimilarity(image, image), torch.tensor(0.0))
+    assert structural_dissimilarity(image, torch.rand_like(image)) > 0.5
+
+
+def test_unknown_models_are_answered_with_the_known_ones():
+    assert {"adnas_light", "adnas_paper", "adnas_slim"} <= {m.name for m in models("detector")}
+    with pytest.raises(ConfigurationError, match="adnas_light"):
+        find_model("adnas_heavy")
+
+
+def test_four_samples_can_be_learnt_by_heart():
+    torch.manual_seed(0)
+    detector = find_model("adnas_slim").builder("concatenation", image_size=64)
+    inputs = batch(count=4)
+    mask = torch.zeros(4, 1, 16, 16)
+    for i in range(4):
+        mask[i, :, 2 + 2 * i : 5 + 2 * i, 4:9] = 1
+    optimiser = torch.optim.Adam(detector.parameters(), 3e-3)
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss = dice_loss(detector(inputs).logits, mask)
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.2
+
+
+def test_light_features_are_frozen():
+    detector = adnas_light("concatenation", image_size=64)
+    learnt = {n.split(".")[0] for n, p in detector.named_parameters() if p.requires_grad}
+    assert learnt == {"fusion", "head"}
+
+
+def test_a_light_detector_leaves_out_what_neither_fusion_nor_score_needs():
+    pools = pools_of(_Chosen("adnas_light"))
+    node = (NodeGenotype(("x", "y"), "addition"),)
+    cells = {
+        "early": CellGenotype(("rgb/raw", "rgb/f4"), node),
+        "late": CellGenotype(("cell:early", "rgb/f16"), node),
+    }
+    names = {cell: pools.candidates(cell) for cell in pools.present}
+    rgb_only = Genotype(cells=cells, output="late", pools=names)
+    torch.manual_seed(0)
+    detector, inputs = build("adnas_light", genotype=rgb_only), batch()
+    with torch.no_grad():
+        detector.set_score_rule(head=1.0, normality=0.0)
+        expected = detector.scores(detector(inputs), inputs.foreground)
+        before = cost_of(detector, inputs)
+        detector.prune()
+        pruned = detector.scores(detector(inputs), inputs.foreground)
+    torch.testing.assert_close(pruned, expected)
+    assert detector.source.modalities == ("rgb",)
+    assert len(detector.source.memories) == 0
+    assert cost_of(detector, inputs).macs < 0.6 * before.macs
+
+
+def test_a_score_rule_with_normality_keeps_every_memory():
+    detector = build("adnas_light")
+    detector.set_score_rule(head=1.0, normality=0.5)
+    detector.prune()
+    assert set(detector.source.memories) == {"rgb", "geometry"}
+
+
+def test_macs_of_the_paper_detector_lie_where_the_arithmetic_puts_them():
+    pools = pools_of(_Chosen("adnas_paper"))
+    before, after = typical_cost("adnas_paper", pools=pools)
+    assert 342e9 < before.macs < 445e9  # two branches of 159.9 GMAC, fusion and head
+    assert after.macs < before.macs
+    assert 138.4e6 < before.parameters < 139.2e6

@@ -1,0 +1,182 @@
+"""What an audit must not overlook: gaps, leaks and shortcuts."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chiasm.detection.readers.audit import audit, trivial_scores
+from chiasm.detection.readers.manifest import Manifest
+from chiasm.detection.readers.mvtec3d import Mvtec3d
+from chiasm.detection.readers.opening import open_source
+from chiasm.files.images import write_mask, write_rgb, write_xyz
+
+SIZE = (8, 10)
+
+
+def put(folder: Path, number: int, *, light=1.0, missing=0, seed=0) -> None:
+    """Write parts that differ by noise only, unless they are darker or lack points."""
+    rng = np.random.default_rng(seed)
+    for i in range(number):
+        xyz = rng.uniform(0.3, 0.4, (*SIZE, 3))
+        xyz.reshape(-1, 3)[:missing] = 0
+        write_rgb(folder / f"rgb/{i:03d}.bmp", light * rng.random((*SIZE, 3), dtype=np.float32))
+        write_xyz(folder / f"xyz/{i:03d}.tiff", xyz)
+        if folder.name == "cut":
+            write_mask(folder / f"gt/{i:03d}.png", np.eye(*SIZE) > 0)
+
+
+@pytest.fixture
+def category(tmp_path) -> Path:
+    root = tmp_path / "peg"
+    put(root / "train/good", 3, seed=1)
+    put(root / "validation/good", 2, seed=2)
+    put(root / "test/good", 4, seed=3)
+    put(root / "test/cut", 4, seed=4)
+    return root
+
+
+def scores(report) -> dict[str, float]:
+    return {score.name: score.auroc for score in report.trivial}
+
+
+def test_parts_sizes_and_points_are_counted(category):
+    write_xyz(category / "train/good/xyz/000.tiff", np.eye(*SIZE)[..., None].repeat(3, 2))
+    report = audit(Mvtec3d(category))
+    assert report.counts == {
+        "train": {"good": 3},
+        "validation": {"good": 2},
+        "test": {"cut": 4, "good": 4},
+    }
+    assert report.sizes == {"8 x 10": 13}
+    mean, least = report.valid_share
+    assert least == pytest.approx(0.1) and mean == pytest.approx((12 + 0.1) / 13)
+    assert (report.problems, report.unreadable, report.duplicates) == ((), (), ())
+
+
+def test_unpaired_files_are_listed(category):
+    (category / "train/good/xyz/001.tiff").unlink()
+    report = audit(Mvtec3d(category))
+    assert report.counts["train"] == {"good": 2}
+    assert len(report.problems) == 1
+    assert str(category / "train/good/rgb/001.bmp") in report.problems[0]
+    assert report.problems[0] in report.to_text()
+
+
+def test_unreadable_parts_are_listed_and_the_others_still_counted(category):
+    damaged = category / "train/good/rgb/001.bmp"
+    damaged.write_bytes(damaged.read_bytes()[:60])
+    write_mask(category / "test/cut/gt/002.png", np.zeros(SIZE, bool))
+    xyz = np.full((*SIZE, 3), np.nan)
+    write_xyz(category / "validation/good/xyz/000.tiff", xyz)
+    report = audit(Mvtec3d(category))
+    assert report.sizes == {"8 x 10": 10}
+    assert report.counts["train"] == {"good": 3}
+    for sentence, name in zip(
+        report.unreadable,
+        ("train/good/rgb/001.bmp", "validation/good/xyz/000.tiff", "test/cut/gt/002.png"),
+        strict=True,
+    ):
+        assert str(category / name) in sentence
+
+
+def test_files_in_two_splits_are_found(category):
+    first, second = category / "train/good/xyz/000.tiff", category / "test/good/xyz/003.tiff"
+    shutil.copy(first, second)
+    report = audit(Mvtec3d(category))
+    assert report.duplicates == (("train", str(first), "test", str(second)),)
+    assert any("1 files stand in two splits" in warning for warning in report.warnings)
+    assert f"{first} (train) = {second} (test)" in report.to_text()
+
+
+def test_files_twice_in_one_split_are_no_leak(category):
+    shutil.copy(category / "test/cut/xyz/000.tiff", category / "test/good/xyz/003.tiff")
+    assert audit(Mvtec3d(category)).duplicates == ()
+
+
+def test_a_shortcut_above_0_8_is_warned_of(category):
+    shutil.rmtree(category / "test")
+    put(category / "test/good", 4, light=0.9, seed=3)
+    put(category / "test/cut", 4, light=0.4, missing=20, seed=4)
+    report = audit(Mvtec3d(category))
+    assert scores(report)["share of missing points"] == 1
+    assert scores(report)["mean brightness"] == 0
+    assert scores(report)["number of pixels"] == 0.5
+    strengths = [score.strength for score in report.trivial]
+    assert strengths == sorted(strengths, reverse=True)
+    for words in ("share of missing points alone", "mean brightness alone"):
+        side = "larger" if "missing" in words else "smaller"
+        (warning,) = (w for w in report.warnings if words in w)
+        assert "AUROC 1.000" in warning and f"({side} in defective parts)" in warning
+    assert any("4 good and 4 defective" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize(("brighter", "warned"), [(16, False), (17, True)])
+def test_the_border_of_a_shortcut_is_0_8(tmp_path, brighter, warned):
+    # One defective part is brighter than k of 20 good ones: AUROC k/20; 0.8 itself is allowed.
+    rows = ["rgb,label,split"]
+    levels = [0.04 * i for i in range(20)]
+    for i, level in enumerate([*levels, brighter * 0.04 - 0.02]):
+        write_rgb(tmp_path / f"{i}.bmp", np.full((4, 4, 3), level, np.float32))
+        rows.append(f"{i}.bmp,{int(i == 20)},test")
+    (tmp_path / "parts.csv").write_text("\n".join(rows))
+    report = audit(Manifest(tmp_path / "parts.csv"))
+    assert scores(report)["mean brightness"] == pytest.approx(brighter / 20)
+    assert any("mean brightness alone" in w for w in report.warnings) == warned
+    assert report.valid_share is None
+
+
+def test_noise_is_no_shortcut(category):
+    shutil.rmtree(category / "test/cut")
+    shutil.copytree(category / "test/good", category / "test/cut")
+    report = audit(Mvtec3d(category))
+    assert set(scores(report).values()) == {0.5}
+    assert report.warnings == ()
+
+
+def test_trivial_scores_are_those_of_the_files(category):
+    put(category / "train/good", 1, missing=20)
+    source = Mvtec3d(category)
+    ref = source.refs[0]
+    sample = source.load(ref)
+    found = trivial_scores(ref, sample)
+    assert found["size of the rgb file"] == (category / "train/good/rgb/000.bmp").stat().st_size
+    assert found["mean green"] == pytest.approx(sample.rgb[..., 1].mean(), abs=1e-6)
+    assert found["mean depth"] == pytest.approx(sample.xyz[2:, :, 2].mean(), abs=1e-6)
+    assert found["share of missing points"] == 0.25
+    assert found["number of pixels"] == 80
+
+
+def test_missing_classes_groups_in_two_splits_and_mixed_sizes_are_warned_of(tmp_path):
+    rows = ["rgb,label,split,group"]
+    facts = [("1,train", "a"), ("0,test", "a"), ("0,test", "b")]
+    for i, (fact, group) in enumerate(facts):
+        write_rgb(tmp_path / f"{i}.png", np.full((4, 4 + i // 2, 3), 0.1 * i, np.float32))
+        rows.append(f"{i}.png,{fact},{group}")
+    (tmp_path / "parts.csv").write_text("\n".join(rows))
+    report = audit(Manifest(tmp_path / "parts.csv"))
+    assert report.divided_groups == ("a",)
+    assert report.sizes == {"4 x 4": 2, "4 x 5": 1}
+    words = ("No good part to train on", "no readable parts of both", "1 groups", "2 image sizes")
+    for warning, word in zip(report.warnings, words, strict=True):
+        assert word in warning
+    assert json.loads(report.to_json())["sizes"] == report.sizes
+
+
+@pytest.mark.skipif("CHIASM_DATA" not in os.environ, reason="CHIASM_DATA, real data, is not set")
+def test_cable_gland_is_warned_of_its_missing_points():
+    source = open_source(Path(os.environ["CHIASM_DATA"]) / "mvtec_3d/cable_gland")
+    report = audit(source)
+    assert {split: sum(kinds.values()) for split, kinds in report.counts.items()} == {
+        "train": 223,
+        "validation": 23,
+        "test": 55,
+    }
+    assert (report.problems, report.unreadable, report.duplicates) == ((), (), ())
+    assert scores(report)["share of missing points"] > 0.99
+    assert any("share of missing points alone" in warning for warning in report.warnings)

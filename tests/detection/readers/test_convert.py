@@ -1,0 +1,242 @@
+"""Point clouds and depth images into the MVTec 3D-AD layout, and nothing damaged with them."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import cv2
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+
+from chiasm.detection.readers.convert import convert
+from chiasm.detection.readers.mvtec3d import Mvtec3d
+from chiasm.detection.readers.point_cloud_files import read_cloud
+from chiasm.errors import DataError
+from chiasm.files.images import write_mask, write_rgb, write_xyz
+
+H, W = 3, 4
+XYZ = "property {0} x\nproperty {0} y\nproperty uchar red\nproperty {0} z\n"
+GRID = f"obj_info num_cols {W}\nobj_info num_rows {H}\n"
+
+
+def grid(seed=0):
+    xyz = np.random.default_rng(seed).uniform(-500, 500, (H, W, 3)).astype(np.float32)
+    xyz[0, 1, 2] = np.nan  # one coordinate is enough to make a point missing
+    xyz[2, 0] = 0
+    return xyz
+
+
+def in_metres(xyz):
+    return np.where(np.isfinite(xyz).all(axis=2, keepdims=True), xyz, 0) * np.float32(0.001)
+
+
+def records(xyz, order="<", kind="f4"):
+    dtype = [("x", order + kind), ("y", order + kind), ("red", "u1"), ("z", order + kind)]
+    table = np.zeros(H * W, dtype)
+    for i, axis in enumerate("xyz"):
+        table[axis] = xyz[..., i].ravel()
+    table["red"] = 7
+    return table
+
+
+def ply(xyz, form="binary_little_endian", kind="float", extra=GRID) -> bytes:
+    head = f"ply\nformat {form} 1.0\n{extra}element vertex {H * W}\n{XYZ.format(kind)}end_header\n"
+    if form == "ascii":
+        rows = (" ".join(map(str, row.tolist())) for row in records(xyz))
+        return (head + "\n".join(rows) + "\n").encode()
+    order = "<" if "little" in form else ">"
+    return head.encode() + records(xyz, order, "f8" if kind == "double" else "f4").tobytes()
+
+
+def pcd(xyz, data="binary") -> bytes:
+    fields = "FIELDS x y red z\nSIZE 4 4 1 4\nTYPE F F U F\nCOUNT 1 1 1 1\n"
+    head = f"# .PCD v0.7\nVERSION 0.7\n{fields}WIDTH {W}\nHEIGHT {H}\nDATA {data}\n"
+    table = records(xyz)
+    if data == "ascii":
+        return (head + "\n".join(" ".join(map(str, row.tolist())) for row in table)).encode()
+    if data == "binary":
+        return head.encode() + table.tobytes()
+    raw = b"".join(table[name].tobytes() for name in table.dtype.names)
+    packed = imagecodecs.lzf_encode(raw)
+    return head.encode() + struct.pack("<II", len(packed), len(raw)) + packed
+
+
+CLOUDS = {
+    "ascii.ply": lambda xyz: ply(xyz, "ascii"),
+    "little.ply": ply,
+    "big_double.ply": lambda xyz: ply(xyz, "binary_big_endian", "double"),
+    "ascii.pcd": lambda xyz: pcd(xyz, "ascii"),
+    "binary.pcd": pcd,
+    "packed.pcd": lambda xyz: pcd(xyz, "binary_compressed"),
+}
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_clouds_become_maps_in_metres_with_0_where_missing(tmp_path, name):
+    (tmp_path / name).write_bytes(CLOUDS[name](grid()))
+    points = read_cloud(tmp_path / name, unit_m=0.001)
+    assert points.dtype == np.float32
+    np.testing.assert_allclose(points, in_metres(grid()), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+def test_clouds_cut_short_are_refused_by_name(tmp_path, name):
+    content = CLOUDS[name](grid())
+    for share in (0.1, 0.9):
+        (tmp_path / name).write_bytes(content[: int(len(content) * share)])
+        with pytest.raises(DataError, match=name):
+            read_cloud(tmp_path / name, size=(H, W))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("a.ply", b"format binary_little_endian 1.0\n", b""),
+        ("a.ply", b"property float x", b"property quad x"),
+        ("a.ply", b"float z", b"float depth"),
+        ("a.ply", b"vertex 12", b"vertex 99999999999999999999"),
+        ("a.pcd", b"SIZE 4", b"SIZE 3"),
+        ("a.pcd", b"DATA binary", b"DATA sideways"),
+        ("a.pcd", b"HEIGHT 3\n", b""),
+    ],
+)
+def test_headers_that_make_no_sense_are_refused_by_name(tmp_path, name, old, new):
+    content = (ply if name == "a.ply" else pcd)(grid())
+    assert old in content
+    (tmp_path / name).write_bytes(content.replace(old, new))
+    with pytest.raises(DataError, match=name.replace(".", r"\.")):
+        read_cloud(tmp_path / name)
+
+
+def test_clouds_that_are_not_one_point_a_pixel_are_refused(tmp_path):
+    (tmp_path / "a.ply").write_bytes(ply(grid(), extra=""))
+    np.testing.assert_allclose(read_cloud(tmp_path / "a.ply", size=(H, W))[1], np.array(grid()[1]))
+    with pytest.raises(DataError, match=r"a\.ply holds 12 points as 1 x 12: it is not organised"):
+        read_cloud(tmp_path / "a.ply")
+    with pytest.raises(DataError, match=r"a\.ply holds 12 points as 5 x 5"):
+        read_cloud(tmp_path / "a.ply", size=(5, 5))
+    (tmp_path / "a.pcd").write_bytes(pcd(grid()))
+    with pytest.raises(DataError, match=r"a\.pcd is organised as 3 x 4, .* 4 x 3 pixels"):
+        read_cloud(tmp_path / "a.pcd", size=(W, H))
+
+
+def colours(seed=0):
+    counts = np.random.default_rng(seed).integers(0, 256, (H, W, 3))
+    return (counts / 255).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["little.ply", "packed.pcd"])
+def test_colour_and_clouds_survive_the_conversion(tmp_path, name):
+    origin, new = tmp_path / "raw", tmp_path / "new"
+    suffix = name[-3:]
+    for i, stem in enumerate(("part_b", "part_a", "lonely")):
+        write_rgb(origin / f"rgb/{stem}.png", colours(i))
+        (origin / suffix).mkdir(exist_ok=True)
+        if stem != "lonely":
+            (origin / suffix / f"{stem}.{suffix}").write_bytes(CLOUDS[name](grid(i)))
+    done = convert(origin, new, split="train", kind="good", unit_m=0.001)
+    assert (done.root, done.written) == (new, 2)
+    assert len(done.problems) == 1 and str(origin / "rgb/lonely.png") in done.problems[0]
+    source = Mvtec3d(new)
+    for seed, ref in zip((1, 0), source.refs, strict=True):
+        sample = source.load(ref)
+        assert (sample.split, sample.label) == ("train", 0)
+        np.testing.assert_allclose(sample.xyz, in_metres(grid(seed)), rtol=1e-5)
+        np.testing.assert_allclose(sample.rgb, colours(seed), atol=1e-6)
+    rows = (new / "origin.csv").read_text().splitlines()
+    assert rows[2] == f"train/good/rgb/001.png,{origin / 'rgb/part_b.png'}"
+
+
+def test_depth_and_camera_survive_the_conversion(tmp_path):
+    origin = tmp_path / "raw"
+    counts = (np.arange(H * W, dtype=np.uint16) * 250).reshape(H, W)
+    (origin / "depth").mkdir(parents=True)
+    cv2.imwrite(str(origin / "depth/1.png"), counts)
+    write_rgb(origin / "rgb/1.png", colours())
+    camera = origin / "camera.json"
+    camera.write_text(json.dumps({"fx": 8, "fy": 4, "cx": 1, "cy": 2}))
+    with pytest.raises(DataError, match=r"depth/1\.png is a depth image, which needs"):
+        convert(origin, tmp_path / "none", split="test", kind="cut", unit_m=0.001)
+    convert(origin, tmp_path / "new", split="test", kind="cut", unit_m=0.001, intrinsics=camera)
+    source = Mvtec3d(tmp_path / "new")
+    sample = source.load(source.refs[0])
+    z = counts * 0.001
+    y, x = np.mgrid[:H, :W]
+    xyz = np.stack([(x - 1) / 8 * z, (y - 2) / 4 * z, z], axis=2)
+    np.testing.assert_allclose(sample.xyz, xyz, atol=1e-6)
+    assert (sample.kind, sample.label, sample.mask) == ("cut", 1, None)
+
+
+@pytest.mark.parametrize("layout", ["rgb and xyz", "manifest", "mvtec"])
+def test_point_maps_in_millimetres_become_metres(tmp_path, layout):
+    origin, xyz = tmp_path / "raw", np.full((H, W, 3), 400.0)
+    place = origin / "test/cut" if layout == "mvtec" else origin
+    write_rgb(place / "rgb/1.png", colours())
+    write_xyz(place / "xyz/1.tiff", xyz)
+    if layout == "manifest":
+        origin = tmp_path / "parts.csv"
+        origin.write_text("rgb,xyz\nraw/rgb/1.png,raw/xyz/1.tiff\n")
+    with pytest.raises(DataError, match=r"1\.tiff are 692\.8 away .* millimetres"):
+        convert(origin, tmp_path / "none", split="test", kind="cut")
+    new = convert(origin, tmp_path / "new", split="test", kind="cut", unit_m=0.001).root
+    source = Mvtec3d(new)
+    np.testing.assert_allclose(source.load(source.refs[0]).xyz, xyz / 1000, rtol=1e-6)
+
+
+def test_whole_counts_of_depth_need_a_unit_and_fractions_are_metres(tmp_path):
+    write_rgb(tmp_path / "raw/rgb/1.png", colours())
+    (tmp_path / "raw/depth").mkdir()
+    camera = tmp_path / "camera.json"
+    camera.write_text(json.dumps({"fx": 8, "fy": 4, "cx": 1, "cy": 2}))
+    cv2.imwrite(str(tmp_path / "raw/depth/1.png"), np.full((H, W), 2, np.uint16))
+    with pytest.raises(DataError, match=r"depth/1\.png holds whole counts .* metres of a count"):
+        convert(tmp_path / "raw", tmp_path / "a", split="test", kind="cut", intrinsics=camera)
+    (tmp_path / "raw/depth/1.png").unlink()
+    tifffile.imwrite(tmp_path / "raw/depth/1.tiff", np.full((H, W), 0.5, np.float32))
+    convert(tmp_path / "raw", tmp_path / "b", split="test", kind="cut", intrinsics=camera)
+    source = Mvtec3d(tmp_path / "b")
+    assert (source.load(source.refs[0]).xyz[..., 2] == 0.5).all()
+
+
+def test_what_a_unit_or_a_pair_has_no_place_in_is_told(tmp_path):
+    (tmp_path / "raw/depth").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "raw/depth/1.png"), np.full((H, W), 2, np.uint16))
+    with pytest.raises(DataError, match=r"raw has depth/ but no images in rgb/"):
+        convert(tmp_path / "raw", tmp_path / "new", split="test", kind="cut")
+    table = tmp_path / "parts.csv"
+    table.write_text("depth,depth_unit,fx,fy,cx,cy\nraw/depth/1.png,0.1,8,8,1,1\n")
+    with pytest.raises(DataError, match=r"no point maps for a unit; depth has depth_unit"):
+        convert(table, tmp_path / "new", split="test", kind="cut", unit_m=0.001)
+
+
+def test_splits_kinds_and_masks_of_a_manifest_are_kept(tmp_path):
+    mask = np.eye(H, W) > 0
+    write_rgb(tmp_path / "a.png", colours())
+    write_xyz(tmp_path / "a.tiff", np.ones((H, W, 3)))
+    write_mask(tmp_path / "m.png", mask)
+    table = tmp_path / "parts.csv"
+    table.write_text("rgb,xyz,mask,kind,split\na.png,a.tiff,m.png,dent,test\n")
+    convert(table, tmp_path / "new", split="train", kind="good")
+    source = Mvtec3d(tmp_path / "new")
+    assert [(ref.split, ref.kind) for ref in source.refs] == [("test", "dent")]
+    np.testing.assert_array_equal(source.load(source.refs[0]).mask, mask)
+
+
+def test_impossible_requests_are_refused(tmp_path):
+    write_rgb(tmp_path / "raw/rgb/1.png", colours())
+    with pytest.raises(DataError, match=r"could be converted.*rgb/1\.png says neither its split"):
+        convert(tmp_path / "raw", tmp_path / "new")
+    with pytest.raises(DataError, match=r"rgb/1\.png has only one of"):
+        convert(tmp_path / "raw", tmp_path / "new", split="test", kind="cut")
+    for words, wrong in (
+        ("The unit is", {"unit_m": float("inf")}),
+        ("The split is", {"split": "dev"}),
+        ("The kind is", {"kind": "../up"}),
+    ):
+        with pytest.raises(DataError, match=words):
+            convert(tmp_path / "raw", tmp_path / "new", **wrong)
+    with pytest.raises(DataError, match=r"raw is not empty"):
+        convert(tmp_path / "raw", tmp_path / "raw", split="test", kind="cut")

@@ -1,0 +1,76 @@
+"""Few parts are shown turned where synthetic anomalies on their likes are found better so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from chiasm.detection import rotation as angles
+from chiasm.detection.config import RunConfig
+from chiasm.detection.datamodule import open_workbench
+from chiasm.detection.evaluate import evaluate
+from chiasm.detection.preparation.geometry import GeometryScale
+from chiasm.detection.preparation.prepare import PreparationSettings, prepare
+from chiasm.detection.scenes.maker import make_scenes, render_scene
+from chiasm.detection.train import train
+
+TINY = {"image_size": 64, "rounds": 1, "capacity": 1000, "shots": 3}
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parts")
+    counts = {"train": 3, "validation": 2, "test_good": 1, "test_per_defect": 1}
+    return make_scenes(folder, kinds=("bracket",), size=96, **counts)[0]
+
+
+def test_turned_copies_belong_to_the_part_that_they_show(parts: Path, tmp_path: Path):
+    config = RunConfig.make(data=parts, out=tmp_path, **TINY | {"any_angle": True})
+    bench = open_workbench(config)
+    assert len(bench.parts) == 36
+    assert bench.owners == [0, 1, 2] * 12
+    shown = [{bench.owners[i] for i in some} for some in (bench.learning, bench.held_out)]
+    assert shown[0] | shown[1] == {0, 1, 2}
+    assert not shown[0] & shown[1]
+    assert set(bench.frozen.memories["rgb"].owner.tolist()) == {0, 1, 2}
+    assert bench.angles == 12
+
+
+@pytest.mark.parametrize(("turned_ap", "expected"), [(0.5, 12), (0.29, 1), (float("nan"), 1)])
+def test_parts_are_turned_where_more_is_found_so(
+    parts: Path, tmp_path: Path, monkeypatch, turned_ap, expected
+):
+    looked: list[int] = []
+
+    def told_apart(config, shown, number, **_):
+        looked.append(number)
+        return 0.3 if number == 1 else turned_ap
+
+    monkeypatch.setattr(angles, "_told_apart", told_apart)
+    settings = TINY | {"data": parts}
+    assert open_workbench(RunConfig.make(out=tmp_path, **settings)).angles == expected
+    assert looked == [1, 12]
+
+
+@pytest.mark.parametrize(("seeds", "expected"), [((0, 1, 2, 3, 4), 12), ((0,) * 5, 1)])
+def test_parts_that_lie_at_any_angle_are_noticed(tmp_path: Path, seeds, expected):
+    """Brackets lie as they fell; what always lies alike has nothing to gain."""
+    settings = PreparationSettings(size=96)
+    some = [prepare(render_scene("bracket", "good", seed, 128), settings) for seed in seeds]
+    config = RunConfig.make(data=tmp_path, out=tmp_path, image_size=96)
+    scale = GeometryScale(height=0.02)
+    assert angles.angles_of(config, some, owners=range(5), scale=scale) == expected
+
+
+def test_enough_parts_are_shown_as_they_lie(tmp_path: Path):
+    config = RunConfig.make(data=tmp_path, out=tmp_path, any_angle=True)
+    assert angles.angles_of(config, [None] * 31, owners=range(31), scale=None) == 1
+    assert angles.angles_of(config, [None] * 20, owners=range(20), scale=None) == 3
+
+
+def test_the_report_says_that_parts_were_turned(parts: Path, tmp_path: Path):
+    settings = {"train_epochs": 1, "batch": 4, "fusion": "concatenation", "any_angle": True}
+    train(RunConfig.make(data=parts, out=tmp_path / "run", **TINY | settings))
+    evaluate(tmp_path / "run", data=parts, out=tmp_path / "report")
+    assert "shown at 12 angles" in (tmp_path / "report/report.html").read_text()

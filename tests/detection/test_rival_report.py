@@ -1,0 +1,62 @@
+"""What a rival's report says of its weights, and what one without 3D data is told."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from chiasm import api as verbs
+from chiasm.detection.scenes.maker import make_scenes
+from chiasm.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def part(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    make_scenes(
+        folder, kinds=("flange",), train=4, validation=2, test_good=1, test_per_defect=1, size=96
+    )
+    return folder / "flange"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(("model", "said"), [("btf", True), ("area", False)])
+def test_a_rivals_report_says_which_weights_it_had(part, tmp_path, model, said):
+    verbs.train(verbs.settings(data=part, out=tmp_path / "run", model=model, image_size=64))
+    verbs.evaluate(tmp_path / "run", data=part)
+    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    assert ("Frozen features: efficientnet-lite0, ImageNet" in page) is said
+    assert ("its figures are not comparable with these" in page) is said
+
+
+def test_what_is_passed_over_is_said(part, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(part, data)
+    (data / "test" / "good" / "xyz" / "000.tiff").unlink()
+    overrides = ("train_epochs=3", "batch=4")
+    verbs.train(
+        verbs.settings(
+            data=data, out=tmp_path / "run", model="area", image_size=64, overrides=overrides
+        )
+    )
+    assert "passed over: train_epochs, batch" in capsys.readouterr().out
+    verbs.evaluate(tmp_path / "run", data=data)
+    page = (tmp_path / "run" / "report" / "report.html").read_text()
+    assert "left out of everything here: 1." in page
+
+
+def test_parts_without_depth_are_told_to_a_method_that_needs_it(part, tmp_path):
+    rows = ["rgb,label,kind,split"]
+    for split in ("train", "validation"):
+        pictures = sorted((part / split / "good" / "rgb").glob("*.png"))
+        rows += [f"{picture},0,good,{split}" for picture in pictures]
+    table = tmp_path / "colour.csv"
+    table.write_text("\n".join(rows) + "\n")
+    with pytest.raises(DataError, match="has no 3D data"):
+        verbs.train(verbs.settings(data=table, out=tmp_path / "run", model="btf", image_size=64))

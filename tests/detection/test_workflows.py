@@ -1,0 +1,292 @@
+"""The main job end to end, in small size: files to verdict."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import chiasm
+from chiasm.cli.main import app
+from chiasm.detection.config import RunConfig
+from chiasm.detection.contract import load_artifact
+from chiasm.detection.evaluate import evaluate
+from chiasm.detection.predict import predict
+from chiasm.detection.scenes.maker import make_scenes
+from chiasm.detection.train import train
+from chiasm.detection.training.search import FusionSearch
+from chiasm.detection.training.segment import SegmentationTraining
+from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
+from chiasm.runs.run_folder import keep_data_hash
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+TINY = {
+    "image_size": 64,
+    "any_angle": False,
+    "rounds": 1,
+    "search_epochs": 1,
+    "train_epochs": 1,
+    "batch": 4,
+    "capacity": 1000,
+    "false_alarm_rate": 0.25,
+    "finalists": 2,
+    "final_epochs": 1,
+    "final_steps": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("parts")
+    make_scenes(
+        folder, kinds=("flange",), train=10, validation=4, test_good=2, test_per_defect=1, size=96
+    )
+    return folder / "flange"
+
+
+@pytest.fixture(scope="session")
+def run(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "light"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHIASM_CACHE", str(out / "cache"))
+        train(RunConfig.make(data=parts, out=out, **TINY))
+    return out
+
+
+def test_a_run_leaves_a_model_that_judges_arrays(run: Path, parts: Path):
+    from chiasm.files.images import read_rgb, read_xyz
+
+    rgb = read_rgb(parts / "test/good/rgb/000.png")
+    xyz = read_xyz(parts / "test/good/xyz/000.tiff")
+    model = chiasm.load(str(run))
+    verdict = model(rgb, xyz)
+    assert 0 < verdict.p_value <= 1
+    assert verdict.anomaly_map is not None
+    assert verdict.anomaly_map.scores.shape == rgb.shape[:2]
+    assert verdict.score == model(rgb, xyz).score
+
+
+def test_a_genotype_is_written_as_file_and_drawing(run: Path):
+    assert json.loads((run / "genotype.json").read_text())["provenance"]["seed"] == 0
+    assert (run / "genotype.svg").exists()
+    assert (run / "genotype.png").exists()
+
+
+def test_evaluation_writes_a_self_contained_report(run: Path, parts: Path, tmp_path: Path):
+    metrics = evaluate(run, data=parts, out=tmp_path)
+    assert metrics == json.loads((tmp_path / "metrics.json").read_text())
+    assert set(metrics) >= {"image", "pixel", "object", "region", "trivial", "cost"}
+    assert 0 <= metrics["region"]["aupro"]["0.3"]["value"] <= 1
+    page = (tmp_path / "report.html").read_text()
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+    assert "defective parts" in page
+
+
+def test_a_bad_sample_is_reported_and_the_rest_goes_on(run: Path, parts: Path, tmp_path: Path):
+    folder = tmp_path / "new"
+    for role in ("rgb", "xyz"):
+        (folder / role).mkdir(parents=True)
+        for path in sorted((parts / "test/good" / role).iterdir()):
+            (folder / role / path.name).write_bytes(path.read_bytes())
+    (folder / "xyz" / "000.tiff").write_bytes(b"not a picture")
+    verdicts = predict(run, folder, out=tmp_path / "out")
+    assert [bool(v.error) for v in verdicts] == [True, False]
+    assert "000.tiff" in verdicts[0].error
+    rows = list(csv.DictReader((tmp_path / "out/verdicts.csv").read_text().splitlines()))
+    assert [row["picture"] != "" for row in rows] == [False, True]
+    assert [p.name for p in (tmp_path / "out").glob("*.png")] == [rows[1]["picture"]]
+
+
+def test_what_is_judged_anew_leaves_no_earlier_heat_map(run: Path, parts: Path, tmp_path: Path):
+    rgb, xyz = parts / "test/good/rgb/000.png", parts / "test/good/xyz/000.tiff"
+    predict(run, rgb, xyz=xyz, out=tmp_path)
+    assert len(list(tmp_path.glob("*.png"))) == 1
+    (tmp_path / "mine.png").write_bytes(b"of a user")
+    (tmp_path / "bad.tiff").write_bytes(b"not a point map")
+    with pytest.raises(DataError, match="None of the 1 parts could be judged"):
+        predict(run, rgb, xyz=tmp_path / "bad.tiff", out=tmp_path)
+    assert [p.name for p in tmp_path.glob("*.png")] == ["mine.png"]
+
+
+def test_millimetres_are_refused_by_the_workbench_too(run: Path, parts: Path):
+    from chiasm.files.images import read_rgb, read_xyz
+
+    model = chiasm.load(str(run))
+    nearest, farthest = model.contract.distance
+    assert 0.1 < nearest <= farthest < 2
+    rgb, xyz = (parts / f"test/good/{name}" for name in ("rgb/000.png", "xyz/000.tiff"))
+    for times, words in ((1000, "millimetres"), (30, "metres away at training")):
+        with pytest.raises(DataError, match=words):
+            model(read_rgb(rgb), read_xyz(xyz) * np.float32(times))
+
+
+def test_an_interrupted_run_goes_on_and_ends_the_same(run: Path, parts: Path, tmp_path: Path):
+    (tmp_path / "again").mkdir()
+    config = RunConfig.make(data=parts, out=tmp_path / "again", **TINY)
+    train(config)
+    first = (tmp_path / "again/model/weights.safetensors").read_bytes()
+    assert first == (run / "model/weights.safetensors").read_bytes()
+    (tmp_path / "again/model/contract.json").unlink()
+    train(config)  # search and training are done: only calibration is left
+    assert (tmp_path / "again/model/weights.safetensors").read_bytes() == first
+
+
+@pytest.mark.parametrize("stage", [FusionSearch, SegmentationTraining])
+def test_a_run_killed_in_the_middle_ends_the_same(parts: Path, tmp_path: Path, monkeypatch, stage):
+    settings = TINY | {"search_epochs": 3, "train_epochs": 3, "finalists": 1, "data": parts}
+    train(RunConfig.make(out=tmp_path / "whole", **settings))
+    step = stage.training_step
+
+    def killed(self, batch, number):
+        if self.current_epoch == 2 and number == 1:
+            raise RuntimeError("killed")
+        return step(self, batch, number)
+
+    cut = RunConfig.make(out=tmp_path / "cut", **settings)
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(stage, "training_step", killed)
+        train(cut)
+    resumed = []
+    monkeypatch.setattr(
+        stage,
+        "on_train_epoch_start",
+        lambda self, start=stage.on_train_epoch_start: (
+            resumed.append(self.current_epoch),
+            start(self),
+        ),
+    )
+    train(cut)
+    assert resumed[0] == 2
+    for name in ("genotype.json", "model/weights.safetensors"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_folder_takes_one_run_only(run: Path, parts: Path):
+    settings = TINY | {"learning_rate": 0.1, "train_epochs": 2}
+    with pytest.raises(ConfigurationError, match=r"other settings \(learning_rate\)"):
+        train(RunConfig.make(data=parts, out=run, **settings))
+    with pytest.raises(ConfigurationError, match="other training parts"):
+        keep_data_hash(run, "0" * 64)
+    assert json.loads((run / "genotype.json").read_text())["provenance"]["seed"] == 0
+
+
+def test_ctrl_c_is_passed_on_and_the_last_epoch_is_kept(parts: Path, tmp_path: Path, monkeypatch):
+    step = SegmentationTraining.training_step
+
+    def pressed(self, batch, number):
+        if self.current_epoch == 1:
+            raise KeyboardInterrupt
+        return step(self, batch, number)
+
+    config = RunConfig.make(
+        data=parts, out=tmp_path, fusion="concatenation", **TINY | {"train_epochs": 2}
+    )
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(SegmentationTraining, "training_step", pressed)
+        train(config)
+    assert (tmp_path / "checkpoints/train/last.ckpt").exists()
+
+
+@pytest.mark.parametrize("fusion", ["concatenation", "random"])
+@pytest.mark.parametrize("modalities", ["rgb,geometry", "geometry"])
+def test_other_fusions_and_single_sensors_train(parts: Path, tmp_path: Path, fusion, modalities):
+    config = RunConfig.make(data=parts, out=tmp_path, fusion=fusion, modalities=modalities, **TINY)
+    train(config)
+    assert chiasm.load(str(tmp_path)).contract.modalities == tuple(modalities.split(","))
+
+
+@pytest.mark.parametrize("by_hand", [0.0, 1.0])
+def test_the_better_of_searched_and_hand_made_fusion_is_taken(
+    parts: Path, tmp_path: Path, monkeypatch, by_hand: float
+):
+    def trained(fusion, bench, number, *, seconds):
+        return {"validation_ap": by_hand if fusion == "concatenation" else 0.5}
+
+    monkeypatch.setattr("chiasm.detection.search._short_training", trained)
+    learned = train(RunConfig.make(data=parts, out=tmp_path, fusion="best", **TINY))
+    assert (learned.genotype is None) == bool(by_hand)
+    assert (tmp_path / "genotype.json").exists() != bool(by_hand)
+    contract = json.loads((tmp_path / "model" / "contract.json").read_text())
+    assert contract["fusion"] == ("concatenation" if by_hand else "genotype")
+    finalists = json.loads((tmp_path / "finalists.json").read_text())
+    assert [one["cells"] for one in finalists].count("concatenation") == 1
+
+
+def test_the_published_method_in_slim_trains(parts: Path, tmp_path: Path):
+    config = RunConfig.make(data=parts, out=tmp_path, model="adnas_slim", **TINY)
+    learned = train(config)
+    assert np.isfinite(learned.validation_ap)
+    chiasm.load(str(tmp_path))
+
+
+def test_altered_weights_are_refused(run: Path, tmp_path: Path):
+    for name in ("weights.safetensors", "contract.json", "genotype.json"):
+        (tmp_path / name).write_bytes((run / "model" / name).read_bytes())
+    load_artifact(tmp_path)
+    raw = bytearray((tmp_path / "weights.safetensors").read_bytes())
+    raw[-1] ^= 1
+    (tmp_path / "weights.safetensors").write_bytes(bytes(raw))
+    with pytest.raises(ArtifactError, match="altered"):
+        load_artifact(tmp_path)
+    (tmp_path / "genotype.json").unlink()
+    (tmp_path / "weights.safetensors").unlink()
+    with pytest.raises(ArtifactError, match="no weights"):
+        load_artifact(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rgb", "xyz", "word"),
+    [
+        (None, None, "neither"),
+        (np.zeros((8, 8, 3)), np.zeros((9, 8, 3)), "same pixels"),
+        (np.zeros((8, 8, 4)), None, "shape"),
+        (np.zeros((8, 8, 3), np.uint8), None, "255"),
+        (None, np.full((8, 8, 3), np.nan), "NaN"),
+        (None, np.zeros((64, 64, 3)), "missing"),
+    ],
+)
+def test_wrong_arrays_are_answered_in_words(run: Path, rgb, xyz, word):
+    with pytest.raises(DataError, match=word):
+        chiasm.load(str(run))(rgb, xyz)
+
+
+def test_settings_are_checked():
+    with pytest.raises(ConfigurationError, match="image_size"):
+        RunConfig.make(data="x", out="y", image_size=100)
+    with pytest.raises(ConfigurationError, match="colour"):
+        RunConfig.make(data="x", out="y", overrides=["colour=blue"])
+    with pytest.raises(ConfigurationError, match="key=value"):
+        RunConfig.make(data="x", out="y", overrides=["blue"])
+
+
+def test_a_saved_configuration_is_the_same(tmp_path: Path):
+    config = RunConfig.make(data="x", out=tmp_path, overrides=["modalities=geometry", "seed=3"])
+    config.save(tmp_path / "config.yaml")
+    assert RunConfig.make(file=tmp_path / "config.yaml") == config
+
+
+def test_the_command_line_lists_models_and_refuses_nonsense(tmp_path: Path):
+    runner = CliRunner()
+    result = runner.invoke(app, ["models"])
+    assert "adnas_paper" in result.output
+    failed = runner.invoke(app, ["predict", str(tmp_path), str(tmp_path)])
+    assert isinstance(failed.exception, ChiasmError)
+
+
+def test_the_command_line_makes_and_checks_data(tmp_path: Path):
+    runner = CliRunner()
+    counts = ["--train", "2", "--validation", "1", "--test-good", "1", "--test-per-defect", "1"]
+    made = runner.invoke(app, ["data", "make", str(tmp_path), "--size", "64", *counts])
+    assert made.exit_code == 0, made.output
+    folder = made.output.split()[0]
+    checked = runner.invoke(app, ["data", "check", folder, "--strict"])
+    assert checked.exit_code == 0, checked.output
+    assert "Distance from the camera by z: 0." in checked.output
+    next(Path(folder).rglob("*.tiff")).unlink()
+    assert runner.invoke(app, ["data", "check", folder]).exit_code == 0
+    assert runner.invoke(app, ["data", "check", folder, "--strict"]).exit_code == 1

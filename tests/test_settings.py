@@ -1,0 +1,74 @@
+"""Settings are listed in words, and those that are wrong are told with what was meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from chiasm.api import facts_of
+from chiasm.cli.main import app
+from chiasm.detection.config import RunConfig
+from chiasm.detection.train import train
+from chiasm.discharge_config import DiagnosisConfig
+from chiasm.errors import ConfigurationError
+from chiasm.settings import setting_facts
+
+
+@pytest.mark.parametrize("settings", [RunConfig, DiagnosisConfig])
+def test_every_setting_says_what_it_is(settings):
+    facts = setting_facts(settings)
+    assert [fact.name for fact in facts] == list(settings.model_fields)
+    assert [fact.name for fact in facts if not fact.meaning] == []
+    assert not any("typing" in fact.kind or "[" in fact.kind for fact in facts)
+
+
+def test_values_and_defaults_are_in_words():
+    facts = {fact.name: fact for fact in setting_facts(RunConfig)}
+    assert (facts["order"].kind, facts["order"].default) == ("1 | 2", "1 unless given")
+    assert facts["data"].default == "to be given"
+    assert facts["modalities"].kind == "rgb | geometry, ..."
+    assert facts["any_angle"].default == "none unless given"
+    assert facts["light"].default == "none unless given"
+    assert (
+        facts["final_steps"].meaning
+        == facts["final_epochs"].meaning
+        == "of each finalist, at least."
+    )
+
+
+def test_a_models_own_options_are_listed():
+    assert "points" in facts_of("m3dm")[1]
+    assert facts_of("adnas_light")[1] == ()
+    said = CliRunner().invoke(app, ["settings", "mad_small"])
+    assert said.exit_code == 0 and "modality_dropout" in said.output
+    with pytest.raises(ConfigurationError, match="no model named 'adnas'"):
+        facts_of("adnas")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("train_epoch=3", "train_epoch: .*'train_epochs' was probably meant"),
+        ("points=picture", "points: .*'chiasm settings' lists all.*options="),
+        ("image_size=100", "image_size: .*multiple of 32"),
+    ],
+)
+def test_what_was_meant_is_told(tmp_path: Path, given, words):
+    with pytest.raises(ConfigurationError, match=words):
+        RunConfig.make(data=tmp_path, out=tmp_path, overrides=[given])
+
+
+def test_a_fusion_that_is_none_is_told_before_data_are_read(tmp_path: Path):
+    config = RunConfig.make(data=tmp_path / "absent", out=tmp_path, fusion="serch")
+    with pytest.raises(ConfigurationError, match=r"best, .* or a genotype's file; 'serch'"):
+        train(config)
+
+
+def test_an_options_value_that_is_nothing_to_a_rival_is_told(tmp_path: Path):
+    from chiasm.detection.train_baseline import built
+
+    config = RunConfig.make(data=tmp_path, out=tmp_path, model="btf", options={"bank_mb": "much"})
+    with pytest.raises(ConfigurationError, match=r"btf cannot be made with .* bank_mb: 'much'"):
+        built(config, {"image_size": 64, **config.options})
