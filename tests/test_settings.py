@@ -11,7 +11,7 @@ from chiasm.api import facts_of
 from chiasm.cli.main import app
 from chiasm.detection.config import RunConfig
 from chiasm.detection.train import train
-from chiasm.discharge_config import DiagnosisConfig
+from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.errors import ConfigurationError
 from chiasm.settings import setting_facts
 

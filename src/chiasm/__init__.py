@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from chiasm.detection.config import RunConfig as RunConfig
     from chiasm.detection.demo import demo as demo
     from chiasm.detection.search import search as search
-    from chiasm.discharge_config import DiagnosisConfig as DiagnosisConfig
+    from chiasm.diagnosis.config import DiagnosisConfig as DiagnosisConfig
 
 __version__ = "0.1.0"
 __all__ = ["DiagnosisConfig", "RunConfig", "demo", "evaluate", "load", "predict", "search", "train"]
 
 _HOMES = {
-    "DiagnosisConfig": "chiasm.discharge_config",
+    "DiagnosisConfig": "chiasm.diagnosis.config",
     "RunConfig": "chiasm.detection.config",
     "demo": "chiasm.detection.demo",
     "evaluate": "chiasm.api",

@@ -10,10 +10,9 @@ from typing import Any
 
 import yaml
 
-import chiasm.classifiers.named
 import chiasm.detection.models.named  # noqa: F401  (importing registers the models)
 from chiasm.detection.config import RunConfig
-from chiasm.discharge_config import DiagnosisConfig
+from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.genotype import Genotype
 from chiasm.registry import find_model
@@ -71,7 +70,7 @@ def search(*, model: str | None = None, **given: Any) -> Genotype:
     name = None if model is None else model.replace("-", "_")
     config = settings(model=SEARCHED_AS.get(name or "", name), **given)
     if isinstance(config, DiagnosisConfig):
-        from chiasm.workflows.search_recordings import search_recordings
+        from chiasm.diagnosis.search import search_recordings
 
         return search_recordings(config)
     if find_model(config.model).rival:
@@ -87,7 +86,7 @@ def search(*, model: str | None = None, **given: Any) -> Genotype:
 def train(config: RunConfig | DiagnosisConfig) -> Any:
     """Train what the settings describe: a detector (``Learned``) or a classifier."""
     if isinstance(config, DiagnosisConfig):
-        from chiasm.workflows.learn_diagnosis import train_classifier
+        from chiasm.diagnosis.train import train_classifier
 
         return train_classifier(config)
     from chiasm.detection.train import train as train_detector
@@ -110,7 +109,7 @@ def evaluate(
     of these splits and without each of these classes, and the figures shown beside the run's.
     """
     if wing(run) == "classifier":
-        from chiasm.workflows.judge_diagnosis import evaluate_classifier
+        from chiasm.diagnosis.evaluate import evaluate_classifier
 
         return evaluate_classifier(run, data=data, out=out, splits=splits, left_out=left_out)
     if splits or left_out:
@@ -138,7 +137,7 @@ def predict(
             raise ConfigurationError(
                 f"{run} diagnoses recordings, which have neither 3D points nor lights."
             )
-        from chiasm.workflows.judge_diagnosis import diagnose_recordings
+        from chiasm.diagnosis.predict import diagnose_recordings
 
         return diagnose_recordings(run, inputs, out=out, series=series)
     if series is not None:
@@ -151,7 +150,7 @@ def predict(
 def load(folder: Path | str) -> Any:
     """A trained model as a function: a ``Predictor``, or of a classifier a ``Diagnoser``."""
     if wing(folder) == "classifier":
-        from chiasm.diagnoser import Diagnoser
+        from chiasm.diagnosis.predictor import Diagnoser
 
         return Diagnoser.load(folder)
     from chiasm.detection.predictor import Predictor

@@ -22,9 +22,9 @@ from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import figure, fill
 from chiasm.benchmarks.trial import Cell, fingerprint_of
 from chiasm.cli.main import app
-from chiasm.data.discharge.simulator import make_discharges
+from chiasm.diagnosis.report.predictions import PREDICTIONS, read_predictions
+from chiasm.diagnosis.simulator.simulator import make_discharges
 from chiasm.errors import ConfigurationError, DataError
-from chiasm.evaluation.diagnosis.predictions import PREDICTIONS, read_predictions
 from chiasm.metrics.classification import macro_f1
 from chiasm.registry import find_model
 

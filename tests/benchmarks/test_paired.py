@@ -12,15 +12,15 @@ from chiasm.benchmarks.paired import Comparison, compared, joined, pooled_figure
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Table, fill
 from chiasm.benchmarks.trial import Cell
-from chiasm.errors import DataError
-from chiasm.evaluation.diagnosis.predictions import (
+from chiasm.diagnosis.report.predictions import (
     CORRUPTED,
     PREDICTIONS,
     read_predictions,
     stacked,
     write_predictions,
 )
-from chiasm.evaluation.diagnosis.scored import ScoredRecordings
+from chiasm.diagnosis.report.scored import ScoredRecordings
+from chiasm.errors import DataError
 from chiasm.metrics.classification import macro_f1
 
 KINDS = ("a", "b", "c")

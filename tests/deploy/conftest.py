@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from chiasm.data.discharge.opening import open_as_store
-from chiasm.data.discharge.simulator import make_discharges
-from chiasm.data.discharge.store import DischargeStore
 from chiasm.deploy.export import export
 from chiasm.detection.config import RunConfig
 from chiasm.detection.scenes.maker import make_scenes
 from chiasm.detection.train import train
-from chiasm.discharge_config import DiagnosisConfig
-from chiasm.workflows.learn_diagnosis import train_classifier
+from chiasm.diagnosis.config import DiagnosisConfig
+from chiasm.diagnosis.readers.opening import open_as_store
+from chiasm.diagnosis.readers.store import DischargeStore
+from chiasm.diagnosis.simulator.simulator import make_discharges
+from chiasm.diagnosis.train import train_classifier
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import chiasm.runtime
-from chiasm.data.discharge.store import DischargeStore
-from chiasm.diagnoser import Diagnoser
+from chiasm.diagnosis.predictor import Diagnoser
+from chiasm.diagnosis.readers.store import DischargeStore
 from chiasm.errors import DataError
 from chiasm.samples import Diagnosis, DischargeSample
 

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-from chiasm.classifiers.recording_pools import recording_pools
 from chiasm.detection.layers.features import light_pools, reconstruction_pools
+from chiasm.diagnosis.layers.recording_parts import recording_pools
 from chiasm.fusion.drawing import LABELS, LARGE, SMALL, WORDS, draw_genotype
 from chiasm.fusion.drawing_layout import FEATURE_WIDE, NODE_WIDE, Box, Layout, Point, lay_out
 from chiasm.fusion.genotype import CellGenotype, Genotype, NodeGenotype, random_genotype

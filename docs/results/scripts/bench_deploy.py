@@ -86,8 +86,8 @@ def measured_recording(kind: str, model: str, store: str, threads: int) -> dict[
     if kind == "pytorch":
         import torch
 
-        from chiasm.data.discharge.opening import open_as_store
-        from chiasm.diagnoser import Diagnoser
+        from chiasm.diagnosis.predictor import Diagnoser
+        from chiasm.diagnosis.readers.opening import open_as_store
 
         torch.set_num_threads(threads)
         opened = open_as_store(Path(store))

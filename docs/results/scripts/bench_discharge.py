@@ -30,8 +30,8 @@ import torch.nn.functional as F
 from bench_speed import alternate
 from record import machine
 
-from chiasm.classifiers.mad import mad_base, mad_small
-from chiasm.data.discharge.opening import open_as_store, open_discharges
+from chiasm.diagnosis.models.mad import mad_base, mad_small
+from chiasm.diagnosis.readers.opening import open_as_store, open_discharges
 from chiasm.samples import DischargeBatch
 
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from record import RESULTS, machine
 
-from chiasm.discharge_config import DiagnosisConfig
-from chiasm.workflows.judge_diagnosis import evaluate_classifier
-from chiasm.workflows.learn_diagnosis import train_classifier
+from chiasm.diagnosis.config import DiagnosisConfig
+from chiasm.diagnosis.evaluate import evaluate_classifier
+from chiasm.diagnosis.train import train_classifier
 
 PRETRAIN, EPOCHS = 3, 20
 # Cross-entropy alone gets the time of both stages; a contrast epoch costs two views.

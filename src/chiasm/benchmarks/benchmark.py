@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import chiasm.classifiers.named
 import chiasm.detection.models.named  # noqa: F401  (importing registers the methods)
 from chiasm import api as verbs
 from chiasm.benchmarks.paired import compared, pooled_figure

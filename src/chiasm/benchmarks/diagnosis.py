@@ -100,7 +100,7 @@ class AskedRecordings:
 
     @cached_property
     def _groups(self) -> dict[str, set[str]]:
-        from chiasm.data.discharge.opening import open_discharges
+        from chiasm.diagnosis.readers.opening import open_discharges
 
         found: dict[str, set[str]] = {}
         for ref in open_discharges(self.data).refs:
@@ -112,7 +112,7 @@ class AskedRecordings:
     @cached_property
     def kinds(self) -> tuple[str, ...]:
         """Names of the classes."""
-        from chiasm.data.discharge.opening import open_as_store
+        from chiasm.diagnosis.readers.opening import open_as_store
 
         return open_as_store(self.data).kinds
 
@@ -164,7 +164,7 @@ class AskedRecordings:
 
 
 def _names() -> set[str]:
-    import chiasm.classifiers.named  # noqa: F401  (importing registers them)
+    import chiasm.diagnosis.models.named  # noqa: F401  (importing registers them)
 
     return {model.name for model in models("classifier")}
 

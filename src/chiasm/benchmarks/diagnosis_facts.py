@@ -25,8 +25,8 @@ def write_classifier_facts(run: Path, report: Path) -> None:
     validation macro-F1 from one epoch to the next, ``contrast`` of the first stage's best epoch,
     ``silhouette`` of classes before and after the flows, ``called``: shares of each true class.
     """
-    from chiasm.evaluation.diagnosis.learning import read_learning
-    from chiasm.evaluation.diagnosis.predictions import PREDICTIONS, read_predictions
+    from chiasm.diagnosis.report.curves import read_learning
+    from chiasm.diagnosis.report.predictions import PREDICTIONS, read_predictions
 
     metrics = json.loads((report / "metrics.json").read_text())
     scored = read_predictions(report / PREDICTIONS)
@@ -57,9 +57,9 @@ def read_classifier_facts(report: Path) -> dict[str, Any]:
 
 
 def _work(run: Path) -> dict[str, float]:
-    from chiasm.classifiers.classifier import FittedClassifier
-    from chiasm.classifiers.cost import flops
-    from chiasm.diagnoser import Diagnoser
+    from chiasm.diagnosis.classifier import FittedClassifier
+    from chiasm.diagnosis.models.cost import flops
+    from chiasm.diagnosis.predictor import Diagnoser
 
     network = Diagnoser.load(run).network
     if isinstance(network, FittedClassifier):

@@ -10,9 +10,9 @@ from chiasm.benchmarks.diagnosis_facts import SHARES
 from chiasm.benchmarks.paired import Comparison
 from chiasm.benchmarks.table import POOLED, Entry, Table
 from chiasm.benchmarks.trial import Cell
-from chiasm.data.discharge.corruptions import CORRUPTIONS
+from chiasm.diagnosis.augmentation.corruptions import CORRUPTIONS
+from chiasm.diagnosis.report.predictions import CORRUPTED
 from chiasm.errors import ConfigurationError
-from chiasm.evaluation.diagnosis.predictions import CORRUPTED
 
 PAPER = "of the MAD paper"
 

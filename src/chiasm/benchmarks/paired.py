@@ -14,9 +14,9 @@ from chiasm.benchmarks.diagnosis import METHODS, OURS, SIMPLE
 from chiasm.benchmarks.store import ResultStore
 from chiasm.benchmarks.table import POOLED, Entry
 from chiasm.benchmarks.trial import Cell
-from chiasm.evaluation.diagnosis.figures import recording_figures
-from chiasm.evaluation.diagnosis.predictions import PREDICTIONS, read_predictions, stacked
-from chiasm.evaluation.diagnosis.scored import ScoredRecordings
+from chiasm.diagnosis.report.figures import recording_figures
+from chiasm.diagnosis.report.predictions import PREDICTIONS, read_predictions, stacked
+from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.metrics.group_bootstrap import holm, macro_f1_figure, paired_group_bootstrap
 
 DRAWS, LEVEL, ALPHA = 2000, 0.95, 0.05

@@ -29,7 +29,7 @@ def judge(description: dict[str, Any], run: Path) -> None:
     """Evaluate on the test split."""
     from chiasm import api as verbs
     from chiasm.benchmarks.diagnosis_facts import write_classifier_facts
-    from chiasm.workflows.judge_diagnosis import evaluate_classifier
+    from chiasm.diagnosis.evaluate import evaluate_classifier
 
     report = Path(description["report"])
     if (report / LAST_WRITTEN[description["wing"]]).exists():

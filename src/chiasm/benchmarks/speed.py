@@ -42,7 +42,7 @@ class Station:
             self._samples = [source.load(ref) for ref in refs]
             self._judge = model.judge
         else:
-            from chiasm.data.discharge.opening import open_as_store
+            from chiasm.diagnosis.readers.opening import open_as_store
 
             store = open_as_store(data)
             self._samples = [store.load(ref) for ref in list(store.refs)[:HELD]]

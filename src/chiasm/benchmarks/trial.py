@@ -18,13 +18,13 @@ Wing = Literal["detector", "classifier"]
 WORKFLOWS = {
     "detector": ("chiasm.detection.train", "chiasm.detection.evaluate"),
     "classifier": (
-        "chiasm.workflows.learn_diagnosis",
-        "chiasm.workflows.judge_diagnosis",
+        "chiasm.diagnosis.train",
+        "chiasm.diagnosis.evaluate",
         "chiasm.benchmarks.diagnosis_facts",
     ),
 }
 # These import every method, so another method's file would count as this one's.
-_LISTS = ("chiasm.detection.models.named", "chiasm.classifiers.named")
+_LISTS = ("chiasm.detection.models.named", "chiasm.diagnosis.models.named")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,6 @@ def code_fingerprint(wing: Wing, *method_modules: str) -> str:
 def fingerprint_of(cell: Cell) -> str:
     """The fingerprint of a cell's method; ``ConfigurationError`` where there is no such method."""
     # A worker on another machine has imported nothing yet.
-    import chiasm.classifiers.named
     import chiasm.detection.models.named  # noqa: F401
     from chiasm.registry import find_model, models
 

@@ -35,7 +35,7 @@ def make(
 ) -> None:
     """Make RGB + 3D parts as MVTec 3D-AD files, or recordings of discharges as AI-Hub files."""
     if recordings:
-        from chiasm.data.discharge.simulator import make_discharges
+        from chiasm.diagnosis.simulator.simulator import make_discharges
 
         make_discharges(
             folder,
@@ -73,10 +73,10 @@ def check(
     ] = False,
 ) -> None:
     """Count, and look for broken pairs, leaks between splits and shortcuts."""
-    from chiasm.data.discharge.audit import RecordingAudit, audit_recordings
-    from chiasm.data.discharge.opening import holds_discharges, open_discharges
     from chiasm.detection.readers.audit import AuditReport, audit
     from chiasm.detection.readers.opening import open_source
+    from chiasm.diagnosis.readers.audit import RecordingAudit, audit_recordings
+    from chiasm.diagnosis.readers.opening import holds_discharges, open_discharges
 
     report: AuditReport | RecordingAudit
     if holds_discharges(path):

@@ -28,7 +28,7 @@ def demo(
         folder = out or Path("chiasm-demo")
         run(folder, product=product)
     elif what == "discharge":
-        from chiasm.workflows.demo_discharge import demo_discharge
+        from chiasm.diagnosis.demo import demo_discharge
 
         folder = out or Path("chiasm-demo-discharge")
         demo_discharge(folder)

@@ -9,7 +9,6 @@ from rich.table import Table
 
 def models() -> None:
     """List the named models with what they cost."""
-    import chiasm.classifiers.named
     import chiasm.detection.models.named  # noqa: F401  (importing registers the models)
 
     _detectors()
@@ -56,8 +55,8 @@ def _rivals() -> None:
 def _classifiers() -> None:
     import torch
 
-    from chiasm.classifiers.classifier import FittedClassifier
-    from chiasm.classifiers.cost import flops
+    from chiasm.diagnosis.classifier import FittedClassifier
+    from chiasm.diagnosis.models.cost import flops
     from chiasm.registry import models as registered
 
     table = _table("PRPD image + series", "parameters", "GFLOP as published", "GFLOP")

@@ -11,29 +11,29 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from chiasm.classifiers.classifier import Classifier, FittedClassifier
-from chiasm.classifiers.mad import Mad
-from chiasm.classifiers.tokens import SegmentEmbedding
-from chiasm.data.discharge.network_inputs import RecordingForm, picture_input, series_windows
-from chiasm.data.discharge.opening import open_as_store
-from chiasm.data.discharge.source import DischargeRef
-from chiasm.data.discharge.splits import DischargeSplit
-from chiasm.data.discharge.store import DischargeStore
 from chiasm.deploy.graph_files import write_onnx, write_openvino
 from chiasm.deploy.model_card import classifier_card
 from chiasm.deploy.whole_folder import whole_folder
-from chiasm.diagnoser import Diagnoser
-from chiasm.diagnosis_artifact import DiagnosisContract
-from chiasm.diagnosis_rule import Array
-from chiasm.discharge_config import DiagnosisConfig
+from chiasm.diagnosis.calibrate import calibrate
+from chiasm.diagnosis.classifier import Classifier, FittedClassifier
+from chiasm.diagnosis.config import DiagnosisConfig
+from chiasm.diagnosis.contract import DiagnosisContract
+from chiasm.diagnosis.datamodule import division, group_digests
+from chiasm.diagnosis.decision import Array
+from chiasm.diagnosis.layers.tokens import SegmentEmbedding
+from chiasm.diagnosis.models.mad import Mad
+from chiasm.diagnosis.predictor import Diagnoser
+from chiasm.diagnosis.preparation.network_inputs import RecordingForm, picture_input, series_windows
+from chiasm.diagnosis.readers.opening import open_as_store
+from chiasm.diagnosis.readers.source import DischargeRef
+from chiasm.diagnosis.readers.splits import DischargeSplit
+from chiasm.diagnosis.readers.store import DischargeStore
+from chiasm.diagnosis.unseen import kind_of_group, own_division
 from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.metrics.classification import macro_f1
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
 from chiasm.runtime.diagnosis import ClassifierRuntime
 from chiasm.samples import DischargeBatch, DischargeSample
-from chiasm.workflows.judged_lists import kind_of_group, own_division
-from chiasm.workflows.keep_diagnosis import calibrate
-from chiasm.workflows.recording_division import division, group_digests
 
 COMPARED_ON = 200  # validation recordings at most
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from chiasm.data.discharge.network_inputs import RecordingForm
-from chiasm.data.discharge.tensors import PictureScale, SeriesScale
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings
+from chiasm.diagnosis.preparation.network_inputs import RecordingForm
+from chiasm.diagnosis.preparation.scales import PictureScale, SeriesScale
 from chiasm.errors import ArtifactError
 
 DEPLOYMENT = "deployment.json"

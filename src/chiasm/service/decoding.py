@@ -14,8 +14,8 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from chiasm.data.discharge.series_files import checked_series, numbers_from_bytes
 from chiasm.detection.readers.camera import CAMERA_COLUMNS, back_project, camera_from_text
+from chiasm.diagnosis.readers.series_files import checked_series, numbers_from_bytes
 from chiasm.errors import DataError
 from chiasm.files.images import (
     TIFF_MARKS,

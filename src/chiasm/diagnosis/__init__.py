@@ -1,0 +1,1 @@
+"""Diagnosis: which fault of a discharge is this?"""

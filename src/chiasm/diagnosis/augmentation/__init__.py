@@ -1,0 +1,1 @@
+"""Views of a recording, and what can go wrong with it."""

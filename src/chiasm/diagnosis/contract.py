@@ -1,0 +1,124 @@
+"""A trained classifier on disk: weights and contract, usable from their folder alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from chiasm.diagnosis.classifier import Classifier
+from chiasm.diagnosis.decision import RULE
+from chiasm.diagnosis.models import named as _registers_classifiers  # noqa: F401
+from chiasm.diagnosis.preparation.network_inputs import RecordingForm
+from chiasm.errors import ArtifactError
+from chiasm.fusion.genotype import Genotype
+from chiasm.registry import find_model
+from chiasm.runs.model_folder import (
+    CONTRACT,
+    GENOTYPE,
+    WEIGHTS,
+    Strict,
+    read_contract_as,
+    read_weights,
+    write_model,
+)
+
+
+class SplitDescription(Strict):
+    """How training, validation and test were divided.
+
+    Attributes:
+        by: kind of group that stays whole, ``random`` or ``given``.
+        shares: of training, validation and test.
+        seed: of the division.
+        training_groups: the first 16 digits of the SHA-256 of each training group's name, so that
+            an evaluation can tell whether it has been trained on; empty for ``random``.
+        validation_groups: likewise of the groups by which epoch, temperatures and the bounds of
+            'unknown' were chosen; None, not known, in contracts of before they were kept.
+        groups_by: kind of the groups that are named so, ``random`` where none are; None likewise.
+        training_data: SHA-256 over the training recordings' bytes.
+        training_samples, validation_samples: how many.
+    """
+
+    by: str
+    shares: tuple[float, float, float]
+    seed: int
+    training_groups: tuple[str, ...]
+    validation_groups: tuple[str, ...] | None = None
+    groups_by: str | None = None
+    training_data: str
+    training_samples: int
+    validation_samples: int
+
+
+class DiagnosisContract(Strict):
+    """Everything that must travel with weights for a diagnosis to mean the same elsewhere.
+
+    Attributes:
+        method, arguments: registered builder's name, and its arguments as JSON; a ``fusion`` of
+            ``"genotype.json"`` is that file of the folder.
+        modalities: what the network looks at.
+        kinds: names of the classes, in the order of the logits.
+        recording: how a recording becomes the network's input.
+        temperatures: what logits are divided by, chosen on validation recordings, by the
+            modalities that were there (``"image+series"``, ``"image"``, ``"series"``).
+        unknown_below: least belief for a diagnosis, by the modalities that were there.
+        evidence_rule: in words.
+        split: what it was trained on.
+        weights_sha256: of ``weights.safetensors``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    schema_name: Literal["chiasm.contract"] = Field("chiasm.contract", alias="schema")
+    version: Literal[1] = 1
+    wing: Literal["classifier"] = "classifier"
+    method: str
+    arguments: dict[str, Any]
+    modalities: tuple[str, ...]
+    kinds: tuple[str, ...]
+    recording: RecordingForm
+    temperatures: dict[str, float] = Field(default_factory=dict)
+    unknown_below: dict[str, float] = Field(default_factory=dict)
+    evidence_rule: str = RULE
+    split: SplitDescription
+    metric_versions: dict[str, int]
+    seed: int
+    libraries: dict[str, str]
+    weights_sha256: str = ""
+
+
+def save_classifier(
+    folder: Path,
+    network: Classifier,
+    contract: DiagnosisContract,
+    genotype: Genotype | None = None,
+) -> None:
+    """Write a classifier, with the genotype of a searched one.
+
+    Raises ``ArtifactError`` where the folder cannot be written.
+    """
+    write_model(
+        folder,
+        network,
+        contract,
+        more=lambda place: None if genotype is None else genotype.save(place / GENOTYPE),
+    )
+
+
+def load_classifier(folder: Path) -> tuple[Classifier, DiagnosisContract]:
+    """Read a classifier, ready for use; ``ArtifactError`` says which file is at fault."""
+    contract = read_contract_as(folder, DiagnosisContract, wing="classifier")
+    state = read_weights(folder, contract.weights_sha256)
+    arguments = dict(contract.arguments)
+    if arguments.get("fusion") == GENOTYPE:
+        if not (folder / GENOTYPE).is_file():
+            raise ArtifactError(f"{folder} has no {GENOTYPE}: copy the whole folder of the model.")
+        arguments["fusion"] = Genotype.load(folder / GENOTYPE)
+    network: Classifier = find_model(contract.method).builder(**arguments)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise ArtifactError(f"{folder / WEIGHTS} does not fit {CONTRACT}: {error}") from error
+    return network.eval(), contract

@@ -1,0 +1,214 @@
+"""Pictures and series as sequences of tokens with fixed positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from chiasm.diagnosis.classifier import MODALITIES, ClassifierOutput
+from chiasm.errors import ConfigurationError, DataError
+from chiasm.samples import DischargeBatch
+
+
+def sincos_1d(length: int, width: int, *, start: int = 0) -> Tensor:
+    """Positions ``start .. start + length - 1`` as ``(length, width)`` sines, then cosines.
+
+    Wavelengths rise geometrically from 2 pi to 10,000 * 2 pi tokens. ``width`` must be even.
+
+    References:
+        Vaswani et al., Attention Is All You Need, NeurIPS 2017, Section 3.5.
+    """
+    rates = 10_000.0 ** (-torch.arange(width // 2) / (width // 2))
+    angles = torch.arange(start, start + length)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def sincos_2d(rows: int, columns: int, width: int) -> Tensor:
+    """Positions of a grid, row by row, as ``(rows * columns, width)``: half of it for each axis.
+
+    References:
+        Chen et al., An Empirical Study of Training Self-Supervised Vision Transformers, ICCV 2021.
+    """
+    down = sincos_1d(rows, width // 2)[:, None].expand(-1, columns, -1)
+    across = sincos_1d(columns, width // 2)[None].expand(rows, -1, -1)
+    return torch.cat([down, across], dim=-1).flatten(0, 1)  # (rows * columns, width)
+
+
+class PatchEmbedding(nn.Module):
+    """A square picture as ``(S / patch)^2`` tokens: linear map of each patch, plus its position.
+
+    Args:
+        width: of a token, D; a multiple of 4.
+        image_size: side S of the picture in pixels.
+        patch: side of a patch in pixels; the published 256 and 16 give 256 tokens.
+
+    References:
+        MAD, Section 3.A; Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021.
+    """
+
+    positions: Tensor
+
+    def __init__(self, *, width: int, image_size: int = 256, patch: int = 16) -> None:
+        super().__init__()
+        if image_size % patch or width % 4:
+            raise ConfigurationError(
+                f"A picture of {image_size} pixels must divide into patches of {patch}, and the "
+                f"tokens' width ({width}) by 4."
+            )
+        self.image_size, self.patch = image_size, patch
+        self.project = nn.Linear(3 * patch * patch, width)
+        side = image_size // patch
+        self.register_buffer("positions", sincos_2d(side, side, width), persistent=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map ``(N, 3, S, S)`` in [0, 1] to tokens ``(N, T, D)``, row by row.
+
+        Raises:
+            DataError: the picture has another size.
+        """
+        if tuple(image.shape[1:]) != (3, self.image_size, self.image_size):
+            raise DataError(
+                f"The classifier takes RGB pictures of {self.image_size} x {self.image_size} "
+                f"pixels and got {tuple(image.shape[1:])} (channels, rows, columns). Resize them."
+            )
+        size = self.patch
+        patches = rearrange(image, "n c (h p) (w q) -> n (h w) (c p q)", p=size, q=size)
+        out: Tensor = self.project(patches) + self.positions
+        return out
+
+
+class SegmentEmbedding(nn.Module):
+    """A series as ``T / segment`` tokens: linear map of each segment, plus its position in time.
+
+    Args:
+        width: of a token, D; even.
+        segment: values to a token. The paper's 60 at 128 values a mains cycle repeats its phase
+            only every 32 tokens; 64, 128 and 256 keep step with the mains.
+        channels: C of the series.
+        length: values of the usual series; shorter and longer ones are taken as well.
+
+    References:
+        MAD, Section 3.A.
+    """
+
+    positions: Tensor
+
+    def __init__(
+        self, *, width: int, segment: int = 60, channels: int = 1, length: int = 153_600
+    ) -> None:
+        super().__init__()
+        if segment < 1 or length % segment:
+            raise ConfigurationError(
+                f"A series of {length} values does not divide into segments of {segment}."
+            )
+        self.segment, self.channels, self.length = segment, channels, length
+        self.project = nn.Linear(channels * segment, width)
+        self.register_buffer("positions", sincos_1d(length // segment, width), persistent=False)
+
+    def forward(self, series: Tensor, *, start: int = 0) -> Tensor:
+        """Map ``(N, C, L)`` to tokens ``(N, L / segment, D)``; ``start`` is the first one's number.
+
+        Raises:
+            DataError: another number of channels, or not a whole number of segments.
+        """
+        channels, length = series.shape[1:]
+        if channels != self.channels or length % self.segment or not length:
+            raise DataError(
+                f"The classifier takes series of {self.channels} channels in whole segments of "
+                f"{self.segment} values and got {channels} channels of {length}. Cut or pad them."
+            )
+        segments = rearrange(series, "n c (t s) -> n t (c s)", s=self.segment)
+        out: Tensor = self.project(segments) + self._positions(start, length // self.segment)
+        return out
+
+    def _positions(self, start: int, count: int) -> Tensor:
+        if start + count <= len(self.positions):
+            return self.positions[start : start + count]
+        return sincos_1d(count, self.positions.shape[1], start=start).to(self.positions)
+
+
+class TokenInputs(nn.ModuleDict):
+    """One embedding for each modality that a network looks at.
+
+    Args:
+        embeddings: modality, ``"image"`` or ``"series"``, to what makes its tokens.
+    """
+
+    def __init__(self, embeddings: Mapping[str, PatchEmbedding | SegmentEmbedding]) -> None:
+        if not embeddings or not set(embeddings) <= set(MODALITIES):
+            raise ConfigurationError(
+                f"modalities must be among {MODALITIES}, at least one, not {tuple(embeddings)}."
+            )
+        super().__init__({m: embeddings[m] for m in MODALITIES if m in embeddings})
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities, the image first."""
+        return tuple(self)
+
+    def forward(self, batch: DischargeBatch) -> dict[str, Tensor]:
+        """Modality to tokens ``(N, T_m, D)``; an absent one contributes none.
+
+        Raises:
+            DataError: none of the modalities is present, or one has the wrong shape.
+        """
+        inputs = {m: getattr(batch, m) for m in self}
+        tokens = {m: self[m](x) for m, x in inputs.items() if x is not None}
+        if not tokens:
+            raise DataError(
+                f"The recording has nothing that this classifier looks at: {self.modalities}."
+            )
+        return tokens
+
+    def example_batch(self, count: int, device: torch.device) -> DischargeBatch:
+        """Zeros in the shapes of usual recordings."""
+        shapes: dict[str, Tensor | None] = dict.fromkeys(MODALITIES)
+        for name, embedding in self.items():
+            if isinstance(embedding, PatchEmbedding):
+                size = embedding.image_size
+                shapes[name] = torch.zeros(count, 3, size, size, device=device)
+            elif isinstance(embedding, SegmentEmbedding):
+                length = embedding.length
+                shapes[name] = torch.zeros(count, embedding.channels, length, device=device)
+        return DischargeBatch(image=shapes["image"], series=shapes["series"])
+
+
+def token_inputs(
+    modalities: Sequence[str],
+    *,
+    width: int,
+    segment: int,
+    channels: int,
+    image_size: int,
+    series_length: int,
+) -> TokenInputs:
+    """The embeddings of MAD, of the modalities asked for.
+
+    Raises ``ConfigurationError`` for modalities that there are not.
+    """
+    found: dict[str, PatchEmbedding | SegmentEmbedding] = {}
+    for name in modalities:
+        if name == "image":
+            found[name] = PatchEmbedding(width=width, image_size=image_size)
+        elif name == "series":
+            found[name] = SegmentEmbedding(
+                width=width, segment=segment, channels=channels, length=series_length
+            )
+        else:
+            raise ConfigurationError(f"modalities must be among {MODALITIES}, not {name!r}.")
+    return TokenInputs(found)
+
+
+def contrasted(output: ClassifierOutput, parts: Sequence[str]) -> Tensor:
+    """The vectors ``(N, V, D)`` of ``"joint"`` and modalities; absent ones are left out."""
+    vectors = {"joint": output.pooled, **output.by_modality}
+    return torch.stack([vectors[p] for p in parts if p in vectors], dim=1)
+
+
+def side_by_side(vectors: Mapping[str, Tensor], modalities: Sequence[str]) -> Tensor:
+    """Join one vector ``(N, D)`` for each modality to ``(N, M D)``; an absent one is zeros."""
+    some = next(iter(vectors.values()))
+    return torch.cat([vectors.get(m, torch.zeros_like(some)) for m in modalities], dim=1)

@@ -1,0 +1,173 @@
+"""Cross-Modal Transformer: an encoder for each modality, then attention in both directions.
+
+The MAD paper compares with "ViT + Transformer + Cross-Attention" and gives no more. This is the
+plainest network that the words describe, with the directional attention of MulT.
+
+References:
+    Tsai et al., Multimodal Transformer for Unaligned Multimodal Language Sequences, ACL 2019.
+    Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+
+from chiasm.diagnosis.classifier import MODALITIES, Classifier, ClassifierOutput
+from chiasm.diagnosis.layers.attention import CrossLayer, SelfEncoder
+from chiasm.diagnosis.layers.heads import ClassHead, ProjectionHead
+from chiasm.diagnosis.layers.tokens import TokenInputs, contrasted, side_by_side, token_inputs
+from chiasm.errors import ConfigurationError
+from chiasm.registry import register
+from chiasm.samples import DischargeBatch
+
+
+class CrossModalTransformer(Classifier):
+    """Each modality's tokens are encoded, read the other's, and are averaged.
+
+    Both directions read what the encoders said, not each other's result, so that neither comes
+    first. The joint vector is the modalities' averages side by side, zeros for an absent one; the
+    vector of a modality has zeros in the other's place.
+
+    Args:
+        inputs: what makes the tokens.
+        encoders: modality to the encoder of its tokens.
+        crossings: modality to the attention of its tokens to the other's; none for a single one.
+        width: D of the tokens.
+        projection: for the contrast of the first stage, of M D channels for M modalities.
+        head: for the classes, likewise.
+
+    References:
+        Tsai et al., Section 3.2 (crossmodal attention).
+    """
+
+    def __init__(
+        self,
+        *,
+        inputs: TokenInputs,
+        encoders: Mapping[str, SelfEncoder],
+        crossings: Mapping[str, CrossLayer],
+        width: int,
+        projection: ProjectionHead,
+        head: ClassHead,
+    ) -> None:
+        super().__init__()
+        self.inputs = inputs
+        self.modalities = inputs.modalities
+        both = len(self.modalities) == 2
+        if set(encoders) != set(inputs) or set(crossings) != (set(inputs) if both else set()):
+            raise ConfigurationError(
+                f"Each of {self.modalities} takes an encoder, and a crossing where there are two, "
+                f"not encoders of {sorted(encoders)} and crossings of {sorted(crossings)}."
+            )
+        self.encoders = nn.ModuleDict({m: encoders[m] for m in self.modalities})
+        self.crossings = nn.ModuleDict({m: crossings[m] for m in self.modalities if both})
+        self.norms = nn.ModuleDict({m: nn.LayerNorm(width) for m in self.crossings})
+        self.projection = projection
+        self.head = head
+
+    def forward(self, batch: DischargeBatch, *, density: bool = True) -> ClassifierOutput:
+        """Run everything on a batch; to an absent modality nobody pays attention.
+
+        Raises:
+            DataError: none of the network's modalities is present, or one has the wrong shape.
+        """
+        tokens = self.inputs(batch)
+        encoded = {m: self.encoders[m](t) for m, t in tokens.items()}
+        crossed = {m: self._cross(m, encoded) for m in encoded}
+        means = {m: t.mean(dim=1) for m, t in crossed.items()}
+        pooled = side_by_side(means, self.modalities)  # (N, M D)
+        return ClassifierOutput(
+            logits=self.head(pooled),
+            pooled=pooled,
+            by_modality={m: side_by_side({m: v}, self.modalities) for m, v in means.items()},
+            embedded=tokens,
+            aligned=tokens,
+        )
+
+    def project(self, output: ClassifierOutput, parts: Sequence[str] = ("joint",)) -> Tensor:
+        """Unit vectors ``(N, V, P)`` to contrast, of ``"joint"`` and modalities."""
+        out: Tensor = self.projection(contrasted(output, parts))
+        return out
+
+    def example_batch(self, count: int = 1) -> DischargeBatch:
+        """Zeros in the shapes of usual recordings, on the network's device."""
+        return self.inputs.example_batch(count, self.device)
+
+    def _cross(self, name: str, encoded: Mapping[str, Tensor]) -> Tensor:
+        if name not in self.crossings:
+            return encoded[name]
+        other = next((t for m, t in encoded.items() if m != name), None)
+        out: Tensor = self.norms[name](self.crossings[name](encoded[name], other))
+        return out
+
+
+def _assemble(
+    inputs: TokenInputs,
+    *,
+    width: int,
+    depths: Mapping[str, int],
+    hidden: int,
+    projection: int,
+    classes: int,
+) -> CrossModalTransformer:
+    names = inputs.modalities
+    return CrossModalTransformer(
+        inputs=inputs,
+        encoders={
+            m: SelfEncoder(width=width, depth=depths[m], heads=8, hidden=hidden) for m in names
+        },
+        crossings={
+            m: CrossLayer(width=width, heads=8, hidden=hidden) for m in names if len(names) == 2
+        },
+        width=width,
+        projection=ProjectionHead(width=len(names) * width, hidden=projection, out=projection),
+        head=ClassHead(width=len(names) * width, classes=classes),
+    )
+
+
+@register("classifier", rival=True)
+def cross_modal_transformer_base(
+    *,
+    modalities: Sequence[str] = MODALITIES,
+    segment: int = 60,
+    classes: int = 5,
+    channels: int = 1,
+    image_size: int = 256,
+    series_length: int = 153_600,
+) -> CrossModalTransformer:
+    """Cross-Modal Transformer in the size of mad_base: 4 layers a modality, 768 channels."""
+    inputs = token_inputs(
+        modalities,
+        width=768,
+        segment=segment,
+        channels=channels,
+        image_size=image_size,
+        series_length=series_length,
+    )
+    depths = {"image": 4, "series": 4}
+    return _assemble(inputs, width=768, depths=depths, hidden=3264, projection=768, classes=classes)
+
+
+@register("classifier", rival=True)
+def cross_modal_transformer_small(
+    *,
+    modalities: Sequence[str] = MODALITIES,
+    segment: int = 256,
+    classes: int = 5,
+    channels: int = 1,
+    image_size: int = 256,
+    series_length: int = 153_600,
+) -> CrossModalTransformer:
+    """Cross-Modal Transformer in the size of mad_small: 1 and 2 layers, 192 channels."""
+    inputs = token_inputs(
+        modalities,
+        width=192,
+        segment=segment,
+        channels=channels,
+        image_size=image_size,
+        series_length=series_length,
+    )
+    depths = {"image": 1, "series": 2}
+    return _assemble(inputs, width=192, depths=depths, hidden=704, projection=128, classes=classes)

@@ -1,0 +1,1 @@
+"""From a recording to the input of a network; without torch."""

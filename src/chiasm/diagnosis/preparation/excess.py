@@ -1,0 +1,100 @@
+"""How often a level is passed at each phase, against the other phases: pulses within the noise.
+
+Near inception, or far from the sensor, most pulses are no higher than the noise floor, and whatever
+counts clear pulses alone is blind to them. But noise knows no phase: a level of the floor that is
+passed more often at some phases than at most is passed there by something else.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from chiasm.diagnosis.preparation.relative import GROUP, phase_reference
+from chiasm.samples import FloatArray
+
+# In robust deviations of the floor above its median: from within it to clear pulses. As many as
+# neighbouring values are counted together, so that the length stays.
+LEVELS = (0.5, 1.5, 3.0, 6.0)
+assert len(LEVELS) == GROUP
+
+
+def passed_levels(above: FloatArray, floor: FloatArray) -> FloatArray:
+    """Count, in each group of four neighbouring values, those that pass each of four levels.
+
+    Args:
+        above: ``(C, L)`` values above the quiet level, in any unit.
+        floor: ``(C, 1)`` of ``floor_deviation``.
+
+    Returns:
+        ``(C, L)`` float32, laid out as by ``relative_series``; 0 in what is left of the last group.
+    """
+    whole = above.shape[1] // GROUP * GROUP
+    bounds = floor * np.array(LEVELS, np.float32)  # (C, 4)
+    cells = np.zeros(above.shape, dtype=np.float32)
+    for channel, values in enumerate(above[:, :whole]):
+        for level, bound in enumerate(bounds[channel]):
+            passes = (values > bound).view(np.uint8).reshape(-1, GROUP)
+            cells[channel, level:whole:GROUP] = (
+                passes[:, 0] + passes[:, 1] + passes[:, 2] + passes[:, 3]
+            )
+    return cells
+
+
+def phase_excess(sums: FloatArray, *, trials: int) -> FloatArray:
+    """How far each count stands from its level's median over the phases, in deviations of chance.
+
+    Args:
+        sums: ``(..., P, 4)`` counts by phase and level.
+        trials: values that could have passed, in each of them.
+
+    Returns:
+        The same shape, ``sign(z) log(1 + |z|)`` of the binomial deviations ``z``.
+    """
+    usual = np.median(sums, axis=-2, keepdims=True)
+    chance = np.sqrt(usual * np.maximum(1 - usual / trials, 0) + 1)
+    z = (sums - usual) / chance
+    return np.asarray(np.sign(z) * np.log1p(np.abs(z)), dtype=np.float32)
+
+
+def excess_reference(passed: FloatArray, *, cycle: int) -> float:
+    """Where a pattern is centred, as ``phase_reference``, by what exceeds the floor."""
+    whole = passed.shape[1] // cycle * cycle
+    sums = passed[:, :whole].reshape(-1, cycle).sum(axis=0).reshape(-1, GROUP)
+    trials = GROUP * max(1, passed.size // cycle)
+    return phase_reference(np.maximum(phase_excess(sums, trials=trials), 0).sum(axis=1))
+
+
+def patterns(
+    counts: FloatArray, passed: FloatArray, *, cycle: int, fold: int, least: int, aligned: bool
+) -> FloatArray:
+    """Fold a series to pairs of cycles: clear pulses by relative size, and excess over the floor.
+
+    Args:
+        counts: ``(C, L)`` of ``relative_series``.
+        passed: ``(C, L)`` of ``passed_levels``.
+        cycle: values to a mains cycle, a multiple of four.
+        fold: cycles that become a pair.
+        least: pairs that are needed; of a series that is too short for them fewer cycles make one,
+            and their counts are brought to what ``fold`` cycles would have.
+        aligned: roll both to a phase of their own.
+
+    Returns:
+        ``(C, 2 * runs * cycle)`` float32.
+    """
+    channels, there = len(counts), counts.shape[1] // cycle
+    together = min(fold, max(1, there // least))
+    runs = there // together
+    shift = 0
+    if aligned:
+        phases = cycle // GROUP
+        shift = -round(excess_reference(passed, cycle=cycle) * phases) * GROUP
+
+    def summed(cells: FloatArray) -> FloatArray:
+        by_run = cells[:, : runs * together * cycle].reshape(channels, runs, together, cycle)
+        return np.roll(by_run.sum(axis=2), shift, axis=2)
+
+    shape = (channels, runs, cycle // GROUP, GROUP)
+    clear = np.log1p(summed(counts) * np.float32(fold / together))
+    over = phase_excess(summed(passed).reshape(shape), trials=GROUP * together)
+    pairs = np.stack([clear, over.reshape(channels, runs, cycle)], axis=2)
+    return np.ascontiguousarray(pairs.reshape(channels, 2 * runs * cycle), dtype=np.float32)

@@ -1,0 +1,251 @@
+"""Reader of a table of recordings, CSV or Parquet: an image, a series or both in each row.
+
+Columns, of which only one of ``image`` and ``series`` is needed: ``image`` (RGB or grey);
+``series`` (.csv or .npy); ``layout``: ``rows`` where the rows of a series' file follow each other
+in time, ``channels`` where each row is a channel (if nothing is said, ``rows`` for .csv and
+``channels`` for .npy); ``label`` (0, 1, 2 ...) or ``kind`` (the class's name) or both; ``split``
+(train, validation, test); ``frequency`` of the mains in Hz and ``samples_per_cycle``. Paths are
+relative to the table. Every other column is a kind of group, e.g. ``session``, and must not hold
+anything else: samples carry it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from chiasm.diagnosis.readers.series_files import read_numbers_csv, read_series_npy
+from chiasm.diagnosis.readers.source import (
+    KINDS,
+    LEFT_OUT,
+    DischargeRef,
+    FileReader,
+    Problems,
+    read_pattern,
+    recorded_sample,
+    whole_cycle,
+)
+from chiasm.errors import DataError
+from chiasm.files.images import RGB_SUFFIXES
+from chiasm.files.tables import close_name, read_rows
+from chiasm.samples import DischargeSample, FloatArray
+
+SENSOR_COLUMNS = ("image", "series")
+FACT_COLUMNS = ("layout", "label", "kind", "split", "frequency", "samples_per_cycle")
+DEFAULTS = {"frequency": "60", "samples_per_cycle": "128"}
+_LAYOUTS = {".csv": "rows", ".npy": "channels"}
+_SPLITS = {
+    "": "",
+    "train": "train",
+    "validation": "validation",
+    "val": "validation",
+    "test": "test",
+}
+
+
+class DischargeManifest(FileReader):
+    """Recordings listed in a CSV or Parquet table; image-only and series-only rows are legal.
+
+    Where a table names kinds but no labels, they are numbered as in ``KINDS`` if all stand there,
+    else in the order of the alphabet. Rows that name files that do not exist are left out and
+    listed in ``problems``; any other fault in the table raises ``DataError`` naming the row, 1
+    being the first below the header.
+
+    Args:
+        path: of the table.
+        image_size: (height, width) that images are resized to, counted; None keeps them.
+        segment: the smallest number of values a series must hold; None: one mains cycle.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        image_size: tuple[int, int] | None = None,
+        segment: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.image_size = image_size
+        self.segment = segment
+        columns, rows = read_rows(self.path)
+        self._check_columns(columns)
+        found: list[str] = []
+        refs = list(self._find(rows, found))
+        if any("series" in ref.files for ref in refs):
+            found += [
+                f"{self.path} has no column {column}; {value} was taken."
+                for column, value in DEFAULTS.items()
+                if column not in columns
+            ]
+        self.kinds, self._refs = _numbered(self.path, refs)
+        self._problems = Problems(found)
+        if not refs:
+            raise DataError(f"{self.path} lists no usable recording. {' '.join(found[:3])}".strip())
+
+    @property
+    def name(self) -> str:
+        """Name of the table without its suffix."""
+        return self.path.stem
+
+    def load(self, ref: DischargeRef) -> DischargeSample:
+        """Read one recording: image ``(H, W, 3)``, series ``(C, T)`` in the recorder's counts.
+
+        Raises ``DataError`` naming the file, and the row of a faulty series.
+        """
+        repairs: list[str] = []
+        files = ref.files
+        image = read_pattern(files["image"], repairs, self.image_size) if "image" in files else None
+        series = _read_series(ref) if "series" in files else None
+        sample = recorded_sample(ref, image=image, series=series, segment=self.segment)
+        self._problems.note(ref, repairs)
+        return sample
+
+    def _check_columns(self, columns: list[str]) -> None:
+        if not set(columns) & set(SENSOR_COLUMNS):
+            raise DataError(
+                f"{self.path} has the columns {', '.join(columns) or '(none)'}, but neither image "
+                "nor series; the first row must name the columns, separated by commas."
+            )
+        for column in columns:
+            meant = close_name(column, (*SENSOR_COLUMNS, *FACT_COLUMNS))
+            if meant and meant not in columns:
+                raise DataError(
+                    f"{self.path} has a column '{column}'; '{meant}' was probably meant. "
+                    "Rename it, or choose a name less alike."
+                )
+
+    def _find(self, rows: list[dict[str, str]], problems: list[str]) -> Iterator[DischargeRef]:
+        row_of: dict[str, int] = {}
+        for number, row in enumerate(rows, start=1):
+            where = f"{self.path}, row {number}"
+            ref = self._reference(row, where)
+            if ref.source in row_of:
+                raise DataError(
+                    f"{where} names {ref.source}, as row {row_of[ref.source]} does; each recording "
+                    "may stand in the table once."
+                )
+            row_of[ref.source] = number
+            missing = [str(path) for path in ref.files.values() if not path.is_file()]
+            if missing:
+                problems.append(
+                    f"{where} names {', '.join(missing)}, which does not exist; paths are "
+                    f"relative to the table's folder. {LEFT_OUT}"
+                )
+            else:
+                yield ref
+
+    def _reference(self, row: Mapping[str, str], where: str) -> DischargeRef:
+        files = {role: self.path.parent / row[role] for role in SENSOR_COLUMNS if row.get(role)}
+        if not files:
+            raise DataError(f"{where} names neither an image nor a series.")
+        if "image" in files and files["image"].suffix.lower() not in RGB_SUFFIXES:
+            raise DataError(f"{where} names the image {files['image']}; PNG, JPEG, TIFF or BMP.")
+        split = row.get("split", "").lower()
+        if split not in _SPLITS:
+            raise DataError(
+                f"{where} has split '{row['split']}'; train, validation, test or nothing was "
+                "expected."
+            )
+        frequency = _positive(row, "frequency", where)
+        per_cycle = _positive(row, "samples_per_cycle", where)
+        label = row.get("label", "")
+        known = (*SENSOR_COLUMNS, *FACT_COLUMNS)
+        return DischargeRef(
+            source=str(next(iter(files.values()))),
+            files=files,
+            frequency=frequency,
+            samples_per_cycle=whole_cycle(per_cycle * frequency, frequency, where),
+            label=_label(label, where) if label else None,
+            kind=row.get("kind", ""),
+            group={column: text for column, text in row.items() if text and column not in known},
+            split=_SPLITS[split],
+            extra={"layout": _layout(row, files, where), "where": where},
+        )
+
+
+def _numbered(
+    path: Path, refs: Sequence[DischargeRef]
+) -> tuple[tuple[str, ...], tuple[DischargeRef, ...]]:
+    """The names of the classes, and the references with label and kind each from the other."""
+    number_of = _numbers(refs)
+    name_of: dict[int, str] = {}
+    for kind, number in number_of.items():
+        if name_of.setdefault(number, kind) != kind:
+            raise DataError(
+                f"{path} gives label {number} to '{name_of[number]}' and to '{kind}'; a class has "
+                "one label."
+            )
+    count = max([*name_of, *(ref.label for ref in refs if ref.label is not None)], default=-1) + 1
+    names = tuple(name_of.get(number, str(number)) for number in range(count))
+    numbered = []
+    for ref in refs:
+        label = number_of[ref.kind] if ref.kind else ref.label
+        numbered.append(
+            ref if label is None else replace(ref, label=label, kind=ref.kind or names[label])
+        )
+    return names, tuple(numbered)
+
+
+def _numbers(refs: Sequence[DischargeRef]) -> dict[str, int]:
+    """Kind to label: as the rows with both say, else as the kinds themselves do."""
+    kinds = {ref.kind for ref in refs if ref.kind}
+    if all(ref.label is None for ref in refs):
+        order = KINDS if kinds <= set(KINDS) else sorted(kinds)
+        return {kind: number for number, kind in enumerate(order)} if kinds else {}
+    found: dict[str, int] = {}
+    for ref in refs:
+        if not ref.kind or ref.label is None:
+            continue
+        if found.setdefault(ref.kind, ref.label) != ref.label:
+            raise DataError(
+                f"{ref.extra['where']} gives '{ref.kind}' the label {ref.label}, an earlier row "
+                f"{found[ref.kind]}; a class has one label."
+            )
+    for ref in refs:
+        if ref.kind and ref.kind not in found:
+            raise DataError(
+                f"{ref.extra['where']} has kind '{ref.kind}' without a label, and no other row "
+                "says which number it has."
+            )
+    return found
+
+
+def _label(text: str, where: str) -> int:
+    try:
+        value = float(text)  # Parquet keeps whole numbers beside gaps as 1.0
+        if value.is_integer() and 0 <= value < 10_000:
+            return int(value)
+    except ValueError:
+        pass
+    raise DataError(f"{where} has label '{text}'; the class's number, 0 or more, was expected.")
+
+
+def _positive(row: Mapping[str, str], column: str, where: str) -> float:
+    text = row.get(column) or DEFAULTS[column]
+    try:
+        value = float(text)
+        if 0 < value < float("inf"):
+            return value
+    except ValueError:
+        pass
+    raise DataError(f"{where} has {column} '{text}'; a number above 0 was expected.")
+
+
+def _layout(row: Mapping[str, str], files: Mapping[str, Path], where: str) -> str:
+    if "series" not in files:
+        return ""
+    suffix = files["series"].suffix.lower()
+    if suffix not in _LAYOUTS:
+        raise DataError(f"{where} names the series {files['series']}; .csv or .npy was expected.")
+    layout = row.get("layout", "").lower() or _LAYOUTS[suffix]
+    if layout not in _LAYOUTS.values():
+        raise DataError(f"{where} has layout '{row['layout']}'; rows or channels was expected.")
+    return layout
+
+
+def _read_series(ref: DischargeRef) -> FloatArray:
+    path, in_time = ref.files["series"], ref.extra["layout"] == "rows"
+    if path.suffix.lower() == ".npy":
+        return read_series_npy(path, rows_in_time=in_time)
+    return read_numbers_csv(path, rows_in_time=in_time)

@@ -1,0 +1,82 @@
+"""Open whatever holds recordings of discharges, and keep a store of it that is quick to read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from chiasm.diagnosis.readers import aihub, recording_folder
+from chiasm.diagnosis.readers.journal import INDEX
+from chiasm.diagnosis.readers.manifest import DischargeManifest
+from chiasm.diagnosis.readers.recording_folder import RecordingFolder, is_one_recording
+from chiasm.diagnosis.readers.source import DischargeSource
+from chiasm.diagnosis.readers.store import DischargeStore, convert
+from chiasm.errors import DataError
+from chiasm.files.content_hash import default_cache_folder
+from chiasm.files.tables import SUFFIXES, read_rows
+
+UNDERSTOOD = (
+    "Understood are: a folder in the layout of AI-Hub 71682 (folders VS_... and VL_... inside), a "
+    "CSV or Parquet table with columns such as image, series and label, a converted store and, to "
+    "be diagnosed, a folder of pictures and series of the same names, or a single file of these."
+)
+
+
+def open_discharges(path: Path | str, *, partner: Path | str | None = None) -> DischargeSource:
+    """Return the reader that fits; ``DataError`` where none does, saying what is understood.
+
+    ``partner`` is the file of the other modality where ``path`` is a single picture or series.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path} does not exist; check the path. {UNDERSTOOD}")
+    if path.is_file() and is_one_recording(path):
+        return RecordingFolder(path, partner=partner)
+    if partner is not None:
+        raise DataError(f"{path} is no single file, so that {partner} belongs to nothing.")
+    if path.is_file():
+        if path.suffix.lower() not in SUFFIXES:
+            raise DataError(f"{path} is neither a CSV nor a Parquet file. {UNDERSTOOD}")
+        return DischargeManifest(path)
+    if (path / INDEX).exists():
+        return DischargeStore.open(path)
+    if aihub.recognises(path):
+        labelled = any(path.rglob("*.[jJ][sS][oO][nN]"))
+        return aihub.AiHub(path) if labelled else RecordingFolder(path)
+    if recording_folder.recognises(path) or recording_folder.holds_any(path):
+        return RecordingFolder(path)
+    raise DataError(f"{path} has no layout that is understood. {UNDERSTOOD}")
+
+
+def holds_discharges(path: Path | str) -> bool:
+    """Whether a path holds recordings of discharges rather than parts, or nothing understood."""
+    path = Path(path)
+    if path.is_dir():
+        return (
+            (path / INDEX).exists() or aihub.recognises(path) or recording_folder.recognises(path)
+        )
+    if not path.is_file() or path.suffix.lower() not in SUFFIXES:
+        return False
+    columns, _ = read_rows(path)
+    # A table of parts whose pictures are called so is still one of parts.
+    return bool({"image", "series"} & set(columns)) and not {"rgb", "xyz", "depth"} & set(columns)
+
+
+def open_as_store(
+    path: Path | str,
+    *,
+    cache: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> DischargeStore:
+    """Return the store of some recordings, made in a cache folder where there is none yet.
+
+    What was converted before and has not changed since is not read again. ``cache`` is by default
+    the user's cache folder. Raises ``DataError`` as readers and conversion do.
+    """
+    source = open_discharges(path)
+    if isinstance(source, DischargeStore):
+        return source
+    place = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:12]
+    folder = (cache or default_cache_folder()) / "discharges" / f"{source.name}-{place}"
+    return convert(source, folder, progress=progress)

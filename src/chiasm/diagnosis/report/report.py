@@ -1,0 +1,164 @@
+"""One self-contained page that says how well faults are diagnosed, and shows it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader
+
+from chiasm.diagnosis.report.curves import (
+    confusion_matrix,
+    corruption_curves,
+    f1_bars,
+    learning_curves,
+    read_learning,
+    reliability_diagram,
+)
+from chiasm.diagnosis.report.embedding import embedding_scatter
+from chiasm.diagnosis.report.gallery import COLUMNS, WRONG, Case, Loader, make_cases, write_cases
+from chiasm.diagnosis.report.schema import validated
+from chiasm.diagnosis.report.scored import ScoredRecordings
+from chiasm.diagnosis.report.wording import (
+    FIGURE_ROWS,
+    GAP_ROWS,
+    MEANING,
+    SIMULATED,
+    case_words,
+    diagnosis_cost,
+    headline,
+    split_words,
+    warnings,
+)
+from chiasm.fusion.genotype import Genotype
+from chiasm.runs.model_folder import GENOTYPE
+
+
+def write_diagnosis_report(
+    folder: Path,
+    *,
+    metrics: dict[str, Any],
+    scored: ScoredRecordings,
+    title: str,
+    repeat: str,
+    load: Loader | None = None,
+    notes: Sequence[str] = (),
+    run: Path | None = None,
+) -> Path:
+    """Write ``report.html``, ``metrics.json`` and the figures' PNGs; returns the page's path.
+
+    Args:
+        folder: where to write.
+        metrics: from ``evaluate_recordings``; checked against the schema before it is written.
+        scored: the recordings that they are about.
+        title: the page's heading.
+        repeat: the command that makes this report.
+        load: reads the recording at a place of ``scored``, for the gallery; None leaves it out.
+        notes: warnings that only the caller can know of.
+        run: the run's folder, whose ``logs`` hold the learning curves and which holds the
+            genotype and its drawing, if there is one.
+
+    Raises:
+        pydantic.ValidationError: the metrics do not fit the schema.
+    """
+    content = json.dumps(validated(metrics), indent=2) + "\n"
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(content, encoding="utf-8")
+    cases = make_cases(scored, load) if load is not None else []
+    write_cases(cases, figures)
+    # Kinds and paths come from the data, so all text is escaped, whatever its source.
+    environment = Environment(
+        loader=PackageLoader("chiasm.evaluation"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("diagnosis.html.j2").render(
+        title=title,
+        headline=headline(metrics),
+        split_words=split_words(metrics),
+        simulated_words=SIMULATED,
+        cards=_cards(metrics),
+        warnings=[*notes, *warnings(metrics)],
+        metrics=metrics,
+        kinds=scored.kinds,
+        rows=FIGURE_ROWS,
+        gap_rows=GAP_ROWS,
+        open_names=_open_names(metrics),
+        columns=COLUMNS,
+        cases=[_shown(case, scored) for case in cases],
+        wrong=any(case.reason == WRONG for case in cases),
+        pictures={
+            name: _embedded(path.read_bytes())
+            for name, path in _pictures(metrics, scored, figures, run).items()
+            if path is not None
+        },
+        genotype_text=_genotype_text(run),
+        cost=diagnosis_cost(metrics["cost"]),
+        repeat=repeat,
+    )
+    path = folder / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _pictures(
+    metrics: dict[str, Any], scored: ScoredRecordings, figures: Path, run: Path | None
+) -> dict[str, Path | None]:
+    found: dict[str, Path | None] = {}
+    macro = metrics["recording"]["macro_f1"]
+    if len(scored):
+        found["confusion"] = confusion_matrix(
+            metrics["confusion"], scored.kinds, figures / "confusion.png"
+        )
+        found["f1"] = f1_bars(metrics["kinds"], macro, figures / "f1.png")
+    found["reliability"] = reliability_diagram(scored, figures / "reliability.png")
+    found["corruptions"] = corruption_curves(
+        metrics["corruptions"], macro, figures / "corruptions.png"
+    )
+    found["embedding"] = embedding_scatter(scored, metrics["gap"], figures / "embedding.png")
+    drawing = None if run is None else run / "genotype.png"
+    found["genotype"] = drawing if drawing is not None and drawing.exists() else None
+    found["learning"] = learning_curves(read_learning(run), figures / "learning.png")
+    return found
+
+
+def _genotype_text(run: Path | None) -> str | None:
+    path = None if run is None else run / GENOTYPE
+    return Genotype.load(path).summary() if path is not None and path.exists() else None
+
+
+def _cards(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """The key figures that are known, with what they mean."""
+    found = metrics["recording"]
+    chosen = {
+        "macro-F1": found["macro_f1"],
+        "balanced accuracy": found["balanced_accuracy"],
+        "one-vs-rest AUROC": found["auroc"],
+        "ECE": found["ece"],
+    }
+    return [
+        {"name": name, "figure": figure, "meaning": MEANING[name]}
+        for name, figure in chosen.items()
+        if figure["value"] is not None
+    ]
+
+
+def _open_names(metrics: dict[str, Any]) -> list[str]:
+    """The scores that some left-out class has, in their order."""
+    return list(dict.fromkeys(name for found in metrics["open_set"].values() for name in found))
+
+
+def _shown(case: Case, scored: ScoredRecordings) -> dict[str, Any]:
+    """A case for the page, with its picture inside."""
+    words = case_words(scored, case.place)
+    words["source"] = "/".join(Path(words["source"]).parts[-2:])
+    return {**words, "wrong": case.reason == WRONG, "picture": _embedded(case.png)}
+
+
+def _embedded(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,87 @@
+"""The same settings trained again, to be shown beside a run: on other splits, without a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from chiasm.diagnosis.config import DiagnosisConfig
+from chiasm.diagnosis.datamodule import RecordingBench, open_bench
+from chiasm.diagnosis.predictor import Diagnoser
+from chiasm.diagnosis.readers.opening import open_as_store
+from chiasm.diagnosis.report.figures import LeftOut
+from chiasm.diagnosis.report.scored import ScoredRecordings
+from chiasm.diagnosis.scoring import score_recordings
+from chiasm.diagnosis.train import train_classifier
+from chiasm.errors import ConfigurationError, DataError
+from chiasm.runs.console import say
+
+FOLDER = "beside"
+
+
+def beside(
+    run: Path | str, *, splits: Sequence[str] = (), left_out: Sequence[str] = ()
+) -> tuple[dict[str, ScoredRecordings], list[LeftOut]]:
+    """Train the settings of a run again, once for each split and each class; resumes.
+
+    Args:
+        run: folder of the run, whose models beside it go to ``run/beside``.
+        splits: kinds of group to split by (``session``, ``equipment``, ``random`` ...), or one
+            group to be left out as a test, as in ``equipment=GIS-25.8kV``.
+        left_out: classes that a model is not to learn, one model each.
+
+    Raises:
+        ConfigurationError: the folder holds no settings of a run.
+        DataError: there is no such class.
+        SplitError: the recordings cannot be divided so.
+    """
+    folder = Path(run)
+    if not (splits or left_out):
+        return {}, []
+    settings = folder / "config.yaml"
+    if not settings.exists():
+        raise ConfigurationError(
+            f"{folder} holds no config.yaml: other splits are trained with a run's settings. Name "
+            "the folder that 'chiasm train' wrote."
+        )
+    config = DiagnosisConfig.make(file=settings)
+    lists = {}
+    for name in splits:
+        by, _, group = name.partition("=")
+        own = config.model_copy(
+            update={
+                "split_by": by,
+                "test_group": group or None,
+                "out": folder / FOLDER / f"split_{by}_{group}".rstrip("_"),
+            }
+        )
+        model, bench = _trained(own, f"Beside it: split by {name} ...")
+        lists[name] = score_recordings(model, bench.store, bench.split.test)
+    return lists, [_without(config, folder, kind) for kind in left_out]
+
+
+def _without(config: DiagnosisConfig, folder: Path, kind: str) -> LeftOut:
+    kinds = open_as_store(config.data, cache=config.cache).kinds
+    if kind not in kinds:
+        raise DataError(f"There is no class '{kind}' to leave out; choose from {', '.join(kinds)}.")
+    own = config.model_copy(
+        update={"left_out": (kind,), "out": folder / FOLDER / f"without_{kind}"}
+    )
+    model, bench = _trained(own, f"Beside it: without {kind} ...")
+    number = kinds.index(kind)
+    known = [ref for ref in bench.split.test if ref.label != number]
+    unknown = [ref for ref in bench.split.test if ref.label == number]
+    reference = score_recordings(model, bench.store, bench.split.train, alone=False)
+    return LeftOut(
+        kind=kind,
+        known=score_recordings(model, bench.store, known),
+        unknown=score_recordings(model, bench.store, unknown),
+        reference=reference.embeddings,
+    )
+
+
+def _trained(config: DiagnosisConfig, words: str) -> tuple[Diagnoser, RecordingBench]:
+    say(words)
+    bench = open_bench(config)
+    train_classifier(config, bench=bench)
+    return Diagnoser.load(config.out), bench

@@ -1,0 +1,1 @@
+"""Simulated recordings of partial discharge."""

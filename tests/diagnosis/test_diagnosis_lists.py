@@ -1,0 +1,233 @@
+"""What a trained classifier is judged by: nothing that it was trained or tuned on."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from chiasm.deploy.diagnosis import _recordings
+from chiasm.diagnosis.calibrate import blank_contract
+from chiasm.diagnosis.config import DiagnosisConfig
+from chiasm.diagnosis.contract import DiagnosisContract
+from chiasm.diagnosis.datamodule import RecordingBench, open_bench
+from chiasm.diagnosis.evaluate import evaluate_classifier
+from chiasm.diagnosis.readers.opening import open_as_store
+from chiasm.diagnosis.train import train_classifier, write_split
+from chiasm.diagnosis.unseen import JudgedLists, judged_lists
+from chiasm.errors import ConfigurationError, DataError, SplitError
+
+KINDS = ("floating", "noise", "normal")
+
+
+def table(
+    folder: Path,
+    *,
+    sessions: Iterable[int] = range(18),
+    kinds: tuple[str, ...] = KINDS,
+    without_series: Iterable[int] = (),
+    split: Callable[[int], str] = lambda session: "",
+) -> Path:
+    """A table of two recordings a session; a series is told apart by its class's level."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for session in sessions:
+        kind = kinds[session % len(kinds)]
+        for number in (2 * session, 2 * session + 1):
+            rng = np.random.default_rng(number)
+            level = 20 * (1 + KINDS.index(kind)) if kind in KINDS else 5
+            series = rng.integers(0, level, (1, 1280)).astype(np.uint8)
+            np.save(folder / f"{number}.npy", series)
+            lacking = number in set(without_series)
+            if lacking:
+                grey = np.full((32, 32, 3), 90, np.uint8)
+                cv2.imwrite(str(folder / f"{number}.png"), grey)
+            rows.append(
+                {
+                    "series": "" if lacking else f"{number}.npy",
+                    "image": f"{number}.png" if lacking else "",
+                    "kind": kind,
+                    "session": f"s{session}",
+                    "equipment": f"e{session % 4}",
+                    "split": split(session),
+                }
+            )
+    path = folder / "table.csv"
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def bench_of(data: Path, out: Path, **settings: object) -> tuple[RecordingBench, DiagnosisContract]:
+    """What training leaves of its lists, without the training."""
+    given = {"model": "histogram_logistic", "shares": (0.5, 0.2, 0.3), "cache": data.parent.parent}
+    config = DiagnosisConfig.make(data=data, out=out, **given | settings)
+    bench = open_bench(config)
+    out.mkdir()
+    config.save(out / "config.yaml")
+    write_split(bench)
+    return bench, blank_contract(bench)
+
+
+def judged(run: Path, contract: DiagnosisContract, data: Path) -> JudgedLists:
+    store = open_as_store(data, cache=data.parent.parent)
+    return judged_lists(run, contract, store, data)
+
+
+def sessions(refs) -> set[str]:
+    return {ref.group["session"] for ref in refs}
+
+
+def before_they_were_kept(contract: DiagnosisContract) -> DiagnosisContract:
+    """The contract as earlier versions wrote it, read back."""
+    content = contract.model_dump(mode="json", by_alias=True)
+    del content["split"]["validation_groups"], content["split"]["groups_by"]
+    return DiagnosisContract.model_validate_json(json.dumps(content))
+
+
+def test_recordings_that_training_passed_over_move_no_session_into_the_test(tmp_path: Path):
+    data = table(tmp_path / "data", without_series=range(24, 28))
+    for seed in range(5):
+        run = tmp_path / f"run{seed}"
+        bench, contract = bench_of(data, run, seed=seed)
+        lists = judged(run, contract, data)
+        learned = sessions((*bench.split.train, *bench.split.validation))
+        assert not sessions(lists.test) & learned
+        assert {ref.source for ref in bench.split.test} == {ref.source for ref in lists.test}
+        assert {ref.source for ref in bench.split.train} == {ref.source for ref in lists.train}
+        # Sessions 12 and 13 are no one's, and what they hold cannot be judged.
+        assert lists.not_judged == 4 and "4 recordings have no series" in lists.notes[-1]
+        (run / "split.json").unlink()
+        assert not sessions(judged(run, contract, data).test) & learned
+
+
+def test_recordings_that_came_later_count_where_their_session_is_new(tmp_path: Path):
+    data, run = table(tmp_path / "data"), tmp_path / "run"
+    bench, contract = bench_of(data, run)
+    trained = min(int(name[1:]) for name in sessions(bench.split.train))
+    table(tmp_path / "data", sessions=range(21))
+    with data.open() as stream:
+        text = stream.read()
+    np.save(tmp_path / "data/late.npy", np.full((1, 1280), 9, np.uint8))
+    data.write_text(text + f"late.npy,,{KINDS[trained % 3]},s{trained},e0,\n")
+    lists = judged(run, contract, data)
+    assert sessions(lists.test) == sessions(bench.split.test) | {"s18", "s19", "s20"}
+    assert len(lists.train) == len(bench.split.train)
+    assert any("session of 1 recording; " in note for note in lists.notes)
+
+
+def test_a_run_does_not_go_on_with_recordings_that_fall_into_other_lists(tmp_path: Path):
+    data, run = table(tmp_path / "data"), tmp_path / "run"
+    bench, _ = bench_of(data, run)
+    (run / "checkpoints").mkdir()
+    write_split(bench)  # the same ones
+    kept = (run / "split.json").read_text()
+    table(tmp_path / "data", sessions=range(30))
+    with pytest.raises(ConfigurationError, match="began when there were other recordings"):
+        write_split(open_bench(bench.config))
+    assert (run / "split.json").read_text() == kept
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_other_places_of_the_same_data_show_neither_training_nor_validation(
+    tmp_path: Path, given: bool
+):
+    def split(session: int) -> str:
+        return ("train", "train", "validation", "test")[session // 3 % 4] if given else ""
+
+    data, run = table(tmp_path / "data", split=split), tmp_path / "run"
+    bench, contract = bench_of(data, run, split_by="given" if given else "session")
+    assert contract.split.groups_by == "session"
+    copy = table(tmp_path / "copy", split=split)
+    learned = sessions((*bench.split.train, *bench.split.validation))
+    every = {f"s{number}" for number in range(18)}
+    assert sessions(judged(run, contract, copy).test) == every - learned
+    assert sessions(judged(tmp_path / "nowhere", contract, copy).test) == every - learned
+    old = before_they_were_kept(contract)
+    assert old.split.validation_groups is None
+    assert sessions(judged(run, old, copy).test) == every - learned  # the run's own data tell
+    with pytest.raises(SplitError, match=r"does not name the groups \(session\)"):
+        judged(tmp_path / "nowhere", old, copy)
+
+
+def test_what_cannot_be_told_is_refused(tmp_path: Path):
+    data, run = table(tmp_path / "data"), tmp_path / "run"
+    _, contract = bench_of(data, run, split_by="random")
+    with pytest.raises(SplitError, match="random split"):
+        judged(tmp_path / "nowhere", contract, table(tmp_path / "copy"))
+    (run / "split.json").write_text("{}")
+    with pytest.raises(DataError, match="does not hold the three lists"):
+        judged(run, contract, data)
+
+
+def test_a_run_that_kept_nothing_for_tests_says_so(tmp_path: Path):
+    data, run = table(tmp_path / "data"), tmp_path / "run"
+    _, contract = bench_of(data, run, shares=(0.8, 0.2, 0.0))
+    with pytest.raises(SplitError, match=r"left no recordings for tests \(shares \(0\.8, 0\.2"):
+        judged(run, contract, data)
+    new = table(tmp_path / "new", sessions=range(30, 33))
+    assert len(judged(run, contract, new).test) == 6
+
+
+def test_one_equipment_is_left_out_although_another_alone_holds_a_class(tmp_path: Path):
+    data = table(tmp_path / "data", kinds=(*KINDS, "void"))  # a kind each to an equipment
+    text = data.read_text()
+    for session in (3, 7, 11):
+        text = text.replace(f",s{session},e3", f",s{session},e1")
+    data.write_text(text)
+    bench, contract = bench_of(data, tmp_path / "run", split_by="equipment", test_group="e3")
+    assert sessions(bench.split.test) == {"s15"}
+    assert sessions(judged(tmp_path / "run", contract, data).test) == {"s15"}
+
+
+def test_classes_are_told_by_name_not_by_number(tmp_path: Path):
+    data, run = table(tmp_path / "data"), tmp_path / "run"
+    _, contract = bench_of(data, run)
+    two = table(tmp_path / "two", sessions=range(40, 46), kinds=("floating", "normal"))
+    assert open_as_store(two, cache=tmp_path).kinds == ("floating", "normal")
+    test = judged(run, contract, two).test
+    assert {(ref.kind, contract.kinds[ref.label]) for ref in test} == {
+        ("floating", "floating"),
+        ("normal", "normal"),
+    }
+    other = table(tmp_path / "other", sessions=range(40, 46), kinds=("normal", "void"))
+    with pytest.raises(DataError, match="recordings of void, and the model knows floating, noise"):
+        judged(run, contract, other)
+
+
+def test_an_export_is_proven_on_what_the_run_validated_on(tmp_path: Path):
+    data, run = table(tmp_path / "data", without_series=range(24, 28)), tmp_path / "run"
+    bench, contract = bench_of(data, run)
+    copy = table(tmp_path / "copy", without_series=range(24, 28))
+    for place in (None, copy):
+        _, learned, validation, _ = _recordings(run, contract, place)
+        assert sessions(validation) == sessions(bench.split.validation)
+        assert sessions(learned) <= sessions(bench.split.train)
+    _, _, validation, _ = _recordings(run, before_they_were_kept(contract), copy)
+    assert sessions(validation) == sessions(bench.split.validation)
+
+
+def test_one_class_and_unreadable_recordings_are_judged_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data, run = table(tmp_path / "data"), tmp_path / "run"
+    settings = {"model": "histogram_logistic", "shares": (0.5, 0.2, 0.3), "cache": tmp_path}
+    train_classifier(DiagnosisConfig.make(data=data, out=run, **settings))
+    day = table(tmp_path / "day", sessions=range(40, 43), kinds=("floating",))
+    (tmp_path / "day/80.npy").write_bytes(b"nothing")
+    (tmp_path / "day/81.npy").unlink()
+    metrics = evaluate_classifier(run, data=day, most_corrupted=4)
+    assert metrics["counts"]["by_kind"] == {"floating": 4, "noise": 0, "normal": 0}
+    assert metrics["counts"]["not_judged"] == 2
+    assert metrics["corruptions"] and "picture of another recording" not in metrics["corruptions"]
+    said = "".join(capsys.readouterr().out.split())  # long paths are broken over lines
+    assert "80.npy" in said and "81.npy" in said and "Nopicturewasputbeside" in said
+    page = (run / "report/report.html").read_text()
+    assert "2 recordings could not be judged" in page and "No picture was put beside" in page
