@@ -1,1 +1,0 @@
-"""Networks that say which kind of discharge a recording shows."""

@@ -1,1 +1,0 @@
-"""Readers, makers and preparation of samples."""

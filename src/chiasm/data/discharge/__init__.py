@@ -1,1 +1,0 @@
-"""Recordings of partial discharge: readers, store, splits, and a simulator that writes them."""

@@ -1,1 +1,0 @@
-"""Networks that find defects in RGB + 3D."""

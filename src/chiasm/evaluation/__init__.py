@@ -1,1 +1,0 @@
-"""From maps to figures, and from figures to a report."""

@@ -1,1 +1,0 @@
-"""The verbs: each composes the rooms below into one job."""
