@@ -254,7 +254,7 @@ def _side_by_side(
             "recording": dict(figures[name]),
             "recordings": len(one),
             "groups": len(set(one.group_names(name))),
-            "gap": round(flattering - own, 5) if known else None,  # type: ignore[operator]
+            "gap": round(flattering - own, 5) if known else None,
         }
     return found
 
