@@ -9,14 +9,14 @@ from typer.testing import CliRunner
 
 from chiasm.api import facts_of
 from chiasm.cli.main import app
-from chiasm.detection.config import RunConfig
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.train import train
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.errors import ConfigurationError
 from chiasm.settings import setting_facts
 
 
-@pytest.mark.parametrize("settings", [RunConfig, DiagnosisConfig])
+@pytest.mark.parametrize("settings", [DetectionConfig, DiagnosisConfig])
 def test_every_setting_says_what_it_is(settings):
     facts = setting_facts(settings)
     assert [fact.name for fact in facts] == list(settings.model_fields)
@@ -25,11 +25,11 @@ def test_every_setting_says_what_it_is(settings):
 
 
 def test_values_and_defaults_are_in_words():
-    facts = {fact.name: fact for fact in setting_facts(RunConfig)}
+    facts = {fact.name: fact for fact in setting_facts(DetectionConfig)}
     assert (facts["order"].kind, facts["order"].default) == ("1 | 2", "1 unless given")
     assert facts["data"].default == "to be given"
     assert facts["modalities"].kind == "rgb | geometry, ..."
-    assert facts["any_angle"].default == "none unless given"
+    assert facts["rotate"].default == "none unless given"
     assert facts["light"].default == "none unless given"
     assert (
         facts["final_steps"].meaning
@@ -57,11 +57,11 @@ def test_a_models_own_options_are_listed():
 )
 def test_what_was_meant_is_told(tmp_path: Path, given, words):
     with pytest.raises(ConfigurationError, match=words):
-        RunConfig.make(data=tmp_path, out=tmp_path, overrides=[given])
+        DetectionConfig.make(data=tmp_path, out=tmp_path, overrides=[given])
 
 
 def test_a_fusion_that_is_none_is_told_before_data_are_read(tmp_path: Path):
-    config = RunConfig.make(data=tmp_path / "absent", out=tmp_path, fusion="serch")
+    config = DetectionConfig.make(data=tmp_path / "absent", out=tmp_path, fusion="serch")
     with pytest.raises(ConfigurationError, match=r"best, .* or a genotype's file; 'serch'"):
         train(config)
 
@@ -69,6 +69,8 @@ def test_a_fusion_that_is_none_is_told_before_data_are_read(tmp_path: Path):
 def test_an_options_value_that_is_nothing_to_a_rival_is_told(tmp_path: Path):
     from chiasm.detection.train_baseline import built
 
-    config = RunConfig.make(data=tmp_path, out=tmp_path, model="btf", options={"bank_mb": "much"})
+    config = DetectionConfig.make(
+        data=tmp_path, out=tmp_path, model="btf", options={"bank_mb": "much"}
+    )
     with pytest.raises(ConfigurationError, match=r"btf cannot be made with .* bank_mb: 'much'"):
         built(config, {"image_size": 64, **config.options})

@@ -2,7 +2,7 @@
 
 The verbs of the command line, in Python::
 
-    chiasm.train(chiasm.RunConfig.make(data="parts", out="run"))
+    chiasm.train(chiasm.DetectionConfig.make(data="parts", out="run"))
     verdict = chiasm.load("run")(rgb, xyz)
 """
 
@@ -15,17 +15,26 @@ if TYPE_CHECKING:
     from chiasm.api import load as load
     from chiasm.api import predict as predict
     from chiasm.api import train as train
-    from chiasm.detection.config import RunConfig as RunConfig
+    from chiasm.detection.config import DetectionConfig as DetectionConfig
     from chiasm.detection.demo import demo as demo
     from chiasm.detection.search import search as search
     from chiasm.diagnosis.config import DiagnosisConfig as DiagnosisConfig
 
 __version__ = "0.1.0"
-__all__ = ["DiagnosisConfig", "RunConfig", "demo", "evaluate", "load", "predict", "search", "train"]
+__all__ = [
+    "DetectionConfig",
+    "DiagnosisConfig",
+    "demo",
+    "evaluate",
+    "load",
+    "predict",
+    "search",
+    "train",
+]
 
 _HOMES = {
     "DiagnosisConfig": "chiasm.diagnosis.config",
-    "RunConfig": "chiasm.detection.config",
+    "DetectionConfig": "chiasm.detection.config",
     "demo": "chiasm.detection.demo",
     "evaluate": "chiasm.api",
     "load": "chiasm.api",

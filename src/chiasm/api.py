@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 import chiasm.detection.models.named  # noqa: F401  (importing registers the models)
-from chiasm.detection.config import RunConfig
+from chiasm.detection.config import DetectionConfig
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.genotype import Genotype
@@ -24,7 +24,7 @@ SEARCHED_AS = {"mad_small": "fused_small"}  # the model that fuses another one's
 
 def settings(
     *, file: Path | None = None, overrides: Sequence[str] = (), **values: Any
-) -> RunConfig | DiagnosisConfig:
+) -> DetectionConfig | DiagnosisConfig:
     """Settings of a run, for the wing that the named model belongs to.
 
     Args:
@@ -39,7 +39,7 @@ def settings(
     if name is not None and find_model(name).wing == "classifier":
         given = {key: value for key, value in values.items() if value is not None}
         return DiagnosisConfig.make(file=file, overrides=overrides, **given)
-    return RunConfig.make(file=file, overrides=overrides, **values)
+    return DetectionConfig.make(file=file, overrides=overrides, **values)
 
 
 def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:
@@ -49,7 +49,7 @@ def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:
         ConfigurationError: there is no such model.
     """
     found = find_model(model)
-    of_runs = DiagnosisConfig if found.wing == "classifier" else RunConfig
+    of_runs = DiagnosisConfig if found.wing == "classifier" else DetectionConfig
     facts = setting_facts(of_runs)
     if not found.rival and found.wing == "detector":
         return facts, ()
@@ -70,9 +70,9 @@ def search(*, model: str | None = None, **given: Any) -> Genotype:
     name = None if model is None else model.replace("-", "_")
     config = settings(model=SEARCHED_AS.get(name or "", name), **given)
     if isinstance(config, DiagnosisConfig):
-        from chiasm.diagnosis.search import search_recordings
+        from chiasm.diagnosis.search import search as search_diagnosis
 
-        return search_recordings(config)
+        return search_diagnosis(config)
     if find_model(config.model).rival:
         raise ConfigurationError(
             f"{config.model} has no fusion to search; choose adnas_light, adnas_slim or "
@@ -83,12 +83,12 @@ def search(*, model: str | None = None, **given: Any) -> Genotype:
     return search_parts(config)
 
 
-def train(config: RunConfig | DiagnosisConfig) -> Any:
-    """Train what the settings describe: a detector (``Learned``) or a classifier."""
+def train(config: DetectionConfig | DiagnosisConfig) -> Any:
+    """Train what the settings describe: a detector (``TrainResult``) or a classifier."""
     if isinstance(config, DiagnosisConfig):
-        from chiasm.diagnosis.train import train_classifier
+        from chiasm.diagnosis.train import train as train_diagnosis
 
-        return train_classifier(config)
+        return train_diagnosis(config)
     from chiasm.detection.train import train as train_detector
 
     return train_detector(config)
@@ -99,7 +99,7 @@ def evaluate(
     *,
     data: Path | str,
     out: Path | str | None = None,
-    light: int | None = None,
+    lamp: int | None = None,
     splits: Sequence[str] = (),
     left_out: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -109,14 +109,14 @@ def evaluate(
     of these splits and without each of these classes, and the figures shown beside the run's.
     """
     if wing(run) == "classifier":
-        from chiasm.diagnosis.evaluate import evaluate_classifier
+        from chiasm.diagnosis.evaluate import evaluate as evaluate_diagnosis
 
-        return evaluate_classifier(run, data=data, out=out, splits=splits, left_out=left_out)
+        return evaluate_diagnosis(run, data=data, out=out, splits=splits, left_out=left_out)
     if splits or left_out:
         raise ConfigurationError("Other splits and classes left out are for classifiers.")
     from chiasm.detection.evaluate import evaluate as evaluate_detector
 
-    return evaluate_detector(run, data=data, out=out, light=light)
+    return evaluate_detector(run, data=data, out=out, lamp=lamp)
 
 
 def predict(
@@ -124,38 +124,38 @@ def predict(
     inputs: Path | str,
     *,
     out: Path | str = "verdicts",
-    light: int | None = None,
+    lamp: int | None = None,
     xyz: Path | str | None = None,
     series: Path | str | None = None,
 ) -> Sequence[Any]:
     """Judge new parts, or diagnose new recordings; returns verdicts or diagnoses.
 
-    ``xyz`` and ``light`` are of parts alone, ``series`` of recordings.
+    ``xyz`` and ``lamp`` are of parts alone, ``series`` of recordings.
     """
     if wing(run) == "classifier":
-        if xyz is not None or light is not None:
+        if xyz is not None or lamp is not None:
             raise ConfigurationError(
-                f"{run} diagnoses recordings, which have neither 3D points nor lights."
+                f"{run} diagnoses recordings, which have neither 3D points nor lamps."
             )
-        from chiasm.diagnosis.predict import diagnose_recordings
+        from chiasm.diagnosis.predict import predict as predict_diagnosis
 
-        return diagnose_recordings(run, inputs, out=out, series=series)
+        return predict_diagnosis(run, inputs, out=out, series=series)
     if series is not None:
         raise ConfigurationError(f"{run} judges parts, which have no series.")
     from chiasm.detection.predict import predict as predict_detector
 
-    return predict_detector(run, inputs, out=out, light=light, xyz=xyz)
+    return predict_detector(run, inputs, out=out, lamp=lamp, xyz=xyz)
 
 
 def load(folder: Path | str) -> Any:
-    """A trained model as a function: a ``Predictor``, or of a classifier a ``Diagnoser``."""
+    """A trained model as a function: a ``DetectionPredictor`` or ``DiagnosisPredictor``."""
     if wing(folder) == "classifier":
-        from chiasm.diagnosis.predictor import Diagnoser
+        from chiasm.diagnosis.predictor import DiagnosisPredictor
 
-        return Diagnoser.load(folder)
-    from chiasm.detection.predictor import Predictor
+        return DiagnosisPredictor.load(folder)
+    from chiasm.detection.predictor import DetectionPredictor
 
-    return Predictor.load(folder)
+    return DetectionPredictor.load(folder)
 
 
 def wing(folder: Path | str) -> str:

@@ -169,7 +169,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DischargeSample:
+class RecordingSample:
     """One recording of partial discharge; what every reader of that wing yields.
 
     Attributes:
@@ -198,7 +198,7 @@ class DischargeSample:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DischargeBatch:
+class RecordingBatch:
     """What a classifier takes.
 
     Attributes:

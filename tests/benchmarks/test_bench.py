@@ -20,7 +20,7 @@ from chiasm.benchmarks.benchmark import run_table
 from chiasm.benchmarks.pool import threads_each
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Table
-from chiasm.benchmarks.trial import Cell
+from chiasm.benchmarks.trial import Trial
 from chiasm.cli.main import app
 from chiasm.detection.scenes.maker import make_scenes
 from chiasm.errors import ConfigurationError, DataError
@@ -84,7 +84,7 @@ def test_a_benchmark_that_is_killed_thrice_ends_as_one_left_alone(
 
 def table_of(tmp_path: Path, models: tuple[str, ...]) -> Table:
     (tmp_path / "part" / "train").mkdir(parents=True, exist_ok=True)
-    cells = [Cell("detector", tmp_path / "part", {"model": model}) for model in models]
+    cells = [Trial("detector", tmp_path / "part", {"model": model}) for model in models]
     return Table("t", "A table", tuple(Entry(c.method, "x", "image.auroc", (c,)) for c in cells))
 
 

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from chiasm.benchmarks.diagnosis import METHODS, SIMPLE, AskedRecordings, printed_mad
+from chiasm.benchmarks.diagnosis import METHODS, SIMPLE, DiagnosisSuite, printed_mad
 from chiasm.benchmarks.diagnosis_tables import RECORDING_TABLES, describe_recordings
 from chiasm.benchmarks.render import write
 from chiasm.benchmarks.run_trial import judge, learn
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import figure, fill
-from chiasm.benchmarks.trial import Cell, fingerprint_of
+from chiasm.benchmarks.trial import Trial, fingerprint_of
 from chiasm.cli.main import app
 from chiasm.diagnosis.report.predictions import PREDICTIONS, read_predictions
-from chiasm.diagnosis.simulator.simulator import make_discharges
+from chiasm.diagnosis.simulator.simulator import make_recordings
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.metrics.classification import macro_f1
 from chiasm.registry import find_model
@@ -32,7 +32,7 @@ from chiasm.registry import find_model
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("recordings") / "made"
-    make_discharges(folder, count=30, sessions=30, seed=1)
+    make_recordings(folder, count=30, sessions=30, seed=1)
     return folder
 
 
@@ -43,7 +43,7 @@ def cached(tmp_path_factory, monkeypatch):
 
 @pytest.mark.parametrize("name", RECORDING_TABLES)
 def test_every_table_is_described(name, recordings, cached):
-    asked = AskedRecordings(recordings, splits=("session",), seeds=(1, 2))
+    asked = DiagnosisSuite(recordings, splits=("session",), seeds=(1, 2))
     table = describe_recordings(name, asked)
     assert table.name == name
     assert all(entry.cells for entry in table.entries)
@@ -61,18 +61,18 @@ def test_printed_values_are_those_of_the_paper():
 
 
 def test_each_group_is_left_out_in_turn(recordings):
-    asked = AskedRecordings(recordings, splits=("equipment",))
+    asked = DiagnosisSuite(recordings, splits=("equipment",))
     names = asked.groups("equipment")
     cells = asked.cells("MAD", "equipment")
     assert len(names) > 3
     assert [cell.settings["test_group"] for cell in cells] == list(names)
-    some = AskedRecordings(recordings, splits=("equipment",), left_out=names[:2])
+    some = DiagnosisSuite(recordings, splits=("equipment",), left_out=names[:2])
     assert len(some.cells("MAD", "equipment")) == 2
     assert "test_group" not in asked.cells("MAD", "session")[0].settings
 
 
 def test_settings_of_networks_are_kept_from_methods_that_are_none(recordings):
-    asked = AskedRecordings(recordings, settings={"preset": "quick", "shares": [0.5, 0.2, 0.3]})
+    asked = DiagnosisSuite(recordings, settings={"preset": "quick", "shares": [0.5, 0.2, 0.3]})
     (network,), (simple,) = asked.cells("MAD"), asked.cells("MiniROCKET")
     assert network.settings["preset"] == "quick"
     assert "preset" not in simple.settings
@@ -82,25 +82,25 @@ def test_settings_of_networks_are_kept_from_methods_that_are_none(recordings):
 
 
 def test_the_size_asked_for_is_that_of_networks_alone(recordings):
-    asked = AskedRecordings(recordings, size="base")
+    asked = DiagnosisSuite(recordings, size="base")
     assert asked.cells("CMT")[0].method == "cross_modal_transformer_base"
     assert asked.cells("residual CNN")[0].method == "residual_cnn_small"
 
 
 def test_what_does_not_exist_is_told(recordings):
     with pytest.raises(ConfigurationError, match="There is no table 'x' of recordings"):
-        describe_recordings("x", AskedRecordings(recordings))
+        describe_recordings("x", DiagnosisSuite(recordings))
     with pytest.raises(ConfigurationError, match="There is no method 'BTF' of recordings"):
-        AskedRecordings(recordings, methods=("BTF",))
+        DiagnosisSuite(recordings, methods=("BTF",))
     with pytest.raises(DataError, match="no groups of kind 'site'"):
-        AskedRecordings(recordings, splits=("site",))
+        DiagnosisSuite(recordings, splits=("site",))
     with pytest.raises(DataError, match="There is no equipment 'X'"):
-        AskedRecordings(recordings, splits=("equipment",), left_out=("X",))
+        DiagnosisSuite(recordings, splits=("equipment",), left_out=("X",))
 
 
 def test_cells_that_are_judged_otherwise_learn_but_once(recordings, tmp_path):
-    plain = Cell("classifier", recordings, {"model": "minirocket"})
-    more = Cell("classifier", recordings, {"model": "minirocket"}, {"most_corrupted": 5})
+    plain = Trial("classifier", recordings, {"model": "minirocket"})
+    more = Trial("classifier", recordings, {"model": "minirocket"}, {"most_corrupted": 5})
     store = ResultStore(tmp_path)
     assert plain.key != more.key
     assert store.run_folder(plain) == store.run_folder(more)
@@ -109,7 +109,7 @@ def test_cells_that_are_judged_otherwise_learn_but_once(recordings, tmp_path):
 
 def test_an_average_depends_on_the_code_of_what_it_joins(recordings):
     def cell(**options):
-        return Cell("classifier", recordings, {"model": "late_average", "options": options})
+        return Trial("classifier", recordings, {"model": "late_average", "options": options})
 
     one, other = cell(), cell(series="minirocket")
     assert fingerprint_of(one) != fingerprint_of(other)
@@ -123,7 +123,7 @@ def test_a_star_is_the_mean_of_all_figures_there():
 
 
 def test_confusion_is_drawn_as_shades_and_not_ranked(recordings, cached, tmp_path):
-    asked = AskedRecordings(recordings)
+    asked = DiagnosisSuite(recordings)
     table = describe_recordings("mad_fig6", asked)
     kinds = asked.kinds
     called = {own: {other: float(own == other) for other in kinds} for own in kinds}
@@ -159,7 +159,7 @@ def test_a_table_that_is_killed_thrice_ends_as_one_left_alone(recordings, tmp_pa
     store = ResultStore(tmp_path / "killed" / "cells")
     settings = {"shares": "0.5,0.2,0.3", "options": {}}  # as the command line reads them
     for label in f1:
-        (cell,) = AskedRecordings(recordings, settings=settings).cells(label)
+        (cell,) = DiagnosisSuite(recordings, settings=settings).cells(label)
         alone = tmp_path / "alone" / cell.method
         described = cell.described() | {"folder": str(recordings), "report": str(alone / "report")}
         learn(described, alone)

@@ -11,7 +11,7 @@ from chiasm.benchmarks.diagnosis import METHODS
 from chiasm.benchmarks.paired import Comparison, compared, joined, pooled_figure
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Table, fill
-from chiasm.benchmarks.trial import Cell
+from chiasm.benchmarks.trial import Trial
 from chiasm.diagnosis.report.predictions import (
     CORRUPTED,
     PREDICTIONS,
@@ -52,7 +52,7 @@ def judged(tmp_path: Path):
         {"MAD": 0.7, "CMT": 0.93, "MiniROCKET": 0.92, "HOG, LightGBM": 0.6}.items()
     ):
         settings = METHODS[label][1] | {"split_by": "session", "seed": 1}
-        rows[label] = (Cell("classifier", tmp_path / "data", settings),)
+        rows[label] = (Trial("classifier", tmp_path / "data", settings),)
         report = store.report_folder(rows[label][0])
         report.mkdir(parents=True)
         write_predictions(report / PREDICTIONS, scored(right, seed))
@@ -94,7 +94,7 @@ def test_runs_are_joined_and_their_figure_is_of_all_recordings(judged):
     value, low, high = pooled_figure(entry, store)
     assert value == pytest.approx(macro_f1(both.labels, both.guesses, 3), abs=1e-5)
     assert low < value < high
-    assert joined((*cells, Cell("classifier", cells[0].data, {"model": "x"})), store) is None
+    assert joined((*cells, Trial("classifier", cells[0].data, {"model": "x"})), store) is None
 
 
 def test_the_verdict_tells_who_is_level_and_where_the_bar_is(judged):

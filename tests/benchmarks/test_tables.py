@@ -11,13 +11,19 @@ import pytest
 from typer.testing import CliRunner
 
 import chiasm.detection.models.named  # noqa: F401  (importing registers the methods)
-from chiasm.benchmarks.detection import METHODS, Asked, categories_under, check_methods, printed
+from chiasm.benchmarks.detection import (
+    METHODS,
+    DetectionSuite,
+    categories_under,
+    check_methods,
+    printed,
+)
 from chiasm.benchmarks.detection_tables import TABLES, describe
 from chiasm.benchmarks.render import markdown, write
 from chiasm.benchmarks.run_trial import insist_on_code
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Filled, Table, figure, fill, marks
-from chiasm.benchmarks.trial import Cell, code_fingerprint, data_signature, fingerprint_of
+from chiasm.benchmarks.trial import Trial, code_fingerprint, data_signature, fingerprint_of
 from chiasm.cli.main import app
 from chiasm.errors import ConfigurationError, DataError
 
@@ -38,7 +44,7 @@ def metrics(value, low=None, high=None):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_table_is_described(name, root):
-    table = describe(name, Asked(categories=categories_under(root), seeds=(0, 1)))
+    table = describe(name, DetectionSuite(categories=categories_under(root), seeds=(0, 1)))
     assert table.name == name
     assert table.entries
     assert any(entry.cells for entry in table.entries)
@@ -57,7 +63,7 @@ def test_printed_values_are_those_of_the_paper():
 
 
 def test_a_category_is_found_by_the_papers_name_and_others_stay_empty(root):
-    table = describe("table3", Asked(categories=categories_under(root)))
+    table = describe("table3", DetectionSuite(categories=categories_under(root)))
     found = {(e.row, e.column): e for e in table.entries}
     entry = found["RGB + 3D / BTF", "Cable Gland"]
     assert [cell.data.name for cell in entry.cells] == ["cable_gland"]
@@ -67,7 +73,9 @@ def test_a_category_is_found_by_the_papers_name_and_others_stay_empty(root):
 
 
 def test_few_parts_are_drawn_anew_for_each_seed_and_alike_for_the_same(root):
-    asked = Asked(categories=categories_under(root, ("bagel",)), seeds=(0, 1, 2), shots=(5,))
+    asked = DetectionSuite(
+        categories=categories_under(root, ("bagel",)), seeds=(0, 1, 2), shots=(5,)
+    )
     table = describe("few_shot", asked)
     entry = next(e for e in table.entries if e.row == "BTF" and e.column == "5")
     assert [cell.settings["seed"] for cell in entry.cells] == [0, 1, 2]
@@ -83,7 +91,7 @@ def test_few_parts_are_drawn_anew_for_each_seed_and_alike_for_the_same(root):
 
 def test_what_does_not_exist_is_told(root, tmp_path):
     with pytest.raises(ConfigurationError, match="There is no table 'table9'"):
-        describe("table9", Asked(categories=categories_under(root)))
+        describe("table9", DetectionSuite(categories=categories_under(root)))
     with pytest.raises(ConfigurationError, match="There is no method 'padim'"):
         check_methods(("padim",))
     with pytest.raises(DataError, match="There is no category 'rope'"):
@@ -97,12 +105,14 @@ def test_what_does_not_exist_is_told(root, tmp_path):
 def test_methods_can_be_named_as_in_tables_or_as_models(root):
     for name in ("CFM", "crossmodal_mapping"):
         check_methods((name,))
-        table = describe("rivals", Asked(categories=categories_under(root), methods=(name,)))
+        table = describe(
+            "rivals", DetectionSuite(categories=categories_under(root), methods=(name,))
+        )
         assert {cell.method for cell in table.cells} == {"crossmodal_mapping"}
 
 
 def test_a_bank_gets_its_budget_and_a_run_its_minutes(root):
-    asked = Asked(categories=categories_under(root), bank_mb=7.0, minutes=2.0)
+    asked = DetectionSuite(categories=categories_under(root), bank_mb=7.0, minutes=2.0)
     cells = {cell.method: cell for cell in describe("rivals", asked).cells}
     assert cells["btf"].settings["options"] == {"bank_mb": 7.0}
     assert "options" not in cells["ast"].settings
@@ -110,11 +120,11 @@ def test_a_bank_gets_its_budget_and_a_run_its_minutes(root):
 
 
 def test_a_cells_name_depends_on_settings_and_data(root):
-    one = Cell("detector", root / "bagel", {"model": "btf", "seed": 0})
-    same = Cell("detector", root / "bagel", {"seed": 0, "model": "btf"})
+    one = Trial("detector", root / "bagel", {"model": "btf", "seed": 0})
+    same = Trial("detector", root / "bagel", {"seed": 0, "model": "btf"})
     assert one.key == same.key
-    assert one.key != Cell("detector", root / "bagel", {"model": "btf", "seed": 1}).key
-    assert one.key != Cell("detector", root / "cable_gland", {"model": "btf", "seed": 0}).key
+    assert one.key != Trial("detector", root / "bagel", {"model": "btf", "seed": 1}).key
+    assert one.key != Trial("detector", root / "cable_gland", {"model": "btf", "seed": 0}).key
     before = one.key
     (root / "bagel" / "train" / "b.txt").write_text("more")
     data_signature.cache_clear()
@@ -152,13 +162,13 @@ def test_the_codes_fingerprint_is_of_what_the_method_imports(tmp_path, monkeypat
 
 
 def test_another_method_does_not_change_the_fingerprint(root):
-    btf = fingerprint_of(Cell("detector", root / "bagel", {"model": "btf"}))
-    ast = fingerprint_of(Cell("detector", root / "bagel", {"model": "ast"}))
+    btf = fingerprint_of(Trial("detector", root / "bagel", {"model": "btf"}))
+    ast = fingerprint_of(Trial("detector", root / "bagel", {"model": "ast"}))
     assert btf != ast
 
 
 def test_results_are_kept_whole_and_other_codes_runs_are_emptied(root, tmp_path):
-    store, cell = ResultStore(tmp_path / "cells"), Cell("detector", root / "bagel", {"model": "x"})
+    store, cell = ResultStore(tmp_path / "cells"), Trial("detector", root / "bagel", {"model": "x"})
     assert store.read(cell) is None
     store.prepare(cell, "code")
     store.write(cell, Result("done", metrics(0.5), code="code", weights="w"))
@@ -182,7 +192,7 @@ def test_figures_are_found_by_paths_whose_names_hold_dots():
 
 
 def filled_table(root):
-    cells = [Cell("detector", root / "bagel", {"model": "btf", "seed": s}) for s in range(4)]
+    cells = [Trial("detector", root / "bagel", {"model": "btf", "seed": s}) for s in range(4)]
     entries = (
         Entry("a", "image AUROC", "image.auroc", (cells[0],), 0.8),
         Entry("b", "image AUROC", "image.auroc", (cells[1], cells[2])),
@@ -248,7 +258,7 @@ def test_marks_follow_what_is_better():
 
 
 def test_lines_are_drawn_over_a_numeric_axis(root, tmp_path):
-    cell = Cell("detector", root / "bagel", {"model": "btf"})
+    cell = Trial("detector", root / "bagel", {"model": "btf"})
     entries = tuple(Entry("a", shots, "image.auroc", (cell,)) for shots in ("5", "10", "all"))
     table = Table("few", "Few parts", entries, series="parts")
     filled = fill(table, {cell.key: Result("done", metrics(0.9))})
@@ -267,17 +277,17 @@ def test_every_labelled_method_is_built():
 
 @pytest.mark.parametrize("name", ["table4", "fig4a", "fig4b", "fig4c"])
 def test_what_a_single_module_may_fuse_is_there(name, root):
-    from chiasm.detection.config import RunConfig
+    from chiasm.detection.config import DetectionConfig
     from chiasm.detection.datamodule import pools_of
 
-    for cell in describe(name, Asked(categories=categories_under(root, ("bagel",)))).cells:
-        pools = pools_of(RunConfig.make(data=cell.data, out=root, **cell.settings))
+    for cell in describe(name, DetectionSuite(categories=categories_under(root, ("bagel",)))).cells:
+        pools = pools_of(DetectionConfig.make(data=cell.data, out=root, **cell.settings))
         assert list(pools.present) == list(cell.settings["cells"])
         assert all(len(pools.candidates(one)) >= 2 for one in pools.present)
 
 
 def test_a_cell_is_not_run_by_other_code_than_it_is_named_after(root):
-    cell = Cell("detector", root / "bagel", {"model": "btf"})
+    cell = Trial("detector", root / "bagel", {"model": "btf"})
     description = {"wing": "detector", "folder": str(cell.data), "settings": {"model": "btf"}}
     insist_on_code(description | {"code": fingerprint_of(cell)})
     with pytest.raises(ConfigurationError, match="changed while this cell was run"):

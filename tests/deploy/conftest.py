@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from chiasm.deploy.export import export
-from chiasm.detection.config import RunConfig
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.scenes.maker import make_scenes
 from chiasm.detection.train import train
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.readers.opening import open_as_store
-from chiasm.diagnosis.readers.store import DischargeStore
-from chiasm.diagnosis.simulator.simulator import make_discharges
-from chiasm.diagnosis.train import train_classifier
+from chiasm.diagnosis.readers.opening import open_store
+from chiasm.diagnosis.readers.store import RecordingStore
+from chiasm.diagnosis.simulator.simulator import make_recordings
+from chiasm.diagnosis.train import train as train_diagnosis
 
 
 @pytest.fixture(scope="session")
@@ -35,14 +35,14 @@ def detector_run(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "rounds": 1,
         "train_epochs": 1,
         "batch": 4,
-        "capacity": 500,
+        "memory_entries": 500,
         "false_alarm_rate": 0.25,
         # All operations are met, that of attention among them.
         "seed": 3,
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHIASM_CACHE", str(out.parent / "cache"))
-        train(RunConfig.make(data=parts, out=out, **settings))
+        train(DetectionConfig.make(data=parts, out=out, **settings))
     return out
 
 
@@ -54,14 +54,14 @@ def detector(detector_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> DischargeStore:
+def store(tmp_path_factory: pytest.TempPathFactory) -> RecordingStore:
     folder = tmp_path_factory.mktemp("discharges")
-    make_discharges(folder, count=20, sessions=10, seed=3, workers=1)
-    return open_as_store(folder, cache=tmp_path_factory.mktemp("cache"))
+    make_recordings(folder, count=20, sessions=10, seed=3, workers=1)
+    return open_store(folder, cache=tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
-def classifier_run(store: DischargeStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def classifier_run(store: RecordingStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "pd"
     settings = {
         "image_size": 32,
@@ -73,7 +73,7 @@ def classifier_run(store: DischargeStore, tmp_path_factory: pytest.TempPathFacto
         "batch": 5,
         "precision": "32-true",
     }
-    train_classifier(DiagnosisConfig.make(data=store.path, out=out, **settings))
+    train_diagnosis(DiagnosisConfig.make(data=store.path, out=out, **settings))
     return out
 
 

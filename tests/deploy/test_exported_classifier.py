@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import chiasm.runtime
-from chiasm.diagnosis.predictor import Diagnoser
-from chiasm.diagnosis.readers.store import DischargeStore
+from chiasm.diagnosis.predictor import DiagnosisPredictor
+from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.errors import DataError
-from chiasm.samples import Diagnosis, DischargeSample
+from chiasm.samples import Diagnosis, RecordingSample
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
@@ -25,11 +25,11 @@ def model(classifier: Path):
 
 
 @pytest.fixture
-def sample(store: DischargeStore) -> DischargeSample:
+def sample(store: RecordingStore) -> RecordingSample:
     return store.load(store.refs[0])
 
 
-def said(model, sample: DischargeSample) -> Diagnosis:
+def said(model, sample: RecordingSample) -> Diagnosis:
     return model(
         sample.image,
         sample.series,
@@ -51,9 +51,9 @@ def same(one: Diagnosis, other: Diagnosis) -> None:
 
 @pytest.mark.parametrize("missing", [None, "image", "series"])
 def test_it_diagnoses_as_the_trained_model_does(
-    model, classifier_run: Path, store: DischargeStore, missing
+    model, classifier_run: Path, store: RecordingStore, missing
 ):
-    trained = Diagnoser.load(classifier_run)
+    trained = DiagnosisPredictor.load(classifier_run)
     for ref in store.refs[:4]:
         sample = store.load(ref)
         if missing:
@@ -63,7 +63,7 @@ def test_it_diagnoses_as_the_trained_model_does(
 
 def test_a_series_of_another_length_is_taken(model, classifier_run: Path, sample):
     short = replace(sample, series=sample.series[:, :3000])
-    same(said(model, short), Diagnoser.load(classifier_run).diagnose(short))
+    same(said(model, short), DiagnosisPredictor.load(classifier_run).diagnose(short))
 
 
 def test_the_last_of_a_stream_is_the_whole_recording(model, sample):

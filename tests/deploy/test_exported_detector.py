@@ -21,7 +21,7 @@ from chiasm.cli.main import app
 from chiasm.deploy.detection_parity import Parity, insist
 from chiasm.deploy.export import export
 from chiasm.deploy.graph_files import operations
-from chiasm.detection.predictor import Predictor
+from chiasm.detection.predictor import DetectionPredictor
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
 from chiasm.files.images import read_rgb, read_xyz
 from chiasm.metrics.calibration import conformal_p_value
@@ -47,7 +47,7 @@ def pairs(parts: Path):
 
 
 def test_it_judges_as_the_trained_model_does(model, detector_run: Path, pairs):
-    trained = Predictor.load(detector_run)
+    trained = DetectionPredictor.load(detector_run)
     for rgb, xyz in pairs:
         ours, theirs = trained(rgb, xyz), model(rgb, xyz)
         unit = max(1.0, trained.alarm_score)
@@ -316,7 +316,7 @@ def test_a_graph_s_memory_says_what_the_memory_says(detector_run: Path, parts: P
 
     from chiasm.deploy.detection_graph import GraphMemory
 
-    memory = Predictor.load(detector_run).detector.source.memories["rgb"]
+    memory = DetectionPredictor.load(detector_run).detector.source.memories["rgb"]
     draw = torch.Generator().manual_seed(0)
     features = {
         stride: torch.rand(2, count, 64 // stride, 64 // stride, generator=draw)
@@ -344,7 +344,7 @@ def test_a_graph_s_memory_looks_at_the_object_alone(cells: int, detector_run: Pa
 
     from chiasm.deploy.detection_graph import GraphMemory
 
-    memory = Predictor.load(detector_run).detector.source.memories["rgb"]
+    memory = DetectionPredictor.load(detector_run).detector.source.memories["rgb"]
     draw = torch.Generator().manual_seed(cells)
     features = {
         stride: torch.rand(2, count, 80 // stride, 80 // stride, generator=draw)
@@ -390,7 +390,7 @@ def test_int8_is_written_with_its_own_calibration(detector_run: Path, tmp_path: 
     # A detector of one epoch is hardly better than chance, and is not held to the limits here.
     monkeypatch.setattr("chiasm.deploy.detection_parity.AUROC_LIMIT", 1.0)
     done = export(detector_run, tmp_path / "q", precision="int8", search=64)
-    exact = Predictor.load(detector_run).contract.calibration_scores
+    exact = DetectionPredictor.load(detector_run).contract.calibration_scores
     assert done.calibration_scores != exact
     assert json.loads((tmp_path / "q" / "deployment.json").read_text())["precision"] == "int8"
     graph = pytest.importorskip("openvino").Core().read_model(tmp_path / "q" / "model.xml")

@@ -1,4 +1,4 @@
-"""Few parts are shown turned where synthetic anomalies on their likes are found better so."""
+"""Few parts are shown rotated where synthetic anomalies on their likes are found better so."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from chiasm.detection import rotation as angles
-from chiasm.detection.config import RunConfig
-from chiasm.detection.datamodule import open_workbench
+from chiasm.detection import rotation as rotations
+from chiasm.detection.config import DetectionConfig
+from chiasm.detection.datamodule import open_data
 from chiasm.detection.evaluate import evaluate
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings, prepare
 from chiasm.detection.scenes.maker import make_scenes, render_scene
 from chiasm.detection.train import train
 
-TINY = {"image_size": 64, "rounds": 1, "capacity": 1000, "shots": 3}
+TINY = {"image_size": 64, "rounds": 1, "memory_entries": 1000, "shots": 3}
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +26,15 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_turned_copies_belong_to_the_part_that_they_show(parts: Path, tmp_path: Path):
-    config = RunConfig.make(data=parts, out=tmp_path, **TINY | {"any_angle": True})
-    bench = open_workbench(config)
-    assert len(bench.parts) == 36
-    assert bench.owners == [0, 1, 2] * 12
-    shown = [{bench.owners[i] for i in some} for some in (bench.learning, bench.held_out)]
+    config = DetectionConfig.make(data=parts, out=tmp_path, **TINY | {"rotate": True})
+    data = open_data(config)
+    assert len(data.parts) == 36
+    assert data.owners == [0, 1, 2] * 12
+    shown = [{data.owners[i] for i in some} for some in (data.learning, data.held_out)]
     assert shown[0] | shown[1] == {0, 1, 2}
     assert not shown[0] & shown[1]
-    assert set(bench.frozen.memories["rgb"].owner.tolist()) == {0, 1, 2}
-    assert bench.angles == 12
+    assert set(data.frozen.memories["rgb"].owner.tolist()) == {0, 1, 2}
+    assert data.rotations == 12
 
 
 @pytest.mark.parametrize(("turned_ap", "expected"), [(0.5, 12), (0.29, 1), (float("nan"), 1)])
@@ -47,9 +47,9 @@ def test_parts_are_turned_where_more_is_found_so(
         looked.append(number)
         return 0.3 if number == 1 else turned_ap
 
-    monkeypatch.setattr(angles, "_told_apart", told_apart)
+    monkeypatch.setattr(rotations, "_told_apart", told_apart)
     settings = TINY | {"data": parts}
-    assert open_workbench(RunConfig.make(out=tmp_path, **settings)).angles == expected
+    assert open_data(DetectionConfig.make(out=tmp_path, **settings)).rotations == expected
     assert looked == [1, 12]
 
 
@@ -58,19 +58,19 @@ def test_parts_that_lie_at_any_angle_are_noticed(tmp_path: Path, seeds, expected
     """Brackets lie as they fell; what always lies alike has nothing to gain."""
     settings = PreparationSettings(size=96)
     some = [prepare(render_scene("bracket", "good", seed, 128), settings) for seed in seeds]
-    config = RunConfig.make(data=tmp_path, out=tmp_path, image_size=96)
+    config = DetectionConfig.make(data=tmp_path, out=tmp_path, image_size=96)
     scale = GeometryScale(height=0.02)
-    assert angles.angles_of(config, some, owners=range(5), scale=scale) == expected
+    assert rotations.rotations_of(config, some, owners=range(5), scale=scale) == expected
 
 
 def test_enough_parts_are_shown_as_they_lie(tmp_path: Path):
-    config = RunConfig.make(data=tmp_path, out=tmp_path, any_angle=True)
-    assert angles.angles_of(config, [None] * 31, owners=range(31), scale=None) == 1
-    assert angles.angles_of(config, [None] * 20, owners=range(20), scale=None) == 3
+    config = DetectionConfig.make(data=tmp_path, out=tmp_path, rotate=True)
+    assert rotations.rotations_of(config, [None] * 31, owners=range(31), scale=None) == 1
+    assert rotations.rotations_of(config, [None] * 20, owners=range(20), scale=None) == 3
 
 
 def test_the_report_says_that_parts_were_turned(parts: Path, tmp_path: Path):
-    settings = {"train_epochs": 1, "batch": 4, "fusion": "concatenation", "any_angle": True}
-    train(RunConfig.make(data=parts, out=tmp_path / "run", **TINY | settings))
+    settings = {"train_epochs": 1, "batch": 4, "fusion": "concatenation", "rotate": True}
+    train(DetectionConfig.make(data=parts, out=tmp_path / "run", **TINY | settings))
     evaluate(tmp_path / "run", data=parts, out=tmp_path / "report")
-    assert "shown at 12 angles" in (tmp_path / "report/report.html").read_text()
+    assert "shown at 12 rotations" in (tmp_path / "report/report.html").read_text()

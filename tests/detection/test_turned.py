@@ -7,7 +7,7 @@ import pytest
 
 from chiasm.detection.preparation.geometry import GeometryScale, geometry_picture
 from chiasm.detection.preparation.prepare import PreparationSettings, prepare
-from chiasm.detection.rotation import turned
+from chiasm.detection.rotation import rotated
 from chiasm.detection.scenes.maker import render_scene
 
 
@@ -18,7 +18,7 @@ def part():
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])
 def test_quarter_turns_are_those_of_the_array(part, quarters):
-    after = turned(part, 90 * quarters)
+    after = rotated(part, 90 * quarters)
     for name in ("rgb", "height", "foreground", "valid", "mask"):
         expected = np.rot90(getattr(part, name), -quarters)  # clockwise
         np.testing.assert_allclose(getattr(after, name), expected, atol=1e-5)
@@ -27,7 +27,7 @@ def test_quarter_turns_are_those_of_the_array(part, quarters):
 def test_a_whole_turn_in_steps_keeps_normals_and_heights(part):
     after = part
     for _ in range(4):
-        after = turned(after, 90)
+        after = rotated(after, 90)
     np.testing.assert_allclose(after.normals, part.normals, atol=1e-5)
     np.testing.assert_allclose(after.xyz, part.xyz, atol=1e-5)
     np.testing.assert_allclose(after.plane, part.plane, atol=1e-6)
@@ -35,7 +35,7 @@ def test_a_whole_turn_in_steps_keeps_normals_and_heights(part):
 
 def test_slopes_turn_with_the_picture(part):
     scale = GeometryScale(height=0.02)
-    before, after = geometry_picture(part, scale), geometry_picture(turned(part, 90), scale)
+    before, after = geometry_picture(part, scale), geometry_picture(rotated(part, 90), scale)
     expected = np.rot90(before, -1)
     inside = np.rot90(part.valid, -1)  # elsewhere, of equally near neighbours either may be taken
     np.testing.assert_allclose(after[..., 0][inside], expected[..., 0][inside], atol=1e-4)
@@ -47,7 +47,7 @@ def test_slopes_turn_with_the_picture(part):
 
 
 def test_turned_heights_lie_above_the_turned_plane(part):
-    after = turned(part, 37)
+    after = rotated(part, 37)
     a, b, c, d = after.plane
     height = after.xyz @ np.array([a, b, c]) + d
     np.testing.assert_allclose(height[after.valid], after.height[after.valid], atol=1e-5)

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 import chiasm
 from chiasm.cli.main import app
-from chiasm.detection.config import RunConfig
-from chiasm.detection.contract import load_artifact
+from chiasm.detection.config import DetectionConfig
+from chiasm.detection.contract import load_model
 from chiasm.detection.evaluate import evaluate
 from chiasm.detection.predict import predict
 from chiasm.detection.scenes.maker import make_scenes
@@ -26,12 +26,12 @@ from chiasm.runs.run_folder import keep_data_hash
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 TINY = {
     "image_size": 64,
-    "any_angle": False,
+    "rotate": False,
     "rounds": 1,
     "search_epochs": 1,
     "train_epochs": 1,
     "batch": 4,
-    "capacity": 1000,
+    "memory_entries": 1000,
     "false_alarm_rate": 0.25,
     "finalists": 2,
     "final_epochs": 1,
@@ -53,7 +53,7 @@ def run(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "light"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHIASM_CACHE", str(out / "cache"))
-        train(RunConfig.make(data=parts, out=out, **TINY))
+        train(DetectionConfig.make(data=parts, out=out, **TINY))
     return out
 
 
@@ -127,7 +127,7 @@ def test_millimetres_are_refused_by_the_workbench_too(run: Path, parts: Path):
 
 def test_an_interrupted_run_goes_on_and_ends_the_same(run: Path, parts: Path, tmp_path: Path):
     (tmp_path / "again").mkdir()
-    config = RunConfig.make(data=parts, out=tmp_path / "again", **TINY)
+    config = DetectionConfig.make(data=parts, out=tmp_path / "again", **TINY)
     train(config)
     first = (tmp_path / "again/model/weights.safetensors").read_bytes()
     assert first == (run / "model/weights.safetensors").read_bytes()
@@ -139,7 +139,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(run: Path, parts: Path, tm
 @pytest.mark.parametrize("stage", [FusionSearch, SegmentationTraining])
 def test_a_run_killed_in_the_middle_ends_the_same(parts: Path, tmp_path: Path, monkeypatch, stage):
     settings = TINY | {"search_epochs": 3, "train_epochs": 3, "finalists": 1, "data": parts}
-    train(RunConfig.make(out=tmp_path / "whole", **settings))
+    train(DetectionConfig.make(out=tmp_path / "whole", **settings))
     step = stage.training_step
 
     def killed(self, batch, number):
@@ -147,7 +147,7 @@ def test_a_run_killed_in_the_middle_ends_the_same(parts: Path, tmp_path: Path, m
             raise RuntimeError("killed")
         return step(self, batch, number)
 
-    cut = RunConfig.make(out=tmp_path / "cut", **settings)
+    cut = DetectionConfig.make(out=tmp_path / "cut", **settings)
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
         patch.setattr(stage, "training_step", killed)
         train(cut)
@@ -169,7 +169,7 @@ def test_a_run_killed_in_the_middle_ends_the_same(parts: Path, tmp_path: Path, m
 def test_a_folder_takes_one_run_only(run: Path, parts: Path):
     settings = TINY | {"learning_rate": 0.1, "train_epochs": 2}
     with pytest.raises(ConfigurationError, match=r"other settings \(learning_rate\)"):
-        train(RunConfig.make(data=parts, out=run, **settings))
+        train(DetectionConfig.make(data=parts, out=run, **settings))
     with pytest.raises(ConfigurationError, match="other training parts"):
         keep_data_hash(run, "0" * 64)
     assert json.loads((run / "genotype.json").read_text())["provenance"]["seed"] == 0
@@ -183,7 +183,7 @@ def test_ctrl_c_is_passed_on_and_the_last_epoch_is_kept(parts: Path, tmp_path: P
             raise KeyboardInterrupt
         return step(self, batch, number)
 
-    config = RunConfig.make(
+    config = DetectionConfig.make(
         data=parts, out=tmp_path, fusion="concatenation", **TINY | {"train_epochs": 2}
     )
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -195,7 +195,9 @@ def test_ctrl_c_is_passed_on_and_the_last_epoch_is_kept(parts: Path, tmp_path: P
 @pytest.mark.parametrize("fusion", ["concatenation", "random"])
 @pytest.mark.parametrize("modalities", ["rgb,geometry", "geometry"])
 def test_other_fusions_and_single_sensors_train(parts: Path, tmp_path: Path, fusion, modalities):
-    config = RunConfig.make(data=parts, out=tmp_path, fusion=fusion, modalities=modalities, **TINY)
+    config = DetectionConfig.make(
+        data=parts, out=tmp_path, fusion=fusion, modalities=modalities, **TINY
+    )
     train(config)
     assert chiasm.load(str(tmp_path)).contract.modalities == tuple(modalities.split(","))
 
@@ -204,11 +206,11 @@ def test_other_fusions_and_single_sensors_train(parts: Path, tmp_path: Path, fus
 def test_the_better_of_searched_and_hand_made_fusion_is_taken(
     parts: Path, tmp_path: Path, monkeypatch, by_hand: float
 ):
-    def trained(fusion, bench, number, *, seconds):
+    def trained(fusion, data, number, *, seconds):
         return {"validation_ap": by_hand if fusion == "concatenation" else 0.5}
 
     monkeypatch.setattr("chiasm.detection.search._short_training", trained)
-    learned = train(RunConfig.make(data=parts, out=tmp_path, fusion="best", **TINY))
+    learned = train(DetectionConfig.make(data=parts, out=tmp_path, fusion="best", **TINY))
     assert (learned.genotype is None) == bool(by_hand)
     assert (tmp_path / "genotype.json").exists() != bool(by_hand)
     contract = json.loads((tmp_path / "model" / "contract.json").read_text())
@@ -218,7 +220,7 @@ def test_the_better_of_searched_and_hand_made_fusion_is_taken(
 
 
 def test_the_published_method_in_slim_trains(parts: Path, tmp_path: Path):
-    config = RunConfig.make(data=parts, out=tmp_path, model="adnas_slim", **TINY)
+    config = DetectionConfig.make(data=parts, out=tmp_path, model="adnas_slim", **TINY)
     learned = train(config)
     assert np.isfinite(learned.validation_ap)
     chiasm.load(str(tmp_path))
@@ -227,16 +229,16 @@ def test_the_published_method_in_slim_trains(parts: Path, tmp_path: Path):
 def test_altered_weights_are_refused(run: Path, tmp_path: Path):
     for name in ("weights.safetensors", "contract.json", "genotype.json"):
         (tmp_path / name).write_bytes((run / "model" / name).read_bytes())
-    load_artifact(tmp_path)
+    load_model(tmp_path)
     raw = bytearray((tmp_path / "weights.safetensors").read_bytes())
     raw[-1] ^= 1
     (tmp_path / "weights.safetensors").write_bytes(bytes(raw))
     with pytest.raises(ArtifactError, match="altered"):
-        load_artifact(tmp_path)
+        load_model(tmp_path)
     (tmp_path / "genotype.json").unlink()
     (tmp_path / "weights.safetensors").unlink()
     with pytest.raises(ArtifactError, match="no weights"):
-        load_artifact(tmp_path)
+        load_model(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -257,17 +259,19 @@ def test_wrong_arrays_are_answered_in_words(run: Path, rgb, xyz, word):
 
 def test_settings_are_checked():
     with pytest.raises(ConfigurationError, match="image_size"):
-        RunConfig.make(data="x", out="y", image_size=100)
+        DetectionConfig.make(data="x", out="y", image_size=100)
     with pytest.raises(ConfigurationError, match="colour"):
-        RunConfig.make(data="x", out="y", overrides=["colour=blue"])
+        DetectionConfig.make(data="x", out="y", overrides=["colour=blue"])
     with pytest.raises(ConfigurationError, match="key=value"):
-        RunConfig.make(data="x", out="y", overrides=["blue"])
+        DetectionConfig.make(data="x", out="y", overrides=["blue"])
 
 
 def test_a_saved_configuration_is_the_same(tmp_path: Path):
-    config = RunConfig.make(data="x", out=tmp_path, overrides=["modalities=geometry", "seed=3"])
+    config = DetectionConfig.make(
+        data="x", out=tmp_path, overrides=["modalities=geometry", "seed=3"]
+    )
     config.save(tmp_path / "config.yaml")
-    assert RunConfig.make(file=tmp_path / "config.yaml") == config
+    assert DetectionConfig.make(file=tmp_path / "config.yaml") == config
 
 
 def test_the_command_line_lists_models_and_refuses_nonsense(tmp_path: Path):

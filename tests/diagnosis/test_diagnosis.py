@@ -11,26 +11,25 @@ import numpy as np
 import pytest
 import torch
 
-from chiasm.detection.contract import load_artifact
 from chiasm.diagnosis.augmentation.views import ViewSettings
 from chiasm.diagnosis.calibrate import calibrate
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.contract import load_classifier, save_classifier
-from chiasm.diagnosis.datamodule import digest, open_bench
-from chiasm.diagnosis.predictor import Diagnoser
+from chiasm.diagnosis.contract import load_model, save_model
+from chiasm.diagnosis.datamodule import digest, open_data
+from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.preparation.network_inputs import InputFormat
 from chiasm.diagnosis.preparation.scales import SeriesScale, estimate_scale
-from chiasm.diagnosis.readers.opening import open_as_store
-from chiasm.diagnosis.readers.store import DischargeStore
+from chiasm.diagnosis.readers.opening import open_store
+from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.scoring import score_recordings
-from chiasm.diagnosis.simulator.simulator import make_discharges
-from chiasm.diagnosis.train import train_classifier
+from chiasm.diagnosis.simulator.simulator import make_recordings
+from chiasm.diagnosis.train import train
 from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.contrast import ContrastTraining
 from chiasm.diagnosis.training.dataset import Recordings, recording_loader
 from chiasm.errors import ArtifactError, ConfigurationError, DataError
 from chiasm.metrics.classification import macro_f1
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 from chiasm.training.keep_best import KeepBest
 from chiasm.training.trainer import Budget, fit
 
@@ -51,29 +50,29 @@ TINY = {
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("discharges")
-    make_discharges(folder, count=20, sessions=10, seed=3, workers=1)
+    make_recordings(folder, count=20, sessions=10, seed=3, workers=1)
     return folder
 
 
 @pytest.fixture(scope="session")
-def store(files: Path, tmp_path_factory: pytest.TempPathFactory) -> DischargeStore:
-    return open_as_store(files, cache=tmp_path_factory.mktemp("cache"))
+def store(files: Path, tmp_path_factory: pytest.TempPathFactory) -> RecordingStore:
+    return open_store(files, cache=tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
-def run(store: DischargeStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(store: RecordingStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "tiny"
-    train_classifier(DiagnosisConfig.make(data=store.path, out=out, **TINY))
+    train(DiagnosisConfig.make(data=store.path, out=out, **TINY))
     return out
 
 
 @pytest.fixture
-def sample(store: DischargeStore):
+def sample(store: RecordingStore):
     return store.load(store.refs[0])
 
 
 def test_recordings_become_a_model_that_diagnoses(run: Path, sample):
-    diagnosis = Diagnoser.load(run).diagnose(sample)
+    diagnosis = DiagnosisPredictor.load(run).diagnose(sample)
     assert diagnosis.source == sample.source
     assert diagnosis.kind in {*diagnosis.probabilities, "unknown"}
     assert math.isclose(sum(diagnosis.probabilities.values()), 1, abs_tol=1e-9)
@@ -84,18 +83,18 @@ def test_recordings_become_a_model_that_diagnoses(run: Path, sample):
     assert set(json.loads((run / "split.json").read_text())) == {"training", "validation", "test"}
 
 
-def test_files_are_converted_once(files: Path, store: DischargeStore, monkeypatch):
+def test_files_are_converted_once(files: Path, store: RecordingStore, monkeypatch):
     def never(self, ref):
         raise AssertionError("read again")
 
     monkeypatch.setattr("chiasm.diagnosis.readers.aihub.AiHub.load", never)
-    assert open_as_store(files, cache=store.path.parent.parent).refs == store.refs
-    assert open_as_store(store.path).path == store.path
+    assert open_store(files, cache=store.path.parent.parent).refs == store.refs
+    assert open_store(store.path).path == store.path
 
 
 @pytest.mark.parametrize("missing", ["image", "series"])
 def test_a_missing_modality_is_noted(run: Path, sample, missing: str):
-    diagnosis = Diagnoser.load(run).diagnose(replace(sample, **{missing: None}))
+    diagnosis = DiagnosisPredictor.load(run).diagnose(replace(sample, **{missing: None}))
     assert diagnosis.notes == (f"the {missing} was absent",)
     assert missing not in diagnosis.opinions
     assert math.isnan(diagnosis.conflict)
@@ -104,7 +103,7 @@ def test_a_missing_modality_is_noted(run: Path, sample, missing: str):
 
 
 def test_what_cannot_be_diagnosed_is_told_in_words(run: Path, sample):
-    model = Diagnoser.load(run)
+    model = DiagnosisPredictor.load(run)
     faults = {
         "neither": replace(sample, image=None, series=None),
         "Resample": replace(sample, samples_per_cycle=100),
@@ -122,8 +121,8 @@ def test_what_cannot_be_diagnosed_is_told_in_words(run: Path, sample):
     assert found[1].kind is not None
 
 
-def test_recordings_are_scored_for_evaluation(run: Path, store: DischargeStore):
-    model = Diagnoser.load(run)
+def test_recordings_are_scored_for_evaluation(run: Path, store: RecordingStore):
+    model = DiagnosisPredictor.load(run)
     refs = store.refs[:4]
     whole = score_recordings(model, store, refs)
     assert whole.logits.shape == (4, 5)
@@ -139,17 +138,17 @@ def test_recordings_are_scored_for_evaluation(run: Path, store: DischargeStore):
 
 
 def test_weak_evidence_is_unknown(run: Path, sample):
-    model = Diagnoser.load(run)
+    model = DiagnosisPredictor.load(run)
     sure = model.contract.model_copy(update={"unknown_below": {"image+series": 0.0}})
     strict = model.contract.model_copy(update={"unknown_below": {"image+series": 1.0}})
-    assert Diagnoser(model.network, sure).diagnose(sample).kind in model.contract.kinds
-    assert Diagnoser(model.network, strict).diagnose(sample).kind == "unknown"
+    assert DiagnosisPredictor(model.network, sure).diagnose(sample).kind in model.contract.kinds
+    assert DiagnosisPredictor(model.network, strict).diagnose(sample).kind == "unknown"
 
 
 def test_a_saved_model_says_the_same_when_it_is_loaded(run: Path, sample, tmp_path: Path):
-    model = Diagnoser.load(run)
-    save_classifier(tmp_path, model.network, model.contract)
-    again = Diagnoser.load(tmp_path)
+    model = DiagnosisPredictor.load(run)
+    save_model(tmp_path, model.network, model.contract)
+    again = DiagnosisPredictor.load(tmp_path)
     assert again.contract == model.contract
     assert again.diagnose(sample) is not model.diagnose(sample)
     assert again.diagnose(sample).probabilities == model.diagnose(sample).probabilities
@@ -159,19 +158,19 @@ def test_altered_weights_and_the_other_wings_models_are_refused(run: Path, tmp_p
     for name in ("weights.safetensors", "contract.json"):
         (tmp_path / name).write_bytes((run / "model" / name).read_bytes())
     with pytest.raises(ArtifactError, match="a detector was expected"):
-        load_artifact(tmp_path)
+        load_model(tmp_path)
     weights = bytearray((tmp_path / "weights.safetensors").read_bytes())
     weights[-1] ^= 1
     (tmp_path / "weights.safetensors").write_bytes(weights)
     with pytest.raises(ArtifactError, match="altered"):
-        load_classifier(tmp_path)
+        load_model(tmp_path)
     with pytest.raises(ArtifactError, match="not a model's folder"):
-        Diagnoser.load(tmp_path / "nothing")
+        DiagnosisPredictor.load(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("stage", [ContrastTraining, ClassTraining])
 def test_a_run_killed_in_the_middle_ends_the_same(
-    store: DischargeStore, run: Path, tmp_path: Path, monkeypatch, stage
+    store: RecordingStore, run: Path, tmp_path: Path, monkeypatch, stage
 ):
     step = stage.training_step
 
@@ -183,34 +182,32 @@ def test_a_run_killed_in_the_middle_ends_the_same(
     config = DiagnosisConfig.make(data=store.path, out=tmp_path, **TINY)
     monkeypatch.setattr(stage, "training_step", killed)
     with pytest.raises(RuntimeError, match="killed"):
-        train_classifier(config)
+        train(config)
     monkeypatch.setattr(stage, "training_step", step)
-    train_classifier(config)
+    train(config)
     whole, parts = (
         (folder / "model/weights.safetensors").read_bytes() for folder in (run, tmp_path)
     )
     assert whole == parts
 
 
-def test_a_spent_budget_leaves_a_usable_model(store: DischargeStore, sample, tmp_path: Path):
+def test_a_spent_budget_leaves_a_usable_model(store: RecordingStore, sample, tmp_path: Path):
     settings = TINY | {"pretrain_epochs": 500, "epochs": 500, "minutes": 1e-3}
     config = DiagnosisConfig.make(data=store.path, out=tmp_path, **settings)
-    learned = train_classifier(config)
+    learned = train(config)
     assert learned.minutes < 1
-    assert Diagnoser.load(tmp_path).diagnose(sample).kind is not None
+    assert DiagnosisPredictor.load(tmp_path).diagnose(sample).kind is not None
     with pytest.raises(ConfigurationError, match=r"other settings \(epochs"):
-        train_classifier(
-            DiagnosisConfig.make(data=store.path, out=tmp_path, **settings | {"epochs": 3})
-        )
+        train(DiagnosisConfig.make(data=store.path, out=tmp_path, **settings | {"epochs": 3}))
 
 
-def test_learning_overfits_a_handful(store: DischargeStore, tmp_path: Path):
+def test_learning_overfits_a_handful(store: RecordingStore, tmp_path: Path):
     config = DiagnosisConfig.make(data=store.path, out=tmp_path, **TINY)
-    bench = open_bench(config)
-    network = bench.network()
+    data = open_data(config)
+    network = data.network()
     few = [next(r for r in store.refs if r.label == label) for label in range(5)]
     form = replace(
-        bench.form, scale=estimate_scale((store.counts(r) for r in few), standardised=True)
+        data.form, scale=estimate_scale((store.counts(r) for r in few), standardised=True)
     )
     budget = Budget(None)
     module = ClassTraining(
@@ -234,14 +231,14 @@ def test_learning_overfits_a_handful(store: DischargeStore, tmp_path: Path):
 
 
 def test_the_best_epoch_is_chosen_by_what_may_be_absent(
-    store: DischargeStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: RecordingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     config = DiagnosisConfig.make(data=store.path, out=tmp_path, **TINY)
-    bench = open_bench(config)
-    network = bench.network().eval()
-    (batch,) = next(iter(bench.loader("classify_check")))
+    data = open_data(config)
+    network = data.network().eval()
+    (batch,) = next(iter(data.loader("classify_check")))
 
-    def f1(shown: DischargeBatch) -> float:
+    def f1(shown: RecordingBatch) -> float:
         with torch.no_grad():
             return macro_f1(shown.label, network(shown).logits.argmax(dim=1), 5)
 
@@ -262,7 +259,7 @@ def test_the_best_epoch_is_chosen_by_what_may_be_absent(
         assert logged["validation_score"] == pytest.approx(expected)
 
 
-def test_batches_are_the_same_for_the_same_epoch_and_hold_everything_once(store: DischargeStore):
+def test_batches_are_the_same_for_the_same_epoch_and_hold_everything_once(store: RecordingStore):
     form = InputFormat(("image", "series"), 32, 256, SeriesScale(full=100.0), seconds=0.5)
     dataset = Recordings(store, store.refs, form, views=ViewSettings(), count=2, seed=5)
     loader = recording_loader(dataset, batch=6, shuffle=True)
@@ -282,7 +279,7 @@ def test_batches_are_the_same_for_the_same_epoch_and_hold_everything_once(store:
 
 @pytest.mark.parametrize("views", [ViewSettings(), None], ids=["views", "plain"])
 def test_what_is_kept_between_epochs_changes_nothing(
-    store: DischargeStore, monkeypatch: pytest.MonkeyPatch, views: ViewSettings | None
+    store: RecordingStore, monkeypatch: pytest.MonkeyPatch, views: ViewSettings | None
 ):
     form = InputFormat(("image", "series"), 32, 60, SeriesScale(full=100.0))
     kept = Recordings(store, store.refs, form, views=views)
@@ -300,7 +297,7 @@ def test_what_is_kept_between_epochs_changes_nothing(
 
 
 def test_a_table_of_pictures_with_its_own_split_is_learned_from(
-    store: DischargeStore, tmp_path: Path
+    store: RecordingStore, tmp_path: Path
 ):
     lines = ["image,kind,session,split"]
     for number, ref in enumerate(store.refs):
@@ -314,8 +311,8 @@ def test_a_table_of_pictures_with_its_own_split_is_learned_from(
     config = DiagnosisConfig.make(
         data=tmp_path / "table.csv", out=tmp_path / "run", cache=tmp_path, **settings
     )
-    train_classifier(config)
-    model = Diagnoser.load(tmp_path / "run")
+    train(config)
+    model = DiagnosisPredictor.load(tmp_path / "run")
     assert model.contract.kinds == ("strong", "weak")
     said = model.diagnose(store.load(store.refs[0]))  # its series is no concern of this model
     assert set(said.opinions) == {"image"}
@@ -385,9 +382,9 @@ def test_a_recorder_of_any_rate_can_be_learned_from_quickly(tmp_path: Path, per_
     config = DiagnosisConfig.make(
         data=tmp_path / "table.csv", out=tmp_path, cache=tmp_path / "cache", **settings
     )
-    bench = open_bench(config)
+    data = open_data(config)
     # Levels of the floor are counted in groups of neighbours, which must fill a cycle.
-    assert bench.form.scale.excess == (per_cycle == 128)
-    (batch,) = next(iter(bench.loader("classify")))
-    assert batch.series.shape[2] % bench.form.segment == 0
+    assert data.form.scale.excess == (per_cycle == 128)
+    (batch,) = next(iter(data.loader("classify")))
+    assert batch.series.shape[2] % data.form.segment == 0
     assert torch.isfinite(batch.series).all()

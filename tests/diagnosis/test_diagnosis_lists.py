@@ -15,10 +15,10 @@ from chiasm.deploy.diagnosis import _recordings
 from chiasm.diagnosis.calibrate import blank_contract
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.contract import DiagnosisContract
-from chiasm.diagnosis.datamodule import RecordingBench, open_bench
-from chiasm.diagnosis.evaluate import evaluate_classifier
-from chiasm.diagnosis.readers.opening import open_as_store
-from chiasm.diagnosis.train import train_classifier, write_split
+from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_data
+from chiasm.diagnosis.evaluate import evaluate
+from chiasm.diagnosis.readers.opening import open_store
+from chiasm.diagnosis.train import train, write_split
 from chiasm.diagnosis.unseen import JudgedLists, judged_lists
 from chiasm.errors import ConfigurationError, DataError, SplitError
 
@@ -65,19 +65,21 @@ def table(
     return path
 
 
-def bench_of(data: Path, out: Path, **settings: object) -> tuple[RecordingBench, DiagnosisContract]:
+def data_of_split(
+    data: Path, out: Path, **settings: object
+) -> tuple[DiagnosisDataModule, DiagnosisContract]:
     """What training leaves of its lists, without the training."""
     given = {"model": "histogram_logistic", "shares": (0.5, 0.2, 0.3), "cache": data.parent.parent}
     config = DiagnosisConfig.make(data=data, out=out, **given | settings)
-    bench = open_bench(config)
+    data = open_data(config)
     out.mkdir()
     config.save(out / "config.yaml")
-    write_split(bench)
-    return bench, blank_contract(bench)
+    write_split(data)
+    return data, blank_contract(data)
 
 
 def judged(run: Path, contract: DiagnosisContract, data: Path) -> JudgedLists:
-    store = open_as_store(data, cache=data.parent.parent)
+    store = open_store(data, cache=data.parent.parent)
     return judged_lists(run, contract, store, data)
 
 
@@ -96,12 +98,12 @@ def test_recordings_that_training_passed_over_move_no_session_into_the_test(tmp_
     data = table(tmp_path / "data", without_series=range(24, 28))
     for seed in range(5):
         run = tmp_path / f"run{seed}"
-        bench, contract = bench_of(data, run, seed=seed)
+        data, contract = data_of_split(data, run, seed=seed)
         lists = judged(run, contract, data)
-        learned = sessions((*bench.split.train, *bench.split.validation))
+        learned = sessions((*data.split.train, *data.split.validation))
         assert not sessions(lists.test) & learned
-        assert {ref.source for ref in bench.split.test} == {ref.source for ref in lists.test}
-        assert {ref.source for ref in bench.split.train} == {ref.source for ref in lists.train}
+        assert {ref.source for ref in data.split.test} == {ref.source for ref in lists.test}
+        assert {ref.source for ref in data.split.train} == {ref.source for ref in lists.train}
         # Sessions 12 and 13 are no one's, and what they hold cannot be judged.
         assert lists.not_judged == 4 and "4 recordings have no series" in lists.notes[-1]
         (run / "split.json").unlink()
@@ -110,28 +112,28 @@ def test_recordings_that_training_passed_over_move_no_session_into_the_test(tmp_
 
 def test_recordings_that_came_later_count_where_their_session_is_new(tmp_path: Path):
     data, run = table(tmp_path / "data"), tmp_path / "run"
-    bench, contract = bench_of(data, run)
-    trained = min(int(name[1:]) for name in sessions(bench.split.train))
+    data, contract = data_of_split(data, run)
+    trained = min(int(name[1:]) for name in sessions(data.split.train))
     table(tmp_path / "data", sessions=range(21))
     with data.open() as stream:
         text = stream.read()
     np.save(tmp_path / "data/late.npy", np.full((1, 1280), 9, np.uint8))
     data.write_text(text + f"late.npy,,{KINDS[trained % 3]},s{trained},e0,\n")
     lists = judged(run, contract, data)
-    assert sessions(lists.test) == sessions(bench.split.test) | {"s18", "s19", "s20"}
-    assert len(lists.train) == len(bench.split.train)
+    assert sessions(lists.test) == sessions(data.split.test) | {"s18", "s19", "s20"}
+    assert len(lists.train) == len(data.split.train)
     assert any("session of 1 recording; " in note for note in lists.notes)
 
 
 def test_a_run_does_not_go_on_with_recordings_that_fall_into_other_lists(tmp_path: Path):
     data, run = table(tmp_path / "data"), tmp_path / "run"
-    bench, _ = bench_of(data, run)
+    data, _ = data_of_split(data, run)
     (run / "checkpoints").mkdir()
-    write_split(bench)  # the same ones
+    write_split(data)  # the same ones
     kept = (run / "split.json").read_text()
     table(tmp_path / "data", sessions=range(30))
     with pytest.raises(ConfigurationError, match="began when there were other recordings"):
-        write_split(open_bench(bench.config))
+        write_split(open_data(data.config))
     assert (run / "split.json").read_text() == kept
 
 
@@ -143,10 +145,10 @@ def test_other_places_of_the_same_data_show_neither_training_nor_validation(
         return ("train", "train", "validation", "test")[session // 3 % 4] if given else ""
 
     data, run = table(tmp_path / "data", split=split), tmp_path / "run"
-    bench, contract = bench_of(data, run, split_by="given" if given else "session")
+    data, contract = data_of_split(data, run, split_by="given" if given else "session")
     assert contract.split.groups_by == "session"
     copy = table(tmp_path / "copy", split=split)
-    learned = sessions((*bench.split.train, *bench.split.validation))
+    learned = sessions((*data.split.train, *data.split.validation))
     every = {f"s{number}" for number in range(18)}
     assert sessions(judged(run, contract, copy).test) == every - learned
     assert sessions(judged(tmp_path / "nowhere", contract, copy).test) == every - learned
@@ -159,7 +161,7 @@ def test_other_places_of_the_same_data_show_neither_training_nor_validation(
 
 def test_what_cannot_be_told_is_refused(tmp_path: Path):
     data, run = table(tmp_path / "data"), tmp_path / "run"
-    _, contract = bench_of(data, run, split_by="random")
+    _, contract = data_of_split(data, run, split_by="random")
     with pytest.raises(SplitError, match="random split"):
         judged(tmp_path / "nowhere", contract, table(tmp_path / "copy"))
     (run / "split.json").write_text("{}")
@@ -169,7 +171,7 @@ def test_what_cannot_be_told_is_refused(tmp_path: Path):
 
 def test_a_run_that_kept_nothing_for_tests_says_so(tmp_path: Path):
     data, run = table(tmp_path / "data"), tmp_path / "run"
-    _, contract = bench_of(data, run, shares=(0.8, 0.2, 0.0))
+    _, contract = data_of_split(data, run, shares=(0.8, 0.2, 0.0))
     with pytest.raises(SplitError, match=r"left no recordings for tests \(shares \(0\.8, 0\.2"):
         judged(run, contract, data)
     new = table(tmp_path / "new", sessions=range(30, 33))
@@ -182,16 +184,16 @@ def test_one_equipment_is_left_out_although_another_alone_holds_a_class(tmp_path
     for session in (3, 7, 11):
         text = text.replace(f",s{session},e3", f",s{session},e1")
     data.write_text(text)
-    bench, contract = bench_of(data, tmp_path / "run", split_by="equipment", test_group="e3")
-    assert sessions(bench.split.test) == {"s15"}
+    data, contract = data_of_split(data, tmp_path / "run", split_by="equipment", test_group="e3")
+    assert sessions(data.split.test) == {"s15"}
     assert sessions(judged(tmp_path / "run", contract, data).test) == {"s15"}
 
 
 def test_classes_are_told_by_name_not_by_number(tmp_path: Path):
     data, run = table(tmp_path / "data"), tmp_path / "run"
-    _, contract = bench_of(data, run)
+    _, contract = data_of_split(data, run)
     two = table(tmp_path / "two", sessions=range(40, 46), kinds=("floating", "normal"))
-    assert open_as_store(two, cache=tmp_path).kinds == ("floating", "normal")
+    assert open_store(two, cache=tmp_path).kinds == ("floating", "normal")
     test = judged(run, contract, two).test
     assert {(ref.kind, contract.kinds[ref.label]) for ref in test} == {
         ("floating", "floating"),
@@ -204,14 +206,14 @@ def test_classes_are_told_by_name_not_by_number(tmp_path: Path):
 
 def test_an_export_is_proven_on_what_the_run_validated_on(tmp_path: Path):
     data, run = table(tmp_path / "data", without_series=range(24, 28)), tmp_path / "run"
-    bench, contract = bench_of(data, run)
+    data, contract = data_of_split(data, run)
     copy = table(tmp_path / "copy", without_series=range(24, 28))
     for place in (None, copy):
         _, learned, validation, _ = _recordings(run, contract, place)
-        assert sessions(validation) == sessions(bench.split.validation)
-        assert sessions(learned) <= sessions(bench.split.train)
+        assert sessions(validation) == sessions(data.split.validation)
+        assert sessions(learned) <= sessions(data.split.train)
     _, _, validation, _ = _recordings(run, before_they_were_kept(contract), copy)
-    assert sessions(validation) == sessions(bench.split.validation)
+    assert sessions(validation) == sessions(data.split.validation)
 
 
 def test_one_class_and_unreadable_recordings_are_judged_and_told(
@@ -219,11 +221,11 @@ def test_one_class_and_unreadable_recordings_are_judged_and_told(
 ):
     data, run = table(tmp_path / "data"), tmp_path / "run"
     settings = {"model": "histogram_logistic", "shares": (0.5, 0.2, 0.3), "cache": tmp_path}
-    train_classifier(DiagnosisConfig.make(data=data, out=run, **settings))
+    train(DiagnosisConfig.make(data=data, out=run, **settings))
     day = table(tmp_path / "day", sessions=range(40, 43), kinds=("floating",))
     (tmp_path / "day/80.npy").write_bytes(b"nothing")
     (tmp_path / "day/81.npy").unlink()
-    metrics = evaluate_classifier(run, data=day, most_corrupted=4)
+    metrics = evaluate(run, data=day, most_corrupted=4)
     assert metrics["counts"]["by_kind"] == {"floating": 4, "noise": 0, "normal": 0}
     assert metrics["counts"]["not_judged"] == 2
     assert metrics["corruptions"] and "picture of another recording" not in metrics["corruptions"]

@@ -11,21 +11,21 @@ import torch
 
 from chiasm.diagnosis.calibrate import save
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.datamodule import RecordingBench, open_bench
-from chiasm.diagnosis.evaluate import evaluate_classifier
+from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_data
+from chiasm.diagnosis.evaluate import evaluate
 from chiasm.diagnosis.layers.contrastive import SupervisedContrast
-from chiasm.diagnosis.predictor import Diagnoser
+from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.scoring import score_corrupted, score_recordings
-from chiasm.diagnosis.train import train_classifier
+from chiasm.diagnosis.train import train
 from chiasm.diagnosis.training.contrast import ContrastTraining
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 from chiasm.training.trainer import Budget
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> RecordingBench:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> DiagnosisDataModule:
     """A run on recordings of which every fifth has no picture and every seventh no series."""
     folder = tmp_path_factory.mktemp("lacking")
     rng = np.random.default_rng(0)
@@ -55,15 +55,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> RecordingBench:
         pretrain_epochs=1,
         shares=(0.5, 0.2, 0.3),
     )
-    bench = open_bench(config)
-    train_classifier(config, bench=bench)
-    return bench
+    data = open_data(config)
+    train(config, data=data)
+    return data
 
 
-def test_each_recording_is_judged_by_what_it_has(trained: RecordingBench):
-    model, refs = Diagnoser.load(trained.config.out), trained.split.test
+def test_each_recording_is_judged_by_what_it_has(trained: DiagnosisDataModule):
+    model, refs = DiagnosisPredictor.load(trained.config.out), trained.split.test
     own = {"image": 0.7, "series": 1.3, "image+series": 2.1}
-    model = Diagnoser(model.network, model.contract.model_copy(update={"temperatures": own}))
+    model = DiagnosisPredictor(
+        model.network, model.contract.model_copy(update={"temperatures": own})
+    )
     scored = score_recordings(model, trained.store, refs)
     pictures = [trained.store.has_image(ref) for ref in refs]
     assert scored.lacking["image"] == pictures.count(False) > 0 < scored.lacking["series"]
@@ -77,8 +79,8 @@ def test_each_recording_is_judged_by_what_it_has(trained: RecordingBench):
     assert np.isfinite(scored.embeddings).all()
 
 
-def test_corruptions_are_of_all_recordings(trained: RecordingBench):
-    model, refs = Diagnoser.load(trained.config.out), trained.split.test
+def test_corruptions_are_of_all_recordings(trained: DiagnosisDataModule):
+    model, refs = DiagnosisPredictor.load(trained.config.out), trained.split.test
     found, notes = score_corrupted(model, trained.store, refs)
     plain = score_recordings(model, trained.store, refs)
     assert not notes and all(len(one) == len(refs) for one in found.values())
@@ -87,30 +89,30 @@ def test_corruptions_are_of_all_recordings(trained: RecordingBench):
     assert moved.any(axis=1).tolist() == both  # nothing is put where nothing was
 
 
-def test_a_report_tells_how_many_lack_what(trained: RecordingBench):
+def test_a_report_tells_how_many_lack_what(trained: DiagnosisDataModule):
     config = trained.config
-    metrics = evaluate_classifier(config.out, data=config.data, most_corrupted=0)
+    metrics = evaluate(config.out, data=config.data, most_corrupted=0)
     lacking = metrics["counts"]["lacking"]
     assert set(lacking) == {"image", "series"} and metrics["gap"]["before"] is not None
     page = (config.out / "report/report.html").read_text()
     assert f"{lacking['image']} recordings have no picture and were judged without it" in page
 
 
-def test_a_model_is_kept_where_no_held_out_recording_has_everything(trained: RecordingBench):
+def test_a_model_is_kept_where_no_held_out_recording_has_everything(trained: DiagnosisDataModule):
     alone = tuple(ref for ref in trained.split.validation if not trained.store.has_image(ref))
     split = replace(trained.split, validation=alone)
     config = trained.config.model_copy(update={"out": trained.config.out.parent / "alone"})
-    network = Diagnoser.load(trained.config.out).network
+    network = DiagnosisPredictor.load(trained.config.out).network
     assert 0 <= save(network, replace(trained, split=split, config=config)) <= 1
 
 
 class _Given(torch.nn.Module):
     """Vectors that were made before: two of a recording that has all, one of the others."""
 
-    def forward(self, batch: DischargeBatch) -> DischargeBatch:
+    def forward(self, batch: RecordingBatch) -> RecordingBatch:
         return batch
 
-    def project(self, batch: DischargeBatch, parts: object) -> torch.Tensor:
+    def project(self, batch: RecordingBatch, parts: object) -> torch.Tensor:
         there = [one for one in (batch.image, batch.series) if one is not None]
         return torch.nn.functional.normalize(torch.stack(there, dim=1), dim=2)
 
@@ -125,11 +127,11 @@ def test_held_out_contrast_is_over_all_vectors_however_many_a_recording_has(
     module = ContrastTraining(_Given(), budget=Budget(None), epochs=1, learning_rate=1e-3)  # type: ignore[arg-type]
     monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: float(value)}))
 
-    def batch(places: slice, *, picture: bool = True) -> tuple[DischargeBatch]:
+    def batch(places: slice, *, picture: bool = True) -> tuple[RecordingBatch]:
         shown = image[places] if picture else None
-        return (DischargeBatch(image=shown, series=series[places], label=labels[places]),)
+        return (RecordingBatch(image=shown, series=series[places], label=labels[places]),)
 
-    def held_out(*batches: tuple[DischargeBatch]) -> float:
+    def held_out(*batches: tuple[RecordingBatch]) -> float:
         for number, one in enumerate(batches):
             module.validation_step(one, number)
         module.on_validation_epoch_end()

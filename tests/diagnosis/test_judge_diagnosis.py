@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 import chiasm
 from chiasm.api import predict, settings, wing
 from chiasm.cli.main import app
-from chiasm.diagnosis.evaluate import evaluate_classifier
-from chiasm.diagnosis.predictor import Diagnoser
+from chiasm.diagnosis.evaluate import evaluate
+from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.errors import ConfigurationError, DataError, SplitError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -52,7 +52,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def test_evaluation_judges_unseen_sessions_and_says_that_data_are_simulated(trained):
     data, run = trained
-    metrics = evaluate_classifier(run, data=data, most_corrupted=5)
+    metrics = evaluate(run, data=data, most_corrupted=5)
     split = json.loads((run / "split.json").read_text())
     assert metrics["counts"]["judged"] == len(split["test"]) > 0
     assert metrics["simulated"] is True
@@ -73,13 +73,13 @@ def test_prediction_writes_a_row_each_and_goes_on_after_a_broken_file(trained, t
     assert len(rows) == 30
     failed = [row for row in rows if row["error"]]
     assert len(failed) == 1 and broken.name in failed[0]["error"]
-    kinds = Diagnoser.load(run).contract.kinds
+    kinds = DiagnosisPredictor.load(run).contract.kinds
     assert all(row["kind"] in {*kinds, "unknown"} for row in rows if not row["error"])
 
 
 def test_a_loaded_model_is_of_its_wing(trained):
     _, run = trained
-    assert isinstance(chiasm.load(str(run)), Diagnoser)
+    assert isinstance(chiasm.load(str(run)), DiagnosisPredictor)
     assert wing(run) == "classifier"
     assert wing(run / "nowhere") == "detector"
 
@@ -95,7 +95,7 @@ def test_data_that_were_trained_on_are_not_judged(trained, tmp_path: Path):
             for other in only.rglob(f"{path.stem}.*"):
                 other.unlink()
     with pytest.raises(DataError, match="not trained on"):
-        evaluate_classifier(tmp_path / "model", data=only)
+        evaluate(tmp_path / "model", data=only)
 
 
 def test_a_model_of_a_random_split_says_why_it_cannot_be_judged_elsewhere(trained, tmp_path: Path):
@@ -106,7 +106,7 @@ def test_a_model_of_a_random_split_says_why_it_cannot_be_judged_elsewhere(traine
     contract["split"]["by"] = "random"
     path.write_text(json.dumps(contract))
     with pytest.raises(SplitError, match="random split"):
-        evaluate_classifier(tmp_path / "model", data=data)
+        evaluate(tmp_path / "model", data=data)
 
 
 def test_settings_follow_the_models_wing(tmp_path: Path):
@@ -114,7 +114,7 @@ def test_settings_follow_the_models_wing(tmp_path: Path):
     file.write_text("model: mad_base\n")
     made = settings(file=file, data=tmp_path, out=tmp_path)
     assert type(made).__name__ == "DiagnosisConfig"
-    assert type(settings(data=tmp_path, out=tmp_path)).__name__ == "RunConfig"
+    assert type(settings(data=tmp_path, out=tmp_path)).__name__ == "DetectionConfig"
     small = settings(overrides=["model=mad_small"], data=tmp_path, out=tmp_path, seed=3)
     assert (small.model, small.seed) == ("mad_small", 3)
 
@@ -141,11 +141,11 @@ def test_other_splits_and_classes_left_out_are_trained_beside_the_run(trained):
 def test_what_cannot_be_trained_beside_a_run_is_said(trained):
     data, run = trained
     with pytest.raises(DataError, match="no class 'arc'"):
-        evaluate_classifier(run, data=data, left_out=["arc"], most_corrupted=0)
+        evaluate(run, data=data, left_out=["arc"], most_corrupted=0)
     with pytest.raises(SplitError, match="No recording is of equipment 'nothing'"):
-        evaluate_classifier(run, data=data, splits=["equipment=nothing"], most_corrupted=0)
+        evaluate(run, data=data, splits=["equipment=nothing"], most_corrupted=0)
     with pytest.raises(ConfigurationError, match="no config"):
-        evaluate_classifier(run / "model", data=data, splits=["random"], most_corrupted=0)
+        evaluate(run / "model", data=data, splits=["random"], most_corrupted=0)
 
 
 def test_new_recordings_need_no_labels(trained, tmp_path: Path):

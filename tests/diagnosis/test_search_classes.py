@@ -13,12 +13,12 @@ import torch
 from chiasm.api import search
 from chiasm.diagnosis import search as workflow
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.datamodule import open_bench
-from chiasm.diagnosis.predictor import Diagnoser
-from chiasm.diagnosis.readers.opening import open_as_store
-from chiasm.diagnosis.readers.store import DischargeStore
-from chiasm.diagnosis.simulator.simulator import make_discharges
-from chiasm.diagnosis.train import train_classifier
+from chiasm.diagnosis.datamodule import open_data
+from chiasm.diagnosis.predictor import DiagnosisPredictor
+from chiasm.diagnosis.readers.opening import open_store
+from chiasm.diagnosis.readers.store import RecordingStore
+from chiasm.diagnosis.simulator.simulator import make_recordings
+from chiasm.diagnosis.train import train
 from chiasm.diagnosis.training.search import ClassSearch
 from chiasm.errors import ArtifactError, ConfigurationError, GenotypeError
 from chiasm.fusion.genotype import Genotype
@@ -40,21 +40,21 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> DischargeStore:
+def store(tmp_path_factory: pytest.TempPathFactory) -> RecordingStore:
     folder = tmp_path_factory.mktemp("discharges")
-    make_discharges(folder, count=36, sessions=18, seed=5, workers=1)
-    return open_as_store(folder, cache=tmp_path_factory.mktemp("cache"))
+    make_recordings(folder, count=36, sessions=18, seed=5, workers=1)
+    return open_store(folder, cache=tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
-def run(store: DischargeStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(store: RecordingStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "searched"
-    train_classifier(DiagnosisConfig.make(data=store.path, out=out, **TINY))
+    train(DiagnosisConfig.make(data=store.path, out=out, **TINY))
     return out
 
 
-def test_a_searched_model_is_usable_from_its_folder_alone(run: Path, store: DischargeStore):
-    model = Diagnoser.load(run)
+def test_a_searched_model_is_usable_from_its_folder_alone(run: Path, store: RecordingStore):
+    model = DiagnosisPredictor.load(run)
     genotype = Genotype.load(run / "model" / "genotype.json")
     assert genotype == Genotype.load(run / "genotype.json")
     assert model.contract.arguments["fusion"] == "genotype.json"
@@ -70,13 +70,13 @@ def test_a_searched_model_is_usable_from_its_folder_alone(run: Path, store: Disc
         assert math.isclose(sum(said.probabilities.values()), 1, abs_tol=1e-9)
 
 
-def test_a_finished_search_is_not_done_again(run: Path, store: DischargeStore, monkeypatch):
-    def never(bench):
+def test_a_finished_search_is_not_done_again(run: Path, store: RecordingStore, monkeypatch):
+    def never(data):
         raise AssertionError("searched again")
 
     monkeypatch.setattr(workflow, "search_classes", never)
     before = (run / "model" / "weights.safetensors").read_bytes()
-    train_classifier(DiagnosisConfig.make(data=store.path, out=run, **TINY))
+    train(DiagnosisConfig.make(data=store.path, out=run, **TINY))
     assert (run / "model" / "weights.safetensors").read_bytes() == before
 
 
@@ -84,11 +84,11 @@ def test_a_model_without_its_genotype_is_refused(run: Path, tmp_path: Path):
     for name in ("weights.safetensors", "contract.json"):
         (tmp_path / name).write_bytes((run / "model" / name).read_bytes())
     with pytest.raises(ArtifactError, match=r"no genotype\.json"):
-        Diagnoser.load(tmp_path)
+        DiagnosisPredictor.load(tmp_path)
 
 
 def test_a_search_killed_in_the_middle_finds_the_same(
-    run: Path, store: DischargeStore, tmp_path: Path, monkeypatch
+    run: Path, store: RecordingStore, tmp_path: Path, monkeypatch
 ):
     step = ClassSearch.training_step
 
@@ -105,8 +105,8 @@ def test_a_search_killed_in_the_middle_finds_the_same(
     assert (tmp_path / "genotype.json").read_bytes() == (run / "genotype.json").read_bytes()
 
 
-def test_weights_architecture_and_judges_share_no_session(store: DischargeStore, tmp_path: Path):
-    bench = open_bench(DiagnosisConfig.make(data=store.path, out=tmp_path, **TINY))
+def test_weights_architecture_and_judges_share_no_session(store: RecordingStore, tmp_path: Path):
+    data = open_data(DiagnosisConfig.make(data=store.path, out=tmp_path, **TINY))
     seen = {}
 
     def looked(module, train, validation, **rest):
@@ -116,44 +116,40 @@ def test_weights_architecture_and_judges_share_no_session(store: DischargeStore,
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workflow, "fit", looked)
-        workflow._relaxed(bench, bench.config.search, None)
+        workflow._relaxed(data, data.config.search, None)
     sessions = {name: {ref.group["session"] for ref in refs} for name, refs in seen.items()}
     assert all(sessions.values())
     assert sum(map(len, sessions.values())) == len(set().union(*sessions.values()))
     assert sorted(seen["weights"] + seen["architecture"], key=str) == sorted(
-        bench.split.train, key=str
+        data.split.train, key=str
     )
-    assert seen["judges"] == bench.split.validation
+    assert seen["judges"] == data.split.validation
 
 
 @pytest.mark.parametrize("fusion", ["concatenation", "random"])
-def test_other_fusions_train_too(fusion: str, store: DischargeStore, tmp_path: Path):
-    train_classifier(
-        DiagnosisConfig.make(data=store.path, out=tmp_path, **TINY | {"fusion": fusion})
-    )
-    model = Diagnoser.load(tmp_path)
+def test_other_fusions_train_too(fusion: str, store: RecordingStore, tmp_path: Path):
+    train(DiagnosisConfig.make(data=store.path, out=tmp_path, **TINY | {"fusion": fusion}))
+    model = DiagnosisPredictor.load(tmp_path)
     assert (tmp_path / "model" / "genotype.json").exists() is (fusion == "random")
     assert model.diagnose(store.load(store.refs[0])).kind is not None
 
 
-def test_what_cannot_be_searched_is_told(store: DischargeStore, tmp_path: Path):
+def test_what_cannot_be_searched_is_told(store: RecordingStore, tmp_path: Path):
     with pytest.raises(ConfigurationError, match="fused_small fuses the features"):
         search(model="mad-base", data=store.path, out=tmp_path)
     with pytest.raises(ConfigurationError, match="btf has no fusion to search"):
         search(model="btf", data=store.path, out=tmp_path)
     plain = TINY | {"model": "mad_small", "search": None, "fusion": "random"}
     with pytest.raises(ConfigurationError, match="no fusion to choose"):
-        train_classifier(DiagnosisConfig.make(data=store.path, out=tmp_path / "a", **plain))
+        train(DiagnosisConfig.make(data=store.path, out=tmp_path / "a", **plain))
     lost = TINY | {"fusion": str(tmp_path / "lost.json")}
     with pytest.raises(GenotypeError, match="cannot be read"):
-        train_classifier(DiagnosisConfig.make(data=store.path, out=tmp_path / "b", **lost))
+        train(DiagnosisConfig.make(data=store.path, out=tmp_path / "b", **lost))
 
 
 def test_mad_small_is_searched_as_the_model_that_fuses_its_features(monkeypatch, tmp_path: Path):
     asked = []
-    monkeypatch.setattr(
-        "chiasm.diagnosis.search.search_recordings", lambda config: asked.append(config)
-    )
+    monkeypatch.setattr("chiasm.diagnosis.search.search", lambda config: asked.append(config))
     search(model="mad-small", data=tmp_path, out=tmp_path)
     assert asked[0].model == "fused_small"
 

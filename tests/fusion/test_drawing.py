@@ -9,7 +9,7 @@ import pytest
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-from chiasm.detection.layers.features import light_pools, reconstruction_pools
+from chiasm.detection.layers.features import frozen_pools, reconstruction_pools
 from chiasm.diagnosis.layers.recording_parts import recording_pools
 from chiasm.fusion.drawing import LABELS, LARGE, SMALL, WORDS, draw_genotype
 from chiasm.fusion.drawing_layout import FEATURE_WIDE, NODE_WIDE, Box, Layout, Point, lay_out
@@ -18,7 +18,7 @@ from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import Pools
 
 POOLS = (
-    light_pools(),
+    frozen_pools(),
     reconstruction_pools(width=4),
     recording_pools(width=8, stages=(8, 8, 8), classes=5),
 )
@@ -100,7 +100,7 @@ def test_the_same_genotype_gives_the_same_bytes(tmp_path):
 def test_cells_that_do_not_reach_the_head_are_left_out(tmp_path):
     whole = next(
         g
-        for g in (random_genotype(light_pools(), seed=s) for s in range(20))
+        for g in (random_genotype(frozen_pools(), seed=s) for s in range(20))
         if len(g.reachable()) == 1
     )
     assert texts(whole, tmp_path) == texts(whole.pruned(), tmp_path)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from chiasm.detection.layers.features import light_pools
+from chiasm.detection.layers.features import frozen_pools
 from chiasm.fusion.finalists import propose, reads
 from chiasm.fusion.network import FusionSupernet
 
 
 def test_finalists_come_from_the_search_and_from_the_whole_space():
-    pools = light_pools(modalities=("rgb", "geometry"))
+    pools = frozen_pools(modalities=("rgb", "geometry"))
     supernet = FusionSupernet(pools, width=8, size=8, nodes=2)
     proposed = propose(supernet, best=None, count=6, seed=3)
     assert len({one.required for one in proposed}) == 6
@@ -21,7 +21,7 @@ def test_finalists_come_from_the_search_and_from_the_whole_space():
 
 
 def test_finalists_read_every_sensor_that_is_asked_for():
-    supernet = FusionSupernet(light_pools(), width=8, size=8, nodes=2)
+    supernet = FusionSupernet(frozen_pools(), width=8, size=8, nodes=2)
     with torch.no_grad():  # the search wants one sensor alone
         for cell, names in ((c, supernet.pools.candidates(c)) for c in supernet.pools.present):
             for number, name in enumerate(names):

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from chiasm.detection.layers.features import light_pools, reconstruction_pools
+from chiasm.detection.layers.features import frozen_pools, reconstruction_pools
 from chiasm.errors import ConfigurationError, GenotypeError
 from chiasm.fusion.cell import draw_pair
 from chiasm.fusion.drawing import draw_genotype
@@ -93,8 +93,8 @@ def test_every_parameter_of_a_derived_network_gets_a_gradient():
 
 def test_genotypes_survive_their_file(tmp_path):
     for seed in range(20):
-        genotype = random_genotype(light_pools(), seed=seed)
-        genotype.validate(light_pools())
+        genotype = random_genotype(frozen_pools(), seed=seed)
+        genotype.validate(frozen_pools())
         genotype.save(tmp_path / "g.json")
         assert Genotype.load(tmp_path / "g.json") == genotype
         assert set(genotype.pruned().cells) == set(genotype.reachable())
@@ -123,7 +123,7 @@ def test_an_unknown_operation_names_the_known_ones():
 
 def test_a_genotype_must_fit_the_pools():
     with pytest.raises(GenotypeError, match="pool"):
-        FusionNetwork(light_pools(), random_genotype(POOLS), width=8, size=16)
+        FusionNetwork(frozen_pools(), random_genotype(POOLS), width=8, size=16)
 
 
 def test_empty_and_doubled_pools_are_refused():
@@ -167,7 +167,7 @@ def test_second_order_gradients_equal_autograd_on_a_bilevel_quadratic():
 
 
 def test_the_drawing_names_what_is_used(tmp_path):
-    genotype = random_genotype(light_pools(), seed=4)
+    genotype = random_genotype(frozen_pools(), seed=4)
     draw_genotype(genotype, path_svg=tmp_path / "g.svg", path_png=tmp_path / "g.png")
     text = (tmp_path / "g.svg").read_text()
     assert all(name in text for name in genotype.required)
@@ -188,7 +188,7 @@ def test_projecting_joined_maps_equals_one_convolution_of_their_concatenation():
 
 
 def test_a_network_asks_for_the_parts_of_joined_candidates():
-    pools = light_pools()
+    pools = frozen_pools()
     network = FusionSupernet(pools, width=4, size=8)
     assert network.required == frozenset(pools.maps())
     assert "rgb/all" not in network.required and "rgb/residual_fine" in network.required

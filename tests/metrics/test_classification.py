@@ -25,10 +25,10 @@ from chiasm.metrics.classification import (
     one_vs_rest_auroc,
 )
 from chiasm.metrics.open_set import (
-    false_alarms_at_recall,
-    unlike_energy,
-    unlike_max_softmax,
-    unlike_neighbours,
+    energy_score,
+    fpr_at_tpr,
+    knn_score,
+    max_softmax_score,
 )
 
 decisions = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=60).map(
@@ -113,13 +113,13 @@ def test_a_calibrated_forecast_has_no_calibration_error():
 def test_what_was_not_learnt_scores_higher():
     rng = np.random.default_rng(0)
     known, new = rng.normal(size=(200, 8)) * 0.1 + 1, rng.normal(size=(50, 8)) - 1
-    unlike = unlike_neighbours(np.concatenate([known[100:], new]), known[:100], neighbours=5)
+    unlike = knn_score(np.concatenate([known[100:], new]), known[:100], neighbours=5)
     assert unlike[100:].min() > unlike[:100].max()
-    assert false_alarms_at_recall(unlike, np.arange(150) >= 100) == 0.0
+    assert fpr_at_tpr(unlike, np.arange(150) >= 100) == 0.0
     sure, unsure = np.array([[9.0, 0.0]]), np.array([[0.1, 0.0]])
-    for score in (unlike_max_softmax, unlike_energy):
+    for score in (max_softmax_score, energy_score):
         assert score(unsure)[0] > score(sure)[0]
-    assert false_alarms_at_recall(np.arange(10), np.arange(10) % 2, recall=1.0) == 0.8
+    assert fpr_at_tpr(np.arange(10), np.arange(10) % 2, recall=1.0) == 0.8
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_what_was_not_learnt_scores_higher():
         (lambda: macro_f1([0, 1], [0, 5], 2), "5"),
         (lambda: macro_f1([0], [0, 1], 2), "1 labels"),
         (lambda: macro_f1([], [], 2), "empty"),
-        (lambda: unlike_neighbours(np.eye(3), np.eye(3), neighbours=9), "9 neighbours"),
-        (lambda: false_alarms_at_recall([1.0], [1]), "known and unknown"),
+        (lambda: knn_score(np.eye(3), np.eye(3), neighbours=9), "9 neighbours"),
+        (lambda: fpr_at_tpr([1.0], [1]), "known and unknown"),
     ],
 )
 def test_mistakes_are_sentences(call, word):

@@ -125,7 +125,7 @@ class Page:
         )
         return dict(pairs)
 
-    def settled(self, parts: int) -> dict[str, str]:
+    def with_fusion(self, parts: int) -> dict[str, str]:
         """Wait until so many parts are listed and none is under way; each with its word."""
 
         def rests() -> bool:

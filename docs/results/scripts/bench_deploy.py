@@ -56,10 +56,10 @@ def measured_part(kind: str, model: str, parts: str, threads: int, held: int) ->
     if kind == "pytorch":
         import torch
 
-        from chiasm.detection.predictor import Predictor
+        from chiasm.detection.predictor import DetectionPredictor
 
         torch.set_num_threads(threads)
-        predictor = Predictor.load(model)
+        predictor = DetectionPredictor.load(model)
         calls = timed(lambda n: predictor(*pairs[n % len(pairs)]), CALLS)
         return {**percentiles(calls), "frames_per_second": round(1 / float(np.mean(calls)), 2)}
     import chiasm.runtime
@@ -86,23 +86,23 @@ def measured_recording(kind: str, model: str, store: str, threads: int) -> dict[
     if kind == "pytorch":
         import torch
 
-        from chiasm.diagnosis.predictor import Diagnoser
-        from chiasm.diagnosis.readers.opening import open_as_store
+        from chiasm.diagnosis.predictor import DiagnosisPredictor
+        from chiasm.diagnosis.readers.opening import open_store
 
         torch.set_num_threads(threads)
-        opened = open_as_store(Path(store))
+        opened = open_store(Path(store))
         samples = [opened.load(ref) for ref in opened.refs[:PARTS]]
-        diagnoser = Diagnoser.load(model)
+        diagnoser = DiagnosisPredictor.load(model)
         return percentiles(timed(lambda n: diagnoser.diagnose(samples[n % PARTS]), CALLS))
     import chiasm.runtime
-    from chiasm.samples import DischargeSample
+    from chiasm.samples import RecordingSample
 
     # Recordings of the usual shape: an opened store would bring pandas into this process.
     draw = np.random.default_rng(0)
     loaded = chiasm.runtime.load(model, threads=threads)
     form = loaded.deployment.recording
     samples = [
-        DischargeSample(
+        RecordingSample(
             image=draw.random((256, 256, 3), np.float32),
             series=np.floor(draw.exponential(8.0, (form.channels, 153_600))).astype(np.float32),
             samples_per_cycle=form.samples_per_cycle,

@@ -31,17 +31,17 @@ from bench_speed import alternate
 from record import machine
 
 from chiasm.diagnosis.models.mad import mad_base, mad_small
-from chiasm.diagnosis.readers.opening import open_as_store, open_discharges
-from chiasm.samples import DischargeBatch
+from chiasm.diagnosis.readers.opening import open_source, open_store
+from chiasm.samples import RecordingBatch
 
 
 def reading(data: Path) -> dict[str, Any]:
     """Seconds to bring the series of some recordings into memory."""
-    source = open_discharges(data)
+    source = open_source(data)
     some = source.refs[:40]
     with tempfile.TemporaryDirectory() as cache:
         start = time.perf_counter()
-        store = open_as_store(data, cache=Path(cache))
+        store = open_store(data, cache=Path(cache))
         conversion = time.perf_counter() - start
         same = {ref.source: ref for ref in store.refs}
         kept = [same[ref.source] for ref in some]
@@ -71,9 +71,9 @@ def reading(data: Path) -> dict[str, Any]:
     }
 
 
-def batch_for(count: int, *, seconds: int = 2, size: int = 128) -> DischargeBatch:
+def batch_for(count: int, *, seconds: int = 2, size: int = 128) -> RecordingBatch:
     """Random recordings."""
-    return DischargeBatch(
+    return RecordingBatch(
         image=torch.rand(count, 3, size, size),
         series=torch.rand(count, 1, seconds * 7680),
         label=torch.arange(count) % 5,

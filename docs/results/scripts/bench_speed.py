@@ -188,14 +188,16 @@ def precision() -> dict[str, Any]:
 
 def search(data: Path, folder: Path) -> dict[str, Any]:
     """One epoch of each on the same stored features, three times."""
-    from chiasm.detection.config import RunConfig
-    from chiasm.detection.datamodule import open_workbench
+    from chiasm.detection.config import DetectionConfig
+    from chiasm.detection.datamodule import open_data
     from chiasm.detection.training.search import FusionSearch
     from chiasm.detection.training.segment import SegmentationTraining
     from chiasm.training.trainer import Budget, fit
 
-    bench = open_workbench(
-        RunConfig(data=data, out=folder, rounds=1, capacity=20_000, shots=60, calibration_share=0.2)
+    bench = open_data(
+        DetectionConfig(
+            data=data, out=folder, rounds=1, memory_entries=20_000, shots=60, calibration_share=0.2
+        )
     )
     genotype = random_genotype(bench.pools, seed=0)
     rows = []

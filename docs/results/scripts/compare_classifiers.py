@@ -20,8 +20,8 @@ import numpy as np
 from record import RESULTS, machine
 
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.evaluate import evaluate_classifier
-from chiasm.diagnosis.train import train_classifier
+from chiasm.diagnosis.evaluate import evaluate as evaluate_diagnosis
+from chiasm.diagnosis.train import train as train_diagnosis
 
 PRETRAIN, EPOCHS = 3, 20
 # Cross-entropy alone gets the time of both stages; a contrast epoch costs two views.
@@ -75,8 +75,8 @@ def run(way: str, seed: int, data: Path, folder: Path, overrides: list[str]) -> 
         config = DiagnosisConfig.make(
             overrides=overrides, data=data, out=folder, seed=seed, **(base | WAYS[way])
         )
-        train_classifier(config)
-        metrics = evaluate_classifier(folder, data=data, most_corrupted=0)
+        train_diagnosis(config)
+        metrics = evaluate_diagnosis(folder, data=data, most_corrupted=0)
         entry = {"way": way, "seed": seed, **figures(metrics)}
         found.write_text(json.dumps(entry, indent=1) + "\n")
     result: dict[str, Any] = json.loads(found.read_text())

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from chiasm.detection.config import RunConfig
-from chiasm.detection.datamodule import Workbench, open_workbench
+from chiasm.detection.config import DetectionConfig
+from chiasm.detection.datamodule import DetectionDataModule, open_data
 from chiasm.detection.layers.features import SourcedFeatures
-from chiasm.detection.predictor import Predictor
+from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.readers.cache import PreparationCache
 from chiasm.detection.report.figures import evaluate_scores
@@ -63,7 +63,7 @@ class Stored(nn.Module):
 class TestParts:
     """Test samples, prepared, with the frozen features of each."""
 
-    def __init__(self, bench: Workbench) -> None:
+    def __init__(self, bench: DetectionDataModule) -> None:
         cache = PreparationCache()
         refs = [ref for ref in bench.source.refs if ref.split == "test"]
         self.samples: list[RGBDSample] = [bench.source.load(ref) for ref in refs]
@@ -80,7 +80,7 @@ class TestParts:
     @torch.no_grad()
     def figures(self, run: Path) -> dict[str, Any]:
         """Evaluate the model of a run on all test parts."""
-        predictor = Predictor.load(run)
+        predictor = DetectionPredictor.load(run)
         stored = Stored()
         predictor.detector.source = stored  # type: ignore[assignment]
         scored = []
@@ -96,7 +96,7 @@ def compare(data: Path, out: Path, seeds: list[int], ways: list[str], overrides:
     """Run every way with every seed, and write the table."""
     rows = []
     for seed in seeds:
-        bench: Workbench | None = None
+        bench: DetectionDataModule | None = None
         test: TestParts | None = None
         for way in ways:
             settings = dict(WAYS[way])
@@ -105,11 +105,11 @@ def compare(data: Path, out: Path, seeds: list[int], ways: list[str], overrides:
             found = folder / "figures.json"
             if not found.exists():
                 if bench is None:
-                    base = RunConfig.make(overrides=overrides, data=data, out=out, seed=seed)
-                    bench = open_workbench(base)
+                    base = DetectionConfig.make(overrides=overrides, data=data, out=out, seed=seed)
+                    bench = open_data(base)
                     test = TestParts(bench)
                 assert test is not None
-                config = RunConfig.make(
+                config = DetectionConfig.make(
                     overrides=overrides, data=data, out=folder, seed=seed, **settings
                 )
                 folder.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,7 @@ from chiasm.benchmarks.render import write
 from chiasm.benchmarks.speed import interleaved
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Filled, Table, fill
-from chiasm.benchmarks.trial import Cell, fingerprint_of
+from chiasm.benchmarks.trial import Trial, fingerprint_of
 from chiasm.errors import ConfigurationError, DataError
 
 
@@ -57,7 +57,7 @@ def run_table(
     store = ResultStore(out / "cells")
     facts = {"command": command, "commit": _commit(), "machine": machine()}
     results: dict[str, Result] = {}
-    missing: list[Cell] = []
+    missing: list[Trial] = []
     for cell in table.cells:
         known = store.read(cell)
         if known is None or known.status != "done":

@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from chiasm.benchmarks.trial import Cell
+from chiasm.benchmarks.trial import Trial
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.registry import models
 
@@ -38,7 +38,7 @@ TRIVIAL = ("pixel Gaussian", "brightness", "missing points", "area")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class DetectionSuite:
     """What is to be run.
 
     Attributes:
@@ -60,7 +60,7 @@ class Asked:
     bank_mb: float | None = None
 
     def wants(self, label: str) -> bool:
-        """Whether a method was asked for, by its label or by its model's name."""
+        """Whether a method was suite for, by its label or by its model's name."""
         own = METHODS.get(label, {}).get("model")
         return self.methods is None or label in self.methods or own in self.methods
 
@@ -68,14 +68,14 @@ class Asked:
         """Folder of a category by the paper's name; None where it is not there."""
         return next((p for n, p in self.categories.items() if _plain(n) == _plain(category)), None)
 
-    def cells(self, label: str, folder: Path, **more: Any) -> tuple[Cell, ...]:
+    def cells(self, label: str, folder: Path, **more: Any) -> tuple[Trial, ...]:
         """One run for each seed."""
         settings = METHODS[label] | dict(self.settings) | more
         if self.minutes is not None:
             settings["minutes"] = self.minutes
         if self.bank_mb is not None and settings["model"] in ("btf", "m3dm", "shape_guided"):
             settings["options"] = {**settings.get("options", {}), "bank_mb": self.bank_mb}
-        return tuple(Cell("detector", folder, settings | {"seed": seed}) for seed in self.seeds)
+        return tuple(Trial("detector", folder, settings | {"seed": seed}) for seed in self.seeds)
 
 
 def built(label: str) -> bool:

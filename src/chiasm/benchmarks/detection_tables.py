@@ -10,12 +10,12 @@ from chiasm.benchmarks.detection import (
     METHODS,
     SENSORS,
     TRIVIAL,
-    Asked,
+    DetectionSuite,
     built,
     printed,
 )
 from chiasm.benchmarks.table import Entry, Table
-from chiasm.benchmarks.trial import Cell
+from chiasm.benchmarks.trial import Trial
 from chiasm.errors import ConfigurationError
 
 IMAGE, PIXEL, REGION = "image.auroc", "pixel.auroc", "region.aupro.0.3"
@@ -50,7 +50,7 @@ def source_of(name: str) -> str:
 def _few(
     name: str,
     title: str,
-    asked: Asked,
+    suite: DetectionSuite,
     rows: dict[str, tuple[str, str]],
     folders: dict[str, Any],
 ) -> Table:
@@ -58,14 +58,14 @@ def _few(
     values = printed().get(name, {})
     entries = []
     for row, (label, figure) in rows.items():
-        if not built(label) or not asked.wants(label):
+        if not built(label) or not suite.wants(label):
             continue
-        for shots in (*asked.shots, None):
+        for shots in (*suite.shots, None):
             column = "all" if shots is None else str(shots)
             cells = tuple(
                 cell
                 for folder in folders.values()
-                for cell in asked.cells(
+                for cell in suite.cells(
                     label, folder, **({} if shots is None else {"shots": shots})
                 )
             )
@@ -74,55 +74,55 @@ def _few(
     return Table(name, title, tuple(entries), source_of(name), "normal parts to learn from")
 
 
-def table6(asked: Asked) -> Table:
+def table6(suite: DetectionSuite) -> Table:
     """Few parts, Eyecandies: three figures of our method."""
     rows = {k: ("3D-ADNAS", FIGURES[k]) for k in ("image AUROC", "pixel AUROC", "AUPRO(0.3)")}
-    return _few("table6", "Few normal parts (Eyecandies)", asked, rows, dict(asked.categories))
+    return _few("table6", "Few normal parts (Eyecandies)", suite, rows, dict(suite.categories))
 
 
-def table7(asked: Asked) -> Table:
+def table7(suite: DetectionSuite) -> Table:
     """Few parts, MVTec 3D-AD: image AUROC of four methods."""
     rows = {label: (label, IMAGE) for label in printed()["table7"]}
-    return _few("table7", "Few normal parts (MVTec 3D-AD)", asked, rows, dict(asked.categories))
+    return _few("table7", "Few normal parts (MVTec 3D-AD)", suite, rows, dict(suite.categories))
 
 
-def few_shot(asked: Asked) -> Table:
+def few_shot(suite: DetectionSuite) -> Table:
     """Few parts, every method, on whatever data there are."""
     rows = {label: (label, IMAGE) for label in METHODS if label not in TRIVIAL}
-    return _few("few_shot", "Image AUROC from few parts", asked, rows, dict(asked.categories))
+    return _few("few_shot", "Image AUROC from few parts", suite, rows, dict(suite.categories))
 
 
-def _few_by_category(name: str, title: str, figure: str, asked: Asked) -> Table:
+def _few_by_category(name: str, title: str, figure: str, suite: DetectionSuite) -> Table:
     values = printed()[name]
     entries = []
     for row, columns in values.items():
         shots = None if row.startswith("all") else int(row.split()[0])
         more = {} if shots is None else {"shots": shots}
         for column, value in columns.items():
-            folder = asked.folder(column)
-            cells = () if folder is None else asked.cells("3D-ADNAS", folder, **more)
+            folder = suite.folder(column)
+            cells = () if folder is None else suite.cells("3D-ADNAS", folder, **more)
             entries.append(Entry(row, column, figure, cells, value, "" if cells else NOT_THERE))
     return Table(name, title, tuple(entries), source_of(name))
 
 
-def supp3(asked: Asked) -> Table:
+def supp3(suite: DetectionSuite) -> Table:
     """Few parts, image AUROC by category of Eyecandies."""
-    return _few_by_category("supp3", "Few parts: image AUROC on Eyecandies", IMAGE, asked)
+    return _few_by_category("supp3", "Few parts: image AUROC on Eyecandies", IMAGE, suite)
 
 
-def supp4(asked: Asked) -> Table:
+def supp4(suite: DetectionSuite) -> Table:
     """Few parts, pixel AUROC by category of Eyecandies."""
-    return _few_by_category("supp4", "Few parts: pixel AUROC on Eyecandies", PIXEL, asked)
+    return _few_by_category("supp4", "Few parts: pixel AUROC on Eyecandies", PIXEL, suite)
 
 
-def supp5(asked: Asked) -> Table:
+def supp5(suite: DetectionSuite) -> Table:
     """Few parts, AUPRO by category of Eyecandies."""
-    return _few_by_category("supp5", "Few parts: AUPRO(0.3) on Eyecandies", REGION, asked)
+    return _few_by_category("supp5", "Few parts: AUPRO(0.3) on Eyecandies", REGION, suite)
 
 
-def supp6(asked: Asked) -> Table:
+def supp6(suite: DetectionSuite) -> Table:
     """Few parts, image AUROC by category of MVTec 3D-AD."""
-    return _few_by_category("supp6", "Few parts: image AUROC on MVTec 3D-AD", IMAGE, asked)
+    return _few_by_category("supp6", "Few parts: image AUROC on MVTec 3D-AD", IMAGE, suite)
 
 
 COMPONENTS = {
@@ -136,83 +136,83 @@ COMPONENTS = {
 }
 
 
-def _by_category(name: str, title: str, figure: str, asked: Asked) -> Table:
+def _by_category(name: str, title: str, figure: str, suite: DetectionSuite) -> Table:
     """Methods by category, the layout of most of the paper's tables."""
     values = printed()[name]
     entries = []
     for row, columns in values.items():
         sensors, _, label = row.partition(" / ")
-        if built(label) and not asked.wants(label):
+        if built(label) and not suite.wants(label):
             continue
-        every: list[Cell] = []
+        every: list[Trial] = []
         for column, value in columns.items():
-            folder = asked.folder(column)
-            cells: tuple[Cell, ...] = ()
+            folder = suite.folder(column)
+            cells: tuple[Trial, ...] = ()
             if folder is not None and built(label):
-                cells = asked.cells(label, folder, modalities=SENSORS[sensors])
+                cells = suite.cells(label, folder, modalities=SENSORS[sensors])
                 every += cells
             why = "" if cells else NOT_THERE if built(label) else NOT_BUILT
             if column == MEAN:
-                whole = len(every) == (len(columns) - 1) * len(asked.seeds)
+                whole = len(every) == (len(columns) - 1) * len(suite.seeds)
                 cells = tuple(every) if whole else ()
                 why = "" if whole else "a mean over fewer categories is another figure"
             entries.append(Entry(row, column, figure, cells, value, why))
     return Table(name, title, tuple(entries), source_of(name))
 
 
-def table1(asked: Asked) -> Table:
+def table1(suite: DetectionSuite) -> Table:
     """Image AUROC on Eyecandies."""
-    return _by_category("table1", "Image AUROC on Eyecandies", IMAGE, asked)
+    return _by_category("table1", "Image AUROC on Eyecandies", IMAGE, suite)
 
 
-def table2(asked: Asked) -> Table:
+def table2(suite: DetectionSuite) -> Table:
     """AUPRO on Eyecandies."""
-    return _by_category("table2", "AUPRO(0.3) on Eyecandies", REGION, asked)
+    return _by_category("table2", "AUPRO(0.3) on Eyecandies", REGION, suite)
 
 
-def table3(asked: Asked) -> Table:
+def table3(suite: DetectionSuite) -> Table:
     """Image AUROC on MVTec 3D-AD."""
-    return _by_category("table3", "Image AUROC on MVTec 3D-AD", IMAGE, asked)
+    return _by_category("table3", "Image AUROC on MVTec 3D-AD", IMAGE, suite)
 
 
-def supp1(asked: Asked) -> Table:
+def supp1(suite: DetectionSuite) -> Table:
     """Pixel AUROC on Eyecandies."""
-    return _by_category("supp1", "Pixel AUROC on Eyecandies", PIXEL, asked)
+    return _by_category("supp1", "Pixel AUROC on Eyecandies", PIXEL, suite)
 
 
-def supp2(asked: Asked) -> Table:
+def supp2(suite: DetectionSuite) -> Table:
     """AUPRO on MVTec 3D-AD."""
-    return _by_category("supp2", "AUPRO(0.3) on MVTec 3D-AD", REGION, asked)
+    return _by_category("supp2", "AUPRO(0.3) on MVTec 3D-AD", REGION, suite)
 
 
-def _components(name: str, title: str, asked: Asked) -> Table:
+def _components(name: str, title: str, suite: DetectionSuite) -> Table:
     """Rows: which cells are present; searched anew for each."""
     values = printed()["table4"]
     entries = []
-    names = list(asked.categories)
-    known = {c: asked.folder(c) for c in values["early"] if c != MEAN}
-    others = [n for n in names if asked.categories[n] not in known.values()]
+    names = list(suite.categories)
+    known = {c: suite.folder(c) for c in values["early"] if c != MEAN}
+    others = [n for n in names if suite.categories[n] not in known.values()]
     for row, cells in COMPONENTS.items():
         for column in [c for c, folder in known.items() if folder is not None] + others:
-            folder = asked.folder(column)
+            folder = suite.folder(column)
             assert folder is not None
-            runs = asked.cells("3D-ADNAS", folder, cells=cells)
+            runs = suite.cells("3D-ADNAS", folder, cells=cells)
             entries.append(Entry(row, column, IMAGE, runs, values[row].get(column)))
             entries.append(Entry(row, f"{column}, pixel AP", FIGURES["pixel AP"], runs))
     return Table(name, title, tuple(entries), source_of("table4"))
 
 
-def table4(asked: Asked) -> Table:
+def table4(suite: DetectionSuite) -> Table:
     """Cells alone and together."""
-    return _components("table4", "Early, middle and late fusion, alone and together", asked)
+    return _components("table4", "Early, middle and late fusion, alone and together", suite)
 
 
-def fig4a(asked: Asked) -> Table:
+def fig4a(suite: DetectionSuite) -> Table:
     """Figure 4a shows what Table 4 lists."""
-    return _components("fig4a", "Figure 4a: which fusion modules take part", asked)
+    return _components("fig4a", "Figure 4a: which fusion modules take part", suite)
 
 
-def fig4b(asked: Asked) -> Table:
+def fig4b(suite: DetectionSuite) -> Table:
     """Figure 4b: a single fusion module over one kind of features or over all of them."""
     features = {
         "frozen features": ["*/f8"],
@@ -223,12 +223,12 @@ def fig4b(asked: Asked) -> Table:
     return _single(
         "fig4b",
         "Figure 4b: which features a single module may fuse",
-        asked,
+        suite,
         {label: {"cells": ["middle"], "candidates": found} for label, found in features.items()},
     )
 
 
-def fig4c(asked: Asked) -> Table:
+def fig4c(suite: DetectionSuite) -> Table:
     """Figure 4c: a single fusion module with one operation alone, or with all of them."""
     kinds = {
         "addition": ["addition"],
@@ -240,22 +240,22 @@ def fig4c(asked: Asked) -> Table:
     return _single(
         "fig4c",
         "Figure 4c: with which operations a single module may fuse",
-        asked,
+        suite,
         {label: {"cells": ["middle"], "operations": found} for label, found in kinds.items()},
     )
 
 
-def _single(name: str, title: str, asked: Asked, rows: dict[str, dict[str, Any]]) -> Table:
+def _single(name: str, title: str, suite: DetectionSuite, rows: dict[str, dict[str, Any]]) -> Table:
     entries = []
     for row, settings in rows.items():
-        for category, folder in asked.categories.items():
-            runs = asked.cells("3D-ADNAS", folder, **settings)
+        for category, folder in suite.categories.items():
+            runs = suite.cells("3D-ADNAS", folder, **settings)
             for column in ("image AUROC", "pixel AP", "AUPRO(0.3)"):
                 entries.append(Entry(row, f"{category}, {column}", FIGURES[column], runs))
     return Table(name, title, tuple(entries), "Figure 4 of the 3D-ADNAS paper, without its values")
 
 
-def table5(asked: Asked) -> Table:
+def table5(suite: DetectionSuite) -> Table:
     """Frames a second, memory and image AUROC; measured in turn on this machine."""
     values = printed()["table5"]
     entries = []
@@ -263,9 +263,9 @@ def table5(asked: Asked) -> Table:
     more = {"latency, s": "speed.latency_p50_s", "95 % latency, s": "speed.latency_p95_s"}
     more["disk, MB"] = "speed.disk_mb"
     for label in METHODS:
-        if not built(label) or not asked.wants(label):
+        if not built(label) or not suite.wants(label):
             continue
-        cells = tuple(c for folder in asked.categories.values() for c in asked.cells(label, folder))
+        cells = tuple(c for folder in suite.categories.values() for c in suite.cells(label, folder))
         for column in columns:
             value = values.get(label, {}).get(column)
             entries.append(Entry(label, column, FIGURES[column], cells, value))
@@ -280,22 +280,22 @@ def table5(asked: Asked) -> Table:
     )
 
 
-def rivals(asked: Asked) -> Table:
+def rivals(suite: DetectionSuite) -> Table:
     """Every method and every figure, on whatever data there are."""
     entries = []
-    several = len(asked.categories) > 1
-    for category, folder in asked.categories.items():
+    several = len(suite.categories) > 1
+    for category, folder in suite.categories.items():
         for label in METHODS:
-            if not built(label) or not asked.wants(label):
+            if not built(label) or not suite.wants(label):
                 continue
-            cells = asked.cells(label, folder)
+            cells = suite.cells(label, folder)
             row = f"{category}: {label}" if several else label
             entries += [Entry(row, c, figure, cells) for c, figure in FIGURES.items()]
-    title = "Rivals on " + ", ".join(asked.categories)
+    title = "Rivals on " + ", ".join(suite.categories)
     return Table("rivals", title, tuple(entries))
 
 
-TABLES: dict[str, Callable[[Asked], Table]] = {
+TABLES: dict[str, Callable[[DetectionSuite], Table]] = {
     one.__name__: one
     for one in (
         *(table1, table2, table3, table4, table5, table6, table7),
@@ -305,13 +305,13 @@ TABLES: dict[str, Callable[[Asked], Table]] = {
 }
 
 
-def describe(name: str, asked: Asked) -> Table:
+def describe(name: str, suite: DetectionSuite) -> Table:
     """The table of that name; ``ConfigurationError`` lists those that there are."""
     if name not in TABLES:
         raise ConfigurationError(f"There is no table {name!r}; there are: {', '.join(TABLES)}.")
-    for label in asked.methods or ():
+    for label in suite.methods or ():
         own = next((n for n, m in METHODS.items() if label in (n, m["model"])), "")
-        alone = {tuple(asked.settings.get("modalities", ("rgb", "geometry")))}
+        alone = {tuple(suite.settings.get("modalities", ("rgb", "geometry")))}
         if own in BOTH_SENSORS and alone & {("rgb",), ("geometry",)}:
             raise ConfigurationError(f"{own} needs both sensors.")
-    return TABLES[name](asked)
+    return TABLES[name](suite)

@@ -10,12 +10,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from chiasm.benchmarks.trial import Cell
+from chiasm.benchmarks.trial import Trial
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.registry import find_model, models
 
 OURS, NETWORK, SIMPLE = "ours", "network", "simple"
-# Label in tables to family and settings. In the size asked for, "_small" becomes "_base".
+# Label in tables to family and settings. In the size suite for, "_small" becomes "_base".
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "MAD": (OURS, {"model": "mad_small"}),
     "MAD, image alone": (OURS, {"model": "mad_small", "modalities": ["image"]}),
@@ -48,7 +48,7 @@ PRETRAIN, EPOCHS = 50, 100
 
 
 @dataclass(frozen=True)
-class AskedRecordings:
+class DiagnosisSuite:
     """What is to be run.
 
     Attributes:
@@ -88,7 +88,7 @@ class AskedRecordings:
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Labels of the methods that were asked for and are there."""
+        """Labels of the methods that were suite for and are there."""
         there = _names()
         found = {label: own["model"] for label, (_, own) in METHODS.items()}
         wanted = self.methods
@@ -100,10 +100,10 @@ class AskedRecordings:
 
     @cached_property
     def _groups(self) -> dict[str, set[str]]:
-        from chiasm.diagnosis.readers.opening import open_discharges
+        from chiasm.diagnosis.readers.opening import open_source
 
         found: dict[str, set[str]] = {}
-        for ref in open_discharges(self.data).refs:
+        for ref in open_source(self.data).refs:
             if ref.label is not None:
                 for kind, name in ref.group.items():
                     found.setdefault(kind, set()).add(name)
@@ -112,9 +112,9 @@ class AskedRecordings:
     @cached_property
     def kinds(self) -> tuple[str, ...]:
         """Names of the classes."""
-        from chiasm.diagnosis.readers.opening import open_as_store
+        from chiasm.diagnosis.readers.opening import open_store
 
-        return open_as_store(self.data).kinds
+        return open_store(self.data).kinds
 
     def groups(self, split: str) -> tuple[str, ...]:
         """Groups of a kind that are left out in turn; none for a split by shares.
@@ -136,28 +136,28 @@ class AskedRecordings:
 
     def cells(
         self, label: str, split: str = "", evaluation: Mapping[str, Any] | None = None, **more: Any
-    ) -> tuple[Cell, ...]:
+    ) -> tuple[Trial, ...]:
         """One run for each seed, and of a kind of group for each group that is left out."""
         own = METHODS[label][1]
-        asked = dict(self.settings) | more
-        size = str(asked.pop("size", self.size))
+        suite = dict(self.settings) | more
+        size = str(suite.pop("size", self.size))
         split = split or self.splits[0]
-        given = own | asked | {"split_by": split}
+        given = own | suite | {"split_by": split}
         sized = own["model"].replace("_small", f"_{size}")
         given["model"] = sized if sized in _names() else own["model"]
         if "pretrain_epochs" in own:
             given["pretrain_epochs"] = own["pretrain_epochs"]
         if label == ALONE:
             # An epoch of contrast costs two views of each recording: as much work in all.
-            before = int(asked.get("pretrain_epochs", PRETRAIN))
-            given["epochs"] = 2 * before + int(asked.get("epochs", EPOCHS))
+            before = int(suite.get("pretrain_epochs", PRETRAIN))
+            given["epochs"] = 2 * before + int(suite.get("epochs", EPOCHS))
         if self.minutes is not None:
             given["minutes"] = self.minutes
         if find_model(given["model"]).fitted:
             given = {name: value for name, value in given.items() if name not in _OF_NETWORKS}
         folds: list[dict[str, Any]] = [{"test_group": g} for g in self.groups(split)] or [{}]
         return tuple(
-            Cell("classifier", self.data, given | fold | {"seed": seed}, evaluation or {})
+            Trial("classifier", self.data, given | fold | {"seed": seed}, evaluation or {})
             for seed in self.seeds
             for fold in folds
         )

@@ -59,9 +59,9 @@ def read_classifier_facts(report: Path) -> dict[str, Any]:
 def _work(run: Path) -> dict[str, float]:
     from chiasm.diagnosis.classifier import FittedClassifier
     from chiasm.diagnosis.models.cost import flops
-    from chiasm.diagnosis.predictor import Diagnoser
+    from chiasm.diagnosis.predictor import DiagnosisPredictor
 
-    network = Diagnoser.load(run).network
+    network = DiagnosisPredictor.load(run).network
     if isinstance(network, FittedClassifier):
         return {}
     try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from chiasm.benchmarks.diagnosis import ALONE, RANDOM, AskedRecordings, printed_mad
+from chiasm.benchmarks.diagnosis import ALONE, RANDOM, DiagnosisSuite, printed_mad
 from chiasm.benchmarks.diagnosis_facts import SHARES
 from chiasm.benchmarks.paired import Comparison
 from chiasm.benchmarks.table import POOLED, Entry, Table
-from chiasm.benchmarks.trial import Cell
+from chiasm.benchmarks.trial import Trial
 from chiasm.diagnosis.augmentation.corruptions import CORRUPTIONS
 from chiasm.diagnosis.report.predictions import CORRUPTED
 from chiasm.errors import ConfigurationError
@@ -26,7 +26,7 @@ _OTHER_DATA = (
 )
 
 
-def mad_table2(asked: AskedRecordings) -> Table:
+def mad_table2(suite: DiagnosisSuite) -> Table:
     """MAD on both modalities and on each alone."""
     figures = {
         "macro-F1": F1,
@@ -41,11 +41,11 @@ def mad_table2(asked: AskedRecordings) -> Table:
     )
     rows = {label: label for label in _THREE}
     return _table(
-        "mad_table2", "MAD on one modality or both", "Table 2", asked, rows, figures, notes
+        "mad_table2", "MAD on one modality or both", "Table 2", suite, rows, figures, notes
     )
 
 
-def mad_table3(asked: AskedRecordings) -> Table:
+def mad_table3(suite: DiagnosisSuite) -> Table:
     """The two sizes of MAD: weights, operations, macro-F1, how restless learning is."""
     figures = {
         "million weights": "cost.million_weights",
@@ -61,18 +61,18 @@ def mad_table3(asked: AskedRecordings) -> Table:
         "The paper calls validation of the base 'unstable' and of the small one 'stable'; the last "
         "column is the mean change of its macro-F1 between epochs of the second stage.",
     )
-    return _sizes("mad_table3", "Size of MAD", "Table 3", asked, figures, notes)
+    return _sizes("mad_table3", "Size of MAD", "Table 3", suite, figures, notes)
 
 
-def mad_table4(asked: AskedRecordings) -> Table:
+def mad_table4(suite: DiagnosisSuite) -> Table:
     """MAD beside three networks."""
     rows = {label: label for label in printed_mad()["mad_table4"]}
     figures = {"AUC": AUC, "macro-F1": F1, "ECE": POOLED + "ece"}
     notes = (_OTHER_DATA, "CFM is a surrogate: the paper cites no source for it.")
-    return _table("mad_table4", "MAD beside others", "Table 4", asked, rows, figures, notes)
+    return _table("mad_table4", "MAD beside others", "Table 4", suite, rows, figures, notes)
 
 
-def mad_fig3(asked: AskedRecordings) -> Table:
+def mad_fig3(suite: DiagnosisSuite) -> Table:
     """Figure 3 as numbers: how far classes stand apart before and after the flows."""
     variants: dict[str, dict[str, Any]] = {
         "flows, as published": {},
@@ -80,7 +80,7 @@ def mad_fig3(asked: AskedRecordings) -> Table:
         "no flows": {"flow": "identity"},
     }
     entries = []
-    rows = {row: asked.cells("MAD", **more) for row, more in variants.items()}
+    rows = {row: suite.cells("MAD", **more) for row, more in variants.items()}
     for row, cells in rows.items():
         for column, figure in {
             "silhouette before": "silhouette.before",
@@ -89,7 +89,7 @@ def mad_fig3(asked: AskedRecordings) -> Table:
             "gap after": "gap.after.distance",
             "macro-F1": F1,
         }.items():
-            entries.append(_entry(asked, row, column, figure, cells))
+            entries.append(_entry(suite, row, column, figure, cells))
     notes = (
         "Silhouette of the classes over the means of the tokens, test recordings: 1 where classes "
         "stand apart, 0 where they overlap. Gap: distance of the modalities' means.",
@@ -100,13 +100,13 @@ def mad_fig3(asked: AskedRecordings) -> Table:
     )
 
 
-def mad_fig4(asked: AskedRecordings) -> Table:
+def mad_fig4(suite: DiagnosisSuite) -> Table:
     """Figure 4: confusion of MAD on both modalities and on each alone."""
-    rows = {label: asked.cells(label) for label in _THREE}
-    return _confusion("mad_fig4", "Confusion, by modality", "Figure 4", asked, rows)
+    rows = {label: suite.cells(label) for label in _THREE}
+    return _confusion("mad_fig4", "Confusion, by modality", "Figure 4", suite, rows)
 
 
-def mad_fig5(asked: AskedRecordings) -> Table:
+def mad_fig5(suite: DiagnosisSuite) -> Table:
     """Figure 5: learning of both sizes, over the second stage."""
     entries = []
     lines = {
@@ -114,11 +114,11 @@ def mad_fig5(asked: AskedRecordings) -> Table:
         "validation loss": "learning.validation_loss",
         "validation macro-F1": "learning.validation_f1",
     }
-    rows = {size: asked.cells("MAD", size=size) for size in ("base", "small")}
+    rows = {size: suite.cells("MAD", size=size) for size in ("base", "small")}
     for size, cells in rows.items():
         for line, figure in lines.items():
             entries += [
-                _entry(asked, f"{size}, {line}", str(share), f"{figure}.{share}", cells)
+                _entry(suite, f"{size}, {line}", str(share), f"{figure}.{share}", cells)
                 for share in SHARES
             ]
     return Table(
@@ -128,17 +128,17 @@ def mad_fig5(asked: AskedRecordings) -> Table:
         _of("Figure 5"),
         "share of the second stage, %",
         ("On validation recordings; the paper shows its test set.",),
-        _compared(asked, rows),
+        _compared(suite, rows),
     )
 
 
-def mad_fig6(asked: AskedRecordings) -> Table:
+def mad_fig6(suite: DiagnosisSuite) -> Table:
     """Figure 6: confusion with contrast first, and with cross-entropy alone."""
-    rows = {label: asked.cells(label) for label in ("MAD", ALONE)}
-    return _confusion("mad_fig6", "Confusion, by loss", "Figure 6", asked, rows)
+    rows = {label: suite.cells(label) for label in ("MAD", ALONE)}
+    return _confusion("mad_fig6", "Confusion, by loss", "Figure 6", suite, rows)
 
 
-MAD_TABLES: tuple[Callable[[AskedRecordings], Table], ...] = (
+MAD_TABLES: tuple[Callable[[DiagnosisSuite], Table], ...] = (
     *(mad_table2, mad_table3, mad_table4),
     *(mad_fig3, mad_fig4, mad_fig5, mad_fig6),
 )
@@ -149,28 +149,28 @@ def _of(what: str) -> str:
 
 
 def _entry(
-    asked: AskedRecordings, row: str, column: str, figure: str, cells: Any, value: Any = None
+    suite: DiagnosisSuite, row: str, column: str, figure: str, cells: Any, value: Any = None
 ) -> Entry:
-    return Entry(row, column, figure, cells, value, by=asked.splits[0])
+    return Entry(row, column, figure, cells, value, by=suite.splits[0])
 
 
 def _table(
     name: str,
     title: str,
     source: str,
-    asked: AskedRecordings,
+    suite: DiagnosisSuite,
     rows: Mapping[str, str],
     figures: Mapping[str, str],
     notes: Sequence[str],
 ) -> Table:
     values = printed_mad()[name]
-    cells = {row: asked.cells(label) for row, label in rows.items() if label in asked.labels}
+    cells = {row: suite.cells(label) for row, label in rows.items() if label in suite.labels}
     entries = [
-        _entry(asked, row, column, figure, cells[row], values.get(row, {}).get(column))
+        _entry(suite, row, column, figure, cells[row], values.get(row, {}).get(column))
         for row in cells
         for column, figure in figures.items()
     ]
-    compared = _compared(asked, cells)
+    compared = _compared(suite, cells)
     return Table(name, title, tuple(entries), _of(source), "", tuple(notes), compared)
 
 
@@ -178,38 +178,38 @@ def _sizes(
     name: str,
     title: str,
     source: str,
-    asked: AskedRecordings,
+    suite: DiagnosisSuite,
     figures: Mapping[str, str],
     notes: Sequence[str],
 ) -> Table:
     values = printed_mad()[name]
     entries = []
-    rows = {f"MAD, {size}": asked.cells("MAD", size=size) for size in ("base", "small")}
+    rows = {f"MAD, {size}": suite.cells("MAD", size=size) for size in ("base", "small")}
     for row, cells in rows.items():
         entries += [
-            _entry(asked, row, column, figure, cells, values[row].get(column))
+            _entry(suite, row, column, figure, cells, values[row].get(column))
             for column, figure in figures.items()
         ]
-    compared = _compared(asked, rows)
+    compared = _compared(suite, rows)
     return Table(name, title, tuple(entries), _of(source), "", tuple(notes), compared)
 
 
 def _confusion(
-    name: str, title: str, source: str, asked: AskedRecordings, rows: Mapping[str, Any]
+    name: str, title: str, source: str, suite: DiagnosisSuite, rows: Mapping[str, Any]
 ) -> Table:
     entries = [
-        _entry(asked, f"{label}: {own}", f"called {other}", f"called.{own}.{other}", cells)
+        _entry(suite, f"{label}: {own}", f"called {other}", f"called.{own}.{other}", cells)
         for label, cells in rows.items()
-        for own in asked.kinds
-        for other in asked.kinds
+        for own in suite.kinds
+        for other in suite.kinds
     ]
     notes = ("Shares of the recordings of each true class; marks of best and second mean nothing.",)
-    compared = _compared(asked, rows)
+    compared = _compared(suite, rows)
     return Table(name, title, tuple(entries), _of(source), "", notes, compared, ranked=False)
 
 
-def _compared(asked: AskedRecordings, rows: Mapping[str, tuple[Cell, ...]]) -> tuple[Any, ...]:
-    split = asked.splits[0]
+def _compared(suite: DiagnosisSuite, rows: Mapping[str, tuple[Trial, ...]]) -> tuple[Any, ...]:
+    split = suite.splits[0]
     return (Comparison(f"Split by {split}", split, rows),)
 
 
@@ -224,77 +224,77 @@ POOLED_FIGURES = {"macro-F1": "macro_f1", "AUC": "auroc", "ECE": "ece"}
 _ABSENT = {"picture absent": "missing.picture absent", "series absent": "missing.series absent"}
 
 
-def classifiers(asked: AskedRecordings) -> Table:
+def classifiers(suite: DiagnosisSuite) -> Table:
     """Every method on one's own recordings, by one split or several."""
     entries, compared = [], []
-    several = len(asked.splits) > 1
-    rows = {split: {x: asked.cells(x, split) for x in asked.labels} for split in asked.splits}
-    for label in asked.labels:
-        for split in asked.splits:
+    several = len(suite.splits) > 1
+    rows = {split: {x: suite.cells(x, split) for x in suite.labels} for split in suite.splits}
+    for label in suite.labels:
+        for split in suite.splits:
             cells = rows[split][label]
             for column, figure in POOLED_FIGURES.items():
                 name = f"{column}, {split}" if several else column
                 entries.append(Entry(label, name, POOLED + figure, cells, by=split))
-        cells = rows[asked.splits[0]][label]
+        cells = rows[suite.splits[0]][label]
         entries += [Entry(label, column, figure, cells) for column, figure in COST.items()]
-    for split in asked.splits:
-        compared.append(Comparison(split_words(asked, split), split, rows[split]))
+    for split in suite.splits:
+        compared.append(Comparison(split_words(suite, split), split, rows[split]))
     notes = (
         "Macro-F1, AUC and ECE are of all test recordings of a row's runs together, each judged by "
         "a model that has not seen its group; intervals are of a bootstrap over these groups, or "
         "over sessions where the groups are too few or the split is random.",
-        *_random_notes(asked),
-        *([f"Costs are those of the {asked.splits[0]} split, of one run."] if several else []),
+        *_random_notes(suite),
+        *([f"Costs are those of the {suite.splits[0]} split, of one run."] if several else []),
     )
-    title = f"Classifiers on {asked.data.name}. " + ". ".join(
-        split_words(asked, split) for split in asked.splits
+    title = f"Classifiers on {suite.data.name}. " + ". ".join(
+        split_words(suite, split) for split in suite.splits
     )
     return Table("classifiers", title, tuple(entries), notes=notes, compared=tuple(compared))
 
 
-def classifier_robustness(asked: AskedRecordings) -> Table:
+def classifier_robustness(suite: DiagnosisSuite) -> Table:
     """Macro-F1 without a modality, and of corrupted recordings."""
-    split = asked.splits[0]
+    split = suite.splits[0]
     entries = []
     columns = {"as they are": "recording.macro_f1"} | _ABSENT
     columns |= {"mean of all corruptions": "corruptions.*"}
     columns |= {name: f"corruptions.{name}" for name in CORRUPTIONS}
-    evaluation = {"most_corrupted": asked.corrupted}
-    rows = {label: asked.cells(label, split, evaluation) for label in asked.labels}
+    evaluation = {"most_corrupted": suite.corrupted}
+    rows = {label: suite.cells(label, split, evaluation) for label in suite.labels}
     for label, cells in rows.items():
         entries += [
             Entry(label, column, figure, cells, by=split) for column, figure in columns.items()
         ]
-    words = split_words(asked, split)
+    words = split_words(suite, split)
     compared = (
         Comparison(f"{words}, as they are", split, rows),
         Comparison(f"{words}, all corruptions together", split, rows, CORRUPTED),
     )
     notes = (
         "'As they are' and with a modality absent: all test recordings. Corrupted: up to "
-        f"{asked.corrupted} of them, of all classes alike.",
+        f"{suite.corrupted} of them, of all classes alike.",
         "No method was trained on corrupted recordings. A dash where a method never looks at the "
         "modality that is absent or at the other one.",
     )
     return Table(
         "classifier_robustness",
-        f"Robustness on {asked.data.name}. {words}",
+        f"Robustness on {suite.data.name}. {words}",
         tuple(entries),
         notes=notes,
         compared=compared,
     )
 
 
-def split_words(asked: AskedRecordings, split: str) -> str:
+def split_words(suite: DiagnosisSuite, split: str) -> str:
     """A split in words."""
-    groups = asked.groups(split)
+    groups = suite.groups(split)
     if groups:
         return f"Each {split} left out in turn ({len(groups)})"
     return "Random split" if split == RANDOM else f"Split by {split}"
 
 
-def _random_notes(asked: AskedRecordings) -> list[str]:
-    if RANDOM not in asked.splits:
+def _random_notes(suite: DiagnosisSuite) -> list[str]:
+    if RANDOM not in suite.splits:
         return []
     return [
         "On a random split recordings of one session stand on both sides: it measures how well "
@@ -302,15 +302,15 @@ def _random_notes(asked: AskedRecordings) -> list[str]:
     ]
 
 
-RECORDING_TABLES: dict[str, Callable[[AskedRecordings], Table]] = {
+RECORDING_TABLES: dict[str, Callable[[DiagnosisSuite], Table]] = {
     one.__name__: one for one in (classifiers, classifier_robustness, *MAD_TABLES)
 }
 
 
-def describe_recordings(name: str, asked: AskedRecordings) -> Table:
+def describe_recordings(name: str, suite: DiagnosisSuite) -> Table:
     """The table of that name; ``ConfigurationError`` lists those that there are."""
     if name not in RECORDING_TABLES:
         raise ConfigurationError(
             f"There is no table {name!r} of recordings; there are: {', '.join(RECORDING_TABLES)}."
         )
-    return RECORDING_TABLES[name](asked)
+    return RECORDING_TABLES[name](suite)

@@ -13,7 +13,7 @@ import numpy as np
 from chiasm.benchmarks.diagnosis import METHODS, OURS, SIMPLE
 from chiasm.benchmarks.store import ResultStore
 from chiasm.benchmarks.table import POOLED, Entry
-from chiasm.benchmarks.trial import Cell
+from chiasm.benchmarks.trial import Trial
 from chiasm.diagnosis.report.figures import recording_figures
 from chiasm.diagnosis.report.predictions import PREDICTIONS, read_predictions, stacked
 from chiasm.diagnosis.report.scored import ScoredRecordings
@@ -37,7 +37,7 @@ class Comparison:
 
     title: str
     by: str
-    rows: Mapping[str, tuple[Cell, ...]]
+    rows: Mapping[str, tuple[Trial, ...]]
     file: str = PREDICTIONS
 
 
@@ -60,7 +60,7 @@ class Against:
 
 
 def joined(
-    cells: Sequence[Cell], store: ResultStore, file: str = PREDICTIONS
+    cells: Sequence[Trial], store: ResultStore, file: str = PREDICTIONS
 ) -> ScoredRecordings | None:
     """The test recordings of some runs one after the other; None where one run is not there.
 

@@ -18,14 +18,14 @@ from typing import Any
 from chiasm.benchmarks.diagnosis_facts import read_classifier_facts
 from chiasm.benchmarks.run_trial import EXIT_OUT_OF_MEMORY, PHASES
 from chiasm.benchmarks.store import Result, ResultStore
-from chiasm.benchmarks.trial import Cell, fingerprint_of
+from chiasm.benchmarks.trial import Trial, fingerprint_of
 from chiasm.errors import ConfigurationError
 
-Done = tuple[Cell, Result]
+Done = tuple[Trial, Result]
 
 
 def run_cells(
-    cells: Sequence[Cell],
+    cells: Sequence[Trial],
     store: ResultStore,
     *,
     jobs: int = 1,
@@ -43,7 +43,7 @@ def run_cells(
     """
     threads = threads_each(jobs)
     waiting = list(cells)
-    running: dict[Future[Result], Cell] = {}
+    running: dict[Future[Result], Trial] = {}
     with ThreadPoolExecutor(max_workers=jobs) as pool:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -59,7 +59,7 @@ def run_cells(
 
 
 def run_on_ray(
-    cells: Sequence[Cell],
+    cells: Sequence[Trial],
     store: ResultStore,
     *,
     address: str,
@@ -112,7 +112,7 @@ def run_on_ray(
             ray.shutdown()
 
 
-def _lost(error: Exception, cell: Cell, store: ResultStore) -> Result:
+def _lost(error: Exception, cell: Trial, store: ResultStore) -> Result:
     """The result of a cell whose task ended without one."""
     short = "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -134,7 +134,7 @@ def threads_each(jobs: int) -> int:
     return max(1, min(cores // jobs, most))
 
 
-def run_one(cell: Cell, store: ResultStore, threads: int, code: str) -> Result:
+def run_one(cell: Trial, store: ResultStore, threads: int, code: str) -> Result:
     """Learn, judge and measure, each in a fresh process; keeps the result and returns it.
 
     Args:

@@ -29,7 +29,7 @@ def judge(description: dict[str, Any], run: Path) -> None:
     """Evaluate on the test split."""
     from chiasm import api as verbs
     from chiasm.benchmarks.diagnosis_facts import write_classifier_facts
-    from chiasm.diagnosis.evaluate import evaluate_classifier
+    from chiasm.diagnosis.evaluate import evaluate as evaluate_diagnosis
 
     report = Path(description["report"])
     if (report / LAST_WRITTEN[description["wing"]]).exists():
@@ -37,7 +37,7 @@ def judge(description: dict[str, Any], run: Path) -> None:
     if description["wing"] == "classifier":
         # Corruptions take many times as long as the test itself: where they were asked for.
         asked = {"most_corrupted": 0} | description["evaluation"]
-        evaluate_classifier(run, data=description["folder"], out=report, **asked)
+        evaluate_diagnosis(run, data=description["folder"], out=report, **asked)
         write_classifier_facts(run, report)
     else:
         verbs.evaluate(run, data=description["folder"], out=report, **description["evaluation"])
@@ -57,9 +57,9 @@ def measure(description: dict[str, Any], run: Path) -> None:
 
 def insist_on_code(description: dict[str, Any]) -> None:
     """Refuse to go on with code that was changed since the cell was begun, and its name given."""
-    from chiasm.benchmarks.trial import Cell, fingerprint_of
+    from chiasm.benchmarks.trial import Trial, fingerprint_of
 
-    cell = Cell(description["wing"], Path(description["folder"]), description["settings"])
+    cell = Trial(description["wing"], Path(description["folder"]), description["settings"])
     if fingerprint_of(cell) != description["code"]:
         raise ConfigurationError(
             "The code was changed while this cell was run, so that nobody could tell which made "

@@ -42,9 +42,9 @@ class Station:
             self._samples = [source.load(ref) for ref in refs]
             self._judge = model.judge
         else:
-            from chiasm.diagnosis.readers.opening import open_as_store
+            from chiasm.diagnosis.readers.opening import open_store
 
-            store = open_as_store(data)
+            store = open_store(data)
             self._samples = [store.load(ref) for ref in list(store.refs)[:HELD]]
             self._judge = model.diagnose
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from chiasm.benchmarks.trial import Cell
+from chiasm.benchmarks.trial import Trial
 
 Status = Literal["done", "crashed", "out of memory"]
 
@@ -39,16 +39,16 @@ class ResultStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def run_folder(self, cell: Cell) -> Path:
+    def run_folder(self, cell: Trial) -> Path:
         """Where the cell's run keeps checkpoints and model: cells that learn alike share it."""
         return self.folder / cell.learned.key / "run"
 
-    def report_folder(self, cell: Cell) -> Path:
+    def report_folder(self, cell: Trial) -> Path:
         """Where the cell's evaluation is: one that was asked for more has a folder of its own."""
         name = f"report_{cell.key}" if cell.evaluation else "report"
         return self.run_folder(cell) / name
 
-    def read(self, cell: Cell) -> Result | None:
+    def read(self, cell: Trial) -> Result | None:
         """The stored result, whatever code made it; None where there is none that can be read."""
         try:
             content = json.loads((self.folder / cell.key / "result.json").read_text())
@@ -56,7 +56,7 @@ class ResultStore:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def write(self, cell: Cell, result: Result) -> None:
+    def write(self, cell: Trial, result: Result) -> None:
         """Keep a result."""
         place = self.folder / cell.key
         place.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ class ResultStore:
         fresh.write_text(json.dumps(content, indent=1) + "\n")
         fresh.replace(place / "result.json")
 
-    def prepare(self, cell: Cell, code: str) -> None:
+    def prepare(self, cell: Trial, code: str) -> None:
         """Empty the run's folder where other code began it; keep it where this code did."""
         place = self.folder / cell.learned.key
         begun = place / "code"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from chiasm.benchmarks.store import Result
-from chiasm.benchmarks.trial import Cell
+from chiasm.benchmarks.trial import Trial
 
 # Figures of which less is better.
 LESS_IS_BETTER = (
@@ -49,7 +49,7 @@ class Entry:
     row: str
     column: str
     figure: str
-    cells: tuple[Cell, ...] = ()
+    cells: tuple[Trial, ...] = ()
     printed: float | None = None
     why_empty: str = ""
     by: str = ""
@@ -92,7 +92,7 @@ class Table:
         return list(dict.fromkeys(entry.column for entry in self.entries))
 
     @property
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[Trial]:
         """Every run once, in the order in which it is needed."""
         found = {cell.key: cell for entry in self.entries for cell in entry.cells}
         return list(found.values())

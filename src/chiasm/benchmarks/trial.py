@@ -28,7 +28,7 @@ _LISTS = ("chiasm.detection.models.named", "chiasm.diagnosis.models.named")
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class Trial:
     """A run: which settings on which data.
 
     Attributes:
@@ -56,7 +56,7 @@ class Cell:
         ]
 
     @property
-    def learned(self) -> Cell:
+    def learned(self) -> Trial:
         """The cell without further arguments of ``evaluate``, which learns the same."""
         return replace(self, evaluation={}) if self.evaluation else self
 
@@ -110,7 +110,7 @@ def code_fingerprint(wing: Wing, *method_modules: str) -> str:
     return digest.hexdigest()[:20]
 
 
-def fingerprint_of(cell: Cell) -> str:
+def fingerprint_of(cell: Trial) -> str:
     """The fingerprint of a cell's method; ``ConfigurationError`` where there is no such method."""
     # A worker on another machine has imported nothing yet.
     import chiasm.detection.models.named  # noqa: F401

@@ -48,9 +48,9 @@ def bench(
 ) -> None:
     """Fill a table; started again it runs only what is missing."""
     from chiasm.benchmarks.benchmark import run_table
-    from chiasm.benchmarks.detection import Asked, categories_under, check_methods
+    from chiasm.benchmarks.detection import DetectionSuite, categories_under, check_methods
     from chiasm.benchmarks.detection_tables import describe
-    from chiasm.benchmarks.diagnosis import AskedRecordings
+    from chiasm.benchmarks.diagnosis import DiagnosisSuite
     from chiasm.benchmarks.diagnosis_tables import RECORDING_TABLES, describe_recordings
     from chiasm.settings import read_override
 
@@ -68,7 +68,7 @@ def bench(
         if "cache" in settings:
             # Where the store lies is no part of what names a run; its processes are told so.
             os.environ["CHIASM_CACHE"] = str(settings.pop("cache"))
-        recordings = AskedRecordings(
+        recordings = DiagnosisSuite(
             data=data,
             methods=chosen,
             splits=_parts(splits),
@@ -82,7 +82,7 @@ def bench(
         return
     check_methods(chosen)
     drawn = table in ("few_shot", "table6", "table7", "supp3", "supp4", "supp5", "supp6")
-    asked = Asked(
+    suite = DetectionSuite(
         categories=categories_under(data, tuple(c for c in categories.split(",") if c)),
         methods=chosen,
         seeds=_numbers(seeds or ("0,1,2" if drawn else "0"), "--seeds"),
@@ -91,7 +91,7 @@ def bench(
         minutes=minutes_each,
         bank_mb=bank_mb,
     )
-    run_table(describe(table, asked), **how, in_turn=table == "table5")
+    run_table(describe(table, suite), **how, in_turn=table == "table5")
 
 
 def _parts(text: str) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Light
+from chiasm.cli.options import Lamp
 
 app = typer.Typer(no_args_is_help=True, help="Make, check and convert data.")
 
@@ -35,9 +35,9 @@ def make(
 ) -> None:
     """Make RGB + 3D parts as MVTec 3D-AD files, or recordings of discharges as AI-Hub files."""
     if recordings:
-        from chiasm.diagnosis.simulator.simulator import make_discharges
+        from chiasm.diagnosis.simulator.simulator import make_recordings
 
-        make_discharges(
+        make_recordings(
             folder,
             count=recordings,
             sessions=sessions,
@@ -66,23 +66,23 @@ def make(
 def check(
     path: Annotated[Path, typer.Argument(help="Folder or manifest.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    light: Light = None,
+    lamp: Lamp = None,
     strict: Annotated[
         bool,
         typer.Option("--strict", help="End with status 1 where files are bad or leak."),
     ] = False,
 ) -> None:
     """Count, and look for broken pairs, leaks between splits and shortcuts."""
-    from chiasm.detection.readers.audit import AuditReport, audit
+    from chiasm.detection.readers import audit as parts
     from chiasm.detection.readers.opening import open_source
-    from chiasm.diagnosis.readers.audit import RecordingAudit, audit_recordings
-    from chiasm.diagnosis.readers.opening import holds_discharges, open_discharges
+    from chiasm.diagnosis.readers import audit as recordings
+    from chiasm.diagnosis.readers import opening
 
-    report: AuditReport | RecordingAudit
-    if holds_discharges(path):
-        report = audit_recordings(open_discharges(path))
+    report: parts.AuditReport | recordings.AuditReport
+    if opening.is_diagnosis_data(path):
+        report = recordings.audit(opening.open_source(path))
     else:
-        report = audit(open_source(path, light=light))
+        report = parts.audit(open_source(path, lamp=lamp))
     typer.echo(report.to_json() if json else report.to_text())
     if strict and not report.sound:
         raise typer.Exit(1)
@@ -101,7 +101,7 @@ def convert(
     intrinsics: Annotated[
         Path | None, typer.Option(help="JSON file with fx, fy, cx, cy in pixels.")
     ] = None,
-    light: Light = None,
+    lamp: Lamp = None,
 ) -> None:
     """Turn depth images with intrinsics, PLY, PCD or other units into the MVTec 3D-AD layout."""
     from chiasm.detection.readers.convert import convert as run
@@ -113,7 +113,7 @@ def convert(
         kind=kind,
         unit_m=unit,
         intrinsics=intrinsics,
-        light=light,
+        lamp=lamp,
     )
     typer.echo(f"{done.written} samples were written to {done.root}.")
     for problem in done.problems:

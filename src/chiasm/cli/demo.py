@@ -28,10 +28,10 @@ def demo(
         folder = out or Path("chiasm-demo")
         run(folder, product=product)
     elif what == "discharge":
-        from chiasm.diagnosis.demo import demo_discharge
+        from chiasm.diagnosis.demo import demo as demo_diagnosis
 
         folder = out or Path("chiasm-demo-discharge")
-        demo_discharge(folder)
+        demo_diagnosis(folder)
     else:
         raise ConfigurationError(f"There is no demo of {what!r}; there are: parts, discharge.")
     _to_the_line(folder, serve=serve and sys.stdout.isatty())

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Data, Light
+from chiasm.cli.options import Data, Lamp
 
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's or a model's folder.")],
     data: Data,
     out: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
-    light: Light = None,
+    lamp: Lamp = None,
     splits: Annotated[
         str,
         typer.Option(
@@ -30,7 +30,7 @@ def evaluate(
     """Judge the test split; writes metrics.json and report.html."""
     from chiasm.api import evaluate as judge
 
-    judge(run, data=data, out=out, light=light, splits=_parts(splits), left_out=_parts(left_out))
+    judge(run, data=data, out=out, lamp=lamp, splits=_parts(splits), left_out=_parts(left_out))
 
 
 def _parts(text: str) -> list[str]:

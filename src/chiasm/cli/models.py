@@ -25,7 +25,7 @@ def models() -> None:
 
 
 def _detectors() -> None:
-    from chiasm.detection.config import RunConfig
+    from chiasm.detection.config import DetectionConfig
     from chiasm.detection.datamodule import pools_of
     from chiasm.detection.models.cost import typical_cost
     from chiasm.registry import models as registered
@@ -34,7 +34,7 @@ def _detectors() -> None:
     for model in registered("detector"):
         if model.rival:
             continue
-        pools = pools_of(RunConfig(data=".", out=".", model=model.name))
+        pools = pools_of(DetectionConfig(data=".", out=".", model=model.name))
         before, after = typical_cost(model.name, pools=pools)
         figures = (f"{before.parameters:,}", f"{before.macs / 1e9:.1f}", f"{after.macs / 1e9:.1f}")
         table.add_row(model.name, *figures, model.summary)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Light
+from chiasm.cli.options import Lamp
 
 
 def predict(
@@ -20,9 +20,9 @@ def predict(
     series: Annotated[
         Path | None, typer.Option(help="Series of a single picture of discharges.")
     ] = None,
-    light: Light = None,
+    lamp: Lamp = None,
 ) -> None:
     """Judge parts or recordings; writes a table of verdicts, and a heat map of each part."""
     from chiasm.api import predict as judge
 
-    judge(run, inputs, out=out, xyz=xyz, light=light, series=series)
+    judge(run, inputs, out=out, xyz=xyz, lamp=lamp, series=series)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Config, Data, Light, Minutes, Out, Seed
+from chiasm.cli.options import Config, Data, Lamp, Minutes, Out, Seed
 
 Settings = Annotated[
     list[str] | None,
@@ -23,7 +23,7 @@ def search(
     config: Config = None,
     minutes: Minutes = None,
     seed: Seed = None,
-    light: Light = None,
+    lamp: Lamp = None,
     model: Annotated[
         str | None,
         typer.Option(help="adnas_* for parts, fused_small (or mad_small) for recordings."),
@@ -47,5 +47,5 @@ def search(
         out=out,
         minutes=minutes,
         seed=seed,
-        light=light,
+        lamp=lamp,
     )

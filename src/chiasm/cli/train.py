@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Config, Data, Light, Minutes, Out, Overrides, Seed
+from chiasm.cli.options import Config, Data, Lamp, Minutes, Out, Overrides, Seed
 
 
 def train(
@@ -16,7 +16,7 @@ def train(
     config: Config = None,
     minutes: Minutes = None,
     seed: Seed = None,
-    light: Light = None,
+    lamp: Lamp = None,
     model: Annotated[str | None, typer.Option(help="Named model; see 'chiasm models'.")] = None,
     fusion: Annotated[
         str | None,
@@ -34,7 +34,7 @@ def train(
         out=out,
         minutes=minutes,
         seed=seed,
-        light=light,
+        lamp=lamp,
         model=model,
         fusion=fusion,
     )

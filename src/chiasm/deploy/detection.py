@@ -18,8 +18,8 @@ from chiasm.deploy.graph_files import set_calibration, write_onnx, write_openvin
 from chiasm.deploy.model_card import detector_card
 from chiasm.deploy.whole_folder import whole_folder
 from chiasm.detection.anomalies.generators import synthesise, validation_generator
-from chiasm.detection.config import RunConfig
-from chiasm.detection.predictor import Predictor
+from chiasm.detection.config import DetectionConfig
+from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.distance import usual_distance
 from chiasm.detection.preparation.prepare import PreparationSettings
@@ -28,7 +28,7 @@ from chiasm.detection.readers.opening import open_source
 from chiasm.detection.readers.splits import make_splits
 from chiasm.errors import ArtifactError
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
-from chiasm.runtime.detection import DetectorRuntime
+from chiasm.runtime.detection import DetectionRuntime
 from chiasm.samples import PreparedSample
 
 Judged = list[tuple[NDArray[np.float32], float]]
@@ -44,7 +44,7 @@ _MEANING = {
 }
 
 
-def export_detector(
+def export_detection(
     run: Path,
     out: Path,
     *,
@@ -69,7 +69,7 @@ def export_detector(
         ArtifactError: the exported model differs from the trained one beyond the limits.
         ConfigurationError: the method or the precision cannot be exported so.
     """
-    predictor = Predictor.load(run)
+    predictor = DetectionPredictor.load(run)
     contract = predictor.contract
     if not contract.calibration_scores:
         raise ArtifactError(f"{run} was never calibrated, so that nothing can be decided by it.")
@@ -104,7 +104,7 @@ def export_detector(
             distance=parts.distance,
         )
         _write_graph(graph, predictor, parts, folder, deployment)
-        runtime = DetectorRuntime(folder, deployment, threads=torch.get_num_threads())
+        runtime = DetectionRuntime(folder, deployment, threads=torch.get_num_threads())
         everything = (*parts.calibration, *parts.anomalous)
         exported = [_judged_by_runtime(runtime, part) for part in everything]
         normals = len(parts.calibration)
@@ -132,7 +132,7 @@ def export_detector(
 
 def _write_graph(
     graph: DetectorGraph,
-    predictor: Predictor,
+    predictor: DetectionPredictor,
     parts: HeldOut,
     folder: Path,
     deployment: Deployment,
@@ -154,21 +154,21 @@ def _write_graph(
         return
     samples = None
     if deployment.precision == "int8":
-        blank = DetectorRuntime(folder, deployment, threads=1)
+        blank = DetectionRuntime(folder, deployment, threads=1)
         samples = [blank.inputs_of(part) for part in parts.learned]
     write_openvino(path, folder / GRAPHS["openvino"], quantised_on=samples)
     path.unlink()
 
 
 def _judged_by_torch(
-    predictor: Predictor, part: PreparedSample
+    predictor: DetectionPredictor, part: PreparedSample
 ) -> tuple[NDArray[np.float32], float]:
     maps, scores = predictor.crop_scores([part])
     return maps[0, 0].numpy(), float(scores[0])
 
 
 def _judged_by_runtime(
-    runtime: DetectorRuntime, part: PreparedSample
+    runtime: DetectionRuntime, part: PreparedSample
 ) -> tuple[NDArray[np.float32], float]:
     found = runtime.run_graph(part)
     return found["anomaly_map"][0, 0], float(found["score"][0])
@@ -178,7 +178,7 @@ def _check_decisions(
     folder: Path, deployment: Deployment, parts: Sequence[PreparedSample], parity: Parity
 ) -> None:
     """The graph that lies there decides as was compared, its calibration put in."""
-    runtime = DetectorRuntime(folder, deployment, threads=1)
+    runtime = DetectionRuntime(folder, deployment, threads=1)
     alarms = sum(bool(runtime.run_graph(part)["defective"][0]) for part in parts)
     if alarms != round(parity.alarms * len(parts)):
         raise ArtifactError(
@@ -279,8 +279,8 @@ def held_out_parts(
             f"{run} has no config.yaml, so that its calibration parts are not known and nothing "
             "can be proven on them. Name the run's folder, not the model's."
         )
-    config = RunConfig.make(file=path)
-    source = open_source(data or config.data, light=config.light)
+    config = DetectionConfig.make(file=path)
+    source = open_source(data or config.data, lamp=config.lamp)
     split = make_splits(
         source, shots=config.shots, calibration_share=config.calibration_share, seed=config.seed
     )

@@ -239,7 +239,7 @@ def detector_graph(
     """The graph of a trained detector; the detector itself is left as it is.
 
     Args:
-        detector: as ``load_artifact`` gives it.
+        detector: as ``load_model`` gives it.
         modalities: that it looks at.
         calibration: scores of held-out normals.
         false_alarm_rate: of the decision.

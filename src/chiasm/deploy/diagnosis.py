@@ -22,25 +22,25 @@ from chiasm.diagnosis.datamodule import division, group_digests
 from chiasm.diagnosis.decision import Array
 from chiasm.diagnosis.layers.tokens import SegmentEmbedding
 from chiasm.diagnosis.models.mad import Mad
-from chiasm.diagnosis.predictor import Diagnoser
+from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm, picture_input, series_windows
-from chiasm.diagnosis.readers.opening import open_as_store
-from chiasm.diagnosis.readers.source import DischargeRef
-from chiasm.diagnosis.readers.splits import DischargeSplit
-from chiasm.diagnosis.readers.store import DischargeStore
+from chiasm.diagnosis.readers.opening import open_store
+from chiasm.diagnosis.readers.source import RecordingRef
+from chiasm.diagnosis.readers.splits import RecordingSplit
+from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.unseen import kind_of_group, own_division
 from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.metrics.classification import macro_f1
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
-from chiasm.runtime.diagnosis import ClassifierRuntime
-from chiasm.samples import DischargeBatch, DischargeSample
+from chiasm.runtime.diagnosis import DiagnosisRuntime
+from chiasm.samples import RecordingBatch, RecordingSample
 
 COMPARED_ON = 200  # validation recordings at most
 
 QUANTISED_ON = 24
 
 
-def export_classifier(
+def export_diagnosis(
     run: Path, out: Path, *, to: str, precision: str, data: Path | None = None
 ) -> Deployment:
     """Export, compare with the trained model on validation recordings, and write.
@@ -56,7 +56,7 @@ def export_classifier(
         ArtifactError: the exported model differs from the trained one beyond the limits.
         ConfigurationError: the method or the precision cannot be exported so.
     """
-    model = Diagnoser.load(run)
+    model = DiagnosisPredictor.load(run)
     contract = model.contract
     graph = classifier_graph(model.network, modalities=contract.modalities)
     store, learned, validation, config = _recordings(run, contract, data)
@@ -82,7 +82,7 @@ def export_classifier(
             unknown_below=contract.unknown_below,
         )
         _write_graph(graph, (store.load(ref) for ref in learned), folder, deployment)
-        runtime = ClassifierRuntime(folder, deployment, threads=torch.get_num_threads())
+        runtime = DiagnosisRuntime(folder, deployment, threads=torch.get_num_threads())
         seen = model.observe(store, validation)
         theirs = _logits(runtime, store, validation)
         exact = precision == "fp32"
@@ -100,7 +100,7 @@ def export_classifier(
 
 def _recordings(
     run: Path, contract: DiagnosisContract, data: Path | None
-) -> tuple[DischargeStore, Sequence[DischargeRef], Sequence[DischargeRef], DiagnosisConfig]:
+) -> tuple[RecordingStore, Sequence[RecordingRef], Sequence[RecordingRef], DiagnosisConfig]:
     """The run's store, and some of its training and validation recordings."""
     path = run / "config.yaml"
     if not path.is_file():
@@ -109,7 +109,7 @@ def _recordings(
             "nothing can be proven on them. Name the run's folder, not the model's."
         )
     config = DiagnosisConfig.make(file=path)
-    store = open_as_store(data or config.data, cache=config.cache)
+    store = open_store(data or config.data, cache=config.cache)
     if store.kinds != contract.kinds:
         raise ArtifactError(
             f"The recordings have the classes {', '.join(store.kinds)} and {run} was trained on "
@@ -130,10 +130,10 @@ def _recordings(
 def _division(
     run: Path,
     contract: DiagnosisContract,
-    store: DischargeStore,
+    store: RecordingStore,
     config: DiagnosisConfig,
     data: Path,
-) -> DischargeSplit:
+) -> RecordingSplit:
     """What training learned from and validated on: as the run kept it, or as its groups tell."""
     labelled = [ref for ref in store.refs if ref.label is not None]
     own = own_division(run, store, labelled, data)
@@ -146,7 +146,7 @@ def _division(
             tuple(ref for ref in labelled if group_digests(by, [ref]) & names)
             for names in (trained, tuned)
         )
-        return DischargeSplit(learned, validation, ())
+        return RecordingSplit(learned, validation, ())
     # The same recordings elsewhere, of a run whose groups do not tell: divided anew, they fall as
     # before. Where one equipment was left out, the others stand in both lists, by session.
     split = division(store, labelled, config)
@@ -154,10 +154,10 @@ def _division(
         return split
     # What was trained on proves nothing.
     kept = tuple(r for r in split.validation if not group_digests(by, [r]) & trained)
-    return DischargeSplit(split.train, kept, split.test)
+    return RecordingSplit(split.train, kept, split.test)
 
 
-def _complete(store: DischargeStore, ref: DischargeRef, modalities: Sequence[str]) -> bool:
+def _complete(store: RecordingStore, ref: RecordingRef, modalities: Sequence[str]) -> bool:
     sample = store.load(ref)
     return all(getattr(sample, m) is not None for m in modalities)
 
@@ -201,7 +201,7 @@ def _most_tokens(graph: ClassifierGraph, form: RecordingForm) -> int:
 
 
 def _graph_inputs(
-    sample: DischargeSample, modalities: Sequence[str], form: RecordingForm
+    sample: RecordingSample, modalities: Sequence[str], form: RecordingForm
 ) -> dict[str, np.ndarray]:
     found = {}
     if "image" in modalities:
@@ -212,9 +212,9 @@ def _graph_inputs(
 
 
 def _logits(
-    runtime: ClassifierRuntime, store: DischargeStore, refs: Sequence[DischargeRef]
+    runtime: DiagnosisRuntime, store: RecordingStore, refs: Sequence[RecordingRef]
 ) -> dict[str, np.ndarray]:
-    """As ``Diagnoser.observe``: by the modalities that were shown, ``(N, K)``."""
+    """As ``DiagnosisPredictor.observe``: by the modalities that were shown, ``(N, K)``."""
     rows: dict[str, list[np.ndarray]] = {}
     for ref in refs:
         alone, joint, there = runtime.logits(store.load(ref))
@@ -300,7 +300,7 @@ class ClassifierGraph(nn.Module):
         return (self._logits(**given), *(self._logits(**{m: given[m]}) for m in self.modalities))
 
     def _logits(self, **given: Tensor) -> Tensor:
-        batch = DischargeBatch(given.get("image"), given.get("series"))
+        batch = RecordingBatch(given.get("image"), given.get("series"))
         logits: Tensor = self.network(batch).logits
         return logits
 

@@ -64,11 +64,11 @@ def export(
             raise ConfigurationError(
                 "A classifier has no memory of normals; leave out --memory and --search."
             )
-        from chiasm.deploy.diagnosis import export_classifier
+        from chiasm.deploy.diagnosis import export_diagnosis
 
-        return export_classifier(folder, Path(out), to=to, precision=precision, data=data)
-    from chiasm.deploy.detection import export_detector
+        return export_diagnosis(folder, Path(out), to=to, precision=precision, data=data)
+    from chiasm.deploy.detection import export_detection
 
-    return export_detector(
+    return export_detection(
         folder, Path(out), to=to, precision=precision, data=data, memory=memory, search=search
     )

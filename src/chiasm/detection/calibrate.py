@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from chiasm.detection.contract import Contract, Preparation, library_versions, save_artifact
-from chiasm.detection.datamodule import Workbench
+from chiasm.detection.contract import DetectionContract, Preparation, library_versions, save_model
+from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.detector import Detector
-from chiasm.detection.predictor import Predictor
+from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.distance import usual_distance
 from chiasm.fusion.genotype import Genotype
 from chiasm.metrics import VERSIONS
@@ -19,7 +19,7 @@ CALIBRATED_AT_ONCE = 8
 
 def keep(
     detector: Detector,
-    bench: Workbench,
+    data: DetectionDataModule,
     *,
     arguments: dict[str, Any],
     fusion: Literal["genotype", "concatenation", "none"],
@@ -30,45 +30,45 @@ def keep(
 
     Args:
         detector: trained; put into evaluation mode.
-        bench: whose data, preparation and configuration the contract states.
+        data: whose data, preparation and configuration the contract states.
         arguments: with which the builder builds it again.
         fusion: how it fuses; ``"none"`` where that is part of the method.
         score_rule: in words.
         genotype: of a searched fusion.
     """
-    config = bench.config
-    contract = Contract(
+    config = data.config
+    contract = DetectionContract(
         method=config.model,
         arguments=arguments,
         fusion=fusion,
         modalities=config.modalities,
         preparation=Preparation(
-            size=bench.settings.size,
-            remove_background=bench.settings.remove_background,
-            plane_distance=bench.settings.plane_distance,
-            plane_margin=bench.settings.plane_margin,
-            crop_fraction=bench.settings.crop_fraction,
-            geometry_kind=bench.scale.kind,
-            geometry_height=bench.scale.height,
-            geometry_smoothing=bench.scale.smoothing,
+            size=data.settings.size,
+            remove_background=data.settings.remove_background,
+            plane_distance=data.settings.plane_distance,
+            plane_margin=data.settings.plane_margin,
+            crop_fraction=data.settings.crop_fraction,
+            geometry_kind=data.scale.kind,
+            geometry_height=data.scale.height,
+            geometry_smoothing=data.scale.smoothing,
         ),
         score_rule=score_rule,
         calibration_scores=(),
         false_alarm_rate=config.false_alarm_rate,
-        distance=usual_distance(bench.calibration),
+        distance=usual_distance(data.calibration),
         metric_versions=dict(VERSIONS),
-        training_data=bench.training_data,
-        training_samples=len(bench.parts),
+        training_data=data.training_data,
+        training_samples=len(data.parts),
         seed=config.seed,
         backbone_weights=detector.pretrained_weights,
         libraries=library_versions(),
     )
-    predictor = Predictor(detector.eval(), contract, genotype)
+    predictor = DetectionPredictor(detector.eval(), contract, genotype)
     scores: list[float] = []
-    for start in range(0, len(bench.calibration), CALIBRATED_AT_ONCE):
-        some = bench.calibration[start : start + CALIBRATED_AT_ONCE]
+    for start in range(0, len(data.calibration), CALIBRATED_AT_ONCE):
+        some = data.calibration[start : start + CALIBRATED_AT_ONCE]
         scores += predictor.crop_scores(some)[1].tolist()
     contract = contract.model_copy(
         update={"calibration_scores": tuple(float(s) for s in np.sort(scores))}
     )
-    save_artifact(config.out / "model", detector, contract, genotype)
+    save_model(config.out / "model", detector, contract, genotype)

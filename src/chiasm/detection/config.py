@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 from chiasm.settings import Settings
 
 
-class RunConfig(Settings):
+class DetectionConfig(Settings):
     """Everything that decides a run's result; written to ``config.yaml`` in its folder.
 
     Attributes:
@@ -23,9 +23,9 @@ class RunConfig(Settings):
         cells: present cells (fewer for the paper's Table 4).
         image_size: side of the crop in pixels, a multiple of 32.
         geometry: how 3D becomes a picture.
-        light: number of the light, where data have several.
+        lamp: number of the lamp, where data have several.
         shots: train on so many normals only.
-        any_angle: parts may lie at any angle in the picture: where there are thirty or fewer to
+        rotate: parts may lie at any angle in the picture: where there are thirty or fewer to
             learn from, each is also shown turned about the camera's axis. None finds out by
             synthetic anomalies on the normals (of a light model; others are not turned).
         calibration_share: of the training normals, where data have no validation split.
@@ -48,7 +48,7 @@ class RunConfig(Settings):
         batch: parts per step.
         minutes: budget of search and training together; None is none.
         false_alarm_rate: at which decisions are made.
-        capacity: descriptors in a memory of normals.
+        memory_entries: descriptors in a memory of normals.
         seed: of everything.
         options: of a rival's builder, by name.
     """
@@ -61,9 +61,9 @@ class RunConfig(Settings):
     cells: tuple[Literal["early", "middle", "late"], ...] = ("early", "middle", "late")
     image_size: int = Field(256, ge=64, le=1024, multiple_of=32)
     geometry: Literal["height_slopes", "depth"] = "height_slopes"
-    light: int | None = None
+    lamp: int | None = None
     shots: int | None = Field(None, ge=2)
-    any_angle: bool | None = None
+    rotate: bool | None = None
     calibration_share: float = Field(0.2, gt=0, lt=0.9)
     remove_background: bool = True
     plane_margin: float | None = Field(None, gt=0)
@@ -85,7 +85,7 @@ class RunConfig(Settings):
     batch: int = Field(16, ge=2)
     minutes: float | None = Field(None, gt=0)
     false_alarm_rate: float = Field(0.05, gt=0, lt=1)
-    capacity: int = Field(4_000, ge=500)
+    memory_entries: int = Field(4_000, ge=500)
     seed: int = Field(0, ge=0)
     options: dict[str, Any] = Field(default_factory=dict)
 

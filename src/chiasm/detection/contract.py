@@ -26,13 +26,13 @@ from chiasm.runs.model_folder import (
 )
 
 __all__ = [
-    "Contract",
+    "DetectionContract",
     "Preparation",
     "library_versions",
-    "load_artifact",
+    "load_model",
     "parameter_count",
     "read_contract",
-    "save_artifact",
+    "save_model",
 ]
 
 
@@ -57,7 +57,7 @@ class Preparation(Strict):
     geometry_smoothing: float = 1.0
 
 
-class Contract(Strict):
+class DetectionContract(Strict):
     """Everything that must travel with weights for a score to mean the same elsewhere.
 
     Attributes:
@@ -101,8 +101,8 @@ class Contract(Strict):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-def save_artifact(
-    folder: Path, detector: Detector, contract: Contract, genotype: Genotype | None
+def save_model(
+    folder: Path, detector: Detector, contract: DetectionContract, genotype: Genotype | None
 ) -> None:
     """Write weights, genotype and, last, the contract: a folder is whole or not a model.
 
@@ -116,7 +116,7 @@ def save_artifact(
     )
 
 
-def load_artifact(folder: Path) -> tuple[Detector, Contract, Genotype | None]:
+def load_model(folder: Path) -> tuple[Detector, DetectionContract, Genotype | None]:
     """Read a model, ready for prediction; ``ArtifactError`` says which file is at fault."""
     contract = read_contract(folder)
     state = read_weights(folder, contract.weights_sha256)
@@ -148,6 +148,6 @@ def load_artifact(folder: Path) -> tuple[Detector, Contract, Genotype | None]:
     return detector.eval(), contract, genotype
 
 
-def read_contract(folder: Path) -> Contract:
+def read_contract(folder: Path) -> DetectionContract:
     """Read and check a model's contract."""
-    return read_contract_as(folder, Contract, wing="detector")
+    return read_contract_as(folder, DetectionContract, wing="detector")

@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from chiasm.detection.anomalies.generators import training_generator, validation_generator
 from chiasm.detection.anomalies.textures import TextureSource
-from chiasm.detection.config import RunConfig
-from chiasm.detection.layers.features import NormalityFeatures, light_pools, reconstruction_pools
+from chiasm.detection.config import DetectionConfig
+from chiasm.detection.layers.features import NormalityFeatures, frozen_pools, reconstruction_pools
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.geometry import GeometryScale, estimate_geometry_scale
 from chiasm.detection.preparation.prepare import PreparationSettings, estimate_crop_fraction
@@ -28,8 +28,8 @@ from chiasm.detection.readers.splits import (
     members_by_group,
     set_aside,
 )
-from chiasm.detection.rotation import angles_of, at_more_angles, light_detector
-from chiasm.detection.training.memorise import memorise
+from chiasm.detection.rotation import at_rotations, frozen_detector, rotations_of
+from chiasm.detection.training.fit_memory import fit_memory
 from chiasm.detection.training.synthetic import (
     FeatureStore,
     SyntheticParts,
@@ -50,7 +50,7 @@ HELD_OUT_SHARE = 0.2
 
 
 @dataclass(eq=False)
-class Workbench:
+class DetectionDataModule:
     """Everything that is made once and serves search, training and every comparison.
 
     Attributes:
@@ -66,10 +66,10 @@ class Workbench:
         stores: stored features by purpose, for a frozen source.
         training_data: hash of the training files.
         started: when the run's clock began, seconds of ``time.monotonic``.
-        angles: at which each part is shown, as ``parts`` then are.
+        rotations: at which each part is shown, as ``parts`` then are.
     """
 
-    config: RunConfig
+    config: DetectionConfig
     source: SampleSource
     split: Split
     settings: PreparationSettings
@@ -81,7 +81,7 @@ class Workbench:
     calibration: list[PreparedSample]
     training_data: str
     started: float
-    angles: int = 1
+    rotations: int = 1
     frozen: NormalityFeatures | None = None
     stores: dict[str, FeatureStore] | None = None
 
@@ -156,20 +156,20 @@ class Workbench:
         return 60 * self.config.minutes - (time.monotonic() - self.started)
 
 
-def pools_of(config: RunConfig) -> Pools:
+def pools_of(config: DetectionConfig) -> Pools:
     """The candidate lists of a named model."""
     if config.model == "adnas_light":
-        pools = light_pools(modalities=config.modalities)
+        pools = frozen_pools(modalities=config.modalities)
     else:
         width, stem = {"adnas_paper": (128, 1), "adnas_slim": (16, 2)}[config.model]
         pools = reconstruction_pools(width=width, stem=stem, modalities=config.modalities)
     return pools.only(*config.cells).matching(config.candidates)
 
 
-def open_workbench(config: RunConfig) -> Workbench:
+def open_data(config: DetectionConfig) -> DetectionDataModule:
     """Read, split and prepare the data; fit memories and store features for a light model."""
     started = time.monotonic()
-    source = open_source(config.data, light=config.light)
+    source = open_source(config.data, lamp=config.lamp)
     split = make_splits(
         source,
         shots=config.shots,
@@ -203,11 +203,11 @@ def open_workbench(config: RunConfig) -> Workbench:
     held_out = set_aside(groups, HELD_OUT_SHARE, np.random.default_rng(config.seed))
     owners = _owners(groups)
     ours = not find_model(config.model).rival
-    angles = angles_of(config, parts, owners=owners, scale=scale) if ours else 1
-    parts, sources = at_more_angles(parts, angles)
+    rotations = rotations_of(config, parts, owners=owners, scale=scale) if ours else 1
+    parts, sources = at_rotations(parts, rotations)
     held_out = {i for i, own in enumerate(sources) if own in held_out}
     owners = [owners[own] for own in sources]
-    bench = Workbench(
+    data = DetectionDataModule(
         config=config,
         source=source,
         split=split,
@@ -220,37 +220,37 @@ def open_workbench(config: RunConfig) -> Workbench:
         calibration=calibration,
         training_data=content_hash(path for ref in split.train for path in ref.files.values()),
         started=started,
-        angles=angles,
+        rotations=rotations,
     )
     if config.model == "adnas_light":
-        _store_features(bench)
-    return bench
+        _store_features(data)
+    return data
 
 
-def _store_features(bench: Workbench) -> None:
-    config = bench.config
-    source = light_detector(config).source
+def _store_features(data: DetectionDataModule) -> None:
+    config = data.config
+    source = frozen_detector(config).source
     assert isinstance(source, NormalityFeatures)
     say("Remembering what normal parts look like ...")
-    memorise(source, bench.parts, scale=bench.scale, seed=config.seed, owners=bench.owners)
-    bench.frozen = source
-    bench.stores = {}
+    fit_memory(source, data.parts, scale=data.scale, seed=config.seed, owners=data.owners)
+    data.frozen = source
+    data.stores = {}
     # Held-out parts are fewer: more rounds of them make the validation steadier.
     rounds = {
         "learn": config.rounds,
         "architecture": max(2, config.rounds // 2),
         "validate": max(2, config.rounds // 2),
     }
-    deadline = time.monotonic() + 0.5 * bench.seconds_left()
+    deadline = time.monotonic() + 0.5 * data.seconds_left()
     for purpose, epochs in rounds.items():
         keep: Callable[[], bool] = lambda: time.monotonic() < deadline  # noqa: E731
-        dataset = bench.synthetic(purpose)
+        dataset = data.synthetic(purpose)
         say(f"Making synthetic anomalies ({purpose}): {epochs} rounds of {len(dataset)} parts ...")
-        bench.stores[purpose] = FeatureStore.build(
+        data.stores[purpose] = FeatureStore.build(
             source,
             dataset,
             epochs=range(epochs),
-            scale=bench.scale,
+            scale=data.scale,
             modalities=config.modalities,
             keep_going=keep,
         )
@@ -269,12 +269,12 @@ def _owners(groups: Sequence[str]) -> list[int]:
 _FREE = frozenset({"out", "data", "minutes", "search_epochs", "train_epochs"})
 
 
-def open_run(config: RunConfig) -> Workbench:
+def open_run(config: DetectionConfig) -> DetectionDataModule:
     """Make the run's folder, keep its settings in it and open the workbench.
 
     Raises ``ConfigurationError`` where it holds a run with other settings or other parts.
     """
     open_run_folder(config, config.out, free=_FREE)
-    bench = open_workbench(config)
-    keep_data_hash(config.out, bench.training_data)
-    return bench
+    data = open_data(config)
+    keep_data_hash(config.out, data.training_data)
+    return data

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chiasm.detection.config import RunConfig
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.evaluate import evaluate
 from chiasm.detection.scenes.maker import make_scenes
 from chiasm.detection.train import train
@@ -30,7 +30,7 @@ def demo(out: Path | str, *, product: str = "flange", minutes: float = 4.5) -> d
         test_good=20,
         test_per_defect=5,
     )
-    config = RunConfig.make(
+    config = DetectionConfig.make(
         data=folder / "data" / product,
         out=folder / "run",
         minutes=minutes,

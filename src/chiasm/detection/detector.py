@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from chiasm.detection.layers.maps import image_score, near_object, resize, smooth
+from chiasm.detection.layers.maps import dilated_foreground, image_score, resize, smooth
 from chiasm.samples import RGBDBatch
 
 
@@ -60,8 +60,8 @@ Described = Mapping[str, Tensor]
 class Observe:
     """One pass over the normal parts without gradient: statistics, memory banks, decision layers.
 
-    ``Rival.observe(name, ...)`` gets every batch once, in the order of the parts; then
-    ``Rival.finish(name)`` is called.
+    ``Baseline.observe(name, ...)`` gets every batch once, in the order of the parts; then
+    ``Baseline.finish(name)`` is called.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Observe:
 
 @dataclass(frozen=True, slots=True)
 class Learn:
-    """Epochs of gradient steps that reduce ``Rival.loss(name, ...)``.
+    """Epochs of gradient steps that reduce ``Baseline.loss(name, ...)``.
 
     Attributes:
         name: of the step.
@@ -99,7 +99,7 @@ Step = Observe | Learn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RivalOutput:
+class BaselineOutput:
     """What a rival says about a batch.
 
     Attributes:
@@ -111,7 +111,7 @@ class RivalOutput:
     image: Tensor | None = None
 
 
-class Rival(Detector):
+class Baseline(Detector):
     """A detector that learns in ``steps`` and judges what ``describe`` says about a batch.
 
     Attributes:
@@ -145,22 +145,22 @@ class Rival(Detector):
         """What a ``Learn`` step reduces, a scalar; see ``Learn.synthetic`` for the argument."""
         raise NotImplementedError
 
-    def judge(self, described: Described) -> RivalOutput:
+    def judge(self, described: Described) -> BaselineOutput:
         """Distances from normal of parts that were described."""
         raise NotImplementedError
 
-    def forward(self, batch: RGBDBatch) -> RivalOutput:
+    def forward(self, batch: RGBDBatch) -> BaselineOutput:
         """Describe and judge."""
         return self.judge(self.describe(batch))
 
-    def scores(self, output: RivalOutput, foreground: Tensor) -> Tensor:
+    def scores(self, output: BaselineOutput, foreground: Tensor) -> Tensor:
         """Bring the raw map to size, smooth it, and zero it away from the object."""
         size = foreground.shape[-2:]
         maps = resize(output.raw, size)
         if self.smoothing > 0:
             maps = smooth(maps, sigma=self.smoothing * size[0])
-        return maps * near_object(foreground)
+        return maps * dilated_foreground(foreground)
 
-    def image_scores(self, output: RivalOutput, maps: Tensor) -> Tensor:
+    def image_scores(self, output: BaselineOutput, maps: Tensor) -> Tensor:
         """The method's own image-level scores where it has them, else the largest local mean."""
         return output.image if output.image is not None else super().image_scores(output, maps)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from chiasm.detection.contract import parameter_count
-from chiasm.detection.predictor import Predictor, failed
+from chiasm.detection.predictor import DetectionPredictor, failed
 from chiasm.detection.readers.opening import open_source
 from chiasm.detection.readers.splits import check_disjoint, make_splits
 from chiasm.detection.report.figures import evaluate_scores
@@ -25,7 +25,7 @@ from chiasm.samples import RGBDSample
 
 
 def evaluate(
-    run: Path | str, *, data: Path | str, out: Path | str | None = None, light: int | None = None
+    run: Path | str, *, data: Path | str, out: Path | str | None = None, lamp: int | None = None
 ) -> dict[str, Any]:
     """Judge the test split of some data, and write ``metrics.json`` and ``report.html``.
 
@@ -33,7 +33,7 @@ def evaluate(
         run: a run's or a model's folder.
         data: where the test split lies; it must share no file with the training split.
         out: folder for the report; None takes ``report`` in the run's folder.
-        light: which light, for data with several.
+        lamp: which lamp, for data with several.
 
     Returns:
         The content of ``metrics.json``.
@@ -43,8 +43,8 @@ def evaluate(
     """
     folder = Path(run)
     target = Path(out) if out is not None else folder / "report"
-    predictor = Predictor.load(folder)
-    source = open_source(data, light=light)
+    predictor = DetectionPredictor.load(folder)
+    source = open_source(data, lamp=lamp)
     if any(r.split == "train" for r in source.refs):
         check_disjoint(make_splits(source, seed=predictor.contract.seed))
     refs = [ref for ref in source.refs if ref.split in ("test", "")]
@@ -86,7 +86,7 @@ def evaluate(
     if cost.get("angles", 1) > 1:
         notes.append(
             f"Each of the few good parts was shown at {cost['angles']} angles in training: a part "
-            "that lies wrongly is not noticed by that (any_angle=false in training changes it)."
+            "that lies wrongly is not noticed by that (rotate=false in training changes it)."
         )
     needed = normals_needed(contract.false_alarm_rate)
     if len(contract.calibration_scores) < needed:

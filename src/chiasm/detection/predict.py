@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 
-from chiasm.detection.predictor import Predictor
+from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.readers.opening import open_source
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
@@ -25,7 +25,7 @@ def predict(
     inputs: Path | str,
     *,
     out: Path | str = "verdicts",
-    light: int | None = None,
+    lamp: int | None = None,
     xyz: Path | str | None = None,
 ) -> list[Verdict]:
     """Judge new parts; writes ``verdicts.csv``, ``verdicts.json`` and heat maps to ``out``.
@@ -34,7 +34,7 @@ def predict(
         run: a run's or a model's folder.
         inputs: folder, manifest, or one RGB file (then ``xyz`` names its 3D file).
         out: folder for the results.
-        light: which light, for data with several.
+        lamp: which lamp, for data with several.
         xyz: the 3D file that belongs to a single RGB file.
 
     A part that cannot be read gets a row with ``error``; the others go on. Heat maps of an earlier
@@ -43,14 +43,14 @@ def predict(
     Raises:
         DataError: not one part could be judged.
     """
-    predictor = Predictor.load(run)
+    predictor = DetectionPredictor.load(run)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     _remove_earlier(target)
     scale = HeatScale.of(predictor.contract.calibration_scores, predictor.alarm_score)
     verdicts: list[Verdict] = []
     pictures: list[str] = []
-    for name, sample in _samples(Path(inputs), xyz=xyz, light=light):
+    for name, sample in _samples(Path(inputs), xyz=xyz, lamp=lamp):
         verdict = next(predictor.judge_all([(name, sample)]))
         verdicts.append(verdict)
         pictures.append("")
@@ -95,7 +95,7 @@ def _remove_earlier(folder: Path) -> None:
 
 
 def _samples(
-    path: Path, *, xyz: Path | str | None, light: int | None
+    path: Path, *, xyz: Path | str | None, lamp: int | None
 ) -> Iterator[tuple[str, RGBDSample | ChiasmError]]:
     if path.is_file() and path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"):
         from chiasm.detection.readers.checked_sample import sample_from_arrays
@@ -107,7 +107,7 @@ def _samples(
         except ChiasmError as error:
             yield str(path), error
         return
-    source = open_source(path, light=light)
+    source = open_source(path, lamp=lamp)
     yield from _loaded(source, source.refs)
     for problem in getattr(source, "problems", ()):
         yield str(problem), DataError(str(problem))

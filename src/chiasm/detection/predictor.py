@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from chiasm.detection.contract import Contract, load_artifact
+from chiasm.detection.contract import DetectionContract, load_model
 from chiasm.detection.detector import Detector
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.distance import check_distance
@@ -22,7 +22,7 @@ from chiasm.metrics.calibration import conformal_p_value, conformal_threshold
 from chiasm.samples import AnomalyMap, FloatArray, PreparedSample, RGBDSample, Verdict
 
 
-class Predictor:
+class DetectionPredictor:
     """A trained detector with its contract: scores, p-values and decisions.
 
     Args:
@@ -32,7 +32,7 @@ class Predictor:
     """
 
     def __init__(
-        self, detector: Detector, contract: Contract, genotype: Genotype | None = None
+        self, detector: Detector, contract: DetectionContract, genotype: Genotype | None = None
     ) -> None:
         self.detector = detector.eval()
         self.contract = contract
@@ -52,12 +52,12 @@ class Predictor:
         )
 
     @classmethod
-    def load(cls, folder: str | Path) -> Predictor:
+    def load(cls, folder: str | Path) -> DetectionPredictor:
         """Load from a model's folder, or from a run's folder that holds one."""
         path = Path(folder)
         if not (path / "contract.json").exists() and (path / "model" / "contract.json").exists():
             path = path / "model"
-        return cls(*load_artifact(path))
+        return cls(*load_model(path))
 
     def __call__(
         self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""

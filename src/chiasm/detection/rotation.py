@@ -1,4 +1,4 @@
-"""Few parts that may lie at any angle: each is shown turned, where more is found so."""
+"""Few parts that may lie at any angle: each is shown rotated, where more is found so."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 import torch
 
 from chiasm.detection.anomalies.generators import validation_generator
-from chiasm.detection.config import RunConfig
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.geometry import GeometryScale
-from chiasm.detection.training.memorise import memorise
+from chiasm.detection.training.fit_memory import fit_memory
 from chiasm.detection.training.segment import mask_at, mean_relative
 from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 from chiasm.metrics.ranking import average_precision
@@ -23,23 +23,23 @@ from chiasm.registry import find_model
 from chiasm.runs.console import say
 from chiasm.samples import BoolArray, FloatArray, PreparedSample
 
-# Normals, turned copies among them, that are enough; and angles of one part at most.
+# Normals, rotated copies among them, that are enough; and rotations of one part at most.
 _ENOUGH, _MOST_ANGLES = 60, 12
 
 _LOOKS = 40  # at parts with synthetic anomalies, at least, before it is decided
 
 
-def angles_of(
-    config: RunConfig,
+def rotations_of(
+    config: DetectionConfig,
     parts: Sequence[PreparedSample],
     *,
     owners: Sequence[int],
     scale: GeometryScale,
 ) -> int:
-    """At how many angles each part is to be shown.
+    """At how many rotations each part is to be shown.
 
     What the configuration leaves open is found out for light models: each part, with synthetic
-    anomalies, is compared with the other parts as they lie and with turned copies of them, and
+    anomalies, is compared with the other parts as they lie and with rotated copies of them, and
     turning is taken where the distances then tell anomalies better.
 
     Args:
@@ -49,49 +49,51 @@ def angles_of(
         scale: of the geometry picture.
     """
     most = max(1, min(_MOST_ANGLES, _ENOUGH // len(parts)))
-    if most == 1 or config.any_angle is False:
+    if most == 1 or config.rotate is False:
         return 1
-    if config.any_angle:
+    if config.rotate:
         return most
     if config.model != "adnas_light":
-        say("Few parts: if they may lie at any angle, any_angle=true shows each of them turned.")
+        say("Few parts: if they may lie at any angle, rotate=true shows each of them rotated.")
         return 1
     as_they_lie = _told_apart(config, parts, 1, owners=owners, scale=scale)
     at_all_angles = _told_apart(config, parts, most, owners=owners, scale=scale)
     better = at_all_angles > as_they_lie
     say(
         f"Few parts. Synthetic anomalies on one, beside the others as they lie: pixel AP "
-        f"{as_they_lie:.3f}; beside turned copies, too: {at_all_angles:.3f}. "
-        + (f"Each is shown at {most} angles." if better else "They are shown as they lie.")
-        + f" (any_angle={'false' if better else 'true'} decides otherwise.)"
+        f"{as_they_lie:.3f}; beside rotated copies, too: {at_all_angles:.3f}. "
+        + (f"Each is shown at {most} rotations." if better else "They are shown as they lie.")
+        + f" (rotate={'false' if better else 'true'} decides otherwise.)"
     )
     return most if better else 1
 
 
-def at_more_angles(
-    parts: Sequence[PreparedSample], angles: int
+def at_rotations(
+    parts: Sequence[PreparedSample], rotations: int
 ) -> tuple[list[PreparedSample], list[int]]:
-    """Parts with turned copies after them, and for each the number of the part that it shows."""
-    copies = [turned(part, 360 * number / angles) for number in range(1, angles) for part in parts]
-    return [*parts, *copies], list(range(len(parts))) * angles
+    """Parts with rotated copies after them, and for each the number of the part that it shows."""
+    copies = [
+        rotated(part, 360 * number / rotations) for number in range(1, rotations) for part in parts
+    ]
+    return [*parts, *copies], list(range(len(parts))) * rotations
 
 
-def light_detector(config: RunConfig) -> AdnasDetector:
+def frozen_detector(config: DetectionConfig) -> AdnasDetector:
     """A light detector whose memory of normals is still empty."""
     detector: AdnasDetector = find_model(config.model).builder(
         "concatenation",
         modalities=config.modalities,
         image_size=config.image_size,
-        capacity=config.capacity,
+        memory_entries=config.memory_entries,
     )
     return detector.eval()
 
 
 @torch.no_grad()
 def _told_apart(
-    config: RunConfig,
+    config: DetectionConfig,
     parts: Sequence[PreparedSample],
-    angles: int,
+    rotations: int,
     *,
     owners: Sequence[int],
     scale: GeometryScale,
@@ -101,11 +103,11 @@ def _told_apart(
     The mean over parts: pooled, the few largest anomalies would decide, and change with the seed.
     NaN where no anomaly is larger than nothing.
     """
-    detector = light_detector(config)
+    detector = frozen_detector(config)
     source = detector.source
     assert isinstance(source, NormalityFeatures)
-    shown, sources = at_more_angles(parts, angles)
-    memorise(
+    shown, sources = at_rotations(parts, rotations)
+    fit_memory(
         source,
         shown,
         scale=scale,
@@ -138,7 +140,7 @@ def _told_apart(
     return sum(found) / len(found) if found else math.nan
 
 
-def turned(part: PreparedSample, degrees: float) -> PreparedSample:
+def rotated(part: PreparedSample, degrees: float) -> PreparedSample:
     """Turn a part about the middle of its crop, around the camera's axis.
 
     Colours are interpolated; points, heights and normals are taken from the nearest pixel, so that
@@ -150,7 +152,7 @@ def turned(part: PreparedSample, degrees: float) -> PreparedSample:
     """
     size = part.foreground.shape[0]
     middle = (size - 1) / 2
-    # OpenCV counts angles counter-clockwise.
+    # OpenCV counts rotations counter-clockwise.
     where = cv2.getRotationMatrix2D((middle, middle), -degrees, 1.0)
 
     def moved(image: np.ndarray, how: int = cv2.INTER_NEAREST) -> np.ndarray:

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from chiasm.detection.config import RunConfig
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import library_versions
-from chiasm.detection.datamodule import Workbench, open_run
+from chiasm.detection.datamodule import DetectionDataModule, open_run
 from chiasm.detection.training.search import FusionSearch
 from chiasm.detection.training.segment import SegmentationTraining
 from chiasm.fusion.drawing import draw_genotype
@@ -28,7 +28,7 @@ RELAXED_SHARE = 0.5  # of the search's budget; the rest is the final round
 CONCATENATION: Final = "concatenation"  # name of the fusion that is made by hand
 
 
-def search(config: RunConfig, *, bench: Workbench | None = None) -> Genotype:
+def search(config: DetectionConfig, *, data: DetectionDataModule | None = None) -> Genotype:
     """Search the fusion architecture.
 
     The relaxed network is searched first. Its strongest architecture and others drawn from its
@@ -39,25 +39,27 @@ def search(config: RunConfig, *, bench: Workbench | None = None) -> Genotype:
     Writes ``genotype.json`` and its drawing, ``search_history.json`` and ``finalists.json`` to the
     run's folder.
     """
-    found = _winner(config, bench or open_run(config), beside=())
+    found = _winner(config, data or open_run(config), beside=())
     assert isinstance(found, Genotype)
     return found
 
 
-def search_or_concatenate(config: RunConfig, *, bench: Workbench) -> Genotype | str:
+def search_or_concatenate(config: DetectionConfig, *, data: DetectionDataModule) -> Genotype | str:
     """As ``search``, with the hand-made concatenation among the finalists.
 
     Returns ``"concatenation"``, and writes no genotype, where that wins.
     """
-    return _winner(config, bench, beside=(CONCATENATION,))
+    return _winner(config, data, beside=(CONCATENATION,))
 
 
-def _winner(config: RunConfig, bench: Workbench, *, beside: Sequence[str]) -> Genotype | str:
-    left = bench.seconds_left()
+def _winner(
+    config: DetectionConfig, data: DetectionDataModule, *, beside: Sequence[str]
+) -> Genotype | str:
+    left = data.seconds_left()
     limited = left != float("inf")
     several = config.finalists > 1 or bool(beside)
     share = SEARCH_SHARE * (RELAXED_SHARE if several else 1.0)
-    module = _relaxed(config, bench, Budget(share * left / 60 if limited else None))
+    module = _relaxed(config, data, Budget(share * left / 60 if limited else None))
     (config.out / "search_history.json").write_text(
         json.dumps(module.found.history, indent=2) + "\n"
     )
@@ -78,7 +80,7 @@ def _winner(config: RunConfig, bench: Workbench, *, beside: Sequence[str]) -> Ge
             record=config.out / "finalists.json",
             wanted=[config.final_epochs, config.final_steps],
             judge=lambda fusion, number: _short_training(
-                fusion, bench, number, seconds=budget / len(proposed)
+                fusion, data, number, seconds=budget / len(proposed)
             ),
         )
     winner = max(range(len(proposed)), key=lambda number: scores[number]["validation_ap"])
@@ -90,7 +92,7 @@ def _winner(config: RunConfig, bench: Workbench, *, beside: Sequence[str]) -> Ge
         found,
         provenance={
             "model": config.model,
-            "data": bench.source.name,
+            "data": data.source.name,
             "seed": config.seed,
             "order": config.order,
             "finalists": len(proposed),
@@ -98,15 +100,15 @@ def _winner(config: RunConfig, bench: Workbench, *, beside: Sequence[str]) -> Ge
             "chiasm": library_versions()["chiasm"],
         },
     )
-    write_genotype(genotype, bench)
+    write_genotype(genotype, data)
     say(genotype.summary())
     return genotype
 
 
-def _relaxed(config: RunConfig, bench: Workbench, budget: Budget) -> FusionSearch:
+def _relaxed(config: DetectionConfig, data: DetectionDataModule, budget: Budget) -> FusionSearch:
     module = FusionSearch(
-        bench.detector("supernet"),
-        architecture_batches=bench.loader("architecture"),
+        data.detector("supernet"),
+        architecture_batches=data.loader("architecture"),
         budget=budget,
         epochs=config.search_epochs,
         learning_rate=config.learning_rate,
@@ -117,8 +119,8 @@ def _relaxed(config: RunConfig, bench: Workbench, budget: Budget) -> FusionSearc
     say("Searching how to fuse ...")
     fit(
         module,
-        bench.loader("learn"),
-        bench.loader("validate"),
+        data.loader("learn"),
+        data.loader("validate"),
         folder=config.out,
         name="search",
         epochs=config.search_epochs,
@@ -128,13 +130,13 @@ def _relaxed(config: RunConfig, bench: Workbench, budget: Budget) -> FusionSearc
 
 
 def _short_training(
-    fusion: Genotype | str, bench: Workbench, number: int, *, seconds: float
+    fusion: Genotype | str, data: DetectionDataModule, number: int, *, seconds: float
 ) -> dict[str, float]:
-    config = bench.config
-    detector = bench.detector(fusion)
+    config = data.config
+    detector = data.detector(fusion)
     budget = Budget(None if seconds == float("inf") else seconds / 60)
     required = detector.fusion.required
-    learn = bench.loader("learn", required=required)
+    learn = data.loader("learn", required=required)
     epochs = max(config.final_epochs, math.ceil(config.final_steps / len(learn)))
     module = SegmentationTraining(
         detector,
@@ -147,7 +149,7 @@ def _short_training(
     fit(
         module,
         learn,
-        bench.loader("validate", required=required),
+        data.loader("validate", required=required),
         folder=config.out,
         name=name,
         epochs=epochs,
@@ -158,8 +160,8 @@ def _short_training(
     return {"validation_ap": module.validation_ap[-1]}
 
 
-def write_genotype(genotype: Genotype, bench: Workbench) -> None:
+def write_genotype(genotype: Genotype, data: DetectionDataModule) -> None:
     """Write the genotype and its drawing to the run's folder."""
-    folder = bench.config.out
+    folder = data.config.out
     genotype.save(folder / "genotype.json")
     draw_genotype(genotype, path_svg=folder / "genotype.svg", path_png=folder / "genotype.png")

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 
 from chiasm.detection.calibrate import keep
-from chiasm.detection.config import RunConfig
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import parameter_count
-from chiasm.detection.datamodule import Workbench, open_run
+from chiasm.detection.datamodule import DetectionDataModule, open_run
 from chiasm.detection.models.adnas import AdnasDetector, describe_builder
 from chiasm.detection.models.cost import cost_of
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.search import CONCATENATION, search, search_or_concatenate, write_genotype
-from chiasm.detection.train_baseline import train_rival
+from chiasm.detection.train_baseline import train_baseline
 from chiasm.detection.training.segment import SegmentationTraining, mask_at, mean_relative, run
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.genotype import Genotype, random_genotype
@@ -39,7 +39,7 @@ NORMALITY_SHARES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Learned:
+class TrainResult:
     """What a run left behind.
 
     Attributes:
@@ -56,7 +56,7 @@ class Learned:
     validation_ap: float
 
 
-def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
+def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -> TrainResult:
     """Train a detector and save it; searches first where ``config.fusion`` asks for that.
 
     A rival goes through its own steps instead. Raises ``ConfigurationError`` for a fusion that is
@@ -69,10 +69,10 @@ def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
         raise ConfigurationError(
             f"fusion is {', '.join(FUSIONS)} or a genotype's file; {config.fusion!r} is neither."
         )
-    bench = bench or open_run(config)
+    data = data or open_run(config)
     if find_model(config.model).rival:
-        train_rival(bench)
-        return Learned(config.out, None, (time.monotonic() - bench.started) / 60, math.nan)
+        train_baseline(data)
+        return TrainResult(config.out, None, (time.monotonic() - data.started) / 60, math.nan)
     if config.options:
         raise ConfigurationError(
             f"{config.model} has no options; its settings are those of the run: "
@@ -83,22 +83,22 @@ def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
     if config.fusion in ("search", "best") and found.exists():
         fusion = Genotype.load(found)
     elif config.fusion == "search":
-        fusion = search(config, bench=bench)
+        fusion = search(config, data=data)
     elif config.fusion == "best":
-        fusion = search_or_concatenate(config, bench=bench)
+        fusion = search_or_concatenate(config, data=data)
     elif config.fusion == CONCATENATION:
         fusion = CONCATENATION
     elif config.fusion == "random":
         fusion = random_genotype(
-            bench.pools, nodes=config.nodes, seed=config.seed, operations=config.operations
+            data.pools, nodes=config.nodes, seed=config.seed, operations=config.operations
         )
-        write_genotype(fusion, bench)
+        write_genotype(fusion, data)
     else:
         fusion = Genotype.load(config.fusion)
-        fusion.validate(bench.pools)
-        write_genotype(fusion, bench)
-    detector = bench.detector(fusion)
-    left = bench.seconds_left()
+        fusion.validate(data.pools)
+        write_genotype(fusion, data)
+    detector = data.detector(fusion)
+    left = data.seconds_left()
     budget = Budget(None if left == float("inf") else 0.9 * max(left, 6.0) / 60)
     module = SegmentationTraining(
         detector,
@@ -111,33 +111,33 @@ def train(config: RunConfig, *, bench: Workbench | None = None) -> Learned:
     say("Training the detector ...")
     fit(
         module,
-        bench.loader("learn", required=required),
-        bench.loader("validate", required=required),
+        data.loader("learn", required=required),
+        data.loader("validate", required=required),
         folder=config.out,
         name="train",
         epochs=config.train_epochs,
         budget=budget,
     )
     detector.eval()
-    ap = choose_score_rule(detector, bench)
+    ap = choose_score_rule(detector, data)
     genotype = fusion if isinstance(fusion, Genotype) else None
-    macs = save(detector, genotype, bench)
-    minutes = (time.monotonic() - bench.started) / 60
+    macs = save(detector, genotype, data)
+    minutes = (time.monotonic() - data.started) / 60
     facts = {
         "fit_minutes": round(minutes, 3),
         "validation_ap": ap,
-        "angles": bench.angles,
+        "rotations": data.rotations,
         "parameters": parameter_count(detector),
         "fit_peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         **macs,
     }
     (config.out / "learning.json").write_text(json.dumps(facts, indent=2) + "\n")
     say(f"The model is in {config.out / 'model'} ({minutes:.1f} minutes).")
-    return Learned(config.out, genotype, minutes, ap)
+    return TrainResult(config.out, genotype, minutes, ap)
 
 
 @torch.no_grad()
-def choose_score_rule(detector: AdnasDetector, bench: Workbench) -> float:
+def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> float:
     """Weigh the head against the distance from normal by pixel AP on held-out normals.
 
     The anomalies there come from generators that training does not use. Returns the AP of the
@@ -145,7 +145,7 @@ def choose_score_rule(detector: AdnasDetector, bench: Workbench) -> float:
     """
     outputs = []
     detector.eval()
-    for batch in bench.loader("validate"):
+    for batch in data.loader("validate"):
         output = run(detector, batch)
         odds = output.logits[:, 1:] - output.logits[:, :1]
         if output.relative:
@@ -167,26 +167,28 @@ def choose_score_rule(detector: AdnasDetector, bench: Workbench) -> float:
     }
     best = max(trials, key=lambda share: trials[share])
     detector.set_score_rule(head=head, normality=best * normality)
-    (bench.config.out / "score_rule.json").write_text(
+    (data.config.out / "score_rule.json").write_text(
         json.dumps({"chosen": best, "pixel_ap": trials}, indent=2) + "\n"
     )
     return trials[best]
 
 
-def save(detector: AdnasDetector, genotype: Genotype | None, bench: Workbench) -> dict[str, int]:
+def save(
+    detector: AdnasDetector, genotype: Genotype | None, data: DetectionDataModule
+) -> dict[str, int]:
     """Prune, calibrate on the calibration normals and write the model's folder.
 
     Returns the multiply-accumulates of one part before and after pruning.
     """
-    config = bench.config
+    config = data.config
     detector.eval()
-    example = to_batch(bench.calibration[:1], bench.scale, modalities=config.modalities)
+    example = to_batch(data.calibration[:1], data.scale, modalities=config.modalities)
     whole = cost_of(detector, example)
     detector.prune()
     cost = {"macs_before_pruning": whole.macs, "macs": cost_of(detector, example).macs}
     keep(
         detector,
-        bench,
+        data,
         arguments=_arguments(config),
         fusion="genotype" if genotype is not None else CONCATENATION,
         score_rule=SCORE_RULE,
@@ -195,9 +197,9 @@ def save(detector: AdnasDetector, genotype: Genotype | None, bench: Workbench) -
     return cost
 
 
-def _arguments(config: RunConfig) -> dict[str, Any]:
+def _arguments(config: DetectionConfig) -> dict[str, Any]:
     arguments: dict[str, Any] = {"nodes": config.nodes, "image_size": config.image_size}
     arguments["cells"] = list(config.cells)
     if config.model == "adnas_light":
-        arguments["capacity"] = config.capacity
+        arguments["memory_entries"] = config.memory_entries
     return describe_builder(arguments)

@@ -14,10 +14,10 @@ from torch.utils.data import DataLoader
 from chiasm.detection.anomalies.generators import training_generator
 from chiasm.detection.anomalies.textures import TextureSource
 from chiasm.detection.calibrate import keep
-from chiasm.detection.config import RunConfig
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import parameter_count
-from chiasm.detection.datamodule import Workbench
-from chiasm.detection.detector import Rival
+from chiasm.detection.datamodule import DetectionDataModule
+from chiasm.detection.detector import Baseline
 from chiasm.detection.models.cost import cost_of
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.training.baseline import learn_in_steps
@@ -31,16 +31,16 @@ SCORE_RULE = "distances from normal as the method measures them, smoothed, zero 
 _OF_OURS = (
     *("fusion", "cells", "candidates", "operations", "nodes", "rounds", "order", "finalists"),
     *("search_epochs", "train_epochs", "final_epochs", "final_steps", "architecture_rate"),
-    *("learning_rate", "batch", "capacity", "any_angle"),
+    *("learning_rate", "batch", "memory_entries", "rotate"),
 )
 
 
-def train_rival(bench: Workbench) -> None:
+def train_baseline(data: DetectionDataModule) -> None:
     """Take the configured rival through its steps, calibrate it and keep it.
 
     Raises ``ConfigurationError`` for options that the rival does not have.
     """
-    config = bench.config
+    config = data.config
     torch.manual_seed(config.seed)
     arguments = builder_arguments(config)
     rival = built(config, arguments)
@@ -50,20 +50,20 @@ def train_rival(bench: Workbench) -> None:
             f"{config.model} learns in steps of its own; passed over: {', '.join(idle)}. Settings "
             "of its own are given as options={name: value}."
         )
-    left = bench.seconds_left()
+    left = data.seconds_left()
     learn_in_steps(
         rival,
-        bench.parts,
-        scale=bench.scale,
+        data.parts,
+        scale=data.scale,
         folder=config.out,
         minutes=None if left == float("inf") else 0.9 * max(left, 6.0) / 60,
         seed=config.seed,
-        synthetic=lambda batch: _synthetic(bench, batch),
+        synthetic=lambda batch: _synthetic(data, batch),
         said=say,
     )
-    keep(rival, bench, arguments=arguments, fusion="none", score_rule=SCORE_RULE)
-    example = to_batch(bench.calibration[:1], bench.scale, modalities=config.modalities)
-    minutes = (time.monotonic() - bench.started) / 60
+    keep(rival, data, arguments=arguments, fusion="none", score_rule=SCORE_RULE)
+    example = to_batch(data.calibration[:1], data.scale, modalities=config.modalities)
+    minutes = (time.monotonic() - data.started) / 60
     facts = {
         "fit_minutes": round(minutes, 3),
         "parameters": parameter_count(rival),
@@ -74,7 +74,7 @@ def train_rival(bench: Workbench) -> None:
     say(f"The model is in {config.out / 'model'} ({minutes:.1f} minutes).")
 
 
-def builder_arguments(config: RunConfig) -> dict[str, Any]:
+def builder_arguments(config: DetectionConfig) -> dict[str, Any]:
     """Options of the run as arguments of the rival's builder; tells which there are if one is not.
 
     Raises ``ConfigurationError``.
@@ -88,10 +88,12 @@ def builder_arguments(config: RunConfig) -> dict[str, Any]:
     return {"image_size": config.image_size, **config.options}
 
 
-def built(config: RunConfig, arguments: dict[str, Any]) -> Rival:
+def built(config: DetectionConfig, arguments: dict[str, Any]) -> Baseline:
     """The configured rival; ``ConfigurationError`` where an option's value is nothing to it."""
     try:
-        rival: Rival = find_model(config.model).builder(modalities=config.modalities, **arguments)
+        rival: Baseline = find_model(config.model).builder(
+            modalities=config.modalities, **arguments
+        )
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         if not config.options:
             raise
@@ -102,25 +104,25 @@ def built(config: RunConfig, arguments: dict[str, Any]) -> Rival:
     return rival
 
 
-def idle_settings(config: RunConfig) -> list[str]:
+def idle_settings(config: DetectionConfig) -> list[str]:
     """Settings that were given and that a rival does not read."""
-    fields = RunConfig.model_fields
+    fields = DetectionConfig.model_fields
     return [name for name in _OF_OURS if getattr(config, name) != fields[name].default]
 
 
-def _synthetic(bench: Workbench, batch: int) -> DataLoader[Any]:
+def _synthetic(data: DetectionDataModule, batch: int) -> DataLoader[Any]:
     """All normal parts with training's anomalies; a rival holds none of them back."""
-    folder = bench.config.textures
+    folder = data.config.textures
     parts = SyntheticParts(
-        bench.parts,
-        numbers=range(len(bench.parts)),
+        data.parts,
+        numbers=range(len(data.parts)),
         generator=training_generator(None if folder is None else TextureSource.from_folder(folder)),
-        seed=bench.config.seed * 10,
+        seed=data.config.seed * 10,
     )
     return fresh_loader(
         parts,
         batch=batch,
-        scale=bench.scale,
-        modalities=bench.config.modalities,
+        scale=data.scale,
+        modalities=data.config.modalities,
         shuffle=True,
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from chiasm.diagnosis.classifier import Classifier
-from chiasm.diagnosis.contract import DiagnosisContract, SplitDescription, save_classifier
-from chiasm.diagnosis.datamodule import RecordingBench
+from chiasm.diagnosis.contract import DiagnosisContract, SplitDescription, save_model
+from chiasm.diagnosis.datamodule import DiagnosisDataModule
 from chiasm.diagnosis.decision import Array, combined_opinion, support, weakest_accepted
-from chiasm.diagnosis.predictor import Diagnoser
+from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm
 from chiasm.fusion.genotype import Genotype
 from chiasm.metrics import VERSIONS
@@ -20,19 +20,19 @@ from chiasm.runs.model_folder import library_versions
 TEMPERATURES = (0.5, 10.0)
 
 
-def save(network: Classifier, bench: RecordingBench) -> float:
+def save(network: Classifier, data: DiagnosisDataModule) -> float:
     """Calibrate on the validation recordings and write the model's folder; returns macro-F1.
 
     That is of the recordings that have all modalities, or of all by what each has where none does.
     """
-    contract = blank_contract(bench)
-    seen = Diagnoser(network, contract).observe(bench.store, bench.split.validation)
-    temperatures, thresholds = calibrate(seen.logits, seen.labels, share=bench.config.unknown_share)
+    contract = blank_contract(data)
+    seen = DiagnosisPredictor(network, contract).observe(data.store, data.split.validation)
+    temperatures, thresholds = calibrate(seen.logits, seen.labels, share=data.config.unknown_share)
     contract = contract.model_copy(
         update={"temperatures": temperatures, "unknown_below": thresholds}
     )
-    genotype = bench.fusion if isinstance(bench.fusion, Genotype) else None
-    save_classifier(bench.config.out / "model", network, contract, genotype)
+    genotype = data.fusion if isinstance(data.fusion, Genotype) else None
+    save_model(data.config.out / "model", network, contract, genotype)
     logits = seen.logits["+".join(contract.modalities)]
     whole = ~np.isnan(logits).any(axis=1)
     if not whole.any():
@@ -65,18 +65,18 @@ def calibrate(
     return temperatures, thresholds
 
 
-def blank_contract(bench: RecordingBench) -> DiagnosisContract:
+def blank_contract(data: DiagnosisDataModule) -> DiagnosisContract:
     """The contract before calibration."""
-    config, form = bench.config, bench.form
+    config, form = data.config, data.form
     return DiagnosisContract(
         method=config.model,
-        arguments=bench.arguments(),
+        arguments=data.arguments(),
         modalities=config.modalities,
-        kinds=bench.store.kinds,
+        kinds=data.store.kinds,
         recording=RecordingForm(
             image_size=form.image_size,
-            channels=bench.channels,
-            samples_per_cycle=bench.samples_per_cycle,
+            channels=data.channels,
+            samples_per_cycle=data.samples_per_cycle,
             segment=form.segment,
             series=form.scale,
             picture=form.picture,
@@ -87,12 +87,12 @@ def blank_contract(bench: RecordingBench) -> DiagnosisContract:
             by=config.split_by,
             shares=config.shares,
             seed=config.seed,
-            training_groups=bench.training_groups(),
-            validation_groups=bench.validation_groups(),
-            groups_by=bench.groups_by,
-            training_data=bench.training_data(),
-            training_samples=len(bench.split.train),
-            validation_samples=len(bench.split.validation),
+            training_groups=data.training_groups(),
+            validation_groups=data.validation_groups(),
+            groups_by=data.groups_by,
+            training_data=data.training_data(),
+            training_samples=len(data.split.train),
+            validation_samples=len(data.split.validation),
         ),
         metric_versions=dict(VERSIONS),
         seed=config.seed,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from chiasm.errors import DataError
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 MODALITIES = ("image", "series")
 
@@ -30,7 +30,7 @@ class Classifier(nn.Module):
         """Where its weights or its buffers lie."""
         return next((t.device for t in (*self.parameters(), *self.buffers())), torch.device("cpu"))
 
-    def forward(self, batch: DischargeBatch, *, density: bool = True) -> ClassifierOutput:
+    def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
         """Run everything on a batch; ``density`` concerns those that have flows.
 
         Raises ``DataError`` where nothing is there that it looks at.
@@ -46,7 +46,7 @@ class Classifier(nn.Module):
         """
         raise NotImplementedError
 
-    def example_batch(self, count: int = 1) -> DischargeBatch:
+    def example_batch(self, count: int = 1) -> RecordingBatch:
         """Zeros in the shapes of usual recordings, on its device."""
         raise NotImplementedError
 
@@ -71,7 +71,7 @@ class FittedClassifier(Classifier):
     text), so that weights travel as safetensors and nothing needs pickle.
     """
 
-    def describe(self, batch: DischargeBatch) -> dict[str, Tensor]:
+    def describe(self, batch: RecordingBatch) -> dict[str, Tensor]:
         """Features of a batch, the recordings along the first axis of each tensor.
 
         Raises ``DataError`` where nothing is there that it looks at.
@@ -86,13 +86,13 @@ class FittedClassifier(Classifier):
         """Logits ``(N, K)`` of described recordings."""
         raise NotImplementedError
 
-    def forward(self, batch: DischargeBatch, *, density: bool = True) -> ClassifierOutput:
+    def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
         """Describe and decide."""
         described = self.describe(batch)
         pooled = torch.cat([d.flatten(1).float() for d in described.values()], dim=1)
         return ClassifierOutput(logits=self.decide(described), pooled=pooled)
 
-    def present(self, batch: DischargeBatch) -> tuple[str, ...]:
+    def present(self, batch: RecordingBatch) -> tuple[str, ...]:
         """Those of its modalities that a batch has; ``DataError`` where there is none."""
         there = tuple(m for m in self.modalities if getattr(batch, m) is not None)
         if not there:

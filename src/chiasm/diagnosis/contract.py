@@ -89,7 +89,7 @@ class DiagnosisContract(Strict):
     weights_sha256: str = ""
 
 
-def save_classifier(
+def save_model(
     folder: Path,
     network: Classifier,
     contract: DiagnosisContract,
@@ -107,7 +107,7 @@ def save_classifier(
     )
 
 
-def load_classifier(folder: Path) -> tuple[Classifier, DiagnosisContract]:
+def load_model(folder: Path) -> tuple[Classifier, DiagnosisContract]:
     """Read a classifier, ready for use; ``ArtifactError`` says which file is at fault."""
     contract = read_contract_as(folder, DiagnosisContract, wing="classifier")
     state = read_weights(folder, contract.weights_sha256)

@@ -23,16 +23,16 @@ from chiasm.diagnosis.preparation.scales import (
     estimate_scale,
     window_length,
 )
-from chiasm.diagnosis.readers.opening import open_as_store
-from chiasm.diagnosis.readers.source import DischargeRef
+from chiasm.diagnosis.readers.opening import open_store
+from chiasm.diagnosis.readers.source import RecordingRef
 from chiasm.diagnosis.readers.splits import (
     RANDOM,
-    DischargeSplit,
+    RecordingSplit,
     given_split,
     leave_one_out,
     split_recordings,
 )
-from chiasm.diagnosis.readers.store import DischargeStore
+from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.training.dataset import Recordings, recording_loader
 from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.fusion.genotype import Genotype
@@ -48,7 +48,7 @@ PICTURE_SIDE = 128
 
 
 @dataclass(frozen=True, eq=False)
-class RecordingBench:
+class DiagnosisDataModule:
     """Made once, used by both stages and by whoever compares.
 
     Attributes:
@@ -62,8 +62,8 @@ class RecordingBench:
     """
 
     config: DiagnosisConfig
-    store: DischargeStore
-    split: DischargeSplit
+    store: RecordingStore
+    split: RecordingSplit
     form: InputFormat
     channels: int
     samples_per_cycle: int
@@ -160,19 +160,19 @@ class RecordingBench:
         return whole.hexdigest()
 
 
-def open_bench(config: DiagnosisConfig) -> RecordingBench:
+def open_data(config: DiagnosisConfig) -> DiagnosisDataModule:
     """Open the data, converted to a store where it is none yet, and divide it."""
-    store = open_as_store(config.data, cache=config.cache)
+    store = open_store(config.data, cache=config.cache)
     split = division(store, [ref for ref in store.refs if ref.label is not None], config)
     if not split.train or not split.validation:
         raise SplitError("Training needs recordings to learn from and others to validate on.")
-    return bench_of(config, store, split)
+    return data_of_split(config, store, split)
 
 
-def bench_of(
-    config: DiagnosisConfig, store: DischargeStore, split: DischargeSplit
-) -> RecordingBench:
-    """The bench of recordings that are divided."""
+def data_of_split(
+    config: DiagnosisConfig, store: RecordingStore, split: RecordingSplit
+) -> DiagnosisDataModule:
+    """The data of recordings that are divided."""
     refs = [ref for some in split.lists().values() for ref in some]
     channels, per_cycle = _series_shape(store, refs, config)
     least = math.lcm(config.token, per_cycle) // per_cycle
@@ -194,7 +194,7 @@ def bench_of(
         picture=_picture_scale(store, split, config),
         seconds=config.view_seconds,
     )
-    return RecordingBench(config, store, split, form, channels, per_cycle)
+    return DiagnosisDataModule(config, store, split, form, channels, per_cycle)
 
 
 def _has_excess(fold: int, least: int, per_cycle: int) -> bool:
@@ -203,7 +203,7 @@ def _has_excess(fold: int, least: int, per_cycle: int) -> bool:
 
 
 def _picture_scale(
-    store: DischargeStore, split: DischargeSplit, config: DiagnosisConfig
+    store: RecordingStore, split: RecordingSplit, config: DiagnosisConfig
 ) -> PictureScale:
     if not config.standardised or "image" not in config.modalities:
         return PictureScale()
@@ -221,7 +221,7 @@ def _picture_scale(
 
 
 def _series_shape(
-    store: DischargeStore, refs: list[DischargeRef], config: DiagnosisConfig
+    store: RecordingStore, refs: list[RecordingRef], config: DiagnosisConfig
 ) -> tuple[int, int]:
     """Channels and values to a mains cycle that all series have; raises ``DataError``."""
     shapes = set()
@@ -258,8 +258,8 @@ GIVEN = "given"
 
 
 def division(
-    store: DischargeStore, labelled: Sequence[DischargeRef], config: DiagnosisConfig
-) -> DischargeSplit:
+    store: RecordingStore, labelled: Sequence[RecordingRef], config: DiagnosisConfig
+) -> RecordingSplit:
     """Divide the recordings that have something for the network to look at.
 
     Raises ``DataError`` where there are none, or a class that is to be left out does not exist.
@@ -272,7 +272,7 @@ def division(
     return _without_classes(divide(refs, config), store.kinds, config.left_out)
 
 
-def divide(refs: list[DischargeRef], config: DiagnosisConfig) -> DischargeSplit:
+def divide(refs: list[RecordingRef], config: DiagnosisConfig) -> RecordingSplit:
     """The split that the settings ask for."""
     if config.split_by == GIVEN:
         return given_split(refs, by=group_of(GIVEN, refs))
@@ -290,28 +290,28 @@ def divide(refs: list[DischargeRef], config: DiagnosisConfig) -> DischargeSplit:
 
 
 def _without_classes(
-    split: DischargeSplit, kinds: tuple[str, ...], left_out: tuple[str, ...]
-) -> DischargeSplit:
+    split: RecordingSplit, kinds: tuple[str, ...], left_out: tuple[str, ...]
+) -> RecordingSplit:
     """The split with training and validation recordings of some classes taken away."""
     unknown = sorted(set(left_out) - set(kinds))
     if unknown:
         raise DataError(f"There is no class '{unknown[0]}'; choose from {', '.join(kinds)}.")
     gone = {kinds.index(kind) for kind in left_out}
-    return DischargeSplit(
+    return RecordingSplit(
         tuple(ref for ref in split.train if ref.label not in gone),
         tuple(ref for ref in split.validation if ref.label not in gone),
         split.test,
     )
 
 
-def group_of(split_by: str, refs: Iterable[DischargeRef]) -> str:
+def group_of(split_by: str, refs: Iterable[RecordingRef]) -> str:
     """The kind of group that a split keeps whole; of a given one the session, where all have it."""
     if split_by != GIVEN:
         return split_by
     return "session" if all(ref.group.get("session") for ref in refs) else RANDOM
 
 
-def group_digests(by: str, refs: Iterable[DischargeRef]) -> set[str]:
+def group_digests(by: str, refs: Iterable[RecordingRef]) -> set[str]:
     """Short digests of the names of some recordings' groups; nothing for ``random``."""
     if by == RANDOM:
         return set()
@@ -323,7 +323,7 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def has_any(store: DischargeStore, ref: DischargeRef, modalities: Sequence[str]) -> bool:
+def has_any(store: RecordingStore, ref: RecordingRef, modalities: Sequence[str]) -> bool:
     """Whether a recording has one of some modalities."""
     return ("image" in modalities and store.has_image(ref)) or (
         "series" in modalities and store.counts(ref) is not None

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.evaluate import evaluate_classifier
-from chiasm.diagnosis.simulator.simulator import make_discharges
-from chiasm.diagnosis.train import train_classifier
+from chiasm.diagnosis.evaluate import evaluate
+from chiasm.diagnosis.simulator.simulator import make_recordings
+from chiasm.diagnosis.train import train
 from chiasm.runs.console import say
 
 
-def demo_discharge(
+def demo(
     out: Path | str, *, minutes: float = 4.5, count: int = 1000, sessions: int = 200
 ) -> dict[str, Any]:
     """Run the main job on simulated recordings and return the content of ``metrics.json``.
@@ -28,7 +28,7 @@ def demo_discharge(
     data = folder / "data"
     say(f"Simulating {count} recordings of {sessions} sessions ...")
     shutil.rmtree(data, ignore_errors=True)
-    make_discharges(data, count=count, sessions=sessions, tier="easy")
+    make_recordings(data, count=count, sessions=sessions, tier="easy")
     config = DiagnosisConfig.make(
         data=data,
         out=folder / "run",
@@ -41,5 +41,5 @@ def demo_discharge(
         cache=folder / "cache",
         windows=3,
     )
-    train_classifier(config)
-    return evaluate_classifier(config.out, data=data)
+    train(config)
+    return evaluate(config.out, data=data)

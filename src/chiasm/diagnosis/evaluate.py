@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from chiasm.diagnosis.predictor import Diagnoser
+from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.readers.audit import trivial_numbers
-from chiasm.diagnosis.readers.opening import open_as_store
-from chiasm.diagnosis.readers.source import LEFT_OUT, DischargeRef
-from chiasm.diagnosis.readers.store import DischargeStore
+from chiasm.diagnosis.readers.opening import open_store
+from chiasm.diagnosis.readers.source import LEFT_OUT, RecordingRef
+from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.report.figures import TrivialRival, evaluate_recordings
 from chiasm.diagnosis.report.predictions import CORRUPTED, PREDICTIONS, stacked, write_predictions
 from chiasm.diagnosis.report.report import write_diagnosis_report
@@ -33,7 +33,7 @@ MOST_TIMED = 40
 _MOST_TOLD = 5
 
 
-def evaluate_classifier(
+def evaluate(
     run: Path | str,
     *,
     data: Path | str,
@@ -63,8 +63,8 @@ def evaluate_classifier(
     """
     folder = Path(run)
     target = Path(out) if out is not None else folder / "report"
-    diagnoser = Diagnoser.load(folder)
-    store = open_as_store(data)
+    diagnoser = DiagnosisPredictor.load(folder)
+    store = open_store(data)
     lists = judged_lists(folder, diagnoser.contract, store, data)
     train, test = lists.train, lists.test
     unread = [sentence for sentence in store.problems if sentence.endswith(LEFT_OUT)]
@@ -121,7 +121,7 @@ def evaluate_classifier(
 
 
 def _latencies(
-    diagnoser: Diagnoser, store: DischargeStore, refs: Sequence[DischargeRef]
+    diagnoser: DiagnosisPredictor, store: RecordingStore, refs: Sequence[RecordingRef]
 ) -> list[float]:
     """Seconds from a decoded recording to its diagnosis."""
     seconds = []
@@ -133,11 +133,11 @@ def _latencies(
     return seconds
 
 
-def _spread(refs: Sequence[DischargeRef], most: int) -> list[DischargeRef]:
+def _spread(refs: Sequence[RecordingRef], most: int) -> list[RecordingRef]:
     """At most so many, of all classes alike, spread over the list."""
     if most <= 0:
         return []
-    by_class: dict[int, list[DischargeRef]] = {}
+    by_class: dict[int, list[RecordingRef]] = {}
     for ref in refs:
         by_class.setdefault(int(ref.label or 0), []).append(ref)
     each = max(1, most // len(by_class))
@@ -145,7 +145,7 @@ def _spread(refs: Sequence[DischargeRef], most: int) -> list[DischargeRef]:
 
 
 def _trivial(
-    store: DischargeStore, train: Sequence[DischargeRef], test: Sequence[DischargeRef]
+    store: RecordingStore, train: Sequence[RecordingRef], test: Sequence[RecordingRef]
 ) -> dict[str, TrivialRival] | None:
     if not train:
         return None
@@ -165,7 +165,7 @@ def _trivial(
     }
 
 
-def _files(ref: DischargeRef) -> dict[str, Path]:
+def _files(ref: RecordingRef) -> dict[str, Path]:
     """Where the recording came from, if that is still there."""
     image = Path(ref.source)
     return dict(ref.files) or {"image": image, "series": image.with_suffix(".csv")}

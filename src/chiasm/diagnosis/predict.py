@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from chiasm.diagnosis.evaluate import _MOST_TOLD
-from chiasm.diagnosis.predictor import Diagnoser
-from chiasm.diagnosis.readers.opening import open_discharges
-from chiasm.diagnosis.readers.source import LEFT_OUT, DischargeSource
+from chiasm.diagnosis.predictor import DiagnosisPredictor
+from chiasm.diagnosis.readers.opening import open_source
+from chiasm.diagnosis.readers.source import LEFT_OUT, RecordingSource
 from chiasm.errors import ChiasmError
 from chiasm.runs.console import FEW, say, tell_unjudged
-from chiasm.samples import Diagnosis, DischargeSample
+from chiasm.samples import Diagnosis, RecordingSample
 
 
-def diagnose_recordings(
+def predict(
     run: Path | str,
     inputs: Path | str,
     *,
@@ -39,8 +39,8 @@ def diagnose_recordings(
     Raises:
         DataError: not one recording could be diagnosed.
     """
-    diagnoser = Diagnoser.load(run)
-    source = open_discharges(inputs, partner=series)
+    diagnoser = DiagnosisPredictor.load(run)
+    source = open_source(inputs, partner=series)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     diagnoses = list(diagnoser.diagnose_all(_loaded(source)))
@@ -75,7 +75,7 @@ def _opinions(one: Diagnosis) -> str:
     return f"{likely}; uncertainty {one.uncertainty:.0%}"
 
 
-def _loaded(source: DischargeSource) -> Iterator[tuple[str, DischargeSample | ChiasmError]]:
+def _loaded(source: RecordingSource) -> Iterator[tuple[str, RecordingSample | ChiasmError]]:
     for ref in source.refs:
         try:
             yield ref.source, source.load(ref)

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from chiasm.diagnosis.classifier import Classifier
-from chiasm.diagnosis.contract import DiagnosisContract, load_classifier
+from chiasm.diagnosis.contract import DiagnosisContract, load_model
 from chiasm.diagnosis.decision import Array, diagnosis_from_logits
 from chiasm.diagnosis.preparation.network_inputs import (
     absences,
@@ -20,11 +20,11 @@ from chiasm.diagnosis.preparation.network_inputs import (
     present,
     series_windows,
 )
-from chiasm.diagnosis.readers.source import DischargeRef
-from chiasm.diagnosis.readers.store import DischargeStore
+from chiasm.diagnosis.readers.source import RecordingRef
+from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.errors import ChiasmError
 from chiasm.runs.model_folder import model_folder
-from chiasm.samples import Diagnosis, DischargeBatch, DischargeSample
+from chiasm.samples import Diagnosis, RecordingBatch, RecordingSample
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class _Look:
     flow_nll: dict[str, Array]
 
 
-class Diagnoser:
+class DiagnosisPredictor:
     """A trained classifier with its contract.
 
     Args:
@@ -76,11 +76,11 @@ class Diagnoser:
         self.contract = contract
 
     @classmethod
-    def load(cls, folder: str | Path) -> Diagnoser:
+    def load(cls, folder: str | Path) -> DiagnosisPredictor:
         """Load from a model's folder, or from a run's folder that holds one."""
-        return cls(*load_classifier(model_folder(folder)))
+        return cls(*load_model(model_folder(folder)))
 
-    def diagnose(self, sample: DischargeSample) -> Diagnosis:
+    def diagnose(self, sample: RecordingSample) -> Diagnosis:
         """Diagnose one recording; a modality may be missing.
 
         Probabilities are the network's on all that is there. Each modality's opinion is the
@@ -104,7 +104,7 @@ class Diagnoser:
         )
 
     def diagnose_all(
-        self, samples: Iterable[tuple[str, DischargeSample | ChiasmError]]
+        self, samples: Iterable[tuple[str, RecordingSample | ChiasmError]]
     ) -> Iterator[Diagnosis]:
         """Diagnose many; one that cannot be diagnosed yields ``error`` and no kind."""
         for source, sample in samples:
@@ -116,7 +116,7 @@ class Diagnoser:
                 yield Diagnosis(source, None, error=str(error))
 
     def observe(
-        self, store: DischargeStore, refs: Sequence[DischargeRef], *, alone: bool = True
+        self, store: RecordingStore, refs: Sequence[RecordingRef], *, alone: bool = True
     ) -> Observations:
         """What the network makes of recordings of a store, one after the other.
 
@@ -125,7 +125,7 @@ class Diagnoser:
         return self.observe_samples((store.load(ref) for ref in refs), alone=alone)
 
     def observe_samples(
-        self, samples: Iterable[DischargeSample], *, alone: bool = True
+        self, samples: Iterable[RecordingSample], *, alone: bool = True
     ) -> Observations:
         """What the network makes of recordings, changed ones for example."""
         names = self.contract.modalities
@@ -157,12 +157,12 @@ class Diagnoser:
             sources=tuple(sources),
         )
 
-    def _present(self, sample: DischargeSample) -> tuple[str, ...]:
+    def _present(self, sample: RecordingSample) -> tuple[str, ...]:
         return present(sample, self.contract.modalities)
 
     def _batch(
-        self, sample: DischargeSample, there: Sequence[str]
-    ) -> tuple[DischargeBatch, tuple[str, ...]]:
+        self, sample: RecordingSample, there: Sequence[str]
+    ) -> tuple[RecordingBatch, tuple[str, ...]]:
         """One row for each window of the series, the picture in all of them; and remarks."""
         form = self.contract.recording
         device = self.network.device
@@ -173,10 +173,10 @@ class Diagnoser:
             pixels = torch.from_numpy(picture_input(sample, form))
             rows = 1 if series is None else len(series)
             image = pixels.to(device).expand(rows, -1, -1, -1)  # (W, 3, S, S)
-        return DischargeBatch(image=image, series=series), absences(there, self.contract.modalities)
+        return RecordingBatch(image=image, series=series), absences(there, self.contract.modalities)
 
     @torch.inference_mode()
-    def _look(self, batch: DischargeBatch, shown: Sequence[str]) -> _Look:
+    def _look(self, batch: RecordingBatch, shown: Sequence[str]) -> _Look:
         """What the network makes of a recording when it is shown some of its modalities."""
         hidden = {m: None for m in ("image", "series") if m not in shown}
         if "series" not in shown and batch.image is not None:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.datamodule import RecordingBench, open_bench
-from chiasm.diagnosis.predictor import Diagnoser
-from chiasm.diagnosis.readers.opening import open_as_store
+from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_data
+from chiasm.diagnosis.predictor import DiagnosisPredictor
+from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.report.figures import LeftOut
 from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.diagnosis.scoring import score_recordings
-from chiasm.diagnosis.train import train_classifier
+from chiasm.diagnosis.train import train
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.runs.console import say
 
@@ -55,33 +55,33 @@ def beside(
                 "out": folder / FOLDER / f"split_{by}_{group}".rstrip("_"),
             }
         )
-        model, bench = _trained(own, f"Beside it: split by {name} ...")
-        lists[name] = score_recordings(model, bench.store, bench.split.test)
+        model, data = _trained(own, f"Beside it: split by {name} ...")
+        lists[name] = score_recordings(model, data.store, data.split.test)
     return lists, [_without(config, folder, kind) for kind in left_out]
 
 
 def _without(config: DiagnosisConfig, folder: Path, kind: str) -> LeftOut:
-    kinds = open_as_store(config.data, cache=config.cache).kinds
+    kinds = open_store(config.data, cache=config.cache).kinds
     if kind not in kinds:
         raise DataError(f"There is no class '{kind}' to leave out; choose from {', '.join(kinds)}.")
     own = config.model_copy(
         update={"left_out": (kind,), "out": folder / FOLDER / f"without_{kind}"}
     )
-    model, bench = _trained(own, f"Beside it: without {kind} ...")
+    model, data = _trained(own, f"Beside it: without {kind} ...")
     number = kinds.index(kind)
-    known = [ref for ref in bench.split.test if ref.label != number]
-    unknown = [ref for ref in bench.split.test if ref.label == number]
-    reference = score_recordings(model, bench.store, bench.split.train, alone=False)
+    known = [ref for ref in data.split.test if ref.label != number]
+    unknown = [ref for ref in data.split.test if ref.label == number]
+    reference = score_recordings(model, data.store, data.split.train, alone=False)
     return LeftOut(
         kind=kind,
-        known=score_recordings(model, bench.store, known),
-        unknown=score_recordings(model, bench.store, unknown),
+        known=score_recordings(model, data.store, known),
+        unknown=score_recordings(model, data.store, unknown),
         reference=reference.embeddings,
     )
 
 
-def _trained(config: DiagnosisConfig, words: str) -> tuple[Diagnoser, RecordingBench]:
+def _trained(config: DiagnosisConfig, words: str) -> tuple[DiagnosisPredictor, DiagnosisDataModule]:
     say(words)
-    bench = open_bench(config)
-    train_classifier(config, bench=bench)
-    return Diagnoser.load(config.out), bench
+    data = open_data(config)
+    train(config, data=data)
+    return DiagnosisPredictor.load(config.out), data

@@ -8,22 +8,22 @@ import numpy as np
 
 from chiasm.diagnosis.augmentation.corruptions import CORRUPTIONS, MISPAIRED, Corruption, partners
 from chiasm.diagnosis.decision import Array, combined_opinion
-from chiasm.diagnosis.predictor import Diagnoser
+from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.preparation.network_inputs import present
-from chiasm.diagnosis.readers.source import DischargeRef
-from chiasm.diagnosis.readers.store import DischargeStore
+from chiasm.diagnosis.readers.source import RecordingRef
+from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.errors import DataError
 from chiasm.fusion.evidence import conflict
-from chiasm.samples import DischargeSample
+from chiasm.samples import RecordingSample
 
 
 def score_recordings(
-    model: Diagnoser,
-    store: DischargeStore,
-    refs: Sequence[DischargeRef],
+    model: DiagnosisPredictor,
+    store: RecordingStore,
+    refs: Sequence[RecordingRef],
     *,
-    change: Callable[[DischargeSample], DischargeSample] = lambda sample: sample,
+    change: Callable[[RecordingSample], RecordingSample] = lambda sample: sample,
     alone: bool = True,
 ) -> ScoredRecordings:
     """Judge labelled recordings, each as ``change`` makes it and by what it has, as a diagnosis is.
@@ -46,7 +46,7 @@ def score_recordings(
     names = model.contract.modalities
     shown: list[tuple[str, ...]] = []
 
-    def changed() -> Iterator[DischargeSample]:
+    def changed() -> Iterator[RecordingSample]:
         for ref in refs:
             sample = change(store.load(ref))
             shown.append(present(sample, names))
@@ -92,7 +92,7 @@ def score_recordings(
 Rows = Mapping[tuple[str, ...], np.ndarray]
 
 
-def _lacks(store: DischargeStore, ref: DischargeRef, names: Sequence[str]) -> bool:
+def _lacks(store: RecordingStore, ref: RecordingRef, names: Sequence[str]) -> bool:
     return ("image" in names and not store.has_image(ref)) or (
         "series" in names and store.counts(ref) is None
     )
@@ -133,13 +133,13 @@ UNPAIRED = (
 
 
 def score_corrupted(
-    model: Diagnoser, store: DischargeStore, refs: Sequence[DischargeRef]
+    model: DiagnosisPredictor, store: RecordingStore, refs: Sequence[RecordingRef]
 ) -> tuple[dict[str, ScoredRecordings], tuple[str, ...]]:
     """What is said of labelled recordings by corruption; and a sentence where one was left out."""
     found: dict[str, ScoredRecordings] = {}
     notes: tuple[str, ...] = ()
     for name, change in CORRUPTIONS.items() if refs else ():
-        others: Sequence[DischargeRef] = refs
+        others: Sequence[RecordingRef] = refs
         if name == MISPAIRED:
             others = _with_other_pictures(store, refs)
             if not others:
@@ -152,19 +152,19 @@ def score_corrupted(
 
 
 def _changed(
-    store: DischargeStore, others: Sequence[DischargeRef], change: Corruption
-) -> Callable[[DischargeSample], DischargeSample]:
+    store: RecordingStore, others: Sequence[RecordingRef], change: Corruption
+) -> Callable[[RecordingSample], RecordingSample]:
     """The corruption of each recording in turn, with the one whose picture it might be given."""
     turns = iter(others)
 
-    def changed(sample: DischargeSample) -> DischargeSample:
+    def changed(sample: RecordingSample) -> RecordingSample:
         other = next(turns)
         return change(sample, sample if other.source == sample.source else store.load(other))
 
     return changed
 
 
-def _with_other_pictures(store: DischargeStore, refs: Sequence[DischargeRef]) -> list[DischargeRef]:
+def _with_other_pictures(store: RecordingStore, refs: Sequence[RecordingRef]) -> list[RecordingRef]:
     """For each recording whose picture it is given: its own where it lacks picture or series.
 
     Nothing where those that have both are not of two classes.

@@ -10,9 +10,9 @@ from itertools import count
 from typing import cast
 
 from chiasm.diagnosis.config import DiagnosisConfig, SearchSettings
-from chiasm.diagnosis.datamodule import GIVEN, RecordingBench, group_of, open_bench, open_folder
+from chiasm.diagnosis.datamodule import GIVEN, DiagnosisDataModule, group_of, open_data, open_folder
 from chiasm.diagnosis.models.fused import FusedClassifier
-from chiasm.diagnosis.readers.splits import DischargeSplit, split_recordings
+from chiasm.diagnosis.readers.splits import RecordingSplit, split_recordings
 from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.search import ClassSearch
 from chiasm.errors import ConfigurationError
@@ -31,8 +31,8 @@ from chiasm.training.trainer import Budget, fit
 RELAXED_SHARE = 0.5  # of the search's budget; the rest is the final round
 
 
-def settled(bench: RecordingBench) -> RecordingBench:
-    """The bench with its fusion decided: searched unless the settings say otherwise.
+def with_fusion(data: DiagnosisDataModule) -> DiagnosisDataModule:
+    """The data with its fusion decided: searched unless the settings say otherwise.
 
     Nothing changes for a model that has no fusion to choose. A search that is finished, of this
     run, is not done again; its share of the minutes is no longer there for training either way.
@@ -41,26 +41,26 @@ def settled(bench: RecordingBench) -> RecordingBench:
         ConfigurationError: the settings name a fusion for a model that has none to choose.
         GenotypeError: the named file cannot be read, or does not fit the model.
     """
-    config = bench.config
+    config = data.config
     if not has_fusion(config.model):
         if config.fusion is not None or config.search is not None:
             raise ConfigurationError(
                 f"{config.model} has no fusion to choose; leave 'fusion' and 'search' out, or "
                 "train fused_small."
             )
-        return bench
+        return data
     asked = config.fusion or "search"
     fusion: Genotype | str
     if asked == "search":
         found = config.out / GENOTYPE
-        fusion = Genotype.load(found) if found.exists() else search_classes(bench)
+        fusion = Genotype.load(found) if found.exists() else search_classes(data)
         if config.minutes is not None:
             share = 1 - (config.search or SearchSettings()).share
             config = config.model_copy(update={"minutes": share * config.minutes})
     elif asked == "concatenation":
         fusion = asked
     else:
-        pools = cast(FusionSupernet, _supernet(bench).fusion).pools
+        pools = cast(FusionSupernet, _supernet(data).fusion).pools
         if asked == "random":
             options = {k: v for k, v in config.options.items() if k in ("nodes", "operations")}
             draws = (random_genotype(pools, seed=seed, **options) for seed in count(config.seed))
@@ -69,7 +69,7 @@ def settled(bench: RecordingBench) -> RecordingBench:
             fusion = Genotype.load(asked)
             fusion.validate(pools)
         _write(fusion, config)
-    return replace(bench, config=config, fusion=fusion)
+    return replace(data, config=config, fusion=fusion)
 
 
 def has_fusion(model: str) -> bool:
@@ -77,7 +77,7 @@ def has_fusion(model: str) -> bool:
     return "fusion" in inspect.signature(find_model(model).builder).parameters
 
 
-def search_classes(bench: RecordingBench) -> Genotype:
+def search_classes(data: DiagnosisDataModule) -> Genotype:
     """Search the fusion on the training recordings.
 
     Every finalist reads all sensors: with one absent, it still has something to go by. The weights
@@ -89,11 +89,11 @@ def search_classes(bench: RecordingBench) -> Genotype:
     Writes ``genotype.json`` and its drawing, ``search_history.json`` and ``finalists.json`` to the
     run's folder.
     """
-    config = bench.config
+    config = data.config
     wanted = config.search or SearchSettings()
     several = wanted.finalists > 1
     minutes = config.minutes and config.minutes * wanted.share
-    module = _relaxed(bench, wanted, minutes and minutes * (RELAXED_SHARE if several else 1.0))
+    module = _relaxed(data, wanted, minutes and minutes * (RELAXED_SHARE if several else 1.0))
     history = json.dumps(module.found.history, indent=2) + "\n"
     (config.out / "search_history.json").write_text(history)
     proposed = propose(
@@ -111,7 +111,7 @@ def search_classes(bench: RecordingBench) -> Genotype:
             record=config.out / "finalists.json",
             wanted=[wanted.final_epochs],
             judge=lambda genotype, number: _short_training(
-                replace(bench, fusion=genotype), wanted, number, each
+                replace(data, fusion=genotype), wanted, number, each
             ),
         )
     winner = max(range(len(proposed)), key=lambda number: _rank(figures[number]))
@@ -119,7 +119,7 @@ def search_classes(bench: RecordingBench) -> Genotype:
         proposed[winner].pruned(),
         provenance={
             "model": config.model,
-            "data": bench.store.name,
+            "data": data.store.name,
             "seed": config.seed,
             "order": wanted.order,
             "finalists": len(proposed),
@@ -132,17 +132,19 @@ def search_classes(bench: RecordingBench) -> Genotype:
     return genotype
 
 
-def _relaxed(bench: RecordingBench, wanted: SearchSettings, minutes: float | None) -> ClassSearch:
-    config = bench.config
-    by = group_of(GIVEN, bench.split.train)
+def _relaxed(
+    data: DiagnosisDataModule, wanted: SearchSettings, minutes: float | None
+) -> ClassSearch:
+    config = data.config
+    by = group_of(GIVEN, data.split.train)
     parts = split_recordings(
-        bench.split.train, by=by, shares=(1 - wanted.held_out, wanted.held_out, 0), seed=config.seed
+        data.split.train, by=by, shares=(1 - wanted.held_out, wanted.held_out, 0), seed=config.seed
     )
-    learn = replace(bench, split=DischargeSplit(parts.train, bench.split.validation, ()))
-    held_out = replace(bench, split=DischargeSplit(parts.validation, (), ()))
+    learn = replace(data, split=RecordingSplit(parts.train, data.split.validation, ()))
+    held_out = replace(data, split=RecordingSplit(parts.validation, (), ()))
     budget = Budget(minutes)
     module = ClassSearch(
-        _supernet(bench),
+        _supernet(data),
         architecture_batches=held_out.loader("classify"),
         budget=budget,
         epochs=wanted.epochs,
@@ -167,10 +169,10 @@ def _relaxed(bench: RecordingBench, wanted: SearchSettings, minutes: float | Non
 
 
 def _short_training(
-    bench: RecordingBench, wanted: SearchSettings, number: int, minutes: float | None
+    data: DiagnosisDataModule, wanted: SearchSettings, number: int, minutes: float | None
 ) -> dict[str, float]:
-    config = bench.config
-    network = bench.network()
+    config = data.config
+    network = data.network()
     budget = Budget(minutes)
     module = ClassTraining(
         network,
@@ -184,8 +186,8 @@ def _short_training(
     name = f"final_{number}"
     fit(
         module,
-        bench.loader("classify"),
-        bench.loader("classify_check"),
+        data.loader("classify"),
+        data.loader("classify_check"),
         folder=config.out,
         name=name,
         epochs=wanted.final_epochs,
@@ -203,8 +205,8 @@ def _rank(figures: dict[str, float]) -> tuple[float, float]:
     return figures.get("validation_score", 0.0), -figures["validation_loss"]
 
 
-def _supernet(bench: RecordingBench) -> FusedClassifier:
-    network = replace(bench, fusion="supernet").network()
+def _supernet(data: DiagnosisDataModule) -> FusedClassifier:
+    network = replace(data, fusion="supernet").network()
     assert isinstance(network, FusedClassifier)
     return network
 
@@ -223,7 +225,7 @@ def _write(genotype: Genotype, config: DiagnosisConfig) -> None:
     )
 
 
-def search_recordings(config: DiagnosisConfig) -> Genotype:
+def search(config: DiagnosisConfig) -> Genotype:
     """Search the fusion of a model in a run's folder, in which training may go on from it.
 
     Raises ``ConfigurationError`` for a model that has no fusion to choose, or where the folder
@@ -234,4 +236,4 @@ def search_recordings(config: DiagnosisConfig) -> Genotype:
             f"{config.model} has no fusion to search; fused_small fuses the features of mad_small."
         )
     open_folder(config)
-    return search_classes(open_bench(config))
+    return search_classes(open_data(config))

@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from chiasm.diagnosis.calibrate import save
 from chiasm.diagnosis.classifier import Classifier, FittedClassifier, Labelled
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.datamodule import RecordingBench, open_bench, open_folder
+from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_data, open_folder
 from chiasm.diagnosis.models.late_average import LateAverage
-from chiasm.diagnosis.search import settled
+from chiasm.diagnosis.search import with_fusion
 from chiasm.diagnosis.train_members import FOLDER, learn_members
 from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.contrast import ContrastTraining
@@ -37,7 +37,7 @@ _BEGUN = ("checkpoints", FOLDER, GENOTYPE)
 
 
 @dataclass(frozen=True, eq=False)
-class LearnedDiagnosis:
+class TrainResult:
     """What a run left behind.
 
     Attributes:
@@ -51,9 +51,7 @@ class LearnedDiagnosis:
     validation_f1: float
 
 
-def train_classifier(
-    config: DiagnosisConfig, *, bench: RecordingBench | None = None
-) -> LearnedDiagnosis:
+def train(config: DiagnosisConfig, *, data: DiagnosisDataModule | None = None) -> TrainResult:
     """Train a classifier and save it.
 
     A run that was interrupted goes on where it stopped when it is started again with the same
@@ -62,26 +60,26 @@ def train_classifier(
     """
     started = time.monotonic()
     open_folder(config)
-    bench = bench or open_bench(config)
+    data = data or open_data(config)
     say(
-        f"{bench.store.name}: {len(bench.split.train)} recordings to learn from, "
-        f"{len(bench.split.validation)} to validate on, {len(bench.split.test)} left for tests."
+        f"{data.store.name}: {len(data.split.train)} recordings to learn from, "
+        f"{len(data.split.validation)} to validate on, {len(data.split.test)} left for tests."
     )
-    write_split(bench)
-    bench = settled(bench)
-    network = bench.network()
+    write_split(data)
+    data = with_fusion(data)
+    network = data.network()
     if isinstance(network, LateAverage):
-        bench = learn_members(network, bench, train_classifier)
+        data = learn_members(network, data, train)
     elif isinstance(network, FittedClassifier):
-        fit_simple(network, bench)
+        fit_simple(network, data)
     else:
         if config.pretrain_epochs:
             say("First stage: contrast ...")
-            pretrain(network, bench)
+            pretrain(network, data)
         say("Second stage: classes ...")
-        classify(network, bench)
+        classify(network, data)
     network.cpu().eval()
-    f1 = save(network, bench)
+    f1 = save(network, data)
     minutes = (time.monotonic() - started) / 60
     facts = {
         "fit_minutes": round(minutes, 3),
@@ -93,12 +91,12 @@ def train_classifier(
         f"Macro-F1 on validation {f1:.3f}. The model is in {config.out / 'model'} "
         f"({minutes:.1f} minutes)."
     )
-    return LearnedDiagnosis(config.out, minutes, f1)
+    return TrainResult(config.out, minutes, f1)
 
 
-def pretrain(network: Classifier, bench: RecordingBench) -> None:
+def pretrain(network: Classifier, data: DiagnosisDataModule) -> None:
     """First stage; leaves the weights with the least contrast on held-out recordings."""
-    config = bench.config
+    config = data.config
     budget = Budget(config.minutes and config.minutes * contrast_share(config))
     module = ContrastTraining(
         network,
@@ -111,15 +109,15 @@ def pretrain(network: Classifier, bench: RecordingBench) -> None:
         seed=config.seed,
     )
     best = KeepBest(network, metric="validation_contrast", mode="min")
-    _stage("contrast", module, best, bench, budget, config.pretrain_epochs)
+    _stage("contrast", module, best, data, budget, config.pretrain_epochs)
 
 
-def classify(network: Classifier, bench: RecordingBench) -> None:
+def classify(network: Classifier, data: DiagnosisDataModule) -> None:
     """Second stage; leaves the weights with the best macro-F1 on held-out recordings.
 
     Where modalities are dropped, the mean of that with all of them and with each one alone.
     """
-    config = bench.config
+    config = data.config
     share = 1 - contrast_share(config)
     budget = Budget(config.minutes and config.minutes * share)
     module = ClassTraining(
@@ -134,7 +132,7 @@ def classify(network: Classifier, bench: RecordingBench) -> None:
     best = KeepBest(
         network, metric="validation_score", tie="validation_loss", patience=config.patience
     )
-    _stage("classify", module, best, bench, budget, config.epochs)
+    _stage("classify", module, best, data, budget, config.epochs)
 
 
 def contrast_share(config: DiagnosisConfig) -> float:
@@ -159,15 +157,15 @@ def _stage(
     name: str,
     module: LightningModule,
     best: KeepBest,
-    bench: RecordingBench,
+    data: DiagnosisDataModule,
     budget: Budget,
     epochs: int,
 ) -> None:
     """Fit, unless it has been done; a finished stage leaves its best weights in a file."""
-    config = bench.config
+    config = data.config
     finished = config.out / "checkpoints" / name / FINISHED
     if not finished.exists():
-        loader = bench.loader(name)
+        loader = data.loader(name)
         last = finished.parent / LAST
         if last.exists():
             # Other processes make the first batches before the trainer tells them the epoch.
@@ -178,7 +176,7 @@ def _stage(
         fit(
             module,
             loader,
-            bench.loader(f"{name}_check"),
+            data.loader(f"{name}_check"),
             folder=config.out,
             name=name,
             epochs=epochs,
@@ -197,15 +195,15 @@ def _stage(
     best.network.cpu().load_state_dict(load_file(finished))
 
 
-def write_split(bench: RecordingBench) -> None:
+def write_split(data: DiagnosisDataModule) -> None:
     """Write ``split.json``: the sources of the three lists.
 
     Raises ``ConfigurationError`` where a run that would go on began with other lists: recordings
     that came or went since move others, and what was learned from would pass as never seen.
     """
-    out, split = bench.config.out, bench.split
+    out, split = data.config.out, data.split
     if (out / SPLIT).exists() and any((out / name).exists() for name in _BEGUN):
-        before = own_division(out, bench.store, bench.store.refs, bench.config.data)
+        before = own_division(out, data.store, data.store.refs, data.config.data)
         same = before is not None and all(
             {ref.source for ref in now} == {ref.source for ref in then}
             for now, then in zip(split.lists().values(), before.lists().values())
@@ -222,20 +220,20 @@ def write_split(bench: RecordingBench) -> None:
 
 
 @torch.no_grad()
-def fit_simple(classifier: FittedClassifier, bench: RecordingBench) -> None:
+def fit_simple(classifier: FittedClassifier, data: DiagnosisDataModule) -> None:
     """Describe the recordings to learn from and to validate on, each as it is, and fit."""
     classifier.eval()
     say("Describing the recordings ...")
-    learning = _described(classifier, bench, "learn_plain")
-    validation = _described(classifier, bench, "classify_check")
+    learning = _described(classifier, data, "learn_plain")
+    validation = _described(classifier, data, "classify_check")
     say("Fitting ...")
-    classifier.fit(learning, validation, seed=bench.config.seed)
+    classifier.fit(learning, validation, seed=data.config.seed)
 
 
-def _described(classifier: FittedClassifier, bench: RecordingBench, purpose: str) -> Labelled:
+def _described(classifier: FittedClassifier, data: DiagnosisDataModule, purpose: str) -> Labelled:
     described: list[dict[str, torch.Tensor]] = []
     labels: list[torch.Tensor] = []
-    for (batch,) in bench.loader(purpose):
+    for (batch,) in data.loader(purpose):
         described.append(classifier.describe(batch))
         labels.append(batch.label)
     joined = {name: torch.cat([one[name] for one in described]) for name in described[0]}

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.contract import load_classifier
-from chiasm.diagnosis.datamodule import RecordingBench, bench_of
+from chiasm.diagnosis.contract import load_model
+from chiasm.diagnosis.datamodule import DiagnosisDataModule, data_of_split
 from chiasm.diagnosis.models.late_average import LateAverage
-from chiasm.diagnosis.readers.source import DischargeRef
-from chiasm.diagnosis.readers.splits import DischargeSplit
+from chiasm.diagnosis.readers.source import RecordingRef
+from chiasm.diagnosis.readers.splits import RecordingSplit
 from chiasm.errors import SplitError
 from chiasm.registry import find_model
 from chiasm.runs.console import say
@@ -24,31 +24,31 @@ _SIGHT = ("preset", "inputs", "align", "views", "seconds", "fold", "batch", "lea
 
 
 def learn_members(
-    network: LateAverage, bench: RecordingBench, train: Callable[..., Any]
-) -> RecordingBench:
+    network: LateAverage, data: DiagnosisDataModule, train: Callable[..., Any]
+) -> DiagnosisDataModule:
     """Train each member in ``members/MODALITY`` of the run and put it in place.
 
     A member that is there already is not trained again.
 
     Args:
         network: takes the members over.
-        bench: of the average; its division is theirs.
-        train: trains one, given its settings and its bench.
+        data: of the average; its division is theirs.
+        train: trains one, given its settings and its data.
 
     Returns:
-        The bench with the picture as the one member sees it, and the series as the other does.
+        The data with the picture as the one member sees it, and the series as the other does.
 
     Raises:
         SplitError: one modality has no recordings to learn from or to validate on.
     """
-    form = bench.form
+    form = data.form
     for modality in network.modalities:
-        own = _member_bench(bench, modality)
+        own = _member_bench(data, modality)
         folder = own.config.out / "model"
         say(f"The {modality} by itself: {own.config.model} ...")
         if not (folder / CONTRACT).exists():
-            train(own.config, bench=own)
-        learned, contract = load_classifier(folder)
+            train(own.config, data=own)
+        learned, contract = load_model(folder)
         network.replace_member(modality, learned, temperature=contract.temperatures[modality])
         if modality == "image":
             form = replace(form, image_size=own.form.image_size, picture=own.form.picture)
@@ -56,22 +56,22 @@ def learn_members(
             form = replace(
                 form, scale=own.form.scale, segment=own.form.segment, seconds=own.form.seconds
             )
-    return replace(bench, form=form)
+    return replace(data, form=form)
 
 
-def _member_bench(bench: RecordingBench, modality: str) -> RecordingBench:
-    config = _member_config(bench.config, modality)
-    store = bench.store
+def _member_bench(data: DiagnosisDataModule, modality: str) -> DiagnosisDataModule:
+    config = _member_config(data.config, modality)
+    store = data.store
 
-    def own(refs: Iterable[DischargeRef]) -> tuple[DischargeRef, ...]:
+    def own(refs: Iterable[RecordingRef]) -> tuple[RecordingRef, ...]:
         if modality == "image":
             return tuple(ref for ref in refs if store.has_image(ref))
         return tuple(ref for ref in refs if store.counts(ref) is not None)
 
-    split = DischargeSplit(*(own(refs) for refs in bench.split.lists().values()))
+    split = RecordingSplit(*(own(refs) for refs in data.split.lists().values()))
     if not split.train or not split.validation:
         raise SplitError(f"No recording to learn from, or to validate on, has the {modality}.")
-    return bench_of(config, store, split)
+    return data_of_split(config, store, split)
 
 
 def _member_config(config: DiagnosisConfig, modality: str) -> DiagnosisConfig:

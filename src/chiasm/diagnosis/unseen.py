@@ -11,10 +11,10 @@ from pathlib import Path
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.contract import DiagnosisContract, SplitDescription
 from chiasm.diagnosis.datamodule import GIVEN, division, group_digests, has_any
-from chiasm.diagnosis.readers.opening import open_as_store
-from chiasm.diagnosis.readers.source import DischargeRef
-from chiasm.diagnosis.readers.splits import LISTS, RANDOM, DischargeSplit
-from chiasm.diagnosis.readers.store import DischargeStore
+from chiasm.diagnosis.readers.opening import open_store
+from chiasm.diagnosis.readers.source import RecordingRef
+from chiasm.diagnosis.readers.splits import LISTS, RANDOM, RecordingSplit
+from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.errors import DataError, SplitError
 
 SPLIT = "split.json"
@@ -31,14 +31,14 @@ class JudgedLists:
         not_judged: recordings of unseen groups in which there is nothing that the model looks at.
     """
 
-    train: tuple[DischargeRef, ...]
-    test: tuple[DischargeRef, ...]
+    train: tuple[RecordingRef, ...]
+    test: tuple[RecordingRef, ...]
     notes: tuple[str, ...]
     not_judged: int
 
 
 def judged_lists(
-    run: Path, contract: DiagnosisContract, store: DischargeStore, data: Path | str
+    run: Path, contract: DiagnosisContract, store: RecordingStore, data: Path | str
 ) -> JudgedLists:
     """Training and test recordings of a run, or of other data all that it has not seen.
 
@@ -52,7 +52,7 @@ def judged_lists(
     by = kind_of_group(contract.split)
     own = own_division(run, store, refs, data)
     notes: list[str] = []
-    train: tuple[DischargeRef, ...] = ()
+    train: tuple[RecordingRef, ...] = ()
     if own is None:
         candidates = refs
         seen = set(contract.split.training_groups) | _validation_groups(run, contract.split, by)
@@ -83,7 +83,7 @@ def judged_lists(
     return JudgedLists(train, test, tuple(notes), blind)
 
 
-def labelled(store: DischargeStore, kinds: Sequence[str]) -> list[DischargeRef]:
+def labelled(store: RecordingStore, kinds: Sequence[str]) -> list[RecordingRef]:
     """The labelled recordings of a store, numbered as the classes of a model.
 
     Numbers are a table's own, often those of an alphabet of what happens to stand in it; only
@@ -102,8 +102,8 @@ def labelled(store: DischargeStore, kinds: Sequence[str]) -> list[DischargeRef]:
 
 
 def own_division(
-    run: Path, store: DischargeStore, refs: Sequence[DischargeRef], data: Path | str
-) -> DischargeSplit | None:
+    run: Path, store: RecordingStore, refs: Sequence[RecordingRef], data: Path | str
+) -> RecordingSplit | None:
     """How a run divided those of some recordings that it knows; None where it knows none of them.
 
     Kept in ``split.json``: divided anew, they would fall otherwise as soon as one is added.
@@ -124,7 +124,7 @@ def own_division(
     else:
         return None
     places = [os.path.realpath(ref.source) for ref in refs]
-    split = DischargeSplit(
+    split = RecordingSplit(
         *(tuple(ref for ref, place in zip(refs, places) if place in own) for own in lists)
     )
     return split if any(split.lists().values()) else None
@@ -142,12 +142,12 @@ def kind_of_group(described: SplitDescription) -> str:
 
 
 def _added(
-    own: DischargeSplit,
-    refs: Sequence[DischargeRef],
+    own: RecordingSplit,
+    refs: Sequence[RecordingRef],
     by: str,
     described: SplitDescription,
     notes: list[str],
-) -> list[DischargeRef]:
+) -> list[RecordingRef]:
     """Recordings that came after training, which may be of groups that were trained on."""
     listed = {ref.source for some in own.lists().values() for ref in some}
     added = [ref for ref in refs if ref.source not in listed]
@@ -164,8 +164,8 @@ def _added(
 
 
 def _unseen(
-    refs: Sequence[DischargeRef], by: str, seen: set[str], notes: list[str]
-) -> list[DischargeRef]:
+    refs: Sequence[RecordingRef], by: str, seen: set[str], notes: list[str]
+) -> list[RecordingRef]:
     """Those of groups that are not among the seen ones; of a random split all."""
     if by == RANDOM:
         return list(refs)
@@ -200,7 +200,7 @@ def _validation_groups(run: Path, described: SplitDescription, by: str) -> set[s
         return set(described.validation_groups)
     config = _settings(run)
     if config is not None and (run / SPLIT).is_file() and config.data.exists():
-        store = open_as_store(config.data, cache=config.cache)
+        store = open_store(config.data, cache=config.cache)
         own = own_division(run, store, store.refs, config.data)
         if own is not None and len(own.validation) == described.validation_samples:
             return group_digests(by, own.validation)
@@ -211,7 +211,7 @@ def _validation_groups(run: Path, described: SplitDescription, by: str) -> set[s
     )
 
 
-def _kind(ref: DischargeRef, kinds: Sequence[str]) -> str:
+def _kind(ref: RecordingRef, kinds: Sequence[str]) -> str:
     assert ref.label is not None
     return kinds[ref.label]
 

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from chiasm.metrics.group_bootstrap import paired_group_bootstrap as paired_group_bootstrap
     from chiasm.metrics.image_score import pooled_max as pooled_max
     from chiasm.metrics.image_score import top_mean as top_mean
-    from chiasm.metrics.open_set import false_alarms_at_recall as false_alarms_at_recall
-    from chiasm.metrics.open_set import unlike_energy as unlike_energy
-    from chiasm.metrics.open_set import unlike_max_softmax as unlike_max_softmax
-    from chiasm.metrics.open_set import unlike_neighbours as unlike_neighbours
+    from chiasm.metrics.open_set import energy_score as energy_score
+    from chiasm.metrics.open_set import fpr_at_tpr as fpr_at_tpr
+    from chiasm.metrics.open_set import knn_score as knn_score
+    from chiasm.metrics.open_set import max_softmax_score as max_softmax_score
     from chiasm.metrics.pixel_histograms import PixelHistograms as PixelHistograms
     from chiasm.metrics.ranking import auroc as auroc
     from chiasm.metrics.ranking import average_precision as average_precision
@@ -50,7 +50,7 @@ VERSIONS: dict[str, int] = {
     "accuracy": 1,
     "balanced_accuracy": 1,
     "equal_mass_calibration_error": 2,
-    "false_alarms_at_recall": 1,
+    "fpr_at_tpr": 1,
     "group_bootstrap_interval": 1,
     "macro_f1": 1,
     "one_vs_rest_auroc": 1,
@@ -89,26 +89,26 @@ __all__ = [
     "conformal_p_value",
     "conformal_threshold",
     "confusion_matrix",
+    "energy_score",
     "equal_mass_calibration_error",
     "expected_calibration_error",
     "f1_max",
-    "false_alarms_at_recall",
     "fit_temperature",
     "flatten_pixels",
+    "fpr_at_tpr",
     "group_bootstrap_interval",
+    "knn_score",
     "log_loss",
     "macro_f1",
     "macro_f1_draws",
     "macro_f1_figure",
+    "max_softmax_score",
     "normals_needed",
     "one_vs_rest_auroc",
     "paired_group_bootstrap",
     "pooled_max",
     "softmax",
     "top_mean",
-    "unlike_energy",
-    "unlike_max_softmax",
-    "unlike_neighbours",
 ]
 
 _HOMES = {
@@ -133,7 +133,7 @@ _HOMES = {
     "equal_mass_calibration_error": "probability",
     "expected_calibration_error": "calibration",
     "f1_max": "ranking",
-    "false_alarms_at_recall": "open_set",
+    "fpr_at_tpr": "open_set",
     "fit_temperature": "probability",
     "flatten_pixels": "ranking",
     "group_bootstrap_interval": "group_bootstrap",
@@ -147,9 +147,9 @@ _HOMES = {
     "pooled_max": "image_score",
     "softmax": "probability",
     "top_mean": "image_score",
-    "unlike_energy": "open_set",
-    "unlike_max_softmax": "open_set",
-    "unlike_neighbours": "open_set",
+    "energy_score": "open_set",
+    "max_softmax_score": "open_set",
+    "knn_score": "open_set",
 }
 
 

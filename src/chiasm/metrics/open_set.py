@@ -11,7 +11,7 @@ from chiasm.errors import DataError
 from chiasm.metrics.calibration import softmax
 
 
-def unlike_max_softmax(logits: ArrayLike) -> NDArray[np.float64]:
+def max_softmax_score(logits: ArrayLike) -> NDArray[np.float64]:
     """One minus the largest probability, ``(N,)``.
 
     References:
@@ -21,7 +21,7 @@ def unlike_max_softmax(logits: ArrayLike) -> NDArray[np.float64]:
     return 1 - softmax(logits).max(axis=1)
 
 
-def unlike_energy(logits: ArrayLike, *, temperature: float = 1.0) -> NDArray[np.float64]:
+def energy_score(logits: ArrayLike, *, temperature: float = 1.0) -> NDArray[np.float64]:
     """Free energy ``-T log sum exp(logits / T)``, ``(N,)``.
 
     References:
@@ -31,7 +31,7 @@ def unlike_energy(logits: ArrayLike, *, temperature: float = 1.0) -> NDArray[np.
     return -temperature * logsumexp(scores / temperature, axis=1)
 
 
-def unlike_neighbours(
+def knn_score(
     embeddings: ArrayLike, reference: ArrayLike, *, neighbours: int = 10
 ) -> NDArray[np.float64]:
     """Distance to the k-th nearest learnt embedding, all scaled to length 1, ``(N,)``.
@@ -53,7 +53,7 @@ def unlike_neighbours(
     return np.asarray(distance[:, -1], np.float64)
 
 
-def false_alarms_at_recall(scores: ArrayLike, unseen: ArrayLike, *, recall: float = 0.95) -> float:
+def fpr_at_tpr(scores: ArrayLike, unseen: ArrayLike, *, recall: float = 0.95) -> float:
     """Share of known recordings called unknown when ``recall`` of the unknown are found (FPR95).
 
     Args:

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chiasm.runtime.deployment import read_deployment
-from chiasm.runtime.detection import DetectorRuntime
+from chiasm.runtime.detection import DetectionRuntime
 from chiasm.runtime.engine import processor_threads
 
 if TYPE_CHECKING:
-    from chiasm.runtime.diagnosis import ClassifierRuntime
+    from chiasm.runtime.diagnosis import DiagnosisRuntime
 
-__all__ = ["DetectorRuntime", "load"]
+__all__ = ["DetectionRuntime", "load"]
 
 
-def load(folder: str | Path, *, threads: int | None = None) -> DetectorRuntime | ClassifierRuntime:
+def load(folder: str | Path, *, threads: int | None = None) -> DetectionRuntime | DiagnosisRuntime:
     """Open an exported model.
 
     Args:
@@ -37,7 +37,7 @@ def load(folder: str | Path, *, threads: int | None = None) -> DetectorRuntime |
     deployment = read_deployment(folder)
     count = threads or processor_threads()
     if deployment.wing == "classifier":
-        from chiasm.runtime.diagnosis import ClassifierRuntime
+        from chiasm.runtime.diagnosis import DiagnosisRuntime
 
-        return ClassifierRuntime(folder, deployment, threads=count)
-    return DetectorRuntime(folder, deployment, threads=count)
+        return DiagnosisRuntime(folder, deployment, threads=count)
+    return DetectionRuntime(folder, deployment, threads=count)

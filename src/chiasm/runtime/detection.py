@@ -27,7 +27,7 @@ SMALLEST_SIDE = 16  # pixels; of less, nothing can be said
 _SIZES = 4  # of parts, at a warm-up
 
 
-class DetectorRuntime:
+class DetectionRuntime:
     """An exported detector; threads may share it.
 
     Args:

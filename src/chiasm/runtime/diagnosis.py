@@ -26,12 +26,12 @@ from chiasm.errors import DataError
 from chiasm.files.images import read_rgb
 from chiasm.runtime.deployment import Deployment
 from chiasm.runtime.engines import Engines
-from chiasm.samples import Diagnosis, DischargeSample, FloatArray
+from chiasm.samples import Diagnosis, FloatArray, RecordingSample
 
 JOINT = "logits"
 
 
-class ClassifierRuntime:
+class DiagnosisRuntime:
     """An exported classifier; threads may share it.
 
     Args:
@@ -87,7 +87,7 @@ class ClassifierRuntime:
         sample = _sample(image, series, frequency, samples_per_cycle, source)
         return self.diagnose(sample)
 
-    def diagnose(self, sample: DischargeSample, *, streaming: bool = False) -> Diagnosis:
+    def diagnose(self, sample: RecordingSample, *, streaming: bool = False) -> Diagnosis:
         """Diagnose one recording; raises ``DataError`` where it cannot be diagnosed."""
         alone, joint, there = self.logits(sample, streaming=streaming)
         return diagnosis_from_logits(
@@ -101,7 +101,7 @@ class ClassifierRuntime:
         )
 
     def logits(
-        self, sample: DischargeSample, *, streaming: bool = False
+        self, sample: RecordingSample, *, streaming: bool = False
     ) -> tuple[dict[str, Array], Array, tuple[str, ...]]:
         """Logits ``(K,)`` by modality that is there, of all of them, and which these are."""
         names = self.deployment.modalities
@@ -211,7 +211,7 @@ class ClassifierRuntime:
 
 
 class RecordingStream:
-    """Takes a series chunk by chunk; made by ``ClassifierRuntime.stream``.
+    """Takes a series chunk by chunk; made by ``DiagnosisRuntime.stream``.
 
     A diagnosis comes whenever a further window is complete, of everything that has arrived, so
     that the last one is the whole recording's. Windows are as long as the model's: of ``seconds``,
@@ -225,8 +225,8 @@ class RecordingStream:
 
     def __init__(
         self,
-        diagnose: Callable[[DischargeSample], Diagnosis],
-        blank: DischargeSample,
+        diagnose: Callable[[RecordingSample], Diagnosis],
+        blank: RecordingSample,
         form: RecordingForm,
     ) -> None:
         self._diagnose = diagnose

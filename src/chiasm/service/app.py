@@ -24,8 +24,8 @@ from chiasm.service.admission import Admission, Turns
 from chiasm.service.answers import Refused
 from chiasm.service.decoding import Limits
 from chiasm.service.judging import Judge
-from chiasm.service.middleware import Gate, refused, secured
-from chiasm.service.model_pool import Fleet, Runtime
+from chiasm.service.middleware import RequestGuard, refused, secured
+from chiasm.service.model_pool import ModelPool, Runtime
 from chiasm.service.model_routes import model_routes
 from chiasm.service.pictures import KeptViews
 from chiasm.service.predict_routes import predict_routes
@@ -63,11 +63,11 @@ def build(
 
     Raises ``ChiasmError`` where a model's folder or the log is broken.
     """
-    fleet = Fleet(folders, load)
+    pool = ModelPool(folders, load)
     try:
         log = VerdictLog(settings.log, keep_days=settings.keep_days)
     except ChiasmError:
-        fleet.close()
+        pool.close()
         raise
     # One more than are judged at a time, so that a request is decoded while others are judged.
     turns = Turns(settings.threads + 1)
@@ -83,18 +83,18 @@ def build(
     pixels = int(settings.max_megapixels * 1e6)
     # Preparing needs the interpreter for most of its time: side by side, each would take as long as
     # all of them in turn, and none would get to its graph, which does without, any sooner.
-    desk = threading.Semaphore(max(1, settings.threads // 2))
-    judge = Judge(log, kept, Limits(pixels=pixels, values=3 * pixels), observation, desk)
+    preparing = threading.Semaphore(max(1, settings.threads // 2))
+    judge = Judge(log, kept, Limits(pixels=pixels, values=3 * pixels), observation, preparing)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         if settings.watch:
-            fleet.watch(settings.watch)
+            pool.watch(settings.watch)
         try:
             yield
         finally:
             workers.shutdown(wait=True)
-            fleet.close()
+            pool.close()
             log.close()
 
     app = FastAPI(
@@ -107,15 +107,15 @@ def build(
         responses=_REFUSALS,
     )
     app.include_router(
-        predict_routes(fleet, judge, admission, turns, workers, seconds=settings.timeout)
+        predict_routes(pool, judge, admission, turns, workers, seconds=settings.timeout)
     )
-    app.include_router(model_routes(fleet, log))
+    app.include_router(model_routes(pool, log))
     app.include_router(verdict_routes(log, kept))
-    app.include_router(state_routes(fleet, log, observation))
+    app.include_router(state_routes(pool, log, observation))
     add_page(app)
     _answer_in_sentences(app)
     app.add_middleware(
-        Gate,
+        RequestGuard,
         keys=settings.api_keys,
         names=settings.host_names,
         most_bytes=most_bytes,

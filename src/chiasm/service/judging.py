@@ -38,14 +38,14 @@ class Judge:
         kept: views of the newest verdicts.
         limits: of what is decoded.
         observation: that counts verdicts.
-        desk: where requests are decoded and prepared, so many at a time as have room there.
+        preparing: where requests are decoded and prepared, so many at a time as have room there.
     """
 
     log: VerdictLog
     kept: KeptViews
     limits: Limits
     observation: Observation
-    desk: threading.Semaphore
+    preparing: threading.Semaphore
 
     def judge(
         self, model: HostedModel, files: Files, fields: Fields, began: float
@@ -84,7 +84,7 @@ class Judge:
     def _part(
         self, runtime: Runtime, row: _Row, files: Files, fields: Fields, began: float
     ) -> tuple[PartVerdict | RecordingDiagnosis, LoggedVerdict]:
-        with self.desk:
+        with self.preparing:
             part = decode_part(files, fields, self.limits)
             judged = runtime.prepared(part.rgb, part.xyz, source=row.source)
         verdict: Verdict = judged()
@@ -128,7 +128,7 @@ class Judge:
         self, runtime: Runtime, row: _Row, files: Files, fields: Fields, began: float
     ) -> tuple[PartVerdict | RecordingDiagnosis, LoggedVerdict]:
         form = getattr(runtime.deployment, "recording", None)
-        with self.desk:
+        with self.preparing:
             recording = decode_recording(
                 files, fields, self.limits, channels=1 if form is None else form.channels
             )

@@ -47,7 +47,7 @@ def refused(refusal: Refusal) -> JSONResponse:
     )
 
 
-class Gate:
+class RequestGuard:
     """ASGI middleware; what is below ``/v1/`` needs a key where there are keys.
 
     Pages of other origins may change nothing, whoever opens them.

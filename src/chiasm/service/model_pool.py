@@ -46,7 +46,7 @@ def named_folders(given: list[str]) -> dict[str, Path]:
     return found
 
 
-class Fleet:
+class ModelPool:
     """The models of a service.
 
     Args:

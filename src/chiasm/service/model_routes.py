@@ -9,34 +9,34 @@ from chiasm.detection.decision import alarm_threshold
 from chiasm.service.answers import Drift, Histogram, ModelFacts
 from chiasm.service.drift import drift
 from chiasm.service.judging import known
-from chiasm.service.model_pool import Fleet, HostedModel
+from chiasm.service.model_pool import HostedModel, ModelPool
 from chiasm.service.verdict_log import VerdictLog
 
 _BINS = 30
 
 
-def model_routes(fleet: Fleet, log: VerdictLog) -> APIRouter:
+def model_routes(pool: ModelPool, log: VerdictLog) -> APIRouter:
     """Routes about models."""
     routes = APIRouter(prefix="/v1/models", tags=["models"])
 
     @routes.get("", summary="All models", response_model=list[ModelFacts])
     def models() -> list[ModelFacts]:
-        return [facts(model) for model in fleet]
+        return [facts(model) for model in pool]
 
     @routes.get("/{name}", summary="One model", response_model=ModelFacts)
     def one(name: str) -> ModelFacts:
-        return facts(fleet[name])
+        return facts(pool[name])
 
     @routes.post("/{name}/reload", summary="Load a model's folder again", response_model=ModelFacts)
     def reload(name: str) -> ModelFacts:
         """The new version is warmed up before it takes over; the old one ends its requests."""
-        fleet[name].reload()
-        return facts(fleet[name])
+        pool[name].reload()
+        return facts(pool[name])
 
     @routes.get("/{name}/drift", summary="Recent scores beside calibration", response_model=Drift)
     def drifting(name: str, recent: int = Query(200, ge=1, le=10_000)) -> Drift:
         """Kolmogorov-Smirnov test of the newest scores of this version."""
-        with fleet[name].in_use() as runtime:
+        with pool[name].in_use() as runtime:
             deployment, version = runtime.deployment, runtime.model_hash
         found = drift(
             log.recent_scores(name, version, recent),

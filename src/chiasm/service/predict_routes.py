@@ -17,7 +17,7 @@ from chiasm.service.admission import Admission, Turns
 from chiasm.service.answers import PartVerdict, RecordingDiagnosis
 from chiasm.service.decoding import PART_FIELDS, RECORDING_FIELDS
 from chiasm.service.judging import Judge
-from chiasm.service.model_pool import Fleet
+from chiasm.service.model_pool import ModelPool
 from chiasm.service.parts_of_request import read_parts
 from chiasm.service.refusals import Refusal
 
@@ -44,7 +44,7 @@ _BINARY = {"rgb", "xyz", "depth", "image", "series"}
 
 
 def predict_routes(
-    fleet: Fleet,
+    pool: ModelPool,
     judge: Judge,
     admission: Admission,
     turns: Turns,
@@ -63,7 +63,7 @@ def predict_routes(
         responses={200: {"content": {"application/json": {"examples": examples()}}}},
     )
     async def predict(name: str, request: Request) -> Answer:
-        model = fleet[name]
+        model = pool[name]
         place = admission.enter()
         clock = _Clock()
         try:

@@ -21,11 +21,11 @@ from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-from chiasm.service.model_pool import Fleet
+from chiasm.service.model_pool import ModelPool
 from chiasm.service.verdict_log import VerdictLog
 
 
-def state_routes(fleet: Fleet, log: VerdictLog, observation: Observation) -> APIRouter:
+def state_routes(pool: ModelPool, log: VerdictLog, observation: Observation) -> APIRouter:
     """Routes about the service itself."""
     routes = APIRouter(tags=["state"])
 
@@ -40,7 +40,7 @@ def state_routes(fleet: Fleet, log: VerdictLog, observation: Observation) -> API
             return JSONResponse(
                 {"status": "not ready", "why": "The log of verdicts is not written any more."}, 503
             )
-        return JSONResponse({"status": "ready", "models": [model.name for model in fleet]})
+        return JSONResponse({"status": "ready", "models": [model.name for model in pool]})
 
     @routes.get("/metrics", summary="For Prometheus", response_class=Response)
     async def metrics() -> Response:

@@ -91,7 +91,7 @@ def test_the_paper_branch_has_the_papers_size():
 
 def test_a_memory_finds_the_nearest_as_a_loop_does():
     torch.manual_seed(0)
-    memory = NormalMemory(channels={4: 2, 8: 3}, capacity=50)
+    memory = NormalMemory(channels={4: 2, 8: 3}, memory_entries=50)
     memory.fit(torch.randn(40, 5), torch.arange(40) // 4)
     query = memory.bank[:7] + 0.05 * torch.randn(7, 5)
     distance, number = memory._nearest(query, None, count=3)

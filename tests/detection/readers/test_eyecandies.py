@@ -1,4 +1,4 @@
-"""Eyecandies: depth between min and max, any subset of lights, labels from the metadata."""
+"""Eyecandies: depth between min and max, any subset of lamps, labels from the metadata."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from chiasm.errors import DataError
 SIDE = 4
 
 
-def put(data: Path, stem: str, lights=(0,), *, defects=(), low=2.0, high=4.0, metadata=True):
+def put(data: Path, stem: str, lamps=(0,), *, defects=(), low=2.0, high=4.0, metadata=True):
     data.mkdir(parents=True, exist_ok=True)
-    for light in lights:
-        image = np.full((SIDE, SIDE, 3), 10 * (light + 1), np.uint8)
-        cv2.imwrite(str(data / f"{stem}_image_{light}.png"), image)
+    for lamp in lamps:
+        image = np.full((SIDE, SIDE, 3), 10 * (lamp + 1), np.uint8)
+        cv2.imwrite(str(data / f"{stem}_image_{lamp}.png"), image)
     depth = np.linspace(0, 65535, SIDE * SIDE).astype(np.uint16).reshape(SIDE, SIDE)
     cv2.imwrite(str(data / f"{stem}_depth.png"), depth)
     info = {"normalization": {"min": low, "max": high}}
@@ -88,28 +88,28 @@ def test_test_parts_without_metadata_are_unknown(candy):
 
 
 def test_the_light_that_most_parts_have_is_taken_the_lowest_of_equals(candy):
-    assert Eyecandies(candy).light == 3
+    assert Eyecandies(candy).lamp == 3
     for stem in ("10", "2"):
         put(candy / "train/data", stem, (1,))
     for folder, stem in (("val", "0"), ("test_public", "0"), ("test_public", "1")):
         image = np.zeros((SIDE, SIDE, 3), np.uint8)
         cv2.imwrite(str(candy / folder / f"data/{stem}_image_1.png"), image)
-    assert Eyecandies(candy).light == 1
+    assert Eyecandies(candy).lamp == 1
 
 
-@pytest.mark.parametrize(("light", "parts"), [(1, 1), (3, 6), (5, 1)])
-def test_any_light_can_be_chosen_and_gives_its_own_image(candy, light, parts):
-    source = open_source(candy, light=light)
+@pytest.mark.parametrize(("lamp", "parts"), [(1, 1), (3, 6), (5, 1)])
+def test_any_light_can_be_chosen_and_gives_its_own_image(candy, lamp, parts):
+    source = open_source(candy, lamp=lamp)
     assert isinstance(source, Eyecandies)
     assert len(source.refs) == parts and len(source.problems) == 6 - parts
     rgb = source.load(source.refs[0]).rgb
-    np.testing.assert_allclose(rgb, np.full((SIDE, SIDE, 3), 10 * (light + 1) / 255), rtol=1e-6)
-    assert {ref.light for ref in source.refs} == {light}
+    np.testing.assert_allclose(rgb, np.full((SIDE, SIDE, 3), 10 * (lamp + 1) / 255), rtol=1e-6)
+    assert {ref.lamp for ref in source.refs} == {lamp}
 
 
 def test_a_light_that_is_nowhere_is_refused(candy):
-    with pytest.raises(DataError, match=rf"{candy} has no image under light 4; .* 1, 3, 5"):
-        Eyecandies(candy, light=4)
+    with pytest.raises(DataError, match=rf"{candy} has no image under lamp 4; .* 1, 3, 5"):
+        Eyecandies(candy, lamp=4)
 
 
 @pytest.mark.parametrize("lost", ["image_3.png", "depth.png", "info_depth.yaml"])
@@ -171,7 +171,7 @@ def test_colour_and_depth_of_different_size_are_refused(candy):
 @pytest.mark.skipif("CHIASM_DATA" not in os.environ, reason="CHIASM_DATA, real data, is not set")
 def test_candy_cane_opens():
     source = open_source(Path(os.environ["CHIASM_DATA"]) / "eyecandies/CandyCane")
-    assert source.light == 4 and source.problems == ()
+    assert source.lamp == 4 and source.problems == ()
     assert [sum(r.split == s for r in source.refs) for s in ("train", "validation", "test")] == [
         100,
         50,

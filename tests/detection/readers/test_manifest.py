@@ -46,12 +46,12 @@ def table(folder: Path, rows: list[dict], suffix: str = ".csv") -> Path:
 def test_all_columns_are_understood(folder, suffix):
     rows = [
         {"rgb": "a.png", "xyz": "a.tiff", "mask": "cut.png", "label": 1, "kind": "cut"},
-        {"rgb": "b.png", "label": 0, "split": "val", "group": "monday", "light": 2},
+        {"rgb": "b.png", "label": 0, "split": "val", "group": "monday", "lamp": 2},
         {"rgb": str(folder / "c.png"), "lot": "L7"},
     ]
     source = open_source(table(folder, rows, suffix))
     assert isinstance(source, Manifest) and source.name == "parts" and source.problems == ()
-    facts = [(r.label, r.kind, r.split, r.group, r.light, dict(r.extra)) for r in source.refs]
+    facts = [(r.label, r.kind, r.split, r.group, r.lamp, dict(r.extra)) for r in source.refs]
     assert facts == [
         (1, "cut", "", "", None, {}),
         (0, "good", "validation", "monday", 2, {}),
@@ -98,10 +98,10 @@ def test_label_and_kind_follow_from_each_other(folder):
 
 
 def test_a_light_keeps_its_rows(folder):
-    path = table(folder, [{"rgb": "a.png", "light": 1}, {"rgb": "b.png", "light": 4}])
-    assert [Path(r.source).name for r in Manifest(path, light=4).refs] == ["b.png"]
-    with pytest.raises(DataError, match=r"parts\.csv has no row with light 2; lights found: 1, 4"):
-        Manifest(path, light=2)
+    path = table(folder, [{"rgb": "a.png", "lamp": 1}, {"rgb": "b.png", "lamp": 4}])
+    assert [Path(r.source).name for r in Manifest(path, lamp=4).refs] == ["b.png"]
+    with pytest.raises(DataError, match=r"parts\.csv has no row with lamp 2; lamps found: 1, 4"):
+        Manifest(path, lamp=2)
 
 
 def test_rows_of_absent_files_are_listed_and_left_out(folder):
@@ -122,7 +122,7 @@ def test_rows_of_absent_files_are_listed_and_left_out(folder):
         ({"rgb": "a.png", "label": 0, "kind": "cut"}, "row 2 .*contradict"),
         ({"rgb": "a.png", "label": 1, "kind": "good"}, "row 2 .*contradict"),
         ({"rgb": "a.png", "split": "dev"}, "row 2 has split 'dev'"),
-        ({"rgb": "a.png", "light": 1.5}, "row 2, column light: '1.5'"),
+        ({"rgb": "a.png", "lamp": 1.5}, "row 2, column lamp: '1.5'"),
         ({"rgb": "b.png"}, "row 2 names .*b.png, as row 1 does"),
         ({"mask": "cut.png"}, "row 2 names neither"),
         ({"xyz": "a.tiff", "depth": "depth.png"}, "row 2 names both xyz and depth"),

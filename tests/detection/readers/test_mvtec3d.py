@@ -182,5 +182,5 @@ def test_layouts_are_recognised_and_others_explained(category, tmp_path):
     for path in (tmp_path / "notes.txt", tmp_path / "nowhere", category / "train/good/rgb"):
         with pytest.raises(DataError, match=rf"{path} .*Understood are"):
             open_source(path)
-    with pytest.raises(DataError, match=rf"{category} .*one light only"):
-        open_source(category, light=2)
+    with pytest.raises(DataError, match=rf"{category} .*one lamp only"):
+        open_source(category, lamp=2)

@@ -27,15 +27,15 @@ from chiasm.diagnosis.simulator.image import draw_prpd
 from chiasm.diagnosis.simulator.sessions import plan_session
 from chiasm.diagnosis.simulator.simulator import simulate_recording
 from chiasm.errors import DataError
-from chiasm.samples import DischargeSample
+from chiasm.samples import RecordingSample
 
 CYCLE = 128
 
 
-def recorded(number: int, kind: str) -> DischargeSample:
+def recorded(number: int, kind: str) -> RecordingSample:
     latents = plan_session(number, 5, tier="easy", seed=3).latents
     counts, _ = simulate_recording(kind, latents=latents, rng=np.random.default_rng(number))
-    return DischargeSample(
+    return RecordingSample(
         image=draw_prpd(counts).astype(np.float32) / 255,
         series=counts.reshape(1, -1).astype(np.float32),
         label=number,
@@ -45,20 +45,20 @@ def recorded(number: int, kind: str) -> DischargeSample:
 
 
 @pytest.fixture(scope="module")
-def corona() -> DischargeSample:
+def corona() -> RecordingSample:
     return recorded(3, "corona")
 
 
 @pytest.fixture(scope="module")
-def void() -> DischargeSample:
+def void() -> RecordingSample:
     return recorded(4, "void")
 
 
-def same(one: DischargeSample, other: DischargeSample) -> bool:
+def same(one: RecordingSample, other: RecordingSample) -> bool:
     return np.array_equal(one.image, other.image) and np.array_equal(one.series, other.series)
 
 
-def folded(sample: DischargeSample) -> np.ndarray:
+def folded(sample: RecordingSample) -> np.ndarray:
     """Mean amplitude by phase bin."""
     return sample.series.reshape(-1, CYCLE).mean(axis=0)
 
@@ -119,7 +119,7 @@ def test_noise_has_the_power_that_it_names(snr_db):
     image = np.full((128, 128, 3), 0.5, np.float32)
     image[:16] += draw.choice(np.float32([-0.05, 0.05]), (16, 128, 3))
     series = 500 + draw.standard_normal((2, 12800)).astype(np.float32) * [[3], [30]]
-    sample = DischargeSample(image=image, series=series.astype(np.float32))
+    sample = RecordingSample(image=image, series=series.astype(np.float32))
     changed = noisy(sample, snr_db)
     for before, after, quiet in (
         *((sample.series[c], changed.series[c], np.median(sample.series[c])) for c in (0, 1)),

@@ -14,7 +14,7 @@ from chiasm.diagnosis.classifier import Labelled
 from chiasm.diagnosis.models.cost import flops
 from chiasm.errors import DataError
 from chiasm.registry import find_model, models
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 SHAPE = {"image_size": 32, "series_length": 7680, "classes": 4, "segment": 256}
 BASE = sorted(m.name for m in models("classifier") if m.name.endswith("_base"))
@@ -52,7 +52,7 @@ def labelled(count=60, seed=2):
         width = 4 + 8 * kind
         series[number, :, :, 20 : 20 + width] += 40 * torch.rand(60, width, generator=rng)
         image[number, :, 8 * kind : 8 * kind + 8, ::2] = 1
-    return DischargeBatch(image, series.flatten(2), label)
+    return RecordingBatch(image, series.flatten(2), label)
 
 
 def learnt(name):
@@ -71,7 +71,7 @@ def learnt(name):
 
 def batch(count=3):
     generator = torch.Generator().manual_seed(1)
-    return DischargeBatch(
+    return RecordingBatch(
         image=torch.rand(count, 3, 32, 32, generator=generator),
         series=torch.rand(count, 1, 7680, generator=generator),
         label=torch.tensor([0, 1, 2][:count]),
@@ -105,7 +105,7 @@ def test_a_batch_has_the_logits_of_its_recordings(network):
 
 
 def slice_of(whole, number):
-    return DischargeBatch(whole.image[number : number + 1], whole.series[number : number + 1])
+    return RecordingBatch(whole.image[number : number + 1], whole.series[number : number + 1])
 
 
 @pytest.mark.parametrize("absent", ["image", "series"])
@@ -122,7 +122,7 @@ def test_an_absent_modality_is_borne(network, absent):
 
 def test_nothing_at_all_is_told(network):
     with pytest.raises(DataError, match="nothing that this classifier looks at"):
-        network(DischargeBatch(None, None))
+        network(RecordingBatch(None, None))
 
 
 @pytest.mark.parametrize("modality", ["image", "series"])

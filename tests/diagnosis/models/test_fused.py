@@ -14,10 +14,10 @@ from chiasm.diagnosis.models.fused import fused_small
 from chiasm.errors import ConfigurationError, DataError, GenotypeError
 from chiasm.fusion.genotype import CellGenotype, Genotype, NodeGenotype, random_genotype
 from chiasm.fusion.make import normed_by_sample
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 SHAPE = {"image_size": 32, "series_length": 7680, "classes": 4}
-BATCH = DischargeBatch(
+BATCH = RecordingBatch(
     image=torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(1)),
     series=torch.rand(3, 1, 7680, generator=torch.Generator().manual_seed(2)),
     label=torch.tensor([0, 1, 2]),
@@ -103,7 +103,7 @@ def test_in_training_recordings_of_a_batch_do_not_see_each_other(fusion):
     network = build(fusion).train()
     assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
     together = network(BATCH, density=False).logits
-    first = DischargeBatch(BATCH.image[:1], BATCH.series[:1])
+    first = RecordingBatch(BATCH.image[:1], BATCH.series[:1])
     torch.testing.assert_close(
         network(first, density=False).logits, together[:1], rtol=1e-4, atol=1e-5
     )
@@ -178,7 +178,7 @@ def test_four_recordings_are_learned_by_heart(fusion):
     for k in range(4):
         series[k, ..., 32 * k : 32 * k + 8] += 1.0
         image[k, ..., 8 * k : 8 * k + 8] += 1.0
-    told = DischargeBatch(image, series.flatten(2), labels)
+    told = RecordingBatch(image, series.flatten(2), labels)
     optimiser = torch.optim.Adam(network.parameters(), 1e-3)
     for _ in range(120):
         optimiser.zero_grad()

@@ -9,7 +9,7 @@ import chiasm.diagnosis.models.named  # noqa: F401  (importing registers the mem
 from chiasm.diagnosis.models.late_average import late_average
 from chiasm.errors import ConfigurationError
 from chiasm.registry import find_model
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 SHAPE = {"image_size": 32, "series_length": 7680, "classes": 4}
 
@@ -27,7 +27,7 @@ def joined():
 
 def batch():
     generator = torch.Generator().manual_seed(2)
-    return DischargeBatch(
+    return RecordingBatch(
         torch.rand(3, 3, 32, 32, generator=generator), torch.rand(3, 1, 7680, generator=generator)
     )
 
@@ -45,7 +45,7 @@ def test_probabilities_are_the_mean_of_those_that_each_member_calibrated(joined)
 ])  # fmt: skip
 @torch.inference_mode()
 def test_where_one_is_absent_the_other_decides_alone(joined, absent, there, temperature):
-    rest = DischargeBatch(**{there: getattr(batch(), there), absent: None})
+    rest = RecordingBatch(**{there: getattr(batch(), there), absent: None})
     alone = joined.members[there](rest).logits / temperature
     torch.testing.assert_close(joined(rest).logits.softmax(1), alone.softmax(1))
 
@@ -54,7 +54,7 @@ def test_a_member_is_taken_over_with_its_temperature(joined):
     learned = find_model("residual_cnn_small").builder(classes=4, image_size=32).eval()
     other = late_average(series="histogram_logistic", **SHAPE).eval()
     other.replace_member("image", learned, temperature=3.0)
-    image = DischargeBatch(batch().image, None)
+    image = RecordingBatch(batch().image, None)
     with torch.inference_mode():
         expected = (learned(image).logits / 3.0).softmax(1)
         torch.testing.assert_close(other(image).logits.softmax(1), expected)

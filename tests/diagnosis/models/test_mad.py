@@ -15,7 +15,7 @@ from chiasm.diagnosis.models.cost import attention_flops, flops
 from chiasm.diagnosis.models.mad import Mad, mad_base, mad_small
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.registry import find_model, models
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 VARIANTS = [
     {},
@@ -45,7 +45,7 @@ def build(**options) -> Mad:
 
 def batch(count=4, channels=1):
     generator = torch.Generator().manual_seed(1)
-    return DischargeBatch(
+    return RecordingBatch(
         image=torch.rand(count, 3, 32, 32, generator=generator),
         series=torch.rand(count, channels, 7680, generator=generator),
         label=torch.arange(count) % 2,
@@ -173,7 +173,7 @@ def test_a_modality_that_the_network_does_not_look_at_is_ignored():
 
 def test_nothing_present_is_an_error():
     with pytest.raises(DataError, match="nothing"):
-        build()(DischargeBatch(image=None, series=None))
+        build()(RecordingBatch(image=None, series=None))
 
 
 @pytest.mark.parametrize("gate", ["softmax", "top1"])
@@ -183,7 +183,7 @@ def test_a_sample_does_not_depend_on_its_batch(gate):
         together = network(inputs)
         for n in range(5):
             alone = network(
-                DischargeBatch(image=inputs.image[n : n + 1], series=inputs.series[n : n + 1])
+                RecordingBatch(image=inputs.image[n : n + 1], series=inputs.series[n : n + 1])
             )
             torch.testing.assert_close(alone.logits[0], together.logits[n], atol=1e-5, rtol=1e-4)
             for name, value in alone.flow_nll.items():
@@ -241,11 +241,11 @@ def test_positions_are_all_different_and_bounded():
 def test_wrong_shapes_are_said_in_a_sentence():
     network = build()
     with pytest.raises(DataError, match="32 x 32"):
-        network(DischargeBatch(image=torch.rand(1, 3, 64, 64), series=None))
+        network(RecordingBatch(image=torch.rand(1, 3, 64, 64), series=None))
     with pytest.raises(DataError, match="whole segments of 256"):
-        network(DischargeBatch(image=None, series=torch.rand(1, 1, 7000)))
+        network(RecordingBatch(image=None, series=torch.rand(1, 1, 7000)))
     with pytest.raises(DataError, match="2 channels"):
-        network(DischargeBatch(image=None, series=torch.rand(1, 2, 7680)))
+        network(RecordingBatch(image=None, series=torch.rand(1, 2, 7680)))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from chiasm.diagnosis.models.minirocket import (
     dilations,
     minirocket,
 )
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 LENGTH, CHANNELS = 61, 3
 
@@ -89,12 +89,12 @@ def test_a_constant_changes_nothing_for_weights_sum_to_zero(features):
 def test_a_shorter_recording_is_repeated_and_gain_does_not_matter():
     made = minirocket(rows=2, cycles=6, samples_per_cycle=32, phases=16)
     series = torch.rand(2, 1, 12 * 32)
-    whole = made.describe(DischargeBatch(None, series))["series"]
+    whole = made.describe(RecordingBatch(None, series))["series"]
     assert whole.shape == (2, 2, 96)
     half = series[..., : 6 * 32]
-    repeated = made.describe(DischargeBatch(None, torch.cat([half, half], dim=2)))["series"]
-    assert torch.equal(made.describe(DischargeBatch(None, half))["series"], repeated)
-    louder = made.describe(DischargeBatch(None, 4 * series))["series"]
+    repeated = made.describe(RecordingBatch(None, torch.cat([half, half], dim=2)))["series"]
+    assert torch.equal(made.describe(RecordingBatch(None, half))["series"], repeated)
+    louder = made.describe(RecordingBatch(None, 4 * series))["series"]
     torch.testing.assert_close(louder, whole, rtol=2e-3, atol=2e-3)  # float16
 
 

@@ -11,20 +11,20 @@ import pytest
 from typer.testing import CliRunner
 
 from chiasm.cli.main import app
-from chiasm.diagnosis.readers.audit import audit_recordings
-from chiasm.diagnosis.readers.opening import holds_discharges, open_discharges
-from chiasm.diagnosis.simulator.simulator import make_discharges
+from chiasm.diagnosis.readers.audit import audit
+from chiasm.diagnosis.readers.opening import is_diagnosis_data, open_source
+from chiasm.diagnosis.simulator.simulator import make_recordings
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("audit") / "recordings"
-    make_discharges(made, count=30, sessions=15, seed=4, workers=1)
+    make_recordings(made, count=30, sessions=15, seed=4, workers=1)
     return made
 
 
 def test_sound_recordings_are_counted_by_class_and_session(folder: Path) -> None:
-    report = audit_recordings(open_discharges(folder))
+    report = audit(open_source(folder))
     assert set(report.counts) == {"normal", "noise", "surface", "corona", "void"}
     assert all(n["recordings"] == 6 and n["session"] == 3 for n in report.counts.values())
     assert report.parts == {"image and series": 30}
@@ -44,7 +44,7 @@ def test_a_copy_under_another_class_and_a_broken_file_are_told(
     for suffix in (".csv", ".png"):
         shutil.copy(voids[0].with_suffix(suffix), corona[0].with_suffix(suffix))
     voids[1].write_text("1,2,3\n")
-    report = audit_recordings(open_discharges(own))
+    report = audit(open_source(own))
     assert len(report.copies) == 1
     assert {voids[0].stem, corona[0].stem} == {Path(one).stem for one in report.copies[0]}
     assert len(report.unreadable) == 1 and voids[1].name in report.unreadable[0]
@@ -57,7 +57,7 @@ def test_a_number_that_tells_a_class_is_a_shortcut(folder: Path, tmp_path: Path)
     for file in own.glob("VS_void_*/*.csv"):
         counts = np.loadtxt(file, delimiter=",", dtype=int)
         np.savetxt(file, np.minimum(counts + 100, 255), fmt="%d", delimiter=",")
-    report = audit_recordings(open_discharges(own))
+    report = audit(open_source(own))
     mean = next(one for one in report.shortcuts if one.name == "mean of the series")
     assert (mean.kind, mean.auroc) == ("void", 1.0)
     assert any(w.startswith("Shortcut: mean of the series") for w in report.warnings)
@@ -73,7 +73,7 @@ def test_the_command_prints_the_audit(folder: Path) -> None:
 def test_parts_are_not_taken_for_recordings(folder: Path, tmp_path: Path) -> None:
     table = tmp_path / "parts.csv"
     table.write_text("rgb,xyz,label\na.png,b.tiff,0\n")
-    assert not holds_discharges(table)
+    assert not is_diagnosis_data(table)
     table.write_text("image,series,kind\na.png,b.csv,void\n")
-    assert holds_discharges(table)
-    assert holds_discharges(folder) and not holds_discharges(tmp_path)
+    assert is_diagnosis_data(table)
+    assert is_diagnosis_data(folder) and not is_diagnosis_data(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chiasm.diagnosis.readers.opening import holds_discharges, open_discharges
+from chiasm.diagnosis.readers.opening import is_diagnosis_data, open_source
 from chiasm.diagnosis.readers.recording_folder import RecordingFolder
 from chiasm.errors import DataError
 from chiasm.files.images import write_rgb
@@ -30,8 +30,8 @@ def test_partners_share_a_name_and_may_be_absent(tmp_path: Path):
     record(tmp_path, "b")
     record(tmp_path, "a", series="")
     record(tmp_path, "c", image=False, series=".npy")
-    assert holds_discharges(tmp_path)
-    source = open_discharges(tmp_path)
+    assert is_diagnosis_data(tmp_path)
+    source = open_source(tmp_path)
     found = [source.load(ref) for ref in source.refs]
     assert [Path(one.source).name for one in found] == ["a.png", "b.png", "c.npy"]
     assert found[0].series is None and found[2].image is None
@@ -44,19 +44,19 @@ def test_partners_share_a_name_and_may_be_absent(tmp_path: Path):
 def test_partners_may_lie_in_folders_of_their_own(tmp_path: Path):
     record(tmp_path / "image", "a", series="")
     record(tmp_path / "series", "a", image=False)
-    (ref,) = open_discharges(tmp_path).refs
+    (ref,) = open_source(tmp_path).refs
     assert set(ref.files) == {"image", "series"}
 
 
 def test_source_folders_of_ai_hub_without_their_labels_are_read(tmp_path: Path):
     record(tmp_path / "VS_new", "a")
-    assert set(open_discharges(tmp_path).refs[0].files) == {"image", "series"}
+    assert set(open_source(tmp_path).refs[0].files) == {"image", "series"}
 
 
 def test_pictures_alone_are_recordings_for_who_asks_for_such(tmp_path: Path):
     record(tmp_path, "a", series="")
-    assert not holds_discharges(tmp_path)
-    assert len(open_discharges(tmp_path).refs) == 1
+    assert not is_diagnosis_data(tmp_path)
+    assert len(open_source(tmp_path).refs) == 1
 
 
 def test_two_files_of_one_name_are_left_out(tmp_path: Path):
@@ -70,28 +70,28 @@ def test_two_files_of_one_name_are_left_out(tmp_path: Path):
 
 def test_single_files_are_told_from_tables(tmp_path: Path):
     record(tmp_path, "a")
-    (ref,) = open_discharges(tmp_path / "a.csv").refs
+    (ref,) = open_source(tmp_path / "a.csv").refs
     assert set(ref.files) == {"series"}
-    (ref,) = open_discharges(tmp_path / "a.png", partner=tmp_path / "a.csv").refs
+    (ref,) = open_source(tmp_path / "a.png", partner=tmp_path / "a.csv").refs
     assert set(ref.files) == {"image", "series"}
     table = tmp_path / "table.csv"
     table.write_text("image,series\na.png,a.csv\n")
-    assert len(open_discharges(table).refs) == 1
+    assert len(open_source(table).refs) == 1
     with pytest.raises(DataError, match=r"a\.png is no partner of .*a\.png"):
-        open_discharges(tmp_path / "a.png", partner=tmp_path / "a.png")
+        open_source(tmp_path / "a.png", partner=tmp_path / "a.png")
     with pytest.raises(DataError, match="belongs to nothing"):
-        open_discharges(tmp_path, partner=tmp_path / "a.csv")
+        open_source(tmp_path, partner=tmp_path / "a.csv")
 
 
 def test_parts_and_empty_folders_are_no_recordings(tmp_path: Path):
     (tmp_path / "rgb").mkdir()
     write_rgb(tmp_path / "rgb/a.png", np.zeros((8, 8, 3)))
-    assert not holds_discharges(tmp_path)
+    assert not is_diagnosis_data(tmp_path)
     with pytest.raises(DataError, match="no layout that is understood"):
-        open_discharges(tmp_path)
+        open_source(tmp_path)
     (tmp_path / "parts.csv").write_text("image,xyz,label\na.png,a.tiff,0\n")
-    assert not holds_discharges(tmp_path / "parts.csv")
+    assert not is_diagnosis_data(tmp_path / "parts.csv")
     (tmp_path / "image").mkdir()
     (tmp_path / "rgb/a.png").unlink()
     with pytest.raises(DataError, match="holds no recording"):
-        open_discharges(tmp_path)
+        open_source(tmp_path)

@@ -7,9 +7,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from chiasm.diagnosis.readers.source import KINDS, DischargeRef
+from chiasm.diagnosis.readers.source import KINDS, RecordingRef
 from chiasm.diagnosis.readers.splits import (
-    DischargeSplit,
+    RecordingSplit,
     check_groups,
     given_split,
     leave_one_out,
@@ -18,14 +18,14 @@ from chiasm.diagnosis.readers.splits import (
 from chiasm.errors import ConfigurationError, SplitError
 
 
-def recording(number: int, label: int | None, split: str = "", **group: str) -> DischargeRef:
+def recording(number: int, label: int | None, split: str = "", **group: str) -> RecordingRef:
     kind = "" if label is None else KINDS[label]
-    return DischargeRef(
+    return RecordingRef(
         source=f"{number:04d}.png", files={}, label=label, kind=kind, group=group, split=split
     )
 
 
-def campaign(sessions=20, each=6, equipment=4) -> list[DischargeRef]:
+def campaign(sessions=20, each=6, equipment=4) -> list[RecordingRef]:
     """Sessions of one class each, at several kinds of equipment."""
     refs = []
     for session in range(sessions * 5):
@@ -168,7 +168,7 @@ def test_the_split_that_the_data_name_is_checked():
     with pytest.raises(SplitError, match="The session 's0' stands in the training and in the test"):
         given_split([*refs, recording(7, 0, "test", session="s0")])
     with pytest.raises(SplitError, match=r"The recording '0000\.png' stands in the"):
-        check_groups(DischargeSplit((refs[0],), (refs[0],), ()), "session")
+        check_groups(RecordingSplit((refs[0],), (refs[0],), ()), "session")
 
 
 def test_a_session_on_both_sides_of_the_equipment_is_refused():

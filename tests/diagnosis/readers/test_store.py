@@ -22,7 +22,7 @@ from chiasm.diagnosis.readers.aihub import AiHub
 from chiasm.diagnosis.readers.journal import JOURNAL, sole_writer
 from chiasm.diagnosis.readers.manifest import DischargeManifest
 from chiasm.diagnosis.readers.series_files import read_counts_csv
-from chiasm.diagnosis.readers.store import DischargeStore, convert
+from chiasm.diagnosis.readers.store import RecordingStore, convert
 from chiasm.errors import DataError
 
 COUNT = 10
@@ -63,7 +63,7 @@ class Watched:
         return self.source.load(ref)
 
 
-def assert_same(store: DischargeStore, source) -> None:
+def assert_same(store: RecordingStore, source) -> None:
     assert len(store.refs) == len(source.refs) and store.kinds == source.kinds
     for ours, theirs in zip(store.refs, source.refs):
         one, other = store.load(ours), source.load(theirs)
@@ -83,7 +83,7 @@ def test_the_same_recordings_come_back(table, tmp_path):
     store = convert(source, tmp_path / "store", progress=lambda *at: seen.append(at))
     assert seen == [(n, COUNT) for n in range(1, COUNT + 1)]
     assert_same(store, source)
-    assert_same(DischargeStore.open(tmp_path / "store"), source)
+    assert_same(RecordingStore.open(tmp_path / "store"), source)
     types = [None if c is None else c.dtype.str for c in map(store.counts, store.refs)]
     assert types == ["|u1"] * 4 + [None, "|u1", "<u2", "<f4", "<f4", "|u1"]
     assert not store.counts(store.refs[0]).flags.writeable
@@ -124,7 +124,7 @@ def test_a_killed_conversion_continues(table, tmp_path):
     done = subprocess.run([sys.executable, "-c", KILLED, str(table), str(store)], check=False)
     assert done.returncode == -signal.SIGKILL
     with pytest.raises(DataError, match="has not finished; run it again"):
-        DischargeStore.open(store)
+        RecordingStore.open(store)
     source = Watched(DischargeManifest(table))
     assert_same(convert(source, store), source.source)
     assert source.loaded == ["6", "7", "8", "9"]
@@ -161,21 +161,21 @@ def stop_at(number: int):
 def test_readers_see_the_old_index_until_the_new_one_is_whole(table, tmp_path):
     source = DischargeManifest(table)
     convert(source, tmp_path / "store")
-    before = DischargeStore.open(tmp_path / "store")
+    before = RecordingStore.open(tmp_path / "store")
     for n in range(COUNT):
         np.save(tmp_path / f"{n}.npy", np.full(2 * CYCLE, n))
     with pytest.raises(KeyboardInterrupt):
         convert(DischargeManifest(table), tmp_path / "store", progress=stop_at(9))
     expected = before.load(before.refs[0]).series
-    during = DischargeStore.open(tmp_path / "store")
+    during = RecordingStore.open(tmp_path / "store")
     np.testing.assert_array_equal(during.load(during.refs[0]).series, expected)
     convert(DischargeManifest(table), tmp_path / "store")
     np.testing.assert_array_equal(before.load(before.refs[0]).series, expected)
-    after = DischargeStore.open(tmp_path / "store")
+    after = RecordingStore.open(tmp_path / "store")
     np.testing.assert_array_equal(after.load(after.refs[9]).series, np.full((1, 2 * CYCLE), 9))
 
 
-def total(store: DischargeStore) -> float:
+def total(store: RecordingStore) -> float:
     return sum(float(s.sum()) for ref in store.refs if (s := store.load(ref).series) is not None)
 
 
@@ -229,7 +229,7 @@ def test_damage_is_found(table, tmp_path):
     content = bytearray(shard.read_bytes())
     content[3] ^= 1
     shard.write_bytes(content)
-    store = DischargeStore.open(path)
+    store = RecordingStore.open(path)
     with pytest.raises(
         DataError, match=r"00000\.bin is damaged at byte 0, in the series of .*0\.p"
     ):
@@ -238,7 +238,7 @@ def test_damage_is_found(table, tmp_path):
         store.verify()
     assert store.load(store.refs[1]).label == 1
     shard.write_bytes(content[:700])
-    store = DischargeStore.open(path)
+    store = RecordingStore.open(path)
     with pytest.raises(DataError, match="has 700 bytes where"):
         store.load(store.refs[9])
     with pytest.raises(DataError, match=r"has 700 bytes where .* delete"):
@@ -248,12 +248,12 @@ def test_damage_is_found(table, tmp_path):
     for spoilt in (text[:-20], "", text.replace('"label": 1', '"label": 2')):
         index.write_text(spoilt)
         with pytest.raises(DataError, match=r"index\.jsonl is damaged"):
-            DischargeStore.open(path)
+            RecordingStore.open(path)
     index.write_text(text.replace('"version": 1', '"version": 9'))
     with pytest.raises(DataError, match="has version 9"):
-        DischargeStore.open(path)
+        RecordingStore.open(path)
     with pytest.raises(DataError, match="is no store"):
-        DischargeStore.open(tmp_path)
+        RecordingStore.open(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
         convert(DischargeManifest(table), tmp_path / "file")

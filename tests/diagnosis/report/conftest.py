@@ -15,7 +15,7 @@ from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.diagnosis.simulator.image import draw_prpd
 from chiasm.diagnosis.simulator.sessions import plan_session
 from chiasm.diagnosis.simulator.simulator import simulate_recording
-from chiasm.samples import DischargeSample
+from chiasm.samples import RecordingSample
 
 COST = {"fit_minutes": 7.25, "seconds_per_part_p50": 0.031, "parameters": 2373837}
 Maker = Callable[..., ScoredRecordings]
@@ -103,12 +103,12 @@ def all_groups(scored: ScoredRecordings, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def make_recording(place: int) -> DischargeSample:
+def make_recording(place: int) -> RecordingSample:
     """A simulated recording of the class that ``make_scored`` gives this place."""
     kind = KINDS[place % len(KINDS)]
     latents = plan_session(place % 200, 200, tier="hard", seed=3).latents
     counts, _ = simulate_recording(kind, latents=latents, rng=np.random.default_rng(place))
-    return DischargeSample(
+    return RecordingSample(
         image=draw_prpd(counts, latents.look).astype(np.float32) / 255,
         series=counts.reshape(1, -1).astype(np.float32),
         kind=kind,
@@ -138,5 +138,5 @@ def diagnosis(recordings: ScoredRecordings, every: dict[str, Any]) -> dict[str, 
 
 
 @pytest.fixture(scope="session")
-def load() -> Callable[[int], DischargeSample]:
+def load() -> Callable[[int], RecordingSample]:
     return make_recording

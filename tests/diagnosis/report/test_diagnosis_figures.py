@@ -32,10 +32,10 @@ from chiasm.metrics.classification import (
     one_vs_rest_auroc,
 )
 from chiasm.metrics.open_set import (
-    false_alarms_at_recall,
-    unlike_energy,
-    unlike_max_softmax,
-    unlike_neighbours,
+    energy_score,
+    fpr_at_tpr,
+    knn_score,
+    max_softmax_score,
 )
 from chiasm.metrics.ranking import auroc
 
@@ -171,16 +171,16 @@ def test_open_set_figures_are_those_of_the_metrics_functions(every, diagnosis):
     logits = np.concatenate([case.known.logits, case.unknown.logits])
     embeddings = np.concatenate([case.known.embeddings, case.unknown.embeddings])
     expected = {
-        "max-softmax": unlike_max_softmax(logits),
-        "energy": unlike_energy(logits),
-        "kNN": unlike_neighbours(embeddings, case.reference, neighbours=10),
+        "max-softmax": max_softmax_score(logits),
+        "energy": energy_score(logits),
+        "kNN": knn_score(embeddings, case.reference, neighbours=10),
         "flow density": np.concatenate([case.known.flow_nll, case.unknown.flow_nll]),
     }
     found = diagnosis["open_set"]["void"]
     assert list(found) == list(expected)
     for name, scores in expected.items():
         assert found[name]["auroc"]["value"] == pytest.approx(auroc(scores, unseen), **CLOSE)
-        fpr = false_alarms_at_recall(scores, unseen)
+        fpr = fpr_at_tpr(scores, unseen)
         assert found[name]["fpr95"]["value"] == pytest.approx(fpr, **CLOSE)
 
 

@@ -29,7 +29,7 @@ from chiasm.diagnosis.report.gallery import (
 from chiasm.errors import DataError
 from chiasm.metrics.calibration import equal_mass_calibration_error
 from chiasm.reporting.style import colours
-from chiasm.samples import DischargeSample
+from chiasm.samples import RecordingSample
 
 HOSTILE = "$x^{_\\frac"
 LOG = "epoch,step,contrast_share,validation_f1\n0,4,0.9,\n0,9,,0.25\n1,19,0.5,\n1,19,,0.5\n"
@@ -71,7 +71,7 @@ def test_where_nothing_is_wrong_the_least_sure_are_shown(recordings):
 def test_a_recording_that_cannot_be_read_is_left_out(recordings, load):
     [(_, first), *others] = choose(recordings, most=2)
 
-    def failing(place: int) -> DischargeSample:
+    def failing(place: int) -> RecordingSample:
         if place == first:
             raise DataError("gone")
         return load(place)

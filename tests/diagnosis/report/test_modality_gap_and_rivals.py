@@ -10,7 +10,7 @@ from chiasm.diagnosis.report.embedding import modality_gap
 from chiasm.diagnosis.report.figures import TrivialRival, trivial_guesses
 from chiasm.errors import DataError
 from chiasm.metrics.classification import macro_f1
-from chiasm.samples import DischargeSample
+from chiasm.samples import RecordingSample
 
 
 def test_the_gap_between_modalities_ignores_scale_and_rotation():
@@ -66,7 +66,7 @@ def test_thresholds_find_classes_in_any_order():
 
 def test_trivial_numbers_of_a_recording(tmp_path):
     (tmp_path / "a.csv").write_text("12345")
-    sample = DischargeSample(image=None, series=np.array([[1, 2, 6]], np.float32))
+    sample = RecordingSample(image=None, series=np.array([[1, 2, 6]], np.float32))
     numbers = trivial_numbers(sample, {"series": tmp_path / "a.csv"})
     assert numbers == {
         "mean of the series": 3.0,

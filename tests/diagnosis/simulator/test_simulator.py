@@ -25,7 +25,7 @@ from chiasm.diagnosis.simulator.sessions import (
 from chiasm.diagnosis.simulator.simulator import (
     MARKER,
     discharge_pulses,
-    make_discharges,
+    make_recordings,
     simulate_recording,
 )
 from chiasm.errors import ChiasmError, ConfigurationError, DataError
@@ -175,7 +175,7 @@ def test_neither_level_nor_size_of_file_tells_the_class(tier: str) -> None:
 
 
 def _made(folder: Path, **options: object) -> dict[str, bytes]:
-    make_discharges(folder, **{"count": 20, "sessions": 10, "workers": 1, **options})  # type: ignore[arg-type]
+    make_recordings(folder, **{"count": 20, "sessions": 10, "workers": 1, **options})  # type: ignore[arg-type]
     return {
         str(p.relative_to(folder)): p.read_bytes()
         for p in folder.rglob("*")

@@ -206,7 +206,7 @@ def reconstruction_pools(
     )
 
 
-def light_pools(*, modalities: Sequence[str] = MODALITIES) -> Pools:
+def frozen_pools(*, modalities: Sequence[str] = MODALITIES) -> Pools:
     """The light pools: raw inputs, frozen features and what is not normal in them, by scale."""
 
     def candidate(modality: str, name: str) -> Candidate:

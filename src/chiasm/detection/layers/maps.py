@@ -102,7 +102,7 @@ def smooth(x: Tensor, *, sigma: float) -> Tensor:
     return _both_ways(weighted, partial(_blur_of, kernel), x)
 
 
-def weighed(
+def weighted_smooth(
     maps: Sequence[tuple[Tensor | float, Tensor]], size: Sequence[int], *, sigma: float
 ) -> Tensor:
     """``smooth`` of a weighted sum of maps ``(N, 1, h, w)`` that are brought to one size.
@@ -136,7 +136,7 @@ def _gaussian(sigma: float, like: Tensor) -> Tensor:
     return kernel / kernel.sum()
 
 
-def near_object(foreground: Tensor) -> Tensor:
+def dilated_foreground(foreground: Tensor) -> Tensor:
     """The mask ``(N, 1, S, S)`` widened by S/64 pixels: a missing piece lies where the object
     should be."""
     reach = foreground.shape[-1] // 64

@@ -44,7 +44,7 @@ class NormalMemory(nn.Module):
 
     Args:
         channels: channels per stride, as the backbone states them.
-        capacity: descriptors kept at most.
+        memory_entries: descriptors kept at most.
         stride: pixels of the input per descriptor.
 
     References:
@@ -54,11 +54,11 @@ class NormalMemory(nn.Module):
     """
 
     def __init__(
-        self, *, channels: Mapping[int, int], capacity: int = 4_000, stride: int = 8
+        self, *, channels: Mapping[int, int], memory_entries: int = 4_000, stride: int = 8
     ) -> None:
         super().__init__()
         self.channels = dict(channels)
-        self.capacity = capacity
+        self.memory_entries = memory_entries
         self.stride = stride
         dimension = sum(self.channels.values())
         self.register_buffer("bank", torch.zeros(0, dimension))
@@ -80,7 +80,7 @@ class NormalMemory(nn.Module):
 
     @torch.no_grad()
     def fit(self, descriptors: Tensor, owners: Tensor, *, seed: int = 0) -> None:
-        """Keep at most ``capacity`` of the descriptors of normal parts: those that cover the rest.
+        """Keep at most ``memory_entries`` descriptors of normal parts: those that cover the rest.
 
         Greedy k-centre on random directions, from a random subset where there are very many. On
         real parts 4,000 entries chosen so do the work of 20,000 random ones (docs/results).
@@ -99,10 +99,10 @@ class NormalMemory(nn.Module):
         self.weight = per_stride.to(descriptors) / (descriptors.std(dim=0) + 1e-6)
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randperm(len(descriptors), generator=generator)[:_CONSIDERED]
-        if len(chosen) > self.capacity:
+        if len(chosen) > self.memory_entries:
             some = (descriptors[chosen] - self.mean) * self.weight
             directions = torch.randn(self.dimension, _DIRECTIONS, generator=generator)
-            chosen = chosen[greedy_k_centres(some @ directions.to(some), self.capacity)]
+            chosen = chosen[greedy_k_centres(some @ directions.to(some), self.memory_entries)]
         self.bank = (descriptors[chosen] - self.mean) * self.weight
         self.owner = owners[chosen].clone()
         distance, _ = self._nearest(self.bank, self.owner, count=4)

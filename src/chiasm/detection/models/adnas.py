@@ -21,10 +21,10 @@ from chiasm.detection.layers.features import (
     NormalityFeatures,
     ReconstructedFeatures,
     SourcedFeatures,
-    light_pools,
+    frozen_pools,
     reconstruction_pools,
 )
-from chiasm.detection.layers.maps import near_object, weighed
+from chiasm.detection.layers.maps import dilated_foreground, weighted_smooth
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.layers.reconstruction import ReconstructionBranch
 from chiasm.detection.layers.segmentation import SegmentationHead
@@ -100,7 +100,7 @@ class AdnasDetector(Detector):
     def scores(self, output: DetectorOutput, foreground: Tensor) -> Tensor:
         """Anomaly map ``(N, 1, S, S)``, at least 0, exactly 0 away from the object.
 
-        The log-odds and the relative distances are weighed, smoothed and passed through softplus,
+        The log-odds and the relative distances are weighted, smoothed and passed through softplus,
         which keeps their order.
         """
         size = foreground.shape[-2:]
@@ -110,7 +110,9 @@ class AdnasDetector(Detector):
             # All of one size, so that their mean may be taken before it is brought to the map's.
             distance = torch.stack(list(output.relative.values())).mean(0)
             maps.append((self.normality_weight, distance))
-        return F.softplus(weighed(maps, size, sigma=size[0] / 100)) * near_object(foreground)
+        return F.softplus(weighted_smooth(maps, size, sigma=size[0] / 100)) * dilated_foreground(
+            foreground
+        )
 
     def prune(self) -> None:
         """Drop every part of the source that neither the fusion nor the score rule requires."""
@@ -213,7 +215,7 @@ def adnas_light(
     nodes: int = 2,
     operations: Sequence[str] = tuple(OPERATIONS),
     image_size: int = 256,
-    capacity: int = 4_000,
+    memory_entries: int = 4_000,
     pretrained: bool = True,
 ) -> AdnasDetector:
     """The default on a processor: searched fusion of frozen features and their normality.
@@ -224,12 +226,13 @@ def adnas_light(
     # Cells are point-wise, so a genotype that was searched at half the size holds at the whole.
     size = image_size // (8 if fusion == "supernet" else 4)
     backbone = FrozenEfficientNetLite(pretrained=pretrained)
-    lists = (pools or light_pools(modalities=modalities)).only(*cells)
+    lists = (pools or frozen_pools(modalities=modalities)).only(*cells)
     return AdnasDetector(
         source=NormalityFeatures(
             backbone=backbone,
             memories={
-                m: NormalMemory(channels=backbone.channels, capacity=capacity) for m in modalities
+                m: NormalMemory(channels=backbone.channels, memory_entries=memory_entries)
+                for m in modalities
             },
         ),
         fusion=make_fusion(lists, fusion, width=32, size=size, nodes=nodes, operations=operations),

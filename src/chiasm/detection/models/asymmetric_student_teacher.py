@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.detection.detector import Described, Learn, Observe, Rival, RivalOutput
+from chiasm.detection.detector import Baseline, BaselineOutput, Described, Learn, Observe
 from chiasm.detection.layers.backbones import make_backbone
 from chiasm.detection.layers.features import images_of
 from chiasm.detection.layers.maps import cells_inside
@@ -30,7 +30,7 @@ from chiasm.samples import RGBDBatch
 POSITION = 32
 
 
-class AsymmetricStudentTeacher(Rival):
+class AsymmetricStudentTeacher(Baseline):
     """A flow maps features to normal latents; a network of another kind learns to do the same.
 
     On what it has seen the student agrees with the teacher. A flow is a bijection and moves unseen
@@ -115,11 +115,11 @@ class AsymmetricStudentTeacher(Rival):
             target, _ = self.teacher(x)
         return self._distance(target, self._imitated(x))[inside].mean()
 
-    def judge(self, described: Described) -> RivalOutput:
+    def judge(self, described: Described) -> BaselineOutput:
         """Mean squared distance between teacher and student at each patch."""
         x = self._input(described)
         away = self._distance(self.teacher(x)[0], self._imitated(x))
-        return RivalOutput(raw=(away * described["inside"])[:, None])
+        return BaselineOutput(raw=(away * described["inside"])[:, None])
 
     def _input(self, described: Described) -> Tensor:
         rows = self.standard(described["patches"].permute(0, 2, 3, 1))

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from chiasm.detection.detector import Described, Observe, Rival, RivalOutput
+from chiasm.detection.detector import Baseline, BaselineOutput, Described, Observe
 from chiasm.detection.layers.backbones import make_backbone
 from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.layers.memory_bank import MemoryBank, Selection
@@ -28,7 +28,7 @@ from chiasm.registry import register
 from chiasm.samples import RGBDBatch
 
 
-class BackToTheFeature(Rival):
+class BackToTheFeature(Baseline):
     """Standardised features of patches, joined, in one memory bank.
 
     Args:
@@ -98,11 +98,11 @@ class BackToTheFeature(Rival):
         """Settle the statistics, or the bank."""
         (self.standard if step == "statistics" else self.bank).finish()
 
-    def judge(self, described: Described) -> RivalOutput:
+    def judge(self, described: Described) -> BaselineOutput:
         """Distance of each patch to the nearest normal one."""
         inside = described["inside"]
         rows = self._comparable(described["patches"].permute(0, 2, 3, 1)[inside])
-        return RivalOutput(raw=scatter(self.bank(rows)[0][:, 0], inside))
+        return BaselineOutput(raw=scatter(self.bank(rows)[0][:, 0], inside))
 
     def _comparable(self, rows: Tensor) -> Tensor:
         out: Tensor = self.standard(rows) * self.balance

@@ -66,9 +66,9 @@ def typical_cost(name: str, *, pools: Pools, image_size: int = 256) -> tuple[Cos
     if isinstance(detector.source, NormalityFeatures):
         for memory in detector.source.memories.values():
             assert isinstance(memory, NormalMemory)
-            memory.bank = torch.zeros(memory.capacity, memory.dimension)
-            memory.owner = torch.zeros(memory.capacity, dtype=torch.int64)
-            memory.usual = torch.ones(memory.capacity)
+            memory.bank = torch.zeros(memory.memory_entries, memory.dimension)
+            memory.owner = torch.zeros(memory.memory_entries, dtype=torch.int64)
+            memory.usual = torch.ones(memory.memory_entries)
     before = cost_of(detector, batch)
     detector.source.prune(detector.fusion.required, normality=light)
     return before, cost_of(detector, batch)

@@ -13,7 +13,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.detection.detector import Described, Learn, Observe, Rival, RivalOutput
+from chiasm.detection.detector import Baseline, BaselineOutput, Described, Learn, Observe
 from chiasm.detection.layers.backbones import make_backbone
 from chiasm.detection.layers.features import images_of
 from chiasm.detection.layers.maps import cells_inside
@@ -33,7 +33,7 @@ from chiasm.samples import RGBDBatch
 Points = Literal["picture", "fpfh", "transformer"]
 
 
-class CrossmodalMapping(Rival):
+class CrossmodalMapping(Baseline):
     """Two small networks that map features of one sensor to the other's, patch by patch.
 
     Where both mappings are wrong, a part is not normal: the distances are multiplied.
@@ -113,11 +113,11 @@ class CrossmodalMapping(Rival):
             - F.cosine_similarity(self.to_colour(relief), colour).mean()
         )
 
-    def judge(self, described: Described) -> RivalOutput:
+    def judge(self, described: Described) -> BaselineOutput:
         """Product of the two distances between unit vectors."""
         colour, relief = self._rows(described)
         away = _distance(self.to_points(colour), relief) * _distance(self.to_colour(relief), colour)
-        return RivalOutput(raw=scatter(away, described["inside"]))
+        return BaselineOutput(raw=scatter(away, described["inside"]))
 
     def _rows(self, described: Described) -> tuple[Tensor, Tensor]:
         inside = described["inside"]

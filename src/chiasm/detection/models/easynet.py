@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.detection.detector import Described, Learn, Observe, Rival, RivalOutput, Step
+from chiasm.detection.detector import Baseline, BaselineOutput, Described, Learn, Observe, Step
 from chiasm.detection.layers.features import images_of
 from chiasm.detection.layers.maps import resize
 from chiasm.detection.layers.reconstruction import ReconstructionBranch, stage_channels
@@ -33,7 +33,7 @@ LAYERS = (("E1", "D4"), ("E2", "D3"), ("E3", "D2"))
 USUAL = 0.05  # share of normal parts whose joint features may say less than the gate asks for
 
 
-class EasyNet(Rival):
+class EasyNet(Baseline):
     """Layers of every branch, projected, brought to one size, joined and segmented.
 
     Args:
@@ -137,14 +137,16 @@ class EasyNet(Rival):
             terms.append(segmentation_loss(logits, mask, dice=self.dice))
         return torch.stack(terms).sum()
 
-    def judge(self, described: Described) -> RivalOutput:
+    def judge(self, described: Described) -> BaselineOutput:
         """Probability of a defect, by the head that the gate chooses for each part."""
         features, _ = self._features({m: described[m].float() for m in self.modalities})
         maps = {name: one.softmax(dim=1)[:, 1:] for name, one in self._logits(features).items()}
         if "colour" in maps:
             joint = self._difference(features) >= self.threshold
-            return RivalOutput(torch.where(joint.view(-1, 1, 1, 1), maps["joint"], maps["colour"]))
-        return RivalOutput(maps["joint"])
+            return BaselineOutput(
+                torch.where(joint.view(-1, 1, 1, 1), maps["joint"], maps["colour"])
+            )
+        return BaselineOutput(maps["joint"])
 
     def _features(
         self, pictures: Mapping[str, Tensor]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from chiasm.detection.detector import Described, Learn, Observe, Rival, RivalOutput, Step
+from chiasm.detection.detector import Baseline, BaselineOutput, Described, Learn, Observe, Step
 from chiasm.detection.layers.backbones import make_backbone
 from chiasm.detection.layers.features import images_of
 from chiasm.detection.layers.maps import cells_inside
@@ -46,10 +46,10 @@ CONTRASTED = 2048  # patches of a batch that are contrasted, at most
 
 DECIDED = 2048  # patches of a batch that the decision layer learns from, at most
 
-_AROUND = 3  # entries around the nearest one by which a part's distance is weighed
+_AROUND = 3  # entries around the nearest one by which a part's distance is weighted_smooth
 
 
-class HybridFusion(Rival):
+class HybridFusion(Baseline):
     """Three banks (one with a single sensor), joined by a decision layer that normals teach.
 
     Args:
@@ -157,13 +157,13 @@ class HybridFusion(Rival):
         target = torch.arange(len(some), device=colour.device)
         return 0.5 * (F.cross_entropy(alike, target) + F.cross_entropy(alike.T, target))
 
-    def judge(self, described: Described) -> RivalOutput:
+    def judge(self, described: Described) -> BaselineOutput:
         """Weighed distances to the nearest normal of each bank."""
         inside = described["inside"]
         away, largest = self._distances(self._rows(described), inside, None)
         raw = scatter(self.decision.of_patches(away), inside)
         part = self.decision.of_parts(largest) if self.decision.rule == "paper" else None
-        return RivalOutput(raw=raw, image=part)
+        return BaselineOutput(raw=raw, image=part)
 
     def _distances(
         self, rows: Mapping[str, Tensor], inside: Tensor, owners: Tensor | None
@@ -283,7 +283,7 @@ class DecisionLayer(nn.Module):
     """Weighs the distances of patches, and of parts, from what is normal.
 
     Args:
-        banks: memories whose distances are weighed, B.
+        banks: memories whose distances are weighted_smooth, B.
         rule: ``"paper"`` weighs distances as they are, those of patches by one machine and a
             part's largest ones by another. ``"map"`` takes each distance in units of its spread
             over normal patches, and leaves a part's score to its map.

@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chiasm.detection.detector import Described, Observe, Rival, RivalOutput
+from chiasm.detection.detector import Baseline, BaselineOutput, Described, Observe
 from chiasm.detection.layers.features import images_of
 from chiasm.detection.layers.maps import cells_inside
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
 
 
-class PixelGaussian(Rival):
+class PixelGaussian(Baseline):
     """Mahalanobis distance to the normals' Gaussian at the same place of the crop.
 
     Where few normals cover a place, its Gaussian is drawn towards that of the whole object:
@@ -85,10 +85,10 @@ class PixelGaussian(Rival):
         identity = torch.eye(len(grand), dtype=torch.float64).expand_as(factor)
         self.whitening = torch.linalg.solve_triangular(factor, identity, upper=False).float()
 
-    def judge(self, described: Described) -> RivalOutput:
+    def judge(self, described: Described) -> BaselineOutput:
         """Mahalanobis distances."""
         away = torch.einsum("hwcd,nhwd->nhwc", self.whitening, described["values"] - self.mean)
-        return RivalOutput(raw=(away.norm(dim=-1) * described["inside"])[:, None])
+        return BaselineOutput(raw=(away.norm(dim=-1) * described["inside"])[:, None])
 
 
 @register("detector", rival=True)

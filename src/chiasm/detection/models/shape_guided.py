@@ -20,7 +20,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
-from chiasm.detection.detector import Described, Learn, Observe, Rival, RivalOutput, Step
+from chiasm.detection.detector import Baseline, BaselineOutput, Described, Learn, Observe, Step
 from chiasm.detection.layers.backbones import make_backbone
 from chiasm.detection.layers.features import images_of
 from chiasm.detection.layers.memory_bank import MEGABYTE, MemoryBank
@@ -36,7 +36,7 @@ SHOWN = 128  # patches of a step, at most
 _CHUNK = 512  # patches that are judged at a time
 
 
-class ShapeGuided(Rival):
+class ShapeGuided(Baseline):
     """Two memories: codes of normal shapes, and for each code colours that were seen with it.
 
     A patch's code is told by its nearest normal codes. What they mean is a surface; how far the
@@ -145,10 +145,10 @@ class ShapeGuided(Rival):
             self._away = []
             self.usual = away.mean(dim=0).clamp(min=1e-6)
 
-    def judge(self, described: Described) -> RivalOutput:
+    def judge(self, described: Described) -> BaselineOutput:
         """The larger of both distances, in units of their usual size."""
         away = self._distances(described, None) / self.usual
-        return RivalOutput(raw=scatter(away.amax(dim=1), described["inside"]))
+        return BaselineOutput(raw=scatter(away.amax(dim=1), described["inside"]))
 
     def _distances(self, described: Described, owners: Tensor | None) -> Tensor:
         """Distances ``(M, 2)`` of the patches inside: of shape, and of colour (0 without)."""

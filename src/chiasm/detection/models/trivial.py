@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from chiasm.detection.detector import Described, Observe, Rival, RivalOutput
+from chiasm.detection.detector import Baseline, BaselineOutput, Described, Observe
 from chiasm.errors import DataError
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
@@ -15,7 +15,7 @@ from chiasm.samples import RGBDBatch
 Measure = Callable[[RGBDBatch], Tensor]
 
 
-class TrivialNumber(Rival):
+class TrivialNumber(Baseline):
     """How unusual one number of a part is: its distance from the normals' median, in their spread.
 
     The map is that score on all of the object, so its pixel figures are those of the outline.
@@ -51,10 +51,10 @@ class TrivialNumber(Rival):
         self.median = seen.median()
         self.spread = (seen - self.median).abs().median().clamp(min=1e-6)
 
-    def judge(self, described: Described) -> RivalOutput:
+    def judge(self, described: Described) -> BaselineOutput:
         """The unusualness, on all of the object."""
         score = (described["number"] - self.median).abs() / self.spread
-        return RivalOutput(raw=score.view(-1, 1, 1, 1) * described["foreground"], image=score)
+        return BaselineOutput(raw=score.view(-1, 1, 1, 1) * described["foreground"], image=score)
 
 
 @register("detector", rival=True)

@@ -52,7 +52,7 @@ def convert(
     kind: str | None = None,
     unit_m: float | None = None,
     intrinsics: Path | str | None = None,
-    light: int | None = None,
+    lamp: int | None = None,
 ) -> Conversion:
     """Write samples as ``destination/{split}/{kind}/{rgb,xyz,gt}/NNN``.
 
@@ -75,7 +75,7 @@ def convert(
     rows: list[tuple[str, str]] = []
     numbers: Counter[tuple[str, str]] = Counter()
     camera = read_intrinsics(intrinsics) if intrinsics is not None else None
-    for sample in _samples(origin, problems, unit_m, camera, light):
+    for sample in _samples(origin, problems, unit_m, camera, lamp):
         try:
             place = _place(sample, split, kind)
             _write(sample, destination.joinpath(*place), f"{numbers[place]:03d}")
@@ -96,7 +96,7 @@ def _samples(
     problems: list[str],
     unit_m: float | None,
     camera: Intrinsics | None,
-    light: int | None,
+    lamp: int | None,
 ) -> Iterator[RGBDSample]:
     pairs = _sensor_pairs(origin, problems)
     if pairs is not None:
@@ -115,7 +115,7 @@ def _samples(
             f"{origin} already holds 3D points or names its own intrinsics, so that the given ones "
             "have no use; leave them out."
         )
-    source = open_source(origin, light=light, unit_m=unit_m or 1.0)
+    source = open_source(origin, lamp=lamp, unit_m=unit_m or 1.0)
     problems.extend(getattr(source, "problems", ()))
     for ref in source.refs:
         try:

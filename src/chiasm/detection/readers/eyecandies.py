@@ -1,8 +1,8 @@
 """Reader of the Eyecandies dataset in its native layout: ``{train,val,test_public}/data/``.
 
 Bonfiglioli et al., "The Eyecandies Dataset for Unsupervised Multimodal Anomaly Detection and
-Localization", ACCV 2022. Parts are rendered from a fixed camera under six lights; the images of
-any subset of the lights will do.
+Localization", ACCV 2022. Parts are rendered from a fixed camera under six lamps; the images of
+any subset of the lamps will do.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _STEM = re.compile(r"(\d+)_(?:image_\d+|depth)\.png")
 
 
 class Eyecandies:
-    """One category of Eyecandies, under one light.
+    """One category of Eyecandies, under one lamp.
 
-    ``light`` is the number in ``NNN_image_L.png``; None takes the lowest of those that the most
+    ``lamp`` is the number in ``NNN_image_L.png``; None takes the lowest of those that the most
     samples have. Samples without a needed file are left out and listed in ``problems``. Depth
     becomes points in the renderer's units, which are kept as metres. Raises ``DataError`` where
-    the layout or the light is not there.
+    the layout or the lamp is not there.
     """
 
-    def __init__(self, root: Path | str, light: int | None = None) -> None:
+    def __init__(self, root: Path | str, lamp: int | None = None) -> None:
         self.root = Path(root)
         if not recognises(self.root):
             raise DataError(
@@ -53,7 +53,7 @@ class Eyecandies:
             for folder in SPLIT_FOLDERS
             if (self.root / folder / "data").is_dir()
         }
-        self.light = self._choose(light)
+        self.lamp = self._choose(lamp)
         problems: list[str] = []
         self._refs = tuple(self._find(problems))
         self.problems: tuple[str, ...] = tuple(problems)
@@ -80,17 +80,17 @@ class Eyecandies:
             mask=read_mask(files["mask"]) if "mask" in files else None,
         )
 
-    def _choose(self, light: int | None) -> int:
+    def _choose(self, lamp: int | None) -> int:
         matches = (_IMAGE.fullmatch(name) for names in self._names.values() for name in names)
         count = Counter(int(match[2]) for match in matches if match)
-        if light is None:
+        if lamp is None:
             return min(count, key=lambda number: (-count[number], number))
-        if light not in count:
+        if lamp not in count:
             raise DataError(
-                f"{self.root} has no image under light {light}; the lights found are "
+                f"{self.root} has no image under lamp {lamp}; the lamps found are "
                 f"{', '.join(map(str, sorted(count)))}."
             )
-        return light
+        return lamp
 
     def _find(self, problems: list[str]) -> Iterator[SampleRef]:
         for folder, split in SPLIT_FOLDERS.items():
@@ -105,7 +105,7 @@ class Eyecandies:
         self, data: Path, stem: str, split: str, names: frozenset[str], problems: list[str]
     ) -> SampleRef | None:
         endings = {
-            "rgb": f"image_{self.light}.png",
+            "rgb": f"image_{self.lamp}.png",
             "depth": "depth.png",
             "info_depth": "info_depth.yaml",
             "mask": "mask.png",
@@ -141,7 +141,7 @@ class Eyecandies:
             label=label,
             kind=kind,
             group=self.name,
-            light=self.light,
+            lamp=self.lamp,
         )
 
 

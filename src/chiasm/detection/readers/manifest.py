@@ -3,7 +3,7 @@
 Columns, of which only one of ``rgb``, ``xyz``, ``depth`` is needed: ``rgb``; ``xyz`` (point map in
 metres) or ``depth`` with ``depth_unit`` (metres a count) and intrinsics in pixels (``fx, fy, cx,
 cy``, or ``intrinsics``: a JSON file with those four); ``mask``; ``label`` (0 good, 1 defective);
-``kind``; ``split`` (train, validation, test); ``group``; ``light``. Paths are relative to the
+``kind``; ``split`` (train, validation, test); ``group``; ``lamp``. Paths are relative to the
 table. Other columns are kept in ``SampleRef.extra``.
 """
 
@@ -29,7 +29,7 @@ PATH_COLUMNS = ("rgb", "xyz", "depth", "mask", "intrinsics")
 
 SENSOR_COLUMNS = ("rgb", "xyz", "depth")
 
-FACT_COLUMNS = ("label", "kind", "split", "group", "light", "depth_unit", *CAMERA_COLUMNS)
+FACT_COLUMNS = ("label", "kind", "split", "group", "lamp", "depth_unit", *CAMERA_COLUMNS)
 
 _SPLITS = {
     "": "",
@@ -43,13 +43,13 @@ _SPLITS = {
 class Manifest:
     """Samples listed in a CSV or Parquet table; RGB-only and 3D-only rows are legal.
 
-    ``light`` keeps the rows with that number in their light column; ``unit_m`` is the length of
+    ``lamp`` keeps the rows with that number in their lamp column; ``unit_m`` is the length of
     the point maps' unit in metres (depth has its own in the table). Rows that name files that do
     not exist are left out and listed in ``problems``; any other fault in the table raises
     ``DataError`` naming the row, 1 being the first below the header.
     """
 
-    def __init__(self, path: Path | str, light: int | None = None, *, unit_m: float = 1.0) -> None:
+    def __init__(self, path: Path | str, lamp: int | None = None, *, unit_m: float = 1.0) -> None:
         self.path = Path(path)
         self.unit_m = unit_m
         columns, rows = read_rows(self.path)
@@ -58,8 +58,8 @@ class Manifest:
         refs = list(self._find(rows, problems))
         if unit_m != 1 and refs and not any("xyz" in ref.files for ref in refs):
             raise DataError(f"{self.path} has no point maps for a unit; depth has depth_unit.")
-        if light is not None:
-            refs = self._under(light, refs)
+        if lamp is not None:
+            refs = self._under(lamp, refs)
         self.problems: tuple[str, ...] = tuple(problems)
         self._refs = tuple(refs)
         if not refs:
@@ -143,7 +143,7 @@ class Manifest:
                 f"{where} has split '{row['split']}'; train, validation, test or nothing was "
                 "expected."
             )
-        light = row.get("light", "")
+        lamp = row.get("lamp", "")
         return SampleRef(
             source=str(files[main[0]]),
             files=files,
@@ -151,16 +151,16 @@ class Manifest:
             label=label,
             kind=kind,
             group=row.get("group", ""),
-            light=_whole(light, f"{where}, column light") if light else None,
+            lamp=_whole(lamp, f"{where}, column lamp") if lamp else None,
             extra=extra,
         )
 
-    def _under(self, light: int, refs: list[SampleRef]) -> list[SampleRef]:
-        lights = sorted({ref.light for ref in refs if ref.light is not None})
-        if light not in lights:
-            found = ", ".join(map(str, lights)) or "none"
-            raise DataError(f"{self.path} has no row with light {light}; lights found: {found}.")
-        return [ref for ref in refs if ref.light == light]
+    def _under(self, lamp: int, refs: list[SampleRef]) -> list[SampleRef]:
+        lamps = sorted({ref.lamp for ref in refs if ref.lamp is not None})
+        if lamp not in lamps:
+            found = ", ".join(map(str, lamps)) or "none"
+            raise DataError(f"{self.path} has no row with lamp {lamp}; lamps found: {found}.")
+        return [ref for ref in refs if ref.lamp == lamp]
 
 
 def _depth_facts(row: Mapping[str, str], where: str) -> dict[str, str]:

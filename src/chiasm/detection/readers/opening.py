@@ -17,12 +17,12 @@ UNDERSTOOD = (
 )
 
 
-def open_source(path: Path | str, *, light: int | None = None, unit_m: float = 1.0) -> SampleSource:
+def open_source(path: Path | str, *, lamp: int | None = None, unit_m: float = 1.0) -> SampleSource:
     """Return the reader that fits a file or folder.
 
-    ``light`` chooses among the lights of Eyecandies, or among the rows of a manifest that has a
-    light column. ``unit_m`` is the length of the point maps' unit in metres. Raises ``DataError``
-    where no layout fits, saying which are understood, or where a light or a unit is asked for in
+    ``lamp`` chooses among the lamps of Eyecandies, or among the rows of a manifest that has a
+    lamp column. ``unit_m`` is the length of the point maps' unit in metres. Raises ``DataError``
+    where no layout fits, saying which are understood, or where a lamp or a unit is asked for in
     data that has none.
     """
     path = Path(path)
@@ -31,13 +31,13 @@ def open_source(path: Path | str, *, light: int | None = None, unit_m: float = 1
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
             raise DataError(f"{path} is neither a CSV nor a Parquet file. {UNDERSTOOD}")
-        return Manifest(path, light=light, unit_m=unit_m)
+        return Manifest(path, lamp=lamp, unit_m=unit_m)
     if eyecandies.recognises(path):
         if unit_m != 1:
             raise DataError(f"{path} says the unit of its depth itself; leave the unit out.")
-        return eyecandies.Eyecandies(path, light=light)
-    if light is not None:
-        raise DataError(f"{path} has images under one light only; leave out light={light}.")
+        return eyecandies.Eyecandies(path, lamp=lamp)
+    if lamp is not None:
+        raise DataError(f"{path} has images under one lamp only; leave out lamp={lamp}.")
     if mvtec3d.recognises(path):
         return mvtec3d.Mvtec3d(path, unit_m=unit_m)
     if plain_folder.recognises(path):

@@ -21,7 +21,7 @@ class SampleRef:
         label: 0 good, 1 defective, None unknown.
         kind: ``"good"`` or the kind of defect.
         group: what must not be divided between splits.
-        light: number of the light in data that has several, else None.
+        lamp: number of the lamp in data that has several, else None.
     """
 
     source: str
@@ -30,7 +30,7 @@ class SampleRef:
     label: int | None = None
     kind: str = ""
     group: str = ""
-    light: int | None = None
+    lamp: int | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
 

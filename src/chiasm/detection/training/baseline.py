@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from chiasm.detection.detector import Learn, Observe, Rival
+from chiasm.detection.detector import Baseline, Learn, Observe
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.segment import cosine, to_device
@@ -36,7 +36,7 @@ class DescribedParts(Dataset[int]):
     @classmethod
     @torch.no_grad()
     def of(
-        cls, rival: Rival, parts: Sequence[PreparedSample], *, scale: GeometryScale
+        cls, rival: Baseline, parts: Sequence[PreparedSample], *, scale: GeometryScale
     ) -> DescribedParts:
         """Describe parts, a few at a time."""
         pieces: list[dict[str, Tensor]] = []
@@ -68,7 +68,7 @@ class RivalLearning(LightningModule):
         budget: whose spent fraction brings the learning rate down.
     """
 
-    def __init__(self, rival: Rival, step: Learn, *, budget: Budget) -> None:
+    def __init__(self, rival: Baseline, step: Learn, *, budget: Budget) -> None:
         super().__init__()
         self.rival = rival
         self.step = step
@@ -104,7 +104,7 @@ class RivalLearning(LightningModule):
 
 
 def learn_in_steps(
-    rival: Rival,
+    rival: Baseline,
     parts: Sequence[PreparedSample],
     *,
     scale: GeometryScale,
@@ -162,7 +162,7 @@ def learn_in_steps(
 
 
 @torch.no_grad()
-def _observe(rival: Rival, step: Observe, described: DescribedParts) -> None:
+def _observe(rival: Baseline, step: Observe, described: DescribedParts) -> None:
     for start in range(0, len(described), DESCRIBED_AT_ONCE):
         numbers = range(start, min(start + DESCRIBED_AT_ONCE, len(described)))
         rival.observe(step.name, described.collate(numbers), torch.tensor(list(numbers)))

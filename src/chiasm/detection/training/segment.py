@@ -1,4 +1,4 @@
-"""Training of a detector whose fusion is settled: weights only."""
+"""Training of a detector whose fusion is with_fusion: weights only."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ from numpy.typing import ArrayLike
 
 from chiasm.diagnosis.augmentation.views import ground_colour
 from chiasm.errors import DataError
-from chiasm.samples import DischargeSample
+from chiasm.samples import RecordingSample
 
 Look = Literal["colour map", "grey", "inverted"]
-Corruption = Callable[[DischargeSample, DischargeSample], DischargeSample]
+Corruption = Callable[[RecordingSample, RecordingSample], RecordingSample]
 
 PHASES_DEG = (-120, -60, -30, 30, 60, 120)
 GAINS = (0.3, 0.5, 2.0, 3.0)
@@ -35,7 +35,7 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 _GROUND = 0.06
 
 
-def phase_shifted(sample: DischargeSample, degrees: float) -> DischargeSample:
+def phase_shifted(sample: RecordingSample, degrees: float) -> RecordingSample:
     """Turn picture and series together, as if the phase reference were wrong; positive is later.
 
     The series moves by the nearest whole number of values, the picture's columns by just as
@@ -58,14 +58,14 @@ def phase_shifted(sample: DischargeSample, degrees: float) -> DischargeSample:
     return replace(sample, series=series, image=image)
 
 
-def amplified(sample: DischargeSample, gain: float) -> DischargeSample:
+def amplified(sample: RecordingSample, gain: float) -> RecordingSample:
     """Multiply the series; the picture's scale is its recorder's and stays as it is."""
     if sample.series is None:
         return sample
     return replace(sample, series=sample.series * np.float32(gain))
 
 
-def noisy(sample: DischargeSample, snr_db: float) -> DischargeSample:
+def noisy(sample: RecordingSample, snr_db: float) -> RecordingSample:
     """Add white noise to series and picture, to each by its own signal-to-noise ratio.
 
     The signal is what stands off the quiet level: each channel's median in the series, the
@@ -86,7 +86,7 @@ def noisy(sample: DischargeSample, snr_db: float) -> DischargeSample:
     return replace(sample, series=series, image=image)
 
 
-def shortened(sample: DischargeSample, seconds: float) -> DischargeSample:
+def shortened(sample: RecordingSample, seconds: float) -> RecordingSample:
     """Keep the first seconds of the series, in whole cycles, one at least.
 
     The picture cannot be drawn anew in its recorder's way and still shows all of the recording.
@@ -97,7 +97,7 @@ def shortened(sample: DischargeSample, seconds: float) -> DischargeSample:
     return replace(sample, series=sample.series[:, : cycles * sample.samples_per_cycle].copy())
 
 
-def recoloured(sample: DischargeSample, look: Look) -> DischargeSample:
+def recoloured(sample: RecordingSample, look: Look) -> RecordingSample:
     """Draw the picture in other colours.
 
     ``"colour map"`` gives the dots the map 'cividis' by their brightness, on the same ground;
@@ -117,7 +117,7 @@ def recoloured(sample: DischargeSample, look: Look) -> DischargeSample:
     return replace(sample, image=np.where(dots[..., None], painted, image))
 
 
-def mispaired(sample: DischargeSample, other: DischargeSample) -> DischargeSample:
+def mispaired(sample: RecordingSample, other: RecordingSample) -> RecordingSample:
     """Put another recording's picture beside this one's series; label and source stay."""
     return replace(sample, image=other.image)
 
@@ -141,7 +141,7 @@ def partners(labels: ArrayLike, *, seed: int = 0) -> list[int]:
     return chosen
 
 
-def _fingerprint(sample: DischargeSample) -> int:
+def _fingerprint(sample: RecordingSample) -> int:
     """A number that the recording's values decide."""
     found = 0
     for values in (sample.series, sample.image):
@@ -150,7 +150,7 @@ def _fingerprint(sample: DischargeSample) -> int:
     return found
 
 
-def _alone(change: Callable[[DischargeSample], DischargeSample]) -> Corruption:
+def _alone(change: Callable[[RecordingSample], RecordingSample]) -> Corruption:
     """A corruption that needs no other recording."""
     return lambda sample, other: change(sample)
 

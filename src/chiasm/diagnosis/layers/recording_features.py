@@ -16,7 +16,7 @@ from chiasm.diagnosis.layers.heads import ClassHead
 from chiasm.diagnosis.layers.phase_stages import PhaseStages, folded_cycles
 from chiasm.diagnosis.layers.tokens import TokenInputs
 from chiasm.errors import DataError
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +97,7 @@ class RecordingFeatures(nn.Module):
         self.noise = noise
 
     def forward(
-        self, batch: DischargeBatch, required: Collection[str], *, density: bool = True
+        self, batch: RecordingBatch, required: Collection[str], *, density: bool = True
     ) -> FeatureMaps:
         """Make the required features of a batch; ``density`` as in ``Mad``.
 
@@ -125,7 +125,7 @@ class RecordingFeatures(nn.Module):
                 found.maps[name] = some.new_zeros(len(some), self.channels[name], 1, 1)
         return found
 
-    def _embed(self, batch: DischargeBatch, density: bool, found: FeatureMaps) -> None:
+    def _embed(self, batch: RecordingBatch, density: bool, found: FeatureMaps) -> None:
         inputs = {m: getattr(batch, m) for m in self.inputs or ()}
         for name, values in inputs.items():
             if values is None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from chiasm.diagnosis.classifier import MODALITIES, ClassifierOutput
 from chiasm.errors import ConfigurationError, DataError
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 
 def sincos_1d(length: int, width: int, *, start: int = 0) -> Tensor:
@@ -149,7 +149,7 @@ class TokenInputs(nn.ModuleDict):
         """The modalities, the image first."""
         return tuple(self)
 
-    def forward(self, batch: DischargeBatch) -> dict[str, Tensor]:
+    def forward(self, batch: RecordingBatch) -> dict[str, Tensor]:
         """Modality to tokens ``(N, T_m, D)``; an absent one contributes none.
 
         Raises:
@@ -163,7 +163,7 @@ class TokenInputs(nn.ModuleDict):
             )
         return tokens
 
-    def example_batch(self, count: int, device: torch.device) -> DischargeBatch:
+    def example_batch(self, count: int, device: torch.device) -> RecordingBatch:
         """Zeros in the shapes of usual recordings."""
         shapes: dict[str, Tensor | None] = dict.fromkeys(MODALITIES)
         for name, embedding in self.items():
@@ -173,7 +173,7 @@ class TokenInputs(nn.ModuleDict):
             elif isinstance(embedding, SegmentEmbedding):
                 length = embedding.length
                 shapes[name] = torch.zeros(count, embedding.channels, length, device=device)
-        return DischargeBatch(image=shapes["image"], series=shapes["series"])
+        return RecordingBatch(image=shapes["image"], series=shapes["series"])
 
 
 def token_inputs(

@@ -13,14 +13,14 @@ from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.layers.attention import CrossAttention
 from chiasm.diagnosis.layers.expert_encoder import SelfAttention
 from chiasm.errors import ConfigurationError
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 
 def flops(
     model: Classifier,
     convention: Literal["paper", "true"] = "paper",
     *,
-    batch: DischargeBatch | None = None,
+    batch: RecordingBatch | None = None,
 ) -> int:
     """Floating-point operations of a pass, two to a multiply-accumulate; nothing is computed.
 
@@ -84,8 +84,8 @@ def _ghost(parameter: nn.Parameter) -> nn.Parameter:
     return nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
 
 
-def _batch_without_data(batch: DischargeBatch) -> DischargeBatch:
+def _batch_without_data(batch: RecordingBatch) -> RecordingBatch:
     def ghost(x: Tensor | None) -> Tensor | None:
         return None if x is None else x.to("meta")
 
-    return DischargeBatch(image=ghost(batch.image), series=ghost(batch.series))
+    return RecordingBatch(image=ghost(batch.image), series=ghost(batch.series))

@@ -23,7 +23,7 @@ from chiasm.diagnosis.layers.heads import ClassHead, ProjectionHead
 from chiasm.diagnosis.layers.tokens import TokenInputs, contrasted, side_by_side, token_inputs
 from chiasm.errors import ConfigurationError
 from chiasm.registry import register
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 
 class CrossFusionMemory(Classifier):
@@ -75,7 +75,7 @@ class CrossFusionMemory(Classifier):
         self.projection = projection
         self.head = head
 
-    def forward(self, batch: DischargeBatch, *, density: bool = True) -> ClassifierOutput:
+    def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
         """Run everything on a batch; an absent modality recalls nothing and has no say.
 
         Raises:
@@ -99,7 +99,7 @@ class CrossFusionMemory(Classifier):
         out: Tensor = self.projection(contrasted(output, parts))
         return out
 
-    def example_batch(self, count: int = 1) -> DischargeBatch:
+    def example_batch(self, count: int = 1) -> RecordingBatch:
         """Zeros in the shapes of usual recordings, on the network's device."""
         return self.inputs.example_batch(count, self.device)
 

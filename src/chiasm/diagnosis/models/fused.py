@@ -19,7 +19,7 @@ from chiasm.fusion.make import AnyFusion, make_fusion, normed_by_sample
 from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import CELLS
 from chiasm.registry import register
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 
 class FusedClassifier(Classifier):
@@ -53,7 +53,7 @@ class FusedClassifier(Classifier):
         self.projection = projection
         self.head = head
 
-    def forward(self, batch: DischargeBatch, *, density: bool = True) -> ClassifierOutput:
+    def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
         """Run everything on a batch; ``density`` as in ``Mad``.
 
         Raises:
@@ -76,11 +76,11 @@ class FusedClassifier(Classifier):
         out: Tensor = self.projection(output.pooled[:, None])
         return out
 
-    def example_batch(self, count: int = 1) -> DischargeBatch:
+    def example_batch(self, count: int = 1) -> RecordingBatch:
         """Zeros in the shapes of usual recordings, on the network's device."""
         some = self.head.linear.weight
         zeros = {m: some.new_zeros(count, *shape) for m, shape in self.example.items()}
-        return DischargeBatch(image=zeros.get("image"), series=zeros.get("series"))
+        return RecordingBatch(image=zeros.get("image"), series=zeros.get("series"))
 
 
 @register("classifier")

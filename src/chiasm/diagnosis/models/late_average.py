@@ -13,7 +13,7 @@ from chiasm.diagnosis.classifier import MODALITIES, Classifier, ClassifierOutput
 from chiasm.diagnosis.models import residual_cnn, simple
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.registry import find_model, register
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 # Below the least probability of float32, a logarithm would be of nothing.
 _LEAST = 1e-12
@@ -35,7 +35,7 @@ class LateAverage(Classifier):
         self.modalities = tuple(self.members)
         self.register_buffer("temperatures", torch.ones(len(self.members)))
 
-    def forward(self, batch: DischargeBatch, *, density: bool = True) -> ClassifierOutput:
+    def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
         """Logarithms of the averaged probabilities; the embeddings stand side by side.
 
         Raises ``DataError`` where neither modality is there.
@@ -63,13 +63,13 @@ class LateAverage(Classifier):
         self.members[modality].load_state_dict(learned.state_dict())
         self.get_buffer("temperatures")[list(self.members).index(modality)] = temperature
 
-    def example_batch(self, count: int = 1) -> DischargeBatch:
+    def example_batch(self, count: int = 1) -> RecordingBatch:
         """Zeros in the shapes of usual recordings, on its device."""
         shown: dict[str, Tensor | None] = dict.fromkeys(MODALITIES)
         for name, member in self.members.items():
             assert isinstance(member, Classifier)
             shown[name] = getattr(member.example_batch(count), name)
-        return DischargeBatch(shown["image"], shown["series"])
+        return RecordingBatch(shown["image"], shown["series"])
 
 
 @register("classifier", rival=True)

@@ -27,7 +27,7 @@ from chiasm.diagnosis.layers.heads import ClassHead, ProjectionHead
 from chiasm.diagnosis.layers.tokens import PatchEmbedding, SegmentEmbedding
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.registry import register
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 Flow = Literal["coupling", "identity"]
 Pool = Literal["mean", "modality_mean"]
@@ -75,7 +75,7 @@ class Mad(Classifier):
         self.noise = noise
         self.modalities = tuple(self.embeddings)
 
-    def forward(self, batch: DischargeBatch, *, density: bool = True) -> ClassifierOutput:
+    def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
         """Run everything on a batch; a modality that is absent contributes no tokens.
 
         Args:
@@ -133,7 +133,7 @@ class Mad(Classifier):
         out: Tensor = self.projection(torch.stack([pooled[p] for p in parts if p in pooled], dim=1))
         return out
 
-    def example_batch(self, count: int = 1) -> DischargeBatch:
+    def example_batch(self, count: int = 1) -> RecordingBatch:
         """Zeros in the shapes of usual recordings, on the network's device."""
         device = self.device
         shapes: dict[str, Tensor | None] = dict.fromkeys(MODALITIES)
@@ -144,7 +144,7 @@ class Mad(Classifier):
             elif isinstance(embedding, SegmentEmbedding):
                 length = embedding.length
                 shapes[name] = torch.zeros(count, embedding.channels, length, device=device)
-        return DischargeBatch(image=shapes["image"], series=shapes["series"])
+        return RecordingBatch(image=shapes["image"], series=shapes["series"])
 
     def _pool(self, encoded: Mapping[str, Tensor], by_modality: Mapping[str, Tensor]) -> Tensor:
         if self.pool == "modality_mean":

@@ -23,7 +23,7 @@ from chiasm.diagnosis.classifier import ClassifierOutput, Described, FittedClass
 from chiasm.diagnosis.models.simple import only
 from chiasm.metrics.calibration import fit_temperature
 from chiasm.registry import register
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 TAPS = 9
 
@@ -188,7 +188,7 @@ class MiniRocketClassifier(FittedClassifier):
         self.channels = channels
         self.length = length
 
-    def describe(self, batch: DischargeBatch) -> dict[str, Tensor]:
+    def describe(self, batch: RecordingBatch) -> dict[str, Tensor]:
         """The reduced series ``(N, rows, values)``, float16: what kernels run over.
 
         Each has mean 0 and deviation 1, as in the archive that the method was made for. One that
@@ -219,14 +219,14 @@ class MiniRocketClassifier(FittedClassifier):
         out: Tensor = self.machine(self.features(described["series"]))
         return out
 
-    def forward(self, batch: DischargeBatch, *, density: bool = True) -> ClassifierOutput:
+    def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
         """Describe and decide; the embedding are the features, not the series."""
         features = self.features(self.describe(batch)["series"])
         return ClassifierOutput(logits=self.machine(features), pooled=features)
 
-    def example_batch(self, count: int = 1) -> DischargeBatch:
+    def example_batch(self, count: int = 1) -> RecordingBatch:
         """Zeros in the shape of a usual series."""
-        return DischargeBatch(None, torch.zeros(count, self.channels, self.length))
+        return RecordingBatch(None, torch.zeros(count, self.channels, self.length))
 
 
 @register("classifier", rival=True, fitted=True)

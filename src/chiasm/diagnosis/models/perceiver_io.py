@@ -16,7 +16,7 @@ from chiasm.diagnosis.layers.attention import CrossLayer, SelfLayer
 from chiasm.diagnosis.layers.heads import ClassHead, ProjectionHead
 from chiasm.diagnosis.layers.tokens import TokenInputs, contrasted, token_inputs
 from chiasm.registry import register
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 
 class PerceiverIO(Classifier):
@@ -67,7 +67,7 @@ class PerceiverIO(Classifier):
         self.projection = projection
         self.head = head
 
-    def forward(self, batch: DischargeBatch, *, density: bool = True) -> ClassifierOutput:
+    def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
         """Run everything on a batch; a modality that is absent contributes no tokens.
 
         Raises:
@@ -93,7 +93,7 @@ class PerceiverIO(Classifier):
         out: Tensor = self.projection(contrasted(output, parts))
         return out
 
-    def example_batch(self, count: int = 1) -> DischargeBatch:
+    def example_batch(self, count: int = 1) -> RecordingBatch:
         """Zeros in the shapes of usual recordings, on the network's device."""
         return self.inputs.example_batch(count, self.device)
 

@@ -16,7 +16,7 @@ from chiasm.diagnosis.layers.heads import ClassHead, ProjectionHead
 from chiasm.diagnosis.models.simple import only
 from chiasm.errors import DataError
 from chiasm.registry import register
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 
 class ResidualBlock(nn.Module):
@@ -89,7 +89,7 @@ class ResidualCnn(Classifier):
         self.projection = projection
         self.head = head
 
-    def forward(self, batch: DischargeBatch, *, density: bool = True) -> ClassifierOutput:
+    def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
         """Judge pictures; raises ``DataError`` where there are none."""
         if batch.image is None:
             raise DataError(
@@ -105,10 +105,10 @@ class ResidualCnn(Classifier):
         out: Tensor = self.projection(output.pooled[:, None])
         return out
 
-    def example_batch(self, count: int = 1) -> DischargeBatch:
+    def example_batch(self, count: int = 1) -> RecordingBatch:
         """Zeros in the shape of a picture, on its device."""
         size = self.image_size
-        return DischargeBatch(torch.zeros(count, 3, size, size, device=self.device), None)
+        return RecordingBatch(torch.zeros(count, 3, size, size, device=self.device), None)
 
 
 @register("classifier", rival=True)

@@ -19,7 +19,7 @@ from chiasm.diagnosis.layers.phase_statistics import (
 )
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.registry import register
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 
 HOG_SIDE, HOG_CELL, HOG_ANGLES = 128, 16, 8
 
@@ -55,7 +55,7 @@ class HistogramClassifier(FittedClassifier):
         self.length = length
         self.aligned = aligned
 
-    def describe(self, batch: DischargeBatch) -> dict[str, Tensor]:
+    def describe(self, batch: RecordingBatch) -> dict[str, Tensor]:
         """Histogram and operators ``(N, D)``."""
         self.present(batch)
         assert batch.series is not None
@@ -80,9 +80,9 @@ class HistogramClassifier(FittedClassifier):
         out: Tensor = self.machine(described["features"])
         return out
 
-    def example_batch(self, count: int = 1) -> DischargeBatch:
+    def example_batch(self, count: int = 1) -> RecordingBatch:
         """Zeros in the shape of a usual series."""
-        return DischargeBatch(None, torch.zeros(count, self.channels, self.length))
+        return RecordingBatch(None, torch.zeros(count, self.channels, self.length))
 
     def _aligned(self, series: Tensor) -> Tensor:
         from chiasm.diagnosis.preparation.relative import phase_reference
@@ -109,7 +109,7 @@ class HogClassifier(FittedClassifier):
         self.machine = machine
         self.image_size = image_size
 
-    def describe(self, batch: DischargeBatch) -> dict[str, Tensor]:
+    def describe(self, batch: RecordingBatch) -> dict[str, Tensor]:
         """HOG ``(N, D)`` of the grey picture at 128 pixels."""
         from skimage.feature import hog
 
@@ -137,9 +137,9 @@ class HogClassifier(FittedClassifier):
         out: Tensor = self.machine(described["features"])
         return out
 
-    def example_batch(self, count: int = 1) -> DischargeBatch:
+    def example_batch(self, count: int = 1) -> RecordingBatch:
         """Zeros in the shape of a picture."""
-        return DischargeBatch(torch.zeros(count, 3, self.image_size, self.image_size), None)
+        return RecordingBatch(torch.zeros(count, 3, self.image_size, self.image_size), None)
 
 
 def _fit(

@@ -19,7 +19,7 @@ from chiasm.diagnosis.preparation.scales import (
     windows,
 )
 from chiasm.errors import DataError
-from chiasm.samples import DischargeSample, FloatArray
+from chiasm.samples import FloatArray, RecordingSample
 
 # Windows that cover a series where the form does not say how many.
 MOST_WINDOWS = 5
@@ -50,7 +50,7 @@ class RecordingForm:
     windows: int | None = None
 
 
-def present(sample: DischargeSample, modalities: Sequence[str]) -> tuple[str, ...]:
+def present(sample: RecordingSample, modalities: Sequence[str]) -> tuple[str, ...]:
     """Those of a model's modalities that a recording has; ``DataError`` where it has none."""
     there = tuple(m for m in modalities if getattr(sample, m) is not None)
     if not there:
@@ -66,7 +66,7 @@ def absences(there: Sequence[str], modalities: Sequence[str]) -> tuple[str, ...]
     return tuple(f"the {m} was absent" for m in modalities if m not in there)
 
 
-def series_windows(sample: DischargeSample, form: RecordingForm) -> FloatArray:
+def series_windows(sample: RecordingSample, form: RecordingForm) -> FloatArray:
     """The windows ``(W, C, L)`` of a recording's series, scaled.
 
     Raises:
@@ -96,7 +96,7 @@ def series_windows(sample: DischargeSample, form: RecordingForm) -> FloatArray:
     return np.stack([finished(scaled(part, form.series), form.series) for part in parts])
 
 
-def picture_input(sample: DischargeSample, form: RecordingForm) -> FloatArray:
+def picture_input(sample: RecordingSample, form: RecordingForm) -> FloatArray:
     """The picture ``(3, S, S)`` of a recording, scaled.
 
     Raises:

@@ -26,16 +26,16 @@ from chiasm.diagnosis.readers.series_files import read_counts_csv
 from chiasm.diagnosis.readers.source import (
     KINDS,
     LEFT_OUT,
-    DischargeRef,
     FileReader,
     Problems,
+    RecordingRef,
     read_pattern,
     recorded_sample,
     whole_cycle,
 )
 from chiasm.errors import DataError
 from chiasm.files.content_hash import content_hash
-from chiasm.samples import DischargeSample
+from chiasm.samples import RecordingSample
 
 IMAGE_SIZE = (256, 256)
 SERIES_SHAPE = (20, 7680)
@@ -73,7 +73,7 @@ class AiHub(FileReader):
         """Name of the root folder."""
         return self.root.resolve().name
 
-    def load(self, ref: DischargeRef) -> DischargeSample:
+    def load(self, ref: RecordingRef) -> RecordingSample:
         """Read one recording: image ``(256, 256, 3)``, series ``(1, 153600)`` in counts.
 
         An image of another size is resized, a grey one repeated to three channels; both are
@@ -94,7 +94,7 @@ def recognises(root: Path) -> bool:
     )
 
 
-def _recordings(root: Path, problems: list[str]) -> Iterator[DischargeRef]:
+def _recordings(root: Path, problems: list[str]) -> Iterator[RecordingRef]:
     files = _files_by_stem(root)
     for stem in sorted(files):
         try:
@@ -125,7 +125,7 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _recording(stem: str, files: Mapping[str, list[Path]], problems: list[str]) -> DischargeRef:
+def _recording(stem: str, files: Mapping[str, list[Path]], problems: list[str]) -> RecordingRef:
     missing = [f"{stem}{suffix}" for suffix, role in ROLES.items() if role not in files]
     if missing:
         there = ", ".join(str(paths[0]) for paths in files.values())
@@ -148,7 +148,7 @@ def _recording(stem: str, files: Mapping[str, list[Path]], problems: list[str]) 
             )
         notes.append(f"{other} repeats {files['label'][0]}; it was passed over.")
     problems.extend(notes)
-    return DischargeRef(
+    return RecordingRef(
         source=str(image),
         files={"image": image, "series": series},
         frequency=frequency,

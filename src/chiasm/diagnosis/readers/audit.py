@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from chiasm.diagnosis.readers.source import LEFT_OUT, DischargeRef, DischargeSource
+from chiasm.diagnosis.readers.source import LEFT_OUT, RecordingRef, RecordingSource
 from chiasm.errors import DataError
 from chiasm.files.audit_text import TrivialScore, listed
 from chiasm.metrics.ranking import auroc
-from chiasm.samples import DischargeSample
+from chiasm.samples import RecordingSample
 
 SHORTCUT_AUROC = 0.9
 
@@ -35,7 +35,7 @@ class ClassShortcut(TrivialScore):
 
 
 @dataclass(frozen=True, slots=True)
-class RecordingAudit:
+class AuditReport:
     """What an audit of recordings found.
 
     Attributes:
@@ -90,7 +90,7 @@ class RecordingAudit:
         return "\n".join(lines) + "\n"
 
 
-def audit_recordings(source: DischargeSource) -> RecordingAudit:
+def audit(source: RecordingSource) -> AuditReport:
     """Load every recording of a source once and report what is in it.
 
     Never raises for a faulty recording: the fault is listed and the audit goes on.
@@ -98,7 +98,7 @@ def audit_recordings(source: DischargeSource) -> RecordingAudit:
     unreadable: list[str] = []
     parts: Counter[str] = Counter()
     lengths: Counter[str] = Counter()
-    first: dict[bytes, DischargeRef] = {}
+    first: dict[bytes, RecordingRef] = {}
     copies: list[tuple[str, str]] = []
     rows: list[dict[str, float]] = []
     kinds: list[str] = []
@@ -120,7 +120,7 @@ def audit_recordings(source: DischargeSource) -> RecordingAudit:
             kinds.append(ref.kind)
     counts = _counts(source)
     shortcuts = _shortcuts(rows, kinds)
-    return RecordingAudit(
+    return AuditReport(
         name=source.name,
         counts=counts,
         parts=dict(parts.most_common()),
@@ -133,7 +133,7 @@ def audit_recordings(source: DischargeSource) -> RecordingAudit:
     )
 
 
-def _content(sample: DischargeSample) -> bytes:
+def _content(sample: RecordingSample) -> bytes:
     whole = hashlib.sha256()
     for array in (sample.image, sample.series):
         whole.update(b"" if array is None else np.ascontiguousarray(array).data)
@@ -141,16 +141,16 @@ def _content(sample: DischargeSample) -> bytes:
     return whole.digest()
 
 
-def _one_session(a: DischargeRef, b: DischargeRef) -> bool:
+def _one_session(a: RecordingRef, b: RecordingRef) -> bool:
     name = a.group.get("session")
     return name is not None and name == b.group.get("session") and a.label == b.label
 
 
-def _files(ref: DischargeRef) -> dict[str, Path]:
+def _files(ref: RecordingRef) -> dict[str, Path]:
     return {role: Path(path) for role, path in ref.files.items()}
 
 
-def _counts(source: DischargeSource) -> dict[str, dict[str, int]]:
+def _counts(source: RecordingSource) -> dict[str, dict[str, int]]:
     groups: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     recordings = Counter(ref.kind or "(unknown)" for ref in source.refs)
     for ref in source.refs:
@@ -214,7 +214,7 @@ _ROLES = {"series": "size of the series' file", "image": "size of the picture's 
 
 
 def trivial_numbers(
-    sample: DischargeSample, files: Mapping[str, Path] | None = None
+    sample: RecordingSample, files: Mapping[str, Path] | None = None
 ) -> dict[str, float]:
     """Return the numbers that anyone can read off a recording, those of absent parts left out.
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from chiasm.diagnosis.readers.series_files import read_numbers_csv, read_series_npy
 from chiasm.errors import DataError
-from chiasm.samples import DischargeSample, FloatArray
+from chiasm.samples import FloatArray, RecordingSample
 
 
 def read_series(path: Path, channels: int) -> FloatArray:
@@ -26,7 +26,7 @@ def _sample(
     frequency: float,
     samples_per_cycle: int,
     source: str,
-) -> DischargeSample:
+) -> RecordingSample:
     """Check what a reader would have checked."""
     what = source or "The recording"
     if image is not None:
@@ -49,7 +49,7 @@ def _sample(
         series = np.ascontiguousarray(series, np.float32)
     if not 10.0 <= frequency <= 400.0:
         raise DataError(f"A mains frequency of {frequency} Hz is none; 50 or 60 was expected.")
-    return DischargeSample(
+    return RecordingSample(
         image=image,
         series=series,
         frequency=frequency,

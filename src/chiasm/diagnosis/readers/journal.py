@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.diagnosis.readers.shards import Blob
-from chiasm.diagnosis.readers.source import DischargeRef
+from chiasm.diagnosis.readers.source import RecordingRef
 from chiasm.errors import DataError
 
 VERSION = 1
@@ -39,7 +39,7 @@ class Entry:
         image: where the encoded image lies, or None.
     """
 
-    ref: DischargeRef
+    ref: RecordingRef
     stamp: str
     repairs: tuple[str, ...]
     series: Blob | None
@@ -62,7 +62,7 @@ class Index:
     entries: tuple[Entry, ...]
 
 
-def stamp_of(ref: DischargeRef) -> str:
+def stamp_of(ref: RecordingRef) -> str:
     """Size and date of a recording's files; ``""`` where it has none."""
     found = []
     for role, path in sorted(ref.files.items()):
@@ -74,7 +74,7 @@ def stamp_of(ref: DischargeRef) -> str:
     return " ".join(found)
 
 
-def bare(ref: DischargeRef, number: int = -1) -> DischargeRef:
+def bare(ref: RecordingRef, number: int = -1) -> RecordingRef:
     """The reference without its files and without what only its own reader needs."""
     return dataclasses.replace(ref, files={}, extra={}, group=dict(ref.group), number=number)
 
@@ -200,7 +200,7 @@ def _entry(line: bytes, number: int = -1) -> Entry:
     facts: Mapping[str, Any] = json.loads(line)
     rows, columns = facts.get("shape", (0, 0))
     return Entry(
-        ref=DischargeRef(
+        ref=RecordingRef(
             **{fact: facts[fact] for fact in _FACTS},
             files={},
             group=facts["group"],

@@ -19,9 +19,9 @@ from chiasm.diagnosis.readers.series_files import read_numbers_csv, read_series_
 from chiasm.diagnosis.readers.source import (
     KINDS,
     LEFT_OUT,
-    DischargeRef,
     FileReader,
     Problems,
+    RecordingRef,
     read_pattern,
     recorded_sample,
     whole_cycle,
@@ -29,7 +29,7 @@ from chiasm.diagnosis.readers.source import (
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES
 from chiasm.files.tables import close_name, read_rows
-from chiasm.samples import DischargeSample, FloatArray
+from chiasm.samples import FloatArray, RecordingSample
 
 SENSOR_COLUMNS = ("image", "series")
 FACT_COLUMNS = ("layout", "label", "kind", "split", "frequency", "samples_per_cycle")
@@ -88,7 +88,7 @@ class DischargeManifest(FileReader):
         """Name of the table without its suffix."""
         return self.path.stem
 
-    def load(self, ref: DischargeRef) -> DischargeSample:
+    def load(self, ref: RecordingRef) -> RecordingSample:
         """Read one recording: image ``(H, W, 3)``, series ``(C, T)`` in the recorder's counts.
 
         Raises ``DataError`` naming the file, and the row of a faulty series.
@@ -115,7 +115,7 @@ class DischargeManifest(FileReader):
                     "Rename it, or choose a name less alike."
                 )
 
-    def _find(self, rows: list[dict[str, str]], problems: list[str]) -> Iterator[DischargeRef]:
+    def _find(self, rows: list[dict[str, str]], problems: list[str]) -> Iterator[RecordingRef]:
         row_of: dict[str, int] = {}
         for number, row in enumerate(rows, start=1):
             where = f"{self.path}, row {number}"
@@ -135,7 +135,7 @@ class DischargeManifest(FileReader):
             else:
                 yield ref
 
-    def _reference(self, row: Mapping[str, str], where: str) -> DischargeRef:
+    def _reference(self, row: Mapping[str, str], where: str) -> RecordingRef:
         files = {role: self.path.parent / row[role] for role in SENSOR_COLUMNS if row.get(role)}
         if not files:
             raise DataError(f"{where} names neither an image nor a series.")
@@ -151,7 +151,7 @@ class DischargeManifest(FileReader):
         per_cycle = _positive(row, "samples_per_cycle", where)
         label = row.get("label", "")
         known = (*SENSOR_COLUMNS, *FACT_COLUMNS)
-        return DischargeRef(
+        return RecordingRef(
             source=str(next(iter(files.values()))),
             files=files,
             frequency=frequency,
@@ -165,8 +165,8 @@ class DischargeManifest(FileReader):
 
 
 def _numbered(
-    path: Path, refs: Sequence[DischargeRef]
-) -> tuple[tuple[str, ...], tuple[DischargeRef, ...]]:
+    path: Path, refs: Sequence[RecordingRef]
+) -> tuple[tuple[str, ...], tuple[RecordingRef, ...]]:
     """The names of the classes, and the references with label and kind each from the other."""
     number_of = _numbers(refs)
     name_of: dict[int, str] = {}
@@ -187,7 +187,7 @@ def _numbered(
     return names, tuple(numbered)
 
 
-def _numbers(refs: Sequence[DischargeRef]) -> dict[str, int]:
+def _numbers(refs: Sequence[RecordingRef]) -> dict[str, int]:
     """Kind to label: as the rows with both say, else as the kinds themselves do."""
     kinds = {ref.kind for ref in refs if ref.kind}
     if all(ref.label is None for ref in refs):
@@ -244,7 +244,7 @@ def _layout(row: Mapping[str, str], files: Mapping[str, Path], where: str) -> st
     return layout
 
 
-def _read_series(ref: DischargeRef) -> FloatArray:
+def _read_series(ref: RecordingRef) -> FloatArray:
     path, in_time = ref.files["series"], ref.extra["layout"] == "rows"
     if path.suffix.lower() == ".npy":
         return read_series_npy(path, rows_in_time=in_time)

@@ -10,8 +10,8 @@ from chiasm.diagnosis.readers import aihub, recording_folder
 from chiasm.diagnosis.readers.journal import INDEX
 from chiasm.diagnosis.readers.manifest import DischargeManifest
 from chiasm.diagnosis.readers.recording_folder import RecordingFolder, is_one_recording
-from chiasm.diagnosis.readers.source import DischargeSource
-from chiasm.diagnosis.readers.store import DischargeStore, convert
+from chiasm.diagnosis.readers.source import RecordingSource
+from chiasm.diagnosis.readers.store import RecordingStore, convert
 from chiasm.errors import DataError
 from chiasm.files.content_hash import default_cache_folder
 from chiasm.files.tables import SUFFIXES, read_rows
@@ -23,7 +23,7 @@ UNDERSTOOD = (
 )
 
 
-def open_discharges(path: Path | str, *, partner: Path | str | None = None) -> DischargeSource:
+def open_source(path: Path | str, *, partner: Path | str | None = None) -> RecordingSource:
     """Return the reader that fits; ``DataError`` where none does, saying what is understood.
 
     ``partner`` is the file of the other modality where ``path`` is a single picture or series.
@@ -40,7 +40,7 @@ def open_discharges(path: Path | str, *, partner: Path | str | None = None) -> D
             raise DataError(f"{path} is neither a CSV nor a Parquet file. {UNDERSTOOD}")
         return DischargeManifest(path)
     if (path / INDEX).exists():
-        return DischargeStore.open(path)
+        return RecordingStore.open(path)
     if aihub.recognises(path):
         labelled = any(path.rglob("*.[jJ][sS][oO][nN]"))
         return aihub.AiHub(path) if labelled else RecordingFolder(path)
@@ -49,7 +49,7 @@ def open_discharges(path: Path | str, *, partner: Path | str | None = None) -> D
     raise DataError(f"{path} has no layout that is understood. {UNDERSTOOD}")
 
 
-def holds_discharges(path: Path | str) -> bool:
+def is_diagnosis_data(path: Path | str) -> bool:
     """Whether a path holds recordings of discharges rather than parts, or nothing understood."""
     path = Path(path)
     if path.is_dir():
@@ -63,19 +63,19 @@ def holds_discharges(path: Path | str) -> bool:
     return bool({"image", "series"} & set(columns)) and not {"rgb", "xyz", "depth"} & set(columns)
 
 
-def open_as_store(
+def open_store(
     path: Path | str,
     *,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> DischargeStore:
+) -> RecordingStore:
     """Return the store of some recordings, made in a cache folder where there is none yet.
 
     What was converted before and has not changed since is not read again. ``cache`` is by default
     the user's cache folder. Raises ``DataError`` as readers and conversion do.
     """
-    source = open_discharges(path)
-    if isinstance(source, DischargeStore):
+    source = open_source(path)
+    if isinstance(source, RecordingStore):
         return source
     place = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:12]
     folder = (cache or default_cache_folder()) / "discharges" / f"{source.name}-{place}"

@@ -10,15 +10,15 @@ from pathlib import Path
 from chiasm.diagnosis.readers.series_files import read_numbers_csv, read_series_npy
 from chiasm.diagnosis.readers.source import (
     LEFT_OUT,
-    DischargeRef,
     FileReader,
     Problems,
+    RecordingRef,
     read_pattern,
     recorded_sample,
 )
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES
-from chiasm.samples import DischargeSample
+from chiasm.samples import RecordingSample
 
 SERIES_SUFFIXES = frozenset({".csv", ".npy"})
 
@@ -69,7 +69,7 @@ class RecordingFolder(FileReader):
         """Name of the folder, or of the file without its suffix."""
         return self.root.resolve().stem if self.root.is_file() else self.root.resolve().name
 
-    def load(self, ref: DischargeRef) -> DischargeSample:
+    def load(self, ref: RecordingRef) -> RecordingSample:
         """Read one recording: image ``(H, W, 3)``, series ``(C, T)`` in the recorder's counts.
 
         Raises ``DataError`` naming the file, and the row of a faulty series.
@@ -116,7 +116,7 @@ def holds_any(root: Path) -> bool:
     return any(_role(path) and not path.name.startswith(".") for path in root.iterdir())
 
 
-def _recordings(root: Path, problems: list[str]) -> Iterator[DischargeRef]:
+def _recordings(root: Path, problems: list[str]) -> Iterator[RecordingRef]:
     files: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -152,8 +152,8 @@ def _roles(paths: list[Path]) -> dict[str, Path]:
     return found
 
 
-def _recording(files: dict[str, Path]) -> DischargeRef:
-    return DischargeRef(source=str(files.get("image") or files["series"]), files=files)
+def _recording(files: dict[str, Path]) -> RecordingRef:
+    return RecordingRef(source=str(files.get("image") or files["series"]), files=files)
 
 
 def _role(path: Path) -> str:

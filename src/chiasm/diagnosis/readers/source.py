@@ -12,7 +12,7 @@ import numpy as np
 
 from chiasm.errors import DataError
 from chiasm.files.images import read_rgb
-from chiasm.samples import DischargeSample, FloatArray
+from chiasm.samples import FloatArray, RecordingSample
 
 # The number of a class is its place here.
 KINDS = ("normal", "noise", "surface", "corona", "void")
@@ -21,7 +21,7 @@ LEFT_OUT = "The recording is left out."
 
 
 @dataclass(frozen=True, slots=True)
-class DischargeRef:
+class RecordingRef:
     """One recording on disk, before its values are read.
 
     Attributes:
@@ -49,7 +49,7 @@ class DischargeRef:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
-class DischargeSource(Protocol):
+class RecordingSource(Protocol):
     """A readable collection of recordings."""
 
     @property
@@ -63,7 +63,7 @@ class DischargeSource(Protocol):
         ...
 
     @property
-    def refs(self) -> tuple[DischargeRef, ...]:
+    def refs(self) -> tuple[RecordingRef, ...]:
         """All recordings, in a stable order."""
         ...
 
@@ -72,11 +72,11 @@ class DischargeSource(Protocol):
         """A sentence for whatever was left out or repaired so far; reading can add some."""
         ...
 
-    def load(self, ref: DischargeRef) -> DischargeSample:
+    def load(self, ref: RecordingRef) -> RecordingSample:
         """Read one recording; raises ``DataError`` naming the file and what is wrong with it."""
         ...
 
-    def repairs(self, ref: DischargeRef) -> tuple[str, ...]:
+    def repairs(self, ref: RecordingRef) -> tuple[str, ...]:
         """What was repaired when this source last loaded the recording; also in ``problems``."""
         ...
 
@@ -88,14 +88,14 @@ class Problems:
         self._opening = tuple(opening)
         self._by_source: dict[str, tuple[str, ...]] = {}
 
-    def note(self, ref: DischargeRef, repairs: list[str]) -> None:
+    def note(self, ref: RecordingRef, repairs: list[str]) -> None:
         """Keep what was repaired in loading a recording, in place of what was kept before."""
         if repairs:
             self._by_source[ref.source] = tuple(repairs)
         else:
             self._by_source.pop(ref.source, None)
 
-    def of(self, ref: DischargeRef) -> tuple[str, ...]:
+    def of(self, ref: RecordingRef) -> tuple[str, ...]:
         """What was repaired in a recording."""
         return self._by_source.get(ref.source, ())
 
@@ -112,11 +112,11 @@ class FileReader:
         _problems: what was left out or repaired.
     """
 
-    _refs: tuple[DischargeRef, ...]
+    _refs: tuple[RecordingRef, ...]
     _problems: Problems
 
     @property
-    def refs(self) -> tuple[DischargeRef, ...]:
+    def refs(self) -> tuple[RecordingRef, ...]:
         """All recordings whose files exist, in a stable order."""
         return self._refs
 
@@ -125,7 +125,7 @@ class FileReader:
         """A sentence for whatever was left out or repaired so far."""
         return self._problems.all()
 
-    def repairs(self, ref: DischargeRef) -> tuple[str, ...]:
+    def repairs(self, ref: RecordingRef) -> tuple[str, ...]:
         """What was repaired when the recording was last loaded."""
         return self._problems.of(ref)
 
@@ -170,12 +170,12 @@ def read_pattern(path: Path, repairs: list[str], size: tuple[int, int] | None = 
 
 
 def recorded_sample(
-    ref: DischargeRef,
+    ref: RecordingRef,
     *,
     image: FloatArray | None,
     series: FloatArray | None,
     segment: int | None = None,
-) -> DischargeSample:
+) -> RecordingSample:
     """Join image and series with what the reference knows: labels and groups, nothing else.
 
     ``image`` is ``(H, W, 3)``, ``series`` ``(C, T)``, one of them may be None. ``segment`` is the
@@ -189,7 +189,7 @@ def recorded_sample(
             f"{ref.files.get('series', ref.source)} holds {series.shape[1]} values a channel; "
             f"{what} has {shortest}. Record longer, or leave the recording out."
         )
-    return DischargeSample(
+    return RecordingSample(
         image=image,
         series=series,
         frequency=ref.frequency,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.diagnosis.readers.source import DischargeRef
+from chiasm.diagnosis.readers.source import RecordingRef
 from chiasm.errors import ConfigurationError, SplitError
 
 RANDOM = "random"
@@ -25,7 +25,7 @@ _GIVEN = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
-class DischargeSplit:
+class RecordingSplit:
     """Who is used for what.
 
     Attributes:
@@ -34,22 +34,22 @@ class DischargeSplit:
         test: recordings for the final figures only.
     """
 
-    train: tuple[DischargeRef, ...]
-    validation: tuple[DischargeRef, ...]
-    test: tuple[DischargeRef, ...]
+    train: tuple[RecordingRef, ...]
+    validation: tuple[RecordingRef, ...]
+    test: tuple[RecordingRef, ...]
 
-    def lists(self) -> dict[str, tuple[DischargeRef, ...]]:
+    def lists(self) -> dict[str, tuple[RecordingRef, ...]]:
         """The three lists by name."""
         return dict(zip(LISTS, (self.train, self.validation, self.test)))
 
 
 def split_recordings(
-    refs: Sequence[DischargeRef],
+    refs: Sequence[RecordingRef],
     *,
     by: str = "session",
     shares: tuple[float, float, float] = SHARES,
     seed: int = 42,
-) -> DischargeSplit:
+) -> RecordingSplit:
     """Divide recordings into training, validation and test, whole groups each, by class alike.
 
     ``by`` is a kind of group (``session``, ``equipment``, ``insulator`` ...) or ``random``, which
@@ -71,24 +71,24 @@ def split_recordings(
         place = _dealt(refs, wanted, rng)
     else:
         place = _whole_groups(refs, groups, wanted, rng, by)
-    parts: list[tuple[DischargeRef, ...]] = [(), (), ()]
+    parts: list[tuple[RecordingRef, ...]] = [(), (), ()]
     for position, number in enumerate(lists):
         parts[number] = tuple(ref for ref, at in zip(refs, place) if at == position)
-    split = DischargeSplit(*parts)
+    split = RecordingSplit(*parts)
     if by != RANDOM:
         check_groups(split, by)
     return split
 
 
 def leave_one_out(
-    refs: Sequence[DischargeRef],
+    refs: Sequence[RecordingRef],
     *,
     by: str = "equipment",
     validation_by: str = "session",
     validation_share: float = 0.1,
     seed: int = 42,
     only: str | None = None,
-) -> Iterator[tuple[str, DischargeSplit]]:
+) -> Iterator[tuple[str, RecordingSplit]]:
     """Yield a split for each group of kind ``by``, in order of name: that group is the test.
 
     The others are divided into training and validation by ``validation_by``. ``only`` one group's
@@ -117,21 +117,21 @@ def leave_one_out(
         rest = split_recordings(
             others, by=validation_by, shares=(1 - validation_share, validation_share, 0), seed=seed
         )
-        split = DischargeSplit(rest.train, rest.validation, test)
+        split = RecordingSplit(rest.train, rest.validation, test)
         if validation_by != RANDOM:
             check_groups(split, validation_by)
         yield name, split
 
 
-def given_split(refs: Sequence[DischargeRef], *, by: str = "session") -> DischargeSplit:
+def given_split(refs: Sequence[RecordingRef], *, by: str = "session") -> RecordingSplit:
     """The split that the data themselves name; ``SplitError`` where it divides a group."""
     parts = {name: tuple(ref for ref in refs if ref.split == name) for name in _GIVEN}
-    split = DischargeSplit(*parts.values())
+    split = RecordingSplit(*parts.values())
     check_groups(split, by)
     return split
 
 
-def check_groups(split: DischargeSplit, by: str) -> None:
+def check_groups(split: RecordingSplit, by: str) -> None:
     """Raise ``SplitError`` where a recording or a group of kind ``by`` stands in two lists."""
     for what, key in (("recording", RANDOM), (by, by)):
         seen: dict[str, str] = {}
@@ -146,7 +146,7 @@ def check_groups(split: DischargeSplit, by: str) -> None:
                 seen[group] = name
 
 
-def _groups(refs: Sequence[DischargeRef], by: str) -> list[str]:
+def _groups(refs: Sequence[RecordingRef], by: str) -> list[str]:
     """The group of each recording; itself, if random."""
     if by == RANDOM:
         return [ref.source for ref in refs]
@@ -160,15 +160,15 @@ def _groups(refs: Sequence[DischargeRef], by: str) -> list[str]:
     return [ref.group[by] for ref in refs]
 
 
-def _classes(refs: Sequence[DischargeRef]) -> set[int]:
+def _classes(refs: Sequence[RecordingRef]) -> set[int]:
     return {ref.label for ref in refs if ref.label is not None}
 
 
-def _kind(refs: Sequence[DischargeRef], label: int) -> str:
+def _kind(refs: Sequence[RecordingRef], label: int) -> str:
     return next((ref.kind for ref in refs if ref.label == label and ref.kind), str(label))
 
 
-def _check_enough(refs: Sequence[DischargeRef], groups: Sequence[str], by: str, lists: int) -> None:
+def _check_enough(refs: Sequence[RecordingRef], groups: Sequence[str], by: str, lists: int) -> None:
     if not refs:
         raise SplitError("There are no recordings to divide.")
     found: dict[int, set[str]] = defaultdict(set)
@@ -185,7 +185,7 @@ def _check_enough(refs: Sequence[DischargeRef], groups: Sequence[str], by: str, 
 
 
 def _dealt(
-    refs: Sequence[DischargeRef], wanted: NDArray[np.float64], rng: np.random.Generator
+    refs: Sequence[RecordingRef], wanted: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """The list of each recording, every class divided by itself."""
     place = np.zeros(len(refs), dtype=np.int64)
@@ -208,7 +208,7 @@ def _dealt(
 
 
 def _whole_groups(
-    refs: Sequence[DischargeRef],
+    refs: Sequence[RecordingRef],
     groups: Sequence[str],
     wanted: NDArray[np.float64],
     rng: np.random.Generator,

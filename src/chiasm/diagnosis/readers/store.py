@@ -30,16 +30,16 @@ from chiasm.diagnosis.readers.journal import (
     write_index,
 )
 from chiasm.diagnosis.readers.shards import ByteArray, ShardReader, ShardWriter
-from chiasm.diagnosis.readers.source import LEFT_OUT, DischargeRef, DischargeSource, recorded_sample
+from chiasm.diagnosis.readers.source import LEFT_OUT, RecordingRef, RecordingSource, recorded_sample
 from chiasm.errors import DataError
-from chiasm.samples import DischargeSample, FloatArray
+from chiasm.samples import FloatArray, RecordingSample
 
 # Recordings between two waits for the disk: what a kill can cost.
 BATCH = 64
 _DTYPES = ("|u1", "<u2")
 
 
-class DischargeStore:
+class RecordingStore:
     """The recordings of a finished store; a source like any other.
 
     Safe for several processes at once: nothing is written, maps are opened in each process by
@@ -56,7 +56,7 @@ class DischargeStore:
         self._image_seen = bytearray(len(self._refs))
 
     @classmethod
-    def open(cls, path: Path | str) -> DischargeStore:
+    def open(cls, path: Path | str) -> RecordingStore:
         """Open a store; ``DataError`` for a folder that is none, is not finished, or damaged."""
         return cls(path)
 
@@ -71,7 +71,7 @@ class DischargeStore:
         return self._index.kinds
 
     @property
-    def refs(self) -> tuple[DischargeRef, ...]:
+    def refs(self) -> tuple[RecordingRef, ...]:
         """All recordings, in the order of the source that was converted."""
         return self._refs
 
@@ -81,11 +81,11 @@ class DischargeStore:
         repairs = (sentence for entry in self._index.entries for sentence in entry.repairs)
         return (*self._index.problems, *repairs)
 
-    def repairs(self, ref: DischargeRef) -> tuple[str, ...]:
+    def repairs(self, ref: RecordingRef) -> tuple[str, ...]:
         """What was repaired in the recording when it was converted."""
         return self._entry(ref).repairs
 
-    def load(self, ref: DischargeRef) -> DischargeSample:
+    def load(self, ref: RecordingRef) -> RecordingSample:
         """Read one recording, as its own source gave it; raises ``DataError`` for damage."""
         series = self.counts(ref)
         return recorded_sample(
@@ -95,7 +95,7 @@ class DischargeStore:
             segment=1,
         )
 
-    def counts(self, ref: DischargeRef) -> NDArray[np.uint8 | np.uint16 | np.float32] | None:
+    def counts(self, ref: RecordingRef) -> NDArray[np.uint8 | np.uint16 | np.float32] | None:
         """The series as it lies on the disk, without a copy.
 
         Returns ``(C, T)``, read-only, of the smallest type that holds it; None where the
@@ -109,11 +109,11 @@ class DischargeStore:
             self._series_seen[ref.number] = 1
         return self._shards.read(entry.series).view(entry.dtype).reshape(entry.shape)
 
-    def has_image(self, ref: DischargeRef) -> bool:
+    def has_image(self, ref: RecordingRef) -> bool:
         """Tell whether the recording has an image, without decoding it."""
         return self._entry(ref).image is not None
 
-    def image(self, ref: DischargeRef) -> FloatArray | None:
+    def image(self, ref: RecordingRef) -> FloatArray | None:
         """The image, ``(H, W, 3)`` float32 in [0, 1]; None where the recording has none."""
         entry = self._entry(ref)
         if entry.image is None:
@@ -129,19 +129,19 @@ class DischargeStore:
             for blob in entry.blobs():
                 self._shards.check(blob, f"in {entry.ref.source}")
 
-    def _entry(self, ref: DischargeRef) -> Entry:
+    def _entry(self, ref: RecordingRef) -> Entry:
         if not 0 <= ref.number < len(self._refs) or self._refs[ref.number].source != ref.source:
             raise DataError(f"{ref.source} is no recording of the store {self.path}.")
         return self._index.entries[ref.number]
 
 
 def convert(
-    source: DischargeSource,
+    source: RecordingSource,
     path: Path | str,
     *,
     progress: Callable[[int, int], None] | None = None,
     patience_s: float = 900.0,
-) -> DischargeStore:
+) -> RecordingStore:
     """Copy a source into a store, or continue a copy that was killed, or bring one up to date.
 
     Recordings that are there already, made from files of the same size and date, are not read
@@ -167,11 +167,11 @@ def convert(
             write_index(path, Index(source.name, source.kinds, tuple(told), tuple(entries)))
     except OSError as cause:
         raise DataError(f"{path} cannot be written: {cause.strerror or cause}.") from cause
-    return DischargeStore(path)
+    return RecordingStore(path)
 
 
 def _copied(
-    source: DischargeSource, path: Path, progress: Callable[[int, int], None] | None
+    source: RecordingSource, path: Path, progress: Callable[[int, int], None] | None
 ) -> tuple[list[Entry], list[str]]:
     """An entry for each recording that can be read, and a sentence for each that cannot."""
     journal = Journal(path)
@@ -207,7 +207,7 @@ def _commit(journal: Journal, shards: ShardWriter, fresh: list[Entry]) -> None:
 
 
 def _stored(
-    source: DischargeSource, ref: DischargeRef, shards: ShardWriter, failures: list[str]
+    source: RecordingSource, ref: RecordingRef, shards: ShardWriter, failures: list[str]
 ) -> Entry | None:
     """The entry of a recording whose bytes were appended; None where it cannot be read."""
     stamp = stamp_of(ref)  # before reading: a file that changes meanwhile is read again

@@ -31,10 +31,10 @@ from chiasm.metrics.classification import (
     one_vs_rest_auroc,
 )
 from chiasm.metrics.open_set import (
-    false_alarms_at_recall,
-    unlike_energy,
-    unlike_max_softmax,
-    unlike_neighbours,
+    energy_score,
+    fpr_at_tpr,
+    knn_score,
+    max_softmax_score,
 )
 from chiasm.metrics.ranking import auroc
 from chiasm.reporting.figure import Figure, figure
@@ -339,7 +339,7 @@ def open_set_figures(
     found = {}
     for name, scores in _scores(case).items():
         spread = bootstrap_interval(
-            false_alarms_at_recall,
+            fpr_at_tpr,
             scores,
             unseen,
             groups=groups,
@@ -350,7 +350,7 @@ def open_set_figures(
         area = auroc_interval(scores, unseen, groups=groups, draws=draws, seed=seed)
         found[name] = {
             "auroc": figure(auroc(scores, unseen), area),
-            "fpr95": figure(false_alarms_at_recall(scores, unseen), spread),
+            "fpr95": figure(fpr_at_tpr(scores, unseen), spread),
         }
     return found
 
@@ -359,12 +359,12 @@ def _scores(case: LeftOut) -> dict[str, NDArray[Any]]:
     """Each score over the known and then the unknown recordings; larger is less known."""
     known, unknown = case.known, case.unknown
     logits = np.concatenate([known.logits, unknown.logits])
-    scores = {"max-softmax": unlike_max_softmax(logits), "energy": unlike_energy(logits)}
+    scores = {"max-softmax": max_softmax_score(logits), "energy": energy_score(logits)}
     reference, embeddings = case.reference, (known.embeddings, unknown.embeddings)
     if reference is not None and len(reference) and all(e is not None for e in embeddings):
         near = min(NEIGHBOURS, len(reference))
         both = np.concatenate([e for e in embeddings if e is not None])
-        scores["kNN"] = unlike_neighbours(both, reference, neighbours=near)
+        scores["kNN"] = knn_score(both, reference, neighbours=near)
     if known.flow_nll is not None and unknown.flow_nll is not None:
         scores["flow density"] = np.concatenate([known.flow_nll, unknown.flow_nll])
     return scores

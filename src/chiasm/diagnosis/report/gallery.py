@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.errors import DataError
 from chiasm.reporting.style import GOOD, INK, QUIET
-from chiasm.samples import DischargeSample, FloatArray
+from chiasm.samples import FloatArray, RecordingSample
 
 COLUMNS = ("picture", "series, by phase", "series, over time")
 WRONG, UNSURE = "wrong", "right, least sure"
-Loader = Callable[[int], DischargeSample]
+Loader = Callable[[int], RecordingSample]
 _DOTS = 4000
 _RATIOS = (1, 1, 1.9)
 
@@ -76,7 +76,7 @@ def write_cases(cases: Sequence[Case], folder: Path) -> None:
         (folder / f"case_{number:02d}.png").write_bytes(case.png)
 
 
-def recording_strip(sample: DischargeSample) -> bytes:
+def recording_strip(sample: RecordingSample) -> bytes:
     """PNG of one recording: picture, pulses by phase and amplitude, pulses by time and phase.
 
     Of the series, the first channel's values that stand off the quiet level are drawn as dots;
@@ -124,7 +124,7 @@ def _picture(axes: Axes, image: FloatArray | None) -> None:
     axes.set_yticks([])
 
 
-def _pulses(phases: Axes, times: Axes, sample: DischargeSample) -> None:
+def _pulses(phases: Axes, times: Axes, sample: RecordingSample) -> None:
     assert sample.series is not None
     values = sample.series[0]
     place = standing_out(values)

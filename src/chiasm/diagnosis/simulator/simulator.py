@@ -97,7 +97,7 @@ def simulate_recording(kind: str, *, latents: Latents, rng: Rng) -> tuple[ByteAr
 MARKER = "simulated.json"
 
 
-def make_discharges(
+def make_recordings(
     folder: Path | str,
     *,
     count: int = 2000,

@@ -16,7 +16,7 @@ from chiasm.diagnosis.augmentation.views import drop_modality
 from chiasm.diagnosis.classifier import Classifier, ClassifierOutput
 from chiasm.diagnosis.layers.contrastive import SupervisedContrast
 from chiasm.diagnosis.training.dataset import Views, moved
-from chiasm.samples import DischargeBatch
+from chiasm.samples import RecordingBatch
 from chiasm.training.schedule import decayed_adamw, warmed_cosine
 from chiasm.training.trainer import Budget
 
@@ -121,12 +121,12 @@ def follow_schedule(module: Any, number: int) -> None:
         group["lr"] = module.learning_rate * factor
 
 
-def present(batch: DischargeBatch) -> tuple[str, ...]:
+def present(batch: RecordingBatch) -> tuple[str, ...]:
     """The modalities that a batch has."""
     return tuple(name for name in ("image", "series") if getattr(batch, name) is not None)
 
 
-def without(batch: DischargeBatch, modality: str | None) -> DischargeBatch:
+def without(batch: RecordingBatch, modality: str | None) -> RecordingBatch:
     """The batch without a modality."""
     if modality is None:
         return batch

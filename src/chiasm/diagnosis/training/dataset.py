@@ -28,14 +28,14 @@ from chiasm.diagnosis.preparation.scales import (
     window_length,
     windows,
 )
-from chiasm.diagnosis.readers.source import DischargeRef
-from chiasm.diagnosis.readers.store import DischargeStore
-from chiasm.samples import DischargeBatch, FloatArray
+from chiasm.diagnosis.readers.source import RecordingRef
+from chiasm.diagnosis.readers.store import RecordingStore
+from chiasm.samples import FloatArray, RecordingBatch
 
 # A batch is asked for by the epoch and the places of its recordings.
 Key = tuple[int, Sequence[int]]
 
-Views = tuple[DischargeBatch, ...]
+Views = tuple[RecordingBatch, ...]
 
 # Bytes that a set of recordings may keep between epochs.
 KEPT = 256 * 2**20
@@ -58,8 +58,8 @@ class Recordings(Dataset[Views]):
 
     def __init__(
         self,
-        store: DischargeStore,
-        refs: Sequence[DischargeRef],
+        store: RecordingStore,
+        refs: Sequence[RecordingRef],
         form: InputFormat,
         *,
         views: ViewSettings | None = None,
@@ -86,7 +86,7 @@ class Recordings(Dataset[Views]):
             drawn = [self._one(epoch, place, view) for place in places]
             images, series = zip(*drawn)
             batches.append(
-                DischargeBatch(image=_stacked(images), series=_stacked(series), label=labels)
+                RecordingBatch(image=_stacked(images), series=_stacked(series), label=labels)
             )
         return tuple(batches)
 
@@ -165,7 +165,7 @@ class Recordings(Dataset[Views]):
                 self._kept[place] = found
         return found
 
-    def _length(self, ref: DischargeRef, total: int) -> int:
+    def _length(self, ref: RecordingRef, total: int) -> int:
         seconds = self.form.seconds
         wanted = round(seconds * ref.frequency * ref.samples_per_cycle) if seconds else None
         return window_length(
@@ -228,14 +228,14 @@ def recording_loader(
     )
 
 
-def moved(batch: DischargeBatch, device: torch.device) -> DischargeBatch:
+def moved(batch: RecordingBatch, device: torch.device) -> RecordingBatch:
     """The batch on a device."""
-    return DischargeBatch(
+    return RecordingBatch(
         *(None if t is None else t.to(device) for t in (batch.image, batch.series, batch.label))
     )
 
 
-def _label(ref: DischargeRef) -> int:
+def _label(ref: RecordingRef) -> int:
     assert ref.label is not None
     return ref.label
 

@@ -43,7 +43,7 @@ class ClassSearch(LightningModule):
         seed: of everything random.
 
     Raises:
-        ConfigurationError: the network's fusion is settled.
+        ConfigurationError: the network's fusion is with_fusion.
     """
 
     def __init__(

@@ -14,7 +14,7 @@ from chiasm.samples import PreparedSample
 
 
 @torch.no_grad()
-def memorise(
+def fit_memory(
     source: NormalityFeatures,
     parts: Sequence[PreparedSample],
     *,
