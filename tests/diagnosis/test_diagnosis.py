@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from chiasm.detection.contract import load_model as load_detector
 from chiasm.diagnosis.augmentation.views import ViewSettings
 from chiasm.diagnosis.calibrate import calibrate
 from chiasm.diagnosis.config import DiagnosisConfig
@@ -158,7 +159,7 @@ def test_altered_weights_and_the_other_wings_models_are_refused(run: Path, tmp_p
     for name in ("weights.safetensors", "contract.json"):
         (tmp_path / name).write_bytes((run / "model" / name).read_bytes())
     with pytest.raises(ArtifactError, match="a detector was expected"):
-        load_model(tmp_path)
+        load_detector(tmp_path)
     weights = bytearray((tmp_path / "weights.safetensors").read_bytes())
     weights[-1] ^= 1
     (tmp_path / "weights.safetensors").write_bytes(weights)

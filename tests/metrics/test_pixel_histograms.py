@@ -1,13 +1,12 @@
 import numpy as np
 import pytest
+from overlap_reference import smooth_maps
 
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.metrics.bootstrap import bootstrap_weights, percentile_interval
 from chiasm.metrics.pixel_histograms import PixelHistograms
 from chiasm.metrics.ranking import auroc, average_precision, flatten_pixels
 from chiasm.metrics.region_overlap import aupro
-
-from .overlap_reference import smooth_maps
 
 
 def _histograms(maps, masks, foregrounds, bins=4096):

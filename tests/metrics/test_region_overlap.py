@@ -2,12 +2,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from overlap_reference import brute_force_aupro, smooth_maps
 from sklearn.metrics import roc_auc_score
 
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.metrics.region_overlap import aupro
-
-from .overlap_reference import brute_force_aupro, smooth_maps
 
 LIMITS = (1.0, 0.3, 0.1, 0.05, 0.01)
 QUICK = settings(derandomize=True, deadline=None, max_examples=25)

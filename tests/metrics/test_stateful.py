@@ -5,13 +5,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from overlap_reference import smooth_maps
 
 import chiasm.metrics
 from chiasm.errors import DataError
 from chiasm.metrics import aupro, auroc, average_precision
 from chiasm.metrics.stateful import RegionOverlap, image_auroc, image_average_precision
-
-from .overlap_reference import smooth_maps
 
 
 def _reduced(parts):

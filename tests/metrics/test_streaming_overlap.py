@@ -2,13 +2,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from overlap_reference import smooth_maps
 
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.metrics.pixel_histograms import float_bins
 from chiasm.metrics.region_overlap import aupro
 from chiasm.metrics.streaming_overlap import FLUSH_PIXELS, StreamingAupro
-
-from .overlap_reference import smooth_maps
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=60)
 FLOATS = st.floats(width=32, allow_nan=False)

@@ -109,7 +109,7 @@ def test_nothing_is_read_twice_but_what_changed(table, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from chiasm.data.discharge import store as discharge_store, shards
+from chiasm.diagnosis.readers import store as discharge_store, shards
 from chiasm.diagnosis.readers.manifest import DischargeManifest
 discharge_store.BATCH, shards.SHARD_BYTES = 3, 1500
 def progress(done, _):

@@ -68,7 +68,7 @@ def write_report(
     }
     # Kinds and paths come from folder names, so all text is escaped, whatever its source.
     environment = Environment(
-        loader=PackageLoader("chiasm.evaluation"),
+        loader=PackageLoader("chiasm.reporting"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -72,7 +72,7 @@ def write_diagnosis_report(
     write_cases(cases, figures)
     # Kinds and paths come from the data, so all text is escaped, whatever its source.
     environment = Environment(
-        loader=PackageLoader("chiasm.evaluation"),
+        loader=PackageLoader("chiasm.reporting"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
