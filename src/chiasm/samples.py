@@ -20,6 +20,24 @@ FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a reader found wrong with one of its inputs.
+
+    Attributes:
+        source: path of the file, or of the table and its row.
+        sentence: what is wrong, what was expected and how to mend it.
+        left_out: whether the sample is left out; else it is used as it is.
+    """
+
+    source: str
+    sentence: str
+    left_out: bool
+
+    def __str__(self) -> str:
+        return self.sentence
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RGBDSample:
     """One part as the sensors saw it; what every reader yields.

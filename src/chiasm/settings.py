@@ -1,22 +1,25 @@
-"""One validated description of a run, from YAML, keyword arguments or the command line."""
+"""Settings of a run: read from YAML, keywords or the command line, checked and listed."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, Self, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from chiasm.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
 
 
 def read_override(text: str) -> tuple[str, Any]:
@@ -32,7 +35,7 @@ def read_override(text: str) -> tuple[str, Any]:
         ) from error
 
 
-def _told(item: Any, settings: type[BaseModel]) -> str:
+def _explanation(item: Any, settings: type[BaseModel]) -> str:
     """What is wrong with one setting, and which was probably meant."""
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] != "extra_forbidden" or len(item["loc"]) != 1:
@@ -46,16 +49,55 @@ def _told(item: Any, settings: type[BaseModel]) -> str:
     )
 
 
-class Settings(BaseModel):
-    """Settings that are checked when they are made, and are told in words where they are wrong."""
+class SearchSettings(BaseModel):
+    """How a fusion architecture is searched; given as ``search.finalists=4``.
+
+    Attributes:
+        epochs: passes of the weights over their training data; the budget may end them earlier.
+        order: 1 alternates the steps of weights and architecture, 2 unrolls one weight step
+            (DARTS).
+        rate: learning rate of the architecture.
+        held_out: share of the training data that the architecture's steps see and the weights do
+            not.
+        finalists: architectures that the search proposes. Each is trained for ``final_epochs``, or
+            more until it has made ``final_steps``, and the best on validation data is kept. 1 takes
+            the strongest as it is, as the paper does.
+        final_epochs, final_steps: of each finalist, at least.
+        share: of the run's minutes; the rest trains the architecture that was found.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: int = Field(12, ge=1)
+    order: Literal[1, 2] = 1
+    rate: float = Field(0.05, gt=0)
+    held_out: float = Field(0.2, gt=0, lt=1)
+    finalists: int = Field(8, ge=1)
+    final_epochs: int = Field(4, ge=1)
+    final_steps: int = Field(80, ge=0)
+    share: float = Field(0.5, gt=0, lt=1)
+
+
+class Settings(BaseModel):
+    """Settings of a run: checked when they are made, with an error for each that is wrong.
+
+    Attributes:
+        RENAMED: earlier name of a setting to its present one; a dot reaches into nested settings.
+            The earlier name is read, with a remark, for one version.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    RENAMED: ClassVar[Mapping[str, str]] = {}
 
     @classmethod
     def make(
         cls, *, file: Path | None = None, overrides: Sequence[str] = (), **values: Any
     ) -> Self:
         """Join a YAML file, ``key=value`` overrides and keywords (later ones win).
+
+        A key with a dot names one nested setting (``search.finalists=4``); nested settings that
+        are not given keep their defaults.
 
         Raises:
             ConfigurationError: naming each setting that is wrong, and why.
@@ -68,16 +110,29 @@ class Settings(BaseModel):
                 raise ConfigurationError(f"{file} cannot be read as YAML: {error}") from error
             if not isinstance(read, dict):
                 raise ConfigurationError(f"{file} must hold 'key: value' lines.")
-            merged.update(read)
-        for override in overrides:
-            key, value = read_override(override)
-            merged[key] = value
-        merged.update({key: value for key, value in values.items() if value is not None})
+            cls._merge(merged, read)
+        cls._merge(merged, dict(read_override(override) for override in overrides))
+        cls._merge(merged, {key: value for key, value in values.items() if value is not None})
         try:
             return cls.model_validate(merged)
         except ValidationError as error:
-            lines = [f"  {_told(item, cls)}" for item in error.errors()]
+            lines = [f"  {_explanation(item, cls)}" for item in error.errors()]
             raise ConfigurationError("These settings are wrong:\n" + "\n".join(lines)) from error
+
+    @classmethod
+    def _merge(cls, merged: dict[str, Any], given: Mapping[str, Any]) -> None:
+        """Add settings to those that were given before; renamed and dotted ones find their place."""
+        for key, value in given.items():
+            name = cls.RENAMED.get(str(key), str(key))
+            if name != key:
+                logger.warning("The setting '%s' is now called '%s'; write that.", key, name)
+            outer, _, inner = name.partition(".")
+            default = cls.model_fields[outer].default if outer in cls.model_fields else None
+            if isinstance(default, BaseModel) and (inner or isinstance(value, Mapping)):
+                nested = {inner: value} if inner else dict(value)
+                merged[outer] = {**default.model_dump(), **merged.get(outer, {}), **nested}
+            else:
+                merged[name] = value
 
     def save(self, path: Path) -> None:
         """Write as YAML, so that ``chiasm train --config`` repeats the run."""
