@@ -121,7 +121,7 @@ class Settings(BaseModel):
 
     @classmethod
     def _merge(cls, merged: dict[str, Any], given: Mapping[str, Any]) -> None:
-        """Add settings to those that were given before; renamed and dotted ones find their place."""
+        """Add settings to earlier ones; renamed and dotted names find their place."""
         for key, value in given.items():
             name = cls.RENAMED.get(str(key), str(key))
             if name != key:
