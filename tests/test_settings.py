@@ -30,7 +30,7 @@ def test_values_and_defaults_are_in_words():
     assert facts["data"].default == "to be given"
     assert facts["modalities"].kind == "rgb | geometry, ..."
     assert facts["rotate"].default == "none unless given"
-    assert facts["light"].default == "none unless given"
+    assert facts["lamp"].default == "none unless given"
     assert (
         facts["final_steps"].meaning
         == facts["final_epochs"].meaning
