@@ -51,7 +51,7 @@ def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:
     found = find_model(model)
     of_runs = DiagnosisConfig if found.wing == "classifier" else DetectionConfig
     facts = setting_facts(of_runs)
-    if not found.rival and found.wing == "detector":
+    if not found.baseline and found.wing == "detector":
         return facts, ()
     own = inspect.signature(found.builder).parameters
     taken = {fact.name for fact in facts} | {"pretrained"}
@@ -73,7 +73,7 @@ def search(*, model: str | None = None, **given: Any) -> Genotype:
         from chiasm.diagnosis.search import search as search_diagnosis
 
         return search_diagnosis(config)
-    if find_model(config.model).rival:
+    if find_model(config.model).baseline:
         raise ConfigurationError(
             f"{config.model} has no fusion to search; choose adnas_light, adnas_slim or "
             "adnas_paper, or fused_small for recordings."

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from chiasm.errors import ConfigurationError
 
 Builder = Callable[..., Any]
+Pools = Callable[[Sequence[str]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,30 +21,33 @@ class RegisteredModel:
         wing: ``"detector"`` or ``"classifier"``.
         builder: makes the model from literals.
         summary: first line of the builder's docstring.
-        rival: it is here to be compared with.
-        fitted: it learns in one call, without gradient steps.
+        baseline: whether it stands here for comparison alone.
+        fitted: whether it is fitted in one call, without gradient steps.
+        pools: of a detector whose fusion is searched: modalities to the candidate features
+            (``chiasm.fusion.pools.Pools``); None where nothing is searched.
     """
 
     name: str
     wing: str
     builder: Builder
     summary: str
-    rival: bool = False
+    baseline: bool = False
     fitted: bool = False
+    pools: Pools | None = None
 
 
 _MODELS: dict[str, RegisteredModel] = {}
 
 
 def register(
-    wing: str, *, rival: bool = False, fitted: bool = False
+    wing: str, *, baseline: bool = False, fitted: bool = False, pools: Pools | None = None
 ) -> Callable[[Builder], Builder]:
     """Register the decorated builder under its own name."""
 
     def remember(builder: Builder) -> Builder:
         name = builder.__name__
         summary = (builder.__doc__ or "").strip().split("\n")[0]
-        _MODELS[name] = RegisteredModel(name, wing, builder, summary, rival, fitted)
+        _MODELS[name] = RegisteredModel(name, wing, builder, summary, baseline, fitted, pools)
         return builder
 
     return remember

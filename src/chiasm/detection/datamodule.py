@@ -202,7 +202,7 @@ def open_data(config: DetectionConfig) -> DetectionDataModule:
     groups = [ref.group for ref in split.train]
     held_out = set_aside(groups, HELD_OUT_SHARE, np.random.default_rng(config.seed))
     owners = _owners(groups)
-    ours = not find_model(config.model).rival
+    ours = not find_model(config.model).baseline
     rotations = rotations_of(config, parts, owners=owners, scale=scale) if ours else 1
     parts, sources = at_rotations(parts, rotations)
     held_out = {i for i, own in enumerate(sources) if own in held_out}

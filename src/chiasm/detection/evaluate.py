@@ -94,7 +94,7 @@ def evaluate(
             f"{len(contract.calibration_scores)} calibration normals are too few to promise a "
             f"false-alarm rate of {contract.false_alarm_rate:.0%}; {needed} are needed."
         )
-    if contract.backbone_weights is not None and find_model(contract.method).rival:
+    if contract.backbone_weights is not None and find_model(contract.method).baseline:
         notes.append(
             f"Frozen features: {contract.backbone_weights}. The method's paper prepares parts "
             "otherwise and has weights of its own: its figures are not comparable with these."

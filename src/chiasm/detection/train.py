@@ -70,7 +70,7 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
             f"fusion is {', '.join(FUSIONS)} or a genotype's file; {config.fusion!r} is neither."
         )
     data = data or open_run(config)
-    if find_model(config.model).rival:
+    if find_model(config.model).baseline:
         train_baseline(data)
         return TrainResult(config.out, None, (time.monotonic() - data.started) / 60, math.nan)
     if config.options:

@@ -77,8 +77,24 @@ def read_weights(folder: Path, sha256: str) -> dict[str, Tensor]:
         raise ArtifactError(f"{path} cannot be read: {error}") from error
 
 
-def read_contract_as(folder: Path, kind: type[AnyContract], *, wing: str) -> AnyContract:
-    """Read and check a model's contract; ``ArtifactError`` where it is not of this wing."""
+def read_contract_as(
+    folder: Path,
+    kind: type[AnyContract],
+    *,
+    wing: str,
+    upgrade: Callable[[dict[str, Any]], dict[str, Any]] = lambda content: content,
+) -> AnyContract:
+    """Read and check the contract of a model.
+
+    Args:
+        folder: of the model.
+        kind: class of the contract.
+        wing: that the contract must name.
+        upgrade: turns the content of an earlier version into that of the present one.
+
+    Raises:
+        ArtifactError: the contract is missing, damaged or of the other wing.
+    """
     path = folder / CONTRACT
     if not path.is_file():
         raise ArtifactError(
@@ -90,9 +106,9 @@ def read_contract_as(folder: Path, kind: type[AnyContract], *, wing: str) -> Any
         found = wing_of(content)
         if found != wing:
             raise ArtifactError(f"{folder} holds a {found}; a {wing} was expected here.")
-        return kind.model_validate(content)
+        return kind.model_validate(upgrade(content))
     except (ValidationError, json.JSONDecodeError) as error:
-        raise ArtifactError(f"{path} is not a contract of version 1: {error}") from error
+        raise ArtifactError(f"{path} is not a contract that this version reads: {error}") from error
 
 
 def wing_of(contract: Any) -> str:

@@ -152,7 +152,7 @@ class _Residual(nn.Module):
         return F.leaky_relu(x + self.layers(x), 0.2)
 
 
-@register("detector", rival=True)
+@register("detector", baseline=True)
 def ast(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),

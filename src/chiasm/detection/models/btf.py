@@ -109,7 +109,7 @@ class BackToTheFeature(Baseline):
         return out
 
 
-@register("detector", rival=True)
+@register("detector", baseline=True)
 def btf(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),

@@ -201,7 +201,7 @@ def _point_wise(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2))
 
 
-@register("detector", rival=True)
+@register("detector", baseline=True)
 def easynet(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),
@@ -226,7 +226,7 @@ def easynet(
     )
 
 
-@register("detector", rival=True)
+@register("detector", baseline=True)
 def easynet_slim(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),

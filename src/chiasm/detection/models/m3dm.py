@@ -215,7 +215,7 @@ def _mlp(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, inputs), nn.GELU(), nn.Linear(inputs, outputs))
 
 
-@register("detector", rival=True)
+@register("detector", baseline=True)
 def m3dm(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),

@@ -91,7 +91,7 @@ class PixelGaussian(Baseline):
         return BaselineOutput(raw=(away.norm(dim=-1) * described["inside"])[:, None])
 
 
-@register("detector", rival=True)
+@register("detector", baseline=True)
 def pixel_gaussian(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),

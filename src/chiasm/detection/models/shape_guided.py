@@ -208,7 +208,7 @@ class ShapeGuided(Baseline):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-@register("detector", rival=True)
+@register("detector", baseline=True)
 def shape_guided(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),

@@ -57,7 +57,7 @@ class TrivialNumber(Baseline):
         return BaselineOutput(raw=score.view(-1, 1, 1, 1) * described["foreground"], image=score)
 
 
-@register("detector", rival=True)
+@register("detector", baseline=True)
 def missing_points(
     *, modalities: Sequence[str] = ("geometry",), image_size: int = 256
 ) -> TrivialNumber:
@@ -72,7 +72,7 @@ def missing_points(
     return TrivialNumber(measure=share, modalities=_only("geometry", modalities))
 
 
-@register("detector", rival=True)
+@register("detector", baseline=True)
 def brightness(*, modalities: Sequence[str] = ("rgb",), image_size: int = 256) -> TrivialNumber:
     """Trivial: mean brightness of the object."""
 
@@ -84,7 +84,7 @@ def brightness(*, modalities: Sequence[str] = ("rgb",), image_size: int = 256) -
     return TrivialNumber(measure=mean, modalities=_only("rgb", modalities))
 
 
-@register("detector", rival=True)
+@register("detector", baseline=True)
 def area(
     *, modalities: Sequence[str] = ("rgb", "geometry"), image_size: int = 256
 ) -> TrivialNumber:

@@ -139,7 +139,7 @@ def _assemble(
     )
 
 
-@register("classifier", rival=True)
+@register("classifier", baseline=True)
 def cfm_surrogate_base(
     *,
     modalities: Sequence[str] = MODALITIES,
@@ -162,7 +162,7 @@ def cfm_surrogate_base(
     return _assemble(inputs, width=768, depths=depths, hidden=3072, projection=768, classes=classes)
 
 
-@register("classifier", rival=True)
+@register("classifier", baseline=True)
 def cfm_surrogate_small(
     *,
     modalities: Sequence[str] = MODALITIES,

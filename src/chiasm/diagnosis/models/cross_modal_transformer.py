@@ -127,7 +127,7 @@ def _assemble(
     )
 
 
-@register("classifier", rival=True)
+@register("classifier", baseline=True)
 def cross_modal_transformer_base(
     *,
     modalities: Sequence[str] = MODALITIES,
@@ -150,7 +150,7 @@ def cross_modal_transformer_base(
     return _assemble(inputs, width=768, depths=depths, hidden=3264, projection=768, classes=classes)
 
 
-@register("classifier", rival=True)
+@register("classifier", baseline=True)
 def cross_modal_transformer_small(
     *,
     modalities: Sequence[str] = MODALITIES,

@@ -72,7 +72,7 @@ class LateAverage(Classifier):
         return RecordingBatch(shown["image"], shown["series"])
 
 
-@register("classifier", rival=True)
+@register("classifier", baseline=True)
 def late_average(
     *,
     modalities: Sequence[str] = MODALITIES,

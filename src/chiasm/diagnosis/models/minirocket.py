@@ -229,7 +229,7 @@ class MiniRocketClassifier(FittedClassifier):
         return RecordingBatch(None, torch.zeros(count, self.channels, self.length))
 
 
-@register("classifier", rival=True, fitted=True)
+@register("classifier", baseline=True, fitted=True)
 def minirocket(
     *,
     modalities: Sequence[str] = ("series",),

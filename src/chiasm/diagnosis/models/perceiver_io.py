@@ -124,7 +124,7 @@ def _assemble(
     )
 
 
-@register("classifier", rival=True)
+@register("classifier", baseline=True)
 def perceiver_io_base(
     *,
     modalities: Sequence[str] = MODALITIES,
@@ -148,7 +148,7 @@ def perceiver_io_base(
     )
 
 
-@register("classifier", rival=True)
+@register("classifier", baseline=True)
 def perceiver_io_small(
     *,
     modalities: Sequence[str] = MODALITIES,

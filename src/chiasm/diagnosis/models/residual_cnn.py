@@ -111,7 +111,7 @@ class ResidualCnn(Classifier):
         return RecordingBatch(torch.zeros(count, 3, size, size, device=self.device), None)
 
 
-@register("classifier", rival=True)
+@register("classifier", baseline=True)
 def residual_cnn_small(
     *,
     modalities: Sequence[str] = ("image",),

@@ -161,7 +161,7 @@ def only(modality: str, modalities: Sequence[str]) -> None:
         )
 
 
-@register("classifier", rival=True, fitted=True)
+@register("classifier", baseline=True, fitted=True)
 def histogram_lightgbm(
     *,
     modalities: Sequence[str] = ("series",),
@@ -183,7 +183,7 @@ def histogram_lightgbm(
     )
 
 
-@register("classifier", rival=True, fitted=True)
+@register("classifier", baseline=True, fitted=True)
 def histogram_logistic(
     *,
     modalities: Sequence[str] = ("series",),
@@ -204,7 +204,7 @@ def histogram_logistic(
     )
 
 
-@register("classifier", rival=True, fitted=True)
+@register("classifier", baseline=True, fitted=True)
 def hog_lightgbm(
     *,
     modalities: Sequence[str] = ("image",),
