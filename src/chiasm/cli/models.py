@@ -32,7 +32,7 @@ def _detectors() -> None:
 
     table = _table("RGB + 3D", "parameters", "GMAC", "GMAC, pruned")
     for model in registered("detector"):
-        if model.rival:
+        if model.baseline:
             continue
         pools = pools_of(DetectionConfig(data=".", out=".", model=model.name))
         before, after = typical_cost(model.name, pools=pools)
@@ -46,7 +46,7 @@ def _rivals() -> None:
 
     table = _table("RGB + 3D, rivals", "parameters")
     for model in registered("detector"):
-        if model.rival:
+        if model.baseline:
             count = sum(p.numel() for p in model.builder().parameters())
             table.add_row(model.name, f"{count:,}", model.summary)
     Console().print(table)
