@@ -13,7 +13,7 @@ import chiasm
 ROOT = Path(chiasm.__file__).parent
 # From the ground up: a room imports from those before it alone.
 ROOMS = (
-    *("errors", "samples", "registry", "settings", "metrics"),
+    *("errors", "display", "samples", "registry", "settings", "metrics"),
     *("fusion", "files", "training", "reporting", "runs"),
     *("detection", "diagnosis"),
     *("runtime", "deploy", "api", "benchmarks", "service", "cli"),

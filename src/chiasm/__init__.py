@@ -1,53 +1,57 @@
 """Find faults from two kinds of sensor at once, and learn how to fuse them.
 
-The verbs of the command line, in Python::
+Each function serves both wings: ``detection`` (is this part defective, and where?) and
+``diagnosis`` (which partial-discharge fault is this?)::
 
-    chiasm.train(chiasm.DetectionConfig.make(data="parts", out="run"))
-    verdict = chiasm.load("run")(rgb, xyz)
+    chiasm.train(data="parts", out="run")
+    model = chiasm.load("run")
+    verdict = model(rgb, xyz)
+
+    chiasm.train(model="mad_small", data="recordings", out="pd")
+    diagnosis = chiasm.load("pd")(image, series)
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chiasm.api import demo, evaluate, export, load, predict, search, train
+
 if TYPE_CHECKING:
-    from chiasm.api import evaluate as evaluate
-    from chiasm.api import load as load
-    from chiasm.api import predict as predict
-    from chiasm.api import train as train
     from chiasm.detection.config import DetectionConfig as DetectionConfig
-    from chiasm.detection.demo import demo as demo
-    from chiasm.detection.search import search as search
     from chiasm.diagnosis.config import DiagnosisConfig as DiagnosisConfig
 
 __version__ = "0.1.0"
+_CONFIGS = {
+    "DetectionConfig": "chiasm.detection.config",
+    "DiagnosisConfig": "chiasm.diagnosis.config",
+}
 __all__ = [
     "DetectionConfig",
     "DiagnosisConfig",
     "demo",
     "evaluate",
+    "export",
     "load",
     "predict",
     "search",
     "train",
 ]
 
-_HOMES = {
-    "DiagnosisConfig": "chiasm.diagnosis.config",
-    "DetectionConfig": "chiasm.detection.config",
-    "demo": "chiasm.detection.demo",
-    "evaluate": "chiasm.api",
-    "load": "chiasm.api",
-    "predict": "chiasm.api",
-    "search": "chiasm.detection.search",
-    "train": "chiasm.api",
-}
-
 
 def __getattr__(name: str) -> Any:
-    # Importing torch takes seconds; ``chiasm --help`` should not.
-    if name in _HOMES:
-        import importlib
+    # The settings need pydantic, which a station does not have.
+    if name not in _CONFIGS:
+        raise AttributeError(f"module 'chiasm' has no attribute {name!r}")
+    import importlib
 
-        return getattr(importlib.import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'chiasm' has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(_CONFIGS[name]), name)
+    except ModuleNotFoundError as error:
+        raise AttributeError(
+            f"chiasm.{name} needs {error.name}: pip install 'chiasm[train]'."
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,4 +1,8 @@
-"""The verbs, for either wing: which one a model or some settings belong to is found out here."""
+"""The interface: train, search, evaluate, predict, load, export and demo, for both wings.
+
+Each function finds the wing by the model's name, or by the contract of a trained model, and hands
+over to it. Nothing heavy is imported before a function is called.
+"""
 
 from __future__ import annotations
 
@@ -6,92 +10,87 @@ import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
-import chiasm.detection.models.named  # noqa: F401  (importing registers the models)
-from chiasm.detection.config import DetectionConfig
-from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.errors import ConfigurationError
-from chiasm.fusion.genotype import Genotype
-from chiasm.registry import find_model
-from chiasm.runs.model_folder import CONTRACT, model_folder, wing_of
-from chiasm.settings import SettingFact, setting_facts
+from chiasm.registry import RegisteredModel, find_model
 
-SEARCHED_AS = {"mad_small": "fused_small"}  # the model that fuses another one's features
+if TYPE_CHECKING:
+    from chiasm.detection.config import DetectionConfig
+    from chiasm.detection.predictor import DetectionPredictor
+    from chiasm.diagnosis.config import DiagnosisConfig
+    from chiasm.diagnosis.predictor import DiagnosisPredictor
+    from chiasm.fusion.genotype import Genotype
+    from chiasm.runtime.deployment import Deployment
+    from chiasm.runtime.detection import DetectionRuntime
+    from chiasm.runtime.diagnosis import DiagnosisRuntime
+    from chiasm.samples import Diagnosis, Verdict
+    from chiasm.settings import SettingFact
+
+    Config = DetectionConfig | DiagnosisConfig
+    Model = DetectionPredictor | DiagnosisPredictor | DetectionRuntime | DiagnosisRuntime
+
+DEFAULT_MODEL = "adnas_light"
+# The searched model that fuses the features of another one.
+_SEARCHED_FOR = {"mad_small": "fused_small"}
 
 
-def settings(
-    *, file: Path | None = None, overrides: Sequence[str] = (), **values: Any
-) -> DetectionConfig | DiagnosisConfig:
-    """Settings of a run, for the wing that the named model belongs to.
+def train(config: Config | None = None, **settings: Any) -> Any:
+    """Train a detector or a classifier; ``out/model`` is then the model.
+
+    A run that was interrupted goes on when it is started again with the same folder.
 
     Args:
-        file: YAML file.
-        overrides: ``key=value``.
-        values: settings; None leaves one out.
+        config: settings of the run: a ``DetectionConfig`` or a ``DiagnosisConfig``.
+        settings: instead of ``config``, the settings by name: ``data``, ``out``, ``model``, …
+
+    Returns:
+        The wing's ``TrainResult``: the run's folder, the minutes and a validation figure.
 
     Raises:
-        ConfigurationError: naming each setting that is wrong, and why.
+        ConfigurationError: a setting is wrong.
+        DataError: the data cannot be read.
     """
-    name = _named(file, overrides, values.get("model"))
-    if name is not None and find_model(name).wing == "classifier":
-        given = {key: value for key, value in values.items() if value is not None}
-        return DiagnosisConfig.make(file=file, overrides=overrides, **given)
-    return DetectionConfig.make(file=file, overrides=overrides, **values)
+    chosen = _config(config, settings)
+    if _is_diagnosis(chosen):
+        from chiasm.diagnosis.train import train as train_diagnosis
+
+        return train_diagnosis(chosen)
+    from chiasm.detection.train import train as train_detection
+
+    return train_detection(chosen)
 
 
-def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:
-    """The settings of a model's runs, and the names of the options of its own.
+def search(config: Config | None = None, **settings: Any) -> Genotype:
+    """Search how to fuse both sensors; writes ``genotype.json`` and its drawing to ``out``.
 
-    Raises:
-        ConfigurationError: there is no such model.
-    """
-    found = find_model(model)
-    of_runs = DiagnosisConfig if found.wing == "classifier" else DetectionConfig
-    facts = setting_facts(of_runs)
-    if not found.baseline and found.wing == "detector":
-        return facts, ()
-    own = inspect.signature(found.builder).parameters
-    taken = {fact.name for fact in facts} | {"pretrained"}
-    return facts, tuple(name for name in own if name not in taken)
+    ``train`` in the same folder goes on from there.
 
-
-def search(*, model: str | None = None, **given: Any) -> Genotype:
-    """Search the fusion of a detector, or of a classifier's features.
-
-    ``mad_small`` stands for ``fused_small``, which fuses its features; a dash is an underscore.
-    Other keywords are those of ``settings``.
+    Args:
+        config: settings of the run: a ``DetectionConfig`` or a ``DiagnosisConfig``.
+        settings: instead of ``config``, the settings by name. ``mad_small`` stands for
+            ``fused_small``, which fuses its features.
 
     Raises:
         ConfigurationError: the model's fusion is not searched, or a setting is wrong.
     """
-    name = None if model is None else model.replace("-", "_")
-    config = settings(model=SEARCHED_AS.get(name or "", name), **given)
-    if isinstance(config, DiagnosisConfig):
+    if config is None and settings.get("model") is not None:
+        name = str(settings["model"]).replace("-", "_")
+        settings["model"] = _SEARCHED_FOR.get(name, name)
+    chosen = _config(config, settings)
+    if _is_diagnosis(chosen):
         from chiasm.diagnosis.search import search as search_diagnosis
 
-        return search_diagnosis(config)
-    if find_model(config.model).baseline:
+        return search_diagnosis(chosen)
+    if registered(chosen.model).baseline:
+        searched = ", ".join(model.name for model in _models() if model.pools is not None)
         raise ConfigurationError(
-            f"{config.model} has no fusion to search; choose adnas_light, adnas_slim or "
-            "adnas_paper, or fused_small for recordings."
+            f"{chosen.model} has no fusion to search; choose one of {searched}, or fused_small "
+            "for recordings."
         )
-    from chiasm.detection.search import search as search_parts
+    from chiasm.detection.search import search as search_detection
 
-    return search_parts(config)
-
-
-def train(config: DetectionConfig | DiagnosisConfig) -> Any:
-    """Train what the settings describe: a detector (``TrainResult``) or a classifier."""
-    if isinstance(config, DiagnosisConfig):
-        from chiasm.diagnosis.train import train as train_diagnosis
-
-        return train_diagnosis(config)
-    from chiasm.detection.train import train as train_detector
-
-    return train_detector(config)
+    return search_detection(chosen)
 
 
 def evaluate(
@@ -102,21 +101,34 @@ def evaluate(
     lamp: int | None = None,
     splits: Sequence[str] = (),
     left_out: Sequence[str] = (),
+    **options: Any,
 ) -> dict[str, Any]:
-    """Judge the test split; returns the content of ``metrics.json``.
+    """Score the test split; writes and returns ``metrics.json``, and writes ``report.html``.
 
-    ``splits`` and ``left_out`` are for classifiers: the run's settings are trained again on each
-    of these splits and without each of these classes, and the figures shown beside the run's.
+    Args:
+        run: folder of a run or of a model.
+        data: folder or manifest.
+        out: folder of the report; None is ``report`` in the run's folder.
+        lamp: of parts: which lamp, for data with several.
+        splits, left_out: of recordings: the run's settings are trained again on each of these
+            splits and without each of these classes, and the figures shown beside the run's.
+        options: further arguments of the wing's ``evaluate``.
+
+    Raises:
+        ConfigurationError: an argument belongs to the other wing.
+        DataError: the data cannot be read, or hold nothing that the model may be tested on.
     """
     if wing(run) == "classifier":
+        _refuse(run, "classifies recordings", lamp=lamp)
         from chiasm.diagnosis.evaluate import evaluate as evaluate_diagnosis
 
-        return evaluate_diagnosis(run, data=data, out=out, splits=splits, left_out=left_out)
-    if splits or left_out:
-        raise ConfigurationError("Other splits and classes left out are for classifiers.")
-    from chiasm.detection.evaluate import evaluate as evaluate_detector
+        return evaluate_diagnosis(
+            run, data=data, out=out, splits=splits, left_out=left_out, **options
+        )
+    _refuse(run, "detects defects", splits=splits or None, left_out=left_out or None)
+    from chiasm.detection.evaluate import evaluate as evaluate_detection
 
-    return evaluate_detector(run, data=data, out=out, lamp=lamp)
+    return evaluate_detection(run, data=data, out=out, lamp=lamp, **options)
 
 
 def predict(
@@ -127,53 +139,209 @@ def predict(
     lamp: int | None = None,
     xyz: Path | str | None = None,
     series: Path | str | None = None,
-) -> Sequence[Any]:
-    """Judge new parts, or diagnose new recordings; returns verdicts or diagnoses.
+) -> Sequence[Verdict] | Sequence[Diagnosis]:
+    """Predict verdicts of new parts, or diagnoses of new recordings, and write them to ``out``.
 
-    ``xyz`` and ``lamp`` are of parts alone, ``series`` of recordings.
+    Args:
+        run: folder of a run or of a model.
+        inputs: folder, manifest or one file.
+        out: folder for the tables and pictures.
+        lamp: of parts: which lamp, for data with several.
+        xyz: of one part: the 3D file that belongs to the RGB file ``inputs``.
+        series: of one recording: the series that belongs to the image ``inputs``.
+
+    Raises:
+        ConfigurationError: an argument belongs to the other wing.
+        DataError: no input could be read.
     """
     if wing(run) == "classifier":
-        if xyz is not None or lamp is not None:
-            raise ConfigurationError(
-                f"{run} diagnoses recordings, which have neither 3D points nor lamps."
-            )
+        _refuse(run, "classifies recordings", xyz=xyz, lamp=lamp)
         from chiasm.diagnosis.predict import predict as predict_diagnosis
 
         return predict_diagnosis(run, inputs, out=out, series=series)
-    if series is not None:
-        raise ConfigurationError(f"{run} judges parts, which have no series.")
-    from chiasm.detection.predict import predict as predict_detector
+    _refuse(run, "detects defects", series=series)
+    from chiasm.detection.predict import predict as predict_detection
 
-    return predict_detector(run, inputs, out=out, lamp=lamp, xyz=xyz)
+    return predict_detection(run, inputs, out=out, lamp=lamp, xyz=xyz)
 
 
-def load(folder: Path | str) -> Any:
-    """A trained model as a function: a ``DetectionPredictor`` or ``DiagnosisPredictor``."""
+def load(folder: Path | str) -> Model:
+    """Load a trained or an exported model as a function.
+
+    ``model(rgb, xyz)`` returns a ``Verdict``, ``model(image, series)`` a ``Diagnosis``; every model
+    has ``predict(sample)`` and ``predict_all(samples)``, too.
+
+    Args:
+        folder: of a run, of a model, or one that ``export`` wrote.
+
+    Raises:
+        ArtifactError: a file is missing, damaged or of another version.
+    """
+    if _is_exported(Path(folder)):
+        from chiasm.runtime import load as load_exported
+
+        return load_exported(folder)
     if wing(folder) == "classifier":
         from chiasm.diagnosis.predictor import DiagnosisPredictor
 
+        _models()
         return DiagnosisPredictor.load(folder)
     from chiasm.detection.predictor import DetectionPredictor
 
     return DetectionPredictor.load(folder)
 
 
+def export(run: Path | str, out: Path | str, **options: Any) -> Deployment:
+    """Export a run as a folder that runs without PyTorch, and prove that its scores are the same.
+
+    Args:
+        run: folder of a run.
+        out: folder to write.
+        options: ``to`` (``"openvino"`` or ``"onnx"``), ``precision`` (``"fp32"``, ``"bf16"``,
+            ``"int8"``), ``data`` (where the run's data lie now), ``memory_entries`` and
+            ``search_channels`` (of a memory of normals: smaller is faster).
+
+    Raises:
+        ArtifactError: the exported model would differ from the run by more than allowed.
+        ConfigurationError: the method has no graph, or an option is wrong.
+    """
+    from chiasm.deploy.export import export as write
+
+    _models()
+    return write(Path(run), Path(out), **options)
+
+
+def demo(
+    out: Path | str, *, wing: Literal["detection", "diagnosis"] = "detection", **options: Any
+) -> dict[str, Any]:
+    """Make data, train and evaluate; returns the content of ``metrics.json``.
+
+    Args:
+        out: folder for data, run and report.
+        wing: ``"detection"`` renders parts, ``"diagnosis"`` simulates recordings.
+        options: ``minutes`` of both; ``product`` of parts; ``count`` and ``sessions`` of
+            recordings.
+    """
+    _models()
+    if wing == "diagnosis":
+        from chiasm.diagnosis.demo import demo as demo_diagnosis
+
+        return demo_diagnosis(out, **options)
+    if wing != "detection":
+        raise ConfigurationError(f"There is no wing {wing!r}; there are: detection, diagnosis.")
+    from chiasm.detection.demo import demo as demo_detection
+
+    return demo_detection(out, **options)
+
+
+def make_config(
+    *, file: Path | None = None, overrides: Sequence[str] = (), **values: Any
+) -> Config:
+    """Return the settings of a run, of the wing that the named model belongs to.
+
+    Args:
+        file: YAML file.
+        overrides: ``key=value``.
+        values: settings by name; None leaves one out.
+
+    Raises:
+        ConfigurationError: a setting is wrong; names each of them.
+    """
+    values = {name: value for name, value in values.items() if value is not None}
+    name = _named_model(file, overrides, values.get("model"))
+    if registered(name or DEFAULT_MODEL).wing == "classifier":
+        from chiasm.diagnosis.config import DiagnosisConfig
+
+        return DiagnosisConfig.make(file=file, overrides=overrides, **values)
+    from chiasm.detection.config import DetectionConfig
+
+    return DetectionConfig.make(file=file, overrides=overrides, **values)
+
+
+def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:
+    """Return the settings of a model's runs, and the names of the options of its builder.
+
+    Raises:
+        ConfigurationError: there is no such model.
+    """
+    from chiasm.detection.config import DetectionConfig
+    from chiasm.diagnosis.config import DiagnosisConfig
+    from chiasm.settings import setting_facts
+
+    entry = registered(model)
+    facts = setting_facts(DiagnosisConfig if entry.wing == "classifier" else DetectionConfig)
+    if entry.pools is not None and entry.wing == "detector":
+        return facts, ()
+    parameters = inspect.signature(entry.builder).parameters
+    taken = {fact.name for fact in facts} | {"pretrained"}
+    return facts, tuple(name for name in parameters if name not in taken)
+
+
+def registered(name: str) -> RegisteredModel:
+    """Return the registered model of that name; ``ConfigurationError`` lists those that exist."""
+    _models()
+    return find_model(name)
+
+
 def wing(folder: Path | str) -> str:
-    """``"detector"`` or ``"classifier"``; the former where there is no contract to tell."""
+    """Return ``"detector"`` or ``"classifier"``; the former where no contract tells."""
+    from chiasm.runs.model_folder import CONTRACT, model_folder, wing_of
+
     try:
         return wing_of(json.loads((model_folder(folder) / CONTRACT).read_text()))
     except (OSError, json.JSONDecodeError):
-        return "detector"  # which then says what is wrong with the folder
+        return "detector"  # whose loading then says what is wrong with the folder
 
 
-def _named(file: Path | None, overrides: Sequence[str], model: str | None) -> str | None:
-    """The model's name from wherever it is given."""
+def _models() -> tuple[RegisteredModel, ...]:
+    """Import the models of both wings, which registers them, and return them."""
+    import chiasm.detection.models.named
+    import chiasm.diagnosis.models.named  # noqa: F401
+    from chiasm.registry import models
+
+    return models()
+
+
+def _config(config: Config | None, settings: dict[str, Any]) -> Any:
+    if config is None:
+        return make_config(**settings)
+    if settings:
+        raise ConfigurationError(
+            f"Give either a configuration or settings by name, not both: {', '.join(settings)}."
+        )
+    _models()
+    return config
+
+
+def _is_diagnosis(config: Any) -> bool:
+    return registered(config.model).wing == "classifier"
+
+
+def _is_exported(folder: Path) -> bool:
+    from chiasm.runtime.deployment import DEPLOYMENT
+
+    return (folder / DEPLOYMENT).is_file()
+
+
+def _refuse(run: Path | str, does: str, **arguments: Any) -> None:
+    """Raise ``ConfigurationError`` for arguments that belong to the other wing."""
+    given = [name for name, value in arguments.items() if value is not None]
+    if given:
+        raise ConfigurationError(
+            f"{run} {does}; {' and '.join(given)} are for models of the other kind. Leave them out."
+        )
+
+
+def _named_model(file: Path | None, overrides: Sequence[str], model: str | None) -> str | None:
+    """Return the name of the model from wherever it is given."""
+    import yaml
+
     given = [o.partition("=")[2] for o in overrides if o.partition("=")[0].strip() == "model"]
     if model is not None or given:
         return model or given[-1]
     try:
         content = yaml.safe_load(file.read_text()) if file is not None else {}
     except (OSError, yaml.YAMLError):
-        return None  # told in words when the settings are made
+        return None  # the settings raise the error when they are made
     name = content.get("model") if isinstance(content, dict) else None
     return None if name is None else str(name)

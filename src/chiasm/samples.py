@@ -1,4 +1,4 @@
-"""The records that travel between rooms: frozen, no logic, shapes and units in the docstrings.
+"""The records that travel between rooms: frozen, with shapes and units in the docstrings.
 
 Axis order is ``(H, W, C)`` for numpy records of one sample and ``(N, C, H, W)`` for batches.
 Distances are metres. A missing 3D point is ``xyz == 0`` and ``valid == False``.
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm import display
+
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch import Tensor
 
 FloatArray = NDArray[np.float32]
@@ -185,6 +188,13 @@ class Verdict:
     error: str = ""
     notes: tuple[str, ...] = field(default=())
 
+    def plot(self) -> Figure:
+        """Draw the anomaly map with the decision; needs matplotlib."""
+        return display.verdict_figure(self)
+
+    def _repr_html_(self) -> str:
+        return display.verdict_html(self)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordingSample:
@@ -253,3 +263,10 @@ class Diagnosis:
     conflict: float = float("nan")
     error: str = ""
     notes: tuple[str, ...] = field(default=())
+
+    def plot(self) -> Figure:
+        """Draw the probabilities of the classes; needs matplotlib."""
+        return display.diagnosis_figure(self)
+
+    def _repr_html_(self) -> str:
+        return display.diagnosis_html(self)

@@ -28,7 +28,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("model", "said"), [("btf", True), ("area", False)])
 def test_a_rivals_report_says_which_weights_it_had(part, tmp_path, model, said):
-    verbs.train(verbs.settings(data=part, out=tmp_path / "run", model=model, image_size=64))
+    verbs.train(verbs.make_config(data=part, out=tmp_path / "run", model=model, image_size=64))
     verbs.evaluate(tmp_path / "run", data=part)
     page = (tmp_path / "run" / "report" / "report.html").read_text()
     assert ("Frozen features: efficientnet-lite0, ImageNet" in page) is said
@@ -41,7 +41,7 @@ def test_what_is_passed_over_is_said(part, tmp_path, capsys):
     (data / "test" / "good" / "xyz" / "000.tiff").unlink()
     overrides = ("train_epochs=3", "batch=4")
     verbs.train(
-        verbs.settings(
+        verbs.make_config(
             data=data, out=tmp_path / "run", model="area", image_size=64, overrides=overrides
         )
     )
@@ -59,4 +59,4 @@ def test_parts_without_depth_are_told_to_a_method_that_needs_it(part, tmp_path):
     table = tmp_path / "colour.csv"
     table.write_text("\n".join(rows) + "\n")
     with pytest.raises(DataError, match="has no 3D data"):
-        verbs.train(verbs.settings(data=table, out=tmp_path / "run", model="btf", image_size=64))
+        verbs.train(verbs.make_config(data=table, out=tmp_path / "run", model="btf", image_size=64))

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 import chiasm
-from chiasm.api import predict, settings, wing
+from chiasm.api import make_config, predict, wing
 from chiasm.cli.main import app
 from chiasm.diagnosis.evaluate import evaluate
 from chiasm.diagnosis.predictor import DiagnosisPredictor
@@ -112,10 +112,10 @@ def test_a_model_of_a_random_split_says_why_it_cannot_be_judged_elsewhere(traine
 def test_settings_follow_the_models_wing(tmp_path: Path):
     file = tmp_path / "run.yaml"
     file.write_text("model: mad_base\n")
-    made = settings(file=file, data=tmp_path, out=tmp_path)
+    made = make_config(file=file, data=tmp_path, out=tmp_path)
     assert type(made).__name__ == "DiagnosisConfig"
-    assert type(settings(data=tmp_path, out=tmp_path)).__name__ == "DetectionConfig"
-    small = settings(overrides=["model=mad_small"], data=tmp_path, out=tmp_path, seed=3)
+    assert type(make_config(data=tmp_path, out=tmp_path)).__name__ == "DetectionConfig"
+    small = make_config(overrides=["model=mad_small"], data=tmp_path, out=tmp_path, seed=3)
     assert (small.model, small.seed) == ("mad_small", 3)
 
 

@@ -100,7 +100,7 @@ def _check_settings(table: Table) -> None:
     for cell in table.cells:
         own = repr(sorted((k, repr(v)) for k, v in cell.settings.items() if k != "seed"))
         if own not in seen:
-            verbs.settings(data=cell.data, out=Path(), **cell.settings)
+            verbs.make_config(data=cell.data, out=Path(), **cell.settings)
         seen.add(own)
 
 

@@ -22,7 +22,7 @@ def learn(description: dict[str, Any], run: Path) -> None:
     if (run / "model" / "contract.json").exists():
         return
     settings = dict(description["settings"])
-    verbs.train(verbs.settings(data=description["folder"], out=run, **settings))
+    verbs.train(verbs.make_config(data=description["folder"], out=run, **settings))
 
 
 def judge(description: dict[str, Any], run: Path) -> None:

@@ -20,18 +20,15 @@ def demo(
     ] = False,
 ) -> None:
     """Make data, train, evaluate and export: minutes on two processor cores."""
+    from chiasm.api import demo as run
     from chiasm.errors import ConfigurationError
 
     if what == "parts":
-        from chiasm.detection.demo import demo as run
-
         folder = out or Path("chiasm-demo")
         run(folder, product=product)
     elif what == "discharge":
-        from chiasm.diagnosis.demo import demo as demo_diagnosis
-
         folder = out or Path("chiasm-demo-discharge")
-        demo_diagnosis(folder)
+        run(folder, wing="diagnosis")
     else:
         raise ConfigurationError(f"There is no demo of {what!r}; there are: parts, discharge.")
     _to_the_line(folder, serve=serve and sys.stdout.isatty())

@@ -28,9 +28,11 @@ def evaluate(
     ] = "",
 ) -> None:
     """Judge the test split; writes metrics.json and report.html."""
-    from chiasm.api import evaluate as judge
+    from chiasm.api import evaluate as run_evaluation
 
-    judge(run, data=data, out=out, lamp=lamp, splits=_parts(splits), left_out=_parts(left_out))
+    run_evaluation(
+        run, data=data, out=out, lamp=lamp, splits=_parts(splits), left_out=_parts(left_out)
+    )
 
 
 def _parts(text: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -38,6 +39,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Find faults from two kinds of sensor at once, and learn how to fuse them.",
 )
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        from chiasm import __version__
+
+        typer.echo(f"chiasm {__version__}")
+        raise typer.Exit
+
+
 app.command("demo")(demonstration.demo)
 app.add_typer(data.app, name="data")
 app.command("search")(search.search)

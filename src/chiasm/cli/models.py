@@ -16,7 +16,7 @@ def models() -> None:
         "Both sensors at 256 x 256, one random genotype, per part; pruned: without what the head "
         "cannot see.\n"
     )
-    _rivals()
+    _baselines()
     typer.echo("The entries of memory banks are not parameters.\n")
     _classifiers()
     typer.echo(
@@ -25,26 +25,24 @@ def models() -> None:
 
 
 def _detectors() -> None:
-    from chiasm.detection.config import DetectionConfig
-    from chiasm.detection.datamodule import pools_of
+    from chiasm.detection.layers.features import MODALITIES
     from chiasm.detection.models.cost import typical_cost
     from chiasm.registry import models as registered
 
     table = _table("RGB + 3D", "parameters", "GMAC", "GMAC, pruned")
     for model in registered("detector"):
-        if model.baseline:
+        if model.pools is None:
             continue
-        pools = pools_of(DetectionConfig(data=".", out=".", model=model.name))
-        before, after = typical_cost(model.name, pools=pools)
+        before, after = typical_cost(model.name, pools=model.pools(MODALITIES))
         figures = (f"{before.parameters:,}", f"{before.macs / 1e9:.1f}", f"{after.macs / 1e9:.1f}")
         table.add_row(model.name, *figures, model.summary)
     Console().print(table)
 
 
-def _rivals() -> None:
+def _baselines() -> None:
     from chiasm.registry import models as registered
 
-    table = _table("RGB + 3D, rivals", "parameters")
+    table = _table("RGB + 3D, baselines", "parameters")
     for model in registered("detector"):
         if model.baseline:
             count = sum(p.numel() for p in model.builder().parameters())

@@ -23,6 +23,6 @@ def predict(
     lamp: Lamp = None,
 ) -> None:
     """Judge parts or recordings; writes a table of verdicts, and a heat map of each part."""
-    from chiasm.api import predict as judge
+    from chiasm.api import predict as run_prediction
 
-    judge(run, inputs, out=out, xyz=xyz, lamp=lamp, series=series)
+    run_prediction(run, inputs, out=out, xyz=xyz, lamp=lamp, series=series)

@@ -24,10 +24,10 @@ def train(
     ] = None,
 ) -> None:
     """Train a detector on normal parts, or a classifier on recordings; the model is OUT/model."""
-    from chiasm.api import settings
+    from chiasm.api import make_config
     from chiasm.api import train as run
 
-    chosen = settings(
+    chosen = make_config(
         file=config,
         overrides=overrides or (),
         data=data,

@@ -74,6 +74,26 @@ def read_intrinsics(path: Path | str) -> Intrinsics:
     return camera_from_text(content, str(path))
 
 
+def camera_of(value: Any) -> Intrinsics:
+    """Return the intrinsics in a record, a mapping, a 3 x 3 matrix or a JSON file.
+
+    Raises ``DataError`` where the four numbers are not there.
+    """
+    if isinstance(value, Intrinsics):
+        return value
+    if isinstance(value, str | Path):
+        return read_intrinsics(value)
+    if isinstance(value, Mapping):
+        return camera_from_text(value, "intrinsics")
+    matrix = np.asarray(value, dtype=np.float64)
+    if matrix.shape != (3, 3):
+        raise DataError(
+            f"intrinsics of shape {matrix.shape} were given; a mapping of fx, fy, cx and cy or a "
+            "3 x 3 matrix was expected."
+        )
+    return Intrinsics(fx=matrix[0, 0], fy=matrix[1, 1], cx=matrix[0, 2], cy=matrix[1, 2])
+
+
 def camera_from_text(values: Mapping[str, Any], where: str) -> Intrinsics:
     """Make intrinsics of four values, text or numbers; ``where`` names their place in messages."""
     try:

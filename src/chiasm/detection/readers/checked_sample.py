@@ -1,13 +1,19 @@
-"""The checks that every reader makes before it hands out a sample."""
+"""The checks of every sample: of a reader's files, and of what a caller hands over."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from chiasm.detection.preparation.distance import check_metres
+from chiasm.detection.readers.camera import back_project, camera_of
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
+from chiasm.files.image_arrays import array_of, channels_last, rgb_image
+from chiasm.files.images import read_depth, read_xyz
 from chiasm.samples import BoolArray, FloatArray, RGBDSample
 
 
@@ -72,50 +78,91 @@ def _file(ref: SampleRef, role: str) -> str:
     return str(path or ref.source)
 
 
-_HUGE = 1e30  # metres
-
-
 def sample_from_arrays(
-    rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
+    rgb: Any,
+    xyz: Any,
+    *,
+    depth: Any = None,
+    intrinsics: Any = None,
+    depth_unit: float | None = None,
+    source: str = "",
 ) -> RGBDSample:
-    """Check arrays and make a sample of them; raises ``DataError`` in a sentence."""
-    for name, array in (("rgb", rgb), ("xyz", xyz)):
-        if array is not None and (array.ndim != 3 or array.shape[2] != 3):
-            raise DataError(
-                f"{name} must have shape (height, width, 3), but has {tuple(array.shape)}."
-            )
+    """Make a sample of what a caller hands over.
+
+    Args:
+        rgb: a path, an array ``(H, W, 3)``, a PIL image or a tensor (see ``rgb_image``), or None.
+        xyz: a path, or floats ``(H, W, 3)`` in metres, 0 or NaN where missing, or None.
+        depth: instead of ``xyz``: a path, or ``(H, W)`` along the optical axis, 0 or NaN where
+            missing. Floats are metres unless ``depth_unit`` is given.
+        intrinsics: of the depth camera in pixels: an ``Intrinsics``, a mapping of ``fx``, ``fy``,
+            ``cx`` and ``cy``, a 3 x 3 matrix, or the path of a JSON file.
+        depth_unit: metres of one count of depth, for example 0.001; integers need it.
+        source: name of the part in verdicts and messages.
+
+    Raises:
+        DataError: shapes, types, units or values do not fit, or nothing is given.
+    """
+    if depth is not None:
+        if xyz is not None:
+            raise DataError("Both xyz and depth are given; pass one of them.")
+        xyz = points_from_depth(depth, intrinsics, depth_unit)
+    elif intrinsics is not None or depth_unit is not None:
+        raise DataError("intrinsics and depth_unit belong to depth, which is not given.")
     if rgb is None and xyz is None:
         raise DataError("A part needs an RGB image, 3D points, or both; neither was given.")
-    if rgb is not None and xyz is not None and rgb.shape != xyz.shape:
+    colours = None if rgb is None else rgb_image(rgb)
+    points = None if xyz is None else _point_map(xyz)
+    if colours is not None and points is not None and colours.shape != points.shape:
         raise DataError(
-            f"rgb is {rgb.shape[1]} x {rgb.shape[0]} pixels and xyz {xyz.shape[1]} x "
-            f"{xyz.shape[0]}: they must show the same pixels."
+            f"rgb is {colours.shape[1]} x {colours.shape[0]} pixels and xyz {points.shape[1]} x "
+            f"{points.shape[0]}: they must show the same pixels."
         )
-    if rgb is not None and not np.issubdtype(rgb.dtype, np.floating):
-        raise DataError(
-            f"rgb must be floating point in [0, 1], but is {rgb.dtype}: divide 8-bit images by "
-            "255 and 16-bit ones by 65535."
-        )
-    if xyz is not None and not np.issubdtype(xyz.dtype, np.floating):
-        raise DataError(f"xyz must be floating point, in metres, but is {xyz.dtype}.")
-    colours = None if rgb is None else np.ascontiguousarray(rgb, np.float32)
-    points = None if xyz is None else np.ascontiguousarray(xyz, np.float32)
-    if colours is not None and colours.size and not _within(colours, -0.01, 1.01):
-        raise DataError(
-            "rgb has values that are NaN or outside [0, 1]; divide 8-bit images by 255 and "
-            "16-bit ones by 65535."
-        )
-    if points is not None and points.size and not _within(points, -_HUGE, _HUGE):
-        raise DataError("xyz holds NaN or infinite values; write missing points as 0, 0, 0.")
     if points is not None and points.size:
         check_metres(points, source or "this part")
-    if points is None or not points.size:
-        valid = np.full((rgb if rgb is not None else points).shape[:2], points is None)
-    else:
         valid = cv2.inRange(points, (0, 0, 0), (0, 0, 0)) == 0
+    else:
+        shape = next(image.shape[:2] for image in (colours, points) if image is not None)
+        valid = np.full(shape, points is None)
     return RGBDSample(rgb=colours, xyz=points, valid=valid, source=source)
 
 
-def _within(image: FloatArray, low: float, high: float) -> bool:
-    """Whether all values of an image are numbers between the two."""
-    return bool(low <= image.min() and image.max() <= high)  # of a NaN, both are NaN
+def points_from_depth(depth: Any, intrinsics: Any, unit: float | None) -> FloatArray:
+    """Place the pixels of a depth image in space; arguments as in ``sample_from_arrays``."""
+    if intrinsics is None:
+        raise DataError(
+            "depth needs the intrinsics of its camera: pass intrinsics={'fx': ..., 'fy': ..., "
+            "'cx': ..., 'cy': ...} in pixels."
+        )
+    camera = camera_of(intrinsics)
+    if isinstance(depth, str | Path):
+        return back_project(read_depth(depth, unit), camera)
+    counts = np.squeeze(array_of(depth, "depth"))
+    if counts.ndim != 2:
+        raise DataError(f"depth must have shape (height, width), but has {counts.shape}.")
+    if unit is None and not np.issubdtype(counts.dtype, np.floating):
+        raise DataError(
+            f"depth holds whole counts ({counts.dtype}) of unknown length; pass depth_unit, the "
+            "metres of one count, for example 0.001."
+        )
+    metres = counts * (1.0 if unit is None else unit)
+    metres = np.where(np.isfinite(metres), metres, 0.0)
+    if (metres < 0).any():
+        raise DataError("depth is negative somewhere; it is the distance in front of the camera.")
+    return back_project(metres, camera)
+
+
+def _point_map(value: Any) -> FloatArray:
+    """Return points ``(H, W, 3)`` float32 metres, 0 where missing."""
+    if isinstance(value, str | Path):
+        return read_xyz(value)
+    points = channels_last(array_of(value, "xyz"))
+    if points.ndim != 3 or points.shape[2] != 3:
+        raise DataError(f"xyz must have shape (height, width, 3), but has {tuple(points.shape)}.")
+    if not np.issubdtype(points.dtype, np.floating):
+        raise DataError(f"xyz must be floating point, in metres, but is {points.dtype}.")
+    points = np.ascontiguousarray(points, np.float32)
+    # The minimum and maximum tell at once whether any coordinate is NaN or infinite.
+    if points.size and not np.isfinite((points.min(), points.max())).all():
+        missing = ~np.isfinite(points).all(axis=2)
+        points = np.where(missing[..., None], np.float32(0), points)
+    return points
