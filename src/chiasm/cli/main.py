@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from chiasm import __version__
 from chiasm.cli import (
     bench,
     data,
@@ -41,17 +42,22 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
-    ] = False,
-) -> None:
-    if version:
-        from chiasm import __version__
-
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"chiasm {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 app.command("demo")(demonstration.demo)

@@ -1,0 +1,69 @@
+"""Verdicts and diagnoses show themselves, with every text escaped."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from chiasm.samples import AnomalyMap, Diagnosis, Verdict
+
+
+def _verdict(**changes: object) -> Verdict:
+    scores = np.zeros((40, 60), np.float32)
+    scores[10:20, 30:40] = 5.0
+    inside = np.zeros((40, 60), bool)
+    inside[5:35, 5:55] = True
+    values: dict = {
+        "source": "a<b>.png",
+        "score": 5.0,
+        "p_value": 0.01,
+        "defective": True,
+        "anomaly_map": AnomalyMap(scores, inside, 5.0),
+    }
+    return Verdict(**{**values, **changes})
+
+
+def test_a_verdict_shows_decision_figures_and_heat():
+    text = _verdict()._repr_html_()
+    assert "defective" in text and "0.01" in text
+    assert "<b>" not in text and "a&lt;b&gt;.png" in text
+    content = base64.b64decode(re.search(r"base64,([^\"]+)", text)[1])
+    heat = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    assert heat.shape == (40, 60, 3)
+    assert (heat[0, 0] == 235).all() and not (heat[15, 35] == heat[30, 10]).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"defective": False}, "good"),
+        ({"defective": None}, "undecided"),
+        ({"defective": None, "error": "no <file>", "anomaly_map": None}, "not examined"),
+    ],
+)
+def test_every_decision_has_its_word(changes: dict, word: str):
+    text = _verdict(**changes)._repr_html_()
+    assert f">{word}</div>" in text
+    assert "<file>" not in text
+
+
+def test_a_diagnosis_shows_its_classes():
+    diagnosis = Diagnosis(
+        "r.png", "void", {"void": 0.8, "<corona>": 0.2}, {"image": {"void": 0.7, "<corona>": 0.3}}
+    )
+    text = diagnosis._repr_html_()
+    assert "0.800" in text and "&lt;corona&gt;" in text and "<corona>" not in text
+    assert "nan" not in text
+
+
+def test_plots_are_figures():
+    pytest.importorskip("matplotlib")
+    assert _verdict().plot().axes[0].get_title().startswith("defective, p = 0.01")
+    diagnosis = Diagnosis("r", "void", {"void": 0.8, "corona": 0.2})
+    bars = diagnosis.plot().axes[0].patches
+    assert [round(bar.get_width(), 6) for bar in bars] == [0.8, 0.2]
+    assert Diagnosis("r", None, error="unreadable").plot().axes
