@@ -10,7 +10,7 @@ import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from chiasm.errors import ConfigurationError
 from chiasm.registry import RegisteredModel, find_model
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from chiasm.samples import Diagnosis, Verdict
     from chiasm.settings import SettingFact
 
-    Config = DetectionConfig | DiagnosisConfig
-    Model = DetectionPredictor | DiagnosisPredictor | DetectionRuntime | DiagnosisRuntime
+    Config: TypeAlias = DetectionConfig | DiagnosisConfig
+    Model: TypeAlias = DetectionPredictor | DiagnosisPredictor | DetectionRuntime | DiagnosisRuntime
 
 DEFAULT_MODEL = "adnas_light"
 # The searched model that fuses the features of another one.
