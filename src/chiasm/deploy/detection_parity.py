@@ -1,4 +1,4 @@
-"""How far an exported detector is from the trained one, and how far it may be."""
+"""Differences between an exported detector and the trained one, and their limits."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.detection.decision import alarm_score
+from chiasm.detection.decision import decide, display_threshold
 from chiasm.errors import ArtifactError
-from chiasm.metrics.calibration import conformal_p_value
 from chiasm.metrics.ranking import auroc
 
 # A float32 graph of the whole model: largest difference of a map, in units of the score that
@@ -91,10 +90,10 @@ def compare(
     usual = float(np.partition(apart, place)[place])
     scores = [(a[1], b[1]) for a, b in zip(trained, exported)]
     values = np.array(scores)
-    unit = alarm_score(values[:normals, 0], false_alarm_rate)
+    unit = display_threshold(values[:normals, 0], false_alarm_rate)
     labels = np.arange(len(values)) >= normals
     alarms = np.stack(
-        [conformal_p_value(column, column[:normals]) <= false_alarm_rate for column in values.T]
+        [decide(column, column[:normals], false_alarm_rate)[1] for column in values.T]
     )
     both = len(values) > normals
     return Parity(

@@ -1,4 +1,4 @@
-"""A trained model on disk: weights, contract and genotype; usable from its folder alone."""
+"""A trained detector on disk: weights, contract and genotype, usable from their folder alone."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pydantic import ConfigDict, Field
 from chiasm.detection.detector import Detector
 from chiasm.detection.models import named as _registers_detectors  # noqa: F401
 from chiasm.detection.models.adnas import AdnasDetector
+from chiasm.detection.preparation.geometry import GeometryScale
+from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.errors import ArtifactError
 from chiasm.fusion.genotype import Genotype
 from chiasm.registry import find_model
@@ -18,72 +20,45 @@ from chiasm.runs.model_folder import (
     GENOTYPE,
     WEIGHTS,
     Strict,
-    library_versions,
-    parameter_count,
     read_contract_as,
     read_weights,
     write_model,
 )
 
-__all__ = [
-    "DetectionContract",
-    "Preparation",
-    "library_versions",
-    "load_model",
-    "parameter_count",
-    "read_contract",
-    "save_model",
-]
-
-
-class Preparation(Strict):
-    """How a sample becomes the network's input; all lengths in metres, shares of the frame's side.
-
-    Attributes:
-        size: side of the crop in pixels.
-        remove_background: whether support plane and other objects are removed.
-        plane_distance, plane_margin: of the support plane's fit and removal; None is automatic.
-        crop_fraction: side of the crop as a share of the frame's longer side.
-        geometry: kind, height (metres that become 1) and smoothing of the geometry picture.
-    """
-
-    size: int
-    remove_background: bool = True
-    plane_distance: float | None = None
-    plane_margin: float | None = None
-    crop_fraction: float | None = None
-    geometry_kind: Literal["height_slopes", "depth"] = "height_slopes"
-    geometry_height: float = 0.05
-    geometry_smoothing: float = 1.0
+Fusion = Literal["genotype", "concatenation", "none"]
 
 
 class DetectionContract(Strict):
     """Everything that must travel with weights for a score to mean the same elsewhere.
 
     Attributes:
-        method: registered builder's name.
-        arguments: of the builder, as JSON.
-        fusion: ``"genotype"``, ``"concatenation"`` or, of a rival, ``"none"``.
-        modalities: what the model looks at.
-        missing_point: what marks a missing 3D point.
+        method, arguments: registered builder's name, and its arguments as JSON.
+        fusion: ``"genotype"``, ``"concatenation"``, or ``"none"`` of a baseline.
+        modalities: inputs of the model.
+        preparation, geometry: how a sample becomes the model's input.
+        missing_point: mark of a missing 3D point.
         units: of xyz.
         score_rule: in words; its two weights are among the weights.
-        calibration_scores: raw image scores of held-out normals, for conformal p-values.
+        calibration_scores: image-level scores of held-out normals, for conformal p-values.
         false_alarm_rate: at which decisions are made.
         distance: metres from the camera, least and most of the calibration parts' medians; None
-            without 3D, or where it was not noted.
+            without 3D, or where it was not recorded.
         metric_versions: name to version of its definition.
         training_data: hash over the contents of the training files.
         weights_sha256: of ``weights.safetensors``.
     """
 
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
     schema_name: Literal["chiasm.contract"] = Field("chiasm.contract", alias="schema")
-    version: Literal[1] = 1
+    version: Literal[2] = 2
+    wing: Literal["detector"] = "detector"
     method: str
     arguments: dict[str, Any]
-    fusion: Literal["genotype", "concatenation", "none"]
+    fusion: Fusion
     modalities: tuple[str, ...]
-    preparation: Preparation
+    preparation: PreparationSettings
+    geometry: GeometryScale
     units: Literal["metres"] = "metres"
     missing_point: Literal["xyz = 0"] = "xyz = 0"
     score_rule: str
@@ -98,7 +73,30 @@ class DetectionContract(Strict):
     libraries: dict[str, str]
     weights_sha256: str = ""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+def upgrade_contract(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON content of a contract as version 2; version 1 had the records retyped.
+
+    What is missing or wrong is left for the contract's own validation to report.
+    """
+    if content.get("version") != 1:
+        return content
+    preparation = dict(content.get("preparation") or {})
+    geometry = {
+        name: preparation.pop(f"geometry_{name}")
+        for name in ("kind", "height", "smoothing")
+        if f"geometry_{name}" in preparation
+    }
+    arguments = dict(content.get("arguments") or {})
+    if "capacity" in arguments:
+        arguments["memory_entries"] = arguments.pop("capacity")
+    return {
+        **content,
+        "version": 2,
+        "arguments": arguments,
+        "preparation": preparation,
+        "geometry": geometry,
+    }
 
 
 def save_model(
@@ -117,7 +115,7 @@ def save_model(
 
 
 def load_model(folder: Path) -> tuple[Detector, DetectionContract, Genotype | None]:
-    """Read a model, ready for prediction; ``ArtifactError`` says which file is at fault."""
+    """Read a model, ready for prediction; ``ArtifactError`` names the file at fault."""
     contract = read_contract(folder)
     state = read_weights(folder, contract.weights_sha256)
     genotype: Genotype | None = None
@@ -131,11 +129,11 @@ def load_model(folder: Path) -> tuple[Detector, DetectionContract, Genotype | No
     if contract.backbone_weights is not None:
         arguments["pretrained"] = False
     builder = find_model(contract.method).builder
-    given = () if contract.fusion == "none" else (fusion,)
-    detector: Detector = builder(*given, modalities=contract.modalities, **arguments)
+    positional = () if contract.fusion == "none" else (fusion,)
+    detector: Detector = builder(*positional, modalities=contract.modalities, **arguments)
     try:
         if isinstance(detector, AdnasDetector):
-            # What is left out at inference depends on the score rule, so that comes first.
+            # Pruning depends on the score rule, so that comes first.
             detector.set_score_rule(
                 head=float(state["head_weight"]), normality=float(state["normality_weight"])
             )
@@ -149,5 +147,5 @@ def load_model(folder: Path) -> tuple[Detector, DetectionContract, Genotype | No
 
 
 def read_contract(folder: Path) -> DetectionContract:
-    """Read and check a model's contract."""
-    return read_contract_as(folder, DetectionContract, wing="detector")
+    """Read and check a model's contract, of version 1 or 2."""
+    return read_contract_as(folder, DetectionContract, wing="detector", upgrade=upgrade_contract)

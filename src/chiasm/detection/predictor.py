@@ -1,33 +1,31 @@
-"""A loaded model as a function: RGB and xyz in, verdict out."""
+"""A trained detector as a function: RGB and xyz in, verdict out."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from chiasm.detection.contract import DetectionContract, load_model
+from chiasm.detection.decision import display_threshold, predict_each, verdict_on
 from chiasm.detection.detector import Detector
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.distance import check_distance
-from chiasm.detection.preparation.geometry import GeometryScale
-from chiasm.detection.preparation.prepare import PreparationSettings, paste, paste_mask, prepare
+from chiasm.detection.preparation.prepare import prepare
 from chiasm.detection.readers.checked_sample import sample_from_arrays
-from chiasm.errors import ChiasmError, SplitError
+from chiasm.errors import ChiasmError
 from chiasm.fusion.genotype import Genotype
-from chiasm.metrics.calibration import conformal_p_value, conformal_threshold
-from chiasm.samples import AnomalyMap, FloatArray, PreparedSample, RGBDSample, Verdict
+from chiasm.runs.model_folder import model_folder
+from chiasm.samples import FloatArray, PreparedSample, RGBDSample, Verdict
 
 
 class DetectionPredictor:
     """A trained detector with its contract: scores, p-values and decisions.
 
     Args:
-        detector: in evaluation mode.
-        contract: what its numbers mean.
+        detector: put into evaluation mode.
+        contract: preparation, calibration scores and false-alarm rate of the detector.
         genotype: its fusion, where it was searched.
     """
 
@@ -37,32 +35,21 @@ class DetectionPredictor:
         self.detector = detector.eval()
         self.contract = contract
         self.genotype = genotype
-        chosen = contract.preparation
-        self.settings = PreparationSettings(
-            size=chosen.size,
-            remove_background=chosen.remove_background,
-            plane_distance=chosen.plane_distance,
-            plane_margin=chosen.plane_margin,
-            crop_fraction=chosen.crop_fraction,
-        )
-        self.scale = GeometryScale(
-            kind=chosen.geometry_kind,
-            height=chosen.geometry_height,
-            smoothing=chosen.geometry_smoothing,
-        )
 
     @classmethod
     def load(cls, folder: str | Path) -> DetectionPredictor:
-        """Load from a model's folder, or from a run's folder that holds one."""
-        path = Path(folder)
-        if not (path / "contract.json").exists() and (path / "model" / "contract.json").exists():
-            path = path / "model"
-        return cls(*load_model(path))
+        """Load the model of a model's folder or of a run's folder."""
+        return cls(*load_model(model_folder(folder)))
+
+    @property
+    def display_threshold(self) -> float:
+        """Alarm threshold as a number, for displays; see ``decision.display_threshold``."""
+        return display_threshold(self.contract.calibration_scores, self.contract.false_alarm_rate)
 
     def __call__(
         self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
     ) -> Verdict:
-        """Judge one part.
+        """Predict the verdict on one part.
 
         Args:
             rgb: ``(H, W, 3)`` float in [0, 1], or None for a 3D-only model.
@@ -70,72 +57,47 @@ class DetectionPredictor:
             source: a name for the verdict.
 
         Raises:
-            DataError: shapes, types or modalities do not fit.
+            DataError: shapes, types, units or modalities do not fit the model.
         """
-        return self.judge(sample_from_arrays(rgb, xyz, source=source))
+        return self.predict(sample_from_arrays(rgb, xyz, source=source))
 
-    @property
-    def alarm_score(self) -> float:
-        """Image-level score from which a part is called defective.
-
-        The largest calibration score where there are too few normals for the false-alarm rate;
-        0 without calibration.
-        """
-        scores = np.asarray(self.contract.calibration_scores)
-        try:
-            return float(conformal_threshold(scores, self.contract.false_alarm_rate))
-        except SplitError:
-            return float(scores.max(initial=0.0))
-
-    def judge(self, sample: RGBDSample) -> Verdict:
-        """Judge one sample; raises ``DataError`` where it cannot be judged."""
+    def predict(self, sample: RGBDSample) -> Verdict:
+        """Predict the verdict on one sample; raises ``DataError`` where it cannot be scored."""
         if sample.xyz is not None:
             check_distance(sample.xyz, self.contract.distance, sample.source or "This part")
-        return self.judge_prepared([prepare(sample, self.settings)])[0]
+        return self.predict_prepared([prepare(sample, self.contract.preparation)])[0]
+
+    def predict_all(
+        self, samples: Iterable[RGBDSample | tuple[str, RGBDSample | ChiasmError]]
+    ) -> Iterator[Verdict]:
+        """Predict the verdicts on many samples, one after the other.
+
+        A sample that cannot be scored yields a verdict with ``error`` and no decision, and so does
+        an error of a reader.
+
+        Args:
+            samples: samples, or pairs of a source and its sample or the error at reading it.
+        """
+        return predict_each(self.predict, samples)
+
+    def predict_prepared(self, parts: Sequence[PreparedSample]) -> list[Verdict]:
+        """Predict the verdicts on prepared parts of one size, as one batch."""
+        maps, scores = self.crop_scores(parts)
+        return [
+            verdict_on(
+                part,
+                crop_map,
+                score,
+                calibration_scores=self.contract.calibration_scores,
+                false_alarm_rate=self.contract.false_alarm_rate,
+            )
+            for part, crop_map, score in zip(parts, maps[:, 0].cpu().numpy(), scores.tolist())
+        ]
 
     @torch.no_grad()
-    def crop_scores(self, parts: list[PreparedSample]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Maps ``(N, 1, S, S)`` and image scores ``(N,)`` of prepared parts."""
-        batch = to_batch(parts, self.scale, modalities=self.contract.modalities)
+    def crop_scores(self, parts: Sequence[PreparedSample]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute maps ``(N, 1, S, S)`` and image-level scores ``(N,)`` of prepared parts."""
+        batch = to_batch(parts, self.contract.geometry, modalities=self.contract.modalities)
         output = self.detector(batch)
         maps = self.detector.scores(output, batch.foreground)
         return maps, self.detector.image_scores(output, maps)
-
-    def judge_prepared(self, parts: list[PreparedSample]) -> list[Verdict]:
-        """Judge prepared parts of one size together."""
-        maps, scores = self.crop_scores(parts)
-        calibration = np.asarray(self.contract.calibration_scores)
-        verdicts = []
-        for part, scored, score in zip(parts, maps[:, 0].numpy(), scores.tolist()):
-            anomaly_map = AnomalyMap(
-                scores=paste(scored, part.box),
-                foreground=paste_mask(part.foreground, part.box),
-                image_score=score,
-                source=part.source,
-            )
-            p_value = (
-                float(conformal_p_value(np.array([score]), calibration)[0])
-                if len(calibration)
-                else float("nan")
-            )
-            decision = p_value <= self.contract.false_alarm_rate if len(calibration) else None
-            verdicts.append(Verdict(part.source, score, p_value, decision, anomaly_map))
-        return verdicts
-
-    def judge_all(
-        self, samples: Iterable[tuple[str, RGBDSample | ChiasmError]]
-    ) -> Iterator[Verdict]:
-        """Judge many; one that cannot be judged yields a verdict with ``error`` and no decision."""
-        for source, sample in samples:
-            try:
-                if isinstance(sample, ChiasmError):
-                    raise sample
-                yield self.judge(sample)
-            except ChiasmError as error:
-                nan = float("nan")
-                yield Verdict(source, nan, nan, None, None, error=str(error))
-
-
-def failed(source: str, error: ChiasmError) -> Verdict:
-    """The verdict on a part that could not be judged."""
-    return Verdict(source, math.nan, math.nan, None, None, error=str(error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -11,28 +11,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.detection.decision import predict_each, verdict_on
 from chiasm.detection.preparation.distance import check_distance
 from chiasm.detection.preparation.geometry import geometry_picture
-from chiasm.detection.preparation.prepare import paste, paste_mask, prepare
+from chiasm.detection.preparation.prepare import prepare
 from chiasm.detection.readers.checked_sample import sample_from_arrays
-from chiasm.errors import DataError
-from chiasm.files.images import read_rgb, read_xyz
-from chiasm.metrics.calibration import conformal_p_value
+from chiasm.errors import ChiasmError, DataError
 from chiasm.runtime.deployment import Deployment
 from chiasm.runtime.engine import Engine
 from chiasm.runtime.engines import Engines
-from chiasm.samples import AnomalyMap, FloatArray, PreparedSample, RGBDSample, Verdict
+from chiasm.samples import FloatArray, PreparedSample, RGBDSample, Verdict
 
-SMALLEST_SIDE = 16  # pixels; of less, nothing can be said
-_SIZES = 4  # of parts, at a warm-up
+SMALLEST_SIDE = 16  # pixels; a smaller frame cannot be scored
+_WARM_UP_SIZES = 4
 
 
 class DetectionRuntime:
     """An exported detector; threads may share it.
 
     Args:
-        folder: that ``chiasm export`` wrote.
-        deployment: what is said there.
+        folder: written by ``chiasm export``.
+        deployment: content of its ``deployment.json``.
         threads: processor threads.
     """
 
@@ -47,7 +46,6 @@ class DetectionRuntime:
         self.threads = threads
         self._preparation = deployment.preparation
         self._geometry = deployment.geometry
-        self._calibration = np.asarray(deployment.calibration_scores)
         self._engines = Engines(
             folder / deployment.graph,
             name=self.name,
@@ -59,7 +57,7 @@ class DetectionRuntime:
     def __call__(
         self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
     ) -> Verdict:
-        """Judge one part, with all threads.
+        """Predict the verdict on one part, with all threads.
 
         Args:
             rgb: ``(H, W, 3)`` float in [0, 1], or None for a 3D-only model.
@@ -67,113 +65,107 @@ class DetectionRuntime:
             source: a name for the verdict.
 
         Raises:
-            DataError: shapes, types, units or modalities do not fit, or no part is to be seen.
+            DataError: shapes, types, units or modalities do not fit the model, or the frame shows
+                no part.
         """
-        return self._prepared(rgb, xyz, source, streaming=False)()
+        return self.predict(sample_from_arrays(rgb, xyz, source=source))
+
+    def predict(self, sample: RGBDSample) -> Verdict:
+        """Predict the verdict on one sample; raises ``DataError`` where it cannot be scored."""
+        return self._prepared(sample, streaming=False)()
+
+    def predict_all(
+        self, samples: Iterable[RGBDSample | tuple[str, RGBDSample | ChiasmError]]
+    ) -> Iterator[Verdict]:
+        """Predict the verdicts on many samples, one after the other.
+
+        A sample that cannot be scored yields a verdict with ``error`` and no decision, and so does
+        an error of a reader.
+
+        Args:
+            samples: samples, or pairs of a source and its sample or the error at reading it.
+        """
+        return predict_each(self.predict, samples)
 
     def submit(
         self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
     ) -> Future[Verdict]:
-        """Judge one part beside others: more parts a second, each a little later.
+        """Predict the verdict on one part in a pipeline: more parts a second, each a little later.
 
-        Preparing one part and running the graph on another go on at once. The future raises what
-        a call would raise.
+        One part is prepared while the graph runs on another. The future raises what a call would
+        raise.
         """
         return self._engines.submit(lambda: self.prepared(rgb, xyz, source=source))
 
     def prepared(
         self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
     ) -> Callable[[], Verdict]:
-        """Prepare one part, and give what judges it, beside those of other callers.
+        """Prepare one part, and return a function that predicts its verdict.
 
-        For callers with threads of their own, who would only wait for what they submit, and who
-        may want to tell the two apart: preparing needs Python's interpreter, judging does not.
-        Raises what a call would raise.
+        For callers with threads of their own, which would only wait for a submitted part, and
+        which may want to limit the two stages separately: preparation holds Python's interpreter
+        lock, the graph does not. Raises what a call would raise.
         """
-        return self._prepared(rgb, xyz, source, streaming=True)
-
-    def predict_files(
-        self,
-        rgb_path: str | Path | None,
-        xyz_path: str | Path | None,
-        *,
-        source: str = "",
-    ) -> Verdict:
-        """Judge one part from an image file and an xyz TIFF; raises ``DataError``."""
-        rgb = None if rgb_path is None else read_rgb(rgb_path)
-        xyz = None if xyz_path is None else read_xyz(xyz_path)
-        return self(rgb, xyz, source=source or str(rgb_path or xyz_path))
+        return self._prepared(sample_from_arrays(rgb, xyz, source=source), streaming=True)
 
     def warm_up(self, *, streaming: bool = False) -> None:
-        """Compile what a call needs (or ``submit``, with ``streaming``) and run it.
+        """Compile the graph for calls (or for ``submit``, with ``streaming``) and run it.
 
-        With parts of several sizes up to half of the crop, for a graph that looks at a part's own
-        cells alone prepares itself for their number. Both are compiled where both are used, at
-        about 100 MB each.
+        It runs on parts of several sizes up to half of the crop, because a graph that looks at the
+        part's cells alone adapts to their number. Where both kinds of call are used, both graphs
+        are compiled, at about 100 MB each.
         """
         blank = {
             port.name: np.zeros((1, *(int(n) for n in port.shape[1:])), np.float32)
             for port in self.deployment.inputs
         }
         rows = blank["foreground"].shape[2]
-        for share in range(_SIZES):
-            blank["foreground"][:, :, : rows * share // (2 * _SIZES)] = 1
+        for share in range(_WARM_UP_SIZES):
+            blank["foreground"][:, :, : rows * share // (2 * _WARM_UP_SIZES)] = 1
             self._engines.get(streaming=streaming).run(blank)
 
     def close(self) -> None:
-        """Finish what was submitted and take no more."""
+        """Finish the submitted parts and accept no more."""
         self._engines.close()
 
     def inputs_of(self, part: PreparedSample) -> dict[str, NDArray[Any]]:
-        """The graph's inputs for a prepared part, a batch of one."""
-        found: dict[str, NDArray[Any]] = {"foreground": _batch(part.foreground[..., None])}
+        """Return the graph's inputs for a prepared part, a batch of one."""
+        inputs: dict[str, NDArray[Any]] = {"foreground": _batch(part.foreground[..., None])}
         if "rgb" in self.deployment.modalities:
             assert part.rgb is not None
-            found["rgb"] = _batch(part.rgb)
+            inputs["rgb"] = _batch(part.rgb)
         if "geometry" in self.deployment.modalities:
-            found["geometry"] = _batch(geometry_picture(part, self._geometry))
-        return found
+            inputs["geometry"] = _batch(geometry_picture(part, self._geometry))
+        return inputs
 
     def run_graph(self, part: PreparedSample) -> dict[str, NDArray[Any]]:
-        """The graph's outputs for a prepared part, a batch of one."""
+        """Return the graph's outputs for a prepared part, a batch of one."""
         return self._engines.get(streaming=False).run(self.inputs_of(part))
 
-    def _prepared(
-        self, rgb: FloatArray | None, xyz: FloatArray | None, source: str, *, streaming: bool
-    ) -> Callable[[], Verdict]:
+    def _prepared(self, sample: RGBDSample, *, streaming: bool) -> Callable[[], Verdict]:
         engine = self._engines.get(streaming=streaming)
-        sample = sample_from_arrays(rgb, xyz, source=source)
         self._check(sample)
         part = prepare(sample, self._preparation)
-        return partial(self._judged, engine, part, self.inputs_of(part), source)
+        return partial(self._verdict, engine, part, self.inputs_of(part))
 
-    def _judged(
-        self, engine: Engine, part: PreparedSample, inputs: dict[str, NDArray[Any]], source: str
+    def _verdict(
+        self, engine: Engine, part: PreparedSample, inputs: dict[str, NDArray[Any]]
     ) -> Verdict:
-        found = engine.run(inputs)
-        score = float(found["score"][0])
-        if not np.isfinite(score):
-            raise DataError(f"{source or 'This part'} has no finite score; is the input sound?")
-        # Not the graph's own p-value: operators' corrections may have calibrated anew since.
-        p_value = float(conformal_p_value(np.array([score]), self._calibration)[0])
-        return Verdict(
-            source=source,
-            score=score,
-            p_value=p_value,
-            defective=p_value <= self.deployment.false_alarm_rate,
-            anomaly_map=AnomalyMap(
-                scores=paste(found["anomaly_map"][0, 0], part.box),
-                foreground=paste_mask(part.foreground, part.box),
-                image_score=score,
-                source=source,
-            ),
+        outputs = engine.run(inputs)
+        # Not the graph's p-value: a recalibration may have replaced the calibration scores since.
+        return verdict_on(
+            part,
+            outputs["anomaly_map"][0, 0],
+            float(outputs["score"][0]),
+            calibration_scores=self.deployment.calibration_scores,
+            false_alarm_rate=self.deployment.false_alarm_rate,
         )
 
     def _check(self, sample: RGBDSample) -> None:
-        """Refuse what the preparation would take and the model was not made for."""
+        """Refuse samples that can be prepared and do not fit the model."""
         what = sample.source or "This part"
-        for name, given in (("rgb", sample.rgb), ("geometry", sample.xyz)):
-            if name in self.deployment.modalities and given is None:
+        for name, image in (("rgb", sample.rgb), ("geometry", sample.xyz)):
+            if name in self.deployment.modalities and image is None:
                 word = "an RGB image" if name == "rgb" else "3D points"
                 raise DataError(f"{what} has no {name}; {self.name} needs {word}.")
         height, width = sample.valid.shape

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from chiasm.detection.decision import alarm_threshold
+from chiasm.detection.decision import alarm_threshold, display_threshold
 from chiasm.detection.report.overlay import HeatScale
 from chiasm.errors import ChiasmError
 from chiasm.samples import Diagnosis, Verdict
@@ -89,12 +89,11 @@ class Judge:
             judged = runtime.prepared(part.rgb, part.xyz, source=row.source)
         verdict: Verdict = judged()
         deployment = runtime.deployment
-        threshold = alarm_threshold(deployment)
+        normals, rate = deployment.calibration_scores, deployment.false_alarm_rate
+        threshold = alarm_threshold(normals, rate)
         links = {}
         if verdict.anomaly_map is not None:
-            normals = deployment.calibration_scores
-            alarm = threshold if threshold is not None else max(normals, default=verdict.score)
-            scale = HeatScale.of(normals, alarm)
+            scale = HeatScale.of(normals, display_threshold(normals or (verdict.score,), rate))
             again = partial(decode_part, files, fields, self.limits)
             held = sum(len(file.content) for file in files.values())
             self.kept.put(row.id, Kept(verdict.anomaly_map.scores, scale, again, held))

@@ -66,7 +66,7 @@ def facts(model: HostedModel) -> ModelFacts:
             modalities=list(deployment.modalities),
             kinds=list(deployment.kinds),
             false_alarm_rate=known(deployment.false_alarm_rate),
-            threshold=alarm_threshold(deployment),
+            threshold=alarm_threshold(scores, deployment.false_alarm_rate),
             calibration_count=len(scores),
             calibration=calibration,
             reloads=model.reloads,

@@ -126,7 +126,7 @@ def recalibrate(
         false_alarms=len(false_alarms),
         left_out=sum(map(_is_good, rows)) - len(new),
         old=len(old),
-        before=alarm_threshold(deployment),
+        before=alarm_threshold(deployment.calibration_scores, deployment.false_alarm_rate),
         after=after,
         defects=len(confirmed),
         caught=sum(float(row["score"]) > after for row in confirmed),
