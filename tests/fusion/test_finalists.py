@@ -10,7 +10,7 @@ from chiasm.fusion.network import FusionSupernet
 
 
 def test_finalists_come_from_the_search_and_from_the_whole_space():
-    pools = frozen_pools(modalities=("rgb", "geometry"))
+    pools = frozen_pools(("rgb", "geometry"))
     supernet = FusionSupernet(pools, width=8, size=8, nodes=2)
     proposed = propose(supernet, best=None, count=6, seed=3)
     assert len({one.required for one in proposed}) == 6

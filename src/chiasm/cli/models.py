@@ -16,7 +16,7 @@ def models() -> None:
         "Both sensors at 256 x 256, one random genotype, per part; pruned: without what the head "
         "cannot see.\n"
     )
-    _baselines()
+    _rivals()
     typer.echo("The entries of memory banks are not parameters.\n")
     _classifiers()
     typer.echo(
@@ -25,24 +25,23 @@ def models() -> None:
 
 
 def _detectors() -> None:
-    from chiasm.detection.layers.features import MODALITIES
     from chiasm.detection.models.cost import typical_cost
     from chiasm.registry import models as registered
 
     table = _table("RGB + 3D", "parameters", "GMAC", "GMAC, pruned")
     for model in registered("detector"):
-        if model.pools is None:
+        if model.baseline:
             continue
-        before, after = typical_cost(model.name, pools=model.pools(MODALITIES))
+        before, after = typical_cost(model.name)
         figures = (f"{before.parameters:,}", f"{before.macs / 1e9:.1f}", f"{after.macs / 1e9:.1f}")
         table.add_row(model.name, *figures, model.summary)
     Console().print(table)
 
 
-def _baselines() -> None:
+def _rivals() -> None:
     from chiasm.registry import models as registered
 
-    table = _table("RGB + 3D, baselines", "parameters")
+    table = _table("RGB + 3D, rivals", "parameters")
     for model in registered("detector"):
         if model.baseline:
             count = sum(p.numel() for p in model.builder().parameters())

@@ -20,6 +20,7 @@ from chiasm.errors import ConfigurationError
 from chiasm.fusion.cell import DerivedCell
 from chiasm.fusion.operations import GuidedAttention
 from chiasm.fusion.projection import Projection
+from chiasm.registry import models
 from chiasm.samples import RGBDBatch
 
 OUTPUTS = ("anomaly_map", "score", "p_value", "defective")
@@ -250,9 +251,10 @@ def detector_graph(
         ConfigurationError: the method has no such graph, or no memory to make smaller.
     """
     if not isinstance(detector, AdnasDetector):
+        exportable = ", ".join(model.name for model in models("detector") if model.pools)
         raise ConfigurationError(
             f"{type(detector).__name__} cannot be exported: its memory or its steps are no graph "
-            "of tensors. Export adnas_light, adnas_slim or adnas_paper."
+            f"of tensors. These models can be exported: {exportable}."
         )
     own = copy.deepcopy(detector).eval()
     memories: Any = own.source.memories if isinstance(own.source, NormalityFeatures) else {}

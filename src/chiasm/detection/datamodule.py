@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from chiasm.detection.anomalies.generators import training_generator, validation_generator
 from chiasm.detection.anomalies.textures import TextureSource
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.layers.features import NormalityFeatures, frozen_pools, reconstruction_pools
+from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.geometry import GeometryScale, estimate_geometry_scale
 from chiasm.detection.preparation.prepare import PreparationSettings, estimate_crop_fraction
@@ -158,12 +158,9 @@ class DetectionDataModule:
 
 def pools_of(config: DetectionConfig) -> Pools:
     """The candidate lists of a named model."""
-    if config.model == "adnas_light":
-        pools = frozen_pools(modalities=config.modalities)
-    else:
-        width, stem = {"adnas_paper": (128, 1), "adnas_slim": (16, 2)}[config.model]
-        pools = reconstruction_pools(width=width, stem=stem, modalities=config.modalities)
-    return pools.only(*config.cells).matching(config.candidates)
+    pools = find_model(config.model).pools
+    assert pools is not None
+    return pools(config.modalities).only(*config.cells).matching(config.candidates)
 
 
 def open_data(config: DetectionConfig) -> DetectionDataModule:

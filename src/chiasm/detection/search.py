@@ -114,7 +114,6 @@ def _relaxed(config: DetectionConfig, data: DetectionDataModule, budget: Budget)
         learning_rate=config.learning_rate,
         architecture_rate=config.architecture_rate,
         order=config.order,
-        dice=config.model != "adnas_paper",
     )
     say("Searching how to fuse ...")
     fit(
@@ -143,7 +142,6 @@ def _short_training(
         budget=budget,
         epochs=epochs,
         learning_rate=config.learning_rate,
-        dice=config.model != "adnas_paper",
     )
     name = f"final_{number}"
     fit(

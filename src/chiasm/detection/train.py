@@ -105,7 +105,6 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
         budget=budget,
         epochs=config.train_epochs,
         learning_rate=config.learning_rate,
-        dice=config.model != "adnas_paper",
     )
     required = detector.fusion.required
     say("Training the detector ...")

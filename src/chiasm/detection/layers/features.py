@@ -190,7 +190,7 @@ LIGHT_CANDIDATES = {
 
 
 def reconstruction_pools(
-    *, width: int, stem: int = 1, modalities: Sequence[str] = MODALITIES
+    modalities: Sequence[str] = MODALITIES, *, width: int, stem: int = 1
 ) -> Pools:
     """The paper's pools by scale: early {E1, D4}, middle {E2, D3, E3, D2}, late {E4, D1, E5}."""
     channels, strides = stage_channels(width), stage_strides(stem)
@@ -206,7 +206,7 @@ def reconstruction_pools(
     )
 
 
-def frozen_pools(*, modalities: Sequence[str] = MODALITIES) -> Pools:
+def frozen_pools(modalities: Sequence[str] = MODALITIES) -> Pools:
     """The light pools: raw inputs, frozen features and what is not normal in them, by scale."""
 
     def candidate(modality: str, name: str) -> Candidate:

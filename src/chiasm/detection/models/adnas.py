@@ -6,8 +6,9 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -58,9 +59,16 @@ class AdnasDetector(Detector):
         source: makes the candidate features.
         fusion: supernet, derived network or hand-made fusion.
         head: ``(N, C, s, s)`` to two logits.
-        normality_weight: share of the relative distance from normal in the score, in units of the
-            head's log-odds; 0 leaves the head alone. Set by ``set_score_rule``.
+        dice: whether cross-entropy and Dice are added to the focal loss in training.
+
+    Attributes:
+        head_weight, normality_weight: weights of the head's log-odds and of the relative distance
+            from normal in the score, see ``set_score_rule``; a normality weight of 0 leaves the
+            head alone.
     """
+
+    head_weight: Tensor
+    normality_weight: Tensor
 
     def __init__(
         self,
@@ -68,19 +76,26 @@ class AdnasDetector(Detector):
         source: ReconstructedFeatures | NormalityFeatures,
         fusion: AnyFusion,
         head: SegmentationHead,
+        dice: bool = True,
     ) -> None:
         super().__init__()
         self.source = source
         self.fusion = fusion
         self.head = head
+        self.dice = dice
         self.register_buffer("normality_weight", torch.zeros(()))
         self.register_buffer("head_weight", torch.ones(()))
 
     @property
+    def frozen_source(self) -> NormalityFeatures | None:
+        """The source with frozen features and memories of normals; None where the source learns."""
+        return self.source if isinstance(self.source, NormalityFeatures) else None
+
+    @property
     def pretrained_weights(self) -> str | None:
-        """Of the frozen features; None for a detector that learns everything."""
-        frozen = isinstance(self.source, NormalityFeatures)
-        return str(self.source.backbone.weights) if frozen else None
+        """Published weights of the frozen features; None for a detector trained from scratch."""
+        frozen = self.frozen_source
+        return None if frozen is None else str(frozen.backbone.weights)
 
     def forward(self, batch: RGBDBatch) -> DetectorOutput:
         """Run everything on a batch."""
@@ -121,35 +136,51 @@ class AdnasDetector(Detector):
             self.source.prune(required, normality=float(self.normality_weight) != 0)
 
 
+# Width of the reconstruction branches and pixel-unshuffle factor in front of them.
+PAPER_BRANCH = {"width": 128, "stem": 1}
+SLIM_BRANCH = {"width": 16, "stem": 2}
+
+
 def _from_scratch(
     fusion: Genotype | str,
     *,
+    branch: Mapping[str, int],
     width: int,
-    fused: int,
     size: int,
-    stem: int,
     hidden: tuple[int, int],
+    as_published: bool,
     modalities: Sequence[str],
     pools: Pools | None,
     cells: Sequence[str],
     nodes: int,
     operations: Sequence[str],
-    final_activation: bool,
 ) -> AdnasDetector:
-    lists = pools or reconstruction_pools(width=width, stem=stem, modalities=modalities)
-    lists = lists.only(*cells)
+    """Build a detector that trains its reconstruction branches.
+
+    Args:
+        fusion: genotype, ``"supernet"`` or ``"concatenation"``.
+        branch: arguments of each ``ReconstructionBranch``.
+        width: channels of the fusion network.
+        size: height and width of the fusion network.
+        hidden: channels of the head.
+        as_published: the head ends with normalisation and LeakyReLU, and the focal loss stands
+            alone.
+        modalities, pools, cells, nodes, operations: as in the named builders.
+    """
+    pools = (pools or reconstruction_pools(modalities, **branch)).only(*cells)
     return AdnasDetector(
         source=ReconstructedFeatures(
-            branches={m: ReconstructionBranch(width=width, stem=stem) for m in modalities}
+            branches={m: ReconstructionBranch(**branch) for m in modalities}
         ),
         fusion=make_fusion(
-            lists, fusion, width=fused, size=size, nodes=nodes, operations=operations
+            pools, fusion, width=width, size=size, nodes=nodes, operations=operations
         ),
-        head=SegmentationHead(channels=fused, hidden=hidden, final_activation=final_activation),
+        head=SegmentationHead(channels=width, hidden=hidden, final_activation=as_published),
+        dice=not as_published,
     )
 
 
-@register("detector")
+@register("detector", pools=partial(reconstruction_pools, **PAPER_BRANCH))
 def adnas_paper(
     fusion: Genotype | str = "supernet",
     *,
@@ -163,21 +194,20 @@ def adnas_paper(
     """3D-ADNAS as published: two branches of width 128 at 256 pixels, trained from scratch."""
     return _from_scratch(
         fusion,
+        branch=PAPER_BRANCH,
         width=128,
-        fused=128,
         size=image_size,
-        stem=1,
         hidden=(512, 256),
+        as_published=True,
         modalities=modalities,
         pools=pools,
         cells=cells,
         nodes=nodes,
         operations=operations,
-        final_activation=True,
     )
 
 
-@register("detector")
+@register("detector", pools=partial(reconstruction_pools, **SLIM_BRANCH))
 def adnas_slim(
     fusion: Genotype | str = "supernet",
     *,
@@ -191,21 +221,20 @@ def adnas_slim(
     """The published method from scratch at a width that two processor cores can train."""
     return _from_scratch(
         fusion,
-        width=16,
-        fused=32,
+        branch=SLIM_BRANCH,
+        width=32,
         size=image_size // 4,
-        stem=2,
         hidden=(128, 64),
+        as_published=False,
         modalities=modalities,
         pools=pools,
         cells=cells,
         nodes=nodes,
         operations=operations,
-        final_activation=False,
     )
 
 
-@register("detector")
+@register("detector", pools=frozen_pools)
 def adnas_light(
     fusion: Genotype | str = "supernet",
     *,
@@ -226,7 +255,7 @@ def adnas_light(
     # Cells are point-wise, so a genotype that was searched at half the size holds at the whole.
     size = image_size // (8 if fusion == "supernet" else 4)
     backbone = FrozenEfficientNetLite(pretrained=pretrained)
-    lists = (pools or frozen_pools(modalities=modalities)).only(*cells)
+    pools = (pools or frozen_pools(modalities)).only(*cells)
     return AdnasDetector(
         source=NormalityFeatures(
             backbone=backbone,
@@ -235,7 +264,7 @@ def adnas_light(
                 for m in modalities
             },
         ),
-        fusion=make_fusion(lists, fusion, width=32, size=size, nodes=nodes, operations=operations),
+        fusion=make_fusion(pools, fusion, width=32, size=size, nodes=nodes, operations=operations),
         head=SegmentationHead(channels=32, hidden=(128, 64), final_activation=False),
     )
 

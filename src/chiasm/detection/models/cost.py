@@ -1,4 +1,4 @@
-"""What a detector costs: parameters, and multiply-accumulates of one pass."""
+"""Cost of a detector: parameters, and multiply-accumulates of one pass."""
 
 from __future__ import annotations
 
@@ -8,21 +8,20 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from chiasm.detection.layers.features import NormalityFeatures
+from chiasm.detection.layers.features import MODALITIES
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.fusion.genotype import random_genotype
-from chiasm.fusion.pools import Pools
 from chiasm.registry import find_model
 from chiasm.samples import RGBDBatch
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one part costs.
+    """Cost of one part.
 
     Attributes:
-        parameters: learnt or frozen weights; the entries of memories are not among them.
+        parameters: trained and frozen weights, without the entries of memories.
         macs: multiply-accumulates of convolutions, matrix products and attention in one pass,
             the search for nearest normals included.
     """
@@ -34,8 +33,8 @@ class Cost:
 def cost_of(detector: nn.Module, batch: RGBDBatch) -> Cost:
     """Count a pass over a batch; the figures are per part.
 
-    A floating-point operation count is twice the multiply-accumulates; element-wise work is not
-    counted, as is usual.
+    A count of floating-point operations is twice that of multiply-accumulates. Element-wise work
+    is not counted, as is common.
     """
     training = detector.training
     detector.eval()
@@ -47,28 +46,29 @@ def cost_of(detector: nn.Module, batch: RGBDBatch) -> Cost:
     return Cost(parameters, counter.get_total_flops() // 2 // parts)
 
 
-def typical_cost(name: str, *, pools: Pools, image_size: int = 256) -> tuple[Cost, Cost]:
-    """Cost of a named detector with a random genotype, before and after pruning.
+def typical_cost(name: str, *, image_size: int = 256) -> tuple[Cost, Cost]:
+    """Count the cost of a named detector with a random genotype, before and after pruning.
 
-    Nothing is computed for detectors that learn from scratch (meta tensors). A memory is taken to
-    be full and the object to fill the crop: the most that it can cost.
+    A detector that trains its source is counted without computing anything (meta tensors). A
+    memory counts as full and the object as filling the crop, which is the upper bound.
     """
-    genotype = random_genotype(pools, seed=0)
-    builder = find_model(name).builder
-    light = name == "adnas_light"
-    with torch.device("cpu" if light else "meta"):
-        extra = {"pretrained": False} if light else {}
-        detector: AdnasDetector = builder(genotype, image_size=image_size, **extra)
-        picture = torch.zeros(1, 3, image_size, image_size)
-        batch = RGBDBatch(
-            rgb=picture, geometry=picture, foreground=torch.ones(1, 1, image_size, image_size)
-        )
-    if isinstance(detector.source, NormalityFeatures):
-        for memory in detector.source.memories.values():
+    model = find_model(name)
+    assert model.pools is not None
+    genotype = random_genotype(model.pools(MODALITIES), seed=0)
+    with torch.device("meta"):
+        detector: AdnasDetector = model.builder(genotype, image_size=image_size)
+    device, frozen = "meta", detector.frozen_source
+    if frozen is not None:
+        # A memory selects the pixels of the object by their values, which meta tensors lack.
+        device = "cpu"
+        detector.to_empty(device=device)
+        for memory in frozen.memories.values():
             assert isinstance(memory, NormalMemory)
             memory.bank = torch.zeros(memory.memory_entries, memory.dimension)
             memory.owner = torch.zeros(memory.memory_entries, dtype=torch.int64)
             memory.usual = torch.ones(memory.memory_entries)
+    picture = torch.zeros(1, 3, image_size, image_size, device=device)
+    batch = RGBDBatch(picture, picture, torch.ones_like(picture[:, :1]))
     before = cost_of(detector, batch)
-    detector.source.prune(detector.fusion.required, normality=light)
+    detector.source.prune(detector.fusion.required, normality=frozen is not None)
     return before, cost_of(detector, batch)

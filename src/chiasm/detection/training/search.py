@@ -55,7 +55,6 @@ class FusionSearch(LightningModule):
         architecture_decay: float = 1e-3,
         order: int = 1,
         warm_up: float = 0.3,
-        dice: bool = True,
     ) -> None:
         super().__init__()
         if not isinstance(detector.fusion, FusionSupernet):
@@ -66,7 +65,6 @@ class FusionSearch(LightningModule):
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.dice = dice
         self.steps = ArchitectureSteps(
             detector,
             detector.fusion,
@@ -90,7 +88,9 @@ class FusionSearch(LightningModule):
 
     def _loss(self, batch: Batch, *, with_reconstruction: bool) -> Tensor:
         output = run(self.detector, batch)
-        return total_loss(output, batch, dice=self.dice, with_reconstruction=with_reconstruction)
+        return total_loss(
+            output, batch, dice=self.detector.dice, with_reconstruction=with_reconstruction
+        )
 
     def training_step(self, batch: Batch, number: int) -> None:
         """One step of the architecture on held-out parts, then one of the weights."""

@@ -52,7 +52,6 @@ class SegmentationTraining(LightningModule):
         budget: whose spent fraction brings the learning rate down.
         epochs: planned; the schedule follows epochs or budget, whichever is further on.
         learning_rate: at the start.
-        dice: add cross-entropy and Dice to the focal loss.
     """
 
     def __init__(
@@ -63,7 +62,6 @@ class SegmentationTraining(LightningModule):
         epochs: int,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
-        dice: bool = True,
     ) -> None:
         super().__init__()
         self.detector = detector
@@ -71,7 +69,6 @@ class SegmentationTraining(LightningModule):
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
-        self.dice = dice
         self._pixels = PixelScores()
         self.validation_ap: list[float] = []
 
@@ -82,7 +79,7 @@ class SegmentationTraining(LightningModule):
         factor = cosine(max(done, self.budget.fraction))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.learning_rate * factor
-        loss = total_loss(run(self.detector, batch), batch, dice=self.dice)
+        loss = total_loss(run(self.detector, batch), batch, dice=self.detector.dice)
         self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=False)
         return loss
 
