@@ -6,8 +6,8 @@ import difflib
 import inspect
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
@@ -165,17 +165,25 @@ class SettingFact:
 
 
 def setting_facts(settings: type[BaseModel]) -> tuple[SettingFact, ...]:
-    """All settings of a class, in its order; what they mean stands in its docstring."""
+    """List the settings of a class in its order; nested ones have dotted names."""
+    return tuple(_facts(settings, None))
+
+
+def _facts(settings: type[BaseModel], defaults: BaseModel | None) -> Iterator[SettingFact]:
+    """List the settings of a class; ``defaults`` holds those of a nested one."""
     meanings = _meanings(settings)
-    return tuple(
-        SettingFact(
-            name=name,
-            kind=_kind(field.annotation),
-            default=_default(field),
-            meaning=meanings.get(name, ""),
-        )
-        for name, field in settings.model_fields.items()
-    )
+    for name, field in settings.model_fields.items():
+        default = getattr(defaults, name) if defaults is not None else _default_value(field)
+        if isinstance(default, BaseModel):
+            for fact in _facts(type(default), default):
+                yield replace(fact, name=f"{name}.{fact.name}")
+        else:
+            yield SettingFact(
+                name=name,
+                kind=_kind(field.annotation),
+                default=_in_words(default),
+                meaning=meanings.get(name, ""),
+            )
 
 
 def _meanings(settings: type[BaseModel]) -> dict[str, str]:
@@ -204,8 +212,11 @@ def _kind(annotation: Any) -> str:
     return _WORDS.get(origin or annotation, str(annotation))
 
 
-def _default(field: FieldInfo) -> str:
-    value = field.get_default(call_default_factory=True, validated_data={})
+def _default_value(field: FieldInfo) -> Any:
+    return field.get_default(call_default_factory=True, validated_data={})
+
+
+def _in_words(value: Any) -> str:
     if value is PydanticUndefined:
         return "to be given"
     if value is None or value in ((), {}):

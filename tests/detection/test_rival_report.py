@@ -39,13 +39,13 @@ def test_what_is_passed_over_is_said(part, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(part, data)
     (data / "test" / "good" / "xyz" / "000.tiff").unlink()
-    overrides = ("train_epochs=3", "batch=4")
+    overrides = ("train_epochs=3", "batch=4", "search.epochs=2")
     verbs.train(
         verbs.make_config(
             data=data, out=tmp_path / "run", model="area", image_size=64, overrides=overrides
         )
     )
-    assert "passed over: train_epochs, batch" in capsys.readouterr().out
+    assert "ignored settings: search.epochs, train_epochs, batch" in capsys.readouterr().out
     verbs.evaluate(tmp_path / "run", data=data)
     page = (tmp_path / "run" / "report" / "report.html").read_text()
     assert "left out of everything here: 1." in page

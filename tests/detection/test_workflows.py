@@ -28,14 +28,11 @@ TINY = {
     "image_size": 64,
     "rotate": False,
     "rounds": 1,
-    "search_epochs": 1,
     "train_epochs": 1,
     "batch": 4,
     "memory_entries": 1000,
     "false_alarm_rate": 0.25,
-    "finalists": 2,
-    "final_epochs": 1,
-    "final_steps": 1,
+    "search": {"epochs": 1, "finalists": 2, "final_epochs": 1, "final_steps": 1},
 }
 
 
@@ -138,7 +135,8 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(run: Path, parts: Path, tm
 
 @pytest.mark.parametrize("stage", [FusionSearch, SegmentationTraining])
 def test_a_run_killed_in_the_middle_ends_the_same(parts: Path, tmp_path: Path, monkeypatch, stage):
-    settings = TINY | {"search_epochs": 3, "train_epochs": 3, "finalists": 1, "data": parts}
+    search = TINY["search"] | {"epochs": 3, "finalists": 1}
+    settings = TINY | {"search": search, "train_epochs": 3, "data": parts}
     train(DetectionConfig.make(out=tmp_path / "whole", **settings))
     step = stage.training_step
 
@@ -209,7 +207,7 @@ def test_the_better_of_searched_and_hand_made_fusion_is_taken(
     def trained(fusion, data, number, *, seconds):
         return {"validation_ap": by_hand if fusion == "concatenation" else 0.5}
 
-    monkeypatch.setattr("chiasm.detection.search._short_training", trained)
+    monkeypatch.setattr("chiasm.detection.search._train_finalist", trained)
     learned = train(DetectionConfig.make(data=parts, out=tmp_path, fusion="best", **TINY))
     assert (learned.genotype is None) == bool(by_hand)
     assert (tmp_path / "genotype.json").exists() != bool(by_hand)

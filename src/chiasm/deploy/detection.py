@@ -73,7 +73,7 @@ def export_detection(
     contract = predictor.contract
     if not contract.calibration_scores:
         raise ArtifactError(f"{run} was never calibrated, so that nothing can be decided by it.")
-    parts = held_out_parts(run, predictor.settings, data=data)
+    parts = held_out_parts(run, contract.preparation, data=data)
     trained = [_judged_by_torch(predictor, part) for part in (*parts.calibration, *parts.anomalous)]
     calibration = [score for _, score in trained[: len(parts.calibration)]]
     _same_parts(calibration, contract.calibration_scores, run)
@@ -97,8 +97,8 @@ def export_detection(
             origin=_origin(contract, parts, graph),
             parity={},
             files={},
-            preparation=predictor.settings,
-            geometry=predictor.scale,
+            preparation=contract.preparation,
+            geometry=contract.geometry,
             calibration_scores=tuple(calibration),
             false_alarm_rate=contract.false_alarm_rate,
             distance=parts.distance,
@@ -138,7 +138,7 @@ def _write_graph(
     deployment: Deployment,
 ) -> None:
     some = (parts.calibration * 2)[:2]
-    batch = to_batch(some, predictor.scale, modalities=graph.modalities)
+    batch = to_batch(some, predictor.contract.geometry, modalities=graph.modalities)
     named = {"rgb": batch.rgb, "geometry": batch.geometry, "foreground": batch.foreground}
     example = [tensor for name in graph.inputs if (tensor := named[name]) is not None]
     path = folder / GRAPHS["onnx"]

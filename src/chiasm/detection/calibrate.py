@@ -1,40 +1,52 @@
-"""Calibrate a trained detector and keep it: the model's folder of a run, of any detector."""
+"""Calibrate a trained detector and write its model folder, with the figures of its training."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import json
+import resource
+import time
+from typing import Any
 
 import numpy as np
 
-from chiasm.detection.contract import DetectionContract, Preparation, library_versions, save_model
+from chiasm.detection.contract import DetectionContract, Fusion, save_model
 from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.detector import Detector
+from chiasm.detection.models.cost import cost_of
 from chiasm.detection.predictor import DetectionPredictor
+from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.distance import usual_distance
 from chiasm.fusion.genotype import Genotype
 from chiasm.metrics import VERSIONS
+from chiasm.runs.console import say
+from chiasm.runs.model_folder import library_versions, parameter_count
 
-CALIBRATED_AT_ONCE = 8
+BATCH = 8  # parts
 
 
-def keep(
+def calibrate_and_save(
     detector: Detector,
     data: DetectionDataModule,
     *,
     arguments: dict[str, Any],
-    fusion: Literal["genotype", "concatenation", "none"],
+    fusion: Fusion,
     score_rule: str,
     genotype: Genotype | None = None,
-) -> None:
-    """Score the calibration normals and write ``model`` below the run's folder.
+    figures: dict[str, Any],
+) -> float:
+    """Score the calibration normals; write ``model`` and ``learning.json`` to the run's folder.
+
+    Returns the minutes since the start of the run.
 
     Args:
         detector: trained; put into evaluation mode.
         data: whose data, preparation and configuration the contract states.
-        arguments: with which the builder builds it again.
+        arguments: from which the builder builds the detector again.
         fusion: how it fuses; ``"none"`` where that is part of the method.
         score_rule: in words.
         genotype: of a searched fusion.
+        figures: of the training, for ``learning.json``; minutes, memory, parameters and
+            multiply-accumulates are added.
     """
     config = data.config
     contract = DetectionContract(
@@ -42,16 +54,8 @@ def keep(
         arguments=arguments,
         fusion=fusion,
         modalities=config.modalities,
-        preparation=Preparation(
-            size=data.settings.size,
-            remove_background=data.settings.remove_background,
-            plane_distance=data.settings.plane_distance,
-            plane_margin=data.settings.plane_margin,
-            crop_fraction=data.settings.crop_fraction,
-            geometry_kind=data.scale.kind,
-            geometry_height=data.scale.height,
-            geometry_smoothing=data.scale.smoothing,
-        ),
+        preparation=data.settings,
+        geometry=data.scale,
         score_rule=score_rule,
         calibration_scores=(),
         false_alarm_rate=config.false_alarm_rate,
@@ -63,12 +67,23 @@ def keep(
         backbone_weights=detector.pretrained_weights,
         libraries=library_versions(),
     )
-    predictor = DetectionPredictor(detector.eval(), contract, genotype)
+    predictor = DetectionPredictor(detector, contract, genotype)
     scores: list[float] = []
-    for start in range(0, len(data.calibration), CALIBRATED_AT_ONCE):
-        some = data.calibration[start : start + CALIBRATED_AT_ONCE]
-        scores += predictor.crop_scores(some)[1].tolist()
+    for start in range(0, len(data.calibration), BATCH):
+        scores += predictor.crop_scores(data.calibration[start : start + BATCH])[1].tolist()
     contract = contract.model_copy(
         update={"calibration_scores": tuple(float(s) for s in np.sort(scores))}
     )
     save_model(config.out / "model", detector, contract, genotype)
+    example = to_batch(data.calibration[:1], data.scale, modalities=config.modalities)
+    minutes = (time.monotonic() - data.started) / 60
+    figures = {
+        "fit_minutes": round(minutes, 3),
+        "parameters": parameter_count(detector),
+        "macs": cost_of(detector, example).macs,
+        "fit_peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        **figures,
+    }
+    (config.out / "learning.json").write_text(json.dumps(figures, indent=2) + "\n")
+    say(f"The model is in {config.out / 'model'} ({minutes:.1f} minutes).")
+    return minutes

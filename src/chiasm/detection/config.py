@@ -1,20 +1,20 @@
-"""One validated description of a run, from YAML, keyword arguments or the command line."""
+"""Settings of a detector's run, from YAML, keyword arguments or the command line."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from chiasm.settings import Settings
+from chiasm.settings import SearchSettings, Settings
 
 
 class DetectionConfig(Settings):
     """Everything that decides a run's result; written to ``config.yaml`` in its folder.
 
     Attributes:
-        data: folder or manifest to learn from.
+        data: folder or manifest with the training data.
         out: the run's folder.
         model: registered builder.
         modalities: ``rgb``, ``geometry`` or both.
@@ -23,35 +23,42 @@ class DetectionConfig(Settings):
         cells: present cells (fewer for the paper's Table 4).
         image_size: side of the crop in pixels, a multiple of 32.
         geometry: how 3D becomes a picture.
-        lamp: number of the lamp, where data have several.
-        shots: train on so many normals only.
-        rotate: parts may lie at any angle in the picture: where there are thirty or fewer to
-            learn from, each is also shown turned about the camera's axis. None finds out by
-            synthetic anomalies on the normals (of a light model; others are not turned).
-        calibration_share: of the training normals, where data have no validation split.
-        remove_background: leave out the support plane and what does not hang together with the
-            part.
-        plane_margin: metres over the support plane that are taken for it; None finds them.
+        lamp: number of the lamp, for data with several.
+        shots: number of training normals; None takes all.
+        rotate: whether parts may lie at any angle; then, with thirty training normals or fewer,
+            each is also shown rotated about the camera's axis. None tests it by synthetic anomalies
+            on the normals, for models with frozen features; others are not rotated.
+        calibration_share: of the training normals, for data without a validation split.
+        remove_background: remove the support plane and everything not connected with the part.
+        plane_margin: metres above the support plane that are removed with it; None estimates them.
         textures: folder of textures (DTD) for anomalies; None uses built-in ones.
         candidates: patterns of the names of features that may be fused, e.g. ``*/f8``.
-        operations: with which cells may fuse.
+        operations: fusion operations that cells may use.
         nodes: intermediate nodes per cell.
         rounds: epochs of synthetic anomalies whose frozen features are stored.
-        search_epochs, train_epochs: passes over training data; the budget may end them earlier.
-        order: 1 alternates (default), 2 unrolls one weight step (DARTS).
-        architecture_rate: learning rate of the architecture.
-        finalists: architectures that the search proposes; each is trained for ``final_epochs``,
-            or more until it has made ``final_steps``, and the best is kept. 1 takes the strongest
-            as it is, as the paper does.
-        final_epochs, final_steps: of each finalist, at least.
+        search: of the fusion. Its held-out normals also choose the score rule, and its share of the
+            minutes includes the final round.
+        train_epochs: passes over the training data; the budget may end them earlier.
         learning_rate: of the weights.
         batch: parts per step.
-        minutes: budget of search and training together; None is none.
+        minutes: budget of search and training together; None sets no limit.
         false_alarm_rate: at which decisions are made.
         memory_entries: descriptors in a memory of normals.
-        seed: of everything.
-        options: of a rival's builder, by name.
+        seed: of all random choices.
+        options: of a baseline's builder, by name.
     """
+
+    RENAMED: ClassVar[dict[str, str]] = {
+        "light": "lamp",
+        "any_angle": "rotate",
+        "capacity": "memory_entries",
+        "search_epochs": "search.epochs",
+        "order": "search.order",
+        "architecture_rate": "search.rate",
+        "finalists": "search.finalists",
+        "final_epochs": "search.final_epochs",
+        "final_steps": "search.final_steps",
+    }
 
     data: Path
     out: Path
@@ -74,13 +81,8 @@ class DetectionConfig(Settings):
     )
     nodes: int = Field(2, ge=1, le=6)
     rounds: int = Field(6, ge=1)
-    search_epochs: int = Field(12, ge=1)
+    search: SearchSettings = SearchSettings()
     train_epochs: int = Field(30, ge=1)
-    order: Literal[1, 2] = 1
-    architecture_rate: float = Field(0.05, gt=0)
-    finalists: int = Field(8, ge=1)
-    final_epochs: int = Field(4, ge=1)
-    final_steps: int = Field(80, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     batch: int = Field(16, ge=2)
     minutes: float | None = Field(None, gt=0)

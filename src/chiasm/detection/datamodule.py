@@ -1,9 +1,10 @@
-"""What searching and training both stand on: splits, prepared parts, memories, stored features."""
+"""Data of a run, made once for search, training and calibration: splits, parts, stored features."""
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +12,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from chiasm.detection.anomalies.generators import training_generator, validation_generator
+from chiasm.detection.anomalies.generators import (
+    AnomalyGenerator,
+    training_generator,
+    validation_generator,
+)
 from chiasm.detection.anomalies.textures import TextureSource
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.layers.features import NormalityFeatures
@@ -28,7 +33,7 @@ from chiasm.detection.readers.splits import (
     members_by_group,
     set_aside,
 )
-from chiasm.detection.rotation import at_rotations, frozen_detector, rotations_of
+from chiasm.detection.rotation import choose_rotations, with_rotations
 from chiasm.detection.training.fit_memory import fit_memory
 from chiasm.detection.training.synthetic import (
     FeatureStore,
@@ -36,37 +41,44 @@ from chiasm.detection.training.synthetic import (
     fresh_loader,
     stored_loader,
 )
-from chiasm.errors import SplitError
+from chiasm.errors import ConfigurationError, SplitError
 from chiasm.files.content_hash import content_hash
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.pools import Pools
-from chiasm.registry import find_model
+from chiasm.registry import find_model, models
 from chiasm.runs.console import say
 from chiasm.runs.run_folder import keep_data_hash, open_run_folder
 from chiasm.samples import PreparedSample
 from chiasm.training.trainer import processor_precision
 
-HELD_OUT_SHARE = 0.2
+CROPS_MEASURED = 60  # training normals, at most, that the crop is estimated from
+FRESH_BATCH = 8  # parts, at most, of a batch that is not made of stored features
+STORING_SHARE = 0.5  # of the minutes that are left
+
+# Settings that may change when a run is continued; the data are compared by content.
+CHANGEABLE = frozenset({"out", "data", "minutes", "search.epochs", "train_epochs"})
 
 
 @dataclass(eq=False)
 class DetectionDataModule:
-    """Everything that is made once and serves search, training and every comparison.
+    """Splits, prepared parts and stored features of a run.
 
     Attributes:
         config: of the run.
         source, split: the data.
         settings, scale: preparation.
-        learning: prepared normals that weights learn from.
-        held_out: prepared normals (of the training split) for architecture and score rule, of
-            groups of their own where there are several.
-        owners: for each part what a memory leaves out for it: photographs of its group.
-        calibration: prepared normals for thresholds alone.
-        frozen: the fitted source of a light model, else None.
-        stores: stored features by purpose, for a frozen source.
+        parts: prepared training normals, with their rotated copies.
+        training: indices of the parts that train the weights.
+        held_out: indices of the parts that choose architecture and score rule; they share no group
+            with ``training`` where there are several groups.
+        owners: for each part the owner of the descriptors that a memory leaves out for it: the
+            first part of its group.
+        calibration: prepared normals for the threshold alone.
         training_data: hash of the training files.
-        started: when the run's clock began, seconds of ``time.monotonic``.
-        rotations: at which each part is shown, as ``parts`` then are.
+        started: ``time.monotonic()`` at the start of the run.
+        rotations: at which each part is shown.
+        frozen_source: the fitted source of a model with frozen features, else None.
+        stores: its stored features by purpose.
     """
 
     config: DetectionConfig
@@ -75,44 +87,42 @@ class DetectionDataModule:
     settings: PreparationSettings
     scale: GeometryScale
     parts: list[PreparedSample]
-    learning: list[int]
+    training: list[int]
     held_out: list[int]
     owners: list[int]
     calibration: list[PreparedSample]
     training_data: str
     started: float
     rotations: int = 1
-    frozen: NormalityFeatures | None = None
+    frozen_source: NormalityFeatures | None = None
     stores: dict[str, FeatureStore] | None = None
 
     @property
     def pools(self) -> Pools:
-        """The pools of the model, restricted to the configured cells."""
+        """The pools of the model, restricted to the configured cells and candidates."""
         return pools_of(self.config)
 
     def detector(self, fusion: Genotype | str) -> AdnasDetector:
-        """A new detector, weights freshly initialised; a frozen source is shared, not copied."""
+        """Build a detector with new weights; a frozen source is shared, not copied."""
         torch.manual_seed(self.config.seed)
-        arguments: dict[str, Any] = {
-            "modalities": self.config.modalities,
-            "cells": self.config.cells,
-            "nodes": self.config.nodes,
-            "operations": self.config.operations,
-            "pools": self.pools,
-            "image_size": self.config.image_size,
-        }
-        if self.frozen is not None:
+        arguments = builder_arguments(self.config) | {"pools": self.pools}
+        if self.frozen_source is not None:
             arguments["pretrained"] = False
         detector: AdnasDetector = find_model(self.config.model).builder(fusion, **arguments)
-        if self.frozen is not None:
-            detector.source = self.frozen
+        if self.frozen_source is not None:
+            detector.source = self.frozen_source
         elif processor_precision() != "32-true":
             # Half of bfloat16's gain in convolutions comes from the layout.
             detector = detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return detector
 
     def loader(self, purpose: str, *, required: frozenset[str] | None = None) -> DataLoader[Any]:
-        """Batches for ``learn``, ``architecture`` or ``validate``."""
+        """Load batches to ``train``, for the ``architecture`` or to ``validate``.
+
+        Args:
+            purpose: one of these three.
+            required: names of the maps to load of stored features; None loads all.
+        """
         shuffle = purpose != "validate"
         if self.stores is not None:
             store = self.stores[purpose]
@@ -123,48 +133,71 @@ class DetectionDataModule:
             )
         return fresh_loader(
             self.synthetic(purpose),
-            batch=min(self.config.batch, 8),
+            batch=min(self.config.batch, FRESH_BATCH),
             scale=self.scale,
             modalities=self.config.modalities,
             shuffle=shuffle,
         )
 
     def synthetic(self, purpose: str) -> SyntheticParts:
-        """Normal parts with anomalies: training's generators to learn, others for all else."""
-        numbers = self.learning if purpose == "learn" else self.held_out
-        generator: Any
-        if purpose == "learn":
-            folder = self.config.textures
-            generator = training_generator(
-                TextureSource.from_folder(folder) if folder is not None else None
-            )
-        else:
-            generator = validation_generator()
-        seed = self.config.seed * 10 + {"learn": 0, "architecture": 1, "validate": 2}[purpose]
+        """Return normal parts with anomalies; training has generators that no other purpose has."""
+        indices = self.training if purpose == "train" else self.held_out
+        seed = self.config.seed * 10 + {"train": 0, "architecture": 1, "validate": 2}[purpose]
         return SyntheticParts(
-            [self.parts[i] for i in numbers],
-            numbers=numbers,
-            generator=generator,
+            [self.parts[i] for i in indices],
+            numbers=indices,
+            generator=self.training_anomalies if purpose == "train" else validation_generator(),
             seed=seed,
-            owners=[self.owners[i] for i in numbers],
+            owners=[self.owners[i] for i in indices],
         )
 
+    @property
+    def training_anomalies(self) -> AnomalyGenerator:
+        """The generator of the anomalies that weights are trained with."""
+        folder = self.config.textures
+        return training_generator(None if folder is None else TextureSource.from_folder(folder))
+
     def seconds_left(self) -> float:
-        """Seconds of the budget that are left; infinite without one."""
+        """Return the seconds that are left of the budget; infinite without one."""
         if self.config.minutes is None:
             return float("inf")
         return 60 * self.config.minutes - (time.monotonic() - self.started)
 
 
 def pools_of(config: DetectionConfig) -> Pools:
-    """The candidate lists of a named model."""
+    """Return the candidates that the configured model may fuse, by cell.
+
+    Raises ``ConfigurationError`` where the model has no fusion to search.
+    """
     pools = find_model(config.model).pools
-    assert pools is not None
-    return pools(config.modalities).only(*config.cells).matching(config.candidates)
+    if pools is None:
+        searchable = ", ".join(model.name for model in models("detector") if model.pools)
+        raise ConfigurationError(
+            f"{config.model} has no fusion to search; models that have one: {searchable}."
+        )
+    found: Pools = pools(config.modalities).only(*config.cells).matching(config.candidates)
+    return found
+
+
+def builder_arguments(config: DetectionConfig) -> dict[str, Any]:
+    """Return the settings that the builder of the configured model takes, but for the fusion."""
+    parameters = inspect.signature(find_model(config.model).builder).parameters
+    settings = type(config).model_fields.keys() - {"fusion"}
+    return {name: getattr(config, name) for name in parameters if name in settings}
+
+
+def frozen_detector(config: DetectionConfig) -> AdnasDetector | None:
+    """Build the configured detector with empty memories; None where its source is trained."""
+    builder, arguments = find_model(config.model).builder, builder_arguments(config)
+    with torch.device("meta"):  # without memory or time for the weights
+        if builder("concatenation", **arguments).frozen_source is None:
+            return None
+    detector: AdnasDetector = builder("concatenation", **arguments)
+    return detector.eval()
 
 
 def open_data(config: DetectionConfig) -> DetectionDataModule:
-    """Read, split and prepare the data; fit memories and store features for a light model."""
+    """Read, split and prepare the data; fit memories and store features of a frozen source."""
     started = time.monotonic()
     source = open_source(config.data, lamp=config.lamp)
     split = make_splits(
@@ -173,19 +206,19 @@ def open_data(config: DetectionConfig) -> DetectionDataModule:
         calibration_share=config.calibration_share,
         seed=config.seed,
     )
-    # A part that was learned from promises nothing about alarms, nor do figures on it.
+    # A training part among the calibration or test parts would make their figures worthless.
     check_disjoint(split)
     say(
-        f"{source.name}: {len(split.train)} normal parts to learn from, "
-        f"{len(split.calibration)} to calibrate with."
+        f"{source.name}: {len(split.train)} normal parts for training, "
+        f"{len(split.calibration)} for calibration."
     )
     settings = PreparationSettings(
         size=config.image_size,
         remove_background=config.remove_background,
         plane_margin=config.plane_margin,
     )
-    some = split.train[:: max(1, len(split.train) // 60)]
-    fraction = estimate_crop_fraction((source.load(ref) for ref in some), settings)
+    measured = split.train[:: max(1, len(split.train) // CROPS_MEASURED)]
+    fraction = estimate_crop_fraction((source.load(ref) for ref in measured), settings)
     settings = replace(settings, crop_fraction=round(fraction, 4))
     cache = PreparationCache()
     parts = [cache.get(source, ref, settings) for ref in split.train]
@@ -194,16 +227,19 @@ def open_data(config: DetectionConfig) -> DetectionDataModule:
 
     if len(parts) < 2:
         raise SplitError(
-            "Only one normal part is left to learn from; two are the least, and fifty are better."
+            "Only one normal part is left for training; at least two are needed, and fifty are "
+            "better."
         )
     groups = [ref.group for ref in split.train]
-    held_out = set_aside(groups, HELD_OUT_SHARE, np.random.default_rng(config.seed))
+    held_out = set_aside(groups, config.search.held_out, np.random.default_rng(config.seed))
     owners = _owners(groups)
-    ours = not find_model(config.model).baseline
-    rotations = rotations_of(config, parts, owners=owners, scale=scale) if ours else 1
-    parts, sources = at_rotations(parts, rotations)
-    held_out = {i for i, own in enumerate(sources) if own in held_out}
-    owners = [owners[own] for own in sources]
+    rotations = 1
+    frozen: AdnasDetector | None = None
+    if find_model(config.model).pools is not None:
+        frozen = frozen_detector(config)
+        rotations = choose_rotations(config, parts, owners=owners, scale=scale, frozen=frozen)
+    parts, originals = with_rotations(parts, rotations)
+    held_out = {i for i, original in enumerate(originals) if original in held_out}
     data = DetectionDataModule(
         config=config,
         source=source,
@@ -211,67 +247,61 @@ def open_data(config: DetectionConfig) -> DetectionDataModule:
         settings=settings,
         scale=scale,
         parts=parts,
-        learning=sorted(set(range(len(parts))) - held_out),
+        training=sorted(set(range(len(parts))) - held_out),
         held_out=sorted(held_out),
-        owners=owners,
+        owners=[owners[original] for original in originals],
         calibration=calibration,
         training_data=content_hash(path for ref in split.train for path in ref.files.values()),
         started=started,
         rotations=rotations,
+        frozen_source=None if frozen is None else frozen.frozen_source,
     )
-    if config.model == "adnas_light":
-        _store_features(data)
+    if data.frozen_source is not None:
+        data.stores = _stored_features(data, data.frozen_source)
     return data
 
 
-def _store_features(data: DetectionDataModule) -> None:
+def _stored_features(
+    data: DetectionDataModule, source: NormalityFeatures
+) -> dict[str, FeatureStore]:
+    """Fit the memories of a frozen source and store its features by purpose."""
     config = data.config
-    source = frozen_detector(config).source
-    assert isinstance(source, NormalityFeatures)
-    say("Remembering what normal parts look like ...")
+    say("Fitting the memory of normal parts ...")
     fit_memory(source, data.parts, scale=data.scale, seed=config.seed, owners=data.owners)
-    data.frozen = source
-    data.stores = {}
     # Held-out parts are fewer: more rounds of them make the validation steadier.
-    rounds = {
-        "learn": config.rounds,
-        "architecture": max(2, config.rounds // 2),
-        "validate": max(2, config.rounds // 2),
-    }
-    deadline = time.monotonic() + 0.5 * data.seconds_left()
-    for purpose, epochs in rounds.items():
-        keep: Callable[[], bool] = lambda: time.monotonic() < deadline  # noqa: E731
+    held_out_rounds = max(2, config.rounds // 2)
+    rounds = {"train": config.rounds, "architecture": held_out_rounds, "validate": held_out_rounds}
+    deadline = time.monotonic() + STORING_SHARE * data.seconds_left()
+    stores = {}
+    for purpose, count in rounds.items():
         dataset = data.synthetic(purpose)
-        say(f"Making synthetic anomalies ({purpose}): {epochs} rounds of {len(dataset)} parts ...")
-        data.stores[purpose] = FeatureStore.build(
+        say(f"Making synthetic anomalies ({purpose}): {count} rounds of {len(dataset)} parts ...")
+        stores[purpose] = FeatureStore.build(
             source,
             dataset,
-            epochs=range(epochs),
+            epochs=range(count),
             scale=data.scale,
             modalities=config.modalities,
-            keep_going=keep,
+            keep_going=lambda: time.monotonic() < deadline,
         )
+    return stores
 
 
 def _owners(groups: Sequence[str]) -> list[int]:
-    """For each part the first part of its group; with one group for all, the part itself."""
+    """Return for each part the first part of its group; the part itself in a single group."""
     members = members_by_group(groups)
     if len(members) == 1:
         return list(range(len(groups)))
-    first = {number: min(own) for own in members for number in own}
-    return [first[number] for number in range(len(groups))]
-
-
-# What may change when a run goes on; the data are compared by content.
-_FREE = frozenset({"out", "data", "minutes", "search_epochs", "train_epochs"})
+    first = {index: min(indices) for indices in members for index in indices}
+    return [first[index] for index in range(len(groups))]
 
 
 def open_run(config: DetectionConfig) -> DetectionDataModule:
-    """Make the run's folder, keep its settings in it and open the workbench.
+    """Make the run's folder, write its settings there and open the data.
 
     Raises ``ConfigurationError`` where it holds a run with other settings or other parts.
     """
-    open_run_folder(config, config.out, free=_FREE)
+    open_run_folder(config, config.out, free=CHANGEABLE)
     data = open_data(config)
     keep_data_hash(config.out, data.training_data)
     return data

@@ -1,4 +1,4 @@
-"""The main job from nothing: make parts, search, train, evaluate."""
+"""Demonstration on built-in parts: make them, search, train and evaluate."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from chiasm.runs.console import say
 
 
 def demo(out: Path | str, *, product: str = "flange", minutes: float = 4.5) -> dict[str, Any]:
-    """Run the main job on built-in parts and return the content of ``metrics.json``.
+    """Make parts, train a detector on them and evaluate it.
+
+    Returns the content of ``metrics.json``.
 
     Args:
         out: folder for data, model and report.
         product: one of ``chiasm.detection.scenes.maker.PRODUCTS``.
-        minutes: budget of search and training; the evaluation comes on top.
+        minutes: budget of search and training, without the evaluation.
     """
     folder = Path(out)
     say("Making parts ...")
@@ -26,7 +28,7 @@ def demo(out: Path | str, *, product: str = "flange", minutes: float = 4.5) -> d
         folder / "data",
         kinds=(product,),
         train=60,
-        validation=40,  # so many that a 5 % false-alarm rate can be promised
+        validation=40,  # enough to promise a false-alarm rate of 5 %
         test_good=20,
         test_per_defect=5,
     )
@@ -35,8 +37,7 @@ def demo(out: Path | str, *, product: str = "flange", minutes: float = 4.5) -> d
         out=folder / "run",
         minutes=minutes,
         rounds=4,
-        search_epochs=6,
-        finalists=4,
+        search={"epochs": 6, "finalists": 4},
         train_epochs=20,
     )
     train(config)

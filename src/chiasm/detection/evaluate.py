@@ -1,4 +1,4 @@
-"""Evaluate a model on the test split, and predict verdicts for new parts."""
+"""Evaluate a detector on the test split: figures, report and cost."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from chiasm.detection.contract import parameter_count
-from chiasm.detection.predictor import DetectionPredictor, failed
+from chiasm.detection.decision import failed_verdict
+from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.readers.opening import open_source
 from chiasm.detection.readers.splits import check_disjoint, make_splits
 from chiasm.detection.report.figures import evaluate_scores
@@ -21,25 +21,27 @@ from chiasm.errors import ChiasmError, DataError
 from chiasm.metrics.calibration import normals_needed
 from chiasm.registry import find_model
 from chiasm.runs.console import _reason, say, tell_unjudged
+from chiasm.runs.model_folder import parameter_count
 from chiasm.samples import RGBDSample
 
 
 def evaluate(
     run: Path | str, *, data: Path | str, out: Path | str | None = None, lamp: int | None = None
 ) -> dict[str, Any]:
-    """Judge the test split of some data, and write ``metrics.json`` and ``report.html``.
+    """Evaluate a detector on a test split; write ``metrics.json`` and ``report.html``.
 
     Args:
         run: a run's or a model's folder.
-        data: where the test split lies; it must share no file with the training split.
+        data: folder or manifest with the test split, which must share no file with the training
+            split.
         out: folder for the report; None takes ``report`` in the run's folder.
-        lamp: which lamp, for data with several.
+        lamp: number of the lamp, for data with several.
 
     Returns:
         The content of ``metrics.json``.
 
     Raises:
-        DataError: there is no test split, or not one of its parts could be judged.
+        DataError: there is no test split, or none of its parts could be scored.
     """
     folder = Path(run)
     target = Path(out) if out is not None else folder / "report"
@@ -60,10 +62,10 @@ def evaluate(
         try:
             sample = source.load(ref)
             start = time.perf_counter()
-            verdict = predictor.judge(sample)
+            verdict = predictor.predict(sample)
             seconds.append(time.perf_counter() - start)
         except ChiasmError as error:
-            verdict = failed(ref.source, error)
+            verdict = failed_verdict(ref.source, error)
             unread.append(_reason(verdict))
             sample = RGBDSample(None, None, np.zeros((1, 1), bool), source=ref.source)
         scored.append(ScoredSample(verdict, sample))
@@ -80,24 +82,26 @@ def evaluate(
     notes = []
     if problems:
         notes.append(
-            f"Incomplete samples of {source.name} that are left out of everything here: "
+            f"Incomplete samples of {source.name}, left out of everything here: "
             f"{len(problems)}. The first: {problems[0]}"
         )
-    if cost.get("angles", 1) > 1:
+    rotations = cost.get("rotations", cost.get("angles", 1))  # "angles" in runs of version 0.1
+    if rotations > 1:
         notes.append(
-            f"Each of the few good parts was shown at {cost['angles']} angles in training: a part "
-            "that lies wrongly is not noticed by that (rotate=false in training changes it)."
+            f"Each of the few training parts was shown at {rotations} rotations, so the model does "
+            "not detect a part that lies at a wrong angle (rotate=false in training changes this)."
         )
     needed = normals_needed(contract.false_alarm_rate)
     if len(contract.calibration_scores) < needed:
         notes.append(
             f"{len(contract.calibration_scores)} calibration normals are too few to promise a "
-            f"false-alarm rate of {contract.false_alarm_rate:.0%}; {needed} are needed."
+            f"false-alarm rate of {contract.false_alarm_rate:.0%}; {needed} are needed. No part is "
+            "called defective."
         )
     if contract.backbone_weights is not None and find_model(contract.method).baseline:
         notes.append(
-            f"Frozen features: {contract.backbone_weights}. The method's paper prepares parts "
-            "otherwise and has weights of its own: its figures are not comparable with these."
+            f"Frozen features: {contract.backbone_weights}. The method's paper uses another "
+            "preparation and other weights: its figures are not comparable with these."
         )
     svg = folder / "genotype.svg"
     page = write_report(
@@ -118,11 +122,11 @@ def evaluate(
 
 
 def headline(metrics: dict[str, Any]) -> str:
-    """The key figures in one line."""
+    """Return the key figures in one line."""
 
     def value(group: dict[str, Any], name: str) -> str:
-        found = group.get(name, {}).get("value")
-        return "n/a" if found is None else f"{found:.3f}"
+        figure = group.get(name, {}).get("value")
+        return "n/a" if figure is None else f"{figure:.3f}"
 
     return (
         f"image AUROC {value(metrics['image'], 'auroc')}, "

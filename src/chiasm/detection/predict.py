@@ -1,4 +1,4 @@
-"""Evaluate a model on the test split, and predict verdicts for new parts."""
+"""Predict verdicts on new parts: a table of them and heat maps."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ def predict(
     lamp: int | None = None,
     xyz: Path | str | None = None,
 ) -> list[Verdict]:
-    """Judge new parts; writes ``verdicts.csv``, ``verdicts.json`` and heat maps to ``out``.
+    """Predict verdicts on new parts; write ``verdicts.csv``, ``verdicts.json`` and heat maps.
 
     Args:
         run: a run's or a model's folder.
         inputs: folder, manifest, or one RGB file (then ``xyz`` names its 3D file).
         out: folder for the results.
-        lamp: which lamp, for data with several.
-        xyz: the 3D file that belongs to a single RGB file.
+        lamp: number of the lamp, for data with several.
+        xyz: the 3D file of a single RGB file.
 
-    A part that cannot be read gets a row with ``error``; the others go on. Heat maps of an earlier
-    run in ``out`` are removed.
+    A part that cannot be read gets a row with ``error``, and the others are still scored. Heat maps
+    of an earlier prediction in ``out`` are removed.
 
     Raises:
-        DataError: not one part could be judged.
+        DataError: no part could be scored.
     """
     predictor = DetectionPredictor.load(run)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     _remove_earlier(target)
-    scale = HeatScale.of(predictor.contract.calibration_scores, predictor.alarm_score)
+    scale = HeatScale.of(predictor.contract.calibration_scores, predictor.display_threshold)
     verdicts: list[Verdict] = []
     pictures: list[str] = []
     for name, sample in _samples(Path(inputs), xyz=xyz, lamp=lamp):
-        verdict = next(predictor.judge_all([(name, sample)]))
+        verdict = next(predictor.predict_all([(name, sample)]))
         verdicts.append(verdict)
         pictures.append("")
         if verdict.anomaly_map is not None and isinstance(sample, RGBDSample):
@@ -67,29 +67,29 @@ def predict(
     bad = sum(v.defective is True for v in verdicts)
     unread = [_reason(v) for v in verdicts if v.error]
     say(f"{len(verdicts)} parts: {bad} defective, {len(unread)} not judged. See {target}.")
-    for one in verdicts if len(verdicts) <= FEW else ():
-        if not one.error:
-            say(f"{one.source}: {_in_words(one)}")
+    for verdict in verdicts if len(verdicts) <= FEW else ():
+        if not verdict.error:
+            say(f"{verdict.source}: {_in_words(verdict)}")
     tell_unjudged(unread, judged=len(verdicts) - len(unread), what="parts")
     return verdicts
 
 
 def _in_words(verdict: Verdict) -> str:
     if verdict.defective is None:
-        return f"score {verdict.score:.3g}; the model was never calibrated"
+        return f"score {verdict.score:.3g}; the model is not calibrated"
     decision = "defective" if verdict.defective else "good"
     return f"{decision}, score {verdict.score:.3g}, p-value {verdict.p_value:.3f}"
 
 
 def _remove_earlier(folder: Path) -> None:
-    """Remove the heat maps that an earlier run's table names, so that none is taken for new."""
+    """Remove the heat maps that an earlier table names, so that none is taken for a new one."""
     table = folder / "verdicts.json"
     try:
         rows = json.loads(table.read_text())
-        named = [str(row.get("picture", "")) for row in rows]
+        pictures = [str(row.get("picture", "")) for row in rows]
     except (OSError, ValueError, AttributeError, TypeError):
         return
-    for name in named:
+    for name in pictures:
         if name and Path(name).name == name:
             (folder / name).unlink(missing_ok=True)
 
@@ -124,13 +124,13 @@ def _loaded(
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:
-    def known(x: float) -> float | None:
+    def json_number(x: float) -> float | None:
         return None if math.isnan(x) else x
 
     return {
         "source": verdict.source,
-        "score": known(verdict.score),
-        "p_value": known(verdict.p_value),
+        "score": json_number(verdict.score),
+        "p_value": json_number(verdict.p_value),
         "defective": verdict.defective,
         "error": verdict.error,
     }

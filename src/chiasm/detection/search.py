@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Final
 
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.contract import library_versions
 from chiasm.detection.datamodule import DetectionDataModule, open_run
 from chiasm.detection.training.search import FusionSearch
 from chiasm.detection.training.segment import SegmentationTraining
@@ -19,13 +18,12 @@ from chiasm.fusion.finalists import propose
 from chiasm.fusion.genotype import Genotype
 from chiasm.runs.console import say
 from chiasm.runs.final_round import final_round
+from chiasm.runs.model_folder import library_versions
 from chiasm.training.trainer import Budget, fit
-
-SEARCH_SHARE = 0.5  # of a run's budget; the rest trains the genotype that was found
 
 RELAXED_SHARE = 0.5  # of the search's budget; the rest is the final round
 
-CONCATENATION: Final = "concatenation"  # name of the fusion that is made by hand
+CONCATENATION: Final = "concatenation"  # name of the hand-made fusion
 
 
 def search(config: DetectionConfig, *, data: DetectionDataModule | None = None) -> Genotype:
@@ -33,69 +31,72 @@ def search(config: DetectionConfig, *, data: DetectionDataModule | None = None) 
 
     The relaxed network is searched first. Its strongest architecture and others drawn from its
     choices are the finalists: each is trained from scratch for a few epochs, and the one with the
-    highest pixel AP on held-out normals wins. With ``finalists=1`` the strongest is taken as it
-    is, which is the paper's way.
+    highest pixel AP on held-out normals wins. With ``search.finalists=1`` the strongest is taken
+    without a final round, as in the paper.
 
     Writes ``genotype.json`` and its drawing, ``search_history.json`` and ``finalists.json`` to the
     run's folder.
+
+    Raises:
+        ConfigurationError: the model has no fusion to search.
     """
-    found = _winner(config, data or open_run(config), beside=())
-    assert isinstance(found, Genotype)
-    return found
+    genotype = _best_fusion(config, data or open_run(config), hand_made=())
+    assert isinstance(genotype, Genotype)
+    return genotype
 
 
 def search_or_concatenate(config: DetectionConfig, *, data: DetectionDataModule) -> Genotype | str:
-    """As ``search``, with the hand-made concatenation among the finalists.
+    """Search as ``search`` does, with the hand-made concatenation among the finalists.
 
     Returns ``"concatenation"``, and writes no genotype, where that wins.
     """
-    return _winner(config, data, beside=(CONCATENATION,))
+    return _best_fusion(config, data, hand_made=(CONCATENATION,))
 
 
-def _winner(
-    config: DetectionConfig, data: DetectionDataModule, *, beside: Sequence[str]
+def _best_fusion(
+    config: DetectionConfig, data: DetectionDataModule, *, hand_made: Sequence[str]
 ) -> Genotype | str:
     left = data.seconds_left()
     limited = left != float("inf")
-    several = config.finalists > 1 or bool(beside)
-    share = SEARCH_SHARE * (RELAXED_SHARE if several else 1.0)
-    module = _relaxed(config, data, Budget(share * left / 60 if limited else None))
+    has_final_round = config.search.finalists > 1 or bool(hand_made)
+    share = config.search.share * (RELAXED_SHARE if has_final_round else 1.0)
+    relaxed = _search_relaxed(config, data, Budget(share * left / 60 if limited else None))
     (config.out / "search_history.json").write_text(
-        json.dumps(module.found.history, indent=2) + "\n"
+        json.dumps(relaxed.found.history, indent=2) + "\n"
     )
-    proposed: list[Genotype | str] = [
+    finalists: list[Genotype | str] = [
         *propose(
-            module.supernet,
-            best=module.found.genotype,
-            count=config.finalists,
+            relaxed.supernet,
+            best=relaxed.found.genotype,
+            count=config.search.finalists,
             seed=config.seed,
         ),
-        *beside,
+        *hand_made,
     ]
-    budget = SEARCH_SHARE * (1 - RELAXED_SHARE) * left if limited else float("inf")
-    scores = [{"validation_ap": module.found.value}]
-    if len(proposed) > 1:
+    seconds = config.search.share * (1 - RELAXED_SHARE) * left if limited else float("inf")
+    scores = [{"validation_ap": relaxed.found.value}]
+    if len(finalists) > 1:
         scores = final_round(
-            proposed,
+            finalists,
             record=config.out / "finalists.json",
-            wanted=[config.final_epochs, config.final_steps],
-            judge=lambda fusion, number: _short_training(
-                fusion, data, number, seconds=budget / len(proposed)
+            wanted=[config.search.final_epochs, config.search.final_steps],
+            judge=lambda fusion, number: _train_finalist(
+                fusion, data, number, seconds=seconds / len(finalists)
             ),
         )
-    winner = max(range(len(proposed)), key=lambda number: scores[number]["validation_ap"])
-    found = proposed[winner]
-    if isinstance(found, str):
-        say(f"The hand-made {found} did better than {winner} searched ways to fuse.")
-        return found
+    winner = max(range(len(finalists)), key=lambda number: scores[number]["validation_ap"])
+    fusion = finalists[winner]
+    if isinstance(fusion, str):
+        say(f"The hand-made {fusion} did better than {winner} searched architectures.")
+        return fusion
     genotype = replace(
-        found,
+        fusion,
         provenance={
             "model": config.model,
             "data": data.source.name,
             "seed": config.seed,
-            "order": config.order,
-            "finalists": len(proposed),
+            "order": config.search.order,
+            "finalists": len(finalists),
             "validation_ap": round(scores[winner]["validation_ap"], 5),
             "chiasm": library_versions()["chiasm"],
         },
@@ -105,56 +106,86 @@ def _winner(
     return genotype
 
 
-def _relaxed(config: DetectionConfig, data: DetectionDataModule, budget: Budget) -> FusionSearch:
+def _search_relaxed(
+    config: DetectionConfig, data: DetectionDataModule, budget: Budget
+) -> FusionSearch:
     module = FusionSearch(
         data.detector("supernet"),
         architecture_batches=data.loader("architecture"),
         budget=budget,
-        epochs=config.search_epochs,
+        epochs=config.search.epochs,
         learning_rate=config.learning_rate,
-        architecture_rate=config.architecture_rate,
-        order=config.order,
+        architecture_rate=config.search.rate,
+        order=config.search.order,
     )
-    say("Searching how to fuse ...")
+    say("Searching the fusion ...")
     fit(
         module,
-        data.loader("learn"),
+        data.loader("train"),
         data.loader("validate"),
         folder=config.out,
         name="search",
-        epochs=config.search_epochs,
+        epochs=config.search.epochs,
         budget=budget,
     )
     return module
 
 
-def _short_training(
-    fusion: Genotype | str, data: DetectionDataModule, number: int, *, seconds: float
-) -> dict[str, float]:
+def train_fusion(
+    fusion: Genotype | str,
+    data: DetectionDataModule,
+    *,
+    name: str,
+    epochs: int,
+    steps: int = 0,
+    seconds: float,
+) -> SegmentationTraining:
+    """Train a detector with a fixed fusion.
+
+    Args:
+        fusion: genotype or name of a hand-made fusion.
+        data: of the run.
+        name: of the stage, for checkpoints and logs.
+        epochs: passes over the training data.
+        steps: of the weights, at least; they may take more epochs.
+        seconds: budget; infinite without one.
+    """
     config = data.config
     detector = data.detector(fusion)
-    budget = Budget(None if seconds == float("inf") else seconds / 60)
     required = detector.fusion.required
-    learn = data.loader("learn", required=required)
-    epochs = max(config.final_epochs, math.ceil(config.final_steps / len(learn)))
+    batches = data.loader("train", required=required)
+    epochs = max(epochs, math.ceil(steps / len(batches)))
+    budget = Budget(None if seconds == float("inf") else seconds / 60)
     module = SegmentationTraining(
-        detector,
-        budget=budget,
-        epochs=epochs,
-        learning_rate=config.learning_rate,
+        detector, budget=budget, epochs=epochs, learning_rate=config.learning_rate
     )
-    name = f"final_{number}"
     fit(
         module,
-        learn,
+        batches,
         data.loader("validate", required=required),
         folder=config.out,
         name=name,
         epochs=epochs,
         budget=budget,
     )
-    # A finished finalist is never resumed: its checkpoint only takes room.
-    shutil.rmtree(config.out / "checkpoints" / name, ignore_errors=True)
+    return module
+
+
+def _train_finalist(
+    fusion: Genotype | str, data: DetectionDataModule, number: int, *, seconds: float
+) -> dict[str, float]:
+    name = f"final_{number}"
+    settings = data.config.search
+    module = train_fusion(
+        fusion,
+        data,
+        name=name,
+        epochs=settings.final_epochs,
+        steps=settings.final_steps,
+        seconds=seconds,
+    )
+    # A finished finalist is never resumed: its checkpoint only takes space.
+    shutil.rmtree(data.config.out / "checkpoints" / name, ignore_errors=True)
     return {"validation_ap": module.validation_ap[-1]}
 
 

@@ -1,33 +1,34 @@
-"""Train a detector from a folder of normal parts, searching for its fusion first."""
+"""Train a detector from a folder of normal parts, searching its fusion first."""
 
 from __future__ import annotations
 
 import json
 import math
-import resource
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from chiasm.detection.calibrate import keep
+from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.contract import parameter_count
-from chiasm.detection.datamodule import DetectionDataModule, open_run
-from chiasm.detection.models.adnas import AdnasDetector, describe_builder
+from chiasm.detection.datamodule import DetectionDataModule, builder_arguments, open_run
+from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.models.cost import cost_of
 from chiasm.detection.preparation.batch import to_batch
-from chiasm.detection.search import CONCATENATION, search, search_or_concatenate, write_genotype
+from chiasm.detection.search import (
+    CONCATENATION,
+    search,
+    search_or_concatenate,
+    train_fusion,
+    write_genotype,
+)
 from chiasm.detection.train_baseline import train_baseline
-from chiasm.detection.training.segment import SegmentationTraining, mask_at, mean_relative, run
+from chiasm.detection.training.segment import mask_at, mean_relative, run
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.genotype import Genotype, random_genotype
 from chiasm.metrics.ranking import average_precision
 from chiasm.registry import find_model
 from chiasm.runs.console import say
-from chiasm.training.trainer import Budget, fit
 
 SCORE_RULE = (
     "softplus of (head weight x log-odds + normality weight x mean relative distance), smoothed, "
@@ -36,18 +37,20 @@ SCORE_RULE = (
 FUSIONS = ("search", "best", CONCATENATION, "random")
 # Shares of the normality weight, in standard deviations of either over normal pixels.
 NORMALITY_SHARES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+# Of the seconds that are left; calibration takes the rest.
+TRAINING_SHARE, LEAST_SECONDS = 0.9, 6.0
 
 
 @dataclass(frozen=True, eq=False)
 class TrainResult:
-    """What a run left behind.
+    """Result of a run.
 
     Attributes:
         folder: the run's folder; ``folder/model`` is the model.
-        genotype: the fusion, where it is a genotype.
-        minutes: spent on everything.
+        genotype: of a fusion that has one.
+        minutes: of the whole run.
         validation_ap: pixel AP on held-out normals with anomalies of other generators; NaN of
-            a rival.
+            a baseline.
     """
 
     folder: Path
@@ -57,92 +60,93 @@ class TrainResult:
 
 
 def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -> TrainResult:
-    """Train a detector and save it; searches first where ``config.fusion`` asks for that.
+    """Train a detector and save it; search its fusion first where ``config.fusion`` asks for that.
 
-    A rival goes through its own steps instead. Raises ``ConfigurationError`` for a fusion that is
-    neither known by name nor a file.
+    A baseline is trained in its own steps. An interrupted run continues where it stopped when it
+    is started again with the same folder.
 
-    A run that was interrupted goes on where it stopped when it is started again with the same
-    folder.
+    Raises:
+        ConfigurationError: the fusion is neither a known name nor a file, or there are options for
+            a model that has none.
     """
     if config.fusion not in FUSIONS and not Path(config.fusion).is_file():
         raise ConfigurationError(
             f"fusion is {', '.join(FUSIONS)} or a genotype's file; {config.fusion!r} is neither."
         )
     data = data or open_run(config)
-    if find_model(config.model).baseline:
-        train_baseline(data)
-        return TrainResult(config.out, None, (time.monotonic() - data.started) / 60, math.nan)
+    if find_model(config.model).pools is None:
+        minutes = train_baseline(data, seconds=_training_seconds(data))
+        return TrainResult(config.out, None, minutes, math.nan)
     if config.options:
         raise ConfigurationError(
-            f"{config.model} has no options; its settings are those of the run: "
-            f"{', '.join(sorted(config.options))} would be passed over."
+            f"{config.model} has no options; its settings are those of the run. Remove "
+            f"{', '.join(sorted(config.options))} from options."
         )
-    fusion: Genotype | str
-    found = config.out / "genotype.json"
-    if config.fusion in ("search", "best") and found.exists():
-        fusion = Genotype.load(found)
-    elif config.fusion == "search":
-        fusion = search(config, data=data)
-    elif config.fusion == "best":
-        fusion = search_or_concatenate(config, data=data)
-    elif config.fusion == CONCATENATION:
-        fusion = CONCATENATION
-    elif config.fusion == "random":
-        fusion = random_genotype(
+    fusion = _fusion_of(config, data)
+    say("Training the detector ...")
+    module = train_fusion(
+        fusion, data, name="train", epochs=config.train_epochs, seconds=_training_seconds(data)
+    )
+    detector = module.detector.eval()
+    validation_ap = choose_score_rule(detector, data)
+    example = to_batch(data.calibration[:1], data.scale, modalities=config.modalities)
+    figures = {
+        "validation_ap": validation_ap,
+        "rotations": data.rotations,
+        "macs_before_pruning": cost_of(detector, example).macs,
+    }
+    detector.prune()
+    genotype = fusion if isinstance(fusion, Genotype) else None
+    minutes = calibrate_and_save(
+        detector,
+        data,
+        arguments={
+            name: value
+            for name, value in builder_arguments(config).items()
+            if name not in ("modalities", "operations")  # a field of the contract; the genotype's
+        },
+        fusion="genotype" if genotype is not None else CONCATENATION,
+        score_rule=SCORE_RULE,
+        genotype=genotype,
+        figures=figures,
+    )
+    return TrainResult(config.out, genotype, minutes, validation_ap)
+
+
+def _training_seconds(data: DetectionDataModule) -> float:
+    return TRAINING_SHARE * max(data.seconds_left(), LEAST_SECONDS)
+
+
+def _fusion_of(config: DetectionConfig, data: DetectionDataModule) -> Genotype | str:
+    """Return the configured fusion: searched, drawn or read, and written to the run's folder."""
+    searched = config.out / "genotype.json"
+    if config.fusion in ("search", "best") and searched.exists():
+        return Genotype.load(searched)
+    if config.fusion == "search":
+        return search(config, data=data)
+    if config.fusion == "best":
+        return search_or_concatenate(config, data=data)
+    if config.fusion == CONCATENATION:
+        return CONCATENATION
+    if config.fusion == "random":
+        genotype = random_genotype(
             data.pools, nodes=config.nodes, seed=config.seed, operations=config.operations
         )
-        write_genotype(fusion, data)
     else:
-        fusion = Genotype.load(config.fusion)
-        fusion.validate(data.pools)
-        write_genotype(fusion, data)
-    detector = data.detector(fusion)
-    left = data.seconds_left()
-    budget = Budget(None if left == float("inf") else 0.9 * max(left, 6.0) / 60)
-    module = SegmentationTraining(
-        detector,
-        budget=budget,
-        epochs=config.train_epochs,
-        learning_rate=config.learning_rate,
-    )
-    required = detector.fusion.required
-    say("Training the detector ...")
-    fit(
-        module,
-        data.loader("learn", required=required),
-        data.loader("validate", required=required),
-        folder=config.out,
-        name="train",
-        epochs=config.train_epochs,
-        budget=budget,
-    )
-    detector.eval()
-    ap = choose_score_rule(detector, data)
-    genotype = fusion if isinstance(fusion, Genotype) else None
-    macs = save(detector, genotype, data)
-    minutes = (time.monotonic() - data.started) / 60
-    facts = {
-        "fit_minutes": round(minutes, 3),
-        "validation_ap": ap,
-        "rotations": data.rotations,
-        "parameters": parameter_count(detector),
-        "fit_peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        **macs,
-    }
-    (config.out / "learning.json").write_text(json.dumps(facts, indent=2) + "\n")
-    say(f"The model is in {config.out / 'model'} ({minutes:.1f} minutes).")
-    return TrainResult(config.out, genotype, minutes, ap)
+        genotype = Genotype.load(config.fusion)
+        genotype.validate(data.pools)
+    write_genotype(genotype, data)
+    return genotype
 
 
 @torch.no_grad()
 def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> float:
-    """Weigh the head against the distance from normal by pixel AP on held-out normals.
+    """Choose the weight of the distance from normal by pixel AP on held-out normals.
 
-    The anomalies there come from generators that training does not use. Returns the AP of the
-    chosen rule; without a memory of normals the head stands alone.
+    Their anomalies come from generators that training does not use. Returns the AP of the chosen
+    rule; without a memory of normals the head stands alone.
     """
-    outputs = []
+    pieces = []
     detector.eval()
     for batch in data.loader("validate"):
         output = run(detector, batch)
@@ -153,52 +157,20 @@ def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> flo
             distance = torch.zeros_like(odds)
         inside = torch.nn.functional.adaptive_max_pool2d(batch.foreground, odds.shape[-2:]) > 0
         mask = mask_at(batch, odds.shape[-2:]) > 0
-        outputs.append((odds[inside], distance[inside], mask[inside]))
-    odds, distance, mask = (torch.cat(values) for values in zip(*outputs))
+        pieces.append((odds[inside], distance[inside], mask[inside]))
+    odds, distance, mask = (torch.cat(values).cpu() for values in zip(*pieces))
     head = 1.0 / float(odds[~mask].std() + 1e-6)
     if not float(distance.abs().max()) > 0:
         detector.set_score_rule(head=head, normality=0.0)
         return average_precision(odds.numpy(), mask.numpy())
     normality = 1.0 / float(distance[~mask].std() + 1e-6)
-    trials = {
+    precisions = {
         share: average_precision((head * odds + share * normality * distance).numpy(), mask.numpy())
         for share in NORMALITY_SHARES
     }
-    best = max(trials, key=lambda share: trials[share])
+    best = max(precisions, key=lambda share: precisions[share])
     detector.set_score_rule(head=head, normality=best * normality)
     (data.config.out / "score_rule.json").write_text(
-        json.dumps({"chosen": best, "pixel_ap": trials}, indent=2) + "\n"
+        json.dumps({"chosen": best, "pixel_ap": precisions}, indent=2) + "\n"
     )
-    return trials[best]
-
-
-def save(
-    detector: AdnasDetector, genotype: Genotype | None, data: DetectionDataModule
-) -> dict[str, int]:
-    """Prune, calibrate on the calibration normals and write the model's folder.
-
-    Returns the multiply-accumulates of one part before and after pruning.
-    """
-    config = data.config
-    detector.eval()
-    example = to_batch(data.calibration[:1], data.scale, modalities=config.modalities)
-    whole = cost_of(detector, example)
-    detector.prune()
-    cost = {"macs_before_pruning": whole.macs, "macs": cost_of(detector, example).macs}
-    keep(
-        detector,
-        data,
-        arguments=_arguments(config),
-        fusion="genotype" if genotype is not None else CONCATENATION,
-        score_rule=SCORE_RULE,
-        genotype=genotype,
-    )
-    return cost
-
-
-def _arguments(config: DetectionConfig) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"nodes": config.nodes, "image_size": config.image_size}
-    arguments["cells"] = list(config.cells)
-    if config.model == "adnas_light":
-        arguments["memory_entries"] = config.memory_entries
-    return describe_builder(arguments)
+    return precisions[best]

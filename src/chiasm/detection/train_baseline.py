@@ -1,25 +1,17 @@
-"""Train a rival: the same folders, splits, preparation, contract and report as ours."""
+"""Train a baseline on the same folders, splits and preparation as a searched detector."""
 
 from __future__ import annotations
 
 import inspect
-import json
-import resource
-import time
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
 
-from chiasm.detection.anomalies.generators import training_generator
-from chiasm.detection.anomalies.textures import TextureSource
-from chiasm.detection.calibrate import keep
+from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.contract import parameter_count
 from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.detector import Baseline
-from chiasm.detection.models.cost import cost_of
-from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.training.baseline import learn_in_steps
 from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 from chiasm.errors import ConfigurationError
@@ -27,96 +19,95 @@ from chiasm.registry import find_model
 from chiasm.runs.console import say
 
 SCORE_RULE = "distances from normal as the method measures them, smoothed, zero off the object"
-# How our detectors search and learn.
-_OF_OURS = (
-    *("fusion", "cells", "candidates", "operations", "nodes", "rounds", "order", "finalists"),
-    *("search_epochs", "train_epochs", "final_epochs", "final_steps", "architecture_rate"),
+# Settings that a baseline does not read: how a searched detector is searched and trained.
+SEARCHED_ONLY = (
+    *("fusion", "cells", "candidates", "operations", "nodes", "rounds", "search", "train_epochs"),
     *("learning_rate", "batch", "memory_entries", "rotate"),
 )
 
 
-def train_baseline(data: DetectionDataModule) -> None:
-    """Take the configured rival through its steps, calibrate it and keep it.
+def train_baseline(data: DetectionDataModule, *, seconds: float) -> float:
+    """Train the configured baseline in its own steps, calibrate it and save it.
 
-    Raises ``ConfigurationError`` for options that the rival does not have.
+    Returns the minutes since the start of the run. Raises ``ConfigurationError`` for options that
+    the baseline does not have.
+
+    Args:
+        data: of the run.
+        seconds: budget of the training; infinite without one.
     """
     config = data.config
     torch.manual_seed(config.seed)
-    arguments = builder_arguments(config)
-    rival = built(config, arguments)
-    say(f"{config.model}: {rival.pretrained_weights or 'no published weights'}.")
-    if idle := idle_settings(config):
+    arguments = {"image_size": config.image_size, **checked_options(config)}
+    baseline = build_baseline(config, arguments)
+    say(f"{config.model}: {baseline.pretrained_weights or 'no published weights'}.")
+    if ignored := ignored_settings(config):
         say(
-            f"{config.model} learns in steps of its own; passed over: {', '.join(idle)}. Settings "
-            "of its own are given as options={name: value}."
+            f"{config.model} is trained in its own steps; ignored settings: {', '.join(ignored)}. "
+            "Its own settings are given as options={name: value}."
         )
-    left = data.seconds_left()
     learn_in_steps(
-        rival,
+        baseline,
         data.parts,
         scale=data.scale,
         folder=config.out,
-        minutes=None if left == float("inf") else 0.9 * max(left, 6.0) / 60,
+        minutes=None if seconds == float("inf") else seconds / 60,
         seed=config.seed,
         synthetic=lambda batch: _synthetic(data, batch),
         said=say,
     )
-    keep(rival, data, arguments=arguments, fusion="none", score_rule=SCORE_RULE)
-    example = to_batch(data.calibration[:1], data.scale, modalities=config.modalities)
-    minutes = (time.monotonic() - data.started) / 60
-    facts = {
-        "fit_minutes": round(minutes, 3),
-        "parameters": parameter_count(rival),
-        "fit_peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "macs": cost_of(rival, example).macs,
-    }
-    (config.out / "learning.json").write_text(json.dumps(facts, indent=2) + "\n")
-    say(f"The model is in {config.out / 'model'} ({minutes:.1f} minutes).")
+    return calibrate_and_save(
+        baseline, data, arguments=arguments, fusion="none", score_rule=SCORE_RULE, figures={}
+    )
 
 
-def builder_arguments(config: DetectionConfig) -> dict[str, Any]:
-    """Options of the run as arguments of the rival's builder; tells which there are if one is not.
-
-    Raises ``ConfigurationError``.
-    """
-    known = inspect.signature(find_model(config.model).builder).parameters
-    options = [name for name in known if name not in ("modalities", "image_size", "pretrained")]
+def checked_options(config: DetectionConfig) -> dict[str, Any]:
+    """Return the run's options; raise ``ConfigurationError`` for one that the builder lacks."""
+    parameters = inspect.signature(find_model(config.model).builder).parameters
+    available = [
+        name for name in parameters if name not in ("modalities", "image_size", "pretrained")
+    ]
     for name in config.options:
-        if name not in options:
-            there = f"there are: {', '.join(options)}" if options else "it has none"
-            raise ConfigurationError(f"{config.model} has no option {name!r}; {there}.")
-    return {"image_size": config.image_size, **config.options}
+        if name not in available:
+            others = f"its options are: {', '.join(available)}" if available else "it has none"
+            raise ConfigurationError(f"{config.model} has no option {name!r}; {others}.")
+    return dict(config.options)
 
 
-def built(config: DetectionConfig, arguments: dict[str, Any]) -> Baseline:
-    """The configured rival; ``ConfigurationError`` where an option's value is nothing to it."""
+def build_baseline(config: DetectionConfig, arguments: dict[str, Any]) -> Baseline:
+    """Build the configured baseline; ``ConfigurationError`` for a value that an option refuses."""
     try:
-        rival: Baseline = find_model(config.model).builder(
+        baseline: Baseline = find_model(config.model).builder(
             modalities=config.modalities, **arguments
         )
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         if not config.options:
             raise
-        given = ", ".join(f"{name}: {value!r}" for name, value in config.options.items())
+        options = ", ".join(f"{name}: {value!r}" for name, value in config.options.items())
         raise ConfigurationError(
-            f"{config.model} cannot be made with the options {given}: {error}"
+            f"{config.model} cannot be built with the options {options}: {error}"
         ) from error
-    return rival
+    return baseline
 
 
-def idle_settings(config: DetectionConfig) -> list[str]:
-    """Settings that were given and that a rival does not read."""
-    fields = DetectionConfig.model_fields
-    return [name for name in _OF_OURS if getattr(config, name) != fields[name].default]
+def ignored_settings(config: DetectionConfig) -> list[str]:
+    """Return the names of settings that differ from their default and that a baseline ignores."""
+    changed = config.model_dump(exclude_defaults=True)
+    names: list[str] = []
+    for name in SEARCHED_ONLY:
+        if name == "search":
+            names += [f"search.{inner}" for inner in changed.get(name, {})]
+        elif name in changed:
+            names.append(name)
+    return names
 
 
 def _synthetic(data: DetectionDataModule, batch: int) -> DataLoader[Any]:
-    """All normal parts with training's anomalies; a rival holds none of them back."""
-    folder = data.config.textures
+    """Load all normal parts with training's anomalies; a baseline holds none of them back."""
     parts = SyntheticParts(
         data.parts,
         numbers=range(len(data.parts)),
-        generator=training_generator(None if folder is None else TextureSource.from_folder(folder)),
+        generator=data.training_anomalies,
         seed=data.config.seed * 10,
     )
     return fresh_loader(

@@ -6,8 +6,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from chiasm.errors import ConfigurationError
 from chiasm.settings import Settings
 
@@ -30,13 +28,22 @@ def open_run_folder(config: Settings, folder: Path, *, free: Collection[str]) ->
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.yaml"
     if path.exists() and _begun(folder):
-        before: dict[str, Any] = yaml.safe_load(path.read_text()) or {}
-        now = config.model_dump(mode="json")
-        # A setting that is newer than the run had its present default then.
-        other = sorted(k for k in now if k in before and k not in free and before[k] != now[k])
+        # Read as settings: renamed ones get their present name, newer ones their default.
+        before, now = _flat(type(config).make(file=path)), _flat(config)
+        names = (before.keys() | now.keys()) - set(free)
+        other = sorted(name for name in names if before.get(name) != now.get(name))
         if other:
             raise ConfigurationError(_refusal(folder, f"other settings ({', '.join(other)})"))
     config.save(path)
+
+
+def _flat(config: Settings) -> dict[str, Any]:
+    """Settings by name as JSON values, nested ones by dotted names."""
+    settings: dict[str, Any] = {}
+    for name, value in config.model_dump(mode="json").items():
+        nested = value if isinstance(value, dict) else {}
+        settings |= {f"{name}.{inner}": v for inner, v in nested.items()} or {name: value}
+    return settings
 
 
 def keep_data_hash(folder: Path, digest: str) -> None:
