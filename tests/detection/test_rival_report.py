@@ -45,7 +45,8 @@ def test_what_is_passed_over_is_said(part, tmp_path, capsys):
             data=data, out=tmp_path / "run", model="area", image_size=64, overrides=overrides
         )
     )
-    assert "ignored settings: search.epochs, train_epochs, batch" in capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "ignored settings: search.epochs, train_epochs, batch" in printed
     verbs.evaluate(tmp_path / "run", data=data)
     page = (tmp_path / "run" / "report" / "report.html").read_text()
     assert "left out of everything here: 1." in page

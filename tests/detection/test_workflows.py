@@ -244,10 +244,13 @@ def test_altered_weights_are_refused(run: Path, tmp_path: Path):
     [
         (None, None, "neither"),
         (np.zeros((8, 8, 3)), np.zeros((9, 8, 3)), "same pixels"),
-        (np.zeros((8, 8, 4)), None, "shape"),
-        (np.zeros((8, 8, 3), np.uint8), None, "255"),
-        (None, np.full((8, 8, 3), np.nan), "NaN"),
-        (None, np.zeros((64, 64, 3)), "missing"),
+        (np.zeros((8, 8, 5)), None, "shape"),
+        (np.full((8, 8, 3), 255.0), None, "255"),
+        (np.zeros((64, 64, 3)), None, "no geometry"),
+        (None, np.ones((64, 64, 3)), "no rgb"),
+        (np.zeros((8, 8, 3)), np.ones((8, 8, 3)), "at least 16"),
+        (np.zeros((64, 64, 3)), np.full((64, 64, 3), np.nan), "missing"),
+        (np.zeros((64, 64, 3)), np.zeros((64, 64, 3)), "missing"),
     ],
 )
 def test_wrong_arrays_are_answered_in_words(run: Path, rgb, xyz, word):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,13 +12,12 @@ from chiasm.detection.contract import DetectionContract, load_model
 from chiasm.detection.decision import display_threshold, predict_each, verdict_on
 from chiasm.detection.detector import Detector
 from chiasm.detection.preparation.batch import to_batch
-from chiasm.detection.preparation.distance import check_distance
 from chiasm.detection.preparation.prepare import prepare
-from chiasm.detection.readers.checked_sample import sample_from_arrays
+from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.fusion.genotype import Genotype
 from chiasm.runs.model_folder import model_folder
-from chiasm.samples import FloatArray, PreparedSample, RGBDSample, Verdict
+from chiasm.samples import PreparedSample, RGBDSample, Verdict
 
 
 class DetectionPredictor:
@@ -47,25 +47,37 @@ class DetectionPredictor:
         return display_threshold(self.contract.calibration_scores, self.contract.false_alarm_rate)
 
     def __call__(
-        self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
+        self,
+        rgb: Any = None,
+        xyz: Any = None,
+        *,
+        depth: Any = None,
+        intrinsics: Any = None,
+        depth_unit: float | None = None,
+        source: str = "",
     ) -> Verdict:
         """Predict the verdict on one part.
 
         Args:
-            rgb: ``(H, W, 3)`` float in [0, 1], or None for a 3D-only model.
-            xyz: ``(H, W, 3)`` float metres, 0 where missing, or None for an RGB-only model.
+            rgb: image as an array ``(H, W, 3)``, a tensor, a PIL image or a path; None without.
+            xyz: points ``(H, W, 3)`` in metres, 0 or NaN where missing, or a path; None without.
+            depth, intrinsics, depth_unit: depth image and its camera instead of ``xyz``; see
+                ``chiasm.detection.readers.checked_sample.sample_from_arrays``.
             source: a name for the verdict.
 
         Raises:
             DataError: shapes, types, units or modalities do not fit the model.
         """
-        return self.predict(sample_from_arrays(rgb, xyz, source=source))
+        sample = sample_from_arrays(
+            rgb, xyz, depth=depth, intrinsics=intrinsics, depth_unit=depth_unit, source=source
+        )
+        return self.predict(sample)
 
     def predict(self, sample: RGBDSample) -> Verdict:
         """Predict the verdict on one sample; raises ``DataError`` where it cannot be scored."""
-        if sample.xyz is not None:
-            check_distance(sample.xyz, self.contract.distance, sample.source or "This part")
-        return self.predict_prepared([prepare(sample, self.contract.preparation)])[0]
+        contract = self.contract
+        check_fits_model(sample, modalities=contract.modalities, distance=contract.distance)
+        return self.predict_prepared([prepare(sample, contract.preparation)])[0]
 
     def predict_all(
         self, samples: Iterable[RGBDSample | tuple[str, RGBDSample | ChiasmError]]

@@ -12,17 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.detection.decision import predict_each, verdict_on
-from chiasm.detection.preparation.distance import check_distance
 from chiasm.detection.preparation.geometry import geometry_picture
 from chiasm.detection.preparation.prepare import prepare
-from chiasm.detection.readers.checked_sample import sample_from_arrays
-from chiasm.errors import ChiasmError, DataError
+from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
+from chiasm.errors import ChiasmError
 from chiasm.runtime.deployment import Deployment
 from chiasm.runtime.engine import Engine
 from chiasm.runtime.engines import Engines
-from chiasm.samples import FloatArray, PreparedSample, RGBDSample, Verdict
+from chiasm.samples import PreparedSample, RGBDSample, Verdict
 
-SMALLEST_SIDE = 16  # pixels; a smaller frame cannot be scored
 _WARM_UP_SIZES = 4
 
 
@@ -55,20 +53,32 @@ class DetectionRuntime:
         )
 
     def __call__(
-        self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
+        self,
+        rgb: Any = None,
+        xyz: Any = None,
+        *,
+        depth: Any = None,
+        intrinsics: Any = None,
+        depth_unit: float | None = None,
+        source: str = "",
     ) -> Verdict:
         """Predict the verdict on one part, with all threads.
 
         Args:
-            rgb: ``(H, W, 3)`` float in [0, 1], or None for a 3D-only model.
-            xyz: ``(H, W, 3)`` float metres, 0 where missing, or None for an RGB-only model.
+            rgb: image as an array ``(H, W, 3)``, a tensor, a PIL image or a path; None without.
+            xyz: points ``(H, W, 3)`` in metres, 0 or NaN where missing, or a path; None without.
+            depth, intrinsics, depth_unit: depth image and its camera instead of ``xyz``; see
+                ``chiasm.detection.readers.checked_sample.sample_from_arrays``.
             source: a name for the verdict.
 
         Raises:
             DataError: shapes, types, units or modalities do not fit the model, or the frame shows
                 no part.
         """
-        return self.predict(sample_from_arrays(rgb, xyz, source=source))
+        sample = sample_from_arrays(
+            rgb, xyz, depth=depth, intrinsics=intrinsics, depth_unit=depth_unit, source=source
+        )
+        return self.predict(sample)
 
     def predict(self, sample: RGBDSample) -> Verdict:
         """Predict the verdict on one sample; raises ``DataError`` where it cannot be scored."""
@@ -87,26 +97,22 @@ class DetectionRuntime:
         """
         return predict_each(self.predict, samples)
 
-    def submit(
-        self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
-    ) -> Future[Verdict]:
+    def submit(self, rgb: Any = None, xyz: Any = None, **options: Any) -> Future[Verdict]:
         """Predict the verdict on one part in a pipeline: more parts a second, each a little later.
 
-        One part is prepared while the graph runs on another. The future raises what a call would
-        raise.
+        One part is prepared while the graph runs on another. Arguments are those of a call; the
+        future raises what a call would raise.
         """
-        return self._engines.submit(lambda: self.prepared(rgb, xyz, source=source))
+        return self._engines.submit(lambda: self.prepared(rgb, xyz, **options))
 
-    def prepared(
-        self, rgb: FloatArray | None, xyz: FloatArray | None, *, source: str = ""
-    ) -> Callable[[], Verdict]:
+    def prepared(self, rgb: Any = None, xyz: Any = None, **options: Any) -> Callable[[], Verdict]:
         """Prepare one part, and return a function that predicts its verdict.
 
         For callers with threads of their own, which would only wait for a submitted part, and
         which may want to limit the two stages separately: preparation holds Python's interpreter
-        lock, the graph does not. Raises what a call would raise.
+        lock, the graph does not. Takes and raises what a call does.
         """
-        return self._prepared(sample_from_arrays(rgb, xyz, source=source), streaming=True)
+        return self._prepared(sample_from_arrays(rgb, xyz, **options), streaming=True)
 
     def warm_up(self, *, streaming: bool = False) -> None:
         """Compile the graph for calls (or for ``submit``, with ``streaming``) and run it.
@@ -144,7 +150,8 @@ class DetectionRuntime:
 
     def _prepared(self, sample: RGBDSample, *, streaming: bool) -> Callable[[], Verdict]:
         engine = self._engines.get(streaming=streaming)
-        self._check(sample)
+        deployment = self.deployment
+        check_fits_model(sample, modalities=deployment.modalities, distance=deployment.distance)
         part = prepare(sample, self._preparation)
         return partial(self._verdict, engine, part, self.inputs_of(part))
 
@@ -160,21 +167,6 @@ class DetectionRuntime:
             calibration_scores=self.deployment.calibration_scores,
             false_alarm_rate=self.deployment.false_alarm_rate,
         )
-
-    def _check(self, sample: RGBDSample) -> None:
-        """Refuse samples that can be prepared and do not fit the model."""
-        what = sample.source or "This part"
-        for name, image in (("rgb", sample.rgb), ("geometry", sample.xyz)):
-            if name in self.deployment.modalities and image is None:
-                word = "an RGB image" if name == "rgb" else "3D points"
-                raise DataError(f"{what} has no {name}; {self.name} needs {word}.")
-        height, width = sample.valid.shape
-        if min(height, width) < SMALLEST_SIDE:
-            raise DataError(
-                f"{what} is {width} x {height} pixels; at least {SMALLEST_SIDE} a side are needed."
-            )
-        if sample.xyz is not None:
-            check_distance(sample.xyz, self.deployment.distance, what)
 
 
 def _batch(image: NDArray[Any]) -> NDArray[np.float32]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from chiasm.detection.preparation.distance import check_metres
+from chiasm.detection.preparation.distance import check_distance, check_metres
 from chiasm.detection.readers.camera import back_project, camera_of
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.image_arrays import array_of, channels_last, rgb_image
 from chiasm.files.images import read_depth, read_xyz
 from chiasm.samples import BoolArray, FloatArray, RGBDSample
+
+SMALLEST_SIDE = 16  # pixels; a smaller frame cannot be scored
 
 
 def checked_sample(
@@ -124,6 +127,38 @@ def sample_from_arrays(
         shape = next(image.shape[:2] for image in (colours, points) if image is not None)
         valid = np.full(shape, points is None)
     return RGBDSample(rgb=colours, xyz=points, valid=valid, source=source)
+
+
+def check_fits_model(
+    sample: RGBDSample,
+    *,
+    modalities: Collection[str],
+    distance: tuple[float, float] | None,
+) -> None:
+    """Refuse a sample that can be prepared but does not fit the model.
+
+    Args:
+        sample: one part.
+        modalities: that the model was trained with.
+        distance: metres from the camera, least and most of the calibration parts; None if unknown.
+
+    Raises:
+        DataError: a modality is missing, the frame is too small, or the distance is in another
+            unit.
+    """
+    name = sample.source or "This part"
+    images = {"rgb": ("an RGB image", sample.rgb), "geometry": ("3D points", sample.xyz)}
+    for modality in modalities:
+        word, image = images[modality]
+        if image is None:
+            raise DataError(f"{name} has no {modality}; this model was trained with {word}.")
+    height, width = sample.valid.shape
+    if min(height, width) < SMALLEST_SIDE:
+        raise DataError(
+            f"{name} is {width} x {height} pixels; at least {SMALLEST_SIDE} a side are needed."
+        )
+    if sample.xyz is not None:
+        check_distance(sample.xyz, distance, name)
 
 
 def points_from_depth(depth: Any, intrinsics: Any, unit: float | None) -> FloatArray:
