@@ -217,7 +217,7 @@ def search(data: Path, folder: Path) -> dict[str, Any]:
             start = time.perf_counter()
             fit(
                 module,
-                bench.loader("learn"),
+                bench.loader("train"),
                 bench.loader("validate"),
                 folder=folder / str(number),
                 name=kind,

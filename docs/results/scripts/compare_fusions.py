@@ -1,7 +1,7 @@
 """Ways to fuse, compared on one workbench: same features, same epochs, same test parts.
 
 python docs/results/scripts/compare_fusions.py --data FOLDER --out FOLDER --seeds 0,1,2 \
-    rounds=4 search_epochs=6 train_epochs=15
+    rounds=4 search.epochs=6 train_epochs=15
 
 Every (seed, way) is one run below OUT; a run whose figures exist is not repeated, so a comparison
 that was stopped goes on where it was. The table goes to OUT/comparison.json.
@@ -71,9 +71,10 @@ class TestParts:
             cache.get(bench.source, r, bench.settings) for r in refs
         ]
         self.features: list[SourcedFeatures] = []
-        assert bench.frozen is not None
+        assert bench.frozen_source is not None
         for part in self.parts:
-            found = bench.frozen(to_batch([part], bench.scale, modalities=bench.config.modalities))
+            batch = to_batch([part], bench.scale, modalities=bench.config.modalities)
+            found = bench.frozen_source(batch)
             half = {name: value.half() for name, value in found.maps.items()}
             self.features.append(SourcedFeatures(half, {}, found.relative))
 
@@ -88,7 +89,7 @@ class TestParts:
             stored.current = replace(
                 features, maps={name: value.float() for name, value in features.maps.items()}
             )
-            scored.append(ScoredSample(predictor.judge_prepared([part])[0], sample))
+            scored.append(ScoredSample(predictor.predict_prepared([part])[0], sample))
         return evaluate_scores(scored, cost={})
 
 
@@ -122,7 +123,7 @@ def compare(data: Path, out: Path, seeds: list[int], ways: list[str], overrides:
                     drawn.save(folder / "drawn.json")
                     config = config.model_copy(update={"fusion": str(folder / "drawn.json")})
                     own = replace(own, config=config)
-                learned = train(config, bench=own)
+                learned = train(config, data=own)
                 minutes = (time.monotonic() - started) / 60
                 figures = test.figures(folder)
                 row = {

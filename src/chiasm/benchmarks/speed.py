@@ -40,7 +40,7 @@ class Station:
             source = open_source(data)
             refs = [ref for ref in source.refs if ref.split in ("test", "")][:HELD]
             self._samples = [source.load(ref) for ref in refs]
-            self._judge = model.judge
+            self._judge = model.predict
         else:
             from chiasm.diagnosis.readers.opening import open_store
 

@@ -9,7 +9,6 @@ from pydantic import ConfigDict, Field
 
 from chiasm.detection.detector import Detector
 from chiasm.detection.models import named as _registers_detectors  # noqa: F401
-from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.errors import ArtifactError
@@ -79,9 +78,10 @@ def upgrade_contract(content: dict[str, Any]) -> dict[str, Any]:
 
     What is missing or wrong is left for the contract's own validation to report.
     """
-    if content.get("version") != 1:
+    retyped = content.get("preparation")
+    if content.get("version") != 1 or not isinstance(retyped, dict) or "size" not in retyped:
         return content
-    preparation = dict(content.get("preparation") or {})
+    preparation = dict(retyped)
     geometry = {
         name: preparation.pop(f"geometry_{name}")
         for name in ("kind", "height", "smoothing")
@@ -132,13 +132,7 @@ def load_model(folder: Path) -> tuple[Detector, DetectionContract, Genotype | No
     positional = () if contract.fusion == "none" else (fusion,)
     detector: Detector = builder(*positional, modalities=contract.modalities, **arguments)
     try:
-        if isinstance(detector, AdnasDetector):
-            # Pruning depends on the score rule, so that comes first.
-            detector.set_score_rule(
-                head=float(state["head_weight"]), normality=float(state["normality_weight"])
-            )
-            detector.prune()
-        detector.load_state_dict(state)
+        detector.restore(state)
     except (RuntimeError, KeyError) as error:
         raise ArtifactError(
             f"{folder / WEIGHTS} does not fit {CONTRACT} and {GENOTYPE}: {error}"

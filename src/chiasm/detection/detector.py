@@ -30,6 +30,10 @@ class Detector(nn.Module):
         """Which published weights its frozen features have, in words; None where it has none."""
         return None
 
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Load saved weights; raises ``RuntimeError`` or ``KeyError`` where they do not fit."""
+        self.load_state_dict(state)
+
     def forward(self, batch: RGBDBatch) -> Any:
         """What ``scores`` turns into a map; each detector has its own record."""
         raise NotImplementedError

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -128,6 +127,14 @@ class AdnasDetector(Detector):
         return F.softplus(weighted_smooth(maps, size, sigma=size[0] / 100)) * dilated_foreground(
             foreground
         )
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Load saved weights, pruned as the saved score rule permits."""
+        self.set_score_rule(
+            head=float(state["head_weight"]), normality=float(state["normality_weight"])
+        )
+        self.prune()
+        super().restore(state)
 
     def prune(self) -> None:
         """Drop every part of the source that neither the fusion nor the score rule requires."""
@@ -267,12 +274,3 @@ def adnas_light(
         fusion=make_fusion(pools, fusion, width=32, size=size, nodes=nodes, operations=operations),
         head=SegmentationHead(channels=32, hidden=(128, 64), final_activation=False),
     )
-
-
-def describe_builder(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Builder arguments as JSON: the genotype goes to its own file, so only its presence stays."""
-    return {
-        key: ("genotype.json" if isinstance(value, Genotype) else value)
-        for key, value in arguments.items()
-        if key != "pools"
-    }
