@@ -44,7 +44,7 @@ _SPLITS = {
 }
 
 
-class DischargeManifest(FileReader):
+class RecordingManifest(FileReader):
     """Recordings listed in a CSV or Parquet table; image-only and series-only rows are legal.
 
     Where a table names kinds but no labels, they are numbered as in ``KINDS`` if all stand there,
