@@ -103,15 +103,18 @@ def test_repairs_are_counted(folder):
         {"image": "gone.png"},
     ]
     source = RecordingManifest(table(folder, rows), image_size=(3, 4), segment=10)
-    told = " ".join(source.problems)
+    sentences = " ".join(map(str, source.problems))
     assert len(source.refs) == 3 and len(source.problems) == 3
-    assert "row 4 names" in told and "no column samples_per_cycle; 128 was taken" in told
+    assert "row 4 names" in sentences and "no column samples_per_cycle; 128 is assumed" in sentences
+    assert [p.left_out for p in source.problems] == [True, False, False]
     grey, _, colour = map(source.load, source.refs)
     assert len(source.problems) == 3 + 2 + 2 + 1
     blocks = PIXELS.reshape(3, 2, 4, 2, 3).mean(axis=(1, 3)) / 255
     np.testing.assert_allclose(colour.image, blocks, atol=1e-6)
     np.testing.assert_allclose(grey.image, blocks[..., :1].repeat(3, 2), atol=1e-6)
-    assert source.repairs(source.refs[2])[0].endswith("6 x 8 pixels; it was resized to 3 x 4.")
+    assert source.repairs(source.refs[2])[0].sentence.endswith(
+        "6 x 8 pixels; it was resized to 3 x 4."
+    )
 
 
 def test_a_series_shorter_than_a_segment_is_refused(folder):

@@ -22,6 +22,7 @@ from chiasm.diagnosis.readers.aihub import AiHub
 from chiasm.diagnosis.readers.journal import JOURNAL, sole_writer
 from chiasm.diagnosis.readers.manifest import RecordingManifest
 from chiasm.diagnosis.readers.series_files import read_counts_csv
+from chiasm.diagnosis.readers.source import problem_message
 from chiasm.diagnosis.readers.store import RecordingStore, convert
 from chiasm.errors import DataError
 
@@ -87,7 +88,7 @@ def test_the_same_recordings_come_back(table, tmp_path):
     types = [None if c is None else c.dtype.str for c in map(store.counts, store.refs)]
     assert types == ["|u1"] * 4 + [None, "|u1", "<u2", "<f4", "<f4", "|u1"]
     assert not store.counts(store.refs[0]).flags.writeable
-    assert store.problems == store.repairs(store.refs[5]) and "grey-scale" in store.problems[0]
+    assert store.problems == store.repairs(store.refs[5]) and "grey-scale" in str(store.problems[0])
     store.verify()
     assert_same(convert(store, tmp_path / "copy"), source)
 
@@ -95,7 +96,7 @@ def test_the_same_recordings_come_back(table, tmp_path):
 def test_nothing_is_read_twice_but_what_changed(table, tmp_path):
     convert(RecordingManifest(table), tmp_path / "store")
     again = Watched(RecordingManifest(table))
-    assert "grey-scale" in " ".join(convert(again, tmp_path / "store").problems)
+    assert "grey-scale" in str(convert(again, tmp_path / "store").problems)
     assert again.loaded == []
     np.save(tmp_path / "1.npy", np.zeros(3 * CYCLE))
     table.write_text(table.read_text().replace("9.png,9.npy,0", "9.png,9.npy,1"))
@@ -209,8 +210,10 @@ def test_what_cannot_be_read_is_told_and_tried_again(table, tmp_path):
     np.save(tmp_path / "6.npy", np.ones(CYCLE - 1))
     store = convert(RecordingManifest(table), tmp_path / "store")
     assert len(store.refs) == COUNT - 2 and len(store.problems) == 3
-    assert "4.png cannot be decoded" in store.problems[0]
-    assert "6.npy holds 63 values" in store.problems[1]
+    assert "4.png cannot be decoded" in str(store.problems[0])
+    assert "6.npy holds 63 values" in str(store.problems[1])
+    assert [p.left_out for p in store.problems] == [True, True, False]
+    assert Path(store.problems[1].source).name == "6.png"
     (tmp_path / "4.png").write_bytes(good)
     source = Watched(RecordingManifest(table))
     assert len(convert(source, tmp_path / "store").refs) == COUNT - 1
@@ -220,6 +223,20 @@ def test_what_cannot_be_read_is_told_and_tried_again(table, tmp_path):
         (tmp_path / f"{n}.png").write_bytes(b"")
     with pytest.raises(DataError, match="Not one recording of list can be read"):
         convert(RecordingManifest(table), tmp_path / "other")
+
+
+def test_an_index_with_problems_as_messages_is_read(table, tmp_path):
+    np.save(tmp_path / "6.npy", np.ones(CYCLE - 1))
+    store = convert(RecordingManifest(table), tmp_path / "store")
+    (problem,) = (p for p in store.problems if p.left_out)
+    header, _, body = (tmp_path / "store/index.jsonl").read_text().partition("\n")
+    messages = [f"{problem.sentence} The recording is left out.", "60 Hz is assumed."]
+    header = json.dumps(json.loads(header) | {"problems": messages})
+    (tmp_path / "store/index.jsonl").write_text(f"{header}\n{body}")
+    again = RecordingStore.open(tmp_path / "store").problems[:2]
+    assert [p.left_out for p in again] == [True, False]
+    assert [p.sentence for p in again] == [problem.sentence, "60 Hz is assumed."]
+    assert list(map(problem_message, again)) == messages
 
 
 def test_damage_is_found(table, tmp_path):
@@ -273,7 +290,9 @@ def test_a_series_is_read_fifty_times_faster_than_parsed(tmp_path):
     source = AiHub(tmp_path)
     store = convert(source, tmp_path / "store")
     assert_same(store, source)
-    assert store.kinds[store.refs[0].label] == "void" and "60 Hz was taken" in store.problems[-1]
+    assert store.kinds[store.refs[0].label] == "void" and "60 Hz is assumed" in str(
+        store.problems[-1]
+    )
     csv, ref = source.refs[0].files["series"], store.refs[0]
     # The best of many: whatever else runs here slows single calls of both.
     parsing = best(lambda: read_counts_csv(csv, (20, 7680)), 15)
