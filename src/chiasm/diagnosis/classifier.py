@@ -16,6 +16,15 @@ MODALITIES = ("image", "series")
 Described = Mapping[str, Tensor]
 
 
+def present_modalities(batch: RecordingBatch, modalities: tuple[str, ...]) -> dict[str, Tensor]:
+    """Return the tensors of those modalities that a batch has; ``DataError`` if it has none."""
+    tensors = {m: getattr(batch, m) for m in modalities}
+    present = {m: x for m, x in tensors.items() if x is not None}
+    if not present:
+        raise DataError(f"The recording has nothing that this classifier looks at: {modalities}.")
+    return present
+
+
 class Classifier(nn.Module):
     """A network or method that turns a batch of recordings into logits.
 
@@ -91,15 +100,6 @@ class FittedClassifier(Classifier):
         described = self.describe(batch)
         pooled = torch.cat([d.flatten(1).float() for d in described.values()], dim=1)
         return ClassifierOutput(logits=self.decide(described), pooled=pooled)
-
-    def present(self, batch: RecordingBatch) -> tuple[str, ...]:
-        """Those of its modalities that a batch has; ``DataError`` where there is none."""
-        there = tuple(m for m in self.modalities if getattr(batch, m) is not None)
-        if not there:
-            raise DataError(
-                f"The recording has nothing that this classifier looks at: {self.modalities}."
-            )
-        return there
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ import numpy as np
 from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.readers.audit import trivial_numbers
 from chiasm.diagnosis.readers.opening import open_store
-from chiasm.diagnosis.readers.source import LEFT_OUT, RecordingRef
+from chiasm.diagnosis.readers.source import RecordingRef, problem_message
 from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.report.figures import TrivialRival, evaluate_recordings
 from chiasm.diagnosis.report.predictions import CORRUPTED, PREDICTIONS, stacked, write_predictions
@@ -67,7 +67,7 @@ def evaluate(
     store = open_store(data)
     lists = judged_lists(folder, diagnoser.contract, store, data)
     train, test = lists.train, lists.test
-    unread = [sentence for sentence in store.problems if sentence.endswith(LEFT_OUT)]
+    unread = [problem_message(problem) for problem in store.problems if problem.left_out]
     for sentence in (*lists.notes, *unread[:_MOST_TOLD]):
         say(sentence)
     if len(unread) > _MOST_TOLD:

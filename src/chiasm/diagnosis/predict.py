@@ -13,7 +13,7 @@ import numpy as np
 from chiasm.diagnosis.evaluate import _MOST_TOLD
 from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.readers.opening import open_source
-from chiasm.diagnosis.readers.source import LEFT_OUT, RecordingSource
+from chiasm.diagnosis.readers.source import RecordingSource, problem_message
 from chiasm.errors import ChiasmError
 from chiasm.runs.console import FEW, say, tell_unjudged
 from chiasm.samples import Diagnosis, RecordingSample
@@ -44,9 +44,10 @@ def predict(
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     diagnoses = list(diagnoser.diagnose_all(_loaded(source)))
-    remarks = [p for p in source.problems if not p.endswith(LEFT_OUT)]
-    absent = [p for p in source.problems if p.endswith(LEFT_OUT)]
-    diagnoses += [Diagnosis(sentence, None, error=sentence) for sentence in absent]
+    remarks = [p.sentence for p in source.problems if not p.left_out]
+    diagnoses += [
+        Diagnosis(p.source, None, error=problem_message(p)) for p in source.problems if p.left_out
+    ]
     rows = [_row(one, diagnoser.contract.kinds) for one in diagnoses]
     (target / "diagnoses.json").write_text(json.dumps(rows, indent=2) + "\n")
     with (target / "diagnoses.csv").open("w", newline="") as stream:

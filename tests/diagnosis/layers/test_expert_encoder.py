@@ -12,7 +12,6 @@ from chiasm.diagnosis.layers.expert_encoder import (
     ExpertEncoder,
     ExpertMixture,
     SelfAttention,
-    entropy_losses,
     gate_statistics,
 )
 from chiasm.errors import ConfigurationError
@@ -91,28 +90,26 @@ def test_encoder_divides_tokens_and_gates_by_modality():
         assert (statistics.usage_entropy <= math.log(2) + 1e-6).all()
 
 
-def test_entropy_losses_of_gates_that_are_known():
+def test_entropies_of_gates_that_are_known():
     decided = torch.eye(2)[torch.tensor([0, 1, 0, 1])].expand(1, 1, 4, 2)  # (L, N, T, E)
     collapsed = torch.eye(2)[torch.zeros(4, dtype=torch.int64)].expand(1, 1, 4, 2)
     undecided = torch.full((1, 1, 4, 2), 0.5)
-    known = {
-        "balanced": (decided, 0, 0),
-        "collapsed": (collapsed, 0, math.log(2)),
-        "undecided": (undecided, math.log(2), 0),
+    expected = {
+        "balanced": (decided, 0, math.log(2)),
+        "collapsed": (collapsed, 0, 0),
+        "undecided": (undecided, math.log(2), math.log(2)),
     }
-    for gates, local, spread in known.values():
-        found = entropy_losses({"image": gate_statistics(gates)})
-        torch.testing.assert_close(torch.stack(found), torch.tensor([local, spread]).float())
-    both = {"image": gate_statistics(collapsed), "series": gate_statistics(collapsed)}
-    assert float(entropy_losses(both)[1]) == pytest.approx(2 * math.log(2))
-    assert float(entropy_losses(both, least_experts=1)[1]) == 0
+    for gates, token, usage in expected.values():
+        statistics = gate_statistics(gates)
+        entropies = torch.stack([statistics.token_entropy, statistics.usage_entropy])
+        torch.testing.assert_close(entropies, torch.tensor([[token], [usage]]).float())
 
 
-def test_entropy_losses_move_the_router():
+def test_entropies_move_the_router():
     experts = mixture("top1")
     _, gates = experts(tokens())
-    local, spread = entropy_losses({"image": gate_statistics(gates[None])})
-    (local + spread).backward()
+    statistics = gate_statistics(gates[None])
+    (statistics.token_entropy + statistics.usage_entropy).sum().backward()
     assert experts.router.weight.grad.abs().sum() > 0
 
 

@@ -14,7 +14,7 @@ from chiasm.diagnosis.layers.phase_statistics import (
     _correlation,
     _peaks,
     _shape,
-    folded,
+    folded_histogram,
     statistical_operators,
 )
 
@@ -30,7 +30,7 @@ def series(gain=1.0, roll=0, seed=0):
 
 def test_the_histogram_is_that_of_a_loop():
     values = series()[0, 0].numpy().reshape(60, 128)
-    found = folded(series(), cycle=128)[0].numpy()
+    found = folded_histogram(series(), cycle=128)[0].numpy()
     quiet = np.median(values.ravel()[::7])
     above = values - quiet
     deviation = np.median(np.abs(values.ravel()[::7] - quiet))
@@ -45,15 +45,15 @@ def test_the_histogram_is_that_of_a_loop():
 
 
 def test_gain_changes_nothing_and_a_roll_only_rolls():
-    plain, loud = folded(series(), cycle=128), folded(series(gain=3), cycle=128)
+    plain, loud = folded_histogram(series(), cycle=128), folded_histogram(series(gain=3), cycle=128)
     torch.testing.assert_close(plain, loud, atol=0.01, rtol=0)
-    rolled = folded(series(roll=40), cycle=128)
+    rolled = folded_histogram(series(roll=40), cycle=128)
     torch.testing.assert_close(rolled, plain.roll(10, dims=1), atol=0.01, rtol=0)
 
 
 def test_a_recording_without_pulses_is_all_zeros_and_finite():
     quiet = torch.full((2, 1, 1280), 7.0)
-    assert (folded(quiet, cycle=128) == 0).all()
+    assert (folded_histogram(quiet, cycle=128) == 0).all()
     found = statistical_operators(quiet, cycle=128)
     assert found.shape == (2, OPERATORS)
     assert torch.isfinite(found).all()

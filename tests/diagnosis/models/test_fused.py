@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from chiasm.diagnosis.layers.phase_stages import MOST_ROWS, PhaseStages, folded_cycles
-from chiasm.diagnosis.layers.recording_parts import needs
+from chiasm.diagnosis.layers.phase_stages import MAXIMUM_ROWS, PhaseStages, fold_cycles
+from chiasm.diagnosis.layers.recording_parts import dependencies
 from chiasm.diagnosis.models.fused import fused_small
 from chiasm.errors import ConfigurationError, DataError, GenotypeError
 from chiasm.fusion.genotype import CellGenotype, Genotype, NodeGenotype, random_genotype
@@ -88,13 +88,13 @@ def test_every_weight_of_a_derived_network_learns(number):
 
 def test_layers_need_all_tokens_below_them_and_stages_only_their_own():
     both = ("image", "series")
-    deep = needs({"image/layer2", "series/stage1"}, modalities=both, stages=3)
-    assert (deep.tokens, deep.flows, deep.layers, deep.averaged) == (both, both, 2, False)
+    deep = dependencies({"image/layer2", "series/stage1"}, modalities=both, stages=3)
+    assert (deep.tokens, deep.flows, deep.layers, deep.token_mean) == (both, both, 2, False)
     assert deep.stages == {"series": 1}
-    shallow = needs({"series/embedding", "image/flow"}, modalities=both, stages=3)
+    shallow = dependencies({"series/embedding", "image/flow"}, modalities=both, stages=3)
     assert (shallow.tokens, shallow.flows, shallow.layers) == (both, ("image",), 0)
-    pooled = needs({"image/token_class", "image/stage_mean"}, modalities=both, stages=3)
-    assert (pooled.layers, pooled.averaged, pooled.token_heads) == (4, True, ("image",))
+    pooled = dependencies({"image/token_class", "image/stage_mean"}, modalities=both, stages=3)
+    assert (pooled.layers, pooled.token_mean, pooled.token_heads) == (4, True, ("image",))
     assert (pooled.stages, pooled.stage_heads) == ({"image": 3}, ())
 
 
@@ -150,20 +150,20 @@ def test_stages_turn_with_the_phase():
 
 def test_a_series_is_folded_cycle_by_cycle():
     series = torch.arange(2 * 330, dtype=torch.float32).view(1, 2, 330)
-    rows = folded_cycles(series, cycle=100)
+    rows = fold_cycles(series, cycle=100)
     assert rows.shape == (1, 2, 3, 100)
     for row in range(3):
         assert torch.equal(rows[0, 1, row], series[0, 1, 100 * row : 100 * (row + 1)])
-    long = folded_cycles(torch.rand(1, 1, 4 * 3 * MOST_ROWS), cycle=4)
-    assert long.shape == (1, 1, MOST_ROWS, 4)
+    long = fold_cycles(torch.rand(1, 1, 4 * 3 * MAXIMUM_ROWS), cycle=4)
+    assert long.shape == (1, 1, MAXIMUM_ROWS, 4)
     with pytest.raises(DataError, match="record at least one"):
-        folded_cycles(series, cycle=400)
+        fold_cycles(series, cycle=400)
 
 
 def test_many_cycles_are_averaged_in_groups():
-    series = torch.rand(1, 1, 4 * 3 * MOST_ROWS)
-    rows = folded_cycles(series, cycle=4)
-    wanted = series.view(1, 1, MOST_ROWS, 3, 4).mean(dim=3)
+    series = torch.rand(1, 1, 4 * 3 * MAXIMUM_ROWS)
+    rows = fold_cycles(series, cycle=4)
+    wanted = series.view(1, 1, MAXIMUM_ROWS, 3, 4).mean(dim=3)
     torch.testing.assert_close(rows, wanted)
 
 

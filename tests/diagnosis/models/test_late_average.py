@@ -61,9 +61,9 @@ def test_a_member_is_taken_over_with_its_temperature(joined):
 
 
 def test_members_that_do_not_fit_are_refused():
-    with pytest.raises(ConfigurationError, match="does not look at the image"):
+    with pytest.raises(ConfigurationError, match="does not use the image"):
         late_average(image="histogram_lightgbm")
-    with pytest.raises(ConfigurationError, match="is no classifier that could be averaged"):
+    with pytest.raises(ConfigurationError, match="cannot be averaged"):
         late_average(series="late_average")
     with pytest.raises(ConfigurationError, match="There is no model named"):
         late_average(series="nothing")

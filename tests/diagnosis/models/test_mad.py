@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 
 from chiasm.diagnosis.layers.contrastive import SupervisedContrast
-from chiasm.diagnosis.layers.expert_encoder import entropy_losses
 from chiasm.diagnosis.layers.tokens import SegmentEmbedding, sincos_1d, sincos_2d
 from chiasm.diagnosis.models.cost import attention_flops, flops
 from chiasm.diagnosis.models.mad import Mad, mad_base, mad_small
@@ -122,7 +121,8 @@ def test_every_variant_trains_every_weight(options):
     loss = F.cross_entropy(output.logits, inputs.label)
     loss = loss + SupervisedContrast()(views, inputs.label)
     loss = loss + 0.01 * torch.stack(list(output.flow_nll.values())).mean()
-    (loss + sum(entropy_losses(output.gates))).backward()
+    entropies = [g.token_entropy.sum() + g.usage_entropy.sum() for g in output.gates.values()]
+    (loss + sum(entropies)).backward()
     chosen = sum(gates.share for gates in output.gates.values()) > 0  # (L, E)
     for name, weight in network.named_parameters():
         assert weight.grad is not None, name

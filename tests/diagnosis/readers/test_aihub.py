@@ -123,7 +123,8 @@ def test_session_is_equipment_and_day(tmp_path, changes, session, told):
     write(tmp_path, content=facts(**changes))
     source = AiHub(tmp_path)
     assert source.refs[0].group.get("session") == session
-    assert told in " ".join(source.problems) and bool(told) == bool(source.problems)
+    assert told in " ".join(map(str, source.problems)) and bool(told) == bool(source.problems)
+    assert not any(problem.left_out for problem in source.problems)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,8 @@ def test_recordings_that_cannot_be_understood_are_left_out_and_told(tmp_path, co
     source = AiHub(tmp_path)
     assert [Path(ref.source).stem for ref in source.refs] == ["good"]
     assert len(source.problems) == 1
-    assert sentence in source.problems[0] and "odd" in source.problems[0]
+    assert sentence in str(source.problems[0]) and "odd" in source.problems[0].source
+    assert source.problems[0].left_out
 
 
 @pytest.mark.parametrize("role", ["image", "series", "label"])
@@ -152,7 +154,8 @@ def test_a_missing_member_is_told(tmp_path, role):
     path = write(tmp_path, "lone")[role]
     path.unlink()
     source = AiHub(tmp_path)
-    assert len(source.refs) == 1 and f"no partner {path.name}" in source.problems[0]
+    assert len(source.refs) == 1 and f"no partner {path.name}" in str(source.problems[0])
+    assert source.problems[0].left_out
     write(tmp_path / "alone")[role].unlink()
     with pytest.raises(DataError, match="no complete recording"):
         AiHub(tmp_path / "alone")
@@ -165,19 +168,19 @@ def test_a_stem_with_two_labels_is_left_out_and_a_repeated_one_is_counted(tmp_pa
     other.mkdir()
     shutil.copy(paths["label"], other)
     source = AiHub(tmp_path)
-    assert len(source.refs) == 2 and "was passed over" in source.problems[0]
+    assert len(source.refs) == 2 and "is ignored" in str(source.problems[0])
     (other / "twice.json").write_text(json.dumps(facts(4)))
     source = AiHub(tmp_path)
     assert len(source.refs) == 1
-    assert "says PD_type 4" in source.problems[0] and "says 1: one" in source.problems[0]
+    assert "says PD_type 4" in str(source.problems[0]) and "says 1: one" in str(source.problems[0])
     (other / "twice.json").write_text(json.dumps(facts(1, equipment_id="E8")))
-    assert "different equipment" in AiHub(tmp_path).problems[0]
+    assert "different equipment" in str(AiHub(tmp_path).problems[0])
     (other / "twice.json").write_text("{")
-    assert "cannot be read as UTF-8 JSON" in AiHub(tmp_path).problems[0]
+    assert "cannot be read as UTF-8 JSON" in str(AiHub(tmp_path).problems[0])
     (other / "twice.json").unlink()
     (tmp_path / "VS_other").mkdir()
     (tmp_path / "VS_other" / "twice.csv").write_text("1,2")
-    assert "different contents" in AiHub(tmp_path).problems[0]
+    assert "different contents" in str(AiHub(tmp_path).problems[0])
 
 
 def edited(row: int, column: int, cell: str) -> str:
@@ -239,12 +242,12 @@ def test_other_images_are_repaired_and_counted_once(tmp_path):
     for _ in range(2):
         image = source.load(ref).image
     np.testing.assert_array_equal(image, np.repeat(PIXELS[..., :1], 3, 2) / np.float32(255))
-    assert len(source.problems) == 1 and "grey-scale" in source.problems[0]
+    assert len(source.problems) == 1 and "grey-scale" in str(source.problems[0])
     large = PIXELS.repeat(2, 0).repeat(2, 1)
     path.write_bytes(cv2.imencode(".png", large[..., ::-1])[1].tobytes())
     np.testing.assert_allclose(source.load(ref).image, PIXELS / 255, atol=1e-6)
     assert source.problems == source.repairs(ref)
-    assert "512 x 512 pixels; it was resized to 256 x 256" in source.problems[0]
+    assert "512 x 512 pixels; it was resized to 256 x 256" in str(source.problems[0])
     white = np.full((256, 256, 3), 255, np.uint8)
     path.write_bytes(cv2.imencode(".png", white)[1].tobytes())
     assert source.load(ref).image.min() == 1 and source.problems == ()

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from chiasm.diagnosis.readers.manifest import DischargeManifest
+from chiasm.diagnosis.readers.manifest import RecordingManifest
 from chiasm.diagnosis.readers.source import KINDS
 from chiasm.errors import DataError
 
@@ -46,7 +46,7 @@ def test_all_columns_are_understood(folder, suffix):
         {"image": "b.png", "label": 0, "split": "val", **CYCLE},
         {"series": str(folder / "s.csv"), "kind": "arc", **CYCLE},
     ]
-    source = DischargeManifest(table(folder, rows, suffix))
+    source = RecordingManifest(table(folder, rows, suffix))
     assert source.name == "list" and source.problems == () and source.kinds == ("0", "1", "arc")
     facts = [(r.label, r.kind, r.split, r.group) for r in source.refs]
     expected = [(2, "arc", "", {"site": "X"}), (0, "0", "validation", {}), (2, "arc", "", {})]
@@ -71,7 +71,7 @@ def test_all_columns_are_understood(folder, suffix):
     ],
 )
 def test_rows_follow_each_other_in_time_or_are_channels(folder, name, layout, expected):
-    source = DischargeManifest(table(folder, [{"series": name, "layout": layout, **CYCLE}]))
+    source = RecordingManifest(table(folder, [{"series": name, "layout": layout, **CYCLE}]))
     series = source.load(source.refs[0]).series
     assert series.dtype == np.float32 and series.shape == expected.shape
     np.testing.assert_allclose(series, expected, rtol=1e-6)
@@ -89,7 +89,7 @@ def test_rows_follow_each_other_in_time_or_are_channels(folder, name, layout, ex
 )
 def test_label_and_kind_complete_each_other(folder, rows, kinds, labels):
     images = [{"image": "a.png"}, {"image": "b.png"}]
-    source = DischargeManifest(table(folder, [a | b for a, b in zip(images, rows)]))
+    source = RecordingManifest(table(folder, [a | b for a, b in zip(images, rows)]))
     assert source.kinds == kinds and [ref.label for ref in source.refs] == labels
     for ref in source.refs:
         assert ref.kind == ("" if ref.label is None else kinds[ref.label])
@@ -102,25 +102,28 @@ def test_repairs_are_counted(folder):
         {"image": "a.png"},
         {"image": "gone.png"},
     ]
-    source = DischargeManifest(table(folder, rows), image_size=(3, 4), segment=10)
-    told = " ".join(source.problems)
+    source = RecordingManifest(table(folder, rows), image_size=(3, 4), segment=10)
+    sentences = " ".join(map(str, source.problems))
     assert len(source.refs) == 3 and len(source.problems) == 3
-    assert "row 4 names" in told and "no column samples_per_cycle; 128 was taken" in told
+    assert "row 4 names" in sentences and "no column samples_per_cycle; 128 is assumed" in sentences
+    assert [p.left_out for p in source.problems] == [True, False, False]
     grey, _, colour = map(source.load, source.refs)
     assert len(source.problems) == 3 + 2 + 2 + 1
     blocks = PIXELS.reshape(3, 2, 4, 2, 3).mean(axis=(1, 3)) / 255
     np.testing.assert_allclose(colour.image, blocks, atol=1e-6)
     np.testing.assert_allclose(grey.image, blocks[..., :1].repeat(3, 2), atol=1e-6)
-    assert source.repairs(source.refs[2])[0].endswith("6 x 8 pixels; it was resized to 3 x 4.")
+    assert source.repairs(source.refs[2])[0].sentence.endswith(
+        "6 x 8 pixels; it was resized to 3 x 4."
+    )
 
 
 def test_a_series_shorter_than_a_segment_is_refused(folder):
     path = table(folder, [{"series": "flat.npy", **CYCLE}])
-    assert DischargeManifest(path, segment=16).load(DischargeManifest(path).refs[0]) is not None
-    source = DischargeManifest(path, segment=17)
+    assert RecordingManifest(path, segment=16).load(RecordingManifest(path).refs[0]) is not None
+    source = RecordingManifest(path, segment=17)
     with pytest.raises(DataError, match="holds 16 values a channel; one segment has 17"):
         source.load(source.refs[0])
-    source = DischargeManifest(table(folder, [{"series": "flat.npy", "samples_per_cycle": 17}]))
+    source = RecordingManifest(table(folder, [{"series": "flat.npy", "samples_per_cycle": 17}]))
     with pytest.raises(DataError, match="one mains cycle has 17"):
         source.load(source.refs[0])
 
@@ -157,7 +160,7 @@ def test_a_series_shorter_than_a_segment_is_refused(folder):
 )
 def test_faults_of_the_table_name_the_row(folder, rows, sentence):
     with pytest.raises(DataError, match=sentence):
-        DischargeManifest(table(folder, rows))
+        RecordingManifest(table(folder, rows))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +189,7 @@ def test_faults_of_a_series_name_file_and_row(folder, content, sentence):
     else:
         np.save(folder / name, content)
     row = {"series": name, "frequency": 50, "samples_per_cycle": 1}
-    source = DischargeManifest(table(folder, [row]))
+    source = RecordingManifest(table(folder, [row]))
     with pytest.raises(DataError, match=sentence) as caught:
         source.load(source.refs[0])
     assert str(folder / name) in str(caught.value)

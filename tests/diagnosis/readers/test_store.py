@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 
 from chiasm.diagnosis.readers import shards
-from chiasm.diagnosis.readers import store as discharge_store
+from chiasm.diagnosis.readers import store as recording_store
 from chiasm.diagnosis.readers.aihub import AiHub
 from chiasm.diagnosis.readers.journal import JOURNAL, sole_writer
-from chiasm.diagnosis.readers.manifest import DischargeManifest
+from chiasm.diagnosis.readers.manifest import RecordingManifest
 from chiasm.diagnosis.readers.series_files import read_counts_csv
+from chiasm.diagnosis.readers.source import problem_message
 from chiasm.diagnosis.readers.store import RecordingStore, convert
 from chiasm.errors import DataError
 
@@ -78,7 +79,7 @@ def assert_same(store: RecordingStore, source) -> None:
 
 
 def test_the_same_recordings_come_back(table, tmp_path):
-    source = DischargeManifest(table)
+    source = RecordingManifest(table)
     seen = []
     store = convert(source, tmp_path / "store", progress=lambda *at: seen.append(at))
     assert seen == [(n, COUNT) for n in range(1, COUNT + 1)]
@@ -87,21 +88,21 @@ def test_the_same_recordings_come_back(table, tmp_path):
     types = [None if c is None else c.dtype.str for c in map(store.counts, store.refs)]
     assert types == ["|u1"] * 4 + [None, "|u1", "<u2", "<f4", "<f4", "|u1"]
     assert not store.counts(store.refs[0]).flags.writeable
-    assert store.problems == store.repairs(store.refs[5]) and "grey-scale" in store.problems[0]
+    assert store.problems == store.repairs(store.refs[5]) and "grey-scale" in str(store.problems[0])
     store.verify()
     assert_same(convert(store, tmp_path / "copy"), source)
 
 
 def test_nothing_is_read_twice_but_what_changed(table, tmp_path):
-    convert(DischargeManifest(table), tmp_path / "store")
-    again = Watched(DischargeManifest(table))
-    assert "grey-scale" in " ".join(convert(again, tmp_path / "store").problems)
+    convert(RecordingManifest(table), tmp_path / "store")
+    again = Watched(RecordingManifest(table))
+    assert "grey-scale" in str(convert(again, tmp_path / "store").problems)
     assert again.loaded == []
     np.save(tmp_path / "1.npy", np.zeros(3 * CYCLE))
     table.write_text(table.read_text().replace("9.png,9.npy,0", "9.png,9.npy,1"))
     text = table.read_text().splitlines()
     table.write_text("\n".join(text[:1] + text[2:]))
-    again = Watched(DischargeManifest(table))
+    again = Watched(RecordingManifest(table))
     store = convert(again, tmp_path / "store")
     assert again.loaded == ["1", "9"] and len(store.refs) == COUNT - 1
     assert_same(store, again.source)
@@ -109,13 +110,13 @@ def test_nothing_is_read_twice_but_what_changed(table, tmp_path):
 
 KILLED = """
 import os, signal, sys
-from chiasm.diagnosis.readers import store as discharge_store, shards
-from chiasm.diagnosis.readers.manifest import DischargeManifest
-discharge_store.BATCH, shards.SHARD_BYTES = 3, 1500
+from chiasm.diagnosis.readers import store as recording_store, shards
+from chiasm.diagnosis.readers.manifest import RecordingManifest
+recording_store.BATCH, shards.SHARD_BYTES = 3, 1500
 def progress(done, _):
     if done == 8:
         os.kill(os.getpid(), signal.SIGKILL)
-discharge_store.convert(DischargeManifest(sys.argv[1]), sys.argv[2], progress=progress)
+recording_store.convert(RecordingManifest(sys.argv[1]), sys.argv[2], progress=progress)
 """
 
 
@@ -125,25 +126,25 @@ def test_a_killed_conversion_continues(table, tmp_path):
     assert done.returncode == -signal.SIGKILL
     with pytest.raises(DataError, match="has not finished; run it again"):
         RecordingStore.open(store)
-    source = Watched(DischargeManifest(table))
+    source = Watched(RecordingManifest(table))
     assert_same(convert(source, store), source.source)
     assert source.loaded == ["6", "7", "8", "9"]
 
 
 @pytest.mark.parametrize("cut", [0, 1, 150, 400, 900, 10**6])
 def test_whatever_a_kill_leaves_behind_is_mended(table, tmp_path, monkeypatch, cut):
-    monkeypatch.setattr(discharge_store, "BATCH", 2)
+    monkeypatch.setattr(recording_store, "BATCH", 2)
     monkeypatch.setattr(shards, "SHARD_BYTES", 2500)
     store = tmp_path / "store"
     with pytest.raises(KeyboardInterrupt):
-        convert(DischargeManifest(table), store, progress=stop_at(7))
+        convert(RecordingManifest(table), store, progress=stop_at(7))
     journal = store / JOURNAL
     journal.write_bytes(journal.read_bytes()[:cut])
     last = sorted(store.glob("recordings-*"))[-1]
     with last.open("ab") as stream:
         stream.write(b"half a record")
     (store / "recordings-00007.bin").write_bytes(b"a shard begun too early" * 99)
-    source = DischargeManifest(table)
+    source = RecordingManifest(table)
     mended = convert(source, store)
     assert_same(mended, source)
     mended.verify()
@@ -159,17 +160,17 @@ def stop_at(number: int):
 
 
 def test_readers_see_the_old_index_until_the_new_one_is_whole(table, tmp_path):
-    source = DischargeManifest(table)
+    source = RecordingManifest(table)
     convert(source, tmp_path / "store")
     before = RecordingStore.open(tmp_path / "store")
     for n in range(COUNT):
         np.save(tmp_path / f"{n}.npy", np.full(2 * CYCLE, n))
     with pytest.raises(KeyboardInterrupt):
-        convert(DischargeManifest(table), tmp_path / "store", progress=stop_at(9))
+        convert(RecordingManifest(table), tmp_path / "store", progress=stop_at(9))
     expected = before.load(before.refs[0]).series
     during = RecordingStore.open(tmp_path / "store")
     np.testing.assert_array_equal(during.load(during.refs[0]).series, expected)
-    convert(DischargeManifest(table), tmp_path / "store")
+    convert(RecordingManifest(table), tmp_path / "store")
     np.testing.assert_array_equal(before.load(before.refs[0]).series, expected)
     after = RecordingStore.open(tmp_path / "store")
     np.testing.assert_array_equal(after.load(after.refs[9]).series, np.full((1, 2 * CYCLE), 9))
@@ -180,7 +181,7 @@ def total(store: RecordingStore) -> float:
 
 
 def test_several_processes_read_at_once(table, tmp_path):
-    store = convert(DischargeManifest(table), tmp_path / "store")
+    store = convert(RecordingManifest(table), tmp_path / "store")
     expected = total(store)
     assert len(pickle.dumps(store)) < 10_000
     with multiprocessing.get_context("spawn").Pool(2) as pool:
@@ -188,16 +189,16 @@ def test_several_processes_read_at_once(table, tmp_path):
 
 
 def test_a_writer_that_does_not_end_is_told(table, tmp_path):
-    convert(DischargeManifest(table), tmp_path / "store")
+    convert(RecordingManifest(table), tmp_path / "store")
     with sole_writer(tmp_path / "store"), pytest.raises(DataError, match="another process"):
-        convert(DischargeManifest(table), tmp_path / "store", patience_s=0)
+        convert(RecordingManifest(table), tmp_path / "store", patience_s=0)
 
 
 def test_two_conversions_at_once_make_one_store(table, tmp_path):
-    expected = total(convert(DischargeManifest(table), tmp_path / "alone"))
+    expected = total(convert(RecordingManifest(table), tmp_path / "alone"))
     with ThreadPoolExecutor(2) as pool:
         stores = list(
-            pool.map(lambda _: convert(DischargeManifest(table), tmp_path / "store"), range(2))
+            pool.map(lambda _: convert(RecordingManifest(table), tmp_path / "store"), range(2))
         )
     assert [total(store) for store in stores] == [expected] * 2
     assert len(stores[0].refs) == len({ref.source for ref in stores[1].refs})
@@ -207,24 +208,40 @@ def test_what_cannot_be_read_is_told_and_tried_again(table, tmp_path):
     good = (tmp_path / "4.png").read_bytes()
     (tmp_path / "4.png").write_bytes(b"damaged")
     np.save(tmp_path / "6.npy", np.ones(CYCLE - 1))
-    store = convert(DischargeManifest(table), tmp_path / "store")
+    store = convert(RecordingManifest(table), tmp_path / "store")
     assert len(store.refs) == COUNT - 2 and len(store.problems) == 3
-    assert "4.png cannot be decoded" in store.problems[0]
-    assert "6.npy holds 63 values" in store.problems[1]
+    assert "4.png cannot be decoded" in str(store.problems[0])
+    assert "6.npy holds 63 values" in str(store.problems[1])
+    assert [p.left_out for p in store.problems] == [True, True, False]
+    assert Path(store.problems[1].source).name == "6.png"
     (tmp_path / "4.png").write_bytes(good)
-    source = Watched(DischargeManifest(table))
+    source = Watched(RecordingManifest(table))
     assert len(convert(source, tmp_path / "store").refs) == COUNT - 1
     assert source.loaded == ["4", "6"]
     for n in range(COUNT):
         (tmp_path / f"{n}.npy").write_bytes(b"")
         (tmp_path / f"{n}.png").write_bytes(b"")
     with pytest.raises(DataError, match="Not one recording of list can be read"):
-        convert(DischargeManifest(table), tmp_path / "other")
+        convert(RecordingManifest(table), tmp_path / "other")
+
+
+def test_an_index_with_problems_as_messages_is_read(table, tmp_path):
+    np.save(tmp_path / "6.npy", np.ones(CYCLE - 1))
+    store = convert(RecordingManifest(table), tmp_path / "store")
+    (problem,) = (p for p in store.problems if p.left_out)
+    header, _, body = (tmp_path / "store/index.jsonl").read_text().partition("\n")
+    messages = [f"{problem.sentence} The recording is left out.", "60 Hz is assumed."]
+    header = json.dumps(json.loads(header) | {"problems": messages})
+    (tmp_path / "store/index.jsonl").write_text(f"{header}\n{body}")
+    again = RecordingStore.open(tmp_path / "store").problems[:2]
+    assert [p.left_out for p in again] == [True, False]
+    assert [p.sentence for p in again] == [problem.sentence, "60 Hz is assumed."]
+    assert list(map(problem_message, again)) == messages
 
 
 def test_damage_is_found(table, tmp_path):
     path = tmp_path / "store"
-    convert(DischargeManifest(table), path)
+    convert(RecordingManifest(table), path)
     shard = path / "recordings-00000.bin"
     content = bytearray(shard.read_bytes())
     content[3] ^= 1
@@ -242,7 +259,7 @@ def test_damage_is_found(table, tmp_path):
     with pytest.raises(DataError, match="has 700 bytes where"):
         store.load(store.refs[9])
     with pytest.raises(DataError, match=r"has 700 bytes where .* delete"):
-        convert(DischargeManifest(table), path)
+        convert(RecordingManifest(table), path)
     index = path / "index.jsonl"
     text = index.read_text()
     for spoilt in (text[:-20], "", text.replace('"label": 1', '"label": 2')):
@@ -256,7 +273,7 @@ def test_damage_is_found(table, tmp_path):
         RecordingStore.open(tmp_path)
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="cannot be written"):
-        convert(DischargeManifest(table), tmp_path / "file")
+        convert(RecordingManifest(table), tmp_path / "file")
 
 
 def test_a_series_is_read_fifty_times_faster_than_parsed(tmp_path):
@@ -273,7 +290,9 @@ def test_a_series_is_read_fifty_times_faster_than_parsed(tmp_path):
     source = AiHub(tmp_path)
     store = convert(source, tmp_path / "store")
     assert_same(store, source)
-    assert store.kinds[store.refs[0].label] == "void" and "60 Hz was taken" in store.problems[-1]
+    assert store.kinds[store.refs[0].label] == "void" and "60 Hz is assumed" in str(
+        store.problems[-1]
+    )
     csv, ref = source.refs[0].files["series"], store.refs[0]
     # The best of many: whatever else runs here slows single calls of both.
     parsing = best(lambda: read_counts_csv(csv, (20, 7680)), 15)

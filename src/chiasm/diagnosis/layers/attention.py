@@ -1,4 +1,4 @@
-"""Plain pre-norm transformer layers: tokens among themselves, and one sequence reading another."""
+"""Plain pre-norm transformer layers with self-attention and cross-attention."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CrossAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
-        """Read a context ``(N, S, D)`` with tokens ``(N, T, D)``; returns ``(N, T, D)``."""
+        """Attend with tokens ``(N, T, D)`` to a context ``(N, S, D)``; returns ``(N, T, D)``."""
         q = rearrange(self.query(tokens), "n t (h d) -> n h t d", h=self.heads)
         k, v = rearrange(self.key_value(context), "n t (s h d) -> s n h t d", s=2, h=self.heads)
         mixed = F.scaled_dot_product_attention(q, k, v)
@@ -40,7 +40,7 @@ class CrossAttention(nn.Module):
 
 
 class SelfLayer(nn.Module):
-    """Self-attention and a Linear-GELU-Linear, each after a layer norm and added to what came in.
+    """Self-attention and a Linear-GELU-Linear, each after a layer norm, with a residual.
 
     Args:
         width: D.
@@ -63,7 +63,7 @@ class SelfLayer(nn.Module):
 
 
 class CrossLayer(nn.Module):
-    """Attention to another sequence and a Linear-GELU-Linear, each after a norm and added.
+    """Cross-attention and a Linear-GELU-Linear, each after a layer norm, with a residual.
 
     Args:
         width: D of both sequences.
@@ -82,14 +82,14 @@ class CrossLayer(nn.Module):
     def forward(self, tokens: Tensor, context: Tensor | None) -> Tensor:
         """Map ``(N, T, D)`` with a context ``(N, S, D)``; without one, attention adds nothing."""
         if context is not None:
-            read = self.attention(self.attention_norm(tokens), self.context_norm(context))
-            tokens = tokens + read
+            attended = self.attention(self.attention_norm(tokens), self.context_norm(context))
+            tokens = tokens + attended
         out: Tensor = tokens + self.feed_forward(self.forward_norm(tokens))
         return out
 
 
 class SelfEncoder(nn.Module):
-    """Layers of self-attention over one sequence, and a last layer norm.
+    """Layers of self-attention over one sequence, and a final layer norm.
 
     Args:
         width: D.

@@ -1,4 +1,4 @@
-"""Supervised contrast over views and modalities, and how far it has come between its bounds."""
+"""Supervised contrastive loss over views and modalities, and its position between its bounds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from chiasm.errors import ConfigurationError
 
 
 class SupervisedContrast(nn.Module):
-    """Vectors of one class attract, of different classes repel each other.
+    """Vectors of one class attract each other, vectors of different classes repel each other.
 
-    The paper's Equation 1 divided by the number of anchors, so that batches of any size compare;
-    anchors without a positive do not count. A batch of a single class gives 0.
+    The paper's Equation 1 divided by the number of anchors, so that batches of any size are
+    comparable; anchors without a positive do not count. A batch of a single class gives 0.
 
     Args:
-        temperature: of the similarities; the paper's is 0.5.
+        temperature: of the similarities; 0.5 in the paper.
 
     References:
         MAD, Equation 1; Khosla et al., Supervised Contrastive Learning, NeurIPS 2020, Equation 2.
@@ -30,7 +30,7 @@ class SupervisedContrast(nn.Module):
         self.loss = SupConLoss(temperature=temperature)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Mean loss over anchors, nats.
+        """Compute the mean loss over anchors, nats.
 
         Args:
             features: ``(N, V, P)``: V views or modalities of each sample, of any length.
@@ -41,30 +41,30 @@ class SupervisedContrast(nn.Module):
                 f"Contrast takes features (samples, views, channels) and one label for each "
                 f"sample, not {tuple(features.shape)} and {tuple(labels.shape)}."
             )
-        every = features.float().flatten(0, 1)  # (N V, P)
-        out: Tensor = self.loss(every, labels.repeat_interleave(features.shape[1]))
+        vectors = features.float().flatten(0, 1)  # (N V, P)
+        out: Tensor = self.loss(vectors, labels.repeat_interleave(features.shape[1]))
         return out
 
     def monitor(self, loss: Tensor, labels: Tensor, *, views: int) -> Tensor:
-        """The loss as a share of the way from its floor (0) to vectors that are all alike (1).
+        """Scale the loss to 0 at its floor and 1 for vectors that are all equal.
 
-        ``(loss - floor) / (log(n - 1) - floor)`` for ``n`` vectors; NaN where the batch has one
+        ``(loss - floor) / (log(n - 1) - floor)`` for ``n`` vectors; NaN if the batch has one
         class only. Comparable between batch sizes, numbers of views and temperatures.
         """
-        every = labels.repeat_interleave(views)
-        floor = contrast_floor(every, temperature=self.temperature)
-        chance = math.log(max(len(every) - 1, 1))
-        # At one class floor and chance coincide, up to rounding, and nothing can be said.
-        room = chance - floor
-        return torch.where(room > 1e-6, (loss.detach() - floor) / room, math.nan)
+        repeated = labels.repeat_interleave(views)
+        floor = contrast_floor(repeated, temperature=self.temperature)
+        chance = math.log(max(len(repeated) - 1, 1))
+        # With one class, floor and chance are equal up to rounding: the ratio is undefined.
+        span = chance - floor
+        return torch.where(span > 1e-6, (loss.detach() - floor) / span, math.nan)
 
 
 def contrast_floor(labels: Tensor, *, temperature: float) -> Tensor:
-    """The loss when each class is one point and the K points form a regular simplex.
+    """Compute the loss when each class is one point and the K points form a regular simplex.
 
     Mean over anchors with positives of ``log(p + q exp(-K / ((K - 1) temperature)))``, with p
-    positives and q negatives of the anchor. For balanced classes in at least K - 1 dimensions
-    nothing is lower; for unbalanced ones it is a mark close to the least.
+    positives and q negatives of the anchor. For balanced classes in at least K - 1 dimensions this
+    is the minimum; for unbalanced ones it is close to the minimum.
 
     Args:
         labels: ``(n,)`` int64, one for each vector.
@@ -77,6 +77,6 @@ def contrast_floor(labels: Tensor, *, temperature: float) -> Tensor:
     positives = (counts[numbers] - 1).double()
     negatives = len(labels) - 1 - positives
     classes = len(counts)
-    apart = math.exp(-classes / ((classes - 1) * temperature)) if classes > 1 else 1.0
-    anchors = (positives + negatives * apart)[positives > 0]
+    negative_term = math.exp(-classes / ((classes - 1) * temperature)) if classes > 1 else 1.0
+    anchors = (positives + negatives * negative_term)[positives > 0]
     return anchors.log().mean().float()

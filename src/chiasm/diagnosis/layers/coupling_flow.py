@@ -8,6 +8,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 from chiasm.errors import ConfigurationError
 
 FlowState = tuple[Tensor, ...]
+Flow = Literal["coupling", "identity"]
 
 
 class TokenConditioner(nn.Module):
-    """Scale and shift from the token's own constant half: Linear-GELU-Linear.
+    """Scale and shift from the constant half of the token: Linear-GELU-Linear.
 
     Args:
         half: channels of the constant half, D/2.
@@ -35,7 +37,7 @@ class TokenConditioner(nn.Module):
         _start_at_zero(self.contract)
 
     def forward(self, constant: Tensor, past: Tensor) -> Tensor:
-        """Map ``(N, T, D/2)`` to raw scale and shift ``(N, T, D)``; the past is empty."""
+        """Map ``(N, T, D/2)`` to raw scale and shift ``(N, T, D)``; ``past`` is empty."""
         out: Tensor = self.contract(F.gelu(self.expand(constant)))
         return out
 
@@ -43,7 +45,7 @@ class TokenConditioner(nn.Module):
 class CausalConditioner(nn.Module):
     """Scale and shift from the constant halves of this token and the k - 1 before it.
 
-    Conv1d of size k, GELU, Conv1d of size 1. Before the series begins there are zeros.
+    Conv1d of size k, GELU, Conv1d of size 1. Zeros precede the series.
 
     Args:
         half: channels of the constant half, D/2.
@@ -60,16 +62,16 @@ class CausalConditioner(nn.Module):
 
     def forward(self, constant: Tensor, past: Tensor) -> Tensor:
         """Map ``(N, T, D/2)`` after ``(N, k - 1, D/2)`` to raw scale and shift ``(N, T, D)``."""
-        seen = torch.cat([past, constant], dim=1).transpose(1, 2)  # (N, D/2, k - 1 + T)
-        out: Tensor = self.contract(F.gelu(self.expand(seen))).transpose(1, 2)
+        context = torch.cat([past, constant], dim=1).transpose(1, 2)  # (N, D/2, k - 1 + T)
+        out: Tensor = self.contract(F.gelu(self.expand(context))).transpose(1, 2)
         return out
 
 
 class AffineCoupling(nn.Module):
-    """One half of the channels stays, the other is scaled and shifted by what the first says.
+    """One half of the channels is constant and determines scale and shift of the other half.
 
-    ``y_a = x_a`` and ``y_b = x_b * exp(s) + t`` with ``s = 2 tanh(raw / 2)``. Which channels are
-    which is said by a fixed permutation, undone afterwards, so that a fresh layer is the identity.
+    ``y_a = x_a`` and ``y_b = x_b * exp(s) + t`` with ``s = 2 tanh(raw / 2)``. A fixed permutation
+    selects the halves and is undone afterwards, so that an untrained layer is the identity.
 
     Args:
         conditioner: raw scale and shift from the constant half.
@@ -88,23 +90,23 @@ class AffineCoupling(nn.Module):
         self.register_buffer("order", permutation.argsort())
 
     def forward(self, x: Tensor, past: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Map ``(N, T, D)``; returns it, the log-determinant ``(N,)`` and the new past."""
+        """Map ``(N, T, D)`` to the same shape, the log-determinant ``(N,)`` and the new past."""
         constant, changed = x[..., self.permutation].chunk(2, dim=-1)
         past = self._past(constant, past)
         scale, shift = self._affine(constant, past)
         changed = (changed.float() * scale.exp() + shift).to(x.dtype)
         y = torch.cat([constant, changed], dim=-1)[..., self.order]
-        return y, scale.sum(dim=(1, 2)), self._newer(past, constant)
+        return y, scale.sum(dim=(1, 2)), self._next_past(past, constant)
 
     def inverse(self, y: Tensor) -> Tensor:
-        """What ``forward`` mapped to ``(N, T, D)``, from the beginning of the series."""
+        """Invert ``forward`` for ``(N, T, D)`` from the beginning of the series."""
         constant, changed = y[..., self.permutation].chunk(2, dim=-1)
         scale, shift = self._affine(constant, self._past(constant, None))
         changed = ((changed.float() - shift) * (-scale).exp()).to(y.dtype)
         return torch.cat([constant, changed], dim=-1)[..., self.order]
 
     def _affine(self, constant: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
-        # In float32 whatever the precision: the exponential of a rounded scale is not invertible.
+        # Always in float32: the exponential of a rounded scale is not invertible.
         raw, shift = self.conditioner(constant, past).float().chunk(2, dim=-1)
         return 2 * torch.tanh(raw / 2), shift
 
@@ -114,13 +116,13 @@ class AffineCoupling(nn.Module):
         count, _, half = constant.shape
         return constant.new_zeros(count, self.conditioner.memory, half)
 
-    def _newer(self, past: Tensor, constant: Tensor) -> Tensor:
-        seen = torch.cat([past, constant], dim=1)
-        return seen[:, seen.shape[1] - self.conditioner.memory :]
+    def _next_past(self, past: Tensor, constant: Tensor) -> Tensor:
+        context = torch.cat([past, constant], dim=1)
+        return context[:, context.shape[1] - self.conditioner.memory :]
 
 
 class CouplingFlow(nn.Module):
-    """Couplings one after the other.
+    """A sequence of couplings.
 
     Args:
         couplings: in the order of the forward direction.
@@ -131,12 +133,12 @@ class CouplingFlow(nn.Module):
         self.couplings = nn.ModuleList(couplings)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Map tokens ``(N, T, D)``; returns them and the log-determinant ``(N,)`` in nats."""
+        """Map tokens ``(N, T, D)`` to the same shape and the log-determinant ``(N,)`` in nats."""
         mapped, log_det, _ = self.stream(tokens)
         return mapped, log_det
 
     def inverse(self, mapped: Tensor) -> Tensor:
-        """The tokens ``(N, T, D)`` that ``forward`` would map to these."""
+        """Return the tokens ``(N, T, D)`` that ``forward`` maps to these."""
         for coupling in reversed(self.couplings):
             mapped = coupling.inverse(mapped)
         return mapped
@@ -144,34 +146,34 @@ class CouplingFlow(nn.Module):
     def stream(
         self, tokens: Tensor, state: FlowState | None = None
     ) -> tuple[Tensor, Tensor, FlowState]:
-        """Map the next tokens ``(N, t, D)`` of a series that comes in pieces.
+        """Map the next piece ``(N, t, D)`` of a series' tokens.
 
-        The state holds, for each coupling, the constant halves of the last k - 1 tokens; None is
-        the beginning. The log-determinants of the pieces add up to the whole series'.
+        The state holds, for each coupling, the constant halves of the last k - 1 tokens; it is
+        None at the beginning. The log-determinants of the pieces add up to that of the series.
         """
         log_det = tokens.new_zeros(len(tokens), dtype=torch.float32)
-        newer = []
+        pasts = []
         for coupling, past in zip(self.couplings, state or (None,) * len(self.couplings)):
-            tokens, more, kept = coupling(tokens, past)
-            log_det = log_det + more
-            newer.append(kept)
-        return tokens, log_det, tuple(newer)
+            tokens, log_det_of_coupling, next_past = coupling(tokens, past)
+            log_det = log_det + log_det_of_coupling
+            pasts.append(next_past)
+        return tokens, log_det, tuple(pasts)
 
 
 class IdentityFlow(nn.Module):
-    """Tokens as they are: the ablation of the flow."""
+    """The identity: the ablation of the flow."""
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Tokens ``(N, T, D)`` and log-determinants ``(N,)`` of 0."""
+        """Return the tokens ``(N, T, D)`` and log-determinants ``(N,)`` of 0."""
         return tokens, tokens.new_zeros(len(tokens), dtype=torch.float32)
 
     def inverse(self, mapped: Tensor) -> Tensor:
-        """The same tokens."""
+        """Return the tokens."""
         return mapped
 
 
 def image_flow(*, width: int, hidden: int, couplings: int = 3, seed: int = 0) -> CouplingFlow:
-    """Flow that maps every token by itself."""
+    """Build a flow that maps each token independently."""
     return CouplingFlow(
         [
             AffineCoupling(TokenConditioner(half=width // 2, hidden=hidden), permutation=order)
@@ -183,7 +185,7 @@ def image_flow(*, width: int, hidden: int, couplings: int = 3, seed: int = 0) ->
 def signal_flow(
     *, width: int, hidden: int, couplings: int = 5, kernel: int = 3, seed: int = 1
 ) -> CouplingFlow:
-    """Flow in which a token depends on itself and on earlier ones, so that it can be streamed."""
+    """Build a causal flow: a token depends on itself and earlier ones, so it can be streamed."""
     return CouplingFlow(
         [
             AffineCoupling(
@@ -194,25 +196,34 @@ def signal_flow(
     )
 
 
-def channel_permutations(width: int, count: int, *, seed: int) -> list[Tensor]:
-    """One permutation ``(width,)`` for each coupling, always the same ones for a seed.
+FLOWS = {"image": image_flow, "series": signal_flow}
 
-    Every second one swaps the halves of the one before, so that each pair of couplings changes
-    every channel once; drawn singly, three would leave an eighth of the channels as they were.
+
+def check_flow(flow: str) -> None:
+    """Raise ``ConfigurationError`` if there is no such kind of flow."""
+    if flow not in get_args(Flow):
+        raise ConfigurationError(f"flow must be 'coupling' or 'identity', not {flow!r}.")
+
+
+def channel_permutations(width: int, count: int, *, seed: int) -> list[Tensor]:
+    """Draw one permutation ``(width,)`` for each coupling, reproducible by the seed.
+
+    Every second one swaps the halves of the previous one, so that each pair of couplings changes
+    every channel once; three independent draws would leave an eighth of the channels unchanged.
     """
     if width % 2:
         raise ConfigurationError(f"A coupling halves the channels; {width} is odd.")
     generator = np.random.default_rng(seed)
-    drawn = [generator.permutation(width) for _ in range(0, count, 2)]
-    orders = [order for first in drawn for order in (first, np.roll(first, width // 2))]
+    firsts = [generator.permutation(width) for _ in range(0, count, 2)]
+    orders = [order for first in firsts for order in (first, np.roll(first, width // 2))]
     return [torch.tensor(order.tolist()) for order in orders[:count]]
 
 
 def flow_nll(mapped: Tensor, log_det: Tensor) -> Tensor:
-    """Negative log-likelihood ``(N,)`` under a standard normal, nats per token and channel.
+    """Compute the negative log-likelihood ``(N,)`` under a standard normal.
 
-    ``[||z||^2 / 2 - log_det] / (T D)`` for ``z`` of shape ``(N, T, D)``; the constant
-    ``log(2 pi) / 2`` is left out.
+    In nats per token and channel: ``[||z||^2 / 2 - log_det] / (T D)`` for ``z`` of shape
+    ``(N, T, D)``, without the constant ``log(2 pi) / 2``.
     """
     square = mapped.float().square().sum(dim=(1, 2))
     return (square / 2 - log_det) / mapped[0].numel()

@@ -7,7 +7,6 @@ References:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -23,10 +22,10 @@ Gate = Literal["softmax", "uniform", "top1"]
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention, every token with every token.
+    """Multi-head self-attention.
 
-    ``nn.MultiheadAttention`` is not used because it takes another path in evaluation, which holds
-    the whole matrix of weights: too much for thousands of tokens.
+    ``nn.MultiheadAttention`` is not used: in evaluation it stores the whole matrix of weights,
+    which is too large for thousands of tokens.
 
     Args:
         width: D, a multiple of ``heads``.
@@ -50,17 +49,17 @@ class SelfAttention(nn.Module):
 
 
 class ExpertMixture(nn.Module):
-    """Experts of Linear-GELU-Linear, their outputs weighed by a gate.
+    """Experts of Linear-GELU-Linear, their outputs weighted by a gate.
 
-    A plain mean of the experts (``"uniform"``) is one expert of E times the width and no mixture
-    at all; ``"softmax"`` runs every expert on every token and weighs them; ``"top1"`` runs only
-    the token's strongest expert, times its gate, and drops no token.
+    ``"uniform"`` is the mean of the experts, equal to one expert of E times the width.
+    ``"softmax"`` runs every expert on every token and weights them. ``"top1"`` runs only the
+    token's strongest expert, multiplies by its gate, and drops no token.
 
     Args:
         width: D.
         hidden: channels inside an expert.
         experts: E; one expert has no gate.
-        gate: as above.
+        gate: see above.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class ExpertMixture(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Map ``(N, T, D)``; returns it and the gates ``(N, T, E)`` in float32."""
+        """Map ``(N, T, D)`` to the same shape and the gates ``(N, T, E)`` in float32."""
         if self.router is None:
             gates = tokens.new_full(
                 (*tokens.shape[:2], len(self.experts)), 1 / len(self.experts), dtype=torch.float32
@@ -88,29 +87,29 @@ class ExpertMixture(nn.Module):
         else:
             gates = self.router(tokens).float().softmax(dim=-1)
         if self.router is not None and self.gate == "top1":
-            return self._strongest(tokens, gates), gates
+            return self._top1(tokens, gates), gates
         weights = gates.to(tokens.dtype)
         out = torch.zeros_like(tokens)
         for number, expert in enumerate(self.experts):
             out = out + weights[..., number, None] * expert(tokens)
         return out, gates
 
-    def _strongest(self, tokens: Tensor, gates: Tensor) -> Tensor:
+    def _top1(self, tokens: Tensor, gates: Tensor) -> Tensor:
         strength, chosen = gates.flatten(0, 1).max(dim=-1)  # (N T,) each
         order = chosen.argsort(stable=True)
         sorted_tokens = tokens.flatten(0, 1)[order]
-        if tokens.is_meta:  # nobody knows who would get what; any division costs the same
+        if tokens.is_meta:  # without values there is no choice; any division costs the same
             pieces = sorted_tokens.tensor_split(len(self.experts))
         else:
             counts = chosen.bincount(minlength=len(self.experts)).tolist()
             pieces = sorted_tokens.split(counts)
         mapped = torch.cat([expert(piece) for expert, piece in zip(self.experts, pieces)])
-        weighed = mapped[order.argsort()] * strength[:, None].to(mapped.dtype)
-        return weighed.view_as(tokens)
+        weighted = mapped[order.argsort()] * strength[:, None].to(mapped.dtype)
+        return weighted.view_as(tokens)
 
 
 class EncoderLayer(nn.Module):
-    """Attention and experts, each after a layer norm and added to what came in."""
+    """Attention and experts, each after a layer norm, with a residual."""
 
     def __init__(self, *, width: int, heads: int, hidden: int, experts: int, gate: Gate) -> None:
         super().__init__()
@@ -120,14 +119,14 @@ class EncoderLayer(nn.Module):
         self.mixture = ExpertMixture(width=width, hidden=hidden, experts=experts, gate=gate)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Map ``(N, T, D)``; returns it and the gates ``(N, T, E)``."""
+        """Map ``(N, T, D)`` to the same shape and the gates ``(N, T, E)``."""
         tokens = tokens + self.attention(self.attention_norm(tokens))
         mixed, gates = self.mixture(self.mixture_norm(tokens))
         return tokens + mixed, gates
 
 
 class ExpertEncoder(nn.Module):
-    """The layers that all modalities' tokens share, and a last layer norm.
+    """Encoder layers shared by the tokens of all modalities, and a final layer norm.
 
     Args:
         width: D.
@@ -158,7 +157,7 @@ class ExpertEncoder(nn.Module):
     def forward(
         self, tokens: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, GateStatistics]]:
-        """Mix all modalities' tokens ``(N, T_m, D)``; returns them and their use of the experts."""
+        """Map the tokens ``(N, T_m, D)`` of all modalities; also return their gate statistics."""
         names, lengths = list(tokens), [part.shape[1] for part in tokens.values()]
         joint = torch.cat(list(tokens.values()), dim=1)  # (N, sum of T_m, D)
         gates = []
@@ -171,7 +170,7 @@ class ExpertEncoder(nn.Module):
 
 
 def gate_statistics(gates: Tensor) -> GateStatistics:
-    """Statistics of gates ``(L, N, T, E)``; differentiable but for ``share``."""
+    """Compute statistics of gates ``(L, N, T, E)``; all but ``share`` are differentiable."""
     usage = gates.mean(dim=(1, 2))
     strongest = F.one_hot(gates.argmax(dim=-1), gates.shape[-1])
     return GateStatistics(
@@ -180,29 +179,6 @@ def gate_statistics(gates: Tensor) -> GateStatistics:
         token_entropy=_entropy(gates).mean(dim=(1, 2)),
         usage_entropy=_entropy(usage),
     )
-
-
-def entropy_losses(
-    statistics: Mapping[str, GateStatistics], *, least_experts: float | None = None
-) -> tuple[Tensor, Tensor]:
-    """Local and global entropy loss, summed over modalities, mean over layers, in nats.
-
-    Local: the tokens' entropies, so that each token decides. Global: ``max(0, log S - H(usage))``,
-    so that a modality as a whole spreads over at least about S experts.
-
-    Args:
-        statistics: modality to its gates' statistics; at least one.
-        least_experts: S; all of them unless told. A lower one lets modalities specialise.
-
-    References:
-        Mustafa et al., LIMoE, NeurIPS 2022: local, global and thresholded loss.
-    """
-    local, spread = [], []
-    for gates in statistics.values():
-        floor = math.log(least_experts or gates.usage.shape[-1])
-        local.append(gates.token_entropy.mean())
-        spread.append(F.relu(floor - gates.usage_entropy).mean())
-    return torch.stack(local).sum(), torch.stack(spread).sum()
 
 
 def _entropy(p: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What stands on a pooled embedding: the projection of stage one and the classes of stage two."""
+"""Heads on a pooled embedding: the projection of stage one and the classes of stage two."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from torch import Tensor, nn
 
 
 class ProjectionHead(nn.Module):
-    """Linear-GELU-Linear, then length 1: where embeddings are contrasted.
-
-    Used in the first stage only and not asked afterwards.
+    """Linear-GELU-Linear, normalised to length 1, for the contrast of the first stage only.
 
     Args:
         width: D of the embedding.

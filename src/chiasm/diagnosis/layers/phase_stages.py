@@ -1,4 +1,4 @@
-"""Convolutional stages over pictures whose columns are phases of the mains, a circle."""
+"""Convolutional stages over pictures whose columns are the phases of a mains cycle."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from chiasm.errors import ConfigurationError, DataError
 
-# More cycles than this are averaged in groups before they are looked at.
-MOST_ROWS = 128
+# A series with more cycles is averaged over groups of cycles.
+MAXIMUM_ROWS = 128
 
 
 class PhaseConvolution(nn.Module):
-    """3x3 convolution, group norm; columns wrap around, rows end in zeros.
+    """3x3 convolution, group norm; columns wrap around, rows are padded with zeros.
 
     Args:
         inputs, outputs: channels; ``outputs`` a multiple of 8.
@@ -36,7 +36,7 @@ class PhaseConvolution(nn.Module):
 
 
 class ResidualStage(nn.Module):
-    """Two convolutions, of which the first halves rows and columns, beside a 1x1 shortcut.
+    """Two convolutions, the first of stride 2, plus a 1x1 shortcut.
 
     References:
         He et al., Deep Residual Learning for Image Recognition, CVPR 2016.
@@ -50,8 +50,8 @@ class ResidualStage(nn.Module):
 
     def forward(self, picture: Tensor) -> Tensor:
         """Map ``(N, C, H, W)`` to ``(N, C', H / 2, W / 2)``, rounded up."""
-        changed = self.second(F.relu(self.first(picture)))
-        return F.relu(changed + self.shortcut(picture))
+        residual = self.second(F.relu(self.first(picture)))
+        return F.relu(residual + self.shortcut(picture))
 
 
 class PhaseStages(nn.Module):
@@ -66,27 +66,26 @@ class PhaseStages(nn.Module):
     def __init__(self, inputs: int, *, stem: int, widths: Sequence[int]) -> None:
         super().__init__()
         self.stem = PhaseConvolution(inputs, stem, stride=2)
-        before = (stem, *widths[:-1])
-        self.stages = nn.ModuleList(ResidualStage(a, b) for a, b in zip(before, widths))
+        inputs_of_stages = (stem, *widths[:-1])
+        self.stages = nn.ModuleList(ResidualStage(a, b) for a, b in zip(inputs_of_stages, widths))
 
     def forward(self, picture: Tensor) -> list[Tensor]:
-        """Outputs of all stages for ``(N, C, H, W)``, the finest first."""
-        found, value = [], F.relu(self.stem(picture))
+        """Return the outputs of all stages for ``(N, C, H, W)``, the finest first."""
+        outputs, value = [], F.relu(self.stem(picture))
         for stage in self.stages:
             value = stage(value)
-            found.append(value)
-        return found
+            outputs.append(value)
+        return outputs
 
 
-def folded_cycles(series: Tensor, *, cycle: int) -> Tensor:
-    """A series as a picture: a row for each mains cycle, a column for each phase.
+def fold_cycles(series: Tensor, *, cycle: int) -> Tensor:
+    """Fold a series into a picture: a row for each mains cycle, a column for each phase.
 
-    What is left over after the last whole cycle is cut off; more than 128 cycles are averaged in
-    groups of neighbours.
+    An incomplete last cycle is removed; more than 128 cycles are averaged in groups of neighbours.
 
     Args:
         series: ``(N, C, T)``.
-        cycle: values to a mains cycle.
+        cycle: values per mains cycle.
 
     Returns:
         ``(N, C, rows, cycle)`` with at most 128 rows.
@@ -103,4 +102,4 @@ def folded_cycles(series: Tensor, *, cycle: int) -> Tensor:
             "record at least one."
         )
     rows = rearrange(series[..., : count * cycle], "n c (r p) -> n c r p", p=cycle)
-    return rows if count <= MOST_ROWS else F.adaptive_avg_pool2d(rows, (MOST_ROWS, cycle))
+    return rows if count <= MAXIMUM_ROWS else F.adaptive_avg_pool2d(rows, (MAXIMUM_ROWS, cycle))

@@ -1,4 +1,4 @@
-"""Candidate features of a recording as maps of one size: MAD's tokens and convolutional stages."""
+"""Candidate features of recordings as maps of one size: MAD's tokens, convolutional stages."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.diagnosis.classifier import GateStatistics
+from chiasm.diagnosis.classifier import GateStatistics, present_modalities
 from chiasm.diagnosis.layers.coupling_flow import CouplingFlow, IdentityFlow, flow_nll
 from chiasm.diagnosis.layers.expert_encoder import EncoderLayer, gate_statistics
 from chiasm.diagnosis.layers.heads import ClassHead
-from chiasm.diagnosis.layers.phase_stages import PhaseStages, folded_cycles
+from chiasm.diagnosis.layers.phase_stages import PhaseStages, fold_cycles
 from chiasm.diagnosis.layers.tokens import TokenInputs
-from chiasm.errors import DataError
 from chiasm.samples import RecordingBatch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FeatureMaps:
-    """Candidate features of a batch, and what lies behind them; absent modalities are left out.
+    """Candidate features of a batch, with the intermediate results of the present modalities.
 
     Attributes:
-        maps: feature to ``(N, C, S, S)``, pooled ones to ``(N, C, 1, 1)``; an absent modality's
-            are zeros.
+        maps: feature to ``(N, C, S, S)``, pooled ones to ``(N, C, 1, 1)``; zeros for an absent
+            modality.
         embedded, aligned: modality to tokens ``(N, T_m, D)`` before and after its flow.
         log_det, flow_nll: modality to ``(N,)``, as in ``ClassifierOutput``.
         gates: use of the experts.
@@ -40,27 +39,25 @@ class FeatureMaps:
 
 
 class RecordingFeatures(nn.Module):
-    """Makes the candidates of ``recording_pools``, as far as it was given the parts for them.
+    """Computes the features of ``recording_pools`` for which it has the layers.
 
-    All maps are laid out alike, so that cells fuse what belongs together: columns are phases of
-    the mains, rows amplitudes of a picture and times of a series. Tokens of a picture lie as their
-    patches do; those of a series, each of one or several whole cycles, are rows that are alike in
-    all columns. Maps are averaged to S x S here, for a resize afterwards would pass over most of
-    a fine map.
+    All maps have the same axes, so that cells fuse corresponding values: columns are phases of the
+    mains, rows are amplitudes of a picture and times of a series. Tokens of a picture keep the
+    grid of their patches; a token of a series, one or several whole cycles long, is a constant
+    row. Maps are averaged to S x S here, because a later resize would skip most of a fine map.
 
     Args:
-        modalities: what it looks at.
-        channels: feature to its channels, e.g. ``{"image/stage1": 24}``; of an absent modality,
-            zeros are made.
-        inputs: what makes the tokens of the modalities whose tokens are asked for; None of none.
+        modalities: of the classifier.
+        channels: feature to its channels, e.g. ``{"image/stage1": 24}``.
+        inputs: embeddings of the modalities whose tokens are needed; None without any.
         flows: modality to the flow over its tokens.
         layers: shared by all modalities, whose tokens attend to each other as in MAD.
-        norm: of the tokens before they are averaged; None where they are not.
+        norm: of the tokens before they are averaged; None if they are not averaged.
         stages: modality to its convolutional stages.
-        token_heads, stage_heads: modality to the classes by its averaged tokens and last stage.
-        cycle: values of the series to a mains cycle.
+        token_heads, stage_heads: modality to the head on its averaged tokens and on its last stage.
+        cycle: values of the series per mains cycle.
         size: S.
-        noise: standard deviation added to the tokens whose likelihood the flow is trained on.
+        noise: standard deviation of the noise added to the tokens that train the flow.
 
     References:
         MAD, Section 3; Yin et al., BM-NAS, AAAI 2022 (features brought to one shape).
@@ -99,84 +96,81 @@ class RecordingFeatures(nn.Module):
     def forward(
         self, batch: RecordingBatch, required: Collection[str], *, density: bool = True
     ) -> FeatureMaps:
-        """Make the required features of a batch; ``density`` as in ``Mad``.
+        """Compute the required features of a batch; ``density`` as in ``Mad``.
 
         Raises:
             DataError: none of the modalities is present, or one has the wrong shape.
         """
-        there = {m: getattr(batch, m) for m in self.modalities}
-        there = {m: x for m, x in there.items() if x is not None}
-        if not there:
-            raise DataError(
-                f"The recording has nothing that this classifier looks at: {self.modalities}."
-            )
-        found = FeatureMaps()
-        self._embed(batch, density, found)
-        self._attend(found)
+        present = present_modalities(batch, self.modalities)
+        features = FeatureMaps()
+        self._embed(present, density, features)
+        self._attend(features)
         for name, stages in self.stages.items():
-            if name in there:
-                picture = there[name]
+            if name in present:
+                picture = present[name]
                 if name == "series":
-                    picture = folded_cycles(picture, cycle=self.cycle)
-                self._convolve(name, stages(picture), found)
-        some = next(iter(there.values()))
+                    picture = fold_cycles(picture, cycle=self.cycle)
+                self._convolve(name, stages(picture), features)
+        template = next(iter(present.values()))
         for name in required:
-            if name not in found.maps:
-                found.maps[name] = some.new_zeros(len(some), self.channels[name], 1, 1)
-        return found
+            if name not in features.maps:
+                features.maps[name] = template.new_zeros(len(template), self.channels[name], 1, 1)
+        return features
 
-    def _embed(self, batch: RecordingBatch, density: bool, found: FeatureMaps) -> None:
-        inputs = {m: getattr(batch, m) for m in self.inputs or ()}
-        for name, values in inputs.items():
-            if values is None:
+    def _embed(self, present: Mapping[str, Tensor], density: bool, features: FeatureMaps) -> None:
+        for name, embedding in (self.inputs or {}).items():
+            if name not in present:
                 continue
-            assert self.inputs is not None
-            tokens = self.inputs[name](values)
-            found.embedded[name] = tokens
-            found.maps[f"{name}/embedding"] = self._laid_out(name, tokens)
+            tokens = embedding(present[name])
+            features.embedded[name] = tokens
+            features.maps[f"{name}/embedding"] = self._as_map(name, tokens)
             if name not in self.flows:
                 continue
             flow = self.flows[name]
             aligned, log_det = flow(tokens)
-            found.aligned[name], found.log_det[name] = aligned, log_det
-            found.maps[f"{name}/flow"] = self._laid_out(name, aligned)
+            features.aligned[name], features.log_det[name] = aligned, log_det
+            features.maps[f"{name}/flow"] = self._as_map(name, aligned)
             if not self.training:
-                found.flow_nll[name] = flow_nll(aligned, log_det)
+                features.flow_nll[name] = flow_nll(aligned, log_det)
             elif density:
                 noisy = tokens.detach() + self.noise * torch.randn_like(tokens)
-                found.flow_nll[name] = flow_nll(*flow(noisy))
+                features.flow_nll[name] = flow_nll(*flow(noisy))
 
-    def _attend(self, found: FeatureMaps) -> None:
-        if not self.layers or not found.aligned:
+    def _attend(self, features: FeatureMaps) -> None:
+        if not self.layers or not features.aligned:
             return
-        names, lengths = list(found.aligned), [t.shape[1] for t in found.aligned.values()]
-        joint = torch.cat(list(found.aligned.values()), dim=1)  # (N, sum of T_m, D)
+        names, lengths = list(features.aligned), [t.shape[1] for t in features.aligned.values()]
+        joint = torch.cat(list(features.aligned.values()), dim=1)  # (N, sum of T_m, D)
         gates = []
         for number, layer in enumerate(self.layers, start=1):
             joint, gate = layer(joint)
             gates.append(gate)
             for name, tokens in zip(names, joint.split(lengths, dim=1)):
-                found.maps[f"{name}/layer{number}"] = self._laid_out(name, tokens)
+                features.maps[f"{name}/layer{number}"] = self._as_map(name, tokens)
         by_modality = zip(*(gate.split(lengths, dim=1) for gate in gates))
-        found.gates.update({n: gate_statistics(torch.stack(g)) for n, g in zip(names, by_modality)})
+        features.gates.update(
+            {n: gate_statistics(torch.stack(g)) for n, g in zip(names, by_modality)}
+        )
         if self.norm is None:
             return
         for name, tokens in zip(names, self.norm(joint).split(lengths, dim=1)):
             mean = tokens.mean(dim=1)
-            found.maps[f"{name}/token_mean"] = mean[:, :, None, None]
+            features.maps[f"{name}/token_mean"] = mean[:, :, None, None]
             if name in self.token_heads:
-                found.maps[f"{name}/token_class"] = self.token_heads[name](mean)[:, :, None, None]
+                features.maps[f"{name}/token_class"] = self.token_heads[name](mean)[
+                    :, :, None, None
+                ]
 
-    def _convolve(self, name: str, outputs: Sequence[Tensor], found: FeatureMaps) -> None:
+    def _convolve(self, name: str, outputs: Sequence[Tensor], features: FeatureMaps) -> None:
         for number, value in enumerate(outputs, start=1):
-            found.maps[f"{name}/stage{number}"] = F.adaptive_avg_pool2d(value, self.size)
+            features.maps[f"{name}/stage{number}"] = F.adaptive_avg_pool2d(value, self.size)
         mean = outputs[-1].mean(dim=(2, 3))
-        found.maps[f"{name}/stage_mean"] = mean[:, :, None, None]
+        features.maps[f"{name}/stage_mean"] = mean[:, :, None, None]
         if name in self.stage_heads:
-            found.maps[f"{name}/stage_class"] = self.stage_heads[name](mean)[:, :, None, None]
+            features.maps[f"{name}/stage_class"] = self.stage_heads[name](mean)[:, :, None, None]
 
-    def _laid_out(self, name: str, tokens: Tensor) -> Tensor:
-        """Tokens ``(N, T, D)`` as a map ``(N, D, S, S)``: a grid of patches, or times as rows."""
+    def _as_map(self, name: str, tokens: Tensor) -> Tensor:
+        """Arrange tokens ``(N, T, D)`` as a map ``(N, D, S, S)``: patches, or times as rows."""
         channels_first = tokens.transpose(1, 2)
         if name == "image":
             side = round(tokens.shape[1] ** 0.5)

@@ -1,15 +1,14 @@
-"""The parts that required features of recordings stand on, and no others."""
+"""The layers that required features of recordings depend on, and the pools of all features."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from torch import nn
 
 from chiasm.diagnosis.classifier import MODALITIES
-from chiasm.diagnosis.layers.coupling_flow import IdentityFlow, image_flow, signal_flow
+from chiasm.diagnosis.layers.coupling_flow import FLOWS, Flow, IdentityFlow, check_flow
 from chiasm.diagnosis.layers.expert_encoder import EncoderLayer, Gate
 from chiasm.diagnosis.layers.heads import ClassHead
 from chiasm.diagnosis.layers.phase_stages import PhaseStages
@@ -18,59 +17,59 @@ from chiasm.diagnosis.layers.tokens import TokenInputs, token_inputs
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.pools import Candidate, Pools
 
-Flow = Literal["coupling", "identity"]
-
 DEPTH = 4
-
 HEADS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
-    """What some features stand on.
+class Dependencies:
+    """The layers that some features depend on.
 
     Attributes:
-        tokens, flows: modalities whose tokens are made and mapped.
-        layers: of the encoder.
-        averaged: whether tokens are averaged after the last layer.
-        stages: modality to how many convolutional stages; those without any are left out.
-        token_heads, stage_heads: modalities with classes of their own.
+        tokens, flows: modalities that need an embedding, and a flow.
+        layers: number of encoder layers.
+        token_mean: whether tokens are averaged after the last layer.
+        stages: modality to the number of convolutional stages, if there are any.
+        token_heads, stage_heads: modalities that need a head on the tokens, and on the last stage.
     """
 
     tokens: tuple[str, ...]
     flows: tuple[str, ...]
     layers: int
-    averaged: bool
+    token_mean: bool
     stages: Mapping[str, int]
     token_heads: tuple[str, ...]
     stage_heads: tuple[str, ...]
 
 
-def needs(required: Collection[str], *, modalities: Sequence[str], stages: int) -> Needs:
-    """Find out what features of ``recording_pools`` stand on.
+def dependencies(
+    required: Collection[str], *, modalities: Sequence[str], stages: int
+) -> Dependencies:
+    """Return the layers that features of ``recording_pools`` depend on.
 
-    Layers see the tokens of all modalities, so that one layer needs everything below it.
+    An encoder layer sees the tokens of all modalities, so that it depends on all flows.
 
-    >>> needs(["image/stage2", "series/flow"], modalities=["image", "series"], stages=3).stages
+    >>> both = ["image", "series"]
+    >>> dependencies(["image/stage2", "series/flow"], modalities=both, stages=3).stages
     {'image': 2}
     """
-    own = {m: {r.split("/")[1] for r in required if r.split("/")[0] == m} for m in modalities}
-    every = set().union(*own.values())
-    averaged = any(name.startswith("token_") for name in every)
-    layers = DEPTH if averaged else _deepest("layer", every)
-    flows = tuple(m for m in modalities if layers or "flow" in own[m])
-    deep = {
-        m: stages if own[m] & {"stage_mean", "stage_class"} else _deepest("stage", own[m])
+    names = {m: {r.split("/")[1] for r in required if r.split("/")[0] == m} for m in modalities}
+    all_names = set[str]().union(*names.values())
+    token_mean = any(name.startswith("token_") for name in all_names)
+    layers = DEPTH if token_mean else _deepest("layer", all_names)
+    flows = tuple(m for m in modalities if layers or "flow" in names[m])
+    depths = {
+        m: stages if names[m] & {"stage_mean", "stage_class"} else _deepest("stage", names[m])
         for m in modalities
     }
-    return Needs(
-        tokens=tuple(m for m in modalities if m in flows or "embedding" in own[m]),
+    return Dependencies(
+        tokens=tuple(m for m in modalities if m in flows or "embedding" in names[m]),
         flows=flows,
         layers=layers,
-        averaged=averaged,
-        stages={m: count for m, count in deep.items() if count},
-        token_heads=tuple(m for m in modalities if "token_class" in own[m]),
-        stage_heads=tuple(m for m in modalities if "stage_class" in own[m]),
+        token_mean=token_mean,
+        stages={m: depth for m, depth in depths.items() if depth},
+        token_heads=tuple(m for m in modalities if "token_class" in names[m]),
+        stage_heads=tuple(m for m in modalities if "stage_class" in names[m]),
     )
 
 
@@ -94,27 +93,24 @@ def recording_features(
     cycle: int,
     size: int,
 ) -> RecordingFeatures:
-    """The source of the required features.
+    """Build the layers of the required features.
 
     Args:
         required: names of features of ``recording_pools``.
-        pools_channels: channels of every feature.
-        channels: modality to the channels of what is recorded; both modalities or one.
+        pools_channels: feature to its channels.
+        channels: modality, one or both, to the channels of its recordings.
 
     Raises:
         ConfigurationError: another flow than ``"coupling"`` or ``"identity"``, or another modality.
     """
-    if flow not in ("coupling", "identity") or not set(channels) <= set(MODALITIES):
-        raise ConfigurationError(
-            f"flow must be 'coupling' or 'identity' and modalities among {MODALITIES}, "
-            f"not {flow!r} and {tuple(channels)}."
-        )
-    asked = needs(required, modalities=tuple(channels), stages=len(stages))
-    makers = {"image": (image_flow, 3), "series": (signal_flow, 5)}
+    check_flow(flow)
+    if not set(channels) <= set(MODALITIES):
+        raise ConfigurationError(f"modalities must be among {MODALITIES}, not {tuple(channels)}.")
+    needed = dependencies(required, modalities=tuple(channels), stages=len(stages))
     inputs: TokenInputs | None = None
-    if asked.tokens:
+    if needed.tokens:
         inputs = token_inputs(
-            asked.tokens,
+            needed.tokens,
             width=width,
             segment=segment,
             channels=channels.get("series", 1),
@@ -126,34 +122,32 @@ def recording_features(
         channels=pools_channels,
         inputs=inputs,
         flows={
-            m: makers[m][0](width=width, hidden=flow_hidden, couplings=makers[m][1])
-            if flow == "coupling"
-            else IdentityFlow()
-            for m in asked.flows
+            m: FLOWS[m](width=width, hidden=flow_hidden) if flow == "coupling" else IdentityFlow()
+            for m in needed.flows
         },
         layers=[
             EncoderLayer(width=width, heads=HEADS, hidden=expert_hidden, experts=experts, gate=gate)
-            for _ in range(asked.layers)
+            for _ in range(needed.layers)
         ],
-        norm=nn.LayerNorm(width) if asked.averaged else None,
+        norm=nn.LayerNorm(width) if needed.token_mean else None,
         stages={
             m: PhaseStages(channels[m], stem=stem, widths=stages[:count])
-            for m, count in asked.stages.items()
+            for m, count in needed.stages.items()
         },
-        token_heads={m: ClassHead(width=width, classes=classes) for m in asked.token_heads},
-        stage_heads={m: ClassHead(width=stages[-1], classes=classes) for m in asked.stage_heads},
+        token_heads={m: ClassHead(width=width, classes=classes) for m in needed.token_heads},
+        stage_heads={m: ClassHead(width=stages[-1], classes=classes) for m in needed.stage_heads},
         cycle=cycle,
         size=size,
     )
 
 
 def _deepest(kind: str, names: Collection[str]) -> int:
-    """The highest number of a kind of features, e.g. 3 for ``layer3``; 0 without any."""
+    """Return the highest number of a kind of features, e.g. 3 for ``layer3``; 0 without any."""
     numbers = (name.removeprefix(kind) for name in names)
     return max((int(number) for number in numbers if number.isdigit()), default=0)
 
 
-# By cell: features of the tokens and of the convolutional stages, of each modality.
+# By fusion cell: features of the tokens and of the convolutional stages of each modality.
 CANDIDATES = {
     "early": ("embedding", "flow", "stage1", "stage2"),
     "middle": ("layer1", "layer2", "layer3", "layer4", "stage3"),
@@ -168,13 +162,15 @@ def recording_pools(
     classes: int,
     modalities: Sequence[str] = MODALITIES,
 ) -> Pools:
-    """Early: embeddings, flows, fine stages; middle: layers, coarse stage; late: pooled, classes.
+    """Return the candidate features of each fusion cell.
+
+    Early: embeddings, flows, fine stages; middle: layers, coarse stage; late: means, classes.
 
     Args:
         width: D of the tokens.
         stages: channels of the convolutional stages.
         classes: number of classes.
-        modalities: whose features.
+        modalities: of the features.
     """
     channels = {
         **{f"stage{k}": number for k, number in enumerate(stages, start=1)},

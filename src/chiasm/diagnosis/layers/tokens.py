@@ -1,4 +1,4 @@
-"""Pictures and series as sequences of tokens with fixed positions."""
+"""Embeddings of pictures and series as sequences of tokens with fixed positions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from chiasm.diagnosis.classifier import MODALITIES, ClassifierOutput
+from chiasm.diagnosis.classifier import MODALITIES, ClassifierOutput, present_modalities
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.samples import RecordingBatch
 
 
 def sincos_1d(length: int, width: int, *, start: int = 0) -> Tensor:
-    """Positions ``start .. start + length - 1`` as ``(length, width)`` sines, then cosines.
+    """Encode positions ``start .. start + length - 1`` as ``(length, width)`` sines and cosines.
 
     Wavelengths rise geometrically from 2 pi to 10,000 * 2 pi tokens. ``width`` must be even.
 
@@ -27,7 +27,9 @@ def sincos_1d(length: int, width: int, *, start: int = 0) -> Tensor:
 
 
 def sincos_2d(rows: int, columns: int, width: int) -> Tensor:
-    """Positions of a grid, row by row, as ``(rows * columns, width)``: half of it for each axis.
+    """Encode the positions of a grid, row by row, as ``(rows * columns, width)``.
+
+    Half of the width encodes the row, half the column.
 
     References:
         Chen et al., An Empirical Study of Training Self-Supervised Vision Transformers, ICCV 2021.
@@ -38,7 +40,7 @@ def sincos_2d(rows: int, columns: int, width: int) -> Tensor:
 
 
 class PatchEmbedding(nn.Module):
-    """A square picture as ``(S / patch)^2`` tokens: linear map of each patch, plus its position.
+    """Map a square picture to ``(S / patch)^2`` tokens: linear map of a patch, plus its position.
 
     Args:
         width: of a token, D; a multiple of 4.
@@ -81,14 +83,14 @@ class PatchEmbedding(nn.Module):
 
 
 class SegmentEmbedding(nn.Module):
-    """A series as ``T / segment`` tokens: linear map of each segment, plus its position in time.
+    """Map a series to ``T / segment`` tokens: linear map of a segment, plus its position in time.
 
     Args:
         width: of a token, D; even.
-        segment: values to a token. The paper's 60 at 128 values a mains cycle repeats its phase
-            only every 32 tokens; 64, 128 and 256 keep step with the mains.
+        segment: values per token. With the paper's 60 at 128 values a mains cycle, the phase of a
+            token repeats only every 32 tokens; 64, 128 and 256 are in step with the mains.
         channels: C of the series.
-        length: values of the usual series; shorter and longer ones are taken as well.
+        length: values of a standard series; shorter and longer ones are accepted as well.
 
     References:
         MAD, Section 3.A.
@@ -109,7 +111,7 @@ class SegmentEmbedding(nn.Module):
         self.register_buffer("positions", sincos_1d(length // segment, width), persistent=False)
 
     def forward(self, series: Tensor, *, start: int = 0) -> Tensor:
-        """Map ``(N, C, L)`` to tokens ``(N, L / segment, D)``; ``start`` is the first one's number.
+        """Map ``(N, C, L)`` to tokens ``(N, L / segment, D)``; ``start`` is the first position.
 
         Raises:
             DataError: another number of channels, or not a whole number of segments.
@@ -134,7 +136,7 @@ class TokenInputs(nn.ModuleDict):
     """One embedding for each modality that a network looks at.
 
     Args:
-        embeddings: modality, ``"image"`` or ``"series"``, to what makes its tokens.
+        embeddings: modality, ``"image"`` or ``"series"``, to its embedding.
     """
 
     def __init__(self, embeddings: Mapping[str, PatchEmbedding | SegmentEmbedding]) -> None:
@@ -150,21 +152,15 @@ class TokenInputs(nn.ModuleDict):
         return tuple(self)
 
     def forward(self, batch: RecordingBatch) -> dict[str, Tensor]:
-        """Modality to tokens ``(N, T_m, D)``; an absent one contributes none.
+        """Return modality to tokens ``(N, T_m, D)``, without absent modalities.
 
         Raises:
             DataError: none of the modalities is present, or one has the wrong shape.
         """
-        inputs = {m: getattr(batch, m) for m in self}
-        tokens = {m: self[m](x) for m, x in inputs.items() if x is not None}
-        if not tokens:
-            raise DataError(
-                f"The recording has nothing that this classifier looks at: {self.modalities}."
-            )
-        return tokens
+        return {m: self[m](x) for m, x in present_modalities(batch, self.modalities).items()}
 
     def example_batch(self, count: int, device: torch.device) -> RecordingBatch:
-        """Zeros in the shapes of usual recordings."""
+        """Return zeros in the shapes of standard recordings."""
         shapes: dict[str, Tensor | None] = dict.fromkeys(MODALITIES)
         for name, embedding in self.items():
             if isinstance(embedding, PatchEmbedding):
@@ -176,39 +172,31 @@ class TokenInputs(nn.ModuleDict):
         return RecordingBatch(image=shapes["image"], series=shapes["series"])
 
 
-def token_inputs(
-    modalities: Sequence[str],
-    *,
-    width: int,
-    segment: int,
-    channels: int,
-    image_size: int,
-    series_length: int,
-) -> TokenInputs:
-    """The embeddings of MAD, of the modalities asked for.
-
-    Raises ``ConfigurationError`` for modalities that there are not.
-    """
-    found: dict[str, PatchEmbedding | SegmentEmbedding] = {}
-    for name in modalities:
-        if name == "image":
-            found[name] = PatchEmbedding(width=width, image_size=image_size)
-        elif name == "series":
-            found[name] = SegmentEmbedding(
-                width=width, segment=segment, channels=channels, length=series_length
-            )
-        else:
-            raise ConfigurationError(f"modalities must be among {MODALITIES}, not {name!r}.")
-    return TokenInputs(found)
+def token_embedding(
+    modality: str, *, width: int, segment: int, channels: int, image_size: int, series_length: int
+) -> PatchEmbedding | SegmentEmbedding:
+    """Build MAD's embedding of a modality; ``ConfigurationError`` if there is no such modality."""
+    if modality == "image":
+        return PatchEmbedding(width=width, image_size=image_size)
+    if modality == "series":
+        return SegmentEmbedding(
+            width=width, segment=segment, channels=channels, length=series_length
+        )
+    raise ConfigurationError(f"modalities must be among {MODALITIES}, not {modality!r}.")
 
 
-def contrasted(output: ClassifierOutput, parts: Sequence[str]) -> Tensor:
-    """The vectors ``(N, V, D)`` of ``"joint"`` and modalities; absent ones are left out."""
+def token_inputs(modalities: Sequence[str], **sizes: int) -> TokenInputs:
+    """Build MAD's embeddings of some modalities; ``sizes`` as in ``token_embedding``."""
+    return TokenInputs({name: token_embedding(name, **sizes) for name in modalities})
+
+
+def vectors_to_contrast(output: ClassifierOutput, parts: Sequence[str]) -> Tensor:
+    """Stack the vectors ``(N, V, D)`` of ``"joint"`` and modalities, without absent modalities."""
     vectors = {"joint": output.pooled, **output.by_modality}
     return torch.stack([vectors[p] for p in parts if p in vectors], dim=1)
 
 
-def side_by_side(vectors: Mapping[str, Tensor], modalities: Sequence[str]) -> Tensor:
-    """Join one vector ``(N, D)`` for each modality to ``(N, M D)``; an absent one is zeros."""
-    some = next(iter(vectors.values()))
-    return torch.cat([vectors.get(m, torch.zeros_like(some)) for m in modalities], dim=1)
+def concatenate_modalities(vectors: Mapping[str, Tensor], modalities: Sequence[str]) -> Tensor:
+    """Join one vector ``(N, D)`` per modality to ``(N, M D)``; an absent one is zeros."""
+    template = next(iter(vectors.values()))
+    return torch.cat([vectors.get(m, torch.zeros_like(template)) for m in modalities], dim=1)

@@ -1,9 +1,9 @@
 """A surrogate of Cross-Fusion Memory: late fusion of two modalities through a learned memory.
 
 The MAD paper compares with a "Cross-Fusion Memory", cites no source for it, and describes it in
-five words as memory-based late fusion. This network is ours, made to stand in its place: nothing
-that it reaches says anything about the original. Reading a learned memory in several hops is of
-Sukhbaatar et al., gating a modality against another of Arevalo et al.
+five words as memory-based late fusion. This network is our own substitute: its figures do not
+apply to the original. It reads a learned memory in several hops as Sukhbaatar et al. do, and gates
+one modality against another as Arevalo et al. do.
 
 References:
     Sukhbaatar et al., End-To-End Memory Networks, NeurIPS 2015.
@@ -17,35 +17,38 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from chiasm.diagnosis.classifier import MODALITIES, Classifier, ClassifierOutput
+from chiasm.diagnosis.classifier import Classifier, ClassifierOutput
 from chiasm.diagnosis.layers.attention import CrossLayer, SelfEncoder
 from chiasm.diagnosis.layers.heads import ClassHead, ProjectionHead
-from chiasm.diagnosis.layers.tokens import TokenInputs, contrasted, side_by_side, token_inputs
+from chiasm.diagnosis.layers.tokens import (
+    TokenInputs,
+    concatenate_modalities,
+    vectors_to_contrast,
+)
+from chiasm.diagnosis.models.token_baselines import token_baseline
 from chiasm.errors import ConfigurationError
-from chiasm.registry import register
 from chiasm.samples import RecordingBatch
 
 
 class CrossFusionMemory(Classifier):
-    """Modalities meet only in what they recall from one memory.
+    """Late fusion of modalities that read the same memory.
 
-    1. An encoder for each modality; its tokens' mean is the modality's summary h.
+    1. Each modality has an encoder; the mean of its tokens is the modality's summary h.
     2. Each summary reads the same learned slots, hop by hop, and becomes a recall r.
-    3. The recalls of the modalities that are there are averaged, to R. A gate of the modality,
+    3. The recalls of the present modalities are averaged to R. A gate of the modality,
        ``g = sigmoid(W [h, R])``, mixes: ``g R + (1 - g) h``.
-    4. The mixtures stand side by side, zeros for an absent modality; a linear map gives logits.
+    4. The mixtures are concatenated, with zeros for an absent modality; a linear map gives logits.
 
-    Since the slots are shared, what one modality recalls is in the other's terms too: that is all
-    the crossing there is, and it happens late.
+    The modalities interact only through the shared slots and R.
 
     Args:
-        inputs: what makes the tokens.
+        inputs: embeddings of the modalities.
         encoders: modality to the encoder of its tokens.
         slots: vectors in the memory.
         width: D of tokens and slots.
-        hops: attention of summaries to the slots, one after the other.
+        hops: layers of attention of the summaries to the slots.
         projection: for the contrast of the first stage, of M D channels for M modalities.
-        head: for the classes, likewise.
+        head: for the classes, of M D channels.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class CrossFusionMemory(Classifier):
         self.head = head
 
     def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
-        """Run everything on a batch; an absent modality recalls nothing and has no say.
+        """Classify a batch; an absent modality does not contribute to the recall.
 
         Raises:
             DataError: none of the network's modalities is present, or one has the wrong shape.
@@ -85,26 +88,28 @@ class CrossFusionMemory(Classifier):
         summaries = {m: self.encoders[m](t).mean(dim=1) for m, t in tokens.items()}
         recalled = self._recall(torch.stack(list(summaries.values()), dim=1)).mean(dim=1)
         mixed = {m: self._mix(m, h, recalled) for m, h in summaries.items()}
-        pooled = side_by_side(mixed, self.modalities)  # (N, M D)
+        pooled = concatenate_modalities(mixed, self.modalities)  # (N, M D)
         return ClassifierOutput(
             logits=self.head(pooled),
             pooled=pooled,
-            by_modality={m: side_by_side({m: v}, self.modalities) for m, v in mixed.items()},
+            by_modality={
+                m: concatenate_modalities({m: v}, self.modalities) for m, v in mixed.items()
+            },
             embedded=tokens,
             aligned=tokens,
         )
 
     def project(self, output: ClassifierOutput, parts: Sequence[str] = ("joint",)) -> Tensor:
-        """Unit vectors ``(N, V, P)`` to contrast, of ``"joint"`` and modalities."""
-        out: Tensor = self.projection(contrasted(output, parts))
+        """Return the unit vectors ``(N, V, P)`` of ``"joint"`` and modalities."""
+        out: Tensor = self.projection(vectors_to_contrast(output, parts))
         return out
 
     def example_batch(self, count: int = 1) -> RecordingBatch:
-        """Zeros in the shapes of usual recordings, on the network's device."""
+        """Return zeros in the shapes of standard recordings, on the network's device."""
         return self.inputs.example_batch(count, self.device)
 
     def _recall(self, summaries: Tensor) -> Tensor:
-        """What summaries ``(N, M, D)`` read from the memory, each for itself; the same shape."""
+        """Read the memory with each of the summaries ``(N, M, D)``; the same shape."""
         memory = self.memory.expand(len(summaries), -1, -1)  # (N, slots, D)
         for hop in self.hops:
             summaries = hop(summaries, memory)
@@ -116,14 +121,14 @@ class CrossFusionMemory(Classifier):
         return torch.lerp(summary, recalled, gate)
 
 
-def _assemble(
+def _cross_fusion_memory(
     inputs: TokenInputs,
+    classes: int,
     *,
     width: int,
     depths: Mapping[str, int],
     hidden: int,
     projection: int,
-    classes: int,
 ) -> CrossFusionMemory:
     names = inputs.modalities
     return CrossFusionMemory(
@@ -139,47 +144,19 @@ def _assemble(
     )
 
 
-@register("classifier", baseline=True)
-def cfm_surrogate_base(
-    *,
-    modalities: Sequence[str] = MODALITIES,
-    segment: int = 60,
-    classes: int = 5,
-    channels: int = 1,
-    image_size: int = 256,
-    series_length: int = 153_600,
-) -> CrossFusionMemory:
+@token_baseline(width=768, segment=60)
+def cfm_surrogate_base(inputs: TokenInputs, classes: int) -> CrossFusionMemory:
     """Surrogate of Cross-Fusion Memory, ours, in the size of mad_base: 64 slots, 768 channels."""
-    inputs = token_inputs(
-        modalities,
-        width=768,
-        segment=segment,
-        channels=channels,
-        image_size=image_size,
-        series_length=series_length,
-    )
     depths = {"image": 4, "series": 4}
-    return _assemble(inputs, width=768, depths=depths, hidden=3072, projection=768, classes=classes)
-
-
-@register("classifier", baseline=True)
-def cfm_surrogate_small(
-    *,
-    modalities: Sequence[str] = MODALITIES,
-    segment: int = 256,
-    classes: int = 5,
-    channels: int = 1,
-    image_size: int = 256,
-    series_length: int = 153_600,
-) -> CrossFusionMemory:
-    """Surrogate of Cross-Fusion Memory, ours, in the size of mad_small: 64 slots, 192 channels."""
-    inputs = token_inputs(
-        modalities,
-        width=192,
-        segment=segment,
-        channels=channels,
-        image_size=image_size,
-        series_length=series_length,
+    return _cross_fusion_memory(
+        inputs, classes, width=768, depths=depths, hidden=3072, projection=768
     )
+
+
+@token_baseline(width=192, segment=256)
+def cfm_surrogate_small(inputs: TokenInputs, classes: int) -> CrossFusionMemory:
+    """Surrogate of Cross-Fusion Memory, ours, in the size of mad_small: 64 slots, 192 channels."""
     depths = {"image": 1, "series": 2}
-    return _assemble(inputs, width=192, depths=depths, hidden=640, projection=128, classes=classes)
+    return _cross_fusion_memory(
+        inputs, classes, width=192, depths=depths, hidden=640, projection=128
+    )

@@ -14,29 +14,33 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from chiasm.diagnosis.classifier import MODALITIES, Classifier, ClassifierOutput
+from chiasm.diagnosis.classifier import Classifier, ClassifierOutput
 from chiasm.diagnosis.layers.attention import CrossLayer, SelfEncoder
 from chiasm.diagnosis.layers.heads import ClassHead, ProjectionHead
-from chiasm.diagnosis.layers.tokens import TokenInputs, contrasted, side_by_side, token_inputs
+from chiasm.diagnosis.layers.tokens import (
+    TokenInputs,
+    concatenate_modalities,
+    vectors_to_contrast,
+)
+from chiasm.diagnosis.models.token_baselines import token_baseline
 from chiasm.errors import ConfigurationError
-from chiasm.registry import register
 from chiasm.samples import RecordingBatch
 
 
 class CrossModalTransformer(Classifier):
-    """Each modality's tokens are encoded, read the other's, and are averaged.
+    """The tokens of each modality are encoded, attend to those of the other, and are averaged.
 
-    Both directions read what the encoders said, not each other's result, so that neither comes
-    first. The joint vector is the modalities' averages side by side, zeros for an absent one; the
-    vector of a modality has zeros in the other's place.
+    Both directions attend to the encoders' output, so that the order does not matter. The joint
+    vector concatenates the modalities' averages, with zeros for an absent modality; the vector of
+    one modality has zeros for the other.
 
     Args:
-        inputs: what makes the tokens.
+        inputs: embeddings of the modalities.
         encoders: modality to the encoder of its tokens.
         crossings: modality to the attention of its tokens to the other's; none for a single one.
         width: D of the tokens.
         projection: for the contrast of the first stage, of M D channels for M modalities.
-        head: for the classes, likewise.
+        head: for the classes, of M D channels.
 
     References:
         Tsai et al., Section 3.2 (crossmodal attention).
@@ -68,7 +72,7 @@ class CrossModalTransformer(Classifier):
         self.head = head
 
     def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
-        """Run everything on a batch; to an absent modality nobody pays attention.
+        """Classify a batch; the present modality does not attend to an absent one.
 
         Raises:
             DataError: none of the network's modalities is present, or one has the wrong shape.
@@ -77,22 +81,24 @@ class CrossModalTransformer(Classifier):
         encoded = {m: self.encoders[m](t) for m, t in tokens.items()}
         crossed = {m: self._cross(m, encoded) for m in encoded}
         means = {m: t.mean(dim=1) for m, t in crossed.items()}
-        pooled = side_by_side(means, self.modalities)  # (N, M D)
+        pooled = concatenate_modalities(means, self.modalities)  # (N, M D)
         return ClassifierOutput(
             logits=self.head(pooled),
             pooled=pooled,
-            by_modality={m: side_by_side({m: v}, self.modalities) for m, v in means.items()},
+            by_modality={
+                m: concatenate_modalities({m: v}, self.modalities) for m, v in means.items()
+            },
             embedded=tokens,
             aligned=tokens,
         )
 
     def project(self, output: ClassifierOutput, parts: Sequence[str] = ("joint",)) -> Tensor:
-        """Unit vectors ``(N, V, P)`` to contrast, of ``"joint"`` and modalities."""
-        out: Tensor = self.projection(contrasted(output, parts))
+        """Return the unit vectors ``(N, V, P)`` of ``"joint"`` and modalities."""
+        out: Tensor = self.projection(vectors_to_contrast(output, parts))
         return out
 
     def example_batch(self, count: int = 1) -> RecordingBatch:
-        """Zeros in the shapes of usual recordings, on the network's device."""
+        """Return zeros in the shapes of standard recordings, on the network's device."""
         return self.inputs.example_batch(count, self.device)
 
     def _cross(self, name: str, encoded: Mapping[str, Tensor]) -> Tensor:
@@ -103,14 +109,14 @@ class CrossModalTransformer(Classifier):
         return out
 
 
-def _assemble(
+def _cross_modal_transformer(
     inputs: TokenInputs,
+    classes: int,
     *,
     width: int,
     depths: Mapping[str, int],
     hidden: int,
     projection: int,
-    classes: int,
 ) -> CrossModalTransformer:
     names = inputs.modalities
     return CrossModalTransformer(
@@ -127,47 +133,19 @@ def _assemble(
     )
 
 
-@register("classifier", baseline=True)
-def cross_modal_transformer_base(
-    *,
-    modalities: Sequence[str] = MODALITIES,
-    segment: int = 60,
-    classes: int = 5,
-    channels: int = 1,
-    image_size: int = 256,
-    series_length: int = 153_600,
-) -> CrossModalTransformer:
+@token_baseline(width=768, segment=60)
+def cross_modal_transformer_base(inputs: TokenInputs, classes: int) -> CrossModalTransformer:
     """Cross-Modal Transformer in the size of mad_base: 4 layers a modality, 768 channels."""
-    inputs = token_inputs(
-        modalities,
-        width=768,
-        segment=segment,
-        channels=channels,
-        image_size=image_size,
-        series_length=series_length,
-    )
     depths = {"image": 4, "series": 4}
-    return _assemble(inputs, width=768, depths=depths, hidden=3264, projection=768, classes=classes)
-
-
-@register("classifier", baseline=True)
-def cross_modal_transformer_small(
-    *,
-    modalities: Sequence[str] = MODALITIES,
-    segment: int = 256,
-    classes: int = 5,
-    channels: int = 1,
-    image_size: int = 256,
-    series_length: int = 153_600,
-) -> CrossModalTransformer:
-    """Cross-Modal Transformer in the size of mad_small: 1 and 2 layers, 192 channels."""
-    inputs = token_inputs(
-        modalities,
-        width=192,
-        segment=segment,
-        channels=channels,
-        image_size=image_size,
-        series_length=series_length,
+    return _cross_modal_transformer(
+        inputs, classes, width=768, depths=depths, hidden=3264, projection=768
     )
+
+
+@token_baseline(width=192, segment=256)
+def cross_modal_transformer_small(inputs: TokenInputs, classes: int) -> CrossModalTransformer:
+    """Cross-Modal Transformer in the size of mad_small: 1 and 2 layers, 192 channels."""
     depths = {"image": 1, "series": 2}
-    return _assemble(inputs, width=192, depths=depths, hidden=704, projection=128, classes=classes)
+    return _cross_modal_transformer(
+        inputs, classes, width=192, depths=depths, hidden=704, projection=128
+    )

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from chiasm.diagnosis.classifier import MODALITIES, Classifier, ClassifierOutput
+from chiasm.diagnosis.layers.coupling_flow import Flow
 from chiasm.diagnosis.layers.expert_encoder import Gate
 from chiasm.diagnosis.layers.heads import ClassHead, ProjectionHead
 from chiasm.diagnosis.layers.recording_features import RecordingFeatures
-from chiasm.diagnosis.layers.recording_parts import Flow, recording_features, recording_pools
+from chiasm.diagnosis.layers.recording_parts import recording_features, recording_pools
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.make import AnyFusion, make_fusion, normed_by_sample
 from chiasm.fusion.operations import OPERATIONS
@@ -25,13 +26,13 @@ from chiasm.samples import RecordingBatch
 class FusedClassifier(Classifier):
     """Candidate features, a fusion network, the mean of its map, and two heads.
 
-    The features of a modality that is absent are zeros, which the fusion's projections turn into
-    the constants that they have learned for this; dropping modalities in training teaches them.
+    The features of an absent modality are zeros, which the fusion's projections map to learned
+    constants; modality dropout trains them.
 
     Args:
-        source: makes the features.
+        source: computes the features.
         fusion: supernet, derived network or hand-made fusion, normed by sample.
-        example: zeros in the shapes of one usual recording, by modality, without the first axis.
+        example: modality to the shape of a standard recording, without the first axis.
         projection: for the contrast of the first stage.
         head: for the classes.
     """
@@ -54,32 +55,32 @@ class FusedClassifier(Classifier):
         self.head = head
 
     def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
-        """Run everything on a batch; ``density`` as in ``Mad``.
+        """Classify a batch; ``density`` as in ``Mad``.
 
         Raises:
             DataError: none of the network's modalities is present, or one has the wrong shape.
         """
-        found = self.source(batch, self.fusion.required, density=density)
-        pooled = self.fusion(found.maps).mean(dim=(2, 3))  # (N, C)
+        features = self.source(batch, self.fusion.required, density=density)
+        pooled = self.fusion(features.maps).mean(dim=(2, 3))  # (N, C)
         return ClassifierOutput(
             logits=self.head(pooled),
             pooled=pooled,
-            embedded=found.embedded,
-            aligned=found.aligned,
-            log_det=found.log_det,
-            flow_nll=found.flow_nll,
-            gates=found.gates,
+            embedded=features.embedded,
+            aligned=features.aligned,
+            log_det=features.log_det,
+            flow_nll=features.flow_nll,
+            gates=features.gates,
         )
 
     def project(self, output: ClassifierOutput, parts: Sequence[str] = ("joint",)) -> Tensor:
-        """Unit vectors ``(N, 1, P)`` to contrast: of what was fused, whatever ``parts``."""
+        """Return unit vectors ``(N, 1, P)`` of the fused embedding; ``parts`` are ignored."""
         out: Tensor = self.projection(output.pooled[:, None])
         return out
 
     def example_batch(self, count: int = 1) -> RecordingBatch:
-        """Zeros in the shapes of usual recordings, on the network's device."""
-        some = self.head.linear.weight
-        zeros = {m: some.new_zeros(count, *shape) for m, shape in self.example.items()}
+        """Return zeros in the shapes of standard recordings, on the network's device."""
+        weight = self.head.linear.weight
+        zeros = {m: weight.new_zeros(count, *shape) for m, shape in self.example.items()}
         return RecordingBatch(image=zeros.get("image"), series=zeros.get("series"))
 
 

@@ -1,4 +1,4 @@
-"""Late average: two methods that learned by themselves, their calibrated probabilities averaged."""
+"""Late average: the mean of the calibrated probabilities of two separately trained methods."""
 
 from __future__ import annotations
 
@@ -9,24 +9,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from chiasm.diagnosis.classifier import MODALITIES, Classifier, ClassifierOutput
+from chiasm.diagnosis.classifier import (
+    MODALITIES,
+    Classifier,
+    ClassifierOutput,
+    present_modalities,
+)
 from chiasm.diagnosis.models import residual_cnn, simple
-from chiasm.errors import ConfigurationError, DataError
+from chiasm.errors import ConfigurationError
 from chiasm.registry import find_model, register
 from chiasm.samples import RecordingBatch
 
-# Below the least probability of float32, a logarithm would be of nothing.
-_LEAST = 1e-12
+# The logarithm of a probability of 0 would be infinite.
+_MINIMUM_PROBABILITY = 1e-12
 
 
 class LateAverage(Classifier):
-    """One classifier of the picture and one of the series; where one is absent the other decides.
+    """One classifier of the picture and one of the series; either decides if the other is absent.
 
-    Its members learn by themselves and are put in place afterwards, each with the temperature that
-    makes probabilities of its logits.
+    The members are trained separately and inserted afterwards, each with the temperature that
+    calibrates its logits.
 
     Args:
-        members: modality, ``"image"`` or ``"series"``, to a classifier that looks at it alone.
+        members: modality, ``"image"`` or ``"series"``, to a classifier of this modality.
     """
 
     def __init__(self, members: Mapping[str, Classifier]) -> None:
@@ -36,40 +41,33 @@ class LateAverage(Classifier):
         self.register_buffer("temperatures", torch.ones(len(self.members)))
 
     def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
-        """Logarithms of the averaged probabilities; the embeddings stand side by side.
+        """Return logarithms of the averaged probabilities, and the concatenated embeddings.
 
-        Raises ``DataError`` where neither modality is there.
+        Raises ``DataError`` if both modalities are absent.
         """
-        outputs = {
-            name: member(batch, density=False)
-            for name, member in self.members.items()
-            if getattr(batch, name) is not None
-        }
-        if not outputs:
-            raise DataError(
-                f"The recording has nothing that this classifier looks at: {self.modalities}."
-            )
+        present = present_modalities(batch, self.modalities)
+        outputs = {name: self.members[name](batch, density=False) for name in present}
         temperatures = dict(zip(self.members, self.get_buffer("temperatures")))
-        chances = [(out.logits / temperatures[m]).softmax(1) for m, out in outputs.items()]
+        probabilities = [(out.logits / temperatures[m]).softmax(1) for m, out in outputs.items()]
         by_modality = {m: out.pooled for m, out in outputs.items()}
         return ClassifierOutput(
-            logits=torch.stack(chances).mean(dim=0).clamp(min=_LEAST).log(),
+            logits=torch.stack(probabilities).mean(dim=0).clamp(min=_MINIMUM_PROBABILITY).log(),
             pooled=torch.cat(list(by_modality.values()), dim=1),
             by_modality=by_modality,
         )
 
-    def replace_member(self, modality: str, learned: Classifier, *, temperature: float) -> None:
-        """Take over the weights of a classifier that has learned, and its temperature."""
-        self.members[modality].load_state_dict(learned.state_dict())
+    def replace_member(self, modality: str, trained: Classifier, *, temperature: float) -> None:
+        """Copy the weights of a trained classifier, and set its temperature."""
+        self.members[modality].load_state_dict(trained.state_dict())
         self.get_buffer("temperatures")[list(self.members).index(modality)] = temperature
 
     def example_batch(self, count: int = 1) -> RecordingBatch:
-        """Zeros in the shapes of usual recordings, on its device."""
-        shown: dict[str, Tensor | None] = dict.fromkeys(MODALITIES)
+        """Return zeros in the shapes of standard recordings, on its device."""
+        tensors: dict[str, Tensor | None] = dict.fromkeys(MODALITIES)
         for name, member in self.members.items():
             assert isinstance(member, Classifier)
-            shown[name] = getattr(member.example_batch(count), name)
-        return RecordingBatch(shown["image"], shown["series"])
+            tensors[name] = getattr(member.example_batch(count), name)
+        return RecordingBatch(tensors["image"], tensors["series"])
 
 
 @register("classifier", baseline=True)
@@ -86,7 +84,7 @@ def late_average(
     segment: int = 256,
 ) -> LateAverage:
     """Average of two methods' probabilities: one of the picture, one of the series."""
-    of_data = {
+    shape = {
         "classes": classes,
         "channels": channels,
         "samples_per_cycle": samples_per_cycle,
@@ -95,16 +93,16 @@ def late_average(
         "segment": segment,
     }
     names = {"image": image, "series": series}
-    return LateAverage({m: _member(names[m], m, of_data) for m in modalities})
+    return LateAverage({m: _member(names[m], m, shape) for m in modalities})
 
 
-def _member(name: str, modality: str, of_data: Mapping[str, Any]) -> Classifier:
+def _member(name: str, modality: str, shape: Mapping[str, Any]) -> Classifier:
     model = find_model(name)
-    known = inspect.signature(model.builder).parameters
+    parameters = inspect.signature(model.builder).parameters
     if model.wing != "classifier" or name == late_average.__name__:
-        raise ConfigurationError(f"{name} is no classifier that could be averaged with another.")
-    if modality not in known["modalities"].default:
-        raise ConfigurationError(f"{name} does not look at the {modality}; name one that does.")
-    taken = {key: value for key, value in of_data.items() if key in known}
-    member: Classifier = model.builder(modalities=(modality,), **taken)
+        raise ConfigurationError(f"{name} cannot be averaged; name another classifier.")
+    if modality not in parameters["modalities"].default:
+        raise ConfigurationError(f"{name} does not use the {modality}; name one that does.")
+    arguments = {key: value for key, value in shape.items() if key in parameters}
+    member: Classifier = model.builder(modalities=(modality,), **arguments)
     return member

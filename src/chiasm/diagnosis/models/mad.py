@@ -1,9 +1,9 @@
-"""MAD: flows align two modalities' tokens, a shared mixture-of-experts transformer fuses them.
+"""MAD: flows align the tokens of two modalities, a shared mixture-of-experts transformer fuses.
 
 References:
     MAD: A Multimodal Anomaly Detection Framework Based on Shared Transformer and Contrastive
     Learning for Smart Manufacturing. The published sizes do not determine a network; these are
-    the simplest ones that come within 0.5 % of both printed figures.
+    the simplest ones within 0.5 % of both published figures.
 """
 
 from __future__ import annotations
@@ -16,20 +16,26 @@ from torch import Tensor, nn
 
 from chiasm.diagnosis.classifier import MODALITIES, Classifier, ClassifierOutput
 from chiasm.diagnosis.layers.coupling_flow import (
+    FLOWS,
     CouplingFlow,
+    Flow,
     IdentityFlow,
+    check_flow,
     flow_nll,
-    image_flow,
-    signal_flow,
 )
 from chiasm.diagnosis.layers.expert_encoder import ExpertEncoder, Gate
 from chiasm.diagnosis.layers.heads import ClassHead, ProjectionHead
-from chiasm.diagnosis.layers.tokens import PatchEmbedding, SegmentEmbedding
-from chiasm.errors import ConfigurationError, DataError
+from chiasm.diagnosis.layers.tokens import (
+    PatchEmbedding,
+    SegmentEmbedding,
+    TokenInputs,
+    token_embedding,
+    vectors_to_contrast,
+)
+from chiasm.errors import ConfigurationError
 from chiasm.registry import register
 from chiasm.samples import RecordingBatch
 
-Flow = Literal["coupling", "identity"]
 Pool = Literal["mean", "modality_mean"]
 
 
@@ -37,20 +43,20 @@ class Mad(Classifier):
     """Tokens, flows, shared encoder, pool and two heads.
 
     Args:
-        embeddings: modality, ``"image"`` or ``"series"``, to what makes its tokens.
+        inputs: embeddings of the modalities.
         flows: modality to the flow over its tokens.
         encoder: shared by all modalities.
         projection: for the contrast of the first stage.
         head: for the classes.
-        pool: ``"mean"`` over all tokens, in which the longer series outvotes the picture, or
+        pool: ``"mean"`` over all tokens, in which the longer series outweighs the picture, or
             ``"modality_mean"``, the mean of the modalities' means.
-        noise: standard deviation added to the tokens whose likelihood the flow is trained on.
+        noise: standard deviation of the noise added to the tokens that train the flow.
     """
 
     def __init__(
         self,
         *,
-        embeddings: Mapping[str, PatchEmbedding | SegmentEmbedding],
+        inputs: TokenInputs,
         flows: Mapping[str, CouplingFlow | IdentityFlow],
         encoder: ExpertEncoder,
         projection: ProjectionHead,
@@ -59,40 +65,35 @@ class Mad(Classifier):
         noise: float = 0.1,
     ) -> None:
         super().__init__()
-        if set(embeddings) != set(flows) or not set(embeddings) <= set(MODALITIES) or not flows:
+        if set(inputs) != set(flows):
             raise ConfigurationError(
-                f"MAD takes one embedding and one flow for each of 'image' and 'series' that it "
-                f"is to look at, not {sorted(embeddings)} and {sorted(flows)}."
+                f"MAD takes one embedding and one flow for each modality, not {sorted(inputs)} and "
+                f"{sorted(flows)}."
             )
         if pool not in ("mean", "modality_mean"):
             raise ConfigurationError(f"pool must be 'mean' or 'modality_mean', not {pool!r}.")
-        self.embeddings = nn.ModuleDict({m: embeddings[m] for m in MODALITIES if m in embeddings})
-        self.flows = nn.ModuleDict({m: flows[m] for m in MODALITIES if m in flows})
+        self.embeddings = inputs
+        self.modalities = inputs.modalities
+        self.flows = nn.ModuleDict({m: flows[m] for m in self.modalities})
         self.encoder = encoder
         self.projection = projection
         self.head = head
         self.pool = pool
         self.noise = noise
-        self.modalities = tuple(self.embeddings)
 
     def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
-        """Run everything on a batch; a modality that is absent contributes no tokens.
+        """Classify a batch; an absent modality contributes no tokens.
 
         Args:
             batch: at least one of the network's modalities.
-            density: whether in training the likelihood of noisy tokens is computed, a second pass
-                through the flows. It moves the flows alone, for a learned embedding could raise
+            density: whether training computes the likelihood of noisy tokens by a second pass
+                through the flows. Its gradient reaches the flows only: an embedding could raise
                 the likelihood without bound by shrinking. In evaluation it costs nothing.
 
         Raises:
             DataError: none of the network's modalities is present, or one has the wrong shape.
         """
-        inputs = {m: getattr(batch, m) for m in self.modalities}
-        embedded = {m: self.embeddings[m](x) for m, x in inputs.items() if x is not None}
-        if not embedded:
-            raise DataError(
-                f"The recording has nothing that this classifier looks at: {self.modalities}."
-            )
+        embedded = self.embeddings(batch)
         aligned, log_det, nll = {}, {}, {}
         for name, tokens in embedded.items():
             aligned[name], log_det[name] = self.flows[name](tokens)
@@ -116,35 +117,20 @@ class Mad(Classifier):
         )
 
     def decide(self, aligned: Mapping[str, Tensor]) -> Tensor:
-        """Logits ``(N, K)`` of tokens ``(N, T_m, D)`` that have passed their flows."""
+        """Return the logits ``(N, K)`` of aligned tokens ``(N, T_m, D)``."""
         encoded, _ = self.encoder(aligned)
         by_modality = {name: tokens.mean(dim=1) for name, tokens in encoded.items()}
         out: Tensor = self.head(self._pool(encoded, by_modality))
         return out
 
     def project(self, output: ClassifierOutput, parts: Sequence[str] = ("joint",)) -> Tensor:
-        """Unit vectors ``(N, V, P)`` to contrast.
-
-        Args:
-            output: of ``forward``.
-            parts: ``"joint"``, as in the paper, and names of modalities; absent ones are left out.
-        """
-        pooled = {"joint": output.pooled, **output.by_modality}
-        out: Tensor = self.projection(torch.stack([pooled[p] for p in parts if p in pooled], dim=1))
+        """Return the unit vectors ``(N, V, P)`` of ``"joint"``, as in the paper, and modalities."""
+        out: Tensor = self.projection(vectors_to_contrast(output, parts))
         return out
 
     def example_batch(self, count: int = 1) -> RecordingBatch:
-        """Zeros in the shapes of usual recordings, on the network's device."""
-        device = self.device
-        shapes: dict[str, Tensor | None] = dict.fromkeys(MODALITIES)
-        for name, embedding in self.embeddings.items():
-            if isinstance(embedding, PatchEmbedding):
-                size = embedding.image_size
-                shapes[name] = torch.zeros(count, 3, size, size, device=device)
-            elif isinstance(embedding, SegmentEmbedding):
-                length = embedding.length
-                shapes[name] = torch.zeros(count, embedding.channels, length, device=device)
-        return RecordingBatch(image=shapes["image"], series=shapes["series"])
+        """Return zeros in the shapes of standard recordings, on the network's device."""
+        return self.embeddings.example_batch(count, self.device)
 
     def _pool(self, encoded: Mapping[str, Tensor], by_modality: Mapping[str, Tensor]) -> Tensor:
         if self.pool == "modality_mean":
@@ -169,23 +155,22 @@ def _assemble(
     image_size: int,
     series_length: int,
 ) -> Mad:
-    if flow not in ("coupling", "identity") or not set(modalities) <= set(MODALITIES):
-        raise ConfigurationError(
-            f"flow must be 'coupling' or 'identity' and modalities among {MODALITIES}, "
-            f"not {flow!r} and {tuple(modalities)}."
-        )
+    check_flow(flow)
     embeddings: dict[str, PatchEmbedding | SegmentEmbedding] = {}
     flows: dict[str, CouplingFlow | IdentityFlow] = {}
-    if "image" in modalities:
-        embeddings["image"] = PatchEmbedding(width=width, image_size=image_size)
-        flows["image"] = image_flow(width=width, hidden=flow_hidden, couplings=3)
-    if "series" in modalities:
-        embeddings["series"] = SegmentEmbedding(
-            width=width, segment=segment, channels=channels, length=series_length
+    for name in sorted(modalities):  # the image first, whose weights are drawn first
+        embeddings[name] = token_embedding(
+            name,
+            width=width,
+            segment=segment,
+            channels=channels,
+            image_size=image_size,
+            series_length=series_length,
         )
-        flows["series"] = signal_flow(width=width, hidden=flow_hidden, couplings=5)
+        flows[name] = FLOWS[name](width=width, hidden=flow_hidden)
     return Mad(
-        embeddings=embeddings,
+        inputs=TokenInputs(embeddings),
+        # Built for both kinds, so that one seed gives the other layers the same weights.
         flows=flows if flow == "coupling" else {m: IdentityFlow() for m in flows},
         encoder=ExpertEncoder(
             width=width, depth=4, heads=8, hidden=expert_hidden, experts=experts, gate=gate

@@ -1,4 +1,4 @@
-"""Every classifier that has a name: importing this registers them all."""
+"""All named classifiers: importing this module registers them."""
 
 from chiasm.diagnosis.models import (
     cross_fusion_memory,

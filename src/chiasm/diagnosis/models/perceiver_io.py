@@ -1,4 +1,4 @@
-"""Perceiver IO: a few latent vectors read both modalities' tokens, and answer queries.
+"""Perceiver IO: a few latent vectors attend to both modalities' tokens and answer queries.
 
 References:
     Jaegle et al., Perceiver IO: A General Architecture for Structured Inputs & Outputs, ICLR 2022.
@@ -11,29 +11,29 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from chiasm.diagnosis.classifier import MODALITIES, Classifier, ClassifierOutput
+from chiasm.diagnosis.classifier import Classifier, ClassifierOutput
 from chiasm.diagnosis.layers.attention import CrossLayer, SelfLayer
 from chiasm.diagnosis.layers.heads import ClassHead, ProjectionHead
-from chiasm.diagnosis.layers.tokens import TokenInputs, contrasted, token_inputs
-from chiasm.registry import register
+from chiasm.diagnosis.layers.tokens import TokenInputs, vectors_to_contrast
+from chiasm.diagnosis.models.token_baselines import token_baseline
 from chiasm.samples import RecordingBatch
 
 
 class PerceiverIO(Classifier):
-    """Tokens of all modalities in one array, read into latents, worked on there, and asked.
+    """Latents attend to the tokens of all modalities, are encoded, and decoded by queries.
 
-    The cost of everything behind the first attention does not depend on the number of tokens.
-    Queries are learned: one for the class, and one for each modality, whose answers are contrasted
-    in the first stage beside the joint one. All answers come from the same latents: that of a
-    modality is not of its tokens alone, unless the other one is absent.
+    Behind the first attention, the cost does not depend on the number of tokens. The queries are
+    learned: one for the class, and one for each modality; the first stage contrasts all answers.
+    All answers come from the same latents, so that the answer of a modality depends on the tokens
+    of the other one too.
 
     Args:
-        inputs: what makes the tokens.
+        inputs: embeddings of the modalities.
         latents: number of latent vectors.
         width: D of tokens, latents and queries.
-        reading: attention of the latents to the tokens.
+        reading: cross-attention of the latents to the tokens.
         layers: over the latents.
-        asking: attention of the queries to the latents.
+        asking: cross-attention of the queries to the latents.
         projection: for the contrast of the first stage.
         head: for the classes.
 
@@ -56,7 +56,7 @@ class PerceiverIO(Classifier):
         super().__init__()
         self.inputs = inputs
         self.modalities = inputs.modalities
-        # Which modality a token is of; where it lies is in the token already.
+        # They mark the modality of a token; the token already holds its position.
         self.kinds = nn.ParameterDict({m: _learned(width) for m in self.modalities})
         self.latents = _learned(latents, width)
         self.queries = _learned(1 + len(self.modalities), width)
@@ -68,7 +68,7 @@ class PerceiverIO(Classifier):
         self.head = head
 
     def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
-        """Run everything on a batch; a modality that is absent contributes no tokens.
+        """Classify a batch; an absent modality contributes no tokens.
 
         Raises:
             DataError: none of the network's modalities is present, or one has the wrong shape.
@@ -89,12 +89,12 @@ class PerceiverIO(Classifier):
         )
 
     def project(self, output: ClassifierOutput, parts: Sequence[str] = ("joint",)) -> Tensor:
-        """Unit vectors ``(N, V, P)`` to contrast, of ``"joint"`` and modalities."""
-        out: Tensor = self.projection(contrasted(output, parts))
+        """Return the unit vectors ``(N, V, P)`` of ``"joint"`` and modalities."""
+        out: Tensor = self.projection(vectors_to_contrast(output, parts))
         return out
 
     def example_batch(self, count: int = 1) -> RecordingBatch:
-        """Zeros in the shapes of usual recordings, on the network's device."""
+        """Return zeros in the shapes of standard recordings, on the network's device."""
         return self.inputs.example_batch(count, self.device)
 
 
@@ -102,15 +102,15 @@ def _learned(*shape: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
 
 
-def _assemble(
+def _perceiver_io(
     inputs: TokenInputs,
+    classes: int,
     *,
     width: int,
     latents: int,
     depth: int,
     hidden: int,
     projection: int,
-    classes: int,
 ) -> PerceiverIO:
     return PerceiverIO(
         inputs=inputs,
@@ -124,49 +124,17 @@ def _assemble(
     )
 
 
-@register("classifier", baseline=True)
-def perceiver_io_base(
-    *,
-    modalities: Sequence[str] = MODALITIES,
-    segment: int = 60,
-    classes: int = 5,
-    channels: int = 1,
-    image_size: int = 256,
-    series_length: int = 153_600,
-) -> PerceiverIO:
+@token_baseline(width=768, segment=60)
+def perceiver_io_base(inputs: TokenInputs, classes: int) -> PerceiverIO:
     """Perceiver IO in the size of mad_base: 256 latents of 768 channels, 8 layers over them."""
-    inputs = token_inputs(
-        modalities,
-        width=768,
-        segment=segment,
-        channels=channels,
-        image_size=image_size,
-        series_length=series_length,
-    )
-    return _assemble(
-        inputs, width=768, latents=256, depth=8, hidden=3264, projection=768, classes=classes
+    return _perceiver_io(
+        inputs, classes, width=768, latents=256, depth=8, hidden=3264, projection=768
     )
 
 
-@register("classifier", baseline=True)
-def perceiver_io_small(
-    *,
-    modalities: Sequence[str] = MODALITIES,
-    segment: int = 256,
-    classes: int = 5,
-    channels: int = 1,
-    image_size: int = 256,
-    series_length: int = 153_600,
-) -> PerceiverIO:
+@token_baseline(width=192, segment=256)
+def perceiver_io_small(inputs: TokenInputs, classes: int) -> PerceiverIO:
     """Perceiver IO in the size of mad_small: 128 latents of 192 channels, 3 layers over them."""
-    inputs = token_inputs(
-        modalities,
-        width=192,
-        segment=segment,
-        channels=channels,
-        image_size=image_size,
-        series_length=series_length,
-    )
-    return _assemble(
-        inputs, width=192, latents=128, depth=3, hidden=704, projection=128, classes=classes
+    return _perceiver_io(
+        inputs, classes, width=192, latents=128, depth=3, hidden=704, projection=128
     )

@@ -1,4 +1,4 @@
-"""A small residual network on the picture: the plainest deep rival.
+"""A small residual network on the picture: the simplest deep baseline.
 
 References:
     He et al., Deep Residual Learning for Image Recognition, CVPR 2016: ResNet-18, narrower.
@@ -11,16 +11,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from chiasm.diagnosis.classifier import Classifier, ClassifierOutput
+from chiasm.diagnosis.classifier import Classifier, ClassifierOutput, present_modalities
 from chiasm.diagnosis.layers.heads import ClassHead, ProjectionHead
-from chiasm.diagnosis.models.simple import only
-from chiasm.errors import DataError
+from chiasm.diagnosis.models.simple import require_modality
 from chiasm.registry import register
 from chiasm.samples import RecordingBatch
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which is a 1x1 convolution where shapes change."""
+    """Two 3x3 convolutions plus a shortcut, a 1x1 convolution if the shape changes."""
 
     def __init__(self, *, channels: int, out: int, stride: int) -> None:
         super().__init__()
@@ -43,14 +42,14 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualCnn(Classifier):
-    """Stem, four stages of residual blocks, mean over places, and two heads.
+    """Stem, four stages of residual blocks, spatial mean, and two heads.
 
     Args:
         width: channels of the first stage; each further one has twice as many.
-        blocks: of each stage.
-        projection: for a first stage of contrast, where there is one.
+        blocks: number of blocks of each stage.
+        projection: for the contrast of the first stage.
         head: for the classes.
-        image_size: side of the picture, for examples.
+        image_size: side of the picture in ``example_batch``.
     """
 
     modalities = ("image",)
@@ -90,23 +89,20 @@ class ResidualCnn(Classifier):
         self.head = head
 
     def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
-        """Judge pictures; raises ``DataError`` where there are none."""
-        if batch.image is None:
-            raise DataError(
-                f"The recording has nothing that this classifier looks at: {self.modalities}."
-            )
-        pooled = self.stages(self.stem(batch.image)).mean(dim=(2, 3))
+        """Classify pictures; raises ``DataError`` if the batch has none."""
+        image = present_modalities(batch, self.modalities)["image"]
+        pooled = self.stages(self.stem(image)).mean(dim=(2, 3))
         return ClassifierOutput(
             logits=self.head(pooled), pooled=pooled, by_modality={"image": pooled}
         )
 
     def project(self, output: ClassifierOutput, parts: Sequence[str] = ("joint",)) -> Tensor:
-        """Unit vectors ``(N, 1, P)``: with one modality, its own vector is the joint one."""
+        """Return unit vectors ``(N, 1, P)``: with one modality, its vector is the joint one."""
         out: Tensor = self.projection(output.pooled[:, None])
         return out
 
     def example_batch(self, count: int = 1) -> RecordingBatch:
-        """Zeros in the shape of a picture, on its device."""
+        """Return zeros in the shape of a picture, on its device."""
         size = self.image_size
         return RecordingBatch(torch.zeros(count, 3, size, size, device=self.device), None)
 
@@ -120,12 +116,12 @@ def residual_cnn_small(
     width: int = 24,
 ) -> ResidualCnn:
     """ResNet-18 on the picture at 24 channels instead of 64: 1.6 million weights."""
-    only("image", modalities)
-    top = width << 3
+    require_modality("image", modalities)
+    embedding = width << 3
     return ResidualCnn(
         width=width,
         blocks=(2, 2, 2, 2),
-        projection=ProjectionHead(width=top, hidden=128, out=128),
-        head=ClassHead(width=top, classes=classes),
+        projection=ProjectionHead(width=embedding, hidden=128, out=128),
+        head=ClassHead(width=embedding, classes=classes),
         image_size=image_size,
     )

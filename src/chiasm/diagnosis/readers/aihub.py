@@ -5,10 +5,9 @@ A recording is three files with one stem: ``STEM.png``, the phase-resolved patte
 or without byte order mark. Image and series lie in source folders ``VS_...``, the JSON in label
 folders ``VL_...`` (``TS_``, ``TL_`` in the training archives), anywhere below the root.
 
-The class stands in file and folder names, ``defect_nums``, ``defect_details`` and perhaps
-``max_discharge_value`` too. Of the JSON only ``label.PD_type``, ``power_supply_frequency`` and
-what the groups are made of are ever looked at: equipment, insulator and session, which is
-equipment and day of recording.
+File and folder names, ``defect_nums``, ``defect_details`` and perhaps ``max_discharge_value``
+reveal the class. Therefore the reader uses only ``label.PD_type``, ``power_supply_frequency`` and
+the fields of the groups: equipment, insulator and session (equipment and day of recording).
 """
 
 from __future__ import annotations
@@ -25,17 +24,16 @@ from typing import Any
 from chiasm.diagnosis.readers.series_files import read_counts_csv
 from chiasm.diagnosis.readers.source import (
     KINDS,
-    LEFT_OUT,
-    FileReader,
-    Problems,
+    ProblemLog,
     RecordingRef,
+    problem_message,
     read_pattern,
-    recorded_sample,
-    whole_cycle,
+    sample_from_ref,
+    whole_samples_per_cycle,
 )
 from chiasm.errors import DataError
 from chiasm.files.content_hash import content_hash
-from chiasm.samples import RecordingSample
+from chiasm.samples import Problem, RecordingSample
 
 IMAGE_SIZE = (256, 256)
 SERIES_SHAPE = (20, 7680)
@@ -47,25 +45,26 @@ _FREQUENCY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:hz)?", re.IGNORECASE)
 _TIME = re.compile(r"([0-9]{6})(?:_?([0-9]{2})[0-9]*)?")
 
 
-class AiHub(FileReader):
+class AiHub:
     """Recordings in the layout of AI-Hub 71682 below one folder.
 
-    A recording whose files are not complete, or whose JSON cannot be understood or contradicts a
-    second one, is left out and listed in ``problems``; so is everything that was repaired. Raises
-    ``DataError`` where no recording is left.
+    A recording is left out if a file is missing, or if its JSON is invalid or contradicts a second
+    one. ``problems`` lists these recordings and all repairs. Raises ``DataError`` if no recording
+    is left.
     """
 
     kinds = KINDS
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
-        found: list[str] = []
-        self._refs = tuple(_recordings(self.root, found))
-        self._problems = Problems(found)
-        if not self._refs:
+        problems: list[Problem] = []
+        self.refs = tuple(_recordings(self.root, problems))
+        self._log = ProblemLog(problems)
+        if not self.refs:
+            causes = " ".join(map(problem_message, problems[:3]))
             raise DataError(
                 f"{self.root} holds no complete recording: STEM.png and STEM.csv in a folder "
-                f"VS_..., STEM.json in a folder VL_... were expected. {' '.join(found[:3])}".strip()
+                f"VS_..., STEM.json in a folder VL_... were expected. {causes}".strip()
             )
 
     @property
@@ -73,17 +72,26 @@ class AiHub(FileReader):
         """Name of the root folder."""
         return self.root.resolve().name
 
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What was left out or repaired so far."""
+        return self._log.all()
+
+    def repairs(self, ref: RecordingRef) -> tuple[Problem, ...]:
+        """Return what the last ``load`` of the recording repaired."""
+        return self._log.repairs(ref)
+
     def load(self, ref: RecordingRef) -> RecordingSample:
         """Read one recording: image ``(256, 256, 3)``, series ``(1, 153600)`` in counts.
 
-        An image of another size is resized, a grey one repeated to three channels; both are
-        counted. Raises ``DataError`` naming the file, and the row of a faulty table.
+        An image of another size is resized and a grey one repeated to three channels; both are
+        repairs. Raises ``DataError`` that names the file, and the row of a faulty table.
         """
         repairs: list[str] = []
         image = read_pattern(ref.files["image"], repairs, IMAGE_SIZE)
         series = read_counts_csv(ref.files["series"], SERIES_SHAPE)
-        sample = recorded_sample(ref, image=image, series=series)
-        self._problems.note(ref, repairs)
+        sample = sample_from_ref(ref, image=image, series=series)
+        self._log.set_repairs(ref, repairs)
         return sample
 
 
@@ -94,19 +102,24 @@ def recognises(root: Path) -> bool:
     )
 
 
-def _recordings(root: Path, problems: list[str]) -> Iterator[RecordingRef]:
+def _recordings(root: Path, problems: list[Problem]) -> Iterator[RecordingRef]:
     files = _files_by_stem(root)
     for stem in sorted(files):
+        source = str(next(iter(files[stem].values()))[0])
+        notes: list[str] = []
         try:
-            yield _recording(stem, files[stem], problems)
+            ref = _recording(stem, files[stem], notes)
         except DataError as fault:
-            problems.append(f"{fault} {LEFT_OUT}")
+            problems.append(Problem(source, str(fault), left_out=True))
+        else:
+            problems += [Problem(ref.source, note, left_out=False) for note in notes]
+            yield ref
 
 
 def _files_by_stem(root: Path) -> dict[str, dict[str, list[Path]]]:
     if not root.is_dir():
         raise DataError(f"{root} is no folder; the root of the unpacked archives was expected.")
-    found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    files: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for folder, folders, names in os.walk(root):
         folders.sort()
         inside = (root.resolve().name, *Path(folder).relative_to(root).parts)
@@ -117,22 +130,21 @@ def _files_by_stem(root: Path) -> dict[str, dict[str, list[Path]]]:
             role = ROLES.get(path.suffix.lower())
             if role and not name.startswith("."):
                 # Archives made on macOS spell Hangul with separate letters.
-                found[_composed(path.stem)][role].append(path)
-    return found
+                files[_composed(path.stem)][role].append(path)
+    return files
 
 
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _recording(stem: str, files: Mapping[str, list[Path]], problems: list[str]) -> RecordingRef:
+def _recording(stem: str, files: Mapping[str, list[Path]], notes: list[str]) -> RecordingRef:
     missing = [f"{stem}{suffix}" for suffix, role in ROLES.items() if role not in files]
     if missing:
-        there = ", ".join(str(paths[0]) for paths in files.values())
-        raise DataError(f"{there} has no partner {' and '.join(missing)}.")
-    image = _only(files["image"], problems)
-    series = _only(files["series"], problems)
-    notes: list[str] = []
+        present = ", ".join(str(paths[0]) for paths in files.values())
+        raise DataError(f"{present} has no partner {' and '.join(missing)}.")
+    image = _only(files["image"], notes)
+    series = _only(files["series"], notes)
     label, group, frequency = _facts(files["label"][0], notes)
     for other in files["label"][1:]:
         second = _facts(other, [])
@@ -146,33 +158,32 @@ def _recording(stem: str, files: Mapping[str, list[Path]], problems: list[str]) 
                 f"{files['label'][0]} and {other} name different equipment, days or mains "
                 "frequencies for one recording."
             )
-        notes.append(f"{other} repeats {files['label'][0]}; it was passed over.")
-    problems.extend(notes)
+        notes.append(f"{other} repeats {files['label'][0]}; it is ignored.")
     return RecordingRef(
         source=str(image),
         files={"image": image, "series": series},
         frequency=frequency,
-        samples_per_cycle=whole_cycle(VALUES_PER_SECOND, frequency, str(series)),
+        samples_per_cycle=whole_samples_per_cycle(VALUES_PER_SECOND, frequency, str(series)),
         label=label,
         kind=KINDS[label],
         group=group,
     )
 
 
-def _only(paths: list[Path], problems: list[str]) -> Path:
-    """The one file of its role and stem, or the first of several with the same bytes."""
+def _only(paths: list[Path], notes: list[str]) -> Path:
+    """Return the only file of its role and stem, or the first of several with equal bytes."""
     for other in paths[1:]:
         if content_hash([other]) != content_hash(paths[:1]):
             raise DataError(
-                f"{paths[0]} and {other} have one stem but different contents; which belongs to "
-                "the recording cannot be told."
+                f"{paths[0]} and {other} have one stem but different contents; it is unknown "
+                "which one belongs to the recording."
             )
-        problems.append(f"{other} repeats {paths[0]}; it was passed over.")
+        notes.append(f"{other} repeats {paths[0]}; it is ignored.")
     return paths[0]
 
 
 def _facts(path: Path, notes: list[str]) -> tuple[int, dict[str, str], float]:
-    """Label, groups and mains frequency; nothing else of the file is looked at."""
+    """Return label, groups and mains frequency."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as cause:
@@ -202,12 +213,12 @@ def _facts(path: Path, notes: list[str]) -> tuple[int, dict[str, str], float]:
 def _session(
     equipment: Mapping[str, Any], environment: Mapping[str, Any], path: Path, notes: list[str]
 ) -> str:
-    """Equipment and day; day and hour where the equipment has no number."""
+    """Return equipment and day, or day and hour if the equipment has no number."""
     number = _text(equipment, "equipment_id")
     time = _TIME.fullmatch(_text(environment, "recording_time"))
     if time is None:
-        rest = "the session is all of its equipment's" if number else "it has no group 'session'"
-        notes.append(f"{path} has no recording_time such as 230910_195222; {rest}.")
+        effect = "all of its equipment is one session" if number else "it has no group 'session'"
+        notes.append(f"{path} has no recording_time such as 230910_195222; {effect}.")
         return number
     day, hour = time[1], time[2]
     if number:
@@ -219,16 +230,16 @@ def _session(
 def _frequency(environment: Mapping[str, Any], path: Path, notes: list[str]) -> float:
     text = _text(environment, "power_supply_frequency")
     if not text:
-        notes.append(f"{path} has no power_supply_frequency; {FREQUENCY_HZ:g} Hz was taken.")
+        notes.append(f"{path} has no power_supply_frequency; {FREQUENCY_HZ:g} Hz is assumed.")
         return FREQUENCY_HZ
-    found = _FREQUENCY.fullmatch(text)
-    if found is None or float(found[1]) == 0:
+    match = _FREQUENCY.fullmatch(text)
+    if match is None or float(match[1]) == 0:
         raise DataError(f"{path} has power_supply_frequency '{text}'; '60Hz' was expected.")
-    return float(found[1])
+    return float(match[1])
 
 
 def _section(content: Any, key: str) -> Mapping[str, Any]:
-    """A part of the JSON; empty where there is none or it is no mapping."""
+    """Return a section of the JSON; an empty one if it is missing or no mapping."""
     section = content.get(key) if isinstance(content, dict) else None
     return section if isinstance(section, dict) else {}
 

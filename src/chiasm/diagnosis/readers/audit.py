@@ -1,4 +1,4 @@
-"""Look at recordings before anything is trained on them: gaps, copies and shortcuts."""
+"""Audit recordings before training: gaps, copies and shortcuts."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 
 import numpy as np
 
-from chiasm.diagnosis.readers.source import LEFT_OUT, RecordingRef, RecordingSource
+from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, problem_message
 from chiasm.errors import DataError
 from chiasm.files.audit_text import TrivialScore, listed
 from chiasm.metrics.ranking import auroc
-from chiasm.samples import RecordingSample
+from chiasm.samples import Problem, RecordingSample
 
 SHORTCUT_AUROC = 0.9
 
-# Training, validation and test need one each.
-LEAST_SESSIONS = 3
+# One each for training, validation and test.
+MINIMUM_SESSIONS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class ClassShortcut(TrivialScore):
-    """How well one number that knows nothing of patterns tells one class from the others.
+    """How well one number that ignores the pattern separates one class from the others.
 
     Attributes:
-        kind: the class that it tells best; ``auroc`` is of that class against all others.
+        kind: the class that it separates best; ``auroc`` is of that class against all others.
     """
 
     kind: str
@@ -36,25 +36,25 @@ class ClassShortcut(TrivialScore):
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What an audit of recordings found.
+    """The result of an audit of recordings.
 
     Attributes:
         name: the source's name.
         counts: class to kind of grouping to number of groups; ``"recordings"`` counts recordings.
         parts: ``"image and series"``, ``"image"`` or ``"series"`` to number of recordings.
         lengths: cycles of the series to number of recordings.
-        problems: what the reader left out or repaired, in sentences.
+        problems: what the reader left out or repaired.
         unreadable: a sentence for each recording that could not be loaded.
         copies: pairs of recordings with the same content that are not of one session.
-        shortcuts: one number each and the class that it tells best, strongest first.
-        warnings: what a reader must know before trusting a figure, in sentences.
+        shortcuts: each number with the class that it separates best, strongest first.
+        warnings: sentences about what makes figures of these recordings unreliable.
     """
 
     name: str
     counts: dict[str, dict[str, int]]
     parts: dict[str, int]
     lengths: dict[str, int]
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
     unreadable: tuple[str, ...]
     copies: tuple[tuple[str, str], ...]
     shortcuts: tuple[ClassShortcut, ...]
@@ -63,8 +63,8 @@ class AuditReport:
     @property
     def sound(self) -> bool:
         """Whether every recording can be read and none is a copy of another session's."""
-        absent = any(sentence.endswith(LEFT_OUT) for sentence in self.problems)
-        return not (absent or self.unreadable or self.copies)
+        left_out = any(problem.left_out for problem in self.problems)
+        return not (left_out or self.unreadable or self.copies)
 
     def to_json(self) -> str:
         """Return all fields as an indented JSON object."""
@@ -73,17 +73,17 @@ class AuditReport:
     def to_text(self) -> str:
         """Return the report as lines for a terminal."""
         lines = [f"Audit of {self.name}", "", "Recordings"]
-        for kind, found in self.counts.items():
-            groups = ", ".join(f"{n} {by}" for by, n in found.items() if by != "recordings")
-            lines.append(f"  {kind}: {found['recordings']}" + (f" ({groups})" if groups else ""))
-        lines.append("With " + ", ".join(f"{what} ({n})" for what, n in self.parts.items()))
+        for kind, counts in self.counts.items():
+            groups = ", ".join(f"{n} {by}" for by, n in counts.items() if by != "recordings")
+            lines.append(f"  {kind}: {counts['recordings']}" + (f" ({groups})" if groups else ""))
+        lines.append("With " + ", ".join(f"{parts} ({n})" for parts, n in self.parts.items()))
         lengths = ", ".join(f"{length} ({n})" for length, n in self.lengths.items())
         lines.append(f"Mains cycles of the series: {lengths or 'none readable'}")
-        lines += listed("Left out or repaired", self.problems)
+        lines += listed("Left out or repaired", [problem_message(p) for p in self.problems])
         lines += listed("Recordings that cannot be read", self.unreadable)
         lines += listed("Copies in other sessions", [f"{a} = {b}" for a, b in self.copies])
         if self.shortcuts:
-            lines += ["", "One number against one class, AUROC"]
+            lines += ["", "AUROC of one number for one class"]
             lines += [f"  {s.auroc:.3f}  {s.name}, {s.kind}" for s in self.shortcuts]
         if self.warnings:
             lines += ["", "Warnings", *(f"  - {warning}" for warning in self.warnings)]
@@ -91,9 +91,9 @@ class AuditReport:
 
 
 def audit(source: RecordingSource) -> AuditReport:
-    """Load every recording of a source once and report what is in it.
+    """Load every recording of a source once and return the report.
 
-    Never raises for a faulty recording: the fault is listed and the audit goes on.
+    A faulty recording raises nothing: the report lists its fault.
     """
     unreadable: list[str] = []
     parts: Counter[str] = Counter()
@@ -108,12 +108,12 @@ def audit(source: RecordingSource) -> AuditReport:
         except DataError as error:
             unreadable.append(str(error))
             continue
-        there = [name for name in ("image", "series") if getattr(sample, name) is not None]
-        parts[" and ".join(there)] += 1
+        present = [name for name in ("image", "series") if getattr(sample, name) is not None]
+        parts[" and ".join(present)] += 1
         if sample.series is not None:
             lengths[f"{sample.series.shape[1] / ref.samples_per_cycle:g}"] += 1
         other = first.setdefault(_content(sample), ref)
-        if other is not ref and not _one_session(other, ref):
+        if other is not ref and not _same_session(other, ref):
             copies.append((other.source, ref.source))
         if ref.label is not None:
             rows.append(trivial_numbers(sample, _files(ref)))
@@ -125,7 +125,7 @@ def audit(source: RecordingSource) -> AuditReport:
         counts=counts,
         parts=dict(parts.most_common()),
         lengths=dict(lengths.most_common()),
-        problems=tuple(source.problems),
+        problems=source.problems,
         unreadable=tuple(unreadable),
         copies=tuple(copies),
         shortcuts=shortcuts,
@@ -134,14 +134,14 @@ def audit(source: RecordingSource) -> AuditReport:
 
 
 def _content(sample: RecordingSample) -> bytes:
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for array in (sample.image, sample.series):
-        whole.update(b"" if array is None else np.ascontiguousarray(array).data)
-        whole.update(b"|")
-    return whole.digest()
+        digest.update(b"" if array is None else np.ascontiguousarray(array).data)
+        digest.update(b"|")
+    return digest.digest()
 
 
-def _one_session(a: RecordingRef, b: RecordingRef) -> bool:
+def _same_session(a: RecordingRef, b: RecordingRef) -> bool:
     name = a.group.get("session")
     return name is not None and name == b.group.get("session") and a.label == b.label
 
@@ -166,13 +166,15 @@ def _shortcuts(rows: Sequence[dict[str, float]], kinds: Sequence[str]) -> tuple[
     classes = sorted(set(kinds))
     if len(classes) < 2:
         return ()
-    found = []
+    shortcuts = []
     for name in sorted(set.intersection(*(set(row) for row in rows))):
         values = [row[name] for row in rows]
-        each = [ClassShortcut(name, auroc(values, [int(one == k) for one in kinds]), k)
-                for k in classes]  # fmt: skip
-        found.append(max(each, key=lambda one: one.strength))
-    return tuple(sorted(found, key=lambda one: (-one.strength, one.name)))
+        by_class = [
+            ClassShortcut(name, auroc(values, [int(kind == k) for kind in kinds]), k)
+            for k in classes
+        ]
+        shortcuts.append(max(by_class, key=lambda shortcut: shortcut.strength))
+    return tuple(sorted(shortcuts, key=lambda shortcut: (-shortcut.strength, shortcut.name)))
 
 
 def _warnings(
@@ -181,33 +183,35 @@ def _warnings(
     copies: Sequence[tuple[str, str]],
     shortcuts: Sequence[ClassShortcut],
 ) -> list[str]:
-    found = []
-    for one in shortcuts:
-        if one.strength > SHORTCUT_AUROC:
-            side = "larger" if one.auroc > 0.5 else "smaller"
-            found.append(
-                f"Shortcut: {one.name} alone tells {one.kind} from the rest with AUROC "
-                f"{one.strength:.3f} ({side} there)."
+    warnings = []
+    for shortcut in shortcuts:
+        if shortcut.strength > SHORTCUT_AUROC:
+            side = "larger" if shortcut.auroc > 0.5 else "smaller"
+            warnings.append(
+                f"Shortcut: {shortcut.name} alone separates {shortcut.kind} from the other classes "
+                f"with AUROC {shortcut.strength:.3f} ({side} for {shortcut.kind})."
             )
     labelled = {kind: n for kind, n in counts.items() if kind != "(unknown)"}
     if len(labelled) < 2:
-        found.append("A classifier needs at least two labelled classes.")
+        warnings.append("A classifier needs at least two labelled classes.")
     if not all("session" in n for n in labelled.values()):
-        found.append(
-            "Some recordings name no session, so that copies of one session cannot be kept on one "
-            "side of a split: figures will flatter."
+        warnings.append(
+            "Some recordings name no session, so that near copies can stand on both sides of a "
+            "split: figures will be too good."
         )
     for kind, n in labelled.items():
-        if n.get("session", LEAST_SESSIONS) < LEAST_SESSIONS:
-            found.append(
+        if n.get("session", MINIMUM_SESSIONS) < MINIMUM_SESSIONS:
+            warnings.append(
                 f"{kind} has {n['session']} session{'s' * (n['session'] > 1)}; training, "
-                f"validation and test need {LEAST_SESSIONS} at least."
+                f"validation and test need {MINIMUM_SESSIONS} at least."
             )
     if copies:
-        found.append(f"{len(copies)} recordings are copies of one of another session or class.")
+        warnings.append(
+            f"{len(copies)} recordings are copies of a recording of another session or class."
+        )
     if len(parts) > 1:
-        found.append("Some recordings lack their image or their series.")
-    return found
+        warnings.append("Some recordings lack their image or their series.")
+    return warnings
 
 
 _ROLES = {"series": "size of the series' file", "image": "size of the picture's file"}
@@ -216,9 +220,9 @@ _ROLES = {"series": "size of the series' file", "image": "size of the picture's 
 def trivial_numbers(
     sample: RecordingSample, files: Mapping[str, Path] | None = None
 ) -> dict[str, float]:
-    """Return the numbers that anyone can read off a recording, those of absent parts left out.
+    """Return the trivial numbers of the modalities that a recording has.
 
-    Amplitudes in the recorder's counts, brightness in [0, 1], files in bytes.
+    Amplitudes are in the recorder's counts, brightness in [0, 1], file sizes in bytes.
     """
     numbers: dict[str, float] = {}
     if sample.series is not None:

@@ -1,6 +1,7 @@
-"""What a store knows of each recording: lines of JSON, in a journal while it grows, then an index.
+"""The entries of a store as lines of JSON: a journal during the conversion, an index after it.
 
-One ``Entry`` a line; the index has a header line before them with the checksum of all the rest.
+There is one ``Entry`` a line. The index begins with a header line that holds the checksum of the
+other lines.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.diagnosis.readers.shards import Blob
-from chiasm.diagnosis.readers.source import RecordingRef
+from chiasm.diagnosis.readers.source import RecordingRef, problem_from_message
 from chiasm.errors import DataError
+from chiasm.samples import Problem
 
 VERSION = 1
 INDEX, JOURNAL, LOCK = "index.jsonl", "journal.jsonl", "lock"
@@ -31,12 +33,12 @@ class Entry:
     """One recording in a store.
 
     Attributes:
-        ref: what is known of it; without files.
-        stamp: size and date of the files that it was made from.
+        ref: the reference, without files.
+        stamp: size and date of the files from which it was made.
         repairs: sentences about what was repaired in it.
-        series: where the series lies, or None.
+        series: position of the series, or None.
         dtype, shape: of the series: ``"|u1"``, ``"<u2"`` or ``"<f4"``, and ``(C, T)``.
-        image: where the encoded image lies, or None.
+        image: position of the encoded image, or None.
     """
 
     ref: RecordingRef
@@ -48,59 +50,66 @@ class Entry:
     image: Blob | None
 
     def blobs(self) -> Iterator[Blob]:
-        """Where its bytes lie."""
+        """Yield the positions of its bytes."""
         yield from (blob for blob in (self.series, self.image) if blob is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """A finished store: its name, its classes, what was left out in making it, its recordings."""
+    """The content of a finished store.
+
+    Attributes:
+        name: of the source that was converted.
+        kinds: names of the classes, in the order of their labels.
+        problems: of the source and of the conversion, without the repairs of the entries.
+        entries: one for each recording.
+    """
 
     name: str
     kinds: tuple[str, ...]
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
     entries: tuple[Entry, ...]
 
 
 def stamp_of(ref: RecordingRef) -> str:
-    """Size and date of a recording's files; ``""`` where it has none."""
-    found = []
+    """Return size and date of a recording's files; ``""`` if it has none."""
+    stamps = []
     for role, path in sorted(ref.files.items()):
         try:
             stat = path.stat()
         except OSError:
-            continue  # loading will say what is wrong with the file
-        found.append(f"{role}:{stat.st_size}:{stat.st_mtime_ns}")
-    return " ".join(found)
+            continue  # loading reports the fault of the file
+        stamps.append(f"{role}:{stat.st_size}:{stat.st_mtime_ns}")
+    return " ".join(stamps)
 
 
 def bare(ref: RecordingRef, number: int = -1) -> RecordingRef:
-    """The reference without its files and without what only its own reader needs."""
+    """Return the reference without its files and without ``extra``."""
     return dataclasses.replace(ref, files={}, extra={}, group=dict(ref.group), number=number)
 
 
 class Journal:
-    """Entries that are safe although the index is not written yet.
+    """Entries that are on the disk before the index is written.
 
-    A line that a killed process left unfinished is cut off.
+    An incomplete last line, left by a killed process, is removed.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / JOURNAL
         content = self.path.read_bytes() if self.path.exists() else b""
         self.entries: list[Entry] = []
-        whole = 0
+        complete = 0
         for line in content.splitlines(keepends=True):
             try:
                 self.entries.append(_entry(line))
             except (ValueError, KeyError, TypeError):
                 break
-            whole += len(line)
-        if whole < len(content):
-            os.truncate(self.path, whole)
+            complete += len(line)
+        if complete < len(content):
+            os.truncate(self.path, complete)
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Write entries; they are on the disk when this returns."""
+        """Append entries and wait until they are on the disk."""
         with self.path.open("ab") as stream:
             stream.write(b"".join(_line(entry) for entry in entries))
             stream.flush()
@@ -108,13 +117,13 @@ class Journal:
 
 
 def write_index(folder: Path, index: Index) -> None:
-    """Put a new index in place of the old one, and remove the journal."""
+    """Replace the index, and remove the journal."""
     body = b"".join(_line(entry) for entry in index.entries)
     header = {
         "version": VERSION,
         "name": index.name,
         "kinds": index.kinds,
-        "problems": index.problems,
+        "problems": [dataclasses.asdict(problem) for problem in index.problems],
         "count": len(index.entries),
         "crc": zlib.crc32(body),
     }
@@ -128,12 +137,12 @@ def write_index(folder: Path, index: Index) -> None:
 
 
 def read_index(folder: Path) -> Index:
-    """Read the index; raises ``DataError`` where there is none, or it is damaged or too new."""
+    """Read the index; raise ``DataError`` if it is missing, damaged or too new."""
     path = folder / INDEX
     if not path.is_file():
         if (folder / JOURNAL).is_file():
             raise DataError(
-                f"{folder} is a store whose conversion has not finished; run it again, it "
+                f"{folder} is a store whose conversion has not finished; run it again: it "
                 "continues where it stopped."
             )
         raise DataError(f"{folder} is no store of recordings: it has no {INDEX}.")
@@ -148,7 +157,12 @@ def read_index(folder: Path) -> Index:
         if zlib.crc32(body) != header["crc"]:
             raise ValueError("its checksum differs")
         entries = tuple(_entry(line, number) for number, line in enumerate(body.splitlines()))
-        return Index(header["name"], tuple(header["kinds"]), tuple(header["problems"]), entries)
+        problems = tuple(
+            # Older stores hold messages instead of records.
+            problem_from_message(record) if isinstance(record, str) else Problem(**record)
+            for record in header["problems"]
+        )
+        return Index(header["name"], tuple(header["kinds"]), problems, entries)
     except (ValueError, KeyError, TypeError) as cause:
         raise DataError(
             f"{path} is damaged ({cause}); delete {folder} and convert again."
@@ -157,9 +171,9 @@ def read_index(folder: Path) -> Index:
 
 @contextlib.contextmanager
 def sole_writer(folder: Path, *, patience_s: float = 900.0) -> Iterator[None]:
-    """Keep other processes from writing to the store; the system frees the lock of a killed one.
+    """Hold the store's lock; the system releases the lock of a killed process.
 
-    Waits for another writer. Raises ``DataError`` where it still writes after ``patience_s``.
+    Raises ``DataError`` if another process holds the lock for longer than ``patience_s``.
     """
     try:
         import fcntl
@@ -167,13 +181,13 @@ def sole_writer(folder: Path, *, patience_s: float = 900.0) -> Iterator[None]:
         yield
         return
     with (folder / LOCK).open("w") as stream:
-        until = time.monotonic() + patience_s
+        deadline = time.monotonic() + patience_s
         while True:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except OSError as cause:
-                if time.monotonic() >= until:
+                if time.monotonic() >= deadline:
                     raise DataError(
                         f"{folder} is still being written by another process after "
                         f"{patience_s:.0f} s; wait until it has finished, or end it."
@@ -190,13 +204,13 @@ def _line(entry: Entry) -> bytes:
         facts |= {"dtype": entry.dtype, "shape": entry.shape}
     if entry.image is not None:
         facts |= {"image": dataclasses.astuple(entry.image)}
-    # Escaped, so that no character inside a text can end the line.
+    # JSON escapes line ends inside a text.
     return json.dumps(facts).encode() + b"\n"
 
 
 def _entry(line: bytes, number: int = -1) -> Entry:
     if not line.strip().endswith(b"}"):
-        raise ValueError("a line is not complete")
+        raise ValueError("a line is incomplete")
     facts: Mapping[str, Any] = json.loads(line)
     rows, columns = facts.get("shape", (0, 0))
     return Entry(

@@ -1,12 +1,11 @@
 """Reader of a table of recordings, CSV or Parquet: an image, a series or both in each row.
 
-Columns, of which only one of ``image`` and ``series`` is needed: ``image`` (RGB or grey);
-``series`` (.csv or .npy); ``layout``: ``rows`` where the rows of a series' file follow each other
-in time, ``channels`` where each row is a channel (if nothing is said, ``rows`` for .csv and
-``channels`` for .npy); ``label`` (0, 1, 2 ...) or ``kind`` (the class's name) or both; ``split``
-(train, validation, test); ``frequency`` of the mains in Hz and ``samples_per_cycle``. Paths are
-relative to the table. Every other column is a kind of group, e.g. ``session``, and must not hold
-anything else: samples carry it.
+Columns (``image`` or ``series`` is required, the others are optional): ``image`` (RGB or grey);
+``series`` (.csv or .npy); ``layout``: ``rows`` if the rows of a series' file follow each other in
+time, ``channels`` if each row is a channel (default: ``rows`` for .csv, ``channels`` for .npy);
+``label`` (0, 1, 2 ...) or ``kind`` (the class's name) or both; ``split`` (train, validation,
+test); ``frequency`` of the mains in Hz and ``samples_per_cycle``. Paths are relative to the table.
+Each other column is a kind of group, e.g. ``session``, and is copied to the samples.
 """
 
 from __future__ import annotations
@@ -18,18 +17,17 @@ from pathlib import Path
 from chiasm.diagnosis.readers.series_files import read_numbers_csv, read_series_npy
 from chiasm.diagnosis.readers.source import (
     KINDS,
-    LEFT_OUT,
-    FileReader,
-    Problems,
+    ProblemLog,
     RecordingRef,
+    problem_message,
     read_pattern,
-    recorded_sample,
-    whole_cycle,
+    sample_from_ref,
+    whole_samples_per_cycle,
 )
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES
 from chiasm.files.tables import close_name, read_rows
-from chiasm.samples import FloatArray, RecordingSample
+from chiasm.samples import FloatArray, Problem, RecordingSample
 
 SENSOR_COLUMNS = ("image", "series")
 FACT_COLUMNS = ("layout", "label", "kind", "split", "frequency", "samples_per_cycle")
@@ -44,18 +42,18 @@ _SPLITS = {
 }
 
 
-class DischargeManifest(FileReader):
+class RecordingManifest:
     """Recordings listed in a CSV or Parquet table; image-only and series-only rows are legal.
 
-    Where a table names kinds but no labels, they are numbered as in ``KINDS`` if all stand there,
-    else in the order of the alphabet. Rows that name files that do not exist are left out and
-    listed in ``problems``; any other fault in the table raises ``DataError`` naming the row, 1
-    being the first below the header.
+    If a table names kinds but no labels, the kinds are numbered as in ``KINDS`` if all are members
+    of it, else alphabetically. Rows that name missing files are left out and listed in
+    ``problems``. Any other fault raises ``DataError`` that names the row (1 is the first below the
+    header).
 
     Args:
         path: of the table.
-        image_size: (height, width) that images are resized to, counted; None keeps them.
-        segment: the smallest number of values a series must hold; None: one mains cycle.
+        image_size: (height, width) to which images are resized; None keeps them.
+        segment: minimum number of values of a series; None: one mains cycle.
     """
 
     def __init__(
@@ -70,35 +68,49 @@ class DischargeManifest(FileReader):
         self.segment = segment
         columns, rows = read_rows(self.path)
         self._check_columns(columns)
-        found: list[str] = []
-        refs = list(self._find(rows, found))
+        problems: list[Problem] = []
+        refs = list(self._find(rows, problems))
         if any("series" in ref.files for ref in refs):
-            found += [
-                f"{self.path} has no column {column}; {value} was taken."
+            problems += [
+                Problem(
+                    str(self.path),
+                    f"{self.path} has no column {column}; {value} is assumed.",
+                    left_out=False,
+                )
                 for column, value in DEFAULTS.items()
                 if column not in columns
             ]
-        self.kinds, self._refs = _numbered(self.path, refs)
-        self._problems = Problems(found)
+        self.kinds, self.refs = _numbered(self.path, refs)
+        self._log = ProblemLog(problems)
         if not refs:
-            raise DataError(f"{self.path} lists no usable recording. {' '.join(found[:3])}".strip())
+            causes = " ".join(map(problem_message, problems[:3]))
+            raise DataError(f"{self.path} lists no usable recording. {causes}".strip())
 
     @property
     def name(self) -> str:
         """Name of the table without its suffix."""
         return self.path.stem
 
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What was left out or repaired so far."""
+        return self._log.all()
+
+    def repairs(self, ref: RecordingRef) -> tuple[Problem, ...]:
+        """Return what the last ``load`` of the recording repaired."""
+        return self._log.repairs(ref)
+
     def load(self, ref: RecordingRef) -> RecordingSample:
         """Read one recording: image ``(H, W, 3)``, series ``(C, T)`` in the recorder's counts.
 
-        Raises ``DataError`` naming the file, and the row of a faulty series.
+        Raises ``DataError`` that names the file, and the row of a faulty series.
         """
         repairs: list[str] = []
         files = ref.files
         image = read_pattern(files["image"], repairs, self.image_size) if "image" in files else None
         series = _read_series(ref) if "series" in files else None
-        sample = recorded_sample(ref, image=image, series=series, segment=self.segment)
-        self._problems.note(ref, repairs)
+        sample = sample_from_ref(ref, image=image, series=series, segment=self.segment)
+        self._log.set_repairs(ref, repairs)
         return sample
 
     def _check_columns(self, columns: list[str]) -> None:
@@ -108,30 +120,31 @@ class DischargeManifest(FileReader):
                 "nor series; the first row must name the columns, separated by commas."
             )
         for column in columns:
-            meant = close_name(column, (*SENSOR_COLUMNS, *FACT_COLUMNS))
-            if meant and meant not in columns:
+            similar = close_name(column, (*SENSOR_COLUMNS, *FACT_COLUMNS))
+            if similar and similar not in columns:
                 raise DataError(
-                    f"{self.path} has a column '{column}'; '{meant}' was probably meant. "
-                    "Rename it, or choose a name less alike."
+                    f"{self.path} has a column '{column}'; '{similar}' was probably meant. "
+                    "Rename it, or choose a less similar name."
                 )
 
-    def _find(self, rows: list[dict[str, str]], problems: list[str]) -> Iterator[RecordingRef]:
+    def _find(self, rows: list[dict[str, str]], problems: list[Problem]) -> Iterator[RecordingRef]:
         row_of: dict[str, int] = {}
         for number, row in enumerate(rows, start=1):
             where = f"{self.path}, row {number}"
             ref = self._reference(row, where)
             if ref.source in row_of:
                 raise DataError(
-                    f"{where} names {ref.source}, as row {row_of[ref.source]} does; each recording "
-                    "may stand in the table once."
+                    f"{where} names {ref.source}, as row {row_of[ref.source]} does; list each "
+                    "recording once."
                 )
             row_of[ref.source] = number
             missing = [str(path) for path in ref.files.values() if not path.is_file()]
             if missing:
-                problems.append(
+                sentence = (
                     f"{where} names {', '.join(missing)}, which does not exist; paths are "
-                    f"relative to the table's folder. {LEFT_OUT}"
+                    "relative to the table's folder."
                 )
+                problems.append(Problem(ref.source, sentence, left_out=True))
             else:
                 yield ref
 
@@ -140,7 +153,9 @@ class DischargeManifest(FileReader):
         if not files:
             raise DataError(f"{where} names neither an image nor a series.")
         if "image" in files and files["image"].suffix.lower() not in RGB_SUFFIXES:
-            raise DataError(f"{where} names the image {files['image']}; PNG, JPEG, TIFF or BMP.")
+            raise DataError(
+                f"{where} names the image {files['image']}; PNG, JPEG, TIFF or BMP was expected."
+            )
         split = row.get("split", "").lower()
         if split not in _SPLITS:
             raise DataError(
@@ -150,15 +165,15 @@ class DischargeManifest(FileReader):
         frequency = _positive(row, "frequency", where)
         per_cycle = _positive(row, "samples_per_cycle", where)
         label = row.get("label", "")
-        known = (*SENSOR_COLUMNS, *FACT_COLUMNS)
+        columns = (*SENSOR_COLUMNS, *FACT_COLUMNS)
         return RecordingRef(
             source=str(next(iter(files.values()))),
             files=files,
             frequency=frequency,
-            samples_per_cycle=whole_cycle(per_cycle * frequency, frequency, where),
+            samples_per_cycle=whole_samples_per_cycle(per_cycle * frequency, frequency, where),
             label=_label(label, where) if label else None,
             kind=row.get("kind", ""),
-            group={column: text for column, text in row.items() if text and column not in known},
+            group={column: text for column, text in row.items() if text and column not in columns},
             split=_SPLITS[split],
             extra={"layout": _layout(row, files, where), "where": where},
         )
@@ -167,7 +182,7 @@ class DischargeManifest(FileReader):
 def _numbered(
     path: Path, refs: Sequence[RecordingRef]
 ) -> tuple[tuple[str, ...], tuple[RecordingRef, ...]]:
-    """The names of the classes, and the references with label and kind each from the other."""
+    """Return the names of the classes, and the references with both label and kind."""
     number_of = _numbers(refs)
     name_of: dict[int, str] = {}
     for kind, number in number_of.items():
@@ -188,27 +203,27 @@ def _numbered(
 
 
 def _numbers(refs: Sequence[RecordingRef]) -> dict[str, int]:
-    """Kind to label: as the rows with both say, else as the kinds themselves do."""
+    """Return kind to label: from the rows that have both, else by the order of the kinds."""
     kinds = {ref.kind for ref in refs if ref.kind}
     if all(ref.label is None for ref in refs):
         order = KINDS if kinds <= set(KINDS) else sorted(kinds)
         return {kind: number for number, kind in enumerate(order)} if kinds else {}
-    found: dict[str, int] = {}
+    labels: dict[str, int] = {}
     for ref in refs:
         if not ref.kind or ref.label is None:
             continue
-        if found.setdefault(ref.kind, ref.label) != ref.label:
+        if labels.setdefault(ref.kind, ref.label) != ref.label:
             raise DataError(
                 f"{ref.extra['where']} gives '{ref.kind}' the label {ref.label}, an earlier row "
-                f"{found[ref.kind]}; a class has one label."
+                f"{labels[ref.kind]}; a class has one label."
             )
     for ref in refs:
-        if ref.kind and ref.kind not in found:
+        if ref.kind and ref.kind not in labels:
             raise DataError(
                 f"{ref.extra['where']} has kind '{ref.kind}' without a label, and no other row "
-                "says which number it has."
+                "gives its label."
             )
-    return found
+    return labels
 
 
 def _label(text: str, where: str) -> int:
@@ -245,7 +260,7 @@ def _layout(row: Mapping[str, str], files: Mapping[str, Path], where: str) -> st
 
 
 def _read_series(ref: RecordingRef) -> FloatArray:
-    path, in_time = ref.files["series"], ref.extra["layout"] == "rows"
+    path, rows_in_time = ref.files["series"], ref.extra["layout"] == "rows"
     if path.suffix.lower() == ".npy":
-        return read_series_npy(path, rows_in_time=in_time)
-    return read_numbers_csv(path, rows_in_time=in_time)
+        return read_series_npy(path, rows_in_time=rows_in_time)
+    return read_numbers_csv(path, rows_in_time=rows_in_time)

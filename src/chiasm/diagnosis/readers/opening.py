@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chiasm.diagnosis.readers import aihub, recording_folder
 from chiasm.diagnosis.readers.journal import INDEX
-from chiasm.diagnosis.readers.manifest import DischargeManifest
+from chiasm.diagnosis.readers.manifest import RecordingManifest
 from chiasm.diagnosis.readers.recording_folder import RecordingFolder, is_one_recording
 from chiasm.diagnosis.readers.source import RecordingSource
 from chiasm.diagnosis.readers.store import RecordingStore, convert
@@ -38,7 +38,7 @@ def open_source(path: Path | str, *, partner: Path | str | None = None) -> Recor
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
             raise DataError(f"{path} is neither a CSV nor a Parquet file. {UNDERSTOOD}")
-        return DischargeManifest(path)
+        return RecordingManifest(path)
     if (path / INDEX).exists():
         return RecordingStore.open(path)
     if aihub.recognises(path):

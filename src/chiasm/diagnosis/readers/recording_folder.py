@@ -9,32 +9,31 @@ from pathlib import Path
 
 from chiasm.diagnosis.readers.series_files import read_numbers_csv, read_series_npy
 from chiasm.diagnosis.readers.source import (
-    LEFT_OUT,
-    FileReader,
-    Problems,
+    ProblemLog,
     RecordingRef,
+    problem_message,
     read_pattern,
-    recorded_sample,
+    sample_from_ref,
 )
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES
-from chiasm.samples import RecordingSample
+from chiasm.samples import Problem, RecordingSample
 
 SERIES_SUFFIXES = frozenset({".csv", ".npy"})
 
 
-class RecordingFolder(FileReader):
+class RecordingFolder:
     """Recordings of unknown faults, or a single one: ``STEM.png`` and ``STEM.csv`` are partners.
 
     Files may lie anywhere below the folder, e.g. in ``image/`` and ``series/``; one without a
-    partner is a recording of one modality. A .csv holds rows that follow each other in time, a
-    .npy a row for each channel. Nothing says the mains frequency, so that 60 Hz and 128 values a
-    cycle are taken. Two files of one kind and name are left out and listed in ``problems``; a .csv
-    with a header and no partner is some table and passed over.
+    partner is a recording of one modality. The rows of a .csv follow each other in time; each row
+    of a .npy is a channel. The files name no mains frequency: 60 Hz and 128 values a cycle are
+    assumed. Two files of one kind and name are left out and listed in ``problems``; a .csv with a
+    header and without a partner is ignored.
 
     Args:
         root: the folder, or one file.
-        partner: of a single file, that of the other modality.
+        partner: the file of the other modality, if ``root`` is a file.
 
     Raises:
         DataError: there is no picture and no series.
@@ -44,50 +43,61 @@ class RecordingFolder(FileReader):
 
     def __init__(self, root: Path | str, *, partner: Path | str | None = None) -> None:
         self.root = Path(root)
-        found: list[str] = []
+        problems: list[Problem] = []
         if self.root.is_file():
-            given = [self.root] if partner is None else [self.root, Path(partner)]
-            self._refs = (_recording(_roles(given)),)
+            files = [self.root] if partner is None else [self.root, Path(partner)]
+            self.refs: tuple[RecordingRef, ...] = (_recording(_roles(files)),)
         else:
-            self._refs = tuple(_recordings(self.root, found))
-        if not self._refs:
+            self.refs = tuple(_recordings(self.root, problems))
+        if not self.refs:
+            causes = " ".join(map(problem_message, problems[:3]))
             raise DataError(
                 f"{self.root} holds no recording: pictures ({', '.join(sorted(RGB_SUFFIXES))}) and "
                 f"series ({', '.join(sorted(SERIES_SUFFIXES))}) of one name were expected. "
-                f"{' '.join(found[:3])}".strip()
+                f"{causes}".strip()
             )
-        if any("series" in ref.files for ref in self._refs):
-            first = self._refs[0]
-            found.append(
-                f"Nothing in {self.root} says the mains frequency; {first.frequency:g} Hz and "
-                f"{first.samples_per_cycle} values a cycle were taken. A table can say others."
+        if any("series" in ref.files for ref in self.refs):
+            first = self.refs[0]
+            sentence = (
+                f"{self.root} does not name the mains frequency; {first.frequency:g} Hz and "
+                f"{first.samples_per_cycle} values a cycle are assumed. A table can name others."
             )
-        self._problems = Problems(found)
+            problems.append(Problem(str(self.root), sentence, left_out=False))
+        self._log = ProblemLog(problems)
 
     @property
     def name(self) -> str:
         """Name of the folder, or of the file without its suffix."""
         return self.root.resolve().stem if self.root.is_file() else self.root.resolve().name
 
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What was left out or repaired so far."""
+        return self._log.all()
+
+    def repairs(self, ref: RecordingRef) -> tuple[Problem, ...]:
+        """Return what the last ``load`` of the recording repaired."""
+        return self._log.repairs(ref)
+
     def load(self, ref: RecordingRef) -> RecordingSample:
         """Read one recording: image ``(H, W, 3)``, series ``(C, T)`` in the recorder's counts.
 
-        Raises ``DataError`` naming the file, and the row of a faulty series.
+        Raises ``DataError`` that names the file, and the row of a faulty series.
         """
         repairs: list[str] = []
         image, series = ref.files.get("image"), ref.files.get("series")
         read = read_series_npy if series and series.suffix.lower() == ".npy" else read_numbers_csv
-        sample = recorded_sample(
+        sample = sample_from_ref(
             ref,
             image=None if image is None else read_pattern(image, repairs),
             series=None if series is None else read(series),
         )
-        self._problems.note(ref, repairs)
+        self._log.set_repairs(ref, repairs)
         return sample
 
 
 def recognises(root: Path) -> bool:
-    """Tell whether there is ``image/`` or ``series/``, or a picture and a series of one name."""
+    """Whether there is ``image/`` or ``series/``, or a picture and a series of one name."""
     if (root / "image").is_dir() or (root / "series").is_dir():
         return True
     stems: dict[str, set[str]] = defaultdict(set)
@@ -99,7 +109,7 @@ def recognises(root: Path) -> bool:
 
 
 def is_one_recording(path: Path) -> bool:
-    """Tell whether a file is a picture or a series rather than a table, of files or of results."""
+    """Whether a file is a picture or a series, not a table of files or results."""
     if path.suffix.lower() != ".csv":
         return bool(_role(path))
     with path.open("rb") as stream:
@@ -112,44 +122,45 @@ def is_one_recording(path: Path) -> bool:
 
 
 def holds_any(root: Path) -> bool:
-    """Tell whether a picture or a series lies directly in a folder; parts can look so, too."""
+    """Whether a picture or a series lies directly in a folder; a folder of parts can match too."""
     return any(_role(path) and not path.name.startswith(".") for path in root.iterdir())
 
 
-def _recordings(root: Path, problems: list[str]) -> Iterator[RecordingRef]:
-    files: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+def _recordings(root: Path, problems: list[Problem]) -> Iterator[RecordingRef]:
+    paths_by_role: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(folder, name)
             role = _role(path)
             if role and not name.startswith("."):
-                files[path.stem][role].append(path)
-    for stem in sorted(files):
-        twice = next((paths for paths in files[stem].values() if len(paths) > 1), None)
-        if twice:
-            problems.append(
-                f"{twice[0]} and {twice[1]} have one name; which belongs to the recording cannot "
-                f"be told. {LEFT_OUT}"
+                paths_by_role[path.stem][role].append(path)
+    for _, roles in sorted(paths_by_role.items()):
+        duplicates = next((paths for paths in roles.values() if len(paths) > 1), None)
+        if duplicates:
+            sentence = (
+                f"{duplicates[0]} and {duplicates[1]} have one name; it is unknown which one "
+                "belongs to the recording."
             )
+            problems.append(Problem(str(duplicates[0]), sentence, left_out=True))
             continue
-        own = {role: paths[0] for role, paths in files[stem].items()}
-        if "image" in own or is_one_recording(own["series"]):
-            yield _recording(own)
+        files = {role: paths[0] for role, paths in roles.items()}
+        if "image" in files or is_one_recording(files["series"]):
+            yield _recording(files)
 
 
 def _roles(paths: list[Path]) -> dict[str, Path]:
-    """The files by what they are; ``DataError`` where one is neither, or two are the same."""
-    found: dict[str, Path] = {}
+    """Return the files by role; ``DataError`` if one has no role, or two have the same."""
+    files: dict[str, Path] = {}
     for path in paths:
         role = _role(path)
-        if not role or role in found:
+        if not role or role in files:
             raise DataError(
-                f"{path} is no {'picture or series' if not role else f'partner of {found[role]}'}: "
+                f"{path} is no {'picture or series' if not role else f'partner of {files[role]}'}: "
                 "a recording is a picture, a series (.csv, .npy), or one of each."
             )
-        found[role] = path
-    return found
+        files[role] = path
+    return files
 
 
 def _recording(files: dict[str, Path]) -> RecordingRef:
@@ -157,6 +168,6 @@ def _recording(files: dict[str, Path]) -> RecordingRef:
 
 
 def _role(path: Path) -> str:
-    """``"image"``, ``"series"`` or ``""`` by the file's suffix."""
+    """Return ``"image"``, ``"series"`` or ``""`` by the file's suffix."""
     suffix = path.suffix.lower()
     return "image" if suffix in RGB_SUFFIXES else "series" if suffix in SERIES_SUFFIXES else ""

@@ -1,9 +1,10 @@
-"""What every reader of partial-discharge recordings offers, and the checks they share."""
+"""The protocol of a reader of partial-discharge recordings, and the checks that readers share."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -12,17 +13,16 @@ import numpy as np
 
 from chiasm.errors import DataError
 from chiasm.files.images import read_rgb
-from chiasm.samples import FloatArray, RecordingSample
+from chiasm.samples import FloatArray, Problem, RecordingSample
 
-# The number of a class is its place here.
+# A class's position is its label.
 KINDS = ("normal", "noise", "surface", "corona", "void")
-# How readers end the sentence about a recording that is not among their references.
-LEFT_OUT = "The recording is left out."
+_LEFT_OUT = " The recording is left out."
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingRef:
-    """One recording on disk, before its values are read.
+    """A reference to one recording on disk; its values are not read yet.
 
     Attributes:
         source: path of its main file (image, or series where there is no image); unique.
@@ -59,85 +59,67 @@ class RecordingSource(Protocol):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of their numbers."""
+        """Names of the classes, in the order of their labels."""
         ...
 
     @property
     def refs(self) -> tuple[RecordingRef, ...]:
-        """All recordings, in a stable order."""
+        """All recordings that can be loaded, in a stable order."""
         ...
 
     @property
-    def problems(self) -> tuple[str, ...]:
-        """A sentence for whatever was left out or repaired so far; reading can add some."""
+    def problems(self) -> tuple[Problem, ...]:
+        """What was left out or repaired so far; loading a recording can add repairs."""
         ...
 
     def load(self, ref: RecordingRef) -> RecordingSample:
-        """Read one recording; raises ``DataError`` naming the file and what is wrong with it."""
+        """Read one recording; raise ``DataError`` that names the file and its fault."""
         ...
 
-    def repairs(self, ref: RecordingRef) -> tuple[str, ...]:
-        """What was repaired when this source last loaded the recording; also in ``problems``."""
+    def repairs(self, ref: RecordingRef) -> tuple[Problem, ...]:
+        """Return what the last ``load`` of the recording repaired; ``problems`` has it too."""
         ...
 
 
-class Problems:
-    """Sentences about a source: those of opening it, then those of each recording, once each."""
+class ProblemLog:
+    """Problems of a source: those of opening it, then the repairs of each loaded recording."""
 
-    def __init__(self, opening: list[str]) -> None:
+    def __init__(self, opening: Sequence[Problem]) -> None:
         self._opening = tuple(opening)
-        self._by_source: dict[str, tuple[str, ...]] = {}
+        self._repairs: dict[str, tuple[Problem, ...]] = {}
 
-    def note(self, ref: RecordingRef, repairs: list[str]) -> None:
-        """Keep what was repaired in loading a recording, in place of what was kept before."""
-        if repairs:
-            self._by_source[ref.source] = tuple(repairs)
-        else:
-            self._by_source.pop(ref.source, None)
+    def set_repairs(self, ref: RecordingRef, sentences: Sequence[str]) -> None:
+        """Replace the repairs of a recording, so that loading it twice does not repeat them."""
+        self._repairs[ref.source] = tuple(Problem(ref.source, s, left_out=False) for s in sentences)
 
-    def of(self, ref: RecordingRef) -> tuple[str, ...]:
-        """What was repaired in a recording."""
-        return self._by_source.get(ref.source, ())
+    def repairs(self, ref: RecordingRef) -> tuple[Problem, ...]:
+        """Return the repairs of a recording."""
+        return self._repairs.get(ref.source, ())
 
-    def all(self) -> tuple[str, ...]:
-        """Everything, in the order of its discovery."""
-        return (*self._opening, *(one for many in self._by_source.values() for one in many))
+    def all(self) -> tuple[Problem, ...]:
+        """Return all problems in the order of their discovery."""
+        return (*self._opening, *chain.from_iterable(self._repairs.values()))
 
 
-class FileReader:
-    """What readers of files have in common; they set both attributes when they are made.
-
-    Attributes:
-        _refs: the recordings that are there.
-        _problems: what was left out or repaired.
-    """
-
-    _refs: tuple[RecordingRef, ...]
-    _problems: Problems
-
-    @property
-    def refs(self) -> tuple[RecordingRef, ...]:
-        """All recordings whose files exist, in a stable order."""
-        return self._refs
-
-    @property
-    def problems(self) -> tuple[str, ...]:
-        """A sentence for whatever was left out or repaired so far."""
-        return self._problems.all()
-
-    def repairs(self, ref: RecordingRef) -> tuple[str, ...]:
-        """What was repaired when the recording was last loaded."""
-        return self._problems.of(ref)
+def problem_message(problem: Problem) -> str:
+    """Return the problem's sentence, followed by a second one if the recording is left out."""
+    return problem.sentence + _LEFT_OUT * problem.left_out
 
 
-def whole_cycle(values_per_second: float, frequency: float, where: str) -> int:
-    """Return the values per mains cycle; ``DataError`` where their number is not whole."""
+def problem_from_message(message: str, source: str = "") -> Problem:
+    """Return the problem of a message that ``problem_message`` wrote."""
+    sentence = message.removesuffix(_LEFT_OUT)
+    return Problem(source, sentence, left_out=sentence != message)
+
+
+def whole_samples_per_cycle(values_per_second: float, frequency: float, where: str) -> int:
+    """Return the values per mains cycle; raise ``DataError`` if their number is not whole."""
     cycle = round(values_per_second / frequency)
     if cycle < 1 or abs(cycle * frequency - values_per_second) > 1e-6 * values_per_second:
         raise DataError(
             f"{where}: {values_per_second:g} values a second are no multiple of the mains "
             f"frequency, {frequency:g} Hz ({values_per_second / frequency:.6g} values a cycle), so "
-            "that phase cannot be told; resample the series."
+            "the phase cannot be computed; resample the series."
         )
     return cycle
 
@@ -145,16 +127,17 @@ def whole_cycle(values_per_second: float, frequency: float, where: str) -> int:
 def read_pattern(path: Path, repairs: list[str], size: tuple[int, int] | None = None) -> FloatArray:
     """Read the picture of a phase-resolved pattern.
 
-    Returns ``(H, W, 3)`` float32 in [0, 1]. A grey picture is repeated to three channels; one of
-    another than ``size`` = (height, width) pixels is resampled, by area where it shrinks; both
-    are told in ``repairs``. Raises ``DataError`` for a file that cannot be decoded.
+    Returns ``(H, W, 3)`` float32 in [0, 1]. A grey picture is repeated to three channels. A
+    picture that does not have ``size`` = (height, width) pixels is resampled, by area if it
+    shrinks. ``repairs`` gets a sentence for each. Raises ``DataError`` for a file that cannot be
+    decoded.
     """
     image = read_rgb(path)
-    # Equal channels are cheap to see, and only then is it worth decoding again.
-    alike = np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(
+    # Comparing channels is cheap; the file is decoded again only if they are equal.
+    equal_channels = np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(
         image[..., 1], image[..., 2]
     )
-    if alike and _is_grey(path):
+    if equal_channels and _is_grey(path):
         repairs.append(f"{path} is grey-scale; its one channel was repeated to three.")
     if size is not None and image.shape[:2] != size:
         height, width = image.shape[:2]
@@ -169,25 +152,24 @@ def read_pattern(path: Path, repairs: list[str], size: tuple[int, int] | None = 
     return image
 
 
-def recorded_sample(
+def sample_from_ref(
     ref: RecordingRef,
     *,
     image: FloatArray | None,
     series: FloatArray | None,
     segment: int | None = None,
 ) -> RecordingSample:
-    """Join image and series with what the reference knows: labels and groups, nothing else.
+    """Join image ``(H, W, 3)`` and series ``(C, T)`` with the labels and groups of the reference.
 
-    ``image`` is ``(H, W, 3)``, ``series`` ``(C, T)``, one of them may be None. ``segment`` is the
-    smallest number of values that is of use, None for one mains cycle. Raises ``DataError`` for a
-    shorter series.
+    One of the arrays may be None. ``segment`` is the minimum number of values, None for one mains
+    cycle. Raises ``DataError`` for a shorter series.
     """
-    shortest = segment or ref.samples_per_cycle
-    if series is not None and series.shape[1] < shortest:
-        what = "one segment" if segment else "one mains cycle"
+    minimum = segment or ref.samples_per_cycle
+    if series is not None and series.shape[1] < minimum:
+        unit = "one segment" if segment else "one mains cycle"
         raise DataError(
             f"{ref.files.get('series', ref.source)} holds {series.shape[1]} values a channel; "
-            f"{what} has {shortest}. Record longer, or leave the recording out."
+            f"{unit} has {minimum}. Record longer, or leave the recording out."
         )
     return RecordingSample(
         image=image,

@@ -1,12 +1,12 @@
-"""A compact copy of recordings that is read through memory maps, made once from any source.
+"""A store: a compact copy of recordings, converted once from any source, read by memory maps.
 
-A folder of few files: ``recordings-00000.bin`` ..., about 1 GiB each, hold the bytes of series
-(uint8 or uint16 where that is exact, else float32) and images (PNG, 8 bits a channel where that
-is exact, else 16); ``index.jsonl`` says what lies where. A recording is always read whole, so
-chunks and codecs as of Zarr or Parquet would buy a dependency and a slower read; and files that
-are only appended to can be continued after a kill at any moment: bytes first, then, when they are
-on the disk, a line of ``journal.jsonl``; the index takes its place at the end. Readers see the
-old index or the new one, whole.
+It is a folder of few files. ``recordings-00000.bin`` ..., about 1 GiB each, hold the bytes of
+series (uint8 or uint16 if that is exact, else float32) and images (PNG, 8 bits a channel if that
+is exact, else 16). ``index.jsonl`` holds their positions. A recording is always read whole, so the
+chunks and codecs of Zarr or Parquet would add a dependency and a slower read. Files are only
+appended to, so that a conversion can continue after a kill: first the bytes are written, then,
+when they are on the disk, a line of ``journal.jsonl``; at the end the index replaces the journal
+in one step.
 """
 
 from __future__ import annotations
@@ -30,21 +30,20 @@ from chiasm.diagnosis.readers.journal import (
     write_index,
 )
 from chiasm.diagnosis.readers.shards import ByteArray, ShardReader, ShardWriter
-from chiasm.diagnosis.readers.source import LEFT_OUT, RecordingRef, RecordingSource, recorded_sample
+from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, sample_from_ref
 from chiasm.errors import DataError
-from chiasm.samples import FloatArray, RecordingSample
+from chiasm.samples import FloatArray, Problem, RecordingSample
 
-# Recordings between two waits for the disk: what a kill can cost.
+# Recordings between two writes to the journal; a kill loses at most these.
 BATCH = 64
 _DTYPES = ("|u1", "<u2")
 
 
 class RecordingStore:
-    """The recordings of a finished store; a source like any other.
+    """The recordings of a finished store; a ``RecordingSource``.
 
-    Safe for several processes at once: nothing is written, maps are opened in each process by
-    itself, and it can be pickled. The bytes of a recording are checked against their checksum the
-    first time that a process reads them.
+    Several processes can use it at once: it writes nothing, each process opens its own maps, and
+    it can be pickled. The first read of a recording in a process verifies the checksum.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -52,12 +51,12 @@ class RecordingStore:
         self._index = read_index(self.path)
         self._refs = tuple(entry.ref for entry in self._index.entries)
         self._shards = ShardReader(self.path)
-        self._series_seen = bytearray(len(self._refs))
-        self._image_seen = bytearray(len(self._refs))
+        self._series_checked = bytearray(len(self._refs))
+        self._image_checked = bytearray(len(self._refs))
 
     @classmethod
     def open(cls, path: Path | str) -> RecordingStore:
-        """Open a store; ``DataError`` for a folder that is none, is not finished, or damaged."""
+        """Open a store; raise ``DataError`` if the folder is no store, unfinished or damaged."""
         return cls(path)
 
     @property
@@ -67,7 +66,7 @@ class RecordingStore:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of their numbers."""
+        """Names of the classes, in the order of their labels."""
         return self._index.kinds
 
     @property
@@ -76,19 +75,20 @@ class RecordingStore:
         return self._refs
 
     @property
-    def problems(self) -> tuple[str, ...]:
-        """A sentence for whatever was left out or repaired in the conversion."""
-        repairs = (sentence for entry in self._index.entries for sentence in entry.repairs)
+    def problems(self) -> tuple[Problem, ...]:
+        """What the conversion left out or repaired."""
+        repairs = (problem for ref in self._refs for problem in self.repairs(ref))
         return (*self._index.problems, *repairs)
 
-    def repairs(self, ref: RecordingRef) -> tuple[str, ...]:
-        """What was repaired in the recording when it was converted."""
-        return self._entry(ref).repairs
+    def repairs(self, ref: RecordingRef) -> tuple[Problem, ...]:
+        """Return what the conversion repaired in the recording."""
+        sentences = self._entry(ref).repairs
+        return tuple(Problem(ref.source, sentence, left_out=False) for sentence in sentences)
 
     def load(self, ref: RecordingRef) -> RecordingSample:
-        """Read one recording, as its own source gave it; raises ``DataError`` for damage."""
+        """Read one recording, equal to that of its source; raise ``DataError`` for damage."""
         series = self.counts(ref)
-        return recorded_sample(
+        return sample_from_ref(
             ref,
             image=self.image(ref),
             series=None if series is None else series.astype(np.float32),
@@ -96,35 +96,34 @@ class RecordingStore:
         )
 
     def counts(self, ref: RecordingRef) -> NDArray[np.uint8 | np.uint16 | np.float32] | None:
-        """The series as it lies on the disk, without a copy.
+        """Return the series as stored, without a copy: ``(C, T)``, read-only.
 
-        Returns ``(C, T)``, read-only, of the smallest type that holds it; None where the
-        recording has no series. Raises ``DataError`` for damage.
+        None if the recording has no series. Raises ``DataError`` for damage.
         """
         entry = self._entry(ref)
         if entry.series is None:
             return None
-        if not self._series_seen[ref.number]:
+        if not self._series_checked[ref.number]:
             self._shards.check(entry.series, f"in the series of {ref.source}")
-            self._series_seen[ref.number] = 1
+            self._series_checked[ref.number] = 1
         return self._shards.read(entry.series).view(entry.dtype).reshape(entry.shape)
 
     def has_image(self, ref: RecordingRef) -> bool:
-        """Tell whether the recording has an image, without decoding it."""
+        """Whether the recording has an image; the image is not decoded."""
         return self._entry(ref).image is not None
 
     def image(self, ref: RecordingRef) -> FloatArray | None:
-        """The image, ``(H, W, 3)`` float32 in [0, 1]; None where the recording has none."""
+        """Return the image, ``(H, W, 3)`` float32 in [0, 1], or None."""
         entry = self._entry(ref)
         if entry.image is None:
             return None
-        if not self._image_seen[ref.number]:
+        if not self._image_checked[ref.number]:
             self._shards.check(entry.image, f"in the image of {ref.source}")
-            self._image_seen[ref.number] = 1
-        return _decoded(self._shards.read(entry.image))
+            self._image_checked[ref.number] = 1
+        return _decode(self._shards.read(entry.image))
 
     def verify(self) -> None:
-        """Read everything and compare it with its checksum; ``DataError`` at the first damage."""
+        """Verify all checksums; raise ``DataError`` at the first damage."""
         for entry in self._index.entries:
             for blob in entry.blobs():
                 self._shards.check(blob, f"in {entry.ref.source}")
@@ -142,86 +141,89 @@ def convert(
     progress: Callable[[int, int], None] | None = None,
     patience_s: float = 900.0,
 ) -> RecordingStore:
-    """Copy a source into a store, or continue a copy that was killed, or bring one up to date.
+    """Copy a source into a store, continue an interrupted copy, or update a store.
 
-    Recordings that are there already, made from files of the same size and date, are not read
-    again; those whose files changed are. What cannot be read is left out and told in the store's
-    ``problems``, and is tried again by the next conversion. ``progress`` is called with the
-    number done and the number of all. Another process that writes the same store is waited for,
-    ``patience_s`` at most. Raises ``DataError`` where not one recording can be read, that process
-    does not end, or the disk refuses.
+    Recordings whose files have the same size and date as before are not read again. Recordings
+    that cannot be read are left out and listed in the store's ``problems``; the next conversion
+    tries them again. ``progress`` is called with the number done and the total. If another process
+    writes to the store, the call waits ``patience_s`` at most. Raises ``DataError`` if no recording
+    can be read, the other process does not end, or the folder cannot be written.
     """
     path = Path(path)
-    opening = tuple(source.problems)
+    opening = source.problems
     try:
         path.mkdir(parents=True, exist_ok=True)
         with sole_writer(path, patience_s=patience_s):
-            entries, failures = _copied(source, path, progress)
+            entries, failures = _copy(source, path, progress)
             if not entries:
-                raise DataError(
-                    f"Not one recording of {source.name} can be read. {' '.join(failures[:3])}"
-                )
-            # The repairs of recordings stand in their own entries.
+                causes = " ".join(str(failure) for failure in failures[:3])
+                raise DataError(f"Not one recording of {source.name} can be read. {causes}")
+            # The entries hold the repairs of recordings.
             repairs = {sentence for entry in entries for sentence in entry.repairs}
-            told = [s for s in dict.fromkeys((*opening, *failures)) if s not in repairs]
-            write_index(path, Index(source.name, source.kinds, tuple(told), tuple(entries)))
+            problems = tuple(
+                problem
+                for problem in dict.fromkeys((*opening, *failures))
+                if problem.sentence not in repairs
+            )
+            write_index(path, Index(source.name, source.kinds, problems, tuple(entries)))
     except OSError as cause:
         raise DataError(f"{path} cannot be written: {cause.strerror or cause}.") from cause
     return RecordingStore(path)
 
 
-def _copied(
+def _copy(
     source: RecordingSource, path: Path, progress: Callable[[int, int], None] | None
-) -> tuple[list[Entry], list[str]]:
-    """An entry for each recording that can be read, and a sentence for each that cannot."""
+) -> tuple[list[Entry], list[Problem]]:
+    """Return an entry for each recording that can be read, a problem for each that cannot."""
     journal = Journal(path)
-    there = [*(read_index(path).entries if (path / INDEX).exists() else ()), *journal.entries]
-    known = {entry.ref.source: entry for entry in there}
-    shards = ShardWriter(path, [blob for entry in there for blob in entry.blobs()])
+    stored = [*(read_index(path).entries if (path / INDEX).exists() else ()), *journal.entries]
+    entry_of = {entry.ref.source: entry for entry in stored}
+    shards = ShardWriter(path, [blob for entry in stored for blob in entry.blobs()])
     entries: list[Entry] = []
-    fresh: list[Entry] = []
-    failures: list[str] = []
+    pending: list[Entry] = []
+    failures: list[Problem] = []
     try:
         for number, ref in enumerate(source.refs, start=1):
-            entry = known.get(ref.source)
+            entry = entry_of.get(ref.source)
             if entry is None or entry.stamp != stamp_of(ref) or bare(entry.ref) != bare(ref):
-                entry = _stored(source, ref, shards, failures)
+                entry = _append(source, ref, shards, failures)
                 if entry is not None:
-                    fresh.append(entry)
+                    pending.append(entry)
             if entry is not None:
                 entries.append(entry)
-            if len(fresh) >= BATCH:
-                _commit(journal, shards, fresh)
+            if len(pending) >= BATCH:
+                _commit(journal, shards, pending)
             if progress is not None:
                 progress(number, len(source.refs))
-        _commit(journal, shards, fresh)
+        _commit(journal, shards, pending)
     finally:
         shards.close()
     return entries, failures
 
 
-def _commit(journal: Journal, shards: ShardWriter, fresh: list[Entry]) -> None:
+def _commit(journal: Journal, shards: ShardWriter, pending: list[Entry]) -> None:
     shards.flush()
-    journal.append(fresh)
-    fresh.clear()
+    journal.append(pending)
+    pending.clear()
 
 
-def _stored(
-    source: RecordingSource, ref: RecordingRef, shards: ShardWriter, failures: list[str]
+def _append(
+    source: RecordingSource, ref: RecordingRef, shards: ShardWriter, failures: list[Problem]
 ) -> Entry | None:
-    """The entry of a recording whose bytes were appended; None where it cannot be read."""
-    stamp = stamp_of(ref)  # before reading: a file that changes meanwhile is read again
+    """Append a recording's bytes and return its entry; None if it cannot be read."""
+    # Taken before reading, so that a file that changes during it is read again next time.
+    stamp = stamp_of(ref)
     try:
         sample = source.load(ref)
     except DataError as fault:
-        failures.append(f"{fault} {LEFT_OUT}")
+        failures.append(Problem(ref.source, str(fault), left_out=True))
         return None
-    series = None if sample.series is None else _smallest(sample.series)
-    image = None if sample.image is None else _encoded(sample.image)
+    series = None if sample.series is None else _compact(sample.series)
+    image = None if sample.image is None else _encode(sample.image)
     return Entry(
         ref=bare(ref),
         stamp=stamp,
-        repairs=source.repairs(ref),
+        repairs=tuple(problem.sentence for problem in source.repairs(ref)),
         series=None if series is None else shards.append(series),
         dtype="" if series is None else series.dtype.str,
         shape=(0, 0) if series is None else series.shape,
@@ -229,8 +231,8 @@ def _stored(
     )
 
 
-def _smallest(series: FloatArray) -> NDArray[np.uint8 | np.uint16 | np.float32]:
-    """The series in the smallest type that holds it exactly."""
+def _compact(series: FloatArray) -> NDArray[np.uint8 | np.uint16 | np.float32]:
+    """Return the series in the smallest type that holds it exactly."""
     low, high = series.min(), series.max()
     for dtype in map(np.dtype, _DTYPES):
         if low >= 0 and high <= np.iinfo(dtype).max:
@@ -240,18 +242,18 @@ def _smallest(series: FloatArray) -> NDArray[np.uint8 | np.uint16 | np.float32]:
     return np.ascontiguousarray(series, dtype="<f4")
 
 
-def _encoded(image: FloatArray) -> ByteArray:
-    """PNG bytes of ``(H, W, 3)`` in [0, 1], from which the same floats come back."""
+def _encode(image: FloatArray) -> ByteArray:
+    """Return the PNG bytes of ``(H, W, 3)`` in [0, 1]; they decode to the same floats."""
     counts = np.rint(image * np.float32(255)).astype(np.uint8)
     if not np.array_equal(_scaled(counts), image):
         counts = np.rint(image * np.float32(65535)).astype(np.uint16)
-    done, content = cv2.imencode(".png", np.ascontiguousarray(counts[..., ::-1]))
-    if not done:
+    success, content = cv2.imencode(".png", np.ascontiguousarray(counts[..., ::-1]))
+    if not success:
         raise DataError(f"An image of shape {image.shape} could not be encoded as PNG.")
     return np.asarray(content).reshape(-1)
 
 
-def _decoded(content: ByteArray) -> FloatArray:
+def _decode(content: ByteArray) -> FloatArray:
     pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     return _scaled(np.asarray(pixels)[..., ::-1])
 
