@@ -32,7 +32,7 @@ METHODS = ("brightness", "area")
 def scenes(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
     make_scenes(
-        folder, kinds=("flange",), train=6, validation=3, test_good=2, test_per_defect=1, size=96
+        folder, products=("flange",), train=6, validation=3, test_good=2, test_per_defect=1, size=96
     )
     return folder
 

@@ -21,7 +21,7 @@ from chiasm.diagnosis.train import train as train_diagnosis
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parts")
     make_scenes(
-        folder, kinds=("flange",), train=8, validation=5, test_good=2, test_per_defect=1, size=96
+        folder, products=("flange",), train=8, validation=5, test_good=2, test_per_defect=1, size=96
     )
     return folder / "flange"
 

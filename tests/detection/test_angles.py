@@ -22,7 +22,7 @@ TINY = {"image_size": 64, "rounds": 1, "memory_entries": 1000, "shots": 3}
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parts")
     counts = {"train": 3, "validation": 2, "test_good": 1, "test_per_defect": 1}
-    return make_scenes(folder, kinds=("bracket",), size=96, **counts)[0]
+    return make_scenes(folder, products=("bracket",), size=96, **counts)[0]
 
 
 def test_turned_copies_belong_to_the_part_that_they_show(parts: Path, tmp_path: Path):

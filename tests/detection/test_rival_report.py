@@ -16,7 +16,7 @@ from chiasm.errors import DataError
 def part(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
     make_scenes(
-        folder, kinds=("flange",), train=4, validation=2, test_good=1, test_per_defect=1, size=96
+        folder, products=("flange",), train=4, validation=2, test_good=1, test_per_defect=1, size=96
     )
     return folder / "flange"
 

@@ -40,7 +40,13 @@ TINY = {
 def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("parts")
     make_scenes(
-        folder, kinds=("flange",), train=10, validation=4, test_good=2, test_per_defect=1, size=96
+        folder,
+        products=("flange",),
+        train=10,
+        validation=4,
+        test_good=2,
+        test_per_defect=1,
+        size=96,
     )
     return folder / "flange"
 

@@ -51,7 +51,7 @@ def make(
 
     for path in make_scenes(
         folder,
-        kinds=tuple(products.split(",")) if products else PRODUCTS,
+        products=tuple(products.split(",")) if products else PRODUCTS,
         train=train,
         validation=validation,
         test_good=test_good,

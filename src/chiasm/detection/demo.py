@@ -26,7 +26,7 @@ def demo(out: Path | str, *, product: str = "flange", minutes: float = 4.5) -> d
     say("Making parts ...")
     make_scenes(
         folder / "data",
-        kinds=(product,),
+        products=(product,),
         train=60,
         validation=40,  # enough to promise a false-alarm rate of 5 %
         test_good=20,

@@ -46,7 +46,7 @@ def parts(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("scenes")
     make_scenes(
-        folder, kinds=("flange",), train=8, validation=2, test_good=1, test_per_defect=1, size=96
+        folder, products=("flange",), train=8, validation=2, test_good=1, test_per_defect=1, size=96
     )
     source = open_source(folder / "flange")
     settings = PreparationSettings(size=SIZE)

@@ -123,7 +123,7 @@ def test_geometry_pictures_are_bounded_and_zero_off_the_part():
 def test_the_cache_gives_back_what_was_prepared(tmp_path: Path):
     make_scenes(
         tmp_path / "d",
-        kinds=("flange",),
+        products=("flange",),
         train=1,
         validation=0,
         test_good=0,
@@ -147,7 +147,7 @@ def test_the_cache_gives_back_what_was_prepared(tmp_path: Path):
 def test_a_damaged_entry_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     make_scenes(
         tmp_path / "d",
-        kinds=("flange",),
+        products=("flange",),
         train=1,
         validation=0,
         test_good=0,

@@ -29,34 +29,34 @@ LEAK_SIZE, LEAK_GOOD, LEAK_PER_DEFECT, LEAK_LIMIT = 64, 64, 8, 0.65
 
 
 def test_there_are_enough_products_and_defects_of_each_visibility() -> None:
-    seen = [DEFECT_VISIBILITY[defect] for defect in DEFECTS]
+    sensors = [DEFECT_VISIBILITY[defect] for defect in DEFECTS]
     assert len(PRODUCTS) >= 4
     assert len(DEFECTS) >= 6
-    assert set(seen) == {frozenset({"rgb"}), frozenset({"3d"}), frozenset({"rgb", "3d"})}
+    assert set(sensors) == {frozenset({"rgb"}), frozenset({"3d"}), frozenset({"rgb", "3d"})}
 
 
-@pytest.mark.parametrize(("kind", "defect"), PAIRS)
-def test_equal_seeds_give_equal_samples_and_others_do_not(kind: str, defect: str) -> None:
-    first, again = (render_scene(kind, defect, 3, SIZE) for _ in range(2))
-    other = render_scene(kind, defect, 4, SIZE)
+@pytest.mark.parametrize(("product", "defect"), PAIRS)
+def test_equal_seeds_give_equal_samples_and_others_do_not(product: str, defect: str) -> None:
+    first, again = (render_scene(product, defect, 3, SIZE) for _ in range(2))
+    other = render_scene(product, defect, 4, SIZE)
     for name in ("rgb", "xyz", "valid", "mask"):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
     assert not np.array_equal(first.rgb, other.rgb)
     assert not np.array_equal(first.xyz, other.xyz)
 
 
-@pytest.mark.parametrize(("kind", "defect"), PAIRS)
-def test_a_defect_shows_in_the_claimed_sensors_only(kind: str, defect: str) -> None:
-    good, bad = render_scene(kind, GOOD, 5, SIZE), render_scene(kind, defect, 5, SIZE)
+@pytest.mark.parametrize(("product", "defect"), PAIRS)
+def test_a_defect_shows_in_the_claimed_sensors_only(product: str, defect: str) -> None:
+    good, bad = render_scene(product, GOOD, 5, SIZE), render_scene(product, defect, 5, SIZE)
     assert bad.mask is not None and bad.mask.any()
     assert np.array_equal(good.rgb, bad.rgb) == ("rgb" not in DEFECT_VISIBILITY[defect])
     assert np.array_equal(good.xyz, bad.xyz) == ("3d" not in DEFECT_VISIBILITY[defect])
 
 
-@pytest.mark.parametrize(("kind", "defect"), PAIRS)
-def test_the_mask_is_exact(kind: str, defect: str) -> None:
+@pytest.mark.parametrize(("product", "defect"), PAIRS)
+def test_the_mask_is_exact(product: str, defect: str) -> None:
     for seed in range(2):
-        good, bad = render_view(kind, GOOD, seed, SIZE), render_view(kind, defect, seed, SIZE)
+        good, bad = render_view(product, GOOD, seed, SIZE), render_view(product, defect, seed, SIZE)
         same = ~bad.mask
         np.testing.assert_array_equal(good.colour[same], bad.colour[same])
         np.testing.assert_array_equal(good.points[same], bad.points[same])
@@ -68,9 +68,9 @@ def test_the_mask_is_exact(kind: str, defect: str) -> None:
         assert not good.mask.any()
 
 
-@pytest.mark.parametrize("kind", PRODUCTS)
-def test_missing_points_are_zero_and_others_lie_in_front_of_the_camera(kind: str) -> None:
-    sample = render_scene(kind, GOOD, 11, SIZE)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_missing_points_are_zero_and_others_lie_in_front_of_the_camera(product: str) -> None:
+    sample = render_scene(product, GOOD, 11, SIZE)
     assert sample.rgb is not None and sample.xyz is not None
     np.testing.assert_array_equal(sample.valid, (sample.xyz != 0).any(axis=2))
     assert (sample.xyz[~sample.valid] == 0).all()
@@ -78,16 +78,16 @@ def test_missing_points_are_zero_and_others_lie_in_front_of_the_camera(kind: str
     depth = sample.xyz[..., 2][sample.valid]
     assert depth.min() > 0.5 and depth.max() < 0.7
     assert sample.rgb.min() >= 0 and sample.rgb.max() <= 1
-    # Neighbouring points of one row are a pixel's width apart: x and z speak of one camera.
+    # Neighbouring points of one row are one pixel width apart: x and z belong to one camera.
     both = sample.valid[:, 1:] & sample.valid[:, :-1]
     ray = sample.xyz[..., 0] / np.where(sample.valid, sample.xyz[..., 2], 1)
     steps = (ray[:, 1:] - ray[:, :-1])[both]
     np.testing.assert_allclose(steps, np.median(steps), rtol=1e-2)
 
 
-@pytest.mark.parametrize("kind", PRODUCTS)
-def test_a_part_rises_above_its_support(kind: str) -> None:
-    view = render_view(kind, GOOD, 2, SIZE)
+@pytest.mark.parametrize("product", PRODUCTS)
+def test_a_part_rises_above_its_support(product: str) -> None:
+    view = render_view(product, GOOD, 2, SIZE)
     ground = ~view.part
     design = np.dstack([view.points[..., :2], np.ones(view.part.shape)])
     plane, *_ = np.linalg.lstsq(design[ground], view.points[ground][:, 2], rcond=None)
@@ -99,7 +99,7 @@ def test_a_part_rises_above_its_support(kind: str) -> None:
 
 def test_files_read_back_as_they_were_rendered(tmp_path: Path) -> None:
     folders = make_scenes(
-        tmp_path, kinds=["gear"], train=2, validation=1, test_good=1, test_per_defect=1, size=64
+        tmp_path, products=["gear"], train=2, validation=1, test_good=1, test_per_defect=1, size=64
     )
     assert folders == [tmp_path / "gear"]
     source = Mvtec3d(folders[0])
@@ -116,17 +116,21 @@ def test_files_read_back_as_they_were_rendered(tmp_path: Path) -> None:
 
 
 def test_files_depend_on_the_seed_alone(tmp_path: Path) -> None:
-    def made(name: str, **settings: int) -> dict[str, bytes]:
+    def written_files(name: str, **settings: int) -> dict[str, bytes]:
         counts = {"train": 2, "validation": 0, "test_good": 1, "test_per_defect": 1} | settings
-        make_scenes(tmp_path / name, kinds=["cap"], size=48, **counts)  # type: ignore[arg-type]
+        make_scenes(tmp_path / name, products=["cap"], size=48, **counts)  # type: ignore[arg-type]
         root = tmp_path / name
         return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*.*")}
 
-    one, two, more = made("one"), made("two", workers=2), made("more", train=3)
-    assert one == two
-    assert one.items() < more.items()
-    other = made("other", seed=1)
-    assert all(one[name] != other[name] for name in one if "gt" not in name)
+    first, again, more = (
+        written_files("one"),
+        written_files("two", workers=2),
+        written_files("more", train=3),
+    )
+    assert first == again
+    assert first.items() < more.items()
+    other = written_files("other", seed=1)
+    assert all(first[name] != other[name] for name in first if "gt" not in name)
 
 
 def test_no_trivial_score_tells_good_from_bad(tmp_path: Path) -> None:
@@ -138,32 +142,32 @@ def test_no_trivial_score_tells_good_from_bad(tmp_path: Path) -> None:
         test_per_defect=LEAK_PER_DEFECT,
         size=LEAK_SIZE,
     )
-    rows, labels, kinds = [], [], []
+    rows, labels, products = [], [], []
     for folder in folders:
         source = Mvtec3d(folder)
         for ref in source.refs:
             rows.append(trivial_scores(ref, source.load(ref)))
             labels.append(ref.label)
-            kinds.append(source.name)
-    label, kind = np.array(labels), np.array(kinds)
+            products.append(source.name)
+    label, product = np.array(labels), np.array(products)
     for name in shared_names(rows):
         score = np.array([row[name] for row in rows])
         for group in ("", *PRODUCTS):
-            chosen = (kind == group) | (group == "")
+            chosen = (product == group) | (group == "")
             separation = roc_auc_score(label[chosen], score[chosen])
-            told = max(separation, 1 - separation)
-            assert told <= LEAK_LIMIT, f"{name} of {group or 'all parts'}: {told:.3f}"
+            auroc = max(separation, 1 - separation)
+            assert auroc <= LEAK_LIMIT, f"{name} of {group or 'all parts'}: {auroc:.3f}"
 
 
 @pytest.mark.parametrize(
-    ("kind", "defect", "size", "said"),
+    ("product", "defect", "size", "message"),
     [("spoon", GOOD, 64, "gear"), ("gear", "rust", 64, "scratch"), ("gear", GOOD, 8, "32")],
 )
 def test_a_wrong_request_is_answered_with_what_is_possible(
-    kind: str, defect: str, size: int, said: str
+    product: str, defect: str, size: int, message: str
 ) -> None:
-    with pytest.raises(ConfigurationError, match=said):
-        render_scene(kind, defect, 0, size)
+    with pytest.raises(ConfigurationError, match=message):
+        render_scene(product, defect, 0, size)
 
 
 def test_a_negative_count_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Defects of rendered parts: each changes a part's colour, its height field, or both."""
+"""Defects of rendered parts; each changes the part's colour, its height field, or both."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 from chiasm.detection.scenes.surface import Rng, Surface, blend, box_distance, inside, patches, rise
 from chiasm.samples import FloatArray
 
-# No defect stands higher above the part's highest point.
-PROUD_MM = 4.0
+# Limit of a defect's height above the highest point of the good part.
+MAX_RISE_MM = 4.0
 _RGB, _3D = "rgb", "3d"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spot:
-    """Where a defect sits: axes in plan millimetres, turned at random, and a size.
+    """Position of a defect: randomly rotated axes in plan millimetres, and a size.
 
     Attributes:
         x, y: ``(P, P)`` float32, millimetres from the defect's centre.
-        radius: millimetres; that of a disc of the defect's drawn area.
-        per_mm: grid points a millimetre.
+        radius: millimetres, of the disc that has the defect's drawn area.
+        per_mm: grid points per millimetre.
     """
 
     x: FloatArray
@@ -32,11 +32,11 @@ class Spot:
     per_mm: float
 
 
-Maker = Callable[[Surface, Spot, Rng], Surface]
+DrawDefect = Callable[[Surface, Spot, Rng], Surface]
 
 
 def stain(surface: Surface, spot: Spot, rng: Rng) -> Surface:
-    """A dried drop of oil or dye: ragged outline, darker towards its rim."""
+    """Draw a dried drop of oil or dye: ragged outline, darker towards its rim."""
     distance = _blob(spot, rng, 0.28)
     wet = inside(distance, 0.9)
     ring = inside(np.abs(distance + 0.5) - 0.35, 0.9)
@@ -46,7 +46,7 @@ def stain(surface: Surface, spot: Spot, rng: Rng) -> Surface:
 
 
 def discolouration(surface: Surface, spot: Spot, rng: Rng) -> Surface:
-    """A cloud of heat tint or bleaching whose edge fades out."""
+    """Draw a cloud of heat tint or bleaching with a soft edge."""
     distance = _blob(spot, rng, 0.20) / np.float32(spot.radius)
     share = rise(0.35 - 0.9 * distance)
     share *= 0.85 + 0.15 * patches(surface.height.shape, 2.5 * spot.per_mm, rng)
@@ -56,18 +56,18 @@ def discolouration(surface: Surface, spot: Spot, rng: Rng) -> Surface:
 
 
 def dent(surface: Surface, spot: Spot, rng: Rng) -> Surface:
-    """A smooth hollow pressed into the part."""
+    """Press a smooth hollow into the part."""
     depth = np.float32(rng.uniform(1.1, 2.6))
     return _raised(surface, -depth * _dome(spot, rng))
 
 
 def warp(surface: Surface, spot: Spot, rng: Rng) -> Surface:
-    """A broad swelling, as of material that cooled unevenly."""
+    """Raise a broad swelling, as uneven cooling causes it."""
     return _raised(surface, np.float32(rng.uniform(1.0, 2.2)) * _dome(spot, rng))
 
 
 def scratch(surface: Surface, spot: Spot, rng: Rng) -> Surface:
-    """A slightly curved groove with a raised burr, bare or dirty inside."""
+    """Cut a slightly curved groove with a raised burr, bare or dirty inside."""
     width = np.float32(rng.uniform(0.65, 1.2))
     half = np.float32(np.clip(spot.radius**2 * 1.6 / width, 5.0, 17.0))
     curve = spot.y + np.float32(rng.normal(0, 0.012)) * spot.x**2
@@ -76,14 +76,14 @@ def scratch(surface: Surface, spot: Spot, rng: Rng) -> Surface:
     groove = np.exp(-((curve / (0.62 * width)) ** 2)) * taper
     burr = np.exp(-(((np.abs(curve) - 1.35 * width) / (0.5 * width)) ** 2)) * taper
     depth = np.float32(rng.uniform(0.5, 1.1))
-    marked = _raised(surface, depth * (0.3 * burr - groove))
-    light = float(surface.albedo.mean()) < 0.3
-    bare = surface.albedo * 0.4 + (0.45 if light else 0.02)
-    return replace(marked, albedo=blend(surface.albedo, bare, 0.75 * np.clip(groove, 0, 1)))
+    cut = _raised(surface, depth * (0.3 * burr - groove))
+    dark = float(surface.albedo.mean()) < 0.3
+    bare = surface.albedo * 0.4 + (0.45 if dark else 0.02)
+    return replace(cut, albedo=blend(surface.albedo, bare, 0.75 * np.clip(groove, 0, 1)))
 
 
 def hole(surface: Surface, spot: Spot, rng: Rng) -> Surface:
-    """A pit or a blow-hole, deep and dark, with a soft rim."""
+    """Sink a pit or a blow-hole, deep and dark, with a soft rim."""
     radius = np.clip(spot.radius * 0.75, 1.6, 4.6)
     distance = _blob(replace(spot, radius=radius), rng, 0.15)
     depth = np.float32(rng.uniform(2.0, 4.5))
@@ -94,7 +94,7 @@ def hole(surface: Surface, spot: Spot, rng: Rng) -> Surface:
 
 
 def chip(surface: Surface, spot: Spot, rng: Rng) -> Surface:
-    """Material broken off at an edge, down to the support or to a rough fracture."""
+    """Break material off at an edge, down to the support or to a rough fracture."""
     distance = _blob(replace(spot, radius=spot.radius * 1.25), rng, 0.22)
     rough = patches(surface.height.shape, 1.1 * spot.per_mm, rng)
     bite = inside(distance + 0.35 * rough, 0.7)
@@ -115,22 +115,24 @@ def chip(surface: Surface, spot: Spot, rng: Rng) -> Surface:
 
 
 def contamination(surface: Surface, spot: Spot, rng: Rng) -> Surface:
-    """Something that does not belong there: a crumb, a chip of swarf or a fibre on the part."""
+    """Lay foreign matter on the part: a crumb, a chip of swarf or a fibre."""
     if rng.random() < 0.4:
         half = np.clip(spot.radius * 2.2, 4.0, 11.0)
         curve = spot.y + np.float32(rng.normal(0, 0.05)) * spot.x**2
         curve = curve + 0.9 * np.sin(spot.x / 2.6 + np.float32(rng.uniform(0, 6)))
         distance = box_distance(spot.x, curve, (half, 0.62), 0.55)
-        tall, hue = rng.uniform(0.9, 1.5), _pick(rng, [(0.05, 0.05, 0.06), (0.65, 0.62, 0.55)])
+        thickness, hue = rng.uniform(0.9, 1.5), _pick(rng, [(0.05, 0.05, 0.06), (0.65, 0.62, 0.55)])
     else:
         radius = np.clip(spot.radius * 0.8, 1.6, 4.2)
         distance = _blob(replace(spot, radius=radius), rng, 0.25)
-        tall, hue = rng.uniform(1.2, 2.6), _pick(rng, [(0.14, 0.10, 0.07), (0.40, 0.33, 0.20)])
+        thickness, hue = rng.uniform(1.2, 2.6), _pick(rng, [(0.14, 0.10, 0.07), (0.40, 0.33, 0.20)])
     cover = inside(distance, 0.6)
     body = np.clip(-distance / np.float32(1.6), 0, 1)
     grain = 1 + 0.25 * patches(surface.height.shape, 0.9 * spot.per_mm, rng)
     base = _blur(surface.height, 0.8 * spot.per_mm)
-    top = np.maximum(surface.height, base + np.float32(tall) * np.sqrt(body) * (0.6 + 0.4 * grain))
+    top = np.maximum(
+        surface.height, base + np.float32(thickness) * np.sqrt(body) * (0.6 + 0.4 * grain)
+    )
     colour = np.float32(hue) * grain[..., None]
     return replace(
         surface,
@@ -142,8 +144,8 @@ def contamination(surface: Surface, spot: Spot, rng: Rng) -> Surface:
     )
 
 
-# Area in shares of the part's, least and most, before the defect's own shape is drawn.
-_MAKERS: dict[str, tuple[Maker, frozenset[str], tuple[float, float]]] = {
+# Function, sensors that see the defect, and range of its area as a share of the part's.
+_DEFECTS: dict[str, tuple[DrawDefect, frozenset[str], tuple[float, float]]] = {
     "stain": (stain, frozenset({_RGB}), (0.006, 0.035)),
     "discolouration": (discolouration, frozenset({_RGB}), (0.018, 0.05)),
     "dent": (dent, frozenset({_3D}), (0.015, 0.05)),
@@ -153,56 +155,58 @@ _MAKERS: dict[str, tuple[Maker, frozenset[str], tuple[float, float]]] = {
     "chip": (chip, frozenset({_RGB, _3D}), (0.010, 0.040)),
     "contamination": (contamination, frozenset({_RGB, _3D}), (0.006, 0.022)),
 }
-DEFECTS = tuple(_MAKERS)
-DEFECT_VISIBILITY = {name: seen for name, (_, seen, _) in _MAKERS.items()}
+DEFECTS = tuple(_DEFECTS)
+DEFECT_VISIBILITY = {name: sensors for name, (_, sensors, _) in _DEFECTS.items()}
 
 
-def spoil(surface: Surface, defect: str, per_mm: float, rng: Rng, growth: float = 1.0) -> Surface:
-    """Return a part's surface with one defect of a kind in ``DEFECTS`` at a random place.
+def add_defect(
+    surface: Surface, defect: str, per_mm: float, rng: Rng, growth: float = 1.0
+) -> Surface:
+    """Return a part's surface with one defect, a name in ``DEFECTS``, at a random position.
 
-    ``per_mm`` is grid points a millimetre; ``growth`` multiplies the drawn area.
+    ``per_mm`` is grid points per millimetre; ``growth`` multiplies the drawn area.
     """
-    make, _, (least, most) = _MAKERS[defect]
+    draw, _, (smallest, largest) = _DEFECTS[defect]
     area = float(surface.part.sum()) / per_mm**2
-    share = np.exp(rng.uniform(np.log(least), np.log(most)))
+    share = np.exp(rng.uniform(np.log(smallest), np.log(largest)))
     radius = float(np.sqrt(growth * share * area / np.pi))
     solid = (surface.part > 0.5).astype(np.uint8)
-    # Distance to the nearest edge, in grid points: chips sit on it, all else keeps away.
-    depth = cv2.distanceTransform(solid, cv2.DIST_L2, 3)
+    # In grid points. Chips lie on the edge, all other defects keep a distance from it.
+    edge_distance = cv2.distanceTransform(solid, cv2.DIST_L2, 3)
     if defect == "chip":
         outline = _outline(solid)
-        places = np.flatnonzero(outline)
+        positions = np.flatnonzero(outline)
     else:
-        clear = min(0.7 * radius * per_mm, 0.6 * float(depth.max()))
-        places = np.flatnonzero((depth >= clear) & (surface.height > 1.5))
-    row, column = divmod(int(places[rng.integers(len(places))]), solid.shape[1])
+        clear = min(0.7 * radius * per_mm, 0.6 * float(edge_distance.max()))
+        positions = np.flatnonzero((edge_distance >= clear) & (surface.height > 1.5))
+    row, column = divmod(int(positions[rng.integers(len(positions))]), solid.shape[1])
     line = np.arange(solid.shape[0], dtype=np.float32)
     dx = (line[None, :] - np.float32(column)) / np.float32(per_mm)
     dy = (line[:, None] - np.float32(row)) / np.float32(per_mm)
-    turn = rng.uniform(0, 2 * np.pi)
-    cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+    rotation = rng.uniform(0, 2 * np.pi)
+    cosine, sine = np.float32(np.cos(rotation)), np.float32(np.sin(rotation))
     spot = Spot(cosine * dx + sine * dy, cosine * dy - sine * dx, radius, per_mm)
-    spoilt = make(surface, spot, rng)
-    ceiling = surface.height.max() + np.float32(PROUD_MM - 0.5)
-    spoilt = replace(spoilt, height=np.minimum(spoilt.height, ceiling))
+    result = draw(surface, spot, rng)
+    ceiling = surface.height.max() + np.float32(MAX_RISE_MM - 0.5)
+    result = replace(result, height=np.minimum(result.height, ceiling))
     if defect in ("chip", "contamination"):
-        return spoilt
-    # A defect of the part's surface ends where the part does.
+        return result
+    # A defect of the surface ends at the part's outline.
     return replace(
-        spoilt,
-        height=blend(surface.height, spoilt.height, surface.part).astype(np.float32),
-        albedo=blend(surface.albedo, spoilt.albedo, surface.part),
+        result,
+        height=blend(surface.height, result.height, surface.part).astype(np.float32),
+        albedo=blend(surface.albedo, result.albedo, surface.part),
     )
 
 
 def _outline(solid: np.ndarray) -> np.ndarray:
-    """Grid points on the outer contour of a part, not those around its openings."""
+    """Mark the grid points on the outer contour of a part, without its openings."""
     contours, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     return np.asarray(cv2.drawContours(np.zeros_like(solid), contours, -1, 1, 1))
 
 
 def _blob(spot: Spot, rng: Rng, ragged: float) -> FloatArray:
-    """Distance in millimetres to a rounded, irregular outline; negative inside."""
+    """Return the signed distance in millimetres to an irregular outline, negative inside."""
     stretch = np.float32(np.exp(rng.normal(0, 0.18)))
     x, y = spot.x * stretch, spot.y / stretch
     angle = np.arctan2(y, x)
@@ -215,20 +219,22 @@ def _blob(spot: Spot, rng: Rng, ragged: float) -> FloatArray:
 
 
 def _dome(spot: Spot, rng: Rng) -> FloatArray:
-    """A bump of height 1 that meets its surroundings without a kink."""
+    """Return a bump of height 1 with a smooth foot."""
     distance = _blob(spot, rng, 0.12) / np.float32(spot.radius)
     return rise(-distance * np.float32(1.15))
 
 
-def _raised(surface: Surface, by: FloatArray) -> Surface:
-    # Never below the support, nor where the part is open.
-    height = np.where(surface.height > 0.6, np.maximum(surface.height + by, 0.5), surface.height)
+def _raised(surface: Surface, rise_mm: FloatArray) -> Surface:
+    # Never below the support, and never in an opening of the part.
+    height = np.where(
+        surface.height > 0.6, np.maximum(surface.height + rise_mm, 0.5), surface.height
+    )
     return replace(surface, height=height.astype(np.float32))
 
 
 def _pick(rng: Rng, choices: list[tuple[float, float, float]]) -> FloatArray:
-    chosen = np.array(choices[rng.integers(len(choices))])
-    return np.clip(chosen * (1 + rng.normal(0, 0.08, 3)), 0, 2).astype(np.float32)
+    colour = np.array(choices[rng.integers(len(choices))])
+    return np.clip(colour * (1 + rng.normal(0, 0.08, 3)), 0, 2).astype(np.float32)
 
 
 def _blur(field: FloatArray, sigma: float) -> FloatArray:

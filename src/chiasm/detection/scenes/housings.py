@@ -1,4 +1,4 @@
-"""Moulded and stamped products: a connector housing, a bottle cap and a sheet-metal bracket."""
+"""Moulded and stamped products: connector housing, bottle cap and sheet-metal bracket."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from chiasm.samples import FloatArray
 
 
 def connector(frame: Frame, rng: Rng) -> Surface:
-    """Plastic connector: two rows of eight cavities with gilt pins, latch, ribs, mounting ears."""
+    """Draw a plastic connector: two rows of eight cavities, gilt pins, latch, ribs, ears."""
     x, y = frame.x, frame.y
     half = (34 + rng.normal(0, 0.3), 17 + rng.normal(0, 0.2))
-    tall = 11 + rng.normal(0, 0.25)
+    top = 11 + rng.normal(0, 0.25)
     body = box_distance(x, y, half, 2.0)
     ears = box_distance(x, y + 4.0, (46.0, 7.0), 3.0)
     screws = np.hypot(np.abs(x) - 40.5, y + 4.0) - np.float32(2.6)
     height = 4.5 * rounded(ears, 0.8) * inside(-screws, 0.7)
-    height = np.maximum(height, tall * rounded(body, 1.0))
+    height = np.maximum(height, top * rounded(body, 1.0))
     latch = box_distance(x, y - half[1] - 1.0, (8.0, 5.5), 1.0)
     height = np.maximum(height, 8.0 * rounded(latch, 0.8))
     ribs = np.maximum(np.abs(x - 12 * np.round(x / 12)) - 0.9, np.abs(np.abs(y) - 14.6) - 1.9)
@@ -49,13 +49,13 @@ def connector(frame: Frame, rng: Rng) -> Surface:
 
 
 def cap(frame: Frame, rng: Rng) -> Surface:
-    """Injection-moulded cap: knurled skirt, shallow dome, embossed ring and three-leaf emblem."""
+    """Draw a moulded cap: knurled skirt, shallow dome, embossed ring and three-leaf emblem."""
     r, angle = frame.radius, frame.angle
-    reach = 37 + rng.normal(0, 0.35)
+    outer = 37 + rng.normal(0, 0.35)
     knurl = np.float32(0.55) * np.cos(60 * angle) * inside(34.5 - r, 1.5)
-    edge = r - (reach + knurl).astype(np.float32)
-    tall = 13 + rng.normal(0, 0.35)
-    height = tall * rounded(edge, 4.2)
+    edge = r - (outer + knurl).astype(np.float32)
+    top = 13 + rng.normal(0, 0.35)
+    height = top * rounded(edge, 4.2)
     height += 1.9 * np.maximum(1 - np.square(r / 27), 0)
     height += 0.8 * inside(np.abs(r - 28.6) - 0.9, 0.9)
     leaf = np.abs(r - 13.5) - 5.6 * np.abs(np.cos(1.5 * angle)) ** 0.7
@@ -67,12 +67,12 @@ def cap(frame: Frame, rng: Rng) -> Surface:
     flow = 0.05 * patches(frame.shape, 9 * frame.per_mm, rng)
     flow += 0.02 * np.cos(7 * angle + np.float32(rng.uniform(0, 6)))
     albedo = painted(np.maximum(hue, 0.01), frame.shape, (fine + flow).astype(np.float32))
-    whole = np.ones(frame.shape, dtype=np.float32)
-    return _surface(height, albedo, 0 * whole, 0.42 * whole, inside(edge))
+    ones = np.ones(frame.shape, dtype=np.float32)
+    return _surface(height, albedo, 0 * ones, 0.42 * ones, inside(edge))
 
 
 def bracket(frame: Frame, rng: Rng) -> Surface:
-    """Powder-coated bracket: stepped plate with slots, holes, a bead and an upturned flange."""
+    """Draw a coated bracket: stepped plate with slots, holes, a bead and an upturned flange."""
     x, y = frame.x, frame.y
     half = (41 + rng.normal(0, 0.3), 24 + rng.normal(0, 0.25))
     plate = np.maximum(box_distance(x, y, half, 5.0), (np.abs(x) + np.abs(y) - 56.5) * 0.707)
@@ -91,16 +91,16 @@ def bracket(frame: Frame, rng: Rng) -> Surface:
     height *= inside(-openings, 0.7)
     part = inside(plate) * inside(-openings)
     hue = np.array([0.60, 0.27, 0.025]) * (1 + rng.normal(0, 0.04)) + rng.normal(0, 0.006, 3)
-    # The orange peel of powder coating shows in relief more than in colour.
+    # The orange peel of powder coating shows more in relief than in colour.
     peel = patches(frame.shape, 1.3 * frame.per_mm, rng)
     cloud = patches(frame.shape, 11 * frame.per_mm, rng)
     albedo = painted(np.maximum(hue, 0.01), frame.shape, 0.025 * peel + 0.03 * cloud)
-    whole = np.ones(frame.shape, dtype=np.float32)
-    return _surface(height + 0.015 * peel * part, albedo, 0 * whole, 0.36 * whole, part)
+    ones = np.ones(frame.shape, dtype=np.float32)
+    return _surface(height + 0.015 * peel * part, albedo, 0 * ones, 0.36 * ones, part)
 
 
 def _surface(
     height: FloatArray, albedo: FloatArray, metal: FloatArray, gloss: FloatArray, part: FloatArray
 ) -> Surface:
-    plain = (np.asarray(field, dtype=np.float32) for field in (metal, gloss, part))
-    return Surface(np.maximum(height, 0).astype(np.float32), albedo.astype(np.float32), *plain)
+    fields = (np.asarray(field, dtype=np.float32) for field in (metal, gloss, part))
+    return Surface(np.maximum(height, 0).astype(np.float32), albedo.astype(np.float32), *fields)

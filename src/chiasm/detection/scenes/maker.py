@@ -1,4 +1,4 @@
-"""The built-in maker of RGB + 3D parts: rendered products, good and defective, as MVTec files."""
+"""Render RGB + 3D parts, good and defective, and write them in the MVTec 3D-AD layout."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from chiasm.detection.scenes.defects import DEFECT_VISIBILITY, DEFECTS, PROUD_MM, spoil
+from chiasm.detection.scenes.defects import DEFECT_VISIBILITY, DEFECTS, MAX_RISE_MM, add_defect
 from chiasm.detection.scenes.housings import bracket, cap, connector
-from chiasm.detection.scenes.rendering import FIELD_MM, PLAN_MM, camera_above, light_over
-from chiasm.detection.scenes.sensor import measure, photograph
+from chiasm.detection.scenes.rendering import FIELD_MM, PLAN_MM, random_camera, random_light
+from chiasm.detection.scenes.sensor import measure_points, take_photo
 from chiasm.detection.scenes.shapes import biscuit, flange, gear
 from chiasm.detection.scenes.surface import Frame, Rng, Surface, frame_at, painted, patches
 from chiasm.detection.scenes.view import Stage, View
@@ -36,63 +36,63 @@ PRODUCTS = tuple(_PRODUCTS)
 
 _PLAN_PER_PIXEL = 1.35
 
-# A defect that can hardly be seen where it was drawn is drawn anew, larger.
-_LEAST_SHARE = 0.003
+# A defect that covers less than this share of the part is drawn again, larger.
+_MIN_SHARE = 0.003
 
 _GROWTH = (1.0, 1.3, 1.7, 2.2, 2.8)
 
 
-def render_view(kind: str, defect: str, seed: int, size: int = 256) -> View:
+def render_view(product: str, defect: str, seed: int, size: int = 256) -> View:
     """Render a scene without sensor effects.
 
-    The good part of the same seed has the same pose, material, light and background, and equals
-    the defective one outside ``mask``: shadows that a defect throws beyond it are left out.
-    Raises ``ConfigurationError`` for an unknown kind or defect, or a size under 32.
+    The good part of the same seed has the same pose, material, light and background. The two
+    views are equal outside ``mask``: shadows that the defect casts beyond it are omitted.
+    Raises ``ConfigurationError`` for an unknown product or defect, or a size under 32.
     """
-    _check(kind, defect, size)
-    settings = _rng(seed, "settings")
-    exposure = float(np.exp(settings.normal(0, 0.11)))
-    around = settings.uniform(0, 2 * np.pi)
+    _check(product, defect, size)
+    sensors = _rng(seed, "settings")
+    exposure = float(np.exp(sensors.normal(0, 0.11)))
+    azimuth = sensors.uniform(0, 2 * np.pi)
     points = round(_PLAN_PER_PIXEL * size * PLAN_MM / FIELD_MM)
     per_mm = points / PLAN_MM
     pose = _rng(seed, "pose")
     frame = frame_at(
         points,
         per_mm,
-        turn=pose.uniform(0, 2 * np.pi),
+        rotation=pose.uniform(0, 2 * np.pi),
         centre=(pose.normal(0, 2.5), pose.normal(0, 2.5)),
         stretch=1 + float(np.clip(pose.normal(0, 0.015), -0.04, 0.04)),
     )
-    made = _PRODUCTS[kind](frame, _rng(seed, "shape"))
+    good = _PRODUCTS[product](frame, _rng(seed, "shape"))
     stage = Stage(
-        ground=support(made.height.shape, per_mm, _rng(seed, "background")),
-        camera=camera_above(size, _rng(seed, "camera")),
-        light=light_over(_rng(seed, "light")),
-        projector=(0.28 * np.cos(around), 0.28 * np.sin(around), 0.96),
+        ground=support(good.height.shape, per_mm, _rng(seed, "background")),
+        camera=random_camera(size, _rng(seed, "camera")),
+        light=random_light(_rng(seed, "light")),
+        projector=(0.28 * np.cos(azimuth), 0.28 * np.sin(azimuth), 0.96),
         exposure=exposure,
-        top=float(made.height.max()) + PROUD_MM,
+        top=float(good.height.max()) + MAX_RISE_MM,
     )
     if defect == GOOD:
-        return stage.view_good(made)
-    draw = _rng(seed, "defect")
+        return stage.good_view(good)
+    rng = _rng(seed, "defect")
     for growth in _GROWTH:
-        spoilt = spoil(made, defect, per_mm, draw, growth)
-        view = stage.view_defect(made, spoilt, DEFECT_VISIBILITY[defect])
-        if view.mask.sum() >= _LEAST_SHARE * view.part.sum():
+        defective = add_defect(good, defect, per_mm, rng, growth)
+        view = stage.defective_view(good, defective, DEFECT_VISIBILITY[defect])
+        if view.mask.sum() >= _MIN_SHARE * view.part.sum():
             break
     return view
 
 
-def render_scene(kind: str, defect: str, seed: int, size: int = 256) -> RGBDSample:
-    """Render one part as the sensors see it.
+def render_scene(product: str, defect: str, seed: int, size: int = 256) -> RGBDSample:
+    """Render one part with sensor effects.
 
-    ``kind`` is one of ``PRODUCTS``; ``defect`` is ``"good"`` or one of ``DEFECTS``. Returns
+    ``product`` is one of ``PRODUCTS``; ``defect`` is ``"good"`` or one of ``DEFECTS``. Returns
     ``size`` by ``size`` pixels; equal arguments give equal samples. Raises ``ConfigurationError``
-    for an unknown kind or defect, or a size under 32.
+    for an unknown product or defect, or a size under 32.
     """
-    view = render_view(kind, defect, seed, size)
-    rgb = photograph(view.colour, view.exposure, _rng(seed, "picture"))
-    xyz, valid = measure(view.points, view.chance, _rng(seed, "cloud"))
+    view = render_view(product, defect, seed, size)
+    rgb = take_photo(view.colour, view.exposure, _rng(seed, "picture"))
+    xyz, valid = measure_points(view.points, view.chance, _rng(seed, "cloud"))
     return RGBDSample(
         rgb=rgb,
         xyz=xyz,
@@ -100,14 +100,14 @@ def render_scene(kind: str, defect: str, seed: int, size: int = 256) -> RGBDSamp
         mask=view.mask,
         label=int(defect != GOOD),
         kind=defect,
-        group=kind,
+        group=product,
     )
 
 
 def make_scenes(
     folder: Path | str,
     *,
-    kinds: Sequence[str] | None = None,
+    products: Sequence[str] | None = None,
     train: int = 60,
     validation: int = 20,
     test_good: int = 40,
@@ -116,25 +116,25 @@ def make_scenes(
     seed: int = 0,
     workers: int = 1,
 ) -> list[Path]:
-    """Write rendered parts in the MVTec 3D-AD layout, one category a kind of product.
+    """Write rendered parts in the MVTec 3D-AD layout, one category per product.
 
-    ``folder/<kind>/{train,validation,test}/<good or defect>/{rgb,xyz,gt}/NNN``: 8-bit PNG,
+    ``folder/<product>/{train,validation,test}/<good or defect>/{rgb,xyz,gt}/NNN``: 8-bit PNG,
     float32 TIFF in metres with 0 for missing points, and masks of 0 and 255. A sample depends on
-    the seed, its kind, split, defect and number alone, not on how many are made nor by how many
-    ``workers``. Returns the categories' folders. Raises ``ConfigurationError`` for an unknown
-    kind, a negative count or a size under 32.
+    the seed, its product, split, defect and number alone, not on the counts nor on ``workers``.
+    Returns the categories' folders. Raises ``ConfigurationError`` for an unknown product, a
+    negative count or a size under 32.
     """
-    chosen = PRODUCTS if kinds is None else tuple(kinds)
+    products = PRODUCTS if products is None else tuple(products)
     counts = {"train": train, "validation": validation, "test_good": test_good}
     counts["test_per_defect"] = test_per_defect
     for name, count in counts.items():
         if count < 0:
             raise ConfigurationError(f"{name}={count} is negative; give a number of parts.")
-    for kind in chosen:
-        _check(kind, GOOD, size)
+    for product in products:
+        _check(product, GOOD, size)
     jobs = [
-        (Path(folder) / kind, split, defect, number)
-        for kind in chosen
+        (Path(folder) / product, split, defect, number)
+        for product in products
         for split, defect, count in _plan(train, validation, test_good, test_per_defect)
         for number in range(count)
     ]
@@ -145,7 +145,7 @@ def make_scenes(
     else:
         for job in jobs:
             write(job)
-    return [Path(folder) / kind for kind in chosen]
+    return [Path(folder) / product for product in products]
 
 
 def _plan(train: int, validation: int, good: int, bad: int) -> Iterator[tuple[str, str, int]]:
@@ -155,8 +155,8 @@ def _plan(train: int, validation: int, good: int, bad: int) -> Iterator[tuple[st
 
 def _write(job: tuple[Path, str, str, int], size: int, seed: int) -> None:
     root, split, defect, number = job
-    own = np.random.SeedSequence([seed, *map(_number, (root.name, split, defect)), number])
-    sample = render_scene(root.name, defect, int(own.generate_state(1, np.uint64)[0]), size)
+    sequence = np.random.SeedSequence([seed, *map(_hash, (root.name, split, defect)), number])
+    sample = render_scene(root.name, defect, int(sequence.generate_state(1, np.uint64)[0]), size)
     assert sample.rgb is not None and sample.xyz is not None and sample.mask is not None
     folder, name = root / split / defect, f"{number:03d}"
     write_rgb(folder / "rgb" / f"{name}.png", sample.rgb)
@@ -165,18 +165,18 @@ def _write(job: tuple[Path, str, str, int], size: int, seed: int) -> None:
 
 
 def _rng(seed: int, purpose: str) -> Rng:
-    # One stream a purpose: what is drawn for one never shifts what is drawn for another.
-    return np.random.default_rng([seed, _number(purpose)])
+    # One stream per purpose: draws for one purpose never shift those for another.
+    return np.random.default_rng([seed, _hash(purpose)])
 
 
-def _number(name: str) -> int:
+def _hash(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def _check(kind: str, defect: str, size: int) -> None:
-    if kind not in _PRODUCTS:
+def _check(product: str, defect: str, size: int) -> None:
+    if product not in _PRODUCTS:
         raise ConfigurationError(
-            f"'{kind}' is no built-in product; choose from {', '.join(PRODUCTS)}."
+            f"'{product}' is no built-in product; choose from {', '.join(PRODUCTS)}."
         )
     if defect != GOOD and defect not in DEFECTS:
         raise ConfigurationError(
@@ -196,13 +196,13 @@ _COLOURS = (
 
 
 def support(shape: tuple[int, int], per_mm: float, rng: Rng) -> Surface:
-    """Draw the flat support of a scene: colour, weave or grain, and stains of long use."""
+    """Draw the flat support of a scene: its colour, weave, grain and stains."""
     colour = np.array(_COLOURS[rng.integers(len(_COLOURS))]) * (1 + rng.normal(0, 0.06, 3))
     colour = colour * (1 + rng.normal(0, 0.10))
-    turn, pitch = rng.uniform(0, np.pi), rng.uniform(2.2, 3.6)
+    rotation, pitch = rng.uniform(0, np.pi), rng.uniform(2.2, 3.6)
     line = np.arange(shape[0], dtype=np.float32) / np.float32(per_mm)
-    along = np.cos(turn) * line[None, :] + np.sin(turn) * line[:, None]
-    across = np.cos(turn) * line[:, None] - np.sin(turn) * line[None, :]
+    along = np.cos(rotation) * line[None, :] + np.sin(rotation) * line[:, None]
+    across = np.cos(rotation) * line[:, None] - np.sin(rotation) * line[None, :]
     wave = np.float32(2 * np.pi / pitch)
     weave = np.sin(wave * along) * np.sin(wave * across) * np.float32(rng.uniform(0, 0.07))
     worn = rng.uniform(0.02, 0.06) * patches(shape, 16 * per_mm, rng)

@@ -1,4 +1,4 @@
-"""From a height field in plan to what a camera above it sees: hit points and shaded colour."""
+"""Render a height field in plan: camera rays, their hit points, and shaded colour."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from chiasm.detection.scenes.surface import Rng, Surface, rise
 from chiasm.samples import FloatArray
 
 DISTANCE_MM = 600.0
 FIELD_MM = 124.0
-# The plan reaches past the picture, so that tilted rays and shadows at its border find ground.
+# The plan extends beyond the picture, so that tilted rays and shadows at its border hit ground.
 PLAN_MM = 1.16 * FIELD_MM
 _LAYER_MM = 1.25
 
@@ -23,8 +22,8 @@ class Camera:
     """Rays of a pinhole camera about 0.6 m above the support plane.
 
     Attributes:
-        x, y: ``(S, S)`` float32, where each ray meets the support plane, millimetres.
-        slope_x, slope_y: ``(S, S)`` float32, millimetres of shift a millimetre of height.
+        x, y: ``(S, S)`` float32 millimetres, intersection of each ray with the support plane.
+        slope_x, slope_y: ``(S, S)`` float32, millimetres of shift per millimetre of height.
         depth, slope_depth: ``(S, S)`` float32, camera z at the plane and its change with height.
         ray: ``(S, S, 2)`` float32, x and y of the ray for z of 1, in the camera's axes.
     """
@@ -40,12 +39,12 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """How a scene is lit.
+    """The illumination of a scene: a lamp, and ambient light.
 
     Attributes:
         towards: unit vector to the lamp, x, y in plan and z up.
-        colour: three factors of the lamp.
-        ambient: share of light that comes from everywhere.
+        colour: factors of the lamp for red, green and blue.
+        ambient: share of the light that comes from all directions.
         environment: phase in radians of the soft reflections on metal.
     """
 
@@ -55,17 +54,17 @@ class Light:
     environment: float
 
 
-def camera_above(size: int, rng: Rng) -> Camera:
-    """Draw a camera with a tilt of up to about six degrees, ``size`` pixels squared."""
+def random_camera(size: int, rng: Rng) -> Camera:
+    """Draw a camera of ``size`` pixels squared with a tilt of up to about six degrees."""
     tilt_x, tilt_y = rng.normal(0, np.deg2rad(2.2), 2).clip(-0.1, 0.1)
-    away = DISTANCE_MM * (1 + rng.normal(0, 0.012))
+    distance = DISTANCE_MM * (1 + rng.normal(0, 0.012))
     rotation = cv2.Rodrigues(np.array([tilt_x, tilt_y, 0.0]))[0]
     focal = size * DISTANCE_MM / FIELD_MM
     line = (np.arange(size) - (size - 1) / 2) / focal
     ray = np.stack([*np.meshgrid(line, line), np.ones((size, size))], axis=2)
     world = ray @ rotation.T
     # The plane's z points away from the camera, so a height h lies at z = -h.
-    origin = rotation @ np.array([0.0, 0.0, -away])
+    origin = rotation @ np.array([0.0, 0.0, -distance])
     steps = -origin[2] / world[..., 2]
     per_height = -1 / world[..., 2]
     values = (
@@ -76,17 +75,21 @@ def camera_above(size: int, rng: Rng) -> Camera:
         steps,
         per_height,
     )
-    rays = [value.astype(np.float32) for value in values]
-    return Camera(*rays, ray=ray[..., :2].astype(np.float32))
+    x, y, slope_x, slope_y, depth, slope_depth = (value.astype(np.float32) for value in values)
+    return Camera(x, y, slope_x, slope_y, depth, slope_depth, ray[..., :2].astype(np.float32))
 
 
-def light_over(rng: Rng) -> Light:
-    """Draw a lamp: direction, warmth, brightness and the share of ambient light."""
-    around, down = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(22, 42))
+def random_light(rng: Rng) -> Light:
+    """Draw the lamp's direction, warmth and brightness, and the share of ambient light."""
+    azimuth, zenith = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(22, 42))
     power = 1.0 + rng.normal(0, 0.07)
     warmth = rng.normal(0, 0.02)
     return Light(
-        towards=(np.cos(around) * np.sin(down), np.sin(around) * np.sin(down), np.cos(down)),
+        towards=(
+            np.cos(azimuth) * np.sin(zenith),
+            np.sin(azimuth) * np.sin(zenith),
+            np.cos(zenith),
+        ),
         colour=(power * (1 + warmth), power, power * (1 - warmth)),
         ambient=rng.uniform(0.28, 0.46),
         environment=rng.uniform(0, 2 * np.pi),
@@ -96,29 +99,29 @@ def light_over(rng: Rng) -> Light:
 def trace(height: FloatArray, camera: Camera, top: float) -> FloatArray:
     """Find the height in millimetres at which each ray first meets the surface.
 
-    The rays are followed down in layers from ``top``; the crossing is found by one secant step,
+    Follows the rays down from ``top`` in layers and locates the crossing by one secant step,
     which is exact on level ground. Returns ``(S, S)`` float32.
     """
-    found = np.zeros(camera.x.shape, dtype=np.float32)
-    open_ = np.ones(camera.x.shape, dtype=bool)
+    hit_height = np.zeros(camera.x.shape, dtype=np.float32)
+    unhit = np.ones(camera.x.shape, dtype=bool)
     above = np.full(camera.x.shape, np.inf, dtype=np.float32)
     layers = np.linspace(top, 0.0, max(2, int(np.ceil(top / _LAYER_MM)) + 1), dtype=np.float32)
     step = layers[0] - layers[1]
     for layer in layers:
-        here = layer - look_up(height, camera, layer)
+        clearance = layer - look_up(height, camera, layer)
         if layer == layers[0]:
-            above = np.maximum(here, 1e-6)
+            above = np.maximum(clearance, 1e-6)
             continue
-        hit = open_ & (here <= 0)
-        share = above[hit] / (above[hit] - here[hit])
-        found[hit] = layer + step * (1 - share)
-        open_ &= ~hit
-        above = np.where(here > 0, here, above)
-    return np.maximum(found, 0)
+        hit = unhit & (clearance <= 0)
+        share = above[hit] / (above[hit] - clearance[hit])
+        hit_height[hit] = layer + step * (1 - share)
+        unhit &= ~hit
+        above = np.where(clearance > 0, clearance, above)
+    return np.maximum(hit_height, 0)
 
 
 def look_up(field: FloatArray, camera: Camera, height: FloatArray | np.float32) -> FloatArray:
-    """Values of a plan ``(P, P, ...)`` where the camera's rays pass at ``height`` millimetres."""
+    """Sample a plan ``(P, P, ...)`` where the camera's rays pass a ``height`` in millimetres."""
     points = field.shape[0]
     per_mm, middle = points / PLAN_MM, (points - 1) / 2
     column = (camera.x + height * camera.slope_x) * np.float32(per_mm) + np.float32(middle)
@@ -129,13 +132,13 @@ def look_up(field: FloatArray, camera: Camera, height: FloatArray | np.float32) 
 
 
 def points_at(height: FloatArray, camera: Camera) -> FloatArray:
-    """Camera coordinates ``(S, S, 3)`` float32 in metres of the hits at ``height`` millimetres."""
+    """Return camera coordinates ``(S, S, 3)``, float32 metres, of hits at ``height`` mm."""
     z = (camera.depth + height * camera.slope_depth) / np.float32(1000)
     return np.concatenate([camera.ray * z[..., None], z[..., None]], axis=2)
 
 
 def normals_of(height: FloatArray, per_mm: float) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Unit normals of a plan height field, their x, y and z each ``(P, P)``, z up."""
+    """Return the unit normals of a plan height field: x, y and z, each ``(P, P)``, z up."""
     scale = per_mm / 8
     slope_x = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3, scale=-scale)
     slope_y = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3, scale=-scale)
@@ -146,62 +149,64 @@ def normals_of(height: FloatArray, per_mm: float) -> tuple[FloatArray, FloatArra
 def shadow(
     height: FloatArray, towards: tuple[float, float, float], per_mm: float, reach_mm: float
 ) -> FloatArray:
-    """How far each grid point lies below the terrain in the direction of a lamp, millimetres.
+    """Return the depth of each grid point below the shadow border of a lamp, millimetres.
 
-    0 or less is lit; the terrain is sampled every millimetre or so up to ``reach_mm`` away.
+    Points of depth 0 or less are lit. The terrain is sampled about every millimetre up to a
+    distance of ``reach_mm``.
     """
     across = np.hypot(towards[0], towards[1])
     direction = np.array(towards[:2]) / max(across, 1e-6)
     climb = towards[2] / max(across, 1e-6)
-    deepest = np.full(height.shape, -np.inf, dtype=np.float32)
+    border = np.full(height.shape, -np.inf, dtype=np.float32)
     for step in np.linspace(0.7, reach_mm, max(3, int(reach_mm / 1.3))):
-        move: NDArray[np.float32] = np.float32(
-            [[1, 0, direction[0] * step * per_mm], [0, 1, direction[1] * step * per_mm]]
+        shift = np.array(
+            [[1, 0, direction[0] * step * per_mm], [0, 1, direction[1] * step * per_mm]],
+            dtype=np.float32,
         )
         terrain = cv2.warpAffine(
-            height, move, height.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+            height, shift, height.shape[::-1], flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         )
-        np.maximum(deepest, terrain - np.float32(step * climb), out=deepest)
-    return deepest - height
+        np.maximum(border, terrain - np.float32(step * climb), out=border)
+    return border - height
 
 
 def shade(surface: Surface, light: Light, top: float) -> tuple[FloatArray, FloatArray]:
-    """Colour of each plan point in linear light ``(P, P, 3)``, and its highlight ``(P, P)``.
+    """Return the colour of each plan point, linear ``(P, P, 3)``, and its highlight ``(P, P)``.
 
-    Lambert's diffuse term and the Blinn-Phong highlight, occlusion of ambient light from blurred
-    heights, a soft cast shadow, and for metal the reflection of a smooth surrounding, drawn out
-    across turning marks. Nothing stands higher than ``top`` millimetres.
+    Sums Lambert's diffuse term and the Blinn-Phong highlight, with ambient occlusion from blurred
+    heights and a soft cast shadow. Metal also reflects smooth surroundings, stretched across
+    turning marks. ``top`` is the upper limit of all heights in millimetres.
     """
     per_mm = surface.height.shape[0] / PLAN_MM
     x, y, up = normals_of(surface.height, per_mm)
     lamp = np.array(light.towards, dtype=np.float32)
-    half = lamp + np.float32([0, 0, 1])
+    half = lamp + np.array([0, 0, 1], dtype=np.float32)
     half /= np.linalg.norm(half)
     reach = top * float(np.hypot(lamp[0], lamp[1]) / lamp[2])
     depth = shadow(surface.height, light.towards, per_mm, max(reach, 1.5))
     lit = 1 - np.float32(0.85) * rise(depth / np.float32(1.6) + np.float32(0.3))
-    lit = cv2.GaussianBlur(lit, (0, 0), 0.5 * per_mm)
+    lit = np.asarray(cv2.GaussianBlur(lit, (0, 0), 0.5 * per_mm), dtype=np.float32)
     hollow = np.zeros_like(up)
     for width, strength in ((1.2, 0.20), (5.0, 0.09)):
-        around = _blur(surface.height, width * per_mm)
-        hollow += np.float32(strength) * np.maximum(around - surface.height, 0)
-    open_sky = np.exp(-hollow)
+        surroundings = _blur(surface.height, width * per_mm)
+        hollow += np.float32(strength) * np.maximum(surroundings - surface.height, 0)
+    unhitsky = np.exp(-hollow)
     diffuse = np.maximum(x * lamp[0] + y * lamp[1] + up * lamp[2], 0) * lit
     facing = np.maximum(x * half[0] + y * half[1] + up * half[2], 0)
     highlight = surface.gloss * lit * _to_the_32nd(facing)
-    # A viewer straight above sees the direction 2 n_z n - z mirrored.
+    # Seen from straight above, the mirror direction is 2 n_z n - z.
     phase = np.float32(light.environment)
     lobe = np.cos(np.float32(5.5) * up * (x * np.cos(phase) + y * np.sin(phase)) + phase)
     mirrored = np.float32(0.50) + np.float32(0.38) * lobe
     if surface.across is not None:
         azimuth = np.arctan2(lamp[1], lamp[0])
-        fan = surface.across @ np.float32([np.cos(azimuth), np.sin(azimuth)])
+        fan = surface.across @ np.array([np.cos(azimuth), np.sin(azimuth)], dtype=np.float32)
         fan = np.square(np.square(fan)) * np.square(up)
         mirrored += fan * (np.float32(0.35) + np.float32(0.65) * fan)
     body = (1 - np.float32(0.7) * surface.metal) * (
-        np.float32(light.ambient) * open_sky + np.float32(0.85) * diffuse
+        np.float32(light.ambient) * unhitsky + np.float32(0.85) * diffuse
     )
-    body += np.float32(0.8) * surface.metal * mirrored * open_sky
+    body += np.float32(0.8) * surface.metal * mirrored * unhitsky
     shine = np.float32(0.6) * highlight
     colour = np.empty((*up.shape, 3), dtype=np.float32)
     for channel, power in enumerate(light.colour):
@@ -218,7 +223,7 @@ def _to_the_32nd(value: FloatArray) -> FloatArray:
 
 
 def _blur(field: FloatArray, sigma: float) -> FloatArray:
-    """Gaussian blur; wide ones on a quarter of the resolution, where nothing is lost."""
+    """Apply a Gaussian blur; wide ones at a quarter of the resolution, which loses nothing."""
     if sigma < 6:
         return np.asarray(cv2.GaussianBlur(field, (0, 0), sigma))
     small = cv2.resize(field, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)

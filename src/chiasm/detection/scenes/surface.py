@@ -1,4 +1,4 @@
-"""What a rendered scene is made of: a height field with material, seen in plan."""
+"""A height field with material, seen in plan, and the functions that draw one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Surface:
     Attributes:
         height: ``(P, P)`` float32, millimetres above the support plane.
         albedo: ``(P, P, 3)`` float32 in [0, 1], linear light.
-        metal: ``(P, P)`` float32 in [0, 1], how far reflections take the colour of the material.
+        metal: ``(P, P)`` float32 in [0, 1], share of the material's colour in reflections.
         gloss: ``(P, P)`` float32 in [0, 1], strength of the highlight.
         part: ``(P, P)`` float32 in [0, 1], 1 on the part, 0 on the support.
         across: ``(P, P, 2)`` float32 unit vectors in plan, across the marks of turned or brushed
@@ -42,19 +42,19 @@ class Frame:
 
     Attributes:
         x, y: ``(P, P)`` float32, millimetres from the part's centre.
-        per_mm: grid points a millimetre.
-        turn: radians from the plan's axes to the part's.
+        per_mm: grid points per millimetre.
+        rotation: radians from the plan's axes to the part's.
     """
 
     x: FloatArray
     y: FloatArray
     per_mm: float
-    turn: float = 0.0
+    rotation: float = 0.0
 
     @cached_property
     def outward(self) -> FloatArray:
         """Unit vectors ``(P, P, 2)`` away from the centre, along the plan's axes."""
-        angle = self.angle + np.float32(self.turn)
+        angle = self.angle + np.float32(self.rotation)
         return np.dstack([np.cos(angle), np.sin(angle)])
 
     @property
@@ -74,28 +74,28 @@ class Frame:
 
 
 def frame_at(
-    points: int, per_mm: float, turn: float, centre: tuple[float, float], stretch: float
+    points: int, per_mm: float, rotation: float, centre: tuple[float, float], stretch: float
 ) -> Frame:
-    """Lay the part's axes over a plan grid of ``points`` squared.
+    """Place the part's axes on a plan grid of ``points`` squared.
 
-    ``turn`` is the part's in-plane rotation in radians, ``centre`` its place in millimetres and
-    ``stretch`` its size relative to nominal.
+    ``rotation`` is the part's in-plane rotation in radians, ``centre`` its position in
+    millimetres and ``stretch`` its size relative to nominal.
     """
     line = ((np.arange(points) - (points - 1) / 2) / per_mm).astype(np.float32)
     x = (line[None, :] - np.float32(centre[0])) / np.float32(stretch)
     y = (line[:, None] - np.float32(centre[1])) / np.float32(stretch)
-    cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
-    return Frame(cosine * x + sine * y, cosine * y - sine * x, per_mm, turn)
+    cosine, sine = np.float32(np.cos(rotation)), np.float32(np.sin(rotation))
+    return Frame(cosine * x + sine * y, cosine * y - sine * x, per_mm, rotation)
 
 
 def rise(t: FloatArray) -> FloatArray:
-    """Smoothstep: 0 below 0, 1 above 1, without a kink between."""
+    """Smoothstep: 0 below 0, 1 above 1, and smooth between."""
     t = np.clip(t, 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def inside(distance: FloatArray, soft: float = 0.5) -> FloatArray:
-    """Coverage of a signed distance in millimetres (negative inside), ``soft`` wide at the edge."""
+    """Coverage of a signed distance (mm, negative inside); the edge is ``soft`` mm wide."""
     return rise(np.float32(0.5) - distance / np.float32(soft))
 
 
@@ -114,26 +114,26 @@ def box_distance(x: FloatArray, y: FloatArray, half: ArrayLike, corner: float = 
 
 
 def patches(shape: tuple[int, int], cell: float, rng: Rng) -> FloatArray:
-    """Smooth noise of unit variance or less whose patches are about ``cell`` grid points wide."""
+    """Draw smooth noise of at most unit variance with patches about ``cell`` grid points wide."""
     small = (max(2, round(shape[0] / cell) + 1), max(2, round(shape[1] / cell) + 1))
     coarse = rng.standard_normal(small, dtype=np.float32)
     return np.asarray(cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC))
 
 
 def streaks(along: FloatArray, spacing: float, rng: Rng) -> FloatArray:
-    """Noise that varies with one coordinate only: turning marks, brushing."""
+    """Draw noise that varies along one coordinate only: turning marks, brushing."""
     low, high = float(along.min()), float(along.max())
     knots = rng.standard_normal(max(4, int((high - low) / spacing) + 2)).astype(np.float32)
-    place = (along - np.float32(low)) * np.float32((len(knots) - 1) / max(high - low, 1e-6))
-    lower = np.minimum(place.astype(np.int32), len(knots) - 2)
-    share = place - lower
+    position = (along - np.float32(low)) * np.float32((len(knots) - 1) / max(high - low, 1e-6))
+    lower = np.minimum(position.astype(np.int32), len(knots) - 2)
+    share = position - lower
     return knots[lower] * (1 - share) + knots[lower + 1] * share
 
 
 def painted(
     colour: ArrayLike, shape: tuple[int, int], variation: FloatArray | float = 0.0
 ) -> FloatArray:
-    """One colour over the whole grid, lightened and darkened by a relative ``variation``."""
+    """Fill the grid with one colour, modulated by a relative ``variation``."""
     factor = np.broadcast_to(np.asarray(1 + variation, dtype=np.float32), shape)
     albedo = factor[..., None] * np.asarray(colour, dtype=np.float32)
     return np.clip(albedo, 0, 1, out=albedo)

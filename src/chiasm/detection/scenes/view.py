@@ -1,4 +1,4 @@
-"""A scene as ideal sensors would see it, and the defect's exact place in it."""
+"""A scene as ideal sensors see it, with the exact mask of its defect."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from chiasm.detection.scenes.sensor import missing_chance, tone
 from chiasm.detection.scenes.surface import Surface, blend, rise
 from chiasm.samples import BoolArray, FloatArray
 
-# Differences below these are invisible next to the sensors' noise.
-_SEEN_TONE = 5 / 255
-_SEEN_MM = 0.12
+# Differences below these disappear in the sensors' noise.
+_VISIBLE_TONE = 5 / 255
+_VISIBLE_MM = 0.12
 # A defect's own shadow counts as the defect up to this far from it.
 _HALO_MM = 1.2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """A scene before the sensors: what an ideal camera would see.
+    """A scene without sensor effects.
 
     Attributes:
         colour: ``(S, S, 3)`` float32, linear light.
         points: ``(S, S, 3)`` float32, metres in the camera frame.
         chance: ``(S, S)`` float32 in [0, 1], chance of a missing 3D point.
-        part: ``(S, S)`` bool, the part and what lies on it.
+        part: ``(S, S)`` bool, the part with any foreign matter on it.
         mask: ``(S, S)`` bool, the defect; all False for a good part.
         exposure: factor of the colour camera.
     """
@@ -51,15 +51,15 @@ class View:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage:
-    """All of a scene but the part: what it lies on, and what looks at it.
+    """A scene without its part: support, lamp and sensors.
 
     Attributes:
         ground: the support's surface.
         camera: rays of the camera.
-        light: the lamp of the colour camera.
+        light: of the colour camera.
         projector: unit vector to the 3D sensor's pattern projector, z up.
         exposure: factor of the colour camera.
-        top: millimetres above the support that nothing reaches over.
+        top: upper limit of all heights, millimetres above the support.
     """
 
     ground: Surface
@@ -69,42 +69,43 @@ class Stage:
     exposure: float
     top: float
 
-    def view_good(self, made: Surface) -> View:
-        """See a part without a defect."""
-        return self._assemble(self._paint(made), self._trace(made), made)
+    def good_view(self, good: Surface) -> View:
+        """Render a part without a defect."""
+        return self._assemble(self._paint(good), self._trace(good), good)
 
-    def view_defect(self, made: Surface, spoilt: Surface, visible: frozenset[str]) -> View:
-        """See a spoilt part; only what is in ``visible`` (``"rgb"``, ``"3d"``) shows its defect.
+    def defective_view(self, good: Surface, defective: Surface, visible: frozenset[str]) -> View:
+        """Render a defective part.
 
-        The view equals that of the part as ``made`` outside its mask.
+        Only the sensors in ``visible`` (``"rgb"``, ``"3d"``) see the defect.
+        Outside its mask the view equals that of the ``good`` part.
         """
-        paint, shape = self._paint(made), self._trace(made)
-        good = self._assemble(paint, shape, made)
-        bad_shape = self._trace(spoilt) if "3d" in visible else shape
-        bad = self._assemble(
-            self._paint(spoilt) if "rgb" in visible else paint,
-            bad_shape,
-            spoilt,
-            # The picture stays the good part's where only the 3D sensor sees the defect, even
-            # in how relief shifts the texture.
-            seen_at=bad_shape[..., 0] if "rgb" in visible else shape[..., 0],
+        paint, shape = self._paint(good), self._trace(good)
+        before = self._assemble(paint, shape, good)
+        defect_shape = self._trace(defective) if "3d" in visible else shape
+        after = self._assemble(
+            self._paint(defective) if "rgb" in visible else paint,
+            defect_shape,
+            defective,
+            # If only the 3D sensor sees the defect, the picture stays that of the good part, and
+            # its texture is not shifted by the changed relief.
+            picture_height=defect_shape[..., 0] if "rgb" in visible else shape[..., 0],
         )
-        tones = tone(bad.colour, self.exposure) - tone(good.colour, self.exposure)
-        lifted = np.abs(bad.points[..., 2] - good.points[..., 2])
-        differs = (_largest(np.abs(tones)) > _SEEN_TONE) | (lifted > _SEEN_MM / 1000)
-        touched = self._touched(made, spoilt, shape[..., 0])
-        mask = differs & touched & (good.part | bad.part)
+        tones = tone(after.colour, self.exposure) - tone(before.colour, self.exposure)
+        lifted = np.abs(after.points[..., 2] - before.points[..., 2])
+        differs = (_largest(np.abs(tones)) > _VISIBLE_TONE) | (lifted > _VISIBLE_MM / 1000)
+        touched = self._touched(good, defective, shape[..., 0])
+        mask = differs & touched & (before.part | after.part)
         return View(
-            colour=np.where(mask[..., None], bad.colour, good.colour).astype(np.float32),
-            points=np.where(mask[..., None], bad.points, good.points).astype(np.float32),
-            chance=np.where(mask, bad.chance, good.chance),
-            part=np.where(mask, bad.part, good.part) | good.part,
+            colour=np.where(mask[..., None], after.colour, before.colour).astype(np.float32),
+            points=np.where(mask[..., None], after.points, before.points).astype(np.float32),
+            chance=np.where(mask, after.chance, before.chance),
+            part=np.where(mask, after.part, before.part) | before.part,
             mask=mask,
             exposure=self.exposure,
         )
 
     def _paint(self, surface: Surface) -> FloatArray:
-        """Colour and highlight of each plan point, ``(P, P, 4)``."""
+        """Return colour and highlight of each plan point, ``(P, P, 4)``."""
         cover = rise(surface.part * np.float32(2.0))
         scene = Surface(
             surface.height,
@@ -117,7 +118,7 @@ class Stage:
         return np.dstack(shade(scene, self.light, self.top))
 
     def _trace(self, surface: Surface) -> FloatArray:
-        """Height of each pixel's hit and how far the projector is hidden, ``(S, S, 2)``."""
+        """Return each pixel's height and how far the projector is hidden from it, ``(S, S, 2)``."""
         per_mm = surface.height.shape[0] / PLAN_MM
         depth = shadow(surface.height, self.projector, per_mm, 0.3 * self.top + 1)
         height = trace(surface.height, self.camera, self.top)
@@ -129,10 +130,10 @@ class Stage:
         paint: FloatArray,
         shape: FloatArray,
         surface: Surface,
-        seen_at: FloatArray | None = None,
+        picture_height: FloatArray | None = None,
     ) -> View:
         height = shape[..., 0]
-        seen = look_up(paint, self.camera, height if seen_at is None else seen_at)
+        seen = look_up(paint, self.camera, height if picture_height is None else picture_height)
         points = points_at(height, self.camera)
         part = (look_up(surface.part, self.camera, height) > 0.5) | (height > 0.4)
         return View(
@@ -144,17 +145,17 @@ class Stage:
             exposure=self.exposure,
         )
 
-    def _touched(self, made: Surface, spoilt: Surface, height: FloatArray) -> BoolArray:
-        """Pixels on or next to where the defect changed the part; ``height`` is ``(S, S)`` mm."""
-        per_mm = made.height.shape[0] / PLAN_MM
-        changed = np.abs(spoilt.height - made.height) > 0.02
-        changed |= _largest(np.abs(spoilt.albedo - made.albedo)) > 0.004
+    def _touched(self, good: Surface, defective: Surface, height: FloatArray) -> BoolArray:
+        """Mark pixels in or next to the changed region; ``height`` is ``(S, S)`` mm."""
+        per_mm = good.height.shape[0] / PLAN_MM
+        changed = np.abs(defective.height - good.height) > 0.02
+        changed |= _largest(np.abs(defective.albedo - good.albedo)) > 0.004
         across = 2 * round(_HALO_MM * per_mm) + 1
         element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (across, across))
-        near = cv2.dilate(changed.astype(np.float32), element)
+        near = np.asarray(cv2.dilate(changed.astype(np.float32), element), dtype=np.float32)
         return np.asarray(look_up(near, self.camera, height) > 0.5)
 
 
 def _largest(colour: FloatArray) -> FloatArray:
-    # Many times faster than max(axis=2) where the last axis has three entries.
+    # Many times faster than max(axis=2) for three channels.
     return np.maximum(np.maximum(colour[..., 0], colour[..., 1]), colour[..., 2])
