@@ -52,9 +52,8 @@ def evaluate(
     refs = [ref for ref in source.refs if ref.split in ("test", "")]
     if not refs:
         raise DataError(f"{data} has no test split to evaluate on.")
-    problems = getattr(source, "problems", ())
-    for problem in problems:
-        say(problem)
+    for problem in source.problems:
+        say(str(problem))
     scored: list[ScoredSample] = []
     seconds: list[float] = []
     unread: list[str] = []
@@ -80,10 +79,10 @@ def evaluate(
     metrics = evaluate_scores(scored, cost=cost)
     contract = predictor.contract
     notes = []
-    if problems:
+    if source.problems:
         notes.append(
             f"Incomplete samples of {source.name}, left out of everything here: "
-            f"{len(problems)}. The first: {problems[0]}"
+            f"{len(source.problems)}. The first: {source.problems[0]}"
         )
     rotations = cost.get("rotations", cost.get("angles", 1))  # "angles" in runs of version 0.1
     if rotations > 1:

@@ -109,8 +109,8 @@ def _samples(
         return
     source = open_source(path, lamp=lamp)
     yield from _loaded(source, source.refs)
-    for problem in getattr(source, "problems", ()):
-        yield str(problem), DataError(str(problem))
+    for problem in source.problems:
+        yield problem.source, DataError(problem.sentence)
 
 
 def _loaded(

@@ -1,4 +1,4 @@
-"""The hash that says whether two files, or two lists of files, hold the same bytes."""
+"""A hash of the bytes of files, and the folder of caches that are keyed by it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ _DIGEST_BYTES = 16
 
 
 def content_hash(paths: Iterable[Path | str]) -> str:
-    """Hash the bytes of some files, in the order given.
+    """Hash the bytes of files, in the given order.
 
-    Names and dates do not matter, the border between files does: each file enters by its own
-    BLAKE2b digest (RFC 7693). Returns 32 hexadecimal digits; raises ``DataError`` for a file that
-    cannot be read.
+    Names and dates have no influence, borders between files have: the hash covers the BLAKE2b
+    digest (RFC 7693) of each file. Returns 32 hexadecimal digits; raises ``DataError`` for a file
+    that cannot be read.
     """
-    whole = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for path in paths:
         try:
             with Path(path).open("rb") as stream:
-                one = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=32))
+                file_digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=32))
         except OSError as cause:
             raise DataError(f"{path} cannot be opened: {cause.strerror or cause}.") from cause
-        whole.update(one.digest())
-    return whole.hexdigest()
+        digest.update(file_digest.digest())
+    return digest.hexdigest()
 
 
 def default_cache_folder() -> Path:
-    """``$CHIASM_CACHE``, or ``chiasm`` in the user's cache folder."""
-    if chosen := os.environ.get("CHIASM_CACHE"):
-        return Path(chosen)
+    """Return ``$CHIASM_CACHE``, or ``chiasm`` in the user's cache folder."""
+    if folder := os.environ.get("CHIASM_CACHE"):
+        return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "chiasm"

@@ -1,4 +1,4 @@
-"""Reading and writing of the image files that samples are stored in; every fault is a sentence."""
+"""Read and write the image files of samples; each fault raises ``DataError`` with a sentence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TIFF_MARKS = frozenset({b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"})
 def read_rgb(path: Path | str) -> FloatArray:
     """Read a colour image of 8 or 16 bits a channel.
 
-    Returns ``(H, W, 3)`` float32 in [0, 1], RGB order; 16-bit values keep their precision, grey
+    Returns ``(H, W, 3)`` float32 in [0, 1], RGB order. 16-bit values keep their precision, grey
     is repeated three times and an alpha channel is dropped. Raises ``DataError`` for a file that
     is missing, corrupt or of another type.
     """
@@ -49,7 +49,7 @@ def rgb_from_bytes(content: bytes, where: str) -> FloatArray:
 
 
 def read_mask(path: Path | str) -> BoolArray:
-    """Read a mask: ``(H, W)`` bool, True wherever any colour channel is not 0.
+    """Read a mask: ``(H, W)`` bool, True where any colour channel is not 0.
 
     Raises ``DataError`` for a file that is missing or corrupt.
     """
@@ -64,8 +64,8 @@ def read_xyz(path: Path | str, unit_m: float = 1.0) -> FloatArray:
     """Read an organised point map: a 3-channel float TIFF, 0 where missing.
 
     ``unit_m`` is the length of the file's unit in metres. Returns ``(H, W, 3)`` float32 metres.
-    Raises ``DataError`` for a file that is missing, corrupt, of
-    another shape or type, or that holds NaN or infinite values.
+    Raises ``DataError`` for a file that is missing, corrupt, of another shape or type, or that
+    holds NaN or infinite values.
     """
     points = xyz_from_bytes(_bytes_of(Path(path)), str(path))
     return points if unit_m == 1 else points * np.float32(unit_m)
@@ -74,13 +74,13 @@ def read_xyz(path: Path | str, unit_m: float = 1.0) -> FloatArray:
 def xyz_from_bytes(content: bytes, where: str, check: TiffCheck | None = None) -> FloatArray:
     """Decode an organised point map as ``read_xyz`` does; ``where`` names it in messages.
 
-    ``check`` may raise ``DataError`` for what the file says of itself, before it is decoded.
+    ``check`` may raise ``DataError`` for the file's header before it is decoded.
     """
     return checked_xyz(_decode_tiff(content, where, check), where)
 
 
 def checked_xyz(points: NDArray[Any], where: str) -> FloatArray:
-    """Check that an array is what ``read_xyz`` returns, of any float type before."""
+    """Check an array of any float type and return it as ``read_xyz`` returns point maps."""
     if points.ndim != 3 or points.shape[2] != 3:
         raise DataError(
             f"{where} has shape {points.shape}; an organised point map has shape "
@@ -89,7 +89,7 @@ def checked_xyz(points: NDArray[Any], where: str) -> FloatArray:
     if points.dtype not in (np.float16, np.float32, np.float64):
         raise DataError(f"{where} holds {points.dtype} values; point maps are float32, in metres.")
     points = np.ascontiguousarray(points, dtype=np.float32)
-    # The least and the most of an array with a NaN are NaN; each pixel is asked only then.
+    # Minimum and maximum of an array with NaN are NaN; only then is each pixel checked.
     if points.size and not np.isfinite((points.min(), points.max())).all():
         bad = int(np.count_nonzero(~np.isfinite(points).all(axis=2)))
         raise DataError(
@@ -101,10 +101,10 @@ def checked_xyz(points: NDArray[Any], where: str) -> FloatArray:
 def read_depth(path: Path | str, unit_m: float | None) -> FloatArray:
     """Read a depth image, 16-bit PNG or one-channel TIFF.
 
-    ``unit_m`` is the length of one count in metres (0.001 for millimetres); None takes fractions
-    for metres and refuses whole counts, whose unit nothing tells. Returns ``(H, W)``
-    float32 metres, 0 where missing; NaN, a usual mark of missing in float depth, becomes 0.
-    Raises ``DataError`` for corrupt files, several channels and negative depth.
+    ``unit_m`` is the length of one count in metres (0.001 for millimetres). None takes floats as
+    metres and refuses integer counts, whose unit is unknown. Returns ``(H, W)`` float32 metres, 0
+    where missing; NaN, which often marks missing float depth, becomes 0. Raises ``DataError`` for
+    corrupt files, several channels and negative depth.
     """
     return depth_from_bytes(_bytes_of(Path(path)), str(path), unit_m)
 
@@ -114,7 +114,7 @@ def depth_from_bytes(
 ) -> FloatArray:
     """Decode a depth image as ``read_depth`` does; ``where`` names it in messages.
 
-    ``check`` may raise ``DataError`` for what a TIFF says of itself, before it is decoded.
+    ``check`` may raise ``DataError`` for a TIFF's header before it is decoded.
     """
     is_tiff = content[:4] in TIFF_MARKS
     counts = _decode_tiff(content, where, check) if is_tiff else _decode(content, where)
@@ -129,8 +129,8 @@ def depth_from_bytes(
         )
     if unit_m is None and np.issubdtype(counts.dtype, np.integer):
         raise DataError(
-            f"{where} holds whole counts of depth, and nothing tells how long one is; say the "
-            "metres of a count, e.g. 0.001 for millimetres."
+            f"{where} holds integer counts of depth of an unknown unit; give the metres of one "
+            "count, e.g. 0.001 for millimetres."
         )
     length = 1.0 if unit_m is None else unit_m
     metres = np.asarray(counts.astype(np.float64) * length, dtype=np.float32)
@@ -164,23 +164,23 @@ def write_xyz(path: Path | str, xyz: FloatArray) -> None:
 
 
 def image_files(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
-    """Files of a folder with one of ``suffixes``, by stem, sorted; empty if it does not exist.
+    """Return a folder's files with one of ``suffixes`` by stem, sorted; none without the folder.
 
-    Raises ``DataError`` where two files differ in their suffix only.
+    Raises ``DataError`` if two files differ in their suffix only.
     """
     if not folder.is_dir():
         return {}
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in suffixes or path.name[0] == ".":
             continue
-        if path.stem in found:
+        if path.stem in files:
             raise DataError(
-                f"{found[path.stem]} and {path.name} differ in their suffix only, so it is not "
-                "clear which of them is the part's; remove one."
+                f"{files[path.stem]} and {path.name} differ in their suffix only; remove the "
+                "one that does not belong to the part."
             )
-        found[path.stem] = path
-    return found
+        files[path.stem] = path
+    return files
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -194,8 +194,7 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _decode(content: bytes, where: str) -> NDArray[Any]:
-    # imdecode rather than imread: imread cannot open non-ASCII paths on every platform, and
-    # says nothing of why it failed.
+    # imread fails on non-ASCII paths on some platforms, and without a reason.
     try:
         pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as cause:
@@ -224,7 +223,7 @@ def _decode_tiff(content: bytes, where: str, check: TiffCheck | None) -> NDArray
 
 def _encode(path: Path, pixels: NDArray[np.uint8]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    done, content = cv2.imencode(path.suffix, np.ascontiguousarray(pixels))
-    if not done:
+    encoded, content = cv2.imencode(path.suffix, np.ascontiguousarray(pixels))
+    if not encoded:
         raise DataError(f"{path} could not be encoded; use the suffix .png, .jpg or .tiff.")
     content.tofile(path)

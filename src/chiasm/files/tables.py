@@ -1,4 +1,4 @@
-"""Rows of a CSV or Parquet table as text."""
+"""Read the rows of a CSV or Parquet table as text."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SUFFIXES = frozenset({".csv", ".parquet"})
 
 
 def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the column names, lower case, and each row as column to text, ``""`` where empty.
+    """Return the column names in lower case, and each row as column to text, ``""`` if empty.
 
-    Raises ``DataError`` for a file that cannot be read, a column that stands twice, and a CSV row
-    with more cells than columns. CSV is UTF-8, separated by commas.
+    Raises ``DataError`` for a file that cannot be read, a duplicate column, and a CSV row with
+    more cells than columns. CSV is UTF-8, separated by commas.
     """
     columns, rows = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
     names = [column.strip().lower() for column in columns]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"{path} has the column '{twice[0]}' twice; remove or rename one.")
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise DataError(f"{path} has the column '{duplicates[0]}' twice; remove or rename one.")
     for number, row in enumerate(rows, start=1):
         if len(row) > len(names):
             raise DataError(
@@ -37,12 +37,12 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     ]
 
 
-def close_name(name: str, known: Iterable[str]) -> str:
-    """Return the known name that an unknown one is probably a misspelling of, or ``""``."""
-    known = list(known)
-    if name in known or len(name) < 3:
+def close_name(name: str, names: Iterable[str]) -> str:
+    """Return the one of ``names`` that ``name`` probably misspells, or ``""``."""
+    names = list(names)
+    if name in names or len(name) < 3:
         return ""
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), "")
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.8)), "")
 
 
 def _csv(path: Path) -> tuple[list[str], list[list[str]]]:

@@ -19,13 +19,15 @@ from chiasm.files.images import write_mask, write_rgb, write_xyz
 SIZE = (8, 10)
 
 
-def put(folder: Path, number: int, *, lamp=1.0, missing=0, seed=0) -> None:
+def put(folder: Path, number: int, *, brightness=1.0, missing=0, seed=0) -> None:
     """Write parts that differ by noise only, unless they are darker or lack points."""
     rng = np.random.default_rng(seed)
     for i in range(number):
         xyz = rng.uniform(0.3, 0.4, (*SIZE, 3))
         xyz.reshape(-1, 3)[:missing] = 0
-        write_rgb(folder / f"rgb/{i:03d}.bmp", lamp * rng.random((*SIZE, 3), dtype=np.float32))
+        write_rgb(
+            folder / f"rgb/{i:03d}.bmp", brightness * rng.random((*SIZE, 3), dtype=np.float32)
+        )
         write_xyz(folder / f"xyz/{i:03d}.tiff", xyz)
         if folder.name == "cut":
             write_mask(folder / f"gt/{i:03d}.png", np.eye(*SIZE) > 0)
@@ -63,9 +65,10 @@ def test_unpaired_files_are_listed(category):
     (category / "train/good/xyz/001.tiff").unlink()
     report = audit(Mvtec3d(category))
     assert report.counts["train"] == {"good": 2}
-    assert len(report.problems) == 1
-    assert str(category / "train/good/rgb/001.bmp") in report.problems[0]
-    assert report.problems[0] in report.to_text()
+    (problem,) = report.problems
+    assert str(category / "train/good/rgb/001.bmp") == problem.source
+    assert problem.sentence in report.to_text()
+    assert json.loads(report.to_json())["problems"] == [problem.sentence]
 
 
 def test_unreadable_parts_are_listed_and_the_others_still_counted(category):
@@ -101,8 +104,8 @@ def test_files_twice_in_one_split_are_no_leak(category):
 
 def test_a_shortcut_above_0_8_is_warned_of(category):
     shutil.rmtree(category / "test")
-    put(category / "test/good", 4, lamp=0.9, seed=3)
-    put(category / "test/cut", 4, lamp=0.4, missing=20, seed=4)
+    put(category / "test/good", 4, brightness=0.9, seed=3)
+    put(category / "test/cut", 4, brightness=0.4, missing=20, seed=4)
     report = audit(Mvtec3d(category))
     assert scores(report)["share of missing points"] == 1
     assert scores(report)["mean brightness"] == 0

@@ -139,7 +139,7 @@ def test_colour_and_clouds_survive_the_conversion(tmp_path, name):
             (origin / suffix / f"{stem}.{suffix}").write_bytes(CLOUDS[name](grid(i)))
     done = convert(origin, new, split="train", kind="good", unit_m=0.001)
     assert (done.root, done.written) == (new, 2)
-    assert len(done.problems) == 1 and str(origin / "rgb/lonely.png") in done.problems[0]
+    assert [problem.source for problem in done.problems] == [str(origin / "rgb/lonely.png")]
     source = Mvtec3d(new)
     for seed, ref in zip((1, 0), source.refs, strict=True):
         sample = source.load(ref)
@@ -192,7 +192,9 @@ def test_whole_counts_of_depth_need_a_unit_and_fractions_are_metres(tmp_path):
     camera = tmp_path / "camera.json"
     camera.write_text(json.dumps({"fx": 8, "fy": 4, "cx": 1, "cy": 2}))
     cv2.imwrite(str(tmp_path / "raw/depth/1.png"), np.full((H, W), 2, np.uint16))
-    with pytest.raises(DataError, match=r"depth/1\.png holds whole counts .* metres of a count"):
+    with pytest.raises(
+        DataError, match=r"depth/1\.png holds integer counts .* metres of one count"
+    ):
         convert(tmp_path / "raw", tmp_path / "a", split="test", kind="cut", intrinsics=camera)
     (tmp_path / "raw/depth/1.png").unlink()
     tifffile.imwrite(tmp_path / "raw/depth/1.tiff", np.full((H, W), 0.5, np.float32))
@@ -227,7 +229,9 @@ def test_splits_kinds_and_masks_of_a_manifest_are_kept(tmp_path):
 
 def test_impossible_requests_are_refused(tmp_path):
     write_rgb(tmp_path / "raw/rgb/1.png", colours())
-    with pytest.raises(DataError, match=r"could be converted.*rgb/1\.png says neither its split"):
+    with pytest.raises(
+        DataError, match=r"could be converted.*rgb/1\.png lacks its split or its kind"
+    ):
         convert(tmp_path / "raw", tmp_path / "new")
     with pytest.raises(DataError, match=r"rgb/1\.png has only one of"):
         convert(tmp_path / "raw", tmp_path / "new", split="test", kind="cut")

@@ -87,7 +87,7 @@ def test_test_parts_without_metadata_are_unknown(candy):
     assert (ref.label, ref.kind) == (None, "")
 
 
-def test_the_light_that_most_parts_have_is_taken_the_lowest_of_equals(candy):
+def test_the_lamp_that_most_parts_have_is_taken_the_lowest_of_equals(candy):
     assert Eyecandies(candy).lamp == 3
     for stem in ("10", "2"):
         put(candy / "train/data", stem, (1,))
@@ -98,7 +98,7 @@ def test_the_light_that_most_parts_have_is_taken_the_lowest_of_equals(candy):
 
 
 @pytest.mark.parametrize(("lamp", "parts"), [(1, 1), (3, 6), (5, 1)])
-def test_any_light_can_be_chosen_and_gives_its_own_image(candy, lamp, parts):
+def test_any_lamp_can_be_chosen_and_gives_its_own_image(candy, lamp, parts):
     source = open_source(candy, lamp=lamp)
     assert isinstance(source, Eyecandies)
     assert len(source.refs) == parts and len(source.problems) == 6 - parts
@@ -107,7 +107,7 @@ def test_any_light_can_be_chosen_and_gives_its_own_image(candy, lamp, parts):
     assert {ref.lamp for ref in source.refs} == {lamp}
 
 
-def test_a_light_that_is_nowhere_is_refused(candy):
+def test_a_lamp_that_is_nowhere_is_refused(candy):
     with pytest.raises(DataError, match=rf"{candy} has no image under lamp 4; .* 1, 3, 5"):
         Eyecandies(candy, lamp=4)
 
@@ -119,7 +119,8 @@ def test_parts_that_lack_a_file_are_listed_and_left_out(candy, lost):
     source = Eyecandies(candy)
     assert len(source.refs) == 5
     (problem,) = source.problems
-    assert f"2_{lost}" in problem and str(candy / "train/data") in problem
+    assert f"2_{lost}" in problem.sentence and str(candy / "train/data") in problem.sentence
+    assert problem.source == str(candy / f"train/data/2_{lost}") and problem.left_out
 
 
 def test_without_one_complete_part_the_folder_is_refused_by_name(tmp_path):
@@ -146,7 +147,8 @@ def test_metadata_without_a_label_is_listed(candy):
     (candy / "test_public/data/0_metadata.yaml").write_text("anomalous: maybe")
     source = Eyecandies(candy)
     assert len(source.refs) == 5
-    assert "test_public/data/0_metadata.yaml has no field 'anomalous'" in source.problems[0]
+    assert source.problems[0].source.endswith("test_public/data/0_metadata.yaml")
+    assert "0_metadata.yaml has no field 'anomalous'" in source.problems[0].sentence
 
 
 def test_masks_that_contradict_the_metadata_are_refused(candy):

@@ -97,8 +97,10 @@ def test_label_and_kind_follow_from_each_other(folder):
     assert facts == [(1, "dent"), (1, "defect"), (0, "good")]
 
 
-def test_a_light_keeps_its_rows(folder):
-    path = table(folder, [{"rgb": "a.png", "lamp": 1}, {"rgb": "b.png", "lamp": 4}])
+@pytest.mark.parametrize("column", ["lamp", "light"])  # the present and the earlier name
+def test_a_lamp_keeps_its_rows(folder, column):
+    path = table(folder, [{"rgb": "a.png", column: 1}, {"rgb": "b.png", column: 4}])
+    assert [dict(ref.extra) for ref in Manifest(path).refs] == [{}, {}]
     assert [Path(r.source).name for r in Manifest(path, lamp=4).refs] == ["b.png"]
     with pytest.raises(DataError, match=r"parts\.csv has no row with lamp 2; lamps found: 1, 4"):
         Manifest(path, lamp=2)
@@ -109,7 +111,8 @@ def test_rows_of_absent_files_are_listed_and_left_out(folder):
     source = Manifest(table(folder, rows))
     assert [Path(ref.source).name for ref in source.refs] == ["b.png"]
     (problem,) = source.problems
-    assert f"parts.csv, row 1 names {folder / 'nix.tiff'}" in problem
+    assert f"parts.csv, row 1 names {folder / 'nix.tiff'}" in problem.sentence
+    assert problem.source.endswith("parts.csv, row 1") and problem.left_out
     with pytest.raises(DataError, match=r"parts\.csv lists no usable sample\..*row 1 .*nix\.tiff"):
         Manifest(table(folder, rows[:1]))
 

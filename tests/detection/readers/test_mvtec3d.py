@@ -107,7 +107,8 @@ def test_files_without_partner_are_listed_and_left_out(category):
         ("train/good/rgb/000.png", "validation/good/xyz/000.tiff", "test/cut/rgb/001.png"),
         strict=True,
     ):
-        assert str(category / name) in problem
+        assert problem.source == str(category / name) and problem.left_out
+        assert str(category / name) in problem.sentence
 
 
 def test_a_folder_without_one_pair_is_refused_by_name(tmp_path):
@@ -157,7 +158,7 @@ def test_plain_folders_pair_by_name_and_know_no_labels(tmp_path):
     (tmp_path / "xyz/c.tiff").unlink()
     source = PlainFolder(tmp_path)
     assert [Path(ref.source).name for ref in source.refs] == ["a.png", "b.png"]
-    assert len(source.problems) == 1 and str(tmp_path / "rgb/c.png") in source.problems[0]
+    assert [problem.source for problem in source.problems] == [str(tmp_path / "rgb/c.png")]
     sample = source.load(source.refs[0])
     assert (sample.label, sample.mask, sample.split) == (None, None, "")
     assert not sample.valid[0, 0] and sample.valid.sum() == sample.valid.size - 1
@@ -180,7 +181,7 @@ def test_layouts_are_recognised_and_others_explained(category, tmp_path):
         open_source(tmp_path)
     (tmp_path / "notes.txt").touch()
     for path in (tmp_path / "notes.txt", tmp_path / "nowhere", category / "train/good/rgb"):
-        with pytest.raises(DataError, match=rf"{path} .*Understood are"):
+        with pytest.raises(DataError, match=rf"{path} .*Known layouts"):
             open_source(path)
     with pytest.raises(DataError, match=rf"{category} .*one lamp only"):
         open_source(category, lamp=2)

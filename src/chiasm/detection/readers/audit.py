@@ -1,4 +1,4 @@
-"""Look at a dataset before anything is trained on it: gaps, leaks and shortcuts."""
+"""Audit a dataset of parts before training: gaps, leaks between splits, and shortcuts."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from chiasm.detection.readers.splits import shared_files
 from chiasm.errors import DataError
 from chiasm.files.audit_text import TrivialScore, listed
 from chiasm.metrics.ranking import auroc
-from chiasm.samples import RGBDSample
+from chiasm.samples import Problem, RGBDSample
 
 SHORTCUT_AUROC = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """What an audit found.
+    """The findings of an audit.
 
     Attributes:
         name: the source's name.
         counts: split to kind to number of parts.
         sizes: ``"height x width"`` to number of parts.
-        valid_share: mean and least share of measured 3D points, or None for RGB-only data.
-        distances: least and most of the parts' median distances by z in metres, or None.
-        problems: files without a partner, rows that name files which do not exist.
+        valid_share: mean and smallest share of measured 3D points, or None for RGB-only data.
+        distances: range of the parts' median distances along z in metres, or None.
+        problems: of files and rows that the reader left out.
         unreadable: a sentence for each part that could not be loaded.
         duplicates: (split, file, other split, file) of the same path or content.
-        divided_groups: groups that stand in several splits, where there is more than one group.
+        divided_groups: groups with parts in several splits; empty if all parts have one group.
         trivial: AUROC of trivial properties on the test split, strongest first.
-        warnings: what a reader must know before trusting a figure, in sentences.
+        warnings: sentences that limit how far figures on the data can be trusted.
     """
 
     name: str
@@ -44,7 +44,7 @@ class AuditReport:
     sizes: dict[str, int]
     valid_share: tuple[float, float] | None
     distances: tuple[float, float] | None
-    problems: tuple[str, ...]
+    problems: tuple[Problem, ...]
     unreadable: tuple[str, ...]
     duplicates: tuple[tuple[str, str, str, str], ...]
     divided_groups: tuple[str, ...]
@@ -53,25 +53,26 @@ class AuditReport:
 
     @property
     def sound(self) -> bool:
-        """Whether everything can be read, has its partner, and stands in one split alone."""
-        twice = self.duplicates or self.divided_groups
-        return not (self.problems or self.unreadable or twice)
+        """Whether all files are readable and complete, and no file or group is in two splits."""
+        leaks = self.duplicates or self.divided_groups
+        return not (self.problems or self.unreadable or leaks)
 
     def to_json(self) -> str:
         """Return all fields as an indented JSON object."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        fields = asdict(self) | {"problems": [str(problem) for problem in self.problems]}
+        return json.dumps(fields, indent=2, ensure_ascii=False)
 
     def to_text(self) -> str:
         """Return the report as lines for a terminal."""
         lines = [f"Audit of {self.name}", "", "Parts"]
         for split, kinds in self.counts.items():
-            inside = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
-            lines.append(f"  {split}: {sum(kinds.values())} ({inside})")
+            numbers = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
+            lines.append(f"  {split}: {sum(kinds.values())} ({numbers})")
         sizes = ", ".join(f"{size} ({number})" for size, number in self.sizes.items())
         lines.append(f"Sizes, height x width: {sizes or 'none readable'}")
         if self.valid_share is not None:
-            mean, least = self.valid_share
-            lines.append(f"Measured 3D points: {mean:.1%} on average, {least:.1%} at least")
+            mean, smallest = self.valid_share
+            lines.append(f"Measured 3D points: {mean:.1%} on average, {smallest:.1%} at least")
         if self.distances is not None:
             nearest, farthest = self.distances
             lines.append(f"Distance from the camera by z: {nearest:.3g} to {farthest:.3g} m")
@@ -89,15 +90,15 @@ class AuditReport:
 
 
 def audit(source: SampleSource) -> AuditReport:
-    """Load every sample of a source once and report what is in it.
+    """Load every sample of a source once and report gaps, leaks and shortcuts.
 
-    Never raises for a faulty sample: the fault is listed and the audit goes on.
+    A faulty sample raises no error: the report lists the fault.
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     sizes: Counter[str] = Counter()
     unreadable: list[str] = []
     shares: list[float] = []
-    away: list[float] = []
+    distances: list[float] = []
     rows: list[dict[str, float]] = []
     labels: list[int] = []
     for ref in source.refs:
@@ -111,8 +112,8 @@ def audit(source: SampleSource) -> AuditReport:
         if sample.xyz is not None:
             shares.append(float(sample.valid.mean()))
             distance = median_distance(sample.xyz)
-            # Of very few points none may be among those that are looked at.
-            away += [distance] if distance > 0 else []
+            # NaN if none of the few measured points is on the grid that median_distance reads.
+            distances += [distance] if distance > 0 else []
         if ref.split == "test" and ref.label is not None:
             rows.append(trivial_scores(ref, sample))
             labels.append(ref.label)
@@ -124,14 +125,14 @@ def audit(source: SampleSource) -> AuditReport:
         counts={split: dict(sorted(kinds.items())) for split, kinds in counts.items()},
         sizes=dict(sizes.most_common()),
         valid_share=(sum(shares) / len(shares), min(shares)) if shares else None,
-        distances=(min(away), max(away)) if away else None,
-        problems=tuple(getattr(source, "problems", ())),
+        distances=(min(distances), max(distances)) if distances else None,
+        problems=source.problems,
         unreadable=tuple(unreadable),
         duplicates=duplicates,
         divided_groups=divided,
         trivial=trivial,
         warnings=tuple(_warnings(source.refs, labels, sizes, duplicates, divided, trivial))
-        + tuple(_of_distances(away)),
+        + tuple(_distance_warnings(distances)),
     )
 
 
@@ -153,10 +154,10 @@ def _divided_groups(refs: tuple[SampleRef, ...]) -> tuple[str, ...]:
     for ref in refs:
         if ref.group:
             splits[ref.group].add(ref.split)
-    # A single group is the category itself, which every split of a benchmark shares.
+    # A single group is the category, which all splits of a benchmark share.
     if len(splits) < 2:
         return ()
-    return tuple(sorted(group for group, found in splits.items() if len(found) > 1))
+    return tuple(sorted(group for group, members in splits.items() if len(members) > 1))
 
 
 def _trivial(rows: list[dict[str, float]], labels: list[int]) -> tuple[TrivialScore, ...]:
@@ -177,59 +178,59 @@ def _warnings(
     divided: tuple[str, ...],
     trivial: tuple[TrivialScore, ...],
 ) -> list[str]:
-    found = []
+    warnings = []
     for score in trivial:
         if score.strength > SHORTCUT_AUROC:
             side = "larger" if score.auroc > 0.5 else "smaller"
-            found.append(
+            warnings.append(
                 f"Shortcut: {score.name} alone tells good from defective with AUROC "
                 f"{score.strength:.3f} ({side} in defective parts)."
             )
-    if found:
-        found.append(
+    if warnings:
+        warnings.append(
             f"So a detector may separate these {labels.count(0)} good and {labels.count(1)} "
             "defective test parts without seeing a defect: remove the background, and trust "
             "pixel-level figures more than image-level ones."
         )
     if not any(ref.split == "train" and ref.label == 0 for ref in refs):
-        found.append("No good part to train on: the train split has none labelled good.")
+        warnings.append("No good part to train on: the train split has none labelled good.")
     if len(set(labels)) < 2:
-        found.append(
+        warnings.append(
             "The test split has no readable parts of both classes, so neither shortcuts nor "
             "accuracy can be measured."
         )
     if duplicates:
-        found.append(
+        warnings.append(
             f"{len(duplicates)} files stand in two splits; figures on them would be worthless."
         )
     if divided:
-        found.append(
+        warnings.append(
             f"{len(divided)} groups stand in several splits, so parts of one session or batch are "
-            "both learnt from and tested on."
+            "used for training and for testing."
         )
     if len(sizes) > 1:
-        found.append(f"Parts come in {len(sizes)} image sizes; check that one camera took them.")
-    return found
+        warnings.append(f"Parts come in {len(sizes)} image sizes; check that one camera took them.")
+    return warnings
 
 
-def _of_distances(away: list[float]) -> list[str]:
-    if not away or max(away) <= MOST_TIMES * min(away):
+def _distance_warnings(distances: list[float]) -> list[str]:
+    if not distances or max(distances) <= MOST_TIMES * min(distances):
         return []
     return [
-        f"Parts lie {min(away):.3g} to {max(away):.3g} m from the camera; are some of them in "
-        "another unit?"
+        f"Parts lie {min(distances):.3g} to {max(distances):.3g} m from the camera; are some "
+        "of them in another unit?"
     ]
 
 
-# Bytes are compared for the sensors' files only; a mask's size gives the label away by design.
+# Only the sensors' files: the size of a mask file depends on the label by design.
 _SIZED_ROLES = ("rgb", "xyz", "depth")
 
 
 def trivial_scores(ref: SampleRef, sample: RGBDSample) -> dict[str, float]:
-    """Return one figure by name for each trivial property that the sample has.
+    """Compute the trivial scores of a sample by name, e.g. its mean brightness.
 
-    Colours in [0, 1], depth in metres, files in bytes, shares in [0, 1]; a property of a missing
-    modality is left out.
+    Such a score knows nothing of defects, so that a detector must beat it. Colours and shares are
+    in [0, 1], depth in metres, files in bytes; scores of a missing modality are left out.
     """
     scores = {
         f"size of the {role} file": float(ref.files[role].stat().st_size)
@@ -252,5 +253,5 @@ def trivial_scores(ref: SampleRef, sample: RGBDSample) -> dict[str, float]:
 
 
 def shared_names(rows: Sequence[Mapping[str, float]]) -> list[str]:
-    """Names of the scores that all samples have, in the order of the first sample."""
+    """Return the names of the scores that all samples have, in the order of the first one."""
     return [name for name in rows[0] if all(name in row for row in rows)] if rows else []

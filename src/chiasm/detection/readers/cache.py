@@ -1,4 +1,4 @@
-"""Prepared samples on disk, keyed by content and settings; safe for several processes."""
+"""A cache of prepared samples on disk, keyed by content and settings; safe across processes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from chiasm.samples import CropBox, PreparedSample
 
 logger = logging.getLogger(__name__)
 
-# Raise it whenever preparation gives other numbers for the same files and settings.
+# Increase it when preparation gives other numbers for the same files and settings.
 PREPARATION_VERSION = 1
 
 ARRAYS = ("rgb", "xyz", "height", "normals", "depth", "valid", "foreground", "mask")
 
 
 class PreparationCache:
-    """Prepares each sample once.
+    """Prepares each sample once and stores the result.
 
-    An entry is written under a temporary name and then renamed, so that a second process sees the
-    whole of it or nothing. A damaged entry is made again; where the folder cannot be written,
-    samples are prepared without it, after one warning.
+    An entry is written under a temporary name and then renamed, so that another process sees all
+    of it or nothing. A damaged entry is replaced. If the folder cannot be written, one warning is
+    logged and samples are prepared without the cache.
 
     Args:
         folder: of the entries; None takes ``default_cache_folder()``.
@@ -44,7 +44,7 @@ class PreparationCache:
     def get(
         self, source: SampleSource, ref: SampleRef, settings: PreparationSettings
     ) -> PreparedSample:
-        """The prepared sample; raises what loading and preparing raise."""
+        """Return the prepared sample; raises the errors of loading and preparing."""
         path = self._path(ref, settings)
         if path is not None:
             try:
@@ -62,7 +62,7 @@ class PreparationCache:
         try:
             content = content_hash(ref.files.values())
         except OSError:
-            return None  # loading will say what is wrong with the file
+            return None  # loading will name the fault of the file
         facts = {
             "content": content,
             "settings": dataclasses.asdict(settings),
@@ -96,11 +96,16 @@ class PreparationCache:
 
 
 def _read(path: Path, ref: SampleRef) -> PreparedSample:
-    # Opened here, so that a damaged entry does not leave an open file behind.
+    # np.load would leave a damaged entry's file open.
     with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        arrays = {name: (stored[name] if name in stored.files else None) for name in ARRAYS}
+        arrays: dict[str, Any] = {
+            name: (stored[name] if name in stored.files else None) for name in ARRAYS
+        }
         box = CropBox(*(int(v) for v in stored["box"]))
-        plane = tuple(float(v) for v in stored["plane"]) if "plane" in stored else None
+        plane = None
+        if "plane" in stored:
+            a, b, c, d = stored["plane"].tolist()
+            plane = (a, b, c, d)
     return PreparedSample(
         **arrays,
         box=box,

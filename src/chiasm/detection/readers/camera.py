@@ -1,4 +1,4 @@
-"""The pinhole camera: from a depth image and intrinsics to an organised point map."""
+"""The pinhole camera: turn a depth image and intrinsics into an organised point map."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Intrinsics:
 
 
 def back_project(depth: NDArray[np.floating], camera: Intrinsics) -> FloatArray:
-    """Place each pixel at its depth along the camera's line of sight.
+    """Turn a depth image into the 3D points of its pixels.
 
     ``depth`` is ``(H, W)`` metres along the optical axis (not along the ray), 0 where missing.
     Returns ``(H, W, 3)`` float32 metres, x right, y down, z forward, 0 where missing.
@@ -95,13 +95,13 @@ def camera_of(value: Any) -> Intrinsics:
 
 
 def camera_from_text(values: Mapping[str, Any], where: str) -> Intrinsics:
-    """Make intrinsics of four values, text or numbers; ``where`` names their place in messages."""
+    """Make intrinsics from four texts or numbers; ``where`` names their origin in messages."""
     try:
         return Intrinsics(**{column: float(values[column]) for column in CAMERA_COLUMNS})
     except (KeyError, TypeError, ValueError) as cause:
-        found = ", ".join(f"{column}={values.get(column, '')!s}" for column in CAMERA_COLUMNS)
+        listing = ", ".join(f"{column}={values.get(column, '')!s}" for column in CAMERA_COLUMNS)
         raise DataError(
-            f"{where} has {found}; depth needs the camera's fx, fy, cx and cy in pixels, as "
+            f"{where} has {listing}; depth needs the camera's fx, fy, cx and cy in pixels, as "
             "columns or in an intrinsics JSON file."
         ) from cause
     except DataError as cause:

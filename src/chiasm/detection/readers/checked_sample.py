@@ -1,4 +1,4 @@
-"""The checks of every sample: of a reader's files, and of what a caller hands over."""
+"""Load the files of one part, and check arrays before they become a sample."""
 
 from __future__ import annotations
 
@@ -14,28 +14,48 @@ from chiasm.detection.readers.camera import back_project, camera_of
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.image_arrays import array_of, channels_last, rgb_image
-from chiasm.files.images import read_depth, read_xyz
+from chiasm.files.images import read_depth, read_mask, read_rgb, read_xyz
 from chiasm.samples import BoolArray, FloatArray, RGBDSample
 
 SMALLEST_SIDE = 16  # pixels; a smaller frame cannot be scored
 
 
+def load_sample(
+    ref: SampleRef, *, xyz: FloatArray | None = None, unit_m: float = 1.0
+) -> RGBDSample:
+    """Read the ``rgb``, ``xyz`` and ``mask`` files that a reference names, and check the sample.
+
+    ``xyz`` ``(H, W, 3)`` takes the place of a point map that the reader computed from other files;
+    ``unit_m`` is the length of the point map's unit in metres. Raises ``DataError`` naming the
+    file and what is wrong with it.
+    """
+    files = ref.files
+    return checked_sample(
+        ref,
+        rgb=read_rgb(files["rgb"]) if "rgb" in files else None,
+        xyz=read_xyz(files["xyz"], unit_m) if "xyz" in files else xyz,
+        mask=read_mask(files["mask"]) if "mask" in files else None,
+    )
+
+
 def checked_sample(
     ref: SampleRef, rgb: FloatArray | None, xyz: FloatArray | None, mask: BoolArray | None
 ) -> RGBDSample:
-    """Join the images of one part into a sample.
+    """Check the images of one part and join them into a sample.
 
-    ``rgb`` and ``xyz`` are ``(H, W, 3)``, at least one of them given; ``mask`` is ``(H, W)``. A
-    part that is labelled good and has no mask gets an empty one. Raises ``DataError`` where sizes
-    differ, no 3D point was measured, points are too far for metres, or mask and label contradict
-    each other.
+    ``rgb`` and ``xyz`` are ``(H, W, 3)``, and at least one of them is needed; ``mask`` is
+    ``(H, W)``. A part that is labelled good and has no mask gets an empty one. Raises
+    ``DataError`` if sizes differ, no 3D point was measured, points are too far away for metres,
+    or mask and label contradict each other.
     """
     images = {"rgb": rgb, "xyz": xyz, "mask": mask}
     sizes = {role: image.shape[:2] for role, image in images.items() if image is not None}
     if len(set(sizes.values())) > 1:
-        found = ", ".join(f"{role} {h}x{w} ({_file(ref, role)})" for role, (h, w) in sizes.items())
+        listing = ", ".join(
+            f"{role} {h}x{w} ({_file(ref, role)})" for role, (h, w) in sizes.items()
+        )
         raise DataError(
-            f"The images of one part differ in size (height x width): {found}. They must be "
+            f"The images of one part differ in size (height x width): {listing}. They must be "
             "registered pixel by pixel; resample one to the other's frame first."
         )
     size = next(iter(sizes.values()))
@@ -76,7 +96,7 @@ def checked_sample(
 
 
 def _file(ref: SampleRef, role: str) -> str:
-    """Path of the file that holds a role; 3D points may come from a depth image."""
+    """Return the path of a role's file; 3D points may come from a depth image."""
     path = ref.files.get(role) or (ref.files.get("depth") if role == "xyz" else None)
     return str(path or ref.source)
 

@@ -1,8 +1,8 @@
 """Reader of the Eyecandies dataset in its native layout: ``{train,val,test_public}/data/``.
 
 Bonfiglioli et al., "The Eyecandies Dataset for Unsupervised Multimodal Anomaly Detection and
-Localization", ACCV 2022. Parts are rendered from a fixed camera under six lamps; the images of
-any subset of the lamps will do.
+Localization", ACCV 2022. Parts are rendered from a fixed camera under six lamps; images of any
+subset of the lamps are accepted.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ import numpy as np
 import yaml
 
 from chiasm.detection.readers.camera import Intrinsics, back_project
-from chiasm.detection.readers.checked_sample import checked_sample
+from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
-from chiasm.files.images import read_depth, read_mask, read_rgb
-from chiasm.samples import FloatArray, RGBDSample
+from chiasm.files.images import read_depth
+from chiasm.samples import FloatArray, Problem, RGBDSample
 
 SPLIT_FOLDERS = {"train": "train", "val": "validation", "test_public": "test"}
 DEFECTS = ("bumps", "colors", "dents", "normals")
-# The renderer's camera; the table comes out planar and tilted by 45 degrees with it.
+# The renderer's camera: with this focal length the table is planar and tilted by 45 degrees.
 FOCAL_PER_WIDTH = 711.11 / 512
 _DEPTH_COUNTS = 65535
 _IMAGE = re.compile(r"(\d+)_image_(\d+)\.png")
@@ -35,10 +35,10 @@ _STEM = re.compile(r"(\d+)_(?:image_\d+|depth)\.png")
 class Eyecandies:
     """One category of Eyecandies, under one lamp.
 
-    ``lamp`` is the number in ``NNN_image_L.png``; None takes the lowest of those that the most
-    samples have. Samples without a needed file are left out and listed in ``problems``. Depth
-    becomes points in the renderer's units, which are kept as metres. Raises ``DataError`` where
-    the layout or the lamp is not there.
+    ``lamp`` is the number in ``NNN_image_L.png``; None takes the lamp that most samples have, and
+    the lowest of several. Samples without a needed file are left out and listed in ``problems``.
+    Depth becomes points in the renderer's units, which are taken as metres. Raises ``DataError``
+    for another layout or a missing lamp.
     """
 
     def __init__(self, root: Path | str, lamp: int | None = None) -> None:
@@ -54,11 +54,13 @@ class Eyecandies:
             if (self.root / folder / "data").is_dir()
         }
         self.lamp = self._choose(lamp)
-        problems: list[str] = []
+        problems: list[Problem] = []
         self._refs = tuple(self._find(problems))
-        self.problems: tuple[str, ...] = tuple(problems)
+        self.problems = tuple(problems)
         if not self._refs:
-            raise DataError(f"{self.root} has no complete sample. {' '.join(problems[:3])}")
+            raise DataError(
+                f"{self.root} has no complete sample. {' '.join(map(str, problems[:3]))}"
+            )
 
     @property
     def name(self) -> str:
@@ -72,13 +74,7 @@ class Eyecandies:
 
     def load(self, ref: SampleRef) -> RGBDSample:
         """Read one sample; raises ``DataError`` naming the file and what is wrong with it."""
-        files = ref.files
-        return checked_sample(
-            ref,
-            rgb=read_rgb(files["rgb"]),
-            xyz=_read_points(files["depth"], files["info_depth"]),
-            mask=read_mask(files["mask"]) if "mask" in files else None,
-        )
+        return load_sample(ref, xyz=_rendered_points(ref.files["depth"], ref.files["info_depth"]))
 
     def _choose(self, lamp: int | None) -> int:
         matches = (_IMAGE.fullmatch(name) for names in self._names.values() for name in names)
@@ -92,7 +88,7 @@ class Eyecandies:
             )
         return lamp
 
-    def _find(self, problems: list[str]) -> Iterator[SampleRef]:
+    def _find(self, problems: list[Problem]) -> Iterator[SampleRef]:
         for folder, split in SPLIT_FOLDERS.items():
             names = self._names.get(folder, frozenset())
             stems = {match[1] for match in map(_STEM.fullmatch, names) if match}
@@ -102,7 +98,7 @@ class Eyecandies:
                     yield ref
 
     def _reference(
-        self, data: Path, stem: str, split: str, names: frozenset[str], problems: list[str]
+        self, data: Path, stem: str, split: str, names: frozenset[str], problems: list[Problem]
     ) -> SampleRef | None:
         endings = {
             "rgb": f"image_{self.lamp}.png",
@@ -124,15 +120,16 @@ class Eyecandies:
             if role not in files
         ]
         if missing:
-            problems.append(
+            sentence = (
                 f"Sample {stem} in {data} lacks {', '.join(missing)}; add the file or remove "
                 "the sample."
             )
+            problems.append(Problem(str(data / missing[0]), sentence, left_out=True))
             return None
         try:
-            label, kind = _label(files.get("metadata"), split)
+            label, kind = _label_of_metadata(files.get("metadata"), split)
         except DataError as error:
-            problems.append(str(error))
+            problems.append(Problem(str(files["metadata"]), str(error), left_out=True))
             return None
         return SampleRef(
             source=str(files["rgb"]),
@@ -146,7 +143,7 @@ class Eyecandies:
 
 
 def recognises(root: Path) -> bool:
-    """Tell whether a folder looks like a category of Eyecandies in its native layout."""
+    """Return whether a folder looks like a category of Eyecandies in its native layout."""
     return any(
         _IMAGE.fullmatch(path.name)
         for folder in SPLIT_FOLDERS
@@ -155,8 +152,8 @@ def recognises(root: Path) -> bool:
     )
 
 
-def _label(metadata: Path | None, split: str) -> tuple[int | None, str]:
-    """Label and kind; without metadata, only training and validation parts are known: good."""
+def _label_of_metadata(metadata: Path | None, split: str) -> tuple[int | None, str]:
+    """Return label and kind; parts without metadata are good, or unknown in the test split."""
     if metadata is None:
         return (None, "") if split == "test" else (0, "good")
     facts = _yaml(metadata)
@@ -168,10 +165,10 @@ def _label(metadata: Path | None, split: str) -> tuple[int | None, str]:
     return 1, "+".join(kinds) or "defect"
 
 
-def _read_points(depth: Path, info: Path) -> FloatArray:
-    # A count of 0 is the nearest point of the scene, not a missing one: every pixel is rendered.
+def _rendered_points(depth: Path, info: Path) -> FloatArray:
+    # A count of 0 is the nearest point of the scene, not a missing one: all pixels are rendered.
     share = read_depth(depth, unit_m=1 / _DEPTH_COUNTS)
-    bounds = _yaml(info).get("normalization")
+    bounds: Any = _yaml(info).get("normalization")
     try:
         low, high = float(bounds["min"]), float(bounds["max"])
     except (TypeError, KeyError, ValueError) as cause:

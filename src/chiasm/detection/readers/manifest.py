@@ -1,10 +1,10 @@
-"""Reader of a table of samples, CSV or Parquet: the input for data in any layout of its own.
+"""Reader of a table of samples, CSV or Parquet, for data in any other layout.
 
-Columns, of which only one of ``rgb``, ``xyz``, ``depth`` is needed: ``rgb``; ``xyz`` (point map in
-metres) or ``depth`` with ``depth_unit`` (metres a count) and intrinsics in pixels (``fx, fy, cx,
-cy``, or ``intrinsics``: a JSON file with those four); ``mask``; ``label`` (0 good, 1 defective);
-``kind``; ``split`` (train, validation, test); ``group``; ``lamp``. Paths are relative to the
-table. Other columns are kept in ``SampleRef.extra``.
+One of the columns ``rgb``, ``xyz`` and ``depth`` is needed. All columns: ``rgb``; ``xyz`` (point
+map in metres) or ``depth`` with ``depth_unit`` (metres per count) and intrinsics in pixels (``fx,
+fy, cx, cy``, or ``intrinsics``: a JSON file with those four); ``mask``; ``label`` (0 good,
+1 defective); ``kind``; ``split`` (train, validation, test); ``group``; ``lamp`` (earlier name:
+``light``). Paths are relative to the table. Other columns are kept in ``SampleRef.extra``.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from chiasm.detection.readers.camera import (
     camera_from_text,
     read_intrinsics,
 )
-from chiasm.detection.readers.checked_sample import checked_sample
+from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
-from chiasm.files.images import read_depth, read_mask, read_rgb, read_xyz
+from chiasm.files.images import read_depth
 from chiasm.files.tables import close_name, read_rows
-from chiasm.samples import FloatArray, RGBDSample
+from chiasm.samples import FloatArray, Problem, RGBDSample
 
 PATH_COLUMNS = ("rgb", "xyz", "depth", "mask", "intrinsics")
 
@@ -43,27 +43,33 @@ _SPLITS = {
 class Manifest:
     """Samples listed in a CSV or Parquet table; RGB-only and 3D-only rows are legal.
 
-    ``lamp`` keeps the rows with that number in their lamp column; ``unit_m`` is the length of
-    the point maps' unit in metres (depth has its own in the table). Rows that name files that do
-    not exist are left out and listed in ``problems``; any other fault in the table raises
-    ``DataError`` naming the row, 1 being the first below the header.
+    ``lamp`` selects the rows with that number in the lamp column; ``unit_m`` is the length of the
+    point maps' unit in metres (the table names the unit of depth). Rows that name missing files
+    are left out and listed in ``problems``. Any other fault in the table raises ``DataError``
+    naming the row; row 1 is the first below the header.
     """
 
     def __init__(self, path: Path | str, lamp: int | None = None, *, unit_m: float = 1.0) -> None:
         self.path = Path(path)
         self.unit_m = unit_m
         columns, rows = read_rows(self.path)
+        if "light" in columns and "lamp" not in columns:  # the earlier name
+            columns[columns.index("light")] = "lamp"
+            for row in rows:
+                row["lamp"] = row.pop("light")
         self._check_columns(columns)
-        problems: list[str] = []
+        problems: list[Problem] = []
         refs = list(self._find(rows, problems))
         if unit_m != 1 and refs and not any("xyz" in ref.files for ref in refs):
             raise DataError(f"{self.path} has no point maps for a unit; depth has depth_unit.")
         if lamp is not None:
-            refs = self._under(lamp, refs)
-        self.problems: tuple[str, ...] = tuple(problems)
+            refs = self._with_lamp(lamp, refs)
+        self.problems = tuple(problems)
         self._refs = tuple(refs)
         if not refs:
-            raise DataError(f"{self.path} lists no usable sample. {' '.join(problems[:3])}")
+            raise DataError(
+                f"{self.path} lists no usable sample. {' '.join(map(str, problems[:3]))}"
+            )
 
     @property
     def name(self) -> str:
@@ -77,13 +83,8 @@ class Manifest:
 
     def load(self, ref: SampleRef) -> RGBDSample:
         """Read one sample; raises ``DataError`` naming the file and what is wrong with it."""
-        files = ref.files
-        return checked_sample(
-            ref,
-            rgb=read_rgb(files["rgb"]) if "rgb" in files else None,
-            xyz=_read_points(ref, self.unit_m),
-            mask=read_mask(files["mask"]) if "mask" in files else None,
-        )
+        xyz = _points_of_depth(ref) if "depth" in ref.files else None
+        return load_sample(ref, xyz=xyz, unit_m=self.unit_m)
 
     def _check_columns(self, columns: list[str]) -> None:
         if not set(columns) & set(SENSOR_COLUMNS):
@@ -93,14 +94,14 @@ class Manifest:
             )
         known = (*PATH_COLUMNS, *FACT_COLUMNS)
         for column in columns:
-            meant = close_name(column, known)
-            if meant and meant not in columns:
+            name = close_name(column, known)
+            if name and name not in columns:
                 raise DataError(
-                    f"{self.path} has a column '{column}'; '{meant}' was probably meant. "
+                    f"{self.path} has a column '{column}'; '{name}' was probably meant. "
                     "Rename it, or choose a name less alike."
                 )
 
-    def _find(self, rows: list[dict[str, str]], problems: list[str]) -> Iterator[SampleRef]:
+    def _find(self, rows: list[dict[str, str]], problems: list[Problem]) -> Iterator[SampleRef]:
         row_of: dict[str, int] = {}
         for number, row in enumerate(rows, start=1):
             where = f"{self.path}, row {number}"
@@ -113,17 +114,18 @@ class Manifest:
             row_of[ref.source] = number
             missing = [str(path) for path in ref.files.values() if not path.is_file()]
             if missing:
-                problems.append(
+                sentence = (
                     f"{where} names {', '.join(missing)}, which does not exist; paths are "
                     "relative to the table's folder."
                 )
+                problems.append(Problem(where, sentence, left_out=True))
             else:
                 yield ref
 
     def _reference(self, row: Mapping[str, str], where: str) -> SampleRef:
         files = {role: self.path.parent / row[role] for role in PATH_COLUMNS if row.get(role)}
-        main = [role for role in SENSOR_COLUMNS if role in files]
-        if not main:
+        sensors = [role for role in SENSOR_COLUMNS if role in files]
+        if not sensors:
             raise DataError(f"{where} names neither an rgb nor an xyz nor a depth file.")
         if "xyz" in files and "depth" in files:
             raise DataError(f"{where} names both xyz and depth; give one of them.")
@@ -136,7 +138,7 @@ class Manifest:
             extra |= _depth_facts(row, where)
         else:
             files.pop("intrinsics", None)
-        label, kind = _label(row.get("label", ""), row.get("kind", ""), where)
+        label, kind = _label_of_row(row.get("label", ""), row.get("kind", ""), where)
         split = row.get("split", "").lower()
         if split not in _SPLITS:
             raise DataError(
@@ -145,26 +147,26 @@ class Manifest:
             )
         lamp = row.get("lamp", "")
         return SampleRef(
-            source=str(files[main[0]]),
+            source=str(files[sensors[0]]),
             files=files,
             split=_SPLITS[split],
             label=label,
             kind=kind,
             group=row.get("group", ""),
-            lamp=_whole(lamp, f"{where}, column lamp") if lamp else None,
+            lamp=_whole_number(lamp, f"{where}, column lamp") if lamp else None,
             extra=extra,
         )
 
-    def _under(self, lamp: int, refs: list[SampleRef]) -> list[SampleRef]:
+    def _with_lamp(self, lamp: int, refs: list[SampleRef]) -> list[SampleRef]:
         lamps = sorted({ref.lamp for ref in refs if ref.lamp is not None})
         if lamp not in lamps:
-            found = ", ".join(map(str, lamps)) or "none"
-            raise DataError(f"{self.path} has no row with lamp {lamp}; lamps found: {found}.")
+            listing = ", ".join(map(str, lamps)) or "none"
+            raise DataError(f"{self.path} has no row with lamp {lamp}; lamps found: {listing}.")
         return [ref for ref in refs if ref.lamp == lamp]
 
 
 def _depth_facts(row: Mapping[str, str], where: str) -> dict[str, str]:
-    """What turns depth counts into points, as checked text."""
+    """Return the checked texts that turn counts of depth into points."""
     unit = row.get("depth_unit", "")
     try:
         positive = 0 < float(unit) < float("inf")
@@ -183,11 +185,11 @@ def _depth_facts(row: Mapping[str, str], where: str) -> dict[str, str]:
     return facts
 
 
-def _label(text: str, kind: str, where: str) -> tuple[int | None, str]:
-    """Label and kind, each from the other where only one is given."""
+def _label_of_row(text: str, kind: str, where: str) -> tuple[int | None, str]:
+    """Return label and kind; one that is missing follows from the other."""
     if not text:
         return (None, "") if not kind else (int(kind != "good"), kind)
-    label = _whole(text, f"{where}, column label")
+    label = _whole_number(text, f"{where}, column label")
     if label not in (0, 1):
         raise DataError(f"{where} has label '{text}'; 0 (good), 1 (defective) or nothing.")
     if kind and (kind == "good") != (label == 0):
@@ -198,7 +200,7 @@ def _label(text: str, kind: str, where: str) -> tuple[int | None, str]:
     return label, kind or ("good" if label == 0 else "defect")
 
 
-def _whole(text: str, where: str) -> int:
+def _whole_number(text: str, where: str) -> int:
     try:
         value = float(text)  # Parquet keeps whole numbers beside gaps as 1.0
         if value.is_integer():
@@ -208,11 +210,7 @@ def _whole(text: str, where: str) -> int:
     raise DataError(f"{where}: '{text}' was found, a whole number was expected.")
 
 
-def _read_points(ref: SampleRef, unit_m: float) -> FloatArray | None:
-    if "xyz" in ref.files:
-        return read_xyz(ref.files["xyz"], unit_m)
-    if "depth" not in ref.files:
-        return None
+def _points_of_depth(ref: SampleRef) -> FloatArray:
     depth = read_depth(ref.files["depth"], unit_m=float(ref.extra["depth_unit"]))
     if "intrinsics" in ref.files:
         return back_project(depth, read_intrinsics(ref.files["intrinsics"]))

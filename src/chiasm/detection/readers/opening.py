@@ -1,4 +1,4 @@
-"""Open whatever path a user gives: the layout is recognised from what lies there."""
+"""Open a path with the reader that recognises its layout."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from chiasm.detection.readers.source import SampleSource
 from chiasm.errors import DataError
 from chiasm.files.tables import SUFFIXES
 
-UNDERSTOOD = (
-    "Understood are: a CSV or Parquet manifest with columns such as rgb, xyz, label, split; a "
+LAYOUTS = (
+    "Known layouts: a CSV or Parquet manifest with columns such as rgb, xyz, label, split; a "
     "folder in the MVTec 3D-AD layout (train/good/rgb, train/good/xyz, test/...); an Eyecandies "
     "category (train/data/000_image_0.png ...); or a folder with rgb/ and xyz/ inside."
 )
@@ -20,17 +20,16 @@ UNDERSTOOD = (
 def open_source(path: Path | str, *, lamp: int | None = None, unit_m: float = 1.0) -> SampleSource:
     """Return the reader that fits a file or folder.
 
-    ``lamp`` chooses among the lamps of Eyecandies, or among the rows of a manifest that has a
-    lamp column. ``unit_m`` is the length of the point maps' unit in metres. Raises ``DataError``
-    where no layout fits, saying which are understood, or where a lamp or a unit is asked for in
-    data that has none.
+    ``lamp`` selects a lamp of Eyecandies, or the rows of a manifest by its lamp column. ``unit_m``
+    is the length of the point maps' unit in metres. Raises ``DataError`` for an unknown layout,
+    naming the known ones, and for a lamp or a unit with data that has none.
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path} does not exist; check the path. {UNDERSTOOD}")
+        raise DataError(f"{path} does not exist; check the path. {LAYOUTS}")
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
-            raise DataError(f"{path} is neither a CSV nor a Parquet file. {UNDERSTOOD}")
+            raise DataError(f"{path} is neither a CSV nor a Parquet file. {LAYOUTS}")
         return Manifest(path, lamp=lamp, unit_m=unit_m)
     if eyecandies.recognises(path):
         if unit_m != 1:
@@ -46,14 +45,12 @@ def open_source(path: Path | str, *, lamp: int | None = None, unit_m: float = 1.
 
 
 def _unknown(path: Path) -> str:
-    inside = sorted(p for p in path.iterdir() if p.name[0] != ".")
-    names = ", ".join(p.name for p in inside[:5]) or "nothing"
+    entries = sorted(p for p in path.iterdir() if p.name[0] != ".")
+    names = ", ".join(p.name for p in entries[:5]) or "nothing"
     hint = ""
-    fitting = [p for p in inside if p.is_dir() and (mvtec3d.recognises(p) or _candy(p))]
-    if fitting:
-        hint = f" It holds categories: open one of them, e.g. {fitting[0]}."
-    return f"{path} has no layout that is understood; it holds {names}.{hint} {UNDERSTOOD}"
-
-
-def _candy(path: Path) -> bool:
-    return eyecandies.recognises(path)
+    categories = [
+        p for p in entries if p.is_dir() and (mvtec3d.recognises(p) or eyecandies.recognises(p))
+    ]
+    if categories:
+        hint = f" It holds categories: open one of them, e.g. {categories[0]}."
+    return f"{path} has no known layout; it holds {names}.{hint} {LAYOUTS}"

@@ -1,22 +1,23 @@
-"""Reader of a folder without splits or labels: ``rgb/`` and ``xyz/``, for prediction."""
+"""Reader of a folder with ``rgb/`` and ``xyz/`` but without splits or labels, for prediction."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from chiasm.detection.readers.mvtec3d import load_pair, paired_files
+from chiasm.detection.readers.checked_sample import load_sample
+from chiasm.detection.readers.mvtec3d import paired_files
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
-from chiasm.samples import RGBDSample
+from chiasm.samples import Problem, RGBDSample
 
 
 class PlainFolder:
-    """Parts of unknown quality in ``rgb/`` and ``xyz/``, partners sharing a file name.
+    """Parts of unknown quality in ``rgb/`` and ``xyz/``; the two files of a part share a name.
 
-    With only one of the two folders the parts are RGB-only or 3D-only. Files that lack their
-    partner are left out and listed in ``problems``. ``unit_m`` is the length of the point maps'
-    unit in metres. Raises ``DataError`` where nothing is left.
+    With only one of the two folders the parts are RGB-only or 3D-only. Files without a partner
+    are left out and listed in ``problems``. ``unit_m`` is the length of the point maps' unit in
+    metres. Raises ``DataError`` for a folder without a complete part.
     """
 
     def __init__(self, root: Path | str, *, unit_m: float = 1.0) -> None:
@@ -24,22 +25,22 @@ class PlainFolder:
         self.unit_m = unit_m
         rgb = image_files(self.root / "rgb", RGB_SUFFIXES)
         xyz = image_files(self.root / "xyz", XYZ_SUFFIXES)
-        problems: list[str] = []
+        problems: list[Problem] = []
         if rgb and xyz:
-            found = list(paired_files(self.root, problems))
+            parts = list(paired_files(self.root, problems))
         else:
-            found = [{"rgb": path} for path in rgb.values()] or [
+            parts = [{"rgb": path} for path in rgb.values()] or [
                 {"xyz": path} for path in xyz.values()
             ]
-        if not found:
+        if not parts:
             raise DataError(
                 f"{self.root} has no images in rgb/ and point maps in xyz/ that share a name. "
-                f"{' '.join(problems[:3])}"
+                f"{' '.join(map(str, problems[:3]))}"
             )
-        self.problems: tuple[str, ...] = tuple(problems)
+        self.problems = tuple(problems)
         self._refs = tuple(
             SampleRef(source=str(files.get("rgb") or files["xyz"]), files=files, group=self.name)
-            for files in found
+            for files in parts
         )
 
     @property
@@ -54,7 +55,7 @@ class PlainFolder:
 
     def load(self, ref: SampleRef) -> RGBDSample:
         """Read one sample; raises ``DataError`` naming the file and what is wrong with it."""
-        return load_pair(ref, unit_m=self.unit_m)
+        return load_sample(ref, unit_m=self.unit_m)
 
 
 def recognises(root: Path) -> bool:

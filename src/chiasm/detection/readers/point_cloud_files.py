@@ -1,4 +1,4 @@
-"""Organised point clouds in PLY and PCD files: one point a pixel, row by row.
+"""Reader of organised point clouds in PLY and PCD files: one point per pixel, row by row.
 
 PLY: Turk, "The PLY Polygon File Format" (1994), ASCII and both binary orders. PCD: the Point Cloud
 Library's file format 0.7, ASCII, binary and binary_compressed (LZF, field after field).
@@ -22,7 +22,7 @@ _PLY_TYPES = {
     **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"},
     **{"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"},
 }
-# What numpy, struct and imagecodecs raise for headers and bodies that make no sense.
+# Errors of numpy, struct and imagecodecs on damaged headers and bodies.
 _DAMAGE = (
     ValueError,
     KeyError,
@@ -40,10 +40,10 @@ def read_cloud(
 ) -> FloatArray:
     """Read an organised point cloud as a point map.
 
-    ``size`` is (height, width) where the file does not say it, e.g. that of the colour image;
+    ``size`` is (height, width) for files without it, e.g. that of the colour image;
     ``unit_m`` is the length of the file's unit in metres. Returns ``(H, W, 3)`` float32 metres, 0
     where missing (NaN and infinite points become 0). Raises ``DataError`` for a damaged file and
-    for a cloud that is not organised, i.e. whose points are not one a pixel.
+    for a cloud that is not organised, i.e. does not have one point per pixel.
     """
     path = Path(path)
     try:
@@ -52,17 +52,18 @@ def read_cloud(
         raise DataError(f"{path} cannot be opened: {cause.strerror or cause}.") from cause
     try:
         read = _read_pcd if path.suffix.lower() == ".pcd" else _read_ply
-        points, own_size = read(content)
+        points, file_size = read(content)
     except DataError as cause:
         raise DataError(f"{path}: {cause}") from cause
     except _DAMAGE as cause:
         raise DataError(f"{path} is damaged or cut short ({cause}).") from cause
-    height, width = own_size or size or (1, len(points))
+    height, width = file_size or size or (1, len(points))
     if height == 1 or height * width != len(points):
         expected = f", {size[0]} x {size[1]} were expected" if size else ""
         raise DataError(
             f"{path} holds {len(points)} points as {height} x {width}{expected}: it is not "
-            "organised, one point a pixel. Save the sensor's full grid, missing points as NaN or 0."
+            "organised, one point per pixel. Save the sensor's full grid, with missing points as "
+            "NaN or 0."
         )
     if size is not None and size != (height, width):
         raise DataError(
@@ -75,7 +76,7 @@ def read_cloud(
 
 
 def _header(content: bytes, end: bytes) -> tuple[list[list[str]], bytes]:
-    """Words of the header's lines, and what follows the line that starts with ``end``."""
+    """Split into the words of the header's lines and the body after the line ``end``."""
     start = content.find(b"\n" + end)
     if start < 0:
         raise DataError(f"no header line '{end.decode()}' was found; it is another format.")
@@ -132,18 +133,18 @@ def _read_ply(content: bytes) -> tuple[NDArray[np.float64], tuple[int, int] | No
     if order is None:
         raise DataError("the header has no line 'format'; it is damaged.")
     dtype: np.dtype[np.void] = np.dtype([(name, order + code) for name, code in fields])
-    own = (size["num_rows"], size["num_cols"]) if len(size) == 2 else None
+    file_size = (size["num_rows"], size["num_cols"]) if len(size) == 2 else None
     if order == "":
-        return _from_ascii(body, dtype, count), own
-    return _points(np.frombuffer(body, dtype=dtype, count=count)), own
+        return _from_ascii(body, dtype, count), file_size
+    return _points(np.frombuffer(body, dtype=dtype, count=count)), file_size
 
 
 def _read_pcd(content: bytes) -> tuple[NDArray[np.float64], tuple[int, int] | None]:
     lines, body = _header(content, b"DATA")
-    facts = {words[0]: words[1:] for words in lines if not words[0].startswith("#")}
-    names = facts["FIELDS"]
-    counts = [int(n) for n in facts.get("COUNT", ["1"] * len(names))]
-    codes = [kind.lower() + width for kind, width in zip(facts["TYPE"], facts["SIZE"])]
+    header = {words[0]: words[1:] for words in lines if not words[0].startswith("#")}
+    names = header["FIELDS"]
+    counts = [int(n) for n in header.get("COUNT", ["1"] * len(names))]
+    codes = [kind.lower() + width for kind, width in zip(header["TYPE"], header["SIZE"])]
     # Padding fields are all called "_", which a record type cannot hold twice.
     unique = [f"_{i}" if name == "_" else name for i, name in enumerate(names)]
     fields = [
@@ -151,15 +152,15 @@ def _read_pcd(content: bytes) -> tuple[NDArray[np.float64], tuple[int, int] | No
         for name, code, n in zip(unique, codes, counts, strict=True)
     ]
     dtype: np.dtype[np.void] = np.dtype(fields)
-    size = int(facts["HEIGHT"][0]), int(facts["WIDTH"][0])
+    size = int(header["HEIGHT"][0]), int(header["WIDTH"][0])
     total = size[0] * size[1]
-    own = size if size[0] > 1 else None
-    if facts["DATA"][0] == "ascii":
-        return _from_ascii(body, dtype, total), own
-    if facts["DATA"][0] == "binary":
-        return _points(np.frombuffer(body, dtype=dtype, count=total)), own
-    if facts["DATA"][0] != "binary_compressed":
-        raise DataError(f"DATA is '{facts['DATA'][0]}'; ascii, binary or binary_compressed.")
+    file_size = size if size[0] > 1 else None
+    if header["DATA"][0] == "ascii":
+        return _from_ascii(body, dtype, total), file_size
+    if header["DATA"][0] == "binary":
+        return _points(np.frombuffer(body, dtype=dtype, count=total)), file_size
+    if header["DATA"][0] != "binary_compressed":
+        raise DataError(f"DATA is '{header['DATA'][0]}'; ascii, binary or binary_compressed.")
     packed, unpacked = struct.unpack_from("<II", body)
     if unpacked != total * dtype.itemsize or len(body) < 8 + packed:
         raise ValueError(f"{unpacked} bytes were announced for {total} points")
@@ -170,4 +171,4 @@ def _read_pcd(content: bytes) -> tuple[NDArray[np.float64], tuple[int, int] | No
         column = np.frombuffer(raw, dtype[name].base, total * _width(dtype, name), start)
         table[name] = column.reshape(table[name].shape)
         start += column.nbytes
-    return _points(table), own
+    return _points(table), file_size

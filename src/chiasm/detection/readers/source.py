@@ -1,4 +1,4 @@
-"""What every reader offers: cheap references to samples, and a way to load each one."""
+"""The protocol of all readers: references to samples, and a method that loads one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from chiasm.samples import RGBDSample
+from chiasm.samples import Problem, RGBDSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,9 @@ class SampleRef:
         split: ``"train"``, ``"validation"``, ``"test"`` or ``""``.
         label: 0 good, 1 defective, None unknown.
         kind: ``"good"`` or the kind of defect.
-        group: what must not be divided between splits.
+        group: category, session or batch that must stay in one split.
         lamp: number of the lamp in data that has several, else None.
+        extra: other facts by name, e.g. columns of a table that the reader does not use.
     """
 
     source: str
@@ -44,7 +45,12 @@ class SampleSource(Protocol):
 
     @property
     def refs(self) -> tuple[SampleRef, ...]:
-        """All samples, in a stable order."""
+        """All usable samples, in a stable order."""
+        ...
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Faults of files or rows that ``refs`` leaves out."""
         ...
 
     def load(self, ref: SampleRef) -> RGBDSample:

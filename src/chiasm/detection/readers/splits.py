@@ -1,4 +1,4 @@
-"""Training normals, calibration normals and test: three lists that never share a file."""
+"""Split a source into training normals, calibration normals and test, without shared files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.errors import ConfigurationError, SplitError
 from chiasm.files.content_hash import content_hash
 
-# What the sensors recorded; masks and metadata of good parts are legitimately alike.
+# Files of the sensors; masks and metadata of good parts may be equal.
 _SENSOR_ROLES = ("rgb", "xyz", "depth")
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Who is used for what.
+    """Three disjoint lists of parts.
 
     Attributes:
-        train: good parts that the model learns from.
-        calibration: good parts, never trained on, that give scores their meaning.
+        train: good parts for training.
+        calibration: other good parts, which set the alarm threshold and the p-values.
         test: good and defective parts, for the final figures only.
     """
 
@@ -40,12 +40,13 @@ def make_splits(
 ) -> Split:
     """Divide a source into training normals, calibration normals and test.
 
-    Calibration normals are the source's validation split where it has good parts there, else a
-    seeded share of the training normals (at least one), whole groups where there are several.
-    Only parts labelled good are trained or calibrated on. ``shots`` keeps that many training
-    normals; with one seed, fewer shots are a subset of more. Raises ``SplitError`` where training
-    or calibration would be empty, or ``shots`` asks for more than there are, and
-    ``ConfigurationError`` for settings out of range. Contents are compared by ``check_disjoint``.
+    Calibration normals are the good parts of the source's validation split. Without such parts
+    they are a seeded share of the training normals, at least one, and whole groups if there are
+    several. Only parts labelled good are used for training and calibration. ``shots`` limits the
+    number of training normals; with one seed, fewer shots are a subset of more. Raises
+    ``SplitError`` if training or calibration would be empty or ``shots`` exceeds the training
+    normals, and ``ConfigurationError`` for settings out of range. ``check_disjoint`` compares the
+    files' content.
     """
     if not 0 < calibration_share < 1:
         raise ConfigurationError(
@@ -56,7 +57,7 @@ def make_splits(
     train = _normals(source, "train")
     calibration = _normals(source, "validation")
     if not train:
-        raise SplitError(_no_training(source))
+        raise SplitError(_no_training_sentence(source))
     rng = np.random.default_rng(seed)
     if not calibration:
         if len(train) < 2:
@@ -64,24 +65,26 @@ def make_splits(
                 f"{source.name} has one good training part and no validation split; at least two "
                 "are needed, one to train on and one to calibrate with."
             )
-        train, calibration = _set_aside(train, calibration_share, rng)
+        drawn = set_aside([ref.group for ref in train], calibration_share, rng)
+        calibration = [ref for i, ref in enumerate(train) if i in drawn]
+        train = [ref for i, ref in enumerate(train) if i not in drawn]
     if shots is not None:
         if shots > len(train):
             raise SplitError(
                 f"{shots} shots were asked for, but {source.name} has {len(train)} training "
                 "normals after calibration parts are set aside; ask for fewer."
             )
-        kept = sorted(rng.permutation(len(train))[:shots].tolist())
-        train = [train[i] for i in kept]
+        indices = sorted(rng.permutation(len(train))[:shots].tolist())
+        train = [train[i] for i in indices]
     test = tuple(ref for ref in source.refs if ref.split == "test")
     return Split(train=tuple(train), calibration=tuple(calibration), test=test)
 
 
 def check_disjoint(split: Split) -> None:
-    """Refuse parts that stand in two of the three lists, by path or by content.
+    """Refuse parts that are in two of the three lists.
 
-    Two parts are the same where an RGB, point or depth file has the same path or the same bytes.
-    Only files of equal size are read. Raises ``SplitError`` naming both files.
+    Two parts are equal if an RGB, point or depth file has the same path or the same bytes. Only
+    files of equal size are read. Raises ``SplitError`` naming both files.
     """
     duplicates = shared_files(
         {"training": split.train, "calibration": split.calibration, "test": split.test}
@@ -97,10 +100,10 @@ def check_disjoint(split: Split) -> None:
 
 
 def shared_files(lists: Mapping[str, Sequence[SampleRef]]) -> list[tuple[str, str, str, str]]:
-    """Find files that stand in two lists: (list, path, other list, path there), in stable order.
+    """Find files that are in two lists: (list, path, other list, path there), in stable order.
 
-    Compares RGB, point and depth files by path, then those of equal size by content. Raises
-    ``DataError`` for a file that cannot be opened; files that do not exist are passed over.
+    Compares RGB, point and depth files by path, then those of equal size by content. Skips files
+    that do not exist. Raises ``DataError`` for a file that cannot be opened.
     """
     by_size: dict[int, list[tuple[str, str]]] = defaultdict(list)
     for name, refs in lists.items():
@@ -108,16 +111,16 @@ def shared_files(lists: Mapping[str, Sequence[SampleRef]]) -> list[tuple[str, st
         for file in dict.fromkeys(file.resolve() for file in files):
             if file.is_file():
                 by_size[file.stat().st_size].append((name, str(file)))
-    found: list[tuple[str, str, str, str]] = []
+    duplicates: list[tuple[str, str, str, str]] = []
     for entries in by_size.values():
         if len({name for name, _ in entries}) < 2:
             continue
-        seen: dict[str, tuple[str, str]] = {}
+        first_by_hash: dict[str, tuple[str, str]] = {}
         for name, path in entries:
-            first = seen.setdefault(content_hash([path]), (name, path))
+            first = first_by_hash.setdefault(content_hash([path]), (name, path))
             if first[0] != name:
-                found.append((*first, name, path))
-    return found
+                duplicates.append((*first, name, path))
+    return duplicates
 
 
 def _normals(source: SampleSource, split: str) -> list[SampleRef]:
@@ -125,54 +128,48 @@ def _normals(source: SampleSource, split: str) -> list[SampleRef]:
 
 
 def set_aside(groups: Sequence[str], share: float, rng: np.random.Generator) -> set[int]:
-    """Numbers of about a share of the parts, at least one, never dividing one of several groups.
+    """Draw about a share of the parts, at least one, without dividing one of several groups.
 
-    Groups are drawn until the share is reached; one that would overshoot it by more than is
-    missing without it is passed over. A part without a group's name is a group of its own. With
-    one group for all, parts are drawn.
+    Draws groups until the share is reached, and skips a group that would exceed the share by more
+    than is missing without it. A part without a group's name forms a group alone. If all parts
+    have one group, parts are drawn.
 
     Args:
-        groups: of each part.
+        groups: name of each part's group.
         share: of the parts.
-        rng: of the draw.
+        rng: source of the draw.
+
+    Returns:
+        Indices of the drawn parts.
     """
-    wanted = max(1, round(share * len(groups)))
+    target = max(1, round(share * len(groups)))
     members = members_by_group(groups)
     if len(members) == 1:
-        return set(rng.permutation(len(groups))[: min(wanted, len(groups) - 1)].tolist())
-    aside: set[int] = set()
+        return set(rng.permutation(len(groups))[: min(target, len(groups) - 1)].tolist())
+    drawn: set[int] = set()
     for number in rng.permutation(len(members)).tolist():
-        after = len(aside) + len(members[number])
-        if len(aside) < wanted and after - wanted <= wanted - len(aside):
-            aside |= members[number]
-    # Where every group alone is far too large, the smallest is nearest to what was asked for.
-    return aside or min(members, key=len)
+        after = len(drawn) + len(members[number])
+        if len(drawn) < target and after - target <= target - len(drawn):
+            drawn |= members[number]
+    # If every group exceeds the share by far, the smallest comes nearest to it.
+    return drawn or min(members, key=len)
 
 
 def members_by_group(groups: Sequence[str]) -> list[set[int]]:
-    """Numbers of the parts of each group; those without a name alone, where others have one."""
+    """Return the indices of each group's parts; among several groups, unnamed parts are alone."""
     several = len(set(groups)) > 1
-    found: dict[str | int, set[int]] = defaultdict(set)
+    members: dict[str | int, set[int]] = defaultdict(set)
     for number, group in enumerate(groups):
-        found[number if several and not group else group].add(number)
-    return [found[name] for name in sorted(found, key=str)]
+        members[number if several and not group else group].add(number)
+    return [members[name] for name in sorted(members, key=str)]
 
 
-def _set_aside(
-    train: list[SampleRef], share: float, rng: np.random.Generator
-) -> tuple[list[SampleRef], list[SampleRef]]:
-    """Move about a share of the parts into a second list."""
-    aside = set_aside([ref.group for ref in train], share, rng)
-    kept = [ref for i, ref in enumerate(train) if i not in aside]
-    return kept, [ref for i, ref in enumerate(train) if i in aside]
-
-
-def _no_training(source: SampleSource) -> str:
+def _no_training_sentence(source: SampleSource) -> str:
     total = sum(ref.split == "train" for ref in source.refs)
     if total:
         return (
             f"{source.name} has {total} training parts but none of them is labelled good "
-            "(label 0); only normal parts are learnt from."
+            "(label 0); only good parts are used for training."
         )
     return (
         f"{source.name} has no training parts among its {len(source.refs)} samples; put good "
