@@ -21,7 +21,7 @@ from chiasm.detection.anomalies.generators import synthesise, validation_generat
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.batch import to_batch
-from chiasm.detection.preparation.distance import usual_distance
+from chiasm.detection.preparation.distance import distance_range
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache
 from chiasm.detection.readers.opening import open_source
@@ -293,7 +293,7 @@ def held_out_parts(
         learned=learned,
         calibration=calibration,
         anomalous=_with_anomalies(calibration, seed=config.seed),
-        distance=usual_distance(calibration),
+        distance=distance_range(calibration),
     )
 
 

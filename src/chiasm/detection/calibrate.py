@@ -15,7 +15,7 @@ from chiasm.detection.detector import Detector
 from chiasm.detection.models.cost import cost_of
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.batch import to_batch
-from chiasm.detection.preparation.distance import usual_distance
+from chiasm.detection.preparation.distance import distance_range
 from chiasm.fusion.genotype import Genotype
 from chiasm.metrics import VERSIONS
 from chiasm.runs.console import say
@@ -59,7 +59,7 @@ def calibrate_and_save(
         score_rule=score_rule,
         calibration_scores=(),
         false_alarm_rate=config.false_alarm_rate,
-        distance=usual_distance(data.calibration),
+        distance=distance_range(data.calibration),
         metric_versions=dict(VERSIONS),
         training_data=data.training_data,
         training_samples=len(data.parts),

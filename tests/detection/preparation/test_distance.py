@@ -1,4 +1,4 @@
-"""Metres are told from millimetres by how far away things are."""
+"""The distance from the camera tells points in metres from points in millimetres."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from chiasm.detection.preparation.distance import (
     check_distance,
     check_metres,
+    distance_range,
     median_distance,
-    usual_distance,
 )
 from chiasm.detection.preparation.prepare import PreparationSettings, prepare
 from chiasm.detection.readers.checked_sample import sample_from_arrays
@@ -51,11 +51,11 @@ def test_a_part_far_from_those_of_the_calibration_is_refused():
         prepare(sample_from_arrays(None, plane(z)), PreparationSettings(size=32))
         for z in (0.4, 0.5)
     ]
-    usual = usual_distance(parts)
-    assert usual == (pytest.approx(0.4, rel=0.1), pytest.approx(0.5, rel=0.1))
+    calibrated = distance_range(parts)
+    assert calibrated == (pytest.approx(0.4, rel=0.1), pytest.approx(0.5, rel=0.1))
     for z in (0.03, 0.45, 9.0):
-        check_distance(plane(z), usual, "a part")
+        check_distance(plane(z), calibrated, "a part")
     for z in (0.01, 12.0):
         with pytest.raises(DataError, match="must be in metres"):
-            check_distance(plane(z), usual, "a part")
+            check_distance(plane(z), calibrated, "a part")
     check_distance(plane(12.0), None, "a part")

@@ -29,16 +29,16 @@ def places(shape):
 def holes(seed, shape=(24, 31)):
     rng = np.random.default_rng(seed)
     field = cv2.GaussianBlur(rng.normal(size=shape), (0, 0), rng.uniform(0.3, 4))
-    known = field > np.quantile(field, rng.uniform(0.1, 0.99))
-    return known
+    measured = field > np.quantile(field, rng.uniform(0.1, 0.99))
+    return measured
 
 
 @pytest.mark.parametrize("seed", range(40))
 def test_missing_places_take_the_nearest_the_leftmost_of_several(seed):
-    known = holes(seed)
-    filled = fill_nearest(places(known.shape), known).astype(int)
-    sources = np.argwhere(known)
-    for place in np.argwhere(np.ones_like(known)):
+    measured = holes(seed)
+    filled = fill_nearest(places(measured.shape), measured).astype(int)
+    sources = np.argwhere(measured)
+    for place in np.argwhere(np.ones_like(measured)):
         squared = ((sources - place) ** 2).sum(axis=1)
         nearest = sources[squared == squared.min()]
         first = nearest[np.lexsort((nearest[:, 0], nearest[:, 1]))[0]]
@@ -47,48 +47,48 @@ def test_missing_places_take_the_nearest_the_leftmost_of_several(seed):
 
 @pytest.mark.parametrize("shape", [(24, 31), (1, 40), (40, 1), (3, 33_000)])
 def test_filling_is_that_of_scipy(shape):
-    known = np.random.default_rng(0).random(shape) > 0.9
+    measured = np.random.default_rng(0).random(shape) > 0.9
     rows, columns = ndimage.distance_transform_edt(
-        ~known, return_distances=False, return_indices=True
+        ~measured, return_distances=False, return_indices=True
     )
-    filled = fill_nearest(places(shape), known)
+    filled = fill_nearest(places(shape), measured)
     assert np.array_equal(filled, np.stack([rows, columns], axis=2))
 
 
 def test_filling_stays_where_it_is_needed():
-    known, needed = holes(1), holes(2)
-    values = places(known.shape)
+    measured, region = holes(1), holes(2)
+    values = places(measured.shape)
     before = values.copy()
-    filled = fill_nearest(values, known, needed=needed)
-    everywhere = fill_nearest(values, known)
-    assert (needed & ~known).any()
-    assert np.array_equal(filled[needed], everywhere[needed])
-    assert np.array_equal(filled[~needed], values[~needed])
+    filled = fill_nearest(values, measured, region=region)
+    everywhere = fill_nearest(values, measured)
+    assert (region & ~measured).any()
+    assert np.array_equal(filled[region], everywhere[region])
+    assert np.array_equal(filled[~region], values[~region])
     assert np.array_equal(values, before)
-    assert fill_nearest(values, np.ones_like(known)) is values
+    assert fill_nearest(values, np.ones_like(measured)) is values
 
 
 def plain_picture(part, scale):
     """The picture of the whole frame, in float64 where it can be."""
 
-    def filled(values, known):
-        _, at = ndimage.distance_transform_edt(~known, return_indices=True)
+    def filled(values, measured):
+        _, at = ndimage.distance_transform_edt(~measured, return_indices=True)
         return values[at[0], at[1]]
 
-    known = part.valid & part.foreground
+    measured = part.valid & part.foreground
     if scale.kind == "depth":
-        channels = np.repeat(filled(part.depth, known)[..., None], 3, axis=2)
+        channels = np.repeat(filled(part.depth, measured)[..., None], 3, axis=2)
     else:
         up = np.array(part.plane[:3])
         across = np.array([1.0, 0, 0]) - up[0] * up
         across /= np.linalg.norm(across)
         tilt = part.normals @ np.stack([across, np.cross(up, across)], axis=1)
-        has_normal = known & (part.normals != 0).any(axis=2)
+        has_normal = measured & (part.normals != 0).any(axis=2)
         weight = has_normal.astype(np.float64)
         if scale.smoothing:
             tilt = cv2.GaussianBlur(tilt * weight[..., None], (0, 0), scale.smoothing)
             tilt /= np.maximum(cv2.GaussianBlur(weight, (0, 0), scale.smoothing), 1e-3)[..., None]
-        height = filled(np.clip(part.height / scale.height, 0, 1.5) / 1.5, known)
+        height = filled(np.clip(part.height / scale.height, 0, 1.5) / 1.5, measured)
         tilt = filled(tilt, has_normal) if has_normal.any() else tilt * 0
         channels = np.dstack([height, 0.5 + 0.5 * np.clip(tilt, -1, 1)])
     return channels * part.foreground[..., None]

@@ -1,1 +1,1 @@
-"""From a sample to the input of a network; without torch."""
+"""Turn samples into the inputs of networks; all but ``batch`` works without torch."""

@@ -1,4 +1,4 @@
-"""From prepared samples to the tensors that detectors take."""
+"""Stack prepared samples into the tensors that detectors take."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def to_batch(
 ) -> RGBDBatch:
     """Stack prepared samples of one size into a batch.
 
-    Raises ``DataError`` naming the sample that lacks a modality that is asked for.
+    Raises ``DataError`` naming a sample that lacks one of the modalities.
     """
 
     def stack(arrays: list[np.ndarray]) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""From a sensor's frame to the part alone: support plane off, largest cluster, square crop."""
+"""Prepare a sensor's frame: remove the support plane, take the largest cluster, crop a square."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from chiasm.samples import BoolArray, CropBox, FloatArray, PreparedSample, RGBDS
 
 logger = logging.getLogger(__name__)
 
-_LARGEST_SQUARE = 16_000_000  # pixels, of frames whose own area is less than a quarter of it
+_MAX_SQUARE = 16_000_000  # pixels, for frames of less than a quarter of this area
 
 
 @dataclass(frozen=True, slots=True)
 class PreparationSettings:
-    """How a sample is prepared; all of it is part of the cache's key and of the contract.
+    """How a sample is prepared; part of the cache's key and of the model's contract.
 
     Attributes:
         size: side of the crop in pixels after resizing.
-        remove_background: False takes everything that was measured as the object.
-        plane_distance: metres; inliers of the plane's fit; None is automatic.
+        remove_background: False takes the whole frame as the object.
+        plane_distance: metres from the plane within which points are inliers of its fit; None is
+            automatic.
         plane_margin: metres above the plane below which points are background; None takes 2 mm at
             0.6 m from the camera, in proportion to the distance, and at least 4 times the noise.
-        crop_fraction: side of the crop as a share of the frame's longer side, the same for all
-            samples, so that scale is kept; None takes each object's own bounding box.
-        margin: added to the bounding box on all sides, as a share of it.
+        crop_fraction: side of the crop as a share of the frame's longer side, equal for all
+            samples, which keeps their scale; None takes each object's bounding box.
+        margin: added to the bounding box on each side, as a share of its longer side.
     """
 
     size: int = 256
@@ -43,13 +44,13 @@ class PreparationSettings:
 
 
 def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample:
-    """Remove the background, cut out the part and bring it to ``size`` x ``size`` pixels.
+    """Remove the background, crop the part and resize it to ``size`` x ``size`` pixels.
 
-    RGB is resized bilinearly (by area when it shrinks); xyz, validity and mask by nearest
-    neighbour only. Without a support plane, everything measured counts as the object.
+    RGB is resized bilinearly (by area if it shrinks); xyz, validity and mask by nearest
+    neighbour only. Without a support plane, all measured points count as the object.
 
     Raises:
-        DataError: not a single 3D point was measured, or no object stands out.
+        DataError: no 3D point was measured, or no object rises above the plane.
     """
     if sample.xyz is not None and not sample.valid.any():
         raise DataError(f"{sample.source}: all 3D points are missing, so there is no part to see.")
@@ -60,13 +61,13 @@ def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample
     box = crop_box(foreground, settings)
     size = settings.size
 
-    def near(array: np.ndarray) -> np.ndarray:
+    def nearest(array: np.ndarray) -> np.ndarray:
         return _crop(array, box, size, cv2.INTER_NEAREST_EXACT)
 
-    def near_mask(mask: BoolArray) -> BoolArray:
-        return near(mask.view(np.uint8)).view(np.bool_)
+    def nearest_mask(mask: BoolArray) -> BoolArray:
+        return nearest(mask.view(np.uint8)).view(np.bool_)
 
-    inside = near_mask(foreground)
+    inside = nearest_mask(foreground)
     rgb = None
     if sample.rgb is not None:
         shrinking = box.side > size
@@ -76,19 +77,19 @@ def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample
     coefficients = None
     valid = inside
     if sample.xyz is not None:
-        valid = near_mask(sample.valid) & inside
+        valid = nearest_mask(sample.valid) & inside
         if not valid.any():
             raise DataError(
                 f"{sample.source}: hardly any 3D point was measured on the part, and none is left "
                 f"at {size} x {size} pixels. Is the sensor covered?"
             )
-        xyz = masked(near(sample.xyz), valid)
+        xyz = masked(nearest(sample.xyz), valid)
         normals = surface_normals(xyz, valid)
-        plane = plane or _behind(xyz, valid)
+        plane = plane or _plane_behind(xyz, valid)
         coefficients = plane.coefficients
         height = plane.height(xyz) * valid
-        depth = _min_max(cv2.extractChannel(xyz, 2), valid)
-    mask = None if sample.mask is None else near_mask(sample.mask)
+        depth = _min_max(np.asarray(cv2.extractChannel(xyz, 2), dtype=np.float32), valid)
+    mask = None if sample.mask is None else nearest_mask(sample.mask)
     return PreparedSample(
         rgb=rgb,
         xyz=xyz,
@@ -111,19 +112,19 @@ def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample
 def object_mask(
     sample: RGBDSample, plane: Plane | None, settings: PreparationSettings
 ) -> BoolArray:
-    """``(H, W)``: the part, with holes in its 3D data filled."""
+    """Return the part's mask ``(H, W)``, with holes in its 3D data filled."""
     if not settings.remove_background:
         return np.ones_like(sample.valid)
     if sample.xyz is None:
-        return _by_colour(sample)
+        return _mask_by_colour(sample)
     if plane is None:
         logger.warning("%s: no support plane was found; all points are kept.", sample.source)
-        return largest_cluster(sample.valid, closing=_closing(sample.valid))
+        return largest_cluster(sample.valid, closing=_closing_radius(sample.valid))
     margin = settings.plane_margin
     if margin is None:
         margin = max(0.0035 * abs(plane.coefficients[3]), 4 * plane.noise)
     above = (plane.height(sample.xyz) > margin) & sample.valid
-    cluster = largest_cluster(above, closing=_closing(above))
+    cluster = largest_cluster(above, closing=_closing_radius(above))
     if np.count_nonzero(cluster) / cluster.size < 1e-3:
         raise DataError(
             f"{sample.source}: nothing rises more than {1000 * margin:.1f} mm above the support "
@@ -133,7 +134,7 @@ def object_mask(
 
 
 def crop_box(foreground: BoolArray, settings: PreparationSettings) -> CropBox:
-    """The square around the object, centred on its bounding box."""
+    """Return the square around the object, centred on its bounding box."""
     rows, columns = np.flatnonzero(foreground.any(axis=1)), np.flatnonzero(foreground.any(axis=0))
     height, width = foreground.shape
     if len(rows) == 0:
@@ -143,7 +144,7 @@ def crop_box(foreground: BoolArray, settings: PreparationSettings) -> CropBox:
     else:
         extent = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1
         side = round(extent * (1 + 2 * settings.margin))
-    if side * side > max(_LARGEST_SQUARE, 4 * height * width):
+    if side * side > max(_MAX_SQUARE, 4 * height * width):
         raise DataError(
             f"The part is so much longer than wide that its square, {side} pixels a side, would "
             f"take {side * side / 1e6:.0f} million pixels of a frame of {width} x {height}. Cut "
@@ -155,35 +156,35 @@ def crop_box(foreground: BoolArray, settings: PreparationSettings) -> CropBox:
 
 
 def estimate_crop_fraction(samples: Iterable[RGBDSample], settings: PreparationSettings) -> float:
-    """The crop that holds the largest normal part, as a share of the frame's longer side."""
-    own = replace(settings, crop_fraction=None)
+    """Return the crop of the largest normal part, as a share of the frame's longer side."""
+    settings = replace(settings, crop_fraction=None)
     shares = []
     for sample in samples:
         plane = None
         if sample.xyz is not None:
-            plane = fit_support_plane(sample.xyz, sample.valid, distance=own.plane_distance)
-        box = crop_box(object_mask(sample, plane, own), own)
+            plane = fit_support_plane(sample.xyz, sample.valid, distance=settings.plane_distance)
+        box = crop_box(object_mask(sample, plane, settings), settings)
         shares.append(box.side / max(box.height, box.width))
     return min(float(np.max(shares)), 1.0)
 
 
 def masked(image: FloatArray, mask: BoolArray) -> FloatArray:
-    """A copy of an image ``(H, W)`` or ``(H, W, C)`` that is 0 where the mask ``(H, W)`` is not."""
+    """Copy an image ``(H, W)`` or ``(H, W, C)``, with 0 outside the mask ``(H, W)``."""
     copied: np.ndarray = cv2.copyTo(image, mask.view(np.uint8))
     return copied
 
 
 def paste(scores: FloatArray, box: CropBox) -> FloatArray:
-    """Put a crop's map ``(S, S)`` back into its frame ``(H, W)``, 0 outside the crop."""
-    return _framed(_enlarged(scores, box), box)
+    """Paste a crop's map ``(S, S)`` into its frame ``(H, W)``, 0 outside the crop."""
+    return _in_frame(_resized(scores, box), box)
 
 
 def paste_mask(mask: BoolArray, box: CropBox) -> BoolArray:
-    """Put a crop's mask ``(S, S)`` back into its frame ``(H, W)``, False outside the crop."""
-    return _framed(_enlarged(mask, box) > 0.5, box)
+    """Paste a crop's mask ``(S, S)`` into its frame ``(H, W)``, False outside the crop."""
+    return _in_frame(_resized(mask, box) > 0.5, box)
 
 
-def _enlarged(image: np.ndarray, box: CropBox) -> FloatArray:
+def _resized(image: np.ndarray, box: CropBox) -> FloatArray:
     interpolation = cv2.INTER_AREA if box.side < image.shape[0] else cv2.INTER_LINEAR
     side = (box.side, box.side)
     resized: np.ndarray = cv2.resize(
@@ -192,7 +193,7 @@ def _enlarged(image: np.ndarray, box: CropBox) -> FloatArray:
     return resized
 
 
-def _framed(patch: np.ndarray, box: CropBox) -> np.ndarray:
+def _in_frame(patch: np.ndarray, box: CropBox) -> np.ndarray:
     frame = np.zeros((box.height, box.width), patch.dtype)
     in_frame, in_square = _overlap(box)
     frame[in_frame] = patch[in_square]
@@ -200,7 +201,7 @@ def _framed(patch: np.ndarray, box: CropBox) -> np.ndarray:
 
 
 def _overlap(box: CropBox) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where frame and square meet: rows and columns of the frame, and of the square."""
+    """Return the overlap of frame and square: its window in the frame, and in the square."""
     top, left = max(box.top, 0), max(box.left, 0)
     bottom, right = min(box.top + box.side, box.height), min(box.left + box.side, box.width)
     return (
@@ -219,8 +220,8 @@ def _crop(array: np.ndarray, box: CropBox, size: int, interpolation: int) -> np.
     return resized
 
 
-def _closing(mask: BoolArray) -> int:
-    # Depth sensors lose points along edges: about 1 % of the frame's side.
+def _closing_radius(mask: BoolArray) -> int:
+    # Depth sensors lose points along edges, over about 1 % of the frame's side.
     return max(1, round(0.01 * max(mask.shape)))
 
 
@@ -231,19 +232,19 @@ def _min_max(z: FloatArray, valid: BoolArray) -> FloatArray:
     return (z - np.float32(low)) / np.float32(max(high - low, 1e-9)) * valid
 
 
-def _behind(xyz: FloatArray, valid: BoolArray) -> Plane:
-    """A plane square to the optical axis behind the farthest point, where none was found."""
+def _plane_behind(xyz: FloatArray, valid: BoolArray) -> Plane:
+    """Return the plane normal to the optical axis through the farthest point."""
     return Plane((0.0, 0.0, -1.0, float(xyz[..., 2][valid].max())), noise=0.0)
 
 
-def _by_colour(sample: RGBDSample) -> BoolArray:
-    """RGB-only parts: what differs from the border's colours; else the whole frame."""
+def _mask_by_colour(sample: RGBDSample) -> BoolArray:
+    """Return the region that differs from the border's colours, or else the whole frame."""
     assert sample.rgb is not None
     border = border_strips(sample.rgb, max(2, round(0.04 * max(sample.valid.shape))))
     centre = np.median(border, axis=0)
     spread = np.median(np.abs(border - centre), axis=0) * 1.4826 + 0.02
     different = np.zeros_like(sample.valid)
-    for channel, middle, width in zip(cv2.split(sample.rgb), centre, spread, strict=True):
-        different |= np.abs(channel - middle) / width > 4
-    cluster = largest_cluster(different, closing=_closing(different))
+    for channel, median, deviation in zip(cv2.split(sample.rgb), centre, spread, strict=True):
+        different |= np.abs(channel - median) / deviation > 4
+    cluster = largest_cluster(different, closing=_closing_radius(different))
     return cluster if 0.01 < cluster.mean() < 0.9 else np.ones_like(sample.valid)

@@ -1,4 +1,4 @@
-"""The plane that a part lies on, found robustly from the frame's border."""
+"""Fit the support plane of a part robustly to the border of the frame."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from chiasm.samples import BoolArray, FloatArray
 
-_VOTES = 50_000  # at a time, so that they stay in the processor's cache
+_VOTES = 50_000  # per portion, which fits into the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Plane:
     noise: float
 
     def height(self, xyz: FloatArray) -> FloatArray:
-        """Metres above the plane, ``(..., 3)`` to ``(...)``."""
+        """Return heights in metres above the plane, ``(..., 3)`` to ``(...)``."""
         a, b, c, d = self.coefficients
         return (xyz @ np.array([a, b, c], np.float32) + np.float32(d)).astype(np.float32)
 
@@ -40,12 +40,12 @@ def fit_support_plane(
     distance: float | None = None,
     iterations: int = 500,
     seed: int = 0,
-    least_inliers: float = 0.3,
+    min_inliers: float = 0.3,
 ) -> Plane | None:
     """Fit the support plane to measured points in the border strips of the frame.
 
-    Minimal samples of three points, all hypotheses at once, then least squares on the inliers.
-    Three and not EasyNet's fifty: one outlier among fifty spoils a hypothesis.
+    Draws minimal samples of three points, evaluates all hypotheses at once, and fits the inliers
+    by least squares. EasyNet draws fifty points, of which one outlier spoils a hypothesis.
 
     Args:
         xyz: ``(H, W, 3)`` metres.
@@ -55,10 +55,10 @@ def fit_support_plane(
             from the camera (3 mm at 0.6 m).
         iterations: hypotheses.
         seed: of the samples.
-        least_inliers: share of the border points that must agree.
+        min_inliers: share of the border points that must agree.
 
     Returns:
-        The plane, or None where there are too few points or no plane that enough agree on.
+        The plane, or None with too few points or too few inliers.
     """
     width = max(2, round(border * max(valid.shape)))
     measured = border_strips(xyz, width).compress(border_strips(valid, width), axis=0)
@@ -68,9 +68,9 @@ def fit_support_plane(
         return None
     if distance is None:
         distance = 0.005 * float(np.median(np.sqrt(np.einsum("cp,cp->p", points, points))))
-    draw = np.random.default_rng(seed)
-    few = points[:, draw.choice(number, min(number, 1500), replace=False)]
-    corners = few.T[draw.integers(0, few.shape[1], (iterations, 3))]  # (hypotheses, 3, xyz)
+    rng = np.random.default_rng(seed)
+    subset = points[:, rng.choice(number, min(number, 1500), replace=False)]
+    corners = subset.T[rng.integers(0, subset.shape[1], (iterations, 3))]  # (hypotheses, 3, xyz)
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     lengths = np.linalg.norm(normals, axis=1)
     usable = lengths > 1e-12
@@ -78,30 +78,30 @@ def fit_support_plane(
         return None
     normals, corners = normals[usable] / lengths[usable, None], corners[usable]
     offsets = -(normals * corners[:, 0]).sum(axis=1)
-    best = most_votes(few, normals, offsets, distance)
+    best = most_votes(subset, normals, offsets, distance)
     normal, offset = normals[best], float(offsets[best])
     inliers = np.zeros(0, np.bool_)
     for _ in range(3):
-        before, inliers = inliers, np.abs(normal @ points + offset) < distance
-        if np.array_equal(inliers, before):
+        previous, inliers = inliers, np.abs(normal @ points + offset) < distance
+        if np.array_equal(inliers, previous):
             break  # the same points would give the same plane
-        if np.count_nonzero(inliers) < max(30, least_inliers * number):
+        if np.count_nonzero(inliers) < max(30, min_inliers * number):
             return None
-        agreeing = points.compress(inliers, axis=1)
-        normal, offset = _least_squares(agreeing)
+        inlier_points = points.compress(inliers, axis=1)
+        normal, offset = _least_squares(inlier_points)
     if offset < 0:  # the camera at the origin is above the plane
         normal, offset = -normal, -offset
-    residuals = np.abs(normal @ agreeing + offset)
+    residuals = np.abs(normal @ inlier_points + offset)
     a, b, c = (float(v) for v in normal)
     return Plane((a, b, c, float(offset)), noise=1.4826 * float(np.median(residuals)))
 
 
 def border_strips(image: NDArray[Any], width: int) -> NDArray[Any]:
-    """Pixels of the frame's border, ``(H, W, ...)`` to ``(P, ...)``, row by row.
+    """Return the pixels of the frame's border, ``(H, W, ...)`` to ``(P, ...)``, row by row.
 
     Args:
         image: ``(H, W)`` or ``(H, W, C)``.
-        width: of the strips in pixels; where two of them meet, all pixels are of the border.
+        width: of the strips in pixels; if opposite strips meet, all pixels belong to the border.
     """
     rest = image.shape[2:]
     if min(image.shape[:2]) <= 2 * width:
@@ -117,43 +117,43 @@ def most_votes(
     offsets: NDArray[np.float64],
     distance: float,
 ) -> int:
-    """The first of the planes that most points lie within a distance of.
+    """Return the index of the plane with the most inliers, the first of several.
 
-    Points vote in portions. A plane that could not reach the best known one even with every vote
-    that is outstanding is asked no further: the answer is that of all votes, most of the work is
-    not done.
+    Counts inliers in portions of the points, and drops a plane as soon as it cannot reach the best
+    one even with all remaining points. The result is that of a full count for a small part of the
+    work.
 
     Args:
         points: ``(3, P)`` metres.
         normals, offsets: ``(N, 3)`` unit normals and ``(N,)`` metres.
         distance: metres.
     """
-    placed = np.concatenate([points, np.ones_like(points[:1])])  # offsets count once a point
+    homogeneous = np.concatenate([points, np.ones_like(points[:1])])  # the factor of the offset
     planes = np.concatenate([normals, offsets[:, None]], axis=1)
 
-    def votes(which: NDArray[np.intp], start: int, stop: int) -> NDArray[np.int32]:
-        apart = planes[which] @ placed[:, start:stop]  # (hypotheses, points)
-        agree = np.abs(apart, out=apart) < distance
+    def votes(indices: NDArray[np.intp], start: int, stop: int) -> NDArray[np.int32]:
+        residuals = planes[indices] @ homogeneous[:, start:stop]  # (hypotheses, points)
+        agree = np.abs(residuals, out=residuals) < distance
         return cv2.reduce(agree.view(np.uint8), 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[:, 0]
 
-    left = np.arange(len(planes))
+    candidates = np.arange(len(planes))
     total = np.zeros(len(planes), np.int32)
     number, start = points.shape[1], 0
     while start < number:
-        stop = min(start + max(_VOTES // len(left), 1), number)
-        total += votes(left, start, stop)
+        stop = min(start + max(_VOTES // len(candidates), 1), number)
+        total += votes(candidates, start, stop)
         if stop < number:
             leader = int(total.argmax())
-            reached = total[leader] + votes(left[leader : leader + 1], stop, number)[0]
-            able = total + (number - stop) >= reached
-            left, total = left[able], total[able]
+            best = total[leader] + votes(candidates[leader : leader + 1], stop, number)[0]
+            possible = total + (number - stop) >= best
+            candidates, total = candidates[possible], total[possible]
         start = stop
-    return int(left[total.argmax()])
+    return int(candidates[total.argmax()])
 
 
 def _least_squares(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     centre = points.mean(axis=1)
-    around = points - centre[:, None]
-    _, _, directions = np.linalg.svd(around @ around.T)
+    centred = points - centre[:, None]
+    _, _, directions = np.linalg.svd(centred @ centred.T)
     normal = directions[-1]
     return normal, -float(normal @ centre)

@@ -1,8 +1,9 @@
-"""Surfaces of organised point clouds: normals and connected parts."""
+"""Normals and connected parts of organised point clouds."""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,26 +11,26 @@ from numpy.typing import NDArray
 
 from chiasm.samples import BoolArray, FloatArray
 
-_BAND = 64  # rows at a time, so that what is between stays in the processor's cache
+_BAND = 64  # rows per band, whose intermediate results fit into the processor's cache
 
 
 def surface_normals(xyz: FloatArray, valid: BoolArray, *, reach: int = 2) -> FloatArray:
-    """Unit normals towards the camera, from measured neighbours only.
+    """Compute unit normals towards the camera from measured neighbours only.
 
-    The derivative along each image axis is the central difference where both neighbours are
-    measured, the one-sided one where one is, and unknown where none is: then the normal is 0.
+    The derivative along each image axis is the central difference if both neighbours are
+    measured, and the one-sided difference if one is. Without a measured neighbour the normal is 0.
 
     Args:
         xyz: ``(H, W, 3)`` metres, camera at the origin.
         valid: ``(H, W)``.
-        reach: distance of the neighbours in pixels. Two, because a crop that was enlarged by
-            nearest neighbour holds some points twice, and for less noise.
+        reach: distance of the neighbours in pixels. Two reduces noise, and a crop that was
+            enlarged by nearest neighbour holds some points twice.
 
     Returns:
         ``(H, W, 3)`` float32, 0 where unknown.
     """
     normals = np.zeros(xyz.shape, np.float32)
-    window = window_of(valid)  # nothing is measured around it
+    window = window_of(valid)
     inner, measured, points = normals[window], valid[window], xyz[window]
     for top in range(0, len(inner), _BAND):
         rows = slice(max(top - reach, 0), top + _BAND + reach)
@@ -40,7 +41,7 @@ def surface_normals(xyz: FloatArray, valid: BoolArray, *, reach: int = 2) -> Flo
 
 
 def window_of(mask: BoolArray, margin: int = 0) -> tuple[slice, slice]:
-    """Rows and columns of the least window around a mask ``(H, W)``, widened within the frame."""
+    """Return rows and columns of the smallest window around a mask ``(H, W)``, plus a margin."""
     x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
     return (
         slice(max(y - margin, 0), y + height + margin),
@@ -49,7 +50,7 @@ def window_of(mask: BoolArray, margin: int = 0) -> tuple[slice, slice]:
 
 
 def _normals(points: FloatArray, valid: BoolArray, *, reach: int) -> FloatArray:
-    """As ``surface_normals``, of points ``(3, H, W)``."""
+    """Compute ``surface_normals`` of points ``(3, H, W)``."""
     across, known_across = _derivative(points, valid, axis=1, reach=reach)
     along, known_along = _derivative(points, valid, axis=0, reach=reach)
     normals = np.empty_like(points)
@@ -59,7 +60,7 @@ def _normals(points: FloatArray, valid: BoolArray, *, reach: int) -> FloatArray:
     length = np.sqrt(_dot(normals, normals))
     known = valid & known_across & known_along & (length > 1e-20)
     np.putmask(length, ~known, np.inf)
-    # Those that point away from the camera are turned round.
+    # Flip the normals that point away from the camera.
     normals /= np.copysign(length, 0 - _dot(normals, points), out=length)
     return cv2.merge(list(normals))
 
@@ -74,13 +75,14 @@ def _dot(a: FloatArray, b: FloatArray) -> FloatArray:
 def _derivative(
     points: FloatArray, valid: BoolArray, *, axis: int, reach: int
 ) -> tuple[FloatArray, BoolArray]:
-    """Steps ``(3, H, W)`` to the measured neighbours, summed, and where there is one ``(H, W)``.
+    """Return summed steps ``(3, H, W)`` to the measured neighbours, and a mask of known steps.
 
-    The sum has the mean's direction, which is all that a normal takes of it.
+    A normal depends only on the direction, which the sum and the mean share.
     """
     size = valid.shape[axis]
-    below = (..., slice(None, max(size - reach, 0)), *(slice(None),) * (1 - axis))
-    above = (..., slice(reach, None), *(slice(None),) * (1 - axis))
+    rest = (slice(None),) * (1 - axis)
+    below: tuple[Any, ...] = (..., slice(None, max(size - reach, 0)), *rest)
+    above: tuple[Any, ...] = (..., slice(reach, None), *rest)
     both = valid[above] & valid[below]
     known = np.zeros_like(valid)
     known[below] = both
@@ -94,11 +96,11 @@ def _derivative(
 
 
 def largest_cluster(object_points: BoolArray, *, closing: int = 2) -> BoolArray:
-    """The largest connected part, preferring parts that do not touch the frame's border.
+    """Return the largest connected part, preferring parts that do not touch the frame's border.
 
     Gaps of up to ``2 * closing`` pixels do not divide a part; holes inside it are filled. Walls
-    and other things that run out of the frame are left out while anything else is there. Of parts
-    of one size, the one whose first pixel comes first, row by row, is taken.
+    and other objects that cross the frame's border are taken only without another part. Of parts
+    of equal size, the one whose first pixel comes first, row by row, is taken.
 
     Args:
         object_points: ``(H, W)``.
@@ -107,34 +109,34 @@ def largest_cluster(object_points: BoolArray, *, closing: int = 2) -> BoolArray:
     filled = np.zeros_like(object_points)
     if not object_points.any():
         return filled
-    window = window_of(object_points)  # closing stays within it
-    points, room = object_points[window], filled[window]
+    window = window_of(object_points)  # closing does not extend it
+    points, filled_window = object_points[window], filled[window]
     closing = max(closing, 1)
-    # The pad lets the closing grow out of the window and shrink back.
+    # Dilation may leave the window before erosion shrinks the mask back.
     square = np.ones((2 * closing + 1, 2 * closing + 1), np.uint8)
     closed = cv2.morphologyEx(_padded(points, closing), cv2.MORPH_CLOSE, square)
     closed = closed[closing:-closing, closing:-closing]
-    # Labels of 16 bits take half the time, where no more of them can be needed.
+    # Labels of 16 bits take half the time, if they suffice.
     height, width = points.shape
     kind = cv2.CV_16U if (height + 1) // 2 * ((width + 1) // 2) < 2**16 - 1 else cv2.CV_32S
     _, labels, boxes, _ = cv2.connectedComponentsWithStats(closed, None, None, None, 8, kind)
-    left, top, wide, high, sizes = boxes[1:].T
+    left, top, part_width, part_height, sizes = boxes[1:].T
     x, y = left + window[1].start, top + window[0].start  # in the frame
     rows, columns = object_points.shape
-    inside = (x > 0) & (y > 0) & (x + wide < columns) & (y + high < rows)
+    inside = (x > 0) & (y > 0) & (x + part_width < columns) & (y + part_height < rows)
     inner = np.where(inside, sizes, 0)
-    # A speck in the middle must not win over a part that is cut off by the frame.
+    # A speck in the middle must not win over a part that the frame cuts off.
     ranked = inner if inner.max() > 0.1 * sizes.max() else sizes
     tied = np.flatnonzero(ranked == ranked.max()) + 1
     best = int(tied[0])
     if len(tied) > 1:
         best = int(labels.flat[np.isin(labels, tied).argmax()])
     first_column, first_row, across, along = (int(v) for v in boxes[best, :4])
-    own = slice(first_row, first_row + along), slice(first_column, first_column + across)
-    # What is joined to the outside of the box, edge by edge, is not a hole.
-    ground = _padded(labels[own] == best, 1)
+    box = slice(first_row, first_row + along), slice(first_column, first_column + across)
+    # Pixels that are connected to the outside of the box by edges are not a hole.
+    ground = _padded(labels[box] == best, 1)
     cv2.floodFill(ground, None, (0, 0), 2, flags=4)
-    room[own] = ground[1:-1, 1:-1] != 2
+    filled_window[box] = ground[1:-1, 1:-1] != 2
     return filled
 
 

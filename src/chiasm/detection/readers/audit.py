@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chiasm.detection.preparation.distance import MOST_TIMES, median_distance
+from chiasm.detection.preparation.distance import MAX_RATIO, median_distance
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.readers.splits import shared_files
 from chiasm.errors import DataError
@@ -214,7 +214,7 @@ def _warnings(
 
 
 def _distance_warnings(distances: list[float]) -> list[str]:
-    if not distances or max(distances) <= MOST_TIMES * min(distances):
+    if not distances or max(distances) <= MAX_RATIO * min(distances):
         return []
     return [
         f"Parts lie {min(distances):.3g} to {max(distances):.3g} m from the camera; are some "
