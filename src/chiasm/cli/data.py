@@ -14,26 +14,37 @@ app = typer.Typer(no_args_is_help=True, help="Make, check and convert data.")
 
 @app.command()
 def make(
-    folder: Annotated[Path, typer.Argument(help="Where to write; one folder a product.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder to write; each product gets a folder in it.")
+    ],
     products: Annotated[
-        str, typer.Option(help="Which, with commas between; all unless told.")
+        str, typer.Option(help="Products, separated by commas; all by default.")
     ] = "",
-    train: Annotated[int, typer.Option(help="Normal parts to learn from, per product.")] = 60,
-    validation: Annotated[int, typer.Option(help="Normal parts to calibrate with.")] = 20,
-    test_good: Annotated[int, typer.Option(help="Good parts in the test split.")] = 20,
-    test_per_defect: Annotated[int, typer.Option(help="Defective parts per kind.")] = 5,
-    size: Annotated[int, typer.Option(help="Pixels of a side.")] = 256,
-    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+    train: Annotated[int, typer.Option(help="Normal parts for training, per product.")] = 60,
+    validation: Annotated[
+        int, typer.Option(help="Normal parts for calibration, per product.")
+    ] = 20,
+    test_good: Annotated[int, typer.Option(help="Good test parts, per product.")] = 20,
+    test_per_defect: Annotated[
+        int, typer.Option(help="Defective test parts per kind of defect.")
+    ] = 5,
+    size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
     recordings: Annotated[
-        int, typer.Option(help="Make so many recordings of partial discharge instead of parts.")
+        int, typer.Option(help="Make this many recordings of partial discharge instead of parts.")
     ] = 0,
-    sessions: Annotated[int, typer.Option(help="Of recordings; one class each.")] = 100,
-    tier: Annotated[str, typer.Option(help="Of recordings: easy or hard.")] = "easy",
+    sessions: Annotated[
+        int, typer.Option(help="Number of sessions of the recordings; each has one class.")
+    ] = 100,
+    tier: Annotated[str, typer.Option(help="Difficulty of the recordings: easy or hard.")] = "easy",
     pairing: Annotated[
-        str, typer.Option(help="Of image and series: exact, jittered or mismatched.")
+        str,
+        typer.Option(
+            help="How image and series of a recording fit: exact, jittered or mismatched."
+        ),
     ] = "exact",
 ) -> None:
-    """Make RGB + 3D parts as MVTec 3D-AD files, or recordings of discharges as AI-Hub files."""
+    """Render RGB + 3D parts as MVTec 3D-AD files, or simulate recordings as AI-Hub files."""
     if recordings:
         from chiasm.diagnosis.simulator.simulator import make_recordings
 
@@ -41,8 +52,8 @@ def make(
             folder,
             count=recordings,
             sessions=sessions,
-            tier=tier,  # type: ignore[arg-type]  # checked by what is called
-            pairing=pairing,  # type: ignore[arg-type]
+            tier=tier,  # type: ignore[arg-type]  # make_recordings checks it
+            pairing=pairing,  # type: ignore[arg-type]  # as above
             seed=seed,
         )
         typer.echo(str(folder))
@@ -69,10 +80,10 @@ def check(
     lamp: Lamp = None,
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="End with status 1 where files are bad or leak."),
+        typer.Option("--strict", help="End with status 1 if files are damaged or in two splits."),
     ] = False,
 ) -> None:
-    """Count, and look for broken pairs, leaks between splits and shortcuts."""
+    """Count the samples, and find broken pairs, leaks between splits and shortcuts."""
     from chiasm.detection.readers import audit as parts
     from chiasm.detection.readers.opening import open_source
     from chiasm.diagnosis.readers import audit as recordings
@@ -96,17 +107,17 @@ def convert(
     kind: Annotated[str | None, typer.Option(help="good, or the kind of defect.")] = None,
     unit: Annotated[
         float | None,
-        typer.Option(help="Metres of one unit of the 3D data; metres unless told.", min=0),
+        typer.Option(help="Metres of one unit of the 3D data; 1 by default.", min=0),
     ] = None,
     intrinsics: Annotated[
         Path | None, typer.Option(help="JSON file with fx, fy, cx, cy in pixels.")
     ] = None,
     lamp: Lamp = None,
 ) -> None:
-    """Turn depth images with intrinsics, PLY, PCD or other units into the MVTec 3D-AD layout."""
-    from chiasm.detection.readers.convert import convert as run
+    """Convert depth images, PLY, PCD or other units into the MVTec 3D-AD layout."""
+    from chiasm.detection.readers.convert import convert as convert_files
 
-    done = run(
+    conversion = convert_files(
         origin,
         destination,
         split=split,
@@ -115,6 +126,6 @@ def convert(
         intrinsics=intrinsics,
         lamp=lamp,
     )
-    typer.echo(f"{done.written} samples were written to {done.root}.")
-    for problem in done.problems:
+    typer.echo(f"{conversion.written} samples were written to {conversion.root}.")
+    for problem in conversion.problems:
         typer.echo(f"left out: {problem}", err=True)

@@ -23,6 +23,7 @@ from chiasm.cli import (
     train,
 )
 from chiasm.cli import demo as demonstration
+from chiasm.cli.options import RenamedOptions
 from chiasm.errors import ChiasmError
 
 # Module to the extra that brings it.
@@ -35,6 +36,7 @@ _EXTRAS = (
 )
 
 app = typer.Typer(
+    cls=RenamedOptions,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,11 +1,14 @@
-"""Options that several verbs share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
+
+RENAMED = {"--light": "--lamp"}
 
 Data = Annotated[
     Path,
@@ -20,3 +23,19 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(help="Settings as key=value, e.g. image_size=384 modalities=geometry."),
 ]
+
+
+class RenamedOptions(TyperGroup):
+    """The commands, which take options by their earlier names too, with a remark on stderr."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Replace earlier names of options before any command reads them."""
+        return super().parse_args(ctx, [_present_name(word) for word in args])
+
+
+def _present_name(word: str) -> str:
+    name, equals, value = word.partition("=")
+    if name not in RENAMED:
+        return word
+    typer.echo(f"chiasm: the option {name} is now called {RENAMED[name]}; write that.", err=True)
+    return f"{RENAMED[name]}{equals}{value}"

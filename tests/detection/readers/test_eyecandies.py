@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from chiasm.cli.main import app
 from chiasm.detection.readers.eyecandies import DEFECTS, FOCAL_PER_WIDTH, Eyecandies
 from chiasm.detection.readers.opening import open_source
 from chiasm.errors import DataError
@@ -110,6 +113,17 @@ def test_any_lamp_can_be_chosen_and_gives_its_own_image(candy, lamp, parts):
 def test_a_lamp_that_is_nowhere_is_refused(candy):
     with pytest.raises(DataError, match=rf"{candy} has no image under lamp 4; .* 1, 3, 5"):
         Eyecandies(candy, lamp=4)
+
+
+@pytest.mark.parametrize("words", [["--light", "5"], ["--light=5"]])
+def test_the_earlier_option_is_read_with_a_remark(candy, words):
+    check = ["data", "check", str(candy), "--json"]
+    present = CliRunner().invoke(app, [*check, "--lamp", "5"])
+    earlier = CliRunner().invoke(app, [*check, *words])
+    assert json.loads(earlier.stdout)["problems"]  # five of six parts have no image under it
+    assert (earlier.exit_code, earlier.stdout) == (present.exit_code, present.stdout)
+    assert "--light is now called --lamp" in earlier.stderr and not present.stderr
+    assert "--light" not in CliRunner().invoke(app, ["data", "check", "--help"]).stdout
 
 
 @pytest.mark.parametrize("lost", ["image_3.png", "depth.png", "info_depth.yaml"])
