@@ -98,10 +98,10 @@ def rgb_only(sample: PreparedSample) -> PreparedSample:
     )
 
 
-def drawn(
+def defective_samples(
     sample: PreparedSample, generator: AnomalyGenerator, count: int = 12
 ) -> list[PreparedSample]:
-    """Defective samples of a generator; more than half of the draws must have shown something."""
+    """Return defective samples of a generator; more than half of the draws must be visible."""
     results = [synthesise(sample, generator, seed=7, epoch=0, index=i) for i in range(count)]
     defective = [result for result in results if result.label == 1]
     assert len(defective) > count / 2
@@ -112,7 +112,7 @@ def drawn(
 def test_outside_the_mask_nothing_changes(
     part: PreparedSample, generator: AnomalyGenerator
 ) -> None:
-    for result in drawn(part, generator):
+    for result in defective_samples(part, generator):
         outside = ~result.mask
         for field in ("rgb", "xyz", "height", "depth", "valid", "foreground"):
             before, after = getattr(part, field), getattr(result, field)
@@ -126,7 +126,7 @@ def test_outside_the_mask_nothing_changes(
 def test_mask_lies_on_the_object_and_shows_a_change(
     part: PreparedSample, generator: AnomalyGenerator
 ) -> None:
-    for result in drawn(part, generator):
+    for result in defective_samples(part, generator):
         assert result.mask.dtype == bool and result.mask.any()
         assert not (result.mask & ~part.foreground).any()
         assert result.kind == generator.name
@@ -141,7 +141,7 @@ def test_mask_lies_on_the_object_and_shows_a_change(
 def test_missing_points_never_become_real(
     part: PreparedSample, generator: AnomalyGenerator
 ) -> None:
-    for result in drawn(part, generator):
+    for result in defective_samples(part, generator):
         assert not (result.valid & ~part.valid).any()
         assert not result.xyz[~result.valid].any()
         assert not result.height[~result.valid].any()
@@ -151,7 +151,7 @@ def test_missing_points_never_become_real(
 @pytest.mark.parametrize("generator", SOLID, ids=named)
 def test_points_height_and_normals_agree(part: PreparedSample, generator: AnomalyGenerator) -> None:
     normal, offset = np.array(part.plane[:3]), part.plane[3]
-    for result in drawn(part, generator, count=8):
+    for result in defective_samples(part, generator, count=8):
         points = result.xyz[result.valid].astype(np.float64)
         np.testing.assert_allclose(points @ normal + offset, result.height[result.valid], atol=2e-6)
         again = surface_normals(result.xyz, result.valid)
@@ -166,22 +166,22 @@ def test_points_height_and_normals_agree(part: PreparedSample, generator: Anomal
 
 def test_anomalies_are_not_told_by_missing_points_alone(part: PreparedSample) -> None:
     for generator in ALL:
-        for result in drawn(part, generator):
-            lost = part.valid & ~result.valid
-            assert lost.sum() <= 0.5 * result.mask.sum()
-            assert (np.abs(result.rgb - part.rgb).max(axis=-1)[lost] > 0).all()
+        for result in defective_samples(part, generator):
+            dropout = part.valid & ~result.valid
+            assert dropout.sum() <= 0.5 * result.mask.sum()
+            assert (np.abs(result.rgb - part.rgb).max(axis=-1)[dropout] > 0).all()
 
 
 @pytest.mark.parametrize(("form", "sign"), [("bump", 1), ("dent", -1), ("missing_material", -1)])
 def test_direction_of_the_change(part: PreparedSample, form: str, sign: int) -> None:
-    for result in drawn(part, GeometricGenerator(form)):
+    for result in defective_samples(part, GeometricGenerator(form)):
         both = result.valid & part.valid & result.mask
         change = sign * (result.height - part.height)[both]
         assert change.min() >= -1e-6 and change.max() > 1e-5
 
 
 def test_cut_is_deep_and_dark(part: PreparedSample) -> None:
-    for result in drawn(part, GeometricGenerator("cut")):
+    for result in defective_samples(part, GeometricGenerator("cut")):
         change = np.where(result.valid, result.height - part.height, 0)
         deepest = np.unravel_index(change.argmin(), change.shape)
         assert change[deepest] < 0
@@ -196,7 +196,7 @@ def test_repeated_points_move_together(part: PreparedSample) -> None:
 
     names = ("rgb", "xyz", "height", "normals", "depth", "valid", "foreground")
     big = replace(part, **{name: enlarged(getattr(part, name)) for name in names})
-    for result in drawn(big, GeometricGenerator("dent")):
+    for result in defective_samples(big, GeometricGenerator("dent")):
         blocks = result.height.reshape(SIDE, 2, SIDE, 2).transpose(0, 2, 1, 3)  # (S, S, 2, 2)
         whole = result.mask.reshape(SIDE, 2, SIDE, 2).all(axis=(1, 3))
         assert whole.any()
@@ -205,24 +205,24 @@ def test_repeated_points_move_together(part: PreparedSample) -> None:
 
 def test_no_defect_reaches_below_the_plane(part: PreparedSample) -> None:
     for form in SHAPES:
-        for result in drawn(part, GeometricGenerator(form)):
+        for result in defective_samples(part, GeometricGenerator(form)):
             assert result.height.min() >= min(part.height.min(), 0) - 1e-6
 
 
 @pytest.mark.parametrize("generator", ALL, ids=named)
 def test_single_modalities(part: PreparedSample, generator: AnomalyGenerator) -> None:
-    for result in drawn(rgb_only(part), generator):
+    for result in defective_samples(rgb_only(part), generator):
         assert result.xyz is None and result.height is None and result.normals is None
         assert (result.rgb[~result.mask] == part.rgb[~result.mask]).all()
         assert not np.array_equal(result.rgb, part.rgb)
-    blind = replace(part, rgb=None)
-    if generator.supports(blind):
-        for result in drawn(blind, generator):
+    without_rgb = replace(part, rgb=None)
+    if generator.supports(without_rgb):
+        for result in defective_samples(without_rgb, generator):
             assert result.rgb is None
             assert not np.array_equal(result.xyz, part.xyz)
     else:
         assert generator.family == "appearance"
-        assert synthesise(blind, generator, seed=0, epoch=0, index=0).label == 0
+        assert synthesise(without_rgb, generator, seed=0, epoch=0, index=0).label == 0
 
 
 @pytest.mark.parametrize("make", [training_generator, validation_generator])
@@ -246,7 +246,7 @@ def test_training_and_validation_share_no_family() -> None:
     training, validation = training_generator(), validation_generator()
     assert training.families and validation.families
     assert training.families.isdisjoint(validation.families)
-    names = [{part.name for part, _ in mix.parts} for mix in (training, validation)]
+    names = [{generator.name for generator, _ in mix.components} for mix in (training, validation)]
     assert names[0].isdisjoint(names[1])
 
 
@@ -274,20 +274,20 @@ def test_input_is_never_written_to(part: PreparedSample) -> None:
 def test_paper_blend_follows_its_equation(part: PreparedSample) -> None:
     """RGB' = (1 - b) T + b I with one b, and depth' the noise itself (above its threshold)."""
     opaque = PaperGenerator(opacity=0.0)
-    for result in drawn(part, opaque):
-        seen = result.mask & result.valid
-        assert result.depth[seen].min() > 0.5 - 1e-3
+    for result in defective_samples(part, opaque):
+        changed = result.mask & result.valid
+        assert result.depth[changed].min() > 0.5 - 1e-3
         z, old = result.xyz[..., 2], part.xyz[..., 2][part.valid]
         expected = (z - old.min()) / np.ptp(old)
-        np.testing.assert_allclose(result.depth[seen], expected[seen], atol=1e-3)
+        np.testing.assert_allclose(result.depth[changed], expected[changed], atol=1e-3)
 
 
 def test_empty_object_stays_clean(part: PreparedSample) -> None:
-    nothing = np.zeros_like(part.valid)
+    empty_mask = np.zeros_like(part.valid)
     empty = replace(
         part,
-        valid=nothing,
-        foreground=nothing,
+        valid=empty_mask,
+        foreground=empty_mask,
         rgb=np.zeros_like(part.rgb),
         xyz=np.zeros_like(part.xyz),
         height=np.zeros_like(part.height),
@@ -327,9 +327,9 @@ def test_defective_samples_and_wrong_settings_are_refused(part: PreparedSample) 
 def test_fill_missing_takes_the_nearest() -> None:
     rng = np.random.default_rng(1)
     values = rng.random((20, 17)).astype(np.float32)
-    known = rng.random(values.shape) > 0.7
-    filled = fill_missing(values, known)
-    ys, xs = np.nonzero(known)
+    measured = rng.random(values.shape) > 0.7
+    filled = fill_missing(values, measured)
+    ys, xs = np.nonzero(measured)
     for y, x in np.ndindex(values.shape):
         distance = np.hypot(ys - y, xs - x)
         # OpenCV's 3x3 distance is off by up to 8 %, so near-ties may be won by either.

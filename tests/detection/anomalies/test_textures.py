@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from chiasm.detection.anomalies.textures import AUGMENTERS, PROCEDURAL, TextureSource, augmented
+from chiasm.detection.anomalies.textures import AUGMENTERS, PROCEDURAL, TextureSource, augment
 from chiasm.errors import DataError
 
 
@@ -42,11 +42,11 @@ def test_augmenters_keep_shape_and_type(number: int) -> None:
     np.testing.assert_array_equal(image, before)
 
 
-def test_augmented_is_repeatable_and_in_range() -> None:
+def test_augment_is_repeatable_and_in_range() -> None:
     texture = TextureSource().draw((32, 32), np.random.default_rng(0))
     for seed in range(20):
-        one = augmented(texture, np.random.default_rng(seed))
-        np.testing.assert_array_equal(one, augmented(texture, np.random.default_rng(seed)))
+        one = augment(texture, np.random.default_rng(seed))
+        np.testing.assert_array_equal(one, augment(texture, np.random.default_rng(seed)))
         assert one.min() >= 0.0 and one.max() <= 1.0 and one.dtype == np.float32
 
 
@@ -65,7 +65,7 @@ def test_memory_of_pictures_is_bounded(tmp_path: Path) -> None:
     for number in range(5):
         cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((8, 8, 3), number, dtype=np.uint8))
     source = TextureSource.from_folder(tmp_path)
-    source.remembered = 2
+    source.cache_size = 2
     rng = np.random.default_rng(0)
     for _ in range(30):
         source.draw((8, 8), rng)

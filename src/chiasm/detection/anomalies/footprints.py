@@ -1,4 +1,4 @@
-"""Outlines of synthetic defects: smooth blobs and tapered strokes somewhere on a part."""
+"""Footprints of synthetic defects: smooth blobs and tapered strokes at random positions."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from chiasm.samples import BoolArray, FloatArray
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Footprint:
-    """Where a defect lies, in a window of the image.
+    """The area of a defect, in a window of the image.
 
     Attributes:
         rows, cols: the window, inside the image.
-        rho: ``(h, w)`` float32, 0 in the middle (or on the centre line), 1 on the outline, larger
-            outside.
+        rho: ``(h, w)`` float32, 0 in the middle (or on the centre line), 1 on the outline, above
+            1 outside.
         radius: pixels from the middle to the outline, on average.
         centre: row and column of the middle in the image.
     """
@@ -28,15 +28,15 @@ class Footprint:
     centre: tuple[float, float]
 
     def dome(self) -> FloatArray:
-        """A rounded cap, ``(h, w)`` in [0, 1], with a sharp foot."""
+        """Return a rounded cap, ``(h, w)`` in [0, 1], with a sharp foot."""
         return np.sqrt(np.clip(1.0 - self.rho**2, 0.0, None))
 
     def bell(self) -> FloatArray:
-        """A smooth hill, ``(h, w)`` in [0, 1], with a soft foot."""
+        """Return a smooth hill, ``(h, w)`` in [0, 1], with a soft foot."""
         return np.clip(1.0 - self.rho**2, 0.0, None) ** 2
 
     def plateau(self, edge: float) -> FloatArray:
-        """A flat top, ``(h, w)`` in [0, 1], that falls off over the outer share ``edge``."""
+        """Return a flat top, ``(h, w)`` in [0, 1], that falls off over the outer share ``edge``."""
         ramp = np.clip((1.0 - self.rho) / max(edge, 1e-3), 0.0, 1.0)
         return ramp * ramp * (3.0 - 2.0 * ramp)
 
@@ -46,17 +46,17 @@ def log_uniform(low: float, high: float, rng: np.random.Generator) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def random_pixel(where: BoolArray, rng: np.random.Generator) -> tuple[int, int]:
-    """Draw one True pixel (row, column) of ``where``, which must have one."""
-    chosen = np.flatnonzero(where)
-    row, col = divmod(int(chosen[rng.integers(chosen.size)]), where.shape[1])
+def random_pixel(region: BoolArray, rng: np.random.Generator) -> tuple[int, int]:
+    """Draw one True pixel (row, column) of ``region``, which must have one."""
+    pixels = np.flatnonzero(region)
+    row, col = divmod(int(pixels[rng.integers(pixels.size)]), region.shape[1])
     return row, col
 
 
 def window_around(
     centre: tuple[float, float], reach: tuple[float, float], shape: tuple[int, ...]
 ) -> tuple[slice, slice]:
-    """Rows and columns within ``reach`` pixels of ``centre`` that lie in the image."""
+    """Return the rows and columns of the image within ``reach`` pixels of ``centre``."""
     low = [max(int(np.floor(c - r)), 0) for c, r in zip(centre, reach)]
     high = [min(int(np.ceil(c + r)) + 1, n) for c, r, n in zip(centre, reach, shape)]
     return slice(low[0], high[0]), slice(low[1], high[1])
@@ -71,7 +71,7 @@ def _offsets(
 
 
 def blob(
-    where: BoolArray,
+    region: BoolArray,
     area: float,
     rng: np.random.Generator,
     *,
@@ -79,17 +79,17 @@ def blob(
     max_aspect: float = 2.2,
     margin: float = 1.0,
 ) -> Footprint:
-    """Draw a blob with a wavy outline, its middle on a random pixel of ``where``.
+    """Draw a blob with a wavy outline; its middle is a random pixel of ``region``.
 
-    ``where`` is ``(H, W)`` with at least one True pixel; ``area`` is in pixels; ``roughness`` is
-    how much the outline departs from an ellipse; ``margin`` widens the window, in radii.
+    ``region`` is ``(H, W)`` with at least one True pixel; ``area`` is in pixels; ``roughness`` is
+    the deviation of the outline from an ellipse; ``margin`` scales the window.
     """
-    centre = random_pixel(where, rng)
+    centre = random_pixel(region, rng)
     radius = max(float(np.sqrt(area / np.pi)), 1.2)
     aspect = np.sqrt(rng.uniform(1.0, max_aspect))
     angle = rng.uniform(0.0, np.pi)
     reach = radius * aspect * (1.0 + 1.6 * roughness) * margin + 3.0
-    rows, cols = window_around(centre, (reach, reach), where.shape)
+    rows, cols = window_around(centre, (reach, reach), region.shape)
     y, x = _offsets(rows, cols, centre)
     cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     along, across = (
@@ -107,7 +107,7 @@ def blob(
 
 
 def stroke(
-    where: BoolArray,
+    region: BoolArray,
     length: float,
     width: float,
     rng: np.random.Generator,
@@ -115,13 +115,13 @@ def stroke(
     curl: float = 0.5,
     taper: float = 0.7,
 ) -> Footprint:
-    """Draw a curved stroke that thins towards its ends, its middle on a pixel of ``where``.
+    """Draw a curved stroke that thins towards its ends; its middle is a pixel of ``region``.
 
-    ``length`` and ``width`` are pixels; ``curl`` is the turn in radians (standard deviation) from
-    one end to the other; ``taper`` is the share of the width lost at the ends. ``radius`` of the
-    result is half the width.
+    ``length`` and ``width`` are pixels; ``curl`` is the standard deviation of the rotation
+    in radians from one end to the other; ``taper`` is the share of the width lost at the ends.
+    ``radius`` of the result is half the width.
     """
-    centre = random_pixel(where, rng)
+    centre = random_pixel(region, rng)
     steps = max(int(length / 2.0), 6)
     t = np.linspace(-1.0, 1.0, steps, dtype=np.float32)
     heading = rng.uniform(0.0, 2 * np.pi) + rng.normal(0.0, curl) * t + rng.normal(0, curl) * t * t
@@ -131,7 +131,7 @@ def stroke(
     path_x = (path_x - path_x[steps // 2] + centre[1]).astype(np.float32)
     middle = ((path_y.min() + path_y.max()) / 2, (path_x.min() + path_x.max()) / 2)
     reach = (np.ptp(path_y) / 2 + width + 3.0, np.ptp(path_x) / 2 + width + 3.0)
-    rows, cols = window_around(middle, reach, where.shape)
+    rows, cols = window_around(middle, reach, region.shape)
     y, x = _offsets(rows, cols, (0.0, 0.0))  # (h, 1), (1, w): image coordinates
     start_y, start_x = path_y[:-1], path_x[:-1]
     step_y, step_x = np.diff(path_y), np.diff(path_x)

@@ -1,7 +1,7 @@
-"""Synthetic anomalies: the paper's generator, mixtures of ours, and drawing them repeatably.
+"""Synthetic anomalies: the paper's generator, mixtures of generators, and repeatable draws.
 
-Training and validation draw from generators that have no family in common, because a score on the
-generator that a network was trained with says little about real defects.
+Training and validation use generators without a common family, because a score on the generator
+of the training says little about real defects.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from chiasm.samples import FloatArray, PreparedSample
 
 
 class AnomalyGenerator(Protocol):
-    """What makes a defective sample out of a normal one.
+    """A generator of defective samples from normal ones.
 
-    ``name`` becomes the sample's kind; ``family`` groups generators that resemble each other.
+    ``name`` becomes the sample's kind; ``family`` groups similar generators.
     """
 
     @property
@@ -45,11 +45,11 @@ class AnomalyGenerator(Protocol):
         ...
 
     def supports(self, sample: PreparedSample) -> bool:
-        """Whether the sample has what this defect would show in."""
+        """Return whether this defect can be visible in the sample."""
         ...
 
     def __call__(self, sample: PreparedSample, rng: np.random.Generator) -> PreparedSample:
-        """Return the sample with the defect added; unchanged if nothing would be visible."""
+        """Return the sample with the defect, or unchanged if the defect is not visible."""
         ...
 
 
@@ -64,12 +64,12 @@ class PaperGenerator:
     """Paste texture into RGB and noise into depth under one Perlin mask.
 
     Source: EasyNet's anomaly generator, steps 1 to 5. The paper replaces min-max depth by the
-    noise; here the points move along their lines of sight to the camera distance that this depth
-    stands for, so that height and normals follow. The mask is confined to the object. Now and then
-    it is empty, and the sample comes back unchanged.
+    noise; here the points move along their lines of sight to the camera distance of that depth,
+    and height and normals follow. The mask is restricted to the object. If it is empty, the sample
+    is returned unchanged.
 
     Attributes:
-        textures: where the pasted texture comes from.
+        textures: source of the pasted texture.
         opacity: the texture's weight is ``1 - beta`` with beta uniform on [0, ``opacity``].
     """
 
@@ -79,7 +79,7 @@ class PaperGenerator:
     family: ClassVar[str] = "paper"
 
     def supports(self, sample: PreparedSample) -> bool:
-        """True for any sample that shows an object."""
+        """Return whether the sample shows an object."""
         return bool(sample.foreground.any())
 
     def __call__(self, sample: PreparedSample, rng: np.random.Generator) -> PreparedSample:
@@ -96,84 +96,84 @@ class PaperGenerator:
             rgb = (1 - beta) * texture + beta * sample.rgb
         delta = None
         if sample.xyz is not None and sample.depth is not None and sample.valid.any():
-            delta = _replaced_depth(sample, noise)
-        everything = slice(0, shape[0]), slice(0, shape[1])
-        return apply_change(sample, *everything, rgb=rgb, delta=delta, mask=mask, kind=self.name)
+            delta = _delta_to_depth(sample, noise)
+        window = slice(0, shape[0]), slice(0, shape[1])
+        return apply_change(sample, *window, rgb=rgb, delta=delta, mask=mask, kind=self.name)
 
 
-def _replaced_depth(sample: PreparedSample, noise: FloatArray) -> FloatArray:
-    """Gain of height ``(H, W)`` that gives each point the min-max depth ``noise``."""
+def _delta_to_depth(sample: PreparedSample, depth: FloatArray) -> FloatArray:
+    """Return the gain of height ``(H, W)`` that moves each point to a min-max ``depth``."""
     assert sample.xyz is not None
     z = sample.xyz[..., 2]
-    seen = z[sample.valid]
-    near, far = float(seen.min()), float(seen.max())
-    target = near + noise * np.float32(far - near)
+    measured = z[sample.valid]
+    near, far = float(measured.min()), float(measured.max())
+    target = near + depth * np.float32(far - near)
     normal = np.array(sample.plane[:3] if sample.plane else (0.0, 0.0, -1.0), dtype=np.float32)
-    along = sample.xyz @ normal  # negative: the plane's normal looks at the camera
+    along = sample.xyz @ normal  # negative: the plane's normal points at the camera
     stretch = np.where(sample.valid, target / np.where(z > 0, z, 1.0) - 1.0, 0.0)
     return np.asarray(along * stretch, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class MixedGenerator:
-    """Draw among several generators by weight, put one to three defects, or leave the part clean.
+    """Draw one of several generators by weight and add one to three defects, or none.
 
     Attributes:
-        parts: pairs of generator and weight.
-        probability: chance that a sample becomes defective at all.
-        more: chance of one further defect of the same generator, asked again after each (three
-            at most).
-        name: of the mixture; the sample's kind is that of the generator drawn.
+        components: pairs of generator and weight.
+        probability: of a defect in a sample.
+        repetition: probability of each further defect of the same generator, up to three
+            defects.
+        name: of the mixture; the sample's kind is the name of the drawn generator.
 
-    Raises ``ConfigurationError`` without parts, or for weights or chances out of range.
+    Raises ``ConfigurationError`` without components, or for weights or probabilities out of range.
     """
 
-    parts: Sequence[tuple[AnomalyGenerator, float]]
+    components: Sequence[tuple[AnomalyGenerator, float]]
     probability: float = 0.5
-    more: float = 0.35
+    repetition: float = 0.35
     name: str = "mixture"
 
     def __post_init__(self) -> None:
-        weights = [weight for _, weight in self.parts]
+        weights = [weight for _, weight in self.components]
         if not weights or min(weights) < 0 or sum(weights) <= 0:
             raise ConfigurationError(
                 f"A mixture of anomaly generators has the weights {weights}; give at least one "
                 "generator with a positive weight, and none with a negative one."
             )
-        for chance in (self.probability, self.more):
-            if not 0.0 <= chance <= 1.0:
+        for probability in (self.probability, self.repetition):
+            if not 0.0 <= probability <= 1.0:
                 raise ConfigurationError(
-                    f"The chance {chance} of a synthetic anomaly does not lie between 0 and 1."
+                    f"The probability {probability} of a synthetic anomaly is not between 0 and 1."
                 )
 
     @property
     def family(self) -> str:
-        """The families of the parts, joined by ``+``."""
+        """The families of the components, joined by ``+``."""
         return "+".join(sorted(self.families))
 
     @property
     def families(self) -> frozenset[str]:
-        """The families of the parts that can be drawn."""
-        return frozenset(part.family for part, weight in self.parts if weight > 0)
+        """The families of the components that can be drawn."""
+        return frozenset(generator.family for generator, weight in self.components if weight > 0)
 
     def supports(self, sample: PreparedSample) -> bool:
-        """True if any of the parts can be used on the sample."""
-        return any(part.supports(sample) for part, _ in self.parts)
+        """Return whether any component supports the sample."""
+        return any(generator.supports(sample) for generator, _ in self.components)
 
     def __call__(self, sample: PreparedSample, rng: np.random.Generator) -> PreparedSample:
         """Return a defective sample, or a clean one with an empty mask and label 0."""
         clean = as_clean(sample)
-        usable = [(p, w) for p, w in self.parts if w > 0 and p.supports(sample)]
+        usable = [(g, w) for g, w in self.components if w > 0 and g.supports(sample)]
         if rng.random() >= self.probability or not usable:
             return clean
         weights = np.array([weight for _, weight in usable])
-        part = usable[rng.choice(len(usable), p=weights / weights.sum())][0]
-        result = part(clean, rng)
+        generator = usable[rng.choice(len(usable), p=weights / weights.sum())][0]
+        result = generator(clean, rng)
         for _ in range(2):
-            # The paper's masks hold many islands already, and may be empty by its own rule.
-            if part.family == PaperGenerator.family or rng.random() >= self.more:
+            # The paper's masks already hold many islands, and may be empty by the paper's rule.
+            if generator.family == PaperGenerator.family or rng.random() >= self.repetition:
                 break
-            result = part(result, rng)
+            result = generator(result, rng)
         return result
 
 
@@ -185,44 +185,41 @@ def training_generator(
     geometric: float = 0.45,
     appearance: float = 0.2,
 ) -> MixedGenerator:
-    """The mixture that detectors are trained with: the paper's, shape, and appearance.
+    """Return the mixture for training: the paper's generator, shape and appearance.
 
-    ``textures`` None means built-in ones; ``paper``, ``geometric`` and ``appearance`` are weights,
-    shared equally among the forms of each. ``paper=1, geometric=0, appearance=0`` is the paper.
+    ``textures`` None takes the built-in ones. ``paper``, ``geometric`` and ``appearance`` are
+    weights, divided equally among the forms. ``paper=1, geometric=0, appearance=0`` is the paper.
     """
-    shapes = GEOMETRIC_FORMS
-    colours = APPEARANCE_FORMS
-    parts: list[tuple[AnomalyGenerator, float]] = [
+    components: list[tuple[AnomalyGenerator, float]] = [
         (PaperGenerator(textures or TextureSource()), paper),
-        *((GeometricGenerator(form), geometric / len(shapes)) for form in shapes),
-        *((AppearanceGenerator(form), appearance / len(colours)) for form in colours),
+        *((GeometricGenerator(f), geometric / len(GEOMETRIC_FORMS)) for f in GEOMETRIC_FORMS),
+        *((AppearanceGenerator(f), appearance / len(APPEARANCE_FORMS)) for f in APPEARANCE_FORMS),
     ]
-    return MixedGenerator(tuple(parts), probability, name="training")
+    return MixedGenerator(tuple(components), probability, name="training")
 
 
 def validation_generator(probability: float = 0.5) -> MixedGenerator:
-    """The mixture that genotypes are compared with; no family in common with training."""
-    parts: tuple[tuple[AnomalyGenerator, float], ...] = (
+    """Return the mixture for comparing genotypes; it has no family in common with training."""
+    components: tuple[tuple[AnomalyGenerator, float], ...] = (
         (SelfPatchGenerator(), 0.45),
         (ContaminationGenerator(), 0.35),
         (CutPasteScarGenerator(), 0.2),
     )
-    return MixedGenerator(parts, probability, name="validation")
+    return MixedGenerator(components, probability, name="validation")
 
 
 def synthesise(
     sample: PreparedSample, generator: AnomalyGenerator, *, seed: int, epoch: int, index: int
 ) -> PreparedSample:
-    """Apply a generator with randomness that depends on (seed, epoch, index) alone.
+    """Apply a generator with random draws that depend on (seed, epoch, index) alone.
 
-    The result is the same in any worker, in any order. Where nothing visible came out, the sample
-    is returned clean: empty mask, label 0. Raises ``DataError`` for a sample that is defective
-    already.
+    The result is the same in any worker and any order. Without a visible defect the sample is
+    returned clean: empty mask, label 0. Raises ``DataError`` for a defective sample.
     """
     if sample.label == 1 or (sample.mask is not None and bool(sample.mask.any())):
         raise DataError(
-            f"A synthetic anomaly was asked for on {sample.source or 'a sample'}, which is "
-            "labelled defective; only normal samples may be used."
+            f"A synthetic anomaly cannot be added to {sample.source or 'a sample'}, which is "
+            "labelled defective; use normal samples only."
         )
     result = generator(as_clean(sample), np.random.default_rng((seed, epoch, index)))
     return result if result.mask is not None and result.mask.any() else as_clean(result)

@@ -1,4 +1,4 @@
-"""Defects of shape (bumps, dents, cuts ...), seen in 3D and in shading alike."""
+"""Synthetic defects of shape (bumps, dents, cuts ...), in 3D and in the shading of RGB."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from chiasm.detection.anomalies.footprints import Footprint, blob, log_uniform, stroke
-from chiasm.detection.anomalies.relief import apply_change, inside
-from chiasm.detection.anomalies.shading import Scene, local_height, read_scene, shading_ratio
+from chiasm.detection.anomalies.relief import apply_change, mask_window
+from chiasm.detection.anomalies.shading import Scene, local_height, measure_scene, shading_ratio
 from chiasm.errors import ConfigurationError
 from chiasm.samples import BoolArray, FloatArray, PreparedSample
 
@@ -19,15 +19,15 @@ FORMS = ("bump", "dent", "cut", "missing_material", "bend")
 
 @dataclass(frozen=True, slots=True)
 class GeometricGenerator:
-    """Change the shape of a part; height, points, normals, depth and shading change together.
+    """Change the shape of a part in height, points, normals, depth and shading.
 
-    RGB-only samples get the shading alone (of a flat surface), 3D-only samples the shape alone.
+    RGB-only samples get only the shading, as of a flat surface, and 3D-only samples the shape.
 
     Attributes:
         form: ``"bump"``, ``"dent"``, ``"cut"``, ``"missing_material"`` or
             ``"bend"``.
-        smallest, largest: limits of the footprint's area, as a share of the object's; its
-            logarithm is uniform between them.
+        smallest, largest: range of the footprint's area, as a share of the object's; the
+            logarithm of the area is uniform.
 
     Raises ``ConfigurationError`` for an unknown form.
     """
@@ -45,61 +45,61 @@ class GeometricGenerator:
 
     @property
     def name(self) -> str:
-        """The form, which becomes the sample's kind."""
+        """The form, which is also the sample's kind."""
         return self.form
 
     def supports(self, sample: PreparedSample) -> bool:
-        """True for any sample that shows an object."""
+        """Return whether the sample shows an object."""
         return bool(sample.foreground.any())
 
     def __call__(self, sample: PreparedSample, rng: np.random.Generator) -> PreparedSample:
-        """Return the sample with one more defect, or unchanged if none could be seen."""
-        scene = read_scene(sample, rng)
+        """Return the sample with one more defect, or unchanged if none is visible."""
+        scene = measure_scene(sample, rng)
         pixels = int(sample.foreground.sum())
         area = max(pixels * log_uniform(self.smallest, self.largest, rng), 10.0)
-        # Where the sensor saw nothing there is no shape to change, so points are preferred.
-        seen = sample.valid & sample.foreground
-        where = seen if sample.xyz is not None and seen.any() else sample.foreground
+        # A missing point has no shape to change, so measured points are preferred.
+        measured = sample.valid & sample.foreground
+        region = measured if sample.xyz is not None and measured.any() else sample.foreground
         if self.form == "cut":
-            return _cut(sample, scene, where, area, rng)
+            return _cut(sample, scene, region, area, rng)
         if self.form == "missing_material":
-            return _missing_material(sample, scene, where, area, rng)
+            return _missing_material(sample, scene, region, area, rng)
         if self.form == "bend":
-            return _bend(sample, scene, where, max(area, 0.008 * pixels), rng)
-        return _swelling(sample, scene, where, area, rng, up=self.form == "bump")
+            return _bend(sample, scene, region, max(area, 0.008 * pixels), rng)
+        return _swelling(sample, scene, region, area, rng, up=self.form == "bump")
 
 
-def _limited(delta: FloatArray, height: FloatArray, sample: PreparedSample) -> FloatArray:
-    """A change that never pushes the surface below the support plane."""
+def _limit(delta: FloatArray, height: FloatArray, sample: PreparedSample) -> FloatArray:
+    """Limit a change so that the surface stays above the support plane."""
     if sample.height is None:
         return delta
     return np.maximum(delta, np.minimum(0.0, -height)).astype(np.float32)
 
 
-def _finish(
+def _apply(
     sample: PreparedSample,
-    print_: Footprint,
+    footprint: Footprint,
     height: FloatArray,
     delta: FloatArray,
     scene: Scene,
     kind: str,
     *,
     tint: FloatArray | float = 1.0,
-    lost: BoolArray | None = None,
+    dropout: BoolArray | None = None,
 ) -> PreparedSample:
-    """Shade a change of height and write both into the sample."""
-    delta = np.where(inside(print_, sample.foreground), delta, np.float32(0.0))
+    """Shade a change of height, and write shading and height into the sample."""
+    delta = np.where(mask_window(footprint, sample.foreground), delta, np.float32(0.0))
     rgb = None
     if sample.rgb is not None:
         ratio = shading_ratio(height, delta, scene) * tint
-        rgb = sample.rgb[print_.rows, print_.cols] * ratio[..., None]
+        rgb = sample.rgb[footprint.rows, footprint.cols] * ratio[..., None]
     return apply_change(
         sample,
-        print_.rows,
-        print_.cols,
+        footprint.rows,
+        footprint.cols,
         rgb=rgb,
         delta=delta,
-        lost=lost,
+        dropout=dropout,
         pitch=scene.pitch,
         kind=kind,
     )
@@ -108,93 +108,93 @@ def _finish(
 def _swelling(
     sample: PreparedSample,
     scene: Scene,
-    where: BoolArray,
+    region: BoolArray,
     area: float,
     rng: np.random.Generator,
     *,
     up: bool,
 ) -> PreparedSample:
-    print_ = blob(where, area, rng, roughness=float(rng.uniform(0.05, 0.3)))
-    profile = [print_.bell, print_.dome, lambda: print_.plateau(0.6)][rng.integers(3)]()
+    footprint = blob(region, area, rng, roughness=float(rng.uniform(0.05, 0.3)))
+    profile = [footprint.bell, footprint.dome, lambda: footprint.plateau(0.6)][rng.integers(3)]()
     slope = log_uniform(0.35, 1.2, rng)
-    rise = np.clip(slope * print_.radius * scene.pitch, 0.8 * scene.pitch, 0.35 * scene.relief)
-    height = local_height(sample, print_.rows, print_.cols)
+    rise = np.clip(slope * footprint.radius * scene.pitch, 0.8 * scene.pitch, 0.35 * scene.relief)
+    height = local_height(sample, footprint.rows, footprint.cols)
     delta = (profile * np.float32(rise if up else -rise)).astype(np.float32)
     kind = "bump" if up else "dent"
-    return _finish(sample, print_, height, _limited(delta, height, sample), scene, kind)
+    return _apply(sample, footprint, height, _limit(delta, height, sample), scene, kind)
 
 
 def _cut(
-    sample: PreparedSample, scene: Scene, where: BoolArray, area: float, rng: np.random.Generator
+    sample: PreparedSample, scene: Scene, region: BoolArray, area: float, rng: np.random.Generator
 ) -> PreparedSample:
     width = log_uniform(1.8, 5.0, rng)
-    length = float(np.clip(area / width, 3.0 * width, 0.35 * max(where.shape)))
-    print_ = stroke(where, length, width, rng, curl=float(rng.uniform(0.0, 0.8)))
-    height = local_height(sample, print_.rows, print_.cols)
+    length = float(np.clip(area / width, 3.0 * width, 0.35 * max(region.shape)))
+    footprint = stroke(region, length, width, rng, curl=float(rng.uniform(0.0, 0.8)))
+    height = local_height(sample, footprint.rows, footprint.cols)
     depth = np.clip(log_uniform(0.8, 3.0, rng) * width / 2, 0.8, None) * scene.pitch
     depth = min(depth, 0.5 * scene.relief)
-    groove = np.clip(1.0 - print_.rho, 0.0, None)
-    lip = rng.uniform(0.0, 0.25) * np.exp(-(((print_.rho - 1.4) / 0.35) ** 2))
+    groove = np.clip(1.0 - footprint.rho, 0.0, None)
+    lip = rng.uniform(0.0, 0.25) * np.exp(-(((footprint.rho - 1.4) / 0.35) ** 2))
     delta = (np.float32(depth) * (lip - groove)).astype(np.float32)
-    # A groove narrower than a pixel still swallows light: darken along its middle.
+    # A groove narrower than a pixel still absorbs light: darken along its middle.
     tint = np.asarray(1.0 - rng.uniform(0.15, 0.6) * groove, dtype=np.float32)
-    delta = _limited(delta, height, sample)
-    return _finish(sample, print_, height, delta, scene, "cut", tint=tint)
+    delta = _limit(delta, height, sample)
+    return _apply(sample, footprint, height, delta, scene, "cut", tint=tint)
 
 
 def _missing_material(
-    sample: PreparedSample, scene: Scene, where: BoolArray, area: float, rng: np.random.Generator
+    sample: PreparedSample, scene: Scene, region: BoolArray, area: float, rng: np.random.Generator
 ) -> PreparedSample:
-    print_ = blob(where, area, rng, roughness=float(rng.uniform(0.2, 0.45)))
-    height = local_height(sample, print_.rows, print_.cols)
-    hole = print_.plateau(float(rng.uniform(0.1, 0.35)))
+    footprint = blob(region, area, rng, roughness=float(rng.uniform(0.2, 0.45)))
+    height = local_height(sample, footprint.rows, footprint.cols)
+    hole = footprint.plateau(float(rng.uniform(0.1, 0.35)))
     removed = hole > 0
     if not removed.any():
         return sample
     top = float(np.median(height[removed]))
-    shallow = min((0.5 + 0.8 * print_.radius) * scene.pitch, 0.5 * scene.relief)
+    shallow = min((0.5 + 0.8 * footprint.radius) * scene.pitch, 0.5 * scene.relief)
     fall = max(float(rng.uniform(0.3, 1.0)) * top, 1.0 * scene.pitch)
     if sample.height is None or rng.random() < 0.6:
         fall = min(fall, shallow) if sample.height is not None else shallow
     grain = cv2.GaussianBlur(rng.standard_normal(hole.shape).astype(np.float32), (0, 0), 1.0)
     floor = top - fall + grain * np.float32(min(1.2 * scene.pitch, 0.25 * fall))
     delta = hole * np.minimum(floor - height, 0.0)
-    lost = None
-    if rng.random() < 0.3:  # a sensor often loses a few points in the shade of the rim
-        lost = (cv2.GaussianBlur(grain, (0, 0), 1.0) > 0.35) & (hole > 0.5)
-    # Fresh material: darker or paler than the worn surface, and rough.
+    dropout = None
+    if rng.random() < 0.3:  # a sensor often loses points in the shadow of the rim
+        dropout = (cv2.GaussianBlur(grain, (0, 0), 1.0) > 0.35) & (hole > 0.5)
+    # The fracture is rough, and darker or paler than the worn surface.
     base = log_uniform(0.55, 1.15, rng)
-    fresh = np.float32(base) * (1.0 + 0.25 * grain)
-    tint = np.asarray(1.0 + hole * (fresh - 1.0), dtype=np.float32)
-    delta = _limited(delta.astype(np.float32), height, sample)
+    fracture = np.float32(base) * (1.0 + 0.25 * grain)
+    tint = np.asarray(1.0 + hole * (fracture - 1.0), dtype=np.float32)
+    delta = _limit(delta.astype(np.float32), height, sample)
     kind = "missing_material"
-    return _finish(sample, print_, height, delta, scene, kind, tint=tint, lost=lost)
+    return _apply(sample, footprint, height, delta, scene, kind, tint=tint, dropout=dropout)
 
 
 def _bend(
-    sample: PreparedSample, scene: Scene, where: BoolArray, area: float, rng: np.random.Generator
+    sample: PreparedSample, scene: Scene, region: BoolArray, area: float, rng: np.random.Generator
 ) -> PreparedSample:
-    print_ = blob(where, area, rng, roughness=0.15, max_aspect=3.0, margin=1.3)
-    rows, cols = print_.rows, print_.cols
+    footprint = blob(region, area, rng, roughness=0.15, max_aspect=3.0, margin=1.3)
+    rows, cols = footprint.rows, footprint.cols
     height = local_height(sample, rows, cols)
-    pull = print_.plateau(0.8)
+    pull = footprint.plateau(0.8)
     angle = rng.uniform(0.0, 2 * np.pi)
-    shift = np.float32(min(rng.uniform(0.25, 0.6) * print_.radius, 12.0))
+    shift = np.float32(min(rng.uniform(0.25, 0.6) * footprint.radius, 12.0))
     y, x = np.mgrid[0 : pull.shape[0], 0 : pull.shape[1]].astype(np.float32)
     from_y = y + pull * shift * np.float32(np.sin(angle))
     from_x = x + pull * shift * np.float32(np.cos(angle))
-    part = inside(print_, sample.foreground)
+    part = mask_window(footprint, sample.foreground)
     origin = cv2.remap(part.astype(np.float32), from_x, from_y, cv2.INTER_LINEAR)
-    # Beside the object there is no material to pull in: such pixels keep what they had.
+    # Pixels that would be pulled in from beside the object keep their values.
     material = part & (origin > 0.999)
     bent = cv2.remap(height, from_x, from_y, cv2.INTER_NEAREST)
-    across = (y - (print_.centre[0] - rows.start)) * np.float32(np.sin(angle)) + (
-        x - (print_.centre[1] - cols.start)
+    across = (y - (footprint.centre[0] - rows.start)) * np.float32(np.sin(angle)) + (
+        x - (footprint.centre[1] - cols.start)
     ) * np.float32(np.cos(angle))
     tilt = np.float32(rng.choice([-1.0, 1.0]) * rng.uniform(0.3, 1.0) * scene.pitch) * across * pull
     limit = np.float32(0.4 * scene.relief)
     delta = np.where(material, bent - height, 0.0) + np.clip(tilt, -limit, limit)
-    delta = _limited(delta.astype(np.float32), height, sample) * part
+    delta = _limit(delta.astype(np.float32), height, sample) * part
     rgb = None
     if sample.rgb is not None:
         colour = sample.rgb[rows, cols]

@@ -1,4 +1,4 @@
-"""Perlin noise, and the masks that the paper's anomaly generator cuts out of it."""
+"""Perlin noise, and the masks of the paper's anomaly generator."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def _fade(t: FloatArray) -> FloatArray:
 
 
 def _corner_weights(length: int, cells: int) -> tuple[FloatArray, FloatArray]:
-    """Weights of the lattice points along one axis: ``(length, cells + 1)`` each.
+    """Return the weights of the lattice points along one axis, ``(length, cells + 1)`` each.
 
-    The first array interpolates between the two neighbouring lattice points, the second is the
-    same times the signed offset from each of them.
+    The first array interpolates between the two neighbouring lattice points. The second is the
+    first times the signed offset from each of them.
     """
     position = np.arange(length, dtype=np.float32) * np.float32(cells / length)
     cell = np.minimum(position.astype(np.intp), cells - 1)
@@ -34,10 +34,10 @@ def _corner_weights(length: int, cells: int) -> tuple[FloatArray, FloatArray]:
 
 
 def noise_from_angles(shape: tuple[int, int], angles: FloatArray) -> FloatArray:
-    """Gradient noise of a lattice whose unit gradients point along given angles.
+    """Compute the gradient noise of a lattice with unit gradients of the given angles.
 
-    The interpolation is separable, so the noise is two products of small matrices:
-    ``W_y G_y' W_x^T``, once for each component of the gradients.
+    The interpolation is separable, so the noise is a sum of two products of small matrices,
+    ``W_y G_y' W_x^T``, one for each component of the gradients.
 
     ``shape`` is ``(H, W)``; ``angles`` is ``(cells_y + 1, cells_x + 1)`` in radians. Returns
     ``(H, W)`` float32 in [-1, 1], 0 on every lattice point. Source: Perlin, "Improving Noise"
@@ -65,8 +65,8 @@ def perlin_noise(
     """
     if min(shape) < 1 or min(cells) < 1:
         raise ConfigurationError(
-            f"Perlin noise of {shape} pixels in {cells} cells was asked for; both need at least "
-            "one pixel and one cell along each axis."
+            f"Perlin noise of {shape} pixels in {cells} cells is impossible; each axis needs at "
+            "least one pixel and one cell."
         )
     angles = rng.uniform(0.0, 2.0 * np.pi, (cells[0] + 1, cells[1] + 1)).astype(np.float32)
     return noise_from_angles(shape, angles)
@@ -77,8 +77,8 @@ def rotated_perlin_noise(
 ) -> FloatArray:
     """Draw the noise of the paper's anomaly generator.
 
-    Cells are ``2^a x 2^b`` with a and b uniform on 0 ... ``max_power``; the result is turned by an
-    angle uniform in (-90, 90) degrees and filled with 0 where the turned square does not reach.
+    Cells are ``2^a x 2^b`` with a and b uniform on 0 ... ``max_power``. The result is rotated by
+    an angle uniform in (-90, 90) degrees, and is 0 outside the rotated square.
     ``shape`` is ``(H, W)``; returns ``(H, W)`` float32 in [-1, 1]. Source: EasyNet's anomaly
     generator, step 1.
     """
@@ -87,11 +87,11 @@ def rotated_perlin_noise(
     if not rotate:
         return noise
     height, width = shape
-    turn = cv2.getRotationMatrix2D(
+    matrix = cv2.getRotationMatrix2D(
         ((width - 1) / 2, (height - 1) / 2), float(rng.uniform(-90.0, 90.0)), 1.0
     )
-    turned = cv2.warpAffine(noise, turn, (width, height), flags=cv2.INTER_LINEAR)
-    return np.asarray(turned, dtype=np.float32)
+    rotated = cv2.warpAffine(noise, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    return np.asarray(rotated, dtype=np.float32)
 
 
 def perlin_mask(
@@ -102,11 +102,11 @@ def perlin_mask(
     max_power: int = 5,
     rotate: bool = True,
 ) -> tuple[BoolArray, FloatArray]:
-    """Draw a mask of Perlin islands, and the noise that it was cut from.
+    """Draw a mask of Perlin islands, and its noise.
 
     Returns ``(mask, noise)``, both ``(H, W)``: ``mask`` is True where the noise exceeds
-    ``threshold``. About 5 % of the pixels on average, and now and then none at all. Source:
-    EasyNet's anomaly generator, steps 1 and 2.
+    ``threshold``: about 5 % of the pixels on average, and sometimes none. Source: EasyNet's
+    anomaly generator, steps 1 and 2.
     """
     noise = rotated_perlin_noise(shape, rng, max_power=max_power, rotate=rotate)
     return noise > threshold, noise

@@ -1,4 +1,4 @@
-"""Changing a part's surface so that height, points, normals, depth and colour still agree."""
+"""Change a part's surface consistently in height, points, normals, depth and colour."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from chiasm.detection.anomalies.footprints import Footprint
 from chiasm.detection.preparation.surface import surface_normals
 from chiasm.samples import BoolArray, FloatArray, PreparedSample
 
-VISIBLE_COLOUR = 0.035  # change of a channel (range 1) that an eye notices: nine grey levels of 255
-VISIBLE_STEP = 0.2  # change of height, in pixel pitches
-NORMAL_REACH = 3  # pixels around a change in which a normal may depend on it
+VISIBLE_COLOUR = 0.035  # of a channel in [0, 1]: nine grey levels of 255
+VISIBLE_STEP = 0.2  # of height, in pixel pitches
+NORMAL_REACH = 3  # pixels around a change within which normals may depend on it
 
 
 def visible_mask(
-    old: FloatArray | None, new: FloatArray | None, delta: FloatArray | None, pitch: float
+    before: FloatArray | None, after: FloatArray | None, delta: FloatArray | None, pitch: float
 ) -> BoolArray:
-    """Pixels whose colour or height changed enough to be seen, small gaps closed, ``(h, w)``.
+    """Mark pixels ``(h, w)`` with a visible change of colour or height, and close small gaps.
 
-    Colour counts above ``VISIBLE_COLOUR``; height above ``VISIBLE_STEP`` pitches and 8 % of the
-    largest change.
+    A change of colour is visible above ``VISIBLE_COLOUR``, one of height above ``VISIBLE_STEP``
+    pitches and 8 % of the largest change.
     """
-    seen: BoolArray | None = None
-    if old is not None and new is not None:
-        seen = np.abs(new - old).max(axis=-1) > VISIBLE_COLOUR
+    visible: BoolArray | None = None
+    if before is not None and after is not None:
+        visible = np.abs(after - before).max(axis=-1) > VISIBLE_COLOUR
     if delta is not None:
         size = np.abs(delta)
         raised = size > max(VISIBLE_STEP * pitch, 0.08 * float(size.max(initial=0.0)))
-        seen = raised if seen is None else seen | raised
-    assert seen is not None
+        visible = raised if visible is None else visible | raised
+    assert visible is not None
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    padded = cv2.copyMakeBorder(seen.astype(np.uint8), 3, 3, 3, 3, cv2.BORDER_REFLECT)
+    padded = cv2.copyMakeBorder(visible.astype(np.uint8), 3, 3, 3, 3, cv2.BORDER_REFLECT)
     closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc)[3:-3, 3:-3]
     return np.asarray(cv2.medianBlur(closed, 3) > 0)
 
 
-def moved_points(
+def move_points(
     xyz: FloatArray, delta: FloatArray, plane: tuple[float, float, float, float] | None
 ) -> FloatArray:
-    """Points ``(..., 3)`` moved so that each gains ``delta`` ``(...)`` metres above the plane.
+    """Move points ``(..., 3)`` so that each gains ``delta`` ``(...)`` metres above the plane.
 
-    Each point stays on its own line of sight, so that the organised grid still fits the image;
-    where the line is too flat against the plane (or there is no plane) it moves along the normal.
+    Each point stays on its line of sight, so that the organised grid still fits the image. If the
+    line is too flat against the plane, or without a plane, the point moves along the normal.
     """
     normal = np.array(plane[:3] if plane is not None else (0.0, 0.0, -1.0), dtype=np.float32)
     along = xyz @ normal
@@ -56,7 +56,7 @@ def moved_points(
 
 
 def _depth_per_metre(sample: PreparedSample) -> float:
-    """Slope of the min-max depth against the camera distance z."""
+    """Return the slope of the min-max depth against the camera distance z."""
     assert sample.depth is not None and sample.xyz is not None
     depth = sample.depth[sample.valid]
     z = sample.xyz[..., 2][sample.valid]
@@ -72,27 +72,27 @@ def apply_change(
     *,
     rgb: FloatArray | None = None,
     delta: FloatArray | None = None,
-    lost: BoolArray | None = None,
+    dropout: BoolArray | None = None,
     mask: BoolArray | None = None,
     pitch: float = 1.0,
     kind: str = "",
 ) -> PreparedSample:
-    """Write a defect into a window of a sample; everything outside its mask stays as it was.
+    """Write a defect into a window of a sample, without a change outside the defect's mask.
 
     ``rgb`` ``(h, w, 3)`` is the window's new colour, ``delta`` ``(h, w)`` its gain of height in
-    metres, ``lost`` ``(h, w)`` the points that the sensor no longer sees, ``mask`` ``(h, w)`` the
-    defect's pixels (None: wherever the change is visible). What the sample's modalities cannot show
-    is ignored. Only normals may change up to ``NORMAL_REACH`` pixels outside the mask. The mask is
-    added to the sample's own; with nothing visible the sample comes back unchanged.
+    metres, ``dropout`` ``(h, w)`` the points that the sensor loses, ``mask`` ``(h, w)`` the
+    defect's pixels (None takes the visible change). Changes of absent modalities are ignored. Only
+    normals may change up to ``NORMAL_REACH`` pixels outside the mask. The mask is added to that of
+    the sample; the sample is returned unchanged if no change is visible.
     """
     window = (rows, cols)
-    old_rgb = None if sample.rgb is None else sample.rgb[window]
-    new_rgb = None if rgb is None or old_rgb is None else np.clip(rgb, 0.0, 1.0)
+    rgb_before = None if sample.rgb is None else sample.rgb[window]
+    rgb_after = None if rgb is None or rgb_before is None else np.clip(rgb, 0.0, 1.0)
     change = None if sample.xyz is None or delta is None else delta
-    if new_rgb is None and change is None:
+    if rgb_after is None and change is None:
         return sample
     if mask is None:
-        mask = visible_mask(old_rgb, new_rgb, change, pitch)
+        mask = visible_mask(rgb_before, rgb_after, change, pitch)
     mask = mask & sample.foreground[window]
     if not mask.any():
         return sample
@@ -100,35 +100,35 @@ def apply_change(
     total = total.copy()
     total[window] |= mask
     result = replace(sample, mask=total, label=1, kind=kind or sample.kind)
-    if new_rgb is not None and sample.rgb is not None and old_rgb is not None:
+    if rgb_after is not None and sample.rgb is not None and rgb_before is not None:
         image = sample.rgb.copy()
-        image[window] = np.where(mask[..., None], new_rgb, old_rgb)
+        image[window] = np.where(mask[..., None], rgb_after, rgb_before)
         result = replace(result, rgb=image)
     if change is not None:
         left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
         tight = slice(top, top + height), slice(left, left + width)
-        result = _with_new_relief(
+        result = _change_relief(
             result,
             slice(rows.start + top, rows.start + top + height),
             slice(cols.start + left, cols.start + left + width),
             change[tight],
             mask[tight],
-            None if lost is None else lost[tight],
+            None if dropout is None else dropout[tight],
         )
     return result
 
 
-def _same_for_repeats(delta: FloatArray, xyz: FloatArray) -> FloatArray:
-    """Give copies of one point the change of the first of them.
+def _tie_repeats(delta: FloatArray, xyz: FloatArray) -> FloatArray:
+    """Give all copies of one point the change of the first copy.
 
-    Nearest-neighbour enlargement repeats points along rows and columns; moved apart along one line
-    of sight they would stand as a little wall that no sensor sees.
+    Nearest-neighbour enlargement repeats points along rows and columns. Different changes along
+    one line of sight would make a small wall that no sensor sees.
     """
     for axis in (0, 1):
         first = np.arange(delta.shape[axis]).reshape((-1, 1) if axis == 0 else (1, -1))
         first = np.broadcast_to(first, delta.shape).copy()
-        later, before = (xyz[1:], xyz[:-1]) if axis == 0 else (xyz[:, 1:], xyz[:, :-1])
-        same = later == before
+        later, earlier = (xyz[1:], xyz[:-1]) if axis == 0 else (xyz[:, 1:], xyz[:, :-1])
+        same = later == earlier
         repeats = same[..., 0] & same[..., 1] & same[..., 2]  # faster than a reduction over 3
         tail = first[1:] if axis == 0 else first[:, 1:]
         tail[repeats] = 0
@@ -137,25 +137,25 @@ def _same_for_repeats(delta: FloatArray, xyz: FloatArray) -> FloatArray:
     return delta
 
 
-def _with_new_relief(
+def _change_relief(
     sample: PreparedSample,
     rows: slice,
     cols: slice,
     delta: FloatArray,
     mask: BoolArray,
-    lost: BoolArray | None,
+    dropout: BoolArray | None,
 ) -> PreparedSample:
     assert sample.xyz is not None
     window = (rows, cols)
     valid = sample.valid
     moved = mask & valid[window]
-    if lost is not None:
+    if dropout is not None:
         valid = valid.copy()
-        valid[window] &= ~(lost & mask)
+        valid[window] &= ~(dropout & mask)
     xyz = sample.xyz.copy()
-    shared = _same_for_repeats(np.where(moved, delta, np.float32(0.0)), sample.xyz[window])
-    step = np.where(moved, shared, np.float32(0.0))
-    xyz[window][moved] = moved_points(sample.xyz[window][moved], step[moved], sample.plane)
+    tied = _tie_repeats(np.where(moved, delta, np.float32(0.0)), sample.xyz[window])
+    step = np.where(moved, tied, np.float32(0.0))
+    xyz[window][moved] = move_points(sample.xyz[window][moved], step[moved], sample.plane)
     xyz[window][~valid[window] & mask] = 0.0
     result = replace(sample, xyz=xyz, valid=valid)
     if sample.height is not None:
@@ -170,14 +170,14 @@ def _with_new_relief(
         depth[window] = np.where(mask, nearer, depth[window])
         result = replace(result, depth=depth)
     if sample.normals is not None:
-        result = replace(result, normals=_renewed_normals(sample.normals, xyz, valid, rows, cols))
+        result = replace(result, normals=_update_normals(sample.normals, xyz, valid, rows, cols))
     return result
 
 
-def _renewed_normals(
+def _update_normals(
     normals: FloatArray, xyz: FloatArray, valid: BoolArray, rows: slice, cols: slice
 ) -> FloatArray:
-    """Normals recomputed in a window and the pixels around it, the rest as before."""
+    """Recompute the normals in a window and the pixels around it."""
     size = valid.shape
     wide = [
         slice(max(s.start - 2 * NORMAL_REACH, 0), min(s.stop + 2 * NORMAL_REACH, n))
@@ -187,13 +187,13 @@ def _renewed_normals(
         slice(max(s.start - NORMAL_REACH, 0), min(s.stop + NORMAL_REACH, n))
         for s, n in zip((rows, cols), size)
     ]
-    fresh = surface_normals(xyz[wide[0], wide[1]], valid[wide[0], wide[1]])
-    part = tuple(slice(i.start - w.start, i.stop - w.start) for i, w in zip(inner, wide))
-    renewed = normals.copy()
-    renewed[inner[0], inner[1]] = fresh[part]
-    return renewed
+    recomputed = surface_normals(xyz[wide[0], wide[1]], valid[wide[0], wide[1]])
+    window = tuple(slice(i.start - w.start, i.stop - w.start) for i, w in zip(inner, wide))
+    updated = normals.copy()
+    updated[inner[0], inner[1]] = recomputed[window]
+    return updated
 
 
-def inside(footprint: Footprint, where: BoolArray) -> BoolArray:
-    """The part of an ``(H, W)`` mask that lies in a footprint's window."""
-    return where[footprint.rows, footprint.cols]
+def mask_window(footprint: Footprint, mask: BoolArray) -> BoolArray:
+    """Return an ``(H, W)`` mask in a footprint's window."""
+    return mask[footprint.rows, footprint.cols]

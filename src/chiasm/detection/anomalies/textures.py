@@ -1,4 +1,4 @@
-"""Textures pasted by the paper's anomaly generator: a folder of pictures, or procedural ones."""
+"""Textures for the paper's anomaly generator: a folder of pictures, or procedural ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _palette(rng: np.random.Generator, count: int = 2) -> FloatArray:
 
 
 def _coloured(level: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Map ``(H, W)`` levels in [0, 1] to a ramp between two random colours, ``(H, W, 3)``."""
+    """Map levels ``(H, W)`` in [0, 1] to a ramp between two random colours, ``(H, W, 3)``."""
     low, high = _palette(rng)
     return np.asarray(low + np.clip(level, 0.0, 1.0)[..., None] * (high - low), dtype=np.float32)
 
@@ -118,22 +118,22 @@ PROCEDURAL: dict[str, Draw] = {
 
 @dataclass(slots=True)
 class TextureSource:
-    """Where textures come from: pictures in a folder, or procedural ones when there are none.
+    """A source of textures: pictures, or procedural textures without any.
 
     Attributes:
         files: pictures; empty for the built-in procedural textures.
-        remembered: at most so many decoded pictures are kept in memory.
+        cache_size: largest number of decoded pictures in memory.
     """
 
     files: tuple[Path, ...] = ()
-    remembered: int = 256
+    cache_size: int = 256
     _cache: dict[tuple[Path, tuple[int, int]], ByteImage] = field(default_factory=dict, repr=False)
 
     @classmethod
     def from_folder(cls, folder: Path | str) -> TextureSource:
-        """Textures from a folder laid out as DTD is, one folder a class: ``*/*.jpg``.
+        """Use the pictures of a folder in the layout of DTD, one folder per class: ``*/*.jpg``.
 
-        Pictures directly in the folder, and PNG files, count too. Raises ``DataError`` where the
+        Pictures directly in the folder and PNG files are used too. Raises ``DataError`` if the
         folder is missing or holds no picture.
         """
         folder = Path(folder)
@@ -142,14 +142,16 @@ class TextureSource:
                 f"The texture folder {folder} does not exist; give a folder of pictures (*/*.jpg), "
                 "or none for built-in textures."
             )
-        endings = {".jpg", ".jpeg", ".png"}
-        found = [p for p in (*folder.glob("*/*"), *folder.glob("*")) if p.suffix.lower() in endings]
-        if not found:
+        suffixes = {".jpg", ".jpeg", ".png"}
+        files = [
+            p for p in (*folder.glob("*/*"), *folder.glob("*")) if p.suffix.lower() in suffixes
+        ]
+        if not files:
             raise DataError(
                 f"The texture folder {folder} holds no picture; expected files such as "
                 "<class>/<name>.jpg."
             )
-        return cls(tuple(sorted(found)))
+        return cls(tuple(sorted(files)))
 
     def draw(self, shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
         """Draw one texture of ``shape`` (H, W): ``(H, W, 3)`` float32 RGB in [0, 1].
@@ -157,14 +159,14 @@ class TextureSource:
         Raises ``DataError`` naming a picture that cannot be decoded.
         """
         if not self.files:
-            family = list(PROCEDURAL.values())[rng.integers(len(PROCEDURAL))]
-            return np.clip(family(shape, rng), 0.0, 1.0)
+            draw = list(PROCEDURAL.values())[rng.integers(len(PROCEDURAL))]
+            return np.clip(draw(shape, rng), 0.0, 1.0)
         image = self._picture(self.files[rng.integers(len(self.files))], shape)
         return image.astype(np.float32) / np.float32(255.0)
 
     def draw_augmented(self, shape: tuple[int, int], rng: np.random.Generator) -> FloatArray:
-        """Draw one texture and pass it through three random augmenters; see ``augmented``."""
-        return augmented(self.draw(shape, rng), rng)
+        """Draw one texture and apply three random augmenters; see ``augment``."""
+        return augment(self.draw(shape, rng), rng)
 
     def _picture(self, path: Path, shape: tuple[int, int]) -> ByteImage:
         key = (path, shape)
@@ -175,7 +177,7 @@ class TextureSource:
                     f"The texture {path} cannot be decoded; replace or remove the file."
                 )
             resized = cv2.resize(decoded, shape[::-1], interpolation=cv2.INTER_AREA)
-            if len(self._cache) >= self.remembered:
+            if len(self._cache) >= self.cache_size:
                 self._cache.pop(next(iter(self._cache)))
             self._cache[key] = np.ascontiguousarray(resized[..., ::-1])
         return self._cache[key]
@@ -201,11 +203,11 @@ def _sharpness(image: ByteImage, rng: np.random.Generator) -> ByteImage:
 
 def _hue_saturation(image: ByteImage, rng: np.random.Generator) -> ByteImage:
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    turn, gain = rng.uniform(-50.0, 50.0, 2)
+    shift, gain = rng.uniform(-50.0, 50.0, 2)
     channel = np.arange(256)
     table = np.stack(
         [
-            (channel + round(turn * 180.0 / 255.0)) % 180,
+            (channel + round(shift * 180.0 / 255.0)) % 180,
             np.clip(channel + gain, 0, 255),
             channel,
         ],
@@ -222,8 +224,8 @@ def _solarize(image: ByteImage, rng: np.random.Generator) -> ByteImage:
 
 
 def _posterize(image: ByteImage, rng: np.random.Generator) -> ByteImage:
-    keep = (0xFF << (8 - int(rng.integers(1, 9)))) & 0xFF
-    return image & np.uint8(keep)
+    mask = (0xFF << (8 - int(rng.integers(1, 9)))) & 0xFF
+    return image & np.uint8(mask)
 
 
 def _invert(image: ByteImage, rng: np.random.Generator) -> ByteImage:
@@ -243,10 +245,10 @@ def _equalize(image: ByteImage, rng: np.random.Generator) -> ByteImage:
 
 def _rotate(image: ByteImage, rng: np.random.Generator) -> ByteImage:
     height, width = image.shape[:2]
-    middle = ((width - 1) / 2, (height - 1) / 2)
-    turn = cv2.getRotationMatrix2D(middle, float(rng.uniform(-45.0, 45.0)), 1.0)
-    turned = cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REFLECT)
-    return np.asarray(turned, dtype=np.uint8)
+    centre = ((width - 1) / 2, (height - 1) / 2)
+    matrix = cv2.getRotationMatrix2D(centre, float(rng.uniform(-45.0, 45.0)), 1.0)
+    rotated = cv2.warpAffine(image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
+    return np.asarray(rotated, dtype=np.uint8)
 
 
 AUGMENTERS: tuple[Callable[[ByteImage, np.random.Generator], ByteImage], ...] = (
@@ -263,13 +265,13 @@ AUGMENTERS: tuple[Callable[[ByteImage, np.random.Generator], ByteImage], ...] = 
 )
 
 
-def augmented(texture: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """Pass ``(H, W, 3)`` RGB in [0, 1] through three of ten augmenters, in random order.
+def augment(texture: FloatArray, rng: np.random.Generator) -> FloatArray:
+    """Apply three of ten augmenters, in random order, to ``(H, W, 3)`` RGB in [0, 1].
 
-    Works on 256 levels as the paper's generator does. Source: EasyNet's anomaly generator, step 3
+    Works on 256 levels like the paper's generator. Source: EasyNet's anomaly generator, step 3
     (gamma, brightness, sharpness, hue and saturation, solarize, posterize, invert, autocontrast,
-    equalize, rotate). Departures: sharpening is an unsharp mask, turning mirrors the border instead
-    of leaving it black, inversion always happens once drawn.
+    equalize, rotate). Departures: sharpening is an unsharp mask, rotation mirrors the border
+    instead of leaving it black, and a drawn inversion is always applied.
     """
     image = np.round(np.clip(texture, 0.0, 1.0) * 255.0).astype(np.uint8)
     for choice in rng.choice(len(AUGMENTERS), 3, replace=False):
