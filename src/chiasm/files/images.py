@@ -31,19 +31,19 @@ def read_rgb(path: Path | str) -> FloatArray:
     return rgb_from_bytes(_bytes_of(Path(path)), str(path))
 
 
-def rgb_from_bytes(content: bytes, where: str) -> FloatArray:
-    """Decode a colour image as ``read_rgb`` does; ``where`` names it in messages."""
-    pixels = _decode(content, where)
+def rgb_from_bytes(content: bytes, source: str) -> FloatArray:
+    """Decode a colour image as ``read_rgb`` does; ``source`` names it in messages."""
+    pixels = _decode(content, source)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise DataError(
-            f"{where} holds {pixels.dtype} values; a colour image has 8 or 16 unsigned bits a "
+            f"{source} holds {pixels.dtype} values; a colour image has 8 or 16 unsigned bits a "
             "channel. Save it as PNG or JPEG."
         )
     scale = np.float32(np.iinfo(pixels.dtype).max)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     if pixels.shape[2] not in (3, 4):
-        raise DataError(f"{where} has {pixels.shape[2]} channels; a colour image has 1, 3 or 4.")
+        raise DataError(f"{source} has {pixels.shape[2]} channels; a colour image has 1, 3 or 4.")
     swap = cv2.COLOR_BGRA2RGB if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
     return np.divide(cv2.cvtColor(pixels, swap), scale, dtype=np.float32)
 
@@ -71,29 +71,29 @@ def read_xyz(path: Path | str, unit_m: float = 1.0) -> FloatArray:
     return points if unit_m == 1 else points * np.float32(unit_m)
 
 
-def xyz_from_bytes(content: bytes, where: str, check: TiffCheck | None = None) -> FloatArray:
-    """Decode an organised point map as ``read_xyz`` does; ``where`` names it in messages.
+def xyz_from_bytes(content: bytes, source: str, check: TiffCheck | None = None) -> FloatArray:
+    """Decode an organised point map as ``read_xyz`` does; ``source`` names it in messages.
 
     ``check`` may raise ``DataError`` for the file's header before it is decoded.
     """
-    return checked_xyz(_decode_tiff(content, where, check), where)
+    return checked_xyz(_decode_tiff(content, source, check), source)
 
 
-def checked_xyz(points: NDArray[Any], where: str) -> FloatArray:
+def checked_xyz(points: NDArray[Any], source: str) -> FloatArray:
     """Check an array of any float type and return it as ``read_xyz`` returns point maps."""
     if points.ndim != 3 or points.shape[2] != 3:
         raise DataError(
-            f"{where} has shape {points.shape}; an organised point map has shape "
+            f"{source} has shape {points.shape}; an organised point map has shape "
             "(height, width, 3): x, y and z in metres."
         )
     if points.dtype not in (np.float16, np.float32, np.float64):
-        raise DataError(f"{where} holds {points.dtype} values; point maps are float32, in metres.")
+        raise DataError(f"{source} holds {points.dtype} values; point maps are float32, in metres.")
     points = np.ascontiguousarray(points, dtype=np.float32)
     # Minimum and maximum of an array with NaN are NaN; only then is each pixel checked.
     if points.size and not np.isfinite((points.min(), points.max())).all():
         bad = int(np.count_nonzero(~np.isfinite(points).all(axis=2)))
         raise DataError(
-            f"{where} has NaN or infinite values at {bad} pixels; write missing points as 0, 0, 0."
+            f"{source} has NaN or infinite values at {bad} pixels; write missing points as 0, 0, 0."
         )
     return points
 
@@ -110,26 +110,26 @@ def read_depth(path: Path | str, unit_m: float | None) -> FloatArray:
 
 
 def depth_from_bytes(
-    content: bytes, where: str, unit_m: float | None, check: TiffCheck | None = None
+    content: bytes, source: str, unit_m: float | None, check: TiffCheck | None = None
 ) -> FloatArray:
-    """Decode a depth image as ``read_depth`` does; ``where`` names it in messages.
+    """Decode a depth image as ``read_depth`` does; ``source`` names it in messages.
 
     ``check`` may raise ``DataError`` for a TIFF's header before it is decoded.
     """
     is_tiff = content[:4] in TIFF_MARKS
-    counts = _decode_tiff(content, where, check) if is_tiff else _decode(content, where)
+    counts = _decode_tiff(content, source, check) if is_tiff else _decode(content, source)
     if counts.ndim == 3 and counts.shape[2] == 1:
         counts = counts[..., 0]
     if counts.ndim != 2:
-        raise DataError(f"{where} has shape {counts.shape}; a depth image has one channel.")
+        raise DataError(f"{source} has shape {counts.shape}; a depth image has one channel.")
     if counts.dtype == np.uint8:
         raise DataError(
-            f"{where} has 8 bits; a depth image needs 16 bits or floats. An 8-bit file is usually "
+            f"{source} has 8 bits; a depth image needs 16 bits or floats. An 8-bit file is usually "
             "a preview: use the sensor's original file."
         )
     if unit_m is None and np.issubdtype(counts.dtype, np.integer):
         raise DataError(
-            f"{where} holds integer counts of depth of an unknown unit; give the metres of one "
+            f"{source} holds integer counts of depth of an unknown unit; give the metres of one "
             "count, e.g. 0.001 for millimetres."
         )
     length = 1.0 if unit_m is None else unit_m
@@ -137,7 +137,7 @@ def depth_from_bytes(
     metres = np.where(np.isfinite(metres), metres, np.float32(0))
     if (metres < 0).any():
         raise DataError(
-            f"{where} has negative depth; depth is the distance in front of the camera."
+            f"{source} has negative depth; depth is the distance in front of the camera."
         )
     return metres
 
@@ -193,21 +193,21 @@ def _bytes_of(path: Path) -> bytes:
     return content
 
 
-def _decode(content: bytes, where: str) -> NDArray[Any]:
+def _decode(content: bytes, source: str) -> NDArray[Any]:
     # imread fails on non-ASCII paths on some platforms, and without a reason.
     try:
         pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as cause:
-        raise DataError(f"{where} cannot be decoded as an image ({cause.err}).") from cause
+        raise DataError(f"{source} cannot be decoded as an image ({cause.err}).") from cause
     if pixels is None:
         raise DataError(
-            f"{where} cannot be decoded as an image: it is damaged or of another format than "
+            f"{source} cannot be decoded as an image: it is damaged or of another format than "
             "PNG, JPEG or TIFF."
         )
     return np.asarray(pixels)
 
 
-def _decode_tiff(content: bytes, where: str, check: TiffCheck | None) -> NDArray[Any]:
+def _decode_tiff(content: bytes, source: str, check: TiffCheck | None) -> NDArray[Any]:
     try:
         with tifffile.TiffFile(BytesIO(content)) as file:
             if check is not None:
@@ -217,7 +217,7 @@ def _decode_tiff(content: bytes, where: str, check: TiffCheck | None) -> NDArray
         raise
     except Exception as cause:  # a damaged file makes tifffile raise nearly anything
         raise DataError(
-            f"{where} cannot be decoded as TIFF ({cause}); it may be damaged."
+            f"{source} cannot be decoded as TIFF ({cause}); it may be damaged."
         ) from cause
 
 

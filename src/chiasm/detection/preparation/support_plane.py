@@ -120,8 +120,7 @@ def most_votes(
     """Return the index of the plane with the most inliers, the first of several.
 
     Counts inliers in portions of the points, and drops a plane as soon as it cannot reach the best
-    one even with all remaining points. The result is that of a full count for a small part of the
-    work.
+    one even with all remaining points. The result equals that of a full count.
 
     Args:
         points: ``(3, P)`` metres.

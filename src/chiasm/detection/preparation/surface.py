@@ -51,15 +51,15 @@ def window_of(mask: BoolArray, margin: int = 0) -> tuple[slice, slice]:
 
 def _normals(points: FloatArray, valid: BoolArray, *, reach: int) -> FloatArray:
     """Compute ``surface_normals`` of points ``(3, H, W)``."""
-    across, known_across = _derivative(points, valid, axis=1, reach=reach)
-    along, known_along = _derivative(points, valid, axis=0, reach=reach)
+    across, has_across = _derivative(points, valid, axis=1, reach=reach)
+    along, has_along = _derivative(points, valid, axis=0, reach=reach)
     normals = np.empty_like(points)
     for normal, (i, j) in zip(normals, pairwise((1, 2, 0, 1)), strict=True):  # a cross product
         np.multiply(across[i], along[j], out=normal)
         normal -= across[j] * along[i]
     length = np.sqrt(_dot(normals, normals))
-    known = valid & known_across & known_along & (length > 1e-20)
-    np.putmask(length, ~known, np.inf)
+    has_normal = valid & has_across & has_along & (length > 1e-20)
+    np.putmask(length, ~has_normal, np.inf)
     # Flip the normals that point away from the camera.
     normals /= np.copysign(length, 0 - _dot(normals, points), out=length)
     return cv2.merge(list(normals))
@@ -75,7 +75,7 @@ def _dot(a: FloatArray, b: FloatArray) -> FloatArray:
 def _derivative(
     points: FloatArray, valid: BoolArray, *, axis: int, reach: int
 ) -> tuple[FloatArray, BoolArray]:
-    """Return summed steps ``(3, H, W)`` to the measured neighbours, and a mask of known steps.
+    """Return summed steps ``(3, H, W)`` to the measured neighbours, and a mask of pixels with one.
 
     A normal depends only on the direction, which the sum and the mean share.
     """
@@ -84,15 +84,15 @@ def _derivative(
     below: tuple[Any, ...] = (..., slice(None, max(size - reach, 0)), *rest)
     above: tuple[Any, ...] = (..., slice(reach, None), *rest)
     both = valid[above] & valid[below]
-    known = np.zeros_like(valid)
-    known[below] = both
-    known[above] |= both
+    has_step = np.zeros_like(valid)
+    has_step[below] = both
+    has_step[above] |= both
     step = points[above] - points[below]
     step *= both
     total = np.zeros_like(points)
     total[below] = step
     total[above] += step
-    return total, known
+    return total, has_step
 
 
 def largest_cluster(object_points: BoolArray, *, closing: int = 2) -> BoolArray:

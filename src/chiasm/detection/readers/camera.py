@@ -77,7 +77,7 @@ def read_intrinsics(path: Path | str) -> Intrinsics:
 def camera_of(value: Any) -> Intrinsics:
     """Return the intrinsics in a record, a mapping, a 3 x 3 matrix or a JSON file.
 
-    Raises ``DataError`` where the four numbers are not there.
+    Raises ``DataError`` if one of the four numbers is missing.
     """
     if isinstance(value, Intrinsics):
         return value
@@ -94,15 +94,15 @@ def camera_of(value: Any) -> Intrinsics:
     return Intrinsics(fx=matrix[0, 0], fy=matrix[1, 1], cx=matrix[0, 2], cy=matrix[1, 2])
 
 
-def camera_from_text(values: Mapping[str, Any], where: str) -> Intrinsics:
-    """Make intrinsics from four texts or numbers; ``where`` names their origin in messages."""
+def camera_from_text(values: Mapping[str, Any], source: str) -> Intrinsics:
+    """Make intrinsics from four texts or numbers; ``source`` names their origin in messages."""
     try:
         return Intrinsics(**{column: float(values[column]) for column in CAMERA_COLUMNS})
     except (KeyError, TypeError, ValueError) as cause:
         listing = ", ".join(f"{column}={values.get(column, '')!s}" for column in CAMERA_COLUMNS)
         raise DataError(
-            f"{where} has {listing}; depth needs the camera's fx, fy, cx and cy in pixels, as "
+            f"{source} has {listing}; depth needs the camera's fx, fy, cx and cy in pixels, as "
             "columns or in an intrinsics JSON file."
         ) from cause
     except DataError as cause:
-        raise DataError(f"{where}: {cause}") from cause
+        raise DataError(f"{source}: {cause}") from cause

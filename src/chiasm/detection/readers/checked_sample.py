@@ -27,7 +27,7 @@ def load_sample(
 
     ``xyz`` ``(H, W, 3)`` takes the place of a point map that the reader computed from other files;
     ``unit_m`` is the length of the point map's unit in metres. Raises ``DataError`` naming the
-    file and what is wrong with it.
+    file and its fault.
     """
     files = ref.files
     return checked_sample(

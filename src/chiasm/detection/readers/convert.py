@@ -56,7 +56,7 @@ def convert(
 ) -> Conversion:
     """Write samples as ``destination/{split}/{kind}/{rgb,xyz,gt}/NNN``.
 
-    ``origin`` is anything that ``open_source`` reads, or a folder with ``rgb/`` and one of
+    ``origin`` is a path that ``open_source`` reads, or a folder with ``rgb/`` and one of
     ``depth/`` (16-bit PNG or TIFF; needs ``intrinsics``, a JSON file), ``ply/``, ``pcd/``,
     ``cloud/``, where the files of one part share a name. ``split`` and ``kind`` are used for parts
     whose origin has none. ``unit_m`` is the length in metres of one depth count or of the points'

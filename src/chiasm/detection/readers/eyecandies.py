@@ -73,7 +73,7 @@ class Eyecandies:
         return self._refs
 
     def load(self, ref: SampleRef) -> RGBDSample:
-        """Read one sample; raises ``DataError`` naming the file and what is wrong with it."""
+        """Read one sample; raises ``DataError`` naming the file and its fault."""
         return load_sample(ref, xyz=_rendered_points(ref.files["depth"], ref.files["info_depth"]))
 
     def _choose(self, lamp: int | None) -> int:

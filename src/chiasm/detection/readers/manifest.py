@@ -82,7 +82,7 @@ class Manifest:
         return self._refs
 
     def load(self, ref: SampleRef) -> RGBDSample:
-        """Read one sample; raises ``DataError`` naming the file and what is wrong with it."""
+        """Read one sample; raises ``DataError`` naming the file and its fault."""
         xyz = _points_of_depth(ref) if "depth" in ref.files else None
         return load_sample(ref, xyz=xyz, unit_m=self.unit_m)
 
@@ -104,45 +104,45 @@ class Manifest:
     def _find(self, rows: list[dict[str, str]], problems: list[Problem]) -> Iterator[SampleRef]:
         row_of: dict[str, int] = {}
         for number, row in enumerate(rows, start=1):
-            where = f"{self.path}, row {number}"
-            ref = self._reference(row, where)
+            source = f"{self.path}, row {number}"
+            ref = self._reference(row, source)
             if ref.source in row_of:
                 raise DataError(
-                    f"{where} names {ref.source}, as row {row_of[ref.source]} does; each part may "
+                    f"{source} names {ref.source}, as row {row_of[ref.source]} does; each part may "
                     "stand in the table once."
                 )
             row_of[ref.source] = number
             missing = [str(path) for path in ref.files.values() if not path.is_file()]
             if missing:
                 sentence = (
-                    f"{where} names {', '.join(missing)}, which does not exist; paths are "
+                    f"{source} names {', '.join(missing)}, which does not exist; paths are "
                     "relative to the table's folder."
                 )
-                problems.append(Problem(where, sentence, left_out=True))
+                problems.append(Problem(source, sentence, left_out=True))
             else:
                 yield ref
 
-    def _reference(self, row: Mapping[str, str], where: str) -> SampleRef:
+    def _reference(self, row: Mapping[str, str], source: str) -> SampleRef:
         files = {role: self.path.parent / row[role] for role in PATH_COLUMNS if row.get(role)}
         sensors = [role for role in SENSOR_COLUMNS if role in files]
         if not sensors:
-            raise DataError(f"{where} names neither an rgb nor an xyz nor a depth file.")
+            raise DataError(f"{source} names neither an rgb nor an xyz nor a depth file.")
         if "xyz" in files and "depth" in files:
-            raise DataError(f"{where} names both xyz and depth; give one of them.")
+            raise DataError(f"{source} names both xyz and depth; give one of them.")
         extra = {
             column: text
             for column, text in row.items()
             if text and (column not in (*PATH_COLUMNS, *FACT_COLUMNS))
         }
         if "depth" in files:
-            extra |= _depth_facts(row, where)
+            extra |= _depth_facts(row, source)
         else:
             files.pop("intrinsics", None)
-        label, kind = _label_of_row(row.get("label", ""), row.get("kind", ""), where)
+        label, kind = _label_of_row(row.get("label", ""), row.get("kind", ""), source)
         split = row.get("split", "").lower()
         if split not in _SPLITS:
             raise DataError(
-                f"{where} has split '{row['split']}'; train, validation, test or nothing was "
+                f"{source} has split '{row['split']}'; train, validation, test or nothing was "
                 "expected."
             )
         lamp = row.get("lamp", "")
@@ -153,7 +153,7 @@ class Manifest:
             label=label,
             kind=kind,
             group=row.get("group", ""),
-            lamp=_whole_number(lamp, f"{where}, column lamp") if lamp else None,
+            lamp=_whole_number(lamp, f"{source}, column lamp") if lamp else None,
             extra=extra,
         )
 
@@ -165,7 +165,7 @@ class Manifest:
         return [ref for ref in refs if ref.lamp == lamp]
 
 
-def _depth_facts(row: Mapping[str, str], where: str) -> dict[str, str]:
+def _depth_facts(row: Mapping[str, str], source: str) -> dict[str, str]:
     """Return the checked texts that turn counts of depth into points."""
     unit = row.get("depth_unit", "")
     try:
@@ -174,40 +174,40 @@ def _depth_facts(row: Mapping[str, str], where: str) -> dict[str, str]:
         positive = False
     if not positive:
         raise DataError(
-            f"{where} has depth_unit '{unit}'; the metres of one count were expected, e.g. 0.001 "
+            f"{source} has depth_unit '{unit}'; the metres of one count were expected, e.g. 0.001 "
             "for a depth image in millimetres."
         )
     facts = {"depth_unit": unit}
     if not row.get("intrinsics"):
         text = {column: row.get(column, "") for column in CAMERA_COLUMNS}
-        camera_from_text(text, where)
+        camera_from_text(text, source)
         facts |= text
     return facts
 
 
-def _label_of_row(text: str, kind: str, where: str) -> tuple[int | None, str]:
+def _label_of_row(text: str, kind: str, source: str) -> tuple[int | None, str]:
     """Return label and kind; one that is missing follows from the other."""
     if not text:
         return (None, "") if not kind else (int(kind != "good"), kind)
-    label = _whole_number(text, f"{where}, column label")
+    label = _whole_number(text, f"{source}, column label")
     if label not in (0, 1):
-        raise DataError(f"{where} has label '{text}'; 0 (good), 1 (defective) or nothing.")
+        raise DataError(f"{source} has label '{text}'; 0 (good), 1 (defective) or nothing.")
     if kind and (kind == "good") != (label == 0):
         raise DataError(
-            f"{where} has label {label} and kind '{kind}', which contradict each other: kind is "
+            f"{source} has label {label} and kind '{kind}', which contradict each other: kind is "
             "'good' for label 0 and the kind of defect for label 1."
         )
     return label, kind or ("good" if label == 0 else "defect")
 
 
-def _whole_number(text: str, where: str) -> int:
+def _whole_number(text: str, source: str) -> int:
     try:
         value = float(text)  # Parquet keeps whole numbers beside gaps as 1.0
         if value.is_integer():
             return int(value)
     except ValueError:
         pass
-    raise DataError(f"{where}: '{text}' was found, a whole number was expected.")
+    raise DataError(f"{source}: '{text}' was found, a whole number was expected.")
 
 
 def _points_of_depth(ref: SampleRef) -> FloatArray:

@@ -55,7 +55,7 @@ class Mvtec3d:
         return self._refs
 
     def load(self, ref: SampleRef) -> RGBDSample:
-        """Read one sample; raises ``DataError`` naming the file and what is wrong with it."""
+        """Read one sample; raises ``DataError`` naming the file and its fault."""
         return load_sample(ref, unit_m=self.unit_m)
 
     def _find(self, problems: list[Problem]) -> Iterator[SampleRef]:

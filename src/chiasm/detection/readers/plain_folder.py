@@ -54,7 +54,7 @@ class PlainFolder:
         return self._refs
 
     def load(self, ref: SampleRef) -> RGBDSample:
-        """Read one sample; raises ``DataError`` naming the file and what is wrong with it."""
+        """Read one sample; raises ``DataError`` naming the file and its fault."""
         return load_sample(ref, unit_m=self.unit_m)
 
 

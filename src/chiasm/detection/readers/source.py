@@ -54,5 +54,5 @@ class SampleSource(Protocol):
         ...
 
     def load(self, ref: SampleRef) -> RGBDSample:
-        """Read one sample; raises ``DataError`` naming the file and what is wrong with it."""
+        """Read one sample; raises ``DataError`` naming the file and its fault."""
         ...

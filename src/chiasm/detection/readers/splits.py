@@ -91,10 +91,10 @@ def check_disjoint(split: Split) -> None:
     )
     if duplicates:
         first_list, first, second_list, second = duplicates[0]
-        how = "is" if first == second else f"has the same content as {second},"
+        relation = "is" if first == second else f"has the same content as {second},"
         more = f" {len(duplicates) - 1} more such pairs were found." if len(duplicates) > 1 else ""
         raise SplitError(
-            f"{first} in the {first_list} list {how} also in the {second_list} list. A figure "
+            f"{first} in the {first_list} list {relation} also in the {second_list} list. A figure "
             f"measured on parts the model has seen is worthless: keep one of the two.{more}"
         )
 

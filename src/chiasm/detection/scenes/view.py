@@ -133,13 +133,13 @@ class Stage:
         picture_height: FloatArray | None = None,
     ) -> View:
         height = shape[..., 0]
-        seen = look_up(paint, self.camera, height if picture_height is None else picture_height)
+        pixels = look_up(paint, self.camera, height if picture_height is None else picture_height)
         points = points_at(height, self.camera)
         part = (look_up(surface.part, self.camera, height) > 0.5) | (height > 0.4)
         return View(
-            colour=np.asarray(cv2.GaussianBlur(seen[..., :3], (0, 0), 0.45)),
+            colour=np.asarray(cv2.GaussianBlur(pixels[..., :3], (0, 0), 0.45)),
             points=points,
-            chance=missing_chance(points, seen[..., 3], shape[..., 1]),
+            chance=missing_chance(points, pixels[..., 3], shape[..., 1]),
             part=part,
             mask=np.zeros(part.shape, dtype=bool),
             exposure=self.exposure,
