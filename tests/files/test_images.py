@@ -103,9 +103,9 @@ def test_missing_float_depth_becomes_0(tmp_path):
 def test_image_files_are_found_by_stem_without_hidden_and_other_files(tmp_path):
     for name in ("b.PNG", "a.jpg", ".c.png", "d.txt"):
         (tmp_path / name).touch()
-    found = image_files(tmp_path, RGB_SUFFIXES)
-    assert list(found) == ["a", "b"]
-    assert found["b"] == tmp_path / "b.PNG"
+    files = image_files(tmp_path, RGB_SUFFIXES)
+    assert list(files) == ["a", "b"]
+    assert files["b"] == tmp_path / "b.PNG"
     assert image_files(tmp_path / "nowhere", RGB_SUFFIXES) == {}
 
 

@@ -54,12 +54,12 @@ def part() -> PreparedSample:
     y, x = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     radius = np.hypot(y - 48, x - 46) / 38
     foreground = radius < 1
-    wanted = 0.02 * np.sqrt(np.clip(1.05 - radius**2, 0, None)) + 0.0006 * np.sin(x / 3)
+    target_height = 0.02 * np.sqrt(np.clip(1.05 - radius**2, 0, None)) + 0.0006 * np.sin(x / 3)
     tilt = 0.25
     normal = np.array([0.0, np.sin(tilt), -np.cos(tilt)])
     offset = 0.5
     rays = np.stack([(x - 48) / 600, (y - 48) / 600, np.ones_like(x)], axis=-1)
-    xyz = rays * ((wanted - offset) / (rays @ normal))[..., None]
+    xyz = rays * ((target_height - offset) / (rays @ normal))[..., None]
     valid = foreground & (rng.random(foreground.shape) > 0.03)
     valid[60:66, 40:47] = False
     xyz = np.where(valid[..., None], xyz, 0).astype(np.float32)
@@ -154,8 +154,8 @@ def test_points_height_and_normals_agree(part: PreparedSample, generator: Anomal
     for result in defective_samples(part, generator, count=8):
         points = result.xyz[result.valid].astype(np.float64)
         np.testing.assert_allclose(points @ normal + offset, result.height[result.valid], atol=2e-6)
-        again = surface_normals(result.xyz, result.valid)
-        np.testing.assert_allclose(result.normals, again, atol=1e-5)
+        recomputed = surface_normals(result.xyz, result.valid)
+        np.testing.assert_allclose(result.normals, recomputed, atol=1e-5)
         # Each point is still seen by its own pixel.
         both = result.valid & part.valid
         before, after = part.xyz[both], result.xyz[both]
@@ -235,9 +235,9 @@ def test_draws_depend_on_seed_epoch_and_index_alone(part: PreparedSample, make) 
     forward = [at(key, make(probability=1.0)) for key in keys]
     shared = make(probability=1.0)
     backward = [at(key, shared) for key in reversed(keys)][::-1]
-    for one, other in zip(forward, backward):
+    for first, second in zip(forward, backward):
         for field in ("rgb", "xyz", "height", "normals", "depth", "mask"):
-            np.testing.assert_array_equal(getattr(one, field), getattr(other, field))
+            np.testing.assert_array_equal(getattr(first, field), getattr(second, field))
     different = {result.rgb.tobytes() + result.xyz.tobytes() for result in forward}
     assert len(different) == len(keys)
 

@@ -16,8 +16,8 @@ from chiasm.errors import DataError
 @pytest.mark.parametrize("family", sorted(PROCEDURAL))
 def test_procedural_textures_have_structure(family: str) -> None:
     drawn = [PROCEDURAL[family]((48, 64), np.random.default_rng(seed)) for seed in range(3)]
-    again = PROCEDURAL[family]((48, 64), np.random.default_rng(0))
-    np.testing.assert_array_equal(drawn[0], again)
+    second = PROCEDURAL[family]((48, 64), np.random.default_rng(0))
+    np.testing.assert_array_equal(drawn[0], second)
     assert not np.array_equal(drawn[0], drawn[1])
     for texture in drawn:
         assert texture.shape == (48, 64, 3) and texture.dtype == np.float32
@@ -45,9 +45,9 @@ def test_augmenters_keep_shape_and_type(number: int) -> None:
 def test_augment_is_repeatable_and_in_range() -> None:
     texture = TextureSource().draw((32, 32), np.random.default_rng(0))
     for seed in range(20):
-        one = augment(texture, np.random.default_rng(seed))
-        np.testing.assert_array_equal(one, augment(texture, np.random.default_rng(seed)))
-        assert one.min() >= 0.0 and one.max() <= 1.0 and one.dtype == np.float32
+        result = augment(texture, np.random.default_rng(seed))
+        np.testing.assert_array_equal(result, augment(texture, np.random.default_rng(seed)))
+        assert result.min() >= 0.0 and result.max() <= 1.0 and result.dtype == np.float32
 
 
 def test_folder_textures_are_rgb_and_resized(tmp_path: Path) -> None:

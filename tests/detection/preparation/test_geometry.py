@@ -21,8 +21,8 @@ from chiasm.detection.preparation.prepare import PreparationSettings, prepare
 from chiasm.detection.scenes.maker import render_scene
 
 
-def places(shape):
-    """Row and column of each place, as values that say where they were taken from."""
+def coordinates(shape):
+    """Return the row and column of each pixel as its value."""
     return np.stack(np.indices(shape), axis=2).astype(np.float32)
 
 
@@ -36,13 +36,13 @@ def holes(seed, shape=(24, 31)):
 @pytest.mark.parametrize("seed", range(40))
 def test_missing_places_take_the_nearest_the_leftmost_of_several(seed):
     measured = holes(seed)
-    filled = fill_nearest(places(measured.shape), measured).astype(int)
+    filled = fill_nearest(coordinates(measured.shape), measured).astype(int)
     sources = np.argwhere(measured)
-    for place in np.argwhere(np.ones_like(measured)):
-        squared = ((sources - place) ** 2).sum(axis=1)
+    for pixel in np.argwhere(np.ones_like(measured)):
+        squared = ((sources - pixel) ** 2).sum(axis=1)
         nearest = sources[squared == squared.min()]
         first = nearest[np.lexsort((nearest[:, 0], nearest[:, 1]))[0]]
-        assert tuple(filled[tuple(place)]) == tuple(first)
+        assert tuple(filled[tuple(pixel)]) == tuple(first)
 
 
 @pytest.mark.parametrize("shape", [(24, 31), (1, 40), (40, 1), (3, 33_000)])
@@ -51,13 +51,13 @@ def test_filling_is_that_of_scipy(shape):
     rows, columns = ndimage.distance_transform_edt(
         ~measured, return_distances=False, return_indices=True
     )
-    filled = fill_nearest(places(shape), measured)
+    filled = fill_nearest(coordinates(shape), measured)
     assert np.array_equal(filled, np.stack([rows, columns], axis=2))
 
 
 def test_filling_stays_where_it_is_needed():
     measured, region = holes(1), holes(2)
-    values = places(measured.shape)
+    values = coordinates(measured.shape)
     before = values.copy()
     filled = fill_nearest(values, measured, region=region)
     everywhere = fill_nearest(values, measured)

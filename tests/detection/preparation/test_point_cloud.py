@@ -50,11 +50,11 @@ def test_normals_of_a_plane_are_the_planes():
     valid = np.random.default_rng(0).random(xyz.shape[:2]) > 0.3
     xyz[~valid] = 0
     normals = surface_normals(xyz, valid)
-    known = np.abs(normals).sum(axis=2) > 0
-    assert known.sum() > 0.5 * valid.sum()
-    assert not known[~valid].any()
+    has_normal = np.abs(normals).sum(axis=2) > 0
+    assert has_normal.sum() > 0.5 * valid.sum()
+    assert not has_normal[~valid].any()
     expected = np.array([0.2, -0.1, -1.0]) / np.linalg.norm([0.2, -0.1, -1.0])
-    np.testing.assert_allclose(normals[known] @ expected, 1.0, atol=1e-3)
+    np.testing.assert_allclose(normals[has_normal] @ expected, 1.0, atol=1e-3)
 
 
 def test_the_cluster_in_the_frame_wins_over_a_wall():
@@ -62,10 +62,10 @@ def test_the_cluster_in_the_frame_wins_over_a_wall():
     mask[:10] = True
     mask[25:45, 25:45] = True
     mask[30:34, 30:34] = False  # a hole inside the part belongs to it
-    found = largest_cluster(mask)
-    assert found[32, 32]
-    assert not found[:10].any()
-    assert abs(int(found.sum()) - 400) < 40
+    cluster = largest_cluster(mask)
+    assert cluster[32, 32]
+    assert not cluster[:10].any()
+    assert abs(int(cluster.sum()) - 400) < 40
 
 
 @pytest.mark.parametrize("fraction", [0.6, None])
@@ -88,8 +88,8 @@ def test_pasting_undoes_the_crop():
     part = prepare(sample, PreparationSettings(size=96, crop_fraction=0.7))
     back = paste(part.foreground.astype(np.float32), part.box) > 0.5
     assert back.shape == sample.valid.shape
-    again = prepare(sample, PreparationSettings(size=96, crop_fraction=0.7))
-    assert np.array_equal(part.foreground, again.foreground)
+    second = prepare(sample, PreparationSettings(size=96, crop_fraction=0.7))
+    assert np.array_equal(part.foreground, second.foreground)
     inside = back & sample.valid
     assert inside.sum() > 0.9 * back.sum() * sample.valid[back].mean()
 
@@ -159,8 +159,8 @@ def test_a_damaged_entry_is_made_again(tmp_path: Path, caplog: pytest.LogCapture
     expected = cache.get(source, source.refs[0], settings)
     (entry,) = (tmp_path / "cache").rglob("*.npz")
     entry.write_bytes(entry.read_bytes()[:100])
-    again = cache.get(source, source.refs[0], settings)
-    assert np.array_equal(expected.xyz, again.xyz)
+    second = cache.get(source, source.refs[0], settings)
+    assert np.array_equal(expected.xyz, second.xyz)
     assert "damaged" in caplog.text
 
 

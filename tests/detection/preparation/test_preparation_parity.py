@@ -42,8 +42,8 @@ def plain_plane(xyz, valid, distance=None):
     a, b, c = few[draw.integers(0, len(few), (500, 3))].transpose(1, 0, 2)
     normals = np.cross(b - a, c - a)
     lengths = np.linalg.norm(normals, axis=1)
-    kept = lengths > 1e-12
-    normals, a = normals[kept] / lengths[kept, None], a[kept]
+    usable = lengths > 1e-12
+    normals, a = normals[usable] / lengths[usable, None], a[usable]
     apart = np.abs(few @ normals.T - (normals * a).sum(axis=1))
     best = (apart < distance).sum(axis=0).argmax()
     normal, offset = normals[best], -normals[best] @ a[best]
@@ -85,13 +85,13 @@ def plain_normals(xyz, valid, reach=2):
                 counts[j] += both
         return total / np.maximum(count, 1), count[..., 0] > 0
 
-    (across, one), (along, other) = step(1), step(0)
+    (across, has_across), (along, has_along) = step(1), step(0)
     normals = np.cross(across, along)
     length = np.linalg.norm(normals, axis=2, keepdims=True)
     normals = normals / np.maximum(length, 1e-20)
     normals = np.where((normals * xyz).sum(axis=2, keepdims=True) > 0, -normals, normals)
-    known = (valid & one & other)[..., None] & (length > 1e-20)
-    return np.where(known, normals, 0)
+    has_normal = (valid & has_across & has_along)[..., None] & (length > 1e-20)
+    return np.where(has_normal, normals, 0)
 
 
 def plain_prepare(sample: RGBDSample, settings: PreparationSettings):
@@ -210,11 +210,11 @@ def test_the_plane_is_the_one_that_all_votes_elect(outliers):
         z[wild] -= rng.uniform(0, 0.3, wild.sum())
         xyz = np.stack([x, y, z], axis=2).astype(np.float32)
         valid = rng.random(x.shape) > 0.1
-        expected, found = plain_plane(xyz, valid), fit_support_plane(xyz, valid)
-        assert (expected is None) == (found is None)
+        expected, result = plain_plane(xyz, valid), fit_support_plane(xyz, valid)
+        assert (expected is None) == (result is None)
         if expected is not None:
-            np.testing.assert_allclose(found.coefficients, expected[0], rtol=0, atol=1e-10)
-            np.testing.assert_allclose(found.noise, expected[1], rtol=1e-9)
+            np.testing.assert_allclose(result.coefficients, expected[0], rtol=0, atol=1e-10)
+            np.testing.assert_allclose(result.noise, expected[1], rtol=1e-9)
 
 
 @pytest.mark.parametrize("order", ["as drawn", "the loser's first", "all alike"])
@@ -259,9 +259,9 @@ def test_clusters_are_those_of_scipy():
 def test_of_clusters_of_one_size_the_first_is_taken():
     mask = np.zeros((40, 40), bool)
     mask[21:25, 3:7] = mask[20:24, 20:24] = mask[30:34, 5:9] = True
-    found = largest_cluster(mask, closing=1)
-    assert found[21, 21]
-    assert found.sum() == 16
+    result = largest_cluster(mask, closing=1)
+    assert result[21, 21]
+    assert result.sum() == 16
 
 
 @pytest.mark.parametrize("shape", [(150, 40), (1, 9), (3, 70), (66, 2)])
@@ -272,9 +272,9 @@ def test_normals_are_those_of_whole_frames(shape):
     xyz[~valid] = 0
     for reach in (1, 2, 3):
         expected = plain_normals(xyz, valid, reach)
-        found = surface_normals(xyz, valid, reach=reach)
-        assert np.array_equal(found != 0, expected != 0)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+        result = surface_normals(xyz, valid, reach=reach)
+        assert np.array_equal(result != 0, expected != 0)
+        np.testing.assert_allclose(result, expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("box", [CropBox(5, 7, 30, 60, 50), CropBox(-20, -9, 90, 60, 50)])

@@ -147,12 +147,12 @@ def test_trivial_scores_are_those_of_the_files(category):
     source = Mvtec3d(category)
     ref = source.refs[0]
     sample = source.load(ref)
-    found = trivial_scores(ref, sample)
-    assert found["size of the rgb file"] == (category / "train/good/rgb/000.bmp").stat().st_size
-    assert found["mean green"] == pytest.approx(sample.rgb[..., 1].mean(), abs=1e-6)
-    assert found["mean depth"] == pytest.approx(sample.xyz[2:, :, 2].mean(), abs=1e-6)
-    assert found["share of missing points"] == 0.25
-    assert found["number of pixels"] == 80
+    values = trivial_scores(ref, sample)
+    assert values["size of the rgb file"] == (category / "train/good/rgb/000.bmp").stat().st_size
+    assert values["mean green"] == pytest.approx(sample.rgb[..., 1].mean(), abs=1e-6)
+    assert values["mean depth"] == pytest.approx(sample.xyz[2:, :, 2].mean(), abs=1e-6)
+    assert values["share of missing points"] == 0.25
+    assert values["number of pixels"] == 80
 
 
 def test_missing_classes_groups_in_two_splits_and_mixed_sizes_are_warned_of(tmp_path):

@@ -173,9 +173,9 @@ def test_depth_and_camera_survive_the_conversion(tmp_path):
 @pytest.mark.parametrize("layout", ["rgb and xyz", "manifest", "mvtec"])
 def test_point_maps_in_millimetres_become_metres(tmp_path, layout):
     origin, xyz = tmp_path / "raw", np.full((H, W, 3), 400.0)
-    place = origin / "test/cut" if layout == "mvtec" else origin
-    write_rgb(place / "rgb/1.png", colours())
-    write_xyz(place / "xyz/1.tiff", xyz)
+    target = origin / "test/cut" if layout == "mvtec" else origin
+    write_rgb(target / "rgb/1.png", colours())
+    write_xyz(target / "xyz/1.tiff", xyz)
     if layout == "manifest":
         origin = tmp_path / "parts.csv"
         origin.write_text("rgb,xyz\nraw/rgb/1.png,raw/xyz/1.tiff\n")

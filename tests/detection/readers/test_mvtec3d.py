@@ -164,14 +164,14 @@ def test_plain_folders_pair_by_name_and_know_no_labels(tmp_path):
     assert not sample.valid[0, 0] and sample.valid.sum() == sample.valid.size - 1
 
 
-@pytest.mark.parametrize(("kept", "lost"), [("rgb", "xyz"), ("xyz", "rgb")])
-def test_plain_folders_of_one_sensor_are_read(tmp_path, kept, lost):
+@pytest.mark.parametrize(("present", "absent"), [("rgb", "xyz"), ("xyz", "rgb")])
+def test_plain_folders_of_one_sensor_are_read(tmp_path, present, absent):
     put(tmp_path, "a", 0)
-    next((tmp_path / lost).iterdir()).unlink()
+    next((tmp_path / absent).iterdir()).unlink()
     source = PlainFolder(tmp_path)
     sample = source.load(source.refs[0])
-    assert getattr(sample, lost) is None and getattr(sample, kept).shape == (*SIZE, 3)
-    assert sample.valid.all() == (kept == "rgb")
+    assert getattr(sample, absent) is None and getattr(sample, present).shape == (*SIZE, 3)
+    assert sample.valid.all() == (present == "rgb")
 
 
 def test_layouts_are_recognised_and_others_explained(category, tmp_path):

@@ -117,9 +117,9 @@ def test_settings_out_of_range_are_refused(wrong):
 @pytest.fixture
 def category(tmp_path) -> Path:
     rng = np.random.default_rng(0)
-    for place in ("train/good", "validation/good", "test/good", "test/cut"):
+    for folder in ("train/good", "validation/good", "test/good", "test/cut"):
         for stem in ("000", "001"):
-            folder = tmp_path / "peg" / place
+            folder = tmp_path / "peg" / folder
             write_rgb(folder / f"rgb/{stem}.png", rng.random((4, 4, 3), dtype=np.float32))
             write_xyz(folder / f"xyz/{stem}.tiff", rng.random((4, 4, 3)))
     return tmp_path / "peg"
@@ -149,9 +149,9 @@ def test_the_same_path_in_two_lists_is_refused(category):
 
 
 @pytest.mark.parametrize("file", ["rgb/001.png", "xyz/001.tiff"])
-@pytest.mark.parametrize("place", ["validation/good", "test/cut"])
-def test_the_same_content_under_another_name_is_refused(category, file, place):
-    first, second = category / "train/good" / file, category / place / file
+@pytest.mark.parametrize("folder", ["validation/good", "test/cut"])
+def test_the_same_content_under_another_name_is_refused(category, file, folder):
+    first, second = category / "train/good" / file, category / folder / file
     second.write_bytes(first.read_bytes())
     os.utime(second, (1, 1))
     with pytest.raises(SplitError, match=rf"{first} in the training list .*content as {second}"):
@@ -159,8 +159,8 @@ def test_the_same_content_under_another_name_is_refused(category, file, place):
 
 
 def test_files_of_equal_size_and_other_content_pass(category):
-    for place, byte in (("train/good", b"a"), ("validation/good", b"b"), ("test/cut", b"c")):
-        (category / place / "rgb/000.png").write_bytes(byte * 50)
+    for folder, byte in (("train/good", b"a"), ("validation/good", b"b"), ("test/cut", b"c")):
+        (category / folder / "rgb/000.png").write_bytes(byte * 50)
     check_disjoint(make_splits(Mvtec3d(category)))
 
 
