@@ -26,7 +26,7 @@ class TrivialScore:
         return max(self.auroc, 1 - self.auroc)
 
 
-def listed(title: str, entries: Sequence[object]) -> list[str]:
+def listing(title: str, entries: Sequence[object]) -> list[str]:
     """Return a list as lines for a terminal: title, length and first entries."""
     if not entries:
         return [f"{title}: none"]

@@ -14,7 +14,7 @@ from chiasm.detection.preparation.distance import MAX_RATIO, median_distance
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.readers.splits import shared_files
 from chiasm.errors import DataError
-from chiasm.files.audit_text import TrivialScore, listed
+from chiasm.files.audit_text import TrivialScore, listing
 from chiasm.metrics.ranking import auroc
 from chiasm.samples import Problem, RGBDSample
 
@@ -76,11 +76,11 @@ class AuditReport:
         if self.distances is not None:
             nearest, farthest = self.distances
             lines.append(f"Distance from the camera by z: {nearest:.3g} to {farthest:.3g} m")
-        lines += listed("Files without a partner", self.problems)
-        lines += listed("Parts that cannot be read", self.unreadable)
+        lines += listing("Files without a partner", self.problems)
+        lines += listing("Parts that cannot be read", self.unreadable)
         pairs = [f"{a} ({s}) = {b} ({t})" for s, a, t, b in self.duplicates]
-        lines += listed("Files in two splits", pairs)
-        lines += listed("Groups in several splits", self.divided_groups)
+        lines += listing("Files in two splits", pairs)
+        lines += listing("Groups in several splits", self.divided_groups)
         if self.trivial:
             lines += ["", "Trivial scores on the test split, image-level AUROC"]
             lines += [f"  {score.auroc:.3f}  {score.name}" for score in self.trivial]

@@ -13,7 +13,7 @@ import numpy as np
 
 from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, problem_message
 from chiasm.errors import DataError
-from chiasm.files.audit_text import TrivialScore, listed
+from chiasm.files.audit_text import TrivialScore, listing
 from chiasm.metrics.ranking import auroc
 from chiasm.samples import Problem, RecordingSample
 
@@ -79,9 +79,9 @@ class AuditReport:
         lines.append("With " + ", ".join(f"{parts} ({n})" for parts, n in self.parts.items()))
         lengths = ", ".join(f"{length} ({n})" for length, n in self.lengths.items())
         lines.append(f"Mains cycles of the series: {lengths or 'none readable'}")
-        lines += listed("Left out or repaired", [problem_message(p) for p in self.problems])
-        lines += listed("Recordings that cannot be read", self.unreadable)
-        lines += listed("Copies in other sessions", [f"{a} = {b}" for a, b in self.copies])
+        lines += listing("Left out or repaired", [problem_message(p) for p in self.problems])
+        lines += listing("Recordings that cannot be read", self.unreadable)
+        lines += listing("Copies in other sessions", [f"{a} = {b}" for a, b in self.copies])
         if self.shortcuts:
             lines += ["", "AUROC of one number for one class"]
             lines += [f"  {s.auroc:.3f}  {s.name}, {s.kind}" for s in self.shortcuts]
