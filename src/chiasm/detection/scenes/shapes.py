@@ -31,11 +31,11 @@ def bores(frame: Frame, count: int, circle_radius: float, radius: float) -> Floa
 def flange(frame: Frame, rng: Rng) -> Surface:
     """Draw a turned steel flange: disc, raised hub with a bore, six countersunk bolt holes."""
     outer, hub, bore = 42 + rng.normal(0, 0.4), 19 + rng.normal(0, 0.3), 10 + rng.normal(0, 0.2)
-    thick, tall = 7 + rng.normal(0, 0.25), 7 + rng.normal(0, 0.25)
+    thickness, hub_height = 7 + rng.normal(0, 0.25), 7 + rng.normal(0, 0.25)
     r = frame.radius
     bolts = bores(frame, 6, 31.0, 3.4)
-    height = thick * rounded(r - outer, 1.2)
-    height += tall * rounded(r - hub, 1.4)
+    height = thickness * rounded(r - outer, 1.2)
+    height += hub_height * rounded(r - hub, 1.4)
     height += 0.9 * inside(np.abs(r - 24.5) - 1.6, 1.0)
     height -= 1.4 * inside(bolts - 1.7, 1.2)
     height *= inside(bore - r, 1.0) * inside(-bolts, 0.8)
@@ -89,22 +89,22 @@ def gear(frame: Frame, rng: Rng) -> Surface:
 def biscuit(frame: Frame, rng: Rng) -> Surface:
     """Draw a baked biscuit: scalloped edge, domed and bumpy, pricked holes, browned top."""
     r, angle = frame.radius, frame.angle
-    reach = 40 + rng.normal(0, 0.6)
+    outer = 40 + rng.normal(0, 0.6)
     lobes = np.float32(1.3) * np.abs(np.cos(10 * angle)) + np.float32(
         0.5 * np.cos(2 * angle + rng.uniform(0, 6))
     )
-    edge = r - (reach + lobes).astype(np.float32)
-    tall = 7.5 + rng.normal(0, 0.4)
+    edge = r - (outer + lobes).astype(np.float32)
+    top = 7.5 + rng.normal(0, 0.4)
     coarse = patches(frame.shape, 7 * frame.per_mm, rng)
     fine = patches(frame.shape, 1.7 * frame.per_mm, rng)
     crumb = patches(frame.shape, 0.7 * frame.per_mm, rng)
     bumps = 0.30 * coarse + 0.11 * fine + 0.04 * crumb
-    bumps += 0.9 * (1 - np.square(np.clip(r / reach, 0, 1))) - 0.5 * inside(
+    bumps += 0.9 * (1 - np.square(np.clip(r / outer, 0, 1))) - 0.5 * inside(
         np.abs(r - 34.0) - 0.6, 1
     )
     pricks = np.minimum(bores(frame, 6, 11.5, 1.3), bores(frame, 12, 24.5, 1.3))
     pricks = np.minimum(pricks, r - 1.3)
-    height = (tall + bumps) * rounded(edge, 3.2) - 2.6 * inside(pricks, 1.4) * (r < reach)
+    height = (top + bumps) * rounded(edge, 3.2) - 2.6 * inside(pricks, 1.4) * (r < outer)
     brown = 0.55 * coarse + 0.25 * fine + 0.9 * rise((r - 30.0) / 11.0) + rng.normal(0, 0.15)
     albedo = painted([0.52, 0.31, 0.125], frame.shape, 0.05 * crumb + 0.05 * fine)
     albedo = blend(albedo, [0.27, 0.115, 0.035], rise(0.18 + 0.36 * brown))
