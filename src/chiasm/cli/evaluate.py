@@ -1,4 +1,4 @@
-"""``chiasm evaluate``: figures, pictures and a report."""
+"""``chiasm evaluate``: figures, pictures and a report of the test split."""
 
 from __future__ import annotations
 
@@ -11,29 +11,34 @@ from chiasm.cli.options import Data, Lamp
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run's or a model's folder.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a run or of a model.")],
     data: Data,
-    out: Annotated[Path | None, typer.Option(help="Folder for the report.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the report to this folder (default: RUN/report).")
+    ] = None,
     lamp: Lamp = None,
     splits: Annotated[
         str,
         typer.Option(
-            help="Of a classifier: also train on these splits and show the gap, e.g. "
+            help="Classifiers only: also train and test on these splits and report the gap, e.g. "
             "'random,equipment' or 'equipment=GIS-25.8kV'."
         ),
     ] = "",
     left_out: Annotated[
         str,
-        typer.Option(help="Of a classifier: also train without each of these classes."),
+        typer.Option(
+            help="Classifiers only: also train without each of these classes and test whether they "
+            "are noticed, e.g. 'void'."
+        ),
     ] = "",
 ) -> None:
-    """Judge the test split; writes metrics.json and report.html."""
+    """Evaluate a model on the test split. Writes metrics.json and report.html."""
     from chiasm.api import evaluate as run_evaluation
 
     run_evaluation(
-        run, data=data, out=out, lamp=lamp, splits=_parts(splits), left_out=_parts(left_out)
+        run, data=data, out=out, lamp=lamp, splits=_names(splits), left_out=_names(left_out)
     )
 
 
-def _parts(text: str) -> list[str]:
-    return [part for part in text.split(",") if part]
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]

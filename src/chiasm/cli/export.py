@@ -1,4 +1,4 @@
-"""``chiasm export``: a trained model as a folder that runs without torch."""
+"""``chiasm export``: write a trained model as a folder that runs without PyTorch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import typer
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    to: Annotated[str, typer.Option(help="openvino or onnx.")] = "openvino",
-    precision: Annotated[str, typer.Option(help="fp32, or with openvino bf16 or int8.")] = "fp32",
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    out: Annotated[Path, typer.Option(help="Write the exported model to this folder.")],
+    to: Annotated[str, typer.Option(help="Format of the graph: openvino or onnx.")] = "openvino",
+    precision: Annotated[str, typer.Option(help="fp32; with openvino also bf16 or int8.")] = "fp32",
     data: Annotated[
-        Path | None, typer.Option(help="Where the run's data lie now, if they moved.")
+        Path | None, typer.Option(help="Present location of the run's data, if they were moved.")
     ] = None,
     memory: Annotated[
         int | None,
@@ -25,13 +25,15 @@ def export(
         typer.Option(help="Channels in which nearest normals are looked for, e.g. 64; quicker."),
     ] = None,
 ) -> None:
-    """Export a model, prove that it says the same, and write its card."""
+    """Export a trained model. Checks that the export gives the same scores; writes a model card."""
     from chiasm.deploy.export import export as write
 
     deployment = write(
         run, out, to=to, precision=precision, data=data, memory=memory, search=search
     )
-    typer.echo(f"{out} holds {deployment.method} ({to}, {precision}). Compared with the run:")
+    typer.echo(
+        f"{out} holds {deployment.method} ({to}, {precision}). Difference from the trained model:"
+    )
     for name, value in deployment.parity.items():
         if not isinstance(value, dict):
             shown = f"{value:.4g}" if isinstance(value, float) else value

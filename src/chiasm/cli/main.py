@@ -1,4 +1,4 @@
-"""The command line: ``chiasm VERB``; each verb parses, calls one function and prints."""
+"""The command line. Each command parses its options, calls one function and prints."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from chiasm.cli import demo as demonstration
 from chiasm.cli.options import RenamedOptions
 from chiasm.errors import ChiasmError
 
-# Module to the extra that brings it.
+# Module name to the extra that installs it.
 _EXTRAS = (
     dict.fromkeys(("torch", "lightning", "pandas", "pydantic", "yaml", "jinja2"), "train")
     | dict.fromkeys(("nncf", "onnx", "onnxscript"), "export")
@@ -40,7 +40,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Find faults from two kinds of sensor at once, and learn how to fuse them.",
+    help="Detect faults from two kinds of sensor, and search how to fuse them.",
 )
 
 
@@ -77,16 +77,16 @@ app.command("settings")(settings.settings)
 
 
 def main() -> None:
-    """Run the command line; mistakes end in a sentence and exit status 2, Ctrl-C in 130."""
+    """Run the command line. A user's error exits with a sentence and status 2, Ctrl-C with 130."""
     try:
         app()
     except ModuleNotFoundError as error:
-        # A station on a line has no PyTorch, and a workbench no web server.
+        # A station has no PyTorch, and a training machine no web server.
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
         typer.echo(
-            f"chiasm: this verb needs {error.name}, which is not installed: "
+            f"chiasm: this command needs {error.name}, which is not installed: "
             f"pip install 'chiasm[{extra}]'.",
             err=True,
         )
@@ -97,21 +97,21 @@ def main() -> None:
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         if isinstance(error, (FileExistsError, NotADirectoryError)):
-            advice = "A folder was expected where a file lies; name another place."
+            advice = "A folder was expected, but a file has this name; choose another path."
         elif isinstance(error, (IsADirectoryError, FileNotFoundError)):
             advice = "Check the path."
         else:
             advice = (
-                "What was done before is kept: free some space or choose a folder that you may "
-                "write to, and give the same command again."
+                "Finished work is kept. Free some space or choose a folder that you may write to, "
+                "and run the same command again."
             )
         typer.echo(f"chiasm: {error.strerror or error}{place}. {advice}", err=True)
         sys.exit(2)
     except SystemExit as ended:
-        if ended.code != 130:  # what typer makes of Ctrl-C
+        if ended.code != 130:  # typer's exit code for Ctrl-C
             raise
         typer.echo(
-            "chiasm: stopped. What was done is kept; the same command goes on from there.", err=True
+            "chiasm: stopped. Finished work is kept; the same command resumes from there.", err=True
         )
-        # Lightning's threads must not hold up a person who pressed Ctrl-C.
+        # Lightning's threads would delay the exit.
         os._exit(130)

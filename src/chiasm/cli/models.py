@@ -1,4 +1,4 @@
-"""``chiasm models``: what can be trained."""
+"""``chiasm models``: the models that can be trained."""
 
 from __future__ import annotations
 
@@ -8,20 +8,18 @@ from rich.table import Table
 
 
 def models() -> None:
-    """List the named models with what they cost."""
+    """List the models with their number of weights and operations."""
     import chiasm.detection.models.named  # noqa: F401  (importing registers the models)
 
     _detectors()
     typer.echo(
-        "Both sensors at 256 x 256, one random genotype, per part; pruned: without what the head "
-        "cannot see.\n"
+        "Multiply-accumulates of one part: both sensors at 256 x 256, one random genotype. Pruned: "
+        "without layers that do not reach the head.\n"
     )
-    _rivals()
-    typer.echo("The entries of memory banks are not parameters.\n")
+    _baselines()
+    typer.echo("Entries of memory banks do not count as parameters.\n")
     _classifiers()
-    typer.echo(
-        "GFLOP per recording; as published: attention left out, as the paper's figures have it."
-    )
+    typer.echo("GFLOP of one recording. As published: without attention, as the paper counts.")
 
 
 def _detectors() -> None:
@@ -38,10 +36,10 @@ def _detectors() -> None:
     Console().print(table)
 
 
-def _rivals() -> None:
+def _baselines() -> None:
     from chiasm.registry import models as registered
 
-    table = _table("RGB + 3D, rivals", "parameters")
+    table = _table("RGB + 3D, baselines", "parameters")
     for model in registered("detector"):
         if model.baseline:
             count = sum(p.numel() for p in model.builder().parameters())
@@ -60,7 +58,7 @@ def _classifiers() -> None:
     for model in registered("classifier"):
         with torch.device("meta"):
             network = model.builder()
-        # What learns in one call holds nothing yet whose operations could be counted.
+        # A classifier fitted in one call has no operations to count before it is fitted.
         counted = ["–", "–"]
         if not any(isinstance(module, FittedClassifier) for module in network.modules()):
             counted = [f"{flops(network, how) / 1e9:.2f}" for how in ("paper", "true")]
@@ -78,5 +76,5 @@ def _table(first: str, *figures: str) -> Table:
     table.add_column(first)
     for column in figures:
         table.add_column(column, justify="right")
-    table.add_column("what it is")
+    table.add_column("description")
     return table

@@ -12,16 +12,25 @@ RENAMED = {"--light": "--lamp"}
 
 Data = Annotated[
     Path,
-    typer.Option("--data", help="Folder or manifest with the parts (see 'chiasm data check')."),
+    typer.Option(
+        "--data", help="Folder or table of parts or recordings; 'chiasm data check' explains it."
+    ),
 ]
-Out = Annotated[Path, typer.Option("--out", help="The run's folder.")]
-Config = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")]
-Minutes = Annotated[float | None, typer.Option("--minutes", help="Budget for the whole run.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of settings; see 'chiasm settings'.")
+]
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", help="Time budget of search and training together.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Random seed of the run.")]
 Lamp = Annotated[int | None, typer.Option("--lamp", help="Which lamp, for data with several.")]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(help="Settings as key=value, e.g. image_size=384 modalities=geometry."),
+    typer.Argument(
+        help="Settings as key=value, e.g. image_size=384 search.finalists=4; see 'chiasm "
+        "settings MODEL'."
+    ),
 ]
 
 

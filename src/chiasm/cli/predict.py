@@ -1,4 +1,4 @@
-"""``chiasm predict``: verdicts on new parts."""
+"""``chiasm predict``: predict new parts or recordings."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from chiasm.cli.options import Lamp
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="A run's or a model's folder.")],
-    inputs: Annotated[Path, typer.Argument(help="Folder, manifest, or one file.")],
-    out: Annotated[Path, typer.Option(help="Folder for verdicts and heat maps.")] = Path(
-        "verdicts"
-    ),
-    xyz: Annotated[Path | None, typer.Option(help="3D file of a single RGB file.")] = None,
+    run: Annotated[Path, typer.Argument(help="Folder of a run or of a model.")],
+    inputs: Annotated[
+        Path, typer.Argument(help="Folder, table or single file of parts or recordings.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Write the table and the heat maps to this folder.")
+    ] = Path("verdicts"),
+    xyz: Annotated[
+        Path | None, typer.Option(help="3D file that belongs to a single RGB file.")
+    ] = None,
     series: Annotated[
-        Path | None, typer.Option(help="Series of a single picture of discharges.")
+        Path | None, typer.Option(help="Series that belongs to a single PRPD picture.")
     ] = None,
     lamp: Lamp = None,
 ) -> None:
-    """Judge parts or recordings; writes a table of verdicts, and a heat map of each part."""
+    """Predict new parts or recordings. Writes a table, and a heat map of each part."""
     from chiasm.api import predict as run_prediction
 
     run_prediction(run, inputs, out=out, xyz=xyz, lamp=lamp, series=series)

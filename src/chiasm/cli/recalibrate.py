@@ -1,4 +1,4 @@
-"""``chiasm recalibrate``: a new threshold from what operators said."""
+"""``chiasm recalibrate``: set a new threshold from operators' corrections."""
 
 from __future__ import annotations
 
@@ -9,28 +9,35 @@ import typer
 
 
 def recalibrate(
-    model: Annotated[Path, typer.Argument(help="Folder that 'chiasm export' wrote.")],
-    log: Annotated[Path, typer.Option(help="Log of a service.")] = Path("verdicts.sqlite"),
+    model: Annotated[Path, typer.Argument(help="Folder written by 'chiasm export'.")],
+    log: Annotated[Path, typer.Option(help="Verdict log of the service.")] = Path(
+        "verdicts.sqlite"
+    ),
     false_alarm_rate: Annotated[
-        float | None, typer.Option(help="To be promised; the model's own where not given.")
+        float | None, typer.Option(help="False-alarm rate to promise (default: that of the model).")
     ] = None,
     keep_old: Annotated[
-        bool, typer.Option("--keep-old", help="Keep the scores of the export beside the new.")
+        bool,
+        typer.Option(
+            "--keep-old", help="Keep the calibration scores of the export and add the new ones."
+        ),
     ] = False,
     days: Annotated[
-        float | None, typer.Option(min=0, help="How far back verdicts count; all where not given.")
+        float | None,
+        typer.Option(min=0, help="Use verdicts of the last so many days only (default: all)."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(help="Under which it was served; needed where there are several.")
+        str | None,
+        typer.Option(help="Name under which the model was served; needed if the log has several."),
     ] = None,
 ) -> None:
-    """Set the threshold by parts that operators confirmed; a running service takes it over."""
+    """Set the threshold from parts that operators confirmed. A running service adopts it."""
     from chiasm.errors import DataError
     from chiasm.service.recalibration import recalibrate as calibrate
     from chiasm.service.verdict_log import VerdictLog
 
     if not log.is_file():
-        raise DataError(f"{log} is no file; name the log that 'chiasm serve --log' writes.")
+        raise DataError(f"{log} is no file; give the log that 'chiasm serve --log' writes.")
     verdicts = VerdictLog(log)
     try:
         done = calibrate(

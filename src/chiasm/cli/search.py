@@ -1,4 +1,4 @@
-"""``chiasm search``: find a fusion architecture, of either wing."""
+"""``chiasm search``: search a fusion architecture for parts or recordings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chiasm.cli.options import Config, Data, Lamp, Minutes, Out, Seed
 Settings = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[MODEL] [KEY=VALUE]...", help="What to search for, and settings as key=value."
+        metavar="[MODEL] [KEY=VALUE]...", help="Model to search for, and settings as key=value."
     ),
 ]
 
@@ -26,13 +26,15 @@ def search(
     lamp: Lamp = None,
     model: Annotated[
         str | None,
-        typer.Option(help="adnas_* for parts, fused_small (or mad_small) for recordings."),
+        typer.Option(
+            help="adnas_light, adnas_slim or adnas_paper for parts; fused_small for recordings."
+        ),
     ] = None,
 ) -> None:
-    """Search how to fuse both sensors of a product; writes genotype.json and its drawing.
+    """Search how to fuse the two sensors. Writes genotype.json and its drawing.
 
-    'chiasm train' in the same folder goes on from there. Given minutes are those of search and
-    training together.
+    'chiasm train' with the same --out trains the architecture. --minutes is the budget of search
+    and training together.
     """
     from chiasm.api import search as run
 

@@ -1,4 +1,4 @@
-"""``chiasm serve``: exported models behind an address."""
+"""``chiasm serve``: serve exported models over HTTP."""
 
 from __future__ import annotations
 
@@ -11,31 +11,45 @@ import typer
 
 def serve(
     models: Annotated[
-        list[str], typer.Argument(help="Folders that 'chiasm export' wrote, or NAME=FOLDER.")
+        list[str], typer.Argument(help="Folders written by 'chiasm export', or NAME=FOLDER.")
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
-    log: Annotated[Path, typer.Option(help="Log of all verdicts.")] = Path("verdicts.sqlite"),
-    keep_days: Annotated[float, typer.Option(help="Days that it reaches back; 0 is all.")] = 90.0,
+    log: Annotated[Path, typer.Option(help="SQLite log of all verdicts.")] = Path(
+        "verdicts.sqlite"
+    ),
+    keep_days: Annotated[
+        float, typer.Option(help="Days that the log keeps verdicts; 0 keeps all.")
+    ] = 90.0,
     api_key_file: Annotated[
-        Path | None, typer.Option(help="Keys, one a line; without it anyone may ask.")
+        Path | None, typer.Option(help="File of API keys, one a line; without it no key is needed.")
     ] = None,
     host_names: Annotated[
         str,
         typer.Option(
-            help="By which the service may be called, with commas between. Any unless told; "
-            "localhost alone where it listens there and needs no key."
+            help="Accepted host names, separated by commas. Default: any; only localhost if the "
+            "service listens there and needs no key."
         ),
     ] = "",
-    queue: Annotated[int, typer.Option(help="Requests that may wait.")] = 64,
-    max_mb: Annotated[float, typer.Option(help="Of a request.")] = 64.0,
-    max_megapixels: Annotated[float, typer.Option(help="Of an image.")] = 6.0,
-    timeout: Annotated[float, typer.Option(help="Seconds for body, and for verdict.")] = 10.0,
-    threads: Annotated[int, typer.Option(help="Of a model, and requests judged at a time.")] = 2,
-    cache_mb: Annotated[float, typer.Option(help="Of pictures of the newest verdicts.")] = 64.0,
-    watch: Annotated[float, typer.Option(help="Seconds between looks at folders; 0: none.")] = 2.0,
+    queue: Annotated[int, typer.Option(help="Largest number of waiting requests.")] = 64,
+    max_mb: Annotated[float, typer.Option(help="Largest size of a request, in megabytes.")] = 64.0,
+    max_megapixels: Annotated[
+        float, typer.Option(help="Largest size of an image, in megapixels.")
+    ] = 6.0,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to receive a body, and again to predict.")
+    ] = 10.0,
+    threads: Annotated[
+        int, typer.Option(help="Threads of a model, and requests predicted at a time.")
+    ] = 2,
+    cache_mb: Annotated[
+        float, typer.Option(help="Memory for pictures of the newest verdicts, in megabytes.")
+    ] = 64.0,
+    watch: Annotated[
+        float, typer.Option(help="Seconds between checks of the folders; 0: never.")
+    ] = 2.0,
 ) -> None:
-    """Judge what is sent by HTTP; the page is at the address itself."""
+    """Serve exported models over HTTP, with a page for operators at the same address."""
     import logging
 
     from chiasm.runtime import load
@@ -61,6 +75,6 @@ def serve(
     )
     app = build(named_folders(models), settings, partial(load, threads=threads))
     typer.echo(f"chiasm: open {address_of(host, port)}", err=True)
-    # Whoever is too many for the queue is told so in a sentence, which needs a connection.
+    # A request that the queue refuses gets an answer, which needs a connection.
     connections = max(CONNECTIONS, 4 * queue)
     run(app, host=host, port=port, seconds=timeout, connections=connections)

@@ -1,4 +1,4 @@
-"""``chiasm settings``: what can be given as key=value."""
+"""``chiasm settings``: the settings that are given as key=value."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rich.text import Text
 
 
 def settings(
-    model: Annotated[str, typer.Argument(help="Of which model ('chiasm models' lists them).")] = (
+    model: Annotated[str, typer.Argument(help="Name of a model; 'chiasm models' lists them.")] = (
         "adnas_light"
     ),
 ) -> None:
-    """List the settings of a model's runs: key=value of train and search, keys of --config."""
+    """List the settings of a model: key=value of train and search, keys of --config."""
     from chiasm.api import facts_of
 
     facts, options = facts_of(model)
@@ -27,4 +27,4 @@ def settings(
         table.add_row(fact.name, Text.assemble(about, f"\n{fact.meaning}"))
     Console().print(table)
     if options:
-        typer.echo(f"\nOf {model} itself, as options={{name: value}}: {', '.join(options)}.")
+        typer.echo(f"\nOptions of {model}, given as options={{name: value}}: {', '.join(options)}.")

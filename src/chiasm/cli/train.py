@@ -1,4 +1,4 @@
-"""``chiasm train``: train a detector, searching first unless told otherwise, or a classifier."""
+"""``chiasm train``: train a detector, after a search by default, or a classifier."""
 
 from __future__ import annotations
 
@@ -17,13 +17,18 @@ def train(
     minutes: Minutes = None,
     seed: Seed = None,
     lamp: Lamp = None,
-    model: Annotated[str | None, typer.Option(help="Named model; see 'chiasm models'.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Name of a model (default: adnas_light); 'chiasm models' lists them."),
+    ] = None,
     fusion: Annotated[
         str | None,
-        typer.Option(help="search, concatenation, best (of both), random, or a genotype file."),
+        typer.Option(
+            help="search, concatenation, best (of these two), random, or a genotype file."
+        ),
     ] = None,
 ) -> None:
-    """Train a detector on normal parts, or a classifier on recordings; the model is OUT/model."""
+    """Train a detector on normal parts or a classifier on recordings. Writes OUT/model."""
     from chiasm.api import make_config
     from chiasm.api import train as run
 
