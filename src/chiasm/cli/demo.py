@@ -37,7 +37,7 @@ def demo(
 
 def _to_the_line(folder: Path, *, serve: bool) -> None:
     """Export the trained model, then serve it or print how to."""
-    from chiasm.cli.serve import serve as stand
+    from chiasm.cli.serve import serve as serve_models
 
     station = folder / "station"
     try:
@@ -50,7 +50,7 @@ def _to_the_line(folder: Path, *, serve: bool) -> None:
     typer.echo("Exporting ...")
     export(folder / "run", station, to="openvino", precision="fp32")
     if serve:
-        stand([str(station)], log=folder / "verdicts.sqlite")
+        serve_models([str(station)], log=folder / "verdicts.sqlite")
         return
     typer.echo(
         f"To open the operators' page, run 'chiasm serve {station}' and open http://127.0.0.1:8000/"
