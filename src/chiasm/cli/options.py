@@ -13,7 +13,7 @@ RENAMED = {"--light": "--lamp"}
 Data = Annotated[
     Path,
     typer.Option(
-        "--data", help="Folder or table of parts or recordings; 'chiasm data check' explains it."
+        "--data", help="Folder or table of parts or recordings; 'chiasm data check' tests it."
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder of the run.")]
@@ -24,7 +24,9 @@ Minutes = Annotated[
     float | None, typer.Option("--minutes", help="Time budget of search and training together.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Random seed of the run.")]
-Lamp = Annotated[int | None, typer.Option("--lamp", help="Which lamp, for data with several.")]
+Lamp = Annotated[
+    int | None, typer.Option("--lamp", help="Number of the lamp, for data with several.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(
