@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import chiasm.runtime
 from chiasm.cli.main import app
-from chiasm.deploy.detection_parity import Parity, insist
+from chiasm.deploy.detection_parity import Parity, require_parity
 from chiasm.deploy.export import export
 from chiasm.deploy.graph_files import operations
 from chiasm.detection.predictor import DetectionPredictor
@@ -288,9 +288,9 @@ def test_a_model_beyond_the_limits_is_refused(change):
         "alarms": 0.05,
         "false_alarm_rate": 0.05,
     }
-    insist(Parity(**figures), what="x")
+    require_parity(Parity(**figures), target="x")
     with pytest.raises(ArtifactError, match="was not written"):
-        insist(Parity(**(figures | change)), what="x")
+        require_parity(Parity(**(figures | change)), target="x")
 
 
 @pytest.mark.parametrize(("cells", "written"), [(1, True), (40, False)])
@@ -304,10 +304,10 @@ def test_single_cells_may_fall_either_way_and_whole_maps_may_not(cells: int, wri
     parity = compare(trained, exported, normals=20, false_alarm_rate=0.05, exact=True)
     assert parity.map_difference_tied == pytest.approx(0.2 / 19, rel=1e-3)
     if written:
-        insist(parity, what="x")
+        require_parity(parity, target="x")
     else:
         with pytest.raises(ArtifactError, match="maps differ"):
-            insist(parity, what="x")
+            require_parity(parity, target="x")
 
 
 def test_a_graph_s_memory_says_what_the_memory_says(detector_run: Path, parts: Path):

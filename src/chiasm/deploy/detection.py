@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from chiasm.deploy.detection_graph import OUTPUTS, DetectorGraph, detector_graph
-from chiasm.deploy.detection_parity import Parity, compare, insist
+from chiasm.deploy.detection_parity import Parity, compare, require_parity
 from chiasm.deploy.graph_files import set_calibration, write_onnx, write_openvino
 from chiasm.deploy.model_card import detector_card
 from chiasm.deploy.whole_folder import whole_folder
@@ -115,7 +115,7 @@ def export_detection(
             false_alarm_rate=contract.false_alarm_rate,
             exact=precision == "fp32" and memory is None and search is None,
         )
-        insist(parity, what=str(out))
+        require_parity(parity, target=str(out))
         recalibrated = [score for _, score in exported[:normals]]
         set_calibration(folder / GRAPHS[to], recalibrated)
         deployment = replace(

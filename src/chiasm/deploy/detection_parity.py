@@ -13,38 +13,39 @@ from chiasm.detection.decision import decide, display_threshold
 from chiasm.errors import ArtifactError
 from chiasm.metrics.ranking import auroc
 
-# A float32 graph of the whole model: largest difference of a map, in units of the score that
-# alarms: the maps' own unit is arbitrary, and grows with the separation of the classes.
+# A float32 graph of the whole model: largest difference of a map, as a share of the alarm
+# threshold, because the unit of the maps is arbitrary and grows with the separation of the classes.
 MAP_LIMIT = 1e-4
 
-# Of two normals that are equally near either may be taken, by rounding of the features alone, and
-# a cell's score then jumps. So many pixels may differ by more, and by no more than this.
+# Rounding decides which of two equally near normals is the nearest, and the score of a descriptor
+# then jumps. This share of the pixels may differ by more, up to the second limit.
 TIED_SHARE, TIED_LIMIT = 1e-3, 0.02
 
-# Any other: image-level AUROC on synthetic anomalies, as a share (0.005 are 0.5 points).
+# Any other graph: loss of image-level AUROC on synthetic anomalies, as a share (0.005: 0.5 points).
 AUROC_LIMIT = 0.005
 
-Judged = Sequence[tuple[NDArray[np.float32], float]]
+ScoredParts = Sequence[tuple[NDArray[np.float32], float]]
 
 
 @dataclass(frozen=True)
 class Parity:
-    """What was compared with the float32 model, on parts that neither trained it nor test it.
+    """Comparison with the float32 model, on parts of neither its training nor its test.
 
     Attributes:
-        exact: the strict limits hold: map difference and identical decisions.
-        calibration_parts, anomalous_parts: how many.
-        map_difference: largest difference of the maps of all these parts, over the score that
-            alarms, but for a thousandth of the pixels, where normals may be equally near.
-        map_difference_raw: the same in the maps' own unit.
-        map_difference_tied: largest difference of all pixels, over the score that alarms.
-        score_difference: largest absolute difference of an image score.
-        decisions_changed: calibration parts and synthetic anomalies that are decided otherwise,
-            each model with the scores of its own calibration.
+        exact: whether the strict limits apply: map difference and identical decisions.
+        calibration_parts, anomalous_parts: numbers of parts.
+        map_difference: largest difference of the maps of all these parts, as a share of the alarm
+            threshold, without the thousandth of the pixels that differ most, where normals may be
+            equally near.
+        map_difference_raw: the same in the unit of the maps.
+        map_difference_tied: largest difference of all pixels, as a share of the alarm threshold.
+        score_difference: largest absolute difference of an image-level score.
+        decisions_changed: calibration parts and synthetic anomalies with another decision, each
+            model with its own calibration scores.
         auroc, auroc_float32: image-level, calibration normals against synthetic anomalies.
-        alarms: share of the calibration normals that are called defective. A threshold that is
-            calibrated anew keeps it within the promise whatever the scores are.
-        false_alarm_rate: that was promised.
+        alarms: share of the calibration normals that are called defective. Recalibration keeps it
+            within the false-alarm rate whatever the scores are.
+        false_alarm_rate: at which both models decide.
     """
 
     exact: bool
@@ -61,7 +62,7 @@ class Parity:
     false_alarm_rate: float
 
     def as_json(self) -> dict[str, Any]:
-        """Figures by name, with the limits that they were held to."""
+        """Return the figures by name, with the limits that apply to them."""
         limits = (
             {
                 "map_difference": MAP_LIMIT,
@@ -75,61 +76,64 @@ class Parity:
 
 
 def compare(
-    trained: Judged, exported: Judged, *, normals: int, false_alarm_rate: float, exact: bool
+    trained: ScoredParts,
+    exported: ScoredParts,
+    *,
+    normals: int,
+    false_alarm_rate: float,
+    exact: bool,
 ) -> Parity:
-    """Compare what two models say about the same parts.
+    """Compare the maps, scores and decisions of two models on the same parts.
 
     Args:
         trained, exported: map ``(S, S)`` and score of each part.
-        normals: so many of them, the first, are calibration normals, the others anomalous.
-        false_alarm_rate: at which either decides.
-        exact: hold the exported model to the strict limits.
+        normals: number of calibration normals; they come first, anomalous parts after them.
+        false_alarm_rate: at which both decide.
+        exact: whether the strict limits apply.
     """
-    apart = np.concatenate([np.abs(a[0] - b[0]).ravel() for a, b in zip(trained, exported)])
-    place = len(apart) - 1 - int(TIED_SHARE * len(apart))
-    usual = float(np.partition(apart, place)[place])
-    scores = [(a[1], b[1]) for a, b in zip(trained, exported)]
-    values = np.array(scores)
-    unit = display_threshold(values[:normals, 0], false_alarm_rate)
-    labels = np.arange(len(values)) >= normals
+    differences = np.concatenate([np.abs(a[0] - b[0]).ravel() for a, b in zip(trained, exported)])
+    rank = len(differences) - 1 - int(TIED_SHARE * len(differences))
+    untied = float(np.partition(differences, rank)[rank])
+    scores = np.array([(a[1], b[1]) for a, b in zip(trained, exported)])
+    unit = display_threshold(scores[:normals, 0], false_alarm_rate)
+    labels = np.arange(len(scores)) >= normals
     alarms = np.stack(
-        [decide(column, column[:normals], false_alarm_rate)[1] for column in values.T]
+        [decide(column, column[:normals], false_alarm_rate)[1] for column in scores.T]
     )
-    both = len(values) > normals
+    has_anomalies = len(scores) > normals
     return Parity(
         exact=exact,
         calibration_parts=normals,
-        anomalous_parts=len(values) - normals,
-        map_difference=usual / unit,
-        map_difference_raw=usual,
-        map_difference_tied=float(apart.max()) / unit,
-        score_difference=float(np.abs(values[:, 0] - values[:, 1]).max()),
+        anomalous_parts=len(scores) - normals,
+        map_difference=untied / unit,
+        map_difference_raw=untied,
+        map_difference_tied=float(differences.max()) / unit,
+        score_difference=float(np.abs(scores[:, 0] - scores[:, 1]).max()),
         decisions_changed=int((alarms[0] != alarms[1]).sum()),
-        auroc=float(auroc(values[:, 1], labels)) if both else 1.0,
-        auroc_float32=float(auroc(values[:, 0], labels)) if both else 1.0,
+        auroc=float(auroc(scores[:, 1], labels)) if has_anomalies else 1.0,
+        auroc_float32=float(auroc(scores[:, 0], labels)) if has_anomalies else 1.0,
         alarms=float(alarms[1][:normals].mean()),
         false_alarm_rate=false_alarm_rate,
     )
 
 
-def insist(parity: Parity, *, what: str) -> None:
-    """Raise ``ArtifactError`` where a limit is passed."""
+def require_parity(parity: Parity, *, target: str) -> None:
+    """Raise ``ArtifactError`` where a limit is exceeded; ``target`` names the export."""
     if parity.exact:
         within = parity.map_difference <= MAP_LIMIT and parity.map_difference_tied <= TIED_LIMIT
         if not within or parity.decisions_changed:
             raise ArtifactError(
-                f"{what} was not written: its maps differ from the trained model's by up to "
-                f"{parity.map_difference:.2g} of the alarm score (limit {MAP_LIMIT:g}), where "
-                f"normals are equally near by {parity.map_difference_tied:.2g} "
-                f"(limit {TIED_LIMIT:g}), and "
-                f"{parity.decisions_changed} of "
-                f"{parity.calibration_parts + parity.anomalous_parts} decisions are others."
+                f"{target} was not written: its maps differ from the trained model's by up to "
+                f"{parity.map_difference:.2g} of the alarm threshold (limit {MAP_LIMIT:g}), by "
+                f"{parity.map_difference_tied:.2g} where normals are equally near "
+                f"(limit {TIED_LIMIT:g}), and {parity.decisions_changed} of "
+                f"{parity.calibration_parts + parity.anomalous_parts} decisions differ."
             )
         return
     loss = parity.auroc_float32 - parity.auroc
     if loss > AUROC_LIMIT:
         raise ArtifactError(
-            f"{what} was not written: image-level AUROC on synthetic anomalies falls from "
+            f"{target} was not written: image-level AUROC on synthetic anomalies falls from "
             f"{parity.auroc_float32:.4f} to {parity.auroc:.4f} (limit {AUROC_LIMIT:g}). Export "
-            "with more precision, with a larger --memory, or without --search."
+            "with more precision, with a larger --memory-entries, or without --search-channels."
         )
