@@ -1,4 +1,4 @@
-"""The main job end to end, in small size: files to verdict."""
+"""A run end to end, in small size: files, search, training, report, verdicts."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("runs") / "light"
+    out = tmp_path_factory.mktemp("runs") / "frozen"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CHIASM_CACHE", str(out / "cache"))
         train(DetectionConfig.make(data=parts, out=out, **TINY))
     return out
 
 
-def test_a_run_leaves_a_model_that_judges_arrays(run: Path, parts: Path):
+def test_a_run_writes_a_model_that_predicts_from_arrays(run: Path, parts: Path):
     from chiasm.files.images import read_rgb, read_xyz
 
     rgb = read_rgb(parts / "test/good/rgb/000.png")
@@ -90,7 +90,9 @@ def test_evaluation_writes_a_self_contained_report(run: Path, parts: Path, tmp_p
     assert "defective parts" in page
 
 
-def test_a_bad_sample_is_reported_and_the_rest_goes_on(run: Path, parts: Path, tmp_path: Path):
+def test_a_broken_sample_is_reported_and_the_others_are_predicted(
+    run: Path, parts: Path, tmp_path: Path
+):
     folder = tmp_path / "new"
     for role in ("rgb", "xyz"):
         (folder / role).mkdir(parents=True)
@@ -105,7 +107,7 @@ def test_a_bad_sample_is_reported_and_the_rest_goes_on(run: Path, parts: Path, t
     assert [p.name for p in (tmp_path / "out").glob("*.png")] == [rows[1]["picture"]]
 
 
-def test_what_is_judged_anew_leaves_no_earlier_heat_map(run: Path, parts: Path, tmp_path: Path):
+def test_heat_maps_of_an_earlier_prediction_are_removed(run: Path, parts: Path, tmp_path: Path):
     rgb, xyz = parts / "test/good/rgb/000.png", parts / "test/good/xyz/000.tiff"
     predict(run, rgb, xyz=xyz, out=tmp_path)
     assert len(list(tmp_path.glob("*.png"))) == 1
@@ -116,7 +118,7 @@ def test_what_is_judged_anew_leaves_no_earlier_heat_map(run: Path, parts: Path, 
     assert [p.name for p in tmp_path.glob("*.png")] == ["mine.png"]
 
 
-def test_millimetres_are_refused_by_the_workbench_too(run: Path, parts: Path):
+def test_points_in_millimetres_are_refused(run: Path, parts: Path):
     from chiasm.files.images import read_rgb, read_xyz
 
     model = chiasm.load(str(run))
@@ -128,7 +130,7 @@ def test_millimetres_are_refused_by_the_workbench_too(run: Path, parts: Path):
             model(read_rgb(rgb), read_xyz(xyz) * np.float32(times))
 
 
-def test_an_interrupted_run_goes_on_and_ends_the_same(run: Path, parts: Path, tmp_path: Path):
+def test_an_interrupted_run_continues_and_ends_the_same(run: Path, parts: Path, tmp_path: Path):
     (tmp_path / "again").mkdir()
     config = DetectionConfig.make(data=parts, out=tmp_path / "again", **TINY)
     train(config)
@@ -140,7 +142,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(run: Path, parts: Path, tm
 
 
 @pytest.mark.parametrize("stage", [FusionSearch, SegmentationTraining])
-def test_a_run_killed_in_the_middle_ends_the_same(parts: Path, tmp_path: Path, monkeypatch, stage):
+def test_a_run_killed_in_an_epoch_ends_the_same(parts: Path, tmp_path: Path, monkeypatch, stage):
     search = TINY["search"] | {"epochs": 3, "finalists": 1}
     settings = TINY | {"search": search, "train_epochs": 3, "data": parts}
     train(DetectionConfig.make(out=tmp_path / "whole", **settings))
@@ -170,7 +172,7 @@ def test_a_run_killed_in_the_middle_ends_the_same(parts: Path, tmp_path: Path, m
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_a_folder_takes_one_run_only(run: Path, parts: Path):
+def test_a_folder_takes_a_single_run(run: Path, parts: Path):
     settings = TINY | {"learning_rate": 0.1, "train_epochs": 2}
     with pytest.raises(ConfigurationError, match=r"other settings \(learning_rate\)"):
         train(DetectionConfig.make(data=parts, out=run, **settings))
@@ -179,7 +181,7 @@ def test_a_folder_takes_one_run_only(run: Path, parts: Path):
     assert json.loads((run / "genotype.json").read_text())["provenance"]["seed"] == 0
 
 
-def test_ctrl_c_is_passed_on_and_the_last_epoch_is_kept(parts: Path, tmp_path: Path, monkeypatch):
+def test_ctrl_c_is_raised_and_the_last_epoch_is_saved(parts: Path, tmp_path: Path, monkeypatch):
     step = SegmentationTraining.training_step
 
     def pressed(self, batch, number):
@@ -206,27 +208,27 @@ def test_other_fusions_and_single_sensors_train(parts: Path, tmp_path: Path, fus
     assert chiasm.load(str(tmp_path)).contract.modalities == tuple(modalities.split(","))
 
 
-@pytest.mark.parametrize("by_hand", [0.0, 1.0])
+@pytest.mark.parametrize("hand_made_ap", [0.0, 1.0])
 def test_the_better_of_searched_and_hand_made_fusion_is_taken(
-    parts: Path, tmp_path: Path, monkeypatch, by_hand: float
+    parts: Path, tmp_path: Path, monkeypatch, hand_made_ap: float
 ):
-    def trained(fusion, data, number, *, seconds):
-        return {"validation_ap": by_hand if fusion == "concatenation" else 0.5}
+    def train_finalist(fusion, data, number, *, seconds):
+        return {"validation_ap": hand_made_ap if fusion == "concatenation" else 0.5}
 
-    monkeypatch.setattr("chiasm.detection.search._train_finalist", trained)
-    learned = train(DetectionConfig.make(data=parts, out=tmp_path, fusion="best", **TINY))
-    assert (learned.genotype is None) == bool(by_hand)
-    assert (tmp_path / "genotype.json").exists() != bool(by_hand)
+    monkeypatch.setattr("chiasm.detection.search._train_finalist", train_finalist)
+    result = train(DetectionConfig.make(data=parts, out=tmp_path, fusion="best", **TINY))
+    assert (result.genotype is None) == bool(hand_made_ap)
+    assert (tmp_path / "genotype.json").exists() != bool(hand_made_ap)
     contract = json.loads((tmp_path / "model" / "contract.json").read_text())
-    assert contract["fusion"] == ("concatenation" if by_hand else "genotype")
+    assert contract["fusion"] == ("concatenation" if hand_made_ap else "genotype")
     finalists = json.loads((tmp_path / "finalists.json").read_text())
-    assert [one["cells"] for one in finalists].count("concatenation") == 1
+    assert [finalist["cells"] for finalist in finalists].count("concatenation") == 1
 
 
-def test_the_published_method_in_slim_trains(parts: Path, tmp_path: Path):
+def test_the_slim_published_method_trains(parts: Path, tmp_path: Path):
     config = DetectionConfig.make(data=parts, out=tmp_path, model="adnas_slim", **TINY)
-    learned = train(config)
-    assert np.isfinite(learned.validation_ap)
+    result = train(config)
+    assert np.isfinite(result.validation_ap)
     chiasm.load(str(tmp_path))
 
 
@@ -259,7 +261,7 @@ def test_altered_weights_are_refused(run: Path, tmp_path: Path):
         (np.zeros((64, 64, 3)), np.zeros((64, 64, 3)), "missing"),
     ],
 )
-def test_wrong_arrays_are_answered_in_words(run: Path, rgb, xyz, word):
+def test_wrong_arrays_are_refused_with_a_reason(run: Path, rgb, xyz, word):
     with pytest.raises(DataError, match=word):
         chiasm.load(str(run))(rgb, xyz)
 

@@ -68,12 +68,12 @@ class TestParts:
         refs = [ref for ref in bench.source.refs if ref.split == "test"]
         self.samples: list[RGBDSample] = [bench.source.load(ref) for ref in refs]
         self.parts: list[PreparedSample] = [
-            cache.get(bench.source, r, bench.settings) for r in refs
+            cache.get(bench.source, r, bench.preparation) for r in refs
         ]
         self.features: list[SourcedFeatures] = []
         assert bench.frozen_source is not None
         for part in self.parts:
-            batch = to_batch([part], bench.scale, modalities=bench.config.modalities)
+            batch = to_batch([part], bench.geometry, modalities=bench.config.modalities)
             found = bench.frozen_source(batch)
             half = {name: value.half() for name, value in found.maps.items()}
             self.features.append(SourcedFeatures(half, {}, found.relative))

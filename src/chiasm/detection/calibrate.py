@@ -54,8 +54,8 @@ def calibrate_and_save(
         arguments=arguments,
         fusion=fusion,
         modalities=config.modalities,
-        preparation=data.settings,
-        geometry=data.scale,
+        preparation=data.preparation,
+        geometry=data.geometry,
         score_rule=score_rule,
         calibration_scores=(),
         false_alarm_rate=config.false_alarm_rate,
@@ -75,7 +75,7 @@ def calibrate_and_save(
         update={"calibration_scores": tuple(float(s) for s in np.sort(scores))}
     )
     save_model(config.out / "model", detector, contract, genotype)
-    example = to_batch(data.calibration[:1], data.scale, modalities=config.modalities)
+    example = to_batch(data.calibration[:1], data.geometry, modalities=config.modalities)
     minutes = (time.monotonic() - data.started) / 60
     figures = {
         "fit_minutes": round(minutes, 3),

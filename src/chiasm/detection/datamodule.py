@@ -66,7 +66,7 @@ class DetectionDataModule:
     Attributes:
         config: of the run.
         source, split: the data.
-        settings, scale: preparation.
+        preparation, geometry: how a sample becomes the model's input.
         parts: prepared training normals, with their rotated copies.
         training: indices of the parts that train the weights.
         held_out: indices of the parts that choose architecture and score rule; they share no group
@@ -84,8 +84,8 @@ class DetectionDataModule:
     config: DetectionConfig
     source: SampleSource
     split: Split
-    settings: PreparationSettings
-    scale: GeometryScale
+    preparation: PreparationSettings
+    geometry: GeometryScale
     parts: list[PreparedSample]
     training: list[int]
     held_out: list[int]
@@ -134,7 +134,7 @@ class DetectionDataModule:
         return fresh_loader(
             self.synthetic(purpose),
             batch=min(self.config.batch, FRESH_BATCH),
-            scale=self.scale,
+            scale=self.geometry,
             modalities=self.config.modalities,
             shuffle=shuffle,
         )
@@ -212,18 +212,18 @@ def open_data(config: DetectionConfig) -> DetectionDataModule:
         f"{source.name}: {len(split.train)} normal parts for training, "
         f"{len(split.calibration)} for calibration."
     )
-    settings = PreparationSettings(
+    preparation = PreparationSettings(
         size=config.image_size,
         remove_background=config.remove_background,
         plane_margin=config.plane_margin,
     )
     measured = split.train[:: max(1, len(split.train) // CROPS_MEASURED)]
-    fraction = estimate_crop_fraction((source.load(ref) for ref in measured), settings)
-    settings = replace(settings, crop_fraction=round(fraction, 4))
+    fraction = estimate_crop_fraction((source.load(ref) for ref in measured), preparation)
+    preparation = replace(preparation, crop_fraction=round(fraction, 4))
     cache = PreparationCache()
-    parts = [cache.get(source, ref, settings) for ref in split.train]
-    calibration = [cache.get(source, ref, settings) for ref in split.calibration]
-    scale = estimate_geometry_scale(parts, kind=config.geometry)
+    parts = [cache.get(source, ref, preparation) for ref in split.train]
+    calibration = [cache.get(source, ref, preparation) for ref in split.calibration]
+    geometry = estimate_geometry_scale(parts, kind=config.geometry)
 
     if len(parts) < 2:
         raise SplitError(
@@ -237,15 +237,15 @@ def open_data(config: DetectionConfig) -> DetectionDataModule:
     frozen: AdnasDetector | None = None
     if find_model(config.model).pools is not None:
         frozen = frozen_detector(config)
-        rotations = choose_rotations(config, parts, owners=owners, scale=scale, frozen=frozen)
+        rotations = choose_rotations(config, parts, owners=owners, scale=geometry, frozen=frozen)
     parts, originals = with_rotations(parts, rotations)
     held_out = {i for i, original in enumerate(originals) if original in held_out}
     data = DetectionDataModule(
         config=config,
         source=source,
         split=split,
-        settings=settings,
-        scale=scale,
+        preparation=preparation,
+        geometry=geometry,
         parts=parts,
         training=sorted(set(range(len(parts))) - held_out),
         held_out=sorted(held_out),
@@ -267,7 +267,7 @@ def _stored_features(
     """Fit the memories of a frozen source and store its features by purpose."""
     config = data.config
     say("Fitting the memory of normal parts ...")
-    fit_memory(source, data.parts, scale=data.scale, seed=config.seed, owners=data.owners)
+    fit_memory(source, data.parts, scale=data.geometry, seed=config.seed, owners=data.owners)
     # Held-out parts are fewer: more rounds of them make the validation steadier.
     held_out_rounds = max(2, config.rounds // 2)
     rounds = {"train": config.rounds, "architecture": held_out_rounds, "validate": held_out_rounds}
@@ -280,7 +280,7 @@ def _stored_features(
             source,
             dataset,
             epochs=range(count),
-            scale=data.scale,
+            scale=data.geometry,
             modalities=config.modalities,
             keep_going=lambda: time.monotonic() < deadline,
         )

@@ -12,10 +12,12 @@ from typing import Any
 import cv2
 
 from chiasm.detection.predictor import DetectionPredictor
+from chiasm.detection.readers.checked_sample import sample_from_arrays
 from chiasm.detection.readers.opening import open_source
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
 from chiasm.errors import ChiasmError, DataError
+from chiasm.files.images import RGB_SUFFIXES
 from chiasm.runs.console import FEW, _reason, say, tell_unjudged
 from chiasm.samples import RGBDSample, Verdict
 
@@ -97,23 +99,19 @@ def _remove_earlier(folder: Path) -> None:
 def _samples(
     path: Path, *, xyz: Path | str | None, lamp: int | None
 ) -> Iterator[tuple[str, RGBDSample | ChiasmError]]:
-    if path.is_file() and path.suffix.lower() in (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"):
-        from chiasm.detection.readers.checked_sample import sample_from_arrays
-        from chiasm.files.images import read_rgb, read_xyz
-
+    if path.is_file() and path.suffix.lower() in RGB_SUFFIXES:
         try:
-            points = read_xyz(Path(xyz)) if xyz is not None else None
-            yield str(path), sample_from_arrays(read_rgb(path), points, source=str(path))
+            yield str(path), sample_from_arrays(path, xyz, source=str(path))
         except ChiasmError as error:
             yield str(path), error
         return
     source = open_source(path, lamp=lamp)
-    yield from _loaded(source, source.refs)
+    yield from _read(source, source.refs)
     for problem in source.problems:
         yield problem.source, DataError(problem.sentence)
 
 
-def _loaded(
+def _read(
     source: SampleSource, refs: Iterable[SampleRef]
 ) -> Iterator[tuple[str, RGBDSample | ChiasmError]]:
     for ref in refs:

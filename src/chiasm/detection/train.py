@@ -89,7 +89,7 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
     )
     detector = module.detector.eval()
     validation_ap = choose_score_rule(detector, data)
-    example = to_batch(data.calibration[:1], data.scale, modalities=config.modalities)
+    example = to_batch(data.calibration[:1], data.geometry, modalities=config.modalities)
     figures = {
         "validation_ap": validation_ap,
         "rotations": data.rotations,

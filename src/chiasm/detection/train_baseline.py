@@ -49,7 +49,7 @@ def train_baseline(data: DetectionDataModule, *, seconds: float) -> float:
     learn_in_steps(
         baseline,
         data.parts,
-        scale=data.scale,
+        scale=data.geometry,
         folder=config.out,
         minutes=None if seconds == float("inf") else seconds / 60,
         seed=config.seed,
@@ -113,7 +113,7 @@ def _synthetic(data: DetectionDataModule, batch: int) -> DataLoader[Any]:
     return fresh_loader(
         parts,
         batch=batch,
-        scale=data.scale,
+        scale=data.geometry,
         modalities=data.config.modalities,
         shuffle=True,
     )

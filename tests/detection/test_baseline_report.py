@@ -1,4 +1,4 @@
-"""What a rival's report says of its weights, and what one without 3D data is told."""
+"""Reports of baselines: published weights, ignored settings, missing 3D data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chiasm import api as verbs
+from chiasm import api
 from chiasm.detection.scenes.maker import make_scenes
 from chiasm.errors import DataError
 
@@ -22,37 +22,37 @@ def part(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def separate_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize(("model", "said"), [("btf", True), ("area", False)])
-def test_a_rivals_report_says_which_weights_it_had(part, tmp_path, model, said):
-    verbs.train(verbs.make_config(data=part, out=tmp_path / "run", model=model, image_size=64))
-    verbs.evaluate(tmp_path / "run", data=part)
+@pytest.mark.parametrize(("model", "has_weights"), [("btf", True), ("area", False)])
+def test_the_report_names_published_weights(part, tmp_path, model, has_weights):
+    api.train(api.make_config(data=part, out=tmp_path / "run", model=model, image_size=64))
+    api.evaluate(tmp_path / "run", data=part)
     page = (tmp_path / "run" / "report" / "report.html").read_text()
-    assert ("Frozen features: efficientnet-lite0, ImageNet" in page) is said
-    assert ("its figures are not comparable with these" in page) is said
+    assert ("Frozen features: efficientnet-lite0, ImageNet" in page) is has_weights
+    assert ("its figures are not comparable with these" in page) is has_weights
 
 
-def test_what_is_passed_over_is_said(part, tmp_path, capsys):
+def test_ignored_settings_and_samples_are_reported(part, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(part, data)
     (data / "test" / "good" / "xyz" / "000.tiff").unlink()
     overrides = ("train_epochs=3", "batch=4", "search.epochs=2")
-    verbs.train(
-        verbs.make_config(
+    api.train(
+        api.make_config(
             data=data, out=tmp_path / "run", model="area", image_size=64, overrides=overrides
         )
     )
     printed = " ".join(capsys.readouterr().out.split())
     assert "ignored settings: search.epochs, train_epochs, batch" in printed
-    verbs.evaluate(tmp_path / "run", data=data)
+    api.evaluate(tmp_path / "run", data=data)
     page = (tmp_path / "run" / "report" / "report.html").read_text()
     assert "left out of everything here: 1." in page
 
 
-def test_parts_without_depth_are_told_to_a_method_that_needs_it(part, tmp_path):
+def test_a_method_that_needs_3d_refuses_parts_without(part, tmp_path):
     rows = ["rgb,label,kind,split"]
     for split in ("train", "validation"):
         pictures = sorted((part / split / "good" / "rgb").glob("*.png"))
@@ -60,4 +60,4 @@ def test_parts_without_depth_are_told_to_a_method_that_needs_it(part, tmp_path):
     table = tmp_path / "colour.csv"
     table.write_text("\n".join(rows) + "\n")
     with pytest.raises(DataError, match="has no 3D data"):
-        verbs.train(verbs.make_config(data=table, out=tmp_path / "run", model="btf", image_size=64))
+        api.train(api.make_config(data=table, out=tmp_path / "run", model="btf", image_size=64))
