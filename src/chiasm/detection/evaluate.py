@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from chiasm.detection.contract import DetectionContract
 from chiasm.detection.decision import failed_verdict
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.readers.opening import open_source
+from chiasm.detection.readers.source import SampleSource
 from chiasm.detection.readers.splits import check_disjoint, make_splits
 from chiasm.detection.report.figures import evaluate_scores
 from chiasm.detection.report.report import write_report
@@ -47,7 +49,7 @@ def evaluate(
     target = Path(out) if out is not None else folder / "report"
     predictor = DetectionPredictor.load(folder)
     source = open_source(data, lamp=lamp)
-    if any(r.split == "train" for r in source.refs):
+    if any(ref.split == "train" for ref in source.refs):
         check_disjoint(make_splits(source, seed=predictor.contract.seed))
     refs = [ref for ref in source.refs if ref.split in ("test", "")]
     if not refs:
@@ -56,7 +58,7 @@ def evaluate(
         say(str(problem))
     scored: list[ScoredSample] = []
     seconds: list[float] = []
-    unread: list[str] = []
+    failures: list[str] = []
     for ref in refs:
         try:
             sample = source.load(ref)
@@ -65,10 +67,10 @@ def evaluate(
             seconds.append(time.perf_counter() - start)
         except ChiasmError as error:
             verdict = failed_verdict(ref.source, error)
-            unread.append(_reason(verdict))
+            failures.append(_reason(verdict))
             sample = RGBDSample(None, None, np.zeros((1, 1), bool), source=ref.source)
         scored.append(ScoredSample(verdict, sample))
-    tell_unjudged(unread, judged=len(seconds), what="test parts")
+    tell_unjudged(failures, judged=len(seconds), what="test parts")
     learning = folder / "learning.json"
     cost = json.loads(learning.read_text()) if learning.exists() else {}
     cost |= {
@@ -76,15 +78,35 @@ def evaluate(
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "parameters": parameter_count(predictor.detector),
     }
+    rotations = cost.get("rotations", cost.get("angles", 1))  # "angles" in runs of version 0.1
     metrics = evaluate_scores(scored, cost=cost)
     contract = predictor.contract
+    svg = folder / "genotype.svg"
+    page = write_report(
+        target,
+        metrics=metrics,
+        scored=scored,
+        title=f"{source.name}: {contract.method}",
+        genotype_svg=svg.read_text() if svg.exists() else None,
+        genotype_text=predictor.genotype.summary() if predictor.genotype else None,
+        notes=_notes(contract, source, rotations=rotations),
+        repeat=f"chiasm evaluate {folder} --data {data}",
+        false_alarm_rate=contract.false_alarm_rate,
+        run=folder,
+    )
+    say(headline(metrics))
+    say(f"The report is {page}.")
+    return metrics
+
+
+def _notes(contract: DetectionContract, source: SampleSource, *, rotations: int) -> list[str]:
+    """Return what limits the meaning of the figures, a sentence or two each."""
     notes = []
     if source.problems:
         notes.append(
             f"Incomplete samples of {source.name}, left out of everything here: "
             f"{len(source.problems)}. The first: {source.problems[0]}"
         )
-    rotations = cost.get("rotations", cost.get("angles", 1))  # "angles" in runs of version 0.1
     if rotations > 1:
         notes.append(
             f"Each of the few training parts was shown at {rotations} rotations, so the model does "
@@ -102,22 +124,7 @@ def evaluate(
             f"Frozen features: {contract.backbone_weights}. The method's paper uses another "
             "preparation and other weights: its figures are not comparable with these."
         )
-    svg = folder / "genotype.svg"
-    page = write_report(
-        target,
-        metrics=metrics,
-        scored=scored,
-        title=f"{source.name}: {contract.method}",
-        genotype_svg=svg.read_text() if svg.exists() else None,
-        genotype_text=predictor.genotype.summary() if predictor.genotype else None,
-        notes=notes,
-        repeat=f"chiasm evaluate {folder} --data {data}",
-        false_alarm_rate=contract.false_alarm_rate,
-        run=folder,
-    )
-    say(headline(metrics))
-    say(f"The report is {page}.")
-    return metrics
+    return notes
 
 
 def headline(metrics: dict[str, Any]) -> str:

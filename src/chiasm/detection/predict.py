@@ -67,12 +67,12 @@ def predict(
         writer.writeheader()
         writer.writerows(rows)
     bad = sum(v.defective is True for v in verdicts)
-    unread = [_reason(v) for v in verdicts if v.error]
-    say(f"{len(verdicts)} parts: {bad} defective, {len(unread)} not judged. See {target}.")
+    failures = [_reason(v) for v in verdicts if v.error]
+    say(f"{len(verdicts)} parts: {bad} defective, {len(failures)} not judged. See {target}.")
     for verdict in verdicts if len(verdicts) <= FEW else ():
         if not verdict.error:
             say(f"{verdict.source}: {_in_words(verdict)}")
-    tell_unjudged(unread, judged=len(verdicts) - len(unread), what="parts")
+    tell_unjudged(failures, judged=len(verdicts) - len(failures), what="parts")
     return verdicts
 
 
