@@ -61,9 +61,8 @@ class ShardWriter:
         self.number = max(ends)
         self._stream = self._open(self.number, ends[self.number])
 
-    def append(self, content: bytes | NDArray[Any]) -> Blob:
-        """Append the bytes of a contiguous array; they are on the disk after ``flush``."""
-        content = memoryview(content).cast("B")
+    def append(self, content: memoryview) -> Blob:
+        """Append the bytes of a contiguous buffer; they are on the disk after ``flush``."""
         if self._stream.tell() >= SHARD_BYTES:
             self.close()
             self.number += 1
@@ -111,7 +110,7 @@ class ShardReader:
 
     def check(self, blob: Blob, where: str) -> None:
         """Raise ``DataError``, which names ``where``, if the checksum of the bytes differs."""
-        if zlib.crc32(memoryview(self.read(blob))) != blob.crc:
+        if zlib.crc32(self.read(blob).data) != blob.crc:
             raise DataError(
                 f"{shard_path(self.folder, blob.shard)} is damaged at byte {blob.offset}, {where}: "
                 f"delete {self.folder} and convert again."

@@ -224,10 +224,10 @@ def _append(
         ref=bare(ref),
         stamp=stamp,
         repairs=tuple(problem.sentence for problem in source.repairs(ref)),
-        series=None if series is None else shards.append(series),
+        series=None if series is None else shards.append(series.data),
         dtype="" if series is None else series.dtype.str,
         shape=(0, 0) if series is None else series.shape,
-        image=None if image is None else shards.append(image),
+        image=None if image is None else shards.append(image.data),
     )
 
 

@@ -77,8 +77,9 @@ def _draw(axes: Axes, scored: ScoredRecordings, clouds: Mapping[str, NDArray[np.
         labels = scored.labels[::step][present[name]].tolist()
         palette = [class_colours[label] for label in labels]
         hollow = name == "series"
+        x, y = projected.T
         axes.scatter(
-            *projected.T, s=17, marker=MODALITY_MARKS.get(name, "s"), alpha=0.85,
+            x, y, s=17, marker=MODALITY_MARKS.get(name, "s"), alpha=0.85,
             facecolors="none" if hollow else palette, edgecolors=palette if hollow else "white",
             linewidths=0.9 if hollow else 0.3,
         )  # fmt: skip

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chiasm.diagnosis.simulator.image import PALETTES, Look
 from chiasm.diagnosis.simulator.physics import (
@@ -234,7 +235,7 @@ def noise_pulses(character: Rng, rng: Rng, variety: str | None = None) -> Pulses
     asynchronous (a switched supply at 90-900 Hz, which drifts through the phase); or bursts.
     """
     drawn_variety = NOISES[int(character.integers(len(NOISES)))]
-    charge = log_uniform(character, 20, 120)
+    charge: float | NDArray[np.float64] = log_uniform(character, 20, 120)
     rate = log_uniform(character, 1, 25)
     tail = character.uniform(0.15, 0.6)
     start, jitter = character.uniform(0, 360), character.uniform(0.3, 2.0)
@@ -242,6 +243,7 @@ def noise_pulses(character: Rng, rng: Rng, variety: str | None = None) -> Pulses
     levels = character.uniform(0.6, 1.2, 12)
     pulses_hz = log_uniform(character, 90, 900)
     variety = drawn_variety if variety is None else variety
+    phase: NDArray[np.floating]
     if variety == "uniform":
         cycle = poisson_cycles(rate, rng)
         phase = rng.uniform(0, 360, cycle.size)
@@ -262,9 +264,9 @@ def noise_pulses(character: Rng, rng: Rng, variety: str | None = None) -> Pulses
         pulses_per_burst = int(character.integers(10, 60))
         begin = rng.uniform(0, CYCLES, max(1, rng.poisson(rate * CYCLES / pulses_per_burst)))
         offsets = duration * rng.random(begin.size * pulses_per_burst)
-        turns = (np.repeat(begin, pulses_per_burst) + offsets) % CYCLES
-        cycle = turns.astype(np.int64)
-        phase = turns % 1 * 360
+        times = (np.repeat(begin, pulses_per_burst) + offsets) % CYCLES
+        cycle = times.astype(np.int64)
+        phase = times % 1 * 360
     size = charge * np.exp(tail * rng.standard_normal(cycle.size))
     return Pulses(cycle, phase.astype(np.float32), size.astype(np.float32))
 

@@ -78,9 +78,9 @@ def simulate_recording(kind: str, *, latents: Latents, rng: Rng) -> tuple[ByteAr
         parts.append(pulses.scaled(strength))
     parts.append(stray_pulses(latents.interference, 45, rng))
     pulses = join_pulses(parts)
-    shift = latents.offset_deg + rng.standard_normal()
+    offset = latents.offset_deg + rng.standard_normal()
     swing = 1 + 0.5 * np.sin(2 * np.pi * (pulses.cycle / CYCLES + rng.random()))
-    shift = shift + 360 * latents.drift_hz * _TRACKING_S * swing
+    shift = offset + 360 * latents.drift_hz * _TRACKING_S * swing
     turns, phase = np.divmod(pulses.phase + shift, 360)
     # Pulses shifted past the end of the last cycle wrap around to the first one.
     cycle = (pulses.cycle + turns.astype(np.int64)) % CYCLES
