@@ -48,7 +48,7 @@ def test_the_points_of_the_diagram_have_the_error_that_the_figure_says(recording
 
 
 def test_each_sort_of_mistake_is_shown_once_before_any_twice(recordings):
-    shown = choose(recordings, most=1000)
+    shown = choose(recordings, limit=1000)
     sorts = [(int(recordings.labels[p]), int(recordings.guesses[p])) for _, p in shown]
     different = len(set(sorts))
     assert len(set(sorts[:different])) == different
@@ -69,14 +69,14 @@ def test_where_nothing_is_wrong_the_least_sure_are_shown(recordings):
 
 
 def test_a_recording_that_cannot_be_read_is_left_out(recordings, load):
-    [(_, first), *others] = choose(recordings, most=2)
+    [(_, first), *others] = choose(recordings, limit=2)
 
     def failing(place: int) -> RecordingSample:
         if place == first:
             raise DataError("gone")
         return load(place)
 
-    assert [case.index for case in make_cases(recordings, failing, most=2)] == [
+    assert [case.index for case in make_cases(recordings, failing, limit=2)] == [
         place for _, place in others
     ]
 

@@ -35,7 +35,7 @@ class Case:
     png: bytes
 
 
-def choose(scored: ScoredRecordings, *, most: int = 8) -> list[tuple[str, int]]:
+def choose(scored: ScoredRecordings, *, limit: int = 8) -> list[tuple[str, int]]:
     """Choose recordings to show: each sort of mistake once, then the other mistakes.
 
     A sort of mistake is a pair of true and predicted class. The most confident come first. If
@@ -53,15 +53,15 @@ def choose(scored: ScoredRecordings, *, most: int = 8) -> list[tuple[str, int]]:
     mistakes = [*first, *(index for index in wrong.tolist() if index not in first)]
     correct = np.flatnonzero(scored.guesses == scored.labels)
     correct = correct[np.argsort(confidence[correct], kind="stable")]
-    chosen = [(WRONG, index) for index in mistakes[:most]]
-    missing = max(0, min(most, 2) - len(chosen))
+    chosen = [(WRONG, index) for index in mistakes[:limit]]
+    missing = max(0, min(limit, 2) - len(chosen))
     return [*chosen, *((UNCERTAIN, index) for index in correct[:missing].tolist())]
 
 
-def make_cases(scored: ScoredRecordings, load: Loader, *, most: int = 8) -> list[Case]:
+def make_cases(scored: ScoredRecordings, load: Loader, *, limit: int = 8) -> list[Case]:
     """Draw the chosen recordings; those that can no longer be read are skipped."""
     cases = []
-    for reason, index in choose(scored, most=most):
+    for reason, index in choose(scored, limit=limit):
         try:
             sample = load(index)
         except DataError:
