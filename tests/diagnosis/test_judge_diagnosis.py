@@ -128,7 +128,7 @@ def test_other_splits_and_classes_left_out_are_trained_beside_the_run(trained):
     metrics = json.loads((run / "other/metrics.json").read_text())
     assert set(metrics["splits"]) == {"session", "random", "equipment=TFR-CV"}
     assert metrics["splits"]["session"]["gap"] is not None
-    assert 0 <= metrics["open_set"]["void"]["energy"]["auroc"]["value"] <= 1
+    assert 0 <= metrics["open_set"]["void"]["energy_score"]["auroc"]["value"] <= 1
     beside = run / "beside"
     lists = json.loads((beside / "without_void/split.json").read_text())
     assert not any("void" in source for source in lists["training"] + lists["validation"])

@@ -16,7 +16,7 @@ from chiasm.diagnosis.readers.audit import trivial_numbers
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.readers.source import RecordingRef, problem_message
 from chiasm.diagnosis.readers.store import RecordingStore
-from chiasm.diagnosis.report.figures import TrivialRival, evaluate_recordings
+from chiasm.diagnosis.report.figures import TrivialBaseline, evaluate_recordings
 from chiasm.diagnosis.report.predictions import CORRUPTED, PREDICTIONS, stacked, write_predictions
 from chiasm.diagnosis.report.report import write_diagnosis_report
 from chiasm.diagnosis.retrain import beside
@@ -146,7 +146,7 @@ def _spread(refs: Sequence[RecordingRef], most: int) -> list[RecordingRef]:
 
 def _trivial(
     store: RecordingStore, train: Sequence[RecordingRef], test: Sequence[RecordingRef]
-) -> dict[str, TrivialRival] | None:
+) -> dict[str, TrivialBaseline] | None:
     if not train:
         return None
     numbers = {
@@ -156,7 +156,7 @@ def _trivial(
     shared = set.intersection(*(set(one) for rows in numbers.values() for one in rows))
     labels = np.array([ref.label for ref in train], np.int64)
     return {
-        name: TrivialRival(
+        name: TrivialBaseline(
             np.array([one[name] for one in numbers["train"]]),
             labels,
             np.array([one[name] for one in numbers["test"]]),

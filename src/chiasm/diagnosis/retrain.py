@@ -9,7 +9,7 @@ from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_data
 from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.readers.opening import open_store
-from chiasm.diagnosis.report.figures import LeftOut
+from chiasm.diagnosis.report.figures import OpenSetCase
 from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.diagnosis.scoring import score_recordings
 from chiasm.diagnosis.train import train
@@ -21,7 +21,7 @@ FOLDER = "beside"
 
 def beside(
     run: Path | str, *, splits: Sequence[str] = (), left_out: Sequence[str] = ()
-) -> tuple[dict[str, ScoredRecordings], list[LeftOut]]:
+) -> tuple[dict[str, ScoredRecordings], list[OpenSetCase]]:
     """Train the settings of a run again, once for each split and each class; resumes.
 
     Args:
@@ -60,7 +60,7 @@ def beside(
     return lists, [_without(config, folder, kind) for kind in left_out]
 
 
-def _without(config: DiagnosisConfig, folder: Path, kind: str) -> LeftOut:
+def _without(config: DiagnosisConfig, folder: Path, kind: str) -> OpenSetCase:
     kinds = open_store(config.data, cache=config.cache).kinds
     if kind not in kinds:
         raise DataError(f"There is no class '{kind}' to leave out; choose from {', '.join(kinds)}.")
@@ -72,7 +72,7 @@ def _without(config: DiagnosisConfig, folder: Path, kind: str) -> LeftOut:
     known = [ref for ref in data.split.test if ref.label != number]
     unknown = [ref for ref in data.split.test if ref.label == number]
     reference = score_recordings(model, data.store, data.split.train, alone=False)
-    return LeftOut(
+    return OpenSetCase(
         kind=kind,
         known=score_recordings(model, data.store, known),
         unknown=score_recordings(model, data.store, unknown),

@@ -15,13 +15,13 @@ from chiasm.diagnosis.augmentation.corruptions import (
     MISPAIRED,
     NOISES_DB,
     PHASES_DEG,
-    amplified,
-    mispaired,
-    noisy,
+    add_noise,
+    amplify,
+    mispair,
     partners,
-    phase_shifted,
-    recoloured,
-    shortened,
+    recolour,
+    shift_phase,
+    shorten,
 )
 from chiasm.diagnosis.simulator.image import draw_prpd
 from chiasm.diagnosis.simulator.sessions import plan_session
@@ -65,7 +65,7 @@ def folded(sample: RecordingSample) -> np.ndarray:
 
 @pytest.mark.parametrize("degrees", PHASES_DEG)
 def test_phase_shift_turns_series_and_picture_alike(corona, degrees):
-    turned = phase_shifted(corona, degrees)
+    turned = shift_phase(corona, degrees)
     bins = round(degrees / 360 * CYCLE)
     np.testing.assert_allclose(folded(turned), np.roll(folded(corona), bins), rtol=1e-5)
     # Two columns of the picture are one bin of the series.
@@ -73,18 +73,18 @@ def test_phase_shift_turns_series_and_picture_alike(corona, degrees):
 
 
 def test_phase_shift_moves_values_by_whole_bins(corona):
-    turned = phase_shifted(corona, 30)
+    turned = shift_phase(corona, 30)
     assert np.array_equal(turned.series[:, 11:], corona.series[:, :-11])
     assert np.array_equal(turned.series[:, :11], corona.series[:, -11:])
 
 
 def test_opposite_phase_shifts_undo_each_other(corona):
-    assert same(phase_shifted(phase_shifted(corona, 60), -60), corona)
+    assert same(shift_phase(shift_phase(corona, 60), -60), corona)
 
 
 def test_a_cut_last_cycle_keeps_its_phase(corona):
     cut = replace(corona, series=corona.series[:, : 10 * CYCLE + 40])
-    turned = phase_shifted(cut, 90)
+    turned = shift_phase(cut, 90)
     assert turned.series.shape == cut.series.shape
     assert np.array_equal(turned.series[:, 32:], cut.series[:, :-32])
     assert np.array_equal(turned.series[:, :32], cut.series[:, 10 * CYCLE - 32 : 10 * CYCLE])
@@ -92,22 +92,22 @@ def test_a_cut_last_cycle_keeps_its_phase(corona):
 
 def test_strength_of_nothing_changes_nothing(corona):
     for untouched in (
-        phase_shifted(corona, 0),
-        phase_shifted(corona, 360),
-        amplified(corona, 1),
-        shortened(corona, 20),
-        shortened(corona, 60),
-        mispaired(corona, corona),
+        shift_phase(corona, 0),
+        shift_phase(corona, 360),
+        amplify(corona, 1),
+        shorten(corona, 20),
+        shorten(corona, 60),
+        mispair(corona, corona),
     ):
         assert same(untouched, corona)
-    quiet = noisy(corona, 200)
+    quiet = add_noise(corona, 200)
     np.testing.assert_allclose(quiet.series, corona.series, atol=1e-4)
     np.testing.assert_allclose(quiet.image, corona.image, atol=1e-6)
 
 
 @pytest.mark.parametrize("gain", GAINS)
 def test_gain_is_of_the_series_alone(corona, gain):
-    louder = amplified(corona, gain)
+    louder = amplify(corona, gain)
     np.testing.assert_allclose(louder.series, corona.series * gain, rtol=1e-6)
     assert np.array_equal(louder.image, corona.image)
 
@@ -120,7 +120,7 @@ def test_noise_has_the_power_that_it_names(snr_db):
     image[:16] += draw.choice(np.float32([-0.05, 0.05]), (16, 128, 3))
     series = 500 + draw.standard_normal((2, 12800)).astype(np.float32) * [[3], [30]]
     sample = RecordingSample(image=image, series=series.astype(np.float32))
-    changed = noisy(sample, snr_db)
+    changed = add_noise(sample, snr_db)
     for before, after, quiet in (
         *((sample.series[c], changed.series[c], np.median(sample.series[c])) for c in (0, 1)),
         (sample.image, changed.image, 0.5),
@@ -131,19 +131,19 @@ def test_noise_has_the_power_that_it_names(snr_db):
 
 @pytest.mark.parametrize("seconds", LENGTHS_S)
 def test_a_shortened_recording_is_the_beginning_in_whole_cycles(corona, seconds):
-    short = shortened(corona, seconds)
+    short = shorten(corona, seconds)
     assert short.series.shape == (1, seconds * 60 * CYCLE)
     assert np.array_equal(short.series, corona.series[:, : seconds * 60 * CYCLE])
     assert np.array_equal(short.image, corona.image)
-    assert shortened(corona, 0.001).series.shape == (1, CYCLE)
+    assert shorten(corona, 0.001).series.shape == (1, CYCLE)
 
 
 def test_recoloured_pictures(corona):
-    grey = recoloured(corona, "grey").image
+    grey = recolour(corona, "grey").image
     assert np.array_equal(grey[..., 0], grey[..., 2])
-    turned = recoloured(recoloured(corona, "inverted"), "inverted").image
+    turned = recolour(recolour(corona, "inverted"), "inverted").image
     np.testing.assert_allclose(turned, corona.image, atol=1e-6)
-    mapped = recoloured(corona, "colour map").image
+    mapped = recolour(corona, "colour map").image
     white = (corona.image == 1).all(axis=2)
     assert white.any()
     assert (mapped[white] == 1).all()
@@ -192,8 +192,8 @@ def test_an_absent_modality_stays_absent(corona, void, name, absent):
 
 
 def test_noise_does_not_depend_on_the_order_of_recordings(corona, void):
-    assert same(noisy(corona, 10), noisy(replace(corona, source="elsewhere.png"), 10))
-    first, second = (noisy(s, 10).series - s.series for s in (corona, void))
+    assert same(add_noise(corona, 10), add_noise(replace(corona, source="elsewhere.png"), 10))
+    first, second = (add_noise(s, 10).series - s.series for s in (corona, void))
     assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.1
 
 

@@ -79,7 +79,7 @@ def test_single_files_are_told_from_tables(tmp_path: Path):
     assert len(open_source(table).refs) == 1
     with pytest.raises(DataError, match=r"a\.png is no partner of .*a\.png"):
         open_source(tmp_path / "a.png", partner=tmp_path / "a.png")
-    with pytest.raises(DataError, match="belongs to nothing"):
+    with pytest.raises(DataError, match="no single picture or series"):
         open_source(tmp_path, partner=tmp_path / "a.csv")
 
 
@@ -87,7 +87,7 @@ def test_parts_and_empty_folders_are_no_recordings(tmp_path: Path):
     (tmp_path / "rgb").mkdir()
     write_rgb(tmp_path / "rgb/a.png", np.zeros((8, 8, 3)))
     assert not is_diagnosis_data(tmp_path)
-    with pytest.raises(DataError, match="no layout that is understood"):
+    with pytest.raises(DataError, match="no supported layout"):
         open_source(tmp_path)
     (tmp_path / "parts.csv").write_text("image,xyz,label\na.png,a.tiff,0\n")
     assert not is_diagnosis_data(tmp_path / "parts.csv")

@@ -166,7 +166,7 @@ def test_faults_of_the_table_name_the_row(folder, rows, sentence):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("1,2\n3\n", "row 2 has 1 cells; 2 were expected like its first row"),
+        ("1,2\n3\n", "row 2 has 1 cells; 2 were expected as in its first row"),
         ("1,2\n3,x\n", "row 2, column 2 holds 'x'; a number"),
         ("time,value\n1,2\n", "row 1, column 1 holds 'time'"),
         ("1,2\n,4\n", "row 2, column 1 is empty"),

@@ -81,7 +81,7 @@ def test_random_divides_sessions_and_meets_the_shares():
     split = split_recordings(refs, by="random", shares=(0.5, 0.25, 0.25))
     for part, many in zip(split.lists().values(), (60, 30, 30)):
         assert Counter(ref.label for ref in part) == dict.fromkeys(range(5), many)
-    with pytest.raises(SplitError, match=r"The session 's.*' stands in the training and"):
+    with pytest.raises(SplitError, match=r"The session 's.*' is in the training and"):
         check_groups(split, "session")
 
 
@@ -109,7 +109,7 @@ def test_one_group_is_left_out_whatever_another_one_alone_holds():
     refs = [r for r in campaign() if r.label or r.group["equipment"] == "e2"]  # normal at e2 only
     ((name, split),) = leave_one_out(refs, only="e1")
     assert name == "e1" and groups(split.test, "equipment") == {"e1"}
-    with pytest.raises(SplitError, match="No recording is of equipment 'e9'; there are: e0, e1"):
+    with pytest.raises(SplitError, match="No recording is of equipment 'e9'; choose from e0, e1"):
         list(leave_one_out(refs, only="e9"))
 
 
@@ -165,13 +165,13 @@ def test_the_split_that_the_data_name_is_checked():
     refs = [recording(i, 0, name, session=f"s{i}") for i, name in enumerate(("train", "test", ""))]
     split = given_split(refs)
     assert [len(part) for part in split.lists().values()] == [1, 0, 1]
-    with pytest.raises(SplitError, match="The session 's0' stands in the training and in the test"):
+    with pytest.raises(SplitError, match="The session 's0' is in the training and in the test"):
         given_split([*refs, recording(7, 0, "test", session="s0")])
-    with pytest.raises(SplitError, match=r"The recording '0000\.png' stands in the"):
+    with pytest.raises(SplitError, match=r"The recording '0000\.png' is in the"):
         check_groups(RecordingSplit((refs[0],), (refs[0],), ()), "session")
 
 
 def test_a_session_on_both_sides_of_the_equipment_is_refused():
     refs = [*campaign(), recording(9000, 0, session="s0", equipment="e3")]
-    with pytest.raises(SplitError, match="The session 's0' stands in"):
+    with pytest.raises(SplitError, match="The session 's0' is in"):
         list(leave_one_out(refs))

@@ -10,7 +10,7 @@ import pytest
 
 from chiasm.diagnosis.augmentation.corruptions import CORRUPTIONS
 from chiasm.diagnosis.readers.source import KINDS
-from chiasm.diagnosis.report.figures import LeftOut, TrivialRival, evaluate_recordings
+from chiasm.diagnosis.report.figures import OpenSetCase, TrivialBaseline, evaluate_recordings
 from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.diagnosis.simulator.image import draw_prpd
 from chiasm.diagnosis.simulator.sessions import plan_session
@@ -85,16 +85,16 @@ def all_groups(scored: ScoredRecordings, **changes: Any) -> dict[str, Any]:
         },
         "corruptions": worse,
         "open_set": [
-            LeftOut(kind, scored, unknown, reference=scored.embeddings)
+            OpenSetCase(kind, scored, unknown, reference=scored.embeddings)
             for kind in ("void", "noise")
         ],
         "trivial": {
-            "mean of the series": TrivialRival(
+            "mean of the series": TrivialBaseline(
                 labels + draw.standard_normal(len(labels)),
                 labels,
                 labels + draw.standard_normal(len(labels)),
             ),
-            "maximum of the series": TrivialRival(
+            "maximum of the series": TrivialBaseline(
                 draw.random(len(labels)), labels, draw.random(len(labels))
             ),
         },

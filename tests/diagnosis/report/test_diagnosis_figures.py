@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from chiasm.diagnosis.report.embedding import embedding_scatter
 from chiasm.diagnosis.report.figures import (
-    LeftOut,
-    TrivialRival,
+    OpenSetCase,
+    TrivialBaseline,
     evaluate_recordings,
     open_set_figures,
 )
@@ -171,10 +171,10 @@ def test_open_set_figures_are_those_of_the_metrics_functions(every, diagnosis):
     logits = np.concatenate([case.known.logits, case.unknown.logits])
     embeddings = np.concatenate([case.known.embeddings, case.unknown.embeddings])
     expected = {
-        "max-softmax": max_softmax_score(logits),
-        "energy": energy_score(logits),
-        "kNN": knn_score(embeddings, case.reference, neighbours=10),
-        "flow density": np.concatenate([case.known.flow_nll, case.unknown.flow_nll]),
+        "max_softmax_score": max_softmax_score(logits),
+        "energy_score": energy_score(logits),
+        "knn_score": knn_score(embeddings, case.reference, neighbours=10),
+        "flow_nll": np.concatenate([case.known.flow_nll, case.unknown.flow_nll]),
     }
     found = diagnosis["open_set"]["void"]
     assert list(found) == list(expected)
@@ -186,17 +186,17 @@ def test_open_set_figures_are_those_of_the_metrics_functions(every, diagnosis):
 
 def test_scores_that_cannot_be_computed_are_left_out(recordings):
     bare = replace(recordings, embeddings=None, flow_nll=None)
-    found = open_set_figures(LeftOut("void", bare, recordings), by="session", draws=5, seed=0)
-    assert list(found) == ["max-softmax", "energy"]
+    found = open_set_figures(OpenSetCase("void", bare, recordings), by="session", draws=5, seed=0)
+    assert list(found) == ["max_softmax_score", "energy_score"]
     empty = chosen(recordings, np.arange(0))
-    nothing = LeftOut("void", recordings, empty)
+    nothing = OpenSetCase("void", recordings, empty)
     assert open_set_figures(nothing, by="session", draws=5, seed=0) == {}
 
 
-def test_a_rival_of_another_list_is_refused(recordings):
-    rival = TrivialRival(np.ones(5), np.zeros(5, int), np.ones(7))
+def test_a_baseline_of_another_list_is_refused(recordings):
+    baseline = TrivialBaseline(np.ones(5), np.zeros(5, int), np.ones(7))
     with pytest.raises(DataError, match="7 numbers for 200"):
-        evaluated(recordings, trivial={"mean": rival})
+        evaluated(recordings, trivial={"mean": baseline})
 
 
 def test_the_same_seed_gives_the_same_figures(recordings, every, diagnosis):
@@ -208,7 +208,7 @@ def test_the_same_seed_gives_the_same_figures(recordings, every, diagnosis):
 
 def test_metrics_fit_the_schema_and_survive_json(diagnosis):
     read = json.loads(json.dumps(validated(diagnosis)))
-    assert (read["schema"], read["wing"]) == ("chiasm.metrics", "classifier")
+    assert (read["schema"], read["version"], read["wing"]) == ("chiasm.metrics", 2, "classifier")
     assert DiagnosisMetrics.model_validate(read).model_dump(by_alias=True) == read
 
 
@@ -235,6 +235,8 @@ def test_an_absent_class_has_no_figures_and_does_not_count(recordings):
         ("confusion", [[1]]),
         ("missing", {"x": {"value": 1.2, "low": None, "high": None}}),
         ("counts", {"judged": 3, "groups": 1, "by_kind": {"void": 2}, "not_judged": 0}),
+        ("version", 1),
+        ("open_set", {"void": {"energy": {"auroc": 0.5, "fpr95": 0.5}}}),
         ("surprise", {}),
     ],
 )
@@ -247,7 +249,7 @@ def test_what_does_not_fit_the_schema_is_refused(diagnosis, group, wrong):
     ("change", "said"),
     [
         ({"labels": np.full(200, 7)}, "none of the classes"),
-        ({"logits": np.zeros((200, 3))}, "want"),
+        ({"logits": np.zeros((200, 3))}, "was expected"),
         ({"flow_nll": np.zeros(3)}, "3 entries"),
         ({"temperature": 0.0}, "above 0"),
     ],

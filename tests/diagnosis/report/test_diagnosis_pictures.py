@@ -19,12 +19,12 @@ from chiasm.diagnosis.report.curves import (
 )
 from chiasm.diagnosis.report.embedding import embedding_scatter, principal_axes
 from chiasm.diagnosis.report.gallery import (
-    UNSURE,
+    UNCERTAIN,
     WRONG,
     choose,
     make_cases,
+    pulse_indices,
     recording_strip,
-    standing_out,
 )
 from chiasm.errors import DataError
 from chiasm.metrics.calibration import equal_mass_calibration_error
@@ -48,7 +48,7 @@ def test_the_points_of_the_diagram_have_the_error_that_the_figure_says(recording
 
 
 def test_each_sort_of_mistake_is_shown_once_before_any_twice(recordings):
-    shown = choose(recordings, most=1000)
+    shown = choose(recordings, limit=1000)
     sorts = [(int(recordings.labels[p]), int(recordings.guesses[p])) for _, p in shown]
     different = len(set(sorts))
     assert len(set(sorts[:different])) == different
@@ -64,19 +64,19 @@ def test_each_sort_of_mistake_is_shown_once_before_any_twice(recordings):
 def test_where_nothing_is_wrong_the_least_sure_are_shown(recordings):
     perfect = replace(recordings, labels=recordings.guesses)
     shown = choose(perfect)
-    assert [reason for reason, _ in shown] == [UNSURE, UNSURE]
+    assert [reason for reason, _ in shown] == [UNCERTAIN, UNCERTAIN]
     assert shown[0][1] == recordings.probabilities.max(axis=1).argmin()
 
 
 def test_a_recording_that_cannot_be_read_is_left_out(recordings, load):
-    [(_, first), *others] = choose(recordings, most=2)
+    [(_, first), *others] = choose(recordings, limit=2)
 
     def failing(place: int) -> RecordingSample:
         if place == first:
             raise DataError("gone")
         return load(place)
 
-    assert [case.place for case in make_cases(recordings, failing, most=2)] == [
+    assert [case.index for case in make_cases(recordings, failing, limit=2)] == [
         place for _, place in others
     ]
 
@@ -93,10 +93,10 @@ def test_what_stands_out_are_the_largest_values():
     draw = np.random.default_rng(0)
     series = 20 + draw.standard_normal(20000).astype(np.float32)
     series[::100] += 60
-    assert np.array_equal(standing_out(series), np.arange(0, 20000, 100))
-    quiet = standing_out(np.ones(1000, np.float32))
+    assert np.array_equal(pulse_indices(series), np.arange(0, 20000, 100))
+    quiet = pulse_indices(np.ones(1000, np.float32))
     assert len(quiet) == 50
-    loud = standing_out(series + 100 * (np.arange(20000) % 3 == 0))
+    loud = pulse_indices(series + 100 * (np.arange(20000) % 3 == 0))
     assert len(loud) == 4000
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from chiasm.diagnosis.report.figures import TrivialRival, evaluate_recordings
+from chiasm.diagnosis.report.figures import TrivialBaseline, evaluate_recordings
 from chiasm.diagnosis.report.report import write_diagnosis_report
 from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.diagnosis.report.wording import SIMULATED, headline, split_words, warnings
@@ -144,7 +144,7 @@ def test_hostile_names_are_only_text(maker, tmp_path):
     scored = maker(60, sessions=12, kinds=(HOSTILE, "void"))
     scored = replace(scored, sources=tuple(HOSTILE for _ in scored.sources))
     corrupted = {HOSTILE: scored}
-    rivals = {HOSTILE: TrivialRival(scored.logits[:, 0], scored.labels, scored.logits[:, 0])}
+    rivals = {HOSTILE: TrivialBaseline(scored.logits[:, 0], scored.labels, scored.logits[:, 0])}
     metrics = quick(
         scored,
         by=HOSTILE,
@@ -164,7 +164,7 @@ def test_any_list_gives_a_page(maker, load, tmp_path, count):
     page = report(scored, quick(scored), tmp_path, load=load)
     assert "To repeat" in page.text
     assert "nan" not in re.findall(r"[a-z]+", page.text)
-    assert ("No recording could be judged." in page.text) == (count == 0)
+    assert ("No recording could be diagnosed." in page.text) == (count == 0)
 
 
 def test_bare_scores_give_a_page(maker, tmp_path):
@@ -185,7 +185,7 @@ def test_the_verdict_counts_mistakes(recordings):
     wrong = int((recordings.labels != recordings.guesses).sum())
     assert headline(quick(recordings)).endswith(f"{wrong} of 200 recordings were misdiagnosed.")
     perfect = quick(replace(recordings, labels=recordings.guesses))
-    assert "not one of 200 recordings was misdiagnosed" in headline(perfect)
+    assert "none of 200 recordings was misdiagnosed" in headline(perfect)
 
 
 def test_a_random_split_is_never_called_unseen(recordings, maker):
@@ -202,13 +202,13 @@ def test_what_one_must_know_is_a_warning(recordings, maker):
         return any(words in warning for warning in warnings(quick(scored, **changes)))
 
     labels = recordings.labels
-    shortcut = {"maximum": TrivialRival(labels * 1.0, labels, labels * 1.0)}
-    blind = {"maximum": TrivialRival(np.ones(200), labels, np.ones(200))}
+    shortcut = {"maximum": TrivialBaseline(labels * 1.0, labels, labels * 1.0)}
+    blind = {"maximum": TrivialBaseline(np.ones(200), labels, np.ones(200))}
     assert said(recordings, "The maximum alone", trivial=shortcut)
     assert not said(recordings, "The maximum alone", trivial=blind)
     assert said(recordings, "3 groups only", by="equipment")
     assert not said(recordings, "groups only")
-    assert said(recordings, "2 recordings could not be judged", not_judged=2)
+    assert said(recordings, "2 recordings could not be diagnosed", not_judged=2)
     assert said(maker(4, sessions=4), "no recording of void")
     halves = {"image": recordings.logits, "series": recordings.logits[::-1]}
     half = replace(recordings, modality_logits=halves)

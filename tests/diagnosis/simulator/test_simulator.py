@@ -139,7 +139,7 @@ def test_the_hard_tier_is_nearer_inception_and_noisier() -> None:
     assert max(one.overvoltage for one in hard) <= 1.25
     assert min(one.sigma for one in hard) >= max(one.sigma for one in easy)
     assert len({one.look for one in easy}) == 1 < len({one.look for one in hard})
-    assert any(one.company for one in hard)
+    assert any(one.secondary for one in hard)
 
 
 def test_the_picture_is_the_logarithmic_histogram() -> None:

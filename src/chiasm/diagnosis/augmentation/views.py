@@ -1,7 +1,7 @@
-"""Random views of a recording that leave its class alone: phase and polarity are respected.
+"""Random views of a recording that preserve its class: phase and polarity are respected.
 
-Never flipped, rotated, stretched or rolled far: 180 degrees turn a corona at the high-voltage
-point into one at the earthed point.
+Views are never flipped, rotated, stretched or rolled far: 180 degrees turn a corona at the
+high-voltage point into one at the earthed point.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from chiasm.diagnosis.preparation.scales import ground_colour as ground_colour
 from chiasm.samples import FloatArray
 
 # Values of the table of noise, 8 MB.
-_NOISE = 1 << 21
+_TABLE_SIZE = 1 << 21
 
 
 @dataclass(frozen=True, slots=True)
 class ViewSettings:
-    """How far a view may be from its recording.
+    """The ranges of the random changes of a view.
 
     Attributes:
         seconds: length of the run of whole cycles that a view shows; None shows all.
         phase_sigma_deg, phase_cap_deg: of the roll that picture and series share.
-        phase_unknown: recordings do not know where their phase begins: roll by any angle.
+        phase_unknown: the recordings have no phase reference: roll by any angle.
         gain_sigma: of the logarithm of the gain that picture and series share.
-        picture_gain: pictures grow and shrink with the gain, upwards from their lower edge, which
-            is amplitude 0. For instruments that draw 0 elsewhere it has to be off.
-        image_noise: standard deviation, of [0, 1].
-        dots: least and largest share of pixels that take the colour of the ground.
-        brightness: largest relative change.
+        picture_gain: whether pictures are scaled with the gain, upwards from their lower edge,
+            which is amplitude 0. Must be off for instruments that draw 0 elsewhere.
+        image_noise: standard deviation, relative to [0, 1].
+        dots: minimum and maximum share of pixels that take the colour of the ground.
+        brightness: maximum relative change.
         series_noise: standard deviation as a share of the scale's ``high``.
-        masks, mask_seconds: most masks in 20 s, and the longest; they show the quiet level.
-        pulses: share of the values that fall to the quiet level.
+        masks, mask_seconds: maximum number per 20 s, and length; they show the background.
+        pulses: share of the values that are replaced by the background.
     """
 
     seconds: float | None = None
@@ -63,21 +63,21 @@ class ViewSettings:
 
 
 def view_rng(seed: int, epoch: int, index: int, view: int) -> np.random.Generator:
-    """The generator of one view; the same for the same four numbers."""
+    """Return the generator of one view; equal numbers give equal generators."""
     return np.random.default_rng([seed, epoch, index, view])
 
 
 def strong_views(settings: ViewSettings) -> ViewSettings:
-    """The same with a wider gain, and up to half of the dots and 30 % of the values lost.
+    """Return settings with a wider gain, up to half of the dots and 30 % of the values removed.
 
-    From few sessions a network otherwise learns the sessions. Phase is respected as before.
+    With few sessions, a network otherwise learns the sessions. The phase settings stay.
     """
     return replace(settings, gain_sigma=0.3, dots=(0.05, 0.5), pulses=0.3)
 
 
 @dataclass(frozen=True, slots=True)
 class SharedChange:
-    """What changes in picture and series of a view alike.
+    """A change that picture and series of a view share.
 
     Attributes:
         shift_deg: roll, degrees; positive is later in the cycle.
@@ -89,7 +89,7 @@ class SharedChange:
 
 
 def shared_change(settings: ViewSettings, rng: np.random.Generator) -> SharedChange:
-    """Draw what picture and series of a view share."""
+    """Draw a change for picture and series of a view."""
     gain = float(np.exp(settings.gain_sigma * rng.standard_normal()))
     if settings.phase_unknown:
         return SharedChange(float(rng.uniform(-180, 180)), gain)
@@ -101,26 +101,27 @@ def shared_change(settings: ViewSettings, rng: np.random.Generator) -> SharedCha
 def image_view(
     image: FloatArray, change: SharedChange, settings: ViewSettings, rng: np.random.Generator
 ) -> FloatArray:
-    """A view ``(H, W, 3)`` of a picture in [0, 1] whose columns are 0 to 360 degrees."""
+    """Return a view ``(H, W, 3)`` of a picture in [0, 1] whose columns are 0 to 360 degrees."""
     height, width = image.shape[:2]
     ground = ground_colour(image)
-    made = np.roll(image, round(change.shift_deg / 360 * width), axis=1)  # a copy, even by 0
+    view = np.roll(image, round(change.shift_deg / 360 * width), axis=1)  # always a copy
     if settings.picture_gain and change.gain != 1:
         stretch = np.array([[1, 0, 0], [0, change.gain, height * (1 - change.gain)]])
-        made = cv2.warpAffine(
-            made,
+        warped = cv2.warpAffine(
+            view,
             stretch,
             (width, height),
             flags=cv2.INTER_NEAREST,
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=ground.tolist(),
         )
+        view = np.asarray(warped, np.float32)
     share = rng.uniform(*settings.dots)
-    lost = rng.integers(height * width, size=round(share * height * width))
-    made.reshape(-1, 3)[lost] = ground
-    made *= np.float32(1 + rng.uniform(-settings.brightness, settings.brightness))
-    made += np.float32(settings.image_noise) * noise(made.shape, rng)
-    return np.clip(made, 0, 1, out=made)
+    removed = rng.integers(height * width, size=round(share * height * width))
+    view.reshape(-1, 3)[removed] = ground
+    view *= np.float32(1 + rng.uniform(-settings.brightness, settings.brightness))
+    view += np.float32(settings.image_noise) * noise(view.shape, rng)
+    return np.clip(view, 0, 1, out=view)
 
 
 def series_view(
@@ -134,10 +135,10 @@ def series_view(
     frequency: float,
     segment: int,
 ) -> FloatArray:
-    """A view ``(C, L)`` of a series ``(C, T)`` of counts: as the network takes it.
+    """Return a view ``(C, L)`` of a series ``(C, T)`` of counts, as the network takes it.
 
-    A run of whole cycles that begins at any cycle and goes on from the end to the beginning; it
-    is rolled by the phase shift, to the nearest value.
+    The view is a run of whole cycles that begins at any cycle and wraps around at the end; it is
+    rolled by the phase shift, to the nearest value.
     """
     total = counts.shape[1] // per_cycle * per_cycle or counts.shape[1]
     a_second = per_cycle * frequency
@@ -150,43 +151,43 @@ def series_view(
     run = counts[:, begin : min(begin + length, total)]
     if run.shape[1] < length:
         run = np.concatenate([run, counts[:, : length - run.shape[1]]], axis=1)
-    made = scaled(run, scale, gain=change.gain)
-    quiet = quiet_level(made)
-    lost = rng.integers(length, size=round(settings.pulses * length))
-    made[:, lost] = quiet
+    view = scaled(run, scale, gain=change.gain)
+    background = quiet_level(view)
+    removed = rng.integers(length, size=round(settings.pulses * length))
+    view[:, removed] = background
     longest = settings.mask_seconds * a_second
-    # As many to a second as in the whole, but a short view may have one, too.
+    # As many per second as in the recording, but at least one is possible in a short view.
     most = min(settings.masks, max(1, round(settings.masks * length / a_second / 20)))
     for _ in range(int(rng.integers(most + 1))):
         width = min(round(longest * rng.random()), length // 4)
-        place = int(rng.integers(length - width + 1))
-        made[:, place : place + width] = quiet
-    made += np.float32(settings.series_noise * scale.high / scale.full) * noise(made.shape, rng)
-    return finished(made, scale)
+        begin = int(rng.integers(length - width + 1))
+        view[:, begin : begin + width] = background
+    view += np.float32(settings.series_noise * scale.high / scale.full) * noise(view.shape, rng)
+    return finished(view, scale)
 
 
 def noise(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
-    """Standard normal noise: a run of a table from a random place, or fresh where that is short.
+    """Return standard normal noise: a slice of a table at a random offset, or drawn if larger.
 
-    Drawing it was a fifth of the time of learning; a view never shows where in the table it is.
+    Drawing all noise took a fifth of the training time.
     """
     count = math.prod(shape)
     table = _noise_table()
     if 2 * count > len(table):
         return rng.standard_normal(shape, dtype=np.float32)
-    begin = int(rng.integers(len(table) - count))
-    return table[begin : begin + count].reshape(shape)
+    offset = int(rng.integers(len(table) - count))
+    return table[offset : offset + count].reshape(shape)
 
 
 @cache
 def _noise_table() -> FloatArray:
-    return np.random.default_rng(0).standard_normal(_NOISE, dtype=np.float32)
+    return np.random.default_rng(0).standard_normal(_TABLE_SIZE, dtype=np.float32)
 
 
 def drop_modality(
     modalities: tuple[str, ...], probability: float, rng: np.random.Generator
 ) -> str | None:
-    """The modality that a batch has to do without, or None; never the only one."""
+    """Draw the modality that is removed from a batch, or None; never the only one."""
     if len(modalities) < 2 or rng.random() >= probability:
         return None
     return modalities[int(rng.integers(len(modalities)))]

@@ -140,7 +140,8 @@ class CouplingFlow(nn.Module):
     def inverse(self, mapped: Tensor) -> Tensor:
         """Return the tokens ``(N, T, D)`` that ``forward`` maps to these."""
         for coupling in reversed(self.couplings):
-            mapped = coupling.inverse(mapped)
+            # ModuleList hides the type of its members.
+            mapped = coupling.inverse(mapped)  # type: ignore[operator]
         return mapped
 
     def stream(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from chiasm.diagnosis.classifier import MODALITIES, Classifier
 from chiasm.diagnosis.layers.tokens import TokenInputs, token_inputs
@@ -11,7 +12,7 @@ from chiasm.registry import Builder, register
 
 
 def token_baseline(
-    *, width: int, segment: int
+    *, width: int, segment: int, **facts: Any
 ) -> Callable[[Callable[[TokenInputs, int], Classifier]], Builder]:
     """Register a function of MAD's token inputs and the number of classes as a baseline.
 
@@ -20,6 +21,7 @@ def token_baseline(
     Args:
         width: D of the tokens.
         segment: default number of values of the series per token.
+        facts: of the model, as ``register`` takes them.
     """
     default_segment = segment
 
@@ -46,6 +48,6 @@ def token_baseline(
             return build(inputs, classes)
 
         del builder.__wrapped__
-        return register("classifier", baseline=True)(builder)
+        return register("classifier", baseline=True, **facts)(builder)
 
     return decorate

@@ -96,7 +96,7 @@ class AiHub:
 
 
 def recognises(root: Path) -> bool:
-    """Tell whether a source or label folder of AI-Hub 71682 lies at or below ``root``."""
+    """Whether a source or label folder of AI-Hub 71682 is at or below ``root``."""
     return root.name.startswith(PREFIXES) or any(
         name.startswith(PREFIXES) for _, folders, _ in os.walk(root) for name in folders
     )

@@ -1,4 +1,4 @@
-"""Open whatever holds recordings of discharges, and keep a store of it that is quick to read."""
+"""Open the recordings of a path with the reader that fits, and their store."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from chiasm.errors import DataError
 from chiasm.files.content_hash import default_cache_folder
 from chiasm.files.tables import SUFFIXES, read_rows
 
-UNDERSTOOD = (
-    "Understood are: a folder in the layout of AI-Hub 71682 (folders VS_... and VL_... inside), a "
-    "CSV or Parquet table with columns such as image, series and label, a converted store and, to "
-    "be diagnosed, a folder of pictures and series of the same names, or a single file of these."
+SUPPORTED = (
+    "Supported are: a folder in the layout of AI-Hub 71682 (with folders VS_... and VL_...), a CSV "
+    "or Parquet table with columns such as image, series and label, a converted store and, for "
+    "diagnosis, a folder of pictures and series of the same names, or a single file of these."
 )
 
 
 def open_source(path: Path | str, *, partner: Path | str | None = None) -> RecordingSource:
-    """Return the reader that fits; ``DataError`` where none does, saying what is understood.
+    """Return the reader that fits; raise ``DataError`` if none does.
 
-    ``partner`` is the file of the other modality where ``path`` is a single picture or series.
+    ``partner`` is the file of the other modality if ``path`` is a single picture or series.
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path} does not exist; check the path. {UNDERSTOOD}")
+        raise DataError(f"{path} does not exist; check the path. {SUPPORTED}")
     if path.is_file() and is_one_recording(path):
         return RecordingFolder(path, partner=partner)
     if partner is not None:
-        raise DataError(f"{path} is no single file, so that {partner} belongs to nothing.")
+        raise DataError(f"{path} is no single picture or series to which {partner} could belong.")
     if path.is_file():
         if path.suffix.lower() not in SUFFIXES:
-            raise DataError(f"{path} is neither a CSV nor a Parquet file. {UNDERSTOOD}")
+            raise DataError(f"{path} is neither a CSV nor a Parquet file. {SUPPORTED}")
         return RecordingManifest(path)
     if (path / INDEX).exists():
         return RecordingStore.open(path)
@@ -46,11 +46,11 @@ def open_source(path: Path | str, *, partner: Path | str | None = None) -> Recor
         return aihub.AiHub(path) if labelled else RecordingFolder(path)
     if recording_folder.recognises(path) or recording_folder.holds_any(path):
         return RecordingFolder(path)
-    raise DataError(f"{path} has no layout that is understood. {UNDERSTOOD}")
+    raise DataError(f"{path} has no supported layout. {SUPPORTED}")
 
 
 def is_diagnosis_data(path: Path | str) -> bool:
-    """Whether a path holds recordings of discharges rather than parts, or nothing understood."""
+    """Whether a path holds recordings, not parts or unsupported files."""
     path = Path(path)
     if path.is_dir():
         return (
@@ -59,7 +59,7 @@ def is_diagnosis_data(path: Path | str) -> bool:
     if not path.is_file() or path.suffix.lower() not in SUFFIXES:
         return False
     columns, _ = read_rows(path)
-    # A table of parts whose pictures are called so is still one of parts.
+    # A table of parts can name its pictures so, too.
     return bool({"image", "series"} & set(columns)) and not {"rgb", "xyz", "depth"} & set(columns)
 
 
@@ -69,14 +69,14 @@ def open_store(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RecordingStore:
-    """Return the store of some recordings, made in a cache folder where there is none yet.
+    """Return the store of some recordings; convert them into a cache folder first if needed.
 
-    What was converted before and has not changed since is not read again. ``cache`` is by default
-    the user's cache folder. Raises ``DataError`` as readers and conversion do.
+    Recordings that have not changed since the last conversion are not read again. ``cache`` is by
+    default the user's cache folder. Raises ``DataError`` as readers and conversion do.
     """
     source = open_source(path)
     if isinstance(source, RecordingStore):
         return source
-    place = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:12]
-    folder = (cache or default_cache_folder()) / "discharges" / f"{source.name}-{place}"
+    digest = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:12]
+    folder = (cache or default_cache_folder()) / "discharges" / f"{source.name}-{digest}"
     return convert(source, folder, progress=progress)

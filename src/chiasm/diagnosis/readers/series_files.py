@@ -1,4 +1,4 @@
-"""Reading of the number tables that series are stored in; every fault names file and row."""
+"""Readers of number tables that hold series; every error names file and row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray
 
-# Where float32 stops telling neighbouring whole numbers apart.
+# Beyond it, float32 cannot represent every whole number.
 LARGEST_COUNT = 2**24
 _PLAIN = b"0123456789,\n"
 _SIGNED = _PLAIN + b"+- \t"
@@ -23,12 +23,12 @@ _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 def read_counts_csv(path: Path | str, shape: tuple[int, int]) -> FloatArray:
     """Read a header-less table of whole numbers whose rows follow each other in time.
 
-    ``shape`` is the ``(rows, columns)`` demanded. Returns ``(1, rows * columns)`` float32. Raises
+    ``shape`` is the expected ``(rows, columns)``. Returns ``(1, rows * columns)`` float32. Raises
     ``DataError``, naming file and row (1 is the first), for another number of rows or cells, and
     for cells that are empty, not whole numbers or beyond 2**24.
     """
     where = str(path)
-    content = _table(_bytes_of(Path(path)), where)
+    content = _normalised(_read_bytes(Path(path)), where)
     _check_shape(where, content, shape)
     values = _plain_counts(content)
     if values is None:
@@ -41,16 +41,16 @@ def read_counts_csv(path: Path | str, shape: tuple[int, int]) -> FloatArray:
 def read_numbers_csv(path: Path | str, *, rows_in_time: bool = True) -> FloatArray:
     """Read a header-less table of numbers, whole or not.
 
-    Returns ``(1, rows * columns)`` float32, or ``(rows, columns)``, each row a channel, where the
-    rows do not follow each other in time. Raises ``DataError``, naming file and row, for rows of
+    Returns ``(1, rows * columns)`` float32 if the rows follow each other in time, else ``(rows,
+    columns)``, each row a channel. Raises ``DataError``, naming file and row, for rows of
     unequal length and for cells that are empty or not finite numbers.
     """
-    return numbers_from_bytes(_bytes_of(Path(path)), str(path), rows_in_time=rows_in_time)
+    return numbers_from_bytes(_read_bytes(Path(path)), str(path), rows_in_time=rows_in_time)
 
 
 def numbers_from_bytes(content: bytes, where: str, *, rows_in_time: bool = True) -> FloatArray:
-    """Decode a table as ``read_numbers_csv`` does; ``where`` names it in messages."""
-    content = _table(content, where)
+    """Decode a table as ``read_numbers_csv`` does; ``where`` names it in errors."""
+    content = _normalised(content, where)
     rows = _check_shape(where, content, None)
     values = _plain_counts(content)
     if values is None:
@@ -63,8 +63,8 @@ def numbers_from_bytes(content: bytes, where: str, *, rows_in_time: bool = True)
 def read_series_npy(path: Path | str, *, rows_in_time: bool = False) -> FloatArray:
     """Read a numpy array of real numbers.
 
-    ``(T,)`` is one channel and ``(C, T)`` is C channels, unless ``rows_in_time``: then the rows
-    of a two-dimensional array follow each other in one channel. Returns ``(C, T)`` float32.
+    ``(T,)`` is one channel and ``(C, T)`` is C channels. With ``rows_in_time``, the rows of a
+    two-dimensional array follow each other in one channel. Returns ``(C, T)`` float32.
     Raises ``DataError`` for a damaged file, another shape, more channels than values, NaN and
     infinite values.
     """
@@ -79,7 +79,7 @@ def read_series_npy(path: Path | str, *, rows_in_time: bool = False) -> FloatArr
 
 
 def checked_series(values: object, where: str, *, rows_in_time: bool = False) -> FloatArray:
-    """Check that an array is a series as ``read_series_npy`` does."""
+    """Check an array as ``read_series_npy`` does, and return it as ``(C, T)`` float32."""
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
         raise DataError(
             f"{where} does not hold one array of real numbers; save it with numpy.save."
@@ -97,21 +97,21 @@ def checked_series(values: object, where: str, *, rows_in_time: bool = False) ->
     finite = np.isfinite(values.reshape(-1, values.shape[-1])).all(axis=1)
     if not finite.all():
         raise DataError(
-            f"{where}, row {int(np.argmin(finite)) + 1} holds NaN or infinite values; a series has "
-            "none."
+            f"{where}, row {int(np.argmin(finite)) + 1} holds NaN or infinite values; finite ones "
+            "were expected."
         )
     return np.ascontiguousarray(series, dtype=np.float32)
 
 
-def _bytes_of(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as cause:
         raise DataError(f"{path} cannot be opened: {cause.strerror or cause}.") from cause
 
 
-def _table(content: bytes, where: str) -> bytes:
-    """Content with LF line ends, without byte order mark and line ends after the last row."""
+def _normalised(content: bytes, where: str) -> bytes:
+    """Return content with LF line ends, without byte order mark and trailing line ends."""
     content = content.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").rstrip(b"\r\n")
     if not content:
         raise DataError(f"{where} is empty; copy the file again from its origin.")
@@ -123,11 +123,11 @@ def _check_shape(where: str, content: bytes, shape: tuple[int, int] | None) -> i
     lines = content.split(b"\n")
     columns = shape[1] if shape else lines[0].count(b",") + 1
     for number, line in enumerate(lines, start=1):
-        found = line.count(b",") + 1 if line.strip() else 0
-        if found != columns:
-            like = "" if shape else " like its first row"
+        cells = line.count(b",") + 1 if line.strip() else 0
+        if cells != columns:
+            reason = "" if shape else " as in its first row"
             raise DataError(
-                f"{where}, row {number} has {found} cells; {columns} were expected{like}, "
+                f"{where}, row {number} has {cells} cells; {columns} were expected{reason}, "
                 "separated by commas."
             )
     if shape and len(lines) != shape[0]:
@@ -136,7 +136,7 @@ def _check_shape(where: str, content: bytes, shape: tuple[int, int] | None) -> i
 
 
 def _plain_counts(content: bytes) -> FloatArray | None:
-    """Every value of a table of nothing but digits, ``(n,)``; None where it is another."""
+    """Return the values ``(n,)`` of a table that holds digits only; None for any other."""
     flat = b",%b," % content.replace(b"\n", b",")
     if content.translate(None, _PLAIN) or b",," in flat:
         return None
@@ -145,8 +145,8 @@ def _plain_counts(content: bytes) -> FloatArray | None:
 
 
 def _numbers(content: bytes, *, whole: bool) -> FloatArray | None:
-    """Every value of a table of ASCII numbers, ``(n,)``; None where a cell needs a closer look."""
-    # Letters are left out but for the exponent's: numpy would also read nan, inf and alike.
+    """Return the values ``(n,)`` of a table of ASCII numbers; None if a cell may be invalid."""
+    # Of the letters only the exponent's is allowed: numpy would also read nan and inf.
     if content.translate(None, _SIGNED if whole else _FRACTIONAL):
         return None
     try:
@@ -164,19 +164,19 @@ def _limit(*, whole: bool) -> float:
 
 
 def _cell_by_cell(where: str, content: bytes, *, whole: bool) -> FloatArray:
-    """The slow, careful way: for blanks that are not ASCII, and to say which cell is wrong."""
-    pattern, wanted = (_WHOLE, "a whole number") if whole else (_NUMBER, "a number")
+    """Parse each cell: slow, but accepts non-ASCII blanks and names the cell that is wrong."""
+    pattern, expected = (_WHOLE, "a whole number") if whole else (_NUMBER, "a number")
     limit = _limit(whole=whole)
     values: list[float] = []
     for number, line in enumerate(content.decode("utf-8", errors="replace").split("\n"), start=1):
         for column, text in enumerate(line.split(","), start=1):
             cell = text.strip()
-            place = f"{where}, row {number}, column {column}"
+            position = f"{where}, row {number}, column {column}"
             if not pattern.fullmatch(cell):
-                found = f"holds '{cell[:20]}'" if cell else "is empty"
-                raise DataError(f"{place} {found}; {wanted} was expected.")
+                fault = f"holds '{cell[:20]}'" if cell else "is empty"
+                raise DataError(f"{position} {fault}; {expected} was expected.")
             value = float(cell)
             if abs(value) > limit:
-                raise DataError(f"{place} holds {cell[:20]}; amplitudes lie within {limit:g}.")
+                raise DataError(f"{position} holds {cell[:20]}; amplitudes lie within {limit:g}.")
             values.append(value)
     return np.array(values, dtype=np.float32)

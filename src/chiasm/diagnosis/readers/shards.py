@@ -22,7 +22,7 @@ _ALIGNMENT = 64
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """Where some bytes lie, and what they should be.
+    """The position and checksum of some bytes.
 
     Attributes:
         shard: number of the file.
@@ -38,11 +38,11 @@ class Blob:
 
 
 class ShardWriter:
-    """Appends bytes behind those that are already in use.
+    """Appends bytes after the last of the used ones.
 
-    What lies behind the last of ``used`` was written by a process that was killed before it could
-    say so, and is cut off. Not for two writers at once. Raises ``DataError`` where a shard is
-    shorter than what is said to lie in it.
+    Bytes after those were written by a process that was killed before it recorded them; they are
+    removed. Only one writer may exist at a time. Raises ``DataError`` if a shard is shorter than
+    its used bytes.
     """
 
     def __init__(self, folder: Path, used: Iterable[Blob]) -> None:
@@ -52,17 +52,17 @@ class ShardWriter:
             ends[blob.shard] = max(ends.get(blob.shard, 0), blob.offset + blob.size)
         for number, end in ends.items():
             path = shard_path(folder, number)
-            there = path.stat().st_size if path.exists() else 0
-            if there < end:
+            size = path.stat().st_size if path.exists() else 0
+            if size < end:
                 raise DataError(
-                    f"{path} has {there} bytes where {end} were written; it was damaged: delete "
+                    f"{path} has {size} bytes where {end} were written; it was damaged: delete "
                     f"{folder} and convert again."
                 )
         self.number = max(ends)
         self._stream = self._open(self.number, ends[self.number])
 
-    def append(self, content: bytes | ByteArray) -> Blob:
-        """Write some bytes behind the others; they are safe after ``flush``."""
+    def append(self, content: memoryview) -> Blob:
+        """Append the bytes of a contiguous buffer; they are on the disk after ``flush``."""
         if self._stream.tell() >= SHARD_BYTES:
             self.close()
             self.number += 1
@@ -70,16 +70,15 @@ class ShardWriter:
         self._stream.write(bytes(-self._stream.tell() % _ALIGNMENT))
         offset = self._stream.tell()
         self._stream.write(content)
-        size = content.nbytes if isinstance(content, np.ndarray) else len(content)
-        return Blob(shard=self.number, offset=offset, size=size, crc=zlib.crc32(content))
+        return Blob(shard=self.number, offset=offset, size=content.nbytes, crc=zlib.crc32(content))
 
     def flush(self) -> None:
-        """Return when all that was appended is on the disk."""
+        """Wait until all appended bytes are on the disk."""
         self._stream.flush()
         os.fsync(self._stream.fileno())
 
     def close(self) -> None:
-        """Flush, and let go of the file."""
+        """Flush and close the file."""
         self.flush()
         self._stream.close()
 
@@ -93,27 +92,27 @@ class ShardWriter:
 
 
 class ShardReader:
-    """Reads blobs without copying; maps each shard once a process, and can be pickled."""
+    """Reads blobs without copying; maps each shard once per process, and can be pickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._maps: dict[int, ByteArray] = {}
 
     def read(self, blob: Blob) -> ByteArray:
-        """Return the bytes of a blob, ``(size,)`` uint8, read-only, straight from the map.
+        """Return the bytes of a blob, ``(size,)`` uint8, a read-only view of the map.
 
-        Raises ``DataError`` for a shard that is missing or shorter than the blob's end.
+        Raises ``DataError`` if the shard is missing or ends before the blob.
         """
         shard = self._maps.get(blob.shard)
         if shard is None or len(shard) < blob.offset + blob.size:
             shard = self._maps[blob.shard] = self._map(blob)
         return shard[blob.offset : blob.offset + blob.size]
 
-    def check(self, blob: Blob, what: str) -> None:
-        """Raise ``DataError`` about ``what`` where the bytes are not those once written."""
-        if zlib.crc32(self.read(blob)) != blob.crc:
+    def check(self, blob: Blob, where: str) -> None:
+        """Raise ``DataError``, which names ``where``, if the checksum of the bytes differs."""
+        if zlib.crc32(self.read(blob).data) != blob.crc:
             raise DataError(
-                f"{shard_path(self.folder, blob.shard)} is damaged at byte {blob.offset}, {what}: "
+                f"{shard_path(self.folder, blob.shard)} is damaged at byte {blob.offset}, {where}: "
                 f"delete {self.folder} and convert again."
             )
 
@@ -122,15 +121,15 @@ class ShardReader:
 
     def _map(self, blob: Blob) -> ByteArray:
         path = shard_path(self.folder, blob.shard)
-        there = path.stat().st_size if path.exists() else 0
-        if there < blob.offset + blob.size:
+        size = path.stat().st_size if path.exists() else 0
+        if size < blob.offset + blob.size:
             raise DataError(
-                f"{path} has {there} bytes where {blob.offset + blob.size} were expected; delete "
+                f"{path} has {size} bytes where {blob.offset + blob.size} were expected; delete "
                 f"{self.folder} and convert again."
             )
         return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Path of a shard."""
+    """Return the path of a shard."""
     return folder / f"recordings-{number:05d}.bin"

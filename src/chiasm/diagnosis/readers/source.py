@@ -142,10 +142,10 @@ def read_pattern(path: Path, repairs: list[str], size: tuple[int, int] | None = 
     if size is not None and image.shape[:2] != size:
         height, width = image.shape[:2]
         shrinks = height >= size[0] and width >= size[1]
-        image = cv2.resize(
+        resized = cv2.resize(
             image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         )
-        image = np.clip(image, 0, 1, dtype=np.float32)
+        image = np.clip(resized, 0, 1, dtype=np.float32)
         repairs.append(
             f"{path} has {height} x {width} pixels; it was resized to {size[0]} x {size[1]}."
         )

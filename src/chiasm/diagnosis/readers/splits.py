@@ -1,8 +1,8 @@
 """Training, validation and test recordings: three lists that share no group.
 
-Recordings of one session are nearly copies of each other. Lists that share sessions measure how
-well a session is recognised, lists that share equipment say nothing of equipment never seen; a
-random split is offered only so that the gap can be printed.
+Recordings of one session are near copies. Lists that share sessions measure how well a session is
+recognised; lists that share equipment do not measure unseen equipment. A random split exists only
+to measure the gap.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ RANDOM = "random"
 LISTS = ("training", "validation", "test")
 SHARES = (0.45, 0.05, 0.5)
 _ATTEMPTS = 16
-_GIVEN = ("train", "validation", "test")
+_SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingSplit:
-    """Who is used for what.
+    """A division of recordings.
 
     Attributes:
-        train: recordings that the model learns from.
-        validation: recordings that settings and stopping are chosen by.
+        train: recordings on which the model is trained.
+        validation: recordings that select settings and the stopping time.
         test: recordings for the final figures only.
     """
 
@@ -39,7 +39,7 @@ class RecordingSplit:
     test: tuple[RecordingRef, ...]
 
     def lists(self) -> dict[str, tuple[RecordingRef, ...]]:
-        """The three lists by name."""
+        """Return the three lists by name."""
         return dict(zip(LISTS, (self.train, self.validation, self.test)))
 
 
@@ -50,30 +50,30 @@ def split_recordings(
     shares: tuple[float, float, float] = SHARES,
     seed: int = 42,
 ) -> RecordingSplit:
-    """Divide recordings into training, validation and test, whole groups each, by class alike.
+    """Divide recordings by whole groups into training, validation and test, stratified by class.
 
     ``by`` is a kind of group (``session``, ``equipment``, ``insulator`` ...) or ``random``, which
     divides groups. ``shares`` of the recordings, which sum to 1, are met as closely as whole
-    groups allow; a share of 0 leaves that list empty. One seed gives one split, whatever the
-    order of ``refs``; the lists keep that order. Raises ``SplitError`` where a recording has no
-    such group, a class has fewer groups (fewer recordings, if random) than there are lists, or
-    no assignment was found that has each class in each list; ``ConfigurationError`` for shares
-    that are negative or do not sum to 1.
+    groups allow; a share of 0 leaves that list empty. The split depends on the seed, not on the
+    order of ``refs``; the lists keep that order. Raises ``SplitError`` if a recording has no such
+    group, a class has fewer groups (recordings, if random) than there are lists, or no assignment
+    was found that has each class in each list; ``ConfigurationError`` for shares that are negative
+    or do not sum to 1.
     """
     if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
-        raise ConfigurationError(f"shares are {shares}; three parts that sum to 1 were expected.")
+        raise ConfigurationError(f"shares are {shares}; three shares that sum to 1 were expected.")
     groups = _groups(refs, by)
     lists = [number for number, share in enumerate(shares) if share > 0]
     _check_enough(refs, groups, by, len(lists))
-    wanted = np.array([shares[number] for number in lists])
+    target_shares = np.array([shares[number] for number in lists])
     rng = np.random.default_rng(seed)
     if by == RANDOM:
-        place = _dealt(refs, wanted, rng)
+        assignment = _assign_recordings(refs, target_shares, rng)
     else:
-        place = _whole_groups(refs, groups, wanted, rng, by)
+        assignment = _assign_by_group(refs, groups, target_shares, rng, by)
     parts: list[tuple[RecordingRef, ...]] = [(), (), ()]
     for position, number in enumerate(lists):
-        parts[number] = tuple(ref for ref, at in zip(refs, place) if at == position)
+        parts[number] = tuple(ref for ref, at in zip(refs, assignment) if at == position)
     split = RecordingSplit(*parts)
     if by != RANDOM:
         check_groups(split, by)
@@ -89,12 +89,12 @@ def leave_one_out(
     seed: int = 42,
     only: str | None = None,
 ) -> Iterator[tuple[str, RecordingSplit]]:
-    """Yield a split for each group of kind ``by``, in order of name: that group is the test.
+    """Yield a split for each group of kind ``by``, in order of name: that group is the test list.
 
-    The others are divided into training and validation by ``validation_by``. ``only`` one group's
-    split is made where its name is given, for another may be one that cannot be left out. Raises
-    ``SplitError`` where there is one such group only or none of that name, a class that is not
-    among the others, a session on both sides, or what ``split_recordings`` raises.
+    The others are divided into training and validation by ``validation_by``. With ``only``, the
+    split of the group of that name is yielded alone, even if other groups cannot be left out.
+    Raises ``SplitError`` if there is only one such group, none of that name, a class that the
+    others lack, or a session in two lists, and as ``split_recordings`` does.
     """
     groups = _groups(refs, by)
     names = sorted(set(groups))
@@ -104,15 +104,15 @@ def leave_one_out(
             "one out."
         )
     if only is not None and only not in names:
-        raise SplitError(f"No recording is of {by} '{only}'; there are: {', '.join(names)}.")
+        raise SplitError(f"No recording is of {by} '{only}'; choose from {', '.join(names)}.")
     for name in names if only is None else [only]:
         test = tuple(ref for ref, group in zip(refs, groups) if group == name)
         others = [ref for ref, group in zip(refs, groups) if group != name]
-        lacking = sorted(_classes(test) - _classes(others))
-        if lacking:
+        missing = sorted(_classes(test) - _classes(others))
+        if missing:
             raise SplitError(
-                f"The class {_kind(refs, lacking[0])} was recorded at {by} '{name}' only; without "
-                "it nothing of that class can be learnt."
+                f"The class {_kind(refs, missing[0])} was recorded at {by} '{name}' only; without "
+                "it there is no training recording of that class."
             )
         rest = split_recordings(
             others, by=validation_by, shares=(1 - validation_share, validation_share, 0), seed=seed
@@ -124,38 +124,38 @@ def leave_one_out(
 
 
 def given_split(refs: Sequence[RecordingRef], *, by: str = "session") -> RecordingSplit:
-    """The split that the data themselves name; ``SplitError`` where it divides a group."""
-    parts = {name: tuple(ref for ref in refs if ref.split == name) for name in _GIVEN}
+    """Return the split that the data name; raise ``SplitError`` if it divides a group."""
+    parts = {name: tuple(ref for ref in refs if ref.split == name) for name in _SPLITS}
     split = RecordingSplit(*parts.values())
     check_groups(split, by)
     return split
 
 
 def check_groups(split: RecordingSplit, by: str) -> None:
-    """Raise ``SplitError`` where a recording or a group of kind ``by`` stands in two lists."""
-    for what, key in (("recording", RANDOM), (by, by)):
-        seen: dict[str, str] = {}
+    """Raise ``SplitError`` if a recording or a group of kind ``by`` is in two lists."""
+    for kind, key in (("recording", RANDOM), (by, by)):
+        list_of: dict[str, str] = {}
         for name, refs in split.lists().items():
             for group in sorted(set(_groups(refs, key))):
-                if group in seen:
+                if group in list_of:
                     raise SplitError(
-                        f"The {what} '{group}' stands in the {seen[group]} and in the {name} list. "
-                        "A figure measured on what the model has seen is worthless: keep whole "
-                        "groups on one side."
+                        f"The {kind} '{group}' is in the {list_of[group]} and in the {name} list. "
+                        "Figures of recordings that the model has seen are invalid: keep whole "
+                        "groups in one list."
                     )
-                seen[group] = name
+                list_of[group] = name
 
 
 def _groups(refs: Sequence[RecordingRef], by: str) -> list[str]:
-    """The group of each recording; itself, if random."""
+    """Return the group of each recording; the recording itself, if random."""
     if by == RANDOM:
         return [ref.source for ref in refs]
-    lacking = [ref for ref in refs if not ref.group.get(by)]
-    if lacking:
-        known = ", ".join(sorted({key for ref in refs for key in ref.group})) or "none"
+    ungrouped = [ref for ref in refs if not ref.group.get(by)]
+    if ungrouped:
+        present = ", ".join(sorted({key for ref in refs for key in ref.group})) or "none"
         raise SplitError(
-            f"{len(lacking)} of {len(refs)} recordings, {lacking[0].source} first, have no group "
-            f"'{by}' (groups found: {known}); name it for all of them, or split by another."
+            f"{len(ungrouped)} of {len(refs)} recordings, {ungrouped[0].source} first, have no "
+            f"group '{by}' (groups found: {present}); name it for all of them, or split by another."
         )
     return [ref.group[by] for ref in refs]
 
@@ -171,91 +171,91 @@ def _kind(refs: Sequence[RecordingRef], label: int) -> str:
 def _check_enough(refs: Sequence[RecordingRef], groups: Sequence[str], by: str, lists: int) -> None:
     if not refs:
         raise SplitError("There are no recordings to divide.")
-    found: dict[int, set[str]] = defaultdict(set)
+    groups_of: dict[int, set[str]] = defaultdict(set)
     for ref, group in zip(refs, groups):
         if ref.label is not None:
-            found[ref.label].add(group)
-    for label in sorted(found):
-        if len(found[label]) < lists:
-            what = "recordings" if by == RANDOM else f"groups of kind '{by}'"
+            groups_of[ref.label].add(group)
+    for label, names in sorted(groups_of.items()):
+        if len(names) < lists:
+            unit = "recordings" if by == RANDOM else f"groups of kind '{by}'"
             raise SplitError(
-                f"The class {_kind(refs, label)} has {len(found[label])} {what}, fewer than the "
-                f"{lists} lists it should stand in; record more, or ask for fewer lists."
+                f"The class {_kind(refs, label)} has {len(names)} {unit}, fewer than the {lists} "
+                "lists; record more, or ask for fewer lists."
             )
 
 
-def _dealt(
-    refs: Sequence[RecordingRef], wanted: NDArray[np.float64], rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """The list of each recording, every class divided by itself."""
-    place = np.zeros(len(refs), dtype=np.int64)
+def _assign_recordings(
+    refs: Sequence[RecordingRef], shares: NDArray[np.float64], rng: np.random.Generator
+) -> list[int]:
+    """Return the list of each recording; each class is divided separately."""
+    assignment = np.zeros(len(refs), dtype=np.int64)
     members: dict[int, list[int]] = defaultdict(list)
     for i in sorted(range(len(refs)), key=lambda i: refs[i].source):
         label = refs[i].label
         members[-1 if label is None else label].append(i)
-    for _, ours in sorted(members.items()):
-        counts = np.floor(wanted * len(ours)).astype(int)
-        if len(ours) >= len(wanted):
+    for _, indices in sorted(members.items()):
+        counts = np.floor(shares * len(indices)).astype(int)
+        if len(indices) >= len(shares):
             counts = np.maximum(counts, 1)
-        while counts.sum() != len(ours):  # the list that is furthest from its share moves by one
-            off = wanted * len(ours) - counts
-            if counts.sum() < len(ours):
-                counts[np.argmax(off)] += 1
+        while counts.sum() != len(indices):  # changes the list that is furthest from its share
+            deviation = shares * len(indices) - counts
+            if counts.sum() < len(indices):
+                counts[np.argmax(deviation)] += 1
             else:
-                counts[np.argmin(np.where(counts > 1, off, np.inf))] -= 1
-        place[rng.permutation(ours)] = np.repeat(np.arange(len(wanted)), counts)
-    return place
+                counts[np.argmin(np.where(counts > 1, deviation, np.inf))] -= 1
+        assignment[rng.permutation(indices)] = np.repeat(np.arange(len(shares)), counts)
+    return assignment.tolist()
 
 
-def _whole_groups(
+def _assign_by_group(
     refs: Sequence[RecordingRef],
     groups: Sequence[str],
-    wanted: NDArray[np.float64],
+    shares: NDArray[np.float64],
     rng: np.random.Generator,
     by: str,
 ) -> list[int]:
-    """The list of each recording; of several random assignments the one nearest to the shares."""
+    """Return the list of each recording: of several random assignments, that nearest the shares."""
     names = {group: number for number, group in enumerate(sorted(set(groups)))}
     labels = {label: number for number, label in enumerate(sorted(_classes(refs)))}
     # (groups, classes); the last column counts recordings of no known class.
     counts = np.zeros((len(names), len(labels) + 1))
-    for (group, label), many in Counter(zip(groups, (ref.label for ref in refs))).items():
-        counts[names[group], -1 if label is None else labels[label]] += many
-    aim = wanted[:, None] * counts.sum(axis=0)
-    best, distance = None, np.inf
+    for (group, label), count in Counter(zip(groups, (ref.label for ref in refs))).items():
+        counts[names[group], -1 if label is None else labels[label]] += count
+    target = shares[:, None] * counts.sum(axis=0)
+    best, best_error = None, np.inf
     for _ in range(_ATTEMPTS):
-        place, held = _assigned(counts, aim, rng)
-        missed = float(np.square((held - aim) / np.maximum(counts.sum(axis=0), 1)).sum())
-        if (held[:, :-1] > 0).all() and missed < distance:
-            best, distance = place, missed
+        assignment, assigned = _assign_groups(counts, target, rng)
+        error = float(np.square((assigned - target) / np.maximum(counts.sum(axis=0), 1)).sum())
+        if (assigned[:, :-1] > 0).all() and error < best_error:
+            best, best_error = assignment, error
     if best is None:
         raise SplitError(
-            f"No division by {by} was found that has each class in each of {len(wanted)} lists: "
+            f"No division by {by} was found that has each class in each of {len(shares)} lists: "
             "too few groups hold the rarer classes. Record more, or ask for fewer lists."
         )
     return [int(best[names[group]]) for group in groups]
 
 
-def _assigned(
-    counts: NDArray[np.float64], aim: NDArray[np.float64], rng: np.random.Generator
+def _assign_groups(
+    counts: NDArray[np.float64], target: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The list of each group, and what each list then holds of each class."""
-    place = np.full(len(counts), -1)
-    held = np.zeros_like(aim)
+    """Return the list of each group, and the recordings of each class in each list."""
+    assignment = np.full(len(counts), -1)
+    assigned = np.zeros_like(target)
     order = rng.permutation(len(counts))
-    # Rare classes first: each list gets one of their groups while there is still a choice.
+    # Rare classes first: each list gets one of their groups while there is a choice.
     for column in np.argsort((counts[:, :-1] > 0).sum(axis=0), kind="stable"):
-        for number in np.argsort(aim[:, column], kind="stable"):
-            free = order[(place[order] < 0) & (counts[order, column] > 0)]
-            if held[number, column] == 0 and len(free):
-                chosen = free[np.argmin(counts[free].sum(axis=1))]
-                place[chosen] = number
-                held[number] += counts[chosen]
-    rest = order[place[order] < 0]
+        for number in np.argsort(target[:, column], kind="stable"):
+            free = order[(assignment[order] < 0) & (counts[order, column] > 0)]
+            if assigned[number, column] == 0 and len(free):
+                smallest = free[np.argmin(counts[free].sum(axis=1))]
+                assignment[smallest] = number
+                assigned[number] += counts[smallest]
+    rest = order[assignment[order] < 0]
     total = np.maximum(counts.sum(axis=0), 1)
     for group in rest[np.argsort(-counts[rest].sum(axis=1), kind="stable")]:
-        short = (aim - held) / total
-        number = int(np.argmax((short * (counts[group] / total)).sum(axis=1)))
-        place[group] = number
-        held[number] += counts[group]
-    return place, held
+        deficit = (target - assigned) / total
+        number = int(np.argmax((deficit * (counts[group] / total)).sum(axis=1)))
+        assignment[group] = number
+        assigned[number] += counts[group]
+    return assignment, assigned

@@ -122,12 +122,6 @@ class RecordingStore:
             self._image_checked[ref.number] = 1
         return _decode(self._shards.read(entry.image))
 
-    def verify(self) -> None:
-        """Verify all checksums; raise ``DataError`` at the first damage."""
-        for entry in self._index.entries:
-            for blob in entry.blobs():
-                self._shards.check(blob, f"in {entry.ref.source}")
-
     def _entry(self, ref: RecordingRef) -> Entry:
         if not 0 <= ref.number < len(self._refs) or self._refs[ref.number].source != ref.source:
             raise DataError(f"{ref.source} is no recording of the store {self.path}.")
@@ -224,10 +218,10 @@ def _append(
         ref=bare(ref),
         stamp=stamp,
         repairs=tuple(problem.sentence for problem in source.repairs(ref)),
-        series=None if series is None else shards.append(series),
+        series=None if series is None else shards.append(series.data),
         dtype="" if series is None else series.dtype.str,
         shape=(0, 0) if series is None else series.shape,
-        image=None if image is None else shards.append(image),
+        image=None if image is None else shards.append(image.data),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which class was taken for which, and how well each is told."""
+"""Plots of a classifier's report: confusion, F1, learning, reliability, corruptions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#a9cadb", "#3
 
 
 def confusion_matrix(counts: Sequence[Sequence[int]], kinds: Sequence[str], path: Path) -> Path:
-    """Draw ``(K, K)`` counts, rows the truth: shade is the share of the row, text the count."""
+    """Draw ``(K, K)`` counts by true class (row): shade is the share of the row, text the count."""
     table = np.asarray(counts, np.int64)
     share = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     side = 1.3 + 0.62 * len(kinds)
@@ -33,45 +33,45 @@ def confusion_matrix(counts: Sequence[Sequence[int]], kinds: Sequence[str], path
     axes.imshow(share, cmap=_SHADES, vmin=0, vmax=1)
     for row, column in np.ndindex(*table.shape):
         number = int(table[row, column])
-        strong = share[row, column] > 0.5
-        colour = "#ffffff" if strong else (INK if number else "#c3cad0")
+        dark = share[row, column] > 0.5
+        colour = "#ffffff" if dark else (INK if number else "#c3cad0")
         axes.text(
             column, row, f"{number:,}", ha="center", va="center", fontsize=10, color=colour,
             fontweight="bold" if row == column else "normal",
         )  # fmt: skip
-    places = np.arange(len(kinds))
-    slanted: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    ticks = np.arange(len(kinds))
+    rotated: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
     words = [shown(kind) for kind in kinds]
-    axes.set_xticks(places, words, **(slanted if max(map(len, words)) > 8 else {}))
-    axes.set_yticks(places, words)
-    plain(axes, "said", "true")
+    axes.set_xticks(ticks, words, **(rotated if max(map(len, words)) > 8 else {}))
+    axes.set_yticks(ticks, words)
+    plain(axes, "predicted", "true")
     for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         text.set_parse_math(False)
-    # White lines between the cells, none around them.
-    axes.set_xticks(places[1:] - 0.5, minor=True)
-    axes.set_yticks(places[1:] - 0.5, minor=True)
+    # White lines between the fields of the table, none around it.
+    axes.set_xticks(ticks[1:] - 0.5, minor=True)
+    axes.set_yticks(ticks[1:] - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=2)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    titled(axes, "Confusion", "rows: the truth, shaded by share")
+    titled(axes, "Confusion", "shaded by the share of the true class")
     figure.savefig(path, dpi=DPI)
     return path
 
 
 def f1_bars(kinds: Mapping[str, Mapping[str, Any]], macro: Mapping[str, Any], path: Path) -> Path:
-    """Draw the F1 of each class as a bar with its interval; a line where macro-F1 is."""
+    """Draw the F1 of each class as a bar with its interval, and macro-F1 as a line."""
     names = list(kinds)
     figure = Figure(figsize=(4.3, 1.3 + 0.62 * len(names)), layout="constrained")
     axes = figure.subplots()
     for row, name in enumerate(names):
-        found = kinds[name]["f1"]
-        if found["value"] is None:
+        f1 = kinds[name]["f1"]
+        if f1["value"] is None:
             continue
-        axes.barh(row, found["value"], height=0.5, color=GOOD, alpha=0.8)
-        if found["low"] is not None:
-            axes.plot([found["low"], found["high"]], [row, row], color=INK, linewidth=1.4)
+        axes.barh(row, f1["value"], height=0.5, color=GOOD, alpha=0.8)
+        if f1["low"] is not None:
+            axes.plot([f1["low"], f1["high"]], [row, row], color=INK, linewidth=1.4)
         axes.text(
-            0.02, row, f"{found['value']:.3f}", va="center", fontsize=9, color="white",
+            0.02, row, f"{f1['value']:.3f}", va="center", fontsize=9, color="white",
             fontweight="bold",
         )  # fmt: skip
     if macro["value"] is not None:
@@ -84,7 +84,7 @@ def f1_bars(kinds: Mapping[str, Mapping[str, Any]], macro: Mapping[str, Any], pa
     plain(axes, "F1", "")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    titled(axes, "F1 by class", "line: 95 % interval; dotted: their mean")
+    titled(axes, "F1 by class", "line: 95 % interval; dotted: macro-F1")
     figure.savefig(path, dpi=DPI)
     return path
 
@@ -108,9 +108,9 @@ _COLUMNS = tuple(column for _, _, columns, _ in _PANELS for column in columns)
 def read_learning(run: Path | None) -> dict[str, Series]:
     """Read ``logs/*/metrics.csv`` of a run's folder: column to ``(epoch, value)``, last logged.
 
-    What is no such log is passed over: a report does not fail for want of a curve.
+    Files of another form are ignored, so that a report does not fail without its curves.
     """
-    found: dict[str, dict[float, float]] = {}
+    logged: dict[str, dict[float, float]] = {}
     for path in sorted(run.glob("logs/*/metrics.csv")) if run is not None else ():
         with path.open(newline="", encoding="utf-8", errors="replace") as stream:
             for row in csv.DictReader(stream):
@@ -118,17 +118,17 @@ def read_learning(run: Path | None) -> dict[str, Series]:
                 for column in _COLUMNS:
                     value = _number(row.get(column))
                     if epoch is not None and value is not None:
-                        found.setdefault(column, {})[epoch + 1] = value
-    return {column: tuple(sorted(values.items())) for column, values in found.items()}
+                        logged.setdefault(column, {})[epoch + 1] = value
+    return {column: tuple(sorted(values.items())) for column, values in logged.items()}
 
 
 def learning_curves(logged: Mapping[str, Series], path: Path) -> Path | None:
-    """Draw the panels for which something was logged; None where nothing was."""
+    """Draw the panels with logged values; None without any."""
     panels = [panel for panel in _PANELS if any(logged.get(column) for column in panel[2])]
     if not panels:
         return None
     figure = Figure(figsize=(2.3 * max(len(panels), 2), 2.5), layout="constrained")
-    for axes, (title, up, columns, unit) in zip(
+    for axes, (title, label, columns, unit) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels
     ):
         for column, (words, colour) in columns.items():
@@ -137,7 +137,7 @@ def learning_curves(logged: Mapping[str, Series], path: Path) -> Path | None:
                     *zip(*logged[column]), color=colour, linewidth=1.6, label=words,
                     marker="." if len(logged[column]) < 25 else "", markersize=5,
                 )  # fmt: skip
-        plain(axes, "epoch", up)
+        plain(axes, "epoch", label)
         titled(axes, title)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_ylim(bottom=0, top=1.02 if unit else None)
@@ -148,7 +148,7 @@ def learning_curves(logged: Mapping[str, Series], path: Path) -> Path | None:
 
 
 def _number(text: str | None) -> float | None:
-    """A finite number, or None."""
+    """Return a finite number, or None."""
     try:
         value = float(text or "nan")
     except ValueError:
@@ -162,21 +162,21 @@ BINS = 15
 def reliability_points(
     probabilities: ArrayLike, truth: ArrayLike, *, bins: int = BINS
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Mean confidence, accuracy and size of bins that hold equally many recordings, ``(B,)`` each.
+    """Compute mean confidence, accuracy and size ``(B,)`` of bins of equally many recordings.
 
     The size-weighted mean of their distances is ``equal_mass_calibration_error``.
 
     Example:
-        >>> confidence, right, size = reliability_points([[0.9, 0.1], [0.6, 0.4]], [0, 1], bins=2)
-        >>> confidence.tolist(), right.tolist(), size.tolist()
+        >>> points = reliability_points([[0.9, 0.1], [0.6, 0.4]], [0, 1], bins=2)
+        >>> tuple(column.tolist() for column in points)
         ([0.6, 0.9], [0.0, 1.0], [1, 1])
     """
-    confidence, right = ordered_by_confidence(probabilities, truth)
-    places = np.arange(len(right))
-    parts = [part for part in np.array_split(places, min(bins, max(len(right), 1))) if len(part)]
+    confidence, correct = ordered_by_confidence(probabilities, truth)
+    indices = np.arange(len(correct))
+    parts = [part for part in np.array_split(indices, min(bins, max(len(correct), 1))) if len(part)]
     return (
         np.array([confidence[part].mean() for part in parts]),
-        np.array([right[part].mean() for part in parts]),
+        np.array([correct[part].mean() for part in parts]),
         np.array([len(part) for part in parts], np.int64),
     )
 
@@ -193,19 +193,19 @@ def reliability_diagram(scored: ScoredRecordings, path: Path) -> Path | None:
     )
     left.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":")
     lowest = 1.0
-    for name, colour, mark, chances in stages:
-        error = equal_mass_calibration_error(chances, scored.labels)
-        confidence, correct, _ = reliability_points(chances, scored.labels)
+    for name, colour, marker, probabilities in stages:
+        error = equal_mass_calibration_error(probabilities, scored.labels)
+        confidence, correct, _ = reliability_points(probabilities, scored.labels)
         lowest = min(lowest, float(confidence.min()), float(correct.min()))
         left.plot(
-            confidence, correct, color=colour, marker=mark, markersize=4.5, linewidth=1.4,
+            confidence, correct, color=colour, marker=marker, markersize=4.5, linewidth=1.4,
             label=f"{name}: ECE {error:.3f}", clip_on=False,
         )  # fmt: skip
     start = min(0.1 * np.floor(10 * lowest), 0.8)
     left.set_xlim(start, 1)
     left.set_ylim(start, 1.005)
-    plain(left, "stated confidence", "share that is right")
-    titled(left, "Reliability", "above the dotted line: too modest; below: too sure")
+    plain(left, "confidence", "accuracy")
+    titled(left, "Reliability", "above the dotted line: underconfident; below: overconfident")
     left.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="lower right")
     _confidences(right, scored)
     figure.savefig(path, dpi=DPI)
@@ -213,25 +213,25 @@ def reliability_diagram(scored: ScoredRecordings, path: Path) -> Path | None:
 
 
 def _confidences(axes: Axes, scored: ScoredRecordings) -> None:
-    """How sure it was where it was right and where it was wrong."""
+    """Draw histograms of the confidence of correct and wrong diagnoses."""
     confidence = scored.probabilities.max(axis=1)
     correct = scored.guesses == scored.labels
     edges = np.linspace(min(0.95, float(confidence.min())), 1, 31).tolist()
     parts = [confidence[correct], confidence[~correct]]
-    names = [f"right ({len(parts[0]):,})", f"wrong ({len(parts[1]):,})"]
+    names = [f"correct ({len(parts[0]):,})", f"wrong ({len(parts[1]):,})"]
     axes.hist(parts, edges, color=[GOOD, BAD], label=names, stacked=True, alpha=0.85)
-    # A few wrong ones would vanish beside a thousand right ones.
+    # On a linear scale, a few wrong ones would be invisible.
     axes.set_yscale("symlog", linthresh=10)
     ticks = [0, 5, 10, 100, 1000, 10000]
     top = axes.get_ylim()[1]
     axes.set_yticks([t for t in ticks if t <= top], [f"{t:,}" for t in ticks if t <= top])
     axes.minorticks_off()
-    plain(axes, "stated confidence, after temperature", "recordings")
-    titled(axes, "How sure it is", "where it was right, where it was wrong")
+    plain(axes, "confidence, after temperature", "recordings")
+    titled(axes, "Confidence", "of correct and wrong diagnoses")
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left")
 
 
-# family: (title, axis, logarithmic, strength of the recording as it is, axis turned round)
+# family: (title, axis, logarithmic, strength of the clean recording, inverted axis)
 _FAMILIES = {
     "phase shift": ("Phase shifted", "degrees", False, 0.0, False),
     "gain": ("Louder, quieter", "gain of the series", True, 1.0, False),
@@ -245,20 +245,20 @@ Level = tuple[float, Mapping[str, Any]]
 def corruption_curves(
     corruptions: Mapping[str, Mapping[str, Any]], clean: Mapping[str, Any], path: Path
 ) -> Path | None:
-    """Draw a panel for each family that is there, and one of dots for the rest.
+    """Draw a panel for each present family, and one of dots for the other corruptions.
 
-    None where nothing was corrupted. The dotted line is macro-F1 of the recordings as they are.
+    None without corruptions. The dotted line is the macro-F1 of the clean recordings.
     """
     curves: dict[str, list[Level]] = {}
     rest: dict[str, Mapping[str, Any]] = {}
-    for name, found in corruptions.items():
+    for name, f1 in corruptions.items():
         family, strength = LEVELS.get(name, ("", 0.0))
-        if found["value"] is None:
+        if f1["value"] is None:
             continue
         if family in _FAMILIES:
-            curves.setdefault(family, []).append((strength, found))
+            curves.setdefault(family, []).append((strength, f1))
         else:
-            rest[name] = found
+            rest[name] = f1
     count = len(curves) + bool(rest)
     if not count:
         return None
@@ -279,32 +279,32 @@ def corruption_curves(
 
 
 def _curve(axes: Axes, family: str, levels: list[Level], clean: Mapping[str, Any]) -> None:
-    title, unit, logarithmic, untouched, turned = _FAMILIES[family]
-    points = sorted([*levels, *([(untouched, clean)] if untouched is not None else [])])
+    title, unit, logarithmic, clean_strength, inverted = _FAMILIES[family]
+    points = sorted([*levels, *([(clean_strength, clean)] if clean_strength is not None else [])])
     points = [(x, f) for x, f in points if f["value"] is not None]
-    across, values = [x for x, _ in points], [f["value"] for _, f in points]
+    strengths, values = [x for x, _ in points], [f["value"] for _, f in points]
     _reference(axes, clean)
     if all(f["low"] is not None for _, f in points):
         band = ([f["low"] for _, f in points], [f["high"] for _, f in points])
-        axes.fill_between(across, *band, color=GOOD, alpha=0.18, linewidth=0)
-    axes.plot(across, values, color=GOOD, linewidth=1.8, marker="o", markersize=4)
+        axes.fill_between(strengths, *band, color=GOOD, alpha=0.18, linewidth=0)
+    axes.plot(strengths, values, color=GOOD, linewidth=1.8, marker="o", markersize=4)
     if logarithmic:
         axes.set_xscale("log")
-    axes.set_xticks(_ticks(across), [f"{x:g}" for x in _ticks(across)])
+    axes.set_xticks(_ticks(strengths), [f"{x:g}" for x in _ticks(strengths)])
     axes.minorticks_off()
-    if turned:
+    if inverted:
         axes.invert_xaxis()
     plain(axes, unit, "macro-F1")
     titled(axes, title)
 
 
 def _dots(axes: Axes, rest: Mapping[str, Mapping[str, Any]], clean: Mapping[str, Any]) -> None:
-    """One dot for each corruption that has no strength, worded below."""
+    """Draw a dot for each corruption without a strength."""
     _reference(axes, clean)
-    for place, found in enumerate(rest.values()):
-        if found["low"] is not None:
-            axes.plot([place] * 2, [found["low"], found["high"]], color=BAD, alpha=0.4, linewidth=4)
-        axes.plot(place, found["value"], "o", color=BAD, markersize=5)
+    for x, f1 in enumerate(rest.values()):
+        if f1["low"] is not None:
+            axes.plot([x] * 2, [f1["low"], f1["high"]], color=BAD, alpha=0.4, linewidth=4)
+        axes.plot(x, f1["value"], "o", color=BAD, markersize=5)
     words = [
         "another's" if name == MISPAIRED else shown(name.removeprefix("picture: ")) for name in rest
     ]
@@ -323,9 +323,9 @@ def _reference(axes: Axes, clean: Mapping[str, Any]) -> None:
         axes.axhline(clean["value"], color=QUIET, linewidth=1, linestyle=":")
 
 
-def _ticks(across: list[float]) -> list[float]:
-    """All places, or every other where they are many; first and last among them."""
-    if len(across) <= 5:
-        return across
-    kept = np.unique(np.round(np.linspace(0, len(across) - 1, 5)).astype(int))
-    return [across[place] for place in kept]
+def _ticks(strengths: list[float]) -> list[float]:
+    """Return at most five of the strengths, including the first and the last."""
+    if len(strengths) <= 5:
+        return strengths
+    indices = np.unique(np.round(np.linspace(0, len(strengths) - 1, 5)).astype(int))
+    return [strengths[index] for index in indices]

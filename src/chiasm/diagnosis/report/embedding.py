@@ -1,4 +1,4 @@
-"""Where two modalities lie in the shared space, before the flow and after it."""
+"""Embeddings of two modalities before and after the flow: scatter plot and gap."""
 
 from __future__ import annotations
 
@@ -27,19 +27,18 @@ from chiasm.reporting.style import (
     titled,
 )
 
-_MOST = 300
-
+_MAXIMUM_POINTS = 300
 _TITLES = {"before": "Before the flow", "after": "After the flow"}
 
 
 def principal_axes(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], float]:
-    """Return ``(N, D)`` points on their two widest axes, ``(N, 2)``, and the share of variance."""
+    """Project ``(N, D)`` points on two principal axes ``(N, 2)``; also return their variance."""
     centred = np.asarray(points, np.float64) - np.mean(points, axis=0, dtype=np.float64)
     _, strength, rows = np.linalg.svd(centred, full_matrices=False)
     flat = centred @ rows[:2].T
     if flat.shape[1] < 2:
         flat = np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
-    # The sign of an axis is arbitrary; the same data look the same everywhere.
+    # The sign of an axis is arbitrary; it is fixed, so that plots of the same data are equal.
     flat *= np.where(flat[np.abs(flat).argmax(axis=0), [0, 1]] < 0, -1, 1)
     total = float(np.square(strength).sum())
     return flat, float(np.square(strength[:2]).sum()) / total if total else 1.0
@@ -48,37 +47,39 @@ def principal_axes(points: NDArray[np.floating]) -> tuple[NDArray[np.float64], f
 def embedding_scatter(
     scored: ScoredRecordings, gap: Mapping[str, Any] | None, path: Path
 ) -> Path | None:
-    """Draw both clouds on the principal axes of their union; None where there are none.
+    """Draw both clouds on the principal axes of their union; None without any.
 
     At most 300 recordings are drawn, evenly spaced in their order.
     """
     stages = {"before": scored.before, "after": scored.after}
-    stages = {name: found for name, found in stages.items() if found}
+    stages = {name: clouds for name, clouds in stages.items() if clouds}
     if not stages or len(scored) < 2:
         return None
     figure = Figure(figsize=(9.2, 3.9 if len(stages) == 2 else 4.4), layout="constrained")
     panels = figure.subplots(1, len(stages), squeeze=False)[0]
-    for axes, (name, found) in zip(panels, stages.items()):
-        _draw(axes, scored, found)
+    for axes, (name, clouds) in zip(panels, stages.items()):
+        _draw(axes, scored, clouds)
         titled(axes, _TITLES[name], _gap_words((gap or {}).get(name)))
-    _explain(figure, scored)
+    _legend(figure, scored)
     figure.savefig(path, dpi=DPI)
     return path
 
 
-def _draw(axes: Axes, scored: ScoredRecordings, found: Mapping[str, NDArray[np.floating]]) -> None:
-    step = max(1, -(-len(scored) // _MOST))
+def _draw(axes: Axes, scored: ScoredRecordings, clouds: Mapping[str, NDArray[np.floating]]) -> None:
+    step = max(1, -(-len(scored) // _MAXIMUM_POINTS))
     # A recording that lacks a modality has no point in its cloud.
-    clouds = {name: np.isfinite(one[::step]).all(axis=1) for name, one in found.items()}
-    points = [one[::step][clouds[name]] for name, one in found.items()]
+    present = {name: np.isfinite(cloud[::step]).all(axis=1) for name, cloud in clouds.items()}
+    points = [cloud[::step][present[name]] for name, cloud in clouds.items()]
     flat, share = principal_axes(np.concatenate(points))
-    own = colours(scored.kinds)
-    ends = np.cumsum([len(one) for one in points])
-    for name, mine in zip(found, np.split(flat, ends[:-1])):
-        palette = [own[label] for label in scored.labels[::step][clouds[name]].tolist()]
+    class_colours = colours(scored.kinds)
+    ends = np.cumsum([len(cloud) for cloud in points])
+    for name, projected in zip(clouds, np.split(flat, ends[:-1])):
+        labels = scored.labels[::step][present[name]].tolist()
+        palette = [class_colours[label] for label in labels]
         hollow = name == "series"
+        x, y = projected.T
         axes.scatter(
-            mine[:, 0], mine[:, 1], s=17, marker=MODALITY_MARKS.get(name, "s"), alpha=0.85,
+            x, y, s=17, marker=MODALITY_MARKS.get(name, "s"), alpha=0.85,
             facecolors="none" if hollow else palette, edgecolors=palette if hollow else "white",
             linewidths=0.9 if hollow else 0.3,
         )  # fmt: skip
@@ -88,8 +89,8 @@ def _draw(axes: Axes, scored: ScoredRecordings, found: Mapping[str, NDArray[np.f
     axes.set_aspect("equal", adjustable="datalim")
 
 
-def _explain(figure: Figure, scored: ScoredRecordings) -> None:
-    """One legend for both panels: colours are classes, marks are modalities."""
+def _legend(figure: Figure, scored: ScoredRecordings) -> None:
+    """Draw one legend for both panels: colours are classes, markers are modalities."""
     entries = [
         Line2D([], [], linestyle="", marker="s", color=colour, label=shown(kind), markersize=7)
         for kind, colour in zip(scored.kinds, colours(scored.kinds))
@@ -113,24 +114,24 @@ def _gap_words(gap: Mapping[str, Any] | None) -> str:
     return ", ".join(known)
 
 
-_SAMPLED = 1000
+_MAXIMUM_SAMPLES = 1000
 
 
 def modality_gap(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> dict[str, float]:
-    """Return three measures of the gap; none changes when both are scaled or rotated together.
+    """Compute three measures of the gap, invariant to scaling or rotating both clouds together.
 
-    ``distance``: between the means, in root mean square distances of a point from its own mean;
-    0 is none. ``variance_ratio``: of the first's total variance to the second's; 1 is alike.
-    ``mmd``: maximum mean discrepancy, squared and unbiased, so that it can fall a little below 0;
-    0 is alike, 1 far apart.
+    ``distance``: between the means, in root mean square distances of a point from its mean; 0 is
+    no gap. ``variance_ratio``: total variance of the first divided by the second's; 1 is equal.
+    ``mmd``: maximum mean discrepancy, squared and unbiased, so that it can be slightly negative;
+    0 is equal, 1 far apart.
 
     Args:
         first: ``(N, D)``.
         second: ``(M, D)``.
-        seed: of the draw, where there are more than 1000 points.
+        seed: of the sample, if there are more than 1000 points.
 
     Raises:
-        DataError: shapes do not fit, or fewer than two points are in one of them.
+        DataError: shapes disagree, or a cloud has fewer than two points.
 
     References:
         Gretton et al., A Kernel Two-Sample Test, JMLR 2012, lemma 6; Gaussian kernel with the
@@ -148,20 +149,20 @@ def modality_gap(first: ArrayLike, second: ArrayLike, *, seed: int = 0) -> dict[
             f"A gap is measured between (N, D) and (M, D) embeddings, at least two each, not "
             f"between {one.shape} and {two.shape}."
         )
-    spread = [float(values.var(axis=0, ddof=1).sum()) for values in (one, two)]
-    apart = float(np.linalg.norm(one.mean(axis=0) - two.mean(axis=0)))
-    own = float(np.sqrt(sum(spread) / 2))
+    variances = [float(values.var(axis=0, ddof=1).sum()) for values in (one, two)]
+    distance = float(np.linalg.norm(one.mean(axis=0) - two.mean(axis=0)))
+    scale = float(np.sqrt(sum(variances) / 2))
     return {
-        "distance": apart / own if own else float("nan"),
-        "variance_ratio": spread[0] / spread[1] if spread[1] else float("nan"),
-        "mmd": _mmd(_some(one, seed), _some(two, seed)),
+        "distance": distance / scale if scale else float("nan"),
+        "variance_ratio": variances[0] / variances[1] if variances[1] else float("nan"),
+        "mmd": _mmd(_sample(one, seed), _sample(two, seed)),
     }
 
 
-def _some(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
-    if len(values) <= _SAMPLED:
+def _sample(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    if len(values) <= _MAXIMUM_SAMPLES:
         return values
-    return values[np.random.default_rng(seed).choice(len(values), _SAMPLED, replace=False)]
+    return values[np.random.default_rng(seed).choice(len(values), _MAXIMUM_SAMPLES, replace=False)]
 
 
 def _mmd(one: NDArray[np.float64], two: NDArray[np.float64]) -> float:

@@ -1,4 +1,4 @@
-"""All figures of a classifier's evaluation, in the one schema of ``metrics.json``."""
+"""All figures of a classifier's evaluation, in the schema of ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ from chiasm.metrics.ranking import auroc
 from chiasm.reporting.figure import Figure, figure
 
 RANDOM = "random"
-
 ABSENT = {"image": "picture absent", "series": "series absent"}
 
 
@@ -52,8 +51,8 @@ def evaluate_recordings(
     splits: Mapping[str, ScoredRecordings] | None = None,
     missing: Mapping[str, ScoredRecordings] | None = None,
     corruptions: Mapping[str, ScoredRecordings] | None = None,
-    open_set: Sequence[LeftOut] = (),
-    trivial: Mapping[str, TrivialRival] | None = None,
+    open_set: Sequence[OpenSetCase] = (),
+    trivial: Mapping[str, TrivialBaseline] | None = None,
     simulated: bool = False,
     not_judged: int = 0,
     draws: int = 200,
@@ -67,14 +66,14 @@ def evaluate_recordings(
             ``"equipment"`` ...), or ``"random"``.
         cost: of training and prediction.
         splits: name to the test list of another split, of a model trained for it; ``"random"``
-            is what gaps are measured to. One by the name ``by`` is passed over: the report's
-            figures are those of ``scored``.
-        missing: further lists with a modality absent, by their name. What one modality alone says
-            is taken from ``scored.modality_logits``.
+            is the reference of the gaps. The name ``by`` is ignored: the report's figures are
+            those of ``scored``.
+        missing: name to further lists with an absent modality. The figures of one modality alone
+            come from ``scored.modality_logits``.
         corruptions: name to the same recordings, corrupted.
-        open_set: one for each class that was left out of training.
-        trivial: what needs no model, by name.
-        simulated: the recordings are made up.
+        open_set: one case for each class that was left out of training.
+        trivial: name to a baseline without a model.
+        simulated: whether the recordings were simulated.
         not_judged: recordings that could not be read.
         draws, seed: of the bootstrap.
 
@@ -84,36 +83,40 @@ def evaluate_recordings(
         ``counts``.
 
     Raises:
-        DataError: a trivial rival has not one number for each recording.
+        DataError: a trivial baseline has not one number for each recording.
     """
-    drawn = Drawn(draws=draws, seed=seed)
-    lists = {by: scored} | {name: one for name, one in (splits or {}).items() if name != by}
-    figures = {name: recording_figures(one, by=name, drawn=drawn) for name, one in lists.items()}
+    bootstrap = Bootstrap(draws=draws, seed=seed)
+    lists = {by: scored} | {name: split for name, split in (splits or {}).items() if name != by}
+    figures = {
+        name: recording_figures(split, by=name, bootstrap=bootstrap)
+        for name, split in lists.items()
+    }
     confusion = _confusion(scored)
-    absent = {**_alone(scored), **(missing or {})}
+    absent = {**_single_modalities(scored), **(missing or {})}
 
-    def f1_of(one: ScoredRecordings) -> Figure:
-        return f1_figure(one, one.guesses, by=by, drawn=drawn)
+    def f1_of(recordings: ScoredRecordings) -> Figure:
+        return f1_figure(recordings, recordings.guesses, by=by, bootstrap=bootstrap)
 
     return {
         "schema": "chiasm.metrics",
-        "version": 1,
+        "version": 2,
         "wing": "classifier",
         "split": by,
         "simulated": simulated,
         "recording": figures[by],
-        "calibration": _before_temperature(scored, by, drawn),
-        "kinds": _kinds(scored, confusion, by, drawn),
+        "calibration": _before_temperature(scored, by, bootstrap),
+        "kinds": _kinds(scored, confusion, by, bootstrap),
         "confusion": confusion.tolist(),
-        "splits": _side_by_side(lists, figures),
-        "missing": {name: f1_of(one) for name, one in absent.items()},
-        "corruptions": {name: f1_of(one) for name, one in (corruptions or {}).items()},
+        "splits": _split_figures(lists, figures),
+        "missing": {name: f1_of(recordings) for name, recordings in absent.items()},
+        "corruptions": {name: f1_of(corrupted) for name, corrupted in (corruptions or {}).items()},
         "open_set": {
             case.kind: open_set_figures(case, by=by, draws=draws, seed=seed) for case in open_set
         },
         "gap": {"before": _gap(scored.before, seed), "after": _gap(scored.after, seed)},
         "trivial": {
-            name: _rival(name, rival, scored, by, drawn) for name, rival in (trivial or {}).items()
+            name: _trivial_figure(name, baseline, scored, by, bootstrap)
+            for name, baseline in (trivial or {}).items()
         },
         "cost": dict(cost),
         "counts": {
@@ -127,17 +130,17 @@ def evaluate_recordings(
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
-    """How the bootstrap draws: ``draws`` times, from ``seed``."""
+class Bootstrap:
+    """A bootstrap of whole groups with a number of draws and a seed."""
 
     draws: int = 200
     seed: int = 0
 
     def weights(self, scored: ScoredRecordings, by: str) -> NDArray[np.int64]:
-        """How often each recording comes in each draw, ``(draws, N)``; groups come as a whole.
+        """Return the count of each recording in each draw, ``(draws, N)``; groups stay whole.
 
-        Groups of each class are drawn apart, so that every class occurs, where a group has one
-        class; drawing each mixture apart would leave next to nothing to draw.
+        If each group has one class, the draw is stratified by class, so that every class occurs.
+        Strata of mixed groups would be too small.
         """
         groups = scored.group_names(by)
         pure = len(set(zip(groups, scored.labels.tolist()))) == len(set(groups))
@@ -156,63 +159,69 @@ class Drawn:
         scored: ScoredRecordings,
         by: str,
     ) -> Figure:
-        """A figure of values ``(N, ...)`` and labels, with its interval."""
-        labels, every = scored.labels, np.arange(len(scored))
-        drawn = []
+        """Return the figure of values ``(N, ...)`` and labels, with its interval."""
+        labels, indices = scored.labels, np.arange(len(scored))
+        samples = []
         for counts in self.weights(scored, by):
-            chosen = np.repeat(every, counts)
-            drawn.append(fn(values[chosen], labels[chosen]))
-        return figure(fn(values, labels), percentile_interval(drawn))
+            drawn = np.repeat(indices, counts)
+            samples.append(fn(values[drawn], labels[drawn]))
+        return figure(fn(values, labels), percentile_interval(samples))
 
 
 def recording_figures(
-    scored: ScoredRecordings, *, by: str, drawn: Drawn | None = None
+    scored: ScoredRecordings, *, by: str, bootstrap: Bootstrap | None = None
 ) -> dict[str, Figure]:
-    """Macro-F1, accuracy, balanced accuracy, one-vs-rest AUROC, ECE and Brier of a list.
+    """Compute macro-F1, accuracy, balanced accuracy, one-vs-rest AUROC, ECE and Brier of a list.
 
     Means over classes are over those that the list holds.
     """
     if not len(scored):
         names = ("macro_f1", "accuracy", "balanced_accuracy", "auroc", "ece", "brier")
         return {name: figure(math.nan) for name in names}
-    drawn = drawn or Drawn()
-    guesses, chances, classes = scored.guesses, scored.probabilities, len(scored.kinds)
+    bootstrap = bootstrap or Bootstrap()
+    guesses, probabilities, classes = scored.guesses, scored.probabilities, len(scored.kinds)
 
-    def balanced(guessed: Any, truth: Any) -> float:
-        return balanced_accuracy(truth, guessed, classes)
+    def balanced(predicted: Any, truth: Any) -> float:
+        return balanced_accuracy(truth, predicted, classes)
 
     return {
-        "macro_f1": f1_figure(scored, guesses, by=by, drawn=drawn),
-        "accuracy": drawn.figure(lambda g, truth: accuracy(truth, g), guesses, scored, by),
-        "balanced_accuracy": drawn.figure(balanced, guesses, scored, by),
-        "auroc": drawn.figure(_mean_auroc, chances, scored, by),
-        "ece": drawn.figure(equal_mass_calibration_error, chances, scored, by),
-        "brier": drawn.figure(brier, chances, scored, by),
+        "macro_f1": f1_figure(scored, guesses, by=by, bootstrap=bootstrap),
+        "accuracy": bootstrap.figure(
+            lambda predicted, truth: accuracy(truth, predicted), guesses, scored, by
+        ),
+        "balanced_accuracy": bootstrap.figure(balanced, guesses, scored, by),
+        "auroc": bootstrap.figure(_mean_auroc, probabilities, scored, by),
+        "ece": bootstrap.figure(equal_mass_calibration_error, probabilities, scored, by),
+        "brier": bootstrap.figure(brier, probabilities, scored, by),
     }
 
 
-def f1_figure(scored: ScoredRecordings, guesses: Labels, *, by: str, drawn: Drawn) -> Figure:
-    """Macro-F1 of some guesses with its interval; unknown where there is no recording."""
+def f1_figure(
+    scored: ScoredRecordings, guesses: Labels, *, by: str, bootstrap: Bootstrap
+) -> Figure:
+    """Compute the macro-F1 of guesses with its interval; unknown without recordings."""
     if not len(scored):
         return figure(math.nan)
     labels, classes = scored.labels, len(scored.kinds)
-    every = macro_f1_draws(labels, guesses, classes, drawn.weights(scored, by))
+    every = macro_f1_draws(labels, guesses, classes, bootstrap.weights(scored, by))
     return figure(macro_f1(labels, guesses, classes), percentile_interval(every))
 
 
-def _mean_auroc(chances: Any, truth: Any) -> float:
-    """Mean over the classes that have one."""
-    found = one_vs_rest_auroc(chances, truth)
-    return math.nan if np.isnan(found).all() else float(np.nanmean(found))
+def _mean_auroc(probabilities: Any, truth: Any) -> float:
+    """Return the mean over the classes whose AUROC is defined."""
+    by_class = one_vs_rest_auroc(probabilities, truth)
+    return math.nan if np.isnan(by_class).all() else float(np.nanmean(by_class))
 
 
-def _before_temperature(scored: ScoredRecordings, by: str, drawn: Drawn) -> dict[str, Any]:
-    named: dict[str, Any] = {"ece": equal_mass_calibration_error, "brier": brier}
-    found: dict[str, Any] = {"temperature": round(scored.temperature, 5)}
+def _before_temperature(scored: ScoredRecordings, by: str, bootstrap: Bootstrap) -> dict[str, Any]:
+    functions: dict[str, Any] = {"ece": equal_mass_calibration_error, "brier": brier}
+    figures: dict[str, Any] = {"temperature": round(scored.temperature, 5)}
     if not len(scored):
-        return found | {name: figure(math.nan) for name in named}
+        return figures | {name: figure(math.nan) for name in functions}
     plain = softmax(scored.logits)
-    return found | {name: drawn.figure(fn, plain, scored, by) for name, fn in named.items()}
+    return figures | {
+        name: bootstrap.figure(fn, plain, scored, by) for name, fn in functions.items()
+    }
 
 
 def _confusion(scored: ScoredRecordings) -> NDArray[np.int64]:
@@ -223,96 +232,97 @@ def _confusion(scored: ScoredRecordings) -> NDArray[np.int64]:
 
 
 def _kinds(
-    scored: ScoredRecordings, confusion: NDArray[np.int64], by: str, drawn: Drawn
+    scored: ScoredRecordings, confusion: NDArray[np.int64], by: str, bootstrap: Bootstrap
 ) -> dict[str, Any]:
-    """Precision, recall and F1 of each class."""
+    """Compute precision, recall and F1 of each class."""
     exact, classes = class_scores(confusion), len(scored.kinds)
     cells = scored.labels * classes + scored.guesses
     draws = []
-    for counts in drawn.weights(scored, by) if len(scored) else ():
+    for counts in bootstrap.weights(scored, by) if len(scored) else ():
         table = np.bincount(cells, counts, minlength=classes**2)
         draws.append(class_scores(table.reshape(classes, classes)))
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for number, kind in enumerate(scored.kinds):
-        found[kind] = {"count": int(exact.support[number])}
+        figures[kind] = {"count": int(exact.support[number])}
         for name in ("precision", "recall", "f1"):
-            spread = percentile_interval([getattr(one, name)[number] for one in draws])
-            found[kind][name] = figure(float(getattr(exact, name)[number]), spread)
-    return found
+            interval = percentile_interval([getattr(scores, name)[number] for scores in draws])
+            figures[kind][name] = figure(float(getattr(exact, name)[number]), interval)
+    return figures
 
 
-def _side_by_side(
+def _split_figures(
     lists: Mapping[str, ScoredRecordings], figures: Mapping[str, Mapping[str, Figure]]
 ) -> dict[str, Any]:
-    """The same figures of each split, and by how much the random one flatters."""
-    flattering = figures.get(RANDOM, {}).get("macro_f1", figure(math.nan))["value"]
-    found: dict[str, Any] = {}
-    for name, one in lists.items():
-        own = figures[name]["macro_f1"]["value"]
-        known = name != RANDOM and own is not None and flattering is not None
-        found[name] = {
+    """Return the figures of each split, with the gap to the random split."""
+    random_f1 = figures.get(RANDOM, {}).get("macro_f1", figure(math.nan))["value"]
+    splits: dict[str, Any] = {}
+    for name, scored in lists.items():
+        f1, gap = figures[name]["macro_f1"]["value"], None
+        if name != RANDOM and f1 is not None and random_f1 is not None:
+            gap = round(random_f1 - f1, 5)
+        splits[name] = {
             "recording": dict(figures[name]),
-            "recordings": len(one),
-            "groups": len(set(one.group_names(name))),
-            "gap": round(flattering - own, 5) if known else None,
+            "recordings": len(scored),
+            "groups": len(set(scored.group_names(name))),
+            "gap": gap,
         }
-    return found
+    return splits
 
 
-def _alone(scored: ScoredRecordings) -> dict[str, ScoredRecordings]:
-    """What is said without the picture is what the series alone says, and the other way round.
+def _single_modalities(scored: ScoredRecordings) -> dict[str, ScoredRecordings]:
+    """Return the recordings scored by one modality, by the words for the absent one.
 
-    Recordings that have no such modality (NaN) are left out.
+    Recordings without the modality (NaN) are excluded.
     """
     other = {"image": "series", "series": "image"}
-    found = {}
+    lists = {}
     for absent, words in ABSENT.items():
         logits = scored.modality_logits.get(other[absent])
         if len(scored.modality_logits) > 1 and logits is not None:
-            kept = np.isfinite(logits).all(axis=1)
-            groups = {name: np.asarray(one)[kept] for name, one in scored.groups.items()}
-            found[words] = ScoredRecordings(
-                logits[kept], scored.labels[kept], scored.kinds, groups=groups
+            present = np.isfinite(logits).all(axis=1)
+            groups = {by: np.asarray(names)[present] for by, names in scored.groups.items()}
+            lists[words] = ScoredRecordings(
+                logits[present], scored.labels[present], scored.kinds, groups=groups
             )
-    return found
+    return lists
 
 
 def _gap(clouds: Mapping[str, NDArray[Any]], seed: int) -> dict[str, float | None] | None:
     if not {"image", "series"} <= set(clouds):
         return None
-    image, series = (_known(clouds[name]) for name in ("image", "series"))
+    image, series = (_finite_rows(clouds[name]) for name in ("image", "series"))
     if min(len(image), len(series)) < 2:
         return None
-    measured = modality_gap(image, series, seed=seed)
-    return {k: None if math.isnan(v) else round(v, 5) for k, v in measured.items()}
+    gap = modality_gap(image, series, seed=seed)
+    return {k: None if math.isnan(v) else round(v, 5) for k, v in gap.items()}
 
 
-def _known(points: NDArray[Any]) -> NDArray[Any]:
-    """The rows of recordings that have the modality."""
+def _finite_rows(points: NDArray[Any]) -> NDArray[Any]:
+    """Return the rows of the recordings that have the modality."""
     return points[np.isfinite(points).all(axis=1)]
 
 
-def _rival(
-    name: str, rival: TrivialRival, scored: ScoredRecordings, by: str, drawn: Drawn
+def _trivial_figure(
+    name: str, baseline: TrivialBaseline, scored: ScoredRecordings, by: str, bootstrap: Bootstrap
 ) -> Figure:
-    if len(rival.test) != len(scored):
-        raise DataError(f"{name}: {len(rival.test)} numbers for {len(scored)} recordings.")
+    if len(baseline.test) != len(scored):
+        raise DataError(f"{name}: {len(baseline.test)} numbers for {len(scored)} recordings.")
     if not len(scored):
         return figure(math.nan)
-    return f1_figure(scored, trivial_guesses(rival), by=by, drawn=drawn)
+    return f1_figure(scored, trivial_guesses(baseline), by=by, bootstrap=bootstrap)
 
 
 NEIGHBOURS = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LeftOut:
-    """What a model that never saw one class says about known recordings and about that class.
+class OpenSetCase:
+    """The scores of a model trained without one class.
 
     Attributes:
         kind: the class that was left out of training.
-        known: test recordings of the classes that were learnt.
-        unknown: recordings of the left-out class; their labels are not looked at.
+        known: test recordings of the trained classes.
+        unknown: recordings of the left-out class; their labels are ignored.
         reference: ``(M, D)`` joint embeddings of training recordings, or None.
     """
 
@@ -323,12 +333,11 @@ class LeftOut:
 
 
 def open_set_figures(
-    case: LeftOut, *, by: str, draws: int, seed: int
+    case: OpenSetCase, *, by: str, draws: int, seed: int
 ) -> dict[str, dict[str, Figure]]:
-    """AUROC and FPR95 of each score that the recordings allow; {} where one side is empty.
+    """Compute AUROC and FPR95 of each available score; {} if one side is empty.
 
-    Intervals draw whole groups of kind ``by``, sessions or single recordings where there are
-    none.
+    Intervals draw whole groups of kind ``by``, else sessions, else single recordings.
     """
     sides = (case.known, case.unknown)
     if not all(len(side) for side in sides):
@@ -336,9 +345,9 @@ def open_set_figures(
     unseen = np.repeat([0, 1], [len(side) for side in sides])
     # A group of the left-out class is never one of the known classes.
     groups = [f"{n} {g}" for n, side in enumerate(sides) for g in side.group_names(by)]
-    found = {}
-    for name, scores in _scores(case).items():
-        spread = bootstrap_interval(
+    figures = {}
+    for name, scores in _open_set_scores(case).items():
+        fpr_interval = bootstrap_interval(
             fpr_at_tpr,
             scores,
             unseen,
@@ -347,40 +356,43 @@ def open_set_figures(
             draws=draws,
             seed=seed,
         )
-        area = auroc_interval(scores, unseen, groups=groups, draws=draws, seed=seed)
-        found[name] = {
-            "auroc": figure(auroc(scores, unseen), area),
-            "fpr95": figure(fpr_at_tpr(scores, unseen), spread),
+        auc_interval = auroc_interval(scores, unseen, groups=groups, draws=draws, seed=seed)
+        figures[name] = {
+            "auroc": figure(auroc(scores, unseen), auc_interval),
+            "fpr95": figure(fpr_at_tpr(scores, unseen), fpr_interval),
         }
-    return found
+    return figures
 
 
-def _scores(case: LeftOut) -> dict[str, NDArray[Any]]:
-    """Each score over the known and then the unknown recordings; larger is less known."""
+def _open_set_scores(case: OpenSetCase) -> dict[str, NDArray[Any]]:
+    """Return each score of the known, then the unknown recordings; larger is less known."""
     known, unknown = case.known, case.unknown
     logits = np.concatenate([known.logits, unknown.logits])
-    scores = {"max-softmax": max_softmax_score(logits), "energy": energy_score(logits)}
+    scores = {
+        "max_softmax_score": max_softmax_score(logits),
+        "energy_score": energy_score(logits),
+    }
     reference, embeddings = case.reference, (known.embeddings, unknown.embeddings)
     if reference is not None and len(reference) and all(e is not None for e in embeddings):
-        near = min(NEIGHBOURS, len(reference))
-        both = np.concatenate([e for e in embeddings if e is not None])
-        scores["kNN"] = knn_score(both, reference, neighbours=near)
+        neighbours = min(NEIGHBOURS, len(reference))
+        joined = np.concatenate([e for e in embeddings if e is not None])
+        scores["knn_score"] = knn_score(joined, reference, neighbours=neighbours)
     if known.flow_nll is not None and unknown.flow_nll is not None:
-        scores["flow density"] = np.concatenate([known.flow_nll, unknown.flow_nll])
+        scores["flow_nll"] = np.concatenate([known.flow_nll, unknown.flow_nll])
     return scores
 
 
-_INTERVALS_A_CLASS = 3
+_INTERVALS_PER_CLASS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class TrivialRival:
-    """One number a recording.
+class TrivialBaseline:
+    """One number per recording.
 
     Attributes:
         train: ``(M,)`` of the training recordings.
         train_labels: ``(M,)`` their classes.
-        test: ``(N,)`` of the recordings that are judged, in their order.
+        test: ``(N,)`` of the test recordings, in their order.
     """
 
     train: NDArray[np.float64]
@@ -388,24 +400,25 @@ class TrivialRival:
     test: NDArray[np.float64]
 
 
-def trivial_guesses(rival: TrivialRival) -> NDArray[np.int64]:
-    """Guess classes ``(N,)`` by thresholds on one number, at most three intervals a class.
+def trivial_guesses(baseline: TrivialBaseline) -> NDArray[np.int64]:
+    """Predict classes ``(N,)`` by thresholds on one number, at most three intervals a class.
 
     Raises:
-        DataError: lengths differ or there is nothing to learn from.
+        DataError: lengths differ or there is no training recording.
 
     Example:
-        >>> rival = TrivialRival(np.r_[1.0, 1.1, 5.0, 5.1], np.r_[0, 0, 1, 1], np.r_[0.0, 9.0])
-        >>> trivial_guesses(rival).tolist()
+        >>> labels = np.r_[0, 0, 1, 1]
+        >>> baseline = TrivialBaseline(np.r_[1.0, 1.1, 5.0, 5.1], labels, np.r_[0.0, 9.0])
+        >>> trivial_guesses(baseline).tolist()
         [0, 1]
     """
-    train, labels = _column(rival.train), np.asarray(rival.train_labels)
+    train, labels = _column(baseline.train), np.asarray(baseline.train_labels)
     if not len(train) or len(train) != len(labels):
         raise DataError(
             f"{len(train)} numbers and {len(labels)} labels of training recordings were given; "
             "one each, and at least one, was expected."
         )
-    leaves = max(2, _INTERVALS_A_CLASS * len(np.unique(labels)))
+    leaves = max(2, _INTERVALS_PER_CLASS * len(np.unique(labels)))
     tree = DecisionTreeClassifier(
         max_leaf_nodes=leaves,
         min_samples_leaf=max(1, len(train) // 100),
@@ -413,9 +426,9 @@ def trivial_guesses(rival: TrivialRival) -> NDArray[np.int64]:
         random_state=0,
     )
     tree.fit(train, labels)
-    return np.asarray(tree.predict(_column(rival.test)), np.int64)
+    return np.asarray(tree.predict(_column(baseline.test)), np.int64)
 
 
 def _column(values: ArrayLike) -> NDArray[np.float64]:
-    """``(N,)`` as ``(N, 1)``."""
+    """Reshape ``(N,)`` to ``(N, 1)``."""
     return np.asarray(values, np.float64).reshape(-1, 1)

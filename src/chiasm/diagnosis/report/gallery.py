@@ -1,4 +1,4 @@
-"""Pictures of what was misdiagnosed: the pattern, and the series by phase."""
+"""Pictures of misdiagnosed recordings: the pattern, and the series by phase and time."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from chiasm.reporting.style import GOOD, INK, QUIET
 from chiasm.samples import FloatArray, RecordingSample
 
 COLUMNS = ("picture", "series, by phase", "series, over time")
-WRONG, UNSURE = "wrong", "right, least sure"
+WRONG, UNCERTAIN = "wrong", "correct, least confident"
 Loader = Callable[[int], RecordingSample]
-_DOTS = 4000
+_MAXIMUM_DOTS = 4000
 _RATIOS = (1, 1, 1.9)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """A recording to show: its place in the list, why, and its panels as PNG bytes."""
+    """A recording to show: its index in the list, the reason, and its panels as PNG bytes."""
 
-    place: int
+    index: int
     reason: str
     png: bytes
 
 
-def choose(scored: ScoredRecordings, *, most: int = 8) -> list[tuple[str, int]]:
-    """Each sort of mistake once, the surest first, then the rest of them; else the least sure.
+def choose(scored: ScoredRecordings, *, limit: int = 8) -> list[tuple[str, int]]:
+    """Choose recordings to show: each sort of mistake once, then the other mistakes.
 
-    A sort of mistake is a pair of true and said class. Right ones fill up to two places only
-    where fewer than two were wrong.
+    A sort of mistake is a pair of true and predicted class. The most confident come first. If
+    fewer than two are wrong, the least confident correct ones fill up to two.
     """
     if not len(scored):
         return []
@@ -47,26 +47,26 @@ def choose(scored: ScoredRecordings, *, most: int = 8) -> list[tuple[str, int]]:
     wrong = np.flatnonzero(scored.guesses != scored.labels)
     wrong = wrong[np.argsort(-confidence[wrong], kind="stable")]
     sorts: dict[tuple[int, int], int] = {}
-    for place in wrong.tolist():
-        sorts.setdefault((int(scored.labels[place]), int(scored.guesses[place])), place)
+    for index in wrong.tolist():
+        sorts.setdefault((int(scored.labels[index]), int(scored.guesses[index])), index)
     first = list(sorts.values())
-    mistakes = [*first, *(place for place in wrong.tolist() if place not in first)]
-    right = np.flatnonzero(scored.guesses == scored.labels)
-    right = right[np.argsort(confidence[right], kind="stable")]
-    chosen = [(WRONG, place) for place in mistakes[:most]]
-    spare = max(0, min(most, 2) - len(chosen))
-    return [*chosen, *((UNSURE, place) for place in right[:spare].tolist())]
+    mistakes = [*first, *(index for index in wrong.tolist() if index not in first)]
+    correct = np.flatnonzero(scored.guesses == scored.labels)
+    correct = correct[np.argsort(confidence[correct], kind="stable")]
+    chosen = [(WRONG, index) for index in mistakes[:limit]]
+    missing = max(0, min(limit, 2) - len(chosen))
+    return [*chosen, *((UNCERTAIN, index) for index in correct[:missing].tolist())]
 
 
-def make_cases(scored: ScoredRecordings, load: Loader, *, most: int = 8) -> list[Case]:
-    """Draw the chosen recordings; one that can no longer be read is left out."""
+def make_cases(scored: ScoredRecordings, load: Loader, *, limit: int = 8) -> list[Case]:
+    """Draw the chosen recordings; those that can no longer be read are skipped."""
     cases = []
-    for reason, place in choose(scored, most=most):
+    for reason, index in choose(scored, limit=limit):
         try:
-            sample = load(place)
+            sample = load(index)
         except DataError:
             continue
-        cases.append(Case(place, reason, recording_strip(sample)))
+        cases.append(Case(index, reason, recording_strip(sample)))
     return cases
 
 
@@ -77,13 +77,13 @@ def write_cases(cases: Sequence[Case], folder: Path) -> None:
 
 
 def recording_strip(sample: RecordingSample) -> bytes:
-    """PNG of one recording: picture, pulses by phase and amplitude, pulses by time and phase.
+    """Draw a recording: picture, pulses by phase and amplitude, pulses by time and phase.
 
-    Of the series, the first channel's values that stand off the quiet level are drawn as dots;
-    4000 at most, the largest first.
+    Dots are the first channel's values above the background, the largest 4000 at most. Returns
+    PNG bytes.
     """
-    tight = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.01, wspace=0.03)
-    figure = Figure(figsize=(7.4, 1.98), layout=tight)
+    layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.01, wspace=0.03)
+    figure = Figure(figsize=(7.4, 1.98), layout=layout)
     picture, phases, times = figure.subplots(1, 3, width_ratios=_RATIOS)
     _picture(picture, sample.image)
     if sample.series is None:
@@ -96,21 +96,22 @@ def recording_strip(sample: RecordingSample) -> bytes:
     return stream.getvalue()
 
 
-def standing_out(series: FloatArray) -> NDArray[np.int64]:
-    """Places of one channel's ``(T,)`` values above the quiet level, in order, 4000 at most.
+def pulse_indices(series: FloatArray) -> NDArray[np.int64]:
+    """Return the sorted indices of one channel's ``(T,)`` pulses, 4000 at most.
 
-    Quiet is the median plus four of its robust standard deviations; where fewer than 50 stand
-    out, the 50 largest are given, so that the floor's own shape can be seen.
+    Pulses exceed the median by four robust standard deviations. If there are fewer than 50, the
+    50 largest values are returned, so that the background is visible.
     """
-    middle = float(np.median(series))
-    spread = 1.4826 * float(np.median(np.abs(series - middle)))
-    found = np.flatnonzero(series > middle + 4 * max(spread, 1e-9))
-    least = min(50, len(series))
-    if len(found) < least:
-        found = np.argpartition(series, len(series) - least)[-least:]
-    if len(found) > _DOTS:
-        found = found[np.argpartition(series[found], len(found) - _DOTS)[-_DOTS:]]
-    return np.sort(found).astype(np.int64)
+    median = float(np.median(series))
+    deviation = 1.4826 * float(np.median(np.abs(series - median)))
+    indices = np.flatnonzero(series > median + 4 * max(deviation, 1e-9))
+    minimum = min(50, len(series))
+    if len(indices) < minimum:
+        indices = np.argpartition(series, len(series) - minimum)[-minimum:]
+    if len(indices) > _MAXIMUM_DOTS:
+        largest = np.argpartition(series[indices], len(indices) - _MAXIMUM_DOTS)[-_MAXIMUM_DOTS:]
+        indices = indices[largest]
+    return np.sort(indices).astype(np.int64)
 
 
 def _picture(axes: Axes, image: FloatArray | None) -> None:
@@ -119,7 +120,7 @@ def _picture(axes: Axes, image: FloatArray | None) -> None:
         return
     axes.imshow(np.clip(image, 0, 1), aspect="auto", interpolation="antialiased")
     width = image.shape[1]
-    _quiet(axes)
+    _style(axes)
     axes.set_xticks([0, width / 2, width - 1], ["0°", "180°", "360°"])
     axes.set_yticks([])
 
@@ -127,15 +128,16 @@ def _picture(axes: Axes, image: FloatArray | None) -> None:
 def _pulses(phases: Axes, times: Axes, sample: RecordingSample) -> None:
     assert sample.series is not None
     values = sample.series[0]
-    place = standing_out(values)
-    cycle, within = np.divmod(place, sample.samples_per_cycle)
+    indices = pulse_indices(values)
+    cycle, within = np.divmod(indices, sample.samples_per_cycle)
     # Dots at the middle of their bin.
     degrees = (within + 0.5) * 360 / sample.samples_per_cycle
     seconds = (cycle + degrees / 360) / sample.frequency
-    height = values[place]
+    height = values[indices]
     top = 1.05 * max(float(height.max()), 1e-9)
-    turn = np.linspace(0, 360, 121)
-    phases.plot(turn, top * (0.5 + 0.42 * np.sin(np.radians(turn))), color=QUIET, lw=0.8, alpha=0.6)
+    angles = np.linspace(0, 360, 121)
+    mains = top * (0.5 + 0.42 * np.sin(np.radians(angles)))
+    phases.plot(angles, mains, color=QUIET, lw=0.8, alpha=0.6)
     phases.scatter(degrees, height, s=2.2, color=INK, alpha=0.3, linewidths=0)
     phases.set_ylim(0, top)
     order = np.argsort(height, kind="stable")  # the largest on top
@@ -145,7 +147,7 @@ def _pulses(phases: Axes, times: Axes, sample: RecordingSample) -> None:
     )
     total = values.size / sample.samples_per_cycle / sample.frequency
     for axes in (phases, times):
-        _quiet(axes)
+        _style(axes)
     phases.set_xlim(0, 360)
     phases.set_xticks([0, 180, 360], ["0°", "180°", "360°"])
     phases.yaxis.set_major_locator(MaxNLocator(4))
@@ -156,7 +158,7 @@ def _pulses(phases: Axes, times: Axes, sample: RecordingSample) -> None:
     times.set_yticks([0, 180, 360], ["0°", "180°", "360°"])
 
 
-def _quiet(axes: Axes) -> None:
+def _style(axes: Axes) -> None:
     """Small ticks, no box."""
     axes.tick_params(labelsize=7.5, color=QUIET, labelcolor=INK, length=2)
     axes.spines[["top", "right"]].set_visible(False)

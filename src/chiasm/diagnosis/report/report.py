@@ -1,4 +1,4 @@
-"""One self-contained page that says how well faults are diagnosed, and shows it."""
+"""The report of a classifier: one self-contained page with its figures and plots."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from chiasm.diagnosis.report.wording import (
     FIGURE_ROWS,
     GAP_ROWS,
     MEANING,
+    OPEN_SET_SCORES,
     SIMULATED,
     case_words,
     diagnosis_cost,
@@ -48,18 +49,18 @@ def write_diagnosis_report(
     notes: Sequence[str] = (),
     run: Path | None = None,
 ) -> Path:
-    """Write ``report.html``, ``metrics.json`` and the figures' PNGs; returns the page's path.
+    """Write ``report.html``, ``metrics.json`` and the plots as PNG; return the page's path.
 
     Args:
-        folder: where to write.
+        folder: of the report.
         metrics: from ``evaluate_recordings``; checked against the schema before it is written.
-        scored: the recordings that they are about.
+        scored: the recordings of the metrics.
         title: the page's heading.
-        repeat: the command that makes this report.
-        load: reads the recording at a place of ``scored``, for the gallery; None leaves it out.
-        notes: warnings that only the caller can know of.
-        run: the run's folder, whose ``logs`` hold the learning curves and which holds the
-            genotype and its drawing, if there is one.
+        repeat: the command that writes this report.
+        load: reads the recording at an index of ``scored``, for the gallery; None omits it.
+        notes: further warnings.
+        run: the run's folder, which holds the learning curves in ``logs`` and, after a search,
+            the genotype and its drawing.
 
     Raises:
         pydantic.ValidationError: the metrics do not fit the schema.
@@ -70,7 +71,7 @@ def write_diagnosis_report(
     (folder / "metrics.json").write_text(content, encoding="utf-8")
     cases = make_cases(scored, load) if load is not None else []
     write_cases(cases, figures)
-    # Kinds and paths come from the data, so all text is escaped, whatever its source.
+    # Kinds and paths come from the data, so all text is escaped.
     environment = Environment(
         loader=PackageLoader("chiasm.reporting"),
         autoescape=True,
@@ -88,12 +89,12 @@ def write_diagnosis_report(
         kinds=scored.kinds,
         rows=FIGURE_ROWS,
         gap_rows=GAP_ROWS,
-        open_names=_open_names(metrics),
+        open_names=_open_set_names(metrics),
         columns=COLUMNS,
-        cases=[_shown(case, scored) for case in cases],
+        cases=[_case_entry(case, scored) for case in cases],
         wrong=any(case.reason == WRONG for case in cases),
         pictures={
-            name: _embedded(path.read_bytes())
+            name: _data_uri(path.read_bytes())
             for name, path in _pictures(metrics, scored, figures, run).items()
             if path is not None
         },
@@ -109,22 +110,22 @@ def write_diagnosis_report(
 def _pictures(
     metrics: dict[str, Any], scored: ScoredRecordings, figures: Path, run: Path | None
 ) -> dict[str, Path | None]:
-    found: dict[str, Path | None] = {}
+    pictures: dict[str, Path | None] = {}
     macro = metrics["recording"]["macro_f1"]
     if len(scored):
-        found["confusion"] = confusion_matrix(
+        pictures["confusion"] = confusion_matrix(
             metrics["confusion"], scored.kinds, figures / "confusion.png"
         )
-        found["f1"] = f1_bars(metrics["kinds"], macro, figures / "f1.png")
-    found["reliability"] = reliability_diagram(scored, figures / "reliability.png")
-    found["corruptions"] = corruption_curves(
+        pictures["f1"] = f1_bars(metrics["kinds"], macro, figures / "f1.png")
+    pictures["reliability"] = reliability_diagram(scored, figures / "reliability.png")
+    pictures["corruptions"] = corruption_curves(
         metrics["corruptions"], macro, figures / "corruptions.png"
     )
-    found["embedding"] = embedding_scatter(scored, metrics["gap"], figures / "embedding.png")
+    pictures["embedding"] = embedding_scatter(scored, metrics["gap"], figures / "embedding.png")
     drawing = None if run is None else run / "genotype.png"
-    found["genotype"] = drawing if drawing is not None and drawing.exists() else None
-    found["learning"] = learning_curves(read_learning(run), figures / "learning.png")
-    return found
+    pictures["genotype"] = drawing if drawing is not None and drawing.exists() else None
+    pictures["learning"] = learning_curves(read_learning(run), figures / "learning.png")
+    return pictures
 
 
 def _genotype_text(run: Path | None) -> str | None:
@@ -133,32 +134,33 @@ def _genotype_text(run: Path | None) -> str | None:
 
 
 def _cards(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """The key figures that are known, with what they mean."""
-    found = metrics["recording"]
-    chosen = {
-        "macro-F1": found["macro_f1"],
-        "balanced accuracy": found["balanced_accuracy"],
-        "one-vs-rest AUROC": found["auroc"],
-        "ECE": found["ece"],
+    """Return the key figures that are known, with their meaning."""
+    recording = metrics["recording"]
+    figures = {
+        "macro-F1": recording["macro_f1"],
+        "balanced accuracy": recording["balanced_accuracy"],
+        "one-vs-rest AUROC": recording["auroc"],
+        "ECE": recording["ece"],
     }
     return [
         {"name": name, "figure": figure, "meaning": MEANING[name]}
-        for name, figure in chosen.items()
+        for name, figure in figures.items()
         if figure["value"] is not None
     ]
 
 
-def _open_names(metrics: dict[str, Any]) -> list[str]:
-    """The scores that some left-out class has, in their order."""
-    return list(dict.fromkeys(name for found in metrics["open_set"].values() for name in found))
+def _open_set_names(metrics: dict[str, Any]) -> dict[str, str]:
+    """Return the open-set scores of any left-out class, with their words."""
+    present = {name for scores in metrics["open_set"].values() for name in scores}
+    return {name: words for name, words in OPEN_SET_SCORES.items() if name in present}
 
 
-def _shown(case: Case, scored: ScoredRecordings) -> dict[str, Any]:
-    """A case for the page, with its picture inside."""
-    words = case_words(scored, case.place)
+def _case_entry(case: Case, scored: ScoredRecordings) -> dict[str, Any]:
+    """Return the template's values of a case, with its picture as a data URI."""
+    words = case_words(scored, case.index)
     words["source"] = "/".join(Path(words["source"]).parts[-2:])
-    return {**words, "wrong": case.reason == WRONG, "picture": _embedded(case.png)}
+    return {**words, "wrong": case.reason == WRONG, "picture": _data_uri(case.png)}
 
 
-def _embedded(content: bytes) -> str:
+def _data_uri(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -1,4 +1,4 @@
-"""The schema of a classifier's ``metrics.json``; what does not fit it is not written."""
+"""The schema of a classifier's ``metrics.json``, version 2; other content is not written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class BrierValue(FigureValue):
 
 
 class RecordingFigures(Part):
-    """Figures of whole recordings; probabilities are those after temperature."""
+    """Figures of whole recordings, from the calibrated probabilities."""
 
     macro_f1: FigureValue
     accuracy: FigureValue
@@ -40,7 +40,7 @@ class CalibrationFigures(Part):
 
 
 class ClassFigures(Part):
-    """How one class is told from all others."""
+    """Figures of one class against all others."""
 
     count: NonNegativeInt
     precision: FigureValue
@@ -49,7 +49,7 @@ class ClassFigures(Part):
 
 
 class SplitFigures(Part):
-    """The figures of one split; ``gap`` is by how much the random split's macro-F1 is higher."""
+    """The figures of one split; ``gap`` is the random split's macro-F1 minus this one's."""
 
     recording: RecordingFigures
     recordings: NonNegativeInt
@@ -57,15 +57,19 @@ class SplitFigures(Part):
     gap: _Signed | None
 
 
+# Names of the functions in ``chiasm.metrics.open_set``, and the flow's likelihood.
+OpenSetScore = Literal["max_softmax_score", "energy_score", "knn_score", "flow_nll"]
+
+
 class OpenSetFigures(Part):
-    """How one score tells a class that was never learnt from those that were."""
+    """How well one score separates a class left out of training from the trained classes."""
 
     auroc: FigureValue
     fpr95: FigureValue
 
 
 class GapFigures(Part):
-    """How far apart the modalities lie."""
+    """The distance between the modalities' embeddings."""
 
     distance: Annotated[float, Field(ge=0.0)] | None
     variance_ratio: Annotated[float, Field(ge=0.0)] | None
@@ -73,14 +77,14 @@ class GapFigures(Part):
 
 
 class ModalityGap(Part):
-    """Before and after the flow; None where there is no flow or one modality alone."""
+    """The gap before and after the flow; None without a flow or with one modality."""
 
     before: GapFigures | None
     after: GapFigures | None
 
 
 class RecordingCounts(Part):
-    """How many recordings the figures are about; ``lacking`` some modality, by its name."""
+    """Numbers of recordings; ``lacking`` maps a modality to the recordings without it."""
 
     judged: NonNegativeInt
     groups: NonNegativeInt
@@ -91,15 +95,15 @@ class RecordingCounts(Part):
     @model_validator(mode="after")
     def _complete(self) -> RecordingCounts:
         if sum(self.by_kind.values()) != self.judged:
-            raise ValueError("the classes' recordings do not add up to the judged ones")
+            raise ValueError("the recordings of the classes do not add up to the judged ones")
         return self
 
 
 class DiagnosisMetrics(Part):
-    """The whole of ``metrics.json``."""
+    """The content of ``metrics.json``."""
 
     schema_name: Literal["chiasm.metrics"] = Field(alias="schema")
-    version: Literal[1]
+    version: Literal[2]
     wing: Literal["classifier"]
     split: str
     simulated: bool
@@ -110,7 +114,7 @@ class DiagnosisMetrics(Part):
     splits: dict[str, SplitFigures]
     missing: dict[str, FigureValue]
     corruptions: dict[str, FigureValue]
-    open_set: dict[str, dict[str, OpenSetFigures]]
+    open_set: dict[str, dict[OpenSetScore, OpenSetFigures]]
     gap: ModalityGap
     trivial: dict[str, FigureValue]
     cost: dict[str, float | int | str | None]
@@ -118,10 +122,10 @@ class DiagnosisMetrics(Part):
 
     @model_validator(mode="after")
     def _square(self) -> DiagnosisMetrics:
-        wanted = [self.kinds[kind].count for kind in self.kinds]
-        if [len(row) for row in self.confusion] != [len(wanted)] * len(wanted):
+        counts = [kind.count for kind in self.kinds.values()]
+        if [len(row) for row in self.confusion] != [len(counts)] * len(counts):
             raise ValueError("the confusion matrix has not one row and column for each class")
-        if [sum(row) for row in self.confusion] != wanted:
+        if [sum(row) for row in self.confusion] != counts:
             raise ValueError("the rows of the confusion matrix do not add up to the classes")
         return self
 

@@ -1,4 +1,4 @@
-"""What a classifier said about recordings, beside what is true of them: arrays and names only."""
+"""The outputs of a classifier for labelled recordings, as arrays and names."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Names = NDArray[np.str_]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredRecordings:
-    """Judged recordings of one test list; N recordings, K classes.
+    """Scored recordings of one test list; N recordings, K classes.
 
     Attributes:
         logits: ``(N, K)``, before temperature.
-        labels: ``(N,)``, the true classes' numbers.
+        labels: ``(N,)``, numbers of the true classes.
         kinds: names of the K classes.
         groups: kind of grouping, e.g. ``"session"``, to ``(N,)`` names of groups.
         sources: N paths, for the gallery.
@@ -32,14 +32,14 @@ class ScoredRecordings:
         after: the same after the flow.
         flow_nll: ``(N,)`` negative log-likelihood under the flow, or None.
         uncertainty: ``(N,)`` in [0, 1], or None.
-        conflict: ``(N,)`` in [0, 1] between the modalities, NaN where one is alone, or None.
-        temperature: that logits are divided by, fitted on validation recordings.
-        temperatures: ``(N,)`` of each recording, where some have other modalities than most and
-            with them a temperature of their own; None takes ``temperature`` for all.
-        lacking: modality to how many recordings have none.
+        conflict: ``(N,)`` in [0, 1] between the modalities, NaN with one modality, or None.
+        temperature: divisor of the logits, fitted on validation recordings.
+        temperatures: ``(N,)`` by recording, if they depend on its modalities; None takes
+            ``temperature`` for all.
+        lacking: modality to the number of recordings without it.
 
     Raises:
-        DataError: lengths or shapes do not fit together, or a label is no class.
+        DataError: lengths or shapes disagree, or a label is no class.
     """
 
     logits: Array
@@ -60,55 +60,55 @@ class ScoredRecordings:
 
     def __post_init__(self) -> None:
         count, classes = len(self.labels), len(self.kinds)
-        shaped = {"logits": self.logits} | {
-            f"logits of the {name} alone": one for name, one in self.modality_logits.items()
+        logits = {"logits": self.logits} | {
+            f"logits of the {name} alone": array for name, array in self.modality_logits.items()
         }
-        for name, one in shaped.items():
-            if np.shape(one) != (count, classes):
+        for name, array in logits.items():
+            if np.shape(array) != (count, classes):
                 raise DataError(
-                    f"{name} have shape {np.shape(one)}; {count} labels and {classes} classes "
-                    f"want ({count}, {classes})."
+                    f"{name} have shape {np.shape(array)}; ({count}, {classes}) was expected for "
+                    f"{count} labels and {classes} classes."
                 )
-        long = {
+        columns = {
             "sources": self.sources or None,
             "embeddings": self.embeddings,
             "flow_nll": self.flow_nll,
             "uncertainty": self.uncertainty,
             "conflict": self.conflict,
             "temperatures": self.temperatures,
-            **{f"groups by {name}": one for name, one in self.groups.items()},
-            **{f"{name} before the flow": one for name, one in self.before.items()},
-            **{f"{name} after the flow": one for name, one in self.after.items()},
+            **{f"groups by {name}": names for name, names in self.groups.items()},
+            **{f"{name} before the flow": array for name, array in self.before.items()},
+            **{f"{name} after the flow": array for name, array in self.after.items()},
         }
-        for name, some in long.items():
-            if some is not None and len(some) != count:
-                raise DataError(f"{name}: {len(some)} entries for {count} recordings.")
+        for name, column in columns.items():
+            if column is not None and len(column) != count:
+                raise DataError(f"{name}: {len(column)} entries for {count} recordings.")
         if np.any((self.labels < 0) | (self.labels >= classes)):
             raise DataError(f"A label is none of the classes 0 to {classes - 1}.")
-        for one in (self.temperature, *(() if self.temperatures is None else self.temperatures)):
-            if not one > 0:
-                raise DataError(f"A temperature is above 0, not {one}.")
+        for value in (self.temperature, *(() if self.temperatures is None else self.temperatures)):
+            if not value > 0:
+                raise DataError(f"A temperature is above 0, not {value}.")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def probabilities(self) -> Array:
-        """``(N, K)`` calibrated: softmax of the logits over the temperature."""
+        """``(N, K)`` calibrated: softmax of the logits divided by the temperature."""
         if self.temperatures is not None:
             return softmax(self.logits / self.temperatures[:, None])  # (N, K) by (N, 1)
         return softmax(self.logits, temperature=self.temperature)
 
     @property
     def guesses(self) -> Labels:
-        """``(N,)`` numbers of the likeliest classes."""
+        """``(N,)`` numbers of the most probable classes."""
         return np.argmax(self.logits, axis=1).astype(np.int64)
 
     def group_names(self, by: str) -> list[str]:
-        """N names of what the bootstrap draws as a whole.
+        """Return N names of the groups that the bootstrap draws as a whole.
 
-        Groups of kind ``by``; where there are none, as with a random split, sessions, which
-        depend on each other however they were divided; else each recording by itself.
+        Groups of kind ``by``; without them, as with a random split, sessions, whose recordings
+        depend on each other; else single recordings.
         """
         unit = next((name for name in (by, "session") if name in self.groups), None)
         if unit is None:

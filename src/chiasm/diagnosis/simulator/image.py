@@ -24,20 +24,20 @@ _MAPS = {
     "bone": cv2.COLORMAP_BONE,
 }
 PALETTES = tuple(_MAPS)
-# Neither end of a map: there dots would drown in a dark or in a light ground.
+# The ends of a map are not used: their dots would be invisible on a dark or light ground.
 _LIGHT_END, _DARK_END = 28, 232
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How an instrument draws its pictures.
+    """The style of an instrument's pictures.
 
     Attributes:
         palette: one of ``PALETTES``.
         dark: dots on black instead of white.
         top: amplitude at the upper edge, recorder counts; larger ones are drawn at the edge.
-        sine: draw the voltage behind the dots.
-        grid: draw the lines of phase and amplitude behind the dots.
+        sine: whether the voltage is drawn behind the dots.
+        grid: whether lines of phase and amplitude are drawn behind the dots.
     """
 
     palette: str = "jet"
@@ -48,34 +48,34 @@ class Look:
 
 
 def prpd_histogram(counts: ByteArray, top: int = FULL_SCALE) -> IntArray:
-    """Count the cycles in which each amplitude was held in each phase bin.
+    """Count the cycles with each amplitude in each phase bin.
 
-    ``counts`` is ``(cycles, 128)`` uint8. Returns ``(128, 128)`` int64, laid out as in the
+    ``counts`` is ``(cycles, 128)`` uint8. Returns ``(128, 128)`` int64, oriented as the
     picture: row 127 is amplitude 0, row 0 is ``top`` and beyond; columns are phase, 0-360
     degrees. Each column sums to the number of cycles.
     """
     bins = counts.shape[1]
     scaled = np.minimum(np.arange(FULL_SCALE + 1) * LEVELS // (top + 1), LEVELS - 1)
     rows = (LEVELS - 1 - scaled).astype(np.int64)[counts]
-    cells = np.bincount((rows * bins + np.arange(bins)).reshape(-1), minlength=LEVELS * bins)
-    return cells.reshape(LEVELS, bins)
+    histogram = np.bincount((rows * bins + np.arange(bins)).reshape(-1), minlength=LEVELS * bins)
+    return histogram.reshape(LEVELS, bins)
 
 
 def draw_prpd(counts: ByteArray, look: Look | None = None) -> ByteArray:
-    """Draw the logarithm of ``prpd_histogram`` in colour, two by two pixels a cell.
+    """Draw the logarithm of ``prpd_histogram`` in colour, two by two pixels a bin.
 
-    ``counts`` is ``(cycles, 128)`` uint8. Returns ``(256, 256, 3)`` uint8 RGB; cells that nothing
-    fell into show the ground with its grid and sine.
+    ``counts`` is ``(cycles, 128)`` uint8. Returns ``(256, 256, 3)`` uint8 RGB; empty bins show the
+    ground with its grid and sine.
     """
     look = look or Look()
-    cells = prpd_histogram(counts, look.top)
-    depth = np.log1p(cells) / np.log1p(len(counts))
+    histogram = prpd_histogram(counts, look.top)
+    depth = np.log1p(histogram) / np.log1p(len(counts))
     shade = _LIGHT_END + np.rint(depth * (_DARK_END - _LIGHT_END)).astype(np.int64)
-    large = SIZE // LEVELS
-    painted = _colours(look.palette, look.dark)[shade].repeat(large, 0).repeat(large, 1)
-    hit = (cells > 0).repeat(large, 0).repeat(large, 1)
+    pixels = SIZE // LEVELS
+    painted = _colours(look.palette, look.dark)[shade].repeat(pixels, 0).repeat(pixels, 1)
+    occupied = (histogram > 0).repeat(pixels, 0).repeat(pixels, 1)
     picture = _ground(look.dark, look.sine, look.grid).copy()
-    picture[hit] = painted[hit]
+    picture[occupied] = painted[occupied]
     return picture
 
 

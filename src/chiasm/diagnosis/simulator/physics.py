@@ -1,8 +1,8 @@
 """Pulse processes of partial discharge over the phase of the mains: void, surface, corona.
 
-A recording is 20 s of 60 Hz: 1200 cycles of 128 phase bins. A process takes two streams of chance:
-``character`` draws what the defect is (its geometry, its charge; equal for a whole session) and
-``rng`` draws what happens in one recording. Phase 0 is the rising zero crossing of the voltage.
+A recording is 20 s of 60 Hz: 1200 cycles of 128 phase bins. A process takes two random generators:
+``character`` draws the properties of the defect (geometry, charge; equal for a whole session) and
+``rng`` draws the events of one recording. Phase 0 is the rising zero crossing of the voltage.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ IntArray = NDArray[np.int64]
 
 FREQUENCY_HZ, CYCLES, BINS = 60.0, 1200, 128
 
-# The gap is followed in chains of a few cycles side by side; a chain's first ones are thrown
-# away, because there the space charge that earlier discharges leave behind is only a guess.
+# The gap is simulated in parallel chains of a few cycles. The first cycles of a chain are
+# discarded, because their initial space charge is only a guess.
 _CHAINS, _SETTLING = 600, 2
 _DECAY_EVERY = 4
 _VOLTAGE_JITTER = 0.01
@@ -34,7 +34,7 @@ class Pulses:
 
     Attributes:
         cycle: ``(n,)`` int64 in [0, 1200), the mains cycle.
-        phase: ``(n,)`` float32, degrees of the voltage; may lie outside [0, 360), which wraps.
+        phase: ``(n,)`` float32, degrees of the voltage; values outside [0, 360) wrap around.
         charge: ``(n,)`` float32 >= 0, apparent charge (IEC 60270) in recorder counts at gain 1.
     """
 
@@ -42,8 +42,8 @@ class Pulses:
     phase: FloatArray
     charge: FloatArray
 
-    def times(self, factor: float) -> Pulses:
-        """Return the same pulses with their charge multiplied by ``factor``."""
+    def scaled(self, factor: float) -> Pulses:
+        """Return the pulses with their charge multiplied by ``factor``."""
         return Pulses(self.cycle, self.phase, self.charge * np.float32(factor))
 
 
@@ -58,8 +58,8 @@ class Gap:
         ratio: charge of positive over that of negative half-cycles.
         bias: share by which inception is later in one polarity and earlier in the other.
         lag_s: mean statistical time lag at inception, seconds.
-        reluctance: how much longer the first lag after a polarity reversal is.
-        residual: share of the inception field that a discharge leaves.
+        reluctance: factor of the first lag after a polarity reversal.
+        residual: share of the inception field that remains after a discharge.
         decay_s: time constant of the deposited charge, seconds.
         shift_deg: phase of the field at the site against the applied voltage, degrees.
     """
@@ -76,8 +76,8 @@ class Gap:
     shift_deg: FloatArray
 
 
-def joined(parts: Sequence[Pulses]) -> Pulses:
-    """Return the pulses of all ``parts`` together."""
+def join_pulses(parts: Sequence[Pulses]) -> Pulses:
+    """Concatenate pulses."""
     return Pulses(
         np.concatenate([part.cycle for part in parts]),
         np.concatenate([part.phase for part in parts]),
@@ -86,7 +86,7 @@ def joined(parts: Sequence[Pulses]) -> Pulses:
 
 
 def void_gap(overvoltage: float, character: Rng) -> Gap:
-    """Draw a cavity in solid insulation: one to three sites, alike in both polarities."""
+    """Draw a cavity in solid insulation: one to three sites, equal in both polarities."""
     sites = int(character.integers(1, 4))
     column = (sites, 1)
     weaker = 1 - character.uniform(0, 0.12, column)
@@ -106,12 +106,12 @@ def void_gap(overvoltage: float, character: Rng) -> Gap:
 
 
 def surface_gap(overvoltage: float, character: Rng) -> Gap:
-    """Draw a creepage path: two to five unlike sites, one polarity stronger than the other."""
+    """Draw a creepage path: two to five different sites, one polarity stronger than the other."""
     sites = int(character.integers(2, 6))
     column = (sites, 1)
     weaker = 1 - character.uniform(0, 0.45, column)
     weaker[0] = 1
-    # Which polarity is stronger depends on which electrode the path starts from.
+    # The stronger polarity depends on the electrode at which the path starts.
     side = 1 if character.random() < 0.5 else -1
     ratio = character.uniform(1.4, 3)
     mean_charge = character.uniform(50, 140) / np.sqrt(ratio)
@@ -131,12 +131,12 @@ def surface_gap(overvoltage: float, character: Rng) -> Gap:
 
 
 def gap_discharges(gap: Gap, rng: Rng) -> Pulses:
-    """Simulate a gap whose field is the applied one plus that of the charge it has deposited.
+    """Simulate a gap whose field is the applied field plus that of the deposited charge.
 
     With e the field over the inception field, a discharge starts at rate ``e**2 / lag`` while
     ``|e| > 1`` and leaves ``residual * sign(e)``; its charge is proportional to the drop, with
-    Weibull scatter. Deposited charge decays exponentially and outlives the half-cycle: hence
-    discharges already before the zero crossing. Sources: Niemeyer, IEEE TDEI 2(4), 1995; Illias,
+    Weibull scatter. Deposited charge decays exponentially and outlives the half-cycle, so that
+    discharges can start before the zero crossing. Sources: Niemeyer, IEEE TDEI 2(4), 1995; Illias,
     Chen and Lewin, J. Phys. D 44 245202, 2011 (fewer starting electrons after a reversal: the
     "rabbit ears"); Cacciari, Contin and Montanari, IEEE TDEI 2(4), 1995 (Weibull).
     """
@@ -144,53 +144,53 @@ def gap_discharges(gap: Gap, rng: Rng) -> Pulses:
     per_chain = CYCLES // _CHAINS
     shape = (sites, _CHAINS)
     step_s = 1 / (FREQUENCY_HZ * BINS)
-    # Centre of each bin; the phase within it is drawn afterwards.
+    # At the centre of each bin; the phase within the bin is drawn afterwards.
     sine = np.sin(2 * np.pi * (np.arange(BINS) + 0.5) / BINS).astype(np.float32)
-    kept = np.exp(-_DECAY_EVERY * step_s / gap.decay_s).astype(np.float32)
-    pace = np.broadcast_to(np.float32(step_s) / gap.lag_s, shape)
-    slow = np.broadcast_to(1 / gap.reluctance, shape)
-    last = np.where(rng.random(shape) < 0.5, -1, 1).astype(np.float32)
-    deposited = -0.5 * last * rng.random(shape, dtype=np.float32)
-    patience = rng.standard_exponential(shape, dtype=np.float32)
-    found: list[tuple[int, IntArray, FloatArray]] = []
+    decay = np.exp(-_DECAY_EVERY * step_s / gap.decay_s).astype(np.float32)
+    rate = np.broadcast_to(np.float32(step_s) / gap.lag_s, shape)
+    reversal_factor = np.broadcast_to(1 / gap.reluctance, shape)
+    last_sign = np.where(rng.random(shape) < 0.5, -1, 1).astype(np.float32)
+    deposited = -0.5 * last_sign * rng.random(shape, dtype=np.float32)
+    waiting = rng.standard_exponential(shape, dtype=np.float32)
+    events: list[tuple[int, IntArray, FloatArray]] = []
     for cycle in range(_SETTLING + per_chain):
-        wobble = 1 + _VOLTAGE_JITTER * rng.standard_normal(_CHAINS, dtype=np.float32)
-        applied = gap.overvoltage * wobble
+        jitter = 1 + _VOLTAGE_JITTER * rng.standard_normal(_CHAINS, dtype=np.float32)
+        applied = gap.overvoltage * jitter
         for step in range(BINS):
             if step % _DECAY_EVERY == 0:
-                deposited *= kept
+                deposited *= decay
             field = applied * sine[step]
             field += deposited
-            # Over its own polarity's inception field, positive where the last discharge's sign is.
+            # Relative to the polarity's inception field; positive in the last discharge's polarity.
             over = field + gap.bias * np.abs(field)
-            over *= last
-            ready = (over > 1) + slow * (over < -1)
+            over *= last_sign
+            active = (over > 1) + reversal_factor * (over < -1)
             over *= over
-            over *= pace
-            over *= ready
-            patience -= over
-            fired = np.flatnonzero(patience < 0)
+            over *= rate
+            over *= active
+            waiting -= over
+            fired = np.flatnonzero(waiting < 0)
             if fired.size:
-                at = field.reshape(-1)[fired]
-                sign = np.sign(at)
-                left = np.broadcast_to(gap.residual, shape).reshape(-1)[fired] * sign
-                deposited.reshape(-1)[fired] += left - at
-                last.reshape(-1)[fired] = sign
-                patience.reshape(-1)[fired] = rng.standard_exponential(fired.size, np.float32)
+                before = field.reshape(-1)[fired]
+                sign = np.sign(before)
+                after = np.broadcast_to(gap.residual, shape).reshape(-1)[fired] * sign
+                deposited.reshape(-1)[fired] += after - before
+                last_sign.reshape(-1)[fired] = sign
+                waiting.reshape(-1)[fired] = rng.standard_exponential(fired.size, np.float32)
                 if cycle >= _SETTLING:
-                    found.append((((cycle - _SETTLING) * BINS) + step, fired, at - left))
-    return _pulses_of(found, gap, rng)
+                    events.append((((cycle - _SETTLING) * BINS) + step, fired, before - after))
+    return _pulses_of(events, gap, rng)
 
 
-def _pulses_of(found: list[tuple[int, IntArray, FloatArray]], gap: Gap, rng: Rng) -> Pulses:
-    if not found:
+def _pulses_of(events: list[tuple[int, IntArray, FloatArray]], gap: Gap, rng: Rng) -> Pulses:
+    if not events:
         return no_pulses()
-    step = np.repeat([moment for moment, _, _ in found], [fired.size for _, fired, _ in found])
-    site, chain = np.divmod(np.concatenate([fired for _, fired, _ in found]), _CHAINS)
-    drop = np.concatenate([at for _, _, at in found])
+    step = np.repeat([time for time, _, _ in events], [fired.size for _, fired, _ in events])
+    site, chain = np.divmod(np.concatenate([fired for _, fired, _ in events]), _CHAINS)
+    drop = np.concatenate([drops for _, _, drops in events])
     share = np.abs(drop) / np.abs(drop).mean()
     polarity = np.sqrt(gap.ratio[site, 0]) ** np.sign(drop)
-    # The shape of a Weibull law with this coefficient of variation, to two per cent.
+    # Shape of the Weibull distribution with this coefficient of variation, within two per cent.
     shape = gap.spread[site, 0] ** -1.086
     scatter = rng.standard_exponential(step.size, np.float32) ** (1 / shape) / gamma(1 + 1 / shape)
     phase = (step % BINS + rng.random(step.size, np.float32)) * (360 / BINS)
@@ -202,12 +202,12 @@ def _pulses_of(found: list[tuple[int, IntArray, FloatArray]], gap: Gap, rng: Rng
 
 
 def corona_pulses(overvoltage: float, character: Rng, rng: Rng) -> Pulses:
-    """Trichel pulses of a point in gas: many, of nearly one charge, around one voltage peak.
+    """Draw Trichel pulses of a point in gas: many, of nearly one charge, around one voltage peak.
 
     The peak is the negative one (270 degrees) for a point at high voltage, in three of four
-    sessions, else the positive one (earthed point). Pulses need the voltage above inception:
-    within ``arccos(1/u)`` of the peak. Above ``u = 1.5`` a few large streamers join at the
-    opposite peak. Source: CIGRE WG 21.03, Electra 11, 1969 (recognition of discharges).
+    sessions, else the positive one (earthed point). Pulses need a voltage above inception, within
+    ``arccos(1/u)`` of the peak. Above ``u = 1.5`` a few large streamers occur at the opposite
+    peak. Source: CIGRE WG 21.03, Electra 11, 1969 (recognition of discharges).
     """
     peak = 270.0 if character.random() < 0.75 else 90.0
     charge = character.uniform(15, 80)
@@ -220,7 +220,7 @@ def corona_pulses(overvoltage: float, character: Rng, rng: Rng) -> Pulses:
         parts.append(
             _near_peak(opposite, 0.75 * overvoltage, streamers, larger * charge, 0.35, rng)
         )
-    return joined(parts)
+    return join_pulses(parts)
 
 
 def _near_peak(
@@ -229,23 +229,23 @@ def _near_peak(
     cycle = poisson_cycles(rate, rng)
     voltage = overvoltage * (1 + _VOLTAGE_JITTER * rng.standard_normal(CYCLES))
     width = np.degrees(np.arccos(np.minimum(1 / voltage, 1)))[cycle]
-    # A normal law cut off at the inception angle, which lies 2.2 standard deviations out.
+    # A normal distribution, truncated at the inception angle: 2.2 standard deviations.
     bound = float(ndtr(2.2))
-    off = ndtri(rng.uniform(1 - bound, bound, cycle.size)) / 2.2
-    # The charge grows a little with the voltage of the moment: an arch, not a bar.
-    arch = 0.8 + 0.2 * np.cos(np.radians(width * off))
+    offset = ndtri(rng.uniform(1 - bound, bound, cycle.size)) / 2.2
+    # The charge grows slightly with the instantaneous voltage, which gives an arch.
+    arch = 0.8 + 0.2 * np.cos(np.radians(width * offset))
     size = charge * arch * (1 + spread * rng.standard_normal(cycle.size))
-    return Pulses(cycle, _single(peak + width * off), _single(np.maximum(size, 0.2 * charge)))
+    return Pulses(cycle, _single(peak + width * offset), _single(np.maximum(size, 0.2 * charge)))
 
 
 def no_pulses() -> Pulses:
-    """Return no pulses at all."""
-    nothing = np.zeros(0, dtype=np.float32)
-    return Pulses(np.zeros(0, dtype=np.int64), nothing, nothing)
+    """Return empty pulses."""
+    empty = np.zeros(0, dtype=np.float32)
+    return Pulses(np.zeros(0, dtype=np.int64), empty, empty)
 
 
 def poisson_cycles(rate: float, rng: Rng) -> IntArray:
-    """Draw the cycles, ascending, of independent pulses that come at ``rate`` a cycle."""
+    """Draw the cycles, ascending, of independent pulses at ``rate`` per cycle."""
     return np.repeat(np.arange(CYCLES), rng.poisson(rate, CYCLES))
 
 

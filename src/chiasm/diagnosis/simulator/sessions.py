@@ -1,4 +1,4 @@
-"""Sessions of simulated discharge recordings: where, when and on what defect they were made."""
+"""Sessions of simulated discharge recordings: their equipment, time and defect."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chiasm.diagnosis.simulator.image import PALETTES, Look
 from chiasm.diagnosis.simulator.physics import (
@@ -22,31 +23,30 @@ from chiasm.errors import ConfigurationError
 
 Tier = Literal["easy", "hard"]
 
-# The number of a class is its place here, as in ``label.PD_type``.
+# A class's position is its label, as in ``label.PD_type``.
 CLASSES = ("normal", "noise", "surface", "corona", "void")
-
 TIERS = get_args(Tier)
 
 _FIRST_DAY = datetime(2023, 1, 2)
 
-# Who records sets the range by what comes in: without it the charge alone would tell the class.
+# Recorders adapt their range to the signal; without this the charge alone would reveal the class.
 _RANGE = {"normal": 1.0, "noise": 1.0, "surface": 0.9, "corona": 1.5, "void": 1.1}
 
-# From the start of one recording to that of the next, seconds.
-_EVERY_S = 25
+# Seconds between the starts of consecutive recordings.
+_INTERVAL_S = 25
 
-MOST_PER_SESSION = 1000
+MAXIMUM_PER_SESSION = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
-    """A kind of equipment, and how its recordings differ from those of other kinds.
+    """A kind of equipment, and the properties of its recordings.
 
     Attributes:
         name, insulator, insulator_name, maker, volts, amperes: as in the JSON file.
-        gain: how strongly its discharges reach the sensor.
-        pedestal: rest level of the recorder there, counts.
-        interference: least impulses a cycle from what runs beside it.
+        gain: relative strength of its discharges at the sensor.
+        pedestal: rest level of the recorder, counts.
+        interference: minimum number of impulses per cycle from neighbouring equipment.
     """
 
     name: str
@@ -75,22 +75,22 @@ EQUIPMENT = (
 
 @dataclass(frozen=True, slots=True)
 class Latents:
-    """What the recordings of one session share.
+    """The latent variables of a session, shared by its recordings.
 
     Attributes:
         overvoltage: voltage over the defect's inception voltage.
         gain: from charge to recorder counts.
-        interference: stray impulses a cycle.
+        interference: stray impulses per cycle.
         sigma: of the noise floor, counts.
         pedestal: rest level under the floor, counts.
         offset_deg: phase between the recorder's trigger and the voltage at the defect, degrees.
-        drift_hz: deviation of the mains from 60 Hz, which the trigger follows late.
+        drift_hz: deviation of the mains from 60 Hz, which the trigger follows with a delay.
         equipment: kind of equipment.
         sensor: ``"HFCT"`` or ``"UHF"``.
         clearance_mm: distance of the sensor.
-        look: how the pictures are drawn.
-        company: what else is active (hard tier): a class and its strength relative to its own.
-        character: seed of the defect itself.
+        look: style of the pictures.
+        secondary: further active sources (hard tier): class and relative strength.
+        character: seed of the defect.
     """
 
     overvoltage: float
@@ -104,7 +104,7 @@ class Latents:
     sensor: str
     clearance_mm: int
     look: Look
-    company: tuple[tuple[str, float], ...]
+    secondary: tuple[tuple[str, float], ...]
     character: int
 
 
@@ -113,11 +113,11 @@ def draw_latents(kind: str, rng: Rng, *, tier: Tier = "easy", equipment: int = 0
 
     The hard tier is nearer inception, noisier and weaker; its phase reference may be another
     conductor's (multiples of 60 degrees), its pictures come from several instruments, and some
-    sessions have interference or a weaker second defect beside the one that is the label.
-    Raises ``ConfigurationError`` for an unknown class or tier.
+    sessions have interference or a weaker second defect besides the labelled one. Raises
+    ``ConfigurationError`` for an unknown class or tier.
     """
-    check_one("class", kind, CLASSES)
-    check_one("tier", tier, TIERS)
+    check_choice("class", kind, CLASSES)
+    check_choice("tier", tier, TIERS)
     hard = tier == "hard"
     device = EQUIPMENT[equipment % len(EQUIPMENT)]
     sensor = "UHF" if rng.random() < (0.8 if device.insulator == "gas" else 0.3) else "HFCT"
@@ -128,7 +128,7 @@ def draw_latents(kind: str, rng: Rng, *, tier: Tier = "easy", equipment: int = 0
     gain = _RANGE[kind] * device.gain * np.exp(0.35 * rng.standard_normal())
     look = Look()
     if hard:
-        # Weak, but not wholly under the floor: else the label could not be known.
+        # Weak, but not entirely below the noise floor, where the label would be undefined.
         gain = max(0.45 * gain, 0.04 * sigma * _RANGE[kind])
         look = Look(
             palette=PALETTES[int(rng.integers(len(PALETTES)))],
@@ -149,29 +149,29 @@ def draw_latents(kind: str, rng: Rng, *, tier: Tier = "easy", equipment: int = 0
         sensor=sensor,
         clearance_mm=int(rng.choice([100, 300, 500, 1000])),
         look=look,
-        company=_company(kind, rng) if hard else (),
+        secondary=_secondary(kind, rng) if hard else (),
         character=int(rng.integers(2**62)),
     )
 
 
-def _company(kind: str, rng: Rng) -> tuple[tuple[str, float], ...]:
-    found = []
+def _secondary(kind: str, rng: Rng) -> tuple[tuple[str, float], ...]:
+    sources = []
     if kind not in ("normal", "noise") and rng.random() < 0.15:
         others = [other for other in ("surface", "corona", "void") if other != kind]
-        found.append((others[int(rng.integers(len(others)))], rng.uniform(0.3, 0.6)))
+        sources.append((others[int(rng.integers(len(others)))], rng.uniform(0.3, 0.6)))
     if kind not in ("normal", "noise") and rng.random() < 0.4:
-        found.append(("noise", rng.uniform(0.3, 0.8)))
-    return tuple(found)
+        sources.append(("noise", rng.uniform(0.3, 0.8)))
+    return tuple(sources)
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One visit to one piece of equipment; its recordings must not be divided between splits.
+    """One visit to one unit of equipment; its recordings must not be divided between splits.
 
     Attributes:
         kind: its class.
-        latents: what its recordings share.
-        unit: which piece of that kind of equipment.
+        latents: latent variables of its recordings.
+        unit: number of the unit among those of the kind of equipment.
         start: of its first recording; no other session has the same day.
         temperature_c, humidity: of the air at the start, degrees Celsius and per cent.
     """
@@ -185,12 +185,12 @@ class Session:
 
     @property
     def equipment_id(self) -> str:
-        """Name of the piece of equipment; with the day of recording it names the session."""
+        """Name of the unit; with the day of recording it names the session."""
         return f"{self.latents.equipment.name}-{self.unit:03d}"
 
-    def moment(self, number: int) -> datetime:
-        """Return when recording ``number`` of the session started."""
-        return self.start + timedelta(seconds=_EVERY_S * number)
+    def recording_start(self, number: int) -> datetime:
+        """Return the start of recording ``number`` of the session."""
+        return self.start + timedelta(seconds=_INTERVAL_S * number)
 
 
 def plan_session(
@@ -198,12 +198,12 @@ def plan_session(
 ) -> Session:
     """Draw session ``number`` of ``sessions``; equal arguments give equal sessions.
 
-    Classes take turns, and every class goes round all kinds of equipment. Days are shuffled, so
-    that neither the date nor its order tells the class.
+    Sessions cycle through the classes, and each class through all kinds of equipment. Days are
+    shuffled, so that neither the date nor its order reveals the class.
     """
     kind = classes[number % len(classes)]
     rng = np.random.default_rng([seed, 0, number])
-    # The classes start the round at different places: a short run still mixes the two.
+    # The classes start with different equipment, so that few sessions also mix both.
     equipment = number // len(classes) + 2 * (number % len(classes))
     day = int(np.random.default_rng([seed, 1]).permutation(sessions)[number])
     return Session(
@@ -217,11 +217,11 @@ def plan_session(
     )
 
 
-def check_one(what: str, given: str, known: Sequence[str]) -> None:
-    """Raise ``ConfigurationError`` unless ``given`` is one of ``known``."""
-    if given not in known:
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ``ConfigurationError`` unless ``value`` is one of ``choices``."""
+    if value not in choices:
         raise ConfigurationError(
-            f"'{given}' is no {what} of the simulator; choose from {', '.join(known)}."
+            f"'{value}' is no {name} of the simulator; choose from {', '.join(choices)}."
         )
 
 
@@ -229,27 +229,28 @@ NOISES = ("uniform", "locked", "asynchronous", "bursts")
 
 
 def noise_pulses(character: Rng, rng: Rng, variety: str | None = None) -> Pulses:
-    """Interference that is no discharge; ``variety`` is one of ``NOISES``, drawn where None.
+    """Draw interference that is no discharge; ``variety`` is one of ``NOISES``, None draws it.
 
-    Uniform in phase; locked to the mains as converters are (2, 6 or 12 sharp lines a cycle);
-    asynchronous (a switched supply at 90-900 Hz, which slides through the phase); or bursts.
+    Uniform in phase; locked to the mains, as of converters (2, 6 or 12 sharp lines a cycle);
+    asynchronous (a switched supply at 90-900 Hz, which drifts through the phase); or bursts.
     """
-    drawn = NOISES[int(character.integers(len(NOISES)))]
-    charge = log_uniform(character, 20, 120)
+    drawn_variety = NOISES[int(character.integers(len(NOISES)))]
+    charge: float | NDArray[np.float64] = log_uniform(character, 20, 120)
     rate = log_uniform(character, 1, 25)
     tail = character.uniform(0.15, 0.6)
     start, jitter = character.uniform(0, 360), character.uniform(0.3, 2.0)
     lines = int(character.choice([2, 6, 12]))
     levels = character.uniform(0.6, 1.2, 12)
     pulses_hz = log_uniform(character, 90, 900)
-    variety = drawn if variety is None else variety
+    variety = drawn_variety if variety is None else variety
+    phase: NDArray[np.floating]
     if variety == "uniform":
         cycle = poisson_cycles(rate, rng)
         phase = rng.uniform(0, 360, cycle.size)
     elif variety == "locked":
         cycle, line = np.divmod(np.arange(CYCLES * lines), lines)
-        fires = rng.random(cycle.size) < 0.9
-        cycle, line = cycle[fires], line[fires]
+        fired = rng.random(cycle.size) < 0.9
+        cycle, line = cycle[fired], line[fired]
         phase = start + 360 / lines * line + jitter * rng.standard_normal(cycle.size)
         charge, tail = charge * levels[line], 0.4 * tail
     elif variety == "asynchronous":
@@ -260,17 +261,18 @@ def noise_pulses(character: Rng, rng: Rng, variety: str | None = None) -> Pulses
         phase, tail = turns % 1 * 360, 0.4 * tail
     else:
         duration = character.uniform(0.1, 1.0)
-        each = int(character.integers(10, 60))
-        begin = rng.uniform(0, CYCLES, max(1, rng.poisson(rate * CYCLES / each)))
-        turns = (np.repeat(begin, each) + duration * rng.random(begin.size * each)) % CYCLES
-        cycle = turns.astype(np.int64)
-        phase = turns % 1 * 360
+        pulses_per_burst = int(character.integers(10, 60))
+        begin = rng.uniform(0, CYCLES, max(1, rng.poisson(rate * CYCLES / pulses_per_burst)))
+        offsets = duration * rng.random(begin.size * pulses_per_burst)
+        times = (np.repeat(begin, pulses_per_burst) + offsets) % CYCLES
+        cycle = times.astype(np.int64)
+        phase = times % 1 * 360
     size = charge * np.exp(tail * rng.standard_normal(cycle.size))
     return Pulses(cycle, phase.astype(np.float32), size.astype(np.float32))
 
 
 def stray_pulses(rate: float, charge: float, rng: Rng) -> Pulses:
-    """Rare impulses from elsewhere, ``rate`` a cycle, anywhere in phase, of any size."""
+    """Draw rare impulses from other sources, ``rate`` per cycle, uniform in phase."""
     cycle = poisson_cycles(rate, rng)
     size = charge * np.exp(0.6 * rng.standard_normal(cycle.size))
     phase = rng.uniform(0, 360, cycle.size)

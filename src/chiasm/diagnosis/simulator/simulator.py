@@ -1,4 +1,4 @@
-"""The built-in maker of partial-discharge recordings: simulated series and pictures, as files."""
+"""Simulated recordings of partial discharge, written as files of series and pictures."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from chiasm.diagnosis.simulator.physics import (
     Rng,
     corona_pulses,
     gap_discharges,
-    joined,
+    join_pulses,
     no_pulses,
     surface_gap,
     void_gap,
 )
 from chiasm.diagnosis.simulator.sessions import (
     CLASSES,
-    MOST_PER_SESSION,
+    MAXIMUM_PER_SESSION,
     TIERS,
     Latents,
     Session,
     Tier,
-    check_one,
+    check_choice,
     noise_pulses,
     plan_session,
     stray_pulses,
@@ -45,14 +45,14 @@ Pairing = Literal["exact", "jittered", "mismatched"]
 PAIRINGS = get_args(Pairing)
 SECONDS = 20
 
-# The recorder's trigger follows the mains this late: a deviation in frequency becomes a small one
-# in phase.
+# Delay of the recorder's trigger behind the mains; it turns a frequency deviation into a phase
+# deviation.
 _TRACKING_S = 0.2
 _COMPRESSION = (cv2.IMWRITE_PNG_COMPRESSION, 4)
 
 
 def discharge_pulses(kind: str, overvoltage: float, character: Rng, rng: Rng) -> Pulses:
-    """Pulses of one recording of ``kind``: noise, surface, corona, void, or none (normal)."""
+    """Draw the pulses of one recording of ``kind``; a normal one has none."""
     if kind == "void":
         return gap_discharges(void_gap(overvoltage, character), rng)
     if kind == "surface":
@@ -65,35 +65,35 @@ def discharge_pulses(kind: str, overvoltage: float, character: Rng, rng: Rng) ->
 def simulate_recording(kind: str, *, latents: Latents, rng: Rng) -> tuple[ByteArray, Pulses]:
     """Simulate 20 s of one session.
 
-    Returns the recorder's counts, ``(1200, 128)`` uint8: the largest value in each of 128 phase
-    bins of each of 1200 mains cycles; and the pulses in it, their phase as the recorder sees it.
+    Returns the recorder's counts, ``(1200, 128)`` uint8: the maximum in each of 128 phase bins of
+    each of 1200 mains cycles; and the pulses, with the phase relative to the recorder's trigger.
     Raises ``ConfigurationError`` for an unknown class.
     """
-    check_one("class", kind, CLASSES)
+    check_choice("class", kind, CLASSES)
     parts = []
-    for number, (name, strength) in enumerate(((kind, 1.0), *latents.company)):
+    for number, (name, strength) in enumerate(((kind, 1.0), *latents.secondary)):
         character = np.random.default_rng([latents.character, number])
         overvoltage = max(1.005, latents.overvoltage * (1 + 0.01 * rng.standard_normal()))
-        found = discharge_pulses(name, overvoltage, character, rng)
-        parts.append(found.times(strength))
+        pulses = discharge_pulses(name, overvoltage, character, rng)
+        parts.append(pulses.scaled(strength))
     parts.append(stray_pulses(latents.interference, 45, rng))
-    pulses = joined(parts)
-    shift = latents.offset_deg + rng.standard_normal()
+    pulses = join_pulses(parts)
+    offset = latents.offset_deg + rng.standard_normal()
     swing = 1 + 0.5 * np.sin(2 * np.pi * (pulses.cycle / CYCLES + rng.random()))
-    shift = shift + 360 * latents.drift_hz * _TRACKING_S * swing
+    shift = offset + 360 * latents.drift_hz * _TRACKING_S * swing
     turns, phase = np.divmod(pulses.phase + shift, 360)
-    # What is shifted past the end of the last cycle comes back in the first one.
+    # Pulses shifted past the end of the last cycle wrap around to the first one.
     cycle = (pulses.cycle + turns.astype(np.int64)) % CYCLES
-    seen = Pulses(cycle, phase.astype(np.float32), pulses.charge * np.float32(latents.gain))
+    recorded = Pulses(cycle, phase.astype(np.float32), pulses.charge * np.float32(latents.gain))
     # The envelope of white noise is Rayleigh distributed.
     floor = latents.sigma * np.sqrt(2 * rng.standard_exponential((CYCLES, BINS), np.float32))
-    cell = np.minimum((phase * (BINS / 360)).astype(np.int64), BINS - 1) + cycle * BINS
-    np.maximum.at(floor.reshape(-1), cell, seen.charge)
+    index = np.minimum((phase * (BINS / 360)).astype(np.int64), BINS - 1) + cycle * BINS
+    np.maximum.at(floor.reshape(-1), index, recorded.charge)
     counts = np.clip(np.rint(latents.pedestal + floor), 0, 255).astype(np.uint8)
-    return counts, seen
+    return counts, recorded
 
 
-# Says that a folder is not measured, for reports to say so on their face.
+# Marks a folder of simulated recordings; reports then show a notice.
 MARKER = "simulated.json"
 
 
@@ -115,23 +115,29 @@ def make_recordings(
     ``folder/VL_.../STEM.json`` the label and metadata, UTF-8 with BOM. A session is one
     ``equipment_id`` on one date of ``recording_time``, and of one class.
 
-    ``pairing`` says what the picture shows: ``"exact"`` the series itself, ``"jittered"`` another
-    20 s of the same session, ``"mismatched"`` a session of another class (the label follows the
-    series). ``simulated.json`` says that nothing here was measured. A recording depends on the
-    seed and its number, not on how many ``workers`` there are. Raises ``ConfigurationError`` for
-    an unknown tier, pairing or class, or for numbers that do not fit together, and ``DataError``
-    where ``folder`` already holds recordings.
+    ``pairing`` selects the content of the picture: ``"exact"`` the series itself, ``"jittered"``
+    another 20 s of the same session, ``"mismatched"`` a session of another class (the label
+    follows the series). ``simulated.json`` marks the folder as simulated. A recording depends on
+    the seed and its number, not on the number of ``workers``. Raises ``ConfigurationError`` for an
+    unknown tier, pairing or class, or for inconsistent numbers, and ``DataError`` if ``folder``
+    already holds recordings.
     """
     folder, classes = Path(folder), tuple(classes)
     _check(count, sessions, tier, pairing, seed, classes)
     if folder.is_dir() and any(path.name[:3] in ("VS_", "VL_") for path in folder.iterdir()):
         raise DataError(
-            f"{folder} already holds recordings, and new ones would mix with them; choose an "
-            "empty folder or delete its VS_ and VL_ folders."
+            f"{folder} already holds recordings; choose an empty folder or delete its VS_ and VL_ "
+            "folders."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    made = {"count": count, "sessions": sessions, "tier": tier, "pairing": pairing, "seed": seed}
-    (folder / MARKER).write_text(json.dumps({"simulated": made}, indent=2) + "\n")
+    settings = {
+        "count": count,
+        "sessions": sessions,
+        "tier": tier,
+        "pairing": pairing,
+        "seed": seed,
+    }
+    (folder / MARKER).write_text(json.dumps({"simulated": settings}, indent=2) + "\n")
     plan = [
         plan_session(number, sessions, tier=tier, seed=seed, classes=classes)
         for number in range(sessions)
@@ -148,10 +154,10 @@ def make_recordings(
 def _check(
     count: int, sessions: int, tier: str, pairing: str, seed: int, classes: Sequence[str]
 ) -> None:
-    check_one("tier", tier, TIERS)
-    check_one("pairing", pairing, PAIRINGS)
+    check_choice("tier", tier, TIERS)
+    check_choice("pairing", pairing, PAIRINGS)
     for name in classes:
-        check_one("class", name, CLASSES)
+        check_choice("class", name, CLASSES)
     if not classes or len(set(classes)) < len(classes):
         raise ConfigurationError(
             f"classes={classes!r} is empty or names a class twice; name each class once."
@@ -162,13 +168,13 @@ def _check(
         )
     if sessions < len(classes):
         raise ConfigurationError(
-            f"sessions={sessions} is fewer than the {len(classes)} classes, and a session has one "
-            "class; give at least one session a class."
+            f"sessions={sessions} is fewer than the {len(classes)} classes; give at least one "
+            "session per class."
         )
-    if not sessions <= count <= sessions * MOST_PER_SESSION:
+    if not sessions <= count <= sessions * MAXIMUM_PER_SESSION:
         raise ConfigurationError(
             f"count={count} recordings do not fill sessions={sessions}: a session has 1 to "
-            f"{MOST_PER_SESSION} recordings."
+            f"{MAXIMUM_PER_SESSION} recordings."
         )
     if seed < 0:
         raise ConfigurationError(f"seed={seed} is negative; give 0 or more.")
@@ -179,32 +185,32 @@ def _write(number: int, folder: Path, plan: Sequence[Session], pairing: Pairing,
     session = plan[index]
     rng, other_rng = (np.random.default_rng([seed, 2, number, part]) for part in (0, 1))
     counts, _ = simulate_recording(session.kind, latents=session.latents, rng=rng)
-    shown = counts
+    pictured = counts
     if pairing == "jittered":
-        shown, _ = simulate_recording(session.kind, latents=session.latents, rng=other_rng)
+        pictured, _ = simulate_recording(session.kind, latents=session.latents, rng=other_rng)
     elif pairing == "mismatched":
         others = [other for other in plan if other.kind != session.kind]
         other = others[int(other_rng.integers(len(others)))]
-        shown, _ = simulate_recording(other.kind, latents=other.latents, rng=other_rng)
-    picture = draw_prpd(shown, session.latents.look)
+        pictured, _ = simulate_recording(other.kind, latents=other.latents, rng=other_rng)
+    picture = draw_prpd(pictured, session.latents.look)
 
     equipment = session.latents.equipment
-    moment = session.moment(within)
-    place = f"{session.kind}_{equipment.insulator}_{equipment.name}"
-    stem = f"{place}_{moment:%y%m%d_%H%M%S}_{session.latents.sensor}_{session.latents.clearance_mm}"
-    source, label = folder / f"VS_{place}", folder / f"VL_{place}"
-    for made in (source, label):
-        made.mkdir(parents=True, exist_ok=True)
+    start = session.recording_start(within)
+    name = f"{session.kind}_{equipment.insulator}_{equipment.name}"
+    stem = f"{name}_{start:%y%m%d_%H%M%S}_{session.latents.sensor}_{session.latents.clearance_mm}"
+    source, label = folder / f"VS_{name}", folder / f"VL_{name}"
+    for subfolder in (source, label):
+        subfolder.mkdir(parents=True, exist_ok=True)
     (source / f"{stem}.csv").write_bytes(_csv(counts))
     encoded = cv2.imencode(".png", picture[..., ::-1], _COMPRESSION)[1]
     (source / f"{stem}.png").write_bytes(encoded.tobytes())
-    text = json.dumps(_document(session, moment, stem, counts, rng), ensure_ascii=False, indent=2)
+    text = json.dumps(_document(session, start, stem, counts, rng), ensure_ascii=False, indent=2)
     (label / f"{stem}.json").write_text(text, encoding="utf-8-sig")
 
 
 @lru_cache
 def _numerals() -> tuple[ByteArray, ByteArray]:
-    # Each amplitude as right-aligned digits and a comma, and which of these bytes count.
+    # Each amplitude as right-aligned digits and a comma, and which of these bytes are written.
     digits = np.array([list(f"{value:3d},".encode()) for value in range(256)], dtype=np.uint8)
     return digits, digits != ord(" ")
 
@@ -212,19 +218,19 @@ def _numerals() -> tuple[ByteArray, ByteArray]:
 def _csv(counts: ByteArray) -> bytes:
     digits, used = _numerals()
     flat = counts.reshape(SECONDS, -1)
-    # (20, 7680, 4): four bytes a value; the last comma of a row becomes the line's end.
+    # (20, 7680, 4): four bytes per value; the last comma of a row becomes a line end.
     text = digits[flat]
     text[:, -1, 3] = ord("\n")
     return text[used[flat]].tobytes()
 
 
 def _document(
-    session: Session, moment: datetime, stem: str, counts: ByteArray, rng: Rng
+    session: Session, start: datetime, stem: str, counts: ByteArray, rng: Rng
 ) -> dict[str, Any]:
-    """Return the JSON file's content; every field of the real files is there."""
+    """Return the JSON file's content, with all fields of the real files."""
     latents, equipment = session.latents, session.latents.equipment
     details = [] if session.kind == "normal" else [session.kind]
-    details += [name for name, _ in latents.company]
+    details += [name for name, _ in latents.secondary]
     return {
         "label": {
             "PD_type": CLASSES.index(session.kind),
@@ -242,7 +248,7 @@ def _document(
                 "equipment_rated_current": f"{equipment.amperes}A",
             },
             "environment": {
-                "recording_time": f"{moment:%y%m%d_%H%M%S}",
+                "recording_time": f"{start:%y%m%d_%H%M%S}",
                 "recording_time_length": SECONDS,
                 "power_supply_frequency": f"{FREQUENCY_HZ:.0f}Hz",
                 "sensor_type": latents.sensor,

@@ -7,7 +7,7 @@ import pytest
 
 from chiasm.diagnosis.readers.audit import trivial_numbers
 from chiasm.diagnosis.report.embedding import modality_gap
-from chiasm.diagnosis.report.figures import TrivialRival, trivial_guesses
+from chiasm.diagnosis.report.figures import TrivialBaseline, trivial_guesses
 from chiasm.errors import DataError
 from chiasm.metrics.classification import macro_f1
 from chiasm.samples import RecordingSample
@@ -56,12 +56,12 @@ def test_thresholds_find_classes_in_any_order():
     draw = np.random.default_rng(3)
     labels = draw.integers(0, 3, 600)
     values = np.array([5.0, 1.0, 9.0])[labels] + 0.3 * draw.standard_normal(600)
-    half = TrivialRival(values[:300], labels[:300], values[300:])
+    half = TrivialBaseline(values[:300], labels[:300], values[300:])
     assert macro_f1(labels[300:], trivial_guesses(half), 3) > 0.98
-    blind = TrivialRival(draw.random(300), labels[:300], draw.random(300))
+    blind = TrivialBaseline(draw.random(300), labels[:300], draw.random(300))
     assert macro_f1(labels[300:], trivial_guesses(blind), 3) < 0.5
     with pytest.raises(DataError, match="training"):
-        trivial_guesses(TrivialRival(values[:3], labels[:2], values))
+        trivial_guesses(TrivialBaseline(values[:3], labels[:2], values))
 
 
 def test_trivial_numbers_of_a_recording(tmp_path):
