@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from chiasm.deploy.map_products import MapProducts
 from chiasm.detection.detector import Detector
 from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.layers.nearest import greedy_k_centres
@@ -268,6 +269,7 @@ def detector_graph(
         for number, operation in enumerate(cell.nodes):
             if isinstance(operation, GuidedAttention):
                 cell.nodes[number] = GraphAttention(operation)
+    own.maps = MapProducts()  # type: ignore[assignment]  # has the same methods, not the type
     fold_batch_norms(own)
     for weight in ("head_weight", "normality_weight"):
         # As numbers they are constants of the graph, and the rule's one branch is taken for good.

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from chiasm.detection.layers.maps import dilated_foreground, image_score, resize, smooth
+from chiasm.detection.layers.maps import MapPostprocessing
 from chiasm.samples import RGBDBatch
 
 
@@ -23,7 +23,14 @@ class Detector(nn.Module):
 
     A built detector with its weights loaded is complete: nothing about its data or its training is
     needed to use it.
+
+    Attributes:
+        maps: operations on anomaly maps; export replaces them.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = MapPostprocessing()
 
     @property
     def pretrained_weights(self) -> str | None:
@@ -54,7 +61,7 @@ class Detector(nn.Module):
             output: of ``forward``.
             maps: of ``scores``.
         """
-        return image_score(maps)
+        return self.maps.image_score(maps)
 
 
 Described = Mapping[str, Tensor]
@@ -160,10 +167,10 @@ class Baseline(Detector):
     def scores(self, output: BaselineOutput, foreground: Tensor) -> Tensor:
         """Bring the raw map to size, smooth it, and zero it away from the object."""
         size = foreground.shape[-2:]
-        maps = resize(output.raw, size)
+        maps = self.maps.resize(output.raw, size)
         if self.smoothing > 0:
-            maps = smooth(maps, sigma=self.smoothing * size[0])
-        return maps * dilated_foreground(foreground)
+            maps = self.maps.smooth(maps, sigma=self.smoothing * size[0])
+        return maps * self.maps.dilated_foreground(foreground)
 
     def image_scores(self, output: BaselineOutput, maps: Tensor) -> Tensor:
         """The method's own image-level scores where it has them, else the largest local mean."""

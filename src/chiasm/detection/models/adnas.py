@@ -24,7 +24,6 @@ from chiasm.detection.layers.features import (
     frozen_pools,
     reconstruction_pools,
 )
-from chiasm.detection.layers.maps import dilated_foreground, weighted_smooth
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.layers.reconstruction import ReconstructionBranch
 from chiasm.detection.layers.segmentation import SegmentationHead
@@ -124,9 +123,8 @@ class AdnasDetector(Detector):
             # All of one size, so that their mean may be taken before it is brought to the map's.
             distance = torch.stack(list(output.relative.values())).mean(0)
             maps.append((self.normality_weight, distance))
-        return F.softplus(weighted_smooth(maps, size, sigma=size[0] / 100)) * dilated_foreground(
-            foreground
-        )
+        smoothed = self.maps.weighted_smooth(maps, size, sigma=size[0] / 100)
+        return F.softplus(smoothed) * self.maps.dilated_foreground(foreground)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Load saved weights, pruned as the saved score rule permits."""

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from chiasm.detection.detector import Baseline, BaselineOutput, Described, Learn, Observe, Step
 from chiasm.detection.layers.features import images_of
-from chiasm.detection.layers.maps import resize
 from chiasm.detection.layers.reconstruction import ReconstructionBranch, stage_channels
 from chiasm.detection.layers.segmentation import (
     SegmentationHead,
@@ -165,7 +164,7 @@ class EasyNet(Baseline):
         def joined(modalities: Sequence[str]) -> Tensor:
             return torch.cat(
                 [
-                    resize(layer, (self.size, self.size))
+                    self.maps.resize(layer, (self.size, self.size))
                     for m in modalities
                     for layer in features[m]
                 ],
