@@ -55,7 +55,7 @@ def test_the_likelihood_is_least_at_the_origin():
 
 
 def test_every_position_has_a_code_of_its_own():
-    code = position_encoding(6, 5, 8)[0].flatten(1).T
+    code = position_encoding(torch.zeros(1, 3, 6, 5), 8)[0].flatten(1).T
     assert code.shape == (30, 8)
     assert torch.cdist(code, code).fill_diagonal_(9).min() > 0.05
 

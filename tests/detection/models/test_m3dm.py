@@ -50,7 +50,7 @@ def learnt(decision, parts=6):
     index = torch.arange(parts)
     with torch.no_grad():
         for step in ("statistics", "banks", "decision"):
-            made.observe(step, described, index)
+            made.partial_fit(step, described, index)
             made.finish(step)
     fresh = {m: torch.randn(2, 176, 8, 8) for m in ("rgb", "geometry")}
     return made, fresh | {"inside": inside[:2]}
@@ -60,7 +60,7 @@ def learnt(decision, parts=6):
 def test_the_papers_rule_is_its_formulas():
     made, described = learnt("paper")
     inside = described["inside"]
-    output = made.judge(described)
+    output = made.predict(described)
     rows = made._rows(described)
     counts = inside.flatten(1).sum(1).tolist()
     expected, patches = torch.zeros(2), torch.zeros(sum(counts))
@@ -82,8 +82,8 @@ def test_the_papers_rule_is_its_formulas():
 @torch.no_grad()
 def test_the_maps_rule_takes_distances_in_units_of_their_spread_and_leaves_parts_to_the_map():
     made, described = learnt("map")
-    assert made.judge(described).image is None
-    before = made.judge(described).raw
+    assert made.predict(described).image is None
+    before = made.predict(described).raw
     # A bank whose distances are twice as large in all says the same.
     patches, parts = torch.rand(400, 3) + 0.5, torch.rand(9, 3) + 1
     layer = made.decision
@@ -98,6 +98,6 @@ def test_a_part_without_patches_scores_nothing_by_either_rule():
     for decision in ("map", "paper"):
         made, described = learnt(decision)
         described["inside"] = torch.zeros_like(described["inside"])
-        output = made.judge(described)
+        output = made.predict(described)
         assert not output.raw.any()
         assert output.image is None or not output.image.any()

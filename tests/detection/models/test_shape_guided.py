@@ -9,7 +9,7 @@ from chiasm.detection.models.shape_guided import (
     DistanceDecoder,
     PatchEncoder,
     pull_loss,
-    pulled,
+    pull_to_surface,
     shape_guided,
     surface_patches,
 )
@@ -37,7 +37,7 @@ def test_noisy_places_are_pulled_onto_the_surface():
         loss.backward()
         optimiser.step()
     places = patches + torch.tensor([0.0, 0.0, 0.15])
-    moved = pulled(decoder, places, encoder(patches)).detach()
+    moved = pull_to_surface(decoder, places, encoder(patches)).detach()
     height = 2 - (4 - moved[..., :2].square().sum(dim=2)).clamp(min=0).sqrt()
     assert (moved[..., 2] - height).abs().mean() < 0.05
     # Points of the surface lie at 0, points beside it do not.

@@ -30,10 +30,10 @@ def batch(count=12, size=16):
 def test_the_gaussian_is_the_explicit_one():
     inputs = batch()
     rival = PixelGaussian(cells=16, modalities=("rgb",), prior=3.0, floor=0.1)
-    described = rival.describe(inputs)
-    rival.observe("moments", described, torch.arange(12))
+    described = rival.extract_features(inputs)
+    rival.partial_fit("moments", described, torch.arange(12))
     rival.finish("moments")
-    found = rival.judge(described).raw[:, 0].numpy()
+    found = rival.predict(described).raw[:, 0].numpy()
     pixels = inputs.rgb.permute(0, 2, 3, 1).numpy().astype(float)
     inside = inputs.foreground[:, 0].numpy() > 0
     every = pixels[inside]
@@ -54,7 +54,7 @@ def test_the_gaussian_is_the_explicit_one():
 def test_a_place_that_no_normal_covers_takes_the_whole_objects_gaussian():
     inputs = batch()
     rival = PixelGaussian(cells=16, modalities=("rgb",))
-    rival.observe("moments", rival.describe(inputs), torch.arange(12))
+    rival.partial_fit("moments", rival.extract_features(inputs), torch.arange(12))
     rival.finish("moments")
     assert torch.equal(rival.mean[0, 0], rival.mean[0, 15])
     assert torch.isfinite(rival.whitening).all()

@@ -81,7 +81,7 @@ def scale(parts):
 def rival(request, parts, scale, tmp_path_factory):
     """A rival that learnt from the eight normal parts."""
     from chiasm.detection.anomalies.generators import training_generator
-    from chiasm.detection.training.baseline import learn_in_steps
+    from chiasm.detection.training.baseline import train_in_steps
     from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 
     torch.manual_seed(0)
@@ -95,7 +95,7 @@ def rival(request, parts, scale, tmp_path_factory):
             anomalous, batch=batch, scale=scale, modalities=built.modalities, shuffle=True
         )
 
-    learn_in_steps(
+    train_in_steps(
         built,
         parts[0],
         scale=scale,
