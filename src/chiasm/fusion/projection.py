@@ -27,7 +27,7 @@ class Projection(nn.Module):
             total = candidate.channels
             for layer, part in zip(self.layers, candidate.maps):
                 layer.weight.data *= (part.channels / total) ** 0.5
-        self.norm = nn.BatchNorm2d(width)
+        self.norm: nn.Module = nn.BatchNorm2d(width)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Project the candidate's maps ``(N, C_i, h_i, w_i)`` to ``(N, C, h, w)``."""
