@@ -12,7 +12,7 @@ from matplotlib.textpath import TextPath
 from chiasm.detection.layers.features import frozen_pools, reconstruction_pools
 from chiasm.diagnosis.layers.recording_parts import recording_pools
 from chiasm.fusion.drawing import LABELS, LARGE, SMALL, WORDS, draw_genotype
-from chiasm.fusion.drawing_layout import FEATURE_WIDE, NODE_WIDE, Box, Layout, Point, lay_out
+from chiasm.fusion.drawing_layout import FEATURE_WIDTH, NODE_WIDTH, Box, Layout, Point, lay_out
 from chiasm.fusion.genotype import CellGenotype, Genotype, NodeGenotype, random_genotype
 from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import Pools
@@ -85,7 +85,7 @@ def test_every_feature_and_node_is_in_the_picture(number, tmp_path):
         word = WORDS[operation].split("\n")[0]
         assert text.count(f">{word}</text>") == count
     attends = sum(node.operation == "guided_attention" for node in nodes)
-    assert text.count(">asks</text>") == text.count(">answers</text>") == attends
+    assert text.count(">query</text>") == text.count(">values</text>") == attends
     for cell, parts in genotype.cells.items():
         assert f">{cell.capitalize()} cell</text>" in text
         assert all(f'id="node-{cell}:node:{k}"' in text for k in range(len(parts.nodes)))
@@ -197,7 +197,7 @@ def test_unknown_names_and_a_cell_without_nodes_are_drawn_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("head", "made"), [("segmentation", "anomaly map"), ("class", "which fault")]
+    ("head", "made"), [("segmentation", "anomaly map"), ("class", "fault class")]
 )
 def test_the_head_says_what_it_makes(head, made, tmp_path):
     draw_genotype(ALL[2], path_svg=tmp_path / "g.svg", head=head)
@@ -212,15 +212,15 @@ def test_texts_fit_their_boxes():
     for pools in POOLS:
         for name in pools.features:
             assert name.split("/")[1] in LABELS
-            assert _wide(name, LARGE, bold) < FEATURE_WIDE - 6
+            assert _wide(name, LARGE, bold) < FEATURE_WIDTH - 6
     assert all(
-        _wide(line, SMALL, plain) < FEATURE_WIDE - 6
+        _wide(line, SMALL, plain) < FEATURE_WIDTH - 6
         for label in LABELS.values()
         for line in label.split("\n")
     )
     assert set(WORDS) == set(OPERATIONS)
     assert all(
-        _wide(line, LARGE, plain) < NODE_WIDE - 10
+        _wide(line, LARGE, plain) < NODE_WIDTH - 10
         for word in WORDS.values()
         for line in word.split("\n")
     )

@@ -1,4 +1,4 @@
-"""A detector's run to a folder that runs without torch, refused where it is not the same."""
+"""Export of a detector's run to a folder that runs without torch, with proof of parity."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from chiasm.deploy.model_card import detector_card
 from chiasm.deploy.whole_folder import whole_folder
 from chiasm.detection.anomalies.generators import synthesise, validation_generator
 from chiasm.detection.config import DetectionConfig
+from chiasm.detection.contract import DetectionContract
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.distance import distance_range
@@ -30,8 +31,6 @@ from chiasm.errors import ArtifactError
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
 from chiasm.runtime.detection import DetectionRuntime
 from chiasm.samples import PreparedSample
-
-Judged = list[tuple[NDArray[np.float32], float]]
 
 _MEANING = {
     "rgb": "colour of the prepared crop, in [0, 1]",
@@ -58,32 +57,32 @@ def export_detection(
 
     Args:
         run: the run's folder.
-        out: folder to write; it appears whole, or not at all.
+        out: folder to write; it is written whole or not at all.
         to: ``"openvino"`` or ``"onnx"``.
         precision: ``"fp32"``, ``"bf16"`` or ``"int8"``.
-        data: where the run's data lie now.
+        data: folder of the run's data, if it has moved.
         memory: descriptors of normals to keep for each modality; None keeps all.
-        search: channels in which the nearest of them are looked for; None takes all.
+        search: channels in which the nearest of them are searched; None takes all.
 
     Raises:
         ArtifactError: the exported model differs from the trained one beyond the limits.
-        ConfigurationError: the method or the precision cannot be exported so.
+        ConfigurationError: the method cannot be exported, or not with this precision.
     """
     predictor = DetectionPredictor.load(run)
     contract = predictor.contract
     if not contract.calibration_scores:
-        raise ArtifactError(f"{run} was never calibrated, so that nothing can be decided by it.")
+        raise ArtifactError(f"{run} was never calibrated, so it has no decision to export.")
     parts = held_out_parts(run, contract.preparation, data=data)
-    trained = [_judged_by_torch(predictor, part) for part in (*parts.calibration, *parts.anomalous)]
+    trained = [_score_by_torch(predictor, part) for part in (*parts.calibration, *parts.anomalous)]
     calibration = [score for _, score in trained[: len(parts.calibration)]]
-    _same_parts(calibration, contract.calibration_scores, run)
+    _check_same_parts(calibration, contract.calibration_scores, run)
     graph = detector_graph(
         predictor.detector,
         modalities=contract.modalities,
         calibration=calibration,
         false_alarm_rate=contract.false_alarm_rate,
-        memory=memory,
-        search=search,
+        memory_entries=memory,
+        search_channels=search,
     )
     with whole_folder(out) as folder:
         deployment = Deployment(
@@ -105,8 +104,9 @@ def export_detection(
         )
         _write_graph(graph, predictor, parts, folder, deployment)
         runtime = DetectionRuntime(folder, deployment, threads=torch.get_num_threads())
-        everything = (*parts.calibration, *parts.anomalous)
-        exported = [_judged_by_runtime(runtime, part) for part in everything]
+        exported = [
+            _score_by_runtime(runtime, part) for part in (*parts.calibration, *parts.anomalous)
+        ]
         normals = len(parts.calibration)
         parity = compare(
             trained,
@@ -137,10 +137,10 @@ def _write_graph(
     folder: Path,
     deployment: Deployment,
 ) -> None:
-    some = (parts.calibration * 2)[:2]
-    batch = to_batch(some, predictor.contract.geometry, modalities=graph.modalities)
-    named = {"rgb": batch.rgb, "geometry": batch.geometry, "foreground": batch.foreground}
-    example = [tensor for name in graph.inputs if (tensor := named[name]) is not None]
+    pair = (parts.calibration * 2)[:2]
+    batch = to_batch(pair, predictor.contract.geometry, modalities=graph.modalities)
+    tensors = {"rgb": batch.rgb, "geometry": batch.geometry, "foreground": batch.foreground}
+    example = [tensor for name in graph.inputs if (tensor := tensors[name]) is not None]
     path = folder / GRAPHS["onnx"]
     write_onnx(
         graph,
@@ -154,30 +154,30 @@ def _write_graph(
         return
     samples = None
     if deployment.precision == "int8":
-        blank = DetectionRuntime(folder, deployment, threads=1)
-        samples = [blank.inputs_of(part) for part in parts.learned]
+        uncalibrated = DetectionRuntime(folder, deployment, threads=1)
+        samples = [uncalibrated.inputs_of(part) for part in parts.training]
     write_openvino(path, folder / GRAPHS["openvino"], quantised_on=samples)
     path.unlink()
 
 
-def _judged_by_torch(
+def _score_by_torch(
     predictor: DetectionPredictor, part: PreparedSample
 ) -> tuple[NDArray[np.float32], float]:
     maps, scores = predictor.crop_scores([part])
-    return maps[0, 0].numpy(), float(scores[0])
+    return maps[0, 0].cpu().numpy(), float(scores[0])
 
 
-def _judged_by_runtime(
+def _score_by_runtime(
     runtime: DetectionRuntime, part: PreparedSample
 ) -> tuple[NDArray[np.float32], float]:
-    found = runtime.run_graph(part)
-    return found["anomaly_map"][0, 0], float(found["score"][0])
+    outputs = runtime.run_graph(part)
+    return outputs["anomaly_map"][0, 0], float(outputs["score"][0])
 
 
 def _check_decisions(
     folder: Path, deployment: Deployment, parts: Sequence[PreparedSample], parity: Parity
 ) -> None:
-    """The graph that lies there decides as was compared, its calibration put in."""
+    """Check that the written graph, with its calibration, decides as the compared one."""
     runtime = DetectionRuntime(folder, deployment, threads=1)
     alarms = sum(bool(runtime.run_graph(part)["defective"][0]) for part in parts)
     if alarms != round(parity.alarms * len(parts)):
@@ -187,13 +187,13 @@ def _check_decisions(
         )
 
 
-def _same_parts(found: Sequence[float], stated: Sequence[float], run: Path) -> None:
-    ours, theirs = np.sort(found), np.sort(stated)
-    if len(ours) != len(theirs) or not np.allclose(ours, theirs, rtol=0.05):
+def _check_same_parts(scores: Sequence[float], expected: Sequence[float], run: Path) -> None:
+    now, before = np.sort(scores), np.sort(expected)
+    if len(now) != len(before) or not np.allclose(now, before, rtol=0.05):
         raise ArtifactError(
             f"The calibration parts found now are not those that {run} was calibrated with: "
-            f"{len(ours)} of them score a median of {np.median(ours):.4g}, where "
-            f"{len(theirs)} scored {np.median(theirs):.4g}. Name the data with --data."
+            f"{len(now)} of them score a median of {np.median(now):.4g}, where "
+            f"{len(before)} scored {np.median(before):.4g}. Name the data with --data."
         )
 
 
@@ -215,8 +215,8 @@ def _ports(names: Sequence[str], size: int) -> tuple[Port, ...]:
     )
 
 
-def _origin(contract: Any, parts: HeldOut, graph: DetectorGraph) -> dict[str, Any]:
-    memories = getattr(graph.detector.source, "memories", {})
+def _origin(contract: DetectionContract, parts: HeldOut, graph: DetectorGraph) -> dict[str, Any]:
+    memories = graph.memories
     return {
         "weights_sha256": contract.weights_sha256,
         "training_data": contract.training_data,
@@ -226,26 +226,25 @@ def _origin(contract: Any, parts: HeldOut, graph: DetectorGraph) -> dict[str, An
         "backbone_weights": contract.backbone_weights,
         "score_rule": contract.score_rule,
         "metric_versions": dict(contract.metric_versions),
-        "memory": {name: len(one.bank) for name, one in memories.items()},
-        "searched_channels": {name: one.searched.shape[1] for name, one in memories.items()},
+        "memory": {name: len(memory.bank) for name, memory in memories.items()},
+        "searched_channels": {name: memory.searched.shape[1] for name, memory in memories.items()},
         "libraries": dict(contract.libraries),
     }
 
 
-# Parts with synthetic anomalies that are aimed at, and rounds over the calibration normals.
+# Wanted number of parts with synthetic anomalies; most rounds over the calibration normals.
 ANOMALIES, MOST_ROUNDS = 40, 4
 
-# Training normals that a quantisation sees.
-QUANTISED_ON = 24
+QUANTISATION_PARTS = 24  # training normals for the ranges of a quantisation
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """Prepared parts by purpose; none of them is of the test split.
+    """Prepared parts by purpose, none of the test split.
 
     Attributes:
         data: the source's name.
-        learned: some training normals, for a quantisation, which so leaves the calibration clean.
+        training: some training normals for a quantisation, which must not use the calibration.
         calibration: every calibration normal.
         anomalous: calibration normals with synthetic anomalies of the validation's generators.
         distance: metres from the camera, least and most of the calibration parts' medians; None
@@ -253,7 +252,7 @@ class HeldOut:
     """
 
     data: str
-    learned: list[PreparedSample]
+    training: list[PreparedSample]
     calibration: list[PreparedSample]
     anomalous: list[PreparedSample]
     distance: tuple[float, float] | None
@@ -267,17 +266,17 @@ def held_out_parts(
     Args:
         run: the run's folder, with its ``config.yaml``.
         settings: of the model's contract.
-        data: where the data lie now; None takes the place that the run names.
+        data: folder of the data, if it has moved; None takes that of the run.
 
     Raises:
-        ArtifactError: the run has no configuration, so that its split is not known.
-        DataError: the data are not where they were.
+        ArtifactError: the run has no configuration, so that its split is unknown.
+        DataError: the data are missing.
     """
     path = run / "config.yaml"
     if not path.is_file():
         raise ArtifactError(
-            f"{run} has no config.yaml, so that its calibration parts are not known and nothing "
-            "can be proven on them. Name the run's folder, not the model's."
+            f"{run} has no config.yaml, so that its calibration parts are unknown and the export "
+            "cannot be checked. Name the run's folder, not the model's."
         )
     config = DetectionConfig.make(file=path)
     source = open_source(data or config.data, lamp=config.lamp)
@@ -285,12 +284,14 @@ def held_out_parts(
         source, shots=config.shots, calibration_share=config.calibration_share, seed=config.seed
     )
     cache = PreparationCache()
-    step = max(1, len(split.train) // QUANTISED_ON)
-    learned = [cache.get(source, ref, settings) for ref in split.train[::step][:QUANTISED_ON]]
+    step = max(1, len(split.train) // QUANTISATION_PARTS)
+    training = [
+        cache.get(source, ref, settings) for ref in split.train[::step][:QUANTISATION_PARTS]
+    ]
     calibration = [cache.get(source, ref, settings) for ref in split.calibration]
     return HeldOut(
         data=source.name,
-        learned=learned,
+        training=training,
         calibration=calibration,
         anomalous=_with_anomalies(calibration, seed=config.seed),
         distance=distance_range(calibration),
@@ -300,9 +301,9 @@ def held_out_parts(
 def _with_anomalies(parts: list[PreparedSample], *, seed: int) -> list[PreparedSample]:
     generator = validation_generator(probability=1.0)
     rounds = min(MOST_ROUNDS, math.ceil(ANOMALIES / len(parts)))
-    made = [
+    synthetic = [
         synthesise(part, generator, seed=seed, epoch=epoch, index=index)
         for epoch in range(rounds)
         for index, part in enumerate(parts)
     ]
-    return [part for part in made if part.label == 1][:ANOMALIES]
+    return [part for part in synthetic if part.label == 1][:ANOMALIES]

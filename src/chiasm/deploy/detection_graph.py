@@ -1,18 +1,17 @@
-"""A trained detector as one graph of tensor arithmetic: prepared crop in, decision out."""
+"""A trained detector as one graph of tensor arithmetic, from prepared crop to decision."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from chiasm.deploy.map_products import MapProducts
 from chiasm.detection.detector import Detector
-from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.layers.nearest import greedy_k_centres
 from chiasm.detection.layers.normality import Normality, NormalMemory
 from chiasm.detection.models.adnas import AdnasDetector
@@ -27,23 +26,24 @@ OUTPUTS = ("anomaly_map", "score", "p_value", "defective")
 
 _NEIGHBOURS = 3
 
-_GROUPS = 32  # of entries, each of which names a candidate: neighbours in a vector register
+_GROUPS = 32  # of entries, each with one candidate; the size of a vector register
 
-_CANDIDATES = 8  # that are looked at again
+_CANDIDATES = 8  # compared by whole descriptors
 
 _PORTIONS = 4  # of the cells
 
-_AT_ONCE = 128  # cells; the last portions are filled up, so that few lengths come about
+_AT_ONCE = 128  # cells; the last portions are padded, so that few lengths occur
 
 
 class DetectorGraph(nn.Module):
-    """What is exported: the detector, its score rule, its calibration and its decision.
+    """The exported graph: the detector, its score rule, its calibration and its decision.
 
     Args:
-        detector: pruned, in evaluation mode; it is changed, so pass a copy.
+        detector: pruned; it is put into evaluation mode, so pass a copy.
         modalities: in the order of the graph's inputs.
         calibration: ``(n,)`` scores of held-out normals.
         false_alarm_rate: at which a part is called defective.
+        memories: modality to its memory of normals, within the detector.
     """
 
     calibration: Tensor
@@ -55,13 +55,15 @@ class DetectorGraph(nn.Module):
         modalities: Sequence[str],
         calibration: Sequence[float],
         false_alarm_rate: float,
+        memories: Mapping[str, GraphMemory] | None = None,
     ) -> None:
         super().__init__()
         self.detector = detector.eval()
+        self.memories = dict(memories or {})
         self.modalities = tuple(modalities)
         self.register_buffer("calibration", torch.tensor([list(calibration)], dtype=torch.float32))
         normals = len(calibration)
-        # Counted in whole numbers: a rate in float32 could decide otherwise at its own edge.
+        # A count: a rate in float32 could decide differently at the limit itself.
         self.most_above = sum((1 + k) / (normals + 1) <= false_alarm_rate for k in range(normals))
 
     @property
@@ -70,7 +72,7 @@ class DetectorGraph(nn.Module):
         return (*self.modalities, "foreground")
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Judge prepared crops.
+        """Score prepared crops and decide.
 
         Args:
             tensors: those of ``inputs``: pictures ``(N, 3, S, S)`` in [0, 1] and the foreground
@@ -79,9 +81,9 @@ class DetectorGraph(nn.Module):
         Returns:
             Map ``(N, 1, S, S)``, score ``(N,)``, p-value ``(N,)`` and decision ``(N,)`` bool.
         """
-        given = dict(zip(self.inputs, tensors))
-        inside = (given["foreground"] > 0.5).to(tensors[0].dtype)
-        pictures = {name: given[name] * inside for name in self.modalities}
+        inputs = dict(zip(self.inputs, tensors))
+        inside = (inputs["foreground"] > 0.5).to(tensors[0].dtype)
+        pictures = {name: inputs[name] * inside for name in self.modalities}
         batch = RGBDBatch(pictures.get("rgb"), pictures.get("geometry"), inside)
         output = self.detector(batch)
         maps = self.detector.scores(output, inside)
@@ -92,15 +94,14 @@ class DetectorGraph(nn.Module):
 
 
 class GraphMemory(nn.Module):
-    """A memory of normals as one graph: cells off the object are left out, in portions of 128.
+    """A memory of normals as one graph: cells on the object only, in portions of 128.
 
     Args:
         memory: fitted.
-        entries: descriptors to keep, chosen by greedy k-centre among those that there are; None
-            keeps all.
+        entries: descriptors to keep, chosen by greedy k-centre; None keeps all.
         channels: principal directions of the descriptors in which the nearest of each of thirty-two
-            groups of entries is looked for, the candidates for the nearest of all; None compares
-            whole descriptors. Distances and residuals are of whole ones either way.
+            groups of entries is searched, a candidate for the nearest of all; None compares whole
+            descriptors. Distances and residuals are of whole descriptors in both cases.
     """
 
     bank: Tensor
@@ -123,10 +124,10 @@ class GraphMemory(nn.Module):
             bank, usual = bank[kept], usual[kept]
         directions, searched = None, bank
         if channels is not None and channels < bank.shape[1]:
-            # Groups of one length: some of the entries are there twice.
+            # Groups have one length: some entries occur twice.
             kept = torch.arange(-(-len(bank) // _GROUPS) * _GROUPS) % len(bank)
             bank, usual = bank[kept], usual[kept]
-            # Differences of descriptors are what counts, so that their mean may be left out.
+            # Only differences of descriptors matter, so their mean needs no subtraction.
             directions = torch.linalg.svd(bank - bank.mean(dim=0), full_matrices=False)[2]
             directions = directions[:channels].T.contiguous()
             searched = bank @ directions
@@ -141,29 +142,29 @@ class GraphMemory(nn.Module):
     def forward(
         self, features: dict[int, Tensor], foreground: Tensor, index: Tensor | None = None
     ) -> Normality:
-        """As ``NormalMemory``, of parts that it has not seen."""
-        described = self.describe(features) * self.weight + self.shift
-        step = foreground.shape[-1] // described.shape[-1]
+        """As ``NormalMemory``, for parts that are not in the memory."""
+        descriptors = self.describe(features) * self.weight + self.shift
+        step = foreground.shape[-1] // descriptors.shape[-1]
         inside = F.max_pool2d(foreground, step, step)[:, 0] > 0.5
-        seen_of = inside.flatten().to(torch.int64)
-        cell = _portioned(seen_of)
-        # Rows of cells, as the products before leave them in memory.
-        rows = described.permute(0, 2, 3, 1).flatten(0, 2)  # (n h w) d
+        on_object = inside.flatten().to(torch.int64)
+        cell = _portioned(on_object)
+        # Rows of cells, in the order in which the products before store them.
+        rows = descriptors.permute(0, 2, 3, 1).flatten(0, 2)  # (n h w) d
         query = rows.index_select(0, cell).view(_PORTIONS, -1, rows.shape[1])
-        seen = query if self.directions is None else query @ self.directions
-        # A few cells at a time stay in the processor's cache between product and choice.
-        parts = zip(seen.split(1), query.split(1))
+        projected = query if self.directions is None else query @ self.directions
+        # A few cells at a time stay in the processor's cache between product and selection.
+        parts = zip(projected.split(1), query.split(1))
         number = torch.cat([self._nearest(*part) for part in parts], dim=0)  # p q 3
         difference = query - F.embedding(number[..., 0], self.bank)
-        # From the differences: the expanded squares lose small distances in low precision.
+        # Distances from differences: expanded squares lose small distances in low precision.
         distance = (difference * difference).sum(dim=2, keepdim=True).sqrt()
         relative = distance / self.usual[number].mean(dim=2, keepdim=True)
-        place = (seen_of.cumsum(dim=0) - 1).clamp(min=0)
+        position = (on_object.cumsum(dim=0) - 1).clamp(min=0)
 
         def grid(values: Tensor) -> Tensor:
             # p q c -> n c h w, zero off the object
-            spread = values.flatten(0, 1).index_select(0, place)
-            return spread.unflatten(0, inside.shape).permute(0, 3, 1, 2) * inside[:, None]
+            expanded = values.flatten(0, 1).index_select(0, position)
+            return expanded.unflatten(0, inside.shape).permute(0, 3, 1, 2) * inside[:, None]
 
         return Normality(
             residual=grid(difference.abs()),
@@ -171,43 +172,42 @@ class GraphMemory(nn.Module):
             relative=grid(relative),
         )
 
-    def _nearest(self, seen: Tensor, query: Tensor) -> Tensor:
+    def _nearest(self, projected: Tensor, query: Tensor) -> Tensor:
         """Numbers ``(1, Q, 3)`` of the nearest entries to cells.
 
         Args:
-            seen: ``(1, Q, C)`` what is looked at first.
-            query: ``(1, Q, D)`` the whole descriptors.
+            projected: ``(1, Q, C)`` descriptors in the searched channels.
+            query: ``(1, Q, D)`` whole descriptors.
         """
-        # Larger is nearer: half of the squared distance, less what is common to all entries,
-        # negated.
+        # Larger is nearer: minus half of the squared distance, up to a term common to all entries.
         if self.directions is None:
-            # Entries by cells: the best of columns are found side by side.
-            similarity = self.bank @ seen.transpose(1, 2) - self.half_squares[:, None]
+            # Entries by cells: the maxima of columns are computed in parallel.
+            similarity = self.bank @ projected.transpose(1, 2) - self.half_squares[:, None]
             return similarity.topk(_NEIGHBOURS, dim=1).indices.transpose(1, 2)
-        similarity = seen @ self.searched - self.half_squares
-        # The best of each group, for one best of many is found far quicker than several. Entries
-        # take turns in the groups: those of one register are compared with the next at a stroke.
-        best, place = similarity.unflatten(2, (-1, _GROUPS)).topk(1, dim=2)
+        similarity = projected @ self.searched - self.half_squares
+        # The best of each group, since one maximum is far faster than several. Groups interleave
+        # entries, so that one instruction compares a register of entries with the next.
+        best, position = similarity.unflatten(2, (-1, _GROUPS)).topk(1, dim=2)
         among = best.squeeze(2).topk(_CANDIDATES, dim=2).indices
-        number = place.squeeze(2).gather(2, among) * _GROUPS + among  # 1 q k
-        # The best of these by whole descriptors: what is near in some directions may be far.
-        away = query[:, :, None] - F.embedding(number, self.bank)  # 1 q k d
-        order = (away * away).sum(dim=3).topk(_NEIGHBOURS, dim=2, largest=False).indices
+        number = position.squeeze(2).gather(2, among) * _GROUPS + among  # 1 q k
+        # The best of these by whole descriptors: entries near in some directions may be far.
+        difference = query[:, :, None] - F.embedding(number, self.bank)  # 1 q k d
+        order = (difference * difference).sum(dim=3).topk(_NEIGHBOURS, dim=2, largest=False).indices
         return number.gather(2, order)
 
 
 def _portioned(inside: Tensor) -> Tensor:
-    """Numbers of the cells that are 1 in ``(T,)``, the last repeated until portions are full."""
+    """Return the numbers of the ones in ``(T,)``, the last repeated until portions are full."""
     count = inside.sum()
-    spare = torch.arange(_AT_ONCE, device=inside.device) < _AT_ONCE - count % _AT_ONCE
-    kept = torch.cat([inside > 0, spare]).nonzero()[:, 0]
+    padding = torch.arange(_AT_ONCE, device=inside.device) < _AT_ONCE - count % _AT_ONCE
+    kept = torch.cat([inside > 0, padding]).nonzero()[:, 0]
     torch._check(kept.shape[0] % _PORTIONS == 0)
     return kept.clamp(max=inside.shape[0] - 1)
 
 
 class GraphAttention(nn.Module):
-    """Guided attention written as the products that runtimes know as attention, one head of four
-    axes, and calculate without keeping the weights.
+    """Guided attention as the products of four axes that runtimes fuse to one attention operation,
+    without storing its weights.
 
     Args:
         attention: of the fusion network.
@@ -219,9 +219,9 @@ class GraphAttention(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """As ``GuidedAttention``."""
-        sides = [self.attention.pooled_side(side) for side in x.shape[-2:]]
+        height, width = (self.attention.pooled_side(side) for side in x.shape[-2:])
         query = x.flatten(2).transpose(1, 2)[:, None]  # n c h w -> n 1 (h w) c
-        memory = F.adaptive_avg_pool2d(y, sides).flatten(2).transpose(1, 2)[:, None]
+        memory = F.adaptive_avg_pool2d(y, (height, width)).flatten(2).transpose(1, 2)[:, None]
         weights = (query @ memory.transpose(2, 3) * query.shape[-1] ** -0.5).softmax(dim=3)
         answer = (weights @ memory).transpose(2, 3)  # n 1 c (h w)
         normed: Tensor = self.attention.norm(answer.reshape(x.shape))
@@ -234,21 +234,21 @@ def detector_graph(
     modalities: Sequence[str],
     calibration: Sequence[float],
     false_alarm_rate: float,
-    memory: int | None = None,
-    search: int | None = None,
+    memory_entries: int | None = None,
+    search_channels: int | None = None,
 ) -> DetectorGraph:
-    """The graph of a trained detector; the detector itself is left as it is.
+    """Build the graph of a trained detector, which is not changed.
 
     Args:
-        detector: as ``load_model`` gives it.
-        modalities: that it looks at.
+        detector: of ``load_model``.
+        modalities: that it reads.
         calibration: scores of held-out normals.
         false_alarm_rate: of the decision.
-        memory: descriptors of normals to keep for each modality; None keeps all.
-        search: channels in which the nearest of them are looked for; None takes all.
+        memory_entries: descriptors of normals to keep for each modality; None keeps all.
+        search_channels: channels in which the nearest of them are searched; None takes all.
 
     Raises:
-        ConfigurationError: the method has no such graph, or no memory to make smaller.
+        ConfigurationError: the method cannot be exported, or has no memory to reduce.
     """
     if not isinstance(detector, AdnasDetector):
         exportable = ", ".join(model.name for model in models("detector") if model.pools)
@@ -256,26 +256,35 @@ def detector_graph(
             f"{type(detector).__name__} cannot be exported: its memory or its steps are no graph "
             f"of tensors. These models can be exported: {exportable}."
         )
-    own = copy.deepcopy(detector).eval()
-    memories: Any = own.source.memories if isinstance(own.source, NormalityFeatures) else {}
-    if (memory is not None or search is not None) and not len(memories):
+    exported = copy.deepcopy(detector).eval()
+    source = exported.frozen_source
+    memories = {
+        name: GraphMemory(memory, entries=memory_entries, channels=search_channels)
+        for name, memory in (source.memories.items() if source is not None else ())
+    }
+    if (memory_entries is not None or search_channels is not None) and not memories:
         raise ConfigurationError(
             "This model has no memory of normals; leave out --memory and --search."
         )
-    for name in list(memories):
-        memories[name] = GraphMemory(memories[name], entries=memory, channels=search)
-    for cell in [m for m in own.fusion.modules() if isinstance(m, DerivedCell)]:
+    if source is not None:
+        source.memories = nn.ModuleDict(memories)  # type: ignore[assignment]  # of the graph
+    for cell in [m for m in exported.fusion.modules() if isinstance(m, DerivedCell)]:
         for number, operation in enumerate(cell.nodes):
             if isinstance(operation, GuidedAttention):
                 cell.nodes[number] = GraphAttention(operation)
-    fold_batch_norms(own)
+    exported.maps = MapProducts()  # type: ignore[assignment]  # has the same methods, not the type
+    fold_batch_norms(exported)
     for weight in ("head_weight", "normality_weight"):
-        # As numbers they are constants of the graph, and the rule's one branch is taken for good.
-        value = float(getattr(own, weight))
-        delattr(own, weight)
-        setattr(own, weight, value)
+        # As numbers they are constants of the graph, which fixes the score rule's only branch.
+        value = float(getattr(exported, weight))
+        delattr(exported, weight)
+        setattr(exported, weight, value)
     return DetectorGraph(
-        own, modalities=modalities, calibration=calibration, false_alarm_rate=false_alarm_rate
+        exported,
+        modalities=modalities,
+        calibration=calibration,
+        false_alarm_rate=false_alarm_rate,
+        memories=memories,
     )
 
 
@@ -283,34 +292,34 @@ def fold_batch_norms(network: nn.Module) -> None:
     """Fold every batch norm of a network in evaluation mode, in place.
 
     Raises:
-        ConfigurationError: one follows no convolution, so that it cannot be folded.
+        ConfigurationError: a batch norm follows no convolution, so that it cannot be folded.
     """
     for module in list(network.modules()):
         if isinstance(module, Projection):
             _fold_projection(module)
         elif isinstance(module, nn.Sequential):
             _fold_sequence(module)
-    left = [name for name, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)]
-    if left:
+    remaining = [name for name, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)]
+    if remaining:
         raise ConfigurationError(
-            f"The batch norms {', '.join(left)} follow no convolution and cannot be folded, so "
+            f"The batch norms {', '.join(remaining)} follow no convolution and cannot be folded: "
             "this network cannot be exported."
         )
 
 
 def _fold_sequence(layers: nn.Sequential) -> None:
-    for place in range(len(layers) - 1):
-        before, norm = layers[place], layers[place + 1]
-        if isinstance(before, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            layers[place] = fuse_conv_bn_eval(before, norm)
-            layers[place + 1] = nn.Identity()
+    for number in range(len(layers) - 1):
+        layer, norm = layers[number], layers[number + 1]
+        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            layers[number] = fuse_conv_bn_eval(layer, norm)
+            layers[number + 1] = nn.Identity()
 
 
 @torch.no_grad()
 def _fold_projection(projection: Projection) -> None:
-    """The norm of a sum of resized convolutions: each takes the scale, the first the shift.
+    """Fold the norm of a sum of resized convolutions: each takes the scale, the first the shift.
 
-    Resizing weighs with shares that sum to 1, so that a constant passes it unchanged.
+    The weights of resizing sum to 1, so that it leaves a constant unchanged.
     """
     norm = projection.norm
     if not isinstance(norm, nn.BatchNorm2d):

@@ -1,9 +1,7 @@
-"""What every detector offers to whoever predicts with it, evaluates it or exports it.
+"""The interface of every detector, and of the baselines that it is compared with.
 
-What the rivals have in common: they learn from normal parts in steps that they name themselves.
-
-A rival says *what* it learns in each step; the training room does it. So every rival is one file,
-and none of them knows a trainer, a file or a progress bar.
+A baseline states *what* it fits or trains in each of its steps; ``detection.training.baseline``
+runs them. Therefore every baseline is one file that knows no trainer, file or progress bar.
 """
 
 from __future__ import annotations
@@ -14,20 +12,27 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from chiasm.detection.layers.maps import dilated_foreground, image_score, resize, smooth
+from chiasm.detection.layers.maps import MapPostprocessing
 from chiasm.samples import RGBDBatch
 
 
 class Detector(nn.Module):
-    """A network that turns a batch into maps and image-level scores.
+    """A network that maps a batch to anomaly maps and image-level scores.
 
-    A built detector with its weights loaded is complete: nothing about its data or its training is
-    needed to use it.
+    A built detector with its weights loaded is complete: prediction needs neither its data nor its
+    training.
+
+    Attributes:
+        maps: operations on anomaly maps; export replaces them.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = MapPostprocessing()
 
     @property
     def pretrained_weights(self) -> str | None:
-        """Which published weights its frozen features have, in words; None where it has none."""
+        """Published weights of the frozen features, in words; None without frozen features."""
         return None
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
@@ -35,11 +40,13 @@ class Detector(nn.Module):
         self.load_state_dict(state)
 
     def forward(self, batch: RGBDBatch) -> Any:
-        """What ``scores`` turns into a map; each detector has its own record."""
+        """Compute what ``scores`` turns into a map; each detector has its own record."""
         raise NotImplementedError
 
     def scores(self, output: Any, foreground: Tensor) -> Tensor:
-        """Anomaly maps ``(N, 1, S, S)``, at least 0, larger is more anomalous, 0 off the object.
+        """Compute anomaly maps ``(N, 1, S, S)``, at least 0, larger is more anomalous.
+
+        Maps are 0 off the object.
 
         Args:
             output: of ``forward``.
@@ -48,42 +55,42 @@ class Detector(nn.Module):
         raise NotImplementedError
 
     def image_scores(self, output: Any, maps: Tensor) -> Tensor:
-        """Image-level scores ``(N,)``: the largest local mean, unless a method has its own rule.
+        """Compute image-level scores ``(N,)``: the largest local mean, or the method's own rule.
 
         Args:
             output: of ``forward``.
             maps: of ``scores``.
         """
-        return image_score(maps)
+        return self.maps.image_score(maps)
 
 
-Described = Mapping[str, Tensor]
+Features = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Observe:
+class FitStep:
     """One pass over the normal parts without gradient: statistics, memory banks, decision layers.
 
-    ``Baseline.observe(name, ...)`` gets every batch once, in the order of the parts; then
-    ``Baseline.finish(name)`` is called.
+    ``Baseline.partial_fit(name, ...)`` receives every batch once, in the order of the parts; then
+    ``Baseline.finish_fit(name)`` is called.
     """
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Learn:
+class TrainStep:
     """Epochs of gradient steps that reduce ``Baseline.loss(name, ...)``.
 
     Attributes:
         name: of the step.
-        modules: attributes of the rival whose parameters learn; the others stay as they are.
+        modules: attributes of the baseline whose parameters are trained; the others are frozen.
         epochs: passes over the normal parts; a budget of minutes may end them earlier.
         learning_rate: of Adam at the start; it falls to a hundredth along half a cosine.
         batch: parts per step.
         weight_decay: of AdamW.
-        synthetic: learn from parts with synthetic anomalies, made afresh each epoch; ``loss`` then
-            gets an ``RGBDBatch`` with masks instead of what ``describe`` returned.
+        synthetic: train on parts with synthetic anomalies, drawn anew in each epoch; ``loss`` then
+            receives an ``RGBDBatch`` with masks instead of the result of ``extract_features``.
         exact: compute in float32 also where the processor multiplies bfloat16.
         clip: norm to which gradients are clipped; None does not clip.
     """
@@ -99,12 +106,12 @@ class Learn:
     clip: float | None = None
 
 
-Step = Observe | Learn
+Step = FitStep | TrainStep
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BaselineOutput:
-    """What a rival says about a batch.
+    """Output of a baseline for a batch.
 
     Attributes:
         raw: ``(N, 1, h, w)`` distances from normal, at least 0, at the method's own resolution.
@@ -116,55 +123,60 @@ class BaselineOutput:
 
 
 class Baseline(Detector):
-    """A detector that learns in ``steps`` and judges what ``describe`` says about a batch.
+    """A detector that is fitted in ``steps`` and scores the features of a batch.
 
     Attributes:
-        steps: in the order in which they are learnt.
-        modalities: what it looks at, of ``("rgb", "geometry")``.
+        steps: in the order in which they run.
+        modalities: the sensors that it reads, of ``("rgb", "geometry")``.
         smoothing: standard deviation of the map's Gaussian as a share of the crop's side; 0 leaves
-            the map as it is. Papers that smooth use 4 pixels of 224.
+            the map unsmoothed. Papers that smooth use 4 pixels of 224.
     """
 
     steps: tuple[Step, ...] = ()
     modalities: tuple[str, ...] = ("rgb", "geometry")
     smoothing: float = 4 / 224
 
-    def describe(self, batch: RGBDBatch) -> dict[str, Tensor]:
-        """Frozen features of a batch, computed once per part and kept while the rival learns.
+    def extract_features(self, batch: RGBDBatch) -> dict[str, Tensor]:
+        """Extract frozen features of a batch; they are computed once per part, before the steps.
 
         Every tensor has the parts along its first axis. ``batch.xyz`` and ``batch.valid`` hold the
-        points where the data have any; ``batch.foreground`` should be among what is returned where
-        ``observe`` or ``loss`` is to know the object.
+        points where the data have any; return ``batch.foreground`` as well where ``partial_fit``
+        or ``loss`` needs the object.
         """
         raise NotImplementedError
 
-    def observe(self, step: str, described: Described, index: Tensor) -> None:
-        """See one batch of normal parts; ``index`` ``(N,)`` are their numbers."""
+    def partial_fit(self, step: str, features: Features, index: Tensor) -> None:
+        """Fit to one batch of normal parts; ``index`` ``(N,)`` holds their numbers."""
         raise NotImplementedError
 
-    def finish(self, step: str) -> None:
-        """End the pass of an ``Observe`` step."""
+    def finish_fit(self, step: str) -> None:
+        """End the pass of a ``FitStep``."""
 
-    def loss(self, step: str, batch: Described | RGBDBatch) -> Tensor:
-        """What a ``Learn`` step reduces, a scalar; see ``Learn.synthetic`` for the argument."""
+    def loss(self, step: str, batch: Any) -> Tensor:
+        """Compute the scalar loss of a ``TrainStep``.
+
+        Args:
+            step: its name.
+            batch: ``Features``, or an ``RGBDBatch`` with masks where the step is ``synthetic``.
+        """
         raise NotImplementedError
 
-    def judge(self, described: Described) -> BaselineOutput:
-        """Distances from normal of parts that were described."""
+    def predict(self, features: Features) -> BaselineOutput:
+        """Compute distances from normal from the extracted features of parts."""
         raise NotImplementedError
 
     def forward(self, batch: RGBDBatch) -> BaselineOutput:
-        """Describe and judge."""
-        return self.judge(self.describe(batch))
+        """Extract features and predict."""
+        return self.predict(self.extract_features(batch))
 
     def scores(self, output: BaselineOutput, foreground: Tensor) -> Tensor:
-        """Bring the raw map to size, smooth it, and zero it away from the object."""
+        """Resize the raw map, smooth it, and set it to zero off the object."""
         size = foreground.shape[-2:]
-        maps = resize(output.raw, size)
+        maps = self.maps.resize(output.raw, size)
         if self.smoothing > 0:
-            maps = smooth(maps, sigma=self.smoothing * size[0])
-        return maps * dilated_foreground(foreground)
+            maps = self.maps.smooth(maps, sigma=self.smoothing * size[0])
+        return maps * self.maps.dilated_foreground(foreground)
 
     def image_scores(self, output: BaselineOutput, maps: Tensor) -> Tensor:
-        """The method's own image-level scores where it has them, else the largest local mean."""
+        """Return the method's own image-level scores if it has any, else the largest local mean."""
         return output.image if output.image is not None else super().image_scores(output, maps)

@@ -62,19 +62,19 @@ def _best_fusion(
     share = config.search.share * (RELAXED_SHARE if has_final_round else 1.0)
     relaxed = _search_relaxed(config, data, Budget(share * left / 60 if limited else None))
     (config.out / "search_history.json").write_text(
-        json.dumps(relaxed.found.history, indent=2) + "\n"
+        json.dumps(relaxed.best.history, indent=2) + "\n"
     )
     finalists: list[Genotype | str] = [
         *propose(
             relaxed.supernet,
-            best=relaxed.found.genotype,
+            best=relaxed.best.genotype,
             count=config.search.finalists,
             seed=config.seed,
         ),
         *hand_made,
     ]
     seconds = config.search.share * (1 - RELAXED_SHARE) * left if limited else float("inf")
-    scores = [{"validation_ap": relaxed.found.value}]
+    scores = [{"validation_ap": relaxed.best.value}]
     if len(finalists) > 1:
         scores = final_round(
             finalists,

@@ -12,7 +12,7 @@ from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.detector import Baseline
-from chiasm.detection.training.baseline import learn_in_steps
+from chiasm.detection.training.baseline import train_in_steps
 from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 from chiasm.errors import ConfigurationError
 from chiasm.registry import find_model
@@ -46,7 +46,7 @@ def train_baseline(data: DetectionDataModule, *, seconds: float) -> float:
             f"{config.model} is trained in its own steps; ignored settings: {', '.join(ignored)}. "
             "Its own settings are given as options={name: value}."
         )
-    learn_in_steps(
+    train_in_steps(
         baseline,
         data.parts,
         scale=data.geometry,
@@ -54,7 +54,7 @@ def train_baseline(data: DetectionDataModule, *, seconds: float) -> float:
         minutes=None if seconds == float("inf") else seconds / 60,
         seed=config.seed,
         synthetic=lambda batch: _synthetic(data, batch),
-        said=say,
+        log=say,
     )
     return calibrate_and_save(
         baseline, data, arguments=arguments, fusion="none", score_rule=SCORE_RULE, figures={}

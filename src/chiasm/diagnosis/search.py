@@ -94,16 +94,16 @@ def search_classes(data: DiagnosisDataModule) -> Genotype:
     several = wanted.finalists > 1
     minutes = config.minutes and config.minutes * wanted.share
     module = _relaxed(data, wanted, minutes and minutes * (RELAXED_SHARE if several else 1.0))
-    history = json.dumps(module.found.history, indent=2) + "\n"
+    history = json.dumps(module.best.history, indent=2) + "\n"
     (config.out / "search_history.json").write_text(history)
     proposed = propose(
         module.supernet,
-        best=module.found.genotype,
+        best=module.best.genotype,
         count=wanted.finalists,
         seed=config.seed,
         sensors=_sensors(module.supernet.pools),
     )
-    figures: list[dict[str, float]] = [{"validation_loss": -module.found.value}]
+    figures: list[dict[str, float]] = [{"validation_loss": -module.best.value}]
     if len(proposed) > 1:
         each = minutes and minutes * (1 - RELAXED_SHARE) / len(proposed)
         figures = final_round(

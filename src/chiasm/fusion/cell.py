@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,8 @@ class RelaxedCell(nn.Module):
         self.operation = nn.ParameterList(
             architecture_parameter(len(self.names), generator=generator) for _ in range(nodes)
         )
-        self.nodes = nn.ModuleList(
+        # torch types the items of a ModuleList as plain modules.
+        self.nodes: Sequence[nn.ModuleDict] = nn.ModuleList(  # type: ignore[assignment]
             nn.ModuleDict({name: make_operation(name, width) for name in self.names})
             for _ in range(nodes)
         )
@@ -61,25 +63,25 @@ class RelaxedCell(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Fuse two maps ``(N, C, S, S)``."""
-        known = [x, y]
+        values = [x, y]
         for inner, weight, operations in zip(self.inner, self.operation, self.nodes):
             first, second = (
-                sum(w * value for w, value in zip(row, known)) for row in inner.softmax(dim=1)
+                _sum(w * value for w, value in zip(row, values)) for row in inner.softmax(dim=1)
             )
-            mixed = sum(
+            mixed = _sum(
                 w * operations[name](first, second)
                 for w, name in zip(weight.softmax(dim=0), self.names)
             )
-            known.append(mixed)
-        out: Tensor = self.output(known[2:], x)
+            values.append(mixed)
+        out: Tensor = self.output(values[2:], x)
         return out
 
     def discretise(self, generator: torch.Generator | None = None) -> tuple[NodeGenotype, ...]:
-        """The strongest pair and operation of every node; with a generator, ones drawn at random.
+        """Return the strongest pair and operation of every node, or draw them with a generator.
 
-        They are drawn with the probabilities that the search has come to.
+        The probabilities are those of the relaxed choices.
         """
-        chosen = []
+        nodes = []
         for k, (inner, weight) in enumerate(zip(self.inner, self.operation)):
             names = ["x", "y", *(f"node:{i}" for i in range(k))]
             if generator is None:
@@ -88,12 +90,12 @@ class RelaxedCell(nn.Module):
                 j, h = draw_pair(inner, generator)
                 p = weight.detach().softmax(dim=0)
                 number = int(torch.multinomial(p, 1, generator=generator))
-            chosen.append(NodeGenotype((names[j], names[h]), self.names[number]))
-        return tuple(chosen)
+            nodes.append(NodeGenotype((names[j], names[h]), self.names[number]))
+        return tuple(nodes)
 
 
 class DerivedCell(nn.Module):
-    """A cell with its choices made."""
+    """A cell with discrete choices."""
 
     def __init__(self, genotype: CellGenotype, *, width: int) -> None:
         super().__init__()
@@ -103,25 +105,29 @@ class DerivedCell(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Fuse two maps ``(N, C, S, S)``."""
-        known = {"x": x, "y": y}
+        values = {"x": x, "y": y}
         results = []
         for number, (operation, (first, second)) in enumerate(zip(self.nodes, self.inputs)):
-            results.append(operation(known[first], known[second]))
-            known[f"node:{number}"] = results[-1]
+            results.append(operation(values[first], values[second]))
+            values[f"node:{number}"] = results[-1]
         out: Tensor = self.output(results, x)
         return out
 
 
+def _sum(values: Iterable[Tensor]) -> Tensor:
+    return reduce(torch.add, values)
+
+
 def architecture_parameter(*shape: int, generator: torch.Generator | None = None) -> nn.Parameter:
-    """A new architecture parameter, 1e-3 times standard normal as in DARTS."""
+    """Make an architecture parameter, 1e-3 times standard normal as in DARTS."""
     return nn.Parameter(1e-3 * torch.randn(*shape, generator=generator))
 
 
 def ordered_pair(logits: Tensor) -> tuple[int, int]:
-    """The ordered pair ``j != h`` of largest ``softmax(first)_j * softmax(second)_h``.
+    """Return the ordered pair ``j != h`` of largest ``softmax(first)_j * softmax(second)_h``.
 
-    Two independent maxima may coincide, which 3D-ADNAS's Equation 5 leaves open; the product over
-    pairs of different candidates is what is meant. A pool of one gives ``(0, 0)``.
+    Two independent maxima may coincide, which 3D-ADNAS's Equation 5 leaves open; the maximum over
+    pairs of different candidates resolves it. A pool of one gives ``(0, 0)``.
 
     Args:
         logits: ``(2, F)``.
@@ -139,7 +145,7 @@ def ordered_pair(logits: Tensor) -> tuple[int, int]:
 
 
 def draw_pair(logits: Tensor, generator: torch.Generator) -> tuple[int, int]:
-    """An ordered pair ``j != h`` drawn with probability ``softmax(first)_j * softmax(second)_h``.
+    """Draw an ordered pair ``j != h`` with probability ``softmax(first)_j * softmax(second)_h``.
 
     A pool of one gives ``(0, 0)``.
 
@@ -157,6 +163,6 @@ def draw_pair(logits: Tensor, generator: torch.Generator) -> tuple[int, int]:
 
 
 def entropy(logits: Tensor) -> Tensor:
-    """Mean entropy in bits of the choices in the rows of ``logits``."""
+    """Compute the mean entropy in bits of the choices in the rows of ``logits``."""
     p = logits.softmax(dim=-1)
     return -(p * p.clamp_min(1e-12).log2()).sum(dim=-1).mean()

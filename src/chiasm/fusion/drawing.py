@@ -1,8 +1,9 @@
-"""A genotype as a picture that a person understands: features, cells, head, left to right."""
+"""Picture of a genotype: features, cells and head, from left to right."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -25,20 +26,20 @@ SENSORS = {
     "image": "phase-resolved pattern (image)",
     "series": "pulse series",
 }
-HEADS = {"segmentation": "anomaly map", "class": "which fault"}  # and what comes out of each
-LABELS = {  # what a feature is, by the part of its name after the slash
+HEADS = {"segmentation": "anomaly map", "class": "fault class"}  # with the output of each
+LABELS = {  # of features, by the part of the name after the slash
     "raw": "input pixels",
     "f4": "frozen features,\nstride 4",
     "f8": "frozen features,\nstride 8",
     "f16": "frozen features,\nstride 16",
-    "normality": "what is not normal,\nall scales",
-    "fine": "fine detail and what\nis not normal in it",
-    "medium": "medium detail and what\nis not normal in it",
-    "coarse": "coarse detail and what\nis not normal in it",
-    "all": "input, all features and\nwhat is not normal",
-    "residual_fine": "what is not normal,\nfine scales",
-    "residual_coarse": "what is not normal,\ncoarse scale",
-    "distance": "how far from normal",
+    "normality": "residual from normal,\nall scales",
+    "fine": "fine detail and its\nresidual from normal",
+    "medium": "medium detail and its\nresidual from normal",
+    "coarse": "coarse detail and its\nresidual from normal",
+    "all": "input, all features,\nresidual from normal",
+    "residual_fine": "residual from normal,\nfine scales",
+    "residual_coarse": "residual from normal,\ncoarse scale",
+    "distance": "distance from normal",
     **{f"E{k}": f"encoder stage {k} of 5" for k in range(1, 6)},
     **{f"D{k}": f"decoder stage {k} of 4" for k in range(1, 5)},
     "embedding": "tokens",
@@ -56,11 +57,11 @@ WORDS = {
     "glu": "gated linear\nunit",
     "guided_attention": "guided\nattention",
 }
-ORDERED = {"guided_attention": ("asks", "answers")}  # where the order of the inputs matters
+ORDERED = {"guided_attention": ("query", "values")}  # operations with an order of inputs
 NOTES = (
     "concat nodes + x: the results of all nodes, joined and mixed, plus input x",
-    "guided attention: every pixel of the input that asks gathers what\n"
-    "fits it from the input that answers",
+    "guided attention: every pixel of the query input averages\n"
+    "the pixels of the values input that match it",
 )
 LARGE, SMALL = 13.0, 12.0  # pixels
 
@@ -74,26 +75,26 @@ def draw_genotype(
 ) -> None:
     """Draw a genotype to SVG, PNG or both; the same genotype gives the same bytes.
 
-    Left: the features that are used, coloured by sensor (the part of the name before the slash).
-    Middle: each cell that reaches the head with its operations. Right: the head,
-    ``"segmentation"`` or ``"class"``, and what comes out of it.
+    Left: the features that it reads, coloured by sensor (the part of the name before the slash).
+    Middle: each cell that reaches the head, with its operations. Right: the head,
+    ``"segmentation"`` or ``"class"``, and its output.
     """
     layout = lay_out(genotype)
     attends = any(
         node.operation in ORDERED for c in genotype.reachable() for node in genotype.cells[c].nodes
     )
     notes = NOTES if attends else NOTES[:1]
-    high = layout.height + 24.0 + 16.0 * sum(1 + note.count("\n") for note in notes)
+    height = layout.height + 24.0 + 16.0 * sum(1 + note.count("\n") for note in notes)
     fonts = ["DejaVu Sans", "Verdana", "Helvetica", "Arial", "sans-serif"]
-    style = {
+    style: dict[Any, Any] = {  # matplotlib types the keys as a literal of all settings
         "svg.fonttype": "none",
         "svg.hashsalt": "chiasm",
         "font.family": "sans-serif",
         "font.sans-serif": fonts,
     }
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(layout.width / 96, high / 96), facecolor="white")
-        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, layout.width), ylim=(high, 0))
+        figure = Figure(figsize=(layout.width / 96, height / 96), facecolor="white")
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, layout.width), ylim=(height, 0))
         axes.set_axis_off()
         for box in layout.boxes.values():
             _box(axes, box, genotype, head)
@@ -115,15 +116,15 @@ def _box(axes: Axes, box: Box, genotype: Genotype, head: str) -> None:
     if box.kind == "feature":
         _rounded(axes, box, colour, colour, 9)
         label = LABELS.get(box.name.split("/")[-1])
-        up = 0.0 if label is None else 8.0 + 7.0 * label.count("\n")
-        _text(axes, (x, y - up), box.name, "white", bold=True)
+        raised = 0.0 if label is None else 8.0 + 7.0 * label.count("\n")
+        _text(axes, (x, y - raised), box.name, "white", bold=True)
         if label is not None:
             for k, line in enumerate(label.split("\n")):
-                _text(axes, (x, y - up + 16 + 14 * k), line, "white", size=SMALL)
+                _text(axes, (x, y - raised + 16 + 14 * k), line, "white", size=SMALL)
     elif box.kind == "frame":
         _rounded(axes, box, FRAME, EDGE, 10, zorder=0.5)
-        place = (box.left + 14, box.top + 17)
-        _text(axes, place, f"{box.name.capitalize()} cell", INK, size=13.5, bold=True, ha="left")
+        position = (box.left + 14, box.top + 17)
+        _text(axes, position, f"{box.name.capitalize()} cell", INK, size=13.5, bold=True, ha="left")
     elif box.kind == "node":
         cell, _, number = box.name.split(":")
         operation = genotype.cells[cell].nodes[int(number)].operation
@@ -131,8 +132,8 @@ def _box(axes: Axes, box: Box, genotype: Genotype, head: str) -> None:
         sides = ORDERED.get(operation)
         if sides is not None:
             for side, offset in zip(sides, (-10, 10)):
-                at = (box.left + 7, y + offset)
-                _text(axes, at, side, COLOURS[FUSED], size=11.0, ha="left", italic=True)
+                position = (box.left + 7, y + offset)
+                _text(axes, position, side, COLOURS[FUSED], size=11.0, ha="left", italic=True)
             x += 24
         lines = WORDS.get(operation, operation.replace("_", " ")).split("\n")
         for k, line in enumerate(lines):
@@ -150,23 +151,25 @@ def _box(axes: Axes, box: Box, genotype: Genotype, head: str) -> None:
 
 
 def _bars(axes: Axes, box: Box) -> None:
-    """A sketch of class probabilities: one bar stands out."""
-    ground = Rectangle((box.left, box.top), box.right - box.left, box.bottom - box.top)
-    ground.set(facecolor=FRAME, edgecolor=EDGE, zorder=2)
-    axes.add_patch(ground)
-    wide = (box.right - box.left - 16) / 5
+    """Sketch class probabilities with one large bar."""
+    background = Rectangle((box.left, box.top), box.right - box.left, box.bottom - box.top)
+    background.set(facecolor=FRAME, edgecolor=EDGE, zorder=2)
+    axes.add_patch(background)
+    width = (box.right - box.left - 16) / 5
     for number, share in enumerate((0.12, 0.2, 0.9, 0.08, 0.15)):
-        high = share * (box.bottom - box.top - 16)
-        bar = Rectangle((box.left + 10 + number * wide, box.bottom - 8 - high), wide - 4, high)
+        height = share * (box.bottom - box.top - 16)
+        bar = Rectangle(
+            (box.left + 10 + number * width, box.bottom - 8 - height), width - 4, height
+        )
         bar.set(facecolor=COLOURS["head" if share > 0.5 else FUSED], edgecolor="none", zorder=2.1)
         axes.add_patch(bar)
 
 
 def _map(axes: Axes, box: Box) -> None:
-    """A sketch of an anomaly map: one warm spot on a cold ground."""
-    ground = Rectangle((box.left, box.top), box.right - box.left, box.bottom - box.top)
-    ground.set(facecolor="#2b1c4d", edgecolor="none", zorder=2)
-    axes.add_patch(ground)
+    """Sketch an anomaly map: one warm spot on a cold backbackground."""
+    background = Rectangle((box.left, box.top), box.right - box.left, box.bottom - box.top)
+    background.set(facecolor="#2b1c4d", edgecolor="none", zorder=2)
+    axes.add_patch(background)
     x, y = box.middle
     for radius, colour in ((25, "#5b2a6f"), (19, "#a1376f"), (13, "#e0604b"), (7, "#f9c35c")):
         spot = Circle((x + 10, y + 7), radius, facecolor=colour, edgecolor="none", zorder=2.1)
@@ -174,19 +177,19 @@ def _map(axes: Axes, box: Box) -> None:
 
 
 def _lines(axes: Axes, layout: Layout) -> None:
-    """Net after net, each with a bright seam, so that a crossing is no junction."""
+    """Draw nets one after another, each with a bright seam, so that no crossing looks joined."""
     nets: dict[str, list[Line]] = {}
     for line in layout.lines:
         nets.setdefault(line.net, []).append(line)
     for number, lines in enumerate(nets.values()):
-        below = 1.0 + number / (len(nets) + 1)
+        zorder = 1.0 + number / (len(nets) + 1)
         inside = ":" in lines[0].net and not lines[0].net.startswith("cell:")
         for line in lines:
             colour = _colour(line.colour)
-            points = [*line.points[:-1], _before(line.points)] if line.arrow else line.points
+            points = [*line.points[:-1], _tip_start(line.points)] if line.arrow else line.points
             seam = FRAME if inside else "white"
-            _stroke(axes, points, seam, 4.6, below)
-            _stroke(axes, points, colour, 1.6, below + 0.5 / (len(nets) + 1))
+            _stroke(axes, points, seam, 4.6, zorder)
+            _stroke(axes, points, colour, 1.6, zorder + 0.5 / (len(nets) + 1))
             if line.arrow:
                 _tip(axes, line.points, colour)
     for point, colour in layout.dots():
@@ -200,30 +203,30 @@ def _lines(axes: Axes, layout: Layout) -> None:
 
 
 def _stroke(
-    axes: Axes, points: list[Point] | tuple[Point, ...], colour: str, wide: float, zorder: float
+    axes: Axes, points: list[Point] | tuple[Point, ...], colour: str, width: float, zorder: float
 ) -> None:
     axes.plot(
         *zip(*points),
         color=colour,
-        linewidth=wide * 0.75,
+        linewidth=width * 0.75,
         solid_capstyle="butt",
         solid_joinstyle="round",
         zorder=zorder,
     )
 
 
-def _before(points: tuple[Point, ...]) -> Point:
-    """Where the arrow's tip begins."""
+def _tip_start(points: tuple[Point, ...]) -> Point:
+    """Return where the arrow's tip starts."""
     (a, b), (c, d) = points[-2:]
-    long = max(abs(c - a), abs(d - b), 1.0)
-    return c - 6 * (c - a) / long, d - 6 * (d - b) / long
+    length = max(abs(c - a), abs(d - b), 1.0)
+    return c - 6 * (c - a) / length, d - 6 * (d - b) / length
 
 
 def _tip(axes: Axes, points: tuple[Point, ...], colour: str) -> None:
-    (x, y), (a, b) = points[-1], _before(points)
-    across, down = (b - y) * 4 / 6, (a - x) * 4 / 6
+    (x, y), (a, b) = points[-1], _tip_start(points)
+    dx, dy = (b - y) * 4 / 6, (a - x) * 4 / 6
     start = (a + (a - x) / 3, b + (b - y) / 3)
-    corners = [(x, y), (start[0] + across, start[1] + down), (start[0] - across, start[1] - down)]
+    corners = [(x, y), (start[0] + dx, start[1] + dy), (start[0] - dx, start[1] - dy)]
     axes.add_patch(Polygon(corners, facecolor=colour, edgecolor="none", zorder=3))
 
 
@@ -261,7 +264,7 @@ def _rounded(
 
 def _text(
     axes: Axes,
-    place: Point,
+    position: Point,
     text: str,
     colour: str,
     *,
@@ -271,7 +274,7 @@ def _text(
     ha: str = "center",
 ) -> None:
     axes.text(
-        *place,
+        *position,
         text,
         color=colour,
         fontsize=size * 0.75,

@@ -1,6 +1,6 @@
 """Opinions from evidence, and their combination (Dempster-Shafer theory, reduced rule).
 
-Arrays of numpy and tensors of torch are taken alike, and no library is imported for either.
+Accepts arrays of numpy and tensors of torch, and imports neither library.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from chiasm.errors import ChiasmError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Opinion:
-    """Belief in each of N classes and what is left over; they sum to 1.
+    """Belief in each of N classes and the remaining uncertainty; they sum to 1.
 
     Attributes:
         belief: ``(..., N)``, at least 0.
@@ -25,10 +25,10 @@ class Opinion:
 
 
 def opinion_from_evidence(evidence: Any) -> Opinion:
-    """Belief ``e / S`` and uncertainty ``N / S`` with Dirichlet strength ``S = sum(e + 1)``.
+    """Compute belief ``e / S`` and uncertainty ``N / S``, Dirichlet strength ``S = sum(e + 1)``.
 
     ``evidence`` is ``(..., N)`` and at least 0: amounts of support, *not* probabilities. With
-    probabilities, as the paper words it, the uncertainty would always be ``N / (N + 1)``.
+    probabilities, as in the paper's wording, the uncertainty would always be ``N / (N + 1)``.
 
     References:
         3D-ADNAS supplement, Equations 1-3; Han et al., Trusted Multi-View Classification, 2021.
@@ -38,16 +38,16 @@ def opinion_from_evidence(evidence: Any) -> Opinion:
 
 
 def conflict(first: Opinion, second: Opinion) -> Any:
-    """Mass ``z`` that the two put on different classes, ``(...)`` in [0, 1]."""
+    """Compute the mass ``z`` that two opinions put on different classes, ``(...)`` in [0, 1]."""
     agreement = (first.belief * second.belief).sum(axis=-1)
     return first.belief.sum(axis=-1) * second.belief.sum(axis=-1) - agreement
 
 
 def combine(first: Opinion, second: Opinion) -> Opinion:
-    """Dempster's rule, supplement Equations 4 and 5.
+    """Combine two opinions by Dempster's rule, supplement Equations 4 and 5.
 
     Raises:
-        ChiasmError: the two contradict each other totally (``z = 1``), where the rule is undefined.
+        ChiasmError: total contradiction (``z = 1``), where the rule is undefined.
     """
     scale = 1 - conflict(first, second)
     if bool((scale <= 1e-12).any()):

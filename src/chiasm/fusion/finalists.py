@@ -6,11 +6,10 @@ from collections.abc import Collection
 
 import torch
 
-from chiasm.fusion.cell import RelaxedCell
 from chiasm.fusion.genotype import Genotype, random_genotype
 from chiasm.fusion.network import FusionSupernet
 
-DRAW_TEMPERATURE = 2.0  # finalists are to differ more than the relaxed choices do
+DRAW_TEMPERATURE = 2.0  # so that finalists differ more than the relaxed choices
 
 
 def propose(
@@ -21,44 +20,43 @@ def propose(
     seed: int = 0,
     sensors: Collection[str] = (),
 ) -> list[Genotype]:
-    """The best epoch's architecture, the last one, then draws, half of them uniform.
+    """Propose the best epoch's architecture, the last one, and draws, half of them uniform.
 
-    Draws come in turn from the relaxed choices and from the whole space: one search leans one way,
-    and the final round can only choose among what it is offered. No two read the same features:
-    that matters more than the operations do. There may be fewer than ``count`` where the choices
-    leave fewer.
+    Draws alternate between the relaxed choices and the whole space, because a search has a bias
+    and the final round chooses among the proposals only. No two proposals read the same features,
+    which matter more than the operations. There are fewer than ``count`` if the space has fewer.
 
     Args:
         supernet: at the end of the search.
         best: architecture of its best epoch.
         count: of finalists.
         seed: of the draws.
-        sensors: that each of them has to read; where none does, the best epoch's stands alone.
+        sensors: that every finalist reads; if none does, the best epoch's is the only one.
     """
     cell = next(iter(supernet.cells.values()))
-    assert isinstance(cell, RelaxedCell)
     generator = torch.Generator().manual_seed(seed)
-    found: list[Genotype] = []
-    tries = [best or supernet.genotype(), supernet.genotype()]
+    finalists: list[Genotype] = []
+    strongest = [best or supernet.genotype(), supernet.genotype()]
     for number in range(20 * count):
-        if len(found) >= count:
+        if len(finalists) >= count:
             break
-        if number < len(tries):
-            one = tries[number]
+        if number < len(strongest):
+            genotype = strongest[number]
         elif number % 2:
-            one = random_genotype(
+            genotype = random_genotype(
                 supernet.pools,
                 nodes=len(cell.nodes),
                 seed=1000 * seed + number,
                 operations=cell.names,
             )
         else:
-            one = supernet.genotype(generator=generator, temperature=DRAW_TEMPERATURE)
-        if reads(one, sensors) and all(one.required != other.required for other in found):
-            found.append(one)
-    return found or tries[:1]
+            genotype = supernet.genotype(generator=generator, temperature=DRAW_TEMPERATURE)
+        distinct = all(genotype.required != other.required for other in finalists)
+        if reads(genotype, sensors) and distinct:
+            finalists.append(genotype)
+    return finalists or strongest[:1]
 
 
 def reads(genotype: Genotype, sensors: Collection[str]) -> bool:
-    """Whether features of each of the sensors, the part of a name before the slash, are read."""
+    """Whether a genotype reads every sensor, named before the slash of a feature."""
     return set(sensors) <= {name.split("/")[0] for name in genotype.required}

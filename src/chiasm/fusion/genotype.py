@@ -1,4 +1,4 @@
-"""The searched architecture as a file that people can read, draw and compare."""
+"""The searched architecture as a readable file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Genotype:
         cells: present cells by name (``early``, ``middle``, ``late``).
         output: the cell that feeds the head.
         pools: names of the candidates each cell could choose from.
-        provenance: how it was found (seed, data, score), for people.
+        provenance: seed, data and score of the search, for people.
     """
 
     cells: Mapping[str, CellGenotype]
@@ -62,12 +62,12 @@ class Genotype:
                         f"The {name} cell takes {chosen!r}, which does not come before it."
                     )
             for number, node in enumerate(cell.nodes):
-                known = {"x", "y", *(f"node:{i}" for i in range(number))}
-                wrong = [i for i in node.inputs if i not in known]
-                if wrong:
+                allowed = {"x", "y", *(f"node:{i}" for i in range(number))}
+                invalid = [i for i in node.inputs if i not in allowed]
+                if invalid:
                     raise GenotypeError(
-                        f"Node {number} of the {name} cell takes {wrong[0]!r}; it may take "
-                        f"{', '.join(sorted(known))}."
+                        f"Node {number} of the {name} cell takes {invalid[0]!r}; it may take "
+                        f"{', '.join(sorted(allowed))}."
                     )
                 if node.operation not in OPERATIONS:
                     raise GenotypeError(
@@ -76,7 +76,7 @@ class Genotype:
                     )
 
     def validate(self, pools: Pools) -> None:
-        """Raise ``GenotypeError`` where an input is not in the cell's pool."""
+        """Raise ``GenotypeError`` if an input is not in the cell's pool."""
         for name, cell in self.cells.items():
             if name not in pools.present:
                 raise GenotypeError(
@@ -91,16 +91,16 @@ class Genotype:
                     )
 
     def reachable(self) -> tuple[str, ...]:
-        """Cells whose output reaches the head, in order."""
-        reached, waiting = set(), [self.output]
-        while waiting:
-            name = waiting.pop()
+        """Return the cells whose output reaches the head, in order."""
+        reached, pending = set(), [self.output]
+        while pending:
+            name = pending.pop()
             reached.add(name)
-            waiting += [i[5:] for i in self.cells[name].inputs if i.startswith("cell:")]
+            pending += [i[5:] for i in self.cells[name].inputs if i.startswith("cell:")]
         return tuple(c for c in CELLS if c in reached)
 
     def pruned(self) -> Genotype:
-        """The same architecture without cells that do not reach the head."""
+        """Return the architecture without cells that do not reach the head."""
         return replace(self, cells={name: self.cells[name] for name in self.reachable()})
 
     @property
@@ -114,7 +114,7 @@ class Genotype:
         )
 
     def to_json(self) -> str:
-        """The file's text."""
+        """Serialise as the text of a file."""
         return json.dumps(
             {
                 "schema": SCHEMA,
@@ -137,7 +137,7 @@ class Genotype:
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "the genotype") -> Genotype:
-        """Read a file's text; raises ``GenotypeError`` saying what is wrong and where."""
+        """Parse the text of a file; ``GenotypeError`` names the fault and its place."""
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:
@@ -174,7 +174,7 @@ class Genotype:
 
     @classmethod
     def load(cls, path: str | Path) -> Genotype:
-        """Read a file; raises ``GenotypeError``."""
+        """Read a file; ``GenotypeError`` if it cannot be read."""
         try:
             text = Path(path).read_text()
         except OSError as error:
@@ -182,7 +182,7 @@ class Genotype:
         return cls.from_json(text, where=str(path))
 
     def summary(self) -> str:
-        """A few lines that say which features are fused how."""
+        """Describe in a few lines which features are fused by which operations."""
         lines = []
         for name in self.reachable():
             cell = self.cells[name]
@@ -200,16 +200,16 @@ class Genotype:
 def random_genotype(
     pools: Pools, *, nodes: int = 2, seed: int = 0, operations: Sequence[str] = tuple(OPERATIONS)
 ) -> Genotype:
-    """Draw inputs and operations uniformly: the rival that any search must beat."""
-    draw = random.Random(seed)
+    """Draw inputs and operations uniformly: the baseline of every search."""
+    rng = random.Random(seed)
     cells = {}
     for name in pools.present:
         allowed = pools.candidates(name)
-        pair = draw.sample(allowed, 2) if len(allowed) > 1 else [allowed[0]] * 2
+        pair = rng.sample(allowed, 2) if len(allowed) > 1 else [allowed[0]] * 2
         drawn = []
         for number in range(nodes):
-            known = ["x", "y", *(f"node:{i}" for i in range(number))]
-            drawn.append(NodeGenotype(_pair(draw.sample(known, 2)), draw.choice(list(operations))))
+            inputs = ["x", "y", *(f"node:{i}" for i in range(number))]
+            drawn.append(NodeGenotype(_pair(rng.sample(inputs, 2)), rng.choice(list(operations))))
         cells[name] = CellGenotype(_pair(pair), tuple(drawn))
     return Genotype(
         cells=cells,

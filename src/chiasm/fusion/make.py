@@ -1,4 +1,4 @@
-"""A fusion network from what describes it: a genotype, or the name of a form without one."""
+"""Fusion networks by genotype or by name, and their normalisation."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def make_fusion(
     nodes: int = 2,
     operations: Sequence[str] = tuple(OPERATIONS),
 ) -> AnyFusion:
-    """The network of a genotype, the ``"supernet"`` or the hand-made ``"concatenation"``.
+    """Build the network of a genotype, the ``"supernet"`` or the hand-made ``"concatenation"``.
 
     Raises:
         ConfigurationError: another name.
@@ -78,9 +78,9 @@ Network = TypeVar("Network", bound=nn.Module)
 def normed_by_sample(network: Network) -> Network:
     """Replace every batch norm by a group norm of one group, in place; returns the network.
 
-    A batch norm remembers one mean and one variance. Where some batches hold zeros in place of a
-    sensor and others do not, these are the statistics of neither, and what is learned in training
-    does not hold at prediction. A group norm sees one sample and is the same in both.
+    A batch norm stores one mean and one variance. If some batches hold zeros instead of a sensor
+    and others do not, these are the statistics of neither, and training does not transfer to
+    prediction. A group norm depends on one sample and is the same in both.
 
     References:
         Wu, He, Group Normalization, ECCV 2018.

@@ -23,7 +23,7 @@ from chiasm.fusion.projection import Projections, resize
 
 
 class FusionSupernet(nn.Module):
-    """Every architecture of the space at once, weighed by softmax.
+    """Every architecture of the space at once, weighted by softmax.
 
     Architecture parameters per cell: ``outer`` of shape (2, candidates), and those of its relaxed
     cell. For the paper's pools and two nodes these are 96 scalars in all.
@@ -54,23 +54,22 @@ class FusionSupernet(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         self.pools = pools
         self.width, self.size = width, size
-        self.projections = nn.ModuleDict(
-            {cell: Projections(pools.own(cell), width=width) for cell in pools.present}
-        )
+        projections = {
+            cell: Projections(pools.features_of(cell), width=width) for cell in pools.present
+        }
+        # torch types the values of a ModuleDict as plain modules.
+        self.projections: Mapping[str, Projections] = nn.ModuleDict(projections)  # type: ignore[assignment]
         self.outer = nn.ParameterDict(
             {
                 cell: architecture_parameter(2, len(pools.candidates(cell)), generator=generator)
                 for cell in pools.present
             }
         )
-        self.cells = nn.ModuleDict(
-            {
-                cell: RelaxedCell(
-                    width=width, nodes=nodes, operations=operations, generator=generator
-                )
-                for cell in pools.present
-            }
-        )
+        cells = {
+            cell: RelaxedCell(width=width, nodes=nodes, operations=operations, generator=generator)
+            for cell in pools.present
+        }
+        self.cells: Mapping[str, RelaxedCell] = nn.ModuleDict(cells)  # type: ignore[assignment]
 
     @property
     def required(self) -> frozenset[str]:
@@ -88,12 +87,12 @@ class FusionSupernet(nn.Module):
     def _inputs(
         self, cell: str, features: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        """Both relaxed inputs; maps of one size are summed before they are resized once.
+        """Compute both relaxed inputs; maps of one size are summed and then resized once.
 
-        Resizing is linear, so that the order makes no difference but to the time.
+        Resizing is linear, so that the order affects the time only.
         """
         weights = self.outer[cell].softmax(dim=1)  # (2, candidates)
-        sums: dict[tuple[int, int], list[Tensor]] = {}
+        sums: dict[tuple[int, ...], list[Tensor]] = {}
         for number, name in enumerate(self.pools.candidates(cell)):
             value = (
                 outputs[name] if name in outputs else self.projections[cell].project(name, features)
@@ -105,27 +104,20 @@ class FusionSupernet(nn.Module):
                     pair.append(term)
                 else:
                     pair[side] = pair[side] + term
-        x, y = (
-            torch.stack([resize(pair[side], self.size) for pair in sums.values()]).sum(dim=0)
-            for side in (0, 1)
-        )
+        resized = [[resize(x, self.size), resize(y, self.size)] for x, y in sums.values()]
+        x, y = (torch.stack([pair[side] for pair in resized]).sum(dim=0) for side in (0, 1))
         return x, y
 
     def architecture_parameters(self) -> list[nn.Parameter]:
-        """What the search's outer level changes."""
-        found = [self.outer[cell] for cell in self.pools.present]
+        """Return the parameters of the search's outer level."""
+        parameters = [self.outer[cell] for cell in self.pools.present]
         for cell in self.pools.present:
-            found += [*self.cells[cell].inner, *self.cells[cell].operation]
-        return found
-
-    def weight_parameters(self) -> list[nn.Parameter]:
-        """What the search's inner level changes."""
-        architecture = {id(p) for p in self.architecture_parameters()}
-        return [p for p in self.parameters() if id(p) not in architecture]
+            parameters += [*self.cells[cell].inner, *self.cells[cell].operation]
+        return parameters
 
     @torch.no_grad()
     def entropy(self) -> float:
-        """Mean entropy in bits of all relaxed choices; falls as the search makes up its mind."""
+        """Compute the mean entropy in bits of all relaxed choices; it falls during the search."""
         return float(torch.stack([entropy(p) for p in self.architecture_parameters()]).mean())
 
     @torch.no_grad()
@@ -136,9 +128,9 @@ class FusionSupernet(nn.Module):
         generator: torch.Generator | None = None,
         temperature: float = 1.0,
     ) -> Genotype:
-        """The strongest architecture, or with a generator one drawn from the relaxed choices.
+        """Return the strongest architecture, or draw one with a generator from the relaxed choices.
 
-        A temperature above 1 draws more freely. Unreachable cells are left out.
+        A temperature above 1 flattens the probabilities. Unreachable cells are removed.
         """
         cells = {}
         for cell in self.pools.present:
@@ -155,7 +147,7 @@ class FusionSupernet(nn.Module):
 
 
 class FusionNetwork(nn.Module):
-    """The network of one genotype; what does not reach the head is not built.
+    """The network of one genotype, without the parts that do not reach the head.
 
     Args:
         pools: the candidates, for their channels.
@@ -170,16 +162,17 @@ class FusionNetwork(nn.Module):
         self.genotype = genotype.pruned()
         self.required = frozenset(pools.maps(self.genotype.required))
         self.size = size
-        known = pools.features
-        self.projections = nn.ModuleDict()
+        features = pools.features
+        # torch types the values of a ModuleDict as plain modules.
+        self.projections: dict[str, Projections] = nn.ModuleDict()  # type: ignore[assignment]
         self.cells = nn.ModuleDict()
         for name, cell in self.genotype.cells.items():
-            own = dict.fromkeys(i for i in cell.inputs if i in known)
-            self.projections[name] = Projections([known[i] for i in own], width=width)
+            inputs = [i for i in dict.fromkeys(cell.inputs) if i in features]
+            self.projections[name] = Projections([features[i] for i in inputs], width=width)
             self.cells[name] = DerivedCell(cell, width=width)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Fuse feature maps by name into ``(N, C, S, S)``; others than ``required`` are ignored."""
+        """Fuse feature maps by name into ``(N, C, S, S)``; only ``required`` maps are read."""
         values: dict[str, Tensor] = {}
         for name, cell in self.genotype.cells.items():
             projected = {
@@ -194,7 +187,7 @@ class FusionNetwork(nn.Module):
 
     @classmethod
     def from_supernet(cls, supernet: FusionSupernet, genotype: Genotype) -> FusionNetwork:
-        """The derived network with the supernet's weights."""
+        """Derive the network of a genotype with the supernet's weights."""
         network = cls(supernet.pools, genotype, width=supernet.width, size=supernet.size)
         stored = supernet.state_dict()
         chosen = {}

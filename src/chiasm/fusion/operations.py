@@ -56,7 +56,7 @@ class GuidedAttention(nn.Module):
 
     One head, no projections. ``y`` is pooled to a quarter of its side and at most ``tokens``,
     because attention between all pixels of 256 x 256 maps would need 65,536 squared scores. The
-    order of the inputs matters: the first asks, the second answers.
+    order of the inputs matters: the first is the query, the second key and value.
 
     References:
         Vaswani et al., 2017 (scaled dot-product); BM-NAS, ScaleDotAttn.
@@ -68,7 +68,7 @@ class GuidedAttention(nn.Module):
         self.norm = nn.GroupNorm(1, width)
 
     def pooled_side(self, side: int) -> int:
-        """Side of the pooled ``y`` for maps of a side."""
+        """Return the side of the pooled ``y`` for maps of a side."""
         return max(1, min(side // 4, self.tokens))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:

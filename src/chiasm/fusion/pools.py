@@ -1,4 +1,4 @@
-"""What may be fused: three lists of candidate features, early, middle and late."""
+"""The search space of the fusion: lists of candidate features, early, middle and late."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CELLS = ("early", "middle", "late")
 
 
 def cell_output(cell: str) -> str:
-    """Name under which a cell's output is a candidate of later cells, e.g. ``"cell:early"``."""
+    """Return the name of a cell's output as a candidate of later cells, e.g. ``"cell:early"``."""
     return f"cell:{cell}"
 
 
@@ -24,8 +24,8 @@ class Candidate:
         name: unique within its pool, e.g. ``"rgb/E1"``; the same name in two pools is one feature.
         channels: of its map.
         stride: pixels of the input per pixel of its map.
-        modality: which sensor it comes from; for colours in the drawing and for restriction.
-        parts: the maps that are joined to make it; empty where it is a map itself.
+        modality: its sensor, for colours in the drawing.
+        parts: the maps of a joined candidate; empty for a single map.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Candidate:
 
     @property
     def maps(self) -> tuple[Candidate, ...]:
-        """The maps that a feature source must make for this candidate."""
+        """The maps that a feature source computes for this candidate."""
         return self.parts or (self,)
 
 
 def joined(name: str, *parts: Candidate) -> Candidate:
-    """A candidate that joins several maps of one modality, as fine as the finest of them."""
+    """Join several maps of one modality to a candidate at the resolution of the finest."""
     return Candidate(
         name,
         channels=sum(part.channels for part in parts),
@@ -73,57 +73,54 @@ class Pools:
         if not self.present:
             raise ConfigurationError("All three pools are empty: there is nothing to fuse.")
         for cell in CELLS:
-            names = [c.name for c in self.own(cell)]
+            names = [c.name for c in self.features_of(cell)]
             twice = {name for name in names if names.count(name) > 1}
             if twice:
                 raise ConfigurationError(
                     f"The {cell} pool names {', '.join(sorted(twice))} more than once."
                 )
 
-    def own(self, cell: str) -> tuple[Candidate, ...]:
-        """The features in a cell's pool, without outputs of earlier cells."""
+    def features_of(self, cell: str) -> tuple[Candidate, ...]:
+        """Return the features in a cell's pool, without outputs of earlier cells."""
         pool: tuple[Candidate, ...] = getattr(self, cell)
         return pool
 
     @property
     def present(self) -> tuple[str, ...]:
         """Cells that have a pool, in order."""
-        return tuple(cell for cell in CELLS if self.own(cell))
+        return tuple(cell for cell in CELLS if self.features_of(cell))
 
     def candidates(self, cell: str) -> tuple[str, ...]:
-        """Names that a cell may choose from: its own features, then outputs of earlier cells."""
+        """Return the names of a cell's candidates: its features, then outputs of earlier cells."""
         earlier = self.present[: self.present.index(cell)]
-        return tuple(c.name for c in self.own(cell)) + tuple(cell_output(e) for e in earlier)
+        return tuple(c.name for c in self.features_of(cell)) + tuple(
+            cell_output(e) for e in earlier
+        )
 
     @property
     def features(self) -> dict[str, Candidate]:
         """All features by name."""
-        return {c.name: c for cell in self.present for c in self.own(cell)}
+        return {c.name: c for cell in self.present for c in self.features_of(cell)}
 
     def maps(self, names: Iterable[str] | None = None) -> dict[str, Candidate]:
-        """The maps by name that a source must make for some candidates, or for all."""
-        known = self.features
-        chosen = known if names is None else names
-        return {m.name: m for name in chosen for m in known[name].maps}
+        """Return by name the maps that a source computes for some candidates, or for all."""
+        features = self.features
+        names = features if names is None else names
+        return {m.name: m for name in names for m in features[name].maps}
 
     def only(self, *cells: str) -> Pools:
-        """The pools with other cells dropped: the rows of the paper's Table 4."""
+        """Return the pools of some cells only: the rows of the paper's Table 4."""
         return replace(self, **{cell: () for cell in CELLS if cell not in cells})
 
     def matching(self, patterns: Iterable[str]) -> Pools:
-        """The pools with the features alone whose names match a pattern, e.g. ``"*/f8"``.
+        """Return the pools of the features whose names match a pattern, e.g. ``"*/f8"``.
 
-        Raises ``ConfigurationError`` where none does.
+        Raises:
+            ConfigurationError: no feature matches.
         """
-        wanted = tuple(patterns)
+        globs = tuple(patterns)
 
-        def fits(candidate: Candidate) -> bool:
-            return any(fnmatch(candidate.name, pattern) for pattern in wanted)
+        def matches(candidate: Candidate) -> bool:
+            return any(fnmatch(candidate.name, glob) for glob in globs)
 
-        return Pools(**{cell: tuple(filter(fits, self.own(cell))) for cell in CELLS})
-
-    def restrict(self, modality: str) -> Pools:
-        """The pools with the features of one modality only."""
-        return Pools(
-            **{cell: tuple(c for c in self.own(cell) if c.modality == modality) for cell in CELLS}
-        )
+        return Pools(**{cell: tuple(filter(matches, self.features_of(cell))) for cell in CELLS})

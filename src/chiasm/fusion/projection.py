@@ -1,4 +1,4 @@
-"""Bringing a candidate feature to the shape that all cells share."""
+"""Projection of candidate features to the shape that all cells share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Projection(nn.Module):
     """1x1 convolution to C, batch norm and ReLU, at the candidate's own size.
 
     A joined candidate is convolved part by part, each at its own size, and the results are summed:
-    the same as one convolution of the concatenation, without ever making it.
+    the same as one convolution of the concatenation, without its memory.
     """
 
     def __init__(self, candidate: Candidate, *, width: int) -> None:
@@ -23,11 +23,11 @@ class Projection(nn.Module):
         self.layers = nn.ModuleList(
             nn.Conv2d(part.channels, width, 1, bias=False) for part in candidate.maps
         )
-        if len(self.names) > 1:  # the sum starts with the variance of one convolution
+        if len(self.names) > 1:  # so that the sum starts with the variance of one convolution
             total = candidate.channels
             for layer, part in zip(self.layers, candidate.maps):
                 layer.weight.data *= (part.channels / total) ** 0.5
-        self.norm = nn.BatchNorm2d(width)
+        self.norm: nn.Module = nn.BatchNorm2d(width)
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Project the candidate's maps ``(N, C_i, h_i, w_i)`` to ``(N, C, h, w)``."""

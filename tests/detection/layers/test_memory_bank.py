@@ -273,7 +273,7 @@ def test_a_stored_bank_that_does_not_fit_is_refused():
 
 @pytest.mark.parametrize("count", [0, -1])
 def test_zero_neighbours_are_refused(count):
-    with pytest.raises(ConfigurationError, match="ask for at least 1 nearest neighbour"):
+    with pytest.raises(ConfigurationError, match="it must be at least 1 nearest neighbour"):
         filled(*descriptors(50))(torch.zeros(1, D), count=count)
 
 

@@ -235,18 +235,18 @@ def test_sizes_out_of_range_are_told(sizes):
 
 
 @pytest.mark.parametrize("builder", [m3dm, crossmodal_mapping])
-def test_rivals_take_it_and_say_which_weights_they_have(builder, tmp_path):
+def test_baselines_take_it_and_say_which_weights_they_have(builder, tmp_path):
     few = {"points": "transformer", "point_groups": 12, "group_size": 4}
-    with pytest.raises(ConfigurationError, match="'random' to go on without"):
+    with pytest.raises(ConfigurationError, match="'random' to do without"):
         builder(**few)
-    made = builder(**few, point_weights="random")
-    assert "efficientnet-lite0" in made.pretrained_weights
-    assert "point transformer, random weights" in made.pretrained_weights
-    described = made.describe(organised())
-    relief = described["geometry" if builder is m3dm else "relief"]
+    detector = builder(**few, point_weights="random")
+    assert "efficientnet-lite0" in detector.pretrained_weights
+    assert "point transformer, random weights" in detector.pretrained_weights
+    features = detector.extract_features(organised())
+    relief = features["geometry" if builder is m3dm else "relief"]
     assert relief.shape == (1, 1152, 4, 4)
     # Built for an artifact, no file is looked for.
     again = builder(**few, point_weights=str(tmp_path / "gone.pth"), pretrained=False)
-    again.load_state_dict(made.state_dict())
-    with pytest.raises(ConfigurationError, match="ask for it with points='transformer'"):
+    again.load_state_dict(detector.state_dict())
+    with pytest.raises(ConfigurationError, match="select it with points='transformer'"):
         builder(point_weights="random", pretrained=False)

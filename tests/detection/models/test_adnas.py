@@ -7,7 +7,6 @@ import torch
 
 from chiasm.detection.datamodule import pools_of
 from chiasm.detection.layers.backbones import FrozenEfficientNetLite
-from chiasm.detection.layers.maps import image_score
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.layers.reconstruction import ReconstructionBranch
 from chiasm.detection.layers.segmentation import dice_loss, focal_loss, structural_dissimilarity
@@ -58,7 +57,7 @@ def test_maps_have_the_inputs_shape_and_are_zero_away_from_the_object(name, moda
     assert maps.shape == (2, 1, 64, 64)
     assert (maps >= 0).all()
     assert (maps[:, :, :4] == 0).all()
-    assert image_score(maps).shape == (2,)
+    assert detector.image_scores(None, maps).shape == (2,)
 
 
 @pytest.mark.parametrize("name", SMALL)

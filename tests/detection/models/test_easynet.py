@@ -77,13 +77,13 @@ def test_the_gate_opens_for_usual_parts_and_not_for_others():
     torch.manual_seed(0)
     network, inputs = easynet_slim(image_size=64, variant="gated").eval(), batch()
     with torch.no_grad():
-        described = network.describe(inputs)
-        network.observe("gate", described, torch.arange(4))
-        network.finish("gate")
-        features, _ = network._features({m: described[m].float() for m in BOTH})
-        maps = {n: z.softmax(1)[:, 1:] for n, z in network._logits(features).items()}
-        opened = network._difference(features) >= network.threshold
-        chosen = network.judge(described).raw
+        features = network.extract_features(inputs)
+        network.partial_fit("gate", features, torch.arange(4))
+        network.finish_fit("gate")
+        layers, _ = network._layers({m: features[m].float() for m in BOTH})
+        maps = {n: z.softmax(1)[:, 1:] for n, z in network._logits(layers).items()}
+        opened = network._difference(layers) >= network.threshold
+        chosen = network.predict(features).raw
         assert opened.sum() == 3
         for number in range(4):
             expected = maps["joint" if opened[number] else "colour"][number]

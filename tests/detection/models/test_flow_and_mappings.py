@@ -1,4 +1,4 @@
-"""The flow of a rival, its positions, and statistics over patches."""
+"""The flow of a baseline, its positions, and statistics over patches."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from chiasm.errors import ConfigurationError, DataError
 
 def flow(channels=6):
     torch.manual_seed(0)
-    made = ConvolutionalFlow(channels=channels, hidden=8, couplings=3, position=4)
-    for parameter in made.parameters():  # it begins as the identity, which proves nothing
+    detector = ConvolutionalFlow(channels=channels, hidden=8, couplings=3, position=4)
+    for parameter in detector.parameters():  # it begins as the identity, which proves nothing
         torch.nn.init.normal_(parameter, 0, 0.2)
-    return made
+    return detector
 
 
 @pytest.mark.parametrize("channels", [4, 6, 7])
 def test_the_flow_is_invertible(channels):
-    made, x = flow(channels), torch.randn(2, channels, 5, 4)
-    latent, _ = made(x)
+    detector, x = flow(channels), torch.randn(2, channels, 5, 4)
+    latent, _ = detector(x)
     assert not torch.allclose(latent, x, atol=0.1)
-    torch.testing.assert_close(made.inverse(latent), x, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(detector.inverse(latent), x, rtol=1e-5, atol=1e-5)
 
 
 def test_the_log_determinant_is_autograds():
-    made = flow(4).double()
+    detector = flow(4).double()
     x = torch.randn(1, 4, 2, 3, dtype=torch.float64)
-    _, log_det = made(x)
-    jacobian = torch.autograd.functional.jacobian(lambda y: made(y)[0].flatten(), x)
+    _, log_det = detector(x)
+    jacobian = torch.autograd.functional.jacobian(lambda y: detector(y)[0].flatten(), x)
     expected = torch.linalg.slogdet(jacobian.reshape(24, 24)).logabsdet
     torch.testing.assert_close(log_det.sum(), expected)
 
 
 def test_a_new_flow_is_a_permutation():
-    made = ConvolutionalFlow(channels=6, hidden=4)
+    detector = ConvolutionalFlow(channels=6, hidden=4)
     x = torch.randn(1, 6, 3, 3)
-    latent, log_det = made(x)
+    latent, log_det = detector(x)
     assert torch.equal(log_det, torch.zeros_like(log_det))
     torch.testing.assert_close(latent.sort(dim=1).values, x.sort(dim=1).values)
 
@@ -55,7 +55,7 @@ def test_the_likelihood_is_least_at_the_origin():
 
 
 def test_every_position_has_a_code_of_its_own():
-    code = position_encoding(6, 5, 8)[0].flatten(1).T
+    code = position_encoding(torch.zeros(1, 3, 6, 5), 8)[0].flatten(1).T
     assert code.shape == (30, 8)
     assert torch.cdist(code, code).fill_diagonal_(9).min() > 0.05
 
@@ -92,5 +92,5 @@ def test_rows_go_back_to_their_places():
 def test_a_mapping_needs_both_sensors():
     with pytest.raises(ConfigurationError, match="needs rgb and geometry"):
         crossmodal_mapping(modalities=("rgb",), pretrained=False)
-    with pytest.raises(ConfigurationError, match="'picture', 'fpfh' or 'transformer'"):
+    with pytest.raises(ConfigurationError, match="'fpfh', 'picture' or 'transformer'"):
         crossmodal_mapping(points="mesh", pretrained=False)

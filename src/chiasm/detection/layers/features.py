@@ -1,12 +1,12 @@
-"""Sources of candidate features: what the fusion pools are fed from.
+"""Sources of candidate features for the fusion pools.
 
-A source maps a batch to named maps. Which of them may be fused, and in which cell, is a list
-(``Pools``); which are computed at all is what the genotype requires.
+A source maps a batch to named maps. ``Pools`` lists which of them may be fused, and in which cell;
+the genotype determines which are computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -25,17 +25,18 @@ from chiasm.samples import RGBDBatch
 
 MODALITIES = ("rgb", "geometry")
 
-MEASURED = ("residual_fine", "residual_coarse", "distance")  # maps that a memory makes
+NORMALITY_MAPS = ("residual_fine", "residual_coarse", "distance")  # computed by a memory
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SourcedFeatures:
-    """What a feature source returns.
+    """Features of a source.
 
     Attributes:
         maps: candidate name to ``(N, C, h, w)``.
-        reconstructions: modality to ``(N, C, S, S)``, where the source reconstructs.
-        relative: modality to ``(N, 1, h, w)``, distance from normal, where the source measures it.
+        reconstructions: modality to ``(N, C, S, S)``; empty for a frozen source.
+        relative: modality to ``(N, 1, h, w)`` relative distance from normal; empty for a source
+            that learns.
     """
 
     maps: dict[str, Tensor]
@@ -44,30 +45,28 @@ class SourcedFeatures:
 
 
 def images_of(batch: RGBDBatch, modality: str) -> Tensor:
-    """The picture ``(N, 3, S, S)`` of one modality; raises ``ValueError`` where it is absent."""
+    """Return the picture ``(N, 3, S, S)`` of one modality; ``ValueError`` if it is absent."""
     image = batch.rgb if modality == "rgb" else batch.geometry
     if image is None:
-        raise ValueError(f"The batch has no {modality}, which this network was trained with.")
+        raise ValueError(f"The batch has no {modality}, with which this network was trained.")
     return image
 
 
 class ReconstructedFeatures(nn.Module):
-    """The paper's source: stages of one reconstruction branch per modality, learnt from scratch.
+    """The paper's source: stages of one reconstruction branch per modality, trained from scratch.
 
-    Maps are named ``"rgb/E1"``, ``"geometry/D4"`` and so on.
+    Maps are named by modality and stage, for example ``"rgb/E1"`` and ``"geometry/D4"``.
 
     Args:
         branches: modality to its ``ReconstructionBranch``.
     """
-
-    frozen = False
 
     def __init__(self, *, branches: Mapping[str, ReconstructionBranch]) -> None:
         super().__init__()
         self.branches = nn.ModuleDict(dict(branches))
 
     def forward(self, batch: RGBDBatch, required: frozenset[str] | None = None) -> SourcedFeatures:
-        """Run the branches that are still there."""
+        """Run the branches that pruning has left."""
         maps: dict[str, Tensor] = {}
         reconstructions: dict[str, Tensor] = {}
         for modality, branch in self.branches.items():
@@ -78,19 +77,21 @@ class ReconstructedFeatures(nn.Module):
         return SourcedFeatures(maps, reconstructions)
 
     def prune(self, required: frozenset[str], *, normality: bool = False) -> None:
-        """Drop branches and stages that no required map needs; there is no normality here."""
+        """Remove branches and stages that no required map needs; ``normality`` has no effect."""
         for modality in list(self.branches):
             stages = frozenset(
                 name.split("/")[1] for name in required if name.startswith(f"{modality}/")
             )
+            branch = self.branches[modality]
             if stages:
-                self.branches[modality].prune(stages)
+                assert isinstance(branch, ReconstructionBranch)
+                branch.prune(stages)
             else:
                 del self.branches[modality]
 
 
 class NormalityFeatures(nn.Module):
-    """The light source: frozen features of each modality, and what is not normal in them.
+    """Frozen features of each modality, and their distance from normal.
 
     Maps per modality: ``raw`` (48 channels, stride 4: the input, pixel-unshuffled), ``f4``, ``f8``,
     ``f16`` (frozen features), ``residual_fine`` (64, stride 8: absolute residual of strides 4 and 8
@@ -98,18 +99,17 @@ class NormalityFeatures(nn.Module):
     stride 8: distance and relative distance).
 
     Args:
-        backbone: frozen features, shared by the modalities; geometry goes in as a picture.
+        backbone: frozen features, shared by the modalities; geometry is read as a picture.
         memories: modality to its memory of normals.
     """
-
-    frozen = True
 
     def __init__(
         self, *, backbone: FrozenEfficientNetLite, memories: Mapping[str, NormalMemory]
     ) -> None:
         super().__init__()
         self.backbone = backbone
-        self.memories = nn.ModuleDict(dict(memories))
+        # torch types the values of a ModuleDict as plain modules.
+        self.memories: MutableMapping[str, NormalMemory] = nn.ModuleDict(dict(memories))  # type: ignore[assignment]
         self.modalities = tuple(memories)
 
     @torch.no_grad()
@@ -119,7 +119,7 @@ class NormalityFeatures(nn.Module):
         relative: dict[str, Tensor] = {}
         for modality in self.modalities:
             image = images_of(batch, modality)
-            memory = self.memories[modality] if modality in self.memories else None  # noqa: SIM401
+            memory = self.memories[modality] if modality in self.memories else None  # noqa: SIM401  # a ModuleDict has no get
             deepest = 16 if memory is not None else self._deepest(modality, required)
             features = self.backbone(image, deepest=deepest)
             candidates = {"raw": F.pixel_unshuffle(image, 4)}
@@ -143,11 +143,11 @@ class NormalityFeatures(nn.Module):
         return max(strides, default=4)
 
     def prune(self, required: frozenset[str], *, normality: bool = True) -> None:
-        """Drop sensors and memories that neither a required map nor the score rule needs.
+        """Remove modalities and memories that neither a required map nor the score rule needs.
 
         Args:
             required: names of the maps that the fusion network reads.
-            normality: the score rule reads the relative distances, so every memory stays.
+            normality: whether the score rule reads the relative distances; every memory then stays.
         """
         if normality:
             return
@@ -155,7 +155,7 @@ class NormalityFeatures(nn.Module):
             m for m in self.modalities if any(name.startswith(f"{m}/") for name in required)
         )
         for modality in list(self.memories):
-            if not any(f"{modality}/{name}" in required for name in MEASURED):
+            if not any(f"{modality}/{name}" in required for name in NORMALITY_MAPS):
                 del self.memories[modality]
 
 
@@ -165,7 +165,7 @@ PAPER_STAGES = {
     "late": ("E4", "D1", "E5"),
 }
 
-LIGHT_MAPS = {  # channels and stride of what the light source makes per sensor
+FROZEN_MAPS = {  # channels and stride of the maps of NormalityFeatures per modality
     "raw": (48, 4),
     "f4": (24, 4),
     "f8": (40, 8),
@@ -175,14 +175,14 @@ LIGHT_MAPS = {  # channels and stride of what the light source makes per sensor
     "distance": (2, 8),
 }
 
-LIGHT_JOINED = {  # what is there and what is not normal in it, as the paper joins E_k and D_(5-k)
+FROZEN_JOINED = {  # features and their residuals from normal, as the paper joins E_k and D_(5-k)
     "normality": ("residual_fine", "residual_coarse", "distance"),
     "fine": ("raw", "f4", "residual_fine"),
     "medium": ("f8", "residual_fine", "residual_coarse", "distance"),
     "all": ("raw", "f4", "f8", "f16", "residual_fine", "residual_coarse", "distance"),
 }
 
-LIGHT_CANDIDATES = {
+FROZEN_STAGES = {
     "early": ("raw", "f4", "fine"),
     "middle": ("f8", "normality", "medium"),
     "late": ("f16", "normality", "all"),
@@ -207,17 +207,17 @@ def reconstruction_pools(
 
 
 def frozen_pools(modalities: Sequence[str] = MODALITIES) -> Pools:
-    """The light pools: raw inputs, frozen features and what is not normal in them, by scale."""
+    """Return the pools by scale of raw inputs, frozen features and their distance from normal."""
 
     def candidate(modality: str, name: str) -> Candidate:
-        if name in LIGHT_JOINED:
-            parts = (candidate(modality, part) for part in LIGHT_JOINED[name])
+        if name in FROZEN_JOINED:
+            parts = (candidate(modality, part) for part in FROZEN_JOINED[name])
             return joined(f"{modality}/{name}", *parts)
-        return Candidate(f"{modality}/{name}", *LIGHT_MAPS[name], modality)
+        return Candidate(f"{modality}/{name}", *FROZEN_MAPS[name], modality)
 
     return Pools(
         **{
             cell: tuple(candidate(m, name) for m in modalities for name in names)
-            for cell, names in LIGHT_CANDIDATES.items()
+            for cell, names in FROZEN_STAGES.items()
         }
     )

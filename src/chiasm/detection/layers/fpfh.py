@@ -1,4 +1,4 @@
-"""Fast point feature histograms: how the surface bends around each point of an organised cloud."""
+"""Fast point feature histograms: curvature around each point of an organised cloud."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from chiasm.samples import BoolArray, FloatArray
 
 BINS = 11
 Weighting = Literal["normalised", "paper"]
-_LEAST_SINE = 1e-3  # of a normal with the joining line: below, float32 cannot tell v's direction
-_BLOCK = 512  # points at a time, so that the arrays over their pairs stay in the cache
+_LEAST_SINE = 1e-3  # of a normal with the joining line; below, float32 loses v's direction
+_BLOCK = 512  # points at a time, so that the arrays over their pairs fit the cache
 
 
 def fpfh(
@@ -36,7 +36,7 @@ def fpfh(
     joins them; its angles are ``alpha = v . n`` and ``phi = u . d``, both in [-1, 1], and
     ``theta = atan2(w . n, u . n)`` in [-pi, pi], each in 11 equal bins. A simple histogram holds
     the per cent of the pairs of a point with its neighbours in each bin; the feature adds to it
-    those of the neighbours, nearer ones weighing more. Pairs without a frame (the same place
+    those of the neighbours, weighted by proximity. Pairs without a frame (the same position
     twice, a normal within a thousandth of the joining line) do not count.
 
     The defaults are those of Horwitz & Hoshen at a voxel of 0.05 m (2 and 5 voxels): on parts of
@@ -44,17 +44,17 @@ def fpfh(
 
     Args:
         xyz: ``(H, W, 3)`` metres.
-        valid: ``(H, W)``; only these points are described and serve as neighbours.
-        normals: ``(H, W, 3)`` unit normals, all to one side, 0 where unknown (such points are left
-            out); None estimates them with ``estimate_normals``.
+        valid: ``(H, W)``; only these points are described and used as neighbours.
+        normals: ``(H, W, 3)`` unit normals, all to one side, 0 where unknown (such points are
+            excluded); None estimates them with ``estimate_normals``.
         radius_feature: metres within which points are neighbours.
-        max_nn: nearest points taken at most, the point itself among them.
+        max_nn: most points of a neighbourhood, the point itself among them.
         radius_normal: metres, for the normals, where they are estimated.
         max_nn_normal: as ``max_nn``, for the normals.
         weighting: ``"paper"`` adds the mean of the neighbours' histograms over their distance,
             whose size depends on the unit of length. ``"normalised"`` weighs by one over the
-            squared distance and scales each angle's eleven bins to 100 per cent, as PCL, Open3D
-            and so the published results do.
+            squared distance and scales each angle's eleven bins to 100 per cent, as PCL and
+            Open3D do, and hence the published results.
 
     Returns:
         ``(H, W, 33)`` float32, alpha, phi, theta; 0 where not valid, or without any pair.
@@ -94,13 +94,13 @@ def fpfh(
 def estimate_normals(
     xyz: FloatArray, valid: BoolArray, *, radius: float = 0.1, max_nn: int = 30
 ) -> FloatArray:
-    """Unit normals towards the camera: the least principal axis of each neighbourhood.
+    """Estimate unit normals towards the camera: the least principal axis of each neighbourhood.
 
     Args:
         xyz: ``(H, W, 3)`` metres, camera at the origin.
         valid: ``(H, W)``.
         radius: metres within which points are neighbours.
-        max_nn: nearest points taken at most, the point itself among them.
+        max_nn: most points of a neighbourhood, the point itself among them.
 
     Returns:
         ``(H, W, 3)`` float32, 0 where not valid or fewer than three points are near.
@@ -134,28 +134,29 @@ def _simple_histograms(
     histograms = torch.zeros(count, 3 * BINS)
     weights = torch.zeros(count, others)
     for start in range(0, count, _BLOCK):
-        here = slice(start, min(start + _BLOCK, count))
-        near = numbers[here].reshape(-1)
-        size = here.stop - here.start
-        d2 = squared[here]
+        block = slice(start, min(start + _BLOCK, count))
+        neighbour = numbers[block].reshape(-1)
+        size = block.stop - block.start
+        d2 = squared[block]
         weight = torch.where((d2 > 0) & (d2 < torch.inf), 1 / d2, 0)
         scale = weight.sqrt()
-        place = points[:, here, None]
+        position = points[:, block, None]
         dx, dy, dz = (
-            (points[axis].take(near).view(size, -1) - place[axis]) * scale for axis in range(3)
+            (points[axis].take(neighbour).view(size, -1) - position[axis]) * scale
+            for axis in range(3)
         )
-        mx, my, mz = (normals[axis].take(near).view(size, -1) for axis in range(3))
-        nx, ny, nz = normals[:, here, None]
-        own = nx * dx + ny * dy + nz * dz
-        its = mx * dx + my * dy + mz * dz
+        mx, my, mz = (normals[axis].take(neighbour).view(size, -1) for axis in range(3))
+        nx, ny, nz = normals[:, block, None]
+        cosine_n = nx * dx + ny * dy + nz * dz
+        cosine_m = mx * dx + my * dy + mz * dz
         cosine = nx * mx + ny * my + nz * mz
         # The frame stands at the other point where that normal is nearer the joining line. With
         # u the frame's normal, m the other's and d from frame to other, v = d x u / |d x u| and
         # w = u x v, so v . m = d . (u x m) / |d x u| and w . m = (m.d - (u.d)(u.m)) / |d x u|:
         # the triple product keeps its sign when the points change places.
-        swap = its.abs() > own.abs()
-        phi = torch.where(swap, -its, own)
-        along = torch.where(swap, -own, its)
+        swap = cosine_m.abs() > cosine_n.abs()
+        phi = torch.where(swap, -cosine_m, cosine_n)
+        along = torch.where(swap, -cosine_n, cosine_m)
         triple = dx * (ny * mz - nz * my) + dy * (nz * mx - nx * mz) + dz * (nx * my - ny * mx)
         sine2 = 1 - phi * phi
         weight = torch.where(sine2 > _LEAST_SINE**2, weight, 0)
@@ -170,18 +171,19 @@ def _simple_histograms(
             bins.masked_fill_(unused, BINS).add_(row)
             table = torch.bincount(bins.view(-1), minlength=size * (BINS + 1))
             table = table.view(size, BINS + 1)[:, :BINS]  # (n 12) -> n 11, the last are unused
-            histograms[here, part * BINS : (part + 1) * BINS] = table * 100 / pairs
-        weights[here] = weight
+            histograms[block, part * BINS : (part + 1) * BINS] = table * 100 / pairs
+        weights[block] = weight
     return histograms, weights
 
 
 def _neighbourhoods(
     xyz: FloatArray, valid: BoolArray, radius: float, max_nn: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The ``max_nn - 1`` nearest other points within the radius.
+    """Find the ``max_nn - 1`` nearest other points within the radius, by a k-d tree.
 
-    A k-d tree, asked row by row of the grid, so that what one answer read serves the next. A window
-    of the grid might save half of its time, but is exact only where nothing outside can be nearer.
+    Queries follow the rows of the grid, so that one finds the memory of the one before in the
+    cache. A window of the grid might save half of the time, but is exact only where no point
+    outside can be nearer.
 
     Returns points ``(3, n)``, numbers ``(n, k)`` of the neighbours among them, and squared
     distances ``(n, k)``, infinite (and the number 0) where there are fewer.
@@ -193,18 +195,18 @@ def _neighbourhoods(
         )
     points = np.ascontiguousarray(xyz[valid], dtype=np.float64)
     total = len(points)
-    found = min(max_nn, total)
-    if found < 2:
-        none = torch.zeros(total, 0)
-        return torch.from_numpy(points.T.astype(np.float32)), none.long(), none
-    # The tree takes what is strictly nearer than its bound.
+    count = min(max_nn, total)
+    if count < 2:
+        empty = torch.zeros(total, 0)
+        return torch.from_numpy(points.T.astype(np.float32)), empty.long(), empty
+    # The tree returns points strictly nearer than its bound.
     bound = np.nextafter(radius, np.inf)
-    distance, numbers = cKDTree(points).query(points, k=found, distance_upper_bound=bound)
-    # A point need not be its own first answer where another lies in the same place.
-    own = numbers == np.arange(total)[:, None]
-    own[~own.any(axis=1), -1] = True
-    shape = (total, found - 1)
-    distance, numbers = distance[~own].reshape(shape), numbers[~own].reshape(shape)
+    distance, numbers = cKDTree(points).query(points, k=count, distance_upper_bound=bound)
+    # A point need not be its own first neighbour where another has the same position.
+    itself = numbers == np.arange(total)[:, None]
+    itself[~itself.any(axis=1), -1] = True
+    shape = (total, count - 1)
+    distance, numbers = distance[~itself].reshape(shape), numbers[~itself].reshape(shape)
     numbers[np.isinf(distance)] = 0
     squared = torch.from_numpy(distance).square_().float()
     return torch.from_numpy(points.T.astype(np.float32)), torch.from_numpy(numbers), squared

@@ -28,27 +28,26 @@ Index = Literal["torch", "faiss_flat", "faiss_ivf", "faiss_hnsw"]
 MEGABYTE = 1_000_000
 _OWNER_BYTES = 8
 _LEAST_ROWS = 8
-_SPARE = 4  # neighbours found beside those asked for, as rounding may have misplaced some
+_SPARE = 4  # extra neighbours, since rounding may misplace some
 
 
 class MemoryBank(nn.Module):
-    """Descriptors of normal parts, at most ``bank_mb`` of them with whatever index they need.
+    """Descriptors of normal parts that take at most ``bank_mb``, with the index they need.
 
-    Fill it with ``add``, batch by batch, then call ``finish``, then ask it. What it holds depends
-    on the descriptors, their order and the seed, never on how they were cut into batches; a bank
-    with room for all keeps all.
+    Fill it with ``add``, batch by batch, call ``finish``, then query it. Its content depends on the
+    descriptors, their order and the seed, never on the batches; a bank with room for all keeps all.
 
     ``"random"`` keeps every descriptor with the same probability. ``"coreset"`` keeps those that
-    cover the rest: whenever the bank is full, greedy k-centre halves it and the stream goes on
-    (merge and reduce), so the finished bank is between half full and full. Halving compares
-    ``projection`` random directions of the descriptors, if given. The budget is of what is kept:
-    halving and finishing work on a copy for as long as they last.
+    cover the rest: whenever the bank is full, greedy k-centre halves it and the stream continues
+    (merge and reduce), so that the finished bank is between half full and full. Halving compares
+    ``projection`` random directions of the descriptors, if given. The budget covers the stored
+    descriptors: halving and finishing temporarily need a copy.
 
     Args:
         dimension: length of a descriptor.
         bank_mb: megabytes (1,000,000 bytes) that descriptors, owners and index may take.
-        selection: which descriptors stay.
-        index: ``"torch"`` and ``"faiss_flat"`` are exact and need no bytes beside the
+        selection: rule that selects the descriptors.
+        index: ``"torch"`` and ``"faiss_flat"`` are exact and need no bytes in addition to the
             descriptors; ``"faiss_ivf"`` and ``"faiss_hnsw"`` are approximate and hold a copy, so
             about half as many descriptors fit.
         projection: dimensions of the random projection for the coreset; None for none.
@@ -57,7 +56,7 @@ class MemoryBank(nn.Module):
 
     Raises:
         ConfigurationError: a setting out of range, a budget below eight descriptors, or an index
-            of faiss without faiss.
+            of faiss while faiss is not installed.
 
     References:
         Vitter, Random Sampling with a Reservoir, TOMS 1985; Sener, Savarese, Active Learning for
@@ -65,6 +64,9 @@ class MemoryBank(nn.Module):
         Anomaly Detection, CVPR 2022; Johnson, Douze, Jegou, Billion-Scale Similarity Search with
         GPUs, 2019.
     """
+
+    descriptors: Tensor
+    owner: Tensor
 
     def __init__(
         self,
@@ -119,19 +121,20 @@ class MemoryBank(nn.Module):
 
     @property
     def bytes_used(self) -> int:
-        """Bytes of the descriptors, their owners and the index, now."""
+        """Current bytes of the descriptors, their owners and the index."""
         index = 0 if self._built is None else self._built.nbytes
         return len(self) * (4 * self.dimension + _OWNER_BYTES) + index
 
     @torch.no_grad()
     def add(self, descriptors: Tensor, owners: Tensor) -> None:
-        """Take the next descriptors of the stream.
+        """Add the next descriptors of the stream.
 
         Args:
             descriptors: ``(M, D)``; any M.
             owners: ``(M,)`` number of the training part of each.
 
-        Raises ``DataError`` for another shape, values not finite, or a bank that is finished.
+        Raises:
+            DataError: another shape, values not finite, or a bank that is finished.
         """
         if len(self.descriptors):
             raise DataError("The bank is finished; build a new one to add descriptors.")
@@ -141,7 +144,7 @@ class MemoryBank(nn.Module):
                 f"There are {len(descriptors)} descriptors and owners of shape "
                 f"{tuple(owners.shape)}; every descriptor has one owner."
             )
-        if self._pool is None:
+        if self._pool is None or self._pool_owner is None:
             self._pool = descriptors.new_empty(self.capacity, self.dimension, dtype=torch.float32)
             self._pool_owner = owners.new_empty(self.capacity, dtype=torch.int64)
         while len(descriptors):
@@ -151,28 +154,28 @@ class MemoryBank(nn.Module):
                     return
                 self._halve()
             room = min(self.capacity - self._filled, len(descriptors))
-            here = slice(self._filled, self._filled + room)
-            self._pool[here], self._pool_owner[here] = descriptors[:room], owners[:room]
+            rows = slice(self._filled, self._filled + room)
+            self._pool[rows], self._pool_owner[rows] = descriptors[:room], owners[:room]
             self._filled += room
             self._seen += room
             descriptors, owners = descriptors[room:], owners[room:]
 
     @torch.no_grad()
     def finish(self) -> None:
-        """End the stream and build the index; raises ``DataError`` where nothing was added."""
-        if self._pool is None or self._filled == 0:
+        """End the stream and build the index; raises ``DataError`` if nothing was added."""
+        if self._pool is None or self._pool_owner is None or self._filled == 0:
             raise DataError("The bank is empty; add descriptors of normal parts before finish.")
-        # An owner's entries lie together, so leaving them out is leaving out a slice.
+        # Sorted by owner, an owner's entries are one slice, which a query can exclude.
         order = self._pool_owner[: self._filled].argsort(stable=True)
         self.descriptors, self.owner = self._pool[order], self._pool_owner[order]
         self._pool = self._pool_owner = None
-        self._build()
+        self._approximate_index()
 
     @torch.no_grad()
     def forward(
         self, query: Tensor, owners: Tensor | None = None, *, count: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """The nearest descriptors of the bank, nearest first.
+        """Find the nearest descriptors of the bank, nearest first.
 
         Args:
             query: ``(Q, D)``.
@@ -187,9 +190,9 @@ class MemoryBank(nn.Module):
             DataError: a bank that is not finished, or a query of another shape or not finite.
         """
         if count < 1:
-            raise ConfigurationError(f"count is {count}; ask for at least 1 nearest neighbour.")
+            raise ConfigurationError(f"count is {count}; it must be at least 1 nearest neighbour.")
         if not len(self.descriptors):
-            raise DataError("The bank is not finished; call finish before asking for neighbours.")
+            raise DataError("The bank is not finished; call finish before querying neighbours.")
         self._check(query)
         numbers = torch.zeros(len(query), count, dtype=torch.int64, device=query.device)
         distances = query.new_zeros(len(query), count)
@@ -198,58 +201,63 @@ class MemoryBank(nn.Module):
         for part in owners.unique().tolist():
             ends = torch.tensor([part, part + 1], device=self.owner.device)
             start, stop = torch.searchsorted(self.owner, ends).tolist() if part >= 0 else (0, 0)
-            left = len(self.descriptors) - (stop - start)
-            if left < count:
+            available = len(self.descriptors) - (stop - start)
+            if available < count:
                 without = f" without those of part {part}" if stop > start else ""
                 raise ConfigurationError(
-                    f"count is {count}, but the bank has {left} entries{without}; ask for fewer "
+                    f"count is {count}, but the bank has {available} entries{without}; query fewer "
                     "neighbours or fill the bank with more parts."
                 )
-            asking = owners == part
-            asked = query[asking]
-            found = self._search(asked, start, stop, min(count + _SPARE, left))
-            distances[asking], numbers[asking] = by_distance(asked, self.descriptors, found, count)
+            of_part = owners == part
+            rows = query[of_part]
+            candidates = self._search(rows, start, stop, min(count + _SPARE, available))
+            distances[of_part], numbers[of_part] = by_distance(
+                rows, self.descriptors, candidates, count
+            )
         return distances, numbers
 
     def _search(self, query: Tensor, start: int, stop: int, count: int) -> Tensor:
         """Numbers ``(Q, count)`` of the nearest entries outside ``start:stop``."""
         rows = self.descriptors
-        if self.index in ("torch", "faiss_flat"):
+        index = self._approximate_index()
+        if index is None:
             nearest = nearest_by_torch if self.index == "torch" else nearest_by_faiss
             return nearest_outside(nearest, query, rows, start, stop, count)
-        if self._built is None:
-            self._build()
-        numbers = self._built.search(query, start, stop, count)
-        # Lists or paths that hold fewer than asked for are rare; these queries are asked exactly.
+        numbers = index.search(query, start, stop, count)
+        # Few queries meet lists or paths with too few entries; these are searched exactly.
         short = (numbers < 0).any(dim=1)
         if short.any():
             exact = nearest_outside(nearest_by_torch, query[short], rows, start, stop, count)
             numbers[short] = exact
         return numbers
 
-    def _build(self) -> None:
-        if self.index in ("faiss_ivf", "faiss_hnsw"):
+    def _approximate_index(self) -> ApproximateIndex | None:
+        """The index of faiss, built once; None for an exact search."""
+        if self._built is None and self.index != "torch" and self.index != "faiss_flat":
             self._built = ApproximateIndex(self.index, self.descriptors, probes=self.probes)
             if self.bytes_used > self.budget:
                 raise ConfigurationError(
                     f"The bank takes {self.bytes_used} bytes, more than its budget of "
                     f"{self.budget}; set bank_mb to {1.05 * self.bytes_used / MEGABYTE:.4f}."
                 )
+        return self._built
 
     def _replace(self, descriptors: Tensor, owners: Tensor) -> None:
         """Vitter's algorithm R: row number t replaces a random one with probability C / (t + 1)."""
+        assert self._pool is not None and self._pool_owner is not None
         seen = self._seen + np.arange(1, len(descriptors) + 1)
         drawn = (self._generator.random(len(descriptors)) * seen).astype(np.int64)
         self._seen += len(descriptors)
-        # Of several rows for one place the last stays, as if they had come one by one.
-        places, last = np.unique(drawn[::-1], return_index=True)
-        within = places < self.capacity
-        place = torch.from_numpy(places[within]).to(self._pool.device)
+        # Of several rows for one slot the last stays, as if they had been added one by one.
+        slots, last = np.unique(drawn[::-1], return_index=True)
+        within = slots < self.capacity
+        slot = torch.from_numpy(slots[within]).to(self._pool.device)
         row = torch.from_numpy(len(drawn) - 1 - last[within])
-        self._pool[place] = descriptors[row.to(descriptors.device)].to(self._pool)
-        self._pool_owner[place] = owners[row.to(owners.device)].to(self._pool_owner)
+        self._pool[slot] = descriptors[row.to(descriptors.device)].to(self._pool)
+        self._pool_owner[slot] = owners[row.to(owners.device)].to(self._pool_owner)
 
     def _halve(self) -> None:
+        assert self._pool is not None and self._pool_owner is not None
         points = self._pool
         if self.projection is not None and self.projection < self.dimension:
             generator = torch.Generator().manual_seed(self.seed)
@@ -273,12 +281,12 @@ class MemoryBank(nn.Module):
                 f"(count, {self.dimension})."
             )
         if not torch.isfinite(descriptors).all():
-            raise DataError("Descriptors hold NaN or infinite values; leave those pixels out.")
+            raise DataError("Descriptors hold NaN or infinite values; exclude those pixels.")
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: object
     ) -> None:
-        # The bank's length is known only once it is filled, so buffers take the stored shapes.
+        # The bank's length is known after fitting only, so buffers take the stored shapes.
         stored = state_dict.get(prefix + "descriptors")
         if stored is not None:
             if stored.shape[1] != self.dimension or len(stored) > self.capacity:

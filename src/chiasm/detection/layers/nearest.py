@@ -1,4 +1,4 @@
-"""Nearest rows of a table: by torch, by faiss, and by the approximate indices of faiss."""
+"""Nearest rows of a table: exact by torch or faiss, approximate by indices of faiss."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ _LEAST_PER_LIST = 39  # training rows for each list of IVF, as faiss wants them
 
 
 def nearest_by_torch(query: Tensor, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Squared distances and numbers ``(Q, count)`` of the nearest rows, chunk by chunk."""
+    """Find squared distances and numbers ``(Q, count)`` of the nearest rows, chunk by chunk."""
     squares = (rows * rows).sum(dim=1)
     distances, numbers = [], []
     for part in query.split(max(1, _CELLS // len(rows))):
         squared = torch.addmm(squares, part, rows.T, alpha=-2)
         nearest = squared.topk(count, dim=1, largest=False)
-        own = (part * part).sum(dim=1, keepdim=True)
-        distances.append((nearest.values + own).clamp_(min=0))
+        query_square = (part * part).sum(dim=1, keepdim=True)
+        distances.append((nearest.values + query_square).clamp_(min=0))
         numbers.append(nearest.indices)
     return torch.cat(distances), torch.cat(numbers)
 
 
 def nearest_by_faiss(query: Tensor, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """As ``nearest_by_torch``, by faiss's exact search over the rows where they lie, uncopied."""
+    """As ``nearest_by_torch``, by faiss's exact search over the rows without a copy."""
     distances, numbers = find_faiss().knn(_array(query), _array(rows), count)
     return torch.from_numpy(distances).to(query), torch.from_numpy(numbers).to(query.device)
 
@@ -47,7 +47,7 @@ def nearest_by_faiss(query: Tensor, rows: Tensor, count: int) -> tuple[Tensor, T
 def nearest_outside(
     nearest: Nearest, query: Tensor, rows: Tensor, start: int, stop: int, count: int
 ) -> Tensor:
-    """Numbers ``(Q, count)`` of the nearest rows that are not in ``start:stop``."""
+    """Find the numbers ``(Q, count)`` of the nearest rows outside ``start:stop``."""
     distances, numbers = [], []
     for offset, part in ((0, rows[:start]), (stop, rows[stop:])):
         if len(part):
@@ -59,15 +59,15 @@ def nearest_outside(
 
 
 def by_distance(query: Tensor, rows: Tensor, numbers: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Distances and numbers ``(Q, count)`` of the nearest among ``numbers`` of rows ``(Q, K)``.
+    """Find distances and numbers ``(Q, count)`` of the nearest among candidates ``(Q, K)``.
 
-    Taken from the differences: the expanded squares of a product lose the small distances.
+    Distances are computed from differences: the expanded squares lose small distances.
     """
     chunk = max(1, _CELLS // max(1, numbers.shape[1] * rows.shape[1]))
     distance = torch.cat(
         [
-            (part[:, None] - rows[found]).norm(dim=2)
-            for part, found in zip(query.split(chunk), numbers.split(chunk))
+            (part[:, None] - rows[candidates]).norm(dim=2)
+            for part, candidates in zip(query.split(chunk), numbers.split(chunk))
         ]
     )
     distance, order = distance.sort(dim=1, stable=True)
@@ -75,7 +75,7 @@ def by_distance(query: Tensor, rows: Tensor, numbers: Tensor, count: int) -> tup
 
 
 class ApproximateIndex:
-    """An index of faiss over a copy of the rows: quick, and now and then off by a neighbour.
+    """An index of faiss over a copy of the rows: fast, sometimes without the true neighbour.
 
     Args:
         kind: ``"faiss_ivf"`` (inverted lists, square root of M of them) or ``"faiss_hnsw"``.
@@ -83,8 +83,8 @@ class ApproximateIndex:
         probes: lists that IVF visits; an eighth of the candidates that HNSW keeps.
 
     Attributes:
-        nbytes: bytes of the index, as faiss writes it; it is laid out anew from there, as growing
-            lists hold up to twice what they need.
+        nbytes: bytes of the index as faiss serialises it. The index is read back from that form,
+            because growing lists hold up to twice what they need.
 
     References:
         Jegou et al., Product Quantization for Nearest Neighbor Search, TPAMI 2011 (inverted lists);
@@ -103,20 +103,20 @@ class ApproximateIndex:
             index = faiss.IndexHNSWFlat(dimension, _LINKS)
             index.hnsw.efConstruction = 80
         index.add(_array(rows))
-        written = faiss.serialize_index(index)
+        serialised = faiss.serialize_index(index)
         del index
-        self.nbytes = int(written.nbytes)
-        self._index: Any = faiss.deserialize_index(written)
+        self.nbytes = int(serialised.nbytes)
+        self._index: Any = faiss.deserialize_index(serialised)
         self._kind = kind
         self._probes = probes
 
     def search(self, query: Tensor, start: int, stop: int, count: int) -> Tensor:
-        """Numbers ``(Q, count)`` of near rows outside ``start:stop``; -1 where too few were met."""
+        """Find numbers ``(Q, count)`` of near rows outside ``start:stop``; -1 for too few."""
         faiss = find_faiss()
         settings: dict[str, Any] = {}
         if stop > start:
-            own = faiss.IDSelectorRange(start, stop)
-            settings["sel"] = faiss.IDSelectorNot(own)
+            excluded = faiss.IDSelectorRange(start, stop)
+            settings["sel"] = faiss.IDSelectorNot(excluded)
         if self._kind == "faiss_ivf":
             parameters = faiss.SearchParametersIVF(nprobe=self._probes, **settings)
         else:
@@ -127,7 +127,7 @@ class ApproximateIndex:
 
 
 def most_bytes(kind: str, count: int, dimension: int) -> int:
-    """Bytes that an index of ``count`` rows takes at most; 0 for the kinds that need none."""
+    """Bound the bytes of an index of ``count`` rows; 0 for the kinds that need none."""
     if kind == "faiss_ivf":
         return count * (4 * dimension + 8) + _lists(count) * (4 * dimension + 16) + 1024
     if kind == "faiss_hnsw":
@@ -137,12 +137,12 @@ def most_bytes(kind: str, count: int, dimension: int) -> int:
 
 
 def find_faiss() -> Any:
-    """The module faiss; raises ``ConfigurationError`` with the cure where it is not installed."""
+    """Import faiss; ``ConfigurationError`` says how to install it."""
     try:
         return importlib.import_module("faiss")
     except ImportError as error:
         raise ConfigurationError(
-            "An index of faiss was asked for and faiss is not installed; run "
+            "The setting index names an index of faiss, and faiss is not installed; run "
             "pip install 'chiasm[rivals]', or take index='torch'."
         ) from error
 
@@ -162,9 +162,9 @@ _BLOCK = 128
 def greedy_k_centres(points: Tensor, count: int, *, first: int = 0) -> Tensor:
     """Choose the point farthest from all chosen ones, ``count`` times.
 
-    The covering radius is at most twice the best possible (Gonzalez 1985). The farthest points
-    are taken as candidates by the block and their distances to all computed in one product; they
-    are chosen from as long as the best of them is no nearer than any other point, so the order is
+    The covering radius is at most twice the best possible (Gonzalez 1985). A block of the farthest
+    points serves as candidates, whose distances to all points are one product. Points are chosen
+    from a block while the best of them is no nearer than any other point, so that the order is
     that of one choice at a time.
 
     Args:
@@ -190,17 +190,17 @@ def greedy_k_centres(points: Tensor, count: int, *, first: int = 0) -> Tensor:
             candidates = distance.topk(min(_BLOCK, len(points))).indices
         table = torch.addmm(squares, points[candidates], points.T, alpha=-2)
         table.add_(squares[candidates, None]).clamp_(min=0)
-        left = distance[candidates].cpu().numpy().copy()
+        remaining = distance[candidates].cpu().numpy().copy()
         mutual = table[:, candidates].cpu().numpy()
-        bound = max(float(left[-1]), 0.0)  # no other point is farther than the last candidate
+        bound = max(float(remaining[-1]), 0.0)  # no other point is farther than the last candidate
         picked: list[int] = []
         while len(chosen) + len(picked) < count:
-            best = int(left.argmax())
-            if left[best] < bound:
+            best = int(remaining.argmax())
+            if remaining[best] < bound:
                 break
             picked.append(best)
-            left = np.minimum(left, mutual[best])
-            left[best] = -1
+            remaining = np.minimum(remaining, mutual[best])
+            remaining[best] = -1
         rows = torch.tensor(picked, device=points.device)
         distance = torch.minimum(distance, table[rows].amin(dim=0))
         distance[candidates[rows]] = -1

@@ -1,4 +1,4 @@
-"""How far from normal: distances to, and residuals from, the nearest features of normal parts."""
+"""Distances and residuals from the nearest features of normal parts."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.layers.nearest import greedy_k_centres
-from chiasm.detection.layers.patches import join_strides
+from chiasm.detection.layers.patches import gather, gather_owners, join_strides
 
-_CONSIDERED = 60_000  # descriptors that a coreset is chosen from
+_MOST_CANDIDATES = 60_000  # descriptors from which a coreset is chosen
 _DIRECTIONS = 64
 _LEAST_USUAL = 1e-6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Normality:
-    """What a memory of normals says about a batch, at the memory's resolution ``h x w``.
+    """Distance of a batch from normal, at the resolution ``h x w`` of a memory of normals.
 
     Attributes:
         residual: ``(N, D, h, w)`` absolute difference to the nearest normal descriptor.
         distance: ``(N, 1, h, w)`` Euclidean distance to it.
-        relative: ``(N, 1, h, w)`` the distance over what is usual near that normal; about 1 on
-            normal parts. Highlights and ridges, where normals differ much among themselves, have
-            a large usual distance and so a small relative one.
+        relative: ``(N, 1, h, w)`` the distance over the usual distance near that normal; about 1
+            on normal parts. Highlights and ridges, where normals differ much among themselves,
+            have a large usual distance and therefore a small relative one.
     """
 
     residual: Tensor
@@ -38,9 +38,9 @@ class NormalMemory(nn.Module):
     """Descriptors of normal parts, with their owners and their usual distances.
 
     A descriptor joins the backbone's maps of all strides, each averaged over 3 x 3, standardised
-    per channel and weighted so that every stride counts alike, at the resolution of stride 8.
-    While learning, a training part is compared with the *other* parts only (its own entries are
-    left out by ``index``): otherwise its distances would be zero and say nothing.
+    per channel and weighted so that every stride has the same weight, at the resolution of stride
+    8. In training a part is compared with the *other* parts only (``index`` excludes its own
+    entries): otherwise its distances would be zero and carry no information.
 
     Args:
         channels: channels per stride, as the backbone states them.
@@ -52,6 +52,12 @@ class NormalMemory(nn.Module):
         patch features); the relative distance follows the local reachability idea of Breunig et
         al., LOF, SIGMOD 2000.
     """
+
+    bank: Tensor
+    owner: Tensor
+    usual: Tensor
+    mean: Tensor
+    weight: Tensor
 
     def __init__(
         self, *, channels: Mapping[int, int], memory_entries: int = 4_000, stride: int = 8
@@ -82,11 +88,11 @@ class NormalMemory(nn.Module):
     def fit(self, descriptors: Tensor, owners: Tensor, *, seed: int = 0) -> None:
         """Keep at most ``memory_entries`` descriptors of normal parts: those that cover the rest.
 
-        Greedy k-centre on random directions, from a random subset where there are very many. On
-        real parts 4,000 entries chosen so do the work of 20,000 random ones (docs/results).
+        Greedy k-centre on random projections, from a random subset of at most 60,000. On real parts
+        4,000 entries chosen in this way are as good as 20,000 random ones (docs/results).
 
         Args:
-            descriptors: ``(M, D)``, from ``describe``, object pixels only.
+            descriptors: ``(M, D)``, of ``describe``, object pixels only.
             owners: ``(M,)`` number of the training part of each.
             seed: of the choice.
         """
@@ -98,34 +104,35 @@ class NormalMemory(nn.Module):
         )
         self.weight = per_stride.to(descriptors) / (descriptors.std(dim=0) + 1e-6)
         generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(descriptors), generator=generator)[:_CONSIDERED]
+        chosen = torch.randperm(len(descriptors), generator=generator)[:_MOST_CANDIDATES]
         if len(chosen) > self.memory_entries:
-            some = (descriptors[chosen] - self.mean) * self.weight
+            standardised = (descriptors[chosen] - self.mean) * self.weight
             directions = torch.randn(self.dimension, _DIRECTIONS, generator=generator)
-            chosen = chosen[greedy_k_centres(some @ directions.to(some), self.memory_entries)]
+            projected = standardised @ directions.to(standardised)
+            chosen = chosen[greedy_k_centres(projected, self.memory_entries)]
         self.bank = (descriptors[chosen] - self.mean) * self.weight
         self.owner = owners[chosen].clone()
         distance, _ = self._nearest(self.bank, self.owner, count=4)
         usual = distance.mean(dim=1)
-        # Half the median keeps the ratio from exploding where normals are nearly identical, and
-        # the least keeps it a number where they are copies.
+        # Half the median bounds the ratio where normals are nearly identical, and the minimum
+        # keeps it finite where they are copies.
         self.usual = (usual + 0.5 * usual.median()).clamp(min=_LEAST_USUAL)
 
     def forward(
         self, features: Mapping[int, Tensor], foreground: Tensor, index: Tensor | None = None
     ) -> Normality:
-        """Compare a batch with the normals; pixels off the object get zeros.
+        """Compare a batch with the normals; pixels off the object are zero.
 
         Args:
             features: the backbone's maps.
             foreground: ``(N, 1, S, S)``.
-            index: ``(N,)`` numbers of training parts to leave out, -1 for none.
+            index: ``(N,)`` numbers of training parts to exclude, -1 for none.
         """
-        described = self.describe(features)
-        shape = described.shape
-        inside = F.adaptive_max_pool2d(foreground, shape[-2:])[:, 0] > 0.5
-        query = (described.permute(0, 2, 3, 1)[inside] - self.mean) * self.weight
-        owners = None if index is None else index.view(-1, 1, 1).expand_as(inside)[inside]
+        descriptors = self.describe(features)
+        shape = descriptors.shape
+        inside = cells_inside(foreground, shape[-2:])
+        query = (gather(descriptors, inside) - self.mean) * self.weight
+        owners = None if index is None else gather_owners(index, inside)
         distance, number = self._nearest(query, owners, count=3)
         nearest = number[:, 0]
         relative = distance[:, 0] / self.usual[number].mean(dim=1)
@@ -144,18 +151,18 @@ class NormalMemory(nn.Module):
     def _nearest(
         self, query: Tensor, owners: Tensor | None, *, count: int, chunk: int = 1024
     ) -> tuple[Tensor, Tensor]:
-        """Distances and numbers ``(Q, count)`` of the nearest entries that are not one's own."""
+        """Distances and numbers ``(Q, count)`` of the nearest entries of other owners."""
         squares = (self.bank * self.bank).sum(dim=1)
         distances, numbers = [], []
         for start in range(0, len(query), chunk):
             part = query[start : start + chunk]
             squared = torch.addmm(squares, part, self.bank.T, alpha=-2)
             if owners is not None:
-                own = owners[start : start + chunk, None] == self.owner[None]
-                squared.masked_fill_(own, float("inf"))
+                same_owner = owners[start : start + chunk, None] == self.owner[None]
+                squared.masked_fill_(same_owner, float("inf"))
             nearest = squared.topk(count, dim=1, largest=False)
-            own_square = (part * part).sum(dim=1, keepdim=True)
-            distances.append((nearest.values + own_square).clamp(min=0).sqrt())
+            query_square = (part * part).sum(dim=1, keepdim=True)
+            distances.append((nearest.values + query_square).clamp(min=0).sqrt())
             numbers.append(nearest.indices)
         if not distances:
             empty = query.new_zeros(0, count)
@@ -165,7 +172,7 @@ class NormalMemory(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: object
     ) -> None:
-        # The bank's length is known only after fitting, so buffers take the stored shapes.
+        # The bank's length is known after fitting only, so buffers take the stored shapes.
         for name in ("bank", "owner", "usual"):
             stored = state_dict.get(prefix + name)
             if stored is not None:

@@ -1,8 +1,9 @@
-"""Patches of frozen features: strides joined on one grid, statistics, points on the same grid."""
+"""Patches of frozen features: strides joined on one grid, statistics, points on that grid."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
-from chiasm.detection.layers.backbones import Backbone
+from chiasm.detection.layers.backbones import Backbone, make_backbone
 from chiasm.detection.layers.fpfh import BINS, fpfh
 from chiasm.detection.layers.point_transformer import PointTransformer
 from chiasm.detection.preparation.geometry import fill_nearest
@@ -21,7 +22,7 @@ FPFH = 3 * BINS
 
 
 def join_strides(features: Mapping[int, Tensor], *, size: Sequence[int]) -> Tensor:
-    """Maps of all strides, each averaged over 3 x 3, joined on one grid: ``(N, D, h, w)``.
+    """Average the maps of all strides over 3 x 3 and join them on one grid ``(N, D, h, w)``.
 
     Args:
         features: stride to ``(N, C, S / stride, S / stride)``.
@@ -30,12 +31,12 @@ def join_strides(features: Mapping[int, Tensor], *, size: Sequence[int]) -> Tens
     References:
         Roth et al., Towards Total Recall in Industrial Anomaly Detection, CVPR 2022, Section 3.1.
     """
-    reference = tuple(size)
+    grid = (size[0], size[1])
     maps = []
     for value in features.values():
         smooth = F.avg_pool2d(value, 3, 1, 1, count_include_pad=False)
-        if tuple(smooth.shape[-2:]) != reference:
-            smooth = F.interpolate(smooth, size=reference, mode="bilinear", align_corners=False)
+        if tuple(smooth.shape[-2:]) != grid:
+            smooth = F.interpolate(smooth, size=grid, mode="bilinear", align_corners=False)
         maps.append(smooth)
     return torch.cat(maps, dim=1)
 
@@ -70,16 +71,36 @@ class PatchFeatures(nn.Module):
         return join_strides(self.backbone(images), size=size)
 
 
-class Standardisation(nn.Module):
-    """Mean 0 and deviation 1 of each channel over normal patches, groups weighing alike.
+def make_patches(
+    backbone: str, *, weights_file: str | Path | None = None, pretrained: bool = True
+) -> PatchFeatures:
+    """Build the patch features of a named backbone; arguments and errors as ``make_backbone``."""
+    return PatchFeatures(
+        backbone=make_backbone(backbone, weights_file=weights_file, pretrained=pretrained)
+    )
 
-    Distances would else be those of whatever group has the largest numbers or the most channels.
-    The bins of a point histogram have one unit, so they have one deviation, too: divided by its
-    own, a bin that normal parts hardly ever fill would outweigh all the others.
+
+def published_weights(patches: PatchFeatures | None, points: object = None) -> str | None:
+    """Name the published weights of patch features and of a point transformer; None for neither."""
+    weights = [] if patches is None else [str(patches.backbone.weights)]
+    weights += [points.weights] if isinstance(points, PointTransformer) else []
+    return "; ".join(weights) or None
+
+
+class Standardisation(nn.Module):
+    """Mean 0 and deviation 1 of each channel over normal patches, every group of equal weight.
+
+    Without it the group with the largest numbers or the most channels would dominate distances.
+    The bins of a point histogram share one unit, and therefore one deviation: divided by a
+    deviation per bin, a bin that normal parts hardly ever fill would outweigh all the others.
 
     Args:
         groups: channels of each group; a group of ``FPFH`` channels is a point histogram.
     """
+
+    mean: Tensor
+    weight: Tensor
+    share: Tensor
 
     def __init__(self, groups: Sequence[int]) -> None:
         super().__init__()
@@ -95,7 +116,7 @@ class Standardisation(nn.Module):
 
     @torch.no_grad()
     def add(self, rows: Tensor) -> None:
-        """See rows ``(M, D)`` of normal patches."""
+        """Accumulate rows ``(M, D)`` of normal patches."""
         values = rows.double()
         self._count += len(values)
         self._sum += values.sum(dim=0)
@@ -103,7 +124,7 @@ class Standardisation(nn.Module):
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Settle mean and weight; raises ``DataError`` where no patch was seen."""
+        """Compute mean and weight; raises ``DataError`` if fewer than two rows were added."""
         if self._count < 2:
             raise DataError("No patch of a normal part lies on an object: there is nothing to fit.")
         mean = self._sum / self._count
@@ -111,7 +132,7 @@ class Standardisation(nn.Module):
         deviation = torch.cat(
             [
                 part.mean().expand_as(part) if len(part) == FPFH else part
-                for part in variance.split(self.groups)
+                for part in variance.split(list(self.groups))
             ]
         ).sqrt()
         self.mean.copy_(mean)
@@ -124,17 +145,17 @@ class Standardisation(nn.Module):
 
 @torch.no_grad()
 def fpfh_patches(batch: RGBDBatch, *, cells: int, step: int = 2) -> Tensor:
-    """Point histograms of a batch, averaged over the measured points of each patch.
+    """Compute point histograms, averaged over the measured points of each patch.
 
     Args:
         batch: with points.
-        cells: patches to a side.
-        step: every so many rows and columns of the points are described.
+        cells: patches per side.
+        step: stride of rows and columns at which points are described.
 
     Returns:
-        ``(N, 33, cells, cells)``. A patch without a point takes what the nearest one has: zeros
-        would look like no surface at all, and every rim of a part, where points are missing, like
-        a defect. 0 on parts without any point.
+        ``(N, 33, cells, cells)``. A patch without a point takes the values of the nearest patch
+        with one: zeros would look like no surface at all, and every rim of a part, where points
+        are missing, like a defect. 0 on parts without any point.
 
     Raises:
         DataError: the batch has no points.
@@ -143,48 +164,58 @@ def fpfh_patches(batch: RGBDBatch, *, cells: int, step: int = 2) -> Tensor:
         raise DataError("Point histograms need 3D data, and this part has none.")
     inside = (batch.valid * batch.foreground)[:, 0, ::step, ::step] > 0.5
     points = batch.xyz[:, :, ::step, ::step].permute(0, 2, 3, 1)  # n 3 h w -> n h w 3
-    described = torch.stack(
+    histograms = torch.stack(
         [
             torch.from_numpy(fpfh(xyz.cpu().numpy(), valid.cpu().numpy()))
             for xyz, valid in zip(points, inside)
         ]
     ).to(points)
-    known = inside[:, None].to(described)
-    total = F.adaptive_avg_pool2d(described.permute(0, 3, 1, 2) * known, cells)
-    share = F.adaptive_avg_pool2d(known, cells)
+    measured = inside[:, None].to(histograms)
+    total = F.adaptive_avg_pool2d(histograms.permute(0, 3, 1, 2) * measured, cells)
+    share = F.adaptive_avg_pool2d(measured, cells)
     mean = (total / share.clamp(min=1e-6)).permute(0, 2, 3, 1)  # n c h w -> n h w c
     filled = [
-        fill_nearest(one.cpu().numpy(), there) if there.any() else one.cpu().numpy()
-        for one, there in zip(mean, (share[:, 0] > 0).cpu().numpy())
+        fill_nearest(values, covered) if covered.any() else values
+        for values, covered in zip(mean.cpu().numpy(), (share[:, 0] > 0).cpu().numpy())
     ]
     return torch.from_numpy(np.stack(filled)).to(points).permute(0, 3, 1, 2)
 
 
+def gather(maps: Tensor, inside: Tensor) -> Tensor:
+    """Select the rows ``(M, D)`` of maps ``(N, D, h, w)`` where ``(N, h, w)`` is True."""
+    return maps.permute(0, 2, 3, 1)[inside]
+
+
+def gather_owners(index: Tensor, inside: Tensor) -> Tensor:
+    """Repeat the numbers of parts ``(N,)`` for the ``(M,)`` rows of ``gather``."""
+    return index.view(-1, 1, 1).expand_as(inside)[inside]
+
+
 def scatter(rows: Tensor, inside: Tensor) -> Tensor:
-    """Values ``(M,)`` of the patches inside, on their grid ``(N, 1, h, w)``, 0 elsewhere."""
+    """Put values ``(M,)`` of the patches inside on their grid ``(N, 1, h, w)``, 0 elsewhere."""
     out = rows.new_zeros(inside.shape)
     out[inside] = rows
     return out[:, None]
 
 
-_NEAREST = 3  # centres that tell a point's feature
+_NEAREST = 3  # centres from which a point's feature is interpolated
 
 
 def interpolation(
     points: FloatArray, centres: FloatArray, *, nearest: int = _NEAREST
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers and weights ``(M, nearest)`` of the nearest centres, by inverse squared distance.
+    """Find the nearest centres ``(M, nearest)`` and weigh them by inverse squared distance.
 
     References:
         Qi et al., PointNet++, NeurIPS 2017, Eq. 2.
     """
     nearest = min(nearest, len(centres))
-    away, number = cKDTree(centres).query(points, k=nearest)
-    away, number = away.reshape(-1, nearest), number.reshape(-1, nearest)
-    # In units of the nearest distance, and with a floor, a point on a centre is told by it alone.
-    unit = np.maximum(away[:, :1], 1e-12)
-    weight = 1 / np.maximum(away / unit, 1e-6) ** 2
-    weight[away[:, 0] <= 1e-12] = np.eye(nearest)[0]
+    distance, number = cKDTree(centres).query(points, k=nearest)
+    distance, number = distance.reshape(-1, nearest), number.reshape(-1, nearest)
+    # In units of the nearest distance, and with a floor, a point on a centre takes its feature.
+    unit = np.maximum(distance[:, :1], 1e-12)
+    weight = 1 / np.maximum(distance / unit, 1e-6) ** 2
+    weight[distance[:, 0] <= 1e-12] = np.eye(nearest)[0]
     return number, weight / weight.sum(axis=1, keepdims=True)
 
 
@@ -192,17 +223,17 @@ def interpolation(
 def transformer_patches(
     batch: RGBDBatch, network: PointTransformer, *, cells: int, step: int = 2
 ) -> Tensor:
-    """Features of a batch's points, interpolated to every point, averaged over each patch.
+    """Interpolate the features of centres to every point and average them over each patch.
 
     Args:
         batch: with points.
-        network: describes some points of each part.
-        cells: patches to a side.
-        step: every so many rows and columns of the points serve.
+        network: computes features at the centres of each part's groups of points.
+        cells: patches per side.
+        step: stride of rows and columns at which points are used.
 
     Returns:
-        ``(N, 3 x width, cells, cells)``. A patch without a point takes what the nearest one has; 0
-        on parts with fewer than 3 points.
+        ``(N, 3 x width, cells, cells)``. A patch without a point takes the values of the nearest
+        patch with one; 0 on parts with fewer than 3 points.
 
     Raises:
         DataError: the batch has no points.
@@ -212,24 +243,24 @@ def transformer_patches(
     side = batch.xyz.shape[-1] // cells
     inside = (batch.valid * batch.foreground)[:, 0] > 0.5
     out = batch.xyz.new_zeros(len(batch.xyz), sum(network.channels), cells, cells)
-    for number, there in enumerate(inside):
-        some = torch.zeros_like(there)
-        some[::step, ::step] = there[::step, ::step]
-        if int(some.sum()) < _NEAREST:
+    for number, measured in enumerate(inside):
+        sampled = torch.zeros_like(measured)
+        sampled[::step, ::step] = measured[::step, ::step]
+        if int(sampled.sum()) < _NEAREST:
             continue
-        cloud = batch.xyz[number][:, some].T.contiguous()  # 3 h w -> m 3
+        cloud = batch.xyz[number][:, sampled].T.contiguous()  # 3 h w -> m 3
         centres, features = network(cloud)
         nearest, weight = interpolation(cloud.cpu().numpy(), centres.cpu().numpy())
-        rows, columns = (place // side for place in some.nonzero(as_tuple=True))
+        rows, columns = (axis // side for axis in sampled.nonzero(as_tuple=True))
         cell = (rows * cells + columns).cpu().numpy()
         # Interpolating and averaging are both linear: together one matrix, cells by centres.
         share = np.zeros((cells * cells, len(centres)), np.float32)
         np.add.at(share, (cell[:, None], nearest), weight)
         count = np.bincount(cell, minlength=cells * cells)
         share /= np.maximum(count, 1)[:, None]
-        told = torch.from_numpy(share).to(features) @ features
+        means = torch.from_numpy(share).to(features) @ features
         filled = fill_nearest(
-            told.view(cells, cells, -1).cpu().numpy(), (count > 0).reshape(cells, cells)
+            means.view(cells, cells, -1).cpu().numpy(), (count > 0).reshape(cells, cells)
         )
         out[number] = torch.from_numpy(np.ascontiguousarray(filled)).to(out).permute(2, 0, 1)
     return out

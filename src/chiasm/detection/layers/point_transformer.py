@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, get_args
 
 import torch
 from scipy.spatial import cKDTree
@@ -24,7 +25,7 @@ _GROUPS_AT_ONCE = 128  # so that the features of their points stay within tens o
 
 
 class GroupEncoder(nn.Module):
-    """A small PointNet: the points of a group, in any order, to one token.
+    """A small PointNet: maps the points of a group, in any order, to one token.
 
     Args:
         width: of the token.
@@ -42,35 +43,34 @@ class GroupEncoder(nn.Module):
     def forward(self, groups: Tensor) -> Tensor:
         """Map ``(G, K, 3)``, each group around its centre, to ``(G, width)``."""
         count, size = groups.shape[:2]
-        own = self.lift(groups.flatten(0, 1)).view(count, size, -1)  # (g k) c -> g k c
-        whole = own.amax(dim=1, keepdim=True).expand(-1, size, -1)
-        joined = self.join(torch.cat([whole, own], dim=2).flatten(0, 1))
+        lifted = self.lift(groups.flatten(0, 1)).view(count, size, -1)  # (g k) c -> g k c
+        whole = lifted.amax(dim=1, keepdim=True).expand(-1, size, -1)
+        joined = self.join(torch.cat([whole, lifted], dim=2).flatten(0, 1))
         return joined.view(count, size, -1).amax(dim=1)
 
 
 class PointTransformer(nn.Module):
     """Tokens of groups of neighbouring points, after a third, two thirds and all of the blocks.
 
-    Frozen. Centres are spread by farthest point sampling; each takes its nearest points as a group.
-    A token's place is added before every block.
+    Frozen. Farthest point sampling chooses the centres; the nearest points of each are its group.
+    A token's position encoding is added before every block.
 
     Args:
         groups: centres, or all points where there are fewer.
         group_size: points of a group, the centre among them.
         width, depth, heads: of the transformer; depth a multiple of 3.
         weights_file: a Point-MAE checkpoint, pretrained or fine-tuned, as safetensors or torch
-            file: its encoder is taken, decoder and head stay behind. ``"random"`` asks for random
-            weights: with them features tell little more than places and distances.
+            file; only its encoder is read. ``"random"`` selects random weights, whose features
+            hold little more than positions and distances.
         pretrained: False leaves weights as initialised, to be loaded from an artifact; no file is
             then looked for.
 
     Attributes:
-        weights: which weights it has, in words.
-        channels: of a described point, width of each of the three depths.
+        weights: origin of the weights, in words.
+        channels: of a point's features, the width of each of the three depths.
 
     Raises:
-        ConfigurationError: no file is given and random weights were not asked for, or a size is
-            out of range.
+        ConfigurationError: neither a file nor random weights are given, or a size is out of range.
         ArtifactError: the file is missing, truncated or of another architecture.
     """
 
@@ -92,14 +92,14 @@ class PointTransformer(nn.Module):
         if pretrained and weights_file is None:
             raise ConfigurationError(
                 "The point transformer's weights come with no package: give the path of a "
-                "Point-MAE checkpoint as point_weights, or 'random' to go on without."
+                "Point-MAE checkpoint as point_weights, or 'random' to do without."
             )
         self.groups = groups
         self.group_size = group_size
         self.depth = depth
         self.channels = (width,) * 3
         with torch.random.fork_rng(devices=()):
-            torch.manual_seed(0)  # random weights, where they are asked for, are the same ones
+            torch.manual_seed(0)  # random weights are always the same
             self.encoder = GroupEncoder(width=width)
             self.place = nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
             self.blocks = nn.ModuleList(
@@ -127,9 +127,9 @@ class PointTransformer(nn.Module):
         return super().train(False)
 
     def forward(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Describe a cloud ``(M, 3)`` of any unit: centres ``(G, 3)`` of it and ``(G, 3 x width)``.
+        """Map a cloud ``(M, 3)`` of any unit to centres ``(G, 3)`` and features ``(G, 3 x width)``.
 
-        The cloud is brought into the unit ball around its mean, as clouds are in pretraining.
+        The cloud is scaled into the unit ball around its mean, as in pretraining.
         """
         middle = points - points.mean(dim=0)
         middle = middle / middle.norm(dim=1).amax().clamp(min=1e-9)
@@ -141,58 +141,70 @@ class PointTransformer(nn.Module):
         numbers = torch.from_numpy(near.reshape(-1, size)).to(points.device)
         centres = middle[chosen]
         groups = middle[numbers] - centres[:, None]
-        x = torch.cat([self.encoder(some) for some in groups.split(_GROUPS_AT_ONCE)])[None]
-        place = self.place(centres)[None]
-        found = []
+        x = torch.cat([self.encoder(chunk) for chunk in groups.split(_GROUPS_AT_ONCE)])[None]
+        position = self.place(centres)[None]
+        depths = []
         for number, block in enumerate(self.blocks, start=1):
-            x = block(x + place)
+            x = block(x + position)
             if number * 3 % self.depth == 0:
-                found.append(self.norm(x)[0])
-        return points[chosen], torch.cat(found, dim=1)
+                depths.append(self.norm(x)[0])
+        return points[chosen], torch.cat(depths, dim=1)
 
     def _read(self, file: str | Path) -> None:
-        given = {_plain(name): value for name, value in read_weight_file(file).items()}
-        own = self.state_dict()
+        stored = {_plain(name): value for name, value in read_weight_file(file).items()}
+        state = self.state_dict()
         names = _published_names(self.depth)
-        # Kernels of size 1 are stored with that size behind.
-        wanted = {
-            theirs: own[ours][..., None] if _is_kernel(theirs) else own[ours]
+        # Checkpoints store linear layers as convolutions of kernel size 1.
+        expected = {
+            theirs: state[ours][..., None] if _is_kernel(theirs) else state[ours]
             for ours, theirs in names.items()
         }
-        check_fit(given, wanted, file=file, network="the point transformer of Point-MAE")
+        check_fit(stored, expected, file=file, network="the point transformer of Point-MAE")
         for ours, theirs in names.items():
-            own[ours].copy_(given[theirs].view_as(own[ours]))
+            state[ours].copy_(stored[theirs].view_as(state[ours]))
         for number in range(self.depth):
-            # Queries, keys and values have no bias there.
-            bias = given.get(f"blocks.blocks.{number}.attn.qkv.bias")
-            mine = own[f"blocks.{number}.self_attn.in_proj_bias"]
-            mine.copy_(torch.zeros_like(mine) if bias is None else bias)
+            # Checkpoints without a bias of queries, keys and values mean a bias of 0.
+            source = stored.get(f"blocks.blocks.{number}.attn.qkv.bias")
+            bias = state[f"blocks.{number}.self_attn.in_proj_bias"]
+            bias.copy_(torch.zeros_like(bias) if source is None else source)
 
 
-def make_point_transformer(
+Points = Literal["fpfh", "picture", "transformer"]
+
+
+def make_points(
+    points: Points,
     *,
-    wanted: bool,
+    geometry: bool = True,
     weights_file: str | None,
     groups: int,
     group_size: int,
     pretrained: bool,
-) -> PointTransformer | None:
-    """A point transformer of the published size where it is wanted.
+) -> PointTransformer | Literal["fpfh", "picture"]:
+    """Check the name of the point features and build the point transformer if it is named.
+
+    Args:
+        points: ``"fpfh"``: point histograms; ``"picture"``: frozen features of height and slopes;
+            ``"transformer"``: a point transformer of the published size.
+        geometry: whether the detector reads points at all; without, no transformer is built.
+        weights_file, groups, group_size, pretrained: of the point transformer.
 
     Raises:
-        ConfigurationError: weights are given, but no transformer is wanted, or the other way.
+        ConfigurationError: another name, weights without a transformer, or the other way round.
         ArtifactError: the file is missing, truncated or of another architecture.
     """
-    if wanted:
+    if points not in get_args(Points):
+        raise ConfigurationError(f"points is {points!r}; it is 'fpfh', 'picture' or 'transformer'.")
+    if points == "transformer" and geometry:
         return PointTransformer(
             groups=groups, group_size=group_size, weights_file=weights_file, pretrained=pretrained
         )
     if weights_file is not None:
         raise ConfigurationError(
-            "point_weights are those of a point transformer; ask for it with points='transformer' "
-            "and for geometry, or leave them out."
+            "point_weights are those of a point transformer; select it with points='transformer' "
+            "and geometry among the modalities, or leave them out."
         )
-    return None
+    return "picture" if points == "picture" else "fpfh"
 
 
 def _plain(name: str) -> str:
@@ -206,7 +218,7 @@ def _is_kernel(name: str) -> bool:
 
 
 def _published_names(depth: int) -> Mapping[str, str]:
-    """Our parameters' names to those of Point-MAE's checkpoints."""
+    """Map our parameters' names to those of Point-MAE's checkpoints."""
     layers = {"norm": "norm"}
     for ours, theirs in (("lift", "first_conv"), ("join", "second_conv")):
         layers |= {f"encoder.{ours}.{n}": f"encoder.{theirs}.{n}" for n in (0, 1, 3)}

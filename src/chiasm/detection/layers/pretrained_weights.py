@@ -1,11 +1,11 @@
-"""Any network of the package timm as a frozen backbone."""
+"""Files of pretrained weights, and any network of the package timm as a frozen backbone."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +16,28 @@ from torch import Tensor, nn
 
 from chiasm.errors import ArtifactError, ConfigurationError
 
-DEEPEST = 16  # deeper maps are too coarse to say where a defect is
+DEEPEST = 16  # deeper maps are too coarse to localise a defect
 
-_SOURCES = ("state_dict", "file", "hf_hub_id", "url")  # of weights, in timm's configuration
+_WEIGHT_SOURCES = ("state_dict", "file", "hf_hub_id", "url")  # keys of timm's configuration
 
 
 class FrozenTimm(nn.Module):
-    """A network of timm, frozen, its maps down to stride 16.
+    """A frozen network of timm, with its maps down to stride 16.
 
-    Input ``(N, 3, S, S)`` float in [0, 1]; it is normalised as the network's own configuration
-    says. Output one map per stride in ``channels``; maps of the same stride, as transformers give
-    them, are joined along their channels. S must be a multiple of the largest stride.
+    Input ``(N, 3, S, S)`` float in [0, 1], normalised by the network's configuration. Output one
+    map per stride in ``channels``; maps of the same stride, as those of transformers, are joined
+    along their channels. S must be a multiple of the largest stride.
 
     Args:
         name: of timm, e.g. ``"resnet18"`` or ``"vit_base_patch8_224.dino"``.
-        weights_file: safetensors or torch state dict in timm's names; None leaves it to timm,
-            which looks into its cache and then asks its hub.
-        pretrained: False leaves the weights as initialised, to be loaded from an artifact.
+        weights_file: safetensors or torch state dict in timm's names; None lets timm read its
+            cache or download from its hub.
+        pretrained: False leaves the weights as initialised, to be loaded from a saved model.
 
     Raises:
-        ConfigurationError: timm is not there or does not import, knows no such network, or the
-            network gives no maps.
-        ArtifactError: weights that cannot be had, read, or fit another architecture.
+        ConfigurationError: timm is missing or does not import, has no such network, or the network
+            has no maps.
+        ArtifactError: weights that are missing, cannot be read, or fit another architecture.
     """
 
     mean: Tensor
@@ -48,35 +48,36 @@ class FrozenTimm(nn.Module):
     ) -> None:
         super().__init__()
         timm = _timm()
-        more: dict[str, Any] = {}
+        settings: dict[str, Any] = {}
         self.weights = f"timm {name}"
         if pretrained and weights_file is not None:
-            given = read_weight_file(weights_file)
-            # A network of features leaves the head away and renames some stages, so the file is
-            # compared with the whole network; timm then loads it as it does its own weights.
-            whole = _created(timm, name)
+            stored = read_weight_file(weights_file)
+            # A network of features omits the head and renames some stages, so the file is compared
+            # with the whole network; timm then loads it like its own weights.
+            whole = _create(timm, name)
             head = _head(whole)
-            wanted = {n: v for n, v in whole.state_dict().items() if not n.startswith(head)}
-            check_fit(given, wanted, file=weights_file, network=f"timm's {name}")
-            kept = {n: v for n, v in given.items() if n in wanted}
-            more = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": kept}}
+            expected = {n: v for n, v in whole.state_dict().items() if not n.startswith(head)}
+            check_fit(stored, expected, file=weights_file, network=f"timm's {name}")
+            kept = {n: v for n, v in stored.items() if n in expected}
+            settings = {"pretrained": True, "pretrained_cfg_overlay": {"state_dict": kept}}
             self.weights = f"timm {name}, {in_words(weights_file)}"
         elif pretrained:
-            more = {"pretrained": True}
+            settings = {"pretrained": True}
             self.weights = f"timm {name}, its published weights"
-        self.network = _created(timm, name, features_only=True, **more)
-        info = self.network.feature_info
+        network = _create(timm, name, features_only=True, **settings)
+        self.network = network
+        info = network.feature_info
         self._strides: tuple[int, ...] = tuple(int(s) for s in info.reduction())
         self._widths: tuple[int, ...] = tuple(int(c) for c in info.channels())
         self.channels = _joined_channels(self._strides, self._widths, name)
-        said: Mapping[str, Any] = self.network.pretrained_cfg
-        # timm warns and goes on with random weights where a name has none.
-        if pretrained and not any(said.get(one) for one in _SOURCES):
+        cfg: Mapping[str, Any] = network.pretrained_cfg
+        # timm warns and continues with random weights where a name has none.
+        if pretrained and not any(cfg.get(source) for source in _WEIGHT_SOURCES):
             raise ArtifactError(
                 f"timm has no published weights of {name}; give weights_file, a local file of them."
             )
-        self.register_buffer("mean", torch.tensor(said["mean"]).view(1, -1, 1, 1))
-        self.register_buffer("std", torch.tensor(said["std"]).view(1, -1, 1, 1))
+        self.register_buffer("mean", torch.tensor(cfg["mean"]).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(cfg["std"]).view(1, -1, 1, 1))
         self.requires_grad_(False)
         self.eval()
 
@@ -87,21 +88,21 @@ class FrozenTimm(nn.Module):
     def forward(self, images: Tensor, *, deepest: int = DEEPEST) -> dict[int, Tensor]:
         """Compute the maps of every stride up to ``deepest``."""
         maps = self.network((images - self.mean) / self.std)
-        found: dict[int, list[Tensor]] = {}
+        features: dict[int, list[Tensor]] = {}
         for stride, width, value in zip(self._strides, self._widths, maps, strict=True):
             if stride in self.channels and stride <= deepest:
                 # Some transformers keep channels last: n h w c -> n c h w.
                 channels_last = value.shape[1] != width and value.shape[-1] == width
-                found.setdefault(stride, []).append(
+                features.setdefault(stride, []).append(
                     value.permute(0, 3, 1, 2) if channels_last else value
                 )
-        return {stride: torch.cat(values, dim=1) for stride, values in found.items()}
+        return {stride: torch.cat(values, dim=1) for stride, values in features.items()}
 
 
 def _joined_channels(strides: Sequence[int], widths: Sequence[int], name: str) -> dict[int, int]:
     channels: dict[int, int] = {}
     for stride, width in zip(strides, widths, strict=True):
-        # Stride 2 shows edges alone and has four times the places of stride 4.
+        # Stride 2 shows edges alone and has four times the positions of stride 4.
         if 4 <= stride <= DEEPEST:
             channels[stride] = channels.get(stride, 0) + width
     if not channels:
@@ -122,20 +123,22 @@ def _timm() -> Any:
         ) from error
     except Exception as error:  # a torchvision of another torch raises RuntimeError
         raise ConfigurationError(
-            f"The package timm is there but does not import ({error}); install versions of torch, "
-            "torchvision and timm that belong together."
+            f"The package timm is installed but does not import ({error}); install versions of "
+            "torch, torchvision and timm that belong together."
         ) from error
     return timm
 
 
-def _created(timm: Any, name: str, *, pretrained: bool = False, **more: Any) -> nn.Module:
+def _create(timm: Any, name: str, *, pretrained: bool = False, **settings: Any) -> Any:
     try:
-        if more:
-            # Transformers are built for one size of picture unless they are told otherwise;
-            # networks that take any size do not know the word.
+        if settings:
+            # Transformers are built for one size of picture by default; networks that take any
+            # size reject the argument.
             with contextlib.suppress(TypeError):
-                return timm.create_model(name, pretrained=pretrained, dynamic_img_size=True, **more)
-        return timm.create_model(name, pretrained=pretrained, **more)
+                return timm.create_model(
+                    name, pretrained=pretrained, dynamic_img_size=True, **settings
+                )
+        return timm.create_model(name, pretrained=pretrained, **settings)
     except Exception as error:
         if pretrained:
             raise ArtifactError(
@@ -144,38 +147,38 @@ def _created(timm: Any, name: str, *, pretrained: bool = False, **more: Any) -> 
             ) from error
         raise ConfigurationError(
             f"timm cannot build {name!r} as a network of features ({error}); "
-            "timm.list_models() tells what there is."
+            "timm.list_models() lists the names."
         ) from error
 
 
 def _head(network: nn.Module) -> tuple[str, ...]:
-    """Prefixes of the classifier's weights, which features do not need."""
-    said = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
-    named = (said,) if isinstance(said, str) else tuple(said)
-    return tuple(f"{one}." for one in named)
+    """Return the prefixes of the classifier's weights, which features do not need."""
+    cfg: Any = getattr(network, "pretrained_cfg", {})
+    names = cfg.get("classifier") or ()
+    return tuple(f"{name}." for name in ((names,) if isinstance(names, str) else names))
 
 
 _WRAPPERS = ("state_dict", "model_state_dict", "base_model", "model")
 
 
 def read_weight_file(path: str | Path) -> dict[str, Tensor]:
-    """Names and tensors of a state dict, from safetensors (by suffix) or a torch file.
+    """Read names and tensors of a state dict from safetensors (by suffix) or a torch file.
 
-    A torch file is read with ``weights_only=True``, so it cannot run code. A state dict inside a
-    checkpoint, under ``state_dict``, ``model_state_dict``, ``base_model`` or ``model``, is taken
-    out, and the prefix ``module.`` of parallel training is dropped.
+    A torch file is read with ``weights_only=True``, so that it cannot run code. A state dict inside
+    a checkpoint, under ``state_dict``, ``model_state_dict``, ``base_model`` or ``model``, is
+    extracted, and the prefix ``module.`` of parallel training is removed.
 
     Raises:
-        ArtifactError: there is no such file, it is truncated, or it holds no named tensors.
+        ArtifactError: the file is missing or truncated, or holds no named tensors.
     """
     file = Path(path)
     if not file.is_file():
         raise ArtifactError(f"There is no file of weights at {file}; give the path of one.")
     try:
         if file.suffix == ".safetensors":
-            held: object = load_file(file)
+            content: object = load_file(file)
         else:
-            held = torch.load(file, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ArtifactError(
             f"{file} is no state dict, or holds more than tensors and plain values, and is not "
@@ -186,52 +189,55 @@ def read_weight_file(path: str | Path) -> dict[str, Tensor]:
             f"{file} cannot be read as weights; it may be truncated, so fetch it again ({error})."
         ) from error
     for wrapper in _WRAPPERS:
-        if isinstance(held, Mapping) and isinstance(held.get(wrapper), Mapping):
-            held = held[wrapper]
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
             break
-    if not isinstance(held, Mapping):
-        raise ArtifactError(f"{file} holds {type(held).__name__}, not names with tensors.")
-    found = {str(k).removeprefix("module."): v for k, v in held.items() if isinstance(v, Tensor)}
-    if not found:
+    if not isinstance(content, Mapping):
+        raise ArtifactError(f"{file} holds {type(content).__name__}, not names with tensors.")
+    tensors = {
+        str(name).removeprefix("module."): value
+        for name, value in content.items()
+        if isinstance(value, Tensor)
+    }
+    if not tensors:
         raise ArtifactError(f"{file} holds no named tensors, so it has no weights.")
-    return found
+    return tensors
 
 
 def check_fit(
-    given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], *, file: str | Path, network: str
+    stored: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, file: str | Path, network: str
 ) -> None:
-    """Compare names and shapes of given weights with those that a network wants.
+    """Compare names and shapes of stored weights with those that a network expects.
 
-    Weights that the network does not want are left alone: heads and decoders stay behind.
+    Weights that the network does not expect, as those of heads and decoders, are ignored.
 
     Raises:
-        ArtifactError: names what is missing and what has another shape.
+        ArtifactError: names missing tensors and those of another shape.
     """
-    missing = [name for name in wanted if name not in given]
+    missing = [name for name in expected if name not in stored]
     shapes = [
-        f"{name} is {tuple(given[name].shape)} instead of {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in given and given[name].shape != wanted[name].shape
+        f"{name} is {tuple(stored[name].shape)} instead of {tuple(expected[name].shape)}"
+        for name in expected
+        if name in stored and stored[name].shape != expected[name].shape
     ]
-    said = []
+    faults = []
     if missing:
-        said.append(f"{len(missing)} of {len(wanted)} tensors are missing: {_some(missing)}")
+        faults.append(f"{len(missing)} of {len(expected)} tensors are missing: {_first(missing)}")
     if shapes:
-        said.append(f"{len(shapes)} have another shape: {_some(shapes)}")
-    if said:
+        faults.append(f"{len(shapes)} have another shape: {_first(shapes)}")
+    if faults:
         raise ArtifactError(
-            f"{file} holds weights of another architecture than {network}: {'; '.join(said)}."
+            f"{file} holds weights of another architecture than {network}: {'; '.join(faults)}."
         )
 
 
 def in_words(path: str | Path) -> str:
-    """Name and fingerprint of a file of weights, as it is stated in a contract."""
+    """Describe a file of weights by name and fingerprint, as contracts state it."""
     with Path(path).open("rb") as opened:
         digest = hashlib.file_digest(opened, "sha256").hexdigest()
     return f"weights of {Path(path).name} (sha256 {digest[:12]})"
 
 
-def _some(names: Iterable[str], count: int = 5) -> str:
-    every = list(names)
-    more = f" and {len(every) - count} more" if len(every) > count else ""
-    return ", ".join(every[:count]) + more
+def _first(names: Sequence[str], count: int = 5) -> str:
+    rest = f" and {len(names) - count} more" if len(names) > count else ""
+    return ", ".join(names[:count]) + rest

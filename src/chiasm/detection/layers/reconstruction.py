@@ -10,13 +10,13 @@ DECODER = ("D1", "D2", "D3", "D4")
 
 
 def stage_channels(width: int) -> dict[str, int]:
-    """Channels of every stage of a branch, e.g. 128 for E1 and 1024 for E5 at width 128."""
+    """Return the channels of every stage: 128 for E1 and 1024 for E5 at width 128."""
     multiples = dict(zip(ENCODER + DECODER, (1, 2, 4, 8, 8, 4, 2, 1, 1)))
     return {stage: width * multiple for stage, multiple in multiples.items()}
 
 
 def stage_strides(stem: int = 1) -> dict[str, int]:
-    """Pixels of the input per pixel of every stage; ``stem`` is the pixel-unshuffle factor."""
+    """Return input pixels per pixel of every stage; ``stem`` is the pixel-unshuffle factor."""
     powers = dict(zip(ENCODER + DECODER, (0, 1, 2, 3, 4, 3, 2, 1, 0)))
     return {stage: stem * 2**power for stage, power in powers.items()}
 
@@ -63,7 +63,7 @@ class ReconstructionBranch(nn.Module):
         self.apply(_initialise)
 
     def forward(self, image: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Return the map of every stage that is still there, and the reconstruction if it is.
+        """Compute the map of every stage, and the reconstruction, unless they are pruned.
 
         Args:
             image: ``(N, channels, S, S)``, S a multiple of 16 times ``stem``.
@@ -85,7 +85,7 @@ class ReconstructionBranch(nn.Module):
         return features, self.shuffle(self.stages["R"](x))
 
     def prune(self, required: frozenset[str]) -> None:
-        """Drop every stage after the last one named in ``required``; R always goes."""
+        """Remove every stage after the last one named in ``required``, and always R."""
         order = (*ENCODER, *DECODER, "R")
         last = max((order.index(name) for name in required), default=-1)
         for name in order[last + 1 :]:

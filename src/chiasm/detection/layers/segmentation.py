@@ -12,7 +12,7 @@ class SegmentationHead(nn.Sequential):
 
     Input ``(N, channels, S, S)``, output ``(N, 2, S, S)``: logits of good and anomalous. As in
     EasyNet, normalisation and LeakyReLU also follow the two logits; ``final_activation=False``
-    leaves them off, so that logits have no floor at a fifth of their slope.
+    omits them, so that negative logits are not flattened to a fifth of their slope.
 
     References:
         Chen et al., EasyNet, ACM MM 2023, the multi-layer segmentation head.
@@ -26,23 +26,27 @@ class SegmentationHead(nn.Sequential):
         final_activation: bool = True,
     ) -> None:
         first, second = hidden
-        layers = [_point_wise(channels, first), _point_wise(first, second)]
-        layers.append(_point_wise(second, 2) if final_activation else nn.Conv2d(second, 2, 1))
-        super().__init__(*layers)
+        super().__init__(
+            point_wise(channels, first),
+            point_wise(first, second),
+            point_wise(second, 2) if final_activation else nn.Conv2d(second, 2, 1),
+        )
 
     def forward(self, fused: Tensor) -> Tensor:
-        """Return logits ``(N, 2, S, S)``."""
-        return super().forward(fused)
+        """Compute logits ``(N, 2, S, S)``."""
+        logits: Tensor = super().forward(fused)
+        return logits
 
 
-def _point_wise(inputs: int, outputs: int) -> nn.Sequential:
+def point_wise(inputs: int, outputs: int) -> nn.Sequential:
+    """Build a 1x1 convolution, batch norm and LeakyReLU(0.2)."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 1, bias=True), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)
     )
 
 
 def focal_loss(logits: Tensor, mask: Tensor, *, gamma: float = 2.0) -> Tensor:
-    """Focal loss on the softmax of two logits, alpha 1, mean over pixels.
+    """Compute the focal loss on the softmax of two logits, alpha 1, mean over pixels.
 
     Args:
         logits: ``(N, 2, S, S)``.
@@ -58,9 +62,9 @@ def focal_loss(logits: Tensor, mask: Tensor, *, gamma: float = 2.0) -> Tensor:
 
 
 def dice_loss(logits: Tensor, mask: Tensor, *, smooth: float = 1.0) -> Tensor:
-    """One minus the soft Dice overlap of anomaly probability and mask, over the whole batch.
+    """Compute one minus the soft Dice overlap of probability and mask, over the whole batch.
 
-    Over the batch and not per image: an image without a defect has no overlap to speak of.
+    Over the batch and not per image: an image without a defect has no overlap.
 
     References:
         Milletari et al., V-Net, 3DV 2016.
@@ -71,15 +75,15 @@ def dice_loss(logits: Tensor, mask: Tensor, *, smooth: float = 1.0) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """Mean cross-entropy of two logits ``(N, 2, S, S)`` against a mask ``(N, 1, S, S)``."""
+    """Compute the mean cross-entropy of logits ``(N, 2, S, S)`` and a mask ``(N, 1, S, S)``."""
     return F.cross_entropy(logits, (mask[:, 0] > 0.5).long())
 
 
 def structural_dissimilarity(a: Tensor, b: Tensor, *, window: int = 8, stride: int = 4) -> Tensor:
-    """One minus the mean SSIM over average-pooled windows, for images in [0, 1].
+    """Compute one minus the mean SSIM over average-pooled windows, for images in [0, 1].
 
-    Box windows instead of the 11 x 11 Gaussian: on a CPU the Gaussian in float32 costs as much as
-    the network, and the box does the same work (measured; see docs/decisions).
+    The windows are boxes instead of the 11 x 11 Gaussian: on a CPU the Gaussian in float32 costs as
+    much as the network, and boxes train as well (measured; see docs/decisions).
 
     References:
         Wang et al., Image Quality Assessment, IEEE TIP 2004, Eq. 13.
@@ -100,7 +104,7 @@ def structural_dissimilarity(a: Tensor, b: Tensor, *, window: int = 8, stride: i
 
 
 def reconstruction_loss(reconstruction: Tensor, target: Tensor, *, structural: bool) -> Tensor:
-    """MSE, plus ``1 - SSIM`` where ``structural`` (RGB): EasyNet's reconstruction terms."""
+    """Compute EasyNet's reconstruction terms: MSE, plus ``1 - SSIM`` if ``structural`` (RGB)."""
     loss = F.mse_loss(reconstruction, target)
     if structural:
         loss = loss + structural_dissimilarity(reconstruction, target)
@@ -108,9 +112,9 @@ def reconstruction_loss(reconstruction: Tensor, target: Tensor, *, structural: b
 
 
 def segmentation_loss(logits: Tensor, mask: Tensor, *, dice: bool) -> Tensor:
-    """Focal loss, plus cross-entropy and Dice where ``dice``.
+    """Compute the focal loss, plus cross-entropy and Dice if ``dice``.
 
-    Focal alone is the paper's; on a short budget it stays near chance where the sum learns.
+    The paper uses the focal loss alone; on a short budget it stays near chance, the sum does not.
     """
     loss = focal_loss(logits, mask)
     if dice:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +25,6 @@ from chiasm.detection.layers.features import (
     frozen_pools,
     reconstruction_pools,
 )
-from chiasm.detection.layers.maps import dilated_foreground, weighted_smooth
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.layers.reconstruction import ReconstructionBranch
 from chiasm.detection.layers.segmentation import SegmentationHead
@@ -38,12 +38,13 @@ from chiasm.samples import RGBDBatch
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DetectorOutput:
-    """What a detector says about a batch.
+    """Output of a detector for a batch.
 
     Attributes:
         logits: ``(N, 2, s, s)`` of the head, good and anomalous, at the fusion's size.
-        reconstructions: modality to ``(N, C, S, S)``, where the detector reconstructs.
-        relative: modality to ``(N, 1, h, w)``, distance from normal, where it is measured.
+        reconstructions: modality to ``(N, C, S, S)``; empty for a frozen source.
+        relative: modality to ``(N, 1, h, w)`` relative distance from normal; empty for a source
+            that learns.
     """
 
     logits: Tensor
@@ -52,7 +53,7 @@ class DetectorOutput:
 
 
 class AdnasDetector(Detector):
-    """Candidate features, a fusion network and a head, and the rule that turns both into scores.
+    """Candidate features, a fusion network, a head, and the rule that computes scores from them.
 
     Args:
         source: makes the candidate features.
@@ -97,12 +98,11 @@ class AdnasDetector(Detector):
         return None if frozen is None else str(frozen.backbone.weights)
 
     def forward(self, batch: RGBDBatch) -> DetectorOutput:
-        """Run everything on a batch."""
-        required = getattr(self.fusion, "required", None)
-        return self.fuse(self.source(batch, required))
+        """Run source, fusion and head on a batch."""
+        return self.fuse(self.source(batch, self.fusion.required))
 
     def fuse(self, features: SourcedFeatures) -> DetectorOutput:
-        """Run fusion and head on features that the source made before."""
+        """Run fusion and head on features that the source computed before."""
         logits = self.head(self.fusion(features.maps))
         return DetectorOutput(logits, features.reconstructions, features.relative)
 
@@ -112,21 +112,20 @@ class AdnasDetector(Detector):
         self.normality_weight.fill_(normality)
 
     def scores(self, output: DetectorOutput, foreground: Tensor) -> Tensor:
-        """Anomaly map ``(N, 1, S, S)``, at least 0, exactly 0 away from the object.
+        """Compute anomaly maps ``(N, 1, S, S)``, at least 0, exactly 0 off the object.
 
         The log-odds and the relative distances are weighted, smoothed and passed through softplus,
-        which keeps their order.
+        which preserves their order.
         """
         size = foreground.shape[-2:]
         odds = output.logits[:, 1:] - output.logits[:, :1]
         maps = [(self.head_weight, odds)]
         if output.relative and float(self.normality_weight) != 0:
-            # All of one size, so that their mean may be taken before it is brought to the map's.
+            # The distances have one size, so that one mean is resized instead of each of them.
             distance = torch.stack(list(output.relative.values())).mean(0)
             maps.append((self.normality_weight, distance))
-        return F.softplus(weighted_smooth(maps, size, sigma=size[0] / 100)) * dilated_foreground(
-            foreground
-        )
+        smoothed = self.maps.weighted_smooth(maps, size, sigma=size[0] / 100)
+        return F.softplus(smoothed) * self.maps.dilated_foreground(foreground)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Load saved weights, pruned as the saved score rule permits."""
@@ -137,21 +136,25 @@ class AdnasDetector(Detector):
         super().restore(state)
 
     def prune(self) -> None:
-        """Drop every part of the source that neither the fusion nor the score rule requires."""
-        required = getattr(self.fusion, "required", None)
-        if required is not None:
-            self.source.prune(required, normality=float(self.normality_weight) != 0)
+        """Remove every part of the source that neither fusion nor score rule requires."""
+        self.source.prune(self.fusion.required, normality=float(self.normality_weight) != 0)
 
 
-# Width of the reconstruction branches and pixel-unshuffle factor in front of them.
-PAPER_BRANCH = {"width": 128, "stem": 1}
-SLIM_BRANCH = {"width": 16, "stem": 2}
+class BranchSize(TypedDict):
+    """Width of a reconstruction branch, and the pixel-unshuffle factor in front of it."""
+
+    width: int
+    stem: int
+
+
+PAPER_BRANCH: BranchSize = {"width": 128, "stem": 1}
+SLIM_BRANCH: BranchSize = {"width": 16, "stem": 2}
 
 
 def _from_scratch(
     fusion: Genotype | str,
     *,
-    branch: Mapping[str, int],
+    branch: BranchSize,
     width: int,
     size: int,
     hidden: tuple[int, int],
@@ -256,10 +259,10 @@ def adnas_light(
 ) -> AdnasDetector:
     """The default on a processor: searched fusion of frozen features and their normality.
 
-    A departure from the paper, on purpose: same search space, head, losses and synthetic anomalies,
-    but nothing but fusion and head is learnt by gradient.
+    A deliberate departure from the paper: search space, head, losses and synthetic anomalies are
+    the paper's, but gradients train fusion and head only.
     """
-    # Cells are point-wise, so a genotype that was searched at half the size holds at the whole.
+    # Cells are point-wise, so a genotype searched at half the size is valid at the full size.
     size = image_size // (8 if fusion == "supernet" else 4)
     backbone = FrozenEfficientNetLite(pretrained=pretrained)
     pools = (pools or frozen_pools(modalities)).only(*cells)

@@ -1,13 +1,9 @@
-"""AST: a flow is the teacher, a plain network the student, and where they differ is not normal.
+"""AST: a normalising flow as teacher and a plain network as student, which differ on anomalies.
+
+The flow works on feature maps: affine couplings whose nets are convolutions.
 
 References:
     Rudolph et al., Asymmetric Student-Teacher Networks for Industrial Anomaly Detection, WACV 2023.
-
-A normalising flow over feature maps: affine couplings whose nets are convolutions.
-
-References:
-    Dinh et al., Density Estimation using Real NVP, ICLR 2017; Rudolph et al., Asymmetric
-    Student-Teacher Networks for Industrial Anomaly Detection, WACV 2023, Section 3.2.
 """
 
 from __future__ import annotations
@@ -19,11 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.detection.detector import Baseline, BaselineOutput, Described, Learn, Observe
-from chiasm.detection.layers.backbones import make_backbone
+from chiasm.detection.detector import Baseline, BaselineOutput, Features, FitStep, TrainStep
 from chiasm.detection.layers.features import images_of
 from chiasm.detection.layers.maps import cells_inside
-from chiasm.detection.layers.patches import PatchFeatures, Standardisation
+from chiasm.detection.layers.patches import (
+    PatchFeatures,
+    Standardisation,
+    gather,
+    make_patches,
+    published_weights,
+)
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
 
@@ -31,15 +32,15 @@ POSITION = 32
 
 
 class AsymmetricStudentTeacher(Baseline):
-    """A flow maps features to normal latents; a network of another kind learns to do the same.
+    """A flow maps features to normal latents; a network of another kind is trained to imitate it.
 
-    On what it has seen the student agrees with the teacher. A flow is a bijection and moves unseen
-    features far; a plain network generalises otherwise, so the two part.
+    The student agrees with the teacher on training data. A flow is a bijection and moves unseen
+    features far; a plain network generalises in another way, so that the two differ there.
 
     Args:
-        patches: frozen features of the colour picture; None looks at the relief alone.
+        patches: frozen features of the colour picture; None uses the height alone.
         relief: whether the height, unshuffled to the patches' grid, is joined.
-        stride: pixels to a patch.
+        stride: pixels per patch.
         hidden: channels of the teacher's nets, and half of those of the student.
         couplings: of the teacher.
         blocks: residual blocks of the student.
@@ -75,61 +76,60 @@ class AsymmetricStudentTeacher(Baseline):
             nn.Conv2d(2 * hidden, channels, 3, padding=1),
         )
         self.steps = (
-            Observe("statistics"),
-            Learn("teacher", ("teacher",), epochs=teacher_epochs, exact=True, clip=1.0),
-            Learn("student", ("student",), epochs=student_epochs, exact=True, clip=1.0),
+            FitStep("statistics"),
+            TrainStep("teacher", ("teacher",), epochs=teacher_epochs, exact=True, clip=1.0),
+            TrainStep("student", ("student",), epochs=student_epochs, exact=True, clip=1.0),
         )
 
     @property
     def pretrained_weights(self) -> str | None:
-        """Of the colour features."""
-        return None if self.patches is None else str(self.patches.backbone.weights)
+        """Published weights of the colour features."""
+        return published_weights(self.patches)
 
-    def describe(self, batch: RGBDBatch) -> dict[str, Tensor]:
-        """Features and relief ``(N, D, h, w)`` and which patches lie on the object."""
-        found = []
+    def extract_features(self, batch: RGBDBatch) -> dict[str, Tensor]:
+        """Compute features and relief ``(N, D, h, w)`` and the mask of patches on the object."""
+        maps = []
         if self.patches is not None:
-            found.append(self.patches(images_of(batch, "rgb")))
+            maps.append(self.patches(images_of(batch, "rgb")))
         if self.relief:
             height = images_of(batch, "geometry")[:, :1]
-            found.append(F.pixel_unshuffle(height, self.stride))
+            maps.append(F.pixel_unshuffle(height, self.stride))
         cells = batch.foreground.shape[-1] // self.stride
         inside = cells_inside(batch.foreground, (cells, cells))
-        return {"patches": torch.cat(found, dim=1), "inside": inside}
+        return {"patches": torch.cat(maps, dim=1), "inside": inside}
 
-    def observe(self, step: str, described: Described, index: Tensor) -> None:
-        """See the spread of each channel."""
-        self.standard.add(described["patches"].permute(0, 2, 3, 1)[described["inside"]])
+    def partial_fit(self, step: str, features: Features, index: Tensor) -> None:
+        """Accumulate the statistics of each channel."""
+        self.standard.add(gather(features["patches"], features["inside"]))
 
-    def finish(self, step: str) -> None:
-        """Settle the statistics."""
+    def finish_fit(self, step: str) -> None:
+        """Finish the statistics."""
         self.standard.finish()
 
-    def loss(self, step: str, batch: Described) -> Tensor:  # type: ignore[override]
-        """Of the teacher its likelihood, of the student its distance, on the object alone."""
+    def loss(self, step: str, batch: Features) -> Tensor:
+        """Compute the teacher's likelihood or the student's distance, on the object alone."""
         inside = batch["inside"]
         x = self._input(batch)
         if step == "teacher":
             return position_nll(*self.teacher(x))[inside].mean()
         with torch.no_grad():
             target, _ = self.teacher(x)
-        return self._distance(target, self._imitated(x))[inside].mean()
+        return self._distance(target, self._student_latent(x))[inside].mean()
 
-    def judge(self, described: Described) -> BaselineOutput:
-        """Mean squared distance between teacher and student at each patch."""
-        x = self._input(described)
-        away = self._distance(self.teacher(x)[0], self._imitated(x))
-        return BaselineOutput(raw=(away * described["inside"])[:, None])
+    def predict(self, features: Features) -> BaselineOutput:
+        """Compute the mean squared distance of teacher and student at each patch."""
+        x = self._input(features)
+        distance = self._distance(self.teacher(x)[0], self._student_latent(x))
+        return BaselineOutput(raw=(distance * features["inside"])[:, None])
 
-    def _input(self, described: Described) -> Tensor:
-        rows = self.standard(described["patches"].permute(0, 2, 3, 1))
-        # Deviations of 1 in every channel: a flow's prior knows no groups.
+    def _input(self, features: Features) -> Tensor:
+        rows = self.standard(features["patches"].permute(0, 2, 3, 1))
+        # A deviation of 1 in every channel: a flow's prior has no groups.
         rows = rows / self.standard.share
-        return (rows * described["inside"][..., None]).permute(0, 3, 1, 2)
+        return (rows * features["inside"][..., None]).permute(0, 3, 1, 2)
 
-    def _imitated(self, x: Tensor) -> Tensor:
-        where = position_encoding(x.shape[-2], x.shape[-1], POSITION).to(x)
-        out: Tensor = self.student(torch.cat([x, where.expand(len(x), -1, -1, -1)], dim=1))
+    def _student_latent(self, x: Tensor) -> Tensor:
+        out: Tensor = self.student(torch.cat([x, position_encoding(x, POSITION)], dim=1))
         return out
 
     @staticmethod
@@ -167,14 +167,11 @@ def ast(
     pretrained: bool = True,
 ) -> AsymmetricStudentTeacher:
     """AST: a normalising flow as teacher, a convolutional student, on features and height."""
-    colour = "rgb" in modalities
-    features = (
-        make_backbone(backbone, weights_file=weights_file, pretrained=pretrained)
-        if colour
-        else None
-    )
+    patches = None
+    if "rgb" in modalities:
+        patches = make_patches(backbone, weights_file=weights_file, pretrained=pretrained)
     return AsymmetricStudentTeacher(
-        patches=None if features is None else PatchFeatures(backbone=features),
+        patches=patches,
         relief="geometry" in modalities,
         stride=8,
         hidden=hidden,
@@ -185,21 +182,27 @@ def ast(
     )
 
 
-_CLAMP = 1.9  # largest logarithm of a scale
+_CLAMP = 1.9  # bounds the logarithm of a scale
 
 
 class ConvolutionalFlow(nn.Module):
-    """Couplings ``(N, D, h, w)`` to the same shape, each position with its own Jacobian's share.
+    """Couplings of maps ``(N, D, h, w)``, with a log-determinant for each position.
 
-    Between couplings the channels are permuted, by a seed. Every net sees the position as well.
+    The channels are permuted between couplings. Every net also reads the position.
 
     Args:
         channels: D, even.
         hidden: channels within the nets.
-        couplings: how many.
-        position: channels of the position's encoding, a multiple of 4.
+        couplings: number of couplings.
+        position: channels of the position encoding, a multiple of 4.
         seed: of the permutations.
+
+    References:
+        Dinh et al., Density Estimation using Real NVP, ICLR 2017; Rudolph et al., WACV 2023,
+        Section 3.2.
     """
+
+    orders: Tensor
 
     def __init__(
         self, *, channels: int, hidden: int, couplings: int = 4, position: int = 32, seed: int = 0
@@ -207,61 +210,53 @@ class ConvolutionalFlow(nn.Module):
         super().__init__()
         half = channels // 2
         self.position = position
-        self.nets = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(half + position, hidden, 3, padding=1),
-                nn.ReLU(),
-                nn.Conv2d(hidden, 2 * (channels - half), 3, padding=1),
-            )
-            for _ in range(couplings)
-        )
-        for net in self.nets:  # the flow begins as the identity
-            nn.init.zeros_(net[-1].weight)
-            nn.init.zeros_(net[-1].bias)
+        self.nets = nn.ModuleList()
+        for _ in range(couplings):
+            first = nn.Conv2d(half + position, hidden, 3, padding=1)
+            last = nn.Conv2d(hidden, 2 * (channels - half), 3, padding=1)
+            self.nets.append(nn.Sequential(first, nn.ReLU(), last))
+            # The flow starts as the identity.
+            nn.init.zeros_(last.weight)
+            assert last.bias is not None
+            nn.init.zeros_(last.bias)
         generator = torch.Generator().manual_seed(seed)
         orders = torch.stack([torch.randperm(channels, generator=generator) for _ in self.nets])
         self.register_buffer("orders", orders)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents ``(N, D, h, w)`` and log-determinant of each position ``(N, h, w)``."""
-        where = self._where(x)
+        """Compute latents ``(N, D, h, w)`` and log-determinants of positions ``(N, h, w)``."""
+        position = position_encoding(x, self.position)
         log_det = x.new_zeros(x.shape[0], *x.shape[2:])
         for net, order in zip(self.nets, self.orders):
             x = x[:, order]
-            kept, moved = x.tensor_split([x.shape[1] // 2], dim=1)
-            scale, shift = self._affine(net, kept, where)
-            x = torch.cat([kept, moved * scale.exp() + shift], dim=1)
+            fixed, moved = x.tensor_split([x.shape[1] // 2], dim=1)
+            scale, shift = self._affine(net, fixed, position)
+            x = torch.cat([fixed, moved * scale.exp() + shift], dim=1)
             log_det = log_det + scale.sum(dim=1)
         return x, log_det
 
     def inverse(self, z: Tensor) -> Tensor:
-        """What ``forward`` was given."""
-        where = self._where(z)
+        """Invert ``forward``."""
+        position = position_encoding(z, self.position)
         for net, order in zip(reversed(self.nets), reversed(self.orders)):
-            kept, moved = z.tensor_split([z.shape[1] // 2], dim=1)
-            scale, shift = self._affine(net, kept, where)
-            z = torch.cat([kept, (moved - shift) * (-scale).exp()], dim=1)[:, order.argsort()]
+            fixed, moved = z.tensor_split([z.shape[1] // 2], dim=1)
+            scale, shift = self._affine(net, fixed, position)
+            z = torch.cat([fixed, (moved - shift) * (-scale).exp()], dim=1)[:, order.argsort()]
         return z
 
-    def _affine(self, net: nn.Module, kept: Tensor, where: Tensor) -> tuple[Tensor, Tensor]:
-        raw, shift = net(torch.cat([kept, where], dim=1)).chunk(2, dim=1)
+    def _affine(self, net: nn.Module, fixed: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
+        raw, shift = net(torch.cat([fixed, position], dim=1)).chunk(2, dim=1)
         return _CLAMP * 2 / math.pi * torch.atan(raw), shift
 
-    def _where(self, x: Tensor) -> Tensor:
-        return (
-            position_encoding(x.shape[-2], x.shape[-1], self.position)
-            .to(x)
-            .expand(len(x), -1, -1, -1)
-        )
 
-
-def position_encoding(height: int, width: int, channels: int) -> Tensor:
-    """Sines and cosines of rows and columns ``(1, channels, height, width)``.
+def position_encoding(maps: Tensor, channels: int) -> Tensor:
+    """Encode rows and columns as sines and cosines ``(N, channels, h, w)``.
 
     Args:
-        height, width: of the map.
+        maps: ``(N, D, h, w)``, for shape, type and device.
         channels: a multiple of 4.
     """
+    height, width = maps.shape[-2:]
     quarter = channels // 4
     rates = 10_000 ** (-torch.arange(quarter) / quarter)
     rows = torch.arange(height)[:, None] * rates
@@ -270,11 +265,11 @@ def position_encoding(height: int, width: int, channels: int) -> Tensor:
     def waves(angles: Tensor) -> Tensor:
         return torch.cat([angles.sin(), angles.cos()], dim=1).T  # (l, 2q) -> (2q, l)
 
-    down = waves(rows)[:, :, None].expand(-1, -1, width)
-    across = waves(columns)[:, None, :].expand(-1, height, -1)
-    return torch.cat([down, across])[None]
+    vertical = waves(rows)[:, :, None].expand(-1, -1, width)
+    horizontal = waves(columns)[:, None, :].expand(-1, height, -1)
+    return torch.cat([vertical, horizontal]).to(maps).expand(len(maps), -1, -1, -1)
 
 
 def position_nll(latent: Tensor, log_det: Tensor) -> Tensor:
-    """Negative log-likelihood ``(N, h, w)``, nats a channel, without the normal's constant."""
+    """Compute the negative log-likelihood ``(N, h, w)`` in nats per channel, without constant."""
     return (0.5 * latent.square().sum(dim=1) - log_det) / latent.shape[1]

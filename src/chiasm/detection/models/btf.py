@@ -1,4 +1,4 @@
-"""BTF: point histograms and colour features of each patch, and the distance to the nearest normal.
+"""BTF: distance of a patch's point histogram and colour features from the nearest normal patch.
 
 References:
     Horwitz, Hoshen, Back to the Feature: Classical 3D Features are (Almost) All You Need for 3D
@@ -13,8 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from chiasm.detection.detector import Baseline, BaselineOutput, Described, Observe
-from chiasm.detection.layers.backbones import make_backbone
+from chiasm.detection.detector import Baseline, BaselineOutput, Features, FitStep
 from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.layers.memory_bank import MemoryBank, Selection
 from chiasm.detection.layers.patches import (
@@ -22,6 +21,10 @@ from chiasm.detection.layers.patches import (
     PatchFeatures,
     Standardisation,
     fpfh_patches,
+    gather,
+    gather_owners,
+    make_patches,
+    published_weights,
     scatter,
 )
 from chiasm.registry import register
@@ -32,14 +35,16 @@ class BackToTheFeature(Baseline):
     """Standardised features of patches, joined, in one memory bank.
 
     Args:
-        patches: of the colour picture; None looks at points alone.
+        patches: of the colour picture; None uses points alone.
         bank: of the joined descriptors.
         points: whether point histograms are joined.
-        stride: pixels to a patch.
-        step: every so many rows and columns of the points are described.
+        stride: pixels per patch.
+        step: stride of rows and columns at which points are described.
     """
 
-    steps = (Observe("statistics"), Observe("bank"))
+    balance: Tensor
+
+    steps = (FitStep("statistics"), FitStep("bank"))
 
     def __init__(
         self,
@@ -57,7 +62,7 @@ class BackToTheFeature(Baseline):
         self.stride = stride
         self.step = step
         colour = patches.groups if patches is not None else ()
-        # All of the colour features count as much as the point histogram does.
+        # The colour features together weigh as much as the point histogram.
         self.standard = Standardisation(colour + ((FPFH,) if points else ()))
         groups = len(colour)
         balance = [torch.full((sum(colour),), max(groups, 1) ** -0.5)] if groups else []
@@ -69,42 +74,41 @@ class BackToTheFeature(Baseline):
 
     @property
     def pretrained_weights(self) -> str | None:
-        """Of the colour features."""
-        return None if self.patches is None else str(self.patches.backbone.weights)
+        """Published weights of the colour features."""
+        return published_weights(self.patches)
 
-    def describe(self, batch: RGBDBatch) -> dict[str, Tensor]:
-        """Descriptors ``(N, D, h, w)`` and which patches lie on the object."""
+    def extract_features(self, batch: RGBDBatch) -> dict[str, Tensor]:
+        """Compute descriptors ``(N, D, h, w)`` and the mask of patches on the object."""
         cells = batch.foreground.shape[-1] // self.stride
-        found = []
+        descriptors = []
         if self.patches is not None:
             assert batch.rgb is not None
-            found.append(self.patches(batch.rgb))
+            descriptors.append(self.patches(batch.rgb))
         if self.points:
-            found.append(fpfh_patches(batch, cells=cells, step=self.step))
+            descriptors.append(fpfh_patches(batch, cells=cells, step=self.step))
         inside = cells_inside(batch.foreground, (cells, cells))
-        return {"patches": torch.cat(found, dim=1), "inside": inside}
+        return {"patches": torch.cat(descriptors, dim=1), "inside": inside}
 
-    def observe(self, step: str, described: Described, index: Tensor) -> None:
-        """First the spread of each channel, then the bank."""
-        inside = described["inside"]
-        rows = described["patches"].permute(0, 2, 3, 1)[inside]
+    def partial_fit(self, step: str, features: Features, index: Tensor) -> None:
+        """Accumulate the statistics of each channel, or add to the bank."""
+        inside = features["inside"]
+        rows = gather(features["patches"], inside)
         if step == "statistics":
             self.standard.add(rows)
         else:
-            owners = index.view(-1, 1, 1).expand_as(inside)[inside]
-            self.bank.add(self._comparable(rows), owners)
+            self.bank.add(self._standardised(rows), gather_owners(index, inside))
 
-    def finish(self, step: str) -> None:
-        """Settle the statistics, or the bank."""
+    def finish_fit(self, step: str) -> None:
+        """Finish the statistics, or the bank."""
         (self.standard if step == "statistics" else self.bank).finish()
 
-    def judge(self, described: Described) -> BaselineOutput:
-        """Distance of each patch to the nearest normal one."""
-        inside = described["inside"]
-        rows = self._comparable(described["patches"].permute(0, 2, 3, 1)[inside])
+    def predict(self, features: Features) -> BaselineOutput:
+        """Compute the distance of each patch from the nearest normal one."""
+        inside = features["inside"]
+        rows = self._standardised(gather(features["patches"], inside))
         return BaselineOutput(raw=scatter(self.bank(rows)[0][:, 0], inside))
 
-    def _comparable(self, rows: Tensor) -> Tensor:
+    def _standardised(self, rows: Tensor) -> Tensor:
         out: Tensor = self.standard(rows) * self.balance
         return out
 
@@ -123,15 +127,10 @@ def btf(
     pretrained: bool = True,
 ) -> BackToTheFeature:
     """BTF: point histograms (FPFH) and frozen colour features in one memory bank."""
-    colour = "rgb" in modalities
     points = "geometry" in modalities
-    patches = (
-        PatchFeatures(
-            backbone=make_backbone(backbone, weights_file=weights_file, pretrained=pretrained)
-        )
-        if colour
-        else None
-    )
+    patches = None
+    if "rgb" in modalities:
+        patches = make_patches(backbone, weights_file=weights_file, pretrained=pretrained)
     dimension = (patches.dimension if patches is not None else 0) + (FPFH if points else 0)
     return BackToTheFeature(
         patches=patches,

@@ -1,4 +1,4 @@
-"""CFM: what one sensor's features are on normal parts, told from the other's.
+"""CFM: each sensor's features are predicted from the other's, as trained on normal parts.
 
 References:
     Costanzino et al., Multimodal Industrial Anomaly Detection by Crossmodal Feature Mapping,
@@ -13,8 +13,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.detection.detector import Baseline, BaselineOutput, Described, Learn, Observe
-from chiasm.detection.layers.backbones import make_backbone
+from chiasm.detection.detector import Baseline, BaselineOutput, Features, FitStep, TrainStep
 from chiasm.detection.layers.features import images_of
 from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.layers.patches import (
@@ -22,21 +21,22 @@ from chiasm.detection.layers.patches import (
     PatchFeatures,
     Standardisation,
     fpfh_patches,
+    gather,
+    make_patches,
+    published_weights,
     scatter,
     transformer_patches,
 )
-from chiasm.detection.layers.point_transformer import PointTransformer, make_point_transformer
+from chiasm.detection.layers.point_transformer import Points, PointTransformer, make_points
 from chiasm.errors import ConfigurationError
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
-
-Points = Literal["picture", "fpfh", "transformer"]
 
 
 class CrossmodalMapping(Baseline):
     """Two small networks that map features of one sensor to the other's, patch by patch.
 
-    Where both mappings are wrong, a part is not normal: the distances are multiplied.
+    A patch is anomalous where both mappings are wrong: their distances are multiplied.
 
     Args:
         patches: frozen features of pictures.
@@ -44,6 +44,7 @@ class CrossmodalMapping(Baseline):
             point transformer.
         hidden: units of the mappings' two hidden layers.
         epochs: of their training.
+        step: stride of rows and columns at which points are described.
     """
 
     def __init__(
@@ -57,17 +58,16 @@ class CrossmodalMapping(Baseline):
     ) -> None:
         super().__init__()
         self.steps = (
-            Observe("statistics"),
-            Learn("mapping", ("to_points", "to_colour"), epochs=epochs, exact=True),
+            FitStep("statistics"),
+            TrainStep("mapping", ("to_points", "to_colour"), epochs=epochs, exact=True),
         )
         self.patches = patches
         self.points = points
         self.step = step
         colour = patches.groups
+        relief: tuple[int, ...] = patches.groups if points == "picture" else (FPFH,)
         if isinstance(points, PointTransformer):
             relief = points.channels
-        else:
-            relief = patches.groups if points == "picture" else (FPFH,)
         self.colour_scale = Standardisation(colour)
         self.points_scale = Standardisation(relief)
         self.to_points = _mapping(sum(colour), hidden, sum(relief))
@@ -75,13 +75,11 @@ class CrossmodalMapping(Baseline):
 
     @property
     def pretrained_weights(self) -> str | None:
-        """Of the frozen features."""
-        said = [str(self.patches.backbone.weights)]
-        said += [self.points.weights] if isinstance(self.points, PointTransformer) else []
-        return "; ".join(said)
+        """Published weights of the frozen features."""
+        return published_weights(self.patches, self.points)
 
-    def describe(self, batch: RGBDBatch) -> dict[str, Tensor]:
-        """Features of either sensor ``(N, D, h, w)`` and which patches lie on the object."""
+    def extract_features(self, batch: RGBDBatch) -> dict[str, Tensor]:
+        """Compute features of both sensors ``(N, D, h, w)`` and mark the patches on the object."""
         colour = self.patches(images_of(batch, "rgb"))
         cells = colour.shape[-1]
         if isinstance(self.points, PointTransformer):
@@ -93,18 +91,18 @@ class CrossmodalMapping(Baseline):
         inside = cells_inside(batch.foreground, (cells, cells))
         return {"colour": colour, "relief": relief, "inside": inside}
 
-    def observe(self, step: str, described: Described, index: Tensor) -> None:
-        """See the spread of each channel."""
+    def partial_fit(self, step: str, features: Features, index: Tensor) -> None:
+        """Accumulate the statistics of each channel."""
         for scale, name in ((self.colour_scale, "colour"), (self.points_scale, "relief")):
-            scale.add(described[name].permute(0, 2, 3, 1)[described["inside"]])
+            scale.add(gather(features[name], features["inside"]))
 
-    def finish(self, step: str) -> None:
-        """Settle the statistics."""
+    def finish_fit(self, step: str) -> None:
+        """Finish the statistics."""
         self.colour_scale.finish()
         self.points_scale.finish()
 
-    def loss(self, step: str, batch: Described) -> Tensor:  # type: ignore[override]
-        """One minus the cosine between what is predicted and what is there, of both mappings."""
+    def loss(self, step: str, batch: Features) -> Tensor:
+        """Sum one minus the cosine similarity of prediction and target over both mappings."""
         colour, relief = self._rows(batch)
         return (
             1
@@ -113,22 +111,24 @@ class CrossmodalMapping(Baseline):
             - F.cosine_similarity(self.to_colour(relief), colour).mean()
         )
 
-    def judge(self, described: Described) -> BaselineOutput:
-        """Product of the two distances between unit vectors."""
-        colour, relief = self._rows(described)
-        away = _distance(self.to_points(colour), relief) * _distance(self.to_colour(relief), colour)
-        return BaselineOutput(raw=scatter(away, described["inside"]))
+    def predict(self, features: Features) -> BaselineOutput:
+        """Multiply the two distances between prediction and target."""
+        colour, relief = self._rows(features)
+        product = _distance(self.to_points(colour), relief) * _distance(
+            self.to_colour(relief), colour
+        )
+        return BaselineOutput(raw=scatter(product, features["inside"]))
 
-    def _rows(self, described: Described) -> tuple[Tensor, Tensor]:
-        inside = described["inside"]
+    def _rows(self, features: Features) -> tuple[Tensor, Tensor]:
+        inside = features["inside"]
         return (
-            self.colour_scale(described["colour"].permute(0, 2, 3, 1)[inside]),
-            self.points_scale(described["relief"].permute(0, 2, 3, 1)[inside]),
+            self.colour_scale(gather(features["colour"], inside)),
+            self.points_scale(gather(features["relief"], inside)),
         )
 
 
-def _distance(predicted: Tensor, there: Tensor) -> Tensor:
-    return (F.normalize(predicted, dim=1) - F.normalize(there, dim=1)).norm(dim=1)
+def _distance(prediction: Tensor, target: Tensor) -> Tensor:
+    return (F.normalize(prediction, dim=1) - F.normalize(target, dim=1)).norm(dim=1)
 
 
 def _mapping(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -156,26 +156,21 @@ def crossmodal_mapping(
     group_size: int = 128,
     pretrained: bool = True,
 ) -> CrossmodalMapping:
-    """CFM: each sensor's frozen features, told from the other's."""
+    """CFM: each sensor's frozen features, predicted from the other's."""
     if set(modalities) != {"rgb", "geometry"}:
         raise ConfigurationError(
-            "Crossmodal mapping tells one sensor from the other: it needs rgb and geometry, and "
+            "Crossmodal mapping predicts one sensor from the other: it needs rgb and geometry, and "
             f"was given {', '.join(modalities)}."
         )
-    if points not in ("picture", "fpfh", "transformer"):
-        raise ConfigurationError(f"points is {points!r}; it is 'picture', 'fpfh' or 'transformer'.")
-    transformer = make_point_transformer(
-        wanted=points == "transformer",
-        weights_file=point_weights,
-        groups=point_groups,
-        group_size=group_size,
-        pretrained=pretrained,
-    )
     return CrossmodalMapping(
-        patches=PatchFeatures(
-            backbone=make_backbone(backbone, weights_file=weights_file, pretrained=pretrained)
+        patches=make_patches(backbone, weights_file=weights_file, pretrained=pretrained),
+        points=make_points(
+            points,
+            weights_file=point_weights,
+            groups=point_groups,
+            group_size=group_size,
+            pretrained=pretrained,
         ),
-        points=transformer or points,
         hidden=hidden,
         epochs=epochs,
     )

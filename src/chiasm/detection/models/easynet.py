@@ -8,18 +8,18 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.detection.detector import Baseline, BaselineOutput, Described, Learn, Observe, Step
+from chiasm.detection.detector import Baseline, BaselineOutput, Features, FitStep, TrainStep
 from chiasm.detection.layers.features import images_of
-from chiasm.detection.layers.maps import resize
 from chiasm.detection.layers.reconstruction import ReconstructionBranch, stage_channels
 from chiasm.detection.layers.segmentation import (
     SegmentationHead,
+    point_wise,
     reconstruction_loss,
     segmentation_loss,
 )
@@ -30,25 +30,27 @@ from chiasm.samples import RGBDBatch
 Variant = Literal["joint", "gated"]
 # A layer joins an encoder's stage with the decoder's stage of the same size.
 LAYERS = (("E1", "D4"), ("E2", "D3"), ("E3", "D2"))
-USUAL = 0.05  # share of normal parts whose joint features may say less than the gate asks for
+GATED_SHARE = 0.05  # share of normal parts that the gate leaves to the colour head
 
 
 class EasyNet(Baseline):
-    """Layers of every branch, projected, brought to one size, joined and segmented.
+    """Layers of every branch, projected, resized, joined and segmented.
 
     Args:
         branches: modality to its reconstruction branch.
+        width: channels of a branch's first stage.
         layers: 1, 2 or 3, from the finest.
-        projected: channels of a projected layer; with one layer nothing is projected.
+        projected: channels of a projected layer; a single layer is not projected.
         hidden: channels of the head.
         size: pixels of a side at which layers are joined.
         variant: ``"joint"``: one head on both sensors. ``"gated"``: a second head on colour alone,
-            which judges the parts whose joint features say too little (their entropy).
+            which scores the parts whose joint features add too little entropy.
         epochs, learning_rate, batch: of training.
         dice: add cross-entropy and Dice to the focal loss, and leave logits without activation.
     """
 
     smoothing = 0.0
+    threshold: Tensor
 
     def __init__(
         self,
@@ -71,7 +73,9 @@ class EasyNet(Baseline):
         if variant not in ("joint", "gated"):
             raise ConfigurationError(f"variant is {variant!r}; it is 'joint' or 'gated'.")
         if variant == "gated" and set(branches) != {"rgb", "geometry"}:
-            raise ConfigurationError("The gate chooses between colour and both: it needs both.")
+            raise ConfigurationError(
+                "The gate chooses between rgb and both modalities: it needs both."
+            )
         self.modalities = tuple(branches)
         self.branches = nn.ModuleDict(dict(branches))
         self.layers = LAYERS[:layers]
@@ -79,11 +83,12 @@ class EasyNet(Baseline):
         self.dice = dice
         channels = stage_channels(width)
         joined = [channels[e] + channels[d] for e, d in self.layers]
-        self.projections = nn.ModuleDict(
-            {m: nn.ModuleList(_point_wise(c, projected) for c in joined) for m in branches}
-            if layers > 1
-            else {}
-        )
+        projections = {
+            m: nn.ModuleList(point_wise(channels, projected) for channels in joined)
+            for m in (branches if layers > 1 else ())
+        }
+        # torch types the values of a ModuleDict as plain modules.
+        self.projections: Mapping[str, nn.ModuleList] = nn.ModuleDict(projections)  # type: ignore[assignment]
         each = layers * projected if layers > 1 else joined[0]
 
         def head(channels: int) -> SegmentationHead:
@@ -93,101 +98,99 @@ class EasyNet(Baseline):
         self.colour_head = head(each) if variant == "gated" else None
         self.register_buffer("threshold", torch.zeros(()))
         self._differences: list[Tensor] = []
-        learning = ["branches", "projections", "head"]
-        steps: list[Step] = [
-            Learn(
-                "segmentation",
-                (*learning, "colour_head") if self.colour_head is not None else tuple(learning),
-                epochs=epochs,
-                learning_rate=learning_rate,
-                batch=batch,
-                synthetic=True,
-            )
-        ]
-        self.steps = (*steps, Observe("gate")) if self.colour_head is not None else tuple(steps)
+        gated = self.colour_head is not None
+        training = TrainStep(
+            "segmentation",
+            ("branches", "projections", "head", *(["colour_head"] if gated else [])),
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch=batch,
+            synthetic=True,
+        )
+        self.steps = (training, FitStep("gate")) if gated else (training,)
 
-    def describe(self, batch: RGBDBatch) -> dict[str, Tensor]:
-        """The pictures in half precision: nothing here is frozen."""
+    def extract_features(self, batch: RGBDBatch) -> dict[str, Tensor]:
+        """Return the pictures in half precision: EasyNet has no frozen features."""
         return {m: images_of(batch, m).half() for m in self.modalities}
 
-    def observe(self, step: str, described: Described, index: Tensor) -> None:
-        """See by how much joint features of normal parts say more than colour does."""
-        features, _ = self._features({m: described[m].float() for m in self.modalities})
-        self._differences.append(self._difference(features))
+    def partial_fit(self, step: str, features: Features, index: Tensor) -> None:
+        """Collect the entropy that joint features of normal parts have over colour alone."""
+        layers, _ = self._layers({m: features[m].float() for m in self.modalities})
+        self._differences.append(self._difference(layers))
 
-    def finish(self, step: str) -> None:
-        """The gate opens for all normal parts but the few with the least difference.
+    def finish_fit(self, step: str) -> None:
+        """Set the gate's threshold to a quantile of the normal parts.
 
-        The paper sets a threshold by hand for each class; this one needs no defects.
+        The paper sets a threshold by hand for each class; a quantile needs no defects.
         """
-        self.threshold = torch.cat(self._differences).quantile(USUAL)
+        self.threshold = torch.cat(self._differences).quantile(GATED_SHARE)
         self._differences = []
 
-    def loss(self, step: str, batch: RGBDBatch) -> Tensor:  # type: ignore[override]
-        """Reconstruction of what went in, and segmentation by every head."""
+    def loss(self, step: str, batch: RGBDBatch) -> Tensor:
+        """Add the reconstruction of every input and the segmentation by every head."""
         assert batch.mask is not None
         pictures = {m: images_of(batch, m) for m in self.modalities}
-        features, reconstructions = self._features(pictures)
+        layers, reconstructions = self._layers(pictures)
         terms = [
             reconstruction_loss(reconstructions[m], pictures[m], structural=m == "rgb")
             for m in self.modalities
         ]
-        for logits in self._logits(features).values():
+        for logits in self._logits(layers).values():
             mask = F.adaptive_max_pool2d(batch.mask, tuple(logits.shape[-2:]))
             terms.append(segmentation_loss(logits, mask, dice=self.dice))
         return torch.stack(terms).sum()
 
-    def judge(self, described: Described) -> BaselineOutput:
-        """Probability of a defect, by the head that the gate chooses for each part."""
-        features, _ = self._features({m: described[m].float() for m in self.modalities})
-        maps = {name: one.softmax(dim=1)[:, 1:] for name, one in self._logits(features).items()}
+    def predict(self, features: Features) -> BaselineOutput:
+        """Compute the probability of a defect by the head that the gate chooses for each part."""
+        layers, _ = self._layers({m: features[m].float() for m in self.modalities})
+        maps = {name: x.softmax(dim=1)[:, 1:] for name, x in self._logits(layers).items()}
         if "colour" in maps:
-            joint = self._difference(features) >= self.threshold
+            joint = self._difference(layers) >= self.threshold
             return BaselineOutput(
                 torch.where(joint.view(-1, 1, 1, 1), maps["joint"], maps["colour"])
             )
         return BaselineOutput(maps["joint"])
 
-    def _features(
+    def _layers(
         self, pictures: Mapping[str, Tensor]
     ) -> tuple[dict[str, list[Tensor]], dict[str, Tensor]]:
-        features, reconstructions = {}, {}
+        layers, reconstructions = {}, {}
         for modality, branch in self.branches.items():
             stages, reconstructions[modality] = branch(pictures[modality])
-            layers = [torch.cat([stages[e], stages[d]], dim=1) for e, d in self.layers]
+            joined = [torch.cat([stages[e], stages[d]], dim=1) for e, d in self.layers]
             if modality in self.projections:
-                own: Any = self.projections[modality]
-                layers = [project(layer) for project, layer in zip(own, layers)]
-            features[modality] = layers
-        return features, reconstructions
+                projections = self.projections[modality]
+                joined = [project(layer) for project, layer in zip(projections, joined)]
+            layers[modality] = joined
+        return layers, reconstructions
 
-    def _logits(self, features: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
+    def _logits(self, layers: Mapping[str, list[Tensor]]) -> dict[str, Tensor]:
         def joined(modalities: Sequence[str]) -> Tensor:
             return torch.cat(
                 [
-                    resize(layer, (self.size, self.size))
+                    self.maps.resize(layer, (self.size, self.size))
                     for m in modalities
-                    for layer in features[m]
+                    for layer in layers[m]
                 ],
                 dim=1,
             )
 
-        found = {"joint": self.head(joined(self.modalities))}
+        logits = {"joint": self.head(joined(self.modalities))}
         if self.colour_head is not None:
-            found["colour"] = self.colour_head(joined(("rgb",)))
-        return found
+            logits["colour"] = self.colour_head(joined(("rgb",)))
+        return logits
 
-    def _difference(self, features: Mapping[str, list[Tensor]]) -> Tensor:
-        """Entropy ``(N,)`` of the joint features' means over that of colour's, bits."""
-        means = {m: [layer.float().mean(dim=(2, 3)) for layer in features[m]] for m in features}
+    def _difference(self, layers: Mapping[str, list[Tensor]]) -> Tensor:
+        """Entropy ``(N,)`` in bits of the joint layers' means, less that of colour's means."""
+        means = {m: [layer.float().mean(dim=(2, 3)) for layer in layers[m]] for m in layers}
         colour = torch.cat(means["rgb"], dim=1)
         return entropy(torch.cat([colour, *means["geometry"]], dim=1)) - entropy(colour)
 
 
 def entropy(values: Tensor, *, bins: int = 256) -> Tensor:
-    """Entropy ``(N,)`` in bits of a histogram of each row of ``(N, D)`` over [0, 1].
+    """Compute the entropy ``(N,)`` in bits of a histogram of each row of ``(N, D)`` over [0, 1].
 
-    Values outside are left out, as in the published gate; a row without any has entropy 0.
+    Values outside are ignored, as in the published gate; a row without any inside has entropy 0.
     """
     inside = (values >= 0) & (values <= 1)
     places = (values * bins).long().clamp(0, bins - 1)
@@ -195,10 +198,6 @@ def entropy(values: Tensor, *, bins: int = 256) -> Tensor:
     counts.scatter_add_(1, places, inside.float())
     share = counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
     return -(share * share.clamp(min=1e-12).log2()).sum(dim=1)
-
-
-def _point_wise(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2))
 
 
 @register("detector", baseline=True)

@@ -1,4 +1,4 @@
-"""Every detector that has a name: importing this registers them all."""
+"""Import every module of named detectors, which registers them."""
 
 from chiasm.detection.models import (
     adnas,

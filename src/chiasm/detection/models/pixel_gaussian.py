@@ -1,8 +1,8 @@
-"""Per-pixel Gaussian of the raw channels: what can be had without any learned feature.
+"""Gaussian of the raw channels at each position: a baseline without any trained feature.
 
 References:
     Defard et al., PaDiM: a Patch Distribution Modeling Framework, ICPR Workshops 2021, whose
-    Gaussian per position this is, on raw channels in the place of a network's.
+    Gaussian per position is applied here to raw channels instead of a network's features.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chiasm.detection.detector import Baseline, BaselineOutput, Described, Observe
+from chiasm.detection.detector import Baseline, BaselineOutput, Features, FitStep
 from chiasm.detection.layers.features import images_of
 from chiasm.detection.layers.maps import cells_inside
 from chiasm.registry import register
@@ -21,19 +21,20 @@ from chiasm.samples import RGBDBatch
 
 
 class PixelGaussian(Baseline):
-    """Mahalanobis distance to the normals' Gaussian at the same place of the crop.
+    """Mahalanobis distance from the normals' Gaussian at the same position of the crop.
 
-    Where few normals cover a place, its Gaussian is drawn towards that of the whole object:
-    with ``prior`` parts' weight.
+    Where few normals cover a position, its Gaussian shrinks towards that of the whole object.
 
     Args:
-        cells: places to a side.
-        modalities: what it looks at.
-        prior: how many normals the whole object's Gaussian counts as.
+        cells: positions per side.
+        modalities: the sensors that it reads.
+        prior: number of normals that the whole object's Gaussian counts as.
         floor: added to the variances, in units of the whole object's.
     """
 
-    steps = (Observe("moments"),)
+    steps = (FitStep("moments"),)
+    mean: Tensor
+    whitening: Tensor
 
     def __init__(
         self, *, cells: int, modalities: Sequence[str], prior: float = 5.0, floor: float = 0.05
@@ -49,8 +50,8 @@ class PixelGaussian(Baseline):
         self._sum = torch.zeros(cells, cells, channels, dtype=torch.float64)
         self._products = torch.zeros(cells, cells, channels, channels, dtype=torch.float64)
 
-    def describe(self, batch: RGBDBatch) -> dict[str, Tensor]:
-        """Means of the channels over the object's pixels of each cell, and which cells have any."""
+    def extract_features(self, batch: RGBDBatch) -> dict[str, Tensor]:
+        """Average the channels over the object's pixels of each cell; mark the cells with any."""
         pictures = [images_of(batch, modality) for modality in self.modalities]
         cells = self.mean.shape[0]
         total = F.adaptive_avg_pool2d(torch.cat(pictures, dim=1) * batch.foreground, cells)
@@ -60,16 +61,16 @@ class PixelGaussian(Baseline):
             "inside": cells_inside(batch.foreground, (cells, cells)),
         }
 
-    def observe(self, step: str, described: Described, index: Tensor) -> None:
-        """Add up moments."""
-        inside = described["inside"].double()
-        values = described["values"].double() * inside[..., None]
+    def partial_fit(self, step: str, features: Features, index: Tensor) -> None:
+        """Accumulate moments."""
+        inside = features["inside"].double()
+        values = features["values"].double() * inside[..., None]
         self._count += inside.sum(dim=0)
         self._sum += values.sum(dim=0)
         self._products += torch.einsum("nhwc,nhwd->hwcd", values, values)
 
-    def finish(self, step: str) -> None:
-        """Means and whitening matrices of every cell."""
+    def finish_fit(self, step: str) -> None:
+        """Compute mean and whitening matrix of every cell."""
         count = self._count[..., None]
         whole = self._count.sum().clamp(min=1)
         grand = self._sum.sum(dim=(0, 1)) / whole
@@ -85,10 +86,11 @@ class PixelGaussian(Baseline):
         identity = torch.eye(len(grand), dtype=torch.float64).expand_as(factor)
         self.whitening = torch.linalg.solve_triangular(factor, identity, upper=False).float()
 
-    def judge(self, described: Described) -> BaselineOutput:
-        """Mahalanobis distances."""
-        away = torch.einsum("hwcd,nhwd->nhwc", self.whitening, described["values"] - self.mean)
-        return BaselineOutput(raw=(away.norm(dim=-1) * described["inside"])[:, None])
+    def predict(self, features: Features) -> BaselineOutput:
+        """Compute Mahalanobis distances."""
+        offset = features["values"] - self.mean
+        whitened = torch.einsum("hwcd,nhwd->nhwc", self.whitening, offset)
+        return BaselineOutput(raw=(whitened.norm(dim=-1) * features["inside"])[:, None])
 
 
 @register("detector", baseline=True)
@@ -98,5 +100,5 @@ def pixel_gaussian(
     image_size: int = 256,
     stride: int = 4,
 ) -> PixelGaussian:
-    """Trivial: a Gaussian of colour, height and slopes at each place of the crop."""
+    """Trivial: a Gaussian of colour, height and slopes at each position of the crop."""
     return PixelGaussian(cells=image_size // stride, modalities=modalities)

@@ -1,4 +1,4 @@
-"""Trivial rivals: one number a part. What cannot beat them has learnt a shortcut, or nothing."""
+"""Trivial baselines: one number per part. A method that loses to them has learnt nothing useful."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from chiasm.detection.detector import Baseline, BaselineOutput, Described, Observe
+from chiasm.detection.detector import Baseline, BaselineOutput, Features, FitStep
 from chiasm.errors import DataError
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
@@ -16,17 +16,19 @@ Measure = Callable[[RGBDBatch], Tensor]
 
 
 class TrivialNumber(Baseline):
-    """How unusual one number of a part is: its distance from the normals' median, in their spread.
+    """Distance of one number per part from the normals' median, in units of their spread.
 
-    The map is that score on all of the object, so its pixel figures are those of the outline.
+    The map has that score on the whole object, so that its pixel figures are those of the outline.
 
     Args:
-        measure: batch to one number a part, ``(N,)``.
-        modalities: what it looks at.
+        measure: batch to one number per part, ``(N,)``.
+        modalities: the sensors that ``measure`` reads.
     """
 
-    steps = (Observe("usual"),)
+    steps = (FitStep("usual"),)
     smoothing = 0.0
+    median: Tensor
+    spread: Tensor
 
     def __init__(self, *, measure: Measure, modalities: Sequence[str]) -> None:
         super().__init__()
@@ -34,27 +36,27 @@ class TrivialNumber(Baseline):
         self.modalities = tuple(modalities)
         self.register_buffer("median", torch.zeros(()))
         self.register_buffer("spread", torch.ones(()))
-        self._seen: list[Tensor] = []
+        self._numbers: list[Tensor] = []
 
-    def describe(self, batch: RGBDBatch) -> dict[str, Tensor]:
-        """The number, and the object's outline."""
+    def extract_features(self, batch: RGBDBatch) -> dict[str, Tensor]:
+        """Compute the number of each part, with its foreground."""
         return {"number": self.measure(batch), "foreground": batch.foreground}
 
-    def observe(self, step: str, described: Described, index: Tensor) -> None:
-        """Keep the numbers."""
-        self._seen.append(described["number"])
+    def partial_fit(self, step: str, features: Features, index: Tensor) -> None:
+        """Collect the numbers."""
+        self._numbers.append(features["number"])
 
-    def finish(self, step: str) -> None:
-        """Median, and median absolute deviation (at least a millionth)."""
-        seen = torch.cat(self._seen)
-        self._seen = []
-        self.median = seen.median()
-        self.spread = (seen - self.median).abs().median().clamp(min=1e-6)
+    def finish_fit(self, step: str) -> None:
+        """Compute median and median absolute deviation, the latter at least 1e-6."""
+        numbers = torch.cat(self._numbers)
+        self._numbers = []
+        self.median = numbers.median()
+        self.spread = (numbers - self.median).abs().median().clamp(min=1e-6)
 
-    def judge(self, described: Described) -> BaselineOutput:
-        """The unusualness, on all of the object."""
-        score = (described["number"] - self.median).abs() / self.spread
-        return BaselineOutput(raw=score.view(-1, 1, 1, 1) * described["foreground"], image=score)
+    def predict(self, features: Features) -> BaselineOutput:
+        """Return the score of each part, on its whole object."""
+        score = (features["number"] - self.median).abs() / self.spread
+        return BaselineOutput(raw=score.view(-1, 1, 1, 1) * features["foreground"], image=score)
 
 
 @register("detector", baseline=True)
@@ -65,7 +67,7 @@ def missing_points(
 
     def share(batch: RGBDBatch) -> Tensor:
         if batch.valid is None:
-            raise DataError("The share of missing points needs 3D data, and there is none.")
+            raise DataError("The share of missing points needs 3D data, and this part has none.")
         missing = batch.foreground * (1 - batch.valid)
         return missing.sum(dim=(1, 2, 3)) / batch.foreground.sum(dim=(1, 2, 3)).clamp(min=1)
 
@@ -96,5 +98,7 @@ def area(
 
 def _only(modality: str, modalities: Sequence[str]) -> tuple[str, ...]:
     if modality not in modalities:
-        raise DataError(f"This trivial rival looks at {modality}, which is not among the sensors.")
+        raise DataError(
+            f"This trivial baseline reads {modality}, which is not among the modalities."
+        )
     return (modality,)

@@ -1,1 +1,1 @@
-"""How detectors learn."""
+"""Training of detectors."""

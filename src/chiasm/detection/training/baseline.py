@@ -1,4 +1,4 @@
-"""Learning of a rival: its own steps, in its own order, on normal parts."""
+"""Training of a baseline: its steps, in their order, on normal parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from chiasm.detection.detector import Baseline, Learn, Observe
+from chiasm.detection.detector import Baseline, FitStep, TrainStep
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.segment import cosine, to_device
@@ -19,32 +19,32 @@ from chiasm.detection.training.synthetic import EpochOrder
 from chiasm.samples import PreparedSample, RGBDBatch
 from chiasm.training.trainer import Budget, fit, processor_precision
 
-DESCRIBED_AT_ONCE = 8
+PARTS_AT_ONCE = 8
 
 
-class DescribedParts(Dataset[int]):
-    """What a rival's frozen features say about every normal part, computed once.
+class BaselineFeatures(Dataset[int]):
+    """The frozen features of every normal part, computed once.
 
     Args:
-        described: name to a tensor with the parts along its first axis.
+        features: name to a tensor with the parts along its first axis.
     """
 
-    def __init__(self, described: dict[str, Tensor]) -> None:
-        self.described = described
-        self.count = len(next(iter(described.values())))
+    def __init__(self, features: dict[str, Tensor]) -> None:
+        self.features = features
+        self.count = len(next(iter(features.values())))
 
     @classmethod
     @torch.no_grad()
     def of(
-        cls, rival: Baseline, parts: Sequence[PreparedSample], *, scale: GeometryScale
-    ) -> DescribedParts:
-        """Describe parts, a few at a time."""
+        cls, baseline: Baseline, parts: Sequence[PreparedSample], *, scale: GeometryScale
+    ) -> BaselineFeatures:
+        """Extract the features of parts, a few at a time."""
         pieces: list[dict[str, Tensor]] = []
-        for start in range(0, len(parts), DESCRIBED_AT_ONCE):
-            some = parts[start : start + DESCRIBED_AT_ONCE]
-            numbers = range(start, start + len(some))
-            batch = to_batch(some, scale, modalities=rival.modalities, indices=numbers)
-            pieces.append(rival.describe(batch))
+        for start in range(0, len(parts), PARTS_AT_ONCE):
+            chunk = parts[start : start + PARTS_AT_ONCE]
+            numbers = range(start, start + len(chunk))
+            batch = to_batch(chunk, scale, modalities=baseline.modalities, indices=numbers)
+            pieces.append(baseline.extract_features(batch))
         return cls({name: torch.cat([p[name] for p in pieces]) for name in pieces[0]})
 
     def __len__(self) -> int:
@@ -55,56 +55,56 @@ class DescribedParts(Dataset[int]):
 
     def collate(self, positions: Sequence[int]) -> dict[str, Tensor]:
         """Gather a batch."""
-        chosen = torch.as_tensor(positions)
-        return {name: value[chosen] for name, value in self.described.items()}
+        index = torch.as_tensor(positions)
+        return {name: value[index] for name, value in self.features.items()}
 
 
-class RivalLearning(LightningModule):
-    """One ``Learn`` step as a Lightning module: AdamW on the step's modules, cosine rate.
+class BaselineTraining(LightningModule):
+    """One ``TrainStep`` as a Lightning module: AdamW on the step's modules, cosine rate.
 
     Args:
-        rival: learns in place.
-        step: what it learns.
-        budget: whose spent fraction brings the learning rate down.
+        baseline: trained in place.
+        step: to run.
+        budget: whose spent fraction lowers the learning rate.
     """
 
-    def __init__(self, rival: Baseline, step: Learn, *, budget: Budget) -> None:
+    def __init__(self, baseline: Baseline, step: TrainStep, *, budget: Budget) -> None:
         super().__init__()
-        self.rival = rival
+        self.baseline = baseline
         self.step = step
         self.budget = budget
 
     def training_step(self, batch: Any, number: int) -> Tensor:
-        """One step."""
+        """Run one step at the current learning rate."""
         steps = max(int(self.trainer.num_training_batches), 1)
         done = (self.current_epoch + number / steps) / max(self.step.epochs, 1)
         factor = cosine(max(done, self.budget.fraction))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.step.learning_rate * factor
-        loss = self.rival.loss(self.step.name, batch)
+        loss = self.baseline.loss(self.step.name, batch)
         self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=False)
         return loss
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        """Move a record's tensors."""
+        """Move a batch to a device."""
         if isinstance(batch, RGBDBatch):
             return to_device(batch, device)
         return {name: value.to(device) for name, value in batch.items()}
 
     def configure_optimizers(self) -> Any:
-        """AdamW over the step's modules alone."""
+        """Optimise the step's modules alone."""
         parameters = [
-            p for name in self.step.modules for p in self.rival.get_submodule(name).parameters()
+            p for name in self.step.modules for p in self.baseline.get_submodule(name).parameters()
         ]
         return torch.optim.AdamW(
             parameters, lr=self.step.learning_rate, weight_decay=self.step.weight_decay
         )
 
 
-def learn_in_steps(
-    rival: Baseline,
+def train_in_steps(
+    baseline: Baseline,
     parts: Sequence[PreparedSample],
     *,
     scale: GeometryScale,
@@ -112,43 +112,43 @@ def learn_in_steps(
     minutes: float | None = None,
     seed: int = 0,
     synthetic: Callable[[int], DataLoader[Any]] | None = None,
-    said: Callable[[str], None] = lambda words: None,
+    log: Callable[[str], None] = lambda message: None,
 ) -> None:
-    """Take a rival through its steps.
+    """Run the steps of a baseline.
 
     Args:
-        rival: learns in place, and is left in evaluation mode.
-        parts: prepared normal parts; a part's place in the list is its number.
-        scale: how 3D becomes a picture.
-        folder: of the run, for logs and for checkpoints, from which it resumes.
-        minutes: budget of the ``Learn`` steps together, shared equally.
+        baseline: trained in place, and left in evaluation mode.
+        parts: prepared normal parts; a part's position in the list is its number.
+        scale: of their geometry pictures.
+        folder: of the run, for logs and for the checkpoints from which training resumes.
+        minutes: budget of all ``TrainStep`` steps, shared equally.
         seed: of the order of parts.
-        synthetic: batch size to batches with anomalies, for steps that learn from these.
-        said: is told what happens.
+        synthetic: batch size to batches with anomalies, for steps that train on these.
+        log: receives one line per step.
     """
-    learning = [step for step in rival.steps if isinstance(step, Learn)]
-    share = None if minutes is None else minutes / max(len(learning), 1)
-    rival.eval()
-    described: DescribedParts | None = None
-    if any(isinstance(step, Observe) or not step.synthetic for step in rival.steps):
-        said("Describing the normal parts ...")
-        described = DescribedParts.of(rival, parts, scale=scale)
-    for step in rival.steps:
-        if isinstance(step, Observe):
-            assert described is not None
-            said(f"Looking at normal parts: {step.name} ...")
-            _observe(rival, step, described)
+    train_steps = [step for step in baseline.steps if isinstance(step, TrainStep)]
+    share = None if minutes is None else minutes / max(len(train_steps), 1)
+    baseline.eval()
+    features: BaselineFeatures | None = None
+    if any(isinstance(step, FitStep) or not step.synthetic for step in baseline.steps):
+        log("Extracting features of the normal parts ...")
+        features = BaselineFeatures.of(baseline, parts, scale=scale)
+    for step in baseline.steps:
+        if isinstance(step, FitStep):
+            assert features is not None
+            log(f"Fitting to the normal parts: {step.name} ...")
+            _fit(baseline, step, features)
             continue
-        said(f"Learning: {step.name} ...")
+        log(f"Training: {step.name} ...")
         if step.synthetic:
             assert synthetic is not None
             loader = synthetic(step.batch)
         else:
-            assert described is not None
-            loader = _loader(described, step, seed=seed)
+            assert features is not None
+            loader = _loader(features, step, seed=seed)
         budget = Budget(share)
         fit(
-            RivalLearning(rival, step, budget=budget),
+            BaselineTraining(baseline, step, budget=budget),
             loader,
             None,
             folder=folder,
@@ -158,22 +158,22 @@ def learn_in_steps(
             precision="32-true" if step.exact else processor_precision(),
             gradient_clip=step.clip,
         )
-        rival.eval()
+        baseline.eval()
 
 
 @torch.no_grad()
-def _observe(rival: Baseline, step: Observe, described: DescribedParts) -> None:
-    for start in range(0, len(described), DESCRIBED_AT_ONCE):
-        numbers = range(start, min(start + DESCRIBED_AT_ONCE, len(described)))
-        rival.observe(step.name, described.collate(numbers), torch.tensor(list(numbers)))
-    rival.finish(step.name)
+def _fit(baseline: Baseline, step: FitStep, features: BaselineFeatures) -> None:
+    for start in range(0, len(features), PARTS_AT_ONCE):
+        numbers = range(start, min(start + PARTS_AT_ONCE, len(features)))
+        baseline.partial_fit(step.name, features.collate(numbers), torch.tensor(list(numbers)))
+    baseline.finish_fit(step.name)
 
 
-def _loader(described: DescribedParts, step: Learn, *, seed: int) -> DataLoader[Any]:
+def _loader(features: BaselineFeatures, step: TrainStep, *, seed: int) -> DataLoader[Any]:
     return DataLoader(
-        described,
+        features,
         batch_size=step.batch,
-        sampler=EpochOrder(len(described), seed=seed),
-        collate_fn=described.collate,
-        drop_last=len(described) >= step.batch,
+        sampler=EpochOrder(len(features), seed=seed),
+        collate_fn=features.collate,
+        drop_last=len(features) >= step.batch,
     )

@@ -1,4 +1,4 @@
-"""The search: alternate between weights and architecture, keep the best genotype."""
+"""The fusion search: alternate steps of weights and architecture, and keep the best genotype."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from chiasm.training.trainer import Budget
 class FusionSearch(LightningModule):
     """Differentiable search of a fusion network, one architecture step before each weight step.
 
-    The architecture sees held-out normals with anomalies that the weights' generators do not make;
-    the genotype that is kept is that of the epoch with the highest pixel AP on a third set of the
-    same kind. Test data have no part in it.
+    The architecture is trained on held-out normals with anomalies of other generators than those
+    of the weights. The best genotype is that of the epoch with the highest pixel AP on a third set
+    of that kind. Test data are never used.
 
     Args:
         detector: with a ``FusionSupernet``.
         architecture_batches: loader for the architecture's steps.
-        budget: whose spent fraction brings the learning rate down.
+        budget: whose spent fraction lowers the learning rate.
         epochs: planned.
         architecture_rate, architecture_decay, order, warm_up: as in ``ArchitectureSteps``.
 
@@ -74,7 +74,7 @@ class FusionSearch(LightningModule):
             order=order,
             warm_up=warm_up,
         )
-        self.found = BestGenotype()
+        self.best = BestGenotype()
         self._pixels = PixelScores()
 
     @property
@@ -83,7 +83,7 @@ class FusionSearch(LightningModule):
         return cast(FusionSupernet, self.detector.fusion)
 
     def on_train_epoch_start(self) -> None:
-        """Begin the architecture's stream anew, in this epoch's order."""
+        """Restart the architecture's batches in this epoch's order."""
         self.steps.start_epoch(self.current_epoch)
 
     def _loss(self, batch: Batch, *, with_reconstruction: bool) -> Tensor:
@@ -93,19 +93,19 @@ class FusionSearch(LightningModule):
         )
 
     def training_step(self, batch: Batch, number: int) -> None:
-        """One step of the architecture on held-out parts, then one of the weights."""
+        """Step the architecture on held-out parts, then the weights."""
         weights, architecture = cast(list[Any], self.optimizers())
         steps = max(int(self.trainer.num_training_batches), 1)
-        done = (self.current_epoch + number / steps) / max(self.epochs, 1)
-        done = max(done, self.budget.fraction)
-        rate = self.learning_rate * cosine(done)
+        fraction = (self.current_epoch + number / steps) / max(self.epochs, 1)
+        fraction = max(fraction, self.budget.fraction)
+        rate = self.learning_rate * cosine(fraction)
         for group in weights.param_groups:
             group["lr"] = rate
 
-        if self.steps.due(done):
+        if self.steps.due(fraction):
             held_out = self.steps.next_batch()
             architecture.zero_grad()
-            # Reconstruction terms do not depend on the architecture: they are left out.
+            # Reconstruction terms do not depend on the architecture.
             held_out_loss = self.steps.differentiate(
                 training=lambda: self._loss(batch, with_reconstruction=True),
                 validation=lambda: self._loss(held_out, with_reconstruction=False),
@@ -126,26 +126,26 @@ class FusionSearch(LightningModule):
         self._pixels.add(output.logits, mask_at(batch, output.logits.shape[-2:]))
 
     def on_validation_epoch_end(self) -> None:
-        """Keep the genotype if the relaxed network was never better."""
+        """Update the best genotype."""
         ap = self._pixels.average_precision()
         entropy = float(self.supernet.entropy())
         self.log("validation_ap", ap, prog_bar=True)
         self.log("entropy", entropy)
         epoch = float(self.current_epoch)
-        self.found.judge(self.supernet, ap, epoch=epoch, validation_ap=ap, entropy=entropy)
+        self.best.update(self.supernet, ap, epoch=epoch, validation_ap=ap, entropy=entropy)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the best genotype with the weights."""
-        checkpoint["found"] = self.found.state_dict()
+        """Store the best genotype with the weights."""
+        checkpoint["found"] = self.best.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the best genotype again."""
-        self.found.load_state_dict(checkpoint["found"])
+        """Restore the best genotype."""
+        self.best.load_state_dict(checkpoint["found"])
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """Move a record's tensors."""
+        """Move a batch to a device."""
         return to_device(batch, device)
 
     def configure_optimizers(self) -> Any:

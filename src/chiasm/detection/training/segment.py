@@ -1,4 +1,4 @@
-"""Training of a detector whose fusion is with_fusion: weights only."""
+"""Training of a detector with a fixed fusion: weights only."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from chiasm.training.trainer import Budget
 
 
 def cosine(fraction: float, *, floor: float = 0.01) -> float:
-    """Learning-rate factor that falls from 1 to ``floor`` along half a cosine."""
+    """Compute the learning-rate factor, which falls from 1 to ``floor`` along half a cosine."""
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(max(fraction, 0.0), 1.0)))
 
 
 class PixelScores:
-    """Collects scores and masks over an epoch and gives the pixel-level average precision."""
+    """Scores and masks of an epoch, and their pixel-level average precision."""
 
     def __init__(self) -> None:
         self._scores: list[Tensor] = []
@@ -37,20 +37,20 @@ class PixelScores:
         self._masks.append(mask.detach().bool().flatten())
 
     def average_precision(self) -> float:
-        """Pixel AP of what was added; NaN without anomalous pixels. Forgets everything."""
-        scores = torch.cat(self._scores).numpy()
-        masks = torch.cat(self._masks).numpy()
+        """Compute the pixel AP and reset; NaN without anomalous pixels."""
+        scores = torch.cat(self._scores).cpu().numpy()
+        masks = torch.cat(self._masks).cpu().numpy()
         self._scores, self._masks = [], []
         return average_precision(scores, masks) if masks.any() else math.nan
 
 
 class SegmentationTraining(LightningModule):
-    """Adam on fusion and head (and source, where it learns), cosine learning rate.
+    """AdamW on fusion and head (and on a source that learns), cosine learning rate.
 
     Args:
-        detector: to be trained in place.
-        budget: whose spent fraction brings the learning rate down.
-        epochs: planned; the schedule follows epochs or budget, whichever is further on.
+        detector: trained in place.
+        budget: whose spent fraction lowers the learning rate.
+        epochs: planned; the schedule follows epochs or budget, whichever has advanced further.
         learning_rate: at the start.
     """
 
@@ -73,10 +73,10 @@ class SegmentationTraining(LightningModule):
         self.validation_ap: list[float] = []
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
-        """One step of the weights."""
+        """Run one step of the weights at the current learning rate."""
         steps = max(int(self.trainer.num_training_batches), 1)
-        done = (self.current_epoch + number / steps) / max(self.epochs, 1)
-        factor = cosine(max(done, self.budget.fraction))
+        fraction = (self.current_epoch + number / steps) / max(self.epochs, 1)
+        factor = cosine(max(fraction, self.budget.fraction))
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.learning_rate * factor
         loss = total_loss(run(self.detector, batch), batch, dice=self.detector.dice)
@@ -97,24 +97,24 @@ class SegmentationTraining(LightningModule):
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:
-        """Move a record's tensors."""
+        """Move a batch to a device."""
         return to_device(batch, device)
 
     def configure_optimizers(self) -> Any:
-        """Adam over whatever requires a gradient."""
+        """Optimise every parameter that requires a gradient."""
         parameters = [p for p in self.detector.parameters() if p.requires_grad]
         return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
 
 
 Batch = StoredBatch | RGBDBatch
 
-Record = TypeVar("Record", StoredBatch, RGBDBatch, SourcedFeatures)
+Record = TypeVar("Record", bound=StoredBatch | RGBDBatch | SourcedFeatures)
 
 
 def to_device(record: Record, device: torch.device) -> Record:
-    """The record with every tensor on a device; Lightning does not move frozen dataclasses."""
+    """Copy a record to a device; Lightning does not move frozen dataclasses."""
 
-    def move(value: object) -> object:
+    def move(value: Any) -> Any:
         if isinstance(value, Tensor):
             return value.to(device)
         if isinstance(value, dict):
@@ -127,16 +127,19 @@ def to_device(record: Record, device: torch.device) -> Record:
 
 
 def run(detector: AdnasDetector, batch: Batch) -> DetectorOutput:
-    """Run a detector on stored features or on a fresh batch."""
+    """Run a detector on stored features or on a batch of pictures."""
     if isinstance(batch, StoredBatch):
         return detector.fuse(batch.features)
-    return detector(batch)
+    output: DetectorOutput = detector(batch)
+    return output
 
 
 def mean_relative(output: DetectorOutput, size: torch.Size | None = None) -> Tensor:
-    """Relative distances from normal ``(N, 1, h, w)``, the mean of all sources that have one.
+    """Average the modalities' relative distances from normal ``(N, 1, h, w)``.
 
-    ``size`` is that of the first source where it is not given.
+    Args:
+        output: of a detector with a frozen source.
+        size: h and w; None takes that of the first modality.
     """
     maps = list(output.relative.values())
     size = maps[0].shape[-2:] if size is None else size
@@ -145,7 +148,7 @@ def mean_relative(output: DetectorOutput, size: torch.Size | None = None) -> Ten
 
 
 def mask_at(batch: Batch, size: torch.Size) -> Tensor:
-    """The mask at the logits' size: a cell is anomalous where any of its pixels is."""
+    """Resize the mask: a coarser pixel is anomalous if any of its pixels is."""
     assert batch.mask is not None
     return torch.nn.functional.adaptive_max_pool2d(batch.mask, tuple(size))
 
@@ -153,9 +156,9 @@ def mask_at(batch: Batch, size: torch.Size) -> Tensor:
 def total_loss(
     output: DetectorOutput, batch: Batch, *, dice: bool, with_reconstruction: bool = True
 ) -> Tensor:
-    """Segmentation loss plus, for sources that reconstruct, their reconstruction terms.
+    """Add the segmentation loss and the reconstruction terms of a source that reconstructs.
 
-    The reconstruction's target is the picture that went in, as in EasyNet.
+    The target of a reconstruction is the input picture, as in EasyNet.
     """
     loss = segmentation_loss(output.logits, mask_at(batch, output.logits.shape[-2:]), dice=dice)
     if with_reconstruction and isinstance(batch, RGBDBatch):

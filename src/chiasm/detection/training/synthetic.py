@@ -1,9 +1,9 @@
-"""Training data: normal parts with synthetic anomalies, fresh or stored as features."""
+"""Training data: normal parts with synthetic anomalies, as pictures or as stored features."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,15 +16,13 @@ from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.samples import PreparedSample, RGBDBatch
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredBatch:
-    """A batch of features that a frozen source made before, and what they are compared with.
+    """A batch of features that a frozen source computed before, with foreground and mask.
 
     Attributes:
-        features: what the source returned, float32.
+        features: of the source, float32.
         foreground, mask: ``(N, 1, S, S)``.
     """
 
@@ -34,15 +32,15 @@ class StoredBatch:
 
 
 class SyntheticParts(Dataset[tuple[PreparedSample, int]]):
-    """Normal parts, each with or without a synthetic anomaly; the same for the same epoch.
+    """Normal parts with or without a synthetic anomaly; an epoch is reproducible.
 
     Args:
         parts: prepared normal parts.
-        numbers: the number of each in the whole training set.
-        generator: makes the anomalies.
+        numbers: of each part in the whole training set.
+        generator: of the anomalies.
         seed: first part of the key (seed, epoch, index).
-        owners: what a memory leaves out for each, the number of the first part of its group; None
-            takes ``numbers``.
+        owners: owner of each part, the number of the first part of its group, whose descriptors a
+            memory excludes; None takes ``numbers``.
     """
 
     def __init__(
@@ -65,7 +63,7 @@ class SyntheticParts(Dataset[tuple[PreparedSample, int]]):
         return len(self.parts)
 
     def at(self, epoch: int, position: int) -> tuple[PreparedSample, int]:
-        """The part at a position, as it is in an epoch, and its owner."""
+        """Return the part at a position in an epoch, and its owner."""
         number = self.numbers[position]
         part = synthesise(
             self.parts[position], self.generator, seed=self.seed, epoch=epoch, index=number
@@ -86,7 +84,7 @@ class EpochOrder(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer at the start of every epoch."""
+        """Set the epoch; the trainer calls it at the start of each."""
         self.epoch = epoch
         if self.dataset is not None:
             self.dataset.epoch = epoch
@@ -102,8 +100,8 @@ class EpochOrder(Sampler[int]):
 class FeatureStore(Dataset[int]):
     """Features of a frozen source for several epochs of synthetic anomalies, in half precision.
 
-    A frozen source gives the same features every time, so they are computed once: searching,
-    training and every comparison then cost only fusion and head.
+    The features of a frozen source never change, so they are computed once; search, training and
+    every comparison then run fusion and head only.
     """
 
     def __init__(self) -> None:
@@ -130,16 +128,15 @@ class FeatureStore(Dataset[int]):
         modalities: Sequence[str],
         batch: int = 8,
         keep_going: Callable[[], bool] = lambda: True,
-        progress: Progress | None = None,
     ) -> FeatureStore:
-        """Fill a store; ``keep_going`` may end it early, after at least one epoch."""
+        """Compute the features of some epochs; ``keep_going`` may end it early, after one epoch."""
         store = cls()
         pieces: list[tuple[SourcedFeatures, Tensor, Tensor]] = []
-        places = [(epoch, i) for epoch in epochs for i in range(len(dataset))]
-        for start in range(0, len(places), batch):
+        positions = [(epoch, i) for epoch in epochs for i in range(len(dataset))]
+        for start in range(0, len(positions), batch):
             if start >= len(dataset) and not keep_going():
                 break
-            parts = [dataset.at(epoch, i) for epoch, i in places[start : start + batch]]
+            parts = [dataset.at(epoch, i) for epoch, i in positions[start : start + batch]]
             inputs = to_batch(
                 [part for part, _ in parts],
                 scale,
@@ -147,15 +144,13 @@ class FeatureStore(Dataset[int]):
                 indices=[number for _, number in parts],
             )
             assert inputs.mask is not None
-            found = source(inputs)
+            features = source(inputs)
             half = SourcedFeatures(
-                {name: value.half() for name, value in found.maps.items()},
+                {name: value.half() for name, value in features.maps.items()},
                 {},
-                {name: value.half() for name, value in found.relative.items()},
+                {name: value.half() for name, value in features.relative.items()},
             )
             pieces.append((half, inputs.foreground.bool(), inputs.mask.bool()))
-            if progress is not None:
-                progress(min(start + batch, len(places)), len(places))
         first = pieces[0][0]
         store.maps = {n: torch.cat([p[0].maps[n] for p in pieces]) for n in first.maps}
         store.relative = {n: torch.cat([p[0].relative[n] for p in pieces]) for n in first.relative}
@@ -165,19 +160,19 @@ class FeatureStore(Dataset[int]):
 
     def collate(self, positions: Sequence[int]) -> StoredBatch:
         """Gather a batch in float32."""
-        chosen = torch.as_tensor(positions)
+        index = torch.as_tensor(positions)
         return StoredBatch(
             features=SourcedFeatures(
-                {name: value[chosen].float() for name, value in self.maps.items()},
+                {name: value[index].float() for name, value in self.maps.items()},
                 {},
-                {name: value[chosen].float() for name, value in self.relative.items()},
+                {name: value[index].float() for name, value in self.relative.items()},
             ),
-            foreground=self.foreground[chosen].float(),
-            mask=self.mask[chosen].float(),
+            foreground=self.foreground[index].float(),
+            mask=self.mask[index].float(),
         )
 
     def only(self, names: frozenset[str]) -> FeatureStore:
-        """A view with the named maps alone: what a derived network does not need is not moved."""
+        """Return a view of the named maps, so that batches omit what a derived network ignores."""
         view = FeatureStore()
         view.maps = {name: value for name, value in self.maps.items() if name in names}
         view.relative, view.foreground, view.mask = self.relative, self.foreground, self.mask
@@ -185,7 +180,7 @@ class FeatureStore(Dataset[int]):
 
 
 def stored_loader(store: FeatureStore, *, batch: int, seed: int, shuffle: bool) -> DataLoader[Any]:
-    """Batches of stored features."""
+    """Make batches of stored features."""
     return DataLoader(
         store,
         batch_size=batch,
@@ -203,7 +198,7 @@ def fresh_loader(
     modalities: Sequence[str],
     shuffle: bool,
 ) -> DataLoader[Any]:
-    """Batches of parts with anomalies made as they are asked for, for sources that learn."""
+    """Make batches of parts whose anomalies are drawn on demand, for sources that learn."""
 
     def collate(items: Sequence[tuple[PreparedSample, int]]) -> RGBDBatch:
         return to_batch(
@@ -221,8 +216,3 @@ def fresh_loader(
         collate_fn=collate,
         drop_last=shuffle and len(dataset) >= batch,
     )
-
-
-def without_index(batch: RGBDBatch) -> RGBDBatch:
-    """The batch as it would be of parts that no memory has seen."""
-    return replace(batch, index=None)

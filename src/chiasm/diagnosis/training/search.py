@@ -78,7 +78,7 @@ class ClassSearch(LightningModule):
             order=order,
             warm_up=warm_up,
         )
-        self.found = BestGenotype()
+        self.best = BestGenotype()
         self._validation: list[tuple[Tensor, Tensor]] = []
 
     @property
@@ -141,15 +141,15 @@ class ClassSearch(LightningModule):
         entropy = self.supernet.entropy()
         figures = {"validation_loss": loss, "validation_f1": f1, "entropy": entropy}
         self.log_dict(figures, prog_bar=True)
-        self.found.judge(self.supernet, -loss, epoch=float(self.current_epoch), **figures)
+        self.best.update(self.supernet, -loss, epoch=float(self.current_epoch), **figures)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the best genotype with the weights."""
-        checkpoint["found"] = self.found.state_dict()
+        checkpoint["found"] = self.best.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the best genotype again."""
-        self.found.load_state_dict(checkpoint["found"])
+        self.best.load_state_dict(checkpoint["found"])
 
     def transfer_batch_to_device(
         self, batch: Views, device: torch.device, dataloader_idx: int

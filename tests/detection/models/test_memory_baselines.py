@@ -1,4 +1,4 @@
-"""Rivals that remember: the Gaussian at each place, and joined features in a bank."""
+"""Baselines that remember: the Gaussian at each place, and joined features in a bank."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def batch(count=12, size=16):
 
 def test_the_gaussian_is_the_explicit_one():
     inputs = batch()
-    rival = PixelGaussian(cells=16, modalities=("rgb",), prior=3.0, floor=0.1)
-    described = rival.describe(inputs)
-    rival.observe("moments", described, torch.arange(12))
-    rival.finish("moments")
-    found = rival.judge(described).raw[:, 0].numpy()
+    baseline = PixelGaussian(cells=16, modalities=("rgb",), prior=3.0, floor=0.1)
+    features = baseline.extract_features(inputs)
+    baseline.partial_fit("moments", features, torch.arange(12))
+    baseline.finish_fit("moments")
+    found = baseline.predict(features).raw[:, 0].numpy()
     pixels = inputs.rgb.permute(0, 2, 3, 1).numpy().astype(float)
     inside = inputs.foreground[:, 0].numpy() > 0
     every = pixels[inside]
@@ -53,11 +53,11 @@ def test_the_gaussian_is_the_explicit_one():
 
 def test_a_place_that_no_normal_covers_takes_the_whole_objects_gaussian():
     inputs = batch()
-    rival = PixelGaussian(cells=16, modalities=("rgb",))
-    rival.observe("moments", rival.describe(inputs), torch.arange(12))
-    rival.finish("moments")
-    assert torch.equal(rival.mean[0, 0], rival.mean[0, 15])
-    assert torch.isfinite(rival.whitening).all()
+    baseline = PixelGaussian(cells=16, modalities=("rgb",))
+    baseline.partial_fit("moments", baseline.extract_features(inputs), torch.arange(12))
+    baseline.finish_fit("moments")
+    assert torch.equal(baseline.mean[0, 0], baseline.mean[0, 15])
+    assert torch.isfinite(baseline.whitening).all()
 
 
 def test_a_bank_that_is_too_small_or_a_part_without_points_is_told():

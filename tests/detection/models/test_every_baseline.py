@@ -1,4 +1,4 @@
-"""One suite for every rival: whatever it is made of, it keeps what the house promises."""
+"""One suite for every baseline: whatever it is detector of, it keeps what every detector promises."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-import chiasm.detection.models.named  # noqa: F401  (importing registers the rivals)
+import chiasm.detection.models.named  # noqa: F401  (importing registers the baselines)
 from chiasm.detection.scenes.maker import make_scenes
 from chiasm.registry import find_model, models
 
 SIZE = 64
-# Options that make a rival small; a new rival gets one row here.
+# Options of a small version of each baseline; a new baseline gets one row here.
 SMALL: dict[str, dict[str, Any]] = {
     "area": {},
     "ast": {"hidden": 8, "couplings": 2, "blocks": 1, "teacher_epochs": 3, "student_epochs": 6},
@@ -28,13 +28,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "shape_guided": {"bank_mb": 1.0, "points": 16, "neighbours": 2, "epochs": 6, "step": 1},
 }
 TRIVIAL = {"area", "brightness", "missing_points"}
-# Too large to train here; it is the slim one at another width.
+# Too large to train here; the slim one differs in width only.
 LARGE = {"easynet"}
 FROM_SCRATCH = {"easynet_slim"}
 NAMES = sorted(m.name for m in models("detector") if m.baseline and m.name not in LARGE)
 
 
-def test_every_rival_has_a_row():
+def test_every_baseline_has_a_row():
     assert set(SMALL) == set(NAMES)
 
 
@@ -78,10 +78,10 @@ def scale(parts):
 
 
 @pytest.fixture(scope="module", params=NAMES)
-def rival(request, parts, scale, tmp_path_factory):
-    """A rival that learnt from the eight normal parts."""
+def baseline(request, parts, scale, tmp_path_factory):
+    """A baseline that is fitted to the eight normal parts."""
     from chiasm.detection.anomalies.generators import training_generator
-    from chiasm.detection.training.baseline import learn_in_steps
+    from chiasm.detection.training.baseline import train_in_steps
     from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 
     torch.manual_seed(0)
@@ -95,7 +95,7 @@ def rival(request, parts, scale, tmp_path_factory):
             anomalous, batch=batch, scale=scale, modalities=built.modalities, shuffle=True
         )
 
-    learn_in_steps(
+    train_in_steps(
         built,
         parts[0],
         scale=scale,
@@ -110,22 +110,22 @@ def build(name, **more):
     return find_model(name).builder(image_size=SIZE, **SMALL[name], **more)
 
 
-def batch_of(parts, scale, rival):
+def batch_of(parts, scale, baseline):
     from chiasm.detection.preparation.batch import to_batch
 
-    return to_batch(parts, scale, modalities=rival.modalities)
+    return to_batch(parts, scale, modalities=baseline.modalities)
 
 
 @torch.no_grad()
-def judged(rival, batch):
-    output = rival(batch)
-    maps = rival.scores(output, batch.foreground)
-    return maps, rival.image_scores(output, maps)
+def scored(baseline, batch):
+    output = baseline(batch)
+    maps = baseline.scores(output, batch.foreground)
+    return maps, baseline.image_scores(output, maps)
 
 
-def test_maps_have_the_inputs_size_and_are_zero_away_from_the_object(rival, parts, scale):
-    batch = batch_of(parts[0][:3], scale, rival)
-    maps, scores = judged(rival, batch)
+def test_maps_have_the_inputs_size_and_are_zero_away_from_the_object(baseline, parts, scale):
+    batch = batch_of(parts[0][:3], scale, baseline)
+    maps, scores = scored(baseline, batch)
     assert maps.shape == (3, 1, SIZE, SIZE)
     assert scores.shape == (3,)
     assert torch.isfinite(maps).all()
@@ -135,45 +135,45 @@ def test_maps_have_the_inputs_size_and_are_zero_away_from_the_object(rival, part
     assert (maps[far] == 0).all()
 
 
-def test_the_same_part_has_the_same_score_alone_and_among_others(rival, parts, scale):
-    together, scores = judged(rival, batch_of(parts[0][:3], scale, rival))
-    alone, score = judged(rival, batch_of(parts[0][1:2], scale, rival))
+def test_the_same_part_has_the_same_score_alone_and_among_others(baseline, parts, scale):
+    together, scores = scored(baseline, batch_of(parts[0][:3], scale, baseline))
+    alone, score = scored(baseline, batch_of(parts[0][1:2], scale, baseline))
     torch.testing.assert_close(alone[0], together[1], rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(score[0], scores[1], rtol=1e-3, atol=1e-4)
-    again, _ = judged(rival, batch_of(parts[0][1:2], scale, rival))
+    again, _ = scored(baseline, batch_of(parts[0][1:2], scale, baseline))
     assert torch.equal(alone, again)
 
 
-def test_a_stored_rival_says_the_same(rival, parts, scale, tmp_path):
+def test_a_stored_baseline_says_the_same(baseline, parts, scale, tmp_path):
     from safetensors.torch import load_file, save_file
 
-    batch = batch_of(parts[1], scale, rival)
-    before = judged(rival, batch)
-    state = {name: value.contiguous() for name, value in rival.state_dict().items()}
+    batch = batch_of(parts[1], scale, baseline)
+    before = scored(baseline, batch)
+    state = {name: value.contiguous() for name, value in baseline.state_dict().items()}
     save_file(state, tmp_path / "weights.safetensors")
-    more = {"pretrained": False} if rival.pretrained_weights else {}
-    other = build(rival.name, **more).eval()
+    more = {"pretrained": False} if baseline.pretrained_weights else {}
+    other = build(baseline.name, **more).eval()
     other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    after = judged(other, batch)
+    after = scored(other, batch)
     torch.testing.assert_close(before[0], after[0], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(before[1], after[1], rtol=1e-5, atol=1e-6)
 
 
-def test_a_spoiled_part_is_less_normal_where_it_is_spoiled(rival, parts, scale):
-    if rival.name in TRIVIAL:
-        pytest.skip("a trivial rival does not look where")
-    if rival.name in FROM_SCRATCH:
+def test_a_spoiled_part_is_less_normal_where_it_is_spoiled(baseline, parts, scale):
+    if baseline.name in TRIVIAL:
+        pytest.skip("a trivial baseline does not localise")
+    if baseline.name in FROM_SCRATCH:
         pytest.skip("eight parts are too few to learn from scratch; its own tests overfit it")
-    good, _ = judged(rival, batch_of(parts[0][:2], scale, rival))
-    bad, _ = judged(rival, batch_of(parts[1], scale, rival))
+    good, _ = scored(baseline, batch_of(parts[0][:2], scale, baseline))
+    bad, _ = scored(baseline, batch_of(parts[1], scale, baseline))
     for number in range(2):
         here = torch.from_numpy(parts[1][number].mask)
         assert bad[number, 0][here].mean() > 1.05 * good[number, 0][here].mean()
 
 
-def test_a_part_without_any_object_scores_zero_and_finite(rival, parts, scale):
-    batch = batch_of(parts[0][:1], scale, rival)
+def test_a_part_without_any_object_scores_zero_and_finite(baseline, parts, scale):
+    batch = batch_of(parts[0][:1], scale, baseline)
     nothing = torch.zeros_like(batch.foreground)
-    maps, scores = judged(rival, replace(batch, foreground=nothing))
+    maps, scores = scored(baseline, replace(batch, foreground=nothing))
     assert (maps == 0).all()
     assert torch.isfinite(scores).all()
