@@ -51,8 +51,8 @@ def export_detection(
     to: str,
     precision: str,
     data: Path | None = None,
-    memory: int | None = None,
-    search: int | None = None,
+    memory_entries: int | None = None,
+    search_channels: int | None = None,
 ) -> Deployment:
     """Export, compare with the trained model on the run's calibration parts, and write.
 
@@ -62,8 +62,8 @@ def export_detection(
         to: ``"openvino"`` or ``"onnx"``.
         precision: ``"fp32"``, ``"bf16"`` or ``"int8"``.
         data: where the run's data lie now.
-        memory: descriptors of normals to keep for each modality; None keeps all.
-        search: channels in which the nearest of them are looked for; None takes all.
+        memory_entries: descriptors of normals to keep for each modality; None keeps all.
+        search_channels: channels in which the nearest of them are looked for; None takes all.
 
     Raises:
         ArtifactError: the exported model differs from the trained one beyond the limits.
@@ -82,8 +82,8 @@ def export_detection(
         modalities=contract.modalities,
         calibration=calibration,
         false_alarm_rate=contract.false_alarm_rate,
-        memory=memory,
-        search=search,
+        memory_entries=memory_entries,
+        search_channels=search_channels,
     )
     with whole_folder(out) as folder:
         deployment = Deployment(
@@ -113,7 +113,7 @@ def export_detection(
             exported,
             normals=normals,
             false_alarm_rate=contract.false_alarm_rate,
-            exact=precision == "fp32" and memory is None and search is None,
+            exact=precision == "fp32" and memory_entries is None and search_channels is None,
         )
         insist(parity, what=str(out))
         recalibrated = [score for _, score in exported[:normals]]

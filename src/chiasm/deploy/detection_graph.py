@@ -234,8 +234,8 @@ def detector_graph(
     modalities: Sequence[str],
     calibration: Sequence[float],
     false_alarm_rate: float,
-    memory: int | None = None,
-    search: int | None = None,
+    memory_entries: int | None = None,
+    search_channels: int | None = None,
 ) -> DetectorGraph:
     """The graph of a trained detector; the detector itself is left as it is.
 
@@ -244,8 +244,8 @@ def detector_graph(
         modalities: that it looks at.
         calibration: scores of held-out normals.
         false_alarm_rate: of the decision.
-        memory: descriptors of normals to keep for each modality; None keeps all.
-        search: channels in which the nearest of them are looked for; None takes all.
+        memory_entries: descriptors of normals to keep for each modality; None keeps all.
+        search_channels: channels in which the nearest of them are looked for; None takes all.
 
     Raises:
         ConfigurationError: the method has no such graph, or no memory to make smaller.
@@ -258,12 +258,14 @@ def detector_graph(
         )
     own = copy.deepcopy(detector).eval()
     memories: Any = own.source.memories if isinstance(own.source, NormalityFeatures) else {}
-    if (memory is not None or search is not None) and not len(memories):
+    if (memory_entries is not None or search_channels is not None) and not len(memories):
         raise ConfigurationError(
-            "This model has no memory of normals; leave out --memory and --search."
+            "This model has no memory of normals; leave out --memory-entries and --search-channels."
         )
     for name in list(memories):
-        memories[name] = GraphMemory(memories[name], entries=memory, channels=search)
+        memories[name] = GraphMemory(
+            memories[name], entries=memory_entries, channels=search_channels
+        )
     for cell in [m for m in own.fusion.modules() if isinstance(m, DerivedCell)]:
         for number, operation in enumerate(cell.nodes):
             if isinstance(operation, GuidedAttention):

@@ -131,5 +131,5 @@ def insist(parity: Parity, *, what: str) -> None:
         raise ArtifactError(
             f"{what} was not written: image-level AUROC on synthetic anomalies falls from "
             f"{parity.auroc_float32:.4f} to {parity.auroc:.4f} (limit {AUROC_LIMIT:g}). Export "
-            "with more precision, with a larger --memory, or without --search."
+            "with more precision, with a larger --memory-entries, or without --search-channels."
         )

@@ -19,8 +19,8 @@ def export(
     to: str = "openvino",
     precision: str = "fp32",
     data: Path | None = None,
-    memory: int | None = None,
-    search: int | None = None,
+    memory_entries: int | None = None,
+    search_channels: int | None = None,
 ) -> Deployment:
     """Write a trained model as a folder that runs without torch.
 
@@ -30,8 +30,8 @@ def export(
         to: ``"openvino"`` or ``"onnx"``.
         precision: ``"fp32"``, or with OpenVINO ``"bf16"`` or ``"int8"``.
         data: where the run's data lie now; None takes the place that the run names.
-        memory: of a detector, descriptors of normals to keep for each modality.
-        search: of a detector, channels in which the nearest normals are looked for.
+        memory_entries: of a detector, descriptors of normals to keep for each modality.
+        search_channels: of a detector, channels in which the nearest normals are looked for.
 
     Raises:
         ArtifactError: the exported model differs from the trained one beyond the limits.
@@ -48,10 +48,14 @@ def export(
             f"ONNX is written in fp32 alone; for {precision} take --to openvino, which runs it on "
             "the same processors."
         )
-    if memory is not None and memory < 8:
-        raise ConfigurationError(f"A memory of {memory} descriptors is none; keep 8 at least.")
-    if search is not None and search < 8:
-        raise ConfigurationError(f"{search} channels tell no normals apart; search in 8 at least.")
+    if memory_entries is not None and memory_entries < 8:
+        raise ConfigurationError(
+            f"A memory of {memory_entries} descriptors is none; keep 8 at least."
+        )
+    if search_channels is not None and search_channels < 8:
+        raise ConfigurationError(
+            f"{search_channels} channels tell no normals apart; search in 8 at least."
+        )
     folder = Path(run)
     contract = model_folder(folder) / CONTRACT
     if not contract.is_file():
@@ -60,9 +64,10 @@ def export(
             "'chiasm train' wrote."
         )
     if wing_of(json.loads(contract.read_text())) == "classifier":
-        if memory is not None or search is not None:
+        if memory_entries is not None or search_channels is not None:
             raise ConfigurationError(
-                "A classifier has no memory of normals; leave out --memory and --search."
+                "A classifier has no memory of normals; leave out --memory-entries and "
+                "--search-channels."
             )
         from chiasm.deploy.diagnosis import export_diagnosis
 
@@ -70,5 +75,11 @@ def export(
     from chiasm.deploy.detection import export_detection
 
     return export_detection(
-        folder, Path(out), to=to, precision=precision, data=data, memory=memory, search=search
+        folder,
+        Path(out),
+        to=to,
+        precision=precision,
+        data=data,
+        memory_entries=memory_entries,
+        search_channels=search_channels,
     )
