@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from foretold import NORMALS, Bench, Loudest, MeanBrightness, Start, TestClient, grey, plane, tiff
+from stub_service import (
+    NORMALS,
+    Loudest,
+    MeanBrightness,
+    RunningService,
+    Start,
+    TestClient,
+    grey,
+    plane,
+    tiff,
+)
 
 from chiasm.service.app import build
 from chiasm.service.settings import ServiceSettings
@@ -18,7 +28,7 @@ from chiasm.service.settings import ServiceSettings
 def start(tmp_path: Path) -> Iterator[Start]:
     running: list[TestClient] = []
 
-    def begin(**settings: Any) -> Bench:
+    def begin(**settings: Any) -> RunningService:
         loaded: list[MeanBrightness] = []
         folders = {name: tmp_path / name for name in ("gland", "gis")}
         for folder in folders.values():
@@ -35,7 +45,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         client = TestClient(build(folders, made, load), raise_server_exceptions=False)
         client.__enter__()
         running.append(client)
-        return Bench(client, folders, loaded, log)
+        return RunningService(client, folders, loaded, log)
 
     yield begin
     for client in running:

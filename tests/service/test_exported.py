@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import tifffile
 from exported import brightest, disc
-from foretold import TestClient
+from stub_service import TestClient, wait_until
 from typer.testing import CliRunner
 
 from chiasm.cli.main import app as command_line
 from chiasm.runtime import load
-from chiasm.service.answers import PartVerdict, RecordingDiagnosis
 from chiasm.service.app import build
+from chiasm.service.schemas import PartVerdict, RecordingDiagnosis
 from chiasm.service.settings import ServiceSettings
 
 URL = "/v1/models/disc/predict"
@@ -96,10 +96,7 @@ def test_corrections_move_the_threshold_of_a_running_service(tmp_path: Path):
         before = client.get("/v1/models/disc").json()
         done = CliRunner().invoke(command_line, ["recalibrate", str(folder), "--log", str(log)])
         assert done.exit_code == 0, done.output
-        until = 500
-        while client.get("/v1/models/disc").json()["reloads"] == 0:
-            until -= 1
-            assert until, "the new calibration was not seen"
+        wait_until(lambda: client.get("/v1/models/disc").json()["reloads"] > 0)
         after = client.get("/v1/models/disc").json()
         assert after["threshold"] > before["threshold"]
         assert after["model_hash"] == before["model_hash"]

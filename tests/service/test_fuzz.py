@@ -6,10 +6,10 @@ import warnings
 from typing import Any
 
 import pytest
-from foretold import Start
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
+from stub_service import Start
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own dependencies

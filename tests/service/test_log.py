@@ -92,10 +92,10 @@ def test_the_writer_outlives_whatever_it_is_given(tmp_path: Path):
 
     log.add(row(1, 1.0)).result(10)
     gate = threading.Event()
-    log._submit(lambda connection: gate.wait(10))  # so that the next ones are one batch
+    log.submit(lambda connection: gate.wait(10))  # so that the next ones are one batch
     left = log.add(row(2, 2.0))
     assert left.cancel()
-    jobs = [log._submit(half_done), log.add(row(1, 1.0)), log.add(row(3, 3.0))]
+    jobs = [log.submit(half_done), log.add(row(1, 1.0)), log.add(row(3, 3.0))]
     gate.set()
     with pytest.raises(ChiasmError, match="foreseen by nobody"):
         jobs[0].result(10)
@@ -115,7 +115,7 @@ def test_the_writer_outlives_whatever_it_is_given(tmp_path: Path):
 def test_nobody_waits_for_the_writer_without_end(tmp_path: Path):
     log = VerdictLog(tmp_path / "log.sqlite")
     gate = threading.Event()
-    log._submit(lambda connection: gate.wait(10))
+    log.submit(lambda connection: gate.wait(10))
     with pytest.raises(ChiasmError, match=r"nothing was written for 0\.1 s"):
         log.write(row(1, 1.0), seconds=0.1)
     gate.set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from foretold import Start
+from stub_service import Start
 
 from chiasm.service.settings import host_names_of
 
@@ -28,13 +28,13 @@ OUR_OWN = [
 
 @pytest.mark.parametrize("headers", ELSEWHERE, ids=str)
 def test_pages_of_other_origins_change_nothing(start: Start, part, headers: dict[str, str]):
-    bench = start()
+    service = start()
     for address in ("/v1/models/gland/reload", "/v1/verdicts/" + "0" * 32 + "/correction", URL):
-        refused = bench.client.post(address, headers=headers)
+        refused = service.client.post(address, headers=headers)
         assert refused.status_code == 403
         assert "own page" in refused.json()["error"]["message"]
         assert "content-security-policy" in refused.headers
-    assert bench.client.get("/v1/models/gland", headers=headers).json()["reloads"] == 0
+    assert service.client.get("/v1/models/gland", headers=headers).json()["reloads"] == 0
 
 
 @pytest.mark.parametrize("headers", OUR_OWN, ids=str)

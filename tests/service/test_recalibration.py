@@ -15,7 +15,7 @@ from chiasm.cli.main import app as command_line
 from chiasm.errors import ChiasmError, ConfigurationError, SplitError
 from chiasm.metrics.calibration import conformal_threshold
 from chiasm.runtime.deployment import Deployment, read_deployment, with_hashes, write_deployment
-from chiasm.service.recalibration import equally_confirmed, recalibrate
+from chiasm.service.recalibration import balanced_confirmations, recalibrate
 from chiasm.service.verdict_log import LoggedVerdict, VerdictLog
 
 OLD = tuple(np.linspace(0.0, 1.0, 99).tolist())
@@ -108,7 +108,7 @@ def test_false_alarms_after_a_drift_come_back_to_the_promised_rate(
     new = read_deployment(folder)
     assert conformal_threshold(new.calibration_scores, new.false_alarm_rate) == done.after
     assert new.model_hash == read_deployment(folder).model_hash
-    assert done.kept.is_file()
+    assert done.backup.is_file()
     assert "confirmed" in new.notes[-1]
     assert str(done.good + done.false_alarms) in str(done)
 
@@ -221,8 +221,9 @@ def test_rare_false_alarms_are_not_rounded_away(share: float, confirmed: int) ->
                 for i in np.flatnonzero(alarm)
             ),
         ]
-        kept = equally_confirmed(rows, {"good": int((~alarm).sum()), "defective": int(alarm.sum())})
-        threshold = conformal_threshold([row["score"] for part in kept for row in part], RATE)
+        counts = {"good": int((~alarm).sum()), "defective": int(alarm.sum())}
+        balanced = balanced_confirmations(rows, counts)
+        threshold = conformal_threshold([row["score"] for kind in balanced for row in kind], RATE)
         rates.append(1 - threshold)
     # The mean over many calibrations is what is promised; four of its standard errors.
     assert np.mean(rates) < RATE + 4 * np.std(rates) / np.sqrt(len(rates))
