@@ -253,7 +253,7 @@ def test_what_cannot_be_exported_is_told(detector_run: Path, tmp_path: Path):
         "ONNX is written in fp32": {"to": "onnx", "precision": "int8"},
         "no format": {"to": "tensorrt"},
         "no precision": {"precision": "fp4"},
-        "descriptors is none": {"memory_entries": 2},
+        "descriptors is too small": {"memory_entries": 2},
     }.items():
         with pytest.raises(ConfigurationError, match=words):
             export(detector_run, tmp_path / "x", **settings)
@@ -388,8 +388,8 @@ def test_an_axis_that_came_out_fixed_is_an_error(tmp_path: Path):
 @pytest.mark.parametrize(
     ("old", "new", "error"),
     [
-        ("--memory", "--memory-entries", "descriptors is none"),
-        ("--search", "--search-channels", "tell no normals apart"),
+        ("--memory", "--memory-entries", "descriptors is too small"),
+        ("--search", "--search-channels", "are too few to search in"),
     ],
 )
 def test_earlier_names_of_options_are_read_with_a_remark(tmp_path: Path, old, new, error):

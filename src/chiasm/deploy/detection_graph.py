@@ -219,9 +219,9 @@ class GraphAttention(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """As ``GuidedAttention``."""
-        sides = [self.attention.pooled_side(side) for side in x.shape[-2:]]
+        rows, columns = (self.attention.pooled_side(side) for side in x.shape[-2:])
         query = x.flatten(2).transpose(1, 2)[:, None]  # n c h w -> n 1 (h w) c
-        memory = F.adaptive_avg_pool2d(y, sides).flatten(2).transpose(1, 2)[:, None]
+        memory = F.adaptive_avg_pool2d(y, (rows, columns)).flatten(2).transpose(1, 2)[:, None]
         weights = (query @ memory.transpose(2, 3) * query.shape[-1] ** -0.5).softmax(dim=3)
         answer = (weights @ memory).transpose(2, 3)  # n 1 c (h w)
         normed: Tensor = self.attention.norm(answer.reshape(x.shape))
@@ -324,4 +324,4 @@ def _fold_projection(projection: Projection) -> None:
         assert isinstance(layer, nn.Conv2d)
         layer.weight.mul_(scale.view(-1, 1, 1, 1))
         layer.bias = nn.Parameter(shift.clone() if number == 0 else torch.zeros_like(shift))
-    projection.norm = nn.Identity()
+    projection.norm = nn.Identity()  # type: ignore[assignment]  # declared as the norm it replaces
