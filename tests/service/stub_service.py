@@ -37,6 +37,18 @@ def stub_deployment(**fields: Any) -> Deployment:
     return Deployment(**required, origin={}, parity={}, files={}, **fields)
 
 
+def stub_form() -> RecordingForm:
+    """Return the form of recordings with a series of one channel."""
+    return RecordingForm(
+        image_size=32,
+        channels=1,
+        samples_per_cycle=128,
+        segment=128,
+        series=SeriesScale(),
+        picture=PictureScale(),
+    )
+
+
 @dataclass(eq=False)
 class MeanBrightness:
     """A detector whose score is 100 times the mean brightness; 99 normals scored 1 to 99.
@@ -80,7 +92,7 @@ class MeanBrightness:
         if self.release is not None:
             assert self.release.wait(20)
         if rgb is None:
-            raise DataError("This model looks at colour and points; the colour image is missing.")
+            raise DataError("This model needs an RGB image and points; the RGB image is missing.")
         if min(rgb.shape[:2]) < 8:
             raise DataError("The image is smaller than 8 x 8 pixels.")
         scores = rgb.mean(axis=2) * 100
@@ -115,14 +127,7 @@ class Loudest(MeanBrightness):
             method="loudest",
             modalities=("image", "series"),
             kinds=("quiet", "loud"),
-            recording=RecordingForm(
-                image_size=32,
-                channels=1,
-                samples_per_cycle=128,
-                segment=128,
-                series=SeriesScale(),
-                picture=PictureScale(),
-            ),
+            recording=stub_form(),
         )
 
     def __call__(

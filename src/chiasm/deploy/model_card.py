@@ -95,7 +95,8 @@ def _promise(deployment: Deployment) -> str:
     return (
         f"On average over calibration sets, at most {rate:.1%} of good parts raise an alarm; of "
         f"{count} good parts that were used neither for training nor for selection. With so many, "
-        f"the rate of this one set lies within about {2 * math.sqrt(rate * (1 - rate) / count):.1%} of it."
+        "the rate of this one set lies within about "
+        f"{2 * math.sqrt(rate * (1 - rate) / count):.1%} of it."
     )
 
 
