@@ -41,8 +41,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return loaded[-1]
 
         log = tmp_path / "verdicts.sqlite"
-        made = ServiceSettings(log=log, **{"watch": 0.0, **settings})
-        client = TestClient(build(folders, made, load), raise_server_exceptions=False)
+        service_settings = ServiceSettings(log=log, **{"watch": 0.0, **settings})
+        client = TestClient(build(folders, service_settings, load), raise_server_exceptions=False)
         client.__enter__()
         running.append(client)
         return RunningService(client, folders, loaded, log)

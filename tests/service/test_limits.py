@@ -79,8 +79,8 @@ def test_large_bodies_are_refused_while_they_are_read(start: Start, part):
     kind = {"content-type": "multipart/form-data; boundary=x"}
     assert service.client.post(URL, content=chunks(), headers=kind).status_code == 413
     url = "/v1/verdicts/" + "0" * 32 + "/correction"
-    said = json.dumps({"says": "right", "by": "x" * 2**19})
-    assert service.client.post(url, content=said).status_code == 413
+    correction = json.dumps({"says": "right", "by": "x" * 2**19})
+    assert service.client.post(url, content=correction).status_code == 413
     assert service.client.post(URL, files=part).status_code == 200
     assert service.loaded[0].calls == 1
 

@@ -1,4 +1,4 @@
-"""Browsers are told from where a service may be asked, and by which name."""
+"""Origins and host names: which pages may change anything, and by which name."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_service_with_a_name_answers_to_no_other(start: Start, host: str, stat
 
 
 @pytest.mark.parametrize(
-    ("given", "host", "keys", "names"),
+    ("names", "host", "keys", "accepted"),
     [
         ("", "127.0.0.1", (), ("localhost",)),
         ("", "::1", (), ("localhost",)),
@@ -75,5 +75,5 @@ def test_a_service_with_a_name_answers_to_no_other(start: Start, host: str, stat
         ("A.example, b.example", "127.0.0.1", (), ("a.example", "b.example")),
     ],
 )
-def test_a_service_for_this_machine_alone_is_called_localhost(given, host, keys, names):
-    assert host_names_of(given, host=host, keys=keys) == names
+def test_a_service_for_this_machine_alone_is_called_localhost(names, host, keys, accepted):
+    assert host_names_of(names, host=host, keys=keys) == accepted

@@ -46,7 +46,7 @@ def test_arrays_depth_and_images_say_the_same(start: Start, part):
             "data": camera,
         },
     ]
-    scores = {client.post(URL, **one).json()["score"] for one in sent}
+    scores = {client.post(URL, **request).json()["score"] for request in sent}
     assert len(scores) == 1
 
 

@@ -49,9 +49,13 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
         def load(folder: Path) -> Any:
             return BrightSpot() if folder.name == "disc" else Amplitude()
 
-        made = ServiceSettings(log=tmp_path / "verdicts.sqlite", **{"watch": 0.0, **settings})
+        service_settings = ServiceSettings(
+            log=tmp_path / "verdicts.sqlite", **{"watch": 0.0, **settings}
+        )
         listening = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(build(folders, made, load), log_level="error", ws="none")
+        config = uvicorn.Config(
+            build(folders, service_settings, load), log_level="error", ws="none"
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

@@ -13,18 +13,18 @@ OpenPage = Callable[..., Page]
 
 
 def send(page: Page, files: Sequence[Path]) -> None:
-    """Have the service judge a part without the page."""
+    """Send a part to the service without the page."""
     fields = {role: (file.name, file.read_bytes()) for role, file in zip(("rgb", "xyz"), files)}
     assert httpx.post(f"{page.address}v1/models/disc/predict", files=fields).status_code == 200
 
 
 def meters(page: Page) -> dict[str, float]:
     """Every bar of the diagnosis: kind, voice and value."""
-    found = page.script(
+    values = page.script(
         "return [...document.querySelectorAll('#result li [role=meter]')].map(m => "
         "[m.closest('li').querySelector('h3').innerText + ', ' + m.ariaLabel, +m.ariaValueNow])"
     )
-    return dict(found)
+    return dict(values)
 
 
 def test_a_recording_is_diagnosed(open_page: OpenPage, tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def test_corrections_reach_the_log(open_page: OpenPage, tmp_path: Path) -> None:
     page.wait(lambda: page.text(".banner h2") == "Good")
     page.button("Missed a defect", ".banner").click()
     page.wait(lambda: "Noted: missed" in page.text(".banner"))
-    said = {row["source"]: row["correction"]["says"] for row in logged(page)}
-    assert said == {"a_rgb.png": "false alarm", "b_rgb.png": "missed"}
+    corrections = {row["source"]: row["correction"]["says"] for row in logged(page)}
+    assert corrections == {"a_rgb.png": "false alarm", "b_rgb.png": "missed"}
 
 
 def test_errors_are_sentences_beside_the_file(open_page: OpenPage, tmp_path: Path) -> None:

@@ -376,8 +376,8 @@ def _jpeg(content: bytes, where: str) -> tuple[int, int]:
         if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
             at += 1 if marker == 0xFF else 2
             continue
-        # Decoders skip 0x00 as filling and end at the others: they would decode another place than
-        # the one measured here.
+        # Decoders skip 0x00 as filling and end at the others: they would decode another frame
+        # than the one measured here.
         if marker <= 0xBF or marker in (0xD9, 0xDA):
             break
         if marker in _FRAMES:

@@ -24,7 +24,7 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Views:
-    """Everything that the pictures of a verdict are made of.
+    """Arrays from which the pictures of a verdict are drawn.
 
     Attributes:
         scores: ``(H, W)`` float32.

@@ -1,4 +1,4 @@
-"""The work of one request, in a thread of its own: decode, predict, log."""
+"""Decode, predict and log one request; runs in a worker thread."""
 
 from __future__ import annotations
 

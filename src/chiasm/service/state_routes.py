@@ -79,7 +79,7 @@ class ServiceMetrics:
         )
         self.verdicts = Counter(
             "chiasm_verdicts",
-            "Verdicts given, by model and decision.",
+            "Verdicts by model and decision.",
             ["model", "decision"],
             registry=self.registry,
         )

@@ -94,7 +94,7 @@ class VerdictLog:
         """
 
         def insert(connection: sqlite3.Connection) -> dict[str, Any]:
-            row = _one(connection, verdict)
+            row = _row(connection, verdict)
             contradicted = {"false alarm": "good", "missed": "defective"}.get(says)
             if row["decision"] == "error" or (
                 row["wing"] == "detector" and contradicted == row["decision"]
@@ -109,14 +109,14 @@ class VerdictLog:
                 "INSERT INTO corrections (verdict, time, says, by) VALUES (?, ?, ?, ?)",
                 (verdict, time.time(), storable(says), storable(by)),
             )
-            return _one(connection, verdict)
+            return _row(connection, verdict)
 
         return self.submit(insert)
 
-    def one(self, verdict: str) -> dict[str, Any]:
+    def get(self, verdict: str) -> dict[str, Any]:
         """Return a verdict with its newest correction; ``Refusal`` 404 if it is unknown."""
         with self._reading() as connection:
-            return _one(connection, verdict)
+            return _row(connection, verdict)
 
     def find(
         self,
@@ -256,7 +256,7 @@ class VerdictLog:
                 )
 
 
-def _one(connection: sqlite3.Connection, verdict: str) -> dict[str, Any]:
+def _row(connection: sqlite3.Connection, verdict: str) -> dict[str, Any]:
     row = connection.execute(f"{WITH_CORRECTION} WHERE v.id = ?", (verdict,)).fetchone()
     if row is None:
         raise unknown_verdict()

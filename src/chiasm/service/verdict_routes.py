@@ -44,7 +44,7 @@ def verdict_routes(log: VerdictLog, cache: ViewCache) -> APIRouter:
 
     @routes.get("/{verdict}", summary="One verdict", response_model=LoggedRow)
     def one(verdict: Id) -> LoggedRow:
-        return logged_row(log.one(verdict))
+        return logged_row(log.get(verdict))
 
     @routes.post("/{verdict}/correction", summary="Correct a verdict")
     async def correct(verdict: Id, correction: CorrectionRequest) -> LoggedRow:
