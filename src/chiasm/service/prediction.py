@@ -77,7 +77,7 @@ class RequestPredictor:
                 raise
         self.log.write(row)
         self.metrics.verdicts.labels(model.name, row.decision).inc()
-        self.metrics.judging.labels(model.name).observe(time.monotonic() - started)
+        self.metrics.processing.labels(model.name).observe(time.monotonic() - started)
         return answer
 
     def _part(

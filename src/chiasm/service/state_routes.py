@@ -83,7 +83,7 @@ class ServiceMetrics:
             ["model", "decision"],
             registry=self.registry,
         )
-        self.judging = Histogram(
+        self.processing = Histogram(
             "chiasm_judging_seconds",
             "Decoding, preparation and inference of one request, without waiting.",
             ["model"],
