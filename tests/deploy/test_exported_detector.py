@@ -253,7 +253,7 @@ def test_what_cannot_be_exported_is_told(detector_run: Path, tmp_path: Path):
         "ONNX is written in fp32": {"to": "onnx", "precision": "int8"},
         "no format": {"to": "tensorrt"},
         "no precision": {"precision": "fp4"},
-        "descriptors is none": {"memory": 2},
+        "descriptors is too small": {"memory_entries": 2},
     }.items():
         with pytest.raises(ConfigurationError, match=words):
             export(detector_run, tmp_path / "x", **settings)
@@ -385,10 +385,25 @@ def test_an_axis_that_came_out_fixed_is_an_error(tmp_path: Path):
         )
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "error"),
+    [
+        ("--memory", "--memory-entries", "descriptors is too small"),
+        ("--search", "--search-channels", "are too few to search in"),
+    ],
+)
+def test_earlier_names_of_options_are_read_with_a_remark(tmp_path: Path, old, new, error):
+    for name, remark in ((old, f"{old} is now called {new}"), (new, "")):
+        done = CliRunner().invoke(app, ["export", "run", "--out", str(tmp_path), name, "4"])
+        with pytest.raises(ConfigurationError, match=error):
+            raise done.exception
+        assert (remark in done.output) if remark else not done.output
+
+
 def test_int8_is_written_with_its_own_calibration(detector_run: Path, tmp_path: Path, monkeypatch):
     # A detector of one epoch is hardly better than chance, and is not held to the limits here.
     monkeypatch.setattr("chiasm.deploy.detection_parity.AUROC_LIMIT", 1.0)
-    done = export(detector_run, tmp_path / "q", precision="int8", search=64)
+    done = export(detector_run, tmp_path / "q", precision="int8", search_channels=64)
     exact = DetectionPredictor.load(detector_run).contract.calibration_scores
     assert done.calibration_scores != exact
     assert json.loads((tmp_path / "q" / "deployment.json").read_text())["precision"] == "int8"

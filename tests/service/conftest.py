@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from foretold import NORMALS, Bench, Loudest, MeanBrightness, Start, TestClient, grey, plane, tiff
+from stub_service import (
+    NORMALS,
+    Loudest,
+    MeanBrightness,
+    RunningService,
+    Start,
+    TestClient,
+    grey,
+    plane,
+    tiff,
+)
 
 from chiasm.service.app import build
 from chiasm.service.settings import ServiceSettings
@@ -18,7 +28,7 @@ from chiasm.service.settings import ServiceSettings
 def start(tmp_path: Path) -> Iterator[Start]:
     running: list[TestClient] = []
 
-    def begin(**settings: Any) -> Bench:
+    def begin(**settings: Any) -> RunningService:
         loaded: list[MeanBrightness] = []
         folders = {name: tmp_path / name for name in ("gland", "gis")}
         for folder in folders.values():
@@ -31,11 +41,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return loaded[-1]
 
         log = tmp_path / "verdicts.sqlite"
-        made = ServiceSettings(log=log, **{"watch": 0.0, **settings})
-        client = TestClient(build(folders, made, load), raise_server_exceptions=False)
+        service_settings = ServiceSettings(log=log, **{"watch": 0.0, **settings})
+        client = TestClient(build(folders, service_settings, load), raise_server_exceptions=False)
         client.__enter__()
         running.append(client)
-        return Bench(client, folders, loaded, log)
+        return RunningService(client, folders, loaded, log)
 
     yield begin
     for client in running:

@@ -1,4 +1,4 @@
-"""Connections: those that ask nothing are closed, and there are no more than allowed."""
+"""Connections: those without a request are closed, and their number is limited."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ def serving(*, seconds: float, connections: int) -> Iterator[Connect]:
 
 def answer(connection: socket.socket) -> bytes:
     connection.sendall(ASK)
-    found = b""
-    while b"hello" not in found and b"Unavailable" not in found:
+    received = b""
+    while b"hello" not in received and b"Unavailable" not in received:
         part = connection.recv(4096)
-        assert part, found
-        found += part
-    return found
+        assert part, received
+        received += part
+    return received
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: "], ids=["nothing", "half"])
-def test_who_asks_nothing_is_let_go(sent: bytes) -> None:
+def test_a_connection_without_a_request_is_closed(sent: bytes) -> None:
     with serving(seconds=1.0, connections=10) as connect, closing(connect()) as silent:
         silent.sendall(sent)
-        began = time.monotonic()
+        start = time.monotonic()
         assert silent.recv(10) == b""
-        assert time.monotonic() - began > 0.5
+        assert time.monotonic() - start > 0.5
 
 
 def test_half_a_second_request_does_not_hold_a_connection_either() -> None:
@@ -63,12 +63,12 @@ def test_half_a_second_request_does_not_hold_a_connection_either() -> None:
         assert silent.recv(10) == b""
 
 
-def test_who_asks_is_not_let_go_between_two_requests() -> None:
-    with serving(seconds=0.5, connections=10) as connect, closing(connect()) as one:
-        assert b"200" in answer(one)
+def test_a_connection_is_kept_between_two_requests() -> None:
+    with serving(seconds=0.5, connections=10) as connect, closing(connect()) as active:
+        assert b"200" in answer(active)
         with closing(connect()) as silent:
             assert silent.recv(10) == b""  # by then the first has been idle for longer
-        assert b"200" in answer(one)
+        assert b"200" in answer(active)
 
 
 def test_too_many_connections_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""What is measured is what is decoded, and nothing larger than allowed is decoded at all."""
+"""The size that is checked is the size that is decoded, and larger files are not decoded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from foretold import plane
+from stub_service import plane
 
 from chiasm.errors import DataError
 from chiasm.service.decoding import Limits, check_image, check_tiff
@@ -20,7 +20,7 @@ FLAT: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "contig", "
 
 
 def jpeg(side: int) -> bytes:
-    """A JPEG of 16 x 16 that says that it has another side."""
+    """A JPEG of 16 x 16 that declares another side."""
     content = bytearray(cv2.imencode(".jpg", np.zeros((16, 16), np.uint8))[1].tobytes())
     at = content.index(b"\xff\xc0")
     content[at + 5 : at + 9] = struct.pack(">HH", side, side)
@@ -50,7 +50,7 @@ def test_filling_and_segments_of_a_jpeg_are_passed_over() -> None:
 
 @pytest.mark.parametrize("first", [True, False])
 def test_every_page_of_a_tiff_is_measured(first: bool) -> None:
-    # By its own account the file is the small page alone; OpenCV decodes the first one.
+    # The OME description names only the small page; OpenCV decodes the first one.
     ome = (
         '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
         '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="32" '
@@ -95,5 +95,5 @@ def test_complex_numbers_are_refused(kind: type) -> None:
 
 def test_samples_of_a_page_count_too() -> None:
     many = tiff(np.zeros((50, 50, 100), np.uint8), planarconfig="contig")
-    with pytest.raises(DataError, match="says that it is"):
+    with pytest.raises(DataError, match="declares"):
         check_image(many, "a.tiff", LIMITS)

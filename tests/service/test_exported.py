@@ -1,4 +1,4 @@
-"""The service over the real runtime, and the examples of its own description."""
+"""The service with the real runtime, and the examples of its OpenAPI description."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ import numpy as np
 import pytest
 import tifffile
 from exported import brightest, disc
-from foretold import TestClient
+from stub_service import TestClient, wait_until
 from typer.testing import CliRunner
 
 from chiasm.cli.main import app as command_line
 from chiasm.runtime import load
-from chiasm.service.answers import PartVerdict, RecordingDiagnosis
 from chiasm.service.app import build
+from chiasm.service.schemas import PartVerdict, RecordingDiagnosis
 from chiasm.service.settings import ServiceSettings
 
 URL = "/v1/models/disc/predict"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("exported")
 
 
 @pytest.fixture(scope="module")
-def client(place: Path) -> Iterator[TestClient]:
-    folder = brightest(place / "disc")
-    settings = ServiceSettings(log=place / "log.sqlite", watch=0.0)
-    with TestClient(build({"disc": folder}, settings, partial(load, threads=1))) as made:
-        yield made
+def client(root: Path) -> Iterator[TestClient]:
+    folder = brightest(root / "disc")
+    settings = ServiceSettings(log=root / "log.sqlite", watch=0.0)
+    with TestClient(build({"disc": folder}, settings, partial(load, threads=1))) as client:
+        yield client
 
 
 def sent(brightness: float = 0.5, *, unit: float = 1.0) -> dict[str, tuple[str, bytes]]:
@@ -52,16 +52,16 @@ def sent(brightness: float = 0.5, *, unit: float = 1.0) -> dict[str, tuple[str, 
     }
 
 
-def test_the_service_says_what_the_runtime_says(client: TestClient, place: Path):
+def test_the_service_answers_as_the_runtime(client: TestClient, root: Path):
     for brightness in (0.4, 0.9):
         answer = client.post(URL, files=sent(brightness)).json()
         rgb, xyz = disc(brightness)
-        verdict = load(place / "disc")(rgb.astype(np.float32) / 255, xyz)
+        verdict = load(root / "disc")(rgb.astype(np.float32) / 255, xyz)
         assert answer["score"] == verdict.score
         assert answer["p_value"] == verdict.p_value
         assert answer["defective"] is bool(verdict.defective)
-        found = np.load(io.BytesIO(client.get(answer["links"]["map"]).content))
-        np.testing.assert_array_equal(found, verdict.anomaly_map.scores)
+        scores = np.load(io.BytesIO(client.get(answer["links"]["map"]).content))
+        np.testing.assert_array_equal(scores, verdict.anomaly_map.scores)
     assert answer["defective"] is True
 
 
@@ -96,10 +96,7 @@ def test_corrections_move_the_threshold_of_a_running_service(tmp_path: Path):
         before = client.get("/v1/models/disc").json()
         done = CliRunner().invoke(command_line, ["recalibrate", str(folder), "--log", str(log)])
         assert done.exit_code == 0, done.output
-        until = 500
-        while client.get("/v1/models/disc").json()["reloads"] == 0:
-            until -= 1
-            assert until, "the new calibration was not seen"
+        wait_until(lambda: client.get("/v1/models/disc").json()["reloads"] > 0)
         after = client.get("/v1/models/disc").json()
         assert after["threshold"] > before["threshold"]
         assert after["model_hash"] == before["model_hash"]
@@ -125,31 +122,33 @@ def test_a_byte_changed_in_a_folder_is_refused_and_the_old_model_stays(tmp_path:
     assert "altered" in str(started.exception)
 
 
-def test_the_examples_are_what_models_answer(client: TestClient):
-    kept = json.loads(resources("chiasm.service").joinpath("examples.json").read_text())
+def test_the_examples_are_answers_of_models(client: TestClient):
+    stored = json.loads(resources("chiasm.service").joinpath("examples.json").read_text())
     answer = client.post(URL, files={**sent(0.65), "rgb": ("part_017.png", sent(0.65)["rgb"][1])})
     now = answer.json()
     if os.environ.get("CHIASM_WRITE_EXAMPLES"):
-        kept["part"] = now
+        stored["part"] = now
         path = Path(str(resources("chiasm.service").joinpath("examples.json")))
-        path.write_text(json.dumps(kept, indent=1) + "\n")
-    PartVerdict.model_validate(kept["part"])
-    recording = RecordingDiagnosis.model_validate(kept["recording"])
+        path.write_text(json.dumps(stored, indent=1) + "\n")
+    PartVerdict.model_validate(stored["part"])
+    recording = RecordingDiagnosis.model_validate(stored["recording"])
     assert sum(recording.probabilities.values()) == pytest.approx(1)
-    assert set(RecordingDiagnosis.model_fields) == set(kept["recording"])
+    assert set(RecordingDiagnosis.model_fields) == set(stored["recording"])
     for name in ("model", "wing", "source", "defective", "false_alarm_rate", "notes"):
-        assert kept["part"][name] == now[name], name
+        assert stored["part"][name] == now[name], name
     for name in ("score", "p_value", "threshold"):
-        assert kept["part"][name] == pytest.approx(now[name], rel=1e-5), name
-    moved = {k: v.replace(kept["part"]["id"], now["id"]) for k, v in kept["part"]["links"].items()}
+        assert stored["part"][name] == pytest.approx(now[name], rel=1e-5), name
+    moved = {
+        k: v.replace(stored["part"]["id"], now["id"]) for k, v in stored["part"]["links"].items()
+    }
     assert moved == now["links"]
-    assert _shape(kept["part"]) == _shape(now)
+    assert _shape(stored["part"]) == _shape(now)
     described = client.get("/openapi.json").json()["paths"]["/v1/models/{name}/predict"]["post"]
     shown = described["responses"]["200"]["content"]["application/json"]["examples"]
-    assert shown["part"]["value"] == kept["part"]
+    assert shown["part"]["value"] == stored["part"]
 
 
 def _shape(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _shape(one) for key, one in value.items()}
+        return {key: _shape(item) for key, item in value.items()}
     return type(value).__name__

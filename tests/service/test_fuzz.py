@@ -1,4 +1,4 @@
-"""Random requests after the service's own description of itself: every answer is one described."""
+"""Random requests from the OpenAPI description: every answer conforms to it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import warnings
 from typing import Any
 
 import pytest
-from foretold import Start
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
+from stub_service import Start
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own dependencies
@@ -25,14 +25,14 @@ def api(start: Start) -> Any:
 
 
 def test_described_and_random_requests_get_described_answers(api: Any):
-    operations = [found.ok() for found in api.get_all_operations()]
+    operations = [operation.ok() for operation in api.get_all_operations()]
     assert len(operations) >= 14
     for operation in operations:
         for mode in schemathesis.GenerationMode:
             try:
                 _fuzz(operation.as_strategy(generation_mode=mode))
             except Unsatisfiable:
-                # What takes nothing, or any name, cannot be asked wrongly.
+                # A route without parameters, or with any name, has no invalid request.
                 assert mode is schemathesis.GenerationMode.NEGATIVE
                 assert "{verdict}" not in operation.path
 

@@ -1,4 +1,4 @@
-"""The log by itself: retention, damage, many who read while one writes."""
+"""The log of verdicts: durability, retention, damage, concurrent readers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def row(number: int, when: float) -> LoggedVerdict:
     )
 
 
-def test_what_is_told_as_written_survives_the_process(tmp_path: Path):
+def test_written_rows_survive_the_process(tmp_path: Path):
     log = VerdictLog(tmp_path / "log.sqlite")
     for number in range(50):
         log.add(row(number, float(number))).result(10)
-    # No close: another process sees what was told as done.
+    # Without close: another process sees the rows of finished futures.
     with sqlite3.connect(tmp_path / "log.sqlite") as other:
         assert other.execute("SELECT count(*) FROM verdicts").fetchone()[0] == 50
         assert other.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
@@ -37,7 +37,7 @@ def test_what_is_told_as_written_survives_the_process(tmp_path: Path):
     log.close()
 
 
-def test_closing_writes_what_was_given(tmp_path: Path):
+def test_closing_writes_the_submitted_rows(tmp_path: Path):
     log = VerdictLog(tmp_path / "log.sqlite")
     waiting = [log.add(row(number, float(number))) for number in range(500)]
     log.close()
@@ -45,7 +45,7 @@ def test_closing_writes_what_was_given(tmp_path: Path):
     assert log.find()[1] == 500
 
 
-def test_old_verdicts_and_their_corrections_are_forgotten(tmp_path: Path):
+def test_old_verdicts_and_their_corrections_are_deleted(tmp_path: Path):
     now = time.time()
     log = VerdictLog(tmp_path / "log.sqlite")
     log.add(row(1, now - 10 * 86_400)).result(10)
@@ -53,8 +53,8 @@ def test_old_verdicts_and_their_corrections_are_forgotten(tmp_path: Path):
     log.correct(row(1, 0).id, "right", "Ann").result(10)
     log.close()
     again = VerdictLog(tmp_path / "log.sqlite", keep_days=5)
-    again.add(row(3, now)).result(10)  # after the writer has looked back
-    assert {one["id"] for one in again.find()[0]} == {row(2, 0).id, row(3, 0).id}
+    again.add(row(3, now)).result(10)  # after the deletion at its start
+    assert {entry["id"] for entry in again.find()[0]} == {row(2, 0).id, row(3, 0).id}
     again.close()
     with sqlite3.connect(tmp_path / "log.sqlite") as other:
         assert other.execute("SELECT count(*) FROM corrections").fetchone()[0] == 0
@@ -63,16 +63,16 @@ def test_old_verdicts_and_their_corrections_are_forgotten(tmp_path: Path):
 
 def test_many_read_while_one_writes(tmp_path: Path):
     log = VerdictLog(tmp_path / "log.sqlite")
-    with ThreadPoolExecutor(6) as people:
-        written = [people.submit(lambda n=n: log.add(row(n, n)).result(20)) for n in range(200)]
-        read = [people.submit(log.find, limit=10) for _ in range(50)]
-        for one in (*written, *read):
-            one.result(30)
+    with ThreadPoolExecutor(6) as threads:
+        written = [threads.submit(lambda n=n: log.add(row(n, n)).result(20)) for n in range(200)]
+        read = [threads.submit(log.find, limit=10) for _ in range(50)]
+        for future in (*written, *read):
+            future.result(30)
     assert log.find()[1] == 200
     log.close()
 
 
-def test_one_that_fails_does_not_take_others_with_it(tmp_path: Path):
+def test_a_failed_job_does_not_undo_others(tmp_path: Path):
     log = VerdictLog(tmp_path / "log.sqlite")
     log.add(row(1, 1.0)).result(10)
     wrong = log.correct("f" * 32, "right", "")
@@ -83,21 +83,21 @@ def test_one_that_fails_does_not_take_others_with_it(tmp_path: Path):
     log.close()
 
 
-def test_the_writer_outlives_whatever_it_is_given(tmp_path: Path):
+def test_the_writer_survives_every_job(tmp_path: Path):
     log = VerdictLog(tmp_path / "log.sqlite")
 
     def half_done(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO corrections VALUES (7, ?, 0, 'right', '')", (row(1, 0).id,))
-        raise RuntimeError("foreseen by nobody")
+        raise RuntimeError("an unexpected error")
 
     log.add(row(1, 1.0)).result(10)
-    gate = threading.Event()
-    log._submit(lambda connection: gate.wait(10))  # so that the next ones are one batch
-    left = log.add(row(2, 2.0))
-    assert left.cancel()
-    jobs = [log._submit(half_done), log.add(row(1, 1.0)), log.add(row(3, 3.0))]
-    gate.set()
-    with pytest.raises(ChiasmError, match="foreseen by nobody"):
+    may_go_on = threading.Event()
+    log.submit(lambda connection: may_go_on.wait(10))  # so that the next ones are one batch
+    cancelled = log.add(row(2, 2.0))
+    assert cancelled.cancel()
+    jobs = [log.submit(half_done), log.add(row(1, 1.0)), log.add(row(3, 3.0))]
+    may_go_on.set()
+    with pytest.raises(ChiasmError, match="an unexpected error"):
         jobs[0].result(10)
     with pytest.raises(ChiasmError, match="UNIQUE"):
         jobs[1].result(10)
@@ -105,20 +105,20 @@ def test_the_writer_outlives_whatever_it_is_given(tmp_path: Path):
     log.add(replace(row(4, 4.0), error="\ud800")).result(10)
     log.correct(row(4, 0).id, "right", "\udc00").result(10)
     assert log.writable()
-    assert {one["id"] for one in log.find()[0]} == {row(n, 0).id for n in (1, 3, 4)}
-    assert log.one(row(1, 0).id)["says"] is None  # the half that was done is undone
+    assert {entry["id"] for entry in log.find()[0]} == {row(n, 0).id for n in (1, 3, 4)}
+    assert log.get(row(1, 0).id)["says"] is None  # its first half is undone
     log.close()
     with pytest.raises(ChiasmError, match="nothing is written any more"):
         log.write(row(5, 5.0))
 
 
-def test_nobody_waits_for_the_writer_without_end(tmp_path: Path):
+def test_waiting_for_the_writer_ends_with_an_error(tmp_path: Path):
     log = VerdictLog(tmp_path / "log.sqlite")
-    gate = threading.Event()
-    log._submit(lambda connection: gate.wait(10))
+    may_go_on = threading.Event()
+    log.submit(lambda connection: may_go_on.wait(10))
     with pytest.raises(ChiasmError, match=r"nothing was written for 0\.1 s"):
         log.write(row(1, 1.0), seconds=0.1)
-    gate.set()
+    may_go_on.set()
     log.close()
     assert log.find()[1] == 0
 
@@ -153,7 +153,7 @@ def test_settings_are_checked(tmp_path: Path):
 def test_the_command_has_the_defaults_of_the_settings():
     command = inspect.signature(serve).parameters
     shared = {field.name for field in fields(ServiceSettings)} & set(command)
-    shared.remove("host_names")  # text there; what it becomes has a test of its own
+    shared.remove("host_names")  # text in the command; tested in test_origins.py
     assert "max_megapixels" in shared
     for name in shared:
         assert command[name].default == getattr(ServiceSettings(), name), name
@@ -164,6 +164,9 @@ def test_models_have_names_that_differ():
         "gland": Path("a/gland"),
         "b": Path("a/gland"),
     }
-    for given, word in ((["a/x", "b/x"], "both be called"), (["ü=a"], "cannot be a model's name")):
+    for arguments, word in (
+        (["a/x", "b/x"], "both be called"),
+        (["ü=a"], "cannot be a model's name"),
+    ):
         with pytest.raises(ConfigurationError, match=word):
-            named_folders(given)
+            named_folders(arguments)

@@ -1,9 +1,9 @@
-"""Browsers are told from where a service may be asked, and by which name."""
+"""Origins and host names: which pages may change anything, and by which name."""
 
 from __future__ import annotations
 
 import pytest
-from foretold import Start
+from stub_service import Start
 
 from chiasm.service.settings import host_names_of
 
@@ -28,13 +28,13 @@ OUR_OWN = [
 
 @pytest.mark.parametrize("headers", ELSEWHERE, ids=str)
 def test_pages_of_other_origins_change_nothing(start: Start, part, headers: dict[str, str]):
-    bench = start()
+    service = start()
     for address in ("/v1/models/gland/reload", "/v1/verdicts/" + "0" * 32 + "/correction", URL):
-        refused = bench.client.post(address, headers=headers)
+        refused = service.client.post(address, headers=headers)
         assert refused.status_code == 403
         assert "own page" in refused.json()["error"]["message"]
         assert "content-security-policy" in refused.headers
-    assert bench.client.get("/v1/models/gland", headers=headers).json()["reloads"] == 0
+    assert service.client.get("/v1/models/gland", headers=headers).json()["reloads"] == 0
 
 
 @pytest.mark.parametrize("headers", OUR_OWN, ids=str)
@@ -66,7 +66,7 @@ def test_a_service_with_a_name_answers_to_no_other(start: Start, host: str, stat
 
 
 @pytest.mark.parametrize(
-    ("given", "host", "keys", "names"),
+    ("names", "host", "keys", "accepted"),
     [
         ("", "127.0.0.1", (), ("localhost",)),
         ("", "::1", (), ("localhost",)),
@@ -75,5 +75,5 @@ def test_a_service_with_a_name_answers_to_no_other(start: Start, host: str, stat
         ("A.example, b.example", "127.0.0.1", (), ("a.example", "b.example")),
     ],
 )
-def test_a_service_for_this_machine_alone_is_called_localhost(given, host, keys, names):
-    assert host_names_of(given, host=host, keys=keys) == names
+def test_a_service_for_this_machine_alone_is_called_localhost(names, host, keys, accepted):
+    assert host_names_of(names, host=host, keys=keys) == accepted

@@ -7,21 +7,21 @@ import io
 import cv2
 import numpy as np
 import pytest
-from foretold import Bench, Start, grey, plane, png
+from stub_service import RunningService, Start, grey, plane, png
 
 URL = "/v1/models/gland/predict"
 
 
 def test_files_become_a_verdict_that_is_logged(start: Start, part):
-    bench = start()
-    answer = bench.client.post(URL, files=part)
+    service = start()
+    answer = service.client.post(URL, files=part)
     assert answer.status_code == 200, answer.text
     verdict = answer.json()
     assert verdict["score"] == pytest.approx(20, abs=0.01)
     assert verdict["defective"] is False
     assert verdict["p_value"] == pytest.approx(0.81)
     assert verdict["threshold"] == 95.0
-    row = bench.client.get(f"/v1/verdicts/{verdict['id']}").json()
+    row = service.client.get(f"/v1/verdicts/{verdict['id']}").json()
     for shared in ("score", "p_value", "model_hash", "source", "latency_ms", "time"):
         assert row[shared] == verdict[shared], shared
     assert row["decision"] == "good"
@@ -46,7 +46,7 @@ def test_arrays_depth_and_images_say_the_same(start: Start, part):
             "data": camera,
         },
     ]
-    scores = {client.post(URL, **one).json()["score"] for one in sent}
+    scores = {client.post(URL, **request).json()["score"] for request in sent}
     assert len(scores) == 1
 
 
@@ -139,12 +139,12 @@ def test_drift_is_told_apart_from_none(start: Start, part):
 
 
 def test_health_readiness_and_metrics(start: Start, part):
-    bench: Bench = start()
-    assert all(model.warm for model in bench.loaded)
-    assert bench.client.get("/healthz").json() == {"status": "ok"}
-    assert bench.client.get("/readyz").json()["models"] == ["gland", "gis"]
-    bench.client.post(URL, files=part)
-    text = bench.client.get("/metrics").text
+    service: RunningService = start()
+    assert all(model.warm for model in service.loaded)
+    assert service.client.get("/healthz").json() == {"status": "ok"}
+    assert service.client.get("/readyz").json()["models"] == ["gland", "gis"]
+    service.client.post(URL, files=part)
+    text = service.client.get("/metrics").text
     assert 'chiasm_verdicts_total{decision="good",model="gland"} 1.0' in text
     assert "process_resident_memory_bytes" in text
     assert "chiasm_queue_depth 0.0" in text

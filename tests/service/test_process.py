@@ -9,7 +9,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from foretold import NORMALS
+from stub_service import NORMALS, wait_until
 
 HERE = Path(__file__).parent
 WAIT = 60.0
@@ -25,36 +24,36 @@ WAIT = 60.0
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    place = tmp_path / "gland"
-    place.mkdir()
-    (place / "deployment.json").write_text(json.dumps({"scores": NORMALS}))
-    return place
+    path = tmp_path / "gland"
+    path.mkdir()
+    (path / "deployment.json").write_text(json.dumps({"scores": NORMALS}))
+    return path
 
 
 @contextmanager
 def listening() -> Iterator[tuple[socket.socket, str]]:
-    """A socket as a supervisor opens it, and the address."""
+    """Yield a socket as a supervisor opens it, and its address."""
     with closing(socket.create_server(("127.0.0.1", 0), backlog=128)) as opened:
         yield opened, f"http://127.0.0.1:{opened.getsockname()[1]}"
 
 
-def started(opened: socket.socket, folder: Path, log: Path) -> subprocess.Popen[bytes]:
-    """A service that was handed the socket, as by systemd."""
-    command = [sys.executable, str(HERE / "serve_foretold.py"), str(folder), str(log), "x", "0"]
-    words = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{opened.fileno()}'
+def start_service(opened: socket.socket, folder: Path, log: Path) -> subprocess.Popen[bytes]:
+    """Start a service with the socket, as systemd does."""
+    command = [sys.executable, str(HERE / "serve_stub.py"), str(folder), str(log), "x", "0"]
+    script = f'LISTEN_PID=$$ LISTEN_FDS=1 exec "$@" 3<&{opened.fileno()}'
     return subprocess.Popen(
-        ["bash", "-c", words, "-", *command],
+        ["bash", "-c", script, "-", *command],
         pass_fds=[opened.fileno()],
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(HERE)},
     )
 
 
-def ended(process: subprocess.Popen[bytes]) -> str:
+def stop(process: subprocess.Popen[bytes]) -> str:
     process.send_signal(signal.SIGTERM)
-    _, words = process.communicate(timeout=WAIT)
+    _, output = process.communicate(timeout=WAIT)
     assert process.returncode in (0, -signal.SIGTERM)
-    return words.decode()
+    return output.decode()
 
 
 def logged(log: Path) -> int:
@@ -71,27 +70,26 @@ def test_a_restart_under_load_loses_no_request(folder: Path, part, tmp_path: Pat
             # A connection each, so that none is idle when the first process ends.
             return httpx.post(url, files=part, timeout=WAIT).status_code
 
-        first = started(opened, folder, log)
+        first = start_service(opened, folder, log)
         with ThreadPoolExecutor(4) as clients:
             sent = [clients.submit(send, number) for number in range(80)]
-            while sum(one.done() for one in sent) < 20:
-                time.sleep(0.01)
-            words = ended(first)
-            done_by_first = sum(one.done() for one in sent)
-            second = started(opened, folder, log)
-            found = [one.result() for one in sent]
-        words += ended(second)
-    assert found == [200] * 80
+            wait_until(lambda: sum(answer.done() for answer in sent) >= 20, WAIT)
+            output = stop(first)
+            done_by_first = sum(answer.done() for answer in sent)
+            second = start_service(opened, folder, log)
+            statuses = [answer.result() for answer in sent]
+        output += stop(second)
+    assert statuses == [200] * 80
     assert logged(log) == 80
     assert 20 <= done_by_first < 80
-    assert "Traceback" not in words
+    assert "Traceback" not in output
 
 
-def test_a_taken_address_is_a_sentence():
+def test_a_taken_address_is_an_error():
     from chiasm.errors import ConfigurationError
     from chiasm.service.server import listen
 
     with listening() as (opened, _), pytest.raises(ConfigurationError, match="cannot listen"):
         listen("127.0.0.1", opened.getsockname()[1])
     with pytest.raises(ConfigurationError, match="cannot listen"):
-        listen("203.0.113.1", 8000)  # nobody's (RFC 5737)
+        listen("203.0.113.1", 8000)  # reserved for documentation (RFC 5737)

@@ -1,4 +1,4 @@
-"""A threshold from corrections: the promise holds, and what cannot be promised is refused."""
+"""A threshold from corrections: the promised rate holds, or the calibration is refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chiasm.cli.main import app as command_line
 from chiasm.errors import ChiasmError, ConfigurationError, SplitError
 from chiasm.metrics.calibration import conformal_threshold
 from chiasm.runtime.deployment import Deployment, read_deployment, with_hashes, write_deployment
-from chiasm.service.recalibration import equally_confirmed, recalibrate
+from chiasm.service.recalibration import balanced_confirmations, recalibrate
 from chiasm.service.verdict_log import LoggedVerdict, VerdictLog
 
 OLD = tuple(np.linspace(0.0, 1.0, 99).tolist())
@@ -24,9 +24,9 @@ RATE = 0.05
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    place = tmp_path / "gland"
-    place.mkdir()
-    (place / "model.onnx").write_bytes(b"a graph")
+    path = tmp_path / "gland"
+    path.mkdir()
+    (path / "model.onnx").write_bytes(b"a graph")
     deployment = Deployment(
         wing="detector",
         method="adnas_light",
@@ -41,8 +41,8 @@ def folder(tmp_path: Path) -> Path:
         calibration_scores=OLD,
         false_alarm_rate=RATE,
     )
-    write_deployment(place, with_hashes(place, deployment))
-    return place
+    write_deployment(path, with_hashes(path, deployment))
+    return path
 
 
 @pytest.fixture
@@ -52,19 +52,19 @@ def log(tmp_path: Path) -> Iterator[VerdictLog]:
     opened.close()
 
 
-def judged(
+def log_verdicts(
     log: VerdictLog,
     folder: Path,
     scores: np.ndarray,
-    said: dict[int, str] | None = None,
+    corrections: dict[int, str] | None = None,
     *,
     model: str = "gland",
     seed: int = 0,
     after: float = 0.0,
 ) -> None:
-    """Log parts as the model would judge them, and what was said of some.
+    """Log parts with the model's decisions, and corrections of some.
 
-    Parts of one number are one input, whichever call logs them.
+    Parts of one number are the same input in every call.
     """
     deployment = read_deployment(folder)
     limit = conformal_threshold(deployment.calibration_scores, deployment.false_alarm_rate)
@@ -78,8 +78,8 @@ def judged(
             score, 0.5, limit, decision, 1.0,
         )  # fmt: skip
         waiting.append(log.add(row))
-        if said and index in said:
-            waiting.append(log.correct(name, said[index], "Ann"))
+        if corrections and index in corrections:
+            waiting.append(log.correct(name, corrections[index], "Ann"))
     for done in waiting:
         done.result(10)
 
@@ -87,17 +87,17 @@ def judged(
 def test_false_alarms_after_a_drift_come_back_to_the_promised_rate(
     folder: Path, log: VerdictLog
 ) -> None:
-    # Scores have moved up by 0.3, so that a third of good parts alarm. All alarms are looked at,
-    # and one in five of the others: counted as they come, alarms would be most of what is known.
+    # Scores have moved up by 0.3, so that a third of good parts alarm. All alarms are reviewed,
+    # and one in five of the others: unbalanced, most of the reviewed parts would be alarms.
     random = np.random.default_rng(1)
     scores = random.uniform(0.3, 1.3, 2000)
     limit = conformal_threshold(OLD, RATE)
-    said = {
+    corrections = {
         index: "false alarm" if score > limit else "right"
         for index, score in enumerate(scores)
         if score > limit or index % 5 == 0
     }
-    judged(log, folder, scores, said)
+    log_verdicts(log, folder, scores, corrections)
     assert (scores > limit).mean() > 0.3
     done = recalibrate(folder, log)
     later = random.uniform(0.3, 1.3, 20_000)
@@ -108,47 +108,47 @@ def test_false_alarms_after_a_drift_come_back_to_the_promised_rate(
     new = read_deployment(folder)
     assert conformal_threshold(new.calibration_scores, new.false_alarm_rate) == done.after
     assert new.model_hash == read_deployment(folder).model_hash
-    assert done.kept.is_file()
+    assert done.backup.is_file()
     assert "confirmed" in new.notes[-1]
     assert str(done.good + done.false_alarms) in str(done)
 
 
-def test_old_scores_stay_where_that_is_asked(folder: Path, log: VerdictLog) -> None:
-    judged(log, folder, np.full(30, 0.5), dict.fromkeys(range(30), "right"))
+def test_old_scores_stay_with_keep_old(folder: Path, log: VerdictLog) -> None:
+    log_verdicts(log, folder, np.full(30, 0.5), dict.fromkeys(range(30), "right"))
     done = recalibrate(folder, log, keep_old=True, false_alarm_rate=0.02)
-    found = read_deployment(folder)
-    assert len(found.calibration_scores) == 129
-    assert found.false_alarm_rate == 0.02
+    deployment = read_deployment(folder)
+    assert len(deployment.calibration_scores) == 129
+    assert deployment.false_alarm_rate == 0.02
     assert done.old == 99
 
 
-def test_missed_defects_are_counted_beside(folder: Path, log: VerdictLog) -> None:
-    said = {**dict.fromkeys(range(40), "right"), 40: "missed", 41: "missed"}
-    judged(log, folder, np.array([*np.linspace(0, 0.5, 40), 0.4, 0.9]), said)
+def test_missed_defects_are_counted_separately(folder: Path, log: VerdictLog) -> None:
+    corrections = {**dict.fromkeys(range(40), "right"), 40: "missed", 41: "missed"}
+    log_verdicts(log, folder, np.array([*np.linspace(0, 0.5, 40), 0.4, 0.9]), corrections)
     done = recalibrate(folder, log)
     assert (done.defects, done.caught) == (2, 1)
     assert done.good == 40
 
 
-def test_what_cannot_be_promised_is_refused(folder: Path, log: VerdictLog) -> None:
+def test_too_few_confirmations_are_refused(folder: Path, log: VerdictLog) -> None:
     before = (folder / "deployment.json").read_bytes()
     with pytest.raises(SplitError, match="too few"):
         recalibrate(folder, log)
-    judged(log, folder, np.array([2.0, 3.0]), {})
+    log_verdicts(log, folder, np.array([2.0, 3.0]), {})
     with pytest.raises(SplitError, match="None of 2 alarms was reviewed"):
         recalibrate(folder, log)
-    judged_alone = VerdictLog(log.path.with_name("other.sqlite"))
-    judged(
-        judged_alone, folder, np.array([2.0] * 30 + [0.1]), dict.fromkeys(range(30), "false alarm")
+    other_log = VerdictLog(log.path.with_name("other.sqlite"))
+    log_verdicts(
+        other_log, folder, np.array([2.0] * 30 + [0.1]), dict.fromkeys(range(30), "false alarm")
     )
     with pytest.raises(SplitError, match="blind"):
-        recalibrate(folder, judged_alone)
-    judged_alone.close()
+        recalibrate(folder, other_log)
+    other_log.close()
     assert (folder / "deployment.json").read_bytes() == before
 
 
 def test_scores_of_another_graph_do_not_count(folder: Path, log: VerdictLog) -> None:
-    judged(log, folder, np.full(30, 0.5), dict.fromkeys(range(30), "right"))
+    log_verdicts(log, folder, np.full(30, 0.5), dict.fromkeys(range(30), "right"))
     (folder / "model.onnx").write_bytes(b"another graph")
     write_deployment(folder, with_hashes(folder, _without_check(folder)))
     with pytest.raises(SplitError, match="0 confirmed"):
@@ -159,32 +159,34 @@ def _without_check(folder: Path) -> Deployment:
     graph = folder / "model.onnx"
     now = graph.read_bytes()
     graph.write_bytes(b"a graph")
-    found = read_deployment(folder)
+    deployment = read_deployment(folder)
     graph.write_bytes(now)
-    return found
+    return deployment
 
 
 def test_stations_that_share_an_export_do_not_share_their_parts(
     folder: Path, log: VerdictLog
 ) -> None:
-    judged(log, folder, np.full(30, 0.5), dict.fromkeys(range(30), "right"), model="left")
-    judged(log, folder, np.full(25, 0.7), dict.fromkeys(range(25), "right"), model="right", seed=1)
+    log_verdicts(log, folder, np.full(30, 0.5), dict.fromkeys(range(30), "right"), model="left")
+    log_verdicts(
+        log, folder, np.full(25, 0.7), dict.fromkeys(range(25), "right"), model="right", seed=1
+    )
     with pytest.raises(ConfigurationError, match=r"several names: left, right\."):
         recalibrate(folder, log)
     with pytest.raises(ConfigurationError, match=r"'middle'; it has left, right\."):
         recalibrate(folder, log, name="middle")
     command = ["recalibrate", str(folder), "--log", str(log.path), "--name", "right"]
-    told = CliRunner().invoke(command_line, command)
-    assert told.exit_code == 0, told.output
+    done = CliRunner().invoke(command_line, command)
+    assert done.exit_code == 0, done.output
     assert read_deployment(folder).calibration_scores == (0.7,) * 25
 
 
 def test_a_part_that_was_sent_again_counts_once(folder: Path, log: VerdictLog) -> None:
     scores = np.linspace(0.1, 0.5, 25)
-    judged(log, folder, scores, dict.fromkeys(range(25), "right"))
-    # Sent again: 20 of which nothing is said, 2 of which somebody thinks better.
+    log_verdicts(log, folder, scores, dict.fromkeys(range(25), "right"))
+    # Sent again: 22 without a correction, 2 with a new one.
     again = {22: "missed", 23: "missed"}
-    judged(log, folder, scores[:24], again, seed=1, after=100.0)
+    log_verdicts(log, folder, scores[:24], again, seed=1, after=100.0)
     version = read_deployment(folder).model_hash
     assert log.counts("gland", version) == {"good": 25}
     rows = log.corrected("gland", version)
@@ -195,10 +197,10 @@ def test_a_part_that_was_sent_again_counts_once(folder: Path, log: VerdictLog) -
     assert (done.good, done.defects) == (23, 2)
 
 
-def test_an_input_that_was_judged_at_last_is_no_error(folder: Path, log: VerdictLog) -> None:
-    judged(log, folder, np.full(3, 0.5))
-    one = log.find()[0][0]
-    columns = {field.name: one[field.name] for field in fields(LoggedVerdict)}
+def test_an_input_that_succeeded_later_is_not_an_error(folder: Path, log: VerdictLog) -> None:
+    log_verdicts(log, folder, np.full(3, 0.5))
+    row = log.find()[0][0]
+    columns = {field.name: row[field.name] for field in fields(LoggedVerdict)}
     failed = LoggedVerdict(**{**columns, "id": "e" * 32, "decision": "error", "time": 1e9})
     log.add(failed).result(10)
     assert log.counts("gland", read_deployment(folder).model_hash) == {"good": 3}
@@ -207,7 +209,7 @@ def test_an_input_that_was_judged_at_last_is_no_error(folder: Path, log: Verdict
 @pytest.mark.parametrize(("share", "confirmed"), [(0.02, 20), (0.01, 40)])
 def test_rare_false_alarms_are_not_rounded_away(share: float, confirmed: int) -> None:
     # Less than half a false alarm belongs to so few confirmed parts; without any, every threshold
-    # would lie below the one that the few were judged by.
+    # would lie below the one that decided on the few.
     random = np.random.default_rng(2)
     rates = []
     for _ in range(1000):
@@ -221,8 +223,9 @@ def test_rare_false_alarms_are_not_rounded_away(share: float, confirmed: int) ->
                 for i in np.flatnonzero(alarm)
             ),
         ]
-        kept = equally_confirmed(rows, {"good": int((~alarm).sum()), "defective": int(alarm.sum())})
-        threshold = conformal_threshold([row["score"] for part in kept for row in part], RATE)
+        counts = {"good": int((~alarm).sum()), "defective": int(alarm.sum())}
+        balanced = balanced_confirmations(rows, counts)
+        threshold = conformal_threshold([row["score"] for kind in balanced for row in kind], RATE)
         rates.append(1 - threshold)
     # The mean over many calibrations is what is promised; four of its standard errors.
     assert np.mean(rates) < RATE + 4 * np.std(rates) / np.sqrt(len(rates))

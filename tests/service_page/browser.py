@@ -1,4 +1,4 @@
-"""A headless Chromium, and the page as an operator's hands and eyes have it."""
+"""A headless Chromium, and the page as an operator uses it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Page:
         self.address = address
 
     def begin(self, *, width: int, height: int, dark: bool, ready: str) -> None:
-        """Open the page with nothing remembered, and wait until ``ready`` is there."""
+        """Open the page with empty storage, and wait until ``ready`` matches."""
         for kind in ("browser", "performance"):
             self.driver.get_log(kind)
         self.metrics(width, height)
@@ -55,7 +55,7 @@ class Page:
         self.wait(lambda: self.all(ready), f"{ready} did not appear")
 
     def leave(self) -> None:
-        """Forget what this origin stored, and stop asking it."""
+        """Clear the origin's storage, and leave the page."""
         self.script("localStorage.clear(); sessionStorage.clear()")
         self.driver.get("about:blank")
 
@@ -67,7 +67,7 @@ class Page:
         )
 
     def media(self, features: dict[str, str]) -> None:
-        """What the system is said to prefer."""
+        """Emulate preferences of the system."""
         listed = [{"name": name, "value": value} for name, value in features.items()]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": listed})
 
@@ -84,10 +84,10 @@ class Page:
         return self.one(selector).text
 
     def button(self, label: str, within: str = "body") -> Any:
-        """The button that says so."""
-        found = [button for button in self.all(f"{within} button") if button.text == label]
-        assert len(found) == 1, f"{len(found)} buttons say {label!r}"
-        return found[0]
+        """Return the button with this label."""
+        buttons = [button for button in self.all(f"{within} button") if button.text == label]
+        assert len(buttons) == 1, f"{len(buttons)} buttons say {label!r}"
+        return buttons[0]
 
     def wait(self, condition: Callable[[], Any], what: str = "") -> Any:
         from selenium.common.exceptions import StaleElementReferenceException
@@ -118,22 +118,22 @@ class Page:
         self.wait(lambda: self.all(f"nav a[href='#{view}'][aria-current=page]"))
 
     def words(self) -> dict[str, str]:
-        """Each part of the list with the word that stands beside it."""
+        """Return each listed part with its verdict."""
         pairs = self.script(
             "return [...document.querySelectorAll('[role=option]')].map(option => "
             "[option.querySelector('.name').innerText, option.querySelector('.word').innerText])"
         )
         return dict(pairs)
 
-    def with_fusion(self, parts: int) -> dict[str, str]:
-        """Wait until so many parts are listed and none is under way; each with its word."""
+    def verdicts(self, parts: int) -> dict[str, str]:
+        """Wait until so many parts are listed and checked; return them with their verdicts."""
 
-        def rests() -> bool:
+        def finished() -> bool:
             words = self.words()
             busy = {"Checking …", "Waiting"}
             return len(words) == parts and not busy & set(words.values())
 
-        self.wait(rests, f"{parts} parts did not come to rest: {self.words()}")
+        self.wait(finished, f"{parts} parts were not finished: {self.words()}")
         return self.words()
 
     def pictures_are_there(self, count: int = 4) -> None:
@@ -151,18 +151,20 @@ class Page:
         )
 
     def complaints(self) -> list[str]:
-        """What the console holds, without the statuses that a refused request leaves there."""
+        """Return the console's messages, without those of refused requests."""
         status = re.compile(r"Failed to load resource: the server responded with a status of 4\d\d")
         log = [entry for entry in self.driver.get_log("browser") if entry["level"] != "INFO"]
         return [entry["message"] for entry in log if not status.search(entry["message"])]
 
     def foreign_requests(self) -> list[str]:
-        """Addresses beyond the service's own origin that the page asked for."""
+        """Return the addresses of other origins that the page requested."""
         allowed = (self.address, "data:", f"blob:{self.address}", "about:", "chrome")
-        asked = []
+        requested = []
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
-                asked.append(message["params"]["request"]["url"])
-        assert any(url.startswith(f"{self.address}v1/") for url in asked), "no request was recorded"
-        return [url for url in asked if not url.startswith(allowed)]
+                requested.append(message["params"]["request"]["url"])
+        assert any(url.startswith(f"{self.address}v1/") for url in requested), (
+            "no request was recorded"
+        )
+        return [url for url in requested if not url.startswith(allowed)]

@@ -1,4 +1,4 @@
-"""The service on a port of this machine, and a browser before it that can reach nothing else."""
+"""The service on a port of this machine, and a browser that can reach nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from browser import Page, open_browser
-from spots import Amplitude, BrightSpot
+from stub_models import Amplitude, BrightSpot
 
 from chiasm.service.state_routes import PAGE
 
@@ -33,7 +33,7 @@ def driver() -> Iterator[Any]:
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Begin a service with both models; returns its address."""
+    """Start services with both models; return their addresses."""
     uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed")
     from chiasm.service.app import build
     from chiasm.service.settings import ServiceSettings
@@ -49,9 +49,13 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
         def load(folder: Path) -> Any:
             return BrightSpot() if folder.name == "disc" else Amplitude()
 
-        made = ServiceSettings(log=tmp_path / "verdicts.sqlite", **{"watch": 0.0, **settings})
+        service_settings = ServiceSettings(
+            log=tmp_path / "verdicts.sqlite", **{"watch": 0.0, **settings}
+        )
         listening = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(build(folders, made, load), log_level="error", ws="none")
+        config = uvicorn.Config(
+            build(folders, service_settings, load), log_level="error", ws="none"
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
@@ -67,7 +71,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def open_page(driver: Any, serve: Callable[..., str]) -> Iterator[Callable[..., Page]]:
-    """Open the page; afterwards nothing may have failed in it, and nothing have left its origin."""
+    """Open the page; check for errors and requests to other origins at the end."""
     opened: list[Page] = []
 
     def begin(

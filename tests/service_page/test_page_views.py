@@ -7,31 +7,31 @@ from pathlib import Path
 
 import httpx
 from browser import Page
-from spots import write_part, write_recording
+from stub_models import write_part, write_recording
 
 OpenPage = Callable[..., Page]
 
 
 def send(page: Page, files: Sequence[Path]) -> None:
-    """Have the service judge a part without the page."""
+    """Send a part to the service without the page."""
     fields = {role: (file.name, file.read_bytes()) for role, file in zip(("rgb", "xyz"), files)}
     assert httpx.post(f"{page.address}v1/models/disc/predict", files=fields).status_code == 200
 
 
 def meters(page: Page) -> dict[str, float]:
     """Every bar of the diagnosis: kind, voice and value."""
-    found = page.script(
+    values = page.script(
         "return [...document.querySelectorAll('#result li [role=meter]')].map(m => "
         "[m.closest('li').querySelector('h3').innerText + ', ' + m.ariaLabel, +m.ariaValueNow])"
     )
-    return dict(found)
+    return dict(values)
 
 
 def test_a_recording_is_diagnosed(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     page.choose("Model", "gis")
     page.pick(write_recording(tmp_path, "w", brightness=204, loudest=50))
-    assert page.with_fusion(1) == {"w": "void"}
+    assert page.verdicts(1) == {"w": "void"}
     assert page.text(".banner h2") == "void"
     values = {name: round(value, 3) for name, value in meters(page).items()}
     assert values["void, together"] == 0.65
@@ -45,7 +45,7 @@ def test_a_series_is_drawn_by_phase(open_page: OpenPage, tmp_path: Path) -> None
     page = open_page()
     page.choose("Model", "gis")
     page.pick(write_recording(tmp_path, "w", brightness=204, loudest=50))
-    page.with_fusion(1)
+    page.verdicts(1)
     page.wait(lambda: page.all("[aria-labelledby=pulses-heading] canvas"))
     assert "10 cycles" in page.one("[aria-labelledby=pulses-heading] [role=img]").get_attribute(
         "aria-label"
@@ -67,7 +67,7 @@ def test_sensors_that_disagree_are_unknown(open_page: OpenPage, tmp_path: Path) 
     page = open_page()
     page.choose("Model", "gis")
     page.pick(write_recording(tmp_path, "w", brightness=0, loudest=100))
-    assert page.with_fusion(1) == {"w": "Unknown"}
+    assert page.verdicts(1) == {"w": "Unknown"}
     assert "different things" in page.text("[aria-labelledby=conflict-heading]")
 
 
@@ -75,9 +75,9 @@ def test_one_sensor_alone_is_enough(open_page: OpenPage, tmp_path: Path) -> None
     page = open_page()
     page.choose("Model", "gis")
     page.pick(write_recording(tmp_path, "w", brightness=255, loudest=0)[:1])
-    assert page.with_fusion(1) == {"w": "Incomplete"}
-    page.button("Check with what is here").click()
-    assert page.with_fusion(1) == {"w": "void"}
+    assert page.verdicts(1) == {"w": "Incomplete"}
+    page.button("Check without it").click()
+    assert page.verdicts(1) == {"w": "void"}
     assert "One sensor alone" in page.text("[aria-labelledby=conflict-heading]")
 
 
@@ -87,7 +87,7 @@ def test_the_log_is_live_filtered_and_corrected(open_page: OpenPage, tmp_path: P
     page.wait(lambda: "No verdict yet" in page.text("main"))
     page.open("inspect")
     page.pick([*write_part(tmp_path, "a", spot=True), *write_part(tmp_path, "b", spot=False)])
-    page.with_fusion(2)
+    page.verdicts(2)
     page.open("history")
     page.wait(lambda: len(page.all("tbody tr")) == 2)
     page.choose("Decision", "defective")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from browser import Page
-from spots import write_part
+from stub_models import write_part
 
 OpenPage = Callable[..., Page]
 
@@ -25,7 +25,7 @@ def test_uploads_become_verdicts(open_page: OpenPage, tmp_path: Path) -> None:
     page.pick(
         [*write_part(tmp_path, "lid_2", spot=True), *write_part(tmp_path, "lid_10", spot=False)]
     )
-    assert page.with_fusion(2) == {"lid_2": "Defective", "lid_10": "Good"}
+    assert page.verdicts(2) == {"lid_2": "Defective", "lid_10": "Good"}
     assert page.text(".banner h2") == "Defective"
     assert "Only about 1 in 100 good parts" in page.text(".banner")
     assert "lid_10: Good" in page.script("return document.querySelector('main + p').innerText")
@@ -38,7 +38,7 @@ def test_uploads_become_verdicts(open_page: OpenPage, tmp_path: Path) -> None:
 def test_the_map_is_over_the_part_as_strongly_as_asked(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     page.pick(write_part(tmp_path, "lid", spot=True))
-    page.with_fusion(1)
+    page.verdicts(1)
     page.pictures_are_there()
     opacity = "return getComputedStyle(document.querySelector('img.over')).opacity"
     before = float(page.script(opacity))
@@ -56,15 +56,15 @@ def test_the_map_is_over_the_part_as_strongly_as_asked(open_page: OpenPage, tmp_
 def test_corrections_reach_the_log(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     page.pick([*write_part(tmp_path, "a", spot=True), *write_part(tmp_path, "b", spot=False)])
-    page.with_fusion(2)
+    page.verdicts(2)
     page.button("False alarm", ".banner").click()
     page.wait(lambda: "Noted: false alarm" in page.text(".banner"))
     page.all("[role=option]")[1].click()
     page.wait(lambda: page.text(".banner h2") == "Good")
     page.button("Missed a defect", ".banner").click()
     page.wait(lambda: "Noted: missed" in page.text(".banner"))
-    said = {row["source"]: row["correction"]["says"] for row in logged(page)}
-    assert said == {"a_rgb.png": "false alarm", "b_rgb.png": "missed"}
+    corrections = {row["source"]: row["correction"]["says"] for row in logged(page)}
+    assert corrections == {"a_rgb.png": "false alarm", "b_rgb.png": "missed"}
 
 
 def test_errors_are_sentences_beside_the_file(open_page: OpenPage, tmp_path: Path) -> None:
@@ -74,24 +74,24 @@ def test_errors_are_sentences_beside_the_file(open_page: OpenPage, tmp_path: Pat
     strange = tmp_path / "notes.docx"
     strange.write_bytes(b"no part")
     page.pick([*files, strange])
-    assert page.with_fusion(2) == {"torn": "Not checked", "notes.docx": "Not checked"}
+    assert page.verdicts(2) == {"torn": "Not checked", "notes.docx": "Not checked"}
     messages = [element.text for element in page.all("[role=option] .message")]
     assert any("torn_xyz.tiff" in message and message.endswith(".") for message in messages)
     assert any("notes.docx is not a file that this model reads" in m for m in messages)
     write_part(tmp_path, "torn", spot=False)
     page.button("Clear list").click()
     page.pick(files)
-    assert page.with_fusion(1) == {"torn": "Good"}
+    assert page.verdicts(1) == {"torn": "Good"}
 
 
 def test_halves_of_a_part_find_each_other(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     colour, shape = write_part(tmp_path, "007", spot=False, split=True)
     page.pick([colour])
-    assert page.with_fusion(1) == {"007": "Incomplete"}
+    assert page.verdicts(1) == {"007": "Incomplete"}
     assert "Waits for its 3D file." in page.text("[role=option]")
     page.pick([shape])
-    assert page.with_fusion(1) == {"007": "Good"}
+    assert page.verdicts(1) == {"007": "Good"}
 
 
 def test_files_can_be_dropped(open_page: OpenPage, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_files_can_be_dropped(open_page: OpenPage, tmp_path: Path) -> None:
     """
     files = write_part(tmp_path, "dropped", spot=True)
     page.script(drop, [[file.name, list(file.read_bytes())] for file in files])
-    assert page.with_fusion(1) == {"dropped": "Defective"}
+    assert page.verdicts(1) == {"dropped": "Defective"}
 
 
 def test_depth_waits_for_its_camera(open_page: OpenPage, tmp_path: Path) -> None:
@@ -118,9 +118,9 @@ def test_depth_waits_for_its_camera(open_page: OpenPage, tmp_path: Path) -> None
     depth = tmp_path / "far_depth.png"
     assert cv2.imwrite(str(depth), np.full((96, 96), 450, np.uint16))
     page.pick([colour, depth])
-    assert page.with_fusion(1) == {"far": "Incomplete"}
+    assert page.verdicts(1) == {"far": "Incomplete"}
     assert "Waits for the camera" in page.text("[role=option]")
     for field, value in zip(page.all("input[type=number]"), ("300", "300", "48", "48")):
         field.send_keys(value)
     page.one("h1").click()
-    assert page.with_fusion(1) == {"far": "Good"}
+    assert page.verdicts(1) == {"far": "Good"}

@@ -29,17 +29,17 @@ export const words = {
     none: "No model is loaded. Start the service with a model folder: chiasm serve MODEL_FOLDER",
     loading: "Asking the service for its models …",
     unreachable:
-      "The service does not answer. Is it still running? The page tries again by itself.",
-    sees: (modalities: string[]) => `Sees ${joined(modalities.map(modality))}`,
+      "The service does not answer. Is it still running? The page tries again automatically.",
+    sees: (modalities: string[]) => `Uses ${joined(modalities.map(modality))}`,
     rate: (rate: number) => `at most ${share(rate)} false alarms`,
     precision: (precision: string) => `computed in ${precision}`,
   },
   key: {
     button: "API key",
     label: "API key",
-    hint: "Kept in this tab only, and forgotten when the tab is closed.",
+    hint: "Stored in this tab only, and deleted when the tab is closed.",
     save: "Use this key",
-    forget: "Forget it",
+    forget: "Delete it",
     wanted: "This service asks for an API key. Enter it under “API key” at the top.",
     shown: "a key is in use",
   },
@@ -52,15 +52,15 @@ export const words = {
     pick: "Choose files",
     pairs: {
       detector:
-        "Files that belong together are found by name: 012.png with 012.tiff, or lid_rgb.png with lid_xyz.tiff. Several parts at once are fine.",
+        "Files of one part are matched by name: 012.png with 012.tiff, or lid_rgb.png with lid_xyz.tiff. Several parts at once are fine.",
       classifier:
-        "Files that belong together are found by name: 012.png with 012.csv. One of the two alone is fine.",
+        "Files of one recording are matched by name: 012.png with 012.csv. One of the two is enough.",
     },
     release: "Let go to add the files",
   },
   camera: {
     legend: "Camera of the depth image",
-    hint: "A depth image says how far each pixel is, not where it lies: that needs the camera’s focal lengths and centre, in pixels.",
+    hint: "A depth image holds distances only. To compute points from it, enter the camera’s focal lengths and centre, in pixels.",
     wanted: "Waits for the camera: fill in fx, fy, cx and cy.",
     unit: "One count is",
     units: { "0.001": "1 mm", "0.0001": "0.1 mm", "1": "1 m" },
@@ -85,7 +85,7 @@ export const words = {
       refused: "Not checked",
     },
     missing: (roles: string[]) => `Waits for ${joined(roles.map((r) => words.role[r] ?? r))}.`,
-    checkAnyway: "Check with what is here",
+    checkAnyway: "Check without it",
     again: "Try again",
     remove: "Remove",
     unknown: (name: string, accepted: string) =>
@@ -94,7 +94,7 @@ export const words = {
       detector: "PNG or JPEG for colour, TIFF for xyz, PNG or TIFF for depth, and NPY arrays",
       classifier: "PNG or JPEG images and CSV series",
     },
-    busy: "The service is busy; this waits for its turn.",
+    busy: "The service is busy; the files are sent again later.",
   },
   role: {
     rgb: "its colour picture",
@@ -117,7 +117,7 @@ export const words = {
     checking: "Checking …",
     queued: "Waiting",
     plain: (p: number | null, defective: boolean | null) => {
-      if (p === null) return "This model came without calibration parts, so nothing is promised.";
+      if (p === null) return "This model has no calibration parts, so there is no p-value.";
       const often =
         p >= 0.01
           ? `about ${Math.round(p * 100)} in 100`
@@ -143,8 +143,8 @@ export const words = {
     cloud: "3D",
     show: "Show heat map",
     opacity: "Heat map opacity",
-    gone: "The service no longer keeps this picture.",
-    none: "This model does not look at it.",
+    gone: "The service does not keep this picture any more.",
+    none: "This model does not use it.",
     ground: (ground: string, source: string) => `${ground} of ${source}`,
     withHeat: (ground: string, source: string) =>
       `${ground} of ${source}, with the heat map over it`,
@@ -154,7 +154,7 @@ export const words = {
   cloud: {
     by: "Colour of the points",
     anomaly: "Anomaly",
-    colour: "Own colour",
+    colour: "Colour of the part",
     label: (n: number) =>
       `Point cloud of ${n.toLocaleString("en")} points. Arrow keys turn it, plus and minus zoom, Home resets.`,
     keys: "Drag or use the arrow keys to turn; + and − zoom; Home resets.",
@@ -168,7 +168,7 @@ export const words = {
     bars: (n: number) => `${counted(n, "good part", "good parts")} at calibration`,
     threshold: "threshold",
     this: "this part",
-    none: "This model came without a calibration histogram.",
+    none: "This model has no calibration histogram.",
   },
   pulses: {
     heading: "Pulse series by phase",
@@ -179,7 +179,7 @@ export const words = {
   },
   diagnosis: {
     pattern: "Pattern",
-    heading: "What it may be",
+    heading: "Possible classes",
     combined: "together",
     opinion: (name: string) => `${modality(name)} alone`,
     uncertainty: "Uncertainty",
@@ -197,11 +197,11 @@ export const words = {
           ? "Moderate: the sensors partly disagree."
           : "High: the sensors say different things.",
     conflictNone: "One sensor alone cannot conflict.",
-    unknownSentence: "The evidence is too weak for any of what the model has learned.",
+    unknownSentence: "The evidence is too weak for any of the model’s classes.",
     sentence: (kind: string, p: number) =>
       kind === "normal"
-        ? `No fault is seen, with a probability of ${share(p)}.`
-        : `The most probable of what the model has learned, with ${share(p)}.`,
+        ? `No fault is found, with a probability of ${share(p)}.`
+        : `The most probable of the model’s classes, with a probability of ${share(p)}.`,
   },
   correction: {
     heading: "Is this right?",
@@ -209,13 +209,13 @@ export const words = {
     falseAlarm: "False alarm",
     missed: "Missed a defect",
     said: (says: string) => `Noted: ${says}.`,
-    failed: "This was not noted:",
+    failed: "The correction was not saved:",
     for: (source: string) => `Correct the verdict on ${source}`,
   },
   history: {
     heading: "History",
     live: "Live",
-    liveHint: "New verdicts appear by themselves",
+    liveHint: "New verdicts appear automatically",
     filter: "Filters",
     model: "Model",
     all: "All",
@@ -232,7 +232,7 @@ export const words = {
       correction: "Is this right?",
     },
     empty: "No verdict matches these filters.",
-    emptyAtAll: "No verdict yet. What the service decides is listed here, whoever asked for it.",
+    emptyAtAll: "No verdict yet. All verdicts of the service are listed here.",
     newer: "Newer",
     older: "Older",
     range: (from: number, to: number, total: number | null) =>
@@ -244,7 +244,7 @@ export const words = {
   },
   drift: {
     heading: "Drift",
-    intro: "Do recent parts still score like the good parts that the threshold was set on?",
+    intro: "Do recent parts still have scores like those of the calibration?",
     recent: (n: number) => `${counted(n, "recent score", "recent scores")}`,
     calibration: (n: number) => `${counted(n, "score", "scores")} at calibration`,
     score: "score",

@@ -16,20 +16,28 @@ def export(
     data: Annotated[
         Path | None, typer.Option(help="Present location of the run's data, if they were moved.")
     ] = None,
-    memory: Annotated[
+    memory_entries: Annotated[
         int | None,
         typer.Option(help="Descriptors of normals to keep for each sensor; fewer are quicker."),
     ] = None,
-    search: Annotated[
+    search_channels: Annotated[
         int | None,
         typer.Option(help="Channels in which nearest normals are looked for, e.g. 64; quicker."),
     ] = None,
+    memory: Annotated[int | None, typer.Option(hidden=True)] = None,
+    search: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Export a trained model. Checks that the export gives the same scores; writes a model card."""
     from chiasm.deploy.export import export as write
 
     deployment = write(
-        run, out, to=to, precision=precision, data=data, memory=memory, search=search
+        run,
+        out,
+        to=to,
+        precision=precision,
+        data=data,
+        memory_entries=_renamed("--memory-entries", memory_entries, "--memory", memory),
+        search_channels=_renamed("--search-channels", search_channels, "--search", search),
     )
     typer.echo(
         f"{out} holds {deployment.method} ({to}, {precision}). Difference from the trained model:"
@@ -38,3 +46,11 @@ def export(
         if not isinstance(value, dict):
             shown = f"{value:.4g}" if isinstance(value, float) else value
             typer.echo(f"  {name.replace('_', ' ')}: {shown}")
+
+
+def _renamed(name: str, value: int | None, old_name: str, old_value: int | None) -> int | None:
+    """Return an option's value, given under its present name or, with a remark, its old one."""
+    if old_value is None:
+        return value
+    typer.echo(f"chiasm: the option {old_name} is now called {name}; write that.", err=True)
+    return old_value if value is None else value

@@ -1,1 +1,1 @@
-"""From a trained model to a folder that runs without torch, with its parity proven."""
+"""Export trained models to folders that run without torch, compared with the trained model."""

@@ -19,50 +19,55 @@ def export(
     to: str = "openvino",
     precision: str = "fp32",
     data: Path | None = None,
-    memory: int | None = None,
-    search: int | None = None,
+    memory_entries: int | None = None,
+    search_channels: int | None = None,
 ) -> Deployment:
     """Write a trained model as a folder that runs without torch.
 
     Args:
-        run: the run's folder, as training wrote it.
-        out: folder to write; an exported model that lies there is replaced.
+        run: the run's folder, written by training.
+        out: folder to write; an exported model in it is replaced.
         to: ``"openvino"`` or ``"onnx"``.
         precision: ``"fp32"``, or with OpenVINO ``"bf16"`` or ``"int8"``.
-        data: where the run's data lie now; None takes the place that the run names.
-        memory: of a detector, descriptors of normals to keep for each modality.
-        search: of a detector, channels in which the nearest normals are looked for.
+        data: present folder of the run's data; None takes the one that the run names.
+        memory_entries: of a detector, descriptors of normals to keep for each modality.
+        search_channels: of a detector, principal channels for the search of nearest normals.
 
     Raises:
         ArtifactError: the exported model differs from the trained one beyond the limits.
-        ConfigurationError: it cannot be exported so.
+        ConfigurationError: an option does not fit the model or another option.
     """
     if to not in GRAPHS:
-        raise ConfigurationError(f"There is no format {to!r}; there are: {', '.join(GRAPHS)}.")
+        raise ConfigurationError(f"There is no format {to!r}; choose one of: {', '.join(GRAPHS)}.")
     if precision not in PRECISIONS:
         raise ConfigurationError(
-            f"There is no precision {precision!r}; there are: {', '.join(PRECISIONS)}."
+            f"There is no precision {precision!r}; choose one of: {', '.join(PRECISIONS)}."
         )
     if to == "onnx" and precision != "fp32":
         raise ConfigurationError(
-            f"ONNX is written in fp32 alone; for {precision} take --to openvino, which runs it on "
+            f"ONNX is written in fp32 only; for {precision} use --to openvino, which runs on "
             "the same processors."
         )
-    if memory is not None and memory < 8:
-        raise ConfigurationError(f"A memory of {memory} descriptors is none; keep 8 at least.")
-    if search is not None and search < 8:
-        raise ConfigurationError(f"{search} channels tell no normals apart; search in 8 at least.")
+    if memory_entries is not None and memory_entries < 8:
+        raise ConfigurationError(
+            f"A memory of {memory_entries} descriptors is too small; keep at least 8."
+        )
+    if search_channels is not None and search_channels < 8:
+        raise ConfigurationError(
+            f"{search_channels} channels are too few to search in; take at least 8."
+        )
     folder = Path(run)
     contract = model_folder(folder) / CONTRACT
     if not contract.is_file():
         raise ArtifactError(
-            f"{folder} is no run's folder: it has no {CONTRACT}. Name the folder that "
+            f"{folder} is not a run's folder: it has no {CONTRACT}. Give the folder that "
             "'chiasm train' wrote."
         )
     if wing_of(json.loads(contract.read_text())) == "classifier":
-        if memory is not None or search is not None:
+        if memory_entries is not None or search_channels is not None:
             raise ConfigurationError(
-                "A classifier has no memory of normals; leave out --memory and --search."
+                "A classifier has no memory of normals; leave out --memory-entries and "
+                "--search-channels."
             )
         from chiasm.deploy.diagnosis import export_diagnosis
 
@@ -70,5 +75,11 @@ def export(
     from chiasm.deploy.detection import export_detection
 
     return export_detection(
-        folder, Path(out), to=to, precision=precision, data=data, memory=memory, search=search
+        folder,
+        Path(out),
+        to=to,
+        precision=precision,
+        data=data,
+        memory_entries=memory_entries,
+        search_channels=search_channels,
     )

@@ -1,4 +1,4 @@
-"""The graph's files: written from ONNX, quantised by NNCF, their calibration put in last."""
+"""The graph's files: written from ONNX, quantised by NNCF, with calibration scores set last."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from chiasm.errors import ArtifactError, ConfigurationError
 
 CALIBRATION = "calibration"  # name of the constant
 
-# Products become int8; what lies between them, distances, the score rule and the decision among
-# it, stays float32: quantised, its constants of very different sizes would be lost.
+# Only products become int8. Distances, score rule and decision stay float32: their constants are of
+# very different sizes and would be lost.
 _PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
 
-_FEWEST = 8  # output channels of a product that is worth it; the smoothing of a map has one
+_FEWEST = 8  # output channels of a quantised product; the smoothing of a map has one
 
-# Channels of a picture. The products that see it stay exact: eight bits are too few for height and
-# slopes, and everything after builds on them.
+# Channels of a picture. Its products stay float32: eight bits are too few for height and slopes, on
+# which all later layers depend.
 _PICTURE = 3
 
 
 def set_calibration(path: Path, scores: Sequence[float]) -> None:
-    """Put calibration scores, as many as there were, into an ONNX file or an OpenVINO model."""
+    """Replace the calibration scores in an ONNX file or an OpenVINO model by as many others."""
     values = np.asarray([scores], dtype=np.float32)
     if path.suffix == ".onnx":
         model = onnx.load(str(path))
@@ -46,7 +46,7 @@ def set_calibration(path: Path, scores: Sequence[float]) -> None:
 
 
 def set_constant(network: Any, values: np.ndarray) -> None:
-    """Put calibration scores ``(1, n)`` into an OpenVINO model, in place."""
+    """Replace the calibration scores ``(1, n)`` of an OpenVINO model, in place."""
     from openvino import opset13
 
     (old,) = (
@@ -69,18 +69,18 @@ def write_openvino(
 
     Args:
         source: the ONNX file.
-        path: of the model, ``.xml``; weights lie beside it.
+        path: of the model, ``.xml``; its weights are written beside it.
         quantised_on: inputs of the graph, to quantise it to int8; None leaves float32.
     """
     import openvino
     from openvino.passes import ConstantFolding, Manager
 
     network = openvino.Core().read_model(source)
-    # Shapes and weights that are computed from constants alone; the quantiser would take the wrong
-    # axis of such weights for the channels, and their products would stay in float32.
-    tidy = Manager()
-    tidy.register_pass(ConstantFolding())
-    tidy.run_passes(network)
+    # Fold weights that are computed from constants: the quantiser would take the wrong axis for
+    # their channels, and their products would stay float32.
+    passes = Manager()
+    passes.register_pass(ConstantFolding())
+    passes.run_passes(network)
     if quantised_on is not None:
         network = _quantised(network, list(quantised_on))
     _save(network, path)
@@ -89,20 +89,20 @@ def write_openvino(
 def _quantised(network: Any, samples: list[dict[str, np.ndarray]]) -> Any:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the library about its own dependencies
+            warnings.simplefilter("ignore")  # about the library's own dependencies
             import nncf
     except ImportError as error:
         raise ConfigurationError(
-            "int8 needs nncf, which is not installed: pip install nncf, or take --precision fp32."
+            "int8 needs nncf, which is not installed: pip install nncf, or use --precision fp32."
         ) from error
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    exact = [
+    unquantised = [
         node.get_friendly_name()
         for node in network.get_ops()
         if node.get_type_name() not in ("Parameter", "Constant", "Result")
-        and not _worth_quantising(node)
+        and not _is_quantised(node)
     ]
-    ignored = nncf.IgnoredScope(names=exact, validate=False)
+    ignored = nncf.IgnoredScope(names=unquantised, validate=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return nncf.quantize(
@@ -114,14 +114,14 @@ def _quantised(network: Any, samples: list[dict[str, np.ndarray]]) -> Any:
         )
 
 
-def _worth_quantising(node: Any) -> bool:
+def _is_quantised(node: Any) -> bool:
     if node.get_type_name() not in _PRODUCTS:
         return False
     weights = node.input_value(1)
     if weights.get_node().get_type_name() != "Constant":
-        return False  # of two maps
+        return False  # a product of two maps
     if node.get_type_name() == "MatMul":
-        # Of tokens by weights; matrices that bring a map to size are as exact as the map.
+        # Products of tokens by weights, but not the matrices that resize a map.
         return len(node.output(0).get_partial_shape()) == 3
     shape = weights.get_shape()
     return node.get_type_name() == "GroupConvolution" or (
@@ -132,12 +132,12 @@ def _worth_quantising(node: Any) -> bool:
 def _save(network: Any, path: Path) -> None:
     import openvino
 
-    # Through another name: the weights of a model that was read from here are still mapped.
-    part = path.with_name(f".part.{path.name}")
-    openvino.save_model(network, part, compress_to_fp16=False)
+    # Under another name first: the weights may still be mapped from the old file.
+    temporary = path.with_name(f".part.{path.name}")
+    openvino.save_model(network, temporary, compress_to_fp16=False)
     del network
-    part.with_suffix(".bin").replace(path.with_suffix(".bin"))
-    part.replace(path)
+    temporary.with_suffix(".bin").replace(path.with_suffix(".bin"))
+    temporary.replace(path)
 
 
 def _is_calibration(name: str) -> bool:
@@ -160,18 +160,19 @@ def write_onnx(
 
     Args:
         module: in evaluation mode.
-        example: one tensor for each input, at least two along each dynamic axis.
-        path: of the file; weights are inside it.
+        example: one tensor for each input, of length two or more along each dynamic axis.
+        path: of the file, which includes the weights.
         inputs, outputs: names, in order.
-        dynamic: for each input, its axes that may have any length, with a ``torch.export.Dim``.
+        dynamic: for each input, its axes of any length, each with a ``torch.export.Dim``.
 
     Raises:
-        ArtifactError: a batch norm is left, which should have been folded, or an axis came out
-            with one length.
+        ArtifactError: a batch norm was not folded, or a dynamic axis has a fixed length.
     """
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision
+    logging.getLogger("torch.onnx").setLevel(
+        logging.ERROR
+    )  # its warnings that torchvision is missing
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the exporter about itself
+        warnings.simplefilter("ignore")  # about the exporter itself
         program = torch.onnx.export(
             module,
             tuple(example),
@@ -187,20 +188,20 @@ def write_onnx(
     program.save(str(path), external_data=False)
     graph = onnx.load(str(path))
     for node in graph.graph.node:
-        del node.metadata_props[:]  # of the code that it came from, with paths of this machine
+        del node.metadata_props[:]  # traces of the source code, with paths of this machine
     onnx.save(graph, str(path))
     onnx.checker.check_model(graph, full_check=True)
     for port, axes in zip(graph.graph.input, dynamic):
-        # The exporter gives up an axis without a word where the module's code fixes it.
+        # The exporter fixes an axis silently if the module's code does.
         fixed = [axis for axis in axes if port.type.tensor_type.shape.dim[axis].dim_value]
         if fixed:
             raise ArtifactError(
                 f"The input {port.name} of {path} has a fixed length along {fixed}."
             )
     if "BatchNormalization" in operations(graph):
-        raise ArtifactError(f"{path} still holds batch norms, which an exported graph must not.")
+        raise ArtifactError(f"{path} still holds batch norms, which should have been folded.")
 
 
 def operations(graph: Any) -> set[str]:
-    """Types of the operations of an ONNX model."""
+    """Return the operation types of an ONNX model."""
     return {node.op_type for node in graph.graph.node}

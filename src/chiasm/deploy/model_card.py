@@ -1,4 +1,4 @@
-"""The card that lies beside an exported model: what it is, what was measured, where it ends."""
+"""The model card of an exported model: purpose, measurements and limits."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from chiasm.runtime.deployment import Deployment
 
 
 def detector_card(deployment: Deployment, *, genotype: Genotype | None, run: Path) -> str:
-    """Markdown about an exported detector; ``run`` is where its figures lie, if anywhere."""
+    """Return Markdown about an exported detector; its figures are those of ``run``'s report."""
     origin, sensors = deployment.origin, " and ".join(deployment.modalities)
     parts = [
         f"# {deployment.method} for {origin['data']}",
-        f"Says whether a part is unlike the good ones, and where. Looks at {sensors}. "
+        f"Finds whether a part differs from good ones, and where. Input: {sensors}. "
         f"{_form(deployment)}",
         "## Intended use",
         "Parts of the product that it was trained on, seen by the same kind of sensor from the "
-        "same viewpoint, xyz in metres and 0 where nothing was measured. A station may sort by "
-        "its decision where the figures below are good enough for that station; a person should "
-        "see what it rejects.",
-        "## What it was trained on",
+        "same viewpoint, xyz in metres and 0 for missing points. A station may sort by its "
+        "decision if the figures below are good enough for that station; a person should check "
+        "rejected parts.",
+        "## Training data",
         f"{origin['training_samples']} good parts (data hash `{origin['training_data'][:16]}`, "
         f"seed {origin['seed']}); no defective part. Published weights inside: "
         f"{origin['backbone_weights'] or 'none'}.",
@@ -40,42 +40,42 @@ def detector_card(deployment: Deployment, *, genotype: Genotype | None, run: Pat
         parts += ["## The fusion that was searched", f"```\n{genotype.summary()}\n```"]
     parts += [
         "## Limits",
-        "- It finds what is unlike its training parts: a new batch of good parts that look "
-        "otherwise raises alarms, and a defect that neither sensor sees raises none.\n"
-        "- A score is comparable within this folder only; another precision has other scores.\n"
+        "- It finds differences from its training parts: a new batch of good parts that look "
+        "different raises alarms, and a defect that neither sensor sees raises none.\n"
+        "- Scores are comparable within this folder only; another precision has other scores.\n"
         "- The promise above holds for good parts like those of the calibration. Watch the "
         "scores, and calibrate again when they drift.\n"
-        "- If good and bad parts were photographed on different backgrounds, any score is easy: "
-        "compare the figures with the trivial ones beside them.",
+        "- If good and bad parts were photographed on different backgrounds, every score looks "
+        "good: compare the figures with the trivial ones beside them.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def classifier_card(deployment: Deployment, *, run: Path) -> str:
-    """Markdown about an exported classifier; ``run`` is where its figures lie, if anywhere."""
+    """Return Markdown about an exported classifier; its figures are those of ``run``'s report."""
     origin = deployment.origin
     parts = [
         f"# {deployment.method}",
-        f"Says which of {len(deployment.kinds)} classes ({', '.join(deployment.kinds)}) a "
-        f"recording of partial discharge is of, or that it does not know. Looks at "
+        f"Assigns a recording of partial discharge to one of {len(deployment.kinds)} classes "
+        f"({', '.join(deployment.kinds)}), or to none (unknown). Input: "
         f"{' and '.join(deployment.modalities)}; one of them may be missing. {_form(deployment)}",
         "## Intended use",
         "Recordings by the kind of recorder, and of the kinds of equipment, that it was trained "
         "on. Its diagnosis is advice to a person who knows the equipment, not a trip signal.",
-        "## What it was trained on",
+        "## Training data",
         f"{origin['training_samples']} labelled recordings (data hash "
         f"`{origin['training_data'][:16]}`), split by {origin['split_by']}; "
-        f"{origin['validation_samples']} others chose temperatures and the least belief.",
+        f"{origin['validation_samples']} others set temperatures and the limit for 'unknown'.",
         "## Figures on the test split",
         _figures(run),
         "## The export",
         _parity(deployment.parity, {}),
         "## Limits",
-        "- A class that it never saw is called 'unknown' only where evidence is weak; it may "
-        "also be taken for a known one.\n"
-        "- Probabilities are calibrated on recordings like the validation's.\n"
-        "- Equipment that was not among the training recordings is judged worse: see the figures "
-        "of the split by equipment, where there are any.",
+        "- A class that is not in the training data is called 'unknown' only if the evidence is "
+        "weak; it may also be taken for one of the classes.\n"
+        "- Probabilities are calibrated on recordings like those of the validation.\n"
+        "- Accuracy is lower for equipment that is not in the training recordings: see the figures "
+        "of the split by equipment, if there are any.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -94,8 +94,9 @@ def _promise(deployment: Deployment) -> str:
         )
     return (
         f"On average over calibration sets, at most {rate:.1%} of good parts raise an alarm; of "
-        f"{count} good parts that neither trained nor selected anything. With so many, the rate "
-        f"of this one set lies within about {2 * math.sqrt(rate * (1 - rate) / count):.1%} of it."
+        f"{count} good parts that were used neither for training nor for selection. With so many, "
+        "the rate of this one set lies within about "
+        f"{2 * math.sqrt(rate * (1 - rate) / count):.1%} of it."
     )
 
 
@@ -109,21 +110,21 @@ def _figures(run: Path) -> str:
     return "\n".join(rows)
 
 
-def _rows(tree: Mapping[str, Any], place: tuple[str, ...] = ()) -> list[tuple[str, str, str]]:
-    """Every figure with an interval, in the order of the file; kinds of defect are left out."""
-    found = []
+def _rows(tree: Mapping[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, str, str]]:
+    """Return every figure with an interval, in the order of the file, without kinds of defect."""
+    rows = []
     for key, value in tree.items():
         if not isinstance(value, Mapping) or key == "kinds":
             continue
         if set(value) == {"value", "low", "high"}:
             if value["value"] is None:
                 continue
-            known = value["low"] is not None and value["high"] is not None
-            interval = f"{value['low']:.3f} to {value['high']:.3f}" if known else ""
-            found.append((" ".join((*place, key)), f"{value['value']:.3f}", interval))
+            has_interval = value["low"] is not None and value["high"] is not None
+            interval = f"{value['low']:.3f} to {value['high']:.3f}" if has_interval else ""
+            rows.append((" ".join((*path, key)), f"{value['value']:.3f}", interval))
         else:
-            found += _rows(value, (*place, key))
-    return found
+            rows += _rows(value, (*path, key))
+    return rows
 
 
 def _parity(parity: Mapping[str, Any], memory: Mapping[str, int]) -> str:
@@ -135,9 +136,9 @@ def _parity(parity: Mapping[str, Any], memory: Mapping[str, int]) -> str:
         if name != "limits"
     ]
     if memory:
-        kept = ", ".join(f"{name} {count}" for name, count in memory.items())
-        lines.append(f"- descriptors of normals kept: {kept}")
+        counts = ", ".join(f"{name} {count}" for name, count in memory.items())
+        lines.append(f"- memory entries: {counts}")
     return (
-        "Compared with the trained float32 model on parts that neither trained nor test it:\n\n"
+        "Compared with the trained float32 model on data of neither training nor test:\n\n"
         + "\n".join(lines)
     )

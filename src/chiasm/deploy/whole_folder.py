@@ -1,4 +1,4 @@
-"""A folder that appears whole, or not at all."""
+"""Write a folder in one step: completely or not at all."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from chiasm.runtime.deployment import DEPLOYMENT
 
 @contextmanager
 def whole_folder(out: Path) -> Iterator[Path]:
-    """A folder to write to, which takes the place of ``out`` when nothing was raised.
+    """Yield a folder to write to; it replaces ``out`` if the block ends without an error.
 
-    An exported model that lies there gives way. Raises ``ArtifactError`` for anything else.
+    Raises ``ArtifactError`` if ``out`` holds anything but an exported model.
     """
     if out.exists() and not (out / DEPLOYMENT).is_file() and any(out.iterdir()):
         raise ArtifactError(
-            f"{out} holds something that is not an exported model; choose another folder."
+            f"{out} is not empty and holds no exported model; choose another folder."
         )
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as place:
-        folder = Path(place) / "model"
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as parent:
+        folder = Path(parent) / "model"
         folder.mkdir()
         yield folder
         if out.exists():
-            out.rename(Path(place) / "old")
+            out.rename(Path(parent) / "old")
         folder.rename(out)

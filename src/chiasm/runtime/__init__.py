@@ -1,4 +1,4 @@
-"""Run exported models without torch: numpy, OpenCV and OpenVINO or ONNX Runtime are enough.
+"""Run exported models without torch, by OpenVINO or ONNX Runtime.
 
 ::
 
@@ -25,14 +25,14 @@ def load(folder: str | Path, *, threads: int | None = None) -> DetectionRuntime 
     """Open an exported model.
 
     Args:
-        folder: that ``chiasm export`` wrote.
+        folder: written by ``chiasm export``.
         threads: processor threads; None takes all that this process may use.
 
     Raises:
         ArtifactError: a file is missing or altered.
-        ConfigurationError: what runs such a graph is not installed.
+        ConfigurationError: the library for its graph is not installed.
     """
-    # A link may be turned to another model while this one is read: all of it comes from one place.
+    # A link may be changed to another model during the read: all files must come from one folder.
     folder = Path(folder).resolve()
     deployment = read_deployment(folder)
     count = threads or processor_threads()

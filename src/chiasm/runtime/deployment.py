@@ -1,4 +1,4 @@
-"""What an exported folder says of itself: ``deployment.json``, sealed against any change."""
+"""``deployment.json``: the description of an exported folder, sealed by hashes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Port:
 
     Attributes:
         name: of the tensor.
-        shape: lengths of its axes; a word for one that may have any length.
+        shape: lengths of its axes; a word for an axis of any length.
         type: of its values.
         meaning: in words, with unit and range.
     """
@@ -41,27 +41,27 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """Everything that a runtime must know, and a reader may want to.
+    """The description of an exported model, for runtimes and people.
 
     Attributes:
         wing: ``"detector"`` or ``"classifier"``.
         method: registered name of the model.
         format: ``"openvino"`` or ``"onnx"``.
         precision: ``"fp32"``, ``"bf16"`` or ``"int8"``.
-        modalities: what the model looks at.
+        modalities: inputs of the model.
         inputs, outputs: of the graph.
-        origin: what it was made from: hashes of weights and training data, seed, library versions.
-        parity: what was compared with the float32 model at export, and what was found.
-        files: every other file of the folder, to its SHA-256.
+        origin: hashes of weights and training data, seed, library versions.
+        parity: results of the comparison with the float32 model at export.
+        files: name to SHA-256 of every other file of the folder.
         preparation, geometry: of a detector's parts.
-        calibration_scores: of a detector, image scores of held-out normals in this precision.
-        false_alarm_rate: at which a detector decides; NaN of a classifier.
-        distance: metres from the camera, least and most of the medians of the calibration parts;
-            None where there is no 3D.
-        recording: of a classifier's recordings.
+        calibration_scores: image scores of a detector for held-out normals, in this precision.
+        false_alarm_rate: of a detector's decision; NaN for a classifier.
+        distance: smallest and largest median distance of the calibration parts from the camera, in
+            metres; None without 3D.
+        recording: form of a classifier's recordings.
         kinds: a classifier's classes.
-        temperatures, unknown_below: by the modalities that are there, e.g. ``"image+series"``.
-        notes: remarks, such as a calibration by parts that came after the export.
+        temperatures, unknown_below: by the present modalities, e.g. ``"image+series"``.
+        notes: remarks, for example on a later calibration.
     """
 
     wing: str
@@ -92,30 +92,30 @@ class Deployment:
 
     @property
     def model_hash(self) -> str:
-        """SHA-256 over the hashes of the graph's files; a new calibration leaves it as it is."""
+        """SHA-256 over the hashes of the graph's files; a new calibration does not change it."""
         graph = sorted((n, h) for n, h in self.files.items() if n.startswith("model."))
         return hashlib.sha256(json.dumps(graph).encode()).hexdigest()
 
 
 def write_deployment(folder: Path, deployment: Deployment) -> None:
-    """Seal and write ``deployment.json``; whoever reads meanwhile sees the old or the new one.
+    """Seal and write ``deployment.json``, in one step for other readers.
 
-    Raises ``ArtifactError`` where the folder cannot be written.
+    Raises ``ArtifactError`` if the folder cannot be written.
     """
     content = {"schema": SCHEMA, "version": VERSION, **asdict(deployment)}
     if deployment.wing == "classifier":
         content["false_alarm_rate"] = None
     content["seal"] = _seal(content)
-    part = folder / f".{DEPLOYMENT}.{os.getpid()}"
+    temporary = folder / f".{DEPLOYMENT}.{os.getpid()}"
     try:
-        part.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-        part.replace(folder / DEPLOYMENT)
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
+        temporary.replace(folder / DEPLOYMENT)
     except OSError as error:
         raise ArtifactError(f"{folder / DEPLOYMENT} cannot be written: {error}.") from error
 
 
 def with_hashes(folder: Path, deployment: Deployment) -> Deployment:
-    """The deployment with the hashes of the files that lie in the folder now."""
+    """Return the deployment with the hashes of the folder's present files."""
     names = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
     files = {name: _digest(folder / name) for name in names if name != DEPLOYMENT}
     return replace(deployment, files=files)
@@ -127,11 +127,11 @@ def read_deployment(folder: str | Path) -> Deployment:
     Raises:
         ArtifactError: a file is missing or altered, or the folder is of another version.
     """
-    place = Path(folder)
-    path = place / DEPLOYMENT
+    folder = Path(folder)
+    path = folder / DEPLOYMENT
     if not path.is_file():
         raise ArtifactError(
-            f"{place} is not an exported model: it has no {DEPLOYMENT}. Make one with "
+            f"{folder} is not an exported model: it has no {DEPLOYMENT}. Make one with "
             "'chiasm export RUN --out FOLDER'."
         )
     try:
@@ -142,7 +142,7 @@ def read_deployment(folder: str | Path) -> Deployment:
                 "this version of chiasm."
             )
         seal = content.pop("seal")
-        found = _from_json(content)
+        deployment = _from_json(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}); copy the folder again.") from error
     if seal != _seal({"schema": SCHEMA, "version": VERSION, **content}):
@@ -150,46 +150,46 @@ def read_deployment(folder: str | Path) -> Deployment:
             f"{path} was altered after it was written; copy the folder again, or recalibrate "
             "with 'chiasm recalibrate' rather than by hand."
         )
-    for name, expected in found.files.items():
-        if not (place / name).is_file():
-            raise ArtifactError(f"{place} has no {name}; copy the whole folder again.")
-        if _digest(place / name) != expected:
+    for name, expected in deployment.files.items():
+        if not (folder / name).is_file():
+            raise ArtifactError(f"{folder} has no {name}; copy the whole folder again.")
+        if _digest(folder / name) != expected:
             raise ArtifactError(
-                f"{place / name} is not the file that was exported (its SHA-256 differs): it was "
+                f"{folder / name} is not the file that was exported (its SHA-256 differs): it was "
                 "altered or cut short. Copy the folder again."
             )
-    return found
+    return deployment
 
 
 def _from_json(content: dict[str, Any]) -> Deployment:
-    known = dict(content)
+    fields = dict(content)
     for name in ("inputs", "outputs"):
-        known[name] = tuple(Port(**{**p, "shape": tuple(p["shape"])}) for p in known[name])
+        fields[name] = tuple(Port(**{**p, "shape": tuple(p["shape"])}) for p in fields[name])
     for name in ("modalities", "calibration_scores", "kinds", "notes"):
-        known[name] = tuple(known[name])
-    if known["false_alarm_rate"] is None:
-        known["false_alarm_rate"] = float("nan")
-    if known["distance"] is not None:
-        known["distance"] = tuple(known["distance"])
-    if known["preparation"] is not None:
-        known["preparation"] = PreparationSettings(**known["preparation"])
-    if known["geometry"] is not None:
-        known["geometry"] = GeometryScale(**known["geometry"])
-    if known["recording"] is not None:
-        form = dict(known["recording"])
+        fields[name] = tuple(fields[name])
+    if fields["false_alarm_rate"] is None:
+        fields["false_alarm_rate"] = float("nan")
+    if fields["distance"] is not None:
+        fields["distance"] = tuple(fields["distance"])
+    if fields["preparation"] is not None:
+        fields["preparation"] = PreparationSettings(**fields["preparation"])
+    if fields["geometry"] is not None:
+        fields["geometry"] = GeometryScale(**fields["geometry"])
+    if fields["recording"] is not None:
+        form = dict(fields["recording"])
         form["series"] = SeriesScale(**form["series"])
         form["picture"] = PictureScale(**form["picture"])
-        known["recording"] = RecordingForm(**form)
-    deployment = Deployment(**known)
+        fields["recording"] = RecordingForm(**form)
+    deployment = Deployment(**fields)
     if deployment.format not in GRAPHS or deployment.wing not in ("detector", "classifier"):
         raise ValueError(f"format {deployment.format!r}, wing {deployment.wing!r}")
     return deployment
 
 
 def _seal(content: Mapping[str, Any]) -> str:
-    """SHA-256 of what is said, whatever the file's layout."""
-    said = {key: value for key, value in content.items() if key != "seal"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    """Return the SHA-256 of the content, independent of the file's layout."""
+    sealed = {key: value for key, value in content.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(sealed, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What runs a graph: OpenVINO or ONNX Runtime behind one call."""
+"""Graphs compiled by OpenVINO or ONNX Runtime, behind one interface."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ T = TypeVar("T")
 Arrays = Mapping[str, NDArray[Any]]
 Precision = Literal["fp32", "bf16", "int8"]
 
-# Steps by which a graph's own threads stand back; 5 leave the processors idle twice as long.
-_NICE = 10
+# Added to the nice value of a graph's threads; with 5, the processors idle twice as long.
+_NICENESS = 10
 
 
 class Engine(Protocol):
-    """A compiled graph; may be called by several threads at once."""
+    """A compiled graph; threads may share it."""
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Outputs by name."""
+        """Return the outputs by name."""
         ...
 
 
 def processor_threads() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -48,12 +48,12 @@ def open_engine(
     Args:
         path: ``model.xml`` or ``model.onnx``.
         threads: processor threads in all.
-        streams: runs that go on side by side, each on its share of the threads.
-        precision: in which products are calculated; ``"int8"`` is part of the graph itself.
+        streams: concurrent runs, each on its share of the threads.
+        precision: of products; ``"int8"`` is part of the graph itself.
         batch: fixed length of the first axis; None leaves it open.
 
     Raises:
-        ConfigurationError: what runs such a graph is not installed.
+        ConfigurationError: the library for such a graph is not installed.
         ArtifactError: the graph cannot be read.
     """
     if path.suffix == ".xml":
@@ -84,9 +84,9 @@ class OpenVinoEngine:
                 "NUM_STREAMS": streams,
                 "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
             }
-            # One stream on all threads has nobody to stand back for: who asked for it waits.
-            start = partial(_compiled, openvino.Core(), model, settings, requests=2 * streams)
-            compiled, requests = _standing_back(start) if streams == threads else start()
+            # The caller of a single stream on all threads only waits: no thread needs priority.
+            start = partial(_compile, openvino.Core(), model, settings, requests=2 * streams)
+            compiled, requests = _at_low_priority(start) if streams == threads else start()
         except RuntimeError as error:
             raise ArtifactError(f"OpenVINO cannot run {path}: {error}") from error
         self._names = [port.any_name for port in compiled.outputs]
@@ -95,7 +95,7 @@ class OpenVinoEngine:
             self._free.put(request)
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Outputs by name; waits where all streams are busy and as many runs wait already."""
+        """Return the outputs by name; waits if all streams are busy and as many runs wait."""
         request = self._free.get()
         try:
             request.infer(dict(inputs), share_inputs=True)
@@ -112,48 +112,48 @@ class OnnxEngine:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Threads that spin while they wait take the processor from the preparation of parts.
+        # Threads that spin while they wait keep the processor from the preparation of parts.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = runtime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # ONNX Runtime's own exceptions have no common ancestor
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise ArtifactError(f"ONNX Runtime cannot run {path}: {error}") from error
         self._names = [port.name for port in self._session.get_outputs()]
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
-        """Outputs by name."""
-        found = self._session.run(self._names, dict(inputs))
-        return {name: np.asarray(value) for name, value in zip(self._names, found)}
+        """Return the outputs by name."""
+        outputs = self._session.run(self._names, dict(inputs))
+        return {name: np.asarray(value) for name, value in zip(self._names, outputs)}
 
 
-def _compiled(core: Any, model: Any, settings: dict[str, Any], *, requests: int) -> Any:
-    """A compiled graph and requests to it.
+def _compile(core: Any, model: Any, settings: dict[str, Any], *, requests: int) -> Any:
+    """Return a compiled graph and requests to it.
 
-    More requests than streams, so that a stream finds its next run waiting: its last one is over
-    only when Python's interpreter is free to hear of it.
+    More requests than streams, so that a stream always finds a next run: a run ends only when
+    Python's interpreter is free to notice it.
     """
     compiled = core.compile_model(model, "CPU", settings)
     return compiled, [compiled.create_infer_request() for _ in range(requests)]
 
 
-def _standing_back(start: Callable[[], T]) -> T:
-    """Start something whose threads let all others of this process go first.
+def _at_low_priority(start: Callable[[], T]) -> T:
+    """Call ``start``, so that the threads that it starts have a lower priority than all others.
 
-    A thread that prepares a part or answers holds Python's interpreter while it works and while it
-    waits for a processor; behind a graph's threads it would wait for their whole turn, and all
-    others with it. Threads have the priority of the one that starts them, and on Linux it is each
-    thread's own.
+    A thread that prepares a part or answers holds Python's interpreter also while it waits for a
+    processor. Behind a graph's threads it would wait for their whole time slice, and with it all
+    other threads that need the interpreter. On Linux each thread has its own priority, inherited
+    from the thread that starts it.
     """
 
     def lower() -> None:
         if sys.platform != "linux":
             return
         thread = threading.get_native_id()
-        with suppress(OSError):  # a sandbox may forbid it, and all is right without it
-            now = os.getpriority(os.PRIO_PROCESS, thread)
-            os.setpriority(os.PRIO_PROCESS, thread, min(now + _NICE, 19))
+        with suppress(OSError):  # a sandbox may forbid it, and it is not essential
+            niceness = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, min(niceness + _NICENESS, 19))
 
     with ThreadPoolExecutor(1, initializer=lower) as pool:
         return pool.submit(start).result()

@@ -1,4 +1,4 @@
-"""The compiled graphs of one model, and the threads that feed them; made when first asked for."""
+"""The compiled graphs of one model, and the threads that feed them; both made on first use."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from chiasm.runtime.engine import Engine, open_engine
 
 T = TypeVar("T")
 
-# Bytes. glibc takes the length of a freed block, up to 32 MiB, for what is not worth giving back.
-_WORTH_KEEPING = 31 << 20
+# Bytes. glibc keeps freed memory up to the size of the largest freed block, at most 32 MiB.
+_LARGEST_BLOCK = 31 << 20
 
 
 class Engines:
-    """Compiles a graph once for calls and once for what is submitted; threads may share it.
+    """Compiles a graph once for calls and once for submitted inputs; threads may share it.
 
     Args:
         path: of the graph.
@@ -36,17 +36,17 @@ class Engines:
         self._path, self._name, self._threads = path, name, threads
         self._precision, self._batch = precision, batch
         self._compiled: dict[int, Engine] = {}
-        self._line: Line | None = None
+        self._executor: PipelinedExecutor | None = None
         self._lock = threading.Lock()
         self._closed = self._finished = False
         keep_freed_memory()
 
     def get(self, *, streaming: bool) -> Engine:
-        """The graph for one call with all threads, or for as many side by side as threads."""
+        """Return the graph for one call on all threads or, streaming, for one call per thread."""
         streams = self._threads if streaming else 1
         with self._lock:
             if streams not in self._compiled:
-                # What was submitted before the end may still come here, and is finished.
+                # Jobs submitted before ``close`` may still come here, and are finished.
                 self._refuse(self._finished)
                 self._compiled[streams] = open_engine(
                     self._path,
@@ -58,93 +58,94 @@ class Engines:
             return self._compiled[streams]
 
     def submit(self, job: Callable[[], Callable[[], T]]) -> Future[T]:
-        """Do a job beside others: it prepares an input, and what it gives judges it.
+        """Run a job of two steps beside others: it prepares an input and returns the second step.
 
         Raises ``ChiasmError`` after ``close``.
         """
         with self._lock:
             self._refuse(self._closed)
-            if self._line is None:
+            if self._executor is None:
                 # More than streams, so that an input is always ready when the graph is free.
-                ahead = self._threads + 2
-                self._line = Line(preparing=max(1, self._threads // 2), judging=ahead, ahead=ahead)
-            return self._line.submit(job)
+                pending = self._threads + 2
+                self._executor = PipelinedExecutor(
+                    preparing=max(1, self._threads // 2), running=pending, pending=pending
+                )
+            return self._executor.submit(job)
 
     def close(self) -> None:
-        """Finish what was submitted and take no more."""
+        """Finish the submitted jobs and accept no more."""
         with self._lock:
             self._closed = True
-            line, self._line = self._line, None
-        if line is not None:
-            line.close()
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.close()
         with self._lock:
             self._finished = True
             self._compiled.clear()
 
     def _refuse(self, ended: bool) -> None:
         if ended:
-            raise ChiasmError(f"{self._name} was closed and takes nothing more.")
+            raise ChiasmError(f"{self._name} was closed and accepts nothing more.")
 
 
 def keep_freed_memory() -> None:
-    """Have the allocator keep what a part needed for the next one.
+    """Have the allocator keep the memory of one part for the next one.
 
-    glibc gives back what is freed in portions of a part's arrays, and every part then pays for
-    fresh pages again: a twelfth of its time. A larger block that comes and goes, untouched, tells
-    it otherwise; allocators that do not learn so are not disturbed.
+    glibc returns freed memory to the system in portions of a part's arrays, and every part then
+    pays for fresh pages: a twelfth of its time. Freeing one larger, untouched block raises glibc's
+    limit; other allocators are not affected.
     """
-    np.empty(_WORTH_KEEPING, np.uint8)
+    np.empty(_LARGEST_BLOCK, np.uint8)
 
 
-class Line:
-    """Does jobs of two steps, the first of few and the second of several at a time.
+class PipelinedExecutor:
+    """Runs jobs of two steps, with separate limits of how many run each step at a time.
 
-    Preparing needs Python's interpreter for most of its time: side by side, each part would take as
-    long as all of them in turn, none would get to its graph any sooner, and every thread would keep
-    memory for it.
+    Preparation holds Python's interpreter for most of its time: more of it at a time would bring no
+    part to the graph any sooner, and every thread would need memory for it.
 
     Args:
         preparing: first steps at a time.
-        judging: second steps at a time.
-        ahead: jobs between the beginning of the first step and the end of the second; those after
-            them wait without having begun.
+        running: second steps at a time.
+        pending: jobs between the start of the first step and the end of the second; later jobs
+            wait before their first step.
     """
 
-    def __init__(self, *, preparing: int, judging: int, ahead: int) -> None:
+    def __init__(self, *, preparing: int, running: int, pending: int) -> None:
         self._preparing = ThreadPoolExecutor(preparing, thread_name_prefix="prepare")
-        self._judging = ThreadPoolExecutor(judging, thread_name_prefix="judge")
-        self._room = threading.Semaphore(ahead)
+        self._running = ThreadPoolExecutor(running, thread_name_prefix="run")
+        self._room = threading.Semaphore(pending)
 
     def submit(self, job: Callable[[], Callable[[], T]]) -> Future[T]:
-        """Do a job beside others: it prepares, and what it gives judges.
+        """Run a job beside others: it prepares, and returns the second step.
 
-        The future raises what either step raises.
+        The future raises the errors of both steps.
         """
-        promised: Future[T] = Future()
-        self._preparing.submit(self._prepare, job, promised)
-        return promised
+        future: Future[T] = Future()
+        self._preparing.submit(self._prepare, job, future)
+        return future
 
     def close(self) -> None:
-        """Finish what was submitted and take no more."""
+        """Finish the submitted jobs and accept no more."""
         self._preparing.shutdown(wait=True)
-        self._judging.shutdown(wait=True)
+        self._running.shutdown(wait=True)
 
-    def _prepare(self, job: Callable[[], Callable[[], T]], promised: Future[T]) -> None:
-        if not promised.set_running_or_notify_cancel():
+    def _prepare(self, job: Callable[[], Callable[[], T]], future: Future[T]) -> None:
+        if not future.set_running_or_notify_cancel():
             return
         self._room.acquire()
         try:
-            self._judging.submit(self._judge, job(), promised)
+            self._running.submit(self._run, job(), future)
         except BaseException as error:
             self._room.release()
-            promised.set_exception(error)
+            future.set_exception(error)
 
-    def _judge(self, judge: Callable[[], T], promised: Future[T]) -> None:
+    def _run(self, second_step: Callable[[], T], future: Future[T]) -> None:
         try:
-            found = judge()
+            result = second_step()
         except BaseException as error:
-            promised.set_exception(error)
+            future.set_exception(error)
         else:
-            promised.set_result(found)
+            future.set_result(result)
         finally:
             self._room.release()

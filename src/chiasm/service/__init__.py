@@ -1,1 +1,1 @@
-"""The HTTP service: models behind an address, every verdict in a log, and a page for operators."""
+"""The HTTP service: exported models, a log of all verdicts, and a page for operators."""

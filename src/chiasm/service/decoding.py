@@ -1,4 +1,4 @@
-"""From the files of a request to the arrays that a model takes."""
+"""Decode the files of a request into the arrays that a model takes, within limits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from chiasm.files.images import (
     xyz_from_bytes,
 )
 from chiasm.samples import FloatArray
-from chiasm.service.parts_of_request import Upload
+from chiasm.service.multipart import Upload
 from chiasm.service.refusals import shortened
 
 PART_FIELDS = ("rgb", "xyz", "depth", *CAMERA_COLUMNS, "depth_unit", "source")
@@ -69,15 +69,15 @@ class Recording:
 def check_fields(
     files: Mapping[str, Upload], fields: Mapping[str, str], allowed: tuple[str, ...]
 ) -> None:
-    """Raise ``DataError`` for a field that a model of this kind does not know."""
+    """Raise ``DataError`` for an unknown field, and for text in place of a file or vice versa."""
     for name in (*files, *fields):
         if name not in allowed:
             raise DataError(
                 f"The field {shortened(name)!r} is unknown; this model takes {', '.join(allowed)}."
             )
         if (name in files) != (name in _FILES):
-            wanted = "a file" if name in _FILES else "text"
-            raise DataError(f"The field {name!r} must be {wanted}.")
+            expected = "a file" if name in _FILES else "text"
+            raise DataError(f"The field {name!r} must be {expected}.")
 
 
 def decode_part(files: Mapping[str, Upload], fields: Mapping[str, str], limits: Limits) -> Part:
@@ -99,8 +99,8 @@ def decode_recording(
 ) -> Recording:
     """Decode a recording; raises ``DataError`` in a sentence that names file and field.
 
-    Rows of a table follow each other in time where the model takes one channel, and are channels
-    otherwise, unless ``rows_in_time`` says so.
+    Rows of a table are points in time if the model takes one channel, and channels otherwise; the
+    field ``rows_in_time`` overrides this.
     """
     check_fields(files, fields, RECORDING_FIELDS)
     rows_in_time = fields.get("rows_in_time", str(channels == 1)).strip().lower()
@@ -110,14 +110,14 @@ def decode_recording(
     series = None
     if "series" in files:
         series = _series(files["series"], limits, rows_in_time=rows_in_time == "true")
-    cycle = number(fields, "samples_per_cycle", 128.0)
-    if cycle != int(cycle) or not 2 <= cycle <= 2**20:
-        raise DataError(f"samples_per_cycle is {cycle:g}; a whole number from 2 was expected.")
-    return Recording(image, series, number(fields, "frequency", 60.0), int(cycle))
+    per_cycle = number(fields, "samples_per_cycle", 128.0)
+    if per_cycle != int(per_cycle) or not 2 <= per_cycle <= 2**20:
+        raise DataError(f"samples_per_cycle is {per_cycle:g}; a whole number from 2 was expected.")
+    return Recording(image, series, number(fields, "frequency", 60.0), int(per_cycle))
 
 
 def number(fields: Mapping[str, str], name: str, default: float) -> float:
-    """A field that is a positive number; raises ``DataError`` for any other."""
+    """Return the value of a field; raises ``DataError`` unless it is a positive number."""
     text = fields.get(name, "").strip()
     try:
         value = float(text) if text else default
@@ -133,15 +133,17 @@ def _colour(upload: Upload, limits: Limits) -> FloatArray:
         return rgb_from_bytes(upload.content, upload.where)
     pixels = _array(upload)
     if pixels.ndim != 3 or pixels.shape[2] != 3:
-        raise DataError(f"{upload.where} has shape {pixels.shape}; (height, width, 3) is wanted.")
+        raise DataError(
+            f"{upload.where} has shape {pixels.shape}; (height, width, 3) was expected."
+        )
     if pixels.dtype in (np.uint8, np.uint16):
         return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
     if pixels.dtype.kind != "f" or not (
         np.isfinite(pixels).all() and pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 1
     ):
         raise DataError(
-            f"{upload.where} holds {pixels.dtype} values that are no colours: send unsigned 8 or "
-            "16 bits, or floats in [0, 1] without NaN."
+            f"{upload.where} holds {pixels.dtype} values that are not colours: send unsigned "
+            "integers of 8 or 16 bits, or floats in [0, 1] without NaN."
         )
     return np.ascontiguousarray(pixels, dtype=np.float32)
 
@@ -154,8 +156,8 @@ def _points(upload: Upload, limits: Limits) -> FloatArray:
     if kind == "npy":
         return checked_xyz(_array(upload), upload.where)
     raise DataError(
-        f"{upload.where} is a {kind.upper()} file; points are a TIFF of three floats a pixel "
-        "or a .npy file. A depth image goes into the field 'depth', with fx, fy, cx and cy."
+        f"{upload.where} is a {kind.upper()} file; points must be a TIFF of three floats per "
+        "pixel or a .npy file. Send a depth image in the field 'depth', with fx, fy, cx and cy."
     )
 
 
@@ -172,7 +174,7 @@ def _points_of_depth(upload: Upload, fields: Mapping[str, str], limits: Limits) 
         return back_project(depth_from_bytes(upload.content, upload.where, unit, check), camera)
     counts = _array(upload)
     if counts.ndim != 2:
-        raise DataError(f"{upload.where} has shape {counts.shape}; (height, width) is wanted.")
+        raise DataError(f"{upload.where} has shape {counts.shape}; (height, width) was expected.")
     metres = counts.astype(np.float64) * unit
     metres = np.where(np.isfinite(metres), metres, 0)
     if (metres < 0).any():
@@ -192,7 +194,7 @@ def _series(upload: Upload, limits: Limits, *, rows_in_time: bool) -> FloatArray
         check_array(upload.content, upload.where, limits.values)
         return checked_series(_array(upload), upload.where, rows_in_time=rows_in_time)
     if kind != "other":
-        raise DataError(f"{upload.where} is a {kind.upper()} file; a series is CSV or .npy.")
+        raise DataError(f"{upload.where} is a {kind.upper()} file; a series must be CSV or .npy.")
     check_table(upload.content, upload.where, limits.values)
     return numbers_from_bytes(upload.content, upload.where, rows_in_time=rows_in_time)
 
@@ -205,7 +207,7 @@ def _array(upload: Upload) -> NDArray[Any]:
     return np.asarray(loaded)
 
 
-# Some writers make a page of each row.
+# Some programs write each row as a page.
 _MOST_PAGES = 8192
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -216,21 +218,21 @@ _NPY = b"\x93NUMPY"
 
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf")
 
-# What is unpacked to a size that the page declares. Codecs of whole pictures (PNG, JPEG 2000,
-# JPEG XL, WebP ...) have a size of their own inside, which their decoders believe instead.
-_UNPACKED = frozenset({"NONE", "LZW", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS", "ZSTD", "LZMA"})
+# Codecs that unpack to the size that the page declares. Codecs of whole pictures (PNG, JPEG 2000,
+# JPEG XL, WebP ...) hold another size, which their decoders use instead.
+_PLAIN_CODECS = frozenset({"NONE", "LZW", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS", "ZSTD", "LZMA"})
 
-# Frame headers of JPEG (ITU-T T.81, table B.1) that hold height and width.
+# JPEG markers of frame headers, which hold height and width (ITU-T T.81, table B.1).
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that is decoded of one file.
+    """Limits of what is decoded from one file.
 
     Attributes:
         pixels: of an image.
-        values: of a series, or of an array (three to a pixel).
+        values: of a series, or of an array (three per pixel).
     """
 
     pixels: int
@@ -238,15 +240,16 @@ class Limits:
 
 
 def kind_of(content: bytes, where: str) -> str:
-    """``"png"``, ``"jpeg"``, ``"bmp"``, ``"tiff"``, ``"npy"`` or ``"other"``, by the first bytes.
+    """Return ``"png"``, ``"jpeg"``, ``"bmp"``, ``"tiff"``, ``"npy"`` or ``"other"``.
 
-    Raises ``DataError`` for nothing at all and for archives, which are never unpacked.
+    Decides by the first bytes. Raises ``DataError`` for an empty file and for archives, which are
+    never unpacked.
     """
     if not content:
         raise DataError(f"{where} is empty (0 bytes); send the file again.")
     if content.startswith(_ARCHIVES):
         raise DataError(
-            f"{where} is an archive (zip, npz, gzip or alike); send the files themselves, arrays "
+            f"{where} is an archive (zip, npz, gzip or similar); send the files themselves, arrays "
             "as .npy."
         )
     if content.startswith(_PNG):
@@ -261,13 +264,13 @@ def kind_of(content: bytes, where: str) -> str:
 
 
 def check_image(content: bytes, where: str, limits: Limits) -> str:
-    """Check that an image's declared size is bearable; returns its kind.
+    """Check the size that an image declares, and return the image's kind.
 
-    Raises ``DataError`` where it is too large, cannot be told, or is no image.
+    Raises ``DataError`` if the size is too large or unknown, or the file is not an image.
     """
     kind = kind_of(content, where)
     if kind == "other":
-        raise DataError(f"{where} is no PNG, JPEG, BMP, TIFF or .npy file.")
+        raise DataError(f"{where} is not a PNG, JPEG, BMP, TIFF or .npy file.")
     if kind == "npy":
         check_array(content, where, limits.values)
         return kind
@@ -278,7 +281,7 @@ def check_image(content: bytes, where: str, limits: Limits) -> str:
         except DataError:
             raise
         except Exception as cause:
-            raise _no_tiff(where, cause) from cause
+            raise _broken_tiff(where, cause) from cause
     else:
         _check_size(*_SIZES[kind](content, where), where, limits)
     return kind
@@ -287,36 +290,36 @@ def check_image(content: bytes, where: str, limits: Limits) -> str:
 def check_tiff(
     file: tifffile.TiffFile, *, where: str, limits: Limits, length: int, plain: bool = False
 ) -> None:
-    """Check what an open TIFF of ``length`` bytes declares.
+    """Check the size that an open TIFF of ``length`` bytes declares.
 
-    ``plain`` asks that its numbers be stored as they are or losslessly packed, and not as
-    pictures within the picture.
+    ``plain`` requires numbers that are stored uncompressed or losslessly packed, and not as
+    embedded pictures.
 
-    Raises ``DataError`` where it is too large, cut short, or cannot be told.
+    Raises ``DataError`` if the size is too large or unknown, or the file is cut short.
     """
     try:
         width, height = _tiff(file, where, length, plain=plain)
     except DataError:
         raise
     except Exception as cause:  # a damaged file makes tifffile raise nearly anything
-        raise _no_tiff(where, cause) from cause
+        raise _broken_tiff(where, cause) from cause
     _check_size(width, height, where, limits)
 
 
-def _no_tiff(where: str, cause: Exception) -> DataError:
+def _broken_tiff(where: str, cause: Exception) -> DataError:
     return DataError(f"{where} cannot be decoded as TIFF ({cause}); it may be damaged.")
 
 
 def _check_size(width: int, height: int, where: str, limits: Limits) -> None:
     if width < 1 or height < 1 or width * height > limits.pixels:
         raise DataError(
-            f"{where} says that it is {width} x {height} pixels; this service decodes images of "
+            f"{where} declares {width} x {height} pixels; this service decodes images of "
             f"1 to {limits.pixels:,} pixels (option --max-megapixels)."
         )
 
 
 def check_array(content: bytes, where: str, values: int) -> None:
-    """Check what the header of a .npy file declares; raises ``DataError`` in a sentence."""
+    """Check the shape and type that a .npy file declares; raises ``DataError``."""
     stream = BytesIO(content)
     try:
         version = np.lib.format.read_magic(stream)
@@ -326,7 +329,7 @@ def check_array(content: bytes, where: str, values: int) -> None:
         }[version]
         shape, _, dtype = read(stream)
     except Exception as cause:  # the header is a Python literal: it may raise nearly anything
-        raise DataError(f"{where} has no header that numpy.save would write.") from cause
+        raise DataError(f"{where} has no valid .npy header; write it with numpy.save.") from cause
     if dtype.hasobject or dtype.kind not in "fiub":
         raise DataError(f"{where} holds {dtype} values; numbers were expected.")
     count = 1
@@ -334,7 +337,7 @@ def check_array(content: bytes, where: str, values: int) -> None:
         count *= int(side)
     if any(side < 0 for side in shape) or count > values:
         raise DataError(
-            f"{where} says that its shape is {shape}; this service takes arrays of at most "
+            f"{where} declares the shape {shape}; this service takes arrays of at most "
             f"{values:,} values."
         )
     if len(content) - stream.tell() < count * dtype.itemsize:
@@ -342,7 +345,7 @@ def check_array(content: bytes, where: str, values: int) -> None:
 
 
 def check_table(content: bytes, where: str, values: int) -> None:
-    """Check that a CSV has no more cells than are bearable; raises ``DataError``."""
+    """Check the number of cells of a CSV; raises ``DataError``."""
     cells = content.count(b",") + content.count(b"\n") + 1
     if cells > values:
         raise DataError(
@@ -352,14 +355,14 @@ def check_table(content: bytes, where: str, values: int) -> None:
 
 def _png(content: bytes, where: str) -> tuple[int, int]:
     if len(content) < 33 or content[12:16] != b"IHDR":
-        raise DataError(f"{where} is cut short: a PNG begins with its size, and this one does not.")
+        raise DataError(f"{where} is cut short: the size at the start of a PNG is missing.")
     width, height = struct.unpack(">II", content[16:24])
     return width, height
 
 
 def _bmp(content: bytes, where: str) -> tuple[int, int]:
     if len(content) < 26:
-        raise DataError(f"{where} is cut short: a BMP begins with its size.")
+        raise DataError(f"{where} is cut short: the size at the start of a BMP is missing.")
     width, height = struct.unpack("<ii", content[18:26])
     return abs(width), abs(height)
 
@@ -373,8 +376,8 @@ def _jpeg(content: bytes, where: str) -> tuple[int, int]:
         if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
             at += 1 if marker == 0xFF else 2
             continue
-        # Decoders skip 0x00 as filling and end at the others, so that what follows would be
-        # measured in another place than it is decoded.
+        # Decoders skip 0x00 as filling and end at the others: they would decode another frame
+        # than the one measured here.
         if marker <= 0xBF or marker in (0xD9, 0xDA):
             break
         if marker in _FRAMES:
@@ -385,24 +388,26 @@ def _jpeg(content: bytes, where: str) -> tuple[int, int]:
 
 
 def _tiff(file: tifffile.TiffFile, where: str, length: int, *, plain: bool) -> tuple[int, int]:
-    """Width and height of the largest page, or of all that is read as one array.
+    """Return width and height of the largest page, or of the series if that is larger.
 
-    The height also counts what no picture has a place for.
+    Values beyond four per pixel count as further height.
     """
     if _more_pages_than(file, _MOST_PAGES):
         raise DataError(f"{where} holds more than {_MOST_PAGES} pages; send one part.")
-    # Not the series alone: other decoders take the first page, whatever the series says.
+    # Pages besides the series: OpenCV decodes the first page, whatever the series declares.
     sizes = [_checked_page(page, where, plain=plain) for page in file.pages]
     series = file.series[0]
     _check_numbers(series.dtype, where)
     shape = tuple(int(side) for side in series.shape)
-    kept = sum(int(count) for count in file.pages.first.databytecounts)
-    if kept > length:
-        raise DataError(f"{where} is cut short: its pixels take {kept:,} bytes, and it has fewer.")
+    stored = sum(int(count) for count in file.pages.first.databytecounts)
+    if stored > length:
+        raise DataError(
+            f"{where} is cut short: its pixels take {stored:,} bytes, and it has fewer."
+        )
     if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)):
         sizes.append((shape[1], shape[0]))
     else:
-        # Of another shape than an image: whoever decodes it says what is wrong, if it is bearable.
+        # Not the shape of an image: the decoder says what is wrong, if the size is within limits.
         sizes.append((max(1, -(-math.prod(shape) // 4)), 1))
     if any(side < 1 for size in sizes for side in size):
         return 0, 0
@@ -410,11 +415,12 @@ def _tiff(file: tifffile.TiffFile, where: str, length: int, *, plain: bool) -> t
 
 
 def _checked_page(page: Any, where: str, *, plain: bool) -> tuple[int, int]:
-    """Width and height of a page."""
-    packed = getattr(page.compression, "name", str(page.compression))
-    if plain and packed not in _UNPACKED:
+    """Return width and height of a page."""
+    compression = page.compression
+    codec = compression.name if isinstance(compression, tifffile.COMPRESSION) else str(compression)
+    if plain and codec not in _PLAIN_CODECS:
         raise DataError(
-            f"{where} is a TIFF with {packed} pictures inside; save its numbers without "
+            f"{where} is a TIFF with {codec} pictures inside; save its numbers without "
             "compression, or with LZW, Deflate, PackBits, Zstandard or LZMA."
         )
     _check_numbers(page.dtype, where)

@@ -1,4 +1,4 @@
-"""What every request passes first: the key, the size of its body, the time that it may take."""
+"""Checks of every request: host name, origin, key, size of the body and time to arrive."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chiasm.service.refusals import Refusal, shortened
 
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
-_SECURE = {
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_SECURE_HEADERS = {
     "content-security-policy": (
         "default-src 'self'; img-src 'self' blob: data:; style-src 'self'; "
         "connect-src 'self' blob:; worker-src 'self' blob:; object-src 'none'; "
@@ -27,16 +27,16 @@ _SECURE = {
 }
 
 
-def secured(headers: MutableHeaders, path: str) -> None:
-    """Give an answer the headers that every answer has."""
-    for name, value in _SECURE.items():
+def add_secure_headers(headers: MutableHeaders, path: str) -> None:
+    """Add the headers that every answer has."""
+    for name, value in _SECURE_HEADERS.items():
         headers.setdefault(name, value)
     if path.startswith("/v1/"):
         headers.setdefault("cache-control", "no-store")
 
 
-def refused(refusal: Refusal) -> JSONResponse:
-    """The answer that says why."""
+def error_response(refusal: Refusal) -> JSONResponse:
+    """Return the answer for a refused request."""
     headers = {"connection": "close"} if refusal.status in (408, 413) else {}
     if refusal.retry_after is not None:
         headers["retry-after"] = str(refusal.retry_after)
@@ -48,18 +48,18 @@ def refused(refusal: Refusal) -> JSONResponse:
 
 
 class RequestGuard:
-    """ASGI middleware; what is below ``/v1/`` needs a key where there are keys.
+    """ASGI middleware that checks every request; paths below ``/v1/`` need a key if there are any.
 
-    Pages of other origins may change nothing, whoever opens them.
+    Pages of other origins may change nothing.
 
     Args:
-        app: what comes after the gate.
-        keys: any of which opens; none means that no key is needed.
-        names: by which the service may be called beside addresses in numbers; none means any. A
-            page can have its own name lead here after it was opened (DNS rebinding), and where no
-            key is needed it would read what it likes.
-        most_bytes: of a body, counted while it is read: what a client declares is not believed.
-        seconds: in which a body must have come.
+        app: the application behind it.
+        keys: accepted API keys; none means that no key is needed.
+        names: accepted host names besides numeric addresses; none accepts any. A page can point
+            its own name here after it was opened (DNS rebinding), and could read everything from a
+            service without keys.
+        most_bytes: of a body, counted while it is read, whatever its header declares.
+        seconds: in which a body must arrive.
     """
 
     def __init__(
@@ -78,49 +78,49 @@ class RequestGuard:
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer why not."""
+        """Pass a request on, or answer why it is refused."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
 
-        async def noted(message: Message) -> None:
+        async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                secured(MutableHeaders(scope=message), scope["path"])
+                add_secure_headers(MutableHeaders(scope=message), scope["path"])
             await send(message)
 
         headers = Headers(scope=scope)
-        if self._names and not self._is_called(headers):
-            stranger = Refusal(
+        if self._names and not self._is_accepted_host(headers):
+            unknown_host = Refusal(
                 403,
                 "unknown_host",
-                f"This service is not called {shortened(headers.get('host', ''))}. If that is its "
-                "name, start it with --host-names and that name.",
+                f"{shortened(headers.get('host', ''))} is not a host name of this service. If it "
+                "should be, start the service with --host-names and that name.",
             )
-            await refused(stranger)(scope, receive, noted)
+            await error_response(unknown_host)(scope, receive, send_secured)
             return
-        if scope["method"] not in _READING and _from_elsewhere(headers):
-            foreign = Refusal(
+        if scope["method"] not in _SAFE_METHODS and _is_cross_origin(headers):
+            cross_origin = Refusal(
                 403,
                 "other_origin",
-                f"A page of {shortened(headers['origin'])} asked for this, and only this service's "
-                "own page may change anything here. If a proxy stands between, let it pass the "
-                "Host header on.",
+                f"This request comes from a page of {shortened(headers['origin'])}, and only this "
+                "service's own page may change anything here. If there is a proxy between, let it "
+                "pass the Host header on.",
             )
-            await refused(foreign)(scope, receive, noted)
+            await error_response(cross_origin)(scope, receive, send_secured)
             return
-        if self._keys and scope["path"].startswith("/v1/") and not self._opens(headers):
-            key = Refusal(
+        if self._keys and scope["path"].startswith("/v1/") and not self._has_key(headers):
+            wrong_key = Refusal(
                 401,
                 "wrong_key",
-                "The header X-API-Key is missing or wrong; ask whoever runs this service for a "
+                "The header X-API-Key is missing or wrong; ask the operator of this service for a "
                 "key.",
             )
-            await refused(key)(scope, receive, noted)
+            await error_response(wrong_key)(scope, receive, send_secured)
             return
-        await self._app(scope, self._counted(receive), noted)
+        await self._app(scope, self._counted(receive), send_secured)
 
-    def _is_called(self, headers: Headers) -> bool:
-        """Whether the service is asked for by a name of its own, or by an address in numbers."""
+    def _is_accepted_host(self, headers: Headers) -> bool:
+        """Tell whether the Host header is an accepted name or a numeric address."""
         try:
             host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
             if host in self._names:
@@ -130,13 +130,13 @@ class RequestGuard:
             return False
         return True
 
-    def _opens(self, headers: Headers) -> bool:
-        given = headers.get("x-api-key", "").encode("latin-1", "replace")
-        return any(hmac.compare_digest(given, key) for key in self._keys)
+    def _has_key(self, headers: Headers) -> bool:
+        sent = headers.get("x-api-key", "").encode("latin-1", "replace")
+        return any(hmac.compare_digest(sent, key) for key in self._keys)
 
     def _counted(self, receive: Receive) -> Receive:
         read = 0
-        until = time.monotonic() + self._seconds
+        deadline = time.monotonic() + self._seconds
         body_ended = False
 
         async def counted() -> Message:
@@ -144,18 +144,18 @@ class RequestGuard:
             if body_ended:
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), max(until - time.monotonic(), 0.001))
+                message = await asyncio.wait_for(receive(), max(deadline - time.monotonic(), 0.001))
             except TimeoutError:
                 raise Refusal(
                     408,
                     "too_slow",
-                    f"The request's body had not come after {self._seconds:g} s; send smaller "
-                    "files or use a faster line.",
+                    f"The request's body had not arrived after {self._seconds:g} s; send smaller "
+                    "files or use a faster connection.",
                 ) from None
             body_ended = not message.get("more_body", False)
             read += len(message.get("body", b""))
             if read > self._most:
-                await _drained(receive, message, self._most)
+                await _discard(receive, message, self._most)
                 raise Refusal(
                     413,
                     "too_large",
@@ -167,10 +167,10 @@ class RequestGuard:
         return counted
 
 
-def _from_elsewhere(headers: Headers) -> bool:
+def _is_cross_origin(headers: Headers) -> bool:
     """Tell whether a browser sends this for a page of another origin."""
     origin = headers.get("origin")
-    # Only browsers set the second header and no page can; it is right behind any proxy.
+    # Browsers set the second header and pages cannot; it is right behind any proxy, too.
     if origin is None or headers.get("sec-fetch-site") == "same-origin":
         return False
     try:
@@ -179,17 +179,17 @@ def _from_elsewhere(headers: Headers) -> bool:
         # Proxies that end TLS often leave the port out of the Host that they pass on.
         ports_differ = ours.port is not None and port != ours.port
         return theirs.hostname is None or theirs.hostname != ours.hostname or ports_differ
-    except ValueError:  # no port is such a number
+    except ValueError:  # the port is out of range
         return True
 
 
-async def _drained(receive: Receive, message: Message, most: int) -> None:
-    """Throw away what comes next: a client that still writes would not read why it was refused."""
-    thrown = 0
+async def _discard(receive: Receive, message: Message, most: int) -> None:
+    """Discard the rest of a body: a client that still writes would not read the refusal."""
+    discarded = 0
     try:
         async with asyncio.timeout(2.0):
-            while message.get("more_body", False) and thrown < most:
+            while message.get("more_body", False) and discarded < most:
                 message = await receive()
-                thrown += len(message.get("body", b""))
+                discarded += len(message.get("body", b""))
     except TimeoutError:
         pass

@@ -1,4 +1,4 @@
-"""All models of a service by name, and the watch over their folders."""
+"""The models of a service by name, reloaded when their folders change."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from chiasm.errors import ChiasmError, ConfigurationError
+from chiasm.runtime.deployment import DEPLOYMENT, Deployment
 from chiasm.service.refusals import unknown_model
 
 logger = logging.getLogger(__name__)
@@ -18,32 +19,32 @@ logger = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def named_folders(given: list[str]) -> dict[str, Path]:
-    """Read ``FOLDER`` or ``NAME=FOLDER``; a folder without a name has its own.
+def named_folders(arguments: list[str]) -> dict[str, Path]:
+    """Read ``FOLDER`` or ``NAME=FOLDER``; the name of the model is NAME or the folder's name.
 
-    Raises ``ConfigurationError`` for a name given twice and for one that no address can hold.
+    Raises ``ConfigurationError`` for a name that occurs twice or cannot stand in an address.
 
     Example:
         >>> named_folders(["runs/gland", "left=runs/export"])
         {'gland': PosixPath('runs/gland'), 'left': PosixPath('runs/export')}
     """
-    found: dict[str, Path] = {}
-    for one in given:
-        name, sign, rest = one.partition("=")
-        folder = Path(rest if sign else one)
+    folders: dict[str, Path] = {}
+    for argument in arguments:
+        name, sign, path = argument.partition("=")
+        folder = Path(path if sign else argument)
         name = name if sign else folder.absolute().name
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
-                f"{name!r} cannot be a model's name: letters, digits, '.', '_' and '-' only, at "
-                "most 64. Give it another one with NAME=FOLDER."
+                f"{name!r} cannot be a model's name: at most 64 letters, digits, '.', '_' and '-' "
+                "are allowed. Choose another one with NAME=FOLDER."
             )
-        if name in found:
+        if name in folders:
             raise ConfigurationError(
-                f"{found[name]} and {folder} would both be called {name!r}; give one of them "
+                f"{folders[name]} and {folder} would both be called {name!r}; give one of them "
                 "another name with NAME=FOLDER."
             )
-        found[name] = folder
-    return found
+        folders[name] = folder
+    return folders
 
 
 class ModelPool:
@@ -53,12 +54,12 @@ class ModelPool:
         folders: name to folder.
         load: folder to runtime.
 
-    Raises ``ChiasmError`` where a folder is broken.
+    Raises ``ChiasmError`` if a folder is broken.
     """
 
     def __init__(self, folders: Mapping[str, Path], load: Callable[[Path], Runtime]) -> None:
         self._models = {name: HostedModel(name, folder, load) for name, folder in folders.items()}
-        self._ended = threading.Event()
+        self._closed = threading.Event()
         self._watcher: threading.Thread | None = None
 
     def __getitem__(self, name: str) -> HostedModel:
@@ -70,7 +71,7 @@ class ModelPool:
         return iter(self._models.values())
 
     def reload_changed(self) -> None:
-        """Load again whatever was written since; a folder that is broken keeps its old version."""
+        """Reload changed folders; a model whose folder is broken keeps its old version."""
         for model in self:
             if not model.changed():
                 continue
@@ -81,51 +82,55 @@ class ModelPool:
             except Exception:
                 logger.exception("Model %s keeps its old version.", model.name)
             else:
-                logger.info("Model %s was loaded again from %s.", model.name, model.folder)
+                logger.info("Model %s was reloaded from %s.", model.name, model.folder)
 
     def watch(self, every: float) -> None:
-        """Look at the folders every so many seconds, in a thread that ends with ``close``."""
+        """Check the folders every ``every`` seconds, in a thread that ends with ``close``."""
 
-        def look() -> None:
-            while not self._ended.wait(every):
+        def check() -> None:
+            while not self._closed.wait(every):
                 self.reload_changed()
 
-        self._watcher = threading.Thread(target=look, name="model-watch", daemon=True)
+        self._watcher = threading.Thread(target=check, name="model-watch", daemon=True)
         self._watcher.start()
 
     def close(self) -> None:
-        """End the watch and close every model after its last user."""
-        self._ended.set()
+        """End the watch, and close every model after its last user."""
+        self._closed.set()
         if self._watcher is not None:
             self._watcher.join()
         for model in self:
             model.close()
 
 
-DEPLOYMENT = "deployment.json"
-
-
 class Runtime(Protocol):
-    """What a service needs of ``chiasm.runtime``'s models; calls may come from any thread."""
-
-    wing: str
-    model_hash: str
+    """The part of ``chiasm.runtime``'s models that a service uses; threads may share a model."""
 
     @property
-    def deployment(self) -> Any:
-        """What the model's folder says of it."""
+    def wing(self) -> str:
+        """``"detector"`` or ``"classifier"``."""
         ...
 
-    def prepared(self, *views: Any, **more: Any) -> Callable[[], Any]:
-        """Prepare a part or a recording; what it gives judges it, in the caller's thread."""
+    @property
+    def model_hash(self) -> str:
+        """SHA-256 of the graph."""
+        ...
+
+    @property
+    def deployment(self) -> Deployment:
+        """The description in the model's folder."""
+        ...
+
+    def prepared(self, *arrays: Any, **settings: Any) -> Callable[[], Any]:
+        """Prepare a part or a recording; return the call that predicts, in the caller's thread."""
         ...
 
     def warm_up(self, *, streaming: bool = False) -> None:
-        """Do once whatever makes a first call slow, or with ``streaming`` a first ``prepared``."""
+        """Compile and run the graph once, or with ``streaming`` that of ``prepared``."""
         ...
 
     def close(self) -> None:
-        """Give back memory and threads."""
+        """Free memory and threads."""
         ...
 
 
@@ -137,14 +142,14 @@ class _Version:
 
 
 class HostedModel:
-    """One name, and behind it the newest version of a model's folder.
+    """A name, and the newest version of the model in its folder.
 
     Args:
         name: in addresses.
-        folder: what ``chiasm export`` wrote, or a link to it.
-        load: folder to runtime; ``ChiasmError`` where the folder is broken.
+        folder: written by ``chiasm export``, or a link to it.
+        load: folder to runtime; raises ``ChiasmError`` for a broken folder.
 
-    Raises whatever ``load`` raises.
+    Raises the errors of ``load``.
     """
 
     def __init__(self, name: str, folder: Path, load: Callable[[Path], Runtime]) -> None:
@@ -153,13 +158,13 @@ class HostedModel:
         self._load = load
         self._lock = threading.Lock()
         self._reloading = threading.Lock()
-        self._seen = self._stamp()
-        self._current = self._fresh()
+        self._loaded_stamp = self._stamp()
+        self._current = self._loaded()
         self.reloads = 0
 
     @contextmanager
     def in_use(self) -> Iterator[Runtime]:
-        """The newest version, which stays open until the block ends."""
+        """Yield the newest version, which stays open until the block ends."""
         with self._lock:
             version = self._current
             version.users += 1
@@ -173,21 +178,20 @@ class HostedModel:
                 version.runtime.close()
 
     def reload(self) -> None:
-        """Load the folder again; whoever began with the old version ends with it.
+        """Load the folder again; requests that started with the old version finish with it.
 
-        Raises ``ChiasmError`` where the folder is broken; the old version then stays.
+        Raises ``ChiasmError`` if the folder is broken; the old version then stays.
         """
         with self._reloading:
-            seen = self._stamp()
-            fresh = self._fresh()
-            self._retire(fresh)
-            self._seen = seen
+            stamp = self._stamp()
+            self._replace(self._loaded())
+            self._loaded_stamp = stamp
             self.reloads += 1
 
     def changed(self) -> bool:
         """Tell whether the folder has been written since it was loaded."""
-        found = self._stamp()
-        return found is not None and found != self._seen
+        stamp = self._stamp()
+        return stamp is not None and stamp != self._loaded_stamp
 
     def close(self) -> None:
         """Close the newest version after its last user."""
@@ -200,7 +204,7 @@ class HostedModel:
         if idle:
             version.runtime.close()
 
-    def _fresh(self) -> _Version:
+    def _loaded(self) -> _Version:
         runtime = self._load(self.folder)
         try:
             runtime.warm_up(streaming=True)
@@ -209,9 +213,9 @@ class HostedModel:
             raise
         return _Version(runtime)
 
-    def _retire(self, fresh: _Version) -> None:
+    def _replace(self, new: _Version) -> None:
         with self._lock:
-            old, self._current = self._current, fresh
+            old, self._current = self._current, new
             old.retired = True
             idle = old.users == 0
         if idle:
@@ -219,7 +223,7 @@ class HostedModel:
 
     def _stamp(self) -> tuple[int, int, int] | None:
         try:
-            found = (self.folder / DEPLOYMENT).stat()
+            status = (self.folder / DEPLOYMENT).stat()
         except OSError:
             return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
+        return status.st_ino, status.st_mtime_ns, status.st_size

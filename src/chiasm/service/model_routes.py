@@ -1,4 +1,4 @@
-"""``/v1/models``: which models there are, their drift, and loading them again."""
+"""``/v1/models``: the models, their drift, and loading them again."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import numpy as np
 from fastapi import APIRouter, Query
 
 from chiasm.detection.decision import alarm_threshold
-from chiasm.service.answers import Drift, Histogram, ModelFacts
 from chiasm.service.drift import drift
-from chiasm.service.judging import known
 from chiasm.service.model_pool import HostedModel, ModelPool
+from chiasm.service.prediction import finite_or_none
+from chiasm.service.schemas import Drift, Histogram, ModelFacts
 from chiasm.service.verdict_log import VerdictLog
 
 _BINS = 30
 
 
 def model_routes(pool: ModelPool, log: VerdictLog) -> APIRouter:
-    """Routes about models."""
+    """Return the routes about models."""
     routes = APIRouter(prefix="/v1/models", tags=["models"])
 
     @routes.get("", summary="All models", response_model=list[ModelFacts])
@@ -38,18 +38,18 @@ def model_routes(pool: ModelPool, log: VerdictLog) -> APIRouter:
         """Kolmogorov-Smirnov test of the newest scores of this version."""
         with pool[name].in_use() as runtime:
             deployment, version = runtime.deployment, runtime.model_hash
-        found = drift(
+        return drift(
+            name,
             log.recent_scores(name, version, recent),
             deployment.calibration_scores,
-            false_alarm_rate=known(deployment.false_alarm_rate),
+            false_alarm_rate=finite_or_none(deployment.false_alarm_rate),
         )
-        return Drift(model=name, **found)
 
     return routes
 
 
 def facts(model: HostedModel) -> ModelFacts:
-    """What is told of a model."""
+    """Describe a model."""
     with model.in_use() as runtime:
         deployment = runtime.deployment
         scores = deployment.calibration_scores
@@ -65,7 +65,7 @@ def facts(model: HostedModel) -> ModelFacts:
             precision=deployment.precision,
             modalities=list(deployment.modalities),
             kinds=list(deployment.kinds),
-            false_alarm_rate=known(deployment.false_alarm_rate),
+            false_alarm_rate=finite_or_none(deployment.false_alarm_rate),
             threshold=alarm_threshold(scores, deployment.false_alarm_rate),
             calibration_count=len(scores),
             calibration=calibration,

@@ -1,4 +1,4 @@
-"""What a verdict looks like: heat maps, grounds to lay them on, and a cloud of points."""
+"""Pictures of a verdict: heat maps, the grounds below them, and a point cloud."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Views:
-    """What there is to look at.
+    """Arrays from which the pictures of a verdict are drawn.
 
     Attributes:
         scores: ``(H, W)`` float32.
         rgb: ``(H, W, 3)`` uint8, or None.
         z: ``(H, W)`` float32 metres, 0 where missing; or None.
         xyz: ``(H', W', 3)`` float32 metres, every ``step``-th pixel of the frame; or None.
-        step: between the pixels of ``xyz``.
+        step: pixels of the frame between those of ``xyz``.
         scale: of the heat.
     """
 
@@ -44,16 +44,16 @@ class Views:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kept:
-    """What is kept of a verdict; its part is decoded again when somebody looks.
+class ViewSource:
+    """Map and files of a verdict, from which its views are decoded on request.
 
-    Files are smaller than what is in them, and most verdicts are never looked at.
+    Files are smaller than their arrays, and most verdicts are never looked at.
 
     Attributes:
         scores: ``(H, W)`` float32.
         scale: of the heat.
-        decode: the part.
-        file_bytes: that are held for decoding it.
+        decode: returns the part's arrays.
+        file_bytes: size of the files that ``decode`` holds.
     """
 
     scores: FloatArray
@@ -63,109 +63,108 @@ class Kept:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are held in all."""
+        """Bytes in memory."""
         return self.scores.nbytes + self.file_bytes
 
 
-def views_of(kept: Kept) -> Views:
-    """Decode what there is to see of a part."""
-    part = kept.decode()
+def views_of(source: ViewSource) -> Views:
+    """Decode the views of a part."""
+    part = source.decode()
     rgb, xyz = part.rgb, part.xyz
-    height, width = kept.scores.shape
+    height, width = source.scores.shape
     step = math.ceil(math.sqrt(height * width / MOST_POINTS))
     while -(-height // step) * -(-width // step) > MOST_POINTS:
         step += 1
     return Views(
-        scores=np.ascontiguousarray(kept.scores, np.float32),
+        scores=np.ascontiguousarray(source.scores, np.float32),
         rgb=None if rgb is None else np.asarray(cv2.convertScaleAbs(rgb, alpha=255.0), np.uint8),
         z=None if xyz is None else xyz[..., 2],
         xyz=None if xyz is None else xyz[::step, ::step],
         step=step,
-        scale=kept.scale,
+        scale=source.scale,
     )
 
 
 def point_cloud(views: Views) -> FloatArray:
-    """At most ``MOST_POINTS`` measured points on an even grid of pixels.
+    """Return at most ``MOST_POINTS`` measured points on an even grid of pixels.
 
-    Returns ``(n, 8)`` float32: x, y, z in metres, score, red, green, blue in [0, 1], grey where
-    there is no colour, and heat in [0, 1] as in the pictures. Raises ``Refusal`` 404 where the
-    part had no points.
+    Returns ``(n, 8)`` float32: x, y, z in metres, score, red, green, blue in [0, 1] (grey without
+    an RGB image), and heat in [0, 1] as in the pictures. Raises ``Refusal`` 404 for a part without
+    points.
     """
     if views.xyz is None:
         raise Refusal(404, "no_such_view", "The part was sent without 3D points.")
     measured = (views.xyz != 0).any(axis=2)
-    out = np.full((int(measured.sum()), 8), 0.6, np.float32)
-    out[:, :3] = views.xyz[measured]
-    out[:, 3] = views.scores[:: views.step, :: views.step][measured]
-    out[:, 7] = views.scale.strength(out[:, 3])
+    points = np.full((int(measured.sum()), 8), 0.6, np.float32)
+    points[:, :3] = views.xyz[measured]
+    points[:, 3] = views.scores[:: views.step, :: views.step][measured]
+    points[:, 7] = views.scale.strength(points[:, 3])
     if views.rgb is not None:
-        out[:, 4:7] = views.rgb[:: views.step, :: views.step][measured] / np.float32(255)
-    return out
+        points[:, 4:7] = views.rgb[:: views.step, :: views.step][measured] / np.float32(255)
+    return points
 
 
 def heat_png(views: Views) -> bytes:
-    """The heat map alone, transparent where nothing is suspicious; same frame as the grounds."""
-    colour, share = heat(views.scores, scale=views.scale)
-    opacity = np.rint(255 * share).astype(np.uint8)
-    return _png(np.dstack([colour, opacity]))
+    """Return the heat map alone, transparent below the scale; same frame as the grounds."""
+    colour, opacity = heat(views.scores, scale=views.scale)
+    return _png(np.dstack([colour, np.rint(255 * opacity).astype(np.uint8)]))
 
 
 def heat_over_png(views: Views, ground: str) -> bytes:
-    """The heat map over ``"rgb"`` or ``"depth"``, in one opaque picture."""
-    colour, share = heat(views.scores, scale=views.scale)
+    """Return the heat map over ``"rgb"`` or ``"depth"``, as one opaque picture."""
+    colour, opacity = heat(views.scores, scale=views.scale)
     pixels = _ground(views, ground)
     below = pixels if pixels.ndim == 3 else pixels[..., None]
-    opaque = share[..., None]
-    return _png((below * (1 - opaque) + colour * opaque).astype(np.uint8))
+    weight = opacity[..., None]
+    return _png((below * (1 - weight) + colour * weight).astype(np.uint8))
 
 
 def ground_png(views: Views, ground: str) -> bytes:
-    """The part itself: its ``"rgb"`` or ``"depth"``; ``Refusal`` 404 where it had none."""
+    """Return the part's ``"rgb"`` or ``"depth"``; ``Refusal`` 404 if it was not sent."""
     return _png(_ground(views, ground))
 
 
 def map_npy(views: Views) -> bytes:
-    """The scores as ``numpy.load`` reads them."""
+    """Return the scores as ``numpy.load`` reads them."""
     stream = BytesIO()
     np.save(stream, views.scores)
     return stream.getvalue()
 
 
-class KeptViews:
-    """The newest verdicts' views, as many as fit into ``most_bytes``."""
+class ViewCache:
+    """Views of the newest verdicts, as many as fit into ``most_bytes``; threads may share it."""
 
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
         self._held = 0
-        self._all: OrderedDict[str, Kept] = OrderedDict()
+        self._sources: OrderedDict[str, ViewSource] = OrderedDict()
         self._lock = threading.Lock()
 
-    def put(self, verdict: str, kept: Kept) -> None:
-        """Keep what a verdict's views need, and let the oldest go where there is no room."""
+    def put(self, verdict: str, source: ViewSource) -> None:
+        """Add a verdict, and remove the oldest ones while there are too many bytes."""
         with self._lock:
-            self._all[verdict] = kept
-            self._held += kept.nbytes
-            while self._held > self._most and self._all:
-                _, oldest = self._all.popitem(last=False)
+            self._sources[verdict] = source
+            self._held += source.nbytes
+            while self._held > self._most and self._sources:
+                _, oldest = self._sources.popitem(last=False)
                 self._held -= oldest.nbytes
 
     def get(self, verdict: str) -> Views:
-        """The views of a verdict; ``Refusal`` 404 where they are no longer kept."""
+        """Return the views of a verdict; ``Refusal`` 404 if they are not kept."""
         with self._lock:
-            kept = self._all.get(verdict)
-        if kept is None:
+            source = self._sources.get(verdict)
+        if source is None:
             raise Refusal(
                 404,
                 "not_kept",
-                "The pictures of this verdict are not kept any more, or there never were any; "
-                "only the newest are (option --cache-mb). Send the part again to see them.",
+                "This verdict has no pictures, or they are not kept any more: only the newest "
+                "are (option --cache-mb). Send the part again to see them.",
             )
-        return views_of(kept)
+        return views_of(source)
 
 
 def _ground(views: Views, ground: str) -> Bytes:
-    """BGR or grey."""
+    """Return the ground as BGR or grey."""
     if ground == "rgb" and views.rgb is not None:
         return views.rgb[..., ::-1]
     if ground == "depth" and views.z is not None:
@@ -174,17 +173,17 @@ def _ground(views: Views, ground: str) -> Bytes:
 
 
 def _depth_picture(z: FloatArray) -> Bytes:
-    """Near is bright, missing is black."""
+    """Return depth as grey: near is bright, missing is black."""
     valid = z != 0
     if not valid.any():
         return np.zeros(z.shape, np.uint8)
     near, far = np.quantile(z[valid], [0.01, 0.99])
-    bright = 40 + 215 * np.clip((far - z) / max(float(far - near), 1e-9), 0, 1)
-    return np.where(valid, bright, 0).astype(np.uint8)
+    brightness = 40 + 215 * np.clip((far - z) / max(float(far - near), 1e-9), 0, 1)
+    return np.where(valid, brightness, 0).astype(np.uint8)
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:
-    # Compression 1: three times faster than the default, and a tenth larger.
+    # Compression 1 is three times faster than the default, and a tenth larger.
     _, content = cv2.imencode(
         ".png", np.ascontiguousarray(pixels), [cv2.IMWRITE_PNG_COMPRESSION, 1]
     )

@@ -13,17 +13,16 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from chiasm.service.admission import Admission, Turns
-from chiasm.service.answers import PartVerdict, RecordingDiagnosis
+from chiasm.service.admission import Admission
 from chiasm.service.decoding import PART_FIELDS, RECORDING_FIELDS
-from chiasm.service.judging import Judge
 from chiasm.service.model_pool import ModelPool
-from chiasm.service.parts_of_request import read_parts
+from chiasm.service.multipart import read_form
+from chiasm.service.prediction import RequestPredictor
 from chiasm.service.refusals import Refusal
+from chiasm.service.schemas import Prediction
 
-Answer = PartVerdict | RecordingDiagnosis
 _FILE = {"type": "string", "format": "binary"}
-_WORDS = {
+_DESCRIPTIONS = {
     "rgb": "PNG, JPEG, BMP, TIFF of 8 or 16 bits a channel, or .npy (height, width, 3).",
     "xyz": "TIFF of three floats a pixel, or .npy (height, width, 3); metres, 0 where missing.",
     "depth": "Instead of xyz: 16-bit PNG, TIFF or .npy (height, width); needs the camera.",
@@ -31,53 +30,52 @@ _WORDS = {
     "fy": "Focal length, pixels.",
     "cx": "Principal point, pixels.",
     "cy": "Principal point, pixels.",
-    "depth_unit": "Metres in one count of depth; 0.001 where it is not given.",
+    "depth_unit": "Metres in one count of depth; 0.001 if not given.",
     "image": "The phase-resolved pattern, as rgb.",
     "series": "CSV of numbers without header, or .npy (channels, values); recorder counts.",
-    "frequency": "Of the mains, Hz; 60 where it is not given.",
-    "samples_per_cycle": "Values of the series per mains cycle; 128 where it is not given.",
-    "rows_in_time": "Whether a table's rows follow each other in time; where it is not given, "
-    "they do for models of one channel, and are channels otherwise.",
-    "source": "What the part is called in the log; the file's name where it is not given.",
+    "frequency": "Of the mains, Hz; 60 if not given.",
+    "samples_per_cycle": "Values of the series per mains cycle; 128 if not given.",
+    "rows_in_time": "Whether a table's rows are points in time (true) or channels (false); if not "
+    "given, true for models of one channel and false for others.",
+    "source": "Name of the part in the log; the file's name if not given.",
 }
-_BINARY = {"rgb", "xyz", "depth", "image", "series"}
+_FILES = {"rgb", "xyz", "depth", "image", "series"}
 
 
 def predict_routes(
     pool: ModelPool,
-    judge: Judge,
+    predictor: RequestPredictor,
     admission: Admission,
-    turns: Turns,
     workers: ThreadPoolExecutor,
     *,
     seconds: float,
 ) -> APIRouter:
-    """Routes that judge; ``seconds`` is the longest that anyone waits for a verdict."""
+    """Return the route that predicts; a client waits ``seconds`` at most for a verdict."""
     routes = APIRouter(tags=["verdicts"])
 
     @routes.post(
         "/v1/models/{name}/predict",
         summary="Judge one part, or diagnose one recording",
-        response_model=Answer,
+        response_model=Prediction,
         openapi_extra={"requestBody": request_body()},
         responses={200: {"content": {"application/json": {"examples": examples()}}}},
     )
-    async def predict(name: str, request: Request) -> Answer:
+    async def predict(name: str, request: Request) -> Prediction:
         model = pool[name]
-        place = admission.enter()
+        slot = admission.enter()
         clock = _Clock()
         try:
-            files, fields = await read_parts(request, place)
-            judged = partial(judge.judge, model, files, fields, time.monotonic())
-            work = workers.submit(turns.taken, partial(clock.measured, judged))
+            files, fields = await read_form(request, slot)
+            job = partial(predictor.predict, model, files, fields, time.monotonic())
+            work = workers.submit(clock.measured, job)
         except BaseException:
-            place.leave()
+            slot.leave()
             raise
         loop = asyncio.get_running_loop()
 
         def leave(done: object) -> None:
-            # The place is free when the work is over, not when the client stops waiting.
-            loop.call_soon_threadsafe(lambda: place.leave(clock.seconds))
+            # The slot is free when the work is over, not when the client stops waiting.
+            loop.call_soon_threadsafe(lambda: slot.leave(clock.seconds))
 
         work.add_done_callback(leave)
         try:
@@ -98,7 +96,7 @@ def predict_routes(
 
 
 class _Clock:
-    """How long a request was worked on, without its time in the queue."""
+    """Working time of a request, without its time in the queue."""
 
     def __init__(self) -> None:
         self.counts = True
@@ -106,23 +104,26 @@ class _Clock:
 
     @property
     def seconds(self) -> float | None:
-        """None for work that never began or that nobody waited for: it says nothing of others."""
+        """None for work that never started or that timed out: it tells nothing about others."""
         return self._seconds if self.counts else None
 
-    def measured(self, work: Callable[[], Answer]) -> Answer:
-        """Do some work and measure it."""
-        began = time.monotonic()
+    def measured(self, work: Callable[[], Prediction]) -> Prediction:
+        """Do the work and measure its time."""
+        start = time.monotonic()
         try:
             return work()
         finally:
-            self._seconds = time.monotonic() - began
+            self._seconds = time.monotonic() - start
 
 
 def request_body() -> dict[str, Any]:
-    """The multipart form for OpenAPI."""
+    """Return the multipart form for OpenAPI."""
     names = dict.fromkeys((*PART_FIELDS, *RECORDING_FIELDS))
     properties = {
-        name: {**(_FILE if name in _BINARY else {"type": "string"}), "description": _WORDS[name]}
+        name: {
+            **(_FILE if name in _FILES else {"type": "string"}),
+            "description": _DESCRIPTIONS[name],
+        }
         for name in names
     }
     schema = {"type": "object", "properties": properties, "additionalProperties": False}
@@ -130,6 +131,6 @@ def request_body() -> dict[str, Any]:
 
 
 def examples() -> dict[str, Any]:
-    """Answers that models really gave; a test keeps them current."""
+    """Return answers of real models; a test keeps them current."""
     text = resources("chiasm.service").joinpath("examples.json").read_text(encoding="utf-8")
     return {name: {"value": value} for name, value in json.loads(text).items()}

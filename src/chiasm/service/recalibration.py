@@ -1,4 +1,4 @@
-"""A new threshold from what operators said of verdicts."""
+"""A new threshold from operators' corrections."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from chiasm.service.verdict_log import VerdictLog
 
 @dataclass(frozen=True, slots=True)
 class Recalibration:
-    """What a new calibration is made of, and what it would have changed.
+    """The scores of a new calibration, and its effect.
 
     Attributes:
-        good: confirmed good parts that were called good.
-        false_alarms: confirmed good parts that were called defective, and are counted.
-        left_out: confirmed good parts that would be counted too often; see ``equally_confirmed``.
-        old: calibration scores that were there before and stay.
-        before, after: threshold; None where there was none.
+        good: confirmed good parts with the verdict good.
+        false_alarms: confirmed good parts with the verdict defective.
+        left_out: confirmed good parts left out for balance; see ``balanced_confirmations``.
+        old: earlier calibration scores that stay.
+        before, after: thresholds; ``before`` is None if there was none.
         defects: confirmed defective parts.
-        caught: of them, those above the new threshold.
-        kept: file that holds what was there before.
+        caught: confirmed defective parts above the new threshold.
+        backup: file of the earlier calibration.
     """
 
     good: int
@@ -40,16 +40,16 @@ class Recalibration:
     after: float
     defects: int
     caught: int
-    kept: Path
+    backup: Path
 
     def __str__(self) -> str:
         before = "none" if self.before is None else f"{self.before:.4g}"
         return (
             f"Calibrated on {self.good + self.false_alarms} confirmed good parts "
             f"({self.false_alarms} of them false alarms; {self.left_out} left out so that both "
-            f"kinds count as often as they happen) and {self.old} older scores. Threshold: "
+            f"kinds count in their true shares) and {self.old} older scores. Threshold: "
             f"{before} before, {self.after:.4g} now. Of {self.defects} confirmed defects "
-            f"{self.caught} are above it. The former calibration is kept as {self.kept}."
+            f"{self.caught} are above it. The former calibration is kept as {self.backup}."
         )
 
 
@@ -64,29 +64,29 @@ def recalibrate(
 ) -> Recalibration:
     """Write a new version of a model's ``deployment.json`` with scores of confirmed good parts.
 
-    A running service that watches the folder takes it over by itself. Only verdicts of the same
-    graph count, for no other's scores compare.
+    A running service that watches the folder loads it by itself. Only verdicts of the same graph
+    count, because scores of different graphs cannot be compared.
 
     Args:
-        folder: that ``chiasm export`` wrote.
+        folder: written by ``chiasm export``.
         log: with corrections.
-        false_alarm_rate: to be promised from now on; None keeps the model's.
-        keep_old: the scores of the export stay beside the new ones: for more of the same parts,
-            not where parts or light have changed.
-        days: how far back verdicts count; None takes the whole log.
-        name: under which a service judged; needed where the log has several for this graph.
+        false_alarm_rate: of the new threshold; None keeps the model's.
+        keep_old: keep the scores of the export beside the new ones. Right for more of the same
+            parts, wrong if parts or lamp have changed.
+        days: age of the oldest verdicts that count; None takes the whole log.
+        name: of the model in the service; required if the log has several for this graph.
 
     Raises:
-        SplitError: too few good parts were confirmed, or alarms and none of them was reviewed.
-        ConfigurationError: the model decides nothing by a threshold, the rate is impossible, or
-            the log does not have the name, or has several and none was given.
+        SplitError: too few good parts were confirmed, or none of the alarms was reviewed.
+        ConfigurationError: the model has no threshold, the rate is impossible, or ``name`` is
+            unknown, or missing although the log has several.
         ArtifactError: the folder is broken or cannot be written.
     """
     deployment = read_deployment(folder)
     if deployment.wing != "detector":
         raise ConfigurationError(
-            f"{folder} holds a {deployment.wing}, which has no threshold on a score; what was "
-            "corrected is in the log, to train it again."
+            f"{folder} holds a {deployment.wing}, which has no threshold on a score; use the "
+            "corrections in the log to train it again."
         )
     rate = deployment.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
     needed = normals_needed(rate)
@@ -94,7 +94,7 @@ def recalibrate(
     version = deployment.model_hash
     name = _only_name(log.names(version, since), name)
     rows = log.corrected(name, version, since)
-    good, false_alarms = equally_confirmed(rows, log.counts(name, version, since))
+    good, false_alarms = balanced_confirmations(rows, log.counts(name, version, since))
     new = [float(row["score"]) for row in (*good, *false_alarms)]
     old = deployment.calibration_scores if keep_old else ()
     if not new or len(new) + len(old) < needed:
@@ -106,8 +106,8 @@ def recalibrate(
         )
     scores = tuple(sorted((*new, *old)))
     after = conformal_threshold(scores, rate)
-    confirmed = [row for row in rows if _is_defect(row)]
-    kept = _keep(folder)
+    defects = [row for row in rows if _is_defect(row)]
+    backup = _back_up(folder)
     write_deployment(
         folder,
         replace(
@@ -128,67 +128,67 @@ def recalibrate(
         old=len(old),
         before=alarm_threshold(deployment.calibration_scores, deployment.false_alarm_rate),
         after=after,
-        defects=len(confirmed),
-        caught=sum(float(row["score"]) > after for row in confirmed),
-        kept=kept,
+        defects=len(defects),
+        caught=sum(float(row["score"]) > after for row in defects),
+        backup=backup,
     )
 
 
-def equally_confirmed(
+def balanced_confirmations(
     rows: Sequence[dict[str, Any]], counts: dict[str, int]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Confirmed good parts and false alarms, in the shares in which good parts come.
+    """Return confirmed good parts and false alarms, in the shares in which good parts occur.
 
-    Operators look at nearly every alarm and at few other parts. Counted as they come, false alarms
-    would raise the threshold far beyond what the promised rate asks for, and defects would be
-    missed. So whichever kind was looked at more often is thinned, by id, which is random.
+    Operators review nearly every alarm and few other parts. Unbalanced, false alarms would raise
+    the threshold far beyond the one of the promised rate, and defects would be missed. So the kind
+    that was reviewed more often is thinned, by id, which is random.
 
     Args:
         rows: corrected verdicts.
         counts: all verdicts by decision.
 
-    Raises ``SplitError`` where there were alarms and none was reviewed.
+    Raises ``SplitError`` if none of the alarms, or none of the other parts, was reviewed.
     """
     good = [row for row in rows if _is_good(row) and row["decision"] == "good"]
     false_alarms = [row for row in rows if _is_good(row) and row["decision"] == "defective"]
-    looked_at = {
+    reviewed = {
         decision: Fraction(
             sum(row["decision"] == decision for row in rows), max(counts.get(decision, 0), 1)
         )
         for decision in ("good", "defective")
     }
-    if counts.get("defective", 0) and not looked_at["defective"]:
+    if counts.get("defective", 0) and not reviewed["defective"]:
         raise SplitError(
-            f"None of {counts['defective']} alarms was reviewed, so nobody knows how many were "
-            "false; say so on the page first."
+            f"None of {counts['defective']} alarms was reviewed, so it is unknown how many were "
+            "false; correct them on the page first."
         )
-    if not looked_at["good"] and counts.get("good", 0):
+    if not reviewed["good"] and counts.get("good", 0):
         raise SplitError(
             f"None of {counts['good']} parts called good was confirmed. False alarms alone would "
-            "make the model blind: confirm good parts as 'right' too, any that come along."
+            "make the model blind: confirm good parts as 'right', too."
         )
     if counts.get("good", 0) and counts.get("defective", 0):
-        least = min(looked_at.values())
-        # Rounded to the side of more false alarms: one too few of a handful would put the
-        # threshold where more good parts alarm than is promised.
-        good = good[: math.floor(len(good) * least / looked_at["good"])]
-        false_alarms = false_alarms[: math.ceil(len(false_alarms) * least / looked_at["defective"])]
+        least = min(reviewed.values())
+        # Rounded towards more false alarms: one too few of a handful would lower the threshold so
+        # that more good parts alarm than is promised.
+        good = good[: math.floor(len(good) * least / reviewed["good"])]
+        false_alarms = false_alarms[: math.ceil(len(false_alarms) * least / reviewed["defective"])]
     return good, false_alarms
 
 
-def _only_name(names: Sequence[str], asked: str | None) -> str:
-    """The name whose verdicts count: stations that share an export do not share their parts."""
+def _only_name(names: Sequence[str], name: str | None) -> str:
+    """Return the model name to count: stations with the same export inspect different parts."""
     listed = ", ".join(names)
-    if asked is None and len(names) > 1:
+    if name is None and len(names) > 1:
         raise ConfigurationError(
-            f"The log has verdicts of this graph under several names: {listed}. Say whose count "
-            "with --name."
+            f"The log has verdicts of this graph under several names: {listed}. Choose one with "
+            "--name."
         )
-    if asked is not None and names and asked not in names:
+    if name is not None and names and name not in names:
         raise ConfigurationError(
-            f"The log has no verdicts of this graph under the name {asked!r}; it has {listed}."
+            f"The log has no verdicts of this graph under the name {name!r}; it has {listed}."
         )
-    return asked if asked is not None else next(iter(names), "")
+    return name if name is not None else next(iter(names), "")
 
 
 def _is_good(row: dict[str, Any]) -> bool:
@@ -205,8 +205,8 @@ def _is_defect(row: dict[str, Any]) -> bool:
     )
 
 
-def _keep(folder: Path) -> Path:
-    """A copy of the present calibration, by the time at which it was replaced."""
-    kept = folder / f"deployment.until-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.json"
-    kept.write_bytes((folder / DEPLOYMENT).read_bytes())
-    return kept
+def _back_up(folder: Path) -> Path:
+    """Copy the present calibration to a file named by the time of its replacement."""
+    backup = folder / f"deployment.until-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.json"
+    backup.write_bytes((folder / DEPLOYMENT).read_bytes())
+    return backup

@@ -1,4 +1,4 @@
-"""What the service refuses, each with a status of HTTP and a sentence for who asked."""
+"""Requests that the service refuses: an HTTP status and a sentence for the client."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from chiasm.errors import ArtifactError, ChiasmError
 
 
 class Refusal(ChiasmError):
-    """A request that is not answered as asked.
+    """A request that the service refuses.
 
     Attributes:
         status: of HTTP, 400 to 599.
         code: one word for programs, e.g. ``"too_large"``.
-        retry_after: seconds after which it may be tried again; None where that will not help.
+        retry_after: seconds after which the client may try again; None if that will not help.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class Refusal(ChiasmError):
 
 
 def as_refusal(error: ChiasmError) -> Refusal:
-    """Say which status an error has: broken input is 422, a broken model folder 409."""
+    """Return an error with its status: 409 for a broken model folder, 422 for broken input."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, ArtifactError):
@@ -32,16 +32,16 @@ def as_refusal(error: ChiasmError) -> Refusal:
     return Refusal(422, "bad_input", str(error))
 
 
-def unknown_model(name: str, known: list[str]) -> Refusal:
-    """The refusal of a name that no model has."""
+def unknown_model(name: str, names: list[str]) -> Refusal:
+    """Return the refusal of a name that no model has."""
     return Refusal(
         404,
         "unknown_model",
-        f"There is no model {shortened(name)!r}; this service has {', '.join(known) or 'none'}.",
+        f"There is no model {shortened(name)!r}; this service has {', '.join(names) or 'none'}.",
     )
 
 
 def shortened(text: str, longest: int = 60) -> str:
-    """Text for a message, no longer than ``longest``, control characters left out."""
-    clean = "".join(letter for letter in text if letter.isprintable())
-    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
+    """Return text for a message: printable, and at most ``longest`` characters."""
+    printable = "".join(letter for letter in text if letter.isprintable())
+    return printable if len(printable) <= longest else printable[: longest - 1] + "…"

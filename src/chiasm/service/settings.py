@@ -1,4 +1,4 @@
-"""The service's settings; they stop at ``build``."""
+"""The service's settings."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from chiasm.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class ServiceSettings:
-    """How a service behaves.
+    """Settings of a service.
 
     Attributes:
         log: file of the log of verdicts.
-        keep_days: after which verdicts are forgotten; 0 keeps all.
-        api_keys: any of which opens; none means that no key is needed.
-        host_names: by which the service may be called; none means any.
+        keep_days: age in days at which verdicts are deleted; 0 keeps all.
+        api_keys: accepted API keys; none means that no key is needed.
+        host_names: accepted host names; none accepts any.
         queue: requests that may be read, wait or be worked on at a time.
-        max_mb: of a request.
-        max_megapixels: of an image, before it is decoded.
-        timeout: seconds for a request's body to come, and again for its verdict.
-        threads: that judge at a time.
-        cache_mb: of pictures of the newest verdicts.
-        watch: seconds between looks at the models' folders; 0 does not look.
+        max_mb: largest request.
+        max_megapixels: largest image, checked before it is decoded.
+        timeout: seconds for a request's body to arrive, and again for its verdict.
+        threads: processor threads of a model; two more requests are worked on at a time.
+        cache_mb: pictures of the newest verdicts.
+        watch: seconds between checks of the models' folders; 0 does not check.
     """
 
     log: Path = Path("verdicts.sqlite")
@@ -50,10 +50,9 @@ class ServiceSettings:
 
 
 def read_keys(path: Path | None) -> tuple[str, ...]:
-    """Read keys, one a line; empty lines and those that begin with ``#`` are passed over.
+    """Read keys, one a line; empty lines and those that begin with ``#`` are skipped.
 
-    Raises ``ConfigurationError`` where the file cannot be read, holds none, or one that is easy
-    to guess.
+    Raises ``ConfigurationError`` if the file cannot be read, or holds no key or a weak one.
     """
     if path is None:
         return ()
@@ -72,15 +71,15 @@ def read_keys(path: Path | None) -> tuple[str, ...]:
     return keys
 
 
-def host_names_of(given: str, *, host: str, keys: tuple[str, ...]) -> tuple[str, ...]:
-    """The names by which a service may be called; none means any.
+def host_names_of(names: str, *, host: str, keys: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the accepted host names; none accepts any.
 
     Args:
-        given: with commas between.
-        host: address that it listens on.
-        keys: that open it. Where none is needed and only this machine can ask, a browser on it
-            is what an attacker has, and it gets in by a name of the attacker's.
+        names: separated by commas.
+        host: address that the service listens on.
+        keys: API keys. A service without keys that only this machine can reach is attacked through
+            a browser on it, by a page whose name was pointed here: it accepts only localhost.
     """
-    names = tuple(name.strip().lower() for name in given.split(",") if name.strip())
-    at_home = host in ("localhost", "::1") or host.startswith("127.")
-    return names or (("localhost",) if at_home and not keys else ())
+    listed = tuple(name.strip().lower() for name in names.split(",") if name.strip())
+    is_local = host in ("localhost", "::1") or host.startswith("127.")
+    return listed or (("localhost",) if is_local and not keys else ())

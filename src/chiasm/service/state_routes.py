@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz`` and ``/metrics``: what a supervisor asks; no key is needed."""
+"""``/healthz``, ``/readyz``, ``/metrics`` and the page; none of them needs a key."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ from chiasm.service.model_pool import ModelPool
 from chiasm.service.verdict_log import VerdictLog
 
 
-def state_routes(pool: ModelPool, log: VerdictLog, observation: Observation) -> APIRouter:
-    """Routes about the service itself."""
+def state_routes(pool: ModelPool, log: VerdictLog, service_metrics: ServiceMetrics) -> APIRouter:
+    """Return the routes about the state of the service."""
     routes = APIRouter(tags=["state"])
 
-    @routes.get("/healthz", summary="Is the process alive?")
+    @routes.get("/healthz", summary="Whether the process is alive")
     async def alive() -> dict[str, str]:
         return {"status": "ok"}
 
-    @routes.get("/readyz", summary="Can it judge?")
+    @routes.get("/readyz", summary="Whether it can predict and log")
     async def ready() -> JSONResponse:
-        """Models are loaded before the first request is taken, so the log decides."""
+        """Models are loaded before the first request is accepted, so the log decides."""
         if not log.writable():
             return JSONResponse(
-                {"status": "not ready", "why": "The log of verdicts is not written any more."}, 503
+                {"status": "not ready", "why": "The log of verdicts cannot be written any more."},
+                503,
             )
         return JSONResponse({"status": "ready", "models": [model.name for model in pool]})
 
     @routes.get("/metrics", summary="For Prometheus", response_class=Response)
     async def metrics() -> Response:
-        return Response(observation.text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(service_metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return routes
 
@@ -52,11 +53,11 @@ def state_routes(pool: ModelPool, log: VerdictLog, observation: Observation) -> 
 _SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class Observation:
-    """Counters of one service; resident memory and open files come with the process's own.
+class ServiceMetrics:
+    """Prometheus metrics of one service, with those of its process.
 
     Args:
-        depth: how many requests hold a place in the queue now.
+        depth: returns how many requests hold a slot in the queue.
     """
 
     def __init__(self, depth: Callable[[], int]) -> None:
@@ -78,11 +79,11 @@ class Observation:
         )
         self.verdicts = Counter(
             "chiasm_verdicts",
-            "Verdicts given, by model and decision.",
+            "Verdicts by model and decision.",
             ["model", "decision"],
             registry=self.registry,
         )
-        self.judging = Histogram(
+        self.processing = Histogram(
             "chiasm_judging_seconds",
             "Decoding, preparation and inference of one request, without waiting.",
             ["model"],
@@ -90,26 +91,25 @@ class Observation:
             registry=self.registry,
         )
         queue = Gauge(
-            "chiasm_queue_depth", "Requests that hold a place in the queue.", registry=self.registry
+            "chiasm_queue_depth", "Requests that hold a slot in the queue.", registry=self.registry
         )
         queue.set_function(depth)
 
     def text(self) -> bytes:
-        """All of it in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
 
 PAGE = Path(__file__).parent / "page"
 
-_HOW = (
+_NOT_BUILT = (
     "The service runs; its page was not built. Run 'npm ci && npm run build' in the folder web/ of "
-    "the sources, then start the service again. What the service can do is listed in "
-    "/openapi.json.\n"
+    "the sources, then start the service again. /openapi.json describes the HTTP interface.\n"
 )
 
 
-class _Beside(Mount):
-    """Whatever is not of the interface, so that its addresses keep their own refusals."""
+class _PageMount(Mount):
+    """The page's files; paths below ``/v1/`` are left to the routes and their error answers."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if scope.get("path", "").startswith("/v1/"):
@@ -118,13 +118,13 @@ class _Beside(Mount):
 
 
 def add_page(app: FastAPI, folder: Path = PAGE) -> None:
-    """Serve the page at ``/``; where it was not built, a sentence that says how to."""
+    """Serve the page at ``/``, or a sentence on how to build it."""
     if (folder / "index.html").is_file():
         app.router.routes.append(
-            _Beside("/", StaticFiles(directory=folder, html=True), name="page")
+            _PageMount("/", StaticFiles(directory=folder, html=True), name="page")
         )
         return
 
     @app.get("/", include_in_schema=False)
     async def absent() -> Response:
-        return Response(_HOW, media_type="text/plain; charset=utf-8")
+        return Response(_NOT_BUILT, media_type="text/plain; charset=utf-8")

@@ -1,4 +1,4 @@
-"""The log of all verdicts: SQLite, one thread that writes, any number that read."""
+"""The log of all verdicts: SQLite, one writing thread, any number of readers."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _DAY = 86400.0
 
 _MOST_AT_ONCE = 256
 
-# Seconds; SQLite itself waits 10 for a lock that somebody else holds.
+# Seconds; SQLite itself waits 10 for a lock of another process.
 LONGEST_WAIT = 15.0
 
 
 class VerdictLog:
-    """An open log; created where there is none.
+    """An open log; its file is created if it does not exist.
 
     Args:
         path: of the database; two files beside it, ``-wal`` and ``-shm``, belong to it.
-        keep_days: after which a verdict is forgotten; 0 keeps all.
+        keep_days: age in days at which a verdict is deleted; 0 keeps all.
 
-    Raises ``ArtifactError`` where the file is no log, or one of a later version.
+    Raises ``ArtifactError`` if the file is not a log, or one of a later version.
     """
 
     def __init__(self, path: Path, *, keep_days: float = 0.0) -> None:
@@ -44,10 +44,10 @@ class VerdictLog:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection:
-                found = connection.execute("PRAGMA user_version").fetchone()[0]
-                if found > VERSION:
+                version = connection.execute("PRAGMA user_version").fetchone()[0]
+                if version > VERSION:
                     raise ArtifactError(
-                        f"{path} is a log of version {found}, and this is made for version "
+                        f"{path} is a log of version {version}, and this chiasm reads version "
                         f"{VERSION}; use a newer chiasm, or another file."
                     )
                 connection.execute("PRAGMA journal_mode=WAL")
@@ -62,7 +62,7 @@ class VerdictLog:
         self._writer.start()
 
     def add(self, verdict: LoggedVerdict) -> Future[None]:
-        """Write a verdict; done when it is in the file."""
+        """Write a verdict; the future is done when it is in the file."""
         values = tuple(
             storable(value) if isinstance(value, str) else value for value in astuple(verdict)
         )
@@ -70,7 +70,7 @@ class VerdictLog:
         def insert(connection: sqlite3.Connection) -> None:
             connection.execute(INSERT, values)
 
-        return self._submit(insert)
+        return self.submit(insert)
 
     def write(self, verdict: LoggedVerdict, *, seconds: float = LONGEST_WAIT) -> None:
         """Write a verdict and wait until it is in the file; ``Refusal`` 503 after ``seconds``."""
@@ -78,26 +78,26 @@ class VerdictLog:
         try:
             done.result(seconds)
         except TimeoutError:
-            # Not written later, unless it is being written now: its verdict is not given.
+            # Its verdict is not answered, so that it must not be written later.
             done.cancel()
             raise self.stuck(seconds) from None
 
     def stuck(self, seconds: float = LONGEST_WAIT) -> Refusal:
-        """The refusal where the writer did not get to something in time."""
+        """Return the refusal for a job that the writer did not finish in time."""
         return unwritable(self.path, f"nothing was written for {seconds:g} s")
 
     def correct(self, verdict: str, says: str, by: str) -> Future[dict[str, Any]]:
-        """Write what an operator says of a verdict; the row with it when it is in the file.
+        """Write an operator's correction; the future gives the row when it is in the file.
 
-        The future raises ``Refusal`` for a verdict that is not there, and for a correction that
-        contradicts it: only an alarm is false, and only a good part is a miss.
+        The future raises ``Refusal`` for an unknown verdict, and for a correction that contradicts
+        it: only a defective verdict can be a false alarm, and only a good one a miss.
         """
 
         def insert(connection: sqlite3.Connection) -> dict[str, Any]:
-            row = _one(connection, verdict)
-            wrong = {"false alarm": "good", "missed": "defective"}.get(says)
+            row = _row(connection, verdict)
+            contradicted = {"false alarm": "good", "missed": "defective"}.get(says)
             if row["decision"] == "error" or (
-                row["wing"] == "detector" and wrong == row["decision"]
+                row["wing"] == "detector" and contradicted == row["decision"]
             ):
                 raise Refusal(
                     409,
@@ -109,14 +109,14 @@ class VerdictLog:
                 "INSERT INTO corrections (verdict, time, says, by) VALUES (?, ?, ?, ?)",
                 (verdict, time.time(), storable(says), storable(by)),
             )
-            return _one(connection, verdict)
+            return _row(connection, verdict)
 
-        return self._submit(insert)
+        return self.submit(insert)
 
-    def one(self, verdict: str) -> dict[str, Any]:
-        """A verdict with its newest correction; ``Refusal`` 404 where it is not there."""
+    def get(self, verdict: str) -> dict[str, Any]:
+        """Return a verdict with its newest correction; ``Refusal`` 404 if it is unknown."""
         with self._reading() as connection:
-            return _one(connection, verdict)
+            return _row(connection, verdict)
 
     def find(
         self,
@@ -128,16 +128,16 @@ class VerdictLog:
         limit: int = 100,
         offset: int = 0,
     ) -> tuple[list[dict[str, Any]], int]:
-        """Verdicts, newest first, and how many there are without the limit."""
-        asked = {
+        """Return verdicts, newest first, and their number without the limit."""
+        conditions = {
             "v.model = ?": model,
             "v.model_hash = ?": model_hash,
             "v.decision = ?": decision,
             "v.time >= ?": since,
         }
-        given = {text: value for text, value in asked.items() if value is not None}
-        where = " AND ".join(given) or "1"
-        values: list[Any] = list(given.values())
+        active = {text: value for text, value in conditions.items() if value is not None}
+        where = " AND ".join(active) or "1"
+        values: list[Any] = list(active.values())
         with self._reading() as connection:
             total = connection.execute(f"SELECT count(*) FROM verdicts v WHERE {where}", values)
             rows = connection.execute(
@@ -147,7 +147,7 @@ class VerdictLog:
             return [dict(row) for row in rows], int(total.fetchone()[0])
 
     def recent_scores(self, model: str, model_hash: str, limit: int) -> list[float]:
-        """Scores that a version gave last, newest first."""
+        """Return the last scores of a version, newest first."""
         with self._reading() as connection:
             rows = connection.execute(
                 "SELECT score FROM verdicts WHERE model = ? AND model_hash = ? AND score IS NOT "
@@ -157,7 +157,7 @@ class VerdictLog:
             return [float(row[0]) for row in rows]
 
     def names(self, model_hash: str, since: float = 0.0) -> list[str]:
-        """Under which names a version gave verdicts, in order."""
+        """Return the names under which a version gave verdicts, sorted."""
         with self._reading() as connection:
             rows = connection.execute(
                 "SELECT DISTINCT model FROM verdicts WHERE model_hash = ? AND time >= ? "
@@ -167,7 +167,7 @@ class VerdictLog:
             return [str(row[0]) for row in rows]
 
     def counts(self, model: str, model_hash: str, since: float = 0.0) -> dict[str, int]:
-        """How many inputs a version judged under a name, by decision."""
+        """Count the inputs that a version scored under a name, by decision."""
         with self._reading() as connection:
             rows = connection.execute(
                 f"SELECT decision, count(*) FROM ({ONE_OF_EACH_INPUT}) GROUP BY decision",
@@ -176,9 +176,9 @@ class VerdictLog:
             return {str(row[0]): int(row[1]) for row in rows}
 
     def corrected(self, model: str, model_hash: str, since: float = 0.0) -> list[dict[str, Any]]:
-        """Verdicts of a version under a name of which an operator said something, by id.
+        """Return the corrected verdicts of a version under a name, sorted by id.
 
-        One for each input; of several corrections the newest.
+        Each input has one row, with its newest correction.
         """
         with self._reading() as connection:
             rows = connection.execute(
@@ -192,7 +192,7 @@ class VerdictLog:
         return self._writer.is_alive()
 
     def close(self) -> None:
-        """Write what was given, then end."""
+        """Write all that was submitted, then end the writer."""
         if self._writer.is_alive():
             self._jobs.put(None)
             self._writer.join(2 * LONGEST_WAIT)
@@ -212,7 +212,8 @@ class VerdictLog:
         except sqlite3.Error as error:
             raise unwritable(self.path, error) from error
 
-    def _submit(self, job: Job) -> Future[Any]:
+    def submit(self, job: Job) -> Future[Any]:
+        """Run a job in the writing thread; the future is done when its rows are in the file."""
         done: Future[Any] = Future()
         if not self._writer.is_alive():
             done.set_exception(unwritable(self.path, "nothing is written any more"))
@@ -222,11 +223,11 @@ class VerdictLog:
 
     def _write(self) -> None:
         with closing(self._connect()) as connection:
-            forget_at = 0.0
+            next_deletion = 0.0
             while True:
-                if self._keep_days and time.monotonic() >= forget_at:
-                    forget_at = time.monotonic() + 3600
-                    self._forget(connection)
+                if self._keep_days and time.monotonic() >= next_deletion:
+                    next_deletion = time.monotonic() + 3600
+                    self._delete_old(connection)
                 try:
                     first = self._jobs.get(timeout=600)
                 except queue.Empty:
@@ -241,19 +242,21 @@ class VerdictLog:
                 if batch[-1] is None:
                     return
 
-    def _forget(self, connection: sqlite3.Connection) -> None:
+    def _delete_old(self, connection: sqlite3.Connection) -> None:
         try:
-            gone = connection.execute(
+            deleted = connection.execute(
                 "DELETE FROM verdicts WHERE time < ?", (time.time() - self._keep_days * _DAY,)
             ).rowcount
         except sqlite3.Error as error:
-            logger.error("Old verdicts could not be forgotten: %s", error)
+            logger.error("Old verdicts could not be deleted: %s", error)
         else:
-            if gone:
-                logger.info("%d verdicts older than %g days forgotten.", gone, self._keep_days)
+            if deleted:
+                logger.info(
+                    "%d verdicts older than %g days were deleted.", deleted, self._keep_days
+                )
 
 
-def _one(connection: sqlite3.Connection, verdict: str) -> dict[str, Any]:
+def _row(connection: sqlite3.Connection, verdict: str) -> dict[str, Any]:
     row = connection.execute(f"{WITH_CORRECTION} WHERE v.id = ?", (verdict,)).fetchone()
     if row is None:
         raise unknown_verdict()
@@ -261,16 +264,18 @@ def _one(connection: sqlite3.Connection, verdict: str) -> dict[str, Any]:
 
 
 def unknown_verdict() -> Refusal:
-    """The refusal of an id that is not in the log."""
+    """Return the refusal of an id that is not in the log."""
     return Refusal(
-        404, "unknown_verdict", "There is no such verdict in the log; it may have been forgotten."
+        404,
+        "unknown_verdict",
+        "There is no such verdict in the log; it may have been deleted (option --keep-days).",
     )
 
 
 Job = Callable[[sqlite3.Connection], Any]
 
-# What SQLite says of one statement; anything else it says concerns the file.
-_OF_ONE_JOB = (
+# SQLite's errors of one statement; its other errors concern the whole file.
+_STATEMENT_ERRORS = (
     sqlite3.IntegrityError,
     sqlite3.DataError,
     sqlite3.ProgrammingError,
@@ -281,17 +286,17 @@ _OF_ONE_JOB = (
 def commit(
     connection: sqlite3.Connection, batch: list[tuple[Job, Future[Any]]], path: Path
 ) -> None:
-    """Do a batch in one transaction; nobody is told that it is done before it is in the file.
+    """Do a batch in one transaction; futures are done after it is in the file.
 
-    A job that fails is undone and told so, the others are written. Jobs that nobody waits for any
-    more are left out. Never raises: the thread that writes must outlive whatever it is given.
+    A job that fails is undone and its future raises; the others are written. Cancelled jobs are
+    left out. Never raises: the writing thread must survive every job.
     """
     try:
         results = _in_one_transaction(connection, batch, path)
     except Exception as error:
         logger.error("The log of verdicts cannot be written: %s", error)
         _roll_back(connection)
-        results = [(done, unwritable(path, error)) for _, done in batch if _awaited(done)]
+        results = [(done, unwritable(path, error)) for _, done in batch if _is_awaited(done)]
     for done, result in results:
         if isinstance(result, BaseException):
             done.set_exception(result)
@@ -299,36 +304,36 @@ def commit(
             done.set_result(result)
 
 
-def unwritable(path: Path, why: object) -> Refusal:
-    """The refusal of whatever would need the log while it cannot be used."""
+def unwritable(path: Path, reason: object) -> Refusal:
+    """Return the refusal of a request while the log cannot be used."""
     return Refusal(
         503,
         "log_unavailable",
-        f"The log of verdicts cannot be used ({why}), and no verdict is given that is not "
-        f"logged; whoever runs this service should look at {path.name}.",
+        f"The log of verdicts cannot be used ({reason}), and only logged verdicts are given; the "
+        f"operator of this service should check {path.name}.",
         retry_after=5,
     )
 
 
 def storable(text: str) -> str:
-    """Text as SQLite takes it: lone surrogates, which UTF-8 cannot hold, become ``?``."""
+    """Return text as SQLite takes it: lone surrogates, which UTF-8 cannot hold, become ``?``."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _in_one_transaction(
     connection: sqlite3.Connection, batch: list[tuple[Job, Future[Any]]], path: Path
 ) -> list[tuple[Future[Any], Any]]:
-    """What each job gave, or the error that it failed with; raises where none is in the file."""
+    """Return each job's result or error; raises if nothing was written."""
     results: list[tuple[Future[Any], Any]] = []
     connection.execute("BEGIN IMMEDIATE")
     for job, done in batch:
-        if not _awaited(done):
+        if not _is_awaited(done):
             continue
         connection.execute("SAVEPOINT job")
         try:
             results.append((done, job(connection)))
         except Exception as error:
-            if isinstance(error, sqlite3.Error) and not isinstance(error, _OF_ONE_JOB):
+            if isinstance(error, sqlite3.Error) and not isinstance(error, _STATEMENT_ERRORS):
                 raise
             connection.execute("ROLLBACK TO job")
             if not isinstance(error, ChiasmError):
@@ -340,8 +345,8 @@ def _in_one_transaction(
     return results
 
 
-def _awaited(done: Future[Any]) -> bool:
-    """Tell whether somebody still waits; from then on it cannot be cancelled any more."""
+def _is_awaited(done: Future[Any]) -> bool:
+    """Tell whether a job was not cancelled; from then on it cannot be."""
     return done.running() or (not done.cancelled() and done.set_running_or_notify_cancel())
 
 
@@ -376,8 +381,8 @@ SELECT v.*, c.says, c.by, c.time AS corrected FROM verdicts v LEFT JOIN correcti
 ON c.number = (SELECT max(number) FROM corrections WHERE verdict = v.id)
 """
 
-# Of a version, one row for each input: a part that was sent again is still one part. Of several
-# rows that counts of which something was said last, and else the newest that is no error.
+# One row of a version for each input, however often it was sent: the row with the newest
+# correction, or else the newest that is not an error.
 ONE_OF_EACH_INPUT = f"""
 SELECT * FROM (
   SELECT *, row_number() OVER (
@@ -390,19 +395,19 @@ SELECT * FROM (
 
 @dataclass(frozen=True, slots=True)
 class LoggedVerdict:
-    """A row of the log.
+    """A row of the log; without a decision, that of an error.
 
     Attributes:
         id: 32 hexadecimal digits.
         time: seconds since 1970, UTC.
         model: name in the address.
-        model_hash: of the version that judged.
+        model_hash: of the version that was used.
         wing: ``"detector"`` or ``"classifier"``.
-        source: what the client called the part, cleaned.
+        source: the client's name for the part, cleaned.
         input_sha256: over the files' bytes.
-        score: raw score of a part, or probability of the kind decided for; None on error.
-        p_value: None where there is none.
-        threshold: above which a score is an alarm; None where there is none.
+        score: raw score of a part, or largest probability of a recording; None on error.
+        p_value: of a part with calibration scores; else None.
+        threshold: above which a score is an alarm, or None.
         decision: ``"defective"``, ``"good"``, ``"undecided"``, a kind, or ``"error"``.
         latency_ms: from the whole request to the verdict.
         error: a sentence, or "".
@@ -415,11 +420,11 @@ class LoggedVerdict:
     wing: str
     source: str
     input_sha256: str
-    score: float | None
-    p_value: float | None
-    threshold: float | None
-    decision: str
-    latency_ms: float
+    score: float | None = None
+    p_value: float | None = None
+    threshold: float | None = None
+    decision: str = "error"
+    latency_ms: float = 0.0
     error: str = ""
 
 

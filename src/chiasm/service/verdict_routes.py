@@ -1,4 +1,4 @@
-"""``/v1/verdicts``: the log, corrections, and what a verdict looks like."""
+"""``/v1/verdicts``: the log, corrections, and pictures of verdicts."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 
-from chiasm.service.answers import LoggedRow, LogPage, Said, logged_row
 from chiasm.service.pictures import (
-    KeptViews,
+    ViewCache,
     ground_png,
     heat_over_png,
     heat_png,
@@ -18,6 +17,7 @@ from chiasm.service.pictures import (
     point_cloud,
 )
 from chiasm.service.refusals import Refusal
+from chiasm.service.schemas import CorrectionRequest, LoggedRow, LogPage, logged_row
 from chiasm.service.verdict_log import LONGEST_WAIT, VerdictLog
 
 Id = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="Of a verdict.")]
@@ -25,8 +25,8 @@ _PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}
 _BINARY: dict[int | str, dict[str, Any]] = {200: {"content": {"application/octet-stream": {}}}}
 
 
-def verdict_routes(log: VerdictLog, kept: KeptViews) -> APIRouter:
-    """Routes about verdicts that were given."""
+def verdict_routes(log: VerdictLog, cache: ViewCache) -> APIRouter:
+    """Return the routes about logged verdicts."""
     routes = APIRouter(prefix="/v1/verdicts", tags=["verdicts"])
 
     @routes.get("", summary="The log, newest first", response_model=LogPage)
@@ -44,14 +44,16 @@ def verdict_routes(log: VerdictLog, kept: KeptViews) -> APIRouter:
 
     @routes.get("/{verdict}", summary="One verdict", response_model=LoggedRow)
     def one(verdict: Id) -> LoggedRow:
-        return logged_row(log.one(verdict))
+        return logged_row(log.get(verdict))
 
-    @routes.post("/{verdict}/correction", summary="Say what a verdict should have been")
-    async def correct(verdict: Id, said: Said) -> LoggedRow:
-        """Corrections are what ``chiasm recalibrate`` learns from; the newest counts."""
+    @routes.post("/{verdict}/correction", summary="Correct a verdict")
+    async def correct(verdict: Id, correction: CorrectionRequest) -> LoggedRow:
+        """``chiasm recalibrate`` sets thresholds from corrections; the newest counts."""
         try:
             async with asyncio.timeout(LONGEST_WAIT):
-                row = await asyncio.wrap_future(log.correct(verdict, said.says, said.by))
+                row = await asyncio.wrap_future(
+                    log.correct(verdict, correction.says, correction.by)
+                )
         except TimeoutError:
             raise log.stuck() from None
         return logged_row(row)
@@ -60,30 +62,30 @@ def verdict_routes(log: VerdictLog, kept: KeptViews) -> APIRouter:
         "/{verdict}/map.png", summary="Heat map", response_class=Response, responses=_PICTURE
     )
     def map_picture(verdict: Id, over: Literal["nothing", "rgb", "depth"] = "nothing") -> Response:
-        """Transparent where nothing is suspicious, or laid over the part."""
-        views = kept.get(verdict)
+        """Transparent where nothing is suspicious, or over the part."""
+        views = cache.get(verdict)
         return _png(heat_png(views) if over == "nothing" else heat_over_png(views, over))
 
     @routes.get(
         "/{verdict}/rgb.png", summary="The part", response_class=Response, responses=_PICTURE
     )
     def rgb_picture(verdict: Id) -> Response:
-        return _png(ground_png(kept.get(verdict), "rgb"))
+        return _png(ground_png(cache.get(verdict), "rgb"))
 
     @routes.get(
         "/{verdict}/depth.png", summary="Its depth", response_class=Response, responses=_PICTURE
     )
     def depth_picture(verdict: Id) -> Response:
-        return _png(ground_png(kept.get(verdict), "depth"))
+        return _png(ground_png(cache.get(verdict), "depth"))
 
     @routes.get("/{verdict}/map.npy", summary="Scores", response_class=Response, responses=_BINARY)
     def scores(verdict: Id) -> Response:
-        return Response(map_npy(kept.get(verdict)), media_type="application/octet-stream")
+        return Response(map_npy(cache.get(verdict)), media_type="application/octet-stream")
 
     @routes.get("/{verdict}/points", summary="Points", response_class=Response, responses=_BINARY)
     def points(verdict: Id) -> Response:
         """Rows of eight little-endian float32: x, y, z in metres, score, red, green, blue, heat."""
-        cloud = point_cloud(kept.get(verdict))
+        cloud = point_cloud(cache.get(verdict))
         return Response(cloud.astype("<f4").tobytes(), media_type="application/octet-stream")
 
     return routes
@@ -95,7 +97,7 @@ def _seconds(since: datetime | None) -> float | None:
     try:
         return (since if since.tzinfo else since.replace(tzinfo=UTC)).timestamp()
     except (OverflowError, ValueError) as cause:
-        raise Refusal(422, "bad_input", f"since is {since}, beyond what a clock shows.") from cause
+        raise Refusal(422, "bad_input", f"since is {since}, which is out of range.") from cause
 
 
 def _png(content: bytes) -> Response:

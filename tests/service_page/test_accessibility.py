@@ -1,4 +1,4 @@
-"""Everybody can use it: keys alone, narrow, dark, with a screen reader, behind an API key."""
+"""Accessibility: keyboard, narrow and dark views, screen readers, API keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from browser import Page
-from spots import write_part, write_recording
+from stub_models import write_part, write_recording
 
 OpenPage = Callable[..., Page]
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
@@ -48,7 +48,7 @@ def test_keys_alone_do_it_all(open_page: OpenPage, tmp_path: Path) -> None:
     assert tab_to(page, "input[type=file]") == "solid"
     files = [*write_part(tmp_path, "a", spot=False), *write_part(tmp_path, "b", spot=True)]
     page.pick(files)  # the browser's own dialog is out of reach of a test
-    assert page.with_fusion(2) == {"a": "Good", "b": "Defective"}
+    assert page.verdicts(2) == {"a": "Good", "b": "Defective"}
     assert tab_to(page, "[role=listbox]") == "solid"
     press(page, DOWN)
     page.wait(lambda: page.text(".banner h2") == "Defective")
@@ -71,7 +71,7 @@ def test_four_hundred_percent(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page(width=320, height=256)
     long = "a_part_with_a_name_that_does_not_end_before_it_reaches_the_other_side"
     page.pick([*write_part(tmp_path, long, spot=True), *write_part(tmp_path, "b", spot=False)])
-    page.with_fusion(2)
+    page.verdicts(2)
     page.pictures_are_there()
     assert page.overflow() == 0
     for view in ("history", "drift", "inspect"):
@@ -80,7 +80,7 @@ def test_four_hundred_percent(open_page: OpenPage, tmp_path: Path) -> None:
         assert page.overflow() == 0, view
     page.choose("Model", "gis")
     page.pick(write_recording(tmp_path, "r", brightness=200, loudest=90))
-    page.with_fusion(1)
+    page.verdicts(1)
     assert page.overflow() == 0
 
 
@@ -111,7 +111,7 @@ def test_axe_finds_nothing(open_page: OpenPage, tmp_path: Path, dark: bool) -> N
             write_part(tmp_path / "other", "torn", spot=False)[1],
         ]
     )
-    page.with_fusion(3)
+    page.verdicts(3)
     page.pictures_are_there()
     assert violations() == []
     page.all("[role=option]")[2].click()
@@ -126,7 +126,7 @@ def test_axe_finds_nothing(open_page: OpenPage, tmp_path: Path, dark: bool) -> N
     page.open("inspect")
     page.choose("Model", "gis")
     page.pick(write_recording(tmp_path, "r", brightness=200, loudest=90))
-    page.with_fusion(1)
+    page.verdicts(1)
     assert violations() == []
 
 
@@ -168,7 +168,7 @@ def test_a_key_opens_it_and_is_kept_in_the_tab(open_page: OpenPage, tmp_path: Pa
     page.one("#api-key").send_keys(key + ENTER)
     page.wait(lambda: page.all("input[type=file]"))
     page.pick(write_part(tmp_path, "a", spot=True))
-    assert page.with_fusion(1) == {"a": "Defective"}
+    assert page.verdicts(1) == {"a": "Defective"}
     page.pictures_are_there()
     assert page.script("return Object.values(localStorage)") == []
     assert page.script("return document.cookie") == ""

@@ -1,4 +1,4 @@
-"""What the service answers, as schemas."""
+"""Schemas of the service's requests and answers."""
 
 from __future__ import annotations
 
@@ -7,28 +7,31 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Wing = Literal["detector", "classifier"]
+Correctness = Literal["false alarm", "missed", "right"]
 
-class Answer(BaseModel):
-    """A part of an answer: nothing in it that the schema does not name."""
+
+class Schema(BaseModel):
+    """A part of an answer; fields that the schema does not name are refused."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
-class Fault(Answer):
+class ErrorDetail(Schema):
     """Why a request was refused: a word for programs, a sentence for people."""
 
     code: str
     message: str
 
 
-class Refused(Answer):
+class ErrorAnswer(Schema):
     """Every answer with a status of 400 or more."""
 
-    error: Fault
+    error: ErrorDetail
 
 
-class PartVerdict(Answer):
-    """What is said of one part; score, p-value and decision are three separate fields."""
+class PartVerdict(Schema):
+    """Verdict on one part; score, p-value and decision are three separate fields."""
 
     id: str
     time: datetime
@@ -37,7 +40,9 @@ class PartVerdict(Answer):
     wing: Literal["detector"] = "detector"
     source: str
     score: float
-    p_value: float | None = Field(description="Conformal, against normals held out; None without.")
+    p_value: float | None = Field(
+        description="Conformal, against held-out normals; None without calibration."
+    )
     defective: bool | None = Field(description="At the model's false-alarm rate.")
     threshold: float | None = Field(description="Scores above it are alarms.")
     false_alarm_rate: float | None
@@ -46,12 +51,12 @@ class PartVerdict(Answer):
     links: dict[str, str] = Field(
         description="Pictures of the newest verdicts: grounds rgb and depth, heat maps with "
         "transparency heat_rgb and heat_depth, map (float32, numpy), points (rows of float32 x, "
-        "y, z in metres, score, red, green, blue)."
+        "y, z in metres, score, red, green, blue, heat)."
     )
 
 
-class RecordingDiagnosis(Answer):
-    """What is said of one recording."""
+class RecordingDiagnosis(Schema):
+    """Diagnosis of one recording."""
 
     id: str
     time: datetime
@@ -59,7 +64,7 @@ class RecordingDiagnosis(Answer):
     model_hash: str
     wing: Literal["classifier"] = "classifier"
     source: str
-    kind: str | None = Field(description="'unknown' where the evidence is too weak.")
+    kind: str | None = Field(description="'unknown' if the evidence is too weak.")
     probabilities: dict[str, float]
     opinions: dict[str, dict[str, float]]
     uncertainty: float | None
@@ -68,18 +73,21 @@ class RecordingDiagnosis(Answer):
     notes: list[str]
 
 
-class Histogram(Answer):
+Prediction = PartVerdict | RecordingDiagnosis
+
+
+class Histogram(Schema):
     """Counts between edges; one more edge than counts."""
 
     edges: list[float]
     counts: list[int]
 
 
-class ModelFacts(Answer):
-    """A model that this service has."""
+class ModelFacts(Schema):
+    """A model of this service."""
 
     name: str
-    wing: Literal["detector", "classifier"]
+    wing: Wing
     method: str
     model_hash: str
     precision: str
@@ -92,8 +100,16 @@ class ModelFacts(Answer):
     reloads: int
 
 
-class LoggedRow(Answer):
-    """A verdict as it stands in the log, with the newest correction."""
+class Correction(Schema):
+    """An operator's correction of a verdict."""
+
+    says: Correctness
+    by: str = Field("", max_length=80)
+    time: datetime | None = None
+
+
+class LoggedRow(Schema):
+    """A verdict from the log, with its newest correction."""
 
     id: str
     time: datetime
@@ -111,23 +127,15 @@ class LoggedRow(Answer):
     correction: Correction | None
 
 
-class Correction(Answer):
-    """What an operator said of a verdict."""
-
-    says: Literal["false alarm", "missed", "right"]
-    by: str = Field("", max_length=80)
-    time: datetime | None = None
-
-
-class LogPage(Answer):
-    """Verdicts, newest first, and how many the filter leaves in all."""
+class LogPage(Schema):
+    """Verdicts, newest first, and how many match the filter in all."""
 
     verdicts: list[LoggedRow]
     total: int
 
 
-class Drift(Answer):
-    """Recent scores beside calibration scores."""
+class Drift(Schema):
+    """Comparison of recent scores with calibration scores."""
 
     model: str
     recent: int
@@ -141,27 +149,23 @@ class Drift(Answer):
     calibration_counts: list[int]
 
 
-class Said(BaseModel):
-    """A correction as it is sent."""
+class CorrectionRequest(BaseModel):
+    """A correction as a client sends it."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
-    says: Literal["false alarm", "missed", "right"]
+    says: Correctness
     by: str = Field("", max_length=80, pattern=r"^[^\x00-\x1f\x7f]*$")
 
 
-def moment(seconds: float) -> datetime:
-    """A time of the log, in UTC."""
+def utc_time(seconds: float) -> datetime:
+    """Return seconds since 1970, as the log stores them, as a time in UTC."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
 def logged_row(row: dict[str, Any]) -> LoggedRow:
-    """A row of the log as an answer."""
-    said = {key: row[key] for key in ("says", "by")}
-    known = {key: value for key, value in row.items() if key in LoggedRow.model_fields}
+    """Return a row of the log as an answer."""
+    columns = {name: row[name] for name in LoggedRow.model_fields.keys() & row.keys()}
     correction = None
-    if said["says"] is not None:
-        correction = Correction(**said, time=moment(row["corrected"]))
-    return LoggedRow(**{**known, "time": moment(row["time"]), "correction": correction})
-
-
-LoggedRow.model_rebuild()
+    if row["says"] is not None:
+        correction = Correction(says=row["says"], by=row["by"], time=utc_time(row["corrected"]))
+    return LoggedRow(**{**columns, "time": utc_time(row["time"]), "correction": correction})

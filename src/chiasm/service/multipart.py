@@ -1,4 +1,4 @@
-"""The files and fields of a multipart request, in memory and bounded."""
+"""Files and fields of a multipart request, in memory and bounded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from chiasm.service.admission import Place
+from chiasm.service.admission import QueueSlot
 from chiasm.service.refusals import Refusal, shortened
 
 LONGEST_NAME = 120
@@ -41,38 +41,38 @@ class Upload:
 
 
 class _InMemory(MultiPartParser):
-    # Bodies are bounded by the gate and by the queue; a trip over the disk would cost more than
+    # The request guard and the queue bound the bodies; writing them to disk would cost more than
     # the verdict.
     spool_max_size = 2**62
 
 
-async def read_parts(request: Request, place: Place) -> tuple[dict[str, Upload], dict[str, str]]:
-    """Read a multipart body: files and fields by name.
+async def read_form(request: Request, slot: QueueSlot) -> tuple[dict[str, Upload], dict[str, str]]:
+    """Read the files and fields of a multipart body, by name.
 
-    Raises ``Refusal`` where it is none, is damaged, or names a field twice.
+    Raises ``Refusal`` if the body is not multipart, is damaged, or names a field twice.
     """
-    kind = request.headers.get("content-type", "")
-    if not kind.lower().startswith("multipart/form-data"):
+    content_type = request.headers.get("content-type", "")
+    if not content_type.lower().startswith("multipart/form-data"):
         raise Refusal(
             415,
             "not_multipart",
-            "The request must be multipart/form-data with one file a field, as 'curl -F "
-            f"rgb=@part.png -F xyz=@part.tiff' sends it; this one is {shortened(kind) or 'none'}.",
+            "The request must be multipart/form-data with one file per field, as 'curl -F "
+            "rgb=@part.png -F xyz=@part.tiff' sends it; this one is "
+            f"{shortened(content_type) or 'none'}.",
         )
-    _, options = parse_options_header(kind)
+    _, options = parse_options_header(content_type)
     charset = options.get(b"charset", b"utf-8").decode("latin-1")
-    # Others decode into text that nothing else can hold, such as lone surrogates of UTF-7.
+    # Others decode into text that SQLite and JSON cannot hold, such as lone surrogates of UTF-7.
     if charset.lower() not in ("utf-8", "utf8"):
         raise Refusal(
             400,
             "damaged_request",
-            f"The request says that its charset is {shortened(charset)!r}; this service reads "
-            "UTF-8 alone.",
+            f"The request's charset is {shortened(charset)!r}; this service reads only UTF-8.",
         )
 
     async def stream() -> AsyncGenerator[bytes, None]:
         async for chunk in request.stream():
-            place.hold(len(chunk))
+            slot.hold(len(chunk))
             yield chunk
 
     try:
@@ -97,7 +97,7 @@ async def read_parts(request: Request, place: Place) -> tuple[dict[str, Upload],
         for role, value in form.multi_items():
             if role in files or role in fields:
                 raise Refusal(
-                    422, "bad_input", f"The field {shortened(role)!r} stands twice in the request."
+                    422, "bad_input", f"The field {shortened(role)!r} occurs twice in the request."
                 )
             if isinstance(value, UploadFile):
                 name = safe_name(value.filename or "")
@@ -110,7 +110,7 @@ async def read_parts(request: Request, place: Place) -> tuple[dict[str, Upload],
 
 
 def safe_name(name: str) -> str:
-    """A client's file name as a name alone: no folders, no control characters, not long.
+    """Return a client's file name without folders and control characters, and shortened.
 
     Example:
         >>> safe_name("..\\\\..\\\\etc/passwd\\x00.png")

@@ -1,4 +1,4 @@
-"""A service as a process of its own: FOLDER LOG HOST PORT; its detector takes 20 ms a part."""
+"""A service as a process: FOLDER LOG HOST PORT; its detector takes 20 ms for a part."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from foretold import MeanBrightness
+from stub_service import MeanBrightness
 
 from chiasm.samples import Verdict
 from chiasm.service.app import build

@@ -1,4 +1,4 @@
-"""A service around models whose answers can be foretold, and the files that are sent to it."""
+"""A service around stub models with predictable answers, and the files that are sent to it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,63 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import tifffile
 
+from chiasm.diagnosis.preparation.network_inputs import RecordingForm
+from chiasm.diagnosis.preparation.scales import PictureScale, SeriesScale
 from chiasm.errors import ArtifactError, DataError
+from chiasm.runtime.deployment import Deployment
 from chiasm.samples import AnomalyMap, Diagnosis, Verdict
 
 with warnings.catch_warnings():
-    # It asks for a successor of httpx that does the same here.
+    # Its warning recommends a successor of httpx that does the same here.
     warnings.simplefilter("ignore")
     from fastapi.testclient import TestClient
 
 NORMALS = tuple(float(score) for score in range(1, 100))
 
 
+def stub_deployment(**fields: Any) -> Deployment:
+    """Return the description of a model without files."""
+    required: dict[str, Any] = {"format": "onnx", "precision": "fp32", "inputs": (), "outputs": ()}
+    return Deployment(**required, origin={}, parity={}, files={}, **fields)
+
+
+def stub_form() -> RecordingForm:
+    """Return the form of recordings with a series of one channel."""
+    return RecordingForm(
+        image_size=32,
+        channels=1,
+        samples_per_cycle=128,
+        segment=128,
+        series=SeriesScale(),
+        picture=PictureScale(),
+    )
+
+
 @dataclass(eq=False)
 class MeanBrightness:
-    """A detector whose score is 100 times the mean of what it sees; 99 normals scored 1 to 99."""
+    """A detector whose score is 100 times the mean brightness; 99 normals scored 1 to 99.
+
+    Attributes:
+        before_prepare: called before a part is prepared.
+        release: if given, calls wait for it.
+        called: released at every call.
+    """
 
     folder: Path
     wing: str = "detector"
     closed: bool = False
     warm: bool = False
-    gate: threading.Event | None = None
+    before_prepare: Callable[[], None] = lambda: None
+    release: threading.Event | None = None
+    called: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     calls: int = 0
-    deployment: Any = field(init=False)
+    deployment: Deployment = field(init=False)
     model_hash: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -49,22 +77,22 @@ class MeanBrightness:
         except ValueError as error:
             raise ArtifactError(f"{path} was altered; copy the folder again.") from error
         self.model_hash = hashlib.sha256(path.read_bytes()).hexdigest()
-        self.deployment = SimpleNamespace(
+        self.deployment = stub_deployment(
+            wing=self.wing,
             method="brightness",
-            precision="fp32",
             modalities=("rgb", "geometry"),
-            kinds=(),
             calibration_scores=tuple(content["scores"]),
             false_alarm_rate=0.05,
         )
 
     def __call__(self, rgb: Any, xyz: Any, *, source: str = "") -> Verdict:
-        assert not self.closed, "a closed model was asked"
+        assert not self.closed, "a closed model was called"
         self.calls += 1
-        if self.gate is not None:
-            assert self.gate.wait(20)
+        self.called.release()
+        if self.release is not None:
+            assert self.release.wait(20)
         if rgb is None:
-            raise DataError("This model looks at colour and points; the colour image is missing.")
+            raise DataError("This model needs an RGB image and points; the RGB image is missing.")
         if min(rgb.shape[:2]) < 8:
             raise DataError("The image is smaller than 8 x 8 pixels.")
         scores = rgb.mean(axis=2) * 100
@@ -75,8 +103,9 @@ class MeanBrightness:
         map_ = AnomalyMap(scores.astype(np.float32), scores > 0, score, source)
         return Verdict(source, score, p, p <= 0.05, map_)
 
-    def prepared(self, *views: Any, **more: Any) -> Callable[[], Any]:
-        return partial(self, *views, **more)
+    def prepared(self, *arrays: Any, **settings: Any) -> Callable[[], Any]:
+        self.before_prepare()
+        return partial(self, *arrays, **settings)
 
     def warm_up(self, *, streaming: bool = False) -> None:
         self.warm = True
@@ -87,23 +116,22 @@ class MeanBrightness:
 
 @dataclass(eq=False)
 class Loudest(MeanBrightness):
-    """A classifier that says 'loud' where the series' largest value is above 100."""
+    """A classifier that says 'loud' if the series' largest value is above 100."""
 
     wing: str = "classifier"
 
     def __post_init__(self) -> None:
         self.model_hash = "c" * 64
-        self.deployment = SimpleNamespace(
+        self.deployment = stub_deployment(
+            wing=self.wing,
             method="loudest",
-            precision="fp32",
             modalities=("image", "series"),
             kinds=("quiet", "loud"),
-            calibration_scores=(),
-            false_alarm_rate=float("nan"),
+            recording=stub_form(),
         )
 
     def __call__(
-        self, image: Any = None, series: Any = None, *, source: str = "", **more: Any
+        self, image: Any = None, series: Any = None, *, source: str = "", **settings: Any
     ) -> Diagnosis:
         if series is None:
             raise DataError("This model needs a series.")
@@ -112,8 +140,8 @@ class Loudest(MeanBrightness):
 
 
 @dataclass
-class Bench:
-    """A running service with all that a test may look at."""
+class RunningService:
+    """A running service, its models and its log."""
 
     client: TestClient
     folders: dict[str, Path]
@@ -121,7 +149,7 @@ class Bench:
     log: Path
 
 
-Start = Callable[..., Bench]
+Start = Callable[..., RunningService]
 
 
 def png(pixels: np.ndarray) -> bytes:
@@ -143,8 +171,8 @@ def plane(size: int = 32) -> np.ndarray:
     return np.dstack([columns, rows, np.full_like(rows, 0.5)]).astype(np.float32)
 
 
-def wait_until(true, seconds: float = 10.0) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "it did not come true"
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.005)

@@ -1,16 +1,16 @@
-"""Models whose answers can be foretold, and the files that are shown to them in a browser."""
+"""Stub models with predictable answers, and files for the page to upload."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import tifffile
+from stub_service import stub_deployment, stub_form
 
 from chiasm.errors import DataError
 from chiasm.samples import AnomalyMap, Diagnosis, Verdict
@@ -24,16 +24,15 @@ class BrightSpot:
 
     wing = "detector"
     model_hash = "d" * 64
-    deployment = SimpleNamespace(
+    deployment = stub_deployment(
+        wing=wing,
         method="bright_spot",
-        precision="fp32",
         modalities=("rgb", "geometry"),
-        kinds=(),
         calibration_scores=NORMALS,
         false_alarm_rate=0.05,
     )
 
-    def __call__(self, rgb: Any, xyz: Any, *, source: str = "", **more: Any) -> Verdict:
+    def __call__(self, rgb: Any, xyz: Any, *, source: str = "", **settings: Any) -> Verdict:
         if rgb.shape[:2] != xyz.shape[:2]:
             raise DataError("The colour image and the 3D file are not of one size.")
         foreground = xyz[..., 2] < 0.5
@@ -42,8 +41,8 @@ class BrightSpot:
         p = (1 + sum(normal >= score for normal in NORMALS)) / (1 + len(NORMALS))
         return Verdict(source, score, p, p <= 0.05, AnomalyMap(scores, foreground, score, source))
 
-    def prepared(self, *views: Any, **more: Any) -> Callable[[], Any]:
-        return partial(self, *views, **more)
+    def prepared(self, *arrays: Any, **settings: Any) -> Callable[[], Any]:
+        return partial(self, *arrays, **settings)
 
     def warm_up(self, *, streaming: bool = False) -> None:
         pass
@@ -53,21 +52,20 @@ class BrightSpot:
 
 
 class Amplitude(BrightSpot):
-    """A classifier that hears the largest pulse of a series and sees the mean of an image."""
+    """A classifier by the largest pulse of a series and the mean of an image."""
 
     wing = "classifier"
     model_hash = "c" * 64
-    deployment = SimpleNamespace(
+    deployment = stub_deployment(
+        wing=wing,
         method="amplitude",
-        precision="fp32",
         modalities=("image", "series"),
         kinds=("corona", "void"),
-        calibration_scores=(),
-        false_alarm_rate=float("nan"),
+        recording=stub_form(),
     )
 
     def __call__(
-        self, image: Any = None, series: Any = None, *, source: str = "", **more: Any
+        self, image: Any = None, series: Any = None, *, source: str = "", **settings: Any
     ) -> Diagnosis:
         opinions = {}
         if image is not None:

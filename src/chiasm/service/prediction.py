@@ -1,0 +1,199 @@
+"""Decode, predict and log one request; runs in a worker thread."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+
+from chiasm.detection.decision import alarm_threshold, display_threshold
+from chiasm.detection.report.overlay import HeatScale
+from chiasm.errors import ChiasmError
+from chiasm.samples import Diagnosis, Verdict
+from chiasm.service.decoding import Limits, decode_part, decode_recording
+from chiasm.service.model_pool import HostedModel, Runtime
+from chiasm.service.multipart import Upload, safe_name
+from chiasm.service.pictures import ViewCache, ViewSource
+from chiasm.service.refusals import shortened
+from chiasm.service.schemas import PartVerdict, Prediction, RecordingDiagnosis, utc_time
+from chiasm.service.state_routes import ServiceMetrics
+from chiasm.service.verdict_log import LoggedVerdict, VerdictLog
+
+Files = Mapping[str, Upload]
+
+Fields = Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class RequestPredictor:
+    """Answers requests for a verdict or a diagnosis; threads may share it.
+
+    Attributes:
+        log: every verdict is written to it before it is answered.
+        views: sources of the newest verdicts' pictures.
+        limits: of what is decoded.
+        metrics: counters of verdicts.
+        preparing: limits how many requests are decoded and prepared at a time.
+    """
+
+    log: VerdictLog
+    views: ViewCache
+    limits: Limits
+    metrics: ServiceMetrics
+    preparing: threading.Semaphore
+
+    def predict(
+        self, model: HostedModel, files: Files, fields: Fields, received: float
+    ) -> Prediction:
+        """Answer one request, whose body had arrived at ``received`` (``time.monotonic()``).
+
+        Raises ``ChiasmError`` in a sentence; the log gets a row for every error.
+        """
+        started = time.monotonic()
+        with model.in_use() as runtime:
+            row = LoggedVerdict(
+                id=uuid.uuid4().hex,
+                time=round(time.time(), 6),  # the precision of the answer
+                model=model.name,
+                model_hash=runtime.model_hash,
+                wing=runtime.wing,
+                source=_source(files, fields),
+                input_sha256=_sha256(files),
+            )
+            predict = self._part if runtime.wing == "detector" else self._recording
+            try:
+                answer, row = predict(runtime, row, files, fields, received)
+            except ChiasmError as error:
+                self._log_error(row, str(error), received)
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {shortened(str(error), 400)}"
+                self._log_error(row, f"The service failed at this input ({reason}).", received)
+                raise
+        self.log.write(row)
+        self.metrics.verdicts.labels(model.name, row.decision).inc()
+        self.metrics.processing.labels(model.name).observe(time.monotonic() - started)
+        return answer
+
+    def _part(
+        self, runtime: Runtime, row: LoggedVerdict, files: Files, fields: Fields, received: float
+    ) -> tuple[Prediction, LoggedVerdict]:
+        decode = partial(decode_part, files, fields, self.limits)
+        with self.preparing:
+            part = decode()
+            predict = runtime.prepared(part.rgb, part.xyz, source=row.source)
+        verdict: Verdict = predict()
+        deployment = runtime.deployment
+        normals, rate = deployment.calibration_scores, deployment.false_alarm_rate
+        threshold = alarm_threshold(normals, rate)
+        links = {}
+        if verdict.anomaly_map is not None:
+            size = sum(len(file.content) for file in files.values())
+            scale = HeatScale.of(normals, display_threshold(normals or (verdict.score,), rate))
+            self.views.put(row.id, ViewSource(verdict.anomaly_map.scores, scale, decode, size))
+            links = _links(row.id, rgb=part.rgb is not None, xyz=part.xyz is not None)
+        row = replace(
+            row,
+            score=verdict.score,
+            p_value=finite_or_none(verdict.p_value),
+            threshold=threshold,
+            decision={True: "defective", False: "good", None: "undecided"}[verdict.defective],
+            latency_ms=_milliseconds(received),
+        )
+        answer = PartVerdict(
+            id=row.id,
+            time=utc_time(row.time),
+            model=row.model,
+            model_hash=row.model_hash,
+            source=row.source,
+            score=verdict.score,
+            p_value=row.p_value,
+            defective=verdict.defective,
+            threshold=threshold,
+            false_alarm_rate=finite_or_none(rate),
+            latency_ms=row.latency_ms,
+            notes=list(verdict.notes),
+            links=links,
+        )
+        return answer, row
+
+    def _recording(
+        self, runtime: Runtime, row: LoggedVerdict, files: Files, fields: Fields, received: float
+    ) -> tuple[Prediction, LoggedVerdict]:
+        form = runtime.deployment.recording
+        assert form is not None
+        with self.preparing:
+            recording = decode_recording(files, fields, self.limits, channels=form.channels)
+            predict = runtime.prepared(
+                image=recording.image,
+                series=recording.series,
+                frequency=recording.frequency,
+                samples_per_cycle=recording.samples_per_cycle,
+                source=row.source,
+            )
+        diagnosis: Diagnosis = predict()
+        row = replace(
+            row,
+            score=max(diagnosis.probabilities.values(), default=None),
+            decision=diagnosis.kind or "undecided",
+            latency_ms=_milliseconds(received),
+        )
+        answer = RecordingDiagnosis(
+            id=row.id,
+            time=utc_time(row.time),
+            model=row.model,
+            model_hash=row.model_hash,
+            source=row.source,
+            kind=diagnosis.kind,
+            probabilities=dict(diagnosis.probabilities),
+            opinions={name: dict(opinion) for name, opinion in diagnosis.opinions.items()},
+            uncertainty=finite_or_none(diagnosis.uncertainty),
+            conflict=finite_or_none(diagnosis.conflict),
+            latency_ms=row.latency_ms,
+            notes=list(diagnosis.notes),
+        )
+        return answer, row
+
+    def _log_error(self, row: LoggedVerdict, error: str, received: float) -> None:
+        self.log.write(replace(row, latency_ms=_milliseconds(received), error=error))
+        self.metrics.verdicts.labels(row.model, row.decision).inc()
+
+
+def _source(files: Files, fields: Fields) -> str:
+    if fields.get("source", "").strip():
+        return safe_name(fields["source"])
+    return next((files[role].name for role in sorted(files)), "upload")
+
+
+def _sha256(files: Files) -> str:
+    digest = hashlib.sha256()
+    for role in sorted(files):
+        # The length tells where one file ends and the next begins.
+        digest.update(f"{role} {len(files[role].content)}\n".encode("utf-8", "replace"))
+        digest.update(files[role].content)
+    return digest.hexdigest()
+
+
+def _links(verdict: str, *, rgb: bool, xyz: bool) -> dict[str, str]:
+    base = f"/v1/verdicts/{verdict}"
+    links = {"map": f"{base}/map.npy"}
+    if rgb:
+        links |= {"rgb": f"{base}/rgb.png", "heat_rgb": f"{base}/map.png"}
+    if xyz:
+        links |= {"depth": f"{base}/depth.png", "heat_depth": f"{base}/map.png"}
+        links["points"] = f"{base}/points"
+    return links
+
+
+def finite_or_none(value: float) -> float | None:
+    """Return a number as JSON can hold it: None for NaN and infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _milliseconds(since: float) -> float:
+    return round(1000 * (time.monotonic() - since), 3)
