@@ -60,15 +60,9 @@ def export_detection(
         out: folder to write; it is written whole or not at all.
         to: ``"openvino"`` or ``"onnx"``.
         precision: ``"fp32"``, ``"bf16"`` or ``"int8"``.
-<<<<<<< HEAD
-        data: folder of the run's data, if it has moved.
-        memory: descriptors of normals to keep for each modality; None keeps all.
-        search: channels in which the nearest of them are searched; None takes all.
-=======
         data: where the run's data lie now.
         memory_entries: descriptors of normals to keep for each modality; None keeps all.
         search_channels: channels in which the nearest of them are looked for; None takes all.
->>>>>>> service
 
     Raises:
         ArtifactError: the exported model differs from the trained one beyond the limits.
@@ -87,13 +81,8 @@ def export_detection(
         modalities=contract.modalities,
         calibration=calibration,
         false_alarm_rate=contract.false_alarm_rate,
-<<<<<<< HEAD
-        memory_entries=memory,
-        search_channels=search,
-=======
         memory_entries=memory_entries,
         search_channels=search_channels,
->>>>>>> service
     )
     with whole_folder(out) as folder:
         deployment = Deployment(

@@ -219,15 +219,9 @@ class GraphAttention(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """As ``GuidedAttention``."""
-<<<<<<< HEAD
         height, width = (self.attention.pooled_side(side) for side in x.shape[-2:])
         query = x.flatten(2).transpose(1, 2)[:, None]  # n c h w -> n 1 (h w) c
         memory = F.adaptive_avg_pool2d(y, (height, width)).flatten(2).transpose(1, 2)[:, None]
-=======
-        rows, columns = (self.attention.pooled_side(side) for side in x.shape[-2:])
-        query = x.flatten(2).transpose(1, 2)[:, None]  # n c h w -> n 1 (h w) c
-        memory = F.adaptive_avg_pool2d(y, (rows, columns)).flatten(2).transpose(1, 2)[:, None]
->>>>>>> service
         weights = (query @ memory.transpose(2, 3) * query.shape[-1] ** -0.5).softmax(dim=3)
         answer = (weights @ memory).transpose(2, 3)  # n 1 c (h w)
         normed: Tensor = self.attention.norm(answer.reshape(x.shape))
@@ -251,11 +245,7 @@ def detector_graph(
         calibration: scores of held-out normals.
         false_alarm_rate: of the decision.
         memory_entries: descriptors of normals to keep for each modality; None keeps all.
-<<<<<<< HEAD
         search_channels: channels in which the nearest of them are searched; None takes all.
-=======
-        search_channels: channels in which the nearest of them are looked for; None takes all.
->>>>>>> service
 
     Raises:
         ConfigurationError: the method cannot be exported, or has no memory to reduce.
@@ -266,7 +256,6 @@ def detector_graph(
             f"{type(detector).__name__} cannot be exported: its memory or its steps are no graph "
             f"of tensors. These models can be exported: {exportable}."
         )
-<<<<<<< HEAD
     exported = copy.deepcopy(detector).eval()
     source = exported.frozen_source
     memories = {
@@ -274,25 +263,12 @@ def detector_graph(
         for name, memory in (source.memories.items() if source is not None else ())
     }
     if (memory_entries is not None or search_channels is not None) and not memories:
-=======
-    own = copy.deepcopy(detector).eval()
-    memories: Any = own.source.memories if isinstance(own.source, NormalityFeatures) else {}
-    if (memory_entries is not None or search_channels is not None) and not len(memories):
->>>>>>> service
         raise ConfigurationError(
             "This model has no memory of normals; leave out --memory-entries and --search-channels."
         )
-<<<<<<< HEAD
     if source is not None:
         source.memories = nn.ModuleDict(memories)  # type: ignore[assignment]  # of the graph
     for cell in [m for m in exported.fusion.modules() if isinstance(m, DerivedCell)]:
-=======
-    for name in list(memories):
-        memories[name] = GraphMemory(
-            memories[name], entries=memory_entries, channels=search_channels
-        )
-    for cell in [m for m in own.fusion.modules() if isinstance(m, DerivedCell)]:
->>>>>>> service
         for number, operation in enumerate(cell.nodes):
             if isinstance(operation, GuidedAttention):
                 cell.nodes[number] = GraphAttention(operation)
@@ -355,4 +331,4 @@ def _fold_projection(projection: Projection) -> None:
         assert isinstance(layer, nn.Conv2d)
         layer.weight.mul_(scale.view(-1, 1, 1, 1))
         layer.bias = nn.Parameter(shift.clone() if number == 0 else torch.zeros_like(shift))
-    projection.norm = nn.Identity()  # type: ignore[assignment]  # declared as the norm it replaces
+    projection.norm = nn.Identity()

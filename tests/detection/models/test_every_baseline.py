@@ -1,4 +1,4 @@
-"""One suite for every baseline: whatever it is detector of, it keeps what every detector promises."""
+"""Every baseline by one suite: it learns, scores, saves and loads, with either sensor."""
 
 from __future__ import annotations
 
