@@ -1,0 +1,35 @@
+"""An exported model gives one answer, whichever way it is called."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import chiasm.runtime
+from chiasm.detection.readers.checked_sample import sample_from_arrays
+from version_1_weights import part
+
+STORED = Path(__file__).parent.parent / "version_1"
+
+
+def assert_equal(answer: Any, expected: Any) -> None:
+    """Compare all fields; arrays and NaN included."""
+    np.testing.assert_equal(asdict(answer), asdict(expected))
+
+
+def test_a_detector_answers_the_same_by_every_call():
+    pytest.importorskip("onnxruntime")
+    model = chiasm.runtime.load(STORED / "exported_detection", threads=1)
+    rgb, xyz = part()
+    expected = model(rgb, xyz, source="part")
+    assert_equal(model.submit(rgb, xyz, source="part").result(20), expected)
+    assert_equal(model.prepared(rgb, xyz, source="part")(), expected)
+    sample = sample_from_arrays(rgb, xyz, source="part")
+    assert_equal(model.predict(sample), expected)
+    for answer in model.predict_all([sample, sample]):
+        assert_equal(answer, expected)
+    model.close()
