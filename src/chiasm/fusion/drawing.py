@@ -166,7 +166,7 @@ def _bars(axes: Axes, box: Box) -> None:
 
 
 def _map(axes: Axes, box: Box) -> None:
-    """Sketch an anomaly map: one warm spot on a cold backbackground."""
+    """Sketch an anomaly map: one warm spot on a cold background."""
     background = Rectangle((box.left, box.top), box.right - box.left, box.bottom - box.top)
     background.set(facecolor="#2b1c4d", edgecolor="none", zorder=2)
     axes.add_patch(background)

@@ -1,4 +1,4 @@
-"""Every baseline by one suite: it learns, scores, saves and loads, with either sensor."""
+"""One suite for every baseline: each keeps what every detector promises."""
 
 from __future__ import annotations
 

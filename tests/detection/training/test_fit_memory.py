@@ -1,0 +1,88 @@
+"""Memories of normals against a loop over parts, and parts that are compared with others only."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from chiasm.detection.layers.backbones import FrozenEfficientNetLite
+from chiasm.detection.layers.features import NormalityFeatures
+from chiasm.detection.layers.normality import NormalMemory
+from chiasm.detection.preparation.batch import to_batch
+from chiasm.detection.training.fit_memory import fit_memory
+
+
+def source(entries=4_000):
+    torch.manual_seed(0)
+    backbone = FrozenEfficientNetLite(pretrained=False)
+    memory = NormalMemory(channels=backbone.channels, memory_entries=entries)
+    return NormalityFeatures(backbone=backbone, memories={"rgb": memory}).eval()
+
+
+@torch.no_grad()
+def descriptors_of(features, part, scale):
+    """Descriptors of the cells on the object, cell by cell."""
+    batch = to_batch([part], scale, modalities=("rgb",))
+    maps = features.memories["rgb"].describe(features.backbone(batch.rgb))[0]
+    step = batch.foreground.shape[-1] // maps.shape[-1]
+    rows = []
+    for row in range(maps.shape[1]):
+        for column in range(maps.shape[2]):
+            cell = batch.foreground[
+                0, 0, row * step : (row + 1) * step, column * step : (column + 1) * step
+            ]
+            if cell.any():
+                rows.append(maps[:, row, column])
+    return torch.stack(rows)
+
+
+def test_every_descriptor_is_stored_with_its_owner(parts, scale):
+    features = source()
+    fit_memory(features, parts, scale=scale, owners=[0, 0, 2, 3, 3])
+    memory = features.memories["rgb"]
+    expected = [descriptors_of(features, part, scale) for part in parts]
+    assert len(memory.bank) == sum(map(len, expected))
+    joined = torch.cat(expected)
+    torch.testing.assert_close(memory.mean, joined.mean(dim=0))
+    stored = memory.bank / memory.weight + memory.mean
+    owners = torch.tensor([0, 0, 2, 3, 3]).repeat_interleave(torch.tensor([*map(len, expected)]))
+    nearest = torch.cdist(stored.double(), joined.double()).argmin(dim=1)
+    assert sorted(nearest.tolist()) == list(range(len(joined)))
+    torch.testing.assert_close(joined[nearest], stored, atol=1e-4, rtol=1e-3)
+    assert torch.equal(owners[nearest], memory.owner)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_the_batch_size_does_not_change_the_memory(parts, scale, batch):
+    reference, features = source(), source()
+    fit_memory(reference, parts, scale=scale, seed=3)
+    fit_memory(features, parts, scale=scale, seed=3, batch=batch)
+    for name, value in reference.memories["rgb"].state_dict().items():
+        torch.testing.assert_close(
+            features.memories["rgb"].state_dict()[name], value, atol=1e-4, rtol=1e-4
+        )
+
+
+def test_the_memory_keeps_its_limit_and_its_seed_decides(parts, scale):
+    banks = []
+    for seed in (1, 1, 2):
+        features = source(entries=10)
+        fit_memory(features, parts, scale=scale, seed=seed)
+        banks.append(features.memories["rgb"].bank)
+    assert len(banks[0]) == 10
+    assert torch.equal(banks[0], banks[1])
+    assert not torch.equal(banks[0], banks[2])
+
+
+@torch.no_grad()
+def test_a_training_part_is_compared_with_other_owners(parts, scale):
+    features = source()
+    fit_memory(features, parts, scale=scale, owners=[0, 0, 2, 3, 3])
+    memory = features.memories["rgb"]
+    batch = to_batch(parts, scale, modalities=("rgb",), indices=[0, 0, 2, 3, 3])
+    maps = features.backbone(batch.rgb)
+    inside = torch.nn.functional.adaptive_max_pool2d(batch.foreground, 4) > 0
+    others = memory(maps, batch.foreground, batch.index).distance[inside]
+    itself = memory(maps, batch.foreground).distance[inside]
+    assert (others > 2 * itself).all()
+    assert others.min() > 0

@@ -1,0 +1,167 @@
+"""Loss terms, schedule and validation score of the segmentation against hand computation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from sklearn.metrics import average_precision_score
+
+from chiasm.detection.layers.features import SourcedFeatures
+from chiasm.detection.models.adnas import DetectorOutput, adnas_slim
+from chiasm.detection.training.segment import (
+    PixelScores,
+    cosine,
+    mask_at,
+    mean_relative,
+    run,
+    to_device,
+    total_loss,
+)
+from chiasm.detection.training.synthetic import StoredBatch
+from chiasm.samples import RGBDBatch
+
+
+def random(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def batch():
+    mask = torch.zeros(2, 1, 16, 16)
+    mask[0, 0, 3:6, 9:11] = 1
+    foreground = torch.ones(2, 1, 16, 16)
+    return RGBDBatch(random(2, 3, 16, 16), random(2, 3, 16, 16, seed=1), foreground, mask)
+
+
+def output(reconstructions=None):
+    logits = 4 * random(2, 2, 4, 4, seed=2) - 2
+    return DetectorOutput(logits, reconstructions or {})
+
+
+def segmentation_by_hand(logits, mask, *, dice):
+    """Loop over pixels: focal loss of Lin et al., cross-entropy and soft Dice."""
+    focal = entropy = overlap = predicted = 0.0
+    for n in range(2):
+        for row in range(4):
+            for column in range(4):
+                good, bad = logits[n, :, row, column].tolist()
+                p = 1 / (1 + math.exp(good - bad))
+                anomalous = bool(
+                    mask[n, 0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4].any()
+                )
+                p_true = p if anomalous else 1 - p
+                focal += -((1 - p_true) ** 2) * math.log(p_true) / 32
+                entropy += -math.log(p_true) / 32
+                overlap += p * anomalous
+                predicted += p
+    anomalous = sum(
+        bool(mask[n, 0, 4 * r : 4 * r + 4, 4 * c : 4 * c + 4].any())
+        for n in range(2)
+        for r in range(4)
+        for c in range(4)
+    )
+    soft_dice = 1 - (2 * overlap + 1) / (predicted + anomalous + 1)
+    return focal + entropy + soft_dice if dice else focal
+
+
+@pytest.mark.parametrize("dice", [False, True])
+def test_the_segmentation_loss_is_its_definition(dice):
+    inputs, prediction = batch(), output()
+    expected = segmentation_by_hand(prediction.logits, inputs.mask, dice=dice)
+    assert total_loss(prediction, inputs, dice=dice).item() == pytest.approx(expected, rel=1e-5)
+
+
+def dissimilarity_by_hand(a, b, window=8, stride=4):
+    """One minus the mean SSIM over box windows, window by window."""
+    c1, c2, values = 0.01**2, 0.03**2, []
+    for n in range(a.shape[0]):
+        for channel in range(a.shape[1]):
+            for row in range(0, a.shape[2] - window + 1, stride):
+                for column in range(0, a.shape[3] - window + 1, stride):
+                    x, y = (
+                        v[n, channel, row : row + window, column : column + window].double()
+                        for v in (a, b)
+                    )
+                    mx, my = x.mean(), y.mean()
+                    covariance = ((x - mx) * (y - my)).mean()
+                    values.append(
+                        (2 * mx * my + c1)
+                        * (2 * covariance + c2)
+                        / (mx**2 + my**2 + c1)
+                        / (((x - mx) ** 2).mean() + ((y - my) ** 2).mean() + c2)
+                    )
+    return 1 - sum(values) / len(values)
+
+
+def test_reconstructions_add_mse_and_for_colour_dissimilarity():
+    inputs = batch()
+    colour, relief = random(2, 3, 16, 16, seed=3), random(2, 3, 16, 16, seed=4)
+    prediction = output({"rgb": colour, "geometry": relief})
+    alone = total_loss(prediction, inputs, dice=True, with_reconstruction=False)
+    assert alone == total_loss(output(), inputs, dice=True)
+    expected = (
+        ((colour - inputs.rgb).double() ** 2).mean()
+        + dissimilarity_by_hand(colour, inputs.rgb)
+        + ((relief - inputs.geometry).double() ** 2).mean()
+    )
+    added = total_loss(prediction, inputs, dice=True) - alone
+    assert added.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_a_coarser_mask_is_anomalous_where_any_pixel_is():
+    coarse = mask_at(batch(), torch.Size((4, 4)))
+    assert coarse.shape == (2, 1, 4, 4)
+    assert coarse.nonzero()[:, 2:].tolist() == [[0, 2], [1, 2]]
+
+
+def test_the_learning_rate_falls_along_half_a_cosine():
+    assert cosine(0.0) == 1
+    assert cosine(0.5, floor=0.2) == pytest.approx(0.6)
+    assert cosine(1.0) == cosine(7.0) == pytest.approx(0.01)
+    assert cosine(-1.0) == 1
+
+
+def test_pixel_scores_are_the_average_precision_of_all_batches():
+    pixels = PixelScores()
+    logits = [random(2, 2, 8, 8, seed=s) for s in (1, 2)]
+    masks = [(random(2, 1, 8, 8, seed=s) > 0.8).float() for s in (3, 4)]
+    for pair in zip(logits, masks):
+        pixels.add(*pair)
+    scores = torch.cat([(x[:, 1] - x[:, 0]).flatten() for x in logits]).numpy()
+    labels = torch.cat([m.flatten() for m in masks]).numpy()
+    assert pixels.average_precision() == pytest.approx(average_precision_score(labels, scores))
+    pixels.add(logits[0], torch.zeros_like(masks[0]))
+    assert math.isnan(pixels.average_precision())  # the first two batches are gone
+
+
+def test_stored_features_and_pictures_give_the_same_output():
+    torch.manual_seed(0)
+    detector = adnas_slim("concatenation", image_size=64).eval()
+    inputs = RGBDBatch(random(2, 3, 64, 64), random(2, 3, 64, 64), torch.ones(2, 1, 64, 64))
+    with torch.no_grad():
+        stored = StoredBatch(detector.source(inputs), inputs.foreground, inputs.foreground)
+        assert torch.equal(run(detector, stored).logits, run(detector, inputs).logits)
+
+
+def test_a_record_moves_with_all_its_tensors():
+    features = SourcedFeatures({"a": random(2)}, {"rgb": random(2)}, {"rgb": random(2)})
+    moved = to_device(StoredBatch(features, random(2), random(2)), torch.device("meta"))
+    tensors = [
+        moved.foreground,
+        moved.mask,
+        moved.features.maps["a"],
+        moved.features.reconstructions["rgb"],
+        moved.features.relative["rgb"],
+    ]
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    pictures = to_device(batch(), torch.device("meta"))
+    assert pictures.rgb.device.type == pictures.mask.device.type == "meta"
+    assert pictures.xyz is None
+
+
+def test_relative_distances_are_averaged_at_one_size():
+    fine, coarse = random(1, 1, 8, 8), torch.full((1, 1, 4, 4), 3.0)
+    both = DetectorOutput(output().logits, {}, {"rgb": fine, "geometry": coarse})
+    torch.testing.assert_close(mean_relative(both), (fine + 3) / 2)
+    assert mean_relative(both, torch.Size((2, 2))).shape == (1, 1, 2, 2)

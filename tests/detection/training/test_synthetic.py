@@ -1,0 +1,154 @@
+"""Synthetic training data: reproducible by epoch, masks that match, stored features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from chiasm.detection.anomalies.generators import training_generator, validation_generator
+from chiasm.detection.layers.features import SourcedFeatures
+from chiasm.detection.preparation.batch import to_batch
+from chiasm.detection.training.synthetic import (
+    EpochOrder,
+    FeatureStore,
+    SyntheticParts,
+    fresh_loader,
+    stored_loader,
+)
+
+COLOUR = ("rgb",)
+
+
+def dataset(parts, generator, **more):
+    return SyntheticParts(parts, numbers=range(10, 15), generator=generator, seed=4, **more)
+
+
+def epoch_of(data, epoch):
+    return [data.at(epoch, position)[0] for position in range(len(data))]
+
+
+@pytest.mark.parametrize("generators", [training_generator, validation_generator, "square"])
+def test_an_epoch_repeats_itself_and_the_next_one_differs(parts, square, generators):
+    generator = square if generators == "square" else generators()
+    first, second = dataset(parts, generator), dataset(parts, generator)
+    again = [second.at(1, position)[0] for position in reversed(range(5))][::-1]
+    for one, other in zip(epoch_of(first, 1), again, strict=True):
+        assert np.array_equal(one.rgb, other.rgb) and np.array_equal(one.mask, other.mask)
+    changed = [
+        not np.array_equal(one.rgb, other.rgb)
+        for one, other in zip(epoch_of(first, 1), epoch_of(first, 2))
+    ]
+    assert any(changed)
+
+
+def test_masks_are_where_the_picture_changed(parts, square):
+    labels = []
+    for epoch in range(6):
+        for normal, part in zip(parts, epoch_of(dataset(parts, square), epoch)):
+            changed = (part.rgb != normal.rgb).any(axis=2)
+            assert np.array_equal(changed, part.mask)
+            assert part.label == int(changed.any())
+            labels.append(part.label)
+    assert {0, 1} == set(labels)
+
+
+@pytest.mark.parametrize("make", [training_generator, validation_generator])
+def test_real_generators_change_nothing_off_their_mask(parts, make):
+    defects = 0
+    for epoch in range(6):
+        for normal, part in zip(parts, epoch_of(dataset(parts, make()), epoch)):
+            assert np.array_equal(part.rgb[~part.mask], normal.rgb[~part.mask])
+            defects += part.mask.any()
+    assert defects > 0
+
+
+def test_a_part_comes_with_its_owner_and_its_draw_with_its_number(parts, square):
+    grouped = dataset(parts, square, owners=[10, 10, 12, 12, 12])
+    assert [grouped[position][1] for position in range(5)] == [10, 10, 12, 12, 12]
+    assert [dataset(parts, square)[position][1] for position in range(5)] == list(range(10, 15))
+    # The draw belongs to the part's number in the whole set, wherever the part is listed.
+    two = SyntheticParts(parts[3:], numbers=[13, 14], generator=square, seed=4)
+    for epoch in range(3):
+        assert np.array_equal(two.at(epoch, 0)[0].rgb, grouped.at(epoch, 3)[0].rgb)
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(parts, square):
+    data = dataset(parts, square)
+    order = EpochOrder(50, seed=7, dataset=data)
+    order.set_epoch(3)
+    assert data.epoch == 3
+    resumed = EpochOrder(50, seed=7)
+    resumed.set_epoch(3)
+    drawn = list(order)
+    assert sorted(drawn) == list(range(50)) == sorted(resumed)
+    assert list(resumed) == drawn == list(order)
+    resumed.set_epoch(4)
+    assert list(resumed) != drawn
+    assert list(EpochOrder(50, seed=8)) != list(EpochOrder(50, seed=7))
+
+
+def pooled(batch):
+    """A frozen source of two maps whose values are known."""
+    small = F.avg_pool2d(batch.rgb, 4)
+    return SourcedFeatures(
+        {"rgb/mean": small, "rgb/index": small[:, :1] * 0 + batch.index.view(-1, 1, 1, 1)},
+        relative={"rgb": small[:, :1]},
+    )
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+def test_a_store_holds_the_features_of_every_part_and_epoch(parts, scale, square, size):
+    data = dataset(parts, square)
+    store = FeatureStore.build(
+        pooled, data, epochs=(2, 5), scale=scale, modalities=COLOUR, batch=size
+    )
+    assert len(store) == 10
+    stored = store.collate(range(10))
+    shown = [*epoch_of(data, 2), *epoch_of(data, 5)]
+    batch = to_batch(shown, scale, modalities=COLOUR, indices=[*range(10, 15)] * 2)
+    expected = pooled(batch)
+    for name, value in expected.maps.items():
+        assert torch.equal(stored.features.maps[name], value.half().float())
+    assert torch.equal(stored.features.relative["rgb"], expected.relative["rgb"].half().float())
+    assert torch.equal(stored.mask, batch.mask)
+    assert torch.equal(stored.foreground, batch.foreground)
+
+
+def test_a_store_ends_early_after_one_epoch_at_least(parts, scale, square):
+    store = FeatureStore.build(
+        pooled,
+        dataset(parts, square),
+        epochs=range(4),
+        scale=scale,
+        modalities=COLOUR,
+        batch=2,
+        keep_going=lambda: False,
+    )
+    assert len(store) == 6  # the batch that ends the first epoch is whole
+
+
+def test_a_view_has_the_named_maps_alone(parts, scale, square):
+    store = FeatureStore.build(
+        pooled, dataset(parts, square), epochs=(0,), scale=scale, modalities=COLOUR
+    )
+    view = store.only(frozenset({"rgb/mean"})).collate([3, 1])
+    whole = store.collate([3, 1])
+    assert set(view.features.maps) == {"rgb/mean"}
+    assert torch.equal(view.features.maps["rgb/mean"], whole.features.maps["rgb/mean"])
+    assert torch.equal(view.mask, whole.mask)
+
+
+def test_loaders_serve_every_part_once_and_drop_a_ragged_end_only_if_shuffled(parts, scale, square):
+    data = dataset(parts, square)
+    store = FeatureStore.build(pooled, data, epochs=(0,), scale=scale, modalities=COLOUR)
+    for shuffle, count in ((False, 5), (True, 4)):
+        fresh = fresh_loader(data, batch=2, scale=scale, modalities=COLOUR, shuffle=shuffle)
+        indices = torch.cat([batch.index for batch in fresh]).tolist()
+        assert len(indices) == count == len(set(indices))
+        stored = stored_loader(store, batch=2, seed=1, shuffle=shuffle)
+        served = torch.cat([batch.features.maps["rgb/index"][:, 0, 0, 0] for batch in stored])
+        assert len(served) == count == len(set(served.tolist()))
+    in_order = fresh_loader(data, batch=2, scale=scale, modalities=COLOUR, shuffle=False)
+    assert torch.cat([batch.index for batch in in_order]).tolist() == list(range(10, 15))
