@@ -109,7 +109,7 @@ class NormalMemory(nn.Module):
             standardised = (descriptors[chosen] - self.mean) * self.weight
             directions = torch.randn(self.dimension, _DIRECTIONS, generator=generator)
             projected = standardised @ directions.to(standardised)
-            chosen = chosen[greedy_k_centres(projected, self.memory_entries)]
+            chosen = chosen[greedy_k_centres(projected, self.memory_entries).cpu()]
         self.bank = (descriptors[chosen] - self.mean) * self.weight
         self.owner = owners[chosen].clone()
         distance, _ = self._nearest(self.bank, self.owner, count=4)

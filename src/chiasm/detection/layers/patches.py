@@ -117,7 +117,7 @@ class Standardisation(nn.Module):
     @torch.no_grad()
     def add(self, rows: Tensor) -> None:
         """Accumulate rows ``(M, D)`` of normal patches."""
-        values = rows.double()
+        values = rows.double().cpu()
         self._count += len(values)
         self._sum += values.sum(dim=0)
         self._squares += (values * values).sum(dim=0)
@@ -136,7 +136,7 @@ class Standardisation(nn.Module):
             ]
         ).sqrt()
         self.mean.copy_(mean)
-        self.weight.copy_(self.share / (deviation + 1e-6))
+        self.weight.copy_(self.share.cpu() / (deviation + 1e-6))
 
     def forward(self, rows: Tensor) -> Tensor:
         """Standardise ``(..., D)``."""

@@ -63,8 +63,8 @@ class PixelGaussian(Baseline):
 
     def partial_fit(self, step: str, features: Features, index: Tensor) -> None:
         """Accumulate moments."""
-        inside = features["inside"].double()
-        values = features["values"].double() * inside[..., None]
+        inside = features["inside"].double().cpu()
+        values = features["values"].double().cpu() * inside[..., None]
         self._count += inside.sum(dim=0)
         self._sum += values.sum(dim=0)
         self._products += torch.einsum("nhwc,nhwd->hwcd", values, values)
@@ -80,11 +80,12 @@ class PixelGaussian(Baseline):
         second = second / (count[..., None] + self.prior)
         covariance = second - mean[..., :, None] * mean[..., None, :]
         covariance += torch.diag(self.floor * spread.diagonal().clamp(min=1e-8))
-        self.mean = mean.float()
+        self.mean = mean.to(self.mean)
         # x' C^-1 x = |L^-1 x|^2 for C = L L'.
         factor = torch.linalg.cholesky(covariance)
         identity = torch.eye(len(grand), dtype=torch.float64).expand_as(factor)
-        self.whitening = torch.linalg.solve_triangular(factor, identity, upper=False).float()
+        whitening = torch.linalg.solve_triangular(factor, identity, upper=False)
+        self.whitening = whitening.to(self.whitening)
 
     def predict(self, features: Features) -> BaselineOutput:
         """Compute Mahalanobis distances."""
