@@ -24,14 +24,17 @@ POOLS = (
 )
 
 
-def found(pools: Pools, cells: int, nodes: int) -> Genotype:
+def first_genotype(pools: Pools, cells: int, nodes: int) -> Genotype:
     """The first random genotype with so many cells that reach the head."""
     drawn = (random_genotype(pools, nodes=nodes, seed=seed).pruned() for seed in range(1000))
     return next(g for g in drawn if len(g.cells) == cells)
 
 
 GENOTYPES = [
-    found(pools, cells, nodes) for cells in (1, 2, 3) for nodes in range(1, 7) for pools in POOLS
+    first_genotype(pools, cells, nodes)
+    for cells in (1, 2, 3)
+    for nodes in range(1, 7)
+    for pools in POOLS
 ]
 
 
@@ -145,17 +148,17 @@ def test_lines_enter_their_own_boxes_only_at_the_edge(genotype):
 @pytest.mark.parametrize("genotype", ALL)
 def test_lines_of_different_maps_only_cross(genotype):
     layout = lay_out(genotype)
-    for one, other in combinations(layout.lines, 2):
-        if one.net == other.net:
+    for line, other in combinations(layout.lines, 2):
+        if line.net == other.net:
             continue
         for (a, b), (c, d) in (
-            (s, t) for s in pairwise(one.points) for t in pairwise(other.points)
+            (s, t) for s in pairwise(line.points) for t in pairwise(other.points)
         ):
             for across, along in ((0, 1), (1, 0)):
                 if a[across] == b[across] and c[across] == d[across]:
                     low = max(min(a[along], b[along]), min(c[along], d[along]))
                     high = min(max(a[along], b[along]), max(c[along], d[along]))
-                    assert high <= low or abs(a[across] - c[across]) > 4, (one, other)
+                    assert high <= low or abs(a[across] - c[across]) > 4, (line, other)
 
 
 def test_the_lines_say_what_the_genotype_says():
@@ -197,13 +200,13 @@ def test_unknown_names_and_a_cell_without_nodes_are_drawn_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("head", "made"), [("segmentation", "anomaly map"), ("class", "fault class")]
+    ("head", "label"), [("segmentation", "anomaly map"), ("class", "fault class")]
 )
-def test_the_head_says_what_it_makes(head, made, tmp_path):
+def test_the_head_says_what_it_makes(head, label, tmp_path):
     draw_genotype(ALL[2], path_svg=tmp_path / "g.svg", head=head)
     text = (tmp_path / "g.svg").read_text()
     assert f">{head}</text>" in text
-    assert f">{made}</text>" in text
+    assert f">{label}</text>" in text
 
 
 def test_texts_fit_their_boxes():

@@ -24,15 +24,15 @@ def random_opinions(count: int, classes: int, seed: int) -> Opinion:
 
 def test_masses_sum_to_one():
     evidence = torch.rand(50, 4) * 10
-    one = opinion_from_evidence(evidence)
-    torch.testing.assert_close(one.belief.sum(-1) + one.uncertainty, torch.ones(50))
-    both = combine(one, opinion_from_evidence(torch.rand(50, 4)))
+    opinion = opinion_from_evidence(evidence)
+    torch.testing.assert_close(opinion.belief.sum(-1) + opinion.uncertainty, torch.ones(50))
+    both = combine(opinion, opinion_from_evidence(torch.rand(50, 4)))
     torch.testing.assert_close(both.belief.sum(-1) + both.uncertainty, torch.ones(50))
 
 
 def test_probabilities_are_not_evidence():
-    one = opinion_from_evidence(torch.softmax(torch.randn(20, 5), dim=1))
-    torch.testing.assert_close(one.uncertainty, torch.full((20,), 5 / 6))
+    opinion = opinion_from_evidence(torch.softmax(torch.randn(20, 5), dim=1))
+    torch.testing.assert_close(opinion.uncertainty, torch.full((20,), 5 / 6))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])

@@ -13,9 +13,9 @@ def test_finalists_come_from_the_search_and_from_the_whole_space():
     pools = frozen_pools(("rgb", "geometry"))
     supernet = FusionSupernet(pools, width=8, size=8, nodes=2)
     proposed = propose(supernet, best=None, count=6, seed=3)
-    assert len({one.required for one in proposed}) == 6
+    assert len({genotype.required for genotype in proposed}) == 6
     assert proposed[0] == supernet.genotype()
-    uniform = [one for one in proposed if "random_seed" in one.provenance]
+    uniform = [genotype for genotype in proposed if "random_seed" in genotype.provenance]
     assert 2 <= len(uniform) <= 4
     assert proposed == propose(supernet, best=None, count=6, seed=3)
 
@@ -31,5 +31,5 @@ def test_finalists_read_every_sensor_that_is_asked_for():
     assert free[0] == supernet.genotype()
     bound = propose(supernet, best=None, count=4, sensors=("rgb", "geometry"))
     assert bound
-    assert all(reads(one, ("rgb", "geometry")) for one in bound)
+    assert all(reads(genotype, ("rgb", "geometry")) for genotype in bound)
     assert propose(supernet, best=None, count=4, sensors=("sound",)) == [supernet.genotype()]

@@ -161,8 +161,8 @@ def test_second_order_gradients_equal_autograd_on_a_bilevel_quadratic():
     (inner,) = torch.autograd.grad(training(), w, create_graph=True)
     (expected,) = torch.autograd.grad(validation(w - rate * inner), a)
     before = w.detach().clone()
-    (found,) = second_order_gradients([w], [a], training, validation, rate)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+    (gradient,) = second_order_gradients([w], [a], training, validation, rate)
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(w.detach(), before)
 
 

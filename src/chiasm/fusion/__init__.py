@@ -1,1 +1,1 @@
-"""The two-level fusion search space and what it yields."""
+"""The two-level search space of the fusion, its networks and its search."""

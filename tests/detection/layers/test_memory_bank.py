@@ -22,8 +22,8 @@ D = 12
 @pytest.fixture(autouse=True)
 def _need_faiss(request):
     call = getattr(request.node, "callspec", None)
-    wanted = "" if call is None else str(call.params.get("index", ""))
-    if wanted.startswith("faiss") and importlib.util.find_spec("faiss") is None:
+    index = "" if call is None else str(call.params.get("index", ""))
+    if index.startswith("faiss") and importlib.util.find_spec("faiss") is None:
         pytest.skip("faiss is not installed")
 
 
@@ -218,8 +218,8 @@ def test_approximate_search_finds_most_neighbours_and_never_ones_own(index):
     for asking in (None, mine):
         distances, numbers = bank(query, asking, count=4)
         expected, rows = brute_force(query, bank, 4, asking)
-        found = (numbers[:, :, None] == rows[:, None]).any(dim=2).float().mean()
-        assert found > 0.8
+        recall = (numbers[:, :, None] == rows[:, None]).any(dim=2).float().mean()
+        assert recall > 0.8
         assert (distances >= expected - 1e-5).all()
     assert (bank.owner[numbers] != mine[:, None]).all()
 

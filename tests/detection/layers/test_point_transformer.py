@@ -33,7 +33,7 @@ def checkpoint(*, width=24, depth=3, prefix="module.MAE_encoder."):
     def norm(name, size):
         return {f"{name}.weight": 1 + 0.1 * some(size), f"{name}.bias": some(size)}
 
-    found = {
+    tensors = {
         **layer("encoder.first_conv.0", 128, 3, 1),
         **layer("encoder.first_conv.3", 256, 128, 1),
         **layer("encoder.second_conv.0", 512, 512, 1),
@@ -43,21 +43,21 @@ def checkpoint(*, width=24, depth=3, prefix="module.MAE_encoder."):
         **norm("norm", width),
     }
     for name, size in (("first_conv", 128), ("second_conv", 512)):
-        found |= norm(f"encoder.{name}.1", size)
-        found |= {
+        tensors |= norm(f"encoder.{name}.1", size)
+        tensors |= {
             f"encoder.{name}.1.running_mean": 0.1 * some(size),
             f"encoder.{name}.1.running_var": 1 + some(size).abs(),
             f"encoder.{name}.1.num_batches_tracked": torch.tensor(5),
         }
     for number in range(depth):
         here = f"blocks.blocks.{number}"
-        found |= norm(f"{here}.norm1", width) | norm(f"{here}.norm2", width)
-        found[f"{here}.attn.qkv.weight"] = some(3 * width, width)
-        found |= layer(f"{here}.attn.proj", width, width)
-        found |= layer(f"{here}.mlp.fc1", 4 * width, width)
-        found |= layer(f"{here}.mlp.fc2", width, 4 * width)
-    found = {prefix + name: value for name, value in found.items()}
-    return found | {"module.MAE_decoder.norm.weight": torch.ones(width)}
+        tensors |= norm(f"{here}.norm1", width) | norm(f"{here}.norm2", width)
+        tensors[f"{here}.attn.qkv.weight"] = some(3 * width, width)
+        tensors |= layer(f"{here}.attn.proj", width, width)
+        tensors |= layer(f"{here}.mlp.fc1", 4 * width, width)
+        tensors |= layer(f"{here}.mlp.fc2", width, 4 * width)
+    tensors = {prefix + name: value for name, value in tensors.items()}
+    return tensors | {"module.MAE_decoder.norm.weight": torch.ones(width)}
 
 
 def reference(points, state, *, groups, group_size, width, depth, heads):
@@ -167,10 +167,10 @@ def test_features_are_interpolated_as_in_pointnet_plus_plus():
     points[:4] = centres[:4]
     number, weight = interpolation(points, centres)
     for n in range(4, 50):
-        away = np.linalg.norm(points[n] - centres, axis=1)
-        nearest = away.argsort()[:3]
+        distance = np.linalg.norm(points[n] - centres, axis=1)
+        nearest = distance.argsort()[:3]
         assert number[n].tolist() == nearest.tolist()
-        expected = away[nearest] ** -2.0
+        expected = distance[nearest] ** -2.0
         np.testing.assert_allclose(weight[n], expected / expected.sum(), rtol=1e-9)
     assert number[:4, 0].tolist() == [0, 1, 2, 3]
     np.testing.assert_allclose(weight[:4], np.tile([1.0, 0, 0], (4, 1)))
@@ -180,20 +180,22 @@ def test_a_patch_is_the_mean_of_its_interpolated_points():
     network = PointTransformer(**SMALL, weights_file="random")
     batch = organised()
     batch.valid[:, :, 20:24, 20:24] = 0
-    found = transformer_patches(batch, network, cells=8, step=1)
-    assert found.shape == (1, 72, 8, 8)
-    known = (batch.valid * batch.foreground)[0, 0] > 0.5
-    points = batch.xyz[0][:, known].T.contiguous()
+    patches = transformer_patches(batch, network, cells=8, step=1)
+    assert patches.shape == (1, 72, 8, 8)
+    measured = (batch.valid * batch.foreground)[0, 0] > 0.5
+    points = batch.xyz[0][:, measured].T.contiguous()
     centres, features = network(points)
     number, weight = interpolation(points.numpy(), centres.numpy())
-    told = torch.einsum("mk,mkc->mc", torch.from_numpy(weight).float(), features[number])
+    expected_features = torch.einsum(
+        "mk,mkc->mc", torch.from_numpy(weight).float(), features[number]
+    )
     here = torch.zeros(32, 32, 72)
-    here[known] = told
+    here[measured] = expected_features
     expected = here[8:12, 12:16].mean(dim=(0, 1))
-    torch.testing.assert_close(found[0, :, 2, 3], expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(patches[0, :, 2, 3], expected, rtol=1e-4, atol=1e-5)
     # Without a point in it, a patch takes what a neighbour has.
-    beside = [found[0, :, r, c] for r, c in ((4, 5), (5, 4), (6, 5), (5, 6))]
-    assert any(torch.equal(found[0, :, 5, 5], one) for one in beside)
+    neighbours = [patches[0, :, r, c] for r, c in ((4, 5), (5, 4), (6, 5), (5, 6))]
+    assert any(torch.equal(patches[0, :, 5, 5], one) for one in neighbours)
 
 
 def test_parts_with_few_or_no_points_are_described_or_told():

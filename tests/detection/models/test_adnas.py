@@ -63,10 +63,10 @@ def test_maps_have_the_inputs_shape_and_are_zero_away_from_the_object(name, moda
 @pytest.mark.parametrize("name", SMALL)
 def test_scores_do_not_depend_on_the_batch(name):
     detector, inputs = build(name), batch()
-    one = RGBDBatch(inputs.rgb[:1], inputs.geometry[:1], inputs.foreground[:1])
+    single = RGBDBatch(inputs.rgb[:1], inputs.geometry[:1], inputs.foreground[:1])
     with torch.no_grad():
         both = detector.scores(detector(inputs), inputs.foreground)
-        alone = detector.scores(detector(one), one.foreground)
+        alone = detector.scores(detector(single), single.foreground)
     torch.testing.assert_close(both[:1], alone, atol=1e-4, rtol=1e-4)
 
 
@@ -174,8 +174,8 @@ def test_four_samples_can_be_learnt_by_heart():
 
 def test_light_features_are_frozen():
     detector = adnas_light("concatenation", image_size=64)
-    learnt = {n.split(".")[0] for n, p in detector.named_parameters() if p.requires_grad}
-    assert learnt == {"fusion", "head"}
+    trained = {n.split(".")[0] for n, p in detector.named_parameters() if p.requires_grad}
+    assert trained == {"fusion", "head"}
 
 
 def test_a_light_detector_leaves_out_what_neither_fusion_nor_score_needs():

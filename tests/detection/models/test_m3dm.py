@@ -68,12 +68,12 @@ def test_the_papers_rule_is_its_formulas():
         table = torch.cdist(rows[name].double(), bank.descriptors.double())
         patches += detector.decision.patch_weights[b] * table.amin(1).float()
         for number, part in enumerate(table.split(counts)):
-            away, nearest = part.min(dim=1)
-            far = int(away.argmax())
-            entry = bank.descriptors[nearest[far]].double()
-            around = (bank.descriptors.double() - entry).norm(dim=1).argsort()[:3]
-            share = away[far].exp() / part[far][around].exp().sum()
-            expected[number] += detector.decision.part_weights[b] * (1 - share) * away[far]
+            distance, nearest = part.min(dim=1)
+            farthest = int(distance.argmax())
+            entry = bank.descriptors[nearest[farthest]].double()
+            neighbours = (bank.descriptors.double() - entry).norm(dim=1).argsort()[:3]
+            share = distance[farthest].exp() / part[farthest][neighbours].exp().sum()
+            expected[number] += detector.decision.part_weights[b] * (1 - share) * distance[farthest]
     torch.testing.assert_close(output.image, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(output.raw[:, 0][inside], patches, rtol=1e-4, atol=1e-5)
     assert torch.equal(detector.decision.unit, torch.ones(3))

@@ -33,22 +33,22 @@ def test_the_gaussian_is_the_explicit_one():
     features = baseline.extract_features(inputs)
     baseline.partial_fit("moments", features, torch.arange(12))
     baseline.finish_fit("moments")
-    found = baseline.predict(features).raw[:, 0].numpy()
+    distances = baseline.predict(features).raw[:, 0].numpy()
     pixels = inputs.rgb.permute(0, 2, 3, 1).numpy().astype(float)
     inside = inputs.foreground[:, 0].numpy() > 0
     every = pixels[inside]
     grand, spread = every.mean(0), np.cov(every.T, bias=True)
     for row, column in ((4, 5), (9, 8)):
-        own = pixels[:, row, column]
-        mean = (own.sum(0) + 3 * grand) / (len(own) + 3)
-        second = own.T @ own + 3 * (spread + np.outer(grand, grand))
-        covariance = second / (len(own) + 3) - np.outer(mean, mean)
+        values = pixels[:, row, column]
+        mean = (values.sum(0) + 3 * grand) / (len(values) + 3)
+        second = values.T @ values + 3 * (spread + np.outer(grand, grand))
+        covariance = second / (len(values) + 3) - np.outer(mean, mean)
         covariance += 0.1 * np.diag(np.diag(spread))
         for number in range(3):
-            away = own[number] - mean
-            expected = np.sqrt(away @ np.linalg.inv(covariance) @ away)
-            assert found[number, row, column] == pytest.approx(expected, rel=1e-3)
-    assert (found[:, 0] == 0).all()
+            offset = values[number] - mean
+            expected = np.sqrt(offset @ np.linalg.inv(covariance) @ offset)
+            assert distances[number, row, column] == pytest.approx(expected, rel=1e-3)
+    assert (distances[:, 0] == 0).all()
 
 
 def test_a_place_that_no_normal_covers_takes_the_whole_objects_gaussian():

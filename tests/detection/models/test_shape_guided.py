@@ -67,12 +67,12 @@ def parts(scale=1.0, shift=0.0):
 
 
 def test_patches_do_not_depend_on_place_and_unit():
-    first, known = surface_patches(parts(), cells=4, points=16, step=1)
+    first, occupied = surface_patches(parts(), cells=4, points=16, step=1)
     second, same = surface_patches(parts(scale=0.01, shift=3.0), cells=4, points=16, step=1)
-    assert torch.equal(known, same)
-    assert known.sum() == 16  # the object reaches into every cell of 8 pixels
+    assert torch.equal(occupied, same)
+    assert occupied.sum() == 16  # the object reaches into every cell of 8 pixels
     torch.testing.assert_close(first.norm(dim=-1), second.norm(dim=-1), rtol=1e-2, atol=1e-2)
-    distance = first[known].norm(dim=2)
+    distance = first[occupied].norm(dim=2)
     assert (distance[:, 0] == 0).all()
     torch.testing.assert_close(distance[:, -1], torch.ones(len(distance)))
     assert (distance.diff(dim=1) >= -1e-6).all()

@@ -62,8 +62,8 @@ class PointTransformer(nn.Module):
         weights_file: a Point-MAE checkpoint, pretrained or fine-tuned, as safetensors or torch
             file; only its encoder is read. ``"random"`` selects random weights, whose features
             hold little more than positions and distances.
-        pretrained: False leaves weights as initialised, to be loaded from an artifact; no file is
-            then looked for.
+        pretrained: False leaves weights as initialised, to be loaded from an artifact; no file
+            is then read.
 
     Attributes:
         weights: origin of the weights, in words.

@@ -1,1 +1,1 @@
-"""Detectors: one file a method."""
+"""Detectors, one file per method."""
