@@ -19,10 +19,10 @@ from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.report.figures import TrivialBaseline, evaluate_recordings
 from chiasm.diagnosis.report.predictions import CORRUPTED, PREDICTIONS, stacked, write_predictions
 from chiasm.diagnosis.report.report import write_diagnosis_report
-from chiasm.diagnosis.retrain import beside
+from chiasm.diagnosis.retrain import retrain
 from chiasm.diagnosis.scoring import score_corrupted, score_recordings
 from chiasm.diagnosis.simulator.simulator import MARKER
-from chiasm.diagnosis.unseen import judged_lists
+from chiasm.diagnosis.unseen import evaluation_split
 from chiasm.runs.console import say
 from chiasm.runs.model_folder import parameter_count
 
@@ -65,7 +65,7 @@ def evaluate(
     target = Path(out) if out is not None else folder / "report"
     diagnoser = DiagnosisPredictor.load(folder)
     store = open_store(data)
-    lists = judged_lists(folder, diagnoser.contract, store, data)
+    lists = evaluation_split(folder, diagnoser.contract, store, data)
     train, test = lists.train, lists.test
     unread = [problem_message(problem) for problem in store.problems if problem.left_out]
     for sentence in (*lists.notes, *unread[:_MOST_TOLD]):
@@ -81,7 +81,7 @@ def evaluate(
     by = diagnoser.contract.split.by
     if by in splits:
         say(f"The run itself was divided by {by}, so that it is not trained again by {by}.")
-    others, open_set = beside(run, splits=[s for s in splits if s != by], left_out=left_out)
+    others, open_set = retrain(run, splits=[s for s in splits if s != by], left_out=left_out)
     learning = folder / "learning.json"
     cost = json.loads(learning.read_text()) if learning.exists() else {}
     cost |= {
@@ -99,7 +99,7 @@ def evaluate(
         open_set=open_set,
         trivial=_trivial(store, train, test),
         simulated=(Path(data) / MARKER).is_file(),
-        not_judged=len(unread) + lists.not_judged,
+        not_judged=len(unread) + lists.not_scored,
     )
     page = write_diagnosis_report(
         target,
@@ -128,7 +128,7 @@ def _latencies(
     for ref in refs:
         sample = store.load(ref)
         start = time.perf_counter()
-        diagnoser.diagnose(sample)
+        diagnoser.predict(sample)
         seconds.append(time.perf_counter() - start)
     return seconds
 

@@ -43,7 +43,7 @@ def predict(
     source = open_source(inputs, partner=series)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
-    diagnoses = list(diagnoser.diagnose_all(_loaded(source)))
+    diagnoses = list(diagnoser.predict_all(_loaded(source)))
     remarks = [p.sentence for p in source.problems if not p.left_out]
     diagnoses += [
         Diagnosis(p.source, None, error=problem_message(p)) for p in source.problems if p.left_out
