@@ -78,7 +78,7 @@ def test_what_was_given_is_told_from_what_was_filled_in():
     config = DiagnosisConfig.make(
         **PLACES, preset="quick", batch=24, segment=128, overrides=["search.finalists=2"]
     )
-    assert set(config.given()) == {"data", "out", "preset", "segment", "search"}
+    assert set(config.overrides()) == {"data", "out", "preset", "segment", "search"}
 
 
 def test_a_run_whose_settings_were_saved_without_the_presets_values_goes_on(tmp_path: Path):

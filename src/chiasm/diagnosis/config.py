@@ -204,8 +204,8 @@ class DiagnosisConfig(Settings):
             **preset_values(find_model(name), preset),
             "search": cls.model_fields["search"].default,
         }
-        given = {k: v for k, v in values.items() if v is not None or k not in defaults}
-        return {**defaults, **given}
+        overrides = {k: v for k, v in values.items() if v is not None or k not in defaults}
+        return {**defaults, **overrides}
 
     @field_validator("model")
     @classmethod
@@ -247,7 +247,7 @@ class DiagnosisConfig(Settings):
             raise ValueError("three shares that sum to 1 are expected, that of validation above 0")
         return value
 
-    def given(self) -> dict[str, Any]:
+    def overrides(self) -> dict[str, Any]:
         """Return the settings that differ from what the model and the preset set."""
         model = find_model(self.model)
         defaults = {

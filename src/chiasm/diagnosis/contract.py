@@ -36,7 +36,7 @@ class SplitDescription(Strict):
         training_groups: the first 16 digits of the SHA-256 of each training group's name, so that
             an evaluation can tell which recordings were trained on; empty for ``random``.
         validation_groups: the same for the groups by which epoch, temperatures and the bounds of
-            'unknown' were chosen; None, not known, in contracts of before they were kept.
+            'unknown' were chosen; None (unknown) in the first contracts, which did not list them.
     """
 
     by: str
@@ -123,7 +123,7 @@ def save_model(
         folder,
         network,
         contract,
-        more=lambda place: None if genotype is None else genotype.save(place / GENOTYPE),
+        more=lambda path: None if genotype is None else genotype.save(path / GENOTYPE),
     )
 
 

@@ -85,10 +85,10 @@ class DiagnosisDataModule:
         }
         parameters = inspect.signature(find_model(self.config.model).builder).parameters
         arguments = self.config.builder_arguments()
-        given = self.config.given()
+        overrides = self.config.overrides()
         for name in [name for name in arguments if name not in parameters]:
             # A setting that was given on purpose must not be without effect.
-            if name in given or name in self.config.options:
+            if name in overrides or name in self.config.options:
                 options = sorted(set(parameters) - set(of_data) - {"modalities", "image_size"})
                 raise ConfigurationError(
                     f"{self.config.model} has no option {name!r}; "

@@ -90,10 +90,10 @@ def diagnosis_from_logits(
     probabilities = softmax(joint, temperature=temperatures.get(key, 1.0))
     by_modality = {m: temperatures.get(m, 1.0) for m in single}
     opinion, opinions = combined_opinion(single, by_modality)
-    known = float(support(opinion, probabilities)) >= unknown_below.get(key, 0.0)
+    accepted = float(support(opinion, probabilities)) >= unknown_below.get(key, 0.0)
     return Diagnosis(
         source=source,
-        kind=kinds[int(probabilities.argmax())] if known else "unknown",
+        kind=kinds[int(probabilities.argmax())] if accepted else "unknown",
         probabilities=_named(kinds, probabilities),
         opinions={
             m: _named(kinds, softmax(z, temperature=by_modality[m])) for m, z in single.items()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +145,7 @@ class DiagnosisPredictor:
             single: also show the network each modality by itself.
         """
         names = self.contract.modalities
-        subsets = [names] + [one for one in combinations(names, 1) if single and len(names) > 1]
+        subsets = [names] + [(name,) for name in names if single and len(names) > 1]
         outputs: dict[tuple[str, ...], list[_Output | None]] = {subset: [] for subset in subsets}
         labels, sources = [], []
         for sample in samples:

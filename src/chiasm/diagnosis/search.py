@@ -58,7 +58,7 @@ def with_fusion(data: DiagnosisDataModule) -> DiagnosisDataModule:
     """
     config = data.config
     if not has_fusion(config.model):
-        if {"fusion", "search"} & config.given().keys():
+        if {"fusion", "search"} & config.overrides().keys():
             raise ConfigurationError(
                 f"{config.model} has no fusion to choose; leave 'fusion' and 'search' out, or "
                 "train fused_small."

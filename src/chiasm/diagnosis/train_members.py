@@ -50,11 +50,13 @@ def train_members(
             train(member.config, data=member)
         trained, contract = load_model(folder)
         network.replace_member(modality, trained, temperature=contract.temperatures[modality])
-        own = member.form
+        source = member.form
         if modality == "image":
-            form = replace(form, image_size=own.image_size, picture=own.picture)
+            form = replace(form, image_size=source.image_size, picture=source.picture)
         else:
-            form = replace(form, series=own.series, segment=own.segment, seconds=own.seconds)
+            form = replace(
+                form, series=source.series, segment=source.segment, seconds=source.seconds
+            )
     return replace(data, form=form)
 
 
@@ -76,7 +78,7 @@ def _member_config(config: DiagnosisConfig, modality: str) -> DiagnosisConfig:
     default = inspect.signature(find_model(config.model).builder).parameters[modality].default
     model = find_model(str(config.options.get(modality, default)))
     parameters = inspect.signature(model.builder).parameters
-    settings = config.given()
+    settings = config.overrides()
     left_out = {"image_size", "segment"} - set(parameters)
     if model.fitted:
         left_out |= set(_OF_NETWORKS)

@@ -179,7 +179,7 @@ def _unseen(
 def _validation_groups(run: Path, contract: DiagnosisContract) -> set[str]:
     """Return digests of the groups by which epoch, temperatures and bounds were chosen.
 
-    Contracts of before they were kept do not name them; then the run's own data may tell.
+    The first contracts do not list them; then the run's own data may tell.
     """
     description, kind = contract.split, contract.split.groups_by
     if kind == RANDOM:
@@ -198,7 +198,7 @@ def _validation_groups(run: Path, contract: DiagnosisContract) -> set[str]:
             return group_digests(kind, stored.validation)
     raise SplitError(
         f"The model's contract does not name the groups ({kind}) that it was tuned on, as those of "
-        "earlier versions do not, and its own data are not there to tell. Evaluate the run where "
+        "earlier versions do not, and its own data are gone. Evaluate the run where "
         "its data lie, or train it again."
     )
 

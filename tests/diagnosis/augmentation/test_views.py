@@ -192,7 +192,7 @@ def test_one_modality_is_dropped_at_times_and_never_the_only_one():
 @pytest.mark.parametrize("segment", [60, 64, 128, 256])
 def test_windows_are_whole_segments_and_begin_with_a_cycle(segment: int):
     total = 1200 * 128
-    length = window_length(total, per_cycle=128, segment=segment, wanted=30_000)
+    length = window_length(total, per_cycle=128, segment=segment, limit=30_000)
     assert length <= 30_000
     assert length % math.lcm(segment, 128) == 0
     counts = np.arange(total, dtype=np.float32)[None]
@@ -218,7 +218,7 @@ def test_a_folded_series_is_whole_tokens_however_short(total: int):
     made = finished(counts, scale)
     assert made.shape[1] % 256 == 0 and made.shape[1] >= 256
     assert made.shape[1] <= max(256, total // 10)
-    assert window_length(20_000, per_cycle=128, segment=256, wanted=100, fold=10) == 2_560
+    assert window_length(20_000, per_cycle=128, segment=256, limit=100, fold=10) == 2_560
 
 
 def test_the_scale_is_the_training_recordings_and_survives_silence():

@@ -64,7 +64,7 @@ class RecordingForm:
             total,
             per_cycle=per_cycle,
             segment=self.segment,
-            wanted=round(self.seconds * frequency * per_cycle) if self.seconds else None,
+            limit=round(self.seconds * frequency * per_cycle) if self.seconds else None,
             fold=self.series.shrink,
         )
 

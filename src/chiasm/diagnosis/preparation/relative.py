@@ -67,17 +67,17 @@ def relative_series(above: FloatArray, floor: FloatArray) -> FloatArray:
         ``(C, L)`` float32, counts in [0, 4]; 0 in an incomplete last group.
     """
     channels = len(above)
-    channel, place = np.nonzero(above > np.float32(_CLEAR) * floor)
-    height = above[channel, place]
+    channel, index = np.nonzero(above > np.float32(_CLEAR) * floor)
+    height = above[channel, index]
     pulses = np.bincount(channel, minlength=channels)
     mean = np.bincount(channel, weights=height, minlength=channels) / np.maximum(pulses, 1)
-    whole = place < above.shape[1] // GROUP * GROUP
-    channel, place, height = channel[whole], place[whole], height[whole]
+    whole = index < above.shape[1] // GROUP * GROUP
+    channel, index, height = channel[whole], index[whole], height[whole]
     cells = np.zeros(above.shape, dtype=np.float32)
     octave = np.log2(height / mean[channel])
     level = np.clip(octave - _CENTRES[0], 0, GROUP - 1)
     lower = np.minimum(level.astype(np.int64), GROUP - 2)
-    first = place - place % GROUP + lower
+    first = index - index % GROUP + lower
     share = (level - lower).astype(np.float32)
     np.add.at(cells, (channel, first), 1 - share)
     np.add.at(cells, (channel, first + 1), share)

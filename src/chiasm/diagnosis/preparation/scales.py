@@ -236,7 +236,7 @@ def network_image(ink: FloatArray, size: int, scale: PictureScale) -> FloatArray
 
 
 def window_length(
-    total: int, *, per_cycle: int, segment: int, wanted: int | None = None, fold: int = 1
+    total: int, *, per_cycle: int, segment: int, limit: int | None = None, fold: int = 1
 ) -> int:
     """Return the largest length of whole segments that are also whole mains cycles.
 
@@ -244,7 +244,7 @@ def window_length(
         total: values of the series.
         per_cycle: values in a mains cycle.
         segment: values in a token.
-        wanted: upper limit, but at least one common multiple; None is no limit.
+        limit: largest length, but at least one common multiple; None is no limit.
         fold: cycles that become one; fewer if the series is too short (see ``folded_cycles``).
 
     Returns:
@@ -255,7 +255,7 @@ def window_length(
     """
     token = math.lcm(segment, per_cycle)
     unit = token * max(1, min(fold, total // token))
-    length = min(total, max(wanted, unit) if wanted else total) // unit * unit
+    length = min(total, max(limit, unit) if limit else total) // unit * unit
     length = length or total // segment * segment
     if not length:
         raise DataError(
