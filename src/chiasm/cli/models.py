@@ -50,7 +50,6 @@ def _baselines() -> None:
 def _classifiers() -> None:
     import torch
 
-    from chiasm.diagnosis.classifier import FittedClassifier
     from chiasm.diagnosis.models.cost import flops
     from chiasm.registry import models as registered
 
@@ -60,7 +59,7 @@ def _classifiers() -> None:
             network = model.builder()
         # A classifier fitted in one call has no operations to count before it is fitted.
         counted = ["–", "–"]
-        if not any(isinstance(module, FittedClassifier) for module in network.modules()):
+        if network.training_procedure == "stages":
             counted = [f"{flops(network, how) / 1e9:.2f}" for how in ("paper", "true")]
         table.add_row(
             model.name,
