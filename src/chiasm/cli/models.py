@@ -9,7 +9,8 @@ from rich.table import Table
 
 def models() -> None:
     """List the models with their number of weights and operations."""
-    import chiasm.detection.models.named  # noqa: F401  (importing registers the models)
+    import chiasm.detection.models.named
+    import chiasm.diagnosis.models.named  # noqa: F401  (importing both registers the models)
 
     _detectors()
     typer.echo(
