@@ -22,10 +22,7 @@ if TYPE_CHECKING:
     from chiasm.diagnosis.config import DiagnosisConfig as DiagnosisConfig
 
 __version__ = "0.1.0"
-_CONFIGS = {
-    "DetectionConfig": "chiasm.detection.config",
-    "DiagnosisConfig": "chiasm.diagnosis.config",
-}
+_CONFIGS = {"DetectionConfig": "chiasm.detection", "DiagnosisConfig": "chiasm.diagnosis"}
 __all__ = [
     "DetectionConfig",
     "DiagnosisConfig",
@@ -46,7 +43,8 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     try:
-        return getattr(importlib.import_module(_CONFIGS[name]), name)
+        importlib.import_module(f"{_CONFIGS[name]}.models.named")  # the models that it may name
+        return getattr(importlib.import_module(f"{_CONFIGS[name]}.config"), name)
     except ModuleNotFoundError as error:
         raise AttributeError(
             f"chiasm.{name} needs {error.name}: pip install 'chiasm[train]'."

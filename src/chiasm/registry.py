@@ -23,6 +23,7 @@ class RegisteredModel:
         summary: first line of the builder's docstring.
         baseline: whether it stands here for comparison alone.
         fitted: whether it is fitted in one call, without gradient steps.
+        size: ``"base"`` or ``"small"``, by which presets choose learning rate and batch.
         pools: of a detector whose fusion is searched: modalities to the candidate features
             (``chiasm.fusion.pools.Pools``); None where nothing is searched.
     """
@@ -33,6 +34,7 @@ class RegisteredModel:
     summary: str
     baseline: bool = False
     fitted: bool = False
+    size: str = "small"
     pools: Pools | None = None
 
 
@@ -40,14 +42,19 @@ _MODELS: dict[str, RegisteredModel] = {}
 
 
 def register(
-    wing: str, *, baseline: bool = False, fitted: bool = False, pools: Pools | None = None
+    wing: str,
+    *,
+    baseline: bool = False,
+    fitted: bool = False,
+    size: str = "small",
+    pools: Pools | None = None,
 ) -> Callable[[Builder], Builder]:
     """Register the decorated builder under its own name."""
 
     def remember(builder: Builder) -> Builder:
         name = builder.__name__
         summary = (builder.__doc__ or "").strip().split("\n")[0]
-        _MODELS[name] = RegisteredModel(name, wing, builder, summary, baseline, fitted, pools)
+        _MODELS[name] = RegisteredModel(name, wing, builder, summary, baseline, fitted, size, pools)
         return builder
 
     return remember

@@ -58,23 +58,22 @@ def test_it_diagnoses_as_the_trained_model_does(
         sample = store.load(ref)
         if missing:
             sample = replace(sample, **{missing: None})
-        same(said(model, sample), trained.diagnose(sample))
+        same(said(model, sample), trained.predict(sample))
 
 
 def test_a_series_of_another_length_is_taken(model, classifier_run: Path, sample):
     short = replace(sample, series=sample.series[:, :3000])
-    same(said(model, short), DiagnosisPredictor.load(classifier_run).diagnose(short))
+    same(said(model, short), DiagnosisPredictor.load(classifier_run).predict(short))
 
 
-def test_the_last_of_a_stream_is_the_whole_recording(model, sample):
-    stream = model.stream(sample.image, source=sample.source)
-    step, found = 2000, []
-    few = sample.series[:, :10_000]
-    for start in range(0, few.shape[1], step):
-        found += stream.push(few[:, start : start + step])
-    window = 0.5 * 60 * sample.samples_per_cycle
-    assert len(found) == few.shape[1] // window
-    same(stream.finish(), said(model, replace(sample, series=few)))
+def test_both_diagnose_arrays_and_many_recordings_alike(model, classifier_run: Path, sample):
+    trained = DiagnosisPredictor.load(classifier_run)
+    same(said(model, sample), said(trained, sample))
+    samples = [("broken", DataError("It cannot be read.")), (sample.source, sample)]
+    for predictor in (model, trained):
+        broken, whole = predictor.predict_all(samples)
+        assert (broken.source, broken.kind, broken.error) == ("broken", None, "It cannot be read.")
+        same(whole, predictor.predict(sample))
 
 
 def test_submitted_recordings_are_diagnosed_alike(model, sample):

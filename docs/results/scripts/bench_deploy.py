@@ -93,7 +93,7 @@ def measured_recording(kind: str, model: str, store: str, threads: int) -> dict[
         opened = open_store(Path(store))
         samples = [opened.load(ref) for ref in opened.refs[:PARTS]]
         diagnoser = DiagnosisPredictor.load(model)
-        return percentiles(timed(lambda n: diagnoser.diagnose(samples[n % PARTS]), CALLS))
+        return percentiles(timed(lambda n: diagnoser.predict(samples[n % PARTS]), CALLS))
     import chiasm.runtime
     from chiasm.samples import RecordingSample
 
@@ -109,7 +109,7 @@ def measured_recording(kind: str, model: str, store: str, threads: int) -> dict[
         )
         for _ in range(5)
     ]
-    return percentiles(timed(lambda n: loaded.diagnose(samples[n % 5]), CALLS))
+    return percentiles(timed(lambda n: loaded.predict(samples[n % 5]), CALLS))
 
 
 def fresh(what: str, kind: str, model: str, data: str, threads: int) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Station:
 
             store = open_store(data)
             self._samples = [store.load(ref) for ref in list(store.refs)[:HELD]]
-            self._judge = model.diagnose
+            self._judge = model.predict
 
     def warm_up(self, times: int = 3) -> None:
         """Judge a few that are not timed."""

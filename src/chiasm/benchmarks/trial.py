@@ -113,7 +113,8 @@ def code_fingerprint(wing: Wing, *method_modules: str) -> str:
 def fingerprint_of(cell: Trial) -> str:
     """The fingerprint of a cell's method; ``ConfigurationError`` where there is no such method."""
     # A worker on another machine has imported nothing yet.
-    import chiasm.detection.models.named  # noqa: F401
+    import chiasm.detection.models.named
+    import chiasm.diagnosis.models.named  # noqa: F401
     from chiasm.registry import find_model, models
 
     there = {model.name for model in models(cell.wing)}

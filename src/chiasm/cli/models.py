@@ -9,7 +9,8 @@ from rich.table import Table
 
 def models() -> None:
     """List the models with their number of weights and operations."""
-    import chiasm.detection.models.named  # noqa: F401  (importing registers the models)
+    import chiasm.detection.models.named
+    import chiasm.diagnosis.models.named  # noqa: F401  (importing both registers the models)
 
     _detectors()
     typer.echo(
@@ -50,7 +51,6 @@ def _baselines() -> None:
 def _classifiers() -> None:
     import torch
 
-    from chiasm.diagnosis.classifier import FittedClassifier
     from chiasm.diagnosis.models.cost import flops
     from chiasm.registry import models as registered
 
@@ -60,7 +60,7 @@ def _classifiers() -> None:
             network = model.builder()
         # A classifier fitted in one call has no operations to count before it is fitted.
         counted = ["–", "–"]
-        if not any(isinstance(module, FittedClassifier) for module in network.modules()):
+        if network.training_procedure == "stages":
             counted = [f"{flops(network, how) / 1e9:.2f}" for how in ("paper", "true")]
         table.add_row(
             model.name,

@@ -1,8 +1,8 @@
-"""A classifier's run to a folder that runs without torch, refused where it is not the same."""
+"""Export a classifier to a folder that runs without torch; refused if its outputs differ."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,51 +15,51 @@ from chiasm.deploy.graph_files import write_onnx, write_openvino
 from chiasm.deploy.model_card import classifier_card
 from chiasm.deploy.whole_folder import whole_folder
 from chiasm.diagnosis.calibrate import calibrate
-from chiasm.diagnosis.classifier import Classifier, FittedClassifier
+from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.contract import DiagnosisContract
 from chiasm.diagnosis.datamodule import division, group_digests
 from chiasm.diagnosis.decision import Array
-from chiasm.diagnosis.layers.tokens import SegmentEmbedding
-from chiasm.diagnosis.models.mad import Mad
 from chiasm.diagnosis.predictor import DiagnosisPredictor
-from chiasm.diagnosis.preparation.network_inputs import RecordingForm, picture_input, series_windows
+from chiasm.diagnosis.preparation.network_inputs import RecordingForm, recording_arrays
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.readers.source import RecordingRef
 from chiasm.diagnosis.readers.splits import RecordingSplit
 from chiasm.diagnosis.readers.store import RecordingStore
-from chiasm.diagnosis.unseen import kind_of_group, own_division
+from chiasm.diagnosis.unseen import stored_split
 from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.metrics.classification import macro_f1
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
 from chiasm.runtime.diagnosis import DiagnosisRuntime
-from chiasm.samples import RecordingBatch, RecordingSample
+from chiasm.samples import FloatArray, RecordingSample
 
-COMPARED_ON = 200  # validation recordings at most
+# Validation recordings on which the exported model is compared, at most.
+COMPARED_ON = 200
 
+# Training recordings that choose the ranges of int8.
 QUANTISED_ON = 24
 
 
 def export_diagnosis(
     run: Path, out: Path, *, to: str, precision: str, data: Path | None = None
 ) -> Deployment:
-    """Export, compare with the trained model on validation recordings, and write.
+    """Export a classifier after a comparison with the trained model on validation recordings.
 
     Args:
         run: the run's folder.
-        out: folder to write; it appears whole, or not at all.
+        out: folder to write; it appears complete or not at all.
         to: ``"openvino"`` or ``"onnx"``.
         precision: ``"fp32"``, ``"bf16"`` or ``"int8"``.
-        data: where the run's recordings lie now.
+        data: the run's recordings, if they have moved.
 
     Raises:
         ArtifactError: the exported model differs from the trained one beyond the limits.
-        ConfigurationError: the method or the precision cannot be exported so.
+        ConfigurationError: the method cannot be exported, or not in this precision.
     """
     model = DiagnosisPredictor.load(run)
     contract = model.contract
     graph = classifier_graph(model.network, modalities=contract.modalities)
-    store, learned, validation, config = _recordings(run, contract, data)
+    store, training, validation, config = _recordings(run, contract, data)
     form = contract.recording
     with whole_folder(out) as folder:
         deployment = Deployment(
@@ -81,16 +81,16 @@ def export_diagnosis(
             temperatures=contract.temperatures,
             unknown_below=contract.unknown_below,
         )
-        _write_graph(graph, (store.load(ref) for ref in learned), folder, deployment)
+        _write_graph(graph, (store.load(ref) for ref in training), folder, deployment)
         runtime = DiagnosisRuntime(folder, deployment, threads=torch.get_num_threads())
-        seen = model.observe(store, validation)
-        theirs = _logits(runtime, store, validation)
+        outputs = model.outputs(store.load(ref) for ref in validation)
+        logits, labels = _logits(runtime, store, validation), outputs.labels
         exact = precision == "fp32"
         if not exact:
-            temperatures, unknown_below = calibrate(theirs, seen.labels, share=config.unknown_share)
+            temperatures, unknown_below = calibrate(logits, labels, share=config.unknown_share)
             deployment = replace(deployment, temperatures=temperatures, unknown_below=unknown_below)
-        parity: LogitParity = compare_logits(seen.logits, theirs, seen.labels, exact=exact)
-        insist_on_logits(parity, what=str(out))
+        parity = compare_logits(outputs.logits, logits, labels, exact=exact)
+        check_parity(parity, out)
         deployment = replace(deployment, parity=parity.as_json())
         (folder / "MODEL_CARD.md").write_text(classifier_card(deployment, run=run))
         deployment = with_hashes(folder, deployment)
@@ -101,12 +101,12 @@ def export_diagnosis(
 def _recordings(
     run: Path, contract: DiagnosisContract, data: Path | None
 ) -> tuple[RecordingStore, Sequence[RecordingRef], Sequence[RecordingRef], DiagnosisConfig]:
-    """The run's store, and some of its training and validation recordings."""
+    """Return the run's store, some of its training and validation recordings, and its settings."""
     path = run / "config.yaml"
     if not path.is_file():
         raise ArtifactError(
-            f"{run} has no config.yaml, so that its validation recordings are not known and "
-            "nothing can be proven on them. Name the run's folder, not the model's."
+            f"{run} has no config.yaml, so that its validation recordings are unknown and the "
+            "exported model cannot be compared. Name the run's folder, not the model's."
         )
     config = DiagnosisConfig.make(file=path)
     store = open_store(data or config.data, cache=config.cache)
@@ -116,15 +116,19 @@ def _recordings(
             f"{', '.join(contract.kinds)}. Name its data with --data."
         )
     split = _division(run, contract, store, config, data or config.data)
-    whole = [r for r in split.validation if _complete(store, r, contract.modalities)]
-    if not whole:
+    validation = [r for r in split.validation if _complete(store, r, contract.modalities)]
+    if not validation:
         raise ArtifactError(
-            f"No validation recording has {' and '.join(contract.modalities)}, so that nothing "
-            "can be proven."
+            f"No validation recording has {' and '.join(contract.modalities)}, so that the "
+            "exported model cannot be compared."
         )
-    step = max(1, len(whole) // COMPARED_ON)
-    some = [r for r in split.train if _complete(store, r, contract.modalities)]
-    return store, some[:: max(1, len(some) // QUANTISED_ON)], whole[::step], config
+    training = [r for r in split.train if _complete(store, r, contract.modalities)]
+    return (
+        store,
+        training[:: max(1, len(training) // QUANTISED_ON)],
+        validation[:: max(1, len(validation) // COMPARED_ON)],
+        config,
+    )
 
 
 def _division(
@@ -134,27 +138,31 @@ def _division(
     config: DiagnosisConfig,
     data: Path,
 ) -> RecordingSplit:
-    """What training learned from and validated on: as the run kept it, or as its groups tell."""
+    """Return the split of the run as the run stored it, or as its groups tell."""
     labelled = [ref for ref in store.refs if ref.label is not None]
-    own = own_division(run, store, labelled, data)
-    if own is not None:
-        return own
-    described, by = contract.split, kind_of_group(contract.split)
-    trained, tuned = set(described.training_groups), set(described.validation_groups or ())
-    if tuned and not trained & tuned:
-        learned, validation = (
-            tuple(ref for ref in labelled if group_digests(by, [ref]) & names)
-            for names in (trained, tuned)
+    stored = stored_split(run, store, labelled, data)
+    if stored is not None:
+        return stored
+    description = contract.split
+    group_kind = description.groups_by
+    training_groups = set(description.training_groups)
+    validation_groups = set(description.validation_groups or ())
+    if validation_groups and not training_groups & validation_groups:
+        training, validation = (
+            tuple(ref for ref in labelled if group_digests(group_kind, [ref]) & groups)
+            for groups in (training_groups, validation_groups)
         )
-        return RecordingSplit(learned, validation, ())
-    # The same recordings elsewhere, of a run whose groups do not tell: divided anew, they fall as
-    # before. Where one equipment was left out, the others stand in both lists, by session.
+        return RecordingSplit(training, validation, ())
+    # The recordings have moved, and the groups do not tell: a new division of the same recordings
+    # is the same. If one equipment was the test, the others are in both lists, by session.
     split = division(store, labelled, config)
-    if trained & tuned or config.test_group is not None:
+    if training_groups & validation_groups or config.test_group is not None:
         return split
-    # What was trained on proves nothing.
-    kept = tuple(r for r in split.validation if not group_digests(by, [r]) & trained)
-    return RecordingSplit(split.train, kept, split.test)
+    # A comparison on training recordings proves nothing.
+    validation = tuple(
+        r for r in split.validation if not group_digests(group_kind, [r]) & training_groups
+    )
+    return RecordingSplit(split.train, validation, split.test)
 
 
 def _complete(store: RecordingStore, ref: RecordingRef, modalities: Sequence[str]) -> bool:
@@ -163,14 +171,19 @@ def _complete(store: RecordingStore, ref: RecordingRef, modalities: Sequence[str
 
 
 def _write_graph(
-    graph: ClassifierGraph, learned: Any, folder: Path, deployment: Deployment
+    graph: ClassifierGraph,
+    samples: Iterable[RecordingSample],
+    folder: Path,
+    deployment: Deployment,
 ) -> None:
     path = folder / GRAPHS["onnx"]
     form = deployment.recording
     assert form is not None
     axes: list[dict[int, Any]] = [{} for _ in graph.inputs]
     if "series" in graph.inputs:
-        tokens = torch.export.Dim("tokens", min=2, max=_most_tokens(graph, form))
+        longest = graph.network.example_batch().series
+        assert longest is not None
+        tokens = torch.export.Dim("tokens", min=2, max=longest.shape[2] // form.segment)
         axes[graph.inputs.index("series")] = {2: form.segment * tokens}
     write_onnx(
         graph,
@@ -182,49 +195,35 @@ def _write_graph(
     )
     if deployment.format == "onnx":
         return
-    samples = None
+    inputs = None
     if deployment.precision == "int8":
-        samples = [_graph_inputs(sample, graph.modalities, form) for sample in learned]
-    write_openvino(path, folder / GRAPHS["openvino"], quantised_on=samples)
+        inputs = [_graph_inputs(sample, form, graph.modalities) for sample in samples]
+    write_openvino(path, folder / GRAPHS["openvino"], quantised_on=inputs)
     path.unlink()
 
 
-def _most_tokens(graph: ClassifierGraph, form: RecordingForm) -> int:
-    """Tokens of the longest series that a graph takes: that for which positions are stored."""
-    if isinstance(graph.network, Mad):
-        embedding = graph.network.embeddings["series"]
-        assert isinstance(embedding, SegmentEmbedding)
-        return len(embedding.positions)
-    usual = graph.network.example_batch(1).series
-    assert usual is not None
-    return usual.shape[2] // form.segment
-
-
 def _graph_inputs(
-    sample: RecordingSample, modalities: Sequence[str], form: RecordingForm
-) -> dict[str, np.ndarray]:
-    found = {}
-    if "image" in modalities:
-        found["image"] = picture_input(sample, form)[None]
-    if "series" in modalities:
-        found["series"] = series_windows(sample, form)[:1]
-    return found
+    sample: RecordingSample, form: RecordingForm, modalities: Sequence[str]
+) -> dict[str, FloatArray]:
+    """Return the inputs for the first window of a recording."""
+    arrays = recording_arrays(sample, form, modalities)
+    return {modality: array[:1] for modality, array in arrays.items()}
 
 
 def _logits(
     runtime: DiagnosisRuntime, store: RecordingStore, refs: Sequence[RecordingRef]
 ) -> dict[str, np.ndarray]:
-    """As ``DiagnosisPredictor.observe``: by the modalities that were shown, ``(N, K)``."""
+    """Return logits ``(N, K)`` by modalities, as ``DiagnosisPredictor.outputs`` does."""
     rows: dict[str, list[np.ndarray]] = {}
     for ref in refs:
-        alone, joint, there = runtime.logits(store.load(ref))
-        for key, value in {**alone, "+".join(there): joint}.items():
+        single, joint, present = runtime.logits(store.load(ref))
+        for key, value in {**single, "+".join(present): joint}.items():
             rows.setdefault(key, []).append(value)
     return {key: np.array(values) for key, values in rows.items()}
 
 
 def _inputs(graph: ClassifierGraph, form: RecordingForm) -> tuple[Port, ...]:
-    known = {
+    ports = {
         "image": Port(
             "image",
             (1, 3, form.image_size, form.image_size),
@@ -235,18 +234,19 @@ def _inputs(graph: ClassifierGraph, form: RecordingForm) -> tuple[Port, ...]:
             "series",
             (1, form.channels, "L"),
             "float32",
-            f"one window of pulse amplitudes, made likewise; L a multiple of {form.segment}",
+            f"one window of pulse amplitudes as that format makes it; L a multiple of "
+            f"{form.segment}",
         ),
     }
-    return tuple(known[name] for name in graph.inputs)
+    return tuple(ports[name] for name in graph.inputs)
 
 
 def _origin(contract: DiagnosisContract) -> dict[str, Any]:
     return {
         "weights_sha256": contract.weights_sha256,
-        "training_data": contract.split.training_data,
-        "training_samples": contract.split.training_samples,
-        "validation_samples": contract.split.validation_samples,
+        "training_data": contract.training_data,
+        "training_samples": contract.training_samples,
+        "validation_samples": contract.validation_samples,
         "split_by": contract.split.by,
         "seed": contract.seed,
         "evidence_rule": contract.evidence_rule,
@@ -259,14 +259,14 @@ JOINT = "logits"
 
 
 class ClassifierGraph(nn.Module):
-    """What is exported: logits of all modalities together and of each alone.
+    """The exported graph: logits of all modalities together and of each alone.
 
-    One graph serves a missing modality, too: it is fed with zeros, and only the outputs that do
-    not depend on it are believed.
+    The graph also serves recordings that lack a modality: the runtime feeds zeros for it, and uses
+    only the outputs that do not depend on it.
 
     Args:
         network: in evaluation mode.
-        modalities: that it looks at, in the order of the graph's inputs.
+        modalities: of the network, in the order of the graph's inputs.
     """
 
     def __init__(self, network: Classifier, *, modalities: Sequence[str]) -> None:
@@ -282,42 +282,26 @@ class ClassifierGraph(nn.Module):
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of the outputs, in order."""
-        alone = tuple(f"{JOINT}_{m}" for m in self.modalities)
-        return (JOINT, *alone) if len(alone) > 1 else (JOINT,)
+        single = tuple(f"{JOINT}_{m}" for m in self.modalities)
+        return (JOINT, *single) if len(single) > 1 else (JOINT,)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Logits ``(1, K)`` by ``outputs``, of one window.
+        """Compute logits ``(1, K)`` by ``outputs``, of one window.
 
         Args:
-            tensors: picture ``(1, 3, S, S)`` and window of the series ``(1, C, L)``, those of
-                them that the network looks at.
+            tensors: picture ``(1, 3, S, S)`` and window of the series ``(1, C, L)``, in the order
+                of ``modalities``.
         """
-        given = dict(zip(self.modalities, tensors))
-        if len(given) == 1:
-            return (self._logits(**given),)
-        if isinstance(self.network, Mad):
-            return self._with_shared_tokens(self.network, given)
-        return (self._logits(**given), *(self._logits(**{m: given[m]}) for m in self.modalities))
-
-    def _logits(self, **given: Tensor) -> Tensor:
-        batch = RecordingBatch(given.get("image"), given.get("series"))
-        logits: Tensor = self.network(batch).logits
-        return logits
-
-    def _with_shared_tokens(self, network: Mad, given: dict[str, Tensor]) -> tuple[Tensor, ...]:
-        """As the network, but tokens and flows of a modality are computed once for all looks."""
-        tokens = {m: network.flows[m](network.embeddings[m](x))[0] for m, x in given.items()}
-        looks = [tokens, *({m: tokens[m]} for m in self.modalities)]
-        return tuple(network.decide(look) for look in looks)
+        return tuple(self.network.logits_by_modality(dict(zip(self.modalities, tensors))).values())
 
 
 def classifier_graph(network: Classifier, *, modalities: Sequence[str]) -> ClassifierGraph:
-    """The graph of a trained classifier.
+    """Return the graph of a trained classifier.
 
     Raises:
         ConfigurationError: the method has no such graph.
     """
-    if isinstance(network, FittedClassifier):
+    if not network.exportable:
         raise ConfigurationError(
             f"{type(network).__name__} cannot be exported: what it fitted is a model of another "
             "library and no graph of tensors. Export mad_small or another network."
@@ -326,29 +310,29 @@ def classifier_graph(network: Classifier, *, modalities: Sequence[str]) -> Class
 
 
 def example_inputs(network: Classifier, modalities: Sequence[str]) -> list[Tensor]:
-    """Zeros in the shapes of a usual recording."""
-    batch = network.example_batch(1)
-    found = [batch.image if name == "image" else batch.series for name in modalities]
-    return [tensor for tensor in found if tensor is not None]
+    """Return zeros in the shapes of the longest recordings."""
+    batch = network.example_batch()
+    tensors = [batch.image if name == "image" else batch.series for name in modalities]
+    return [tensor for tensor in tensors if tensor is not None]
 
 
-# Of float32: largest difference of a logit; float32 itself is no finer after four layers.
+# Largest difference of a float32 logit; rounding alone reaches it after four layers.
 LOGIT_LIMIT = 1e-3
 
-# Of less: macro-F1 on validation recordings, as a share (0.005 are 0.5 points).
+# Largest loss of macro-F1 in lower precision, as a share (0.005 are 0.5 points).
 F1_LIMIT = 0.005
 
 
 @dataclass(frozen=True)
 class LogitParity:
-    """What was compared with the float32 model, on validation recordings.
+    """Comparison with the float32 model on validation recordings.
 
     Attributes:
-        exact: the strict limits hold: logit difference and identical classes.
-        recordings: how many.
-        logit_difference: largest, by whatever modalities were shown.
-        classes_changed: recordings whose likeliest class is another, all modalities shown.
-        macro_f1, macro_f1_float32: on these recordings.
+        exact: whether the strict limits apply: logit difference and identical classes.
+        recordings: number of recordings.
+        logit_difference: largest difference of a logit, over all subsets of modalities.
+        classes_changed: recordings whose likeliest class differs, with all modalities.
+        macro_f1, macro_f1_float32: of the exported and of the trained model.
     """
 
     exact: bool
@@ -359,7 +343,7 @@ class LogitParity:
     macro_f1_float32: float
 
     def as_json(self) -> dict[str, Any]:
-        """Figures by name, with the limits that they were held to."""
+        """Return figures by name, with the limits that apply."""
         limits = (
             {"logit_difference": LOGIT_LIMIT, "classes_changed": 0}
             if self.exact
@@ -375,10 +359,10 @@ def compare_logits(
     *,
     exact: bool,
 ) -> LogitParity:
-    """Compare logits ``(N, K)`` by the modalities that were shown, e.g. ``"image+series"``."""
-    whole = max(trained, key=len)
-    guesses = [logits[whole].argmax(axis=1) for logits in (trained, exported)]
-    classes = trained[whole].shape[1]
+    """Compare logits ``(N, K)`` by modalities, e.g. ``"image+series"``."""
+    joint = max(trained, key=len)
+    guesses = [logits[joint].argmax(axis=1) for logits in (trained, exported)]
+    classes = trained[joint].shape[1]
     return LogitParity(
         exact=exact,
         recordings=len(labels),
@@ -389,18 +373,18 @@ def compare_logits(
     )
 
 
-def insist_on_logits(parity: LogitParity, *, what: str) -> None:
-    """Raise ``ArtifactError`` where a limit is passed."""
+def check_parity(parity: LogitParity, folder: Path) -> None:
+    """Raise ``ArtifactError`` if a limit is exceeded."""
     if parity.exact and (parity.logit_difference > LOGIT_LIMIT or parity.classes_changed):
         raise ArtifactError(
-            f"{what} was not written: its logits differ from the trained model's by up to "
+            f"{folder} was not written: its logits differ from the trained model's by up to "
             f"{parity.logit_difference:.2g} (limit {LOGIT_LIMIT:g}) and {parity.classes_changed} "
             f"of {parity.recordings} recordings get another class."
         )
     loss = parity.macro_f1_float32 - parity.macro_f1
     if not parity.exact and loss > F1_LIMIT:
         raise ArtifactError(
-            f"{what} was not written: macro-F1 on validation recordings falls from "
+            f"{folder} was not written: macro-F1 on validation recordings falls from "
             f"{parity.macro_f1_float32:.4f} to {parity.macro_f1:.4f} (limit {F1_LIMIT:g}). "
             "Export with more precision."
         )

@@ -1,4 +1,4 @@
-"""The end of a classifier's training: calibration on validation recordings, and its folder."""
+"""Calibrate a trained classifier on validation recordings, and write its folder."""
 
 from __future__ import annotations
 
@@ -9,92 +9,92 @@ from chiasm.diagnosis.contract import DiagnosisContract, SplitDescription, save_
 from chiasm.diagnosis.datamodule import DiagnosisDataModule
 from chiasm.diagnosis.decision import Array, combined_opinion, support, weakest_accepted
 from chiasm.diagnosis.predictor import DiagnosisPredictor
-from chiasm.diagnosis.preparation.network_inputs import RecordingForm
 from chiasm.fusion.genotype import Genotype
 from chiasm.metrics import VERSIONS
 from chiasm.metrics.calibration import fit_temperature, softmax
 from chiasm.metrics.classification import macro_f1
 from chiasm.runs.model_folder import library_versions
 
-# Where every validation recording is recognised, the likelihood asks for ever lower ones.
+# If every validation recording is classified right, the likelihood has no minimum in between.
 TEMPERATURES = (0.5, 10.0)
 
 
-def save(network: Classifier, data: DiagnosisDataModule) -> float:
-    """Calibrate on the validation recordings and write the model's folder; returns macro-F1.
+def calibrate_and_save(network: Classifier, data: DiagnosisDataModule) -> float:
+    """Calibrate on the validation recordings, write the model's folder, and return macro-F1.
 
-    That is of the recordings that have all modalities, or of all by what each has where none does.
+    Macro-F1 is of the recordings that have all modalities or, if there are none, of all
+    recordings by what each one has.
     """
-    contract = blank_contract(data)
-    seen = DiagnosisPredictor(network, contract).observe(data.store, data.split.validation)
-    temperatures, thresholds = calibrate(seen.logits, seen.labels, share=data.config.unknown_share)
+    contract = uncalibrated_contract(data)
+    samples = (data.store.load(ref) for ref in data.split.validation)
+    outputs = DiagnosisPredictor(network, contract).outputs(samples)
+    temperatures, thresholds = calibrate(
+        outputs.logits, outputs.labels, share=data.config.unknown_share
+    )
     contract = contract.model_copy(
         update={"temperatures": temperatures, "unknown_below": thresholds}
     )
     genotype = data.fusion if isinstance(data.fusion, Genotype) else None
     save_model(data.config.out / "model", network, contract, genotype)
-    logits = seen.logits["+".join(contract.modalities)]
-    whole = ~np.isnan(logits).any(axis=1)
-    if not whole.any():
-        for one in seen.logits.values():
-            logits = np.where(np.isnan(logits), one, logits)
-        whole = np.ones(len(logits), dtype=bool)
-    guesses = logits[whole].argmax(axis=1)
-    return macro_f1(seen.labels[whole], guesses, len(contract.kinds))
+    logits = outputs.logits["+".join(contract.modalities)]
+    complete = ~np.isnan(logits).any(axis=1)
+    if not complete.any():
+        for single in outputs.logits.values():
+            logits = np.where(np.isnan(logits), single, logits)
+        complete = np.ones(len(logits), dtype=bool)
+    guesses = logits[complete].argmax(axis=1)
+    return macro_f1(outputs.labels[complete], guesses, len(contract.kinds))
 
 
 def calibrate(
     logits: dict[str, Array], labels: np.ndarray, *, share: float
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Temperatures and least beliefs, by the modalities that were shown."""
-    there = {key: ~np.isnan(z).any(axis=1) for key, z in logits.items()}
+    """Return temperatures and least beliefs, by the modalities that are present.
+
+    Args:
+        logits: modalities to ``(N, K)``; NaN for a recording that lacks one of them.
+        labels: ``(N,)``.
+        share: of the right diagnoses that may become 'unknown'.
+    """
+    present = {key: ~np.isnan(z).any(axis=1) for key, z in logits.items()}
     temperatures = {
-        key: fit_temperature(z[there[key]], labels[there[key]], bounds=TEMPERATURES)
-        if there[key].any()
+        key: fit_temperature(z[present[key]], labels[present[key]], bounds=TEMPERATURES)
+        if present[key].any()
         else 1.0
         for key, z in logits.items()
     }
     thresholds = {}
     for key, z in logits.items():
-        rows = there[key]
-        parts = {name: logits[name][rows] for name in key.split("+")}
+        rows = present[key]
+        single = {name: logits[name][rows] for name in key.split("+")}
         probabilities = softmax(z[rows], temperature=temperatures[key])
-        opinion, _ = combined_opinion(parts, temperatures)
+        opinion, _ = combined_opinion(single, temperatures)
         right = probabilities.argmax(axis=1) == labels[rows]
         thresholds[key] = weakest_accepted(support(opinion, probabilities), right, share=share)
     return temperatures, thresholds
 
 
-def blank_contract(data: DiagnosisDataModule) -> DiagnosisContract:
-    """The contract before calibration."""
-    config, form = data.config, data.form
+def uncalibrated_contract(data: DiagnosisDataModule) -> DiagnosisContract:
+    """Return the contract before calibration."""
+    config = data.config
     return DiagnosisContract(
         method=config.model,
         arguments=data.arguments(),
         modalities=config.modalities,
         kinds=data.store.kinds,
-        recording=RecordingForm(
-            image_size=form.image_size,
-            channels=data.channels,
-            samples_per_cycle=data.samples_per_cycle,
-            segment=form.segment,
-            series=form.scale,
-            picture=form.picture,
-            seconds=form.seconds,
-            windows=config.windows,
-        ),
+        recording=data.form,
+        metric_versions=dict(VERSIONS),
         split=SplitDescription(
             by=config.split_by,
             shares=config.shares,
             seed=config.seed,
+            groups_by=data.groups_by,
             training_groups=data.training_groups(),
             validation_groups=data.validation_groups(),
-            groups_by=data.groups_by,
-            training_data=data.training_data(),
-            training_samples=len(data.split.train),
-            validation_samples=len(data.split.validation),
         ),
-        metric_versions=dict(VERSIONS),
+        training_data=data.training_data(),
+        training_samples=len(data.split.train),
+        validation_samples=len(data.split.validation),
         seed=config.seed,
         libraries=library_versions(),
     )

@@ -1,9 +1,10 @@
-"""What every classifier offers, and what those have in common that learn without gradient steps."""
+"""What every classifier offers, and the base of those that are fitted without gradient steps."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,25 +30,31 @@ class Classifier(nn.Module):
     """A network or method that turns a batch of recordings into logits.
 
     Attributes:
-        modalities: what it looks at, of ``("image", "series")``, in the order of its tokens.
+        modalities: that it takes, of ``("image", "series")``, in the order of its tokens.
+        training_procedure: ``"stages"`` (contrast, then classes), ``"fit"`` (one call, see
+            ``FittedClassifier``) or ``"members"`` (its members are trained one by one).
+        exportable: whether it is a graph of tensor operations.
     """
 
     modalities: tuple[str, ...]
+    training_procedure: Literal["stages", "fit", "members"] = "stages"
+    exportable: bool = True
 
     @property
     def device(self) -> torch.device:
-        """Where its weights or its buffers lie."""
+        """Device of its parameters or buffers."""
         return next((t.device for t in (*self.parameters(), *self.buffers())), torch.device("cpu"))
 
     def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
-        """Run everything on a batch; ``density`` concerns those that have flows.
+        """Compute the outputs for a batch; ``density`` concerns methods with flows.
 
-        Raises ``DataError`` where nothing is there that it looks at.
+        Raises:
+            DataError: the batch has none of the modalities.
         """
         raise NotImplementedError
 
     def project(self, output: ClassifierOutput, parts: Sequence[str] = ("joint",)) -> Tensor:
-        """Unit vectors ``(N, V, P)`` to contrast, of those that have a first stage.
+        """Return the unit vectors ``(N, V, P)`` that the first stage contrasts.
 
         Args:
             output: of ``forward``.
@@ -56,13 +63,30 @@ class Classifier(nn.Module):
         raise NotImplementedError
 
     def example_batch(self, count: int = 1) -> RecordingBatch:
-        """Zeros in the shapes of usual recordings, on its device."""
+        """Return zeros in the shapes of the longest recordings, on the classifier's device."""
         raise NotImplementedError
+
+    def logits_by_modality(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return logits ``(N, K)`` of all modalities together, then of each one alone.
+
+        Args:
+            inputs: modality to the tensor of a ``RecordingBatch``.
+
+        Returns:
+            Modalities joined by ``+`` to logits; one entry if there is one modality.
+        """
+        subsets = [tuple(inputs), *((m,) for m in inputs)]
+        return {
+            "+".join(subset): self(
+                RecordingBatch(**{m: inputs.get(m) if m in subset else None for m in MODALITIES})
+            ).logits
+            for subset in dict.fromkeys(subsets)
+        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelled:
-    """Recordings that were described, with their classes.
+    """Described recordings with their classes.
 
     Attributes:
         described: name to a tensor with the recordings along its first axis.
@@ -74,29 +98,33 @@ class Labelled:
 
 
 class FittedClassifier(Classifier):
-    """Describes recordings by features that do not learn, and fits a classifier to them.
+    """Describes recordings by fixed features, and fits a classifier to them.
 
-    Everything that is fitted is kept in buffers (a model of a library as the bytes of its own
-    text), so that weights travel as safetensors and nothing needs pickle.
+    Everything that is fitted is stored in buffers (a library's model as the bytes of its text
+    format), so that weights travel as safetensors and nothing needs pickle.
     """
 
-    def describe(self, batch: RecordingBatch) -> dict[str, Tensor]:
-        """Features of a batch, the recordings along the first axis of each tensor.
+    training_procedure = "fit"
+    exportable = False
 
-        Raises ``DataError`` where nothing is there that it looks at.
+    def describe(self, batch: RecordingBatch) -> dict[str, Tensor]:
+        """Compute the features of a batch, the recordings along the first axis of each tensor.
+
+        Raises:
+            DataError: the batch has none of the modalities.
         """
         raise NotImplementedError
 
     def fit(self, learning: Labelled, validation: Labelled, *, seed: int) -> None:
-        """Learn from described recordings; the held-out ones may choose, but not be learned."""
+        """Fit to described recordings; the validation recordings only choose between fits."""
         raise NotImplementedError
 
     def decide(self, described: Described) -> Tensor:
-        """Logits ``(N, K)`` of described recordings."""
+        """Compute the logits ``(N, K)`` of described recordings."""
         raise NotImplementedError
 
     def forward(self, batch: RecordingBatch, *, density: bool = True) -> ClassifierOutput:
-        """Describe and decide."""
+        """Describe the batch and compute its logits."""
         described = self.describe(batch)
         pooled = torch.cat([d.flatten(1).float() for d in described.values()], dim=1)
         return ClassifierOutput(logits=self.decide(described), pooled=pooled)
@@ -104,11 +132,11 @@ class FittedClassifier(Classifier):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GateStatistics:
-    """How one modality's tokens use the experts, layer by layer; entropies in nats.
+    """How the tokens of one modality use the experts, by layer; entropies in nats.
 
     Attributes:
         usage: ``(L, E)`` mean gate, rows sum to 1.
-        share: ``(L, E)`` share of the tokens that lean to each expert most.
+        share: ``(L, E)`` share of the tokens whose largest gate is each expert's.
         token_entropy: ``(L,)`` mean entropy of a token's gate: 0 decided, log E undecided.
         usage_entropy: ``(L,)`` entropy of ``usage``: 0 collapsed on one expert, log E balanced.
     """
@@ -121,7 +149,7 @@ class GateStatistics:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassifierOutput:
-    """Logits, and what lies behind them; dictionaries hold the modalities that were present.
+    """Logits and intermediate results; dictionaries hold the modalities that were present.
 
     Attributes:
         logits: ``(N, K)``.

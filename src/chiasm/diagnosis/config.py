@@ -5,171 +5,148 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from chiasm.diagnosis.models import named as _registers_classifiers  # noqa: F401
-from chiasm.registry import find_model, models
-from chiasm.settings import Settings
+from chiasm.registry import RegisteredModel, find_model, models
+from chiasm.settings import SearchSettings, Settings
 
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """What a setting is where it was not given.
-
-    Attributes:
-        rates: size of a model to highest learning rate.
-        batches: size of a model to recordings in a batch.
-        others: as in ``DiagnosisConfig``.
-    """
-
-    rates: Mapping[str, float]
-    batches: Mapping[str, int]
-    inputs: str
-    views: str
-    align: bool = False
-    contrast: tuple[str, ...] = ("joint", "image", "series")
-    modality_dropout: float = 0.6
-    image_size: int = 256
-    seconds: float | None = None
-    fold: int = 1
-    pool: str = "mean"
-    smoothing: float = 0.0
-
-
-PRESETS = {
-    "paper": Preset(
-        rates={"base": 5e-6, "small": 5e-6},
-        batches={"base": 8, "small": 64},
-        inputs="plain",
-        views="usual",
-        contrast=("joint",),
-        modality_dropout=0.15,
-    ),
-    "recommended": Preset(
-        rates={"base": 1e-4, "small": 3e-4},
-        batches={"base": 8, "small": 64},
-        inputs="relative",
-        views="strong",
-        align=True,
-        smoothing=0.1,
-    ),
-    # Few tokens that each say much: 4 of the picture and 2 of the series instead of 856. A view
-    # costs more to draw than to learn from, and held-out sessions are told apart no worse.
-    "quick": Preset(
-        rates={"base": 1e-4, "small": 1e-3},
-        batches={"base": 8, "small": 24},
-        inputs="relative",
-        views="strong",
-        align=True,
-        image_size=32,
-        fold=300,
-        smoothing=0.1,
-    ),
-    # Of features that are computed, not learned: each recording once, whole and as it is.
-    "fitted": Preset(
-        rates={"small": 1.0},
-        batches={"small": 16},
-        inputs="plain",
-        views="usual",
-    ),
+_EVERY_PRESET: Mapping[str, Any] = {
+    "inputs": "relative",
+    "views": "strong",
+    "align": True,
+    "contrast": ("joint", "image", "series"),
+    "modality_dropout": 0.6,
+    "image_size": 256,
+    "seconds": 0.0,
+    "fold": 1,
+    "pool": "mean",
+    "smoothing": 0.1,
 }
 
+# Settings by preset; what depends on the size of the model is a mapping of sizes.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "paper": {
+        **_EVERY_PRESET,
+        "learning_rate": 5e-6,
+        "batch": {"base": 8, "small": 64},
+        "inputs": "plain",
+        "views": "usual",
+        "align": False,
+        "contrast": ("joint",),
+        "modality_dropout": 0.15,
+        "smoothing": 0.0,
+    },
+    "recommended": {
+        **_EVERY_PRESET,
+        "learning_rate": {"base": 1e-4, "small": 3e-4},
+        "batch": {"base": 8, "small": 64},
+    },
+    # Few tokens that carry much each: 4 of the picture and 2 of the series instead of 856. To draw
+    # a view costs more than a step on it, and held-out sessions are classified no worse.
+    "quick": {
+        **_EVERY_PRESET,
+        "learning_rate": {"base": 1e-4, "small": 1e-3},
+        "batch": {"base": 8, "small": 24},
+        "image_size": 32,
+        "fold": 300,
+    },
+    # Features are computed, not trained: each recording is used once, whole and unchanged.
+    "fitted": {
+        **_EVERY_PRESET,
+        "learning_rate": 1.0,
+        "batch": 16,
+        "inputs": "plain",
+        "views": "usual",
+        "align": False,
+        "smoothing": 0.0,
+    },
+}
 
-class SearchSettings(BaseModel):
-    """Settings of the search alone; ``search={finalists: 6, epochs: 10}`` on the command line.
+# Values in a token of models that do not say.
+SEGMENT = 256
 
-    Attributes:
-        epochs: passes of the weights over their share of the training recordings; the budget may
-            end them earlier.
-        held_out: share of the training sessions that the architecture's steps see, and the
-            weights do not.
-        order: 1 alternates (default), 2 unrolls one weight step (DARTS).
-        rate: learning rate of the architecture.
-        finalists: architectures that are proposed; each is trained for ``final_epochs``, and the
-            best on validation recordings is kept. 1 takes the strongest as it is.
-        share: of the run's minutes; the rest trains what was found.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    epochs: int = Field(10, ge=1)
-    held_out: float = Field(0.3, gt=0, lt=1)
-    order: Literal[1, 2] = 1
-    rate: float = Field(0.05, gt=0)
-    finalists: int = Field(4, ge=1)
-    final_epochs: int = Field(4, ge=1)
-    share: float = Field(0.5, gt=0, lt=1)
+FROM_PRESET: Any = None
 
 
-SEGMENTS = {"base": 60, "small": 256}
+def preset_values(model: RegisteredModel, preset: str | None) -> dict[str, Any]:
+    """Return the settings that a preset has for a model; None takes the model's own preset."""
+    name = preset or ("fitted" if model.fitted else "recommended")
+    segment = inspect.signature(model.builder).parameters.get("segment")
+    values = {
+        key: value[model.size] if isinstance(value, Mapping) else value
+        for key, value in PRESETS[name].items()
+    }
+    return {"preset": name, "segment": segment.default if segment else SEGMENT, **values}
 
 
 class DiagnosisConfig(Settings):
     """Everything that decides a run's result; written to ``config.yaml`` in its folder.
 
+    Settings that are None take the preset's value; ``make`` fills it in.
+
     Attributes:
-        data: AI-Hub folder, store or manifest to learn from.
+        data: AI-Hub folder, store or manifest with the recordings.
         out: the run's folder.
         model: registered builder.
         modalities: ``image``, ``series`` or both.
-        flow: ``coupling``, or ``identity`` to leave it out.
+        flow: ``coupling``, or ``identity`` for a model without flows.
         gate, experts: of the mixtures in the encoder.
-        pool: ``mean`` over all tokens, as the paper, or ``modality_mean``: over those of each
-            modality, then over modalities, so that none is outnumbered. None takes the preset's.
-        segment: values of the series to a token; None takes the model's own.
-        preset: ``paper``, ``recommended`` or, for minutes on a processor, ``quick``: what learning
-            rate, batch, inputs, views, contrast, modality_dropout, image_size and seconds are
-            where not given. ``fitted`` is of
-            classifiers without gradient steps; None takes the model's own.
+        pool: ``mean`` over all tokens, as in the paper, or ``modality_mean``: over the tokens of
+            each modality, then over modalities, which weighs them equally. None takes the preset's.
+        segment: values of the series in a token; None takes the model's own.
+        preset: ``paper``, ``recommended`` or, for minutes on a processor, ``quick``; sets
+            learning_rate, batch, inputs, views, align, contrast, modality_dropout, image_size,
+            seconds, fold, pool and smoothing. ``fitted`` is for classifiers without gradient
+            steps. None takes the model's own.
         image_size: side of the picture in pixels, a multiple of 16; None takes the preset's.
-        inputs: ``plain``: series divided by a scale, pictures as they are. ``standardised``:
-            without the quiet level and the ground's colour, and at a standard deviation of 1,
-            from which much is learned sooner. ``relative``: amplitudes relative to the recording's
-            own pulses as well, whatever the gain (pictures only with ``picture_gain``). None takes
-            the preset's.
-        align: roll relative inputs to a phase of their own: what tells faults apart is how the
-            parts of a pattern lie to each other, and the recorder's phase is often another
+        inputs: ``plain``: series divided by a scale, pictures unchanged. ``standardised``: without
+            the quiet level and the ground's colour, and at a standard deviation of 1, which trains
+            faster. ``relative``: also with amplitudes relative to the recording's own pulses,
+            independent of the gain (pictures only with ``picture_gain``). None takes the preset's.
+        align: roll relative inputs to a reference phase of their own: the parts of a pattern
+            relative to each other tell faults apart, and the recorder's phase is often another
             conductor's. None takes the preset's.
-        views: ``usual``, or ``strong`` against learning the sessions; None takes the preset's.
+        views: ``usual``, or ``strong`` against overfitting to sessions; None takes the preset's.
         split_by: ``session``, ``equipment``, any other kind of group, or ``random``.
-        test_group: one group of the kind ``split_by`` that is the test, whatever ``shares`` says.
-        left_out: classes that are not learned, to see whether they are noticed.
+        test_group: one group of the kind ``split_by`` that is the test; overrides ``shares``.
+        left_out: classes that are left out of the training, to evaluate how unknown ones are
+            recognised.
         shares: of training, validation and test.
-        seconds: of the series that a view shows; None takes the preset's, and 0 shows all.
-            Diagnoses see windows of that length.
+        seconds: length of a view of the series, and of the windows of a diagnosis; 0 takes the
+            whole series, None the preset's.
         fold: neighbouring mains cycles of relative series that are added up to one, so that a
-            whole recording takes a processor no longer than an excerpt. Where a token is a whole
-            number of pairs of cycles, an even number becomes two: clear pulses, and how often
+            processor needs no longer for a whole recording than for an excerpt. If a token is a
+            whole number of pairs of cycles, an even number becomes two: clear pulses, and how often
             levels of the noise floor are passed at each phase. None takes the preset's.
-        windows: so many, whose embeddings are averaged; None covers the whole series, up to 5.
+        windows: number of windows whose embeddings are averaged; None covers the whole series, up
+            to 5.
         pretrain_epochs: of contrast; 0 trains by cross-entropy alone.
         epochs: of cross-entropy, at most; ``patience`` without a better macro-F1 ends it.
         patience: epochs.
         batch, learning_rate: None takes the preset's.
-        flow_weight: of the flows' likelihood, in the first stage; the paper's procedure has 0.
-        contrast: what the first stage contrasts: ``joint``, as the paper, or modalities as well.
-            None takes the preset's.
-        smoothing: share of the label that the second stage gives to all classes alike; few sessions
-            are otherwise learned by heart. None takes the preset's.
+        flow_weight: of the flows' likelihood in the first stage; the paper's procedure has 0.
+        contrast: vectors that the first stage contrasts: ``joint``, as in the paper, and names of
+            modalities. None takes the preset's.
+        smoothing: share of the label that the second stage gives to all classes alike, against
+            overfitting to few sessions. None takes the preset's.
         modality_dropout: probability that a batch lacks one modality; None takes the preset's.
-        phase_unknown: recordings do not know where their phase begins, and inputs are not aligned:
-            views roll by any angle.
+        phase_unknown: the phase of the recordings is unknown, and inputs are not aligned: views
+            roll by any angle.
         picture_gain: views of pictures grow and shrink with the gain, from their lower edge; off
             for instruments that do not draw amplitude 0 there.
         unknown_share: of the right diagnoses of validation that may be called 'unknown'.
         minutes: budget of both stages together; None is none.
         workers: processes that make batches; 0 makes them in this one.
-        precision: of training; ``auto`` is bfloat16 where the hardware multiplies it and the
-            network is large enough to gain from it.
+        precision: of training; ``auto`` is bfloat16 if the hardware multiplies it and the network
+            is large enough to gain from it.
         cache: folder for the converted store; None takes the user's cache folder.
-        seed: of everything.
-        fusion: of a model that is searched: ``search`` (as with None), ``concatenation``
+        seed: of every random number.
+        fusion: of a model whose fusion is searched: ``search`` (as with None), ``concatenation``
             (hand-made), ``random`` or a genotype file.
-        search: how it is searched; None takes the usual settings.
+        search: how the fusion is searched.
         options: further arguments of the model's builder, by name.
     """
 
@@ -180,29 +157,29 @@ class DiagnosisConfig(Settings):
     flow: Literal["coupling", "identity"] = "coupling"
     gate: Literal["softmax", "uniform", "top1"] = "softmax"
     experts: int = Field(2, ge=1)
-    pool: Literal["mean", "modality_mean"] | None = None
-    segment: int | None = Field(None, ge=1)
-    preset: Literal["paper", "recommended", "quick", "fitted"] | None = None
-    image_size: int | None = Field(None, ge=16, le=1024, multiple_of=16)
-    inputs: Literal["plain", "standardised", "relative"] | None = None
-    align: bool | None = None
-    views: Literal["usual", "strong"] | None = None
+    pool: Literal["mean", "modality_mean"] = FROM_PRESET
+    segment: int = Field(FROM_PRESET, ge=1)
+    preset: Literal["paper", "recommended", "quick", "fitted"] = FROM_PRESET
+    image_size: int = Field(FROM_PRESET, ge=16, le=1024, multiple_of=16)
+    inputs: Literal["plain", "standardised", "relative"] = FROM_PRESET
+    align: bool = FROM_PRESET
+    views: Literal["usual", "strong"] = FROM_PRESET
     split_by: str = "session"
     test_group: str | None = None
     left_out: tuple[str, ...] = ()
     shares: tuple[float, float, float] = (0.45, 0.05, 0.5)
-    seconds: float | None = Field(None, ge=0)
-    fold: int | None = Field(None, ge=1)
+    seconds: float = Field(FROM_PRESET, ge=0)
+    fold: int = Field(FROM_PRESET, ge=1)
     windows: int | None = Field(None, ge=1)
     pretrain_epochs: int = Field(50, ge=0)
     epochs: int = Field(100, ge=1)
     patience: int = Field(20, ge=1)
-    batch: int | None = Field(None, ge=2)
-    learning_rate: float | None = Field(None, gt=0)
+    batch: int = Field(FROM_PRESET, ge=2)
+    learning_rate: float = Field(FROM_PRESET, gt=0)
     flow_weight: float = Field(0.0, ge=0)
-    contrast: tuple[Literal["joint", "image", "series"], ...] | None = Field(None, min_length=1)
-    smoothing: float | None = Field(None, ge=0, lt=1)
-    modality_dropout: float | None = Field(None, ge=0, le=1)
+    contrast: tuple[Literal["joint", "image", "series"], ...] = Field(FROM_PRESET, min_length=1)
+    smoothing: float = Field(FROM_PRESET, ge=0, lt=1)
+    modality_dropout: float = Field(FROM_PRESET, ge=0, le=1)
     phase_unknown: bool = False
     picture_gain: bool = True
     unknown_share: float = Field(0.05, ge=0, lt=1)
@@ -212,25 +189,50 @@ class DiagnosisConfig(Settings):
     cache: Path | None = None
     seed: int = Field(42, ge=0)
     fusion: str | None = None
-    search: SearchSettings | None = None
+    search: SearchSettings = SearchSettings(epochs=10, held_out=0.3, finalists=4, final_steps=0)
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, values: Any) -> Any:
+        """Replace what is not given, or None, by the value of the preset."""
+        name = values.get("model", cls.model_fields["model"].default)
+        preset = values.get("preset")
+        if name not in [m.name for m in models("classifier")] or preset not in (None, *PRESETS):
+            return values  # and the field's own check says what is wrong
+        defaults = {
+            **preset_values(find_model(name), preset),
+            "search": cls.model_fields["search"].default,
+        }
+        overrides = {k: v for k, v in values.items() if v is not None or k not in defaults}
+        return {**defaults, **overrides}
 
     @field_validator("model")
     @classmethod
     def _exists(cls, value: str) -> str:
-        there = [model.name for model in models("classifier")]
-        if value not in there:
-            raise ValueError(f"there is no classifier {value!r}; there are: {', '.join(there)}")
+        names = [model.name for model in models("classifier")]
+        if value not in names:
+            raise ValueError(f"there is no classifier {value!r}; there are: {', '.join(names)}")
         return value
 
     @model_validator(mode="after")
-    def _look(self) -> Self:
-        """Leave out what the model does not look at: contract and report are not to claim it."""
+    def _fit_together(self) -> Self:
+        """Leave out what has no effect on this model: the contract is not to claim it."""
         default = inspect.signature(find_model(self.model).builder).parameters["modalities"].default
-        seen = tuple(m for m in self.modalities if m in default)
-        if not seen:
-            raise ValueError(f"{self.model} looks at {', '.join(default)} alone")
-        object.__setattr__(self, "modalities", seen)
+        modalities = tuple(m for m in self.modalities if m in default)
+        if not modalities:
+            raise ValueError(f"{self.model} takes {', '.join(default)} alone")
+        relative = self.inputs == "relative"
+        # The vector of a single modality is the joint one.
+        parts = ("joint", *modalities) if len(modalities) > 1 else ("joint",)
+        effective = {
+            "modalities": modalities,
+            "align": self.align and relative,
+            "fold": self.fold if relative else 1,  # only counts can be added up
+            "contrast": tuple(part for part in self.contrast if part in parts) or ("joint",),
+        }
+        for name, value in effective.items():
+            object.__setattr__(self, name, value)
         return self
 
     @field_validator("modalities", "contrast", "shares", "left_out", mode="before")
@@ -242,101 +244,29 @@ class DiagnosisConfig(Settings):
     @classmethod
     def _sums(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
         if min(value) < 0 or not math.isclose(sum(value), 1, abs_tol=1e-6) or not value[1]:
-            raise ValueError("three shares that sum to 1 are needed, that of validation above 0")
+            raise ValueError("three shares that sum to 1 are expected, that of validation above 0")
         return value
 
-    @property
-    def usual(self) -> Preset:
-        """The preset, given or the model's own."""
-        fitted = find_model(self.model).fitted
-        return PRESETS[self.preset or ("fitted" if fitted else "recommended")]
-
-    @property
-    def size(self) -> str:
-        """Of the model: ``"base"`` or ``"small"``."""
-        return "base" if self.model.endswith("_base") else "small"
-
-    @property
-    def rate(self) -> float:
-        """The highest learning rate, given or the preset's."""
-        return self.learning_rate or self.usual.rates[self.size]
-
-    @property
-    def standardised(self) -> bool:
-        """Whether inputs are standardised, given or by the preset."""
-        return (self.inputs or self.usual.inputs) != "plain"
-
-    @property
-    def relative(self) -> bool:
-        """Whether amplitudes are relative to the recording's own, given or by the preset."""
-        return (self.inputs or self.usual.inputs) == "relative"
-
-    @property
-    def aligned(self) -> bool:
-        """Whether patterns are rolled to a phase of their own."""
-        wanted = self.usual.align if self.align is None else self.align
-        return wanted and self.relative
-
-    @property
-    def folded(self) -> int:
-        """Cycles that become one, given or the preset's; counts alone can be added up."""
-        return (self.fold or self.usual.fold) if self.relative else 1
-
-    @property
-    def strong(self) -> bool:
-        """Whether views are strong, given or by the preset."""
-        return (self.views or self.usual.views) == "strong"
-
-    @property
-    def contrasted(self) -> tuple[str, ...]:
-        """What the first stage contrasts, given or the preset's, of what the network looks at."""
-        parts = self.contrast or self.usual.contrast
-        one = len(self.modalities) == 1  # whose own vector is the joint one
-        return tuple(p for p in parts if p == "joint" or (p in self.modalities and not one)) or (
-            "joint",
-        )
-
-    @property
-    def dropout(self) -> float:
-        """Probability that a batch lacks a modality, given or the preset's."""
-        if self.modality_dropout is None:
-            return self.usual.modality_dropout
-        return self.modality_dropout
-
-    @property
-    def smoothed(self) -> float:
-        """Share of the label that goes to all classes, given or the preset's."""
-        return self.usual.smoothing if self.smoothing is None else self.smoothing
-
-    @property
-    def batch_size(self) -> int:
-        """Recordings in a batch, given or the preset's."""
-        return self.batch or self.usual.batches[self.size]
-
-    @property
-    def pixels(self) -> int:
-        """Side of the picture, given or the preset's."""
-        return self.image_size or self.usual.image_size
-
-    @property
-    def view_seconds(self) -> float | None:
-        """Seconds of the series in a view, given or the preset's; None is all."""
-        return (self.usual.seconds if self.seconds is None else self.seconds) or None
-
-    @property
-    def token(self) -> int:
-        """Values to a token, given or the model's own."""
-        return self.segment or SEGMENTS[self.size]
+    def overrides(self) -> dict[str, Any]:
+        """Return the settings that differ from what the model and the preset set."""
+        model = find_model(self.model)
+        defaults = {
+            name: field.get_default(call_default_factory=True, validated_data={})
+            for name, field in type(self).model_fields.items()
+        }
+        defaults |= preset_values(model, self.preset)
+        defaults["preset"] = preset_values(model, None)["preset"]
+        return {name: value for name, value in self if value != defaults[name]}
 
     def builder_arguments(self) -> dict[str, Any]:
-        """What the model's builder takes; classes and channels are the data's."""
+        """Return the settings that the model's builder takes; the data set the others."""
         return {
             "modalities": list(self.modalities),
             "flow": self.flow,
             "gate": self.gate,
             "experts": self.experts,
-            "pool": self.pool or self.usual.pool,
-            "segment": self.token,
-            "image_size": self.pixels,
+            "pool": self.pool,
+            "segment": self.segment,
+            "image_size": self.image_size,
             **self.options,
         }

@@ -1,4 +1,4 @@
-"""What every training of a classifier stands on: store, split, format of the input, loaders."""
+"""Data of a classifier's run: store, split, form of the network's input, and loaders."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from chiasm.diagnosis.augmentation.views import ViewSettings, strong_views
 from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.preparation.network_inputs import InputFormat
+from chiasm.diagnosis.preparation.network_inputs import RecordingForm
 from chiasm.diagnosis.preparation.relative import GROUP
 from chiasm.diagnosis.preparation.scales import (
     PictureScale,
@@ -46,59 +46,61 @@ PICTURES = 100
 # Side at which the dots of a picture are found before it is averaged to the network's size.
 PICTURE_SIDE = 128
 
+# Channels and values to a mains cycle of a network that takes no series.
+NO_SERIES = (1, 128)
+
 
 @dataclass(frozen=True, eq=False)
 class DiagnosisDataModule:
-    """Made once, used by both stages and by whoever compares.
+    """The recordings of a run, as all stages of its training take them.
 
     Attributes:
         config: of the run.
         store: the recordings.
-        split: labelled recordings that have something for the network to look at.
-        form: what the network takes.
-        channels: of the series.
-        samples_per_cycle: of the series.
+        split: labelled recordings that have one of the network's modalities.
+        form: how a recording becomes the network's input.
         fusion: of a model whose fusion is chosen: a genotype or the name of a form without one.
     """
 
     config: DiagnosisConfig
     store: RecordingStore
     split: RecordingSplit
-    form: InputFormat
-    channels: int
-    samples_per_cycle: int
+    form: RecordingForm
     fusion: Genotype | str | None = None
 
     def arguments(self) -> dict[str, Any]:
-        """The builder's arguments, those of the data among them; of a genotype its file's name."""
-        length = 20 * 60 * self.samples_per_cycle
-        length -= length % self.form.segment  # positions are made for any length; this is usual
+        """Return the builder's arguments, with those of the data; a genotype as its file's name.
+
+        Raises:
+            ConfigurationError: a setting is given that the builder does not take.
+        """
+        form = self.form
+        length = 20 * 60 * form.samples_per_cycle
+        length -= length % form.segment  # the usual length; positions are made for any
         of_data = {
             "classes": len(self.store.kinds),
-            "channels": self.channels,
-            "series_length": max(length, self.form.segment),
-            "samples_per_cycle": self.samples_per_cycle,
+            "channels": form.channels,
+            "series_length": max(length, form.segment),
+            "samples_per_cycle": form.samples_per_cycle,
         }
-        known = inspect.signature(find_model(self.config.model).builder).parameters
-        given = self.config.builder_arguments()
-        for name in [name for name in given if name not in known]:
-            # What was asked for on purpose is not passed over in silence.
-            default = type(self.config).model_fields.get(name)
-            if name in self.config.options or (
-                default is not None and getattr(self.config, name) != default.default
-            ):
-                options = sorted(set(known) - set(of_data) - {"modalities", "image_size"})
+        parameters = inspect.signature(find_model(self.config.model).builder).parameters
+        arguments = self.config.builder_arguments()
+        overrides = self.config.overrides()
+        for name in [name for name in arguments if name not in parameters]:
+            # A setting that was given on purpose must not be without effect.
+            if name in overrides or name in self.config.options:
+                options = sorted(set(parameters) - set(of_data) - {"modalities", "image_size"})
                 raise ConfigurationError(
                     f"{self.config.model} has no option {name!r}; "
                     f"{'there are: ' + ', '.join(options) if options else 'it has none'}."
                 )
-            del given[name]
+            del arguments[name]
         if self.fusion is not None:
-            given["fusion"] = GENOTYPE if isinstance(self.fusion, Genotype) else self.fusion
-        return given | {name: value for name, value in of_data.items() if name in known}
+            arguments["fusion"] = GENOTYPE if isinstance(self.fusion, Genotype) else self.fusion
+        return arguments | {name: value for name, value in of_data.items() if name in parameters}
 
     def network(self) -> Classifier:
-        """A new network; the same for the same seed."""
+        """Return a new network; the same for the same seed."""
         torch.manual_seed(self.config.seed)
         arguments = self.arguments()
         if self.fusion is not None:
@@ -107,61 +109,91 @@ class DiagnosisDataModule:
         return network
 
     def loader(self, purpose: str) -> DataLoader[Any]:
-        """Batches of ``contrast`` or ``classify``, or ``contrast_check`` or ``classify_check``.
+        """Return batches for a purpose.
 
-        The checks are of validation recordings: fixed views for the contrast, plain ones for the
-        classes. ``learn_plain`` are the recordings to learn from, plain and in order.
+        Args:
+            purpose: ``contrast`` or ``classify`` (random views of the training recordings),
+                ``contrast_check`` (fixed views of the validation recordings), ``classify_check``
+                (the validation recordings unchanged), or ``fit`` (the training recordings
+                unchanged and in order).
         """
         check = purpose.endswith("_check")
         contrast = purpose.startswith("contrast")
         config = self.config
         views = ViewSettings(
-            # Patterns that are rolled to a phase of their own need not be seen at every other.
-            phase_unknown=config.phase_unknown and not config.aligned,
+            # Patterns that are rolled to a reference phase need no views at other phases.
+            phase_unknown=config.phase_unknown and not config.align,
             picture_gain=config.picture_gain,
         )
-        if config.strong:
+        if config.views == "strong":
             views = strong_views(views)
         dataset = Recordings(
             self.store,
             self.split.validation if check else self.split.train,
             self.form,
+            modalities=config.modalities,
             views=views if contrast or purpose == "classify" else None,
             count=2 if contrast else 1,
-            seed=3 * self.config.seed + (2 if check else 0 if contrast else 1),
+            seed=3 * config.seed + (2 if check else 0 if contrast else 1),
         )
         return recording_loader(
             dataset,
-            batch=self.config.batch_size,
-            shuffle=not check and purpose != "learn_plain",
-            workers=self.config.workers,
+            batch=config.batch,
+            shuffle=not check and purpose != "fit",
+            workers=config.workers,
         )
 
     @property
     def groups_by(self) -> str:
-        """Kind of group that tells what was trained or tuned on, or ``random``."""
-        return group_of(self.config.split_by, (*self.split.train, *self.split.validation))
+        """Kind of group that tells which recordings were trained or tuned on, or ``random``."""
+        return group_kind(self.config.split_by, (*self.split.train, *self.split.validation))
 
     def training_groups(self) -> tuple[str, ...]:
-        """Short digests of the names of the training groups; empty for a random split."""
+        """Return short digests of the training groups' names; empty for a random split."""
         return tuple(sorted(group_digests(self.groups_by, self.split.train)))
 
     def validation_groups(self) -> tuple[str, ...]:
-        """Likewise of the groups that everything was chosen by."""
+        """Return short digests of the validation groups' names; empty for a random split."""
         return tuple(sorted(group_digests(self.groups_by, self.split.validation)))
 
     def training_data(self) -> str:
-        """SHA-256 over the series and labels of the training recordings."""
-        whole = hashlib.sha256()
+        """Return the SHA-256 over the series and labels of the training recordings."""
+        sha256 = hashlib.sha256()
         for ref in self.split.train:
             counts = self.store.counts(ref)
-            whole.update(f"{ref.label}:{None if counts is None else counts.shape}".encode())
-            whole.update(b"" if counts is None else counts.data)
-        return whole.hexdigest()
+            sha256.update(f"{ref.label}:{None if counts is None else counts.shape}".encode())
+            sha256.update(b"" if counts is None else counts.data)
+        return sha256.hexdigest()
+
+
+# Settings that may differ when a run is continued: they do not change its result.
+_FREE = frozenset({"minutes", "workers", "cache", "out", "windows", "unknown_share"})
+
+GIVEN = "given"
+
+
+def open_run(
+    config: DiagnosisConfig, *, data: DiagnosisDataModule | None = None
+) -> DiagnosisDataModule:
+    """Make the run's folder, or open that of a run to continue, and open its data.
+
+    Args:
+        config: of the run.
+        data: if they are open already.
+
+    Raises:
+        ConfigurationError: the folder holds a run with other settings.
+    """
+    open_run_folder(config, config.out, free=_FREE)
+    return data or open_data(config)
 
 
 def open_data(config: DiagnosisConfig) -> DiagnosisDataModule:
-    """Open the data, converted to a store where it is none yet, and divide it."""
+    """Open the recordings, converted to a store if they are none, and divide them.
+
+    Raises:
+        SplitError: there are no training or no validation recordings.
+    """
     store = open_store(config.data, cache=config.cache)
     split = division(store, [ref for ref in store.refs if ref.label is not None], config)
     if not split.train or not split.validation:
@@ -172,69 +204,70 @@ def open_data(config: DiagnosisConfig) -> DiagnosisDataModule:
 def data_of_split(
     config: DiagnosisConfig, store: RecordingStore, split: RecordingSplit
 ) -> DiagnosisDataModule:
-    """The data of recordings that are divided."""
-    refs = [ref for some in split.lists().values() for ref in some]
+    """Return the data of recordings that are divided; scales are of the training recordings."""
+    refs = [ref for refs in split.lists().values() for ref in refs]
     channels, per_cycle = _series_shape(store, refs, config)
-    least = math.lcm(config.token, per_cycle) // per_cycle
-    every = [store.counts(ref) for ref in split.train] if "series" in config.modalities else []
-    form = InputFormat(
-        modalities=config.modalities,
-        image_size=config.pixels,
-        segment=config.token,
-        scale=estimate_scale(
-            every,
-            standardised=config.standardised,
-            relative=config.relative,
-            cycle=per_cycle if config.aligned or config.folded > 1 else None,
-            aligned=config.aligned,
-            fold=config.folded,
+    least = math.lcm(config.segment, per_cycle) // per_cycle
+    training = [store.counts(ref) for ref in split.train] if "series" in config.modalities else []
+    form = RecordingForm(
+        image_size=config.image_size,
+        channels=channels,
+        samples_per_cycle=per_cycle,
+        segment=config.segment,
+        series=estimate_scale(
+            training,
+            standardised=config.inputs != "plain",
+            relative=config.inputs == "relative",
+            cycle=per_cycle if config.align or config.fold > 1 else None,
+            aligned=config.align,
+            fold=config.fold,
             least=least,
-            excess=_has_excess(config.folded, least, per_cycle),
+            excess=_has_excess(config.fold, least, per_cycle),
         ),
         picture=_picture_scale(store, split, config),
-        seconds=config.view_seconds,
+        seconds=config.seconds or None,
+        windows=config.windows,
     )
-    return DiagnosisDataModule(config, store, split, form, channels, per_cycle)
+    return DiagnosisDataModule(config, store, split, form)
 
 
 def _has_excess(fold: int, least: int, per_cycle: int) -> bool:
-    """Whether tokens are whole pairs of cycles that can be cut into groups of neighbours."""
+    """Return whether tokens are whole pairs of cycles that divide into groups of values."""
     return fold > 1 and not (fold % 2 or least % 2 or per_cycle % GROUP)
 
 
 def _picture_scale(
     store: RecordingStore, split: RecordingSplit, config: DiagnosisConfig
 ) -> PictureScale:
-    if not config.standardised or "image" not in config.modalities:
+    if config.inputs == "plain" or "image" not in config.modalities:
         return PictureScale()
-    relative = config.relative and config.picture_gain
-    some = split.train[:: max(1, len(split.train) // PICTURES)]
-    images = (store.image(ref) for ref in some)
+    relative = config.inputs == "relative" and config.picture_gain
+    refs = split.train[:: max(1, len(split.train) // PICTURES)]
     return estimate_picture_scale(
-        images,
-        config.pixels,
+        (store.image(ref) for ref in refs),
+        config.image_size,
         relative=relative,
-        aligned=config.aligned,
+        aligned=config.align,
         dots=True,
-        side=max(PICTURE_SIDE, config.pixels) if relative else None,
+        side=max(PICTURE_SIDE, config.image_size) if relative else None,
     )
 
 
 def _series_shape(
     store: RecordingStore, refs: list[RecordingRef], config: DiagnosisConfig
 ) -> tuple[int, int]:
-    """Channels and values to a mains cycle that all series have; raises ``DataError``."""
+    """Return channels and values to a mains cycle of all series; ``DataError`` if they differ."""
     shapes = set()
     for ref in refs if "series" in config.modalities else ():
         counts = store.counts(ref)
         if counts is not None:
             shapes.add((counts.shape[0], ref.samples_per_cycle))
-            # A series that is too short is found now, not in the middle of an epoch.
+            # A series that is too short is reported now, not in the middle of an epoch.
             window_length(
                 counts.shape[1],
                 per_cycle=ref.samples_per_cycle,
-                segment=config.token,
-                fold=config.folded,
+                segment=config.segment,
+                fold=config.fold,
             )
     if len(shapes) > 1:
         raise DataError(
@@ -242,40 +275,28 @@ def _series_shape(
             f"{', '.join(map(str, sorted(shapes)))}. One model takes one kind: resample some, or "
             "divide the data."
         )
-    return next(iter(shapes), (1, 128))
-
-
-# Settings that say how a run is carried out, not what comes out of it.
-_FREE = frozenset({"minutes", "workers", "cache", "out", "windows", "unknown_share"})
-
-
-def open_folder(config: DiagnosisConfig) -> None:
-    """Make the run's folder, or open that of a run to go on with; see ``open_run_folder``."""
-    open_run_folder(config, config.out, free=_FREE)
-
-
-GIVEN = "given"
+    return next(iter(shapes), NO_SERIES)
 
 
 def division(
     store: RecordingStore, labelled: Sequence[RecordingRef], config: DiagnosisConfig
 ) -> RecordingSplit:
-    """Divide the recordings that have something for the network to look at.
+    """Divide the recordings that have one of the network's modalities.
 
-    Raises ``DataError`` where there are none, or a class that is to be left out does not exist.
+    Raises:
+        DataError: there are none, or a class that is to be left out does not exist.
     """
     refs = [ref for ref in labelled if has_any(store, ref, config.modalities)]
     if not refs:
         raise DataError(
             f"{config.data} has no labelled recording with {' or '.join(config.modalities)}."
         )
-    return _without_classes(divide(refs, config), store.kinds, config.left_out)
+    return _without_classes(_divided(refs, config), store.kinds, config.left_out)
 
 
-def divide(refs: list[RecordingRef], config: DiagnosisConfig) -> RecordingSplit:
-    """The split that the settings ask for."""
+def _divided(refs: list[RecordingRef], config: DiagnosisConfig) -> RecordingSplit:
     if config.split_by == GIVEN:
-        return given_split(refs, by=group_of(GIVEN, refs))
+        return given_split(refs, by=group_kind(GIVEN, refs))
     if config.test_group is not None:
         share = config.shares[1] / (config.shares[0] + config.shares[1])
         folds = leave_one_out(
@@ -292,39 +313,42 @@ def divide(refs: list[RecordingRef], config: DiagnosisConfig) -> RecordingSplit:
 def _without_classes(
     split: RecordingSplit, kinds: tuple[str, ...], left_out: tuple[str, ...]
 ) -> RecordingSplit:
-    """The split with training and validation recordings of some classes taken away."""
+    """Return the split without the training and validation recordings of some classes."""
     unknown = sorted(set(left_out) - set(kinds))
     if unknown:
         raise DataError(f"There is no class '{unknown[0]}'; choose from {', '.join(kinds)}.")
-    gone = {kinds.index(kind) for kind in left_out}
+    labels = {kinds.index(kind) for kind in left_out}
     return RecordingSplit(
-        tuple(ref for ref in split.train if ref.label not in gone),
-        tuple(ref for ref in split.validation if ref.label not in gone),
+        tuple(ref for ref in split.train if ref.label not in labels),
+        tuple(ref for ref in split.validation if ref.label not in labels),
         split.test,
     )
 
 
-def group_of(split_by: str, refs: Iterable[RecordingRef]) -> str:
-    """The kind of group that a split keeps whole; of a given one the session, where all have it."""
+def group_kind(split_by: str, refs: Iterable[RecordingRef]) -> str:
+    """Return the kind of group that a split keeps whole.
+
+    For a given split that is the session, or ``random`` if a recording has none.
+    """
     if split_by != GIVEN:
         return split_by
     return "session" if all(ref.group.get("session") for ref in refs) else RANDOM
 
 
-def group_digests(by: str, refs: Iterable[RecordingRef]) -> set[str]:
-    """Short digests of the names of some recordings' groups; nothing for ``random``."""
-    if by == RANDOM:
+def group_digests(kind: str, refs: Iterable[RecordingRef]) -> set[str]:
+    """Return short digests of the names of some recordings' groups; none for ``random``."""
+    if kind == RANDOM:
         return set()
-    return {digest(f"{by}:{ref.group[by]}") for ref in refs if ref.group.get(by)}
+    return {digest(f"{kind}:{ref.group[kind]}") for ref in refs if ref.group.get(kind)}
 
 
 def digest(text: str) -> str:
-    """The first 16 hexadecimal digits of a text's SHA-256."""
+    """Return the first 16 hexadecimal digits of a text's SHA-256."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def has_any(store: RecordingStore, ref: RecordingRef, modalities: Sequence[str]) -> bool:
-    """Whether a recording has one of some modalities."""
+    """Return whether a recording has one of some modalities."""
     return ("image" in modalities and store.has_image(ref)) or (
         "series" in modalities and store.counts(ref) is not None
     )

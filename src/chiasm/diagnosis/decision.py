@@ -1,16 +1,17 @@
-"""From logits to a diagnosis: calibrated probabilities, opinions, and when evidence is too weak."""
+"""From logits to a diagnosis: calibrated probabilities, opinions, and the bound of 'unknown'."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.errors import ChiasmError
 from chiasm.fusion.evidence import Opinion, combine, conflict, opinion_from_evidence
 from chiasm.metrics.calibration import softmax
-from chiasm.samples import Diagnosis
+from chiasm.samples import Diagnosis, RecordingSample
 
 Array = NDArray[np.float64]
 
@@ -19,28 +20,28 @@ RULE = (
     "alone and g the geometric mean of all classes' probabilities; opinions of the modalities are "
     "combined by Dempster's rule; 'unknown' where the belief in the likeliest class is too small"
 )
-# Beyond e^12 evidence leaves no uncertainty in a figure of float32.
-_MOST = 12.0
+# Evidence above e^12 leaves no uncertainty in float32.
+_LARGEST_LOGIT = 12.0
 
 
 def evidence_from_logits(logits: Array, temperature: float) -> Array:
-    """Evidence ``(..., K)``, float64: how many times likelier than the classes' mean, less one.
+    """Return evidence ``(..., K)``, float64: the likelihood over the classes' mean, minus one.
 
-    ``max(0, exp(z) - 1)`` with ``z`` the logits over the temperature, less their mean over the
-    classes: logits that are all alike are no evidence at all, whatever they are.
+    ``max(0, exp(z) - 1)`` with ``z`` the logits over the temperature, minus their mean over the
+    classes: equal logits are no evidence, whatever their value.
     """
     z = logits / temperature
-    z = np.minimum(z - z.mean(axis=-1, keepdims=True), _MOST)
+    z = np.minimum(z - z.mean(axis=-1, keepdims=True), _LARGEST_LOGIT)
     return np.asarray(np.maximum(np.expm1(z), 0))
 
 
 def combined_opinion(
     logits: Mapping[str, Array], temperatures: Mapping[str, float]
 ) -> tuple[Opinion, tuple[Opinion, ...]]:
-    """The opinion of all modalities together, and of each alone, for logits ``(..., K)``."""
+    """Return the combined opinion and each modality's, for logits ``(..., K)`` by modality."""
     single = tuple(
-        opinion_from_evidence(evidence_from_logits(one, temperatures[name]))
-        for name, one in logits.items()
+        opinion_from_evidence(evidence_from_logits(z, temperatures[name]))
+        for name, z in logits.items()
     )
     joint = single[0]
     for other in single[1:]:
@@ -49,24 +50,24 @@ def combined_opinion(
 
 
 def support(opinion: Opinion, probabilities: Array) -> Array:
-    """Belief ``(...)`` of an opinion in the class that is likeliest by ``(..., K)``."""
-    guess = probabilities.argmax(axis=-1)
-    out: Array = np.take_along_axis(opinion.belief, guess[..., None], axis=-1)[..., 0]
-    return out
+    """Return an opinion's belief ``(...)`` in the likeliest class of ``(..., K)``."""
+    likeliest = probabilities.argmax(axis=-1)
+    belief: Array = np.take_along_axis(opinion.belief, likeliest[..., None], axis=-1)[..., 0]
+    return belief
 
 
 def weakest_accepted(supports: Array, right: NDArray[np.bool_], *, share: float) -> float:
-    """The support below which a diagnosis is 'unknown'.
+    """Return the support below which a diagnosis is 'unknown'.
 
-    The largest value that turns at most ``share`` of the right diagnoses away; 0 where none is
-    right. Nothing but known classes is needed to choose it.
+    That is the largest value that rejects at most ``share`` of the right diagnoses; 0 if none is
+    right. Recordings of known classes suffice to choose it.
     """
-    ours = np.sort(supports[right])
-    return float(ours[math.floor(share * len(ours))]) if len(ours) else 0.0
+    accepted = np.sort(supports[right])
+    return float(accepted[math.floor(share * len(accepted))]) if len(accepted) else 0.0
 
 
 def diagnosis_from_logits(
-    alone: Mapping[str, Array],
+    single: Mapping[str, Array],
     joint: Array,
     *,
     kinds: Sequence[str],
@@ -75,31 +76,52 @@ def diagnosis_from_logits(
     source: str = "",
     notes: tuple[str, ...] = (),
 ) -> Diagnosis:
-    """What the logits of one recording say.
+    """Return the diagnosis of one recording.
 
     Args:
-        alone: modality that is there to logits ``(K,)`` of that one alone.
-        joint: ``(K,)`` of all that are there.
+        single: modality to its logits ``(K,)``, of those that are present.
+        joint: logits ``(K,)`` of all of them together.
         kinds: names of the classes.
-        temperatures, unknown_below: by the modalities that are there, e.g. ``"image+series"``.
+        temperatures, unknown_below: by the modalities that are present, e.g. ``"image+series"``.
         source: path of the recording.
         notes: remarks.
     """
-    key = "+".join(alone)
+    key = "+".join(single)
     probabilities = softmax(joint, temperature=temperatures.get(key, 1.0))
-    own = {m: temperatures.get(m, 1.0) for m in alone}
-    opinion, single = combined_opinion(alone, own)
-    known = float(support(opinion, probabilities)) >= unknown_below.get(key, 0.0)
+    by_modality = {m: temperatures.get(m, 1.0) for m in single}
+    opinion, opinions = combined_opinion(single, by_modality)
+    accepted = float(support(opinion, probabilities)) >= unknown_below.get(key, 0.0)
     return Diagnosis(
         source=source,
-        kind=kinds[int(probabilities.argmax())] if known else "unknown",
+        kind=kinds[int(probabilities.argmax())] if accepted else "unknown",
         probabilities=_named(kinds, probabilities),
-        opinions={m: _named(kinds, softmax(one, temperature=own[m])) for m, one in alone.items()},
+        opinions={
+            m: _named(kinds, softmax(z, temperature=by_modality[m])) for m, z in single.items()
+        },
         uncertainty=float(opinion.uncertainty),
-        conflict=float(conflict(*single)) if len(single) == 2 else math.nan,
+        conflict=float(conflict(*opinions)) if len(opinions) == 2 else math.nan,
         notes=notes,
     )
 
 
 def _named(kinds: Sequence[str], probabilities: Array) -> dict[str, float]:
     return {kind: float(p) for kind, p in zip(kinds, probabilities)}
+
+
+def predict_each(
+    predict: Callable[[RecordingSample], Diagnosis],
+    samples: Iterable[tuple[str, RecordingSample | ChiasmError]],
+) -> Iterator[Diagnosis]:
+    """Diagnose recordings one by one; an error becomes a diagnosis with ``error`` and no kind.
+
+    Args:
+        predict: diagnoses one recording.
+        samples: source of each recording, with the recording or why it cannot be read.
+    """
+    for source, sample in samples:
+        try:
+            if isinstance(sample, ChiasmError):
+                raise sample
+            yield predict(sample)
+        except ChiasmError as error:
+            yield Diagnosis(source, None, error=str(error))

@@ -1,4 +1,4 @@
-"""The second wing's main job from nothing: simulate recordings, train both stages, evaluate."""
+"""Demonstration on simulated recordings: simulate, train both stages, evaluate."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from chiasm.runs.console import say
 def demo(
     out: Path | str, *, minutes: float = 4.5, count: int = 1000, sessions: int = 200
 ) -> dict[str, Any]:
-    """Run the main job on simulated recordings and return the content of ``metrics.json``.
+    """Train and evaluate on simulated recordings; return the content of ``metrics.json``.
 
     Args:
         out: folder for data, model and report.
-        minutes: budget of both stages; simulation and evaluation come on top.
-        count, sessions: recordings and sessions that are simulated; a network learns from many
-            sessions what it cannot learn from many recordings of few.
+        minutes: budget of both stages, without simulation and evaluation.
+        count, sessions: recordings and sessions to simulate; many sessions teach a network more
+            than many recordings of few.
     """
     folder = Path(out)
     data = folder / "data"

@@ -1,4 +1,4 @@
-"""Evaluate a classifier on recordings it has never seen, and diagnose new ones."""
+"""Evaluate a classifier on recordings that it has never seen, and write the report."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.report.figures import TrivialBaseline, evaluate_recordings
 from chiasm.diagnosis.report.predictions import CORRUPTED, PREDICTIONS, stacked, write_predictions
 from chiasm.diagnosis.report.report import write_diagnosis_report
-from chiasm.diagnosis.retrain import beside
+from chiasm.diagnosis.retrain import retrain
 from chiasm.diagnosis.scoring import score_corrupted, score_recordings
 from chiasm.diagnosis.simulator.simulator import MARKER
-from chiasm.diagnosis.unseen import judged_lists
+from chiasm.diagnosis.unseen import evaluation_split
 from chiasm.runs.console import say
 from chiasm.runs.model_folder import parameter_count
 
+# Recordings that are corrupted, and whose diagnosis is timed, at most.
 MOST_CORRUPTED = 40
-
 MOST_TIMED = 40
 
-_MOST_TOLD = 5
+_MOST_PRINTED = 5
 
 
 def evaluate(
@@ -42,53 +42,54 @@ def evaluate(
     splits: Sequence[str] = (),
     left_out: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Diagnose the recordings that training left for tests; writes figures and a report.
+    """Score the recordings that training left for tests; writes figures and a report.
 
-    Of other data, and of recordings that came later, those count whose groups the model has
-    neither been trained nor tuned on. A recording that lacks a modality is judged by the other.
+    Recordings of other data, or added after training, are scored if the model was neither trained
+    nor tuned on their group. A recording that lacks a modality is scored by the other.
 
     Args:
-        run: a run's or a model's folder.
-        data: where the recordings lie.
+        run: folder of a run or of a model.
+        data: folder, store or table of the recordings.
         out: folder for the report; None takes ``report`` in the run's folder.
-        most_corrupted: so many of them are diagnosed again with each corruption; 0 for none.
-        splits, left_out: see ``beside``: what is trained again, to be shown beside the run.
+        most_corrupted: number of recordings that are scored with each corruption; 0 for none.
+        splits, left_out: splits, and classes to leave out, for which the run's settings are
+            trained again for comparison; see ``retrain``.
 
     Returns:
         The content of ``metrics.json``.
 
     Raises:
-        SplitError: it cannot be told what the model has seen, or nothing was kept for tests.
-        DataError: a class is unknown to the model, or no recording is left to be judged.
+        SplitError: it is unknown what the model was trained on, or the run has no test recordings.
+        DataError: the model does not know a class, or no recording is left to be scored.
     """
     folder = Path(run)
     target = Path(out) if out is not None else folder / "report"
-    diagnoser = DiagnosisPredictor.load(folder)
+    model = DiagnosisPredictor.load(folder)
     store = open_store(data)
-    lists = judged_lists(folder, diagnoser.contract, store, data)
-    train, test = lists.train, lists.test
-    unread = [problem_message(problem) for problem in store.problems if problem.left_out]
-    for sentence in (*lists.notes, *unread[:_MOST_TOLD]):
+    split = evaluation_split(folder, model.contract, store, data)
+    train, test = split.train, split.test
+    unreadable = [problem_message(problem) for problem in store.problems if problem.left_out]
+    for sentence in (*split.notes, *unreadable[:_MOST_PRINTED]):
         say(sentence)
-    if len(unread) > _MOST_TOLD:
-        say(f"{len(unread) - _MOST_TOLD} more recordings are left out likewise.")
-    say(f"{store.name}: diagnosing {len(test)} recordings of groups it has not seen ...")
-    scored = score_recordings(diagnoser, store, test)
-    seconds = _latencies(diagnoser, store, _spread(test, MOST_TIMED))
-    corruptions, gaps = score_corrupted(diagnoser, store, _spread(test, most_corrupted))
-    for sentence in gaps:
+    if len(unreadable) > _MOST_PRINTED:
+        say(f"{len(unreadable) - _MOST_PRINTED} more recordings are left out.")
+    say(f"{store.name}: scoring {len(test)} recordings of unseen groups ...")
+    scored = score_recordings(model, store, test)
+    seconds = _latencies(model, store, _spread(test, MOST_TIMED))
+    corruptions, remarks = score_corrupted(model, store, _spread(test, most_corrupted))
+    for sentence in remarks:
         say(sentence)
-    by = diagnoser.contract.split.by
+    by = model.contract.split.by
     if by in splits:
-        say(f"The run itself was divided by {by}, so that it is not trained again by {by}.")
-    others, open_set = beside(run, splits=[s for s in splits if s != by], left_out=left_out)
+        say(f"The run itself is split by {by}, so that it is not trained again for that.")
+    others, open_set = retrain(run, splits=[s for s in splits if s != by], left_out=left_out)
     learning = folder / "learning.json"
     cost = json.loads(learning.read_text()) if learning.exists() else {}
     cost |= {
         "seconds_per_recording_p50": round(float(np.median(seconds)), 4),
         "seconds_per_recording_p95": round(float(np.quantile(seconds, 0.95)), 4),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "parameters": parameter_count(diagnoser.network),
+        "parameters": parameter_count(model.network),
     }
     metrics = evaluate_recordings(
         scored,
@@ -99,49 +100,49 @@ def evaluate(
         open_set=open_set,
         trivial=_trivial(store, train, test),
         simulated=(Path(data) / MARKER).is_file(),
-        not_judged=len(unread) + lists.not_judged,
+        not_judged=len(unreadable) + split.not_scored,
     )
     page = write_diagnosis_report(
         target,
         metrics=metrics,
         scored=scored,
-        title=f"{store.name}: {diagnoser.contract.method}",
+        title=f"{store.name}: {model.contract.method}",
         repeat=f"chiasm evaluate {folder} --data {data}",
-        load=lambda place: store.load(test[place]),
-        notes=(*lists.notes, *gaps),
+        load=lambda index: store.load(test[index]),
+        notes=(*split.notes, *remarks),
         run=folder,
     )
     write_predictions(target / PREDICTIONS, scored)
     if corruptions:
         write_predictions(target / CORRUPTED, stacked(list(corruptions.items())))
-    found = metrics["recording"]["macro_f1"]
-    say(f"macro-F1 {found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})")
+    f1 = metrics["recording"]["macro_f1"]
+    say(f"macro-F1 {f1['value']:.3f} ({f1['low']:.3f} to {f1['high']:.3f})")
     say(f"The report is {page}.")
     return metrics
 
 
 def _latencies(
-    diagnoser: DiagnosisPredictor, store: RecordingStore, refs: Sequence[RecordingRef]
+    model: DiagnosisPredictor, store: RecordingStore, refs: Sequence[RecordingRef]
 ) -> list[float]:
-    """Seconds from a decoded recording to its diagnosis."""
+    """Return the seconds from a decoded recording to its diagnosis."""
     seconds = []
     for ref in refs:
         sample = store.load(ref)
         start = time.perf_counter()
-        diagnoser.diagnose(sample)
+        model.predict(sample)
         seconds.append(time.perf_counter() - start)
     return seconds
 
 
 def _spread(refs: Sequence[RecordingRef], most: int) -> list[RecordingRef]:
-    """At most so many, of all classes alike, spread over the list."""
+    """Return at most so many recordings, evenly of each class and spread over the list."""
     if most <= 0:
         return []
     by_class: dict[int, list[RecordingRef]] = {}
     for ref in refs:
         by_class.setdefault(int(ref.label or 0), []).append(ref)
     each = max(1, most // len(by_class))
-    return [r for own in by_class.values() for r in own[:: max(1, len(own) // each)][:each]]
+    return [ref for some in by_class.values() for ref in some[:: max(1, len(some) // each)][:each]]
 
 
 def _trivial(
@@ -153,19 +154,19 @@ def _trivial(
         name: [trivial_numbers(store.load(ref), _files(ref)) for ref in refs]
         for name, refs in (("train", train), ("test", test))
     }
-    shared = set.intersection(*(set(one) for rows in numbers.values() for one in rows))
+    shared = set.intersection(*(set(row) for rows in numbers.values() for row in rows))
     labels = np.array([ref.label for ref in train], np.int64)
     return {
         name: TrivialBaseline(
-            np.array([one[name] for one in numbers["train"]]),
+            np.array([row[name] for row in numbers["train"]]),
             labels,
-            np.array([one[name] for one in numbers["test"]]),
+            np.array([row[name] for row in numbers["test"]]),
         )
         for name in sorted(shared)
     }
 
 
 def _files(ref: RecordingRef) -> dict[str, Path]:
-    """Where the recording came from, if that is still there."""
+    """Return the files that the recording was read from; they may be gone."""
     image = Path(ref.source)
     return dict(ref.files) or {"image": image, "series": image.with_suffix(".csv")}

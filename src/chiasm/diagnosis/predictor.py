@@ -4,42 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from chiasm.diagnosis.batch import to_batch
 from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.contract import DiagnosisContract, load_model
-from chiasm.diagnosis.decision import Array, diagnosis_from_logits
-from chiasm.diagnosis.preparation.network_inputs import (
-    absences,
-    picture_input,
-    present,
-    series_windows,
-)
-from chiasm.diagnosis.readers.source import RecordingRef
-from chiasm.diagnosis.readers.store import RecordingStore
+from chiasm.diagnosis.decision import Array, diagnosis_from_logits, predict_each
+from chiasm.diagnosis.preparation.network_inputs import absence_notes, recording_arrays
+from chiasm.diagnosis.readers.checked_sample import sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.runs.model_folder import model_folder
-from chiasm.samples import Diagnosis, RecordingBatch, RecordingSample
+from chiasm.samples import Diagnosis, FloatArray, RecordingBatch, RecordingSample
 
 
 @dataclass(frozen=True, eq=False)
-class Observations:
-    """What the network makes of some recordings, before calibration.
+class NetworkOutputs:
+    """The network's outputs for N recordings, before calibration.
 
     Attributes:
-        logits: by the modalities that the network was shown, e.g. ``"image+series"``, to
-            ``(N, K)`` float64; NaN where a recording lacks one of them.
-        pooled: likewise to the embeddings ``(N, D)`` on which the logits stand.
-        labels: ``(N,)`` int64, -1 where unknown.
-        before, after: modality to ``(N, D)`` means of its tokens before and after the flow; of a
-            method without tokens, nothing.
-        flow_nll: modality to ``(N,)`` negative log-likelihood, nats per token and channel; nothing
-            without flows.
+        logits: modalities that the network was shown, e.g. ``"image+series"``, to ``(N, K)``
+            float64; NaN for a recording that lacks one of them.
+        pooled: the same modalities to the embeddings ``(N, D)`` on which the logits stand.
+        labels: ``(N,)`` int64, -1 for unknown.
+        before, after: modality to ``(N, D)`` means of its tokens before and after the flow; empty
+            for a method without tokens.
+        flow_nll: modality to ``(N,)`` negative log-likelihood, nats per token and channel; empty
+            for a method without flows.
         sources: path of each recording.
     """
 
@@ -53,8 +48,8 @@ class Observations:
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
-    """One pass over a recording's windows, averaged: as in ``Observations``, without ``N``."""
+class _Output:
+    """The outputs for one recording, averaged over its windows; as in ``NetworkOutputs``."""
 
     logits: Array
     pooled: Array
@@ -67,8 +62,8 @@ class DiagnosisPredictor:
     """A trained classifier with its contract.
 
     Args:
-        network: in evaluation mode, on whatever device.
-        contract: what its numbers mean.
+        network: in evaluation mode, on any device.
+        contract: says how recordings become inputs, and logits a diagnosis.
     """
 
     def __init__(self, network: Classifier, contract: DiagnosisContract) -> None:
@@ -77,138 +72,146 @@ class DiagnosisPredictor:
 
     @classmethod
     def load(cls, folder: str | Path) -> DiagnosisPredictor:
-        """Load from a model's folder, or from a run's folder that holds one."""
+        """Load from a model's folder, or from the folder of the run that made it."""
         return cls(*load_model(model_folder(folder)))
 
-    def diagnose(self, sample: RecordingSample) -> Diagnosis:
-        """Diagnose one recording; a modality may be missing.
+    def __call__(
+        self,
+        image: FloatArray | None = None,
+        series: NDArray[Any] | None = None,
+        *,
+        frequency: float = 60.0,
+        samples_per_cycle: int = 128,
+        source: str = "",
+    ) -> Diagnosis:
+        """Diagnose one recording; one of the two modalities may be missing.
 
-        Probabilities are the network's on all that is there. Each modality's opinion is the
-        network's on that one alone. Uncertainty and belief are of these opinions, combined.
+        Args:
+            image: ``(H, W, 3)`` float in [0, 1], phase-resolved pattern.
+            series: ``(C, T)`` pulse amplitudes in the recorder's counts.
+            frequency: of the mains, Hz.
+            samples_per_cycle: values of the series in a mains cycle.
+            source: name of the recording in the diagnosis.
 
         Raises:
-            DataError: none of the network's modalities is there, or one does not fit it.
+            DataError: a shape, type or value does not fit, or both modalities are missing.
         """
-        there = self._present(sample)
-        batch, notes = self._batch(sample, there)
-        looks = {m: self._look(batch, (m,)).logits for m in there}
-        joint = self._look(batch, there).logits if len(there) > 1 else looks[there[0]]
+        return self.predict(
+            sample_from_arrays(
+                image,
+                series,
+                frequency=frequency,
+                samples_per_cycle=samples_per_cycle,
+                source=source,
+            )
+        )
+
+    def predict(self, sample: RecordingSample) -> Diagnosis:
+        """Diagnose one recording; a modality may be missing.
+
+        Probabilities are the network's on all modalities that are present. Each modality's opinion
+        is the network's on that one alone. Uncertainty and belief are of the combined opinions.
+
+        Raises:
+            DataError: the recording has none of the network's modalities, or one does not fit.
+        """
+        batch, present = self._batch(sample)
+        single = {m: self._output(batch, (m,)).logits for m in present}
+        joint = self._output(batch, present).logits if len(present) > 1 else single[present[0]]
         return diagnosis_from_logits(
-            looks,
+            single,
             joint,
             kinds=self.contract.kinds,
             temperatures=self.contract.temperatures,
             unknown_below=self.contract.unknown_below,
             source=sample.source,
-            notes=notes,
+            notes=absence_notes(present, self.contract.modalities),
         )
 
-    def diagnose_all(
+    def predict_all(
         self, samples: Iterable[tuple[str, RecordingSample | ChiasmError]]
     ) -> Iterator[Diagnosis]:
-        """Diagnose many; one that cannot be diagnosed yields ``error`` and no kind."""
-        for source, sample in samples:
-            try:
-                if isinstance(sample, ChiasmError):
-                    raise sample
-                yield self.diagnose(sample)
-            except ChiasmError as error:
-                yield Diagnosis(source, None, error=str(error))
+        """Diagnose many recordings, each given with its source.
 
-    def observe(
-        self, store: RecordingStore, refs: Sequence[RecordingRef], *, alone: bool = True
-    ) -> Observations:
-        """What the network makes of recordings of a store, one after the other.
-
-        ``alone`` shows it each modality by itself, too.
+        A recording that cannot be read or diagnosed yields ``error`` and no kind.
         """
-        return self.observe_samples((store.load(ref) for ref in refs), alone=alone)
+        return predict_each(self.predict, samples)
 
-    def observe_samples(
-        self, samples: Iterable[RecordingSample], *, alone: bool = True
-    ) -> Observations:
-        """What the network makes of recordings, changed ones for example."""
+    def outputs(self, samples: Iterable[RecordingSample], *, single: bool = True) -> NetworkOutputs:
+        """Compute the network's outputs for some recordings, one after the other.
+
+        Args:
+            samples: recordings, with or without labels.
+            single: also show the network each modality by itself.
+        """
         names = self.contract.modalities
-        shown = [names] + [one for one in combinations(names, 1) if alone and len(names) > 1]
-        found: dict[tuple[str, ...], list[_Look | None]] = {one: [] for one in shown}
+        subsets = [names] + [(name,) for name in names if single and len(names) > 1]
+        outputs: dict[tuple[str, ...], list[_Output | None]] = {subset: [] for subset in subsets}
         labels, sources = [], []
         for sample in samples:
-            there = self._present(sample)
-            batch, _ = self._batch(sample, there)
-            for one, looks in found.items():
-                looks.append(self._look(batch, one) if set(one) <= set(there) else None)
+            batch, present = self._batch(sample)
+            for subset, rows in outputs.items():
+                rows.append(self._output(batch, subset) if set(subset) <= set(present) else None)
             labels.append(-1 if sample.label is None else sample.label)
             sources.append(sample.source)
-        # What flows do to a modality does not depend on the other one.
-        of = {m: found[(m,) if (m,) in found else names] for m in names}
-        return Observations(
+        # The flow of a modality does not depend on the other modality.
+        by_modality = {m: outputs[(m,) if (m,) in outputs else names] for m in names}
+        return NetworkOutputs(
             logits={
-                "+".join(one): _rows(k.logits if k else None for k in looks)
-                for one, looks in found.items()
+                "+".join(subset): _rows(None if row is None else row.logits for row in rows)
+                for subset, rows in outputs.items()
             },
             pooled={
-                "+".join(one): _rows(k.pooled if k else None for k in looks)
-                for one, looks in found.items()
+                "+".join(subset): _rows(None if row is None else row.pooled for row in rows)
+                for subset, rows in outputs.items()
             },
             labels=np.array(labels, dtype=np.int64),
-            before=_of_each("before", of),
-            after=_of_each("after", of),
-            flow_nll=_of_each("flow_nll", of),
+            before=_by_modality("before", by_modality),
+            after=_by_modality("after", by_modality),
+            flow_nll=_by_modality("flow_nll", by_modality),
             sources=tuple(sources),
         )
 
-    def _present(self, sample: RecordingSample) -> tuple[str, ...]:
-        return present(sample, self.contract.modalities)
-
-    def _batch(
-        self, sample: RecordingSample, there: Sequence[str]
-    ) -> tuple[RecordingBatch, tuple[str, ...]]:
-        """One row for each window of the series, the picture in all of them; and remarks."""
-        form = self.contract.recording
-        device = self.network.device
-        series = image = None
-        if "series" in there:
-            series = torch.from_numpy(series_windows(sample, form)).to(device)
-        if "image" in there:
-            pixels = torch.from_numpy(picture_input(sample, form))
-            rows = 1 if series is None else len(series)
-            image = pixels.to(device).expand(rows, -1, -1, -1)  # (W, 3, S, S)
-        return RecordingBatch(image=image, series=series), absences(there, self.contract.modalities)
+    def _batch(self, sample: RecordingSample) -> tuple[RecordingBatch, tuple[str, ...]]:
+        """Return a batch with one row for each window, and the modalities that are present."""
+        arrays = recording_arrays(sample, self.contract.recording, self.contract.modalities)
+        batch = to_batch(arrays.get("image"), arrays.get("series"), device=self.network.device)
+        return batch, tuple(arrays)
 
     @torch.inference_mode()
-    def _look(self, batch: RecordingBatch, shown: Sequence[str]) -> _Look:
-        """What the network makes of a recording when it is shown some of its modalities."""
-        hidden = {m: None for m in ("image", "series") if m not in shown}
-        if "series" not in shown and batch.image is not None:
+    def _output(self, batch: RecordingBatch, subset: Sequence[str]) -> _Output:
+        """Return the network's output for a recording of which it is shown some modalities."""
+        hidden = {m: None for m in ("image", "series") if m not in subset}
+        if "series" not in subset and batch.image is not None:
             batch = replace(batch, image=batch.image[:1])
-        out = self.network(replace(batch, **hidden))
-        return _Look(
-            logits=_mean(out.logits),
-            pooled=_mean(out.pooled),
-            before={m: _mean(tokens.mean(dim=1)) for m, tokens in out.embedded.items()},
-            after={m: _mean(tokens.mean(dim=1)) for m, tokens in out.aligned.items()},
-            flow_nll={m: _mean(nll) for m, nll in out.flow_nll.items()},
+        output = self.network(replace(batch, **hidden))
+        return _Output(
+            logits=_mean(output.logits),
+            pooled=_mean(output.pooled),
+            before={m: _mean(tokens.mean(dim=1)) for m, tokens in output.embedded.items()},
+            after={m: _mean(tokens.mean(dim=1)) for m, tokens in output.aligned.items()},
+            flow_nll={m: _mean(nll) for m, nll in output.flow_nll.items()},
         )
 
 
 def _mean(rows: torch.Tensor) -> Array:
-    """Mean over windows, float64."""
-    out: Array = rows.double().mean(dim=0).cpu().numpy()
-    return out
+    """Return the mean over windows, float64."""
+    mean: Array = rows.double().mean(dim=0).cpu().numpy()
+    return mean
 
 
-def _of_each(what: str, looks: Mapping[str, Sequence[_Look | None]]) -> dict[str, Array]:
-    """Modality to one row for each recording, of the modalities of which the network says it."""
-    found = {}
-    for name, own in looks.items():
-        values = [None if look is None else getattr(look, what).get(name) for look in own]
+def _by_modality(name: str, outputs: Mapping[str, Sequence[_Output | None]]) -> dict[str, Array]:
+    """Return one attribute of the outputs by modality, of those modalities that have it."""
+    arrays = {}
+    for modality, rows in outputs.items():
+        values = [None if row is None else getattr(row, name).get(modality) for row in rows]
         if any(value is not None for value in values):
-            found[name] = _rows(values)
-    return found
+            arrays[modality] = _rows(values)
+    return arrays
 
 
 def _rows(values: Iterable[Array | None]) -> Array:
-    """One row for each recording; NaN where there is none."""
-    some = list(values)
-    like = next((value for value in some if value is not None), np.zeros(1))
-    return np.array([np.full_like(like, np.nan) if v is None else v for v in some])
+    """Stack one row for each recording; a missing one is NaN."""
+    rows = list(values)
+    like = next((row for row in rows if row is not None), np.zeros(1))
+    return np.array([np.full_like(like, np.nan) if row is None else row for row in rows])

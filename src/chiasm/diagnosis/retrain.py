@@ -1,4 +1,4 @@
-"""The same settings trained again, to be shown beside a run: on other splits, without a class."""
+"""Train the settings of a run again, for comparison: on other splits, or without a class."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ from chiasm.diagnosis.train import train
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.runs.console import say
 
+# Folder of the runs that are trained for comparison; its name stands in earlier runs.
 FOLDER = "beside"
 
 
-def beside(
+def retrain(
     run: Path | str, *, splits: Sequence[str] = (), left_out: Sequence[str] = ()
 ) -> tuple[dict[str, ScoredRecordings], list[OpenSetCase]]:
     """Train the settings of a run again, once for each split and each class; resumes.
 
     Args:
-        run: folder of the run, whose models beside it go to ``run/beside``.
+        run: folder of the run; the new models go to ``run/beside``.
         splits: kinds of group to split by (``session``, ``equipment``, ``random`` ...), or one
-            group to be left out as a test, as in ``equipment=GIS-25.8kV``.
-        left_out: classes that a model is not to learn, one model each.
+            group that is the test, as in ``equipment=GIS-25.8kV``.
+        left_out: classes, one model without each.
+
+    Returns:
+        Scores by split, and scores of each model that lacks a class.
 
     Raises:
         ConfigurationError: the folder holds no settings of a run.
@@ -45,33 +49,33 @@ def beside(
             "the folder that 'chiasm train' wrote."
         )
     config = DiagnosisConfig.make(file=settings)
-    lists = {}
+    scores = {}
     for name in splits:
         by, _, group = name.partition("=")
-        own = config.model_copy(
+        changed = config.model_copy(
             update={
                 "split_by": by,
                 "test_group": group or None,
                 "out": folder / FOLDER / f"split_{by}_{group}".rstrip("_"),
             }
         )
-        model, data = _trained(own, f"Beside it: split by {name} ...")
-        lists[name] = score_recordings(model, data.store, data.split.test)
-    return lists, [_without(config, folder, kind) for kind in left_out]
+        model, data = _trained(changed, f"For comparison: split by {name} ...")
+        scores[name] = score_recordings(model, data.store, data.split.test)
+    return scores, [_without(config, folder, kind) for kind in left_out]
 
 
 def _without(config: DiagnosisConfig, folder: Path, kind: str) -> OpenSetCase:
     kinds = open_store(config.data, cache=config.cache).kinds
     if kind not in kinds:
         raise DataError(f"There is no class '{kind}' to leave out; choose from {', '.join(kinds)}.")
-    own = config.model_copy(
+    changed = config.model_copy(
         update={"left_out": (kind,), "out": folder / FOLDER / f"without_{kind}"}
     )
-    model, data = _trained(own, f"Beside it: without {kind} ...")
+    model, data = _trained(changed, f"For comparison: without {kind} ...")
     number = kinds.index(kind)
     known = [ref for ref in data.split.test if ref.label != number]
     unknown = [ref for ref in data.split.test if ref.label == number]
-    reference = score_recordings(model, data.store, data.split.train, alone=False)
+    reference = score_recordings(model, data.store, data.split.train, single=False)
     return OpenSetCase(
         kind=kind,
         known=score_recordings(model, data.store, known),
@@ -80,8 +84,8 @@ def _without(config: DiagnosisConfig, folder: Path, kind: str) -> OpenSetCase:
     )
 
 
-def _trained(config: DiagnosisConfig, words: str) -> tuple[DiagnosisPredictor, DiagnosisDataModule]:
-    say(words)
+def _trained(config: DiagnosisConfig, text: str) -> tuple[DiagnosisPredictor, DiagnosisDataModule]:
+    say(text)
     data = open_data(config)
     train(config, data=data)
     return DiagnosisPredictor.load(config.out), data

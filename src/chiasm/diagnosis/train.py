@@ -1,4 +1,4 @@
-"""Train a classifier of discharges: contrast first, then classes, then calibration."""
+"""Train a classifier of recordings: contrast first, then classes, then calibration."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
 from safetensors.torch import load_file, save_file
 
-from chiasm.diagnosis.calibrate import save
+from chiasm.diagnosis.calibrate import calibrate_and_save
 from chiasm.diagnosis.classifier import Classifier, FittedClassifier, Labelled
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_data, open_folder
-from chiasm.diagnosis.models.late_average import LateAverage
+from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_run
+from chiasm.diagnosis.readers.splits import RecordingSplit
 from chiasm.diagnosis.search import with_fusion
-from chiasm.diagnosis.train_members import FOLDER, learn_members
+from chiasm.diagnosis.train_members import FOLDER, train_members
 from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.contrast import ContrastTraining
 from chiasm.diagnosis.training.dataset import BatchOrder
-from chiasm.diagnosis.unseen import SPLIT, own_division
+from chiasm.diagnosis.unseen import SPLIT, stored_split
 from chiasm.errors import ConfigurationError
+from chiasm.registry import find_model
 from chiasm.runs.console import say
 from chiasm.runs.model_folder import GENOTYPE, parameter_count
 from chiasm.training.keep_best import KeepBest
@@ -32,17 +34,17 @@ CLIP = 1.0
 
 FINISHED = "best.safetensors"
 
-# What a run that goes on takes over from before.
+# Files of a run that is continued.
 _BEGUN = ("checkpoints", FOLDER, GENOTYPE)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainResult:
-    """What a run left behind.
+    """Result of a run.
 
     Attributes:
         folder: the run's folder; ``folder/model`` is the model.
-        minutes: spent on everything, this time.
+        minutes: duration of this call.
         validation_f1: macro-F1 of the saved model on the validation recordings.
     """
 
@@ -54,13 +56,12 @@ class TrainResult:
 def train(config: DiagnosisConfig, *, data: DiagnosisDataModule | None = None) -> TrainResult:
     """Train a classifier and save it.
 
-    A run that was interrupted goes on where it stopped when it is started again with the same
-    settings. ``minutes`` counts both stages, over all resumed runs; a run that it ends has saved
-    a usable model.
+    A run that was interrupted continues when it is started again with the same settings.
+    ``minutes`` is the budget of both stages over all calls; a run that exceeds it has saved a
+    usable model.
     """
     started = time.monotonic()
-    open_folder(config)
-    data = data or open_data(config)
+    data = open_run(config, data=data)
     say(
         f"{data.store.name}: {len(data.split.train)} recordings to learn from, "
         f"{len(data.split.validation)} to validate on, {len(data.split.test)} left for tests."
@@ -68,18 +69,9 @@ def train(config: DiagnosisConfig, *, data: DiagnosisDataModule | None = None) -
     write_split(data)
     data = with_fusion(data)
     network = data.network()
-    if isinstance(network, LateAverage):
-        data = learn_members(network, data, train)
-    elif isinstance(network, FittedClassifier):
-        fit_simple(network, data)
-    else:
-        if config.pretrain_epochs:
-            say("First stage: contrast ...")
-            pretrain(network, data)
-        say("Second stage: classes ...")
-        classify(network, data)
+    data = _PROCEDURES[network.training_procedure](network, data)
     network.cpu().eval()
-    f1 = save(network, data)
+    f1 = calibrate_and_save(network, data)
     minutes = (time.monotonic() - started) / 60
     facts = {
         "fit_minutes": round(minutes, 3),
@@ -94,18 +86,56 @@ def train(config: DiagnosisConfig, *, data: DiagnosisDataModule | None = None) -
     return TrainResult(config.out, minutes, f1)
 
 
+def _train_stages(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
+    if data.config.pretrain_epochs:
+        say("First stage: contrast ...")
+        pretrain(network, data)
+    say("Second stage: classes ...")
+    classify(network, data)
+    return data
+
+
+def _train_members(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
+    return train_members(network, data, train)
+
+
+@torch.no_grad()
+def _fit(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
+    network.eval()
+    say("Describing the recordings ...")
+    training = _described(network, data, "fit")
+    validation = _described(network, data, "classify_check")
+    say("Fitting ...")
+    network.fit(training, validation, seed=data.config.seed)
+    return data
+
+
+def _described(classifier: FittedClassifier, data: DiagnosisDataModule, purpose: str) -> Labelled:
+    batches: list[dict[str, torch.Tensor]] = []
+    labels: list[torch.Tensor] = []
+    for (batch,) in data.loader(purpose):
+        batches.append(classifier.describe(batch))
+        labels.append(batch.label)
+    described = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+    return Labelled(described, torch.cat(labels))
+
+
+# By ``Classifier.training_procedure``; each trains the network in place.
+_PROCEDURES = {"stages": _train_stages, "fit": _fit, "members": _train_members}
+
+
 def pretrain(network: Classifier, data: DiagnosisDataModule) -> None:
-    """First stage; leaves the weights with the least contrast on held-out recordings."""
+    """Run the first stage; keeps the weights with the least contrast on validation recordings."""
     config = data.config
     budget = Budget(config.minutes and config.minutes * contrast_share(config))
     module = ContrastTraining(
         network,
         budget=budget,
         epochs=config.pretrain_epochs,
-        learning_rate=config.rate,
+        learning_rate=config.learning_rate,
         flow_weight=config.flow_weight if config.flow == "coupling" else 0.0,
-        modality_dropout=config.dropout,
-        parts=config.contrasted,
+        modality_dropout=config.modality_dropout,
+        parts=config.contrast,
         seed=config.seed,
     )
     best = KeepBest(network, metric="validation_contrast", mode="min")
@@ -113,9 +143,9 @@ def pretrain(network: Classifier, data: DiagnosisDataModule) -> None:
 
 
 def classify(network: Classifier, data: DiagnosisDataModule) -> None:
-    """Second stage; leaves the weights with the best macro-F1 on held-out recordings.
+    """Run the second stage; keeps the weights with the best macro-F1 on validation recordings.
 
-    Where modalities are dropped, the mean of that with all of them and with each one alone.
+    With modality dropout, that is the mean with all modalities and with each one alone.
     """
     config = data.config
     share = 1 - contrast_share(config)
@@ -124,9 +154,9 @@ def classify(network: Classifier, data: DiagnosisDataModule) -> None:
         network,
         budget=budget,
         epochs=config.epochs,
-        learning_rate=config.rate,
-        modality_dropout=config.dropout,
-        smoothing=config.smoothed,
+        learning_rate=config.learning_rate,
+        modality_dropout=config.modality_dropout,
+        smoothing=config.smoothing,
         seed=config.seed + 1,
     )
     best = KeepBest(
@@ -136,21 +166,21 @@ def classify(network: Classifier, data: DiagnosisDataModule) -> None:
 
 
 def contrast_share(config: DiagnosisConfig) -> float:
-    """Share of the budget for the first stage, whose epochs cost two views of each recording."""
+    """Return the first stage's share of the budget; its epochs take two views a recording."""
     first = 2 * config.pretrain_epochs
     return first / (first + config.epochs)
 
 
 def precision_of(config: DiagnosisConfig) -> str:
-    """The precision asked for; on a processor small networks gain nothing from bfloat16.
+    """Return the precision of training; small networks train in float32 on a processor.
 
-    Measured on one that multiplies it: a step of ``mad_small`` takes 1.12 times as long as in
-    float32, for its products are small and the casts between them are not free.
+    Measured on a processor that multiplies bfloat16: a step of ``mad_small`` takes 1.12 times as
+    long as in float32, because its products are small and the casts between them cost time.
     """
     if config.precision != "auto":
         return config.precision
-    worth_it = config.size == "base" or torch.cuda.is_available()
-    return best_precision() if worth_it else "32-true"
+    large = find_model(config.model).size == "base"
+    return best_precision() if large or torch.cuda.is_available() else "32-true"
 
 
 def _stage(
@@ -161,14 +191,14 @@ def _stage(
     budget: Budget,
     epochs: int,
 ) -> None:
-    """Fit, unless it has been done; a finished stage leaves its best weights in a file."""
+    """Run a stage unless it is finished; a finished stage has its best weights in a file."""
     config = data.config
     finished = config.out / "checkpoints" / name / FINISHED
     if not finished.exists():
         loader = data.loader(name)
         last = finished.parent / LAST
         if last.exists():
-            # Other processes make the first batches before the trainer tells them the epoch.
+            # Worker processes make the first batches before the trainer sets the epoch.
             saved = torch.load(last, map_location="cpu", mmap=True, weights_only=True)
             order = loader.sampler
             assert isinstance(order, BatchOrder)
@@ -186,55 +216,33 @@ def _stage(
             callbacks=[best],
         )
         best.restore()
-        fresh = finished.with_suffix(".part")
+        part = finished.with_suffix(".part")
         save_file(
             {name: value.cpu().contiguous() for name, value in best.network.state_dict().items()},
-            fresh,
+            part,
         )
-        fresh.replace(finished)
+        part.replace(finished)
     best.network.cpu().load_state_dict(load_file(finished))
 
 
 def write_split(data: DiagnosisDataModule) -> None:
     """Write ``split.json``: the sources of the three lists.
 
-    Raises ``ConfigurationError`` where a run that would go on began with other lists: recordings
-    that came or went since move others, and what was learned from would pass as never seen.
+    Raises:
+        ConfigurationError: the run began with other lists. Recordings that were added or removed
+            since move others between the lists, and training recordings would pass as unseen.
     """
     out, split = data.config.out, data.split
     if (out / SPLIT).exists() and any((out / name).exists() for name in _BEGUN):
-        before = own_division(out, data.store, data.store.refs, data.config.data)
-        same = before is not None and all(
-            {ref.source for ref in now} == {ref.source for ref in then}
-            for now, then in zip(split.lists().values(), before.lists().values())
-        )
-    else:
-        same = True
-    if not same:
-        raise ConfigurationError(
-            f"{out} holds a run that began when there were other recordings, and they fall into "
-            "other lists now. Give another folder, or delete this one, to train on these."
-        )
+        before = stored_split(out, data.store, data.store.refs, data.config.data)
+        if before is None or _sources(before) != _sources(split):
+            raise ConfigurationError(
+                f"{out} holds a run that began when there were other recordings, and they fall "
+                "into other lists now. Give another folder, or delete this one, to train on these."
+            )
     lists = {name: [r.source for r in refs] for name, refs in split.lists().items()}
     (out / SPLIT).write_text(json.dumps(lists, indent=1) + "\n")
 
 
-@torch.no_grad()
-def fit_simple(classifier: FittedClassifier, data: DiagnosisDataModule) -> None:
-    """Describe the recordings to learn from and to validate on, each as it is, and fit."""
-    classifier.eval()
-    say("Describing the recordings ...")
-    learning = _described(classifier, data, "learn_plain")
-    validation = _described(classifier, data, "classify_check")
-    say("Fitting ...")
-    classifier.fit(learning, validation, seed=data.config.seed)
-
-
-def _described(classifier: FittedClassifier, data: DiagnosisDataModule, purpose: str) -> Labelled:
-    described: list[dict[str, torch.Tensor]] = []
-    labels: list[torch.Tensor] = []
-    for (batch,) in data.loader(purpose):
-        described.append(classifier.describe(batch))
-        labels.append(batch.label)
-    joined = {name: torch.cat([one[name] for one in described]) for name in described[0]}
-    return Labelled(joined, torch.cat(labels))
+def _sources(split: RecordingSplit) -> list[set[str]]:
+    return [{ref.source for ref in refs} for refs in split.lists().values()]

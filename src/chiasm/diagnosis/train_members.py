@@ -1,4 +1,4 @@
-"""Train what a late average joins: each member by itself, on the same division of recordings."""
+"""Train the members of a late average, each by itself on the same division of recordings."""
 
 from __future__ import annotations
 
@@ -19,73 +19,75 @@ from chiasm.runs.console import say
 from chiasm.runs.model_folder import CONTRACT
 
 FOLDER = "members"
-# How a network sees recordings; a method that learns in one call has its own way.
-_SIGHT = ("preset", "inputs", "align", "views", "seconds", "fold", "batch", "learning_rate")
+# Settings of inputs and steps that a fitted method does not take over from the average.
+_OF_NETWORKS = ("preset", "inputs", "align", "views", "seconds", "fold", "batch", "learning_rate")
 
 
-def learn_members(
+def train_members(
     network: LateAverage, data: DiagnosisDataModule, train: Callable[..., Any]
 ) -> DiagnosisDataModule:
-    """Train each member in ``members/MODALITY`` of the run and put it in place.
+    """Train each member in ``members/MODALITY`` of the run, and load it into the average.
 
-    A member that is there already is not trained again.
+    A member that is trained already is not trained again.
 
     Args:
-        network: takes the members over.
-        data: of the average; its division is theirs.
-        train: trains one, given its settings and its data.
+        network: the average.
+        data: of the average; its division is the members'.
+        train: trains one member, given its settings and its data.
 
     Returns:
-        The data with the picture as the one member sees it, and the series as the other does.
+        The data, with pictures and series in the form of the member that takes them.
 
     Raises:
-        SplitError: one modality has no recordings to learn from or to validate on.
+        SplitError: no training or no validation recording has one of the modalities.
     """
     form = data.form
     for modality in network.modalities:
-        own = _member_bench(data, modality)
-        folder = own.config.out / "model"
-        say(f"The {modality} by itself: {own.config.model} ...")
+        member = _member_data(data, modality)
+        folder = member.config.out / "model"
+        say(f"Training the {modality} by itself: {member.config.model} ...")
         if not (folder / CONTRACT).exists():
-            train(own.config, data=own)
-        learned, contract = load_model(folder)
-        network.replace_member(modality, learned, temperature=contract.temperatures[modality])
+            train(member.config, data=member)
+        trained, contract = load_model(folder)
+        network.replace_member(modality, trained, temperature=contract.temperatures[modality])
+        source = member.form
         if modality == "image":
-            form = replace(form, image_size=own.form.image_size, picture=own.form.picture)
+            form = replace(form, image_size=source.image_size, picture=source.picture)
         else:
             form = replace(
-                form, scale=own.form.scale, segment=own.form.segment, seconds=own.form.seconds
+                form, series=source.series, segment=source.segment, seconds=source.seconds
             )
     return replace(data, form=form)
 
 
-def _member_bench(data: DiagnosisDataModule, modality: str) -> DiagnosisDataModule:
-    config = _member_config(data.config, modality)
+def _member_data(data: DiagnosisDataModule, modality: str) -> DiagnosisDataModule:
     store = data.store
 
-    def own(refs: Iterable[RecordingRef]) -> tuple[RecordingRef, ...]:
+    def with_modality(refs: Iterable[RecordingRef]) -> tuple[RecordingRef, ...]:
         if modality == "image":
             return tuple(ref for ref in refs if store.has_image(ref))
         return tuple(ref for ref in refs if store.counts(ref) is not None)
 
-    split = RecordingSplit(*(own(refs) for refs in data.split.lists().values()))
+    split = RecordingSplit(*(with_modality(refs) for refs in data.split.lists().values()))
     if not split.train or not split.validation:
         raise SplitError(f"No recording to learn from, or to validate on, has the {modality}.")
-    return data_of_split(config, store, split)
+    return data_of_split(_member_config(data.config, modality), store, split)
 
 
 def _member_config(config: DiagnosisConfig, modality: str) -> DiagnosisConfig:
-    own = inspect.signature(find_model(config.model).builder).parameters[modality].default
-    model = find_model(str(config.options.get(modality, own)))
-    known = inspect.signature(model.builder).parameters
-    changed: dict[str, Any] = {
+    default = inspect.signature(find_model(config.model).builder).parameters[modality].default
+    model = find_model(str(config.options.get(modality, default)))
+    parameters = inspect.signature(model.builder).parameters
+    settings = config.overrides()
+    left_out = {"image_size", "segment"} - set(parameters)
+    if model.fitted:
+        left_out |= set(_OF_NETWORKS)
+    if "image_size" in parameters:
+        settings["image_size"] = config.image_size
+    settings |= {
         "model": model.name,
         "modalities": (modality,),
         "out": config.out / FOLDER / modality,
         "options": {},
-        "image_size": config.pixels if "image_size" in known else None,
-        "segment": config.segment if "segment" in known else None,
     }
-    if model.fitted:
-        changed |= dict.fromkeys(_SIGHT)
-    return config.model_copy(update=changed)
+    return DiagnosisConfig.make(**{k: v for k, v in settings.items() if k not in left_out})

@@ -1,4 +1,4 @@
-"""Which recordings a trained classifier may be judged by: none that it was trained or tuned on."""
+"""The recordings that a trained classifier is evaluated on: unseen in training and tuning."""
 
 from __future__ import annotations
 
@@ -21,73 +21,75 @@ SPLIT = "split.json"
 
 
 @dataclass(frozen=True, eq=False)
-class JudgedLists:
-    """The recordings of an evaluation, numbered as the model's classes.
+class EvaluationSplit:
+    """The recordings of an evaluation, labelled by the model's classes.
 
     Attributes:
-        train: what the model learned from, where the recordings are its run's own; else nothing.
-        test: labelled recordings that it has not seen, nor any of their groups.
-        notes: what was left out, in sentences.
-        not_judged: recordings of unseen groups in which there is nothing that the model looks at.
+        train: recordings that the model was trained on, if the data are its run's; else none.
+        test: labelled recordings of groups that the model was neither trained nor tuned on.
+        notes: a sentence on each kind of recordings that is left out.
+        not_scored: recordings of unseen groups that have none of the model's modalities.
     """
 
     train: tuple[RecordingRef, ...]
     test: tuple[RecordingRef, ...]
     notes: tuple[str, ...]
-    not_judged: int
+    not_scored: int
 
 
-def judged_lists(
+def evaluation_split(
     run: Path, contract: DiagnosisContract, store: RecordingStore, data: Path | str
-) -> JudgedLists:
-    """Training and test recordings of a run, or of other data all that it has not seen.
+) -> EvaluationSplit:
+    """Return training and test recordings of a run, or the unseen recordings of other data.
 
     Raises:
-        SplitError: it cannot be told what the model has seen, or the run kept nothing for tests.
-        DataError: a class is unknown to the model, or no recording is left.
+        SplitError: it is unknown what the model was trained on, or the run has no test recordings.
+        DataError: the model does not know a class, or no recording is left.
     """
     config = _settings(run)
     left_out = () if config is None else config.left_out
-    refs = labelled(store, contract.kinds)
-    by = kind_of_group(contract.split)
-    own = own_division(run, store, refs, data)
+    refs = relabelled(store, contract.kinds)
+    description, kind = contract.split, contract.split.groups_by
+    stored = stored_split(run, store, refs, data)
     notes: list[str] = []
     train: tuple[RecordingRef, ...] = ()
-    if own is None:
+    if stored is None:
         candidates = refs
-        seen = set(contract.split.training_groups) | _validation_groups(run, contract.split, by)
+        seen = {*description.training_groups, *_validation_groups(run, contract)}
     else:
-        train = own.train
-        candidates = [*own.test, *_added(own, refs, by, contract.split, notes)]
-        seen = {*contract.split.training_groups, *(contract.split.validation_groups or ())}
-        seen |= group_digests(by, (*own.train, *own.validation))
+        train = stored.train
+        candidates = [*stored.test, *_added(stored, refs, description, notes)]
+        seen = {*description.training_groups, *(description.validation_groups or ())}
+        seen |= group_digests(kind, (*stored.train, *stored.validation))
     candidates = [ref for ref in candidates if _kind(ref, contract.kinds) not in left_out]
-    unseen = _unseen(candidates, by, seen, notes)
+    unseen = _unseen(candidates, kind, seen, notes)
     test = tuple(ref for ref in unseen if has_any(store, ref, contract.modalities))
-    blind = len(unseen) - len(test)
-    if blind:
+    not_scored = len(unseen) - len(test)
+    if not_scored:
         notes.append(
-            f"{_counted(blind)} {_has(blind)} no {' and no '.join(contract.modalities)}, so that "
-            "there is nothing that the model looks at."
+            f"{_counted(not_scored)} {_has(not_scored)} no {' and no '.join(contract.modalities)}, "
+            "which the model needs."
         )
     if not test:
-        if own is not None and not own.test:
+        if stored is not None and not stored.test:
             raise SplitError(
-                f"{run} left no recordings for tests (shares {contract.split.shares}): train it "
+                f"{run} left no recordings for tests (shares {description.shares}): train it "
                 "again with a share for tests, or evaluate it on other data."
             )
         raise DataError(
             f"{data} has no labelled recording of a group that it was not trained on. "
             f"{' '.join(notes)}".strip()
         )
-    return JudgedLists(train, test, tuple(notes), blind)
+    return EvaluationSplit(train, test, tuple(notes), not_scored)
 
 
-def labelled(store: RecordingStore, kinds: Sequence[str]) -> list[RecordingRef]:
-    """The labelled recordings of a store, numbered as the classes of a model.
+def relabelled(store: RecordingStore, kinds: Sequence[str]) -> list[RecordingRef]:
+    """Return the labelled recordings of a store, numbered as the classes of a model.
 
-    Numbers are a table's own, often those of an alphabet of what happens to stand in it; only
-    names tell which class is meant. Raises ``DataError`` for names that the model does not know.
+    The numbers in a store depend on which classes it holds; only names tell which class is meant.
+
+    Raises:
+        DataError: the model does not know a class.
     """
     refs = [ref for ref in store.refs if ref.label is not None]
     names = dict.fromkeys(_kind(ref, store.kinds) for ref in refs)
@@ -101,62 +103,51 @@ def labelled(store: RecordingStore, kinds: Sequence[str]) -> list[RecordingRef]:
     return [replace(ref, label=kinds.index(_kind(ref, store.kinds))) for ref in refs]
 
 
-def own_division(
+def stored_split(
     run: Path, store: RecordingStore, refs: Sequence[RecordingRef], data: Path | str
 ) -> RecordingSplit | None:
-    """How a run divided those of some recordings that it knows; None where it knows none of them.
+    """Return how a run divided some recordings; None if it knows none of them.
 
-    Kept in ``split.json``: divided anew, they would fall otherwise as soon as one is added.
+    The division is read from ``split.json``: a new one would differ as soon as one recording is
+    added.
     """
     path, config = run / SPLIT, _settings(run)
     if path.is_file():
         try:
-            stored = json.loads(path.read_text())
-            listed = [stored[name] for name in LISTS]
-            lists = [{os.path.realpath(source) for source in some} for some in listed]
+            content = json.loads(path.read_text())
+            sources = [content[name] for name in LISTS]
+            lists = [{os.path.realpath(source) for source in some} for some in sources]
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{path} does not hold the three lists of a run ({error}); train the run again."
             ) from error
     elif config is not None and config.data.resolve() == Path(data).resolve():
-        anew = division(store, [ref for ref in store.refs if ref.label is not None], config)
-        lists = [{os.path.realpath(r.source) for r in some} for some in anew.lists().values()]
+        repeated = division(store, [ref for ref in store.refs if ref.label is not None], config)
+        lists = [{os.path.realpath(r.source) for r in some} for some in repeated.lists().values()]
     else:
         return None
-    places = [os.path.realpath(ref.source) for ref in refs]
+    paths = [os.path.realpath(ref.source) for ref in refs]
     split = RecordingSplit(
-        *(tuple(ref for ref, place in zip(refs, places) if place in own) for own in lists)
+        *(tuple(ref for ref, path in zip(refs, paths) if path in sources) for sources in lists)
     )
     return split if any(split.lists().values()) else None
 
 
-def kind_of_group(described: SplitDescription) -> str:
-    """The kind of group whose digests a contract holds; ``random`` where it holds none."""
-    if described.by == RANDOM:
-        return RANDOM
-    if described.groups_by is not None:
-        return described.groups_by
-    if described.by == GIVEN:  # contracts did not name it, but it was always the session
-        return "session" if described.training_groups else RANDOM
-    return described.by
-
-
 def _added(
-    own: RecordingSplit,
+    stored: RecordingSplit,
     refs: Sequence[RecordingRef],
-    by: str,
-    described: SplitDescription,
+    description: SplitDescription,
     notes: list[str],
 ) -> list[RecordingRef]:
-    """Recordings that came after training, which may be of groups that were trained on."""
-    listed = {ref.source for some in own.lists().values() for ref in some}
+    """Return recordings that were added after training; they may be of training groups."""
+    listed = {ref.source for some in stored.lists().values() for ref in some}
     added = [ref for ref in refs if ref.source not in listed]
-    if described.by == GIVEN:
+    if description.by == GIVEN:
         added = [ref for ref in added if ref.split == "test"]
-    if added and by == RANDOM:
+    if added and description.groups_by == RANDOM:
         notes.append(
             f"{_counted(len(added))} {_has(len(added))} no place in the run's split; without "
-            "groups it cannot be told whether the model has seen what they show, and they are "
+            "groups it is unknown whether the model was trained on the same session. They are "
             "left out."
         )
         return []
@@ -164,49 +155,50 @@ def _added(
 
 
 def _unseen(
-    refs: Sequence[RecordingRef], by: str, seen: set[str], notes: list[str]
+    refs: Sequence[RecordingRef], kind: str, seen: set[str], notes: list[str]
 ) -> list[RecordingRef]:
-    """Those of groups that are not among the seen ones; of a random split all."""
-    if by == RANDOM:
+    """Return the recordings whose group is not among the seen ones; all for a random split."""
+    if kind == RANDOM:
         return list(refs)
-    named = [ref for ref in refs if ref.group.get(by)]
-    if len(named) < len(refs):
-        count = len(refs) - len(named)
+    grouped = [ref for ref in refs if ref.group.get(kind)]
+    if len(grouped) < len(refs):
+        count = len(refs) - len(grouped)
         notes.append(
-            f"{_counted(count)} {_has(count)} no {by}, so that it cannot be told whether the model "
-            "has seen it; they are left out."
+            f"{_counted(count)} {_has(count)} no {kind}, so that it is unknown whether the model "
+            "was trained on it. They are left out."
         )
-    unseen = [ref for ref in named if not group_digests(by, [ref]) & seen]
-    if len(unseen) < len(named):
-        count = len(named) - len(unseen)
+    unseen = [ref for ref in grouped if not group_digests(kind, [ref]) & seen]
+    if len(unseen) < len(grouped):
+        count = len(grouped) - len(unseen)
         notes.append(
-            f"The model was trained or tuned on the {by} of {_counted(count)}; they are left out."
+            f"The model was trained or tuned on the {kind} of {_counted(count)}; they are left out."
         )
     return unseen
 
 
-def _validation_groups(run: Path, described: SplitDescription, by: str) -> set[str]:
-    """Digests of the groups that epoch, temperatures and bounds were chosen by.
+def _validation_groups(run: Path, contract: DiagnosisContract) -> set[str]:
+    """Return digests of the groups by which epoch, temperatures and bounds were chosen.
 
-    Contracts of before they were kept do not name them; then the run's own data may tell.
+    The first contracts do not list them; then the run's own data may tell.
     """
-    if by == RANDOM:
+    description, kind = contract.split, contract.split.groups_by
+    if kind == RANDOM:
         raise SplitError(
             "The model was trained on a random split, or on a given one without sessions, so that "
-            "sessions cannot be told apart from those it has seen; evaluate it on the data and in "
-            "the folder that it was trained in."
+            "it is unknown which sessions it was trained on; evaluate it on the data and in the "
+            "folder that it was trained in."
         )
-    if described.validation_groups is not None:
-        return set(described.validation_groups)
+    if description.validation_groups is not None:
+        return set(description.validation_groups)
     config = _settings(run)
     if config is not None and (run / SPLIT).is_file() and config.data.exists():
         store = open_store(config.data, cache=config.cache)
-        own = own_division(run, store, store.refs, config.data)
-        if own is not None and len(own.validation) == described.validation_samples:
-            return group_digests(by, own.validation)
+        stored = stored_split(run, store, store.refs, config.data)
+        if stored is not None and len(stored.validation) == contract.validation_samples:
+            return group_digests(kind, stored.validation)
     raise SplitError(
-        f"The model's contract does not name the groups ({by}) that it was tuned on, as those of "
-        "earlier versions do not, and its own data are not there to tell. Evaluate the run where "
+        f"The model's contract does not name the groups ({kind}) that it was tuned on, as those of "
+        "earlier versions do not, and its own data are gone. Evaluate the run where "
         "its data lie, or train it again."
     )
 

@@ -19,6 +19,7 @@ from chiasm.diagnosis.augmentation.views import (
     strong_views,
     view_rng,
 )
+from chiasm.diagnosis.preparation.network_inputs import RecordingForm
 from chiasm.diagnosis.preparation.scales import (
     SeriesScale,
     estimate_scale,
@@ -43,17 +44,16 @@ PLAIN = {
 SCALE = SeriesScale(full=100.0, high=80.0)
 
 
-def view_of(counts, change, settings, rng, *, segment=BINS):
-    return series_view(
-        counts,
-        change,
-        settings,
-        rng,
-        scale=SCALE,
-        per_cycle=BINS,
-        frequency=60.0,
+def view_of(counts, change, settings, rng, *, segment=BINS, seconds=None):
+    form = RecordingForm(
+        image_size=SIDE,
+        channels=1,
+        samples_per_cycle=BINS,
         segment=segment,
+        series=SCALE,
+        seconds=seconds,
     )
+    return series_view(counts, change, settings, rng, form=form, frequency=60.0)
 
 
 def recording(at_deg: float = 90.0):
@@ -73,7 +73,7 @@ def test_a_shift_is_small_and_never_turns_polarity():
 
 
 def test_strong_views_are_no_freer_in_phase():
-    usual = ViewSettings(seconds=0.5)
+    usual = ViewSettings()
     strong = strong_views(usual)
     assert strong.gain_sigma > usual.gain_sigma
     for index in range(50):
@@ -106,10 +106,11 @@ def test_picture_and_series_are_rolled_together(shift: float):
 
 def test_a_short_view_is_a_run_of_whole_cycles_that_may_go_round_the_end():
     counts = np.repeat(np.arange(CYCLES, dtype=np.uint8), BINS)[None]
-    settings = ViewSettings(seconds=0.5, **PLAIN)
+    settings = ViewSettings(**PLAIN)
     begins = set()
     for index in range(200):
-        series = view_of(counts, SharedChange(), settings, view_rng(0, 0, index, 0), segment=256)
+        rng = view_rng(0, 0, index, 0)
+        series = view_of(counts, SharedChange(), settings, rng, segment=256, seconds=0.5)
         assert series.shape == (1, 30 * BINS)
         cycles = np.rint(series.reshape(30, BINS) * SCALE.full).astype(int)
         assert (cycles == cycles[:, :1]).all()
@@ -120,12 +121,13 @@ def test_a_short_view_is_a_run_of_whole_cycles_that_may_go_round_the_end():
 
 def test_the_same_key_gives_the_same_view_and_another_epoch_another():
     image, counts = recording()
-    settings = ViewSettings(seconds=0.5)
+    settings = ViewSettings()
 
     def made(epoch: int):
         rng = view_rng(7, epoch, 3, 1)
         change = shared_change(settings, rng)
-        return image_view(image, change, settings, rng), view_of(counts, change, settings, rng)
+        picture = image_view(image, change, settings, rng)
+        return picture, view_of(counts, change, settings, rng, seconds=0.5)
 
     for one, same, other in zip(made(0), made(0), made(1)):
         np.testing.assert_array_equal(one, same)
@@ -190,7 +192,7 @@ def test_one_modality_is_dropped_at_times_and_never_the_only_one():
 @pytest.mark.parametrize("segment", [60, 64, 128, 256])
 def test_windows_are_whole_segments_and_begin_with_a_cycle(segment: int):
     total = 1200 * 128
-    length = window_length(total, per_cycle=128, segment=segment, wanted=30_000)
+    length = window_length(total, per_cycle=128, segment=segment, limit=30_000)
     assert length <= 30_000
     assert length % math.lcm(segment, 128) == 0
     counts = np.arange(total, dtype=np.float32)[None]
@@ -216,7 +218,7 @@ def test_a_folded_series_is_whole_tokens_however_short(total: int):
     made = finished(counts, scale)
     assert made.shape[1] % 256 == 0 and made.shape[1] >= 256
     assert made.shape[1] <= max(256, total // 10)
-    assert window_length(20_000, per_cycle=128, segment=256, wanted=100, fold=10) == 2_560
+    assert window_length(20_000, per_cycle=128, segment=256, limit=100, fold=10) == 2_560
 
 
 def test_the_scale_is_the_training_recordings_and_survives_silence():

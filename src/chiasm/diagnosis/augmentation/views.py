@@ -13,14 +13,8 @@ from functools import cache
 import cv2
 import numpy as np
 
-from chiasm.diagnosis.preparation.scales import (
-    Counts,
-    SeriesScale,
-    finished,
-    quiet_level,
-    scaled,
-    window_length,
-)
+from chiasm.diagnosis.preparation.network_inputs import RecordingForm
+from chiasm.diagnosis.preparation.scales import Counts, finished, quiet_level, scaled
 from chiasm.diagnosis.preparation.scales import ground_colour as ground_colour
 from chiasm.samples import FloatArray
 
@@ -33,7 +27,6 @@ class ViewSettings:
     """The ranges of the random changes of a view.
 
     Attributes:
-        seconds: length of the run of whole cycles that a view shows; None shows all.
         phase_sigma_deg, phase_cap_deg: of the roll that picture and series share.
         phase_unknown: the recordings have no phase reference: roll by any angle.
         gain_sigma: of the logarithm of the gain that picture and series share.
@@ -47,7 +40,6 @@ class ViewSettings:
         pulses: share of the values that are replaced by the background.
     """
 
-    seconds: float | None = None
     phase_sigma_deg: float = 2.0
     phase_cap_deg: float = 4.0
     phase_unknown: bool = False
@@ -130,22 +122,18 @@ def series_view(
     settings: ViewSettings,
     rng: np.random.Generator,
     *,
-    scale: SeriesScale,
-    per_cycle: int,
+    form: RecordingForm,
     frequency: float,
-    segment: int,
 ) -> FloatArray:
     """Return a view ``(C, L)`` of a series ``(C, T)`` of counts, as the network takes it.
 
     The view is a run of whole cycles that begins at any cycle and wraps around at the end; it is
     rolled by the phase shift, to the nearest value.
     """
+    per_cycle, scale = form.samples_per_cycle, form.series
     total = counts.shape[1] // per_cycle * per_cycle or counts.shape[1]
+    length = form.window_length(total, frequency=frequency)
     a_second = per_cycle * frequency
-    wanted = round(settings.seconds * a_second) if settings.seconds else None
-    length = window_length(
-        total, per_cycle=per_cycle, segment=segment, wanted=wanted, fold=scale.shrink
-    )
     cycle = int(rng.integers(max(1, total // per_cycle)))
     begin = (cycle * per_cycle - round(change.shift_deg / 360 * per_cycle)) % total
     run = counts[:, begin : min(begin + length, total)]

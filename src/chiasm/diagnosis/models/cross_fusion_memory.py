@@ -144,7 +144,7 @@ def _cross_fusion_memory(
     )
 
 
-@token_baseline(width=768, segment=60)
+@token_baseline(width=768, segment=60, size="base")
 def cfm_surrogate_base(inputs: TokenInputs, classes: int) -> CrossFusionMemory:
     """Surrogate of Cross-Fusion Memory, ours, in the size of mad_base: 64 slots, 768 channels."""
     depths = {"image": 4, "series": 4}

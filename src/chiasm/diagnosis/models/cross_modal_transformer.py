@@ -133,7 +133,7 @@ def _cross_modal_transformer(
     )
 
 
-@token_baseline(width=768, segment=60)
+@token_baseline(width=768, segment=60, size="base")
 def cross_modal_transformer_base(inputs: TokenInputs, classes: int) -> CrossModalTransformer:
     """Cross-Modal Transformer in the size of mad_base: 4 layers a modality, 768 channels."""
     depths = {"image": 4, "series": 4}

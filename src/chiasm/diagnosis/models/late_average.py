@@ -34,6 +34,8 @@ class LateAverage(Classifier):
         members: modality, ``"image"`` or ``"series"``, to a classifier of this modality.
     """
 
+    training_procedure = "members"
+
     def __init__(self, members: Mapping[str, Classifier]) -> None:
         super().__init__()
         self.members = nn.ModuleDict({m: members[m] for m in MODALITIES if m in members})

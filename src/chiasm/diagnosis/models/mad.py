@@ -116,12 +116,21 @@ class Mad(Classifier):
             gates=gates,
         )
 
-    def decide(self, aligned: Mapping[str, Tensor]) -> Tensor:
+    def logits_by_modality(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """As in ``Classifier``; the tokens and the flow of a modality are computed once."""
+        aligned = {m: self.flows[m](self.embeddings[m](x))[0] for m, x in inputs.items()}
+        subsets = [tuple(aligned), *((m,) for m in aligned)]
+        return {
+            "+".join(subset): self._logits({m: aligned[m] for m in subset})
+            for subset in dict.fromkeys(subsets)
+        }
+
+    def _logits(self, aligned: Mapping[str, Tensor]) -> Tensor:
         """Return the logits ``(N, K)`` of aligned tokens ``(N, T_m, D)``."""
         encoded, _ = self.encoder(aligned)
         by_modality = {name: tokens.mean(dim=1) for name, tokens in encoded.items()}
-        out: Tensor = self.head(self._pool(encoded, by_modality))
-        return out
+        logits: Tensor = self.head(self._pool(encoded, by_modality))
+        return logits
 
     def project(self, output: ClassifierOutput, parts: Sequence[str] = ("joint",)) -> Tensor:
         """Return the unit vectors ``(N, V, P)`` of ``"joint"``, as in the paper, and modalities."""
@@ -181,7 +190,7 @@ def _assemble(
     )
 
 
-@register("classifier")
+@register("classifier", size="base")
 def mad_base(
     *,
     modalities: Sequence[str] = MODALITIES,

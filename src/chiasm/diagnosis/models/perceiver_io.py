@@ -124,7 +124,7 @@ def _perceiver_io(
     )
 
 
-@token_baseline(width=768, segment=60)
+@token_baseline(width=768, segment=60, size="base")
 def perceiver_io_base(inputs: TokenInputs, classes: int) -> PerceiverIO:
     """Perceiver IO in the size of mad_base: 256 latents of 768 channels, 8 layers over them."""
     return _perceiver_io(

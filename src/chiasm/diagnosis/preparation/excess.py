@@ -1,8 +1,8 @@
-"""How often a level is passed at each phase, against the other phases: pulses within the noise.
+"""Count how often the signal passes a level at each phase, to find pulses within the noise floor.
 
-Near inception, or far from the sensor, most pulses are no higher than the noise floor, and whatever
-counts clear pulses alone is blind to them. But noise knows no phase: a level of the floor that is
-passed more often at some phases than at most is passed there by something else.
+Near inception, or far from the sensor, most pulses are no higher than the noise floor, and a count
+of clear pulses misses them. But noise does not depend on the phase: if a level of the floor is
+passed more often at some phases than at most, discharges pass it there.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ import numpy as np
 from chiasm.diagnosis.preparation.relative import GROUP, phase_reference
 from chiasm.samples import FloatArray
 
-# In robust deviations of the floor above its median: from within it to clear pulses. As many as
-# neighbouring values are counted together, so that the length stays.
+# In robust deviations of the floor above its median: from within the floor to clear pulses. There
+# are as many levels as values in a group, so that the length does not change.
 LEVELS = (0.5, 1.5, 3.0, 6.0)
 assert len(LEVELS) == GROUP
 
 
 def passed_levels(above: FloatArray, floor: FloatArray) -> FloatArray:
-    """Count, in each group of four neighbouring values, those that pass each of four levels.
+    """Count how many of four neighbouring values pass each of four levels.
 
     Args:
         above: ``(C, L)`` values above the quiet level, in any unit.
         floor: ``(C, 1)`` of ``floor_deviation``.
 
     Returns:
-        ``(C, L)`` float32, laid out as by ``relative_series``; 0 in what is left of the last group.
+        ``(C, L)`` float32, in the layout of ``relative_series``; 0 in an incomplete last group.
     """
     whole = above.shape[1] // GROUP * GROUP
     bounds = floor * np.array(LEVELS, np.float32)  # (C, 4)
@@ -41,23 +41,23 @@ def passed_levels(above: FloatArray, floor: FloatArray) -> FloatArray:
 
 
 def phase_excess(sums: FloatArray, *, trials: int) -> FloatArray:
-    """How far each count stands from its level's median over the phases, in deviations of chance.
+    """Return the deviation of each count from its level's median over the phases.
 
     Args:
         sums: ``(..., P, 4)`` counts by phase and level.
-        trials: values that could have passed, in each of them.
+        trials: number of values that each count is of.
 
     Returns:
         The same shape, ``sign(z) log(1 + |z|)`` of the binomial deviations ``z``.
     """
-    usual = np.median(sums, axis=-2, keepdims=True)
-    chance = np.sqrt(usual * np.maximum(1 - usual / trials, 0) + 1)
-    z = (sums - usual) / chance
+    median = np.median(sums, axis=-2, keepdims=True)
+    deviation = np.sqrt(median * np.maximum(1 - median / trials, 0) + 1)
+    z = (sums - median) / deviation
     return np.asarray(np.sign(z) * np.log1p(np.abs(z)), dtype=np.float32)
 
 
 def excess_reference(passed: FloatArray, *, cycle: int) -> float:
-    """Where a pattern is centred, as ``phase_reference``, by what exceeds the floor."""
+    """Return the ``phase_reference`` of the excess over the floor."""
     whole = passed.shape[1] // cycle * cycle
     sums = passed[:, :whole].reshape(-1, cycle).sum(axis=0).reshape(-1, GROUP)
     trials = GROUP * max(1, passed.size // cycle)
@@ -74,16 +74,16 @@ def patterns(
         passed: ``(C, L)`` of ``passed_levels``.
         cycle: values to a mains cycle, a multiple of four.
         fold: cycles that become a pair.
-        least: pairs that are needed; of a series that is too short for them fewer cycles make one,
-            and their counts are brought to what ``fold`` cycles would have.
-        aligned: roll both to a phase of their own.
+        least: smallest number of pairs; in a series that is too short, fewer cycles make a pair,
+            and their counts are scaled to those of ``fold`` cycles.
+        aligned: roll both to their reference phase.
 
     Returns:
         ``(C, 2 * runs * cycle)`` float32.
     """
-    channels, there = len(counts), counts.shape[1] // cycle
-    together = min(fold, max(1, there // least))
-    runs = there // together
+    channels, cycles = len(counts), counts.shape[1] // cycle
+    together = min(fold, max(1, cycles // least))
+    runs = cycles // together
     shift = 0
     if aligned:
         phases = cycle // GROUP

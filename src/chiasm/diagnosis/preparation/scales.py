@@ -1,4 +1,4 @@
-"""Recordings as what a network takes: amplitudes on one scale, whole segments, one picture size."""
+"""Scales of series and pictures, windows of whole segments, and the size of pictures."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ Counts = NDArray[np.uint8 | np.uint16 | np.float32]
 
 CLIP = 1.5
 _FULL, _HIGH = 99.9, 99.0
-# Coprime to usual numbers of values a cycle, so that every phase is met.
+# Coprime to usual numbers of values a cycle, so that every phase is sampled.
 _STRIDE = 37
-# Series from which the scale of folded ones is estimated.
+# Number of series from which the scale of folded ones is estimated.
 _FOLDED = 100
 # Least standard deviation of a noise floor, counts.
 _ROUNDING = 0.5
@@ -36,23 +36,23 @@ _ROUNDING = 0.5
 
 @dataclass(frozen=True, slots=True)
 class SeriesScale:
-    """What amplitudes are divided by; a scale of each recording's own would erase how strong it is.
+    """Scale of a model's series; a scale of each recording would remove its absolute amplitude.
 
     Attributes:
         full: counts that become 1: the 99.9th percentile of the training recordings.
-        high: their 99th percentile, counts; noise is measured in it.
-        clip: the largest value that is left.
-        spread: None leaves it at that. Else the recording's quiet level is taken away, which says
-            more of the instrument than of the fault, and the rest divided by this, the training
-            recordings' standard deviation.
-        relative: what is left are pulses, counted by size relative to the recording's mean pulse
-            (see ``relative_series``); asks for ``spread``.
-        cycle: values to a mains cycle, for what follows; None does neither.
-        aligned: relative series are rolled to a phase of their own (see ``phase_reference``).
-        fold: so many neighbouring cycles of a relative series become one (see ``folded_cycles``).
-        least: cycles that a token takes, of which there must be as many after folding.
-        excess: what is folded comes with how often levels of the noise floor are passed at each
-            phase (see ``patterns``), so that ``fold`` cycles become two; asks for an even ``fold``
+        high: their 99th percentile, counts; the unit of noise.
+        clip: largest value after scaling.
+        spread: None changes no more. Else the recording's quiet level is subtracted, which depends
+            on the instrument more than on the fault, and the rest is divided by this value, the
+            standard deviation of the training recordings.
+        relative: the series becomes counts of pulses by size relative to the recording's mean
+            pulse (see ``relative_series``); needs ``spread``.
+        cycle: values in a mains cycle, for the settings below; None applies none of them.
+        aligned: roll relative series to their reference phase (see ``phase_reference``).
+        fold: neighbouring cycles of a relative series that become one (see ``folded_cycles``).
+        least: cycles in a token; at least as many remain after folding.
+        excess: folded counts come with how often levels of the noise floor are passed at each
+            phase (see ``patterns``), so that ``fold`` cycles become two; needs an even ``fold``
             and ``least``.
     """
 
@@ -69,25 +69,25 @@ class SeriesScale:
 
     @property
     def shrink(self) -> int:
-        """Values of the series to one that the network takes."""
+        """Values of the series for each value of the network's input."""
         return self.fold // 2 if self.excess else self.fold
 
 
 @dataclass(frozen=True, slots=True)
 class PictureScale:
-    """What pictures are divided by.
+    """Scale of a model's pictures.
 
     Attributes:
-        spread: None leaves pictures as they are. Else they become the distance from their ground's
-            colour, so that empty cells are 0 on dark and on light ground, divided by this, the
-            training pictures' standard deviation.
-        relative: they are stretched to a common height (see ``relative_picture``); asks for
+        spread: None leaves pictures unchanged. Else they become the distance from the ground's
+            colour, so that empty cells are 0 on dark and on light ground, divided by this value,
+            the standard deviation of the training pictures.
+        relative: pictures are stretched to a common height (see ``relative_picture``); needs
             ``spread``.
-        aligned: and rolled to a phase of their own; asks for ``relative``.
-        dots: and show where there is a dot, whatever its colour, for instruments differ in their
-            colours; asks for ``relative``.
-        side: pictures are looked at with this side in pixels, at which dots do not run together,
-            and averaged to the network's; None looks at them with the network's.
+        aligned: pictures are rolled to their reference phase; needs ``relative``.
+        dots: pictures are 1 at dots and else 0, because instruments differ in their colours; needs
+            ``relative``.
+        side: pixels at which dots are found, enough to keep them apart, before the picture is
+            averaged to the network's size; None is the network's size.
     """
 
     spread: float | None = None
@@ -108,8 +108,8 @@ def estimate_scale(
     least: int = 1,
     excess: bool = False,
 ) -> SeriesScale:
-    """The scale of some training series, each ``(C, T)``; 1 where there is none."""
-    whole = [one for one in series if one is not None]
+    """Return the scale of training series, each ``(C, T)``; 1 if there is none."""
+    present = [counts for counts in series if counts is not None]
     form = SeriesScale(
         spread=1.0,
         relative=relative,
@@ -119,20 +119,20 @@ def estimate_scale(
         least=least,
         excess=excess,
     )
-    if not whole:
+    if not present:
         return form if standardised else replace(form, spread=None)
-    some = [one[:, ::_STRIDE] for one in whole]
-    high, full = np.percentile(np.concatenate([one.ravel() for one in some]), (_HIGH, _FULL))
+    parts = [counts[:, ::_STRIDE] for counts in present]
+    high, full = np.percentile(np.concatenate([part.ravel() for part in parts]), (_HIGH, _FULL))
     full = float(full) if full > 0 else 1.0
     scale = SeriesScale(full=full, high=float(high) if high > 0 else full)
     if not standardised:
         return scale
     above = replace(form, full=scale.full, high=scale.high)
-    if fold > 1:  # what is added up depends on how much there is
-        some = whole[:: max(1, len(whole) // _FOLDED)]
-    elif relative:  # neighbours belong together
-        some = [one[:, : max(len(one[0]) // _STRIDE, 1)] for one in whole]
-    values = np.concatenate([finished(scaled(one, scale), above).ravel() for one in some])
+    if fold > 1:  # sums depend on the length of the series
+        parts = present[:: max(1, len(present) // _FOLDED)]
+    elif relative:  # neighbouring values are counted together
+        parts = [counts[:, : max(len(counts[0]) // _STRIDE, 1)] for counts in present]
+    values = np.concatenate([finished(scaled(part, scale), above).ravel() for part in parts])
     return replace(above, spread=float(values.std()) or 1.0)
 
 
@@ -145,22 +145,23 @@ def estimate_picture_scale(
     dots: bool = False,
     side: int | None = None,
 ) -> PictureScale:
-    """The scale of some training pictures, to standardise them at ``size`` x ``size`` pixels."""
+    """Return the scale that standardises training pictures at ``size`` x ``size`` pixels."""
     raw = PictureScale(spread=1.0, relative=relative, aligned=aligned, dots=dots, side=side)
-    some = (network_image(inked(one, size, raw), size, raw) for one in images if one is not None)
-    squares = [np.square(one).mean() for one in some]
+    present = (image for image in images if image is not None)
+    inputs = (network_image(inked(image, size, raw), size, raw) for image in present)
+    squares = [np.square(picture).mean() for picture in inputs]
     return replace(raw, spread=float(np.sqrt(np.mean(squares))) or 1.0 if squares else 1.0)
 
 
 def scaled(counts: Counts, scale: SeriesScale, *, gain: float = 1.0) -> FloatArray:
-    """Counts divided by the scale, as a fresh float32 array; not clipped nor standardised yet."""
+    """Return counts divided by the scale, a new float32 array, not clipped nor standardised."""
     return np.multiply(counts, np.float32(gain / scale.full), dtype=np.float32)
 
 
 def finished(values: FloatArray, scale: SeriesScale) -> FloatArray:
-    """Scaled values ``(C, L)``, clipped and, where the scale says so, standardised or relative.
+    """Return scaled values ``(C, L)``, clipped and standardised or relative, as the scale says.
 
-    Folded ones come back shorter by that factor. ``values`` may be overwritten.
+    Folded values are shorter by that factor. ``values`` may be overwritten.
     """
     if scale.relative:
         values -= quiet_level(values)
@@ -175,7 +176,7 @@ def finished(values: FloatArray, scale: SeriesScale) -> FloatArray:
 
 
 def _pulses(above: FloatArray, scale: SeriesScale) -> FloatArray:
-    """Values above the quiet level as counts of pulses, aligned and folded as the scale says."""
+    """Return counts of pulses from values above the quiet level, aligned and folded."""
     floor = floor_deviation(above, _ROUNDING / scale.full)
     counts = relative_series(above, floor)
     if scale.cycle is None:
@@ -197,17 +198,17 @@ def _pulses(above: FloatArray, scale: SeriesScale) -> FloatArray:
 
 
 def quiet_level(values: FloatArray) -> FloatArray:
-    """The level ``(C, 1)`` between pulses: the median of some values ``(C, L)``."""
+    """Return the level ``(C, 1)`` between pulses: the median of values ``(C, L)``."""
     return np.asarray(np.median(values[:, ::7], axis=1, keepdims=True), dtype=np.float32)
 
 
 def inked(image: FloatArray, size: int, scale: PictureScale) -> FloatArray:
-    """The picture as it is, or its distance from its ground, in [0, 1] either way.
+    """Return the picture, or its distance from the ground's colour, in [0, 1].
 
     Args:
         image: ``(H, W, 3)`` of any size.
-        size: side of the network's pictures.
-        scale: whose ``side``, where it has one, the picture that is returned has.
+        size: side of the network's pictures, and of the result if the scale has no ``side``.
+        scale: of the pictures.
     """
     image = sized(image, scale.side or size)
     if scale.spread is None:
@@ -219,42 +220,42 @@ def inked(image: FloatArray, size: int, scale: PictureScale) -> FloatArray:
 
 
 def ground_colour(image: FloatArray) -> FloatArray:
-    """The commonest colour ``(3,)`` of a picture, that of the ground between the dots."""
-    some = np.ascontiguousarray(image[1::4, 1::4]).reshape(-1, 3)
-    levels = (255 * some).astype(np.int64)
+    """Return the commonest colour ``(3,)`` of a picture, that of the ground between the dots."""
+    colours = np.ascontiguousarray(image[1::4, 1::4]).reshape(-1, 3)
+    levels = (255 * colours).astype(np.int64)
     keys = levels[:, 0] << 16 | levels[:, 1] << 8 | levels[:, 2]
     _, first, counts = np.unique(keys, return_index=True, return_counts=True)
-    colour: FloatArray = some[first[counts.argmax()]]
+    colour: FloatArray = colours[first[counts.argmax()]]
     return colour
 
 
 def network_image(ink: FloatArray, size: int, scale: PictureScale) -> FloatArray:
-    """``(3, size, size)`` from what ``inked`` returned, divided by the spread."""
+    """Return ``(3, size, size)`` of the result of ``inked``, divided by the spread."""
     channels = sized(ink, size).transpose(2, 0, 1)
     return channels if scale.spread is None else channels * np.float32(1 / scale.spread)
 
 
 def window_length(
-    total: int, *, per_cycle: int, segment: int, wanted: int | None = None, fold: int = 1
+    total: int, *, per_cycle: int, segment: int, limit: int | None = None, fold: int = 1
 ) -> int:
-    """The largest whole number of segments that are whole mains cycles, too.
+    """Return the largest length of whole segments that are also whole mains cycles.
 
     Args:
-        total: values that there are.
-        per_cycle: values to a mains cycle.
-        segment: values to a token.
-        wanted: no more than so many, but for one common multiple; None takes all that there are.
-        fold: cycles that become one; fewer do where there are too few (see ``folded_cycles``).
+        total: values of the series.
+        per_cycle: values in a mains cycle.
+        segment: values in a token.
+        limit: largest length, but at least one common multiple; None is no limit.
+        fold: cycles that become one; fewer if the series is too short (see ``folded_cycles``).
 
     Returns:
-        At most ``total``. Where not one common multiple of segment and cycle fits, whole segments.
+        At most ``total``. If no common multiple of segment and cycle fits, whole segments.
 
     Raises:
         DataError: the series is shorter than a segment.
     """
     token = math.lcm(segment, per_cycle)
     unit = token * max(1, min(fold, total // token))
-    length = min(total, max(wanted, unit) if wanted else total) // unit * unit
+    length = min(total, max(limit, unit) if limit else total) // unit * unit
     length = length or total // segment * segment
     if not length:
         raise DataError(
@@ -265,24 +266,24 @@ def window_length(
 
 
 def windows(counts: Counts, length: int, *, per_cycle: int, count: int) -> list[Counts]:
-    """``count`` windows ``(C, length)`` spread evenly over a series, each from a cycle's start.
+    """Return ``count`` windows ``(C, length)``, evenly spread and each from the start of a cycle.
 
-    One window is the middle one. Fewer come back where the series is hardly longer.
+    A single window is the middle one. A series that is hardly longer gives fewer windows.
     """
     room = (counts.shape[1] - length) // per_cycle
     if count == 1:
-        places = [room // 2]
+        starts = [room // 2]
     else:
-        places = [round(room * number / (count - 1)) for number in range(count)]
-    return [counts[:, p * per_cycle : p * per_cycle + length] for p in dict.fromkeys(places)]
+        starts = [round(room * number / (count - 1)) for number in range(count)]
+    return [counts[:, s * per_cycle : s * per_cycle + length] for s in dict.fromkeys(starts)]
 
 
 def sized(image: FloatArray, size: int) -> FloatArray:
-    """The picture ``(H, W, 3)`` at ``size`` x ``size`` pixels, by area where it shrinks."""
+    """Return the picture ``(H, W, 3)`` at ``size`` x ``size`` pixels, by area if it shrinks."""
     if image.shape[:2] == (size, size):
         return image
     shrinks = min(image.shape[:2]) >= size
-    made = cv2.resize(
+    resized = cv2.resize(
         image, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     )
-    return np.clip(made, 0, 1, dtype=np.float32)
+    return np.clip(resized, 0, 1, dtype=np.float32)

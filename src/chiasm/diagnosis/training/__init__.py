@@ -1,1 +1,1 @@
-"""How classifiers learn."""
+"""Training of classifiers: datasets, both stages and the search."""

@@ -1,10 +1,9 @@
-"""First stage of a classifier: vectors of one class attract, of different classes repel."""
+"""First stage of a classifier: contrast pulls vectors of a class together and classes apart."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from chiasm.diagnosis.augmentation.views import drop_modality
+from chiasm.diagnosis.batch import modalities_of, moved, without
 from chiasm.diagnosis.classifier import Classifier, ClassifierOutput
 from chiasm.diagnosis.layers.contrastive import SupervisedContrast
-from chiasm.diagnosis.training.dataset import Views, moved
-from chiasm.samples import RecordingBatch
+from chiasm.diagnosis.training.dataset import Views
 from chiasm.training.schedule import decayed_adamw, warmed_cosine
 from chiasm.training.trainer import Budget
 
@@ -24,19 +23,19 @@ from chiasm.training.trainer import Budget
 class ContrastTraining(LightningModule):
     """Supervised contrast of random views, and optionally the flows' likelihood.
 
-    Logs ``contrast_share``, 0 where classes stand as far apart as they can and 1 where all vectors
-    are alike, and the entropy of the gates.
+    Logs the entropy of the gates and ``contrast_share``: 0 if the classes are as far apart as
+    possible, 1 if all vectors are equal.
 
     Args:
-        network: to be trained in place.
-        budget: whose spent fraction brings the learning rate down.
+        network: trained in place.
+        budget: its spent fraction lowers the learning rate.
         epochs: planned; the schedule follows epochs or budget, whichever is further on.
-        learning_rate: at its highest.
-        flow_weight: of the flows' negative log-likelihood; at 0 it is not computed.
+        learning_rate: highest value.
+        flow_weight: of the flows' negative log-likelihood; 0 does not compute it.
         modality_dropout: probability that a view of a batch lacks one modality.
-        parts: what is contrasted: ``"joint"``, as in the paper, and names of modalities.
+        parts: vectors to contrast: ``"joint"``, as in the paper, and names of modalities.
         temperature: of the contrast.
-        seed: of everything random.
+        seed: of every random number.
     """
 
     def __init__(
@@ -67,12 +66,12 @@ class ContrastTraining(LightningModule):
     def training_step(self, batch: Views, number: int) -> Tensor:
         """Contrast the views of a batch."""
         follow_schedule(self, number)
-        # The flows' noise depends on the step alone: a resumed run goes on as if never stopped.
+        # The flows' noise depends on the step alone, so that a resumed run has the same noise.
         torch.manual_seed(self.seed * 1_000_003 + self.global_step)
         rng = np.random.default_rng([self.seed, self.current_epoch, number])
         outputs = [
             self.network(
-                without(view, drop_modality(present(view), self.modality_dropout, rng)),
+                without(view, drop_modality(modalities_of(view), self.modality_dropout, rng)),
                 density=self.flow_weight > 0,
             )
             for view in batch
@@ -87,77 +86,69 @@ class ContrastTraining(LightningModule):
         return loss + _flow_penalty(self, outputs)
 
     def validation_step(self, batch: Views, number: int) -> None:
-        """Collect the vectors of held-out recordings, in fixed views."""
+        """Collect the vectors of validation recordings, in fixed views."""
         labels = batch[0].label
         assert labels is not None
         vectors = [self.network.project(self.network(view), self.parts) for view in batch]
         self._validation.append((torch.cat(vectors, dim=1), labels))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the contrast of all held-out recordings, those of all batches together."""
-        # Recordings that lack a modality have fewer vectors; each one is an anchor by itself.
-        vectors = torch.cat([own.flatten(0, 1) for own, _ in self._validation])
-        labels = torch.cat([own.repeat_interleave(rows.shape[1]) for rows, own in self._validation])
+        """Log the contrast of the validation recordings of all batches together."""
+        # Recordings that lack a modality have fewer vectors; each vector is an anchor of its own.
+        vectors = torch.cat([rows.flatten(0, 1) for rows, _ in self._validation])
+        labels = torch.cat([y.repeat_interleave(rows.shape[1]) for rows, y in self._validation])
         self._validation.clear()
         self.log("validation_contrast", self.contrast(vectors[:, None], labels), prog_bar=True)
 
     def transfer_batch_to_device(
         self, batch: Views, device: torch.device, dataloader_idx: int
     ) -> Views:
-        """Move the views' tensors."""
+        """Move the tensors of the views."""
         return tuple(moved(view, device) for view in batch)
 
     def configure_optimizers(self) -> Any:
-        """AdamW; the head of the second stage has no gradient yet and stays as it is."""
+        """Return AdamW; the head of the second stage has no gradient in this stage."""
         return decayed_adamw(self.network, learning_rate=self.learning_rate)
 
 
-def follow_schedule(module: Any, number: int) -> None:
-    """Set the learning rate of a step: by epochs or budget, whichever is further on."""
+def follow_schedule(module: Any, number: int) -> float:
+    """Set the learning rate of a step, and return the share of the training that is done.
+
+    That is the share of the epochs or of the budget, whichever is larger.
+    """
     steps = max(int(module.trainer.num_training_batches), 1)
-    done = (module.current_epoch + (number + 1) / steps) / max(module.epochs, 1)
-    factor = warmed_cosine(max(done, module.budget.fraction))
+    epochs_done = (module.current_epoch + (number + 1) / steps) / max(module.epochs, 1)
+    done: float = max(epochs_done, module.budget.fraction)
     for group in module.trainer.optimizers[0].param_groups:
-        group["lr"] = module.learning_rate * factor
-
-
-def present(batch: RecordingBatch) -> tuple[str, ...]:
-    """The modalities that a batch has."""
-    return tuple(name for name in ("image", "series") if getattr(batch, name) is not None)
-
-
-def without(batch: RecordingBatch, modality: str | None) -> RecordingBatch:
-    """The batch without a modality."""
-    if modality is None:
-        return batch
-    return replace(batch, **{modality: None})
+        group["lr"] = module.learning_rate * warmed_cosine(done)
+    return done
 
 
 def _flow_penalty(module: Any, outputs: Sequence[ClassifierOutput]) -> Tensor | float:
-    """The weighed likelihood of all outputs and modalities; 0 where it has no weight."""
+    """Return the weighted negative log-likelihood of all outputs and modalities."""
     if not module.flow_weight:
         return 0.0
-    found = [nll.mean() for output in outputs for nll in output.flow_nll.values()]
-    if not found:  # a network without flows
+    terms = [nll.mean() for output in outputs for nll in output.flow_nll.values()]
+    if not terms:  # a network without flows
         return 0.0
-    every = torch.stack(found)
-    module.log("flow_nll", every.mean(), on_step=False, on_epoch=True, batch_size=1)
-    penalty: Tensor = module.flow_weight * every.mean()
+    nll = torch.stack(terms).mean()
+    module.log("flow_nll", nll, on_step=False, on_epoch=True, batch_size=1)
+    penalty: Tensor = module.flow_weight * nll
     return penalty
 
 
 def log_gates(module: Any, output: ClassifierOutput, number: int) -> None:
-    """Once an epoch, log how undecided the gates are and how evenly they use the experts, 0 to 1.
+    """Log once an epoch how undecided the gates are and how evenly they use the experts, 0 to 1.
 
-    To the loggers alone: they are too many for a line of progress.
+    The figures go to the loggers alone: they are too many for a line of progress.
     """
     if number:
         return
     shares = {
-        f"{name}_{what}": float(getattr(gates, what).detach().mean())
+        f"{name}_{figure}": float(getattr(gates, figure).detach().mean())
         / math.log(gates.usage.shape[-1])
         for name, gates in output.gates.items()
-        for what in ("token_entropy", "usage_entropy")
+        for figure in ("token_entropy", "usage_entropy")
         if gates.usage.shape[-1] > 1
     }
     for logger in module.loggers:

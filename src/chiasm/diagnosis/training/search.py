@@ -1,4 +1,4 @@
-"""The search on recordings: alternate between weights and architecture, keep the best genotype."""
+"""Architecture search on recordings: alternates weights and architecture, keeps the best."""
 
 from __future__ import annotations
 
@@ -12,38 +12,39 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from chiasm.diagnosis.augmentation.views import drop_modality
+from chiasm.diagnosis.batch import modalities_of, moved, without
 from chiasm.diagnosis.models.fused import FusedClassifier
-from chiasm.diagnosis.training.contrast import present, without
-from chiasm.diagnosis.training.dataset import Views, moved
+from chiasm.diagnosis.training.contrast import follow_schedule
+from chiasm.diagnosis.training.dataset import Views
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.network import FusionSupernet
 from chiasm.fusion.search_steps import ArchitectureSteps, BestGenotype
 from chiasm.metrics.classification import macro_f1
-from chiasm.training.schedule import decayed_adamw, warmed_cosine
+from chiasm.training.schedule import decayed_adamw
 from chiasm.training.trainer import Budget
 
 CLIP = 1.0
 
 
 class ClassSearch(LightningModule):
-    """Cross-entropy for weights and architecture, each on recordings of its own.
+    """Cross-entropy for weights and architecture, on disjoint recordings.
 
-    The weights lose whole modalities as in any training; the architecture sees whole recordings.
-    The genotype that is kept is that of the epoch with the least cross-entropy on a third set:
-    of some dozens of recordings, macro-F1 is the same in many epochs.
+    The weights are trained with modality dropout, the architecture on complete recordings. The
+    kept genotype is that of the epoch with the least cross-entropy on a third set: on some dozens
+    of recordings, macro-F1 is equal in many epochs.
 
     Args:
         network: with a ``FusionSupernet``.
         architecture_batches: loader for the architecture's steps.
-        budget: whose spent fraction brings the learning rate down.
+        budget: its spent fraction lowers the learning rate.
         epochs: planned; the schedule follows epochs or budget, whichever is further on.
-        learning_rate: of the weights at its highest.
+        learning_rate: highest value for the weights.
         architecture_rate, order, warm_up: as in ``ArchitectureSteps``.
         modality_dropout: probability that a batch lacks one modality.
-        seed: of everything random.
+        seed: of every random number.
 
     Raises:
-        ConfigurationError: the network's fusion is with_fusion.
+        ConfigurationError: the network's fusion is no supernet.
     """
 
     def __init__(
@@ -83,24 +84,19 @@ class ClassSearch(LightningModule):
 
     @property
     def supernet(self) -> FusionSupernet:
-        """The relaxed fusion network."""
+        """Relaxed fusion network."""
         return cast(FusionSupernet, self.network.fusion)
 
     def on_train_epoch_start(self) -> None:
-        """Begin the architecture's stream anew, in this epoch's order."""
+        """Restart the stream of architecture batches, in the order of this epoch."""
         self.steps.start_epoch(self.current_epoch)
 
     def training_step(self, batch: Views, number: int) -> None:
-        """One step of the architecture on held-out recordings, then one of the weights."""
+        """Take a step of the architecture on held-out recordings, then one of the weights."""
         weights, architecture = cast(list[Any], self.optimizers())
-        count = max(int(self.trainer.num_training_batches), 1)
-        done = (self.current_epoch + (number + 1) / count) / max(self.epochs, 1)
-        done = max(done, self.budget.fraction)
-        rate = self.learning_rate * warmed_cosine(done)
-        for group in weights.param_groups:
-            group["lr"] = rate
+        done = follow_schedule(self, number)
         rng = np.random.default_rng([self.seed, self.current_epoch, number])
-        dropped = drop_modality(present(batch[0]), self.modality_dropout, rng)
+        dropped = drop_modality(modalities_of(batch[0]), self.modality_dropout, rng)
 
         if self.steps.due(done):
             (held_out,) = self.steps.next_batch()
@@ -109,7 +105,7 @@ class ClassSearch(LightningModule):
             loss = self.steps.differentiate(
                 training=lambda: self._loss(batch[0], dropped),
                 validation=lambda: self._loss(held_out, None),
-                rate=rate,
+                rate=weights.param_groups[0]["lr"],
             )
             architecture.step()
             self.log("architecture_loss", loss, on_step=False, on_epoch=True, batch_size=1)
@@ -127,13 +123,13 @@ class ClassSearch(LightningModule):
         return F.cross_entropy(output.logits.float(), batch.label)
 
     def validation_step(self, batch: Views, number: int) -> None:
-        """Collect the relaxed network's logits of held-out recordings, plain ones."""
+        """Collect the relaxed network's logits of unchanged validation recordings."""
         (view,) = batch
         assert view.label is not None
         self._validation.append((self.network(view).logits.float(), view.label))
 
     def on_validation_epoch_end(self) -> None:
-        """Keep the genotype if the relaxed network was never better."""
+        """Keep the genotype if the relaxed network is better than in every epoch before."""
         logits, labels = (torch.cat(values) for values in zip(*self._validation))
         self._validation.clear()
         loss = float(F.cross_entropy(logits, labels))
@@ -144,20 +140,20 @@ class ClassSearch(LightningModule):
         self.best.update(self.supernet, -loss, epoch=float(self.current_epoch), **figures)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the best genotype with the weights."""
+        """Save the best genotype with the weights."""
         checkpoint["found"] = self.best.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the best genotype again."""
+        """Load the best genotype."""
         self.best.load_state_dict(checkpoint["found"])
 
     def transfer_batch_to_device(
         self, batch: Views, device: torch.device, dataloader_idx: int
     ) -> Views:
-        """Move the views' tensors."""
+        """Move the tensors of the views."""
         return tuple(moved(view, device) for view in batch)
 
     def configure_optimizers(self) -> Any:
-        """AdamW for the weights, Adam with BM-NAS's settings for the architecture."""
+        """Return AdamW for the weights, Adam with BM-NAS's settings for the architecture."""
         weights = decayed_adamw(self.steps.weights(), learning_rate=self.learning_rate)
         return [weights, self.steps.optimiser()]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -12,14 +11,14 @@ import numpy as np
 import pytest
 
 from chiasm.deploy.diagnosis import _recordings
-from chiasm.diagnosis.calibrate import blank_contract
+from chiasm.diagnosis.calibrate import uncalibrated_contract
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.contract import DiagnosisContract
+from chiasm.diagnosis.contract import DiagnosisContract, upgrade_contract
 from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_data
 from chiasm.diagnosis.evaluate import evaluate
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.train import train, write_split
-from chiasm.diagnosis.unseen import JudgedLists, judged_lists
+from chiasm.diagnosis.unseen import EvaluationSplit, evaluation_split
 from chiasm.errors import ConfigurationError, DataError, SplitError
 
 KINDS = ("floating", "noise", "normal")
@@ -65,69 +64,75 @@ def table(
     return path
 
 
-def data_of_split(
-    data: Path, out: Path, **settings: object
+def prepared_run(
+    source: Path, out: Path, **settings: object
 ) -> tuple[DiagnosisDataModule, DiagnosisContract]:
     """What training leaves of its lists, without the training."""
-    given = {"model": "histogram_logistic", "shares": (0.5, 0.2, 0.3), "cache": data.parent.parent}
-    config = DiagnosisConfig.make(data=data, out=out, **given | settings)
+    given = {
+        "model": "histogram_logistic",
+        "shares": (0.5, 0.2, 0.3),
+        "cache": source.parent.parent,
+    }
+    config = DiagnosisConfig.make(data=source, out=out, **given | settings)
     data = open_data(config)
     out.mkdir()
     config.save(out / "config.yaml")
     write_split(data)
-    return data, blank_contract(data)
+    return data, uncalibrated_contract(data)
 
 
-def judged(run: Path, contract: DiagnosisContract, data: Path) -> JudgedLists:
-    store = open_store(data, cache=data.parent.parent)
-    return judged_lists(run, contract, store, data)
+def unseen(run: Path, contract: DiagnosisContract, source: Path) -> EvaluationSplit:
+    store = open_store(source, cache=source.parent.parent)
+    return evaluation_split(run, contract, store, source)
 
 
 def sessions(refs) -> set[str]:
     return {ref.group["session"] for ref in refs}
 
 
-def before_they_were_kept(contract: DiagnosisContract) -> DiagnosisContract:
-    """The contract as earlier versions wrote it, read back."""
+def first_version(contract: DiagnosisContract) -> DiagnosisContract:
+    """The contract as the first ones were, which did not list the validation groups."""
     content = contract.model_dump(mode="json", by_alias=True)
+    moved = ("training_data", "training_samples", "validation_samples")
+    content["split"] |= {name: content.pop(name) for name in moved}
     del content["split"]["validation_groups"], content["split"]["groups_by"]
-    return DiagnosisContract.model_validate_json(json.dumps(content))
+    return DiagnosisContract.model_validate(upgrade_contract(content | {"version": 1}))
 
 
 def test_recordings_that_training_passed_over_move_no_session_into_the_test(tmp_path: Path):
-    data = table(tmp_path / "data", without_series=range(24, 28))
+    source = table(tmp_path / "data", without_series=range(24, 28))
     for seed in range(5):
         run = tmp_path / f"run{seed}"
-        data, contract = data_of_split(data, run, seed=seed)
-        lists = judged(run, contract, data)
+        data, contract = prepared_run(source, run, seed=seed)
+        lists = unseen(run, contract, source)
         learned = sessions((*data.split.train, *data.split.validation))
         assert not sessions(lists.test) & learned
         assert {ref.source for ref in data.split.test} == {ref.source for ref in lists.test}
         assert {ref.source for ref in data.split.train} == {ref.source for ref in lists.train}
         # Sessions 12 and 13 are no one's, and what they hold cannot be judged.
-        assert lists.not_judged == 4 and "4 recordings have no series" in lists.notes[-1]
+        assert lists.not_scored == 4 and "4 recordings have no series" in lists.notes[-1]
         (run / "split.json").unlink()
-        assert not sessions(judged(run, contract, data).test) & learned
+        assert not sessions(unseen(run, contract, source).test) & learned
 
 
 def test_recordings_that_came_later_count_where_their_session_is_new(tmp_path: Path):
-    data, run = table(tmp_path / "data"), tmp_path / "run"
-    data, contract = data_of_split(data, run)
+    source, run = table(tmp_path / "data"), tmp_path / "run"
+    data, contract = prepared_run(source, run)
     trained = min(int(name[1:]) for name in sessions(data.split.train))
     table(tmp_path / "data", sessions=range(21))
-    with data.open() as stream:
+    with source.open() as stream:
         text = stream.read()
     np.save(tmp_path / "data/late.npy", np.full((1, 1280), 9, np.uint8))
-    data.write_text(text + f"late.npy,,{KINDS[trained % 3]},s{trained},e0,\n")
-    lists = judged(run, contract, data)
+    source.write_text(text + f"late.npy,,{KINDS[trained % 3]},s{trained},e0,\n")
+    lists = unseen(run, contract, source)
     assert sessions(lists.test) == sessions(data.split.test) | {"s18", "s19", "s20"}
     assert len(lists.train) == len(data.split.train)
     assert any("session of 1 recording; " in note for note in lists.notes)
 
 
 def test_a_run_does_not_go_on_with_recordings_that_fall_into_other_lists(tmp_path: Path):
-    data, run = table(tmp_path / "data"), tmp_path / "run"
-    data, _ = data_of_split(data, run)
+    source, run = table(tmp_path / "data"), tmp_path / "run"
+    data, _ = prepared_run(source, run)
     (run / "checkpoints").mkdir()
     write_split(data)  # the same ones
     kept = (run / "split.json").read_text()
@@ -144,84 +149,84 @@ def test_other_places_of_the_same_data_show_neither_training_nor_validation(
     def split(session: int) -> str:
         return ("train", "train", "validation", "test")[session // 3 % 4] if given else ""
 
-    data, run = table(tmp_path / "data", split=split), tmp_path / "run"
-    data, contract = data_of_split(data, run, split_by="given" if given else "session")
+    source, run = table(tmp_path / "data", split=split), tmp_path / "run"
+    data, contract = prepared_run(source, run, split_by="given" if given else "session")
     assert contract.split.groups_by == "session"
     copy = table(tmp_path / "copy", split=split)
     learned = sessions((*data.split.train, *data.split.validation))
     every = {f"s{number}" for number in range(18)}
-    assert sessions(judged(run, contract, copy).test) == every - learned
-    assert sessions(judged(tmp_path / "nowhere", contract, copy).test) == every - learned
-    old = before_they_were_kept(contract)
+    assert sessions(unseen(run, contract, copy).test) == every - learned
+    assert sessions(unseen(tmp_path / "nowhere", contract, copy).test) == every - learned
+    old = first_version(contract)
     assert old.split.validation_groups is None
-    assert sessions(judged(run, old, copy).test) == every - learned  # the run's own data tell
+    assert sessions(unseen(run, old, copy).test) == every - learned  # the run's own data tell
     with pytest.raises(SplitError, match=r"does not name the groups \(session\)"):
-        judged(tmp_path / "nowhere", old, copy)
+        unseen(tmp_path / "nowhere", old, copy)
 
 
 def test_what_cannot_be_told_is_refused(tmp_path: Path):
-    data, run = table(tmp_path / "data"), tmp_path / "run"
-    _, contract = data_of_split(data, run, split_by="random")
+    source, run = table(tmp_path / "data"), tmp_path / "run"
+    _, contract = prepared_run(source, run, split_by="random")
     with pytest.raises(SplitError, match="random split"):
-        judged(tmp_path / "nowhere", contract, table(tmp_path / "copy"))
+        unseen(tmp_path / "nowhere", contract, table(tmp_path / "copy"))
     (run / "split.json").write_text("{}")
     with pytest.raises(DataError, match="does not hold the three lists"):
-        judged(run, contract, data)
+        unseen(run, contract, source)
 
 
 def test_a_run_that_kept_nothing_for_tests_says_so(tmp_path: Path):
-    data, run = table(tmp_path / "data"), tmp_path / "run"
-    _, contract = data_of_split(data, run, shares=(0.8, 0.2, 0.0))
+    source, run = table(tmp_path / "data"), tmp_path / "run"
+    _, contract = prepared_run(source, run, shares=(0.8, 0.2, 0.0))
     with pytest.raises(SplitError, match=r"left no recordings for tests \(shares \(0\.8, 0\.2"):
-        judged(run, contract, data)
+        unseen(run, contract, source)
     new = table(tmp_path / "new", sessions=range(30, 33))
-    assert len(judged(run, contract, new).test) == 6
+    assert len(unseen(run, contract, new).test) == 6
 
 
 def test_one_equipment_is_left_out_although_another_alone_holds_a_class(tmp_path: Path):
-    data = table(tmp_path / "data", kinds=(*KINDS, "void"))  # a kind each to an equipment
-    text = data.read_text()
+    source = table(tmp_path / "data", kinds=(*KINDS, "void"))  # a kind each to an equipment
+    text = source.read_text()
     for session in (3, 7, 11):
         text = text.replace(f",s{session},e3", f",s{session},e1")
-    data.write_text(text)
-    data, contract = data_of_split(data, tmp_path / "run", split_by="equipment", test_group="e3")
+    source.write_text(text)
+    data, contract = prepared_run(source, tmp_path / "run", split_by="equipment", test_group="e3")
     assert sessions(data.split.test) == {"s15"}
-    assert sessions(judged(tmp_path / "run", contract, data).test) == {"s15"}
+    assert sessions(unseen(tmp_path / "run", contract, source).test) == {"s15"}
 
 
 def test_classes_are_told_by_name_not_by_number(tmp_path: Path):
-    data, run = table(tmp_path / "data"), tmp_path / "run"
-    _, contract = data_of_split(data, run)
+    source, run = table(tmp_path / "data"), tmp_path / "run"
+    _, contract = prepared_run(source, run)
     two = table(tmp_path / "two", sessions=range(40, 46), kinds=("floating", "normal"))
     assert open_store(two, cache=tmp_path).kinds == ("floating", "normal")
-    test = judged(run, contract, two).test
+    test = unseen(run, contract, two).test
     assert {(ref.kind, contract.kinds[ref.label]) for ref in test} == {
         ("floating", "floating"),
         ("normal", "normal"),
     }
     other = table(tmp_path / "other", sessions=range(40, 46), kinds=("normal", "void"))
     with pytest.raises(DataError, match="recordings of void, and the model knows floating, noise"):
-        judged(run, contract, other)
+        unseen(run, contract, other)
 
 
 def test_an_export_is_proven_on_what_the_run_validated_on(tmp_path: Path):
-    data, run = table(tmp_path / "data", without_series=range(24, 28)), tmp_path / "run"
-    data, contract = data_of_split(data, run)
+    source, run = table(tmp_path / "data", without_series=range(24, 28)), tmp_path / "run"
+    data, contract = prepared_run(source, run)
     copy = table(tmp_path / "copy", without_series=range(24, 28))
     for place in (None, copy):
         _, learned, validation, _ = _recordings(run, contract, place)
         assert sessions(validation) == sessions(data.split.validation)
         assert sessions(learned) <= sessions(data.split.train)
-    _, _, validation, _ = _recordings(run, before_they_were_kept(contract), copy)
+    _, _, validation, _ = _recordings(run, first_version(contract), copy)
     assert sessions(validation) == sessions(data.split.validation)
 
 
 def test_one_class_and_unreadable_recordings_are_judged_and_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    data, run = table(tmp_path / "data"), tmp_path / "run"
+    source, run = table(tmp_path / "data"), tmp_path / "run"
     settings = {"model": "histogram_logistic", "shares": (0.5, 0.2, 0.3), "cache": tmp_path}
-    train(DiagnosisConfig.make(data=data, out=run, **settings))
+    train(DiagnosisConfig.make(data=source, out=run, **settings))
     day = table(tmp_path / "day", sessions=range(40, 43), kinds=("floating",))
     (tmp_path / "day/80.npy").write_bytes(b"nothing")
     (tmp_path / "day/81.npy").unlink()

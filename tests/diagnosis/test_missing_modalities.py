@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from chiasm.diagnosis.calibrate import save
+from chiasm.diagnosis.calibrate import calibrate_and_save
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_data
 from chiasm.diagnosis.evaluate import evaluate
@@ -71,7 +71,7 @@ def test_each_recording_is_judged_by_what_it_has(trained: DiagnosisDataModule):
     assert scored.lacking["image"] == pictures.count(False) > 0 < scored.lacking["series"]
     assert scored.temperature == own["image+series"]
     for place, ref in enumerate(refs):
-        said = model.diagnose(trained.store.load(ref))
+        said = model.predict(trained.store.load(ref))
         chances = list(said.probabilities.values())
         np.testing.assert_allclose(scored.probabilities[place], chances, rtol=1e-6)
         assert scored.uncertainty[place] == pytest.approx(said.uncertainty)
@@ -103,7 +103,7 @@ def test_a_model_is_kept_where_no_held_out_recording_has_everything(trained: Dia
     split = replace(trained.split, validation=alone)
     config = trained.config.model_copy(update={"out": trained.config.out.parent / "alone"})
     network = DiagnosisPredictor.load(trained.config.out).network
-    assert 0 <= save(network, replace(trained, split=split, config=config)) <= 1
+    assert 0 <= calibrate_and_save(network, replace(trained, split=split, config=config)) <= 1
 
 
 class _Given(torch.nn.Module):

@@ -12,27 +12,18 @@ import pytest
 import torch
 
 from chiasm.detection.contract import load_model as load_detector
-from chiasm.diagnosis.augmentation.views import ViewSettings
 from chiasm.diagnosis.calibrate import calibrate
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.contract import load_model, save_model
 from chiasm.diagnosis.datamodule import digest, open_data
 from chiasm.diagnosis.predictor import DiagnosisPredictor
-from chiasm.diagnosis.preparation.network_inputs import InputFormat
-from chiasm.diagnosis.preparation.scales import SeriesScale, estimate_scale
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.scoring import score_recordings
-from chiasm.diagnosis.simulator.simulator import make_recordings
 from chiasm.diagnosis.train import train
 from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.contrast import ContrastTraining
-from chiasm.diagnosis.training.dataset import Recordings, recording_loader
 from chiasm.errors import ArtifactError, ConfigurationError, DataError
-from chiasm.metrics.classification import macro_f1
-from chiasm.samples import RecordingBatch
-from chiasm.training.keep_best import KeepBest
-from chiasm.training.trainer import Budget, fit
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 TINY = {
@@ -49,18 +40,6 @@ TINY = {
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("discharges")
-    make_recordings(folder, count=20, sessions=10, seed=3, workers=1)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def store(files: Path, tmp_path_factory: pytest.TempPathFactory) -> RecordingStore:
-    return open_store(files, cache=tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(scope="session")
 def run(store: RecordingStore, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "tiny"
     train(DiagnosisConfig.make(data=store.path, out=out, **TINY))
@@ -73,7 +52,7 @@ def sample(store: RecordingStore):
 
 
 def test_recordings_become_a_model_that_diagnoses(run: Path, sample):
-    diagnosis = DiagnosisPredictor.load(run).diagnose(sample)
+    diagnosis = DiagnosisPredictor.load(run).predict(sample)
     assert diagnosis.source == sample.source
     assert diagnosis.kind in {*diagnosis.probabilities, "unknown"}
     assert math.isclose(sum(diagnosis.probabilities.values()), 1, abs_tol=1e-9)
@@ -95,7 +74,7 @@ def test_files_are_converted_once(files: Path, store: RecordingStore, monkeypatc
 
 @pytest.mark.parametrize("missing", ["image", "series"])
 def test_a_missing_modality_is_noted(run: Path, sample, missing: str):
-    diagnosis = DiagnosisPredictor.load(run).diagnose(replace(sample, **{missing: None}))
+    diagnosis = DiagnosisPredictor.load(run).predict(replace(sample, **{missing: None}))
     assert diagnosis.notes == (f"the {missing} was absent",)
     assert missing not in diagnosis.opinions
     assert math.isnan(diagnosis.conflict)
@@ -115,8 +94,8 @@ def test_what_cannot_be_diagnosed_is_told_in_words(run: Path, sample):
     }
     for words, fault in faults.items():
         with pytest.raises(DataError, match=words):
-            model.diagnose(fault)
-    found = list(model.diagnose_all([("a", faults["neither"]), ("b", sample)]))
+            model.predict(fault)
+    found = list(model.predict_all([("a", faults["neither"]), ("b", sample)]))
     assert found[0].kind is None
     assert "neither" in found[0].error
     assert found[1].kind is not None
@@ -130,7 +109,7 @@ def test_recordings_are_scored_for_evaluation(run: Path, store: RecordingStore):
     assert set(whole.modality_logits) == set(whole.before) == {"image", "series"}
     assert set(whole.groups) == {"equipment", "insulator", "session"}
     for i, ref in enumerate(refs):
-        said = model.diagnose(store.load(ref))
+        said = model.predict(store.load(ref))
         assert math.isclose(said.uncertainty, whole.uncertainty[i], rel_tol=1e-9)
         assert math.isclose(said.conflict, whole.conflict[i], rel_tol=1e-9)
     alone = score_recordings(model, store, refs, change=lambda s: replace(s, image=None))
@@ -142,8 +121,8 @@ def test_weak_evidence_is_unknown(run: Path, sample):
     model = DiagnosisPredictor.load(run)
     sure = model.contract.model_copy(update={"unknown_below": {"image+series": 0.0}})
     strict = model.contract.model_copy(update={"unknown_below": {"image+series": 1.0}})
-    assert DiagnosisPredictor(model.network, sure).diagnose(sample).kind in model.contract.kinds
-    assert DiagnosisPredictor(model.network, strict).diagnose(sample).kind == "unknown"
+    assert DiagnosisPredictor(model.network, sure).predict(sample).kind in model.contract.kinds
+    assert DiagnosisPredictor(model.network, strict).predict(sample).kind == "unknown"
 
 
 def test_a_saved_model_says_the_same_when_it_is_loaded(run: Path, sample, tmp_path: Path):
@@ -151,8 +130,8 @@ def test_a_saved_model_says_the_same_when_it_is_loaded(run: Path, sample, tmp_pa
     save_model(tmp_path, model.network, model.contract)
     again = DiagnosisPredictor.load(tmp_path)
     assert again.contract == model.contract
-    assert again.diagnose(sample) is not model.diagnose(sample)
-    assert again.diagnose(sample).probabilities == model.diagnose(sample).probabilities
+    assert again.predict(sample) is not model.predict(sample)
+    assert again.predict(sample).probabilities == model.predict(sample).probabilities
 
 
 def test_altered_weights_and_the_other_wings_models_are_refused(run: Path, tmp_path: Path):
@@ -197,104 +176,9 @@ def test_a_spent_budget_leaves_a_usable_model(store: RecordingStore, sample, tmp
     config = DiagnosisConfig.make(data=store.path, out=tmp_path, **settings)
     learned = train(config)
     assert learned.minutes < 1
-    assert DiagnosisPredictor.load(tmp_path).diagnose(sample).kind is not None
+    assert DiagnosisPredictor.load(tmp_path).predict(sample).kind is not None
     with pytest.raises(ConfigurationError, match=r"other settings \(epochs"):
         train(DiagnosisConfig.make(data=store.path, out=tmp_path, **settings | {"epochs": 3}))
-
-
-def test_learning_overfits_a_handful(store: RecordingStore, tmp_path: Path):
-    config = DiagnosisConfig.make(data=store.path, out=tmp_path, **TINY)
-    data = open_data(config)
-    network = data.network()
-    few = [next(r for r in store.refs if r.label == label) for label in range(5)]
-    form = replace(
-        data.form, scale=estimate_scale((store.counts(r) for r in few), standardised=True)
-    )
-    budget = Budget(None)
-    module = ClassTraining(
-        network, budget=budget, epochs=16, learning_rate=1e-3, modality_dropout=0.0
-    )
-    best = KeepBest(network, metric="validation_loss", mode="min")
-    loader = recording_loader(Recordings(store, few, form), batch=5, shuffle=False)
-    fit(
-        module,
-        loader,
-        loader,
-        folder=tmp_path,
-        name="few",
-        epochs=16,
-        budget=budget,
-        gradient_clip=1.0,
-        callbacks=[best],
-        quiet=True,
-    )
-    assert best.value < 0.1
-
-
-def test_the_best_epoch_is_chosen_by_what_may_be_absent(
-    store: RecordingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    config = DiagnosisConfig.make(data=store.path, out=tmp_path, **TINY)
-    data = open_data(config)
-    network = data.network().eval()
-    (batch,) = next(iter(data.loader("classify_check")))
-
-    def f1(shown: RecordingBatch) -> float:
-        with torch.no_grad():
-            return macro_f1(shown.label, network(shown).logits.argmax(dim=1), 5)
-
-    whole = f1(batch)
-    alone = f1(replace(batch, image=None)), f1(replace(batch, series=None))
-    for dropout, expected in ((0.0, whole), (0.5, (whole + sum(alone)) / 3)):
-        logged: dict[str, float] = {}
-        module = ClassTraining(
-            network, budget=Budget(None), epochs=1, learning_rate=1e-3, modality_dropout=dropout
-        )
-        monkeypatch.setattr(
-            module, "log", lambda name, value, into=logged, **_: into.update({name: float(value)})
-        )
-        with torch.no_grad():
-            module.validation_step((batch,), 0)
-        module.on_validation_epoch_end()
-        assert logged["validation_f1"] == pytest.approx(whole)
-        assert logged["validation_score"] == pytest.approx(expected)
-
-
-def test_batches_are_the_same_for_the_same_epoch_and_hold_everything_once(store: RecordingStore):
-    form = InputFormat(("image", "series"), 32, 256, SeriesScale(full=100.0), seconds=0.5)
-    dataset = Recordings(store, store.refs, form, views=ViewSettings(), count=2, seed=5)
-    loader = recording_loader(dataset, batch=6, shuffle=True)
-
-    def epoch(number: int):
-        loader.sampler.set_epoch(number)
-        return [(view.label, view.image, view.series) for views in loader for view in views]
-
-    first, again, other = epoch(0), epoch(0), epoch(1)
-    assert len(first) == 2 * len(loader)
-    for one, same in zip(first, again):
-        assert all(torch.equal(a, b) for a, b in zip(one, same))
-    assert sum(len(labels) for labels, _, _ in first) == 2 * len(store.refs)
-    assert not torch.equal(first[0][2], first[1][2])  # two views of one recording
-    assert not all(torch.equal(a[0], b[0]) for a, b in zip(first, other))
-
-
-@pytest.mark.parametrize("views", [ViewSettings(), None], ids=["views", "plain"])
-def test_what_is_kept_between_epochs_changes_nothing(
-    store: RecordingStore, monkeypatch: pytest.MonkeyPatch, views: ViewSettings | None
-):
-    form = InputFormat(("image", "series"), 32, 60, SeriesScale(full=100.0))
-    kept = Recordings(store, store.refs, form, views=views)
-    monkeypatch.setattr("chiasm.diagnosis.training.dataset.KEPT", 0)
-    fresh = Recordings(store, store.refs, form, views=views)
-    for epoch in (0, 0, 1):
-        (one,), (other,) = kept[epoch, range(6)], fresh[epoch, range(6)]
-        assert torch.equal(one.image, other.image) and torch.equal(one.series, other.series)
-    decoded = []
-    monkeypatch.setattr(type(store), "image", lambda self, ref: decoded.append(ref))
-    kept[1, range(6)]
-    assert not decoded
-    fresh[1, range(6)]
-    assert len(decoded) == 6
 
 
 def test_a_table_of_pictures_with_its_own_split_is_learned_from(
@@ -315,7 +199,7 @@ def test_a_table_of_pictures_with_its_own_split_is_learned_from(
     train(config)
     model = DiagnosisPredictor.load(tmp_path / "run")
     assert model.contract.kinds == ("strong", "weak")
-    said = model.diagnose(store.load(store.refs[0]))  # its series is no concern of this model
+    said = model.predict(store.load(store.refs[0]))  # its series is no concern of this model
     assert set(said.opinions) == {"image"}
     assert said.notes == ()
 
@@ -335,41 +219,6 @@ def test_calibration_turns_no_more_right_diagnoses_away_than_it_may():
     assert all(lenient[key] <= thresholds[key] for key in thresholds)
 
 
-def test_settings_that_are_wrong_are_told():
-    with pytest.raises(ConfigurationError, match="sum to 1"):
-        DiagnosisConfig.make(data="a", out="b", shares=(0.5, 0.1, 0.1))
-    with pytest.raises(ConfigurationError, match="model"):
-        DiagnosisConfig.make(data="a", out="b", model="mad_medium")
-    quick = DiagnosisConfig.make(data="a", out="b", preset="quick")
-    assert (quick.pixels, quick.view_seconds, quick.folded) == (32, None, quick.usual.fold)
-    assert quick.folded > 1
-    part = DiagnosisConfig.make(data="a", out="b", preset="quick", seconds=2, fold=1)
-    assert (part.view_seconds, part.folded) == (2.0, 1)
-    # Values themselves cannot be added up, only counts of pulses.
-    plain = DiagnosisConfig.make(data="a", out="b", preset="quick", inputs="plain")
-    assert plain.folded == 1
-    config = DiagnosisConfig.make(data="a", out="b", preset="paper", modalities="image")
-    assert (config.rate, config.modalities) == (5e-6, ("image",))
-
-
-def test_a_preset_fills_in_what_was_not_given() -> None:
-    usual = DiagnosisConfig.make(data="a", out="b")
-    assert usual.contrasted == ("joint", "image", "series")
-    assert usual.relative and usual.dropout == 0.6
-    paper = DiagnosisConfig.make(data="a", out="b", preset="paper")
-    assert paper.contrasted == ("joint",)
-    assert paper.dropout == 0.15 and not paper.relative and not paper.standardised
-    own = DiagnosisConfig.make(overrides=["contrast=joint,series"], data="a", out="b")
-    assert own.contrasted == ("joint", "series")
-    assert DiagnosisConfig.make(data="a", out="b", modality_dropout=0.0).dropout == 0
-
-
-def test_one_modality_is_contrasted_once() -> None:
-    for modalities in ("image", "series"):
-        config = DiagnosisConfig.make(data="a", out="b", modalities=modalities)
-        assert config.contrasted == ("joint",)
-
-
 @pytest.mark.parametrize("per_cycle", [50, 128])
 def test_a_recorder_of_any_rate_can_be_learned_from_quickly(tmp_path: Path, per_cycle: int):
     rng = np.random.default_rng(0)
@@ -385,7 +234,7 @@ def test_a_recorder_of_any_rate_can_be_learned_from_quickly(tmp_path: Path, per_
     )
     data = open_data(config)
     # Levels of the floor are counted in groups of neighbours, which must fill a cycle.
-    assert data.form.scale.excess == (per_cycle == 128)
+    assert data.form.series.excess == (per_cycle == 128)
     (batch,) = next(iter(data.loader("classify")))
     assert batch.series.shape[2] % data.form.segment == 0
     assert torch.isfinite(batch.series).all()

@@ -103,7 +103,7 @@ def test_a_model_of_a_random_split_says_why_it_cannot_be_judged_elsewhere(traine
     shutil.copytree(run / "model", tmp_path / "model")
     path = tmp_path / "model/contract.json"
     contract = json.loads(path.read_text())
-    contract["split"]["by"] = "random"
+    contract["split"] |= {"by": "random", "groups_by": "random"}
     path.write_text(json.dumps(contract))
     with pytest.raises(SplitError, match="random split"):
         evaluate(tmp_path / "model", data=data)
@@ -175,5 +175,5 @@ def test_no_success_is_reported_where_nothing_was_diagnosed(trained, tmp_path: P
     with pytest.raises(DataError, match=r"None of the 1 recordings could be judged: .*a\.png"):
         predict(run, tmp_path / "bad", out=tmp_path / "said")
     assert "a.png" in (tmp_path / "said/diagnoses.csv").read_text()
-    with pytest.raises(ConfigurationError, match="neither 3D points nor lights"):
-        predict(run, tmp_path / "bad", out=tmp_path / "said", light=1)
+    with pytest.raises(ConfigurationError, match="lamp are for models of the other kind"):
+        predict(run, tmp_path / "bad", out=tmp_path / "said", lamp=1)

@@ -66,7 +66,7 @@ def test_a_searched_model_is_usable_from_its_folder_alone(run: Path, store: Reco
     assert (run / "genotype.svg").stat().st_size > 1000
     sample = store.load(store.refs[0])
     for absent in ({}, {"image": None}, {"series": None}):
-        said = model.diagnose(replace(sample, **absent))
+        said = model.predict(replace(sample, **absent))
         assert math.isclose(sum(said.probabilities.values()), 1, abs_tol=1e-9)
 
 
@@ -74,7 +74,7 @@ def test_a_finished_search_is_not_done_again(run: Path, store: RecordingStore, m
     def never(data):
         raise AssertionError("searched again")
 
-    monkeypatch.setattr(workflow, "search_classes", never)
+    monkeypatch.setattr(workflow, "search_fusion", never)
     before = (run / "model" / "weights.safetensors").read_bytes()
     train(DiagnosisConfig.make(data=store.path, out=run, **TINY))
     assert (run / "model" / "weights.safetensors").read_bytes() == before
@@ -116,7 +116,7 @@ def test_weights_architecture_and_judges_share_no_session(store: RecordingStore,
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(workflow, "fit", looked)
-        workflow._relaxed(data, data.config.search, None)
+        workflow._search_relaxed(data, None)
     sessions = {name: {ref.group["session"] for ref in refs} for name, refs in seen.items()}
     assert all(sessions.values())
     assert sum(map(len, sessions.values())) == len(set().union(*sessions.values()))
@@ -131,7 +131,7 @@ def test_other_fusions_train_too(fusion: str, store: RecordingStore, tmp_path: P
     train(DiagnosisConfig.make(data=store.path, out=tmp_path, **TINY | {"fusion": fusion}))
     model = DiagnosisPredictor.load(tmp_path)
     assert (tmp_path / "model" / "genotype.json").exists() is (fusion == "random")
-    assert model.diagnose(store.load(store.refs[0])).kind is not None
+    assert model.predict(store.load(store.refs[0])).kind is not None
 
 
 def test_what_cannot_be_searched_is_told(store: RecordingStore, tmp_path: Path):
