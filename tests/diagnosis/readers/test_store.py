@@ -66,8 +66,8 @@ class Watched:
 
 def assert_same(store: RecordingStore, source) -> None:
     assert len(store.refs) == len(source.refs) and store.kinds == source.kinds
-    for ours, theirs in zip(store.refs, source.refs):
-        one, other = store.load(ours), source.load(theirs)
+    for stored_ref, source_ref in zip(store.refs, source.refs):
+        one, other = store.load(stored_ref), source.load(source_ref)
         for field in ("image", "series"):
             assert (getattr(one, field) is None) == (getattr(other, field) is None)
             if getattr(one, field) is not None:
