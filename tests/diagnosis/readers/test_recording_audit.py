@@ -51,6 +51,19 @@ def test_a_copy_under_another_class_and_a_broken_file_are_told(
     assert any("copies" in warning for warning in report.warnings)
 
 
+def test_a_recording_that_is_left_out_makes_the_audit_unsound(folder: Path, tmp_path: Path) -> None:
+    assert audit(open_source(folder)).sound
+    copied = tmp_path / "copied"
+    shutil.copytree(folder, copied)
+    series = min(copied.glob("VS_void_*/*.csv"))
+    series.unlink()
+    report = audit(open_source(copied))
+    assert not report.sound
+    assert f"no partner {series.name}. The recording is left out." in report.to_text()
+    (problem,) = json.loads(report.to_json())["problems"]
+    assert problem["left_out"] and problem["source"] == str(series.with_suffix(".png"))
+
+
 def test_a_number_that_tells_a_class_is_a_shortcut(folder: Path, tmp_path: Path) -> None:
     copied = tmp_path / "own"
     shutil.copytree(folder, copied)
