@@ -105,7 +105,7 @@ def recognises(root: Path) -> bool:
 def _recordings(root: Path, problems: list[Problem]) -> Iterator[RecordingRef]:
     files = _files_by_stem(root)
     for stem in sorted(files):
-        source = str(next(iter(files[stem].values()))[0])
+        source = next(str(files[stem][role][0]) for role in ROLES.values() if role in files[stem])
         notes: list[str] = []
         try:
             ref = _recording(stem, files[stem], notes)
