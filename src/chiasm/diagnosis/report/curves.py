@@ -93,7 +93,7 @@ Series = tuple[tuple[float, float], ...]
 
 # Panel: (title, axis, {column: (words, colour)}, from 0 to 1)
 _PANELS = (
-    ("Stage 1: contrast", "scaled contrast, training",
+    ("Stage 1: contrast", "training, share of the worst",
      {"contrast_share": ("training", GOOD)}, True),
     ("Stage 1: held-out", "contrast, validation", {"validation_contrast": ("validation", BAD)},
      False),
