@@ -95,7 +95,7 @@ def test_a_report_tells_how_many_lack_what(trained: DiagnosisDataModule):
     lacking = metrics["counts"]["lacking"]
     assert set(lacking) == {"image", "series"} and metrics["gap"]["before"] is not None
     page = (config.out / "report/report.html").read_text()
-    assert f"{lacking['image']} recordings have no picture and were judged without it" in page
+    assert f"{lacking['image']} recordings have no picture and were diagnosed without it" in page
 
 
 def test_a_model_is_kept_where_no_held_out_recording_has_everything(trained: DiagnosisDataModule):

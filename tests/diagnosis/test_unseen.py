@@ -237,4 +237,4 @@ def test_one_class_and_unreadable_recordings_are_judged_and_told(
     said = "".join(capsys.readouterr().out.split())  # long paths are broken over lines
     assert "80.npy" in said and "81.npy" in said and "Nopicturewasputbeside" in said
     page = (run / "report/report.html").read_text()
-    assert "2 recordings could not be judged" in page and "No picture was put beside" in page
+    assert "2 recordings could not be diagnosed" in page and "No picture was put beside" in page

@@ -160,9 +160,9 @@ def test_mispairing_takes_the_picture_and_leaves_all_else(corona, void):
 
 def test_partners_are_of_another_class():
     labels = np.array([0, 0, 0, 1, 2])
-    found = partners(labels, seed=1)
-    assert (labels[found] != labels).all()
-    assert found == partners(labels, seed=1)
+    indices = partners(labels, seed=1)
+    assert (labels[indices] != labels).all()
+    assert indices == partners(labels, seed=1)
     with pytest.raises(DataError, match="one class"):
         partners([2, 2])
 

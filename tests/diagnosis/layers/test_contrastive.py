@@ -50,8 +50,8 @@ def test_monitor_is_0_at_the_simplex_and_1_where_all_are_alike(classes):
     contrast = SupervisedContrast()
     labels = torch.arange(classes).repeat(4)
     best = simplex(classes)[labels][:, None].expand(-1, 2, -1)
-    alike = torch.ones_like(best)
-    low, high = contrast(best, labels), contrast(alike, labels)
+    equal = torch.ones_like(best)
+    low, high = contrast(best, labels), contrast(equal, labels)
     assert float(contrast.monitor(low, labels, views=2)) == pytest.approx(0, abs=1e-4)
     assert float(contrast.monitor(high, labels, views=2)) == pytest.approx(1, abs=1e-4)
 

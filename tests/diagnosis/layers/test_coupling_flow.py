@@ -162,13 +162,13 @@ def _zuko_twin(coupling):
         WIDTH, mask=mask, univariate=affine, hidden_features=(hidden,), activation=nn.GELU
     )
     rows_a, rows_b = constant.argsort(), changed.argsort()
-    ours, theirs = coupling.conditioner, twin.hyper
+    conditioner, reference = coupling.conditioner, twin.hyper
     with torch.no_grad():
-        theirs[0].weight.copy_(ours.expand.weight[:, rows_a])
-        theirs[0].bias.copy_(ours.expand.bias)
+        reference[0].weight.copy_(conditioner.expand.weight[:, rows_a])
+        reference[0].bias.copy_(conditioner.expand.bias)
         for shared, copied in (
-            (ours.contract.weight, theirs[2].weight),
-            (ours.contract.bias, theirs[2].bias),
+            (conditioner.contract.weight, reference[2].weight),
+            (conditioner.contract.bias, reference[2].bias),
         ):
             scale, shift = shared[:half][rows_b], shared[half:][rows_b]
             copied.copy_(torch.stack([shift, scale], dim=1).flatten(0, 1))
@@ -191,6 +191,8 @@ def test_flow_equals_zukos_with_the_same_weights():
 
 
 def test_flow_has_as_many_weights_as_zukos():
-    ours = image_flow(width=96, hidden=256)
-    theirs = zuko.flows.NICE(96, transforms=3, randmask=True, hidden_features=(256,))
-    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in theirs.parameters())
+    flow = image_flow(width=96, hidden=256)
+    reference = zuko.flows.NICE(96, transforms=3, randmask=True, hidden_features=(256,))
+    assert sum(p.numel() for p in flow.parameters()) == sum(
+        p.numel() for p in reference.parameters()
+    )

@@ -67,15 +67,15 @@ def test_one_expert_and_the_uniform_gate_have_no_router():
 
 
 def test_attention_equals_torchs():
-    ours = SelfAttention(width=8, heads=2)
-    theirs = nn.MultiheadAttention(8, 2, batch_first=True)
+    attention = SelfAttention(width=8, heads=2)
+    reference = nn.MultiheadAttention(8, 2, batch_first=True)
     with torch.no_grad():
-        theirs.in_proj_weight.copy_(ours.qkv.weight)
-        theirs.in_proj_bias.copy_(ours.qkv.bias)
-        theirs.out_proj.weight.copy_(ours.out.weight)
-        theirs.out_proj.bias.copy_(ours.out.bias)
+        reference.in_proj_weight.copy_(attention.qkv.weight)
+        reference.in_proj_bias.copy_(attention.qkv.bias)
+        reference.out_proj.weight.copy_(attention.out.weight)
+        reference.out_proj.bias.copy_(attention.out.bias)
     x = tokens()
-    torch.testing.assert_close(ours(x), theirs(x, x, x, need_weights=False)[0])
+    torch.testing.assert_close(attention(x), reference(x, x, x, need_weights=False)[0])
 
 
 def test_encoder_divides_tokens_and_gates_by_modality():

@@ -30,7 +30,7 @@ def series(gain=1.0, roll=0, seed=0):
 
 def test_the_histogram_is_that_of_a_loop():
     values = series()[0, 0].numpy().reshape(60, 128)
-    found = folded_histogram(series(), cycle=128)[0].numpy()
+    pattern = folded_histogram(series(), cycle=128)[0].numpy()
     quiet = np.median(values.ravel()[::7])
     above = values - quiet
     deviation = np.median(np.abs(values.ravel()[::7] - quiet))
@@ -40,8 +40,8 @@ def test_the_histogram_is_that_of_a_loop():
     for row, column in np.argwhere(above > bound):
         level = int((np.log2(max(above[row, column] / mean, 1 / 8)) + 3) * 2)
         expected[column // 4, min(level, LEVELS - 1)] += 1
-    np.testing.assert_allclose(found, expected / expected.sum(), atol=0.003)
-    assert found.sum() == pytest.approx(1, rel=1e-5)
+    np.testing.assert_allclose(pattern, expected / expected.sum(), atol=0.003)
+    assert pattern.sum() == pytest.approx(1, rel=1e-5)
 
 
 def test_gain_changes_nothing_and_a_roll_only_rolls():
@@ -54,9 +54,9 @@ def test_gain_changes_nothing_and_a_roll_only_rolls():
 def test_a_recording_without_pulses_is_all_zeros_and_finite():
     quiet = torch.full((2, 1, 1280), 7.0)
     assert (folded_histogram(quiet, cycle=128) == 0).all()
-    found = statistical_operators(quiet, cycle=128)
-    assert found.shape == (2, OPERATORS)
-    assert torch.isfinite(found).all()
+    operators = statistical_operators(quiet, cycle=128)
+    assert operators.shape == (2, OPERATORS)
+    assert torch.isfinite(operators).all()
 
 
 def test_skewness_and_kurtosis_are_scipys():

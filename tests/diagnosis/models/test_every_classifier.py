@@ -37,8 +37,8 @@ OTHER_SIZE = {"residual_cnn_small"}
 def build(name, seed=0, **options):
     torch.manual_seed(seed)
     builder = find_model(name).builder
-    known = inspect.signature(builder).parameters
-    shape = {key: value for key, value in SHAPE.items() if key in known}
+    parameters = inspect.signature(builder).parameters
+    shape = {key: value for key, value in SHAPE.items() if key in parameters}
     return builder(**(shape | OPTIONS.get(name, {}) | options)).eval()
 
 
@@ -55,7 +55,7 @@ def labelled(count=60, seed=2):
     return RecordingBatch(image, series.flatten(2), label)
 
 
-def learnt(name):
+def trained(name):
     """A fitted one that learned from labelled recordings, or a network as it begins."""
     built = build(name)
     for one in (built.members["series"],) if name in JOINED else (built,) if name in FITTED else ():
@@ -80,7 +80,7 @@ def batch(count=3):
 
 @pytest.fixture(scope="module", params=NAMES)
 def network(request):
-    return learnt(request.param)
+    return trained(request.param)
 
 
 @pytest.mark.parametrize("name", BASE + NAMES)
@@ -174,7 +174,7 @@ def test_it_learns_three_recordings_by_heart(network):
     fresh = build(network.name).train()
     # Noise alone has one mean in all three: what is averaged early could not tell them apart.
     strength = torch.tensor([0.1, 1.0, 3.0])
-    told = replace(
+    inputs = replace(
         batch(),
         image=batch().image * strength.view(3, 1, 1, 1),
         series=batch().series * strength.view(3, 1, 1),
@@ -182,8 +182,8 @@ def test_it_learns_three_recordings_by_heart(network):
     optimiser = torch.optim.Adam(fresh.parameters(), 1e-3)
     for _ in range(120):
         optimiser.zero_grad()
-        logits = fresh(told, density=False).logits
-        loss = torch.nn.functional.cross_entropy(logits, told.label)
+        logits = fresh(inputs, density=False).logits
+        loss = torch.nn.functional.cross_entropy(logits, inputs.label)
         loss.backward()
         optimiser.step()
         if loss.item() < 0.3:

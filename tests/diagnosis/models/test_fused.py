@@ -53,13 +53,13 @@ def test_every_candidate_is_made_in_the_shape_that_the_pools_promise():
 
 def test_tokens_lie_as_patches_and_as_times():
     with torch.inference_mode():
-        found = SUPERNET.source(BATCH, SUPERNET.fusion.required)
-    patches = found.maps["image/embedding"]
-    tokens = found.embedded["image"].unflatten(1, (2, 2))
+        features = SUPERNET.source(BATCH, SUPERNET.fusion.required)
+    patches = features.maps["image/embedding"]
+    tokens = features.embedded["image"].unflatten(1, (2, 2))
     assert torch.equal(patches[:, :, 0, 7], tokens[:, 0, 1])
-    times = found.maps["series/embedding"]
+    times = features.maps["series/embedding"]
     assert torch.equal(times[..., 0], times[..., 7])
-    first = found.embedded["series"][:, :4].mean(dim=1)  # 30 tokens in 8 rows
+    first = features.embedded["series"][:, :4].mean(dim=1)  # 30 tokens in 8 rows
     torch.testing.assert_close(times[:, :, 0, 0], first)
 
 
@@ -163,8 +163,8 @@ def test_a_series_is_folded_cycle_by_cycle():
 def test_many_cycles_are_averaged_in_groups():
     series = torch.rand(1, 1, 4 * 3 * MAXIMUM_ROWS)
     rows = fold_cycles(series, cycle=4)
-    wanted = series.view(1, 1, MAXIMUM_ROWS, 3, 4).mean(dim=3)
-    torch.testing.assert_close(rows, wanted)
+    expected = series.view(1, 1, MAXIMUM_ROWS, 3, 4).mean(dim=3)
+    torch.testing.assert_close(rows, expected)
 
 
 @pytest.mark.parametrize("fusion", ["concatenation", GENOTYPES[0], GENOTYPES[1]])
@@ -178,15 +178,17 @@ def test_four_recordings_are_learned_by_heart(fusion):
     for k in range(4):
         series[k, ..., 32 * k : 32 * k + 8] += 1.0
         image[k, ..., 8 * k : 8 * k + 8] += 1.0
-    told = RecordingBatch(image, series.flatten(2), labels)
+    recordings = RecordingBatch(image, series.flatten(2), labels)
     optimiser = torch.optim.Adam(network.parameters(), 1e-3)
     for _ in range(120):
         optimiser.zero_grad()
-        loss = torch.nn.functional.cross_entropy(network(told, density=False).logits, labels)
+        loss = torch.nn.functional.cross_entropy(network(recordings, density=False).logits, labels)
         loss.backward()
         optimiser.step()
         if loss.item() < 0.1:
             break
     assert loss.item() < 0.1
-    alone = [network(replace(told, **{m: None}), density=False).logits for m in ("image", "series")]
+    alone = [
+        network(replace(recordings, **{m: None}), density=False).logits for m in ("image", "series")
+    ]
     assert all(torch.isfinite(logits).all() for logits in alone)

@@ -17,12 +17,12 @@ SHAPE = {"image_size": 32, "series_length": 7680, "classes": 4}
 @pytest.fixture(scope="module")
 def joined():
     torch.manual_seed(0)
-    made = late_average(image="residual_cnn_small", series="histogram_logistic", **SHAPE).eval()
+    network = late_average(image="residual_cnn_small", series="histogram_logistic", **SHAPE).eval()
     generator = torch.Generator().manual_seed(1)
-    machine = made.members["series"].machine
+    machine = network.members["series"].machine
     machine.weight = torch.randn(machine.weight.shape, generator=generator)
-    made.temperatures.copy_(torch.tensor([2.0, 0.5]))
-    return made
+    network.temperatures.copy_(torch.tensor([2.0, 0.5]))
+    return network
 
 
 def batch():
@@ -40,13 +40,13 @@ def test_probabilities_are_the_mean_of_those_that_each_member_calibrated(joined)
     torch.testing.assert_close(joined(batch()).logits.softmax(1), expected)
 
 
-@pytest.mark.parametrize(("absent", "there", "temperature"), [
+@pytest.mark.parametrize(("absent", "present", "temperature"), [
     ("image", "series", 0.5), ("series", "image", 2.0),
 ])  # fmt: skip
 @torch.inference_mode()
-def test_where_one_is_absent_the_other_decides_alone(joined, absent, there, temperature):
-    rest = RecordingBatch(**{there: getattr(batch(), there), absent: None})
-    alone = joined.members[there](rest).logits / temperature
+def test_where_one_is_absent_the_other_decides_alone(joined, absent, present, temperature):
+    rest = RecordingBatch(**{present: getattr(batch(), present), absent: None})
+    alone = joined.members[present](rest).logits / temperature
     torch.testing.assert_close(joined(rest).logits.softmax(1), alone.softmax(1))
 
 
@@ -70,6 +70,6 @@ def test_members_that_do_not_fit_are_refused():
 
 
 def test_networks_can_be_members_of_either_modality():
-    made = late_average(image="hog_lightgbm", series="mad_small", **SHAPE)
-    assert made.members["series"].modalities == ("series",)
-    assert made.members["image"].modalities == ("image",)
+    network = late_average(image="hog_lightgbm", series="mad_small", **SHAPE)
+    assert network.members["series"].modalities == ("series",)
+    assert network.members["image"].modalities == ("image",)

@@ -25,9 +25,9 @@ LENGTH, CHANNELS = 61, 3
 
 @pytest.fixture(scope="module")
 def features():
-    made = MiniRocketFeatures(channels=CHANNELS, length=LENGTH, seed=3)
-    made.fit(torch.from_numpy(noise(5)), seed=1)
-    return made
+    transform = MiniRocketFeatures(channels=CHANNELS, length=LENGTH, seed=3)
+    transform.fit(torch.from_numpy(noise(5)), seed=1)
+    return transform
 
 
 def noise(count, seed=0):
@@ -38,7 +38,7 @@ def noise(count, seed=0):
 
 def by_hand(features, series):
     """Each kernel at each dilation, one place after the other."""
-    found = []
+    shares = []
     biases = iter(features.biases.tolist())
     for number, (dilation, count) in enumerate(zip(features.dilations, features.counts)):
         for kernel, raised in enumerate(KERNELS):
@@ -52,26 +52,26 @@ def by_hand(features, series):
             seen = np.array(output)
             if (number + kernel) % 2 == 1:
                 seen = seen[np.array(whole)]
-            found += [(seen > next(biases)).mean() for _ in range(count)]
-    return np.array(found)
+            shares += [(seen > next(biases)).mean() for _ in range(count)]
+    return np.array(shares)
 
 
 def test_features_are_those_of_a_loop_over_places(features):
     series = noise(2, seed=9)
-    made = features(torch.from_numpy(series)).numpy()
-    assert made.shape == (2, FEATURES)
-    for one, expected in zip(made, (by_hand(features, s) for s in series)):
+    shares = features(torch.from_numpy(series)).numpy()
+    assert shares.shape == (2, FEATURES)
+    for one, expected in zip(shares, (by_hand(features, s) for s in series)):
         # Interpolated biases are float32 in both; a share changes by 1/L where one is met exactly.
         np.testing.assert_allclose(one, expected, atol=1e-6)
-    assert 0.2 < made.mean() < 0.8
+    assert 0.2 < shares.mean() < 0.8
 
 
 @pytest.mark.parametrize("length", [61, 1920, 7680])
 def test_dilations_reach_over_the_series_and_share_all_features(length):
-    found, counts = dilations(length, FEATURES // len(KERNELS))
-    assert found == sorted(set(found))
-    assert found[0] == 1
-    assert (TAPS - 1) * found[-1] <= length - 1 < (TAPS - 1) * (found[-1] + 1) * 1.3
+    distinct, counts = dilations(length, FEATURES // len(KERNELS))
+    assert distinct == sorted(set(distinct))
+    assert distinct[0] == 1
+    assert (TAPS - 1) * distinct[-1] <= length - 1 < (TAPS - 1) * (distinct[-1] + 1) * 1.3
     assert sum(counts) * len(KERNELS) == FEATURES == 9996
     assert min(counts) >= 1
 
@@ -87,14 +87,14 @@ def test_a_constant_changes_nothing_for_weights_sum_to_zero(features):
 
 
 def test_a_shorter_recording_is_repeated_and_gain_does_not_matter():
-    made = minirocket(rows=2, cycles=6, samples_per_cycle=32, phases=16)
+    classifier = minirocket(rows=2, cycles=6, samples_per_cycle=32, phases=16)
     series = torch.rand(2, 1, 12 * 32)
-    whole = made.describe(RecordingBatch(None, series))["series"]
+    whole = classifier.describe(RecordingBatch(None, series))["series"]
     assert whole.shape == (2, 2, 96)
     half = series[..., : 6 * 32]
-    repeated = made.describe(RecordingBatch(None, torch.cat([half, half], dim=2)))["series"]
-    assert torch.equal(made.describe(RecordingBatch(None, half))["series"], repeated)
-    louder = made.describe(RecordingBatch(None, 4 * series))["series"]
+    repeated = classifier.describe(RecordingBatch(None, torch.cat([half, half], dim=2)))["series"]
+    assert torch.equal(classifier.describe(RecordingBatch(None, half))["series"], repeated)
+    louder = classifier.describe(RecordingBatch(None, 4 * series))["series"]
     torch.testing.assert_close(louder, whole, rtol=2e-3, atol=2e-3)  # float16
 
 
@@ -104,12 +104,12 @@ def test_ridge_decides_as_scikit_learn_does_on_standardised_features(classes):
     labels = rng.integers(0, classes, 80)
     rows = rng.normal(size=(80, 30)) + labels[:, None] * rng.normal(size=30)
     new = rng.normal(size=(50, 30)) + rng.integers(0, classes, 50)[:, None]
-    ours = ValidatedRidge(features=30, classes=classes + 1)
+    ridge = ValidatedRidge(features=30, classes=classes + 1)
     of = torch.from_numpy
-    ours.fit(of(rows).float(), of(labels), (of(rows[:20]).float(), of(labels[:20])))
+    ridge.fit(of(rows).float(), of(labels), (of(rows[:20]).float(), of(labels[:20])))
     scaler = StandardScaler().fit(rows)
-    theirs = RidgeClassifierCV(alphas=PENALTIES).fit(scaler.transform(rows), labels)
-    logits = ours(of(new).float())
-    assert logits.argmax(dim=1).tolist() == theirs.predict(scaler.transform(new)).tolist()
+    reference = RidgeClassifierCV(alphas=PENALTIES).fit(scaler.transform(rows), labels)
+    logits = ridge(of(new).float())
+    assert logits.argmax(dim=1).tolist() == reference.predict(scaler.transform(new)).tolist()
     # A class that was never seen is never called.
     assert logits.softmax(dim=1)[:, classes].max() < 1e-6

@@ -111,7 +111,7 @@ def test_files_are_paired_by_stem_wherever_they_lie(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "session", "told"),
+    ("changes", "session", "note"),
     [
         ({}, "E7_230910", ""),
         ({"equipment_id": None}, "230910_19", "no equipment_id"),
@@ -119,11 +119,11 @@ def test_files_are_paired_by_stem_wherever_they_lie(tmp_path):
         ({"recording_time": None, "equipment_id": ""}, None, "no group 'session'"),
     ],
 )
-def test_session_is_equipment_and_day(tmp_path, changes, session, told):
+def test_session_is_equipment_and_day(tmp_path, changes, session, note):
     write(tmp_path, content=facts(**changes))
     source = AiHub(tmp_path)
     assert source.refs[0].group.get("session") == session
-    assert told in " ".join(map(str, source.problems)) and bool(told) == bool(source.problems)
+    assert note in " ".join(map(str, source.problems)) and bool(note) == bool(source.problems)
     assert not any(problem.left_out for problem in source.problems)
 
 

@@ -18,9 +18,9 @@ from chiasm.diagnosis.simulator.simulator import make_recordings
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("audit") / "recordings"
-    make_recordings(made, count=30, sessions=15, seed=4, workers=1)
-    return made
+    root = tmp_path_factory.mktemp("audit") / "recordings"
+    make_recordings(root, count=30, sessions=15, seed=4, workers=1)
+    return root
 
 
 def test_sound_recordings_are_counted_by_class_and_session(folder: Path) -> None:
@@ -37,37 +37,50 @@ def test_sound_recordings_are_counted_by_class_and_session(folder: Path) -> None
 def test_a_copy_under_another_class_and_a_broken_file_are_told(
     folder: Path, tmp_path: Path
 ) -> None:
-    own = tmp_path / "own"
-    shutil.copytree(folder, own)
-    voids = sorted(own.glob("VS_void_*/*.csv"))
-    corona = sorted(own.glob("VS_corona_*/*.csv"))
+    copied = tmp_path / "own"
+    shutil.copytree(folder, copied)
+    voids = sorted(copied.glob("VS_void_*/*.csv"))
+    corona = sorted(copied.glob("VS_corona_*/*.csv"))
     for suffix in (".csv", ".png"):
         shutil.copy(voids[0].with_suffix(suffix), corona[0].with_suffix(suffix))
     voids[1].write_text("1,2,3\n")
-    report = audit(open_source(own))
+    report = audit(open_source(copied))
     assert len(report.copies) == 1
     assert {voids[0].stem, corona[0].stem} == {Path(one).stem for one in report.copies[0]}
     assert len(report.unreadable) == 1 and voids[1].name in report.unreadable[0]
     assert any("copies" in warning for warning in report.warnings)
 
 
+def test_a_recording_that_is_left_out_makes_the_audit_unsound(folder: Path, tmp_path: Path) -> None:
+    assert audit(open_source(folder)).sound
+    copied = tmp_path / "copied"
+    shutil.copytree(folder, copied)
+    series = min(copied.glob("VS_void_*/*.csv"))
+    series.unlink()
+    report = audit(open_source(copied))
+    assert not report.sound
+    assert f"no partner {series.name}. The recording is left out." in report.to_text()
+    (problem,) = json.loads(report.to_json())["problems"]
+    assert problem["left_out"] and problem["source"] == str(series.with_suffix(".png"))
+
+
 def test_a_number_that_tells_a_class_is_a_shortcut(folder: Path, tmp_path: Path) -> None:
-    own = tmp_path / "own"
-    shutil.copytree(folder, own)
-    for file in own.glob("VS_void_*/*.csv"):
+    copied = tmp_path / "own"
+    shutil.copytree(folder, copied)
+    for file in copied.glob("VS_void_*/*.csv"):
         counts = np.loadtxt(file, delimiter=",", dtype=int)
         np.savetxt(file, np.minimum(counts + 100, 255), fmt="%d", delimiter=",")
-    report = audit(open_source(own))
+    report = audit(open_source(copied))
     mean = next(one for one in report.shortcuts if one.name == "mean of the series")
     assert (mean.kind, mean.auroc) == ("void", 1.0)
     assert any(w.startswith("Shortcut: mean of the series") for w in report.warnings)
 
 
 def test_the_command_prints_the_audit(folder: Path) -> None:
-    said = CliRunner().invoke(app, ["data", "check", str(folder)])
-    assert said.exit_code == 0 and "Audit of" in said.output and "void: 6" in said.output
-    asked = CliRunner().invoke(app, ["data", "check", str(folder), "--json"])
-    assert json.loads(asked.output)["parts"] == {"image and series": 30}
+    text = CliRunner().invoke(app, ["data", "check", str(folder)])
+    assert text.exit_code == 0 and "Audit of" in text.output and "void: 6" in text.output
+    as_json = CliRunner().invoke(app, ["data", "check", str(folder), "--json"])
+    assert json.loads(as_json.output)["parts"] == {"image and series": 30}
 
 
 def test_parts_are_not_taken_for_recordings(folder: Path, tmp_path: Path) -> None:

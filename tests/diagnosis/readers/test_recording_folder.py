@@ -32,12 +32,12 @@ def test_partners_share_a_name_and_may_be_absent(tmp_path: Path):
     record(tmp_path, "c", image=False, series=".npy")
     assert is_diagnosis_data(tmp_path)
     source = open_source(tmp_path)
-    found = [source.load(ref) for ref in source.refs]
-    assert [Path(one.source).name for one in found] == ["a.png", "b.png", "c.npy"]
-    assert found[0].series is None and found[2].image is None
-    assert found[1].series.shape == (1, 2 * CYCLE)  # rows follow each other in time
-    assert found[2].series.shape == (2, CYCLE)  # rows are channels
-    assert all(one.label is None and one.kind == "" for one in found)
+    samples = [source.load(ref) for ref in source.refs]
+    assert [Path(one.source).name for one in samples] == ["a.png", "b.png", "c.npy"]
+    assert samples[0].series is None and samples[2].image is None
+    assert samples[1].series.shape == (1, 2 * CYCLE)  # rows follow each other in time
+    assert samples[2].series.shape == (2, CYCLE)  # rows are channels
+    assert all(one.label is None and one.kind == "" for one in samples)
     assert any("60 Hz" in str(problem) for problem in source.problems)
 
 

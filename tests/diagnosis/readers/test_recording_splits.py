@@ -60,9 +60,9 @@ def test_groups_of_many_classes_and_sizes_stay_near_the_shares():
     split = split_recordings(refs, shares=(0.45, 0.05, 0.5))
     total = Counter(ref.label for ref in refs)
     for part, share in zip(split.lists().values(), (0.45, 0.05, 0.5)):
-        found = Counter(ref.label for ref in part)
+        counts = Counter(ref.label for ref in part)
         for label in range(5):
-            assert abs(found[label] / total[label] - share) < 0.03
+            assert abs(counts[label] / total[label] - share) < 0.03
 
 
 @pytest.mark.parametrize("by", ["session", "random"])

@@ -21,7 +21,7 @@ CELLS = st.one_of(
 )
 
 
-def said(content: bytes, *, whole: bool) -> object:
+def parsed_cell_by_cell(content: bytes, *, whole: bool) -> object:
     try:
         return series_files._cell_by_cell("a.csv", content, whole=whole).tobytes()
     except DataError as error:
@@ -37,7 +37,7 @@ def test_the_quick_way_says_what_the_careful_way_says(cells: list[str], whole: b
     content = ",".join(cells).encode()
     assume(content.strip())  # the shape of a table is looked at first
     quick = series_files._numbers(content, whole=whole)
-    assert quick is None or quick.tobytes() == said(content, whole=whole)
+    assert quick is None or quick.tobytes() == parsed_cell_by_cell(content, whole=whole)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_fraction_does_not_make_a_table_slow() -> None:
     expected = series_files._cell_by_cell("a.csv", whole + b".5", whole=False)
     careful = time.perf_counter() - careful
     quick = time.perf_counter()
-    found = numbers_from_bytes(whole + b".5", "a.csv")
+    values = numbers_from_bytes(whole + b".5", "a.csv")
     quick = time.perf_counter() - quick
-    assert np.array_equal(found.ravel(), expected)
+    assert np.array_equal(values.ravel(), expected)
     assert quick < careful / 3

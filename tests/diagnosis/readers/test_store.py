@@ -19,7 +19,7 @@ import pytest
 from chiasm.diagnosis.readers import shards
 from chiasm.diagnosis.readers import store as recording_store
 from chiasm.diagnosis.readers.aihub import AiHub
-from chiasm.diagnosis.readers.journal import JOURNAL, sole_writer
+from chiasm.diagnosis.readers.journal import JOURNAL, write_lock
 from chiasm.diagnosis.readers.manifest import RecordingManifest
 from chiasm.diagnosis.readers.series_files import read_counts_csv
 from chiasm.diagnosis.readers.source import problem_message
@@ -66,8 +66,8 @@ class Watched:
 
 def assert_same(store: RecordingStore, source) -> None:
     assert len(store.refs) == len(source.refs) and store.kinds == source.kinds
-    for ours, theirs in zip(store.refs, source.refs):
-        one, other = store.load(ours), source.load(theirs)
+    for stored_ref, source_ref in zip(store.refs, source.refs):
+        one, other = store.load(stored_ref), source.load(source_ref)
         for field in ("image", "series"):
             assert (getattr(one, field) is None) == (getattr(other, field) is None)
             if getattr(one, field) is not None:
@@ -188,7 +188,7 @@ def test_several_processes_read_at_once(table, tmp_path):
 
 def test_a_writer_that_does_not_end_is_told(table, tmp_path):
     convert(RecordingManifest(table), tmp_path / "store")
-    with sole_writer(tmp_path / "store"), pytest.raises(DataError, match="another process"):
+    with write_lock(tmp_path / "store"), pytest.raises(DataError, match="another process"):
         convert(RecordingManifest(table), tmp_path / "store", patience_s=0)
 
 

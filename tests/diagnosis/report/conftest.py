@@ -36,11 +36,11 @@ def make_scored(
     session = np.arange(count) % sessions
     labels = session % len(kinds)
     truth = np.eye(len(kinds))[labels]
-    own = 1.1 * draw.standard_normal((sessions, len(kinds)))[session]
+    session_noise = 1.1 * draw.standard_normal((sessions, len(kinds)))[session]
 
     def logits(strength: float) -> np.ndarray:
         noise = 0.9 * draw.standard_normal(truth.shape)
-        return 1.8 * (strength * truth + own + noise)
+        return 1.8 * (strength * truth + session_noise + noise)
 
     centres = 4 * draw.standard_normal((len(kinds), 12))
     apart = draw.standard_normal(12)
@@ -103,11 +103,11 @@ def all_groups(scored: ScoredRecordings, **changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def make_recording(place: int) -> RecordingSample:
-    """A simulated recording of the class that ``make_scored`` gives this place."""
-    kind = KINDS[place % len(KINDS)]
-    latents = plan_session(place % 200, 200, tier="hard", seed=3).latents
-    counts, _ = simulate_recording(kind, latents=latents, rng=np.random.default_rng(place))
+def make_recording(index: int) -> RecordingSample:
+    """A simulated recording of the class that ``make_scored`` gives this index."""
+    kind = KINDS[index % len(KINDS)]
+    latents = plan_session(index % 200, 200, tier="hard", seed=3).latents
+    counts, _ = simulate_recording(kind, latents=latents, rng=np.random.default_rng(index))
     return RecordingSample(
         image=draw_prpd(counts, latents.look).astype(np.float32) / 255,
         series=counts.reshape(1, -1).astype(np.float32),

@@ -78,10 +78,10 @@ def test_figures_are_those_of_the_metrics_functions(recordings, diagnosis):
         "ece": equal_mass_calibration_error(chances, labels),
         "brier": brier(chances, labels),
     }
-    found = diagnosis["recording"]
-    assert set(found) == set(expected)
+    figures = diagnosis["recording"]
+    assert set(figures) == set(expected)
     for name, value in expected.items():
-        assert found[name]["value"] == pytest.approx(value, **CLOSE)
+        assert figures[name]["value"] == pytest.approx(value, **CLOSE)
     confusion = confusion_matrix(labels, guesses, 5)
     assert diagnosis["confusion"] == confusion.tolist()
     scores = class_scores(confusion)
@@ -112,8 +112,8 @@ def test_every_interval_holds_its_figure(diagnosis):
 
 def test_whole_groups_are_drawn(recordings):
     def width(scored: ScoredRecordings) -> float:
-        found = evaluated(scored, draws=200)["recording"]["macro_f1"]
-        return found["high"] - found["low"]
+        figures = evaluated(scored, draws=200)["recording"]["macro_f1"]
+        return figures["high"] - figures["low"]
 
     alone = replace(recordings, groups={"session": np.arange(len(recordings)).astype(str)})
     # Recordings of a session err together: as many independent ones would tell more.
@@ -137,8 +137,8 @@ def test_the_gap_is_what_the_random_split_adds(every, diagnosis):
     assert splits["session"]["recording"] == diagnosis["recording"]
     random = splits["random"]["recording"]["macro_f1"]["value"]
     for name in ("session", "equipment"):
-        own = splits[name]["recording"]["macro_f1"]["value"]
-        assert splits[name]["gap"] == pytest.approx(random - own, **CLOSE)
+        f1 = splits[name]["recording"]["macro_f1"]["value"]
+        assert splits[name]["gap"] == pytest.approx(random - f1, **CLOSE)
     assert splits["random"]["gap"] is None
     assert splits["equipment"]["groups"] == 3
     assert splits["random"]["groups"] == 25  # sessions still depend on each other
@@ -154,9 +154,9 @@ def test_without_the_picture_is_what_the_series_says_alone(recordings, diagnosis
 def test_recordings_that_lack_a_modality_do_not_count_without_the_other(recordings):
     holed = {name: one.copy() for name, one in recordings.modality_logits.items()}
     holed["series"][:50] = np.nan
-    found = evaluated(replace(recordings, modality_logits=holed))["missing"]["picture absent"]
+    figures = evaluated(replace(recordings, modality_logits=holed))["missing"]["picture absent"]
     guesses = holed["series"][50:].argmax(axis=1)
-    assert found["value"] == pytest.approx(macro_f1(recordings.labels[50:], guesses, 5), **CLOSE)
+    assert figures["value"] == pytest.approx(macro_f1(recordings.labels[50:], guesses, 5), **CLOSE)
 
 
 def test_corruptions_are_figures_of_their_own_lists(every, diagnosis):
@@ -176,18 +176,18 @@ def test_open_set_figures_are_those_of_the_metrics_functions(every, diagnosis):
         "knn_score": knn_score(embeddings, case.reference, neighbours=10),
         "flow_nll": np.concatenate([case.known.flow_nll, case.unknown.flow_nll]),
     }
-    found = diagnosis["open_set"]["void"]
-    assert list(found) == list(expected)
+    figures = diagnosis["open_set"]["void"]
+    assert list(figures) == list(expected)
     for name, scores in expected.items():
-        assert found[name]["auroc"]["value"] == pytest.approx(auroc(scores, unseen), **CLOSE)
+        assert figures[name]["auroc"]["value"] == pytest.approx(auroc(scores, unseen), **CLOSE)
         fpr = fpr_at_tpr(scores, unseen)
-        assert found[name]["fpr95"]["value"] == pytest.approx(fpr, **CLOSE)
+        assert figures[name]["fpr95"]["value"] == pytest.approx(fpr, **CLOSE)
 
 
 def test_scores_that_cannot_be_computed_are_left_out(recordings):
     bare = replace(recordings, embeddings=None, flow_nll=None)
-    found = open_set_figures(OpenSetCase("void", bare, recordings), by="session", draws=5, seed=0)
-    assert list(found) == ["max_softmax_score", "energy_score"]
+    figures = open_set_figures(OpenSetCase("void", bare, recordings), by="session", draws=5, seed=0)
+    assert list(figures) == ["max_softmax_score", "energy_score"]
     empty = chosen(recordings, np.arange(0))
     nothing = OpenSetCase("void", recordings, empty)
     assert open_set_figures(nothing, by="session", draws=5, seed=0) == {}
@@ -246,7 +246,7 @@ def test_what_does_not_fit_the_schema_is_refused(diagnosis, group, wrong):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"labels": np.full(200, 7)}, "none of the classes"),
         ({"logits": np.zeros((200, 3))}, "was expected"),
@@ -254,27 +254,27 @@ def test_what_does_not_fit_the_schema_is_refused(diagnosis, group, wrong):
         ({"temperature": 0.0}, "above 0"),
     ],
 )
-def test_arrays_that_do_not_fit_together_are_refused(recordings, change, said):
-    with pytest.raises(DataError, match=said):
+def test_arrays_that_do_not_fit_together_are_refused(recordings, change, message):
+    with pytest.raises(DataError, match=message):
         replace(recordings, **change)
 
 
 def test_a_split_of_the_runs_own_kind_does_not_take_its_place(recordings, maker):
     worse = maker(skill=0.0, seed=4)
     alone = evaluate_recordings(recordings, by="session", cost={}, draws=5)
-    beside = evaluate_recordings(
+    with_splits = evaluate_recordings(
         recordings, by="session", cost={}, splits={"session": worse, "random": worse}, draws=5
     )
-    assert beside["recording"] == alone["recording"]
-    assert beside["splits"]["session"]["recording"] == alone["recording"]
-    assert set(beside["splits"]) == {"session", "random"}
+    assert with_splits["recording"] == alone["recording"]
+    assert with_splits["splits"]["session"]["recording"] == alone["recording"]
+    assert set(with_splits["splits"]) == {"session", "random"}
 
 
 def test_recordings_that_lack_a_modality_count_in_what_they_have(recordings, tmp_path):
     lacking = np.arange(len(recordings)) % 5 == 0
     blank = {
-        stage: {**found, "image": np.where(lacking[:, None], np.nan, found["image"])}
-        for stage, found in (("before", recordings.before), ("after", recordings.after))
+        stage: {**means, "image": np.where(lacking[:, None], np.nan, means["image"])}
+        for stage, means in (("before", recordings.before), ("after", recordings.after))
     }
     temperatures = np.where(lacking, 3.0, recordings.temperature)
     some = replace(

@@ -53,7 +53,8 @@ def test_each_sort_of_mistake_is_shown_once_before_any_twice(recordings):
     different = len(set(sorts))
     assert len(set(sorts[:different])) == different
     assert all(
-        reason == WRONG and said != truth for (reason, _), (truth, said) in zip(shown, sorts)
+        reason == WRONG and predicted != truth
+        for (reason, _), (truth, predicted) in zip(shown, sorts)
     )
     assert len(shown) == (recordings.labels != recordings.guesses).sum()
     confidence = recordings.probabilities.max(axis=1)[[p for _, p in shown]]
@@ -71,13 +72,13 @@ def test_where_nothing_is_wrong_the_least_sure_are_shown(recordings):
 def test_a_recording_that_cannot_be_read_is_left_out(recordings, load):
     [(_, first), *others] = choose(recordings, limit=2)
 
-    def failing(place: int) -> RecordingSample:
-        if place == first:
+    def failing(index: int) -> RecordingSample:
+        if index == first:
             raise DataError("gone")
-        return load(place)
+        return load(index)
 
     assert [case.index for case in make_cases(recordings, failing, limit=2)] == [
-        place for _, place in others
+        index for _, index in others
     ]
 
 

@@ -130,8 +130,8 @@ def test_the_page_shows_every_group_of_the_metrics(page, folder):
         assert all(shown(f["auroc"]) and shown(f["fpr95"]) for f in scores.values())
     for stage in metrics["gap"].values():
         assert all(f"{value:.3f}" in page.text for value in stage.values())
-    for said in ("2,373,837", "seconds per recording", "chiasm evaluate run"):
-        assert said in page.text
+    for words in ("2,373,837", "seconds per recording", "chiasm evaluate run"):
+        assert words in page.text
 
 
 def test_mistakes_name_truth_and_diagnosis(page, recordings):
@@ -144,13 +144,13 @@ def test_hostile_names_are_only_text(maker, tmp_path):
     scored = maker(60, sessions=12, kinds=(HOSTILE, "void"))
     scored = replace(scored, sources=tuple(HOSTILE for _ in scored.sources))
     corrupted = {HOSTILE: scored}
-    rivals = {HOSTILE: TrivialBaseline(scored.logits[:, 0], scored.labels, scored.logits[:, 0])}
+    baselines = {HOSTILE: TrivialBaseline(scored.logits[:, 0], scored.labels, scored.logits[:, 0])}
     metrics = quick(
         scored,
         by=HOSTILE,
         corruptions=corrupted,
         missing=corrupted,
-        trivial=rivals,
+        trivial=baselines,
         cost={HOSTILE: HOSTILE},
     )
     page = report(scored, metrics, tmp_path, title=HOSTILE, repeat=HOSTILE, notes=[HOSTILE])
@@ -198,22 +198,22 @@ def test_a_random_split_is_never_called_unseen(recordings, maker):
 
 
 def test_what_one_must_know_is_a_warning(recordings, maker):
-    def said(scored: ScoredRecordings, words: str, **changes: Any) -> bool:
+    def warns(scored: ScoredRecordings, words: str, **changes: Any) -> bool:
         return any(words in warning for warning in warnings(quick(scored, **changes)))
 
     labels = recordings.labels
     shortcut = {"maximum": TrivialBaseline(labels * 1.0, labels, labels * 1.0)}
     blind = {"maximum": TrivialBaseline(np.ones(200), labels, np.ones(200))}
-    assert said(recordings, "The maximum alone", trivial=shortcut)
-    assert not said(recordings, "The maximum alone", trivial=blind)
-    assert said(recordings, "3 groups only", by="equipment")
-    assert not said(recordings, "groups only")
-    assert said(recordings, "2 recordings could not be diagnosed", not_judged=2)
-    assert said(maker(4, sessions=4), "no recording of void")
+    assert warns(recordings, "The maximum alone", trivial=shortcut)
+    assert not warns(recordings, "The maximum alone", trivial=blind)
+    assert warns(recordings, "3 groups only", by="equipment")
+    assert not warns(recordings, "groups only")
+    assert warns(recordings, "2 recordings could not be diagnosed", not_judged=2)
+    assert warns(maker(4, sessions=4), "no recording of void")
     halves = {"image": recordings.logits, "series": recordings.logits[::-1]}
     half = replace(recordings, modality_logits=halves)
-    assert said(half, "With the picture absent")
-    assert not said(half, "With the series absent")
+    assert warns(half, "With the picture absent")
+    assert not warns(half, "With the series absent")
 
 
 def test_a_searched_fusion_is_drawn_and_told(maker, tmp_path):

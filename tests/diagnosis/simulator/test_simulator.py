@@ -190,8 +190,8 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str
 
 
 def _notes(files: dict[str, bytes]) -> dict[str, dict]:
-    found = {name: text for name, text in files.items() if name.endswith(".json")}
-    return {Path(name).stem: json.loads(text.decode("utf-8-sig")) for name, text in found.items()}
+    labels = {name: text for name, text in files.items() if name.endswith(".json")}
+    return {Path(name).stem: json.loads(text.decode("utf-8-sig")) for name, text in labels.items()}
 
 
 def test_equal_seeds_give_equal_files_whatever_the_workers(
@@ -208,13 +208,13 @@ def test_files_are_as_the_real_ones(recordings: tuple[Path, dict[str, bytes]]) -
     assert len(files) == 60
     for stem, note in notes.items():
         kind, insulator, equipment, day, clock, sensor, clearance = stem.split("_")
-        place = f"{kind}_{insulator}_{equipment}"
-        assert files[f"VL_{place}/{stem}.json"].startswith(b"\xef\xbb\xbf")
-        lines = files[f"VS_{place}/{stem}.csv"].decode("ascii").splitlines()
+        name = f"{kind}_{insulator}_{equipment}"
+        assert files[f"VL_{name}/{stem}.json"].startswith(b"\xef\xbb\xbf")
+        lines = files[f"VS_{name}/{stem}.csv"].decode("ascii").splitlines()
         rows = np.array([line.split(",") for line in lines]).astype(int)
         assert rows.shape == (20, 7680)
         assert 0 <= rows.min() <= rows.max() <= 255
-        image = cv2.imread(str(folder / f"VS_{place}/{stem}.png"), cv2.IMREAD_UNCHANGED)
+        image = cv2.imread(str(folder / f"VS_{name}/{stem}.png"), cv2.IMREAD_UNCHANGED)
         assert image is not None
         assert image.shape == (256, 256, 3)
         assert image.dtype == np.uint8
@@ -259,10 +259,10 @@ def test_the_picture_is_paired_as_asked(pairing: str, tmp_path: Path) -> None:
     for name in files:
         if name.endswith(".csv"):
             counts = np.loadtxt(tmp_path / name, delimiter=",", dtype=np.uint8).reshape(1200, 128)
-            own = draw_prpd(counts).astype(int)
+            drawn = draw_prpd(counts).astype(int)
             shown = cv2.imread(str((tmp_path / name).with_suffix(".png")))[..., ::-1]
-            same.append(np.array_equal(own, shown))
-            overlap.append((np.abs(own - shown).max(axis=2) > 0).mean())
+            same.append(np.array_equal(drawn, shown))
+            overlap.append((np.abs(drawn - shown).max(axis=2) > 0).mean())
     assert all(same) if pairing == "exact" else not any(same)
     # Another stretch of the same session differs in single dots, another class in whole patches.
     if pairing != "exact":
@@ -270,7 +270,7 @@ def test_the_picture_is_paired_as_asked(pairing: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"tier": "medium"}, "medium"),
         ({"pairing": "loose"}, "loose"),
@@ -283,9 +283,9 @@ def test_the_picture_is_paired_as_asked(pairing: str, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_settings_are_said_in_a_sentence(
-    options: dict[str, object], said: str, tmp_path: Path
+    options: dict[str, object], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigurationError, match=said) as raised:
+    with pytest.raises(ConfigurationError, match=message) as raised:
         _made(tmp_path, **options)
     assert isinstance(raised.value, ChiasmError)
     assert str(raised.value).endswith(".")

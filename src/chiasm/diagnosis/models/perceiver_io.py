@@ -57,9 +57,9 @@ class PerceiverIO(Classifier):
         self.inputs = inputs
         self.modalities = inputs.modalities
         # They mark the modality of a token; the token already holds its position.
-        self.kinds = nn.ParameterDict({m: _learned(width) for m in self.modalities})
-        self.latents = _learned(latents, width)
-        self.queries = _learned(1 + len(self.modalities), width)
+        self.kinds = nn.ParameterDict({m: _parameter(width) for m in self.modalities})
+        self.latents = _parameter(latents, width)
+        self.queries = _parameter(1 + len(self.modalities), width)
         self.reading = reading
         self.layers = nn.Sequential(*layers)
         self.asking = asking
@@ -98,7 +98,7 @@ class PerceiverIO(Classifier):
         return self.inputs.example_batch(count, self.device)
 
 
-def _learned(*shape: int) -> nn.Parameter:
+def _parameter(*shape: int) -> nn.Parameter:
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(shape), std=0.02))
 
 

@@ -105,7 +105,7 @@ def recognises(root: Path) -> bool:
 def _recordings(root: Path, problems: list[Problem]) -> Iterator[RecordingRef]:
     files = _files_by_stem(root)
     for stem in sorted(files):
-        source = str(next(iter(files[stem].values()))[0])
+        source = next(str(files[stem][role][0]) for role in ROLES.values() if role in files[stem])
         notes: list[str] = []
         try:
             ref = _recording(stem, files[stem], notes)
@@ -123,18 +123,18 @@ def _files_by_stem(root: Path) -> dict[str, dict[str, list[Path]]]:
     for folder, folders, names in os.walk(root):
         folders.sort()
         inside = (root.resolve().name, *Path(folder).relative_to(root).parts)
-        if not any(_composed(part).startswith(PREFIXES) for part in inside):
+        if not any(_normalised(part).startswith(PREFIXES) for part in inside):
             continue
         for name in sorted(names):
             path = Path(folder, name)
             role = ROLES.get(path.suffix.lower())
             if role and not name.startswith("."):
                 # Archives made on macOS spell Hangul with separate letters.
-                files[_composed(path.stem)][role].append(path)
+                files[_normalised(path.stem)][role].append(path)
     return files
 
 
-def _composed(name: str) -> str:
+def _normalised(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
@@ -143,8 +143,8 @@ def _recording(stem: str, files: Mapping[str, list[Path]], notes: list[str]) -> 
     if missing:
         present = ", ".join(str(paths[0]) for paths in files.values())
         raise DataError(f"{present} has no partner {' and '.join(missing)}.")
-    image = _only(files["image"], notes)
-    series = _only(files["series"], notes)
+    image = _single_file(files["image"], notes)
+    series = _single_file(files["series"], notes)
     label, group, frequency = _facts(files["label"][0], notes)
     for other in files["label"][1:]:
         second = _facts(other, [])
@@ -170,7 +170,7 @@ def _recording(stem: str, files: Mapping[str, list[Path]], notes: list[str]) -> 
     )
 
 
-def _only(paths: list[Path], notes: list[str]) -> Path:
+def _single_file(paths: list[Path], notes: list[str]) -> Path:
     """Return the only file of its role and stem, or the first of several with equal bytes."""
     for other in paths[1:]:
         if content_hash([other]) != content_hash(paths[:1]):
@@ -246,4 +246,4 @@ def _section(content: Any, key: str) -> Mapping[str, Any]:
 
 def _text(section: Mapping[str, Any], key: str) -> str:
     value = section.get(key)
-    return "" if value is None else _composed(str(value).strip())
+    return "" if value is None else _normalised(str(value).strip())

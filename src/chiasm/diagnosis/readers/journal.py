@@ -83,7 +83,7 @@ def stamp_of(ref: RecordingRef) -> str:
     return " ".join(stamps)
 
 
-def bare(ref: RecordingRef, number: int = -1) -> RecordingRef:
+def without_files(ref: RecordingRef, number: int = -1) -> RecordingRef:
     """Return the reference without its files and without ``extra``."""
     return dataclasses.replace(ref, files={}, extra={}, group=dict(ref.group), number=number)
 
@@ -170,7 +170,7 @@ def read_index(folder: Path) -> Index:
 
 
 @contextlib.contextmanager
-def sole_writer(folder: Path, *, patience_s: float = 900.0) -> Iterator[None]:
+def write_lock(folder: Path, *, patience_s: float = 900.0) -> Iterator[None]:
     """Hold the store's lock; the system releases the lock of a killed process.
 
     Raises ``DataError`` if another process holds the lock for longer than ``patience_s``.

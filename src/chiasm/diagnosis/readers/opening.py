@@ -44,7 +44,7 @@ def open_source(path: Path | str, *, partner: Path | str | None = None) -> Recor
     if aihub.recognises(path):
         labelled = any(path.rglob("*.[jJ][sS][oO][nN]"))
         return aihub.AiHub(path) if labelled else RecordingFolder(path)
-    if recording_folder.recognises(path) or recording_folder.holds_any(path):
+    if recording_folder.recognises(path) or recording_folder.holds_recording_files(path):
         return RecordingFolder(path)
     raise DataError(f"{path} has no supported layout. {SUPPORTED}")
 

@@ -121,7 +121,7 @@ def is_one_recording(path: Path) -> bool:
     return True
 
 
-def holds_any(root: Path) -> bool:
+def holds_recording_files(root: Path) -> bool:
     """Whether a picture or a series lies directly in a folder; a folder of parts can match too."""
     return any(_role(path) and not path.name.startswith(".") for path in root.iterdir())
 

@@ -23,11 +23,11 @@ from chiasm.diagnosis.readers.journal import (
     Entry,
     Index,
     Journal,
-    bare,
     read_index,
-    sole_writer,
     stamp_of,
+    without_files,
     write_index,
+    write_lock,
 )
 from chiasm.diagnosis.readers.shards import ByteArray, ShardReader, ShardWriter
 from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, sample_from_ref
@@ -147,7 +147,7 @@ def convert(
     opening = source.problems
     try:
         path.mkdir(parents=True, exist_ok=True)
-        with sole_writer(path, patience_s=patience_s):
+        with write_lock(path, patience_s=patience_s):
             entries, failures = _copy(source, path, progress)
             if not entries:
                 causes = " ".join(str(failure) for failure in failures[:3])
@@ -179,7 +179,11 @@ def _copy(
     try:
         for number, ref in enumerate(source.refs, start=1):
             entry = entry_of.get(ref.source)
-            if entry is None or entry.stamp != stamp_of(ref) or bare(entry.ref) != bare(ref):
+            if (
+                entry is None
+                or entry.stamp != stamp_of(ref)
+                or without_files(entry.ref) != without_files(ref)
+            ):
                 entry = _append(source, ref, shards, failures)
                 if entry is not None:
                     pending.append(entry)
@@ -215,7 +219,7 @@ def _append(
     series = None if sample.series is None else _compact(sample.series)
     image = None if sample.image is None else _encode(sample.image)
     return Entry(
-        ref=bare(ref),
+        ref=without_files(ref),
         stamp=stamp,
         repairs=tuple(problem.sentence for problem in source.repairs(ref)),
         series=None if series is None else shards.append(series.data),
