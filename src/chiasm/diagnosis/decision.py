@@ -110,15 +110,16 @@ def _named(kinds: Sequence[str], probabilities: Array) -> dict[str, float]:
 
 def predict_each(
     predict: Callable[[RecordingSample], Diagnosis],
-    samples: Iterable[tuple[str, RecordingSample | ChiasmError]],
+    samples: Iterable[RecordingSample | tuple[str, RecordingSample | ChiasmError]],
 ) -> Iterator[Diagnosis]:
     """Diagnose recordings one by one; an error becomes a diagnosis with ``error`` and no kind.
 
     Args:
         predict: diagnoses one recording.
-        samples: source of each recording, with the recording or why it cannot be read.
+        samples: recordings, or pairs of a source and its recording or the error at reading it.
     """
-    for source, sample in samples:
+    for item in samples:
+        source, sample = item if isinstance(item, tuple) else (item.source, item)
         try:
             if isinstance(sample, ChiasmError):
                 raise sample

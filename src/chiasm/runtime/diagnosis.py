@@ -106,9 +106,9 @@ class DiagnosisRuntime:
         )
 
     def predict_all(
-        self, samples: Iterable[tuple[str, RecordingSample | ChiasmError]]
+        self, samples: Iterable[RecordingSample | tuple[str, RecordingSample | ChiasmError]]
     ) -> Iterator[Diagnosis]:
-        """Diagnose many recordings, each given with its source.
+        """Diagnose many recordings, or pairs of a source and its recording or reading error.
 
         A recording that cannot be read or diagnosed yields ``error`` and no kind.
         """
