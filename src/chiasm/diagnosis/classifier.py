@@ -22,7 +22,8 @@ def present_modalities(batch: RecordingBatch, modalities: tuple[str, ...]) -> di
     tensors = {m: getattr(batch, m) for m in modalities}
     present = {m: x for m, x in tensors.items() if x is not None}
     if not present:
-        raise DataError(f"The recording has nothing that this classifier looks at: {modalities}.")
+        names = " or ".join(modalities)
+        raise DataError(f"The recording has no {names}, and the classifier takes nothing else.")
     return present
 
 

@@ -121,7 +121,7 @@ def test_an_absent_modality_is_borne(network, absent):
 
 
 def test_nothing_at_all_is_told(network):
-    with pytest.raises(DataError, match="nothing that this classifier looks at"):
+    with pytest.raises(DataError, match="the classifier takes nothing else"):
         network(RecordingBatch(None, None))
 
 

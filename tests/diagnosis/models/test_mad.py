@@ -172,7 +172,7 @@ def test_a_modality_that_the_network_does_not_look_at_is_ignored():
 
 
 def test_nothing_present_is_an_error():
-    with pytest.raises(DataError, match="nothing"):
+    with pytest.raises(DataError, match="takes nothing else"):
         build()(RecordingBatch(image=None, series=None))
 
 
