@@ -21,7 +21,7 @@ from chiasm.detection.train import train
 from chiasm.detection.training.search import FusionSearch
 from chiasm.detection.training.segment import SegmentationTraining
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
-from chiasm.runs.run_folder import keep_data_hash
+from chiasm.runs.run_folder import record_data_hash
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 TINY = {
@@ -177,7 +177,7 @@ def test_a_folder_takes_a_single_run(run: Path, parts: Path):
     with pytest.raises(ConfigurationError, match=r"other settings \(learning_rate\)"):
         train(DetectionConfig.make(data=parts, out=run, **settings))
     with pytest.raises(ConfigurationError, match="other training parts"):
-        keep_data_hash(run, "0" * 64)
+        record_data_hash(run, "0" * 64)
     assert json.loads((run / "genotype.json").read_text())["provenance"]["seed"] == 0
 
 
