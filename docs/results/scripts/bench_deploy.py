@@ -4,8 +4,8 @@
         [--recordings STORE --classifier RUN --diagnosers fp32=DIR ...]
 
 Every figure comes from a process of its own that holds nothing else; PyTorch's is measured before
-and after the others, so that a machine that slows down meanwhile is noticed. Times are of twenty parts
-in turn; memory is that of a process that holds one part, as a station does.
+and after the others, so that a machine that slows down meanwhile is noticed. Times are of twenty
+parts in turn; memory is that of a process that holds one part, as a station does.
 """
 
 from __future__ import annotations
@@ -190,8 +190,8 @@ def table(found: dict[str, Any]) -> str:
         f"# Exported models on {found['threads']} threads",
         "",
         "Frames a second count everything from decoded arrays to score and map; each row is a "
-        "process of its own. Times PyTorch: of the quicker of its two. Memory: of a process that holds "
-        "one part. Loss: points of image-level AUROC on synthetic anomalies.",
+        "process of its own. Times PyTorch: of the quicker of its two. Memory: of a process that "
+        "holds one part. Loss: points of image-level AUROC on synthetic anomalies.",
         "",
         "| detector | frames/s | times PyTorch | p50 ms | p95 ms | peak MB | stream | loss |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
