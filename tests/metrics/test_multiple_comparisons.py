@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from chiasm.errors import DataError
-from chiasm.metrics.group_bootstrap import holm
+from chiasm.metrics.bootstrap import holm
 
 
 def rejected(p_values, level):

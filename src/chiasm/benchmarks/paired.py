@@ -17,7 +17,7 @@ from chiasm.benchmarks.trial import Trial
 from chiasm.diagnosis.report.figures import recording_figures
 from chiasm.diagnosis.report.predictions import PREDICTIONS, read_predictions, stacked
 from chiasm.diagnosis.report.scored import ScoredRecordings
-from chiasm.metrics.group_bootstrap import holm, macro_f1_figure, paired_group_bootstrap
+from chiasm.metrics.bootstrap import holm, macro_f1_figure, paired_group_bootstrap
 
 DRAWS, LEVEL, ALPHA = 2000, 0.95, 0.05
 # Fewer groups than this are too few to draw from; their sessions are drawn instead.

@@ -109,47 +109,6 @@ def conformal_threshold(calibration: ArrayLike, false_alarm_rate: float) -> floa
     return float(normals[-rank])
 
 
-def expected_calibration_error(
-    probabilities: ArrayLike, outcomes: ArrayLike, bins: int = 15
-) -> float:
-    """Return how far stated confidence and observed frequency are apart, on average.
-
-    Args:
-        probabilities: ``(N,)`` probability of outcome 1, or ``(N, K)`` of each class, whose
-            largest is then the confidence and whose argmax the guess.
-        outcomes: ``(N,)`` 0/1, or class numbers below K.
-        bins: equal bins of [0, 1] over which confidence and frequency are averaged.
-
-    Returns:
-        A figure in [0, 1], 0 is calibrated; nan where there are no samples.
-
-    Raises:
-        DataError: shapes differ, a probability is outside [0, 1], or an outcome is no class.
-        ConfigurationError: ``bins`` is below 1.
-
-    References:
-        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
-
-    Example:
-        >>> expected_calibration_error([0.75, 0.75, 0.75, 0.75], [1, 1, 1, 0])
-        0.0
-    """
-    if bins < 1:
-        raise ConfigurationError(f"{bins} bins cannot hold probabilities; take 15, say.")
-    stated, truth = _predictions(probabilities, outcomes)
-    if stated.size == 0:
-        return float("nan")
-    if stated.ndim == 2:
-        happened = (stated.argmax(axis=1) == truth).astype(np.float64)
-        stated = stated.max(axis=1)
-    else:
-        happened = truth.astype(np.float64)
-    # Bins are (low, high], with 0 in the first.
-    place = np.clip(np.ceil(stated * bins).astype(np.int64) - 1, 0, bins - 1)
-    gap = np.bincount(place, stated - happened, minlength=bins)
-    return float(np.abs(gap).sum() / stated.size)
-
-
 def brier(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
     """Return the mean squared error of stated probabilities.
 
@@ -161,7 +120,7 @@ def brier(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
         In [0, 1] for ``(N,)``; for ``(N, K)`` the sum over classes, in [0, 2]; nan without samples.
 
     Raises:
-        DataError: as in ``expected_calibration_error``.
+        DataError: shapes differ, a probability is outside [0, 1], or an outcome is no class.
 
     References:
         Brier, Verification of forecasts expressed in terms of probability, 1950.

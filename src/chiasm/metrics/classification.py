@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -72,28 +71,6 @@ def macro_f1(truth: ArrayLike, predicted: ArrayLike, classes: int) -> float:
     costs the class that it really was.
     """
     return float(np.nanmean(class_scores(confusion_matrix(truth, predicted, classes)).f1))
-
-
-def macro_f1_draws(
-    truth: ArrayLike, predicted: ArrayLike, classes: int, weights: ArrayLike
-) -> NDArray[np.float64]:
-    """Macro-F1 of every bootstrap draw, ``(draws,)``.
-
-    Args:
-        truth, predicted: ``(N,)`` class numbers.
-        classes: K.
-        weights: ``(draws, N)``, from ``bootstrap_weights``.
-    """
-    rows, columns = _numbers(truth, classes, "truth"), _numbers(predicted, classes, "predictions")
-    often = np.asarray(weights, np.float64)
-
-    def count(chosen: NDArray[Any]) -> NDArray[np.float64]:
-        return np.stack([often[:, chosen == k].sum(axis=1) for k in range(classes)], axis=1)
-
-    own, called = count(rows), count(columns)
-    right = count(np.where(rows == columns, rows, classes))
-    f1 = np.where(own > 0, 2 * right / np.maximum(own + called, 1), np.nan)
-    return np.nanmean(f1, axis=1)
 
 
 def accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:

@@ -1,7 +1,4 @@
-"""AUPRO: the area under the per-region overlap curve, exactly.
-
-The streaming form is in ``streaming_overlap``.
-"""
+"""AUPRO: the exact area under the per-region overlap curve."""
 
 from __future__ import annotations
 
@@ -18,9 +15,6 @@ from chiasm.metrics.overlap_curve import (
     region_weights,
 )
 from chiasm.metrics.ranking import checked_images
-from chiasm.metrics.streaming_overlap import StreamingAupro
-
-__all__ = ["StreamingAupro", "aupro"]
 
 
 def aupro(
