@@ -1,8 +1,8 @@
-"""How far a figure could be off because these samples, and not others, were tested.
+"""Bootstrap intervals and tests: the spread of a figure over other samples of the same kind.
 
 Whole images or whole groups of samples (sessions, batches) are drawn with replacement, never
-pixels: what belongs together resembles each other, and drawing its parts one by one would pretend
-to more evidence than there is.
+pixels: pixels of an image and recordings of a session are correlated, and drawing them one by one
+would make intervals too narrow.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class PairedDifference(NamedTuple):
 
 
 class GroupDraws(NamedTuple):
-    """How often each group was drawn.
+    """Counts of drawn groups.
 
     Attributes:
         member: ``(N,)`` number of each sample's group, 0 to G - 1.
@@ -83,14 +83,14 @@ def bootstrap_weights(
     """Draw groups with replacement, and count how often each sample occurs.
 
     Args:
-        samples: how many there are, at least 1.
+        samples: number of samples, at least 1.
         groups: ``(samples,)``; the samples of one group are drawn together. None makes each sample
             its own group.
-        stratify: ``(samples,)`` labels; groups of each label are drawn separately, as many as there
-            are, so that every class occurs in every draw. Groups with several labels are drawn
+        stratify: ``(samples,)`` labels; groups of each label are drawn separately, so that
+            every draw holds each label as often as the data. Groups with several labels are drawn
             among the groups with the same mixture: where most mixtures are unique, hardly anything
             varies and intervals are too narrow.
-        draws: how many times to draw, at least 1.
+        draws: number of draws, at least 1.
         seed: the same seed gives the same draws.
 
     Returns:
@@ -154,7 +154,7 @@ def bootstrap_interval(
         groups: as in ``bootstrap_weights``.
         stratify: as in ``bootstrap_weights``; give the labels where ``fn`` needs both classes.
         level: share of the draws inside the interval, in (0, 1).
-        draws: how many times to draw.
+        draws: number of draws.
         seed: the same seed gives the same interval.
 
     Returns:
@@ -354,7 +354,7 @@ def holm(p_values: ArrayLike) -> list[float]:
         Adjusted p-values in the same order; none is smaller than before.
 
     Raises:
-        DataError: one is NaN or outside [0, 1].
+        DataError: a p-value is NaN or outside [0, 1].
 
     References:
         Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of
@@ -366,7 +366,7 @@ def holm(p_values: ArrayLike) -> list[float]:
     """
     values = np.asarray(p_values, np.float64)
     if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
-        raise DataError(f"P-values lie in [0, 1], one for each comparison, not {values.tolist()}.")
+        raise DataError(f"P-values must be (M,) numbers in [0, 1], not {values.tolist()}.")
     order = np.argsort(values, kind="stable")
     steps = values[order] * np.arange(values.size, 0, -1)
     adjusted = np.empty_like(values)
@@ -391,7 +391,7 @@ def _figures(figure: Figure, drawn: GroupDraws) -> NDArray[np.float64]:
 
 
 def _sums(table: NDArray[Any], drawn: GroupDraws) -> NDArray[np.float64]:
-    """Return ``(draws, S)``: the table summed per group once, and groups as often as drawn."""
+    """Return ``(draws, S)`` sums: the table summed per group, then weighted by the counts."""
     member, counts = drawn
     if table.ndim != 2 or len(table) != member.size:
         raise DataError(
@@ -414,7 +414,7 @@ def _groups(
     if draws < 1:
         raise ConfigurationError(f"{draws} bootstrap draws give no interval; take 1000, say.")
     if samples < 1:
-        raise DataError("There is no sample to draw from, so there is no bootstrap interval.")
+        raise DataError("A bootstrap interval needs at least one sample, and there is none.")
     member = _numbered(groups, samples, "groups")
     count = int(member.max()) + 1
     if stratify is None:

@@ -58,24 +58,24 @@ def aupro(
         >>> aupro([mask * 1.0], [mask], limits=(0.3, 0.05))
         {0.3: 1.0, 0.05: 1.0}
     """
-    wanted = checked_limits(limits)
+    limits = checked_limits(limits)
     good, region, weight, regions = [], [], [], 0
-    for index, (scores, mask, keep) in enumerate(checked_images(maps, masks, foregrounds)):
+    for index, (scores, mask, foreground) in enumerate(checked_images(maps, masks, foregrounds)):
         refuse_nan(scores, index)
         weights, count = region_weights(mask)
         regions += count
         if count:
             region.append(scores[mask])
             weight.append(weights)
-            good.append(scores[~mask if keep is None else keep & ~mask])
+            good.append(scores[~mask if foreground is None else foreground & ~mask])
         else:
-            good.append(scores.ravel() if keep is None else scores[keep])
+            good.append(scores.ravel() if foreground is None else scores[foreground])
     negatives = np.concatenate(good) if good else np.empty(0)
     if regions == 0 or negatives.size == 0:
-        return dict.fromkeys(wanted, float("nan"))
+        return dict.fromkeys(limits, float("nan"))
 
-    # Between two distinct scores of region pixels the overlap stands still, so the curve's corners
-    # are just before and just at each of these, and the good pixels need only be counted there.
+    # The overlap is constant between two distinct scores of region pixels, so the curve has its
+    # corners just above and at each of these, and good pixels are counted only there.
     thresholds, group = np.unique(np.concatenate(region), return_inverse=True)
     gained = np.bincount(group, np.concatenate(weight), minlength=thresholds.size)[::-1]
     negatives.sort()
@@ -86,4 +86,4 @@ def aupro(
     overlap = np.stack([np.append(0.0, covered[:-1]), covered], axis=-1).ravel()
     rate = np.concatenate([[0.0], rate, [1.0]])
     overlap = np.minimum(np.concatenate([[0.0], overlap, [1.0]]), 1.0)
-    return {limit: float(area_to_limit(rate, overlap, limit)) for limit in wanted}
+    return {limit: float(area_to_limit(rate, overlap, limit)) for limit in limits}
