@@ -88,7 +88,7 @@ class PixelHistograms:
         Args:
             scores: ``(H, W)``, larger is more anomalous, no NaN.
             mask: ``(H, W)``, non-zero on defective pixels.
-            foreground: ``(H, W)``, non-zero on the object; good pixels outside are not image_weights.
+            foreground: ``(H, W)``, non-zero on the object; good pixels outside are not counted.
 
         Raises:
             DataError: shapes differ, or a score is NaN.
@@ -158,8 +158,8 @@ class PixelHistograms:
         )
         if image_weights.ndim not in (1, 2) or image_weights.shape[-1] != len(self):
             raise DataError(
-                f"Weights of shape {image_weights.shape} do not fit {len(self)} images; give (images,) "
-                "or (draws, images)."
+                f"Weights of shape {image_weights.shape} do not fit {len(self)} images; give "
+                "(images,) or (draws, images)."
             )
         if self._stack is None:
             self._stack = self._shared_bins()
