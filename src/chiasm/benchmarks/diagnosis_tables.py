@@ -249,7 +249,7 @@ def classifiers(suite: DiagnosisSuite) -> Table:
         compared.append(Comparison(split_words(suite, split), split, rows[split]))
     notes = (
         "Macro-F1, AUC and ECE are of the joined test recordings of a row's runs, each predicted "
-        "by a model that has not seen its group; intervals are of a bootstrap over these groups, or "
+        "by a model that has not seen its group; intervals are bootstrapped over these groups, or "
         "over sessions if there are too few groups or the split is random.",
         *_random_notes(suite),
         *([f"Costs are of one run of the {suite.splits[0]} split."] if several else []),

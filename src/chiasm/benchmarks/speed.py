@@ -32,6 +32,7 @@ class Station:
 
         model: Any = api.load(run)
         self.run = run
+        self._predict = model.predict
         self._next = 0
         self._samples: list[Any]
         if wing == "detector":
@@ -40,13 +41,11 @@ class Station:
             source = open_source(data)
             refs = [ref for ref in source.refs if ref.split in ("test", "")][:SAMPLES]
             self._samples = [source.load(ref) for ref in refs]
-            self._judge = model.predict
         else:
             from chiasm.diagnosis.readers.opening import open_store
 
             store = open_store(data)
             self._samples = [store.load(ref) for ref in list(store.refs)[:SAMPLES]]
-            self._judge = model.predict
 
     def warm_up(self, times: int = 3) -> None:
         """Predict a few samples untimed."""
@@ -58,7 +57,7 @@ class Station:
         sample = self._samples[self._next % len(self._samples)]
         self._next += 1
         start = time.perf_counter()
-        self._judge(sample)
+        self._predict(sample)
         return time.perf_counter() - start
 
     def summary(self, seconds: Sequence[float]) -> dict[str, float]:

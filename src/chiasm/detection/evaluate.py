@@ -22,7 +22,7 @@ from chiasm.detection.report.scored import ScoredSample
 from chiasm.errors import ChiasmError, DataError
 from chiasm.metrics.calibration import normals_needed
 from chiasm.registry import find_model
-from chiasm.runs.console import failure_reason, say, report_failures
+from chiasm.runs.console import failure_reason, report_failures, say
 from chiasm.runs.model_folder import parameter_count
 from chiasm.samples import RGBDSample
 
