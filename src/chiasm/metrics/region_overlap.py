@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from chiasm.metrics.overlap_curve import (
     DEFAULT_LIMITS,
@@ -59,20 +59,34 @@ def aupro(
         {0.3: 1.0, 0.05: 1.0}
     """
     limits = checked_limits(limits)
+    rate, overlap = overlap_curve(maps, masks, foregrounds)
+    if rate.size == 0:
+        return dict.fromkeys(limits, float("nan"))
+    return {limit: float(area_to_limit(rate, overlap, limit)) for limit in limits}
+
+
+def overlap_curve(
+    maps: Sequence[ArrayLike],
+    masks: Sequence[ArrayLike],
+    foregrounds: Sequence[ArrayLike] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the corners of the per-region overlap curve; arguments and errors are ``aupro``'s.
+
+    Returns:
+        False positive rates and mean overlaps, ``(K,)`` each, from (0, 0) to (1, 1); empty where
+        there is no region or no good pixel.
+    """
     good, region, weight, regions = [], [], [], 0
     for index, (scores, mask, foreground) in enumerate(checked_images(maps, masks, foregrounds)):
         refuse_nan(scores, index)
         weights, count = region_weights(mask)
         regions += count
-        if count:
-            region.append(scores[mask])
-            weight.append(weights)
-            good.append(scores[~mask if foreground is None else foreground & ~mask])
-        else:
-            good.append(scores.ravel() if foreground is None else scores[foreground])
+        region.append(scores[mask])
+        weight.append(weights)
+        good.append(scores[~mask if foreground is None else foreground & ~mask])
     negatives = np.concatenate(good) if good else np.empty(0)
     if regions == 0 or negatives.size == 0:
-        return dict.fromkeys(limits, float("nan"))
+        return np.empty(0), np.empty(0)
 
     # The overlap is constant between two distinct scores of region pixels, so the curve has its
     # corners just above and at each of these, and good pixels are counted only there.
@@ -84,6 +98,5 @@ def aupro(
     covered = np.cumsum(gained) / regions
     rate = np.stack([above, at], axis=-1).ravel() / negatives.size
     overlap = np.stack([np.append(0.0, covered[:-1]), covered], axis=-1).ravel()
-    rate = np.concatenate([[0.0], rate, [1.0]])
     overlap = np.minimum(np.concatenate([[0.0], overlap, [1.0]]), 1.0)
-    return {limit: float(area_to_limit(rate, overlap, limit)) for limit in limits}
+    return np.concatenate([[0.0], rate, [1.0]]), overlap
