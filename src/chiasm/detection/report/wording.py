@@ -116,8 +116,7 @@ def _few_parts(counts: Mapping[str, int]) -> list[str]:
     if not few:
         return []
     return [
-        f"Only {' and '.join(few)} parts were tested: the figures are uncertain, as their intervals "
-        "show."
+        f"Only {' and '.join(few)} parts were tested: the figures are uncertain; see the intervals."
     ]
 
 
@@ -133,8 +132,8 @@ def _shortcuts(metrics: Mapping[str, Any]) -> list[str]:
             relation = "better than the model" if best >= model_auroc else "close to the model"
             sentences.append(
                 f"The {name} alone, without any model, separates good from bad with an AUROC of "
-                f"{best:.3f} ({relation}: {model_auroc:.3f}). On these data trust the pixel figures "
-                "more than the image figures."
+                f"{best:.3f} ({relation}: {model_auroc:.3f}). On these data trust the pixel "
+                "figures more than the image figures."
             )
     outline = metrics["trivial"]["pixel"]
     if outline:
