@@ -54,8 +54,8 @@ def every_threshold(maps: NDArray[Any], masks: NDArray[Any]) -> dict[float, floa
     labels = np.zeros(maps.shape, np.int64)
     regions = 0
     for index, mask in enumerate(masks):
-        found, count = ndimage.label(mask, structure=np.ones((3, 3)))
-        labels[index] = np.where(found > 0, found + regions, 0)
+        numbered, count = ndimage.label(mask, structure=np.ones((3, 3)))
+        labels[index] = np.where(numbered > 0, numbered + regions, 0)
         regions += count
     order = np.argsort(-maps.ravel(), kind="stable")
     ranked, owner = maps.ravel()[order], labels.ravel()[order]
@@ -110,9 +110,9 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     cv2.setNumThreads(1)
-    maps, masks = make_maps(given.images, given.side, given.seed)
+    maps, masks = make_maps(arguments.images, arguments.side, arguments.seed)
 
     reference = every_threshold(maps, masks)
     exact = aupro(maps, masks)
@@ -124,9 +124,9 @@ def main() -> None:
     }
     memory = {"exact": peak_bytes(lambda: aupro(maps, masks))}
     result = {
-        "images": given.images,
-        "side": given.side,
-        "seed": given.seed,
+        "images": arguments.images,
+        "side": arguments.side,
+        "seed": arguments.seed,
         "machine": f"{platform.machine()}, one thread, numpy {np.__version__}",
         "aupro": {f"{x:g}": exact[x] for x in DEFAULT_LIMITS},
         "exact_minus_every_threshold": max(abs(exact[x] - reference[x]) for x in DEFAULT_LIMITS),
@@ -136,8 +136,8 @@ def main() -> None:
     }
     text = json.dumps(result, indent=2)
     print(text)
-    if given.output is not None:
-        given.output.write_text(text + "\n", encoding="utf-8")
+    if arguments.output is not None:
+        arguments.output.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def timed(call: Callable[[int], Any], count: int) -> list[float]:
 
 
 def measured_part(kind: str, model: str, parts: str, threads: int, held: int) -> dict[str, Any]:
-    """Inside a fresh process: a detector, by PyTorch or by the runtime, on ``held`` parts."""
+    """Measure a detector on ``held`` parts in this process, by PyTorch or by the runtime."""
     from chiasm.files.images import read_rgb, read_xyz
 
     files = sorted(Path(parts).glob("validation/good/rgb/*.png")) or sorted(
@@ -82,7 +82,7 @@ def measured_part(kind: str, model: str, parts: str, threads: int, held: int) ->
 
 
 def measured_recording(kind: str, model: str, store: str, threads: int) -> dict[str, Any]:
-    """Inside a fresh process: a classifier, by PyTorch or by the runtime."""
+    """Measure a classifier in this process, by PyTorch or by the runtime."""
     if kind == "pytorch":
         import torch
 
