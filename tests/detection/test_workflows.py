@@ -113,7 +113,7 @@ def test_heat_maps_of_an_earlier_prediction_are_removed(run: Path, parts: Path, 
     assert len(list(tmp_path.glob("*.png"))) == 1
     (tmp_path / "mine.png").write_bytes(b"of a user")
     (tmp_path / "bad.tiff").write_bytes(b"not a point map")
-    with pytest.raises(DataError, match="None of the 1 parts could be judged"):
+    with pytest.raises(DataError, match="None of the 1 parts could be evaluated"):
         predict(run, rgb, xyz=tmp_path / "bad.tiff", out=tmp_path)
     assert [p.name for p in tmp_path.glob("*.png")] == ["mine.png"]
 

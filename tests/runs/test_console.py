@@ -27,11 +27,11 @@ def test_the_first_failures_are_listed_and_the_rest_counted(capsys: pytest.Captu
     report_failures([f"part {n} failed" for n in range(MAX_LISTED + 2)], succeeded=1, noun="parts")
     lines = capsys.readouterr().out.splitlines()
     assert lines[:-1] == [f"part {n} failed" for n in range(MAX_LISTED)]
-    assert lines[-1] == "2 more parts were not judged."
+    assert lines[-1] == "2 more parts were not evaluated."
 
 
 def test_nothing_judged_is_an_error():
-    with pytest.raises(DataError, match="None of the 1 parts could be judged: it is empty"):
+    with pytest.raises(DataError, match="None of the 1 parts could be evaluated: it is empty"):
         report_failures(["it is empty"], succeeded=0, noun="parts")
     with pytest.raises(DataError, match="there was none"):
         report_failures([], succeeded=0, noun="parts")

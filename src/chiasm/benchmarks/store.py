@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,7 +62,7 @@ class ResultStore:
         folder.mkdir(parents=True, exist_ok=True)
         content = {
             "trial": trial.description(),
-            "result": {name: getattr(result, name) for name in Result.__dataclass_fields__},
+            "result": asdict(result),
         }
         temporary = folder / f".result.{os.getpid()}"
         temporary.write_text(json.dumps(content, indent=1) + "\n")

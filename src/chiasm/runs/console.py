@@ -33,10 +33,10 @@ def report_failures(reasons: Sequence[str], *, succeeded: int, noun: str) -> Non
     for reason in reasons[:MAX_LISTED]:
         say(reason)
     if len(reasons) > MAX_LISTED:
-        say(f"{len(reasons) - MAX_LISTED} more {noun} were not judged.")
+        say(f"{len(reasons) - MAX_LISTED} more {noun} were not evaluated.")
     if not succeeded:
         first = reasons[0] if reasons else "there was none."
-        raise DataError(f"None of the {len(reasons)} {noun} could be judged: {first}")
+        raise DataError(f"None of the {len(reasons)} {noun} could be evaluated: {first}")
 
 
 def failure_reason(verdict: Verdict) -> str:

@@ -154,7 +154,7 @@ def test_hostile_names_are_only_text(scored, tmp_path):
 
 def test_failed_parts_are_named_with_their_reason(scored, failed, tmp_path):
     page = report([*scored, *(failed(n) for n in range(5))], tmp_path)
-    assert "5 parts could not be judged" in page.text
+    assert "5 parts could not be evaluated" in page.text
     assert "broken0.png: It is <not> a picture." in page.text
     assert "and 2 more" in page.text
 

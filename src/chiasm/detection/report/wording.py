@@ -35,7 +35,7 @@ def in_words(
     detected = sum(bool(s.verdict.defective) for s in bad)
     false = sum(bool(s.verdict.defective) for s in good)
     if not readable:
-        return "No part could be judged."
+        return "No part could be evaluated."
     if not bad and not good:
         alarms = sum(bool(s.verdict.defective) for s in readable)
         return f"{alarms} of {len(readable)} parts raised an alarm; their truth is unknown."
@@ -88,7 +88,7 @@ def _left_out(scored: Sequence[ScoredSample]) -> list[str]:
         more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
         plural = "part" if len(failed) == 1 else "parts"
         sentences.append(
-            f"{len(failed)} {plural} could not be judged and enter no figure. {examples}{more}"
+            f"{len(failed)} {plural} could not be evaluated and enter no figure. {examples}{more}"
         )
     unknown = sum(s.sample.label is None and not s.verdict.error for s in scored)
     if unknown:
