@@ -83,7 +83,7 @@ class TestParts:
         """Evaluate the model of a run on all test parts."""
         predictor = DetectionPredictor.load(run)
         stored = StoredFeatures()
-        predictor.detector.source = stored  # type: ignore[assignment]
+        predictor.detector.source = stored
         scored = []
         for sample, part, features in zip(self.samples, self.parts, self.features):
             stored.current = replace(

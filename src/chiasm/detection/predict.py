@@ -18,7 +18,7 @@ from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
 from chiasm.errors import ChiasmError, DataError
 from chiasm.files.images import RGB_SUFFIXES
-from chiasm.runs.console import MAX_LISTED, failure_reason, say, report_failures
+from chiasm.runs.console import MAX_LISTED, failure_reason, report_failures, say
 from chiasm.samples import RGBDSample, Verdict
 
 

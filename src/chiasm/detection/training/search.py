@@ -95,9 +95,7 @@ class FusionSearch(LightningModule):
     def training_step(self, batch: Batch, number: int) -> None:
         """Step the architecture on held-out parts, then the weights."""
         weights, architecture = cast(list[Any], self.optimizers())
-        fraction = training_progress(
-            self.trainer, number, epochs=self.epochs, budget=self.budget
-        )
+        fraction = training_progress(self.trainer, number, epochs=self.epochs, budget=self.budget)
         rate = self.learning_rate * cosine(fraction)
         set_learning_rate(weights, rate)
 

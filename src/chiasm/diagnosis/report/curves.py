@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -289,7 +288,8 @@ def _dots(axes: Axes, rest: Mapping[str, Mapping[str, Any]], clean: Mapping[str,
             axes.plot([x] * 2, [f1["low"], f1["high"]], color=BAD, alpha=0.4, linewidth=4)
         axes.plot(x, f1["value"], "o", color=BAD, markersize=5)
     words = [
-        "another's" if name == MISPAIRED else shortened(name.removeprefix("picture: ")) for name in rest
+        "another's" if name == MISPAIRED else shortened(name.removeprefix("picture: "))
+        for name in rest
     ]
     axes.set_xlim(-0.6, len(rest) - 0.4)
     label_axes(axes, "", "macro-F1")
