@@ -80,7 +80,7 @@ def test_corrupted_recordings_are_compared_together(judged):
     assert "480 test recordings of 40 sessions" in words[0]
     assert (pairs[0].method, pairs[0].other) == ("CMT", "MAD")
     assert pairs[0].high < 0
-    with pytest.raises(DataError, match="different classes, or there is none"):
+    with pytest.raises(DataError, match="different classes, or there is no list"):
         stacked([])
 
 
