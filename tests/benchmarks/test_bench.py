@@ -6,16 +6,14 @@ import gc
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from chiasm.benchmarks import pool
+from chiasm.benchmarks import benchmark, pool
 from chiasm.benchmarks.benchmark import TRIALS, run_table
 from chiasm.benchmarks.pool import threads_each
 from chiasm.benchmarks.store import Result, ResultStore
@@ -49,31 +47,26 @@ def figures(out: Path) -> list[tuple]:
     return [(e["row"], e["column"], e["value"], e["low"], e["high"]) for e in kept]
 
 
-PROGRAM = [sys.executable, "-c", "from chiasm.cli.main import main; main()"]
-
-
 @pytest.fixture(scope="module")
-def alone(scenes, tmp_path_factory) -> Path:
-    """A benchmark that nobody disturbed."""
+def alone(scenes, tmp_path_factory, run_whole) -> Path:
+    """A benchmark that was not interrupted."""
     folder = tmp_path_factory.mktemp("alone")
-    environment = os.environ | {"CHIASM_CACHE": str(folder / "cache")}
-    subprocess.run([*PROGRAM, *command(scenes, folder / "out")], check=True, env=environment)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHIASM_CACHE", str(folder / "cache"))
+        run_whole(command(scenes, folder / "out"))
     return folder / "out"
 
 
 @pytest.mark.timeout(600)
 def test_a_benchmark_that_is_killed_thrice_ends_as_one_left_alone(
-    scenes, alone, tmp_path, monkeypatch
+    scenes, alone, tmp_path, monkeypatch, run_killed, run_whole
 ):
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
-    for seconds in (4.0, 9.0, 14.0):
-        begun = subprocess.Popen([*PROGRAM, *command(scenes, tmp_path / "killed")])
-        time.sleep(seconds)
-        begun.send_signal(signal.SIGKILL)
-        begun.wait()
+    for name in ("train.log", "measure.log", "result.json"):
+        run_killed(command(scenes, tmp_path / "killed"), tmp_path / "killed", name)
     done = list((tmp_path / "killed").rglob("result.json"))
     written = {path: path.stat().st_mtime_ns for path in done}
-    subprocess.run([*PROGRAM, *command(scenes, tmp_path / "killed")], check=True)
+    run_whole(command(scenes, tmp_path / "killed"))
     assert figures(tmp_path / "killed") == figures(alone)
     assert len(figures(alone)) == 10
     # What was finished before the kill was not computed again.
@@ -148,16 +141,20 @@ def test_what_every_run_would_end_with_is_told_before_one_is_begun(tmp_path):
 
 
 def test_a_deadline_ends_a_table_with_what_there_is(tmp_path, monkeypatch):
+    now = [0.0]
+
     def slow(*_):
-        time.sleep(0.2)
+        now[0] += 61.0
         return "crashed", "no"
 
     monkeypatch.setattr(pool, "_run_phase", slow)
+    for module in (pool, benchmark):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     table = table_of(tmp_path, ("area", "brightness", "missing_points"))
     with pytest.raises(DataError, match="All 1 trials failed: no"):
-        run_table(table, out=tmp_path / "out", command="c", minutes=0.001, report_progress=str)
+        run_table(table, out=tmp_path / "out", command="c", minutes=1, report_progress=str)
     entries = json.loads((tmp_path / "out" / "t.json").read_text())["entries"]
-    assert [one["remark"] for one in entries][1:] == ["not run", "not run"]
+    assert [entry["remark"] for entry in entries][1:] == ["not run", "not run"]
     assert "not run" in (tmp_path / "out" / "t.md").read_text()
 
 

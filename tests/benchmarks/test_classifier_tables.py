@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -144,16 +140,13 @@ def command(recordings: Path, out: Path) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_a_table_that_is_killed_thrice_ends_as_one_left_alone(recordings, tmp_path, monkeypatch):
+def test_a_table_that_is_killed_thrice_ends_as_one_left_alone(
+    recordings, tmp_path, monkeypatch, run_killed, run_whole
+):
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
-    program = [sys.executable, "-c", "from chiasm.cli.main import main; main()"]
-    for sign in ("train.log", "evaluate.log", "result.json"):
-        begun = subprocess.Popen([*program, *command(recordings, tmp_path / "killed")])
-        while begun.poll() is None and not list((tmp_path / "killed").rglob(sign)):
-            time.sleep(0.1)
-        begun.send_signal(signal.SIGKILL)
-        begun.wait()
-    subprocess.run([*program, *command(recordings, tmp_path / "killed")], check=True)
+    for name in ("train.log", "evaluate.log", "result.json"):
+        run_killed(command(recordings, tmp_path / "killed"), tmp_path / "killed", name)
+    run_whole(command(recordings, tmp_path / "killed"))
     content = json.loads((tmp_path / "killed" / "classifiers.json").read_text())
     f1 = {e["row"]: e["value"] for e in content["entries"] if e["figure"] == "pooled.macro_f1"}
     assert len(f1) == len(content["pairs"]) + 1 == 2
