@@ -1,4 +1,4 @@
-"""Benchmarks end to end in small size: killed and begun again, crashes, and the command line."""
+"""Small benchmarks end to end: killed and restarted, crashes, and the command line."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import gc
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from chiasm.benchmarks import pool
-from chiasm.benchmarks.benchmark import run_table
+from chiasm.benchmarks import benchmark, pool
+from chiasm.benchmarks.benchmark import TRIALS, run_table
 from chiasm.benchmarks.pool import threads_each
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Table
@@ -49,52 +47,47 @@ def figures(out: Path) -> list[tuple]:
     return [(e["row"], e["column"], e["value"], e["low"], e["high"]) for e in kept]
 
 
-PROGRAM = [sys.executable, "-c", "from chiasm.cli.main import main; main()"]
-
-
 @pytest.fixture(scope="module")
-def alone(scenes, tmp_path_factory) -> Path:
-    """A benchmark that nobody disturbed."""
+def alone(scenes, tmp_path_factory, run_whole) -> Path:
+    """A benchmark that was not interrupted."""
     folder = tmp_path_factory.mktemp("alone")
-    environment = os.environ | {"CHIASM_CACHE": str(folder / "cache")}
-    subprocess.run([*PROGRAM, *command(scenes, folder / "out")], check=True, env=environment)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHIASM_CACHE", str(folder / "cache"))
+        run_whole(command(scenes, folder / "out"))
     return folder / "out"
 
 
 @pytest.mark.timeout(600)
 def test_a_benchmark_that_is_killed_thrice_ends_as_one_left_alone(
-    scenes, alone, tmp_path, monkeypatch
+    scenes, alone, tmp_path, monkeypatch, run_killed, run_whole
 ):
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
-    for seconds in (4.0, 9.0, 14.0):
-        begun = subprocess.Popen([*PROGRAM, *command(scenes, tmp_path / "killed")])
-        time.sleep(seconds)
-        begun.send_signal(signal.SIGKILL)
-        begun.wait()
+    for name in ("train.log", "measure.log", "result.json"):
+        run_killed(command(scenes, tmp_path / "killed"), tmp_path / "killed", name)
     done = list((tmp_path / "killed").rglob("result.json"))
     written = {path: path.stat().st_mtime_ns for path in done}
-    subprocess.run([*PROGRAM, *command(scenes, tmp_path / "killed")], check=True)
+    run_whole(command(scenes, tmp_path / "killed"))
     assert figures(tmp_path / "killed") == figures(alone)
     assert len(figures(alone)) == 10
     # What was finished before the kill was not computed again.
     assert {path: path.stat().st_mtime_ns for path in done} == written
-    said = CliRunner().invoke(app, command(scenes, alone)).output
-    assert "2 of 2 runs are there, 0 are to be made." in said
+    output = CliRunner().invoke(app, command(scenes, alone)).output
+    assert "2 of 2 trials are stored, 0 to run." in output
 
 
 def table_of(tmp_path: Path, models: tuple[str, ...]) -> Table:
     (tmp_path / "part" / "train").mkdir(parents=True, exist_ok=True)
-    cells = [Trial("detector", tmp_path / "part", {"model": model}) for model in models]
-    return Table("t", "A table", tuple(Entry(c.method, "x", "image.auroc", (c,)) for c in cells))
+    trials = [Trial("detector", tmp_path / "part", {"model": model}) for model in models]
+    return Table("t", "A table", tuple(Entry(c.method, "x", "image.auroc", (c,)) for c in trials))
 
 
-def test_a_cell_that_crashes_is_a_row_and_the_rest_goes_on(tmp_path, monkeypatch):
+def test_a_trial_that_crashes_is_a_row_and_the_rest_goes_on(tmp_path, monkeypatch):
     def failure(phase, description, run, threads):
         model = json.loads(description.read_text())["settings"]["model"]
         if model == "area":
             return "crashed", "ValueError: no."
         if model == "brightness":
-            return "out of memory", "It needed more memory than there was."
+            return "out of memory", "The phase needed more memory than was available."
         if phase == "measure":
             for name, content in (
                 ("report/metrics.json", {"image": {"auroc": {"value": 0.5}}}),
@@ -105,55 +98,63 @@ def test_a_cell_that_crashes_is_a_row_and_the_rest_goes_on(tmp_path, monkeypatch
                 (run / name).write_text(json.dumps(content))
         return None
 
-    monkeypatch.setattr(pool, "_failure", failure)
-    said: list[str] = []
+    monkeypatch.setattr(pool, "_run_phase", failure)
+    lines: list[str] = []
     table = table_of(tmp_path, ("area", "brightness", "missing_points"))
-    filled = run_table(table, out=tmp_path / "out", command="c", said=said.append, jobs=2)
-    assert [one.value for one in filled] == [None, None, 0.5]
+    filled = run_table(
+        table, out=tmp_path / "out", command="c", report_progress=lines.append, jobs=2
+    )
+    assert [item.value for item in filled] == [None, None, 0.5]
     assert filled[0].remark == "crashed: ValueError: no."
     assert filled[1].remark.startswith("out of memory")
-    # A cell that went wrong is tried again, one that is done is not.
-    run_table(table, out=tmp_path / "out", command="c", said=said.append)
-    assert said.count("part: area ...") == 2
-    assert said.count("part: missing_points ...") == 1
+    # A trial that went wrong is tried again, one that is done is not.
+    run_table(table, out=tmp_path / "out", command="c", report_progress=lines.append)
+    assert lines.count("part: area ...") == 2
+    assert lines.count("part: missing_points ...") == 1
 
 
 def test_a_result_of_other_code_is_made_again_and_said_so(tmp_path, monkeypatch):
     table = table_of(tmp_path, ("area",))
-    (cell,) = table.cells
-    store = ResultStore(tmp_path / "out" / "cells")
-    store.write(cell, Result("done", {"image": {"auroc": {"value": 0.1}}}, code="older"))
-    monkeypatch.setattr(pool, "_failure", lambda *_: ("crashed", "as it should"))
-    said: list[str] = []
-    with pytest.raises(DataError, match="None of the 1 runs came to an end: as it should"):
-        run_table(table, out=tmp_path / "out", command="c", said=said.append)
-    assert "part: area was made by other code; it is run again." in said
+    (trial,) = table.trials
+    store = ResultStore(tmp_path / "out" / TRIALS)
+    store.write(trial, Result("done", {"image": {"auroc": {"value": 0.1}}}, code="older"))
+    monkeypatch.setattr(pool, "_run_phase", lambda *_: ("crashed", "as it should"))
+    lines: list[str] = []
+    with pytest.raises(DataError, match="All 1 trials failed: as it should"):
+        run_table(table, out=tmp_path / "out", command="c", report_progress=lines.append)
+    assert "part: the code of area changed; run it again." in lines
     (entry,) = json.loads((tmp_path / "out/t.json").read_text())["entries"]
     assert entry["value"] is None
 
 
 def test_what_every_run_would_end_with_is_told_before_one_is_begun(tmp_path):
     table = table_of(tmp_path, ("area",))
-    cell = replace(table.cells[0], settings={"model": "area", "train_epoch": 1})
-    wrong = replace(table, entries=(replace(table.entries[0], cells=(cell,)),))
+    trial = replace(table.trials[0], settings={"model": "area", "train_epoch": 1})
+    wrong = replace(table, entries=(replace(table.entries[0], trials=(trial,)),))
     with pytest.raises(ConfigurationError, match="'train_epochs' was probably meant"):
-        run_table(wrong, out=tmp_path / "out", command="c", said=str)
-    with pytest.raises(ConfigurationError, match="no run of the data and methods"):
-        run_table(replace(table, entries=()), out=tmp_path / "out", command="c", said=str)
+        run_table(wrong, out=tmp_path / "out", command="c", report_progress=str)
+    with pytest.raises(ConfigurationError, match="no trial of these data and methods"):
+        run_table(
+            replace(table, entries=()), out=tmp_path / "out", command="c", report_progress=str
+        )
     assert not (tmp_path / "out").exists()
 
 
 def test_a_deadline_ends_a_table_with_what_there_is(tmp_path, monkeypatch):
+    now = [0.0]
+
     def slow(*_):
-        time.sleep(0.2)
+        now[0] += 61.0
         return "crashed", "no"
 
-    monkeypatch.setattr(pool, "_failure", slow)
+    monkeypatch.setattr(pool, "_run_phase", slow)
+    for module in (pool, benchmark):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     table = table_of(tmp_path, ("area", "brightness", "missing_points"))
-    with pytest.raises(DataError, match="None of the 1 runs came to an end: no"):
-        run_table(table, out=tmp_path / "out", command="c", minutes=0.001, said=str)
+    with pytest.raises(DataError, match="All 1 trials failed: no"):
+        run_table(table, out=tmp_path / "out", command="c", minutes=1, report_progress=str)
     entries = json.loads((tmp_path / "out" / "t.json").read_text())["entries"]
-    assert [one["remark"] for one in entries][1:] == ["not run", "not run"]
+    assert [entry["remark"] for entry in entries][1:] == ["not run", "not run"]
     assert "not run" in (tmp_path / "out" / "t.md").read_text()
 
 
@@ -177,10 +178,13 @@ def test_a_process_that_is_killed_for_memory_says_so(tmp_path, monkeypatch):
         returncode = -signal.SIGKILL
 
     monkeypatch.setattr(pool.subprocess, "run", lambda *_, **__: Ended())
-    description = tmp_path / "cell" / "cell.json"
+    description = tmp_path / "trial" / "trial.json"
     description.parent.mkdir()
-    found = pool._failure("learn", description, description.parent / "run", 1)
-    assert found == ("out of memory", "It needed more memory than there was while it was to learn.")
+    failure = pool._run_phase("train", description, description.parent / "run", 1)
+    assert failure == (
+        "out of memory",
+        "The phase 'train' needed more memory than was available.",
+    )
 
 
 def test_the_command_line_tells_what_is_wrong(scenes, tmp_path):
@@ -212,23 +216,23 @@ def test_a_ray_cluster_of_two_workers_gives_the_same(scenes, alone, on_ray, tmp_
     monkeypatch.chdir(tmp_path)
     words = command(scenes, Path("ray"))  # relative, while workers stand elsewhere
     ended = CliRunner().invoke(app, [*words, "--ray", "local"], catch_exceptions=False)
-    assert "0 of 2 runs are there, 2 are to be made." in ended.output
+    assert "0 of 2 trials are stored, 2 to run." in ended.output
     assert figures(tmp_path / "ray") == figures(alone)
 
 
 @RAY_LEAVES
 @pytest.mark.timeout(300)
 def test_a_lost_worker_of_ray_is_a_row_and_the_rest_goes_on(tmp_path, on_ray, monkeypatch):
-    def run(cell, store, threads, code):
-        if cell.method == "area":
+    def run(trial, store, threads, code):
+        if trial.method == "area":
             os._exit(1)
-        if cell.method == "brightness":
+        if trial.method == "brightness":
             raise MemoryError("no room")
         return Result("done", {"image": {"auroc": {"value": 0.5}}}, code=code)
 
-    monkeypatch.setattr(pool, "run_one", run)
+    monkeypatch.setattr(pool, "run_phases", run)
     table = table_of(tmp_path, ("area", "brightness", "missing_points"))
-    filled = run_table(table, out=tmp_path / "out", command="c", ray="local", said=str)
-    assert [one.value for one in filled] == [None, None, 0.5]
+    filled = run_table(table, out=tmp_path / "out", command="c", ray="local", report_progress=str)
+    assert [item.value for item in filled] == [None, None, 0.5]
     assert filled[0].remark.startswith("crashed: ")
     assert filled[1].remark == "out of memory: MemoryError: no room"

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -14,10 +10,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from chiasm.benchmarks.benchmark import TRIALS
 from chiasm.benchmarks.diagnosis import METHODS, SIMPLE, DiagnosisSuite, printed_mad
 from chiasm.benchmarks.diagnosis_tables import RECORDING_TABLES, describe_recordings
 from chiasm.benchmarks.render import write
-from chiasm.benchmarks.run_trial import judge, learn
+from chiasm.benchmarks.run_trial import evaluate, train
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import figure, fill
 from chiasm.benchmarks.trial import Trial, fingerprint_of
@@ -43,13 +40,13 @@ def cached(tmp_path_factory, monkeypatch):
 
 @pytest.mark.parametrize("name", RECORDING_TABLES)
 def test_every_table_is_described(name, recordings, cached):
-    asked = DiagnosisSuite(recordings, splits=("session",), seeds=(1, 2))
-    table = describe_recordings(name, asked)
+    suite = DiagnosisSuite(recordings, splits=("session",), seeds=(1, 2))
+    table = describe_recordings(name, suite)
     assert table.name == name
-    assert all(entry.cells for entry in table.entries)
-    assert {cell.settings["seed"] for cell in table.cells} == {1, 2}
-    for cell in table.cells:
-        assert find_model(cell.method).wing == "classifier"
+    assert all(entry.trials for entry in table.entries)
+    assert {trial.settings["seed"] for trial in table.trials} == {1, 2}
+    for trial in table.trials:
+        assert find_model(trial.method).wing == "classifier"
 
 
 def test_printed_values_are_those_of_the_paper():
@@ -61,30 +58,30 @@ def test_printed_values_are_those_of_the_paper():
 
 
 def test_each_group_is_left_out_in_turn(recordings):
-    asked = DiagnosisSuite(recordings, splits=("equipment",))
-    names = asked.groups("equipment")
-    cells = asked.cells("MAD", "equipment")
+    suite = DiagnosisSuite(recordings, splits=("equipment",))
+    names = suite.groups("equipment")
+    trials = suite.trials("MAD", "equipment")
     assert len(names) > 3
-    assert [cell.settings["test_group"] for cell in cells] == list(names)
+    assert [trial.settings["test_group"] for trial in trials] == list(names)
     some = DiagnosisSuite(recordings, splits=("equipment",), left_out=names[:2])
-    assert len(some.cells("MAD", "equipment")) == 2
-    assert "test_group" not in asked.cells("MAD", "session")[0].settings
+    assert len(some.trials("MAD", "equipment")) == 2
+    assert "test_group" not in suite.trials("MAD", "session")[0].settings
 
 
 def test_settings_of_networks_are_kept_from_methods_that_are_none(recordings):
-    asked = DiagnosisSuite(recordings, settings={"preset": "quick", "shares": [0.5, 0.2, 0.3]})
-    (network,), (simple,) = asked.cells("MAD"), asked.cells("MiniROCKET")
+    suite = DiagnosisSuite(recordings, settings={"preset": "quick", "shares": [0.5, 0.2, 0.3]})
+    (network,), (simple,) = suite.trials("MAD"), suite.trials("MiniROCKET")
     assert network.settings["preset"] == "quick"
     assert "preset" not in simple.settings
     assert simple.settings["shares"] == network.settings["shares"]
-    (alone,) = asked.cells("MAD, cross-entropy alone", epochs=10, pretrain_epochs=5)
+    (alone,) = suite.trials("MAD, cross-entropy alone", epochs=10, pretrain_epochs=5)
     assert (alone.settings["pretrain_epochs"], alone.settings["epochs"]) == (0, 20)
 
 
 def test_the_size_asked_for_is_that_of_networks_alone(recordings):
-    asked = DiagnosisSuite(recordings, size="base")
-    assert asked.cells("CMT")[0].method == "cross_modal_transformer_base"
-    assert asked.cells("residual CNN")[0].method == "residual_cnn_small"
+    suite = DiagnosisSuite(recordings, size="base")
+    assert suite.trials("CMT")[0].method == "cross_modal_transformer_base"
+    assert suite.trials("residual CNN")[0].method == "residual_cnn_small"
 
 
 def test_what_does_not_exist_is_told(recordings):
@@ -98,7 +95,7 @@ def test_what_does_not_exist_is_told(recordings):
         DiagnosisSuite(recordings, splits=("equipment",), left_out=("X",))
 
 
-def test_cells_that_are_judged_otherwise_learn_but_once(recordings, tmp_path):
+def test_trials_that_are_judged_otherwise_learn_but_once(recordings, tmp_path):
     plain = Trial("classifier", recordings, {"model": "minirocket"})
     more = Trial("classifier", recordings, {"model": "minirocket"}, {"most_corrupted": 5})
     store = ResultStore(tmp_path)
@@ -108,10 +105,10 @@ def test_cells_that_are_judged_otherwise_learn_but_once(recordings, tmp_path):
 
 
 def test_an_average_depends_on_the_code_of_what_it_joins(recordings):
-    def cell(**options):
+    def trial(**options):
         return Trial("classifier", recordings, {"model": "late_average", "options": options})
 
-    one, other = cell(), cell(series="minirocket")
+    one, other = trial(), trial(series="minirocket")
     assert fingerprint_of(one) != fingerprint_of(other)
 
 
@@ -123,11 +120,11 @@ def test_a_star_is_the_mean_of_all_figures_there():
 
 
 def test_confusion_is_drawn_as_shades_and_not_ranked(recordings, cached, tmp_path):
-    asked = DiagnosisSuite(recordings)
-    table = describe_recordings("mad_fig6", asked)
-    kinds = asked.kinds
+    suite = DiagnosisSuite(recordings)
+    table = describe_recordings("mad_fig6", suite)
+    kinds = suite.kinds
     called = {own: {other: float(own == other) for other in kinds} for own in kinds}
-    results = {cell.key: Result("done", {"called": called}) for cell in table.cells}
+    results = {trial.key: Result("done", {"called": called}) for trial in table.trials}
     page = write(table, fill(table, results), tmp_path, {}).read_text()
     assert "**" not in page
     first = next(line for line in page.splitlines() if line.startswith(f"| MAD: {kinds[0]}"))
@@ -143,29 +140,29 @@ def command(recordings: Path, out: Path) -> list[str]:
 
 
 @pytest.mark.timeout(600)
-def test_a_table_that_is_killed_thrice_ends_as_one_left_alone(recordings, tmp_path, monkeypatch):
+def test_a_table_that_is_killed_thrice_ends_as_one_left_alone(
+    recordings, tmp_path, monkeypatch, run_killed, run_whole
+):
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
-    program = [sys.executable, "-c", "from chiasm.cli.main import main; main()"]
-    for sign in ("learn.log", "judge.log", "result.json"):
-        begun = subprocess.Popen([*program, *command(recordings, tmp_path / "killed")])
-        while begun.poll() is None and not list((tmp_path / "killed").rglob(sign)):
-            time.sleep(0.1)
-        begun.send_signal(signal.SIGKILL)
-        begun.wait()
-    subprocess.run([*program, *command(recordings, tmp_path / "killed")], check=True)
+    for name in ("train.log", "evaluate.log", "result.json"):
+        run_killed(command(recordings, tmp_path / "killed"), tmp_path / "killed", name)
+    run_whole(command(recordings, tmp_path / "killed"))
     content = json.loads((tmp_path / "killed" / "classifiers.json").read_text())
     f1 = {e["row"]: e["value"] for e in content["entries"] if e["figure"] == "pooled.macro_f1"}
     assert len(f1) == len(content["pairs"]) + 1 == 2
-    store = ResultStore(tmp_path / "killed" / "cells")
+    store = ResultStore(tmp_path / "killed" / TRIALS)
     settings = {"shares": "0.5,0.2,0.3", "options": {}}  # as the command line reads them
     for label in f1:
-        (cell,) = DiagnosisSuite(recordings, settings=settings).cells(label)
-        alone = tmp_path / "alone" / cell.method
-        described = cell.described() | {"folder": str(recordings), "report": str(alone / "report")}
-        learn(described, alone)
-        judge(described, alone)
+        (trial,) = DiagnosisSuite(recordings, settings=settings).trials(label)
+        alone = tmp_path / "alone" / trial.method
+        description = trial.description() | {
+            "folder": str(recordings),
+            "report": str(alone / "report"),
+        }
+        train(description, alone)
+        evaluate(description, alone)
         expected = read_predictions(alone / "report" / PREDICTIONS)
-        kept = read_predictions(store.report_folder(cell) / PREDICTIONS)
+        kept = read_predictions(store.report_folder(trial) / PREDICTIONS)
         assert kept.sources == expected.sources
         # Sums of float32 over another number of threads differ in their last bits.
         np.testing.assert_allclose(kept.probabilities, expected.probabilities, atol=1e-6)
@@ -173,10 +170,10 @@ def test_a_table_that_is_killed_thrice_ends_as_one_left_alone(recordings, tmp_pa
         assert f1[label] == pytest.approx(whole, abs=1e-5)
     page = (tmp_path / "killed" / "classifiers.md").read_text()
     assert "**Verdict**" in page
-    assert "bar among simple rivals" in page
+    assert "best simple baseline" in page
     assert (tmp_path / "killed" / "classifiers.png").exists()
-    said = CliRunner().invoke(app, command(recordings, tmp_path / "killed")).output
-    assert "2 of 2 runs are there, 0 are to be made." in said
+    output = CliRunner().invoke(app, command(recordings, tmp_path / "killed")).output
+    assert "2 of 2 trials are stored, 0 to run." in output
 
 
 def test_simple_rivals_are_there_to_be_the_bar():

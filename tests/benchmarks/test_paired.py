@@ -45,7 +45,7 @@ def scored(right: float, seed: int, count: int = 240) -> ScoredRecordings:
 @pytest.fixture
 def judged(tmp_path: Path):
     """A store in which four methods have been judged on the same recordings."""
-    store = ResultStore(tmp_path / "cells")
+    store = ResultStore(tmp_path / "store")
     (tmp_path / "data").mkdir()
     rows = {}
     for seed, (label, right) in enumerate(
@@ -80,21 +80,21 @@ def test_corrupted_recordings_are_compared_together(judged):
     assert "480 test recordings of 40 sessions" in words[0]
     assert (pairs[0].method, pairs[0].other) == ("CMT", "MAD")
     assert pairs[0].high < 0
-    with pytest.raises(DataError, match="different classes, or there is none"):
+    with pytest.raises(DataError, match="different classes, or there is no list"):
         stacked([])
 
 
 def test_runs_are_joined_and_their_figure_is_of_all_recordings(judged):
     store, rows = judged
-    cells = rows["MAD"] + rows["CMT"]
-    both = joined(cells, store)
+    trials = rows["MAD"] + rows["CMT"]
+    both = joined(trials, store)
     assert both is not None
     assert len(both) == 480
-    entry = Entry("x", "y", "pooled.macro_f1", cells, by="session")
+    entry = Entry("x", "y", "pooled.macro_f1", trials, by="session")
     value, low, high = pooled_figure(entry, store)
     assert value == pytest.approx(macro_f1(both.labels, both.guesses, 3), abs=1e-5)
     assert low < value < high
-    assert joined((*cells, Trial("classifier", cells[0].data, {"model": "x"})), store) is None
+    assert joined((*trials, Trial("classifier", trials[0].data, {"model": "x"})), store) is None
 
 
 def test_the_verdict_tells_who_is_level_and_where_the_bar_is(judged):
@@ -104,12 +104,12 @@ def test_the_verdict_tells_who_is_level_and_where_the_bar_is(judged):
     assert "240 test recordings of 40 sessions" in first
     assert "the highest macro-F1 is that of CMT" in first
     assert "Statistically indistinguishable from it" in first
-    level, worse = first.split("Worse beyond chance")
+    level, worse = first.split("Significantly worse")
     assert "MiniROCKET" in level
     assert "MAD (-0.2" in worse
     assert "HOG, LightGBM (-0.3" in worse
-    assert "the bar among simple rivals is MiniROCKET" in second
-    assert second.endswith("falls short of it.")
+    assert "the best simple baseline is MiniROCKET" in second
+    assert second.endswith("is worse.")
     assert {(p.method, p.other) for p in pairs} >= {("MAD", "CMT"), ("MAD", "MiniROCKET")}
     # The same guesses cannot be told apart, and one row alone is no comparison.
     twins = {"MAD": rows["CMT"], "MiniROCKET": rows["CMT"]}
@@ -123,17 +123,17 @@ def test_a_network_that_is_best_is_held_against_the_bar(judged):
     store, rows = judged
     swapped = {"MAD": rows["CMT"], "HOG, LightGBM": rows["HOG, LightGBM"]}
     words, _ = compared(Comparison("Split", "session", swapped), store)
-    assert words[1].endswith("clears it.")
+    assert words[1].endswith("is better.")
 
 
 def test_pooled_figures_wait_for_all_runs(judged):
     store, rows = judged
-    cells = rows["MAD"] + rows["CMT"]
-    entry = Entry("x", "macro-F1", "pooled.macro_f1", cells, by="session")
+    trials = rows["MAD"] + rows["CMT"]
+    entry = Entry("x", "macro-F1", "pooled.macro_f1", trials, by="session")
     table = Table("t", "", (entry,))
-    one = {cells[0].key: Result("done", {})}
+    one = {trials[0].key: Result("done", {})}
     part = fill(table, one, lambda e: pooled_figure(e, store))
     assert (part[0].value, part[0].remark) == (None, "1 of 2 runs")
-    both = {cell.key: Result("done", {}) for cell in cells}
+    both = {trial.key: Result("done", {}) for trial in trials}
     whole = fill(table, both, lambda e: pooled_figure(e, store))
     assert whole[0].value is not None

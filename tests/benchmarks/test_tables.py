@@ -20,7 +20,7 @@ from chiasm.benchmarks.detection import (
 )
 from chiasm.benchmarks.detection_tables import TABLES, describe
 from chiasm.benchmarks.render import markdown, write
-from chiasm.benchmarks.run_trial import insist_on_code
+from chiasm.benchmarks.run_trial import check_code
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Filled, Table, figure, fill, marks
 from chiasm.benchmarks.trial import Trial, code_fingerprint, data_signature, fingerprint_of
@@ -47,8 +47,8 @@ def test_every_table_is_described(name, root):
     table = describe(name, DetectionSuite(categories=categories_under(root), seeds=(0, 1)))
     assert table.name == name
     assert table.entries
-    assert any(entry.cells for entry in table.entries)
-    empty = [entry for entry in table.entries if not entry.cells]
+    assert any(entry.trials for entry in table.entries)
+    empty = [entry for entry in table.entries if not entry.trials]
     assert all(entry.why_empty for entry in empty)
 
 
@@ -66,26 +66,26 @@ def test_a_category_is_found_by_the_papers_name_and_others_stay_empty(root):
     table = describe("table3", DetectionSuite(categories=categories_under(root)))
     found = {(e.row, e.column): e for e in table.entries}
     entry = found["RGB + 3D / BTF", "Cable Gland"]
-    assert [cell.data.name for cell in entry.cells] == ["cable_gland"]
+    assert [trial.data.name for trial in entry.trials] == ["cable_gland"]
     assert entry.printed == 0.765
     assert found["RGB + 3D / BTF", "Rope"].why_empty == "the category is not among the data"
     assert "mean over fewer" in found["RGB + 3D / BTF", "Mean"].why_empty
 
 
 def test_few_parts_are_drawn_anew_for_each_seed_and_alike_for_the_same(root):
-    asked = DetectionSuite(
+    suite = DetectionSuite(
         categories=categories_under(root, ("bagel",)), seeds=(0, 1, 2), shots=(5,)
     )
-    table = describe("few_shot", asked)
+    table = describe("few_shot", suite)
     entry = next(e for e in table.entries if e.row == "BTF" and e.column == "5")
-    assert [cell.settings["seed"] for cell in entry.cells] == [0, 1, 2]
-    assert {cell.settings["shots"] for cell in entry.cells} == {5}
-    assert len({cell.key for cell in entry.cells}) == 3
-    assert [c.key for c in entry.cells] == [
+    assert [trial.settings["seed"] for trial in entry.trials] == [0, 1, 2]
+    assert {trial.settings["shots"] for trial in entry.trials} == {5}
+    assert len({trial.key for trial in entry.trials}) == 3
+    assert [c.key for c in entry.trials] == [
         c.key
         for c in next(
-            e for e in describe("few_shot", asked).entries if e.row == "BTF" and e.column == "5"
-        ).cells
+            e for e in describe("few_shot", suite).entries if e.row == "BTF" and e.column == "5"
+        ).trials
     ]
 
 
@@ -108,18 +108,18 @@ def test_methods_can_be_named_as_in_tables_or_as_models(root):
         table = describe(
             "rivals", DetectionSuite(categories=categories_under(root), methods=(name,))
         )
-        assert {cell.method for cell in table.cells} == {"crossmodal_mapping"}
+        assert {trial.method for trial in table.trials} == {"crossmodal_mapping"}
 
 
 def test_a_bank_gets_its_budget_and_a_run_its_minutes(root):
-    asked = DetectionSuite(categories=categories_under(root), bank_mb=7.0, minutes=2.0)
-    cells = {cell.method: cell for cell in describe("rivals", asked).cells}
-    assert cells["btf"].settings["options"] == {"bank_mb": 7.0}
-    assert "options" not in cells["ast"].settings
-    assert cells["ast"].settings["minutes"] == 2.0
+    suite = DetectionSuite(categories=categories_under(root), bank_mb=7.0, minutes=2.0)
+    trials = {trial.method: trial for trial in describe("rivals", suite).trials}
+    assert trials["btf"].settings["options"] == {"bank_mb": 7.0}
+    assert "options" not in trials["ast"].settings
+    assert trials["ast"].settings["minutes"] == 2.0
 
 
-def test_a_cells_name_depends_on_settings_and_data(root):
+def test_a_trials_name_depends_on_settings_and_data(root):
     one = Trial("detector", root / "bagel", {"model": "btf", "seed": 0})
     same = Trial("detector", root / "bagel", {"seed": 0, "model": "btf"})
     assert one.key == same.key
@@ -168,17 +168,20 @@ def test_another_method_does_not_change_the_fingerprint(root):
 
 
 def test_results_are_kept_whole_and_other_codes_runs_are_emptied(root, tmp_path):
-    store, cell = ResultStore(tmp_path / "cells"), Trial("detector", root / "bagel", {"model": "x"})
-    assert store.read(cell) is None
-    store.prepare(cell, "code")
-    store.write(cell, Result("done", metrics(0.5), code="code", weights="w"))
-    assert store.read(cell) == Result("done", metrics(0.5), code="code", weights="w")
-    store.prepare(cell, "code")
-    assert store.read(cell) is not None
-    store.prepare(cell, "other code")
-    assert store.read(cell) is None
-    (store.folder / cell.key / "result.json").write_text('{"result": {"status"')
-    assert store.read(cell) is None
+    store, trial = (
+        ResultStore(tmp_path / "store"),
+        Trial("detector", root / "bagel", {"model": "x"}),
+    )
+    assert store.read(trial) is None
+    store.prepare(trial, "code")
+    store.write(trial, Result("done", metrics(0.5), code="code", weights="w"))
+    assert store.read(trial) == Result("done", metrics(0.5), code="code", weights="w")
+    store.prepare(trial, "code")
+    assert store.read(trial) is not None
+    store.prepare(trial, "other code")
+    assert store.read(trial) is None
+    (store.folder / trial.key / "result.json").write_text('{"result": {"status"')
+    assert store.read(trial) is None
 
 
 def test_figures_are_found_by_paths_whose_names_hold_dots():
@@ -192,18 +195,18 @@ def test_figures_are_found_by_paths_whose_names_hold_dots():
 
 
 def filled_table(root):
-    cells = [Trial("detector", root / "bagel", {"model": "btf", "seed": s}) for s in range(4)]
+    trials = [Trial("detector", root / "bagel", {"model": "btf", "seed": s}) for s in range(4)]
     entries = (
-        Entry("a", "image AUROC", "image.auroc", (cells[0],), 0.8),
-        Entry("b", "image AUROC", "image.auroc", (cells[1], cells[2])),
-        Entry("c", "image AUROC", "image.auroc", (cells[3],)),
+        Entry("a", "image AUROC", "image.auroc", (trials[0],), 0.8),
+        Entry("b", "image AUROC", "image.auroc", (trials[1], trials[2])),
+        Entry("c", "image AUROC", "image.auroc", (trials[3],)),
         Entry("d", "image AUROC", "image.auroc", (), 0.7, "the category is not among the data"),
     )
     results = {
-        cells[0].key: Result("done", metrics(0.9, 0.85, 0.95), weights="net, ImageNet"),
-        cells[1].key: Result("done", metrics(0.7)),
-        cells[2].key: Result("done", metrics(0.8)),
-        cells[3].key: Result("crashed", {}, "ValueError: no."),
+        trials[0].key: Result("done", metrics(0.9, 0.85, 0.95), weights="net, ImageNet"),
+        trials[1].key: Result("done", metrics(0.7)),
+        trials[2].key: Result("done", metrics(0.8)),
+        trials[3].key: Result("crashed", {}, "ValueError: no."),
     }
     table = Table("t", "A table", entries, "Table 1 of a paper")
     return table, fill(table, results)
@@ -258,10 +261,10 @@ def test_marks_follow_what_is_better():
 
 
 def test_lines_are_drawn_over_a_numeric_axis(root, tmp_path):
-    cell = Trial("detector", root / "bagel", {"model": "btf"})
-    entries = tuple(Entry("a", shots, "image.auroc", (cell,)) for shots in ("5", "10", "all"))
+    trial = Trial("detector", root / "bagel", {"model": "btf"})
+    entries = tuple(Entry("a", shots, "image.auroc", (trial,)) for shots in ("5", "10", "all"))
     table = Table("few", "Few parts", entries, series="parts")
-    filled = fill(table, {cell.key: Result("done", metrics(0.9))})
+    filled = fill(table, {trial.key: Result("done", metrics(0.9))})
     write(table, filled, tmp_path, FACTS)
     picture = cv2.imread(str(tmp_path / "few.png"))
     assert picture.shape == (400, 600, 3)  # one panel of lines, not one of bars a column
@@ -280,18 +283,20 @@ def test_what_a_single_module_may_fuse_is_there(name, root):
     from chiasm.detection.config import DetectionConfig
     from chiasm.detection.datamodule import pools_of
 
-    for cell in describe(name, DetectionSuite(categories=categories_under(root, ("bagel",)))).cells:
-        pools = pools_of(DetectionConfig.make(data=cell.data, out=root, **cell.settings))
-        assert list(pools.present) == list(cell.settings["cells"])
+    for trial in describe(
+        name, DetectionSuite(categories=categories_under(root, ("bagel",)))
+    ).trials:
+        pools = pools_of(DetectionConfig.make(data=trial.data, out=root, **trial.settings))
+        assert list(pools.present) == list(trial.settings["cells"])
         assert all(len(pools.candidates(one)) >= 2 for one in pools.present)
 
 
-def test_a_cell_is_not_run_by_other_code_than_it_is_named_after(root):
-    cell = Trial("detector", root / "bagel", {"model": "btf"})
-    description = {"wing": "detector", "folder": str(cell.data), "settings": {"model": "btf"}}
-    insist_on_code(description | {"code": fingerprint_of(cell)})
-    with pytest.raises(ConfigurationError, match="changed while this cell was run"):
-        insist_on_code(description | {"code": "another"})
+def test_a_trial_is_not_run_by_other_code_than_it_is_named_after(root):
+    trial = Trial("detector", root / "bagel", {"model": "btf"})
+    description = {"wing": "detector", "folder": str(trial.data), "settings": {"model": "btf"}}
+    check_code(description | {"code": fingerprint_of(trial)})
+    with pytest.raises(ConfigurationError, match="changed while this trial was running"):
+        check_code(description | {"code": "another"})
 
 
 @pytest.mark.parametrize("given", ["--seeds=0-2", "--shots=five", "options={a:"])

@@ -21,7 +21,7 @@ from chiasm.detection.train import train
 from chiasm.detection.training.search import FusionSearch
 from chiasm.detection.training.segment import SegmentationTraining
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
-from chiasm.runs.run_folder import keep_data_hash
+from chiasm.runs.run_folder import record_data_hash
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 TINY = {
@@ -113,7 +113,7 @@ def test_heat_maps_of_an_earlier_prediction_are_removed(run: Path, parts: Path, 
     assert len(list(tmp_path.glob("*.png"))) == 1
     (tmp_path / "mine.png").write_bytes(b"of a user")
     (tmp_path / "bad.tiff").write_bytes(b"not a point map")
-    with pytest.raises(DataError, match="None of the 1 parts could be judged"):
+    with pytest.raises(DataError, match="None of the 1 parts could be evaluated"):
         predict(run, rgb, xyz=tmp_path / "bad.tiff", out=tmp_path)
     assert [p.name for p in tmp_path.glob("*.png")] == ["mine.png"]
 
@@ -177,7 +177,7 @@ def test_a_folder_takes_a_single_run(run: Path, parts: Path):
     with pytest.raises(ConfigurationError, match=r"other settings \(learning_rate\)"):
         train(DetectionConfig.make(data=parts, out=run, **settings))
     with pytest.raises(ConfigurationError, match="other training parts"):
-        keep_data_hash(run, "0" * 64)
+        record_data_hash(run, "0" * 64)
     assert json.loads((run / "genotype.json").read_text())["provenance"]["seed"] == 0
 
 

@@ -172,7 +172,7 @@ def test_no_success_is_reported_where_nothing_was_diagnosed(trained, tmp_path: P
     _, run = trained
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/a.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"None of the 1 recordings could be judged: .*a\.png"):
+    with pytest.raises(DataError, match=r"None of the 1 recordings could be evaluated: .*a\.png"):
         predict(run, tmp_path / "bad", out=tmp_path / "said")
     assert "a.png" in (tmp_path / "said/diagnoses.csv").read_text()
     with pytest.raises(ConfigurationError, match="lamp are for models of the other kind"):

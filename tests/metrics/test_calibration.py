@@ -11,7 +11,6 @@ from chiasm.metrics.calibration import (
     brier,
     conformal_p_value,
     conformal_threshold,
-    expected_calibration_error,
     normals_needed,
 )
 
@@ -64,34 +63,22 @@ def test_too_few_normals_are_refused_with_the_number_needed(rate, needed):
 
 
 @pytest.mark.parametrize("probabilities", [np.linspace(0, 1, 37), np.full(37, 0.5)])
-def test_binary_figures_agree_with_loops_and_scikit_learn(probabilities):
+def test_the_brier_score_agrees_with_scikit_learn(probabilities):
     outcomes = np.random.default_rng(1).integers(0, 2, probabilities.size)
     assert brier(probabilities, outcomes) == pytest.approx(
         brier_score_loss(outcomes, probabilities)
     )
-    expected = 0.0
-    for number in range(10):
-        low, high = number / 10, (number + 1) / 10
-        inside = (probabilities > low) & (probabilities <= high)
-        inside |= (number == 0) & (probabilities == 0)
-        if inside.any():
-            gap = probabilities[inside].mean() - outcomes[inside].mean()
-            expected += abs(gap) * inside.mean()
-    assert expected_calibration_error(probabilities, outcomes, bins=10) == pytest.approx(expected)
 
 
 def test_class_probabilities_use_the_guess_and_sum_over_classes():
     stated = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])
     truth = np.array([0, 1])
     assert brier(stated, truth) == pytest.approx((0.09 + 0.04 + 0.01 + 0.01 + 0.49 + 0.36) / 2)
-    assert expected_calibration_error(stated, truth) == pytest.approx((0.3 + 0.6) / 2)
 
 
 def test_a_sure_and_right_guess_has_no_error():
     assert brier([0.0, 1.0], [0, 1]) == 0.0
-    assert expected_calibration_error([0.0, 1.0], [0, 1]) == 0.0
     assert np.isnan(brier([], []))
-    assert np.isnan(expected_calibration_error([], []))
 
 
 @pytest.mark.parametrize(
@@ -107,7 +94,6 @@ def test_a_sure_and_right_guess_has_no_error():
         (lambda: brier([0.5], [2]), DataError),
         (lambda: brier([0.5], [0.5]), DataError),
         (lambda: brier([0.5], [1, 0]), DataError),
-        (lambda: expected_calibration_error([0.5], [1], bins=0), ConfigurationError),
     ],
 )
 def test_bad_input_is_named(call, error):

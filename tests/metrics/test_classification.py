@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from chiasm.errors import DataError
-from chiasm.metrics.bootstrap import bootstrap_weights
+from chiasm.metrics.bootstrap import bootstrap_weights, macro_f1_figure
 from chiasm.metrics.calibration import (
     equal_mass_calibration_error,
     fit_temperature,
@@ -21,7 +21,6 @@ from chiasm.metrics.classification import (
     class_scores,
     confusion_matrix,
     macro_f1,
-    macro_f1_draws,
     one_vs_rest_auroc,
 )
 from chiasm.metrics.open_set import (
@@ -76,7 +75,7 @@ def test_draws_equal_repeating_the_recordings():
     called = logits.argmax(axis=1)
     weights = bootstrap_weights(40, groups=np.arange(40) // 4, draws=20, seed=1)
     expected = [macro_f1(np.repeat(truth, w), np.repeat(called, w), 4) for w in weights]
-    assert macro_f1_draws(truth, called, 4, weights) == pytest.approx(expected)
+    assert macro_f1_figure(truth, called, 4).draws(weights) == pytest.approx(expected)
 
 
 def test_groups_make_the_interval_wider():
@@ -85,8 +84,9 @@ def test_groups_make_the_interval_wider():
     truth = np.repeat(rng.integers(0, 3, 30), 20)
     wrong = np.repeat(rng.random(30) < 0.3, 20)  # whole sessions go wrong together
     called = np.where(wrong, (truth + 1) % 3, truth)
+    figure = macro_f1_figure(truth, called, 3)
     spread = [
-        macro_f1_draws(truth, called, 3, bootstrap_weights(600, groups=g, draws=300, seed=0)).std()
+        figure.draws(bootstrap_weights(600, groups=g, draws=300, seed=0)).std()
         for g in (groups, None)
     ]
     assert spread[0] > 2 * spread[1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from chiasm.errors import DataError
-from chiasm.metrics.group_bootstrap import holm
+from chiasm.metrics.bootstrap import holm
 
 
 def rejected(p_values, level):
@@ -33,5 +33,5 @@ def test_what_is_at_or_below_the_level_is_what_the_procedure_rejects(seed):
 def test_what_is_no_p_value_is_refused():
     assert holm([]) == []
     for wrong in ([0.1, float("nan")], [1.5], [[0.1]]):
-        with pytest.raises(DataError, match="P-values lie in"):
+        with pytest.raises(DataError, match="P-values must be"):
             holm(wrong)

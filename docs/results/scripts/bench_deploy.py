@@ -4,8 +4,8 @@
         [--recordings STORE --classifier RUN --diagnosers fp32=DIR ...]
 
 Every figure comes from a process of its own that holds nothing else; PyTorch's is measured before
-and after the others, so that a machine that slows down meanwhile is noticed. Times are of twenty parts
-in turn; memory is that of a process that holds one part, as a station does.
+and after the others, so that a machine that slows down meanwhile is noticed. Times are of twenty
+parts in turn; memory is that of a process that holds one part, as a station does.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def timed(call: Callable[[int], Any], count: int) -> list[float]:
 
 
 def measured_part(kind: str, model: str, parts: str, threads: int, held: int) -> dict[str, Any]:
-    """Inside a fresh process: a detector, by PyTorch or by the runtime, on ``held`` parts."""
+    """Measure a detector on ``held`` parts in this process, by PyTorch or by the runtime."""
     from chiasm.files.images import read_rgb, read_xyz
 
     files = sorted(Path(parts).glob("validation/good/rgb/*.png")) or sorted(
@@ -82,7 +82,7 @@ def measured_part(kind: str, model: str, parts: str, threads: int, held: int) ->
 
 
 def measured_recording(kind: str, model: str, store: str, threads: int) -> dict[str, Any]:
-    """Inside a fresh process: a classifier, by PyTorch or by the runtime."""
+    """Measure a classifier in this process, by PyTorch or by the runtime."""
     if kind == "pytorch":
         import torch
 
@@ -190,8 +190,8 @@ def table(found: dict[str, Any]) -> str:
         f"# Exported models on {found['threads']} threads",
         "",
         "Frames a second count everything from decoded arrays to score and map; each row is a "
-        "process of its own. Times PyTorch: of the quicker of its two. Memory: of a process that holds "
-        "one part. Loss: points of image-level AUROC on synthetic anomalies.",
+        "process of its own. Times PyTorch: of the quicker of its two. Memory: of a process that "
+        "holds one part. Loss: points of image-level AUROC on synthetic anomalies.",
         "",
         "| detector | frames/s | times PyTorch | p50 ms | p95 ms | peak MB | stream | loss |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",

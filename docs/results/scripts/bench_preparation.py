@@ -1,9 +1,9 @@
-"""What one part costs before the network sees it, stage by stage, on one thread.
+"""Time the preparation of a part, stage by stage, on one thread.
 
-Processor time of the one thread, which other work on the machine disturbs less than the clock's.
---against is the src folder of another state of the project, whose turn comes after each part of
-ours, so that ratios are of one run:
-  git worktree add ../before b169370
+It measures the processor time of the thread, which other load disturbs less than wall-clock time.
+--against is the src folder of another version (with the same module names), measured in turn with
+ours, so that the ratios are of one run:
+  git worktree add ../before COMMIT
   python docs/results/scripts/bench_preparation.py --data shared/data/mvtec_3d/cable_gland \
       --against ../before/src --output docs/results/preparation.json
 
@@ -36,25 +36,17 @@ STAGES = ("plane", "object", "prepare", "picture", "paste")
 
 
 def stages(data: Path) -> list[Callable[[], dict[str, float]]]:
-    """A call for each part, which times its stages in seconds; files are read before."""
+    """Return a call for each part, which times its stages in seconds; files are read before."""
     from chiasm.detection.preparation import prepare as point_cloud
+    from chiasm.detection.preparation.geometry import GeometryScale, geometry_picture
+    from chiasm.detection.preparation.support_plane import fit_support_plane
     from chiasm.detection.readers.opening import open_source
 
-    try:
-        from chiasm.detection.preparation.geometry import GeometryScale, geometry_picture
-    except ImportError:  # until they had a file of their own
-        from chiasm.detection.preparation.batch import GeometryScale, geometry_picture
-
     settings, scale = point_cloud.PreparationSettings(), GeometryScale(height=0.03)
-    mask_back = getattr(
-        point_cloud,
-        "paste_mask",
-        lambda mask, box: point_cloud.paste(mask.astype(np.float32), box) > 0.5,
-    )
 
     def measured(sample: Any) -> dict[str, float]:
         clock = [time.thread_time()]
-        plane = point_cloud.fit_support_plane(sample.xyz, sample.valid)
+        plane = fit_support_plane(sample.xyz, sample.valid)
         clock.append(time.thread_time())
         point_cloud.object_mask(sample, plane, settings)
         clock.append(time.thread_time())
@@ -63,7 +55,7 @@ def stages(data: Path) -> list[Callable[[], dict[str, float]]]:
         geometry_picture(part, scale)
         clock.append(time.thread_time())
         point_cloud.paste(part.depth, part.box)
-        mask_back(part.foreground, part.box)
+        point_cloud.paste_mask(part.foreground, part.box)
         clock.append(time.thread_time())
         return dict(zip(STAGES, np.diff(clock).tolist(), strict=True))
 

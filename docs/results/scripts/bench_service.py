@@ -1,4 +1,4 @@
-"""The service against the runtime that it serves: throughput, latency, memory, a restart.
+"""Compare the service with its runtime: throughput, latency, memory, a restart.
 
 Run on a quiet machine, with a model that 'chiasm export' wrote:
   python docs/results/scripts/bench_service.py exported/gland \
@@ -48,7 +48,7 @@ TURNS = 4
 
 
 class RuntimeAlone:
-    """The runtime in a process of its own, which waits until it is asked."""
+    """The runtime in its own process, which answers requests."""
 
     def __init__(self, model: Path, parts: Path, threads: int) -> None:
         self._process = subprocess.Popen(
@@ -95,9 +95,9 @@ def answer_rates(model: Path, parts: Path, threads: int) -> None:
     runtime.close()
 
 
-def _rate(judge: Callable[[int], None], seconds: float) -> float:
+def _rate(predict: Callable[[int], None], seconds: float) -> float:
     for number in range(CLIENTS):
-        judge(number)
+        predict(number)
     numbers = iter(range(10**9))
     done = 0
     lock = threading.Lock()
@@ -106,13 +106,13 @@ def _rate(judge: Callable[[int], None], seconds: float) -> float:
     def worker() -> None:
         nonlocal done
         while time.perf_counter() - start < seconds:
-            judge(next(numbers))
+            predict(next(numbers))
             with lock:
                 done += 1
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        for one in [pool.submit(worker) for _ in range(CLIENTS)]:
-            one.result()
+        for future in [pool.submit(worker) for _ in range(CLIENTS)]:
+            future.result()
     return done / (time.perf_counter() - start)
 
 

@@ -1,4 +1,4 @@
-"""Times as ratios, each pair measured in one process, turn and turn about.
+"""Ratios of times, each pair measured alternately in one process.
 
 Run on a quiet machine:
   python docs/results/scripts/bench_speed.py --data shared/data/mvtec_3d/cable_gland \
@@ -28,13 +28,12 @@ from sklearn.cluster import DBSCAN
 from sklearn.linear_model import RANSACRegressor
 
 import chiasm
-from chiasm.detection.datamodule import pools_of
+from chiasm.api import registered
 from chiasm.detection.layers.segmentation import segmentation_loss
 from chiasm.detection.preparation.prepare import PreparationSettings, object_mask
 from chiasm.detection.preparation.support_plane import fit_support_plane
 from chiasm.detection.readers.opening import open_source
 from chiasm.fusion.genotype import random_genotype
-from chiasm.registry import find_model
 from chiasm.samples import RGBDBatch, RGBDSample
 
 
@@ -70,11 +69,11 @@ def straightforward(sample: RGBDSample) -> np.ndarray:
     away = np.abs(xyz[..., 2] - xyz[..., :2] @ slope - offset) / np.sqrt(1 + slope @ slope)
     rest = (away > 0.005) & sample.valid
     labels = DBSCAN(eps=0.006, min_samples=30).fit_predict(xyz[rest])
-    found = np.zeros_like(sample.valid)
+    cluster = np.zeros_like(sample.valid)
     if (labels >= 0).any():
         largest = np.bincount(labels[labels >= 0]).argmax()
-        found[rest] = labels == largest
-    return found
+        cluster[rest] = labels == largest
+    return cluster
 
 
 def ours(sample: RGBDSample) -> np.ndarray:
@@ -97,26 +96,16 @@ def preparation(data: Path) -> dict[str, Any]:
         a, b = ours(sample) & sample.valid, straightforward(sample)
         seconds = alternate(lambda s=sample: straightforward(s), lambda s=sample: ours(s), rounds=3)
         rows.append((*seconds, (a & b).sum() / (a | b).sum()))
-    reference, own, overlap = np.array(rows).T
+    reference, seconds_ours, overlap = np.array(rows).T
     return {
         "scikit_learn_s": round(float(np.median(reference)), 4),
-        "ours_s": round(float(np.median(own)), 4),
-        "times_faster": round(float(np.median(reference / own)), 1),
+        "ours_s": round(float(np.median(seconds_ours)), 4),
+        "times_faster": round(float(np.median(reference / seconds_ours)), 1),
         "intersection_over_union": {
             "median": round(float(np.median(overlap)), 4),
             "least": round(float(overlap.min()), 4),
         },
     }
-
-
-class _Chosen:
-    """Which pools are asked for."""
-
-    modalities = ("rgb", "geometry")
-    cells = ("early", "middle", "late")
-
-    def __init__(self, model: str) -> None:
-        self.model = model
 
 
 def _batch(count: int, size: int = 256) -> RGBDBatch:
@@ -128,14 +117,16 @@ def _batch(count: int, size: int = 256) -> RGBDBatch:
 
 def pruned(genotypes: int = 5) -> dict[str, Any]:
     """adnas_slim, random genotypes."""
+    model = registered("adnas_slim")
+    assert model.pools is not None
     batch = _batch(1)
     ratios, changes = [], []
     for seed in range(genotypes):
-        genotype = random_genotype(pools_of(_Chosen("adnas_slim")), seed=seed)  # type: ignore[arg-type]
+        genotype = random_genotype(model.pools(("rgb", "geometry")), seed=seed)
         pair = []
         for _ in range(2):
             torch.manual_seed(0)
-            pair.append(find_model("adnas_slim").builder(genotype).eval())
+            pair.append(model.builder(genotype).eval())
         pair[1].prune()
         with torch.no_grad():
             changes.append(float((pair[0](batch).logits - pair[1](batch).logits).abs().max()))
@@ -160,7 +151,7 @@ def precision() -> dict[str, Any]:
 
     def step(half: bool) -> Callable[[], None]:
         torch.manual_seed(0)
-        detector = find_model("adnas_slim").builder("concatenation")
+        detector = registered("adnas_slim").builder("concatenation")
         if half:
             detector = detector.to(memory_format=torch.channels_last)
         optimiser = torch.optim.Adam(detector.parameters())
@@ -194,12 +185,12 @@ def search(data: Path, folder: Path) -> dict[str, Any]:
     from chiasm.detection.training.segment import SegmentationTraining
     from chiasm.training.trainer import Budget, fit
 
-    bench = open_data(
+    data_module = open_data(
         DetectionConfig(
             data=data, out=folder, rounds=1, memory_entries=20_000, shots=60, calibration_share=0.2
         )
     )
-    genotype = random_genotype(bench.pools, seed=0)
+    genotype = random_genotype(data_module.pools, seed=0)
     rows = []
     for number in range(3):
         times = []
@@ -207,18 +198,20 @@ def search(data: Path, folder: Path) -> dict[str, Any]:
             budget = Budget(None)
             if kind == "search":
                 module: Any = FusionSearch(
-                    bench.detector("supernet"),
-                    architecture_batches=bench.loader("architecture"),
+                    data_module.detector("supernet"),
+                    architecture_batches=data_module.loader("architecture"),
                     budget=budget,
                     epochs=2,
                 )
             else:
-                module = SegmentationTraining(bench.detector(genotype), budget=budget, epochs=2)
+                module = SegmentationTraining(
+                    data_module.detector(genotype), budget=budget, epochs=2
+                )
             start = time.perf_counter()
             fit(
                 module,
-                bench.loader("train"),
-                bench.loader("validate"),
+                data_module.loader("train"),
+                data_module.loader("validate"),
                 folder=folder / str(number),
                 name=kind,
                 epochs=2,
@@ -241,13 +234,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--folder", type=Path, default=Path("runs/bench"))
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     figures: dict[str, Any] = {}
     for name, call in {
-        "preparation": lambda: preparation(given.data),
+        "preparation": lambda: preparation(arguments.data),
         "pruned": pruned,
         "precision": precision,
-        "search": lambda: search(given.data, given.folder),
+        "search": lambda: search(arguments.data, arguments.folder),
     }.items():
         figures[name] = call()
         print(name, json.dumps(figures[name]), flush=True)
@@ -257,8 +250,8 @@ def main() -> None:
         "torch": torch.__version__,
         "chiasm": chiasm.__version__,
     }
-    if given.output:
-        given.output.write_text(json.dumps(figures, indent=2) + "\n")
+    if arguments.output:
+        arguments.output.write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

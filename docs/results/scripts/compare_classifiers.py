@@ -1,11 +1,11 @@
-"""Variants of the classifier on one split: both sensors, one alone, without the first stage ...
+"""Compare variants of the classifier on one split: one or both sensors, one or both stages ...
 
 chiasm data make hard --recordings 2000 --sessions 500 --tier hard
 python docs/results/scripts/compare_classifiers.py --data hard --name discharge_hard \
     --out runs/hard --seeds 42,43,44 --ways both,image,series,classes minutes=6
 
-Every (way, seed) is a run below OUT that resumes; the table goes to docs/results/NAME.md.
-The seed is that of weights, views and split.
+Every (way, seed) is a run below OUT that resumes; the table is written to docs/results/NAME.md.
+The seed decides weights, views and split.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from typing import Any
 import numpy as np
 from record import RESULTS, machine
 
+import chiasm
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.evaluate import evaluate as evaluate_diagnosis
-from chiasm.diagnosis.train import train as train_diagnosis
 
 PRETRAIN, EPOCHS = 3, 20
 # Cross-entropy alone gets the time of both stages; a contrast epoch costs two views.
@@ -46,14 +45,14 @@ NAMES = {
 
 
 def figures(metrics: dict[str, Any]) -> dict[str, Any]:
-    """What the table shows."""
+    """Return the figures of the table."""
     recording = metrics["recording"]
     gap = metrics["gap"]
     return {
         "macro_f1": recording["macro_f1"],
         "auroc": recording["auroc"],
-        "kinds": {name: one["f1"]["value"] for name, one in metrics["kinds"].items()},
-        "missing": {n: one["value"] for n, one in metrics["missing"].items()},
+        "kinds": {name: kind["f1"]["value"] for name, kind in metrics["kinds"].items()},
+        "missing": {name: figure["value"] for name, figure in metrics["missing"].items()},
         "confusion": metrics["confusion"],
         "trivial": metrics["trivial"],
         "gap": gap,
@@ -62,9 +61,9 @@ def figures(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(way: str, seed: int, data: Path, folder: Path, overrides: list[str]) -> dict[str, Any]:
-    """Train and judge one variant, unless that has been done."""
-    found = folder / "figures.json"
-    if not found.exists():
+    """Train and evaluate one variant, unless its figures exist."""
+    figures_file = folder / "figures.json"
+    if not figures_file.exists():
         base = {
             "preset": "quick",
             "shares": (0.6, 0.1, 0.3),
@@ -75,11 +74,11 @@ def run(way: str, seed: int, data: Path, folder: Path, overrides: list[str]) -> 
         config = DiagnosisConfig.make(
             overrides=overrides, data=data, out=folder, seed=seed, **(base | WAYS[way])
         )
-        train_diagnosis(config)
-        metrics = evaluate_diagnosis(folder, data=data, most_corrupted=0)
+        chiasm.train(config)
+        metrics = chiasm.evaluate(folder, data=data, most_corrupted=0)
         entry = {"way": way, "seed": seed, **figures(metrics)}
-        found.write_text(json.dumps(entry, indent=1) + "\n")
-    result: dict[str, Any] = json.loads(found.read_text())
+        figures_file.write_text(json.dumps(entry, indent=1) + "\n")
+    result: dict[str, Any] = json.loads(figures_file.read_text())
     return result
 
 
@@ -93,17 +92,17 @@ def tabulate(rows: list[dict[str, Any]], name: str, command: str, words: str) ->
         "| --- | --- | --- | --- | --- | --- |" + " --- |" * len(kinds),
     ]
     for way in dict.fromkeys(row["way"] for row in rows):
-        own = [row for row in rows if row["way"] == way]
-        f1 = [row["macro_f1"]["value"] for row in own]
+        way_rows = [row for row in rows if row["way"] == way]
+        f1 = [row["macro_f1"]["value"] for row in way_rows]
         cells = [f"{np.mean(f1):.3f} ({min(f1):.3f}–{max(f1):.3f})"]
-        low = min(row["macro_f1"]["low"] for row in own)
-        high = max(row["macro_f1"]["high"] for row in own)
+        low = min(row["macro_f1"]["low"] for row in way_rows)
+        high = max(row["macro_f1"]["high"] for row in way_rows)
         cells.append(f"{low:.3f}–{high:.3f}")
         for absent in ("picture absent", "series absent"):
-            values = [row["missing"][absent] for row in own if absent in row["missing"]]
+            values = [row["missing"][absent] for row in way_rows if absent in row["missing"]]
             cells.append(f"{np.mean(values):.3f}" if values else "–")
-        cells += [f"{np.mean([row['kinds'][k] for row in own]):.3f}" for k in kinds]
-        seeds = ", ".join(str(row["seed"]) for row in own)
+        cells += [f"{np.mean([row['kinds'][k] for row in way_rows]):.3f}" for k in kinds]
+        seeds = ", ".join(str(row["seed"]) for row in way_rows)
         lines.append(f"| {NAMES[way]} | {seeds} | " + " | ".join(cells) + " |")
     git = ["git", "-C", str(RESULTS), "rev-parse", "--short", "HEAD"]
     commit = subprocess.run(git, capture_output=True)
@@ -129,20 +128,23 @@ if __name__ == "__main__":
     parser.add_argument("--words", default="Simulated recordings prove software, not the field.")
     parser.add_argument("--made", default="", help="command that made the data")
     parser.add_argument("overrides", nargs="*")
-    given = parser.parse_args()
-    ways = given.ways.split(",")
+    arguments = parser.parse_args()
+    ways = arguments.ways.split(",")
     done = []
-    for seed in (int(s) for s in given.seeds.split(",")):
+    for seed in (int(s) for s in arguments.seeds.split(",")):
         for way in ways:
-            row = run(way, seed, given.data, given.out / f"{way}_{seed}", given.overrides)
+            row = run(
+                way, seed, arguments.data, arguments.out / f"{way}_{seed}", arguments.overrides
+            )
             done.append(row)
             f1 = row["macro_f1"]["value"]
             print(f"## {way} {seed}: {f1:.3f} {row['missing']}", flush=True)
-            said = (
-                f"{given.made + ' && ' if given.made else ''}python docs/results/scripts/"
-                f"compare_classifiers.py --data {given.data} --out {given.out} --name {given.name} "
-                f"--seeds {given.seeds} --ways {given.ways} "
-                # Where a store is kept is the machine's own business.
-                f"{' '.join(o for o in given.overrides if not o.startswith('cache='))}"
+            command = (
+                f"{arguments.made + ' && ' if arguments.made else ''}python docs/results/scripts/"
+                f"compare_classifiers.py --data {arguments.data} --out {arguments.out} "
+                f"--name {arguments.name} "
+                f"--seeds {arguments.seeds} --ways {arguments.ways} "
+                # The place of the cache does not belong to the command.
+                f"{' '.join(o for o in arguments.overrides if not o.startswith('cache='))}"
             )
-            tabulate(done, given.name, said.strip(), given.words)
+            tabulate(done, arguments.name, command.strip(), arguments.words)

@@ -1,10 +1,10 @@
-"""Ways to fuse, compared on one workbench: same features, same epochs, same test parts.
+"""Compare ways to fuse with the same features, epochs and test parts.
 
 python docs/results/scripts/compare_fusions.py --data FOLDER --out FOLDER --seeds 0,1,2 \
     rounds=4 search.epochs=6 train_epochs=15
 
-Every (seed, way) is one run below OUT; a run whose figures exist is not repeated, so a comparison
-that was stopped goes on where it was. The table goes to OUT/comparison.json.
+Every (seed, way) is one run below OUT; a run whose figures exist is not repeated, so that an
+interrupted comparison resumes. The table is written to OUT/comparison.json.
 """
 
 from __future__ import annotations
@@ -47,15 +47,15 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-class Stored(nn.Module):
-    """A frozen source's features of one part at a time, computed before."""
+class StoredFeatures(nn.Module):
+    """Precomputed features of a frozen source, one part at a time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.current: SourcedFeatures | None = None
 
     def forward(self, batch: Any, required: Any = None) -> SourcedFeatures:
-        """Return what was put in ``current``."""
+        """Return ``current``."""
         assert self.current is not None
         return self.current
 
@@ -63,27 +63,27 @@ class Stored(nn.Module):
 class TestParts:
     """Test samples, prepared, with the frozen features of each."""
 
-    def __init__(self, bench: DetectionDataModule) -> None:
+    def __init__(self, data_module: DetectionDataModule) -> None:
         cache = PreparationCache()
-        refs = [ref for ref in bench.source.refs if ref.split == "test"]
-        self.samples: list[RGBDSample] = [bench.source.load(ref) for ref in refs]
+        refs = [ref for ref in data_module.source.refs if ref.split == "test"]
+        self.samples: list[RGBDSample] = [data_module.source.load(ref) for ref in refs]
         self.parts: list[PreparedSample] = [
-            cache.get(bench.source, r, bench.preparation) for r in refs
+            cache.get(data_module.source, r, data_module.preparation) for r in refs
         ]
         self.features: list[SourcedFeatures] = []
-        assert bench.frozen_source is not None
+        assert data_module.frozen_source is not None
         for part in self.parts:
-            batch = to_batch([part], bench.geometry, modalities=bench.config.modalities)
-            found = bench.frozen_source(batch)
-            half = {name: value.half() for name, value in found.maps.items()}
-            self.features.append(SourcedFeatures(half, {}, found.relative))
+            batch = to_batch([part], data_module.geometry, modalities=data_module.config.modalities)
+            features = data_module.frozen_source(batch)
+            half = {name: value.half() for name, value in features.maps.items()}
+            self.features.append(SourcedFeatures(half, {}, features.relative))
 
     @torch.no_grad()
     def figures(self, run: Path) -> dict[str, Any]:
         """Evaluate the model of a run on all test parts."""
         predictor = DetectionPredictor.load(run)
-        stored = Stored()
-        predictor.detector.source = stored  # type: ignore[assignment]
+        stored = StoredFeatures()
+        predictor.detector.source = stored
         scored = []
         for sample, part, features in zip(self.samples, self.parts, self.features):
             stored.current = replace(
@@ -97,49 +97,49 @@ def compare(data: Path, out: Path, seeds: list[int], ways: list[str], overrides:
     """Run every way with every seed, and write the table."""
     rows = []
     for seed in seeds:
-        bench: DetectionDataModule | None = None
+        data_module: DetectionDataModule | None = None
         test: TestParts | None = None
         for way in ways:
             settings = dict(WAYS[way])
             genotype_seed = settings.pop("genotype_seed", 0)
             folder = out / f"seed{seed}" / way.replace(", ", "_").replace(" ", "_")
-            found = folder / "figures.json"
-            if not found.exists():
-                if bench is None:
+            figures_file = folder / "figures.json"
+            if not figures_file.exists():
+                if data_module is None:
                     base = DetectionConfig.make(overrides=overrides, data=data, out=out, seed=seed)
-                    bench = open_data(base)
-                    test = TestParts(bench)
+                    data_module = open_data(base)
+                    test = TestParts(data_module)
                 assert test is not None
                 config = DetectionConfig.make(
                     overrides=overrides, data=data, out=folder, seed=seed, **settings
                 )
                 folder.mkdir(parents=True, exist_ok=True)
                 started = time.monotonic()
-                own = replace(bench, config=config, started=started)
+                run_data = replace(data_module, config=config, started=started)
                 if settings["fusion"] == "random":
                     drawn = random_genotype(
-                        own.pools, nodes=config.nodes, seed=100 * seed + genotype_seed
+                        run_data.pools, nodes=config.nodes, seed=100 * seed + genotype_seed
                     )
                     drawn.save(folder / "drawn.json")
                     config = config.model_copy(update={"fusion": str(folder / "drawn.json")})
-                    own = replace(own, config=config)
-                learned = train(config, data=own)
+                    run_data = replace(run_data, config=config)
+                result = train(config, data=run_data)
                 minutes = (time.monotonic() - started) / 60
                 figures = test.figures(folder)
                 row = {
                     "seed": seed,
                     "way": way,
-                    "validation_ap": learned.validation_ap,
+                    "validation_ap": result.validation_ap,
                     "minutes_after_features": round(minutes, 3),
                     "image_auroc": figures["image"]["auroc"]["value"],
                     "pixel_ap": figures["pixel"]["ap"]["value"],
                     "aupro_0.3": figures["region"]["aupro"]["0.3"]["value"],
                     "aupro_0.05": figures["region"]["aupro"]["0.05"]["value"],
-                    "genotype": learned.genotype.summary() if learned.genotype else None,
+                    "genotype": result.genotype.summary() if result.genotype else None,
                     "head_pixel_ap_validation": _head_ap(folder),
                 }
-                found.write_text(json.dumps(row, indent=2) + "\n")
-            rows.append(json.loads(found.read_text()))
+                figures_file.write_text(json.dumps(row, indent=2) + "\n")
+            rows.append(json.loads(figures_file.read_text()))
             print(
                 f"## {seed} {way}: "
                 + ", ".join(f"{k} {v:.3f}" for k, v in rows[-1].items() if isinstance(v, float)),
@@ -160,11 +160,11 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--ways", default=",".join(w.replace(", ", "|") for w in WAYS))
     parser.add_argument("overrides", nargs="*")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     compare(
-        given.data,
-        given.out,
-        [int(s) for s in given.seeds.split(",")],
-        [w.replace("|", ", ") for w in given.ways.split(",")],
-        given.overrides,
+        arguments.data,
+        arguments.out,
+        [int(s) for s in arguments.seeds.split(",")],
+        [w.replace("|", ", ") for w in arguments.ways.split(",")],
+        arguments.overrides,
     )

@@ -1,7 +1,7 @@
-"""Keep a run's figures: one JSON per run below docs/results/runs, and the tables of README.md.
+"""Record the figures of runs as JSON below docs/results/runs, and write the table of README.md.
 
 python docs/results/scripts/record.py RUN --name cable_gland --command "chiasm train ..."
-python docs/results/scripts/record.py            # only writes the tables anew
+python docs/results/scripts/record.py            # only writes the table
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BEGIN, END = "<!-- runs: begin -->", "<!-- runs: end -->"
 
 
 def machine() -> str:
-    """The processor's name and its cores."""
+    """Return the processor's name and number of cores."""
     info = Path("/proc/cpuinfo")
     names = [
         line.split(":", 1)[1].strip()
@@ -36,8 +36,8 @@ def record(run: Path, name: str, command: str, commit: str) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     config = {k: v for k, v in config.items() if k not in ("data", "out", "cache")}
     if not commit:
-        found = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True)
-        commit = found.stdout.decode().strip()
+        answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True)
+        commit = answer.stdout.decode().strip()
     genotype = run / "genotype.json"
     entry = {
         "name": name,
@@ -49,14 +49,14 @@ def record(run: Path, name: str, command: str, commit: str) -> None:
         "genotype": json.loads(genotype.read_text()) if genotype.exists() else None,
         "metrics": metrics,
     }
-    # The tables of README.md are the detectors'.
+    # The table of README.md lists detectors.
     folder = RESULTS if metrics.get("wing") == "classifier" else RESULTS / "runs"
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(entry, indent=1) + "\n")
 
 
 def cell(figure: dict[str, Any] | None) -> str:
-    """A figure with its interval."""
+    """Return a figure with its interval as text."""
     if not figure or figure["value"] is None:
         return "–"
     text = f"{figure['value']:.3f}"
@@ -66,7 +66,7 @@ def cell(figure: dict[str, Any] | None) -> str:
 
 
 def tables() -> None:
-    """Write the table of all runs into README.md, between its marks."""
+    """Write the table of all runs into README.md, between its markers."""
     rows = [
         "| run | image AUROC | pixel AP | AUPRO 0.3 | AUPRO 0.05 | outline's AUPRO 0.3 "
         "| best trivial image AUROC | minutes | s per part | command |",
@@ -98,8 +98,10 @@ if __name__ == "__main__":
     parser.add_argument("run", type=Path, nargs="?")
     parser.add_argument("--name")
     parser.add_argument("--command", default="")
-    parser.add_argument("--commit", default="", help="that the run was made with; HEAD unless told")
-    given = parser.parse_args()
-    if given.run is not None:
-        record(given.run, given.name or given.run.name, given.command, given.commit)
+    parser.add_argument("--commit", default="", help="commit of the run; HEAD by default")
+    arguments = parser.parse_args()
+    if arguments.run is not None:
+        record(
+            arguments.run, arguments.name or arguments.run.name, arguments.command, arguments.commit
+        )
     tables()

@@ -1,4 +1,4 @@
-"""The table of a comparison of fusions, from whatever runs of it are done.
+"""Tabulate the finished runs of a comparison of fusions.
 
 python docs/results/scripts/tabulate_fusions.py runs/compare --name fusions_flange \
     --command "python docs/results/scripts/compare_fusions.py ..." --commit abc1234
@@ -27,15 +27,17 @@ def tabulate(folder: Path, name: str, command: str, commit: str) -> None:
         "| way to fuse | seeds | " + " | ".join(f.replace("_", " ") for f in FIGURES) + " |",
         "| --- | --- |" + " --- |" * len(FIGURES),
     ]
-    for way, own in sorted(ways.items(), key=lambda kv: -np.mean([r["pixel_ap"] for r in kv[1]])):
+    for way, way_rows in sorted(
+        ways.items(), key=lambda kv: -np.mean([r["pixel_ap"] for r in kv[1]])
+    ):
         cells = []
         for figure in FIGURES:
-            values = [r[figure] for r in own]
+            values = [r[figure] for r in way_rows]
             text = f"{np.mean(values):.3f}"
             if len(values) > 1:
                 text += f" ({min(values):.3f}–{max(values):.3f})"
             cells.append(text)
-        seeds = ", ".join(str(r["seed"]) for r in sorted(own, key=lambda r: r["seed"]))
+        seeds = ", ".join(str(r["seed"]) for r in sorted(way_rows, key=lambda r: r["seed"]))
         lines.append(f"| {way} | {seeds} | " + " | ".join(cells) + " |")
     entry = {"command": command, "commit": commit, "machine": machine(), "rows": rows}
     (RESULTS / f"{name}.json").write_text(json.dumps(entry, indent=1) + "\n")
@@ -50,5 +52,5 @@ if __name__ == "__main__":
     parser.add_argument("--name", required=True)
     parser.add_argument("--command", default="")
     parser.add_argument("--commit", default="")
-    given = parser.parse_args()
-    tabulate(given.folder, given.name, given.command, given.commit)
+    arguments = parser.parse_args()
+    tabulate(arguments.folder, arguments.name, arguments.command, arguments.commit)

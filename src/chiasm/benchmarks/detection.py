@@ -1,7 +1,8 @@
-"""What someone asks a benchmark for, and which data there are."""
+"""The suite of a benchmark of parts: methods, categories and printed values."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Mapping
@@ -11,11 +12,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from chiasm.api import registered
 from chiasm.benchmarks.trial import Trial
 from chiasm.errors import ConfigurationError, DataError
-from chiasm.registry import models
 
-# Label in tables to the settings of a run.
+# Label in tables to settings of the run.
 METHODS: dict[str, dict[str, Any]] = {
     "3D-ADNAS": {"model": "adnas_light"},
     "3D-ADNAS, concatenation": {"model": "adnas_light", "fusion": "concatenation"},
@@ -31,24 +32,25 @@ METHODS: dict[str, dict[str, Any]] = {
     "missing points": {"model": "missing_points", "modalities": ["geometry"]},
     "area": {"model": "area"},
 }
-SENSORS = {"RGB": ["rgb"], "3D": ["geometry"], "RGB + 3D": ["rgb", "geometry"]}
-# These tell one sensor from the other, or look at one by themselves.
+BOTH = ["rgb", "geometry"]
+SENSORS = {"RGB": ["rgb"], "3D": ["geometry"], "RGB + 3D": BOTH}
+# Methods that compare the sensors and so refuse a single one.
 BOTH_SENSORS = {"CFM"}
 TRIVIAL = ("pixel Gaussian", "brightness", "missing points", "area")
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionSuite:
-    """What is to be run.
+    """The trials to run: methods on categories.
 
     Attributes:
         categories: name to folder.
-        methods: labels of ``METHODS``; None is all of a table.
-        seeds: of runs, or of draws where few parts are drawn.
-        shots: numbers of parts for the tables of few parts.
-        settings: of every run.
-        minutes: budget of each run.
-        bank_mb: of methods that have a memory bank.
+        methods: labels of ``METHODS`` or names of models; None takes all of a table.
+        seeds: of trials; where few parts are drawn, a seed decides the draw.
+        shots: numbers of parts in the tables of few parts.
+        settings: of every trial.
+        minutes: budget of each trial.
+        bank_mb: megabytes of a memory bank, for methods that have one.
     """
 
     categories: Mapping[str, Path]
@@ -59,69 +61,77 @@ class DetectionSuite:
     minutes: float | None = None
     bank_mb: float | None = None
 
-    def wants(self, label: str) -> bool:
-        """Whether a method was suite for, by its label or by its model's name."""
-        own = METHODS.get(label, {}).get("model")
-        return self.methods is None or label in self.methods or own in self.methods
+    def selects(self, label: str) -> bool:
+        """Return whether a method is selected, by its label or by its model's name."""
+        model = METHODS.get(label, {}).get("model")
+        return self.methods is None or label in self.methods or model in self.methods
 
     def folder(self, category: str) -> Path | None:
-        """Folder of a category by the paper's name; None where it is not there."""
+        """Return the folder of a category by the paper's name; None without such data."""
         return next((p for n, p in self.categories.items() if _plain(n) == _plain(category)), None)
 
-    def cells(self, label: str, folder: Path, **more: Any) -> tuple[Trial, ...]:
-        """One run for each seed."""
-        settings = METHODS[label] | dict(self.settings) | more
+    def trials(self, label: str, folder: Path, **overrides: Any) -> tuple[Trial, ...]:
+        """Return one trial for each seed."""
+        settings = METHODS[label] | dict(self.settings) | overrides
         if self.minutes is not None:
             settings["minutes"] = self.minutes
-        if self.bank_mb is not None and settings["model"] in ("btf", "m3dm", "shape_guided"):
+        if self.bank_mb is not None and "bank_mb" in _options(settings["model"]):
             settings["options"] = {**settings.get("options", {}), "bank_mb": self.bank_mb}
         return tuple(Trial("detector", folder, settings | {"seed": seed}) for seed in self.seeds)
 
 
-def built(label: str) -> bool:
-    """Whether a method of that label is there to be run."""
-    there = {model.name for model in models()}
-    return label in METHODS and METHODS[label]["model"] in there
+def _options(model: str) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(registered(model).builder).parameters
+
+
+def is_available(label: str) -> bool:
+    """Return whether the library has the method; the papers list others, too."""
+    return label in METHODS
 
 
 def categories_under(root: Path, chosen: tuple[str, ...] = ()) -> dict[str, Path]:
-    """Categories below a folder, or the folder itself where it is one.
+    """Return the categories below a folder, or the folder itself if it is one.
 
-    Raises ``DataError`` where there is none, or one that was chosen is not there.
+    Args:
+        root: folder or manifest.
+        chosen: names of categories; none takes all.
+
+    Raises:
+        DataError: there is no category, or a chosen one does not exist.
     """
     if not root.exists():
         raise DataError(f"{root} does not exist.")
-    found = {p.name: p for p in sorted(root.iterdir()) if _is_category(p)} if root.is_dir() else {}
     if _is_category(root) or root.is_file():
-        found = {root.name: root}
-    if not found:
+        categories = {root.name: root}
+    else:
+        categories = {p.name: p for p in sorted(root.iterdir()) if _is_category(p)}
+    if not categories:
         raise DataError(
             f"{root} holds no category: a folder with 'train' (MVTec 3D-AD, Eyecandies) or a "
             "manifest was expected, or folders of these."
         )
     for name in chosen:
-        if not any(_plain(name) == _plain(one) for one in found):
+        if not any(_plain(name) == _plain(category) for category in categories):
             raise DataError(
-                f"There is no category {name!r} in {root}; there are: {', '.join(found)}."
+                f"There is no category {name!r} in {root}; there are: {', '.join(categories)}."
             )
-    wanted = [_plain(name) for name in chosen]
-    return {name: path for name, path in found.items() if not wanted or _plain(name) in wanted}
+    selected = [_plain(name) for name in chosen]
+    return {n: path for n, path in categories.items() if not selected or _plain(n) in selected}
 
 
 def check_methods(methods: tuple[str, ...] | None) -> None:
-    """Raise ``ConfigurationError`` for a method that there is not."""
-    known = {**{label: label for label in METHODS}, **{m["model"]: m for m in METHODS.values()}}
+    """Raise ``ConfigurationError`` for an unknown method."""
+    names = {**{label: label for label in METHODS}, **{m["model"]: m for m in METHODS.values()}}
     for name in methods or ():
-        if name not in known:
-            labels = "; ".join(label for label in METHODS if built(label))
+        if name not in names:
             raise ConfigurationError(
-                f"There is no method {name!r}; there are, with semicolons between: {labels}."
+                f"There is no method {name!r}; there are: {'; '.join(METHODS)}."
             )
 
 
 @lru_cache(maxsize=1)
 def printed() -> dict[str, dict[str, dict[str, float]]]:
-    """Values as printed in the paper: table to row to column to value, shares of 1."""
+    """Return the values printed in the paper: table to row to column to value, shares of 1."""
     text = resources.files("chiasm.benchmarks").joinpath("printed_3d_adnas.json").read_text()
     content: dict[str, dict[str, dict[str, float]]] = json.loads(text)["tables"]
     return content

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from chiasm.benchmarks.detection import (
+    BOTH,
     BOTH_SENSORS,
     METHODS,
     SENSORS,
     TRIVIAL,
     DetectionSuite,
-    built,
+    is_available,
     printed,
 )
 from chiasm.benchmarks.table import Entry, Table
@@ -31,15 +32,15 @@ FIGURES = {
     "memory, MB": "speed.peak_memory_mb",
 }
 
-NOT_BUILT = "the method is not built here"
+NOT_AVAILABLE = "the library does not have the method"
 
-NOT_THERE = "the category is not among the data"
+NO_DATA = "the category is not among the data"
 
 MEAN = "Mean"
 
 
 def source_of(name: str) -> str:
-    """Which table of which paper a name of the command line is; "" for our own."""
+    """Return the paper's table that a name of the command line stands for; "" for our own."""
     if name.startswith("table"):
         return f"Table {name.removeprefix('table')} of the 3D-ADNAS paper"
     if name.startswith("supp"):
@@ -54,24 +55,24 @@ def _few(
     rows: dict[str, tuple[str, str]],
     folders: dict[str, Any],
 ) -> Table:
-    """Rows: label to method and figure; columns: numbers of parts, averaged over ``folders``."""
+    """Return a table of methods (rows) by number of parts (columns), averaged over ``folders``."""
     values = printed().get(name, {})
     entries = []
     for row, (label, figure) in rows.items():
-        if not built(label) or not suite.wants(label):
+        if not is_available(label) or not suite.selects(label):
             continue
         for shots in (*suite.shots, None):
             column = "all" if shots is None else str(shots)
-            cells = tuple(
-                cell
+            trials = tuple(
+                trial
                 for folder in folders.values()
-                for cell in suite.cells(
+                for trial in suite.trials(
                     label, folder, **({} if shots is None else {"shots": shots})
                 )
             )
             value = values.get(row, {}).get(column)
-            entries.append(Entry(row, column, figure, cells, value))
-    return Table(name, title, tuple(entries), source_of(name), "normal parts to learn from")
+            entries.append(Entry(row, column, figure, trials, value))
+    return Table(name, title, tuple(entries), source_of(name), "normal parts to train on")
 
 
 def table6(suite: DetectionSuite) -> Table:
@@ -87,7 +88,7 @@ def table7(suite: DetectionSuite) -> Table:
 
 
 def few_shot(suite: DetectionSuite) -> Table:
-    """Few parts, every method, on whatever data there are."""
+    """Few parts, every method, on the user's data."""
     rows = {label: (label, IMAGE) for label in METHODS if label not in TRIVIAL}
     return _few("few_shot", "Image AUROC from few parts", suite, rows, dict(suite.categories))
 
@@ -100,8 +101,8 @@ def _few_by_category(name: str, title: str, figure: str, suite: DetectionSuite) 
         more = {} if shots is None else {"shots": shots}
         for column, value in columns.items():
             folder = suite.folder(column)
-            cells = () if folder is None else suite.cells("3D-ADNAS", folder, **more)
-            entries.append(Entry(row, column, figure, cells, value, "" if cells else NOT_THERE))
+            trials = () if folder is None else suite.trials("3D-ADNAS", folder, **more)
+            entries.append(Entry(row, column, figure, trials, value, "" if trials else NO_DATA))
     return Table(name, title, tuple(entries), source_of(name))
 
 
@@ -137,26 +138,26 @@ COMPONENTS = {
 
 
 def _by_category(name: str, title: str, figure: str, suite: DetectionSuite) -> Table:
-    """Methods by category, the layout of most of the paper's tables."""
+    """Return a table of methods by category, the layout of most of the paper's tables."""
     values = printed()[name]
     entries = []
     for row, columns in values.items():
         sensors, _, label = row.partition(" / ")
-        if built(label) and not suite.wants(label):
+        if is_available(label) and not suite.selects(label):
             continue
-        every: list[Trial] = []
+        row_trials: list[Trial] = []
         for column, value in columns.items():
             folder = suite.folder(column)
-            cells: tuple[Trial, ...] = ()
-            if folder is not None and built(label):
-                cells = suite.cells(label, folder, modalities=SENSORS[sensors])
-                every += cells
-            why = "" if cells else NOT_THERE if built(label) else NOT_BUILT
+            trials: tuple[Trial, ...] = ()
+            if folder is not None and is_available(label):
+                trials = suite.trials(label, folder, modalities=SENSORS[sensors])
+                row_trials += trials
+            why = "" if trials else NO_DATA if is_available(label) else NOT_AVAILABLE
             if column == MEAN:
-                whole = len(every) == (len(columns) - 1) * len(suite.seeds)
-                cells = tuple(every) if whole else ()
-                why = "" if whole else "a mean over fewer categories is another figure"
-            entries.append(Entry(row, column, figure, cells, value, why))
+                complete = len(row_trials) == (len(columns) - 1) * len(suite.seeds)
+                trials = tuple(row_trials) if complete else ()
+                why = "" if complete else "a mean over fewer categories is another figure"
+            entries.append(Entry(row, column, figure, trials, value, why))
     return Table(name, title, tuple(entries), source_of(name))
 
 
@@ -186,24 +187,24 @@ def supp2(suite: DetectionSuite) -> Table:
 
 
 def _components(name: str, title: str, suite: DetectionSuite) -> Table:
-    """Rows: which cells are present; searched anew for each."""
+    """Return a table of fusion cells (rows); the fusion is searched for each of them."""
     values = printed()["table4"]
     entries = []
     names = list(suite.categories)
-    known = {c: suite.folder(c) for c in values["early"] if c != MEAN}
-    others = [n for n in names if suite.categories[n] not in known.values()]
+    printed_folders = {c: suite.folder(c) for c in values["early"] if c != MEAN}
+    others = [n for n in names if suite.categories[n] not in printed_folders.values()]
     for row, cells in COMPONENTS.items():
-        for column in [c for c, folder in known.items() if folder is not None] + others:
+        for column in [c for c, path in printed_folders.items() if path is not None] + others:
             folder = suite.folder(column)
             assert folder is not None
-            runs = suite.cells("3D-ADNAS", folder, cells=cells)
-            entries.append(Entry(row, column, IMAGE, runs, values[row].get(column)))
-            entries.append(Entry(row, f"{column}, pixel AP", FIGURES["pixel AP"], runs))
+            trials = suite.trials("3D-ADNAS", folder, cells=cells)
+            entries.append(Entry(row, column, IMAGE, trials, values[row].get(column)))
+            entries.append(Entry(row, f"{column}, pixel AP", FIGURES["pixel AP"], trials))
     return Table(name, title, tuple(entries), source_of("table4"))
 
 
 def table4(suite: DetectionSuite) -> Table:
-    """Cells alone and together."""
+    """Early, middle and late fusion cells, alone and together."""
     return _components("table4", "Early, middle and late fusion, alone and together", suite)
 
 
@@ -216,21 +217,21 @@ def fig4b(suite: DetectionSuite) -> Table:
     """Figure 4b: a single fusion module over one kind of features or over all of them."""
     features = {
         "frozen features": ["*/f8"],
-        "what is not normal in them": ["*/normality"],
-        "both joined": ["*/medium"],
-        "all of these": ["*"],
+        "their deviation from normal": ["*/normality"],
+        "both concatenated": ["*/medium"],
+        "all": ["*"],
     }
     return _single(
         "fig4b",
         "Figure 4b: which features a single module may fuse",
         suite,
-        {label: {"cells": ["middle"], "candidates": found} for label, found in features.items()},
+        {label: {"cells": ["middle"], "candidates": names} for label, names in features.items()},
     )
 
 
 def fig4c(suite: DetectionSuite) -> Table:
     """Figure 4c: a single fusion module with one operation alone, or with all of them."""
-    kinds = {
+    operations = {
         "addition": ["addition"],
         "concatenation": ["concatenation"],
         "gated linear unit": ["glu"],
@@ -241,7 +242,7 @@ def fig4c(suite: DetectionSuite) -> Table:
         "fig4c",
         "Figure 4c: with which operations a single module may fuse",
         suite,
-        {label: {"cells": ["middle"], "operations": found} for label, found in kinds.items()},
+        {label: {"cells": ["middle"], "operations": names} for label, names in operations.items()},
     )
 
 
@@ -249,9 +250,9 @@ def _single(name: str, title: str, suite: DetectionSuite, rows: dict[str, dict[s
     entries = []
     for row, settings in rows.items():
         for category, folder in suite.categories.items():
-            runs = suite.cells("3D-ADNAS", folder, **settings)
+            trials = suite.trials("3D-ADNAS", folder, **settings)
             for column in ("image AUROC", "pixel AP", "AUPRO(0.3)"):
-                entries.append(Entry(row, f"{category}, {column}", FIGURES[column], runs))
+                entries.append(Entry(row, f"{category}, {column}", FIGURES[column], trials))
     return Table(name, title, tuple(entries), "Figure 4 of the 3D-ADNAS paper, without its values")
 
 
@@ -263,16 +264,18 @@ def table5(suite: DetectionSuite) -> Table:
     more = {"latency, s": "speed.latency_p50_s", "95 % latency, s": "speed.latency_p95_s"}
     more["disk, MB"] = "speed.disk_mb"
     for label in METHODS:
-        if not built(label) or not suite.wants(label):
+        if not is_available(label) or not suite.selects(label):
             continue
-        cells = tuple(c for folder in suite.categories.values() for c in suite.cells(label, folder))
+        trials = tuple(
+            c for folder in suite.categories.values() for c in suite.trials(label, folder)
+        )
         for column in columns:
             value = values.get(label, {}).get(column)
-            entries.append(Entry(label, column, FIGURES[column], cells, value))
-        entries += [Entry(label, column, figure, cells) for column, figure in more.items()]
+            entries.append(Entry(label, column, FIGURES[column], trials, value))
+        entries += [Entry(label, column, figure, trials) for column, figure in more.items()]
     notes = (
-        "Frames a second: from decoded arrays to score and map, one after the other, on this "
-        "machine's processor; the paper measured on an RTX 4090.",
+        "Frames a second: from decoded arrays to score and map, one part at a time, on the "
+        "processor of this machine; the paper measured on an RTX 4090.",
         "Memory: peak resident memory of the whole process; the paper's figure is of the GPU.",
     )
     return Table(
@@ -281,23 +284,23 @@ def table5(suite: DetectionSuite) -> Table:
 
 
 def rivals(suite: DetectionSuite) -> Table:
-    """Every method and every figure, on whatever data there are."""
+    """Every method and every figure, on the user's data."""
     entries = []
     several = len(suite.categories) > 1
     for category, folder in suite.categories.items():
         for label in METHODS:
-            if not built(label) or not suite.wants(label):
+            if not is_available(label) or not suite.selects(label):
                 continue
-            cells = suite.cells(label, folder)
+            trials = suite.trials(label, folder)
             row = f"{category}: {label}" if several else label
-            entries += [Entry(row, c, figure, cells) for c, figure in FIGURES.items()]
-    title = "Rivals on " + ", ".join(suite.categories)
+            entries += [Entry(row, c, figure, trials) for c, figure in FIGURES.items()]
+    title = "Baselines on " + ", ".join(suite.categories)
     return Table("rivals", title, tuple(entries))
 
 
 TABLES: dict[str, Callable[[DetectionSuite], Table]] = {
-    one.__name__: one
-    for one in (
+    table.__name__: table
+    for table in (
         *(table1, table2, table3, table4, table5, table6, table7),
         *(supp1, supp2, supp3, supp4, supp5, supp6),
         *(fig4a, fig4b, fig4c, rivals, few_shot),
@@ -306,12 +309,15 @@ TABLES: dict[str, Callable[[DetectionSuite], Table]] = {
 
 
 def describe(name: str, suite: DetectionSuite) -> Table:
-    """The table of that name; ``ConfigurationError`` lists those that there are."""
+    """Return the table of that name.
+
+    Raises:
+        ConfigurationError: there is no such table, or a method needs another sensor.
+    """
     if name not in TABLES:
         raise ConfigurationError(f"There is no table {name!r}; there are: {', '.join(TABLES)}.")
     for label in suite.methods or ():
-        own = next((n for n, m in METHODS.items() if label in (n, m["model"])), "")
-        alone = {tuple(suite.settings.get("modalities", ("rgb", "geometry")))}
-        if own in BOTH_SENSORS and alone & {("rgb",), ("geometry",)}:
-            raise ConfigurationError(f"{own} needs both sensors.")
+        method = next((n for n, m in METHODS.items() if label in (n, m["model"])), "")
+        if method in BOTH_SENSORS and len(suite.settings.get("modalities", BOTH)) == 1:
+            raise ConfigurationError(f"{method} needs both sensors: leave modalities out.")
     return TABLES[name](suite)

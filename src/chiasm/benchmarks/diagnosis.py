@@ -1,4 +1,4 @@
-"""What someone asks a benchmark of recordings for, and which methods and splits there are."""
+"""The suite of a benchmark of recordings: methods, splits and printed values."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from chiasm.api import registered
 from chiasm.benchmarks.trial import Trial
 from chiasm.errors import ConfigurationError, DataError
-from chiasm.registry import find_model, models
+from chiasm.registry import models
 
 OURS, NETWORK, SIMPLE = "ours", "network", "simple"
-# Label in tables to family and settings. In the size suite for, "_small" becomes "_base".
+# Label in tables to family and settings; the suite's size replaces "_small" in names.
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "MAD": (OURS, {"model": "mad_small"}),
     "MAD, image alone": (OURS, {"model": "mad_small", "modalities": ["image"]}),
@@ -35,8 +36,8 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 ALONE = "MAD, cross-entropy alone"
 RANDOM, SESSION = "random", "session"
-# What says how networks learn is nothing to a method that learns in one call.
-_OF_NETWORKS = frozenset(
+# Settings of networks, which methods that are fitted in one call do not have.
+_NETWORK_SETTINGS = frozenset(
     (
         *("preset", "image_size", "inputs", "align", "views", "seconds", "fold", "windows"),
         *("pretrain_epochs", "epochs", "patience", "batch", "learning_rate", "flow_weight"),
@@ -49,18 +50,18 @@ PRETRAIN, EPOCHS = 50, 100
 
 @dataclass(frozen=True)
 class DiagnosisSuite:
-    """What is to be run.
+    """The trials to run: methods on splits of recordings.
 
     Attributes:
         data: folder of the recordings.
-        methods: labels of ``METHODS``, or names of models; None is all of a table.
+        methods: labels of ``METHODS`` or names of models; None takes all of a table.
         splits: ``random``, ``session``, or a kind of group of which each is left out in turn.
-        left_out: of these kinds, the groups that are left out; none is every one.
-        seeds: of runs; a seed decides the split, too.
+        left_out: the groups of these kinds that are left out; none takes each.
+        seeds: of trials; a seed also decides the split.
         size: of networks, ``small`` or ``base``.
-        settings: of every run; those of networks are kept from methods that are none.
-        minutes: budget of each run.
-        corrupted: recordings that are judged again with each corruption.
+        settings: of every trial; settings of networks are not passed to other methods.
+        minutes: budget of each trial.
+        corrupted: number of recordings evaluated with each corruption.
     """
 
     data: Path
@@ -76,102 +77,103 @@ class DiagnosisSuite:
     def __post_init__(self) -> None:
         if self.size not in ("small", "base"):
             raise ConfigurationError(f"size must be 'small' or 'base', not {self.size!r}.")
-        labels = list(METHODS)
-        known = {*labels, *(own["model"] for _, own in METHODS.values())}
+        names = {*METHODS, *(settings["model"] for _, settings in METHODS.values())}
         for name in self.methods or ():
-            if name not in known:
+            if name not in names:
                 raise ConfigurationError(
-                    f"There is no method {name!r} of recordings; there are: {'; '.join(labels)}."
+                    f"There is no method {name!r} of recordings; there are: {'; '.join(METHODS)}."
                 )
         for split in self.splits:
             self.groups(split)
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
-        """Labels of the methods that were suite for and are there."""
-        there = _names()
-        found = {label: own["model"] for label, (_, own) in METHODS.items()}
-        wanted = self.methods
+        """Return the labels of the selected methods."""
         return tuple(
             label
-            for label, model in found.items()
-            if model in there and (wanted is None or label in wanted or model in wanted)
+            for label, (_, settings) in METHODS.items()
+            if self.methods is None or {label, settings["model"]} & set(self.methods)
         )
 
     @cached_property
     def _groups(self) -> dict[str, set[str]]:
         from chiasm.diagnosis.readers.opening import open_source
 
-        found: dict[str, set[str]] = {}
+        groups: dict[str, set[str]] = {}
         for ref in open_source(self.data).refs:
             if ref.label is not None:
                 for kind, name in ref.group.items():
-                    found.setdefault(kind, set()).add(name)
-        return found
+                    groups.setdefault(kind, set()).add(name)
+        return groups
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """Names of the classes."""
+        """Return the names of the classes."""
         from chiasm.diagnosis.readers.opening import open_store
 
         return open_store(self.data).kinds
 
     def groups(self, split: str) -> tuple[str, ...]:
-        """Groups of a kind that are left out in turn; none for a split by shares.
+        """Return the groups that are left out in turn; none for a split by shares.
 
-        Raises ``DataError`` where the recordings have no such group.
+        Raises:
+            DataError: the recordings have no such group.
         """
         if split == RANDOM:
             return ()
-        named = sorted(self._groups.get(split, set()) - {""})
-        if not named:
+        names = sorted(self._groups.get(split, set()) - {""})
+        if not names:
             kinds = ", ".join([RANDOM, *sorted(self._groups)])
             raise DataError(f"{self.data} has no groups of kind {split!r}; there are: {kinds}.")
         if split == SESSION:
             return ()
         for group in self.left_out:
-            if group not in named:
-                raise DataError(f"There is no {split} {group!r}; there are: {', '.join(named)}.")
-        return self.left_out or tuple(named)
+            if group not in names:
+                raise DataError(f"There is no {split} {group!r}; there are: {', '.join(names)}.")
+        return self.left_out or tuple(names)
 
-    def cells(
-        self, label: str, split: str = "", evaluation: Mapping[str, Any] | None = None, **more: Any
+    def trials(
+        self,
+        label: str,
+        split: str = "",
+        evaluation: Mapping[str, Any] | None = None,
+        **overrides: Any,
     ) -> tuple[Trial, ...]:
-        """One run for each seed, and of a kind of group for each group that is left out."""
-        own = METHODS[label][1]
-        suite = dict(self.settings) | more
-        size = str(suite.pop("size", self.size))
+        """Return one trial for each seed and each group that is left out."""
+        method = METHODS[label][1]
+        common = dict(self.settings) | overrides
+        size = str(common.pop("size", self.size))
         split = split or self.splits[0]
-        given = own | suite | {"split_by": split}
-        sized = own["model"].replace("_small", f"_{size}")
-        given["model"] = sized if sized in _names() else own["model"]
-        if "pretrain_epochs" in own:
-            given["pretrain_epochs"] = own["pretrain_epochs"]
+        settings = method | common | {"split_by": split}
+        sized = method["model"].replace("_small", f"_{size}")
+        settings["model"] = sized if sized in _names() else method["model"]
+        if "pretrain_epochs" in method:
+            settings["pretrain_epochs"] = method["pretrain_epochs"]
         if label == ALONE:
-            # An epoch of contrast costs two views of each recording: as much work in all.
-            before = int(suite.get("pretrain_epochs", PRETRAIN))
-            given["epochs"] = 2 * before + int(suite.get("epochs", EPOCHS))
+            # An epoch of contrast costs two views of each recording: the total work is equal.
+            contrast_epochs = int(common.get("pretrain_epochs", PRETRAIN))
+            settings["epochs"] = 2 * contrast_epochs + int(common.get("epochs", EPOCHS))
         if self.minutes is not None:
-            given["minutes"] = self.minutes
-        if find_model(given["model"]).fitted:
-            given = {name: value for name, value in given.items() if name not in _OF_NETWORKS}
+            settings["minutes"] = self.minutes
+        if registered(settings["model"]).fitted:
+            settings = {k: value for k, value in settings.items() if k not in _NETWORK_SETTINGS}
         folds: list[dict[str, Any]] = [{"test_group": g} for g in self.groups(split)] or [{}]
         return tuple(
-            Trial("classifier", self.data, given | fold | {"seed": seed}, evaluation or {})
+            Trial("classifier", self.data, settings | fold | {"seed": seed}, evaluation or {})
             for seed in self.seeds
             for fold in folds
         )
 
 
 def _names() -> set[str]:
-    import chiasm.diagnosis.models.named  # noqa: F401  (importing registers them)
+    import chiasm.diagnosis.models.named  # noqa: F401  (importing registers the models)
 
     return {model.name for model in models("classifier")}
 
 
 @lru_cache(maxsize=1)
 def printed_mad() -> dict[str, dict[str, dict[str, float]]]:
-    """Values as printed in the MAD paper: table to row to column to value, shares of 1."""
+    """Return the values printed in the MAD paper: table to row to column to value, shares of 1."""
     text = resources.files("chiasm.benchmarks").joinpath("printed_mad.json").read_text()
     content: dict[str, dict[str, dict[str, float]]] = json.loads(text)["tables"]
     return content

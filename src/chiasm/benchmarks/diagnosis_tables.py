@@ -1,4 +1,4 @@
-"""Tables of recordings: every method on one's own data, how robust each is, and the MAD paper's."""
+"""Tables of recordings: all methods on the user's data, their robustness, and the MAD paper's."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ F1, AUC = POOLED + "macro_f1", POOLED + "auroc"
 _THREE = ("MAD", "MAD, image alone", "MAD, series alone")
 
 _OTHER_DATA = (
-    "Printed values are of other recordings (AI-Hub 71682, a random split, mad_base): they stand "
-    "beside ours for orientation, not for comparison."
+    "Printed values are of other recordings (AI-Hub 71682, a random split, mad_base): they are for "
+    "orientation, not for comparison."
 )
 
 
@@ -36,8 +36,8 @@ def mad_table2(suite: DiagnosisSuite) -> Table:
     }
     notes = (
         _OTHER_DATA,
-        "Contrast: the least supervised contrast of the first stage on held-out recordings, mean "
-        "over anchors; the paper's is a sum of unknown size on another batch.",
+        "Contrast: the lowest supervised contrastive loss of the first stage on held-out "
+        "recordings, mean over anchors; the paper's is a sum of unknown size on another batch.",
     )
     rows = {label: label for label in _THREE}
     return _table(
@@ -46,7 +46,7 @@ def mad_table2(suite: DiagnosisSuite) -> Table:
 
 
 def mad_table3(suite: DiagnosisSuite) -> Table:
-    """The two sizes of MAD: weights, operations, macro-F1, how restless learning is."""
+    """Both sizes of MAD: weights, operations, macro-F1, variation of the validation macro-F1."""
     figures = {
         "million weights": "cost.million_weights",
         "GFLOPs": "gflops.paper",
@@ -56,8 +56,8 @@ def mad_table3(suite: DiagnosisSuite) -> Table:
     }
     notes = (
         _OTHER_DATA,
-        "GFLOPs as printed leave attention out. Both are of a whole recording without folding, "
-        "whatever the preset shows the network.",
+        "Printed GFLOPs leave attention out. Both counts are of a whole recording without folding, "
+        "independent of the preset.",
         "The paper calls validation of the base 'unstable' and of the small one 'stable'; the last "
         "column is the mean change of its macro-F1 between epochs of the second stage.",
     )
@@ -65,23 +65,23 @@ def mad_table3(suite: DiagnosisSuite) -> Table:
 
 
 def mad_table4(suite: DiagnosisSuite) -> Table:
-    """MAD beside three networks."""
+    """MAD and three other networks."""
     rows = {label: label for label in printed_mad()["mad_table4"]}
     figures = {"AUC": AUC, "macro-F1": F1, "ECE": POOLED + "ece"}
     notes = (_OTHER_DATA, "CFM is a surrogate: the paper cites no source for it.")
-    return _table("mad_table4", "MAD beside others", "Table 4", suite, rows, figures, notes)
+    return _table("mad_table4", "MAD and other networks", "Table 4", suite, rows, figures, notes)
 
 
 def mad_fig3(suite: DiagnosisSuite) -> Table:
-    """Figure 3 as numbers: how far classes stand apart before and after the flows."""
+    """Figure 3 as numbers: separation of the classes before and after the flows."""
     variants: dict[str, dict[str, Any]] = {
         "flows, as published": {},
         "flows with likelihood, weight 0.01": {"flow_weight": 0.01},
         "no flows": {"flow": "identity"},
     }
     entries = []
-    rows = {row: suite.cells("MAD", **more) for row, more in variants.items()}
-    for row, cells in rows.items():
+    rows = {row: suite.trials("MAD", **settings) for row, settings in variants.items()}
+    for row, trials in rows.items():
         for column, figure in {
             "silhouette before": "silhouette.before",
             "silhouette after": "silhouette.after",
@@ -89,43 +89,43 @@ def mad_fig3(suite: DiagnosisSuite) -> Table:
             "gap after": "gap.after.distance",
             "macro-F1": F1,
         }.items():
-            entries.append(_entry(suite, row, column, figure, cells))
+            entries.append(_entry(suite, row, column, figure, trials))
     notes = (
-        "Silhouette of the classes over the means of the tokens, test recordings: 1 where classes "
-        "stand apart, 0 where they overlap. Gap: distance of the modalities' means.",
-        "The report in each run's folder has the picture.",
+        "Silhouette of the classes over the mean tokens of test recordings: 1 for separate "
+        "classes, 0 for overlapping ones. Gap: distance of the modalities' means.",
+        "The report in the folder of each run has the picture.",
     )
     return Table(
-        "mad_fig3", "Before and after the flows", tuple(entries), _of("Figure 3"), "", notes
+        "mad_fig3", "Before and after the flows", tuple(entries), _source("Figure 3"), "", notes
     )
 
 
 def mad_fig4(suite: DiagnosisSuite) -> Table:
     """Figure 4: confusion of MAD on both modalities and on each alone."""
-    rows = {label: suite.cells(label) for label in _THREE}
+    rows = {label: suite.trials(label) for label in _THREE}
     return _confusion("mad_fig4", "Confusion, by modality", "Figure 4", suite, rows)
 
 
 def mad_fig5(suite: DiagnosisSuite) -> Table:
-    """Figure 5: learning of both sizes, over the second stage."""
+    """Figure 5: training curves of both sizes over the second stage."""
     entries = []
     lines = {
         "training loss": "learning.train_loss",
         "validation loss": "learning.validation_loss",
         "validation macro-F1": "learning.validation_f1",
     }
-    rows = {size: suite.cells("MAD", size=size) for size in ("base", "small")}
-    for size, cells in rows.items():
+    rows = {size: suite.trials("MAD", size=size) for size in ("base", "small")}
+    for size, trials in rows.items():
         for line, figure in lines.items():
             entries += [
-                _entry(suite, f"{size}, {line}", str(share), f"{figure}.{share}", cells)
+                _entry(suite, f"{size}, {line}", str(share), f"{figure}.{share}", trials)
                 for share in SHARES
             ]
     return Table(
         "mad_fig5",
-        "Learning of both sizes",
+        "Training curves of both sizes",
         tuple(entries),
-        _of("Figure 5"),
+        _source("Figure 5"),
         "share of the second stage, %",
         ("On validation recordings; the paper shows its test set.",),
         _compared(suite, rows),
@@ -133,8 +133,8 @@ def mad_fig5(suite: DiagnosisSuite) -> Table:
 
 
 def mad_fig6(suite: DiagnosisSuite) -> Table:
-    """Figure 6: confusion with contrast first, and with cross-entropy alone."""
-    rows = {label: suite.cells(label) for label in ("MAD", ALONE)}
+    """Figure 6: confusion with contrastive pretraining, and with cross-entropy alone."""
+    rows = {label: suite.trials(label) for label in ("MAD", ALONE)}
     return _confusion("mad_fig6", "Confusion, by loss", "Figure 6", suite, rows)
 
 
@@ -144,14 +144,14 @@ MAD_TABLES: tuple[Callable[[DiagnosisSuite], Table], ...] = (
 )
 
 
-def _of(what: str) -> str:
-    return f"{what} {PAPER}"
+def _source(item: str) -> str:
+    return f"{item} {PAPER}"
 
 
 def _entry(
-    suite: DiagnosisSuite, row: str, column: str, figure: str, cells: Any, value: Any = None
+    suite: DiagnosisSuite, row: str, column: str, figure: str, trials: Any, value: Any = None
 ) -> Entry:
-    return Entry(row, column, figure, cells, value, by=suite.splits[0])
+    return Entry(row, column, figure, trials, value, by=suite.splits[0])
 
 
 def _table(
@@ -164,14 +164,14 @@ def _table(
     notes: Sequence[str],
 ) -> Table:
     values = printed_mad()[name]
-    cells = {row: suite.cells(label) for row, label in rows.items() if label in suite.labels}
+    trials = {row: suite.trials(label) for row, label in rows.items() if label in suite.labels}
     entries = [
-        _entry(suite, row, column, figure, cells[row], values.get(row, {}).get(column))
-        for row in cells
+        _entry(suite, row, column, figure, trials[row], values.get(row, {}).get(column))
+        for row in trials
         for column, figure in figures.items()
     ]
-    compared = _compared(suite, cells)
-    return Table(name, title, tuple(entries), _of(source), "", tuple(notes), compared)
+    compared = _compared(suite, trials)
+    return Table(name, title, tuple(entries), _source(source), "", tuple(notes), compared)
 
 
 def _sizes(
@@ -184,28 +184,30 @@ def _sizes(
 ) -> Table:
     values = printed_mad()[name]
     entries = []
-    rows = {f"MAD, {size}": suite.cells("MAD", size=size) for size in ("base", "small")}
-    for row, cells in rows.items():
+    rows = {f"MAD, {size}": suite.trials("MAD", size=size) for size in ("base", "small")}
+    for row, trials in rows.items():
         entries += [
-            _entry(suite, row, column, figure, cells, values[row].get(column))
+            _entry(suite, row, column, figure, trials, values[row].get(column))
             for column, figure in figures.items()
         ]
     compared = _compared(suite, rows)
-    return Table(name, title, tuple(entries), _of(source), "", tuple(notes), compared)
+    return Table(name, title, tuple(entries), _source(source), "", tuple(notes), compared)
 
 
 def _confusion(
     name: str, title: str, source: str, suite: DiagnosisSuite, rows: Mapping[str, Any]
 ) -> Table:
     entries = [
-        _entry(suite, f"{label}: {own}", f"called {other}", f"called.{own}.{other}", cells)
-        for label, cells in rows.items()
-        for own in suite.kinds
-        for other in suite.kinds
+        _entry(
+            suite, f"{label}: {true}", f"called {predicted}", f"called.{true}.{predicted}", trials
+        )
+        for label, trials in rows.items()
+        for true in suite.kinds
+        for predicted in suite.kinds
     ]
-    notes = ("Shares of the recordings of each true class; marks of best and second mean nothing.",)
+    notes = ("Shares of the recordings of each true class.",)
     compared = _compared(suite, rows)
-    return Table(name, title, tuple(entries), _of(source), "", notes, compared, ranked=False)
+    return Table(name, title, tuple(entries), _source(source), "", notes, compared, ranked=False)
 
 
 def _compared(suite: DiagnosisSuite, rows: Mapping[str, tuple[Trial, ...]]) -> tuple[Any, ...]:
@@ -221,30 +223,36 @@ COST = {
 
 POOLED_FIGURES = {"macro-F1": "macro_f1", "AUC": "auroc", "ECE": "ece"}
 
-_ABSENT = {"picture absent": "missing.picture absent", "series absent": "missing.series absent"}
+_WITHOUT_MODALITY = {
+    "picture absent": "missing.picture absent",
+    "series absent": "missing.series absent",
+}
 
 
 def classifiers(suite: DiagnosisSuite) -> Table:
-    """Every method on one's own recordings, by one split or several."""
+    """Every method on the user's recordings, by one split or several."""
     entries, compared = [], []
     several = len(suite.splits) > 1
-    rows = {split: {x: suite.cells(x, split) for x in suite.labels} for split in suite.splits}
+    rows = {
+        split: {label: suite.trials(label, split) for label in suite.labels}
+        for split in suite.splits
+    }
     for label in suite.labels:
         for split in suite.splits:
-            cells = rows[split][label]
+            trials = rows[split][label]
             for column, figure in POOLED_FIGURES.items():
                 name = f"{column}, {split}" if several else column
-                entries.append(Entry(label, name, POOLED + figure, cells, by=split))
-        cells = rows[suite.splits[0]][label]
-        entries += [Entry(label, column, figure, cells) for column, figure in COST.items()]
+                entries.append(Entry(label, name, POOLED + figure, trials, by=split))
+        trials = rows[suite.splits[0]][label]
+        entries += [Entry(label, column, figure, trials) for column, figure in COST.items()]
     for split in suite.splits:
         compared.append(Comparison(split_words(suite, split), split, rows[split]))
     notes = (
-        "Macro-F1, AUC and ECE are of all test recordings of a row's runs together, each judged by "
-        "a model that has not seen its group; intervals are of a bootstrap over these groups, or "
-        "over sessions where the groups are too few or the split is random.",
+        "Macro-F1, AUC and ECE are of the joined test recordings of a row's runs, each predicted "
+        "by a model that has not seen its group; intervals are bootstrapped over these groups, or "
+        "over sessions if there are too few groups or the split is random.",
         *_random_notes(suite),
-        *([f"Costs are those of the {suite.splits[0]} split, of one run."] if several else []),
+        *([f"Costs are of one run of the {suite.splits[0]} split."] if several else []),
     )
     title = f"Classifiers on {suite.data.name}. " + ". ".join(
         split_words(suite, split) for split in suite.splits
@@ -256,25 +264,25 @@ def classifier_robustness(suite: DiagnosisSuite) -> Table:
     """Macro-F1 without a modality, and of corrupted recordings."""
     split = suite.splits[0]
     entries = []
-    columns = {"as they are": "recording.macro_f1"} | _ABSENT
+    columns = {"uncorrupted": "recording.macro_f1"} | _WITHOUT_MODALITY
     columns |= {"mean of all corruptions": "corruptions.*"}
     columns |= {name: f"corruptions.{name}" for name in CORRUPTIONS}
     evaluation = {"most_corrupted": suite.corrupted}
-    rows = {label: suite.cells(label, split, evaluation) for label in suite.labels}
-    for label, cells in rows.items():
+    rows = {label: suite.trials(label, split, evaluation) for label in suite.labels}
+    for label, trials in rows.items():
         entries += [
-            Entry(label, column, figure, cells, by=split) for column, figure in columns.items()
+            Entry(label, column, figure, trials, by=split) for column, figure in columns.items()
         ]
     words = split_words(suite, split)
     compared = (
-        Comparison(f"{words}, as they are", split, rows),
+        Comparison(f"{words}, uncorrupted", split, rows),
         Comparison(f"{words}, all corruptions together", split, rows, CORRUPTED),
     )
     notes = (
-        "'As they are' and with a modality absent: all test recordings. Corrupted: up to "
-        f"{suite.corrupted} of them, of all classes alike.",
-        "No method was trained on corrupted recordings. A dash where a method never looks at the "
-        "modality that is absent or at the other one.",
+        "Uncorrupted and with a modality absent: all test recordings. Corrupted: up to "
+        f"{suite.corrupted} of them, balanced over the classes.",
+        "No method was trained on corrupted recordings. A dash: the method does not use the absent "
+        "modality, or it uses no other one.",
     )
     return Table(
         "classifier_robustness",
@@ -286,7 +294,7 @@ def classifier_robustness(suite: DiagnosisSuite) -> Table:
 
 
 def split_words(suite: DiagnosisSuite, split: str) -> str:
-    """A split in words."""
+    """Return a split in words."""
     groups = suite.groups(split)
     if groups:
         return f"Each {split} left out in turn ({len(groups)})"
@@ -297,18 +305,18 @@ def _random_notes(suite: DiagnosisSuite) -> list[str]:
     if RANDOM not in suite.splits:
         return []
     return [
-        "On a random split recordings of one session stand on both sides: it measures how well "
-        "sessions are recognised, not faults."
+        "A random split puts recordings of one session into training and test: it measures how "
+        "well sessions are recognised, not faults."
     ]
 
 
 RECORDING_TABLES: dict[str, Callable[[DiagnosisSuite], Table]] = {
-    one.__name__: one for one in (classifiers, classifier_robustness, *MAD_TABLES)
+    table.__name__: table for table in (classifiers, classifier_robustness, *MAD_TABLES)
 }
 
 
 def describe_recordings(name: str, suite: DiagnosisSuite) -> Table:
-    """The table of that name; ``ConfigurationError`` lists those that there are."""
+    """Return the table of that name; ``ConfigurationError`` lists those that exist."""
     if name not in RECORDING_TABLES:
         raise ConfigurationError(
             f"There is no table {name!r} of recordings; there are: {', '.join(RECORDING_TABLES)}."

@@ -1,9 +1,9 @@
-"""Methods compared on the same test recordings, and what may be said of it, in words."""
+"""Paired comparison of methods on the same test recordings, with a verdict in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,23 @@ from chiasm.benchmarks.trial import Trial
 from chiasm.diagnosis.report.figures import recording_figures
 from chiasm.diagnosis.report.predictions import PREDICTIONS, read_predictions, stacked
 from chiasm.diagnosis.report.scored import ScoredRecordings
-from chiasm.metrics.group_bootstrap import holm, macro_f1_figure, paired_group_bootstrap
+from chiasm.metrics.bootstrap import holm, macro_f1_figure, paired_group_bootstrap
+from chiasm.metrics.classification import macro_f1
 
 DRAWS, LEVEL, ALPHA = 2000, 0.95, 0.05
-# Fewer groups than this are too few to draw from; their sessions are drawn instead.
-FEWEST_GROUPS = 6
+# With fewer groups the bootstrap draws sessions instead.
+MIN_GROUPS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Rows of a table that are to be compared in pairs.
+    """Rows of a table to compare in pairs.
 
     Attributes:
-        title: of which split, in words.
+        title: the split in words.
         by: kind of group that no test recording shares with training, or ``random``.
-        rows: label to the runs whose test recordings are joined.
-        file: of predictions, those of the test recordings unless told.
+        rows: label to the trials whose test recordings are joined.
+        file: name of the predictions, by default of the test recordings.
     """
 
     title: str
@@ -42,13 +43,13 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Against:
-    """A method against a better one on the same recordings.
+class Difference:
+    """Difference of two methods on the same recordings.
 
     Attributes:
         method, other: labels.
-        difference: of macro-F1, the method's minus the other's; ``low`` and ``high`` of 95 %.
-        p_value: two-sided, after Holm's correction over all pairs of the comparison.
+        difference: macro-F1 of the method minus that of the other; ``low`` and ``high`` of 95 %.
+        p_value: two-sided, Holm-adjusted over all pairs of the comparison.
     """
 
     method: str
@@ -60,16 +61,16 @@ class Against:
 
 
 def joined(
-    cells: Sequence[Trial], store: ResultStore, file: str = PREDICTIONS
+    trials: Sequence[Trial], store: ResultStore, file: str = PREDICTIONS
 ) -> ScoredRecordings | None:
-    """The test recordings of some runs one after the other; None where one run is not there.
+    """Return the concatenated test recordings of trials; None if one trial has no predictions.
 
-    ``sources`` name seed and group that was left out, too, so that pairs are of the same split.
+    ``sources`` also name seed and left-out group, so that pairs belong to the same split.
     """
-    paths = [store.report_folder(cell) / file for cell in cells]
-    if not cells or not all(path.exists() for path in paths):
+    paths = [store.report_folder(trial) / file for trial in trials]
+    if not trials or not all(path.exists() for path in paths):
         return None
-    tags = [f"{c.settings.get('seed')}:{c.settings.get('test_group', '')}" for c in cells]
+    tags = [f"{t.settings.get('seed')}:{t.settings.get('test_group', '')}" for t in trials]
     return _joined(tuple(paths), tuple(tags), tuple(path.stat().st_mtime_ns for path in paths))
 
 
@@ -80,135 +81,130 @@ def _joined(
     return stacked([(tag, read_predictions(path)) for tag, path in zip(tags, paths)])
 
 
-def drawn_by(scored: ScoredRecordings, by: str) -> str:
-    """The kind of group that a bootstrap draws: that of the split, where there are enough."""
-    enough = by in scored.groups and len(set(scored.groups[by].tolist())) >= FEWEST_GROUPS
+def bootstrap_unit(scored: ScoredRecordings, by: str) -> str:
+    """Return the kind of group that the bootstrap draws: that of the split if there are enough."""
+    enough = by in scored.groups and len(set(scored.groups[by].tolist())) >= MIN_GROUPS
     return by if enough or "session" not in scored.groups else "session"
 
 
 def pooled_figure(entry: Entry, store: ResultStore) -> tuple[float, Any, Any] | None:
-    """``(value, low, high)`` of a figure of all test recordings of an entry's runs together."""
-    scored = joined(entry.cells, store)
+    """Return ``(value, low, high)`` of a figure over the joined test recordings of an entry."""
+    scored = joined(entry.trials, store)
     if scored is None:
         return None
-    found = _figures(scored, drawn_by(scored, entry.by))[entry.figure.removeprefix(POOLED)]
-    return None if found["value"] is None else (found["value"], found["low"], found["high"])
+    figures = _figures(scored, bootstrap_unit(scored, entry.by))
+    figure = figures[entry.figure.removeprefix(POOLED)]
+    return None if figure["value"] is None else (figure["value"], figure["low"], figure["high"])
 
 
-_KNOWN: dict[tuple[int, str], tuple[ScoredRecordings, dict[str, Any]]] = {}
+_CACHE: dict[tuple[int, str], tuple[ScoredRecordings, dict[str, Any]]] = {}
 
 
 def _figures(scored: ScoredRecordings, by: str) -> dict[str, Any]:
-    """Figures, computed once for each list that ``joined`` keeps."""
+    """Return the figures, computed once for each list that ``joined`` caches."""
     key = (id(scored), by)
-    if key not in _KNOWN or _KNOWN[key][0] is not scored:
-        _KNOWN[key] = (scored, recording_figures(scored, by=by))
-    return _KNOWN[key][1]
+    if key not in _CACHE or _CACHE[key][0] is not scored:
+        _CACHE[key] = (scored, recording_figures(scored, by=by))
+    return _CACHE[key][1]
 
 
-def compared(comparison: Comparison, store: ResultStore) -> tuple[list[str], list[Against]]:
-    """Sentences on who is best, who is level with it, and who clears the simple rivals' bar.
+def compared(comparison: Comparison, store: ResultStore) -> tuple[list[str], list[Difference]]:
+    """Return sentences that name the best method, its equals and the best simple baseline.
 
-    Every method is compared with the best one, and every network with the best simple one, by a
-    paired bootstrap over groups; p-values are Holm's over all these pairs.
+    Every method is compared with the best one, and every network with the best simple baseline, by
+    a paired bootstrap over groups; p-values are Holm-adjusted over all these pairs.
     """
-    rows = {x: joined(cells, store, comparison.file) for x, cells in comparison.rows.items()}
-    there = {label: one for label, one in rows.items() if one is not None and len(one)}
-    missing = [label for label in rows if label not in there]
-    if len(there) < 2:
+    rows = {label: joined(t, store, comparison.file) for label, t in comparison.rows.items()}
+    present = {label: scored for label, scored in rows.items() if scored and len(scored)}
+    missing = [label for label in rows if label not in present]
+    if len(present) < 2:
         return [], []
-    shared = sorted(set.intersection(*(set(one.sources) for one in there.values())))
+    shared = sorted(set.intersection(*(set(scored.sources) for scored in present.values())))
     if not shared:
         return [f"{comparison.title}: no test recording is common to all methods."], []
-    kept = {label: _of(one, shared) for label, one in there.items()}
-    first = next(iter(kept.values()))
-    by = drawn_by(first, comparison.by)
+    methods = {label: _subset(scored, shared) for label, scored in present.items()}
+    first = next(iter(methods.values()))
+    by = bootstrap_unit(first, comparison.by)
     groups = first.group_names(by)
-    score = {label: _f1(one) for label, one in kept.items()}
+    score = {label: _f1(scored) for label, scored in methods.items()}
     best = max(score, key=lambda label: score[label])
-    simple = [label for label in kept if _family(label) == SIMPLE]
+    simple = [label for label in methods if _family(label) == SIMPLE]
     bar = max(simple, key=lambda label: score[label]) if simple else ""
-    pairs = [(label, best) for label in kept if label != best]
-    pairs += [(n, bar) for n in kept if bar not in ("", best) and n not in (*simple, best)]
+    pairs = [(label, best) for label in methods if label != best]
+    pairs += [(n, bar) for n in methods if bar not in ("", best) and n not in (*simple, best)]
     pairs += [(best, bar)] if bar and best not in simple else []
-    found = []
+    differences = []
     for method, other in pairs:
-        one = paired_group_bootstrap(
-            _figure(kept[method]), _figure(kept[other]), groups, level=LEVEL, draws=DRAWS
+        difference = paired_group_bootstrap(
+            _figure(methods[method]), _figure(methods[other]), groups, level=LEVEL, draws=DRAWS
         )
-        found.append(Against(method, other, *one))
-    adjusted = holm([one.p_value for one in found])
-    found = [
-        Against(o.method, o.other, o.difference, o.low, o.high, p) for o, p in zip(found, adjusted)
-    ]
+        differences.append(Difference(method, other, *difference))
+    adjusted = holm([difference.p_value for difference in differences])
+    differences = [replace(d, p_value=p) for d, p in zip(differences, adjusted)]
     head = (
         f"{comparison.title}, {len(shared)} test recordings of {len(set(groups))} "
-        f"{'recordings of no group' if by not in first.groups else _many(by)}: "
+        f"{'recordings of no group' if by not in first.groups else _plural(by)}: "
     )
-    words = [head + _best(best, score, found)]
+    sentences = [head + _best_sentence(best, score, differences)]
     if bar:
-        words.append(_bar(comparison.title, bar, best, score, found))
+        sentences.append(_bar_sentence(comparison.title, bar, score, differences))
     if missing:
-        words.append(f"{comparison.title}: not compared, for runs are missing: {_list(missing)}.")
-    return words, found
+        sentences.append(f"{comparison.title}: not compared, runs are missing: {_list(missing)}.")
+    return sentences, differences
 
 
-def _best(best: str, score: Mapping[str, float], found: Sequence[Against]) -> str:
-    own = [one for one in found if one.other == best]
-    level = [one.method for one in own if one.p_value > ALPHA]
-    worse = [one for one in own if one.p_value <= ALPHA]
+def _best_sentence(best: str, score: Mapping[str, float], differences: Sequence[Difference]) -> str:
+    from_best = [d for d in differences if d.other == best]
+    level = [d.method for d in from_best if d.p_value > ALPHA]
+    worse = [d for d in from_best if d.p_value <= ALPHA]
     words = f"the highest macro-F1 is that of {best}, {score[best]:.3f}. "
     words += (
-        f"Statistically indistinguishable from it (paired bootstrap, Holm's p > {ALPHA}): "
+        f"Statistically indistinguishable from it (paired bootstrap, Holm-adjusted p > {ALPHA}): "
         f"{_list(level)}. "
         if level
-        else "All others are worse beyond chance. "
+        else "All others are significantly worse. "
     )
     if worse and level:
-        words += "Worse beyond chance: " + _list([_shown(one) for one in worse]) + ". "
+        words += "Significantly worse: " + _list([_text(d) for d in worse]) + ". "
     return words.strip()
 
 
-def _bar(
-    title: str, bar: str, best: str, score: Mapping[str, float], found: Sequence[Against]
+def _bar_sentence(
+    title: str, bar: str, score: Mapping[str, float], differences: Sequence[Difference]
 ) -> str:
-    said = []
-    for label in score:
-        if _family(label) != OURS:
-            continue
-        one = next((o for o in found if (o.method, o.other) == (label, bar)), None)
-        if one is None:
-            continue
-        if one.p_value > ALPHA:
-            said.append(f"{_shown(one)} is level with it")
+    from_bar = {d.method: d for d in differences if d.other == bar and _family(d.method) == OURS}
+    clauses = []
+    for difference in (from_bar[label] for label in score if label in from_bar):
+        if difference.p_value > ALPHA:
+            relation = "is level with it"
         else:
-            verb = "clears it" if one.difference > 0 else "falls short of it"
-            said.append(f"{_shown(one)} {verb}")
-    head = f"{title}: the bar among simple rivals is {bar}, {score[bar]:.3f}"
-    return f"{head}: {_list(said)}." if said else f"{head}."
+            relation = "is better" if difference.difference > 0 else "is worse"
+        clauses.append(f"{_text(difference)} {relation}")
+    head = f"{title}: the best simple baseline is {bar}, {score[bar]:.3f}"
+    return f"{head}: {_list(clauses)}." if clauses else f"{head}."
 
 
 def _family(label: str) -> str:
-    """Variants and sizes that only some tables have are ours."""
+    """Return the family of a method; variants and sizes outside ``METHODS`` are ours."""
     return METHODS[label][0] if label in METHODS else OURS
 
 
-def _shown(one: Against) -> str:
-    return f"{one.method} ({one.difference:+.3f}, {one.low:+.3f} to {one.high:+.3f})"
+def _text(d: Difference) -> str:
+    return f"{d.method} ({d.difference:+.3f}, {d.low:+.3f} to {d.high:+.3f})"
 
 
 def _list(parts: Sequence[str]) -> str:
     return "; ".join(parts) if any("," in part for part in parts) else ", ".join(parts)
 
 
-def _many(by: str) -> str:
+def _plural(by: str) -> str:
     return {"session": "sessions", "equipment": "kinds of equipment"}.get(by, f"groups by {by}")
 
 
-def _of(scored: ScoredRecordings, names: Sequence[str]) -> ScoredRecordings:
-    """The recordings of these names, in their order."""
-    place = {name: number for number, name in enumerate(scored.sources)}
-    rows = np.array([place[name] for name in names])
+def _subset(scored: ScoredRecordings, names: Sequence[str]) -> ScoredRecordings:
+    """Return the recordings with these names, in this order."""
+    row_of = {name: row for row, name in enumerate(scored.sources)}
+    rows = np.array([row_of[name] for name in names])
     return ScoredRecordings(
         logits=scored.logits[rows],
         labels=scored.labels[rows],
@@ -223,7 +219,5 @@ def _figure(scored: ScoredRecordings) -> Any:
 
 
 def _f1(scored: ScoredRecordings) -> float:
-    from chiasm.metrics.classification import macro_f1
-
-    # As rounded as it stands in the table.
+    # Rounded as in the table.
     return round(macro_f1(scored.labels, scored.guesses, len(scored.kinds)), 5)

@@ -1,4 +1,4 @@
-"""Cells run here: side by side in processes of their own, or on a Ray cluster."""
+"""Run trials in subprocesses of this machine, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -17,63 +17,66 @@ from typing import Any
 
 from chiasm.benchmarks.diagnosis_facts import read_classifier_facts
 from chiasm.benchmarks.run_trial import EXIT_OUT_OF_MEMORY, PHASES
-from chiasm.benchmarks.store import Result, ResultStore
+from chiasm.benchmarks.store import Result, ResultStore, Status
 from chiasm.benchmarks.trial import Trial, fingerprint_of
 from chiasm.errors import ConfigurationError
 
-Done = tuple[Trial, Result]
+Finished = tuple[Trial, Result]
+Report = Callable[[str], None]
 
 
-def run_cells(
-    cells: Sequence[Trial],
+def run_local(
+    trials: Sequence[Trial],
     store: ResultStore,
     *,
     jobs: int = 1,
     deadline: float | None = None,
-    said: Callable[[str], None] = lambda words: None,
-) -> Iterator[Done]:
-    """Run cells side by side on this machine; yields each as it ends.
+    report_progress: Report = lambda line: None,
+) -> Iterator[Finished]:
+    """Run trials in parallel on this machine; yield each when it ends.
 
     Args:
-        cells: to run.
-        store: where results go.
-        jobs: cells at a time; the processor's cores are shared among them (see ``threads_each``).
-        deadline: of ``time.monotonic``, after which no further cell is begun.
-        said: is told what begins.
+        trials: the trials to run.
+        store: receives the results.
+        jobs: number of trials at a time, which share the cores (see ``threads_each``).
+        deadline: time of ``time.monotonic`` after which no further trial is started.
+        report_progress: called with a line for people.
     """
     threads = threads_each(jobs)
-    waiting = list(cells)
+    pending = list(trials)
     running: dict[Future[Result], Trial] = {}
     with ThreadPoolExecutor(max_workers=jobs) as pool:
-        while waiting or running:
-            while waiting and len(running) < jobs:
+        while pending or running:
+            while pending and len(running) < jobs:
                 if deadline is not None and time.monotonic() > deadline:
-                    waiting.clear()
+                    pending.clear()
                     break
-                cell = waiting.pop(0)
-                said(f"{cell.data.name}: {cell.method} ...")
-                running[pool.submit(run_one, cell, store, threads, fingerprint_of(cell))] = cell
+                trial = pending.pop(0)
+                report_progress(f"{trial.data.name}: {trial.method} ...")
+                running[pool.submit(run_phases, trial, store, threads, fingerprint_of(trial))] = (
+                    trial
+                )
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
-            for one in ended:
-                yield running.pop(one), one.result()
+            for future in ended:
+                yield running.pop(future), future.result()
 
 
 def run_on_ray(
-    cells: Sequence[Trial],
+    trials: Sequence[Trial],
     store: ResultStore,
     *,
     address: str,
-    said: Callable[[str], None] = lambda words: None,
-) -> Iterator[Done]:
-    """Run cells as tasks of a Ray cluster whose machines share the store's folder.
+    report_progress: Report = lambda line: None,
+) -> Iterator[Finished]:
+    """Run trials as tasks of a Ray cluster whose machines share the store's folder.
+
+    A task whose worker is lost is started once more; lost again, its trial has failed.
 
     Args:
-        cells: to run.
-        store: where results go.
-        address: of the cluster; ``"local"`` begins one on this machine.
-        said: is told what begins.
-
-    A task whose worker is lost is begun once more; lost again, its cell is a result that says so.
+        trials: the trials to run.
+        store: receives the results.
+        address: of the cluster; ``"local"`` starts one on this machine.
+        report_progress: called with a line for people.
 
     Raises:
         ConfigurationError: Ray is not installed.
@@ -82,76 +85,77 @@ def run_on_ray(
         import ray
     except ImportError as error:
         raise ConfigurationError("--ray needs Ray: pip install 'chiasm[cluster]'.") from error
-    # Ray's workers give way to everything else unless told; a run is to take its time, not more.
+    # Ray's workers have a low priority by default, which would distort measured times.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    begun = not ray.is_initialized()
-    if begun and address == "local":
+    started = not ray.is_initialized()
+    if started and address == "local":
         ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
-    elif begun:
+    elif started:
         ray.init(address=address, log_to_driver=False)
     try:
-        task = ray.remote(num_cpus=1, max_retries=1)(run_one)
-        # A worker stands in a folder of its own.
+        task = ray.remote(num_cpus=1, max_retries=1)(run_phases)
+        # A worker has another working directory.
         store = ResultStore(store.folder.absolute())
         running = {}
-        for cell in cells:
-            said(f"{cell.data.name}: {cell.method} ...")
-            absolute = replace(cell, data=cell.data.absolute())
-            # The code is named here: a worker need not import what only its subprocesses use.
-            running[task.remote(absolute, store, 1, fingerprint_of(cell))] = cell
+        for trial in trials:
+            report_progress(f"{trial.data.name}: {trial.method} ...")
+            absolute = replace(trial, data=trial.data.absolute())
+            # The fingerprint is computed here: a worker need not import what its subprocesses use.
+            running[task.remote(absolute, store, 1, fingerprint_of(trial))] = trial
         while running:
             ended, _ = ray.wait(list(running), num_returns=1)
-            for one in ended:
-                cell = running.pop(one)
+            for future in ended:
+                trial = running.pop(future)
                 try:
-                    yield cell, ray.get(one)
+                    yield trial, ray.get(future)
                 except ray.exceptions.RayError as error:
-                    yield cell, _lost(error, cell, store)
+                    yield trial, _store_failure(error, trial, store)
     finally:
-        if begun:
+        if started:
             ray.shutdown()
 
 
-def _lost(error: Exception, cell: Trial, store: ResultStore) -> Result:
-    """The result of a cell whose task ended without one."""
-    short = "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError)
+def _store_failure(error: Exception, trial: Trial, store: ResultStore) -> Result:
+    """Store and return the result of a trial whose task was lost."""
+    out_of_memory = "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    words = (lines[-1] if lines else type(error).__name__)[:300]
-    result = Result("out of memory" if short else "crashed", {}, words, fingerprint_of(cell))
-    store.write(cell, result)
+    message = (lines[-1] if lines else type(error).__name__)[:300]
+    status: Status = "out of memory" if out_of_memory else "crashed"
+    result = Result(status, {}, message, fingerprint_of(trial))
+    store.write(trial, result)
     return result
 
 
 def threads_each(jobs: int) -> int:
-    """Processor threads of each of so many runs at a time.
+    """Return the processor threads of each of ``jobs`` parallel trials.
 
-    Never more than ``OMP_NUM_THREADS`` says where it is set: whoever sets it has other work on
-    these cores, and threads that wait for each other on busy cores take five times as long.
+    Never more than ``OMP_NUM_THREADS``, if it is set: threads that wait for each other on busy
+    cores take five times as long.
     """
-    asked = os.environ.get("OMP_NUM_THREADS", "")
+    variable = os.environ.get("OMP_NUM_THREADS", "")
     cores = os.cpu_count() or 1
-    most = min(cores, int(asked)) if asked.isdigit() and int(asked) > 0 else cores
-    return max(1, min(cores // jobs, most))
+    limit = min(cores, int(variable)) if variable.isdigit() and int(variable) > 0 else cores
+    return max(1, min(cores // jobs, limit))
 
 
-def run_one(cell: Trial, store: ResultStore, threads: int, code: str) -> Result:
-    """Learn, judge and measure, each in a fresh process; keeps the result and returns it.
+def run_phases(trial: Trial, store: ResultStore, threads: int, code: str) -> Result:
+    """Train, evaluate and measure, each in a fresh process; store and return the result.
 
     Args:
-        cell: to run.
-        store: where the result goes.
+        trial: the trial to run.
+        store: receives the result.
         threads: of each process.
-        code: fingerprint of the code that runs it.
+        code: fingerprint of the code.
     """
-    store.prepare(cell, code)
-    run = store.run_folder(cell)
-    description = store.folder / cell.key / "cell.json"
+    store.prepare(trial, code)
+    run = store.run_folder(trial)
+    description = store.folder / trial.key / "trial.json"
     description.write_text(
         json.dumps(
-            cell.described()
+            trial.description()
             | {
-                "folder": str(cell.data.resolve()),
-                "report": str(store.report_folder(cell)),
+                "folder": str(trial.data.resolve()),
+                "report": str(store.report_folder(trial)),
                 "code": code,
             },
             indent=1,
@@ -159,26 +163,27 @@ def run_one(cell: Trial, store: ResultStore, threads: int, code: str) -> Result:
         + "\n"
     )
     for phase in PHASES:
-        failure = _failure(phase, description, run, threads)
+        failure = _run_phase(phase, description, run, threads)
         if failure is not None:
-            result = Result(failure[0], {}, failure[1], code)  # type: ignore[arg-type]
-            store.write(cell, result)
+            status, error = failure
+            result = Result(status, {}, error, code)
+            store.write(trial, result)
             return result
-    metrics = json.loads((store.report_folder(cell) / "metrics.json").read_text())
+    metrics = json.loads((store.report_folder(trial) / "metrics.json").read_text())
     metrics["speed"] = json.loads((run / "speed.json").read_text())
-    if cell.wing == "classifier":
-        metrics |= read_classifier_facts(store.report_folder(cell))
+    if trial.wing == "classifier":
+        metrics |= read_classifier_facts(store.report_folder(trial))
     contract = json.loads((run / "model" / "contract.json").read_text())
     result = Result("done", metrics, "", code, contract.get("backbone_weights") or "")
-    store.write(cell, result)
+    store.write(trial, result)
     return result
 
 
-def _failure(phase: str, description: Path, run: Path, threads: int) -> tuple[str, str] | None:
-    """Status and error of a phase that did not end well; None of one that did."""
+def _run_phase(phase: str, description: Path, run: Path, threads: int) -> tuple[Status, str] | None:
+    """Run a phase in a subprocess; return status and error if it failed, else None."""
     log = description.parent / f"{phase}.log"
     with log.open("w") as stream:
-        ended = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-m", "chiasm.benchmarks.run_trial", phase, description, run],
             stdout=stream,
             stderr=subprocess.STDOUT,
@@ -186,16 +191,16 @@ def _failure(phase: str, description: Path, run: Path, threads: int) -> tuple[st
             preexec_fn=_die_with_parent,
             check=False,
         )
-    if ended.returncode == 0:
+    if process.returncode == 0:
         return None
-    if ended.returncode in (EXIT_OUT_OF_MEMORY, -signal.SIGKILL):
-        return "out of memory", f"It needed more memory than there was while it was to {phase}."
+    if process.returncode in (EXIT_OUT_OF_MEMORY, -signal.SIGKILL):
+        return "out of memory", f"The phase {phase!r} needed more memory than was available."
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return "crashed", (lines[-1] if lines else f"exit status {ended.returncode}")[:300]
+    return "crashed", (lines[-1] if lines else f"exit status {process.returncode}")[:300]
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to end this process when the one that began it is killed."""
+    """Ask Linux to end this process when its parent is killed."""
     try:
         libc: Any = ctypes.CDLL("libc.so.6", use_errno=True)
         libc.prctl(1, signal.SIGTERM)

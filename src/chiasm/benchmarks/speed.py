@@ -1,4 +1,4 @@
-"""How fast and how large a trained model is: one part after the other, from arrays to verdict."""
+"""Latency, memory and size of a trained model: one sample at a time, from arrays to prediction."""
 
 from __future__ import annotations
 
@@ -15,59 +15,58 @@ from typing import Any
 
 import numpy as np
 
-HELD = 8  # samples in memory that a station goes through in turn
+SAMPLES = 8  # decoded samples that a station predicts in turn
 
 
 class Station:
-    """A loaded model with a few decoded samples: what a station on a line does all day.
+    """A loaded model with a few decoded samples, like an inspection station on a line.
 
     Args:
         run: folder of a run.
-        data: folder whose test samples are judged.
+        data: folder whose test samples are predicted.
         wing: ``"detector"`` or ``"classifier"``.
     """
 
     def __init__(self, run: Path, data: Path, wing: str) -> None:
-        from chiasm import api as verbs
+        from chiasm import api
 
-        model: Any = verbs.load(run)
+        model: Any = api.load(run)
         self.run = run
-        self._turn = 0
+        self._predict = model.predict
+        self._next = 0
         self._samples: list[Any]
         if wing == "detector":
             from chiasm.detection.readers.opening import open_source
 
             source = open_source(data)
-            refs = [ref for ref in source.refs if ref.split in ("test", "")][:HELD]
+            refs = [ref for ref in source.refs if ref.split in ("test", "")][:SAMPLES]
             self._samples = [source.load(ref) for ref in refs]
-            self._judge = model.predict
         else:
             from chiasm.diagnosis.readers.opening import open_store
 
             store = open_store(data)
-            self._samples = [store.load(ref) for ref in list(store.refs)[:HELD]]
-            self._judge = model.predict
+            self._samples = [store.load(ref) for ref in list(store.refs)[:SAMPLES]]
 
     def warm_up(self, times: int = 3) -> None:
-        """Judge a few that are not timed."""
+        """Predict a few samples untimed."""
         for _ in range(times):
-            self.once()
+            self.predict_next()
 
-    def once(self) -> float:
-        """Seconds for the next sample."""
-        sample = self._samples[self._turn % len(self._samples)]
-        self._turn += 1
+    def predict_next(self) -> float:
+        """Predict the next sample; return the seconds."""
+        sample = self._samples[self._next % len(self._samples)]
+        self._next += 1
         start = time.perf_counter()
-        self._judge(sample)
+        self._predict(sample)
         return time.perf_counter() - start
 
     def summary(self, seconds: Sequence[float]) -> dict[str, float]:
-        """Frames a second at the median, latencies, peak resident memory and size on disk."""
-        middle, high = np.percentile(seconds, (50, 95))
+        """Return frames per second at the median, latencies, peak resident memory and disk size."""
+        median, high = np.percentile(seconds, (50, 95))
         files = [p for p in (self.run / "model").rglob("*") if p.is_file()]
         return {
-            "frames_per_second": round(1 / float(middle), 3),
-            "latency_p50_s": round(float(middle), 5),
+            "frames_per_second": round(1 / float(median), 3),
+            "latency_p50_s": round(float(median), 5),
             "latency_p95_s": round(float(high), 5),
             "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
             "disk_mb": round(sum(p.stat().st_size for p in files) / 1e6, 2),
@@ -77,17 +76,17 @@ class Station:
 def interleaved(
     runs: Mapping[str, tuple[Path, Path, str]], *, rounds: int = 30, threads: int = 1
 ) -> dict[str, dict[str, float]]:
-    """Measure several models in turn, each in a process of its own, on the same machine.
+    """Measure several models in turn, each in its own process, on the same machine.
 
-    Whatever else the machine does meanwhile befalls all of them alike.
+    Other load on the machine then affects all models equally.
 
     Args:
         runs: name to the run's folder, the data's folder and the wing.
-        rounds: samples of each.
+        rounds: number of samples of each model.
         threads: of each process.
 
     Returns:
-        Name to what ``Station.summary`` says.
+        Name to ``Station.summary``.
     """
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     workers = {
@@ -101,23 +100,24 @@ def interleaved(
         )
         for name, where in runs.items()
     }
-    found: dict[str, dict[str, float]] = {}
+    summaries: dict[str, dict[str, float]] = {}
     try:
         for _ in range(rounds):
             for worker in workers.values():
-                _asked(worker, "once")
+                _answer(worker, "next")
         for name, worker in workers.items():
-            answer = _asked(worker, "summary")
+            answer = _answer(worker, "summary")
             if answer:
-                found[name] = json.loads(answer)
+                summaries[name] = json.loads(answer)
     finally:
         for worker in workers.values():
             worker.kill()
             worker.wait()
-    return found
+    return summaries
 
 
-def _asked(worker: subprocess.Popen[str], question: str) -> str:
+def _answer(worker: subprocess.Popen[str], question: str) -> str:
+    """Return the worker's line of answer; "" if the worker has ended."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     try:
@@ -125,7 +125,7 @@ def _asked(worker: subprocess.Popen[str], question: str) -> str:
         worker.stdin.flush()
         return worker.stdout.readline()
     except BrokenPipeError:
-        return ""  # it has ended; the others go on
+        return ""
 
 
 def _serve() -> None:
@@ -134,8 +134,8 @@ def _serve() -> None:
         station.warm_up()
     seconds: list[float] = []
     for line in sys.stdin:
-        if line.strip() == "once":
-            seconds.append(station.once())
+        if line.strip() == "next":
+            seconds.append(station.predict_next())
             print(seconds[-1], flush=True)
         else:
             print(json.dumps(station.summary(seconds)), flush=True)

@@ -1,11 +1,11 @@
-"""Results of cells on disk: one JSON file each, whole or not there."""
+"""Results of trials on disk: one JSON file each, written atomically."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,14 +16,14 @@ Status = Literal["done", "crashed", "out of memory"]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came out of a cell.
+    """The result of a trial.
 
     Attributes:
-        status: how it ended.
+        status: how the trial ended.
         metrics: content of the run's ``metrics.json``, with ``speed`` (see ``measure``).
-        error: a sentence, where it did not end well.
-        code: fingerprint of the code that made it.
-        weights: published weights that it used, in words; "" for none.
+        error: a sentence; "" if it is done.
+        code: fingerprint of the code that ran it.
+        weights: name of the published weights it used; "" for none.
     """
 
     status: Status
@@ -34,46 +34,46 @@ class Result:
 
 
 class ResultStore:
-    """A folder of results by the cell's key, and the run's folder of each."""
+    """A folder with the result and the run of each trial, by the trial's key."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def run_folder(self, cell: Trial) -> Path:
-        """Where the cell's run keeps checkpoints and model: cells that learn alike share it."""
-        return self.folder / cell.learned.key / "run"
+    def run_folder(self, trial: Trial) -> Path:
+        """Return the folder of checkpoints and model; trials with the same training share it."""
+        return self.folder / trial.training.key / "run"
 
-    def report_folder(self, cell: Trial) -> Path:
-        """Where the cell's evaluation is: one that was asked for more has a folder of its own."""
-        name = f"report_{cell.key}" if cell.evaluation else "report"
-        return self.run_folder(cell) / name
+    def report_folder(self, trial: Trial) -> Path:
+        """Return the folder of the evaluation; further arguments of ``evaluate`` have another."""
+        name = f"report_{trial.key}" if trial.evaluation else "report"
+        return self.run_folder(trial) / name
 
-    def read(self, cell: Trial) -> Result | None:
-        """The stored result, whatever code made it; None where there is none that can be read."""
+    def read(self, trial: Trial) -> Result | None:
+        """Return the stored result, of any version of the code; None if none can be read."""
         try:
-            content = json.loads((self.folder / cell.key / "result.json").read_text())
+            content = json.loads((self.folder / trial.key / "result.json").read_text())
             return Result(**content["result"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def write(self, cell: Trial, result: Result) -> None:
-        """Keep a result."""
-        place = self.folder / cell.key
-        place.mkdir(parents=True, exist_ok=True)
+    def write(self, trial: Trial, result: Result) -> None:
+        """Store a result."""
+        folder = self.folder / trial.key
+        folder.mkdir(parents=True, exist_ok=True)
         content = {
-            "cell": cell.described(),
-            "result": {name: getattr(result, name) for name in Result.__dataclass_fields__},
+            "trial": trial.description(),
+            "result": asdict(result),
         }
-        fresh = place / f".result.{os.getpid()}"
-        fresh.write_text(json.dumps(content, indent=1) + "\n")
-        fresh.replace(place / "result.json")
+        temporary = folder / f".result.{os.getpid()}"
+        temporary.write_text(json.dumps(content, indent=1) + "\n")
+        temporary.replace(folder / "result.json")
 
-    def prepare(self, cell: Trial, code: str) -> None:
-        """Empty the run's folder where other code began it; keep it where this code did."""
-        place = self.folder / cell.learned.key
-        begun = place / "code"
-        if begun.exists() and begun.read_text() != code:
-            shutil.rmtree(place)
-        place.mkdir(parents=True, exist_ok=True)
-        begun.write_text(code)
-        (self.folder / cell.key).mkdir(exist_ok=True)
+    def prepare(self, trial: Trial, code: str) -> None:
+        """Make the folders of a trial; empty them if another version of the code made them."""
+        folder = self.folder / trial.training.key
+        fingerprint = folder / "code"
+        if fingerprint.exists() and fingerprint.read_text() != code:
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        fingerprint.write_text(code)
+        (self.folder / trial.key).mkdir(exist_ok=True)

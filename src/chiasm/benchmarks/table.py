@@ -1,4 +1,4 @@
-"""A table of a paper as data: which runs stand behind each entry, and what is printed there."""
+"""A table as data: the trials behind each entry, the printed values, and how entries are filled."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from chiasm.benchmarks.store import Result
 from chiasm.benchmarks.trial import Trial
 
-# Figures of which less is better.
-LESS_IS_BETTER = (
+# Figures whose lower values are better.
+LOWER_IS_BETTER = (
     "cost.fit_minutes",
     "speed.latency_p50_s",
     "speed.latency_p95_s",
@@ -28,7 +28,7 @@ LESS_IS_BETTER = (
     "gap.before.distance",
     "gap.after.distance",
 )
-# Figures of all test recordings of an entry's runs together, not means over runs.
+# Figures of the joined test recordings of an entry's trials, not means over trials.
 POOLED = "pooled."
 Pooled = Callable[["Entry"], tuple[float, Any, Any] | None]
 
@@ -38,18 +38,18 @@ class Entry:
     """One entry of a table.
 
     Attributes:
-        row, column: where it stands.
+        row, column: its labels.
         figure: path of the figure in ``metrics.json``, e.g. ``"region.aupro.0.3"``.
-        cells: runs whose mean it is: categories or seeds; none leaves it empty.
-        printed: the paper's value in the same unit, where it has one.
-        why_empty: where there are no cells.
-        by: kind of group by which the runs' tests are apart from training; "" for parts.
+        trials: categories or seeds, over which the figure is averaged; none leaves it empty.
+        printed: value of the paper in the same unit, if it has one.
+        why_empty: reason if there are no trials.
+        by: kind of group that separates test from training recordings; "" for parts.
     """
 
     row: str
     column: str
     figure: str
-    cells: tuple[Trial, ...] = ()
+    trials: tuple[Trial, ...] = ()
     printed: float | None = None
     why_empty: str = ""
     by: str = ""
@@ -57,18 +57,18 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table to be filled.
+    """A table with its entries.
 
     Attributes:
-        name: of the command line.
-        title: what it shows.
-        source: which table of which paper, or "".
+        name: on the command line.
+        title: heading.
+        source: the paper's table, or "".
         entries: row by row.
-        series: columns are numbers of an axis with this name, so that lines are drawn; "" else.
+        series: name of a numeric axis if the columns are its values, drawn as lines; else "".
         notes: remarks.
-        compared: rows whose test recordings are compared in pairs (see ``paired``).
+        compared: comparisons of rows in pairs (see ``paired``).
         ranked: whether best and second best are marked.
-        verdict: what may be said of the comparisons, in sentences.
+        verdict: the outcome of the comparisons, in sentences.
     """
 
     name: str
@@ -83,32 +83,32 @@ class Table:
 
     @property
     def rows(self) -> list[str]:
-        """Labels in their order."""
+        """Return the labels in order."""
         return list(dict.fromkeys(entry.row for entry in self.entries))
 
     @property
     def columns(self) -> list[str]:
-        """Labels in their order."""
+        """Return the labels in order."""
         return list(dict.fromkeys(entry.column for entry in self.entries))
 
     @property
-    def cells(self) -> list[Trial]:
-        """Every run once, in the order in which it is needed."""
-        found = {cell.key: cell for entry in self.entries for cell in entry.cells}
-        return list(found.values())
+    def trials(self) -> list[Trial]:
+        """Return every trial once, in order of first use."""
+        unique = {trial.key: trial for entry in self.entries for trial in entry.trials}
+        return list(unique.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """What is known of an entry.
+    """An entry with its value.
 
     Attributes:
-        entry: what it is of.
-        value: mean over its cells that are done, or None.
-        low, high: of one cell its bootstrap interval, of several the least and the largest.
-        count: cells that are done.
-        remark: why it is empty or not whole.
-        weights: published weights that were used.
+        entry: the entry.
+        value: mean over the finished trials, or None.
+        low, high: bootstrap interval of one trial, minimum and maximum of several.
+        count: number of finished trials.
+        remark: reason if it is empty or incomplete.
+        weights: published weights that the trials used.
     """
 
     entry: Entry
@@ -123,72 +123,73 @@ class Filled:
 def fill(
     table: Table, results: Mapping[str, Result], pooled: Pooled = lambda entry: None
 ) -> list[Filled]:
-    """Join entries with results by the cells' keys; ``pooled`` gives figures of runs together."""
+    """Fill entries with the results of their trials; ``pooled`` joins trials for a figure."""
     return [_filled(entry, results, pooled) for entry in table.entries]
 
 
 def _filled(entry: Entry, results: Mapping[str, Result], pooled: Pooled) -> Filled:
-    if not entry.cells:
+    if not entry.trials:
         return Filled(entry, None, remark=entry.why_empty)
-    found = [results.get(cell.key) for cell in entry.cells]
-    done = [one for one in found if one is not None and one.status == "done"]
-    wrong = [one for one in found if one is not None and one.status != "done"]
-    weights = tuple(sorted({one.weights for one in done if one.weights}))
-    figures = [figure(one.metrics, entry.figure) for one in done]
-    known = [one for one in figures if one is not None and one[0] is not None]
+    stored = [results[trial.key] for trial in entry.trials if trial.key in results]
+    done = [result for result in stored if result.status == "done"]
+    failed = [result for result in stored if result.status != "done"]
+    weights = tuple(sorted({result.weights for result in done if result.weights}))
+    figures = [f for result in done if (f := figure(result.metrics, entry.figure)) is not None]
     remark = ""
-    if wrong:
-        remark = f"{wrong[0].status}: {wrong[0].error}"
-    elif len(done) < len(found):
-        remark = "not run" if not done else f"{len(done)} of {len(found)} runs"
+    if failed:
+        remark = f"{failed[0].status}: {failed[0].error}"
+    elif len(done) < len(entry.trials):
+        remark = "not run" if not done else f"{len(done)} of {len(entry.trials)} runs"
     if entry.figure.startswith(POOLED) and done and not remark:
-        together = pooled(entry)
-        if together is not None:
-            return Filled(entry, *together, len(done), remark, weights)
-    if not known:
+        joined = pooled(entry)
+        if joined is not None:
+            return Filled(entry, *joined, len(done), remark, weights)
+    if not figures:
         return Filled(entry, None, remark=remark or "no such figure", weights=weights)
-    values = [one[0] for one in known]
-    if len(known) == 1:
-        low, high = known[0][1:]
-    else:
-        low, high = min(values), max(values)
-    return Filled(entry, float(np.mean(values)), low, high, len(known), remark, weights)
+    values = [value for value, _, _ in figures]
+    low, high = figures[0][1:] if len(figures) == 1 else (min(values), max(values))
+    return Filled(entry, float(np.mean(values)), low, high, len(figures), remark, weights)
 
 
 def figure(metrics: Mapping[str, Any], path: str) -> tuple[float, Any, Any] | None:
-    """``(value, low, high)`` of a figure by its path; None where there is none.
+    """Return ``(value, low, high)`` of a figure by its path; None if there is none.
 
-    A key may hold dots, e.g. ``"0.3"``: the longest name that fits is taken.
+    A key may hold dots, e.g. ``"0.3"``: the longest matching key is taken. ``*`` is the mean over
+    all keys.
     """
     parts = path.split(".")
-    here: Any = metrics
+    node: Any = metrics
     while parts:
-        if parts == ["*"] and isinstance(here, Mapping):
-            values = [one[0] for name in here if (one := figure(here, name)) is not None]
+        if parts == ["*"] and isinstance(node, Mapping):
+            values = [f[0] for name in node if (f := figure(node, name)) is not None]
             return (float(np.mean(values)), None, None) if values else None
         for length in range(len(parts), 0, -1):
             name = ".".join(parts[:length])
-            if isinstance(here, Mapping) and name in here:
-                here, parts = here[name], parts[length:]
+            if isinstance(node, Mapping) and name in node:
+                node, parts = node[name], parts[length:]
                 break
         else:
             return None
-    if isinstance(here, Mapping):
-        if here.get("value") is None:
+    if isinstance(node, Mapping):
+        if node.get("value") is None:
             return None
-        return float(here["value"]), here.get("low"), here.get("high")
-    return None if here is None else (float(here), None, None)
+        return float(node["value"]), node.get("low"), node.get("high")
+    return None if node is None else (float(node), None, None)
 
 
 def marks(filled: list[Filled]) -> dict[tuple[str, str], str]:
-    """``"best"`` and ``"second"`` of every column, by row and column; ties share a mark."""
-    found: dict[tuple[str, str], str] = {}
-    for column in dict.fromkeys(one.entry.column for one in filled):
-        own = [one for one in filled if one.entry.column == column and one.value is not None]
-        less = bool(own) and own[0].entry.figure in LESS_IS_BETTER
-        order = sorted({round(float(one.value or 0), 6) for one in own}, reverse=not less)
-        for one in own:
-            place = order.index(round(float(one.value or 0), 6))
-            if place < 2:
-                found[one.entry.row, column] = ("best", "second")[place]
-    return found
+    """Return ``"best"`` and ``"second"`` of each column, by row and column; ties share a mark."""
+    marked: dict[tuple[str, str], str] = {}
+    columns: dict[str, list[tuple[Entry, float]]] = {}
+    for item in filled:
+        if item.value is not None:
+            values = columns.setdefault(item.entry.column, [])
+            values.append((item.entry, round(float(item.value), 6)))
+    for values in columns.values():
+        ascending = values[0][0].figure in LOWER_IS_BETTER
+        ranking = sorted({value for _, value in values}, reverse=not ascending)
+        for entry, value in values:
+            rank = ranking.index(value)
+            if rank < 2:
+                marked[entry.row, entry.column] = ("best", "second")[rank]
+    return marked

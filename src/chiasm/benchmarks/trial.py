@@ -1,4 +1,4 @@
-"""One run of a benchmark, named by what it is of: the same settings have the same name for ever."""
+"""A trial of a benchmark: one run, whose key is a hash of its settings and data."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from chiasm.api import registered
+from chiasm.registry import models
+
 Wing = Literal["detector", "classifier"]
 
-# What decides a run's result beside the method itself.
+# Modules that decide a trial's result beside those of the method.
 WORKFLOWS = {
     "detector": ("chiasm.detection.train", "chiasm.detection.evaluate"),
     "classifier": (
@@ -23,13 +26,13 @@ WORKFLOWS = {
         "chiasm.benchmarks.diagnosis_facts",
     ),
 }
-# These import every method, so another method's file would count as this one's.
+# These import every method, so that a change of any method would count as one of this method.
 _LISTS = ("chiasm.detection.models.named", "chiasm.diagnosis.models.named")
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A run: which settings on which data.
+    """Settings of a run, and its data.
 
     Attributes:
         wing: of the method.
@@ -45,23 +48,22 @@ class Trial:
 
     @property
     def method(self) -> str:
-        """Name of the registered model."""
+        """Return the name of the registered model."""
         return str(self.settings["model"])
 
     @property
     def key(self) -> str:
-        """The first 20 digits of the SHA-256 of settings and data."""
-        return hashlib.sha256(json.dumps(self.described(), sort_keys=True).encode()).hexdigest()[
-            :20
-        ]
+        """Return the first 20 digits of the SHA-256 of settings and data."""
+        text = json.dumps(self.description(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
 
     @property
-    def learned(self) -> Trial:
-        """The cell without further arguments of ``evaluate``, which learns the same."""
+    def training(self) -> Trial:
+        """Return the trial without further arguments of ``evaluate``: its training is the same."""
         return replace(self, evaluation={}) if self.evaluation else self
 
-    def described(self) -> dict[str, Any]:
-        """Everything that names the run, as JSON."""
+    def description(self) -> dict[str, Any]:
+        """Return what identifies the trial, as JSON."""
         return {
             "wing": self.wing,
             "data": data_signature(self.data),
@@ -73,55 +75,56 @@ class Trial:
 
 @lru_cache(maxsize=256)
 def data_signature(folder: Path) -> str:
-    """A digest of names and sizes of all files, and of when they were last written.
+    """Return a digest of the names, sizes and modification times of all files.
 
-    Reading every byte of a large set for every table would take longer than some of its runs.
+    Hashing every byte of a large data set for every table would take longer than some trials.
     """
     digest = hashlib.sha256()
     files = [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.is_file())
     for path in files:
-        found = path.stat()
+        status = path.stat()
         name = path.relative_to(folder) if path != folder else path.name
-        digest.update(f"{name}:{found.st_size}:{found.st_mtime_ns}".encode())
+        digest.update(f"{name}:{status.st_size}:{status.st_mtime_ns}".encode())
     return digest.hexdigest()[:20]
 
 
 @lru_cache(maxsize=256)
 def code_fingerprint(wing: Wing, *method_modules: str) -> str:
-    """SHA-256 over the sources that a method's result depends on.
+    """Return the SHA-256 over the sources that a method's result depends on.
 
-    These are the modules of the method, the workflows that learn and judge, and all modules of this
+    These are the modules of the method, those that train and evaluate, and all modules of this
     package that they import, directly or not. Another method's file does not change it.
     """
-    waiting = [*method_modules, *WORKFLOWS[wing]]
+    pending = [*method_modules, *WORKFLOWS[wing]]
     seen: dict[str, Path] = {}
-    while waiting:
-        name = waiting.pop()
+    while pending:
+        name = pending.pop()
         if name in seen or name in _LISTS:
             continue
         path = _source(name)
         if path is None:
             continue
         seen[name] = path
-        waiting += _imported(path)
+        pending += _imported(path)
     digest = hashlib.sha256()
     for name in sorted(seen):
         digest.update(name.encode() + b"\0" + seen[name].read_bytes())
     return digest.hexdigest()[:20]
 
 
-def fingerprint_of(cell: Trial) -> str:
-    """The fingerprint of a cell's method; ``ConfigurationError`` where there is no such method."""
-    # A worker on another machine has imported nothing yet.
-    import chiasm.detection.models.named
-    import chiasm.diagnosis.models.named  # noqa: F401
-    from chiasm.registry import find_model, models
+def fingerprint_of(trial: Trial) -> str:
+    """Return the fingerprint of a trial's method.
 
-    there = {model.name for model in models(cell.wing)}
-    # A method that joins others names them among its options.
-    joined = [n for n in dict(cell.settings.get("options", {})).values() if str(n) in there]
-    names = [cell.method, *sorted(map(str, joined))]
-    return code_fingerprint(cell.wing, *(find_model(n).builder.__module__ for n in names))
+    Raises:
+        ConfigurationError: there is no such method.
+    """
+    method = registered(trial.method)
+    registered_names = {model.name for model in models(trial.wing)}
+    # A method that combines others names them among its options.
+    options = [str(value) for value in dict(trial.settings.get("options", {})).values()]
+    members = sorted(name for name in options if name in registered_names)
+    entries = [method, *map(registered, members)]
+    return code_fingerprint(trial.wing, *(entry.builder.__module__ for entry in entries))
 
 
 def _source(module: str) -> Path | None:

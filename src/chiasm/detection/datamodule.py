@@ -47,7 +47,7 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.pools import Pools
 from chiasm.registry import find_model, models
 from chiasm.runs.console import say
-from chiasm.runs.run_folder import keep_data_hash, open_run_folder
+from chiasm.runs.run_folder import open_run_folder, record_data_hash
 from chiasm.samples import PreparedSample
 from chiasm.training.trainer import processor_precision
 
@@ -303,5 +303,5 @@ def open_run(config: DetectionConfig) -> DetectionDataModule:
     """
     open_run_folder(config, config.out, free=CHANGEABLE)
     data = open_data(config)
-    keep_data_hash(config.out, data.training_data)
+    record_data_hash(config.out, data.training_data)
     return data

@@ -22,7 +22,7 @@ from chiasm.detection.report.scored import ScoredSample
 from chiasm.errors import ChiasmError, DataError
 from chiasm.metrics.calibration import normals_needed
 from chiasm.registry import find_model
-from chiasm.runs.console import _reason, say, tell_unjudged
+from chiasm.runs.console import failure_reason, report_failures, say
 from chiasm.runs.model_folder import parameter_count
 from chiasm.samples import RGBDSample
 
@@ -67,10 +67,10 @@ def evaluate(
             seconds.append(time.perf_counter() - start)
         except ChiasmError as error:
             verdict = failed_verdict(ref.source, error)
-            failures.append(_reason(verdict))
+            failures.append(failure_reason(verdict))
             sample = RGBDSample(None, None, np.zeros((1, 1), bool), source=ref.source)
         scored.append(ScoredSample(verdict, sample))
-    tell_unjudged(failures, judged=len(seconds), what="test parts")
+    report_failures(failures, succeeded=len(seconds), noun="test parts")
     learning = folder / "learning.json"
     cost = json.loads(learning.read_text()) if learning.exists() else {}
     cost |= {

@@ -18,7 +18,7 @@ from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
 from chiasm.errors import ChiasmError, DataError
 from chiasm.files.images import RGB_SUFFIXES
-from chiasm.runs.console import FEW, _reason, say, tell_unjudged
+from chiasm.runs.console import MAX_LISTED, failure_reason, report_failures, say
 from chiasm.samples import RGBDSample, Verdict
 
 
@@ -67,12 +67,12 @@ def predict(
         writer.writeheader()
         writer.writerows(rows)
     bad = sum(v.defective is True for v in verdicts)
-    failures = [_reason(v) for v in verdicts if v.error]
+    failures = [failure_reason(v) for v in verdicts if v.error]
     say(f"{len(verdicts)} parts: {bad} defective, {len(failures)} not judged. See {target}.")
-    for verdict in verdicts if len(verdicts) <= FEW else ():
+    for verdict in verdicts if len(verdicts) <= MAX_LISTED else ():
         if not verdict.error:
             say(f"{verdict.source}: {_in_words(verdict)}")
-    tell_unjudged(failures, judged=len(verdicts) - len(failures), what="parts")
+    report_failures(failures, succeeded=len(verdicts) - len(failures), noun="parts")
     return verdicts
 
 

@@ -79,8 +79,8 @@ def _best_fusion(
         scores = final_round(
             finalists,
             record=config.out / "finalists.json",
-            wanted=[config.search.final_epochs, config.search.final_steps],
-            judge=lambda fusion, number: _train_finalist(
+            lengths=[config.search.final_epochs, config.search.final_steps],
+            evaluate=lambda fusion, number: _train_finalist(
                 fusion, data, number, seconds=seconds / len(finalists)
             ),
         )

@@ -23,14 +23,12 @@ from chiasm.diagnosis.retrain import retrain
 from chiasm.diagnosis.scoring import score_corrupted, score_recordings
 from chiasm.diagnosis.simulator.simulator import MARKER
 from chiasm.diagnosis.unseen import evaluation_split
-from chiasm.runs.console import say
+from chiasm.runs.console import MAX_LISTED, say
 from chiasm.runs.model_folder import parameter_count
 
 # Recordings that are corrupted, and whose diagnosis is timed, at most.
 MOST_CORRUPTED = 40
 MOST_TIMED = 40
-
-_MOST_PRINTED = 5
 
 
 def evaluate(
@@ -69,10 +67,10 @@ def evaluate(
     split = evaluation_split(folder, model.contract, store, data)
     train, test = split.train, split.test
     unreadable = [problem_message(problem) for problem in store.problems if problem.left_out]
-    for sentence in (*split.notes, *unreadable[:_MOST_PRINTED]):
+    for sentence in (*split.notes, *unreadable[:MAX_LISTED]):
         say(sentence)
-    if len(unreadable) > _MOST_PRINTED:
-        say(f"{len(unreadable) - _MOST_PRINTED} more recordings are left out.")
+    if len(unreadable) > MAX_LISTED:
+        say(f"{len(unreadable) - MAX_LISTED} more recordings are left out.")
     say(f"{store.name}: scoring {len(test)} recordings of unseen groups ...")
     scored = score_recordings(model, store, test)
     seconds = _latencies(model, store, _spread(test, MOST_TIMED))

@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from chiasm.diagnosis.evaluate import _MOST_PRINTED
 from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.readers.opening import open_source
 from chiasm.diagnosis.readers.source import RecordingSource, problem_message
 from chiasm.errors import ChiasmError
-from chiasm.runs.console import FEW, say, tell_unjudged
+from chiasm.runs.console import MAX_LISTED, report_failures, say
 from chiasm.samples import Diagnosis, RecordingSample
 
 
@@ -55,16 +54,16 @@ def predict(
         writer.writerows(rows)
     unknown = sum(diagnosis.kind == "unknown" for diagnosis in diagnoses)
     failures = [diagnosis.error for diagnosis in diagnoses if diagnosis.error]
-    for remark in remarks[:_MOST_PRINTED]:
+    for remark in remarks[:MAX_LISTED]:
         say(remark)
     say(
         f"{len(diagnoses)} recordings: {unknown} unknown, {len(failures)} not diagnosed. "
         f"See {target}."
     )
-    for diagnosis in diagnoses if len(diagnoses) <= FEW else ():
+    for diagnosis in diagnoses if len(diagnoses) <= MAX_LISTED else ():
         if diagnosis.kind is not None:
             say(f"{diagnosis.source}: {diagnosis.kind} ({_likeliest(diagnosis)})")
-    tell_unjudged(failures, judged=len(diagnoses) - len(failures), what="recordings")
+    report_failures(failures, succeeded=len(diagnoses) - len(failures), noun="recordings")
     return diagnoses
 
 

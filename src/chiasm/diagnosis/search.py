@@ -124,8 +124,8 @@ def search_fusion(data: DiagnosisDataModule) -> Genotype:
         figures = final_round(
             finalists,
             record=config.out / "finalists.json",
-            wanted=[settings.final_epochs, *steps],
-            judge=lambda genotype, number: _train_finalist(
+            lengths=[settings.final_epochs, *steps],
+            evaluate=lambda genotype, number: _train_finalist(
                 replace(data, fusion=genotype), number, each
             ),
         )

@@ -28,7 +28,7 @@ from chiasm.registry import find_model
 from chiasm.runs.console import say
 from chiasm.runs.model_folder import GENOTYPE, parameter_count
 from chiasm.training.keep_best import KeepBest
-from chiasm.training.trainer import LAST, Budget, best_precision, fit
+from chiasm.training.trainer import LAST, Budget, Precision, best_precision, fit
 
 CLIP = 1.0
 
@@ -171,7 +171,7 @@ def contrast_share(config: DiagnosisConfig) -> float:
     return first / (first + config.epochs)
 
 
-def precision_of(config: DiagnosisConfig) -> str:
+def precision_of(config: DiagnosisConfig) -> Precision:
     """Return the precision of training; small networks train in float32 on a processor.
 
     Measured on a processor that multiplies bfloat16: a step of ``mad_small`` takes 1.12 times as

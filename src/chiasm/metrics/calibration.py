@@ -1,4 +1,4 @@
-"""What a score means: conformal p-values against held-out normals, and honest probabilities.
+"""Conformal p-values and thresholds from held-out normals, and calibrated probabilities.
 
 With ``n`` calibration normals exchangeable with the normal parts to come, a normal part has a
 p-value of at most ``a`` with probability at most ``a``, for every ``n`` and every detector.
@@ -19,7 +19,7 @@ _ROUNDING = 1e-9
 
 
 def conformal_p_value(scores: ArrayLike, calibration: ArrayLike) -> NDArray[np.float64]:
-    """Return how unusual each score is among calibration normals.
+    """Return the conformal p-value of each score.
 
     ``p = (1 + #{calibration >= score}) / (n + 1)``.
 
@@ -45,7 +45,7 @@ def conformal_p_value(scores: ArrayLike, calibration: ArrayLike) -> NDArray[np.f
     normals = _calibration(calibration)
     values = np.asarray(scores, dtype=np.float64)
     if np.isnan(values).any():
-        raise DataError("A score is NaN and has no p-value; find out where the model produced it.")
+        raise DataError("A score is NaN and has no p-value; check the model that produced it.")
     above = normals.size - np.searchsorted(normals, values, side="left")
     return np.asarray((1 + above) / (normals.size + 1))
 
@@ -69,7 +69,7 @@ def normals_needed(false_alarm_rate: float) -> int:
 
 
 def conformal_threshold(calibration: ArrayLike, false_alarm_rate: float) -> float:
-    """Return the threshold above which a score means an alarm.
+    """Return the threshold above which a score raises an alarm.
 
     ``score > threshold`` exactly where ``conformal_p_value <= false_alarm_rate``. A new normal
     part raises an alarm with probability at most the rate, and more than the rate minus
@@ -109,49 +109,8 @@ def conformal_threshold(calibration: ArrayLike, false_alarm_rate: float) -> floa
     return float(normals[-rank])
 
 
-def expected_calibration_error(
-    probabilities: ArrayLike, outcomes: ArrayLike, bins: int = 15
-) -> float:
-    """Return how far stated confidence and observed frequency are apart, on average.
-
-    Args:
-        probabilities: ``(N,)`` probability of outcome 1, or ``(N, K)`` of each class, whose
-            largest is then the confidence and whose argmax the guess.
-        outcomes: ``(N,)`` 0/1, or class numbers below K.
-        bins: equal bins of [0, 1] over which confidence and frequency are averaged.
-
-    Returns:
-        A figure in [0, 1], 0 is calibrated; nan where there are no samples.
-
-    Raises:
-        DataError: shapes differ, a probability is outside [0, 1], or an outcome is no class.
-        ConfigurationError: ``bins`` is below 1.
-
-    References:
-        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
-
-    Example:
-        >>> expected_calibration_error([0.75, 0.75, 0.75, 0.75], [1, 1, 1, 0])
-        0.0
-    """
-    if bins < 1:
-        raise ConfigurationError(f"{bins} bins cannot hold probabilities; take 15, say.")
-    stated, truth = _predictions(probabilities, outcomes)
-    if stated.size == 0:
-        return float("nan")
-    if stated.ndim == 2:
-        happened = (stated.argmax(axis=1) == truth).astype(np.float64)
-        stated = stated.max(axis=1)
-    else:
-        happened = truth.astype(np.float64)
-    # Bins are (low, high], with 0 in the first.
-    place = np.clip(np.ceil(stated * bins).astype(np.int64) - 1, 0, bins - 1)
-    gap = np.bincount(place, stated - happened, minlength=bins)
-    return float(np.abs(gap).sum() / stated.size)
-
-
 def brier(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
-    """Return the mean squared error of stated probabilities.
+    """Return the Brier score: the mean squared error of probabilities.
 
     Args:
         probabilities: ``(N,)`` probability of outcome 1, or ``(N, K)`` of each class.
@@ -161,7 +120,7 @@ def brier(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
         In [0, 1] for ``(N,)``; for ``(N, K)`` the sum over classes, in [0, 2]; nan without samples.
 
     Raises:
-        DataError: as in ``expected_calibration_error``.
+        DataError: shapes differ, a probability is outside [0, 1], or an outcome is no class.
 
     References:
         Brier, Verification of forecasts expressed in terms of probability, 1950.
@@ -170,12 +129,12 @@ def brier(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
         >>> brier([1.0, 0.5], [1, 0])
         0.125
     """
-    stated, truth = _predictions(probabilities, outcomes)
-    if stated.size == 0:
+    predicted, truth = _predictions(probabilities, outcomes)
+    if predicted.size == 0:
         return float("nan")
-    if stated.ndim == 1:
-        return float(np.mean((stated - truth) ** 2))
-    return float(np.mean(np.sum((stated - np.eye(stated.shape[1])[truth]) ** 2, axis=1)))
+    if predicted.ndim == 1:
+        return float(np.mean((predicted - truth) ** 2))
+    return float(np.mean(np.sum((predicted - np.eye(predicted.shape[1])[truth]) ** 2, axis=1)))
 
 
 def _calibration(calibration: ArrayLike) -> NDArray[np.float64]:
@@ -195,50 +154,50 @@ def _predictions(
     probabilities: ArrayLike, outcomes: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return probabilities and outcomes of one length, values checked."""
-    stated = np.asarray(probabilities, dtype=np.float64)
-    given = np.asarray(outcomes)
-    if stated.ndim not in (1, 2) or given.ndim != 1 or len(stated) != len(given):
+    predicted = np.asarray(probabilities, dtype=np.float64)
+    observed = np.asarray(outcomes)
+    if predicted.ndim not in (1, 2) or observed.ndim != 1 or len(predicted) != len(observed):
         raise DataError(
-            f"Probabilities of shape {stated.shape} do not fit outcomes of shape {given.shape}; "
-            "give (N,) or (N, K) probabilities and (N,) outcomes."
+            f"Probabilities of shape {predicted.shape} do not fit outcomes of shape "
+            f"{observed.shape}; give (N,) or (N, K) probabilities and (N,) outcomes."
         )
-    if not np.all((stated >= 0.0) & (stated <= 1.0)):
+    if not np.all((predicted >= 0.0) & (predicted <= 1.0)):
         raise DataError("A probability lies outside [0, 1]; apply softmax or sigmoid first.")
-    truth = given.astype(np.int64)
-    classes = stated.shape[1] if stated.ndim == 2 else 2
-    if not np.array_equal(truth, given) or np.any((truth < 0) | (truth >= classes)):
+    truth = observed.astype(np.int64)
+    classes = predicted.shape[1] if predicted.ndim == 2 else 2
+    if not np.array_equal(truth, observed) or np.any((truth < 0) | (truth >= classes)):
         raise DataError(f"An outcome is not one of the classes 0 to {classes - 1}.")
-    return stated, truth
+    return predicted, truth
 
 
 def softmax(logits: ArrayLike, *, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Probabilities ``(N, K)`` of logits ``(N, K)`` divided by a temperature."""
+    """Return probabilities ``(N, K)`` of logits ``(N, K)`` divided by a temperature."""
     return np.exp(log_softmax(np.asarray(logits, np.float64) / temperature, axis=-1))
 
 
 def log_loss(logits: ArrayLike, truth: ArrayLike, *, temperature: float = 1.0) -> float:
-    """Mean negative log-likelihood of the true classes, nats.
+    """Return the mean negative log-likelihood of the true classes, nats.
 
     Args:
         logits: ``(N, K)``.
         truth: ``(N,)`` class numbers.
-        temperature: by which logits are divided.
+        temperature: divides the logits.
     """
     scores, labels = np.asarray(logits, np.float64), np.asarray(truth, np.int64)
     if scores.ndim != 2 or len(scores) != len(labels) or not len(labels):
         raise DataError(
             f"One row of logits is needed for each label, not {scores.shape} for {len(labels)}."
         )
-    chances = log_softmax(scores / temperature, axis=1)
-    return float(-chances[np.arange(len(labels)), labels].mean())
+    log_probabilities = log_softmax(scores / temperature, axis=1)
+    return float(-log_probabilities[np.arange(len(labels)), labels].mean())
 
 
 def fit_temperature(
     logits: ArrayLike, truth: ArrayLike, *, bounds: tuple[float, float] = (0.05, 20.0)
 ) -> float:
-    """The temperature that makes the true classes most likely; above 1 a model is over-confident.
+    """Return the temperature that minimises the log loss; above 1 the model is over-confident.
 
-    Never changes a decision. Fit it on validation data, not on those that are reported.
+    A temperature never changes a decision. Fit it on validation data, never on reported data.
 
     References:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017, Section 4.2.
@@ -246,49 +205,49 @@ def fit_temperature(
     from scipy.optimize import minimize_scalar  # not needed where only softmax is
 
     low, high = np.log(bounds)
-    found = minimize_scalar(
+    minimum = minimize_scalar(
         lambda t: log_loss(logits, truth, temperature=float(np.exp(t))),
         bounds=(low, high),
         method="bounded",
     )
-    return float(np.exp(found.x))
+    return float(np.exp(minimum.x))
 
 
 def equal_mass_calibration_error(
     probabilities: ArrayLike, truth: ArrayLike, *, bins: int = 15
 ) -> float:
-    """Gap between confidence and accuracy, mean over bins that hold equally many; in [0, 1].
+    """Return the mean gap between confidence and accuracy over bins of equal mass; in [0, 1].
 
-    The order of the recordings has no say: see ``ordered_by_confidence``.
+    The figure does not depend on the order of the samples: see ``ordered_by_confidence``.
 
     References:
         Naeini et al., Obtaining Well Calibrated Probabilities Using Bayesian Binning, AAAI 2015;
         Nguyen and O'Connor, EMNLP 2015 (bins of equal mass).
     """
-    confidence, right = ordered_by_confidence(probabilities, truth)
+    confidence, accuracy = ordered_by_confidence(probabilities, truth)
     gaps = [
-        abs(float(confidence[part].mean() - right[part].mean())) * len(part)
-        for part in np.array_split(np.arange(len(right)), min(bins, len(right)))
+        abs(float(confidence[part].mean() - accuracy[part].mean())) * len(part)
+        for part in np.array_split(np.arange(len(confidence)), min(bins, len(confidence)))
         if len(part)
     ]
-    return sum(gaps) / len(right)
+    return sum(gaps) / len(confidence)
 
 
 def ordered_by_confidence(
     probabilities: ArrayLike, truth: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Confidences ``(N,)``, rising, and how often guesses of that confidence are right ``(N,)``.
+    """Return confidences ``(N,)``, rising, and the accuracy at each confidence ``(N,)``.
 
-    Recordings that tie share the mean of their tie, for a bin's edge may fall inside it: by the
-    order they come in, those of one class would stand in one bin, and a constant guess that is
-    right as often as it says would seem far from it.
+    Tied samples share the mean accuracy of their tie, because the edge of a bin may fall inside
+    it: in input order one class could fill one bin, and a constant prediction that is calibrated
+    would have an error.
 
     Args:
         probabilities: ``(N, K)``.
         truth: ``(N,)`` class numbers.
     """
     p, labels = np.asarray(probabilities, np.float64), np.asarray(truth, np.int64)
-    stated, right = p.max(axis=1), p.argmax(axis=1) == labels
-    values, place, many = np.unique(stated, return_inverse=True, return_counts=True)
-    shares = np.bincount(place, weights=right, minlength=len(values)) / many
-    return np.repeat(values, many), np.repeat(shares, many)
+    confidence, correct = p.max(axis=1), p.argmax(axis=1) == labels
+    values, tie, counts = np.unique(confidence, return_inverse=True, return_counts=True)
+    accuracies = np.bincount(tie, weights=correct, minlength=len(values)) / counts
+    return np.repeat(values, counts), np.repeat(accuracies, counts)

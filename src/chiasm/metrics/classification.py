@@ -1,9 +1,8 @@
-"""How good decisions between several classes are."""
+"""Figures of decisions between several classes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,13 +13,13 @@ from chiasm.metrics.ranking import auroc
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClassScores:
-    """Figures of each class, ``(K,)``; NaN for a class that the truth does not hold.
+    """Figures of each class, ``(K,)``; NaN for a class without a sample.
 
     Attributes:
-        precision: share of right ones among those called so; 0 where none was called so.
-        recall: share of its own that was found.
+        precision: share of correct predictions of the class; 0 where it was never predicted.
+        recall: share of the class's samples that were predicted as it.
         f1: harmonic mean of both.
-        support: how many there are.
+        support: number of samples.
     """
 
     precision: NDArray[np.float64]
@@ -30,7 +29,7 @@ class ClassScores:
 
 
 def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
-    """Count decisions; ``(K, K)``, rows are the truth.
+    """Return the confusion matrix ``(K, K)``; rows are the truth.
 
     Args:
         truth, predicted: ``(N,)`` class numbers in [0, classes).
@@ -50,93 +49,71 @@ def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> ND
 
 
 def class_scores(confusion: ArrayLike) -> ClassScores:
-    """Precision, recall and F1 of each class from a confusion matrix ``(K, K)``.
+    """Return precision, recall and F1 of each class from a confusion matrix ``(K, K)``.
 
     Example:
         >>> class_scores([[1, 1], [0, 1]]).f1.round(3).tolist()
         [0.667, 0.667]
     """
     matrix = np.asarray(confusion, np.float64)
-    right, own, called = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
-    absent = np.where(own > 0, 1.0, np.nan)
-    precision = absent * right / np.maximum(called, 1)
-    recall = absent * right / np.maximum(own, 1)
-    f1 = absent * 2 * right / np.maximum(own + called, 1)
-    return ClassScores(precision, recall, f1, own.astype(np.int64))
+    correct, support, predicted = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    present = np.where(support > 0, 1.0, np.nan)
+    precision = present * correct / np.maximum(predicted, 1)
+    recall = present * correct / np.maximum(support, 1)
+    f1 = present * 2 * correct / np.maximum(support + predicted, 1)
+    return ClassScores(precision, recall, f1, support.astype(np.int64))
 
 
 def macro_f1(truth: ArrayLike, predicted: ArrayLike, classes: int) -> float:
-    """Mean F1 over the classes that the truth holds; in [0, 1].
+    """Return the mean F1 over the classes that occur in the truth; in [0, 1].
 
-    A class that was never recorded has no F1 and does not count; calling something by its name
-    costs the class that it really was.
+    A class without a sample has no F1 and does not count; a false prediction of it lowers the F1 of
+    the true class.
     """
     return float(np.nanmean(class_scores(confusion_matrix(truth, predicted, classes)).f1))
 
 
-def macro_f1_draws(
-    truth: ArrayLike, predicted: ArrayLike, classes: int, weights: ArrayLike
-) -> NDArray[np.float64]:
-    """Macro-F1 of every bootstrap draw, ``(draws,)``.
-
-    Args:
-        truth, predicted: ``(N,)`` class numbers.
-        classes: K.
-        weights: ``(draws, N)``, from ``bootstrap_weights``.
-    """
-    rows, columns = _numbers(truth, classes, "truth"), _numbers(predicted, classes, "predictions")
-    often = np.asarray(weights, np.float64)
-
-    def count(chosen: NDArray[Any]) -> NDArray[np.float64]:
-        return np.stack([often[:, chosen == k].sum(axis=1) for k in range(classes)], axis=1)
-
-    own, called = count(rows), count(columns)
-    right = count(np.where(rows == columns, rows, classes))
-    f1 = np.where(own > 0, 2 * right / np.maximum(own + called, 1), np.nan)
-    return np.nanmean(f1, axis=1)
-
-
 def accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
-    """Share of right decisions, in [0, 1]."""
+    """Return the share of correct decisions, in [0, 1]."""
     return float((np.asarray(truth) == np.asarray(predicted)).mean())
 
 
 def balanced_accuracy(truth: ArrayLike, predicted: ArrayLike, classes: int) -> float:
-    """Mean recall over the classes that the truth holds; in [0, 1], 1 / K by chance."""
+    """Return the mean recall over the classes that occur in the truth; 1 / K by chance."""
     return float(np.nanmean(class_scores(confusion_matrix(truth, predicted, classes)).recall))
 
 
 def one_vs_rest_auroc(probabilities: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
-    """AUROC of each class's probability against all other classes, ``(K,)``.
+    """Return the AUROC of each class against all others, ``(K,)``.
 
     NaN for a class that is absent or the only one.
 
     Args:
-        probabilities: ``(N, K)``; logits serve as well.
+        probabilities: ``(N, K)``; or logits.
         truth: ``(N,)`` class numbers.
     """
     scores = np.asarray(probabilities, np.float64)
     if scores.ndim != 2:
         raise DataError(f"Probabilities must be (samples, classes), not {scores.shape}.")
     labels = _numbers(truth, scores.shape[1], "truth")
-    found = np.full(scores.shape[1], np.nan)
+    areas = np.full(scores.shape[1], np.nan)
     for k in range(scores.shape[1]):
-        own = labels == k
-        if own.any() and not own.all():
-            found[k] = auroc(scores[:, k], own)
-    return found
+        positive = labels == k
+        if positive.any() and not positive.all():
+            areas[k] = auroc(scores[:, k], positive)
+    return areas
 
 
-def _numbers(values: ArrayLike, classes: int, what: str) -> NDArray[np.int64]:
+def _numbers(values: ArrayLike, classes: int, noun: str) -> NDArray[np.int64]:
     numbers = np.asarray(values)
     if numbers.ndim != 1 or (numbers.size and not np.issubdtype(numbers.dtype, np.integer)):
-        raise DataError(f"The {what} must be one whole number for each sample.")
+        raise DataError(f"The {noun} must be one whole number for each sample.")
     if numbers.size == 0:
-        raise DataError(f"There is nothing to judge: the {what} is empty.")
+        raise DataError(f"Figures need at least one sample: the {noun} is empty.")
     low, high = int(numbers.min()), int(numbers.max())
     if low < 0 or high >= classes:
         raise DataError(
-            f"The {what} holds the number {low if low < 0 else high}, but there are {classes} "
+            f"The {noun} holds the number {low if low < 0 else high}, but there are {classes} "
             "classes, counted from 0."
         )
     return numbers.astype(np.int64)

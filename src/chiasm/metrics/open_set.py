@@ -1,4 +1,4 @@
-"""Does a recording belong to none of the classes that were learnt? Larger scores say so."""
+"""Scores of open-set recognition: larger means less like the classes of the training data."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from chiasm.metrics.calibration import softmax
 
 
 def max_softmax_score(logits: ArrayLike) -> NDArray[np.float64]:
-    """One minus the largest probability, ``(N,)``.
+    """Return one minus the largest probability, ``(N,)``.
 
     References:
         Hendrycks and Gimpel, A Baseline for Detecting Misclassified and Out-of-Distribution
@@ -22,7 +22,7 @@ def max_softmax_score(logits: ArrayLike) -> NDArray[np.float64]:
 
 
 def energy_score(logits: ArrayLike, *, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Free energy ``-T log sum exp(logits / T)``, ``(N,)``.
+    """Return the free energy ``-T log sum exp(logits / T)``, ``(N,)``.
 
     References:
         Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020, Equation 4.
@@ -34,39 +34,39 @@ def energy_score(logits: ArrayLike, *, temperature: float = 1.0) -> NDArray[np.f
 def knn_score(
     embeddings: ArrayLike, reference: ArrayLike, *, neighbours: int = 10
 ) -> NDArray[np.float64]:
-    """Distance to the k-th nearest learnt embedding, all scaled to length 1, ``(N,)``.
+    """Return the distance to the k-th nearest training embedding, all of length 1, ``(N,)``.
 
     Args:
-        embeddings: ``(N, D)`` to be judged.
+        embeddings: ``(N, D)`` to be scored.
         reference: ``(M, D)`` of training recordings, M at least ``neighbours``.
         neighbours: k.
 
     References:
         Sun et al., Out-of-Distribution Detection with Deep Nearest Neighbors, ICML 2022.
     """
-    known, asked = _unit(reference), _unit(embeddings)
-    if not 1 <= neighbours <= len(known):
+    train, query = _unit(reference), _unit(embeddings)
+    if not 1 <= neighbours <= len(train):
         raise DataError(
-            f"{neighbours} neighbours cannot be found among {len(known)} learnt embeddings."
+            f"{neighbours} neighbours cannot be found among {len(train)} training embeddings."
         )
-    distance, _ = NearestNeighbors(n_neighbors=neighbours).fit(known).kneighbors(asked)
+    distance, _ = NearestNeighbors(n_neighbors=neighbours).fit(train).kneighbors(query)
     return np.asarray(distance[:, -1], np.float64)
 
 
 def fpr_at_tpr(scores: ArrayLike, unseen: ArrayLike, *, recall: float = 0.95) -> float:
-    """Share of known recordings called unknown when ``recall`` of the unknown are found (FPR95).
+    """Return the share of known samples rejected when ``recall`` of the unknown are (FPR95).
 
     Args:
-        scores: ``(N,)``, larger is less known.
-        unseen: ``(N,)`` 1 for recordings of a class that was not learnt.
+        scores: ``(N,)``, larger is less like a known class.
+        unseen: ``(N,)``, 1 for samples of an unknown class.
         recall: in (0, 1].
     """
-    values, new = np.asarray(scores, np.float64), np.asarray(unseen).astype(bool)
-    if new.all() or not new.any():
+    values, unknown = np.asarray(scores, np.float64), np.asarray(unseen).astype(bool)
+    if unknown.all() or not unknown.any():
         raise DataError("Both known and unknown recordings are needed for a false-alarm rate.")
-    ordered = np.sort(values[new])[::-1]
+    ordered = np.sort(values[unknown])[::-1]
     threshold = ordered[int(np.ceil(recall * len(ordered))) - 1]
-    return float((values[~new] >= threshold).mean())
+    return float((values[~unknown] >= threshold).mean())
 
 
 def _unit(vectors: ArrayLike) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ def region_weights(mask: NDArray[np.bool_]) -> tuple[NDArray[np.float64], int]:
     """Weigh each defective pixel by one over the size of its 8-connected region.
 
     The mean over regions of the overlap at a threshold is then the weighted share of defective
-    pixels at or above it, so the regions need not be kept apart.
+    pixels at or above it, without a loop over the regions.
 
     Args:
         mask: ``(H, W)``, True on defective pixels.
@@ -52,12 +52,12 @@ def checked_limits(limits: Iterable[float]) -> tuple[float, ...]:
 
 
 def refuse_nan(scores: NDArray[Any], index: int) -> None:
-    """Raise a DataError where an anomaly map holds NaN, which no threshold can place."""
+    """Raise a DataError if an anomaly map holds NaN, which cannot be ranked."""
     # The sum is NaN (or inf - inf) only if something is not finite; looking closer is rare.
     if not np.isfinite(scores.sum(dtype=np.float64)) and np.isnan(scores).any():
         raise DataError(
             f"The anomaly map of image {index} holds {int(np.isnan(scores).sum())} NaN pixels, "
-            "and NaN cannot be ranked; find out where the model produced them."
+            "and NaN cannot be ranked; check the model that produced them."
         )
 
 

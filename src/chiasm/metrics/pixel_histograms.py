@@ -1,15 +1,13 @@
-"""Pixel-level figures of resampled images, cheaply: one small histogram per image.
+"""Bootstrap draws of pixel-level figures from one small histogram per image.
 
-A bootstrap draw of images is a weighted sum of their histograms, so a thousand draws of pixel
-AUROC, AP and AUPRO are one matrix product. For intervals; the figures themselves are computed
-exactly elsewhere.
+A draw of images is a weighted sum of their histograms, so a thousand draws of pixel AUROC, AP and
+AUPRO are one matrix product. They serve for intervals; the figures themselves are computed exactly
+by ``ranking`` and ``region_overlap``.
 
-Bins that need not know the range of the scores: the leading bits of the float32 pattern.
-
-Read as an integer, the bit pattern of a float32 grows with its value (negative numbers need their
-bits turned round). Its leading bits are thus bins in order, of constant *relative* width, over
-the whole range of numbers. With 2**20 bins, 11 bits of the mantissa remain: two scores that
-differ by more than 1 part in 2048 are never in one bin.
+The fine bins are the leading bits of the float32 pattern, so the range of the scores need not be
+known. Read as an integer, the pattern grows with the value (negative numbers need their bits
+inverted), so the bins are ordered and of constant *relative* width. With 2**20 bins, 11 bits of
+the mantissa remain: two scores that differ by more than 1 part in 2048 never share a bin.
 """
 
 from __future__ import annotations
@@ -34,14 +32,14 @@ Figure = float | NDArray[np.float64]
 
 _Figure = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
-# Draws are worked off in blocks of about this many bins, to bound memory.
+# Draws are processed in blocks of about this many bins, to bound memory.
 _BLOCK = 1 << 22
 
 
 class _Image(NamedTuple):
-    """One image's occupied fine bins: their numbers, and what lies in each."""
+    """One image's occupied fine bins: their numbers and the weights in each."""
 
-    places: NDArray[np.int32]
+    bins: NDArray[np.int32]
     defective: NDArray[np.float64]
     good: NDArray[np.float64]
     region: NDArray[np.float64]
@@ -51,12 +49,12 @@ class _Image(NamedTuple):
 class PixelHistograms:
     """Per-image histograms of good pixels, defective pixels and regions over shared bins.
 
-    Images are kept as their occupied fine bins (``float_bins``). When the first figure is asked
-    for, fine bins are put together to about ``bins`` of equal steps in recall, region overlap and
-    the square root of the false positive rate, so that small rates stay resolved.
+    An image is stored as its occupied fine bins (``float_bins``). The first figure merges these
+    into about ``bins`` of equal steps in recall, region overlap and the square root of the false
+    positive rate, so that small rates stay resolved.
 
     Args:
-        bins: about how many shared bins; figures differ from the exact ones by the order of
+        bins: approximate number of shared bins; figures differ from the exact ones by the order of
             ``1 / bins``.
 
     Raises:
@@ -85,7 +83,7 @@ class PixelHistograms:
     def update(
         self, scores: ArrayLike, mask: ArrayLike, foreground: ArrayLike | None = None
     ) -> None:
-        """Take in one image.
+        """Add one image.
 
         Args:
             scores: ``(H, W)``, larger is more anomalous, no NaN.
@@ -95,18 +93,21 @@ class PixelHistograms:
         Raises:
             DataError: shapes differ, or a score is NaN.
         """
-        [(values, truth, keep)] = checked_images(
+        [(values, truth, inside_object)] = checked_images(
             [scores], [mask], None if foreground is None else [foreground]
         )
         refuse_nan(values, len(self._images))
         weights, regions = region_weights(truth)
         fine = float_bins(values)
-        inside, outside = fine[truth], fine[~truth if keep is None else keep & ~truth]
-        places, at = np.unique(np.concatenate([inside, outside]), return_inverse=True)
-        size, cut = places.size, inside.size
+        defective, good = (
+            fine[truth],
+            fine[~truth if inside_object is None else inside_object & ~truth],
+        )
+        bins, at = np.unique(np.concatenate([defective, good]), return_inverse=True)
+        size, cut = bins.size, defective.size
         self._images.append(
             _Image(
-                places,
+                bins,
                 defective=np.bincount(at[:cut], minlength=size).astype(np.float64),
                 good=np.bincount(at[cut:], minlength=size).astype(np.float64),
                 region=np.bincount(at[:cut], weights, minlength=size).astype(np.float64),
@@ -144,51 +145,53 @@ class PixelHistograms:
         Arguments and results are those of ``auroc``, limits and figures those of
         ``region_overlap.aupro``.
         """
-        wanted = checked_limits(limits)
-        areas = self._weighted(weights, lambda part, count: _binned_aupro(part, count, wanted))
-        return {limit: _scalar(areas[..., place]) for place, limit in enumerate(wanted)}
+        limits = checked_limits(limits)
+        areas = self._weighted(weights, lambda part, count: _binned_aupro(part, count, limits))
+        return {limit: _scalar(areas[..., number]) for number, limit in enumerate(limits)}
 
     def _weighted(self, weights: ArrayLike | None, figure: _Figure) -> NDArray[np.float64]:
         """Weigh the histograms, block by block of draws, and compute the figure of each draw."""
         if not self._images:
             raise DataError("There is no image in the histograms; update them first.")
-        given = np.ones(len(self)) if weights is None else np.asarray(weights, dtype=np.float64)
-        if given.ndim not in (1, 2) or given.shape[-1] != len(self):
+        image_weights = (
+            np.ones(len(self)) if weights is None else np.asarray(weights, dtype=np.float64)
+        )
+        if image_weights.ndim not in (1, 2) or image_weights.shape[-1] != len(self):
             raise DataError(
-                f"Weights of shape {given.shape} do not fit {len(self)} images; give (images,) or "
-                "(draws, images)."
+                f"Weights of shape {image_weights.shape} do not fit {len(self)} images; give "
+                "(images,) or (draws, images)."
             )
         if self._stack is None:
             self._stack = self._shared_bins()
         stack = self._stack
         counts = np.array([image.regions for image in self._images], dtype=np.float64)
-        rows = np.atleast_2d(given)
+        rows = np.atleast_2d(image_weights)
         block = max(1, _BLOCK // stack.shape[-1])
         figures = [
-            figure(np.matmul(some, stack), some @ counts)
-            for some in np.split(rows, range(block, len(rows), block))
+            figure(np.matmul(part, stack), part @ counts)
+            for part in np.split(rows, range(block, len(rows), block))
         ]
         values = np.concatenate(figures)
-        return np.asarray(values[0]) if given.ndim == 1 else values
+        return np.asarray(values[0]) if image_weights.ndim == 1 else values
 
     def _shared_bins(self) -> NDArray[np.float64]:
         """Return ``(3, images, B)`` histograms: defective pixels, good pixels, region weights."""
-        every = np.concatenate([image.places for image in self._images])
-        fine, at = np.unique(every, return_inverse=True)
+        bins = np.concatenate([image.bins for image in self._images])
+        fine, at = np.unique(bins, return_inverse=True)
         level = np.zeros(fine.size)
         for name in ("defective", "good", "region"):
             values = np.concatenate([getattr(image, name) for image in self._images])
             total = np.bincount(at, values, minlength=fine.size)[::-1].cumsum()[::-1]
             share = total / total[0] if total.size and total[0] > 0 else total
             level += np.sqrt(share) if name == "good" else share
-        # level falls from at most 3 towards 0 as the score rises; equal steps of it are the bins.
+        # The level falls from at most 3 towards 0 as the score rises; bins are equal steps of it.
         step = np.floor((level[:1] - level) * (self.bins / 3)).astype(np.int64)
         shared = np.unique(step, return_inverse=True)[1]
         stack = np.zeros((3, len(self), int(shared.max(initial=0)) + 1))
         first = 0
         for row, image in enumerate(self._images):
-            bins = shared[at[first : first + image.places.size]]
-            first += image.places.size
+            bins = shared[at[first : first + image.bins.size]]
+            first += image.bins.size
             for kind, values in enumerate((image.defective, image.good, image.region)):
                 stack[kind, row] = np.bincount(bins, values, minlength=stack.shape[-1])
         return stack
@@ -200,13 +203,13 @@ def _binned_aupro(
     """Return ``(draws, limits)`` areas from ``(3, draws, B)`` weighted histograms."""
     alarms = np.cumsum(part[1, :, ::-1], axis=-1)
     covered = np.cumsum(part[2, :, ::-1], axis=-1)
-    known = (regions > 0) & (alarms[:, -1] > 0)
-    rate = alarms / np.where(known, alarms[:, -1], 1.0)[:, None]
-    overlap = np.minimum(covered / np.where(known, regions, 1.0)[:, None], 1.0)
+    defined = (regions > 0) & (alarms[:, -1] > 0)
+    rate = alarms / np.where(defined, alarms[:, -1], 1.0)[:, None]
+    overlap = np.minimum(covered / np.where(defined, regions, 1.0)[:, None], 1.0)
     start = np.zeros((len(rate), 1))
     rate, overlap = np.hstack([start, rate]), np.hstack([start, overlap])
     areas = np.stack([area_to_limit(rate, overlap, limit) for limit in limits], axis=-1)
-    return np.where(known[:, None], areas, np.nan)
+    return np.where(defined[:, None], areas, np.nan)
 
 
 def _scalar(values: NDArray[np.float64]) -> Figure:

@@ -1,8 +1,8 @@
-"""How well scores rank defective above good: exact, with ties, by one sort of the scores.
+"""How well scores rank defective above good parts: exact, with ties, by one sort of the scores.
 
 Scores are larger where something is more anomalous; labels are 1 (or True) for defective. Only
 the thresholds at distinct scores of defectives matter to all three figures, so a few defective
-pixels among millions of good ones cost one plain sort and a few binary searches.
+pixels among millions of good ones cost one sort and a few binary searches.
 """
 
 from __future__ import annotations
@@ -151,10 +151,10 @@ def flatten_pixels(
     """
     scores: list[NDArray[Any]] = []
     labels: list[NDArray[np.bool_]] = []
-    for scored, mask, keep in checked_images(maps, masks, foregrounds):
-        kept = slice(None) if keep is None else (keep | mask).ravel()
-        scores.append(scored.ravel()[kept])
-        labels.append(mask.ravel()[kept])
+    for scored, mask, foreground in checked_images(maps, masks, foregrounds):
+        selected = slice(None) if foreground is None else (foreground | mask).ravel()
+        scores.append(scored.ravel()[selected])
+        labels.append(mask.ravel()[selected])
     if not scores:
         return np.empty(0, np.float32), np.empty(0, np.bool_)
     return np.concatenate(scores), np.concatenate(labels)
@@ -180,16 +180,20 @@ def checked_images(
     for index, (scored, mask) in enumerate(zip(maps, masks)):
         scores = np.asarray(scored)
         truth = np.asarray(mask) != 0
-        keep = None if foregrounds is None else np.asarray(foregrounds[index]) != 0
-        shapes = {scores.shape, truth.shape, scores.shape if keep is None else keep.shape}
+        foreground = None if foregrounds is None else np.asarray(foregrounds[index]) != 0
+        shapes = {
+            scores.shape,
+            truth.shape,
+            scores.shape if foreground is None else foreground.shape,
+        }
         if scores.ndim != 2 or len(shapes) > 1:
             raise DataError(
                 f"Image {index} has a map of shape {scores.shape} and a mask of shape "
                 f"{truth.shape}"
-                + ("" if keep is None else f" and a foreground of shape {keep.shape}")
+                + ("" if foreground is None else f" and a foreground of shape {foreground.shape}")
                 + "; all must be (H, W) and equal. Resize masks by nearest neighbour."
             )
-        images.append((scores, truth, keep))
+        images.append((scores, truth, foreground))
     return images
 
 
@@ -213,6 +217,6 @@ def _by_class(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[Any], NDArr
     if np.issubdtype(values.dtype, np.floating) and np.isnan(values).any():
         raise DataError(
             f"{int(np.isnan(values).sum())} of {values.size} scores are NaN, and NaN cannot be "
-            "ranked; leave these samples out, or find out where the model produced them."
+            "ranked; leave these samples out, or check the model that produced them."
         )
     return values[truth], values[~truth]

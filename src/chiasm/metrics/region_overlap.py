@@ -1,14 +1,11 @@
-"""AUPRO: the area under the per-region overlap curve, exactly.
-
-The streaming form is in ``streaming_overlap``.
-"""
+"""AUPRO: the exact area under the per-region overlap curve."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from chiasm.metrics.overlap_curve import (
     DEFAULT_LIMITS,
@@ -18,9 +15,6 @@ from chiasm.metrics.overlap_curve import (
     region_weights,
 )
 from chiasm.metrics.ranking import checked_images
-from chiasm.metrics.streaming_overlap import StreamingAupro
-
-__all__ = ["StreamingAupro", "aupro"]
 
 
 def aupro(
@@ -64,24 +58,38 @@ def aupro(
         >>> aupro([mask * 1.0], [mask], limits=(0.3, 0.05))
         {0.3: 1.0, 0.05: 1.0}
     """
-    wanted = checked_limits(limits)
+    limits = checked_limits(limits)
+    rate, overlap = overlap_curve(maps, masks, foregrounds)
+    if rate.size == 0:
+        return dict.fromkeys(limits, float("nan"))
+    return {limit: float(area_to_limit(rate, overlap, limit)) for limit in limits}
+
+
+def overlap_curve(
+    maps: Sequence[ArrayLike],
+    masks: Sequence[ArrayLike],
+    foregrounds: Sequence[ArrayLike] | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the corners of the per-region overlap curve; arguments and errors are ``aupro``'s.
+
+    Returns:
+        False positive rates and mean overlaps, ``(K,)`` each, from (0, 0) to (1, 1); empty where
+        there is no region or no good pixel.
+    """
     good, region, weight, regions = [], [], [], 0
-    for index, (scores, mask, keep) in enumerate(checked_images(maps, masks, foregrounds)):
+    for index, (scores, mask, foreground) in enumerate(checked_images(maps, masks, foregrounds)):
         refuse_nan(scores, index)
         weights, count = region_weights(mask)
         regions += count
-        if count:
-            region.append(scores[mask])
-            weight.append(weights)
-            good.append(scores[~mask if keep is None else keep & ~mask])
-        else:
-            good.append(scores.ravel() if keep is None else scores[keep])
+        region.append(scores[mask])
+        weight.append(weights)
+        good.append(scores[~mask if foreground is None else foreground & ~mask])
     negatives = np.concatenate(good) if good else np.empty(0)
     if regions == 0 or negatives.size == 0:
-        return dict.fromkeys(wanted, float("nan"))
+        return np.empty(0), np.empty(0)
 
-    # Between two distinct scores of region pixels the overlap stands still, so the curve's corners
-    # are just before and just at each of these, and the good pixels need only be counted there.
+    # The overlap is constant between two distinct scores of region pixels, so the curve has its
+    # corners just above and at each of these, and good pixels are counted only there.
     thresholds, group = np.unique(np.concatenate(region), return_inverse=True)
     gained = np.bincount(group, np.concatenate(weight), minlength=thresholds.size)[::-1]
     negatives.sort()
@@ -90,6 +98,5 @@ def aupro(
     covered = np.cumsum(gained) / regions
     rate = np.stack([above, at], axis=-1).ravel() / negatives.size
     overlap = np.stack([np.append(0.0, covered[:-1]), covered], axis=-1).ravel()
-    rate = np.concatenate([[0.0], rate, [1.0]])
     overlap = np.minimum(np.concatenate([[0.0], overlap, [1.0]]), 1.0)
-    return {limit: float(area_to_limit(rate, overlap, limit)) for limit in wanted}
+    return np.concatenate([[0.0], rate, [1.0]]), overlap

@@ -1,1 +1,1 @@
-"""What the reports of both wings share."""
+"""Figure record, style, cost table, training logs and templates of both wings' reports."""

@@ -1,11 +1,11 @@
-"""What a report says in words and units: verdict, warnings, cost."""
+"""Rows of the cost table of a report, with units."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# name in the cost record: (words, factor, format)
+# Name in the cost record to (label, factor, format).
 COST = {
     "fit_minutes": ("training and search", 1.0, "{:.1f} minutes"),
     "seconds_per_part_p50": ("seconds per part (median)", 1.0, "{:.3g} s"),
@@ -19,13 +19,13 @@ COST = {
 
 
 def cost_rows(cost: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and figures with units; what is not known to this table goes last, as it is."""
+    """Return labels and figures with units; entries without a known unit come last."""
     rows = []
-    for key, (words, factor, form) in COST.items():
+    for key, (label, factor, form) in COST.items():
         if key in cost:
             value = cost[key]
-            known = isinstance(value, int | float)
-            rows.append((words, form.format(value * factor) if known else "not measured"))
+            measured = isinstance(value, int | float)
+            rows.append((label, form.format(value * factor) if measured else "not measured"))
     for key, value in cost.items():
         if key not in COST:
             rows.append((key.replace("_", " "), "not measured" if value is None else str(value)))

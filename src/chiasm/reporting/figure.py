@@ -1,4 +1,4 @@
-"""All figures of an evaluation, in the one schema of ``metrics.json``."""
+"""A figure with its 95 % interval, as a record of ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ Figure = dict[str, float | None]
 
 
 def figure(value: float, interval: tuple[float, float] | None = None) -> Figure:
-    """``{value, low, high}``; what is not known is None.
+    """Return ``{value, low, high}``, rounded to five decimals; NaN becomes None.
 
-    A percentile interval that leaves out its own value, as can happen next to 0 and 1, is widened
-    to hold it.
+    A percentile interval that excludes the value, as can happen near 0 and 1, is widened.
     """
 
-    def known(x: float) -> float | None:
+    def rounded(x: float) -> float | None:
         return None if math.isnan(x) else round(float(x), 5)
 
     low, high = interval or (math.nan, math.nan)
     if not any(math.isnan(x) for x in (value, low, high)):
         low, high = min(low, value), max(high, value)
-    return {"value": known(value), "low": known(low), "high": known(high)}
+    return {"value": rounded(value), "low": rounded(low), "high": rounded(high)}
 
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
-class Part(BaseModel):
-    """What all parts of the schema share: no unknown keys, no NaN."""
+class SchemaModel(BaseModel):
+    """Base of all records of the schema: no unknown keys, no NaN."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
-class FigureValue(Part):
-    """A figure and its 95 % interval; None where it is not known."""
+class FigureValue(SchemaModel):
+    """A figure and its 95 % interval; None if unknown."""
 
     value: Share | None
     low: Share | None

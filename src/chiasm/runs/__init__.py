@@ -1,1 +1,1 @@
-"""The folder of a run, the folder of a model, and the console."""
+"""Run folders, model folders, the final round of a search, and the console."""

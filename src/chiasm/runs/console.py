@@ -1,4 +1,4 @@
-"""What is said of the inputs that could not be judged."""
+"""Lines for people on the console, and the report of inputs that failed."""
 
 from __future__ import annotations
 
@@ -9,33 +9,7 @@ from rich.console import Console
 from chiasm.errors import DataError
 from chiasm.samples import Verdict
 
-_MOST_TOLD = 5
-
-FEW = 5  # verdicts that are told one by one
-
-
-def tell_unjudged(reasons: Sequence[str], *, judged: int, what: str) -> None:
-    """Say why some inputs were not judged.
-
-    Args:
-        reasons: a sentence for each of them.
-        judged: how many others were.
-        what: they are, e.g. ``"parts"``.
-
-    Raises:
-        DataError: none was judged, which whoever waits for verdicts must not take for success.
-    """
-    for reason in reasons[:_MOST_TOLD]:
-        say(reason)
-    if len(reasons) > _MOST_TOLD:
-        say(f"{len(reasons) - _MOST_TOLD} more {what} were not judged.")
-    if not judged:
-        raise DataError(f"None of the {len(reasons)} {what} could be judged: {_first(reasons)}")
-
-
-def _first(reasons: Sequence[str]) -> str:
-    return reasons[0] if reasons else "there was none."
-
+MAX_LISTED = 5  # verdicts or remarks that are printed one by one
 
 _console = Console(highlight=False)
 
@@ -45,6 +19,28 @@ def say(text: str) -> None:
     _console.print(text, markup=False)
 
 
-def _reason(verdict: Verdict) -> str:
-    named = not verdict.source or verdict.source in verdict.error
-    return verdict.error if named else f"{verdict.source}: {verdict.error}"
+def report_failures(reasons: Sequence[str], *, succeeded: int, noun: str) -> None:
+    """Print why some inputs have no verdict.
+
+    Args:
+        reasons: a sentence for each failed input.
+        succeeded: number of inputs with a verdict.
+        noun: what the inputs are, e.g. ``"parts"``.
+
+    Raises:
+        DataError: no input has a verdict, so that a script does not take this for success.
+    """
+    for reason in reasons[:MAX_LISTED]:
+        say(reason)
+    if len(reasons) > MAX_LISTED:
+        say(f"{len(reasons) - MAX_LISTED} more {noun} were not evaluated.")
+    if not succeeded:
+        first = reasons[0] if reasons else "there was none."
+        raise DataError(f"None of the {len(reasons)} {noun} could be evaluated: {first}")
+
+
+def failure_reason(verdict: Verdict) -> str:
+    """Return a failed verdict's error, preceded by its source unless the error names it."""
+    if not verdict.source or verdict.source in verdict.error:
+        return verdict.error
+    return f"{verdict.source}: {verdict.error}"

@@ -1,4 +1,4 @@
-"""The final round of a search: each finalist is trained for a short while and judged."""
+"""The final round of a search: train each finalist for a short while and evaluate it."""
 
 from __future__ import annotations
 
@@ -14,30 +14,33 @@ F = TypeVar("F", bound=Genotype | str)
 
 
 def final_round(
-    proposed: Sequence[F],
+    finalists: Sequence[F],
     *,
     record: Path,
-    wanted: Sequence[int],
-    judge: Callable[[F, int], dict[str, float]],
+    lengths: Sequence[int],
+    evaluate: Callable[[F, int], dict[str, float]],
 ) -> list[dict[str, float]]:
-    """The figures of each finalist; finished ones are not trained again.
+    """Return the figures of each finalist; recorded ones are not trained again.
 
     Args:
-        proposed: the finalists: genotypes, or names of fusions made by hand.
-        record: JSON file with what is finished.
-        wanted: how long finalists are trained; figures of other lengths do not count.
-        judge: trains a finalist, given it and its number, and returns its figures by name.
+        finalists: genotypes, or names of fusions made by hand.
+        record: JSON file of finished finalists.
+        lengths: training lengths (epochs, steps); records of other lengths are ignored.
+        evaluate: trains a finalist, given it and its number, and returns its figures by name.
     """
-    known: list[dict[str, Any]] = json.loads(record.read_text()) if record.exists() else []
+    records: list[dict[str, Any]] = json.loads(record.read_text()) if record.exists() else []
     scores = []
-    for number, fusion in enumerate(proposed):
-        cells = fusion if isinstance(fusion, str) else json.loads(fusion.to_json())["cells"]
-        done = [k for k in known if k["cells"] == cells and k["steps"] == list(wanted)]
-        if not done:
-            say(f"Final round, {number + 1} of {len(proposed)} ...")
-            figures = judge(fusion, number)
-            known.append({"cells": cells, "steps": list(wanted), **figures})
-            record.write_text(json.dumps(known, indent=2) + "\n")
-            done = known[-1:]
-        scores.append({k: float(v) for k, v in done[0].items() if k not in ("cells", "steps")})
+    for number, fusion in enumerate(finalists):
+        # The fusion's cells and the lengths identify a record; its other keys are figures.
+        identity = {
+            "cells": fusion if isinstance(fusion, str) else json.loads(fusion.to_json())["cells"],
+            "steps": list(lengths),
+        }
+        finished = next((r for r in records if r.items() >= identity.items()), None)
+        if finished is None:
+            say(f"Final round, {number + 1} of {len(finalists)} ...")
+            finished = identity | evaluate(fusion, number)
+            records.append(finished)
+            record.write_text(json.dumps(records, indent=2) + "\n")
+        scores.append({k: float(v) for k, v in finished.items() if k not in identity})
     return scores

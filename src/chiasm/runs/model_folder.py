@@ -1,4 +1,4 @@
-"""The folder that a trained model is: weights and the contract that travels with them."""
+"""The folder of a trained model: its weights and its contract."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AnyContract = TypeVar("AnyContract", bound=BaseModel)
 
 
 class Strict(BaseModel):
-    """A part of a contract: nothing unknown in it, nothing changed later."""
+    """A record of a contract: frozen, and without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -38,10 +38,16 @@ def write_model(
     *,
     more: Callable[[Path], object] = lambda folder: None,
 ) -> None:
-    """Write weights, whatever ``more`` writes and, last, the contract: whole or not a model.
+    """Write the weights, then further files, and last the contract, which makes the model whole.
 
-    The weights' SHA-256 enters the contract's ``weights_sha256``. Raises ``ArtifactError`` where
-    the folder cannot be written.
+    Args:
+        folder: of the model.
+        network: whose weights are written.
+        contract: receives the SHA-256 of the weights as ``weights_sha256``.
+        more: writes further files to the folder.
+
+    Raises:
+        ArtifactError: the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,7 +68,7 @@ def write_model(
 
 
 def read_weights(folder: Path, sha256: str) -> dict[str, Tensor]:
-    """The weights that a contract was written for; ``ArtifactError`` where they are others."""
+    """Read the weights of a model; raise ``ArtifactError`` if their SHA-256 is another."""
     path = folder / WEIGHTS
     if not path.is_file():
         raise ArtifactError(f"{folder} has no {WEIGHTS}: copy the whole folder of the model.")
@@ -89,8 +95,8 @@ def read_contract_as(
     Args:
         folder: of the model.
         kind: class of the contract.
-        wing: that the contract must name.
-        upgrade: turns the content of an earlier version into that of the present one.
+        wing: ``"detector"`` or ``"classifier"``, which the contract must name.
+        upgrade: converts the content of an earlier version to the present one.
 
     Raises:
         ArtifactError: the contract is missing, damaged or of the other wing.
@@ -103,21 +109,20 @@ def read_contract_as(
         )
     try:
         content = json.loads(path.read_text())
-        found = wing_of(content)
-        if found != wing:
-            raise ArtifactError(f"{folder} holds a {found}; a {wing} was expected here.")
+        if wing_of(content) != wing:
+            raise ArtifactError(f"{folder} holds a {wing_of(content)}; a {wing} was expected here.")
         return kind.model_validate(upgrade(content))
     except (ValidationError, json.JSONDecodeError) as error:
         raise ArtifactError(f"{path} is not a contract that this version reads: {error}") from error
 
 
 def wing_of(contract: Any) -> str:
-    """``"detector"`` or ``"classifier"``; contracts that do not say are of detectors."""
+    """Return ``"detector"`` or ``"classifier"``; a contract that names no wing is a detector's."""
     return str(contract.get("wing", "detector")) if isinstance(contract, dict) else "detector"
 
 
 def model_folder(folder: str | Path) -> Path:
-    """A model's folder, given itself or the run's folder that holds one."""
+    """Return the model's folder, given that folder or the run's folder above it."""
     path = Path(folder)
     if not (path / CONTRACT).exists() and (path / "model" / CONTRACT).exists():
         return path / "model"
@@ -125,17 +130,17 @@ def model_folder(folder: str | Path) -> Path:
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of what computes scores."""
+    """Return the versions of the libraries that compute scores."""
     names = ("chiasm", "torch", "numpy", "scipy", "opencv-python-headless")
     return {name: importlib.metadata.version(name) for name in names}
 
 
 def parameter_count(network: torch.nn.Module) -> int:
-    """Number of parameters, memories not counted."""
+    """Return the number of parameters, memory banks not counted."""
     return sum(p.numel() for p in network.parameters())
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 of a file, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""A run's folder: made once, and gone on with by the same settings on the same data only."""
+"""The folder of a run: made once, and resumed with the same settings on the same data only."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from chiasm.errors import ConfigurationError
 from chiasm.settings import Settings
 
 DATA = "training_data.sha256"
-# What a stopped run goes on from, or a finished one left behind.
-_BEGUN = ("checkpoints", "genotype.json", "finalists.json", "model")
+# Any of these shows that a run was started in the folder.
+_RUN_FILES = ("checkpoints", "genotype.json", "finalists.json", "model")
 
 
 def open_run_folder(config: Settings, folder: Path, *, free: Collection[str]) -> None:
-    """Make a run's folder and keep the settings in it, or open that of a run to go on with.
+    """Make the folder of a run and save the settings in it, or open it to resume the run.
 
     Args:
-        config: of the run.
-        folder: of the run.
-        free: names of settings that may differ from those that it was begun with.
+        config: settings of the run.
+        folder: folder of the run.
+        free: names of settings that may differ when a run is resumed.
 
     Raises:
-        ConfigurationError: it holds something of a run with other settings.
+        ConfigurationError: the folder holds a run with other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "config.yaml"
-    if path.exists() and _begun(folder):
-        # Read as settings: renamed ones get their present name, newer ones their default.
+    if path.exists() and _has_run(folder):
+        # Validated as settings: renamed ones get their present name, newer ones their default.
         before, now = _flat(type(config).make(file=path)), _flat(config)
         names = (before.keys() | now.keys()) - set(free)
-        other = sorted(name for name in names if before.get(name) != now.get(name))
-        if other:
-            raise ConfigurationError(_refusal(folder, f"other settings ({', '.join(other)})"))
+        changed = sorted(name for name in names if before.get(name) != now.get(name))
+        if changed:
+            raise ConfigurationError(_refusal(folder, f"other settings ({', '.join(changed)})"))
     config.save(path)
 
 
 def _flat(config: Settings) -> dict[str, Any]:
-    """Settings by name as JSON values, nested ones by dotted names."""
+    """Return the settings by name as JSON values; nested settings get dotted names."""
     settings: dict[str, Any] = {}
     for name, value in config.model_dump(mode="json").items():
         nested = value if isinstance(value, dict) else {}
@@ -46,20 +46,24 @@ def _flat(config: Settings) -> dict[str, Any]:
     return settings
 
 
-def keep_data_hash(folder: Path, digest: str) -> None:
-    """Remember what a run learns from; raises ``ConfigurationError`` where that was other data."""
+def record_data_hash(folder: Path, digest: str) -> None:
+    """Record the hash of the training data.
+
+    Raises:
+        ConfigurationError: the folder holds a run on other training data.
+    """
     path = folder / DATA
-    if path.exists() and _begun(folder) and path.read_text().strip() != digest:
+    if path.exists() and _has_run(folder) and path.read_text().strip() != digest:
         raise ConfigurationError(_refusal(folder, "other training parts"))
     path.write_text(digest + "\n")
 
 
-def _begun(folder: Path) -> bool:
-    return any((folder / name).exists() for name in _BEGUN)
+def _has_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in _RUN_FILES)
 
 
-def _refusal(folder: Path, why: str) -> str:
+def _refusal(folder: Path, difference: str) -> str:
     return (
-        f"{folder} holds a run with {why}. Give another folder, delete this one, or give what it "
-        "was begun with to go on with it."
+        f"{folder} holds a run with {difference}. Choose another folder, delete this one, or "
+        "resume the run with what it was started with."
     )

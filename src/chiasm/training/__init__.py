@@ -1,1 +1,1 @@
-"""Trainers around networks."""
+"""Trainer, budget, schedule and best weights, for the training loops of both wings."""

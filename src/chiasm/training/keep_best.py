@@ -1,4 +1,4 @@
-"""The weights of the best epoch, and the end of a training that no longer gets better."""
+"""Best weights and early stopping."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 
 class KeepBest(Callback):
-    """Keeps the weights of the epoch with the best validation figure, and stops after patience.
+    """Keeps the weights of the epoch with the best validation figure; stops early.
 
-    What it keeps is saved in the checkpoint: a resumed run knows the best epoch, too.
+    Its state is part of the checkpoint, so that a resumed run knows the best epoch.
 
     Args:
-        network: whose weights are kept; ``restore`` puts them back.
+        network: whose weights are kept; ``restore`` loads them.
         metric: name under which the module logs the figure.
-        mode: ``"max"`` or ``"min"`` is better.
-        tie: name of a figure of which less is better, for epochs that are equally good; with few
-            recordings many are. Such an epoch is kept, but no patience is won.
-        patience: epochs without a better figure after which the training ends; None never ends it.
+        mode: ``"max"`` or ``"min"``.
+        tie: name of a second figure, lower is better, that decides between epochs with equal
+            first figures; small validation sets have many. Winning a tie does not renew patience.
+        patience: epochs without a better figure after which training stops; None never stops it.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class KeepBest(Callback):
         self.tie = tie
         self.patience = patience
         self.best = (-math.inf, -math.inf)
-        self.best_epoch = -1  # the last one that was better, not equally good
+        self.best_epoch = -1  # of the last strict improvement, ties not counted
         self.weights: dict[str, Tensor] | None = None
 
     @property
     def value(self) -> float:
-        """The best figure; NaN before the first."""
+        """The best figure; NaN before the first validation."""
         return self.sign * self.best[0] if self.best_epoch >= 0 else math.nan
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,16 +66,16 @@ class KeepBest(Callback):
             }
 
     def restore(self) -> None:
-        """Put the best weights into the network; leaves it alone where no epoch was judged."""
+        """Load the best weights into the network, if an epoch was validated."""
         if self.weights is not None:
             self.network.load_state_dict(self.weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run has to know."""
+        """Return best figures, epoch and weights."""
         return {"best": self.best, "epoch": self.best_epoch, "weights": self.weights}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from the best epoch of the run that is resumed."""
+        """Restore best figures, epoch and weights."""
         first, second = state_dict["best"]
         self.best, self.best_epoch = (first, second), state_dict["epoch"]
         self.weights = state_dict["weights"]

@@ -1,4 +1,4 @@
-"""Learning rates and weight decay as transformers are usually trained with."""
+"""Learning-rate schedule and optimizer of every training loop."""
 
 from __future__ import annotations
 
@@ -7,39 +7,58 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 from torch import nn
+
+from chiasm.training.trainer import Budget
 
 WARM_UP = 0.05
 FLOOR = 0.01
 DECAY = 0.05
 
 
-def warmed_cosine(fraction: float, *, warm_up: float = WARM_UP, floor: float = FLOOR) -> float:
-    """Learning-rate factor that rises to 1 in a straight line, then falls along half a cosine.
+def cosine(fraction: float, *, warm_up: float = 0.0, floor: float = FLOOR) -> float:
+    """Return a learning-rate factor that rises linearly to 1, then falls along half a cosine.
 
     Args:
-        fraction: of the training that is done.
-        warm_up: share of the training in which it rises.
-        floor: at the end.
+        fraction: of the training that is done; clipped to [0, 1].
+        warm_up: share of the training in which the factor rises.
+        floor: factor at the end.
     """
-    done = min(max(fraction, 0.0), 1.0)
-    if done < warm_up:
-        return done / warm_up
-    along = (done - warm_up) / (1 - warm_up)
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * along))
+    fraction = min(max(fraction, 0.0), 1.0)
+    if fraction < warm_up:
+        return fraction / warm_up
+    falling = (fraction - warm_up) / (1 - warm_up)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * falling))
+
+
+def training_progress(trainer: Trainer, step: int, *, epochs: int, budget: Budget) -> float:
+    """Return the fraction of the training that is done, by epochs or budget, whichever is more.
+
+    Args:
+        trainer: gives the current epoch and the number of batches.
+        step: of the current epoch.
+        epochs: planned.
+        budget: whose spent fraction counts.
+    """
+    steps = max(int(trainer.num_training_batches), 1)
+    return max((trainer.current_epoch + step / steps) / max(epochs, 1), budget.fraction)
+
+
+def set_learning_rate(optimizer: Any, rate: float) -> None:
+    """Set the learning rate of all parameter groups of an optimizer, wrapped or not."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def decayed_adamw(
-    learned: nn.Module | Iterable[nn.Parameter], *, learning_rate: float, decay: float = DECAY
+    parameters: nn.Module | Iterable[nn.Parameter], *, learning_rate: float, decay: float = DECAY
 ) -> torch.optim.AdamW:
-    """AdamW (0.9, 0.999) that decays matrices alone: no bias, no layer norm."""
-    every = learned.parameters() if isinstance(learned, nn.Module) else learned
-    parameters = [p for p in every if p.requires_grad]
+    """Return AdamW (0.9, 0.999) that decays matrices alone: no bias, no layer norm."""
+    candidates = parameters.parameters() if isinstance(parameters, nn.Module) else parameters
+    trainable = [p for p in candidates if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.dim() > 1]},
-        {
-            "params": [p for p in parameters if p.dim() <= 1],
-            "weight_decay": 0.0,
-        },
+        {"params": [p for p in trainable if p.dim() > 1]},
+        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=learning_rate, weight_decay=decay)

@@ -1,4 +1,4 @@
-"""The one place that makes a Lightning ``Trainer``, and the budget that ends a run cleanly."""
+"""The only place that builds a Lightning ``Trainer``; with its budget, checkpoint and progress."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -20,45 +20,55 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 LAST = "last.ckpt"
+Precision = Literal["32-true", "bf16-mixed"]
 
 
 class Budget(Callback):
     """Ends training after a number of minutes, counted over all resumed runs.
 
-    ``fraction`` is how much of the budget is spent (0 where there is none); schedules read it, so
-    that the learning rate has come down by the time the budget ends the run.
+    Schedules read ``fraction``, so that the learning rate has fallen when the budget ends the run.
+
+    Args:
+        minutes: budget; None is unlimited.
+        clock: returns seconds.
     """
 
-    def __init__(self, minutes: float | None) -> None:
+    def __init__(
+        self, minutes: float | None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.seconds = math.inf if minutes is None else 60.0 * minutes
+        self._clock = clock
         self._before = 0.0
-        self._start = time.monotonic()
+        self._start = clock()
 
     @property
     def fraction(self) -> float:
-        """Share of the budget that is spent, in [0, 1]."""
-        return min(1.0, (self._before + time.monotonic() - self._start) / self.seconds)
+        """Share of the budget that is spent, in [0, 1]; 0 if it is unlimited."""
+        return min(1.0, self._spent() / self.seconds)
+
+    def _spent(self) -> float:
+        return self._before + self._clock() - self._start
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        self._start = time.monotonic()
+        self._start = self._clock()
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
-        """Ask the trainer to stop when the budget is spent; it validates and saves first."""
+        """Stop the trainer when the budget is spent; it validates and saves first."""
         if self.fraction >= 1.0:
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, float]:
-        """Seconds spent so far."""
-        return {"seconds": self._before + time.monotonic() - self._start}
+        """Return the seconds spent so far."""
+        return {"seconds": self._spent()}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Count on from the seconds of the run that is resumed."""
+        """Start from the seconds that the resumed run had spent."""
         self._before = state_dict["seconds"]
 
 
 class KeepLast(Callback):
-    """Writes a checkpoint after every epoch, whole or not at all.
+    """Writes a checkpoint after every epoch, atomically.
 
     Lightning's ``ModelCheckpoint`` with ``save_last`` alone writes only at the very end.
     """
@@ -67,21 +77,21 @@ class KeepLast(Callback):
         self.path = path
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write beside the last checkpoint, then take its place."""
+        """Write a temporary file, then replace the last checkpoint by it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_suffix(".part")
-        trainer.save_checkpoint(fresh)
-        fresh.replace(self.path)
+        temporary = self.path.with_suffix(".part")
+        trainer.save_checkpoint(temporary)
+        temporary.replace(self.path)
 
 
-def processor_precision() -> str:
-    """``"bf16-mixed"`` where the processor multiplies bfloat16 in hardware, else ``"32-true"``."""
+def processor_precision() -> Precision:
+    """Return ``"bf16-mixed"`` if the processor multiplies bfloat16, else ``"32-true"``."""
     supported = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     return "bf16-mixed" if supported() else "32-true"
 
 
-def best_precision() -> str:
-    """``"bf16-mixed"`` on a GPU or processor that multiplies bfloat16, else ``"32-true"``."""
+def best_precision() -> Precision:
+    """Return ``"bf16-mixed"`` if GPU or processor multiply bfloat16, else ``"32-true"``."""
     if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
         return "bf16-mixed"
     return processor_precision()
@@ -96,22 +106,33 @@ def fit(
     name: str,
     epochs: int,
     budget: Budget,
-    precision: str | None = None,
+    precision: Precision | None = None,
     gradient_clip: float | None = None,
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> None:
-    """Train a module, resuming from ``folder/checkpoints/name/last.ckpt`` where it exists.
+    """Train a module; resume from ``folder/checkpoints/name/last.ckpt`` if it exists.
 
-    Gradients are clipped to a norm of ``gradient_clip``. ``callbacks`` are saved with the rest.
     Logs go to ``folder/logs/name`` as CSV and TensorBoard events. Ctrl-C keeps the last epoch's
-    checkpoint and is raised again.
+    checkpoint and raises ``KeyboardInterrupt``.
+
+    Args:
+        module: trained in place.
+        train, validation: batches; None skips validation.
+        folder: of the run.
+        name: of the training stage.
+        epochs: at most.
+        budget: ends the training.
+        precision: None takes ``processor_precision()``.
+        gradient_clip: norm to which gradients are clipped; None clips nothing.
+        callbacks: further ones, whose state is saved in the checkpoint.
+        quiet: print no progress.
     """
     checkpoints = folder / "checkpoints" / name
     last = checkpoints / LAST
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        # These speak to someone who wrote a training loop, not to someone who runs one.
+        # Lightning's advice is for authors of training loops, not for users of this library.
         warnings.filterwarnings("ignore", module="lightning|torch")
         trainer = Trainer(
             accelerator="auto",
@@ -119,7 +140,7 @@ def fit(
             max_epochs=epochs,
             precision=precision or processor_precision(),
             callbacks=[budget, *callbacks, KeepLast(last)]
-            + ([] if quiet else [progress_for(name)]),
+            + ([] if quiet else [progress_callback(name)]),
             logger=[
                 CSVLogger(folder / "logs", name=name, version="", flush_logs_every_n_steps=20),
                 TensorBoardLogger(folder / "logs", name=name, version="tensorboard"),
@@ -132,56 +153,56 @@ def fit(
             use_distributed_sampler=False,
             gradient_clip_val=gradient_clip,
         )
-        before = signal.getsignal(signal.SIGINT)
+        previous_handler = signal.getsignal(signal.SIGINT)
         try:
             trainer.fit(module, train, validation, ckpt_path=str(last) if last.exists() else None)
-        except SystemExit as ended:
-            # Lightning answers Ctrl-C with exit status 1 and no word; ours says how to go on.
+        except SystemExit as error:
+            # Lightning answers Ctrl-C with a bare exit status 1; the CLI says how to resume.
             if not trainer.interrupted:
                 raise
-            signal.signal(signal.SIGINT, before)
-            raise KeyboardInterrupt from ended
+            signal.signal(signal.SIGINT, previous_handler)
+            raise KeyboardInterrupt from error
 
 
 class ProgressBar(TQDMProgressBar):
-    """A bar named after the stage; nothing for validation, which is short."""
+    """A bar with the stage's name; validation has none, because it is short."""
 
     def __init__(self, stage: str) -> None:
         super().__init__(leave=False)
         self.stage = stage
 
     def init_train_tqdm(self) -> Tqdm:
-        """Name the bar."""
+        """Label the bar with the stage."""
         bar = super().init_train_tqdm()
         bar.set_description(self.stage)
         return bar
 
     def init_validation_tqdm(self) -> Tqdm:
-        """Hide the validation's bar."""
+        """Disable the bar of validation."""
         return Tqdm(disable=True)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Leave out the logger's version, which tells a reader nothing."""
-        shown = super().get_metrics(trainer, pl_module)
-        shown.pop("v_num", None)
-        return dict(shown)
+        """Drop the logger's version, which carries no information."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return dict(metrics)
 
 
 class EpochLines(Callback):
-    """A line per epoch, for logs and pipes, where a bar would write thousands."""
+    """Prints a line per epoch, for logs and pipes, where a bar would print thousands."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the epoch's number and what was logged in it."""
-        shown = ", ".join(
+        """Print the epoch's number and its logged figures."""
+        figures = ", ".join(
             f"{name.replace('_', ' ')} {float(value):.3f}"
             for name, value in trainer.callback_metrics.items()
         )
-        print(f"{self.stage}, epoch {trainer.current_epoch + 1}: {shown}", flush=True)
+        print(f"{self.stage}, epoch {trainer.current_epoch + 1}: {figures}", flush=True)
 
 
-def progress_for(stage: str) -> Callback:
-    """The one that suits where the output goes."""
+def progress_callback(stage: str) -> Callback:
+    """Return a bar on a terminal, and lines elsewhere."""
     return ProgressBar(stage) if sys.stderr.isatty() else EpochLines(stage)

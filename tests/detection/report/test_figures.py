@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from chiasm.detection.report.curves import LIMITS as DRAWN
-from chiasm.detection.report.curves import overlap_points, precision_recall_points, roc_points
-from chiasm.detection.report.figures import LIMITS, evaluate_scores
+from chiasm.detection.report.curves import precision_recall_points, roc_points
+from chiasm.detection.report.figures import evaluate_scores
 from chiasm.detection.report.schema import Metrics, validated
 from chiasm.detection.report.scored import ScoredSample, framed
-from chiasm.metrics.overlap_curve import area_to_limit
+from chiasm.metrics.overlap_curve import DEFAULT_LIMITS, area_to_limit
 from chiasm.metrics.ranking import auroc, average_precision, f1_max, flatten_pixels
-from chiasm.metrics.region_overlap import aupro
+from chiasm.metrics.region_overlap import aupro, overlap_curve
 
 CLOSE = {"abs": 6e-6}  # figures are rounded to five digits
 
@@ -56,7 +55,7 @@ def test_figures_are_those_of_the_metrics_functions(scored, metrics):
         flat = flatten_pixels(maps, masks, keep)
         assert group["auroc"]["value"] == pytest.approx(auroc(*flat), **CLOSE)
         assert group["ap"]["value"] == pytest.approx(average_precision(*flat), **CLOSE)
-    for limit in LIMITS:
+    for limit in DEFAULT_LIMITS:
         whole = aupro(maps, masks, limits=[limit])[limit]
         part = aupro(maps, masks, limits=[limit], foregrounds=foregrounds)[limit]
         key = str(limit)
@@ -87,9 +86,8 @@ def test_curves_have_the_areas_that_the_figures_say(scored):
     recall, precision = precision_recall_points(maps, masks)
     summed = np.sum(np.diff(recall, prepend=0) * precision)
     assert summed == pytest.approx(average_precision(*flatten_pixels(maps, masks)))
-    curve = overlap_points(maps, masks)
-    assert DRAWN == LIMITS
-    for limit, area in aupro(maps, masks, limits=LIMITS).items():
+    curve = overlap_curve(maps, masks)
+    for limit, area in aupro(maps, masks, limits=DEFAULT_LIMITS).items():
         assert area_to_limit(*curve, limit) == pytest.approx(area)
 
 

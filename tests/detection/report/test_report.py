@@ -127,13 +127,13 @@ def test_the_page_shows_every_group_of_the_metrics(page, folder):
 def test_sections_come_in_the_order_in_which_one_asks(page):
     order = [
         "defective parts",
-        "What it sees",
+        "Examples",
         "Whole parts",
         "By kind",
         "Curves",
-        "needs no model",
+        "baselines without a model",
     ]
-    order += ["Architecture", "Cost", "To repeat"]
+    order += ["Architecture", "Cost", "Reproduce"]
     places = [page.text.index(name) for name in order]
     assert places == sorted(places)
 
@@ -154,7 +154,7 @@ def test_hostile_names_are_only_text(scored, tmp_path):
 
 def test_failed_parts_are_named_with_their_reason(scored, failed, tmp_path):
     page = report([*scored, *(failed(n) for n in range(5))], tmp_path)
-    assert "5 parts could not be judged" in page.text
+    assert "5 parts could not be evaluated" in page.text
     assert "broken0.png: It is <not> a picture." in page.text
     assert "and 2 more" in page.text
 
@@ -168,7 +168,7 @@ def test_any_set_of_parts_gives_a_page(scored, part, failed, tmp_path, chosen):
         "failed": [failed(1)],
     }[chosen]
     page = report(parts, tmp_path, genotype_svg=None, genotype_text=None)
-    assert "To repeat" in page.text
+    assert "Reproduce" in page.text
     assert "nan" not in re.findall(r"[a-z]+", page.text)
 
 
@@ -181,15 +181,17 @@ def test_metrics_that_do_not_fit_the_schema_are_not_written(scored, tmp_path):
 
 def test_the_verdict_counts_decisions(scored):
     metrics = evaluate_scores(scored, cost={}, draws=5)
-    said = in_words(metrics, scored, 0.05)
-    assert said.startswith("Found 7 of 9 defective parts, with 1 false alarm among 8 good parts")
+    sentence = in_words(metrics, scored, 0.05)
+    assert sentence.startswith(
+        "Found 7 of 9 defective parts, with 1 false alarm among 8 good parts"
+    )
 
 
 def test_more_false_alarms_than_promised_are_a_warning(part):
     for alarms, expected in ((0, False), (9, True)):
         parts = [part(n, alarm=n < alarms) for n in range(20)]
         said = warnings(evaluate_scores(parts, cost={}, draws=5), parts, 0.05)
-        assert any("than promised" in w for w in said) == expected
+        assert any("than the nominal rate" in w for w in said) == expected
 
 
 def test_a_shortcut_in_the_data_is_a_warning(scored):

@@ -94,10 +94,15 @@ def test_the_verdict_comes_first_then_the_split_and_its_gap(page, diagnosis):
     )
     first = f"On sessions it has never seen, the model reaches a macro-F1 of {macro:.3f}"
     order = [SIMULATED, first, "Divided by session", f"reaches {random:.3f}", "The gap is"]
-    order += ["recordings of 25 groups", "A note from the caller.", "What the split promises"]
-    order += ["What it got wrong", "Class by class", "All recordings together", "Half a recording"]
-    order += ["Corrupted recordings", "never shown", "Two modalities", "Learning"]
-    order += ["needs no model", "Cost", "To repeat"]
+    order += ["recordings of 25 groups", "A note from the caller.", "Influence of the split"]
+    order += [
+        "Wrong diagnoses",
+        "Figures by class",
+        "Figures of all recordings",
+        "One modality absent",
+    ]
+    order += ["Corrupted recordings", "Unknown faults", "Modality gap", "Training"]
+    order += ["baselines without a model", "Cost", "Reproduce"]
     places = [page.text.index(words) for words in order]
     assert places == sorted(places)
 
@@ -135,7 +140,7 @@ def test_the_page_shows_every_group_of_the_metrics(page, folder):
 
 
 def test_mistakes_name_truth_and_diagnosis(page, recordings):
-    assert page.text.count("taken for") == 8
+    assert page.text.count("diagnosed as") == 8
     assert "series alone:" in page.text
     assert re.search(r"conflict 0\.\d\d, uncertainty 0\.\d\d", page.text)
 
@@ -162,7 +167,7 @@ def test_hostile_names_are_only_text(maker, tmp_path):
 def test_any_list_gives_a_page(maker, load, tmp_path, count):
     scored = maker(count, sessions=max(count, 1))
     page = report(scored, quick(scored), tmp_path, load=load)
-    assert "To repeat" in page.text
+    assert "Reproduce" in page.text
     assert "nan" not in re.findall(r"[a-z]+", page.text)
     assert ("No recording could be diagnosed." in page.text) == (count == 0)
 
@@ -172,7 +177,7 @@ def test_bare_scores_give_a_page(maker, tmp_path):
     scored = ScoredRecordings(full.logits, full.labels, full.kinds)
     page = report(scored, quick(scored, by="random"), tmp_path)
     assert "The split is random." in page.text
-    assert "What it got wrong" not in page.text
+    assert "Wrong diagnoses" not in page.text
 
 
 def test_metrics_that_do_not_fit_the_schema_are_not_written(recordings, diagnosis, tmp_path):

@@ -1,4 +1,4 @@
-"""All figures of an evaluation, in the one schema of ``metrics.json``."""
+"""Figures of the evaluation of a detector, in the schema of ``metrics.json``."""
 
 from __future__ import annotations
 
@@ -18,46 +18,47 @@ from chiasm.metrics.bootstrap import (
     bootstrap_weights,
     percentile_interval,
 )
+from chiasm.metrics.overlap_curve import DEFAULT_LIMITS
 from chiasm.metrics.pixel_histograms import PixelHistograms
 from chiasm.metrics.ranking import auroc, average_precision, f1_max, flatten_pixels
 from chiasm.metrics.region_overlap import aupro
 from chiasm.reporting.figure import Figure, figure
-
-LIMITS = (0.3, 0.1, 0.05, 0.01)
 
 
 def evaluate_scores(
     scored: Sequence[ScoredSample],
     *,
     cost: Mapping[str, Any],
-    limits: Sequence[float] = LIMITS,
+    limits: Sequence[float] = DEFAULT_LIMITS,
     draws: int = 200,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compute every figure, with 95 % intervals: bootstrap over images, exact for rates.
+    """Compute all figures with 95 % intervals: bootstrap over images, exact for rates.
 
-    Samples that could not be judged are counted and left out, and defective ones without a mask of
-    all but the image's figures. Groups: ``image``, ``pixel``,
-    ``object`` (pixel figures with negatives inside the foreground only), ``region`` (AUPRO by
-    limit), ``kinds``, ``trivial`` (what needs no model), ``cost``, ``counts``.
+    Samples without a verdict or a label are counted and left out. Defective samples without a mask
+    enter the figures of images alone. Groups: ``image``, ``pixel``, ``object`` (pixel figures with
+    negatives inside the foreground only), ``region`` (AUPRO by limit), ``kinds``, ``trivial``
+    (baselines without a model), ``cost``, ``counts``.
     """
-    judged = [s for s in scored if not s.verdict.error and s.sample.label is not None]
-    labels = np.array([s.sample.label for s in judged], int)
-    scores = np.array([s.verdict.score for s in judged])
-    # A defective part without a mask is known to be defective, and not where.
-    outlined = np.array([s.outlined for s in judged], bool)
-    frames = [framed(s) for s, known in zip(judged, outlined) if known]
-    own = labels[outlined]
+    labelled = [s for s in scored if not s.verdict.error and s.sample.label is not None]
+    labels = np.array([s.sample.label for s in labelled], int)
+    scores = np.array([s.verdict.score for s in labelled])
+    has_truth = np.array([s.has_pixel_truth for s in labelled], bool)
+    frames = [framed(s) for s in labelled if s.has_pixel_truth]
+    pixel_labels = labels[has_truth]
     result: dict[str, Any] = {"schema": "chiasm.metrics", "version": 1}
-    result["image"] = _image(scores, labels, judged, draws=draws, seed=seed)
+    result["image"] = _image(scores, labels, labelled, draws=draws, seed=seed)
     maps, masks, foregrounds = ([f[i] for f in frames] for i in range(3))
     whole, inside = PixelHistograms(), PixelHistograms()
-    for one, mask, foreground in frames:
-        whole.update(one, mask)
-        inside.update(one, mask, foreground)
-    labelled = any(m.any() for m in masks)
-    both = labelled and len(set(own.tolist())) == 2
-    weights = bootstrap_weights(len(own), stratify=own, draws=draws, seed=seed) if both else None
+    for scores_map, mask, foreground in frames:
+        whole.update(scores_map, mask)
+        inside.update(scores_map, mask, foreground)
+    has_defect = any(m.any() for m in masks)
+    weights = None
+    if has_defect and len(set(pixel_labels.tolist())) == 2:
+        weights = bootstrap_weights(
+            len(pixel_labels), stratify=pixel_labels, draws=draws, seed=seed
+        )
 
     def pixel(histograms: PixelHistograms, regions: Any) -> dict[str, Any]:
         flat = flatten_pixels(maps, masks, regions)
@@ -80,7 +81,7 @@ def evaluate_scores(
             for limit in limits
         }
 
-    if labelled:
+    if has_defect:
         result["pixel"] = pixel(whole, None)
         result["object"] = {**pixel(inside, foregrounds), "aupro": regions(inside, foregrounds)}
         result["region"] = {"aupro": regions(whole, None)}
@@ -89,16 +90,16 @@ def evaluate_scores(
         result["object"] = dict(result["pixel"]) | {"aupro": {}}
         result["region"] = {"aupro": {}}
     result["kinds"] = _kinds(
-        judged, scores, labels, outlined, frames, whole, draws=draws, seed=seed
+        labelled, scores, labels, has_truth, frames, whole, draws=draws, seed=seed
     )
-    result["trivial"] = _trivial(judged, labels, masks, foregrounds, limits)
+    result["trivial"] = _trivial(labelled, labels, masks, foregrounds, limits)
     result["cost"] = dict(cost)
     result["counts"] = {
-        "judged": len(judged),
+        "judged": len(labelled),
         "good": int((labels == 0).sum()),
         "defective": int((labels == 1).sum()),
-        "not_judged": len(scored) - len(judged),
-        "without_mask": int((~outlined).sum()),
+        "not_judged": len(scored) - len(labelled),
+        "without_mask": int((~has_truth).sum()),
     }
     return result
 
@@ -106,13 +107,13 @@ def evaluate_scores(
 def _image(
     scores: NDArray[Any],
     labels: NDArray[Any],
-    judged: Sequence[ScoredSample],
+    labelled: Sequence[ScoredSample],
     *,
     draws: int,
     seed: int,
 ) -> dict[str, Figure]:
     two = len(set(labels.tolist())) == 2
-    alarms = np.array([bool(s.verdict.defective) for s in judged], bool)
+    alarms = np.array([bool(s.verdict.defective) for s in labelled], bool)
 
     def spread(fn: Callable[[Any, Any], float]) -> tuple[float, float]:
         return bootstrap_interval(fn, scores, labels, stratify=labels, draws=draws, seed=seed)
@@ -136,7 +137,7 @@ def _image(
 
 
 def rate(events: NDArray[np.bool_]) -> Figure:
-    """The share of events, with the exact (Clopper-Pearson) interval."""
+    """Return the share of events, with the exact (Clopper-Pearson) interval."""
     if not events.size:
         return figure(math.nan)
     interval = binomtest(int(events.sum()), events.size).proportion_ci()
@@ -144,35 +145,38 @@ def rate(events: NDArray[np.bool_]) -> Figure:
 
 
 def _kinds(
-    judged: Sequence[ScoredSample],
+    labelled: Sequence[ScoredSample],
     scores: NDArray[Any],
     labels: NDArray[Any],
-    outlined: NDArray[np.bool_],
+    has_truth: NDArray[np.bool_],
     frames: Sequence[Any],
     histograms: PixelHistograms,
     *,
     draws: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Each kind of defect against all good parts; ``frames`` are of the outlined ones."""
+    """Compute the figures of each kind of defect against all good parts.
+
+    ``frames`` belong to the samples of ``has_truth``.
+    """
     kinds = {}
-    names = sorted({s.sample.kind for s in judged if s.sample.label == 1})
+    names = sorted({s.sample.kind for s in labelled if s.sample.label == 1})
     for name in names:
-        chosen = np.array([s.sample.kind == name or s.sample.label == 0 for s in judged])
-        drawn = chosen[outlined]
-        maps = [f[0] for f, c in zip(frames, drawn) if c]
-        masks = [f[1] for f, c in zip(frames, drawn) if c]
-        known = any(m.any() for m in masks)
+        chosen = np.array([s.sample.kind == name or s.sample.label == 0 for s in labelled])
+        in_frame = chosen[has_truth]
+        maps = [f[0] for f, c in zip(frames, in_frame) if c]
+        masks = [f[1] for f, c in zip(frames, in_frame) if c]
+        has_defect = any(m.any() for m in masks)
         two = len(set(labels[chosen].tolist())) == 2
         flat = flatten_pixels(maps, masks)
         spread: dict[str, tuple[float, float]] = {}
         if two:
             spread["auroc"] = auroc_interval(scores[chosen], labels[chosen], draws=draws, seed=seed)
-            if known:
-                own = labels[outlined][drawn]
-                weights = np.zeros((draws, len(drawn)))
-                weights[:, drawn] = bootstrap_weights(
-                    len(own), stratify=own, draws=draws, seed=seed
+            if has_defect:
+                kind_labels = labels[has_truth][in_frame]
+                weights = np.zeros((draws, len(in_frame)))
+                weights[:, in_frame] = bootstrap_weights(
+                    len(kind_labels), stratify=kind_labels, draws=draws, seed=seed
                 )
                 spread["ap"] = percentile_interval(histograms.average_precision(weights))
                 spread["aupro"] = percentile_interval(histograms.aupro((0.3,), weights)[0.3])
@@ -181,22 +185,25 @@ def _kinds(
             "image_auroc": figure(
                 auroc(scores[chosen], labels[chosen]) if two else math.nan, spread.get("auroc")
             ),
-            "pixel_ap": figure(average_precision(*flat) if known else math.nan, spread.get("ap")),
+            "pixel_ap": figure(
+                average_precision(*flat) if has_defect else math.nan, spread.get("ap")
+            ),
             "aupro": figure(
-                aupro(maps, masks, limits=(0.3,))[0.3] if known else math.nan, spread.get("aupro")
+                aupro(maps, masks, limits=(0.3,))[0.3] if has_defect else math.nan,
+                spread.get("aupro"),
             ),
         }
     return kinds
 
 
 def _trivial(
-    judged: Sequence[ScoredSample],
+    labelled: Sequence[ScoredSample],
     labels: NDArray[Any],
     masks: Sequence[Any],
     foregrounds: Sequence[Any],
     limits: Sequence[float],
 ) -> dict[str, Any]:
-    """What needs no model: one number per image, and the object's outline as a map."""
+    """Compute baselines without a model: a number per image, the object's outline as a map."""
 
     def brightness(s: ScoredSample) -> float:
         assert s.verdict.anomaly_map is not None
@@ -210,18 +217,18 @@ def _trivial(
         return float(s.verdict.anomaly_map.foreground.mean())
 
     measured = {
-        "missing points": [1 - float(s.sample.valid.mean()) for s in judged],
-        "object brightness": [brightness(s) for s in judged],
-        "object area": [area(s) for s in judged],
+        "missing points": [1 - float(s.sample.valid.mean()) for s in labelled],
+        "object brightness": [brightness(s) for s in labelled],
+        "object area": [area(s) for s in labelled],
     }
-    files = [Path(s.sample.source) for s in judged]
+    files = [Path(s.sample.source) for s in labelled]
     if all(f.is_file() for f in files):
         measured["file size"] = [float(f.stat().st_size) for f in files]
     image = {}
     if len(set(labels.tolist())) == 2:
         for name, values in measured.items():
-            one = auroc(np.array(values), labels)
-            image[name] = figure(max(one, 1 - one))
+            area_under = auroc(np.array(values), labels)
+            image[name] = figure(max(area_under, 1 - area_under))
     pixel: dict[str, Any] = {}
     if any(m.any() for m in masks):
         outline = [f.astype(np.float32) for f in foregrounds]

@@ -1,4 +1,4 @@
-"""Pictures of what was found, what was missed and what was alarmed for nothing."""
+"""Pictures of detected, missed and falsely rejected parts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:
-    """A part to show: why, and its four panels side by side."""
+    """A part to show: the reason, and its four panels side by side."""
 
     reason: str
     sample: ScoredSample
@@ -39,55 +39,55 @@ class Case:
 
 
 def choose(scored: Sequence[ScoredSample], *, most: int = 8) -> list[tuple[str, ScoredSample]]:
-    """The clearest finds, then all sorts of misjudged parts, then the least clear ones.
+    """Choose the clearest detections, then wrong decisions, then the least clear ones.
 
-    At least half of the places go to the misjudged where there are so many.
+    At least half of the parts are wrong decisions, if there are so many.
     """
-    judged = [s for s in scored if s.verdict.anomaly_map is not None]
-    ranked = sorted(judged, key=lambda s: -s.verdict.score)
+    pictured = [s for s in scored if s.verdict.anomaly_map is not None]
+    ranked = sorted(pictured, key=lambda s: -s.verdict.score)
     bad = [s for s in ranked if s.sample.label == 1]
     good = [s for s in ranked if s.sample.label == 0]
     unknown = [s for s in ranked if s.sample.label is None]
-    found = [s for s in bad if s.verdict.defective]
+    detected = [s for s in bad if s.verdict.defective]
     missed = [s for s in bad[::-1] if s.verdict.defective is False]
     false = [s for s in good if s.verdict.defective]
     passed = [s for s in good[::-1] if s.verdict.defective is False]
     undecided = [s for s in ranked if s.verdict.defective is None]
-    clearest = list({s.sample.kind: s for s in found[::-1]}.values())
+    clearest = list({s.sample.kind: s for s in detected[::-1]}.values())
     clearest.sort(key=lambda s: -s.verdict.score)
-    wanted = [("found", s) for s in clearest[:2]]
-    wanted += [("missed", s) for s in missed[:2]] + [("false alarm", s) for s in false[:2]]
-    wanted += [("found, least clear", s) for s in found[::-1][:1]]
-    wanted += [("passed", s) for s in passed[:1]]
-    wanted += [("alarm", s) for s in unknown if s.verdict.defective][:4]
-    wanted += [("not decided", s) for s in undecided[:2] + undecided[-2:]]
-    wanted += [("missed", s) for s in missed[2:]] + [("false alarm", s) for s in false[2:]]
+    candidates = [("found", s) for s in clearest[:2]]
+    candidates += [("missed", s) for s in missed[:2]] + [("false alarm", s) for s in false[:2]]
+    candidates += [("found, least clear", s) for s in detected[::-1][:1]]
+    candidates += [("passed", s) for s in passed[:1]]
+    candidates += [("alarm", s) for s in unknown if s.verdict.defective][:4]
+    candidates += [("not decided", s) for s in undecided[:2] + undecided[-2:]]
+    candidates += [("missed", s) for s in missed[2:]] + [("false alarm", s) for s in false[2:]]
     unique: dict[int, tuple[str, ScoredSample]] = {}
-    for reason, one in wanted:
-        unique.setdefault(id(one), (reason, one))
+    for reason, sample in candidates:
+        unique.setdefault(id(sample), (reason, sample))
     return list(unique.values())[:most]
 
 
 def make_cases(scored: Sequence[ScoredSample], *, most: int = 8) -> list[Case]:
-    """Draw the chosen parts; one colour scale for all anomaly maps.
+    """Draw the chosen parts with one colour scale for all anomaly maps.
 
-    It runs from the usual pixel of an object to nearly the largest score, in log-odds: what is
-    faint shows, and what is faint in one row looks faint beside the others.
+    The scale runs from the median pixel of an object to nearly the largest score, in log-odds, so
+    that faint defects are visible and rows are comparable.
     """
     chosen = choose(scored, most=most)
     odds = [o[np.isfinite(o)] for o in (_log_odds(s) for _, s in chosen)]
-    some = [o for o in odds if o.size]
-    low = float(np.median([np.median(o) for o in some])) if some else 0.0
-    top = max((float(np.quantile(o, 0.9995)) for o in some), default=1.0)
-    scale = (low, max(top, low + 1e-6))
+    non_empty = [o for o in odds if o.size]
+    low = float(np.median([np.median(o) for o in non_empty])) if non_empty else 0.0
+    high = max((float(np.quantile(o, 0.9995)) for o in non_empty), default=1.0)
+    scale = (low, max(high, low + 1e-6))
     return [Case(reason, sample, _strip(sample, scale)) for reason, sample in chosen]
 
 
 def draw_gallery(cases: Sequence[Case], path: Path) -> Path | None:
-    """Write all cases into one picture, a row each; None where there is none."""
+    """Write all cases into one picture, one per row; return None without a case."""
     if not cases:
         return None
-    # In inches: captions at the left, a line of headings on top, strips as wide as is left.
+    # In inches: captions at the left, headings on top, strips in the rest.
     left, top, gap, width = 1.7, 0.3, 0.08, 8.6
     tall = width * SIDE / (4 * SIDE + 3 * GAP)
     size = (left + width + gap, top + len(cases) * (tall + gap))
@@ -111,7 +111,7 @@ def draw_gallery(cases: Sequence[Case], path: Path) -> Path | None:
 
 
 def _strip(scored: ScoredSample, scale: tuple[float, float]) -> Picture:
-    """Colour, depth, map and truth, cut to the object, side by side on white."""
+    """Return colour, depth, map and truth, cropped to the object, side by side on white."""
     sample = scored.sample
     shape = (*sample.valid.shape, 3)
     colour = np.full(shape, 237, np.uint8) if sample.rgb is None else _bytes(sample.rgb)
@@ -130,7 +130,7 @@ def _strip(scored: ScoredSample, scale: tuple[float, float]) -> Picture:
 
 
 def _depth(scored: ScoredSample) -> Picture:
-    """Height over the support plane, or nearness where there is none; grey where not measured."""
+    """Return height over the support plane, or nearness without one; grey where not measured."""
     sample = scored.sample
     picture = np.full((*sample.valid.shape, 3), 221, np.uint8)
     if sample.xyz is None or not sample.valid.any():
@@ -138,36 +138,36 @@ def _depth(scored: ScoredSample) -> Picture:
     assert scored.verdict.anomaly_map is not None
     plane = fit_support_plane(sample.xyz, sample.valid)
     near = -sample.xyz[..., 2] if plane is None else plane.height(sample.xyz)
-    ruled = sample.valid & scored.verdict.anomaly_map.foreground
-    low, high = np.quantile(near[ruled if ruled.any() else sample.valid], [0.01, 0.99])
-    shown = _coloured((near - low) / max(float(high - low), 1e-9), "viridis")
-    picture[sample.valid] = shown[sample.valid]
+    on_object = sample.valid & scored.verdict.anomaly_map.foreground
+    low, high = np.quantile(near[on_object if on_object.any() else sample.valid], [0.01, 0.99])
+    coloured = _coloured((near - low) / max(float(high - low), 1e-9), "viridis")
+    picture[sample.valid] = coloured[sample.valid]
     return picture
 
 
 def _box(scored: ScoredSample) -> tuple[int, int, int]:
-    """Left, top and side of the square around object and defects, with a margin."""
+    """Return left, top and side of the square around object and defects, with a margin."""
     assert scored.verdict.anomaly_map is not None
-    shown = scored.verdict.anomaly_map.foreground.copy()
+    region = scored.verdict.anomaly_map.foreground.copy()
     if scored.sample.mask is not None:
-        shown |= scored.sample.mask
-    if not shown.any():
-        shown[:] = True
-    rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+        region |= scored.sample.mask
+    if not region.any():
+        region[:] = True
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     side = round(1.08 * max(int(np.ptp(rows)), int(np.ptp(columns)), 7)) + 1
     middle_x, middle_y = (columns[0] + columns[-1]) / 2, (rows[0] + rows[-1]) / 2
     return round(middle_x - side / 2), round(middle_y - side / 2), side
 
 
 def _panel(picture: Picture, box: tuple[int, int, int]) -> Picture:
-    """Cut out the square, the edge going on where it leaves the frame, and resize it."""
+    """Crop the square, repeating the edge outside the frame, and resize it."""
     left, top, side = box
     height, width = picture.shape[:2]
     rows = np.clip(np.arange(top, top + side), 0, height - 1)
     columns = np.clip(np.arange(left, left + side), 0, width - 1)
-    cut = np.ascontiguousarray(picture[rows][:, columns])
-    how = cv2.INTER_AREA if side > SIDE else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(cut, (SIDE, SIDE), interpolation=how), np.uint8)
+    crop = np.ascontiguousarray(picture[rows][:, columns])
+    interpolation = cv2.INTER_AREA if side > SIDE else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(crop, (SIDE, SIDE), interpolation=interpolation), np.uint8)
 
 
 def _coloured(values: NDArray[Any], name: str) -> Picture:
@@ -179,17 +179,17 @@ def _bytes(rgb: NDArray[Any]) -> Picture:
 
 
 def _log_odds(scored: ScoredSample) -> NDArray[Any]:
-    """Scores before their softplus; minus infinity away from the object, where scores are 0."""
+    """Return scores before their softplus; minus infinity outside the object."""
     assert scored.verdict.anomaly_map is not None
     scores = np.asarray(scored.verdict.anomaly_map.scores, np.float64)
-    found = np.full(scores.shape, -np.inf)
+    odds = np.full(scores.shape, -np.inf)
     inside = scores > 0
-    found[inside] = scores[inside] + np.log(-np.expm1(-scores[inside]))
-    return found
+    odds[inside] = scores[inside] + np.log(-np.expm1(-scores[inside]))
+    return odds
 
 
 def kind_words(kind: str) -> str:
-    """A kind of defect in short lines; several at once would run out of the picture on one.
+    """Return a kind of defect in short lines; several kinds on one line would not fit.
 
     Example:
         >>> print(kind_words("bumps+colors+dents"))

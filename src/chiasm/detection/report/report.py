@@ -1,4 +1,4 @@
-"""One self-contained page that says how good a model is, and shows it."""
+"""The report of a detector: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def write_report(
     false_alarm_rate: float,
     run: Path | None = None,
 ) -> Path:
-    """Write ``report.html``, ``metrics.json`` and the figures' PNGs; returns the page's path.
+    """Write ``report.html``, ``metrics.json`` and the PNGs of the plots; return the page's path.
 
     Args:
         folder: where to write.
         metrics: from ``evaluate_scores``; checked against the schema before it is written.
-        scored: all samples, those that could not be judged included.
+        scored: all samples, including those without a verdict.
         title: the page's heading.
-        genotype_svg: drawing of the architecture, if it was searched.
-        genotype_text: the same in words.
-        notes: warnings that only the caller can know of.
-        repeat: the command that makes this report.
-        false_alarm_rate: what decisions promise.
+        genotype_svg: drawing of the fusion architecture, if it was searched.
+        genotype_text: the architecture as text.
+        notes: further warnings.
+        repeat: the command that writes this report.
+        false_alarm_rate: nominal rate of the decisions.
         run: the run's folder, whose ``logs`` hold the learning curves.
 
     Raises:
@@ -66,7 +66,7 @@ def write_report(
         "curves": metric_curves(scored, metrics, figures / "curves.png"),
         "learning": learning_curves(read_histories(run), figures / "learning.png"),
     }
-    # Kinds and paths come from folder names, so all text is escaped, whatever its source.
+    # Kinds and paths come from folder names, so all text is escaped.
     environment = Environment(
         loader=PackageLoader("chiasm.reporting"),
         autoescape=True,
@@ -84,7 +84,7 @@ def write_report(
         limits=list(metrics["region"]["aupro"]),
         cost=cost_rows(metrics["cost"]),
         columns=COLUMNS,
-        cases=[_shown(case) for case in cases],
+        cases=[_case(case) for case in cases],
         pictures={
             name: _embedded(path.read_bytes(), "image/png")
             for name, path in pictures.items()
@@ -100,9 +100,9 @@ def write_report(
 
 
 def _cards(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """The key figures that are known, with what they mean."""
+    """Return the key figures that have a value, with their meanings."""
     region = metrics["region"]["aupro"]
-    chosen = {
+    figures = {
         "image AUROC": metrics["image"]["auroc"],
         "pixel AP": metrics["pixel"]["ap"],
         "AUPRO 0.3": region.get("0.3"),
@@ -110,13 +110,13 @@ def _cards(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     }
     return [
         {"name": name, "figure": figure, "meaning": MEANING[name]}
-        for name, figure in chosen.items()
+        for name, figure in figures.items()
         if figure is not None and figure["value"] is not None
     ]
 
 
-def _shown(case: Case) -> dict[str, Any]:
-    """A case for the page, with its picture inside."""
+def _case(case: Case) -> dict[str, Any]:
+    """Return a case for the page, with its picture embedded."""
     ok, encoded = cv2.imencode(
         ".jpg",
         cv2.cvtColor(case.strip, cv2.COLOR_RGB2BGR),
@@ -140,5 +140,5 @@ def _embedded(content: bytes, media: str) -> str:
 
 
 def _drawing(svg: str | None) -> str | None:
-    """The drawing as an image: its styles and identifiers stay out of the page."""
+    """Return the drawing as an image, so that its styles and identifiers do not affect the page."""
     return None if svg is None else _embedded(svg.encode(), "image/svg+xml")

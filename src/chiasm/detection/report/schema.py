@@ -1,4 +1,4 @@
-"""The schema of ``metrics.json``; what does not fit it is not written."""
+"""The schema of a detector's ``metrics.json``, checked before it is written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, model_validator
 
-from chiasm.reporting.figure import FigureValue, Part
+from chiasm.reporting.figure import FigureValue, SchemaModel
 
 
 def _limit(text: str) -> str:
@@ -19,7 +19,7 @@ def _limit(text: str) -> str:
 ByLimit = dict[Annotated[str, AfterValidator(_limit)], FigureValue]
 
 
-class ImageFigures(Part):
+class ImageFigures(SchemaModel):
     """Figures of whole parts; the two rates are those of the decisions."""
 
     auroc: FigureValue
@@ -29,14 +29,14 @@ class ImageFigures(Part):
     missed_rate: FigureValue
 
 
-class PixelFigures(Part):
+class PixelFigures(SchemaModel):
     """Figures over all pixels."""
 
     auroc: FigureValue
     ap: FigureValue
 
 
-class RegionFigures(Part):
+class RegionFigures(SchemaModel):
     """AUPRO by limit of the false-positive rate."""
 
     aupro: ByLimit
@@ -48,7 +48,7 @@ class ObjectFigures(PixelFigures):
     aupro: ByLimit
 
 
-class KindFigures(Part):
+class KindFigures(SchemaModel):
     """Figures of one kind of defect against all good parts."""
 
     count: NonNegativeInt
@@ -57,15 +57,15 @@ class KindFigures(Part):
     aupro: FigureValue
 
 
-class TrivialFigures(Part):
-    """What needs no model; the pixel figures are those of the object's outline."""
+class TrivialFigures(SchemaModel):
+    """Baselines without a model; the pixel figures are those of the object's outline."""
 
     image: dict[str, FigureValue]
     pixel: ObjectFigures | dict[str, FigureValue]
 
 
-class Counts(Part):
-    """How many parts the figures are about."""
+class Counts(SchemaModel):
+    """Numbers of parts."""
 
     judged: NonNegativeInt
     good: NonNegativeInt
@@ -76,12 +76,12 @@ class Counts(Part):
     @model_validator(mode="after")
     def _complete(self) -> Counts:
         if self.good + self.defective != self.judged:
-            raise ValueError("good and defective parts do not add up to the judged ones")
+            raise ValueError("good and defective parts do not add up to the judged parts")
         return self
 
 
-class Metrics(Part):
-    """The whole of ``metrics.json``."""
+class Metrics(SchemaModel):
+    """Content of ``metrics.json``."""
 
     schema_name: Literal["chiasm.metrics"] = Field(alias="schema")
     version: Literal[1]

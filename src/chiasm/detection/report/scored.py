@@ -1,4 +1,4 @@
-"""A judged sample beside what is true of it, in the frame that figures are computed in."""
+"""A verdict with its labelled sample, resized to the frame in which figures are computed."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ FRAME = 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScoredSample:
-    """A verdict and the sample it is about."""
+    """A verdict and its sample."""
 
     verdict: Verdict
     sample: RGBDSample
 
     @property
-    def outlined(self) -> bool:
-        """Whether it is known of every pixel if it is good; not of a defect without a mask."""
+    def has_pixel_truth(self) -> bool:
+        """Whether the truth of each pixel is known; it is not for a defect without a mask."""
         return self.sample.label == 0 or self.sample.mask is not None
 
 
 def framed(scored: ScoredSample, *, side: int = FRAME) -> tuple[FloatArray, BoolArray, BoolArray]:
-    """Map, mask and foreground with a longer side of ``side`` pixels.
+    """Return map, mask and foreground with a longer side of ``side`` pixels.
 
-    Scores are resized bilinearly, masks by nearest neighbour, as the papers do it.
+    Scores are resized bilinearly, masks by nearest neighbour, as in the papers.
     """
     anomaly_map = scored.verdict.anomaly_map
     assert anomaly_map is not None
@@ -39,9 +39,9 @@ def framed(scored: ScoredSample, *, side: int = FRAME) -> tuple[FloatArray, Bool
     if mask is None:
         mask = np.zeros((height, width), bool)
 
-    def near(array: BoolArray) -> BoolArray:
+    def resized(array: BoolArray) -> BoolArray:
         small = cv2.resize(array.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT)
         return small > 0
 
     scores = cv2.resize(anomaly_map.scores, size, interpolation=cv2.INTER_LINEAR)
-    return scores.astype(np.float32), near(mask), near(anomaly_map.foreground)
+    return scores.astype(np.float32), resized(mask), resized(anomaly_map.foreground)

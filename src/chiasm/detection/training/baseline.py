@@ -14,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 from chiasm.detection.detector import Baseline, FitStep, TrainStep
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
-from chiasm.detection.training.segment import cosine, to_device
+from chiasm.detection.training.segment import to_device
 from chiasm.detection.training.synthetic import EpochOrder
 from chiasm.samples import PreparedSample, RGBDBatch
+from chiasm.training.schedule import cosine, set_learning_rate, training_progress
 from chiasm.training.trainer import Budget, fit, processor_precision
 
 PARTS_AT_ONCE = 8
@@ -76,11 +77,8 @@ class BaselineTraining(LightningModule):
 
     def training_step(self, batch: Any, number: int) -> Tensor:
         """Run one step at the current learning rate."""
-        steps = max(int(self.trainer.num_training_batches), 1)
-        done = (self.current_epoch + number / steps) / max(self.step.epochs, 1)
-        factor = cosine(max(done, self.budget.fraction))
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.step.learning_rate * factor
+        done = training_progress(self.trainer, number, epochs=self.step.epochs, budget=self.budget)
+        set_learning_rate(self.trainer.optimizers[0], self.step.learning_rate * cosine(done))
         loss = self.baseline.loss(self.step.name, batch)
         self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=False)
         return loss

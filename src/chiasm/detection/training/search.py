@@ -13,7 +13,6 @@ from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.training.segment import (
     Batch,
     PixelScores,
-    cosine,
     mask_at,
     run,
     to_device,
@@ -21,6 +20,7 @@ from chiasm.detection.training.segment import (
 )
 from chiasm.fusion.network import FusionSupernet
 from chiasm.fusion.search_steps import ArchitectureSteps, BestGenotype
+from chiasm.training.schedule import cosine, set_learning_rate, training_progress
 from chiasm.training.trainer import Budget
 
 
@@ -95,12 +95,9 @@ class FusionSearch(LightningModule):
     def training_step(self, batch: Batch, number: int) -> None:
         """Step the architecture on held-out parts, then the weights."""
         weights, architecture = cast(list[Any], self.optimizers())
-        steps = max(int(self.trainer.num_training_batches), 1)
-        fraction = (self.current_epoch + number / steps) / max(self.epochs, 1)
-        fraction = max(fraction, self.budget.fraction)
+        fraction = training_progress(self.trainer, number, epochs=self.epochs, budget=self.budget)
         rate = self.learning_rate * cosine(fraction)
-        for group in weights.param_groups:
-            group["lr"] = rate
+        set_learning_rate(weights, rate)
 
         if self.steps.due(fraction):
             held_out = self.steps.next_batch()

@@ -16,12 +16,8 @@ from chiasm.detection.models.adnas import AdnasDetector, DetectorOutput
 from chiasm.detection.training.synthetic import StoredBatch
 from chiasm.metrics.ranking import average_precision
 from chiasm.samples import RGBDBatch
+from chiasm.training.schedule import cosine, set_learning_rate, training_progress
 from chiasm.training.trainer import Budget
-
-
-def cosine(fraction: float, *, floor: float = 0.01) -> float:
-    """Compute the learning-rate factor, which falls from 1 to ``floor`` along half a cosine."""
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(max(fraction, 0.0), 1.0)))
 
 
 class PixelScores:
@@ -74,11 +70,8 @@ class SegmentationTraining(LightningModule):
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
         """Run one step of the weights at the current learning rate."""
-        steps = max(int(self.trainer.num_training_batches), 1)
-        fraction = (self.current_epoch + number / steps) / max(self.epochs, 1)
-        factor = cosine(max(fraction, self.budget.fraction))
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.learning_rate * factor
+        done = training_progress(self.trainer, number, epochs=self.epochs, budget=self.budget)
+        set_learning_rate(self.trainer.optimizers[0], self.learning_rate * cosine(done))
         loss = total_loss(run(self.detector, batch), batch, dice=self.detector.dice)
         self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=False)
         return loss

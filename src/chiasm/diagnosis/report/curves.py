@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from chiasm.diagnosis.augmentation.corruptions import LEVELS, MISPAIRED
 from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.metrics.calibration import equal_mass_calibration_error, ordered_by_confidence, softmax
-from chiasm.reporting.style import BAD, DPI, GOOD, INK, QUIET, plain, shown, titled
+from chiasm.reporting.style import BAD, DPI, GOOD, INK, QUIET, add_title, label_axes, shortened
+from chiasm.reporting.training_log import Series, read_training_logs
 
 _SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#a9cadb", "#3b7ea1", "#1d4d69"])
 
@@ -41,10 +40,10 @@ def confusion_matrix(counts: Sequence[Sequence[int]], kinds: Sequence[str], path
         )  # fmt: skip
     ticks = np.arange(len(kinds))
     rotated: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
-    words = [shown(kind) for kind in kinds]
+    words = [shortened(kind) for kind in kinds]
     axes.set_xticks(ticks, words, **(rotated if max(map(len, words)) > 8 else {}))
     axes.set_yticks(ticks, words)
-    plain(axes, "predicted", "true")
+    label_axes(axes, "predicted", "true")
     for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         text.set_parse_math(False)
     # White lines between the fields of the table, none around it.
@@ -53,7 +52,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]], kinds: Sequence[str], path
     axes.grid(which="minor", color="white", linewidth=2)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    titled(axes, "Confusion", "shaded by the share of the true class")
+    add_title(axes, "Confusion", "shaded by the share of the true class")
     figure.savefig(path, dpi=DPI)
     return path
 
@@ -76,20 +75,18 @@ def f1_bars(kinds: Mapping[str, Mapping[str, Any]], macro: Mapping[str, Any], pa
         )  # fmt: skip
     if macro["value"] is not None:
         axes.axvline(macro["value"], color=QUIET, linewidth=1, linestyle=":")
-    axes.set_yticks(range(len(names)), [shown(name) for name in names])
+    axes.set_yticks(range(len(names)), [shortened(name) for name in names])
     for text in axes.get_yticklabels():
         text.set_parse_math(False)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(0, 1.003)
-    plain(axes, "F1", "")
+    label_axes(axes, "F1", "")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    titled(axes, "F1 by class", "line: 95 % interval; dotted: macro-F1")
+    add_title(axes, "F1 by class", "line: 95 % interval; dotted: macro-F1")
     figure.savefig(path, dpi=DPI)
     return path
 
-
-Series = tuple[tuple[float, float], ...]
 
 # Panel: (title, axis, {column: (words, colour)}, from 0 to 1)
 _PANELS = (
@@ -106,20 +103,14 @@ _COLUMNS = tuple(column for _, _, columns, _ in _PANELS for column in columns)
 
 
 def read_learning(run: Path | None) -> dict[str, Series]:
-    """Read ``logs/*/metrics.csv`` of a run's folder: column to ``(epoch, value)``, last logged.
-
-    Files of another form are ignored, so that a report does not fail without its curves.
-    """
-    logged: dict[str, dict[float, float]] = {}
-    for path in sorted(run.glob("logs/*/metrics.csv")) if run is not None else ():
-        with path.open(newline="", encoding="utf-8", errors="replace") as stream:
-            for row in csv.DictReader(stream):
-                epoch = _number(row.get("epoch"))
-                for column in _COLUMNS:
-                    value = _number(row.get(column))
-                    if epoch is not None and value is not None:
-                        logged.setdefault(column, {})[epoch + 1] = value
-    return {column: tuple(sorted(values.items())) for column, values in logged.items()}
+    """Return ``(epoch, value)`` of each logged column, the last value of an epoch."""
+    series: dict[str, dict[float, float]] = {}
+    for rows in read_training_logs(run).values():
+        for row in rows:
+            for column in _COLUMNS:
+                if column in row and "epoch" in row:
+                    series.setdefault(column, {})[row["epoch"] + 1] = row[column]
+    return {column: tuple(sorted(values.items())) for column, values in series.items()}
 
 
 def learning_curves(logged: Mapping[str, Series], path: Path) -> Path | None:
@@ -137,23 +128,14 @@ def learning_curves(logged: Mapping[str, Series], path: Path) -> Path | None:
                     *zip(*logged[column]), color=colour, linewidth=1.6, label=words,
                     marker="." if len(logged[column]) < 25 else "", markersize=5,
                 )  # fmt: skip
-        plain(axes, "epoch", label)
-        titled(axes, title)
+        label_axes(axes, "epoch", label)
+        add_title(axes, title)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.set_ylim(bottom=0, top=1.02 if unit else None)
         if len(axes.lines) > 1:
             axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)
     figure.savefig(path, dpi=DPI)
     return path
-
-
-def _number(text: str | None) -> float | None:
-    """Return a finite number, or None."""
-    try:
-        value = float(text or "nan")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
 
 
 BINS = 15
@@ -204,8 +186,8 @@ def reliability_diagram(scored: ScoredRecordings, path: Path) -> Path | None:
     start = min(0.1 * np.floor(10 * lowest), 0.8)
     left.set_xlim(start, 1)
     left.set_ylim(start, 1.005)
-    plain(left, "confidence", "accuracy")
-    titled(left, "Reliability", "above the dotted line: underconfident; below: overconfident")
+    label_axes(left, "confidence", "accuracy")
+    add_title(left, "Reliability", "above the dotted line: underconfident; below: overconfident")
     left.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="lower right")
     _confidences(right, scored)
     figure.savefig(path, dpi=DPI)
@@ -226,8 +208,8 @@ def _confidences(axes: Axes, scored: ScoredRecordings) -> None:
     top = axes.get_ylim()[1]
     axes.set_yticks([t for t in ticks if t <= top], [f"{t:,}" for t in ticks if t <= top])
     axes.minorticks_off()
-    plain(axes, "confidence, after temperature", "recordings")
-    titled(axes, "Confidence", "of correct and wrong diagnoses")
+    label_axes(axes, "confidence, after temperature", "recordings")
+    add_title(axes, "Confidence", "of correct and wrong diagnoses")
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="upper left")
 
 
@@ -294,8 +276,8 @@ def _curve(axes: Axes, family: str, levels: list[Level], clean: Mapping[str, Any
     axes.minorticks_off()
     if inverted:
         axes.invert_xaxis()
-    plain(axes, unit, "macro-F1")
-    titled(axes, title)
+    label_axes(axes, unit, "macro-F1")
+    add_title(axes, title)
 
 
 def _dots(axes: Axes, rest: Mapping[str, Mapping[str, Any]], clean: Mapping[str, Any]) -> None:
@@ -306,16 +288,17 @@ def _dots(axes: Axes, rest: Mapping[str, Mapping[str, Any]], clean: Mapping[str,
             axes.plot([x] * 2, [f1["low"], f1["high"]], color=BAD, alpha=0.4, linewidth=4)
         axes.plot(x, f1["value"], "o", color=BAD, markersize=5)
     words = [
-        "another's" if name == MISPAIRED else shown(name.removeprefix("picture: ")) for name in rest
+        "another's" if name == MISPAIRED else shortened(name.removeprefix("picture: "))
+        for name in rest
     ]
     axes.set_xlim(-0.6, len(rest) - 0.4)
-    plain(axes, "", "macro-F1")
+    label_axes(axes, "", "macro-F1")
     axes.set_xticks(
         range(len(rest)), words, rotation=40, ha="right", rotation_mode="anchor", fontsize=8
     )
     for text in axes.get_xticklabels():
         text.set_parse_math(False)
-    titled(axes, "Picture changed")
+    add_title(axes, "Picture changed")
 
 
 def _reference(axes: Axes, clean: Mapping[str, Any]) -> None:

@@ -21,10 +21,10 @@ from chiasm.reporting.style import (
     MODALITY_MARKS,
     MODALITY_WORDS,
     QUIET,
+    add_title,
     colours,
-    plain,
-    shown,
-    titled,
+    label_axes,
+    shortened,
 )
 
 _MAXIMUM_POINTS = 300
@@ -59,7 +59,7 @@ def embedding_scatter(
     panels = figure.subplots(1, len(stages), squeeze=False)[0]
     for axes, (name, clouds) in zip(panels, stages.items()):
         _draw(axes, scored, clouds)
-        titled(axes, _TITLES[name], _gap_words((gap or {}).get(name)))
+        add_title(axes, _TITLES[name], _gap_words((gap or {}).get(name)))
     _legend(figure, scored)
     figure.savefig(path, dpi=DPI)
     return path
@@ -83,7 +83,7 @@ def _draw(axes: Axes, scored: ScoredRecordings, clouds: Mapping[str, NDArray[np.
             facecolors="none" if hollow else palette, edgecolors=palette if hollow else "white",
             linewidths=0.9 if hollow else 0.3,
         )  # fmt: skip
-    plain(axes, f"first two principal axes ({100 * share:.0f} % of the variance)", "")
+    label_axes(axes, f"first two principal axes ({100 * share:.0f} % of the variance)", "")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.set_aspect("equal", adjustable="datalim")
@@ -92,7 +92,7 @@ def _draw(axes: Axes, scored: ScoredRecordings, clouds: Mapping[str, NDArray[np.
 def _legend(figure: Figure, scored: ScoredRecordings) -> None:
     """Draw one legend for both panels: colours are classes, markers are modalities."""
     entries = [
-        Line2D([], [], linestyle="", marker="s", color=colour, label=shown(kind), markersize=7)
+        Line2D([], [], linestyle="", marker="s", color=colour, label=shortened(kind), markersize=7)
         for kind, colour in zip(scored.kinds, colours(scored.kinds))
     ]
     for name in dict.fromkeys([*scored.before, *scored.after]):

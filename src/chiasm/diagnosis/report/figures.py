@@ -18,6 +18,7 @@ from chiasm.metrics.bootstrap import (
     auroc_interval,
     bootstrap_interval,
     bootstrap_weights,
+    macro_f1_figure,
     percentile_interval,
 )
 from chiasm.metrics.calibration import brier, equal_mass_calibration_error, softmax
@@ -27,7 +28,6 @@ from chiasm.metrics.classification import (
     class_scores,
     confusion_matrix,
     macro_f1,
-    macro_f1_draws,
     one_vs_rest_auroc,
 )
 from chiasm.metrics.open_set import (
@@ -203,8 +203,8 @@ def f1_figure(
     if not len(scored):
         return figure(math.nan)
     labels, classes = scored.labels, len(scored.kinds)
-    every = macro_f1_draws(labels, guesses, classes, bootstrap.weights(scored, by))
-    return figure(macro_f1(labels, guesses, classes), percentile_interval(every))
+    values = macro_f1_figure(labels, guesses, classes).draws(bootstrap.weights(scored, by))
+    return figure(macro_f1(labels, guesses, classes), percentile_interval(values))
 
 
 def _mean_auroc(probabilities: Any, truth: Any) -> float:

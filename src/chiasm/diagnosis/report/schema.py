@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
-from chiasm.reporting.figure import FigureValue, Part
+from chiasm.reporting.figure import FigureValue, SchemaModel
 
 _UpToTwo = Annotated[float, Field(ge=0.0, le=2.0)]
 _Signed = Annotated[float, Field(ge=-1.0, le=1.0)]
@@ -20,7 +20,7 @@ class BrierValue(FigureValue):
     high: _UpToTwo | None
 
 
-class RecordingFigures(Part):
+class RecordingFigures(SchemaModel):
     """Figures of whole recordings, from the calibrated probabilities."""
 
     macro_f1: FigureValue
@@ -31,7 +31,7 @@ class RecordingFigures(Part):
     brier: BrierValue
 
 
-class CalibrationFigures(Part):
+class CalibrationFigures(SchemaModel):
     """The temperature, and the figures without it."""
 
     temperature: PositiveFloat
@@ -39,7 +39,7 @@ class CalibrationFigures(Part):
     brier: BrierValue
 
 
-class ClassFigures(Part):
+class ClassFigures(SchemaModel):
     """Figures of one class against all others."""
 
     count: NonNegativeInt
@@ -48,7 +48,7 @@ class ClassFigures(Part):
     f1: FigureValue
 
 
-class SplitFigures(Part):
+class SplitFigures(SchemaModel):
     """The figures of one split; ``gap`` is the random split's macro-F1 minus this one's."""
 
     recording: RecordingFigures
@@ -61,14 +61,14 @@ class SplitFigures(Part):
 OpenSetScore = Literal["max_softmax_score", "energy_score", "knn_score", "flow_nll"]
 
 
-class OpenSetFigures(Part):
+class OpenSetFigures(SchemaModel):
     """How well one score separates a class left out of training from the trained classes."""
 
     auroc: FigureValue
     fpr95: FigureValue
 
 
-class GapFigures(Part):
+class GapFigures(SchemaModel):
     """The distance between the modalities' embeddings."""
 
     distance: Annotated[float, Field(ge=0.0)] | None
@@ -76,14 +76,14 @@ class GapFigures(Part):
     mmd: float | None
 
 
-class ModalityGap(Part):
+class ModalityGap(SchemaModel):
     """The gap before and after the flow; None without a flow or with one modality."""
 
     before: GapFigures | None
     after: GapFigures | None
 
 
-class RecordingCounts(Part):
+class RecordingCounts(SchemaModel):
     """Numbers of recordings; ``lacking`` maps a modality to the recordings without it."""
 
     judged: NonNegativeInt
@@ -99,7 +99,7 @@ class RecordingCounts(Part):
         return self
 
 
-class DiagnosisMetrics(Part):
+class DiagnosisMetrics(SchemaModel):
     """The content of ``metrics.json``."""
 
     schema_name: Literal["chiasm.metrics"] = Field(alias="schema")

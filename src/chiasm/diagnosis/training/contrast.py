@@ -16,7 +16,13 @@ from chiasm.diagnosis.batch import modalities_of, moved, without
 from chiasm.diagnosis.classifier import Classifier, ClassifierOutput
 from chiasm.diagnosis.layers.contrastive import SupervisedContrast
 from chiasm.diagnosis.training.dataset import Views
-from chiasm.training.schedule import decayed_adamw, warmed_cosine
+from chiasm.training.schedule import (
+    WARM_UP,
+    cosine,
+    decayed_adamw,
+    set_learning_rate,
+    training_progress,
+)
 from chiasm.training.trainer import Budget
 
 
@@ -116,11 +122,9 @@ def follow_schedule(module: Any, number: int) -> float:
 
     That is the share of the epochs or of the budget, whichever is larger.
     """
-    steps = max(int(module.trainer.num_training_batches), 1)
-    epochs_done = (module.current_epoch + (number + 1) / steps) / max(module.epochs, 1)
-    done: float = max(epochs_done, module.budget.fraction)
-    for group in module.trainer.optimizers[0].param_groups:
-        group["lr"] = module.learning_rate * warmed_cosine(done)
+    done = training_progress(module.trainer, number + 1, epochs=module.epochs, budget=module.budget)
+    rate = module.learning_rate * cosine(done, warm_up=WARM_UP)
+    set_learning_rate(module.trainer.optimizers[0], rate)
     return done
 
 

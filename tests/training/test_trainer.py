@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from chiasm.training.keep_best import KeepBest
+from chiasm.training.trainer import LAST, Budget, fit
+
+
+class Clock:
+    """A clock that moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+class Regression(LightningModule):
+    """Fits a line; ``on_step`` is called with every step."""
+
+    def __init__(
+        self, on_step: Callable[[], None] = lambda: None, optimizer: Any = torch.optim.Adam
+    ) -> None:
+        super().__init__()
+        self.network = nn.Linear(1, 1)
+        nn.init.zeros_(self.network.weight)
+        nn.init.zeros_(self.network.bias)
+        self.on_step = on_step
+        self.optimizer = optimizer
+
+    def training_step(self, batch: tuple[Tensor, Tensor], number: int) -> Tensor:
+        self.on_step()
+        loss = self._loss(batch)
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
+        self.log("validation_loss", self._loss(batch))
+
+    def _loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        x, y = batch
+        return nn.functional.mse_loss(self.network(x), y)
+
+    def configure_optimizers(self) -> Any:
+        return self.optimizer(self.network.parameters(), lr=1.0)
+
+
+class Epochs(Callback):
+    """Collects the epochs that are trained; interrupts after one of them."""
+
+    def __init__(self, interrupt_after: int | None = None) -> None:
+        self.epochs: list[int] = []
+        self.interrupt_after = interrupt_after
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.interrupt_after is not None and len(self.epochs) == self.interrupt_after:
+            raise KeyboardInterrupt
+        self.epochs.append(trainer.current_epoch)
+
+
+def batches() -> DataLoader[Any]:
+    x = torch.linspace(-1, 1, 8)[:, None]
+    return DataLoader(TensorDataset(x, 3 * x + 1), batch_size=2)
+
+
+def train(folder: Path, module: Regression, *callbacks: Callback, **options: Any) -> None:
+    given = {"budget": Budget(None), "epochs": 4, "quiet": True} | options
+    fit(module, batches(), batches(), folder=folder, name="line", callbacks=callbacks, **given)
+
+
+def test_a_budget_counts_over_resumed_runs_and_never_exceeds_one():
+    clock = Clock()
+    first = Budget(1.0, clock=clock)
+    clock.seconds = 15.0
+    assert first.fraction == 0.25
+    second = Budget(1.0, clock=clock)
+    second.load_state_dict(first.state_dict())
+    clock.seconds = 45.0
+    assert second.fraction == 0.75
+    clock.seconds = 500.0
+    assert second.fraction == 1.0
+    assert Budget(None, clock=clock).fraction == 0.0
+
+
+def test_time_before_training_starts_is_not_charged(tmp_path: Path):
+    clock = Clock()
+    budget = Budget(1.0, clock=clock)
+    clock.seconds = 59.0
+    train(tmp_path, Regression(), budget=budget)
+    assert budget.fraction == 0.0
+
+
+def test_a_spent_budget_ends_training_after_validation_and_checkpoint(tmp_path: Path):
+    clock, seen = Clock(), Epochs()
+
+    def ten_seconds() -> None:
+        clock.seconds += 10.0
+
+    module = Regression(ten_seconds)
+    best = KeepBest(module.network, metric="validation_loss", mode="min")
+    train(tmp_path, module, seen, best, budget=Budget(1.0, clock=clock), epochs=99)
+    # Four batches an epoch, 60 s: the sixth step is in the second epoch.
+    assert clock.seconds == 60.0
+    assert seen.epochs == [0, 1]
+    assert best.weights is not None
+    assert (tmp_path / "checkpoints/line" / LAST).exists()
+
+
+def test_an_interrupted_training_resumes_and_ends_as_one_that_was_not(tmp_path: Path):
+    whole = Regression()
+    train(tmp_path / "whole", whole)
+
+    stopped, seen = Regression(), Epochs(interrupt_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", stopped, seen)
+    assert seen.epochs == [0, 1]
+    resumed, seen = Regression(), Epochs()
+    train(tmp_path / "parts", resumed, seen)
+    assert seen.epochs == [2, 3]
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
+def test_a_finished_training_is_not_repeated(tmp_path: Path):
+    train(tmp_path, Regression())
+    again, seen = Regression(), Epochs()
+    train(tmp_path, again, seen)
+    assert seen.epochs == []
+    assert again.network.weight.item() != 0.0
+
+
+def test_gradients_are_clipped_to_the_norm(tmp_path: Path):
+    module = Regression(optimizer=torch.optim.SGD)
+    train(tmp_path, module, epochs=1, gradient_clip=1e-3)
+    moved = torch.cat([p.detach().ravel() for p in module.parameters()])
+    # Plain descent at rate 1: four steps of at most the norm.
+    assert float(torch.linalg.vector_norm(moved)) <= 4 * 1e-3 * 1.01
+
+
+def test_logs_are_written_as_a_table_and_without_progress(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    train(tmp_path, Regression(), epochs=2)
+    header = (tmp_path / "logs/line/metrics.csv").read_text().splitlines()[0]
+    assert {"epoch", "step", "validation_loss"} <= set(header.split(","))
+    assert capfd.readouterr() == ("", "")
+    train(tmp_path / "loud", Regression(), epochs=2, quiet=False)
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["line, epoch 1", "line, epoch 2"]
+    assert "validation loss" in lines[-1]
