@@ -19,7 +19,7 @@ from chiasm.diagnosis.preparation.network_inputs import absence_notes, recording
 from chiasm.diagnosis.readers.checked_sample import sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.runs.model_folder import model_folder
-from chiasm.samples import Diagnosis, FloatArray, RecordingBatch, RecordingSample
+from chiasm.samples import Diagnosis, RecordingBatch, RecordingSample
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,8 +77,8 @@ class DiagnosisPredictor:
 
     def __call__(
         self,
-        image: FloatArray | None = None,
-        series: NDArray[Any] | None = None,
+        image: Any = None,
+        series: Any = None,
         *,
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
@@ -87,8 +87,8 @@ class DiagnosisPredictor:
         """Diagnose one recording; one of the two modalities may be missing.
 
         Args:
-            image: ``(H, W, 3)`` float in [0, 1], phase-resolved pattern.
-            series: ``(C, T)`` pulse amplitudes in the recorder's counts.
+            image: phase-resolved pattern: a path, an array ``(H, W, 3)``, a PIL image or a tensor.
+            series: pulse amplitudes in the recorder's counts as a path or an array ``(C, T)``.
             frequency: of the mains, Hz.
             samples_per_cycle: values of the series in a mains cycle.
             source: name of the recording in the diagnosis.
@@ -100,6 +100,7 @@ class DiagnosisPredictor:
             sample_from_arrays(
                 image,
                 series,
+                channels=self.contract.recording.channels,
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,

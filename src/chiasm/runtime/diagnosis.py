@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chiasm.diagnosis.decision import Array, diagnosis_from_logits, predict_each
 from chiasm.diagnosis.preparation.network_inputs import (
@@ -21,7 +20,7 @@ from chiasm.diagnosis.readers.checked_sample import sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.runtime.deployment import Deployment
 from chiasm.runtime.engines import Engines
-from chiasm.samples import Diagnosis, FloatArray, RecordingSample
+from chiasm.samples import Diagnosis, RecordingSample
 
 JOINT = "logits"
 
@@ -60,8 +59,8 @@ class DiagnosisRuntime:
 
     def __call__(
         self,
-        image: FloatArray | None = None,
-        series: NDArray[Any] | None = None,
+        image: Any = None,
+        series: Any = None,
         *,
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
@@ -70,8 +69,8 @@ class DiagnosisRuntime:
         """Diagnose one recording; one of the two modalities may be missing.
 
         Args:
-            image: ``(H, W, 3)`` float in [0, 1], phase-resolved pattern.
-            series: ``(C, T)`` pulse amplitudes in the recorder's counts.
+            image: phase-resolved pattern: a path, an array ``(H, W, 3)``, a PIL image or a tensor.
+            series: pulse amplitudes in the recorder's counts as a path or an array ``(C, T)``.
             frequency: of the mains, Hz.
             samples_per_cycle: values of the series in a mains cycle.
             source: name of the recording in the diagnosis.
@@ -83,6 +82,7 @@ class DiagnosisRuntime:
             sample_from_arrays(
                 image,
                 series,
+                channels=self.form.channels,
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,
@@ -141,8 +141,8 @@ class DiagnosisRuntime:
 
     def submit(
         self,
-        image: FloatArray | None = None,
-        series: NDArray[Any] | None = None,
+        image: Any = None,
+        series: Any = None,
         *,
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
@@ -161,8 +161,8 @@ class DiagnosisRuntime:
 
     def prepared(
         self,
-        image: FloatArray | None = None,
-        series: NDArray[Any] | None = None,
+        image: Any = None,
+        series: Any = None,
         *,
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
@@ -175,6 +175,7 @@ class DiagnosisRuntime:
         sample = sample_from_arrays(
             image,
             series,
+            channels=self.form.channels,
             frequency=frequency,
             samples_per_cycle=samples_per_cycle,
             source=source,

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from chiasm.diagnosis.readers.series_files import read_numbers_csv, read_series_npy
 from chiasm.errors import DataError
+from chiasm.files.image_arrays import array_of, rgb_image
 from chiasm.samples import FloatArray, RecordingSample
+
+_LEAST_SIDE = 8  # pixels of an image
 
 
 def read_series(path: Path, channels: int) -> FloatArray:
@@ -21,38 +23,44 @@ def read_series(path: Path, channels: int) -> FloatArray:
 
 
 def sample_from_arrays(
-    image: NDArray[Any] | None,
-    series: NDArray[Any] | None,
+    image: Any,
+    series: Any,
     *,
-    frequency: float,
-    samples_per_cycle: int,
-    source: str,
+    channels: int,
+    frequency: float = 60.0,
+    samples_per_cycle: int = 128,
+    source: str = "",
 ) -> RecordingSample:
-    """Return the recording that a caller's arrays are.
+    """Make a sample of what a caller hands over.
 
     Args:
-        image: ``(H, W, 3)`` float in [0, 1], at least 8 pixels a side.
-        series: ``(C, T)`` real numbers.
+        image: a path, an array ``(H, W, 3)`` of at least 8 pixels a side, a PIL image or a tensor
+            (see ``rgb_image``), or None.
+        series: a path (CSV, or ``.npy``), real numbers ``(C, T)``, of one channel also ``(T,)``,
+            or None.
+        channels: of the series that the model takes; a table's rows follow each other in time
+            where it is 1.
         frequency: of the mains, 10 to 400 Hz.
         samples_per_cycle: values of the series in a mains cycle.
-        source: name of the recording.
+        source: name of the recording in diagnoses and messages.
 
     Raises:
-        DataError: a shape, a type or a value is not of this kind.
+        DataError: a shape, a type or a value does not fit.
     """
     name = source or "The recording"
     if image is not None:
-        if image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < 8:
+        image = rgb_image(image, f"the image of {source}" if source else "image")
+        if min(image.shape[:2]) < _LEAST_SIDE:
             raise DataError(
-                f"{name} has a picture of shape {image.shape}; (height, width, 3) with at least 8 "
-                "pixels a side was expected."
+                f"{name} has an image of {image.shape[1]} x {image.shape[0]} pixels; at least "
+                f"{_LEAST_SIDE} a side are needed."
             )
-        if not np.issubdtype(image.dtype, np.floating):
-            raise DataError(f"{name} has a picture of {image.dtype}; divide 8-bit ones by 255.")
-        if not (image.min() >= -0.01 and image.max() <= 1.01):
-            raise DataError(f"{name} has a picture with NaN or values outside [0, 1].")
-        image = np.ascontiguousarray(image, np.float32)
-    if series is not None:
+    if isinstance(series, str | Path):
+        series = read_series(Path(series), channels)
+    elif series is not None:
+        series = array_of(series, f"the series of {source}" if source else "series")
+        if series.ndim == 1 and channels == 1:
+            series = series[None]
         if series.ndim != 2 or series.dtype.kind not in "iuf":
             raise DataError(
                 f"{name} has a series of shape {series.shape} and type {series.dtype}; real "
