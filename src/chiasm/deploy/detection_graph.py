@@ -10,14 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from chiasm.deploy.graph_attention import replace_attention
 from chiasm.deploy.map_products import MapProducts
 from chiasm.detection.detector import Detector
 from chiasm.detection.layers.nearest import greedy_k_centres
 from chiasm.detection.layers.normality import Normality, NormalMemory
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.errors import ConfigurationError
-from chiasm.fusion.cell import DerivedCell
-from chiasm.fusion.operations import GuidedAttention
 from chiasm.fusion.projection import Projection
 from chiasm.registry import models
 from chiasm.samples import RGBDBatch
@@ -205,29 +204,6 @@ def _portioned(inside: Tensor) -> Tensor:
     return kept.clamp(max=inside.shape[0] - 1)
 
 
-class GraphAttention(nn.Module):
-    """Guided attention as the products of four axes that runtimes fuse to one attention operation,
-    without storing its weights.
-
-    Args:
-        attention: of the fusion network.
-    """
-
-    def __init__(self, attention: GuidedAttention) -> None:
-        super().__init__()
-        self.attention = attention
-
-    def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """As ``GuidedAttention``."""
-        height, width = (self.attention.pooled_side(side) for side in x.shape[-2:])
-        query = x.flatten(2).transpose(1, 2)[:, None]  # n c h w -> n 1 (h w) c
-        memory = F.adaptive_avg_pool2d(y, (height, width)).flatten(2).transpose(1, 2)[:, None]
-        weights = (query @ memory.transpose(2, 3) * query.shape[-1] ** -0.5).softmax(dim=3)
-        answer = (weights @ memory).transpose(2, 3)  # n 1 c (h w)
-        normed: Tensor = self.attention.norm(answer.reshape(x.shape))
-        return normed
-
-
 def detector_graph(
     detector: Detector,
     *,
@@ -268,11 +244,8 @@ def detector_graph(
         )
     if source is not None:
         source.memories = nn.ModuleDict(memories)  # type: ignore[assignment]  # of the graph
-    for cell in [m for m in exported.fusion.modules() if isinstance(m, DerivedCell)]:
-        for number, operation in enumerate(cell.nodes):
-            if isinstance(operation, GuidedAttention):
-                cell.nodes[number] = GraphAttention(operation)
-    exported.maps = MapProducts()  # type: ignore[assignment]  # has the same methods, not the type
+    replace_attention(exported.fusion)
+    exported.maps = MapProducts()  # type: ignore[assignment]  # has the same methods, no type
     fold_batch_norms(exported)
     for weight in ("head_weight", "normality_weight"):
         # As numbers they are constants of the graph, which fixes the score rule's only branch.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from chiasm.deploy.graph_attention import replace_attention
 from chiasm.deploy.graph_files import write_onnx, write_openvino
 from chiasm.deploy.model_card import classifier_card
 from chiasm.deploy.whole_folder import whole_folder
@@ -296,7 +298,7 @@ class ClassifierGraph(nn.Module):
 
 
 def classifier_graph(network: Classifier, *, modalities: Sequence[str]) -> ClassifierGraph:
-    """Return the graph of a trained classifier.
+    """Return the graph of a trained classifier, which is not changed.
 
     Raises:
         ConfigurationError: the method has no such graph.
@@ -306,7 +308,9 @@ def classifier_graph(network: Classifier, *, modalities: Sequence[str]) -> Class
             f"{type(network).__name__} cannot be exported: what it fitted is a model of another "
             "library and no graph of tensors. Export mad_small or another network."
         )
-    return ClassifierGraph(network, modalities=modalities)
+    exported = copy.deepcopy(network)
+    replace_attention(exported)
+    return ClassifierGraph(exported, modalities=modalities)
 
 
 def example_inputs(network: Classifier, modalities: Sequence[str]) -> list[Tensor]:

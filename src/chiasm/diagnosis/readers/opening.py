@@ -78,5 +78,5 @@ def open_store(
     if isinstance(source, RecordingStore):
         return source
     digest = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:12]
-    folder = (cache or default_cache_folder()) / "discharges" / f"{source.name}-{digest}"
+    folder = Path(cache or default_cache_folder()) / "discharges" / f"{source.name}-{digest}"
     return convert(source, folder, progress=progress)
