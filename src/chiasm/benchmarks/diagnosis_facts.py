@@ -57,12 +57,11 @@ def read_classifier_facts(report: Path) -> dict[str, Any]:
 
 
 def _operations(run: Path) -> dict[str, float]:
-    from chiasm.diagnosis.classifier import FittedClassifier
     from chiasm.diagnosis.models.cost import flops
     from chiasm.diagnosis.predictor import DiagnosisPredictor
 
     network = DiagnosisPredictor.load(run).network
-    if isinstance(network, FittedClassifier):
+    if network.training_procedure == "fit":
         return {}
     try:
         paper, true = flops(network, "paper"), flops(network, "true")

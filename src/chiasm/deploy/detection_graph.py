@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -226,13 +227,13 @@ def detector_graph(
     Raises:
         ConfigurationError: the method cannot be exported, or has no memory to reduce.
     """
-    if not isinstance(detector, AdnasDetector):
+    if not detector.exportable:
         exportable = ", ".join(model.name for model in models("detector") if model.pools)
         raise ConfigurationError(
             f"{type(detector).__name__} cannot be exported: its memory or its steps are no graph "
             f"of tensors. These models can be exported: {exportable}."
         )
-    exported = copy.deepcopy(detector).eval()
+    exported = cast(AdnasDetector, copy.deepcopy(detector)).eval()
     source = exported.frozen_source
     memories = {
         name: GraphMemory(memory, entries=memory_entries, channels=search_channels)

@@ -23,8 +23,11 @@ class Detector(nn.Module):
     training.
 
     Attributes:
+        exportable: whether it is a graph of tensor operations.
         maps: operations on anomaly maps; export replaces them.
     """
+
+    exportable: bool = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -67,6 +67,7 @@ class AdnasDetector(Detector):
             head alone.
     """
 
+    exportable = True
     head_weight: Tensor
     normality_weight: Tensor
 
