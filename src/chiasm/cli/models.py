@@ -73,7 +73,7 @@ def _classifiers() -> None:
 
 def _table(first: str, *figures: str) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column(first)
+    table.add_column(first, no_wrap=True)
     for column in figures:
         table.add_column(column, justify="right")
     table.add_column("description")
