@@ -74,7 +74,8 @@ def diagnosis_figure(diagnosis: Any) -> Figure:
     rows = np.arange(len(kinds))
     axes.barh(rows, list(diagnosis.probabilities.values()), color=_GOOD, label="all modalities")
     for marker, (modality, opinion) in zip("o^sD", diagnosis.opinions.items()):
-        axes.plot([opinion[k] for k in kinds], rows, marker, color="#1d2429", label=modality)
+        values = [opinion[kind] for kind in kinds]
+        axes.plot(values, rows, marker, color="#1d2429", label=modality, clip_on=False)
     axes.set_yticks(rows, kinds)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
