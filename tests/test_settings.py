@@ -43,6 +43,7 @@ def test_values_and_defaults_are_in_words():
 def test_a_models_own_options_are_listed():
     assert "points" in facts_of("m3dm")[1]
     assert facts_of("adnas_light")[1] == ()
+    assert facts_of("minirocket")[1] == ("rows", "cycles", "phases")  # the rest is the data's
     said = CliRunner().invoke(app, ["settings", "mad_small"])
     assert said.exit_code == 0 and "modality_dropout" in said.output
     with pytest.raises(ConfigurationError, match="no model named 'adnas'"):

@@ -261,11 +261,13 @@ def make_config(
 def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:
     """Return the settings of a model's runs, and the names of the options of its builder.
 
+    Options are the arguments that a run fills in neither from its settings nor from the data.
+
     Raises:
         ConfigurationError: there is no such model.
     """
     from chiasm.detection.config import DetectionConfig
-    from chiasm.diagnosis.config import DiagnosisConfig
+    from chiasm.diagnosis.config import FROM_DATA, DiagnosisConfig
     from chiasm.settings import setting_facts
 
     entry = registered(model)
@@ -273,7 +275,7 @@ def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:
     if entry.pools is not None and entry.wing == "detector":
         return facts, ()
     parameters = inspect.signature(entry.builder).parameters
-    taken = {fact.name for fact in facts} | {"pretrained"}
+    taken = {fact.name for fact in facts} | FROM_DATA | {"pretrained"}
     return facts, tuple(name for name in parameters if name not in taken)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +25,8 @@ class RegisteredModel:
         summary: first line of the builder's docstring.
         baseline: whether it stands here for comparison alone.
         fitted: whether it is fitted in one call, without gradient steps.
-        size: ``"base"`` or ``"small"``, by which presets choose learning rate and batch.
+        size: ``"base"`` or ``"small"``: presets choose learning rate and batch by it, and tables
+            of benchmarks list the small baselines.
         pools: of a detector whose fusion is searched: modalities to the candidate features
             (``chiasm.fusion.pools.Pools``); None where nothing is searched.
     """
@@ -73,3 +76,15 @@ def find_model(name: str) -> RegisteredModel:
     except KeyError:
         known = ", ".join(sorted(_MODELS))
         raise ConfigurationError(f"There is no model named {name!r}; there are: {known}.") from None
+
+
+def module_names(package: str) -> tuple[str, ...]:
+    """Return the full names of the modules of a package, in alphabetical order."""
+    path = importlib.import_module(package).__path__
+    return tuple(f"{package}.{module.name}" for module in pkgutil.iter_modules(path))
+
+
+def import_modules(package: str) -> None:
+    """Import all modules of a package, so that what they register is registered."""
+    for name in module_names(package):
+        importlib.import_module(name)

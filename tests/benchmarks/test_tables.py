@@ -23,7 +23,14 @@ from chiasm.benchmarks.render import markdown, write
 from chiasm.benchmarks.run_trial import check_code
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Filled, Table, figure, fill, marks
-from chiasm.benchmarks.trial import Trial, code_fingerprint, data_signature, fingerprint_of
+from chiasm.benchmarks.trial import (
+    WORKFLOWS,
+    Trial,
+    code_fingerprint,
+    data_signature,
+    fingerprint_of,
+    unlabelled_baselines,
+)
 from chiasm.cli.main import app
 from chiasm.errors import ConfigurationError, DataError
 
@@ -167,6 +174,11 @@ def test_another_method_does_not_change_the_fingerprint(root):
     assert btf != ast
 
 
+def test_a_reader_is_a_part_of_the_fingerprint_though_no_statement_imports_it():
+    assert "chiasm.detection.readers.plain_folder" in WORKFLOWS["detector"]
+    assert "chiasm.diagnosis.readers.aihub" in WORKFLOWS["classifier"]
+
+
 def test_results_are_kept_whole_and_other_codes_runs_are_emptied(root, tmp_path):
     store, trial = (
         ResultStore(tmp_path / "store"),
@@ -276,6 +288,24 @@ def test_every_labelled_method_is_built():
 
     for settings in METHODS.values():
         assert find_model(settings["model"]).wing == "detector"
+
+
+def test_a_new_baseline_is_listed_without_a_label(monkeypatch):
+    from chiasm import registry
+
+    monkeypatch.setattr(registry, "_MODELS", dict(registry._MODELS))
+
+    @registry.register("detector", baseline=True)
+    def newcomer(**arguments):
+        """A baseline of nobody."""
+
+    @registry.register("detector", baseline=True, size="base")
+    def newcomer_base(**arguments):
+        """Too slow for a table."""
+
+    labelled = {settings["model"] for settings in METHODS.values()}
+    assert [b.name for b in unlabelled_baselines("detector", labelled)] == ["newcomer"]
+    assert "newcomer" not in {b.name for b in unlabelled_baselines("classifier", ())}
 
 
 @pytest.mark.parametrize("name", ["table4", "fig4a", "fig4b", "fig4c"])

@@ -12,11 +12,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import chiasm.detection.models.named  # noqa: F401  (importing registers the models)
 from chiasm.api import registered
-from chiasm.benchmarks.trial import Trial
+from chiasm.benchmarks.trial import Trial, unlabelled_baselines
 from chiasm.errors import ConfigurationError, DataError
 
-# Label in tables to settings of the run.
+# Label in tables to settings of the run; a baseline without a label is listed by its name.
 METHODS: dict[str, dict[str, Any]] = {
     "3D-ADNAS": {"model": "adnas_light"},
     "3D-ADNAS, concatenation": {"model": "adnas_light", "fusion": "concatenation"},
@@ -31,6 +32,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "brightness": {"model": "brightness", "modalities": ["rgb"]},
     "missing points": {"model": "missing_points", "modalities": ["geometry"]},
     "area": {"model": "area"},
+}
+METHODS |= {
+    baseline.name: {"model": baseline.name}
+    for baseline in unlabelled_baselines("detector", {m["model"] for m in METHODS.values()})
 }
 BOTH = ["rgb", "geometry"]
 SENSORS = {"RGB": ["rgb"], "3D": ["geometry"], "RGB + 3D": BOTH}

@@ -10,13 +10,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import chiasm.diagnosis.models.named  # noqa: F401  (importing registers the models)
 from chiasm.api import registered
-from chiasm.benchmarks.trial import Trial
+from chiasm.benchmarks.trial import Trial, unlabelled_baselines
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.registry import models
 
 OURS, NETWORK, SIMPLE = "ours", "network", "simple"
-# Label in tables to family and settings; the suite's size replaces "_small" in names.
+# Label in tables to family and settings; a baseline without a label is listed by its name. The
+# suite's size replaces "_small" in names.
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "MAD": (OURS, {"model": "mad_small"}),
     "MAD, image alone": (OURS, {"model": "mad_small", "modalities": ["image"]}),
@@ -33,6 +35,10 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "histogram, logistic": (SIMPLE, {"model": "histogram_logistic"}),
     "HOG, LightGBM": (SIMPLE, {"model": "hog_lightgbm"}),
     "MiniROCKET": (SIMPLE, {"model": "minirocket"}),
+}
+METHODS |= {
+    baseline.name: (SIMPLE if baseline.fitted else NETWORK, {"model": baseline.name})
+    for baseline in unlabelled_baselines("classifier", {m["model"] for _, m in METHODS.values()})
 }
 ALONE = "MAD, cross-entropy alone"
 RANDOM, SESSION = "random", "session"
@@ -145,8 +151,9 @@ class DiagnosisSuite:
         size = str(common.pop("size", self.size))
         split = split or self.splits[0]
         settings = method | common | {"split_by": split}
+        names = {model.name for model in models("classifier")}
         sized = method["model"].replace("_small", f"_{size}")
-        settings["model"] = sized if sized in _names() else method["model"]
+        settings["model"] = sized if sized in names else method["model"]
         if "pretrain_epochs" in method:
             settings["pretrain_epochs"] = method["pretrain_epochs"]
         if label == ALONE:
@@ -163,12 +170,6 @@ class DiagnosisSuite:
             for seed in self.seeds
             for fold in folds
         )
-
-
-def _names() -> set[str]:
-    import chiasm.diagnosis.models.named  # noqa: F401  (importing registers the models)
-
-    return {model.name for model in models("classifier")}
 
 
 @lru_cache(maxsize=1)

@@ -6,28 +6,32 @@ import ast
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from chiasm.api import registered
-from chiasm.registry import models
+from chiasm.registry import RegisteredModel, models, module_names
 
 Wing = Literal["detector", "classifier"]
 
 # Modules that decide a trial's result beside those of the method.
 WORKFLOWS = {
-    "detector": ("chiasm.detection.train", "chiasm.detection.evaluate"),
+    # Readers are found in their folder; no statement imports them.
+    "detector": (
+        "chiasm.detection.train",
+        "chiasm.detection.evaluate",
+        *module_names("chiasm.detection.readers"),
+    ),
     "classifier": (
         "chiasm.diagnosis.train",
         "chiasm.diagnosis.evaluate",
         "chiasm.benchmarks.diagnosis_facts",
+        *module_names("chiasm.diagnosis.readers"),
     ),
 }
-# These import every method, so that a change of any method would count as one of this method.
-_LISTS = ("chiasm.detection.models.named", "chiasm.diagnosis.models.named")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ def code_fingerprint(wing: Wing, *method_modules: str) -> str:
     seen: dict[str, Path] = {}
     while pending:
         name = pending.pop()
-        if name in seen or name in _LISTS:
+        if name in seen:
             continue
         path = _source(name)
         if path is None:
@@ -110,6 +114,15 @@ def code_fingerprint(wing: Wing, *method_modules: str) -> str:
     for name in sorted(seen):
         digest.update(name.encode() + b"\0" + seen[name].read_bytes())
     return digest.hexdigest()[:20]
+
+
+def unlabelled_baselines(wing: Wing, labelled: Collection[str]) -> tuple[RegisteredModel, ...]:
+    """Return the registered baselines of size ``"small"`` whose names are not in ``labelled``."""
+    return tuple(
+        model
+        for model in models(wing)
+        if model.baseline and model.size == "small" and model.name not in labelled
+    )
 
 
 def fingerprint_of(trial: Trial) -> str:

@@ -70,6 +70,9 @@ SEGMENT = 256
 
 FROM_PRESET: Any = None
 
+# Arguments of builders that a run fills in from its recordings.
+FROM_DATA = frozenset(("classes", "channels", "series_length", "samples_per_cycle"))
+
 
 def preset_values(model: RegisteredModel, preset: str | None) -> dict[str, Any]:
     """Return the settings that a preset has for a model; None takes the model's own preset."""

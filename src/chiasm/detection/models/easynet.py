@@ -200,7 +200,7 @@ def entropy(values: Tensor, *, bins: int = 256) -> Tensor:
     return -(share * share.clamp(min=1e-12).log2()).sum(dim=1)
 
 
-@register("detector", baseline=True)
+@register("detector", baseline=True, size="base")
 def easynet(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),

@@ -1,25 +1,5 @@
-"""Import every module of named detectors, which registers them."""
+"""Import every module of this package, which registers the named detectors."""
 
-from chiasm.detection.models import (
-    adnas,
-    asymmetric_student_teacher,
-    btf,
-    crossmodal_mapping,
-    easynet,
-    m3dm,
-    pixel_gaussian,
-    shape_guided,
-    trivial,
-)
+from chiasm.registry import import_modules
 
-__all__ = [
-    "adnas",
-    "asymmetric_student_teacher",
-    "btf",
-    "crossmodal_mapping",
-    "easynet",
-    "m3dm",
-    "pixel_gaussian",
-    "shape_guided",
-    "trivial",
-]
+import_modules("chiasm.detection.models")

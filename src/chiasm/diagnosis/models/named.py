@@ -1,25 +1,5 @@
-"""All named classifiers: importing this module registers them."""
+"""Import every module of this package, which registers the named classifiers."""
 
-from chiasm.diagnosis.models import (
-    cross_fusion_memory,
-    cross_modal_transformer,
-    fused,
-    late_average,
-    mad,
-    minirocket,
-    perceiver_io,
-    residual_cnn,
-    simple,
-)
+from chiasm.registry import import_modules
 
-__all__ = [
-    "cross_fusion_memory",
-    "cross_modal_transformer",
-    "fused",
-    "late_average",
-    "mad",
-    "minirocket",
-    "perceiver_io",
-    "residual_cnn",
-    "simple",
-]
+import_modules("chiasm.diagnosis.models")
