@@ -177,11 +177,11 @@ def test_plain_folders_of_one_sensor_are_read(tmp_path, present, absent):
 def test_layouts_are_recognised_and_others_explained(category, tmp_path):
     assert isinstance(open_source(category), Mvtec3d)
     assert isinstance(open_source(category / "test/cut"), PlainFolder)
-    with pytest.raises(DataError, match=r"holds categories: open one of them, e\.g\. .*peg"):
+    with pytest.raises(DataError, match=r"holds data: open one of them, e\.g\. .*peg"):
         open_source(tmp_path)
     (tmp_path / "notes.txt").touch()
     for path in (tmp_path / "notes.txt", tmp_path / "nowhere", category / "train/good/rgb"):
         with pytest.raises(DataError, match=rf"{path} .*Known layouts"):
             open_source(path)
-    with pytest.raises(DataError, match=rf"{category} .*one lamp only"):
+    with pytest.raises(DataError, match=rf"{category} .*has no lamp to choose; leave out lamp=2"):
         open_source(category, lamp=2)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from chiasm.diagnosis.readers.aihub import AiHub, recognises
+from chiasm.diagnosis.readers.aihub import AiHub
 from chiasm.errors import DataError
 
 ROWS, COLUMNS = 20, 7680
@@ -70,7 +70,7 @@ def write(
 def test_a_triplet_becomes_a_recording(tmp_path, bom):
     paths = write(tmp_path, content=facts(3), bom=bom)
     source = AiHub(tmp_path)
-    assert source.problems == () and recognises(tmp_path) and source.kinds[3] == "corona"
+    assert source.problems == () and AiHub.recognises(tmp_path) and source.kinds[3] == "corona"
     (ref,) = source.refs
     sample = source.load(ref)
     np.testing.assert_array_equal(sample.series, COUNTS.reshape(1, -1))

@@ -87,7 +87,7 @@ def test_parts_and_empty_folders_are_no_recordings(tmp_path: Path):
     (tmp_path / "rgb").mkdir()
     write_rgb(tmp_path / "rgb/a.png", np.zeros((8, 8, 3)))
     assert not is_diagnosis_data(tmp_path)
-    with pytest.raises(DataError, match="no supported layout"):
+    with pytest.raises(DataError, match="no known layout"):
         open_source(tmp_path)
     (tmp_path / "parts.csv").write_text("image,xyz,label\na.png,a.tiff,0\n")
     assert not is_diagnosis_data(tmp_path / "parts.csv")

@@ -21,6 +21,7 @@ from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.images import read_depth
+from chiasm.files.readers import reader
 from chiasm.samples import FloatArray, Problem, RGBDSample
 
 SPLIT_FOLDERS = {"train": "train", "val": "validation", "test_public": "test"}
@@ -32,6 +33,7 @@ _IMAGE = re.compile(r"(\d+)_image_(\d+)\.png")
 _STEM = re.compile(r"(\d+)_(?:image_\d+|depth)\.png")
 
 
+@reader("detection")
 class Eyecandies:
     """One category of Eyecandies, under one lamp.
 
@@ -41,9 +43,11 @@ class Eyecandies:
     for another layout or a missing lamp.
     """
 
+    layout = "an Eyecandies category (train/data/000_image_0.png ...)"
+
     def __init__(self, root: Path | str, lamp: int | None = None) -> None:
         self.root = Path(root)
-        if not recognises(self.root):
+        if not self.recognises(self.root):
             raise DataError(
                 f"{self.root} is not in the Eyecandies layout: no train/data, val/data or "
                 "test_public/data with files such as 000_image_0.png was found."
@@ -61,6 +65,16 @@ class Eyecandies:
             raise DataError(
                 f"{self.root} has no complete sample. {' '.join(map(str, problems[:3]))}"
             )
+
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        """Return whether a folder looks like a category of Eyecandies in its native layout."""
+        return any(
+            _IMAGE.fullmatch(file.name)
+            for folder in SPLIT_FOLDERS
+            if (path / folder / "data").is_dir()
+            for file in (path / folder / "data").iterdir()
+        )
 
     @property
     def name(self) -> str:
@@ -140,16 +154,6 @@ class Eyecandies:
             group=self.name,
             lamp=self.lamp,
         )
-
-
-def recognises(root: Path) -> bool:
-    """Return whether a folder looks like a category of Eyecandies in its native layout."""
-    return any(
-        _IMAGE.fullmatch(path.name)
-        for folder in SPLIT_FOLDERS
-        if (root / folder / "data").is_dir()
-        for path in (root / folder / "data").iterdir()
-    )
 
 
 def _label_of_metadata(metadata: Path | None, split: str) -> tuple[int | None, str]:

@@ -22,7 +22,8 @@ from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.images import read_depth
-from chiasm.files.tables import close_name, read_rows
+from chiasm.files.readers import reader
+from chiasm.files.tables import SUFFIXES, close_name, read_rows
 from chiasm.samples import FloatArray, Problem, RGBDSample
 
 PATH_COLUMNS = ("rgb", "xyz", "depth", "mask", "intrinsics")
@@ -40,6 +41,7 @@ _SPLITS = {
 }
 
 
+@reader("detection")
 class Manifest:
     """Samples listed in a CSV or Parquet table; RGB-only and 3D-only rows are legal.
 
@@ -48,6 +50,8 @@ class Manifest:
     are left out and listed in ``problems``. Any other fault in the table raises ``DataError``
     naming the row; row 1 is the first below the header.
     """
+
+    layout = "a CSV or Parquet manifest with columns such as rgb, xyz, label, split"
 
     def __init__(self, path: Path | str, lamp: int | None = None, *, unit_m: float = 1.0) -> None:
         self.path = Path(path)
@@ -70,6 +74,11 @@ class Manifest:
             raise DataError(
                 f"{self.path} lists no usable sample. {' '.join(map(str, problems[:3]))}"
             )
+
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        """Return whether a path is a CSV or Parquet file; its columns are checked on opening."""
+        return path.is_file() and path.suffix.lower() in SUFFIXES
 
     @property
     def name(self) -> str:

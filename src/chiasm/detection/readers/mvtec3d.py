@@ -13,12 +13,14 @@ from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
+from chiasm.files.readers import reader
 from chiasm.samples import Problem, RGBDSample
 
 SPLITS = ("train", "validation", "test")
 GOOD = "good"
 
 
+@reader("detection")
 class Mvtec3d:
     """One category in the MVTec 3D-AD layout.
 
@@ -27,10 +29,12 @@ class Mvtec3d:
     folder or without a complete pair.
     """
 
+    layout = "a folder in the MVTec 3D-AD layout (train/good/rgb, train/good/xyz, test/...)"
+
     def __init__(self, root: Path | str, *, unit_m: float = 1.0) -> None:
         self.root = Path(root)
         self.unit_m = unit_m
-        if not recognises(self.root):
+        if not self.recognises(self.root):
             raise DataError(
                 f"{self.root} is not in the MVTec 3D-AD layout: none of the folders "
                 "train/good, validation/good, test/good ... with rgb/ and xyz/ inside was found."
@@ -43,6 +47,15 @@ class Mvtec3d:
                 f"{self.root} has the MVTec 3D-AD layout but no complete pair of an rgb and an xyz "
                 f"file. {' '.join(map(str, problems[:3]))}"
             )
+
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        """Return whether a folder looks like a category in the MVTec 3D-AD layout."""
+        return any(
+            (kind / "rgb").is_dir() or (kind / "xyz").is_dir()
+            for split in SPLITS
+            for kind in _folders(path / split)
+        )
 
     @property
     def name(self) -> str:
@@ -85,15 +98,6 @@ class Mvtec3d:
                 kind=folder.name,
                 group=self.name,
             )
-
-
-def recognises(root: Path) -> bool:
-    """Return whether a folder looks like a category in the MVTec 3D-AD layout."""
-    return any(
-        (kind / "rgb").is_dir() or (kind / "xyz").is_dir()
-        for split in SPLITS
-        for kind in _folders(root / split)
-    )
 
 
 def paired_files(folder: Path, problems: list[Problem]) -> Iterator[dict[str, Path]]:

@@ -9,9 +9,11 @@ from chiasm.detection.readers.mvtec3d import paired_files
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
+from chiasm.files.readers import reader
 from chiasm.samples import Problem, RGBDSample
 
 
+@reader("detection", order=1)
 class PlainFolder:
     """Parts of unknown quality in ``rgb/`` and ``xyz/``; the two files of a part share a name.
 
@@ -19,6 +21,8 @@ class PlainFolder:
     are left out and listed in ``problems``. ``unit_m`` is the length of the point maps' unit in
     metres. Raises ``DataError`` for a folder without a complete part.
     """
+
+    layout = "a folder with rgb/ and xyz/ inside"
 
     def __init__(self, root: Path | str, *, unit_m: float = 1.0) -> None:
         self.root = Path(root)
@@ -43,6 +47,11 @@ class PlainFolder:
             for files in parts
         )
 
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        """Return whether a folder has ``rgb/`` or ``xyz/`` directly inside."""
+        return (path / "rgb").is_dir() or (path / "xyz").is_dir()
+
     @property
     def name(self) -> str:
         """Name of the folder."""
@@ -56,8 +65,3 @@ class PlainFolder:
     def load(self, ref: SampleRef) -> RGBDSample:
         """Read one sample; raises ``DataError`` naming the file and its fault."""
         return load_sample(ref, unit_m=self.unit_m)
-
-
-def recognises(root: Path) -> bool:
-    """Tell whether a folder has ``rgb/`` or ``xyz/`` directly inside."""
-    return (root / "rgb").is_dir() or (root / "xyz").is_dir()

@@ -33,6 +33,7 @@ from chiasm.diagnosis.readers.source import (
 )
 from chiasm.errors import DataError
 from chiasm.files.content_hash import content_hash
+from chiasm.files.readers import reader
 from chiasm.samples import Problem, RecordingSample
 
 IMAGE_SIZE = (256, 256)
@@ -45,6 +46,7 @@ _FREQUENCY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:hz)?", re.IGNORECASE)
 _TIME = re.compile(r"([0-9]{6})(?:_?([0-9]{2})[0-9]*)?")
 
 
+@reader("diagnosis")
 class AiHub:
     """Recordings in the layout of AI-Hub 71682 below one folder.
 
@@ -53,6 +55,7 @@ class AiHub:
     is left.
     """
 
+    layout = "a folder in the layout of AI-Hub 71682 (with folders VS_... and VL_...)"
     kinds = KINDS
 
     def __init__(self, root: Path | str) -> None:
@@ -66,6 +69,11 @@ class AiHub:
                 f"{self.root} holds no complete recording: STEM.png and STEM.csv in a folder "
                 f"VS_..., STEM.json in a folder VL_... were expected. {causes}".strip()
             )
+
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        """Return whether a folder of AI-Hub 71682 with labels is at or below ``path``."""
+        return has_archive_folders(path) and any(path.rglob("*.[jJ][sS][oO][nN]"))
 
     @property
     def name(self) -> str:
@@ -95,10 +103,11 @@ class AiHub:
         return sample
 
 
-def recognises(root: Path) -> bool:
-    """Whether a source or label folder of AI-Hub 71682 is at or below ``root``."""
-    return root.name.startswith(PREFIXES) or any(
-        name.startswith(PREFIXES) for _, folders, _ in os.walk(root) for name in folders
+def has_archive_folders(root: Path) -> bool:
+    """Return whether a source or label folder of AI-Hub 71682 is at or below a folder."""
+    return root.is_dir() and (
+        root.name.startswith(PREFIXES)
+        or any(name.startswith(PREFIXES) for _, folders, _ in os.walk(root) for name in folders)
     )
 
 

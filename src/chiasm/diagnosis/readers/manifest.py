@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from chiasm.diagnosis.readers.recording_folder import is_one_recording
 from chiasm.diagnosis.readers.series_files import read_numbers_csv, read_series_npy
 from chiasm.diagnosis.readers.source import (
     KINDS,
@@ -26,7 +27,8 @@ from chiasm.diagnosis.readers.source import (
 )
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES
-from chiasm.files.tables import close_name, read_rows
+from chiasm.files.readers import reader
+from chiasm.files.tables import SUFFIXES, close_name, read_rows
 from chiasm.samples import FloatArray, Problem, RecordingSample
 
 SENSOR_COLUMNS = ("image", "series")
@@ -42,6 +44,7 @@ _SPLITS = {
 }
 
 
+@reader("diagnosis")
 class RecordingManifest:
     """Recordings listed in a CSV or Parquet table; image-only and series-only rows are legal.
 
@@ -55,6 +58,8 @@ class RecordingManifest:
         image_size: (height, width) to which images are resized; None keeps them.
         segment: minimum number of values of a series; None: one mains cycle.
     """
+
+    layout = "a CSV or Parquet table with columns such as image, series and label"
 
     def __init__(
         self,
@@ -85,6 +90,11 @@ class RecordingManifest:
         if not refs:
             causes = " ".join(map(problem_message, problems[:3]))
             raise DataError(f"{self.path} lists no usable recording. {causes}".strip())
+
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        """Return whether a path is a CSV or Parquet file, but no series of numbers."""
+        return path.is_file() and path.suffix.lower() in SUFFIXES and not is_one_recording(path)
 
     @property
     def name(self) -> str:

@@ -6,21 +6,14 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from chiasm.diagnosis.readers import aihub, recording_folder
-from chiasm.diagnosis.readers.journal import INDEX
+from chiasm.diagnosis.readers.aihub import has_archive_folders
 from chiasm.diagnosis.readers.manifest import RecordingManifest
-from chiasm.diagnosis.readers.recording_folder import RecordingFolder, is_one_recording
+from chiasm.diagnosis.readers.recording_folder import RecordingFolder, holds_pairs
 from chiasm.diagnosis.readers.source import RecordingSource
 from chiasm.diagnosis.readers.store import RecordingStore, convert
-from chiasm.errors import DataError
 from chiasm.files.content_hash import default_cache_folder
-from chiasm.files.tables import SUFFIXES, read_rows
-
-SUPPORTED = (
-    "Supported are: a folder in the layout of AI-Hub 71682 (with folders VS_... and VL_...), a CSV "
-    "or Parquet table with columns such as image, series and label, a converted store and, for "
-    "diagnosis, a folder of pictures and series of the same names, or a single file of these."
-)
+from chiasm.files.readers import find_reader, open_with_reader
+from chiasm.files.tables import read_rows
 
 
 def open_source(path: Path | str, *, partner: Path | str | None = None) -> RecordingSource:
@@ -28,39 +21,23 @@ def open_source(path: Path | str, *, partner: Path | str | None = None) -> Recor
 
     ``partner`` is the file of the other modality if ``path`` is a single picture or series.
     """
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path} does not exist; check the path. {SUPPORTED}")
-    if path.is_file() and is_one_recording(path):
-        return RecordingFolder(path, partner=partner)
-    if partner is not None:
-        raise DataError(f"{path} is no single picture or series to which {partner} could belong.")
-    if path.is_file():
-        if path.suffix.lower() not in SUFFIXES:
-            raise DataError(f"{path} is neither a CSV nor a Parquet file. {SUPPORTED}")
-        return RecordingManifest(path)
-    if (path / INDEX).exists():
-        return RecordingStore.open(path)
-    if aihub.recognises(path):
-        labelled = any(path.rglob("*.[jJ][sS][oO][nN]"))
-        return aihub.AiHub(path) if labelled else RecordingFolder(path)
-    if recording_folder.recognises(path) or recording_folder.holds_recording_files(path):
-        return RecordingFolder(path)
-    raise DataError(f"{path} has no supported layout. {SUPPORTED}")
+    source: RecordingSource = open_with_reader("diagnosis", path, partner=partner)
+    return source
 
 
 def is_diagnosis_data(path: Path | str) -> bool:
-    """Whether a path holds recordings, not parts or unsupported files."""
+    """Return whether a path holds recordings, not parts or unsupported files."""
     path = Path(path)
-    if path.is_dir():
-        return (
-            (path / INDEX).exists() or aihub.recognises(path) or recording_folder.recognises(path)
-        )
-    if not path.is_file() or path.suffix.lower() not in SUFFIXES:
-        return False
-    columns, _ = read_rows(path)
-    # A table of parts can name its pictures so, too.
-    return bool({"image", "series"} & set(columns)) and not {"rgb", "xyz", "depth"} & set(columns)
+    reader = find_reader("diagnosis", path)
+    if reader is RecordingManifest:
+        columns, _ = read_rows(path)
+        # A table of parts can name its pictures so, too.
+        names = set(columns)
+        return bool({"image", "series"} & names) and not {"rgb", "xyz", "depth"} & names
+    if reader is RecordingFolder:
+        # Pictures alone may be parts.
+        return path.is_dir() and (holds_pairs(path) or has_archive_folders(path))
+    return reader is not None
 
 
 def open_store(

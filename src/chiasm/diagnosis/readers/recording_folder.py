@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from chiasm.diagnosis.readers.aihub import has_archive_folders
 from chiasm.diagnosis.readers.series_files import read_numbers_csv, read_series_npy
 from chiasm.diagnosis.readers.source import (
     ProblemLog,
@@ -17,11 +18,13 @@ from chiasm.diagnosis.readers.source import (
 )
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES
+from chiasm.files.readers import reader
 from chiasm.samples import Problem, RecordingSample
 
 SERIES_SUFFIXES = frozenset({".csv", ".npy"})
 
 
+@reader("diagnosis", order=1)
 class RecordingFolder:
     """Recordings of unknown faults, or a single one: ``STEM.png`` and ``STEM.csv`` are partners.
 
@@ -39,6 +42,7 @@ class RecordingFolder:
         DataError: there is no picture and no series.
     """
 
+    layout = "a folder of pictures and series of the same names, or a single file of these"
     kinds: tuple[str, ...] = ()
 
     def __init__(self, root: Path | str, *, partner: Path | str | None = None) -> None:
@@ -47,6 +51,10 @@ class RecordingFolder:
         if self.root.is_file():
             files = [self.root] if partner is None else [self.root, Path(partner)]
             self.refs: tuple[RecordingRef, ...] = (_recording(_roles(files)),)
+        elif partner is not None:
+            raise DataError(
+                f"{self.root} is no single picture or series to which {partner} could belong."
+            )
         else:
             self.refs = tuple(_recordings(self.root, problems))
         if not self.refs:
@@ -64,6 +72,20 @@ class RecordingFolder:
             )
             problems.append(Problem(str(self.root), sentence, left_out=False))
         self._log = ProblemLog(problems)
+
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        """Return whether a path is, or directly holds, a picture or a series, or their folders.
+
+        A folder of parts may hold pictures, too.
+        """
+        if path.is_file():
+            return is_one_recording(path)
+        return path.is_dir() and (
+            holds_pairs(path)
+            or any(_role(file) and not file.name.startswith(".") for file in path.iterdir())
+            or has_archive_folders(path)
+        )
 
     @property
     def name(self) -> str:
@@ -96,8 +118,8 @@ class RecordingFolder:
         return sample
 
 
-def recognises(root: Path) -> bool:
-    """Whether there is ``image/`` or ``series/``, or a picture and a series of one name."""
+def holds_pairs(root: Path) -> bool:
+    """Return whether there is ``image/`` or ``series/``, or a picture and a series of one name."""
     if (root / "image").is_dir() or (root / "series").is_dir():
         return True
     stems: dict[str, set[str]] = defaultdict(set)
@@ -119,11 +141,6 @@ def is_one_recording(path: Path) -> bool:
     except ValueError:
         return False
     return True
-
-
-def holds_recording_files(root: Path) -> bool:
-    """Whether a picture or a series lies directly in a folder; a folder of parts can match too."""
-    return any(_role(path) and not path.name.startswith(".") for path in root.iterdir())
 
 
 def _recordings(root: Path, problems: list[Problem]) -> Iterator[RecordingRef]:

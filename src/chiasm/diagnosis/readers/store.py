@@ -32,6 +32,7 @@ from chiasm.diagnosis.readers.journal import (
 from chiasm.diagnosis.readers.shards import ByteArray, ShardReader, ShardWriter
 from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, sample_from_ref
 from chiasm.errors import DataError
+from chiasm.files.readers import reader
 from chiasm.samples import FloatArray, Problem, RecordingSample
 
 # Recordings between two writes to the journal; a kill loses at most these.
@@ -39,12 +40,15 @@ BATCH = 64
 _DTYPES = ("|u1", "<u2")
 
 
+@reader("diagnosis", order=-1)
 class RecordingStore:
     """The recordings of a finished store; a ``RecordingSource``.
 
     Several processes can use it at once: it writes nothing, each process opens its own maps, and
     it can be pickled. The first read of a recording in a process verifies the checksum.
     """
+
+    layout = "a converted store"
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -53,6 +57,11 @@ class RecordingStore:
         self._shards = ShardReader(self.path)
         self._series_checked = bytearray(len(self._refs))
         self._image_checked = bytearray(len(self._refs))
+
+    @staticmethod
+    def recognises(path: Path) -> bool:
+        """Return whether a folder holds the index of a store."""
+        return (path / INDEX).exists()
 
     @classmethod
     def open(cls, path: Path | str) -> RecordingStore:
