@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from chiasm.diagnosis.readers.aihub import has_archive_folders
+from chiasm.diagnosis.readers.aihub import AiHub, has_archive_folders
 from chiasm.diagnosis.readers.series_files import read_numbers_csv, read_series_npy
 from chiasm.diagnosis.readers.source import (
     ProblemLog,
@@ -84,7 +84,7 @@ class RecordingFolder:
         return path.is_dir() and (
             holds_pairs(path)
             or any(_role(file) and not file.name.startswith(".") for file in path.iterdir())
-            or has_archive_folders(path)
+            or (has_archive_folders(path) and not AiHub.recognises(path))
         )
 
     @property
