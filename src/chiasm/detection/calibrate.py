@@ -17,7 +17,7 @@ from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.distance import distance_range
 from chiasm.fusion.genotype import Genotype
-from chiasm.metrics import VERSIONS
+from chiasm.metrics import versions
 from chiasm.runs.console import say
 from chiasm.runs.model_folder import library_versions, parameter_count
 
@@ -60,7 +60,7 @@ def calibrate_and_save(
         calibration_scores=(),
         false_alarm_rate=config.false_alarm_rate,
         distance=distance_range(data.calibration),
-        metric_versions=dict(VERSIONS),
+        metric_versions=versions(),
         training_data=data.training_data,
         training_samples=len(data.parts),
         seed=config.seed,

@@ -10,7 +10,7 @@ from chiasm.diagnosis.datamodule import DiagnosisDataModule
 from chiasm.diagnosis.decision import Array, combined_opinion, support, weakest_accepted
 from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.fusion.genotype import Genotype
-from chiasm.metrics import VERSIONS
+from chiasm.metrics import versions
 from chiasm.metrics.calibration import fit_temperature, softmax
 from chiasm.metrics.classification import macro_f1
 from chiasm.runs.model_folder import library_versions
@@ -83,7 +83,7 @@ def uncalibrated_contract(data: DiagnosisDataModule) -> DiagnosisContract:
         modalities=config.modalities,
         kinds=data.store.kinds,
         recording=data.form,
-        metric_versions=dict(VERSIONS),
+        metric_versions=versions(),
         split=SplitDescription(
             by=config.split_by,
             shares=config.shares,

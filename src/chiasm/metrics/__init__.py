@@ -1,23 +1,38 @@
 """Figures as pure functions of arrays; import them from the files of this package."""
 
-VERSIONS: dict[str, int] = {
-    "accuracy": 1,
-    "aupro": 1,
-    "auroc": 1,
-    "average_precision": 1,
-    "balanced_accuracy": 1,
-    "bootstrap_interval": 1,
-    "brier": 1,
-    "conformal_p_value": 1,
-    "conformal_threshold": 1,
-    "equal_mass_calibration_error": 2,
-    "f1_max": 1,
-    "fpr_at_tpr": 1,
-    "macro_f1": 1,
-    "one_vs_rest_auroc": 1,
-    "paired_group_bootstrap": 1,
-}
-"""Version of each figure's definition; raised when the same input would give another figure.
+from __future__ import annotations
 
-Contracts carry it. Those of earlier versions also name figures that no longer exist.
-"""
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from chiasm.registry import import_modules
+
+MetricFunction = TypeVar("MetricFunction", bound=Callable[..., Any])
+_METRICS: dict[str, tuple[Callable[..., Any], int]] = {}
+
+
+def metric(version: int = 1) -> Callable[[MetricFunction], MetricFunction]:
+    """Register a figure with the version of its definition.
+
+    The version is raised when the same input would give another figure.
+    """
+
+    def remember(function: MetricFunction) -> MetricFunction:
+        _METRICS[function.__name__] = (function, version)
+        return function
+
+    return remember
+
+
+def metrics() -> dict[str, Callable[..., Any]]:
+    """Return all figures by name."""
+    import_modules("chiasm.metrics")
+    return {name: function for name, (function, _) in sorted(_METRICS.items())}
+
+
+def versions() -> dict[str, int]:
+    """Return the version of each figure, as contracts carry it.
+
+    Contracts of earlier versions also name figures that no longer exist.
+    """
+    return {name: _METRICS[name][1] for name in metrics()}

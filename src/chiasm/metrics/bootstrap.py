@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chiasm.errors import ConfigurationError, DataError
+from chiasm.metrics import metric
 from chiasm.metrics.classification import confusion_matrix
 from chiasm.metrics.pixel_histograms import binned_auroc
 
@@ -137,6 +138,7 @@ def draw_groups(
     return GroupDraws(member, counts)
 
 
+@metric()
 def bootstrap_interval(
     fn: Callable[..., float],
     *arrays: ArrayLike,
@@ -259,6 +261,7 @@ def percentile_interval(figures: ArrayLike, level: float = 0.95) -> Interval:
     return float(low), float(high)
 
 
+@metric()
 def paired_group_bootstrap(
     first: Figure,
     second: Figure,

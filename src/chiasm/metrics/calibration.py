@@ -13,11 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
 
 from chiasm.errors import ConfigurationError, DataError, SplitError
+from chiasm.metrics import metric
 
 # Absorbs the rounding of rate * (n + 1), as in 0.29 * 100 < 29.
 _ROUNDING = 1e-9
 
 
+@metric()
 def conformal_p_value(scores: ArrayLike, calibration: ArrayLike) -> NDArray[np.float64]:
     """Return the conformal p-value of each score.
 
@@ -68,6 +70,7 @@ def normals_needed(false_alarm_rate: float) -> int:
     return math.ceil(1.0 / false_alarm_rate - _ROUNDING) - 1
 
 
+@metric()
 def conformal_threshold(calibration: ArrayLike, false_alarm_rate: float) -> float:
     """Return the threshold above which a score raises an alarm.
 
@@ -109,6 +112,7 @@ def conformal_threshold(calibration: ArrayLike, false_alarm_rate: float) -> floa
     return float(normals[-rank])
 
 
+@metric()
 def brier(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
     """Return the Brier score: the mean squared error of probabilities.
 
@@ -213,6 +217,7 @@ def fit_temperature(
     return float(np.exp(minimum.x))
 
 
+@metric(version=2)
 def equal_mass_calibration_error(
     probabilities: ArrayLike, truth: ArrayLike, *, bins: int = 15
 ) -> float:
@@ -245,8 +250,11 @@ def ordered_by_confidence(
     Args:
         probabilities: ``(N, K)``.
         truth: ``(N,)`` class numbers.
+
+    Raises:
+        DataError: shapes do not fit, a probability is outside [0, 1], or a number is no class.
     """
-    p, labels = np.asarray(probabilities, np.float64), np.asarray(truth, np.int64)
+    p, labels = _predictions(probabilities, truth)
     confidence, correct = p.max(axis=1), p.argmax(axis=1) == labels
     values, tie, counts = np.unique(confidence, return_inverse=True, return_counts=True)
     accuracies = np.bincount(tie, weights=correct, minlength=len(values)) / counts

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chiasm.errors import DataError
+from chiasm.metrics import metric
 from chiasm.metrics.ranking import auroc
 
 
@@ -42,9 +43,7 @@ def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> ND
         >>> confusion_matrix([0, 0, 1], [0, 1, 1], 2).tolist()
         [[1, 1], [0, 1]]
     """
-    rows, columns = _numbers(truth, classes, "truth"), _numbers(predicted, classes, "predictions")
-    if len(rows) != len(columns):
-        raise DataError(f"There are {len(rows)} labels, but {len(columns)} predictions.")
+    rows, columns = _decisions(truth, predicted, classes)
     return np.bincount(rows * classes + columns, minlength=classes**2).reshape(classes, classes)
 
 
@@ -64,6 +63,7 @@ def class_scores(confusion: ArrayLike) -> ClassScores:
     return ClassScores(precision, recall, f1, support.astype(np.int64))
 
 
+@metric()
 def macro_f1(truth: ArrayLike, predicted: ArrayLike, classes: int) -> float:
     """Return the mean F1 over the classes that occur in the truth; in [0, 1].
 
@@ -73,16 +73,20 @@ def macro_f1(truth: ArrayLike, predicted: ArrayLike, classes: int) -> float:
     return float(np.nanmean(class_scores(confusion_matrix(truth, predicted, classes)).f1))
 
 
+@metric()
 def accuracy(truth: ArrayLike, predicted: ArrayLike) -> float:
-    """Return the share of correct decisions, in [0, 1]."""
-    return float((np.asarray(truth) == np.asarray(predicted)).mean())
+    """Return the share of correct decisions, in [0, 1]; ``(N,)`` class numbers."""
+    rows, columns = _decisions(truth, predicted, np.iinfo(np.int64).max)
+    return float((rows == columns).mean())
 
 
+@metric()
 def balanced_accuracy(truth: ArrayLike, predicted: ArrayLike, classes: int) -> float:
     """Return the mean recall over the classes that occur in the truth; 1 / K by chance."""
     return float(np.nanmean(class_scores(confusion_matrix(truth, predicted, classes)).recall))
 
 
+@metric()
 def one_vs_rest_auroc(probabilities: ArrayLike, truth: ArrayLike) -> NDArray[np.float64]:
     """Return the AUROC of each class against all others, ``(K,)``.
 
@@ -102,6 +106,15 @@ def one_vs_rest_auroc(probabilities: ArrayLike, truth: ArrayLike) -> NDArray[np.
         if positive.any() and not positive.all():
             areas[k] = auroc(scores[:, k], positive)
     return areas
+
+
+def _decisions(
+    truth: ArrayLike, predicted: ArrayLike, classes: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    rows, columns = _numbers(truth, classes, "truth"), _numbers(predicted, classes, "predictions")
+    if len(rows) != len(columns):
+        raise DataError(f"There are {len(rows)} labels, but {len(columns)} predictions.")
+    return rows, columns
 
 
 def _numbers(values: ArrayLike, classes: int, noun: str) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ from scipy.special import logsumexp
 from sklearn.neighbors import NearestNeighbors
 
 from chiasm.errors import DataError
+from chiasm.metrics import metric
 from chiasm.metrics.calibration import softmax
 
 
@@ -53,6 +54,7 @@ def knn_score(
     return np.asarray(distance[:, -1], np.float64)
 
 
+@metric()
 def fpr_at_tpr(scores: ArrayLike, unseen: ArrayLike, *, recall: float = 0.95) -> float:
     """Return the share of known samples rejected when ``recall`` of the unknown are (FPR95).
 
@@ -60,8 +62,13 @@ def fpr_at_tpr(scores: ArrayLike, unseen: ArrayLike, *, recall: float = 0.95) ->
         scores: ``(N,)``, larger is less like a known class.
         unseen: ``(N,)``, 1 for samples of an unknown class.
         recall: in (0, 1].
+
+    Raises:
+        DataError: a score is NaN, or all samples are known or unknown.
     """
     values, unknown = np.asarray(scores, np.float64), np.asarray(unseen).astype(bool)
+    if np.isnan(values).any():
+        raise DataError(f"{int(np.isnan(values).sum())} of {values.size} scores are NaN.")
     if unknown.all() or not unknown.any():
         raise DataError("Both known and unknown recordings are needed for a false-alarm rate.")
     ordered = np.sort(values[unknown])[::-1]

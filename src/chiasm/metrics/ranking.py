@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chiasm.errors import DataError
+from chiasm.metrics import metric
 
 
+@metric()
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
     """Return the area under the ROC curve.
 
@@ -49,6 +51,7 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
     return 1.0 - area if flip else area
 
 
+@metric()
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
     """Return the precision averaged over distinct thresholds, weighted by the recall gained.
 
@@ -75,6 +78,7 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
     return float(np.sum(gained * (hits / (hits + alarms))) / hits[-1])
 
 
+@metric()
 def f1_max(scores: ArrayLike, labels: ArrayLike) -> tuple[float, float]:
     """Return the best F1 over all thresholds, and the threshold that gives it.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from chiasm.metrics import metric
 from chiasm.metrics.overlap_curve import (
     DEFAULT_LIMITS,
     area_to_limit,
@@ -17,6 +18,7 @@ from chiasm.metrics.overlap_curve import (
 from chiasm.metrics.ranking import checked_images
 
 
+@metric()
 def aupro(
     maps: Sequence[ArrayLike],
     masks: Sequence[ArrayLike],
