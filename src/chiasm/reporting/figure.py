@@ -33,6 +33,12 @@ class SchemaModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
+    @classmethod
+    def rows(cls) -> dict[str, tuple[str, str]]:
+        """Return the title and the meaning of each figure, as reports show them."""
+        fields = cls.model_fields.items()
+        return {name: (field.title or name, field.description or "") for name, field in fields}
+
 
 class FigureValue(SchemaModel):
     """A figure and its 95 % interval; None if unknown."""

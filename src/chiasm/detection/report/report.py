@@ -18,9 +18,9 @@ from chiasm.detection.report.curves import (
     score_histogram,
 )
 from chiasm.detection.report.gallery import COLUMNS, Case, draw_gallery, make_cases
-from chiasm.detection.report.schema import validated
+from chiasm.detection.report.schema import ImageFigures, validated
 from chiasm.detection.report.scored import ScoredSample
-from chiasm.detection.report.wording import IMAGE_ROWS, MEANING, in_words, kind_rows, warnings
+from chiasm.detection.report.wording import MEANING, in_words, kind_rows, warnings
 from chiasm.reporting.cost import cost_rows
 
 JPEG_QUALITY = 88
@@ -79,7 +79,7 @@ def write_report(
         cards=_cards(metrics),
         warnings=[*notes, *warnings(metrics, scored, false_alarm_rate)],
         metrics=metrics,
-        image_rows=IMAGE_ROWS,
+        image_rows=ImageFigures.rows(),
         kinds=kind_rows(metrics, scored),
         limits=list(metrics["region"]["aupro"]),
         cost=cost_rows(metrics["cost"]),

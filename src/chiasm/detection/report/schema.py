@@ -22,11 +22,19 @@ ByLimit = dict[Annotated[str, AfterValidator(_limit)], FigureValue]
 class ImageFigures(SchemaModel):
     """Figures of whole parts; the two rates are those of the decisions."""
 
-    auroc: FigureValue
-    ap: FigureValue
-    f1_max: FigureValue
-    false_alarm_rate: FigureValue
-    missed_rate: FigureValue
+    auroc: FigureValue = Field(
+        title="AUROC", description="ranking of defective above good parts; 0.5 is chance"
+    )
+    ap: FigureValue = Field(title="average precision", description="mean precision over recall")
+    f1_max: FigureValue = Field(
+        title="best F1", description="at the threshold that is best on these parts"
+    )
+    false_alarm_rate: FigureValue = Field(
+        title="false alarms", description="share of good parts that raised an alarm"
+    )
+    missed_rate: FigureValue = Field(
+        title="missed", description="share of defective parts that raised none"
+    )
 
 
 class PixelFigures(SchemaModel):

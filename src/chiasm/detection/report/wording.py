@@ -14,14 +14,6 @@ MEANING = {
     "AUPRO 0.05": "The same with at most 5 % of good pixels: the stricter figure.",
 }
 
-IMAGE_ROWS = {
-    "auroc": ("AUROC", "ranking of defective above good parts; 0.5 is chance"),
-    "ap": ("average precision", "mean precision over recall"),
-    "f1_max": ("best F1", "at the threshold that is best on these parts"),
-    "false_alarm_rate": ("false alarms", "share of good parts that raised an alarm"),
-    "missed_rate": ("missed", "share of defective parts that raised none"),
-}
-
 MIN_PARTS = 10  # of a class; fewer make figures hints
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.tree import DecisionTreeClassifier
 
 from chiasm.diagnosis.report.embedding import modality_gap
+from chiasm.diagnosis.report.schema import RecordingFigures
 from chiasm.diagnosis.report.scored import Array, Labels, ScoredRecordings
 from chiasm.errors import DataError
 from chiasm.metrics.bootstrap import (
@@ -176,8 +177,7 @@ def recording_figures(
     Means over classes are over those that the list holds.
     """
     if not len(scored):
-        names = ("macro_f1", "accuracy", "balanced_accuracy", "auroc", "ece", "brier")
-        return {name: figure(math.nan) for name in names}
+        return {name: figure(math.nan) for name in RecordingFigures.rows()}
     bootstrap = bootstrap or Bootstrap()
     guesses, probabilities, classes = scored.guesses, scored.probabilities, len(scored.kinds)
 

@@ -20,10 +20,9 @@ from chiasm.diagnosis.report.curves import (
 )
 from chiasm.diagnosis.report.embedding import embedding_scatter
 from chiasm.diagnosis.report.gallery import COLUMNS, WRONG, Case, Loader, make_cases, write_cases
-from chiasm.diagnosis.report.schema import validated
+from chiasm.diagnosis.report.schema import RecordingFigures, validated
 from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.diagnosis.report.wording import (
-    FIGURE_ROWS,
     GAP_ROWS,
     MEANING,
     OPEN_SET_SCORES,
@@ -87,7 +86,7 @@ def write_diagnosis_report(
         warnings=[*notes, *warnings(metrics)],
         metrics=metrics,
         kinds=scored.kinds,
-        rows=FIGURE_ROWS,
+        rows=RecordingFigures.rows(),
         gap_rows=GAP_ROWS,
         open_names=_open_set_names(metrics),
         columns=COLUMNS,

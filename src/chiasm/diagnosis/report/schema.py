@@ -23,12 +23,21 @@ class BrierValue(FigureValue):
 class RecordingFigures(SchemaModel):
     """Figures of whole recordings, from the calibrated probabilities."""
 
-    macro_f1: FigureValue
-    accuracy: FigureValue
-    balanced_accuracy: FigureValue
-    auroc: FigureValue
-    ece: FigureValue
-    brier: BrierValue
+    macro_f1: FigureValue = Field(
+        title="macro-F1",
+        description="mean over the classes; the figure for choosing and comparing models",
+    )
+    accuracy: FigureValue = Field(title="accuracy", description="share of correct diagnoses")
+    balanced_accuracy: FigureValue = Field(
+        title="balanced accuracy", description="mean recall of the classes; chance is 1 / classes"
+    )
+    auroc: FigureValue = Field(title="AUROC", description="each class against the rest, mean")
+    ece: FigureValue = Field(
+        title="calibration error (ECE)", description="15 bins of equal mass; 0 is best"
+    )
+    brier: BrierValue = Field(
+        title="Brier score", description="squared error of the probabilities, 0 to 2; 0 is best"
+    )
 
 
 class CalibrationFigures(SchemaModel):

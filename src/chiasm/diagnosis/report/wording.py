@@ -22,14 +22,6 @@ MEANING = {
     "one-vs-rest AUROC": "How well the probability of a class ranks its recordings. 0.5 is chance.",
     "ECE": "Mean difference between confidence and accuracy. 0 is perfectly calibrated.",
 }
-FIGURE_ROWS = {
-    "macro_f1": ("macro-F1", "mean over the classes; the figure for choosing and comparing models"),
-    "accuracy": ("accuracy", "share of correct diagnoses"),
-    "balanced_accuracy": ("balanced accuracy", "mean recall of the classes; chance is 1 / classes"),
-    "auroc": ("AUROC", "each class against the rest, mean"),
-    "ece": ("calibration error (ECE)", "15 bins of equal mass; 0 is best"),
-    "brier": ("Brier score", "squared error of the probabilities, 0 to 2; 0 is best"),
-}
 # (key, words, meaning)
 GAP_ROWS = (
     ("distance", "distance of the means", "in root mean square distances of a point from its mean"),
