@@ -16,6 +16,7 @@ import chiasm.detection.models.named  # noqa: F401  (importing registers the mod
 from chiasm.api import registered
 from chiasm.benchmarks.trial import Trial, unlabelled_baselines
 from chiasm.errors import ConfigurationError, DataError
+from chiasm.files.readers import find_reader
 
 # Label in tables to settings of the run; a baseline without a label is listed by its name.
 METHODS: dict[str, dict[str, Any]] = {
@@ -112,8 +113,8 @@ def categories_under(root: Path, chosen: tuple[str, ...] = ()) -> dict[str, Path
         categories = {p.name: p for p in sorted(root.iterdir()) if _is_category(p)}
     if not categories:
         raise DataError(
-            f"{root} holds no category: a folder with 'train' (MVTec 3D-AD, Eyecandies) or a "
-            "manifest was expected, or folders of these."
+            f"{root} holds no category: data that 'chiasm data check' reads were expected, or "
+            "folders of these."
         )
     for name in chosen:
         if not any(_plain(name) == _plain(category) for category in categories):
@@ -143,7 +144,9 @@ def printed() -> dict[str, dict[str, dict[str, float]]]:
 
 
 def _is_category(folder: Path) -> bool:
-    return folder.is_dir() and (folder / "train").is_dir()
+    return folder.is_dir() and (
+        (folder / "train").is_dir() or find_reader("detection", folder) is not None
+    )
 
 
 def _plain(name: str) -> str:

@@ -205,12 +205,16 @@ def test_a_damaged_file_is_named(name, tmp_path):
             assert str(file) in problem.sentence
 
 
-def test_a_part_without_a_needed_file_is_left_out_and_listed(written):
-    path, parts = written
-    ref = open_source(path).refs[0]
-    ref.files["rgb"].unlink()
-    source = open_source(path)
-    assert len(source.refs) == len(parts) - 1
-    (problem,) = source.problems
-    assert isinstance(problem, Problem) and problem.left_out
-    assert str(ref.files["rgb"].parent) in problem.sentence
+def test_a_part_without_a_needed_file_is_left_out_and_listed(name, tmp_path):
+    """A part of one file is absent without it; one of several is a problem that names the file."""
+    for number in range(len(PARTS)):
+        path, parts = ROWS[name](tmp_path / str(number))
+        ref = open_source(path).refs[number]
+        file = next(iter(ref.files.values()))
+        file.unlink()
+        source = open_source(path)
+        assert len(source.refs) == len(parts) - 1 and ref not in source.refs
+        for problem in source.problems:
+            assert isinstance(problem, Problem) and problem.left_out
+            assert str(file.parent) in problem.sentence
+        assert len(source.problems) == (len(ref.files) > 1)

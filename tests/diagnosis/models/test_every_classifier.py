@@ -192,6 +192,10 @@ def test_it_learns_three_recordings_by_heart(network):
     assert logits.argmax(dim=1).tolist() == [0, 1, 2]
 
 
+def test_the_registry_knows_how_it_is_trained(network):
+    assert find_model(network.name).fitted == (network.training_procedure == "fit")
+
+
 def test_its_example_fits_it(network):
     example = network.example_batch(2)
     with torch.inference_mode():
