@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from chiasm.errors import ConfigurationError
-from chiasm.registry import RegisteredModel, find_model
+from chiasm.registry import RegisteredModel, find_model, searched_models
 
 if TYPE_CHECKING:
     from chiasm.detection.config import DetectionConfig
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     Model: TypeAlias = DetectionPredictor | DiagnosisPredictor | DetectionRuntime | DiagnosisRuntime
 
 DEFAULT_MODEL = "adnas_light"
-# The searched model that fuses the features of another one.
-_SEARCHED_FOR = {"mad_small": "fused_small"}
 
 
 def train(config: Config | None = None, **settings: Any) -> Any:
@@ -68,26 +66,26 @@ def search(config: Config | None = None, **settings: Any) -> Genotype:
 
     Args:
         config: settings of the run: a ``DetectionConfig`` or a ``DiagnosisConfig``.
-        settings: instead of ``config``, the settings by name. ``mad_small`` stands for
-            ``fused_small``, which fuses its features.
+        settings: instead of ``config``, the settings by name. A model stands for the searched one
+            that fuses its features, for example ``mad_small`` for ``fused_small``.
 
     Raises:
         ConfigurationError: the model's fusion is not searched, or a setting is wrong.
     """
     if config is None and settings.get("model") is not None:
         name = str(settings["model"]).replace("-", "_")
-        settings["model"] = _SEARCHED_FOR.get(name, name)
+        fusing = (model.name for model in _models() if model.fuses == name)
+        settings["model"] = next(fusing, name)
     chosen = _config(config, settings)
+    searched = {model.name for model in searched_models()}
+    if chosen.model not in searched:
+        raise ConfigurationError(
+            f"{chosen.model} has no fusion to search; choose one of {', '.join(sorted(searched))}."
+        )
     if _is_diagnosis(chosen):
         from chiasm.diagnosis.search import search as search_diagnosis
 
         return search_diagnosis(chosen)
-    if registered(chosen.model).baseline:
-        searched = ", ".join(model.name for model in _models() if model.pools is not None)
-        raise ConfigurationError(
-            f"{chosen.model} has no fusion to search; choose one of {searched}, or fused_small "
-            "for recordings."
-        )
     from chiasm.detection.search import search as search_detection
 
     return search_detection(chosen)

@@ -29,6 +29,7 @@ class RegisteredModel:
             of benchmarks list the small baselines.
         pools: of a detector whose fusion is searched: modalities to the candidate features
             (``chiasm.fusion.pools.Pools``); None where nothing is searched.
+        fuses: of a searched model, the name of the model whose features it fuses.
     """
 
     name: str
@@ -39,6 +40,7 @@ class RegisteredModel:
     fitted: bool = False
     size: str = "small"
     pools: Pools | None = None
+    fuses: str | None = None
 
 
 _MODELS: dict[str, RegisteredModel] = {}
@@ -51,13 +53,16 @@ def register(
     fitted: bool = False,
     size: str = "small",
     pools: Pools | None = None,
+    fuses: str | None = None,
 ) -> Callable[[Builder], Builder]:
     """Register the decorated builder under its own name."""
 
     def remember(builder: Builder) -> Builder:
         name = builder.__name__
         summary = (builder.__doc__ or "").strip().split("\n")[0]
-        _MODELS[name] = RegisteredModel(name, wing, builder, summary, baseline, fitted, size, pools)
+        _MODELS[name] = RegisteredModel(
+            name, wing, builder, summary, baseline, fitted, size, pools, fuses
+        )
         return builder
 
     return remember
@@ -67,6 +72,11 @@ def models(wing: str | None = None) -> tuple[RegisteredModel, ...]:
     """All registered models in the order of their names."""
     found = [m for m in _MODELS.values() if wing is None or m.wing == wing]
     return tuple(sorted(found, key=lambda m: m.name))
+
+
+def searched_models(wing: str | None = None) -> tuple[RegisteredModel, ...]:
+    """Return the models whose fusion is searched."""
+    return tuple(m for m in models(wing) if m.pools is not None or m.fuses is not None)
 
 
 def find_model(name: str) -> RegisteredModel:

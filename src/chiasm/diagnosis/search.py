@@ -22,7 +22,7 @@ from chiasm.fusion.finalists import propose, reads
 from chiasm.fusion.genotype import Genotype, random_genotype
 from chiasm.fusion.network import FusionSupernet
 from chiasm.fusion.pools import Pools
-from chiasm.registry import find_model
+from chiasm.registry import find_model, searched_models
 from chiasm.runs.console import say
 from chiasm.runs.final_round import final_round
 from chiasm.runs.model_folder import GENOTYPE, library_versions
@@ -30,6 +30,10 @@ from chiasm.training.keep_best import KeepBest
 from chiasm.training.trainer import Budget, fit
 
 RELAXED_SHARE = 0.5  # of the search's budget; the rest is the final round
+
+
+def _searched() -> str:
+    return " or ".join(model.name for model in searched_models("classifier"))
 
 
 def search(config: DiagnosisConfig) -> Genotype:
@@ -40,9 +44,7 @@ def search(config: DiagnosisConfig) -> Genotype:
             other settings.
     """
     if not has_fusion(config.model):
-        raise ConfigurationError(
-            f"{config.model} has no fusion to search; fused_small fuses the features of mad_small."
-        )
+        raise ConfigurationError(f"{config.model} has no fusion to search; choose {_searched()}.")
     return search_fusion(open_run(config))
 
 
@@ -61,7 +63,7 @@ def with_fusion(data: DiagnosisDataModule) -> DiagnosisDataModule:
         if {"fusion", "search"} & config.overrides().keys():
             raise ConfigurationError(
                 f"{config.model} has no fusion to choose; leave 'fusion' and 'search' out, or "
-                "train fused_small."
+                f"train {_searched()}."
             )
         return data
     form = config.fusion or "search"

@@ -84,7 +84,7 @@ class FusedClassifier(Classifier):
         return RecordingBatch(image=zeros.get("image"), series=zeros.get("series"))
 
 
-@register("classifier")
+@register("classifier", fuses="mad_small")
 def fused_small(
     fusion: Genotype | str = "supernet",
     *,
