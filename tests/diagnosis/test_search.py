@@ -135,7 +135,9 @@ def test_other_fusions_train_too(fusion: str, store: RecordingStore, tmp_path: P
 
 
 def test_what_cannot_be_searched_is_told(store: RecordingStore, tmp_path: Path):
-    with pytest.raises(ConfigurationError, match="no fusion to search; choose fused_small"):
+    with pytest.raises(
+        ConfigurationError, match="no fusion to search; choose one of .*fused_small"
+    ):
         search(model="mad-base", data=store.path, out=tmp_path)
     with pytest.raises(ConfigurationError, match="btf has no fusion to search"):
         search(model="btf", data=store.path, out=tmp_path)
