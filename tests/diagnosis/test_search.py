@@ -136,7 +136,7 @@ def test_other_fusions_train_too(fusion: str, store: RecordingStore, tmp_path: P
 
 def test_what_cannot_be_searched_is_told(store: RecordingStore, tmp_path: Path):
     with pytest.raises(
-        ConfigurationError, match="no fusion to search; choose one of .*fused_small"
+        ConfigurationError, match=r"no fusion to search; choose one of .*fused_small"
     ):
         search(model="mad-base", data=store.path, out=tmp_path)
     with pytest.raises(ConfigurationError, match="btf has no fusion to search"):
