@@ -34,13 +34,9 @@ from chiasm.detection.readers.splits import (
     set_aside,
 )
 from chiasm.detection.rotation import choose_rotations, with_rotations
+from chiasm.detection.training.feature_store import FeatureStore, stored_loader
 from chiasm.detection.training.fit_memory import fit_memory
-from chiasm.detection.training.synthetic import (
-    FeatureStore,
-    SyntheticParts,
-    fresh_loader,
-    stored_loader,
-)
+from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 from chiasm.errors import ConfigurationError, SplitError
 from chiasm.files.content_hash import content_hash
 from chiasm.fusion.genotype import Genotype

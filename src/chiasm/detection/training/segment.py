@@ -13,7 +13,7 @@ from torch import Tensor
 from chiasm.detection.layers.features import SourcedFeatures, images_of
 from chiasm.detection.layers.segmentation import reconstruction_loss, segmentation_loss
 from chiasm.detection.models.adnas import AdnasDetector, DetectorOutput
-from chiasm.detection.training.synthetic import StoredBatch
+from chiasm.detection.training.feature_store import StoredBatch
 from chiasm.metrics.ranking import average_precision
 from chiasm.samples import RGBDBatch
 from chiasm.training.schedule import cosine, set_learning_rate, training_progress
