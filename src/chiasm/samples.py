@@ -138,6 +138,8 @@ class RGBDBatch:
             geometry.
         valid: ``(N, 1, S, S)`` float32, 1 where a 3D point of the object was measured; None
             without geometry.
+        clean_rgb, clean_geometry: as ``rgb`` and ``geometry``, of the same parts without their
+            synthetic anomalies; None at prediction. A reconstruction is compared with these.
     """
 
     rgb: Tensor | None
@@ -147,6 +149,8 @@ class RGBDBatch:
     index: Tensor | None = None
     xyz: Tensor | None = None
     valid: Tensor | None = None
+    clean_rgb: Tensor | None = None
+    clean_geometry: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -93,7 +93,8 @@ class TrainStep:
         batch: parts per step.
         weight_decay: of AdamW.
         synthetic: train on parts with synthetic anomalies, drawn anew in each epoch; ``loss`` then
-            receives an ``RGBDBatch`` with masks instead of the result of ``extract_features``.
+            receives an ``RGBDBatch`` with masks and clean pictures instead of the result of
+            ``extract_features``.
         exact: compute in float32 also where the processor multiplies bfloat16.
         clip: norm to which gradients are clipped; None does not clip.
     """
@@ -160,7 +161,8 @@ class Baseline(Detector):
 
         Args:
             step: its name.
-            batch: ``Features``, or an ``RGBDBatch`` with masks where the step is ``synthetic``.
+            batch: ``Features``, or an ``RGBDBatch`` with masks and clean pictures where the step is
+                ``synthetic``.
         """
         raise NotImplementedError
 

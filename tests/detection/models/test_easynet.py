@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from chiasm.detection.layers.segmentation import segmentation_loss
 from chiasm.detection.models.easynet import easynet, easynet_slim, entropy
 from chiasm.errors import ConfigurationError
 from chiasm.samples import RGBDBatch
@@ -48,8 +49,31 @@ def batch():
     smooth = torch.nn.functional.interpolate(torch.rand(4, 3, 4, 4), 64, mode="bilinear")
     spoiled = torch.where(mask > 0, torch.rand(4, 3, 64, 64), smooth)
     return RGBDBatch(
-        rgb=spoiled, geometry=spoiled.flip(1), foreground=torch.ones(4, 1, 64, 64), mask=mask
+        rgb=spoiled,
+        geometry=spoiled.flip(1),
+        foreground=torch.ones(4, 1, 64, 64),
+        mask=mask,
+        clean_rgb=smooth,
+        clean_geometry=smooth.flip(1),
     )
+
+
+def test_to_restore_the_clean_part_costs_less_than_to_copy_the_defect(monkeypatch):
+    torch.manual_seed(0)
+    network, inputs = easynet_slim(image_size=64).train(), batch()
+    logits = {"joint": torch.zeros(4, 2, 16, 16)}
+    monkeypatch.setattr(network, "_logits", lambda layers: logits)
+    costs = []
+    for rgb, geometry in (
+        (inputs.clean_rgb, inputs.clean_geometry),
+        (inputs.rgb, inputs.geometry),
+    ):
+        answer = {}, {"rgb": rgb, "geometry": geometry}
+        monkeypatch.setattr(network, "_layers", lambda pictures, answer=answer: answer)
+        costs.append(network.loss("segmentation", inputs).item())
+    mask = torch.nn.functional.adaptive_max_pool2d(inputs.mask, 16)
+    segmentation = segmentation_loss(logits["joint"], mask, dice=True).item()
+    assert costs[0] == pytest.approx(segmentation, abs=1e-6) and costs[1] > costs[0] + 0.01
 
 
 @pytest.mark.parametrize("variant", ["joint", "gated"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from chiasm.detection.layers.features import SourcedFeatures
 from chiasm.detection.models.adnas import DetectorOutput, adnas_slim
+from chiasm.detection.training.feature_store import StoredBatch
 from chiasm.detection.training.segment import (
     PixelScores,
     cosine,
@@ -19,7 +21,6 @@ from chiasm.detection.training.segment import (
     to_device,
     total_loss,
 )
-from chiasm.detection.training.synthetic import StoredBatch
 from chiasm.samples import RGBDBatch
 
 
@@ -31,7 +32,14 @@ def batch():
     mask = torch.zeros(2, 1, 16, 16)
     mask[0, 0, 3:6, 9:11] = 1
     foreground = torch.ones(2, 1, 16, 16)
-    return RGBDBatch(random(2, 3, 16, 16), random(2, 3, 16, 16, seed=1), foreground, mask)
+    return RGBDBatch(
+        random(2, 3, 16, 16),
+        random(2, 3, 16, 16, seed=1),
+        foreground,
+        mask,
+        clean_rgb=random(2, 3, 16, 16, seed=5),
+        clean_geometry=random(2, 3, 16, 16, seed=6),
+    )
 
 
 def output(reconstructions=None):
@@ -101,12 +109,28 @@ def test_reconstructions_add_mse_and_for_colour_dissimilarity():
     alone = total_loss(prediction, inputs, dice=True, with_reconstruction=False)
     assert alone == total_loss(output(), inputs, dice=True)
     expected = (
-        ((colour - inputs.rgb).double() ** 2).mean()
-        + dissimilarity_by_hand(colour, inputs.rgb)
-        + ((relief - inputs.geometry).double() ** 2).mean()
+        ((colour - inputs.clean_rgb).double() ** 2).mean()
+        + dissimilarity_by_hand(colour, inputs.clean_rgb)
+        + ((relief - inputs.clean_geometry).double() ** 2).mean()
     )
     added = total_loss(prediction, inputs, dice=True) - alone
     assert added.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_to_restore_the_clean_part_costs_nothing_and_to_copy_the_defect_does():
+    inputs = batch()
+    alone = total_loss(output(), inputs, dice=True)
+    restored = output({"rgb": inputs.clean_rgb, "geometry": inputs.clean_geometry})
+    assert total_loss(restored, inputs, dice=True).item() == pytest.approx(alone.item(), abs=1e-6)
+    for modality, image in (("rgb", inputs.rgb), ("geometry", inputs.geometry)):
+        copied = output({modality: image})
+        assert total_loss(copied, inputs, dice=True) > alone + 0.01
+
+
+def test_a_reconstruction_needs_the_clean_part():
+    inputs = replace(batch(), clean_rgb=None)
+    with pytest.raises(ValueError, match="no rgb of the parts without their synthetic anomalies"):
+        total_loss(output({"rgb": inputs.rgb}), inputs, dice=True)
 
 
 def test_a_coarser_mask_is_anomalous_where_any_pixel_is():

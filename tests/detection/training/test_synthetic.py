@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from chiasm.detection.anomalies.generators import training_generator, validation_generator
+from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.training.synthetic import EpochOrder, SyntheticParts, fresh_loader
 
 COLOUR = ("rgb",)
@@ -45,6 +46,18 @@ def test_masks_are_where_the_picture_changed(parts, square):
     assert {0, 1} == set(labels)
 
 
+def test_a_batch_holds_the_parts_without_their_anomalies(parts, scale, square):
+    loader = fresh_loader(
+        dataset(parts, square), batch=5, scale=scale, modalities=COLOUR, shuffle=False
+    )
+    (batch,) = loader
+    assert batch.mask.any()
+    assert torch.equal(batch.clean_rgb, to_batch(parts, scale, modalities=COLOUR).rgb)
+    changed = (batch.rgb != batch.clean_rgb).any(dim=1, keepdim=True)
+    assert torch.equal(changed, batch.mask > 0)
+    assert batch.clean_geometry is None
+
+
 @pytest.mark.parametrize("make", [training_generator, validation_generator])
 def test_real_generators_change_nothing_off_their_mask(parts, make):
     defects = 0
@@ -57,8 +70,8 @@ def test_real_generators_change_nothing_off_their_mask(parts, make):
 
 def test_a_part_comes_with_its_owner_and_its_draw_with_its_number(parts, square):
     grouped = dataset(parts, square, owners=[10, 10, 12, 12, 12])
-    assert [grouped[position][1] for position in range(5)] == [10, 10, 12, 12, 12]
-    assert [dataset(parts, square)[position][1] for position in range(5)] == list(range(10, 15))
+    assert [grouped[position].owner for position in range(5)] == [10, 10, 12, 12, 12]
+    assert [dataset(parts, square)[position].owner for position in range(5)] == [*range(10, 15)]
     # The draw belongs to the part's number in the whole set, wherever the part is listed.
     two = SyntheticParts(parts[3:], numbers=[13, 14], generator=square, seed=4)
     for epoch in range(3):

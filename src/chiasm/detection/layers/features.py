@@ -52,6 +52,20 @@ def images_of(batch: RGBDBatch, modality: str) -> Tensor:
     return image
 
 
+def clean_images_of(batch: RGBDBatch, modality: str) -> Tensor:
+    """Return the picture ``(N, 3, S, S)`` of one modality without the synthetic anomalies.
+
+    Raises ``ValueError`` for a batch that was not made for training.
+    """
+    image = batch.clean_rgb if modality == "rgb" else batch.clean_geometry
+    if image is None:
+        raise ValueError(
+            f"The batch has no {modality} of the parts without their synthetic anomalies, which a "
+            "reconstruction is compared with; make it with to_batch(..., clean=parts)."
+        )
+    return image
+
+
 class ReconstructedFeatures(nn.Module):
     """The paper's source: stages of one reconstruction branch per modality, trained from scratch.
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chiasm.detection.detector import Baseline, BaselineOutput, Features, FitStep, TrainStep
-from chiasm.detection.layers.features import images_of
+from chiasm.detection.layers.features import clean_images_of, images_of
 from chiasm.detection.layers.reconstruction import ReconstructionBranch, stage_channels
 from chiasm.detection.layers.segmentation import (
     SegmentationHead,
@@ -127,12 +127,17 @@ class EasyNet(Baseline):
         self._differences = []
 
     def loss(self, step: str, batch: RGBDBatch) -> Tensor:
-        """Add the reconstruction of every input and the segmentation by every head."""
+        """Add the restoration of every sensor's clean picture and the segmentation by every head.
+
+        The target of a reconstruction is the part without its synthetic anomaly.
+        """
         assert batch.mask is not None
         pictures = {m: images_of(batch, m) for m in self.modalities}
         layers, reconstructions = self._layers(pictures)
         terms = [
-            reconstruction_loss(reconstructions[m], pictures[m], structural=m == "rgb")
+            reconstruction_loss(
+                reconstructions[m], clean_images_of(batch, m), structural=m == "rgb"
+            )
             for m in self.modalities
         ]
         for logits in self._logits(layers).values():

@@ -18,16 +18,24 @@ def to_batch(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),
     indices: Sequence[int] | None = None,
+    clean: Sequence[PreparedSample] | None = None,
 ) -> RGBDBatch:
     """Stack prepared samples of one size into a batch.
 
     Raises ``DataError`` naming a sample that lacks one of the modalities.
+
+    Args:
+        samples: of one size.
+        scale: of the geometry picture.
+        modalities: that the batch holds.
+        indices: numbers of the samples in their dataset.
+        clean: the same parts without their synthetic anomalies, for a network that restores them.
     """
 
     def stack(arrays: list[np.ndarray]) -> torch.Tensor:
         return torch.from_numpy(np.stack(arrays).astype(np.float32, copy=False))
 
-    rgb = geometry = xyz = valid = None
+    rgb = geometry = xyz = valid = clean_rgb = clean_geometry = None
     if "rgb" in modalities:
         for sample in samples:
             if sample.rgb is None:
@@ -36,9 +44,19 @@ def to_batch(
                 )
         rgb = stack([s.rgb for s in samples if s.rgb is not None]).permute(0, 3, 1, 2)
     if "geometry" in modalities:
-        geometry = stack([geometry_picture(s, scale) for s in samples]).permute(0, 3, 1, 2)
+        pictures = [geometry_picture(s, scale) for s in samples]
+        geometry = stack(pictures).permute(0, 3, 1, 2)
         xyz = stack([s.xyz for s in samples if s.xyz is not None]).permute(0, 3, 1, 2)
         valid = stack([s.valid for s in samples])[:, None]
+    if clean is not None and rgb is not None:
+        clean_rgb = stack([s.rgb for s in clean if s.rgb is not None]).permute(0, 3, 1, 2)
+    if clean is not None and geometry is not None:
+        # A part without an anomaly shares its arrays with its clean self, and so its picture.
+        clean_pictures = [
+            picture if part.xyz is sample.xyz else geometry_picture(part, scale)
+            for sample, picture, part in zip(samples, pictures, clean, strict=True)
+        ]
+        clean_geometry = stack(clean_pictures).permute(0, 3, 1, 2)
     return RGBDBatch(
         rgb=rgb,
         geometry=geometry,
@@ -49,4 +67,6 @@ def to_batch(
         index=torch.tensor(list(indices) if indices is not None else [-1] * len(samples)),
         xyz=xyz,
         valid=valid,
+        clean_rgb=clean_rgb,
+        clean_geometry=clean_geometry,
     )

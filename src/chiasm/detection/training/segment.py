@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from chiasm.detection.layers.features import SourcedFeatures, images_of
+from chiasm.detection.layers.features import SourcedFeatures, clean_images_of
 from chiasm.detection.layers.segmentation import reconstruction_loss, segmentation_loss
 from chiasm.detection.models.adnas import AdnasDetector, DetectorOutput
 from chiasm.detection.training.feature_store import StoredBatch
@@ -151,12 +151,16 @@ def total_loss(
 ) -> Tensor:
     """Add the segmentation loss and the reconstruction terms of a source that reconstructs.
 
-    The target of a reconstruction is the input picture, as in EasyNet.
+    The target of a reconstruction is the part without its synthetic anomaly: the network is to
+    restore what is abnormal to normal.
+
+    References:
+        3D-ADNAS, Preliminaries; Chen et al., EasyNet, ACM MM 2023.
     """
     loss = segmentation_loss(output.logits, mask_at(batch, output.logits.shape[-2:]), dice=dice)
     if with_reconstruction and isinstance(batch, RGBDBatch):
         for modality, reconstruction in output.reconstructions.items():
             loss = loss + reconstruction_loss(
-                reconstruction, images_of(batch, modality), structural=modality == "rgb"
+                reconstruction, clean_images_of(batch, modality), structural=modality == "rgb"
             )
     return loss

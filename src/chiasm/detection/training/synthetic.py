@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,7 +15,22 @@ from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.samples import PreparedSample, RGBDBatch
 
 
-class SyntheticParts(Dataset[tuple[PreparedSample, int]]):
+@dataclass(frozen=True, slots=True, eq=False)
+class SyntheticPart:
+    """A part as a network gets it, and as it should restore it.
+
+    Attributes:
+        part: with or without a synthetic anomaly.
+        clean: the same part without it; equal to ``part`` off its mask.
+        owner: of the part, see ``SyntheticParts``.
+    """
+
+    part: PreparedSample
+    clean: PreparedSample
+    owner: int
+
+
+class SyntheticParts(Dataset[SyntheticPart]):
     """Normal parts with or without a synthetic anomaly; an epoch is reproducible.
 
     Args:
@@ -45,16 +61,20 @@ class SyntheticParts(Dataset[tuple[PreparedSample, int]]):
     def __len__(self) -> int:
         return len(self.parts)
 
+    def draw(self, epoch: int, position: int) -> SyntheticPart:
+        """Return the part at a position in an epoch, with its clean self and its owner."""
+        number = self.numbers[position]
+        clean = self.parts[position]
+        part = synthesise(clean, self.generator, seed=self.seed, epoch=epoch, index=number)
+        return SyntheticPart(part, clean, self.owners[position])
+
     def at(self, epoch: int, position: int) -> tuple[PreparedSample, int]:
         """Return the part at a position in an epoch, and its owner."""
-        number = self.numbers[position]
-        part = synthesise(
-            self.parts[position], self.generator, seed=self.seed, epoch=epoch, index=number
-        )
-        return part, self.owners[position]
+        drawn = self.draw(epoch, position)
+        return drawn.part, drawn.owner
 
-    def __getitem__(self, position: int) -> tuple[PreparedSample, int]:
-        return self.at(self.epoch, position)
+    def __getitem__(self, position: int) -> SyntheticPart:
+        return self.draw(self.epoch, position)
 
 
 class EpochOrder(Sampler[int]):
@@ -88,14 +108,18 @@ def fresh_loader(
     modalities: Sequence[str],
     shuffle: bool,
 ) -> DataLoader[Any]:
-    """Make batches of parts whose anomalies are drawn on demand, for sources that learn."""
+    """Make batches of parts whose anomalies are drawn on demand, for sources that learn.
 
-    def collate(items: Sequence[tuple[PreparedSample, int]]) -> RGBDBatch:
+    They hold the clean pictures as well, which a reconstruction is compared with.
+    """
+
+    def collate(items: Sequence[SyntheticPart]) -> RGBDBatch:
         return to_batch(
-            [part for part, _ in items],
+            [item.part for item in items],
             scale,
             modalities=modalities,
-            indices=[number for _, number in items],
+            indices=[item.owner for item in items],
+            clean=[item.clean for item in items],
         )
 
     sampler = EpochOrder(len(dataset), seed=dataset.seed, dataset=dataset) if shuffle else None
