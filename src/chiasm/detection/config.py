@@ -31,6 +31,9 @@ class DetectionConfig(Settings):
         calibration_share: of the training normals, for data without a validation split.
         remove_background: remove the support plane and everything not connected with the part.
         plane_margin: metres above the support plane that are removed with it; None estimates them.
+        augment: show each normal part under other light and at other angles in every epoch, to
+            networks that are trained from scratch. None does so for these; a model with frozen
+            features has a memory of normals instead, and cannot.
         textures: folder of textures (DTD) for anomalies; None uses built-in ones.
         candidates: patterns of the names of features that may be fused, e.g. ``*/f8``.
         operations: fusion operations that cells may use.
@@ -74,6 +77,7 @@ class DetectionConfig(Settings):
     calibration_share: float = Field(0.2, gt=0, lt=0.9)
     remove_background: bool = True
     plane_margin: float | None = Field(None, gt=0)
+    augment: bool | None = None
     textures: Path | None = None
     candidates: tuple[str, ...] = ("*",)
     operations: tuple[Literal["addition", "concatenation", "glu", "guided_attention"], ...] = Field(

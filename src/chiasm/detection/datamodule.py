@@ -34,6 +34,7 @@ from chiasm.detection.readers.splits import (
     set_aside,
 )
 from chiasm.detection.rotation import choose_rotations, with_rotations
+from chiasm.detection.training.augmentation import Augmentation
 from chiasm.detection.training.feature_store import FeatureStore, stored_loader
 from chiasm.detection.training.fit_memory import fit_memory
 from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
@@ -145,7 +146,14 @@ class DetectionDataModule:
             generator=self.training_anomalies if purpose == "train" else validation_generator(),
             seed=seed,
             owners=[self.owners[i] for i in indices],
+            augmentation=self.augmentation if purpose == "train" else None,
         )
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """The augmentation of the parts that weights are trained with; None without any."""
+        learns = self.frozen_source is None
+        return Augmentation() if learns and self.config.augment is not False else None
 
     @property
     def training_anomalies(self) -> AnomalyGenerator:
@@ -233,6 +241,11 @@ def open_data(config: DetectionConfig) -> DetectionDataModule:
     frozen: AdnasDetector | None = None
     if find_model(config.model).pools is not None:
         frozen = frozen_detector(config)
+        if frozen is not None and config.augment:
+            raise ConfigurationError(
+                f"{config.model} compares parts with a memory of the normal parts as they are; "
+                "leave out augment=true. Parts that may lie at any angle: rotate=true."
+            )
         rotations = choose_rotations(config, parts, owners=owners, scale=geometry, frozen=frozen)
     parts, originals = with_rotations(parts, rotations)
     held_out = {i for i, original in enumerate(originals) if original in held_out}

@@ -109,6 +109,7 @@ def _synthetic(data: DetectionDataModule, batch: int) -> DataLoader[Any]:
         numbers=range(len(data.parts)),
         generator=data.training_anomalies,
         seed=data.config.seed * 10,
+        augmentation=data.augmentation,
     )
     return fresh_loader(
         parts,

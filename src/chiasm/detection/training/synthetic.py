@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from chiasm.detection.anomalies.generators import AnomalyGenerator, synthesise
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
+from chiasm.detection.training.augmentation import Augmentation
 from chiasm.samples import PreparedSample, RGBDBatch
 
 
@@ -40,6 +42,7 @@ class SyntheticParts(Dataset[SyntheticPart]):
         seed: first part of the key (seed, epoch, index).
         owners: owner of each part, the number of the first part of its group, whose descriptors a
             memory excludes; None takes ``numbers``.
+        augmentation: of the normal parts, before an anomaly is added; None leaves them as they are.
     """
 
     def __init__(
@@ -50,12 +53,14 @@ class SyntheticParts(Dataset[SyntheticPart]):
         generator: AnomalyGenerator,
         seed: int,
         owners: Sequence[int] | None = None,
+        augmentation: Augmentation | None = None,
     ) -> None:
         self.parts = parts
         self.owners = numbers if owners is None else owners
         self.numbers = numbers
         self.generator = generator
         self.seed = seed
+        self.augmentation = augmentation
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -65,6 +70,10 @@ class SyntheticParts(Dataset[SyntheticPart]):
         """Return the part at a position in an epoch, with its clean self and its owner."""
         number = self.numbers[position]
         clean = self.parts[position]
+        if self.augmentation is not None:
+            # Another key than that of the anomaly, whose draws do not depend on the augmentation.
+            rng = np.random.default_rng((self.seed, epoch, number, 1))
+            clean = self.augmentation(clean, rng)
         part = synthesise(clean, self.generator, seed=self.seed, epoch=epoch, index=number)
         return SyntheticPart(part, clean, self.owners[position])
 
