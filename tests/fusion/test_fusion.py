@@ -31,10 +31,12 @@ def features(pools: Pools, size: int = 32) -> dict[str, torch.Tensor]:
 
 
 def test_the_papers_pools_have_96_architecture_parameters():
-    supernet = FusionSupernet(reconstruction_pools(width=4), width=4, size=8)
+    pools = reconstruction_pools(width=4, joins=False)
+    supernet = FusionSupernet(pools, width=4, size=8)
     assert sum(p.numel() for p in supernet.architecture_parameters()) == 96
-    sizes = {cell: len(POOLS.candidates(cell)) for cell in POOLS.present}
+    sizes = {cell: len(pools.candidates(cell)) for cell in pools.present}
     assert sizes == {"early": 4, "middle": 9, "late": 8}
+    assert pools == POOLS.matching(["*/[ED]?"])
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -142,7 +144,7 @@ def test_a_single_candidate_feeds_both_inputs():
 def test_concatenation_uses_every_candidate():
     fusion = ConcatenationFusion(POOLS, width=8, size=16)
     assert fusion(features(POOLS)).shape == (2, 8, 16, 16)
-    assert fusion.required == frozenset(POOLS.features)
+    assert fusion.required == frozenset(POOLS.maps())
 
 
 def test_second_order_gradients_equal_autograd_on_a_bilevel_quadratic():

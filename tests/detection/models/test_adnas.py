@@ -7,11 +7,13 @@ import torch
 
 from chiasm.detection.datamodule import pools_of
 from chiasm.detection.layers.backbones import FrozenEfficientNetLite
+from chiasm.detection.layers.features import MODALITIES
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.layers.reconstruction import ReconstructionBranch
 from chiasm.detection.layers.segmentation import dice_loss, focal_loss, structural_dissimilarity
 from chiasm.detection.models.adnas import adnas_light
 from chiasm.detection.models.cost import cost_of, typical_cost
+from chiasm.detection.models.easynet import LAYERS
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.genotype import CellGenotype, Genotype, NodeGenotype, random_genotype
 from chiasm.registry import find_model, models
@@ -213,3 +215,48 @@ def test_macs_of_the_paper_detector_lie_where_the_arithmetic_puts_them():
     assert 342e9 < before.macs < 445e9  # two branches of 159.9 GMAC, fusion and head
     assert after.macs < before.macs
     assert 138.4e6 < before.parameters < 139.2e6
+
+
+def test_a_genotype_can_read_what_a_concatenation_reads():
+    for name in ("adnas_slim", "adnas_paper"):
+        pools = pools_of(_Chosen(name))
+        node = (NodeGenotype(("x", "y"), "concatenation"),)
+        read = {}
+        for candidate in ("layers", "all"):
+            cell = CellGenotype((f"rgb/{candidate}", f"geometry/{candidate}"), node)
+            genotype = Genotype(cells={"late": cell}, output="late")
+            genotype.validate(pools)
+            with torch.device("meta"):
+                detector = find_model(name).builder(genotype, image_size=64)
+            read[candidate] = detector.fusion.required
+        with torch.device("meta"):
+            hand_made = find_model(name).builder("concatenation", image_size=64)
+        assert read["all"] == hand_made.fusion.required  # all nine stages of both branches
+        assert read["layers"] == {f"{m}/{s}" for m in MODALITIES for pair in LAYERS for s in pair}
+
+
+def test_a_layer_joins_an_encoders_stage_with_the_decoders_of_its_size():
+    features = pools_of(_Chosen("adnas_paper")).features
+    for k in range(1, 5):
+        for modality in MODALITIES:
+            layer = features[f"{modality}/E{k}D{5 - k}"]
+            assert [part.name for part in layer.maps] == [
+                f"{modality}/E{k}",
+                f"{modality}/D{5 - k}",
+            ]
+            assert {part.stride for part in layer.maps} == {2 ** (k - 1)} == {layer.stride}
+    assert [features[f"rgb/E{k}D{5 - k}"].channels for k in (1, 2, 3)] == [256, 384, 768]
+
+
+def test_a_detector_of_joined_candidates_keeps_the_stages_they_need():
+    node = (NodeGenotype(("x", "y"), "addition"),)
+    genotype = Genotype(
+        cells={"early": CellGenotype(("rgb/E1D4", "geometry/E1"), node)}, output="early"
+    )
+    detector, inputs = build("adnas_slim", genotype=genotype), batch()
+    with torch.no_grad():
+        expected = detector(inputs).logits
+        detector.prune()
+        torch.testing.assert_close(detector(inputs).logits, expected)
+    assert set(detector.source.branches["geometry"].stages) == {"E1"}
+    assert "D4" in detector.source.branches["rgb"].stages

@@ -203,17 +203,47 @@ FROZEN_STAGES = {
 }
 
 
+PAPER_JOINED = {  # EasyNet's layers: stages of one size, several layers, and all that there is
+    "E1D4": ("E1", "D4"),
+    "E2D3": ("E2", "D3"),
+    "E3D2": ("E3", "D2"),
+    "E4D1": ("E4", "D1"),
+    "layers": ("E1", "D4", "E2", "D3", "E3", "D2"),
+    "all": ("E1", "D4", "E2", "D3", "E3", "D2", "E4", "D1", "E5"),
+}
+
+PAPER_JOINS = {"early": ("E1D4",), "middle": ("E2D3", "E3D2"), "late": ("E4D1", "layers", "all")}
+
+
 def reconstruction_pools(
-    modalities: Sequence[str] = MODALITIES, *, width: int, stem: int = 1
+    modalities: Sequence[str] = MODALITIES, *, width: int, stem: int = 1, joins: bool = True
 ) -> Pools:
-    """The paper's pools by scale: early {E1, D4}, middle {E2, D3, E3, D2}, late {E4, D1, E5}."""
+    """The paper's pools by scale: early {E1, D4}, middle {E2, D3, E3, D2}, late {E4, D1, E5}.
+
+    The paper does not say whether a candidate is one stage's map or EasyNet's layer, which joins an
+    encoder's stage with the decoder's of the same size; the pools hold both. They also hold, of
+    each modality, EasyNet's three layers and all maps as one candidate, so that a genotype can read
+    whatever a hand-made concatenation reads.
+
+    Args:
+        modalities: with a reconstruction branch.
+        width, stem: of a branch.
+        joins: whether the pools hold the joined candidates.
+    """
     channels, strides = stage_channels(width), stage_strides(stem)
+
+    def candidate(modality: str, name: str) -> Candidate:
+        if name in PAPER_JOINED:
+            parts = (candidate(modality, part) for part in PAPER_JOINED[name])
+            return joined(f"{modality}/{name}", *parts)
+        return Candidate(f"{modality}/{name}", channels[name], strides[name], modality)
+
     return Pools(
         **{
             cell: tuple(
-                Candidate(f"{modality}/{stage}", channels[stage], strides[stage], modality)
+                candidate(modality, name)
                 for modality in modalities
-                for stage in stages
+                for name in (*stages, *(PAPER_JOINS[cell] if joins else ()))
             )
             for cell, stages in PAPER_STAGES.items()
         }
