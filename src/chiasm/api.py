@@ -277,6 +277,19 @@ def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:
     return facts, tuple(name for name in parameters if name not in taken)
 
 
+def presets_of(model: str) -> dict[str, str]:
+    """Return the presets of a model's runs by name, as YAML.
+
+    Raises:
+        ConfigurationError: there is no such model.
+    """
+    from chiasm.detection.config import DetectionConfig
+    from chiasm.diagnosis.config import DiagnosisConfig
+
+    entry = registered(model)
+    return (DiagnosisConfig if entry.wing == "classifier" else DetectionConfig).presets(entry)
+
+
 def registered(name: str) -> RegisteredModel:
     """Return the registered model of that name; ``ConfigurationError`` lists those that exist."""
     _models()

@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from chiasm.errors import ConfigurationError
+from chiasm.registry import RegisteredModel
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ class SearchSettings(BaseModel):
         order: 1 alternates the steps of weights and architecture, 2 unrolls one weight step
             (DARTS).
         rate: learning rate of the architecture.
+        warm_up: share of the search in which the weights alone are trained.
         held_out: share of the training data that the architecture's steps see and the weights do
             not.
         finalists: architectures that the search proposes. Each is trained for ``final_epochs``, or
@@ -71,6 +73,7 @@ class SearchSettings(BaseModel):
     epochs: int = Field(12, ge=1)
     order: Literal[1, 2] = 1
     rate: float = Field(0.05, gt=0)
+    warm_up: float = Field(0.3, ge=0, lt=1)
     held_out: float = Field(0.2, gt=0, lt=1)
     finalists: int = Field(8, ge=1)
     final_epochs: int = Field(4, ge=1)
@@ -102,7 +105,7 @@ class Settings(BaseModel):
         Raises:
             ConfigurationError: naming each setting that is wrong, and why.
         """
-        merged: dict[str, Any] = {}
+        given: list[Mapping[str, Any]] = []
         if file is not None:
             try:
                 read = yaml.safe_load(file.read_text())
@@ -110,14 +113,27 @@ class Settings(BaseModel):
                 raise ConfigurationError(f"{file} cannot be read as YAML: {error}") from error
             if not isinstance(read, dict):
                 raise ConfigurationError(f"{file} must hold 'key: value' lines.")
-            cls._merge(merged, read)
-        cls._merge(merged, dict(read_override(override) for override in overrides))
-        cls._merge(merged, {key: value for key, value in values.items() if value is not None})
+            given.append(read)
+        given.append(dict(read_override(override) for override in overrides))
+        given.append({key: value for key, value in values.items() if value is not None})
+        merged: dict[str, Any] = {}
+        for settings in (cls._preset(given), *given):
+            cls._merge(merged, settings)
         try:
             return cls.model_validate(merged)
         except ValidationError as error:
             lines = [f"  {_explanation(item, cls)}" for item in error.errors()]
             raise ConfigurationError("These settings are wrong:\n" + "\n".join(lines)) from error
+
+    @classmethod
+    def presets(cls, model: RegisteredModel) -> dict[str, str]:
+        """Return by name what each preset sets for a model, as YAML."""
+        return {}
+
+    @classmethod
+    def _preset(cls, given: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Return the settings that hold where the given ones, later ones first, say nothing."""
+        return {}
 
     @classmethod
     def _merge(cls, merged: dict[str, Any], given: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from chiasm.training.schedule import (
     cosine,
     decayed_adamw,
     set_learning_rate,
+    steps,
     training_progress,
 )
 from chiasm.training.trainer import Budget
@@ -84,3 +85,10 @@ def test_only_matrices_decay_and_frozen_parameters_stay_out():
     optimizer.step()
     # Without a gradient AdamW shrinks a weight by rate times decay, and does nothing else.
     torch.testing.assert_close(model[0].weight.detach(), before * (1 - 0.1 * 0.5))
+
+
+def test_steps_fall_at_the_papers_epochs():
+    by_epoch = [steps(epoch / 600) for epoch in range(600)]
+    assert by_epoch[:480] == [1.0] * 480
+    assert by_epoch[480:540] == [0.2] * 60
+    assert by_epoch[540:] == pytest.approx([0.04] * 60)

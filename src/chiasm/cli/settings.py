@@ -15,8 +15,8 @@ def settings(
         "adnas_light"
     ),
 ) -> None:
-    """List the settings of a model: key=value of train and search, keys of --config."""
-    from chiasm.api import facts_of
+    """List the settings of a model and its presets: key=value of train and search."""
+    from chiasm.api import facts_of, presets_of
 
     facts, options = facts_of(model)
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -28,3 +28,6 @@ def settings(
     Console().print(table)
     if options:
         typer.echo(f"\nOptions of {model}, given as options={{name: value}}: {', '.join(options)}.")
+    for name, content in presets_of(model).items():
+        typer.echo(f"\nWhat preset={name} sets, unless given:\n")
+        typer.echo("\n".join(f"  {line}" for line in content.splitlines()))

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
+import yaml
 from pydantic import Field, field_validator
 
+from chiasm.registry import RegisteredModel
 from chiasm.settings import SearchSettings, Settings
+
+Preset = Literal["paper", "recommended"]
+
+
+@cache
+def preset_text(name: Preset) -> str:
+    """Return the YAML of a preset, with its comments."""
+    return (resources.files("chiasm.detection") / "presets" / f"{name}.yaml").read_text()
+
+
+def preset_values(name: Preset) -> dict[str, Any]:
+    """Return the settings of a preset; those of the search are nested."""
+    values: dict[str, Any] = yaml.safe_load(preset_text(name))
+    return values
 
 
 class DetectionConfig(Settings):
@@ -16,6 +35,8 @@ class DetectionConfig(Settings):
     Attributes:
         data: folder or manifest with the training data.
         out: the run's folder.
+        preset: ``paper``: as published, for a GPU and days; or ``recommended``. ``make`` takes what
+            is not given from ``detection/presets``.
         model: registered builder.
         modalities: ``rgb``, ``geometry`` or both.
         fusion: ``search``, ``concatenation`` (hand-made), ``best`` (whichever of these two does
@@ -34,6 +55,8 @@ class DetectionConfig(Settings):
         augment: show each normal part under other light and at other angles in every epoch, to
             networks that are trained from scratch. None does so for these; a model with frozen
             features has a memory of normals instead, and cannot.
+        anomalies: that weights are trained with: the ``paper``'s generator alone, or a ``mixture``
+            of it with defects of shape and appearance.
         textures: folder of textures (DTD) for anomalies; None uses built-in ones.
         candidates: patterns of the names of features that may be fused, e.g. ``*/f8``.
         operations: fusion operations that cells may use.
@@ -42,7 +65,13 @@ class DetectionConfig(Settings):
         search: of the fusion. Its held-out normals also choose the score rule, and its share of the
             minutes includes the final round.
         train_epochs: passes over the training data; the budget may end them earlier.
+        loss: ``focal``, as published, or ``focal_dice``: with cross-entropy and Dice added, which
+            learns in fewer steps. None takes the model's own.
+        optimiser: of the weights, ``adamw`` or ``adam``.
         learning_rate: of the weights.
+        weight_decay: of the weights.
+        schedule: of the learning rate, ``cosine`` or ``steps``: to a fifth after 0.8 of the epochs
+            and again after 0.9.
         batch: parts per step.
         minutes: budget of search and training together; None sets no limit.
         false_alarm_rate: at which decisions are made.
@@ -65,6 +94,7 @@ class DetectionConfig(Settings):
 
     data: Path
     out: Path
+    preset: Preset = "recommended"
     model: str = "adnas_light"
     modalities: tuple[Literal["rgb", "geometry"], ...] = ("rgb", "geometry")
     fusion: str = "search"
@@ -78,6 +108,7 @@ class DetectionConfig(Settings):
     remove_background: bool = True
     plane_margin: float | None = Field(None, gt=0)
     augment: bool | None = None
+    anomalies: Literal["paper", "mixture"] = "mixture"
     textures: Path | None = None
     candidates: tuple[str, ...] = ("*",)
     operations: tuple[Literal["addition", "concatenation", "glu", "guided_attention"], ...] = Field(
@@ -87,13 +118,34 @@ class DetectionConfig(Settings):
     rounds: int = Field(6, ge=1)
     search: SearchSettings = SearchSettings()
     train_epochs: int = Field(30, ge=1)
+    loss: Literal["focal", "focal_dice"] | None = None
+    optimiser: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    schedule: Literal["cosine", "steps"] = "cosine"
     batch: int = Field(16, ge=2)
     minutes: float | None = Field(None, gt=0)
     false_alarm_rate: float = Field(0.05, gt=0, lt=1)
     memory_entries: int = Field(4_000, ge=500)
     seed: int = Field(0, ge=0)
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def optimisation(self) -> dict[str, Any]:
+        """The settings of a training's optimiser, by the names of its arguments."""
+        names = ("optimiser", "learning_rate", "weight_decay", "schedule")
+        return {name: getattr(self, name) for name in names}
+
+    @classmethod
+    def presets(cls, model: RegisteredModel) -> dict[str, str]:
+        """Return by name what each preset sets, as YAML; it is the same for all models."""
+        return {name: preset_text(name) for name in get_args(Preset)}
+
+    @classmethod
+    def _preset(cls, given: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        names = [settings["preset"] for settings in given if settings.get("preset")]
+        # A name that does not exist is left to the field's own check.
+        return preset_values(names[-1]) if names and names[-1] in get_args(Preset) else {}
 
     @field_validator("modalities", "cells", "candidates", "operations", mode="before")
     @classmethod

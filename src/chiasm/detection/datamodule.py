@@ -106,6 +106,8 @@ class DetectionDataModule:
         if self.frozen_source is not None:
             arguments["pretrained"] = False
         detector: AdnasDetector = find_model(self.config.model).builder(fusion, **arguments)
+        if self.config.loss is not None:
+            detector.dice = self.config.loss == "focal_dice"
         if self.frozen_source is not None:
             detector.source = self.frozen_source
         elif processor_precision() != "32-true":
@@ -146,7 +148,7 @@ class DetectionDataModule:
             generator=self.training_anomalies if purpose == "train" else validation_generator(),
             seed=seed,
             owners=[self.owners[i] for i in indices],
-            augmentation=self.augmentation if purpose == "train" else None,
+            augmentation=None if purpose in ("architecture", "validate") else self.augmentation,
         )
 
     @property
@@ -159,7 +161,10 @@ class DetectionDataModule:
     def training_anomalies(self) -> AnomalyGenerator:
         """The generator of the anomalies that weights are trained with."""
         folder = self.config.textures
-        return training_generator(None if folder is None else TextureSource.from_folder(folder))
+        textures = None if folder is None else TextureSource.from_folder(folder)
+        if self.config.anomalies == "paper":
+            return training_generator(textures, paper=1, geometric=0, appearance=0)
+        return training_generator(textures)
 
     def seconds_left(self) -> float:
         """Return the seconds that are left of the budget; infinite without one."""

@@ -114,9 +114,10 @@ def _search_relaxed(
         architecture_batches=data.loader("architecture"),
         budget=budget,
         epochs=config.search.epochs,
-        learning_rate=config.learning_rate,
         architecture_rate=config.search.rate,
         order=config.search.order,
+        warm_up=config.search.warm_up,
+        **config.optimisation,
     )
     say("Searching the fusion ...")
     fit(
@@ -156,9 +157,7 @@ def train_fusion(
     batches = data.loader("train", required=required)
     epochs = max(epochs, math.ceil(steps / len(batches)))
     budget = Budget(None if seconds == float("inf") else seconds / 60)
-    module = SegmentationTraining(
-        detector, budget=budget, epochs=epochs, learning_rate=config.learning_rate
-    )
+    module = SegmentationTraining(detector, budget=budget, epochs=epochs, **config.optimisation)
     fit(
         module,
         batches,

@@ -22,7 +22,8 @@ SCORE_RULE = "distances from normal as the method measures them, smoothed, zero 
 # Settings that a baseline does not read: how a searched detector is searched and trained.
 SEARCHED_ONLY = (
     *("fusion", "cells", "candidates", "operations", "nodes", "rounds", "search", "train_epochs"),
-    *("learning_rate", "batch", "memory_entries", "rotate"),
+    *("optimiser", "learning_rate", "weight_decay", "schedule", "loss", "batch"),
+    *("memory_entries", "rotate"),
 )
 
 

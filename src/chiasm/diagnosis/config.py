@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import yaml
 from pydantic import Field, field_validator, model_validator
 
 from chiasm.registry import RegisteredModel, find_model, models
@@ -249,6 +250,16 @@ class DiagnosisConfig(Settings):
         if min(value) < 0 or not math.isclose(sum(value), 1, abs_tol=1e-6) or not value[1]:
             raise ValueError("three shares that sum to 1 are expected, that of validation above 0")
         return value
+
+    @classmethod
+    def presets(cls, model: RegisteredModel) -> dict[str, str]:
+        """Return by name what each preset sets for a model, as YAML."""
+        content = {}
+        for name in (n for n in PRESETS if (n == "fitted") == model.fitted):
+            values = preset_values(model, name)
+            plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+            content[name] = yaml.safe_dump(plain, sort_keys=False)
+        return content
 
     def overrides(self) -> dict[str, Any]:
         """Return the settings that differ from what the model and the preset set."""

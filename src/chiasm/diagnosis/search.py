@@ -168,6 +168,7 @@ def _search_relaxed(data: DiagnosisDataModule, minutes: float | None) -> ClassSe
         learning_rate=config.learning_rate,
         architecture_rate=settings.rate,
         order=settings.order,
+        warm_up=settings.warm_up,
         modality_dropout=config.modality_dropout,
         seed=config.seed,
     )

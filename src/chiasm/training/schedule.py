@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Trainer
@@ -30,6 +30,25 @@ def cosine(fraction: float, *, warm_up: float = 0.0, floor: float = FLOOR) -> fl
         return fraction / warm_up
     falling = (fraction - warm_up) / (1 - warm_up)
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * falling))
+
+
+def steps(fraction: float) -> float:
+    """Return a learning-rate factor of 1, of 0.2 from 0.8 of the training, of 0.04 from 0.9.
+
+    References:
+        Chen et al., EasyNet, ACM MM 2023.
+    """
+    return 1.0 if fraction < 0.8 else 0.2 if fraction < 0.9 else 0.2**2
+
+
+Schedule = Literal["cosine", "steps"]
+SCHEDULES: Mapping[Schedule, Callable[[float], float]] = {"cosine": cosine, "steps": steps}
+
+Optimiser = Literal["adamw", "adam"]
+OPTIMISERS: Mapping[Optimiser, type[torch.optim.Adam]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+}
 
 
 def training_progress(trainer: Trainer, step: int, *, epochs: int, budget: Budget) -> float:

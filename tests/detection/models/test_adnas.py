@@ -222,7 +222,7 @@ def test_a_genotype_can_read_what_a_concatenation_reads():
         pools = pools_of(_Chosen(name))
         node = (NodeGenotype(("x", "y"), "concatenation"),)
         read = {}
-        for candidate in ("layers", "all"):
+        for candidate in ("layers", "stages"):
             cell = CellGenotype((f"rgb/{candidate}", f"geometry/{candidate}"), node)
             genotype = Genotype(cells={"late": cell}, output="late")
             genotype.validate(pools)
@@ -231,7 +231,7 @@ def test_a_genotype_can_read_what_a_concatenation_reads():
             read[candidate] = detector.fusion.required
         with torch.device("meta"):
             hand_made = find_model(name).builder("concatenation", image_size=64)
-        assert read["all"] == hand_made.fusion.required  # all nine stages of both branches
+        assert read["stages"] == hand_made.fusion.required  # all nine stages of both branches
         assert read["layers"] == {f"{m}/{s}" for m in MODALITIES for pair in LAYERS for s in pair}
 
 

@@ -209,10 +209,10 @@ PAPER_JOINED = {  # EasyNet's layers: stages of one size, several layers, and al
     "E3D2": ("E3", "D2"),
     "E4D1": ("E4", "D1"),
     "layers": ("E1", "D4", "E2", "D3", "E3", "D2"),
-    "all": ("E1", "D4", "E2", "D3", "E3", "D2", "E4", "D1", "E5"),
+    "stages": ("E1", "D4", "E2", "D3", "E3", "D2", "E4", "D1", "E5"),
 }
 
-PAPER_JOINS = {"early": ("E1D4",), "middle": ("E2D3", "E3D2"), "late": ("E4D1", "layers", "all")}
+PAPER_JOINS = {"early": ("E1D4",), "middle": ("E2D3", "E3D2"), "late": ("E4D1", "layers", "stages")}
 
 
 def reconstruction_pools(

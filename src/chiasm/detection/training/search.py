@@ -20,7 +20,14 @@ from chiasm.detection.training.segment import (
 )
 from chiasm.fusion.network import FusionSupernet
 from chiasm.fusion.search_steps import ArchitectureSteps, BestGenotype
-from chiasm.training.schedule import cosine, set_learning_rate, training_progress
+from chiasm.training.schedule import (
+    OPTIMISERS,
+    SCHEDULES,
+    Optimiser,
+    Schedule,
+    set_learning_rate,
+    training_progress,
+)
 from chiasm.training.trainer import Budget
 
 
@@ -36,6 +43,8 @@ class FusionSearch(LightningModule):
         architecture_batches: loader for the architecture's steps.
         budget: whose spent fraction lowers the learning rate.
         epochs: planned.
+        learning_rate, weight_decay, optimiser, schedule: of the weights, as in
+            ``SegmentationTraining``.
         architecture_rate, architecture_decay, order, warm_up: as in ``ArchitectureSteps``.
 
     References:
@@ -51,6 +60,8 @@ class FusionSearch(LightningModule):
         epochs: int,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
+        optimiser: Optimiser = "adamw",
+        schedule: Schedule = "cosine",
         architecture_rate: float = 3e-3,
         architecture_decay: float = 1e-3,
         order: int = 1,
@@ -65,6 +76,8 @@ class FusionSearch(LightningModule):
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.optimiser = OPTIMISERS[optimiser]
+        self.schedule = SCHEDULES[schedule]
         self.steps = ArchitectureSteps(
             detector,
             detector.fusion,
@@ -96,7 +109,7 @@ class FusionSearch(LightningModule):
         """Step the architecture on held-out parts, then the weights."""
         weights, architecture = cast(list[Any], self.optimizers())
         fraction = training_progress(self.trainer, number, epochs=self.epochs, budget=self.budget)
-        rate = self.learning_rate * cosine(fraction)
+        rate = self.learning_rate * self.schedule(fraction)
         set_learning_rate(weights, rate)
 
         if self.steps.due(fraction):
@@ -146,9 +159,9 @@ class FusionSearch(LightningModule):
         return to_device(batch, device)
 
     def configure_optimizers(self) -> Any:
-        """AdamW for the weights, Adam with BM-NAS's settings for the architecture."""
+        """The optimiser of the weights, and Adam with BM-NAS's settings for the architecture."""
         return [
-            torch.optim.AdamW(
+            self.optimiser(
                 self.steps.weights(), lr=self.learning_rate, weight_decay=self.weight_decay
             ),
             self.steps.optimiser(),

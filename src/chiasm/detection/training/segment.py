@@ -16,7 +16,14 @@ from chiasm.detection.models.adnas import AdnasDetector, DetectorOutput
 from chiasm.detection.training.feature_store import StoredBatch
 from chiasm.metrics.ranking import average_precision
 from chiasm.samples import RGBDBatch
-from chiasm.training.schedule import cosine, set_learning_rate, training_progress
+from chiasm.training.schedule import (
+    OPTIMISERS,
+    SCHEDULES,
+    Optimiser,
+    Schedule,
+    set_learning_rate,
+    training_progress,
+)
 from chiasm.training.trainer import Budget
 
 
@@ -41,13 +48,14 @@ class PixelScores:
 
 
 class SegmentationTraining(LightningModule):
-    """AdamW on fusion and head (and on a source that learns), cosine learning rate.
+    """Training of fusion and head, and of a source that learns.
 
     Args:
         detector: trained in place.
         budget: whose spent fraction lowers the learning rate.
         epochs: planned; the schedule follows epochs or budget, whichever has advanced further.
-        learning_rate: at the start.
+        learning_rate, weight_decay: at the start.
+        optimiser, schedule: of the weights, by name in ``chiasm.training.schedule``.
     """
 
     def __init__(
@@ -58,6 +66,8 @@ class SegmentationTraining(LightningModule):
         epochs: int,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
+        optimiser: Optimiser = "adamw",
+        schedule: Schedule = "cosine",
     ) -> None:
         super().__init__()
         self.detector = detector
@@ -65,13 +75,15 @@ class SegmentationTraining(LightningModule):
         self.epochs = epochs
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.optimiser = OPTIMISERS[optimiser]
+        self.schedule = SCHEDULES[schedule]
         self._pixels = PixelScores()
         self.validation_ap: list[float] = []
 
     def training_step(self, batch: Batch, number: int) -> Tensor:
         """Run one step of the weights at the current learning rate."""
         done = training_progress(self.trainer, number, epochs=self.epochs, budget=self.budget)
-        set_learning_rate(self.trainer.optimizers[0], self.learning_rate * cosine(done))
+        set_learning_rate(self.trainer.optimizers[0], self.learning_rate * self.schedule(done))
         loss = total_loss(run(self.detector, batch), batch, dice=self.detector.dice)
         self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=False)
         return loss
@@ -96,7 +108,7 @@ class SegmentationTraining(LightningModule):
     def configure_optimizers(self) -> Any:
         """Optimise every parameter that requires a gradient."""
         parameters = [p for p in self.detector.parameters() if p.requires_grad]
-        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+        return self.optimiser(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
 
 
 Batch = StoredBatch | RGBDBatch
