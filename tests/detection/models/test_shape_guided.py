@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -96,10 +97,77 @@ def test_colours_are_kept_with_the_nearest_code_and_no_more_than_there_is_room()
     detector.finish_fit("shapes")
     near = detector.shapes.descriptors[[2, 2, 5, 2, 2]] + 0.01
     colour = torch.arange(5.0)[:, None].expand(5, 176)
-    detector._link(near, colour)
+    detector._link(near, colour, torch.arange(5))
     assert detector.count.tolist() == [0, 0, 3, 0, 0, 1, 0, 0, 0, 0]
-    assert detector.linked[2, :, 0].tolist() == [0, 1, 3]
+    kept = detector.linked[2, :, 0].tolist()
+    assert len(set(kept)) == 3 and set(kept) < {0, 1, 3, 4}
     assert detector.linked[5, 0, 0] == 2
+    assert torch.equal(detector.linked_owner[2], detector.linked[2, :, 0].long())
+
+
+def test_every_part_has_the_same_chance_that_its_colours_are_kept():
+    """Twenty parts offer one colour each to one code, which keeps four; first come would not do."""
+    kept = torch.zeros(20)
+    for seed in range(150):
+        detector = shape_guided(pretrained=False, colours=4, bank_mb=0.2)
+        detector._generator = np.random.default_rng(seed)
+        detector.shapes.add(torch.eye(8, 128), torch.arange(8))
+        detector.finish_fit("shapes")
+        codes = detector.shapes.descriptors[:1].expand(20, -1)
+        colour = torch.arange(20.0)[:, None].expand(20, 176)
+        for part in range(0, 20, 5):  # as batches come
+            rows = slice(part, part + 5)
+            detector._link(codes[rows], colour[rows], torch.arange(20)[rows])
+        assert detector.count[0] == 4 and detector.offered[0] == 20
+        kept += torch.bincount(detector.linked_owner[0], minlength=20)
+    expected = 150 * 4 / 20
+    assert ((kept - expected) ** 2 / expected).sum() < 45  # chi squared, 19 degrees of freedom
+
+
+def test_a_training_part_is_not_compared_with_its_own_colours():
+    torch.manual_seed(0)
+    detector = shape_guided(
+        pretrained=False, colours=2, bank_mb=0.2, points=16, neighbours=2
+    ).eval()
+    patches, inside = surface_patches(parts(), cells=4, points=16, step=1)
+    count = 6
+    features = {
+        "shape": patches.expand(count, -1, -1, -1, -1) + 0.02 * torch.randn(count, 4, 4, 16, 3),
+        "inside": inside.expand(count, -1, -1),
+        "colour": torch.randn(count, 176, 4, 4),
+    }
+    numbers = torch.arange(count)
+    with torch.no_grad():
+        for step in ("statistics", "shapes", "colours", "usual"):
+            detector.partial_fit(step, features, numbers)
+            if step == "usual":
+                distance = detector._normal_distances[0][:, 1]
+            detector.finish_fit(step)
+        owners = numbers.repeat_interleave(16)
+        number = detector.shapes(
+            detector.encoder(features["shape"][features["inside"]]), owners, count=2
+        )[1]
+        colour = detector._colour(features)
+        expected = []
+        for row, codes in enumerate(number.tolist()):
+            others = [
+                detector.linked[code, slot]
+                for code in codes
+                for slot in range(int(detector.count[code]))
+                if detector.linked_owner[code, slot] != owners[row]
+            ]
+            values = [float((colour[row] - other).norm()) for other in others]
+            expected.append(min(values, default=float("nan")))
+    expected = torch.tensor(expected)
+    torch.testing.assert_close(distance, expected, equal_nan=True)
+    assert (distance[distance.isfinite()] > 0).all()
+    torch.testing.assert_close(detector.usual[1], expected.nanmean())
+
+
+def test_a_saved_model_holds_what_prediction_needs_alone():
+    state = shape_guided(pretrained=False).state_dict()
+    assert not {"linked_owner", "offered"} & set(state)
+    assert {"linked", "count", "usual"} <= set(state)
 
 
 def test_both_memories_stay_within_the_budget():

@@ -46,7 +46,9 @@ class ShapeGuided(Baseline):
     A patch's code is interpolated from its nearest normal codes. The decoded surface defines the
     first score: the distance of the patch's points from it. The second score is the distance of the
     patch's colour from the colours linked with these codes. Each score is divided by its mean over
-    normal patches, and the larger one counts.
+    normal patches, each compared with the codes and colours of the other parts, and the larger one
+    counts. Where a code has more colours than are kept, every one is kept with the same
+    probability, whichever part it is of.
 
     Args:
         patches: of the colour picture; None uses shapes alone.
@@ -62,6 +64,8 @@ class ShapeGuided(Baseline):
     linked: Tensor
     count: Tensor
     usual: Tensor
+    linked_owner: Tensor
+    offered: Tensor
 
     def __init__(
         self,
@@ -93,6 +97,11 @@ class ShapeGuided(Baseline):
         self.register_buffer("linked", torch.zeros(0, colours, dimension))
         self.register_buffer("count", torch.zeros(0, dtype=torch.int64))
         self.register_buffer("usual", torch.ones(2))
+        # What fitting alone needs, and a saved model does not: the part of each linked colour, and
+        # how many colours each code was offered.
+        self.register_buffer("linked_owner", torch.zeros(0, colours).long(), persistent=False)
+        self.register_buffer("offered", torch.zeros(0).long(), persistent=False)
+        self._generator = np.random.default_rng(shapes.seed)
         self._normal_distances: list[Tensor] = []
         self.steps = (
             *([] if patches is None else [FitStep("statistics")]),
@@ -131,7 +140,7 @@ class ShapeGuided(Baseline):
         elif step == "shapes":
             self.shapes.add(self.encoder(features["shape"][inside]), owners)
         elif step == "colours":
-            self._link(self.encoder(features["shape"][inside]), self._colour(features))
+            self._link(self.encoder(features["shape"][inside]), self._colour(features), owners)
         else:
             self._normal_distances.append(self._distances(features, owners))
 
@@ -145,17 +154,26 @@ class ShapeGuided(Baseline):
             dimension = 0 if self.patches is None else self.patches.dimension
             self.linked = self.linked.new_zeros(entries, self.colours, dimension)
             self.count = self.count.new_zeros(entries)
+            self.linked_owner = self.linked_owner.new_full((entries, self.colours), -1)
+            self.offered = self.offered.new_zeros(entries)
         elif step == "usual":
-            self.usual = torch.cat(self._normal_distances).mean(dim=0).clamp(min=1e-6)
+            # A patch whose codes have colours of its own part alone has no distance of colour.
+            mean = torch.cat(self._normal_distances).nanmean(dim=0)
+            self.usual = mean.nan_to_num(1.0).clamp(min=1e-6)
             self._normal_distances = []
 
     def predict(self, features: Features) -> BaselineOutput:
         """Return the larger of both distances, each divided by its mean over normal patches."""
-        distances = self._distances(features, None) / self.usual
+        # Codes without any linked colour leave nothing to compare with.
+        distances = self._distances(features, None).nan_to_num(0.0) / self.usual
         return BaselineOutput(raw=scatter(distances.amax(dim=1), features["inside"]))
 
     def _distances(self, features: Features, owners: Tensor | None) -> Tensor:
-        """Distances ``(M, 2)`` of the patches inside, of shape and colour (0 without colour)."""
+        """Distances ``(M, 2)`` of the patches inside, of shape and colour (0 without colour).
+
+        With ``owners`` ``(M,)``, codes and colours of the patch's own part are left out. A distance
+        of colour is NaN where the codes have no colour that counts.
+        """
         patches = features["shape"][features["inside"]]
         colour = self._colour(features) if self.patches is not None else None
         distances = []
@@ -176,18 +194,27 @@ class ShapeGuided(Baseline):
             linked = self.linked[number].flatten(1, 2)  # m k l d -> m (k l) d
             slots = torch.arange(self.colours, device=number.device)
             empty = slots >= self.count[number][..., None]
+            if chunk_owners is not None:
+                empty |= self.linked_owner[number] == chunk_owners[:, None, None]
             nearest = (linked - colour[chunk][:, None]).norm(dim=2)
             nearest = nearest.masked_fill(empty.flatten(1), torch.inf).amin(dim=1)
-            # Codes without any linked colour leave nothing to compare with.
-            distances.append(torch.stack([shape, nearest.nan_to_num(posinf=0.0)], dim=1))
+            nearest = torch.where(nearest.isfinite(), nearest, torch.nan)
+            distances.append(torch.stack([shape, nearest], dim=1))
         return torch.cat(distances) if distances else patches.new_zeros(0, 2)
 
     def _colour(self, features: Features) -> Tensor:
         rows: Tensor = self.standard(gather(features["colour"], features["inside"]))
         return rows
 
-    def _link(self, codes: Tensor, colour: Tensor) -> None:
-        """Link each colour with the code nearest to its patch's, up to ``colours`` per code."""
+    def _link(self, codes: Tensor, colour: Tensor, owners: Tensor) -> None:
+        """Link each colour with the code nearest to its patch's, up to ``colours`` per code.
+
+        Of more, a reservoir keeps each with the same probability: the first come would be those of
+        a few parts, and the distances of these parts would be smaller than those of others.
+
+        References:
+            Vitter, Random Sampling with a Reservoir, TOMS 1985, algorithm R.
+        """
         for start in range(0, len(codes), _CHUNK):
             chunk = slice(start, start + _CHUNK)
             nearest = self.shapes(codes[chunk])[1][:, 0]
@@ -197,10 +224,20 @@ class ShapeGuided(Baseline):
             first = torch.searchsorted(ordered, ordered)
             rank = torch.empty_like(nearest)
             rank[order] = torch.arange(len(nearest), device=nearest.device) - first
-            slot = self.count[nearest] + rank
-            free = slot < self.colours
-            self.linked[nearest[free], slot[free]] = colour[chunk][free]
-            self.count += torch.bincount(nearest[free], minlength=len(self.count))
+            turn = self.offered[nearest] + rank
+            drawn = torch.from_numpy(self._generator.random(len(nearest))).to(turn.device)
+            slot = torch.where(turn < self.colours, turn, (drawn * (turn + 1)).long())
+            kept = torch.nonzero(slot < self.colours)[:, 0]
+            # Of several colours for one slot the last stays, as if they had come one by one.
+            place = nearest[kept] * self.colours + slot[kept]
+            last = torch.full((self.linked_owner.numel(),), -1, device=place.device)
+            last = last.scatter_reduce(0, place, kept, reduce="amax")
+            place = torch.nonzero(last >= 0)[:, 0]
+            row = last[place]
+            self.linked.view(-1, self.linked.shape[2])[place] = colour[chunk][row]
+            self.linked_owner.view(-1)[place] = owners[chunk][row]
+            self.offered += torch.bincount(nearest, minlength=len(self.offered))
+            self.count = self.offered.clamp(max=self.colours)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, *args: object
