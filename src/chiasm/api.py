@@ -96,7 +96,7 @@ def evaluate(
     *,
     data: Path | str,
     out: Path | str | None = None,
-    lamp: int | None = None,
+    lamp: int | Literal["all"] | None = None,
     splits: Sequence[str] = (),
     left_out: Sequence[str] = (),
     **options: Any,
@@ -107,7 +107,7 @@ def evaluate(
         run: folder of a run or of a model.
         data: folder or manifest.
         out: folder of the report; None is ``report`` in the run's folder.
-        lamp: of parts: which lamp, for data with several.
+        lamp: of parts: number of the lamp, for data with several; ``"all"`` takes all of them.
         splits, left_out: of recordings: the run's settings are trained again on each of these
             splits and without each of these classes, and the figures shown beside the run's.
         options: further arguments of the wing's ``evaluate``.
@@ -134,7 +134,7 @@ def predict(
     inputs: Path | str,
     *,
     out: Path | str = "verdicts",
-    lamp: int | None = None,
+    lamp: int | Literal["all"] | None = None,
     xyz: Path | str | None = None,
     series: Path | str | None = None,
 ) -> Sequence[Verdict] | Sequence[Diagnosis]:
@@ -144,7 +144,7 @@ def predict(
         run: folder of a run or of a model.
         inputs: folder, manifest or one file.
         out: folder for the tables and pictures.
-        lamp: of parts: which lamp, for data with several.
+        lamp: of parts: number of the lamp, for data with several; ``"all"`` takes all of them.
         xyz: of one part: the 3D file that belongs to the RGB file ``inputs``.
         series: of one recording: the series that belongs to the image ``inputs``.
 

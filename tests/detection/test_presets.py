@@ -36,6 +36,7 @@ PUBLISHED = {
     "fusion": "search",
     "image_size": 256,
     "geometry": "depth",
+    "lamp": "all",
     "anomalies": "paper",
     "loss": "focal",
     "optimiser": "adam",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -24,8 +24,25 @@ Minutes = Annotated[
     float | None, typer.Option("--minutes", help="Time budget of search and training together.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Random seed of the run.")]
+
+
+def _lamp(text: str) -> int | Literal["all"]:
+    if text == "all":
+        return "all"
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is neither a number nor 'all'.") from None
+
+
 Lamp = Annotated[
-    int | None, typer.Option("--lamp", help="Number of the lamp, for data with several.")
+    Any,  # a number or "all"; typer takes no union
+    typer.Option(
+        "--lamp",
+        parser=_lamp,
+        metavar="NUMBER|all",
+        help="Number of the lamp, for data with several, or 'all'.",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,

@@ -44,7 +44,8 @@ class DetectionConfig(Settings):
         cells: present cells (fewer for the paper's Table 4).
         image_size: side of the crop in pixels, a multiple of 32.
         geometry: how 3D becomes a picture.
-        lamp: number of the lamp, for data with several.
+        lamp: number of the lamp, for data with several; ``all`` takes each training part under one
+            of its lamps, and each test part under all.
         shots: number of training normals; None takes all.
         rotate: whether parts may lie at any angle; then, with thirty training normals or fewer,
             each is also shown rotated about the camera's axis. None tests it by synthetic anomalies
@@ -101,7 +102,7 @@ class DetectionConfig(Settings):
     cells: tuple[Literal["early", "middle", "late"], ...] = ("early", "middle", "late")
     image_size: int = Field(256, ge=64, le=1024, multiple_of=32)
     geometry: Literal["height_slopes", "depth"] = "height_slopes"
-    lamp: int | None = None
+    lamp: int | Literal["all"] | None = None
     shots: int | None = Field(None, ge=2)
     rotate: bool | None = None
     calibration_share: float = Field(0.2, gt=0, lt=0.9)

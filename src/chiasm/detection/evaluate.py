@@ -14,7 +14,7 @@ from chiasm.detection.contract import DetectionContract
 from chiasm.detection.decision import failed_verdict
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.readers.opening import open_source
-from chiasm.detection.readers.source import SampleSource
+from chiasm.detection.readers.source import Lamp, SampleSource
 from chiasm.detection.readers.splits import check_disjoint, make_splits
 from chiasm.detection.report.figures import evaluate_scores
 from chiasm.detection.report.report import write_report
@@ -28,7 +28,7 @@ from chiasm.samples import RGBDSample
 
 
 def evaluate(
-    run: Path | str, *, data: Path | str, out: Path | str | None = None, lamp: int | None = None
+    run: Path | str, *, data: Path | str, out: Path | str | None = None, lamp: Lamp | None = None
 ) -> dict[str, Any]:
     """Evaluate a detector on a test split; write ``metrics.json`` and ``report.html``.
 
@@ -37,7 +37,7 @@ def evaluate(
         data: folder or manifest with the test split, which must share no file with the training
             split.
         out: folder for the report; None takes ``report`` in the run's folder.
-        lamp: number of the lamp, for data with several.
+        lamp: number of the lamp, for data with several; ``"all"`` takes all of them.
 
     Returns:
         The content of ``metrics.json``.

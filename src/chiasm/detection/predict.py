@@ -14,7 +14,7 @@ import cv2
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.readers.checked_sample import sample_from_arrays
 from chiasm.detection.readers.opening import open_source
-from chiasm.detection.readers.source import SampleRef, SampleSource
+from chiasm.detection.readers.source import Lamp, SampleRef, SampleSource
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
 from chiasm.errors import ChiasmError, DataError
 from chiasm.files.images import RGB_SUFFIXES
@@ -27,7 +27,7 @@ def predict(
     inputs: Path | str,
     *,
     out: Path | str = "verdicts",
-    lamp: int | None = None,
+    lamp: Lamp | None = None,
     xyz: Path | str | None = None,
 ) -> list[Verdict]:
     """Predict verdicts on new parts; write ``verdicts.csv``, ``verdicts.json`` and heat maps.
@@ -36,7 +36,7 @@ def predict(
         run: a run's or a model's folder.
         inputs: folder, manifest, or one RGB file (then ``xyz`` names its 3D file).
         out: folder for the results.
-        lamp: number of the lamp, for data with several.
+        lamp: number of the lamp, for data with several; ``"all"`` takes all of them.
         xyz: the 3D file of a single RGB file.
 
     A part that cannot be read gets a row with ``error``, and the others are still scored. Heat maps
@@ -97,7 +97,7 @@ def _remove_earlier(folder: Path) -> None:
 
 
 def _samples(
-    path: Path, *, xyz: Path | str | None, lamp: int | None
+    path: Path, *, xyz: Path | str | None, lamp: Lamp | None
 ) -> Iterator[tuple[str, RGBDSample | ChiasmError]]:
     if path.is_file() and path.suffix.lower() in RGB_SUFFIXES:
         try:

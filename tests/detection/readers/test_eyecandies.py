@@ -100,6 +100,45 @@ def test_the_lamp_that_most_parts_have_is_taken_the_lowest_of_equals(candy):
     assert Eyecandies(candy).lamp == 1
 
 
+def test_of_all_lamps_training_draws_one_and_the_test_takes_each(tmp_path):
+    root = tmp_path / "Drop"
+    for number in range(30):
+        put(root / "train/data", str(number), range(6))
+    put(root / "val/data", "0", range(6))
+    put(root / "test_public/data", "0", range(6), defects=("dents",))
+    put(root / "test_public/data", "1", (2, 4))
+    refs = open_source(root, lamp="all").refs
+    drawn = [ref.lamp for ref in refs if ref.split == "train"]
+    assert len(drawn) == 30 and len(set(drawn)) > 3
+    assert drawn == [ref.lamp for ref in open_source(root, lamp="all").refs if ref.split == "train"]
+    assert len([ref for ref in refs if ref.split == "validation"]) == 1
+    tested = [(Path(ref.source).name, ref.lamp, ref.kind) for ref in refs if ref.split == "test"]
+    each = [(f"0_image_{lamp}.png", lamp, "dents") for lamp in range(6)]
+    assert tested == [*each, ("1_image_2.png", 2, "good"), ("1_image_4.png", 4, "good")]
+    assert len({ref.source for ref in refs}) == len(refs)
+
+
+def test_a_sample_without_any_image_is_told_also_of_all_lamps(candy):
+    (candy / "train/data/2_image_3.png").unlink()
+    source = open_source(candy, lamp="all")
+    assert [problem.left_out for problem in source.problems] == [True]
+    assert "Sample 2 in" in str(source.problems[0])
+
+
+def test_all_lamps_are_what_data_under_one_lamp_have(tmp_path):
+    folder = tmp_path / "plain"
+    (folder / "rgb").mkdir(parents=True)
+    cv2.imwrite(str(folder / "rgb" / "0.png"), np.zeros((SIDE, SIDE, 3), np.uint8))
+    assert len(open_source(folder, lamp="all").refs) == len(open_source(folder).refs) == 1
+
+
+@pytest.mark.parametrize(("given", "status"), [("all", 0), ("3", 0), ("dim", 2)])
+def test_the_command_line_takes_a_number_or_all(candy, given, status):
+    result = CliRunner().invoke(app, ["data", "check", str(candy), "--lamp", given])
+    assert result.exit_code == status, result.output
+    assert status == 0 or "neither a number nor 'all'" in " ".join(result.output.split())
+
+
 @pytest.mark.parametrize(("lamp", "parts"), [(1, 1), (3, 6), (5, 1)])
 def test_any_lamp_can_be_chosen_and_gives_its_own_image(candy, lamp, parts):
     source = open_source(candy, lamp=lamp)

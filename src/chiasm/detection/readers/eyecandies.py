@@ -18,7 +18,7 @@ import yaml
 
 from chiasm.detection.readers.camera import Intrinsics, back_project
 from chiasm.detection.readers.checked_sample import load_sample
-from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.readers.source import Lamp, SampleRef
 from chiasm.errors import DataError
 from chiasm.files.images import read_depth
 from chiasm.files.readers import reader
@@ -35,17 +35,19 @@ _STEM = re.compile(r"(\d+)_(?:image_\d+|depth)\.png")
 
 @reader("detection")
 class Eyecandies:
-    """One category of Eyecandies, under one lamp.
+    """One category of Eyecandies, under one lamp or all.
 
     ``lamp`` is the number in ``NNN_image_L.png``; None takes the lamp that most samples have, and
-    the lowest of several. Samples without a needed file are left out and listed in ``problems``.
+    the lowest of several. ``"all"`` takes every test sample under each of its lamps and every other
+    sample under one of them, drawn by its number, as EasyNet and 3D-ADNAS do. Samples without a
+    needed file are left out and listed in ``problems``.
     Depth becomes points in the renderer's units, which are taken as metres. Raises ``DataError``
     for another layout or a missing lamp.
     """
 
     layout = "an Eyecandies category (train/data/000_image_0.png ...)"
 
-    def __init__(self, root: Path | str, lamp: int | None = None) -> None:
+    def __init__(self, root: Path | str, lamp: Lamp | None = None) -> None:
         self.root = Path(root)
         if not self.recognises(self.root):
             raise DataError(
@@ -57,7 +59,9 @@ class Eyecandies:
             for folder in SPLIT_FOLDERS
             if (self.root / folder / "data").is_dir()
         }
-        self.lamp = self._choose(lamp)
+        count = self._images_by_lamp()
+        self.lamps = tuple(sorted(count))
+        self.lamp: Lamp = "all" if lamp == "all" else self._choose(lamp, count)
         problems: list[Problem] = []
         self._refs = tuple(self._find(problems))
         self.problems = tuple(problems)
@@ -90,9 +94,11 @@ class Eyecandies:
         """Read one sample; raises ``DataError`` naming the file and its fault."""
         return load_sample(ref, xyz=_rendered_points(ref.files["depth"], ref.files["info_depth"]))
 
-    def _choose(self, lamp: int | None) -> int:
+    def _images_by_lamp(self) -> Counter[int]:
         matches = (_IMAGE.fullmatch(name) for names in self._names.values() for name in names)
-        count = Counter(int(match[2]) for match in matches if match)
+        return Counter(int(match[2]) for match in matches if match)
+
+    def _choose(self, lamp: int | None, count: Counter[int]) -> int:
         if lamp is None:
             return min(count, key=lambda number: (-count[number], number))
         if lamp not in count:
@@ -107,15 +113,35 @@ class Eyecandies:
             names = self._names.get(folder, frozenset())
             stems = {match[1] for match in map(_STEM.fullmatch, names) if match}
             for stem in sorted(stems, key=lambda s: (int(s), s)):
-                ref = self._reference(self.root / folder / "data", stem, split, names, problems)
-                if ref is not None:
-                    yield ref
+                for lamp in self._lamps_of(stem, split, names):
+                    ref = self._reference(
+                        self.root / folder / "data", stem, split, names, problems, lamp
+                    )
+                    if ref is not None:
+                        yield ref
+
+    def _lamps_of(self, stem: str, split: str, names: frozenset[str]) -> tuple[int, ...]:
+        """Return the lamps under which a sample is read."""
+        if self.lamp != "all":
+            return (self.lamp,)
+        lamps = tuple(lamp for lamp in self.lamps if f"{stem}_image_{lamp}.png" in names)
+        if split == "test" and lamps:
+            return lamps
+        # The image of a sample without any is then told to be missing.
+        lamps = lamps or self.lamps
+        return (lamps[np.random.default_rng(int(stem)).integers(len(lamps))],)
 
     def _reference(
-        self, data: Path, stem: str, split: str, names: frozenset[str], problems: list[Problem]
+        self,
+        data: Path,
+        stem: str,
+        split: str,
+        names: frozenset[str],
+        problems: list[Problem],
+        lamp: int,
     ) -> SampleRef | None:
         endings = {
-            "rgb": f"image_{self.lamp}.png",
+            "rgb": f"image_{lamp}.png",
             "depth": "depth.png",
             "info_depth": "info_depth.yaml",
             "mask": "mask.png",
@@ -152,7 +178,7 @@ class Eyecandies:
             label=label,
             kind=kind,
             group=self.name,
-            lamp=self.lamp,
+            lamp=lamp,
         )
 
 

@@ -19,7 +19,7 @@ from chiasm.detection.readers.camera import (
     read_intrinsics,
 )
 from chiasm.detection.readers.checked_sample import load_sample
-from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.readers.source import Lamp, SampleRef
 from chiasm.errors import DataError
 from chiasm.files.images import read_depth
 from chiasm.files.readers import reader
@@ -45,15 +45,15 @@ _SPLITS = {
 class Manifest:
     """Samples listed in a CSV or Parquet table; RGB-only and 3D-only rows are legal.
 
-    ``lamp`` selects the rows with that number in the lamp column; ``unit_m`` is the length of the
-    point maps' unit in metres (the table names the unit of depth). Rows that name missing files
-    are left out and listed in ``problems``. Any other fault in the table raises ``DataError``
-    naming the row; row 1 is the first below the header.
+    ``lamp`` selects the rows with that number in the lamp column, ``"all"`` and None all rows;
+    ``unit_m`` is the length of the point maps' unit in metres (the table names the unit of depth).
+    Rows that name missing files are left out and listed in ``problems``. Any other fault in the
+    table raises ``DataError`` naming the row; row 1 is the first below the header.
     """
 
     layout = "a CSV or Parquet manifest with columns such as rgb, xyz, label, split"
 
-    def __init__(self, path: Path | str, lamp: int | None = None, *, unit_m: float = 1.0) -> None:
+    def __init__(self, path: Path | str, lamp: Lamp | None = None, *, unit_m: float = 1.0) -> None:
         self.path = Path(path)
         self.unit_m = unit_m
         columns, rows = read_rows(self.path)
@@ -66,7 +66,7 @@ class Manifest:
         refs = list(self._find(rows, problems))
         if unit_m != 1 and refs and not any("xyz" in ref.files for ref in refs):
             raise DataError(f"{self.path} has no point maps for a unit; depth has depth_unit.")
-        if lamp is not None:
+        if lamp is not None and lamp != "all":
             refs = self._with_lamp(lamp, refs)
         self.problems = tuple(problems)
         self._refs = tuple(refs)

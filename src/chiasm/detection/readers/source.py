@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from chiasm.samples import Problem, RGBDSample
+
+Lamp = int | Literal["all"]  # a lamp's number, or all lamps of data with several
 
 
 @dataclass(frozen=True, slots=True)
