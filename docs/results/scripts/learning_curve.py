@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from record import machine
 from torch import Tensor
 
 import chiasm.detection.models.named  # noqa: F401  (registers the models)
@@ -40,7 +41,6 @@ from chiasm.metrics.ranking import auroc, average_precision
 from chiasm.metrics.region_overlap import aupro
 from chiasm.samples import RGBDBatch
 from chiasm.training.schedule import cosine, set_learning_rate
-from record import machine
 
 MILESTONES = (1_000, 2_500, 5_000, 10_000, 20_000, 40_000, 80_000, 134_000)
 SAVE_EVERY = 120  # seconds
