@@ -14,7 +14,6 @@ from chiasm.detection.models.adnas import DetectorOutput, adnas_slim
 from chiasm.detection.training.feature_store import StoredBatch
 from chiasm.detection.training.segment import (
     PixelScores,
-    cosine,
     mask_at,
     mean_relative,
     run,
@@ -22,6 +21,7 @@ from chiasm.detection.training.segment import (
     total_loss,
 )
 from chiasm.samples import RGBDBatch
+from chiasm.training.schedule import cosine
 
 
 def random(*shape, seed=0):
