@@ -171,6 +171,8 @@ class Curve:
             "training_parts": len(self.data.training),
             "held_out_parts": len(self.data.held_out),
             "images_planned": self.images,
+            "command": f"learning_curve.py --target {self.target} --images {self.images} --seed "
+            f"{config.seed}",
             "settings": settings,
             "textures": "folder" if config.textures else "built in",
             "points": self.points,
@@ -264,7 +266,7 @@ def tabulate(runs: Sequence[Path], output: Path) -> None:
         lines += [
             f"## {name}",
             "",
-            f"Target: {curve['target']}. {curve['settings']['model']}, {curve['data']}, "
+            f"Target: {curve['target']}; augmented: {curve['settings']['augment']}. {curve['settings']['model']}, {curve['data']}, "
             f"{curve['settings']['image_size']} pixels, seed {curve['seed']}, commit "
             f"{curve['commit']}, {curve['training_parts']} parts train and "
             f"{curve['held_out_parts']} are held out; textures: {curve['textures']}; planned: "
