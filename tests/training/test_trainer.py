@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from chiasm.training.keep_best import KeepBest
-from chiasm.training.trainer import LAST, Budget, fit
+from chiasm.training.trainer import LAST, Budget, StageProgress, fit
 
 
 class Clock:
@@ -154,6 +154,37 @@ def test_logs_are_written_as_a_table_and_without_progress(
     assert {"epoch", "step", "validation_loss"} <= set(header.split(","))
     assert capfd.readouterr() == ("", "")
     train(tmp_path / "loud", Regression(), epochs=2, quiet=False)
+    (line,) = capfd.readouterr().out.splitlines()
+    assert line.startswith("Line: 8 of 8 steps in ")
+    assert ", epoch 2: " in line and "validation loss" in line
+
+
+def test_a_long_training_says_every_ten_seconds_how_much_is_left(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    clock = Clock()
+
+    def four_seconds() -> None:
+        clock.seconds += 4.0
+
+    budget = Budget(0.6, clock=clock)  # 36 s: nine steps of the sixteen
+    shown = StageProgress("line_1", budget, clock=clock)
+    train(tmp_path, Regression(four_seconds), shown, budget=budget)
     lines = capfd.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["line, epoch 1", "line, epoch 2"]
-    assert "validation loss" in lines[-1]
+    assert [line.partition(",")[0] for line in lines] == [
+        *(f"Line 1: {done} of 16 steps" for done in (3, 6, 9)),
+        "Line 1: 9 of 16 steps in 36 s",
+    ]
+    assert "0.25 steps/s, about 24 s left" in lines[0]
+    assert "epoch 1: train loss" in lines[1] and "validation loss" in lines[1]
+
+
+def test_a_resumed_training_counts_the_steps_of_the_earlier_run(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, Regression(), Epochs(interrupt_after=2))
+    train(tmp_path, Regression(), quiet=False)
+    assert capfd.readouterr().out.startswith("Line: 16 of 16 steps in ")
+    train(tmp_path, Regression(), quiet=False)
+    assert capfd.readouterr().out == ""

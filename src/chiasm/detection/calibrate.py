@@ -20,6 +20,7 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.metrics import versions
 from chiasm.runs.console import say
 from chiasm.runs.model_folder import library_versions, parameter_count
+from chiasm.training.progress import Progress
 
 BATCH = 8  # parts
 
@@ -69,8 +70,11 @@ def calibrate_and_save(
     )
     predictor = DetectionPredictor(detector, contract, genotype)
     scores: list[float] = []
-    for start in range(0, len(data.calibration), BATCH):
-        scores += predictor.crop_scores(data.calibration[start : start + BATCH])[1].tolist()
+    with Progress("Calibrating", len(data.calibration)) as progress:
+        for start in range(0, len(data.calibration), BATCH):
+            parts = data.calibration[start : start + BATCH]
+            scores += predictor.crop_scores(parts)[1].tolist()
+            progress.update(len(parts))
     contract = contract.model_copy(
         update={"calibration_scores": tuple(float(s) for s in np.sort(scores))}
     )

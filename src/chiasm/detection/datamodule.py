@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import json
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +26,7 @@ from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.geometry import GeometryScale, estimate_geometry_scale
 from chiasm.detection.preparation.prepare import PreparationSettings, estimate_crop_fraction
-from chiasm.detection.readers.cache import PreparationCache
+from chiasm.detection.readers.cache import PreparationCache, SelectedParts
 from chiasm.detection.readers.opening import open_source
 from chiasm.detection.readers.source import SampleSource
 from chiasm.detection.readers.splits import (
@@ -44,13 +47,16 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.pools import Pools
 from chiasm.registry import find_model, models
 from chiasm.runs.console import say
+from chiasm.runs.model_folder import library_versions
 from chiasm.runs.run_folder import open_run_folder, record_data_hash
 from chiasm.samples import PreparedSample
+from chiasm.training.progress import Progress
 from chiasm.training.trainer import processor_precision
 
 CROPS_MEASURED = 60  # training normals, at most, that the crop is estimated from
 FRESH_BATCH = 8  # parts, at most, of a batch that is not made of stored features
 STORING_SHARE = 0.5  # of the minutes that are left
+FEATURES = "features"  # folder of stored features in the run's folder
 
 # Settings that may change when a run is continued; the data are compared by content.
 CHANGEABLE = frozenset({"out", "data", "minutes", "search.epochs", "train_epochs"})
@@ -64,7 +70,7 @@ class DetectionDataModule:
         config: of the run.
         source, split: the data.
         preparation, geometry: how a sample becomes the model's input.
-        parts: prepared training normals, with their rotated copies.
+        parts: prepared training normals, with their rotated copies; read from disk when used.
         training: indices of the parts that train the weights.
         held_out: indices of the parts that choose architecture and score rule; they share no group
             with ``training`` where there are several groups.
@@ -75,7 +81,7 @@ class DetectionDataModule:
         started: ``time.monotonic()`` at the start of the run.
         rotations: at which each part is shown.
         frozen_source: the fitted source of a model with frozen features, else None.
-        stores: its stored features by purpose.
+        stores: its stored features by purpose, in files of the run's folder.
     """
 
     config: DetectionConfig
@@ -83,11 +89,11 @@ class DetectionDataModule:
     split: Split
     preparation: PreparationSettings
     geometry: GeometryScale
-    parts: list[PreparedSample]
+    parts: Sequence[PreparedSample]
     training: list[int]
     held_out: list[int]
     owners: list[int]
-    calibration: list[PreparedSample]
+    calibration: Sequence[PreparedSample]
     training_data: str
     started: float
     rotations: int = 1
@@ -143,7 +149,7 @@ class DetectionDataModule:
         indices = self.training if purpose == "train" else self.held_out
         seed = self.config.seed * 10 + {"train": 0, "architecture": 1, "validate": 2}[purpose]
         return SyntheticParts(
-            [self.parts[i] for i in indices],
+            SelectedParts(self.parts, indices),
             numbers=indices,
             generator=self.training_anomalies if purpose == "train" else validation_generator(),
             seed=seed,
@@ -165,6 +171,11 @@ class DetectionDataModule:
         if self.config.anomalies == "paper":
             return training_generator(textures, paper=1, geometric=0, appearance=0)
         return training_generator(textures)
+
+    def remove_stored(self) -> None:
+        """Remove the files of stored features, which a finished run needs no more."""
+        self.stores = None
+        shutil.rmtree(self.config.out / FEATURES, ignore_errors=True)
 
     def seconds_left(self) -> float:
         """Return the seconds that are left of the budget; infinite without one."""
@@ -227,12 +238,18 @@ def open_data(config: DetectionConfig) -> DetectionDataModule:
         plane_margin=config.plane_margin,
     )
     measured = split.train[:: max(1, len(split.train) // CROPS_MEASURED)]
-    fraction = estimate_crop_fraction((source.load(ref) for ref in measured), preparation)
+    with Progress("Measuring the crop", len(measured)) as progress:
+        fraction = estimate_crop_fraction(
+            (source.load(ref) for ref in progress.over(measured)), preparation
+        )
     preparation = replace(preparation, crop_fraction=round(fraction, 4))
     cache = PreparationCache()
-    parts = [cache.get(source, ref, preparation) for ref in split.train]
-    calibration = [cache.get(source, ref, preparation) for ref in split.calibration]
-    geometry = estimate_geometry_scale(parts, kind=config.geometry)
+    parts: Sequence[PreparedSample] = cache.parts(source, split.train, preparation)
+    calibration = cache.parts(source, split.calibration, preparation)
+    with Progress("Preparing", len(parts) + len(calibration)) as progress:
+        geometry = estimate_geometry_scale(progress.over(parts), kind=config.geometry)
+        for _ in progress.over(calibration):
+            pass  # read once, so that a damaged file is found now and not after the training
 
     if len(parts) < 2:
         raise SplitError(
@@ -280,8 +297,19 @@ def _stored_features(
 ) -> dict[str, FeatureStore]:
     """Fit the memories of a frozen source and store its features by purpose."""
     config = data.config
+    folder = config.out / FEATURES
+    folder.mkdir(parents=True, exist_ok=True)
     say("Fitting the memory of normal parts ...")
-    fit_memory(source, data.parts, scale=data.geometry, seed=config.seed, owners=data.owners)
+    with Progress("Remembering", len(data.parts)) as progress:
+        fit_memory(
+            source,
+            data.parts,
+            scale=data.geometry,
+            seed=config.seed,
+            owners=data.owners,
+            folder=folder,
+            progress=progress,
+        )
     # Held-out parts are fewer: more rounds of them make the validation steadier.
     held_out_rounds = max(2, config.rounds // 2)
     rounds = {"train": config.rounds, "architecture": held_out_rounds, "validate": held_out_rounds}
@@ -290,15 +318,46 @@ def _stored_features(
     for purpose, count in rounds.items():
         dataset = data.synthetic(purpose)
         say(f"Making synthetic anomalies ({purpose}): {count} rounds of {len(dataset)} parts ...")
-        stores[purpose] = FeatureStore.build(
-            source,
-            dataset,
-            epochs=range(count),
-            scale=data.geometry,
-            modalities=config.modalities,
-            keep_going=lambda: time.monotonic() < deadline,
-        )
+        key = _key(data, source, purpose=purpose, rounds=count)
+        with Progress(f"Making ({purpose})", count * len(dataset)) as progress:
+            stores[purpose] = FeatureStore.build(
+                source,
+                dataset,
+                # Two runs that share a folder by mistake do not replace each other's files.
+                folder=folder / f"{purpose}-{key[:16]}",
+                key=key,
+                epochs=range(count),
+                scale=data.geometry,
+                modalities=config.modalities,
+                keep_going=lambda: time.monotonic() < deadline,
+                progress=progress,
+            )
     return stores
+
+
+def _key(data: DetectionDataModule, source: NormalityFeatures, *, purpose: str, rounds: int) -> str:
+    """Return a hash of all that decides the stored features of a purpose."""
+    config = data.config
+    generator = data.synthetic(purpose).generator
+    facts = {
+        "training data": data.training_data,
+        "parts": data.training if purpose == "train" else data.held_out,
+        "owners": data.owners,
+        "rotations": data.rotations,
+        "preparation": repr(data.preparation),
+        "geometry": repr(data.geometry),
+        "modalities": config.modalities,
+        "textures": str(config.textures),
+        "generator": generator.name,
+        "seed": config.seed,
+        "rounds": rounds,
+        "libraries": library_versions(),
+    }
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, value in source.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _owners(groups: Sequence[str]) -> list[int]:

@@ -20,6 +20,7 @@ from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 from chiasm.metrics.ranking import average_precision
 from chiasm.runs.console import say
 from chiasm.samples import BoolArray, FloatArray, PreparedSample
+from chiasm.training.progress import Progress
 
 ENOUGH_PARTS = 60  # rotated copies among them; more are not made
 MOST_ROTATIONS = 12  # of one part
@@ -72,8 +73,14 @@ def choose_rotations(
 
 def with_rotations(
     parts: Sequence[PreparedSample], rotations: int
-) -> tuple[list[PreparedSample], list[int]]:
-    """Return parts with rotated copies after them, and for each the index of its original."""
+) -> tuple[Sequence[PreparedSample], list[int]]:
+    """Return parts with rotated copies after them, and for each the index of its original.
+
+    At one rotation the sequence itself is returned: many parts stay on disk. Rotated copies, of
+    few parts alone, are in memory.
+    """
+    if rotations == 1:
+        return parts, list(range(len(parts)))
     copies = [
         rotated(part, 360 * number / rotations) for number in range(1, rotations) for part in parts
     ]
@@ -114,7 +121,9 @@ def _trial_ap(
         owners=owners,
     )
     precisions: list[float] = []
-    for epoch in range(math.ceil(TRIAL_PARTS / len(parts))):
+    epochs = math.ceil(TRIAL_PARTS / len(parts))
+    progress = Progress(f"Trying {rotations} rotations", epochs * len(parts))
+    for epoch in range(epochs):
         dataset.epoch = epoch
         for batch in fresh_loader(
             dataset, batch=8, scale=scale, modalities=source.modalities, shuffle=False
@@ -128,6 +137,8 @@ def _trial_ap(
                 for distance, inside, anomalous in zip(distances, objects, anomalies, strict=True)
                 if anomalous[inside].any()
             ]
+            progress.update(len(distances))
+    progress.close()
     return sum(precisions) / len(precisions) if precisions else math.nan
 
 

@@ -40,9 +40,14 @@ def search(config: DetectionConfig, *, data: DetectionDataModule | None = None) 
     Raises:
         ConfigurationError: the model has no fusion to search.
     """
-    genotype = _best_fusion(config, data or open_run(config), hand_made=())
-    assert isinstance(genotype, Genotype)
-    return genotype
+    if data is None:
+        data = open_run(config)
+        genotype = search(config, data=data)
+        data.remove_stored()
+        return genotype
+    best = _best_fusion(config, data, hand_made=())
+    assert isinstance(best, Genotype)
+    return best
 
 
 def search_or_concatenate(config: DetectionConfig, *, data: DetectionDataModule) -> Genotype | str:

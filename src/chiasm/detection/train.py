@@ -73,7 +73,11 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
         raise ConfigurationError(
             f"fusion is {', '.join(FUSIONS)} or a genotype's file; {config.fusion!r} is neither."
         )
-    data = data or open_run(config)
+    if data is None:
+        data = open_run(config)
+        result = train(config, data=data)
+        data.remove_stored()  # an interrupted run keeps them, and reads them when it is resumed
+        return result
     if find_model(config.model).pools is None:
         minutes = train_baseline(data, seconds=_training_seconds(data))
         return TrainResult(config.out, None, minutes, math.nan)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import signal
-import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,10 +13,10 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import TQDMProgressBar
-from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
+
+from chiasm.training.progress import Progress
 
 LAST = "last.ckpt"
 Precision = Literal["32-true", "bf16-mixed"]
@@ -140,7 +139,7 @@ def fit(
             max_epochs=epochs,
             precision=precision or processor_precision(),
             callbacks=[budget, *callbacks, KeepLast(last)]
-            + ([] if quiet else [progress_callback(name)]),
+            + ([] if quiet else [StageProgress(name, budget)]),
             logger=[
                 CSVLogger(folder / "logs", name=name, version="", flush_logs_every_n_steps=20),
                 TensorBoardLogger(folder / "logs", name=name, version="tensorboard"),
@@ -148,7 +147,7 @@ def fit(
             log_every_n_steps=5,
             enable_checkpointing=False,
             enable_model_summary=False,
-            enable_progress_bar=not quiet and sys.stderr.isatty(),
+            enable_progress_bar=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
             gradient_clip_val=gradient_clip,
@@ -164,45 +163,53 @@ def fit(
             raise KeyboardInterrupt from error
 
 
-class ProgressBar(TQDMProgressBar):
-    """A bar with the stage's name; validation has none, because it is short."""
+class StageProgress(Callback):
+    """Shows the steps of a training, the time that is left, and the last figures.
 
-    def __init__(self, stage: str) -> None:
-        super().__init__(leave=False)
-        self.stage = stage
+    A log has a line at most every ten seconds, and one with the figures at the end.
 
-    def init_train_tqdm(self) -> Tqdm:
-        """Label the bar with the stage."""
-        bar = super().init_train_tqdm()
-        bar.set_description(self.stage)
-        return bar
+    Args:
+        stage: name of the training.
+        budget: may end the training before its last step.
+        clock: returns seconds.
+    """
 
-    def init_validation_tqdm(self) -> Tqdm:
-        """Disable the bar of validation."""
-        return Tqdm(disable=True)
+    def __init__(
+        self, stage: str, budget: Budget, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.stage = stage.replace("_", " ").capitalize()
+        self.budget = budget
+        self._clock = clock
+        self._progress: Progress | None = None
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Drop the logger's version, which carries no information."""
-        metrics = super().get_metrics(trainer, pl_module)
-        metrics.pop("v_num", None)
-        return dict(metrics)
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Count the steps of all epochs; those of earlier runs are done."""
+        steps = int(trainer.num_training_batches)
+        self._progress = Progress(
+            self.stage,
+            (trainer.max_epochs or 0) * steps,
+            unit="steps",
+            done=trainer.current_epoch * steps,
+            seconds_left=lambda: (1.0 - self.budget.fraction) * self.budget.seconds,
+            clock=self._clock,
+        )
 
-
-class EpochLines(Callback):
-    """Prints a line per epoch, for logs and pipes, where a bar would print thousands."""
-
-    def __init__(self, stage: str) -> None:
-        self.stage = stage
+    def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Count a step."""
+        if self._progress is not None:
+            self._progress.update()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the epoch's number and its logged figures."""
-        figures = ", ".join(
-            f"{name.replace('_', ' ')} {float(value):.3f}"
-            for name, value in trainer.callback_metrics.items()
-        )
-        print(f"{self.stage}, epoch {trainer.current_epoch + 1}: {figures}", flush=True)
+        """Take the figures of the epoch, those of its validation among them."""
+        if self._progress is not None:
+            figures = ", ".join(
+                f"{name.replace('_', ' ')} {float(value):.3f}"
+                for name, value in trainer.callback_metrics.items()
+            )
+            self._progress.update(0, note=f"epoch {trainer.current_epoch + 1}: {figures}")
 
-
-def progress_callback(stage: str) -> Callback:
-    """Return a bar on a terminal, and lines elsewhere."""
-    return ProgressBar(stage) if sys.stderr.isatty() else EpochLines(stage)
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """End the line, also where the training was interrupted."""
+        if self._progress is not None:
+            self._progress.close(summary=True)
+            self._progress = None

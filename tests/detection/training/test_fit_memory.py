@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
 from chiasm.detection.layers.backbones import FrozenEfficientNetLite
 from chiasm.detection.layers.features import NormalityFeatures
-from chiasm.detection.layers.normality import NormalMemory
+from chiasm.detection.layers.maps import cells_inside
+from chiasm.detection.layers.normality import Moments, NormalMemory
+from chiasm.detection.layers.patches import gather, gather_owners
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.training.fit_memory import fit_memory
 
@@ -86,3 +90,70 @@ def test_a_training_part_is_compared_with_other_owners(parts, scale):
     itself = memory(maps, batch.foreground).distance[inside]
     assert (others > 2 * itself).all()
     assert others.min() > 0
+
+
+class OneAtATime:
+    """Parts as a sequence that counts how many of them are in use at a time."""
+
+    def __init__(self, parts):
+        self.parts, self.alive, self.most = parts, weakref.WeakSet(), 0
+
+    def __len__(self):
+        return len(self.parts)
+
+    def __getitem__(self, position):
+        part = Part(self.parts[position])
+        self.alive.add(part)
+        self.most = max(self.most, len(self.alive))
+        return part
+
+
+class Part:
+    """A part that a weak set can hold."""
+
+    def __init__(self, part):
+        self._part = part
+
+    def __getattr__(self, name):
+        return getattr(self._part, name)
+
+
+def test_the_fit_holds_one_batch_of_parts(parts, scale):
+    many = OneAtATime(parts * 4)
+    fit_memory(source(), many, scale=scale, batch=3)
+    assert many.most == 3
+
+
+@pytest.mark.parametrize("entries", [20, 4_000])
+def test_blocks_do_not_change_the_memory(parts, scale, entries, tmp_path):
+    reference, features = source(entries), source(entries)
+    fit_memory(reference, parts, scale=scale, seed=3)
+    fit_memory(features, parts, scale=scale, seed=3, block=7, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []  # the descriptors' file is removed
+    for name, value in reference.memories["rgb"].state_dict().items():
+        torch.testing.assert_close(
+            features.memories["rgb"].state_dict()[name], value, atol=1e-4, rtol=1e-4
+        )
+
+
+@torch.no_grad()
+def test_one_block_is_the_fit_on_all_descriptors_to_the_bit(parts, scale):
+    features, whole = source(entries=20), source(entries=20)
+    fit_memory(features, parts, scale=scale, seed=3)
+    batch = to_batch(parts, scale, modalities=("rgb",), indices=range(5))
+    memory = whole.memories["rgb"]
+    maps = memory.describe(whole.backbone(batch.rgb))
+    inside = cells_inside(batch.foreground, maps.shape[-2:])
+    memory.fit(gather(maps, inside), gather_owners(batch.index, inside), seed=3)
+    for name, value in memory.state_dict().items():
+        assert torch.equal(features.memories["rgb"].state_dict()[name], value), name
+
+
+def test_moments_of_blocks_are_those_of_all_rows():
+    rows = torch.randn(1000, 6, generator=torch.Generator().manual_seed(1)) * 3 + 50
+    moments = Moments()
+    for block in rows.split((300, 1, 299, 400)):
+        moments.add(block)
+    assert moments.count == 1000
+    torch.testing.assert_close(moments.mean, rows.double().mean(0).float())
+    torch.testing.assert_close(moments.deviation, rows.double().std(0).float())

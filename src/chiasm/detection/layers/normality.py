@@ -15,6 +15,50 @@ from chiasm.detection.layers.patches import gather, gather_owners, join_strides
 _MOST_CANDIDATES = 60_000  # descriptors from which a coreset is chosen
 _DIRECTIONS = 64
 _LEAST_USUAL = 1e-6
+_FEWEST = 8
+
+
+class Moments:
+    """Mean and standard deviation per channel of rows that come in blocks.
+
+    One block gives ``mean`` and ``std`` of it, to the bit; several are merged in double precision.
+
+    References:
+        Chan et al., Updating Formulae and a Pairwise Algorithm for Computing Sample Variances,
+        Technical Report STAN-CS-79-773, 1979.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = torch.zeros(0)
+        self.deviation = torch.zeros(0)
+
+    def add(self, rows: Tensor) -> None:
+        """Add a block ``(N, D)`` of rows."""
+        if not len(rows):
+            return
+        mean = rows.mean(dim=0)
+        deviation = rows.std(dim=0) if len(rows) > 1 else torch.zeros_like(mean)
+        if self.count:
+            mean, deviation = self._merged(len(rows), mean, deviation)
+        self.count += len(rows)
+        self.mean, self.deviation = mean, deviation
+
+    def _merged(self, count: int, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+        total = self.count + count
+        step = mean.double() - self.mean.double()
+        squares = (
+            self.deviation.double().square() * (self.count - 1)
+            + deviation.double().square() * (count - 1)
+            + step.square() * (self.count * count / total)
+        )
+        merged = self.mean.double() + step * (count / total)
+        return merged.to(mean), (squares / (total - 1)).sqrt().to(mean)
+
+
+def drawn_candidates(count: int, generator: torch.Generator) -> Tensor:
+    """Draw the numbers of the descriptors, of ``count``, that a memory chooses from."""
+    return torch.randperm(count, generator=generator)[:_MOST_CANDIDATES]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,22 +140,54 @@ class NormalMemory(nn.Module):
             owners: ``(M,)`` number of the training part of each.
             seed: of the choice.
         """
-        if len(descriptors) < 8:
+        moments = Moments()
+        moments.add(descriptors)
+        generator = torch.Generator().manual_seed(seed)
+        chosen = drawn_candidates(len(descriptors), generator)
+        self.fit_candidates(
+            descriptors[chosen],
+            owners[chosen],
+            mean=moments.mean,
+            deviation=moments.deviation,
+            generator=generator,
+        )
+
+    @torch.no_grad()
+    def fit_candidates(
+        self,
+        candidates: Tensor,
+        owners: Tensor,
+        *,
+        mean: Tensor,
+        deviation: Tensor,
+        generator: torch.Generator,
+    ) -> None:
+        """Keep at most ``memory_entries`` of the candidates.
+
+        Args:
+            candidates: ``(K, D)`` descriptors, drawn by ``drawn_candidates``.
+            owners: ``(K,)`` number of the training part of each.
+            mean, deviation: ``(D,)`` of all descriptors, those that are no candidates among them.
+            generator: which drew the candidates.
+
+        Raises:
+            ValueError: there are fewer than eight candidates.
+        """
+        if len(candidates) < _FEWEST:
             raise ValueError("A memory of normals needs at least eight descriptors.")
-        self.mean = descriptors.mean(dim=0)
+        self.mean = mean
         per_stride = torch.cat(
             [torch.full((count,), count**-0.5) for count in self.channels.values()]
         )
-        self.weight = per_stride.to(descriptors) / (descriptors.std(dim=0) + 1e-6)
-        generator = torch.Generator().manual_seed(seed)
-        chosen = torch.randperm(len(descriptors), generator=generator)[:_MOST_CANDIDATES]
-        if len(chosen) > self.memory_entries:
-            standardised = (descriptors[chosen] - self.mean) * self.weight
+        self.weight = per_stride.to(candidates) / (deviation + 1e-6)
+        standardised = (candidates - self.mean) * self.weight
+        if len(candidates) > self.memory_entries:
             directions = torch.randn(self.dimension, _DIRECTIONS, generator=generator)
             projected = standardised @ directions.to(standardised)
-            chosen = chosen[greedy_k_centres(projected, self.memory_entries).cpu()]
-        self.bank = (descriptors[chosen] - self.mean) * self.weight
-        self.owner = owners[chosen].clone()
+            kept = greedy_k_centres(projected, self.memory_entries).cpu()
+            standardised, owners = standardised[kept], owners[kept]
+        self.bank = standardised
+        self.owner = owners.clone()
         distance, _ = self._nearest(self.bank, self.owner, count=4)
         usual = distance.mean(dim=1)
         # Half the median bounds the ratio where normals are nearly identical, and the minimum

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,7 +36,7 @@ class GeometryScale:
 
 
 def estimate_geometry_scale(
-    samples: Sequence[PreparedSample], *, kind: GeometryKind = "height_slopes"
+    samples: Iterable[PreparedSample], *, kind: GeometryKind = "height_slopes"
 ) -> GeometryScale:
     """Estimate the height that becomes 1: the 99.5 % quantile of normal parts' heights."""
     tops = [

@@ -8,8 +8,9 @@ import json
 import logging
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 
@@ -45,7 +46,21 @@ class PreparationCache:
         self, source: SampleSource, ref: SampleRef, settings: PreparationSettings
     ) -> PreparedSample:
         """Return the prepared sample; raises the errors of loading and preparing."""
-        path = self._path(ref, settings)
+        return self._get_at(self.path(ref, settings), source, ref, settings)
+
+    def parts(
+        self, source: SampleSource, refs: Sequence[SampleRef], settings: PreparationSettings
+    ) -> PreparedParts:
+        """Return prepared samples as a sequence that reads each from the cache when it is used."""
+        return PreparedParts(self, source, refs, settings)
+
+    def _get_at(
+        self,
+        path: Path | None,
+        source: SampleSource,
+        ref: SampleRef,
+        settings: PreparationSettings,
+    ) -> PreparedSample:
         if path is not None:
             try:
                 return _read(path, ref)
@@ -58,7 +73,8 @@ class PreparationCache:
             self._write(path, prepared)
         return prepared
 
-    def _path(self, ref: SampleRef, settings: PreparationSettings) -> Path | None:
+    def path(self, ref: SampleRef, settings: PreparationSettings) -> Path | None:
+        """Return where the sample's entry is or will be; None if its files cannot be read."""
         try:
             content = content_hash(ref.files.values())
         except OSError:
@@ -95,17 +111,97 @@ class PreparationCache:
             self._warned = True
 
 
-def _read(path: Path, ref: SampleRef) -> PreparedSample:
+class PreparedParts(Sequence[PreparedSample]):
+    """Prepared samples that stay on disk: each is read from the cache when it is used.
+
+    The first use of a sample prepares it, or checks its entry; later uses read the entry alone. A
+    sample that the cache cannot store stays in memory.
+
+    Args:
+        cache: of the samples.
+        source: of the files.
+        refs: which samples, in this order.
+        settings: of the preparation.
+    """
+
+    def __init__(
+        self,
+        cache: PreparationCache,
+        source: SampleSource,
+        refs: Sequence[SampleRef],
+        settings: PreparationSettings,
+    ) -> None:
+        self._cache, self._source = cache, source
+        self._refs, self._settings = refs, settings
+        self._paths: dict[int, Path] = {}  # of entries that were read once
+        self._kept: dict[int, PreparedSample] = {}  # without an entry
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    @overload
+    def __getitem__(self, position: int) -> PreparedSample: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[PreparedSample]: ...
+    def __getitem__(self, position: int | slice) -> PreparedSample | list[PreparedSample]:
+        if isinstance(position, slice):
+            return [self[i] for i in range(*position.indices(len(self)))]
+        number = range(len(self))[position]
+        if number in self._kept:
+            return self._kept[number]
+        if (path := self._paths.get(number)) is not None:
+            try:
+                return _read(path, self._refs[number], check=False)
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+                del self._paths[number]  # the entry was removed meanwhile
+        return self._first(number)
+
+    def _first(self, number: int) -> PreparedSample:
+        ref = self._refs[number]
+        path = self._cache.path(ref, self._settings)
+        part = self._cache._get_at(path, self._source, ref, self._settings)
+        if path is not None and path.exists():
+            self._paths[number] = path
+        else:
+            self._kept[number] = part
+        return part
+
+
+class SelectedParts(Sequence[PreparedSample]):
+    """Some samples of a sequence, in the order of their positions there.
+
+    Args:
+        parts: all samples; read when one is used.
+        positions: of the selected ones.
+    """
+
+    def __init__(self, parts: Sequence[PreparedSample], positions: Sequence[int]) -> None:
+        self._parts, self._positions = parts, positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, position: int) -> PreparedSample: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[PreparedSample]: ...
+    def __getitem__(self, position: int | slice) -> PreparedSample | list[PreparedSample]:
+        if isinstance(position, slice):
+            return [self._parts[i] for i in self._positions[position]]
+        return self._parts[self._positions[position]]
+
+
+def _read(path: Path, ref: SampleRef, *, check: bool = True) -> PreparedSample:
+    """Read an entry; ``check`` compares its checksums, which takes most of the time."""
     # np.load would leave a damaged entry's file open.
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        arrays: dict[str, Any] = {
-            name: (stored[name] if name in stored.files else None) for name in ARRAYS
-        }
-        box = CropBox(*(int(v) for v in stored["box"]))
-        plane = None
-        if "plane" in stored:
-            a, b, c, d = stored["plane"].tolist()
-            plane = (a, b, c, d)
+    with path.open("rb") as stream:
+        stored = _checked(stream) if check else _unchecked(stream)
+    box = CropBox(*(int(v) for v in stored["box"]))
+    plane = None
+    if "plane" in stored:
+        a, b, c, d = stored["plane"].tolist()
+        plane = (a, b, c, d)
+    arrays: dict[str, Any] = {name: stored.get(name) for name in ARRAYS}
     return PreparedSample(
         **arrays,
         box=box,
@@ -116,3 +212,22 @@ def _read(path: Path, ref: SampleRef) -> PreparedSample:
         split=ref.split,
         source=ref.source,
     )
+
+
+def _checked(stream: BinaryIO) -> dict[str, Any]:
+    with np.load(stream, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def _unchecked(stream: BinaryIO) -> dict[str, Any]:
+    """Read the arrays where they lie in the archive; ``np.savez`` stores them uncompressed."""
+    arrays: dict[str, Any] = {}
+    with zipfile.ZipFile(stream) as archive:
+        members = archive.infolist()
+    for member in members:
+        stream.seek(member.header_offset)
+        header = stream.read(30)  # of a member, whose name and extra field follow it
+        lengths = (int.from_bytes(header[place : place + 2], "little") for place in (26, 28))
+        stream.seek(member.header_offset + len(header) + sum(lengths))
+        arrays[member.filename.removesuffix(".npy")] = np.lib.format.read_array(stream)
+    return arrays

@@ -1,9 +1,13 @@
-"""Frozen features of synthetic anomalies, computed once and stored for search and training."""
+"""Frozen features of synthetic anomalies: computed once, kept on disk, read by rows."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +18,14 @@ from chiasm.detection.layers.features import SourcedFeatures
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.synthetic import EpochOrder, SyntheticParts
+from chiasm.errors import DataError
+from chiasm.files.rows import RowFile
 from chiasm.samples import RGBDBatch
+from chiasm.training.progress import Progress
+
+_ROWS, _INDEX = "rows.bin", "index.json"
+_FOREGROUND, _MASK = "foreground", "mask"
+_MAP, _RELATIVE = "map:", "relative:"  # of the names of fields
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,82 +46,138 @@ class FeatureStore(Dataset[int]):
     """Features of a frozen source for several epochs of synthetic anomalies, in half precision.
 
     The features of a frozen source never change, so they are computed once; search, training and
-    every comparison then run fusion and head only.
+    every comparison then run fusion and head only. They lie in a file, a row for each part and
+    epoch, and only the rows of a batch are in memory.
+
+    Args:
+        rows: the file.
+        names: maps that batches have; None takes all.
     """
 
-    def __init__(self) -> None:
-        self.maps: dict[str, Tensor] = {}
-        self.relative: dict[str, Tensor] = {}
-        self.foreground = torch.zeros(0)
-        self.mask = torch.zeros(0)
+    def __init__(self, rows: RowFile, names: frozenset[str] | None = None) -> None:
+        self.rows = rows
+        self.names = names
 
     def __len__(self) -> int:
-        return len(self.mask)
+        return len(self.rows)
 
     def __getitem__(self, position: int) -> int:
         return position
 
     @classmethod
-    @torch.no_grad()
     def build(
         cls,
         source: Callable[[RGBDBatch], SourcedFeatures],
         dataset: SyntheticParts,
         *,
+        folder: Path,
+        key: str = "",
         epochs: Sequence[int],
         scale: GeometryScale,
         modalities: Sequence[str],
         batch: int = 8,
         keep_going: Callable[[], bool] = lambda: True,
+        progress: Progress | None = None,
     ) -> FeatureStore:
-        """Compute the features of some epochs; ``keep_going`` may end it early, after one epoch."""
-        store = cls()
-        pieces: list[tuple[SourcedFeatures, Tensor, Tensor]] = []
-        positions = [(epoch, i) for epoch in epochs for i in range(len(dataset))]
-        for start in range(0, len(positions), batch):
-            if start >= len(dataset) and not keep_going():
-                break
-            parts = [dataset.at(epoch, i) for epoch, i in positions[start : start + batch]]
-            inputs = to_batch(
-                [part for part, _ in parts],
-                scale,
-                modalities=modalities,
-                indices=[number for _, number in parts],
-            )
-            assert inputs.mask is not None
-            features = source(inputs)
-            half = SourcedFeatures(
-                {name: value.half() for name, value in features.maps.items()},
-                {},
-                {name: value.half() for name, value in features.relative.items()},
-            )
-            pieces.append((half, inputs.foreground.bool(), inputs.mask.bool()))
-        first = pieces[0][0]
-        store.maps = {n: torch.cat([p[0].maps[n] for p in pieces]) for n in first.maps}
-        store.relative = {n: torch.cat([p[0].relative[n] for p in pieces]) for n in first.relative}
-        store.foreground = torch.cat([p[1] for p in pieces])
-        store.mask = torch.cat([p[2] for p in pieces])
-        return store
+        """Compute the features of some epochs, or open those that an interrupted run has left.
+
+        Args:
+            source: frozen.
+            dataset: whose parts are shown to the source.
+            folder: of the files, for this store alone; a store with another key is replaced.
+            key: of all that decides the features. A complete store in the folder with the same key
+                is opened instead; ``""`` never is.
+            epochs: of the anomalies.
+            scale: of the geometry pictures.
+            modalities: that the source reads.
+            batch: parts at a time.
+            keep_going: whether to go on after a batch; False ends it early, after one epoch.
+            progress: counts the parts.
+        """
+        if (stored := _opened(folder, key)) is not None:
+            return cls(stored)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # Renamed when it is complete, so that an interrupted run leaves nothing that looks whole.
+        unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
+        try:
+            rows = RowFile(unfinished / _ROWS)
+            positions = [(epoch, i) for epoch in epochs for i in range(len(dataset))]
+            for start in range(0, len(positions), batch):
+                if start >= len(dataset) and not keep_going():
+                    break
+                parts = [dataset.at(epoch, i) for epoch, i in positions[start : start + batch]]
+                rows.append(_features(source, parts, scale=scale, modalities=modalities))
+                if progress is not None:
+                    progress.update(len(parts))
+            index = json.dumps({"key": key, "rows": rows.describe()})
+            (unfinished / _INDEX).write_text(index + "\n")
+            unfinished.replace(folder)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        return cls(RowFile.described(folder / _ROWS, rows.describe()))
 
     def collate(self, positions: Sequence[int]) -> StoredBatch:
-        """Gather a batch in float32."""
-        index = torch.as_tensor(positions)
+        """Read the rows of a batch, in float32."""
+        fields = [
+            name
+            for name in self.rows.names
+            if self.names is None
+            or not name.startswith(_MAP)
+            or name.removeprefix(_MAP) in self.names
+        ]
+        values = {
+            name: torch.from_numpy(value).float()
+            for name, value in self.rows.read(positions, fields).items()
+        }
+
+        def named(prefix: str) -> dict[str, Tensor]:
+            return {n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)}
+
         return StoredBatch(
-            features=SourcedFeatures(
-                {name: value[index].float() for name, value in self.maps.items()},
-                {},
-                {name: value[index].float() for name, value in self.relative.items()},
-            ),
-            foreground=self.foreground[index].float(),
-            mask=self.mask[index].float(),
+            features=SourcedFeatures(named(_MAP), {}, named(_RELATIVE)),
+            foreground=values[_FOREGROUND],
+            mask=values[_MASK],
         )
 
     def only(self, names: frozenset[str]) -> FeatureStore:
         """Return a view of the named maps, so that batches omit what a derived network ignores."""
-        view = FeatureStore()
-        view.maps = {name: value for name, value in self.maps.items() if name in names}
-        view.relative, view.foreground, view.mask = self.relative, self.foreground, self.mask
-        return view
+        return FeatureStore(self.rows, names)
+
+
+def _opened(folder: Path, key: str) -> RowFile | None:
+    """Open a complete store that was made from the same; None where there is none."""
+    try:
+        index = json.loads((folder / _INDEX).read_text())
+        if not key or index["key"] != key:
+            return None
+        return RowFile.described(folder / _ROWS, index["rows"])
+    except (OSError, ValueError, KeyError, TypeError, DataError):
+        return None
+
+
+@torch.no_grad()
+def _features(
+    source: Callable[[RGBDBatch], SourcedFeatures],
+    parts: Sequence[tuple[Any, int]],
+    *,
+    scale: GeometryScale,
+    modalities: Sequence[str],
+) -> dict[str, Any]:
+    """Return the fields of some rows: features in half precision, foreground and mask."""
+    inputs = to_batch(
+        [part for part, _ in parts],
+        scale,
+        modalities=modalities,
+        indices=[owner for _, owner in parts],
+    )
+    assert inputs.mask is not None
+    features = source(inputs)
+    halves = {_MAP + name: value.half() for name, value in features.maps.items()}
+    halves |= {_RELATIVE + name: value.half() for name, value in features.relative.items()}
+    bools = {_FOREGROUND: inputs.foreground.bool(), _MASK: inputs.mask.bool()}
+    return {name: value.cpu().numpy() for name, value in (halves | bools).items()}
 
 
 def stored_loader(store: FeatureStore, *, batch: int, seed: int, shuffle: bool) -> DataLoader[Any]:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from chiasm.detection.layers.features import NormalityFeatures, images_of
 from chiasm.detection.layers.maps import cells_inside
+from chiasm.detection.layers.normality import Moments, NormalMemory, drawn_candidates
 from chiasm.detection.layers.patches import gather, gather_owners
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
+from chiasm.files.rows import RowFile
 from chiasm.samples import PreparedSample
+from chiasm.training.progress import Progress
+
+BLOCK = 2**17  # descriptors in memory at a time; 92 MB of 176 channels
 
 
 @torch.no_grad()
@@ -23,39 +30,74 @@ def fit_memory(
     seed: int = 0,
     owners: Sequence[int] | None = None,
     batch: int = 8,
+    folder: Path | None = None,
+    block: int = BLOCK,
+    progress: Progress | None = None,
 ) -> None:
     """Fit every memory of the source on normal parts.
 
+    Descriptors are written to a temporary file. In memory are a block of them, and the candidates
+    that a memory chooses from.
+
     Args:
         source: with its memories.
-        parts: prepared.
+        parts: prepared; a batch of them is in memory at a time.
         scale: of their geometry pictures.
         seed: of the choice of descriptors.
         owners: owner of each part; the memory excludes the descriptors of a part's owner. None
             takes the parts' numbers.
         batch: parts at a time.
+        folder: for the temporary file; None takes the system's.
+        block: descriptors at a time. Up to one block, mean and deviation are computed at once.
+        progress: counts the parts.
     """
     owners = range(len(parts)) if owners is None else owners
-    descriptors: dict[str, list[torch.Tensor]] = {m: [] for m in source.modalities}
-    descriptor_owners: list[torch.Tensor] = []
-    for start in range(0, len(parts), batch):
-        numbers = range(start, min(start + batch, len(parts)))
-        inputs = to_batch(
-            [parts[i] for i in numbers],
-            scale,
-            modalities=source.modalities,
-            indices=[owners[i] for i in numbers],
-        )
-        assert inputs.index is not None
-        inside: torch.Tensor | None = None
-        for modality in source.modalities:
-            memory = source.memories[modality]
-            maps = memory.describe(source.backbone(images_of(inputs, modality)))
-            if inside is None:
-                inside = cells_inside(inputs.foreground, maps.shape[-2:])
-                descriptor_owners.append(gather_owners(inputs.index, inside))
-            descriptors[modality].append(gather(maps, inside))
-    for modality in source.modalities:
-        source.memories[modality].fit(
-            torch.cat(descriptors[modality]), torch.cat(descriptor_owners), seed=seed
-        )
+    with tempfile.TemporaryDirectory(prefix="descriptors-", dir=folder) as temporary:
+        files = {m: RowFile(Path(temporary) / f"{m}.bin") for m in source.modalities}
+        for start in range(0, len(parts), batch):
+            numbers = range(start, min(start + batch, len(parts)))
+            inputs = to_batch(
+                [parts[i] for i in numbers],
+                scale,
+                modalities=source.modalities,
+                indices=[owners[i] for i in numbers],
+            )
+            assert inputs.index is not None
+            inside: torch.Tensor | None = None
+            for modality in source.modalities:
+                memory = source.memories[modality]
+                maps = memory.describe(source.backbone(images_of(inputs, modality)))
+                if inside is None:
+                    inside = cells_inside(inputs.foreground, maps.shape[-2:])
+                values = {
+                    "descriptor": gather(maps, inside),
+                    "owner": gather_owners(inputs.index, inside),
+                }
+                files[modality].append(
+                    {name: value.cpu().numpy() for name, value in values.items()}
+                )
+            if progress is not None:
+                progress.update(len(numbers))
+        for modality, rows in files.items():
+            _fit(source.memories[modality], rows, seed=seed, block=block)
+
+
+def _fit(memory: NormalMemory, rows: RowFile, *, seed: int, block: int) -> None:
+    """Fit a memory on a file of descriptors, block by block."""
+    moments = Moments()
+    for values in rows.blocks(block, ["descriptor"]):
+        moments.add(torch.from_numpy(values["descriptor"]))
+    generator = torch.Generator().manual_seed(seed)
+    chosen = drawn_candidates(len(rows), generator)
+    candidates = torch.zeros(len(chosen), memory.dimension)
+    owners = torch.zeros(len(chosen), dtype=torch.int64)
+    for start in range(0, len(rows), block):
+        # Neighbours in the file are read together, whatever their order among the candidates.
+        places = torch.nonzero((chosen >= start) & (chosen < start + block))[:, 0]
+        places = places[chosen[places].argsort()]
+        values = rows.read(chosen[places].tolist())
+        candidates[places] = torch.from_numpy(values["descriptor"])
+        owners[places] = torch.from_numpy(values["owner"])
+    memory.fit_candidates(
+        candidates, owners, mean=moments.mean, deviation=moments.deviation, generator=generator
+    )

@@ -1,0 +1,149 @@
+"""How far a stage has come: count, rate and estimated time left, on a terminal or in a log."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Self, TextIO, TypeVar
+
+LOG_SECONDS = 10.0  # between two lines of a log
+TERMINAL_SECONDS = 0.2  # between two states of the line on a terminal
+ERASE = "\r\x1b[2K"
+
+Item = TypeVar("Item")
+
+
+class Progress:
+    """A line that says how far a stage has come.
+
+    On a terminal one line is rewritten and removed at the end. Elsewhere a line is printed at most
+    every ten seconds, and none for a stage that takes less.
+
+    Args:
+        stage: what is done, as the line's first words.
+        total: number of units.
+        unit: plural noun of what is counted.
+        done: units that an earlier run has done; they take no part in the rate.
+        seconds_left: further limit of the time left, e.g. of a budget.
+        stream: None takes standard error if it is a terminal, else standard output.
+        clock: returns seconds.
+
+    Example:
+        >>> clock = iter([0.0, 60.0, 60.0])
+        >>> progress = Progress("Preparing", 40, clock=lambda: next(clock))
+        >>> progress.update(30)
+        Preparing: 30 of 40 parts, 0.5 parts/s, about 20 s left
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        total: int,
+        *,
+        unit: str = "parts",
+        done: int = 0,
+        seconds_left: Callable[[], float] = lambda: math.inf,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.stage, self.unit = stage, unit
+        self.total, self.count = total, done
+        self.note = ""
+        self._before = done
+        self._seconds_left = seconds_left
+        self._stream = stream
+        self._clock = clock
+        self._started = self._shown = clock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def rate(self) -> float:
+        """Units per second of this run; 0 before the first."""
+        return self._rate(self._clock())
+
+    def update(self, count: int = 1, *, note: str = "") -> None:
+        """Count further units, and show the line if it is time to.
+
+        Args:
+            count: of units.
+            note: figures to show after the time left; they stay until others come.
+        """
+        self.count += count
+        self.note = note or self.note
+        now = self._clock()
+        stream = self._output()
+        if now - self._shown >= (TERMINAL_SECONDS if stream.isatty() else LOG_SECONDS):
+            self._shown = now
+            self._write(stream, self.text(now))
+
+    def over(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Yield the items, and count each when it is done."""
+        for item in items:
+            yield item
+            self.update()
+
+    def text(self, now: float) -> str:
+        """Return the line.
+
+        Args:
+            now: seconds of the clock.
+        """
+        words = [f"{self.count} of {self.total} {self.unit}"]
+        if rate := self._rate(now):
+            words.append(f"{rate:.3g} {self.unit}/s")
+            left = min((self.total - self.count) / rate, self._seconds_left())
+            words.append(f"about {duration(left)} left")
+        return f"{self.stage}: {', '.join([*words, *self._notes])}"
+
+    def close(self, *, summary: bool = False) -> None:
+        """Remove the line from a terminal.
+
+        Args:
+            summary: whether to print what was done, how long it took and the last figures.
+        """
+        stream = self._output()
+        if stream.isatty():
+            self._write(stream, "")
+        if summary and self.count > self._before:
+            words = [f"{self.count} of {self.total} {self.unit}"]
+            words.append(f"in {duration(self._clock() - self._started)}")
+            self._write(stream, f"{self.stage}: {', '.join([' '.join(words), *self._notes])}")
+            if stream.isatty():
+                stream.write("\n")
+
+    @property
+    def _notes(self) -> list[str]:
+        return [self.note] if self.note else []
+
+    def _rate(self, now: float) -> float:
+        seconds = now - self._started
+        return (self.count - self._before) / seconds if seconds > 0 else 0.0
+
+    def _output(self) -> TextIO:
+        # Looked up each time: a test or a notebook may have replaced it.
+        return self._stream or (sys.stderr if sys.stderr.isatty() else sys.stdout)
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        stream.write(f"{ERASE}{text}" if stream.isatty() else f"{text}\n")
+        stream.flush()
+
+
+def duration(seconds: float) -> str:
+    """Return a time span in words, rounded as an estimate is.
+
+    Example:
+        >>> duration(34), duration(200), duration(5400)
+        ('34 s', '3 minutes', '1.5 hours')
+    """
+    if seconds < 90:
+        return f"{round(max(seconds, 0.0))} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} minutes"
+    return f"{seconds / 3600:.1f} hours"
