@@ -1,0 +1,85 @@
+"""Data of a run: what stays in memory, and what a run leaves on disk."""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+
+from chiasm.detection import train as training
+from chiasm.detection.config import DetectionConfig
+from chiasm.detection.datamodule import FEATURES, open_data
+from chiasm.detection.readers import cache
+from chiasm.detection.scenes.maker import make_scenes
+from chiasm.detection.train import train
+
+TINY = {
+    "image_size": 64,
+    "rounds": 1,
+    "memory_entries": 1000,
+    "rotate": False,
+    "train_epochs": 1,
+    "fusion": "concatenation",
+}
+BATCH = 8  # parts that are made into one batch
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    counts = {"train": 24, "validation": 10, "test_good": 1, "test_per_defect": 1}
+    return make_scenes(tmp_path_factory.mktemp("parts"), products=("flange",), size=64, **counts)[0]
+
+
+@pytest.fixture
+def config(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DetectionConfig:
+    monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
+    return DetectionConfig.make(data=parts, out=tmp_path / "run", **TINY)
+
+
+def test_a_run_holds_a_batch_of_parts_however_many_there_are(
+    config: DetectionConfig, monkeypatch: pytest.MonkeyPatch
+):
+    read, prepare = cache._read, cache.prepare
+    alive, most = set(), [0]
+
+    def counted(part):
+        alive.add(id(part.rgb))
+        weakref.finalize(part.rgb, alive.discard, id(part.rgb))
+        most[0] = max(most[0], len(alive))
+        return part
+
+    monkeypatch.setattr(cache, "_read", lambda *a, **k: counted(read(*a, **k)))
+    monkeypatch.setattr(cache, "prepare", lambda *a, **k: counted(prepare(*a, **k)))
+    train(config)
+    assert BATCH <= most[0] <= BATCH + 2
+
+
+def test_stored_features_are_removed_after_a_run_and_kept_by_an_interrupted_one(
+    config: DetectionConfig, monkeypatch: pytest.MonkeyPatch
+):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    folder = config.out / FEATURES
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_fusion", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    stored = {path: path.stat().st_mtime_ns for path in folder.rglob("rows.bin")}
+    assert len(stored) == 3
+    resumed = open_data(config)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.bin")} == stored
+    assert len(resumed.stores["train"]) == len(resumed.training)
+    train(config)
+    assert not folder.exists()
+
+
+def test_other_settings_make_other_features(config: DetectionConfig):
+    first = open_data(config)
+    other = open_data(config.model_copy(update={"seed": 1}))
+    assert first.stores["train"].rows.path != other.stores["train"].rows.path
+    # The first run's files are still there.
+    batch = first.stores["train"].collate([0])
+    assert torch.isfinite(batch.foreground).all()
