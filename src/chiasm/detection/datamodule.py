@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,16 @@ from chiasm.detection.readers.splits import (
 )
 from chiasm.detection.rotation import choose_rotations, with_rotations
 from chiasm.detection.training.augmentation import Augmentation
+from chiasm.detection.training.duration import (
+    MeasuredSeconds,
+    RunSize,
+    estimate_in_words,
+    seconds_per_part,
+    stage_seconds,
+)
 from chiasm.detection.training.feature_store import FeatureStore, stored_loader
 from chiasm.detection.training.fit_memory import fit_memory
+from chiasm.detection.training.segment import Batch
 from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 from chiasm.errors import ConfigurationError, SplitError
 from chiasm.files.content_hash import content_hash
@@ -56,6 +65,7 @@ from chiasm.training.trainer import processor_precision
 CROPS_MEASURED = 60  # training normals, at most, that the crop is estimated from
 FRESH_BATCH = 8  # parts, at most, of a batch that is not made of stored features
 STORING_SHARE = 0.5  # of the minutes that are left
+PURPOSES = ("train", "architecture", "validate")  # of parts with synthetic anomalies
 FEATURES = "features"  # folder of stored features in the run's folder
 
 # Settings that may change when a run is continued; the data are compared by content.
@@ -216,8 +226,13 @@ def frozen_detector(config: DetectionConfig) -> AdnasDetector | None:
     return detector.eval()
 
 
-def open_data(config: DetectionConfig) -> DetectionDataModule:
-    """Read, split and prepare the data; fit memories and store features of a frozen source."""
+def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDataModule:
+    """Read, split and prepare the data; fit memories and store features of a frozen source.
+
+    Args:
+        config: of the run.
+        estimate: whether to say, after the first batch, how long the run will take.
+    """
     started = time.monotonic()
     source = open_source(config.data, lamp=config.lamp)
     split = make_splits(
@@ -288,12 +303,51 @@ def open_data(config: DetectionConfig) -> DetectionDataModule:
         frozen_source=None if frozen is None else frozen.frozen_source,
     )
     if data.frozen_source is not None:
-        data.stores = _stored_features(data, data.frozen_source)
+        data.stores = _stored_features(data, data.frozen_source, estimate=estimate)
+    elif estimate and find_model(config.model).pools is not None:
+        started = time.perf_counter()
+        batch = next(iter(data.loader("train")))
+        seconds = (time.perf_counter() - started) / len(batch.foreground)
+        _say_duration(data, batch, seconds)
     return data
 
 
+def _say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> None:
+    """Say how long the run will take, after ``seconds`` for each part of a first batch."""
+    config = data.config
+    rounds = _rounds(config) if data.frozen_source is not None else dict.fromkeys(PURPOSES, 1)
+    made = {
+        purpose: count * len(data.synthetic(purpose).parts) for purpose, count in rounds.items()
+    }
+    frozen = data.frozen_source is not None
+    size = RunSize(
+        training=made["train"],
+        held_out=made["validate"],
+        made=sum(made.values()) if frozen else 0,
+        calibration=len(data.calibration),
+        batch=config.batch if frozen else min(config.batch, FRESH_BATCH),
+    )
+    with torch.random.fork_rng(devices=[]):
+        fixed = seconds_per_part(data.detector("concatenation"), batch)
+        searched = config.fusion in ("search", "best")
+        supernet = seconds_per_part(data.detector("supernet"), batch) if searched else 0.0
+    measured = MeasuredSeconds(part=seconds, supernet=supernet, fixed=fixed)
+    say(
+        estimate_in_words(
+            stage_seconds(config, size, measured), seconds_left=max(data.seconds_left(), 0.0)
+        )
+    )
+
+
+def _rounds(config: DetectionConfig) -> dict[str, int]:
+    """Return the epochs of synthetic anomalies that are stored, by purpose."""
+    # Held-out parts are fewer: more rounds of them make the validation steadier.
+    held_out = max(2, config.rounds // 2)
+    return {purpose: config.rounds if purpose == "train" else held_out for purpose in PURPOSES}
+
+
 def _stored_features(
-    data: DetectionDataModule, source: NormalityFeatures
+    data: DetectionDataModule, source: NormalityFeatures, *, estimate: bool
 ) -> dict[str, FeatureStore]:
     """Fit the memories of a frozen source and store its features by purpose."""
     config = data.config
@@ -310,12 +364,10 @@ def _stored_features(
             folder=folder,
             progress=progress,
         )
-    # Held-out parts are fewer: more rounds of them make the validation steadier.
-    held_out_rounds = max(2, config.rounds // 2)
-    rounds = {"train": config.rounds, "architecture": held_out_rounds, "validate": held_out_rounds}
     deadline = time.monotonic() + STORING_SHARE * data.seconds_left()
     stores = {}
-    for purpose, count in rounds.items():
+    measure = partial(_say_duration, data) if estimate else None
+    for purpose, count in _rounds(config).items():
         dataset = data.synthetic(purpose)
         say(f"Making synthetic anomalies ({purpose}): {count} rounds of {len(dataset)} parts ...")
         key = _key(data, source, purpose=purpose, rounds=count)
@@ -331,6 +383,7 @@ def _stored_features(
                 modalities=config.modalities,
                 keep_going=lambda: time.monotonic() < deadline,
                 progress=progress,
+                measure=measure if purpose == "train" else None,
             )
     return stores
 
@@ -375,6 +428,6 @@ def open_run(config: DetectionConfig) -> DetectionDataModule:
     Raises ``ConfigurationError`` where it holds a run with other settings or other parts.
     """
     open_run_folder(config, config.out, free=CHANGEABLE)
-    data = open_data(config)
+    data = open_data(config, estimate=True)
     record_data_hash(config.out, data.training_data)
     return data

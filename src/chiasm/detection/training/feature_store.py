@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,7 @@ class FeatureStore(Dataset[int]):
         batch: int = 8,
         keep_going: Callable[[], bool] = lambda: True,
         progress: Progress | None = None,
+        measure: Callable[[StoredBatch, float], None] | None = None,
     ) -> FeatureStore:
         """Compute the features of some epochs, or open those that an interrupted run has left.
 
@@ -93,6 +95,7 @@ class FeatureStore(Dataset[int]):
             batch: parts at a time.
             keep_going: whether to go on after a batch; False ends it early, after one epoch.
             progress: counts the parts.
+            measure: called once with a batch and the seconds that each of its parts took.
         """
         if (stored := _opened(folder, key)) is not None:
             return cls(stored)
@@ -106,8 +109,12 @@ class FeatureStore(Dataset[int]):
             for start in range(0, len(positions), batch):
                 if start >= len(dataset) and not keep_going():
                     break
+                started = time.perf_counter()
                 parts = [dataset.at(epoch, i) for epoch, i in positions[start : start + batch]]
                 rows.append(_features(source, parts, scale=scale, modalities=modalities))
+                if start == 0 and measure is not None:
+                    seconds = (time.perf_counter() - started) / len(parts)
+                    measure(cls(rows).collate(range(len(parts))), seconds)
                 if progress is not None:
                     progress.update(len(parts))
             index = json.dumps({"key": key, "rows": rows.describe()})

@@ -1,0 +1,120 @@
+"""How long a run will take, estimated from its first batch of parts and a few steps."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from chiasm.detection.config import DetectionConfig
+from chiasm.detection.models.adnas import AdnasDetector
+from chiasm.detection.training.segment import Batch, run, total_loss
+from chiasm.training.progress import duration
+from chiasm.training.trainer import processor_precision
+
+# Relative to a step of the weights: forward and backward pass.
+VALIDATION = 1 / 3  # forward pass alone
+ARCHITECTURE = {1: 0.7, 2: 2.8}  # by order; there is no such step in the first 30 % of a search
+
+
+@dataclass(frozen=True, slots=True)
+class RunSize:
+    """Numbers of parts of a run.
+
+    Attributes:
+        training, held_out: parts and rounds of each epoch, multiplied.
+        made: parts whose features are still to be stored; 0 for a source that learns.
+        calibration: parts.
+        batch: parts of a step.
+    """
+
+    training: int
+    held_out: int
+    made: int
+    calibration: int
+    batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredSeconds:
+    """Seconds of the first batch.
+
+    Attributes:
+        part: of making a part with an anomaly, and its features where they are stored.
+        supernet, fixed: of a step of the weights, per part, of the supernet and of the
+            concatenation, which reads more maps than a searched fusion.
+    """
+
+    part: float
+    supernet: float
+    fixed: float
+
+
+def stage_seconds(
+    config: DetectionConfig, size: RunSize, seconds: MeasuredSeconds
+) -> dict[str, float]:
+    """Estimate the seconds of each stage that is ahead.
+
+    A source that learns makes its parts in every epoch, a frozen one only once.
+    """
+    fresh = seconds.part if size.made == 0 else 0.0
+    validation = size.held_out * VALIDATION
+    steps = max(size.training // size.batch, 1)
+    stages = {"synthetic anomalies": size.made * seconds.part}
+    if config.fusion in ("search", "best"):
+        settings = config.search
+        relaxed = size.training * (1 + ARCHITECTURE[settings.order]) + validation
+        shown = size.training + 2 * size.held_out
+        stages["search"] = settings.epochs * (relaxed * seconds.supernet + shown * fresh)
+        finalists = settings.finalists + (config.fusion == "best")
+        if finalists > 1:
+            epochs = max(settings.final_epochs, math.ceil(settings.final_steps / steps))
+            stages["final round"] = finalists * _fixed_seconds(epochs, size, seconds, fresh)
+    stages["training"] = _fixed_seconds(config.train_epochs, size, seconds, fresh)
+    stages["calibration"] = size.calibration * seconds.part
+    return {name: value for name, value in stages.items() if value > 0}
+
+
+def _fixed_seconds(epochs: int, size: RunSize, seconds: MeasuredSeconds, fresh: float) -> float:
+    trained = size.training + size.held_out * VALIDATION
+    return epochs * (trained * seconds.fixed + (size.training + size.held_out) * fresh)
+
+
+def estimate_in_words(stages: dict[str, float], *, seconds_left: float = math.inf) -> str:
+    """Return the estimate as a sentence.
+
+    Args:
+        stages: seconds by stage.
+        seconds_left: of the run's budget, which ends the stages earlier.
+
+    Example:
+        >>> estimate_in_words({"search": 500.0, "training": 220.0})
+        'The run will take about 12 minutes: search 8 minutes, training 4 minutes.'
+    """
+    total = sum(stages.values())
+    parts = ", ".join(f"{name} {duration(value)}" for name, value in stages.items())
+    if total > seconds_left:
+        return (
+            f"Without a budget the run would take about {duration(total)} ({parts}); its budget "
+            f"ends it after {duration(seconds_left)}."
+        )
+    return f"The run will take about {duration(total)}: {parts}."
+
+
+def seconds_per_part(
+    detector: AdnasDetector, batch: Batch, *, clock: Callable[[], float] = time.perf_counter
+) -> float:
+    """Time a step of the weights, divided by the parts of the batch.
+
+    The weights do not change. Of two steps the second is timed: the first prepares the kernels.
+    """
+    started = clock()
+    bfloat16 = processor_precision() != "32-true"
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        for _ in range(2):
+            started = clock()
+            total_loss(run(detector, batch), batch, dice=detector.dice).backward()
+    return (clock() - started) / len(batch.foreground)
