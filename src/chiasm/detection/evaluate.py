@@ -18,13 +18,14 @@ from chiasm.detection.readers.source import Lamp, SampleSource
 from chiasm.detection.readers.splits import check_disjoint, make_splits
 from chiasm.detection.report.figures import evaluate_scores
 from chiasm.detection.report.report import write_report
-from chiasm.detection.report.scored import ScoredSample
+from chiasm.detection.report.scored import ScoredFile
 from chiasm.errors import ChiasmError, DataError
 from chiasm.metrics.calibration import normals_needed
 from chiasm.registry import find_model
 from chiasm.runs.console import failure_reason, report_failures, say
 from chiasm.runs.model_folder import parameter_count
 from chiasm.samples import RGBDSample
+from chiasm.training.progress import Progress
 
 
 def evaluate(
@@ -56,20 +57,22 @@ def evaluate(
         raise DataError(f"{data} has no test split to evaluate on.")
     for problem in source.problems:
         say(str(problem))
-    scored: list[ScoredSample] = []
+    target.mkdir(parents=True, exist_ok=True)
     seconds: list[float] = []
     failures: list[str] = []
-    for ref in refs:
-        try:
-            sample = source.load(ref)
-            start = time.perf_counter()
-            verdict = predictor.predict(sample)
-            seconds.append(time.perf_counter() - start)
-        except ChiasmError as error:
-            verdict = failed_verdict(ref.source, error)
-            failures.append(failure_reason(verdict))
-            sample = RGBDSample(None, None, np.zeros((1, 1), bool), source=ref.source)
-        scored.append(ScoredSample(verdict, sample))
+    with ScoredFile(target) as file, Progress("Evaluating", len(refs)) as progress:
+        for ref in progress.over(refs):
+            try:
+                sample = source.load(ref)
+                start = time.perf_counter()
+                verdict = predictor.predict(sample)
+                seconds.append(time.perf_counter() - start)
+            except ChiasmError as error:
+                verdict = failed_verdict(ref.source, error)
+                failures.append(failure_reason(verdict))
+                sample = RGBDSample(None, None, np.zeros((1, 1), bool), source=ref.source)
+            file.append(verdict, sample)
+        scored = file.samples()
     report_failures(failures, succeeded=len(seconds), noun="test parts")
     learning = folder / "learning.json"
     cost = json.loads(learning.read_text()) if learning.exists() else {}

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_curve
 
-from chiasm.detection.report.scored import ScoredSample, framed
+from chiasm.detection.report.scored import ScoredSample, framed_all
 from chiasm.metrics.overlap_curve import DEFAULT_LIMITS
 from chiasm.metrics.ranking import flatten_pixels, threshold_counts
 from chiasm.metrics.region_overlap import overlap_curve
@@ -61,7 +61,7 @@ def metric_curves(
     labelled = [s for s in scored if not s.verdict.error and s.sample.label is not None]
     if not labelled:
         return None
-    frames = [framed(s) for s in labelled if s.has_pixel_truth]
+    frames = framed_all(s for s in labelled if s.has_pixel_truth)
     maps, masks = [f[0] for f in frames], [f[1] for f in frames]
     scores = [s.verdict.score for s in labelled]
     labels = [s.sample.label == 1 for s in labelled]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from chiasm.detection.report.scored import ScoredSample, framed
+from chiasm.detection.report.scored import ScoredSample, framed_all
 from chiasm.metrics.bootstrap import (
     auroc_interval,
     bootstrap_interval,
@@ -44,7 +44,7 @@ def evaluate_scores(
     labels = np.array([s.sample.label for s in labelled], int)
     scores = np.array([s.verdict.score for s in labelled])
     has_truth = np.array([s.has_pixel_truth for s in labelled], bool)
-    frames = [framed(s) for s in labelled if s.has_pixel_truth]
+    frames = framed_all(s for s in labelled if s.has_pixel_truth)
     pixel_labels = labels[has_truth]
     result: dict[str, Any] = {"schema": "chiasm.metrics", "version": 1}
     result["image"] = _image(scores, labels, labelled, draws=draws, seed=seed)
