@@ -145,6 +145,8 @@ def compare(data: Path, out: Path, seeds: list[int], ways: list[str], overrides:
                 + ", ".join(f"{k} {v:.3f}" for k, v in rows[-1].items() if isinstance(v, float)),
                 flush=True,
             )
+        if data_module is not None:
+            data_module.remove_stored()
         (out / "comparison.json").write_text(json.dumps(rows, indent=2) + "\n")
 
 

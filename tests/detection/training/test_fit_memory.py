@@ -13,6 +13,7 @@ from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.layers.normality import Moments, NormalMemory
 from chiasm.detection.layers.patches import gather, gather_owners
 from chiasm.detection.preparation.batch import to_batch
+from chiasm.detection.training import fit_memory as fit_module
 from chiasm.detection.training.fit_memory import fit_memory
 
 
@@ -118,10 +119,22 @@ class Part:
         return getattr(self._part, name)
 
 
-def test_the_fit_holds_one_batch_of_parts(parts, scale):
+def test_the_fit_holds_one_batch_of_parts_and_descriptors(parts, scale, monkeypatch):
+    made, alive = fit_module.gather, []
+
+    def counted(maps, inside):
+        descriptors = made(maps, inside)
+        held.append(weakref.ref(descriptors))
+        alive.append(sum(reference() is not None for reference in held))
+        return descriptors
+
+    held = []
+    monkeypatch.setattr(fit_module, "gather", counted)
     many = OneAtATime(parts * 4)
     fit_memory(source(), many, scale=scale, batch=3)
     assert many.most == 3
+    assert len(alive) == 7
+    assert max(alive) <= 2
 
 
 @pytest.mark.parametrize("entries", [20, 4_000])
