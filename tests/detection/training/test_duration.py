@@ -65,7 +65,7 @@ def test_the_sentence_says_what_a_budget_cuts():
 def test_the_second_of_two_steps_is_timed_and_no_weight_changes(parts, scale):
     detector = adnas_slim("concatenation", modalities=("rgb",), image_size=32)
     before = [p.detach().clone() for p in detector.parameters()]
-    batch = to_batch(parts, scale, modalities=("rgb",))
+    batch = to_batch(parts, scale, modalities=("rgb",), clean=parts)
     ticks = iter([0.0, 0.0, 100.0, 110.0])
     assert seconds_per_part(detector, batch, clock=lambda: next(ticks)) == 2.0
     assert all(torch.equal(a, b) for a, b in zip(before, detector.parameters(), strict=True))
