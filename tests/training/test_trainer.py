@@ -115,6 +115,33 @@ def test_a_spent_budget_ends_training_after_validation_and_checkpoint(tmp_path: 
     assert (tmp_path / "checkpoints/line" / LAST).exists()
 
 
+@pytest.mark.parametrize("minutes", [-0.1, 0.0])
+def test_a_budget_that_was_overdrawn_before_it_began_allows_one_step(
+    tmp_path: Path, minutes: float
+):
+    steps: list[None] = []
+    budget = Budget(minutes, clock=Clock())
+    assert budget.fraction == 1.0
+    train(tmp_path, Regression(lambda: steps.append(None)), budget=budget, epochs=99)
+    assert len(steps) == 1
+    assert (tmp_path / "checkpoints/line" / LAST).exists()
+
+
+def test_a_resumed_training_whose_budget_is_spent_makes_no_further_step(tmp_path: Path):
+    clock = Clock()
+
+    def a_minute() -> None:
+        clock.seconds += 60.0
+
+    ended = Regression(a_minute)
+    train(tmp_path, ended, budget=Budget(3.0, clock=clock), epochs=99)
+    resumed = Regression(a_minute)
+    train(tmp_path, resumed, budget=Budget(3.0, clock=clock), epochs=99)
+    assert clock.seconds == 180.0
+    for name, tensor in ended.state_dict().items():
+        assert torch.equal(resumed.state_dict()[name], tensor), name
+
+
 def test_an_interrupted_training_resumes_and_ends_as_one_that_was_not(tmp_path: Path):
     whole = Regression()
     train(tmp_path / "whole", whole)

@@ -185,17 +185,20 @@ class FusionNetwork(nn.Module):
             values[cell_output(name)] = self.cells[name](x, y)
         return values[cell_output(self.genotype.output)]
 
+    def relaxed_name(self, name: str) -> str:
+        """Return the name in a supernet of one of this network's weights."""
+        parts = name.split(".")
+        if parts[0] == "cells" and parts[2] == "nodes":
+            node = self.genotype.cells[parts[1]].nodes[int(parts[3])]
+            parts.insert(4, node.operation)
+        return ".".join(parts)
+
     @classmethod
     def from_supernet(cls, supernet: FusionSupernet, genotype: Genotype) -> FusionNetwork:
         """Derive the network of a genotype with the supernet's weights."""
         network = cls(supernet.pools, genotype, width=supernet.width, size=supernet.size)
         stored = supernet.state_dict()
-        chosen = {}
-        for key in network.state_dict():
-            parts = key.split(".")
-            if parts[0] == "cells" and parts[2] == "nodes":
-                node = network.genotype.cells[parts[1]].nodes[int(parts[3])]
-                parts.insert(4, node.operation)
-            chosen[key] = stored[".".join(parts)]
-        network.load_state_dict(chosen)
+        network.load_state_dict(
+            {name: stored[network.relaxed_name(name)] for name in network.state_dict()}
+        )
         return network

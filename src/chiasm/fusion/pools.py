@@ -102,6 +102,11 @@ class Pools:
         """All features by name."""
         return {c.name: c for cell in self.present for c in self.features_of(cell)}
 
+    @property
+    def sensors(self) -> frozenset[str]:
+        """The modalities that have any candidate."""
+        return frozenset(candidate.modality for candidate in self.features.values())
+
     def maps(self, names: Iterable[str] | None = None) -> dict[str, Candidate]:
         """Return by name the maps that a source computes for some candidates, or for all."""
         features = self.features

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.network import FusionSupernet
+from chiasm.metrics.ranking import nan_loses
 
 
 class ArchitectureSteps:
@@ -26,6 +27,9 @@ class ArchitectureSteps:
         warm_up: share of the search in which the weights alone are trained. Without it, the cells'
             outputs are still noise when the architecture chooses between them and fixed features,
             and early and middle cells are discarded before they are trained.
+
+    Attributes:
+        warming_up: whether the last step of the weights was one of the warm-up.
 
     References:
         Liu et al., DARTS, ICLR 2019; Yin et al., BM-NAS, AAAI 2022 (optimiser settings).
@@ -47,6 +51,7 @@ class ArchitectureSteps:
         self.rate, self.decay = rate, decay
         self.order = order
         self.warm_up = warm_up
+        self.warming_up = True
         self._batches = batches
         self._stream: Iterator[Any] = iter(())
 
@@ -66,8 +71,9 @@ class ArchitectureSteps:
             return next(self._stream)
 
     def due(self, fraction: float) -> bool:
-        """Whether the architecture is updated at this fraction of the search."""
-        return fraction >= self.warm_up
+        """Whether the architecture is updated at this fraction of the search; it is noted."""
+        self.warming_up = fraction < self.warm_up
+        return not self.warming_up
 
     def weights(self) -> list[nn.Parameter]:
         """Return the parameters of the inner level: all trainable ones but the architecture."""
@@ -109,8 +115,8 @@ class BestGenotype:
     """The strongest architecture of the best epoch, and the history of the search.
 
     Attributes:
-        value: the best value of the criterion; larger is better.
-        genotype: of that epoch; None before the first.
+        value: the best value of the criterion; larger is better, NaN is worst.
+        genotype: of that epoch; None before the first that is no warm-up.
         history: a row for each epoch.
     """
 
@@ -119,10 +125,18 @@ class BestGenotype:
         self.genotype: Genotype | None = None
         self.history: list[dict[str, float]] = []
 
-    def update(self, supernet: FusionSupernet, value: float, **row: float) -> None:
-        """Append a row to the history; take the genotype if ``value`` is the best so far."""
+    def update(
+        self, supernet: FusionSupernet, value: float, *, warm_up: bool = False, **row: float
+    ) -> None:
+        """Append a row to the history; take the genotype if ``value`` is the best so far.
+
+        An epoch of the warm-up is never taken: its architecture is the random start, whatever the
+        weights have learned.
+        """
         self.history.append(row)
-        if value > self.value or self.genotype is None:
+        if warm_up:
+            return
+        if self.genotype is None or nan_loses(value) > nan_loses(self.value):
             self.value = value
             self.genotype = supernet.genotype()
 

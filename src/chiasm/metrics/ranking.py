@@ -7,6 +7,7 @@ pixels among millions of good ones cost one sort and a few binary searches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,6 +50,18 @@ def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
     not_above = np.searchsorted(many, few, side="right").sum(dtype=np.int64)
     area = (int(below) + int(not_above)) / (2 * few.size * many.size)
     return 1.0 - area if flip else area
+
+
+def nan_loses(value: float) -> float:
+    """Return a figure of which larger is better as a key for ``max``: NaN is the worst of all.
+
+    Comparisons with NaN are false, so that ``max`` would return the first figure.
+
+    Example:
+        >>> max([float("nan"), 0.9], key=nan_loses)
+        0.9
+    """
+    return -math.inf if math.isnan(value) else value
 
 
 @metric()

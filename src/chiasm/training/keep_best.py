@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from chiasm.metrics.ranking import nan_loses
+
 
 class KeepBest(Callback):
     """Keeps the weights of the epoch with the best validation figure; stops early.
@@ -51,8 +53,8 @@ class KeepBest(Callback):
         if logged is None:
             return
         value = (
-            _comparable(self.sign * float(logged)),
-            _comparable(-float(trainer.callback_metrics.get(self.tie, 0.0))),
+            nan_loses(self.sign * float(logged)),
+            nan_loses(-float(trainer.callback_metrics.get(self.tie, 0.0))),
         )
         if self.best_epoch < 0 or value[0] > self.best[0]:
             self.best_epoch = trainer.current_epoch
@@ -79,7 +81,3 @@ class KeepBest(Callback):
         first, second = state_dict["best"]
         self.best, self.best_epoch = (first, second), state_dict["epoch"]
         self.weights = state_dict["weights"]
-
-
-def _comparable(value: float) -> float:
-    return -math.inf if math.isnan(value) else value

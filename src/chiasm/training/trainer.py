@@ -28,14 +28,14 @@ class Budget(Callback):
     Schedules read ``fraction``, so that the learning rate has fallen when the budget ends the run.
 
     Args:
-        minutes: budget; None is unlimited.
+        minutes: budget; None is unlimited. Without any left, 0 or less, one step is made.
         clock: returns seconds.
     """
 
     def __init__(
         self, minutes: float | None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.seconds = math.inf if minutes is None else 60.0 * minutes
+        self.seconds = math.inf if minutes is None else max(0.0, 60.0 * minutes)
         self._clock = clock
         self._before = 0.0
         self._start = clock()
@@ -43,14 +43,16 @@ class Budget(Callback):
     @property
     def fraction(self) -> float:
         """Share of the budget that is spent, in [0, 1]; 0 if it is unlimited."""
-        return min(1.0, self._spent() / self.seconds)
+        return min(1.0, self._spent() / self.seconds) if self.seconds > 0 else 1.0
 
     def _spent(self) -> float:
         return self._before + self._clock() - self._start
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock; a resumed training that had spent the budget makes no further step."""
         self._start = self._clock()
+        if 0 < self._before >= self.seconds:
+            trainer.should_stop = True
 
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Stop the trainer when the budget is spent; it validates and saves first."""

@@ -141,8 +141,14 @@ class FusionSearch(LightningModule):
         entropy = float(self.supernet.entropy())
         self.log("validation_ap", ap, prog_bar=True)
         self.log("entropy", entropy)
-        epoch = float(self.current_epoch)
-        self.best.update(self.supernet, ap, epoch=epoch, validation_ap=ap, entropy=entropy)
+        self.best.update(
+            self.supernet,
+            ap,
+            warm_up=self.steps.warming_up,
+            epoch=float(self.current_epoch),
+            validation_ap=ap,
+            entropy=entropy,
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the best genotype with the weights."""

@@ -137,7 +137,13 @@ class ClassSearch(LightningModule):
         entropy = self.supernet.entropy()
         figures = {"validation_loss": loss, "validation_f1": f1, "entropy": entropy}
         self.log_dict(figures, prog_bar=True)
-        self.best.update(self.supernet, -loss, epoch=float(self.current_epoch), **figures)
+        self.best.update(
+            self.supernet,
+            -loss,
+            warm_up=self.steps.warming_up,
+            epoch=float(self.current_epoch),
+            **figures,
+        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the best genotype with the weights."""
