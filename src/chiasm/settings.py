@@ -60,12 +60,13 @@ class SearchSettings(BaseModel):
         rate: learning rate of the architecture.
         warm_up: share of the search in which the weights alone are trained.
         held_out: share of the training data that the architecture's steps see and the weights do
-            not.
-        finalists: architectures that the search proposes. Each is trained for ``final_epochs``, or
-            more until it has made ``final_steps``, and the best on validation data is kept. 1 takes
-            the strongest as it is, as the paper does.
-        final_epochs, final_steps: of each finalist, at least.
-        share: of the run's minutes; the rest trains the architecture that was found.
+            not; of parts, the same share is set aside before to choose by.
+        finalists: architectures that the search proposes. All are trained for equally many steps,
+            the better half for as many again, and so on; the best on validation data is kept. 1
+            takes the strongest as it is, as the paper does.
+        final_epochs, final_steps: of the last finalists that are compared, at least.
+        share: of the run's minutes; the rest trains the architecture that was found. Minutes
+            decide how many finalists are compared, not how long each is trained.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -65,6 +65,8 @@ class DetectionConfig(Settings):
         rounds: epochs of synthetic anomalies whose frozen features are stored.
         search: of the fusion. Its held-out normals also choose the score rule, and its share of the
             minutes includes the final round.
+        final_data: what trains the final weights: the ``training`` parts without the held-out ones,
+            or ``all``, as the paper does; the validation AP is then that of parts that were seen.
         train_epochs: passes over the training data; the budget may end them earlier.
         loss: ``focal``, as published, or ``focal_dice``: with cross-entropy and Dice added, which
             learns in fewer steps. None takes the model's own.
@@ -118,6 +120,7 @@ class DetectionConfig(Settings):
     nodes: int = Field(2, ge=1, le=6)
     rounds: int = Field(6, ge=1)
     search: SearchSettings = SearchSettings()
+    final_data: Literal["training", "all"] = "training"
     train_epochs: int = Field(30, ge=1)
     loss: Literal["focal", "focal_dice"] | None = None
     optimiser: Literal["adamw", "adam"] = "adamw"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -12,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -33,9 +33,9 @@ from chiasm.detection.readers.source import SampleSource
 from chiasm.detection.readers.splits import (
     Split,
     check_disjoint,
+    divide_for_search,
     make_splits,
     members_by_group,
-    set_aside,
 )
 from chiasm.detection.rotation import choose_rotations, with_rotations
 from chiasm.detection.training.augmentation import Augmentation
@@ -65,8 +65,9 @@ from chiasm.training.trainer import processor_precision
 CROPS_MEASURED = 60  # training normals, at most, that the crop is estimated from
 FRESH_BATCH = 8  # parts, at most, of a batch that is not made of stored features
 STORING_SHARE = 0.5  # of the minutes that are left
-PURPOSES = ("train", "architecture", "validate")  # of parts with synthetic anomalies
+STORED = ("final", "architecture", "validate")  # purposes of parts with synthetic anomalies
 FEATURES = "features"  # folder of stored features in the run's folder
+ANOMALIES_TO_CHOOSE_BY = 20  # parts with a synthetic anomaly, at least, however few parts there are
 
 # Settings that may change when a run is continued; the data are compared by content.
 CHANGEABLE = frozenset({"out", "data", "minutes", "search.epochs", "train_epochs"})
@@ -81,9 +82,11 @@ class DetectionDataModule:
         source, split: the data.
         preparation, geometry: how a sample becomes the model's input.
         parts: prepared training normals, with their rotated copies; read from disk when used.
-        training: indices of the parts that train the weights.
-        held_out: indices of the parts that choose architecture and score rule; they share no group
+        training: indices of the parts that train the weights of detectors.
+        held_out: indices of the parts that choose genotype and score rule; they share no group
             with ``training`` where there are several groups.
+        weights, architecture: indices of those of ``training`` that train the weights and the
+            architecture of a search; disjoint where they can be, see ``divide_for_search``.
         owners: for each part the owner of the descriptors that a memory leaves out for it: the
             first part of its group.
         calibration: prepared normals for the threshold alone.
@@ -92,6 +95,8 @@ class DetectionDataModule:
         rotations: at which each part is shown.
         frozen_source: the fitted source of a model with frozen features, else None.
         stores: its stored features by purpose, in files of the run's folder.
+        selection_rounds: times that each held-out part is shown to choose by, with other anomalies,
+            so that at least ``ANOMALIES_TO_CHOOSE_BY`` have one.
     """
 
     config: DetectionConfig
@@ -102,6 +107,8 @@ class DetectionDataModule:
     parts: Sequence[PreparedSample]
     training: list[int]
     held_out: list[int]
+    weights: list[int]
+    architecture: list[int]
     owners: list[int]
     calibration: Sequence[PreparedSample]
     training_data: str
@@ -109,6 +116,7 @@ class DetectionDataModule:
     rotations: int = 1
     frozen_source: NormalityFeatures | None = None
     stores: dict[str, FeatureStore] | None = None
+    selection_rounds: int = 1
 
     @property
     def pools(self) -> Pools:
@@ -132,39 +140,71 @@ class DetectionDataModule:
         return detector
 
     def loader(self, purpose: str, *, required: frozenset[str] | None = None) -> DataLoader[Any]:
-        """Load batches to ``train``, for the ``architecture`` or to ``validate``.
+        """Load batches for a purpose.
 
         Args:
-            purpose: one of these three.
+            purpose: ``weights`` or ``architecture`` of a search, ``train`` a finalist, ``final``
+                weights, or ``validate``.
             required: names of the maps to load of stored features; None loads all.
         """
         shuffle = purpose != "validate"
         if self.stores is not None:
-            store = self.stores[purpose]
+            store, positions = self.stored(purpose)
             if required is not None:
                 store = store.only(required)
             return stored_loader(
-                store, batch=self.config.batch, seed=self.config.seed, shuffle=shuffle
+                store,
+                batch=self.config.batch,
+                seed=self.config.seed,
+                shuffle=shuffle,
+                positions=positions,
             )
         return fresh_loader(
-            self.synthetic(purpose),
+            self.synthetic(purpose, rounds=1 if shuffle else self.selection_rounds),
             batch=min(self.config.batch, FRESH_BATCH),
             scale=self.geometry,
             modalities=self.config.modalities,
             shuffle=shuffle,
         )
 
-    def synthetic(self, purpose: str) -> SyntheticParts:
-        """Return normal parts with anomalies; training has generators that no other purpose has."""
-        indices = self.training if purpose == "train" else self.held_out
-        seed = self.config.seed * 10 + {"train": 0, "architecture": 1, "validate": 2}[purpose]
+    def stored(self, purpose: str) -> tuple[FeatureStore, list[int] | None]:
+        """Return the store for a purpose, and the positions in it; None stands for all of them."""
+        assert self.stores is not None
+        name = purpose if purpose in self.stores else "final"
+        kept, stored = self.indices(purpose), self.indices(name)
+        if kept == stored:
+            return self.stores[name], None
+        # A store holds whole epochs, one after the other.
+        count, chosen = len(self.stores[name]), set(kept)
+        return self.stores[name], [p for p in range(count) if stored[p % len(stored)] in chosen]
+
+    def indices(self, purpose: str) -> list[int]:
+        """Return the indices of a purpose's parts."""
+        everything = self.config.final_data == "all"
+        return {
+            "final": sorted({*self.training, *self.held_out}) if everything else self.training,
+            "train": self.training,
+            "weights": self.weights,
+            "architecture": self.architecture,
+            "validate": self.held_out,
+        }[purpose]
+
+    def synthetic(self, purpose: str, *, rounds: int = 1) -> SyntheticParts:
+        """Return a purpose's parts with anomalies; those of ``validate`` are of other generators.
+
+        The architecture is trained on anomalies of the training's generators: of others, the choice
+        between genotypes would be made on what they were searched with.
+        """
+        indices = self.indices(purpose)
+        seeds = {"architecture": 1, "validate": 2}
         return SyntheticParts(
             SelectedParts(self.parts, indices),
             numbers=indices,
-            generator=self.training_anomalies if purpose == "train" else validation_generator(),
-            seed=seed,
+            generator=validation_generator() if purpose == "validate" else self.training_anomalies,
+            seed=self.config.seed * 10 + seeds.get(purpose, 0),
             owners=[self.owners[i] for i in indices],
             augmentation=None if purpose in ("architecture", "validate") else self.augmentation,
+            rounds=rounds,
         )
 
     @property
@@ -272,7 +312,7 @@ def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDa
             "better."
         )
     groups = [ref.group for ref in split.train]
-    held_out = set_aside(groups, config.search.held_out, np.random.default_rng(config.seed))
+    searched = divide_for_search(groups, config.search.held_out, seed=config.seed)
     owners = _owners(groups)
     rotations = 1
     frozen: AdnasDetector | None = None
@@ -285,7 +325,10 @@ def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDa
             )
         rotations = choose_rotations(config, parts, owners=owners, scale=geometry, frozen=frozen)
     parts, originals = with_rotations(parts, rotations)
-    held_out = {i for i, original in enumerate(originals) if original in held_out}
+
+    def with_copies(originals_chosen: frozenset[int]) -> list[int]:
+        return [i for i, original in enumerate(originals) if original in originals_chosen]
+
     data = DetectionDataModule(
         config=config,
         source=source,
@@ -293,8 +336,10 @@ def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDa
         preparation=preparation,
         geometry=geometry,
         parts=parts,
-        training=sorted(set(range(len(parts))) - held_out),
-        held_out=sorted(held_out),
+        training=with_copies(searched.weights | searched.architecture),
+        held_out=with_copies(searched.selection),
+        weights=with_copies(searched.weights),
+        architecture=with_copies(searched.architecture),
         owners=[owners[original] for original in originals],
         calibration=calibration,
         training_data=content_hash(path for ref in split.train for path in ref.files.values()),
@@ -302,6 +347,12 @@ def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDa
         rotations=rotations,
         frozen_source=None if frozen is None else frozen.frozen_source,
     )
+    if find_model(config.model).pools is not None:
+        if searched.shared and config.fusion in ("search", "best"):
+            say(searched.shared)
+        data.selection_rounds = data.synthetic("validate").rounds_with_anomalies(
+            ANOMALIES_TO_CHOOSE_BY
+        )
     if data.frozen_source is not None:
         data.stores = _stored_features(data, data.frozen_source, estimate=estimate)
     elif estimate and find_model(config.model).pools is not None:
@@ -315,13 +366,13 @@ def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDa
 def _say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> None:
     """Say how long the run will take, after ``seconds`` for each part of a first batch."""
     config = data.config
-    rounds = _rounds(config) if data.frozen_source is not None else dict.fromkeys(PURPOSES, 1)
+    rounds = _rounds(data)
     made = {
         purpose: count * len(data.synthetic(purpose).parts) for purpose, count in rounds.items()
     }
     frozen = data.frozen_source is not None
     size = RunSize(
-        training=made["train"],
+        training=made["final"],
         held_out=made["validate"],
         made=sum(made.values()) if frozen else 0,
         calibration=len(data.calibration),
@@ -339,11 +390,17 @@ def _say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> No
     )
 
 
-def _rounds(config: DetectionConfig) -> dict[str, int]:
-    """Return the epochs of synthetic anomalies that are stored, by purpose."""
+def _rounds(data: DetectionDataModule) -> dict[str, int]:
+    """Return the epochs of synthetic anomalies that are stored or shown at once, by purpose."""
+    if data.frozen_source is None:
+        return dict.fromkeys(STORED, 1) | {"validate": data.selection_rounds}
     # Held-out parts are fewer: more rounds of them make the validation steadier.
-    held_out = max(2, config.rounds // 2)
-    return {purpose: config.rounds if purpose == "train" else held_out for purpose in PURPOSES}
+    held_out = max(2, data.config.rounds // 2)
+    return {
+        "final": data.config.rounds,  # and what else trains weights, on some of its parts
+        "architecture": held_out,
+        "validate": max(held_out, data.selection_rounds),
+    }
 
 
 def _stored_features(
@@ -367,8 +424,10 @@ def _stored_features(
     deadline = time.monotonic() + STORING_SHARE * data.seconds_left()
     stores = {}
     measure = partial(_say_duration, data) if estimate else None
-    for purpose, count in _rounds(config).items():
+    for purpose, count in _rounds(data).items():
         dataset = data.synthetic(purpose)
+        # With few anomalies to choose by, no round is left out, whatever the time.
+        limit = math.inf if purpose == "validate" and data.selection_rounds > 1 else deadline
         say(f"Making synthetic anomalies ({purpose}): {count} rounds of {len(dataset)} parts ...")
         key = _key(data, source, purpose=purpose, rounds=count)
         with Progress(f"Making ({purpose})", count * len(dataset)) as progress:
@@ -381,11 +440,15 @@ def _stored_features(
                 epochs=range(count),
                 scale=data.geometry,
                 modalities=config.modalities,
-                keep_going=lambda: time.monotonic() < deadline,
+                keep_going=partial(_before, limit),
                 progress=progress,
-                measure=measure if purpose == "train" else None,
+                measure=measure if purpose == "final" else None,
             )
     return stores
+
+
+def _before(limit: float) -> bool:
+    return time.monotonic() < limit
 
 
 def _key(data: DetectionDataModule, source: NormalityFeatures, *, purpose: str, rounds: int) -> str:
@@ -394,7 +457,7 @@ def _key(data: DetectionDataModule, source: NormalityFeatures, *, purpose: str, 
     generator = data.synthetic(purpose).generator
     facts = {
         "training data": data.training_data,
-        "parts": data.training if purpose == "train" else data.held_out,
+        "parts": data.indices(purpose),
         "owners": data.owners,
         "rotations": data.rotations,
         "preparation": repr(data.preparation),

@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule, open_run
+from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.training.search import FusionSearch
 from chiasm.detection.training.segment import SegmentationTraining
 from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.finalists import propose
 from chiasm.fusion.genotype import Genotype
+from chiasm.fusion.warm_start import warm_start
 from chiasm.runs.console import say
-from chiasm.runs.final_round import final_round
+from chiasm.runs.final_round import RoundResult, final_round
 from chiasm.runs.model_folder import library_versions
 from chiasm.training.trainer import Budget, fit
 
@@ -29,10 +32,11 @@ CONCATENATION: Final = "concatenation"  # name of the hand-made fusion
 def search(config: DetectionConfig, *, data: DetectionDataModule | None = None) -> Genotype:
     """Search the fusion architecture.
 
-    The relaxed network is searched first. Its strongest architecture and others drawn from its
-    choices are the finalists: each is trained from scratch for a few epochs, and the one with the
-    highest pixel AP on held-out normals wins. With ``search.finalists=1`` the strongest is taken
-    without a final round, as in the paper.
+    The relaxed network is searched first, its weights and its architecture on different training
+    parts. Its strongest architecture and others drawn from its choices are the finalists. All start
+    with the relaxed network's weights and are trained for equally many steps, the better half for
+    as many again, and so on; the one with the highest pixel AP on the held-out parts wins. With
+    ``search.finalists=1`` the strongest is taken without a final round, as in the paper.
 
     Writes ``genotype.json`` and its drawing, ``search_history.json`` and ``finalists.json`` to the
     run's folder.
@@ -61,11 +65,11 @@ def search_or_concatenate(config: DetectionConfig, *, data: DetectionDataModule)
 def _best_fusion(
     config: DetectionConfig, data: DetectionDataModule, *, hand_made: Sequence[str]
 ) -> Genotype | str:
-    left = data.seconds_left()
-    limited = left != float("inf")
+    left = config.search.share * data.seconds_left()
+    deadline = time.monotonic() + left
     has_final_round = config.search.finalists > 1 or bool(hand_made)
-    share = config.search.share * (RELAXED_SHARE if has_final_round else 1.0)
-    relaxed = _search_relaxed(config, data, Budget(share * left / 60 if limited else None))
+    relaxed_share = RELAXED_SHARE if has_final_round else 1.0
+    relaxed = _search_relaxed(config, data, _budget(relaxed_share * left))
     (config.out / "search_history.json").write_text(
         json.dumps(relaxed.best.history, indent=2) + "\n"
     )
@@ -78,22 +82,28 @@ def _best_fusion(
         ),
         *hand_made,
     ]
-    seconds = config.search.share * (1 - RELAXED_SHARE) * left if limited else float("inf")
-    scores = [{"validation_ap": relaxed.best.value}]
+    result = RoundResult(0, {"validation_ap": relaxed.best.value}, 0, 1)
     if len(finalists) > 1:
-        scores = final_round(
+        steps = len(data.loader("train"))
+        result = final_round(
             finalists,
             record=config.out / "finalists.json",
-            lengths=[config.search.final_epochs, config.search.final_steps],
-            evaluate=lambda fusion, number: _train_finalist(
-                fusion, data, number, seconds=seconds / len(finalists)
+            epochs=max(config.search.final_epochs, math.ceil(config.search.final_steps / steps)),
+            steps_per_epoch=steps,
+            train=lambda fusion, number, epochs: _train_finalist(
+                fusion, data, number, epochs=epochs, relaxed=relaxed.detector
             ),
+            rank=lambda figures: (figures["validation_ap"],),
+            discard=lambda _, number: shutil.rmtree(
+                config.out / "checkpoints" / _finalist(number), ignore_errors=True
+            ),
+            seconds=deadline - time.monotonic(),
         )
-    winner = max(range(len(finalists)), key=lambda number: scores[number]["validation_ap"])
-    fusion = finalists[winner]
+    fusion = finalists[result.winner]
     if isinstance(fusion, str):
-        say(f"The hand-made {fusion} did better than {winner} searched architectures.")
+        say(f"The hand-made {fusion} did better than {len(finalists) - 1} searched architectures.")
         return fusion
+    ap = result.figures.get("validation_ap", math.nan)
     genotype = replace(
         fusion,
         provenance={
@@ -101,14 +111,19 @@ def _best_fusion(
             "data": data.source.name,
             "seed": config.seed,
             "order": config.search.order,
-            "finalists": len(finalists),
-            "validation_ap": round(scores[winner]["validation_ap"], 5),
+            "finalists": result.compared,
+            "steps": result.steps,
+            **({"validation_ap": round(ap, 5)} if math.isfinite(ap) else {}),
             "chiasm": library_versions()["chiasm"],
         },
     )
     write_genotype(genotype, data)
     say(genotype.summary())
     return genotype
+
+
+def _budget(seconds: float) -> Budget:
+    return Budget(None if seconds == math.inf else seconds / 60)
 
 
 def _search_relaxed(
@@ -127,7 +142,7 @@ def _search_relaxed(
     say("Searching the fusion ...")
     fit(
         module,
-        data.loader("train"),
+        data.loader("weights"),
         data.loader("validate"),
         folder=config.out,
         name="search",
@@ -143,8 +158,9 @@ def train_fusion(
     *,
     name: str,
     epochs: int,
-    steps: int = 0,
-    seconds: float,
+    seconds: float = math.inf,
+    purpose: str = "final",
+    relaxed: AdnasDetector | None = None,
 ) -> SegmentationTraining:
     """Train a detector with a fixed fusion.
 
@@ -153,19 +169,20 @@ def train_fusion(
         data: of the run.
         name: of the stage, for checkpoints and logs.
         epochs: passes over the training data.
-        steps: of the weights, at least; they may take more epochs.
         seconds: budget; infinite without one.
+        purpose: of the batches, see ``DetectionDataModule.loader``.
+        relaxed: detector with a supernet, whose weights are the start; None starts with new ones.
     """
     config = data.config
     detector = data.detector(fusion)
+    if relaxed is not None:
+        warm_start(detector, relaxed)
     required = detector.fusion.required
-    batches = data.loader("train", required=required)
-    epochs = max(epochs, math.ceil(steps / len(batches)))
-    budget = Budget(None if seconds == float("inf") else seconds / 60)
+    budget = _budget(seconds)
     module = SegmentationTraining(detector, budget=budget, epochs=epochs, **config.optimisation)
     fit(
         module,
-        batches,
+        data.loader(purpose, required=required),
         data.loader("validate", required=required),
         folder=config.out,
         name=name,
@@ -176,21 +193,21 @@ def train_fusion(
 
 
 def _train_finalist(
-    fusion: Genotype | str, data: DetectionDataModule, number: int, *, seconds: float
+    fusion: Genotype | str,
+    data: DetectionDataModule,
+    number: int,
+    *,
+    epochs: int,
+    relaxed: AdnasDetector,
 ) -> dict[str, float]:
-    name = f"final_{number}"
-    settings = data.config.search
     module = train_fusion(
-        fusion,
-        data,
-        name=name,
-        epochs=settings.final_epochs,
-        steps=settings.final_steps,
-        seconds=seconds,
+        fusion, data, name=_finalist(number), epochs=epochs, purpose="train", relaxed=relaxed
     )
-    # A finished finalist is never resumed: its checkpoint only takes space.
-    shutil.rmtree(data.config.out / "checkpoints" / name, ignore_errors=True)
-    return {"validation_ap": module.validation_ap[-1]}
+    return {"steps": module.global_step, "validation_ap": module.validation_ap[-1]}
+
+
+def _finalist(number: int) -> str:
+    return f"final_{number}"
 
 
 def write_genotype(genotype: Genotype, data: DetectionDataModule) -> None:

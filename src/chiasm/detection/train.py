@@ -25,8 +25,9 @@ from chiasm.detection.search import (
 from chiasm.detection.train_baseline import train_baseline
 from chiasm.detection.training.segment import mask_at, mean_relative, run
 from chiasm.errors import ConfigurationError
-from chiasm.fusion.genotype import Genotype, random_genotype
-from chiasm.metrics.ranking import average_precision
+from chiasm.fusion.finalists import random_architecture
+from chiasm.fusion.genotype import Genotype
+from chiasm.metrics.ranking import average_precision, nan_loses
 from chiasm.registry import find_model
 from chiasm.runs.console import say
 
@@ -97,6 +98,7 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
     figures = {
         "validation_ap": validation_ap,
         "rotations": data.rotations,
+        "final_data": config.final_data,
         "macs_before_pruning": cost_of(detector, example).macs,
     }
     detector.prune()
@@ -133,7 +135,7 @@ def _fusion_of(config: DetectionConfig, data: DetectionDataModule) -> Genotype |
     if config.fusion == CONCATENATION:
         return CONCATENATION
     if config.fusion == "random":
-        genotype = random_genotype(
+        genotype = random_architecture(
             data.pools, nodes=config.nodes, seed=config.seed, operations=config.operations
         )
     else:
@@ -172,7 +174,7 @@ def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> flo
         share: average_precision((head * odds + share * normality * distance).numpy(), mask.numpy())
         for share in NORMALITY_SHARES
     }
-    best = max(precisions, key=lambda share: precisions[share])
+    best = max(precisions, key=lambda share: nan_loses(precisions[share]))
     detector.set_score_rule(head=head, normality=best * normality)
     (data.config.out / "score_rule.json").write_text(
         json.dumps({"chosen": best, "pixel_ap": precisions}, indent=2) + "\n"

@@ -6,8 +6,9 @@ import inspect
 import json
 import math
 import shutil
+import time
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import count
 from typing import cast
 
 from chiasm.diagnosis.config import DiagnosisConfig
@@ -18,13 +19,13 @@ from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.search import ClassSearch
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.drawing import draw_genotype
-from chiasm.fusion.finalists import propose, reads
-from chiasm.fusion.genotype import Genotype, random_genotype
+from chiasm.fusion.finalists import propose, random_architecture
+from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.network import FusionSupernet
-from chiasm.fusion.pools import Pools
+from chiasm.fusion.warm_start import warm_start
 from chiasm.registry import find_model, searched_models
 from chiasm.runs.console import say
-from chiasm.runs.final_round import final_round
+from chiasm.runs.final_round import RoundResult, final_round
 from chiasm.runs.model_folder import GENOTYPE, library_versions
 from chiasm.training.keep_best import KeepBest
 from chiasm.training.trainer import Budget, fit
@@ -80,8 +81,7 @@ def with_fusion(data: DiagnosisDataModule) -> DiagnosisDataModule:
         pools = cast(FusionSupernet, _supernet(data).fusion).pools
         if form == "random":
             options = {k: v for k, v in config.options.items() if k in ("nodes", "operations")}
-            draws = (random_genotype(pools, seed=seed, **options) for seed in count(config.seed))
-            fusion = next(draw for draw in draws if reads(draw, _sensors(pools)))
+            fusion = random_architecture(pools, seed=config.seed, **options)
         else:
             fusion = Genotype.load(form)
             fusion.validate(pools)
@@ -98,7 +98,8 @@ def search_fusion(data: DiagnosisDataModule) -> Genotype:
     """Search the fusion on the training recordings.
 
     Every finalist reads all sensors, so that it still has an input if one is absent. The weights
-    are trained on some sessions, the architecture on others. The relaxed network's best epoch and
+    are trained on some sessions, the architecture on others. Finalists start with the relaxed
+    network's weights and are trained for equally many steps. The relaxed network's best epoch and
     the best finalist are chosen on the validation recordings: by macro-F1 (with modality dropout,
     its mean over all modalities and each one alone), then by cross-entropy. The test recordings
     have no part in it.
@@ -108,6 +109,7 @@ def search_fusion(data: DiagnosisDataModule) -> Genotype:
     """
     config, settings = data.config, data.config.search
     minutes = config.minutes and config.minutes * settings.share
+    deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     relaxed_share = RELAXED_SHARE if settings.finalists > 1 else 1.0
     module = _search_relaxed(data, minutes and minutes * relaxed_share)
     history = json.dumps(module.best.history, indent=2) + "\n"
@@ -117,30 +119,34 @@ def search_fusion(data: DiagnosisDataModule) -> Genotype:
         best=module.best.genotype,
         count=settings.finalists,
         seed=config.seed,
-        sensors=_sensors(module.supernet.pools),
     )
-    figures: list[dict[str, float]] = [{"validation_loss": -module.best.value}]
+    result = RoundResult(0, {"validation_loss": -module.best.value}, 0, 1)
     if len(finalists) > 1:
-        each = minutes and minutes * (1 - RELAXED_SHARE) / len(finalists)
-        steps = [settings.final_steps] if settings.final_steps else []
-        figures = final_round(
+        steps = len(data.loader("classify"))
+        result = final_round(
             finalists,
             record=config.out / "finalists.json",
-            lengths=[settings.final_epochs, *steps],
-            evaluate=lambda genotype, number: _train_finalist(
-                replace(data, fusion=genotype), number, each
+            epochs=max(settings.final_epochs, math.ceil(settings.final_steps / steps)),
+            steps_per_epoch=steps,
+            train=lambda genotype, number, epochs: _train_finalist(
+                replace(data, fusion=genotype), number, epochs=epochs, relaxed=module.network
             ),
+            rank=_rank,
+            discard=lambda _, number: shutil.rmtree(
+                config.out / "checkpoints" / _finalist(number), ignore_errors=True
+            ),
+            seconds=deadline - time.monotonic(),
         )
-    winner = max(range(len(finalists)), key=lambda number: _rank(figures[number]))
     genotype = replace(
-        finalists[winner].pruned(),
+        finalists[result.winner].pruned(),
         provenance={
             "model": config.model,
             "data": data.store.name,
             "seed": config.seed,
             "order": settings.order,
-            "finalists": len(finalists),
-            **{name: round(value, 5) for name, value in figures[winner].items()},
+            "finalists": result.compared,
+            "steps": result.steps,
+            **{n: round(value, 5) for n, value in result.figures.items() if math.isfinite(value)},
             "chiasm": library_versions()["chiasm"],
         },
     )
@@ -187,13 +193,12 @@ def _search_relaxed(data: DiagnosisDataModule, minutes: float | None) -> ClassSe
 
 
 def _train_finalist(
-    data: DiagnosisDataModule, number: int, minutes: float | None
+    data: DiagnosisDataModule, number: int, *, epochs: int, relaxed: FusedClassifier
 ) -> dict[str, float]:
-    config, settings = data.config, data.config.search
+    config = data.config
     network = data.network()
-    budget = Budget(minutes)
-    batches = data.loader("classify")
-    epochs = max(settings.final_epochs, math.ceil(settings.final_steps / len(batches)))
+    warm_start(network, relaxed)
+    budget = Budget(None)  # equal steps for all finalists; the final round counts the time
     module = ClassTraining(
         network,
         budget=budget,
@@ -203,36 +208,37 @@ def _train_finalist(
         seed=config.seed + 1,
     )
     best = KeepBest(network, metric="validation_score", tie="validation_loss")
-    name = f"final_{number}"
     fit(
         module,
-        batches,
+        data.loader("classify"),
         data.loader("classify_check"),
         folder=config.out,
-        name=name,
+        name=_finalist(number),
         epochs=epochs,
         budget=budget,
         precision="32-true",
         gradient_clip=1.0,
         callbacks=[best],
     )
-    # A finished finalist is never resumed: its checkpoint only takes space.
-    shutil.rmtree(config.out / "checkpoints" / name, ignore_errors=True)
-    return {"validation_score": best.best[0], "validation_loss": -best.best[1]}
+    return {
+        "steps": module.global_step,
+        "validation_score": best.best[0],
+        "validation_loss": -best.best[1],
+    }
 
 
-def _rank(figures: dict[str, float]) -> tuple[float, float]:
-    return figures.get("validation_score", 0.0), -figures["validation_loss"]
+def _finalist(number: int) -> str:
+    return f"final_{number}"
+
+
+def _rank(figures: Mapping[str, float]) -> tuple[float, float]:
+    return figures["validation_score"], -figures["validation_loss"]
 
 
 def _supernet(data: DiagnosisDataModule) -> FusedClassifier:
     network = replace(data, fusion="supernet").network()
     assert isinstance(network, FusedClassifier)
     return network
-
-
-def _sensors(pools: Pools) -> frozenset[str]:
-    return frozenset(candidate.modality for candidate in pools.features.values())
 
 
 def _write(genotype: Genotype, config: DiagnosisConfig) -> None:

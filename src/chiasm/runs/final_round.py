@@ -1,46 +1,204 @@
-"""The final round of a search: train each finalist for a short while and evaluate it."""
+"""The final round of a search: finalists are compared after equally many steps, the field halved.
+
+References:
+    Jamieson, Talwalkar, Non-stochastic Best Arm Identification, AISTATS 2016 (successive halving).
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 from chiasm.fusion.genotype import Genotype
+from chiasm.metrics.ranking import nan_loses
 from chiasm.runs.console import say
 
 F = TypeVar("F", bound=Genotype | str)
+STEPS = "steps"  # key of a record: steps of the weights that were made
+
+
+@dataclass(frozen=True, slots=True)
+class RoundResult:
+    """Result of a final round.
+
+    Attributes:
+        winner: number of the best finalist.
+        figures: of the winner, by name; empty where there was no time to train any.
+        steps: after which it was compared for the last time; 0 without a comparison.
+        compared: finalists that were compared at least once.
+    """
+
+    winner: int
+    figures: Mapping[str, float]
+    steps: int
+    compared: int
+
+
+def rung_lengths(count: int, epochs: int) -> list[int]:
+    """Return the epochs after which finalists are compared, the better half each time going on.
+
+    The last comparison, of two finalists, comes after ``epochs``, each earlier one at half of the
+    next, after at least one epoch.
+
+    Example:
+        >>> rung_lengths(8, 12)
+        [3, 6, 12]
+        >>> rung_lengths(8, 1)
+        [1]
+    """
+    comparisons = max(1, math.ceil(math.log2(count)))
+    return sorted({math.ceil(epochs / 2**later) for later in range(comparisons)})
+
+
+def epochs_in_all(count: int, epochs: int) -> int:
+    """Return the epochs that all finalists of a final round are trained together.
+
+    Example:
+        >>> epochs_in_all(8, 4)  # 8 finalists for one, 4 for one more, 2 for two more
+        16
+    """
+    return _epochs_of_rungs(count, rung_lengths(count, epochs))
 
 
 def final_round(
     finalists: Sequence[F],
     *,
     record: Path,
-    lengths: Sequence[int],
-    evaluate: Callable[[F, int], dict[str, float]],
-) -> list[dict[str, float]]:
-    """Return the figures of each finalist; recorded ones are not trained again.
+    epochs: int,
+    steps_per_epoch: int,
+    train: Callable[[F, int, int], dict[str, float]],
+    rank: Callable[[Mapping[str, float]], tuple[float, ...]],
+    discard: Callable[[F, int], None] = lambda *_: None,
+    seconds: float = math.inf,
+    clock: Callable[[], float] = time.monotonic,
+) -> RoundResult:
+    """Train finalists in rungs of ``rung_lengths``; the better half of a rung goes on to the next.
+
+    All finalists of a rung are trained for equally many steps. Seconds decide how many finalists
+    and rungs there are, by the time that the first ones took, never how long a finalist is trained;
+    without any seconds the first one wins. A finalist that made other steps than its rung asks for
+    loses, as does one whose figure is NaN.
 
     Args:
-        finalists: genotypes, or names of fusions made by hand.
-        record: JSON file of finished finalists.
-        lengths: training lengths (epochs, steps); records of other lengths are ignored.
-        evaluate: trains a finalist, given it and its number, and returns its figures by name.
+        finalists: genotypes, or names of fusions made by hand; the most promising one first.
+        record: JSON file with a row per finalist and rung: cells, steps made, figures. A row whose
+            steps are those of the rung is not trained again.
+        epochs: that the last two finalists are trained.
+        steps_per_epoch: of the weights, the same for all.
+        train: trains a finalist, given it, its number and the epochs in all, on from where it
+            stopped; returns its figures by name, and the steps made in all as ``"steps"``.
+        rank: of a finalist's figures, larger is better.
+        discard: called for a finalist that is trained no more, with its number.
+        seconds: for the whole round; infinite without a budget.
+        clock: returns seconds.
     """
-    records: list[dict[str, Any]] = json.loads(record.read_text()) if record.exists() else []
-    scores = []
-    for number, fusion in enumerate(finalists):
-        # The fusion's cells and the lengths identify a record; its other keys are figures.
-        identity = {
-            "cells": fusion if isinstance(fusion, str) else json.loads(fusion.to_json())["cells"],
-            "steps": list(lengths),
-        }
-        finished = next((r for r in records if r.items() >= identity.items()), None)
-        if finished is None:
-            say(f"Final round, {number + 1} of {len(finalists)} ...")
-            finished = identity | evaluate(fusion, number)
-            records.append(finished)
-            record.write_text(json.dumps(records, indent=2) + "\n")
-        scores.append({k: float(v) for k, v in finished.items() if k not in identity})
-    return scores
+    rows = _Records(record)
+    lengths = rung_lengths(len(finalists), epochs)
+    deadline = clock() + seconds
+    field = list(range(len(finalists)))
+    result = RoundResult(0, {}, 0, 0)
+    spent, trained = 0.0, 0  # seconds and epochs of this process
+    for rung, length in enumerate(lengths if seconds > 0 else ()):
+        steps, more = length * steps_per_epoch, length - (lengths[rung - 1] if rung else 0)
+        figures = {n: row for n in field if (row := rows.find(finalists[n], steps))}
+        waiting = [n for n in field if n not in figures]
+        if rung and trained and len(waiting) * more * spent / trained > deadline - clock():
+            say(f"No time is left to train {len(waiting)} finalists for {steps} steps.")
+            break
+        for number in waiting:
+            if not rung and trained:
+                left = deadline - clock()
+                count = _how_many(len(field), lengths, len(figures), spent / trained, left)
+                if len(figures) >= count:
+                    say(f"There is time for {len(figures)} of {len(field)} finalists.")
+                    break
+            say(f"Final round, {number + 1} of {len(finalists)}, {steps} steps ...")
+            began = clock()
+            figures[number] = train(finalists[number], number, length)
+            rows.add(finalists[number], figures[number])
+            spent, trained = spent + clock() - began, trained + more
+        # Stable: of equals, the more promising one comes first.
+        order = sorted(sorted(figures), key=lambda n: _key(figures[n], steps, rank), reverse=True)
+        best = {name: value for name, value in figures[order[0]].items() if name != STEPS}
+        result = RoundResult(order[0], best, steps, max(result.compared, len(order)))
+        better = sorted(order[: math.ceil(len(order) / 2)])
+        for number in set(field) - set(better):
+            discard(finalists[number], number)
+        field = better
+        if len(field) < 2:
+            break
+    for number in field:
+        discard(finalists[number], number)
+    return result
+
+
+def _key(
+    figures: Mapping[str, float],
+    steps: int,
+    rank: Callable[[Mapping[str, float]], tuple[float, ...]],
+) -> tuple[float, ...]:
+    complete = figures[STEPS] == steps
+    return tuple(nan_loses(value) if complete else -math.inf for value in rank(figures))
+
+
+def _how_many(count: int, lengths: Sequence[int], done: int, pace: float, seconds: float) -> int:
+    """Return how many of ``count`` finalists fit in the seconds that are left.
+
+    That is the largest number for which all rungs fit, or else the first rung alone.
+
+    Args:
+        count: of finalists.
+        lengths: of the rungs, in epochs.
+        done: finalists that have finished the first rung.
+        pace: seconds an epoch.
+        seconds: left.
+    """
+    for number in range(count, 1, -1):
+        epochs = _epochs_of_rungs(number, lengths) - min(done, number) * lengths[0]
+        if epochs * pace <= seconds:
+            return number
+    return (
+        sum(number * lengths[0] * pace <= seconds for number in range(1, count - done + 1)) + done
+    )
+
+
+def _epochs_of_rungs(field: int, lengths: Sequence[int]) -> int:
+    """Return the epochs of all rungs together, of which the first has ``field`` finalists."""
+    epochs = field * lengths[0]
+    for shorter, longer in pairwise(lengths):
+        field = math.ceil(field / 2)
+        epochs += field * (longer - shorter) if field > 1 else 0
+    return epochs
+
+
+class _Records:
+    """Rows of the file of finished finalists."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+
+    def find(self, fusion: Genotype | str, steps: int) -> dict[str, float] | None:
+        """Return the figures of a fusion after exactly these steps."""
+        identity = {"cells": _cells(fusion), STEPS: steps}
+        for row in self.rows:
+            if row.items() >= identity.items():
+                return {name: float(value) for name, value in row.items() if name != "cells"}
+        return None
+
+    def add(self, fusion: Genotype | str, figures: Mapping[str, float]) -> None:
+        """Write a row."""
+        self.rows.append({"cells": _cells(fusion), **figures})
+        part = self.path.with_suffix(".part")
+        part.write_text(json.dumps(self.rows, indent=2) + "\n")
+        part.replace(self.path)
+
+
+def _cells(fusion: Genotype | str) -> Any:
+    return fusion if isinstance(fusion, str) else json.loads(fusion.to_json())["cells"]

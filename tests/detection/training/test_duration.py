@@ -46,7 +46,8 @@ def test_seconds_are_proportional_to_epochs_and_to_what_was_measured():
 def test_finalists_take_at_least_their_steps():
     few = stages(search={"final_epochs": 1, "final_steps": 1})["final round"]
     many = stages(search={"final_epochs": 1, "final_steps": 40})["final round"]
-    assert many == pytest.approx(4 * few)  # ten steps an epoch
+    # Ten steps an epoch: of 8 finalists all make one, 4 of them a second, 2 of these two more.
+    assert many / 16 == pytest.approx(few / 8)
 
 
 def test_a_source_that_learns_makes_its_parts_in_every_epoch():

@@ -155,6 +155,55 @@ def set_aside(groups: Sequence[str], share: float, rng: np.random.Generator) -> 
     return drawn or min(members, key=len)
 
 
+@dataclass(frozen=True, slots=True)
+class SearchParts:
+    """Which training parts serve what in the search of a fusion, by index.
+
+    Attributes:
+        weights: the relaxed network's weights are trained on them.
+        architecture: its architecture is trained on them.
+        selection: the best epoch, the best finalist and the score rule are chosen on them.
+        shared: what is not disjoint and why, as a sentence; empty where all three are.
+    """
+
+    weights: frozenset[int]
+    architecture: frozenset[int]
+    selection: frozenset[int]
+    shared: str = ""
+
+
+def divide_for_search(groups: Sequence[str], share: float, *, seed: int) -> SearchParts:
+    """Divide training parts for weights, architecture and selection, by ``set_aside``.
+
+    Selection gets the share of all parts, the architecture the same share of the rest. Where the
+    rest cannot be divided (one part, or one of several groups), the architecture shares it with the
+    weights, never with the selection.
+
+    Args:
+        groups: name of each part's group.
+        share: of the parts.
+        seed: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    selection = set_aside(groups, share, rng)
+    rest = [i for i in range(len(groups)) if i not in selection]
+    names = [groups[i] for i in rest]
+    one_group = len(set(groups)) > 1 and len(set(names)) == 1 and names[0] != ""
+    if len(rest) < 2 or one_group:
+        parts = "one training part is" if len(rest) == 1 else f"{len(rest)} parts of one group are"
+        return SearchParts(
+            frozenset(rest),
+            frozenset(rest),
+            frozenset(selection),
+            f"Only {parts} left beside those of the selection: the search trains weights and "
+            "architecture on the same.",
+        )
+    architecture = {rest[i] for i in set_aside(names, share, rng)}
+    return SearchParts(
+        frozenset(rest) - architecture, frozenset(architecture), frozenset(selection)
+    )
+
+
 def members_by_group(groups: Sequence[str]) -> list[set[int]]:
     """Return the indices of each group's parts; among several groups, unnamed parts are alone."""
     several = len(set(groups)) > 1

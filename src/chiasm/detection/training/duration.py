@@ -12,6 +12,7 @@ import torch
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.training.segment import Batch, run, total_loss
+from chiasm.runs.final_round import epochs_in_all
 from chiasm.training.progress import duration
 from chiasm.training.trainer import processor_precision
 
@@ -72,7 +73,8 @@ def stage_seconds(
         finalists = settings.finalists + (config.fusion == "best")
         if finalists > 1:
             epochs = max(settings.final_epochs, math.ceil(settings.final_steps / steps))
-            stages["final round"] = finalists * _fixed_seconds(epochs, size, seconds, fresh)
+            epochs = epochs_in_all(finalists, epochs)
+            stages["final round"] = _fixed_seconds(epochs, size, seconds, fresh)
     stages["training"] = _fixed_seconds(config.train_epochs, size, seconds, fresh)
     stages["calibration"] = size.calibration * seconds.part
     return {name: value for name, value in stages.items() if value > 0}

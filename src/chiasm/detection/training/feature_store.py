@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from chiasm.detection.layers.features import SourcedFeatures
 from chiasm.detection.preparation.batch import to_batch
@@ -187,12 +187,21 @@ def _features(
     return {name: value.cpu().numpy() for name, value in (halves | bools).items()}
 
 
-def stored_loader(store: FeatureStore, *, batch: int, seed: int, shuffle: bool) -> DataLoader[Any]:
-    """Make batches of stored features."""
+def stored_loader(
+    store: FeatureStore,
+    *,
+    batch: int,
+    seed: int,
+    shuffle: bool,
+    positions: Sequence[int] | None = None,
+) -> DataLoader[Any]:
+    """Make batches of stored features, of those at some positions or of all."""
+    chosen: Dataset[int] = store if positions is None else Subset(store, positions)
+    count = len(store) if positions is None else len(positions)
     return DataLoader(
-        store,
+        chosen,
         batch_size=batch,
-        sampler=EpochOrder(len(store), seed=seed) if shuffle else None,
+        sampler=EpochOrder(count, seed=seed) if shuffle else None,
         collate_fn=store.collate,
-        drop_last=shuffle and len(store) >= batch,
+        drop_last=shuffle and count >= batch,
     )

@@ -99,6 +99,14 @@ class SegmentationTraining(LightningModule):
         self.validation_ap.append(ap)
         self.log("validation_ap", ap, prog_bar=True)
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the figures of all epochs with the weights."""
+        checkpoint["validation_ap"] = self.validation_ap
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the figures of the epochs before."""
+        self.validation_ap = list(checkpoint["validation_ap"])
+
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:

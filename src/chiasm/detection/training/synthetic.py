@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,10 @@ from chiasm.detection.anomalies.generators import AnomalyGenerator, synthesise
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.augmentation import Augmentation
+from chiasm.errors import DataError
 from chiasm.samples import PreparedSample, RGBDBatch
+
+PATIENCE = 20  # draws for each anomaly that is wanted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +47,7 @@ class SyntheticParts(Dataset[SyntheticPart]):
         owners: owner of each part, the number of the first part of its group, whose descriptors a
             memory excludes; None takes ``numbers``.
         augmentation: of the normal parts, before an anomaly is added; None leaves them as they are.
+        rounds: times that each part is in an epoch, each time with another draw.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class SyntheticParts(Dataset[SyntheticPart]):
         seed: int,
         owners: Sequence[int] | None = None,
         augmentation: Augmentation | None = None,
+        rounds: int = 1,
     ) -> None:
         self.parts = parts
         self.owners = numbers if owners is None else owners
@@ -61,10 +67,11 @@ class SyntheticParts(Dataset[SyntheticPart]):
         self.generator = generator
         self.seed = seed
         self.augmentation = augmentation
+        self.rounds = rounds
         self.epoch = 0
 
     def __len__(self) -> int:
-        return len(self.parts)
+        return self.rounds * len(self.parts)
 
     def draw(self, epoch: int, position: int) -> SyntheticPart:
         """Return the part at a position in an epoch, with its clean self and its owner."""
@@ -83,7 +90,27 @@ class SyntheticParts(Dataset[SyntheticPart]):
         return drawn.part, drawn.owner
 
     def __getitem__(self, position: int) -> SyntheticPart:
-        return self.draw(self.epoch, position)
+        epoch, position = divmod(position, len(self.parts))
+        return self.draw(self.epoch * self.rounds + epoch, position)
+
+    def rounds_with_anomalies(self, count: int) -> int:
+        """Return how many rounds from the first have ``count`` anomalous parts together.
+
+        Raises:
+            DataError: the generator damages hardly any of these parts.
+        """
+        anomalous = 0
+        for epoch in range(math.ceil(PATIENCE * count / len(self.parts))):
+            for position in range(len(self.parts)):
+                anomalous += self.at(epoch, position)[0].label == 1
+                if anomalous >= count:
+                    return epoch + 1
+        raise DataError(
+            f"{anomalous} of {PATIENCE * count} synthetic anomalies are visible on "
+            f"{self.parts[0].source} and the {len(self.parts) - 1} parts like it; {count} are "
+            "needed to choose by. Check that the prepared parts show an object ('chiasm data "
+            "check')."
+        )
 
 
 class EpochOrder(Sampler[int]):
