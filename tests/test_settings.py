@@ -36,7 +36,7 @@ def test_values_and_defaults_are_in_words():
     assert (
         facts["search.final_steps"].meaning
         == facts["search.final_epochs"].meaning
-        == "of each finalist, at least."
+        == "of the last finalists that are compared, at least."
     )
 
 

@@ -144,7 +144,7 @@ def test_an_interrupted_run_continues_and_ends_the_same(run: Path, parts: Path, 
 @pytest.mark.parametrize("stage", [FusionSearch, SegmentationTraining])
 def test_a_run_killed_in_an_epoch_ends_the_same(parts: Path, tmp_path: Path, monkeypatch, stage):
     search = TINY["search"] | {"epochs": 3, "finalists": 1}
-    settings = TINY | {"search": search, "train_epochs": 3, "data": parts}
+    settings = TINY | {"search": search, "train_epochs": 3, "batch": 2, "data": parts}
     train(DetectionConfig.make(out=tmp_path / "whole", **settings))
     step = stage.training_step
 
@@ -212,8 +212,12 @@ def test_other_fusions_and_single_sensors_train(parts: Path, tmp_path: Path, fus
 def test_the_better_of_searched_and_hand_made_fusion_is_taken(
     parts: Path, tmp_path: Path, monkeypatch, hand_made_ap: float
 ):
-    def train_finalist(fusion, data, number, *, seconds):
-        return {"validation_ap": hand_made_ap if fusion == "concatenation" else 0.5}
+    def train_finalist(fusion, data, number, *, epochs, relaxed):
+        steps = epochs * len(data.loader("train"))
+        return {
+            "steps": steps,
+            "validation_ap": hand_made_ap if fusion == "concatenation" else 0.5,
+        }
 
     monkeypatch.setattr("chiasm.detection.search._train_finalist", train_finalist)
     result = train(DetectionConfig.make(data=parts, out=tmp_path, fusion="best", **TINY))

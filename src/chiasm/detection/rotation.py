@@ -17,7 +17,7 @@ from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.fit_memory import fit_memory
 from chiasm.detection.training.segment import mask_at, mean_relative
 from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
-from chiasm.metrics.ranking import average_precision
+from chiasm.metrics.ranking import average_precision, nan_loses
 from chiasm.runs.console import say
 from chiasm.samples import BoolArray, FloatArray, PreparedSample
 from chiasm.training.progress import Progress
@@ -61,7 +61,7 @@ def choose_rotations(
         _trial_ap(frozen, parts, count, seed=config.seed, owners=owners, scale=scale)
         for count in (1, most)
     )
-    better = rotated_too > upright
+    better = nan_loses(rotated_too) > nan_loses(upright)
     say(
         f"Few parts. Pixel AP on synthetic anomalies: {upright:.3f} without rotated copies, "
         f"{rotated_too:.3f} with them. "

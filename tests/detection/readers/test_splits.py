@@ -12,7 +12,13 @@ import pytest
 from chiasm.detection.readers.mvtec3d import Mvtec3d
 from chiasm.detection.readers.plain_folder import PlainFolder
 from chiasm.detection.readers.source import SampleRef
-from chiasm.detection.readers.splits import Split, check_disjoint, make_splits, set_aside
+from chiasm.detection.readers.splits import (
+    Split,
+    check_disjoint,
+    divide_for_search,
+    make_splits,
+    set_aside,
+)
 from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.files.content_hash import content_hash
 from chiasm.files.images import write_rgb, write_xyz
@@ -174,3 +180,40 @@ def test_the_hash_is_of_contents_in_order_with_borders_between(tmp_path):
     assert content_hash([a]) == hashlib.blake2b(inner, digest_size=16).hexdigest()
     with pytest.raises(DataError, match=r"nix cannot be opened"):
         content_hash([tmp_path / "nix"])
+
+
+@pytest.mark.parametrize("count", [4, 5, 20, 101])
+@pytest.mark.parametrize("share", [0.2, 0.5])
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_architecture_and_selection_share_no_part(count: int, share: float, seed: int):
+    parts = divide_for_search([""] * count, share, seed=seed)
+    three = (parts.weights, parts.architecture, parts.selection)
+    assert all(three)
+    assert sum(map(len, three)) == len(frozenset().union(*three)) == count
+    assert parts.shared == ""
+    assert parts == divide_for_search([""] * count, share, seed=seed)
+    # The selection is what was set aside before there were three.
+    assert parts.selection == set_aside([""] * count, share, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_groups_are_whole_in_weights_architecture_and_selection(seed: int):
+    groups = [f"lot {number // 4}" for number in range(40)] + ["", ""]
+    parts = divide_for_search(groups, 0.25, seed=seed)
+    names = [
+        {groups[i] or f"alone {i}" for i in some}
+        for some in (parts.weights, parts.architecture, parts.selection)
+    ]
+    assert sum(map(len, names)) == len(set().union(*names)) == 12
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [(["", ""], "one training part is"), (["a", "a", "a", "b"], "3 parts of one group are")],
+)
+def test_what_few_parts_share_is_said_and_is_never_the_selection(groups: list[str], said: str):
+    parts = divide_for_search(groups, 0.2, seed=0)
+    assert said in parts.shared
+    assert parts.weights == parts.architecture
+    assert not parts.weights & parts.selection
+    assert parts.weights | parts.selection == set(range(len(groups)))

@@ -9,6 +9,7 @@ import torch
 from chiasm.detection.anomalies.generators import training_generator, validation_generator
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.training.synthetic import EpochOrder, SyntheticParts, fresh_loader
+from chiasm.errors import DataError
 
 COLOUR = ("rgb",)
 
@@ -103,3 +104,25 @@ def test_a_loader_serves_every_part_once_and_drops_a_ragged_end_only_if_shuffled
         assert len(indices) == count == len(set(indices))
     in_order = fresh_loader(data, batch=2, scale=scale, modalities=COLOUR, shuffle=False)
     assert torch.cat([batch.index for batch in in_order]).tolist() == list(range(10, 15))
+
+
+def test_rounds_show_each_part_again_with_another_draw(parts, square):
+    once, thrice = dataset(parts, square), dataset(parts, square, rounds=3)
+    assert len(thrice) == 3 * len(once)
+    shown = [thrice[position][0] for position in range(len(thrice))]
+    drawn = [part for epoch in range(3) for part in epoch_of(once, epoch)]
+    assert all(np.array_equal(a.rgb, b.rgb) for a, b in zip(shown, drawn, strict=True))
+    thrice.epoch = 1
+    assert np.array_equal(thrice[0][0].rgb, once.at(3, 0)[0].rgb)
+
+
+@pytest.mark.parametrize("count", [1, 5, 20])
+def test_as_many_rounds_as_the_anomalies_take(parts, square, count):
+    rounds = dataset(parts, square).rounds_with_anomalies(count)
+    labels = [sum(p.label for p in epoch_of(dataset(parts, square), e)) for e in range(rounds)]
+    assert sum(labels) >= count > sum(labels[:-1])
+
+
+def test_parts_that_no_generator_damages_are_refused(parts):
+    with pytest.raises(DataError, match="20 are needed"):
+        dataset(parts, training_generator(probability=0.0)).rounds_with_anomalies(20)
