@@ -28,7 +28,7 @@ from chiasm.detection.readers.cache import PreparationCache
 from chiasm.detection.report.figures import evaluate_scores
 from chiasm.detection.report.scored import ScoredSample
 from chiasm.detection.train import train
-from chiasm.fusion.genotype import random_genotype
+from chiasm.fusion.finalists import random_architecture
 from chiasm.samples import PreparedSample, RGBDSample
 
 CELLS = {
@@ -117,7 +117,7 @@ def compare(data: Path, out: Path, seeds: list[int], ways: list[str], overrides:
                 started = time.monotonic()
                 run_data = replace(data_module, config=config, started=started)
                 if settings["fusion"] == "random":
-                    drawn = random_genotype(
+                    drawn = random_architecture(
                         run_data.pools, nodes=config.nodes, seed=100 * seed + genotype_seed
                     )
                     drawn.save(folder / "drawn.json")

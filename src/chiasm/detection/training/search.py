@@ -34,9 +34,9 @@ from chiasm.training.trainer import Budget
 class FusionSearch(LightningModule):
     """Differentiable search of a fusion network, one architecture step before each weight step.
 
-    The architecture is trained on held-out normals with anomalies of other generators than those
-    of the weights. The best genotype is that of the epoch with the highest pixel AP on a third set
-    of that kind. Test data are never used.
+    The architecture is trained on other normals than the weights. The best genotype is that of the
+    epoch with the highest pixel AP on a third set of normals, with anomalies of generators that
+    neither was trained with. Test data are never used.
 
     Args:
         detector: with a ``FusionSupernet``.
@@ -106,7 +106,7 @@ class FusionSearch(LightningModule):
         )
 
     def training_step(self, batch: Batch, number: int) -> None:
-        """Step the architecture on held-out parts, then the weights."""
+        """Step the architecture on its own parts, then the weights."""
         weights, architecture = cast(list[Any], self.optimizers())
         fraction = training_progress(self.trainer, number, epochs=self.epochs, budget=self.budget)
         rate = self.learning_rate * self.schedule(fraction)
