@@ -45,6 +45,7 @@ PUBLISHED = {
     "schedule": "steps",
     "batch": 4,
     "train_epochs": 600,
+    "final_data": "all",
     "nodes": 2,
     "search.epochs": 80,
     "search.order": 1,
@@ -122,7 +123,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     make_scenes(
         folder,
         products=("flange",),
-        train=10,
+        train=16,
         validation=4,
         test_good=2,
         test_per_defect=1,
@@ -244,6 +245,8 @@ def test_weights_see_the_papers_anomalies_in_half_of_the_parts_and_no_other(reco
 def test_search_divides_the_parts_in_halves(records):
     data = next(data for data, _, _ in records["data"])
     assert len(data.held_out) == len(data.parts) // 2
+    assert abs(len(data.weights) - len(data.architecture)) <= 1
+    assert data.indices("final") == list(range(len(data.parts)))
 
 
 def test_geometry_is_depth_three_times(records):

@@ -109,11 +109,11 @@ def test_a_loader_serves_every_part_once_and_drops_a_ragged_end_only_if_shuffled
 def test_rounds_show_each_part_again_with_another_draw(parts, square):
     once, thrice = dataset(parts, square), dataset(parts, square, rounds=3)
     assert len(thrice) == 3 * len(once)
-    shown = [thrice[position][0] for position in range(len(thrice))]
+    shown = [thrice[position].part for position in range(len(thrice))]
     drawn = [part for epoch in range(3) for part in epoch_of(once, epoch)]
     assert all(np.array_equal(a.rgb, b.rgb) for a, b in zip(shown, drawn, strict=True))
     thrice.epoch = 1
-    assert np.array_equal(thrice[0][0].rgb, once.at(3, 0)[0].rgb)
+    assert np.array_equal(thrice[0].part.rgb, once.at(3, 0)[0].rgb)
 
 
 @pytest.mark.parametrize("count", [1, 5, 20])
