@@ -54,8 +54,8 @@ class DetectionConfig(Settings):
         remove_background: remove the support plane and everything not connected with the part.
         plane_margin: metres above the support plane that are removed with it; None estimates them.
         augment: show each normal part under other light and at other angles in every epoch, to
-            networks that are trained from scratch. None does so for these; a model with frozen
-            features has a memory of normals instead, and cannot.
+            networks that are trained from scratch; a model with frozen features has a memory of
+            normals instead, and cannot. Off: it is behind up to 10,000 images (decision 16).
         anomalies: that weights are trained with: the ``paper``'s generator alone, or a ``mixture``
             of it with defects of shape and appearance.
         textures: folder of textures (DTD) for anomalies; None uses built-in ones.
@@ -110,7 +110,7 @@ class DetectionConfig(Settings):
     calibration_share: float = Field(0.2, gt=0, lt=0.9)
     remove_background: bool = True
     plane_margin: float | None = Field(None, gt=0)
-    augment: bool | None = None
+    augment: bool = False
     anomalies: Literal["paper", "mixture"] = "mixture"
     textures: Path | None = None
     candidates: tuple[str, ...] = ("*",)

@@ -211,7 +211,7 @@ class DetectionDataModule:
     def augmentation(self) -> Augmentation | None:
         """The augmentation of the parts that weights are trained with; None without any."""
         learns = self.frozen_source is None
-        return Augmentation() if learns and self.config.augment is not False else None
+        return Augmentation() if learns and self.config.augment else None
 
     @property
     def training_anomalies(self) -> AnomalyGenerator:
