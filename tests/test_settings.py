@@ -77,3 +77,18 @@ def test_an_options_value_that_is_nothing_to_a_rival_is_told(tmp_path: Path):
     )
     with pytest.raises(ConfigurationError, match=r"btf cannot be built with .* bank_mb: 'much'"):
         build_baseline(config, {"image_size": 64, **config.options})
+
+
+@pytest.mark.parametrize("wing", [DetectionConfig, DiagnosisConfig])
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [("32", "32"), ("bf16", "bf16"), ("auto", "auto"), ("32-true", "32"), ("bf16-mixed", "bf16")],
+)
+def test_a_precision_is_read_as_yaml_gives_it_and_under_its_earlier_name(wing, given, name):
+    config = wing.make(data="parts", out="run", overrides=[f"precision={given}"])
+    assert config.precision == name
+
+
+def test_another_precision_is_refused():
+    with pytest.raises(ConfigurationError, match=r"precision: .*'auto', '32' or 'bf16'"):
+        DetectionConfig.make(data="parts", out="run", overrides=["precision=16"])

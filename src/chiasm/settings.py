@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -21,6 +21,14 @@ from chiasm.errors import ConfigurationError
 from chiasm.registry import RegisteredModel
 
 logger = logging.getLogger(__name__)
+
+
+def _precision_name(value: Any) -> Any:
+    """Read ``32`` as YAML gives it, a number, and the names of earlier versions."""
+    return {"32-true": "32", "bf16-mixed": "bf16"}.get(str(value), str(value))
+
+
+Precision = Annotated[Literal["auto", "32", "bf16"], BeforeValidator(_precision_name)]
 
 
 def read_override(text: str) -> tuple[str, Any]:

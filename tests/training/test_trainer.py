@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from chiasm.training.keep_best import KeepBest
-from chiasm.training.trainer import LAST, Budget, StageProgress, fit
+from chiasm.training.trainer import (
+    LAST,
+    Budget,
+    StageProgress,
+    fit,
+    precision_here,
+    processor_precision,
+)
 
 
 class Clock:
@@ -215,3 +222,39 @@ def test_a_resumed_training_counts_the_steps_of_the_earlier_run(
     assert capfd.readouterr().out.startswith("Line: 16 of 16 steps in ")
     train(tmp_path, Regression(), quiet=False)
     assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "expected"),
+    [(True, True, "bf16"), (False, True, "bf16"), (True, False, "bf16"), (False, False, "32")],
+)
+def test_bfloat16_is_taken_where_the_processor_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, expected: str
+):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert precision_here("auto") == expected
+    assert precision_here("32") == "32" and precision_here("bf16") == "bf16"
+
+
+def test_without_the_queries_of_torch_products_are_float32(monkeypatch: pytest.MonkeyPatch):
+    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert processor_precision() == "32"
+
+
+@pytest.mark.parametrize("gpu", [True, False], ids=["multiplies", "emulates"])
+def test_a_gpu_decides_where_there_is_one(monkeypatch: pytest.MonkeyPatch, gpu: bool):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: gpu)
+    monkeypatch.setattr("chiasm.training.trainer.processor_precision", lambda: "bf16")
+    assert precision_here("auto") == ("bf16" if gpu else "32")
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_steps_are_computed_in_the_precision_that_is_asked_for(tmp_path: Path, precision: str):
+    seen: list[bool] = []
+    module = Regression(lambda: seen.append(torch.is_autocast_enabled("cpu")))
+    train(tmp_path, module, epochs=1, precision=precision)
+    assert set(seen) == {precision == "bf16"}

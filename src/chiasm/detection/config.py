@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, field_validator
 
 from chiasm.registry import RegisteredModel
-from chiasm.settings import SearchSettings, Settings
+from chiasm.settings import Precision, SearchSettings, Settings
 
 Preset = Literal["paper", "recommended"]
 
@@ -76,6 +76,8 @@ class DetectionConfig(Settings):
         schedule: of the learning rate, ``cosine`` or ``steps``: to a fifth after 0.8 of the epochs
             and again after 0.9.
         batch: parts per step.
+        precision: of training; ``auto`` is ``bf16`` where the GPU or the processor multiplies
+            bfloat16, else ``32``.
         minutes: budget of search and training together; None sets no limit.
         false_alarm_rate: at which decisions are made.
         memory_entries: descriptors in a memory of normals.
@@ -128,6 +130,7 @@ class DetectionConfig(Settings):
     weight_decay: float = Field(1e-4, ge=0)
     schedule: Literal["cosine", "steps"] = "cosine"
     batch: int = Field(16, ge=2)
+    precision: Precision = "auto"
     minutes: float | None = Field(None, gt=0)
     false_alarm_rate: float = Field(0.05, gt=0, lt=1)
     memory_entries: int = Field(4_000, ge=500)

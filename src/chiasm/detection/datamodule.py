@@ -58,7 +58,7 @@ from chiasm.runs.console import say
 from chiasm.runs.run_folder import open_run_folder, record_data_hash
 from chiasm.samples import PreparedSample
 from chiasm.training.progress import Progress
-from chiasm.training.trainer import processor_precision
+from chiasm.training.trainer import precision_here
 
 CROPS_MEASURED = 60  # training normals, at most, that the crop is estimated from
 FRESH_BATCH = 8  # parts, at most, of a batch that is not made of stored features
@@ -132,7 +132,7 @@ class DetectionDataModule:
             detector.dice = self.config.loss == "focal_dice"
         if self.frozen_source is not None:
             detector.source = self.frozen_source
-        elif processor_precision() != "32-true":
+        elif precision_here(self.config.precision) == "bf16":
             # Half of bfloat16's gain in convolutions comes from the layout.
             detector = detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return detector
@@ -344,10 +344,14 @@ def _say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> No
         calibration=len(data.calibration),
         batch=config.batch if frozen else min(config.batch, FRESH_BATCH),
     )
+
+    def _seconds(fusion: str) -> float:
+        return seconds_per_part(data.detector(fusion), batch, precision=config.precision)
+
     with torch.random.fork_rng(devices=[]):
-        fixed = seconds_per_part(data.detector("concatenation"), batch)
+        fixed = _seconds("concatenation")
         searched = config.fusion in ("search", "best")
-        supernet = seconds_per_part(data.detector("supernet"), batch) if searched else 0.0
+        supernet = _seconds("supernet") if searched else 0.0
     measured = MeasuredSeconds(part=seconds, supernet=supernet, fixed=fixed)
     say(
         estimate_in_words(

@@ -148,6 +148,7 @@ def _search_relaxed(
         name="search",
         epochs=config.search.epochs,
         budget=budget,
+        precision=config.precision,
     )
     return module
 
@@ -188,6 +189,7 @@ def train_fusion(
         name=name,
         epochs=epochs,
         budget=budget,
+        precision=config.precision,
     )
     return module
 

@@ -31,6 +31,7 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.metrics.ranking import average_precision, nan_loses
 from chiasm.registry import find_model
 from chiasm.runs.console import say
+from chiasm.training.trainer import precision_here
 
 SCORE_RULE = (
     "softplus of (head weight x log-odds + normality weight x mean relative distance), smoothed, "
@@ -100,6 +101,7 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
         "validation_ap": validation_ap,
         "rotations": data.rotations,
         "final_data": config.final_data,
+        "precision": precision_here(config.precision),
         "macs_before_pruning": cost_of(detector, example).macs,
     }
     detector.prune()

@@ -55,6 +55,7 @@ def train_baseline(data: DetectionDataModule, *, seconds: float) -> float:
         minutes=None if seconds == float("inf") else seconds / 60,
         seed=config.seed,
         synthetic=lambda batch: _synthetic(data, batch),
+        precision=config.precision,
         log=say,
     )
     return calibrate_and_save(

@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from chiasm.registry import RegisteredModel, find_model, models
-from chiasm.settings import SearchSettings, Settings
+from chiasm.settings import Precision, SearchSettings, Settings
 
 _EVERY_PRESET: Mapping[str, Any] = {
     "inputs": "relative",
@@ -189,7 +189,7 @@ class DiagnosisConfig(Settings):
     unknown_share: float = Field(0.05, ge=0, lt=1)
     minutes: float | None = Field(None, gt=0)
     workers: int = Field(0, ge=0)
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    precision: Precision = "auto"
     cache: Path | None = None
     seed: int = Field(42, ge=0)
     fusion: str | None = None

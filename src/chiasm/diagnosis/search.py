@@ -187,7 +187,7 @@ def _search_relaxed(data: DiagnosisDataModule, minutes: float | None) -> ClassSe
         name="search",
         epochs=settings.epochs,
         budget=budget,
-        precision="32-true",
+        precision="32",
     )
     return module
 
@@ -216,7 +216,7 @@ def _train_finalist(
         name=_finalist(number),
         epochs=epochs,
         budget=budget,
-        precision="32-true",
+        precision="32",
         gradient_clip=1.0,
         callbacks=[best],
     )

@@ -27,8 +27,9 @@ from chiasm.errors import ConfigurationError
 from chiasm.registry import find_model
 from chiasm.runs.console import say
 from chiasm.runs.model_folder import GENOTYPE, parameter_count
+from chiasm.settings import Precision
 from chiasm.training.keep_best import KeepBest
-from chiasm.training.trainer import LAST, Budget, Precision, best_precision, fit
+from chiasm.training.trainer import LAST, Budget, fit
 
 CLIP = 1.0
 
@@ -180,7 +181,7 @@ def precision_of(config: DiagnosisConfig) -> Precision:
     if config.precision != "auto":
         return config.precision
     large = find_model(config.model).size == "base"
-    return best_precision() if large or torch.cuda.is_available() else "32-true"
+    return "auto" if large or torch.cuda.is_available() else "32"
 
 
 def _stage(

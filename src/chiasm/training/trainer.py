@@ -16,10 +16,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
+from chiasm.settings import Precision
 from chiasm.training.progress import Progress
 
 LAST = "last.ckpt"
-Precision = Literal["32-true", "bf16-mixed"]
+Multiplied = Literal["32", "bf16"]
 
 
 class Budget(Callback):
@@ -85,16 +86,33 @@ class KeepLast(Callback):
         temporary.replace(self.path)
 
 
-def processor_precision() -> Precision:
-    """Return ``"bf16-mixed"`` if the processor multiplies bfloat16, else ``"32-true"``."""
-    supported = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    return "bf16-mixed" if supported() else "32-true"
+# Instructions that multiply bfloat16, by the queries that torch has for them; a torch that lacks
+# one does not use the instructions.
+_BFLOAT16_QUERIES = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
 
 
-def best_precision() -> Precision:
-    """Return ``"bf16-mixed"`` if GPU or processor multiply bfloat16, else ``"32-true"``."""
-    if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
-        return "bf16-mixed"
+def processor_precision() -> Multiplied:
+    """Return ``"bf16"`` if the processor multiplies bfloat16 (AMX, AVX-512 BF16), else ``"32"``."""
+    queries = (getattr(torch.cpu, name, lambda: False) for name in _BFLOAT16_QUERIES)
+    return "bf16" if any(query() for query in queries) else "32"
+
+
+def training_device() -> torch.device:
+    """Return the device that ``fit`` trains on."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def precision_here(precision: Precision) -> Multiplied:
+    """Return what products are computed in on the device that trains.
+
+    Args:
+        precision: ``"auto"`` is ``"bf16"`` where GPU or processor multiply bfloat16, else ``"32"``.
+    """
+    if precision != "auto":
+        return precision
+    if training_device().type == "cuda":
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if supported else "32"
     return processor_precision()
 
 
@@ -107,7 +125,7 @@ def fit(
     name: str,
     epochs: int,
     budget: Budget,
-    precision: Precision | None = None,
+    precision: Precision = "auto",
     gradient_clip: float | None = None,
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
@@ -124,7 +142,7 @@ def fit(
         name: of the training stage.
         epochs: at most.
         budget: ends the training.
-        precision: None takes ``processor_precision()``.
+        precision: of products, see ``precision_here``.
         gradient_clip: norm to which gradients are clipped; None clips nothing.
         callbacks: further ones, whose state is saved in the checkpoint.
         quiet: print no progress.
@@ -139,7 +157,7 @@ def fit(
             accelerator="auto",
             devices=1,
             max_epochs=epochs,
-            precision=precision or processor_precision(),
+            precision="bf16-mixed" if precision_here(precision) == "bf16" else "32-true",
             callbacks=[budget, *callbacks, KeepLast(last)]
             + ([] if quiet else [StageProgress(name, budget)]),
             logger=[

@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from chiasm.detection.layers.features import SourcedFeatures
+from chiasm.detection.layers.segmentation import reconstruction_loss, segmentation_loss
 from chiasm.detection.models.adnas import DetectorOutput, adnas_slim
 from chiasm.detection.training.feature_store import StoredBatch
 from chiasm.detection.training.segment import (
@@ -189,3 +190,21 @@ def test_relative_distances_are_averaged_at_one_size():
     both = DetectorOutput(output().logits, {}, {"rgb": fine, "geometry": coarse})
     torch.testing.assert_close(mean_relative(both), (fine + 3) / 2)
     assert mean_relative(both, torch.Size((2, 2))).shape == (1, 1, 2, 2)
+
+
+@pytest.mark.parametrize("structural", [True, False])
+def test_a_reconstruction_in_bfloat16_is_compared_in_float32(structural):
+    # A nearly flat picture: of its variance, squares in bfloat16 leave nothing.
+    target = 0.5 + 0.02 * random(2, 3, 16, 16)
+    reconstruction = (0.5 + 0.02 * random(2, 3, 16, 16, seed=1)).bfloat16()
+    expected = reconstruction_loss(reconstruction.float(), target, structural=structural)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = reconstruction_loss(reconstruction, target, structural=structural)
+    assert loss.dtype == torch.float32 and loss == expected
+
+
+def test_logits_in_bfloat16_are_compared_in_float32():
+    logits, mask = output().logits.bfloat16(), mask_at(batch(), torch.Size((4, 4)))
+    loss = segmentation_loss(logits, mask, dice=True)
+    assert loss.dtype == torch.float32
+    assert loss == segmentation_loss(logits.float(), mask, dice=True)

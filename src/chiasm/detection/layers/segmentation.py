@@ -104,7 +104,11 @@ def structural_dissimilarity(a: Tensor, b: Tensor, *, window: int = 8, stride: i
 
 
 def reconstruction_loss(reconstruction: Tensor, target: Tensor, *, structural: bool) -> Tensor:
-    """Compute EasyNet's reconstruction terms: MSE, plus ``1 - SSIM`` if ``structural`` (RGB)."""
+    """Compute EasyNet's reconstruction terms: MSE, plus ``1 - SSIM`` if ``structural`` (RGB).
+
+    In float32 always: SSIM's variances are differences of squares, which bfloat16 rounds away.
+    """
+    reconstruction, target = reconstruction.float(), target.float()
     loss = F.mse_loss(reconstruction, target)
     if structural:
         loss = loss + structural_dissimilarity(reconstruction, target)
@@ -116,6 +120,7 @@ def segmentation_loss(logits: Tensor, mask: Tensor, *, dice: bool) -> Tensor:
 
     The paper uses the focal loss alone; on a short budget it stays near chance, the sum does not.
     """
+    logits = logits.float()  # also where the head is computed in bfloat16
     loss = focal_loss(logits, mask)
     if dice:
         loss = loss + cross_entropy(logits, mask) + dice_loss(logits, mask)

@@ -17,8 +17,9 @@ from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.segment import to_device
 from chiasm.detection.training.synthetic import EpochOrder
 from chiasm.samples import PreparedSample, RGBDBatch
+from chiasm.settings import Precision
 from chiasm.training.schedule import cosine, set_learning_rate, training_progress
-from chiasm.training.trainer import Budget, fit, processor_precision
+from chiasm.training.trainer import Budget, fit
 
 PARTS_AT_ONCE = 8
 
@@ -110,6 +111,7 @@ def train_in_steps(
     minutes: float | None = None,
     seed: int = 0,
     synthetic: Callable[[int], DataLoader[Any]] | None = None,
+    precision: Precision = "auto",
     log: Callable[[str], None] = lambda message: None,
 ) -> None:
     """Run the steps of a baseline.
@@ -122,6 +124,7 @@ def train_in_steps(
         minutes: budget of all ``TrainStep`` steps, shared equally.
         seed: of the order of parts.
         synthetic: batch size to batches with anomalies, for steps that train on these.
+        precision: of steps that are not exact.
         log: receives one line per step.
     """
     train_steps = [step for step in baseline.steps if isinstance(step, TrainStep)]
@@ -153,7 +156,7 @@ def train_in_steps(
             name=step.name,
             epochs=step.epochs,
             budget=budget,
-            precision="32-true" if step.exact else processor_precision(),
+            precision="32" if step.exact else precision,
             gradient_clip=step.clip,
         )
         baseline.eval()

@@ -11,10 +11,11 @@ import torch
 
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.models.adnas import AdnasDetector
-from chiasm.detection.training.segment import Batch, run, total_loss
+from chiasm.detection.training.segment import Batch, run, to_device, total_loss
 from chiasm.runs.final_round import epochs_in_all
+from chiasm.settings import Precision
 from chiasm.training.progress import duration
-from chiasm.training.trainer import processor_precision
+from chiasm.training.trainer import precision_here, training_device
 
 # Relative to a step of the weights: forward and backward pass.
 VALIDATION = 1 / 3  # forward pass alone
@@ -107,16 +108,24 @@ def estimate_in_words(stages: dict[str, float], *, seconds_left: float = math.in
 
 
 def seconds_per_part(
-    detector: AdnasDetector, batch: Batch, *, clock: Callable[[], float] = time.perf_counter
+    detector: AdnasDetector,
+    batch: Batch,
+    *,
+    precision: Precision = "auto",
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Time a step of the weights, divided by the parts of the batch.
+    """Time a step of the weights on the device that trains, divided by the parts of the batch.
 
     The weights do not change. Of two steps the second is timed: the first prepares the kernels.
     """
+    device = training_device()
+    detector, batch = detector.to(device), to_device(batch, device)
     started = clock()
-    bfloat16 = processor_precision() != "32-true"
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+    bfloat16 = precision_here(precision) == "bf16"
+    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         for _ in range(2):
             started = clock()
-            total_loss(run(detector, batch), batch, dice=detector.dice).backward()
+            loss = total_loss(run(detector, batch), batch, dice=detector.dice)
+            loss.backward()
+    float(next(p.grad.sum() for p in detector.parameters() if p.grad is not None))  # a GPU's end
     return (clock() - started) / len(batch.foreground)

@@ -36,7 +36,8 @@ class PixelScores:
 
     def add(self, logits: Tensor, mask: Tensor) -> None:
         """Add a batch of logits ``(N, 2, s, s)`` and masks ``(N, 1, s, s)``."""
-        self._scores.append((logits[:, 1] - logits[:, 0]).detach().float().flatten())
+        logits = logits.detach().float()  # before the difference, which bfloat16 would round
+        self._scores.append((logits[:, 1] - logits[:, 0]).flatten())
         self._masks.append(mask.detach().bool().flatten())
 
     def average_precision(self) -> float:
