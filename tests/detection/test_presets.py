@@ -170,7 +170,9 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
             "total_loss",
             recorded(
                 segment.total_loss,
-                lambda loss, output, batch, **more: seen["losses"].append((loss, output, batch)),
+                lambda loss, output, batch, with_reconstruction=True, **_: (
+                    seen["losses"].append((loss, output, batch)) if with_reconstruction else None
+                ),
             ),
         )
         patch.setattr(
@@ -189,6 +191,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
             image_size=64,
             train_epochs=10,
             search={"epochs": 2},
+            precision="32",
         )
         train(config)
     return seen

@@ -190,8 +190,8 @@ def test_the_architecture_moves_to_the_feature_that_tells_classes_apart(order: i
     for number in range(40):
         batch, other = drawn(number), steps.next_batch()
         steps.differentiate(
-            training=lambda batch=batch: loss(batch),
-            validation=lambda other=other: loss(other),
+            training=lambda batch=batch: [loss(batch)],
+            validation=lambda other=other: [loss(other)],
             rate=1e-2,
         )
         architecture.step()

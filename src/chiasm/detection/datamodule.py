@@ -130,6 +130,8 @@ class DetectionDataModule:
         detector: AdnasDetector = find_model(self.config.model).builder(fusion, **arguments)
         if self.config.loss is not None:
             detector.dice = self.config.loss == "focal_dice"
+        if self.config.checkpointing:
+            detector.recompute_activations()
         if self.frozen_source is not None:
             detector.source = self.frozen_source
         elif precision_here(self.config.precision) == "bf16":

@@ -23,6 +23,7 @@ SCORE_RULE = "distances from normal as the method measures them, smoothed, zero 
 SEARCHED_ONLY = (
     *("fusion", "cells", "candidates", "operations", "nodes", "rounds", "search", "train_epochs"),
     *("optimiser", "learning_rate", "weight_decay", "schedule", "loss", "batch"),
+    *("accumulate", "checkpointing"),
     *("memory_entries", "rotate"),
 )
 

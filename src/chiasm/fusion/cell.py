@@ -18,7 +18,9 @@ class CellOutput(nn.Module):
     def __init__(self, *, width: int, nodes: int) -> None:
         super().__init__()
         self.mix = nn.Sequential(
-            nn.Conv2d(nodes * width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+            nn.Conv2d(nodes * width, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
         )
         self.norm = nn.GroupNorm(1, width)
 

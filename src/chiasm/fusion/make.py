@@ -14,10 +14,14 @@ from chiasm.fusion.network import FusionNetwork, FusionSupernet
 from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import Pools
 from chiasm.fusion.projection import Projections, resize
+from chiasm.fusion.recomputation import run_layer
 
 
 class ConcatenationFusion(nn.Module):
     """Project every map, resize, concatenate, 1x1 convolution to C.
+
+    Attributes:
+        recompute: whether activations are computed again for the gradients, see ``run_layer``.
 
     References:
         Chen et al., EasyNet, ACM MM 2023: layers of both modalities, concatenated.
@@ -33,14 +37,25 @@ class ConcatenationFusion(nn.Module):
         self.mix = nn.Sequential(
             nn.Conv2d(width * len(self.names), width, 1, bias=False),
             nn.BatchNorm2d(width),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(0.2, inplace=True),
         )
+        self.recompute = False
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Fuse feature maps by name into ``(N, C, S, S)``."""
-        maps = [resize(self.projections.project(name, features), self.size) for name in self.names]
+        maps = [self._projected(name, features) for name in self.names]
         out: Tensor = self.mix(torch.cat(maps, dim=1))
         return out
+
+    def _projected(self, name: str, features: Mapping[str, Tensor]) -> Tensor:
+        value = run_layer(
+            self.projections,
+            name,
+            features,
+            recompute=self.recompute,
+            call=self.projections.project,
+        )
+        return resize(value, self.size)
 
 
 AnyFusion = FusionSupernet | FusionNetwork | ConcatenationFusion

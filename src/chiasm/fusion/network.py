@@ -20,6 +20,7 @@ from chiasm.fusion.genotype import CellGenotype, Genotype
 from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import Pools, cell_output
 from chiasm.fusion.projection import Projections, resize
+from chiasm.fusion.recomputation import run_layer
 
 
 class FusionSupernet(nn.Module):
@@ -35,6 +36,9 @@ class FusionSupernet(nn.Module):
         nodes: intermediate nodes K per cell.
         operations: names of the operations to choose from.
         seed: of the architecture parameters.
+
+    Attributes:
+        recompute: whether activations are computed again for the gradients, see ``run_layer``.
 
     References:
         3D-ADNAS, Equations 4-6; Liu et al., DARTS, ICLR 2019; Yin et al., BM-NAS, AAAI 2022.
@@ -70,6 +74,7 @@ class FusionSupernet(nn.Module):
             for cell in pools.present
         }
         self.cells: Mapping[str, RelaxedCell] = nn.ModuleDict(cells)  # type: ignore[assignment]
+        self.recompute = False
 
     @property
     def required(self) -> frozenset[str]:
@@ -80,8 +85,15 @@ class FusionSupernet(nn.Module):
         """Fuse feature maps by name into ``(N, C, S, S)``."""
         outputs: dict[str, Tensor] = {}
         for cell in self.pools.present:
-            x, y = self._inputs(cell, features, outputs)
-            outputs[cell_output(cell)] = self.cells[cell](x, y)
+            x, y = run_layer(
+                self.projections[cell],
+                cell,
+                features,
+                dict(outputs),
+                recompute=self.recompute,
+                call=self._inputs,
+            )
+            outputs[cell_output(cell)] = run_layer(self.cells[cell], x, y, recompute=self.recompute)
         return outputs[cell_output(self.pools.present[-1])]
 
     def _inputs(
@@ -154,6 +166,9 @@ class FusionNetwork(nn.Module):
         genotype: the architecture; raises ``GenotypeError`` where it does not fit the pools.
         width: channels C.
         size: height and width S.
+
+    Attributes:
+        recompute: whether activations are computed again for the gradients, see ``run_layer``.
     """
 
     def __init__(self, pools: Pools, genotype: Genotype, *, width: int, size: int) -> None:
@@ -162,6 +177,7 @@ class FusionNetwork(nn.Module):
         self.genotype = genotype.pruned()
         self.required = frozenset(pools.maps(self.genotype.required))
         self.size = size
+        self.recompute = False
         features = pools.features
         # torch types the values of a ModuleDict as plain modules.
         self.projections: dict[str, Projections] = nn.ModuleDict()  # type: ignore[assignment]
@@ -175,14 +191,24 @@ class FusionNetwork(nn.Module):
         """Fuse feature maps by name into ``(N, C, S, S)``; only ``required`` maps are read."""
         values: dict[str, Tensor] = {}
         for name, cell in self.genotype.cells.items():
+            projections = self.projections[name]
             projected = {
                 chosen: values[chosen]
                 if chosen in values
-                else resize(self.projections[name].project(chosen, features), self.size)
+                else resize(
+                    run_layer(
+                        projections,
+                        chosen,
+                        features,
+                        recompute=self.recompute,
+                        call=projections.project,
+                    ),
+                    self.size,
+                )
                 for chosen in dict.fromkeys(cell.inputs)
             }
             x, y = (projected[chosen] for chosen in cell.inputs)
-            values[cell_output(name)] = self.cells[name](x, y)
+            values[cell_output(name)] = run_layer(self.cells[name], x, y, recompute=self.recompute)
         return values[cell_output(self.genotype.output)]
 
     def relaxed_name(self, name: str) -> str:

@@ -28,7 +28,9 @@ class Concatenation(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(2 * width, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()
+            nn.Conv2d(2 * width, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
         )
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -75,10 +77,11 @@ class GuidedAttention(nn.Module):
         """Fuse two maps."""
         height, width = x.shape[-2:]
         pooled = F.adaptive_avg_pool2d(y, (self.pooled_side(height), self.pooled_side(width)))
-        query = x.flatten(2).transpose(1, 2)  # n c h w -> n (h w) c
-        memory = pooled.flatten(2).transpose(1, 2)
+        # Of three axes torch computes and keeps all scores; of four it has kernels that do not.
+        query = x.flatten(2).transpose(1, 2)[:, None]  # n c h w -> n 1 (h w) c
+        memory = pooled.flatten(2).transpose(1, 2)[:, None]
         answer = F.scaled_dot_product_attention(query, memory, memory)
-        normed: Tensor = self.norm(answer.transpose(1, 2).reshape(x.shape))
+        normed: Tensor = self.norm(answer.transpose(2, 3).reshape(x.shape))
         return normed
 
 

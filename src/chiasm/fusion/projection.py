@@ -34,7 +34,7 @@ class Projection(nn.Module):
         maps = [layer(features[name]) for name, layer in zip(self.names, self.layers)]
         finest = max(value.shape[-1] for value in maps)
         total = sum(resize(value, finest) for value in maps)
-        return F.relu(self.norm(total))
+        return F.relu(self.norm(total), inplace=True)
 
 
 class Projections(nn.ModuleDict):

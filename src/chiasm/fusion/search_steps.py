@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,9 @@ from torch.utils.data import DataLoader
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.network import FusionSupernet
 from chiasm.metrics.ranking import nan_loses
+
+# Losses at the current weights, one for each micro-batch; their sum is that of a batch.
+Losses = Callable[[], Iterable[Tensor]]
 
 
 class ArchitectureSteps:
@@ -89,9 +92,7 @@ class ArchitectureSteps:
             weight_decay=self.decay,
         )
 
-    def differentiate(
-        self, *, training: Callable[[], Tensor], validation: Callable[[], Tensor], rate: float
-    ) -> Tensor:
+    def differentiate(self, *, training: Losses, validation: Losses, rate: float) -> Tensor:
         """Set the architecture's gradients of the validation loss; return that loss for order 1.
 
         Args:
@@ -102,8 +103,7 @@ class ArchitectureSteps:
         loss = torch.zeros(())
         gradients: Sequence[Tensor | None]
         if self.order == 1:
-            loss = validation()
-            gradients = torch.autograd.grad(loss, alphas, allow_unused=True)
+            loss, gradients = summed_gradients(validation(), alphas)
         else:
             gradients = second_order_gradients(self.weights(), alphas, training, validation, rate)
         for alpha, gradient in zip(alphas, gradients):
@@ -156,8 +156,8 @@ class BestGenotype:
 def second_order_gradients(
     weights: Sequence[nn.Parameter],
     architecture: Sequence[nn.Parameter],
-    training_loss: Callable[[], Tensor],
-    validation_loss: Callable[[], Tensor],
+    training_loss: Losses,
+    validation_loss: Losses,
     rate: float,
 ) -> list[Tensor]:
     """Compute architecture gradients of the validation loss after one gradient step of the weights.
@@ -195,6 +195,22 @@ def second_order_gradients(
     return [g - rate * (up - down) / (2 * step) for g, up, down in zip(outer, *mixed)]
 
 
-def _gradients(loss: Tensor, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
-    gradients = torch.autograd.grad(loss, list(parameters), allow_unused=True)
+def summed_gradients(
+    losses: Iterable[Tensor], parameters: Sequence[nn.Parameter]
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Return the sum of losses and its gradients, None for a parameter that no loss depends on.
+
+    One loss is computed after the other, so that no two graphs are kept at once.
+    """
+    total = torch.zeros(())
+    sums: list[Tensor | None] = [None] * len(parameters)
+    for number, loss in enumerate(losses):
+        gradients = torch.autograd.grad(loss, list(parameters), allow_unused=True)
+        sums = [g if s is None else s if g is None else s + g for s, g in zip(sums, gradients)]
+        total = total + loss.detach() if number else loss.detach()
+    return total, sums
+
+
+def _gradients(losses: Iterable[Tensor], parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    _, gradients = summed_gradients(losses, parameters)
     return [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradients)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from chiasm.fusion.recomputation import run_layer
+
 ENCODER = ("E1", "E2", "E3", "E4", "E5")
 DECODER = ("D1", "D2", "D3", "D4")
 
@@ -33,6 +35,9 @@ class ReconstructionBranch(nn.Module):
         channels: channels of the input and of its reconstruction.
         stem: pixel-unshuffle factor in front of E1 (and pixel-shuffle after R); 1 in the paper.
 
+    Attributes:
+        recompute: whether activations are computed again for the gradients, see ``run_layer``.
+
     References:
         Chen et al., EasyNet, ACM MM 2023.
     """
@@ -44,6 +49,7 @@ class ReconstructionBranch(nn.Module):
         self.unshuffle = nn.PixelUnshuffle(stem) if stem > 1 else nn.Identity()
         self.shuffle = nn.PixelShuffle(stem) if stem > 1 else nn.Identity()
         self.pool = nn.MaxPool2d(2)
+        self.recompute = False
         self.stages = nn.ModuleDict()
         previous = outer
         for name in ENCODER:
@@ -73,12 +79,14 @@ class ReconstructionBranch(nn.Module):
         for number, name in enumerate(ENCODER):
             if name not in self.stages:
                 return features, None
-            x = self.stages[name](self.pool(x) if number else x)
+            stage = self.stages[name]
+            layer = nn.Sequential(self.pool, stage) if number else stage
+            x = run_layer(layer, x, recompute=self.recompute)
             features[name] = x
         for name in DECODER:
             if name not in self.stages:
                 return features, None
-            x = self.stages[name](x)
+            x = run_layer(self.stages[name], x, recompute=self.recompute)
             features[name] = x
         if "R" not in self.stages:
             return features, None

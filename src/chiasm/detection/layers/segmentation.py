@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chiasm.fusion.recomputation import run_layer
+
 
 class SegmentationHead(nn.Sequential):
     """Point-wise head P(C -> a), P(a -> b), P(b -> 2), P = 1x1 conv, batch norm, LeakyReLU(0.2).
@@ -13,6 +15,9 @@ class SegmentationHead(nn.Sequential):
     Input ``(N, channels, S, S)``, output ``(N, 2, S, S)``: logits of good and anomalous. As in
     EasyNet, normalisation and LeakyReLU also follow the two logits; ``final_activation=False``
     omits them, so that negative logits are not flattened to a fifth of their slope.
+
+    Attributes:
+        recompute: whether activations are computed again for the gradients, see ``run_layer``.
 
     References:
         Chen et al., EasyNet, ACM MM 2023, the multi-layer segmentation head.
@@ -26,6 +31,7 @@ class SegmentationHead(nn.Sequential):
         final_activation: bool = True,
     ) -> None:
         first, second = hidden
+        self.recompute = False
         super().__init__(
             point_wise(channels, first),
             point_wise(first, second),
@@ -34,14 +40,16 @@ class SegmentationHead(nn.Sequential):
 
     def forward(self, fused: Tensor) -> Tensor:
         """Compute logits ``(N, 2, S, S)``."""
-        logits: Tensor = super().forward(fused)
+        logits: Tensor = run_layer(self, fused, recompute=self.recompute, call=super().forward)
         return logits
 
 
 def point_wise(inputs: int, outputs: int) -> nn.Sequential:
     """Build a 1x1 convolution, batch norm and LeakyReLU(0.2)."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 1, bias=True), nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)
+        nn.Conv2d(inputs, outputs, 1, bias=True),
+        nn.BatchNorm2d(outputs),
+        nn.LeakyReLU(0.2, inplace=True),
     )
 
 

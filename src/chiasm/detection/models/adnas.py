@@ -32,6 +32,7 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.make import AnyFusion, make_fusion
 from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import CELLS, Pools
+from chiasm.fusion.recomputation import Recomputable
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
 
@@ -135,6 +136,12 @@ class AdnasDetector(Detector):
         )
         self.prune()
         super().restore(state)
+
+    def recompute_activations(self, recompute: bool = True) -> None:
+        """Keep only the inputs of stages, cells and head for the gradients, or all activations."""
+        for layer in self.modules():
+            if isinstance(layer, Recomputable):
+                layer.recompute = recompute
 
     def prune(self) -> None:
         """Remove every part of the source that neither fusion nor score rule requires."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -15,8 +16,8 @@ from chiasm.detection.training.segment import (
     PixelScores,
     mask_at,
     run,
+    step_losses,
     to_device,
-    total_loss,
 )
 from chiasm.fusion.network import FusionSupernet
 from chiasm.fusion.search_steps import ArchitectureSteps, BestGenotype
@@ -46,6 +47,7 @@ class FusionSearch(LightningModule):
         learning_rate, weight_decay, optimiser, schedule: of the weights, as in
             ``SegmentationTraining``.
         architecture_rate, architecture_decay, order, warm_up: as in ``ArchitectureSteps``.
+        accumulate: micro-batches of a step of either, see ``step_losses``.
 
     References:
         Liu et al., DARTS, ICLR 2019; Yin et al., BM-NAS, AAAI 2022 (optimiser settings).
@@ -66,11 +68,13 @@ class FusionSearch(LightningModule):
         architecture_decay: float = 1e-3,
         order: int = 1,
         warm_up: float = 0.3,
+        accumulate: int = 1,
     ) -> None:
         super().__init__()
         if not isinstance(detector.fusion, FusionSupernet):
             raise ValueError("Only a detector with a supernet can be searched.")
         self.automatic_optimization = False
+        self.accumulate = accumulate
         self.detector = detector
         self.budget = budget
         self.epochs = epochs
@@ -99,10 +103,12 @@ class FusionSearch(LightningModule):
         """Restart the architecture's batches in this epoch's order."""
         self.steps.start_epoch(self.current_epoch)
 
-    def _loss(self, batch: Batch, *, with_reconstruction: bool) -> Tensor:
-        output = run(self.detector, batch)
-        return total_loss(
-            output, batch, dice=self.detector.dice, with_reconstruction=with_reconstruction
+    def _losses(self, batch: Batch, *, with_reconstruction: bool) -> Iterator[Tensor]:
+        return step_losses(
+            self.detector,
+            batch,
+            accumulate=self.accumulate,
+            with_reconstruction=with_reconstruction,
         )
 
     def training_step(self, batch: Batch, number: int) -> None:
@@ -113,20 +119,23 @@ class FusionSearch(LightningModule):
         set_learning_rate(weights, rate)
 
         if self.steps.due(fraction):
-            held_out = self.steps.next_batch()
+            # Lightning moves the batches of its own loaders alone.
+            held_out = to_device(self.steps.next_batch(), self.device)
             architecture.zero_grad()
             # Reconstruction terms do not depend on the architecture.
             held_out_loss = self.steps.differentiate(
-                training=lambda: self._loss(batch, with_reconstruction=True),
-                validation=lambda: self._loss(held_out, with_reconstruction=False),
+                training=lambda: self._losses(batch, with_reconstruction=True),
+                validation=lambda: self._losses(held_out, with_reconstruction=False),
                 rate=rate,
             )
             architecture.step()
             self.log("architecture_loss", held_out_loss, on_step=True, on_epoch=False)
 
         weights.zero_grad()
-        loss = self._loss(batch, with_reconstruction=True)
-        self.manual_backward(loss)
+        loss = torch.zeros((), device=self.device)
+        for part in self._losses(batch, with_reconstruction=True):
+            self.manual_backward(part)
+            loss += part.detach()
         weights.step()
         self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=False)
 

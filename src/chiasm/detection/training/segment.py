@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from chiasm.detection.layers.features import SourcedFeatures, clean_images_of
@@ -57,6 +59,7 @@ class SegmentationTraining(LightningModule):
         epochs: planned; the schedule follows epochs or budget, whichever has advanced further.
         learning_rate, weight_decay: at the start.
         optimiser, schedule: of the weights, by name in ``chiasm.training.schedule``.
+        accumulate: micro-batches of a step, see ``step_losses``.
     """
 
     def __init__(
@@ -69,8 +72,11 @@ class SegmentationTraining(LightningModule):
         weight_decay: float = 1e-4,
         optimiser: Optimiser = "adamw",
         schedule: Schedule = "cosine",
+        accumulate: int = 1,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False  # a step may have several backward passes
+        self.accumulate = accumulate
         self.detector = detector
         self.budget = budget
         self.epochs = epochs
@@ -81,13 +87,18 @@ class SegmentationTraining(LightningModule):
         self._pixels = PixelScores()
         self.validation_ap: list[float] = []
 
-    def training_step(self, batch: Batch, number: int) -> Tensor:
+    def training_step(self, batch: Batch, number: int) -> None:
         """Run one step of the weights at the current learning rate."""
+        weights = cast(LightningOptimizer, self.optimizers())
         done = training_progress(self.trainer, number, epochs=self.epochs, budget=self.budget)
-        set_learning_rate(self.trainer.optimizers[0], self.learning_rate * self.schedule(done))
-        loss = total_loss(run(self.detector, batch), batch, dice=self.detector.dice)
+        set_learning_rate(weights, self.learning_rate * self.schedule(done))
+        weights.zero_grad()
+        loss = torch.zeros((), device=self.device)
+        for part in step_losses(self.detector, batch, accumulate=self.accumulate):
+            self.manual_backward(part)
+            loss += part.detach()
+        weights.step()
         self.log("train_loss", loss, prog_bar=True, on_step=True, on_epoch=False)
-        return loss
 
     def validation_step(self, batch: Batch, number: int) -> None:
         """Collect scores on held-out normals with anomalies of other generators."""
@@ -128,16 +139,33 @@ Record = TypeVar("Record", bound=StoredBatch | RGBDBatch | SourcedFeatures)
 def to_device(record: Record, device: torch.device) -> Record:
     """Copy a record to a device; Lightning does not move frozen dataclasses."""
 
-    def move(value: Any) -> Any:
+    return _with_tensors(record, lambda value: value.to(device))
+
+
+def _with_tensors(record: Record, change: Callable[[Tensor], Tensor]) -> Record:
+    """Return a copy of a record with each of its tensors changed."""
+
+    def changed(value: Any) -> Any:
         if isinstance(value, Tensor):
-            return value.to(device)
+            return change(value)
         if isinstance(value, dict):
-            return {name: move(item) for name, item in value.items()}
+            return {name: changed(item) for name, item in value.items()}
         if isinstance(value, SourcedFeatures):
-            return to_device(value, device)
+            return _with_tensors(value, change)
         return value
 
-    return replace(record, **{f.name: move(getattr(record, f.name)) for f in fields(record)})
+    return replace(record, **{f.name: changed(getattr(record, f.name)) for f in fields(record)})
+
+
+def micro_batches(batch: Batch, count: int) -> list[Batch]:
+    """Divide a batch into at most ``count`` of equally many parts, the last with what is left."""
+    parts = len(batch.foreground)
+    size = math.ceil(parts / count)
+
+    def cut(start: int) -> Batch:
+        return _with_tensors(batch, lambda value: value[start : start + size])
+
+    return [cut(start) for start in range(0, parts, size)]
 
 
 def run(detector: AdnasDetector, batch: Batch) -> DetectorOutput:
@@ -165,6 +193,25 @@ def mask_at(batch: Batch, size: torch.Size) -> Tensor:
     """Resize the mask: a coarser pixel is anomalous if any of its pixels is."""
     assert batch.mask is not None
     return torch.nn.functional.adaptive_max_pool2d(batch.mask, tuple(size))
+
+
+def step_losses(
+    detector: AdnasDetector, batch: Batch, *, accumulate: int, with_reconstruction: bool = True
+) -> Iterator[Tensor]:
+    """Yield the losses of the micro-batches of a step, weighted by their shares of its parts.
+
+    Differentiate each before the next is computed: the activations of one are then kept at a time.
+    The losses are means over parts, so that their sum is the loss of the batch; but Dice is of a
+    micro-batch, and batch norms in training see the mean and variance of a micro-batch.
+    """
+    for micro in micro_batches(batch, accumulate):
+        loss = total_loss(
+            run(detector, micro),
+            micro,
+            dice=detector.dice,
+            with_reconstruction=with_reconstruction,
+        )
+        yield loss if accumulate == 1 else loss * (len(micro.foreground) / len(batch.foreground))
 
 
 def total_loss(

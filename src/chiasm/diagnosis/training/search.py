@@ -103,8 +103,8 @@ class ClassSearch(LightningModule):
             held_out = moved(held_out, self.device)
             architecture.zero_grad()
             loss = self.steps.differentiate(
-                training=lambda: self._loss(batch[0], dropped),
-                validation=lambda: self._loss(held_out, None),
+                training=lambda: [self._loss(batch[0], dropped)],
+                validation=lambda: [self._loss(held_out, None)],
                 rate=weights.param_groups[0]["lr"],
             )
             architecture.step()
