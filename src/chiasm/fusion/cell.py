@@ -26,7 +26,8 @@ class CellOutput(nn.Module):
 
     def forward(self, nodes: Sequence[Tensor], first_input: Tensor) -> Tensor:
         """Map K nodes ``(N, C, S, S)`` to one output of that shape."""
-        out: Tensor = self.norm(self.mix(torch.cat(list(nodes), dim=1)) + first_input)
+        mixed = self.mix(torch.cat(list(nodes), dim=1)) + first_input
+        out: Tensor = self.norm(mixed).to(mixed.dtype)  # on a GPU autocast has it in float32
         return out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -117,7 +118,8 @@ class FusionSupernet(nn.Module):
                 else:
                     pair[side] = pair[side] + term
         resized = [[resize(x, self.size), resize(y, self.size)] for x, y in sums.values()]
-        x, y = (torch.stack([pair[side] for pair in resized]).sum(dim=0) for side in (0, 1))
+        # Not of a stack: that is another copy of them all, and on a GPU autocast sums in float32.
+        x, y = (reduce(torch.add, [pair[side] for pair in resized]) for side in (0, 1))
         return x, y
 
     def architecture_parameters(self) -> list[nn.Parameter]:

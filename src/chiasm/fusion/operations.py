@@ -81,7 +81,8 @@ class GuidedAttention(nn.Module):
         query = x.flatten(2).transpose(1, 2)[:, None]  # n c h w -> n 1 (h w) c
         memory = pooled.flatten(2).transpose(1, 2)[:, None]
         answer = F.scaled_dot_product_attention(query, memory, memory)
-        normed: Tensor = self.norm(answer.transpose(2, 3).reshape(x.shape))
+        # On a GPU autocast computes group norms in float32.
+        normed: Tensor = self.norm(answer.transpose(2, 3).reshape(x.shape)).to(x.dtype)
         return normed
 
 

@@ -1,0 +1,169 @@
+"""The memory of a training step, before it is made: counted on tensors without data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+
+from chiasm.detection.models.adnas import AdnasDetector
+from chiasm.detection.training.segment import step_losses
+from chiasm.errors import ConfigurationError
+from chiasm.fusion.search_steps import ArchitectureSteps
+from chiasm.samples import RGBDBatch
+from chiasm.training.memory import AllocationCount
+from chiasm.training.schedule import OPTIMISERS, Optimiser
+from chiasm.training.trainer import Multiplied
+
+GIB = 2**30
+# What a GPU needs beside the tensors: its context and the workspaces of convolutions.
+GPU_BASE, GPU_SHARE = GIB, 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class StepMemory:
+    """Bytes of a step of the weights.
+
+    Attributes:
+        parameters: with buffers.
+        optimiser: its state.
+        gradients: of the parameters.
+        activations: kept for the gradients after the forward pass of a micro-batch, by layer.
+        peak: the largest sum of all, with what is temporary.
+    """
+
+    parameters: int
+    optimiser: int
+    gradients: int
+    activations: dict[str, int]
+    peak: int
+
+    @property
+    def temporary(self) -> int:
+        """Bytes at the peak that are neither of the network, the optimiser nor kept."""
+        kept = self.parameters + self.optimiser + self.gradients + sum(self.activations.values())
+        return max(0, self.peak - kept)
+
+    @property
+    def on_gpu(self) -> int:
+        """The peak with an allowance for context, workspaces and fragmentation."""
+        return round(self.peak * (1 + GPU_SHARE)) + GPU_BASE
+
+
+class _GpuAutocast(TorchFunctionMode):
+    """Computes in float32 what autocast does in float32 on a GPU, and on a processor does not."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in (F.group_norm, torch.sum, Tensor.sum):
+            args = (args[0].float() if args[0].is_floating_point() else args[0], *args[1:])
+        return func(*args, **(kwargs or {}))
+
+
+def step_memory(
+    build: Callable[[], AdnasDetector],
+    *,
+    image_size: int,
+    batch: int,
+    accumulate: int = 1,
+    precision: Multiplied = "32",
+    optimiser: Optimiser = "adam",
+    gpu: bool = False,
+    fake: bool = True,
+) -> StepMemory:
+    """Count the memory of a step of the weights of a detector that learns its features.
+
+    Args:
+        build: makes the detector, with new weights.
+        image_size: side of the pictures in pixels.
+        batch: parts of a step.
+        accumulate: micro-batches of it.
+        precision: of products.
+        optimiser: by name.
+        gpu: whether to count float32 where autocast takes it on a GPU.
+        fake: on tensors without data; otherwise the step is made.
+    """
+    count = AllocationCount()
+    with ExitStack() as stack:
+        if fake:
+            stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        stack.enter_context(count)
+        count.group = "parameters"
+        detector = build().train()
+        weights = [p for p in detector.parameters() if p.requires_grad]
+        count.group = "optimiser"
+        steps = OPTIMISERS[optimiser](weights, lr=1e-3)
+        for weight in weights:
+            weight.grad = torch.zeros_like(weight)
+        steps.step()  # which makes its state
+        steps.zero_grad()
+        count.group = "input"
+        inputs = _parts(batch, image_size)
+        _follow_layers(detector, count)
+        if gpu and precision == "bf16":
+            stack.enter_context(_GpuAutocast())
+        kept: dict[str, int] = {}
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            count.group = "loss"
+            for loss in step_losses(detector, inputs, accumulate=accumulate):
+                kept = kept or dict(count.alive)
+                count.group = "gradients"
+                loss.backward()  # type: ignore[no-untyped-call]
+                del loss
+                count.group = "loss"
+        fixed = {name: kept.pop(name, 0) for name in ("parameters", "optimiser")}
+        gradients = sum(p.grad.untyped_storage().nbytes() for p in weights if p.grad is not None)
+    return StepMemory(
+        **fixed,
+        gradients=gradients,
+        activations={name: size for name, size in kept.items() if size},
+        peak=count.peak,
+    )
+
+
+def _parts(count: int, size: int) -> RGBDBatch:
+    def picture(channels: int) -> Tensor:
+        return torch.zeros(count, channels, size, size)
+
+    return RGBDBatch(
+        picture(3),
+        picture(3),
+        picture(1),
+        picture(1),
+        clean_rgb=picture(3),
+        clean_geometry=picture(3),
+    )
+
+
+def _follow_layers(detector: nn.Module, count: AllocationCount) -> None:
+    """Count what is made within a layer under its name: a branch, a cell, projections, the head."""
+    outer: list[str] = []
+
+    def enter(name: str) -> Callable[..., None]:
+        def hook(*_: Any) -> None:
+            outer.append(count.group)
+            count.group = name
+
+        return hook
+
+    def leave(*_: Any) -> None:
+        count.group = outer.pop()
+
+    for path, module in detector.named_modules():
+        if path and path != "source":
+            name = ".".join(path.split(".")[:3])
+            module.register_forward_pre_hook(enter(name))
+            module.register_forward_hook(leave)
+
+
+def in_gib(size: float) -> str:
+    """Return bytes in words, e.g. ``"8.1 GiB"``."""
+    return f"{size / GIB:.1f} GiB"
