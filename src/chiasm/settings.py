@@ -69,6 +69,9 @@ class SearchSettings(BaseModel):
         warm_up: share of the search in which the weights alone are trained.
         held_out: share of the training data that the architecture's steps see and the weights do
             not; of parts, the same share is set aside before to choose by.
+        selection: parts to choose by: ``held_out`` ones, or the normals of the data set's own
+            ``validation`` split, which calibration reads as well. Without such a split they are a
+            fifth of the training parts; with few ``shots``, those of the architecture.
         finalists: architectures that the search proposes. All are trained for equally many steps,
             the better half for as many again, and so on; the best on validation data is kept. 1
             takes the strongest as it is, as the paper does.
@@ -84,6 +87,7 @@ class SearchSettings(BaseModel):
     rate: float = Field(0.05, gt=0)
     warm_up: float = Field(0.3, ge=0, lt=1)
     held_out: float = Field(0.2, gt=0, lt=1)
+    selection: Literal["held_out", "validation"] = "held_out"
     finalists: int = Field(8, ge=1)
     final_epochs: int = Field(4, ge=1)
     final_steps: int = Field(80, ge=0)

@@ -53,6 +53,8 @@ PUBLISHED = {
     "search.rate": 3e-4,
     "search.warm_up": 0.0,
     "search.held_out": 0.5,
+    "search.selection": "validation",
+    "checkpointing": True,
     "search.finalists": 1,
 }
 
@@ -246,10 +248,12 @@ def test_weights_see_the_papers_anomalies_in_half_of_the_parts_and_no_other(reco
     np.testing.assert_array_equal(clean.rgb, parts.parts[0].rgb)  # neither turned nor lit
 
 
-def test_search_divides_the_parts_in_halves(records):
+def test_search_divides_the_parts_in_halves_and_selects_on_the_validation_split(records):
     data = next(data for data, _, _ in records["data"])
-    assert len(data.held_out) == len(data.parts) // 2
-    assert abs(len(data.weights) - len(data.architecture)) <= 1
+    assert not data.held_out
+    assert len(data.weights) == len(data.architecture) == len(data.parts) // 2
+    shown = {part.source for part in data.synthetic("validate").parts}
+    assert shown == {part.source for part in data.calibration}
     assert data.indices("final") == list(range(len(data.parts)))
 
 

@@ -97,12 +97,14 @@ def render(figures: list[dict[str, Any]]) -> None:
     lines = [
         "# Memory of a training step",
         "",
-        f"A step of the weights of `adnas_paper`, {BATCH} parts of {SIZE} pixels, Adam, in GiB (2^30 bytes),",
-        "counted by allocations on tensors without data; no GPU was used. Kept: what autograd holds after the",
-        "forward pass of a micro-batch. Peak: the largest sum of all. On a GPU: the peak and a tenth, and 1 GiB for",
-        "context and workspaces; this allowance is assumed, not measured.",
+        f"A step of the weights of `adnas_paper`, {BATCH} parts of {SIZE} pixels, Adam, in GiB",
+        "(2^30 bytes), counted by allocations on tensors without data; no GPU was used. Kept: what",
+        "autograd holds after the forward pass of a micro-batch. Peak: the largest sum of all. On",
+        "a GPU: the peak and a tenth, and 1 GiB for context and workspaces; this allowance is",
+        "assumed, not measured.",
         "",
-        "| Fusion | Precision | Checkpointing | Micro-batches | Weights, gradients, Adam | Kept | Peak | On a GPU |",
+        "| Fusion | Precision | Checkpointing | Micro-batches | Weights, gradients, Adam | Kept "
+        "| Peak | On a GPU |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for f in figures:

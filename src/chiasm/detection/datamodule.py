@@ -27,13 +27,15 @@ from chiasm.detection.preparation.geometry import GeometryScale, estimate_geomet
 from chiasm.detection.preparation.prepare import PreparationSettings, estimate_crop_fraction
 from chiasm.detection.readers.cache import PreparationCache, SelectedParts
 from chiasm.detection.readers.opening import open_source
-from chiasm.detection.readers.source import SampleSource
+from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.readers.splits import (
     Split,
     check_disjoint,
+    divide_as_published,
     divide_for_search,
+    has_validation,
     make_splits,
-    members_by_group,
+    owners_of,
 )
 from chiasm.detection.rotation import choose_rotations, with_rotations
 from chiasm.detection.training.augmentation import Augmentation
@@ -47,6 +49,7 @@ from chiasm.detection.training.duration import (
 from chiasm.detection.training.feature_store import FeatureStore, stored_loader
 from chiasm.detection.training.fit_memory import fit_memory
 from chiasm.detection.training.segment import Batch
+from chiasm.detection.training.step_memory import check_memory
 from chiasm.detection.training.stores import Rounds, make_stores
 from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 from chiasm.errors import ConfigurationError, SplitError
@@ -87,7 +90,9 @@ class DetectionDataModule:
             architecture of a search; disjoint where they can be, see ``divide_for_search``.
         owners: for each part the owner of the descriptors that a memory leaves out for it: the
             first part of its group.
-        calibration: prepared normals for the threshold alone.
+        calibration: prepared normals for the threshold.
+        selected_on_calibration: whether they are the data set's validation split and also choose
+            genotype and score rule; ``held_out`` is then empty.
         training_data: hash of the training files.
         started: ``time.monotonic()`` at the start of the run.
         rotations: at which each part is shown.
@@ -109,6 +114,7 @@ class DetectionDataModule:
     architecture: list[int]
     owners: list[int]
     calibration: Sequence[PreparedSample]
+    selected_on_calibration: bool
     training_data: str
     started: float
     rotations: int = 1
@@ -186,7 +192,9 @@ class DetectionDataModule:
             "train": self.training,
             "weights": self.weights,
             "architecture": self.architecture,
-            "validate": self.held_out,
+            "validate": list(range(len(self.calibration)))
+            if self.selected_on_calibration
+            else self.held_out,
         }[purpose]
 
     def synthetic(self, purpose: str, *, rounds: int = 1) -> SyntheticParts:
@@ -196,13 +204,14 @@ class DetectionDataModule:
         between genotypes would be made on what they were searched with.
         """
         indices = self.indices(purpose)
+        outside = purpose == "validate" and self.selected_on_calibration
         seeds = {"architecture": 1, "validate": 2}
         return SyntheticParts(
-            SelectedParts(self.parts, indices),
+            SelectedParts(self.calibration if outside else self.parts, indices),
             numbers=indices,
             generator=validation_generator() if purpose == "validate" else self.training_anomalies,
             seed=self.config.seed * 10 + seeds.get(purpose, 0),
-            owners=[self.owners[i] for i in indices],
+            owners=[-1 if outside else self.owners[i] for i in indices],  # -1: in no memory
             augmentation=None if purpose in ("architecture", "validate") else self.augmentation,
             rounds=rounds,
         )
@@ -280,8 +289,16 @@ def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDa
             "better."
         )
     groups = [ref.group for ref in split.train]
-    searched = divide_for_search(groups, config.search.held_out, seed=config.seed)
-    owners = _owners(groups)
+    outside = config.search.selection == "validation"
+    if outside:
+        shots, outside = config.shots is not None, has_validation(source)
+        searched = divide_as_published(
+            groups, config.search.held_out, seed=config.seed, shots=shots, validation=outside
+        )
+        outside = outside and not shots
+    else:
+        searched = divide_for_search(groups, config.search.held_out, seed=config.seed)
+    owners = owners_of(groups)
     rotations = 1
     frozen: AdnasDetector | None = None
     if find_model(config.model).pools is not None:
@@ -310,7 +327,8 @@ def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDa
         architecture=with_copies(searched.architecture),
         owners=[owners[original] for original in originals],
         calibration=calibration,
-        training_data=content_hash(path for ref in split.train for path in ref.files.values()),
+        selected_on_calibration=outside,
+        training_data=_files(split.train),
         started=started,
         rotations=rotations,
         frozen_source=None if frozen is None else frozen.frozen_source,
@@ -334,6 +352,9 @@ def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDa
 def _say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> None:
     """Say how long the run will take, after ``seconds`` for each part of a first batch."""
     config = data.config
+    searched = config.fusion in ("search", "best")
+    if data.frozen_source is None:
+        check_memory(config, partial(data.detector, "supernet" if searched else "concatenation"))
     rounds = _rounds(data)
     made = {
         purpose: count * len(data.synthetic(purpose).parts) for purpose, count in rounds.items()
@@ -352,7 +373,6 @@ def _say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> No
 
     with torch.random.fork_rng(devices=[]):
         fixed = _seconds("concatenation")
-        searched = config.fusion in ("search", "best")
         supernet = _seconds("supernet") if searched else 0.0
     measured = MeasuredSeconds(part=seconds, supernet=supernet, fixed=fixed)
     say(
@@ -410,6 +430,7 @@ def _stored_features(
         facts={
             "training data": data.training_data,
             "owners": data.owners,
+            "calibration": data.selected_on_calibration and _files(data.split.calibration),
             "rotations": data.rotations,
             "preparation": repr(data.preparation),
             "geometry": repr(data.geometry),
@@ -424,13 +445,9 @@ def _stored_features(
     )
 
 
-def _owners(groups: Sequence[str]) -> list[int]:
-    """Return for each part the first part of its group; the part itself in a single group."""
-    members = members_by_group(groups)
-    if len(members) == 1:
-        return list(range(len(groups)))
-    first = {index: min(indices) for indices in members for index in indices}
-    return [first[index] for index in range(len(groups))]
+def _files(refs: Sequence[SampleRef]) -> str:
+    """Return a hash of the files of parts."""
+    return content_hash(path for ref in refs for path in ref.files.values())
 
 
 def open_run(config: DetectionConfig) -> DetectionDataModule:

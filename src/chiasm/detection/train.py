@@ -101,6 +101,7 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
         "validation_ap": validation_ap,
         "rotations": data.rotations,
         "final_data": config.final_data,
+        "selection": "validation" if data.selected_on_calibration else "held_out",
         "precision": precision_here(config.precision),
         "macs_before_pruning": cost_of(detector, example).macs,
     }

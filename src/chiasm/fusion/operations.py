@@ -77,9 +77,9 @@ class GuidedAttention(nn.Module):
         """Fuse two maps."""
         height, width = x.shape[-2:]
         pooled = F.adaptive_avg_pool2d(y, (self.pooled_side(height), self.pooled_side(width)))
-        # Of three axes torch computes and keeps all scores; of four it has kernels that do not.
-        query = x.flatten(2).transpose(1, 2)[:, None]  # n c h w -> n 1 (h w) c
-        memory = pooled.flatten(2).transpose(1, 2)[:, None]
+        # The kernels that do not compute and keep all scores take four axes, the last one dense.
+        query = x.flatten(2).transpose(1, 2)[:, None].contiguous()  # n c h w -> n 1 (h w) c
+        memory = pooled.flatten(2).transpose(1, 2)[:, None].contiguous()
         answer = F.scaled_dot_product_attention(query, memory, memory)
         # On a GPU autocast computes group norms in float32.
         normed: Tensor = self.norm(answer.transpose(2, 3).reshape(x.shape)).to(x.dtype)

@@ -1,4 +1,4 @@
-"""The memory of a computation, counted by its allocations; with fake tensors nothing is allocated."""
+"""The memory of a computation, counted by its allocations, also on tensors without data."""
 
 from __future__ import annotations
 

@@ -60,10 +60,9 @@ def test_micro_batches_add_up_to_the_gradient_of_the_batch(fusion: str, accumula
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()  # in training they see the micro-batch
-    network, precise = network.double(), parts().foreground.double()
-    assert precise.dtype == torch.float64
+    network = network.double()
 
-    def exact(count: int) -> dict[str, Tensor]:
+    def in_double(count: int) -> dict[str, Tensor]:
         network.zero_grad()
         batch = parts()
         wide = RGBDBatch(
@@ -78,7 +77,7 @@ def test_micro_batches_add_up_to_the_gradient_of_the_batch(fusion: str, accumula
             loss.backward()
         return {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
 
-    whole, added = exact(1), exact(accumulate)
+    whole, added = in_double(1), in_double(accumulate)
     assert whole.keys() == added.keys()
     for name, gradient in whole.items():
         # The losses themselves are computed in float32.
@@ -186,7 +185,8 @@ def test_the_architectures_parts_are_moved_to_the_device_of_the_weights(monkeypa
         return record
 
     class Step:
-        param_groups: list[dict[str, float]] = [{"lr": 0.0}]
+        def __init__(self) -> None:
+            self.param_groups = [{"lr": 0.0}]
 
         def zero_grad(self) -> None: ...
 

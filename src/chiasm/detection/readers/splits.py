@@ -172,20 +172,25 @@ class SearchParts:
     shared: str = ""
 
 
-def divide_for_search(groups: Sequence[str], share: float, *, seed: int) -> SearchParts:
+def divide_for_search(
+    groups: Sequence[str], share: float, *, seed: int, selection_share: float | None = None
+) -> SearchParts:
     """Divide training parts for weights, architecture and selection, by ``set_aside``.
 
-    Selection gets the share of all parts, the architecture the same share of the rest. Where the
+    Selection gets its share of all parts, the architecture its share of the rest. Where the
     rest cannot be divided (one part, or one of several groups), the architecture shares it with the
     weights, never with the selection.
 
     Args:
         groups: name of each part's group.
-        share: of the parts.
+        share: of the parts, for the architecture.
         seed: of the draws.
+        selection_share: None is the architecture's; 0 leaves the selection without parts.
     """
     rng = np.random.default_rng(seed)
-    selection = set_aside(groups, share, rng)
+    if selection_share is None:
+        selection_share = share
+    selection = set_aside(groups, selection_share, rng) if selection_share else set()
     rest = [i for i in range(len(groups)) if i not in selection]
     names = [groups[i] for i in rest]
     one_group = len(set(groups)) > 1 and len(set(names)) == 1 and names[0] != ""
@@ -202,6 +207,55 @@ def divide_for_search(groups: Sequence[str], share: float, *, seed: int) -> Sear
     return SearchParts(
         frozenset(rest) - architecture, frozenset(architecture), frozenset(selection)
     )
+
+
+SELECTION_SHARE = 0.2  # of the training parts, for data without a validation split
+
+
+def divide_as_published(
+    groups: Sequence[str], share: float, *, seed: int, shots: bool, validation: bool
+) -> SearchParts:
+    """Divide training parts for a search that is selected on the data set's validation split.
+
+    Args:
+        groups: name of each part's group.
+        share: of the parts, for the architecture; the others are for the weights.
+        seed: of the draws.
+        shots: whether there are few parts by choice. Then no other normal is read, and selection
+            shares the parts of the architecture, with other anomalies.
+        validation: whether the data set has a validation split; without one, selection has
+            ``SELECTION_SHARE`` of the parts.
+
+    References:
+        3D-ADNAS, supplement (few-shot: half and half); see docs/decisions for what is not said.
+    """
+    outside = shots or validation
+    parts = divide_for_search(
+        groups, share, seed=seed, selection_share=0.0 if outside else SELECTION_SHARE
+    )
+    if not shots:
+        return parts
+    sentence = (
+        f"Of {len(groups)} parts, the search selects on the {len(parts.architecture)} of the "
+        "architecture, with other anomalies."
+    )
+    return SearchParts(
+        parts.weights, parts.architecture, parts.architecture, f"{sentence} {parts.shared}".strip()
+    )
+
+
+def has_validation(source: SampleSource) -> bool:
+    """Whether a source has normals of its own for validation."""
+    return bool(_normals(source, "validation"))
+
+
+def owners_of(groups: Sequence[str]) -> list[int]:
+    """Return for each part the first part of its group; the part itself in a single group."""
+    members = members_by_group(groups)
+    if len(members) == 1:
+        return list(range(len(groups)))
+    first = {index: min(indices) for indices in members for index in indices}
+    return [first[index] for index in range(len(groups))]
 
 
 def members_by_group(groups: Sequence[str]) -> list[set[int]]:

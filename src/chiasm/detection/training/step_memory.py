@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,16 +14,18 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.training.segment import step_losses
 from chiasm.errors import ConfigurationError
-from chiasm.fusion.search_steps import ArchitectureSteps
+from chiasm.runs.console import say
 from chiasm.samples import RGBDBatch
 from chiasm.training.memory import AllocationCount
 from chiasm.training.schedule import OPTIMISERS, Optimiser
-from chiasm.training.trainer import Multiplied
+from chiasm.training.trainer import Multiplied, precision_here, training_device
 
 GIB = 2**30
+MANY_WEIGHTS = 10**7  # of a network whose memory is to be known on a processor, too
 # What a GPU needs beside the tensors: its context and the workspaces of convolutions.
 GPU_BASE, GPU_SHARE = GIB, 0.1
 
@@ -162,6 +165,66 @@ def _follow_layers(detector: nn.Module, count: AllocationCount) -> None:
             name = ".".join(path.split(".")[:3])
             module.register_forward_pre_hook(enter(name))
             module.register_forward_hook(leave)
+
+
+def memory_here() -> int:
+    """Return the bytes that are free on the GPU that trains, or else those of the machine."""
+    if training_device().type == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_memory(
+    config: DetectionConfig,
+    build: Callable[[], AdnasDetector],
+    *,
+    available: Callable[[], int] = memory_here,
+) -> None:
+    """Say what memory the training of a network from scratch needs; small ones on a processor fit.
+
+    Args:
+        config: of the run.
+        build: makes the detector that needs most.
+        available: returns the bytes that there are.
+
+    Raises:
+        ConfigurationError: there is less, with the settings that need less.
+    """
+    gpu = training_device().type == "cuda"
+    with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):
+            weights = sum(p.numel() for p in build().parameters())
+        if weights < MANY_WEIGHTS and not gpu:
+            return
+        memory = step_memory(
+            build,
+            image_size=config.image_size,
+            batch=config.batch,
+            accumulate=config.accumulate,
+            precision=precision_here(config.precision),
+            optimiser=config.optimiser,
+            gpu=gpu,
+        )
+    needed, there = memory.on_gpu if gpu else memory.peak, available()
+    place = "The GPU" if gpu else "The machine"
+    say(f"Training needs {in_gib(needed)} of memory. {place} has {in_gib(there)}.")
+    if needed > there:
+        raise ConfigurationError(
+            f"{place} has {in_gib(there)} of memory, and {config.model} with {config.batch} parts "
+            f"of {config.image_size} pixels needs {in_gib(needed)}. {_remedy(config)}"
+        )
+
+
+def _remedy(config: DetectionConfig) -> str:
+    remedies = []
+    if not config.checkpointing:
+        remedies.append("checkpointing=true")
+    if precision_here(config.precision) == "32":
+        remedies.append("precision=bf16")
+    if 2 * config.accumulate <= config.batch // 2:  # a batch norm needs two parts
+        remedies.append(f"accumulate={2 * config.accumulate}")
+    remedies += ["a smaller image_size", "model=adnas_slim"]
+    return f"Give {', '.join(remedies[:-1])} or {remedies[-1]}."
 
 
 def in_gib(size: float) -> str:
