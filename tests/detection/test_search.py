@@ -107,6 +107,33 @@ def test_the_final_weights_can_be_trained_on_all_normals(
         assert torch.equal(batch.mask, same.mask)
 
 
+PUBLISHED = SLIM | {"search": {"selection": "validation", "held_out": 0.5}}
+
+
+@pytest.mark.parametrize("model", ["adnas_slim", "adnas_light"])
+def test_the_data_sets_validation_split_selects(parts: Path, tmp_path: Path, model: str):
+    settings = (LIGHT if model == "adnas_light" else SLIM) | {"search": PUBLISHED["search"]}
+    data = opened(parts, tmp_path, **settings, final_data="all")
+    assert data.selected_on_calibration and not data.held_out
+    assert sorted(data.weights + data.architecture) == data.indices("final") == list(range(8))
+    chosen = {part.source for part in data.synthetic("validate").parts}
+    assert chosen == {part.source for part in data.calibration}
+    assert not chosen & {part.source for part in data.parts}
+    shown, anomalous = count_batches(data, "validate")
+    assert anomalous >= ANOMALIES_TO_CHOOSE_BY
+    assert count_batches(data, "validate") == (shown, anomalous)  # a fixed seed
+
+
+def test_few_shots_read_no_validation_split_to_select(
+    parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    data = opened(parts, tmp_path, **PUBLISHED, shots=4, final_data="all")
+    assert not data.selected_on_calibration
+    assert data.held_out == data.architecture and len(data.weights) == 2
+    assert data.indices("final") == list(range(4))
+    assert "the search selects on the 2" in " ".join(capsys.readouterr().out.split())
+
+
 class Starts:
     """Collects what the first weight of the source is where stages start and end."""
 

@@ -13,8 +13,10 @@ from chiasm.detection.readers.mvtec3d import Mvtec3d
 from chiasm.detection.readers.plain_folder import PlainFolder
 from chiasm.detection.readers.source import SampleRef
 from chiasm.detection.readers.splits import (
+    SELECTION_SHARE,
     Split,
     check_disjoint,
+    divide_as_published,
     divide_for_search,
     make_splits,
     set_aside,
@@ -217,3 +219,33 @@ def test_what_few_parts_share_is_said_and_is_never_the_selection(groups: list[st
     assert parts.weights == parts.architecture
     assert not parts.weights & parts.selection
     assert parts.weights | parts.selection == set(range(len(groups)))
+
+
+@pytest.mark.parametrize("count", [10, 51, 200])
+@pytest.mark.parametrize("seed", range(3))
+def test_as_published_the_parts_are_halved_and_a_validation_split_selects(count: int, seed: int):
+    groups = [""] * count
+    parts = divide_as_published(groups, 0.5, seed=seed, shots=False, validation=True)
+    assert not parts.selection and not parts.shared
+    assert parts.weights | parts.architecture == set(range(count))
+    assert abs(len(parts.weights) - len(parts.architecture)) <= 1
+    assert not parts.weights & parts.architecture
+
+
+@pytest.mark.parametrize("count", [10, 51, 200])
+def test_without_a_validation_split_a_fifth_selects_and_the_rest_is_halved(count: int):
+    parts = divide_as_published([""] * count, 0.5, seed=0, shots=False, validation=False)
+    three = (parts.weights, parts.architecture, parts.selection)
+    assert sum(map(len, three)) == len(frozenset().union(*three)) == count
+    assert len(parts.selection) == round(SELECTION_SHARE * count)
+    assert abs(len(parts.weights) - len(parts.architecture)) <= 1
+
+
+@pytest.mark.parametrize("validation", [True, False])
+@pytest.mark.parametrize("count", [5, 10, 50])
+def test_few_shots_are_halved_and_no_other_part_selects(count: int, validation: bool):
+    parts = divide_as_published([""] * count, 0.5, seed=0, shots=True, validation=validation)
+    assert parts.weights | parts.architecture == set(range(count))
+    assert abs(len(parts.weights) - len(parts.architecture)) <= 1
+    assert parts.selection == parts.architecture
+    assert "the search selects on" in parts.shared

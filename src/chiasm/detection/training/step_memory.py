@@ -192,7 +192,7 @@ def check_memory(
     """
     gpu = training_device().type == "cuda"
     with torch.random.fork_rng(devices=[]):
-        with torch.device("meta"):
+        with FakeTensorMode():
             weights = sum(p.numel() for p in build().parameters())
         if weights < MANY_WEIGHTS and not gpu:
             return
