@@ -3,7 +3,7 @@
 python docs/results/scripts/measure_training_memory.py --commit abc1234
 
 Needs no GPU: it writes ``training_memory.json`` and ``training_memory.md``. Rows that are in the
-file for the same commit are not counted again.
+file are not counted again; remove it to count all.
 """
 
 from __future__ import annotations
@@ -63,7 +63,6 @@ def measure(commit: str) -> list[dict[str, Any]]:
     """Count each row, and add it to the file."""
     path = RESULTS / "training_memory.json"
     figures: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    figures = [f for f in figures if f["commit"] == commit]
     for fusion, precision, recompute, accumulate in ROWS:
         row = {
             "fusion": fusion,
@@ -122,9 +121,10 @@ def render(figures: list[dict[str, Any]]) -> None:
     for name in names:
         values = " | ".join(f"{f['layers'].get(name, 0):.2f}" for f in shown)
         lines.append(f"| `{name}` | {values} |")
+    commits = ", ".join(dict.fromkeys(f["commit"] for f in figures))
     lines += [
         "",
-        f"The genotype is a random one (seed {SEED}). Commit {figures[0]['commit']}. Figures:",
+        f"The genotype is a random one (seed {SEED}). Commits {commits}. Figures:",
         "[training_memory.json](training_memory.json). Command:",
         "`python docs/results/scripts/measure_training_memory.py`.",
     ]

@@ -119,7 +119,8 @@ def step_memory(
             for loss in step_losses(detector, inputs, accumulate=accumulate):
                 kept = kept or dict(count.alive)
                 count.group = "gradients"
-                loss.backward()  # type: ignore[no-untyped-call]
+                # Not by the tensor's own method, within which the mode above has no effect.
+                torch.autograd.backward(loss)
                 del loss
                 count.group = "loss"
         fixed = {name: kept.pop(name, 0) for name in ("parameters", "optimiser")}
