@@ -310,8 +310,8 @@ def test_a_new_baseline_is_listed_without_a_label(monkeypatch):
 
 @pytest.mark.parametrize("name", ["table4", "fig4a", "fig4b", "fig4c"])
 def test_what_a_single_module_may_fuse_is_there(name, root):
+    from chiasm.detection.building import pools_of
     from chiasm.detection.config import DetectionConfig
-    from chiasm.detection.datamodule import pools_of
 
     for trial in describe(
         name, DetectionSuite(categories=categories_under(root, ("bagel",)))

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
 import math
 import shutil
 import time
@@ -22,6 +19,7 @@ from chiasm.detection.anomalies.generators import (
     validation_generator,
 )
 from chiasm.detection.anomalies.textures import TextureSource
+from chiasm.detection.building import builder_arguments, frozen_detector, pools_of
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.models.adnas import AdnasDetector
@@ -49,14 +47,14 @@ from chiasm.detection.training.duration import (
 from chiasm.detection.training.feature_store import FeatureStore, stored_loader
 from chiasm.detection.training.fit_memory import fit_memory
 from chiasm.detection.training.segment import Batch
+from chiasm.detection.training.stores import Rounds, make_stores
 from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 from chiasm.errors import ConfigurationError, SplitError
 from chiasm.files.content_hash import content_hash
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.pools import Pools
-from chiasm.registry import find_model, models
+from chiasm.registry import find_model
 from chiasm.runs.console import say
-from chiasm.runs.model_folder import library_versions
 from chiasm.runs.run_folder import open_run_folder, record_data_hash
 from chiasm.samples import PreparedSample
 from chiasm.training.progress import Progress
@@ -234,38 +232,6 @@ class DetectionDataModule:
         return 60 * self.config.minutes - (time.monotonic() - self.started)
 
 
-def pools_of(config: DetectionConfig) -> Pools:
-    """Return the candidates that the configured model may fuse, by cell.
-
-    Raises ``ConfigurationError`` where the model has no fusion to search.
-    """
-    pools = find_model(config.model).pools
-    if pools is None:
-        searchable = ", ".join(model.name for model in models("detector") if model.pools)
-        raise ConfigurationError(
-            f"{config.model} has no fusion to search; models that have one: {searchable}."
-        )
-    found: Pools = pools(config.modalities).only(*config.cells).matching(config.candidates)
-    return found
-
-
-def builder_arguments(config: DetectionConfig) -> dict[str, Any]:
-    """Return the settings that the builder of the configured model takes, but for the fusion."""
-    parameters = inspect.signature(find_model(config.model).builder).parameters
-    settings = type(config).model_fields.keys() - {"fusion"}
-    return {name: getattr(config, name) for name in parameters if name in settings}
-
-
-def frozen_detector(config: DetectionConfig) -> AdnasDetector | None:
-    """Build the configured detector with empty memories; None where its source is trained."""
-    builder, arguments = find_model(config.model).builder, builder_arguments(config)
-    with torch.device("meta"):  # without memory or time for the weights
-        if builder("concatenation", **arguments).frozen_source is None:
-            return None
-    detector: AdnasDetector = builder("concatenation", **arguments)
-    return detector.eval()
-
-
 def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDataModule:
     """Read, split and prepare the data; fit memories and store features of a frozen source.
 
@@ -422,59 +388,34 @@ def _stored_features(
             progress=progress,
         )
     deadline = time.monotonic() + STORING_SHARE * data.seconds_left()
-    stores = {}
-    measure = partial(_say_duration, data) if estimate else None
-    for purpose, count in _rounds(data).items():
-        dataset = data.synthetic(purpose)
-        # With few anomalies to choose by, no round is left out, whatever the time.
-        limit = math.inf if purpose == "validate" and data.selection_rounds > 1 else deadline
-        say(f"Making synthetic anomalies ({purpose}): {count} rounds of {len(dataset)} parts ...")
-        key = _key(data, source, purpose=purpose, rounds=count)
-        with Progress(f"Making ({purpose})", count * len(dataset)) as progress:
-            stores[purpose] = FeatureStore.build(
-                source,
-                dataset,
-                # Two runs that share a folder by mistake do not replace each other's files.
-                folder=folder / f"{purpose}-{key[:16]}",
-                key=key,
-                epochs=range(count),
-                scale=data.geometry,
-                modalities=config.modalities,
-                keep_going=partial(_before, limit),
-                progress=progress,
-                measure=measure if purpose == "final" else None,
+    return make_stores(
+        source,
+        {
+            purpose: Rounds(
+                data.synthetic(purpose),
+                count,
+                # With few anomalies to choose by, no round is left out, whatever the time.
+                math.inf if purpose == "validate" and data.selection_rounds > 1 else deadline,
             )
-    return stores
-
-
-def _before(limit: float) -> bool:
-    return time.monotonic() < limit
-
-
-def _key(data: DetectionDataModule, source: NormalityFeatures, *, purpose: str, rounds: int) -> str:
-    """Return a hash of all that decides the stored features of a purpose."""
-    config = data.config
-    generator = data.synthetic(purpose).generator
-    facts = {
-        "training data": data.training_data,
-        "parts": data.indices(purpose),
-        "owners": data.owners,
-        "rotations": data.rotations,
-        "preparation": repr(data.preparation),
-        "geometry": repr(data.geometry),
-        "modalities": config.modalities,
-        "textures": str(config.textures),
-        "anomalies": config.anomalies,
-        "generator": generator.name,
-        "seed": config.seed,
-        "rounds": rounds,
-        "libraries": library_versions(),
-    }
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name, value in source.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+            for purpose, count in _rounds(data).items()
+        },
+        folder=folder,
+        # All that decides the features, but for what ``make_stores`` knows itself.
+        facts={
+            "training data": data.training_data,
+            "owners": data.owners,
+            "rotations": data.rotations,
+            "preparation": repr(data.preparation),
+            "geometry": repr(data.geometry),
+            "modalities": config.modalities,
+            "textures": str(config.textures),
+            "anomalies": config.anomalies,
+            "seed": config.seed,
+        },
+        scale=data.geometry,
+        modalities=config.modalities,
+        measure=partial(_say_duration, data) if estimate else None,
+    )
 
 
 def _owners(groups: Sequence[str]) -> list[int]:

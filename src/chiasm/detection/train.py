@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
+from chiasm.detection.building import builder_arguments
 from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import DetectionDataModule, builder_arguments, open_run
+from chiasm.detection.datamodule import DetectionDataModule, open_run
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.models.cost import cost_of
 from chiasm.detection.preparation.batch import to_batch

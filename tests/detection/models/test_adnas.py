@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from chiasm.detection.datamodule import pools_of
+from chiasm.detection.building import pools_of
 from chiasm.detection.layers.backbones import FrozenEfficientNetLite
 from chiasm.detection.layers.features import MODALITIES
 from chiasm.detection.layers.normality import NormalMemory

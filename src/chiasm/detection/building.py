@@ -1,0 +1,46 @@
+"""The configured model: its arguments, its pools, and its detector with empty memories."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+
+from chiasm.detection.config import DetectionConfig
+from chiasm.detection.models.adnas import AdnasDetector
+from chiasm.errors import ConfigurationError
+from chiasm.fusion.pools import Pools
+from chiasm.registry import find_model, models
+
+
+def pools_of(config: DetectionConfig) -> Pools:
+    """Return the candidates that the configured model may fuse, by cell.
+
+    Raises ``ConfigurationError`` where the model has no fusion to search.
+    """
+    pools = find_model(config.model).pools
+    if pools is None:
+        searchable = ", ".join(model.name for model in models("detector") if model.pools)
+        raise ConfigurationError(
+            f"{config.model} has no fusion to search; models that have one: {searchable}."
+        )
+    found: Pools = pools(config.modalities).only(*config.cells).matching(config.candidates)
+    return found
+
+
+def builder_arguments(config: DetectionConfig) -> dict[str, Any]:
+    """Return the settings that the builder of the configured model takes, but for the fusion."""
+    parameters = inspect.signature(find_model(config.model).builder).parameters
+    settings = type(config).model_fields.keys() - {"fusion"}
+    return {name: getattr(config, name) for name in parameters if name in settings}
+
+
+def frozen_detector(config: DetectionConfig) -> AdnasDetector | None:
+    """Build the configured detector with empty memories; None where its source is trained."""
+    builder, arguments = find_model(config.model).builder, builder_arguments(config)
+    with torch.device("meta"):  # without memory or time for the weights
+        if builder("concatenation", **arguments).frozen_source is None:
+            return None
+    detector: AdnasDetector = builder("concatenation", **arguments)
+    return detector.eval()
