@@ -99,6 +99,7 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
     figures = {
         "validation_ap": validation_ap,
         "rotations": data.rotations,
+        "steps": module.global_step,
         "final_data": config.final_data,
         "macs_before_pruning": cost_of(detector, example).macs,
     }
