@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from chiasm.errors import ConfigurationError
 
 Builder = Callable[..., Any]
-Pools = Callable[[Sequence[str]], Any]
+Pools = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from chiasm.detection.building import builder_arguments, pools_of
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import CHANGEABLE
 from chiasm.errors import ConfigurationError
@@ -59,3 +60,16 @@ def test_a_run_of_version_1_is_continued_with_the_same_settings_only(tmp_path: P
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert saved["search"]["epochs"] == 99
     assert not set(saved) & set(DetectionConfig.RENAMED)
+
+
+def test_scales_of_the_middle_are_a_setting_of_models_that_train_their_features(tmp_path: Path):
+    def config(model: str, scales: str) -> DetectionConfig:
+        overrides = [f"model={model}", f"middle_scales={scales}"]
+        return DetectionConfig.make(overrides=overrides, data=tmp_path, out=tmp_path)
+
+    for scales, expected in (("2,3", False), ("2,3,4", True), ("2", False)):
+        pools = pools_of(config("adnas_slim", scales))
+        assert any(c.name == "rgb/E4" for c in pools.middle) == expected
+    assert builder_arguments(config("adnas_paper", "2,3,4"))["middle_scales"] == (2, 3, 4)
+    with pytest.raises(ConfigurationError, match="leave out middle_scales"):
+        pools_of(config("adnas_light", "2,3,4"))

@@ -3,7 +3,11 @@ where they improve detection."""
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +22,8 @@ from chiasm.detection.preparation.prepare import PreparationSettings, prepare
 from chiasm.detection.rotation import rotated
 from chiasm.detection.scenes.maker import make_scenes, render_scene
 from chiasm.detection.train import train
+from chiasm.detection.training import baseline, synthetic
+from chiasm.registry import models
 
 TINY = {"image_size": 64, "rounds": 1, "memory_entries": 1000, "shots": 3}
 
@@ -137,3 +143,56 @@ def test_heights_are_above_the_rotated_plane(part):
     np.testing.assert_allclose(height[after.valid], after.height[after.valid], atol=1e-5)
     measured = {round(float(h), 7) for h in part.height[part.valid]}
     assert all(round(float(h), 7) in measured for h in after.height[after.valid])
+
+
+BASELINES = {
+    **{name: {} for name in ("area", "brightness", "missing_points", "pixel_gaussian")},
+    "ast": {"hidden": 8, "couplings": 2, "blocks": 1, "teacher_epochs": 1, "student_epochs": 1},
+    "btf": {"bank_mb": 0.5},
+    "crossmodal_mapping": {"hidden": 16, "epochs": 1},
+    "easynet_slim": {"epochs": 1},
+    "m3dm": {"bank_mb": 1.0, "fused": 16, "epochs": 1},
+    "shape_guided": {"bank_mb": 1.0, "points": 16, "neighbours": 2, "epochs": 1},
+}
+
+
+def test_every_baseline_is_tried():
+    named = {model.name for model in models("detector") if model.baseline and model.size == "small"}
+    assert named == set(BASELINES)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_baseline_is_fitted_to_the_copies_that_ours_are_fitted_to(
+    name: str, parts: Path, tmp_path: Path, monkeypatch
+):
+    """Every part and copy is seen, and the copies of a part are one part to a memory."""
+    seen: list[int] = []
+    monkeypatch.setattr(baseline, "to_batch", _remember(baseline.to_batch, seen))
+    monkeypatch.setattr(synthetic, "to_batch", _remember(synthetic.to_batch, seen))
+    settings = {"model": name, "options": BASELINES[name], "rotate": True}
+    settings |= {"image_size": 64, "shots": 3}
+    train(DetectionConfig.make(data=parts, out=tmp_path, **settings))
+    counts = Counter(seen[:36])
+    assert set(counts) == {0, 1, 2}
+    assert counts.total() >= 32  # an incomplete batch of an epoch is left out
+    assert max(counts.values()) <= 12
+    assert json.loads((tmp_path / "learning.json").read_text())["rotations"] == 12
+
+
+def test_a_baseline_is_rotated_where_ours_is_and_not_elsewhere(
+    parts: Path, tmp_path: Path, monkeypatch
+):
+    for rotated_ap, expected in ((0.5, 12), (0.1, 1)):
+        precisions = {1: 0.3, 12: rotated_ap}
+        monkeypatch.setattr(rotation, "_trial_ap", lambda _, parts, count, **__: precisions[count])  # noqa: B023
+        for model in ("adnas_light", "btf", "pixel_gaussian"):
+            config = DetectionConfig.make(data=parts, out=tmp_path, model=model, **TINY)
+            assert open_data(config).rotations == expected
+
+
+def _remember(to_batch: Callable[..., Any], seen: list[int]) -> Callable[..., Any]:
+    def remembering(parts: Any, *args: Any, **options: Any) -> Any:
+        seen.extend(options["indices"])
+        return to_batch(parts, *args, **options)
+
+    return remembering

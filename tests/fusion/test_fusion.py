@@ -221,3 +221,21 @@ def test_drawn_genotypes_are_valid_and_repeat_with_the_seed():
         genotype.validate(POOLS)
     assert drawn[0] == drawn[1]
     assert len({genotype.to_json() for genotype in drawn}) > 2
+
+
+def test_a_scale_that_becomes_middle_leaves_the_late_pool():
+    """Figure 4b: the first two layers of the middle against all of them."""
+    first, every = (reconstruction_pools(width=4, middle_scales=s) for s in ((2, 3), (2, 3, 4)))
+    assert first == reconstruction_pools(width=4)
+    moved = {f"{m}/{name}" for m in ("rgb", "geometry") for name in ("E4", "D1", "E4D1")}
+    names = {cell: {c.name for c in every.features_of(cell)} for cell in every.present}
+    assert names["middle"] == {c.name for c in first.middle} | moved
+    assert names["late"] == {c.name for c in first.late} - moved
+    assert every.early == first.early
+    assert all(len(every.candidates(cell)) >= 2 for cell in every.present)
+
+
+@pytest.mark.parametrize("scales", [(), (1, 2), (2, 4), (4, 5), (3, 2)])
+def test_middle_scales_are_consecutive_and_not_the_outermost(scales):
+    with pytest.raises(ConfigurationError, match="consecutive scales from 2 to 4"):
+        reconstruction_pools(width=4, middle_scales=scales)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from chiasm.detection.config import DetectionConfig
+from chiasm.detection.layers.features import MIDDLE_SCALES
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.pools import Pools
@@ -17,7 +18,8 @@ from chiasm.registry import find_model, models
 def pools_of(config: DetectionConfig) -> Pools:
     """Return the candidates that the configured model may fuse, by cell.
 
-    Raises ``ConfigurationError`` where the model has no fusion to search.
+    Raises ``ConfigurationError`` where the model has no fusion to search, or none of several scales
+    to choose from.
     """
     pools = find_model(config.model).pools
     if pools is None:
@@ -25,7 +27,16 @@ def pools_of(config: DetectionConfig) -> Pools:
         raise ConfigurationError(
             f"{config.model} has no fusion to search; models that have one: {searchable}."
         )
-    found: Pools = pools(config.modalities).only(*config.cells).matching(config.candidates)
+    has_scales = "middle_scales" in inspect.signature(pools).parameters
+    scales = {"middle_scales": config.middle_scales} if has_scales else {}
+    if not has_scales and config.middle_scales != MIDDLE_SCALES:
+        raise ConfigurationError(
+            f"{config.model} fuses features whose scales are fixed; leave out middle_scales, or "
+            "choose a model that trains its features."
+        )
+    found: Pools = (
+        pools(config.modalities, **scales).only(*config.cells).matching(config.candidates)
+    )
     return found
 
 

@@ -42,6 +42,8 @@ class DetectionConfig(Settings):
         fusion: ``search``, ``concatenation`` (hand-made), ``best`` (whichever of these two does
             better on held-out normals), ``random`` or a genotype file.
         cells: present cells (fewer for the paper's Table 4).
+        middle_scales: scales of the features that the middle cell fuses, of a model that trains its
+            features: 2,3 or, for the paper's Figure 4b, 2,3,4. Finer ones are early, coarser late.
         image_size: side of the crop in pixels, a multiple of 32.
         geometry: how 3D becomes a picture.
         lamp: number of the lamp, for data with several; ``all`` takes each training part under one
@@ -49,7 +51,8 @@ class DetectionConfig(Settings):
         shots: number of training normals; None takes all.
         rotate: whether parts may lie at any angle; then, with thirty training normals or fewer,
             each is also shown rotated about the camera's axis. None tests it by synthetic anomalies
-            on the normals, for models with frozen features; others are not rotated.
+            on the normals, for models with frozen features and for baselines, which get the same
+            copies; a searched model that trains its features is not rotated.
         calibration_share: of the training normals, for data without a validation split.
         remove_background: remove the support plane and everything not connected with the part.
         plane_margin: metres above the support plane that are removed with it; None estimates them.
@@ -108,6 +111,7 @@ class DetectionConfig(Settings):
     modalities: tuple[Literal["rgb", "geometry"], ...] = ("rgb", "geometry")
     fusion: str = "search"
     cells: tuple[Literal["early", "middle", "late"], ...] = ("early", "middle", "late")
+    middle_scales: tuple[int, ...] = (2, 3)
     image_size: int = Field(256, ge=64, le=1024, multiple_of=32)
     geometry: Literal["height_slopes", "depth"] = "height_slopes"
     lamp: int | Literal["all"] | None = None
@@ -160,7 +164,10 @@ class DetectionConfig(Settings):
         # A name that does not exist is left to the field's own check.
         return preset_values(names[-1]) if names and names[-1] in get_args(Preset) else {}
 
-    @field_validator("modalities", "cells", "candidates", "operations", mode="before")
+    @field_validator(
+        "modalities", "cells", "middle_scales", "candidates", "operations", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
+        value = str(value) if isinstance(value, int) else value  # one scale
         return tuple(part for part in value.split(",") if part) if isinstance(value, str) else value

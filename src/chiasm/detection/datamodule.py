@@ -299,7 +299,6 @@ def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDa
     else:
         searched = divide_for_search(groups, config.search.held_out, seed=config.seed)
     owners = owners_of(groups)
-    rotations = 1
     frozen: AdnasDetector | None = None
     if find_model(config.model).pools is not None:
         frozen = frozen_detector(config)
@@ -308,7 +307,11 @@ def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDa
                 f"{config.model} compares parts with a memory of the normal parts as they are; "
                 "leave out augment=true. Parts that may lie at any angle: rotate=true."
             )
-        rotations = choose_rotations(config, parts, owners=owners, scale=geometry, frozen=frozen)
+    probe = frozen
+    if find_model(config.model).baseline:  # it gets the copies that the default detector gets
+        default = type(config).model_fields["model"].default
+        probe = frozen_detector(config.model_copy(update={"model": default}))
+    rotations = choose_rotations(config, parts, owners=owners, scale=geometry, frozen=probe)
     parts, originals = with_rotations(parts, rotations)
 
     def with_copies(originals_chosen: frozenset[int]) -> list[int]:

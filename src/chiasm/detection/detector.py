@@ -150,7 +150,10 @@ class Baseline(Detector):
         raise NotImplementedError
 
     def partial_fit(self, step: str, features: Features, index: Tensor) -> None:
-        """Fit to one batch of normal parts; ``index`` ``(N,)`` holds their numbers."""
+        """Fit to one batch of normal parts; ``index`` ``(N,)`` holds their owners.
+
+        Parts with one owner are copies of one part, or of one group: none is compared with another.
+        """
         raise NotImplementedError
 
     def finish_fit(self, step: str) -> None:

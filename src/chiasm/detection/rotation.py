@@ -37,17 +37,18 @@ def choose_rotations(
 ) -> int:
     """Choose at how many rotations each part is shown in training.
 
-    Where the configuration leaves it open and the features are frozen, parts with synthetic
-    anomalies are compared with the other parts, once without and once with rotated copies of these.
-    Copies are made where the distances then detect the anomalies better.
+    Where the configuration leaves it open and there is a detector with frozen features to try it
+    with, parts with synthetic anomalies are compared with the other parts, once without and once
+    with rotated copies of these. Copies are made where the distances then detect the anomalies
+    better. That is a property of the parts: the answer is the same for every method.
 
     Args:
         config: of the run.
         parts: prepared normals.
         owners: for each part the owner of the descriptors that a memory leaves out for it.
         scale: of the geometry picture.
-        frozen: detector with frozen features, whose memories are fitted here; None for a model
-            that trains its features.
+        frozen: detector with frozen features, whose memories are fitted here; None leaves the
+            choice to the user.
     """
     most = max(1, min(MOST_ROTATIONS, ENOUGH_PARTS // len(parts)))
     if most == 1 or config.rotate is False:

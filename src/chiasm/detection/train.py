@@ -100,6 +100,7 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
     figures = {
         "validation_ap": validation_ap,
         "rotations": data.rotations,
+        "steps": module.global_step,
         "final_data": config.final_data,
         "selection": "validation" if data.selected_on_calibration else "held_out",
         "precision": precision_here(config.precision),

@@ -21,10 +21,20 @@ from chiasm.runs.console import say
 SCORE_RULE = "distances from normal as the method measures them, smoothed, zero off the object"
 # Settings that a baseline does not read: how a searched detector is searched and trained.
 SEARCHED_ONLY = (
-    *("fusion", "cells", "candidates", "operations", "nodes", "rounds", "search", "train_epochs"),
+    *(
+        "fusion",
+        "cells",
+        "middle_scales",
+        "candidates",
+        "operations",
+        "nodes",
+        "rounds",
+        "search",
+        "train_epochs",
+    ),
     *("optimiser", "learning_rate", "weight_decay", "schedule", "loss", "batch"),
     *("accumulate", "checkpointing"),
-    *("memory_entries", "rotate"),
+    "memory_entries",
 )
 
 
@@ -48,9 +58,10 @@ def train_baseline(data: DetectionDataModule, *, seconds: float) -> float:
             f"{config.model} is trained in its own steps; ignored settings: {', '.join(ignored)}. "
             "Its own settings are given as options={name: value}."
         )
-    train_in_steps(
+    steps = train_in_steps(
         baseline,
         data.parts,
+        owners=data.owners,
         scale=data.geometry,
         folder=config.out,
         minutes=None if seconds == float("inf") else seconds / 60,
@@ -60,7 +71,12 @@ def train_baseline(data: DetectionDataModule, *, seconds: float) -> float:
         log=say,
     )
     return calibrate_and_save(
-        baseline, data, arguments=arguments, fusion="none", score_rule=SCORE_RULE, figures={}
+        baseline,
+        data,
+        arguments=arguments,
+        fusion="none",
+        score_rule=SCORE_RULE,
+        figures={"rotations": data.rotations, "steps": steps},
     )
 
 
@@ -112,6 +128,7 @@ def _synthetic(data: DetectionDataModule, batch: int) -> DataLoader[Any]:
         numbers=range(len(data.parts)),
         generator=data.training_anomalies,
         seed=data.config.seed * 10,
+        owners=data.owners,
         augmentation=data.augmentation,
     )
     return fresh_loader(

@@ -8,6 +8,7 @@ from typing import Any
 # Name in the cost record to (label, factor, format).
 COST = {
     "fit_minutes": ("training and search", 1.0, "{:.1f} minutes"),
+    "steps": ("steps of the final training", 1.0, "{:,.0f}"),
     "seconds_per_part_p50": ("seconds per part (median)", 1.0, "{:.3g} s"),
     "peak_memory_mb": ("memory, at most", 1.0, "{:,.0f} MB"),
     "fit_peak_memory_mb": ("memory in training, at most", 1.0, "{:,.0f} MB"),

@@ -25,7 +25,7 @@ SMALL = ("adnas_light", "adnas_slim")
 class _Chosen:
     def __init__(self, model, modalities=("rgb", "geometry")):
         self.model, self.modalities, self.cells = model, modalities, ("early", "middle", "late")
-        self.candidates = ("*",)
+        self.candidates, self.middle_scales = ("*",), (2, 3)
 
 
 def batch(size=64, count=2):

@@ -20,6 +20,7 @@ from chiasm.detection.layers.reconstruction import (
     stage_channels,
     stage_strides,
 )
+from chiasm.errors import ConfigurationError
 from chiasm.fusion.pools import Candidate, Pools, joined
 from chiasm.samples import RGBDBatch
 
@@ -173,11 +174,9 @@ class NormalityFeatures(nn.Module):
                 del self.memories[modality]
 
 
-PAPER_STAGES = {
-    "early": ("E1", "D4"),
-    "middle": ("E2", "D3", "E3", "D2"),
-    "late": ("E4", "D1", "E5"),
-}
+# Stages of each scale, from the finest; the last has no decoder's stage.
+SCALES = {1: ("E1", "D4"), 2: ("E2", "D3"), 3: ("E3", "D2"), 4: ("E4", "D1"), 5: ("E5",)}
+MIDDLE_SCALES = (2, 3)
 
 FROZEN_MAPS = {  # channels and stride of the maps of NormalityFeatures per modality
     "raw": (48, 4),
@@ -203,20 +202,20 @@ FROZEN_STAGES = {
 }
 
 
-PAPER_JOINED = {  # EasyNet's layers: stages of one size, several layers, and all that there is
-    "E1D4": ("E1", "D4"),
-    "E2D3": ("E2", "D3"),
-    "E3D2": ("E3", "D2"),
-    "E4D1": ("E4", "D1"),
+# EasyNet's layers: stages of one size, several layers, and all that there is.
+PAPER_JOINED = {"".join(stages): stages for stages in SCALES.values() if len(stages) > 1} | {
     "layers": ("E1", "D4", "E2", "D3", "E3", "D2"),
     "stages": ("E1", "D4", "E2", "D3", "E3", "D2", "E4", "D1", "E5"),
 }
 
-PAPER_JOINS = {"early": ("E1D4",), "middle": ("E2D3", "E3D2"), "late": ("E4D1", "layers", "stages")}
-
 
 def reconstruction_pools(
-    modalities: Sequence[str] = MODALITIES, *, width: int, stem: int = 1, joins: bool = True
+    modalities: Sequence[str] = MODALITIES,
+    *,
+    width: int,
+    stem: int = 1,
+    joins: bool = True,
+    middle_scales: Sequence[int] = MIDDLE_SCALES,
 ) -> Pools:
     """The paper's pools by scale: early {E1, D4}, middle {E2, D3, E3, D2}, late {E4, D1, E5}.
 
@@ -229,8 +228,24 @@ def reconstruction_pools(
         modalities: with a reconstruction branch.
         width, stem: of a branch.
         joins: whether the pools hold the joined candidates.
+        middle_scales: in the middle pool; finer ones are early, coarser ones late. The paper's
+            Figure 4b compares the first two, 2 and 3, with all, 2 to 4.
+
+    Raises:
+        ConfigurationError: the scales are not consecutive ones between the first and the last.
     """
+    first, last = min(middle_scales, default=0), max(middle_scales, default=0)
+    if tuple(middle_scales) != tuple(range(first, last + 1)) or first < 2 or last > 4:
+        raise ConfigurationError(
+            f"middle_scales is {','.join(map(str, middle_scales))}; it names consecutive scales "
+            "from 2 to 4, as in 2,3 or 2,3,4: scale 1 is early and scale 5 late."
+        )
     channels, strides = stage_channels(width), stage_strides(stem)
+    cells = {
+        "early": range(1, first),
+        "middle": range(first, last + 1),
+        "late": range(last + 1, 6),
+    }
 
     def candidate(modality: str, name: str) -> Candidate:
         if name in PAPER_JOINED:
@@ -238,14 +253,18 @@ def reconstruction_pools(
             return joined(f"{modality}/{name}", *parts)
         return Candidate(f"{modality}/{name}", channels[name], strides[name], modality)
 
+    def names(cell: str) -> tuple[str, ...]:
+        stages = tuple(stage for scale in cells[cell] for stage in SCALES[scale])
+        layers = tuple("".join(SCALES[s]) for s in cells[cell] if len(SCALES[s]) > 1)
+        more = ("layers", "stages") if cell == "late" else ()
+        return (*stages, *layers, *more) if joins else stages
+
     return Pools(
         **{
             cell: tuple(
-                candidate(modality, name)
-                for modality in modalities
-                for name in (*stages, *(PAPER_JOINS[cell] if joins else ()))
+                candidate(modality, name) for modality in modalities for name in names(cell)
             )
-            for cell, stages in PAPER_STAGES.items()
+            for cell in cells
         }
     )
 

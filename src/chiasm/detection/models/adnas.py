@@ -18,6 +18,7 @@ from torch import Tensor
 from chiasm.detection.detector import Detector
 from chiasm.detection.layers.backbones import FrozenEfficientNetLite
 from chiasm.detection.layers.features import (
+    MIDDLE_SCALES,
     MODALITIES,
     NormalityFeatures,
     ReconstructedFeatures,
@@ -172,6 +173,7 @@ def _from_scratch(
     cells: Sequence[str],
     nodes: int,
     operations: Sequence[str],
+    middle_scales: Sequence[int],
 ) -> AdnasDetector:
     """Build a detector that trains its reconstruction branches.
 
@@ -183,9 +185,10 @@ def _from_scratch(
         hidden: channels of the head.
         as_published: the head ends with normalisation and LeakyReLU, and the focal loss stands
             alone.
-        modalities, pools, cells, nodes, operations: as in the named builders.
+        modalities, pools, cells, nodes, operations, middle_scales: as in the named builders.
     """
-    pools = (pools or reconstruction_pools(modalities, **branch)).only(*cells)
+    pools = pools or reconstruction_pools(modalities, **branch, middle_scales=middle_scales)
+    pools = pools.only(*cells)
     return AdnasDetector(
         source=ReconstructedFeatures(
             branches={m: ReconstructionBranch(**branch) for m in modalities}
@@ -207,6 +210,7 @@ def adnas_paper(
     cells: Sequence[str] = CELLS,
     nodes: int = 2,
     operations: Sequence[str] = tuple(OPERATIONS),
+    middle_scales: Sequence[int] = MIDDLE_SCALES,
     image_size: int = 256,
 ) -> AdnasDetector:
     """3D-ADNAS as published: two branches of width 128 at 256 pixels, trained from scratch."""
@@ -222,6 +226,7 @@ def adnas_paper(
         cells=cells,
         nodes=nodes,
         operations=operations,
+        middle_scales=middle_scales,
     )
 
 
@@ -234,6 +239,7 @@ def adnas_slim(
     cells: Sequence[str] = CELLS,
     nodes: int = 2,
     operations: Sequence[str] = tuple(OPERATIONS),
+    middle_scales: Sequence[int] = MIDDLE_SCALES,
     image_size: int = 256,
 ) -> AdnasDetector:
     """The published method from scratch at a width that two processor cores can train."""
@@ -249,6 +255,7 @@ def adnas_slim(
         cells=cells,
         nodes=nodes,
         operations=operations,
+        middle_scales=middle_scales,
     )
 
 

@@ -38,13 +38,18 @@ class BaselineFeatures(Dataset[int]):
     @classmethod
     @torch.no_grad()
     def of(
-        cls, baseline: Baseline, parts: Sequence[PreparedSample], *, scale: GeometryScale
+        cls,
+        baseline: Baseline,
+        parts: Sequence[PreparedSample],
+        *,
+        scale: GeometryScale,
+        owners: Sequence[int],
     ) -> BaselineFeatures:
         """Extract the features of parts, a few at a time."""
         pieces: list[dict[str, Tensor]] = []
         for start in range(0, len(parts), PARTS_AT_ONCE):
             chunk = parts[start : start + PARTS_AT_ONCE]
-            numbers = range(start, start + len(chunk))
+            numbers = owners[start : start + len(chunk)]
             batch = to_batch(chunk, scale, modalities=baseline.modalities, indices=numbers)
             pieces.append(baseline.extract_features(batch))
         return cls({name: torch.cat([p[name] for p in pieces]) for name in pieces[0]})
@@ -108,19 +113,22 @@ def train_in_steps(
     *,
     scale: GeometryScale,
     folder: Path,
+    owners: Sequence[int] | None = None,
     minutes: float | None = None,
     seed: int = 0,
     synthetic: Callable[[int], DataLoader[Any]] | None = None,
     precision: Precision = "auto",
     log: Callable[[str], None] = lambda message: None,
-) -> None:
-    """Run the steps of a baseline.
+) -> int:
+    """Run the steps of a baseline; return how many gradient steps were made.
 
     Args:
         baseline: trained in place, and left in evaluation mode.
-        parts: prepared normal parts; a part's position in the list is its number.
+        parts: prepared normal parts, with their rotated copies.
         scale: of their geometry pictures.
         folder: of the run, for logs and for the checkpoints from which training resumes.
+        owners: for each part the number by which a baseline leaves out what it remembers of it:
+            copies of one part have one. None numbers the parts by their positions.
         minutes: budget of all ``TrainStep`` steps, shared equally.
         seed: of the order of parts.
         synthetic: batch size to batches with anomalies, for steps that train on these.
@@ -129,16 +137,18 @@ def train_in_steps(
     """
     train_steps = [step for step in baseline.steps if isinstance(step, TrainStep)]
     share = None if minutes is None else minutes / max(len(train_steps), 1)
+    owners = range(len(parts)) if owners is None else owners
+    steps = 0
     baseline.eval()
     features: BaselineFeatures | None = None
     if any(isinstance(step, FitStep) or not step.synthetic for step in baseline.steps):
         log("Extracting features of the normal parts ...")
-        features = BaselineFeatures.of(baseline, parts, scale=scale)
+        features = BaselineFeatures.of(baseline, parts, scale=scale, owners=owners)
     for step in baseline.steps:
         if isinstance(step, FitStep):
             assert features is not None
             log(f"Fitting to the normal parts: {step.name} ...")
-            _fit(baseline, step, features)
+            _fit(baseline, step, features, owners)
             continue
         log(f"Training: {step.name} ...")
         if step.synthetic:
@@ -148,8 +158,9 @@ def train_in_steps(
             assert features is not None
             loader = _loader(features, step, seed=seed)
         budget = Budget(share)
+        training = BaselineTraining(baseline, step, budget=budget)
         fit(
-            BaselineTraining(baseline, step, budget=budget),
+            training,
             loader,
             None,
             folder=folder,
@@ -159,14 +170,19 @@ def train_in_steps(
             precision="32" if step.exact else precision,
             gradient_clip=step.clip,
         )
+        steps += training.global_step
         baseline.eval()
+    return steps
 
 
 @torch.no_grad()
-def _fit(baseline: Baseline, step: FitStep, features: BaselineFeatures) -> None:
+def _fit(
+    baseline: Baseline, step: FitStep, features: BaselineFeatures, owners: Sequence[int]
+) -> None:
     for start in range(0, len(features), PARTS_AT_ONCE):
         numbers = range(start, min(start + PARTS_AT_ONCE, len(features)))
-        baseline.partial_fit(step.name, features.collate(numbers), torch.tensor(list(numbers)))
+        index = torch.tensor([owners[number] for number in numbers])
+        baseline.partial_fit(step.name, features.collate(numbers), index)
     baseline.finish_fit(step.name)
 
 
