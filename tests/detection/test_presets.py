@@ -54,7 +54,6 @@ PUBLISHED = {
     "search.warm_up": 0.0,
     "search.held_out": 0.5,
     "search.selection": "validation",
-    "checkpointing": True,
     "search.finalists": 1,
 }
 
