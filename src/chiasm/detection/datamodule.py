@@ -372,7 +372,12 @@ def _say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> No
     )
 
     def _seconds(fusion: str) -> float:
-        return seconds_per_part(data.detector(fusion), batch, precision=config.precision)
+        return seconds_per_part(
+            data.detector(fusion),
+            batch,
+            precision=config.precision,
+            accumulate=config.accumulate,
+        )
 
     with torch.random.fork_rng(devices=[]):
         fixed = _seconds("concatenation")

@@ -11,7 +11,7 @@ import torch
 
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.models.adnas import AdnasDetector
-from chiasm.detection.training.segment import Batch, run, to_device, total_loss
+from chiasm.detection.training.segment import Batch, step_losses, to_device
 from chiasm.runs.final_round import epochs_in_all
 from chiasm.settings import Precision
 from chiasm.training.progress import duration
@@ -112,6 +112,7 @@ def seconds_per_part(
     batch: Batch,
     *,
     precision: Precision = "auto",
+    accumulate: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
     """Time a step of the weights on the device that trains, divided by the parts of the batch.
@@ -125,7 +126,7 @@ def seconds_per_part(
     with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
         for _ in range(2):
             started = clock()
-            loss = total_loss(run(detector, batch), batch, dice=detector.dice)
-            loss.backward()
+            for loss in step_losses(detector, batch, accumulate=accumulate):
+                torch.autograd.backward(loss)
     float(next(p.grad.sum() for p in detector.parameters() if p.grad is not None))  # a GPU's end
     return (clock() - started) / len(batch.foreground)

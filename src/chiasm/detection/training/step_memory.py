@@ -123,10 +123,10 @@ def step_memory(
                 torch.autograd.backward(loss)
                 del loss
                 count.group = "loss"
-        fixed = {name: kept.pop(name, 0) for name in ("parameters", "optimiser")}
         gradients = sum(p.grad.untyped_storage().nbytes() for p in weights if p.grad is not None)
     return StepMemory(
-        **fixed,
+        parameters=kept.pop("parameters", 0),
+        optimiser=kept.pop("optimiser", 0),
         gradients=gradients,
         activations={name: size for name, size in kept.items() if size},
         peak=count.peak,
