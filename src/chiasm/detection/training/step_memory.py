@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.overrides import TorchFunctionMode
 
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.models.adnas import AdnasDetector
@@ -60,17 +58,6 @@ class StepMemory:
         return round(self.peak * (1 + GPU_SHARE)) + GPU_BASE
 
 
-class _GpuAutocast(TorchFunctionMode):
-    """Computes in float32 what autocast does in float32 on a GPU, and on a processor does not."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        if func in (F.group_norm, torch.sum, Tensor.sum):
-            args = (args[0].float() if args[0].is_floating_point() else args[0], *args[1:])
-        return func(*args, **(kwargs or {}))
-
-
 def step_memory(
     build: Callable[[], AdnasDetector],
     *,
@@ -112,14 +99,13 @@ def step_memory(
         inputs = _parts(batch, image_size)
         _follow_layers(detector, count)
         if gpu and precision == "bf16":
-            stack.enter_context(_GpuAutocast())
+            _norm_in_float32(detector)
         kept: dict[str, int] = {}
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             count.group = "loss"
             for loss in step_losses(detector, inputs, accumulate=accumulate):
                 kept = kept or dict(count.alive)
                 count.group = "gradients"
-                # Not by the tensor's own method, within which the mode above has no effect.
                 torch.autograd.backward(loss)
                 del loss
                 count.group = "loss"
@@ -145,6 +131,13 @@ def _parts(count: int, size: int) -> RGBDBatch:
         clean_rgb=picture(3),
         clean_geometry=picture(3),
     )
+
+
+def _norm_in_float32(detector: nn.Module) -> None:
+    """Compute group norms as autocast does on a GPU, and on a processor does not."""
+    for module in detector.modules():
+        if isinstance(module, nn.GroupNorm):
+            module.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(),))
 
 
 def _follow_layers(detector: nn.Module, count: AllocationCount) -> None:
