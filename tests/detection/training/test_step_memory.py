@@ -57,15 +57,15 @@ def test_the_count_agrees_with_the_allocator(fusion: str):
 
 
 def test_less_is_kept_in_bfloat16_recomputed_and_in_micro_batches():
-    whole = step_memory(builder("supernet"), **SMALL)
+    whole = step_memory(builder("concatenation"), **SMALL)
     less = [
-        step_memory(builder("supernet"), precision="bf16", **SMALL),
-        step_memory(builder("supernet", recompute=True), **SMALL),
-        step_memory(builder("supernet"), accumulate=4, **SMALL),
+        step_memory(builder("concatenation"), precision="bf16", **SMALL),
+        step_memory(builder("concatenation", recompute=True), **SMALL),
+        step_memory(builder("concatenation"), accumulate=2, **SMALL),
     ]
     for memory in less:
         assert memory.peak < whole.peak
-        assert sum(memory.activations.values()) < 0.75 * sum(whole.activations.values())
+        assert sum(memory.activations.values()) < 0.8 * sum(whole.activations.values())
         fixed = (memory.parameters, memory.optimiser, memory.gradients)
         assert fixed == (whole.parameters, whole.optimiser, whole.gradients)
 
