@@ -4,8 +4,8 @@ python docs/results/scripts/compare_fusions.py --data FOLDER --out FOLDER --seed
     rounds=4 search.epochs=6 train_epochs=15
 
 Every (seed, way) is one run below OUT; a run whose figures exist is not repeated, so that an
-interrupted comparison resumes. The table is written to OUT/comparison.json. model=adnas_slim compares
-networks from scratch. Minutes are refused: they would give the ways unequal numbers of steps.
+interrupted comparison resumes. The table is written to OUT/comparison.json. model=adnas_slim
+compares networks from scratch. Minutes are refused: the ways would make unequal numbers of steps.
 """
 
 from __future__ import annotations

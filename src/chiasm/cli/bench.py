@@ -18,8 +18,8 @@ def bench(
         str,
         typer.Argument(
             help="Parts: rivals, few_shot, fusions, frozen_features, table1 to table7, supp1 to "
-            "supp6, fig1, fig4a to fig4c, fig5. Recordings: classifiers, classifier_robustness, mad_table2 to mad_table4, "
-            "mad_fig3 to mad_fig6."
+            "supp6, fig1, fig4a to fig4c, fig5. Recordings: classifiers, classifier_robustness, "
+            "mad_table2 to mad_table4, mad_fig3 to mad_fig6."
         ),
     ],
     data: Data,
