@@ -26,7 +26,9 @@ class RegisteredModel:
         baseline: whether it stands here for comparison alone.
         fitted: whether it is fitted in one call, without gradient steps.
         size: ``"base"`` or ``"small"``: presets choose learning rate and batch by it, and tables
-            of benchmarks list the small baselines.
+            of benchmarks train the small ones unless a base one is chosen.
+        method: the published method that it stands for, as its paper names it; "" for none.
+        scale: its size in words, e.g. "width 16", where other models of the method have another.
         pools: of a detector whose fusion is searched: modalities to the candidate features
             (``chiasm.fusion.pools.Pools``); None where nothing is searched.
         fuses: of a searched model, the name of the model whose features it fuses.
@@ -41,6 +43,8 @@ class RegisteredModel:
     size: str = "small"
     pools: Pools | None = None
     fuses: str | None = None
+    method: str = ""
+    scale: str = ""
 
 
 _MODELS: dict[str, RegisteredModel] = {}
@@ -54,6 +58,8 @@ def register(
     size: str = "small",
     pools: Pools | None = None,
     fuses: str | None = None,
+    method: str = "",
+    scale: str = "",
 ) -> Callable[[Builder], Builder]:
     """Register the decorated builder under its own name."""
 
@@ -61,7 +67,7 @@ def register(
         name = builder.__name__
         summary = (builder.__doc__ or "").strip().split("\n")[0]
         _MODELS[name] = RegisteredModel(
-            name, wing, builder, summary, baseline, fitted, size, pools, fuses
+            name, wing, builder, summary, baseline, fitted, size, pools, fuses, method, scale
         )
         return builder
 

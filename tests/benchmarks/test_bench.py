@@ -13,11 +13,16 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
+from chiasm import api
 from chiasm.benchmarks import benchmark, pool
 from chiasm.benchmarks.benchmark import TRIALS, run_table
+from chiasm.benchmarks.detection import DetectionSuite
+from chiasm.benchmarks.detection_tables import describe
+from chiasm.benchmarks.figure_drawing import draw_parts
 from chiasm.benchmarks.pool import threads_each
+from chiasm.benchmarks.render import write
 from chiasm.benchmarks.store import Result, ResultStore
-from chiasm.benchmarks.table import Entry, Table
+from chiasm.benchmarks.table import Entry, Table, fill
 from chiasm.benchmarks.trial import Trial
 from chiasm.cli.main import app
 from chiasm.detection.scenes.maker import make_scenes
@@ -236,3 +241,27 @@ def test_a_lost_worker_of_ray_is_a_row_and_the_rest_goes_on(tmp_path, on_ray, mo
     assert [item.value for item in filled] == [None, None, 0.5]
     assert filled[0].remark.startswith("crashed: ")
     assert filled[1].remark == "out of memory: MemoryError: no room"
+
+
+def test_figure_5_shows_the_first_part_of_each_kind(scenes, tmp_path, monkeypatch):
+    monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
+    settings = {"image_size": 64, "rotate": False}
+    categories = {"flange": scenes / "flange"}
+    suite = DetectionSuite(categories=categories, methods=("pixel_gaussian",), settings=settings)
+    table = describe("fig5", suite)
+    (trial,) = table.trials
+    store = ResultStore(tmp_path / "out" / TRIALS)
+    store.prepare(trial, "code")
+    api.train(data=trial.data, out=store.run_folder(trial), **trial.settings)
+    store.write(trial, Result("done", {}, code="code"))
+    filled = fill(table, {trial.key: store.read(trial)})
+    picture, facts = draw_parts(table, filled, store)
+    kinds = [part["kind"] for part in facts["parts"]]
+    assert kinds == sorted(set(kinds)) and "good" not in kinds
+    assert all(part["part"].startswith("flange/test/") for part in facts["parts"])
+    axes = picture.axes
+    assert len(axes) == 4 * len(kinds)  # colour, height, truth, and the model's map
+    assert axes[3].get_title().replace("\n", " ") == "pixel_gaussian, 64 px"
+    page = write(table, filled, tmp_path / "out", {"command": "c"}, drawn=(picture, facts))
+    assert json.loads(page.with_suffix(".json").read_text())["parts"] == facts["parts"]
+    assert page.with_suffix(".png").stat().st_size > 1000

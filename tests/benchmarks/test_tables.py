@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,15 +15,30 @@ import chiasm.detection.models.named  # noqa: F401  (importing registers the met
 from chiasm.benchmarks.detection import (
     METHODS,
     DetectionSuite,
+    _methods,
     categories_under,
     check_methods,
+    is_full_size,
     printed,
+    run_label,
 )
+from chiasm.benchmarks.detection_figures import IMAGE
 from chiasm.benchmarks.detection_tables import TABLES, describe
+from chiasm.benchmarks.figure_drawing import draw_overview
 from chiasm.benchmarks.render import markdown, write
-from chiasm.benchmarks.run_trial import check_code
+from chiasm.benchmarks.run_trial import check_code, evaluate
 from chiasm.benchmarks.store import Result, ResultStore
-from chiasm.benchmarks.table import Entry, Filled, Table, figure, fill, marks
+from chiasm.benchmarks.table import (
+    NOT_RUN,
+    STEPS,
+    Entry,
+    Filled,
+    Table,
+    figure,
+    fill,
+    marks,
+    steps_in_words,
+)
 from chiasm.benchmarks.trial import (
     WORKFLOWS,
     Trial,
@@ -56,7 +72,142 @@ def test_every_table_is_described(name, root):
     assert table.entries
     assert any(entry.trials for entry in table.entries)
     empty = [entry for entry in table.entries if not entry.trials]
-    assert all(entry.why_empty for entry in empty)
+    assert all(entry.why_empty or entry.printed is not None for entry in empty)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_row_is_named_by_what_ran_and_printed_values_stand_apart(name, root):
+    suite = DetectionSuite(categories=categories_under(root), settings={"image_size": 128})
+    table = describe(name, suite)
+    for entry in table.entries:
+        if entry.trials:
+            assert entry.printed is None
+            assert "(printed)" not in entry.row
+            label = entry.row.rpartition(": ")[2].rpartition(" / ")[2]
+            assert label in {run_label(trial.settings) for trial in entry.trials}
+            assert "128 px" in label
+        elif entry.printed is not None:
+            assert entry.row.endswith("(printed)")
+    full = {row for row in table.rows if "width 128, 256 px" in row}
+    assert full
+    assert {e.why_empty for e in table.entries if e.row in full} == {NOT_RUN}
+
+
+def test_a_reduced_size_does_not_bear_the_name_of_the_paper(root):
+    rows = describe("table3", DetectionSuite(categories=categories_under(root))).rows
+    assert [row for row in rows if row.startswith("RGB + 3D") and "EasyNet" in row] == [
+        "RGB + 3D / EasyNet (printed)"
+    ]
+    assert "RGB + 3D / easynet_slim, width 16, 256 px, 40 epochs" in rows
+    assert "RGB + 3D / easynet, width 128, 256 px, 770 epochs" in rows
+    assert "RGB + 3D / adnas_light, frozen features, 256 px, 30 epochs" in rows
+    assert "RGB + 3D / adnas_paper, width 128, 256 px, 600 epochs" in rows
+
+
+def test_full_size_is_run_where_it_is_named_and_told_apart_from_less(root):
+    categories = categories_under(root, ("bagel",))
+    suite = DetectionSuite(categories=categories, methods=("adnas_paper",))
+    (trial,) = describe("fig5", suite).trials
+    assert trial.settings["preset"] == "paper"
+    less = describe("fig5", replace(suite, settings={"image_size": 64, "train_epochs": 2}))
+    assert "adnas_paper, width 128, 64 px, 2 epochs" in less.rows
+    blank = "adnas_paper, width 128, 256 px, 600 epochs"
+    assert all(not e.trials for e in less.entries if e.row == blank)
+    assert blank in less.rows
+
+
+def test_the_searched_model_and_its_search_are_settings(root):
+    settings = {"model": "adnas_slim", "train_epochs": 3, "search.epochs": 2}
+    suite = DetectionSuite(categories=categories_under(root, ("bagel",)), settings=settings)
+    table = describe("table4", suite)
+    assert len(table.trials) == 7
+    assert {t.settings["model"] for t in table.trials} == {"adnas_slim"}
+    assert {t.settings["train_epochs"] for t in table.trials} == {3}
+    assert {t.settings["search.epochs"] for t in table.trials} == {2}
+    assert "early: adnas_slim, width 16, 256 px, 3 epochs" in table.rows
+    baselines = {t.method for t in describe("rivals", suite).trials}
+    assert {"btf", "easynet_slim", "adnas_slim"} <= baselines
+    with pytest.raises(ConfigurationError, match="chosen by --methods btf"):
+        describe("table4", replace(suite, settings={"model": "btf"}))
+
+
+def test_figure_4b_compares_the_first_two_layers_with_all(root):
+    table = describe("fig4b", DetectionSuite(categories=categories_under(root, ("bagel",))))
+    assert [t.settings["middle_scales"] for t in table.trials] == [[2, 3], [2, 3, 4]]
+    assert {t.settings["model"] for t in table.trials} == {"adnas_slim"}
+    settings = {"model": "adnas_light"}
+    with pytest.raises(ConfigurationError, match="leave out middle_scales"):
+        suite = DetectionSuite(categories=categories_under(root), settings=settings)
+        describe("fig4b", suite)
+
+
+@pytest.mark.parametrize("name", ["table4", "fig4a", "fig4b", "fig4c", "fusions", "fig1"])
+def test_variants_are_compared_at_equal_steps_and_never_by_minutes(name, root):
+    suite = DetectionSuite(categories=categories_under(root))
+    assert any(entry.figure == STEPS for entry in describe(name, suite).entries)
+    for more in ({"minutes": 3.0}, {"settings": {"minutes": 3.0}}):
+        with pytest.raises(ConfigurationError, match="equal steps of training"):
+            describe(name, replace(suite, **more))
+
+
+def test_unequal_steps_are_told_by_category():
+    def made(row, column, steps, low=None, high=None):
+        return Filled(Entry(row, column, STEPS), steps, low, high)
+
+    equal = [made(r, c, n) for r in "ab" for c, n in (("bagel, steps", 40), ("rope, steps", 60))]
+    assert "bagel, steps: 40 in every run. rope, steps: 60 in every run" in steps_in_words(equal)
+    assert "unequal" in steps_in_words([*equal, made("c", "rope, steps", 50)])
+    assert "unequal" in steps_in_words([*equal, made("c", "rope, steps", 60, 50, 70)])
+    assert steps_in_words([Filled(Entry("a", "x", IMAGE), 0.5)]) == ""
+
+
+def test_tables_test_every_part_under_every_lamp(tmp_path):
+    data = tmp_path / "data" / "Sweet" / "test_public" / "data"
+    data.mkdir(parents=True)
+    for part in ("000", "001"):
+        names = [f"{part}_image_{lamp}.png" for lamp in range(6)]
+        for name in (*names, f"{part}_depth.png", f"{part}_info_depth.yaml"):
+            (data / name).write_bytes(b"")
+    suite = DetectionSuite(categories={"Sweet": tmp_path / "data" / "Sweet"})
+    table = describe("rivals", suite)
+    assert {trial.settings["lamp"] for trial in table.trials} == {"all"}
+    assert any("each test part under 6 lamps, 12 images" in note for note in table.notes)
+    one = describe("rivals", replace(suite, settings={"lamp": 3}))
+    assert {trial.settings["lamp"] for trial in one.trials} == {3}
+    assert any("2 test images, all under lamp 3" in note for note in one.notes)
+
+
+def test_a_run_is_tested_under_the_lamps_that_it_was_made_for(tmp_path, monkeypatch):
+    tested: list[object] = []
+    monkeypatch.setattr("chiasm.api.evaluate", lambda *_, lamp, **__: tested.append(lamp))
+    (tmp_path / "config.yaml").write_text("lamp: all\n")
+    description = {"report": str(tmp_path / "report"), "wing": "detector", "evaluation": {}}
+    evaluate(description | {"folder": str(tmp_path)}, tmp_path)
+    assert tested == ["all"]
+
+
+def filled_overview(root):
+    table = describe("fig1", DetectionSuite(categories=categories_under(root, ("bagel",))))
+    filled = []
+    for number, entry in enumerate(table.entries):
+        value = 0.5 + number % 40 / 100 if entry.trials else None
+        filled.append(Filled(entry, value))
+    return table, filled
+
+
+def test_figure_1_shows_both_levels_and_the_methods(root, tmp_path):
+    table, filled = filled_overview(root)
+    picture, facts = draw_overview(table, filled, ResultStore(tmp_path))
+    spread = facts["spread"]
+    assert spread["inter-module"]["variants"] == spread["inter-module, printed"]["variants"] == 7
+    assert spread["inter-module, printed"]["low"] == 0.664
+    assert spread["intra-module"]["variants"] == 9
+    words = [text.get_text() for text in picture.axes[1].texts]
+    assert "M3DM (printed)" in words
+    assert "btf, efficientnet_lite0, 256 px" in words
+    page = write(table, filled, tmp_path, FACTS, drawn=(picture, facts))
+    assert json.loads(page.with_suffix(".json").read_text())["spread"] == spread
+    assert page.with_suffix(".png").stat().st_size > 1000
 
 
 def test_printed_values_are_those_of_the_paper():
@@ -72,11 +223,16 @@ def test_printed_values_are_those_of_the_paper():
 def test_a_category_is_found_by_the_papers_name_and_others_stay_empty(root):
     table = describe("table3", DetectionSuite(categories=categories_under(root)))
     found = {(e.row, e.column): e for e in table.entries}
-    entry = found["RGB + 3D / BTF", "Cable Gland"]
+    entry = found["RGB + 3D / btf, efficientnet_lite0, 256 px", "Cable Gland"]
     assert [trial.data.name for trial in entry.trials] == ["cable_gland"]
-    assert entry.printed == 0.765
-    assert found["RGB + 3D / BTF", "Rope"].why_empty == "the category is not among the data"
-    assert "mean over fewer" in found["RGB + 3D / BTF", "Mean"].why_empty
+    assert found["RGB + 3D / BTF (printed)", "Cable Gland"].printed == 0.765
+    assert (
+        found["RGB + 3D / btf, efficientnet_lite0, 256 px", "Rope"].why_empty
+        == "the category is not among the data"
+    )
+    assert (
+        "mean over fewer" in found["RGB + 3D / btf, efficientnet_lite0, 256 px", "Mean"].why_empty
+    )
 
 
 def test_few_parts_are_drawn_anew_for_each_seed_and_alike_for_the_same(root):
@@ -84,14 +240,16 @@ def test_few_parts_are_drawn_anew_for_each_seed_and_alike_for_the_same(root):
         categories=categories_under(root, ("bagel",)), seeds=(0, 1, 2), shots=(5,)
     )
     table = describe("few_shot", suite)
-    entry = next(e for e in table.entries if e.row == "BTF" and e.column == "5")
+    entry = next(e for e in table.entries if e.row.startswith("btf") and e.column == "5")
     assert [trial.settings["seed"] for trial in entry.trials] == [0, 1, 2]
     assert {trial.settings["shots"] for trial in entry.trials} == {5}
     assert len({trial.key for trial in entry.trials}) == 3
     assert [c.key for c in entry.trials] == [
         c.key
         for c in next(
-            e for e in describe("few_shot", suite).entries if e.row == "BTF" and e.column == "5"
+            e
+            for e in describe("few_shot", suite).entries
+            if e.row.startswith("btf") and e.column == "5"
         ).trials
     ]
 
@@ -110,7 +268,7 @@ def test_what_does_not_exist_is_told(root, tmp_path):
 
 
 def test_methods_can_be_named_as_in_tables_or_as_models(root):
-    for name in ("CFM", "crossmodal_mapping"):
+    for name in ("CFM", "crossmodal_mapping", "Crossmodal mapping"):
         check_methods((name,))
         table = describe(
             "rivals", DetectionSuite(categories=categories_under(root), methods=(name,))
@@ -213,6 +371,7 @@ def filled_table(root):
         Entry("b", "image AUROC", "image.auroc", (trials[1], trials[2])),
         Entry("c", "image AUROC", "image.auroc", (trials[3],)),
         Entry("d", "image AUROC", "image.auroc", (), 0.7, "the category is not among the data"),
+        Entry("e", "image AUROC", "image.auroc", (), None, NOT_RUN),
     )
     results = {
         trials[0].key: Result("done", metrics(0.9, 0.85, 0.95), weights="net, ImageNet"),
@@ -225,7 +384,7 @@ def filled_table(root):
 
 
 def test_entries_have_means_ranges_and_reasons(root):
-    _, (a, b, c, d) = filled_table(root)
+    _, (a, b, c, d, _) = filled_table(root)
     assert (a.value, a.low, a.high, a.count) == (0.9, 0.85, 0.95, 1)
     assert (b.value, b.low, b.high, b.count) == (pytest.approx(0.75), 0.7, 0.8, 2)
     assert (c.value, c.remark) == (None, "crashed: ValueError: no.")
@@ -238,13 +397,14 @@ def test_a_table_is_written_in_four_ways(root, tmp_path):
     assert "**0.900** (0.850 to 0.950) [0.800]" in text
     assert "<u>0.750</u> (0.700 to 0.800)" in text
     assert "| c | – |" in text
-    assert "| d | – [0.700] |" in text
+    assert "| d | [0.700] |" in text
+    assert "| e | not run |" in text
     assert "Empty: the category is not among the data." in text
     assert "c, image AUROC: crashed: ValueError: no." in text
     assert "net, ImageNet" in text
     assert "not for comparison" in text
     rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))
-    assert [row["row"] for row in rows] == ["a", "b", "c", "d"]
+    assert [row["row"] for row in rows] == ["a", "b", "c", "d", "e"]
     assert json.loads((tmp_path / "t.json").read_text())["entries"][0]["printed"] == 0.8
     assert (tmp_path / "t.png").stat().st_size > 1000
 
@@ -299,12 +459,9 @@ def test_a_new_baseline_is_listed_without_a_label(monkeypatch):
     def newcomer(**arguments):
         """A baseline of nobody."""
 
-    @registry.register("detector", baseline=True, size="base")
-    def newcomer_base(**arguments):
-        """Too slow for a table."""
-
-    labelled = {settings["model"] for settings in METHODS.values()}
-    assert [b.name for b in unlabelled_baselines("detector", labelled)] == ["newcomer"]
+    listed = dict(_methods())
+    assert listed["newcomer"] == {"model": "newcomer"}
+    assert not is_full_size("btf")
     assert "newcomer" not in {b.name for b in unlabelled_baselines("classifier", ())}
 
 

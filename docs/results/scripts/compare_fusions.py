@@ -1,10 +1,11 @@
-"""Compare ways to fuse with the same features, epochs and test parts.
+"""Compare ways to fuse with the same features, steps of training and test parts.
 
 python docs/results/scripts/compare_fusions.py --data FOLDER --out FOLDER --seeds 0,1,2 \
     rounds=4 search.epochs=6 train_epochs=15
 
 Every (seed, way) is one run below OUT; a run whose figures exist is not repeated, so that an
-interrupted comparison resumes. The table is written to OUT/comparison.json.
+interrupted comparison resumes. The table is written to OUT/comparison.json. model=adnas_slim
+compares networks from scratch. Minutes are refused: the ways would make unequal numbers of steps.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class TestParts:
             cache.get(data_module.source, r, data_module.preparation) for r in refs
         ]
         self.features: list[SourcedFeatures] = []
-        assert data_module.frozen_source is not None
+        if data_module.frozen_source is None:
+            return
         for part in self.parts:
             batch = to_batch([part], data_module.geometry, modalities=data_module.config.modalities)
             features = data_module.frozen_source(batch)
@@ -82,9 +84,14 @@ class TestParts:
     def figures(self, run: Path) -> dict[str, Any]:
         """Evaluate the model of a run on all test parts."""
         predictor = DetectionPredictor.load(run)
+        scored = []
+        if not self.features:
+            verdicts = predictor.predict_prepared
+            for sample, part in zip(self.samples, self.parts):
+                scored.append(ScoredSample(verdicts([part])[0], sample))
+            return evaluate_scores(scored, cost={})
         stored = StoredFeatures()
         predictor.detector.source = stored
-        scored = []
         for sample, part, features in zip(self.samples, self.parts, self.features):
             stored.current = replace(
                 features, maps={name: value.float() for name, value in features.maps.items()}
@@ -96,6 +103,8 @@ class TestParts:
 def compare(data: Path, out: Path, seeds: list[int], ways: list[str], overrides: list[str]) -> None:
     """Run every way with every seed, and write the table."""
     rows = []
+    if any(override.startswith("minutes=") for override in overrides):
+        raise SystemExit("Ways are compared at equal steps: give train_epochs and search.epochs.")
     for seed in seeds:
         data_module: DetectionDataModule | None = None
         test: TestParts | None = None
@@ -130,6 +139,7 @@ def compare(data: Path, out: Path, seeds: list[int], ways: list[str], overrides:
                     "seed": seed,
                     "way": way,
                     "validation_ap": result.validation_ap,
+                    "steps": json.loads((folder / "learning.json").read_text())["steps"],
                     "minutes_after_features": round(minutes, 3),
                     "image_auroc": figures["image"]["auroc"]["value"],
                     "pixel_ap": figures["pixel"]["ap"]["value"],

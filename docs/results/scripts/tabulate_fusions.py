@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from record import RESULTS, machine
 
-FIGURES = ("image_auroc", "pixel_ap", "aupro_0.3", "aupro_0.05", "validation_ap")
+FIGURES = ("image_auroc", "pixel_ap", "aupro_0.3", "aupro_0.05", "validation_ap", "steps")
 
 
 def tabulate(folder: Path, name: str, command: str, commit: str) -> None:
@@ -32,7 +32,11 @@ def tabulate(folder: Path, name: str, command: str, commit: str) -> None:
     ):
         cells = []
         for figure in FIGURES:
-            values = [r[figure] for r in way_rows]
+            # Runs of earlier versions did not record their steps.
+            values = [r[figure] for r in way_rows if figure in r]
+            if not values:
+                cells.append("–")
+                continue
             text = f"{np.mean(values):.3f}"
             if len(values) > 1:
                 text += f" ({min(values):.3f}–{max(values):.3f})"

@@ -86,7 +86,7 @@ def run_table(
         _write(table, results, store, out, facts)
     if in_turn:
         _measure_in_turn(table, store, results)
-    filled, page = _write(table, results, store, out, facts)
+    filled, page = _write(table, results, store, out, facts, finished=True)
     report_progress(f"The table is {page}.")
     failed = [result for result in results.values() if result.status != "done"]
     if failed and len(failed) == len(results):
@@ -115,8 +115,10 @@ def _write(
     store: ResultStore,
     out: Path,
     facts: dict[str, Any],
+    *,
+    finished: bool = False,
 ) -> tuple[list[Filled], Path]:
-    """Fill the table with the finished trials and write it."""
+    """Fill the table with the finished trials and write it; a picture of its own comes last."""
     filled = fill(table, results, lambda entry: pooled_figure(entry, store))
     pairs: list[dict[str, Any]] = []
     sentences: list[str] = []
@@ -132,7 +134,9 @@ def _write(
         pairs += [{"of": comparison.title} | asdict(difference) for difference in differences]
         if missing := [label for label in comparison.rows if label not in rows]:
             sentences.append(f"{comparison.title}: not compared, as not run: {'; '.join(missing)}.")
-    return filled, write(replace(table, verdict=tuple(sentences)), filled, out, facts, pairs)
+    drawn = table.draw(table, filled, store) if table.draw is not None and finished else None
+    table = replace(table, verdict=tuple(sentences))
+    return filled, write(table, filled, out, facts, pairs, drawn)
 
 
 def _measure_in_turn(table: Table, store: ResultStore, results: dict[str, Result]) -> None:

@@ -1,41 +1,35 @@
-"""Tables and figures of the 3D-ADNAS paper, its supplement, and those of our own."""
+"""Tables of the 3D-ADNAS paper and its supplement, and those of our own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from chiasm.benchmarks.detection import (
     BOTH,
     BOTH_SENSORS,
     METHODS,
     SENSORS,
-    TRIVIAL,
     DetectionSuite,
-    is_available,
+    Line,
+    lamps_in_words,
     printed,
+)
+from chiasm.benchmarks.detection_figures import (
+    FIGURES,
+    FIGURES_OF_PAPER,
+    IMAGE,
+    PIXEL,
+    REGION,
+    components,
+    entry,
 )
 from chiasm.benchmarks.table import Entry, Table
 from chiasm.benchmarks.trial import Trial
 from chiasm.errors import ConfigurationError
 
-IMAGE, PIXEL, REGION = "image.auroc", "pixel.auroc", "region.aupro.0.3"
-
-FIGURES = {
-    "image AUROC": IMAGE,
-    "pixel AUROC": PIXEL,
-    "pixel AP": "pixel.ap",
-    "AUPRO(0.3)": REGION,
-    "AUPRO(0.05)": "region.aupro.0.05",
-    "fit minutes": "cost.fit_minutes",
-    "frames a second": "speed.frames_per_second",
-    "memory, MB": "speed.peak_memory_mb",
-}
-
-NOT_AVAILABLE = "the library does not have the method"
-
 NO_DATA = "the category is not among the data"
-
+FEWER = "a mean over fewer categories is another figure"
 MEAN = "Mean"
 
 
@@ -52,58 +46,87 @@ def _few(
     name: str,
     title: str,
     suite: DetectionSuite,
-    rows: dict[str, tuple[str, str]],
-    folders: dict[str, Any],
+    rows: Sequence[tuple[str, Line, str, Mapping[str, float]]],
 ) -> Table:
-    """Return a table of methods (rows) by number of parts (columns), averaged over ``folders``."""
-    values = printed().get(name, {})
+    """Return a table by number of parts (columns), averaged over the categories.
+
+    Args:
+        name, title: of the table.
+        suite: the trials to run.
+        rows: label, line, path of the figure, and the printed values by column.
+    """
     entries = []
-    for row, (label, figure) in rows.items():
-        if not is_available(label) or not suite.selects(label):
-            continue
+    for label, line, figure, values in rows:
         for shots in (*suite.shots, None):
             column = "all" if shots is None else str(shots)
+            more = {} if shots is None else {"shots": shots}
             trials = tuple(
                 trial
-                for folder in folders.values()
-                for trial in suite.trials(
-                    label, folder, **({} if shots is None else {"shots": shots})
-                )
+                for folder in suite.categories.values()
+                for trial in suite.trials(line, folder, **more)
             )
-            value = values.get(row, {}).get(column)
-            entries.append(Entry(row, column, figure, trials, value))
+            if line.printed and column not in values:
+                continue
+            entries.append(entry(label, column, figure, line, trials, values.get(column)))
     return Table(name, title, tuple(entries), source_of(name), "normal parts to train on")
 
 
 def table6(suite: DetectionSuite) -> Table:
     """Few parts, Eyecandies: three figures of our method."""
-    rows = {k: ("3D-ADNAS", FIGURES[k]) for k in ("image AUROC", "pixel AUROC", "AUPRO(0.3)")}
-    return _few("table6", "Few normal parts (Eyecandies)", suite, rows, dict(suite.categories))
+    rows = [
+        (f"{figure}: {line.label}", line, FIGURES[figure], values)
+        for figure, values in printed()["table6"].items()
+        for line in suite.lines("3D-ADNAS", printed=True)
+    ]
+    return _few("table6", "Few normal parts (Eyecandies)", suite, rows)
 
 
 def table7(suite: DetectionSuite) -> Table:
     """Few parts, MVTec 3D-AD: image AUROC of four methods."""
-    rows = {label: (label, IMAGE) for label in printed()["table7"]}
-    return _few("table7", "Few normal parts (MVTec 3D-AD)", suite, rows, dict(suite.categories))
+    rows = [
+        (line.label, line, IMAGE, values)
+        for method, values in printed()["table7"].items()
+        for line in suite.lines(method, printed=True)
+    ]
+    return _few("table7", "Few normal parts (MVTec 3D-AD)", suite, rows)
 
 
 def few_shot(suite: DetectionSuite) -> Table:
     """Few parts, every method, on the user's data."""
-    rows = {label: (label, IMAGE) for label in METHODS if label not in TRIVIAL}
-    return _few("few_shot", "Image AUROC from few parts", suite, rows, dict(suite.categories))
+    nothing: Mapping[str, float] = {}
+    rows = [(line.label, line, IMAGE, nothing) for line in suite.all_lines(trivial=False)]
+    return _few("few_shot", "Image AUROC from few parts", suite, rows)
 
 
 def _few_by_category(name: str, title: str, figure: str, suite: DetectionSuite) -> Table:
-    values = printed()[name]
-    entries = []
-    for row, columns in values.items():
-        shots = None if row.startswith("all") else int(row.split()[0])
-        more = {} if shots is None else {"shots": shots}
-        for column, value in columns.items():
-            folder = suite.folder(column)
-            trials = () if folder is None else suite.trials("3D-ADNAS", folder, **more)
-            entries.append(Entry(row, column, figure, trials, value, "" if trials else NO_DATA))
+    entries: list[Entry] = []
+    for row, columns in printed()[name].items():
+        more = {} if row.startswith("all") else {"shots": int(row.split()[0])}
+        for line in suite.lines("3D-ADNAS", printed=True):
+            label = f"{row}: {line.label}"
+            entries += _row(label, line, figure, columns, suite, **more)
     return Table(name, title, tuple(entries), source_of(name))
+
+
+def _row(
+    label: str,
+    line: Line,
+    figure: str,
+    columns: Mapping[str, float],
+    suite: DetectionSuite,
+    **overrides: object,
+) -> Iterator[Entry]:
+    """Yield the entries of a row by category; the mean only where every category is there."""
+    row_trials: list[Trial] = []
+    for column, value in columns.items():
+        folder = suite.folder(column)
+        trials = () if folder is None else suite.trials(line, folder, **overrides)
+        row_trials += trials
+        why = NO_DATA
+        if column == MEAN:
+            complete = len(row_trials) == (len(columns) - 1) * len(suite.seeds)
+            trials, why = (tuple(row_trials), "") if complete else ((), FEWER)
+        yield entry(label, column, figure, line, trials, value, why)
 
 
 def supp3(suite: DetectionSuite) -> Table:
@@ -126,38 +149,15 @@ def supp6(suite: DetectionSuite) -> Table:
     return _few_by_category("supp6", "Few parts: image AUROC on MVTec 3D-AD", IMAGE, suite)
 
 
-COMPONENTS = {
-    "early": ["early"],
-    "middle": ["middle"],
-    "late": ["late"],
-    "early + middle": ["early", "middle"],
-    "early + late": ["early", "late"],
-    "middle + late": ["middle", "late"],
-    "early + middle + late": ["early", "middle", "late"],
-}
-
-
 def _by_category(name: str, title: str, figure: str, suite: DetectionSuite) -> Table:
     """Return a table of methods by category, the layout of most of the paper's tables."""
-    values = printed()[name]
-    entries = []
-    for row, columns in values.items():
-        sensors, _, label = row.partition(" / ")
-        if is_available(label) and not suite.selects(label):
-            continue
-        row_trials: list[Trial] = []
-        for column, value in columns.items():
-            folder = suite.folder(column)
-            trials: tuple[Trial, ...] = ()
-            if folder is not None and is_available(label):
-                trials = suite.trials(label, folder, modalities=SENSORS[sensors])
-                row_trials += trials
-            why = "" if trials else NO_DATA if is_available(label) else NOT_AVAILABLE
-            if column == MEAN:
-                complete = len(row_trials) == (len(columns) - 1) * len(suite.seeds)
-                trials = tuple(row_trials) if complete else ()
-                why = "" if complete else "a mean over fewer categories is another figure"
-            entries.append(Entry(row, column, figure, trials, value, why))
+    entries: list[Entry] = []
+    for row, columns in printed()[name].items():
+        sensors, _, method = row.partition(" / ")
+        more = {"modalities": SENSORS[sensors]}
+        for line in suite.lines(method, printed=True, **more):
+            label = f"{sensors} / {line.label}"
+            entries += _row(label, line, figure, columns, suite, **more)
     return Table(name, title, tuple(entries), source_of(name))
 
 
@@ -186,93 +186,28 @@ def supp2(suite: DetectionSuite) -> Table:
     return _by_category("supp2", "AUPRO(0.3) on MVTec 3D-AD", REGION, suite)
 
 
-def _components(name: str, title: str, suite: DetectionSuite) -> Table:
-    """Return a table of fusion cells (rows); the fusion is searched for each of them."""
-    values = printed()["table4"]
-    entries = []
-    names = list(suite.categories)
-    printed_folders = {c: suite.folder(c) for c in values["early"] if c != MEAN}
-    others = [n for n in names if suite.categories[n] not in printed_folders.values()]
-    for row, cells in COMPONENTS.items():
-        for column in [c for c, path in printed_folders.items() if path is not None] + others:
-            folder = suite.folder(column)
-            assert folder is not None
-            trials = suite.trials("3D-ADNAS", folder, cells=cells)
-            entries.append(Entry(row, column, IMAGE, trials, values[row].get(column)))
-            entries.append(Entry(row, f"{column}, pixel AP", FIGURES["pixel AP"], trials))
-    return Table(name, title, tuple(entries), source_of("table4"))
-
-
 def table4(suite: DetectionSuite) -> Table:
     """Early, middle and late fusion cells, alone and together."""
-    return _components("table4", "Early, middle and late fusion, alone and together", suite)
-
-
-def fig4a(suite: DetectionSuite) -> Table:
-    """Figure 4a shows what Table 4 lists."""
-    return _components("fig4a", "Figure 4a: which fusion modules take part", suite)
-
-
-def fig4b(suite: DetectionSuite) -> Table:
-    """Figure 4b: a single fusion module over one kind of features or over all of them."""
-    features = {
-        "frozen features": ["*/f8"],
-        "their deviation from normal": ["*/normality"],
-        "both concatenated": ["*/medium"],
-        "all": ["*"],
-    }
-    return _single(
-        "fig4b",
-        "Figure 4b: which features a single module may fuse",
-        suite,
-        {label: {"cells": ["middle"], "candidates": names} for label, names in features.items()},
-    )
-
-
-def fig4c(suite: DetectionSuite) -> Table:
-    """Figure 4c: a single fusion module with one operation alone, or with all of them."""
-    operations = {
-        "addition": ["addition"],
-        "concatenation": ["concatenation"],
-        "gated linear unit": ["glu"],
-        "guided attention": ["guided_attention"],
-        "all": ["addition", "concatenation", "glu", "guided_attention"],
-    }
-    return _single(
-        "fig4c",
-        "Figure 4c: with which operations a single module may fuse",
-        suite,
-        {label: {"cells": ["middle"], "operations": names} for label, names in operations.items()},
-    )
-
-
-def _single(name: str, title: str, suite: DetectionSuite, rows: dict[str, dict[str, Any]]) -> Table:
-    entries = []
-    for row, settings in rows.items():
-        for category, folder in suite.categories.items():
-            trials = suite.trials("3D-ADNAS", folder, **settings)
-            for column in ("image AUROC", "pixel AP", "AUPRO(0.3)"):
-                entries.append(Entry(row, f"{category}, {column}", FIGURES[column], trials))
-    return Table(name, title, tuple(entries), "Figure 4 of the 3D-ADNAS paper, without its values")
+    title = "Early, middle and late fusion, alone and together"
+    return components("table4", title, source_of("table4"), suite)
 
 
 def table5(suite: DetectionSuite) -> Table:
     """Frames a second, memory and image AUROC; measured in turn on this machine."""
-    values = printed()["table5"]
-    entries = []
     columns = ("frames a second", "memory, MB", "image AUROC", "fit minutes")
-    more = {"latency, s": "speed.latency_p50_s", "95 % latency, s": "speed.latency_p95_s"}
-    more["disk, MB"] = "speed.disk_mb"
-    for label in METHODS:
-        if not is_available(label) or not suite.selects(label):
-            continue
+    paths = {column: FIGURES[column] for column in columns}
+    paths |= {"latency, s": "speed.latency_p50_s", "95 % latency, s": "speed.latency_p95_s"}
+    paths["disk, MB"] = "speed.disk_mb"
+    entries = [
+        Entry(f"{method} (printed)", column, paths[column], (), value)
+        for method, values in printed()["table5"].items()
+        for column, value in values.items()
+    ]
+    for line in suite.all_lines():
         trials = tuple(
-            c for folder in suite.categories.values() for c in suite.trials(label, folder)
+            t for folder in suite.categories.values() for t in suite.trials(line, folder)
         )
-        for column in columns:
-            value = values.get(label, {}).get(column)
-            entries.append(Entry(label, column, FIGURES[column], trials, value))
-        entries += [Entry(label, column, figure, trials) for column, figure in more.items()]
+        entries += [entry(line.label, column, path, line, trials) for column, path in paths.items()]
     notes = (
         "Frames a second: from decoded arrays to score and map, one part at a time, on the "
         "processor of this machine; the paper measured on an RTX 4090.",
@@ -288,12 +223,10 @@ def rivals(suite: DetectionSuite) -> Table:
     entries = []
     several = len(suite.categories) > 1
     for category, folder in suite.categories.items():
-        for label in METHODS:
-            if not is_available(label) or not suite.selects(label):
-                continue
-            trials = suite.trials(label, folder)
-            row = f"{category}: {label}" if several else label
-            entries += [Entry(row, c, figure, trials) for c, figure in FIGURES.items()]
+        for line in suite.all_lines():
+            trials = suite.trials(line, folder)
+            row = f"{category}: {line.label}" if several else line.label
+            entries += [entry(row, c, figure, line, trials) for c, figure in FIGURES.items()]
     title = "Baselines on " + ", ".join(suite.categories)
     return Table("rivals", title, tuple(entries))
 
@@ -303,7 +236,8 @@ TABLES: dict[str, Callable[[DetectionSuite], Table]] = {
     for table in (
         *(table1, table2, table3, table4, table5, table6, table7),
         *(supp1, supp2, supp3, supp4, supp5, supp6),
-        *(fig4a, fig4b, fig4c, rivals, few_shot),
+        *FIGURES_OF_PAPER,
+        *(rivals, few_shot),
     )
 }
 
@@ -312,12 +246,22 @@ def describe(name: str, suite: DetectionSuite) -> Table:
     """Return the table of that name.
 
     Raises:
-        ConfigurationError: there is no such table, or a method needs another sensor.
+        ConfigurationError: there is no such table, a method needs another sensor, or a table that
+            compares at equal steps is given minutes.
     """
     if name not in TABLES:
         raise ConfigurationError(f"There is no table {name!r}; there are: {', '.join(TABLES)}.")
-    for label in suite.methods or ():
-        method = next((n for n, m in METHODS.items() if label in (n, m["model"])), "")
-        if method in BOTH_SENSORS and len(suite.settings.get("modalities", BOTH)) == 1:
-            raise ConfigurationError(f"{method} needs both sensors: leave modalities out.")
-    return TABLES[name](suite)
+    if len(suite.settings.get("modalities", BOTH)) == 1:
+        for method in (suite.methods and METHODS) or ():
+            if METHODS[method]["model"] in BOTH_SENSORS and suite.selects(method):
+                raise ConfigurationError(f"{method} needs both sensors: leave modalities out.")
+    table = TABLES[name](suite)
+    minutes = suite.minutes if suite.minutes is not None else suite.settings.get("minutes")
+    if table.equal_steps and minutes is not None:
+        raise ConfigurationError(
+            f"{name} compares its rows at equal steps of training, and minutes would give them "
+            "unequal ones; leave minutes out, and give train_epochs and search.epochs instead."
+        )
+    lamps = lamps_in_words(suite)
+    notes = (*table.notes, f"Lamps. {lamps}.") if lamps else table.notes
+    return replace(table, notes=notes)

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from chiasm.benchmarks.table import POOLED, Filled, Table, marks
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from chiasm.benchmarks.table import NOT_RUN, POOLED, Filled, Table, marks, steps_in_words
 
 _MAX_PANELS = 6  # of bars side by side
 _MAX_BAR_COLUMNS = 12  # more columns are drawn as a heat map
@@ -25,6 +28,7 @@ def write(
     folder: Path,
     facts: dict[str, Any],
     pairs: Sequence[dict[str, Any]] = (),
+    drawn: tuple[Any, dict[str, Any]] | None = None,
 ) -> Path:
     """Write ``NAME.md``, ``.csv``, ``.json`` and ``.png`` to a folder; return the first path.
 
@@ -34,22 +38,25 @@ def write(
         folder: made if it does not exist.
         facts: command, commit, machine.
         pairs: paired comparisons, for the JSON.
+        drawn: picture that the table draws itself, and facts of it for the JSON.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / table.name
     rows = [_row(item) for item in filled]
     content = {"table": table.name, "title": table.title, "source": table.source} | facts
     verdict = {"verdict": table.verdict, "pairs": list(pairs)} if table.verdict else {}
-    stem.with_suffix(".json").write_text(
-        json.dumps(content | {"entries": rows} | verdict, indent=1, allow_nan=False) + "\n"
-    )
+    picture, shown = drawn if drawn is not None else (None, {})
+    content |= {"entries": rows} | verdict | shown
+    stem.with_suffix(".json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     with stem.with_suffix(".csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(rows[0]) if rows else ["row"])
         writer.writeheader()
         writer.writerows(rows)
     stem.with_suffix(".md").write_text(markdown(table, filled, facts))
-    if any(item.value is not None for item in filled):
-        _draw(table, filled, stem.with_suffix(".png"))
+    if picture is None and table.draw is None and any(item.value is not None for item in filled):
+        picture = _picture(table, filled)
+    if picture is not None:
+        FigureCanvasAgg(picture).print_png(stem.with_suffix(".png"))
     return stem.with_suffix(".md")
 
 
@@ -85,6 +92,8 @@ def markdown(table: Table, filled: Sequence[Filled], facts: dict[str, Any]) -> s
     if weights:
         lines.append("- " + NOT_COMPARABLE.format(weights="; ".join(weights)))
     lines += [f"- {note}" for note in table.notes]
+    if table.equal_steps and (steps := steps_in_words(filled)):
+        lines.append(f"- {steps}")
     several = any(i.count > 1 and not i.entry.figure.startswith(POOLED) for i in filled)
     units = "groups of recordings" if any(item.entry.by for item in filled) else "parts"
     lines.append(
@@ -99,6 +108,10 @@ def markdown(table: Table, filled: Sequence[Filled], facts: dict[str, Any]) -> s
 def _text(item: Filled | None, mark: str) -> str:
     if item is None:
         return ""
+    if item.entry.printed is not None and not item.entry.trials:
+        return f"[{number(item.entry.printed)}]"
+    if item.entry.why_empty == NOT_RUN:
+        return "not run"
     text = "–" if item.value is None else number(item.value)
     if mark == "best":
         text = f"**{text}**"
@@ -132,11 +145,8 @@ def _row(item: Filled) -> dict[str, Any]:
     }
 
 
-def _draw(table: Table, filled: Sequence[Filled], path: Path) -> None:
+def _picture(table: Table, filled: Sequence[Filled]) -> Figure:
     """Draw lines over a numeric axis, a heat map of shares or many columns, else panels of bars."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     known = [item for item in filled if item.value is not None]
     columns = [c for c in table.columns if any(item.entry.column == c for item in known)]
     if not table.ranked or len(columns) > _MAX_BAR_COLUMNS:
@@ -161,22 +171,25 @@ def _draw(table: Table, filled: Sequence[Filled], path: Path) -> None:
         panels = picture.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
         for axes, column in zip(panels, drawn):
             by_row = {item.entry.row: item for item in known if item.entry.column == column}
+            of_paper = {
+                item.entry.row: item.entry.printed
+                for item in filled
+                if item.entry.column == column and not item.entry.trials and item.entry.printed
+            }
             rows = list(reversed(table.rows))
-            values = [by_row[r].value or 0.0 if r in by_row else 0.0 for r in rows]
-            axes.barh(rows, values, color="#4878a8")
+            values = [by_row[r].value or 0.0 if r in by_row else of_paper.get(r, 0.0) for r in rows]
+            axes.barh(rows, values, color=["#bbbbbb" if r in of_paper else "#4878a8" for r in rows])
             for position, row in enumerate(rows):
                 low, high = (by_row[row].low, by_row[row].high) if row in by_row else (None, None)
                 if low is not None and high is not None:
                     axes.hlines(position, low, high, color="black", lw=1)
             axes.set_title(column, fontsize=9)
             axes.tick_params(labelsize=8)
-    FigureCanvasAgg(picture).print_png(path)
+    return picture
 
 
-def _heat_map(table: Table, known: Sequence[Filled]) -> Any:
+def _heat_map(table: Table, known: Sequence[Filled]) -> Figure:
     """Draw rows and columns as a matrix of shades from 0 to 1 with the numbers."""
-    from matplotlib.figure import Figure
-
     values_at = {(i.entry.row, i.entry.column): float(i.value or 0) for i in known}
     many = len(table.columns) > _MAX_BAR_COLUMNS
     wide, high = (0.45, 2.2) if many else (0.9, 0.9)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from chiasm.benchmarks.store import Result
+from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.trial import Trial
 
 # Figures whose lower values are better.
@@ -30,7 +30,11 @@ LOWER_IS_BETTER = (
 )
 # Figures of the joined test recordings of an entry's trials, not means over trials.
 POOLED = "pooled."
+NOT_RUN = "not run: as large as published; --methods runs it"
 Pooled = Callable[["Entry"], tuple[float, Any, Any] | None]
+# Of a filled table and the store of its runs: a figure of matplotlib, and facts for the JSON.
+Draw = Callable[["Table", "Sequence[Filled]", ResultStore], tuple[Any, dict[str, Any]]]
+STEPS = "cost.steps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,9 @@ class Table:
         notes: remarks.
         compared: comparisons of rows in pairs (see ``paired``).
         ranked: whether best and second best are marked.
+        equal_steps: whether rows are compared at equal steps of training; the table says if not.
+        draw: draws the picture instead of bars, lines or a heat map; its second result is added to
+            the JSON.
         verdict: the outcome of the comparisons, in sentences.
     """
 
@@ -79,6 +86,8 @@ class Table:
     notes: tuple[str, ...] = field(default=())
     compared: tuple[Any, ...] = ()
     ranked: bool = True
+    equal_steps: bool = False
+    draw: Draw | None = None
     verdict: tuple[str, ...] = ()
 
     @property
@@ -149,6 +158,25 @@ def _filled(entry: Entry, results: Mapping[str, Result], pooled: Pooled) -> Fill
     values = [value for value, _, _ in figures]
     low, high = figures[0][1:] if len(figures) == 1 else (min(values), max(values))
     return Filled(entry, float(np.mean(values)), low, high, len(figures), remark, weights)
+
+
+def steps_in_words(filled: Sequence[Filled]) -> str:
+    """Return whether the runs of each column of steps made equally many of them; "" without one."""
+    columns: dict[str, dict[int, list[str]]] = {}
+    for item in filled:
+        if item.entry.figure == STEPS and item.value is not None:
+            rows = columns.setdefault(item.entry.column, {})
+            # Of several runs in an entry, the extremes show whether they are equal.
+            for value in {item.low or item.value, item.high or item.value}:
+                rows.setdefault(round(value), []).append(item.entry.row)
+    told = []
+    for column, rows in columns.items():
+        if len(rows) == 1:
+            told.append(f"{column}: {min(rows)} in every run")
+        else:
+            each = "; ".join(f"{steps} in {', '.join(rows[steps])}" for steps in sorted(rows))
+            told.append(f"{column}: unequal, so that the rows do not compare: {each}")
+    return f"Steps of training. {'. '.join(told)}." if told else ""
 
 
 def figure(metrics: Mapping[str, Any], path: str) -> tuple[float, Any, Any] | None:

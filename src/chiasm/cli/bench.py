@@ -17,9 +17,9 @@ def bench(
     table: Annotated[
         str,
         typer.Argument(
-            help="Parts: rivals, few_shot, table1 to table7, supp1 to supp6, fig4a, fig4b or "
-            "fig4c. Recordings: classifiers, classifier_robustness, mad_table2 to mad_table4, "
-            "mad_fig3 to mad_fig6."
+            help="Parts: rivals, few_shot, fusions, frozen_features, table1 to table7, supp1 to "
+            "supp6, fig1, fig4a to fig4c, fig5. Recordings: classifiers, classifier_robustness, "
+            "mad_table2 to mad_table4, mad_fig3 to mad_fig6."
         ),
     ],
     data: Data,
@@ -31,7 +31,10 @@ def bench(
         str, typer.Option(help="Categories, separated by commas; all by default.")
     ] = "",
     methods: Annotated[
-        str, typer.Option(help="Methods, separated by semicolons; all by default.")
+        str,
+        typer.Option(
+            help="Models or published methods, separated by semicolons; all small ones by default."
+        ),
     ] = "",
     seeds: Annotated[str, typer.Option(help="Seeds of the runs, separated by commas.")] = "",
     shots: Annotated[

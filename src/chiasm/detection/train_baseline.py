@@ -21,20 +21,9 @@ from chiasm.runs.console import say
 SCORE_RULE = "distances from normal as the method measures them, smoothed, zero off the object"
 # Settings that a baseline does not read: how a searched detector is searched and trained.
 SEARCHED_ONLY = (
-    *(
-        "fusion",
-        "cells",
-        "middle_scales",
-        "candidates",
-        "operations",
-        "nodes",
-        "rounds",
-        "search",
-        "train_epochs",
-    ),
-    *("optimiser", "learning_rate", "weight_decay", "schedule", "loss", "batch"),
-    *("accumulate", "checkpointing"),
-    "memory_entries",
+    *("fusion", "cells", "middle_scales", "candidates", "operations", "nodes", "rounds"),
+    *("search", "train_epochs", "optimiser", "learning_rate", "weight_decay", "schedule", "loss"),
+    *("batch", "accumulate", "checkpointing", "memory_entries"),
 )
 
 

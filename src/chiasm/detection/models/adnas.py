@@ -201,7 +201,13 @@ def _from_scratch(
     )
 
 
-@register("detector", pools=partial(reconstruction_pools, **PAPER_BRANCH))
+@register(
+    "detector",
+    size="base",
+    pools=partial(reconstruction_pools, **PAPER_BRANCH),
+    method="3D-ADNAS",
+    scale="width 128",
+)
 def adnas_paper(
     fusion: Genotype | str = "supernet",
     *,
@@ -230,7 +236,12 @@ def adnas_paper(
     )
 
 
-@register("detector", pools=partial(reconstruction_pools, **SLIM_BRANCH))
+@register(
+    "detector",
+    pools=partial(reconstruction_pools, **SLIM_BRANCH),
+    method="3D-ADNAS",
+    scale="width 16",
+)
 def adnas_slim(
     fusion: Genotype | str = "supernet",
     *,
@@ -259,7 +270,7 @@ def adnas_slim(
     )
 
 
-@register("detector", pools=frozen_pools)
+@register("detector", pools=frozen_pools, method="3D-ADNAS", scale="frozen features")
 def adnas_light(
     fusion: Genotype | str = "supernet",
     *,

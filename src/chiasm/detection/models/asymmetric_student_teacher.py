@@ -152,7 +152,7 @@ class _Residual(nn.Module):
         return F.leaky_relu(x + self.layers(x), 0.2)
 
 
-@register("detector", baseline=True)
+@register("detector", baseline=True, method="AST")
 def ast(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),

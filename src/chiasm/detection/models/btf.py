@@ -113,7 +113,7 @@ class BackToTheFeature(Baseline):
         return out
 
 
-@register("detector", baseline=True)
+@register("detector", baseline=True, method="BTF")
 def btf(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),

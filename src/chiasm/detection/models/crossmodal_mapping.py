@@ -141,7 +141,7 @@ def _mapping(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     )
 
 
-@register("detector", baseline=True)
+@register("detector", baseline=True, method="CFM")
 def crossmodal_mapping(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),

@@ -205,7 +205,7 @@ def entropy(values: Tensor, *, bins: int = 256) -> Tensor:
     return -(share * share.clamp(min=1e-12).log2()).sum(dim=1)
 
 
-@register("detector", baseline=True, size="base")
+@register("detector", baseline=True, size="base", method="EasyNet", scale="width 128")
 def easynet(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),
@@ -230,7 +230,7 @@ def easynet(
     )
 
 
-@register("detector", baseline=True)
+@register("detector", baseline=True, method="EasyNet", scale="width 16")
 def easynet_slim(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),

@@ -221,7 +221,7 @@ def _mlp(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, inputs), nn.GELU(), nn.Linear(inputs, outputs))
 
 
-@register("detector", baseline=True)
+@register("detector", baseline=True, method="M3DM")
 def m3dm(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),

@@ -250,7 +250,7 @@ class ShapeGuided(Baseline):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-@register("detector", baseline=True)
+@register("detector", baseline=True, method="Shape-Guided")
 def shape_guided(
     *,
     modalities: Sequence[str] = ("rgb", "geometry"),

@@ -75,11 +75,7 @@ def make_cases(scored: Sequence[ScoredSample], *, most: int = 8) -> list[Case]:
     that faint defects are visible and rows are comparable.
     """
     chosen = choose(scored, most=most)
-    odds = [o[np.isfinite(o)] for o in (_log_odds(s) for _, s in chosen)]
-    non_empty = [o for o in odds if o.size]
-    low = float(np.median([np.median(o) for o in non_empty])) if non_empty else 0.0
-    high = max((float(np.quantile(o, 0.9995)) for o in non_empty), default=1.0)
-    scale = (low, max(high, low + 1e-6))
+    scale = _heat_scale([scored for _, scored in chosen])
     return [Case(reason, sample, _strip(sample, scale)) for reason, sample in chosen]
 
 
@@ -110,20 +106,68 @@ def draw_gallery(cases: Sequence[Case], path: Path) -> Path | None:
     return path
 
 
-def _strip(scored: ScoredSample, scale: tuple[float, float]) -> Picture:
-    """Return colour, depth, map and truth, cropped to the object, side by side on white."""
+def draw_comparison(
+    rows: Sequence[tuple[str, Sequence[ScoredSample]]], models: Sequence[str]
+) -> Figure:
+    """Draw parts (rows) with the anomaly maps of several models beside each other.
+
+    Each model has one colour scale for all parts; scales of different models do not compare.
+
+    Args:
+        rows: caption of a part, and what each model says about it.
+        models: names of the models, in their order in ``rows``.
+    """
+    names = ("colour", "height", "truth", *models)
+    scales = [_heat_scale([scored[number] for _, scored in rows]) for number in range(len(models))]
+    figure = Figure(figsize=(1.3 * len(names) + 1.2, 1.3 * len(rows) + 0.5), layout="constrained")
+    grid = figure.subplots(len(rows), len(names), squeeze=False)
+    for axes_of_row, (caption, scored) in zip(grid, rows, strict=True):
+        box = _box(scored[0])
+        colour, truth = _colour_and_truth(scored[0], box)
+        maps = [_panel(_heat(s, scale), box) for s, scale in zip(scored, scales, strict=True)]
+        panels = (colour, _panel(_depth(scored[0]), box), truth, *maps)
+        for axes, panel in zip(axes_of_row, panels, strict=True):
+            axes.imshow(panel)
+            axes.set_xticks([])
+            axes.set_yticks([])
+        axes_of_row[0].set_ylabel(kind_words(caption), fontsize=7, rotation=0, ha="right")
+    for axes, name in zip(grid[0], names, strict=True):
+        axes.set_title("\n".join(wrap(name, 20)), fontsize=7)
+    return figure
+
+
+def _heat_scale(scored: Sequence[ScoredSample]) -> tuple[float, float]:
+    """Return log-odds from the median pixel of an object to nearly the largest."""
+    odds = [o[np.isfinite(o)] for o in map(_log_odds, scored)]
+    non_empty = [o for o in odds if o.size]
+    low = float(np.median([np.median(o) for o in non_empty])) if non_empty else 0.0
+    high = max((float(np.quantile(o, 0.9995)) for o in non_empty), default=1.0)
+    return low, max(high, low + 1e-6)
+
+
+def _heat(scored: ScoredSample, scale: tuple[float, float]) -> Picture:
+    return _coloured((_log_odds(scored) - scale[0]) / (scale[1] - scale[0]), "inferno")
+
+
+def _colour_and_truth(scored: ScoredSample, box: tuple[int, int, int]) -> tuple[Picture, Picture]:
+    """Return the panel of the colours, and the darkened one with the outline of the defect."""
     sample = scored.sample
     shape = (*sample.valid.shape, 3)
     colour = np.full(shape, 237, np.uint8) if sample.rgb is None else _bytes(sample.rgb)
-    heat = _coloured((_log_odds(scored) - scale[0]) / (scale[1] - scale[0]), "inferno")
-    truth = (colour * 0.6).astype(np.uint8)
-    box = _box(scored)
-    panels = [_panel(p, box) for p in (colour, _depth(scored), heat, truth)]
+    truth = _panel((colour * 0.6).astype(np.uint8), box)
     if sample.mask is not None and sample.mask.any():
         mask = _panel(np.repeat(sample.mask[..., None], 3, -1).astype(np.uint8) * 255, box)
         inside = (mask[..., 0] > 127).astype(np.uint8)
         lines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(panels[3], lines, -1, OUTLINE, 2, cv2.LINE_AA)
+        cv2.drawContours(truth, lines, -1, OUTLINE, 2, cv2.LINE_AA)
+    return _panel(colour, box), truth
+
+
+def _strip(scored: ScoredSample, scale: tuple[float, float]) -> Picture:
+    """Return colour, depth, map and truth, cropped to the object, side by side on white."""
+    box = _box(scored)
+    colour, truth = _colour_and_truth(scored, box)
+    panels = [colour, _panel(_depth(scored), box), _panel(_heat(scored, scale), box), truth]
     white = np.full((SIDE, GAP, 3), 255, np.uint8)
     joined = [part for panel in panels for part in (panel, white)]
     return np.concatenate(joined[:-1], axis=1)
