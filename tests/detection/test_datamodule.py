@@ -10,10 +10,11 @@ import torch
 
 from chiasm.detection import train as training
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import FEATURES, open_data
+from chiasm.detection.datamodule import open_data
 from chiasm.detection.readers import cache
 from chiasm.detection.scenes.maker import make_scenes
 from chiasm.detection.train import train
+from chiasm.detection.training.feature_store import FEATURES
 
 TINY = {
     "image_size": 64,
