@@ -281,7 +281,6 @@ def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDa
         geometry = estimate_geometry_scale(progress.over(parts), kind=config.geometry)
         for _ in progress.over(calibration):
             pass  # read once, so that a damaged file is found now and not after the training
-
     if len(parts) < 2:
         raise SplitError(
             "Only one normal part is left for training; at least two are needed, and fifty are "
@@ -449,7 +448,9 @@ def _stored_features(
 
 def _files(refs: Sequence[SampleRef]) -> str:
     """Return a hash of the files of parts."""
-    return content_hash(path for ref in refs for path in ref.files.values())
+    paths = [path for ref in refs for path in ref.files.values()]
+    with Progress("Hashing files", len(paths), unit="files") as progress:
+        return content_hash(progress.over(paths))
 
 
 def open_run(config: DetectionConfig) -> DetectionDataModule:
