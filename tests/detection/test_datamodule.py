@@ -10,10 +10,12 @@ import torch
 
 from chiasm.detection import train as training
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import FEATURES, open_data
+from chiasm.detection.datamodule import open_data
 from chiasm.detection.readers import cache
 from chiasm.detection.scenes.maker import make_scenes
 from chiasm.detection.train import train
+from chiasm.detection.training.feature_store import FEATURES
+from chiasm.training.progress import Progress
 
 TINY = {
     "image_size": 64,
@@ -74,6 +76,36 @@ def test_stored_features_are_removed_after_a_run_and_kept_by_an_interrupted_one(
     assert len(resumed.stores["final"]) == len(resumed.indices("final"))
     train(config)
     assert not folder.exists()
+
+
+def test_every_pass_over_the_parts_shows_progress(
+    config: DetectionConfig, monkeypatch: pytest.MonkeyPatch
+):
+    stages = {}
+    close = Progress.close
+
+    def noted(progress, **more):
+        stages[progress.stage] = (progress.count, progress.total)
+        close(progress, **more)
+
+    monkeypatch.setattr(Progress, "close", noted)
+    train(config)
+    assert set(stages) == {
+        "Measuring the crop",
+        "Preparing",
+        "Hashing files",
+        "Counting synthetic anomalies",
+        "Remembering",
+        "Selecting descriptors",
+        "Making (final)",
+        "Making (architecture)",
+        "Making (validate)",
+        "Train",
+        "Choosing the score rule",
+        "Measuring distances",
+        "Calibrating",
+    }
+    assert all(count == total for count, total in stages.values())
 
 
 def test_other_settings_make_other_features(config: DetectionConfig):

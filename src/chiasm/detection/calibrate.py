@@ -50,6 +50,8 @@ def calibrate_and_save(
             multiply-accumulates are added.
     """
     config = data.config
+    with Progress("Measuring distances", len(data.calibration)) as progress:
+        distance = distance_range(progress.over(data.calibration))
     contract = DetectionContract(
         method=config.model,
         arguments=arguments,
@@ -60,7 +62,7 @@ def calibrate_and_save(
         score_rule=score_rule,
         calibration_scores=(),
         false_alarm_rate=config.false_alarm_rate,
-        distance=distance_range(data.calibration),
+        distance=distance,
         metric_versions=versions(),
         training_data=data.training_data,
         training_samples=len(data.parts),

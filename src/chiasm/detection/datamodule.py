@@ -46,7 +46,7 @@ from chiasm.detection.training.duration import (
     seconds_per_part,
     stage_seconds,
 )
-from chiasm.detection.training.feature_store import FeatureStore, stored_loader
+from chiasm.detection.training.feature_store import FEATURES, FeatureStore, stored_loader
 from chiasm.detection.training.fit_memory import fit_memory
 from chiasm.detection.training.segment import Batch
 from chiasm.detection.training.step_memory import check_memory
@@ -67,7 +67,6 @@ CROPS_MEASURED = 60  # training normals, at most, that the crop is estimated fro
 FRESH_BATCH = 8  # parts, at most, of a batch that is not made of stored features
 STORING_SHARE = 0.5  # of the minutes that are left
 STORED = ("final", "architecture", "validate")  # purposes of parts with synthetic anomalies
-FEATURES = "features"  # folder of stored features in the run's folder
 ANOMALIES_TO_CHOOSE_BY = 20  # parts with a synthetic anomaly, at least, however few parts there are
 
 # Settings that may change when a run is continued; the data are compared by content.
@@ -282,7 +281,6 @@ def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDa
         geometry = estimate_geometry_scale(progress.over(parts), kind=config.geometry)
         for _ in progress.over(calibration):
             pass  # read once, so that a damaged file is found now and not after the training
-
     if len(parts) < 2:
         raise SplitError(
             "Only one normal part is left for training; at least two are needed, and fifty are "
@@ -455,7 +453,9 @@ def _stored_features(
 
 def _files(refs: Sequence[SampleRef]) -> str:
     """Return a hash of the files of parts."""
-    return content_hash(path for ref in refs for path in ref.files.values())
+    paths = [path for ref in refs for path in ref.files.values()]
+    with Progress("Hashing files", len(paths), unit="files") as progress:
+        return content_hash(progress.over(paths))
 
 
 def open_run(config: DetectionConfig) -> DetectionDataModule:

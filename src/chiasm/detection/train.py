@@ -31,6 +31,7 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.metrics.ranking import average_precision, nan_loses
 from chiasm.registry import find_model
 from chiasm.runs.console import say
+from chiasm.training.progress import Progress
 from chiasm.training.trainer import precision_here
 
 SCORE_RULE = (
@@ -159,7 +160,9 @@ def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> flo
     """
     pieces = []
     detector.eval()
-    for batch in data.loader("validate"):
+    batches = data.loader("validate")
+    progress = Progress("Choosing the score rule", len(batches), unit="batches")
+    for batch in progress.over(batches):
         output = run(detector, batch)
         odds = output.logits[:, 1:] - output.logits[:, :1]
         if output.relative:
@@ -169,6 +172,7 @@ def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> flo
         inside = torch.nn.functional.adaptive_max_pool2d(batch.foreground, odds.shape[-2:]) > 0
         mask = mask_at(batch, odds.shape[-2:]) > 0
         pieces.append((odds[inside], distance[inside], mask[inside]))
+    progress.close()
     odds, distance, mask = (torch.cat(values).cpu() for values in zip(*pieces))
     head = 1.0 / float(odds[~mask].std() + 1e-6)
     if not float(distance.abs().max()) > 0:

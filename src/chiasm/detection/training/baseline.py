@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,13 @@ from torch.utils.data import DataLoader, Dataset
 from chiasm.detection.detector import Baseline, FitStep, TrainStep
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
+from chiasm.detection.training.feature_store import FEATURES
 from chiasm.detection.training.segment import to_device
 from chiasm.detection.training.synthetic import EpochOrder
+from chiasm.files.rows import RowFile
 from chiasm.samples import PreparedSample, RGBDBatch
 from chiasm.settings import Precision
+from chiasm.training.progress import Progress
 from chiasm.training.schedule import cosine, set_learning_rate, training_progress
 from chiasm.training.trainer import Budget, fit
 
@@ -25,45 +29,59 @@ PARTS_AT_ONCE = 8
 
 
 class BaselineFeatures(Dataset[int]):
-    """The frozen features of every normal part, computed once.
+    """The frozen features of every normal part: computed once, kept on disk, read by rows.
+
+    Only the rows of a batch are in memory, however many parts there are.
 
     Args:
-        features: name to a tensor with the parts along its first axis.
+        rows: a row for each part, in their order.
     """
 
-    def __init__(self, features: dict[str, Tensor]) -> None:
-        self.features = features
-        self.count = len(next(iter(features.values())))
+    def __init__(self, rows: RowFile) -> None:
+        self.rows = rows
 
     @classmethod
     @torch.no_grad()
-    def of(
+    def build(
         cls,
         baseline: Baseline,
         parts: Sequence[PreparedSample],
         *,
         scale: GeometryScale,
+        path: Path,
         owners: Sequence[int],
+        progress: Progress | None = None,
     ) -> BaselineFeatures:
-        """Extract the features of parts, a few at a time."""
-        pieces: list[dict[str, Tensor]] = []
+        """Extract the features of parts, a few at a time.
+
+        Args:
+            baseline: whose features are extracted.
+            parts: prepared normal parts, with their rotated copies.
+            scale: of their geometry pictures.
+            path: of the file, which does not exist yet.
+            owners: of the parts, see ``train_in_steps``.
+            progress: counts the parts.
+        """
+        rows = RowFile(path)
         for start in range(0, len(parts), PARTS_AT_ONCE):
             chunk = parts[start : start + PARTS_AT_ONCE]
             numbers = owners[start : start + len(chunk)]
             batch = to_batch(chunk, scale, modalities=baseline.modalities, indices=numbers)
-            pieces.append(baseline.extract_features(batch))
-        return cls({name: torch.cat([p[name] for p in pieces]) for name in pieces[0]})
+            features = baseline.extract_features(batch)
+            rows.append({name: value.cpu().numpy() for name, value in features.items()})
+            if progress is not None:
+                progress.update(len(chunk))
+        return cls(rows)
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.rows)
 
     def __getitem__(self, position: int) -> int:
         return position
 
     def collate(self, positions: Sequence[int]) -> dict[str, Tensor]:
-        """Gather a batch."""
-        index = torch.as_tensor(positions)
-        return {name: value[index] for name, value in self.features.items()}
+        """Read the rows of a batch."""
+        return {name: torch.from_numpy(v) for name, v in self.rows.read(positions).items()}
 
 
 class BaselineTraining(LightningModule):
@@ -126,7 +144,8 @@ def train_in_steps(
         baseline: trained in place, and left in evaluation mode.
         parts: prepared normal parts, with their rotated copies.
         scale: of their geometry pictures.
-        folder: of the run, for logs and for the checkpoints from which training resumes.
+        folder: of the run, for logs, for the checkpoints from which training resumes, and for the
+            features, which are removed at the end.
         owners: for each part the number by which a baseline leaves out what it remembers of it:
             copies of one part have one. None numbers the parts by their positions.
         minutes: budget of all ``TrainStep`` steps, shared equally.
@@ -140,38 +159,49 @@ def train_in_steps(
     owners = range(len(parts)) if owners is None else owners
     steps = 0
     baseline.eval()
-    features: BaselineFeatures | None = None
-    if any(isinstance(step, FitStep) or not step.synthetic for step in baseline.steps):
-        log("Extracting features of the normal parts ...")
-        features = BaselineFeatures.of(baseline, parts, scale=scale, owners=owners)
-    for step in baseline.steps:
-        if isinstance(step, FitStep):
-            assert features is not None
-            log(f"Fitting to the normal parts: {step.name} ...")
-            _fit(baseline, step, features, owners)
-            continue
-        log(f"Training: {step.name} ...")
-        if step.synthetic:
-            assert synthetic is not None
-            loader = synthetic(step.batch)
-        else:
-            assert features is not None
-            loader = _loader(features, step, seed=seed)
-        budget = Budget(share)
-        training = BaselineTraining(baseline, step, budget=budget)
-        fit(
-            training,
-            loader,
-            None,
-            folder=folder,
-            name=step.name,
-            epochs=step.epochs,
-            budget=budget,
-            precision="32" if step.exact else precision,
-            gradient_clip=step.clip,
-        )
-        steps += training.global_step
-        baseline.eval()
+    stored = folder / FEATURES
+    stored.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="baseline-", dir=stored) as temporary:
+        features: BaselineFeatures | None = None
+        if any(isinstance(step, FitStep) or not step.synthetic for step in baseline.steps):
+            log("Extracting features of the normal parts ...")
+            with Progress("Extracting features", len(parts)) as progress:
+                features = BaselineFeatures.build(
+                    baseline,
+                    parts,
+                    scale=scale,
+                    path=Path(temporary) / "rows.bin",
+                    owners=owners,
+                    progress=progress,
+                )
+        for step in baseline.steps:
+            if isinstance(step, FitStep):
+                assert features is not None
+                log(f"Fitting to the normal parts: {step.name} ...")
+                _fit(baseline, step, features, owners)
+                continue
+            log(f"Training: {step.name} ...")
+            if step.synthetic:
+                assert synthetic is not None
+                loader = synthetic(step.batch)
+            else:
+                assert features is not None
+                loader = _loader(features, step, seed=seed)
+            budget = Budget(share)
+            training = BaselineTraining(baseline, step, budget=budget)
+            fit(
+                training,
+                loader,
+                None,
+                folder=folder,
+                name=step.name,
+                epochs=step.epochs,
+                budget=budget,
+                precision="32" if step.exact else precision,
+                gradient_clip=step.clip,
+            )
+            steps += training.global_step
+            baseline.eval()
     return steps
 
 
@@ -179,10 +209,12 @@ def train_in_steps(
 def _fit(
     baseline: Baseline, step: FitStep, features: BaselineFeatures, owners: Sequence[int]
 ) -> None:
-    for start in range(0, len(features), PARTS_AT_ONCE):
-        numbers = range(start, min(start + PARTS_AT_ONCE, len(features)))
-        index = torch.tensor([owners[number] for number in numbers])
-        baseline.partial_fit(step.name, features.collate(numbers), index)
+    with Progress(f"Fitting ({step.name})", len(features)) as progress:
+        for start in range(0, len(features), PARTS_AT_ONCE):
+            numbers = range(start, min(start + PARTS_AT_ONCE, len(features)))
+            index = torch.tensor([owners[number] for number in numbers])
+            baseline.partial_fit(step.name, features.collate(numbers), index)
+            progress.update(len(numbers))
     baseline.finish_fit(step.name)
 
 

@@ -24,6 +24,8 @@ from chiasm.files.rows import RowFile
 from chiasm.samples import RGBDBatch
 from chiasm.training.progress import Progress
 
+FEATURES = "features"  # folder of stored features in the run's folder
+
 _ROWS, _INDEX = "rows.bin", "index.json"
 _FOREGROUND, _MASK = "foreground", "mask"
 _MAP, _RELATIVE = "map:", "relative:"  # of the names of fields

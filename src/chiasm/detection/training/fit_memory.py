@@ -78,8 +78,9 @@ def fit_memory(
                 )
             if progress is not None:
                 progress.update(len(numbers))
-        for modality, rows in files.items():
-            _fit(source.memories[modality], rows, seed=seed, block=block)
+        with Progress("Selecting descriptors", len(files), unit="memories") as selection:
+            for modality, rows in selection.over(files.items()):
+                _fit(source.memories[modality], rows, seed=seed, block=block)
 
 
 def _fit(memory: NormalMemory, rows: RowFile, *, seed: int, block: int) -> None:

@@ -17,6 +17,7 @@ from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.augmentation import Augmentation
 from chiasm.errors import DataError
 from chiasm.samples import PreparedSample, RGBDBatch
+from chiasm.training.progress import Progress
 
 PATIENCE = 20  # draws for each anomaly that is wanted
 
@@ -100,11 +101,14 @@ class SyntheticParts(Dataset[SyntheticPart]):
             DataError: the generator damages hardly any of these parts.
         """
         anomalous = 0
-        for epoch in range(math.ceil(PATIENCE * count / len(self.parts))):
-            for position in range(len(self.parts)):
-                anomalous += self.at(epoch, position)[0].label == 1
-                if anomalous >= count:
-                    return epoch + 1
+        with Progress("Counting synthetic anomalies", count, unit="anomalies") as progress:
+            for epoch in range(math.ceil(PATIENCE * count / len(self.parts))):
+                for position in range(len(self.parts)):
+                    visible = self.at(epoch, position)[0].label == 1
+                    anomalous += visible
+                    progress.update(int(visible))
+                    if anomalous >= count:
+                        return epoch + 1
         raise DataError(
             f"{anomalous} of {PATIENCE * count} synthetic anomalies are visible on "
             f"{self.parts[0].source} and the {len(self.parts) - 1} parts like it; {count} are "
