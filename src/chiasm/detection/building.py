@@ -27,16 +27,14 @@ def pools_of(config: DetectionConfig) -> Pools:
         raise ConfigurationError(
             f"{config.model} has no fusion to search; models that have one: {searchable}."
         )
-    has_scales = "middle_scales" in inspect.signature(pools).parameters
-    scales = {"middle_scales": config.middle_scales} if has_scales else {}
-    if not has_scales and config.middle_scales != MIDDLE_SCALES:
+    parameters = inspect.signature(pools).parameters
+    if "middle_scales" not in parameters and config.middle_scales != MIDDLE_SCALES:
         raise ConfigurationError(
             f"{config.model} fuses features whose scales are fixed; leave out middle_scales, or "
             "choose a model that trains its features."
         )
-    found: Pools = (
-        pools(config.modalities, **scales).only(*config.cells).matching(config.candidates)
-    )
+    arguments = {k: v for k, v in builder_arguments(config).items() if k in parameters}
+    found: Pools = pools(**arguments).only(*config.cells).matching(config.candidates)
     return found
 
 

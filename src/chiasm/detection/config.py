@@ -71,8 +71,13 @@ class DetectionConfig(Settings):
         final_data: what trains the final weights: the ``training`` parts without the held-out ones,
             or ``all``, as the paper does; the validation AP is then that of parts that were seen.
         train_epochs: passes over the training data; the budget may end them earlier.
-        loss: ``focal``, as published, or ``focal_dice``: with cross-entropy and Dice added, which
-            learns in fewer steps. None takes the model's own.
+        loss: ``focal``, as published; ``focal_dice``: with cross-entropy and Dice added, which
+            learns in fewer steps; or ``object``: that of the object's pixels alone, which also weigh
+            more in what is restored. None takes the model's own.
+        bottleneck_stride: input pixels per pixel of the narrowest map of a reconstruction network
+            with a stem: 16, as without a stem, or 32.
+        residual: whether a small network that trains its features may also fuse input, restoration
+            and their difference, which the paper does not.
         optimiser: of the weights, ``adamw`` or ``adam``.
         learning_rate: of the weights.
         weight_decay: of the weights.
@@ -132,7 +137,9 @@ class DetectionConfig(Settings):
     search: SearchSettings = SearchSettings()
     final_data: Literal["training", "all"] = "training"
     train_epochs: int = Field(30, ge=1)
-    loss: Literal["focal", "focal_dice"] | None = None
+    loss: Literal["focal", "focal_dice", "object"] | None = None
+    bottleneck_stride: Literal[16, 32] = 16
+    residual: bool = True
     optimiser: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)

@@ -134,7 +134,7 @@ class DetectionDataModule:
             arguments["pretrained"] = False
         detector: AdnasDetector = find_model(self.config.model).builder(fusion, **arguments)
         if self.config.loss is not None:
-            detector.dice = self.config.loss == "focal_dice"
+            detector.loss = self.config.loss
         if self.config.checkpointing:
             detector.recompute_activations()
         if self.frozen_source is not None:

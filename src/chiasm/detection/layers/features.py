@@ -26,6 +26,8 @@ from chiasm.samples import RGBDBatch
 
 MODALITIES = ("rgb", "geometry")
 
+RESIDUAL, RESIDUAL_STRIDE = "residual", 4  # of an input from its restoration
+
 NORMALITY_MAPS = ("residual_fine", "residual_coarse", "distance")  # computed by a memory
 
 
@@ -70,10 +72,16 @@ def clean_images_of(batch: RGBDBatch, modality: str) -> Tensor:
 class ReconstructedFeatures(nn.Module):
     """The paper's source: stages of one reconstruction branch per modality, trained from scratch.
 
-    Maps are named by modality and stage, for example ``"rgb/E1"`` and ``"geometry/D4"``.
+    Maps are named by modality and stage, for example ``"rgb/E1"`` and ``"geometry/D4"``. The map
+    ``residual`` joins the input, its restoration and their absolute difference, each pixel-unshuffled
+    to stride 4. No gradient flows through it into the branch, which would else make the difference
+    large instead of the restoration good.
 
     Args:
         branches: modality to its ``ReconstructionBranch``.
+
+    References:
+        Zavrtanik et al., DRAEM, ICCV 2021: the segmentation reads input and restoration together.
     """
 
     def __init__(self, *, branches: Mapping[str, ReconstructionBranch]) -> None:
@@ -85,17 +93,24 @@ class ReconstructedFeatures(nn.Module):
         maps: dict[str, Tensor] = {}
         reconstructions: dict[str, Tensor] = {}
         for modality, branch in self.branches.items():
-            stages, reconstruction = branch(images_of(batch, modality))
+            image = images_of(batch, modality)
+            stages, reconstruction = branch(image)
             maps.update({f"{modality}/{stage}": value for stage, value in stages.items()})
             if reconstruction is not None:
                 reconstructions[modality] = reconstruction
+                if required is None or f"{modality}/{RESIDUAL}" in required:
+                    restored = reconstruction.detach().to(image)
+                    joint = torch.cat([image, restored, (image - restored).abs()], dim=1)
+                    maps[f"{modality}/{RESIDUAL}"] = F.pixel_unshuffle(joint, RESIDUAL_STRIDE)
         return SourcedFeatures(maps, reconstructions)
 
     def prune(self, required: frozenset[str], *, normality: bool = False) -> None:
         """Remove branches and stages that no required map needs; ``normality`` has no effect."""
         for modality in list(self.branches):
             stages = frozenset(
-                name.split("/")[1] for name in required if name.startswith(f"{modality}/")
+                {RESIDUAL: "R"}.get(stage, stage)
+                for owner, stage in (name.split("/") for name in required)
+                if owner == modality
             )
             branch = self.branches[modality]
             if stages:
@@ -216,6 +231,8 @@ def reconstruction_pools(
     stem: int = 1,
     joins: bool = True,
     middle_scales: Sequence[int] = MIDDLE_SCALES,
+    bottleneck_stride: int | None = None,
+    residual: bool = False,
 ) -> Pools:
     """The paper's pools by scale: early {E1, D4}, middle {E2, D3, E3, D2}, late {E4, D1, E5}.
 
@@ -230,6 +247,9 @@ def reconstruction_pools(
         joins: whether the pools hold the joined candidates.
         middle_scales: in the middle pool; finer ones are early, coarser ones late. The paper's
             Figure 4b compares the first two, 2 and 3, with all, 2 to 4.
+        bottleneck_stride: of a branch.
+        residual: whether the early pool holds ``residual``, what the restoration changed. It is not
+            in the paper.
 
     Raises:
         ConfigurationError: the scales are not consecutive ones between the first and the last.
@@ -240,7 +260,8 @@ def reconstruction_pools(
             f"middle_scales is {','.join(map(str, middle_scales))}; it names consecutive scales "
             "from 2 to 4, as in 2,3 or 2,3,4: scale 1 is early and scale 5 late."
         )
-    channels, strides = stage_channels(width), stage_strides(stem)
+    channels = stage_channels(width) | {RESIDUAL: 9 * RESIDUAL_STRIDE**2}
+    strides = stage_strides(stem, bottleneck_stride) | {RESIDUAL: RESIDUAL_STRIDE}
     cells = {
         "early": range(1, first),
         "middle": range(first, last + 1),
@@ -257,7 +278,8 @@ def reconstruction_pools(
         stages = tuple(stage for scale in cells[cell] for stage in SCALES[scale])
         layers = tuple("".join(SCALES[s]) for s in cells[cell] if len(SCALES[s]) > 1)
         more = ("layers", "stages") if cell == "late" else ()
-        return (*stages, *layers, *more) if joins else stages
+        changed = (RESIDUAL,) if residual and cell == "early" else ()
+        return (*stages, *layers, *more, *changed) if joins else (*stages, *changed)
 
     return Pools(
         **{

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -17,10 +19,16 @@ def stage_channels(width: int) -> dict[str, int]:
     return {stage: width * multiple for stage, multiple in multiples.items()}
 
 
-def stage_strides(stem: int = 1) -> dict[str, int]:
-    """Return input pixels per pixel of every stage; ``stem`` is the pixel-unshuffle factor."""
+def stage_strides(stem: int = 1, bottleneck_stride: int | None = None) -> dict[str, int]:
+    """Return input pixels per pixel of every stage.
+
+    Args:
+        stem: pixel-unshuffle factor.
+        bottleneck_stride: that no stage exceeds; None is 16 times the stem.
+    """
     powers = dict(zip(ENCODER + DECODER, (0, 1, 2, 3, 4, 3, 2, 1, 0)))
-    return {stage: stem * 2**power for stage, power in powers.items()}
+    deepest = bottleneck_stride or 16 * stem
+    return {stage: min(stem * 2**power, deepest) for stage, power in powers.items()}
 
 
 class ReconstructionBranch(nn.Module):
@@ -34,6 +42,8 @@ class ReconstructionBranch(nn.Module):
         width: channels of E1; 128 in the paper.
         channels: channels of the input and of its reconstruction.
         stem: pixel-unshuffle factor in front of E1 (and pixel-shuffle after R); 1 in the paper.
+        bottleneck_stride: input pixels per pixel of E5; 16 in the paper. Where a stem would make it
+            larger, the last stages are not pooled. None pools between all stages.
 
     Attributes:
         recompute: whether activations are computed again for the gradients, see ``run_layer``.
@@ -42,13 +52,22 @@ class ReconstructionBranch(nn.Module):
         Chen et al., EasyNet, ACM MM 2023.
     """
 
-    def __init__(self, *, width: int = 128, channels: int = 3, stem: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        width: int = 128,
+        channels: int = 3,
+        stem: int = 1,
+        bottleneck_stride: int | None = None,
+    ) -> None:
         super().__init__()
         out = stage_channels(width)
+        strides = stage_strides(stem, bottleneck_stride)
         outer = channels * stem * stem
         self.unshuffle = nn.PixelUnshuffle(stem) if stem > 1 else nn.Identity()
         self.shuffle = nn.PixelShuffle(stem) if stem > 1 else nn.Identity()
         self.pool = nn.MaxPool2d(2)
+        self.pooled = {b for a, b in pairwise(ENCODER) if strides[b] > strides[a]}
         self.recompute = False
         self.stages = nn.ModuleDict()
         previous = outer
@@ -57,9 +76,12 @@ class ReconstructionBranch(nn.Module):
                 _convolution(previous, out[name]), _convolution(out[name], out[name])
             )
             previous = out[name]
-        for name in DECODER:
+        for before, name in pairwise((ENCODER[-1], *DECODER)):
+            finer = strides[name] < strides[before]
             self.stages[name] = nn.Sequential(
-                nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
+                nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+                if finer
+                else nn.Identity(),
                 _convolution(previous, previous),
                 _convolution(previous, previous),
                 _convolution(previous, out[name]),
@@ -76,11 +98,11 @@ class ReconstructionBranch(nn.Module):
         """
         features: dict[str, Tensor] = {}
         x = self.unshuffle(image)
-        for number, name in enumerate(ENCODER):
+        for name in ENCODER:
             if name not in self.stages:
                 return features, None
             stage = self.stages[name]
-            layer = nn.Sequential(self.pool, stage) if number else stage
+            layer = nn.Sequential(self.pool, stage) if name in self.pooled else stage
             x = run_layer(layer, x, recompute=self.recompute)
             features[name] = x
         for name in DECODER:
@@ -93,7 +115,7 @@ class ReconstructionBranch(nn.Module):
         return features, self.shuffle(self.stages["R"](x))
 
     def prune(self, required: frozenset[str]) -> None:
-        """Remove every stage after the last one named in ``required``, and always R."""
+        """Remove every stage after the last one named in ``required``; R makes the restoration."""
         order = (*ENCODER, *DECODER, "R")
         last = max((order.index(name) for name in required), default=-1)
         for name in order[last + 1 :]:

@@ -28,7 +28,7 @@ from chiasm.detection.layers.features import (
 )
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.layers.reconstruction import ReconstructionBranch
-from chiasm.detection.layers.segmentation import SegmentationHead
+from chiasm.detection.layers.segmentation import Loss, SegmentationHead
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.make import AnyFusion, make_fusion
 from chiasm.fusion.operations import OPERATIONS
@@ -61,7 +61,7 @@ class AdnasDetector(Detector):
         source: makes the candidate features.
         fusion: supernet, derived network or hand-made fusion.
         head: ``(N, C, s, s)`` to two logits.
-        dice: whether cross-entropy and Dice are added to the focal loss in training.
+        loss: that it is trained with, see ``total_loss``.
 
     Attributes:
         head_weight, normality_weight: weights of the head's log-odds and of the relative distance
@@ -79,13 +79,13 @@ class AdnasDetector(Detector):
         source: ReconstructedFeatures | NormalityFeatures,
         fusion: AnyFusion,
         head: SegmentationHead,
-        dice: bool = True,
+        loss: Loss = "focal_dice",
     ) -> None:
         super().__init__()
         self.source = source
         self.fusion = fusion
         self.head = head
-        self.dice = dice
+        self.loss: Loss = loss
         self.register_buffer("normality_weight", torch.zeros(()))
         self.register_buffer("head_weight", torch.ones(()))
 
@@ -174,6 +174,8 @@ def _from_scratch(
     nodes: int,
     operations: Sequence[str],
     middle_scales: Sequence[int],
+    bottleneck_stride: int | None = None,
+    residual: bool = False,
 ) -> AdnasDetector:
     """Build a detector that trains its reconstruction branches.
 
@@ -186,18 +188,29 @@ def _from_scratch(
         as_published: the head ends with normalisation and LeakyReLU, and the focal loss stands
             alone.
         modalities, pools, cells, nodes, operations, middle_scales: as in the named builders.
+        bottleneck_stride: of each branch.
+        residual: whether the fusion may read what a restoration changed.
     """
-    pools = pools or reconstruction_pools(modalities, **branch, middle_scales=middle_scales)
+    pools = pools or reconstruction_pools(
+        modalities,
+        **branch,
+        middle_scales=middle_scales,
+        bottleneck_stride=bottleneck_stride,
+        residual=residual,
+    )
     pools = pools.only(*cells)
     return AdnasDetector(
         source=ReconstructedFeatures(
-            branches={m: ReconstructionBranch(**branch) for m in modalities}
+            branches={
+                m: ReconstructionBranch(**branch, bottleneck_stride=bottleneck_stride)
+                for m in modalities
+            }
         ),
         fusion=make_fusion(
             pools, fusion, width=width, size=size, nodes=nodes, operations=operations
         ),
         head=SegmentationHead(channels=width, hidden=hidden, final_activation=as_published),
-        dice=not as_published,
+        loss="focal" if as_published else "object",
     )
 
 
@@ -251,9 +264,15 @@ def adnas_slim(
     nodes: int = 2,
     operations: Sequence[str] = tuple(OPERATIONS),
     middle_scales: Sequence[int] = MIDDLE_SCALES,
+    bottleneck_stride: int = 32,
+    residual: bool = False,
     image_size: int = 256,
 ) -> AdnasDetector:
-    """The published method from scratch at a width that two processor cores can train."""
+    """The published method from scratch at a width that two processor cores can train.
+
+    The defaults of ``bottleneck_stride`` and ``residual`` are those of models that were saved
+    without them; a run's settings have others.
+    """
     return _from_scratch(
         fusion,
         branch=SLIM_BRANCH,
@@ -267,6 +286,8 @@ def adnas_slim(
         nodes=nodes,
         operations=operations,
         middle_scales=middle_scales,
+        bottleneck_stride=bottleneck_stride,
+        residual=residual,
     )
 
 

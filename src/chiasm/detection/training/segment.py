@@ -13,7 +13,8 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from chiasm.detection.layers.features import SourcedFeatures, clean_images_of
-from chiasm.detection.layers.segmentation import reconstruction_loss, segmentation_loss
+from chiasm.detection.layers.maps import cells_inside
+from chiasm.detection.layers.segmentation import Loss, reconstruction_loss, segmentation_loss
 from chiasm.detection.models.adnas import AdnasDetector, DetectorOutput
 from chiasm.detection.training.feature_store import StoredBatch
 from chiasm.metrics.ranking import average_precision
@@ -208,27 +209,43 @@ def step_losses(
         loss = total_loss(
             run(detector, micro),
             micro,
-            dice=detector.dice,
+            loss=detector.loss,
             with_reconstruction=with_reconstruction,
         )
         yield loss if accumulate == 1 else loss * (len(micro.foreground) / len(batch.foreground))
 
 
 def total_loss(
-    output: DetectorOutput, batch: Batch, *, dice: bool, with_reconstruction: bool = True
+    output: DetectorOutput, batch: Batch, *, loss: Loss, with_reconstruction: bool = True
 ) -> Tensor:
     """Add the segmentation loss and the reconstruction terms of a source that reconstructs.
 
     The target of a reconstruction is the part without its synthetic anomaly: the network is to
     restore what is abnormal to normal.
 
+    Args:
+        output: of the batch.
+        batch: with its masks.
+        loss: ``focal`` as published, ``focal_dice``, or ``object``: that of the object's pixels.
+        with_reconstruction: whether the terms of the reconstruction are added.
+
     References:
         3D-ADNAS, Preliminaries; Chen et al., EasyNet, ACM MM 2023.
     """
-    loss = segmentation_loss(output.logits, mask_at(batch, output.logits.shape[-2:]), dice=dice)
+    size = output.logits.shape[-2:]
+    of_object = loss == "object"
+    total = segmentation_loss(
+        output.logits,
+        mask_at(batch, size),
+        dice=loss != "focal",
+        inside=cells_inside(batch.foreground, size)[:, None] if of_object else None,
+    )
     if with_reconstruction and isinstance(batch, RGBDBatch):
         for modality, reconstruction in output.reconstructions.items():
-            loss = loss + reconstruction_loss(
-                reconstruction, clean_images_of(batch, modality), structural=modality == "rgb"
+            total = total + reconstruction_loss(
+                reconstruction,
+                clean_images_of(batch, modality),
+                structural=modality == "rgb",
+                inside=batch.foreground if of_object else None,
             )
-    return loss
+    return total
