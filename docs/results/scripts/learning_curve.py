@@ -41,6 +41,7 @@ from chiasm.metrics.ranking import auroc, average_precision
 from chiasm.metrics.region_overlap import aupro
 from chiasm.samples import RGBDBatch
 from chiasm.training.schedule import cosine, set_learning_rate
+from chiasm.training.trainer import precision_here
 
 MILESTONES = (1_000, 2_500, 5_000, 10_000, 20_000, 40_000, 80_000, 134_000)
 SAVE_EVERY = 120  # seconds
@@ -216,14 +217,10 @@ class Curve:
         if self.target == "input":
             batch = input_as_target(batch)
         self.optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=BFLOAT16):
+        bfloat16 = precision_here(self.data.config.precision) == "bf16"
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             output = self.detector(batch)
-        output = replace(
-            output,
-            logits=output.logits.float(),
-            reconstructions={m: r.float() for m, r in output.reconstructions.items()},
-        )
-        loss = total_loss(output, batch, dice=self.detector.dice)
+        loss = total_loss(output, batch, loss=self.detector.loss)
         loss.backward()
         self.optimizer.step()
         return loss.item()
@@ -243,8 +240,6 @@ class Curve:
         self.points.append(point)
         print(json.dumps(point), flush=True)
 
-
-BFLOAT16 = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
 
 COLUMNS = {
     "images": "images seen",

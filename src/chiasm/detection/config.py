@@ -23,10 +23,18 @@ def preset_text(name: Preset) -> str:
     return (resources.files("chiasm.detection") / "presets" / f"{name}.yaml").read_text()
 
 
-def preset_values(name: Preset) -> dict[str, Any]:
-    """Return the settings of a preset; those of the search are nested."""
+def preset_values(name: Preset, model: str | None = None) -> dict[str, Any]:
+    """Return the settings of a preset; those of the search are nested.
+
+    Args:
+        name: of the preset.
+        model: whose own section holds where it differs; None takes the preset's model, or the
+            default one.
+    """
     values: dict[str, Any] = yaml.safe_load(preset_text(name))
-    return values
+    sections = values.pop("models", {})
+    default = DetectionConfig.model_fields["model"].default
+    return values | sections.get(model or values.get("model", default), {})
 
 
 class DetectionConfig(Settings):
@@ -61,6 +69,8 @@ class DetectionConfig(Settings):
             normals instead, and cannot. Off: it is behind up to 10,000 images (decision 16).
         anomalies: that weights are trained with: the ``paper``'s generator alone, or a ``mixture``
             of it with defects of shape and appearance.
+        smallest_anomaly: area of the smallest anomaly of shape or appearance, as a share of the
+            object's; too small a one is not visible at the size of the crop.
         textures: folder of textures (DTD) for anomalies; None uses built-in ones.
         candidates: patterns of the names of features that may be fused, e.g. ``*/f8``.
         operations: fusion operations that cells may use.
@@ -72,8 +82,8 @@ class DetectionConfig(Settings):
             or ``all``, as the paper does; the validation AP is then that of parts that were seen.
         train_epochs: passes over the training data; the budget may end them earlier.
         loss: ``focal``, as published; ``focal_dice``: with cross-entropy and Dice added, which
-            learns in fewer steps; or ``object``: that of the object's pixels alone, which also weigh
-            more in what is restored. None takes the model's own.
+            learns in fewer steps; or ``object``: the same of the object's pixels alone, which weigh
+            more in what is restored, too. None takes the model's own.
         bottleneck_stride: input pixels per pixel of the narrowest map of a reconstruction network
             with a stem: 16, as without a stem, or 32.
         residual: whether a small network that trains its features may also fuse input, restoration
@@ -127,6 +137,7 @@ class DetectionConfig(Settings):
     plane_margin: float | None = Field(None, gt=0)
     augment: bool = False
     anomalies: Literal["paper", "mixture"] = "mixture"
+    smallest_anomaly: float = Field(0.001, gt=0, lt=0.05)
     textures: Path | None = None
     candidates: tuple[str, ...] = ("*",)
     operations: tuple[Literal["addition", "concatenation", "glu", "guided_attention"], ...] = Field(
@@ -162,14 +173,17 @@ class DetectionConfig(Settings):
 
     @classmethod
     def presets(cls, model: RegisteredModel) -> dict[str, str]:
-        """Return by name what each preset sets, as YAML; it is the same for all models."""
+        """Return by name what each preset sets, as YAML, with a section of models that differ."""
         return {name: preset_text(name) for name in get_args(Preset)}
 
     @classmethod
     def _preset(cls, given: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         names = [settings["preset"] for settings in given if settings.get("preset")]
+        models = [settings["model"] for settings in given if settings.get("model")]
+        name = names[-1] if names else cls.model_fields["preset"].default
         # A name that does not exist is left to the field's own check.
-        return preset_values(names[-1]) if names and names[-1] in get_args(Preset) else {}
+        known = name in get_args(Preset)
+        return preset_values(name, models[-1] if models else None) if known else {}
 
     @field_validator(
         "modalities", "cells", "middle_scales", "candidates", "operations", mode="before"

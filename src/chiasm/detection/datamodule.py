@@ -228,7 +228,7 @@ class DetectionDataModule:
         textures = None if folder is None else TextureSource.from_folder(folder)
         if self.config.anomalies == "paper":
             return training_generator(textures, paper=1, geometric=0, appearance=0)
-        return training_generator(textures)
+        return training_generator(textures, smallest=self.config.smallest_anomaly)
 
     def remove_stored(self) -> None:
         """Remove the files of stored features, which a finished run needs no more."""
@@ -442,7 +442,7 @@ def _stored_features(
             "geometry": repr(data.geometry),
             "modalities": config.modalities,
             "textures": str(config.textures),
-            "anomalies": config.anomalies,
+            "anomalies": (config.anomalies, config.smallest_anomaly),
             "seed": config.seed,
         },
         scale=data.geometry,

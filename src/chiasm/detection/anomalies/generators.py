@@ -184,16 +184,24 @@ def training_generator(
     paper: float = 0.35,
     geometric: float = 0.45,
     appearance: float = 0.2,
+    smallest: float = 0.001,
 ) -> MixedGenerator:
     """Return the mixture for training: the paper's generator, shape and appearance.
 
     ``textures`` None takes the built-in ones. ``paper``, ``geometric`` and ``appearance`` are
     weights, divided equally among the forms. ``paper=1, geometric=0, appearance=0`` is the paper.
+    ``smallest`` is the smallest area of a defect of shape or appearance, as a share of the part.
     """
     components: list[tuple[AnomalyGenerator, float]] = [
         (PaperGenerator(textures or TextureSource()), paper),
-        *((GeometricGenerator(f), geometric / len(GEOMETRIC_FORMS)) for f in GEOMETRIC_FORMS),
-        *((AppearanceGenerator(f), appearance / len(APPEARANCE_FORMS)) for f in APPEARANCE_FORMS),
+        *(
+            (GeometricGenerator(f, smallest), geometric / len(GEOMETRIC_FORMS))
+            for f in GEOMETRIC_FORMS
+        ),
+        *(
+            (AppearanceGenerator(f, smallest), appearance / len(APPEARANCE_FORMS))
+            for f in APPEARANCE_FORMS
+        ),
     ]
     return MixedGenerator(tuple(components), probability, name="training")
 

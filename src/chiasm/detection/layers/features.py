@@ -73,8 +73,8 @@ class ReconstructedFeatures(nn.Module):
     """The paper's source: stages of one reconstruction branch per modality, trained from scratch.
 
     Maps are named by modality and stage, for example ``"rgb/E1"`` and ``"geometry/D4"``. The map
-    ``residual`` joins the input, its restoration and their absolute difference, each pixel-unshuffled
-    to stride 4. No gradient flows through it into the branch, which would else make the difference
+    ``residual`` joins the input, its restoration and their absolute difference, pixel-unshuffled to
+    stride 4. No gradient flows through it into the branch, which would else make the difference
     large instead of the restoration good.
 
     Args:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from chiasm.fusion.recomputation import run_layer
 
-
 OBJECT_WEIGHT = 5.0  # of a pixel on the object, beyond that of any pixel
 
 Loss = Literal["focal", "focal_dice", "object"]
@@ -128,9 +127,9 @@ def reconstruction_loss(
     Args:
         reconstruction, target: ``(N, C, S, S)``.
         structural: whether to add the dissimilarity of structure.
-        inside: ``(N, 1, S, S)``, 1 on the object, whose pixels then weigh six times as much. Off the
-            object all is black: without weights, a black picture is a minimum that a network of few
-            steps stays in (decision 17). None weighs all pixels alike, as published.
+        inside: ``(N, 1, S, S)``, 1 on the object, whose pixels then weigh six times as much. Off
+            the object all is black: with equal weights, a small network stays for long at a black
+            picture (decision 17). None weighs all pixels alike, as published.
     """
     reconstruction, target = reconstruction.float(), target.float()
     if inside is None:
