@@ -94,6 +94,18 @@ def test_presets_of_classifiers_are_printed():
     assert "preset=fitted" not in printed
 
 
+def test_a_network_from_scratch_has_its_own_section_of_the_recommended_preset():
+    section = yaml.safe_load(preset_text("recommended"))["models"]["adnas_slim"]
+    assert section
+    slim = DetectionConfig.make(**HERE, model="adnas_slim")
+    assert {name: read(slim, name) for name in section} == section
+    assert DetectionConfig.make(**HERE, overrides=["model=adnas_slim"]) == slim
+    given = DetectionConfig.make(**HERE, model="adnas_slim", learning_rate=0.1)
+    assert given == slim.model_copy(update={"learning_rate": 0.1})
+    paper = DetectionConfig.make(**HERE, model="adnas_slim", preset="paper")
+    assert paper.learning_rate == PUBLISHED["learning_rate"]
+
+
 def test_what_is_given_wins_over_the_preset_in_every_way(tmp_path: Path):
     file = tmp_path / "settings.yaml"
     file.write_text(yaml.safe_dump({"preset": "paper", "batch": 2, "search": {"epochs": 3}}))
@@ -171,8 +183,8 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
             "total_loss",
             recorded(
                 segment.total_loss,
-                lambda loss, output, batch, with_reconstruction=True, **_: (
-                    seen["losses"].append((loss, output, batch)) if with_reconstruction else None
+                lambda total, output, batch, with_reconstruction=True, **_: (
+                    seen["losses"].append((total, output, batch)) if with_reconstruction else None
                 ),
             ),
         )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from chiasm.detection.building import builder_arguments
 from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule
@@ -19,6 +20,7 @@ from chiasm.registry import find_model
 from chiasm.runs.console import say
 
 SCORE_RULE = "distances from normal as the method measures them, smoothed, zero off the object"
+RUN_ARGUMENTS = ("image_size", "bottleneck_stride")  # of a builder, that are the run's settings
 # Settings that a baseline does not read: how a searched detector is searched and trained.
 SEARCHED_ONLY = (
     *("fusion", "cells", "middle_scales", "candidates", "operations", "nodes", "rounds"),
@@ -39,7 +41,8 @@ def train_baseline(data: DetectionDataModule, *, seconds: float) -> float:
     """
     config = data.config
     torch.manual_seed(config.seed)
-    arguments = {"image_size": config.image_size, **checked_options(config)}
+    taken = {k: v for k, v in builder_arguments(config).items() if k in RUN_ARGUMENTS}
+    arguments = taken | checked_options(config)
     baseline = build_baseline(config, arguments)
     say(f"{config.model}: {baseline.pretrained_weights or 'no published weights'}.")
     if ignored := ignored_settings(config):
@@ -73,7 +76,7 @@ def checked_options(config: DetectionConfig) -> dict[str, Any]:
     """Return the run's options; raise ``ConfigurationError`` for one that the builder lacks."""
     parameters = inspect.signature(find_model(config.model).builder).parameters
     available = [
-        name for name in parameters if name not in ("modalities", "image_size", "pretrained")
+        name for name in parameters if name not in ("modalities", "pretrained", *RUN_ARGUMENTS)
     ]
     for name in config.options:
         if name not in available:

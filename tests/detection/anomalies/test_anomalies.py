@@ -335,3 +335,12 @@ def test_fill_missing_takes_the_nearest() -> None:
         # OpenCV's 3x3 distance is off by up to 8 %, so near-ties may be won by either.
         close = distance <= distance.min() * 1.1
         assert filled[y, x] in values[ys[close], xs[close]]
+
+
+def test_the_smallest_area_of_shapes_and_colours_is_a_choice(part):
+    def least(smallest: float) -> float:
+        generator = training_generator(probability=1, paper=0, smallest=smallest)
+        made = [generator(part, np.random.default_rng(seed)) for seed in range(60)]
+        return min(sample.mask.sum() for sample in made if sample.mask.any())
+
+    assert least(0.03) > 2 * least(0.001)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from chiasm.detection.building import pools_of
+from chiasm.detection.building import builder_arguments, pools_of
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.layers.backbones import FrozenEfficientNetLite
-from chiasm.detection.layers.features import MODALITIES
+from chiasm.detection.layers.features import MODALITIES, reconstruction_pools
 from chiasm.detection.layers.normality import NormalMemory
-from chiasm.detection.layers.reconstruction import ReconstructionBranch
+from chiasm.detection.layers.reconstruction import ReconstructionBranch, stage_strides
 from chiasm.detection.layers.segmentation import dice_loss, focal_loss, structural_dissimilarity
-from chiasm.detection.models.adnas import adnas_light
+from chiasm.detection.models.adnas import SLIM_BRANCH, AdnasDetector, adnas_light, adnas_slim
 from chiasm.detection.models.cost import cost_of, typical_cost
 from chiasm.detection.models.easynet import LAYERS
 from chiasm.errors import ConfigurationError
+from chiasm.fusion.finalists import random_architecture
 from chiasm.fusion.genotype import CellGenotype, Genotype, NodeGenotype, random_genotype
 from chiasm.registry import find_model, models
 from chiasm.samples import RGBDBatch
@@ -22,10 +25,8 @@ from chiasm.samples import RGBDBatch
 SMALL = ("adnas_light", "adnas_slim")
 
 
-class _Chosen:
-    def __init__(self, model, modalities=("rgb", "geometry")):
-        self.model, self.modalities, self.cells = model, modalities, ("early", "middle", "late")
-        self.candidates, self.middle_scales = ("*",), (2, 3)
+def config(model, modalities=("rgb", "geometry")):
+    return DetectionConfig.make(model=model, modalities=modalities, data="parts", out="run")
 
 
 def batch(size=64, count=2):
@@ -37,9 +38,10 @@ def batch(size=64, count=2):
 
 
 def build(name, modalities=("rgb", "geometry"), seed=0, genotype=None):
-    genotype = genotype or random_genotype(pools_of(_Chosen(name, modalities)), seed=seed)
+    genotype = genotype or random_genotype(pools_of(config(name, modalities)), seed=seed)
     torch.manual_seed(seed)
-    detector = find_model(name).builder(genotype, modalities=modalities, image_size=64)
+    settings = config(name, modalities).model_copy(update={"image_size": 64})
+    detector = find_model(name).builder(genotype, **builder_arguments(settings))
     if name == "adnas_light":
         inputs = batch()
         for modality, memory in detector.source.memories.items():
@@ -88,6 +90,70 @@ def test_the_paper_branch_has_the_papers_size():
     assert sum(p.numel() for p in branch.parameters()) == 69_048_579
     encoder = [p for n, p in branch.named_parameters() if n.startswith("stages.E")]
     assert sum(p.numel() for p in encoder) == 37_622_400
+
+
+@pytest.mark.parametrize(("stem", "stride"), [(1, None), (2, None), (2, 16), (4, 16)])
+def test_maps_have_the_strides_that_the_pools_say(stem, stride):
+    branch = ReconstructionBranch(width=2, stem=stem, bottleneck_stride=stride)
+    maps, restored = branch(torch.rand(1, 3, 128, 128))
+    strides = stage_strides(stem, stride)
+    assert {name: 128 // value.shape[-1] for name, value in maps.items()} == strides
+    assert strides["E5"] == (stride or 16 * stem)
+    assert restored.shape == (1, 3, 128, 128)
+
+
+def test_a_bottleneck_of_another_stride_has_the_same_weights():
+    wide, narrow = (ReconstructionBranch(width=2, stem=2, bottleneck_stride=s) for s in (16, 32))
+    shapes = [{k: v.shape for k, v in b.state_dict().items()} for b in (wide, narrow)]
+    assert shapes[0] == shapes[1]
+
+
+def slim_with_residual(fusion: object = "concatenation") -> AdnasDetector:
+    torch.manual_seed(0)
+    return adnas_slim(fusion, image_size=64, residual=True, bottleneck_stride=16)
+
+
+def test_the_residual_is_what_the_restoration_changed():
+    detector, inputs = slim_with_residual().eval(), batch()
+    features = detector.source(inputs)
+    restored = features.reconstructions["rgb"]
+    joint = F.pixel_shuffle(features.maps["rgb/residual"], 4)
+    torch.testing.assert_close(joint[:, :3], inputs.rgb)
+    torch.testing.assert_close(joint[:, 3:6], restored)
+    torch.testing.assert_close(joint[:, 6:], (inputs.rgb - restored).abs())
+
+
+def test_no_gradient_reaches_a_branch_through_the_residual():
+    detector = slim_with_residual()
+    features = detector.source(batch())
+    assert not features.maps["rgb/residual"].requires_grad
+    assert features.maps["rgb/D4"].requires_grad
+    assert "rgb/residual" not in detector.source(batch(), frozenset({"rgb/E1"})).maps
+
+
+def test_a_detector_that_reads_the_residual_keeps_the_restoration():
+    pools = reconstruction_pools(**SLIM_BRANCH, bottleneck_stride=16, residual=True)
+    for residual in (True, False):
+        genotype = next(
+            g
+            for g in (random_architecture(pools, nodes=1, seed=s) for s in range(200))
+            if ("rgb/residual" in g.required) is residual and "rgb/E1" in g.required
+        )
+        detector, inputs = slim_with_residual(genotype).eval(), batch()
+        with torch.no_grad():
+            expected = detector(inputs).logits
+            detector.prune()
+            torch.testing.assert_close(detector(inputs).logits, expected)
+        assert ("R" in detector.source.branches["rgb"].stages) is residual
+
+
+def test_the_published_network_has_no_residual_and_the_small_one_has():
+    names = {
+        model: {candidate.name for candidate in pools_of(config(model)).early}
+        for model in ("adnas_paper", "adnas_slim")
+    }
+    assert "rgb/residual" in names["adnas_slim"]
+    assert "rgb/residual" not in names["adnas_paper"]
 
 
 def test_a_memory_finds_the_nearest_as_a_loop_does():
@@ -181,7 +247,7 @@ def test_light_features_are_frozen():
 
 
 def test_a_light_detector_leaves_out_what_neither_fusion_nor_score_needs():
-    pools = pools_of(_Chosen("adnas_light"))
+    pools = pools_of(config("adnas_light"))
     node = (NodeGenotype(("x", "y"), "addition"),)
     cells = {
         "early": CellGenotype(("rgb/raw", "rgb/f4"), node),
@@ -219,7 +285,7 @@ def test_macs_of_the_paper_detector_lie_where_the_arithmetic_puts_them():
 
 def test_a_genotype_can_read_what_a_concatenation_reads():
     for name in ("adnas_slim", "adnas_paper"):
-        pools = pools_of(_Chosen(name))
+        pools = pools_of(config(name))
         node = (NodeGenotype(("x", "y"), "concatenation"),)
         read = {}
         for candidate in ("layers", "stages"):
@@ -236,7 +302,7 @@ def test_a_genotype_can_read_what_a_concatenation_reads():
 
 
 def test_a_layer_joins_an_encoders_stage_with_the_decoders_of_its_size():
-    features = pools_of(_Chosen("adnas_paper")).features
+    features = pools_of(config("adnas_paper")).features
     for k in range(1, 5):
         for modality in MODALITIES:
             layer = features[f"{modality}/E{k}D{5 - k}"]

@@ -72,7 +72,8 @@ def test_to_restore_the_clean_part_costs_less_than_to_copy_the_defect(monkeypatc
         monkeypatch.setattr(network, "_layers", lambda pictures, answer=answer: answer)
         costs.append(network.loss("segmentation", inputs).item())
     mask = torch.nn.functional.adaptive_max_pool2d(inputs.mask, 16)
-    segmentation = segmentation_loss(logits["joint"], mask, dice=True).item()
+    inside = torch.nn.functional.adaptive_max_pool2d(inputs.foreground, 16) > 0
+    segmentation = segmentation_loss(logits["joint"], mask, dice=True, inside=inside).item()
     assert costs[0] == pytest.approx(segmentation, abs=1e-6) and costs[1] > costs[0] + 0.01
 
 

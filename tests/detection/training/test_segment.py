@@ -78,7 +78,9 @@ def segmentation_by_hand(logits, mask, *, dice):
 def test_the_segmentation_loss_is_its_definition(dice):
     inputs, prediction = batch(), output()
     expected = segmentation_by_hand(prediction.logits, inputs.mask, dice=dice)
-    assert total_loss(prediction, inputs, dice=dice).item() == pytest.approx(expected, rel=1e-5)
+    assert total_loss(
+        prediction, inputs, loss="focal_dice" if dice else "focal"
+    ).item() == pytest.approx(expected, rel=1e-5)
 
 
 def dissimilarity_by_hand(a, b, window=8, stride=4):
@@ -107,31 +109,69 @@ def test_reconstructions_add_mse_and_for_colour_dissimilarity():
     inputs = batch()
     colour, relief = random(2, 3, 16, 16, seed=3), random(2, 3, 16, 16, seed=4)
     prediction = output({"rgb": colour, "geometry": relief})
-    alone = total_loss(prediction, inputs, dice=True, with_reconstruction=False)
-    assert alone == total_loss(output(), inputs, dice=True)
+    alone = total_loss(prediction, inputs, loss="focal_dice", with_reconstruction=False)
+    assert alone == total_loss(output(), inputs, loss="focal_dice")
     expected = (
         ((colour - inputs.clean_rgb).double() ** 2).mean()
         + dissimilarity_by_hand(colour, inputs.clean_rgb)
         + ((relief - inputs.clean_geometry).double() ** 2).mean()
     )
-    added = total_loss(prediction, inputs, dice=True) - alone
+    added = total_loss(prediction, inputs, loss="focal_dice") - alone
     assert added.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_to_restore_the_clean_part_costs_nothing_and_to_copy_the_defect_does():
     inputs = batch()
-    alone = total_loss(output(), inputs, dice=True)
+    alone = total_loss(output(), inputs, loss="focal_dice")
     restored = output({"rgb": inputs.clean_rgb, "geometry": inputs.clean_geometry})
-    assert total_loss(restored, inputs, dice=True).item() == pytest.approx(alone.item(), abs=1e-6)
+    assert total_loss(restored, inputs, loss="focal_dice").item() == pytest.approx(
+        alone.item(), abs=1e-6
+    )
     for modality, image in (("rgb", inputs.rgb), ("geometry", inputs.geometry)):
         copied = output({modality: image})
-        assert total_loss(copied, inputs, dice=True) > alone + 0.01
+        assert total_loss(copied, inputs, loss="focal_dice") > alone + 0.01
+
+
+def test_of_the_object_no_pixel_beside_it_counts_in_the_segmentation():
+    inputs, prediction = batch(), output()
+    foreground = torch.zeros_like(inputs.foreground)
+    foreground[:, :, 4:12, :8] = 1  # whole cells of 4 x 4
+    inputs = replace(inputs, foreground=foreground)
+    expected = total_loss(prediction, inputs, loss="object")
+    cells = torch.zeros(4, 4, dtype=torch.bool)
+    cells[1:3, :2] = True
+    changed = replace(prediction, logits=torch.where(cells, prediction.logits, 9.0))
+    assert total_loss(changed, inputs, loss="object") == expected
+    changed = replace(prediction, logits=torch.where(cells, 9.0, prediction.logits))
+    assert total_loss(changed, inputs, loss="object") != expected
+    # On an object that fills the frame, it is the loss of all pixels.
+    everywhere = replace(inputs, foreground=torch.ones_like(foreground))
+    assert total_loss(prediction, everywhere, loss="object").item() == pytest.approx(
+        total_loss(prediction, everywhere, loss="focal_dice").item(), rel=1e-5
+    )
+
+
+def test_a_pixel_of_the_object_weighs_six_times_as_much_in_the_restoration():
+    inputs = batch()
+    foreground = torch.zeros_like(inputs.foreground)
+    foreground[:, :, :8] = 1  # half of the picture
+    inputs = replace(inputs, foreground=foreground)
+    alone = total_loss(output(), inputs, loss="object")
+    error = 0.25
+
+    def added(rows: slice) -> float:
+        relief = inputs.clean_geometry.clone()
+        relief[:, :, rows] += error
+        return (total_loss(output({"geometry": relief}), inputs, loss="object") - alone).item()
+
+    assert added(slice(0, 8)) == pytest.approx(error**2 * 6 / 7, rel=1e-4)
+    assert added(slice(8, 16)) == pytest.approx(error**2 / 7, rel=1e-4)
 
 
 def test_a_reconstruction_needs_the_clean_part():
     inputs = replace(batch(), clean_rgb=None)
     with pytest.raises(ValueError, match="no rgb of the parts without their synthetic anomalies"):
-        total_loss(output({"rgb": inputs.rgb}), inputs, dice=True)
+        total_loss(output({"rgb": inputs.rgb}), inputs, loss="focal_dice")
 
 
 def test_a_coarser_mask_is_anomalous_where_any_pixel_is():

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from chiasm.detection.detector import Baseline, BaselineOutput, Features, FitStep, TrainStep
 from chiasm.detection.layers.features import clean_images_of, images_of
+from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.layers.reconstruction import ReconstructionBranch, stage_channels
 from chiasm.detection.layers.segmentation import (
+    Loss,
     SegmentationHead,
     point_wise,
     reconstruction_loss,
@@ -46,7 +48,8 @@ class EasyNet(Baseline):
         variant: ``"joint"``: one head on both sensors. ``"gated"``: a second head on colour alone,
             which scores the parts whose joint features add too little entropy.
         epochs, learning_rate, batch: of training.
-        dice: add cross-entropy and Dice to the focal loss, and leave logits without activation.
+        loss: of the segmentation and the restoration, see ``Loss``; but for ``focal``, as published,
+            logits are left without activation.
     """
 
     smoothing = 0.0
@@ -65,7 +68,7 @@ class EasyNet(Baseline):
         epochs: int,
         learning_rate: float,
         batch: int,
-        dice: bool,
+        loss: Loss,
     ) -> None:
         super().__init__()
         if layers not in (1, 2, 3):
@@ -80,7 +83,7 @@ class EasyNet(Baseline):
         self.branches = nn.ModuleDict(dict(branches))
         self.layers = LAYERS[:layers]
         self.size = size
-        self.dice = dice
+        self.loss_name = loss
         channels = stage_channels(width)
         joined = [channels[e] + channels[d] for e, d in self.layers]
         projections = {
@@ -92,7 +95,9 @@ class EasyNet(Baseline):
         each = layers * projected if layers > 1 else joined[0]
 
         def head(channels: int) -> SegmentationHead:
-            return SegmentationHead(channels=channels, hidden=hidden, final_activation=not dice)
+            return SegmentationHead(
+                channels=channels, hidden=hidden, final_activation=loss == "focal"
+            )
 
         self.head = head(each * len(branches))
         self.colour_head = head(each) if variant == "gated" else None
@@ -134,15 +139,22 @@ class EasyNet(Baseline):
         assert batch.mask is not None
         pictures = {m: images_of(batch, m) for m in self.modalities}
         layers, reconstructions = self._layers(pictures)
+        of_object = self.loss_name == "object"
         terms = [
             reconstruction_loss(
-                reconstructions[m], clean_images_of(batch, m), structural=m == "rgb"
+                reconstructions[m],
+                clean_images_of(batch, m),
+                structural=m == "rgb",
+                inside=batch.foreground if of_object else None,
             )
             for m in self.modalities
         ]
         for logits in self._logits(layers).values():
-            mask = F.adaptive_max_pool2d(batch.mask, tuple(logits.shape[-2:]))
-            terms.append(segmentation_loss(logits, mask, dice=self.dice))
+            size = tuple(logits.shape[-2:])
+            mask = F.adaptive_max_pool2d(batch.mask, size)
+            inside = cells_inside(batch.foreground, size)[:, None] if of_object else None
+            dice = self.loss_name != "focal"
+            terms.append(segmentation_loss(logits, mask, dice=dice, inside=inside))
         return torch.stack(terms).sum()
 
     def predict(self, features: Features) -> BaselineOutput:
@@ -226,7 +238,7 @@ def easynet(
         epochs=epochs,
         learning_rate=2e-4,
         batch=4,
-        dice=False,
+        loss="focal",
     )
 
 
@@ -238,10 +250,18 @@ def easynet_slim(
     layers: int = 2,
     variant: Variant = "joint",
     epochs: int = 40,
+    bottleneck_stride: int = 32,
 ) -> EasyNet:
-    """EasyNet from scratch at a width that two processor cores can train."""
+    """EasyNet from scratch at a width that two processor cores can train.
+
+    The default of ``bottleneck_stride`` is that of models that were saved without it; a run has
+    that of its settings, and loss and learning rate are those of ``adnas_slim`` (decision 17).
+    """
     return EasyNet(
-        branches={m: ReconstructionBranch(width=16, stem=2) for m in modalities},
+        branches={
+            m: ReconstructionBranch(width=16, stem=2, bottleneck_stride=bottleneck_stride)
+            for m in modalities
+        },
         width=16,
         layers=layers,
         projected=64,
@@ -249,7 +269,7 @@ def easynet_slim(
         size=image_size // 4,
         variant=variant,
         epochs=epochs,
-        learning_rate=2e-3,
+        learning_rate=5e-4,
         batch=8,
-        dice=True,
+        loss="object",
     )
