@@ -48,8 +48,8 @@ class EasyNet(Baseline):
         variant: ``"joint"``: one head on both sensors. ``"gated"``: a second head on colour alone,
             which scores the parts whose joint features add too little entropy.
         epochs, learning_rate, batch: of training.
-        loss: of the segmentation and the restoration, see ``Loss``; but for ``focal``, as published,
-            logits are left without activation.
+        loss: of the segmentation and the restoration, see ``Loss``; but for ``focal``, as
+            published, logits are left without activation.
     """
 
     smoothing = 0.0
