@@ -253,19 +253,28 @@ COLUMNS = {
 
 
 def tabulate(runs: Sequence[Path], output: Path) -> None:
-    """Write the curves of some runs as ``OUTPUT.json`` and ``OUTPUT.md``."""
+    """Write the curves of some runs as ``OUTPUT.json`` and ``OUTPUT.md``.
+
+    Settings that are not the same in all runs stand with each.
+    """
     curves = {run.name: json.loads((run / "curve.json").read_text()) for run in runs}
     output.with_suffix(".json").write_text(json.dumps(curves, indent=1) + "\n")
     lines = ["# Learning curves", ""]
+    every = [curve["settings"] for curve in curves.values()]
+    names = sorted({name for settings in every for name in settings})
+    different = [n for n in names if any(s.get(n) != every[0].get(n) for s in every)]
     for name, curve in curves.items():
+        chosen = ", ".join(f"`{n}={curve['settings'].get(n)}`" for n in different)
         lines += [
             f"## {name}",
             "",
-            f"Target: {curve['target']}; augmented: {curve['settings']['augment']}. {curve['settings']['model']}, {curve['data']}, "
+            f"Target: {curve['target']}; augmented: {curve['settings']['augment']}. "
+            f"{curve['settings']['model']}, {curve['data']}, "
             f"{curve['settings']['image_size']} pixels, seed {curve['seed']}, commit "
             f"{curve['commit']}, {curve['training_parts']} parts train and "
             f"{curve['held_out_parts']} are held out; textures: {curve['textures']}; planned: "
-            f"{curve['images_planned']} images. {curve['machine']}.",
+            f"{curve['images_planned']} images. {curve['machine']}."
+            + (f" Settings that differ between the curves: {chosen}." if chosen else ""),
             "",
             "| " + " | ".join(COLUMNS.values()) + " |",
             "| " + " | ".join("---" for _ in COLUMNS) + " |",
