@@ -124,7 +124,7 @@ def test_the_searched_model_and_its_search_are_settings(root):
     assert {t.settings["model"] for t in table.trials} == {"adnas_slim"}
     assert {t.settings["train_epochs"] for t in table.trials} == {3}
     assert {t.settings["search.epochs"] for t in table.trials} == {2}
-    assert "early: adnas_slim, width 16, 256 px, 3 epochs" in table.rows
+    assert "early: adnas_slim, width 16, 192 px, 3 epochs" in table.rows
     baselines = {t.method for t in describe("rivals", suite).trials}
     assert {"btf", "easynet_slim", "adnas_slim"} <= baselines
     with pytest.raises(ConfigurationError, match="chosen by --methods btf"):

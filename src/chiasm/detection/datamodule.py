@@ -140,8 +140,11 @@ class DetectionDataModule:
         if self.frozen_source is not None:
             detector.source = self.frozen_source
         elif precision_here(self.config.precision) == "bf16":
-            # Half of bfloat16's gain in convolutions comes from the layout.
-            detector = detector.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            # Half of bfloat16's gain in convolutions comes from the layout. ``Module.to`` cannot
+            # change it on the tensors without data that a step's memory is counted on.
+            for weight in detector.parameters():
+                if weight.dim() == 4:
+                    weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         return detector
 
     def loader(self, purpose: str, *, required: frozenset[str] | None = None) -> DataLoader[Any]:
