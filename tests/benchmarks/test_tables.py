@@ -98,7 +98,7 @@ def test_a_reduced_size_does_not_bear_the_name_of_the_paper(root):
     assert [row for row in rows if row.startswith("RGB + 3D") and "EasyNet" in row] == [
         "RGB + 3D / EasyNet (printed)"
     ]
-    assert "RGB + 3D / easynet_slim, width 16, 256 px, 40 epochs" in rows
+    assert "RGB + 3D / easynet_slim, width 16, 192 px, 40 epochs" in rows
     assert "RGB + 3D / easynet, width 128, 256 px, 770 epochs" in rows
     assert "RGB + 3D / adnas_light, frozen features, 256 px, 30 epochs" in rows
     assert "RGB + 3D / adnas_paper, width 128, 256 px, 600 epochs" in rows
