@@ -7,7 +7,7 @@ python docs/results/scripts/learning_curve.py --table RUN RUN --output docs/resu
 The network is trained by images seen, not by minutes, so that two runs are comparable on a busy
 machine. At each of the milestones it is measured on held-out normal parts with anomalies of its
 own generators and of generators it never saw, and, for the report alone, on the test split: no
-choice is made on these figures. ``--target input`` compares reconstructions with the defective
+choice is made on these figures. In the end the model is saved, for ``chiasm evaluate``. ``--target input`` compares reconstructions with the defective
 input, as this library did before. An interrupted run continues from its checkpoint.
 """
 
@@ -30,11 +30,14 @@ from torch import Tensor
 
 import chiasm.detection.models.named  # noqa: F401  (registers the models)
 from chiasm.detection.anomalies.generators import AnomalyGenerator, validation_generator
+from chiasm.detection.building import builder_arguments
+from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule, open_data
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.readers.cache import PreparationCache
+from chiasm.detection.train import SCORE_RULE, choose_score_rule
 from chiasm.detection.training.segment import mask_at, total_loss
 from chiasm.detection.training.synthetic import EpochOrder, SyntheticParts, fresh_loader
 from chiasm.metrics.ranking import auroc, average_precision
@@ -43,6 +46,7 @@ from chiasm.samples import RGBDBatch
 from chiasm.training.schedule import cosine, set_learning_rate
 from chiasm.training.trainer import precision_here
 
+SAVED_ELSEWHERE = ("modalities", "operations")  # in the contract, not as a builder's argument
 MILESTONES = (1_000, 2_500, 5_000, 10_000, 20_000, 40_000, 80_000, 134_000)
 SAVE_EVERY = 120  # seconds
 VALIDATION_ROUNDS = 2
@@ -128,7 +132,7 @@ class Curve:
     """
 
     def __init__(self, data: DetectionDataModule, *, fusion: Any, target: str, images: int) -> None:
-        self.data, self.target, self.images = data, target, images
+        self.data, self.target, self.images, self.fusion = data, target, images, fusion
         answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True)
         self.commit = answer.stdout.decode().strip()
         self.detector = data.detector(fusion)
@@ -207,8 +211,9 @@ class Curve:
             if time.monotonic() - saved > SAVE_EVERY:
                 self.save()
                 saved = time.monotonic()
-        self.measure(loss)
-        self.save()
+        if self.points[-1]["images"] < self.seen:
+            self.measure(loss)
+            self.save()
 
     def step(self, batch: RGBDBatch) -> float:
         """Make one step of the weights; returns the loss."""
@@ -224,6 +229,28 @@ class Curve:
         loss.backward()
         self.optimizer.step()
         return loss.item()
+
+    def save_model(self) -> None:
+        """Choose the score rule, calibrate, and save the model as ``chiasm train`` does."""
+        detector = self.detector.eval()
+        figures = {
+            "validation_ap": choose_score_rule(detector, self.data),
+            "rotations": self.data.rotations,
+            "final_data": self.data.config.final_data,
+            "images": self.seen,
+        }
+        detector.prune()
+        arguments = builder_arguments(self.data.config)
+        calibrate_and_save(
+            detector,
+            self.data,
+            arguments={k: v for k, v in arguments.items() if k not in SAVED_ELSEWHERE},
+            fusion=self.fusion,
+            score_rule=SCORE_RULE,
+            genotype=None,
+            figures=figures,
+        )
+        self.data.config.save(self.data.config.out / "config.yaml")
 
     def measure(self, loss: float) -> None:
         """Measure the network as it is now."""
@@ -309,9 +336,11 @@ if __name__ == "__main__":
             seed=arguments.seed,
         )
         run_config.out.mkdir(parents=True, exist_ok=True)
-        Curve(
+        curve = Curve(
             open_data(run_config),
             fusion=arguments.fusion,
             target=arguments.target,
             images=arguments.images,
-        ).run()
+        )
+        curve.run()
+        curve.save_model()

@@ -59,38 +59,60 @@ def point_wise(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def focal_loss(logits: Tensor, mask: Tensor, *, gamma: float = 2.0) -> Tensor:
+def focal_loss(
+    logits: Tensor, mask: Tensor, *, gamma: float = 2.0, inside: Tensor | None = None
+) -> Tensor:
     """Compute the focal loss on the softmax of two logits, alpha 1, mean over pixels.
 
     Args:
         logits: ``(N, 2, S, S)``.
         mask: ``(N, 1, S, S)``, 1 on anomalous pixels.
         gamma: how strongly easy pixels are discounted.
+        inside: ``(N, 1, S, S)``, 1 where pixels count; None counts all.
 
     References:
         Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, Eq. 4.
     """
     log_p = F.log_softmax(logits, dim=1)
     log_pt = torch.where(mask[:, 0] > 0.5, log_p[:, 1], log_p[:, 0])
-    return (-(1 - log_pt.exp()).pow(gamma) * log_pt).mean()
+    return _mean(-(1 - log_pt.exp()).pow(gamma) * log_pt, inside)
 
 
-def dice_loss(logits: Tensor, mask: Tensor, *, smooth: float = 1.0) -> Tensor:
+def dice_loss(
+    logits: Tensor, mask: Tensor, *, smooth: float = 1.0, inside: Tensor | None = None
+) -> Tensor:
     """Compute one minus the soft Dice overlap of probability and mask, over the whole batch.
 
-    Over the batch and not per image: an image without a defect has no overlap.
+    Over the batch and not per image: an image without a defect has no overlap. ``inside`` as in
+    ``focal_loss``.
 
     References:
         Milletari et al., V-Net, 3DV 2016.
     """
     p = logits.softmax(dim=1)[:, 1:]
+    if inside is not None:
+        p, mask = p * inside, mask * inside
     overlap = (p * mask).sum()
     return 1 - (2 * overlap + smooth) / (p.sum() + mask.sum() + smooth)
 
 
-def cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """Compute the mean cross-entropy of logits ``(N, 2, S, S)`` and a mask ``(N, 1, S, S)``."""
-    return F.cross_entropy(logits, (mask[:, 0] > 0.5).long())
+def cross_entropy(logits: Tensor, mask: Tensor, *, inside: Tensor | None = None) -> Tensor:
+    """Compute the mean cross-entropy of logits ``(N, 2, S, S)`` and a mask ``(N, 1, S, S)``.
+
+    ``inside`` as in ``focal_loss``.
+    """
+    target = (mask[:, 0] > 0.5).long()
+    if inside is None:
+        return F.cross_entropy(logits, target)
+    return _mean(F.cross_entropy(logits, target, reduction="none"), inside)
+
+
+def _mean(values: Tensor, inside: Tensor | None) -> Tensor:
+    """Return the mean of values ``(N, S, S)``, of those inside alone."""
+    if inside is None:
+        return values.mean()
+    weight = inside[:, 0].to(values.dtype)
+    return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
 def structural_dissimilarity(a: Tensor, b: Tensor, *, window: int = 8, stride: int = 4) -> Tensor:
@@ -153,14 +175,11 @@ def segmentation_loss(
         logits: ``(N, 2, s, s)``.
         mask: ``(N, 1, s, s)``, 1 on anomalous pixels.
         dice: whether to add cross-entropy and Dice.
-        inside: ``(N, 1, s, s)``, true on the object, whose pixels alone count; None counts all.
+        inside: ``(N, 1, s, s)``, 1 on the object, whose pixels alone count; None counts all.
     """
     logits = logits.float()  # also where the head is computed in bfloat16
-    if inside is not None:
-        chosen = inside[:, 0]
-        logits = logits.permute(0, 2, 3, 1)[chosen].T[None, :, :, None]
-        mask = mask[:, 0][chosen][None, None, :, None]
-    loss = focal_loss(logits, mask)
+    loss = focal_loss(logits, mask, inside=inside)
     if dice:
-        loss = loss + cross_entropy(logits, mask) + dice_loss(logits, mask)
+        loss = loss + cross_entropy(logits, mask, inside=inside)
+        loss = loss + dice_loss(logits, mask, inside=inside)
     return loss

@@ -202,8 +202,9 @@ def step_losses(
     """Yield the losses of the micro-batches of a step, weighted by their shares of its parts.
 
     Differentiate each before the next is computed: the activations of one are then kept at a time.
-    The losses are means over parts, so that their sum is the loss of the batch; but Dice is of a
-    micro-batch, and batch norms in training see the mean and variance of a micro-batch.
+    The losses are means over parts, so that their sum is the loss of the batch; but Dice, and means
+    over the object's pixels, are of a micro-batch, and batch norms in training see the mean and
+    variance of a micro-batch.
     """
     for micro in micro_batches(batch, accumulate):
         loss = total_loss(
