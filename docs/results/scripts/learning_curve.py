@@ -7,8 +7,9 @@ python docs/results/scripts/learning_curve.py --table RUN RUN --output docs/resu
 The network is trained by images seen, not by minutes, so that two runs are comparable on a busy
 machine. At each of the milestones it is measured on held-out normal parts with anomalies of its
 own generators and of generators it never saw, and, for the report alone, on the test split: no
-choice is made on these figures. In the end the model is saved, for ``chiasm evaluate``. ``--target input`` compares reconstructions with the defective
-input, as this library did before. An interrupted run continues from its checkpoint.
+choice is made on these figures. In the end the model is saved, for ``chiasm evaluate``.
+``--target input`` compares reconstructions with the defective input, as this library did before.
+An interrupted run continues from its checkpoint.
 """
 
 from __future__ import annotations
