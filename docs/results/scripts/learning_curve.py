@@ -289,10 +289,10 @@ def tabulate(runs: Sequence[Path], output: Path) -> None:
     output.with_suffix(".json").write_text(json.dumps(curves, indent=1) + "\n")
     lines = ["# Learning curves", ""]
     every = [curve["settings"] for curve in curves.values()]
-    names = sorted({name for settings in every for name in settings})
-    different = [n for n in names if any(s.get(n) != every[0].get(n) for s in every)]
+    names = set(every[0]).intersection(*every) - {"search"}
+    different = sorted(n for n in names if any(s[n] != every[0][n] for s in every))
     for name, curve in curves.items():
-        chosen = ", ".join(f"`{n}={curve['settings'].get(n)}`" for n in different)
+        chosen = ", ".join(f"`{n}={curve['settings'][n]}`" for n in different)
         lines += [
             f"## {name}",
             "",

@@ -35,6 +35,8 @@ def record(run: Path, name: str, command: str, commit: str) -> None:
     metrics = json.loads((run / "report" / "metrics.json").read_text())
     config = yaml.safe_load((run / "config.yaml").read_text())
     config = {k: v for k, v in config.items() if k not in ("data", "out", "cache")}
+    if config.get("textures"):
+        config["textures"] = Path(config["textures"]).name  # its folder is this machine's
     if not commit:
         answer = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True)
         commit = answer.stdout.decode().strip()
