@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import metadata
 
 import pytest
@@ -102,6 +103,13 @@ def test_a_truncated_onnx_file_is_told(tmp_path):
         file.write_bytes(content[:kept])
         with pytest.raises(ArtifactError, match=r"graph\.onnx"):
             read_weight_file(file)
+
+
+def test_onnx_is_missed_in_a_sentence(monkeypatch, tmp_path):
+    (tmp_path / "graph.onnx").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ConfigurationError, match=r"graph\.onnx .* not installed: pip install onnx"):
+        read_weight_file(tmp_path / "graph.onnx")
 
 
 def test_a_file_without_some_weights_or_of_another_network_is_refused(tmp_path):

@@ -233,10 +233,10 @@ def _read_onnx(file: Path) -> dict[str, Tensor]:
     for node in graph.node:
         # PyTorch's exporter transposes these matrices and numbers them; the node has the layer's
         # path, as in /encoder/layer.0/mlp/fc1/MatMul.
-        if node.op_type == "MatMul" and node.input[1].startswith("onnx::"):
+        unnamed = node.op_type == "MatMul" and node.input[1].startswith("onnx::")
+        if unnamed and node.input[1] in tensors:
             layer = node.name.strip("/").rpartition("/")[0].replace("/", ".")
-            if node.input[1] in tensors:
-                tensors[f"{layer}.weight"] = tensors[node.input[1]].T
+            tensors[f"{layer}.weight"] = tensors[node.input[1]].T
     return tensors
 
 
