@@ -40,6 +40,7 @@ PUBLISHED = {
     "lamp": "all",
     "anomalies": "paper",
     "loss": "focal",
+    "residual": False,
     "optimiser": "adam",
     "learning_rate": 2e-4,
     "weight_decay": 0.0,

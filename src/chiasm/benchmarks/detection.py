@@ -174,7 +174,7 @@ def run_label(settings: Mapping[str, Any]) -> str:
 
     Example:
         >>> run_label({"model": "easynet_slim", "image_size": 128})
-        'easynet_slim, width 16, 128 px, 40 epochs'
+        'easynet_slim, width 16, 128 px, 180 epochs'
     """
     config = DetectionConfig.make(data=Path(), out=Path(), **settings)
     model = registered(config.model)

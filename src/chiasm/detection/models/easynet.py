@@ -249,7 +249,7 @@ def easynet_slim(
     image_size: int = 256,
     layers: int = 2,
     variant: Variant = "joint",
-    epochs: int = 40,
+    epochs: int = 180,
     bottleneck_stride: int = 32,
 ) -> EasyNet:
     """EasyNet from scratch at a width that two processor cores can train.
