@@ -18,6 +18,7 @@ from chiasm.registry import RegisteredModel, find_model, searched_models
 if TYPE_CHECKING:
     from chiasm.detection.config import DetectionConfig
     from chiasm.detection.predictor import DetectionPredictor
+    from chiasm.detection.search_evolution import MeasureCosts
     from chiasm.diagnosis.config import DiagnosisConfig
     from chiasm.diagnosis.predictor import DiagnosisPredictor
     from chiasm.fusion.genotype import Genotype
@@ -56,7 +57,7 @@ def train(config: Config | None = None, **settings: Any) -> Any:
         return train_diagnosis(chosen)
     from chiasm.detection.train import train as train_detection
 
-    return train_detection(chosen)
+    return train_detection(chosen, measure=_measure_costs(chosen))
 
 
 def search(config: Config | None = None, **settings: Any) -> Genotype:
@@ -88,7 +89,16 @@ def search(config: Config | None = None, **settings: Any) -> Genotype:
         return search_diagnosis(chosen)
     from chiasm.detection.search import search as search_detection
 
-    return search_detection(chosen)
+    return search_detection(chosen, measure=_measure_costs(chosen))
+
+
+def _measure_costs(config: DetectionConfig) -> MeasureCosts | None:
+    """Return what measures costs, for a search that weighs them; it needs the exported runtime."""
+    if not config.search.evolves:
+        return None
+    from chiasm.deploy.fusion_costs import measure_costs
+
+    return measure_costs
 
 
 def evaluate(

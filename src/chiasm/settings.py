@@ -62,6 +62,11 @@ class SearchSettings(BaseModel):
     """How a fusion architecture is searched; given as ``search.finalists=4``.
 
     Attributes:
+        method: ``gradient``, the paper's: a relaxed network of all architectures; or ``evolution``
+            of architectures with shared weights, by validation AP and by cost.
+        population, generations: of the evolution.
+        budget_ms, budget_mb: milliseconds a part and megabytes that the exported model may take at
+            most, measured on this machine; None sets no limit. They need ``evolution``.
         epochs: passes of the weights over their training data; the budget may end them earlier.
         order: 1 alternates the steps of weights and architecture, 2 unrolls one weight step
             (DARTS).
@@ -82,6 +87,11 @@ class SearchSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    method: Literal["gradient", "evolution"] = "gradient"
+    population: int = Field(16, ge=2)
+    generations: int = Field(6, ge=0)
+    budget_ms: float | None = Field(None, gt=0)
+    budget_mb: float | None = Field(None, gt=0)
     epochs: int = Field(12, ge=1)
     order: Literal[1, 2] = 1
     rate: float = Field(0.05, gt=0)
@@ -92,6 +102,12 @@ class SearchSettings(BaseModel):
     final_epochs: int = Field(4, ge=1)
     final_steps: int = Field(80, ge=0)
     share: float = Field(0.5, gt=0, lt=1)
+
+    @property
+    def evolves(self) -> bool:
+        """Whether architectures evolve: as asked, or because only evolution knows budgets."""
+        budgets = (self.budget_ms, self.budget_mb)
+        return self.method == "evolution" or any(budget is not None for budget in budgets)
 
 
 class Settings(BaseModel):

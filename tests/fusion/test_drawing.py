@@ -52,7 +52,7 @@ def shared_and_skipped() -> Genotype:
 
 
 def one_feature() -> Genotype:
-    return Genotype({"late": CellGenotype(("a/b", "a/b"), ())}, output="late")
+    return Genotype({"late": CellGenotype(("a/b",), ())}, output="late")
 
 
 ALL = [*GENOTYPES, shared_and_skipped()]

@@ -186,6 +186,19 @@ class DetectionDataModule:
         count, chosen = len(self.stores[name]), set(kept)
         return self.stores[name], [p for p in range(count) if stored[p % len(stored)] in chosen]
 
+    def kinds(self, purpose: str) -> list[str]:
+        """Return the kind of synthetic anomaly of each part of a purpose, "" where it has none.
+
+        The order is that of batches that are not shuffled.
+        """
+        if self.stores is not None:
+            store, positions = self.stored(purpose)
+            return [store.kinds[p] for p in (range(len(store)) if positions is None else positions)]
+        rounds = 1 if purpose != "validate" else self.selection_rounds
+        parts = self.synthetic(purpose, rounds=rounds)
+        drawn = (parts[i].part for i in range(len(parts)))
+        return [part.kind if part.label == 1 else "" for part in drawn]
+
     def indices(self, purpose: str) -> list[int]:
         """Return the indices of a purpose's parts."""
         everything = self.config.final_data == "all"

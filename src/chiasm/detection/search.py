@@ -12,15 +12,18 @@ from typing import Final
 
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule, open_run
-from chiasm.detection.models.adnas import AdnasDetector
+from chiasm.detection.search_evolution import MeasureCosts, evolve_fusion
+from chiasm.detection.train_fusion import (
+    budget_of,
+    finalist_name,
+    train_finalist,
+    write_genotype,
+)
 from chiasm.detection.training.search import FusionSearch
-from chiasm.detection.training.segment import SegmentationTraining
-from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.finalists import propose
 from chiasm.fusion.genotype import Genotype
-from chiasm.fusion.warm_start import warm_start
 from chiasm.runs.console import say
-from chiasm.runs.final_round import RoundResult, final_round
+from chiasm.runs.final_round import RoundResult, each, final_round
 from chiasm.runs.model_folder import library_versions
 from chiasm.training.trainer import Budget, fit
 
@@ -29,7 +32,12 @@ RELAXED_SHARE = 0.5  # of the search's budget; the rest is the final round
 CONCATENATION: Final = "concatenation"  # name of the hand-made fusion
 
 
-def search(config: DetectionConfig, *, data: DetectionDataModule | None = None) -> Genotype:
+def search(
+    config: DetectionConfig,
+    *,
+    data: DetectionDataModule | None = None,
+    measure: MeasureCosts | None = None,
+) -> Genotype:
     """Search the fusion architecture.
 
     The relaxed network is searched first, its weights and its architecture on different training
@@ -41,24 +49,36 @@ def search(config: DetectionConfig, *, data: DetectionDataModule | None = None) 
     Writes ``genotype.json`` and its drawing, ``search_history.json`` and ``finalists.json`` to the
     run's folder.
 
+    Args:
+        config: of the run.
+        data: of the run; None opens them.
+        measure: measures what pieces of a detector cost, for ``search.method=evolution``.
+
     Raises:
         ConfigurationError: the model has no fusion to search.
     """
     if data is None:
         data = open_run(config)
-        genotype = search(config, data=data)
+        genotype = search(config, data=data, measure=measure)
         data.remove_stored()
         return genotype
+    if config.search.evolves:
+        return evolve_fusion(config, data, measure=measure, at_knee=False)
     best = _best_fusion(config, data, hand_made=())
     assert isinstance(best, Genotype)
     return best
 
 
-def search_or_concatenate(config: DetectionConfig, *, data: DetectionDataModule) -> Genotype | str:
+def search_or_concatenate(
+    config: DetectionConfig, *, data: DetectionDataModule, measure: MeasureCosts | None = None
+) -> Genotype | str:
     """Search as ``search`` does, with the hand-made concatenation among the finalists.
 
-    Returns ``"concatenation"``, and writes no genotype, where that wins.
+    By gradient, returns ``"concatenation"``, and writes no genotype, where that wins. Evolution
+    takes the knee of the trade-offs between validation AP and cost.
     """
+    if config.search.evolves:
+        return evolve_fusion(config, data, measure=measure, at_knee=True)
     return _best_fusion(config, data, hand_made=(CONCATENATION,))
 
 
@@ -69,7 +89,7 @@ def _best_fusion(
     deadline = time.monotonic() + left
     has_final_round = config.search.finalists > 1 or bool(hand_made)
     relaxed_share = RELAXED_SHARE if has_final_round else 1.0
-    relaxed = _search_relaxed(config, data, _budget(relaxed_share * left))
+    relaxed = _search_relaxed(config, data, budget_of(relaxed_share * left))
     (config.out / "search_history.json").write_text(
         json.dumps(relaxed.best.history, indent=2) + "\n"
     )
@@ -90,12 +110,12 @@ def _best_fusion(
             record=config.out / "finalists.json",
             epochs=max(config.search.final_epochs, math.ceil(config.search.final_steps / steps)),
             steps_per_epoch=steps,
-            train=lambda fusion, number, epochs: _train_finalist(
+            train=lambda fusion, number, epochs: train_finalist(
                 fusion, data, number, epochs=epochs, relaxed=relaxed.detector
             ),
-            rank=lambda figures: (figures["validation_ap"],),
+            rank=each(lambda figures: (figures["validation_ap"],)),
             discard=lambda _, number: shutil.rmtree(
-                config.out / "checkpoints" / _finalist(number), ignore_errors=True
+                config.out / "checkpoints" / finalist_name(number), ignore_errors=True
             ),
             seconds=deadline - time.monotonic(),
         )
@@ -120,10 +140,6 @@ def _best_fusion(
     write_genotype(genotype, data)
     say(genotype.summary())
     return genotype
-
-
-def _budget(seconds: float) -> Budget:
-    return Budget(None if seconds == math.inf else seconds / 60)
 
 
 def _search_relaxed(
@@ -151,69 +167,3 @@ def _search_relaxed(
         precision=config.precision,
     )
     return module
-
-
-def train_fusion(
-    fusion: Genotype | str,
-    data: DetectionDataModule,
-    *,
-    name: str,
-    epochs: int,
-    seconds: float = math.inf,
-    purpose: str = "final",
-    relaxed: AdnasDetector | None = None,
-) -> SegmentationTraining:
-    """Train a detector with a fixed fusion.
-
-    Args:
-        fusion: genotype or name of a hand-made fusion.
-        data: of the run.
-        name: of the stage, for checkpoints and logs.
-        epochs: passes over the training data.
-        seconds: budget; infinite without one.
-        purpose: of the batches, see ``DetectionDataModule.loader``.
-        relaxed: detector with a supernet, whose weights are the start; None starts with new ones.
-    """
-    config = data.config
-    detector = data.detector(fusion)
-    if relaxed is not None:
-        warm_start(detector, relaxed)
-    required = detector.fusion.required
-    budget = _budget(seconds)
-    module = SegmentationTraining(detector, budget=budget, epochs=epochs, **config.optimisation)
-    fit(
-        module,
-        data.loader(purpose, required=required),
-        data.loader("validate", required=required),
-        folder=config.out,
-        name=name,
-        epochs=epochs,
-        budget=budget,
-        precision=config.precision,
-    )
-    return module
-
-
-def _train_finalist(
-    fusion: Genotype | str,
-    data: DetectionDataModule,
-    number: int,
-    *,
-    epochs: int,
-    relaxed: AdnasDetector,
-) -> dict[str, float]:
-    module = train_fusion(
-        fusion, data, name=_finalist(number), epochs=epochs, purpose="train", relaxed=relaxed
-    )
-    return {"steps": module.global_step, "validation_ap": module.validation_ap[-1]}
-
-
-def _finalist(number: int) -> str:
-    return f"final_{number}"
-
-
-def write_genotype(genotype: Genotype, data: DetectionDataModule) -> None:
-    """Write the genotype and its drawing to the run's folder."""
-    folder = data.config.out
-    genotype.save(folder / "genotype.json")
-    draw_genotype(genotype, path_svg=folder / "genotype.svg", path_png=folder / "genotype.png")

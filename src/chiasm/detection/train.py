@@ -20,10 +20,10 @@ from chiasm.detection.search import (
     CONCATENATION,
     search,
     search_or_concatenate,
-    train_fusion,
-    write_genotype,
 )
+from chiasm.detection.search_evolution import MeasureCosts
 from chiasm.detection.train_baseline import train_baseline
+from chiasm.detection.train_fusion import train_fusion, write_genotype
 from chiasm.detection.training.segment import mask_at, mean_relative, run
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.finalists import random_architecture
@@ -63,7 +63,12 @@ class TrainResult:
     validation_ap: float
 
 
-def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -> TrainResult:
+def train(
+    config: DetectionConfig,
+    *,
+    data: DetectionDataModule | None = None,
+    measure: MeasureCosts | None = None,
+) -> TrainResult:
     """Train a detector and save it; search its fusion first where ``config.fusion`` asks for that.
 
     A baseline is trained in its own steps. An interrupted run continues where it stopped when it
@@ -79,7 +84,7 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
         )
     if data is None:
         data = open_run(config)
-        result = train(config, data=data)
+        result = train(config, data=data, measure=measure)
         data.remove_stored()  # an interrupted run keeps them, and reads them when it is resumed
         return result
     if find_model(config.model).pools is None:
@@ -90,7 +95,7 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
             f"{config.model} has no options; its settings are those of the run. Remove "
             f"{', '.join(sorted(config.options))} from options."
         )
-    fusion = _fusion_of(config, data)
+    fusion = _fusion_of(config, data, measure)
     say("Training the detector ...")
     module = train_fusion(
         fusion, data, name="train", epochs=config.train_epochs, seconds=_training_seconds(data)
@@ -129,15 +134,17 @@ def _training_seconds(data: DetectionDataModule) -> float:
     return TRAINING_SHARE * max(data.seconds_left(), LEAST_SECONDS)
 
 
-def _fusion_of(config: DetectionConfig, data: DetectionDataModule) -> Genotype | str:
+def _fusion_of(
+    config: DetectionConfig, data: DetectionDataModule, measure: MeasureCosts | None
+) -> Genotype | str:
     """Return the configured fusion: searched, drawn or read, and written to the run's folder."""
     searched = config.out / "genotype.json"
     if config.fusion in ("search", "best") and searched.exists():
         return Genotype.load(searched)
     if config.fusion == "search":
-        return search(config, data=data)
+        return search(config, data=data, measure=measure)
     if config.fusion == "best":
-        return search_or_concatenate(config, data=data)
+        return search_or_concatenate(config, data=data, measure=measure)
     if config.fusion == CONCATENATION:
         return CONCATENATION
     if config.fusion == "random":

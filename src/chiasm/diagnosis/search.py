@@ -25,7 +25,7 @@ from chiasm.fusion.network import FusionSupernet
 from chiasm.fusion.warm_start import warm_start
 from chiasm.registry import find_model, searched_models
 from chiasm.runs.console import say
-from chiasm.runs.final_round import RoundResult, final_round
+from chiasm.runs.final_round import RoundResult, each, final_round
 from chiasm.runs.model_folder import GENOTYPE, library_versions
 from chiasm.training.keep_best import KeepBest
 from chiasm.training.trainer import Budget, fit
@@ -131,7 +131,7 @@ def search_fusion(data: DiagnosisDataModule) -> Genotype:
             train=lambda genotype, number, epochs: _train_finalist(
                 replace(data, fusion=genotype), number, epochs=epochs, relaxed=module.network
             ),
-            rank=_rank,
+            rank=each(_rank),
             discard=lambda _, number: shutil.rmtree(
                 config.out / "checkpoints" / _finalist(number), ignore_errors=True
             ),

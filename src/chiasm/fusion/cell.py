@@ -117,6 +117,36 @@ class DerivedCell(nn.Module):
         return out
 
 
+class JoinCell(nn.Module):
+    """A cell without nodes: concatenation of its inputs, 1x1 conv to C, batch norm, leaky ReLU.
+
+    Args:
+        count: of the inputs.
+        width: channels C of each.
+
+    References:
+        Chen et al., EasyNet, ACM MM 2023.
+    """
+
+    def __init__(self, *, count: int, width: int) -> None:
+        super().__init__()
+        self.mix = join_layers(count=count, width=width)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Fuse maps ``(N, C, S, S)``."""
+        out: Tensor = self.mix(torch.cat(inputs, dim=1))
+        return out
+
+
+def join_layers(*, count: int, width: int) -> nn.Sequential:
+    """Make the layers that fuse a concatenation of ``count`` maps of ``width`` channels."""
+    return nn.Sequential(
+        nn.Conv2d(width * count, width, 1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.LeakyReLU(0.2, inplace=True),
+    )
+
+
 def _sum(values: Iterable[Tensor]) -> Tensor:
     return reduce(torch.add, values)
 

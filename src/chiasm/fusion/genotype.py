@@ -14,7 +14,7 @@ from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import CELLS, Pools, cell_output
 
 SCHEMA = "chiasm.genotype"
-VERSION = 1
+VERSIONS = (1, 2)  # 2 has cells that join any number of features
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,19 @@ class NodeGenotype:
 
 @dataclass(frozen=True, slots=True)
 class CellGenotype:
-    """One cell: two inputs, chosen from its pool, and its nodes."""
+    """One cell: two inputs, chosen from its pool, and its nodes.
 
-    inputs: tuple[str, str]
+    A cell without nodes joins: it concatenates any number of features of all pools and of earlier
+    cells' outputs, as a fusion made by hand does.
+    """
+
+    inputs: tuple[str, ...]
     nodes: tuple[NodeGenotype, ...]
+
+    @property
+    def joins(self) -> bool:
+        """Whether the cell concatenates its inputs."""
+        return not self.nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +64,14 @@ class Genotype:
         for name, cell in self.cells.items():
             if name not in CELLS:
                 raise GenotypeError(f"There is no cell {name!r}; there are: {', '.join(CELLS)}.")
+            count = len(cell.inputs)
+            if len(set(cell.inputs)) < count if cell.joins else count != 2:
+                raise GenotypeError(
+                    f"The {name} cell takes {', '.join(cell.inputs) or 'nothing'}; a cell with "
+                    "nodes takes two inputs, one without nodes joins different ones."
+                )
+            if not count:
+                raise GenotypeError(f"The {name} cell has no input.")
             earlier = {cell_output(c) for c in CELLS[: CELLS.index(name)] if c in self.cells}
             for chosen in cell.inputs:
                 if chosen.startswith("cell:") and chosen not in earlier:
@@ -82,7 +99,7 @@ class Genotype:
                 raise GenotypeError(
                     f"The genotype has a {name} cell, but the {name} pool is empty."
                 )
-            allowed = pools.candidates(name)
+            allowed = pools.joinable(name) if cell.joins else pools.candidates(name)
             for chosen in cell.inputs:
                 if chosen not in allowed:
                     raise GenotypeError(
@@ -118,7 +135,7 @@ class Genotype:
         return json.dumps(
             {
                 "schema": SCHEMA,
-                "version": VERSION,
+                "version": 2 if any(cell.joins for cell in self.cells.values()) else 1,
                 "output": self.output,
                 "cells": {
                     name: {
@@ -146,15 +163,16 @@ class Genotype:
             ) from error
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise GenotypeError(f'{where} is not a genotype: its "schema" is not "{SCHEMA}".')
-        if data.get("version") != VERSION:
+        if data.get("version") not in VERSIONS:
             raise GenotypeError(
-                f"{where} has version {data.get('version')!r}; this software reads version "
-                f"{VERSION}. Search again, or use the software that wrote it."
+                f"{where} has version {data.get('version')!r}; this software reads versions "
+                f"{' and '.join(map(str, VERSIONS))}. Search again, or use the software that wrote "
+                "it."
             )
         try:
             cells = {
                 name: CellGenotype(
-                    _pair(cell["inputs"]),
+                    tuple(str(chosen) for chosen in cell["inputs"]),
                     tuple(NodeGenotype(_pair(n["inputs"]), n["operation"]) for n in cell["nodes"]),
                 )
                 for name, cell in data["cells"].items()
@@ -186,6 +204,9 @@ class Genotype:
         lines = []
         for name in self.reachable():
             cell = self.cells[name]
+            if cell.joins:
+                lines.append(f"{name} cell: joins {', '.join(cell.inputs)}")
+                continue
             x, y = cell.inputs
             lines.append(f"{name} cell: x = {x}, y = {y}")
             for number, node in enumerate(cell.nodes):
@@ -216,6 +237,20 @@ def random_genotype(
         output=pools.present[-1],
         pools={name: pools.candidates(name) for name in pools.present},
         provenance={"random_seed": seed},
+    )
+
+
+def concatenation(pools: Pools) -> Genotype:
+    """Return the hand-made fusion as a point of the space: one cell that joins every map.
+
+    References:
+        Chen et al., EasyNet, ACM MM 2023: layers of both modalities, concatenated.
+    """
+    name = pools.present[-1]
+    return Genotype(
+        cells={name: CellGenotype(tuple(pools.maps()), ())},
+        output=name,
+        pools={cell: pools.candidates(cell) for cell in pools.present},
     )
 
 

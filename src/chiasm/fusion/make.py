@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from chiasm.errors import ConfigurationError
+from chiasm.fusion.cell import join_layers
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.network import FusionNetwork, FusionSupernet
+from chiasm.fusion.one_shot import OneShotFusion
 from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import Pools
 from chiasm.fusion.projection import Projections, resize
@@ -34,11 +36,7 @@ class ConcatenationFusion(nn.Module):
         self.names = tuple(maps)
         self.size = size
         self.projections = Projections(maps.values(), width=width)
-        self.mix = nn.Sequential(
-            nn.Conv2d(width * len(self.names), width, 1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.LeakyReLU(0.2, inplace=True),
-        )
+        self.mix = join_layers(count=len(self.names), width=width)
         self.recompute = False
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
@@ -58,7 +56,7 @@ class ConcatenationFusion(nn.Module):
         return resize(value, self.size)
 
 
-AnyFusion = FusionSupernet | FusionNetwork | ConcatenationFusion
+AnyFusion = FusionSupernet | OneShotFusion | FusionNetwork | ConcatenationFusion
 
 
 def make_fusion(
@@ -70,7 +68,7 @@ def make_fusion(
     nodes: int = 2,
     operations: Sequence[str] = tuple(OPERATIONS),
 ) -> AnyFusion:
-    """Build the network of a genotype, the ``"supernet"`` or the hand-made ``"concatenation"``.
+    """Build a fusion: a genotype's, all (``"supernet"``, ``"one_shot"``) or ``"concatenation"``.
 
     Raises:
         ConfigurationError: another name.
@@ -80,10 +78,12 @@ def make_fusion(
         return FusionNetwork(pools, fusion, width=width, size=size)
     if fusion == "supernet":
         return FusionSupernet(pools, width=width, size=size, nodes=nodes, operations=operations)
+    if fusion == "one_shot":
+        return OneShotFusion(pools, width=width, size=size, nodes=nodes, operations=operations)
     if fusion == "concatenation":
         return ConcatenationFusion(pools, width=width, size=size)
     raise ConfigurationError(
-        f"fusion must be a genotype, 'supernet' or 'concatenation', not {fusion!r}."
+        f"fusion must be a genotype, 'supernet', 'one_shot' or 'concatenation', not {fusion!r}."
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from chiasm.fusion.cell import (
     DerivedCell,
+    JoinCell,
     RelaxedCell,
     architecture_parameter,
     draw_pair,
@@ -159,6 +160,19 @@ class FusionSupernet(nn.Module):
             provenance=dict(provenance or {}),
         ).pruned()
 
+    def weights_of(self, network: FusionNetwork) -> dict[str, Tensor]:
+        """Return by name the weights and statistics that a derived network would start with."""
+        stored = self.state_dict()
+        weights = {}
+        for name in network.state_dict():
+            parts = name.split(".")
+            if parts[0] == "cells" and parts[2] == "nodes":
+                node = network.genotype.cells[parts[1]].nodes[int(parts[3])]
+                parts.insert(4, node.operation)
+            if (source := ".".join(parts)) in stored:
+                weights[name] = stored[source]
+        return weights
+
 
 class FusionNetwork(nn.Module):
     """The network of one genotype, without the parts that do not reach the head.
@@ -178,16 +192,20 @@ class FusionNetwork(nn.Module):
         genotype.validate(pools)
         self.genotype = genotype.pruned()
         self.required = frozenset(pools.maps(self.genotype.required))
-        self.size = size
+        self.width, self.size = width, size
         self.recompute = False
-        features = pools.features
+        features = pools.maps() | pools.features
         # torch types the values of a ModuleDict as plain modules.
         self.projections: dict[str, Projections] = nn.ModuleDict()  # type: ignore[assignment]
         self.cells = nn.ModuleDict()
         for name, cell in self.genotype.cells.items():
             inputs = [i for i in dict.fromkeys(cell.inputs) if i in features]
             self.projections[name] = Projections([features[i] for i in inputs], width=width)
-            self.cells[name] = DerivedCell(cell, width=width)
+            self.cells[name] = (
+                JoinCell(count=len(cell.inputs), width=width)
+                if cell.joins
+                else DerivedCell(cell, width=width)
+            )
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         """Fuse feature maps by name into ``(N, C, S, S)``; only ``required`` maps are read."""
@@ -209,24 +227,15 @@ class FusionNetwork(nn.Module):
                 )
                 for chosen in dict.fromkeys(cell.inputs)
             }
-            x, y = (projected[chosen] for chosen in cell.inputs)
-            values[cell_output(name)] = run_layer(self.cells[name], x, y, recompute=self.recompute)
+            inputs = (projected[chosen] for chosen in cell.inputs)
+            values[cell_output(name)] = run_layer(
+                self.cells[name], *inputs, recompute=self.recompute
+            )
         return values[cell_output(self.genotype.output)]
-
-    def relaxed_name(self, name: str) -> str:
-        """Return the name in a supernet of one of this network's weights."""
-        parts = name.split(".")
-        if parts[0] == "cells" and parts[2] == "nodes":
-            node = self.genotype.cells[parts[1]].nodes[int(parts[3])]
-            parts.insert(4, node.operation)
-        return ".".join(parts)
 
     @classmethod
     def from_supernet(cls, supernet: FusionSupernet, genotype: Genotype) -> FusionNetwork:
         """Derive the network of a genotype with the supernet's weights."""
         network = cls(supernet.pools, genotype, width=supernet.width, size=supernet.size)
-        stored = supernet.state_dict()
-        network.load_state_dict(
-            {name: stored[network.relaxed_name(name)] for name in network.state_dict()}
-        )
+        network.load_state_dict(supernet.weights_of(network))
         return network

@@ -97,6 +97,11 @@ class Pools:
             cell_output(e) for e in earlier
         )
 
+    def joinable(self, cell: str) -> tuple[str, ...]:
+        """Return the names of what a cell without nodes may join: maps, and earlier outputs."""
+        earlier = self.present[: self.present.index(cell)]
+        return (*self.maps(), *(cell_output(e) for e in earlier))
+
     @property
     def features(self) -> dict[str, Candidate]:
         """All features by name."""
@@ -110,8 +115,12 @@ class Pools:
     def maps(self, names: Iterable[str] | None = None) -> dict[str, Candidate]:
         """Return by name the maps that a source computes for some candidates, or for all."""
         features = self.features
-        names = features if names is None else names
-        return {m.name: m for name in names for m in features[name].maps}
+        every = {m.name: m for name in features for m in features[name].maps}
+        if names is None:
+            return every
+        # A map may be joined though it is no candidate by itself.
+        known = every | features
+        return {m.name: m for name in names for m in known[name].maps}
 
     def only(self, *cells: str) -> Pools:
         """Return the pools of some cells only: the rows of the paper's Table 4."""

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from chiasm.metrics.ranking import nan_loses
 from chiasm.runs.console import say
 
 F = TypeVar("F", bound=Genotype | str)
+Rank = Callable[[Sequence[Mapping[str, float]]], Sequence[tuple[float, ...]]]
 STEPS = "steps"  # key of a record: steps of the weights that were made
 
 
@@ -32,12 +33,15 @@ class RoundResult:
         figures: of the winner, by name; empty where there was no time to train any.
         steps: after which it was compared for the last time; 0 without a comparison.
         compared: finalists that were compared at least once.
+        last: number of each of these to its figures when it was compared for the last time, the
+            steps among them.
     """
 
     winner: int
     figures: Mapping[str, float]
     steps: int
     compared: int
+    last: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
 
 def rung_lengths(count: int, epochs: int) -> list[int]:
@@ -73,7 +77,7 @@ def final_round(
     epochs: int,
     steps_per_epoch: int,
     train: Callable[[F, int, int], dict[str, float]],
-    rank: Callable[[Mapping[str, float]], tuple[float, ...]],
+    rank: Rank,
     discard: Callable[[F, int], None] = lambda *_: None,
     seconds: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
@@ -93,7 +97,7 @@ def final_round(
         steps_per_epoch: of the weights, the same for all.
         train: trains a finalist, given it, its number and the epochs in all, on from where it
             stopped; returns its figures by name, and the steps made in all as ``"steps"``.
-        rank: of a finalist's figures, larger is better.
+        rank: of the figures of all finalists of a rung, larger is better; see ``each``.
         discard: called for a finalist that is trained no more, with its number.
         seconds: for the whole round; infinite without a budget.
         clock: returns seconds.
@@ -101,22 +105,23 @@ def final_round(
     rows = _Records(record)
     lengths = rung_lengths(len(finalists), epochs)
     deadline = clock() + seconds
-    field = list(range(len(finalists)))
+    left = list(range(len(finalists)))
+    last: dict[int, Mapping[str, float]] = {}
     result = RoundResult(0, {}, 0, 0)
     spent, trained = 0.0, 0  # seconds and epochs of this process
     for rung, length in enumerate(lengths if seconds > 0 else ()):
         steps, more = length * steps_per_epoch, length - (lengths[rung - 1] if rung else 0)
-        figures = {n: row for n in field if (row := rows.find(finalists[n], steps))}
-        waiting = [n for n in field if n not in figures]
+        figures = {n: row for n in left if (row := rows.find(finalists[n], steps))}
+        waiting = [n for n in left if n not in figures]
         if rung and trained and len(waiting) * more * spent / trained > deadline - clock():
             say(f"No time is left to train {len(waiting)} finalists for {steps} steps.")
             break
         for number in waiting:
             if not rung and trained:
-                left = deadline - clock()
-                count = _how_many(len(field), lengths, len(figures), spent / trained, left)
+                remaining = deadline - clock()
+                count = _how_many(len(left), lengths, len(figures), spent / trained, remaining)
                 if len(figures) >= count:
-                    say(f"There is time for {len(figures)} of {len(field)} finalists.")
+                    say(f"There is time for {len(figures)} of {len(left)} finalists.")
                     break
             say(f"Final round, {number + 1} of {len(finalists)}, {steps} steps ...")
             began = clock()
@@ -124,27 +129,31 @@ def final_round(
             rows.add(finalists[number], figures[number])
             spent, trained = spent + clock() - began, trained + more
         # Stable: of equals, the more promising one comes first.
-        order = sorted(sorted(figures), key=lambda n: _key(figures[n], steps, rank), reverse=True)
+        complete = [n for n in sorted(figures) if figures[n][STEPS] == steps]
+        keys = dict(zip(complete, rank([figures[n] for n in complete])))
+        order = sorted(sorted(figures), key=lambda n: _key(keys.get(n)), reverse=True)
         best = {name: value for name, value in figures[order[0]].items() if name != STEPS}
-        result = RoundResult(order[0], best, steps, max(result.compared, len(order)))
+        last |= figures
+        result = RoundResult(order[0], best, steps, max(result.compared, len(order)), dict(last))
         better = sorted(order[: math.ceil(len(order) / 2)])
-        for number in set(field) - set(better):
+        for number in set(left) - set(better):
             discard(finalists[number], number)
-        field = better
-        if len(field) < 2:
+        left = better
+        if len(left) < 2:
             break
-    for number in field:
+    for number in left:
         discard(finalists[number], number)
     return result
 
 
-def _key(
-    figures: Mapping[str, float],
-    steps: int,
-    rank: Callable[[Mapping[str, float]], tuple[float, ...]],
-) -> tuple[float, ...]:
-    complete = figures[STEPS] == steps
-    return tuple(nan_loses(value) if complete else -math.inf for value in rank(figures))
+def each(key: Callable[[Mapping[str, float]], tuple[float, ...]]) -> Rank:
+    """Rank each finalist by its own figures, whatever those of the others."""
+    return lambda rows: [key(row) for row in rows]
+
+
+def _key(rank: tuple[float, ...] | None) -> tuple[float, ...]:
+    """Return what a finalist is sorted by; one that made other steps than asked is the last."""
+    return (-math.inf,) if rank is None else tuple(nan_loses(value) for value in rank)
 
 
 def _how_many(count: int, lengths: Sequence[int], done: int, pace: float, seconds: float) -> int:

@@ -6,7 +6,7 @@ the genotype determines which are computed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chiasm.detection.layers.backbones import FrozenEfficientNetLite
+from chiasm.detection.layers.evidence_units import Called, EvidenceUnit
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.layers.reconstruction import (
     ReconstructionBranch,
@@ -104,6 +105,22 @@ class ReconstructedFeatures(nn.Module):
                     maps[f"{modality}/{RESIDUAL}"] = F.pixel_unshuffle(joint, RESIDUAL_STRIDE)
         return SourcedFeatures(maps, reconstructions)
 
+    def units(self, required: frozenset[str]) -> tuple[str, ...]:
+        """Return the names of what has to be computed for some maps: whole branches."""
+        owners = {name.split("/")[0] for name in required}
+        return tuple(f"{m}/branch" for m in self.branches if m in owners)
+
+    def evidence_units(self, batch: RGBDBatch) -> list[EvidenceUnit]:
+        """Return the units as networks of their own, with inputs of a batch."""
+        return [
+            EvidenceUnit(
+                f"{m}/branch",
+                Called(branch, lambda network, image: tuple(network(image)[0].values())),
+                (images_of(batch, m),),
+            )
+            for m, branch in self.branches.items()
+        ]
+
     def prune(self, required: frozenset[str], *, normality: bool = False) -> None:
         """Remove branches and stages that no required map needs; ``normality`` has no effect."""
         for modality in list(self.branches):
@@ -172,6 +189,47 @@ class NormalityFeatures(nn.Module):
         strides = [s for s in self.backbone.channels if required and f"{modality}/f{s}" in required]
         return max(strides, default=4)
 
+    def units(self, required: frozenset[str]) -> tuple[str, ...]:
+        """Return the names of what has to be computed for some maps, each part of it once.
+
+        ``rgb/backbone8`` is the part of the backbone between strides 4 and 8, on colours;
+        ``rgb/memory`` the search of nearest normals, whose descriptors join all strides.
+        """
+        names: list[str] = []
+        for modality in self.modalities:
+            compared = any(f"{modality}/{name}" in required for name in NORMALITY_MAPS)
+            strides = [s for s in self.backbone.channels if f"{modality}/f{s}" in required]
+            deepest = max(self.backbone.channels) if compared else max(strides, default=0)
+            names += [f"{modality}/backbone{s}" for s in self.backbone.channels if s <= deepest]
+            names += [f"{modality}/memory"] if compared else []
+        return tuple(names)
+
+    @torch.no_grad()
+    def evidence_units(self, batch: RGBDBatch) -> list[EvidenceUnit]:
+        """Return the units as networks of their own, with inputs of a batch."""
+        units: list[EvidenceUnit] = []
+        strides = sorted(self.backbone.channels)
+        for modality in self.modalities:
+            image = images_of(batch, modality)
+            for before, stride in zip([None, *strides], strides):
+                units.append(
+                    EvidenceUnit(
+                        f"{modality}/backbone{stride}",
+                        Called(self.backbone, _up_to(stride)),
+                        (image,),
+                        within=None if before is None else f"{modality}/backbone{before}",
+                    )
+                )
+            features = self.backbone(image)
+            units.append(
+                EvidenceUnit(
+                    f"{modality}/memory",
+                    Called(self.memories[modality], _compared(strides)),
+                    (*(features[s] for s in strides), batch.foreground),
+                )
+            )
+        return units
+
     def prune(self, required: frozenset[str], *, normality: bool = True) -> None:
         """Remove modalities and memories that neither a required map nor the score rule needs.
 
@@ -187,6 +245,18 @@ class NormalityFeatures(nn.Module):
         for modality in list(self.memories):
             if not any(f"{modality}/{name}" in required for name in NORMALITY_MAPS):
                 del self.memories[modality]
+
+
+def _up_to(stride: int) -> Callable[..., Tensor]:
+    return lambda backbone, image: backbone(image, deepest=stride)[stride]
+
+
+def _compared(strides: Sequence[int]) -> Callable[..., tuple[Tensor, ...]]:
+    def compare(memory: NormalMemory, *inputs: Tensor) -> tuple[Tensor, ...]:
+        normality = memory(dict(zip(strides, inputs)), inputs[-1])
+        return normality.residual, normality.distance, normality.relative
+
+    return compare
 
 
 # Stages of each scale, from the finest; the last has no decoder's stage.

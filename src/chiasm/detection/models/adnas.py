@@ -310,7 +310,7 @@ def adnas_light(
     the paper's, but gradients train fusion and head only.
     """
     # Cells are point-wise, so a genotype searched at half the size is valid at the full size.
-    size = image_size // (8 if fusion == "supernet" else 4)
+    size = image_size // (8 if fusion in ("supernet", "one_shot") else 4)
     backbone = FrozenEfficientNetLite(pretrained=pretrained)
     pools = (pools or frozen_pools(modalities)).only(*cells)
     return AdnasDetector(

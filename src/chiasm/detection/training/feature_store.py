@@ -55,11 +55,15 @@ class FeatureStore(Dataset[int]):
     Args:
         rows: the file.
         names: maps that batches have; None takes all.
+        kinds: of each row's synthetic anomaly, by its generator's name; "" where there is none.
     """
 
-    def __init__(self, rows: RowFile, names: frozenset[str] | None = None) -> None:
+    def __init__(
+        self, rows: RowFile, names: frozenset[str] | None = None, *, kinds: Sequence[str]
+    ) -> None:
         self.rows = rows
         self.names = names
+        self.kinds = kinds
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -100,13 +104,14 @@ class FeatureStore(Dataset[int]):
             measure: called once with a batch and the seconds that each of its parts took.
         """
         if (stored := _opened(folder, key)) is not None:
-            return cls(stored)
+            return cls(stored[0], kinds=stored[1])
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Renamed when it is complete, so that an interrupted run leaves nothing that looks whole.
         unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
         try:
             rows = RowFile(unfinished / _ROWS)
+            kinds: list[str] = []
             positions = [(epoch, i) for epoch in epochs for i in range(len(dataset))]
             for start in range(0, len(positions), batch):
                 if start >= len(dataset) and not keep_going():
@@ -114,18 +119,19 @@ class FeatureStore(Dataset[int]):
                 started = time.perf_counter()
                 parts = [dataset.at(epoch, i) for epoch, i in positions[start : start + batch]]
                 rows.append(_features(source, parts, scale=scale, modalities=modalities))
+                kinds += [part.kind if part.label == 1 else "" for part, _ in parts]
                 if start == 0 and measure is not None:
                     seconds = (time.perf_counter() - started) / len(parts)
-                    measure(cls(rows).collate(range(len(parts))), seconds)
+                    measure(cls(rows, kinds=kinds).collate(range(len(parts))), seconds)
                 if progress is not None:
                     progress.update(len(parts))
-            index = json.dumps({"key": key, "rows": rows.describe()})
+            index = json.dumps({"key": key, "rows": rows.describe(), "kinds": kinds})
             (unfinished / _INDEX).write_text(index + "\n")
             unfinished.replace(folder)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
-        return cls(RowFile.described(folder / _ROWS, rows.describe()))
+        return cls(RowFile.described(folder / _ROWS, rows.describe()), kinds=kinds)
 
     def collate(self, positions: Sequence[int]) -> StoredBatch:
         """Read the rows of a batch, in float32."""
@@ -152,16 +158,16 @@ class FeatureStore(Dataset[int]):
 
     def only(self, names: frozenset[str]) -> FeatureStore:
         """Return a view of the named maps, so that batches omit what a derived network ignores."""
-        return FeatureStore(self.rows, names)
+        return FeatureStore(self.rows, names, kinds=self.kinds)
 
 
-def _opened(folder: Path, key: str) -> RowFile | None:
+def _opened(folder: Path, key: str) -> tuple[RowFile, list[str]] | None:
     """Open a complete store that was made from the same; None where there is none."""
     try:
         index = json.loads((folder / _INDEX).read_text())
         if not key or index["key"] != key:
             return None
-        return RowFile.described(folder / _ROWS, index["rows"])
+        return RowFile.described(folder / _ROWS, index["rows"]), [str(k) for k in index["kinds"]]
     except (OSError, ValueError, KeyError, TypeError, DataError):
         return None
 
