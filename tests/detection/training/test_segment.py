@@ -187,17 +187,35 @@ def test_the_learning_rate_falls_along_half_a_cosine():
     assert cosine(-1.0) == 1
 
 
+def of_masks(mask, foreground=None):
+    """A batch of 8 x 8 cells, whose parts fill the crop unless they are given."""
+    whole = torch.ones_like(mask) if foreground is None else foreground
+    return RGBDBatch(mask.expand(-1, 3, -1, -1), None, whole, mask)
+
+
 def test_pixel_scores_are_the_average_precision_of_all_batches():
     pixels = PixelScores()
     logits = [random(2, 2, 8, 8, seed=s) for s in (1, 2)]
     masks = [(random(2, 1, 8, 8, seed=s) > 0.8).float() for s in (3, 4)]
-    for pair in zip(logits, masks):
-        pixels.add(*pair)
+    for x, mask in zip(logits, masks):
+        pixels.add(x, of_masks(mask))
     scores = torch.cat([(x[:, 1] - x[:, 0]).flatten() for x in logits]).numpy()
     labels = torch.cat([m.flatten() for m in masks]).numpy()
     assert pixels.average_precision() == pytest.approx(average_precision_score(labels, scores))
-    pixels.add(logits[0], torch.zeros_like(masks[0]))
+    pixels.add(logits[0], of_masks(torch.zeros_like(masks[0])))
     assert math.isnan(pixels.average_precision())  # the first two batches are gone
+
+
+def test_pixels_beside_the_object_do_not_count_in_what_chooses():
+    foreground = torch.zeros(1, 1, 8, 8)
+    foreground[..., 2:6, 2:6] = 1
+    mask = torch.zeros_like(foreground)
+    mask[..., 3, 3] = 1
+    logits = torch.zeros(1, 2, 8, 8)
+    logits[:, 1] = 9 * (1 - foreground[:, 0]) + mask[:, 0]
+    pixels = PixelScores()
+    pixels.add(logits, of_masks(mask, foreground))
+    assert pixels.average_precision() == 1.0
 
 
 def test_stored_features_and_pictures_give_the_same_output():

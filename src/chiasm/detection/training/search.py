@@ -14,7 +14,6 @@ from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.training.segment import (
     Batch,
     PixelScores,
-    mask_at,
     run,
     step_losses,
     to_device,
@@ -142,7 +141,7 @@ class FusionSearch(LightningModule):
     def validation_step(self, batch: Batch, number: int) -> None:
         """Collect the relaxed network's scores."""
         output = run(self.detector, batch)
-        self._pixels.add(output.logits, mask_at(batch, output.logits.shape[-2:]))
+        self._pixels.add(output.logits, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Update the best genotype."""

@@ -31,17 +31,23 @@ from chiasm.training.trainer import Budget
 
 
 class PixelScores:
-    """Scores and masks of an epoch, and their pixel-level average precision."""
+    """Scores and masks of an epoch, and the average precision of the object's pixels.
+
+    Others do not count: the anomaly map is zero there, and a loss of the object's pixels alone
+    leaves the network's answer beside it open.
+    """
 
     def __init__(self) -> None:
         self._scores: list[Tensor] = []
         self._masks: list[Tensor] = []
 
-    def add(self, logits: Tensor, mask: Tensor) -> None:
-        """Add a batch of logits ``(N, 2, s, s)`` and masks ``(N, 1, s, s)``."""
+    def add(self, logits: Tensor, batch: Batch) -> None:
+        """Add the logits ``(N, 2, s, s)`` of a batch."""
         logits = logits.detach().float()  # before the difference, which bfloat16 would round
-        self._scores.append((logits[:, 1] - logits[:, 0]).flatten())
-        self._masks.append(mask.detach().bool().flatten())
+        size = logits.shape[-2:]
+        inside = cells_inside(batch.foreground, size)
+        self._scores.append((logits[:, 1] - logits[:, 0])[inside])
+        self._masks.append(mask_at(batch, size)[:, 0].bool()[inside])
 
     def average_precision(self) -> float:
         """Compute the pixel AP and reset; NaN without anomalous pixels."""
@@ -104,7 +110,7 @@ class SegmentationTraining(LightningModule):
     def validation_step(self, batch: Batch, number: int) -> None:
         """Collect scores on held-out normals with anomalies of other generators."""
         output = run(self.detector, batch)
-        self._pixels.add(output.logits, mask_at(batch, output.logits.shape[-2:]))
+        self._pixels.add(output.logits, batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the pixel-level average precision."""
