@@ -66,7 +66,8 @@ def evolve_fusion(
     low cost. Finalists are spread along the front; the hand-made concatenation is one of them. They
     are trained for equally many steps, and the better half of the trade-offs for as many again.
 
-    Writes ``pareto.json``, ``finalists.json`` and the genotype with its drawing to the run's folder.
+    Writes ``pareto.json``, ``finalists.json``, and the genotype with its drawing to the run's
+    folder.
 
     Args:
         config: of the run; its budgets bound the cost.
@@ -81,8 +82,8 @@ def evolve_fusion(
     budgets = Budgets(settings.budget_ms, settings.budget_mb)
     if measure is None and (settings.budget_ms or settings.budget_mb or at_knee):
         raise ConfigurationError(
-            "A budget of milliseconds or megabytes needs measured costs; search by chiasm.search or "
-            "'chiasm search'."
+            "A budget of milliseconds or megabytes needs measured costs; search by chiasm.search "
+            "or 'chiasm search'."
         )
     left = settings.share * data.seconds_left()
     deadline = time.monotonic() + left

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.training.segment import Batch, SegmentationTraining, mask_at, run
 from chiasm.fusion.evolution import FusionSpace
@@ -90,11 +91,15 @@ class ArchitectureJudge:
         """Return the AP of each family, as ``ap:FAMILY``, and their mean as ``validation_ap``."""
         fusion = cast(OneShotFusion, self.detector.fusion)
         scores, masks = [], []
+        lowest = np.finfo(np.float32).min  # beside the object, where the map is zero
         with taking(fusion, genotype), batch_statistics(self.detector):
             for batch in self.batches:
                 logits = run(self.detector, batch).logits.float()
-                scores.append((logits[:, 1] - logits[:, 0]).cpu().numpy())
-                masks.append(mask_at(batch, logits.shape[-2:])[:, 0].cpu().numpy() > 0)
+                size = logits.shape[-2:]
+                odds = (logits[:, 1] - logits[:, 0]).cpu().numpy()
+                inside = cells_inside(batch.foreground, size).cpu().numpy()
+                scores.append(np.where(inside, odds, lowest))
+                masks.append(inside & (mask_at(batch, size)[:, 0].cpu().numpy() > 0))
         return family_precisions(np.concatenate(scores), np.concatenate(masks), self.families)
 
 
