@@ -1,0 +1,269 @@
+"""Search an architecture by evolution: shared weights judge, costs are counted, a round decides.
+
+Both wings give what is theirs as functions; what they share is here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from chiasm.errors import ConfigurationError
+from chiasm.fusion.costs import Cost, PieceCosts
+from chiasm.fusion.evolution import FusionSpace, Judged, evolve
+from chiasm.fusion.genotype import Genotype, concatenation
+from chiasm.fusion.pareto import best_first, fronts, knee
+from chiasm.metrics.ranking import nan_loses
+from chiasm.runs.console import say
+from chiasm.runs.final_round import Rank, RoundResult, final_round
+from chiasm.settings import SearchSettings
+from chiasm.training.progress import Progress
+
+PARETO: Final = "pareto.json"
+MILLISECONDS, MEGABYTES = "milliseconds", "megabytes"
+SHARED_SHARE, EVOLUTION_SHARE = 0.3, 0.3  # of the search's seconds; the rest is the final round
+_BEYOND = 1e9  # objective of what is not computed, because it is beyond the budgets
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """What an architecture may cost at most; None sets no limit."""
+
+    milliseconds: float | None = None
+    megabytes: float | None = None
+
+    def excess(self, cost: Cost) -> float:
+        """Return by how much a cost exceeds the budgets, as shares of them; 0 within both."""
+        pairs = ((cost.milliseconds, self.milliseconds), (cost.megabytes, self.megabytes))
+        return sum(max(0.0, spent / most - 1) for spent, most in pairs if most is not None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contest:
+    """What a wing gives to its evolution.
+
+    Attributes:
+        space: of the architectures.
+        judge: returns figures of an architecture with shared weights, ``metric`` among them.
+        train: trains a finalist on, given it, its number and the epochs in all; returns figures,
+            the steps made in all among them.
+        discard: called for a finalist that is trained no more, with its number.
+        steps_per_epoch: of a finalist.
+        metric: name of the figure that is to be large.
+        costs: of the pieces of the exported model; None leaves costs out.
+    """
+
+    space: FusionSpace
+    judge: Callable[[Genotype], Mapping[str, float]]
+    train: Callable[[Genotype, int, int], dict[str, float]]
+    discard: Callable[[Genotype, int], None]
+    steps_per_epoch: int
+    metric: str
+    costs: PieceCosts | None = None
+
+    def price(self, genotype: Genotype) -> Cost | None:
+        """Return what an architecture costs; None where costs are left out."""
+        if self.costs is None:
+            return None
+        return self.costs.of(genotype, maps=self.space.pools.maps(genotype.required))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What won, after which comparison, of how many architectures that were judged."""
+
+    genotype: Genotype
+    round: RoundResult
+    judged: int
+
+    def provenance(self) -> dict[str, Any]:
+        """Return the facts of the search, for the genotype's file."""
+        figures = {n: round(v, 5) for n, v in self.round.figures.items() if math.isfinite(v)}
+        counts = {"finalists": self.round.compared, "steps": self.round.steps}
+        return {"method": "evolution", "judged": self.judged, **counts, **figures}
+
+
+def check_budgets(settings: SearchSettings, *, measured: bool, at_knee: bool = False) -> Budgets:
+    """Return the budgets; ``ConfigurationError`` where they need costs that are not measured."""
+    if not measured and (settings.budget_ms or settings.budget_mb or at_knee):
+        raise ConfigurationError(
+            "A budget of milliseconds or megabytes needs measured costs; search by chiasm.search "
+            "or 'chiasm search'."
+        )
+    return Budgets(settings.budget_ms, settings.budget_mb)
+
+
+def hold(
+    contest: Contest,
+    settings: SearchSettings,
+    *,
+    folder: Path,
+    seed: int,
+    seconds: float,
+    at_knee: bool = False,
+) -> Outcome:
+    """Let architectures evolve, and finalists of the best trade-offs compete.
+
+    Evolution looks for a high metric at a low cost. Finalists are spread along the front; the
+    hand-made concatenation is one of them where it is within the budgets. They are trained for
+    equally many steps, and the better half for as many again, and so on.
+
+    Writes ``pareto.json`` and ``finalists.json``.
+
+    Args:
+        contest: of a wing, with trained shared weights.
+        settings: of the search.
+        folder: of the run.
+        seed: of the draws.
+        seconds: that are left of the search's budget; infinite without one.
+        at_knee: take the trade-off after which more cost gains little, instead of the best metric.
+
+    Raises:
+        ConfigurationError: no architecture is within the budgets.
+    """
+    deadline = time.monotonic() + seconds
+    budgets = check_budgets(settings, measured=contest.costs is not None, at_knee=at_knee)
+    share = EVOLUTION_SHARE / (1 - SHARED_SHARE)
+    judged = _evolve(
+        contest, settings, budgets=budgets, seed=seed, deadline=time.monotonic() + share * seconds
+    )
+    finalists = _finalists(contest, judged, settings.finalists, budgets=budgets)
+
+    def train(genotype: Genotype, number: int, epochs: int) -> dict[str, float]:
+        return contest.train(genotype, number, epochs) | _figures(contest.price(genotype))
+
+    steps = contest.steps_per_epoch
+    result = final_round(
+        finalists,
+        record=folder / "finalists.json",
+        epochs=max(settings.final_epochs, math.ceil(settings.final_steps / steps)),
+        steps_per_epoch=steps,
+        train=train,
+        rank=_rank(contest.metric, at_knee=at_knee),
+        discard=contest.discard,
+        seconds=deadline - time.monotonic(),
+    )
+    winner = finalists[result.winner]
+    content = {
+        "schema": "chiasm.pareto",
+        "version": 1,
+        "metric": contest.metric,
+        "costs": None if contest.costs is None else contest.costs.to_json(),
+        "budgets": {MILLISECONDS: budgets.milliseconds, MEGABYTES: budgets.megabytes},
+        "chosen": result.winner,
+        "finalists": [
+            _row(genotype, judged, result.last.get(number, {}))
+            for number, genotype in enumerate(finalists)
+        ],
+        "judged": [{**item.figures, "cells": _cells(item.genotype)} for item in judged],
+    }
+    (folder / PARETO).write_text(json.dumps(content, indent=1) + "\n")
+    if winner.cells == concatenation(contest.space.pools).cells:
+        say(f"The hand-made concatenation did best of {result.compared} architectures.")
+    return Outcome(winner, result, len(judged))
+
+
+def _figures(cost: Cost | None) -> dict[str, float]:
+    if cost is None:
+        return {}
+    return {MILLISECONDS: round(cost.milliseconds, 3), MEGABYTES: round(cost.megabytes, 3)}
+
+
+def _costs(figures: Mapping[str, float]) -> list[float]:
+    return [figures[name] for name in (MILLISECONDS, MEGABYTES) if name in figures]
+
+
+def _evolve(
+    contest: Contest, settings: SearchSettings, *, budgets: Budgets, seed: int, deadline: float
+) -> list[Judged]:
+    def figures_of(genotype: Genotype) -> tuple[dict[str, float], tuple[float, ...]]:
+        cost = contest.price(genotype)
+        excess = 0.0 if cost is None else budgets.excess(cost)
+        if excess > 0:
+            # Beyond the budgets only the excess counts, and nothing is computed (Deb, 2002).
+            return {contest.metric: math.nan, **_figures(cost)}, (1 + excess, _BEYOND, _BEYOND)
+        figures = {**contest.judge(genotype), **_figures(cost)}
+        return figures, (-nan_loses(figures[contest.metric]), *_costs(figures))
+
+    planned = settings.population * (settings.generations + 1)
+    say(f"Evolution of {settings.generations} generations of {settings.population} ...")
+    with Progress("Evolving", planned, unit="architectures") as progress:
+        return evolve(
+            contest.space,
+            figures_of,
+            population=settings.population,
+            generations=settings.generations,
+            seed=seed,
+            progress=lambda *_: progress.update(1),
+            keep_going=lambda: time.monotonic() < deadline,
+        )
+
+
+def _finalists(
+    contest: Contest, judged: Sequence[Judged], count: int, *, budgets: Budgets
+) -> list[Genotype]:
+    """Return the best trade-offs, of which no two read the same, and the hand-made concatenation.
+
+    Raises:
+        ConfigurationError: no architecture is within the budgets.
+    """
+    feasible = [item for item in judged if math.isfinite(item.figures[contest.metric])]
+    if not feasible:
+        nearest = min(judged, key=lambda item: item.objectives)
+        limits = ((budgets.milliseconds, "ms"), (budgets.megabytes, "MB"))
+        asked = " and ".join(f"{most:g} {unit}" for most, unit in limits if most is not None)
+        costs = [item.figures[MILLISECONDS] for item in judged]
+        raise ConfigurationError(
+            f"None of {len(judged)} architectures is within {asked}; the nearest takes "
+            f"{nearest.figures[MILLISECONDS]:.1f} ms and {nearest.figures[MEGABYTES]:.1f} MB, the "
+            f"fastest {min(costs):.1f} ms. Raise --budget-ms or --budget-mb, or lower image_size "
+            "or memory_entries."
+        )
+    best = max(feasible, key=lambda item: item.figures[contest.metric])
+    made_by_hand = concatenation(contest.space.pools).cells
+    hand_made = [item for item in feasible if item.genotype.cells == made_by_hand]
+    chosen: list[Genotype] = []
+    for item in (best, *hand_made, *feasible):
+        new = all(item.genotype.cells != other.cells for other in chosen)
+        reads_more = all(item.genotype.required != other.required for other in chosen)
+        if new and (reads_more or item in hand_made) and len(chosen) < max(count, 2):
+            chosen.append(item.genotype)
+    return chosen[: max(count, 1)]
+
+
+def _rank(metric: str, *, at_knee: bool) -> Rank:
+    """Rank by the metric; or by trade-off, the knee first."""
+
+    def by_trade_off(rows: Sequence[Mapping[str, float]]) -> list[tuple[float, ...]]:
+        if not rows:
+            return []
+        points = [(-nan_loses(row[metric]), *_costs(row)) for row in rows]
+        place = {number: -float(position) for position, number in enumerate(best_first(points))}
+        first = knee([row[metric] for row in rows], [row[MILLISECONDS] for row in rows])
+        return [(float(number == first), place[number]) for number in range(len(rows))]
+
+    def by_metric(rows: Sequence[Mapping[str, float]]) -> list[tuple[float, ...]]:
+        return [(row[metric],) for row in rows]
+
+    return by_trade_off if at_knee else by_metric
+
+
+def _cells(genotype: Genotype) -> Any:
+    return json.loads(genotype.to_json())["cells"]
+
+
+def _row(
+    genotype: Genotype, judged: Iterable[Judged], figures: Mapping[str, float]
+) -> dict[str, Any]:
+    shared = next(item.figures for item in judged if item.genotype.cells == genotype.cells)
+    return {**figures, "judged": dict(shared), "cells": _cells(genotype)}
+
+
+def front_of(points: Sequence[Sequence[float]]) -> list[int]:
+    """Return the numbers of the points, all to be small, that no other dominates."""
+    return [n for n, front in enumerate(fronts(points)) if front == 0] if points else []
