@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +25,15 @@ from chiasm.detection.search import (
 from chiasm.detection.search_evolution import MeasureCosts
 from chiasm.detection.train_baseline import train_baseline
 from chiasm.detection.train_fusion import train_fusion, write_genotype
-from chiasm.detection.training.segment import mask_at, mean_relative, run
+from chiasm.detection.training.segment import (
+    SegmentationTraining,
+    mask_at,
+    mean_relative,
+    run,
+)
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.finalists import random_architecture
-from chiasm.fusion.genotype import Genotype
+from chiasm.fusion.genotype import Genotype, concatenation
 from chiasm.metrics.ranking import average_precision, nan_loses
 from chiasm.registry import find_model
 from chiasm.runs.console import say
@@ -96,12 +102,8 @@ def train(
             f"{', '.join(sorted(config.options))} from options."
         )
     fusion = _fusion_of(config, data, measure)
-    say("Training the detector ...")
-    module = train_fusion(
-        fusion, data, name="train", epochs=config.train_epochs, seconds=_training_seconds(data)
-    )
-    detector = module.detector.eval()
-    validation_ap = choose_score_rule(detector, data)
+    fusion, module, validation_ap = _trained(_compared(fusion, data), data)
+    detector = module.detector
     example = to_batch(data.calibration[:1], data.geometry, modalities=config.modalities)
     figures = {
         "validation_ap": validation_ap,
@@ -128,6 +130,54 @@ def train(
         figures=figures,
     )
     return TrainResult(config.out, genotype, minutes, validation_ap)
+
+
+def _compared(fusion: Genotype | str, data: DetectionDataModule) -> list[Genotype | str]:
+    """Return the fusions that are trained for good: after an evolution the hand-made one, too.
+
+    Finalists are compared after few steps, where a small network may lead that does not in the end.
+    With the final weights trained on all parts there are none left to compare on, and the knee of
+    the trade-offs is not chosen by validation AP alone.
+    """
+    config = data.config
+    if config.fusion != "search" or not config.search.evolves or config.final_data == "all":
+        return [fusion]
+    made_by_hand = concatenation(data.pools)
+    budgets = (config.search.budget_ms, config.search.budget_mb)
+    if any(budget is not None for budget in budgets) or not isinstance(fusion, Genotype):
+        return [fusion]
+    return [fusion] if fusion.cells == made_by_hand.cells else [fusion, made_by_hand]
+
+
+def _trained(
+    fusions: Sequence[Genotype | str], data: DetectionDataModule
+) -> tuple[Genotype | str, SegmentationTraining, float]:
+    """Train detectors with some fusions; return the best by validation AP, and that AP."""
+    config = data.config
+    made_by_hand = concatenation(data.pools).cells
+    best: tuple[float, Genotype | str, SegmentationTraining] | None = None
+    for number, fusion in enumerate(fusions):
+        by_hand = isinstance(fusion, Genotype) and fusion.cells == made_by_hand
+        say("Training the hand-made concatenation ..." if by_hand else "Training the detector ...")
+        module = train_fusion(
+            fusion,
+            data,
+            name=f"train_{CONCATENATION}" if by_hand else "train",
+            epochs=config.train_epochs,
+            seconds=_training_seconds(data) / (len(fusions) - number),
+        )
+        module.detector.eval()
+        validation_ap = choose_score_rule(module.detector, data)
+        if len(fusions) > 1:
+            say(f"Validation AP {validation_ap:.3f}.")
+        if best is None or nan_loses(validation_ap) > nan_loses(best[0]):
+            best = validation_ap, fusion, module
+    assert best is not None
+    if best[1] is not fusions[-1]:
+        choose_score_rule(best[2].detector, data)  # its rule is the one that is written
+    if len(fusions) > 1 and isinstance(best[1], Genotype):
+        write_genotype(best[1], data)
+    return best[1], best[2], best[0]
 
 
 def _training_seconds(data: DetectionDataModule) -> float:

@@ -110,8 +110,8 @@ def hold(
     """Let architectures evolve, and finalists of the best trade-offs compete.
 
     Evolution looks for a high metric at a low cost. Finalists are spread along the front; the
-    hand-made concatenation is one of them where it is within the budgets. They are trained for
-    equally many steps, and the better half for as many again, and so on.
+    hand-made concatenation is one of them where it is within the budgets, and is compared to the
+    end. They are trained for equally many steps, and the better half for as many again, and so on.
 
     Writes ``pareto.json`` and ``finalists.json``.
 
@@ -146,6 +146,7 @@ def hold(
         train=train,
         rank=_rank(contest.metric, at_knee=at_knee),
         discard=contest.discard,
+        reference=None if at_knee else _hand_made(finalists, contest),
         seconds=deadline - time.monotonic(),
     )
     winner = finalists[result.winner]
@@ -234,6 +235,12 @@ def _finalists(
         if new and (reads_more or item in hand_made) and len(chosen) < max(count, 2):
             chosen.append(item.genotype)
     return chosen[: max(count, 1)]
+
+
+def _hand_made(finalists: Sequence[Genotype], contest: Contest) -> int | None:
+    """Return the number of the hand-made concatenation among the finalists, if it is there."""
+    made_by_hand = concatenation(contest.space.pools).cells
+    return next((n for n, g in enumerate(finalists) if g.cells == made_by_hand), None)
 
 
 def _rank(metric: str, *, at_knee: bool) -> Rank:

@@ -79,6 +79,7 @@ def final_round(
     train: Callable[[F, int, int], dict[str, float]],
     rank: Rank,
     discard: Callable[[F, int], None] = lambda *_: None,
+    reference: int | None = None,
     seconds: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
 ) -> RoundResult:
@@ -99,6 +100,8 @@ def final_round(
             stopped; returns its figures by name, and the steps made in all as ``"steps"``.
         rank: of the figures of all finalists of a rung, larger is better; see ``each``.
         discard: called for a finalist that is trained no more, with its number.
+        reference: number of a finalist that is compared in every rung, in place of the last of the
+            better half; None for none.
         seconds: for the whole round; infinite without a budget.
         clock: returns seconds.
     """
@@ -135,7 +138,10 @@ def final_round(
         best = {name: value for name, value in figures[order[0]].items() if name != STEPS}
         last |= figures
         result = RoundResult(order[0], best, steps, max(result.compared, len(order)), dict(last))
-        better = sorted(order[: math.ceil(len(order) / 2)])
+        better = order[: math.ceil(len(order) / 2)]
+        if reference in order and reference not in better:
+            better = [*better[: max(1, len(better) - 1)], reference]
+        better.sort()
         for number in set(left) - set(better):
             discard(finalists[number], number)
         left = better

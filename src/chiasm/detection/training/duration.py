@@ -19,6 +19,7 @@ from chiasm.training.trainer import precision_here, training_device
 
 # Relative to a step of the weights: forward and backward pass.
 VALIDATION = 1 / 3  # forward pass alone
+COARSE = 0.4  # at half the size, of an architecture that reads some of the maps
 ARCHITECTURE = {1: 0.7, 2: 2.8}  # by order; there is no such step in the first 30 % of a search
 
 
@@ -66,12 +67,20 @@ def stage_seconds(
     validation = size.held_out * VALIDATION
     steps = max(size.training // size.batch, 1)
     stages = {"synthetic anomalies": size.made * seconds.part}
-    if config.fusion in ("search", "best"):
-        settings = config.search
+    settings = config.search
+    if config.fusion in ("search", "best") and settings.evolves:
+        shared = size.training + validation
+        stages["shared weights"] = settings.epochs * (
+            shared * seconds.fixed * COARSE + (size.training + size.held_out) * fresh
+        )
+        judged = settings.population * (settings.generations + 1) * size.held_out
+        stages["evolution"] = judged * (VALIDATION * seconds.fixed * COARSE + fresh)
+    elif config.fusion in ("search", "best"):
         relaxed = size.training * (1 + ARCHITECTURE[settings.order]) + validation
         shown = size.training + 2 * size.held_out
         stages["search"] = settings.epochs * (relaxed * seconds.supernet + shown * fresh)
-        finalists = settings.finalists + (config.fusion == "best")
+    if config.fusion in ("search", "best"):
+        finalists = settings.finalists + (config.fusion == "best" and not settings.evolves)
         if finalists > 1:
             epochs = max(settings.final_epochs, math.ceil(settings.final_steps / steps))
             epochs = epochs_in_all(finalists, epochs)
