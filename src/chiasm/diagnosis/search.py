@@ -7,27 +7,29 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import GIVEN, DiagnosisDataModule, group_kind, open_run
-from chiasm.diagnosis.models.fused import FusedClassifier
 from chiasm.diagnosis.readers.splits import RecordingSplit, split_recordings
-from chiasm.diagnosis.training.classify import ClassTraining
+from chiasm.diagnosis.search_evolution import evolve_fusion
+from chiasm.diagnosis.train_fusion import (
+    by_score,
+    finalist_name,
+    network_of_all,
+    train_finalist,
+    write_genotype,
+)
 from chiasm.diagnosis.training.search import ClassSearch
 from chiasm.errors import ConfigurationError
-from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.finalists import propose, random_architecture
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.network import FusionSupernet
-from chiasm.fusion.warm_start import warm_start
 from chiasm.registry import find_model, searched_models
 from chiasm.runs.console import say
 from chiasm.runs.final_round import RoundResult, each, final_round
 from chiasm.runs.model_folder import GENOTYPE, library_versions
-from chiasm.training.keep_best import KeepBest
 from chiasm.training.trainer import Budget, fit
 
 RELAXED_SHARE = 0.5  # of the search's budget; the rest is the final round
@@ -78,14 +80,14 @@ def with_fusion(data: DiagnosisDataModule) -> DiagnosisDataModule:
     elif form == "concatenation":
         fusion = form
     else:
-        pools = cast(FusionSupernet, _supernet(data).fusion).pools
+        pools = cast(FusionSupernet, network_of_all(data, "supernet").fusion).pools
         if form == "random":
             options = {k: v for k, v in config.options.items() if k in ("nodes", "operations")}
             fusion = random_architecture(pools, seed=config.seed, **options)
         else:
             fusion = Genotype.load(form)
             fusion.validate(pools)
-        _write(fusion, config)
+        write_genotype(fusion, config)
     return replace(data, config=config, fusion=fusion)
 
 
@@ -108,6 +110,8 @@ def search_fusion(data: DiagnosisDataModule) -> Genotype:
     run's folder.
     """
     config, settings = data.config, data.config.search
+    if settings.evolves:
+        return evolve_fusion(data)
     minutes = config.minutes and config.minutes * settings.share
     deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     relaxed_share = RELAXED_SHARE if settings.finalists > 1 else 1.0
@@ -128,12 +132,12 @@ def search_fusion(data: DiagnosisDataModule) -> Genotype:
             record=config.out / "finalists.json",
             epochs=max(settings.final_epochs, math.ceil(settings.final_steps / steps)),
             steps_per_epoch=steps,
-            train=lambda genotype, number, epochs: _train_finalist(
+            train=lambda genotype, number, epochs: train_finalist(
                 replace(data, fusion=genotype), number, epochs=epochs, relaxed=module.network
             ),
-            rank=each(_rank),
+            rank=each(by_score),
             discard=lambda _, number: shutil.rmtree(
-                config.out / "checkpoints" / _finalist(number), ignore_errors=True
+                config.out / "checkpoints" / finalist_name(number), ignore_errors=True
             ),
             seconds=deadline - time.monotonic(),
         )
@@ -150,7 +154,7 @@ def search_fusion(data: DiagnosisDataModule) -> Genotype:
             "chiasm": library_versions()["chiasm"],
         },
     )
-    _write(genotype, config)
+    write_genotype(genotype, config)
     say(genotype.summary())
     return genotype
 
@@ -167,7 +171,7 @@ def _search_relaxed(data: DiagnosisDataModule, minutes: float | None) -> ClassSe
     held_out = replace(data, split=RecordingSplit(parts.validation, (), ()))
     budget = Budget(minutes)
     module = ClassSearch(
-        _supernet(data),
+        network_of_all(data, "supernet"),
         architecture_batches=held_out.loader("classify"),
         budget=budget,
         epochs=settings.epochs,
@@ -190,62 +194,3 @@ def _search_relaxed(data: DiagnosisDataModule, minutes: float | None) -> ClassSe
         precision="32",
     )
     return module
-
-
-def _train_finalist(
-    data: DiagnosisDataModule, number: int, *, epochs: int, relaxed: FusedClassifier
-) -> dict[str, float]:
-    config = data.config
-    network = data.network()
-    warm_start(network, relaxed)
-    budget = Budget(None)  # equal steps for all finalists; the final round counts the time
-    module = ClassTraining(
-        network,
-        budget=budget,
-        epochs=epochs,
-        learning_rate=config.learning_rate,
-        modality_dropout=config.modality_dropout,
-        seed=config.seed + 1,
-    )
-    best = KeepBest(network, metric="validation_score", tie="validation_loss")
-    fit(
-        module,
-        data.loader("classify"),
-        data.loader("classify_check"),
-        folder=config.out,
-        name=_finalist(number),
-        epochs=epochs,
-        budget=budget,
-        precision="32",
-        gradient_clip=1.0,
-        callbacks=[best],
-    )
-    return {
-        "steps": module.global_step,
-        "validation_score": best.best[0],
-        "validation_loss": -best.best[1],
-    }
-
-
-def _finalist(number: int) -> str:
-    return f"final_{number}"
-
-
-def _rank(figures: Mapping[str, float]) -> tuple[float, float]:
-    return figures["validation_score"], -figures["validation_loss"]
-
-
-def _supernet(data: DiagnosisDataModule) -> FusedClassifier:
-    network = replace(data, fusion="supernet").network()
-    assert isinstance(network, FusedClassifier)
-    return network
-
-
-def _write(genotype: Genotype, config: DiagnosisConfig) -> None:
-    genotype.save(config.out / GENOTYPE)
-    draw_genotype(
-        genotype,
-        path_svg=config.out / "genotype.svg",
-        path_png=config.out / "genotype.png",
-        head="class",
-    )

@@ -106,7 +106,9 @@ class FusionSpace:
         if rng.random() >= _JOINED:
             return dict(whole)
         cells = {name: whole[name] for name in earlier if rng.random() < _EARLIER}
-        maps = list(self.pools.maps())
+        # Of some sources of evidence: nearly every set of single maps would need all of them.
+        maps = [n for group in self.groups if rng.random() < 0.5 for n in sorted(group)]
+        maps = maps or list(self.pools.maps())
         inputs = rng.sample(maps, rng.randint(1, len(maps)))
         inputs += [cell_output(name) for name in cells]
         cells[last] = CellGenotype(self._ordered(inputs), ())
