@@ -56,8 +56,10 @@ def evolve_fusion(
     deadline = time.monotonic() + config.search.share * data.seconds_left()
     detector = data.detector("one_shot")
     costs = None if measure is None else measure(detector, data)
-    space = FusionSpace(data.pools, config.nodes, config.operations, _groups(detector, data))
-    _train_shared(detector, data, space, seconds=SHARED_SHARE * (deadline - time.monotonic()))
+    space = FusionSpace(
+        data.pools, config.nodes, config.operations, evidence_groups(detector, data)
+    )
+    train_shared(detector, data, space, seconds=SHARED_SHARE * (deadline - time.monotonic()))
     contest = Contest(
         space=space,
         judge=ArchitectureJudge(
@@ -89,9 +91,10 @@ def evolve_fusion(
     return genotype
 
 
-def _train_shared(
+def train_shared(
     detector: AdnasDetector, data: DetectionDataModule, space: FusionSpace, *, seconds: float
 ) -> None:
+    """Train the weights of all architectures of a detector with a ``OneShotFusion``, in place."""
     config = data.config
     budget = budget_of(seconds)
     module = OneShotTraining(
@@ -115,7 +118,7 @@ def _train_shared(
     )
 
 
-def _groups(detector: AdnasDetector, data: DetectionDataModule) -> list[frozenset[str]]:
+def evidence_groups(detector: AdnasDetector, data: DetectionDataModule) -> list[frozenset[str]]:
     """Return maps that share a source of evidence, by what each single map needs."""
     groups: dict[tuple[str, ...], set[str]] = {}
     for name in data.pools.maps():
