@@ -63,7 +63,7 @@ class FeatureStore(Dataset[int]):
     ) -> None:
         self.rows = rows
         self.names = names
-        self.kinds = kinds
+        self.kinds = tuple(kinds)  # a name for each row, of a few different ones
 
     def __len__(self) -> int:
         return len(self.rows)
