@@ -21,7 +21,12 @@ from chiasm.detection.report.gallery import COLUMNS, Case, draw_gallery, make_ca
 from chiasm.detection.report.schema import ImageFigures, validated
 from chiasm.detection.report.scored import ScoredSample
 from chiasm.detection.report.wording import MEANING, in_words, kind_rows, warnings
+from chiasm.errors import DataError
+from chiasm.fusion.genotype import Genotype
 from chiasm.reporting.cost import cost_rows
+from chiasm.reporting.trade_off_plot import trade_off_plot
+from chiasm.reporting.trade_offs import read_trade_offs, remarks, rows
+from chiasm.runs.evolution_round import PARETO
 
 JPEG_QUALITY = 88
 
@@ -38,6 +43,7 @@ def write_report(
     repeat: str,
     false_alarm_rate: float,
     run: Path | None = None,
+    genotype: Genotype | None = None,
 ) -> Path:
     """Write ``report.html``, ``metrics.json`` and the PNGs of the plots; return the page's path.
 
@@ -51,7 +57,9 @@ def write_report(
         notes: further warnings.
         repeat: the command that writes this report.
         false_alarm_rate: nominal rate of the decisions.
-        run: the run's folder, whose ``logs`` hold the learning curves.
+        run: the run's folder, whose ``logs`` hold the learning curves and whose ``pareto.json``
+            the trade-offs of the search.
+        genotype: of the model, to mark among the trade-offs.
 
     Raises:
         pydantic.ValidationError: the metrics do not fit the schema.
@@ -66,6 +74,10 @@ def write_report(
         "curves": metric_curves(scored, metrics, figures / "curves.png"),
         "learning": learning_curves(read_histories(run), figures / "learning.png"),
     }
+    try:
+        trade_offs = None if run is None else _trade_offs(run / PARETO, genotype, figures)
+    except DataError as error:
+        trade_offs, notes = None, [*notes, str(error)]
     # Kinds and paths come from folder names, so all text is escaped.
     environment = Environment(
         loader=PackageLoader("chiasm.reporting"),
@@ -90,6 +102,7 @@ def write_report(
             for name, path in pictures.items()
             if path is not None
         },
+        trade_offs=trade_offs,
         genotype=_drawing(genotype_svg),
         genotype_text=genotype_text,
         repeat=repeat,
@@ -113,6 +126,21 @@ def _cards(metrics: dict[str, Any]) -> list[dict[str, Any]]:
         for name, figure in figures.items()
         if figure is not None and figure["value"] is not None
     ]
+
+
+def _trade_offs(path: Path, genotype: Genotype | None, figures: Path) -> dict[str, Any] | None:
+    """Return the trade-offs of a search for the page; None where there are none."""
+    trade_offs = read_trade_offs(path)
+    if trade_offs is None:
+        return None
+    used = trade_offs.number_of(genotype)
+    picture = trade_off_plot(trade_offs, figures / "trade_offs.png", used=used)
+    return {
+        "metric": trade_offs.metric_words,
+        "remarks": remarks(trade_offs, used=used),
+        "rows": rows(trade_offs, used=used),
+        "picture": picture and _embedded(picture.read_bytes(), "image/png"),
+    }
 
 
 def _case(case: Case) -> dict[str, Any]:
