@@ -15,7 +15,10 @@ from chiasm.errors import DataError, GenotypeError
 from chiasm.fusion.genotype import SCHEMA, VERSIONS, Genotype
 from chiasm.fusion.pareto import fronts
 
-METRICS = {"validation_ap": "pixel AP on validation parts"}  # words of a metric
+METRICS = {  # in words
+    "validation_ap": "pixel AP on validation parts",
+    "validation_score": "macro-F1 on validation recordings",
+}
 UNITS = {"milliseconds": "ms", "megabytes": "MB"}  # of the costs
 
 
@@ -203,7 +206,7 @@ def read_trade_offs(path: Path) -> TradeOffs | None:
         if not judged:
             raise ValueError("no architecture was judged")
         chosen = finalists[content["chosen"]]
-        finalists.sort(key=lambda a: a.milliseconds)
+        finalists.sort(key=lambda a: math.inf if math.isnan(a.milliseconds) else a.milliseconds)
         return TradeOffs(
             metric=metric,
             finalists=tuple(finalists),

@@ -24,8 +24,7 @@ from chiasm.detection.report.wording import MEANING, in_words, kind_rows, warnin
 from chiasm.errors import DataError
 from chiasm.fusion.genotype import Genotype
 from chiasm.reporting.cost import cost_rows
-from chiasm.reporting.trade_off_plot import trade_off_plot
-from chiasm.reporting.trade_offs import read_trade_offs, remarks, rows
+from chiasm.reporting.trade_off_section import trade_off_section
 from chiasm.runs.evolution_round import PARETO
 
 JPEG_QUALITY = 88
@@ -74,10 +73,12 @@ def write_report(
         "curves": metric_curves(scored, metrics, figures / "curves.png"),
         "learning": learning_curves(read_histories(run), figures / "learning.png"),
     }
+    trade_offs = None
     try:
-        trade_offs = None if run is None else _trade_offs(run / PARETO, genotype, figures)
+        if run is not None:
+            trade_offs = trade_off_section(run / PARETO, genotype=genotype, figures=figures)
     except DataError as error:
-        trade_offs, notes = None, [*notes, str(error)]
+        notes = [*notes, str(error)]
     # Kinds and paths come from folder names, so all text is escaped.
     environment = Environment(
         loader=PackageLoader("chiasm.reporting"),
@@ -126,21 +127,6 @@ def _cards(metrics: dict[str, Any]) -> list[dict[str, Any]]:
         for name, figure in figures.items()
         if figure is not None and figure["value"] is not None
     ]
-
-
-def _trade_offs(path: Path, genotype: Genotype | None, figures: Path) -> dict[str, Any] | None:
-    """Return the trade-offs of a search for the page; None where there are none."""
-    trade_offs = read_trade_offs(path)
-    if trade_offs is None:
-        return None
-    used = trade_offs.number_of(genotype)
-    picture = trade_off_plot(trade_offs, figures / "trade_offs.png", used=used)
-    return {
-        "metric": trade_offs.metric_words,
-        "remarks": remarks(trade_offs, used=used),
-        "rows": rows(trade_offs, used=used),
-        "picture": picture and _embedded(picture.read_bytes(), "image/png"),
-    }
 
 
 def _case(case: Case) -> dict[str, Any]:
