@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from itertools import combinations, pairwise
 
@@ -11,9 +12,25 @@ from matplotlib.textpath import TextPath
 
 from chiasm.detection.layers.features import frozen_pools, reconstruction_pools
 from chiasm.diagnosis.layers.recording_parts import recording_pools
-from chiasm.fusion.drawing import LABELS, LARGE, SMALL, WORDS, draw_genotype
-from chiasm.fusion.drawing_layout import FEATURE_WIDTH, NODE_WIDTH, Box, Layout, Point, lay_out
-from chiasm.fusion.genotype import CellGenotype, Genotype, NodeGenotype, random_genotype
+from chiasm.fusion.drawing import LABELS, LARGE, SMALL, TINY, WORDS, draw_genotype
+from chiasm.fusion.drawing_layout import (
+    FEATURE_WIDTH,
+    NODE_WIDTH,
+    SMALL_WIDTH,
+    Box,
+    Layout,
+    Point,
+    colour_of,
+    lay_out,
+)
+from chiasm.fusion.evolution import FusionSpace
+from chiasm.fusion.genotype import (
+    CellGenotype,
+    Genotype,
+    NodeGenotype,
+    concatenation,
+    random_genotype,
+)
 from chiasm.fusion.operations import OPERATIONS
 from chiasm.fusion.pools import Pools
 
@@ -55,7 +72,49 @@ def one_feature() -> Genotype:
     return Genotype({"late": CellGenotype(("a/b",), ())}, output="late")
 
 
-ALL = [*GENOTYPES, shared_and_skipped()]
+NODES = (NodeGenotype(("x", "y"), "glu"), NodeGenotype(("node:0", "y"), "guided_attention"))
+
+
+def join_of_everything() -> Genotype:
+    """All maps, and both earlier cells, which share some of the maps."""
+    return Genotype(
+        {
+            "early": CellGenotype(("rgb/fine", "geometry/f4"), NODES),
+            "middle": CellGenotype(("rgb/f8", "geometry/f4"), NODES),
+            "late": CellGenotype((*frozen_pools().maps(), "cell:early", "cell:middle"), ()),
+        },
+        output="late",
+    )
+
+
+def joins_before_nodes() -> Genotype:
+    """An early and a middle cell that join, and a late one that does not."""
+    early = ("rgb/raw", "geometry/raw", "rgb/f4", "geometry/f4", "rgb/f16", "geometry/f16")
+    return Genotype(
+        {
+            "early": CellGenotype(early, ()),
+            "middle": CellGenotype(("cell:early", "rgb/f8", "rgb/raw", "geometry/f8"), ()),
+            "late": CellGenotype(("geometry/all", "cell:middle"), NODES),
+        },
+        output="late",
+    )
+
+
+def drawn_joins(pools: Pools, count: int) -> list[Genotype]:
+    space, rng = FusionSpace(pools), random.Random(0)
+    drawn = (space.draw(rng) for _ in range(20 * count))
+    return [g for g in drawn if g.cells[g.output].joins and len(g.cells) > 1][:count]
+
+
+JOINS = [
+    *(concatenation(pools) for pools in POOLS),
+    one_feature(),
+    Genotype({"late": CellGenotype(("geometry/f16", "rgb/f16"), ())}, output="late"),
+    join_of_everything(),
+    joins_before_nodes(),
+    *(genotype for pools in POOLS for genotype in drawn_joins(pools, 6)),
+]
+ALL = [*GENOTYPES, shared_and_skipped(), *JOINS]
 
 
 def meets(a: Point, b: Point, box: Box, *, apart: float = 2.0) -> bool:
@@ -78,7 +137,7 @@ def texts(genotype: Genotype, tmp_path) -> str:
     return (tmp_path / "g.svg").read_text()
 
 
-@pytest.mark.parametrize("number", [0, 7, 14, 18, 25, 32, 36])
+@pytest.mark.parametrize("number", [0, 7, 14, 18, 25, 32, 36, -1, -7, *range(55, 62)])
 def test_every_feature_and_node_is_in_the_picture(number, tmp_path):
     genotype = ALL[number]
     text = texts(genotype, tmp_path)
@@ -87,6 +146,9 @@ def test_every_feature_and_node_is_in_the_picture(number, tmp_path):
     for operation, count in Counter(node.operation for node in nodes).items():
         word = WORDS[operation].split("\n")[0]
         assert text.count(f">{word}</text>") == count
+    counts = Counter(len(parts.inputs) for parts in genotype.cells.values() if parts.joins)
+    for inputs, count in counts.items():
+        assert text.count(f">{inputs} input{'' if inputs == 1 else 's'}</text>") == count
     attends = sum(node.operation == "guided_attention" for node in nodes)
     assert text.count(">query</text>") == text.count(">values</text>") == attends
     for cell, parts in genotype.cells.items():
@@ -162,12 +224,15 @@ def test_lines_of_different_maps_only_cross(genotype):
 
 
 def test_the_lines_say_what_the_genotype_says():
-    for genotype in GENOTYPES:
+    for genotype in ALL:
         layout = lay_out(genotype)
         lines = Counter((line.source, line.target, line.net) for line in layout.lines)
         for cell, parts in genotype.cells.items():
             for name, count in Counter(parts.inputs).items():
                 assert lines[(name.removeprefix("cell:"), cell, name)] == count
+            if parts.joins:
+                assert all(lines[(cell, f"{cell}:join", f"{cell}:{n}")] == 1 for n in parts.inputs)
+                continue
             assert lines[(cell, f"{cell}:join", f"{cell}:x")] == 1  # the residual
             for k, node in enumerate(parts.nodes):
                 target = f"{cell}:node:{k}"
@@ -194,9 +259,22 @@ def test_a_shared_feature_has_one_box_and_a_dot():
     assert any(point[0] < gap and colour == "rgb" for point, colour in layout.dots())
 
 
-def test_unknown_names_and_a_cell_without_nodes_are_drawn_too(tmp_path):
+def test_unknown_names_are_drawn_too(tmp_path):
     text = texts(one_feature(), tmp_path)
     assert text.count(">a/b</text>") == 1
+
+
+@pytest.mark.parametrize("genotype", JOINS[:6])
+def test_features_that_one_join_reads_stand_by_sensor_and_run_straight_to_it(genotype):
+    layout = lay_out(genotype)
+    boxes = [box for box in layout.boxes.values() if box.kind == "feature"]
+    read_before = {i for c in genotype.cells.values() if not c.joins for i in c.inputs}
+    column = sorted((b for b in boxes if b.name not in read_before), key=lambda box: box.top)
+    sensors = [box.colour for box in column]
+    assert sensors == sorted(sensors, key=sensors.index)
+    straight = {line.net: line.points for line in layout.lines}
+    assert all(len(straight[box.name]) == 2 for box in column)
+    assert {colour_of(box.name) for box in column} == set(sensors)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +294,10 @@ def test_texts_fit_their_boxes():
         for name in pools.features:
             assert name.split("/")[1] in LABELS
             assert _wide(name, LARGE, bold) < FEATURE_WIDTH - 6
+        for name in pools.maps():
+            assert _wide(name, LARGE, bold) < SMALL_WIDTH - 6
+            label = LABELS[name.split("/")[1]].replace("\n", " ")
+            assert _wide(label, TINY, plain) < SMALL_WIDTH - 6
     assert all(
         _wide(line, SMALL, plain) < FEATURE_WIDTH - 6
         for label in LABELS.values()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from chiasm.cli.options import Config, Data, Lamp, Minutes, Out, Seed
 
@@ -42,8 +45,8 @@ def search(
 ) -> None:
     """Search how to fuse the two sensors. Writes genotype.json and its drawing.
 
-    With a budget, architectures evolve by validation AP and by cost, and pareto.json lists the best
-    trade-offs.
+    With a budget, architectures evolve by validation AP and by cost; a table lists the best
+    trade-offs, and pareto.json all of them.
 
     'chiasm train' with the same --out trains the architecture. --minutes is the budget of search
     and training together.
@@ -65,3 +68,24 @@ def search(
         seed=seed,
         lamp=lamp,
     )
+    _print_trade_offs(out)
+
+
+def _print_trade_offs(folder: Path) -> None:
+    """Print the finalists of an evolution with accuracy and cost; nothing for another search."""
+    from chiasm.reporting.trade_offs import read_trade_offs, rows
+    from chiasm.runs.evolution_round import PARETO
+
+    trade_offs = read_trade_offs(folder / PARETO)
+    if trade_offs is None:
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("finalist")
+    for column in (trade_offs.metric.replace("_", " "), "ms", "MB", "steps"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("")
+    for row in rows(trade_offs, used=trade_offs.chosen):
+        figures = [row[name] for name in ("figure", "ms", "MB", "steps", "marks")]
+        table.add_row(f"{row['number']} {row['fusion']}", *figures)
+    Console().print(table)
+    typer.echo(f"All trade-offs are in {folder / PARETO}.")

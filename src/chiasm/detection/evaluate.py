@@ -96,6 +96,7 @@ def evaluate(
         repeat=f"chiasm evaluate {folder} --data {data}",
         false_alarm_rate=contract.false_alarm_rate,
         run=folder,
+        genotype=predictor.genotype,
     )
     say(headline(metrics))
     say(f"The report is {page}.")

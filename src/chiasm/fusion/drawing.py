@@ -10,7 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
 
-from chiasm.fusion.drawing_layout import FUSED, Box, Layout, Line, Point, colour_of, lay_out
+from chiasm.fusion.drawing_layout import (
+    FUSED,
+    SMALL_HEIGHT,
+    Box,
+    Layout,
+    Line,
+    Point,
+    colour_of,
+    lay_out,
+)
 from chiasm.fusion.genotype import Genotype
 
 COLOURS = {
@@ -61,12 +70,13 @@ WORDS = {
     "guided_attention": "guided\nattention",
 }
 ORDERED = {"guided_attention": ("query", "values")}  # operations with an order of inputs
-NOTES = (
-    "concat nodes + x: the results of all nodes, joined and mixed, plus input x",
-    "guided attention: every pixel of the query input averages\n"
+NOTES = {  # by what is in the picture
+    "nodes": "concat nodes + x: the results of all nodes, joined and mixed, plus input x",
+    "joins": "join: all inputs side by side, mixed pixel by pixel (1x1 convolution)",
+    "guided_attention": "guided attention: every pixel of the query input averages\n"
     "the pixels of the values input that match it",
-)
-LARGE, SMALL = 13.0, 12.0  # pixels
+}
+LARGE, SMALL, TINY = 13.0, 12.0, 11.0  # pixels
 
 
 def draw_genotype(
@@ -83,10 +93,10 @@ def draw_genotype(
     ``"segmentation"`` or ``"class"``, and its output.
     """
     layout = lay_out(genotype)
-    attends = any(
-        node.operation in ORDERED for c in genotype.reachable() for node in genotype.cells[c].nodes
-    )
-    notes = NOTES if attends else NOTES[:1]
+    cells = [genotype.cells[name] for name in genotype.reachable()]
+    shown = {"joins" if cell.joins else "nodes" for cell in cells}
+    shown |= {node.operation for cell in cells for node in cell.nodes}
+    notes = tuple(note for name, note in NOTES.items() if name in shown)
     height = layout.height + 24.0 + 16.0 * sum(1 + note.count("\n") for note in notes)
     fonts = ["DejaVu Sans", "Verdana", "Helvetica", "Arial", "sans-serif"]
     style: dict[Any, Any] = {  # matplotlib types the keys as a literal of all settings
@@ -118,12 +128,7 @@ def _box(axes: Axes, box: Box, genotype: Genotype, head: str) -> None:
     x, y = box.middle
     if box.kind == "feature":
         _rounded(axes, box, colour, colour, 9)
-        label = LABELS.get(box.name.split("/")[-1])
-        raised = 0.0 if label is None else 8.0 + 7.0 * label.count("\n")
-        _text(axes, (x, y - raised), box.name, "white", bold=True)
-        if label is not None:
-            for k, line in enumerate(label.split("\n")):
-                _text(axes, (x, y - raised + 16 + 14 * k), line, "white", size=SMALL)
+        _feature(axes, box)
     elif box.kind == "frame":
         _rounded(axes, box, FRAME, EDGE, 10, zorder=0.5)
         position = (box.left + 14, box.top + 17)
@@ -144,6 +149,11 @@ def _box(axes: Axes, box: Box, genotype: Genotype, head: str) -> None:
     elif box.kind == "join":
         _rounded(axes, box, "#dfe5e8", COLOURS[FUSED], 15)
         _text(axes, (x, y), "concat nodes + x", INK)
+    elif box.kind == "bar":
+        _rounded(axes, box, "#dfe5e8", COLOURS[FUSED], 9)
+        count = len(genotype.cells[box.name.split(":")[0]].inputs)
+        _text(axes, (x, y - 9), "join", INK, bold=True)
+        _text(axes, (x, y + 9), f"{count} input{'' if count == 1 else 's'}", INK, size=SMALL)
     elif box.kind == "head":
         _rounded(axes, box, colour, colour, 9)
         _text(axes, (x, y - 8), head, "white", bold=True)
@@ -151,6 +161,20 @@ def _box(axes: Axes, box: Box, genotype: Genotype, head: str) -> None:
     else:
         _text(axes, (x, box.top - 11), HEADS[head], INK, bold=True)
         (_bars if head == "class" else _map)(axes, box)
+
+
+def _feature(axes: Axes, box: Box) -> None:
+    """Draw a feature with its name and what it is; in a small box in one line each."""
+    colour = _colour(box.colour)
+    small = box.bottom - box.top == SMALL_HEIGHT
+    _rounded(axes, box, colour, colour, 7 if small else 9)
+    label = LABELS.get(box.name.split("/")[-1], "")
+    lines = [label.replace("\n", " ")] if small else label.split("\n")
+    x, y = box.middle
+    above, size = (7.5, TINY) if small else (1.0 + 7.0 * len(lines), SMALL)
+    _text(axes, (x, y - above if label else y), box.name, "white", size=LARGE, bold=True)
+    for k, line in enumerate(lines if label else ()):
+        _text(axes, (x, y - above + (15 if small else 16) + 14 * k), line, "white", size=size)
 
 
 def _bars(axes: Axes, box: Box) -> None:

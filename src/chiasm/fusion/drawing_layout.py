@@ -3,12 +3,18 @@
 Features are at the left, cells in a row, the head at the right. Lines are orthogonal. Outside cells
 they turn in the gaps between them and pass earlier cells in lanes below. Inside a cell, each input
 and each reused node has a vertical track at the left of the nodes.
+
+A cell that joins is a tall bar with a port for each input. Where it is the last one, its ports
+stand at the heights of the lines, which run straight from small boxes of features.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import NamedTuple
 
 from chiasm.fusion.genotype import CellGenotype, Genotype
 from chiasm.fusion.pools import cell_output
@@ -20,12 +26,22 @@ NODE_WIDTH, NODE_HEIGHT, PITCH = 130.0, 44.0, 66.0
 TITLE, JOIN_HEIGHT, TRACK, PAD = 36.0, 30.0, 11.0, 14.0
 HEAD_WIDTH, HEAD_HEIGHT, MAP_SIDE = 112.0, 48.0, 84.0
 MARGIN, SPREAD = 14.0, 10.0  # around the picture; from the row's middle to a node's two inputs
+FIRST = MARGIN + TITLE + NODE_HEIGHT / 2  # height of the first port of a cell with nodes
+SMALL_WIDTH, SMALL_HEIGHT = (
+    216.0,
+    36.0,
+)  # of features in a picture with a join, and of those it reads
+BAR_WIDTH, BAR_END, JOIN_PITCH = 116.0, 22.0, 42.0
+JOIN_FIRST = FIRST + 15.0  # its ports keep off the heights of the outputs of other cells
+HEAD_ROOM = MARGIN + 150.0  # the least height of the head, which has its picture above
+LANE = 12.0
+FLOATING = math.inf  # height of a port that stands where its line comes along
 FUSED = "fused"  # the colour of outputs of cells and nodes
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle; ``kind`` is feature, frame, node, join, head or map, ``name`` is unique."""
+    """A rectangle; ``kind`` is feature, frame, node, join, bar, head or map; names are unique."""
 
     name: str
     kind: str
@@ -93,41 +109,53 @@ def colour_of(name: str) -> str:
 def lay_out(genotype: Genotype) -> Layout:
     """Place the features, cells and head of a genotype that reach the anomaly map."""
     cells = genotype.reachable()
+    parts = [genotype.cells[cell] for cell in cells]
     layout = Layout()
-    first, second = MARGIN + TITLE + NODE_HEIGHT / 2, MARGIN + TITLE + NODE_HEIGHT / 2 + PITCH
-    targets: dict[str, list[tuple[int, float]]] = {}  # reader's cell and height of its port
-    for number, cell in enumerate(cells):
-        for name, port in zip(genotype.cells[cell].inputs, (first, second)):
-            targets.setdefault(name, []).append((number, port))
+    ports = [_ports(part, floating=part is parts[-1]) for part in parts]
     gaps = {  # in which a net starts
-        name: cells.index(name[5:]) + 1 if name.startswith("cell:") else 0 for name in targets
+        name: cells.index(name[5:]) + 1 if name.startswith("cell:") else 0
+        for inputs in ports
+        for name, _ in inputs
     }
-    bottom = MARGIN + max(_cell_height(len(genotype.cells[c].nodes)) for c in cells)
-    heights, lanes = _heights(targets, gaps, bottom)
+    sizes = {name: _size(parts, name) for name in gaps if not name.startswith("cell:")}
+    heights, lanes = _heights(ports, gaps, sizes, bottom=max(map(_bottom, parts[:-1]), default=0.0))
+    if parts[-1].joins:
+        ports[-1] = [
+            (name, lanes[name] if name in lanes else _output(parts[gaps[name] - 1]))
+            for name, _ in ports[-1]
+        ]
+    targets = _targets(ports)
     for name, height in heights.items():
-        top, right = height - FEATURE_HEIGHT / 2, MARGIN + FEATURE_WIDTH
-        sensor = colour_of(name)
-        layout.add(Box(name, "feature", MARGIN, top, right, top + FEATURE_HEIGHT, sensor))
-    x = MARGIN + FEATURE_WIDTH
+        width, tall = sizes[name]
+        top, sensor = height - tall / 2, colour_of(name)
+        layout.add(Box(name, "feature", MARGIN, top, MARGIN + width, top + tall, sensor))
+    x = MARGIN + max(width for width, _ in sizes.values())
     starts = {name: (x, height) for name, height in heights.items()}
     tracks: list[dict[str, float]] = []  # per gap: x at which each net turns
     for number, cell in enumerate(cells):
         turning = [
             name
-            for name, ports in sorted(
+            for name, goals in sorted(
                 targets.items(), key=lambda item: _port_height(item[1], number)
             )
-            if _turns(ports, number, gaps[name], starts.get(name), lanes.get(name))
+            if name in starts
+            and _turns(goals, number, gaps[name], starts[name][1], lanes.get(name))
         ]
         tracks.append({name: x + 13.0 + 11.0 * k for k, name in enumerate(turning)})
         x += 36.0 + 11.0 * max(0, len(turning) - 1)
-        frame, start = _add_cell(layout, cell, genotype.cells[cell], x)
+        if parts[number].joins:
+            frame, start = _add_join(layout, cell, ports[number], x, alone=len(cells) == 1)
+        else:
+            frame, start = _add_cell(layout, cell, parts[number], ports[number], x)
         starts[cell_output(cell)] = start
-        for name, port in zip(genotype.cells[cell].inputs, (first, second)):
+        for name, port in ports[number]:
+            bends = [(tracks[number].get(name, x), port)]
+            if gaps[name] < number:
+                bends.insert(0, (tracks[gaps[name]].get(name, x), lanes[name]))
+            points = _route(starts[name], bends, (frame.left, port))
             source = name.removeprefix("cell:")
-            leave, turn = tracks[gaps[name]].get(name), tracks[number].get(name)
-            points = _route(starts[name], leave, lanes.get(name), turn, (frame.left, port))
-            layout.lines.append(Line(name, source, cell, points, colour_of(name)))
+            arrow = not parts[number].joins  # its ports are too small and close for tips
+            layout.lines.append(Line(name, source, cell, points, colour_of(name), arrow))
         x = frame.right
     _add_head(layout, cells[-1], starts[cell_output(cells[-1])])
     layout.width = max(b.right for b in layout.boxes.values()) + MARGIN
@@ -136,63 +164,192 @@ def lay_out(genotype: Genotype) -> Layout:
     return layout
 
 
+def _ports(cell: CellGenotype, *, floating: bool) -> list[tuple[str, float]]:
+    """Return the inputs of a cell, from above, with the heights of their ports.
+
+    A join has outputs of earlier cells above, then features by sensor.
+    """
+    if not cell.joins:
+        return list(zip(cell.inputs, (FIRST, FIRST + PITCH)))
+    sensors = list(dict.fromkeys(colour_of(name) for name in cell.inputs))
+    order = [FUSED, *(sensor for sensor in sensors if sensor != FUSED)]
+    inputs = sorted(cell.inputs, key=lambda name: order.index(colour_of(name)))
+    return [
+        (name, FLOATING if floating else JOIN_FIRST + JOIN_PITCH * k)
+        for k, name in enumerate(inputs)
+    ]
+
+
+def _targets(ports: Sequence[Sequence[tuple[str, float]]]) -> dict[str, list[tuple[int, float]]]:
+    """Return of each net the cells that read it, with the heights of their ports."""
+    targets: dict[str, list[tuple[int, float]]] = {}
+    for number, inputs in enumerate(ports):
+        for name, height in inputs:
+            targets.setdefault(name, []).append((number, height))
+    return targets
+
+
+def _size(cells: Sequence[CellGenotype], name: str) -> tuple[float, float]:
+    """Return width and height of a feature's box: small ones where joins alone read it."""
+    if not any(cell.joins for cell in cells):
+        return FEATURE_WIDTH, FEATURE_HEIGHT
+    dense = cells[0].joins and name in cells[0].inputs
+    read = any(name in cell.inputs for cell in cells if not cell.joins)
+    return SMALL_WIDTH, FEATURE_HEIGHT if read and not dense else SMALL_HEIGHT
+
+
 def _heights(
-    targets: dict[str, list[tuple[int, float]]], gaps: dict[str, int], bottom: float
+    ports: Sequence[Sequence[tuple[str, float]]],
+    gaps: dict[str, int],
+    sizes: dict[str, tuple[float, float]],
+    *,
+    bottom: float,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Compute the heights of the features, and of the lanes for nets that pass a cell.
 
-    Features of the first cell are at its ports, others at the height of their lanes.
+    Features of the first cell are at its ports, others at the height of their lanes. Where the only
+    cell joins, its features are around the height of the head, or begin at the top.
     """
     heights: dict[str, float] = {}
     lanes: dict[str, float] = {}
-    lane, low = bottom + 4.0, MARGIN + TITLE + NODE_HEIGHT / 2 + PITCH
-    ordered = sorted(targets, key=lambda name: targets[name])
+    targets = _targets(ports)
+    order = {name: k for k, name in enumerate(name for name, _ in ports[-1])}
+    ordered = sorted(targets, key=lambda name: (targets[name], order.get(name, 0)))
+    lane, low, above = bottom + 4.0, 0.0, ""
     for name in ordered:
-        at_port = gaps[name] > 0 or targets[name][0][0] == 0
-        if at_port and gaps[name] == 0:
-            heights[name] = targets[name][0][1]
-        if at_port and targets[name][-1][0] > gaps[name]:
-            lane += 12.0
+        number, height = targets[name][0]
+        at_port = number == 0 and height != FLOATING
+        if at_port:
+            heights[name] = height
+            if height > low:
+                low, above = height, name
+        if (at_port or gaps[name] > 0) and targets[name][-1][0] > gaps[name]:
+            lane += LANE
             lanes[name] = lane
-    for name in ordered:
-        if gaps[name] == 0 and name not in heights:
-            lane = low = max(low + PITCH, lane + 12.0)
-            lanes[name] = heights[name] = lane
+    column = [name for name in ordered if gaps[name] == 0 and name not in heights]
+    if not heights:
+        low = _first_height([_distance(a, b, sizes) for a, b in pairwise(column)])
+    for name in column:
+        if above:
+            low += _distance(above, name, sizes)
+        above = name
+        lane = low = max(low, lane + LANE)
+        lanes[name] = heights[name] = lane
     return heights, lanes
+
+
+def _distance(above: str, below: str, sizes: dict[str, tuple[float, float]]) -> float:
+    """Return the distance of two features' middles; sensors stand a little apart."""
+    halves = [sizes[name][1] / 2 for name in (above, below)]
+    gap = 6.0 if max(halves) == SMALL_HEIGHT / 2 else PITCH - FEATURE_HEIGHT
+    return sum(halves) + gap + (8.0 if colour_of(above) != colour_of(below) else 0.0)
+
+
+def _first_height(distances: Sequence[float]) -> float:
+    """Return the height of the first of some features that only one join reads."""
+    return max(MARGIN + TITLE + BAR_END, HEAD_ROOM - sum(distances) / 2)
 
 
 def _turns(
     ports: Sequence[tuple[int, float]],
     gap: int,
     first_gap: int,
-    start: Point | None,
+    start: float,
     lane: float | None,
 ) -> bool:
-    """Whether a net that starts in ``first_gap`` needs a track in the gap before a cell."""
+    """Whether a net that starts in ``first_gap`` at a height needs a track before a cell."""
     heights = [height for number, height in ports if number == gap]
-    if gap != first_gap or start is None:
-        return bool(heights)
-    return any(height != start[1] for height in (*heights, *([] if lane is None else [lane])))
+    if gap == first_gap:
+        goals = heights if lane is None else [*heights, lane]
+        return any(height != start for height in goals)
+    return any(height != lane for height in heights)
 
 
-def _route(
-    start: Point, leave: float | None, lane: float | None, turn: float | None, end: Point
-) -> tuple[Point, ...]:
-    """Route to a port: straight, by one turn, or down at ``leave``, along a lane and up again."""
-    if turn is None or (leave == turn and start[1] == end[1]):
-        return start, end
-    if lane is None or leave is None or leave == turn:
-        return start, (turn, start[1]), (turn, end[1]), end
-    return start, (leave, start[1]), (leave, lane), (turn, lane), (turn, end[1]), end
+def _route(start: Point, bends: Sequence[tuple[float, float]], end: Point) -> tuple[Point, ...]:
+    """Route to a port: level, and at each bend's track to another height where that differs."""
+    points = [start]
+    for track, height in bends:
+        if height != points[-1][1]:
+            points += [(track, points[-1][1]), (track, height)]
+    return (*points, end)
 
 
-def _add_cell(layout: Layout, cell: str, parts: CellGenotype, left: float) -> tuple[Box, Point]:
+def _bottom(cell: CellGenotype) -> float:
+    """Return the bottom of the frame of a cell whose ports have fixed heights."""
+    if not cell.joins:
+        return MARGIN + _cell_height(len(cell.nodes))
+    return _bar([height for _, height in _ports(cell, floating=False)]).bottom + PAD
+
+
+def _output(cell: CellGenotype) -> float:
+    """Return the height of the output of a cell whose ports have fixed heights."""
+    if cell.joins:
+        return _bar([height for _, height in _ports(cell, floating=False)]).output
+    return _bottom(cell) - PAD - JOIN_HEIGHT / 2
+
+
+class _Bar(NamedTuple):
+    """Heights of a join's bar: its top, its output and its bottom."""
+
+    top: float
+    output: float
+    bottom: float
+
+
+def _bar(ports: Sequence[float], *, alone: bool = False) -> _Bar:
+    """Return the bar of a join, given the heights of its ports; that of an only cell fits closely.
+
+    The output of another lies between two ports, so that lines of one height never meet.
+    """
+    bottom = max(ports) + BAR_END
+    if alone:
+        top = min(ports) - BAR_END
+        return _Bar(top, (top + bottom) / 2, bottom)
+    top = MARGIN + TITLE
+    steps = max(2, round(((top + bottom) / 2 - JOIN_FIRST) / JOIN_PITCH - 0.5))
+    output = JOIN_FIRST + JOIN_PITCH * (steps + 0.5)
+    return _Bar(top, output, max(bottom, output + BAR_END))
+
+
+def _add_join(
+    layout: Layout,
+    cell: str,
+    inputs: Sequence[tuple[str, float]],
+    left: float,
+    *,
+    alone: bool,
+) -> tuple[Box, Point]:
+    """Place the frame and the bar of a cell that joins; return the frame and the output port."""
+    top, output, bottom = _bar([height for _, height in inputs], alone=alone)
+    bar_left = left + 30.0
+    bar_right = bar_left + BAR_WIDTH
+    frame = layout.add(Box(cell, "frame", left, top - TITLE, bar_right + 22.0, bottom + PAD))
+    layout.add(Box(f"{cell}:join", "bar", bar_left, top, bar_right, bottom))
+    for name, height in inputs:
+        points = ((left, height), (bar_left, height))
+        colour = colour_of(name)
+        layout.lines.append(Line(f"{cell}:{name}", cell, f"{cell}:join", points, colour))
+        layout.ports.append(((left, height), "", colour))
+    end = (frame.right, output)
+    layout.lines.append(
+        Line(f"{cell}:out", f"{cell}:join", cell, ((bar_right, output), end), FUSED, False)
+    )
+    layout.ports.append((end, "", FUSED))
+    return frame, end
+
+
+def _add_cell(
+    layout: Layout,
+    cell: str,
+    parts: CellGenotype,
+    inputs: Sequence[tuple[str, float]],
+    left: float,
+) -> tuple[Box, Point]:
     """Place a cell's frame, nodes, join and inner lines; return the frame and the output port."""
     count = len(parts.nodes)
-    rows = [MARGIN + TITLE + NODE_HEIGHT / 2 + PITCH * k for k in range(count)]
-    first = MARGIN + TITLE + NODE_HEIGHT / 2
-    ports = {"x": first, "y": first + PITCH}
-    bottom = MARGIN + _cell_height(count)
+    rows = [FIRST + PITCH * k for k in range(count)]
+    ports = {letter: height for letter, (_, height) in zip("xy", inputs)}
+    bottom = _bottom(parts)
     joined = bottom - PAD - JOIN_HEIGHT / 2
     readers: dict[str, list[tuple[str, float]]] = {
         "y": [],

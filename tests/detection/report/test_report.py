@@ -172,6 +172,38 @@ def test_any_set_of_parts_gives_a_page(scored, part, failed, tmp_path, chosen):
     assert "nan" not in re.findall(r"[a-z]+", page.text)
 
 
+def test_the_trade_offs_of_the_search_stand_before_the_architecture(failed, tmp_path):
+    scored = [failed(1)]  # without plots of its own
+    (tmp_path / "pareto.json").write_text(json.dumps(trade_offs()))
+    page = report(scored, tmp_path, run=tmp_path)
+    assert page.text.index("Accuracy and cost") < page.text.index("Architecture")
+    assert "the hand-made" not in page.text and "join of 2 (hand-made)" in page.text
+    assert (tmp_path / "figures" / "trade_offs.png").stat().st_size > 1000
+    (tmp_path / "pareto.json").write_text("{")
+    page = report(scored, tmp_path, run=tmp_path)
+    assert "Accuracy and cost" not in page.text
+    assert "pareto.json does not hold trade-offs" in page.text
+
+
+def trade_offs() -> dict[str, Any]:
+    row = {
+        "validation_ap": 0.5,
+        "milliseconds": 3.0,
+        "megabytes": 2.0,
+        "cells": {"late": {"inputs": ["rgb/f4", "geometry/f4"], "nodes": []}},
+    }
+    return {
+        "schema": "chiasm.pareto",
+        "version": 1,
+        "metric": "validation_ap",
+        "costs": {"runtime": "openvino fp32", "threads": 2},
+        "budgets": {},
+        "chosen": 0,
+        "finalists": [{**row, "steps": 9, "judged": row}],
+        "judged": [row],
+    }
+
+
 def test_metrics_that_do_not_fit_the_schema_are_not_written(scored, tmp_path):
     metrics = evaluate_scores(scored, cost={}, draws=5) | {"surprise": 1}
     with pytest.raises(ValidationError):

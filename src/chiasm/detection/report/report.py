@@ -21,7 +21,11 @@ from chiasm.detection.report.gallery import COLUMNS, Case, draw_gallery, make_ca
 from chiasm.detection.report.schema import ImageFigures, validated
 from chiasm.detection.report.scored import ScoredSample
 from chiasm.detection.report.wording import MEANING, in_words, kind_rows, warnings
+from chiasm.errors import DataError
+from chiasm.fusion.genotype import Genotype
 from chiasm.reporting.cost import cost_rows
+from chiasm.reporting.trade_off_section import trade_off_section
+from chiasm.runs.evolution_round import PARETO
 
 JPEG_QUALITY = 88
 
@@ -38,6 +42,7 @@ def write_report(
     repeat: str,
     false_alarm_rate: float,
     run: Path | None = None,
+    genotype: Genotype | None = None,
 ) -> Path:
     """Write ``report.html``, ``metrics.json`` and the PNGs of the plots; return the page's path.
 
@@ -51,7 +56,9 @@ def write_report(
         notes: further warnings.
         repeat: the command that writes this report.
         false_alarm_rate: nominal rate of the decisions.
-        run: the run's folder, whose ``logs`` hold the learning curves.
+        run: the run's folder, whose ``logs`` hold the learning curves and whose ``pareto.json``
+            the trade-offs of the search.
+        genotype: of the model, to mark among the trade-offs.
 
     Raises:
         pydantic.ValidationError: the metrics do not fit the schema.
@@ -66,6 +73,12 @@ def write_report(
         "curves": metric_curves(scored, metrics, figures / "curves.png"),
         "learning": learning_curves(read_histories(run), figures / "learning.png"),
     }
+    trade_offs = None
+    try:
+        if run is not None:
+            trade_offs = trade_off_section(run / PARETO, genotype=genotype, figures=figures)
+    except DataError as error:
+        notes = [*notes, str(error)]
     # Kinds and paths come from folder names, so all text is escaped.
     environment = Environment(
         loader=PackageLoader("chiasm.reporting"),
@@ -90,6 +103,7 @@ def write_report(
             for name, path in pictures.items()
             if path is not None
         },
+        trade_offs=trade_offs,
         genotype=_drawing(genotype_svg),
         genotype_text=genotype_text,
         repeat=repeat,

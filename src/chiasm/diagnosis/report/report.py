@@ -33,7 +33,10 @@ from chiasm.diagnosis.report.wording import (
     split_words,
     warnings,
 )
+from chiasm.errors import DataError
 from chiasm.fusion.genotype import Genotype
+from chiasm.reporting.trade_off_section import trade_off_section
+from chiasm.runs.evolution_round import PARETO
 from chiasm.runs.model_folder import GENOTYPE
 
 
@@ -59,7 +62,7 @@ def write_diagnosis_report(
         load: reads the recording at an index of ``scored``, for the gallery; None omits it.
         notes: further warnings.
         run: the run's folder, which holds the learning curves in ``logs`` and, after a search,
-            the genotype and its drawing.
+            the genotype, its drawing and the trade-offs of an evolution.
 
     Raises:
         pydantic.ValidationError: the metrics do not fit the schema.
@@ -77,6 +80,12 @@ def write_diagnosis_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    genotype, trade_offs = _genotype(run), None
+    try:
+        if run is not None:
+            trade_offs = trade_off_section(run / PARETO, genotype=genotype, figures=figures)
+    except DataError as error:
+        notes = [*notes, str(error)]
     page = environment.get_template("diagnosis.html.j2").render(
         title=title,
         headline=headline(metrics),
@@ -97,7 +106,8 @@ def write_diagnosis_report(
             for name, path in _pictures(metrics, scored, figures, run).items()
             if path is not None
         },
-        genotype_text=_genotype_text(run),
+        trade_offs=trade_offs,
+        genotype_text=genotype and genotype.summary(),
         cost=diagnosis_cost(metrics["cost"]),
         repeat=repeat,
     )
@@ -127,9 +137,9 @@ def _pictures(
     return pictures
 
 
-def _genotype_text(run: Path | None) -> str | None:
+def _genotype(run: Path | None) -> Genotype | None:
     path = None if run is None else run / GENOTYPE
-    return Genotype.load(path).summary() if path is not None and path.exists() else None
+    return Genotype.load(path) if path is not None and path.exists() else None
 
 
 def _cards(metrics: dict[str, Any]) -> list[dict[str, Any]]:
