@@ -331,8 +331,7 @@ def test_a_model_beyond_the_limits_is_refused(change):
 
 @pytest.mark.parametrize(("cells", "written"), [(1, True), (40, False)])
 def test_single_cells_may_fall_either_way_and_whole_maps_may_not(cells: int, written: bool):
-    from chiasm.deploy.detection import held_out_parts
-from chiasm.deploy.detection_parity import compare
+    from chiasm.deploy.detection_parity import compare
 
     draw = np.random.default_rng(0)
     trained = [(draw.random((64, 64), np.float32), float(score)) for score in range(30)]

@@ -91,9 +91,7 @@ def test_the_rule_of_the_image_s_score_is_a_record_and_its_absence_the_common_ru
     ],
 )
 def test_a_rule_that_is_wrong_is_named(earlier, tmp_path: Path, change):
-    content = json.loads(
-        read_contract(written(tmp_path, earlier)).model_dump_json(by_alias=True)
-    )
+    content = json.loads(read_contract(written(tmp_path, earlier)).model_dump_json(by_alias=True))
     content["image_score"] |= change
     with pytest.raises(ArtifactError, match="image_score"):
         read_contract(written(tmp_path, content))

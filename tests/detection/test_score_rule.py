@@ -16,9 +16,11 @@ def statistics(groups, labels, *, shift=0.0, signal=0.5, seed=0):
     """Statistics in which a level of the part, of size ``shift``, hides the signal."""
     rng = np.random.default_rng(seed)
     level = shift * rng.standard_normal(groups.max() + 1)[groups]
+    peak = 20 + level + signal * labels + 0.5 * rng.standard_normal(len(groups))
     peaks = {
+        # Nearly the same in all: a sum of them shows no more than one.
         (term.statistic, term.size): torch.from_numpy(
-            20 + level + signal * labels + 0.5 * rng.standard_normal(len(groups))
+            peak + 0.01 * rng.standard_normal(len(groups))
         ).float()
         for term in candidate_terms()
     }
@@ -36,7 +38,7 @@ def chosen(found, groups, labels, link="identity"):
     return choose_image_rule(found, labels, groups=groups, link=link)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_common_rule_stays_where_no_other_is_better(seed):
     groups, labels = parts(20)
     found = chosen(statistics(groups, labels, seed=seed), groups, labels)
@@ -52,9 +54,9 @@ def test_the_background_is_subtracted_where_it_hides_the_anomalies(link):
     assert found.rule.background > 0.5
     figures = found.figures["rules"]
     assert figures[found.name]["auroc"] > figures["local_mean"]["auroc"] + 0.1
-    assert json.loads(json.dumps(found.figures)) == found.figures | {"rules": json.loads(
-        json.dumps(found.figures["rules"])
-    )}
+    assert json.loads(json.dumps(found.figures)) == found.figures | {
+        "rules": json.loads(json.dumps(found.figures["rules"]))
+    }
 
 
 def test_learned_pooling_finds_what_a_sum_shows_and_needs_enough_parts():

@@ -244,11 +244,7 @@ def test_the_rule_of_the_image_s_score_is_chosen_and_recorded(
         return ImageRuleChoice(rule, "top_share 2%", {"chosen": "top_share 2%"})
 
     monkeypatch.setattr(score_rule, "choose_image_rule", choose)
-    train(
-        DetectionConfig.make(
-            data=parts, out=tmp_path, image_score="chosen", **TINY | settings
-        )
-    )
+    train(DetectionConfig.make(data=parts, out=tmp_path, image_score="chosen", **TINY | settings))
     predictor = chiasm.load(str(tmp_path))
     assert predictor.contract.image_score == predictor.detector.image_rule == rule
     assert "highest 2.00%" in predictor.contract.score_rule

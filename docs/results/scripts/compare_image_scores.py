@@ -105,5 +105,6 @@ if __name__ == "__main__":
     path = arguments.out / f"image_scores_{arguments.name}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     for name, row in result["rules"].items():
-        print(f"{name:28s} {row['validation_auroc']:.3f} {row['test_auroc']:.3f} {row['test_gain'][0]:+.3f}")
+        figures = (row["validation_auroc"], row["test_auroc"], row["test_gain"][0])
+        print(f"{name:28s}" + "".join(f"{figure:8.3f}" for figure in figures))
     print("chosen:", result["chosen"])

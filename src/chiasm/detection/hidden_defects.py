@@ -73,7 +73,9 @@ def find_hidden_defects(
     Raises:
         SplitError: there are too few parts to vote, or too few are left.
     """
-    say(f"Looking for hidden defects among the normals (contamination={config.contamination:g}) ...")
+    say(
+        f"Looking for hidden defects among the normals (contamination={config.contamination:g}) ..."
+    )
     # Frozen features of the default model: what is suspicious does not depend on the method.
     default = type(config).model_fields["model"].default
     detector = frozen_detector(config.model_copy(update={"model": default}))
@@ -91,8 +93,8 @@ def find_hidden_defects(
     found = HiddenDefects(config.contamination, training, others)
     if len(found.kept) < 2:
         raise SplitError(
-            f"{len(training) - len(found.kept)} of {len(training)} training normals look defective; "
-            "too few are left. Look at the parts, or give a lower contamination."
+            f"{len(training) - len(found.kept)} of {len(training)} training normals look "
+            "defective; too few are left. Look at the parts, or give a lower contamination."
         )
     _say_suspicions(found)
     return found
@@ -119,8 +121,8 @@ def suspicion_note(folder: Path) -> str | None:
     )
     if kept:
         note += (
-            f" Suspicious, but kept in the calibration: {_listed(kept)}. If they are defective, the "
-            "threshold is too high and defects are missed: remove them from the data and train "
+            f" Suspicious, but kept in the calibration: {_listed(kept)}. If they are defective, "
+            "the threshold is too high and defects are missed: remove them from the data and train "
             "again."
         )
     return note

@@ -204,11 +204,7 @@ def choose_image_rule(
     chosen = max(better, key=lambda name: gains[name].difference, default=COMMON)
     table = {
         name: {"auroc": aurocs[name], "rule": asdict(rules[name])}
-        | (
-            {"gain": list(gains[name][:3]), "p_value": adjusted[name]}
-            if name in gains
-            else {}
-        )
+        | ({"gain": list(gains[name][:3]), "p_value": adjusted[name]} if name in gains else {})
         for name in rules
     }
     figures = {"chosen": chosen, **counts, "rules": table} | ({"learned": why} if why else {})

@@ -10,7 +10,6 @@ from chiasm.detection.building import builder_arguments
 from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule, open_run
-from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.models.cost import cost_of
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.score_rule import SCORE_RULE, choose_score_rule, set_image_rule

@@ -118,7 +118,9 @@ def vote_on_parts(
                     _describe(source, pieces, files, first=first + start, scale=scale)
                     sources += [piece.source for piece in pieces]
                     progress.update(len(pieces))
-        deviations = _deviations(source, files, groups=np.asarray(groups), judged=len(sources), seed=seed)
+        deviations = _deviations(
+            source, files, groups=np.asarray(groups), judged=len(sources), seed=seed
+        )
     judged = _votes(deviations, sources, training=count, contamination=contamination)
     return judged[:count], judged[count:]
 
@@ -194,7 +196,9 @@ def _small_memory(
     generator = torch.Generator().manual_seed(seed)
     places = torch.from_numpy(np.flatnonzero(own[part]))
     places = places[torch.randperm(len(places), generator=generator)[:ENTRIES]].sort().values
-    memory = NormalMemory(channels=template.channels, memory_entries=ENTRIES, stride=template.stride)
+    memory = NormalMemory(
+        channels=template.channels, memory_entries=ENTRIES, stride=template.stride
+    )
     values = rows.read(places.tolist())
     memory.fit_candidates(
         torch.from_numpy(values["descriptor"]),
