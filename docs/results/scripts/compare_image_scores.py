@@ -3,8 +3,8 @@
 python docs/results/scripts/compare_image_scores.py RUN --data FOLDER --name flange \
     --commit ID --command "chiasm train ..."
 
-RUN was trained with image_score=chosen: its score_rule.json holds the candidates and the figures
-that they were chosen by. The test parts are only reported. Writes image_scores_NAME.json.
+The rule is chosen on the run's held-out normals as image_score=chosen does; the test parts are only
+reported. Writes image_scores_NAME.json.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import numpy as np
 import torch
 from record import RESULTS, machine
 
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.layers.image_score import ImageScoreRule, Term, map_statistics
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.readers.cache import PreparationCache
 from chiasm.detection.readers.opening import open_source
-from chiasm.detection.score_rule import COMMON
+from chiasm.detection.readers.splits import divide_for_search, make_splits, owners_of
+from chiasm.detection.score_rule import COMMON, choose_image_rule, measure_parts
 from chiasm.metrics.bootstrap import auroc_interval, paired_group_bootstrap
 from chiasm.metrics.ranking import auroc
 
@@ -34,13 +36,43 @@ def rule_of(record: dict[str, Any]) -> ImageScoreRule:
     return ImageScoreRule(**{**record, "terms": terms})
 
 
+def choose(run: Path, data: Path, predictor: DetectionPredictor) -> dict[str, Any]:
+    """Choose the rule on the parts that chose the run's score rule."""
+    config = DetectionConfig.make(file=run / "config.yaml")
+    source = open_source(data, lamp=config.lamp)
+    split = make_splits(
+        source, shots=config.shots, calibration_share=config.calibration_share, seed=config.seed
+    )
+    groups = [ref.group for ref in split.train]
+    chosen = sorted(divide_for_search(groups, config.search.held_out, seed=config.seed).selection)
+    owners = [owners_of(groups)[i] for i in chosen]
+    contract, cache = predictor.contract, PreparationCache()
+    measured = measure_parts(
+        predictor.detector,
+        [cache.get(source, split.train[i], contract.preparation) for i in chosen],
+        owners=owners,
+        scale=contract.geometry,
+        modalities=contract.modalities,
+        seed=config.seed,
+    )
+    assert measured is not None
+    statistics, labels, positions = measured
+    return choose_image_rule(
+        statistics,
+        labels,
+        groups=np.array([owners[position] for position in positions]),
+        link=predictor.detector.map_link,
+        seed=config.seed,
+    ).figures | {"parts": "held out"}
+
+
 @torch.no_grad()
 def compare(run: Path, data: Path) -> dict[str, Any]:
     """Score the test parts by every candidate rule."""
-    choice = json.loads((run / "score_rule.json").read_text())["image_score"]
+    predictor = DetectionPredictor.load(run)
+    choice = choose(run, data, predictor)
     rules = {name: rule_of(entry["rule"]) for name, entry in choice["rules"].items()}
     terms = [term for rule in rules.values() for term in rule.terms]
-    predictor = DetectionPredictor.load(run)
     contract, detector = predictor.contract, predictor.detector
     source, cache = open_source(data), PreparationCache()
     scores: dict[str, list[float]] = {name: [] for name in rules}

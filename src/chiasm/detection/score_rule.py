@@ -7,6 +7,7 @@ not use.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +33,7 @@ from chiasm.detection.layers.image_score import (
 )
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.batch import to_batch
+from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.segment import mask_at, mean_relative, run
 from chiasm.detection.training.synthetic import SyntheticParts
 from chiasm.metrics.bootstrap import holm, paired_group_bootstrap
@@ -137,7 +139,15 @@ def set_image_rule(detector: Detector, data: DetectionDataModule, *, held_out: b
     owners = [-1 if outside else data.owners[i] for i in indices]
     groups = indices if outside else owners
     parts = [source[i] for i in indices]
-    measured = _statistics_of_parts(detector.eval(), parts, data, owners=owners)
+    measured = measure_parts(
+        detector.eval(),
+        parts,
+        owners=owners,
+        scale=data.geometry,
+        modalities=config.modalities,
+        seed=config.seed,
+        seconds=SECONDS_SHARE * data.seconds_left(),
+    )
     if measured is None:
         say(f"{config.model} has an image-level score of its own; image_score=chosen leaves it.")
         return
@@ -298,25 +308,38 @@ def _fitted_rule(
 
 
 @torch.no_grad()
-def _statistics_of_parts(
+def measure_parts(
     detector: Detector,
     parts: Sequence[PreparedSample],
-    data: DetectionDataModule,
     *,
     owners: Sequence[int],
+    scale: GeometryScale,
+    modalities: Sequence[str],
+    seed: int,
+    seconds: float = math.inf,
 ) -> tuple[MapStatistics, NDArray[np.int64], list[int]] | None:
     """Measure the maps of good parts, and of the same with anomalies of the validation.
 
-    Returns statistics, labels and the positions of the parts; None of a method with its own rule.
+    Args:
+        detector: trained.
+        parts: prepared normals that it was not trained on.
+        owners: of the parts, whose descriptors a memory leaves out; -1 for none.
+        scale: of the geometry pictures.
+        modalities: that the detector reads.
+        seed: of the run.
+        seconds: after which no round of anomalies but the first is begun.
+
+    Returns:
+        Statistics, labels and the positions of the parts; None of a method with its own rule.
     """
     rounds = min(MOST_ROUNDS, -(-ANOMALIES // len(parts)))
     synthetic = SyntheticParts(
         parts,
         numbers=range(len(parts)),
         generator=validation_generator(probability=1.0),
-        seed=data.config.seed * 10 + 3,  # not those that chose the epoch and the map's weights
+        seed=seed * 10 + 3,  # not those that chose the epoch and the map's weights
     )
-    deadline = time.monotonic() + SECONDS_SHARE * data.seconds_left()
+    deadline = time.monotonic() + seconds
     pieces: list[MapStatistics] = []
     labels: list[int] = []
     positions: list[int] = []
@@ -333,8 +356,8 @@ def _statistics_of_parts(
                     continue
                 batch = to_batch(
                     [shown[i - start] for i in kept],
-                    data.geometry,
-                    modalities=data.config.modalities,
+                    scale,
+                    modalities=modalities,
                     indices=[owners[i] for i in kept],
                 )
                 output = detector(batch)
