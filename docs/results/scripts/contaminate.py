@@ -24,16 +24,16 @@ from chiasm.detection.scenes.defects import DEFECTS
 from chiasm.detection.scenes.maker import GOOD, make_scenes
 from chiasm.detection.train import train
 
-TRAIN, VALIDATION, SHARE = 100, 20, 0.1
+SHARE = 0.1
 ROLES = ("rgb", "xyz", "gt")
 
 
-def hide(clean: Path, defects: Path, out: Path) -> list[str]:
+def hide(clean: Path, defects: Path, out: Path, *, train: int, validation: int) -> list[str]:
     """Copy a data set, with a tenth of its normals replaced by defective parts of all kinds."""
     shutil.copytree(clean, out)
     kinds = [kind for kind in DEFECTS if (defects / "test" / kind).is_dir()]
     hidden = []
-    for split, count in (("train", TRAIN), ("validation", VALIDATION)):
+    for split, count in (("train", train), ("validation", validation)):
         for number in range(round(SHARE * count)):
             kind = kinds[len(hidden) % len(kinds)]
             taken = f"{len(hidden) // len(kinds):03d}"
@@ -71,15 +71,24 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--train", type=int, default=100)
+    parser.add_argument("--validation", type=int, default=20)
+    parser.add_argument("--good", type=int, default=40)
+    parser.add_argument("--per-defect", type=int, default=10)
     parser.add_argument("--commit", required=True)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("overrides", nargs="*")
     arguments = parser.parse_args()
-    counts = {"train": TRAIN, "validation": VALIDATION}
+    counts = {"train": arguments.train, "validation": arguments.validation}
     made: dict[str, Any] = {"products": (arguments.product,), "size": arguments.size}
     out: Path = arguments.out
     [clean] = make_scenes(
-        out / "clean", **made, **counts, test_good=40, test_per_defect=10, seed=arguments.seed
+        out / "clean",
+        **made,
+        **counts,
+        test_good=arguments.good,
+        test_per_defect=arguments.per_defect,
+        seed=arguments.seed,
     )
     # Another seed: no hidden part is a test part.
     [defects] = make_scenes(
@@ -92,12 +101,12 @@ if __name__ == "__main__":
         seed=arguments.seed + 1000,
     )
     hidden_folder = out / "hidden" / arguments.product
-    hidden = [] if hidden_folder.exists() else hide(clean, defects, hidden_folder)
+    hidden = [] if hidden_folder.exists() else hide(clean, defects, hidden_folder, **counts)
     ways = {
         "clean": (clean, []),
-        "clean, contamination=0.1": (clean, ["contamination=0.1"]),
         "hidden": (hidden_folder, []),
         "hidden, contamination=0.1": (hidden_folder, ["contamination=0.1"]),
+        "clean, contamination=0.1": (clean, ["contamination=0.1"]),
     }
     rows = {}
     for number, (way, (data, more)) in enumerate(ways.items()):
@@ -106,8 +115,9 @@ if __name__ == "__main__":
         print(way, {name: value for name, value in rows[way].items() if name != "suspicious"})
         result = {
             "command": "python docs/results/scripts/contaminate.py --product "
-            f"{arguments.product} --size {arguments.size} --seed {arguments.seed} "
-            + " ".join(arguments.overrides),
+            f"{arguments.product} --size {arguments.size} --train {arguments.train} --validation "
+            f"{arguments.validation} --good {arguments.good} --per-defect {arguments.per_defect} "
+            f"--seed {arguments.seed} " + " ".join(arguments.overrides),
             "commit": arguments.commit,
             "machine": machine(),
             "hidden": hidden,

@@ -218,7 +218,7 @@ def _largest_distances(
     places = np.flatnonzero(~own[part])
     for start in range(0, len(places), BLOCK):
         chosen = places[start : start + BLOCK]
-        values = rows.read(chosen, ["descriptor"])["descriptor"]
+        values = rows.read(chosen.tolist(), ["descriptor"])["descriptor"]
         distance = memory.relative_distances(torch.from_numpy(values))
         np.maximum.at(peaks, part[chosen], distance.double().numpy())
     return peaks
