@@ -28,10 +28,11 @@ SHARE = 0.1
 ROLES = ("rgb", "xyz", "gt")
 
 
-def hide(clean: Path, defects: Path, out: Path, *, train: int, validation: int) -> list[str]:
-    """Copy a data set, with a tenth of its normals replaced by defective parts of all kinds."""
+def hide(
+    clean: Path, defects: Path, out: Path, *, kinds: list[str], train: int, validation: int
+) -> list[str]:
+    """Copy a data set, with a tenth of its normals replaced by defective parts of some kinds."""
     shutil.copytree(clean, out)
-    kinds = [kind for kind in DEFECTS if (defects / "test" / kind).is_dir()]
     hidden = []
     for split, count in (("train", train), ("validation", validation)):
         for number in range(round(SHARE * count)):
@@ -61,6 +62,10 @@ def figures(data: Path, out: Path, test: Path, seed: int, overrides: list[str]) 
         "image_auroc": metrics["image"]["auroc"]["value"],
         "pixel_ap": metrics["pixel"]["ap"]["value"],
         "aupro_0.05": metrics["region"]["aupro"]["0.05"]["value"],
+        "kinds": {
+            kind: {name: found[name]["value"] for name in ("image_auroc", "pixel_ap")}
+            for kind, found in metrics["kinds"].items()
+        },
         "suspicious": json.loads(record.read_text()) if record.exists() else None,
     }
 
@@ -70,7 +75,9 @@ if __name__ == "__main__":
     parser.add_argument("--product", default="flange")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--name", default="", help="of the result; that of the product")
     parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--kinds", default=",".join(DEFECTS), help="of the hidden defects")
     parser.add_argument("--train", type=int, default=100)
     parser.add_argument("--validation", type=int, default=20)
     parser.add_argument("--good", type=int, default=40)
@@ -81,6 +88,7 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     counts = {"train": arguments.train, "validation": arguments.validation}
     made: dict[str, Any] = {"products": (arguments.product,), "size": arguments.size}
+    kinds = arguments.kinds.split(",")
     out: Path = arguments.out
     [clean] = make_scenes(
         out / "clean",
@@ -97,11 +105,13 @@ if __name__ == "__main__":
         train=0,
         validation=0,
         test_good=0,
-        test_per_defect=3,
+        test_per_defect=-(-round(SHARE * (arguments.train + arguments.validation)) // len(kinds)),
         seed=arguments.seed + 1000,
     )
     hidden_folder = out / "hidden" / arguments.product
-    hidden = [] if hidden_folder.exists() else hide(clean, defects, hidden_folder, **counts)
+    hidden = (
+        [] if hidden_folder.exists() else hide(clean, defects, hidden_folder, kinds=kinds, **counts)
+    )
     ways = {
         "clean": (clean, []),
         "hidden": (hidden_folder, []),
@@ -112,7 +122,7 @@ if __name__ == "__main__":
     for number, (way, (data, more)) in enumerate(ways.items()):
         run = out / f"run{number}"
         rows[way] = figures(data, run, clean, arguments.seed, [*arguments.overrides, *more])
-        print(way, {name: value for name, value in rows[way].items() if name != "suspicious"})
+        print(way, {name: v for name, v in rows[way].items() if isinstance(v, float)})
         result = {
             "command": "python docs/results/scripts/contaminate.py --product "
             f"{arguments.product} --size {arguments.size} --train {arguments.train} --validation "
@@ -123,5 +133,5 @@ if __name__ == "__main__":
             "hidden": hidden,
             "ways": rows,
         }
-        path = arguments.results / f"contamination_{arguments.product}.json"
+        path = arguments.results / f"contamination_{arguments.name or arguments.product}.json"
         path.write_text(json.dumps(result, indent=1) + "\n")
