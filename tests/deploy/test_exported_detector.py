@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from typer.testing import CliRunner
 
 import chiasm.runtime
 from chiasm.cli.main import app
+from chiasm.deploy.detection import held_out_parts
 from chiasm.deploy.detection_parity import Parity, require_parity
 from chiasm.deploy.export import export
 from chiasm.deploy.graph_files import operations
+from chiasm.detection.layers.image_score import ImageScoreRule, Term
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
 from chiasm.files.images import read_rgb, read_xyz
@@ -248,6 +251,37 @@ def test_onnx_holds_no_batch_norm_and_judges_alike(detector_run: Path, model, pa
     other = chiasm.runtime.load(tmp_path / "o", threads=1)
     for pair in pairs:
         np.testing.assert_allclose(other(*pair).score, model(*pair).score, rtol=1e-4)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_a_chosen_rule_of_the_image_s_score_is_in_the_graph(
+    detector_run: Path, pairs, tmp_path: Path, to: str
+):
+    run = tmp_path / "run"
+    shutil.copytree(detector_run, run, ignore=shutil.ignore_patterns("features", "checkpoints"))
+    rule = ImageScoreRule(
+        (Term("top_share", 0.02, 0.6), Term("local_mean", 1 / 48, 0.4)),
+        link="softplus",
+        background=0.9,
+        usual_background=-1.0,
+        usual_spread=0.8,
+    )
+    path = run / "model/contract.json"
+    written = json.loads(path.read_text()) | {"image_score": asdict(rule)}
+    path.write_text(json.dumps(written))
+    trained = DetectionPredictor.load(run)
+    parts = held_out_parts(run, trained.contract.preparation).calibration
+    written["calibration_scores"] = sorted(trained.crop_scores(parts)[1].tolist())
+    path.write_text(json.dumps(written))
+    trained = DetectionPredictor.load(run)
+    export(run, tmp_path / "o", to=to)
+    exported = chiasm.runtime.load(tmp_path / "o", threads=1)
+    common = DetectionPredictor.load(detector_run)
+    for pair in pairs:
+        ours, theirs = trained(*pair), exported(*pair)
+        assert theirs.score == pytest.approx(ours.score, rel=1e-3)
+        assert (theirs.p_value, theirs.defective) == (ours.p_value, ours.defective)
+        assert ours.score != pytest.approx(common(*pair).score, rel=1e-2)
 
 
 def test_what_cannot_be_exported_is_told(detector_run: Path, tmp_path: Path):

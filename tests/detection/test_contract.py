@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from chiasm.detection.contract import DetectionContract, read_contract, upgrade_contract
+from chiasm.detection.layers.image_score import ImageScoreRule, Term
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.errors import ArtifactError
@@ -63,6 +64,37 @@ def test_a_contract_that_is_wrong_is_named(earlier, tmp_path: Path, change):
     folder = written(tmp_path, earlier | change)
     with pytest.raises(ArtifactError, match=r"contract\.json"):
         read_contract(folder)
+
+
+def test_the_rule_of_the_image_s_score_is_a_record_and_its_absence_the_common_rule(
+    earlier, tmp_path: Path
+):
+    contract = read_contract(written(tmp_path, earlier))
+    assert contract.image_score == ImageScoreRule()
+    rule = ImageScoreRule(
+        (Term("top_share", 0.01, 0.7), Term(weight=0.3)), "softplus", 1.0, -2.5, usual_spread=0.4
+    )
+    content = json.loads(
+        contract.model_copy(update={"image_score": rule}).model_dump_json(by_alias=True)
+    )
+    assert read_contract(written(tmp_path, content)).image_score == rule
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"terms": []},
+        {"terms": [{"statistic": "top_share", "size": 0.0, "weight": 1.0}]},
+        {"terms": [{"statistic": "mode", "size": 0.1, "weight": 1.0}]},
+        {"usual_spread": -1.0},
+        {"colour": "blue"},
+    ],
+)
+def test_a_rule_that_is_wrong_is_named(earlier, tmp_path: Path, change):
+    content = json.loads(read_contract(written(tmp_path, earlier)).model_dump_json(by_alias=True))
+    content["image_score"] |= change
+    with pytest.raises(ArtifactError, match="image_score"):
+        read_contract(written(tmp_path, content))
 
 
 def test_fields_have_the_same_names_in_both_wings():

@@ -12,11 +12,14 @@ from typer.testing import CliRunner
 
 import chiasm
 from chiasm.cli.main import app
+from chiasm.detection import score_rule
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import load_model
 from chiasm.detection.evaluate import evaluate
+from chiasm.detection.layers.image_score import ImageScoreRule, Term
 from chiasm.detection.predict import predict
 from chiasm.detection.scenes.maker import make_scenes
+from chiasm.detection.score_rule import ImageRuleChoice
 from chiasm.detection.train import train
 from chiasm.detection.training.search import FusionSearch
 from chiasm.detection.training.segment import SegmentationTraining
@@ -227,6 +230,42 @@ def test_the_better_of_searched_and_hand_made_fusion_is_taken(
     assert contract["fusion"] == ("concatenation" if hand_made_ap else "genotype")
     finalists = json.loads((tmp_path / "finalists.json").read_text())
     assert [finalist["cells"] for finalist in finalists].count("concatenation") == 1
+
+
+@pytest.mark.parametrize("settings", [{"fusion": "concatenation"}, {"model": "pixel_gaussian"}])
+def test_the_rule_of_the_image_s_score_is_chosen_and_recorded(
+    parts: Path, tmp_path: Path, monkeypatch, settings
+):
+    rule = ImageScoreRule((Term("top_share", 0.02),))
+    seen = []
+
+    def choose(statistics, labels, *, groups, link, seed):
+        seen.append((labels, groups, link))
+        return ImageRuleChoice(rule, "top_share 2%", {"chosen": "top_share 2%"})
+
+    monkeypatch.setattr(score_rule, "choose_image_rule", choose)
+    train(DetectionConfig.make(data=parts, out=tmp_path, image_score="chosen", **TINY | settings))
+    predictor = chiasm.load(str(tmp_path))
+    assert predictor.contract.image_score == predictor.detector.image_rule == rule
+    assert "highest 2.00%" in predictor.contract.score_rule
+    record = json.loads((tmp_path / "score_rule.json").read_text())["image_score"]
+    [(labels, groups, link)] = seen
+    # Each part stands once without an anomaly, and with some.
+    assert len(set(groups[labels == 0])) == (labels == 0).sum()
+    assert set(groups[labels == 1]) <= set(groups[labels == 0])
+    baseline = "model" in settings
+    assert (record["parts"], link) == (
+        ("calibration", "identity") if baseline else ("held out", "softplus")
+    )
+
+
+def test_a_method_with_its_own_image_score_keeps_it(parts: Path, tmp_path: Path, capsys):
+    config = DetectionConfig.make(
+        data=parts, out=tmp_path, model="brightness", modalities="rgb", image_score="chosen"
+    )
+    train(config)
+    assert chiasm.load(str(tmp_path)).contract.image_score == ImageScoreRule()
+    assert "score of its own" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_slim_published_method_trains(parts: Path, tmp_path: Path):

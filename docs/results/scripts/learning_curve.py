@@ -38,7 +38,7 @@ from chiasm.detection.datamodule import DetectionDataModule, open_data
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.readers.cache import PreparationCache
-from chiasm.detection.train import SCORE_RULE, choose_score_rule
+from chiasm.detection.score_rule import SCORE_RULE, choose_score_rule
 from chiasm.detection.training.segment import mask_at, total_loss
 from chiasm.detection.training.synthetic import EpochOrder, SyntheticParts, fresh_loader
 from chiasm.metrics.ranking import auroc, average_precision
@@ -104,7 +104,7 @@ def test_figures(detector: AdnasDetector, data: DetectionDataModule) -> dict[str
         output = detector(batch)
         scores = detector.scores(output, batch.foreground)
         labels.append(part.label)
-        image_scores.append(float(detector.image_scores(output, scores)[0]))
+        image_scores.append(float(detector.image_scores(output, scores, batch.foreground)[0]))
         maps.append(scores[0, 0].numpy())
         masks.append(part.mask)
         odds = output.logits[:, 1:] - output.logits[:, :1]
@@ -247,7 +247,7 @@ class Curve:
             self.data,
             arguments={k: v for k, v in arguments.items() if k not in SAVED_ELSEWHERE},
             fusion=self.fusion,
-            score_rule=SCORE_RULE,
+            score_rule=SCORE_RULE.format(image=detector.image_rule.in_words()),
             genotype=None,
             figures=figures,
         )

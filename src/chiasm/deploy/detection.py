@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +225,7 @@ def _origin(contract: DetectionContract, parts: HeldOut, graph: DetectorGraph) -
         "seed": contract.seed,
         "backbone_weights": contract.backbone_weights,
         "score_rule": contract.score_rule,
+        "image_score": asdict(contract.image_score),
         "metric_versions": dict(contract.metric_versions),
         "memory": {name: len(memory.bank) for name, memory in memories.items()},
         "searched_channels": {name: memory.searched.shape[1] for name, memory in memories.items()},

@@ -87,7 +87,7 @@ class DetectorGraph(nn.Module):
         batch = RGBDBatch(pictures.get("rgb"), pictures.get("geometry"), inside)
         output = self.detector(batch)
         maps = self.detector.scores(output, inside)
-        scores = self.detector.image_scores(output, maps)
+        scores = self.detector.image_scores(output, maps, inside)
         at_least = (self.calibration >= scores[:, None]).to(scores.dtype).sum(dim=1)
         p_value = (1 + at_least) / (self.calibration.shape[1] + 1)
         return maps, scores, p_value, at_least < self.most_above

@@ -7,7 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from chiasm.detection.layers.maps import dilation_radius, gaussian_kernel, score_radius
+from chiasm.detection.layers.maps import (
+    cell_side,
+    dilation_radius,
+    gaussian_kernel,
+    window_radius,
+)
 
 
 class MapProducts(nn.Module):
@@ -50,11 +55,17 @@ class MapProducts(nn.Module):
         windows = (_window(radius, side, foreground) for side in foreground.shape[-2:])
         return (_product(foreground, *windows) > 0.5).to(foreground.dtype)
 
-    def image_score(self, maps: Tensor) -> Tensor:
-        """As ``MapPostprocessing.image_score``."""
-        windows = (_window(score_radius(maps), side, maps) for side in maps.shape[-2:])
-        means = (window / window.sum(dim=1, keepdim=True) for window in windows)
-        return _product(maps, *means).flatten(1).amax(dim=1)
+    def local_means(self, maps: Tensor, *, window: float) -> Tensor:
+        """As ``MapPostprocessing.local_means``."""
+        radius = window_radius(maps, window)
+        windows = (_window(radius, side, maps) for side in maps.shape[-2:])
+        means = (ones / ones.sum(dim=1, keepdim=True) for ones in windows)
+        return _product(maps, *means)
+
+    def cells(self, maps: Tensor) -> Tensor:
+        """As ``MapPostprocessing.cells``."""
+        side = cell_side(maps)
+        return _product(maps, *(_averaging(side, length, maps) for length in maps.shape[-2:]))
 
 
 def _resizing(old: int, new: int, like: Tensor) -> Tensor:
@@ -76,6 +87,13 @@ def _window(radius: int, size: int, like: Tensor) -> Tensor:
     """Ones ``(size, size)`` at most ``radius`` from the diagonal, zeros elsewhere."""
     position = torch.arange(size, device=like.device)
     return ((position[:, None] - position).abs() <= radius).to(like.dtype)
+
+
+def _averaging(side: int, size: int, like: Tensor) -> Tensor:
+    """Weights ``(size / side, size)`` of the means of ``side`` neighbours along one axis."""
+    cell = torch.arange(size, device=like.device) // side
+    number = torch.arange(size // side, device=like.device)
+    return (number[:, None] == cell).to(like.dtype) / side
 
 
 def _product(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -60,6 +60,7 @@ def calibrate_and_save(
         preparation=data.preparation,
         geometry=data.geometry,
         score_rule=score_rule,
+        image_score=detector.image_rule,
         calibration_scores=(),
         false_alarm_rate=config.false_alarm_rate,
         distance=distance,

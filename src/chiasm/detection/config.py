@@ -62,6 +62,9 @@ class DetectionConfig(Settings):
             on the normals, for models with frozen features and for baselines, which get the same
             copies; a searched model that trains its features is not rotated.
         calibration_share: of the training normals, for data without a validation split.
+        contamination: share of the normals that may hide a defect, as far as it is to be survived:
+            training normals that most of many small memories of other parts find far from normal
+            are left out, and all such parts are named. 0 trusts every normal.
         remove_background: remove the support plane and everything not connected with the part.
         plane_margin: metres above the support plane that are removed with it; None estimates them.
         augment: show each normal part under other light and at other angles in every epoch, to
@@ -100,6 +103,10 @@ class DetectionConfig(Settings):
             memory, about a third more time, the same result to the bit.
         precision: of training; ``auto`` is ``bf16`` where the GPU or the processor multiplies
             bfloat16, else ``32``.
+        image_score: how a map becomes the score of its part: by the largest ``local_mean``, the
+            common rule of tables, or ``chosen`` among rules on good parts with synthetic anomalies;
+            a searched model's were held out from its training, a baseline's are those of the
+            calibration.
         minutes: budget of search and training together; None sets no limit.
         false_alarm_rate: at which decisions are made.
         memory_entries: descriptors in a memory of normals.
@@ -133,6 +140,7 @@ class DetectionConfig(Settings):
     shots: int | None = Field(None, ge=2)
     rotate: bool | None = None
     calibration_share: float = Field(0.2, gt=0, lt=0.9)
+    contamination: float = Field(0.0, ge=0, le=0.3)
     remove_background: bool = True
     plane_margin: float | None = Field(None, gt=0)
     augment: bool = False
@@ -159,6 +167,7 @@ class DetectionConfig(Settings):
     accumulate: int = Field(1, ge=1)
     checkpointing: bool = False
     precision: Precision = "auto"
+    image_score: Literal["local_mean", "chosen"] = "local_mean"
     minutes: float | None = Field(None, gt=0)
     false_alarm_rate: float = Field(0.05, gt=0, lt=1)
     memory_entries: int = Field(4_000, ge=500)

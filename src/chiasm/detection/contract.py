@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from chiasm.detection.detector import Detector
+from chiasm.detection.layers.image_score import ImageScoreRule
 from chiasm.detection.models import named as _registers_detectors  # noqa: F401
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings
@@ -38,6 +39,8 @@ class DetectionContract(Strict):
         missing_point: mark of a missing 3D point.
         units: of xyz.
         score_rule: in words; its two weights are among the weights.
+        image_score: how a map becomes the score of its part; that of models that were saved
+            without it is the default.
         calibration_scores: image-level scores of held-out normals, for conformal p-values.
         false_alarm_rate: at which decisions are made.
         distance: metres from the camera, least and most of the calibration parts' medians; None
@@ -61,6 +64,7 @@ class DetectionContract(Strict):
     units: Literal["metres"] = "metres"
     missing_point: Literal["xyz = 0"] = "xyz = 0"
     score_rule: str
+    image_score: ImageScoreRule = ImageScoreRule()
     calibration_scores: tuple[float, ...]
     false_alarm_rate: float
     distance: tuple[float, float] | None = None
@@ -137,6 +141,7 @@ def load_model(folder: Path) -> tuple[Detector, DetectionContract, Genotype | No
         raise ArtifactError(
             f"{folder / WEIGHTS} does not fit {CONTRACT} and {GENOTYPE}: {error}"
         ) from error
+    detector.image_rule = contract.image_score
     return detector.eval(), contract, genotype
 
 

@@ -21,6 +21,7 @@ from chiasm.detection.anomalies.generators import (
 from chiasm.detection.anomalies.textures import TextureSource
 from chiasm.detection.building import builder_arguments, frozen_detector, pools_of
 from chiasm.detection.config import DetectionConfig
+from chiasm.detection.hidden_defects import find_hidden_defects, record_hidden_defects
 from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.geometry import GeometryScale, estimate_geometry_scale
@@ -297,6 +298,17 @@ def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDa
         geometry = estimate_geometry_scale(progress.over(parts), kind=config.geometry)
         for _ in progress.over(calibration):
             pass  # read once, so that a damaged file is found now and not after the training
+    if config.contamination > 0:
+        found = find_hidden_defects(
+            config,
+            parts,
+            calibration,
+            groups=owners_of([ref.group for ref in split.train]),
+            scale=geometry,
+        )
+        split = replace(split, train=tuple(split.train[i] for i in found.kept))
+        parts = SelectedParts(parts, found.kept)
+        record_hidden_defects(config.out, found)
     if len(parts) < 2:
         raise SplitError(
             "Only one normal part is left for training; at least two are needed, and fifty are "

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from chiasm.detection.layers.image_score import ImageScoreRule, Link, map_statistics
 from chiasm.detection.layers.maps import MapPostprocessing
 from chiasm.samples import RGBDBatch
 
@@ -25,13 +26,18 @@ class Detector(nn.Module):
     Attributes:
         exportable: whether it is a graph of tensor operations.
         maps: operations on anomaly maps; export replaces them.
+        map_link: ``softplus`` where the maps went through it, which a rule of the image's score may
+            undo.
+        image_rule: how a map becomes the score of its part; part of the contract.
     """
 
     exportable: bool = False
+    map_link: Link = "identity"
 
     def __init__(self) -> None:
         super().__init__()
         self.maps = MapPostprocessing()
+        self.image_rule = ImageScoreRule()
 
     @property
     def pretrained_weights(self) -> str | None:
@@ -57,14 +63,33 @@ class Detector(nn.Module):
         """
         raise NotImplementedError
 
-    def image_scores(self, output: Any, maps: Tensor) -> Tensor:
-        """Compute image-level scores ``(N,)``: the largest local mean, or the method's own rule.
+    def published_scores(self, output: Any) -> Tensor | None:
+        """Return image-level scores ``(N,)`` by the method's own rule; None where it has none.
+
+        Args:
+            output: of ``forward``.
+        """
+        return None
+
+    def image_scores(self, output: Any, maps: Tensor, foreground: Tensor) -> Tensor:
+        """Compute image-level scores ``(N,)``, by the method's own rule or by ``image_rule``.
 
         Args:
             output: of ``forward``.
             maps: of ``scores``.
+            foreground: ``(N, 1, S, S)``, 1 on the object.
         """
-        return self.maps.image_score(maps)
+        published = self.published_scores(output)
+        if published is not None:
+            return published
+        rule = self.image_rule
+        return map_statistics(
+            maps,
+            foreground,
+            terms=rule.terms,
+            background=rule.reads_background,
+            operations=self.maps,
+        ).score(rule)
 
 
 Features = Mapping[str, Tensor]
@@ -185,6 +210,6 @@ class Baseline(Detector):
             maps = self.maps.smooth(maps, sigma=self.smoothing * size[0])
         return maps * self.maps.dilated_foreground(foreground)
 
-    def image_scores(self, output: BaselineOutput, maps: Tensor) -> Tensor:
-        """Return the method's own image-level scores if it has any, else the largest local mean."""
-        return output.image if output.image is not None else super().image_scores(output, maps)
+    def published_scores(self, output: BaselineOutput) -> Tensor | None:
+        """Return the method's own image-level scores, if it has any."""
+        return output.image

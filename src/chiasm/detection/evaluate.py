@@ -12,6 +12,7 @@ import numpy as np
 
 from chiasm.detection.contract import DetectionContract
 from chiasm.detection.decision import failed_verdict
+from chiasm.detection.hidden_defects import suspicion_note
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.readers.opening import open_source
 from chiasm.detection.readers.source import Lamp, SampleSource
@@ -92,7 +93,7 @@ def evaluate(
         title=f"{source.name}: {contract.method}",
         genotype_svg=svg.read_text() if svg.exists() else None,
         genotype_text=predictor.genotype.summary() if predictor.genotype else None,
-        notes=_notes(contract, source, rotations=rotations),
+        notes=_notes(contract, source, rotations=rotations, suspicions=suspicion_note(folder)),
         repeat=f"chiasm evaluate {folder} --data {data}",
         false_alarm_rate=contract.false_alarm_rate,
         run=folder,
@@ -103,9 +104,15 @@ def evaluate(
     return metrics
 
 
-def _notes(contract: DetectionContract, source: SampleSource, *, rotations: int) -> list[str]:
+def _notes(
+    contract: DetectionContract,
+    source: SampleSource,
+    *,
+    rotations: int,
+    suspicions: str | None = None,
+) -> list[str]:
     """Return what limits the meaning of the figures, a sentence or two each."""
-    notes = []
+    notes = [] if suspicions is None else [suspicions]
     if source.problems:
         notes.append(
             f"Incomplete samples of {source.name}, left out of everything here: "

@@ -112,4 +112,4 @@ class DetectionPredictor:
         batch = to_batch(parts, self.contract.geometry, modalities=self.contract.modalities)
         output = self.detector(batch)
         maps = self.detector.scores(output, batch.foreground)
-        return maps, self.detector.image_scores(output, maps)
+        return maps, self.detector.image_scores(output, maps, batch.foreground)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from chiasm.detection.building import builder_arguments
 from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule, open_run
-from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.models.cost import cost_of
 from chiasm.detection.preparation.batch import to_batch
+from chiasm.detection.score_rule import SCORE_RULE, choose_score_rule, set_image_rule
 from chiasm.detection.search import (
     CONCATENATION,
     search,
@@ -25,28 +22,16 @@ from chiasm.detection.search import (
 from chiasm.detection.search_evolution import MeasureCosts
 from chiasm.detection.train_baseline import train_baseline
 from chiasm.detection.train_fusion import train_fusion, write_genotype
-from chiasm.detection.training.segment import (
-    SegmentationTraining,
-    mask_at,
-    mean_relative,
-    run,
-)
+from chiasm.detection.training.segment import SegmentationTraining
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.finalists import random_architecture
 from chiasm.fusion.genotype import Genotype, concatenation
-from chiasm.metrics.ranking import average_precision, nan_loses
+from chiasm.metrics.ranking import nan_loses
 from chiasm.registry import find_model
 from chiasm.runs.console import say
-from chiasm.training.progress import Progress
 from chiasm.training.trainer import precision_here
 
-SCORE_RULE = (
-    "softplus of (head weight x log-odds + normality weight x mean relative distance), smoothed, "
-    "zero away from the object; the image's score is the largest local mean of the map"
-)
 FUSIONS = ("search", "best", CONCATENATION, "random")
-# Shares of the normality weight, in standard deviations of either over normal pixels.
-NORMALITY_SHARES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 # Of the seconds that are left; calibration takes the rest.
 TRAINING_SHARE, LEAST_SECONDS = 0.9, 6.0
 
@@ -104,6 +89,7 @@ def train(
     fusion = _fusion_of(config, data, measure)
     fusion, module, validation_ap = _trained(_compared(fusion, data), data)
     detector = module.detector
+    set_image_rule(detector, data, held_out=True)
     example = to_batch(data.calibration[:1], data.geometry, modalities=config.modalities)
     figures = {
         "validation_ap": validation_ap,
@@ -125,7 +111,7 @@ def train(
             if name not in ("modalities", "operations")  # a field of the contract; the genotype's
         },
         fusion="genotype" if genotype is not None else CONCATENATION,
-        score_rule=SCORE_RULE,
+        score_rule=SCORE_RULE.format(image=detector.image_rule.in_words()),
         genotype=genotype,
         figures=figures,
     )
@@ -206,43 +192,3 @@ def _fusion_of(
         genotype.validate(data.pools)
     write_genotype(genotype, data)
     return genotype
-
-
-@torch.no_grad()
-def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> float:
-    """Choose the weight of the distance from normal by pixel AP on held-out normals.
-
-    Their anomalies come from generators that training does not use. Returns the AP of the chosen
-    rule; without a memory of normals the head stands alone.
-    """
-    pieces = []
-    detector.eval()
-    batches = data.loader("validate")
-    progress = Progress("Choosing the score rule", len(batches), unit="batches")
-    for batch in progress.over(batches):
-        output = run(detector, batch)
-        odds = output.logits[:, 1:] - output.logits[:, :1]
-        if output.relative:
-            distance = mean_relative(output, odds.shape[-2:])
-        else:
-            distance = torch.zeros_like(odds)
-        inside = torch.nn.functional.adaptive_max_pool2d(batch.foreground, odds.shape[-2:]) > 0
-        mask = mask_at(batch, odds.shape[-2:]) > 0
-        pieces.append((odds[inside], distance[inside], mask[inside]))
-    progress.close()
-    odds, distance, mask = (torch.cat(values).cpu() for values in zip(*pieces))
-    head = 1.0 / float(odds[~mask].std() + 1e-6)
-    if not float(distance.abs().max()) > 0:
-        detector.set_score_rule(head=head, normality=0.0)
-        return average_precision(odds.numpy(), mask.numpy())
-    normality = 1.0 / float(distance[~mask].std() + 1e-6)
-    precisions = {
-        share: average_precision((head * odds + share * normality * distance).numpy(), mask.numpy())
-        for share in NORMALITY_SHARES
-    }
-    best = max(precisions, key=lambda share: nan_loses(precisions[share]))
-    detector.set_score_rule(head=head, normality=best * normality)
-    (data.config.out / "score_rule.json").write_text(
-        json.dumps({"chosen": best, "pixel_ap": precisions}, indent=2) + "\n"
-    )
-    return precisions[best]

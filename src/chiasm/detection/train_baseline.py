@@ -13,13 +13,17 @@ from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.detector import Baseline
+from chiasm.detection.score_rule import set_image_rule
 from chiasm.detection.training.baseline import train_in_steps
 from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 from chiasm.errors import ConfigurationError
 from chiasm.registry import find_model
 from chiasm.runs.console import say
 
-SCORE_RULE = "distances from normal as the method measures them, smoothed, zero off the object"
+SCORE_RULE = (
+    "distances from normal as the method measures them, smoothed, zero off the object; the image's "
+    "score is the method's own, or else {image}"
+)
 RUN_ARGUMENTS = ("image_size", "bottleneck_stride")  # of a builder, that are the run's settings
 # Settings that a baseline does not read: how a searched detector is searched and trained.
 SEARCHED_ONLY = (
@@ -62,12 +66,13 @@ def train_baseline(data: DetectionDataModule, *, seconds: float) -> float:
         precision=config.precision,
         log=say,
     )
+    set_image_rule(baseline, data, held_out=False)
     return calibrate_and_save(
         baseline,
         data,
         arguments=arguments,
         fusion="none",
-        score_rule=SCORE_RULE,
+        score_rule=SCORE_RULE.format(image=baseline.image_rule.in_words()),
         figures={"rotations": data.rotations, "steps": steps},
     )
 

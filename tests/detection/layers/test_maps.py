@@ -38,12 +38,27 @@ def test_exported_graphs_resize_maps_by_products(old, new, products_only):
     torch.testing.assert_close(PRODUCTS.resize(maps, new), expected, atol=2e-6, rtol=0)
 
 
-def test_exported_graphs_smooth_and_average_by_products(products_only):
+def test_exported_graphs_smooth_by_products(products_only):
     maps = torch.rand(2, 1, 64, 49, generator=torch.Generator().manual_seed(2))
-    smoothed, scores = EAGER.smooth(maps, sigma=2.0), EAGER.image_score(maps)
-    products_only("conv2d", "avg_pool2d")
+    smoothed = EAGER.smooth(maps, sigma=2.0)
+    products_only("conv2d")
     torch.testing.assert_close(PRODUCTS.smooth(maps, sigma=2.0), smoothed, atol=2e-6, rtol=0)
-    torch.testing.assert_close(PRODUCTS.image_score(maps), scores, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [(64, 49), (256, 256), (96, 160)])
+@pytest.mark.parametrize("window", [0.0, 1 / 24, 1 / 12])
+def test_exported_graphs_average_by_products(size, window, products_only):
+    maps = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(2))
+    means, cells = EAGER.local_means(maps, window=window), EAGER.cells(maps)
+    products_only("avg_pool2d")
+    found = PRODUCTS.local_means(maps, window=window)
+    torch.testing.assert_close(found, means, atol=2e-6, rtol=0)
+    torch.testing.assert_close(PRODUCTS.cells(maps), cells, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize(("size", "side"), [((64, 64), 1), ((256, 256), 4), ((352, 384), 4)])
+def test_cells_cover_the_map_without_a_rest(size, side):
+    assert EAGER.cells(torch.rand(1, 1, *size)).shape[-2:] == (size[0] // side, size[1] // side)
 
 
 def test_exported_graphs_resize_weigh_and_smooth_in_one_product(products_only):

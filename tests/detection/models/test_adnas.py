@@ -61,7 +61,7 @@ def test_maps_have_the_inputs_shape_and_are_zero_away_from_the_object(name, moda
     assert maps.shape == (2, 1, 64, 64)
     assert (maps >= 0).all()
     assert (maps[:, :, :4] == 0).all()
-    assert detector.image_scores(None, maps).shape == (2,)
+    assert detector.image_scores(None, maps, inputs.foreground).shape == (2,)
 
 
 @pytest.mark.parametrize("name", SMALL)

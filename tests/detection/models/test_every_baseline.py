@@ -120,7 +120,7 @@ def batch_of(parts, scale, baseline):
 def scored(baseline, batch):
     output = baseline(batch)
     maps = baseline.scores(output, batch.foreground)
-    return maps, baseline.image_scores(output, maps)
+    return maps, baseline.image_scores(output, maps, batch.foreground)
 
 
 def test_maps_have_the_inputs_size_and_are_zero_away_from_the_object(baseline, parts, scale):

@@ -1,4 +1,4 @@
-"""Postprocessing of anomaly maps: resize, smooth, keep to the object, score the part."""
+"""Postprocessing of anomaly maps: resize, smooth, keep to the object, average."""
 
 from __future__ import annotations
 
@@ -54,23 +54,44 @@ class MapPostprocessing(nn.Module):
         dilated = F.max_pool2d(foreground, (1, 2 * radius + 1), 1, (0, radius))
         return F.max_pool2d(dilated, (2 * radius + 1, 1), 1, (radius, 0))
 
-    def image_score(self, maps: Tensor) -> Tensor:
-        """Compute image-level scores ``(N,)``: the largest local mean of each map.
+    def local_means(self, maps: Tensor, *, window: float) -> Tensor:
+        """Average the pixels of a square around each pixel, at the border those inside the map.
 
-        EasyNet pools 21 x 21 pixels of 256; the share is of the side of the *object's crop*.
+        Args:
+            maps: ``(N, 1, H, W)``.
+            window: side of the square as a share of the width, see ``window_radius``.
         """
-        radius = score_radius(maps)
+        radius = window_radius(maps, window)
         # Row means of column means equal a square's mean and are faster to compute.
         for _ in range(2):
             maps = F.avg_pool2d(
                 maps, (1, 2 * radius + 1), 1, (0, radius), count_include_pad=False
             ).transpose(2, 3)
-        return maps.flatten(1).amax(dim=1)
+        return maps
+
+    def cells(self, maps: Tensor) -> Tensor:
+        """Average the pixels of each square cell of about a 64th of the side."""
+        return F.avg_pool2d(maps, cell_side(maps))
 
 
-def score_radius(maps: Tensor) -> int:
-    """Compute how far the window of ``image_score`` reaches from its centre, in pixels."""
-    return int(maps.shape[-1] * (1 / 24) / 2)
+def window_radius(maps: Tensor, window: float) -> int:
+    """Compute how far a window of a share of the width reaches from its centre, in pixels.
+
+    EasyNet pools 21 x 21 pixels of 256; the share is of the side of the *object's crop*.
+    """
+    return int(maps.shape[-1] * window / 2)
+
+
+def cell_side(maps: Tensor) -> int:
+    """Compute the side of a cell: the largest power of two that divides both sides of the map.
+
+    It is at most a 64th of the shorter side, and at least one pixel.
+    """
+    height, width = maps.shape[-2:]
+    side = 1
+    while 128 * side <= min(height, width) and not (height % (2 * side) or width % (2 * side)):
+        side *= 2
+    return side
 
 
 def dilation_radius(foreground: Tensor) -> int:

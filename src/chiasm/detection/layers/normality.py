@@ -224,6 +224,15 @@ class NormalMemory(nn.Module):
             relative=scatter(relative[:, None]),
         )
 
+    def relative_distances(self, descriptors: Tensor) -> Tensor:
+        """Compute the relative distances ``(Q,)`` of descriptors that are not in the memory.
+
+        Args:
+            descriptors: ``(Q, D)``, of ``describe``.
+        """
+        distance, number = self._nearest((descriptors - self.mean) * self.weight, None, count=3)
+        return distance[:, 0] / self.usual[number].mean(dim=1)
+
     def _nearest(
         self, query: Tensor, owners: Tensor | None, *, count: int, chunk: int = 1024
     ) -> tuple[Tensor, Tensor]:

@@ -70,6 +70,7 @@ class AdnasDetector(Detector):
     """
 
     exportable = True
+    map_link = "softplus"
     head_weight: Tensor
     normality_weight: Tensor
 
