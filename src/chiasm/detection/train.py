@@ -12,6 +12,8 @@ import torch
 from chiasm.detection.building import builder_arguments
 from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
+from chiasm.detection.contract import read_contract
+from chiasm.detection.cross_calibration import cross_scores, remove_folds
 from chiasm.detection.datamodule import DetectionDataModule, open_run
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.models.cost import cost_of
@@ -70,8 +72,8 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
     is started again with the same folder.
 
     Raises:
-        ConfigurationError: the fusion is neither a known name nor a file, or there are options for
-            a model that has none.
+        ConfigurationError: the fusion is neither a known name nor a file, there are options for
+            a model that has none, or the model cannot be calibrated as configured.
     """
     if config.fusion not in FUSIONS and not Path(config.fusion).is_file():
         raise ConfigurationError(
@@ -80,10 +82,14 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
     if data is None:
         data = open_run(config)
         result = train(config, data=data)
-        data.remove_stored()  # an interrupted run keeps them, and reads them when it is resumed
+        # An interrupted run keeps them, and reads them when it is resumed.
+        data.remove_stored()
+        remove_folds(config)
+        say(read_contract(config.out / "model").alarm_rule.promise)
         return result
     if find_model(config.model).pools is None:
-        minutes = train_baseline(data, seconds=_training_seconds(data))
+        cross = cross_scores(data, fusion=CONCATENATION, train=train)
+        minutes = train_baseline(data, seconds=_training_seconds(data), cross=cross)
         return TrainResult(config.out, None, minutes, math.nan)
     if config.options:
         raise ConfigurationError(
@@ -91,6 +97,11 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
             f"{', '.join(sorted(config.options))} from options."
         )
     fusion = _fusion_of(config, data)
+    cross = cross_scores(
+        data,
+        fusion=fusion if isinstance(fusion, str) else str(config.out / "genotype.json"),
+        train=train,
+    )
     say("Training the detector ...")
     module = train_fusion(
         fusion, data, name="train", epochs=config.train_epochs, seconds=_training_seconds(data)
@@ -121,6 +132,7 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
         score_rule=SCORE_RULE,
         genotype=genotype,
         figures=figures,
+        cross=cross,
     )
     return TrainResult(config.out, genotype, minutes, validation_ap)
 

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 from jinja2 import Environment, PackageLoader
 
+from chiasm.detection.decision import AlarmRule
 from chiasm.detection.report.curves import (
     learning_curves,
     metric_curves,
@@ -36,7 +37,7 @@ def write_report(
     genotype_text: str | None,
     notes: Sequence[str],
     repeat: str,
-    false_alarm_rate: float,
+    rule: AlarmRule,
     run: Path | None = None,
 ) -> Path:
     """Write ``report.html``, ``metrics.json`` and the PNGs of the plots; return the page's path.
@@ -50,7 +51,7 @@ def write_report(
         genotype_text: the architecture as text.
         notes: further warnings.
         repeat: the command that writes this report.
-        false_alarm_rate: nominal rate of the decisions.
+        rule: of the decisions.
         run: the run's folder, whose ``logs`` hold the learning curves.
 
     Raises:
@@ -75,9 +76,9 @@ def write_report(
     )
     page = environment.get_template("report.html.j2").render(
         title=title,
-        headline=in_words(metrics, scored, false_alarm_rate),
+        headline=in_words(metrics, scored, rule),
         cards=_cards(metrics),
-        warnings=[*notes, *warnings(metrics, scored, false_alarm_rate)],
+        warnings=[*notes, *warnings(metrics, scored, rule)],
         metrics=metrics,
         image_rows=ImageFigures.rows(),
         kinds=kind_rows(metrics, scored),
