@@ -45,9 +45,7 @@ def test_folds_share_no_group_and_hold_every_part_once(groups, folds):
     assert sorted(i for fold in drawn for i in fold) == list(range(len(groups)))
     assert all(drawn)
     alone = len(set(groups)) == 1
-    owners = [
-        {groups[i] if groups[i] and not alone else str(i) for i in fold} for fold in drawn
-    ]
+    owners = [{groups[i] if groups[i] and not alone else str(i) for i in fold} for fold in drawn]
     assert sum(map(len, owners)) == len(set.union(*owners))
     assert len(drawn) == min(folds, len(set.union(*owners)))
     if alone:
@@ -114,7 +112,7 @@ def test_what_a_cross_calibration_cannot_keep_is_refused(settings, words, tmp_pa
 
 def test_a_confidence_that_cannot_be_kept_is_refused_before_the_training(parts, tmp_path):
     config = DetectionConfig.make(data=parts, out=tmp_path / "run", confidence=0.9, **SETTINGS)
-    with pytest.raises(SplitError, match="4 calibration normals.*needs at least 45"):
+    with pytest.raises(SplitError, match=r"4 calibration normals.*needs at least 45"):
         train(config)
     assert not (tmp_path / "run" / "model").exists()
 
@@ -156,7 +154,9 @@ def test_an_interrupted_run_keeps_its_complete_folds(parts, tmp_path, monkeypatc
     monkeypatch.setattr(module, "train_baseline", once)
     with pytest.raises(KeyboardInterrupt):
         train(config)
-    monkeypatch.setattr(module, "train_baseline", lambda data, **s: calls.append(data.config.out) or real(data, **s))
+    monkeypatch.setattr(
+        module, "train_baseline", lambda data, **s: calls.append(data.config.out) or real(data, **s)
+    )
     train(config)
     runs = [path.relative_to(config.out.parent).as_posix() for path in calls]
     assert runs == ["run/folds/0", "run/folds/1", "run/folds/1", "run"]

@@ -25,12 +25,13 @@ def threshold(
     on_average: Annotated[
         bool,
         typer.Option(
-            "--on-average", help="Promise the rate on average over calibrations, without confidence."
+            "--on-average",
+            help="Promise the rate on average over calibrations, without confidence.",
         ),
     ] = False,
 ) -> None:
     """Change the alarm threshold of a model, or show it. A running service adopts it."""
-    from chiasm.service.threshold import set_threshold
+    from chiasm.deploy.threshold import set_threshold
 
     change = set_threshold(
         folder, false_alarm_rate=false_alarm_rate, confidence=confidence, on_average=on_average

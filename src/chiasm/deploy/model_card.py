@@ -87,12 +87,12 @@ def _promise(deployment: Deployment, run: Path) -> str:
     sentences = [f"At the export: {rule.promise if rule.rank else f'**{rule.promise}**'}"]
     if rule.rank and not rule.folds:
         sentences.append(
-            "On average means over many calibrations by as many normals. This one calibration has a "
-            "rate of its own, which nobody knows: it keeps the bound with the stated confidence."
+            "On average means over many calibrations by as many normals. This one has a rate of "
+            "its own, which nobody knows: it keeps the bound with the stated confidence."
         )
         sentences.append(
-            "The search of the fusion also chose on these normals, so that the rate can be a little "
-            "higher."
+            "The search of the fusion also chose on these normals, so that the rate can be a "
+            "little higher."
             if _selected_on_calibration(run)
             else "These normals were used neither for training nor for selection."
         )

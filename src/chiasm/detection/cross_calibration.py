@@ -115,8 +115,8 @@ def _check_refits(config: DetectionConfig) -> None:
             agree = model.builder("concatenation", **builder_arguments(config)).refits_agree
     if not agree:
         raise ConfigurationError(
-            f"{config.model} cannot be calibrated with calibration=cross: it learns its features or "
-            "its maps by gradient steps, so that each fold's model has scores of a scale of its "
+            f"{config.model} cannot be calibrated with calibration=cross: it learns its features "
+            "or its maps by gradient steps, so that each fold's model has scores of a scale of its "
             "own, and a threshold on all of them promises nothing of one more model. Use "
             "calibration=split, or a model with frozen features."
         )

@@ -132,9 +132,10 @@ class AlarmRule:
             >>> AlarmRule(range(40), 0.05, None).promise
             'False alarms: on average at most 5 %, with 90 % confidence at most 9.4 % (40 normals).'
         """
-        count, rate = len(self.calibration_scores), percent(self.false_alarm_rate)
+        count = len(self.calibration_scores)
         if count == 0:
             return "No part is called defective: there are no calibration scores."
+        rate = percent(rounded_up(self.false_alarm_rate))
         if self.rank == 0:
             needed = normals_needed(self.false_alarm_rate, self.confidence)
             sure = "" if self.confidence is None else f" with {percent(self.confidence)} confidence"

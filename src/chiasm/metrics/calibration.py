@@ -74,7 +74,7 @@ def alarm_rank(normals: int, false_alarm_rate: float, confidence: float | None =
         ConfigurationError: rate or confidence is not in (0, 1).
 
     References:
-        Vovk, Conditional Validity of Inductive Conformal Predictors, ACML 2012, Proposition 2a;
+        Vovk, Conditional Validity of Inductive Conformal Predictors, ACML 2012;
         Angelopoulos and Bates, A Gentle Introduction to Conformal Prediction, 2021, section 3.2.
 
     Example:
@@ -212,7 +212,7 @@ def _too_few(normals: int, rate: float, confidence: float | None) -> str:
     least = 1 / (normals + 1)
     with_confidence = ""
     if confidence is not None:
-        least = rate_bound(normals, 1, confidence) if normals else least
+        least = max(least, rate_bound(normals, 1, confidence)) if normals else least
         with_confidence = f" with a confidence of {confidence:g}"
     sentence = (
         f"There are {normals} calibration normals, and a false-alarm rate of {rate:g}"

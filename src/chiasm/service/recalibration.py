@@ -10,11 +10,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from chiasm.deploy.threshold import replace_deployment
 from chiasm.detection.decision import percent
 from chiasm.errors import ConfigurationError, SplitError
 from chiasm.metrics.calibration import conformal_threshold, normals_needed
 from chiasm.runtime.deployment import read_deployment
-from chiasm.service.threshold import replace_deployment
 from chiasm.service.verdict_log import VerdictLog
 
 
@@ -109,8 +109,8 @@ def recalibrate(
         sure = "" if confidence is None else f" with {percent(confidence)} confidence"
         raise SplitError(
             f"{len(new)} confirmed good parts{f' and {len(old)} older scores' if keep_old else ''} "
-            f"are too few: a false-alarm rate of {rate:g}{sure} needs {max(needed, 1)}. Confirm more "
-            "good parts as 'right' on the page, ask for a higher --false-alarm-rate, or add "
+            f"are too few: a false-alarm rate of {rate:g}{sure} needs {max(needed, 1)}. Confirm "
+            "more good parts as 'right' on the page, ask for a higher --false-alarm-rate, or add "
             "--keep-old where nothing has changed since the export."
         )
     scores = tuple(sorted((*new, *old)))

@@ -22,9 +22,7 @@ RARE = 0.05
 MIN_PARTS = 10  # of a class; fewer make figures hints
 
 
-def in_words(
-    metrics: Mapping[str, Any], scored: Sequence[ScoredSample], rule: AlarmRule
-) -> str:
+def in_words(metrics: Mapping[str, Any], scored: Sequence[ScoredSample], rule: AlarmRule) -> str:
     """Return the result in one sentence."""
     readable = [s for s in scored if not s.verdict.error]
     bad = [s for s in readable if s.sample.label == 1]
@@ -43,7 +41,9 @@ def in_words(
         return f"Raised {alarms_text}. There were no defective parts. {rule.promise}"
     if not good:
         return f"Found {detected} of {_parts(len(bad), 'defective')}. There were no good parts."
-    return f"Found {detected} of {_parts(len(bad), 'defective')}, with {alarms_text}. {rule.promise}"
+    return (
+        f"Found {detected} of {_parts(len(bad), 'defective')}, with {alarms_text}. {rule.promise}"
+    )
 
 
 def warnings(

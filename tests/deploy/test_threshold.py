@@ -1,4 +1,4 @@
-"""Another promise of false alarms for a model that exists: kept, said, and refused where too bold."""
+"""Another promise of a model that exists: kept, said, and refused where it is too bold."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from exported import NORMALS, brightest, disc
 from typer.testing import CliRunner
 
 import chiasm
 from chiasm.cli.main import app
+from chiasm.deploy.threshold import back_up, set_threshold
 from chiasm.detection.contract import read_contract
 from chiasm.errors import ArtifactError, ConfigurationError, SplitError
 from chiasm.metrics.calibration import conformal_threshold
 from chiasm.runtime.deployment import read_deployment
 from chiasm.service.model_pool import ModelPool
 from chiasm.service.model_routes import facts
-from chiasm.service.threshold import back_up, set_threshold
-from exported import NORMALS, brightest, disc
 from version_1_weights import part, write_model
 
 STORED = Path(__file__).parents[1] / "version_1"
