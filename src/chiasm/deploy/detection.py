@@ -323,7 +323,7 @@ def mirrored(part: PreparedSample) -> PreparedSample:
     """Return the mirror image of a prepared part, all its pictures from right to left."""
     pictures = ("rgb", "xyz", "height", "normals", "depth", "valid", "foreground", "mask")
     values = {name: getattr(part, name) for name in pictures}
-    flipped = {
+    flipped: dict[str, Any] = {
         name: None if value is None else np.ascontiguousarray(value[:, ::-1])
         for name, value in values.items()
     }
