@@ -110,7 +110,7 @@ def test_scores_that_share_their_training_promise_nothing_with_a_confidence():
     assert math.isnan(AlarmRule((1.0,) * 60, 0.05, None, folds=5).confident_rate)
 
 
-@pytest.mark.parametrize(("share", "text"), [(0.005, "0.5 %"), (0.123456, "12.3 %"), (1, "100 %")])
+@pytest.mark.parametrize(("share", "text"), [(0.005, "0.5 %"), (0.12, "12 %"), (0.9999, "99.99 %")])
 def test_shares_are_shown_in_percent(share, text):
     assert percent(share) == text
 

@@ -181,13 +181,13 @@ class AlarmRule:
 
 
 def percent(share: float) -> str:
-    """Format as ``5 %``: at most three digits, no exponent.
+    """Format as ``5 %``, without an exponent; a confidence of 0.9999 is not rounded to 100 %.
 
     Example:
         >>> percent(0.05), percent(0.0125), percent(0.9999)
-        ('5 %', '1.25 %', '100 %')
+        ('5 %', '1.25 %', '99.99 %')
     """
-    return f"{float(f'{100 * share:.3g}'):g} %"
+    return f"{100 * share:.6g} %"
 
 
 def verdict_on(
