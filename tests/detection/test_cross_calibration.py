@@ -96,6 +96,7 @@ def test_scores_of_two_trainings_that_learn_are_not_pooled(parts, tmp_path):
         )
         with pytest.raises(ConfigurationError, match="scale of its own"):
             train(config)
+        assert not (tmp_path / model).exists()
 
 
 @pytest.mark.parametrize(

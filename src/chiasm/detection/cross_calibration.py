@@ -30,6 +30,28 @@ FOLDS = "folds"  # folder of the folds' runs in the run's folder
 Train = Callable[..., Any]  # of ``detection.train.train``, which calls this
 
 
+def check_refits(config: DetectionConfig) -> None:
+    """Refuse a cross calibration of a model whose fits have no common scale of scores.
+
+    Raises ``ConfigurationError``.
+    """
+    if config.calibration != "cross":
+        return
+    model = find_model(config.model)
+    if model.pools is None:
+        agree = configured_baseline(config)[0].refits_agree
+    else:
+        with torch.device("meta"):  # without memory or time for the weights
+            agree = model.builder("concatenation", **builder_arguments(config)).refits_agree
+    if not agree:
+        raise ConfigurationError(
+            f"{config.model} cannot be calibrated with calibration=cross: it learns its features "
+            "or its maps by gradient steps, so that each fold's model has scores of a scale of its "
+            "own, and a threshold on all of them promises nothing of one more model. Use "
+            "calibration=split, or a model with frozen features."
+        )
+
+
 def cross_scores(
     data: DetectionDataModule, *, fusion: str, train: Train
 ) -> tuple[list[float], int] | None:
@@ -47,13 +69,11 @@ def cross_scores(
         The scores and the number of folds; None where the run's calibration normals are held out.
 
     Raises:
-        ConfigurationError: scores of the model's fits may not be pooled.
         SplitError: there are too few parts for two folds.
     """
     config = data.config
     if config.calibration != "cross":
         return None
-    _check_refits(config)
     folds = divide_into_folds(
         [ref.group for ref in data.split.train], config.calibration_folds, seed=config.seed
     )
@@ -104,19 +124,3 @@ def _train_without(
     part = open_data(config, split=split)
     train(config, data=part)
     part.remove_stored()
-
-
-def _check_refits(config: DetectionConfig) -> None:
-    model = find_model(config.model)
-    if model.pools is None:
-        agree = configured_baseline(config)[0].refits_agree
-    else:
-        with torch.device("meta"):  # without memory or time for the weights
-            agree = model.builder("concatenation", **builder_arguments(config)).refits_agree
-    if not agree:
-        raise ConfigurationError(
-            f"{config.model} cannot be calibrated with calibration=cross: it learns its features "
-            "or its maps by gradient steps, so that each fold's model has scores of a scale of its "
-            "own, and a threshold on all of them promises nothing of one more model. Use "
-            "calibration=split, or a model with frozen features."
-        )

@@ -13,7 +13,7 @@ from chiasm.detection.building import builder_arguments
 from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import read_contract
-from chiasm.detection.cross_calibration import cross_scores, remove_folds
+from chiasm.detection.cross_calibration import check_refits, cross_scores, remove_folds
 from chiasm.detection.datamodule import DetectionDataModule, open_run
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.models.cost import cost_of
@@ -79,6 +79,7 @@ def train(config: DetectionConfig, *, data: DetectionDataModule | None = None) -
         raise ConfigurationError(
             f"fusion is {', '.join(FUSIONS)} or a genotype's file; {config.fusion!r} is neither."
         )
+    check_refits(config)  # before any search or training
     if data is None:
         data = open_run(config)
         result = train(config, data=data)
