@@ -1,17 +1,23 @@
 import math
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import brier_score_loss
 
 from chiasm.errors import ChiasmError, ConfigurationError, DataError, SplitError
 from chiasm.metrics.calibration import (
+    alarm_rank,
     brier,
+    confident_rate,
     conformal_p_value,
     conformal_threshold,
     normals_needed,
+    rate_bound,
+    rounded_up,
 )
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=100)
@@ -54,6 +60,113 @@ def test_normal_parts_raise_no_more_alarms_than_promised(detail):
         assert alarms.mean() >= rate - 1 / (normals + 1) - 3 * error
 
 
+COUNTS, RATES, CONFIDENCES = st.integers(1, 300), st.floats(0.01, 0.6), st.floats(0.05, 0.99)
+
+
+@QUICK
+@given(COUNTS, RATES, CONFIDENCES)
+def test_a_bound_is_the_quantile_of_the_beta_distribution(normals, rate, confidence):
+    rank = alarm_rank(normals, rate)
+    bound = confident_rate(normals, rate, confidence)
+    if rank == 0:
+        assert bound == 0  # no part alarms
+        return
+    assert bound == pytest.approx(stats.beta.ppf(confidence, rank, normals + 1 - rank))
+    # The same by counting: the rate is at most the bound where k of n normals exceed it.
+    assert stats.binom.sf(rank - 1, normals, bound) == pytest.approx(confidence)
+
+
+@QUICK
+@given(COUNTS, RATES, CONFIDENCES)
+def test_a_confident_threshold_is_the_lowest_that_keeps_its_bound(normals, rate, confidence):
+    rank = alarm_rank(normals, rate, confidence)
+    ranks = np.arange(1, alarm_rank(normals, rate) + 1)
+    # Kept with the confidence: k - 1 or fewer of n normals exceed the rate in at most the rest.
+    kept = ranks[stats.binom.cdf(ranks - 1, normals, rate) <= 1 - confidence]
+    assert rank == max(kept, default=0)
+    scores = np.random.default_rng(normals).random(normals)
+    if rank == 0:
+        with pytest.raises(SplitError, match=rf"needs at least {normals_needed(rate, confidence)}"):
+            conformal_threshold(scores, rate, confidence)
+    else:
+        threshold = conformal_threshold(scores, rate, confidence)
+        assert np.count_nonzero(scores >= threshold) == rank
+        assert threshold >= conformal_threshold(scores, rate)  # the average is kept as well
+
+
+@QUICK
+@given(RATES, st.none() | CONFIDENCES)
+def test_as_many_normals_as_are_needed_promise_and_one_fewer_do_not(rate, confidence):
+    needed = normals_needed(rate, confidence)
+    assert alarm_rank(needed, rate, confidence) >= 1
+    assert needed == 0 or alarm_rank(needed - 1, rate, confidence) == 0
+
+
+@QUICK
+@given(st.integers(1, 60), st.floats(0.001, 0.02), st.none() | CONFIDENCES)
+def test_the_rate_that_a_refusal_names_is_accepted(normals, rate, confidence):
+    scores = np.arange(normals)
+    try:
+        conformal_threshold(scores, rate, confidence)
+    except SplitError as error:
+        offered = float(re.search(r"a rate of at least ([\d.e-]+)\.$", str(error))[1])
+        assert conformal_threshold(scores, offered, confidence) == normals - 1
+
+
+@pytest.mark.parametrize("rate", [0.999999, 1 - 1e-12])
+def test_a_rate_close_to_one_is_a_threshold_at_the_lowest_score(rate):
+    assert conformal_threshold([3.0, 1.0, 2.0], rate) == 1.0
+
+
+@pytest.mark.parametrize("detail", [np.inf, 200])
+@pytest.mark.parametrize("rate", [0.05, 0.1])
+def test_one_calibration_in_ten_exceeds_its_bound_and_a_confident_threshold_keeps_the_rate(
+    rate, detail
+):
+    # Scores are uniform, so that a threshold's rate on endlessly many fresh normals is known.
+    rng = np.random.default_rng(0)
+    normals, runs, confidence = 40 if rate == 0.05 else 60, 4000, 0.9
+    bound, exceeding, broken = confident_rate(normals, rate), 0, 0
+    confident = alarm_rank(normals, rate, confidence) > 0
+    assert confident == (normals >= normals_needed(rate, confidence))
+    for _ in range(runs):
+        scores = rng.random(normals)
+        if np.isfinite(detail):
+            scores = np.floor(scores * detail) / detail  # ties
+
+        def rate_above(threshold: float) -> float:
+            return 1 - threshold - (0 if np.isinf(detail) else 1 / detail)
+
+        exceeding += rate_above(conformal_threshold(scores, rate)) > bound
+        if confident:
+            broken += rate_above(conformal_threshold(scores, rate, confidence)) > rate
+    four_errors = 4 * math.sqrt(0.1 * 0.9 / runs)
+    assert exceeding / runs < 0.1 + four_errors
+    assert broken / runs < 0.1 + four_errors
+    if np.isinf(detail):
+        assert exceeding / runs > 0.1 - four_errors
+
+
+def test_the_alarms_of_fresh_normals_are_those_of_the_distribution():
+    # What an evaluation sees: the counts of 300 fresh parts, each time after another calibration.
+    rng = np.random.default_rng(1)
+    normals, fresh, runs = 40, 300, 2000
+    scores = rng.gumbel(size=(runs, normals + fresh))
+    thresholds = [conformal_threshold(row[:normals], 0.05) for row in scores]
+    alarms = (scores[:, normals:] > np.array(thresholds)[:, None]).sum(axis=1)
+    rank = alarm_rank(normals, 0.05)
+    counts = np.arange(fresh + 1)
+    expected = stats.betabinom(fresh, rank, normals + 1 - rank).cdf(counts)
+    seen = np.searchsorted(np.sort(alarms), counts, side="right") / runs
+    assert np.abs(seen - expected).max() < 1.63 / math.sqrt(runs)  # Kolmogorov's, at 1 %
+
+
+@pytest.mark.parametrize(("value", "digits", "expected"), [(0.0938, 2, 0.094), (0.1, 2, 0.1)])
+def test_a_rounded_bound_is_no_lower(value, digits, expected):
+    assert rounded_up(value, digits) == expected
+    assert rate_bound(40, 0, 0.9) == 0
+
+
 @pytest.mark.parametrize(("rate", "needed"), [(0.01, 99), (0.05, 19), (0.1, 9), (0.5, 1)])
 def test_too_few_normals_are_refused_with_the_number_needed(rate, needed):
     assert normals_needed(rate) == needed
@@ -90,6 +203,9 @@ def test_a_sure_and_right_guess_has_no_error():
         (lambda: conformal_threshold([], 0.1), SplitError),
         (lambda: conformal_threshold([1.0], 1.0), ConfigurationError),
         (lambda: normals_needed(0), ConfigurationError),
+        (lambda: normals_needed(0.1, 1.0), ConfigurationError),
+        (lambda: confident_rate(40, 0.05, 0.0), ConfigurationError),
+        (lambda: alarm_rank(40, 0.05, 1.5), ConfigurationError),
         (lambda: brier([1.5], [1]), DataError),
         (lambda: brier([0.5], [2]), DataError),
         (lambda: brier([0.5], [0.5]), DataError),

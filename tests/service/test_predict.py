@@ -117,9 +117,12 @@ def test_the_models_say_what_they_are(start: Start):
     client = start().client
     gland, gis = client.get("/v1/models").json()
     assert gland["threshold"] == 95.0
+    assert gland["confidence"] is None
+    assert "with 90 % confidence at most" in gland["promise"]
     assert sum(gland["calibration"]["counts"]) == gland["calibration_count"] == 99
     assert gis["kinds"] == ["quiet", "loud"]
     assert gis["false_alarm_rate"] is None
+    assert gis["promise"] == ""
     assert client.get("/v1/models/gland").json() == gland
 
 

@@ -122,6 +122,22 @@ def test_old_scores_stay_with_keep_old(folder: Path, log: VerdictLog) -> None:
     assert done.old == 99
 
 
+def test_a_confidence_is_kept_and_needs_its_number_of_parts(folder: Path, log: VerdictLog) -> None:
+    log_verdicts(log, folder, np.linspace(0.1, 0.5, 40), dict.fromkeys(range(40), "right"))
+    with pytest.raises(SplitError, match=r"0\.05 with 90 % confidence needs 45\."):
+        recalibrate(folder, log, confidence=0.9)
+    log_verdicts(
+        log, folder, np.linspace(0.1, 0.5, 50), dict.fromkeys(range(50), "right"), seed=1, after=99
+    )
+    done = recalibrate(folder, log, confidence=0.9)
+    new = read_deployment(folder)
+    assert new.confidence == 0.9
+    assert done.after == conformal_threshold(new.calibration_scores, RATE, 0.9)
+    assert new.alarm_rule.promise in str(done)
+    again = recalibrate(folder, log)  # keeps the model's confidence
+    assert (again.after, again.backup != done.backup) == (done.after, True)
+
+
 def test_missed_defects_are_counted_separately(folder: Path, log: VerdictLog) -> None:
     corrections = {**dict.fromkeys(range(40), "right"), 40: "missed", 41: "missed"}
     log_verdicts(log, folder, np.array([*np.linspace(0, 0.5, 40), 0.4, 0.9]), corrections)

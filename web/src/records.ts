@@ -16,6 +16,7 @@ export interface Model {
   kinds: string[];
   false_alarm_rate: number | null;
   threshold: number | null;
+  promise: string;
   calibration: Histogram | null;
 }
 

@@ -31,7 +31,6 @@ export const words = {
     unreachable:
       "The service does not answer. Is it still running? The page tries again automatically.",
     sees: (modalities: string[]) => `Uses ${joined(modalities.map(modality))}`,
-    rate: (rate: number) => `at most ${share(rate)} false alarms`,
     precision: (precision: string) => `computed in ${precision}`,
   },
   key: {

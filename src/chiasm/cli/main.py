@@ -20,6 +20,7 @@ from chiasm.cli import (
     search,
     serve,
     settings,
+    threshold,
     train,
 )
 from chiasm.cli import demo as demonstration
@@ -71,6 +72,7 @@ app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.command("recalibrate")(recalibrate.recalibrate)
+app.command("threshold")(threshold.threshold)
 app.command("bench")(bench.bench)
 app.command("models")(models.models)
 app.command("settings")(settings.settings)

@@ -16,6 +16,13 @@ def recalibrate(
     false_alarm_rate: Annotated[
         float | None, typer.Option(help="False-alarm rate to promise (default: that of the model).")
     ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            help="Confidence with which the rate holds for this calibration, e.g. 0.9 (default: "
+            "that of the model)."
+        ),
+    ] = None,
     keep_old: Annotated[
         bool,
         typer.Option(
@@ -44,6 +51,7 @@ def recalibrate(
             model,
             verdicts,
             false_alarm_rate=false_alarm_rate,
+            confidence=confidence,
             keep_old=keep_old,
             days=days,
             name=name,

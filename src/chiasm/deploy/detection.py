@@ -27,7 +27,7 @@ from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache
 from chiasm.detection.readers.opening import open_source
 from chiasm.detection.readers.splits import make_splits
-from chiasm.errors import ArtifactError
+from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
 from chiasm.runtime.detection import DetectionRuntime
 from chiasm.samples import PreparedSample
@@ -39,7 +39,7 @@ _MEANING = {
     "anomaly_map": "score of each pixel of the crop, at least 0, larger is more anomalous",
     "score": "raw score of the part; comparable within this model only",
     "p_value": "conformal p-value against the calibration normals at export, in (0, 1]",
-    "defective": "whether the p-value is at most the false-alarm rate",
+    "defective": "whether the score is above the alarm threshold at export",
 }
 
 
@@ -72,15 +72,26 @@ def export_detection(
     contract = predictor.contract
     if not contract.calibration_scores:
         raise ArtifactError(f"{run} was never calibrated, so it has no decision to export.")
+    exact = precision == "fp32" and memory_entries is None and search_channels is None
+    crossed = contract.calibration_folds > 0
+    if crossed and not exact:
+        raise ConfigurationError(
+            f"{run} is calibrated by {contract.calibration_folds} models that no longer exist, so "
+            "that its scores cannot be computed again for a graph that differs from it. Export it "
+            "in fp32 with its whole memory, or train it with calibration=split."
+        )
     parts = held_out_parts(run, contract.preparation, data=data)
     trained = [_score_by_torch(predictor, part) for part in (*parts.calibration, *parts.anomalous)]
-    calibration = [score for _, score in trained[: len(parts.calibration)]]
-    _check_same_parts(calibration, contract.calibration_scores, run)
+    if crossed:
+        calibration = list(contract.calibration_scores)
+    else:
+        calibration = [score for _, score in trained[: len(parts.calibration)]]
+        _check_same_parts(calibration, contract.calibration_scores, run)
     graph = detector_graph(
         predictor.detector,
         modalities=contract.modalities,
         calibration=calibration,
-        false_alarm_rate=contract.false_alarm_rate,
+        rank=contract.alarm_rule.rank,
         memory_entries=memory_entries,
         search_channels=search_channels,
     )
@@ -100,6 +111,8 @@ def export_detection(
             geometry=contract.geometry,
             calibration_scores=tuple(calibration),
             false_alarm_rate=contract.false_alarm_rate,
+            confidence=contract.confidence,
+            calibration_folds=contract.calibration_folds,
             distance=parts.distance,
         )
         _write_graph(graph, predictor, parts, folder, deployment)
@@ -112,11 +125,11 @@ def export_detection(
             trained,
             exported,
             normals=normals,
-            false_alarm_rate=contract.false_alarm_rate,
-            exact=precision == "fp32" and memory_entries is None and search_channels is None,
+            rule=contract.alarm_rule,
+            exact=exact,
         )
         require_parity(parity, target=str(out))
-        recalibrated = [score for _, score in exported[:normals]]
+        recalibrated = calibration if crossed else [score for _, score in exported[:normals]]
         set_calibration(folder / GRAPHS[to], recalibrated)
         deployment = replace(
             deployment, parity=parity.as_json(), calibration_scores=tuple(sorted(recalibrated))
@@ -246,7 +259,8 @@ class HeldOut:
     Attributes:
         data: the source's name.
         training: some training normals for a quantisation, which must not use the calibration.
-        calibration: every calibration normal.
+        calibration: every calibration normal; of a cross calibration their mirror images, which are
+            in no memory: distances of 0 are equal to rounding alone.
         anomalous: calibration normals with synthetic anomalies of the validation's generators.
         distance: metres from the camera, least and most of the calibration parts' medians; None
             without 3D.
@@ -282,7 +296,11 @@ def held_out_parts(
     config = DetectionConfig.make(file=path)
     source = open_source(data or config.data, lamp=config.lamp)
     split = make_splits(
-        source, shots=config.shots, calibration_share=config.calibration_share, seed=config.seed
+        source,
+        shots=config.shots,
+        calibration_share=config.calibration_share,
+        seed=config.seed,
+        cross=config.calibration == "cross",
     )
     cache = PreparationCache()
     step = max(1, len(split.train) // QUANTISATION_PARTS)
@@ -290,13 +308,27 @@ def held_out_parts(
         cache.get(source, ref, settings) for ref in split.train[::step][:QUANTISATION_PARTS]
     ]
     calibration = [cache.get(source, ref, settings) for ref in split.calibration]
+    distance = distance_range(calibration)
+    if split.crossed:
+        calibration = [mirrored(part) for part in calibration]
     return HeldOut(
         data=source.name,
         training=training,
         calibration=calibration,
         anomalous=_with_anomalies(calibration, seed=config.seed),
-        distance=distance_range(calibration),
+        distance=distance,
     )
+
+
+def mirrored(part: PreparedSample) -> PreparedSample:
+    """Return the mirror image of a prepared part, all its pictures from right to left."""
+    pictures = ("rgb", "xyz", "height", "normals", "depth", "valid", "foreground", "mask")
+    values = {name: getattr(part, name) for name in pictures}
+    flipped: dict[str, Any] = {
+        name: None if value is None else np.ascontiguousarray(value[:, ::-1])
+        for name, value in values.items()
+    }
+    return replace(part, **flipped)
 
 
 def _with_anomalies(parts: list[PreparedSample], *, seed: int) -> list[PreparedSample]:

@@ -42,7 +42,7 @@ class DetectorGraph(nn.Module):
         detector: pruned; it is put into evaluation mode, so pass a copy.
         modalities: in the order of the graph's inputs.
         calibration: ``(n,)`` scores of held-out normals.
-        false_alarm_rate: at which a part is called defective.
+        rank: a part is called defective above the largest but ``rank - 1`` of them.
         memories: modality to its memory of normals, within the detector.
     """
 
@@ -54,7 +54,7 @@ class DetectorGraph(nn.Module):
         *,
         modalities: Sequence[str],
         calibration: Sequence[float],
-        false_alarm_rate: float,
+        rank: int,
         memories: Mapping[str, GraphMemory] | None = None,
     ) -> None:
         super().__init__()
@@ -62,9 +62,8 @@ class DetectorGraph(nn.Module):
         self.memories = dict(memories or {})
         self.modalities = tuple(modalities)
         self.register_buffer("calibration", torch.tensor([list(calibration)], dtype=torch.float32))
-        normals = len(calibration)
         # A count: a rate in float32 could decide differently at the limit itself.
-        self.most_above = sum((1 + k) / (normals + 1) <= false_alarm_rate for k in range(normals))
+        self.rank = rank
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -90,7 +89,7 @@ class DetectorGraph(nn.Module):
         scores = self.detector.image_scores(output, maps, inside)
         at_least = (self.calibration >= scores[:, None]).to(scores.dtype).sum(dim=1)
         p_value = (1 + at_least) / (self.calibration.shape[1] + 1)
-        return maps, scores, p_value, at_least < self.most_above
+        return maps, scores, p_value, at_least < self.rank
 
 
 class GraphMemory(nn.Module):
@@ -210,7 +209,7 @@ def detector_graph(
     *,
     modalities: Sequence[str],
     calibration: Sequence[float],
-    false_alarm_rate: float,
+    rank: int,
     memory_entries: int | None = None,
     search_channels: int | None = None,
 ) -> DetectorGraph:
@@ -220,7 +219,7 @@ def detector_graph(
         detector: of ``load_model``.
         modalities: that it reads.
         calibration: scores of held-out normals.
-        false_alarm_rate: of the decision.
+        rank: of the threshold among them, see ``AlarmRule.rank``.
         memory_entries: descriptors of normals to keep for each modality; None keeps all.
         search_channels: channels in which the nearest of them are searched; None takes all.
 
@@ -257,7 +256,7 @@ def detector_graph(
         exported,
         modalities=modalities,
         calibration=calibration,
-        false_alarm_rate=false_alarm_rate,
+        rank=rank,
         memories=memories,
     )
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.detection.decision import decide, display_threshold
+from chiasm.detection.decision import AlarmRule
 from chiasm.errors import ArtifactError
 from chiasm.metrics.ranking import auroc
 
@@ -80,7 +80,7 @@ def compare(
     exported: ScoredParts,
     *,
     normals: int,
-    false_alarm_rate: float,
+    rule: AlarmRule,
     exact: bool,
 ) -> Parity:
     """Compare the maps, scores and decisions of two models on the same parts.
@@ -88,18 +88,21 @@ def compare(
     Args:
         trained, exported: map ``(S, S)`` and score of each part.
         normals: number of calibration normals; they come first, anomalous parts after them.
-        false_alarm_rate: at which both decide.
+        rule: by which both decide, each with its own scores of the normals; after a cross
+            calibration, whose scores are of other models, with the rule's.
         exact: whether the strict limits apply.
     """
     differences = np.concatenate([np.abs(a[0] - b[0]).ravel() for a, b in zip(trained, exported)])
     rank = len(differences) - 1 - int(TIED_SHARE * len(differences))
     untied = float(np.partition(differences, rank)[rank])
     scores = np.array([(a[1], b[1]) for a, b in zip(trained, exported)])
-    unit = display_threshold(scores[:normals, 0], false_alarm_rate)
+    rules = [
+        rule if rule.folds else replace(rule, calibration_scores=column[:normals])
+        for column in scores.T
+    ]
+    unit = rules[0].display_threshold
     labels = np.arange(len(scores)) >= normals
-    alarms = np.stack(
-        [decide(column, column[:normals], false_alarm_rate)[1] for column in scores.T]
-    )
+    alarms = np.stack([own.decide(column)[1] for own, column in zip(rules, scores.T)])
     has_anomalies = len(scores) > normals
     return Parity(
         exact=exact,
@@ -113,7 +116,7 @@ def compare(
         auroc=float(auroc(scores[:, 1], labels)) if has_anomalies else 1.0,
         auroc_float32=float(auroc(scores[:, 0], labels)) if has_anomalies else 1.0,
         alarms=float(alarms[1][:normals].mean()),
-        false_alarm_rate=false_alarm_rate,
+        false_alarm_rate=rule.false_alarm_rate,
     )
 
 

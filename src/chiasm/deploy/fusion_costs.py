@@ -142,7 +142,7 @@ class Scored(nn.Module):
         (detector,) = self._detector
         output = DetectorOutput(self.head(fused))
         maps = detector.scores(output, foreground)
-        return maps, detector.image_scores(output, maps)
+        return maps, detector.image_scores(output, maps, foreground)
 
 
 def _projected(names: Sequence[str], size: int) -> Callable[..., Tensor]:

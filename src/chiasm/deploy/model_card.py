@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from chiasm.fusion.genotype import Genotype
-from chiasm.metrics.calibration import normals_needed
 from chiasm.runtime.deployment import Deployment
 
 
@@ -30,7 +28,7 @@ def detector_card(deployment: Deployment, *, genotype: Genotype | None, run: Pat
         f"seed {origin['seed']}); no defective part. Published weights inside: "
         f"{origin['backbone_weights'] or 'none'}.",
         "## False alarms",
-        _promise(deployment),
+        _promise(deployment, run),
         "## Figures on the test split",
         _figures(run),
         "## The export",
@@ -84,20 +82,29 @@ def _form(deployment: Deployment) -> str:
     return f"{deployment.format}, {deployment.precision}; needs no PyTorch."
 
 
-def _promise(deployment: Deployment) -> str:
-    count, rate = len(deployment.calibration_scores), deployment.false_alarm_rate
-    needed = normals_needed(rate)
-    if count < needed:
-        return (
-            f"**Nothing is promised at {rate:.1%}**: {count} calibration normals are too few, "
-            f"{needed} are needed. No part is called defective at that rate until there are more."
+def _promise(deployment: Deployment, run: Path) -> str:
+    rule = deployment.alarm_rule
+    sentences = [f"At the export: {rule.promise if rule.rank else f'**{rule.promise}**'}"]
+    if rule.rank and not rule.folds:
+        sentences.append(
+            "On average means over many calibrations by as many normals. This one has a rate of "
+            "its own, which nobody knows: it keeps the bound with the stated confidence."
+        )
+        sentences.append(
+            "The search of the fusion also chose on these normals, so that the rate can be a "
+            "little higher."
+            if _selected_on_calibration(run)
+            else "These normals were used neither for training nor for selection."
         )
     return (
-        f"On average over calibration sets, at most {rate:.1%} of good parts raise an alarm; of "
-        f"{count} good parts that were used neither for training nor for selection. With so many, "
-        "the rate of this one set lies within about "
-        f"{2 * math.sqrt(rate * (1 - rate) / count):.1%} of it."
+        f"{' '.join(sentences)}\n\n`chiasm recalibrate` and `chiasm threshold` change this; "
+        "`chiasm threshold FOLDER` says what holds now."
     )
+
+
+def _selected_on_calibration(run: Path) -> bool:
+    path = run / "learning.json"
+    return path.is_file() and json.loads(path.read_text()).get("selection") == "validation"
 
 
 def _figures(run: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ def calibrate_and_save(
     score_rule: str,
     genotype: Genotype | None = None,
     figures: dict[str, Any],
+    cross: tuple[Sequence[float], int] | None = None,
 ) -> float:
     """Score the calibration normals; write ``model`` and ``learning.json`` to the run's folder.
 
@@ -48,6 +50,7 @@ def calibrate_and_save(
         genotype: of a searched fusion.
         figures: of the training, for ``learning.json``; minutes, memory, parameters and
             multiply-accumulates are added.
+        cross: scores and folds of a cross calibration; None scores the calibration normals.
     """
     config = data.config
     with Progress("Measuring distances", len(data.calibration)) as progress:
@@ -63,6 +66,7 @@ def calibrate_and_save(
         image_score=detector.image_rule,
         calibration_scores=(),
         false_alarm_rate=config.false_alarm_rate,
+        confidence=config.confidence,
         distance=distance,
         metric_versions=versions(),
         training_data=data.training_data,
@@ -71,15 +75,15 @@ def calibrate_and_save(
         backbone_weights=detector.pretrained_weights,
         libraries=library_versions(),
     )
-    predictor = DetectionPredictor(detector, contract, genotype)
-    scores: list[float] = []
-    with Progress("Calibrating", len(data.calibration)) as progress:
-        for start in range(0, len(data.calibration), BATCH):
-            parts = data.calibration[start : start + BATCH]
-            scores += predictor.crop_scores(parts)[1].tolist()
-            progress.update(len(parts))
+    if cross is None:
+        scores: Sequence[float] = _scores(DetectionPredictor(detector, contract, genotype), data)
+    else:
+        scores = cross[0]
     contract = contract.model_copy(
-        update={"calibration_scores": tuple(float(s) for s in np.sort(scores))}
+        update={
+            "calibration_scores": tuple(float(s) for s in np.sort(scores)),
+            "calibration_folds": 0 if cross is None else cross[1],
+        }
     )
     save_model(config.out / "model", detector, contract, genotype)
     example = to_batch(data.calibration[:1], data.geometry, modalities=config.modalities)
@@ -94,3 +98,13 @@ def calibrate_and_save(
     (config.out / "learning.json").write_text(json.dumps(figures, indent=2) + "\n")
     say(f"The model is in {config.out / 'model'} ({minutes:.1f} minutes).")
     return minutes
+
+
+def _scores(predictor: DetectionPredictor, data: DetectionDataModule) -> list[float]:
+    scores: list[float] = []
+    with Progress("Calibrating", len(data.calibration)) as progress:
+        for start in range(0, len(data.calibration), BATCH):
+            parts = data.calibration[start : start + BATCH]
+            scores += predictor.crop_scores(parts)[1].tolist()
+            progress.update(len(parts))
+    return scores

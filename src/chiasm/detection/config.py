@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import yaml
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from chiasm.registry import RegisteredModel
 from chiasm.settings import Precision, SearchSettings, Settings
@@ -108,7 +108,13 @@ class DetectionConfig(Settings):
             a searched model's were held out from its training, a baseline's are those of the
             calibration.
         minutes: budget of search and training together; None sets no limit.
-        false_alarm_rate: at which decisions are made.
+        false_alarm_rate: share of good parts that may alarm.
+        confidence: share of calibrations that keep this rate, e.g. 0.9; none promises it on average
+            over calibrations, so that some of them have a higher one.
+        calibration: ``split``: normals that are held out of the training calibrate; or ``cross``:
+            all normals train and calibrate, each scored by a model that was trained without it. For
+            data with few normals, and for models without gradient steps or with frozen features.
+        calibration_folds: of a cross calibration, each a training of its own.
         memory_entries: descriptors in a memory of normals.
         seed: of all random choices.
         options: of a baseline's builder, by name.
@@ -170,6 +176,9 @@ class DetectionConfig(Settings):
     image_score: Literal["local_mean", "chosen"] = "local_mean"
     minutes: float | None = Field(None, gt=0)
     false_alarm_rate: float = Field(0.05, gt=0, lt=1)
+    confidence: float | None = Field(None, gt=0, lt=1)
+    calibration: Literal["split", "cross"] = "split"
+    calibration_folds: int = Field(5, ge=2)
     memory_entries: int = Field(4_000, ge=500)
     seed: int = Field(0, ge=0)
     options: dict[str, Any] = Field(default_factory=dict)
@@ -193,6 +202,22 @@ class DetectionConfig(Settings):
         # A name that does not exist is left to the field's own check.
         known = name in get_args(Preset)
         return preset_values(name, models[-1] if models else None) if known else {}
+
+    @field_validator("calibration")
+    @classmethod
+    def _sound(cls, value: str, info: ValidationInfo) -> str:
+        search = info.data.get("search")
+        if value == "cross" and search is not None and search.selection == "validation":
+            raise ValueError(
+                "cross calibration trains on all normals, so that the search cannot select on the "
+                "validation split; set search.selection=held_out."
+            )
+        if value == "cross" and info.data.get("confidence") is not None:
+            raise ValueError(
+                "a cross calibration promises no rate with a confidence; leave the confidence out, "
+                "or hold out parts (calibration=split)."
+            )
+        return value
 
     @field_validator(
         "modalities", "cells", "middle_scales", "candidates", "operations", mode="before"

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from chiasm.detection.decision import AlarmRule
 from chiasm.detection.detector import Detector
 from chiasm.detection.layers.image_score import ImageScoreRule
 from chiasm.detection.models import named as _registers_detectors  # noqa: F401
@@ -43,6 +44,9 @@ class DetectionContract(Strict):
             without it is the default.
         calibration_scores: image-level scores of held-out normals, for conformal p-values.
         false_alarm_rate: at which decisions are made.
+        confidence: with which a calibration keeps that rate; None, as in models of earlier
+            versions, promises it on average over calibrations.
+        calibration_folds: of a cross calibration; 0 where calibration normals were held out.
         distance: metres from the camera, least and most of the calibration parts' medians; None
             without 3D, or where it was not recorded.
         metric_versions: name to version of its definition.
@@ -67,6 +71,8 @@ class DetectionContract(Strict):
     image_score: ImageScoreRule = ImageScoreRule()
     calibration_scores: tuple[float, ...]
     false_alarm_rate: float
+    confidence: float | None = None
+    calibration_folds: int = 0
     distance: tuple[float, float] | None = None
     metric_versions: dict[str, int]
     training_data: str
@@ -75,6 +81,16 @@ class DetectionContract(Strict):
     backbone_weights: str | None = None
     libraries: dict[str, str]
     weights_sha256: str = ""
+
+    @property
+    def alarm_rule(self) -> AlarmRule:
+        """How scores become decisions: threshold, p-values and promise."""
+        return AlarmRule(
+            self.calibration_scores,
+            self.false_alarm_rate,
+            self.confidence,
+            folds=self.calibration_folds,
+        )
 
 
 def upgrade_contract(content: dict[str, Any]) -> dict[str, Any]:

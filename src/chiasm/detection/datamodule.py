@@ -21,6 +21,7 @@ from chiasm.detection.anomalies.generators import (
 from chiasm.detection.anomalies.textures import TextureSource
 from chiasm.detection.building import builder_arguments, frozen_detector, pools_of
 from chiasm.detection.config import DetectionConfig
+from chiasm.detection.decision import AlarmRule
 from chiasm.detection.hidden_defects import find_hidden_defects, record_hidden_defects
 from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.models.adnas import AdnasDetector
@@ -259,21 +260,32 @@ class DetectionDataModule:
         return 60 * self.config.minutes - (time.monotonic() - self.started)
 
 
-def open_data(config: DetectionConfig, *, estimate: bool = False) -> DetectionDataModule:
+def open_data(
+    config: DetectionConfig, *, estimate: bool = False, split: Split | None = None
+) -> DetectionDataModule:
     """Read, split and prepare the data; fit memories and store features of a frozen source.
 
     Args:
         config: of the run.
         estimate: whether to say, after the first batch, how long the run will take.
+        split: of the data; None makes it as configured.
+
+    Raises:
+        SplitError: the split is unsound, or too small for a promise with a confidence.
     """
     started = time.monotonic()
     source = open_source(config.data, lamp=config.lamp)
-    split = make_splits(
-        source,
-        shots=config.shots,
-        calibration_share=config.calibration_share,
-        seed=config.seed,
-    )
+    if split is None:
+        split = make_splits(
+            source,
+            shots=config.shots,
+            calibration_share=config.calibration_share,
+            seed=config.seed,
+            cross=config.calibration == "cross",
+        )
+        if config.confidence is not None:  # refused now and not after the training
+            scores = range(len(split.calibration))
+            AlarmRule(scores, config.false_alarm_rate, config.confidence).require()
     # A training part among the calibration or test parts would make their figures worthless.
     check_disjoint(split)
     say(

@@ -8,64 +8,186 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from chiasm.detection.preparation.prepare import paste, paste_mask
-from chiasm.errors import ChiasmError, DataError
-from chiasm.metrics.calibration import conformal_p_value, conformal_threshold, normals_needed
+from chiasm.errors import ChiasmError, ConfigurationError, DataError
+from chiasm.metrics.calibration import (
+    alarm_rank,
+    conformal_p_value,
+    conformal_threshold,
+    normals_needed,
+    rate_bound,
+    rounded_up,
+)
 from chiasm.samples import AnomalyMap, FloatArray, PreparedSample, RGBDSample, Verdict
 
 Scores = Sequence[float] | NDArray[np.float64]
 
+CONFIDENCE = 0.9  # with which a bound is said where the model promises its rate on average
 
-def alarm_threshold(calibration_scores: Scores, false_alarm_rate: float) -> float | None:
-    """Return the score above which a part is defective.
 
-    None where there are too few calibration scores to promise the false-alarm rate: then no part
-    is called defective.
+@dataclass(frozen=True, slots=True, eq=False)
+class AlarmRule:
+    """How scores become decisions, and what is promised of them.
 
-    Raises:
-        ConfigurationError: there are calibration scores and the rate is not in (0, 1).
-        DataError: a calibration score is NaN.
+    A part is defective where its score is above the k-th largest calibration score, that is where
+    its p-value is at most ``k / (n + 1)``. The p-value is the conformal one in both ways to choose
+    ``k``: a normal part has one of at most ``a`` with probability at most ``a``, on average over
+    calibrations. Without a confidence ``k`` is the largest for which that average keeps the
+    false-alarm rate, so that decisions are those of "p-value at most the rate". With one, ``k`` is
+    smaller, and a p-value between ``k / (n + 1)`` and the rate is no alarm.
+
+    Attributes:
+        calibration_scores: of normals.
+        false_alarm_rate: that is promised; NaN of a model without calibration scores.
+        confidence: share of calibrations whose own rate is at most ``false_alarm_rate``; None
+            promises it on average over calibrations.
+        folds: of a cross calibration, in which all training normals calibrate; 0 where the
+            calibration normals were held out of the training.
+    """
+
+    calibration_scores: Scores
+    false_alarm_rate: float
+    confidence: float | None
+    folds: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a confidence that has no ground.
+
+        Raises:
+            ConfigurationError: a cross calibration is to promise a rate with a confidence.
+        """
+        if self.folds and self.confidence is not None:
+            raise ConfigurationError(
+                f"A rate cannot be promised with a confidence of {self.confidence:g} after a cross "
+                "calibration: its scores come from models that share their training parts, and are "
+                "not independent. Leave the confidence out, or hold out parts (calibration=split)."
+            )
+
+    @property
+    def rank(self) -> int:
+        """Rank ``k`` of the threshold among the calibration scores; 0 where there is none.
+
+        Raises:
+            ConfigurationError: there are calibration scores, and the rate or the confidence is not
+                in (0, 1).
+        """
+        count = len(self.calibration_scores)
+        return alarm_rank(count, self.false_alarm_rate, self.confidence) if count else 0
+
+    @property
+    def threshold(self) -> float | None:
+        """Score above which a part is defective.
+
+        None where there are too few calibration scores to promise the rate: then no part is called
+        defective.
+
+        Raises:
+            DataError: a calibration score is NaN.
+
+        Example:
+            >>> AlarmRule([1.0, 2.0, 3.0], 0.25, None).threshold
+            3.0
+            >>> AlarmRule([1.0, 2.0, 3.0], 0.05, None).threshold is None
+            True
+        """
+        rank = self.rank
+        if rank == 0:
+            return None
+        scores = np.sort(np.asarray(self.calibration_scores, np.float64))
+        if np.isnan(scores[-1]):  # sorted last
+            raise DataError("A calibration score is NaN; calibrate the model again.")
+        return float(scores[-rank])
+
+    @property
+    def display_threshold(self) -> float:
+        """The threshold as a number, for heat maps and for the unit of a difference.
+
+        The largest calibration score stands in where there is no threshold, and 0 where there is
+        no calibration score. No decision is made by it.
+        """
+        threshold = self.threshold
+        return float(max(self.calibration_scores, default=0.0)) if threshold is None else threshold
+
+    @property
+    def confident_rate(self) -> float:
+        """Rate that this calibration keeps with ``confidence``, or with 90 % where that is None.
+
+        Of the threshold's rank, so that it is at most ``false_alarm_rate`` where that is promised
+        with a confidence. NaN of a cross calibration, whose scores are not independent.
+        """
+        if self.folds:
+            return math.nan
+        return rate_bound(len(self.calibration_scores), self.rank, self.confidence or CONFIDENCE)
+
+    @property
+    def promise(self) -> str:
+        """What is promised of false alarms, as a sentence.
+
+        Example:
+            >>> AlarmRule(range(40), 0.05, None).promise
+            'False alarms: on average at most 5 %, with 90 % confidence at most 9.4 % (40 normals).'
+        """
+        count = len(self.calibration_scores)
+        if count == 0:
+            return "No part is called defective: there are no calibration scores."
+        rate = percent(rounded_up(self.false_alarm_rate))
+        if self.rank == 0:
+            needed = normals_needed(self.false_alarm_rate, self.confidence)
+            sure = "" if self.confidence is None else f" with {percent(self.confidence)} confidence"
+            return (
+                f"Nothing is promised of false alarms at {rate}{sure}: {count} calibration normals "
+                f"are too few, {needed} are needed. No part is called defective."
+            )
+        if self.folds:
+            return (
+                f"False alarms: on average about {rate} ({count} normals in {self.folds} folds); "
+                "no bound with a confidence."
+            )
+        bound = percent(rounded_up(self.confident_rate, 2))
+        sure = f"with {percent(self.confidence or CONFIDENCE)} confidence at most"
+        if self.confidence is None:
+            return f"False alarms: on average at most {rate}, {sure} {bound} ({count} normals)."
+        average = percent(rounded_up(self.rank / (count + 1), 2))
+        return f"False alarms: {sure} {rate}, on average at most {average} ({count} normals)."
+
+    def require(self) -> AlarmRule:
+        """Return the rule where it promises something.
+
+        Raises:
+            SplitError: there are too few calibration scores; it says how many are needed.
+            DataError: a calibration score is NaN.
+        """
+        conformal_threshold(self.calibration_scores, self.false_alarm_rate, self.confidence)
+        return self
+
+    def decide(self, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return p-values in (0, 1] and decisions of scores of any shape.
+
+        A decision is made by rank, so that it is the comparison with ``threshold`` to the bit.
+
+        Raises:
+            SplitError: there is no calibration score.
+            DataError: a score is NaN.
+        """
+        p_values = conformal_p_value(scores, self.calibration_scores)
+        # P-values are multiples of 1 / (n + 1); half a step keeps their rounding out of it.
+        limit = (self.rank + 0.5) / (len(self.calibration_scores) + 1)
+        return p_values, np.asarray(p_values < limit)
+
+
+def percent(share: float) -> str:
+    """Format as ``5 %``, without an exponent; a confidence of 0.9999 is not rounded to 100 %.
 
     Example:
-        >>> alarm_threshold([1.0, 2.0, 3.0], 0.25)
-        3.0
-        >>> alarm_threshold([1.0, 2.0, 3.0], 0.05) is None
-        True
+        >>> percent(0.05), percent(0.0125), percent(0.9999)
+        ('5 %', '1.25 %', '99.99 %')
     """
-    count = len(calibration_scores)
-    if count == 0 or count < normals_needed(false_alarm_rate):
-        return None
-    return conformal_threshold(calibration_scores, false_alarm_rate)
-
-
-def display_threshold(calibration_scores: Scores, false_alarm_rate: float) -> float:
-    """Return the alarm threshold as a number, for heat maps and for the unit of a difference.
-
-    The largest calibration score stands in where ``alarm_threshold`` is None, and 0 where there is
-    no calibration score. No decision is made by it.
-    """
-    threshold = alarm_threshold(calibration_scores, false_alarm_rate)
-    return float(max(calibration_scores, default=0.0)) if threshold is None else threshold
-
-
-def decide(
-    scores: ArrayLike, calibration_scores: ArrayLike, false_alarm_rate: float
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return p-values in (0, 1] and decisions of scores of any shape.
-
-    A part is defective where its p-value is at most the false-alarm rate; with enough calibration
-    scores that is where its score is above ``alarm_threshold``.
-
-    Raises:
-        SplitError: there is no calibration score.
-        DataError: a score is NaN.
-    """
-    p_values = conformal_p_value(scores, calibration_scores)
-    return p_values, p_values <= false_alarm_rate
+    return f"{100 * share:.6g} %"
 
 
 def verdict_on(
@@ -73,8 +195,7 @@ def verdict_on(
     crop_scores: FloatArray,
     score: float,
     *,
-    calibration_scores: Scores,
-    false_alarm_rate: float,
+    rule: AlarmRule,
 ) -> Verdict:
     """Return the verdict on one part; without calibration scores it has no p-value or decision.
 
@@ -82,8 +203,7 @@ def verdict_on(
         part: prepared.
         crop_scores: ``(S, S)`` scores of its crop.
         score: image-level.
-        calibration_scores: of the model.
-        false_alarm_rate: at which the model decides.
+        rule: of the model.
 
     Raises:
         DataError: the score is not finite.
@@ -91,8 +211,8 @@ def verdict_on(
     if not math.isfinite(score):
         raise DataError(f"{part.source or 'This part'} has no finite score; is the input sound?")
     p_value, defective = math.nan, None
-    if len(calibration_scores):
-        p_values, decisions = decide([score], calibration_scores, false_alarm_rate)
+    if len(rule.calibration_scores):
+        p_values, decisions = rule.decide([score])
         p_value, defective = float(p_values[0]), bool(decisions[0])
     anomaly_map = AnomalyMap(
         scores=paste(crop_scores, part.box),

@@ -44,6 +44,15 @@ class Detector(nn.Module):
         """Published weights of the frozen features, in words; None without frozen features."""
         return None
 
+    @property
+    def refits_agree(self) -> bool:
+        """Whether two fits to nearly the same normals give a part nearly the same score.
+
+        Then scores of several fits may be pooled, as a cross calibration does. Networks that are
+        trained by gradient steps from new weights end at scores of another scale each time.
+        """
+        return False
+
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Load saved weights; raises ``RuntimeError`` or ``KeyError`` where they do not fit."""
         self.load_state_dict(state)
@@ -164,6 +173,11 @@ class Baseline(Detector):
     steps: tuple[Step, ...] = ()
     modalities: tuple[str, ...] = ("rgb", "geometry")
     smoothing: float = 4 / 224
+
+    @property
+    def refits_agree(self) -> bool:
+        """True of statistics and memories alone: all steps are passes without gradient."""
+        return all(isinstance(step, FitStep) for step in self.steps)
 
     def extract_features(self, batch: RGBDBatch) -> dict[str, Tensor]:
         """Extract frozen features of a batch; they are computed once per part, before the steps.

@@ -21,7 +21,6 @@ from chiasm.detection.report.figures import evaluate_scores
 from chiasm.detection.report.report import write_report
 from chiasm.detection.report.scored import ScoredFile
 from chiasm.errors import ChiasmError, DataError
-from chiasm.metrics.calibration import normals_needed
 from chiasm.registry import find_model
 from chiasm.runs.console import failure_reason, report_failures, say
 from chiasm.runs.model_folder import parameter_count
@@ -95,11 +94,12 @@ def evaluate(
         genotype_text=predictor.genotype.summary() if predictor.genotype else None,
         notes=_notes(contract, source, rotations=rotations, suspicions=suspicion_note(folder)),
         repeat=f"chiasm evaluate {folder} --data {data}",
-        false_alarm_rate=contract.false_alarm_rate,
+        rule=contract.alarm_rule,
         run=folder,
         genotype=predictor.genotype,
     )
     say(headline(metrics))
+    say(contract.alarm_rule.promise)
     say(f"The report is {page}.")
     return metrics
 
@@ -123,13 +123,8 @@ def _notes(
             f"Each of the few training parts was shown at {rotations} rotations, so the model does "
             "not detect a part that lies at a wrong angle (rotate=false in training changes this)."
         )
-    needed = normals_needed(contract.false_alarm_rate)
-    if len(contract.calibration_scores) < needed:
-        notes.append(
-            f"{len(contract.calibration_scores)} calibration normals are too few to promise a "
-            f"false-alarm rate of {contract.false_alarm_rate:.0%}; {needed} are needed. No part is "
-            "called defective."
-        )
+    if contract.alarm_rule.rank == 0:
+        notes.append(contract.alarm_rule.promise)
     if contract.backbone_weights is not None and find_model(contract.method).baseline:
         notes.append(
             f"Frozen features: {contract.backbone_weights}. The method's paper uses another "

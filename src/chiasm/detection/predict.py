@@ -69,6 +69,7 @@ def predict(
     bad = sum(v.defective is True for v in verdicts)
     failures = [failure_reason(v) for v in verdicts if v.error]
     say(f"{len(verdicts)} parts: {bad} defective, {len(failures)} not judged. See {target}.")
+    say(predictor.alarm_rule.promise)
     for verdict in verdicts if len(verdicts) <= MAX_LISTED else ():
         if not verdict.error:
             say(f"{verdict.source}: {_in_words(verdict)}")

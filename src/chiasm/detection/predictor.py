@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from chiasm.detection.contract import DetectionContract, load_model
-from chiasm.detection.decision import display_threshold, predict_each, verdict_on
+from chiasm.detection.decision import AlarmRule, predict_each, verdict_on
 from chiasm.detection.detector import Detector
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.prepare import prepare
@@ -42,9 +42,14 @@ class DetectionPredictor:
         return cls(*load_model(model_folder(folder)))
 
     @property
+    def alarm_rule(self) -> AlarmRule:
+        """How scores become decisions, and what is promised of them."""
+        return self.contract.alarm_rule
+
+    @property
     def display_threshold(self) -> float:
-        """Alarm threshold as a number, for displays; see ``decision.display_threshold``."""
-        return display_threshold(self.contract.calibration_scores, self.contract.false_alarm_rate)
+        """Alarm threshold as a number, for displays; see ``AlarmRule.display_threshold``."""
+        return self.alarm_rule.display_threshold
 
     def __call__(
         self,
@@ -95,14 +100,9 @@ class DetectionPredictor:
     def predict_prepared(self, parts: Sequence[PreparedSample]) -> list[Verdict]:
         """Predict the verdicts on prepared parts of one size, as one batch."""
         maps, scores = self.crop_scores(parts)
+        rule = self.alarm_rule
         return [
-            verdict_on(
-                part,
-                crop_map,
-                score,
-                calibration_scores=self.contract.calibration_scores,
-                false_alarm_rate=self.contract.false_alarm_rate,
-            )
+            verdict_on(part, crop_map, score, rule=rule)
             for part, crop_map, score in zip(parts, maps[:, 0].cpu().numpy(), scores.tolist())
         ]
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from chiasm.detection.building import builder_arguments
 from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
+from chiasm.detection.contract import read_contract
+from chiasm.detection.cross_calibration import check_refits, cross_scores, remove_folds
 from chiasm.detection.datamodule import DetectionDataModule, open_run
 from chiasm.detection.models.cost import cost_of
 from chiasm.detection.preparation.batch import to_batch
@@ -66,20 +68,25 @@ def train(
     is started again with the same folder.
 
     Raises:
-        ConfigurationError: the fusion is neither a known name nor a file, or there are options for
-            a model that has none.
+        ConfigurationError: the fusion is neither a known name nor a file, there are options for
+            a model that has none, or the model cannot be calibrated as configured.
     """
     if config.fusion not in FUSIONS and not Path(config.fusion).is_file():
         raise ConfigurationError(
             f"fusion is {', '.join(FUSIONS)} or a genotype's file; {config.fusion!r} is neither."
         )
+    check_refits(config)  # before any search or training
     if data is None:
         data = open_run(config)
         result = train(config, data=data, measure=measure)
-        data.remove_stored()  # an interrupted run keeps them, and reads them when it is resumed
+        # An interrupted run keeps them, and reads them when it is resumed.
+        data.remove_stored()
+        remove_folds(config)
+        say(read_contract(config.out / "model").alarm_rule.promise)
         return result
     if find_model(config.model).pools is None:
-        minutes = train_baseline(data, seconds=_training_seconds(data))
+        cross = cross_scores(data, fusion=CONCATENATION, train=train)
+        minutes = train_baseline(data, seconds=_training_seconds(data), cross=cross)
         return TrainResult(config.out, None, minutes, math.nan)
     if config.options:
         raise ConfigurationError(
@@ -90,6 +97,11 @@ def train(
     fusion, module, validation_ap = _trained(_compared(fusion, data), data)
     detector = module.detector
     set_image_rule(detector, data, held_out=True)
+    cross = cross_scores(
+        data,
+        fusion=fusion if isinstance(fusion, str) else str(config.out / "genotype.json"),
+        train=train,
+    )
     example = to_batch(data.calibration[:1], data.geometry, modalities=config.modalities)
     figures = {
         "validation_ap": validation_ap,
@@ -114,6 +126,7 @@ def train(
         score_rule=SCORE_RULE.format(image=detector.image_rule.in_words()),
         genotype=genotype,
         figures=figures,
+        cross=cross,
     )
     return TrainResult(config.out, genotype, minutes, validation_ap)
 

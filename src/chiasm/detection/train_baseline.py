@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -33,7 +34,12 @@ SEARCHED_ONLY = (
 )
 
 
-def train_baseline(data: DetectionDataModule, *, seconds: float) -> float:
+def train_baseline(
+    data: DetectionDataModule,
+    *,
+    seconds: float,
+    cross: tuple[Sequence[float], int] | None = None,
+) -> float:
     """Train the configured baseline in its own steps, calibrate it and save it.
 
     Returns the minutes since the start of the run. Raises ``ConfigurationError`` for options that
@@ -42,12 +48,11 @@ def train_baseline(data: DetectionDataModule, *, seconds: float) -> float:
     Args:
         data: of the run.
         seconds: budget of the training; infinite without one.
+        cross: scores and folds of a cross calibration; None scores the calibration normals.
     """
     config = data.config
     torch.manual_seed(config.seed)
-    taken = {k: v for k, v in builder_arguments(config).items() if k in RUN_ARGUMENTS}
-    arguments = taken | checked_options(config)
-    baseline = build_baseline(config, arguments)
+    baseline, arguments = configured_baseline(config)
     say(f"{config.model}: {baseline.pretrained_weights or 'no published weights'}.")
     if ignored := ignored_settings(config):
         say(
@@ -74,7 +79,18 @@ def train_baseline(data: DetectionDataModule, *, seconds: float) -> float:
         fusion="none",
         score_rule=SCORE_RULE.format(image=baseline.image_rule.in_words()),
         figures={"rotations": data.rotations, "steps": steps},
+        cross=cross,
     )
+
+
+def configured_baseline(config: DetectionConfig) -> tuple[Baseline, dict[str, Any]]:
+    """Build the configured baseline; return it with its arguments.
+
+    Raises ``ConfigurationError`` for an option that it does not have, or a value that one refuses.
+    """
+    taken = {k: v for k, v in builder_arguments(config).items() if k in RUN_ARGUMENTS}
+    arguments = taken | checked_options(config)
+    return build_baseline(config, arguments), arguments
 
 
 def checked_options(config: DetectionConfig) -> dict[str, Any]:

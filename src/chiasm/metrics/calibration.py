@@ -1,16 +1,20 @@
 """Conformal p-values and thresholds from held-out normals, and calibrated probabilities.
 
 With ``n`` calibration normals exchangeable with the normal parts to come, a normal part has a
-p-value of at most ``a`` with probability at most ``a``, for every ``n`` and every detector.
+p-value of at most ``a`` with probability at most ``a``, for every ``n`` and every detector. That is
+an average over calibrations. One calibration, once made, has a false-alarm rate of its own: where
+the threshold is the k-th largest score, it is at most a draw from Beta(k, n + 1 - k), and exactly
+one where scores do not tie. ``confident_rate`` is a quantile of that distribution.
 """
 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import log_softmax
+from scipy.special import betaincinv, log_softmax
 
 from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.metrics import metric
@@ -52,64 +56,172 @@ def conformal_p_value(scores: ArrayLike, calibration: ArrayLike) -> NDArray[np.f
     return np.asarray((1 + above) / (normals.size + 1))
 
 
-def normals_needed(false_alarm_rate: float) -> int:
-    """Return the fewest calibration normals that can promise a false-alarm rate.
+@lru_cache(maxsize=256)
+def alarm_rank(normals: int, false_alarm_rate: float, confidence: float | None = None) -> int:
+    """Return the rank ``k`` of the threshold: scores above the k-th largest of ``n`` are alarms.
+
+    Without ``confidence`` it is ``floor(rate (n + 1))``: on average over calibrations, at most the
+    rate of the normal parts alarm. With it, it is the largest ``k``, up to that one, for which the
+    rate of *this* calibration is at most ``false_alarm_rate`` in a share ``confidence`` of all
+    calibrations. 0 where no score can promise it.
+
+    Args:
+        normals: calibration scores, ``n``.
+        false_alarm_rate: in (0, 1).
+        confidence: in (0, 1).
 
     Raises:
-        ConfigurationError: the rate is not in (0, 1).
+        ConfigurationError: rate or confidence is not in (0, 1).
+
+    References:
+        Vovk, Conditional Validity of Inductive Conformal Predictors, ACML 2012;
+        Angelopoulos and Bates, A Gentle Introduction to Conformal Prediction, 2021, section 3.2.
 
     Example:
-        >>> normals_needed(0.01)
-        99
+        >>> alarm_rank(99, 0.05), alarm_rank(99, 0.05, 0.9), alarm_rank(40, 0.05, 0.9)
+        (5, 2, 0)
     """
-    if not 0.0 < false_alarm_rate < 1.0:
-        raise ConfigurationError(
-            f"A false-alarm rate of {false_alarm_rate} is not between 0 and 1; 0.05, say, means "
-            "that one good part in twenty raises an alarm."
-        )
-    return math.ceil(1.0 / false_alarm_rate - _ROUNDING) - 1
+    _check_rate(false_alarm_rate)
+    rank = min(math.floor(false_alarm_rate * (normals + 1) + _ROUNDING), normals)
+    if confidence is None:
+        return rank
+    _check_confidence(confidence)
+    ranks = np.arange(1, rank + 1)
+    # The quantile rises with the rank, so that their number is the largest.
+    bounds = betaincinv(ranks, normals + 1 - ranks, confidence)
+    return int(np.count_nonzero(bounds <= false_alarm_rate * (1 + _ROUNDING)))
+
+
+def rate_bound(normals: int, rank: int, confidence: float) -> float:
+    """Return the false-alarm rate that a calibration keeps with a confidence, in [0, 1].
+
+    Args:
+        normals: calibration scores, ``n``.
+        rank: of the threshold among them, see ``alarm_rank``; 0 where nothing alarms.
+        confidence: share of calibrations whose rate is at most the bound, in (0, 1).
+
+    Raises:
+        ConfigurationError: the confidence is not in (0, 1).
+    """
+    _check_confidence(confidence)
+    return 0.0 if rank == 0 else float(betaincinv(rank, normals + 1 - rank, confidence))
+
+
+def confident_rate(normals: int, false_alarm_rate: float, confidence: float = 0.9) -> float:
+    """Return what a rate promised on average is at most with a confidence, once calibrated.
+
+    Of calibrations by ``n`` exchangeable normals whose threshold is ``conformal_threshold`` at
+    ``false_alarm_rate``, a share ``confidence`` has a rate of at most this.
+
+    Args:
+        normals: calibration scores, ``n``.
+        false_alarm_rate: promised on average, in (0, 1).
+        confidence: in (0, 1).
+
+    Returns:
+        The quantile of Beta(k, n + 1 - k); 0 where too few normals promise nothing and no part
+        alarms.
+
+    Raises:
+        ConfigurationError: rate or confidence is not in (0, 1).
+
+    Example:
+        >>> round(confident_rate(40, 0.05), 3)
+        0.094
+    """
+    return rate_bound(normals, alarm_rank(normals, false_alarm_rate), confidence)
+
+
+def normals_needed(false_alarm_rate: float, confidence: float | None = None) -> int:
+    """Return the fewest calibration normals that can promise a false-alarm rate.
+
+    Args:
+        false_alarm_rate: in (0, 1).
+        confidence: with which it is promised; None promises it on average over calibrations.
+
+    Raises:
+        ConfigurationError: rate or confidence is not in (0, 1).
+
+    Example:
+        >>> normals_needed(0.01), normals_needed(0.05, 0.9)
+        (99, 45)
+    """
+    _check_rate(false_alarm_rate)
+    on_average = math.ceil(1.0 / false_alarm_rate - _ROUNDING) - 1
+    if confidence is None:
+        return on_average
+    _check_confidence(confidence)
+    # The largest of n normals is exceeded at a rate of at most r in a share 1 - (1 - r)^n.
+    count = max(
+        on_average, math.ceil(math.log1p(-confidence) / math.log1p(-false_alarm_rate) - _ROUNDING)
+    )
+    return count if alarm_rank(count, false_alarm_rate, confidence) else count + 1
 
 
 @metric()
-def conformal_threshold(calibration: ArrayLike, false_alarm_rate: float) -> float:
+def conformal_threshold(
+    calibration: ArrayLike, false_alarm_rate: float, confidence: float | None = None
+) -> float:
     """Return the threshold above which a score raises an alarm.
 
-    ``score > threshold`` exactly where ``conformal_p_value <= false_alarm_rate``. A new normal
-    part raises an alarm with probability at most the rate, and more than the rate minus
-    ``1 / (n + 1)`` where no two scores tie.
+    Without ``confidence``, ``score > threshold`` exactly where ``conformal_p_value`` is at most the
+    rate. A new normal part raises an alarm with probability at most the rate, and more than the
+    rate minus ``1 / (n + 1)`` where no two scores tie, on average over calibrations. With it, that
+    probability is at most the rate in a share ``confidence`` of calibrations; alarms are then the
+    scores with a p-value of at most ``k / (n + 1)``, which is below the rate.
 
     Args:
         calibration: ``(n,)`` scores of held-out normals.
         false_alarm_rate: in (0, 1).
+        confidence: in (0, 1); None promises the rate on average.
 
     Returns:
-        The k-th largest calibration score, ``k = floor(rate (n + 1))``.
+        The k-th largest calibration score, ``k`` of ``alarm_rank``.
 
     Raises:
-        SplitError: fewer than ``ceil(1 / rate) - 1`` normals, so that no threshold can promise it.
-        ConfigurationError: the rate is not in (0, 1).
+        SplitError: fewer than ``normals_needed``, so that no threshold can promise it.
+        ConfigurationError: rate or confidence is not in (0, 1).
         DataError: a calibration score is NaN.
 
     Example:
         >>> conformal_threshold(range(1, 100), 0.01)
         99.0
+        >>> conformal_threshold(range(1, 100), 0.05), conformal_threshold(range(1, 100), 0.05, 0.9)
+        (95.0, 98.0)
     """
-    needed = normals_needed(false_alarm_rate)
     normals = np.sort(np.asarray(calibration, dtype=np.float64).ravel())
-    if normals.size < needed:
-        raise SplitError(
-            f"There are {normals.size} calibration normals, and a false-alarm rate of "
-            f"{false_alarm_rate:g} needs at least {needed}. Hold out {needed - normals.size} more "
-            "good parts for calibration"
-            + (
-                f", or ask for a rate of at least {1 / (normals.size + 1):.3g}."
-                if normals.size
-                else "."
-            )
-        )
-    normals = _calibration(normals)
-    rank = math.floor(false_alarm_rate * (normals.size + 1) + _ROUNDING)
-    return float(normals[-rank])
+    rank = alarm_rank(normals.size, false_alarm_rate, confidence)
+    if rank == 0:
+        raise SplitError(_too_few(normals.size, false_alarm_rate, confidence))
+    return float(_calibration(normals)[-rank])
+
+
+def rounded_up(value: float, digits: int = 3) -> float:
+    """Round a positive bound to significant digits so that it stays a bound.
+
+    Example:
+        >>> rounded_up(1 / 12), rounded_up(0.05)
+        (0.0834, 0.05)
+    """
+    step = 10.0 ** (math.floor(math.log10(value)) + 1 - digits)
+    return float(f"{math.ceil(value / step - _ROUNDING) * step:.{digits}g}")
+
+
+def _too_few(normals: int, rate: float, confidence: float | None) -> str:
+    needed = normals_needed(rate, confidence)
+    least = 1 / (normals + 1)
+    with_confidence = ""
+    if confidence is not None:
+        least = max(least, rate_bound(normals, 1, confidence)) if normals else least
+        with_confidence = f" with a confidence of {confidence:g}"
+    sentence = (
+        f"There are {normals} calibration normals, and a false-alarm rate of {rate:g}"
+        f"{with_confidence} needs at least {needed}. Hold out {needed - normals} more good parts "
+        "for calibration"
+    )
+    return sentence + (
+        f", or ask for a rate of at least {rounded_up(least):g}." if normals else "."
+    )
 
 
 @metric()
@@ -152,6 +264,22 @@ def _calibration(calibration: ArrayLike) -> NDArray[np.float64]:
             "out where the model produced them."
         )
     return normals
+
+
+def _check_rate(rate: float) -> None:
+    if not 0.0 < rate < 1.0:
+        raise ConfigurationError(
+            f"A false-alarm rate of {rate} is not between 0 and 1; 0.05, say, means that one good "
+            "part in twenty raises an alarm."
+        )
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0.0 < confidence < 1.0:
+        raise ConfigurationError(
+            f"A confidence of {confidence} is not between 0 and 1; 0.9, say, means that nine "
+            "calibrations in ten keep their false-alarm rate."
+        )
 
 
 def _predictions(

@@ -56,15 +56,21 @@ def write_model(
         save_file(weights, temporary)
         temporary.replace(folder / WEIGHTS)
         more(folder)
-        whole = contract.model_copy(update={"weights_sha256": file_digest(folder / WEIGHTS)})
-        temporary = folder / f".{CONTRACT}.{os.getpid()}"
-        temporary.write_text(whole.model_dump_json(indent=2, by_alias=True) + "\n")
-        temporary.replace(folder / CONTRACT)
+        write_contract(
+            folder, contract.model_copy(update={"weights_sha256": file_digest(folder / WEIGHTS)})
+        )
     except (OSError, SafetensorError) as error:
         raise ArtifactError(
             f"The model could not be written to {folder}: {error}. Free some space, or choose a "
             "folder that you may write to."
         ) from error
+
+
+def write_contract(folder: Path, contract: BaseModel) -> None:
+    """Write the contract of a model, in one step for other readers; ``OSError`` where it cannot."""
+    temporary = folder / f".{CONTRACT}.{os.getpid()}"
+    temporary.write_text(contract.model_dump_json(indent=2, by_alias=True) + "\n")
+    temporary.replace(folder / CONTRACT)
 
 
 def read_weights(folder: Path, sha256: str) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from chiasm.detection.decision import AlarmRule
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm
@@ -56,6 +57,9 @@ class Deployment:
         preparation, geometry: of a detector's parts.
         calibration_scores: image scores of a detector for held-out normals, in this precision.
         false_alarm_rate: of a detector's decision; NaN for a classifier.
+        confidence: with which a calibration keeps that rate; None, as in folders of earlier
+            versions, promises it on average over calibrations.
+        calibration_folds: of a cross calibration; 0 where calibration normals were held out.
         distance: smallest and largest median distance of the calibration parts from the camera, in
             metres; None without 3D.
         recording: form of a classifier's recordings.
@@ -78,12 +82,24 @@ class Deployment:
     geometry: GeometryScale | None = None
     calibration_scores: tuple[float, ...] = ()
     false_alarm_rate: float = float("nan")
+    confidence: float | None = None
+    calibration_folds: int = 0
     distance: tuple[float, float] | None = None
     recording: RecordingForm | None = None
     kinds: tuple[str, ...] = ()
     temperatures: Mapping[str, float] = field(default_factory=dict)
     unknown_below: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def alarm_rule(self) -> AlarmRule:
+        """How a detector's scores become decisions: threshold, p-values and promise."""
+        return AlarmRule(
+            self.calibration_scores,
+            self.false_alarm_rate,
+            self.confidence,
+            folds=self.calibration_folds,
+        )
 
     @property
     def graph(self) -> str:

@@ -164,8 +164,7 @@ class DetectionRuntime:
             part,
             outputs["anomaly_map"][0, 0],
             float(outputs["score"][0]),
-            calibration_scores=self.deployment.calibration_scores,
-            false_alarm_rate=self.deployment.false_alarm_rate,
+            rule=self.deployment.alarm_rule,
         )
 
 

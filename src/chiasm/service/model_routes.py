@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from fastapi import APIRouter, Query
 
-from chiasm.detection.decision import alarm_threshold
 from chiasm.service.drift import drift
 from chiasm.service.model_pool import HostedModel, ModelPool
 from chiasm.service.prediction import finite_or_none
@@ -52,6 +51,7 @@ def facts(model: HostedModel) -> ModelFacts:
     """Describe a model."""
     with model.in_use() as runtime:
         deployment = runtime.deployment
+        rule = deployment.alarm_rule
         scores = deployment.calibration_scores
         calibration = None
         if scores:
@@ -66,7 +66,9 @@ def facts(model: HostedModel) -> ModelFacts:
             modalities=list(deployment.modalities),
             kinds=list(deployment.kinds),
             false_alarm_rate=finite_or_none(deployment.false_alarm_rate),
-            threshold=alarm_threshold(scores, deployment.false_alarm_rate),
+            confidence=rule.confidence,
+            threshold=rule.threshold,
+            promise=rule.promise if runtime.wing == "detector" else "",
             calibration_count=len(scores),
             calibration=calibration,
             reloads=model.reloads,

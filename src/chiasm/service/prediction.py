@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from chiasm.detection.decision import alarm_threshold, display_threshold
 from chiasm.detection.report.overlay import HeatScale
 from chiasm.errors import ChiasmError
 from chiasm.samples import Diagnosis, Verdict
@@ -88,13 +87,12 @@ class RequestPredictor:
             part = decode()
             predict = runtime.prepared(part.rgb, part.xyz, source=row.source)
         verdict: Verdict = predict()
-        deployment = runtime.deployment
-        normals, rate = deployment.calibration_scores, deployment.false_alarm_rate
-        threshold = alarm_threshold(normals, rate)
+        normals, rule = runtime.deployment.calibration_scores, runtime.deployment.alarm_rule
+        threshold = rule.threshold
         links = {}
         if verdict.anomaly_map is not None:
             size = sum(len(file.content) for file in files.values())
-            scale = HeatScale.of(normals, display_threshold(normals or (verdict.score,), rate))
+            scale = HeatScale.of(normals, rule.display_threshold if normals else verdict.score)
             self.views.put(row.id, ViewSource(verdict.anomaly_map.scores, scale, decode, size))
             links = _links(row.id, rgb=part.rgb is not None, xyz=part.xyz is not None)
         row = replace(
@@ -115,7 +113,8 @@ class RequestPredictor:
             p_value=row.p_value,
             defective=verdict.defective,
             threshold=threshold,
-            false_alarm_rate=finite_or_none(rate),
+            false_alarm_rate=finite_or_none(rule.false_alarm_rate),
+            confidence=rule.confidence,
             latency_ms=row.latency_ms,
             notes=list(verdict.notes),
             links=links,

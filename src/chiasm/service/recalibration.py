@@ -10,10 +10,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from chiasm.detection.decision import alarm_threshold
+from chiasm.deploy.threshold import replace_deployment
+from chiasm.detection.decision import percent
 from chiasm.errors import ConfigurationError, SplitError
 from chiasm.metrics.calibration import conformal_threshold, normals_needed
-from chiasm.runtime.deployment import DEPLOYMENT, read_deployment, write_deployment
+from chiasm.runtime.deployment import read_deployment
 from chiasm.service.verdict_log import VerdictLog
 
 
@@ -27,6 +28,7 @@ class Recalibration:
         left_out: confirmed good parts left out for balance; see ``balanced_confirmations``.
         old: earlier calibration scores that stay.
         before, after: thresholds; ``before`` is None if there was none.
+        promise_before, promise: what is promised of false alarms, as sentences.
         defects: confirmed defective parts.
         caught: confirmed defective parts above the new threshold.
         backup: file of the earlier calibration.
@@ -38,6 +40,8 @@ class Recalibration:
     old: int
     before: float | None
     after: float
+    promise_before: str
+    promise: str
     defects: int
     caught: int
     backup: Path
@@ -48,7 +52,8 @@ class Recalibration:
             f"Calibrated on {self.good + self.false_alarms} confirmed good parts "
             f"({self.false_alarms} of them false alarms; {self.left_out} left out so that both "
             f"kinds count in their true shares) and {self.old} older scores. Threshold: "
-            f"{before} before, {self.after:.4g} now. Of {self.defects} confirmed defects "
+            f"{before} before, {self.after:.4g} now. Before: {self.promise_before} Now: "
+            f"{self.promise} Of {self.defects} confirmed defects "
             f"{self.caught} are above it. The former calibration is kept as {self.backup}."
         )
 
@@ -58,6 +63,7 @@ def recalibrate(
     log: VerdictLog,
     *,
     false_alarm_rate: float | None = None,
+    confidence: float | None = None,
     keep_old: bool = False,
     days: float | None = None,
     name: str | None = None,
@@ -71,6 +77,7 @@ def recalibrate(
         folder: written by ``chiasm export``.
         log: with corrections.
         false_alarm_rate: of the new threshold; None keeps the model's.
+        confidence: with which this calibration keeps the rate; None keeps the model's.
         keep_old: keep the scores of the export beside the new ones. Right for more of the same
             parts, wrong if parts or lamp have changed.
         days: age of the oldest verdicts that count; None takes the whole log.
@@ -78,8 +85,8 @@ def recalibrate(
 
     Raises:
         SplitError: too few good parts were confirmed, or none of the alarms was reviewed.
-        ConfigurationError: the model has no threshold, the rate is impossible, or ``name`` is
-            unknown, or missing although the log has several.
+        ConfigurationError: the model has no threshold, rate or confidence are impossible, or
+            ``name`` is unknown, or missing although the log has several.
         ArtifactError: the folder is broken or cannot be written.
     """
     deployment = read_deployment(folder)
@@ -89,7 +96,8 @@ def recalibrate(
             "corrections in the log to train it again."
         )
     rate = deployment.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
-    needed = normals_needed(rate)
+    confidence = deployment.confidence if confidence is None else confidence
+    needed = normals_needed(rate, confidence)
     since = 0.0 if days is None else time.time() - days * 86_400
     version = deployment.model_hash
     name = _only_name(log.names(version, since), name)
@@ -98,36 +106,40 @@ def recalibrate(
     new = [float(row["score"]) for row in (*good, *false_alarms)]
     old = deployment.calibration_scores if keep_old else ()
     if not new or len(new) + len(old) < needed:
+        sure = "" if confidence is None else f" with {percent(confidence)} confidence"
         raise SplitError(
             f"{len(new)} confirmed good parts{f' and {len(old)} older scores' if keep_old else ''} "
-            f"are too few: a false-alarm rate of {rate:g} needs {max(needed, 1)}. Confirm more "
-            "good parts as 'right' on the page, ask for a higher --false-alarm-rate, or add "
+            f"are too few: a false-alarm rate of {rate:g}{sure} needs {max(needed, 1)}. Confirm "
+            "more good parts as 'right' on the page, ask for a higher --false-alarm-rate, or add "
             "--keep-old where nothing has changed since the export."
         )
     scores = tuple(sorted((*new, *old)))
-    after = conformal_threshold(scores, rate)
+    after = conformal_threshold(scores, rate, confidence)
     defects = [row for row in rows if _is_defect(row)]
-    backup = _back_up(folder)
-    write_deployment(
-        folder,
-        replace(
-            deployment,
-            calibration_scores=scores,
-            false_alarm_rate=rate,
-            notes=(
-                *deployment.notes,
-                f"{time.strftime('%Y-%m-%d', time.gmtime())}: calibrated on {len(new)} parts that "
-                f"operators confirmed as good and {len(old)} older scores.",
-            ),
+    calibrated = replace(
+        deployment,
+        calibration_scores=scores,
+        false_alarm_rate=rate,
+        confidence=confidence,
+        # Confirmed parts were scored by the model itself, which learnt from none of them.
+        calibration_folds=deployment.calibration_folds if old else 0,
+        notes=(
+            *deployment.notes,
+            f"{time.strftime('%Y-%m-%d', time.gmtime())}: calibrated on {len(new)} parts that "
+            f"operators confirmed as good and {len(old)} older scores.",
         ),
     )
+    promise = calibrated.alarm_rule.promise  # refuses what cannot be promised, before any writing
+    backup = replace_deployment(folder, calibrated)
     return Recalibration(
         good=len(good),
         false_alarms=len(false_alarms),
         left_out=sum(map(_is_good, rows)) - len(new),
         old=len(old),
-        before=alarm_threshold(deployment.calibration_scores, deployment.false_alarm_rate),
+        before=deployment.alarm_rule.threshold,
         after=after,
+        promise_before=deployment.alarm_rule.promise,
+        promise=promise,
         defects=len(defects),
         caught=sum(float(row["score"]) > after for row in defects),
         backup=backup,
@@ -203,10 +215,3 @@ def _is_defect(row: dict[str, Any]) -> bool:
         ("good", "missed"),
         ("defective", "right"),
     )
-
-
-def _back_up(folder: Path) -> Path:
-    """Copy the present calibration to a file named by the time of its replacement."""
-    backup = folder / f"deployment.until-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}.json"
-    backup.write_bytes((folder / DEPLOYMENT).read_bytes())
-    return backup

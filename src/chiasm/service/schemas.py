@@ -43,9 +43,13 @@ class PartVerdict(Schema):
     p_value: float | None = Field(
         description="Conformal, against held-out normals; None without calibration."
     )
-    defective: bool | None = Field(description="At the model's false-alarm rate.")
+    defective: bool | None = Field(description="Whether the score is above the threshold.")
     threshold: float | None = Field(description="Scores above it are alarms.")
-    false_alarm_rate: float | None
+    false_alarm_rate: float | None = Field(description="That the threshold promises.")
+    confidence: float | None = Field(
+        description="With which this calibration keeps the rate; None promises it on average over "
+        "calibrations."
+    )
     latency_ms: float = Field(description="From the whole request to the verdict.")
     notes: list[str]
     links: dict[str, str] = Field(
@@ -94,7 +98,11 @@ class ModelFacts(Schema):
     modalities: list[str]
     kinds: list[str]
     false_alarm_rate: float | None
+    confidence: float | None
     threshold: float | None
+    promise: str = Field(
+        description="What is promised of false alarms, on average and with a confidence."
+    )
     calibration_count: int
     calibration: Histogram | None
     reloads: int

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from chiasm.detection.decision import AlarmRule
 from chiasm.detection.report.curves import (
     epoch_means,
     learning_curves,
@@ -35,6 +36,8 @@ COST = {
 }
 SVG = '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"><style>*{}</style></svg>'
 LOG = "epoch,step,train_loss,validation_ap\n0,4,2.0,\n0,9,1.0,\n0,11,,0.25\n1,14,0.5,\n1,23,,0.5\n"
+
+RULE = AlarmRule(list(range(40)), 0.05, None)
 
 
 class Page(HTMLParser):
@@ -62,7 +65,7 @@ def report(scored: list[ScoredSample], folder: Path, **changes: Any) -> Page:
         "genotype_text": "late cell: x = rgb/f16",
         "notes": ["A note from the caller."],
         "repeat": "chiasm evaluate run --data parts",
-        "false_alarm_rate": 0.05,
+        "rule": RULE,
     }
     path = write_report(folder, **(arguments | changes))
     return Page(path.read_text(encoding="utf-8"))
@@ -213,17 +216,30 @@ def test_metrics_that_do_not_fit_the_schema_are_not_written(scored, tmp_path):
 
 def test_the_verdict_counts_decisions(scored):
     metrics = evaluate_scores(scored, cost={}, draws=5)
-    sentence = in_words(metrics, scored, 0.05)
+    sentence = in_words(metrics, scored, RULE)
     assert sentence.startswith(
         "Found 7 of 9 defective parts, with 1 false alarm among 8 good parts"
     )
+    assert sentence.endswith(RULE.promise)
 
 
-def test_more_false_alarms_than_promised_are_a_warning(part):
-    for alarms, expected in ((0, False), (9, True)):
-        parts = [part(n, alarm=n < alarms) for n in range(20)]
-        said = warnings(evaluate_scores(parts, cost={}, draws=5), parts, 0.05)
-        assert any("than the nominal rate" in w for w in said) == expected
+@pytest.mark.parametrize(
+    ("alarms", "normals", "reason"),
+    [
+        (0, 40, None),
+        (4, 19, "within the chance of a calibration by 19 normals"),
+        (4, 1000, "recorded under other conditions"),
+        (9, 40, "recorded under other conditions"),
+        (9, 5, None),  # nothing was promised
+    ],
+)
+def test_more_false_alarms_than_promised_are_a_warning(part, alarms, normals, reason):
+    parts = [part(n, alarm=n < alarms) for n in range(20)]
+    rule = AlarmRule(list(range(normals)), 0.05, None)
+    said = warnings(evaluate_scores(parts, cost={}, draws=5), parts, rule)
+    excess = [w for w in said if "than the nominal rate" in w]
+    assert bool(excess) == (reason is not None)
+    assert all(reason in w for w in excess)
 
 
 def test_a_shortcut_in_the_data_is_a_warning(scored):
@@ -231,9 +247,9 @@ def test_a_shortcut_in_the_data_is_a_warning(scored):
         replace(s, sample=replace(s.sample, rgb=s.sample.rgb * (0.5 if s.sample.label else 1)))
         for s in scored
     ]
-    said = warnings(evaluate_scores(dark, cost={}, draws=5), dark, 0.05)
+    said = warnings(evaluate_scores(dark, cost={}, draws=5), dark, RULE)
     assert any("object brightness alone" in w for w in said)
-    honest = warnings(evaluate_scores(scored, cost={}, draws=5), scored, 0.05)
+    honest = warnings(evaluate_scores(scored, cost={}, draws=5), scored, RULE)
     assert not any("object brightness alone" in w for w in honest)
 
 

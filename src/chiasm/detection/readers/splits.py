@@ -22,13 +22,19 @@ class Split:
 
     Attributes:
         train: good parts for training.
-        calibration: other good parts, which set the alarm threshold and the p-values.
+        calibration: other good parts, which set the alarm threshold and the p-values; the same ones
+            in a cross calibration.
         test: good and defective parts, for the final figures only.
     """
 
     train: tuple[SampleRef, ...]
     calibration: tuple[SampleRef, ...]
     test: tuple[SampleRef, ...]
+
+    @property
+    def crossed(self) -> bool:
+        """Whether all normals both train and calibrate."""
+        return self.train == self.calibration
 
 
 def make_splits(
@@ -37,6 +43,7 @@ def make_splits(
     shots: int | None = None,
     calibration_share: float = 0.2,
     seed: int = 0,
+    cross: bool = False,
 ) -> Split:
     """Divide a source into training normals, calibration normals and test.
 
@@ -46,7 +53,7 @@ def make_splits(
     number of training normals; with one seed, fewer shots are a subset of more. Raises
     ``SplitError`` if training or calibration would be empty or ``shots`` exceeds the training
     normals, and ``ConfigurationError`` for settings out of range. ``check_disjoint`` compares the
-    files' content.
+    files' content. With ``cross``, all good parts of both splits train and calibrate.
     """
     if not 0 < calibration_share < 1:
         raise ConfigurationError(
@@ -59,7 +66,9 @@ def make_splits(
     if not train:
         raise SplitError(_no_training_sentence(source))
     rng = np.random.default_rng(seed)
-    if not calibration:
+    if cross:
+        train, calibration = [*train, *calibration], []
+    elif not calibration:
         if len(train) < 2:
             raise SplitError(
                 f"{source.name} has one good training part and no validation split; at least two "
@@ -77,7 +86,7 @@ def make_splits(
         indices = sorted(rng.permutation(len(train))[:shots].tolist())
         train = [train[i] for i in indices]
     test = tuple(ref for ref in source.refs if ref.split == "test")
-    return Split(train=tuple(train), calibration=tuple(calibration), test=test)
+    return Split(train=tuple(train), calibration=tuple(train if cross else calibration), test=test)
 
 
 def check_disjoint(split: Split) -> None:
@@ -86,9 +95,10 @@ def check_disjoint(split: Split) -> None:
     Two parts are equal if an RGB, point or depth file has the same path or the same bytes. Only
     files of equal size are read. Raises ``SplitError`` naming both files.
     """
-    duplicates = shared_files(
-        {"training": split.train, "calibration": split.calibration, "test": split.test}
-    )
+    lists = {"training": split.train, "calibration": split.calibration, "test": split.test}
+    if split.crossed:
+        del lists["calibration"]
+    duplicates = shared_files(lists)
     if duplicates:
         first_list, first, second_list, second = duplicates[0]
         relation = "is" if first == second else f"has the same content as {second},"
@@ -153,6 +163,32 @@ def set_aside(groups: Sequence[str], share: float, rng: np.random.Generator) -> 
             drawn |= members[number]
     # If every group exceeds the share by far, the smallest comes nearest to it.
     return drawn or min(members, key=len)
+
+
+def divide_into_folds(groups: Sequence[str], folds: int, *, seed: int) -> list[list[int]]:
+    """Divide parts into folds of about one size, without dividing one of several groups.
+
+    Args:
+        groups: name of each part's group; a part without one is a group alone.
+        folds: wanted; there are as many as groups where these are fewer.
+        seed: of the draw.
+
+    Returns:
+        Indices of each fold's parts, rising.
+
+    Raises:
+        SplitError: there are fewer than two parts.
+    """
+    members = members_by_group(groups)
+    if len(members) == 1:
+        members = [{number} for number in range(len(groups))]
+    if len(members) < 2:
+        raise SplitError("A cross calibration needs at least two good parts.")
+    order = np.random.default_rng(seed).permutation(len(members)).tolist()
+    chosen: list[list[int]] = [[] for _ in range(min(folds, len(members)))]
+    for number in sorted(order, key=lambda n: -len(members[n])):  # of one size: as drawn
+        min(chosen, key=len).extend(members[number])
+    return [sorted(fold) for fold in chosen]
 
 
 @dataclass(frozen=True, slots=True)

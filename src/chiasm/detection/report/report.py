@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 from jinja2 import Environment, PackageLoader
 
+from chiasm.detection.decision import AlarmRule
 from chiasm.detection.report.curves import (
     learning_curves,
     metric_curves,
@@ -40,7 +41,7 @@ def write_report(
     genotype_text: str | None,
     notes: Sequence[str],
     repeat: str,
-    false_alarm_rate: float,
+    rule: AlarmRule,
     run: Path | None = None,
     genotype: Genotype | None = None,
 ) -> Path:
@@ -55,7 +56,7 @@ def write_report(
         genotype_text: the architecture as text.
         notes: further warnings.
         repeat: the command that writes this report.
-        false_alarm_rate: nominal rate of the decisions.
+        rule: of the decisions.
         run: the run's folder, whose ``logs`` hold the learning curves and whose ``pareto.json``
             the trade-offs of the search.
         genotype: of the model, to mark among the trade-offs.
@@ -88,9 +89,9 @@ def write_report(
     )
     page = environment.get_template("report.html.j2").render(
         title=title,
-        headline=in_words(metrics, scored, false_alarm_rate),
+        headline=in_words(metrics, scored, rule),
         cards=_cards(metrics),
-        warnings=[*notes, *warnings(metrics, scored, false_alarm_rate)],
+        warnings=[*notes, *warnings(metrics, scored, rule)],
         metrics=metrics,
         image_rows=ImageFigures.rows(),
         kinds=kind_rows(metrics, scored),

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scipy.stats import betabinom
+
+from chiasm.detection.decision import AlarmRule
 from chiasm.detection.report.scored import ScoredSample
 
 MEANING = {
@@ -14,12 +17,12 @@ MEANING = {
     "AUPRO 0.05": "The same with at most 5 % of good pixels: the stricter figure.",
 }
 
+# Chance that a sound calibration has as many false alarms, below which it is not taken for sound.
+RARE = 0.05
 MIN_PARTS = 10  # of a class; fewer make figures hints
 
 
-def in_words(
-    metrics: Mapping[str, Any], scored: Sequence[ScoredSample], false_alarm_rate: float
-) -> str:
+def in_words(metrics: Mapping[str, Any], scored: Sequence[ScoredSample], rule: AlarmRule) -> str:
     """Return the result in one sentence."""
     readable = [s for s in scored if not s.verdict.error]
     bad = [s for s in readable if s.sample.label == 1]
@@ -34,21 +37,22 @@ def in_words(
     alarms_text = (
         f"{false} false alarm{'' if false == 1 else 's'} among {_parts(len(good), 'good')}"
     )
-    rate = f"at a nominal false-alarm rate of {_percent(false_alarm_rate)}."
     if not bad:
-        return f"Raised {alarms_text}, {rate} There were no defective parts."
+        return f"Raised {alarms_text}. There were no defective parts. {rule.promise}"
     if not good:
         return f"Found {detected} of {_parts(len(bad), 'defective')}. There were no good parts."
-    return f"Found {detected} of {_parts(len(bad), 'defective')}, with {alarms_text}, {rate}"
+    return (
+        f"Found {detected} of {_parts(len(bad), 'defective')}, with {alarms_text}. {rule.promise}"
+    )
 
 
 def warnings(
-    metrics: Mapping[str, Any], scored: Sequence[ScoredSample], false_alarm_rate: float
+    metrics: Mapping[str, Any], scored: Sequence[ScoredSample], rule: AlarmRule
 ) -> list[str]:
     """Return what limits the validity of the figures."""
     return [
         *_left_out(scored),
-        *_excess_alarms(metrics, false_alarm_rate),
+        *_excess_alarms(metrics, rule),
         *_few_parts(metrics["counts"]),
         *_shortcuts(metrics),
     ]
@@ -88,17 +92,30 @@ def _left_out(scored: Sequence[ScoredSample]) -> list[str]:
     return sentences
 
 
-def _excess_alarms(metrics: Mapping[str, Any], nominal: float) -> list[str]:
-    """Warn of more false alarms than nominal, beyond chance."""
-    alarms = metrics["image"]["false_alarm_rate"]
-    if alarms["low"] is None or alarms["low"] <= nominal:
+def _excess_alarms(metrics: Mapping[str, Any], rule: AlarmRule) -> list[str]:
+    """Warn of more false alarms than promised, and say whether the calibration can be the cause.
+
+    The count of ``m`` good parts is beta-binomial, as the rate of a calibration is a draw from a
+    beta distribution.
+    """
+    alarms, nominal = metrics["image"]["false_alarm_rate"], rule.false_alarm_rate
+    if alarms["low"] is None or alarms["low"] <= nominal or not rule.rank:
         return []
-    good = metrics["counts"]["good"]
+    good, normals = metrics["counts"]["good"], len(rule.calibration_scores)
+    count = round(alarms["value"] * good)
+    chance = float(betabinom.sf(count - 1, good, rule.rank, normals + 1 - rule.rank))
+    reason = (
+        f"So many are within the chance of a calibration by {normals} normals "
+        f"({_percent(chance)} of calibrations have as many or more). Calibrate with more good "
+        "parts, or promise the rate with a confidence ('chiasm threshold --confidence 0.9')."
+        if chance >= RARE and not rule.folds
+        else "The choice of the calibration parts does not explain so many: the test parts were "
+        "recorded under other conditions, or are no such parts."
+    )
     return [
-        f"More false alarms than the nominal rate: {round(alarms['value'] * good)} of {good} good "
-        f"parts ({_percent(alarms['value'])}; 95 % interval {_percent(alarms['low'])} to "
-        f"{_percent(alarms['high'])}) against {_percent(nominal)}. Either there were too few "
-        "calibration parts, or the test parts were recorded under other conditions."
+        f"More false alarms than the nominal rate: {count} of {good} good parts "
+        f"({_percent(alarms['value'])}; 95 % interval {_percent(alarms['low'])} to "
+        f"{_percent(alarms['high'])}) against {_percent(nominal)}. {reason}"
     ]
 
 

@@ -1,0 +1,39 @@
+"""``chiasm threshold``: show or change what a model promises of false alarms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def threshold(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder written by 'chiasm export', or of a run or a model.")
+    ],
+    false_alarm_rate: Annotated[
+        float | None, typer.Option(help="False-alarm rate to promise (default: that of the model).")
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            help="Confidence with which the rate holds for this calibration, e.g. 0.9 (default: "
+            "that of the model)."
+        ),
+    ] = None,
+    on_average: Annotated[
+        bool,
+        typer.Option(
+            "--on-average",
+            help="Promise the rate on average over calibrations, without confidence.",
+        ),
+    ] = False,
+) -> None:
+    """Change the alarm threshold of a model, or show it. A running service adopts it."""
+    from chiasm.deploy.threshold import set_threshold
+
+    change = set_threshold(
+        folder, false_alarm_rate=false_alarm_rate, confidence=confidence, on_average=on_average
+    )
+    typer.echo(change)
