@@ -104,6 +104,7 @@ def test_scores_of_two_trainings_that_learn_are_not_pooled(parts, tmp_path):
     [
         ({"confidence": 0.9}, "no rate with a confidence"),
         ({"search": {"selection": "validation"}}, "search.selection=held_out"),
+        ({"image_score": "chosen"}, "image_score=chosen"),
     ],
 )
 def test_what_a_cross_calibration_cannot_keep_is_refused(settings, words, tmp_path):

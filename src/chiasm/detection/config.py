@@ -212,6 +212,11 @@ class DetectionConfig(Settings):
                 "cross calibration trains on all normals, so that the search cannot select on the "
                 "validation split; set search.selection=held_out."
             )
+        if value == "cross" and info.data.get("image_score") == "chosen":
+            raise ValueError(
+                "each fold of a cross calibration would choose a rule of the image's score of its "
+                "own, so that their scores could not be compared; leave out image_score=chosen."
+            )
         if value == "cross" and info.data.get("confidence") is not None:
             raise ValueError(
                 "a cross calibration promises no rate with a confidence; leave the confidence out, "

@@ -37,12 +37,6 @@ def check_refits(config: DetectionConfig) -> None:
     """
     if config.calibration != "cross":
         return
-    if config.image_score == "chosen":
-        raise ConfigurationError(
-            "With calibration=cross each fold would choose a rule of the image's score of its own, "
-            "so that their scores could not be compared. Leave out image_score=chosen or "
-            "calibration=cross."
-        )
     model = find_model(config.model)
     if model.pools is None:
         agree = configured_baseline(config)[0].refits_agree
