@@ -63,6 +63,7 @@ def calibrate_and_save(
         calibration_scores=(),
         false_alarm_rate=config.false_alarm_rate,
         distance=distance,
+        acquisition=data.acquisition,
         metric_versions=versions(),
         training_data=data.training_data,
         training_samples=len(data.parts),

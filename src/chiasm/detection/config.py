@@ -62,7 +62,10 @@ class DetectionConfig(Settings):
             on the normals, for models with frozen features and for baselines, which get the same
             copies; a searched model that trains its features is not rotated.
         calibration_share: of the training normals, for data without a validation split.
-        remove_background: remove the support plane and everything not connected with the part.
+        remove_background: ``true`` removes the support plane and everything not connected with the
+            part; without 3D points, what has the colours of the frame's border. ``auto`` does so by
+            points as well; without them, it decides once from all normals whether there is a
+            background at all. ``false`` looks at whole frames.
         plane_margin: metres above the support plane that are removed with it; None estimates them.
         augment: show each normal part under other light and at other angles in every epoch, to
             networks that are trained from scratch; a model with frozen features has a memory of
@@ -133,7 +136,7 @@ class DetectionConfig(Settings):
     shots: int | None = Field(None, ge=2)
     rotate: bool | None = None
     calibration_share: float = Field(0.2, gt=0, lt=0.9)
-    remove_background: bool = True
+    remove_background: bool | Literal["auto"] = "auto"
     plane_margin: float | None = Field(None, gt=0)
     augment: bool = False
     anomalies: Literal["paper", "mixture"] = "mixture"
