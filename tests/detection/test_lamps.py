@@ -112,7 +112,7 @@ def test_another_lamp_is_taken_where_it_is_given_and_is_said(
     assert lamps_of(verdicts) == {"0"}
     evaluate(run, data=candy, lamp=0, out=tmp_path / "report")
     sentence = "read under lamp 0, under which the model saw no part: it was trained under lamp 4"
-    assert capsys.readouterr().out.replace("\n", " ").count(sentence) == 2
+    assert " ".join(capsys.readouterr().out.split()).count(sentence) == 2
     page = (tmp_path / "report/report.html").read_text()
     assert sentence in page and "--lamp 0" in page
 
@@ -127,7 +127,7 @@ def test_data_that_name_no_lamp_are_taken_and_it_is_said(run: Path, tmp_path: Pa
     write_rgb(tmp_path / "new/rgb/1.png", np.full((SIDE, SIDE, 3), 0.5, np.float32))
     predict(run, tmp_path / "new", out=tmp_path / "out")
     predict(run, tmp_path / "new/rgb/1.png", out=tmp_path / "out")
-    said = capsys.readouterr().out.replace("\n", " ")
+    said = " ".join(capsys.readouterr().out.split())
     assert said.count("trained under lamp 4, and these parts name no lamp") == 2
 
 

@@ -20,7 +20,11 @@ from chiasm.detection.preparation.surface import largest_cluster
 from chiasm.errors import DataError
 from chiasm.samples import BoolArray, FloatArray, RGBDSample
 
-TOLERANCE = 4.0  # spreads from the background's colour at which a pixel differs from it
+_TOLERANCE = 4.0  # spreads from the colour of its border at which a pixel of a frame differs
+# What all normals have in common is plain, so that it does no harm to look at some of it: the
+# known background is told more narrowly, and gaps and edges of the part are looked at.
+_NARROW = 3.0  # spreads
+_GAP, _EDGE = 0.02, 0.01  # shares of the frame's longer side
 _FLOOR = 0.02  # least spread: five grey levels of 255
 _BORDER = 0.04  # width of the border as a share of the frame's longer side
 
@@ -80,7 +84,6 @@ def mask_by_background(
         DataError: no part stands out, or what surrounds it is not a background.
     """
     assert sample.rgb is not None
-    spread = np.array(background.spread)
     mask = differing(sample, background)
     largest = min(_LARGER * background.shares[1], 0.97)
     share = float(mask.mean())
@@ -92,7 +95,7 @@ def mask_by_background(
     if share <= largest:
         return mask, ()
     colour, _ = _border_colour(sample.rgb)
-    mask = _differing(sample.rgb, colour, spread)
+    mask = _differing_widely(sample.rgb, colour, np.array(background.spread))
     if 0.5 * background.shares[0] <= float(mask.mean()) <= largest:
         return mask, (
             "The background has another colour than that of the training: the part is told by the "
@@ -106,9 +109,9 @@ def mask_by_background(
 
 
 def differing(sample: RGBDSample, background: BackgroundColours) -> BoolArray:
-    """Return the largest region ``(H, W)`` that differs from a background."""
+    """Return the largest region ``(H, W)`` that differs from a background, and its edge."""
     assert sample.rgb is not None
-    return _differing(sample.rgb, np.array(background.colour), np.array(background.spread))
+    return _differing_widely(sample.rgb, np.array(background.colour), np.array(background.spread))
 
 
 def unequal(shares: Mapping[str, float]) -> str:
@@ -154,15 +157,35 @@ def _border_noise(rgb: FloatArray) -> float:
     return 1.4826 * float(np.median(border)) / 6
 
 
-def _differing(
+def _differing_widely(
     rgb: FloatArray, centre: NDArray[np.floating], spread: NDArray[np.floating]
 ) -> BoolArray:
-    """Return the largest region of pixels that differ from a colour in any channel."""
+    cluster = _differing(rgb, centre, spread, tolerance=_NARROW, gap=_GAP)
+    reach = max(1, round(_EDGE * max(cluster.shape)))
+    square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    return np.asarray(cv2.dilate(cluster.view(np.uint8), square)).view(np.bool_)
+
+
+def _differing(
+    rgb: FloatArray,
+    centre: NDArray[np.floating],
+    spread: NDArray[np.floating],
+    *,
+    tolerance: float = _TOLERANCE,
+    gap: float = 0.01,
+) -> BoolArray:
+    """Return the largest region of pixels that differ from a colour in any channel.
+
+    Args:
+        rgb: ``(H, W, 3)``.
+        centre, spread: by channel.
+        tolerance: in spreads.
+        gap: share of the frame's longer side that does not divide a region.
+    """
     different = np.zeros(rgb.shape[:2], np.bool_)
     for channel, median, deviation in zip(cv2.split(rgb), centre, spread, strict=True):
-        different |= np.abs(channel - median) / deviation > TOLERANCE
-    # Gaps of about 1 % of the frame's side do not divide a part.
-    return largest_cluster(different, closing=max(1, round(0.01 * max(different.shape))))
+        different |= np.abs(channel - median) / deviation > tolerance
+    return largest_cluster(different, closing=max(1, round(gap * max(different.shape))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +279,7 @@ class BackgroundSurvey:
         between = 1.4826 * np.median(np.abs(borders - colour), axis=0)
         spread = np.hypot(np.median(self.deviations, axis=0), between) + _FLOOR
         frames = np.stack(self.frames).astype(np.float32)  # (N, GRID, GRID, 3)
-        far = (np.abs(frames - colour) / spread).max(axis=3) > TOLERANCE  # (N, GRID, GRID)
+        far = (np.abs(frames - colour) / spread).max(axis=3) > _TOLERANCE  # (N, GRID, GRID)
         unlike = float(np.mean(np.abs(borders - colour).max(axis=1) > _SAME_COLOUR))
         alike = [1 - float(border_strips(one, _STRIP).mean()) for one in far]
         edge = np.ones((3, 3), np.uint8)  # cells at the part's edge have some of its colour

@@ -137,7 +137,14 @@ def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample
 def part_mask(sample: RGBDSample, settings: PreparationSettings) -> BoolArray:
     """Return the part's mask ``(H, W)``, with holes in its 3D data filled."""
     sample = _as_told(sample, settings)
-    return _mask(sample, _plane_of(sample, settings), settings)[0]
+    return object_mask(sample, _plane_of(sample, settings), settings)
+
+
+def object_mask(
+    sample: RGBDSample, plane: Plane | None, settings: PreparationSettings
+) -> BoolArray:
+    """Return the part's mask ``(H, W)`` above a support plane that was fitted before."""
+    return _mask(sample, plane, settings)[0]
 
 
 def _plane_of(sample: RGBDSample, settings: PreparationSettings) -> Plane | None:
