@@ -118,6 +118,7 @@ def evaluate(
         data: folder or manifest.
         out: folder of the report; None is ``report`` in the run's folder.
         lamp: of parts: number of the lamp, for data with several; ``"all"`` takes all of them.
+            None takes the lamp that the run saw its parts under.
         splits, left_out: of recordings: the run's settings are trained again on each of these
             splits and without each of these classes, and the figures shown beside the run's.
         options: further arguments of the wing's ``evaluate``.
@@ -155,6 +156,7 @@ def predict(
         inputs: folder, manifest or one file.
         out: folder for the tables and pictures.
         lamp: of parts: number of the lamp, for data with several; ``"all"`` takes all of them.
+            None takes the lamp that the run saw its parts under.
         xyz: of one part: the 3D file that belongs to the RGB file ``inputs``.
         series: of one recording: the series that belongs to the image ``inputs``.
 

@@ -103,6 +103,7 @@ class PreparedSample:
         plane: ``(a, b, c, d)`` of the support plane with unit normal towards the camera, so that
             ``height = a x + b y + c z + d``; None for RGB-only data.
         label, kind, group, split, source: as in ``RGBDSample``.
+        notes: remarks for the verdict, such as 'no support plane was found'.
     """
 
     rgb: FloatArray | None
@@ -120,6 +121,7 @@ class PreparedSample:
     group: str = ""
     split: str = ""
     source: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

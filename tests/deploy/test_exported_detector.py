@@ -61,6 +61,20 @@ def test_it_judges_as_the_trained_model_does(model, detector_run: Path, pairs):
         np.testing.assert_array_equal(theirs.anomaly_map.foreground, ours.anomaly_map.foreground)
         assert theirs.defective == ours.defective
         assert theirs.p_value == ours.p_value
+        assert theirs.notes == ours.notes
+
+
+def test_it_says_as_the_trained_model_does_what_was_seen_otherwise(
+    model, detector_run: Path, pairs
+):
+    trained = DetectionPredictor.load(detector_run)
+    assert model.acquisition == trained.acquisition
+    rgb, xyz = pairs[0]
+    ours, theirs = (one(rgb, xyz * np.float32(1.5)) for one in (trained, model))
+    assert theirs.notes == ours.notes
+    assert any("farther from the camera" in note for note in theirs.notes)
+    card = (model.folder / "MODEL_CARD.md").read_text()
+    assert "## How the parts were seen" in card and "of the frame is looked at" in card
 
 
 def test_the_graph_itself_decides(model, pairs):

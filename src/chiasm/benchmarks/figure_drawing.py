@@ -13,7 +13,7 @@ from chiasm.benchmarks.store import ResultStore
 from chiasm.benchmarks.table import Filled, Table
 from chiasm.benchmarks.trial import Trial
 from chiasm.detection.predictor import DetectionPredictor
-from chiasm.detection.readers.opening import open_source
+from chiasm.detection.readers.opening import open_as_trained
 from chiasm.detection.report.gallery import draw_comparison
 from chiasm.detection.report.scored import ScoredSample, framed
 from chiasm.metrics.ranking import average_precision
@@ -105,7 +105,7 @@ def draw_parts(
         for row in complete:
             trial = by_row[row]
             predictor = DetectionPredictor.load(store.run_folder(trial))
-            source = open_source(trial.data, lamp=trial.settings.get("lamp"))
+            source, _ = open_as_trained(trial.data, predictor.contract.acquisition)
             first = {r.kind: r for r in reversed(source.refs) if r.split == "test" and r.label == 1}
             for kind, ref in sorted(first.items()):
                 sample = source.load(ref)

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from chiasm.benchmarks.diagnosis_facts import FACTS
 from chiasm.errors import ConfigurationError
 
@@ -36,9 +34,6 @@ def evaluate(description: dict[str, Any], run: Path) -> None:
         return
     # Corruptions take many times as long as the test itself: only the table of them has them.
     options: dict[str, Any] = {"most_corrupted": 0} if wing == "classifier" else {}
-    if wing == "detector":
-        # Parts are tested under the lamps that the run was made for.
-        options["lamp"] = yaml.safe_load((run / "config.yaml").read_text()).get("lamp")
     api.evaluate(run, data=description["folder"], out=report, **options | description["evaluation"])
     if wing == "classifier":
         write_classifier_facts(run, report)

@@ -36,9 +36,9 @@ class Station:
         self._next = 0
         self._samples: list[Any]
         if wing == "detector":
-            from chiasm.detection.readers.opening import open_source
+            from chiasm.detection.readers.opening import open_as_trained
 
-            source = open_source(data)
+            source, _ = open_as_trained(data, model.acquisition)
             refs = [ref for ref in source.refs if ref.split in ("test", "")][:SAMPLES]
             self._samples = [source.load(ref) for ref in refs]
         else:

@@ -41,7 +41,8 @@ Lamp = Annotated[
         "--lamp",
         parser=_lamp,
         metavar="NUMBER|all",
-        help="Number of the lamp, for data with several, or 'all'.",
+        help="Number of the lamp, for data with several, or 'all'. A trained model's own by "
+        "default.",
     ),
 ]
 Overrides = Annotated[

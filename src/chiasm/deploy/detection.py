@@ -21,6 +21,7 @@ from chiasm.detection.anomalies.generators import synthesise, validation_generat
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import DetectionContract
 from chiasm.detection.predictor import DetectionPredictor
+from chiasm.detection.preparation.acquisition import Acquisition
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.distance import distance_range
 from chiasm.detection.preparation.prepare import PreparationSettings
@@ -80,7 +81,7 @@ def export_detection(
             "that its scores cannot be computed again for a graph that differs from it. Export it "
             "in fp32 with its whole memory, or train it with calibration=split."
         )
-    parts = held_out_parts(run, contract.preparation, data=data)
+    parts = held_out_parts(run, contract.preparation, contract.acquisition, data=data)
     trained = [_score_by_torch(predictor, part) for part in (*parts.calibration, *parts.anomalous)]
     if crossed:
         calibration = list(contract.calibration_scores)
@@ -114,6 +115,7 @@ def export_detection(
             confidence=contract.confidence,
             calibration_folds=contract.calibration_folds,
             distance=parts.distance,
+            acquisition=contract.acquisition,
         )
         _write_graph(graph, predictor, parts, folder, deployment)
         runtime = DetectionRuntime(folder, deployment, threads=torch.get_num_threads())
@@ -274,13 +276,18 @@ class HeldOut:
 
 
 def held_out_parts(
-    run: Path, settings: PreparationSettings, *, data: Path | None = None
+    run: Path,
+    settings: PreparationSettings,
+    acquisition: Acquisition | None = None,
+    *,
+    data: Path | None = None,
 ) -> HeldOut:
     """Prepare the parts of a run's split again.
 
     Args:
         run: the run's folder, with its ``config.yaml``.
         settings: of the model's contract.
+        acquisition: likewise; None of earlier versions.
         data: folder of the data, if it has moved; None takes that of the run.
 
     Raises:
@@ -294,7 +301,9 @@ def held_out_parts(
             "cannot be checked. Name the run's folder, not the model's."
         )
     config = DetectionConfig.make(file=path)
-    source = open_source(data or config.data, lamp=config.lamp)
+    # The lamp that the run chose itself is not in its settings.
+    lamp = config.lamp if acquisition is None else acquisition.lamp
+    source = open_source(data or config.data, lamp=lamp)
     split = make_splits(
         source,
         shots=config.shots,

@@ -27,6 +27,7 @@ def detector_card(deployment: Deployment, *, genotype: Genotype | None, run: Pat
         f"{origin['training_samples']} good parts (data hash `{origin['training_data'][:16]}`, "
         f"seed {origin['seed']}); no defective part. Published weights inside: "
         f"{origin['backbone_weights'] or 'none'}.",
+        *_acquisition(deployment),
         "## False alarms",
         _promise(deployment, run),
         "## Figures on the test split",
@@ -47,6 +48,22 @@ def detector_card(deployment: Deployment, *, genotype: Genotype | None, run: Pat
         "good: compare the figures with the trivial ones beside them.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _acquisition(deployment: Deployment) -> list[str]:
+    """Return how the training parts were seen; nothing of models of earlier versions."""
+    seen = deployment.acquisition
+    if seen is None:
+        return []
+    frames = ", ".join(f"{width} x {height}" for height, width in seen.frames)
+    sentences = [f"Frames of {frames} pixels."] if frames else []
+    if seen.lamp is not None:
+        lamps = ", ".join(map(str, seen.lamps))
+        sentences.append(f"Lamp: {lamps}. Under another lamp nothing is promised.")
+    if deployment.distance is not None:
+        nearest, farthest = deployment.distance
+        sentences.append(f"{nearest:.3g} to {farthest:.3g} m from the camera.")
+    return ["## How the parts were seen", " ".join([*sentences, *seen.sentences])]
 
 
 def classifier_card(deployment: Deployment, *, run: Path) -> str:

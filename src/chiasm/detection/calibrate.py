@@ -68,6 +68,7 @@ def calibrate_and_save(
         false_alarm_rate=config.false_alarm_rate,
         confidence=config.confidence,
         distance=distance,
+        acquisition=data.acquisition,
         metric_versions=versions(),
         training_data=data.training_data,
         training_samples=len(data.parts),

@@ -65,7 +65,10 @@ class DetectionConfig(Settings):
         contamination: share of the normals that may hide a defect, as far as it is to be survived:
             training normals that most of many small memories of other parts find far from normal
             are left out, and all such parts are named. 0 trusts every normal.
-        remove_background: remove the support plane and everything not connected with the part.
+        remove_background: ``true`` removes the support plane and everything not connected with the
+            part; without 3D points, what has the colours of the frame's border. ``auto`` does so by
+            points as well; without them, it decides once from all normals whether there is a
+            background at all. ``false`` looks at whole frames.
         plane_margin: metres above the support plane that are removed with it; None estimates them.
         augment: show each normal part under other light and at other angles in every epoch, to
             networks that are trained from scratch; a model with frozen features has a memory of
@@ -147,7 +150,7 @@ class DetectionConfig(Settings):
     rotate: bool | None = None
     calibration_share: float = Field(0.2, gt=0, lt=0.9)
     contamination: float = Field(0.0, ge=0, le=0.3)
-    remove_background: bool = True
+    remove_background: bool | Literal["auto"] = "auto"
     plane_margin: float | None = Field(None, gt=0)
     augment: bool = False
     anomalies: Literal["paper", "mixture"] = "mixture"

@@ -7,10 +7,12 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.decision import AlarmRule
 from chiasm.detection.detector import Detector
 from chiasm.detection.layers.image_score import ImageScoreRule
 from chiasm.detection.models import named as _registers_detectors  # noqa: F401
+from chiasm.detection.preparation.acquisition import Acquisition
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.errors import ArtifactError
@@ -21,10 +23,13 @@ from chiasm.runs.model_folder import (
     GENOTYPE,
     WEIGHTS,
     Strict,
+    model_folder,
     read_contract_as,
     read_weights,
     write_model,
 )
+
+SETTINGS = "config.yaml"  # of a run
 
 Fusion = Literal["genotype", "concatenation", "none"]
 
@@ -49,6 +54,8 @@ class DetectionContract(Strict):
         calibration_folds: of a cross calibration; 0 where calibration normals were held out.
         distance: metres from the camera, least and most of the calibration parts' medians; None
             without 3D, or where it was not recorded.
+        acquisition: how the run saw its normal parts: lamp, frames, colours, how much is looked
+            at; None of earlier versions.
         metric_versions: name to version of its definition.
         training_data: hash over the contents of the training files.
         weights_sha256: of ``weights.safetensors``.
@@ -74,6 +81,7 @@ class DetectionContract(Strict):
     confidence: float | None = None
     calibration_folds: int = 0
     distance: tuple[float, float] | None = None
+    acquisition: Acquisition | None = None
     metric_versions: dict[str, int]
     training_data: str
     training_samples: int
@@ -164,3 +172,19 @@ def load_model(folder: Path) -> tuple[Detector, DetectionContract, Genotype | No
 def read_contract(folder: Path) -> DetectionContract:
     """Read and check a model's contract, of version 1 or 2."""
     return read_contract_as(folder, DetectionContract, wing="detector", upgrade=upgrade_contract)
+
+
+def acquisition_of(folder: Path, contract: DetectionContract) -> Acquisition | None:
+    """Return how a run saw its parts; of earlier versions, what the run's settings say.
+
+    Args:
+        folder: of the run, or of its model.
+        contract: of the model.
+    """
+    if contract.acquisition is not None:
+        return contract.acquisition
+    settings = model_folder(folder).parent / SETTINGS
+    lamp = DetectionConfig.make(file=settings).lamp if settings.is_file() else None
+    if lamp is None:
+        return None
+    return Acquisition(lamp=lamp, lamps=(lamp,) if isinstance(lamp, int) else ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -25,10 +25,11 @@ from chiasm.detection.decision import AlarmRule
 from chiasm.detection.hidden_defects import find_hidden_defects, record_hidden_defects
 from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.models.adnas import AdnasDetector
+from chiasm.detection.preparation.acquisition import Acquisition, AcquisitionObserver
 from chiasm.detection.preparation.geometry import GeometryScale, estimate_geometry_scale
-from chiasm.detection.preparation.prepare import PreparationSettings, estimate_crop_fraction
+from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache, SelectedParts
-from chiasm.detection.readers.opening import open_source
+from chiasm.detection.readers.opening import lamp_read, open_source
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.readers.splits import (
     Split,
@@ -39,6 +40,7 @@ from chiasm.detection.readers.splits import (
     make_splits,
     owners_of,
 )
+from chiasm.detection.readers.survey import survey
 from chiasm.detection.rotation import choose_rotations, with_rotations
 from chiasm.detection.training.augmentation import Augmentation
 from chiasm.detection.training.duration import (
@@ -65,7 +67,6 @@ from chiasm.samples import PreparedSample
 from chiasm.training.progress import Progress
 from chiasm.training.trainer import precision_here
 
-CROPS_MEASURED = 60  # training normals, at most, that the crop is estimated from
 FRESH_BATCH = 8  # parts, at most, of a batch that is not made of stored features
 STORING_SHARE = 0.5  # of the minutes that are left
 STORED = ("final", "architecture", "validate")  # purposes of parts with synthetic anomalies
@@ -83,6 +84,7 @@ class DetectionDataModule:
         config: of the run.
         source, split: the data.
         preparation, geometry: how a sample becomes the model's input.
+        acquisition: how the normals were seen.
         parts: prepared training normals, with their rotated copies; read from disk when used.
         training: indices of the parts that train the weights of detectors.
         held_out: indices of the parts that choose genotype and score rule; they share no group
@@ -108,6 +110,7 @@ class DetectionDataModule:
     split: Split
     preparation: PreparationSettings
     geometry: GeometryScale
+    acquisition: Acquisition
     parts: Sequence[PreparedSample]
     training: list[int]
     held_out: list[int]
@@ -292,22 +295,20 @@ def open_data(
         f"{source.name}: {len(split.train)} normal parts for training, "
         f"{len(split.calibration)} for calibration."
     )
-    preparation = PreparationSettings(
-        size=config.image_size,
+    preparation, background = survey(
+        source,
+        split.train,
+        PreparationSettings(size=config.image_size, plane_margin=config.plane_margin),
         remove_background=config.remove_background,
-        plane_margin=config.plane_margin,
+        watch=_with_progress,
     )
-    measured = split.train[:: max(1, len(split.train) // CROPS_MEASURED)]
-    with Progress("Measuring the crop", len(measured)) as progress:
-        fraction = estimate_crop_fraction(
-            (source.load(ref) for ref in progress.over(measured)), preparation
-        )
-    preparation = replace(preparation, crop_fraction=round(fraction, 4))
     cache = PreparationCache()
     parts: Sequence[PreparedSample] = cache.parts(source, split.train, preparation)
     calibration = cache.parts(source, split.calibration, preparation)
     with Progress("Preparing", len(parts) + len(calibration)) as progress:
-        geometry = estimate_geometry_scale(progress.over(parts), kind=config.geometry)
+        observer = AcquisitionObserver()
+        observed = observer.watch(progress.over(parts))
+        geometry = estimate_geometry_scale(observed, kind=config.geometry)
         for _ in progress.over(calibration):
             pass  # read once, so that a damaged file is found now and not after the training
     if config.contamination > 0:
@@ -321,6 +322,16 @@ def open_data(
         split = replace(split, train=tuple(split.train[i] for i in found.kept))
         parts = SelectedParts(parts, found.kept)
         record_hidden_defects(config.out, found)
+    acquisition = observer.acquisition(
+        lamp=lamp_read(source.refs, config.lamp),
+        lamps=tuple(sorted({ref.lamp for ref in split.train if ref.lamp is not None})),
+        background=background,
+    )
+    if len(source.lamps) > 1:
+        lamps = ", ".join(map(str, source.lamps))
+        say(f"Parts are read under lamp {acquisition.lamp} of {lamps} (lamp= chooses another).")
+    for sentence in acquisition.sentences:
+        say(sentence)
     if len(parts) < 2:
         raise SplitError(
             "Only one normal part is left for training; at least two are needed, and fifty are "
@@ -361,6 +372,7 @@ def open_data(
         split=split,
         preparation=preparation,
         geometry=geometry,
+        acquisition=acquisition,
         parts=parts,
         training=with_copies(searched.weights | searched.architecture),
         held_out=with_copies(searched.selection),
@@ -388,6 +400,11 @@ def open_data(
         seconds = (time.perf_counter() - started) / len(batch.foreground)
         _say_duration(data, batch, seconds)
     return data
+
+
+def _with_progress(stage: str, refs: Sequence[SampleRef]) -> Iterator[SampleRef]:
+    with Progress(stage, len(refs)) as progress:
+        yield from progress.over(refs)
 
 
 def _say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> None:

@@ -220,7 +220,7 @@ def verdict_on(
         image_score=score,
         source=part.source,
     )
-    return Verdict(part.source, score, p_value, defective, anomaly_map)
+    return Verdict(part.source, score, p_value, defective, anomaly_map, notes=part.notes)
 
 
 def failed_verdict(source: str, error: ChiasmError) -> Verdict:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import resource
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chiasm.detection.contract import DetectionContract
+from chiasm.detection.contract import DetectionContract, acquisition_of
 from chiasm.detection.decision import failed_verdict
 from chiasm.detection.hidden_defects import suspicion_note
 from chiasm.detection.predictor import DetectionPredictor
-from chiasm.detection.readers.opening import open_source
+from chiasm.detection.preparation.acquisition import Acquisition, Coverage, coverage_of
+from chiasm.detection.readers.opening import open_as_trained
 from chiasm.detection.readers.source import Lamp, SampleSource
 from chiasm.detection.readers.splits import check_disjoint, make_splits
 from chiasm.detection.report.figures import evaluate_scores
@@ -38,7 +40,8 @@ def evaluate(
         data: folder or manifest with the test split, which must share no file with the training
             split.
         out: folder for the report; None takes ``report`` in the run's folder.
-        lamp: number of the lamp, for data with several; ``"all"`` takes all of them.
+        lamp: number of the lamp, for data with several; ``"all"`` takes all of them. None takes
+            the lamp that the run saw its parts under.
 
     Returns:
         The content of ``metrics.json``.
@@ -49,7 +52,9 @@ def evaluate(
     folder = Path(run)
     target = Path(out) if out is not None else folder / "report"
     predictor = DetectionPredictor.load(folder)
-    source = open_source(data, lamp=lamp)
+    source, remarks = open_as_trained(data, acquisition_of(folder, predictor.contract), lamp=lamp)
+    for remark in remarks:
+        say(remark)
     if any(ref.split == "train" for ref in source.refs):
         check_disjoint(make_splits(source, seed=predictor.contract.seed))
     refs = [ref for ref in source.refs if ref.split in ("test", "")]
@@ -60,6 +65,8 @@ def evaluate(
     target.mkdir(parents=True, exist_ok=True)
     seconds: list[float] = []
     failures: list[str] = []
+    notes: Counter[str] = Counter()
+    shares: dict[str, float] = {}
     with ScoredFile(target) as file, Progress("Evaluating", len(refs)) as progress:
         for ref in progress.over(refs):
             try:
@@ -67,6 +74,9 @@ def evaluate(
                 start = time.perf_counter()
                 verdict = predictor.predict(sample)
                 seconds.append(time.perf_counter() - start)
+                notes.update(verdict.notes)
+                if verdict.anomaly_map is not None:
+                    shares[ref.source] = float(verdict.anomaly_map.foreground.mean())
             except ChiasmError as error:
                 verdict = failed_verdict(ref.source, error)
                 failures.append(failure_reason(verdict))
@@ -74,6 +84,9 @@ def evaluate(
             file.append(verdict, sample)
         scored = file.samples()
     report_failures(failures, succeeded=len(seconds), noun="test parts")
+    seen = [*remarks, *(f"{n} of {len(seconds)} test parts: {note}" for note, n in notes.items())]
+    for sentence in seen[len(remarks) :]:
+        say(sentence)
     learning = folder / "learning.json"
     cost = json.loads(learning.read_text()) if learning.exists() else {}
     cost |= {
@@ -92,8 +105,13 @@ def evaluate(
         title=f"{source.name}: {contract.method}",
         genotype_svg=svg.read_text() if svg.exists() else None,
         genotype_text=predictor.genotype.summary() if predictor.genotype else None,
-        notes=_notes(contract, source, rotations=rotations, suspicions=suspicion_note(folder)),
-        repeat=f"chiasm evaluate {folder} --data {data}",
+        notes=[
+            *seen,
+            *_coverage_notes(contract.acquisition, coverage_of(shares)),
+            *_notes(contract, source, rotations=rotations, suspicions=suspicion_note(folder)),
+        ],
+        repeat=f"chiasm evaluate {folder} --data {data}"
+        + (f" --lamp {lamp}" if lamp is not None else ""),
         rule=contract.alarm_rule,
         run=folder,
         genotype=predictor.genotype,
@@ -102,6 +120,17 @@ def evaluate(
     say(contract.alarm_rule.promise)
     say(f"The report is {page}.")
     return metrics
+
+
+def _coverage_notes(trained: Acquisition | None, tested: Coverage | None) -> list[str]:
+    """Return how much of the frame was looked at, at the training and in the test parts."""
+    sentences = [] if trained is None else list(trained.sentences)
+    if tested is not None:
+        sentences.append(
+            f"Of the test parts' frames {tested.median:.0%} was looked at (median; "
+            f"{tested.smallest:.1%} at least, {tested.largest:.1%} at most)."
+        )
+    return sentences
 
 
 def _notes(

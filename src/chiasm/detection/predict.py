@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 
+from chiasm.detection.contract import acquisition_of
 from chiasm.detection.predictor import DetectionPredictor
+from chiasm.detection.preparation.acquisition import Acquisition
 from chiasm.detection.readers.checked_sample import sample_from_arrays
-from chiasm.detection.readers.opening import open_source
+from chiasm.detection.readers.opening import open_as_trained, unnamed_lamp
 from chiasm.detection.readers.source import Lamp, SampleRef, SampleSource
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
 from chiasm.errors import ChiasmError, DataError
@@ -36,7 +39,8 @@ def predict(
         run: a run's or a model's folder.
         inputs: folder, manifest, or one RGB file (then ``xyz`` names its 3D file).
         out: folder for the results.
-        lamp: number of the lamp, for data with several; ``"all"`` takes all of them.
+        lamp: number of the lamp, for data with several; ``"all"`` takes all of them. None takes
+            the lamp that the run saw its parts under.
         xyz: the 3D file of a single RGB file.
 
     A part that cannot be read gets a row with ``error``, and the others are still scored. Heat maps
@@ -52,9 +56,16 @@ def predict(
     scale = HeatScale.of(predictor.contract.calibration_scores, predictor.display_threshold)
     verdicts: list[Verdict] = []
     pictures: list[str] = []
-    for name, sample in _samples(Path(inputs), xyz=xyz, lamp=lamp):
+    notes: Counter[str] = Counter()
+    samples, remarks = _samples(
+        Path(inputs), acquisition_of(Path(run), predictor.contract), xyz=xyz, lamp=lamp
+    )
+    for remark in remarks:
+        say(remark)
+    for name, sample in samples:
         verdict = next(predictor.predict_all([(name, sample)]))
         verdicts.append(verdict)
+        notes.update(verdict.notes)
         pictures.append("")
         if verdict.anomaly_map is not None and isinstance(sample, RGBDSample):
             picture = heat_overlay(verdict.anomaly_map, sample, scale=scale)
@@ -73,6 +84,8 @@ def predict(
     for verdict in verdicts if len(verdicts) <= MAX_LISTED else ():
         if not verdict.error:
             say(f"{verdict.source}: {_in_words(verdict)}")
+    for note, count in notes.items():
+        say(f"{count} of {len(verdicts)} parts: {note}")
     report_failures(failures, succeeded=len(verdicts) - len(failures), noun="parts")
     return verdicts
 
@@ -98,18 +111,20 @@ def _remove_earlier(folder: Path) -> None:
 
 
 def _samples(
-    path: Path, *, xyz: Path | str | None, lamp: Lamp | None
-) -> Iterator[tuple[str, RGBDSample | ChiasmError]]:
+    path: Path, acquisition: Acquisition | None, *, xyz: Path | str | None, lamp: Lamp | None
+) -> tuple[Iterator[tuple[str, RGBDSample | ChiasmError]], tuple[str, ...]]:
+    """Return the samples of a path, and in what it differs from what the run saw."""
     if path.is_file() and path.suffix.lower() in RGB_SUFFIXES:
-        try:
-            yield str(path), sample_from_arrays(path, xyz, source=str(path))
-        except ChiasmError as error:
-            yield str(path), error
-        return
-    source = open_source(path, lamp=lamp)
-    yield from _read(source, source.refs)
-    for problem in source.problems:
-        yield problem.source, DataError(problem.sentence)
+        return _single(path, xyz), unnamed_lamp(acquisition)
+    source, remarks = open_as_trained(path, acquisition, lamp=lamp)
+    return _read(source, source.refs), remarks
+
+
+def _single(path: Path, xyz: Path | str | None) -> Iterator[tuple[str, RGBDSample | ChiasmError]]:
+    try:
+        yield str(path), sample_from_arrays(path, xyz, source=str(path))
+    except ChiasmError as error:
+        yield str(path), error
 
 
 def _read(
@@ -120,6 +135,8 @@ def _read(
             yield ref.source, source.load(ref)
         except ChiasmError as error:
             yield ref.source, error
+    for problem in source.problems:
+        yield problem.source, DataError(problem.sentence)
 
 
 def _row(verdict: Verdict) -> dict[str, Any]:
@@ -131,5 +148,6 @@ def _row(verdict: Verdict) -> dict[str, Any]:
         "score": json_number(verdict.score),
         "p_value": json_number(verdict.p_value),
         "defective": verdict.defective,
+        "notes": " ".join(verdict.notes),
         "error": verdict.error,
     }

@@ -11,8 +11,8 @@ import torch
 from chiasm.detection.contract import DetectionContract, load_model
 from chiasm.detection.decision import AlarmRule, predict_each, verdict_on
 from chiasm.detection.detector import Detector
+from chiasm.detection.preparation.acquisition import Acquisition, prepare_as_trained
 from chiasm.detection.preparation.batch import to_batch
-from chiasm.detection.preparation.prepare import prepare
 from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.fusion.genotype import Genotype
@@ -45,6 +45,11 @@ class DetectionPredictor:
     def alarm_rule(self) -> AlarmRule:
         """How scores become decisions, and what is promised of them."""
         return self.contract.alarm_rule
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """How the model's run saw its normal parts; None of earlier versions."""
+        return self.contract.acquisition
 
     @property
     def display_threshold(self) -> float:
@@ -82,7 +87,10 @@ class DetectionPredictor:
         """Predict the verdict on one sample; raises ``DataError`` where it cannot be scored."""
         contract = self.contract
         check_fits_model(sample, modalities=contract.modalities, distance=contract.distance)
-        return self.predict_prepared([prepare(sample, contract.preparation)])[0]
+        part = prepare_as_trained(
+            sample, contract.preparation, contract.acquisition, distance=contract.distance
+        )
+        return self.predict_prepared([part])[0]
 
     def predict_all(
         self, samples: Iterable[RGBDSample | tuple[str, RGBDSample | ChiasmError]]

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.detection.decision import AlarmRule
+from chiasm.detection.preparation.acquisition import Acquisition, acquisition_from_json
 from chiasm.detection.preparation.geometry import GeometryScale
-from chiasm.detection.preparation.prepare import PreparationSettings
+from chiasm.detection.preparation.prepare import PreparationSettings, settings_from_json
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm
 from chiasm.diagnosis.preparation.scales import PictureScale, SeriesScale
 from chiasm.errors import ArtifactError
@@ -62,6 +63,7 @@ class Deployment:
         calibration_folds: of a cross calibration; 0 where calibration normals were held out.
         distance: smallest and largest median distance of the calibration parts from the camera, in
             metres; None without 3D.
+        acquisition: how a detector's run saw its normal parts; None of earlier versions.
         recording: form of a classifier's recordings.
         kinds: a classifier's classes.
         temperatures, unknown_below: by the present modalities, e.g. ``"image+series"``.
@@ -85,6 +87,7 @@ class Deployment:
     confidence: float | None = None
     calibration_folds: int = 0
     distance: tuple[float, float] | None = None
+    acquisition: Acquisition | None = None
     recording: RecordingForm | None = None
     kinds: tuple[str, ...] = ()
     temperatures: Mapping[str, float] = field(default_factory=dict)
@@ -188,7 +191,8 @@ def _from_json(content: dict[str, Any]) -> Deployment:
     if fields["distance"] is not None:
         fields["distance"] = tuple(fields["distance"])
     if fields["preparation"] is not None:
-        fields["preparation"] = PreparationSettings(**fields["preparation"])
+        fields["preparation"] = settings_from_json(fields["preparation"])
+    fields["acquisition"] = acquisition_from_json(fields.get("acquisition"))
     if fields["geometry"] is not None:
         fields["geometry"] = GeometryScale(**fields["geometry"])
     if fields["recording"] is not None:

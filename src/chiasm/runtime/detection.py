@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.detection.decision import predict_each, verdict_on
+from chiasm.detection.preparation.acquisition import Acquisition, prepare_as_trained
 from chiasm.detection.preparation.geometry import geometry_picture
-from chiasm.detection.preparation.prepare import prepare
 from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.runtime.deployment import Deployment
@@ -51,6 +51,11 @@ class DetectionRuntime:
             precision=deployment.precision,
             batch=1,
         )
+
+    @property
+    def acquisition(self) -> Acquisition | None:
+        """How the model's run saw its normal parts; None of earlier versions."""
+        return self.deployment.acquisition
 
     def __call__(
         self,
@@ -152,7 +157,12 @@ class DetectionRuntime:
         engine = self._engines.get(streaming=streaming)
         deployment = self.deployment
         check_fits_model(sample, modalities=deployment.modalities, distance=deployment.distance)
-        part = prepare(sample, self._preparation)
+        part = prepare_as_trained(
+            sample,
+            self._preparation,
+            deployment.acquisition,
+            distance=deployment.distance,
+        )
         return partial(self._verdict, engine, part, self.inputs_of(part))
 
     def _verdict(

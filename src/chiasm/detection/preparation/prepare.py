@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 
-from chiasm.detection.preparation.support_plane import Plane, border_strips, fit_support_plane
+from chiasm.detection.preparation.background import (
+    BackgroundColours,
+    mask_by_background,
+    mask_by_border,
+)
+from chiasm.detection.preparation.support_plane import Plane, fit_support_plane
 from chiasm.detection.preparation.surface import largest_cluster, surface_normals
 from chiasm.errors import DataError
 from chiasm.samples import BoolArray, CropBox, FloatArray, PreparedSample, RGBDSample
 
 logger = logging.getLogger(__name__)
 
+_CUT = 0.005  # share of a part beyond its crop that is worth a remark
+_CUT_NOTE = (
+    "The part is larger than the normal parts of the training: what lies beyond their crop is not "
+    "looked at."
+)
+_NO_PLANE = (
+    "No support plane was found: all measured points are taken for the part. Is the frame's border "
+    "covered?"
+)
 _MAX_SQUARE = 16_000_000  # pixels, for frames of less than a quarter of this area
 
 
@@ -33,6 +48,11 @@ class PreparationSettings:
         crop_fraction: side of the crop as a share of the frame's longer side, equal for all
             samples, which keeps their scale; None takes each object's bounding box.
         margin: added to the bounding box on each side, as a share of its longer side.
+        told_by: what tells the part from its background: its 3D ``points``; the ``colours`` of the
+            background of all normals, where 3D points are not read; or the colours of the
+            ``border`` of its own frame, likewise. None takes the points where there are any, else
+            the border, as versions 1 and 2 of a contract mean it.
+        background: of ``told_by="colours"``.
     """
 
     size: int = 256
@@ -41,6 +61,8 @@ class PreparationSettings:
     plane_margin: float | None = None
     crop_fraction: float | None = None
     margin: float = 0.06
+    told_by: Literal["points", "colours", "border"] | None = None
+    background: BackgroundColours | None = None
 
 
 def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample:
@@ -50,15 +72,17 @@ def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample
     neighbour only. Without a support plane, all measured points count as the object.
 
     Raises:
-        DataError: no 3D point was measured, or no object rises above the plane.
+        DataError: no 3D point was measured, no part is seen, or the sensor that tells the part
+            from its background is missing.
     """
+    sample = _as_told(sample, settings)
     if sample.xyz is not None and not sample.valid.any():
         raise DataError(f"{sample.source}: all 3D points are missing, so there is no part to see.")
-    plane: Plane | None = None
-    if sample.xyz is not None:
-        plane = fit_support_plane(sample.xyz, sample.valid, distance=settings.plane_distance)
-    foreground = object_mask(sample, plane, settings)
+    plane = _plane_of(sample, settings)
+    foreground, notes = _mask(sample, plane, settings)
     box = crop_box(foreground, settings)
+    if _cut_away(foreground, box) > _CUT:
+        notes = (*notes, _CUT_NOTE)
     size = settings.size
 
     def nearest(array: np.ndarray) -> np.ndarray:
@@ -106,20 +130,61 @@ def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample
         group=sample.group,
         split=sample.split,
         source=sample.source,
+        notes=notes,
     )
+
+
+def part_mask(sample: RGBDSample, settings: PreparationSettings) -> BoolArray:
+    """Return the part's mask ``(H, W)``, with holes in its 3D data filled."""
+    sample = _as_told(sample, settings)
+    return object_mask(sample, _plane_of(sample, settings), settings)
 
 
 def object_mask(
     sample: RGBDSample, plane: Plane | None, settings: PreparationSettings
 ) -> BoolArray:
-    """Return the part's mask ``(H, W)``, with holes in its 3D data filled."""
-    if not settings.remove_background:
-        return np.ones_like(sample.valid)
+    """Return the part's mask ``(H, W)`` above a support plane that was fitted before."""
+    return _mask(sample, plane, settings)[0]
+
+
+def _plane_of(sample: RGBDSample, settings: PreparationSettings) -> Plane | None:
     if sample.xyz is None:
-        return _mask_by_colour(sample)
+        return None
+    return fit_support_plane(sample.xyz, sample.valid, distance=settings.plane_distance)
+
+
+def _as_told(sample: RGBDSample, settings: PreparationSettings) -> RGBDSample:
+    """Return the sample without 3D points that do not tell its part; refuse one without those."""
+    if not settings.remove_background or settings.told_by is None:
+        return sample
+    name = sample.source or "This part"
+    if settings.told_by == "points":
+        if sample.xyz is None:
+            raise DataError(
+                f"{name} has no 3D points, and the model tells parts from their background by "
+                "them. Give the points as well, or train on colours alone without any."
+            )
+        return sample
+    if sample.rgb is None:
+        raise DataError(
+            f"{name} has no RGB image, and the model tells parts from their background by colour."
+        )
+    return replace(sample, xyz=None, valid=np.ones_like(sample.valid))
+
+
+def _mask(
+    sample: RGBDSample, plane: Plane | None, settings: PreparationSettings
+) -> tuple[BoolArray, tuple[str, ...]]:
+    """Return the part's mask, and remarks on it."""
+    if not settings.remove_background:
+        return np.ones_like(sample.valid), ()
+    if sample.xyz is None:
+        if settings.background is not None:
+            return mask_by_background(sample, settings.background)
+        return mask_by_border(sample), ()
     if plane is None:
         logger.warning("%s: no support plane was found; all points are kept.", sample.source)
-        return largest_cluster(sample.valid, closing=_closing_radius(sample.valid))
+        return largest_cluster(sample.valid, closing=_closing_radius(sample.valid)), (_NO_PLANE,)
     margin = settings.plane_margin
     if margin is None:
         margin = max(0.0035 * abs(plane.coefficients[3]), 4 * plane.noise)
@@ -130,7 +195,14 @@ def object_mask(
             f"{sample.source}: nothing rises more than {1000 * margin:.1f} mm above the support "
             "plane. Is the part flat? Set plane_margin lower, or remove_background=false."
         )
-    return cluster
+    return cluster, ()
+
+
+def _cut_away(foreground: BoolArray, box: CropBox) -> float:
+    """Return the share of a mask that lies outside the crop."""
+    in_frame, _ = _overlap(box)
+    kept, whole = (int(np.count_nonzero(mask)) for mask in (foreground[in_frame], foreground))
+    return 1 - kept / max(whole, 1)
 
 
 def crop_box(foreground: BoolArray, settings: PreparationSettings) -> CropBox:
@@ -155,15 +227,23 @@ def crop_box(foreground: BoolArray, settings: PreparationSettings) -> CropBox:
     return CropBox(int(top), int(left), int(max(side, 8)), height, width)
 
 
+def settings_from_json(content: Mapping[str, Any]) -> PreparationSettings:
+    """Return the settings that ``dataclasses.asdict`` and JSON made a mapping of."""
+    fields = dict(content)
+    if fields.get("background") is not None:
+        background = fields["background"]
+        fields["background"] = BackgroundColours(
+            **{name: tuple(values) for name, values in background.items()}
+        )
+    return PreparationSettings(**fields)
+
+
 def estimate_crop_fraction(samples: Iterable[RGBDSample], settings: PreparationSettings) -> float:
     """Return the crop of the largest normal part, as a share of the frame's longer side."""
     settings = replace(settings, crop_fraction=None)
     shares = []
     for sample in samples:
-        plane = None
-        if sample.xyz is not None:
-            plane = fit_support_plane(sample.xyz, sample.valid, distance=settings.plane_distance)
-        box = crop_box(object_mask(sample, plane, settings), settings)
+        box = crop_box(part_mask(sample, settings), settings)
         shares.append(box.side / max(box.height, box.width))
     return min(float(np.max(shares)), 1.0)
 
@@ -235,16 +315,3 @@ def _min_max(z: FloatArray, valid: BoolArray) -> FloatArray:
 def _plane_behind(xyz: FloatArray, valid: BoolArray) -> Plane:
     """Return the plane normal to the optical axis through the farthest point."""
     return Plane((0.0, 0.0, -1.0, float(xyz[..., 2][valid].max())), noise=0.0)
-
-
-def _mask_by_colour(sample: RGBDSample) -> BoolArray:
-    """Return the region that differs from the border's colours, or else the whole frame."""
-    assert sample.rgb is not None
-    border = border_strips(sample.rgb, max(2, round(0.04 * max(sample.valid.shape))))
-    centre = np.median(border, axis=0)
-    spread = np.median(np.abs(border - centre), axis=0) * 1.4826 + 0.02
-    different = np.zeros_like(sample.valid)
-    for channel, median, deviation in zip(cv2.split(sample.rgb), centre, spread, strict=True):
-        different |= np.abs(channel - median) / deviation > 4
-    cluster = largest_cluster(different, closing=_closing_radius(different))
-    return cluster if 0.01 < cluster.mean() < 0.9 else np.ones_like(sample.valid)

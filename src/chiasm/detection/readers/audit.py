@@ -10,9 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from chiasm.detection.preparation.acquisition import Coverage
 from chiasm.detection.preparation.distance import MAX_RATIO, median_distance
+from chiasm.detection.readers.opening import lamp_read
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.readers.splits import shared_files
+from chiasm.detection.readers.survey import coverage_of_source
 from chiasm.errors import DataError
 from chiasm.files.audit_text import TrivialScore, listing
 from chiasm.metrics.ranking import auroc
@@ -31,6 +34,10 @@ class AuditReport:
         sizes: ``"height x width"`` to number of parts.
         valid_share: mean and smallest share of measured 3D points, or None for RGB-only data.
         distances: range of the parts' median distances along z in metres, or None.
+        lamps: numbers of the lamps that the data have; empty where they name none.
+        lamp: that the parts were read under.
+        background: how a training would tell the part from its background, as a sentence.
+        coverage: shares of the frame that would be looked at, of the normal parts; or None.
         problems: of files and rows that the reader left out.
         unreadable: a sentence for each part that could not be loaded.
         duplicates: (split, file, other split, file) of the same path or content.
@@ -44,6 +51,10 @@ class AuditReport:
     sizes: dict[str, int]
     valid_share: tuple[float, float] | None
     distances: tuple[float, float] | None
+    lamps: tuple[int, ...]
+    lamp: int | str | None
+    background: str
+    coverage: Coverage | None
     problems: tuple[Problem, ...]
     unreadable: tuple[str, ...]
     duplicates: tuple[tuple[str, str, str, str], ...]
@@ -76,6 +87,12 @@ class AuditReport:
         if self.distances is not None:
             nearest, farthest = self.distances
             lines.append(f"Distance from the camera by z: {nearest:.3g} to {farthest:.3g} m")
+        if self.lamps:
+            lines.append(f"Lamps: {', '.join(map(str, self.lamps))}; read here: {self.lamp}")
+        if self.background:
+            lines.append(self.background)
+        if self.coverage is not None:
+            lines.append(self.coverage.in_words())
         lines += listing("Files without a partner", self.problems)
         lines += listing("Parts that cannot be read", self.unreadable)
         pairs = [f"{a} ({s}) = {b} ({t})" for s, a, t, b in self.duplicates]
@@ -101,6 +118,7 @@ def audit(source: SampleSource) -> AuditReport:
     distances: list[float] = []
     rows: list[dict[str, float]] = []
     labels: list[int] = []
+    readable: list[SampleRef] = []
     for ref in source.refs:
         counts[ref.split or "(no split)"][ref.kind or "(unknown)"] += 1
         try:
@@ -108,6 +126,7 @@ def audit(source: SampleSource) -> AuditReport:
         except DataError as error:
             unreadable.append(str(error))
             continue
+        readable.append(ref)
         sizes[" x ".join(map(str, sample.valid.shape))] += 1
         if sample.xyz is not None:
             shares.append(float(sample.valid.mean()))
@@ -120,19 +139,25 @@ def audit(source: SampleSource) -> AuditReport:
     duplicates = _duplicates(source, unreadable)
     divided = _divided_groups(source.refs)
     trivial = _trivial(rows, labels)
+    background, coverage, faults = coverage_of_source(source, readable)
     return AuditReport(
         name=source.name,
         counts={split: dict(sorted(kinds.items())) for split, kinds in counts.items()},
         sizes=dict(sizes.most_common()),
         valid_share=(sum(shares) / len(shares), min(shares)) if shares else None,
         distances=(min(distances), max(distances)) if distances else None,
+        lamps=source.lamps,
+        lamp=lamp_read(source.refs, None),
+        background=background,
+        coverage=coverage,
         problems=source.problems,
         unreadable=tuple(unreadable),
         duplicates=duplicates,
         divided_groups=divided,
         trivial=trivial,
         warnings=tuple(_warnings(source.refs, labels, sizes, duplicates, divided, trivial))
-        + tuple(_distance_warnings(distances)),
+        + tuple(_distance_warnings(distances))
+        + faults,
     )
 
 

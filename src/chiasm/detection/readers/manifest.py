@@ -66,6 +66,7 @@ class Manifest:
         refs = list(self._find(rows, problems))
         if unit_m != 1 and refs and not any("xyz" in ref.files for ref in refs):
             raise DataError(f"{self.path} has no point maps for a unit; depth has depth_unit.")
+        self.lamps = tuple(sorted({ref.lamp for ref in refs if ref.lamp is not None}))
         if lamp is not None and lamp != "all":
             refs = self._with_lamp(lamp, refs)
         self.problems = tuple(problems)
@@ -167,9 +168,8 @@ class Manifest:
         )
 
     def _with_lamp(self, lamp: int, refs: list[SampleRef]) -> list[SampleRef]:
-        lamps = sorted({ref.lamp for ref in refs if ref.lamp is not None})
-        if lamp not in lamps:
-            listing = ", ".join(map(str, lamps)) or "none"
+        if lamp not in self.lamps:
+            listing = ", ".join(map(str, self.lamps)) or "none"
             raise DataError(f"{self.path} has no row with lamp {lamp}; lamps found: {listing}.")
         return [ref for ref in refs if ref.lamp == lamp]
 

@@ -67,6 +67,11 @@ class Mvtec3d:
         """All complete samples, ordered by split, kind and file name."""
         return self._refs
 
+    @property
+    def lamps(self) -> tuple[int, ...]:
+        """The layout names no lamp."""
+        return ()
+
     def load(self, ref: SampleRef) -> RGBDSample:
         """Read one sample; raises ``DataError`` naming the file and its fault."""
         return load_sample(ref, unit_m=self.unit_m)

@@ -51,6 +51,11 @@ class SampleSource(Protocol):
         ...
 
     @property
+    def lamps(self) -> tuple[int, ...]:
+        """Numbers of the lamps that the data have, also of those not read; () of unnamed ones."""
+        ...
+
+    @property
     def problems(self) -> tuple[Problem, ...]:
         """Faults of files or rows that ``refs`` leaves out."""
         ...

@@ -1,0 +1,286 @@
+"""How a run saw its normal parts, and in what a part differs from that."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from chiasm.detection.preparation.distance import median_distance
+from chiasm.detection.preparation.prepare import PreparationSettings, prepare
+from chiasm.samples import FloatArray, PreparedSample, RGBDSample
+
+MASK_RATIO = 2.0  # beyond it a mask's area differs much from the median of the normals
+NAMED = 3  # parts that a warning names
+_ASPECT, _SCALE, _DISTANCE = 1.02, 1.25, 1.2  # ratios to the normals' that are worth a remark
+_BRIGHTNESS = 2.0  # times darker or brighter than every normal part
+# Red and blue are exchanged where that brings a hue so much nearer, that was so far.
+_EXCHANGED, _COLOURED = 0.25, 0.2
+_MOST_FRAMES = 8  # sizes of frames that are recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Shares of the frame that are looked at: the areas of the normals' masks.
+
+    Attributes:
+        median, smallest, largest: in [0, 1].
+        parts: that were measured.
+        outliers: files of normals, at most ``NAMED``, whose mask is more than ``MASK_RATIO`` times
+            smaller or larger than the median.
+        differing: number of such normals.
+    """
+
+    median: float
+    smallest: float
+    largest: float
+    parts: int
+    outliers: tuple[str, ...] = ()
+    differing: int = 0
+
+    def in_words(self) -> str:
+        """Return how much of the frame is looked at, as a sentence."""
+        return (
+            f"{self.median:.0%} of the frame is looked at (median of {self.parts} normal parts; "
+            f"{self.smallest:.1%} at least, {self.largest:.1%} at most)."
+        )
+
+    @property
+    def warning(self) -> str:
+        """A sentence where masks differ much between normals; "" where they agree."""
+        if not self.differing:
+            return ""
+        return (
+            f"The masks of {self.differing} of {self.parts} normal parts are more than "
+            f"{MASK_RATIO:g} times smaller or larger than the median, such as that of "
+            f"{', '.join(self.outliers)}: something may be left out of them, or looked at beside "
+            "the part. Look at these frames; remove_background=false looks at whole frames."
+        )
+
+
+def coverage_of(shares: Mapping[str, float]) -> Coverage | None:
+    """Summarise the shares of the frame that masks take, by source; None without a part."""
+    if not shares:
+        return None
+    values = np.array(list(shares.values()))
+    median = float(np.median(values))
+    ratio = np.maximum(values, 1e-6) / max(median, 1e-6)
+    differing = np.flatnonzero(np.maximum(ratio, 1 / ratio) > MASK_RATIO)
+    # The farthest from the median are named.
+    worst = differing[np.argsort(-np.abs(np.log(ratio[differing])), kind="stable")][:NAMED]
+    names = list(shares)
+    return Coverage(
+        median=round(median, 4),
+        smallest=round(float(values.min()), 4),
+        largest=round(float(values.max()), 4),
+        parts=len(values),
+        outliers=tuple(names[i] for i in sorted(worst)),
+        differing=len(differing),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Acquisition:
+    """How a run saw its normal parts, beside the settings of their preparation.
+
+    Attributes:
+        lamp: under which its data were read: a number, ``"all"``, or None where they name none.
+        lamps: numbers of the lamps that the training parts were seen under.
+        frames: heights and widths of the frames in pixels, the most frequent first.
+        colour: RGB of the parts, the median of their means; None without colours.
+        brightness: mean brightness of the darkest and of the brightest part; None likewise.
+        coverage: how much of the frame is looked at.
+        background: how the part is told from its background, and why, as a sentence.
+    """
+
+    lamp: int | Literal["all"] | None = None
+    lamps: tuple[int, ...] = ()
+    frames: tuple[tuple[int, int], ...] = ()
+    colour: tuple[float, float, float] | None = None
+    brightness: tuple[float, float] | None = None
+    coverage: Coverage | None = None
+    background: str = ""
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """How the part is told from its background, how much is looked at, and a warning."""
+        coverage = self.coverage
+        if coverage is None:
+            return (self.background,) if self.background else ()
+        warning = f"Warning: {coverage.warning}" if coverage.warning else ""
+        return tuple(filter(None, (self.background, coverage.in_words(), warning)))
+
+
+def acquisition_from_json(content: Mapping[str, Any] | None) -> Acquisition | None:
+    """Return the record that ``dataclasses.asdict`` and JSON made of an acquisition."""
+    if content is None:
+        return None
+    fields = dict(content)
+    fields["lamps"] = tuple(fields["lamps"])
+    fields["frames"] = tuple(tuple(frame) for frame in fields["frames"])
+    for name in ("colour", "brightness"):
+        fields[name] = None if fields[name] is None else tuple(fields[name])
+    if (coverage := fields["coverage"]) is not None:
+        fields["coverage"] = Coverage(**{**coverage, "outliers": tuple(coverage["outliers"])})
+    return Acquisition(**fields)
+
+
+@dataclass(eq=False)
+class AcquisitionObserver:
+    """Observes prepared normals in passing; memory does not grow with their size."""
+
+    frames: Counter[tuple[int, int]] = field(default_factory=Counter)
+    colours: list[tuple[float, float, float]] = field(default_factory=list)
+    shares: dict[str, float] = field(default_factory=dict)
+
+    def watch(self, parts: Iterable[PreparedSample]) -> Iterator[PreparedSample]:
+        """Hand parts on, and observe each."""
+        for part in parts:
+            self.frames[part.box.height, part.box.width] += 1
+            self.shares[part.source or f"part {len(self.shares)}"] = looked_at(part)
+            if part.rgb is not None:
+                self.colours.append(_mean_colour(part.rgb, part))
+            yield part
+
+    def acquisition(self, **facts: Any) -> Acquisition:
+        """Return what was observed, with further facts by the names of the fields."""
+        colour = brightness = None
+        if self.colours:
+            colours = np.array(self.colours)
+            red, green, blue = (round(float(v), 4) for v in np.median(colours, axis=0))
+            colour = red, green, blue
+            means = colours.mean(axis=1)
+            brightness = round(float(means.min()), 4), round(float(means.max()), 4)
+        return Acquisition(
+            frames=tuple(size for size, _ in self.frames.most_common(_MOST_FRAMES)),
+            colour=colour,
+            brightness=brightness,
+            coverage=coverage_of(self.shares),
+            **facts,
+        )
+
+
+def looked_at(part: PreparedSample) -> float:
+    """Return the share of the frame that a part's mask takes inside its crop."""
+    box = part.box
+    pixel = (box.side / part.foreground.shape[0]) ** 2  # area in the frame of one of the crop
+    return min(float(np.count_nonzero(part.foreground)) * pixel / (box.height * box.width), 1.0)
+
+
+def prepare_as_trained(
+    sample: RGBDSample,
+    settings: PreparationSettings,
+    acquisition: Acquisition | None,
+    *,
+    distance: tuple[float, float] | None,
+) -> PreparedSample:
+    """Prepare a sample for a trained model, with notes on what differs from its normals.
+
+    Args:
+        sample: one part, of the model's sensors.
+        settings: of the model's preparation.
+        acquisition: how the model's run saw its normals; None of earlier versions, which adds none.
+        distance: metres from the camera, least and most of the calibration parts.
+
+    Raises:
+        DataError: the frame shows no part.
+    """
+    part = prepare(sample, settings)
+    if acquisition is None:
+        return part
+    return replace(part, notes=(*part.notes, *differences(acquisition, part, distance)))
+
+
+def differences(
+    acquisition: Acquisition,
+    part: PreparedSample,
+    distance: tuple[float, float] | None,
+) -> tuple[str, ...]:
+    """Return in what a part was seen otherwise than a run's normals, a sentence each.
+
+    Equal differences of several parts have equal sentences, so that they can be counted.
+    """
+    return tuple(
+        note
+        for note in (
+            _frame_note(acquisition, part),
+            _distance_note(part, distance),
+            _colour_note(acquisition, part),
+        )
+        if note
+    )
+
+
+def _frame_note(acquisition: Acquisition, part: PreparedSample) -> str:
+    if not acquisition.frames:
+        return ""
+    height, width = part.box.height, part.box.width
+    if (height, width) in acquisition.frames:
+        return ""
+    sizes = ", ".join(f"{w} x {h}" for h, w in acquisition.frames)
+    aspects = [width / height * h / w for h, w in acquisition.frames]
+    scales = [max(height, width) / max(h, w) for h, w in acquisition.frames]
+    here = f"The frame is {width} x {height} pixels, those of the training {sizes}"
+    if not any(1 / _ASPECT <= ratio <= _ASPECT for ratio in aspects):
+        return (
+            f"{here}: another aspect, so that the part is seen at another scale. Cut or pad frames "
+            "as for the training."
+        )
+    if not any(1 / _SCALE <= ratio <= _SCALE for ratio in scales):
+        return (
+            f"{here}: their fineness differs, which scores can show. Record frames of the "
+            "training's size, or train with such frames."
+        )
+    return ""
+
+
+def _distance_note(part: PreparedSample, distance: tuple[float, float] | None) -> str:
+    if part.xyz is None or distance is None:
+        return ""
+    metres = median_distance(part.xyz)
+    nearest, farthest = distance
+    if np.isnan(metres) or nearest / _DISTANCE <= metres <= farthest * _DISTANCE:
+        return ""
+    return (
+        f"The part is {'farther from' if metres > farthest else 'nearer to'} the camera than at "
+        f"the training, {nearest:.3g} to {farthest:.3g} m: it is seen at another scale. Was the "
+        "camera moved, or is xyz in another unit?"
+    )
+
+
+def _colour_note(acquisition: Acquisition, part: PreparedSample) -> str:
+    if part.rgb is None or acquisition.colour is None or acquisition.brightness is None:
+        return ""
+    colour, usual = np.array(_mean_colour(part.rgb, part)), np.array(acquisition.colour)
+    # Exposure differs from part to part, so that hues are compared.
+    hue, usual_hue = (c / max(float(c.mean()), 1e-6) for c in (colour, usual))
+    distance = float(np.linalg.norm(hue - usual_hue))
+    exchanged = float(np.linalg.norm(hue[::-1] - usual_hue))
+    if distance > _COLOURED and exchanged < _EXCHANGED * distance:
+        return (
+            "The part has the colours of the training with red and blue exchanged: is the image "
+            "in BGR order? RGB is expected."
+        )
+    darkest, brightest = acquisition.brightness
+    if colour.mean() * _BRIGHTNESS < darkest:
+        return (
+            f"The part is less than half as bright as any at the training ({darkest:.2f} at "
+            "least): was the exposure changed, or are the values of a camera with fewer bits "
+            "stored in 16?"
+        )
+    if colour.mean() > _BRIGHTNESS * brightest:
+        return (
+            f"The part is more than twice as bright as any at the training ({brightest:.2f} at "
+            "most): was the exposure changed?"
+        )
+    return ""
+
+
+def _mean_colour(rgb: FloatArray, part: PreparedSample) -> tuple[float, float, float]:
+    """Return the mean RGB of a part."""
+    red, green, blue, _ = cv2.mean(rgb, part.foreground.view(np.uint8))
+    return red, green, blue

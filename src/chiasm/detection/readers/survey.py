@@ -1,0 +1,157 @@
+"""Survey the normal parts once: what tells them from their background, and their crop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from chiasm.detection.preparation.acquisition import Coverage, coverage_of
+from chiasm.detection.preparation.background import BackgroundSurvey, differing, unequal
+from chiasm.detection.preparation.prepare import (
+    PreparationSettings,
+    crop_box,
+    estimate_crop_fraction,
+    part_mask,
+)
+from chiasm.detection.readers.source import SampleRef, SampleSource
+from chiasm.errors import DataError
+
+RemoveBackground = bool | Literal["auto"]
+Watch = Callable[[str, Sequence[SampleRef]], Iterable[SampleRef]]  # a stage and its parts
+PARTS_MEASURED = 200  # normals, at most, whose masks are measured by a check of data
+CROPS_MEASURED = 60  # normals, at most, that the crop of parts with 3D points is estimated from
+
+
+def unwatched(stage: str, refs: Sequence[SampleRef]) -> Iterable[SampleRef]:
+    """Hand on the parts of a stage."""
+    return refs
+
+
+def told_by(refs: Sequence[SampleRef], remove_background: RemoveBackground) -> str:
+    """Return what can tell parts from their background: ``points``, ``colours``, ``border`` or "".
+
+    "" is nothing in common: with ``remove_background=True``, points tell some parts and the border
+    tells the others.
+    """
+    having = [bool(ref.files.keys() & {"xyz", "depth"}) for ref in refs]
+    if all(having):
+        return "points"
+    if remove_background == "auto":
+        return "colours"
+    return "" if any(having) else "border"
+
+
+def survey(
+    source: SampleSource,
+    refs: Sequence[SampleRef],
+    settings: PreparationSettings,
+    *,
+    remove_background: RemoveBackground,
+    watch: Watch = unwatched,
+) -> tuple[PreparationSettings, str]:
+    """Decide from normal parts how all parts are prepared.
+
+    Args:
+        source: of the parts.
+        refs: of the normal parts of the training.
+        settings: of the preparation, but for what is decided here.
+        remove_background: ``True`` by points, or else the border; ``"auto"`` by points, or else
+            by the background that all normals have in common, if there is one.
+        watch: hands on the parts of a stage, for a progress line.
+
+    Returns:
+        The settings with background rule and crop, and the decision as a sentence.
+
+    Raises:
+        DataError: a part cannot be read, or shows no object.
+    """
+    if not remove_background:
+        whole = replace(settings, remove_background=False)
+        return _cropped(source, refs, whole, watch), "Whole frames are looked at, as was asked."
+    rule = told_by(refs, remove_background)
+    if rule == "colours":
+        return _by_colours(source, refs, settings, watch)
+    sentences = {
+        "points": "Parts are told from their background by 3D points above the support plane.",
+        "border": "Parts are told from their background by the colours of each frame's border.",
+        "": "Parts are told from their background by 3D points, and those without by the border.",
+    }
+    settings = replace(settings, remove_background=True, told_by=rule or None)  # type: ignore[arg-type]
+    return _cropped(source, refs, settings, watch), sentences[rule]
+
+
+def _cropped(
+    source: SampleSource, refs: Sequence[SampleRef], settings: PreparationSettings, watch: Watch
+) -> PreparationSettings:
+    measured = refs[:: max(1, len(refs) // CROPS_MEASURED)]
+    samples = (source.load(ref) for ref in watch("Measuring the crop", measured))
+    return replace(settings, crop_fraction=round(estimate_crop_fraction(samples, settings), 4))
+
+
+def _by_colours(
+    source: SampleSource, refs: Sequence[SampleRef], settings: PreparationSettings, watch: Watch
+) -> tuple[PreparationSettings, str]:
+    frames = BackgroundSurvey()
+    for ref in watch("Comparing backgrounds", refs):
+        frames.add(source.load(ref))
+    background, reason = frames.decide()
+    if background is not None:
+        told = replace(settings, remove_background=True, told_by="colours", background=background)
+        crops, shares = [], {}
+        for ref in watch("Measuring the crop", refs):
+            sample = source.load(ref)
+            mask = differing(sample, background)
+            shares[ref.source] = float(mask.mean())
+            if mask.any():
+                box = crop_box(mask, replace(told, crop_fraction=None))
+                crops.append(box.side / max(box.height, box.width))
+        reason = unequal(shares)
+        if not reason:
+            background = replace(background, shares=(min(shares.values()), max(shares.values())))
+            told = replace(
+                told, background=background, crop_fraction=min(round(max(crops), 4), 1.0)
+            )
+            return told, (
+                "Parts are told from their background by its colour, which all normal parts have "
+                "in common."
+            )
+    whole = replace(settings, remove_background=False, crop_fraction=1.0)
+    return whole, f"Whole frames are looked at: {reason}"
+
+
+def coverage_of_source(
+    source: SampleSource, refs: Sequence[SampleRef]
+) -> tuple[str, Coverage | None, tuple[str, ...]]:
+    """Measure how much of the frame a training with default settings would look at.
+
+    Args:
+        source: of the parts.
+        refs: of parts that can be read. Normals of the training are measured; without any, all
+            parts that are not known to be defective.
+
+    Returns:
+        How the part is told from its background, the shares of the frame, and warnings.
+    """
+    normals = [ref for ref in refs if ref.split == "train" and ref.label == 0]
+    normals = normals or [ref for ref in refs if ref.label != 1]
+    if not normals:
+        return "", None, ()
+    shares: dict[str, float] = {}
+    faults: list[str] = []
+    try:
+        settings, sentence = survey(
+            source, normals, PreparationSettings(), remove_background="auto"
+        )
+    except DataError as error:
+        return "", None, (f"A normal part shows no object: {error}",)
+    for ref in normals[:: max(1, len(normals) // PARTS_MEASURED)]:
+        try:
+            shares[ref.source] = float(part_mask(source.load(ref), settings).mean())
+        except DataError as error:
+            faults.append(str(error))
+    coverage = coverage_of(shares)
+    warnings = [coverage.warning] if coverage is not None and coverage.warning else []
+    if faults:
+        warnings.append(f"{len(faults)} normal parts show no object, such as: {faults[0]}")
+    return sentence, coverage, tuple(warnings)
