@@ -23,15 +23,17 @@ class Detector(nn.Module):
     training.
 
     Attributes:
-        exportable: whether it is a graph of tensor operations.
         maps: operations on anomaly maps; export replaces them.
     """
-
-    exportable: bool = False
 
     def __init__(self) -> None:
         super().__init__()
         self.maps = MapPostprocessing()
+
+    @property
+    def export_obstacle(self) -> str | None:
+        """Why it is no graph of tensor operations, as the end of a sentence; None if it is one."""
+        return "its memory or its steps are no graph of tensors"
 
     @property
     def pretrained_weights(self) -> str | None:
