@@ -50,9 +50,7 @@ def ways(kinds: Sequence[str]) -> dict[str, tuple[str, ...]]:
     sets = {"memory": ("memory",)} | {f"memory + {k}": ("memory", k) for k in further}
     if len(further) > 1:
         sets["all"] = tuple(kinds)
-        sets |= {
-            f"all - {k}": tuple(kind for kind in kinds if kind != k) for k in further
-        }
+        sets |= {f"all - {k}": tuple(kind for kind in kinds if kind != k) for k in further}
     return sets
 
 
@@ -164,13 +162,16 @@ def table(runs: Sequence[Path], output: Path) -> None:
     """Write the figures of some runs as JSON and as tables."""
     lines = ["# Evidence: what each kind is worth", ""]
     lines += [(__doc__ or "").split("\n\n")[2], ""]
-    lines += ["Mean and range over seeds. *head*: the head's log-odds alone; *rule*: with the score"]
+    lines += [
+        "Mean and range over seeds. *head*: the head's log-odds alone; *rule*: with the score"
+    ]
     lines += ["rule that was chosen; *gain*: of the head's AP over ``memory``, paired by seed.", ""]
     content = []
     for run in runs:
         facts = json.loads((run / "facts.json").read_text())
         rows = [
-            json.loads(f.read_text()) for s in facts["seeds"]
+            json.loads(f.read_text())
+            for s in facts["seeds"]
             if (f := run / f"seed{s}" / "evidence.json").exists()
         ]
         content.append({**facts, "figures": rows})

@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
 from chiasm.deploy.detection_graph import detector_graph
+from chiasm.detection.layers import crossmodal, scaled_distance
 from chiasm.detection.layers.backbones import CHANNELS, make_backbone
 from chiasm.detection.layers.crossmodal import CrossmodalError
 from chiasm.detection.layers.evidence import Agreement, SensorCells
@@ -50,7 +51,7 @@ def pictures(count: int = 3, size: int = 64, index: list[int] | None = None) -> 
     height = 0.5 + 0.002 * torch.rand(count, size, size, generator=generator)
     xyz = torch.stack([column.expand_as(height), row.expand_as(height), height], dim=1)
     mask = torch.zeros_like(foreground)
-    mask[:, :, 16:32, 16:32] = 1
+    mask[:, :, 16:48, 16:48] = 1
     return RGBDBatch(
         colours,
         colours.flip(1),
@@ -60,6 +61,13 @@ def pictures(count: int = 3, size: int = 64, index: list[int] | None = None) -> 
         xyz * foreground,
         foreground.clone(),
     )
+
+
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is learnt does not matter here."""
+    monkeypatch.setattr(crossmodal, "_STEPS", 3)
+    monkeypatch.setattr(scaled_distance, "_STEPS", 3)
 
 
 def light(evidence: tuple[str, ...], fusion: object = "concatenation", **settings: object):
@@ -98,7 +106,7 @@ def test_the_channels_of_a_backbone_are_known_before_it_is_built(name: str):
 
 @pytest.mark.parametrize("modalities", [SENSORS, ("rgb",), ("geometry",)])
 @pytest.mark.parametrize("backbone", ["efficientnet_lite0", "dinov2_vits14_stride16"])
-def test_maps_have_the_channels_and_strides_that_the_pools_say(modalities, backbone):
+def test_maps_have_the_channels_and_strides_that_the_pools_say(modalities, backbone, few_steps):
     detector = light(("*",), modalities=modalities, backbone=backbone)
     expected = frozen_pools(modalities, evidence=("*",), backbone=backbone).maps()
     maps = detector.source(pictures()).maps
@@ -141,7 +149,7 @@ def test_a_feature_of_both_sensors_counts_as_both():
     assert reads(crossed, SENSORS) and not reads(alone, SENSORS)
 
 
-def test_only_what_is_required_is_computed(monkeypatch):
+def test_only_what_is_required_is_computed(monkeypatch, few_steps):
     source = light(EXPORTABLE).source
     computed = []
     for name, kind in source.evidence.items():
@@ -155,7 +163,7 @@ def test_only_what_is_required_is_computed(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["cross/mapping_error", "cross/agreement", "rgb/scaled_distance"])
-def test_a_pruned_detector_gives_the_same_maps_and_can_be_stored(name: str):
+def test_a_pruned_detector_gives_the_same_maps_and_can_be_stored(name: str, few_steps):
     node = (NodeGenotype(("x", "y"), "addition"),)
     genotype = Genotype(
         cells={"middle": CellGenotype(("geometry/f8", name), node)}, output="middle"
@@ -181,7 +189,7 @@ def test_a_pruned_detector_gives_the_same_maps_and_can_be_stored(name: str):
     torch.testing.assert_close(restored, expected)
 
 
-def test_an_exported_graph_has_the_same_maps():
+def test_an_exported_graph_has_the_same_maps(few_steps):
     detector, batch = light(EXPORTABLE), pictures(index=[-1, -1, -1])
     detector.set_score_rule(head=1.0, normality=0.5)
     detector.prune()
@@ -197,12 +205,10 @@ def test_an_exported_graph_has_the_same_maps():
         torch.testing.assert_close(evidence[name], value, atol=1e-4, rtol=1e-3)
 
 
-def test_evidence_outside_of_a_graph_cannot_be_exported_unless_it_is_not_read():
+def test_evidence_outside_of_a_graph_cannot_be_exported_unless_it_is_not_read(few_steps):
     node = (NodeGenotype(("x", "y"), "addition"),)
     for name, refused in (("geometry/fpfh_distance", True), ("geometry/f8", False)):
-        genotype = Genotype(
-            cells={"middle": CellGenotype(("rgb/f8", name), node)}, output="middle"
-        )
+        genotype = Genotype(cells={"middle": CellGenotype(("rgb/f8", name), node)}, output="middle")
         detector = light(("memory", "fpfh"), genotype)
         detector.prune()
         assert (detector.export_obstacle is not None) is refused
@@ -358,7 +364,7 @@ def test_without_anomalous_cells_there_is_nothing_to_learn():
         evidence.finish_fit(seed=0)
 
 
-def test_a_repeated_fit_is_the_same_fit():
+def test_a_repeated_fit_is_the_same_fit(few_steps):
     states = [light(EXPORTABLE).source.evidence.state_dict() for _ in range(2)]
     torch.manual_seed(5)
     states.append(light(EXPORTABLE).source.evidence.state_dict())

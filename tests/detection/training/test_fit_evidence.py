@@ -46,9 +46,7 @@ def source(parts, scale, evidence):
 
 
 def synthetic(parts, square):
-    return SyntheticParts(
-        parts[2:], numbers=[2, 3, 4], generator=square, seed=0, owners=[2, 3, 3]
-    )
+    return SyntheticParts(parts[2:], numbers=[2, 3, 4], generator=square, seed=0, owners=[2, 3, 3])
 
 
 def fit(features, parts, scale, square):
@@ -78,9 +76,7 @@ def test_normals_are_shown_once_and_anomalies_are_of_the_given_parts(
     stored = [trained.at(epoch, i)[0].mask for epoch in range(3) for i in range(3)]
     shown = torch.cat(anomalies.masks)[:, 0].bool().numpy()
     # The network is trained with other draws of them.
-    assert not any(
-        mask.any() and (mask == other).all() for mask in shown for other in stored
-    )
+    assert not any(mask.any() and (mask == other).all() for mask in shown for other in stored)
 
 
 def test_no_more_cells_of_a_part_are_drawn_than_asked_and_none_that_is_not_marked():

@@ -468,7 +468,9 @@ def frozen_pools(
 
     def candidate(modality: str, name: str) -> Candidate:
         if name in joint:
-            return joined(f"{modality}/{name}", *(candidate(modality, part) for part in joint[name]))
+            return joined(
+                f"{modality}/{name}", *(candidate(modality, part) for part in joint[name])
+            )
         return Candidate(f"{modality}/{name}", *maps[name], modality)
 
     stride = cell_stride(CHANNELS[backbone])

@@ -88,9 +88,10 @@ class Scaling(nn.Module):
             squared = (scaled * scaled).sum(dim=-1).clamp(min=_LEAST)
             odds = F.softplus(self.slope) * squared.log() + self.offset
             target = anomalous[chosen].to(odds)
-            return F.binary_cross_entropy_with_logits(odds, target) + _SPREAD * (
-                logarithms * logarithms
-            ).mean()
+            return (
+                F.binary_cross_entropy_with_logits(odds, target)
+                + _SPREAD * (logarithms * logarithms).mean()
+            )
 
         descend(self.parameters(), loss, 2**31 - 1, seed=seed, steps=_STEPS, batch=1024)
 
@@ -141,7 +142,7 @@ class ScaledDistance(Evidence):
         return maps
 
     def _compared(self, sensor: str, cells: Cells) -> tuple[Tensor, Tensor]:
-        """Return residual and nearest normal ``(N, D, h, w)``; the latter is valid on the object."""
+        """Return residual and nearest normal ``(N, D, h, w)``, valid on the object."""
         shape = (1, -1, 1, 1)
         mean: Tensor = getattr(self, f"{sensor}_mean").view(shape)
         weight: Tensor = getattr(self, f"{sensor}_weight").view(shape)
