@@ -31,7 +31,8 @@ from torch.nn import functional as F
 
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule, open_data
-from chiasm.detection.train import train
+from chiasm.detection.predictor import DetectionPredictor
+from chiasm.detection.train import NORMALITY_SHARES, train
 from chiasm.detection.training.segment import mask_at, mean_relative
 from chiasm.metrics.ranking import average_precision
 
@@ -50,7 +51,6 @@ def ways(kinds: Sequence[str]) -> dict[str, tuple[str, ...]]:
     sets = {"memory": ("memory",)} | {f"memory + {k}": ("memory", k) for k in further}
     if len(further) > 1:
         sets["all"] = tuple(kinds)
-        sets |= {f"all - {k}": tuple(kind for kind in kinds if kind != k) for k in further}
     return sets
 
 
@@ -82,6 +82,38 @@ def alone(data: DetectionDataModule) -> dict[str, float]:
     mask = torch.cat(masks).numpy()
     return {
         name: average_precision(torch.cat(values).numpy(), mask) for name, values in scores.items()
+    }
+
+
+@torch.no_grad()
+def rules(folder: Path, data: DetectionDataModule) -> dict[str, float]:
+    """Compute the pixel AP of a trained head beside each map that could stand in its score rule.
+
+    As ``choose_score_rule`` does with the mean relative distance: of some shares the best is taken.
+    """
+    detector = DetectionPredictor.load(folder).detector
+    pieces: dict[str, list[Tensor]] = {}
+    for batch in data.loader("validate"):
+        logits = detector.fuse(batch.features).logits
+        size = logits.shape[-2:]
+        inside = F.adaptive_max_pool2d(batch.foreground, size) > 0
+        terms = {"mean relative distance": mean_relative(batch.features, size)}
+        for name in ("cross/scaled_distance", "cross/agreement", "cross/mapping_error"):
+            if name in batch.features.maps:
+                value = batch.features.maps[name][:, -1:]
+                terms[name] = F.interpolate(value, size=tuple(size), mode="bilinear")
+        terms |= {"head": logits[:, 1:] - logits[:, :1], "mask": mask_at(batch, size)}
+        for name, value in terms.items():
+            pieces.setdefault(name, []).append(value[inside])
+    joint = {name: torch.cat(values) for name, values in pieces.items()}
+    mask, head = joint.pop("mask") > 0, joint.pop("head")
+    head = head / head[~mask].std()
+    return {
+        name: max(
+            average_precision((head + share * value / value[~mask].std()).numpy(), mask.numpy())
+            for share in NORMALITY_SHARES
+        )
+        for name, value in joint.items()
     }
 
 
@@ -124,6 +156,7 @@ def measure(
                     "head_ap": rule["pixel_ap"]["0.0"],
                     "steps": learning["steps"],
                     "macs": learning["macs"],
+                    "rules": rules(folder, module),
                 }
             if parts is not None:
                 found = parts.figures(folder)
@@ -199,6 +232,21 @@ def table(runs: Sequence[Path], output: Path) -> None:
                 names = ("image_auroc", "pixel_ap", "aupro_0.05")
                 cells += [_spread([w["test"][name] for w in own]) for name in names]
             lines.append(f"| {' | '.join(cells)} |")
+        ruled = [row["ways"] for row in rows if "rules" in row["ways"]["memory"]]
+        if ruled:
+            names = list(ruled[0]["memory"]["rules"])
+            lines += [
+                "",
+                f"Best score rule of a head with each map beside it, {len(ruled)} seeds:",
+                "",
+            ]
+            lines += [
+                f"| concatenation reads | {' | '.join(names)} |",
+                "| --- |" + " --- |" * len(names),
+            ]
+            for way in ruled[0]:
+                cells = [_spread([r[way]["rules"][n] for r in ruled]) for n in names]
+                lines.append(f"| {way} | {' | '.join(cells)} |")
         lines.append("")
     output.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n")
     output.with_suffix(".md").write_text("\n".join(lines))
