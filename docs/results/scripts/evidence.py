@@ -244,7 +244,7 @@ def table(runs: Sequence[Path], output: Path) -> None:
                 f"| concatenation reads | {' | '.join(names)} |",
                 "| --- |" + " --- |" * len(names),
             ]
-            for way in ruled[0]:
+            for way in (w for w in ruled[0] if all("rules" in r[w] for r in ruled)):
                 cells = [_spread([r[way]["rules"][n] for r in ruled]) for n in names]
                 lines.append(f"| {way} | {' | '.join(cells)} |")
         lines.append("")
