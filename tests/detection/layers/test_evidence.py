@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,7 +15,7 @@ from chiasm.deploy.detection_graph import detector_graph
 from chiasm.detection.layers import crossmodal, scaled_distance
 from chiasm.detection.layers.backbones import CHANNELS, make_backbone
 from chiasm.detection.layers.crossmodal import CrossmodalError
-from chiasm.detection.layers.evidence import Agreement, SensorCells
+from chiasm.detection.layers.evidence import Agreement, SensorCells, fold_of
 from chiasm.detection.layers.features import (
     EVIDENCE,
     cell_stride,
@@ -259,6 +260,7 @@ def predictable(parts: int, seed: int = 0, side: int = SIDE) -> tuple[torch.Tens
 def some_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough for descriptors of five values."""
     monkeypatch.setattr(crossmodal, "_STEPS", 120)
+    monkeypatch.setattr(scaled_distance, "_STEPS", 120)
 
 
 def fitted(rgb: torch.Tensor, geometry: torch.Tensor, owners: list[int]) -> CrossmodalError:
@@ -277,9 +279,9 @@ def test_a_part_is_measured_by_mappings_that_its_owner_did_not_train(some_steps)
     changed = geometry.clone()
     changed[:2] = changed[:2].flip(2)  # other pairs of the same values
     after = fitted(rgb, changed, owners)
-    numbers = before._fold_of(torch.tensor([0, 3]))
+    numbers = fold_of(torch.tensor([0, 3]), before.owners, len(before.folds))
     assert numbers[0] != numbers[1]
-    assert before._fold_of(torch.tensor([5, -1])).tolist() == [-1, -1]
+    assert fold_of(torch.tensor([5, -1]), before.owners, 4).tolist() == [-1, -1]
     for kept, number in ((True, int(numbers[0])), (False, int(numbers[1]))):
         one, other = (e.folds[number].state_dict().values() for e in (before, after))
         same = all(torch.allclose(a, b, atol=1e-3) for a, b in zip(one, other))
@@ -360,12 +362,36 @@ def test_cells_at_the_rim_of_an_anomaly_teach_nothing(few_steps):
         evidence.start_fit({"rgb": memory})
         chosen = torch.ones(4, SIDE, SIDE, dtype=torch.bool)
         chosen[:, 2, 0] = rim > 0
-        evidence.partial_fit(cells, RGBDBatch(None, None, whole, mask), chosen)
+        batch = RGBDBatch(None, None, whole, mask, torch.arange(4))
+        evidence.partial_fit(cells, batch, chosen)
         evidence.finish_fit(seed=0)
         return evidence.state_dict()
 
     without, rim = learnt(0), learnt(1)
     assert all(torch.equal(without[name], rim[name]) for name in without)
+
+
+@torch.no_grad()
+def test_anomalies_are_measured_by_networks_that_did_not_learn_from_their_part(some_steps):
+    # Labels are chance: whatever is told apart is known by heart.
+    features = torch.randn(8, 5, SIDE, SIDE, generator=draw(3))
+    values = Normality(features, *[features[:, :1].abs()] * 2)
+    cells = {"rgb": SensorCells({}, features, values)}
+    mask = (torch.rand(8, 1, SIDE, SIDE, generator=draw(4)) < 0.5).float()
+    batch = RGBDBatch(None, None, torch.ones_like(mask), mask, torch.arange(8))
+    evidence = ScaledDistance(channels=GROUPS, sensors=("rgb",))
+    evidence.partial_fit(cells, batch, torch.ones(8, SIDE, SIDE, dtype=torch.bool))
+    evidence.finish_fit(seed=0)
+    rank = {}
+    for name, index in (("own", None), ("held out", batch.index)):
+        shown = evidence(cells, replace(batch, index=index))["rgb/scaled_distance"]
+        rank[name] = roc_auc_score(mask.flatten(), shown.flatten())
+    assert abs(rank["held out"] - 0.5) < 0.5 * (rank["own"] - 0.5)
+    bare = evidence.for_prediction()
+    assert torch.equal(
+        bare(cells, batch)["rgb/scaled_distance"],
+        evidence(cells, replace(batch, index=None))["rgb/scaled_distance"],
+    )
 
 
 def test_without_anomalous_cells_there_is_nothing_to_learn():

@@ -14,7 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.detection.layers.evidence import Cells, Evidence, descend, on_object
+from chiasm.detection.layers.evidence import (
+    Cells,
+    Evidence,
+    by_fold,
+    descend,
+    fold_of,
+    on_object,
+)
 from chiasm.detection.layers.patches import Standardisation, gather, gather_owners
 from chiasm.errors import DataError
 from chiasm.samples import RGBDBatch
@@ -134,18 +141,8 @@ class CrossmodalError(Evidence):
         if index is None or not len(self.folds):
             out: Tensor = self.mappings(rgb, geometry)
             return out
-        fold = self._fold_of(index)
-        errors = rgb.new_zeros(*rgb.shape[:-1], 2)
-        for number in fold.unique().tolist():
-            mappings = self.mappings if number < 0 else self.folds[number]
-            chosen = fold == number
-            errors[chosen] = mappings(rgb[chosen], geometry[chosen])
-        return errors
-
-    def _fold_of(self, index: Tensor) -> Tensor:
-        """Return the fold of each owner; -1 for one that trained no mapping."""
-        place = torch.searchsorted(self.owners, index).clamp(max=len(self.owners) - 1)
-        return torch.where(self.owners[place] == index, place % len(self.folds), -1)
+        fold = fold_of(index, self.owners, len(self.folds))
+        return by_fold(fold, self.mappings, self.folds, rgb, geometry)
 
     def partial_fit(self, cells: Cells, batch: RGBDBatch, chosen: Tensor) -> None:
         """Keep the chosen cells' descriptors, with their owners."""
@@ -177,7 +174,7 @@ class CrossmodalError(Evidence):
                 self._new_mappings() for _ in range(count if count > 1 else 0)
             ).to(rgb.device)
         self.mappings.fit(rgb, geometry, seed=seed)
-        fold = self._fold_of(owner) if len(self.folds) else owner
+        fold = fold_of(owner, self.owners, max(count, 1))
         for number, mappings in enumerate(self.folds):
             assert isinstance(mappings, Mappings)
             kept = fold != number

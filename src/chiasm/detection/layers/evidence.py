@@ -138,6 +138,32 @@ def descend(
         parameter.requires_grad_(False)
 
 
+def fold_of(index: Tensor, owners: Tensor, folds: int) -> Tensor:
+    """Return the fold of each owner ``(N,)``; -1 for one that is not among those fitted on.
+
+    Args:
+        index: ``(N,)`` owners of parts.
+        owners: sorted, those that a kind of evidence was fitted on.
+        folds: into which they are divided.
+    """
+    place = torch.searchsorted(owners, index).clamp(max=len(owners) - 1)
+    return torch.where(owners[place] == index, place % folds, -1)
+
+
+def by_fold(fold: Tensor, whole: nn.Module, folds: nn.ModuleList, *inputs: Tensor) -> Tensor:
+    """Apply to each part ``(N, ...)`` the network of its fold, and ``whole`` where that is -1."""
+    out: Tensor | None = None
+    for number in fold.unique().tolist():
+        chosen = fold == number
+        network = whole if number < 0 else folds[number]
+        values = network(*(value[chosen] for value in inputs))
+        if out is None:
+            out = values.new_zeros(len(fold), *values.shape[1:])
+        out[chosen] = values
+    assert out is not None
+    return out
+
+
 class Agreement(Evidence):
     """Whether the sensors agree that a cell is not normal.
 

@@ -11,19 +11,27 @@ References:
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.detection.layers.evidence import Cells, Evidence, descend, on_object
+from chiasm.detection.layers.evidence import (
+    Cells,
+    Evidence,
+    by_fold,
+    descend,
+    fold_of,
+    on_object,
+)
 from chiasm.detection.layers.normality import NormalMemory
-from chiasm.detection.layers.patches import gather
+from chiasm.detection.layers.patches import gather, gather_owners
 from chiasm.errors import DataError
 from chiasm.samples import RGBDBatch
 
-_STEPS = 400  # of the training of a scaling
+_STEPS = 300  # of the training of a scaling
 _LARGEST = 2.0  # logarithm of a scale, either way: a factor of 7.4
 _SPREAD = 0.05  # weight of the mean squared logarithm in the loss
 _LEAST = 1e-6  # squared distance
@@ -102,26 +110,41 @@ class ScaledDistance(Evidence):
     Maps: ``rgb/scaled_distance``, ``geometry/scaled_distance`` and, with both sensors,
     ``cross/scaled_distance``.
 
+    A network tells anomalies of parts that trained it better than others, and a fusion that learnt
+    from its maps there would trust them too much. In training a part is therefore measured by
+    networks that its owner's parts did not train: the owners are divided into folds. Other parts
+    are measured by networks that all of them trained.
+
     Args:
         channels: channels of each stride, the groups of a descriptor.
         sensors: of memories.
         hidden: rank of the scales.
+        folds: of the owners; fewer where there are fewer owners.
     """
 
     learns_from = "anomalies"
     reads_memory = True
+    owners: Tensor
 
     def __init__(
-        self, *, channels: Mapping[int, int], sensors: tuple[str, ...], hidden: int = 64
+        self,
+        *,
+        channels: Mapping[int, int],
+        sensors: tuple[str, ...],
+        hidden: int = 64,
+        folds: int = 4,
     ) -> None:
         super().__init__()
         self.sensors = sensors
         self.groups = tuple(channels.values())
         self.hidden = hidden
+        self.most_folds = folds
         for sensor in sensors:  # of its memory
             self.register_buffer(f"{sensor}_mean", torch.zeros(sum(self.groups)))
             self.register_buffer(f"{sensor}_weight", torch.ones(sum(self.groups)))
         self.scalings = self._new_scalings()
+        self.folds = nn.ModuleDict()  # for training alone
+        self.register_buffer("owners", torch.zeros(0, dtype=torch.int64), persistent=False)
         self.requires_grad_(False)
         self._rows: dict[str, list[Tensor]] = {}
 
@@ -136,8 +159,15 @@ class ScaledDistance(Evidence):
         maps: dict[str, Tensor] = {}
         compared = {s: self._compared(s, cells) for s in self.sensors}
         for name, scaling in self.scalings.items():
-            residual, normal = self._joined(name, compared)
-            distance = scaling(residual.permute(0, 2, 3, 1), normal.permute(0, 2, 3, 1))[:, None]
+            # n d h w -> n h w d
+            inputs = [value.permute(0, 2, 3, 1) for value in self._joined(name, compared)]
+            if batch.index is None or name not in self.folds:
+                distance = scaling(*inputs)[:, None]
+            else:
+                folds = self.folds[name]
+                assert isinstance(folds, nn.ModuleList)
+                fold = fold_of(batch.index, self.owners, len(folds))
+                distance = by_fold(fold, scaling, folds, *inputs)[:, None]
             maps[f"{name}/scaled_distance"] = distance * on_object(batch.foreground, distance)
         return maps
 
@@ -165,14 +195,17 @@ class ScaledDistance(Evidence):
 
     def partial_fit(self, cells: Cells, batch: RGBDBatch, chosen: Tensor) -> None:
         """Keep the chosen cells' residuals and nearest normals, and the share that is anomalous."""
-        assert batch.mask is not None
+        assert batch.mask is not None and batch.index is not None
         compared = {s: self._compared(s, cells) for s in self.sensors}
         rows = {}
         for name in self.scalings:
             residual, normal = self._joined(name, compared)
             rows[f"{name}/residual"] = gather(residual, chosen)
             rows[f"{name}/normal"] = gather(normal, chosen)
-        rows["covered"] = gather(F.adaptive_avg_pool2d(batch.mask, chosen.shape[-2:]), chosen)[:, 0]
+        rows["owner"] = gather_owners(batch.index, chosen)
+        rows["covered"] = gather(
+            F.adaptive_avg_pool2d(batch.mask, tuple(chosen.shape[-2:])), chosen
+        )[:, 0]
         for name, values in rows.items():
             self._rows.setdefault(name, []).append(values)
 
@@ -190,14 +223,33 @@ class ScaledDistance(Evidence):
                 f"anomalous; scaled distances need {_FEWEST} of either kind. Give more or larger "
                 "parts, or leave scaled_distance out of evidence."
             )
+        owner = rows["owner"][clear]
+        self.owners = owner.unique()
+        count = min(self.most_folds, len(self.owners))
+        fold = fold_of(owner, self.owners, count)
+        kept = [fold != number for number in range(count)]
+        # A fold whose rest shows only one kind of cell teaches nothing.
+        if any(len(anomalous[k].unique()) < 2 for k in kept):
+            kept = []
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # of the first weights: a repeated run is the same run
-            self.scalings = self._new_scalings().to(covered.device)
+            self.scalings = self._new_scalings().to(owner.device)
+            new = [self._new_scalings().to(owner.device) for _ in kept]
+        self.folds = nn.ModuleDict(
+            {name: nn.ModuleList(n[name] for n in new) for name in self.scalings if new}
+        )
         for name, scaling in self.scalings.items():
+            residual = rows[f"{name}/residual"][clear]
+            normal = rows[f"{name}/normal"][clear]
             assert isinstance(scaling, Scaling)
-            scaling.fit(
-                rows[f"{name}/residual"][clear],
-                rows[f"{name}/normal"][clear],
-                anomalous,
-                seed=seed,
-            )
+            scaling.fit(residual, normal, anomalous, seed=seed)
+            for others, folded in zip(kept, new):
+                partial = folded[name]
+                assert isinstance(partial, Scaling)
+                partial.fit(residual[others], normal[others], anomalous[others], seed=seed)
+
+    def for_prediction(self) -> ScaledDistance:
+        """Return a copy without the folds."""
+        bare = copy.deepcopy(self)
+        bare.folds = nn.ModuleDict()
+        return bare
