@@ -166,7 +166,7 @@ class GraphMemory(nn.Module):
             return expanded.unflatten(0, inside.shape).permute(0, 3, 1, 2) * inside[:, None]
 
         return Normality(
-            residual=grid(difference.abs()),
+            offset=grid(difference),
             distance=grid(distance),
             relative=grid(relative),
         )
@@ -226,11 +226,11 @@ def detector_graph(
     Raises:
         ConfigurationError: the method cannot be exported, or has no memory to reduce.
     """
-    if not detector.exportable:
+    if (obstacle := detector.export_obstacle) is not None:
         exportable = ", ".join(model.name for model in models("detector") if model.pools)
         raise ConfigurationError(
-            f"{type(detector).__name__} cannot be exported: its memory or its steps are no graph "
-            f"of tensors. These models can be exported: {exportable}."
+            f"{type(detector).__name__} cannot be exported: {obstacle}. "
+            f"These models can be exported: {exportable}."
         )
     exported = cast(AdnasDetector, copy.deepcopy(detector)).eval()
     source = exported.frozen_source

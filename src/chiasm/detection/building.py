@@ -33,9 +33,25 @@ def pools_of(config: DetectionConfig) -> Pools:
             f"{config.model} fuses features whose scales are fixed; leave out middle_scales, or "
             "choose a model that trains its features."
         )
+    for name in ("evidence", "backbone"):
+        changed = getattr(config, name) != DetectionConfig.model_fields[name].default
+        if name not in parameters and changed:
+            raise ConfigurationError(
+                f"{config.model} has no frozen features; leave out {name}, or choose a model that "
+                f"has them: {', '.join(_models_with(name))}."
+            )
     arguments = {k: v for k, v in builder_arguments(config).items() if k in parameters}
     found: Pools = pools(**arguments).only(*config.cells).matching(config.candidates)
     return found
+
+
+def _models_with(parameter: str) -> list[str]:
+    """Return the models whose pools depend on a parameter."""
+    return [
+        model.name
+        for model in models("detector")
+        if model.pools is not None and parameter in inspect.signature(model.pools).parameters
+    ]
 
 
 def builder_arguments(config: DetectionConfig) -> dict[str, Any]:

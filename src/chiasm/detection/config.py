@@ -78,6 +78,14 @@ class DetectionConfig(Settings):
         smallest_anomaly: area of the smallest anomaly of shape or appearance, as a share of the
             object's; too small a one is not visible at the size of the crop.
         textures: folder of textures (DTD) for anomalies; None uses built-in ones.
+        evidence: of what is not normal, that may be fused beside frozen features, as names or
+            patterns: ``memory``: residual and distance from the nearest normals; ``crossmodal``:
+            the error of one sensor's features as predicted by the other's; ``scaled_distance``:
+            distances whose scale depends on the direction, trained with synthetic anomalies;
+            ``agreement`` of both sensors' distances; ``fpfh``: distance of point histograms, which
+            cannot be exported.
+        backbone: network of the frozen features of ``adnas_light``. ``dinov2_vits14`` needs
+            ``chiasm[quality]``, each other one the package of its weights.
         candidates: patterns of the names of features that may be fused, e.g. ``*/f8``.
         operations: fusion operations that cells may use.
         nodes: intermediate nodes per cell.
@@ -156,6 +164,14 @@ class DetectionConfig(Settings):
     anomalies: Literal["paper", "mixture"] = "mixture"
     smallest_anomaly: float = Field(0.001, gt=0, lt=0.05)
     textures: Path | None = None
+    evidence: tuple[str, ...] = ("memory",)
+    backbone: Literal[
+        "efficientnet_lite0",
+        "efficientnet_lite1",
+        "efficientnet_lite2",
+        "dinov2_vits14",
+        "dinov2_vits14_stride16",
+    ] = "efficientnet_lite0"
     candidates: tuple[str, ...] = ("*",)
     operations: tuple[Literal["addition", "concatenation", "glu", "guided_attention"], ...] = Field(
         ("addition", "concatenation", "glu", "guided_attention"), min_length=1
@@ -228,7 +244,8 @@ class DetectionConfig(Settings):
         return value
 
     @field_validator(
-        "modalities", "cells", "middle_scales", "candidates", "operations", mode="before"
+        *("modalities", "cells", "middle_scales", "evidence", "candidates", "operations"),
+        mode="before",
     )
     @classmethod
     def _split(cls, value: Any) -> Any:

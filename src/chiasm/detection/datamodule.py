@@ -51,6 +51,7 @@ from chiasm.detection.training.duration import (
     stage_seconds,
 )
 from chiasm.detection.training.feature_store import FEATURES, FeatureStore, stored_loader
+from chiasm.detection.training.fit_evidence import fit_evidence
 from chiasm.detection.training.fit_memory import fit_memory
 from chiasm.detection.training.segment import Batch
 from chiasm.detection.training.step_memory import check_memory
@@ -461,7 +462,7 @@ def _rounds(data: DetectionDataModule) -> dict[str, int]:
 def _stored_features(
     data: DetectionDataModule, source: NormalityFeatures, *, estimate: bool
 ) -> dict[str, FeatureStore]:
-    """Fit the memories of a frozen source and store its features by purpose."""
+    """Fit memories and evidence of a frozen source and store its features by purpose."""
     config = data.config
     folder = config.out / FEATURES
     folder.mkdir(parents=True, exist_ok=True)
@@ -476,6 +477,15 @@ def _stored_features(
             folder=folder,
             progress=progress,
         )
+    fit_evidence(
+        source,
+        data.parts,
+        owners=data.owners,
+        # Neither the architecture's parts nor the held-out ones: these judge what was learnt here.
+        synthetic=data.synthetic("weights"),
+        scale=data.geometry,
+        seed=config.seed,
+    )
     deadline = time.monotonic() + STORING_SHARE * data.seconds_left()
     return make_stores(
         source,

@@ -24,20 +24,23 @@ class Detector(nn.Module):
     training.
 
     Attributes:
-        exportable: whether it is a graph of tensor operations.
         maps: operations on anomaly maps; export replaces them.
         map_link: ``softplus`` where the maps went through it, which a rule of the image's score may
             undo.
         image_rule: how a map becomes the score of its part; part of the contract.
     """
 
-    exportable: bool = False
     map_link: Link = "identity"
 
     def __init__(self) -> None:
         super().__init__()
         self.maps = MapPostprocessing()
         self.image_rule = ImageScoreRule()
+
+    @property
+    def export_obstacle(self) -> str | None:
+        """Why it is no graph of tensor operations, as the end of a sentence; None if it is one."""
+        return "its memory or its steps are no graph of tensors"
 
     @property
     def pretrained_weights(self) -> str | None:

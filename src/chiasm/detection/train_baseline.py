@@ -31,6 +31,7 @@ SEARCHED_ONLY = (
     *("fusion", "cells", "middle_scales", "candidates", "operations", "nodes", "rounds"),
     *("search", "train_epochs", "optimiser", "learning_rate", "weight_decay", "schedule", "loss"),
     *("batch", "accumulate", "checkpointing", "memory_entries"),
+    *("evidence", "backbone"),
 )
 
 

@@ -21,10 +21,12 @@ from chiasm.fusion.drawing_layout import (
     lay_out,
 )
 from chiasm.fusion.genotype import Genotype
+from chiasm.fusion.pools import CROSS
 
 COLOURS = {
     **dict.fromkeys(("rgb", "image"), "#d1632f"),
     **dict.fromkeys(("geometry", "series"), "#3b7ea1"),
+    CROSS: "#8a6fa8",
     FUSED: "#56636b",
     "head": "#3f7f4f",
 }
@@ -34,6 +36,7 @@ SENSORS = {
     "geometry": "surface shape (geometry)",
     "image": "phase-resolved pattern (image)",
     "series": "pulse series",
+    CROSS: "both sensors (cross)",
 }
 HEADS = {"segmentation": "anomaly map", "class": "fault class"}  # with the output of each
 LABELS = {  # of features, by the part of the name after the slash
@@ -49,6 +52,11 @@ LABELS = {  # of features, by the part of the name after the slash
     "residual_fine": "residual from normal,\nfine scales",
     "residual_coarse": "residual from normal,\ncoarse scale",
     "distance": "distance from normal",
+    "mapping_error": "error of one sensor\npredicted by the other",
+    "scaled_distance": "distance from normal,\nscaled by direction",
+    "agreement": "agreement of both\ndistances from normal",
+    "fpfh_distance": "distance of point\nhistograms from normal",
+    "evidence": "all further evidence",
     **{f"E{k}": f"encoder stage {k} of 5" for k in range(1, 6)},
     **{f"D{k}": f"decoder stage {k} of 4" for k in range(1, 5)},
     **{f"E{k}D{5 - k}": f"encoder stage {k},\ndecoder stage {5 - k}" for k in range(1, 5)},

@@ -10,7 +10,7 @@ from chiasm.errors import ConfigurationError
 from chiasm.fusion.genotype import Genotype, random_genotype
 from chiasm.fusion.network import FusionSupernet
 from chiasm.fusion.operations import OPERATIONS
-from chiasm.fusion.pools import Pools
+from chiasm.fusion.pools import CROSS, Pools
 
 DRAW_TEMPERATURE = 2.0  # so that finalists differ more than the relaxed choices
 DRAWS = 400  # at most; of the spaces of both wings a third of the draws lack a sensor
@@ -85,8 +85,12 @@ def random_architecture(
 
 
 def reads(genotype: Genotype, sensors: Collection[str]) -> bool:
-    """Whether a genotype reads every sensor, named before the slash of a feature."""
-    return set(sensors) <= {name.split("/")[0] for name in genotype.required}
+    """Whether a genotype reads every sensor, named before the slash of a feature.
+
+    A feature of ``cross/`` is computed from every sensor.
+    """
+    names = {name.split("/")[0] for name in genotype.required}
+    return CROSS in names or set(sensors) <= names
 
 
 def _no_architecture(pools: Pools) -> ConfigurationError:

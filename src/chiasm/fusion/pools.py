@@ -10,6 +10,8 @@ from chiasm.errors import ConfigurationError
 
 CELLS = ("early", "middle", "late")
 
+CROSS = "cross"  # the modality of features that are computed from every sensor
+
 
 def cell_output(cell: str) -> str:
     """Return the name of a cell's output as a candidate of later cells, e.g. ``"cell:early"``."""
@@ -24,7 +26,7 @@ class Candidate:
         name: unique within its pool, e.g. ``"rgb/E1"``; the same name in two pools is one feature.
         channels: of its map.
         stride: pixels of the input per pixel of its map.
-        modality: its sensor, for colours in the drawing.
+        modality: its sensor, or ``"cross"`` of a feature that is computed from every sensor.
         parts: the maps of a joined candidate; empty for a single map.
     """
 
@@ -109,8 +111,8 @@ class Pools:
 
     @property
     def sensors(self) -> frozenset[str]:
-        """The modalities that have any candidate."""
-        return frozenset(candidate.modality for candidate in self.features.values())
+        """The sensors that have any candidate of their own."""
+        return frozenset(c.modality for c in self.features.values()) - {CROSS}
 
     def maps(self, names: Iterable[str] | None = None) -> dict[str, Candidate]:
         """Return by name the maps that a source computes for some candidates, or for all."""

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,8 +27,17 @@ from chiasm.errors import ConfigurationError
 
 __all__ = ["Backbone", "FrozenDinov2", "FrozenEfficientNetLite", "FrozenTimm", "make_backbone"]
 
+DEFAULT_BACKBONE = "efficientnet_lite0"
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 DINOV2 = {"dinov2_vits14": 8, "dinov2_vits14_stride16": 16}  # stride of each
+
+CHANNELS: Mapping[str, Mapping[int, int]] = {  # of each stride, known before a network is built
+    "efficientnet_lite0": {4: 24, 8: 40, 16: 112},
+    "efficientnet_lite1": {4: 24, 8: 40, 16: 112},
+    "efficientnet_lite2": {4: 24, 8: 48, 16: 120},
+    "dinov2_vits14": {8: 768},
+    "dinov2_vits14_stride16": {16: 768},
+}
 
 
 class Backbone(Protocol):

@@ -6,23 +6,28 @@ the genotype determines which are computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.detection.layers.backbones import FrozenEfficientNetLite
+from chiasm.detection.layers.backbones import CHANNELS, DEFAULT_BACKBONE, Backbone
+from chiasm.detection.layers.evidence import Cells, Evidence, SensorCells
 from chiasm.detection.layers.evidence_units import Called, EvidenceUnit
-from chiasm.detection.layers.normality import NormalMemory
+from chiasm.detection.layers.normality import Normality, NormalMemory
+from chiasm.detection.layers.patches import join_strides
+from chiasm.detection.layers.pretrained_weights import DEEPEST
 from chiasm.detection.layers.reconstruction import (
     ReconstructionBranch,
     stage_channels,
     stage_strides,
 )
 from chiasm.errors import ConfigurationError
-from chiasm.fusion.pools import Candidate, Pools, joined
+from chiasm.fusion.pools import CROSS, Candidate, Pools, joined
 from chiasm.samples import RGBDBatch
 
 MODALITIES = ("rgb", "geometry")
@@ -138,25 +143,32 @@ class ReconstructedFeatures(nn.Module):
 
 
 class NormalityFeatures(nn.Module):
-    """Frozen features of each modality, and their distance from normal.
+    """Frozen features of each modality, and what speaks against their being normal.
 
-    Maps per modality: ``raw`` (48 channels, stride 4: the input, pixel-unshuffled), ``f4``, ``f8``,
-    ``f16`` (frozen features), ``residual_fine`` (64, stride 8: absolute residual of strides 4 and 8
-    from the nearest normal), ``residual_coarse`` (112, stride 8: of stride 16) and ``distance`` (2,
-    stride 8: distance and relative distance).
+    Maps per modality, of EfficientNet-lite0: ``raw`` (48 channels, stride 4: the input,
+    pixel-unshuffled), ``f4``, ``f8``, ``f16`` (frozen features), ``residual_fine`` (64, stride 8:
+    absolute residual of strides 4 and 8 from the nearest normal), ``residual_coarse`` (112, stride
+    8: of stride 16) and ``distance`` (2, stride 8: distance and relative distance). Further maps
+    are those of ``evidence``, see ``EVIDENCE``.
 
     Args:
         backbone: frozen features, shared by the modalities; geometry is read as a picture.
         memories: modality to its memory of normals.
+        evidence: further evidence by name.
     """
 
     def __init__(
-        self, *, backbone: FrozenEfficientNetLite, memories: Mapping[str, NormalMemory]
+        self,
+        *,
+        backbone: Backbone,
+        memories: Mapping[str, NormalMemory],
+        evidence: Mapping[str, Evidence] | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         # torch types the values of a ModuleDict as plain modules.
         self.memories: MutableMapping[str, NormalMemory] = nn.ModuleDict(dict(memories))  # type: ignore[assignment]
+        self.evidence: MutableMapping[str, Evidence] = nn.ModuleDict(dict(evidence or {}))  # type: ignore[assignment]
         self.modalities = tuple(memories)
 
     @torch.no_grad()
@@ -164,26 +176,51 @@ class NormalityFeatures(nn.Module):
         """Compute the maps; with ``required``, only those and the relative distances."""
         maps: dict[str, Tensor] = {}
         relative: dict[str, Tensor] = {}
+        cells: dict[str, SensorCells] = {}
+        computed = {n: e for n, e in self.evidence.items() if _is_required(n, required)}
+        described = {sensor for evidence in computed.values() for sensor in evidence.sensors}
         for modality in self.modalities:
             image = images_of(batch, modality)
             memory = self.memories[modality] if modality in self.memories else None  # noqa: SIM401  # a ModuleDict has no get
-            deepest = 16 if memory is not None else self._deepest(modality, required)
+            whole = memory is not None or modality in described
+            deepest = DEEPEST if whole else self._deepest(modality, required)
             features = self.backbone(image, deepest=deepest)
             candidates = {"raw": F.pixel_unshuffle(image, 4)}
             candidates |= {f"f{stride}": value for stride, value in features.items()}
+            normality: Normality | None = None
             if memory is not None:
                 normality = memory(features, batch.foreground, batch.index)
                 relative[modality] = normality.relative
-                fine = memory.channels[4] + memory.channels[8]
-                candidates |= {
-                    "residual_fine": normality.residual[:, :fine],
-                    "residual_coarse": normality.residual[:, fine:],
-                    "distance": torch.cat([normality.distance, normality.relative], dim=1),
-                }
+                candidates |= _normality_maps(normality, memory.channels)
+            if modality in described:
+                cells[modality] = self._cells(features, normality)
             for name, value in candidates.items():
                 if required is None or f"{modality}/{name}" in required:
                     maps[f"{modality}/{name}"] = value
+        for evidence in computed.values():
+            for name, value in evidence(cells, batch).items():
+                if required is None or name in required:
+                    maps[name] = value
         return SourcedFeatures(maps, {}, relative)
+
+    @torch.no_grad()
+    def cells(self, batch: RGBDBatch) -> Cells:
+        """Describe the cells of every modality and compare them with its memory."""
+        cells: dict[str, SensorCells] = {}
+        for modality in self.modalities:
+            features = self.backbone(images_of(batch, modality))
+            normality = self.memories[modality](features, batch.foreground, batch.index)
+            cells[modality] = self._cells(features, normality)
+        return cells
+
+    @property
+    def cell_stride(self) -> int:
+        """Pixels of the input per cell of a memory."""
+        return cell_stride(self.backbone.channels)
+
+    def _cells(self, features: Mapping[int, Tensor], normality: Normality | None) -> SensorCells:
+        size = features[self.cell_stride].shape[-2:]
+        return SensorCells(features, join_strides(features, size=size), normality)
 
     def _deepest(self, modality: str, required: frozenset[str] | None) -> int:
         strides = [s for s in self.backbone.channels if required and f"{modality}/f{s}" in required]
@@ -196,13 +233,19 @@ class NormalityFeatures(nn.Module):
         ``rgb/memory`` the search of nearest normals, whose descriptors join all strides.
         """
         names: list[str] = []
+        evidence = {n: e for n, e in self.evidence.items() if _is_required(n, required)}
+        described = {sensor for e in evidence.values() for sensor in e.sensors}
+        remembered = {s for e in evidence.values() if e.reads_memory for s in e.sensors}
         for modality in self.modalities:
-            compared = any(f"{modality}/{name}" in required for name in NORMALITY_MAPS)
+            compared = modality in remembered or any(
+                f"{modality}/{name}" in required for name in NORMALITY_MAPS
+            )
+            whole = compared or modality in described
             strides = [s for s in self.backbone.channels if f"{modality}/f{s}" in required]
-            deepest = max(self.backbone.channels) if compared else max(strides, default=0)
+            deepest = max(self.backbone.channels) if whole else max(strides, default=0)
             names += [f"{modality}/backbone{s}" for s in self.backbone.channels if s <= deepest]
             names += [f"{modality}/memory"] if compared else []
-        return tuple(names)
+        return (*names, *(f"evidence/{name}" for name in evidence))
 
     @torch.no_grad()
     def evidence_units(self, batch: RGBDBatch) -> list[EvidenceUnit]:
@@ -215,7 +258,7 @@ class NormalityFeatures(nn.Module):
                 units.append(
                     EvidenceUnit(
                         f"{modality}/backbone{stride}",
-                        Called(self.backbone, _up_to(stride)),
+                        Called(cast(nn.Module, self.backbone), _up_to(stride)),
                         (image,),
                         within=None if before is None else f"{modality}/backbone{before}",
                     )
@@ -228,22 +271,61 @@ class NormalityFeatures(nn.Module):
                     (*(features[s] for s in strides), batch.foreground),
                 )
             )
+        cells = self.cells(batch)
+        for name, evidence in self.evidence.items():
+            if evidence.exportable:  # else it has no place in an exported model
+                network = Called(evidence, _evidence_call(evidence.sensors, strides))
+                tensors = [t for sensor in evidence.sensors for t in _flat(cells[sensor])]
+                inputs = (*tensors, batch.foreground)
+                units.append(EvidenceUnit(f"evidence/{name}", network, inputs))
         return units
 
+    @property
+    def export_obstacle(self) -> str | None:
+        """Why it is no graph of tensor operations, as the end of a sentence; None if it is one."""
+        outside = [name for name, evidence in self.evidence.items() if not evidence.exportable]
+        if not outside:
+            return None
+        return (
+            f"its evidence {', '.join(outside)} is computed from points, outside of a graph of "
+            "tensors; train it with other evidence"
+        )
+
+    def view(self) -> NormalityFeatures:
+        """Return a source of the same parts, which can be pruned without changing this one."""
+        view = NormalityFeatures(
+            backbone=self.backbone, memories=dict(self.memories), evidence=dict(self.evidence)
+        )
+        view.modalities = self.modalities
+        return view.train(self.training)
+
     def prune(self, required: frozenset[str], *, normality: bool = True) -> None:
-        """Remove modalities and memories that neither a required map nor the score rule needs.
+        """Remove modalities, memories and evidence that no required map and no rule needs.
+
+        Evidence that stays loses what only training needs.
 
         Args:
             required: names of the maps that the fusion network reads.
             normality: whether the score rule reads the relative distances; every memory then stays.
         """
+        evidence = {
+            name: evidence.for_prediction()
+            for name, evidence in self.evidence.items()
+            if _is_required(name, required)
+        }
+        self.evidence = nn.ModuleDict(evidence)  # type: ignore[assignment]
         if normality:
             return
+        read = {sensor for kept in evidence.values() for sensor in kept.sensors}
+        compared = {s for kept in evidence.values() if kept.reads_memory for s in kept.sensors}
         self.modalities = tuple(
-            m for m in self.modalities if any(name.startswith(f"{m}/") for name in required)
+            m
+            for m in self.modalities
+            if m in read or any(name.startswith(f"{m}/") for name in required)
         )
         for modality in list(self.memories):
-            if not any(f"{modality}/{name}" in required for name in NORMALITY_MAPS):
+            own = any(f"{modality}/{name}" in required for name in NORMALITY_MAPS)
+            if not own and modality not in compared:
                 del self.memories[modality]
 
 
@@ -259,19 +341,123 @@ def _compared(strides: Sequence[int]) -> Callable[..., tuple[Tensor, ...]]:
     return compare
 
 
+def _flat(cells: SensorCells) -> tuple[Tensor, ...]:
+    """Return all tensors of one sensor's cells, its features by rising stride."""
+    compared = cells.compared
+    features = (cells.features[stride] for stride in sorted(cells.features))
+    return (*features, cells.descriptors, compared.residual, compared.distance, compared.relative)
+
+
+def _evidence_call(
+    sensors: Sequence[str], strides: Sequence[int]
+) -> Callable[..., tuple[Tensor, ...]]:
+    """Return what runs evidence on the tensors of ``_flat`` of each sensor and a foreground."""
+    count = len(strides) + 4
+
+    def call(evidence: Evidence, *inputs: Tensor) -> tuple[Tensor, ...]:
+        cells = {}
+        for number, sensor in enumerate(sensors):
+            values = inputs[number * count : (number + 1) * count]
+            features = dict(zip(strides, values))
+            described, *normality = values[len(strides) :]
+            cells[sensor] = SensorCells(features, described, Normality(*normality))
+        return tuple(evidence(cells, RGBDBatch(None, None, inputs[-1])).values())
+
+    return call
+
+
+def _normality_maps(normality: Normality, channels: Mapping[int, int]) -> dict[str, Tensor]:
+    """Name the maps of a comparison with a memory of some strides."""
+    fine = sum(count for stride, count in channels.items() if stride < DEEPEST)
+    residual = {
+        "residual_fine": normality.residual[:, :fine],
+        "residual_coarse": normality.residual[:, fine:],
+    }
+    maps = {name: value for name, value in residual.items() if value.shape[1]}
+    return maps | {"distance": torch.cat([normality.distance, normality.relative], dim=1)}
+
+
 # Stages of each scale, from the finest; the last has no decoder's stage.
 SCALES = {1: ("E1", "D4"), 2: ("E2", "D3"), 3: ("E3", "D2"), 4: ("E4", "D1"), 5: ("E5",)}
 MIDDLE_SCALES = (2, 3)
 
-FROZEN_MAPS = {  # channels and stride of the maps of NormalityFeatures per modality
-    "raw": (48, 4),
-    "f4": (24, 4),
-    "f8": (40, 8),
-    "f16": (112, 16),
-    "residual_fine": (64, 8),
-    "residual_coarse": (112, 8),
-    "distance": (2, 8),
+MEMORY = "memory"  # the evidence that every memory of normals gives
+
+EVIDENCE: Mapping[str, Mapping[str, int]] = {
+    # Channels of the maps of each kind, at the stride of a memory; one of ``cross/`` needs all
+    # sensors. Those of the memory depend on the backbone, see ``frozen_maps``.
+    MEMORY: {},
+    "crossmodal": {"cross/mapping_error": 3},
+    "scaled_distance": {
+        "rgb/scaled_distance": 1,
+        "geometry/scaled_distance": 1,
+        "cross/scaled_distance": 1,
+    },
+    "agreement": {"cross/agreement": 2},
+    "fpfh": {"geometry/fpfh_distance": 2},
 }
+
+
+def _is_required(kind: str, required: Collection[str] | None) -> bool:
+    return required is None or any(name in required for name in EVIDENCE[kind])
+
+
+def evidence_maps(kind: str, modalities: Sequence[str]) -> dict[str, int]:
+    """Return the channels of the maps that a kind of evidence has of some modalities."""
+    sensors = {*modalities, *((CROSS,) if len(modalities) > 1 else ())}
+    return {n: count for n, count in EVIDENCE[kind].items() if n.split("/")[0] in sensors}
+
+
+def chosen_evidence(
+    patterns: Sequence[str], modalities: Sequence[str] = MODALITIES
+) -> tuple[str, ...]:
+    """Return the kinds of evidence that match a pattern, in the order of ``EVIDENCE``.
+
+    A kind that these modalities cannot have is left out where a pattern with ``*`` matches it.
+
+    Raises:
+        ConfigurationError: a pattern matches no kind, or names one that these modalities lack.
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matching = [kind for kind in EVIDENCE if fnmatchcase(kind, pattern)]
+        if not matching:
+            raise ConfigurationError(
+                f"There is no evidence {pattern!r}; there are {', '.join(EVIDENCE)}."
+            )
+        available = [k for k in matching if k == MEMORY or evidence_maps(k, modalities)]
+        if not available and pattern in EVIDENCE:
+            needed = sorted({name.split("/")[0] for name in EVIDENCE[pattern]} - {CROSS})
+            raise ConfigurationError(
+                f"The evidence {pattern} needs {' and '.join(needed or MODALITIES)}, and the model "
+                f"reads {', '.join(modalities)} alone; leave it out, or read both sensors."
+            )
+        chosen.update(available)
+    return tuple(kind for kind in EVIDENCE if kind in chosen)
+
+
+def cell_stride(channels: Mapping[int, int]) -> int:
+    """Return the stride of a memory's cells, of the channels of a backbone's strides."""
+    return 8 if 8 in channels else max(channels)
+
+
+def frozen_maps(channels: Mapping[int, int]) -> dict[str, tuple[int, int]]:
+    """Return channels and stride of the maps of ``NormalityFeatures`` per modality.
+
+    Args:
+        channels: of the backbone's strides.
+    """
+    stride = cell_stride(channels)
+    fine = sum(count for s, count in channels.items() if s < DEEPEST)
+    coarse = sum(channels.values()) - fine
+    return {
+        "raw": (48, 4),
+        **{f"f{s}": (count, s) for s, count in channels.items()},
+        **({"residual_fine": (fine, stride)} if fine else {}),
+        **({"residual_coarse": (coarse, stride)} if coarse else {}),
+        "distance": (2, stride),
+    }
+
 
 FROZEN_JOINED = {  # features and their residuals from normal, as the paper joins E_k and D_(5-k)
     "normality": ("residual_fine", "residual_coarse", "distance"),
@@ -361,18 +547,59 @@ def reconstruction_pools(
     )
 
 
-def frozen_pools(modalities: Sequence[str] = MODALITIES) -> Pools:
-    """Return the pools by scale of raw inputs, frozen features and their distance from normal."""
+def frozen_pools(
+    modalities: Sequence[str] = MODALITIES,
+    *,
+    evidence: Sequence[str] = (MEMORY,),
+    backbone: str = DEFAULT_BACKBONE,
+) -> Pools:
+    """Return the pools by scale of raw inputs, frozen features and evidence against normality.
+
+    Args:
+        modalities: with a memory of normals.
+        evidence: patterns of the names of ``EVIDENCE``.
+        backbone: name of the frozen features.
+
+    Raises:
+        ConfigurationError: there is no such evidence or backbone.
+    """
+    if backbone not in CHANNELS:
+        raise ConfigurationError(
+            f"The fusion of frozen features has no backbone {backbone!r}; there are "
+            f"{', '.join(CHANNELS)}."
+        )
+    kinds = chosen_evidence(evidence, modalities)
+    maps = frozen_maps(CHANNELS[backbone])
+    if MEMORY not in kinds:
+        maps = {name: value for name, value in maps.items() if name not in NORMALITY_MAPS}
+    parts = {n: [p for p in names if p in maps] for n, names in FROZEN_JOINED.items()}
+    joint = {name: names for name, names in parts.items() if len(names) > 1}
 
     def candidate(modality: str, name: str) -> Candidate:
-        if name in FROZEN_JOINED:
-            parts = (candidate(modality, part) for part in FROZEN_JOINED[name])
-            return joined(f"{modality}/{name}", *parts)
-        return Candidate(f"{modality}/{name}", *FROZEN_MAPS[name], modality)
+        if name in joint:
+            return joined(
+                f"{modality}/{name}", *(candidate(modality, part) for part in joint[name])
+            )
+        return Candidate(f"{modality}/{name}", *maps[name], modality)
 
+    stride = cell_stride(CHANNELS[backbone])
+    further = [
+        Candidate(name, count, stride, name.split("/")[0])
+        for kind in kinds
+        for name, count in evidence_maps(kind, modalities).items()
+    ]
+    if len(further) > 1:
+        everything = joined(f"{CROSS}/evidence", *further)
+        further.append(replace(everything, modality=CROSS))
     return Pools(
         **{
-            cell: tuple(candidate(m, name) for m in modalities for name in names)
+            cell: tuple(
+                candidate(m, name)
+                for m in modalities
+                for name in names
+                if name in maps or name in joint
+            )
+            + (tuple(further) if cell != "early" else ())
             for cell, names in FROZEN_STAGES.items()
         }
     )

@@ -66,16 +66,21 @@ class Normality:
     """Distance of a batch from normal, at the resolution ``h x w`` of a memory of normals.
 
     Attributes:
-        residual: ``(N, D, h, w)`` absolute difference to the nearest normal descriptor.
+        offset: ``(N, D, h, w)`` difference from the nearest normal descriptor, with its sign.
         distance: ``(N, 1, h, w)`` Euclidean distance to it.
         relative: ``(N, 1, h, w)`` the distance over the usual distance near that normal; about 1
             on normal parts. Highlights and ridges, where normals differ much among themselves,
             have a large usual distance and therefore a small relative one.
     """
 
-    residual: Tensor
+    offset: Tensor
     distance: Tensor
     relative: Tensor
+
+    @property
+    def residual(self) -> Tensor:
+        """``(N, D, h, w)`` absolute difference from the nearest normal descriptor."""
+        return self.offset.abs()
 
 
 class NormalMemory(nn.Module):
@@ -219,7 +224,7 @@ class NormalMemory(nn.Module):
             return out.permute(0, 3, 1, 2)  # n h w c -> n c h w
 
         return Normality(
-            residual=scatter((query - self.bank[nearest]).abs()),
+            offset=scatter(query - self.bank[nearest]),
             distance=scatter(distance[:, :1]),
             relative=scatter(relative[:, None]),
         )

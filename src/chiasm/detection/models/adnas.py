@@ -6,7 +6,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypedDict
@@ -16,18 +16,25 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chiasm.detection.detector import Detector
-from chiasm.detection.layers.backbones import FrozenEfficientNetLite
+from chiasm.detection.layers.backbones import DEFAULT_BACKBONE, make_backbone
+from chiasm.detection.layers.crossmodal import CrossmodalError
+from chiasm.detection.layers.evidence import Agreement, Evidence
 from chiasm.detection.layers.features import (
+    MEMORY,
     MIDDLE_SCALES,
     MODALITIES,
     NormalityFeatures,
     ReconstructedFeatures,
     SourcedFeatures,
+    cell_stride,
+    chosen_evidence,
     frozen_pools,
     reconstruction_pools,
 )
+from chiasm.detection.layers.fpfh_distance import FpfhDistance
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.layers.reconstruction import ReconstructionBranch
+from chiasm.detection.layers.scaled_distance import ScaledDistance
 from chiasm.detection.layers.segmentation import Loss, SegmentationHead
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.make import AnyFusion, make_fusion
@@ -69,7 +76,6 @@ class AdnasDetector(Detector):
             head alone.
     """
 
-    exportable = True
     map_link = "softplus"
     head_weight: Tensor
     normality_weight: Tensor
@@ -89,6 +95,11 @@ class AdnasDetector(Detector):
         self.loss: Loss = loss
         self.register_buffer("normality_weight", torch.zeros(()))
         self.register_buffer("head_weight", torch.ones(()))
+
+    @property
+    def export_obstacle(self) -> str | None:
+        """Why there is no graph of it; None where there is one."""
+        return None if self.frozen_source is None else self.frozen_source.export_obstacle
 
     @property
     def frozen_source(self) -> NormalityFeatures | None:
@@ -152,6 +163,8 @@ class AdnasDetector(Detector):
 
     def prune(self) -> None:
         """Remove every part of the source that neither fusion nor score rule requires."""
+        if (frozen := self.frozen_source) is not None:
+            self.source = frozen.view()  # the detectors of a run share it
         self.source.prune(self.fusion.required, normality=float(self.normality_weight) != 0)
 
 
@@ -308,25 +321,54 @@ def adnas_light(
     operations: Sequence[str] = tuple(OPERATIONS),
     image_size: int = 256,
     memory_entries: int = 4_000,
+    evidence: Sequence[str] = (MEMORY,),
+    backbone: str = DEFAULT_BACKBONE,
     pretrained: bool = True,
 ) -> AdnasDetector:
     """The default on a processor: searched fusion of frozen features and their normality.
 
     A deliberate departure from the paper: search space, head, losses and synthetic anomalies are
-    the paper's, but gradients train fusion and head only.
+    the paper's, but gradients train fusion and head only. The defaults of ``evidence`` and
+    ``backbone`` are those of models that were saved without them; a run's settings may have others.
     """
     # Cells are point-wise, so a genotype searched at half the size is valid at the full size.
     size = image_size // (8 if fusion in ("supernet", "one_shot") else 4)
-    backbone = FrozenEfficientNetLite(pretrained=pretrained)
-    pools = (pools or frozen_pools(modalities)).only(*cells)
+    pools = (pools or frozen_pools(modalities, evidence=evidence, backbone=backbone)).only(*cells)
+    features = make_backbone(backbone, pretrained=pretrained)
+    stride = cell_stride(features.channels)
     return AdnasDetector(
         source=NormalityFeatures(
-            backbone=backbone,
+            backbone=features,
             memories={
-                m: NormalMemory(channels=backbone.channels, memory_entries=memory_entries)
+                m: NormalMemory(
+                    channels=features.channels, memory_entries=memory_entries, stride=stride
+                )
                 for m in modalities
             },
+            evidence=_further_evidence(
+                chosen_evidence(evidence, modalities),
+                modalities=tuple(modalities),
+                channels=features.channels,
+                memory_entries=memory_entries,
+            ),
         ),
         fusion=make_fusion(pools, fusion, width=32, size=size, nodes=nodes, operations=operations),
         head=SegmentationHead(channels=32, hidden=(128, 64), final_activation=False),
     )
+
+
+def _further_evidence(
+    kinds: Sequence[str],
+    *,
+    modalities: tuple[str, ...],
+    channels: Mapping[int, int],
+    memory_entries: int,
+) -> dict[str, Evidence]:
+    """Build the evidence of some kinds, beside that of the memories themselves."""
+    builders: dict[str, Callable[[], Evidence]] = {
+        "crossmodal": lambda: CrossmodalError(channels=channels),
+        "scaled_distance": lambda: ScaledDistance(channels=channels, sensors=modalities),
+        "agreement": lambda: Agreement(sensors=modalities),
+        "fpfh": lambda: FpfhDistance(stride=cell_stride(channels), memory_entries=memory_entries),
+    }
+    return {kind: builders[kind]() for kind in kinds if kind != MEMORY}

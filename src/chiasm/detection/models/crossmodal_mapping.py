@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from chiasm.detection.detector import Baseline, BaselineOutput, Features, FitStep, TrainStep
+from chiasm.detection.layers.crossmodal import make_mapping, mapping_error, mapping_loss
 from chiasm.detection.layers.features import images_of
 from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.layers.patches import (
@@ -70,8 +70,8 @@ class CrossmodalMapping(Baseline):
             relief = points.channels
         self.colour_scale = Standardisation(colour)
         self.points_scale = Standardisation(relief)
-        self.to_points = _mapping(sum(colour), hidden, sum(relief))
-        self.to_colour = _mapping(sum(relief), hidden, sum(colour))
+        self.to_points = make_mapping(sum(colour), hidden, sum(relief))
+        self.to_colour = make_mapping(sum(relief), hidden, sum(colour))
 
     @property
     def pretrained_weights(self) -> str | None:
@@ -104,17 +104,14 @@ class CrossmodalMapping(Baseline):
     def loss(self, step: str, batch: Features) -> Tensor:
         """Sum one minus the cosine similarity of prediction and target over both mappings."""
         colour, relief = self._rows(batch)
-        return (
-            1
-            - F.cosine_similarity(self.to_points(colour), relief).mean()
-            + 1
-            - F.cosine_similarity(self.to_colour(relief), colour).mean()
+        return mapping_loss(self.to_points(colour), relief) + mapping_loss(
+            self.to_colour(relief), colour
         )
 
     def predict(self, features: Features) -> BaselineOutput:
         """Multiply the two distances between prediction and target."""
         colour, relief = self._rows(features)
-        product = _distance(self.to_points(colour), relief) * _distance(
+        product = mapping_error(self.to_points(colour), relief) * mapping_error(
             self.to_colour(relief), colour
         )
         return BaselineOutput(raw=scatter(product, features["inside"]))
@@ -125,20 +122,6 @@ class CrossmodalMapping(Baseline):
             self.colour_scale(gather(features["colour"], inside)),
             self.points_scale(gather(features["relief"], inside)),
         )
-
-
-def _distance(prediction: Tensor, target: Tensor) -> Tensor:
-    return (F.normalize(prediction, dim=1) - F.normalize(target, dim=1)).norm(dim=1)
-
-
-def _mapping(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, hidden),
-        nn.GELU(),
-        nn.Linear(hidden, hidden),
-        nn.GELU(),
-        nn.Linear(hidden, outputs),
-    )
 
 
 @register("detector", baseline=True, method="CFM")

@@ -183,11 +183,13 @@ def run(detector: AdnasDetector, batch: Batch) -> DetectorOutput:
     return output
 
 
-def mean_relative(output: DetectorOutput, size: torch.Size | None = None) -> Tensor:
+def mean_relative(
+    output: DetectorOutput | SourcedFeatures, size: torch.Size | None = None
+) -> Tensor:
     """Average the modalities' relative distances from normal ``(N, 1, h, w)``.
 
     Args:
-        output: of a detector with a frozen source.
+        output: of a frozen source, or of a detector with one.
         size: h and w; None takes that of the first modality.
     """
     maps = list(output.relative.values())
