@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import open_run as open_parts
+from chiasm.detection.fusion_search.evolution import evolve_fusion
+from chiasm.detection.opening import open_run as open_parts
 from chiasm.detection.scenes.maker import make_scenes
-from chiasm.detection.search_evolution import evolve_fusion
 from chiasm.detection.train import train as train_detector
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import open_run as open_recordings

@@ -17,8 +17,8 @@ from chiasm.registry import RegisteredModel, find_model, searched_models
 
 if TYPE_CHECKING:
     from chiasm.detection.config import DetectionConfig
+    from chiasm.detection.fusion_search.evolution import MeasureCosts
     from chiasm.detection.predictor import DetectionPredictor
-    from chiasm.detection.search_evolution import MeasureCosts
     from chiasm.diagnosis.config import DiagnosisConfig
     from chiasm.diagnosis.predictor import DiagnosisPredictor
     from chiasm.fusion.genotype import Genotype

@@ -9,7 +9,7 @@ import yaml
 
 from chiasm.detection.building import builder_arguments, pools_of
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import CHANGEABLE
+from chiasm.detection.opening import CHANGEABLE
 from chiasm.errors import ConfigurationError
 from chiasm.runs.run_folder import open_run_folder
 

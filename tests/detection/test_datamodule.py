@@ -10,7 +10,7 @@ import torch
 
 from chiasm.detection import train as training
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import open_data
+from chiasm.detection.opening import open_data
 from chiasm.detection.readers import cache
 from chiasm.detection.scenes.maker import make_scenes
 from chiasm.detection.train import train

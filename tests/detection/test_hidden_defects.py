@@ -9,9 +9,9 @@ import pytest
 
 from chiasm.detection import datamodule, hidden_defects
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import open_data
 from chiasm.detection.hidden_defects import suspicion_note
 from chiasm.detection.models import named as _registers_detectors  # noqa: F401
+from chiasm.detection.opening import open_data
 from chiasm.detection.scenes.maker import make_scenes
 from chiasm.detection.training.contamination import Suspicion
 from chiasm.errors import SplitError

@@ -15,8 +15,8 @@ import pytest
 from chiasm.detection import rotation
 from chiasm.detection.building import frozen_detector
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import open_data
 from chiasm.detection.evaluate import evaluate
+from chiasm.detection.opening import open_data
 from chiasm.detection.preparation.geometry import GeometryScale, geometry_picture
 from chiasm.detection.preparation.prepare import PreparationSettings, prepare
 from chiasm.detection.rotation import rotated

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import ANOMALIES_TO_CHOOSE_BY, DetectionDataModule, open_data
+from chiasm.detection.datamodule import DetectionDataModule
+from chiasm.detection.opening import ANOMALIES_TO_CHOOSE_BY, open_data
 from chiasm.detection.scenes.maker import make_scenes
 from chiasm.detection.search import search
 from chiasm.detection.train import train

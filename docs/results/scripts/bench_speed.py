@@ -180,7 +180,7 @@ def precision() -> dict[str, Any]:
 def search(data: Path, folder: Path) -> dict[str, Any]:
     """One epoch of each on the same stored features, three times."""
     from chiasm.detection.config import DetectionConfig
-    from chiasm.detection.datamodule import open_data
+    from chiasm.detection.opening import open_data
     from chiasm.detection.training.search import FusionSearch
     from chiasm.detection.training.segment import SegmentationTraining
     from chiasm.training.trainer import Budget, fit

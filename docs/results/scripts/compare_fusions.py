@@ -21,8 +21,9 @@ import torch
 from torch import nn
 
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import DetectionDataModule, open_data
+from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.layers.features import SourcedFeatures
+from chiasm.detection.opening import open_data
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.readers.cache import PreparationCache

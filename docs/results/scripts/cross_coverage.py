@@ -24,8 +24,8 @@ from record import machine
 
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import read_contract
-from chiasm.detection.datamodule import open_data
 from chiasm.detection.decision import AlarmRule
+from chiasm.detection.opening import open_data
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.readers.mvtec3d import Mvtec3d
 from chiasm.detection.readers.splits import Split

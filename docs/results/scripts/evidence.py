@@ -30,7 +30,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import DetectionDataModule, open_data
+from chiasm.detection.datamodule import DetectionDataModule
+from chiasm.detection.opening import open_data
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.train import NORMALITY_SHARES, train
 from chiasm.detection.training.segment import mask_at, mean_relative

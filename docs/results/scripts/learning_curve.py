@@ -34,8 +34,9 @@ from chiasm.detection.anomalies.generators import AnomalyGenerator, validation_g
 from chiasm.detection.building import builder_arguments
 from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import DetectionDataModule, open_data
+from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.models.adnas import AdnasDetector
+from chiasm.detection.opening import open_data
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.readers.cache import PreparationCache
 from chiasm.detection.score_rule import SCORE_RULE, choose_score_rule

@@ -31,12 +31,13 @@ from chiasm.detection.anomalies.generators import (
     validation_generator,
 )
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import DetectionDataModule, open_run
+from chiasm.detection.datamodule import DetectionDataModule
+from chiasm.detection.fusion_search.evolution import evidence_groups, train_shared
 from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.models.adnas import AdnasDetector
+from chiasm.detection.opening import open_run
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.readers.cache import PreparationCache
-from chiasm.detection.search_evolution import evidence_groups, train_shared
 from chiasm.detection.training.feature_store import StoredBatch
 from chiasm.detection.training.segment import mask_at
 from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader

@@ -17,7 +17,8 @@ import torch
 from chiasm.detection.building import builder_arguments
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import read_contract
-from chiasm.detection.datamodule import DetectionDataModule, open_data
+from chiasm.detection.datamodule import DetectionDataModule
+from chiasm.detection.opening import open_data
 from chiasm.detection.readers.splits import Split, divide_into_folds
 from chiasm.detection.train_baseline import configured_baseline
 from chiasm.errors import ConfigurationError

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,62 +17,28 @@ from chiasm.detection.anomalies.generators import (
     validation_generator,
 )
 from chiasm.detection.anomalies.textures import TextureSource
-from chiasm.detection.building import builder_arguments, frozen_detector, pools_of
+from chiasm.detection.building import builder_arguments, pools_of
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.decision import AlarmRule
-from chiasm.detection.hidden_defects import find_hidden_defects, record_hidden_defects
 from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.models.adnas import AdnasDetector
-from chiasm.detection.preparation.acquisition import Acquisition, AcquisitionObserver
-from chiasm.detection.preparation.geometry import GeometryScale, estimate_geometry_scale
+from chiasm.detection.preparation.acquisition import Acquisition
+from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings
-from chiasm.detection.readers.cache import PreparationCache, SelectedParts
-from chiasm.detection.readers.opening import lamp_read, open_source
-from chiasm.detection.readers.source import SampleRef, SampleSource
+from chiasm.detection.readers.cache import SelectedParts
+from chiasm.detection.readers.source import SampleSource
 from chiasm.detection.readers.splits import (
     Split,
-    check_disjoint,
-    divide_as_published,
-    divide_for_search,
-    has_validation,
-    make_splits,
-    owners_of,
 )
-from chiasm.detection.readers.survey import survey
-from chiasm.detection.rotation import choose_rotations, with_rotations
 from chiasm.detection.training.augmentation import Augmentation
-from chiasm.detection.training.duration import (
-    MeasuredSeconds,
-    RunSize,
-    estimate_in_words,
-    seconds_per_part,
-    stage_seconds,
-)
 from chiasm.detection.training.feature_store import FEATURES, FeatureStore, stored_loader
-from chiasm.detection.training.fit_evidence import fit_evidence
-from chiasm.detection.training.fit_memory import fit_memory
-from chiasm.detection.training.segment import Batch
-from chiasm.detection.training.step_memory import check_memory
-from chiasm.detection.training.stores import Rounds, make_stores
 from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
-from chiasm.errors import ConfigurationError, SplitError
-from chiasm.files.content_hash import content_hash
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.pools import Pools
 from chiasm.registry import find_model
-from chiasm.runs.console import say
-from chiasm.runs.run_folder import open_run_folder, record_data_hash
 from chiasm.samples import PreparedSample
-from chiasm.training.progress import Progress
 from chiasm.training.trainer import precision_here
 
 FRESH_BATCH = 8  # parts, at most, of a batch that is not made of stored features
-STORING_SHARE = 0.5  # of the minutes that are left
-STORED = ("final", "architecture", "validate")  # purposes of parts with synthetic anomalies
-ANOMALIES_TO_CHOOSE_BY = 20  # parts with a synthetic anomaly, at least, however few parts there are
-
-# Settings that may change when a run is continued; the data are compared by content.
-CHANGEABLE = frozenset({"out", "data", "minutes", "search.epochs", "train_epochs"})
 
 
 @dataclass(eq=False)
@@ -262,275 +226,3 @@ class DetectionDataModule:
         if self.config.minutes is None:
             return float("inf")
         return 60 * self.config.minutes - (time.monotonic() - self.started)
-
-
-def open_data(
-    config: DetectionConfig, *, estimate: bool = False, split: Split | None = None
-) -> DetectionDataModule:
-    """Read, split and prepare the data; fit memories and store features of a frozen source.
-
-    Args:
-        config: of the run.
-        estimate: whether to say, after the first batch, how long the run will take.
-        split: of the data; None makes it as configured.
-
-    Raises:
-        SplitError: the split is unsound, or too small for a promise with a confidence.
-    """
-    started = time.monotonic()
-    source = open_source(config.data, lamp=config.lamp)
-    if split is None:
-        split = make_splits(
-            source,
-            shots=config.shots,
-            calibration_share=config.calibration_share,
-            seed=config.seed,
-            cross=config.calibration == "cross",
-        )
-        if config.confidence is not None:  # refused now and not after the training
-            scores = range(len(split.calibration))
-            AlarmRule(scores, config.false_alarm_rate, config.confidence).require()
-    # A training part among the calibration or test parts would make their figures worthless.
-    check_disjoint(split)
-    say(
-        f"{source.name}: {len(split.train)} normal parts for training, "
-        f"{len(split.calibration)} for calibration."
-    )
-    preparation, background = survey(
-        source,
-        split.train,
-        PreparationSettings(size=config.image_size, plane_margin=config.plane_margin),
-        remove_background=config.remove_background,
-        watch=_with_progress,
-    )
-    cache = PreparationCache()
-    parts: Sequence[PreparedSample] = cache.parts(source, split.train, preparation)
-    calibration = cache.parts(source, split.calibration, preparation)
-    with Progress("Preparing", len(parts) + len(calibration)) as progress:
-        observer = AcquisitionObserver()
-        observed = observer.watch(progress.over(parts))
-        geometry = estimate_geometry_scale(observed, kind=config.geometry)
-        for _ in progress.over(calibration):
-            pass  # read once, so that a damaged file is found now and not after the training
-    if config.contamination > 0:
-        found = find_hidden_defects(
-            config,
-            parts,
-            calibration,
-            groups=owners_of([ref.group for ref in split.train]),
-            scale=geometry,
-        )
-        split = replace(split, train=tuple(split.train[i] for i in found.kept))
-        parts = SelectedParts(parts, found.kept)
-        record_hidden_defects(config.out, found)
-    acquisition = observer.acquisition(
-        lamp=lamp_read(source.refs, config.lamp),
-        lamps=tuple(sorted({ref.lamp for ref in split.train if ref.lamp is not None})),
-        background=background,
-    )
-    if len(source.lamps) > 1:
-        lamps = ", ".join(map(str, source.lamps))
-        say(f"Parts are read under lamp {acquisition.lamp} of {lamps} (lamp= chooses another).")
-    for sentence in acquisition.sentences:
-        say(sentence)
-    if len(parts) < 2:
-        raise SplitError(
-            "Only one normal part is left for training; at least two are needed, and fifty are "
-            "better."
-        )
-    groups = [ref.group for ref in split.train]
-    outside = config.search.selection == "validation"
-    if outside:
-        shots, outside = config.shots is not None, has_validation(source)
-        searched = divide_as_published(
-            groups, config.search.held_out, seed=config.seed, shots=shots, validation=outside
-        )
-        outside = outside and not shots
-    else:
-        searched = divide_for_search(groups, config.search.held_out, seed=config.seed)
-    owners = owners_of(groups)
-    frozen: AdnasDetector | None = None
-    if find_model(config.model).pools is not None:
-        frozen = frozen_detector(config)
-        if frozen is not None and config.augment:
-            raise ConfigurationError(
-                f"{config.model} compares parts with a memory of the normal parts as they are; "
-                "leave out augment=true. Parts that may lie at any angle: rotate=true."
-            )
-    probe = frozen
-    if find_model(config.model).baseline:  # it gets the copies that the default detector gets
-        default = type(config).model_fields["model"].default
-        probe = frozen_detector(config.model_copy(update={"model": default}))
-    rotations = choose_rotations(config, parts, owners=owners, scale=geometry, frozen=probe)
-    parts, originals = with_rotations(parts, rotations)
-
-    def with_copies(originals_chosen: frozenset[int]) -> list[int]:
-        return [i for i, original in enumerate(originals) if original in originals_chosen]
-
-    data = DetectionDataModule(
-        config=config,
-        source=source,
-        split=split,
-        preparation=preparation,
-        geometry=geometry,
-        acquisition=acquisition,
-        parts=parts,
-        training=with_copies(searched.weights | searched.architecture),
-        held_out=with_copies(searched.selection),
-        weights=with_copies(searched.weights),
-        architecture=with_copies(searched.architecture),
-        owners=[owners[original] for original in originals],
-        calibration=calibration,
-        selected_on_calibration=outside,
-        training_data=_files(split.train),
-        started=started,
-        rotations=rotations,
-        frozen_source=None if frozen is None else frozen.frozen_source,
-    )
-    if find_model(config.model).pools is not None:
-        if searched.shared and config.fusion in ("search", "best"):
-            say(searched.shared)
-        data.selection_rounds = data.synthetic("validate").rounds_with_anomalies(
-            ANOMALIES_TO_CHOOSE_BY
-        )
-    if data.frozen_source is not None:
-        data.stores = _stored_features(data, data.frozen_source, estimate=estimate)
-    elif estimate and find_model(config.model).pools is not None:
-        started = time.perf_counter()
-        batch = next(iter(data.loader("train")))
-        seconds = (time.perf_counter() - started) / len(batch.foreground)
-        _say_duration(data, batch, seconds)
-    return data
-
-
-def _with_progress(stage: str, refs: Sequence[SampleRef]) -> Iterator[SampleRef]:
-    with Progress(stage, len(refs)) as progress:
-        yield from progress.over(refs)
-
-
-def _say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> None:
-    """Say how long the run will take, after ``seconds`` for each part of a first batch."""
-    config = data.config
-    searched = config.fusion in ("search", "best")
-    if data.frozen_source is None:
-        check_memory(config, partial(data.detector, "supernet" if searched else "concatenation"))
-    rounds = _rounds(data)
-    made = {
-        purpose: count * len(data.synthetic(purpose).parts) for purpose, count in rounds.items()
-    }
-    frozen = data.frozen_source is not None
-    size = RunSize(
-        training=made["final"],
-        held_out=made["validate"],
-        made=sum(made.values()) if frozen else 0,
-        calibration=len(data.calibration),
-        batch=config.batch if frozen else min(config.batch, FRESH_BATCH),
-    )
-
-    def _seconds(fusion: str) -> float:
-        return seconds_per_part(
-            data.detector(fusion),
-            batch,
-            precision=config.precision,
-            accumulate=config.accumulate,
-        )
-
-    with torch.random.fork_rng(devices=[]):
-        fixed = _seconds("concatenation")
-        supernet = _seconds("supernet") if searched else 0.0
-    measured = MeasuredSeconds(part=seconds, supernet=supernet, fixed=fixed)
-    say(
-        estimate_in_words(
-            stage_seconds(config, size, measured), seconds_left=max(data.seconds_left(), 0.0)
-        )
-    )
-
-
-def _rounds(data: DetectionDataModule) -> dict[str, int]:
-    """Return the epochs of synthetic anomalies that are stored or shown at once, by purpose."""
-    if data.frozen_source is None:
-        return dict.fromkeys(STORED, 1) | {"validate": data.selection_rounds}
-    # Held-out parts are fewer: more rounds of them make the validation steadier.
-    held_out = max(2, data.config.rounds // 2)
-    return {
-        "final": data.config.rounds,  # and what else trains weights, on some of its parts
-        "architecture": held_out,
-        "validate": max(held_out, data.selection_rounds),
-    }
-
-
-def _stored_features(
-    data: DetectionDataModule, source: NormalityFeatures, *, estimate: bool
-) -> dict[str, FeatureStore]:
-    """Fit memories and evidence of a frozen source and store its features by purpose."""
-    config = data.config
-    folder = config.out / FEATURES
-    folder.mkdir(parents=True, exist_ok=True)
-    say("Fitting the memory of normal parts ...")
-    with Progress("Remembering", len(data.parts)) as progress:
-        fit_memory(
-            source,
-            data.parts,
-            scale=data.geometry,
-            seed=config.seed,
-            owners=data.owners,
-            folder=folder,
-            progress=progress,
-        )
-    fit_evidence(
-        source,
-        data.parts,
-        owners=data.owners,
-        # Neither the architecture's parts nor the held-out ones: these judge what was learnt here.
-        synthetic=data.synthetic("weights"),
-        scale=data.geometry,
-        seed=config.seed,
-    )
-    deadline = time.monotonic() + STORING_SHARE * data.seconds_left()
-    return make_stores(
-        source,
-        {
-            purpose: Rounds(
-                data.synthetic(purpose),
-                count,
-                # With few anomalies to choose by, no round is left out, whatever the time.
-                math.inf if purpose == "validate" and data.selection_rounds > 1 else deadline,
-            )
-            for purpose, count in _rounds(data).items()
-        },
-        folder=folder,
-        # All that decides the features, but for what ``make_stores`` knows itself.
-        facts={
-            "training data": data.training_data,
-            "owners": data.owners,
-            "calibration": data.selected_on_calibration and _files(data.split.calibration),
-            "rotations": data.rotations,
-            "preparation": repr(data.preparation),
-            "geometry": repr(data.geometry),
-            "modalities": config.modalities,
-            "textures": str(config.textures),
-            "anomalies": (config.anomalies, config.smallest_anomaly),
-            "seed": config.seed,
-        },
-        scale=data.geometry,
-        modalities=config.modalities,
-        measure=partial(_say_duration, data) if estimate else None,
-    )
-
-
-def _files(refs: Sequence[SampleRef]) -> str:
-    """Return a hash of the files of parts."""
-    paths = [path for ref in refs for path in ref.files.values()]
-    with Progress("Hashing files", len(paths), unit="files") as progress:
-        return content_hash(progress.over(paths))
-
-
-def open_run(config: DetectionConfig) -> DetectionDataModule:
-    """Make the run's folder, write its settings there and open the data.
-
-    Raises ``ConfigurationError`` where it holds a run with other settings or other parts.
-    """
-    open_run_folder(config, config.out, free=CHANGEABLE)
-    data = open_data(config, estimate=True)
-    record_data_hash(config.out, data.training_data)
-    return data

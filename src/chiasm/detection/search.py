@@ -11,14 +11,15 @@ from dataclasses import replace
 from typing import Final
 
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import DetectionDataModule, open_run
-from chiasm.detection.search_evolution import MeasureCosts, evolve_fusion
-from chiasm.detection.train_fusion import (
+from chiasm.detection.datamodule import DetectionDataModule
+from chiasm.detection.fusion_search.evolution import MeasureCosts, evolve_fusion
+from chiasm.detection.fusion_search.fixed_fusion import (
     budget_of,
     finalist_name,
     train_finalist,
     write_genotype,
 )
+from chiasm.detection.opening import open_run
 from chiasm.detection.training.search import FusionSearch
 from chiasm.fusion.finalists import propose
 from chiasm.fusion.genotype import Genotype

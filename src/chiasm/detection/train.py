@@ -12,8 +12,11 @@ from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import read_contract
 from chiasm.detection.cross_calibration import check_refits, cross_scores, remove_folds
-from chiasm.detection.datamodule import DetectionDataModule, open_run
+from chiasm.detection.datamodule import DetectionDataModule
+from chiasm.detection.fusion_search.evolution import MeasureCosts
+from chiasm.detection.fusion_search.fixed_fusion import train_fusion, write_genotype
 from chiasm.detection.models.cost import cost_of
+from chiasm.detection.opening import open_run
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.score_rule import SCORE_RULE, choose_score_rule, set_image_rule
 from chiasm.detection.search import (
@@ -21,9 +24,7 @@ from chiasm.detection.search import (
     search,
     search_or_concatenate,
 )
-from chiasm.detection.search_evolution import MeasureCosts
 from chiasm.detection.train_baseline import train_baseline
-from chiasm.detection.train_fusion import train_fusion, write_genotype
 from chiasm.detection.training.segment import SegmentationTraining
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.finalists import random_architecture

@@ -12,15 +12,15 @@ from typing import cast
 
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import GIVEN, DiagnosisDataModule, group_kind, open_run
-from chiasm.diagnosis.readers.splits import RecordingSplit, split_recordings
-from chiasm.diagnosis.search_evolution import evolve_fusion
-from chiasm.diagnosis.train_fusion import (
+from chiasm.diagnosis.fusion_search.evolution import evolve_fusion
+from chiasm.diagnosis.fusion_search.fixed_fusion import (
     by_score,
     finalist_name,
     network_of_all,
     train_finalist,
     write_genotype,
 )
+from chiasm.diagnosis.readers.splits import RecordingSplit, split_recordings
 from chiasm.diagnosis.training.search import ClassSearch
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.finalists import propose, random_architecture

@@ -203,9 +203,9 @@ class ScaledDistance(Evidence):
             rows[f"{name}/residual"] = gather(residual, chosen)
             rows[f"{name}/normal"] = gather(normal, chosen)
         rows["owner"] = gather_owners(batch.index, chosen)
-        rows["covered"] = gather(
-            F.adaptive_avg_pool2d(batch.mask, tuple(chosen.shape[-2:])), chosen
-        )[:, 0]
+        height, width = chosen.shape[-2:]
+        covered = F.adaptive_avg_pool2d(batch.mask, (height, width))
+        rows["covered"] = gather(covered, chosen)[:, 0]
         for name, values in rows.items():
             self._rows.setdefault(name, []).append(values)
 

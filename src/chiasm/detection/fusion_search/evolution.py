@@ -9,13 +9,13 @@ from dataclasses import replace
 
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule
-from chiasm.detection.models.adnas import AdnasDetector
-from chiasm.detection.train_fusion import (
+from chiasm.detection.fusion_search.fixed_fusion import (
     budget_of,
     finalist_name,
     train_finalist,
     write_genotype,
 )
+from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.training.one_shot import ArchitectureJudge, OneShotTraining
 from chiasm.fusion.costs import PieceCosts
 from chiasm.fusion.evolution import FusionSpace

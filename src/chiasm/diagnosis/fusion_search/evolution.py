@@ -12,13 +12,13 @@ from typing import Any, cast
 from torch.utils.data import DataLoader
 
 from chiasm.diagnosis.datamodule import DiagnosisDataModule
-from chiasm.diagnosis.models.fused import FusedClassifier
-from chiasm.diagnosis.train_fusion import (
+from chiasm.diagnosis.fusion_search.fixed_fusion import (
     finalist_name,
     network_of_all,
     train_finalist,
     write_genotype,
 )
+from chiasm.diagnosis.models.fused import FusedClassifier
 from chiasm.diagnosis.training.one_shot import ClassOneShotTraining, judge_classes
 from chiasm.fusion.evolution import FusionSpace
 from chiasm.fusion.genotype import Genotype

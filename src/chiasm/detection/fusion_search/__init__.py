@@ -1,0 +1,1 @@
+"""How a detector's fusion is searched by evolution, and how finalists are trained."""
