@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from chiasm.detection.layers.features import frozen_pools
+from chiasm.detection.layers.candidates import frozen_pools
 from chiasm.errors import DataError
 from chiasm.fusion.cell import JoinCell
 from chiasm.fusion.costs import BASE, Cost, PieceCosts, pieces_of

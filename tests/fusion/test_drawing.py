@@ -10,7 +10,7 @@ import pytest
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-from chiasm.detection.layers.features import frozen_pools, reconstruction_pools
+from chiasm.detection.layers.candidates import frozen_pools, reconstruction_pools
 from chiasm.diagnosis.layers.recording_parts import recording_pools
 from chiasm.fusion.drawing import LABELS, LARGE, SMALL, TINY, WORDS, draw_genotype
 from chiasm.fusion.drawing_layout import (

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from chiasm.detection.layers.features import frozen_pools, reconstruction_pools
+from chiasm.detection.layers.candidates import frozen_pools, reconstruction_pools
 from chiasm.diagnosis.layers.recording_parts import recording_pools
 from chiasm.fusion.evolution import FusionSpace, Judged, evolve
 from chiasm.fusion.finalists import reads

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from chiasm.detection.layers.features import frozen_pools, reconstruction_pools
+from chiasm.detection.layers.candidates import frozen_pools, reconstruction_pools
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.finalists import propose, random_architecture, reads
 from chiasm.fusion.genotype import random_genotype

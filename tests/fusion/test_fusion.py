@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from chiasm.detection.layers.features import frozen_pools, reconstruction_pools
+from chiasm.detection.layers.candidates import frozen_pools, reconstruction_pools
 from chiasm.errors import ConfigurationError, GenotypeError
 from chiasm.fusion.cell import draw_pair
 from chiasm.fusion.drawing import draw_genotype

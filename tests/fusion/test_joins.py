@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from chiasm.detection.layers.features import frozen_pools
+from chiasm.detection.layers.candidates import frozen_pools
 from chiasm.errors import GenotypeError
 from chiasm.fusion.genotype import (
     CellGenotype,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from chiasm.detection.layers.features import frozen_pools, reconstruction_pools
+from chiasm.detection.layers.candidates import frozen_pools, reconstruction_pools
 from chiasm.diagnosis.layers.recording_parts import recording_pools
 from chiasm.errors import GenotypeError
 from chiasm.fusion.evolution import FusionSpace

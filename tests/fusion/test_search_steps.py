@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from chiasm.detection.layers.features import reconstruction_pools
+from chiasm.detection.layers.candidates import reconstruction_pools
 from chiasm.fusion.network import FusionSupernet
 from chiasm.fusion.search_steps import BestGenotype
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chiasm.detection.layers.features import reconstruction_pools
+from chiasm.detection.layers.candidates import reconstruction_pools
 from chiasm.detection.models.adnas import PAPER_BRANCH, AdnasDetector, adnas_paper
 from chiasm.detection.training.step_memory import GIB, StepMemory, step_memory
 from chiasm.fusion.finalists import random_architecture

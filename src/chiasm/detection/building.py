@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.layers.features import MIDDLE_SCALES
+from chiasm.detection.layers.candidates import MIDDLE_SCALES
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.pools import Pools

@@ -14,15 +14,15 @@ from torch.nn import functional as F
 from chiasm.deploy.detection_graph import detector_graph
 from chiasm.detection.layers import crossmodal, scaled_distance
 from chiasm.detection.layers.backbones import CHANNELS, make_backbone
-from chiasm.detection.layers.crossmodal import CrossmodalError
-from chiasm.detection.layers.evidence import Agreement, SensorCells, fold_of
-from chiasm.detection.layers.features import (
+from chiasm.detection.layers.candidates import (
     EVIDENCE,
     cell_stride,
     chosen_evidence,
     evidence_maps,
     frozen_pools,
 )
+from chiasm.detection.layers.crossmodal import CrossmodalError
+from chiasm.detection.layers.evidence import Agreement, SensorCells, fold_of
 from chiasm.detection.layers.normality import Normality, NormalMemory
 from chiasm.detection.layers.scaled_distance import ScaledDistance, Scaling
 from chiasm.detection.models.adnas import adnas_light

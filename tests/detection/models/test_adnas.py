@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from chiasm.detection.building import builder_arguments, pools_of
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.layers.backbones import FrozenEfficientNetLite
-from chiasm.detection.layers.features import MODALITIES, reconstruction_pools
+from chiasm.detection.layers.candidates import MODALITIES, reconstruction_pools
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.layers.reconstruction import ReconstructionBranch, stage_strides
 from chiasm.detection.layers.segmentation import dice_loss, focal_loss, structural_dissimilarity

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from chiasm.detection.layers.features import reconstruction_pools
+from chiasm.detection.layers.candidates import reconstruction_pools
 from chiasm.detection.models.adnas import SLIM_BRANCH, AdnasDetector, adnas_slim
 from chiasm.detection.training import search as search_module
 from chiasm.detection.training.search import FusionSearch

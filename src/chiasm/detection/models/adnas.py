@@ -17,19 +17,21 @@ from torch import Tensor
 
 from chiasm.detection.detector import Detector
 from chiasm.detection.layers.backbones import DEFAULT_BACKBONE, make_backbone
-from chiasm.detection.layers.crossmodal import CrossmodalError
-from chiasm.detection.layers.evidence import Agreement, Evidence
-from chiasm.detection.layers.features import (
+from chiasm.detection.layers.candidates import (
     MEMORY,
     MIDDLE_SCALES,
     MODALITIES,
-    NormalityFeatures,
-    ReconstructedFeatures,
-    SourcedFeatures,
     cell_stride,
     chosen_evidence,
     frozen_pools,
     reconstruction_pools,
+)
+from chiasm.detection.layers.crossmodal import CrossmodalError
+from chiasm.detection.layers.evidence import Agreement, Evidence
+from chiasm.detection.layers.features import (
+    NormalityFeatures,
+    ReconstructedFeatures,
+    SourcedFeatures,
 )
 from chiasm.detection.layers.fpfh_distance import FpfhDistance
 from chiasm.detection.layers.normality import NormalMemory

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from chiasm.detection.layers.features import MODALITIES
+from chiasm.detection.layers.candidates import MODALITIES
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.fusion.genotype import random_genotype
