@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from itertools import combinations, pairwise
 
@@ -262,6 +263,27 @@ def test_a_shared_feature_has_one_box_and_a_dot():
 def test_unknown_names_are_drawn_too(tmp_path):
     text = texts(one_feature(), tmp_path)
     assert text.count(">a/b</text>") == 1
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_a_name_longer_than_its_box_is_written_smaller(joins, tmp_path):
+    long, short = "geometry/" + 8 * "descriptor_", "rgb/f16"
+    cell = CellGenotype((long, short), () if joins else NODES)
+    draw_genotype(Genotype({"late": cell}, output="late"), path_svg=tmp_path / "g.svg")
+    text = (tmp_path / "g.svg").read_text()
+    sizes = {
+        name: float(re.search(rf"([\d.]+)px[^<>]*>{name}</text>", text)[1])
+        for name in (long, short)
+    }
+    bold = FontProperties(family="DejaVu Sans", weight="bold")
+    width = next(
+        b.right - b.left
+        for b in lay_out(Genotype({"late": cell}, output="late")).boxes.values()
+        if b.name == long
+    )
+    # Sizes in the file are in points of 1/72 inch, and the picture has 96 pixels an inch.
+    assert _wide(long, sizes[long] * 96 / 72, bold) < width
+    assert sizes[long] < sizes[short]
 
 
 @pytest.mark.parametrize("genotype", JOINS[:6])

@@ -8,7 +8,9 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Circle, FancyBboxPatch, Polygon, Rectangle
+from matplotlib.textpath import TextPath
 
 from chiasm.fusion.drawing_layout import (
     FUSED,
@@ -180,9 +182,18 @@ def _feature(axes: Axes, box: Box) -> None:
     lines = [label.replace("\n", " ")] if small else label.split("\n")
     x, y = box.middle
     above, size = (7.5, TINY) if small else (1.0 + 7.0 * len(lines), SMALL)
-    _text(axes, (x, y - above if label else y), box.name, "white", size=LARGE, bold=True)
+    room = box.right - box.left - 6
+    name_size = _fitting(box.name, LARGE, room, bold=True)
+    _text(axes, (x, y - above if label else y), box.name, "white", size=name_size, bold=True)
     for k, line in enumerate(lines if label else ()):
-        _text(axes, (x, y - above + (15 if small else 16) + 14 * k), line, "white", size=size)
+        position = (x, y - above + (15 if small else 16) + 14 * k)
+        _text(axes, position, line, "white", size=_fitting(line, size, room))
+
+
+def _fitting(text: str, size: float, room: float, *, bold: bool = False) -> float:
+    """Return a size of at most ``size`` pixels at which a text fits into ``room`` pixels."""
+    font = FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
+    return size * min(1.0, room / TextPath((0, 0), text, size=size, prop=font).get_extents().width)
 
 
 def _bars(axes: Axes, box: Box) -> None:

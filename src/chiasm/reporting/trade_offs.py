@@ -157,7 +157,8 @@ def remarks(trade_offs: TradeOffs, *, used: int | None) -> list[str]:
         f"The search judged {judged} architectures by {trade_offs.metric_words}, with weights that "
         f"all share, and trained {len(trade_offs.finalists)} of them by themselves: the finalists. "
         "A figure with shared weights is to be compared with others of its kind alone. A finalist "
-        "of fewer steps fell behind in an earlier comparison."
+        "of fewer steps fell behind in an earlier comparison. A join lays maps side by side and "
+        "mixes them; another cell fuses two of them by operations that were searched."
     ]
     if trade_offs.measured:
         sentences.append(
