@@ -82,6 +82,7 @@ if __name__ == "__main__":
     parser.add_argument("--validation", type=int, default=20)
     parser.add_argument("--good", type=int, default=40)
     parser.add_argument("--per-defect", type=int, default=10)
+    parser.add_argument("--ways", type=int, default=4, help="how many of the rows are run")
     parser.add_argument("--commit", required=True)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("overrides", nargs="*")
@@ -119,6 +120,7 @@ if __name__ == "__main__":
         "clean, contamination=0.1": (clean, ["contamination=0.1"]),
     }
     rows = {}
+    ways = {way: ways[way] for way in list(ways)[: arguments.ways]}
     for number, (way, (data, more)) in enumerate(ways.items()):
         run = out / f"run{number}"
         rows[way] = figures(data, run, clean, arguments.seed, [*arguments.overrides, *more])

@@ -52,7 +52,13 @@ def judged(parts, scale, *, others=(), **given):
 
 def test_hidden_defects_are_found_and_good_parts_are_not(parts, scale):
     training, others = judged(normals(parts), scale, others=normals(parts, hidden=(0,), count=2))
-    assert [i for i, found in enumerate(training) if found.suspicious] == list(HIDDEN)
+    suspicious = [i for i, found in enumerate(training) if found.suspicious]
+    assert set(HIDDEN) <= set(suspicious)
+    assert len(suspicious) <= len(HIDDEN) + 2
+    farthest = sorted(range(COUNT), key=lambda i: -training[i].deviation)[: len(HIDDEN)]
+    assert sorted(farthest) == list(HIDDEN)
+    # Halves in pairs: equally many memories judge every part.
+    assert len({found.memories for found in training}) == 1
     assert [found.suspicious for found in others] == [True, False]
     assert [found.source for found in training] == [f"part {i}" for i in range(COUNT)]
     # No memory holds the others; each of the training parts is in some memories.

@@ -1,7 +1,7 @@
 """Hidden defects among normal parts: votes of small memories that were built without a part.
 
-A memory that holds a defective part takes its defect for normal. A few parts, drawn at random,
-seldom hold the same defect, so that most memories of few parts find it far from normal.
+A memory that holds a defective part takes its defect for normal. Half of the parts, drawn at
+random, seldom hold the same defect, so that most memories of the others find it far from normal.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from chiasm.files.rows import RowFile
 from chiasm.samples import PreparedSample
 from chiasm.training.progress import Progress
 
-FEWEST = 20  # parts, of which a quarter can tell what is usual
-ROUNDS = 16  # memories
-MEMBERS = 0.25  # share of the parts in each
-ENTRIES = 2_000  # descriptors in each
+FEWEST = 20  # parts, of which half can tell what is usual
+ROUNDS = 16  # memories, each of half of the parts
+ENTRIES = 3_000  # descriptors in each
+CELLS = 3  # of the largest distances, whose mean is a part's
 BLOCK = 2**16  # descriptors compared at a time
 SLACK = 1.5  # a draw of parts can hold more defects than all of them, as a share
 FENCE = 3.0  # robust standard deviations: below, a part differs as good ones do
@@ -44,7 +44,7 @@ class Suspicion:
         source: of the part.
         votes: memories that found it farther than good parts are.
         memories: that were built without it.
-        deviation: its largest distance, in robust standard deviations from the median part; the
+        deviation: its distance, in robust standard deviations from the median part; the
             median over the memories.
     """
 
@@ -80,9 +80,9 @@ def vote_on_parts(
 ) -> tuple[list[Suspicion], list[Suspicion]]:
     """Judge each part by memories of other parts.
 
-    A part is far where its largest distance from normal is above that of nearly all parts that the
-    memory does not hold: of more than the share ``1 - 1.5 contamination``, and by more than three
-    robust standard deviations. The sensors are judged together: the larger deviation counts.
+    Each memory holds half of the parts and judges the others. A part's distance is the mean of the
+    three largest of its cells. It is far where it is above that of nearly all judged parts, of more
+    than the share ``1 - 1.5 contamination``, and by more than three robust standard deviations. The sensors are judged together: the larger deviation counts.
 
     Args:
         source: with its memories, which are left as they are.
@@ -155,10 +155,10 @@ def _deviations(
     """Compute deviations ``(rounds, parts)`` from the median part; NaN of a memory's own parts."""
     names, count = np.unique(groups), len(groups)
     rng = np.random.default_rng(seed)
-    members = [
-        np.isin(groups, rng.permutation(names)[: max(1, round(MEMBERS * len(names)))])
-        for _ in range(ROUNDS)
-    ]
+    members: list[NDArray[np.bool_]] = []
+    while len(members) < ROUNDS:  # halves in pairs, so that equally many judge every part
+        half = np.isin(groups, rng.permutation(names)[: len(names) // 2])
+        members += [half, ~half]
     found = np.full((ROUNDS, judged), -np.inf)
     with Progress("Voting on parts", ROUNDS * len(files), unit="memories") as progress:
         for modality, rows in files.items():
@@ -171,8 +171,7 @@ def _deviations(
                 memory = _small_memory(
                     source.memories[modality], rows, part, own, moments, seed=seed + number
                 )
-                peaks = _largest_distances(memory, rows, part, own)
-                peaks[own] = np.nan
+                peaks = _peak_distances(memory, rows, part, own)
                 # Good and bad alike: the median and its deviation are those of the good majority.
                 usual = peaks[:count][~inside]
                 middle = np.median(usual)
@@ -210,17 +209,22 @@ def _small_memory(
     return memory
 
 
-def _largest_distances(
+def _peak_distances(
     memory: NormalMemory, rows: RowFile, part: NDArray[np.int64], own: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Compute the largest relative distance of each part that is not in the memory."""
-    peaks = np.full(len(own), -np.inf)
+    """Average the three largest relative distances of each part; NaN of a memory's own parts."""
     places = np.flatnonzero(~own[part])
+    pieces = []
     for start in range(0, len(places), BLOCK):
-        chosen = places[start : start + BLOCK]
-        values = rows.read(chosen.tolist(), ["descriptor"])["descriptor"]
-        distance = memory.relative_distances(torch.from_numpy(values))
-        np.maximum.at(peaks, part[chosen], distance.double().numpy())
+        values = rows.read(places[start : start + BLOCK].tolist(), ["descriptor"])["descriptor"]
+        pieces.append(memory.relative_distances(torch.from_numpy(values)).double().numpy())
+    distance, judged = np.concatenate(pieces), part[places]
+    order = np.lexsort((-distance, judged))
+    distance, judged = distance[order], judged[order]
+    peaks = np.full(len(own), np.nan)
+    for number in np.flatnonzero(~own):
+        start, stop = np.searchsorted(judged, (number, number + 1))
+        peaks[number] = distance[start : min(start + CELLS, stop)].mean()
     return peaks
 
 
