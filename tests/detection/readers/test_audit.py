@@ -183,3 +183,46 @@ def test_cable_gland_is_warned_of_its_missing_points():
     assert (report.problems, report.unreadable, report.duplicates) == ((), (), ())
     assert scores(report)["share of missing points"] > 0.99
     assert any("share of missing points alone" in warning for warning in report.warnings)
+
+
+def discs(folder: Path, radii: list[int], *, tray=(0.7, 0.6, 0.5)) -> Manifest:
+    """Write dark discs on a plain tray, colours alone."""
+    rows, columns = np.mgrid[:64, :64] - 32
+    lines = ["rgb,split,label"]
+    for number, radius in enumerate(radii):
+        rng = np.random.default_rng(number)
+        rgb = np.full((64, 64, 3), tray) + rng.normal(0, 0.01, (64, 64, 3))
+        rgb[rows**2 + columns**2 < radius**2] = 0.2
+        write_rgb(folder / f"{number}.png", np.clip(rgb, 0, 1).astype(np.float32))
+        lines.append(f"{number}.png,train,0")
+    (folder / "parts.csv").write_text("\n".join(lines) + "\n")
+    return Manifest(folder / "parts.csv")
+
+
+def test_the_share_of_the_frame_that_is_looked_at_is_said(tmp_path):
+    report = audit(discs(tmp_path, [16, 17, 18, 17]))
+    assert 0.15 < report.coverage.smallest <= report.coverage.median < 0.4
+    text = report.to_text()
+    assert f"{report.coverage.median:.0%} of the frame is looked at" in text
+    assert "by its colour, which all normal parts have in common" in text
+    assert json.loads(report.to_json())["coverage"]["parts"] == 4
+
+
+def test_a_part_that_fills_the_frame_is_said_to_be_looked_at_as_a_whole(category):
+    report = audit(Manifest(_colours_of(category)))
+    assert report.coverage.smallest == 1.0
+    assert "Whole frames are looked at" in report.background
+
+
+def _colours_of(category: Path) -> Path:
+    """Write a table of the colours of the training's parts, which are noise."""
+    names = [f"train/good/rgb/{i:03d}.bmp,train,0" for i in range(3)]
+    (category / "parts.csv").write_text("\n".join(["rgb,split,label", *names]) + "\n")
+    return category / "parts.csv"
+
+
+def test_masks_that_differ_much_between_normals_are_warned_of(tmp_path):
+    source = discs(tmp_path, [16, 16, 16, 16, 16, 10])
+    report = audit(source)  # a part of 0.4 times the area still lies on a background
+    (warning,) = (w for w in report.warnings if "masks of 1 of 6" in w)
+    assert "5.png" in warning and "remove_background=false" in warning

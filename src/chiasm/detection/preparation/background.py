@@ -34,7 +34,9 @@ _FEWEST = 3  # normals
 _SAME_COLOUR = 0.1  # difference of one frame's border from those of the others, of the full range
 _BORDER_SHARE = 0.8  # of a frame's border that has the background's colour
 _PLAIN = 0.006  # of the full range, 1.5 grey levels: residues of what would be left out
-_NOISE = 2.0  # times the noise of a cell's mean, which residues may be besides
+# Times the noise of a cell's mean, which residues between normals and in common may be besides:
+# a limit of nine in ten cells and of the largest of three channels.
+_NOISE, _NOISE_IN_COMMON = 2.0, 3.0
 _SHARE = 0.9  # of the cells whose residues are within the limit
 _STRIP = max(2, round(_BORDER * GRID))  # cells of the border
 _AROUND = (7, 7)  # cells
@@ -198,7 +200,7 @@ class BackgroundFigures:
         border: share of a frame's border that has the colour, of the tenth normal of a hundred.
         variation: between normals, of what would be left out, of the full range.
         structure: likewise, in what all normals have in common.
-        limit: of the variation of a background.
+        limit, plain: most variation and structure of a background.
     """
 
     background: BackgroundColours
@@ -207,6 +209,7 @@ class BackgroundFigures:
     variation: float
     structure: float
     limit: float
+    plain: float
 
 
 @dataclass(eq=False)
@@ -264,10 +267,10 @@ class BackgroundSurvey:
                 f"{255 * measured.variation:.1f} grey levels, beyond {255 * measured.limit:.1f}), "
                 f"so that {words}"
             )
-        if measured.structure > _PLAIN:
+        if measured.structure > measured.plain:
             return None, (
                 "what has the colour of the frame's border is not plain (it differs by "
-                f"{255 * measured.structure:.1f} grey levels, beyond {255 * _PLAIN:.1f}), "
+                f"{255 * measured.structure:.1f} grey levels, beyond {255 * measured.plain:.1f}), "
                 f"so that {words}"
             )
         return measured.background, ""
@@ -286,6 +289,7 @@ class BackgroundSurvey:
         left_out = np.stack(
             [cv2.dilate(largest_cluster(f, closing=1).view(np.uint8), edge) == 0 for f in far]
         )
+        noise = float(np.median(self.noises))
         variation, structure = _residues(frames, left_out)
         red, green, blue = (round(float(v), 4) for v in colour)
         spreads = [round(float(v), 4) for v in spread]
@@ -295,7 +299,8 @@ class BackgroundSurvey:
             border=float(np.quantile(alike, 0.1)),
             variation=variation,
             structure=structure,
-            limit=max(_PLAIN, _NOISE * float(np.median(self.noises))),
+            limit=max(_PLAIN, _NOISE * noise),
+            plain=max(_PLAIN, _NOISE_IN_COMMON * noise / len(frames) ** 0.5),
         )
 
 
