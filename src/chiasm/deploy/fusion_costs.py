@@ -16,7 +16,7 @@ from chiasm.deploy.graph_attention import GraphAttention
 from chiasm.deploy.graph_files import write_onnx, write_openvino
 from chiasm.deploy.map_products import MapProducts
 from chiasm.detection.datamodule import DetectionDataModule
-from chiasm.detection.layers.evidence_units import Called
+from chiasm.detection.evidence.units import Called
 from chiasm.detection.models.adnas import AdnasDetector, DetectorOutput
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.fusion.cell import CellOutput, JoinCell

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from chiasm.detection.evidence.evidence import Evidence
+from chiasm.detection.evidence.scaled_distance import ScaledDistance
 from chiasm.detection.layers import scaled_distance
 from chiasm.detection.layers.backbones import FrozenEfficientNetLite
-from chiasm.detection.layers.evidence import Evidence
 from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.layers.normality import NormalMemory
-from chiasm.detection.layers.scaled_distance import ScaledDistance
 from chiasm.detection.training import fit_evidence as module
 from chiasm.detection.training.fit_evidence import FIRST_EPOCH, _drawn, fit_evidence
 from chiasm.detection.training.fit_memory import fit_memory

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from chiasm.detection.evidence.evidence import Cells, Evidence, SensorCells
+from chiasm.detection.evidence.units import Called, EvidenceUnit
 from chiasm.detection.layers.backbones import Backbone
 from chiasm.detection.layers.candidates import (
     NORMALITY_MAPS,
@@ -22,8 +24,6 @@ from chiasm.detection.layers.candidates import (
     cell_stride,
     is_required,
 )
-from chiasm.detection.layers.evidence import Cells, Evidence, SensorCells
-from chiasm.detection.layers.evidence_units import Called, EvidenceUnit
 from chiasm.detection.layers.normality import Normality, NormalMemory
 from chiasm.detection.layers.patches import join_strides
 from chiasm.detection.layers.pretrained_weights import DEEPEST

@@ -16,6 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chiasm.detection.detector import Detector
+from chiasm.detection.evidence.crossmodal import CrossmodalError
+from chiasm.detection.evidence.evidence import Agreement, Evidence
+from chiasm.detection.evidence.fpfh_distance import FpfhDistance
+from chiasm.detection.evidence.scaled_distance import ScaledDistance
 from chiasm.detection.layers.backbones import DEFAULT_BACKBONE, make_backbone
 from chiasm.detection.layers.candidates import (
     MEMORY,
@@ -26,17 +30,13 @@ from chiasm.detection.layers.candidates import (
     frozen_pools,
     reconstruction_pools,
 )
-from chiasm.detection.layers.crossmodal import CrossmodalError
-from chiasm.detection.layers.evidence import Agreement, Evidence
 from chiasm.detection.layers.features import (
     NormalityFeatures,
     ReconstructedFeatures,
     SourcedFeatures,
 )
-from chiasm.detection.layers.fpfh_distance import FpfhDistance
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.layers.reconstruction import ReconstructionBranch
-from chiasm.detection.layers.scaled_distance import ScaledDistance
 from chiasm.detection.layers.segmentation import Loss, SegmentationHead
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.make import AnyFusion, make_fusion

@@ -13,7 +13,7 @@ from typing import Literal
 from torch import Tensor
 
 from chiasm.detection.detector import Baseline, BaselineOutput, Features, FitStep, TrainStep
-from chiasm.detection.layers.crossmodal import make_mapping, mapping_error, mapping_loss
+from chiasm.detection.evidence.crossmodal import make_mapping, mapping_error, mapping_loss
 from chiasm.detection.layers.features import images_of
 from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.layers.patches import (

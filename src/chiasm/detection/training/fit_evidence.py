@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from chiasm.detection.layers.evidence import Evidence
+from chiasm.detection.evidence.evidence import Evidence
 from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.preparation.batch import to_batch

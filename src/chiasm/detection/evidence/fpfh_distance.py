@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from chiasm.detection.layers.evidence import Cells, Evidence
+from chiasm.detection.evidence.evidence import Cells, Evidence
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.layers.patches import FPFH, fpfh_patches, gather, gather_owners
 from chiasm.errors import DataError

@@ -12,6 +12,9 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
 from chiasm.deploy.detection_graph import detector_graph
+from chiasm.detection.evidence.crossmodal import CrossmodalError
+from chiasm.detection.evidence.evidence import Agreement, SensorCells, fold_of
+from chiasm.detection.evidence.scaled_distance import ScaledDistance, Scaling
 from chiasm.detection.layers import crossmodal, scaled_distance
 from chiasm.detection.layers.backbones import CHANNELS, make_backbone
 from chiasm.detection.layers.candidates import (
@@ -21,10 +24,7 @@ from chiasm.detection.layers.candidates import (
     evidence_maps,
     frozen_pools,
 )
-from chiasm.detection.layers.crossmodal import CrossmodalError
-from chiasm.detection.layers.evidence import Agreement, SensorCells, fold_of
 from chiasm.detection.layers.normality import Normality, NormalMemory
-from chiasm.detection.layers.scaled_distance import ScaledDistance, Scaling
 from chiasm.detection.models.adnas import adnas_light
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.fusion.finalists import random_architecture, reads

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chiasm.detection.layers.evidence import (
+from chiasm.detection.evidence.evidence import (
     Cells,
     Evidence,
     by_fold,

@@ -1,0 +1,1 @@
+"""Evidence of what is not normal, beside the distances of a memory of normals."""
