@@ -15,7 +15,7 @@ from chiasm.deploy.detection_graph import detector_graph
 from chiasm.detection.evidence.crossmodal import CrossmodalError
 from chiasm.detection.evidence.evidence import Agreement, SensorCells, fold_of
 from chiasm.detection.evidence.scaled_distance import ScaledDistance, Scaling
-from chiasm.detection.layers import crossmodal, scaled_distance
+from chiasm.detection.evidence import crossmodal, scaled_distance
 from chiasm.detection.layers.backbones import CHANNELS, make_backbone
 from chiasm.detection.layers.candidates import (
     EVIDENCE,
@@ -197,9 +197,7 @@ def test_an_exported_graph_has_the_same_maps(few_steps):
     detector, batch = light(EXPORTABLE), pictures(index=[-1] * 5, seed=2)
     detector.set_score_rule(head=1.0, normality=0.5)
     detector.prune()
-    graph = detector_graph(
-        detector, modalities=SENSORS, calibration=[0.1, 0.2], false_alarm_rate=0.4
-    )
+    graph = detector_graph(detector, modalities=SENSORS, calibration=[0.1, 0.2], rank=1)
     with torch.no_grad():
         expected = detector.scores(detector(batch), batch.foreground)
         maps = graph(batch.rgb, batch.geometry, batch.foreground)[0]
@@ -218,9 +216,7 @@ def test_evidence_outside_of_a_graph_cannot_be_exported_unless_it_is_not_read(fe
         assert (detector.export_obstacle is not None) is refused
         if refused:
             with pytest.raises(ConfigurationError, match="fpfh is computed from points"):
-                detector_graph(
-                    detector, modalities=SENSORS, calibration=[0.1], false_alarm_rate=0.5
-                )
+                detector_graph(detector, modalities=SENSORS, calibration=[0.1], rank=1)
 
 
 def test_agreement_is_standardised_on_normals_and_is_the_lesser_and_the_mean():

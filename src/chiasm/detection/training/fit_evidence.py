@@ -49,6 +49,8 @@ def fit_evidence(
         seed: of the draws and of the training.
     """
     kinds = list(source.evidence.values())
+    if not kinds:
+        return
     for evidence in kinds:
         evidence.start_fit(source.memories)
     generator = torch.Generator().manual_seed(seed)
