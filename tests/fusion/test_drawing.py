@@ -13,7 +13,16 @@ from matplotlib.textpath import TextPath
 
 from chiasm.detection.layers.candidates import frozen_pools, reconstruction_pools
 from chiasm.diagnosis.layers.recording_parts import recording_pools
-from chiasm.fusion.drawing import LABELS, LARGE, SMALL, TINY, WORDS, draw_genotype
+from chiasm.fusion.drawing import (
+    LABELS,
+    LARGE,
+    SENSORS,
+    SMALL,
+    TINY,
+    WORDS,
+    _legend_spots,
+    draw_genotype,
+)
 from chiasm.fusion.drawing_layout import (
     FEATURE_WIDTH,
     NODE_WIDTH,
@@ -109,6 +118,7 @@ def drawn_joins(pools: Pools, count: int) -> list[Genotype]:
 
 JOINS = [
     *(concatenation(pools) for pools in POOLS),
+    concatenation(frozen_pools(evidence=["*"])),
     one_feature(),
     Genotype({"late": CellGenotype(("geometry/f16", "rgb/f16"), ())}, output="late"),
     join_of_everything(),
@@ -138,7 +148,7 @@ def texts(genotype: Genotype, tmp_path) -> str:
     return (tmp_path / "g.svg").read_text()
 
 
-@pytest.mark.parametrize("number", [0, 7, 14, 18, 25, 32, 36, -1, -7, *range(55, 62)])
+@pytest.mark.parametrize("number", [0, 7, 14, 18, 25, 32, 36, -1, -7, *range(55, 63)])
 def test_every_feature_and_node_is_in_the_picture(number, tmp_path):
     genotype = ALL[number]
     text = texts(genotype, tmp_path)
@@ -183,6 +193,12 @@ def test_no_boxes_overlap_and_nodes_stand_in_their_cell(genotype):
     canvas = Box("canvas", "", 0.0, 0.0, layout.width, layout.height)
     assert all(inside(box, canvas) for box in layout.boxes.values())
     assert layout.width < 1250  # its texts are readable at 900 pixels
+    plain = FontProperties(family="DejaVu Sans")
+    legend = _legend_spots(layout)
+    ends = {n: x + 18 + _wide(SENSORS.get(n, n), SMALL, plain) for n, (x, _) in legend.items()}
+    assert max(ends.values()) < layout.width
+    for (name, (_, line)), (_, (x, next_line)) in pairwise(legend.items()):
+        assert next_line > line or ends[name] < x
 
 
 @pytest.mark.parametrize("genotype", ALL)
@@ -286,7 +302,7 @@ def test_a_name_longer_than_its_box_is_written_smaller(joins, tmp_path):
     assert sizes[long] < sizes[short]
 
 
-@pytest.mark.parametrize("genotype", JOINS[:6])
+@pytest.mark.parametrize("genotype", JOINS[:7])
 def test_features_that_one_join_reads_stand_by_sensor_and_run_straight_to_it(genotype):
     layout = lay_out(genotype)
     boxes = [box for box in layout.boxes.values() if box.kind == "feature"]

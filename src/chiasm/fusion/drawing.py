@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,9 @@ def draw_genotype(
     shown = {"joins" if cell.joins else "nodes" for cell in cells}
     shown |= {node.operation for cell in cells for node in cell.nodes}
     notes = tuple(note for name, note in NOTES.items() if name in shown)
-    height = layout.height + 24.0 + 16.0 * sum(1 + note.count("\n") for note in notes)
+    legend = _legend_spots(layout)
+    lines = max(line for _, line in legend.values()), sum(1 + note.count("\n") for note in notes)
+    height = layout.height + 24.0 + 20.0 * lines[0] + 16.0 * lines[1]
     fonts = ["DejaVu Sans", "Verdana", "Helvetica", "Arial", "sans-serif"]
     style: dict[Any, Any] = {  # matplotlib types the keys as a literal of all settings
         "svg.fonttype": "none",
@@ -122,7 +125,7 @@ def draw_genotype(
         for box in layout.boxes.values():
             _box(axes, box, genotype, head)
         _lines(axes, layout)
-        _legend(axes, layout, notes)
+        _legend(axes, layout, legend, notes)
         if path_svg is not None:
             figure.savefig(path_svg, format="svg", metadata={"Date": None})
         if path_png is not None:
@@ -276,18 +279,33 @@ def _tip(axes: Axes, points: tuple[Point, ...], colour: str) -> None:
     axes.add_patch(Polygon(corners, facecolor=colour, edgecolor="none", zorder=3))
 
 
-def _legend(axes: Axes, layout: Layout, notes: tuple[str, ...]) -> None:
+def _legend_spots(layout: Layout) -> dict[str, tuple[float, int]]:
+    """Return of each sensor, and of what is fused, the left end of its entry and its line."""
     sensors = dict.fromkeys(colour_of(b.name) for b in layout.boxes.values() if b.kind == "feature")
-    x, y = 14.0, layout.height + 6.0
+    spots: dict[str, tuple[float, int]] = {}
+    x, line = 14.0, 0
     for name in [*sorted(sensors, reverse=True), FUSED]:
-        text = SENSORS.get(name, name)
-        spot = Box(name, "legend", x, y - 6, x + 12, y + 6)
+        width = 40 + 6.9 * len(SENSORS.get(name, name))
+        if x > 14.0 and x + width > layout.width:
+            x, line = 14.0, line + 1
+        spots[name] = (x, line)
+        x += width
+    return spots
+
+
+def _legend(
+    axes: Axes, layout: Layout, spots: Mapping[str, tuple[float, int]], notes: tuple[str, ...]
+) -> None:
+    y = layout.height + 6.0
+    for name, (x, line) in spots.items():
+        middle = y + 20 * line
+        spot = Box(name, "legend", x, middle - 6, x + 12, middle + 6)
         _rounded(axes, spot, _colour(name), _colour(name), 3)
-        _text(axes, (x + 18, y), text, INK, size=SMALL, ha="left")
-        x += 40 + 6.9 * len(text)
-    for line in "\n".join(notes).split("\n"):
+        _text(axes, (x + 18, middle), SENSORS.get(name, name), INK, size=SMALL, ha="left")
+    y += 20 * max(line for _, line in spots.values())
+    for note in "\n".join(notes).split("\n"):
         y += 16
-        _text(axes, (14, y + 4), line, COLOURS[FUSED], size=SMALL, ha="left")
+        _text(axes, (14, y + 4), note, COLOURS[FUSED], size=SMALL, ha="left")
 
 
 def _rounded(
