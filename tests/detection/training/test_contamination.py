@@ -25,7 +25,7 @@ def source():
     ).eval()
 
 
-def normals(parts, *, hidden=HIDDEN, count=COUNT):
+def normals(parts, *, hidden=HIDDEN, count=COUNT, rows=(16, 10)):
     """Parts of smooth noise; the hidden ones have a white square at one of two places."""
     rng = np.random.default_rng(5)
     found = []
@@ -33,7 +33,7 @@ def normals(parts, *, hidden=HIDDEN, count=COUNT):
         rgb = parts[0].rgb + 0.05 * rng.standard_normal(parts[0].rgb.shape).astype(np.float32)
         rgb = np.clip(rgb, 0, 1) * parts[0].foreground[..., None]
         if number in hidden:
-            row = 10 if number % 2 else 16
+            row = rows[number % 2]
             rgb[row : row + 6, 12:18] = 1
         found.append(replace(parts[0], rgb=rgb, source=f"part {number}"))
     return found
@@ -51,12 +51,14 @@ def judged(parts, scale, *, others=(), **given):
 
 
 def test_hidden_defects_are_found_and_good_parts_are_not(parts, scale):
-    training, others = judged(normals(parts), scale, others=normals(parts, hidden=(0,), count=2))
+    training, others = judged(
+        normals(parts), scale, others=normals(parts, hidden=(0,), count=2, rows=(13, 13))
+    )
     suspicious = [i for i, found in enumerate(training) if found.suspicious]
     assert set(HIDDEN) <= set(suspicious)
     assert len(suspicious) <= len(HIDDEN) + 2
-    farthest = sorted(range(COUNT), key=lambda i: -training[i].deviation)[: len(HIDDEN)]
-    assert sorted(farthest) == list(HIDDEN)
+    usual = max(training[i].deviation for i in range(COUNT) if i not in suspicious)
+    assert min(training[i].deviation for i in HIDDEN) > 2 * usual
     # Halves in pairs: equally many memories judge every part.
     assert len({found.memories for found in training}) == 1
     assert [found.suspicious for found in others] == [True, False]

@@ -82,8 +82,9 @@ def vote_on_parts(
 
     Each memory holds half of the parts and judges the others. A part's distance is the mean of the
     three largest of its cells. It is far where it is above that of nearly all judged parts, of more
-    than the share ``1 - 1.5 contamination``, and by more than three robust standard deviations. The
-    sensors are judged together: the larger deviation counts.
+    than the share ``1 - 1.5 contamination``, and by more than three robust standard deviations.
+    The sensors are judged together: the larger deviation counts. The same defect on several parts
+    vouches for itself wherever one of them is in the memory.
 
     Args:
         source: with its memories, which are left as they are.
