@@ -110,9 +110,8 @@ if __name__ == "__main__":
         seed=arguments.seed + 1000,
     )
     hidden_folder = out / "hidden" / arguments.product
-    hidden = (
-        [] if hidden_folder.exists() else hide(clean, defects, hidden_folder, kinds=kinds, **counts)
-    )
+    shutil.rmtree(hidden_folder, ignore_errors=True)
+    hidden = hide(clean, defects, hidden_folder, kinds=kinds, **counts)
     ways = {
         "clean": (clean, []),
         "hidden": (hidden_folder, []),
