@@ -4,9 +4,9 @@ python docs/results/scripts/looked_at.py --data shared/data --work /tmp/looked_a
     --output docs/results/looked_at.json            # and looked_at.md beside it
 
 Masks: of normals' colours alone, under the rule of all normals (``remove_background=auto``) and
-that of each frame's border (``true``, as before). Agreement is the intersection over union with the
-mask by 3D points, or with the drawn part. Figures: ``btf modalities=rgb`` on some of the sets, under
-each rule; nothing is chosen on them.
+that of each frame's border (``true``, as before). Agreement is the intersection over union with
+the mask by 3D points, or with the drawn part. Figures: ``btf modalities=rgb`` on some of the
+sets, under each rule; nothing is chosen on them.
 """
 
 from __future__ import annotations
@@ -225,11 +225,11 @@ def page(record: dict[str, Any]) -> str:
         "# How much of the frame is looked at, by colours alone",
         "",
         "Masks of normals' colours without 3D points. *auto* decides from all normals whether "
-        "there is a background ([decision 19](../decisions/0019-how-a-run-saw.md)); *border* is the rule "
-        "of each frame's border (`remove_background=true`, until now the only one). Shares are "
-        "median (least to most). *Left out* is the share of the part that the mask misses, median "
-        "(most); the part is that of 3D points, or as drawn. Variation and structure are residues "
-        "of what would be left out, in grey levels of 255.",
+        "there is a background ([decision 19](../decisions/0019-how-a-run-saw.md)); *border* is"
+        " the rule of each frame's border (`remove_background=true`, until now the only one). "
+        "Shares are median (least to most). *Left out* is the share of the part that the mask "
+        "misses, median (most); the part is that of 3D points, or as drawn. Variation and "
+        "structure are residues of what would be left out, in grey levels of 255.",
         "",
         "| Set | Behind the part | Variation, structure | auto: told by | Looked at | Left out | "
         "border: looked at | Left out |",
