@@ -73,21 +73,16 @@ def export_detection(
     contract = predictor.contract
     if not contract.calibration_scores:
         raise ArtifactError(f"{run} was never calibrated, so it has no decision to export.")
-    exact = precision == "fp32" and memory_entries is None and search_channels is None
-    crossed = contract.calibration_folds > 0
-    if crossed and not exact:
+    if contract.calibration_folds:
         raise ConfigurationError(
             f"{run} is calibrated by {contract.calibration_folds} models that no longer exist, so "
-            "that its scores cannot be computed again for a graph that differs from it. Export it "
-            "in fp32 with its whole memory, or train it with calibration=split."
+            "that its scores cannot be computed again with an exported graph. Train it with "
+            "calibration=split to export it."
         )
     parts = held_out_parts(run, contract.preparation, contract.acquisition, data=data)
     trained = [_score_by_torch(predictor, part) for part in (*parts.calibration, *parts.anomalous)]
-    if crossed:
-        calibration = list(contract.calibration_scores)
-    else:
-        calibration = [score for _, score in trained[: len(parts.calibration)]]
-        _check_same_parts(calibration, contract.calibration_scores, run)
+    calibration = [score for _, score in trained[: len(parts.calibration)]]
+    _check_same_parts(calibration, contract.calibration_scores, run)
     graph = detector_graph(
         predictor.detector,
         modalities=contract.modalities,
@@ -113,7 +108,6 @@ def export_detection(
             calibration_scores=tuple(calibration),
             false_alarm_rate=contract.false_alarm_rate,
             confidence=contract.confidence,
-            calibration_folds=contract.calibration_folds,
             distance=parts.distance,
             acquisition=contract.acquisition,
         )
@@ -128,10 +122,10 @@ def export_detection(
             exported,
             normals=normals,
             rule=contract.alarm_rule,
-            exact=exact,
+            exact=precision == "fp32" and memory_entries is None and search_channels is None,
         )
         require_parity(parity, target=str(out))
-        recalibrated = calibration if crossed else [score for _, score in exported[:normals]]
+        recalibrated = [score for _, score in exported[:normals]]
         set_calibration(folder / GRAPHS[to], recalibrated)
         deployment = replace(
             deployment, parity=parity.as_json(), calibration_scores=tuple(sorted(recalibrated))
@@ -261,8 +255,7 @@ class HeldOut:
     Attributes:
         data: the source's name.
         training: some training normals for a quantisation, which must not use the calibration.
-        calibration: every calibration normal; of a cross calibration their mirror images, which are
-            in no memory: distances of 0 are equal to rounding alone.
+        calibration: every calibration normal.
         anomalous: calibration normals with synthetic anomalies of the validation's generators.
         distance: metres from the camera, least and most of the calibration parts' medians; None
             without 3D.
@@ -305,11 +298,7 @@ def held_out_parts(
     lamp = config.lamp if acquisition is None else acquisition.lamp
     source = open_source(data or config.data, lamp=lamp)
     split = make_splits(
-        source,
-        shots=config.shots,
-        calibration_share=config.calibration_share,
-        seed=config.seed,
-        cross=config.calibration == "cross",
+        source, shots=config.shots, calibration_share=config.calibration_share, seed=config.seed
     )
     cache = PreparationCache()
     step = max(1, len(split.train) // QUANTISATION_PARTS)
@@ -317,27 +306,13 @@ def held_out_parts(
         cache.get(source, ref, settings) for ref in split.train[::step][:QUANTISATION_PARTS]
     ]
     calibration = [cache.get(source, ref, settings) for ref in split.calibration]
-    distance = distance_range(calibration)
-    if split.crossed:
-        calibration = [mirrored(part) for part in calibration]
     return HeldOut(
         data=source.name,
         training=training,
         calibration=calibration,
         anomalous=_with_anomalies(calibration, seed=config.seed),
-        distance=distance,
+        distance=distance_range(calibration),
     )
-
-
-def mirrored(part: PreparedSample) -> PreparedSample:
-    """Return the mirror image of a prepared part, all its pictures from right to left."""
-    pictures = ("rgb", "xyz", "height", "normals", "depth", "valid", "foreground", "mask")
-    values = {name: getattr(part, name) for name in pictures}
-    flipped: dict[str, Any] = {
-        name: None if value is None else np.ascontiguousarray(value[:, ::-1])
-        for name, value in values.items()
-    }
-    return replace(part, **flipped)
 
 
 def _with_anomalies(parts: list[PreparedSample], *, seed: int) -> list[PreparedSample]:

@@ -88,18 +88,14 @@ def compare(
     Args:
         trained, exported: map ``(S, S)`` and score of each part.
         normals: number of calibration normals; they come first, anomalous parts after them.
-        rule: by which both decide, each with its own scores of the normals; after a cross
-            calibration, whose scores are of other models, with the rule's.
+        rule: by which both decide, each with its own scores of the normals.
         exact: whether the strict limits apply.
     """
     differences = np.concatenate([np.abs(a[0] - b[0]).ravel() for a, b in zip(trained, exported)])
     rank = len(differences) - 1 - int(TIED_SHARE * len(differences))
     untied = float(np.partition(differences, rank)[rank])
     scores = np.array([(a[1], b[1]) for a, b in zip(trained, exported)])
-    rules = [
-        rule if rule.folds else replace(rule, calibration_scores=column[:normals])
-        for column in scores.T
-    ]
+    rules = [replace(rule, calibration_scores=column[:normals]) for column in scores.T]
     unit = rules[0].display_threshold
     labels = np.arange(len(scores)) >= normals
     alarms = np.stack([own.decide(column)[1] for own, column in zip(rules, scores.T)])

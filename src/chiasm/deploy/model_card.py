@@ -102,7 +102,7 @@ def _form(deployment: Deployment) -> str:
 def _promise(deployment: Deployment, run: Path) -> str:
     rule = deployment.alarm_rule
     sentences = [f"At the export: {rule.promise if rule.rank else f'**{rule.promise}**'}"]
-    if rule.rank and not rule.folds:
+    if rule.rank:
         sentences.append(
             "On average means over many calibrations by as many normals. This one has a rate of "
             "its own, which nobody knows: it keeps the bound with the stated confidence."

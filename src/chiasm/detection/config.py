@@ -123,8 +123,8 @@ class DetectionConfig(Settings):
         confidence: share of calibrations that keep this rate, e.g. 0.9; none promises it on average
             over calibrations, so that some of them have a higher one.
         calibration: ``split``: normals that are held out of the training calibrate; or ``cross``:
-            all normals train and calibrate, each scored by a model that was trained without it. For
-            data with few normals, and for models without gradient steps or with frozen features.
+            all normals train and calibrate, each scored by a model that was fitted without it. For
+            few normals, and baselines of statistics and memories alone.
         calibration_folds: of a cross calibration, each a training of its own.
         memory_entries: descriptors in a memory of normals.
         seed: of all random choices.
@@ -225,12 +225,6 @@ class DetectionConfig(Settings):
     @field_validator("calibration")
     @classmethod
     def _sound(cls, value: str, info: ValidationInfo) -> str:
-        search = info.data.get("search")
-        if value == "cross" and search is not None and search.selection == "validation":
-            raise ValueError(
-                "cross calibration trains on all normals, so that the search cannot select on the "
-                "validation split; set search.selection=held_out."
-            )
         if value == "cross" and info.data.get("image_score") == "chosen":
             raise ValueError(
                 "each fold of a cross calibration would choose a rule of the image's score of its "

@@ -12,9 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from chiasm.detection.building import builder_arguments
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import read_contract
 from chiasm.detection.datamodule import DetectionDataModule
@@ -39,31 +36,24 @@ def check_refits(config: DetectionConfig) -> None:
     if config.calibration != "cross":
         return
     model = find_model(config.model)
-    if model.pools is None:
-        agree = configured_baseline(config)[0].refits_agree
-    else:
-        with torch.device("meta"):  # without memory or time for the weights
-            agree = model.builder("concatenation", **builder_arguments(config)).refits_agree
-    if not agree:
+    # A searched detector learns at least its fusion and its head.
+    if model.pools is not None or not configured_baseline(config)[0].refits_agree:
         raise ConfigurationError(
-            f"{config.model} cannot be calibrated with calibration=cross: it learns its features "
-            "or its maps by gradient steps, so that each fold's model has scores of a scale of its "
-            "own, and a threshold on all of them promises nothing of one more model. Use "
-            "calibration=split, or a model with frozen features."
+            f"{config.model} cannot be calibrated with calibration=cross: it learns by gradient "
+            "steps, so that each fold's model has scores of a scale of its own, and a threshold on "
+            "all of them promises nothing of one more model. Use calibration=split, or a baseline "
+            "of statistics and memories alone, such as btf."
         )
 
 
-def cross_scores(
-    data: DetectionDataModule, *, fusion: str, train: Train
-) -> tuple[list[float], int] | None:
+def cross_scores(data: DetectionDataModule, *, train: Train) -> tuple[list[float], int] | None:
     """Score each training normal by a model that was trained on the other folds.
 
-    The models are trained in the same way as the final one, with the same fusion, on the parts of
-    all folds but one. An interrupted run keeps the folds that are complete.
+    The models are fitted in the same way as the final one, on the parts of all folds but one. An
+    interrupted run keeps the folds that are complete.
 
     Args:
         data: of the run, of whose training parts all calibrate.
-        fusion: name of a hand-made fusion, or a genotype's file.
         train: trains a configured detector on data and saves it.
 
     Returns:
@@ -87,7 +77,7 @@ def cross_scores(
         folder = config.out / FOLDS / str(number)
         if not (folder / "model" / CONTRACT).is_file():
             share = data.seconds_left() / (len(folds) - number + 1)  # one is the final training's
-            _train_without(data, fold, folder, fusion=fusion, seconds=share, train=train)
+            _train_without(data, fold, folder, seconds=share, train=train)
         scores += read_contract(folder / "model").calibration_scores
     return scores, len(folds)
 
@@ -102,7 +92,6 @@ def _train_without(
     fold: list[int],
     folder: Path,
     *,
-    fusion: str,
     seconds: float,
     train: Train,
 ) -> None:
@@ -115,7 +104,6 @@ def _train_without(
     config = data.config.model_copy(
         update={
             "out": folder,
-            "fusion": fusion,
             "calibration": "split",
             "rotate": data.rotations > 1,
             "minutes": None if seconds == math.inf else max(seconds, 0.0) / 60,

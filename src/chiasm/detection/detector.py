@@ -51,8 +51,9 @@ class Detector(nn.Module):
     def refits_agree(self) -> bool:
         """Whether two fits to nearly the same normals give a part nearly the same score.
 
-        Then scores of several fits may be pooled, as a cross calibration does. Networks that are
-        trained by gradient steps from new weights end at scores of another scale each time.
+        Then scores of several fits may be pooled, as a cross calibration does. A fusion, a head or
+        a network that is trained by gradient steps ends at scores of another scale each time
+        (decision 18).
         """
         return False
 

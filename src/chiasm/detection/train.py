@@ -86,7 +86,7 @@ def train(
         say(read_contract(config.out / "model").alarm_rule.promise)
         return result
     if find_model(config.model).pools is None:
-        cross = cross_scores(data, fusion=CONCATENATION, train=train)
+        cross = cross_scores(data, train=train)
         minutes = train_baseline(data, seconds=_training_seconds(data), cross=cross)
         return TrainResult(config.out, None, minutes, math.nan)
     if config.options:
@@ -98,11 +98,6 @@ def train(
     fusion, module, validation_ap = _trained(_compared(fusion, data), data)
     detector = module.detector
     set_image_rule(detector, data, held_out=True)
-    cross = cross_scores(
-        data,
-        fusion=fusion if isinstance(fusion, str) else str(config.out / "genotype.json"),
-        train=train,
-    )
     example = to_batch(data.calibration[:1], data.geometry, modalities=config.modalities)
     figures = {
         "validation_ap": validation_ap,
@@ -127,7 +122,6 @@ def train(
         score_rule=SCORE_RULE.format(image=detector.image_rule.in_words()),
         genotype=genotype,
         figures=figures,
-        cross=cross,
     )
     return TrainResult(config.out, genotype, minutes, validation_ap)
 

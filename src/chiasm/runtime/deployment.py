@@ -60,7 +60,6 @@ class Deployment:
         false_alarm_rate: of a detector's decision; NaN for a classifier.
         confidence: with which a calibration keeps that rate; None, as in folders of earlier
             versions, promises it on average over calibrations.
-        calibration_folds: of a cross calibration; 0 where calibration normals were held out.
         distance: smallest and largest median distance of the calibration parts from the camera, in
             metres; None without 3D.
         acquisition: how a detector's run saw its normal parts; None of earlier versions.
@@ -85,7 +84,6 @@ class Deployment:
     calibration_scores: tuple[float, ...] = ()
     false_alarm_rate: float = float("nan")
     confidence: float | None = None
-    calibration_folds: int = 0
     distance: tuple[float, float] | None = None
     acquisition: Acquisition | None = None
     recording: RecordingForm | None = None
@@ -97,12 +95,7 @@ class Deployment:
     @property
     def alarm_rule(self) -> AlarmRule:
         """How a detector's scores become decisions: threshold, p-values and promise."""
-        return AlarmRule(
-            self.calibration_scores,
-            self.false_alarm_rate,
-            self.confidence,
-            folds=self.calibration_folds,
-        )
+        return AlarmRule(self.calibration_scores, self.false_alarm_rate, self.confidence)
 
     @property
     def graph(self) -> str:

@@ -121,15 +121,12 @@ def recalibrate(
         calibration_scores=scores,
         false_alarm_rate=rate,
         confidence=confidence,
-        # Confirmed parts were scored by the model itself, which learnt from none of them.
-        calibration_folds=deployment.calibration_folds if old else 0,
         notes=(
             *deployment.notes,
             f"{time.strftime('%Y-%m-%d', time.gmtime())}: calibrated on {len(new)} parts that "
             f"operators confirmed as good and {len(old)} older scores.",
         ),
     )
-    promise = calibrated.alarm_rule.promise  # refuses what cannot be promised, before any writing
     backup = replace_deployment(folder, calibrated)
     return Recalibration(
         good=len(good),
@@ -139,7 +136,7 @@ def recalibrate(
         before=deployment.alarm_rule.threshold,
         after=after,
         promise_before=deployment.alarm_rule.promise,
-        promise=promise,
+        promise=calibrated.alarm_rule.promise,
         defects=len(defects),
         caught=sum(float(row["score"]) > after for row in defects),
         backup=backup,

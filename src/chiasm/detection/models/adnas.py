@@ -109,11 +109,6 @@ class AdnasDetector(Detector):
         return self.source if isinstance(self.source, NormalityFeatures) else None
 
     @property
-    def refits_agree(self) -> bool:
-        """True with frozen features: fusion and head see distances from normal (decision 18)."""
-        return self.frozen_source is not None
-
-    @property
     def pretrained_weights(self) -> str | None:
         """Published weights of the frozen features; None for a detector trained from scratch."""
         frozen = self.frozen_source
