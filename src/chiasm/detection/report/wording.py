@@ -101,22 +101,33 @@ def _excess_alarms(metrics: Mapping[str, Any], rule: AlarmRule) -> list[str]:
     alarms, nominal = metrics["image"]["false_alarm_rate"], rule.false_alarm_rate
     if alarms["low"] is None or alarms["low"] <= nominal or not rule.rank:
         return []
-    good, normals = metrics["counts"]["good"], len(rule.calibration_scores)
-    count = round(alarms["value"] * good)
-    chance = float(betabinom.sf(count - 1, good, rule.rank, normals + 1 - rule.rank))
-    reason = (
-        f"So many are within the chance of a calibration by {normals} normals "
-        f"({_percent(chance)} of calibrations have as many or more). Calibrate with more good "
-        "parts, or promise the rate with a confidence ('chiasm threshold --confidence 0.9')."
-        if chance >= RARE and not rule.folds
-        else "The choice of the calibration parts does not explain so many: the test parts were "
-        "recorded under other conditions, or are no such parts."
-    )
+    good, count = metrics["counts"]["good"], round(alarms["value"] * metrics["counts"]["good"])
+    reason = _reason_of_excess(count, good, rule)
     return [
         f"More false alarms than the nominal rate: {count} of {good} good parts "
         f"({_percent(alarms['value'])}; 95 % interval {_percent(alarms['low'])} to "
         f"{_percent(alarms['high'])}) against {_percent(nominal)}. {reason}"
     ]
+
+
+def _reason_of_excess(count: int, good: int, rule: AlarmRule) -> str:
+    if rule.folds:
+        return (
+            "A cross calibration does not bound its rate: hold out parts for calibration "
+            "(calibration=split), or look for other conditions of the recording."
+        )
+    normals = len(rule.calibration_scores)
+    chance = float(betabinom.sf(count - 1, good, rule.rank, normals + 1 - rule.rank))
+    if chance < RARE:
+        return (
+            "The choice of the calibration parts does not explain so many: the test parts were "
+            "recorded under other conditions, or are no such parts."
+        )
+    return (
+        f"So many are within the chance of a calibration by {normals} normals "
+        f"({_percent(chance)} of calibrations have as many or more). Calibrate with more good "
+        "parts, or promise the rate with a confidence ('chiasm threshold --confidence 0.9')."
+    )
 
 
 def _few_parts(counts: Mapping[str, int]) -> list[str]:
