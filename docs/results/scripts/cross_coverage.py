@@ -4,9 +4,9 @@ python docs/results/scripts/cross_coverage.py --out FOLDER --name pixel_gaussian
     --parts 40 --draws 40 model=pixel_gaussian image_size=64
 
 Renders one pool of good parts. Each draw takes some of them for training, calibrates by ``cross``,
-and counts the alarms among fresh ones of the rest. The figures are means over draws; the 90 % quantile
-says how one calibration varies. Figures of draws are added
-to OUT/NAME.json, so that an interrupted measurement resumes.
+and counts the alarms among fresh ones of the rest. The figures are means over draws; the 90 %
+quantile says how one calibration varies. Draws are added to OUT/NAME.json, so that an interrupted
+measurement resumes.
 """
 
 from __future__ import annotations
