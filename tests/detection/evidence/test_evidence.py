@@ -12,10 +12,10 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
 from chiasm.deploy.detection_graph import detector_graph
+from chiasm.detection.evidence import crossmodal, scaled_distance
 from chiasm.detection.evidence.crossmodal import CrossmodalError
 from chiasm.detection.evidence.evidence import Agreement, SensorCells, fold_of
 from chiasm.detection.evidence.scaled_distance import ScaledDistance, Scaling
-from chiasm.detection.evidence import crossmodal, scaled_distance
 from chiasm.detection.layers.backbones import CHANNELS, make_backbone
 from chiasm.detection.layers.candidates import (
     EVIDENCE,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from chiasm.detection.evidence import scaled_distance
 from chiasm.detection.evidence.evidence import Evidence
 from chiasm.detection.evidence.scaled_distance import ScaledDistance
-from chiasm.detection.evidence import scaled_distance
 from chiasm.detection.layers.backbones import FrozenEfficientNetLite
 from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.layers.normality import NormalMemory
