@@ -95,7 +95,7 @@ def test_a_mutation_changes_one_map_or_one_whole_group():
         name: [
             frozenset(whole - set(genotype.cells["late"].inputs))
             for genotype in (space.mutate(concatenation(FROZEN), rng) for _ in range(80))
-            if len(genotype.cells) == 1
+            if len(genotype.cells) == 1 and genotype.cells["late"].joins
         ]
         for name, space in SPACES.items()
         if name in ("frozen", "frozen, in groups")
@@ -103,6 +103,17 @@ def test_a_mutation_changes_one_map_or_one_whole_group():
     assert all(len(maps) == 1 for maps in lost["frozen"])
     assert all(len(maps) == 1 or maps in GROUPS for maps in lost["frozen, in groups"])
     assert any(maps in GROUPS for maps in lost["frozen, in groups"])
+
+
+def test_a_join_may_become_a_cell_with_nodes_and_back():
+    space, rng = SPACES["frozen"], random.Random(0)
+    joined = concatenation(FROZEN)
+    with_nodes = [
+        g for g in (space.mutate(joined, rng) for _ in range(60)) if not g.cells["late"].joins
+    ]
+    assert with_nodes
+    back = [space.mutate(with_nodes[0], rng) for _ in range(200)]
+    assert any(g.cells["late"].joins for g in back)
 
 
 def far_from(target: frozenset[str]) -> Callable[[Genotype], tuple[dict[str, float], tuple]]:
@@ -157,7 +168,7 @@ def test_the_best_trade_offs_come_first():
         maps = set(FROZEN.maps(genotype.required))
         return {}, (float(len(maps ^ TARGET)), float(len(maps)))
 
-    results = evolve(SPACES["frozen"], judge, population=8, generations=4, seed=2)
+    results = evolve(SPACES["frozen"], judge, population=16, generations=8, seed=2)
     front = fronts([r.objectives for r in results]).tolist()
     assert front == sorted(front)
     assert len({r.objectives for r, f in zip(results, front) if f == 0}) > 1

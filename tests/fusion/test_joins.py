@@ -104,6 +104,16 @@ def test_another_version_is_refused_with_a_remedy(version):
         Genotype.from_json(json.dumps(content))
 
 
+def test_names_that_are_one_text_and_joins_of_version_1_are_refused():
+    content = json.loads(concatenation(POOLS).to_json())
+    with pytest.raises(GenotypeError, match="version 1 does not know"):
+        Genotype.from_json(json.dumps(content | {"version": 1}))
+    name = content["output"]
+    content["cells"][name]["inputs"] = "rgb/f4"
+    with pytest.raises(GenotypeError, match="one name, not a list"):
+        Genotype.from_json(json.dumps(content))
+
+
 def test_the_summary_names_what_is_joined():
     early = CellGenotype(("rgb/fine", "geometry/f4"), GLU)
     text = joined("geometry/f16", "cell:early", early=early).summary()

@@ -117,3 +117,11 @@ def test_the_knee_does_not_depend_on_units_and_needs_a_point():
     assert knee([0.5, 0.5], [2.0, 1.0]) == 1  # the cheapest of equals
     with pytest.raises(ValueError, match="no point"):
         knee([], [])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_point_without_a_gain_is_no_knee_and_infinite_costs_have_a_crowding():
+    assert knee([math.nan, 0.8, 0.82], [1, 2, 9]) in (1, 2)
+    assert knee([math.nan, math.nan], [2, 1]) == 1
+    assert not np.isnan(crowding([[math.inf, 1], [math.inf, 2], [0, 3]])).any()
+    assert fronts([]).tolist() == []

@@ -25,6 +25,9 @@ from chiasm.fusion.pareto import best_first
 from chiasm.fusion.pools import Pools, cell_output
 
 _JOINED = 0.8  # share of the draws whose last cell joins features, as a fusion made by hand does
+_OTHER_KIND = (
+    0.1  # share of the mutations of a last cell that make a join of nodes, or nodes of one
+)
 _EARLIER = 0.4  # share of the draws that have a certain earlier cell
 
 
@@ -119,9 +122,11 @@ class FusionSpace:
         name = rng.choice(list(cells))
         cell = cells[name]
         last = self.pools.present[-1]
-        if cell.joins:
+        if cell.joins and rng.random() < _OTHER_KIND:
+            cells[name] = self._with_nodes(name, rng)
+        elif cell.joins:
             cells[name] = self._mutated_join(cell, rng)
-        elif name == last and rng.random() < 0.2:
+        elif name == last and rng.random() < _OTHER_KIND:
             cells[name] = CellGenotype(self._ordered(self.pools.maps()), ())
         elif rng.random() < 0.5:
             inputs = list(cell.inputs)
@@ -132,16 +137,17 @@ class FusionSpace:
         absent = [c for c in self.pools.present[:-1] if c not in cells]
         if cells[last].joins and absent and rng.random() < 0.2:
             new = rng.choice(absent)
-            drawn = random_genotype(
-                self.pools,
-                nodes=self.nodes,
-                seed=rng.randrange(2**31),
-                operations=self.operations,
-            )
-            cells[new] = drawn.cells[new]
+            cells[new] = self._with_nodes(new, rng)
             joined = (*cells[last].inputs, cell_output(new))
             cells[last] = CellGenotype(self._ordered(joined), ())
         return cells
+
+    def _with_nodes(self, name: str, rng: random.Random) -> CellGenotype:
+        """Draw a cell with nodes."""
+        drawn = random_genotype(
+            self.pools, nodes=self.nodes, seed=rng.randrange(2**31), operations=self.operations
+        )
+        return drawn.cells[name]
 
     def _mutated_join(self, cell: CellGenotype, rng: random.Random) -> CellGenotype:
         inputs = set(cell.inputs)

@@ -172,11 +172,13 @@ class Genotype:
         try:
             cells = {
                 name: CellGenotype(
-                    tuple(str(chosen) for chosen in cell["inputs"]),
+                    _names(cell["inputs"]),
                     tuple(NodeGenotype(_pair(n["inputs"]), n["operation"]) for n in cell["nodes"]),
                 )
                 for name, cell in data["cells"].items()
             }
+            if data["version"] == 1 and any(cell.joins for cell in cells.values()):
+                raise ValueError("a cell without nodes, which version 1 does not know")
             return cls(
                 cells=cells,
                 output=data["output"],
@@ -252,6 +254,12 @@ def concatenation(pools: Pools) -> Genotype:
         output=name,
         pools={cell: pools.candidates(cell) for cell in pools.present},
     )
+
+
+def _names(values: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise ValueError(f"{values!r} is one name, not a list of names")
+    return tuple(map(str, values))
 
 
 def _pair(values: Sequence[str]) -> tuple[str, str]:

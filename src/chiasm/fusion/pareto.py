@@ -31,6 +31,8 @@ def fronts(points: ArrayLike) -> NDArray[np.int64]:
         >>> fronts([[1, 3], [3, 1], [2, 4]]).tolist()
         [0, 0, 1]
     """
+    if not len(np.asarray(points)):
+        return np.zeros(0, dtype=np.int64)
     above = dominates(points)
     numbers = np.full(len(above), -1, dtype=np.int64)
     front = 0
@@ -48,7 +50,8 @@ def crowding(points: ArrayLike) -> NDArray[np.float64]:
     Args:
         points: ``(N, M)`` of one front.
     """
-    values = np.asarray(points, np.float64)
+    worst = np.finfo(np.float64).max / 4  # of which a difference is finite
+    values = np.nan_to_num(np.asarray(points, np.float64), nan=worst, posinf=worst, neginf=-worst)
     distance = np.zeros(len(values))
     for column in values.T:
         order = np.argsort(column, kind="stable")
@@ -89,6 +92,8 @@ def knee(gain: ArrayLike, cost: ArrayLike) -> int:
         gain: ``(N,)``, larger is better.
         cost: ``(N,)``, smaller is better.
 
+    A point without a gain (NaN) is never the knee, unless no point has one.
+
     Raises:
         ValueError: there is no point.
 
@@ -102,7 +107,10 @@ def knee(gain: ArrayLike, cost: ArrayLike) -> int:
     gains, costs = np.asarray(gain, np.float64), np.asarray(cost, np.float64)
     if not len(gains):
         raise ValueError("There is no point to choose from.")
-    front = np.flatnonzero(fronts(np.stack([-gains, costs], axis=1)) == 0)
+    known = np.flatnonzero(np.isfinite(gains))
+    if not len(known):
+        return int(np.argmin(costs))
+    front = known[fronts(np.stack([-gains[known], costs[known]], axis=1)) == 0]
     front = front[np.argsort(costs[front], kind="stable")]
     span_gain = gains[front].max() - gains[front].min()
     span_cost = costs[front].max() - costs[front].min()

@@ -161,6 +161,7 @@ def hold(
         "costs": None if contest.costs is None else contest.costs.to_json(),
         "budgets": {MILLISECONDS: budgets.milliseconds, MEGABYTES: budgets.megabytes},
         "chosen": result.winner,
+        "hand_made": _hand_made(finalists, contest),
         "finalists": [
             _row(genotype, judged, result.last.get(number, {}))
             for number, genotype in enumerate(finalists)
