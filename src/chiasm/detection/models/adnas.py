@@ -165,6 +165,9 @@ class AdnasDetector(Detector):
         self.source.prune(self.fusion.required, normality=float(self.normality_weight) != 0)
 
 
+EVERY = ("*",)  # pattern of the names of candidates
+
+
 class BranchSize(TypedDict):
     """Width of a reconstruction branch, and the pixel-unshuffle factor in front of it."""
 
@@ -187,6 +190,7 @@ def _from_scratch(
     modalities: Sequence[str],
     pools: Pools | None,
     cells: Sequence[str],
+    candidates: Sequence[str],
     nodes: int,
     operations: Sequence[str],
     middle_scales: Sequence[int],
@@ -203,7 +207,8 @@ def _from_scratch(
         hidden: channels of the head.
         as_published: the head ends with normalisation and LeakyReLU, and the focal loss stands
             alone.
-        modalities, pools, cells, nodes, operations, middle_scales: as in the named builders.
+        modalities, pools, cells, candidates, nodes, operations, middle_scales: of the named
+            builders.
         bottleneck_stride: of each branch.
         residual: whether the fusion may read what a restoration changed.
     """
@@ -214,7 +219,7 @@ def _from_scratch(
         bottleneck_stride=bottleneck_stride,
         residual=residual,
     )
-    pools = pools.only(*cells)
+    pools = pools.only(*cells).matching(candidates)
     return AdnasDetector(
         source=ReconstructedFeatures(
             branches={
@@ -243,6 +248,7 @@ def adnas_paper(
     modalities: Sequence[str] = MODALITIES,
     pools: Pools | None = None,
     cells: Sequence[str] = CELLS,
+    candidates: Sequence[str] = EVERY,
     nodes: int = 2,
     operations: Sequence[str] = tuple(OPERATIONS),
     middle_scales: Sequence[int] = MIDDLE_SCALES,
@@ -259,6 +265,7 @@ def adnas_paper(
         modalities=modalities,
         pools=pools,
         cells=cells,
+        candidates=candidates,
         nodes=nodes,
         operations=operations,
         middle_scales=middle_scales,
@@ -277,6 +284,7 @@ def adnas_slim(
     modalities: Sequence[str] = MODALITIES,
     pools: Pools | None = None,
     cells: Sequence[str] = CELLS,
+    candidates: Sequence[str] = EVERY,
     nodes: int = 2,
     operations: Sequence[str] = tuple(OPERATIONS),
     middle_scales: Sequence[int] = MIDDLE_SCALES,
@@ -299,6 +307,7 @@ def adnas_slim(
         modalities=modalities,
         pools=pools,
         cells=cells,
+        candidates=candidates,
         nodes=nodes,
         operations=operations,
         middle_scales=middle_scales,
@@ -314,6 +323,7 @@ def adnas_light(
     modalities: Sequence[str] = MODALITIES,
     pools: Pools | None = None,
     cells: Sequence[str] = CELLS,
+    candidates: Sequence[str] = EVERY,
     nodes: int = 2,
     operations: Sequence[str] = tuple(OPERATIONS),
     image_size: int = 256,
@@ -330,7 +340,8 @@ def adnas_light(
     """
     # Cells are point-wise, so a genotype searched at half the size is valid at the full size.
     size = image_size // (8 if fusion in ("supernet", "one_shot") else 4)
-    pools = (pools or frozen_pools(modalities, evidence=evidence, backbone=backbone)).only(*cells)
+    pools = pools or frozen_pools(modalities, evidence=evidence, backbone=backbone)
+    pools = pools.only(*cells).matching(candidates)
     features = make_backbone(backbone, pretrained=pretrained)
     stride = cell_stride(features.channels)
     return AdnasDetector(
