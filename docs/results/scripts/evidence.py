@@ -18,7 +18,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -192,8 +192,8 @@ def _spread(values: Sequence[float]) -> str:
     return f"{mean:.3f} ({min(values):.3f}–{max(values):.3f})"
 
 
-def table(runs: Sequence[Path], output: Path) -> None:
-    """Write the figures of some runs as JSON and as tables."""
+def table(runs: Sequence[Path], output: Path, notes: Mapping[str, str]) -> None:
+    """Write the figures of some runs as JSON and as tables, each with its note."""
     lines = ["# Evidence: what each kind is worth", ""]
     lines += [(__doc__ or "").split("\n\n")[2], ""]
     lines += [
@@ -208,9 +208,12 @@ def table(runs: Sequence[Path], output: Path) -> None:
             for s in facts["seeds"]
             if (f := run / f"seed{s}" / "evidence.json").exists()
         ]
+        if run.name in notes:
+            facts["note"] = notes[run.name]
         content.append({**facts, "figures": rows})
         lines += [f"## {facts['data']}", ""]
         lines += [f"`{facts['command']}`  ", f"commit {facts['commit']}, {facts['machine']}", ""]
+        lines += [facts["note"], ""] if "note" in facts else []
         lines += ["| map alone | pixel AP |", "| --- | --- |"]
         means = {n: [row["alone"][n] for row in rows] for n in rows[0]["alone"]}
         order = sorted(means, key=lambda n: -sum(means[n]))
@@ -261,10 +264,12 @@ if __name__ == "__main__":
     parser.add_argument("--test", action="store_true")
     parser.add_argument("--table", type=Path, nargs="+")
     parser.add_argument("--output", type=Path)
+    parser.add_argument("--note", action="append", default=[], help="RUN's folder name: a remark")
     parser.add_argument("overrides", nargs="*")
     given = parser.parse_args()
     if given.table:
-        table(given.table, given.output)
+        notes = dict(note.split(": ", 1) for note in given.note)
+        table(given.table, given.output, notes)
         sys.exit()
     measure(
         given.data,
