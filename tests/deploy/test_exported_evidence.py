@@ -10,7 +10,7 @@ import pytest
 
 from chiasm.deploy.export import export
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.layers import crossmodal, scaled_distance
+from chiasm.detection.evidence import crossmodal, scaled_distance
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.readers.opening import open_source
 from chiasm.detection.train import train
