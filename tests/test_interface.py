@@ -56,7 +56,7 @@ def test_settings_go_to_the_wing_of_their_model(tmp_path):
 
 def test_search_takes_the_settings_of_either_wing(tmp_path, monkeypatch):
     for wing in ("detection", "diagnosis"):
-        monkeypatch.setattr(f"chiasm.{wing}.search.search", lambda config, wing=wing: wing)
+        monkeypatch.setattr(f"chiasm.{wing}.search.search", lambda config, wing=wing, **_: wing)
     places = {"data": tmp_path, "out": tmp_path / "run"}
     assert chiasm.search(chiasm.DetectionConfig.make(**places)) == "detection"
     assert chiasm.search(chiasm.DiagnosisConfig.make(**places, model="fused_small")) == "diagnosis"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chiasm.detection import datamodule, hidden_defects
+from chiasm.detection import hidden_defects, opening
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.hidden_defects import suspicion_note
 from chiasm.detection.models import named as _registers_detectors  # noqa: F401
@@ -72,7 +72,7 @@ def test_suspicious_normals_are_left_out_and_named(parts, tmp_path, votes, capsy
 
 
 def test_a_run_without_the_option_looks_for_nothing(parts, tmp_path, monkeypatch):
-    monkeypatch.setattr(datamodule, "find_hidden_defects", None)
+    monkeypatch.setattr(opening, "find_hidden_defects", None)
     assert len(opened(parts, tmp_path, contamination=0).parts) == 6
 
 

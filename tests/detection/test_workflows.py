@@ -222,7 +222,7 @@ def test_the_better_of_searched_and_hand_made_fusion_is_taken(
             "validation_ap": hand_made_ap if fusion == "concatenation" else 0.5,
         }
 
-    monkeypatch.setattr("chiasm.detection.search._train_finalist", train_finalist)
+    monkeypatch.setattr("chiasm.detection.search.train_finalist", train_finalist)
     result = train(DetectionConfig.make(data=parts, out=tmp_path, fusion="best", **TINY))
     assert (result.genotype is None) == bool(hand_made_ap)
     assert (tmp_path / "genotype.json").exists() != bool(hand_made_ap)
