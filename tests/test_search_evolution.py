@@ -11,6 +11,7 @@ import pytest
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.fusion_search.evolution import evolve_fusion
 from chiasm.detection.opening import open_run as open_parts
+from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.scenes.maker import make_scenes
 from chiasm.detection.train import train as train_detector
 from chiasm.diagnosis.config import DiagnosisConfig
@@ -117,6 +118,16 @@ def test_a_budget_bounds_what_wins(parts, tmp_path):
     assert costs.of(genotype, maps=data.pools.maps(genotype.required)).milliseconds <= 6
     content = json.loads((config.out / "pareto.json").read_text())
     assert all(row["judged"]["milliseconds"] <= 6 for row in content["finalists"])
+
+
+def test_the_score_rule_adds_no_memory_to_a_budget(parts, tmp_path):
+    config = configured(parts, tmp_path / "run", budget_ms=6)
+    train_detector(config, measure=one_millisecond_each)
+    model = DetectionPredictor.load(config.out)
+    source = model.detector.frozen_source
+    read = {unit for unit in source.units(model.genotype.required) if unit.endswith("/memory")}
+    assert {f"{modality}/memory" for modality in source.memories} == read
+    assert len(read) < 2  # base, and all of both sensors with their memories, would be nine
 
 
 def test_a_budget_below_everything_is_refused_with_the_cheapest(parts, tmp_path):

@@ -203,6 +203,13 @@ class DetectionConfig(Settings):
     options: dict[str, Any] = Field(default_factory=dict)
 
     @property
+    def bounds_cost(self) -> bool:
+        """Whether the architecture is to keep what it was found to cost: a budget, or the knee."""
+        budgets = (self.search.budget_ms, self.search.budget_mb)
+        at_knee = self.fusion == "best" and self.search.evolves
+        return at_knee or any(budget is not None for budget in budgets)
+
+    @property
     def optimisation(self) -> dict[str, Any]:
         """The settings of a training's steps, by the names of its arguments."""
         names = ("optimiser", "learning_rate", "weight_decay", "schedule", "accumulate")

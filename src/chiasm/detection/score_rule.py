@@ -69,9 +69,11 @@ def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> flo
     """Choose the weight of the distance from normal by pixel AP on held-out normals.
 
     Their anomalies come from generators that training does not use. Returns the AP of the chosen
-    rule; without a memory of normals the head stands alone.
+    rule; without a memory of normals the head stands alone. So it does where a search has bounded
+    the cost and the fusion does not read every memory: the rule would add the others to it.
     """
     pieces = []
+    with_distance = not data.config.bounds_cost or _reads_every_memory(detector)
     detector.eval()
     batches = data.loader("validate")
     progress = Progress("Choosing the score rule", len(batches), unit="batches")
@@ -88,7 +90,7 @@ def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> flo
     progress.close()
     odds, distance, mask = (torch.cat(values).cpu() for values in zip(*pieces))
     head = 1.0 / float(odds[~mask].std() + 1e-6)
-    if not float(distance.abs().max()) > 0:
+    if not with_distance or not float(distance.abs().max()) > 0:
         detector.set_score_rule(head=head, normality=0.0)
         return average_precision(odds.numpy(), mask.numpy())
     normality = 1.0 / float(distance[~mask].std() + 1e-6)
@@ -100,6 +102,15 @@ def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> flo
     detector.set_score_rule(head=head, normality=best * normality)
     _record(data.config.out, {"chosen": best, "pixel_ap": precisions})
     return precisions[best]
+
+
+def _reads_every_memory(detector: AdnasDetector) -> bool:
+    """Whether the fusion alone needs each memory that the distance from normal is a mean of."""
+    source = detector.frozen_source
+    if source is None:
+        return True
+    units = source.units(detector.fusion.required)
+    return all(f"{modality}/memory" in units for modality in source.memories)
 
 
 @dataclass(frozen=True, eq=False)

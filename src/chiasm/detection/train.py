@@ -137,8 +137,7 @@ def _compared(fusion: Genotype | str, data: DetectionDataModule) -> list[Genotyp
     if config.fusion != "search" or not config.search.evolves or config.final_data == "all":
         return [fusion]
     made_by_hand = concatenation(data.pools)
-    budgets = (config.search.budget_ms, config.search.budget_mb)
-    if any(budget is not None for budget in budgets) or not isinstance(fusion, Genotype):
+    if config.bounds_cost or not isinstance(fusion, Genotype):
         return [fusion]
     return [fusion] if fusion.cells == made_by_hand.cells else [fusion, made_by_hand]
 
