@@ -54,6 +54,19 @@ Overrides = Annotated[
 ]
 
 
+FalseAlarmRate = Annotated[
+    float | None, typer.Option(help="False-alarm rate to promise (default: that of the model).")
+]
+
+Confidence = Annotated[
+    float | None,
+    typer.Option(
+        help="Confidence with which the rate holds for this calibration, e.g. 0.9 (default: that "
+        "of the model)."
+    ),
+]
+
+
 class RenamedOptions(TyperGroup):
     """The commands, which take options by their earlier names too, with a remark on stderr."""
 

@@ -7,22 +7,16 @@ from typing import Annotated
 
 import typer
 
+from chiasm.cli.options import Confidence, FalseAlarmRate
+
 
 def recalibrate(
     model: Annotated[Path, typer.Argument(help="Folder written by 'chiasm export'.")],
     log: Annotated[Path, typer.Option(help="Verdict log of the service.")] = Path(
         "verdicts.sqlite"
     ),
-    false_alarm_rate: Annotated[
-        float | None, typer.Option(help="False-alarm rate to promise (default: that of the model).")
-    ] = None,
-    confidence: Annotated[
-        float | None,
-        typer.Option(
-            help="Confidence with which the rate holds for this calibration, e.g. 0.9 (default: "
-            "that of the model)."
-        ),
-    ] = None,
+    false_alarm_rate: FalseAlarmRate = None,
+    confidence: Confidence = None,
     keep_old: Annotated[
         bool,
         typer.Option(

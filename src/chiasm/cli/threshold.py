@@ -7,21 +7,15 @@ from typing import Annotated
 
 import typer
 
+from chiasm.cli.options import Confidence, FalseAlarmRate
+
 
 def threshold(
     folder: Annotated[
         Path, typer.Argument(help="Folder written by 'chiasm export', or of a run or a model.")
     ],
-    false_alarm_rate: Annotated[
-        float | None, typer.Option(help="False-alarm rate to promise (default: that of the model).")
-    ] = None,
-    confidence: Annotated[
-        float | None,
-        typer.Option(
-            help="Confidence with which the rate holds for this calibration, e.g. 0.9 (default: "
-            "that of the model)."
-        ),
-    ] = None,
+    false_alarm_rate: FalseAlarmRate = None,
+    confidence: Confidence = None,
     on_average: Annotated[
         bool,
         typer.Option(
