@@ -81,7 +81,7 @@ def test_without_calibration_there_is_no_threshold():
     [
         (40, None, 0, "on average at most 5 %, with 90 % confidence at most 9.4 % (40 normals)"),
         (100, 0.9, 0, "with 90 % confidence at most 5 %, on average at most 2 % (100 normals)"),
-        (18, None, 0, "18 calibration normals are too few, 19 are needed. No part is called"),
+        (18, None, 0, "18 calibration normals are too few, 19 are needed. Parts have a score"),
         (40, 0.95, 0, "with 95 % confidence: 40 calibration normals are too few, 59 are needed"),
         (40, None, 5, "on average about 5 % (40 normals in 5 folds); no bound"),
         (0, None, 0, "there are no calibration scores"),
@@ -122,7 +122,12 @@ def part():
 
 @pytest.mark.parametrize(
     ("normals", "p_value", "defective"),
-    [((), math.nan, None), ((1.0, 2.0, 3.0), 0.25, True), ((1.0, 2.0, 9.0), 0.5, False)],
+    [
+        ((), math.nan, None),
+        ((1.0, 2.0), 1 / 3, None),  # too few to promise a quarter: it is not called good
+        ((1.0, 2.0, 3.0), 0.25, True),
+        ((1.0, 2.0, 9.0), 0.5, False),
+    ],
 )
 def test_a_verdict_keeps_score_p_value_and_decision_apart(part, normals, p_value, defective):
     crop = np.random.default_rng(0).random((64, 64), np.float32)

@@ -83,8 +83,8 @@ class AlarmRule:
     def threshold(self) -> float | None:
         """Score above which a part is defective.
 
-        None where there are too few calibration scores to promise the rate: then no part is called
-        defective.
+        None where there are too few calibration scores to promise the rate: then no part is decided
+        on.
 
         Raises:
             DataError: a calibration score is NaN.
@@ -134,14 +134,14 @@ class AlarmRule:
         """
         count = len(self.calibration_scores)
         if count == 0:
-            return "No part is called defective: there are no calibration scores."
+            return "No part is decided on: there are no calibration scores."
         rate = percent(rounded_up(self.false_alarm_rate))
         if self.rank == 0:
             needed = normals_needed(self.false_alarm_rate, self.confidence)
             sure = "" if self.confidence is None else f" with {percent(self.confidence)} confidence"
             return (
                 f"Nothing is promised of false alarms at {rate}{sure}: {count} calibration normals "
-                f"are too few, {needed} are needed. No part is called defective."
+                f"are too few, {needed} are needed. Parts have a score and no decision."
             )
         if self.folds:
             return (
@@ -199,6 +199,9 @@ def verdict_on(
 ) -> Verdict:
     """Return the verdict on one part; without calibration scores it has no p-value or decision.
 
+    With fewer scores than the rate needs it has a p-value and no decision: to call every part good
+    would look like a promise.
+
     Args:
         part: prepared.
         crop_scores: ``(S, S)`` scores of its crop.
@@ -213,7 +216,7 @@ def verdict_on(
     p_value, defective = math.nan, None
     if len(rule.calibration_scores):
         p_values, decisions = rule.decide([score])
-        p_value, defective = float(p_values[0]), bool(decisions[0])
+        p_value, defective = float(p_values[0]), bool(decisions[0]) if rule.rank else None
     anomaly_map = AnomalyMap(
         scores=paste(crop_scores, part.box),
         foreground=paste_mask(part.foreground, part.box),

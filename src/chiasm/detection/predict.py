@@ -79,7 +79,10 @@ def predict(
         writer.writerows(rows)
     bad = sum(v.defective is True for v in verdicts)
     failures = [failure_reason(v) for v in verdicts if v.error]
-    say(f"{len(verdicts)} parts: {bad} defective, {len(failures)} not judged. See {target}.")
+    undecided = sum(v.defective is None for v in verdicts) - len(failures)
+    said = [f"{bad} defective", *([f"{undecided} undecided"] if undecided else [])]
+    said.append(f"{len(failures)} not judged")
+    say(f"{len(verdicts)} parts: {', '.join(said)}. See {target}.")
     say(predictor.alarm_rule.promise)
     for verdict in verdicts if len(verdicts) <= MAX_LISTED else ():
         if not verdict.error:
@@ -92,7 +95,7 @@ def predict(
 
 def _in_words(verdict: Verdict) -> str:
     if verdict.defective is None:
-        return f"score {verdict.score:.3g}; the model is not calibrated"
+        return f"undecided, score {verdict.score:.3g}"
     decision = "defective" if verdict.defective else "good"
     return f"{decision}, score {verdict.score:.3g}, p-value {verdict.p_value:.3f}"
 

@@ -31,6 +31,8 @@ def in_words(metrics: Mapping[str, Any], scored: Sequence[ScoredSample], rule: A
     false = sum(bool(s.verdict.defective) for s in good)
     if not readable:
         return "No part could be evaluated."
+    if all(s.verdict.defective is None for s in readable):
+        return f"None of {_parts(len(readable), 'scored')} was decided on. {rule.promise}"
     if not bad and not good:
         alarms = sum(bool(s.verdict.defective) for s in readable)
         return f"{alarms} of {len(readable)} parts raised an alarm; their truth is unknown."
