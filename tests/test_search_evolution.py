@@ -110,6 +110,22 @@ def test_the_hand_made_fusion_is_compared_to_the_end(searched, parts):
     assert joins
 
 
+def test_a_resumed_search_keeps_its_finalists_though_costs_are_measured_anew(
+    parts, searched, monkeypatch
+):
+    out, genotype = searched
+
+    def dearer(detector, data) -> PieceCosts:
+        costs = one_millisecond_each(detector, data)
+        pieces = {name: Cost(9 * c.milliseconds, 9.0) for name, c in costs.pieces.items()}
+        return PieceCosts(pieces, costs.units)
+
+    monkeypatch.setattr("chiasm.runs.evolution_round.evolve", None)  # not called again
+    config = configured(parts, out)
+    again = evolve_fusion(config, open_parts(config), measure=dearer, at_knee=False)
+    assert again.cells == genotype.cells
+
+
 def test_a_budget_bounds_what_wins(parts, tmp_path):
     config = configured(parts, tmp_path / "run", budget_ms=6)
     data = open_parts(config)

@@ -1,6 +1,6 @@
 """Measure how much of the frame is looked at by colours alone, with and without a background.
 
-python docs/results/scripts/looked_at.py --data shared/data --work /tmp/looked_at \
+python docs/results/scripts/looked_at.py --data shared/data --work runs/looked_at \
     --output docs/results/looked_at.json            # and looked_at.md beside it
 
 Masks: of normals' colours alone, under the rule of all normals (``remove_background=auto``) and

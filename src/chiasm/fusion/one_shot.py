@@ -56,7 +56,6 @@ class OneShotFusion(nn.Module):
         self.width, self.size = width, size
         self.nodes = nodes
         self.names = tuple(operations)
-        self.recompute = False
         self.path = concatenation(pools)
         projections = {
             cell: Projections(pools.features_of(cell), width=width) for cell in pools.present

@@ -17,7 +17,7 @@ from chiasm.errors import ConfigurationError
 from chiasm.fusion.costs import Cost, PieceCosts
 from chiasm.fusion.evolution import FusionSpace, Judged, evolve
 from chiasm.fusion.genotype import Genotype, concatenation
-from chiasm.fusion.pareto import best_first, fronts, knee
+from chiasm.fusion.pareto import best_first, knee
 from chiasm.metrics.ranking import nan_loses
 from chiasm.runs.console import say
 from chiasm.runs.final_round import Rank, RoundResult, final_round
@@ -25,6 +25,7 @@ from chiasm.settings import SearchSettings
 from chiasm.training.progress import Progress
 
 PARETO: Final = "pareto.json"
+EVOLVED: Final = "evolved.json"  # what was judged, for a run that is resumed
 MILLISECONDS, MEGABYTES = "milliseconds", "megabytes"
 SHARED_SHARE, EVOLUTION_SHARE = 0.3, 0.3  # of the search's seconds; the rest is the final round
 _BEYOND = 1e9  # objective of what is not computed, because it is beyond the budgets
@@ -133,13 +134,21 @@ def hold(
     deadline = time.monotonic() + seconds
     budgets = check_budgets(settings, measured=contest.costs is not None, at_knee=at_knee)
     share = EVOLUTION_SHARE / (1 - SHARED_SHARE)
-    judged = _evolve(
-        contest, settings, budgets=budgets, seed=seed, deadline=time.monotonic() + share * seconds
-    )
+    # An interrupted run goes on with the same finalists: measured costs differ a little each time.
+    record = folder / EVOLVED
+    judged = _read(record) if record.exists() else []
+    if not judged:
+        deadline_of_evolution = time.monotonic() + share * seconds
+        judged = _evolve(
+            contest, settings, budgets=budgets, seed=seed, deadline=deadline_of_evolution
+        )
+        _write(record, judged)
     finalists = _finalists(contest, judged, settings.finalists, budgets=budgets)
 
     def train(genotype: Genotype, number: int, epochs: int) -> dict[str, float]:
-        return contest.train(genotype, number, epochs) | _figures(contest.price(genotype))
+        costs = _figures_of(genotype, judged)
+        known = {name: costs[name] for name in (MILLISECONDS, MEGABYTES) if name in costs}
+        return contest.train(genotype, number, epochs) | known
 
     steps = contest.steps_per_epoch
     result = final_round(
@@ -272,10 +281,24 @@ def _cells(genotype: Genotype) -> Any:
 def _row(
     genotype: Genotype, judged: Iterable[Judged], figures: Mapping[str, float]
 ) -> dict[str, Any]:
-    shared = next(item.figures for item in judged if item.genotype.cells == genotype.cells)
-    return {**figures, "judged": dict(shared), "cells": _cells(genotype)}
+    shared = dict(_figures_of(genotype, judged))
+    return {**figures, "judged": shared, "cells": _cells(genotype)}
 
 
-def front_of(points: Sequence[Sequence[float]]) -> list[int]:
-    """Return the numbers of the points, all to be small, that no other dominates."""
-    return [n for n, front in enumerate(fronts(points)) if front == 0] if points else []
+def _figures_of(genotype: Genotype, judged: Iterable[Judged]) -> dict[str, float]:
+    return next(item.figures for item in judged if item.genotype.cells == genotype.cells)
+
+
+def _write(path: Path, judged: Sequence[Judged]) -> None:
+    """Keep what was judged; the file is whole or not there."""
+    rows = [[item.genotype.to_json(), item.figures, item.objectives] for item in judged]
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(rows) + "\n")
+    part.replace(path)
+
+
+def _read(path: Path) -> list[Judged]:
+    return [
+        Judged(Genotype.from_json(text, where=str(path)), figures, tuple(objectives))
+        for text, figures, objectives in json.loads(path.read_text())
+    ]
