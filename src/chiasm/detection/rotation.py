@@ -15,11 +15,12 @@ from chiasm.detection.config import DetectionConfig
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.fit_memory import fit_memory
-from chiasm.detection.training.segment import mask_at, mean_relative
+from chiasm.detection.training.segment import mask_at, mean_relative, to_device
 from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 from chiasm.metrics.ranking import average_precision, nan_loses
 from chiasm.runs.console import say
 from chiasm.samples import BoolArray, FloatArray, PreparedSample
+from chiasm.training.device import device_of
 from chiasm.training.progress import Progress
 
 ENOUGH_PARTS = 60  # rotated copies among them; more are not made
@@ -129,6 +130,7 @@ def _trial_ap(
         for batch in fresh_loader(
             dataset, batch=8, scale=scale, modalities=source.modalities, shuffle=False
         ):
+            batch = to_device(batch, device_of(source))
             distances = mean_relative(source(batch, frozenset()))  # no map is read
             size = distances.shape[-2:]
             objects = torch.nn.functional.adaptive_max_pool2d(batch.foreground, size) > 0

@@ -34,12 +34,13 @@ from chiasm.detection.layers.image_score import (
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
-from chiasm.detection.training.segment import mask_at, mean_relative, run
+from chiasm.detection.training.segment import mask_at, mean_relative, run, to_device
 from chiasm.detection.training.synthetic import SyntheticParts
 from chiasm.metrics.bootstrap import holm, paired_group_bootstrap
 from chiasm.metrics.ranking import auroc, average_precision, nan_loses
 from chiasm.runs.console import say
 from chiasm.samples import PreparedSample
+from chiasm.training.device import device_of
 from chiasm.training.progress import Progress
 
 SCORE_RULE = (
@@ -78,6 +79,7 @@ def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> flo
     batches = data.loader("validate")
     progress = Progress("Choosing the score rule", len(batches), unit="batches")
     for batch in progress.over(batches):
+        batch = to_device(batch, device_of(detector))
         output = run(detector, batch)
         odds = output.logits[:, 1:] - output.logits[:, :1]
         if output.relative:
@@ -370,6 +372,7 @@ def measure_parts(
                     scale,
                     modalities=modalities,
                     indices=[owners[i] for i in kept],
+                    device=device_of(detector),
                 )
                 output = detector(batch)
                 if detector.published_scores(output) is not None:
@@ -386,7 +389,7 @@ def measure_parts(
                 )
                 labels += [int(epoch >= 0)] * len(kept)
                 positions += kept
-    return joined_statistics(pieces), np.array(labels), positions
+    return joined_statistics(pieces).cpu(), np.array(labels), positions
 
 
 def _record(folder: Path, figures: dict[str, Any]) -> None:

@@ -32,7 +32,6 @@ from chiasm.fusion.genotype import Genotype, concatenation
 from chiasm.metrics.ranking import nan_loses
 from chiasm.registry import find_model
 from chiasm.runs.console import say
-from chiasm.training.trainer import precision_here
 
 FUSIONS = ("search", "best", CONCATENATION, "random")
 # Of the seconds that are left; calibration takes the rest.
@@ -98,14 +97,16 @@ def train(
     fusion, module, validation_ap = _trained(_compared(fusion, data), data)
     detector = module.detector
     set_image_rule(detector, data, held_out=True)
-    example = to_batch(data.calibration[:1], data.geometry, modalities=config.modalities)
+    example = to_batch(
+        data.calibration[:1], data.geometry, modalities=config.modalities, device=data.device
+    )
     figures = {
         "validation_ap": validation_ap,
         "rotations": data.rotations,
         "steps": module.global_step,
         "final_data": config.final_data,
         "selection": "validation" if data.selected_on_calibration else "held_out",
-        "precision": precision_here(config.precision),
+        "precision": data.multiplied,
         "macs_before_pruning": cost_of(detector, example).macs,
     }
     detector.prune()

@@ -16,6 +16,7 @@ from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.synthetic import SyntheticParts
 from chiasm.samples import PreparedSample, RGBDBatch
+from chiasm.training.device import device_of
 from chiasm.training.progress import Progress
 
 MOST_CELLS = 16_000  # of normal parts, from which a kind of evidence learns
@@ -97,6 +98,7 @@ def _batches(
                 scale,
                 modalities=source.modalities,
                 indices=[owner for _, owner in some],
+                device=device_of(source),
             )
             progress.update(len(some))
 

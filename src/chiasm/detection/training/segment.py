@@ -19,6 +19,7 @@ from chiasm.detection.models.adnas import AdnasDetector, DetectorOutput
 from chiasm.detection.training.feature_store import StoredBatch
 from chiasm.metrics.ranking import average_precision
 from chiasm.samples import RGBDBatch
+from chiasm.training.device import placed
 from chiasm.training.schedule import (
     OPTIMISERS,
     SCHEDULES,
@@ -145,8 +146,7 @@ Record = TypeVar("Record", bound=StoredBatch | RGBDBatch | SourcedFeatures)
 
 def to_device(record: Record, device: torch.device) -> Record:
     """Copy a record to a device; Lightning does not move frozen dataclasses."""
-
-    return _with_tensors(record, lambda value: value.to(device))
+    return _with_tensors(record, lambda value: placed(value, device))
 
 
 def _with_tensors(record: Record, change: Callable[[Tensor], Tensor]) -> Record:

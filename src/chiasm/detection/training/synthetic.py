@@ -17,6 +17,7 @@ from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.augmentation import Augmentation
 from chiasm.errors import DataError
 from chiasm.samples import PreparedSample, RGBDBatch
+from chiasm.training.device import CPU, loading
 from chiasm.training.progress import Progress
 
 PATIENCE = 20  # draws for each anomaly that is wanted
@@ -147,6 +148,7 @@ def fresh_loader(
     scale: GeometryScale,
     modalities: Sequence[str],
     shuffle: bool,
+    device: torch.device = CPU,
 ) -> DataLoader[Any]:
     """Make batches of parts whose anomalies are drawn on demand, for sources that learn.
 
@@ -169,4 +171,5 @@ def fresh_loader(
         sampler=sampler,
         collate_fn=collate,
         drop_last=shuffle and len(dataset) >= batch,
+        **loading(device),
     )
