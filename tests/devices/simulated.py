@@ -165,12 +165,21 @@ class SimulatedDevice(TorchFunctionMode):
                     f"can't convert {first.place} device type tensor to numpy. Use Tensor.cpu() to "
                     "copy the tensor to host memory first."
                 )
+            if func in (Tensor.__getitem__, Tensor.__setitem__):
+                args = (first, _placed_lists(args[1], first.place), *args[2:])
+            if func in (torch.quantile, Tensor.quantile):
+                # Made of operations that ask the tensor for its device behind Python's back.
+                held = tree_map_only(DeviceTensor, lambda t: t.held, (args, kwargs))
+                return DeviceTensor(func(*held[0], **held[1]), first.place)
             if func is Tensor.tolist:
                 return first.held.tolist()
             if func is Tensor.pin_memory:
                 raise RuntimeError("only dense CPU tensors can be pinned")
             if func == Tensor.data.__set__:  # type: ignore[attr-defined]
+                gradient = first.grad
                 torch.utils.swap_tensors(first, _as_parameter(args[1], first))
+                if gradient is not None:
+                    first.grad = moved(gradient, args[1].device)
                 return None
         device = kwargs.get("device")
         if device is None:
@@ -204,6 +213,13 @@ class SimulatedDevice(TorchFunctionMode):
         return tensor if layout is None else tensor.contiguous(memory_format=layout)
 
 
+def _placed_lists(index: Any, place: torch.device) -> Any:
+    """Return an index whose lists of numbers are on a device, where PyTorch puts them."""
+    if isinstance(index, tuple):
+        return tuple(_placed_lists(item, place) for item in index)
+    return moved(torch.tensor(index), place) if isinstance(index, list) else index
+
+
 def _as_parameter(value: Tensor, like: Tensor) -> Tensor:
     return torch.nn.Parameter(value, like.requires_grad) if like.is_leaf else value
 
@@ -220,12 +236,16 @@ def simulated_device(monkeypatch: Any, name: str = "cuda:0") -> Iterator[torch.d
     monkeypatch.setattr("chiasm.training.device.device_count", lambda kind: int(kind == place.type))
     monkeypatch.setattr("chiasm.training.device.free_bytes", lambda device: 2**30)
     monkeypatch.setattr("chiasm.training.device.multiplies_bfloat16", lambda device: False)
-    monkeypatch.setattr("chiasm.training.device.precision_on", lambda *_, **__: "32")
     placed: Callable[..., dict[str, Any]] = lambda device: (  # noqa: E731
         {"strategy": SingleDeviceStrategy(device, accelerator=_Accelerator())}
         if device.type == place.type
         else {"accelerator": "cpu", "devices": 1}
     )
     monkeypatch.setattr("chiasm.training.trainer.trainer_place", placed)
+    # Memory is pinned for devices that PyTorch itself knows.
+    for module in ("detection.training.feature_store", "detection.training.synthetic"):
+        monkeypatch.setattr(f"chiasm.{module}.loading", lambda device: {})
+    for module in ("detection.training.baseline", "diagnosis.training.dataset"):
+        monkeypatch.setattr(f"chiasm.{module}.loading", lambda device: {})
     with SimulatedDevice():
         yield place

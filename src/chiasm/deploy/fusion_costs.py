@@ -46,15 +46,15 @@ def measure_costs(detector: AdnasDetector, data: DetectionDataModule) -> PieceCo
         detector: whose source has its memories.
         data: of the run.
     """
-    source = copy.deepcopy(detector.source).eval()
-    frozen = detector.frozen_source
-    if frozen is not None:
+    # Exported models run on the processor, and so do their pieces.
+    source = copy.deepcopy(detector.source).cpu().eval()
+    if detector.frozen_source is not None:
         source.memories = nn.ModuleDict(
-            {name: GraphMemory(memory) for name, memory in frozen.memories.items()}
+            {name: GraphMemory(memory) for name, memory in source.memories.items()}
         )
     parts = (list(data.calibration[:2]) * 2)[:2]
     batch = to_batch(parts, data.geometry, modalities=data.config.modalities)
-    final = data.detector(concatenation(data.pools)).eval()
+    final = copy.deepcopy(data.detector(concatenation(data.pools))).cpu().eval()
     pieces = list(_pieces(source, final, batch, data))
     threads = processor_threads()
     costs: dict[str, Cost] = {}
