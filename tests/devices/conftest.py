@@ -54,7 +54,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("discharges")
-    make_recordings(folder, count=20, sessions=10, seed=3, workers=1)
+    make_recordings(folder, count=30, sessions=15, seed=3, workers=1)
     return folder
 
 

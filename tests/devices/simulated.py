@@ -24,6 +24,8 @@ CPU = torch.device("cpu")
 _ELSEWHERE = (CPU, torch.device("meta"))
 # Operations that take tensors of two devices.
 _CROSSING = {torch.ops.aten.copy_.default}
+# Operations that make tensors on the operand's device, for which they ask behind Python's back.
+_COMPOSED = {torch.quantile, Tensor.quantile, torch.nn.functional.one_hot}
 _SHAPE_CHANGES = ("resize_", "set_", "t_", "transpose_", "squeeze_", "unsqueeze_", "as_strided_")
 
 
@@ -167,8 +169,7 @@ class SimulatedDevice(TorchFunctionMode):
                 )
             if func in (Tensor.__getitem__, Tensor.__setitem__):
                 args = (first, _placed_lists(args[1], first.place), *args[2:])
-            if func in (torch.quantile, Tensor.quantile):
-                # Made of operations that ask the tensor for its device behind Python's back.
+            if func in _COMPOSED:
                 held = tree_map_only(DeviceTensor, lambda t: t.held, (args, kwargs))
                 return DeviceTensor(func(*held[0], **held[1]), first.place)
             if func is Tensor.tolist:

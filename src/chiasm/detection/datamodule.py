@@ -41,6 +41,7 @@ from chiasm.training.device import (
     find_device,
     precision_on,
     prefers_channels_last,
+    put,
 )
 
 FRESH_BATCH = 8  # parts, at most, of a batch that is not made of stored features
@@ -137,7 +138,7 @@ class DetectionDataModule:
             for weight in detector.parameters():
                 if weight.dim() == 4:
                     weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        return detector.to(self.device if device is None else device)
+        return put(detector, self.device if device is None else device)
 
     def loader(self, purpose: str, *, required: frozenset[str] | None = None) -> DataLoader[Any]:
         """Load batches for a purpose.

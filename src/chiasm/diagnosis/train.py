@@ -22,7 +22,6 @@ from chiasm.diagnosis.search import with_fusion
 from chiasm.diagnosis.train_members import FOLDER, train_members
 from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.contrast import ContrastTraining
-from chiasm.diagnosis.training.dataset import BatchOrder
 from chiasm.diagnosis.unseen import SPLIT, stored_split
 from chiasm.errors import ConfigurationError
 from chiasm.registry import find_model
@@ -31,7 +30,7 @@ from chiasm.runs.model_folder import GENOTYPE, parameter_count
 from chiasm.settings import Precision
 from chiasm.training.device import find_device
 from chiasm.training.keep_best import KeepBest
-from chiasm.training.trainer import LAST, Budget, fit
+from chiasm.training.trainer import Budget, fit
 
 CLIP = 1.0
 
@@ -200,17 +199,9 @@ def _stage(
     config = data.config
     finished = config.out / "checkpoints" / name / FINISHED
     if not finished.exists():
-        loader = data.loader(name)
-        last = finished.parent / LAST
-        if last.exists():
-            # Worker processes make the first batches before the trainer sets the epoch.
-            saved = torch.load(last, map_location="cpu", mmap=True, weights_only=True)
-            order = loader.sampler
-            assert isinstance(order, BatchOrder)
-            order.set_epoch(saved["epoch"] + 1)
         fit(
             module,
-            loader,
+            data.loader(name),
             data.loader(f"{name}_check"),
             folder=config.out,
             name=name,

@@ -25,6 +25,7 @@ _ROOM = 0.25  # share of the free memory that one chunk may take
 _MOST_WORKERS = 8
 
 Result = TypeVar("Result")
+Module = TypeVar("Module", bound=nn.Module)
 
 
 def device_count(kind: str) -> int:
@@ -85,6 +86,15 @@ def device_of(module: nn.Module) -> torch.device:
         for tensor in values:
             return tensor.device
     return CPU
+
+
+def put(module: Module, device: torch.device) -> Module:
+    """Return a network on a device, moved unless it is there.
+
+    Tensors without data, on which the memory of a step is counted, cannot be moved.
+    """
+    tensors = (*module.parameters(), *module.buffers())
+    return module if all(t.device == device for t in tensors) else module.to(device)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

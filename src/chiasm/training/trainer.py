@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -90,6 +90,14 @@ class KeepLast(Callback):
         temporary.replace(self.path)
 
 
+@runtime_checkable
+class _InEpochs(Protocol):
+    """An order of batches that depends on the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch."""
+
+
 def trainer_place(device: torch.device) -> dict[str, Any]:
     """Return the arguments of a ``Trainer`` that trains on a device."""
     devices: Any = [device.index or 0] if device.type == "cuda" else 1
@@ -97,6 +105,17 @@ def trainer_place(device: torch.device) -> dict[str, Any]:
 
 
 _LIGHTNING = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+
+
+def _start_where_it_stopped(train: DataLoader[Any], last: Path) -> None:
+    """Set the epoch of the batches of a resumed training.
+
+    Processes make the first of them before the trainer sets it.
+    """
+    order = train.sampler
+    if isinstance(order, _InEpochs) and train.num_workers and last.exists():
+        saved = torch.load(last, map_location="cpu", mmap=True, weights_only=True)
+        order.set_epoch(saved["epoch"] + 1)
 
 
 def fit(
@@ -132,8 +151,8 @@ def fit(
     """
     device = device_of(module)
     multiplied = precision_on(device, precision, scaled=getattr(module, "scales_losses", True))
-    checkpoints = folder / "checkpoints" / name
-    last = checkpoints / LAST
+    last = folder / "checkpoints" / name / LAST
+    _start_where_it_stopped(train, last)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         # Lightning's advice is for authors of training loops, not for users of this library.

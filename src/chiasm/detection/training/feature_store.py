@@ -46,6 +46,15 @@ class StoredBatch:
     foreground: Tensor
     mask: Tensor
 
+    def pin_memory(self) -> StoredBatch:
+        """Return the batch in memory from which a GPU copies while it computes."""
+
+        def pinned(maps: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value.pin_memory() for name, value in maps.items()}
+
+        features = SourcedFeatures(pinned(self.features.maps), {}, pinned(self.features.relative))
+        return StoredBatch(features, self.foreground.pin_memory(), self.mask.pin_memory())
+
 
 class FeatureStore(Dataset[int]):
     """Features of a frozen source for several epochs of synthetic anomalies, in half precision.
