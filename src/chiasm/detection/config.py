@@ -84,6 +84,8 @@ class DetectionConfig(Settings):
             distances whose scale depends on the direction, trained with synthetic anomalies;
             ``agreement`` of both sensors' distances; ``fpfh``: distance of point histograms, which
             cannot be exported.
+        score_evidence: of the same kinds, that the score may weigh beside the fusion's answer
+            without being fused: on held-out normals, one distance from normal is chosen, or none.
         backbone: network of the frozen features of ``adnas_light``. ``dinov2_vits14`` needs
             ``chiasm[quality]``, each other one the package of its weights.
         candidates: patterns of the names of features that may be fused, e.g. ``*/f8``.
@@ -165,6 +167,7 @@ class DetectionConfig(Settings):
     smallest_anomaly: float = Field(0.001, gt=0, lt=0.05)
     textures: Path | None = None
     evidence: tuple[str, ...] = ("memory",)
+    score_evidence: tuple[str, ...] = ()
     backbone: Literal[
         "efficientnet_lite0",
         "efficientnet_lite1",
@@ -245,7 +248,8 @@ class DetectionConfig(Settings):
         return value
 
     @field_validator(
-        *("modalities", "cells", "middle_scales", "evidence", "candidates", "operations"),
+        *("modalities", "cells", "middle_scales", "evidence", "score_evidence"),
+        *("candidates", "operations"),
         mode="before",
     )
     @classmethod
