@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chiasm.detection.evidence.evidence import Cells, Evidence, SensorCells
-from chiasm.detection.evidence.units import Called, EvidenceUnit
 from chiasm.detection.layers.backbones import Backbone
 from chiasm.detection.layers.candidates import (
     EVIDENCE,
@@ -31,6 +30,7 @@ from chiasm.detection.layers.pretrained_weights import DEEPEST
 from chiasm.detection.layers.reconstruction import (
     ReconstructionBranch,
 )
+from chiasm.fusion.evidence_units import Called, EvidenceUnit
 from chiasm.samples import RGBDBatch
 
 
