@@ -104,6 +104,8 @@ class DetectionConfig(Settings):
             with a stem: 16, as without a stem, or 32.
         residual: whether a small network that trains its features may also fuse input, restoration
             and their difference, which the paper does not.
+        map_dropout: probability that a candidate map of a part is hidden from the fusion in
+            training, so that none is relied on alone.
         optimiser: of the weights, ``adamw`` or ``adam``.
         learning_rate: of the weights.
         weight_decay: of the weights.
@@ -187,6 +189,7 @@ class DetectionConfig(Settings):
     loss: Literal["focal", "focal_dice", "object"] | None = None
     bottleneck_stride: Literal[16, 32] = 16
     residual: bool = True
+    map_dropout: float = Field(0.0, ge=0, lt=1)
     optimiser: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)

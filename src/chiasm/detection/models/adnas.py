@@ -81,6 +81,7 @@ class AdnasDetector(Detector):
             normal in the score, see ``set_score_rule``; a normality weight of 0 leaves the head
             alone.
         score_distance: name of the distance from normal that is weighed.
+        map_dropout: probability that a map of a part is all zeros in training, each map by itself.
     """
 
     map_link = "softplus"
@@ -102,6 +103,7 @@ class AdnasDetector(Detector):
         self.head = head
         self.loss: Loss = loss
         self.score_distance = score_distance
+        self.map_dropout = 0.0
         self.register_buffer("normality_weight", torch.zeros(()))
         self.register_buffer("head_weight", torch.ones(()))
 
@@ -133,8 +135,19 @@ class AdnasDetector(Detector):
 
     def fuse(self, features: SourcedFeatures) -> DetectorOutput:
         """Run fusion and head on features that the source computed before."""
-        logits = self.head(self.fusion(features.maps))
+        maps = features.maps
+        if self.training and self.map_dropout > 0:
+            maps = {name: self._dropped(value) for name, value in maps.items()}
+        logits = self.head(self.fusion(maps))
         return DetectorOutput(logits, features.reconstructions, distances_from_normal(features))
+
+    def _dropped(self, value: Tensor) -> Tensor:
+        """Set a map ``(N, C, h, w)`` of some parts to zero.
+
+        What is left is not scaled: a map that says nothing is zero in prediction as well.
+        """
+        kept = torch.rand(len(value), 1, 1, 1, device=value.device) >= self.map_dropout
+        return value * kept
 
     def set_score_rule(
         self, *, head: float, normality: float, distance: str = RELATIVE_DISTANCE
