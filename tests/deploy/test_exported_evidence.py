@@ -40,7 +40,7 @@ def test_an_exported_model_with_evidence_decides_as_the_trained_one(
     monkeypatch.setattr(fit_evidence, "SYNTHETIC_PARTS", 80)
     if settings is WEIGHED:  # else so short a training may prefer the relative distance
         weighable = ["cross/scaled_distance"]
-        monkeypatch.setattr(score_rule, "_weighable", lambda *_, **__: weighable)
+        monkeypatch.setattr(score_rule, "_weighable", lambda *_: weighable)
     config = DetectionConfig.make(
         data=parts,
         out=tmp_path / "run",

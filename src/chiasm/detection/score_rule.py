@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from chiasm.detection.anomalies.generators import validation_generator
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.detector import Detector
+from chiasm.detection.layers.candidates import chosen_evidence, evidence_maps
 from chiasm.detection.layers.features import RELATIVE_DISTANCE
 from chiasm.detection.layers.image_score import (
     ImageScoreRule,
@@ -89,7 +91,7 @@ def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> flo
         size = output.logits.shape[-2:]
         inside = cells_inside(batch.foreground, size)[:, None]
         maps = {_HEAD: output.logits[:, 1:] - output.logits[:, :1], _MASK: mask_at(batch, size)}
-        for name in _weighable(detector, output.distances, bounded=data.config.bounds_cost):
+        for name in _weighable(detector, output.distances, data.config):
             maps[name] = detector.maps.resize(output.distances[name], size)
         for name, value in maps.items():
             pieces.setdefault(name, []).append(value[inside])
@@ -115,26 +117,30 @@ def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> flo
 
 
 def _weighable(
-    detector: AdnasDetector, distances: Mapping[str, torch.Tensor], *, bounded: bool
+    detector: AdnasDetector, distances: Iterable[str], config: DetectionConfig
 ) -> list[str]:
     """Return the names of the distances that a rule may weigh.
 
     Args:
         detector: with its fusion.
-        distances: that there are.
-        bounded: whether only what the fusion needs anyway may be read.
+        distances: that there are; those of evidence that the run did not ask for are left out.
+        config: of the run; where it bounds the cost, only what the fusion needs anyway may be read.
     """
     source = detector.frozen_source
-    if not bounded or source is None:
-        return list(distances)
+    if source is None:
+        return []
+    kinds = chosen_evidence((*config.evidence, *config.score_evidence), config.modalities)
+    asked = {name for kind in kinds for name in evidence_maps(kind, config.modalities)}
+    names = [name for name in distances if name == RELATIVE_DISTANCE or name in asked]
+    if not config.bounds_cost:
+        return names
     units = set(source.units(detector.fusion.required))
     memories = {f"{modality}/memory" for modality in source.memories}
-    return [
-        name
-        for name in distances
-        if units
-        >= (memories if name == RELATIVE_DISTANCE else set(source.units(frozenset({name}))))
-    ]
+
+    def needed(name: str) -> set[str]:
+        return memories if name == RELATIVE_DISTANCE else set(source.units(frozenset({name})))
+
+    return [name for name in names if needed(name) <= units]
 
 
 @dataclass(frozen=True, eq=False)

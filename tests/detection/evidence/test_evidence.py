@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
 from chiasm.deploy.detection_graph import detector_graph
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.evidence import crossmodal, scaled_distance
 from chiasm.detection.evidence.crossmodal import CrossmodalError
 from chiasm.detection.evidence.evidence import Agreement, SensorCells, fold_of
@@ -206,7 +206,7 @@ def test_a_pruned_detector_gives_the_same_maps_and_can_be_stored(name: str, few_
 class Judged:
     """Parts that a score rule is chosen on."""
 
-    config: SimpleNamespace
+    config: DetectionConfig
     batches: list[StoredBatch]
 
     def loader(self, purpose: str) -> list[StoredBatch]:
@@ -235,14 +235,20 @@ def test_the_score_weighs_the_distance_that_tells_anomalies(name: str, few_steps
     cell = CellGenotype(("rgb/f8", "geometry/f8"), node)
     genotype = Genotype(cells={"middle": cell}, output="middle")
     kinds = {"score_evidence": ("crossmodal", "scaled_distance")}
+    settings = {"data": tmp_path, "out": tmp_path, **kinds}
     detector, batch = light(("memory",), genotype, **kinds), pictures()
     batches = [stored(detector.source, name)]
-    bounded = Judged(SimpleNamespace(bounds_cost=True, out=tmp_path), batches)
+    bounded = Judged(DetectionConfig(search={"budget_ms": 5}, **settings), batches)
     alone = choose_score_rule(detector, bounded)  # the fusion reads no memory, so neither may it
     assert float(detector.normality_weight) == 0
-    free = Judged(SimpleNamespace(bounds_cost=False, out=tmp_path), batches)
+    free = Judged(DetectionConfig(**settings), batches)
     assert choose_score_rule(detector, free) > alone + 0.1
     assert detector.score_distance == name and float(detector.normality_weight) > 0
+    unasked = Judged(DetectionConfig(data=tmp_path, out=tmp_path / "unasked"), batches)
+    (tmp_path / "unasked").mkdir()
+    choose_score_rule(detector, unasked)  # a model could not be built with what was not asked for
+    assert detector.score_distance == RELATIVE_DISTANCE
+    choose_score_rule(detector, free)
     record = json.loads((tmp_path / "score_rule.json").read_text())
     assert record["chosen"]["distance"] == name
     assert set(record["pixel_ap"]) == {"head", *distances_from_normal(batches[0].features)}
