@@ -150,8 +150,9 @@ class DiagnosisConfig(Settings):
             ``cuda``, ``cuda:N`` or ``mps``. A run may be continued on another one.
         cache: folder for the converted store; None takes the user's cache folder.
         seed: of every random number.
-        fusion: of a model whose fusion is searched: ``search`` (as with None), ``concatenation``
-            (hand-made), ``random`` or a genotype file.
+        fusion: of a model whose fusion is searched: ``search`` (as with None), ``best`` (the knee
+            of what an evolution finds), ``concatenation`` (hand-made), ``random`` or a genotype
+            file.
         search: how the fusion is searched.
         options: further arguments of the model's builder, by name.
     """
