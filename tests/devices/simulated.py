@@ -93,7 +93,7 @@ class DeviceTensor(Tensor):
         writes = name.endswith("_") and not name.endswith("__")
         if name in _SHAPE_CHANGES:
             raise NotImplementedError(f"the simulated device has no {name}")
-        if func not in _CROSSING:
+        if func not in _CROSSING and not _fills_in(name):
             for number, tensor in enumerate(tensors):
                 other = not isinstance(tensor, DeviceTensor)
                 # Numbers without a shape may come from the processor, but are not written to.
@@ -112,6 +112,11 @@ class DeviceTensor(Tensor):
         if writes:
             return tensors[0]
         return tree_map_only(Tensor, lambda t: DeviceTensor(t, place), answer)
+
+
+def _fills_in(name: str) -> bool:
+    """Whether autograd joins gradients, where it makes zeros of outputs that had none itself."""
+    return name == "stack" and torch._C._current_autograd_node() is not None
 
 
 class _Move(torch.autograd.Function):
@@ -235,7 +240,8 @@ def simulated_device(monkeypatch: Any, name: str = "cuda:0") -> Iterator[torch.d
     """Let ``chiasm`` find one device of this name, and run all that it places there."""
     place = torch.device(name)
     monkeypatch.setattr("chiasm.training.device.device_count", lambda kind: int(kind == place.type))
-    monkeypatch.setattr("chiasm.training.device.free_bytes", lambda device: 2**30)
+    for module in ("training.device", "detection.training.step_memory"):
+        monkeypatch.setattr(f"chiasm.{module}.free_bytes", lambda device: 2**35)
     monkeypatch.setattr("chiasm.training.device.multiplies_bfloat16", lambda device: False)
     placed: Callable[..., dict[str, Any]] = lambda device: (  # noqa: E731
         {"strategy": SingleDeviceStrategy(device, accelerator=_Accelerator())}
@@ -243,10 +249,23 @@ def simulated_device(monkeypatch: Any, name: str = "cuda:0") -> Iterator[torch.d
         else {"accelerator": "cpu", "devices": 1}
     )
     monkeypatch.setattr("chiasm.training.trainer.trainer_place", placed)
+    monkeypatch.setattr("chiasm.detection.training.synthetic.loading_workers", lambda device: 0)
     # Memory is pinned for devices that PyTorch itself knows.
     for module in ("detection.training.feature_store", "detection.training.synthetic"):
         monkeypatch.setattr(f"chiasm.{module}.loading", lambda device: {})
     for module in ("detection.training.baseline", "diagnosis.training.dataset"):
         monkeypatch.setattr(f"chiasm.{module}.loading", lambda device: {})
+    # Tensors that hold others cannot be views in inference mode: it records no gradients instead.
+    monkeypatch.setattr(torch.inference_mode, "__enter__", _without_gradients)
+    monkeypatch.setattr(torch.inference_mode, "__exit__", _as_before)
     with SimulatedDevice():
         yield place
+
+
+def _without_gradients(mode: Any) -> None:
+    mode.former = torch.is_grad_enabled()
+    torch.set_grad_enabled(False)
+
+
+def _as_before(mode: Any, *_: Any) -> None:
+    torch.set_grad_enabled(mode.former)

@@ -12,6 +12,7 @@ import torch
 
 import chiasm.diagnosis.models.named  # noqa: F401  (importing registers the classifiers)
 from chiasm.diagnosis.config import DiagnosisConfig
+from chiasm.diagnosis.models import minirocket
 from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.train import train
@@ -59,6 +60,7 @@ def logits(predictor: DiagnosisPredictor, store: RecordingStore) -> np.ndarray:
 def test_a_classifier_on_a_device_decides_as_on_a_processor(
     recordings, store, tmp_path, monkeypatch, name
 ):
+    monkeypatch.setattr(minirocket, "FEATURES", 4 * len(minirocket.KERNELS))
     train(configured(recordings, tmp_path / "cpu", name, device="cpu"))
     expected = logits(DiagnosisPredictor.load(tmp_path / "cpu", device="cpu"), store)
     with simulated_device(monkeypatch) as place:
@@ -76,6 +78,7 @@ def test_a_classifier_on_a_device_decides_as_on_a_processor(
 @pytest.mark.parametrize("order", [1, 2])
 def test_a_fusion_is_searched_on_a_device(recordings, tmp_path, device, order):
     settings = {"device": "cuda", "search": SEARCH | {"order": order}, "fusion": "search"}
+    settings["shares"] = (0.7, 0.3, 0.0)  # training sessions enough to hold some out
     result = train(configured(recordings, tmp_path / "run", "fused_small", **settings))
     assert np.isfinite(result.validation_f1)
     assert DiagnosisPredictor.load(tmp_path / "run", device="cuda").network.device == device

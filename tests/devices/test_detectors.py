@@ -7,18 +7,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from chiasm import api
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.models.adnas import AdnasDetector, adnas_paper, adnas_slim
+from chiasm.detection.models.adnas import BranchSize, _from_scratch
 from chiasm.detection.opening import open_data
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.readers.opening import open_source
 from chiasm.detection.train import train
 from chiasm.detection.training.contamination import vote_on_parts
-from chiasm.fusion.costs import Cost, PieceCosts
+from chiasm.detection.training.segment import step_losses, to_device
+from chiasm.fusion.operations import OPERATIONS
 from chiasm.registry import models
-from chiasm.samples import RGBDSample
+from chiasm.samples import RGBDBatch, RGBDSample
 from chiasm.training.device import device_of
 from devices.conftest import DETECTION, SEARCH
 from devices.simulated import simulated_device
@@ -93,12 +95,6 @@ def test_a_detector_is_searched_trained_and_evaluated_on_a_device(scenes, tmp_pa
     assert not any(verdict.error for verdict in verdicts)
 
 
-def one_millisecond_each(detector: AdnasDetector, data: Any) -> PieceCosts:
-    units = {u for name in data.pools.maps() for u in detector.source.units(frozenset({name}))}
-    pieces = {unit: Cost(1.0, 1.0) for unit in units}
-    return PieceCosts(pieces, detector.source.units)
-
-
 @pytest.mark.parametrize("model", ["adnas_light", "adnas_slim"])
 def test_a_detector_evolves_on_a_device(scenes, tmp_path, device, model):
     search = SEARCH | {"method": "evolution"}
@@ -125,14 +121,36 @@ def test_copies_are_tried_and_defects_looked_for_on_a_device(scenes, tmp_path, d
     assert all(suspicion.memories for suspicion in found)
 
 
-@pytest.mark.parametrize("builder", [adnas_slim, adnas_paper])
-def test_a_network_from_scratch_is_searched_on_a_device(
-    scenes, tmp_path, device, builder, monkeypatch
-):
+def test_a_network_from_scratch_is_searched_on_a_device(scenes, tmp_path, device):
     """With recomputed activations and micro-batches, as the published size needs them."""
-    monkeypatch.setattr("chiasm.detection.models.adnas.PAPER_BRANCH", {"width": 4, "stem": 1})
-    settings = {"model": builder.__name__, "checkpointing": True, "accumulate": 2}
+    settings = {"model": "adnas_slim", "checkpointing": True, "accumulate": 2}
     search = SEARCH | {"finalists": 1}
     config = configured(scenes, tmp_path / "run", device="cuda", search=search, **settings)
     result = train(config)
     assert np.isfinite(result.validation_ap)
+
+
+def test_the_published_form_makes_its_steps_on_a_device(device):
+    branch: BranchSize = {"width": 4, "stem": 1}
+    detector = _from_scratch(
+        "supernet",
+        branch=branch,
+        width=8,
+        size=32,
+        hidden=(8, 8),
+        as_published=True,
+        modalities=("rgb", "geometry"),
+        pools=None,
+        cells=("early", "middle", "late"),
+        candidates=("*",),
+        nodes=2,
+        operations=tuple(OPERATIONS),
+        middle_scales=(2, 3),
+    ).to(device)
+    picture, whole = torch.rand(4, 3, 32, 32), torch.ones(4, 1, 32, 32)
+    clean = {"clean_rgb": picture, "clean_geometry": picture}
+    batch = to_device(RGBDBatch(picture, picture, whole, 1 - whole, **clean), device)
+    for loss in step_losses(detector, batch, accumulate=2):
+        loss.backward()
+    trained = [p for p in detector.parameters() if p.grad is not None]
+    assert trained and all(p.grad.device == device for p in trained)
