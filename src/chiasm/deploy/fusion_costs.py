@@ -35,10 +35,11 @@ def measure_costs(detector: AdnasDetector, data: DetectionDataModule) -> PieceCo
         data: of the run; two calibration parts are the example.
     """
     # Exported models run on the processor, and so do their pieces.
-    source = copy.deepcopy(detector.source).cpu().eval()
-    if detector.frozen_source is not None:
+    copied = copy.deepcopy(detector).cpu().eval()
+    source, frozen = copied.source, copied.frozen_source
+    if frozen is not None:
         source.memories = nn.ModuleDict(
-            {name: GraphMemory(memory) for name, memory in source.memories.items()}
+            {name: GraphMemory(memory) for name, memory in frozen.memories.items()}
         )
     parts = (list(data.calibration[:2]) * 2)[:2]
     batch = to_batch(parts, data.geometry, modalities=data.config.modalities)

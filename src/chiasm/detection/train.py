@@ -32,6 +32,8 @@ from chiasm.fusion.genotype import Genotype, concatenation
 from chiasm.metrics.ranking import nan_loses
 from chiasm.registry import find_model
 from chiasm.runs.console import say
+from chiasm.training.device import device_errors, find_device
+from chiasm.training.trainer import LOWER
 
 FUSIONS = ("search", "best", CONCATENATION, "random")
 # Of the seconds that are left; calibration takes the rest.
@@ -77,8 +79,9 @@ def train(
         )
     check_refits(config)  # before any search or training
     if data is None:
-        data = open_run(config)
-        result = train(config, data=data, measure=measure)
+        with device_errors(find_device(config.device), remedy=LOWER):
+            data = open_run(config)
+            result = train(config, data=data, measure=measure)
         # An interrupted run keeps them, and reads them when it is resumed.
         data.remove_stored()
         remove_folds(config)

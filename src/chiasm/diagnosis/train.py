@@ -29,9 +29,9 @@ from chiasm.registry import find_model
 from chiasm.runs.console import say
 from chiasm.runs.model_folder import GENOTYPE, parameter_count
 from chiasm.settings import Precision
-from chiasm.training.device import find_device
+from chiasm.training.device import device_errors, find_device
 from chiasm.training.keep_best import KeepBest
-from chiasm.training.trainer import Budget, fit
+from chiasm.training.trainer import LOWER, Budget, fit
 
 CLIP = 1.0
 
@@ -68,6 +68,13 @@ def train(
     ``minutes`` is the budget of both stages over all calls; a run that exceeds it has saved a
     usable model.
     """
+    with device_errors(find_device(config.device), remedy=LOWER):
+        return _train(config, data=data, measure=measure)
+
+
+def _train(
+    config: DiagnosisConfig, *, data: DiagnosisDataModule | None, measure: MeasureCosts | None
+) -> TrainResult:
     started = time.monotonic()
     data = open_run(config, data=data)
     say(
@@ -125,6 +132,7 @@ def _described(classifier: FittedClassifier, data: DiagnosisDataModule, purpose:
     for (batch,) in data.loader(purpose):
         batch = moved(batch, data.device)
         batches.append(classifier.describe(batch))
+        assert batch.label is not None
         labels.append(batch.label)
     described = {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
     return Labelled(described, torch.cat(labels))

@@ -218,6 +218,8 @@ class BoostedTrees(nn.Module):
         leaves: maximum per tree.
     """
 
+    text: Tensor
+
     def __init__(self, *, classes: int, rounds: int = 200, leaves: int = 15) -> None:
         super().__init__()
         self.classes = classes

@@ -71,6 +71,7 @@ def judge_classes(
     with taking(cast(OneShotFusion, network.fusion), genotype):
         for (view,) in batches:
             view = moved(view, network.device)
+            assert view.label is not None
             modalities = modalities_of(view)
             dropouts = [None, *modalities] if alone and len(modalities) > 1 else [None]
             for dropped in dropouts:
