@@ -14,10 +14,12 @@ from chiasm.detection.config import DetectionConfig
 from chiasm.detection.models.adnas import BranchSize, _from_scratch
 from chiasm.detection.opening import open_data
 from chiasm.detection.predictor import DetectionPredictor
+from chiasm.detection.preparation.acquisition import prepare_as_trained
 from chiasm.detection.readers.opening import open_source
 from chiasm.detection.train import train
 from chiasm.detection.training.contamination import vote_on_parts
 from chiasm.detection.training.segment import step_losses, to_device
+from chiasm.errors import OutOfMemoryError
 from chiasm.fusion.operations import OPERATIONS
 from chiasm.registry import models
 from chiasm.samples import RGBDBatch, RGBDSample
@@ -154,3 +156,35 @@ def test_the_published_form_makes_its_steps_on_a_device(device):
         loss.backward()
     trained = [p for p in detector.parameters() if p.grad is not None]
     assert trained and all(p.grad.device == device for p in trained)
+
+
+def test_parts_that_do_not_fit_together_are_scored_a_few_at_a_time(scenes, tmp_path, monkeypatch):
+    settings = {"model": "btf", "options": BASELINES["btf"], "device": "cpu"}
+    train(configured(scenes, tmp_path / "run", **settings))
+    predictor = DetectionPredictor.load(tmp_path / "run", device="cpu")
+    contract = predictor.contract
+    parts = [
+        prepare_as_trained(s, contract.preparation, contract.acquisition, distance=None)
+        for s in samples(scenes)
+    ]
+    maps, expected = predictor.crop_scores(parts)
+    forward, tried = predictor.detector.forward, []
+
+    def little_memory(batch: RGBDBatch) -> Any:
+        tried.append(len(batch.foreground))
+        if tried[-1] > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(batch)
+
+    monkeypatch.setattr(predictor.detector, "forward", little_memory)
+    again, found = predictor.crop_scores(parts)
+    assert tried[0] == len(parts) > 2 >= max(tried[-2:])
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(again, maps)
+    monkeypatch.setattr(predictor.detector, "forward", no_memory)
+    with pytest.raises(OutOfMemoryError, match="device=cpu"):
+        predictor.crop_scores(parts)
+
+
+def no_memory(batch: RGBDBatch) -> Any:
+    raise torch.OutOfMemoryError("CUDA out of memory.")

@@ -125,7 +125,7 @@ def _parts(folder: Path, *, tiny: bool) -> Path:
 
 def _recordings(folder: Path, *, tiny: bool) -> Path:
     if not folder.exists():
-        make_recordings(folder, count=30 if tiny else 200, sessions=15, seed=3, workers=1)
+        make_recordings(folder, count=60 if tiny else 300, sessions=30, seed=3, workers=1)
     return folder
 
 
