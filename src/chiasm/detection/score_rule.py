@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ from chiasm.metrics.bootstrap import holm, paired_group_bootstrap
 from chiasm.metrics.ranking import auroc, average_precision, nan_loses
 from chiasm.runs.console import say
 from chiasm.samples import PreparedSample
-from chiasm.training.device import device_of
+from chiasm.training.device import device_of, in_chunks
 from chiasm.training.progress import Progress
 
 SCORE_RULE = (
@@ -404,29 +405,50 @@ def measure_parts(
                 kept = [i for i, part in zip(numbers, shown) if epoch < 0 or part.label == 1]
                 if not kept:
                     continue
-                batch = to_batch(
+                measure = partial(
+                    _statistics,
+                    detector,
                     [shown[i - start] for i in kept],
-                    scale,
+                    [owners[i] for i in kept],
+                    scale=scale,
                     modalities=modalities,
-                    indices=[owners[i] for i in kept],
-                    device=device_of(detector),
                 )
-                output = detector(batch)
-                if detector.published_scores(output) is not None:
-                    return None
-                maps = detector.scores(output, batch.foreground)
-                pieces.append(
-                    map_statistics(
-                        maps,
-                        batch.foreground,
-                        terms=candidate_terms(),
-                        background=True,
-                        operations=detector.maps,
-                    )
-                )
+                for found in in_chunks(measure, len(kept), len(kept)):
+                    if found is None:
+                        return None
+                    pieces.append(found)
                 labels += [int(epoch >= 0)] * len(kept)
                 positions += kept
     return joined_statistics(pieces).cpu(), np.array(labels), positions
+
+
+def _statistics(
+    detector: Detector,
+    parts: Sequence[PreparedSample],
+    owners: Sequence[int],
+    chosen: slice,
+    *,
+    scale: GeometryScale,
+    modalities: Sequence[str],
+) -> MapStatistics | None:
+    """Measure the maps of chosen parts; None of a method with its own rule."""
+    batch = to_batch(
+        parts[chosen],
+        scale,
+        modalities=modalities,
+        indices=owners[chosen],
+        device=device_of(detector),
+    )
+    output = detector(batch)
+    if detector.published_scores(output) is not None:
+        return None
+    return map_statistics(
+        detector.scores(output, batch.foreground),
+        batch.foreground,
+        terms=candidate_terms(),
+        background=True,
+        operations=detector.maps,
+    )
 
 
 def _record(folder: Path, figures: dict[str, Any]) -> None:

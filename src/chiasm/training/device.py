@@ -144,20 +144,20 @@ def prefers_channels_last(device: torch.device, multiplied: Multiplied) -> bool:
 def loading(device: torch.device) -> dict[str, Any]:
     """Return arguments of a ``DataLoader`` whose batches a device takes.
 
-    Pinned memory is copied to a GPU while it computes. A processor that trains makes its batches
-    itself: other processes would take its cores.
+    Pinned memory is copied to a GPU while it computes.
     """
     return {"pin_memory": True} if device.type == "cuda" else {}
 
 
 def loading_workers(device: torch.device) -> int:
-    """Return how many processes make the batches of a device: none beside a processor's training.
+    """Return how many processes make the batches of a device: none but beside a CUDA GPU.
 
-    A part with an anomaly takes a core some milliseconds, in which a GPU would wait.
+    A part with an anomaly takes a core some milliseconds, in which a GPU would wait. A processor
+    that trains has no core to spare.
     """
-    if device.type == "cpu":
+    if device.type != "cuda":
         return 0
-    return max(0, min(_MOST_WORKERS, len(os.sched_getaffinity(0)) - 1))
+    return max(0, min(_MOST_WORKERS, (os.cpu_count() or 1) - 1))
 
 
 def free_bytes(device: torch.device) -> int:

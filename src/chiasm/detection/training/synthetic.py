@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -161,22 +162,25 @@ def fresh_loader(
     They hold the clean pictures as well, which a reconstruction is compared with.
     """
 
-    def collate(items: Sequence[SyntheticPart]) -> RGBDBatch:
-        return to_batch(
-            [item.part for item in items],
-            scale,
-            modalities=modalities,
-            indices=[item.owner for item in items],
-            clean=[item.clean for item in items],
-        )
-
     sampler = EpochOrder(len(dataset), seed=dataset.seed, counting=True) if shuffle else None
     return DataLoader(
         dataset,
         batch_size=batch,
         sampler=sampler,
-        collate_fn=collate,
+        collate_fn=partial(_collated, scale=scale, modalities=tuple(modalities)),
         drop_last=shuffle and len(dataset) >= batch,
         **loading(device),
         num_workers=loading_workers(device),
+    )
+
+
+def _collated(
+    items: Sequence[SyntheticPart], *, scale: GeometryScale, modalities: Sequence[str]
+) -> RGBDBatch:
+    return to_batch(
+        [item.part for item in items],
+        scale,
+        modalities=modalities,
+        indices=[item.owner for item in items],
+        clean=[item.clean for item in items],
     )
