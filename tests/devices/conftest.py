@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from chiasm.detection import opening, score_rule
 from chiasm.detection.evidence import crossmodal, scaled_distance
 from chiasm.detection.scenes.maker import make_scenes
+from chiasm.detection.training import fit_evidence
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.simulator.simulator import make_recordings
@@ -65,8 +67,11 @@ def store(recordings: Path, tmp_path_factory: pytest.TempPathFactory) -> Recordi
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Trainings of small networks take two steps; prepared parts are kept for the session."""
+    """Few steps, few anomalies to learn from and to choose by; parts are prepared once."""
     for module in (crossmodal, scaled_distance):
         monkeypatch.setattr(module, "_STEPS", 2)
+    monkeypatch.setattr(fit_evidence, "SYNTHETIC_PARTS", 16)
+    monkeypatch.setattr(opening, "ANOMALIES_TO_CHOOSE_BY", 2)
+    monkeypatch.setattr(score_rule, "ANOMALIES", 5)
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     torch.manual_seed(0)
