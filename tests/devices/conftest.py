@@ -70,7 +70,7 @@ def short(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
     """Few steps, few anomalies to learn from and to choose by; parts are prepared once."""
     for module in (crossmodal, scaled_distance):
         monkeypatch.setattr(module, "_STEPS", 2)
-    monkeypatch.setattr(fit_evidence, "SYNTHETIC_PARTS", 16)
+    monkeypatch.setattr(fit_evidence, "SYNTHETIC_PARTS", 48)
     monkeypatch.setattr(opening, "ANOMALIES_TO_CHOOSE_BY", 2)
     monkeypatch.setattr(score_rule, "ANOMALIES", 5)
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))

@@ -40,6 +40,7 @@ BASELINES: dict[str, dict[str, Any]] = {
     "pixel_gaussian": {},
     "shape_guided": {"bank_mb": 1.0, "points": 16, "neighbours": 2, "epochs": 1, "step": 1},
 }
+SMALLEST = {"nodes": 1, "operations": ("addition",), "cells": ("late",)}  # space of a search
 PAPER_SIZED = {"easynet"}  # the slim one differs in width only
 
 
@@ -100,7 +101,8 @@ def test_a_detector_is_searched_trained_and_evaluated_on_a_device(scenes, tmp_pa
 @pytest.mark.parametrize("model", ["adnas_light", "adnas_slim"])
 def test_a_detector_evolves_on_a_device(scenes, tmp_path, device, model):
     search = SEARCH | {"method": "evolution"}
-    config = configured(scenes, tmp_path / "run", device="cuda", model=model, search=search)
+    settings = SMALLEST | {"device": "cuda", "model": model, "search": search}
+    config = configured(scenes, tmp_path / "run", **settings)
     result = train(config)
     assert result.genotype is not None and np.isfinite(result.validation_ap)
 
@@ -125,7 +127,7 @@ def test_copies_are_tried_and_defects_looked_for_on_a_device(scenes, tmp_path, d
 
 def test_a_network_from_scratch_is_searched_on_a_device(scenes, tmp_path, device):
     """With recomputed activations and micro-batches, as the published size needs them."""
-    settings = {"model": "adnas_slim", "checkpointing": True, "accumulate": 2}
+    settings = SMALLEST | {"model": "adnas_slim", "checkpointing": True, "accumulate": 2}
     search = SEARCH | {"finalists": 1}
     config = configured(scenes, tmp_path / "run", device="cuda", search=search, **settings)
     result = train(config)
