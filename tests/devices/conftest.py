@@ -73,5 +73,6 @@ def short(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
     monkeypatch.setattr(fit_evidence, "SYNTHETIC_PARTS", 48)
     monkeypatch.setattr(opening, "ANOMALIES_TO_CHOOSE_BY", 2)
     monkeypatch.setattr(score_rule, "ANOMALIES", 5)
+    monkeypatch.setattr(opening, "_say_duration", lambda *_: None)
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     torch.manual_seed(0)

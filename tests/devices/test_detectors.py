@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from chiasm import api
+from chiasm.detection import opening
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.models.adnas import BranchSize, _from_scratch
 from chiasm.detection.opening import open_data
@@ -41,6 +42,7 @@ BASELINES: dict[str, dict[str, Any]] = {
     "shape_guided": {"bank_mb": 1.0, "points": 16, "neighbours": 2, "epochs": 1, "step": 1},
 }
 SMALLEST = {"nodes": 1, "operations": ("addition",), "cells": ("late",)}  # space of a search
+SAY_DURATION = opening._say_duration
 PAPER_SIZED = {"easynet"}  # the slim one differs in width only
 
 
@@ -125,8 +127,12 @@ def test_copies_are_tried_and_defects_looked_for_on_a_device(scenes, tmp_path, d
     assert all(suspicion.memories for suspicion in found)
 
 
-def test_a_network_from_scratch_is_searched_on_a_device(scenes, tmp_path, device):
-    """With recomputed activations and micro-batches, as the published size needs them."""
+def test_a_network_from_scratch_is_searched_on_a_device(scenes, tmp_path, device, monkeypatch):
+    """With recomputed activations and micro-batches, as the published size needs them.
+
+    Its memory is counted and its steps are timed before.
+    """
+    monkeypatch.setattr(opening, "_say_duration", SAY_DURATION)
     settings = SMALLEST | {"model": "adnas_slim", "checkpointing": True, "accumulate": 2}
     search = SEARCH | {"finalists": 1}
     config = configured(scenes, tmp_path / "run", device="cuda", search=search, **settings)
