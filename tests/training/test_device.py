@@ -5,11 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 import chiasm.diagnosis.models.named  # noqa: F401  (importing registers the classifiers)
+from chiasm import api
+from chiasm.cli.main import app
 from chiasm.detection.config import DetectionConfig
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.errors import ChiasmError, ConfigurationError, DeviceLostError, OutOfMemoryError
+from chiasm.runtime.deployment import DEPLOYMENT
 from chiasm.training import device as module
 from chiasm.training.device import (
     CPU,
@@ -59,6 +63,19 @@ def test_a_word_that_is_no_device_is_refused(settings, tmp_path):
     assert settings.make(**values, device="cuda:1").device == "cuda:1"
     with pytest.raises(ConfigurationError, match="auto, cpu, cuda, cuda:N or mps"):
         settings.make(**values, device="gpu")
+
+
+@pytest.mark.parametrize("command", ["train", "search"])
+def test_the_command_line_names_a_device(tmp_path, command):
+    given = ["--data", str(tmp_path), "--out", str(tmp_path / "run"), "--device", "gpu"]
+    error = CliRunner().invoke(app, [command, *given]).exception
+    assert isinstance(error, ConfigurationError) and "'gpu'" in str(error)
+
+
+def test_an_exported_model_is_refused_another_device_than_the_processor(tmp_path):
+    (tmp_path / DEPLOYMENT).write_text("{}")
+    with pytest.raises(ConfigurationError, match="runs on the processor"):
+        api.load(tmp_path, device="cuda")
 
 
 @pytest.mark.parametrize(
