@@ -117,7 +117,8 @@ class DetectionConfig(Settings):
         checkpointing: compute activations again for the gradients instead of keeping them: less
             memory, about a third more time, the same result to the bit.
         precision: of training; ``auto`` is ``bf16`` where the device multiplies bfloat16, else
-            ``fp16`` on a CUDA GPU and ``32`` elsewhere. A search by gradient has ``32`` for ``fp16``.
+            ``fp16`` on a CUDA GPU and ``32`` elsewhere. A search by gradient has ``32`` instead of
+            ``fp16``.
         device: that computes everything: ``auto`` (the first CUDA GPU, or the processor), ``cpu``,
             ``cuda``, ``cuda:N`` or ``mps``. A run may be continued on another one.
         image_score: how a map becomes the score of its part: by the largest ``local_mean``, the
