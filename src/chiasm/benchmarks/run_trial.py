@@ -34,7 +34,7 @@ def evaluate(description: dict[str, Any], run: Path) -> None:
         return
     # Corruptions take many times as long as the test itself: only the table of them has them.
     options: dict[str, Any] = {"most_corrupted": 0} if wing == "classifier" else {}
-    options["device"] = description["settings"].get("device", "auto")
+    options["device"] = _device(description)
     api.evaluate(run, data=description["folder"], out=report, **options | description["evaluation"])
     if wing == "classifier":
         write_classifier_facts(run, report)
@@ -46,11 +46,17 @@ def measure(description: dict[str, Any], run: Path) -> None:
 
     if (run / "speed.json").exists():
         return
-    device = description["settings"].get("device", "auto")
-    station = Station(run, Path(description["folder"]), description["wing"], device=device)
+    station = Station(
+        run, Path(description["folder"]), description["wing"], device=_device(description)
+    )
     station.warm_up()
     seconds = [station.predict_next() for _ in range(MEASURED)]
     (run / "speed.json").write_text(json.dumps(station.summary(seconds), indent=1) + "\n")
+
+
+def _device(description: dict[str, Any]) -> str:
+    """Return the device of the trial's run, which evaluates and predicts as well."""
+    return str(description.get("settings", {}).get("device", "auto"))
 
 
 def check_code(description: dict[str, Any]) -> None:
