@@ -15,8 +15,9 @@ from chiasm.cli.main import app as command_line
 from chiasm.errors import ChiasmError, ConfigurationError, SplitError
 from chiasm.metrics.calibration import conformal_threshold
 from chiasm.runtime.deployment import Deployment, read_deployment, with_hashes, write_deployment
+from chiasm.service.log.record import LoggedVerdict
+from chiasm.service.log.verdict_log import VerdictLog
 from chiasm.service.recalibration import balanced_confirmations, recalibrate
-from chiasm.service.verdict_log import LoggedVerdict, VerdictLog
 
 OLD = tuple(np.linspace(0.0, 1.0, 99).tolist())
 RATE = 0.05
