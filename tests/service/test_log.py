@@ -138,8 +138,9 @@ def test_the_writer_survives_every_job(log: VerdictLog):
         raise RuntimeError("an unexpected error")
 
     log.add(row(1, 1.0)).result(10)
-    may_go_on = threading.Event()
-    log.submit(lambda connection: may_go_on.wait(10))  # so that the next ones are one batch
+    began, may_go_on = threading.Event(), threading.Event()
+    log.submit(lambda connection: (began.set(), may_go_on.wait(10)))
+    assert began.wait(10)  # so that the next ones are one batch
     cancelled = log.add(row(2, 2.0))
     assert cancelled.cancel()
     of_no_verdict = partial(insert, verdict="f" * 32)
@@ -162,8 +163,9 @@ def test_the_writer_survives_every_job(log: VerdictLog):
 
 
 def test_waiting_for_the_writer_ends_with_an_error(log: VerdictLog):
-    may_go_on = threading.Event()
-    log.submit(lambda connection: may_go_on.wait(10))
+    began, may_go_on = threading.Event(), threading.Event()
+    log.submit(lambda connection: (began.set(), may_go_on.wait(10)))
+    assert began.wait(10)
     with pytest.raises(ChiasmError, match=r"nothing was written for 0\.1 s"):
         log.write(row(1, 1.0), seconds=0.1)
     may_go_on.set()

@@ -33,23 +33,26 @@ def insert_verdict(connection: Connection, values: dict[str, Any]) -> None:
 
     Raises ``Refusal`` 409 if the id belongs to another input, or the verdict was corrected.
     """
-    if connection.execute(_returning_insertion(connection.dialect.name), values).first():
-        return
-    row = row_of(connection, values["id"])
-    if not _is_same_input(row, values):
-        raise _taken("another input")
-    if row["time"] < values["time"]:
-        raise _taken("a verdict that an operator has corrected")
+    written = _returning_insertion(connection.dialect.name)
+    if not connection.execute(written, values).first():
+        refusal = _refusal(_stored(connection, [values]).get(values["id"]), values)
+        if refusal is not None:
+            raise refusal
+
+
+def insert_verdicts(connection: Connection, rows: Sequence[dict[str, Any]]) -> list[Refusal | None]:
+    """Write many verdicts as ``insert_verdict`` does, in few round trips; return the refusals."""
+    if not rows:
+        return []
+    connection.execute(_insertion(connection.dialect.name), list(rows))
+    stored = _stored(connection, rows)
+    return [_refusal(stored.get(row["id"]), row) for row in rows]
 
 
 def deliver_verdicts(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Write verdicts that may be in the log already, or a later one of the same request."""
-    if not rows:
-        return
     connection.execute(_insertion(connection.dialect.name), list(rows))
-    columns = verdicts.c.id, verdicts.c.model, verdicts.c.input_sha256
-    ids = verdicts.c.id.in_({row["id"] for row in rows})
-    stored = {row.id: row._mapping for row in connection.execute(select(*columns).where(ids))}
+    stored = _stored(connection, rows)
     # Nobody could see that the id was in use while the database was away, and both were answered.
     others = [row for row in rows if not _is_same_input(stored.get(row["id"], row), row)]
     if others:
@@ -122,6 +125,24 @@ def _insertion(dialect: str) -> Any:
 @cache
 def _returning_insertion(dialect: str) -> Any:
     return _insertion(dialect).returning(verdicts.c.id)
+
+
+def _stored(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what is stored under the ids of rows, by id."""
+    columns = verdicts.c.id, verdicts.c.model, verdicts.c.input_sha256, verdicts.c.time
+    ids = verdicts.c.id.in_(sorted({row["id"] for row in rows}))
+    return {row.id: row._mapping for row in connection.execute(select(*columns).where(ids))}
+
+
+def _refusal(stored: Any, values: dict[str, Any]) -> Refusal | None:
+    """Return why a row was not written; None if it was, or a later one of its request is there."""
+    if stored is None:
+        return None
+    if not _is_same_input(stored, values):
+        return _taken("another input")
+    if stored["time"] < values["time"]:
+        return _taken("a verdict that an operator has corrected")
+    return None
 
 
 def _is_same_input(one: Any, other: Any) -> bool:

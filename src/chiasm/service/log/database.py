@@ -93,9 +93,9 @@ class Database:
         with self.writing(seconds=_PREPARE) as connection:
             prepare(connection, self.name)
 
-    def writing(self, seconds: float = _WRITE) -> AbstractContextManager[Connection]:
+    def writing(self, seconds: float | None = None) -> AbstractContextManager[Connection]:
         """Open a transaction that is committed at the end, or undone if the block raises."""
-        return _bounded(self._writing.begin(), seconds)
+        return _bounded(self._writing.begin(), _WRITE if seconds is None else seconds)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

@@ -32,6 +32,9 @@ logger = logging.getLogger(__name__)
 LONGEST_WAIT = 15.0
 """Seconds after which a job counts as stuck; the database itself gets less."""
 
+LOOKS_EVERY = 2.0
+"""Seconds after which an outage, its end, or news of other services are noticed."""
+
 _MOST_AT_ONCE = 256
 _DELETED_AT_ONCE = 1000
 _CHORES = 60.0  # seconds
@@ -50,7 +53,7 @@ class VerdictLog:
         station: name of this service for the reports of all.
         name: of this service among those that share the log; "" reports nothing.
         models: returns what is served.
-        every: seconds between looks at the database.
+        every: seconds between looks at the database; None is ``LOOKS_EVERY``.
 
     Raises ``ArtifactError`` if the database is not a log, or one of a later version, and without
     ``spool`` also if a server does not answer; ``ConfigurationError`` for an impossible address or
@@ -66,7 +69,7 @@ class VerdictLog:
         station: str = "",
         name: str = "",
         models: Callable[[], Mapping[str, ServedModel]] = dict,
-        every: float = 2.0,
+        every: float | None = None,
     ) -> None:
         self._database = Database(address)
         self.path = self._database.path
@@ -74,7 +77,7 @@ class VerdictLog:
         self.name = name
         self._keep_days = keep_days
         self._models = models
-        self._every = every
+        self._every = LOOKS_EVERY if every is None else every
         self._started = time.time()
         self._reports = 0
         self._twin = False
@@ -89,8 +92,8 @@ class VerdictLog:
         self._since = self._started
         self._why = ""
         self._trouble = ""
-        self._prepare(lenient=spool is not None)
         try:
+            self._prepare(lenient=spool is not None)
             self._spool = None if spool is None else Spool(spool, owner=name or station)
         except ChiasmError:
             self._database.close()

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from chiasm.errors import ChiasmError
+from chiasm.service.log.changes import insert_verdicts
 from chiasm.service.log.database import STATEMENT_ERRORS, Database, reason_of
 
 logger = logging.getLogger(__name__)
@@ -45,9 +46,16 @@ def commit(database: Database, jobs: Sequence[Job]) -> list[tuple[Job, Any]]:
                 return [(jobs[0], jobs[0].run(connection))]
         except Exception as error:
             return [(jobs[0], _error_of_one(error, database))]
-    results: list[tuple[Job, Any]] = []
+    verdicts = [job for job in jobs if job.verdict is not None]
+    others = [job for job in jobs if job.verdict is None]
     with database.writing() as connection:
-        for job in jobs:
+        try:
+            with connection.begin_nested():
+                refusals = insert_verdicts(connection, [job.verdict or {} for job in verdicts])
+            results: list[tuple[Job, Any]] = list(zip(verdicts, refusals))
+        except STATEMENT_ERRORS:
+            results, others = [], list(jobs)
+        for job in others:
             try:
                 with connection.begin_nested():
                     result = job.run(connection)
