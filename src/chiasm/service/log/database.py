@@ -22,7 +22,9 @@ STATEMENT_ERRORS = (IntegrityError, DataError)
 
 # Seconds. A verdict waits for the database no longer than this before it goes to the disk.
 _WRITE = 4.0
-_READ = 10.0
+READ = 10.0
+READ_ALL = 300.0
+"""For questions about all verdicts of a version, which no operator waits for."""
 # An index over millions of rows may be built.
 _PREPARE = 600.0
 _SQLITE_LOCK = 10.0
@@ -98,10 +100,10 @@ class Database:
         return _bounded(self._writing.begin(), _WRITE if seconds is None else seconds)
 
     @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self, seconds: float = READ) -> Iterator[Connection]:
         """Open a connection to read; ``Refusal`` 503 if the database cannot be read."""
         try:
-            with _bounded(self._reading.connect(), _READ) as connection:
+            with _bounded(self._reading.connect(), seconds) as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise self.unusable(reason_of(error)) from error

@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 import chiasm
 from chiasm.errors import ArtifactError, ChiasmError
 from chiasm.service.log import changes, queries
-from chiasm.service.log.database import STATEMENT_ERRORS, Database, reason_of
+from chiasm.service.log.database import READ, READ_ALL, STATEMENT_ERRORS, Database, reason_of
 from chiasm.service.log.record import LoggedVerdict
 from chiasm.service.log.replicas import Replica, ServedModel, read_replicas, report, retract
 from chiasm.service.log.spool import Rows, Spool, line_of
@@ -174,19 +174,19 @@ class VerdictLog:
 
     def names(self, model_hash: str, since: float = 0.0) -> list[str]:
         """Return the names under which a version gave verdicts, sorted."""
-        with self._reading() as connection:
+        with self._reading(READ_ALL) as connection:
             return queries.names_of(connection, model_hash, since)
 
     def stations(self, model: str, model_hash: str, since: float = 0.0) -> dict[str, int]:
         """Return the stations at which a version gave verdicts, with their numbers, sorted."""
-        with self._reading() as connection:
+        with self._reading(READ_ALL) as connection:
             return queries.stations_of(connection, model, model_hash, since)
 
     def counts(
         self, model: str, model_hash: str, since: float = 0.0, station: str | None = None
     ) -> dict[str, int]:
         """Count the inputs that a version scored under a name, by decision."""
-        with self._reading() as connection:
+        with self._reading(READ_ALL) as connection:
             return queries.counts_of(connection, model, model_hash, since, station)
 
     def corrected(
@@ -196,7 +196,7 @@ class VerdictLog:
 
         Each input has one row, with its newest correction.
         """
-        with self._reading() as connection:
+        with self._reading(READ_ALL) as connection:
             return queries.corrected_of(connection, model, model_hash, since, station)
 
     def replicas(self) -> tuple[list[Replica], float]:
@@ -257,10 +257,10 @@ class VerdictLog:
             ) from error
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def _reading(self, seconds: float = READ) -> Iterator[Connection]:
         if self._mode == "spool":
             raise self._away()
-        with self._database.reading() as connection:
+        with self._database.reading(seconds) as connection:
             yield connection
 
     @contextmanager
