@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import torch.nn.functional as F
 
+from chiasm.deploy.fusion_costs import measure_classifier_costs
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.fusion_search.evolution import evolve_fusion
 from chiasm.detection.opening import open_run as open_parts
@@ -16,6 +19,7 @@ from chiasm.detection.scenes.maker import make_scenes
 from chiasm.detection.train import train as train_detector
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import open_run as open_recordings
+from chiasm.diagnosis.fusion_search.fixed_fusion import network_of_all
 from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.search import search_fusion
 from chiasm.diagnosis.simulator.simulator import make_recordings
@@ -199,8 +203,46 @@ def test_a_classifier_evolves_and_is_usable_from_its_folder(recordings, tmp_path
     assert network.fusion.required >= genotype.required - {"cell:early", "cell:middle"}
 
 
-def test_recordings_have_no_measured_costs(recordings, tmp_path):
-    settings = RECORDINGS | {"search": SEARCH | {"budget_mb": 5.0}}
+def test_the_units_of_recordings_are_what_features_depend_on(recordings, tmp_path):
+    config = DiagnosisConfig.make(data=recordings, out=tmp_path / "run", **RECORDINGS)
+    network = network_of_all(open_recordings(config), "one_shot").eval()
+    source = network.source
+    assert source.units({"image/stage2"}) == ("image/stage1", "image/stage2")
+    assert source.units({"series/flow"}) == ("series/embedding", "series/flow")
+    joint = ("image/embedding", "series/embedding", "image/flow", "series/flow", "layer1", "layer2")
+    assert source.units({"image/layer2"}) == joint
+    every = source.units(network.fusion.required)
+    units = {unit.name: unit for unit in source.evidence_units(network.example_batch(2))}
+    assert set(units) == set(every) and "tokens" in units
+    with torch.no_grad():
+        features = source(network.example_batch(2), network.fusion.required).maps
+        for name in ("image/stage2", "series/stage3"):  # of the finest to the coarsest
+            value = units[name].network(*units[name].inputs)
+            mean = F.adaptive_avg_pool2d(value, features[name].shape[-1])
+            torch.testing.assert_close(mean, features[name])
+
+
+def test_a_search_of_recordings_weighs_measured_costs(recordings, tmp_path):
+    settings = RECORDINGS | {"search": SEARCH | {"budget_mb": 50.0}, "fusion": "best"}
     config = DiagnosisConfig.make(data=recordings, out=tmp_path / "run", **settings)
-    with pytest.raises(ConfigurationError, match="recordings"):
+    train_classifier(config, measure=measure_classifier_costs)
+    content = json.loads((config.out / "pareto.json").read_text())
+    pieces = content["costs"]["pieces"]
+    # What has weights has a size, and more of it costs more.
+    assert pieces["layer1"]["megabytes"] > 0.1 and pieces["image/stage3"]["megabytes"] > 0
+    assert pieces[BASE]["megabytes"] < pieces["layer1"]["megabytes"]
+    for row in content["finalists"]:
+        assert 0 < row["megabytes"] <= 50 and row["milliseconds"] > 0
+
+
+def test_budgets_and_the_knee_of_recordings_need_measured_costs(recordings, tmp_path):
+    for number, wanted in enumerate(({"search": SEARCH | {"budget_mb": 5.0}}, {"fusion": "best"})):
+        settings = RECORDINGS | {"search": SEARCH} | wanted
+        config = DiagnosisConfig.make(data=recordings, out=tmp_path / str(number), **settings)
+        with pytest.raises(ConfigurationError, match="measured costs"):
+            search_fusion(open_recordings(config))
+    config = DiagnosisConfig.make(
+        data=recordings, out=tmp_path / "gradient", **RECORDINGS, fusion="best"
+    )
+    with pytest.raises(ConfigurationError, match="evolution"):
         search_fusion(open_recordings(config))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chiasm.detection.fusion_search.evolution import MeasureCosts
     from chiasm.detection.predictor import DetectionPredictor
     from chiasm.diagnosis.config import DiagnosisConfig
+    from chiasm.diagnosis.fusion_search.evolution import MeasureCosts as MeasureClassifierCosts
     from chiasm.diagnosis.predictor import DiagnosisPredictor
     from chiasm.fusion.genotype import Genotype
     from chiasm.runtime.deployment import Deployment
@@ -54,7 +55,7 @@ def train(config: Config | None = None, **settings: Any) -> Any:
     if _is_diagnosis(chosen):
         from chiasm.diagnosis.train import train as train_diagnosis
 
-        return train_diagnosis(chosen)
+        return train_diagnosis(chosen, measure=_measure_classifier_costs(chosen))
     from chiasm.detection.train import train as train_detection
 
     return train_detection(chosen, measure=_measure_costs(chosen))
@@ -86,7 +87,7 @@ def search(config: Config | None = None, **settings: Any) -> Genotype:
     if _is_diagnosis(chosen):
         from chiasm.diagnosis.search import search as search_diagnosis
 
-        return search_diagnosis(chosen)
+        return search_diagnosis(chosen, measure=_measure_classifier_costs(chosen))
     from chiasm.detection.search import search as search_detection
 
     return search_detection(chosen, measure=_measure_costs(chosen))
@@ -99,6 +100,15 @@ def _measure_costs(config: DetectionConfig) -> MeasureCosts | None:
     from chiasm.deploy.fusion_costs import measure_costs
 
     return measure_costs
+
+
+def _measure_classifier_costs(config: DiagnosisConfig) -> MeasureClassifierCosts | None:
+    """As ``_measure_costs``, for recordings."""
+    if not config.search.evolves:
+        return None
+    from chiasm.deploy.fusion_costs import measure_classifier_costs
+
+    return measure_classifier_costs
 
 
 def evaluate(

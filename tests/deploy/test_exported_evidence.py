@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from chiasm.deploy.export import export
+from chiasm.detection import score_rule
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.evidence import crossmodal, scaled_distance
 from chiasm.detection.predictor import DetectionPredictor
@@ -19,20 +20,35 @@ from chiasm.detection.training import fit_evidence
 KINDS = ("memory", "crossmodal", "scaled_distance", "agreement")
 
 
-def test_an_exported_model_with_all_evidence_decides_as_the_trained_one(
-    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+FUSED = {
+    "evidence": KINDS,
+    "candidates": ("*/distance", "*/f8", "cross/*", "*/scaled_distance"),
+}
+WEIGHED = {"score_evidence": KINDS, "candidates": ("*/f8",)}
+
+
+@pytest.mark.parametrize("settings", [FUSED, WEIGHED], ids=["fused", "weighed"])
+def test_an_exported_model_with_evidence_decides_as_the_trained_one(
+    settings: dict[str, tuple[str, ...]],
+    parts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(crossmodal, "_STEPS", 20)
     monkeypatch.setattr(scaled_distance, "_STEPS", 20)
     monkeypatch.setattr(fit_evidence, "SYNTHETIC_PARTS", 80)
-    settings = {"image_size": 64, "rounds": 1, "train_epochs": 1, "batch": 4}
+    if settings is WEIGHED:  # else so short a training may prefer the relative distance
+        weighable = ["cross/scaled_distance"]
+        monkeypatch.setattr(score_rule, "_weighable", lambda *_: weighable)
     config = DetectionConfig.make(
         data=parts,
         out=tmp_path / "run",
         fusion="concatenation",
-        evidence=KINDS,
-        candidates=("*/distance", "*/f8", "cross/*", "*/scaled_distance"),
+        image_size=64,
+        rounds=1,
+        train_epochs=1,
+        batch=4,
         memory_entries=500,
         false_alarm_rate=0.25,
         rotate=False,
@@ -40,8 +56,10 @@ def test_an_exported_model_with_all_evidence_decides_as_the_trained_one(
     )
     train(config)
     trained = DetectionPredictor.load(tmp_path / "run")
-    assert trained.contract.arguments["evidence"] == list(KINDS)
-    assert set(trained.detector.source.evidence) == set(KINDS) - {"memory"}
+    (name,) = settings.keys() - {"candidates"}
+    assert trained.contract.arguments[name] == list(KINDS)
+    read = set(trained.detector.source.evidence)
+    assert read == (set(KINDS) - {"memory"} if settings is FUSED else {"scaled_distance"})
     export(tmp_path / "run", tmp_path / "exported", to="onnx")
     deployed = json.loads((tmp_path / "exported" / "deployment.json").read_text())
     assert deployed["parity"]

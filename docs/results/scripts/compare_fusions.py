@@ -163,7 +163,7 @@ def compare(data: Path, out: Path, seeds: list[int], ways: list[str], overrides:
 
 def _head_ap(folder: Path) -> float | None:
     rule = folder / "score_rule.json"
-    return json.loads(rule.read_text())["pixel_ap"]["0.0"] if rule.exists() else None
+    return json.loads(rule.read_text())["pixel_ap"]["head"]["0.0"] if rule.exists() else None
 
 
 if __name__ == "__main__":

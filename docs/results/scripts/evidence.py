@@ -31,10 +31,10 @@ from torch.nn import functional as F
 
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule
+from chiasm.detection.layers.features import RELATIVE_DISTANCE, distances_from_normal
 from chiasm.detection.opening import open_data
-from chiasm.detection.predictor import DetectionPredictor
-from chiasm.detection.train import NORMALITY_SHARES, train
-from chiasm.detection.training.segment import mask_at, mean_relative
+from chiasm.detection.train import train
+from chiasm.detection.training.segment import mask_at
 from chiasm.metrics.ranking import average_precision
 
 CHANNELS = {  # of maps with several, in words
@@ -65,7 +65,10 @@ def alone(data: DetectionDataModule) -> dict[str, float]:
     for batch in data.loader("validate"):
         inside = F.adaptive_max_pool2d(batch.foreground, size) > 0
         masks.append((mask_at(batch, size) > 0)[inside])
-        maps = {"mean relative distance": mean_relative(batch.features, size)}
+        relative = distances_from_normal(batch.features)[RELATIVE_DISTANCE]
+        maps = {
+            "mean relative distance": F.interpolate(relative, size=tuple(size), mode="bilinear")
+        }
         for name, value in batch.features.maps.items():
             short = name.split("/")[1]
             if short in SKIPPED:
@@ -83,38 +86,6 @@ def alone(data: DetectionDataModule) -> dict[str, float]:
     mask = torch.cat(masks).numpy()
     return {
         name: average_precision(torch.cat(values).numpy(), mask) for name, values in scores.items()
-    }
-
-
-@torch.no_grad()
-def rules(folder: Path, data: DetectionDataModule) -> dict[str, float]:
-    """Compute the pixel AP of a trained head beside each map that could stand in its score rule.
-
-    As ``choose_score_rule`` does with the mean relative distance: of some shares the best is taken.
-    """
-    detector = DetectionPredictor.load(folder).detector
-    pieces: dict[str, list[Tensor]] = {}
-    for batch in data.loader("validate"):
-        logits = detector.fuse(batch.features).logits
-        size = logits.shape[-2:]
-        inside = F.adaptive_max_pool2d(batch.foreground, size) > 0
-        terms = {"mean relative distance": mean_relative(batch.features, size)}
-        for name in ("cross/scaled_distance", "cross/agreement", "cross/mapping_error"):
-            if name in batch.features.maps:
-                value = batch.features.maps[name][:, -1:]
-                terms[name] = F.interpolate(value, size=tuple(size), mode="bilinear")
-        terms |= {"head": logits[:, 1:] - logits[:, :1], "mask": mask_at(batch, size)}
-        for name, value in terms.items():
-            pieces.setdefault(name, []).append(value[inside])
-    joint = {name: torch.cat(values) for name, values in pieces.items()}
-    mask, head = joint.pop("mask") > 0, joint.pop("head")
-    head = head / head[~mask].std()
-    return {
-        name: max(
-            average_precision((head + share * value / value[~mask].std()).numpy(), mask.numpy())
-            for share in NORMALITY_SHARES
-        )
-        for name, value in joint.items()
     }
 
 
@@ -143,9 +114,8 @@ def measure(
         parts = TestParts(module) if test else None
         for way in dict.fromkeys(missing):
             folder = base.out / way.replace(" ", "")
-            config = base.model_copy(
-                update={"evidence": sets[way], "out": folder, "fusion": "concatenation"}
-            )
+            fused = {"evidence": sets[way], "score_evidence": base.evidence}
+            config = base.model_copy(update={**fused, "out": folder, "fusion": "concatenation"})
             folder.mkdir(exist_ok=True)
             row = figures["ways"].setdefault(way, {})
             if "validation_ap" not in row:
@@ -154,10 +124,11 @@ def measure(
                 learning = json.loads((folder / "learning.json").read_text())
                 row |= {
                     "validation_ap": result.validation_ap,
-                    "head_ap": rule["pixel_ap"]["0.0"],
+                    "head_ap": rule["pixel_ap"]["head"]["0.0"],
+                    "rules": {n: max(of.values()) for n, of in rule["pixel_ap"].items()},
+                    "rule": rule["chosen"],
                     "steps": learning["steps"],
                     "macs": learning["macs"],
-                    "rules": rules(folder, module),
                 }
             if parts is not None:
                 found = parts.figures(folder)

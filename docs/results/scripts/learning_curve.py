@@ -39,7 +39,7 @@ from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.opening import open_data
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.readers.cache import PreparationCache
-from chiasm.detection.score_rule import SCORE_RULE, choose_score_rule
+from chiasm.detection.score_rule import choose_score_rule, score_rule_in_words
 from chiasm.detection.training.segment import mask_at, total_loss
 from chiasm.detection.training.synthetic import EpochOrder, SyntheticParts, fresh_loader
 from chiasm.metrics.ranking import auroc, average_precision
@@ -248,7 +248,7 @@ class Curve:
             self.data,
             arguments={k: v for k, v in arguments.items() if k not in SAVED_ELSEWHERE},
             fusion=self.fusion,
-            score_rule=SCORE_RULE.format(image=detector.image_rule.in_words()),
+            score_rule=score_rule_in_words(detector),
             genotype=None,
             figures=figures,
         )

@@ -21,7 +21,8 @@ def pools_of(config: DetectionConfig) -> Pools:
     Raises ``ConfigurationError`` where the model has no fusion to search, or none of several scales
     to choose from.
     """
-    pools = find_model(config.model).pools
+    model = find_model(config.model)
+    pools = model.pools
     if pools is None:
         searchable = ", ".join(model.name for model in models("detector") if model.pools)
         raise ConfigurationError(
@@ -33,9 +34,9 @@ def pools_of(config: DetectionConfig) -> Pools:
             f"{config.model} fuses features whose scales are fixed; leave out middle_scales, or "
             "choose a model that trains its features."
         )
-    for name in ("evidence", "backbone"):
+    for name in ("evidence", "score_evidence", "backbone"):
         changed = getattr(config, name) != DetectionConfig.model_fields[name].default
-        if name not in parameters and changed:
+        if name not in inspect.signature(model.builder).parameters and changed:
             raise ConfigurationError(
                 f"{config.model} has no frozen features; leave out {name}, or choose a model that "
                 f"has them: {', '.join(_models_with(name))}."
@@ -46,11 +47,11 @@ def pools_of(config: DetectionConfig) -> Pools:
 
 
 def _models_with(parameter: str) -> list[str]:
-    """Return the models whose pools depend on a parameter."""
+    """Return the models with a fusion to search whose builder has a parameter."""
     return [
         model.name
         for model in models("detector")
-        if model.pools is not None and parameter in inspect.signature(model.pools).parameters
+        if model.pools is not None and parameter in inspect.signature(model.builder).parameters
     ]
 
 

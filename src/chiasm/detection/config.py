@@ -84,6 +84,8 @@ class DetectionConfig(Settings):
             distances whose scale depends on the direction, trained with synthetic anomalies;
             ``agreement`` of both sensors' distances; ``fpfh``: distance of point histograms, which
             cannot be exported.
+        score_evidence: of the same kinds, that the score may weigh beside the fusion's answer
+            without being fused: on held-out normals, one distance from normal is chosen, or none.
         backbone: network of the frozen features of ``adnas_light``. ``dinov2_vits14`` needs
             ``chiasm[quality]``, each other one the package of its weights.
         candidates: patterns of the names of features that may be fused, e.g. ``*/f8``.
@@ -102,6 +104,10 @@ class DetectionConfig(Settings):
             with a stem: 16, as without a stem, or 32.
         residual: whether a small network that trains its features may also fuse input, restoration
             and their difference, which the paper does not.
+        map_dropout: probability that a candidate map of a part is hidden from the fusion in
+            training, so that none is relied on alone.
+        weight_average: decay of a moving average of the weights of fusion and head, which is what
+            is validated and kept; 0 keeps the weights of the last step.
         optimiser: of the weights, ``adamw`` or ``adam``.
         learning_rate: of the weights.
         weight_decay: of the weights.
@@ -165,6 +171,7 @@ class DetectionConfig(Settings):
     smallest_anomaly: float = Field(0.001, gt=0, lt=0.05)
     textures: Path | None = None
     evidence: tuple[str, ...] = ("memory",)
+    score_evidence: tuple[str, ...] = ()
     backbone: Literal[
         "efficientnet_lite0",
         "efficientnet_lite1",
@@ -184,6 +191,8 @@ class DetectionConfig(Settings):
     loss: Literal["focal", "focal_dice", "object"] | None = None
     bottleneck_stride: Literal[16, 32] = 16
     residual: bool = True
+    map_dropout: float = Field(0.0, ge=0, lt=1)
+    weight_average: float = Field(0.0, ge=0, lt=1)
     optimiser: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
@@ -245,7 +254,8 @@ class DetectionConfig(Settings):
         return value
 
     @field_validator(
-        *("modalities", "cells", "middle_scales", "evidence", "candidates", "operations"),
+        *("modalities", "cells", "middle_scales", "evidence", "score_evidence"),
+        *("candidates", "operations"),
         mode="before",
     )
     @classmethod

@@ -105,6 +105,7 @@ class DetectionDataModule:
         detector: AdnasDetector = find_model(self.config.model).builder(fusion, **arguments)
         if self.config.loss is not None:
             detector.loss = self.config.loss
+        detector.map_dropout = self.config.map_dropout
         if self.config.checkpointing:
             detector.recompute_activations()
         if self.frozen_source is not None:

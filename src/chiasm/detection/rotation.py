@@ -12,10 +12,11 @@ import torch
 
 from chiasm.detection.anomalies.generators import validation_generator
 from chiasm.detection.config import DetectionConfig
+from chiasm.detection.layers.features import RELATIVE_DISTANCE, distances_from_normal
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.fit_memory import fit_memory
-from chiasm.detection.training.segment import mask_at, mean_relative
+from chiasm.detection.training.segment import mask_at
 from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 from chiasm.metrics.ranking import average_precision, nan_loses
 from chiasm.runs.console import say
@@ -129,7 +130,8 @@ def _trial_ap(
         for batch in fresh_loader(
             dataset, batch=8, scale=scale, modalities=source.modalities, shuffle=False
         ):
-            distances = mean_relative(source(batch, frozenset()))  # no map is read
+            features = source(batch, frozenset())  # no map is read
+            distances = distances_from_normal(features)[RELATIVE_DISTANCE]
             size = distances.shape[-2:]
             objects = torch.nn.functional.adaptive_max_pool2d(batch.foreground, size) > 0
             anomalies = mask_at(batch, size) > 0

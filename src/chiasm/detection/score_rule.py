@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from chiasm.detection.anomalies.generators import validation_generator
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.detector import Detector
+from chiasm.detection.layers.candidates import chosen_evidence, evidence_maps
+from chiasm.detection.layers.features import RELATIVE_DISTANCE
 from chiasm.detection.layers.image_score import (
     ImageScoreRule,
     Link,
@@ -31,10 +34,11 @@ from chiasm.detection.layers.image_score import (
     linked,
     map_statistics,
 )
+from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
-from chiasm.detection.training.segment import mask_at, mean_relative, run
+from chiasm.detection.training.segment import mask_at, run
 from chiasm.detection.training.synthetic import SyntheticParts
 from chiasm.metrics.bootstrap import holm, paired_group_bootstrap
 from chiasm.metrics.ranking import auroc, average_precision, nan_loses
@@ -43,12 +47,14 @@ from chiasm.samples import PreparedSample
 from chiasm.training.progress import Progress
 
 SCORE_RULE = (
-    "softplus of (head weight x log-odds + normality weight x mean relative distance), smoothed, "
-    "zero away from the object; the image's score is {image}"
+    "softplus of (head weight x log-odds + normality weight x {distance}), smoothed, zero away "
+    "from the object; the image's score is {image}"
 )
 RECORD = "score_rule.json"  # in the run's folder
 # Shares of the normality weight, in standard deviations of either over normal pixels.
-NORMALITY_SHARES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+NORMALITY_SHARES = (0.25, 0.5, 1.0, 2.0, 4.0)
+
+_HEAD, _MASK = "head", "mask"
 
 COMMON = "local_mean"
 WINDOWS = (0.0, 1 / 96, 1 / 48, 1 / 12)  # beside the common one
@@ -66,51 +72,75 @@ SECONDS_SHARE = 0.3  # of those that are left of a budget
 
 @torch.no_grad()
 def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> float:
-    """Choose the weight of the distance from normal by pixel AP on held-out normals.
+    """Choose what the score weighs beside the head, and how much, by pixel AP on held-out normals.
 
-    Their anomalies come from generators that training does not use. Returns the AP of the chosen
-    rule; without a memory of normals the head stands alone. So it does where a search has bounded
-    the cost and the fusion does not read every memory: the rule would add the others to it.
+    Candidates are the mean relative distance from the nearest normals and the maps of evidence that
+    the source has. The anomalies come from generators that training does not use. Where a search
+    has bounded the cost, only what the fusion computes anyway is a candidate: the rule would add
+    the rest to it.
+
+    Returns:
+        The AP of the chosen rule; without a candidate the head stands alone.
     """
-    pieces = []
-    with_distance = not data.config.bounds_cost or _reads_every_memory(detector)
+    pieces: dict[str, list[torch.Tensor]] = {}
     detector.eval()
     batches = data.loader("validate")
     progress = Progress("Choosing the score rule", len(batches), unit="batches")
     for batch in progress.over(batches):
         output = run(detector, batch)
-        odds = output.logits[:, 1:] - output.logits[:, :1]
-        if output.relative:
-            distance = mean_relative(output, odds.shape[-2:])
-        else:
-            distance = torch.zeros_like(odds)
-        inside = torch.nn.functional.adaptive_max_pool2d(batch.foreground, odds.shape[-2:]) > 0
-        mask = mask_at(batch, odds.shape[-2:]) > 0
-        pieces.append((odds[inside], distance[inside], mask[inside]))
+        size = output.logits.shape[-2:]
+        inside = cells_inside(batch.foreground, size)[:, None]
+        maps = {_HEAD: output.logits[:, 1:] - output.logits[:, :1], _MASK: mask_at(batch, size)}
+        for name in _weighable(detector, output.distances, data.config):
+            maps[name] = detector.maps.resize(output.distances[name], size)
+        for name, value in maps.items():
+            pieces.setdefault(name, []).append(value[inside])
     progress.close()
-    odds, distance, mask = (torch.cat(values).cpu() for values in zip(*pieces))
+    pixels = {name: torch.cat(values).cpu() for name, values in pieces.items()}
+    odds, mask = pixels.pop(_HEAD), pixels.pop(_MASK) > 0
     head = 1.0 / float(odds[~mask].std() + 1e-6)
-    if not with_distance or not float(distance.abs().max()) > 0:
-        detector.set_score_rule(head=head, normality=0.0)
-        return average_precision(odds.numpy(), mask.numpy())
-    normality = 1.0 / float(distance[~mask].std() + 1e-6)
-    precisions = {
-        share: average_precision((head * odds + share * normality * distance).numpy(), mask.numpy())
-        for share in NORMALITY_SHARES
-    }
-    best = max(precisions, key=lambda share: nan_loses(precisions[share]))
-    detector.set_score_rule(head=head, normality=best * normality)
-    _record(data.config.out, {"chosen": best, "pixel_ap": precisions})
-    return precisions[best]
+    best = (average_precision((head * odds).numpy(), mask.numpy()), RELATIVE_DISTANCE, 0.0, 0.0)
+    precisions: dict[str, dict[str, float]] = {_HEAD: {"0.0": best[0]}}
+    for name, distance in pixels.items():
+        scale = 1.0 / float(distance[~mask].std() + 1e-6)
+        for share in NORMALITY_SHARES if float(distance.abs().max()) > 0 else ():
+            weight = share * scale
+            ap = average_precision((head * odds + weight * distance).numpy(), mask.numpy())
+            precisions.setdefault(name, {})[str(share)] = ap
+            if nan_loses(ap) > nan_loses(best[0]):
+                best = ap, name, weight, share
+    ap, distance_name, weight, share = best
+    detector.set_score_rule(head=head, normality=weight, distance=distance_name)
+    chosen = {"distance": distance_name, "share": share} if share else {"distance": None}
+    _record(data.config.out, {"chosen": chosen, "pixel_ap": precisions})
+    return ap
 
 
-def _reads_every_memory(detector: AdnasDetector) -> bool:
-    """Whether the fusion alone needs each memory that the distance from normal is a mean of."""
+def _weighable(
+    detector: AdnasDetector, distances: Iterable[str], config: DetectionConfig
+) -> list[str]:
+    """Return the names of the distances that a rule may weigh.
+
+    Args:
+        detector: with its fusion.
+        distances: that there are; those of evidence that the run did not ask for are left out.
+        config: of the run; where it bounds the cost, only what the fusion needs anyway may be read.
+    """
     source = detector.frozen_source
     if source is None:
-        return True
-    units = source.units(detector.fusion.required)
-    return all(f"{modality}/memory" in units for modality in source.memories)
+        return []
+    kinds = chosen_evidence((*config.evidence, *config.score_evidence), config.modalities)
+    asked = {name for kind in kinds for name in evidence_maps(kind, config.modalities)}
+    names = [name for name in distances if name == RELATIVE_DISTANCE or name in asked]
+    if not config.bounds_cost:
+        return names
+    units = set(source.units(detector.fusion.required))
+    memories = {f"{modality}/memory" for modality in source.memories}
+
+    def needed(name: str) -> set[str]:
+        return memories if name == RELATIVE_DISTANCE else set(source.units(frozenset({name})))
+
+    return [name for name in names if needed(name) <= units]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +156,13 @@ class ImageRuleChoice:
     rule: ImageScoreRule
     name: str
     figures: dict[str, Any]
+
+
+def score_rule_in_words(detector: AdnasDetector) -> str:
+    """Say the rule of the map and of the image's score."""
+    distance = detector.score_distance
+    distance = f"mean {distance}" if distance == RELATIVE_DISTANCE else distance
+    return SCORE_RULE.format(distance=distance, image=detector.image_rule.in_words())
 
 
 def set_image_rule(detector: Detector, data: DetectionDataModule, *, held_out: bool) -> None:

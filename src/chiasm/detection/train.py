@@ -18,7 +18,7 @@ from chiasm.detection.fusion_search.fixed_fusion import train_fusion, write_geno
 from chiasm.detection.models.cost import cost_of
 from chiasm.detection.opening import open_run
 from chiasm.detection.preparation.batch import to_batch
-from chiasm.detection.score_rule import SCORE_RULE, choose_score_rule, set_image_rule
+from chiasm.detection.score_rule import choose_score_rule, score_rule_in_words, set_image_rule
 from chiasm.detection.search import (
     CONCATENATION,
     search,
@@ -117,9 +117,10 @@ def train(
             name: value
             for name, value in builder_arguments(config).items()
             if name not in ("modalities", "operations")  # a field of the contract; the genotype's
-        },
+        }
+        | ({} if detector.frozen_source is None else {"score_distance": detector.score_distance}),
         fusion="genotype" if genotype is not None else CONCATENATION,
-        score_rule=SCORE_RULE.format(image=detector.image_rule.in_words()),
+        score_rule=score_rule_in_words(detector),
         genotype=genotype,
         figures=figures,
     )

@@ -148,8 +148,9 @@ class DiagnosisConfig(Settings):
             is large enough to gain from it.
         cache: folder for the converted store; None takes the user's cache folder.
         seed: of every random number.
-        fusion: of a model whose fusion is searched: ``search`` (as with None), ``concatenation``
-            (hand-made), ``random`` or a genotype file.
+        fusion: of a model whose fusion is searched: ``search`` (as with None), ``best`` (the knee
+            of what an evolution finds), ``concatenation`` (hand-made), ``random`` or a genotype
+            file.
         search: how the fusion is searched.
         options: further arguments of the model's builder, by name.
     """

@@ -12,7 +12,7 @@ from typing import cast
 
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import GIVEN, DiagnosisDataModule, group_kind, open_run
-from chiasm.diagnosis.fusion_search.evolution import evolve_fusion
+from chiasm.diagnosis.fusion_search.evolution import MeasureCosts, evolve_fusion
 from chiasm.diagnosis.fusion_search.fixed_fusion import (
     by_score,
     finalist_name,
@@ -39,8 +39,12 @@ def _searched() -> str:
     return " or ".join(model.name for model in searched_models("classifier"))
 
 
-def search(config: DiagnosisConfig) -> Genotype:
+def search(config: DiagnosisConfig, *, measure: MeasureCosts | None = None) -> Genotype:
     """Search the fusion of a model in a run's folder; a training can continue from it.
+
+    Args:
+        config: of the run.
+        measure: measures what pieces of a classifier cost, for ``search.method=evolution``.
 
     Raises:
         ConfigurationError: the model has no fusion to search, or the folder holds a run with
@@ -48,10 +52,12 @@ def search(config: DiagnosisConfig) -> Genotype:
     """
     if not has_fusion(config.model):
         raise ConfigurationError(f"{config.model} has no fusion to search; choose {_searched()}.")
-    return search_fusion(open_run(config))
+    return search_fusion(open_run(config), measure=measure)
 
 
-def with_fusion(data: DiagnosisDataModule) -> DiagnosisDataModule:
+def with_fusion(
+    data: DiagnosisDataModule, *, measure: MeasureCosts | None = None
+) -> DiagnosisDataModule:
     """Return the data with the fusion chosen: searched, unless the settings name one.
 
     Data of a model without a fusion are returned unchanged. A finished search of this run is not
@@ -71,9 +77,9 @@ def with_fusion(data: DiagnosisDataModule) -> DiagnosisDataModule:
         return data
     form = config.fusion or "search"
     fusion: Genotype | str
-    if form == "search":
+    if form in ("search", "best"):
         path = config.out / GENOTYPE
-        fusion = Genotype.load(path) if path.exists() else search_fusion(data)
+        fusion = Genotype.load(path) if path.exists() else search_fusion(data, measure=measure)
         if config.minutes is not None:
             minutes = (1 - config.search.share) * config.minutes
             config = config.model_copy(update={"minutes": minutes})
@@ -96,7 +102,7 @@ def has_fusion(model: str) -> bool:
     return "fusion" in inspect.signature(find_model(model).builder).parameters
 
 
-def search_fusion(data: DiagnosisDataModule) -> Genotype:
+def search_fusion(data: DiagnosisDataModule, *, measure: MeasureCosts | None = None) -> Genotype:
     """Search the fusion on the training recordings.
 
     Every finalist reads all sensors, so that it still has an input if one is absent. The weights
@@ -104,14 +110,21 @@ def search_fusion(data: DiagnosisDataModule) -> Genotype:
     network's weights and are trained for equally many steps. The relaxed network's best epoch and
     the best finalist are chosen on the validation recordings: by macro-F1 (with modality dropout,
     its mean over all modalities and each one alone), then by cross-entropy. The test recordings
-    have no part in it.
+    have no part in it. By evolution, see ``evolve_fusion``; ``fusion=best`` takes the knee of its
+    trade-offs.
 
     Writes ``genotype.json`` and its drawing, ``search_history.json`` and ``finalists.json`` to the
     run's folder.
     """
     config, settings = data.config, data.config.search
+    at_knee = config.fusion == "best"
     if settings.evolves:
-        return evolve_fusion(data)
+        return evolve_fusion(data, measure=measure, at_knee=at_knee)
+    if at_knee:
+        raise ConfigurationError(
+            "fusion=best takes the knee of the trade-offs that an evolution finds; set "
+            "search.method=evolution, or leave fusion out."
+        )
     minutes = config.minutes and config.minutes * settings.share
     deadline = time.monotonic() + 60 * minutes if minutes else math.inf
     relaxed_share = RELAXED_SHARE if settings.finalists > 1 else 1.0

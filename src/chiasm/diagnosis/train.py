@@ -16,6 +16,7 @@ from chiasm.diagnosis.calibrate import calibrate_and_save
 from chiasm.diagnosis.classifier import Classifier, FittedClassifier, Labelled
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_run
+from chiasm.diagnosis.fusion_search.evolution import MeasureCosts
 from chiasm.diagnosis.readers.splits import RecordingSplit
 from chiasm.diagnosis.search import with_fusion
 from chiasm.diagnosis.train_members import FOLDER, train_members
@@ -54,7 +55,12 @@ class TrainResult:
     validation_f1: float
 
 
-def train(config: DiagnosisConfig, *, data: DiagnosisDataModule | None = None) -> TrainResult:
+def train(
+    config: DiagnosisConfig,
+    *,
+    data: DiagnosisDataModule | None = None,
+    measure: MeasureCosts | None = None,
+) -> TrainResult:
     """Train a classifier and save it.
 
     A run that was interrupted continues when it is started again with the same settings.
@@ -68,7 +74,7 @@ def train(config: DiagnosisConfig, *, data: DiagnosisDataModule | None = None) -
         f"{len(data.split.validation)} to validate on, {len(data.split.test)} left for tests."
     )
     write_split(data)
-    data = with_fusion(data)
+    data = with_fusion(data, measure=measure)
     network = data.network()
     data = _PROCEDURES[network.training_procedure](network, data)
     network.cpu().eval()

@@ -89,16 +89,12 @@ class Outcome:
         return {"method": "evolution", "judged": self.judged, **counts, **figures}
 
 
-MEASURE = "search by chiasm.search or 'chiasm search', which measure them."
-
-
-def check_budgets(
-    settings: SearchSettings, *, measured: bool, at_knee: bool = False, remedy: str = MEASURE
-) -> Budgets:
+def check_budgets(settings: SearchSettings, *, measured: bool, at_knee: bool = False) -> Budgets:
     """Return the budgets; ``ConfigurationError`` where they need costs that are not measured."""
     if not measured and (settings.budget_ms or settings.budget_mb or at_knee):
         raise ConfigurationError(
-            f"A budget of milliseconds or megabytes needs measured costs; {remedy}"
+            "A budget of milliseconds or megabytes needs measured costs; search by chiasm.search "
+            "or 'chiasm search', which measure them."
         )
     return Budgets(settings.budget_ms, settings.budget_mb)
 

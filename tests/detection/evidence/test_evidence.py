@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
 
 from chiasm.deploy.detection_graph import detector_graph
+from chiasm.detection.config import DetectionConfig
 from chiasm.detection.evidence import crossmodal, scaled_distance
 from chiasm.detection.evidence.crossmodal import CrossmodalError
 from chiasm.detection.evidence.evidence import Agreement, SensorCells, fold_of
@@ -24,8 +26,15 @@ from chiasm.detection.layers.candidates import (
     evidence_maps,
     frozen_pools,
 )
+from chiasm.detection.layers.features import (
+    RELATIVE_DISTANCE,
+    NormalityFeatures,
+    distances_from_normal,
+)
 from chiasm.detection.layers.normality import Normality, NormalMemory
 from chiasm.detection.models.adnas import adnas_light
+from chiasm.detection.score_rule import choose_score_rule, score_rule_in_words
+from chiasm.detection.training.feature_store import StoredBatch
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.fusion.finalists import random_architecture, reads
 from chiasm.fusion.genotype import CellGenotype, Genotype, NodeGenotype
@@ -187,6 +196,69 @@ def test_a_pruned_detector_gives_the_same_maps_and_can_be_stored(name: str, few_
     )
     torch.manual_seed(9)
     read = adnas_light(genotype, image_size=64, evidence=EXPORTABLE, pretrained=False)
+    read.restore({k: v.clone() for k, v in detector.state_dict().items()})
+    with torch.no_grad():
+        restored = read.eval().scores(read(batch), batch.foreground)
+    torch.testing.assert_close(restored, expected)
+
+
+@dataclass
+class Judged:
+    """Parts that a score rule is chosen on."""
+
+    config: DetectionConfig
+    batches: list[StoredBatch]
+
+    def loader(self, purpose: str) -> list[StoredBatch]:
+        assert purpose == "validate"
+        return self.batches
+
+
+def stored(source: NormalityFeatures, defective: str | None) -> StoredBatch:
+    """Store features of random pictures; anomalous are the highest cells of a map."""
+    batch = pictures(index=[-1] * 5, seed=3)
+    with torch.no_grad():
+        features = source(batch)
+    mask = torch.zeros_like(batch.foreground)
+    if defective is not None:
+        distance = F.interpolate(distances_from_normal(features)[defective], size=(64, 64))
+        mask = (distance > distance[batch.foreground > 0].quantile(0.9)).float()
+    return StoredBatch(features, batch.foreground, mask * batch.foreground)
+
+
+WEIGHED = ["cross/scaled_distance", "geometry/scaled_distance", "cross/mapping_error"]
+
+
+@pytest.mark.parametrize("name", [*WEIGHED, RELATIVE_DISTANCE])
+def test_the_score_weighs_the_distance_that_tells_anomalies(name: str, few_steps, tmp_path):
+    node = (NodeGenotype(("x", "y"), "addition"),)
+    cell = CellGenotype(("rgb/f8", "geometry/f8"), node)
+    genotype = Genotype(cells={"middle": cell}, output="middle")
+    kinds = {"score_evidence": ("crossmodal", "scaled_distance")}
+    settings = {"data": tmp_path, "out": tmp_path, **kinds}
+    detector, batch = light(("memory",), genotype, **kinds), pictures()
+    batches = [stored(detector.source, name)]
+    bounded = Judged(DetectionConfig(search={"budget_ms": 5}, **settings), batches)
+    alone = choose_score_rule(detector, bounded)  # the fusion reads no memory, so neither may it
+    assert float(detector.normality_weight) == 0
+    free = Judged(DetectionConfig(**settings), batches)
+    assert choose_score_rule(detector, free) > alone + 0.1
+    assert detector.score_distance == name and float(detector.normality_weight) > 0
+    unasked = Judged(DetectionConfig(data=tmp_path, out=tmp_path / "unasked"), batches)
+    (tmp_path / "unasked").mkdir()
+    choose_score_rule(detector, unasked)  # a model could not be built with what was not asked for
+    assert detector.score_distance == RELATIVE_DISTANCE
+    choose_score_rule(detector, free)
+    record = json.loads((tmp_path / "score_rule.json").read_text())
+    assert record["chosen"]["distance"] == name
+    assert set(record["pixel_ap"]) == {"head", *distances_from_normal(batches[0].features)}
+    assert name.removeprefix("mean ") in score_rule_in_words(detector)
+    with torch.no_grad():
+        expected = detector.scores(detector(batch), batch.foreground)
+        detector.prune()
+        torch.testing.assert_close(detector.scores(detector(batch), batch.foreground), expected)
+    assert len(detector.source.evidence) == (name != RELATIVE_DISTANCE)
+    read = adnas_light(genotype, image_size=64, score_distance=name, pretrained=False, **kinds)
     read.restore({k: v.clone() for k, v in detector.state_dict().items()})
     with torch.no_grad():
         restored = read.eval().scores(read(batch), batch.foreground)

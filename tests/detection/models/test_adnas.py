@@ -326,3 +326,20 @@ def test_a_detector_of_joined_candidates_keeps_the_stages_they_need():
         torch.testing.assert_close(detector(inputs).logits, expected)
     assert set(detector.source.branches["geometry"].stages) == {"E1"}
     assert "D4" in detector.source.branches["rgb"].stages
+
+
+def test_maps_are_hidden_one_by_one_and_in_training_alone():
+    detector, inputs = build("adnas_light"), batch()
+    features = detector.source(inputs)
+    detector.map_dropout = 0.5
+    seen: list[dict[str, torch.Tensor]] = []
+    detector.fusion.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    detector.eval().fuse(features)
+    detector.train().fuse(features)
+    assert all(torch.equal(seen[0][name], value) for name, value in features.maps.items())
+    hidden = []
+    for name, value in features.maps.items():
+        for kept, whole in zip(seen[1][name], value):
+            hidden.append(bool((kept == 0).all()))
+            assert hidden[-1] or torch.equal(kept, whole)
+    assert 0.2 < sum(hidden) / len(hidden) < 0.8

@@ -9,14 +9,17 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from chiasm.detection.layers.features import SourcedFeatures
+from chiasm.detection.layers.features import (
+    RELATIVE_DISTANCE,
+    SourcedFeatures,
+    distances_from_normal,
+)
 from chiasm.detection.layers.segmentation import reconstruction_loss, segmentation_loss
 from chiasm.detection.models.adnas import DetectorOutput, adnas_slim
 from chiasm.detection.training.feature_store import StoredBatch
 from chiasm.detection.training.segment import (
     PixelScores,
     mask_at,
-    mean_relative,
     run,
     to_device,
     total_loss,
@@ -243,11 +246,13 @@ def test_a_record_moves_with_all_its_tensors():
     assert pictures.xyz is None
 
 
-def test_relative_distances_are_averaged_at_one_size():
-    fine, coarse = random(1, 1, 8, 8), torch.full((1, 1, 4, 4), 3.0)
-    both = DetectorOutput(output().logits, {}, {"rgb": fine, "geometry": coarse})
-    torch.testing.assert_close(mean_relative(both), (fine + 3) / 2)
-    assert mean_relative(both, torch.Size((2, 2))).shape == (1, 1, 2, 2)
+def test_what_the_score_may_weigh_is_the_mean_of_the_sensors_and_each_evidence():
+    one, two = random(1, 1, 8, 8), random(1, 1, 8, 8, seed=1)
+    maps = {"rgb/f8": random(1, 3, 8, 8), "cross/mapping_error": random(1, 3, 8, 8)}
+    found = distances_from_normal(SourcedFeatures(maps, {}, {"rgb": one, "geometry": two}))
+    torch.testing.assert_close(found.pop(RELATIVE_DISTANCE), (one + two) / 2)
+    assert torch.equal(found.pop("cross/mapping_error"), maps["cross/mapping_error"][:, 2:])
+    assert not found and not distances_from_normal(SourcedFeatures({"rgb/f8": one}, {}, {}))
 
 
 @pytest.mark.parametrize("structural", [True, False])

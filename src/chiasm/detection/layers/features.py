@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chiasm.detection.evidence.evidence import Cells, Evidence, SensorCells
-from chiasm.detection.evidence.units import Called, EvidenceUnit
 from chiasm.detection.layers.backbones import Backbone
 from chiasm.detection.layers.candidates import (
+    EVIDENCE,
     NORMALITY_MAPS,
     RESIDUAL,
     RESIDUAL_STRIDE,
@@ -30,6 +30,7 @@ from chiasm.detection.layers.pretrained_weights import DEEPEST
 from chiasm.detection.layers.reconstruction import (
     ReconstructionBranch,
 )
+from chiasm.fusion.evidence_units import Called, EvidenceUnit
 from chiasm.samples import RGBDBatch
 
 
@@ -47,6 +48,22 @@ class SourcedFeatures:
     maps: dict[str, Tensor]
     reconstructions: dict[str, Tensor] = field(default_factory=dict)
     relative: dict[str, Tensor] = field(default_factory=dict)
+
+
+RELATIVE_DISTANCE = "relative distance"  # the mean of the sensors'
+
+
+def distances_from_normal(features: SourcedFeatures) -> dict[str, Tensor]:
+    """Return what a score rule may weigh beside a head: name to ``(N, 1, h, w)``.
+
+    Of a map of evidence with several channels it is the last one.
+    """
+    distances: dict[str, Tensor] = {}
+    if features.relative:
+        # They have one size, so that one mean is resized later instead of each of them.
+        distances[RELATIVE_DISTANCE] = torch.stack(list(features.relative.values())).mean(0)
+    names = {name for maps in EVIDENCE.values() for name in maps}
+    return distances | {n: m[:, -1:] for n, m in features.maps.items() if n in names}
 
 
 def images_of(batch: RGBDBatch, modality: str) -> Tensor:

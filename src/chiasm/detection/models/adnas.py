@@ -31,9 +31,11 @@ from chiasm.detection.layers.candidates import (
     reconstruction_pools,
 )
 from chiasm.detection.layers.features import (
+    RELATIVE_DISTANCE,
     NormalityFeatures,
     ReconstructedFeatures,
     SourcedFeatures,
+    distances_from_normal,
 )
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.layers.reconstruction import ReconstructionBranch
@@ -54,13 +56,14 @@ class DetectorOutput:
     Attributes:
         logits: ``(N, 2, s, s)`` of the head, good and anomalous, at the fusion's size.
         reconstructions: modality to ``(N, C, S, S)``; empty for a frozen source.
-        relative: modality to ``(N, 1, h, w)`` relative distance from normal; empty for a source
-            that learns.
+        distances: name to ``(N, 1, h, w)`` distance from normal that the score rule may weigh: the
+            mean of the sensors' relative distances, and maps of evidence; empty for a source that
+            learns.
     """
 
     logits: Tensor
     reconstructions: dict[str, Tensor] = field(default_factory=dict)
-    relative: dict[str, Tensor] = field(default_factory=dict)
+    distances: dict[str, Tensor] = field(default_factory=dict)
 
 
 class AdnasDetector(Detector):
@@ -71,11 +74,14 @@ class AdnasDetector(Detector):
         fusion: supernet, derived network or hand-made fusion.
         head: ``(N, C, s, s)`` to two logits.
         loss: that it is trained with, see ``total_loss``.
+        score_distance: at first, see the attribute.
 
     Attributes:
-        head_weight, normality_weight: weights of the head's log-odds and of the relative distance
-            from normal in the score, see ``set_score_rule``; a normality weight of 0 leaves the
-            head alone.
+        head_weight, normality_weight: weights of the head's log-odds and of the distance from
+            normal in the score, see ``set_score_rule``; a normality weight of 0 leaves the head
+            alone.
+        score_distance: name of the distance from normal that is weighed.
+        map_dropout: probability that a map of a part is all zeros in training, each map by itself.
     """
 
     map_link = "softplus"
@@ -89,12 +95,15 @@ class AdnasDetector(Detector):
         fusion: AnyFusion,
         head: SegmentationHead,
         loss: Loss = "focal_dice",
+        score_distance: str = RELATIVE_DISTANCE,
     ) -> None:
         super().__init__()
         self.source = source
         self.fusion = fusion
         self.head = head
         self.loss: Loss = loss
+        self.score_distance = score_distance
+        self.map_dropout = 0.0
         self.register_buffer("normality_weight", torch.zeros(()))
         self.register_buffer("head_weight", torch.ones(()))
 
@@ -116,38 +125,58 @@ class AdnasDetector(Detector):
 
     def forward(self, batch: RGBDBatch) -> DetectorOutput:
         """Run source, fusion and head on a batch."""
-        return self.fuse(self.source(batch, self.fusion.required))
+        return self.fuse(self.source(batch, self.required))
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Names of the maps that the fusion reads, and the score rule where it reads evidence."""
+        weighed = float(self.normality_weight) != 0 and self.score_distance != RELATIVE_DISTANCE
+        return self.fusion.required | ({self.score_distance} if weighed else frozenset())
 
     def fuse(self, features: SourcedFeatures) -> DetectorOutput:
         """Run fusion and head on features that the source computed before."""
-        logits = self.head(self.fusion(features.maps))
-        return DetectorOutput(logits, features.reconstructions, features.relative)
+        maps = features.maps
+        if self.training and self.map_dropout > 0:
+            maps = {name: self._dropped(value) for name, value in maps.items()}
+        logits = self.head(self.fusion(maps))
+        return DetectorOutput(logits, features.reconstructions, distances_from_normal(features))
 
-    def set_score_rule(self, *, head: float, normality: float) -> None:
-        """Weigh the head's log-odds and the relative distance from normal in the score."""
+    def _dropped(self, value: Tensor) -> Tensor:
+        """Set a map ``(N, C, h, w)`` of some parts to zero.
+
+        What is left is not scaled: a map that says nothing is zero in prediction as well.
+        """
+        kept = torch.rand(len(value), 1, 1, 1, device=value.device) >= self.map_dropout
+        return value * kept
+
+    def set_score_rule(
+        self, *, head: float, normality: float, distance: str = RELATIVE_DISTANCE
+    ) -> None:
+        """Weigh the head's log-odds and a distance from normal, by its name, in the score."""
         self.head_weight.fill_(head)
         self.normality_weight.fill_(normality)
+        self.score_distance = distance
 
     def scores(self, output: DetectorOutput, foreground: Tensor) -> Tensor:
         """Compute anomaly maps ``(N, 1, S, S)``, at least 0, exactly 0 off the object.
 
-        The log-odds and the relative distances are weighted, smoothed and passed through softplus,
+        The log-odds and a distance from normal are weighted, smoothed and passed through softplus,
         which preserves their order.
         """
         size = foreground.shape[-2:]
         odds = output.logits[:, 1:] - output.logits[:, :1]
         maps = [(self.head_weight, odds)]
-        if output.relative and float(self.normality_weight) != 0:
-            # The distances have one size, so that one mean is resized instead of each of them.
-            distance = torch.stack(list(output.relative.values())).mean(0)
-            maps.append((self.normality_weight, distance))
+        if output.distances and float(self.normality_weight) != 0:
+            maps.append((self.normality_weight, output.distances[self.score_distance]))
         smoothed = self.maps.weighted_smooth(maps, size, sigma=size[0] / 100)
         return F.softplus(smoothed) * self.maps.dilated_foreground(foreground)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Load saved weights, pruned as the saved score rule permits."""
         self.set_score_rule(
-            head=float(state["head_weight"]), normality=float(state["normality_weight"])
+            head=float(state["head_weight"]),
+            normality=float(state["normality_weight"]),
+            distance=self.score_distance,
         )
         self.prune()
         super().restore(state)
@@ -162,7 +191,10 @@ class AdnasDetector(Detector):
         """Remove every part of the source that neither fusion nor score rule requires."""
         if (frozen := self.frozen_source) is not None:
             self.source = frozen.view()  # the detectors of a run share it
-        self.source.prune(self.fusion.required, normality=float(self.normality_weight) != 0)
+        weighed = float(self.normality_weight) != 0
+        self.source.prune(
+            self.required, normality=weighed and self.score_distance == RELATIVE_DISTANCE
+        )
 
 
 EVERY = ("*",)  # pattern of the names of candidates
@@ -329,14 +361,17 @@ def adnas_light(
     image_size: int = 256,
     memory_entries: int = 4_000,
     evidence: Sequence[str] = (MEMORY,),
+    score_evidence: Sequence[str] = (),
+    score_distance: str = RELATIVE_DISTANCE,
     backbone: str = DEFAULT_BACKBONE,
     pretrained: bool = True,
 ) -> AdnasDetector:
     """The default on a processor: searched fusion of frozen features and their normality.
 
     A deliberate departure from the paper: search space, head, losses and synthetic anomalies are
-    the paper's, but gradients train fusion and head only. The defaults of ``evidence`` and
-    ``backbone`` are those of models that were saved without them; a run's settings may have others.
+    the paper's, but gradients train fusion and head only. The defaults of ``evidence``,
+    ``score_evidence``, ``score_distance`` and ``backbone`` are those of models that were saved
+    without them; a run's settings may have others.
     """
     # Cells are point-wise, so a genotype searched at half the size is valid at the full size.
     size = image_size // (8 if fusion in ("supernet", "one_shot") else 4)
@@ -354,7 +389,7 @@ def adnas_light(
                 for m in modalities
             },
             evidence=_further_evidence(
-                chosen_evidence(evidence, modalities),
+                chosen_evidence((*evidence, *score_evidence), modalities),
                 modalities=tuple(modalities),
                 channels=features.channels,
                 memory_entries=memory_entries,
@@ -362,6 +397,7 @@ def adnas_light(
         ),
         fusion=make_fusion(pools, fusion, width=32, size=size, nodes=nodes, operations=operations),
         head=SegmentationHead(channels=32, hidden=(128, 64), final_activation=False),
+        score_distance=score_distance,
     )
 
 

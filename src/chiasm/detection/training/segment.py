@@ -183,21 +183,6 @@ def run(detector: AdnasDetector, batch: Batch) -> DetectorOutput:
     return output
 
 
-def mean_relative(
-    output: DetectorOutput | SourcedFeatures, size: torch.Size | None = None
-) -> Tensor:
-    """Average the modalities' relative distances from normal ``(N, 1, h, w)``.
-
-    Args:
-        output: of a frozen source, or of a detector with one.
-        size: h and w; None takes that of the first modality.
-    """
-    maps = list(output.relative.values())
-    size = maps[0].shape[-2:] if size is None else size
-    scaled = [torch.nn.functional.interpolate(m, size=tuple(size), mode="bilinear") for m in maps]
-    return torch.stack(scaled).mean(0)
-
-
 def mask_at(batch: Batch, size: torch.Size) -> Tensor:
     """Resize the mask: a coarser pixel is anomalous if any of its pixels is."""
     assert batch.mask is not None

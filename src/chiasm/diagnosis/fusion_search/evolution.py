@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -20,6 +21,7 @@ from chiasm.diagnosis.fusion_search.fixed_fusion import (
 )
 from chiasm.diagnosis.models.fused import FusedClassifier
 from chiasm.diagnosis.training.one_shot import ClassOneShotTraining, judge_classes
+from chiasm.fusion.costs import PieceCosts
 from chiasm.fusion.evolution import FusionSpace
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.one_shot import OneShotFusion
@@ -28,30 +30,36 @@ from chiasm.runs.evolution_round import SHARED_SHARE, Contest, check_budgets, ho
 from chiasm.runs.model_folder import library_versions
 from chiasm.training.trainer import Budget, fit
 
+MeasureCosts = Callable[[FusedClassifier, DiagnosisDataModule], PieceCosts]
 
-def evolve_fusion(data: DiagnosisDataModule) -> Genotype:
+
+def evolve_fusion(
+    data: DiagnosisDataModule, *, measure: MeasureCosts | None = None, at_knee: bool = False
+) -> Genotype:
     """Search a fusion on the training recordings; the validation recordings judge.
 
     The weights of all architectures are trained together, each step along one of them. Evolution
     and the final round rank by ``validation_score``; the hand-made concatenation competes to the
-    end. Costs are not measured for recordings.
+    end. The settings' budgets bound the cost.
 
     Writes ``pareto.json``, ``finalists.json`` and the genotype with its drawing to the run's
     folder.
 
+    Args:
+        data: of the run.
+        measure: measures what pieces cost on this machine; None leaves costs out.
+        at_knee: take the trade-off after which more cost gains little, instead of the best score.
+
     Raises:
-        ConfigurationError: the settings have a budget of milliseconds or megabytes.
+        ConfigurationError: no architecture fits the budgets, or there are budgets and no costs.
     """
     config, settings = data.config, data.config.search
-    check_budgets(
-        settings,
-        measured=False,
-        remedy="those of recordings are not measured yet. Leave the budgets out.",
-    )
+    check_budgets(settings, measured=measure is not None, at_knee=at_knee)
     seconds = math.inf if config.minutes is None else 60 * config.minutes * settings.share
     deadline = time.monotonic() + seconds
     network = network_of_all(data, "one_shot")
     fusion = cast(OneShotFusion, network.fusion)
+    costs = None if measure is None else measure(network, data)
     space = FusionSpace(fusion.pools, fusion.nodes, fusion.names)
     budget = Budget(None if math.isinf(seconds) else SHARED_SHARE * seconds / 60)
     module = ClassOneShotTraining(
@@ -89,6 +97,7 @@ def evolve_fusion(data: DiagnosisDataModule) -> Genotype:
         ),
         steps_per_epoch=len(data.loader("classify")),
         metric="validation_score",
+        costs=costs,
     )
     outcome = hold(
         contest,
@@ -96,6 +105,7 @@ def evolve_fusion(data: DiagnosisDataModule) -> Genotype:
         folder=config.out,
         seed=config.seed,
         seconds=deadline - time.monotonic(),
+        at_knee=at_knee,
     )
     facts = {"model": config.model, "data": data.store.name, "seed": config.seed}
     versions = {"chiasm": library_versions()["chiasm"]}

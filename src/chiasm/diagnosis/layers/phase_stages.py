@@ -69,6 +69,11 @@ class PhaseStages(nn.Module):
         inputs_of_stages = (stem, *widths[:-1])
         self.stages = nn.ModuleList(ResidualStage(a, b) for a, b in zip(inputs_of_stages, widths))
 
+    @property
+    def depth(self) -> int:
+        """The number of stages behind the stem."""
+        return len(self.stages)
+
     def forward(self, picture: Tensor) -> list[Tensor]:
         """Return the outputs of all stages for ``(N, C, H, W)``, the finest first."""
         outputs, value = [], F.relu(self.stem(picture))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +14,11 @@ from torch import Tensor, nn
 from chiasm.diagnosis.classifier import GateStatistics, present_modalities
 from chiasm.diagnosis.layers.coupling_flow import CouplingFlow, IdentityFlow, flow_nll
 from chiasm.diagnosis.layers.expert_encoder import EncoderLayer, gate_statistics
+from chiasm.diagnosis.layers.feature_dependencies import dependencies
 from chiasm.diagnosis.layers.heads import ClassHead
 from chiasm.diagnosis.layers.phase_stages import PhaseStages, fold_cycles
 from chiasm.diagnosis.layers.tokens import TokenInputs
+from chiasm.fusion.evidence_units import Called, EvidenceUnit
 from chiasm.samples import RecordingBatch
 
 
@@ -117,6 +121,55 @@ class RecordingFeatures(nn.Module):
                 features.maps[name] = template.new_zeros(len(template), self.channels[name], 1, 1)
         return features
 
+    def units(self, required: Collection[str]) -> tuple[str, ...]:
+        """Return the names of what has to be computed for some features, each once.
+
+        ``image/flow`` is the flow over the tokens of ``image/embedding``; ``layer2`` a layer of the
+        encoder, which sees the tokens of every modality with a flow; ``tokens`` what reads them
+        after the last layer; ``series/stage2`` the convolutional stages up to the second.
+        """
+        deepest = max((stages.depth for stages in self._stages().values()), default=0)
+        needed = dependencies(required, modalities=self.modalities, stages=deepest)
+        names = [f"{m}/embedding" for m in needed.tokens] + [f"{m}/flow" for m in needed.flows]
+        names += [f"layer{number}" for number in range(1, needed.layers + 1)]
+        names += ["tokens"] if needed.token_mean else []
+        for modality, count in needed.stages.items():
+            names += [f"{modality}/stage{number}" for number in range(1, count + 1)]
+        return tuple(names)
+
+    def _stages(self) -> dict[str, PhaseStages]:
+        # torch types the values of a ModuleDict as plain modules.
+        return cast(dict[str, PhaseStages], dict(self.stages.items()))
+
+    @torch.no_grad()
+    def evidence_units(self, batch: RecordingBatch) -> list[EvidenceUnit]:
+        """Return the units as networks of their own, with inputs of a batch of all modalities."""
+        present = present_modalities(batch, self.modalities)
+        units: list[EvidenceUnit] = []
+        aligned = []
+        for name, embedding in (self.inputs or {}).items():
+            units.append(EvidenceUnit(f"{name}/embedding", embedding, (present[name],)))
+            if name in self.flows:
+                tokens = embedding(present[name])
+                flow = Called(self.flows[name], lambda flow, value: flow(value)[0])
+                units.append(EvidenceUnit(f"{name}/flow", flow, (tokens,)))
+                aligned.append(self.flows[name](tokens)[0])
+        if self.layers and aligned:
+            joint = torch.cat(aligned, dim=1)
+            attend = [Called(layer, lambda layer, value: layer(value)[0]) for layer in self.layers]
+            units += [EvidenceUnit(f"layer{n}", a, (joint,)) for n, a in enumerate(attend, start=1)]
+            if self.norm is not None:
+                mean = Called(self.norm, lambda norm, value: norm(value).mean(dim=1))
+                units.append(EvidenceUnit("tokens", mean, (joint,)))
+        for name, stages in self._stages().items():
+            series = name == "series"
+            picture = fold_cycles(present[name], cycle=self.cycle) if series else present[name]
+            for number in range(1, stages.depth + 1):
+                within = f"{name}/stage{number - 1}" if number > 1 else None
+                network = Called(stages, partial(_up_to, number))
+                units.append(EvidenceUnit(f"{name}/stage{number}", network, (picture,), within))
+        return units
+
     def _embed(self, present: Mapping[str, Tensor], density: bool, features: FeatureMaps) -> None:
         for name, embedding in (self.inputs or {}).items():
             if name not in present:
@@ -177,3 +230,9 @@ class RecordingFeatures(nn.Module):
             return F.adaptive_avg_pool2d(channels_first.unflatten(2, (side, side)), self.size)
         rows = F.adaptive_avg_pool1d(channels_first, self.size)  # (N, D, S)
         return rows[..., None].expand(-1, -1, -1, self.size)
+
+
+def _up_to(number: int, stages: nn.Module, picture: Tensor) -> Tensor:
+    """Run the convolutional stages up to a number."""
+    out: Tensor = stages(picture)[number - 1]
+    return out
