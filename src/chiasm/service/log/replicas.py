@@ -82,9 +82,10 @@ def report(connection: Connection, replica: Replica) -> None:
     )
 
 
-def retract(connection: Connection, name: str) -> None:
-    """Delete the report of a service that ends in order."""
-    connection.execute(delete(replicas).where(replicas.c.name == name))
+def retract(connection: Connection, name: str, started: float) -> None:
+    """Delete the report of a service that ends in order, not that of its successor."""
+    own = (replicas.c.name == name) & (replicas.c.started == started)
+    connection.execute(delete(replicas).where(own))
 
 
 def read_replicas(connection: Connection) -> list[Replica]:

@@ -231,7 +231,7 @@ class VerdictLog:
             self._keeper.join(2 * LONGEST_WAIT)
         if self._writer.is_alive():
             if self.name and self._mode != "spool":
-                self.submit(lambda connection: retract(connection, self.name))
+                self.submit(lambda connection: retract(connection, self.name, self._started))
             self._jobs.put(None)
             self._writer.join(2 * LONGEST_WAIT)
         if self._spool is not None and not self._writer.is_alive():
