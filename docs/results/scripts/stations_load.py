@@ -19,10 +19,8 @@ import argparse
 import http.client
 import json
 import os
-import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,7 +29,6 @@ import time
 import urllib.request
 import uuid
 from collections import Counter
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,17 +41,12 @@ from service_load import body
 ROOT = Path(__file__).parents[3]
 sys.path.insert(0, str(ROOT / "tests/service"))
 from exported import brightest, disc  # noqa: E402
+from nginx_proxy import NginxProxy, free_port  # noqa: E402
 from postgres_server import PostgresServer  # noqa: E402
 
 SERVICES = 3
 EVERY = 20.0  # seconds between kills
 AWAY = 3.0  # seconds until a killed service is started again
-
-
-def free_port() -> int:
-    """Return a port that nobody uses now."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as opened:
-        return int(opened.getsockname()[1])
 
 
 class Service:
@@ -95,27 +87,6 @@ class Service:
         except OSError:
             return None
         return found
-
-
-def start_proxy(folder: Path, services: list[Service]) -> tuple[subprocess.Popen[bytes], int]:
-    """Start nginx with the settings of the documentation; return it and its port."""
-    port = free_port()
-    text = (ROOT / "docs/deployment/stations/nginx.conf").read_text()
-    for number, service in enumerate(services):
-        text = text.replace(f"chiasm-{number}:8000", f"127.0.0.1:{service.port}")
-    text = re.sub(r"listen \d+;", f"listen 127.0.0.1:{port};", text)
-    (folder / "chiasm.conf").write_text(text)
-    temporary = "".join(
-        f"{kind}_temp_path {folder}/{kind}; "
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (folder / "nginx.conf").write_text(
-        f"daemon off; user root; pid {folder}/pid; error_log {folder}/nginx.txt; "
-        f"events {{}} http {{ access_log off; {temporary} include {folder}/chiasm.conf; }}"
-    )
-    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
-    process = subprocess.Popen([nginx, "-p", str(folder), "-c", str(folder / "nginx.conf")])
-    return process, port
 
 
 @dataclass
@@ -247,11 +218,11 @@ def main() -> None:
     model = chosen.model or brightest(folder / "model")
     files = write_parts(folder, 16)
     services = [Service(number, model, log, folder) for number in range(SERVICES)]
-    proxy, port = start_proxy(folder, services)
-    while not all(service.state() for service in services):
+    proxy = NginxProxy(folder, [service.port for service in services])
+    while not (proxy.answers() and all(service.state() for service in services)):
         time.sleep(0.5)
     load_before = os.getloadavg()[0]
-    clients = Clients(port, files, chosen.clients)
+    clients = Clients(proxy.port, files, chosen.clients)
     start = time.monotonic()
     seconds = 60 * chosen.minutes
     kills, most_waiting, modes = 0, 0, Counter[str]()
@@ -312,8 +283,7 @@ def main() -> None:
     }
     for service in services:
         service.stop()
-    proxy.send_signal(signal.SIGQUIT)
-    proxy.wait(30)
+    proxy.stop()
     database.remove()
     left = [path for path in (folder / "spool").iterdir() if path.stat().st_size]
     figures["files left in the spool"] = len(left)
