@@ -146,8 +146,11 @@ def test_two_parts_under_one_key_are_both_kept(opened: Open):
 def test_a_row_that_no_database_takes_does_not_block_the_others(opened: Open, tmp_path: Path):
     log = opened()
     bad = {**row(2).values, "decision": None}
-    log._deliver([row(1).values, bad, row(3).values])
+    # Of an earlier version without stations, and of a later one with more.
+    lacking = {name: value for name, value in row(1).values.items() if name != "station"}
+    log._deliver([lacking, bad, {"id": row(4).id}, {**row(3).values, "shift": 2}])
     assert ids(log) == [row(1).id, row(3).id]
+    assert row(4).id in (tmp_path / "spool" / "set-aside.txt").read_text()
     assert row(2).id in (tmp_path / "spool" / "set-aside.txt").read_text()
 
 
@@ -195,13 +198,15 @@ def test_a_full_disk_is_said_and_no_verdict_is_given(
     postgres.kill()
     with monkeypatch.context() as disk:
         disk.setattr(Spool, "append", full_disk)
+        disk.setattr(Spool, "test", full_disk)
         refused = service.client.post(URL, files=part)
         assert refused.status_code == 503
         assert "the disk cannot keep verdicts: No space left" in refused.json()["error"]["message"]
         assert service.client.get("/readyz").status_code == 503
         assert any("Free space" in said for said in state_of(service)["notices"])
+    # There is room again: it is ready before anybody sends a part, and the database is still away.
+    wait_until(lambda: service.client.get("/readyz").status_code == 200, 20)
     assert service.client.post(URL, files=part).status_code == 200
-    assert service.client.get("/readyz").status_code == 200
     postgres.start()
     wait_until(lambda: state_of(service)["log"]["mode"] == "database", 20)
     assert service.client.get("/v1/verdicts").json()["total"] == 1

@@ -138,6 +138,20 @@ def test_after_a_full_disk_the_file_has_whole_lines(spool: Spool, monkeypatch: p
     assert delivered(spool) == rows_of(1, 3)
 
 
+def test_a_test_of_the_disk_leaves_nothing(spool: Spool):
+    spool.append(rows_of(1))
+    spool.test()
+    spool.append(rows_of(2))
+    assert delivered(spool) == rows_of(1, 2)
+
+
+def test_what_was_left_counts_from_the_start(spool: Spool):
+    left_file(spool, b"".join(map(line_of, rows_of(1, 2))))
+    other = Spool(spool.folder, owner="next")
+    assert other.waiting == 2
+    other.close()
+
+
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="--spool"):

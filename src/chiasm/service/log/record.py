@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 
@@ -42,6 +43,15 @@ class LoggedVerdict:
     latency_ms: float = 0.0
     error: str = ""
     station: str = ""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> LoggedVerdict:
+        """Return a row of values that another version of chiasm may have written.
+
+        Raises ``TypeError`` if a column without a default is missing.
+        """
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})
 
     @property
     def values(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from chiasm.errors import ConfigurationError
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 256
+_TEST = 65_536  # bytes, more than a hundred verdicts
 _SUFFIX = ".jsonl"
 _ASIDE = "set-aside.txt"
 
@@ -61,6 +62,7 @@ class Spool:
                 f"Verdicts cannot be kept in {folder} while the database is away "
                 f"({error.strerror or error}); name a folder that you may write to with --spool."
             ) from error
+        self.count_left()
 
     @property
     def waiting(self) -> int:
@@ -85,6 +87,15 @@ class Spool:
                 raise
             self._size += len(data)
             self._own += len(rows)
+
+    def test(self) -> None:
+        """Write something and take it back; raises ``OSError`` if the disk is full or broken."""
+        with self._lock:
+            try:
+                _write_all(self._file, bytes(_TEST))
+                os.fsync(self._file)
+            finally:
+                os.ftruncate(self._file, self._size)
 
     def count_left(self) -> int:
         """Count the rows that killed services left."""

@@ -8,8 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
-from dataclasses import fields
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -367,17 +366,28 @@ class VerdictLog:
 
     def _keep(self) -> None:
         while True:
+            self._test_disk()
             try:
                 self._look()
             except Exception as error:
+                why = reason_of(error)
+                if isinstance(error, TimeoutError):
+                    why = f"nothing was written for {LONGEST_WAIT:g} s"
                 if isinstance(error, Refusal) and self._mode == "spool":
                     pass  # the writing thread found out, and noted why
                 elif self._spool is not None:
-                    self._leave(reason_of(error))
+                    self._leave(why)
                 else:
-                    logger.error("The log cannot be looked after: %s", reason_of(error))
+                    logger.error("The log cannot be looked after: %s", why)
             if self._closed.wait(self._every):
                 return
+
+    def _test_disk(self) -> None:
+        """Find out that a full disk has room again: a service that is not ready gets no verdict."""
+        if self._trouble and self._spool is not None:
+            with suppress(OSError):
+                self._spool.test()
+                self._trouble = ""
 
     def _look(self) -> None:
         """Return to the database if it is back, deliver, report, and delete what is old."""
@@ -405,13 +415,12 @@ class VerdictLog:
     def _deliver(self, rows: Rows) -> None:
         if not rows:
             return
-        known = [field.name for field in fields(LoggedVerdict)]
-        values = [{name: row[name] for name in known if name in row} for row in rows]
         try:
+            values = [LoggedVerdict.of(row).values for row in rows]
             with self._database.writing() as connection:
                 changes.deliver_verdicts(connection, values)
-        except STATEMENT_ERRORS as error:
-            if len(values) > 1:
+        except (TypeError, *STATEMENT_ERRORS) as error:
+            if len(rows) > 1:
                 for row in rows:
                     self._deliver([row])
             elif self._spool is not None:
