@@ -212,6 +212,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="an exported detector; default: a tiny graph")
     parser.add_argument("--out", type=Path, help="FILE without suffix: writes .json and .md")
     chosen = parser.parse_args()
+    revision = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True)
+    commit = revision.stdout.decode().strip()
     folder = Path(tempfile.mkdtemp(prefix="chiasm-stations-"))
     database = PostgresServer()
     log = database.new_database()
@@ -263,6 +265,7 @@ def main() -> None:
     delivered = time.monotonic() - ended
     sent = clients.sent
     figures = {
+        "commit": commit,
         "machine": machine(),
         "load average before": round(load_before, 1),
         "minutes": round(wall / 60, 2),
