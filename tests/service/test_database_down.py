@@ -15,6 +15,7 @@ from stub_service import RunningService, Start, grey, wait_until
 
 from chiasm.service.log import changes, database, verdict_log
 from chiasm.service.log.record import LoggedVerdict
+from chiasm.service.log.replicas import differences
 from chiasm.service.log.spool import Spool
 from chiasm.service.log.verdict_log import VerdictLog
 
@@ -80,6 +81,18 @@ def test_an_outage_is_seen_without_any_verdict(postgres: PostgresServer, opened:
     wait_until(lambda: log.state.mode == "spool")
     postgres.start()
     wait_until(lambda: is_back(log), 20)
+
+
+def test_others_are_not_called_silent_while_nothing_is_heard(
+    postgres: PostgresServer, opened: Open, monkeypatch: pytest.MonkeyPatch
+):
+    log, other = opened(), opened(name="b")
+    wait_until(lambda: len(log.replicas()[0]) == 2)
+    postgres.kill()
+    wait_until(lambda: log.state.mode == "spool")
+    monkeypatch.setattr(time, "monotonic", lambda now=time.monotonic: now() + 3600)
+    assert differences(*log.replicas()) == []
+    assert other.name == "b"
 
 
 def test_a_service_starts_while_the_database_is_away(

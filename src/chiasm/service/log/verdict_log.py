@@ -199,9 +199,12 @@ class VerdictLog:
             return queries.corrected_of(connection, model, model_hash, since, station)
 
     def replicas(self) -> tuple[list[Replica], float]:
-        """Return the services that share the log as last read, and the database's time now."""
+        """Return the services that share the log as last read, and the database's time now.
+
+        While the database is away it is the time of that reading: it is unknown who is silent.
+        """
         at, then = self._replicas_at
-        return self._replicas, at + time.monotonic() - then
+        return self._replicas, at if self._mode == "spool" else at + time.monotonic() - then
 
     @property
     def state(self) -> LogState:
