@@ -84,15 +84,15 @@ class PostgresServer:
         for process in self._processes():
             os.kill(process, signal.SIGCONT)
 
-    def new_database(self) -> str:
-        """Make an empty database; return its address."""
+    def new_log(self) -> str:
+        """Make an empty schema, which is quicker than a database; return its address."""
         import psycopg
 
         name = f"log_{uuid.uuid4().hex[:12]}"
-        address = f"postgresql://chiasm@127.0.0.1:{self.port}"
-        with psycopg.connect(f"{address}/postgres", autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        return f"{address}/{name}"
+        address = f"postgresql://chiasm@127.0.0.1:{self.port}/postgres"
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {name}")
+        return f"{address}?options=-csearch_path%3D{name}"
 
     def remove(self) -> None:
         """Stop it, and delete its folder."""

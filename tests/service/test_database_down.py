@@ -31,7 +31,7 @@ def row(number: int, **fields: Any) -> LoggedVerdict:
 @pytest.fixture
 def opened(postgres: PostgresServer, tmp_path: Path) -> Iterator[Open]:
     """Open logs of one database, which share a spool."""
-    address = postgres.new_database()
+    address = postgres.new_log()
     logs: list[VerdictLog] = []
 
     def begin(**settings: Any) -> VerdictLog:
@@ -208,7 +208,7 @@ def test_a_full_disk_is_said_and_no_verdict_is_given(
     postgres: PostgresServer, start: Start, part: Any, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(verdict_log, "LOOKS_EVERY", 0.02)
-    service = start(log=postgres.new_database(), replica="a")
+    service = start(log=postgres.new_log(), replica="a")
     postgres.kill()
     with monkeypatch.context() as disk:
         disk.setattr(Spool, "append", full_disk)
@@ -234,7 +234,7 @@ def test_the_operator_sees_it(
     postgres: PostgresServer, start: Start, part: Any, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(verdict_log, "LOOKS_EVERY", 0.02)
-    service = start(log=postgres.new_database(), station="press 3", replica="a")
+    service = start(log=postgres.new_log(), station="press 3", replica="a")
     wait_until(lambda: bool(state_of(service)["services"]))
     first = service.client.post(URL, files=part).json()
     assert first["station"] == "press 3"

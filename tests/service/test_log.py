@@ -56,7 +56,7 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
     """Of an empty database of each kind."""
     if request.param == "sqlite":
         return tmp_path / "log.sqlite"
-    return request.getfixturevalue("postgres").new_database()
+    return request.getfixturevalue("postgres").new_log()
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def test_other_files_and_later_versions_are_refused(tmp_path: Path):
 
 
 def test_a_server_of_a_later_version_is_refused(postgres: PostgresServer):
-    address = postgres.new_database()
+    address = postgres.new_log()
     VerdictLog(address).close()
     import psycopg
 

@@ -99,7 +99,7 @@ def test_a_restart_under_load_loses_no_request(folder: Path, part, tmp_path: Pat
 def test_services_behind_a_proxy_lose_nothing_when_one_is_killed(
     folder: Path, part, tmp_path: Path, postgres: PostgresServer, ending: ExitStack
 ):
-    log = postgres.new_database()
+    log = postgres.new_log()
     ports = [free_port() for _ in range(3)]
     proxy = NginxProxy(tmp_path, ports)
     ending.callback(proxy.stop)

@@ -70,7 +70,7 @@ def serve(
 ) -> Iterator[Serve]:
     """Start services that share a database, and a model folder if none is named."""
     monkeypatch.setattr(verdict_log, "LOOKS_EVERY", 0.02)
-    address = postgres.new_database()
+    address = postgres.new_log()
     with ExitStack() as running:
 
         def begin(

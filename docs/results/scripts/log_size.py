@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--verdicts", type=int, default=1_000_000)
     count = parser.parse_args().verdicts
     server = PostgresServer()
-    address = server.new_database()
+    address = server.new_log()
     log = VerdictLog(address)
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute(MADE, [count])

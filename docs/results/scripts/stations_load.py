@@ -216,7 +216,7 @@ def main() -> None:
     commit = revision.stdout.decode().strip()
     folder = Path(tempfile.mkdtemp(prefix="chiasm-stations-"))
     database = PostgresServer()
-    log = database.new_database()
+    log = database.new_log()
     model = chosen.model or brightest(folder / "model")
     files = write_parts(folder, 16)
     services = [Service(number, model, log, folder) for number in range(SERVICES)]
