@@ -67,7 +67,8 @@ def measure(data: Path, out: Path, seeds: Sequence[int], overrides: Sequence[str
     for seed in seeds:
         base = DetectionConfig.make(overrides=common, data=data, out=out / f"seed{seed}", seed=seed)
         base.out.mkdir(parents=True, exist_ok=True)
-        if all((base.out / _file(way) / "figures.json").exists() for way in WAYS):
+        ways = [way for way in WAYS if way != NOTHING_HIDDEN or base.map_dropout > 0]
+        if all((base.out / _file(way) / "figures.json").exists() for way in ways):
             continue
         module = open_data(base)
         path = base.out / "genotype.json"
@@ -79,7 +80,7 @@ def measure(data: Path, out: Path, seeds: Sequence[int], overrides: Sequence[str
             )
         pareto = json.loads((base.out / "pareto.json").read_text())
         test = TestParts(module)
-        for way in WAYS:
+        for way in ways:
             folder = base.out / _file(way)
             if (folder / "figures.json").exists():
                 continue
@@ -209,12 +210,13 @@ def table(runs: Sequence[Path], name: str) -> None:
     for run in runs:
         facts = json.loads((run / "facts.json").read_text())
         folders = [run / f"seed{seed}" for seed in facts["seeds"]]
-        done = [f for f in folders if all((f / _file(w) / "figures.json").exists() for w in WAYS)]
+        ways = [w for w in WAYS if (folders[0] / _file(w) / "figures.json").exists()]
+        done = [f for f in folders if all((f / _file(w) / "figures.json").exists() for w in ways)]
         rows = {
             way: [json.loads((f / _file(way) / "figures.json").read_text()) for f in done]
-            for way in WAYS
+            for way in ways
         }
-        drawn = {way: [_drawn(f / _file(way)) for f in done] for way in WAYS}
+        drawn = {way: [_drawn(f / _file(way)) for f in done] for way in ways}
         lines += [f"## {facts['data']}, {len(done)} seeds", ""]
         lines += [f"`{facts['command']}`, commit {facts['commit']}, {facts['machine']}.", ""]
         lines += ["| | maps | ms | validation AP | image AUROC | pixel AP | AUPRO(0.05) |"]
@@ -230,7 +232,7 @@ def table(runs: Sequence[Path], name: str) -> None:
         lines += ["| --- | --- | --- | --- |"]
         differences: dict[str, Any] = {}
         pairs = [(SEARCHED, HAND_MADE), (CHEAPER, HAND_MADE), (HAND_MADE, NOTHING_HIDDEN)]
-        for way, other in pairs:
+        for way, other in (pair for pair in pairs if set(pair) <= set(ways)):
             cells = []
             for key in FIGURES:
                 mean = float(np.mean([a[key] - b[key] for a, b in zip(rows[way], rows[other])]))
