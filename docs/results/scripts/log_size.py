@@ -6,6 +6,7 @@ python docs/results/scripts/log_size.py --verdicts 1000000
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import sys
 import time
@@ -50,6 +51,7 @@ def main() -> None:
     parser.add_argument("--verdicts", type=int, default=1_000_000)
     count = parser.parse_args().verdicts
     server = PostgresServer()
+    atexit.register(server.remove)
     address = server.new_log()
     log = VerdictLog(address)
     with psycopg.connect(address, autocommit=True) as connection:
@@ -74,7 +76,6 @@ def main() -> None:
     }
     print(json.dumps(figures, indent=1))
     log.close()
-    server.remove()
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ of a part that nobody sent.
 from __future__ import annotations
 
 import argparse
+import atexit
 import http.client
 import json
 import os
@@ -216,11 +217,15 @@ def main() -> None:
     commit = revision.stdout.decode().strip()
     folder = Path(tempfile.mkdtemp(prefix="chiasm-stations-"))
     database = PostgresServer()
+    atexit.register(database.remove)
     log = database.new_log()
     model = chosen.model or brightest(folder / "model")
     files = write_parts(folder, 16)
     services = [Service(number, model, log, folder) for number in range(SERVICES)]
     proxy = NginxProxy(folder, [service.port for service in services])
+    atexit.register(proxy.stop)
+    for service in services:
+        atexit.register(service.kill)
     while not (proxy.answers() and all(service.state() for service in services)):
         time.sleep(0.5)
     load_before = os.getloadavg()[0]
@@ -286,8 +291,6 @@ def main() -> None:
     }
     for service in services:
         service.stop()
-    proxy.stop()
-    database.remove()
     left = [path for path in (folder / "spool").iterdir() if path.stat().st_size]
     figures["files left in the spool"] = len(left)
     print(json.dumps(figures, indent=1))
