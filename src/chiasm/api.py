@@ -119,6 +119,7 @@ def evaluate(
     lamp: int | Literal["all"] | None = None,
     splits: Sequence[str] = (),
     left_out: Sequence[str] = (),
+    device: str = "auto",
     **options: Any,
 ) -> dict[str, Any]:
     """Score the test split; writes and returns ``metrics.json``, and writes ``report.html``.
@@ -131,6 +132,7 @@ def evaluate(
             None takes the lamp that the run saw its parts under.
         splits, left_out: of recordings: the run's settings are trained again on each of these
             splits and without each of these classes, and the figures shown beside the run's.
+        device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         options: further arguments of the wing's ``evaluate``.
 
     Raises:
@@ -142,12 +144,12 @@ def evaluate(
         from chiasm.diagnosis.evaluate import evaluate as evaluate_diagnosis
 
         return evaluate_diagnosis(
-            run, data=data, out=out, splits=splits, left_out=left_out, **options
+            run, data=data, out=out, splits=splits, left_out=left_out, device=device, **options
         )
     _refuse(run, "detects defects", splits=splits or None, left_out=left_out or None)
     from chiasm.detection.evaluate import evaluate as evaluate_detection
 
-    return evaluate_detection(run, data=data, out=out, lamp=lamp, **options)
+    return evaluate_detection(run, data=data, out=out, lamp=lamp, device=device, **options)
 
 
 def predict(
@@ -158,6 +160,7 @@ def predict(
     lamp: int | Literal["all"] | None = None,
     xyz: Path | str | None = None,
     series: Path | str | None = None,
+    device: str = "auto",
 ) -> Sequence[Verdict] | Sequence[Diagnosis]:
     """Predict verdicts of new parts, or diagnoses of new recordings, and write them to ``out``.
 
@@ -169,6 +172,7 @@ def predict(
             None takes the lamp that the run saw its parts under.
         xyz: of one part: the 3D file that belongs to the RGB file ``inputs``.
         series: of one recording: the series that belongs to the image ``inputs``.
+        device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises:
         ConfigurationError: an argument belongs to the other wing.
@@ -178,14 +182,14 @@ def predict(
         _refuse(run, "classifies recordings", xyz=xyz, lamp=lamp)
         from chiasm.diagnosis.predict import predict as predict_diagnosis
 
-        return predict_diagnosis(run, inputs, out=out, series=series)
+        return predict_diagnosis(run, inputs, out=out, series=series, device=device)
     _refuse(run, "detects defects", series=series)
     from chiasm.detection.predict import predict as predict_detection
 
-    return predict_detection(run, inputs, out=out, lamp=lamp, xyz=xyz)
+    return predict_detection(run, inputs, out=out, lamp=lamp, xyz=xyz, device=device)
 
 
-def load(folder: Path | str) -> Model:
+def load(folder: Path | str, *, device: str = "auto") -> Model:
     """Load a trained or an exported model as a function.
 
     ``model(rgb, xyz)`` returns a ``Verdict``, ``model(image, series)`` a ``Diagnosis``; every model
@@ -193,11 +197,19 @@ def load(folder: Path | str) -> Model:
 
     Args:
         folder: of a run, of a model, or one that ``export`` wrote.
+        device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. An exported model
+            runs on the processor.
 
     Raises:
+        ConfigurationError: there is no such device, or an exported model cannot run on it.
         ArtifactError: a file is missing, damaged or of another version.
     """
     if _is_exported(Path(folder)):
+        if device not in ("auto", "cpu"):
+            raise ConfigurationError(
+                f"{folder} holds an exported model, which runs on the processor; leave out "
+                f"device={device}, or load the run that it was exported from."
+            )
         from chiasm.runtime import load as load_exported
 
         return load_exported(folder)
@@ -205,10 +217,10 @@ def load(folder: Path | str) -> Model:
         from chiasm.diagnosis.predictor import DiagnosisPredictor
 
         _models()
-        return DiagnosisPredictor.load(folder)
+        return DiagnosisPredictor.load(folder, device=device)
     from chiasm.detection.predictor import DetectionPredictor
 
-    return DetectionPredictor.load(folder)
+    return DetectionPredictor.load(folder, device=device)
 
 
 def export(run: Path | str, out: Path | str, **options: Any) -> Deployment:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Lamp
+from chiasm.cli.options import Device, Lamp
 
 
 def predict(
@@ -25,8 +25,9 @@ def predict(
         Path | None, typer.Option(help="Series that belongs to a single PRPD picture.")
     ] = None,
     lamp: Lamp = None,
+    device: Device = None,
 ) -> None:
     """Predict new parts or recordings. Writes a table, and a heat map of each part."""
     from chiasm.api import predict as run_prediction
 
-    run_prediction(run, inputs, out=out, xyz=xyz, lamp=lamp, series=series)
+    run_prediction(run, inputs, out=out, xyz=xyz, lamp=lamp, series=series, device=device or "auto")

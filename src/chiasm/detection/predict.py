@@ -32,6 +32,7 @@ def predict(
     out: Path | str = "verdicts",
     lamp: Lamp | None = None,
     xyz: Path | str | None = None,
+    device: str = "auto",
 ) -> list[Verdict]:
     """Predict verdicts on new parts; write ``verdicts.csv``, ``verdicts.json`` and heat maps.
 
@@ -42,6 +43,7 @@ def predict(
         lamp: number of the lamp, for data with several; ``"all"`` takes all of them. None takes
             the lamp that the run saw its parts under.
         xyz: the 3D file of a single RGB file.
+        device: that predicts, see ``find_device``.
 
     A part that cannot be read gets a row with ``error``, and the others are still scored. Heat maps
     of an earlier prediction in ``out`` are removed.
@@ -49,7 +51,7 @@ def predict(
     Raises:
         DataError: no part could be scored.
     """
-    predictor = DetectionPredictor.load(run)
+    predictor = DetectionPredictor.load(run, device=device)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     _remove_earlier(target)
