@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from chiasm.errors import ConfigurationError
+from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.registry import RegisteredModel, find_model, searched_models
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chiasm.diagnosis.fusion_search.evolution import MeasureCosts as MeasureClassifierCosts
     from chiasm.diagnosis.predictor import DiagnosisPredictor
     from chiasm.fusion.genotype import Genotype
+    from chiasm.runs.tally import Tally
     from chiasm.runtime.deployment import Deployment
     from chiasm.runtime.detection import DetectionRuntime
     from chiasm.runtime.diagnosis import DiagnosisRuntime
@@ -158,8 +159,11 @@ def predict(
     lamp: int | Literal["all"] | None = None,
     xyz: Path | str | None = None,
     series: Path | str | None = None,
+    keep_maps: bool = True,
 ) -> Sequence[Verdict] | Sequence[Diagnosis]:
     """Predict verdicts of new parts, or diagnoses of new recordings, and write them to ``out``.
+
+    For more of them than one process should judge there is ``predict_shards``.
 
     Args:
         run: folder of a run or of a model.
@@ -169,6 +173,7 @@ def predict(
             None takes the lamp that the run saw its parts under.
         xyz: of one part: the 3D file that belongs to the RGB file ``inputs``.
         series: of one recording: the series that belongs to the image ``inputs``.
+        keep_maps: of parts: whether the verdicts that are returned have their anomaly maps.
 
     Raises:
         ConfigurationError: an argument belongs to the other wing.
@@ -182,7 +187,92 @@ def predict(
     _refuse(run, "detects defects", series=series)
     from chiasm.detection.predict import predict as predict_detection
 
-    return predict_detection(run, inputs, out=out, lamp=lamp, xyz=xyz)
+    return predict_detection(run, inputs, out=out, lamp=lamp, xyz=xyz, keep_maps=keep_maps)
+
+
+def predict_shards(
+    model: Path | str,
+    inputs: Path | str,
+    *,
+    out: Path | str,
+    workers: int | None = None,
+    ray: str | None = None,
+    heat_maps: Literal["none", "defective", "all"] | None = None,
+    lamp: int | Literal["all"] | None = None,
+    quiet: bool = False,
+) -> Tally:
+    """Predict over any number of parts or recordings in several processes, or on a Ray cluster.
+
+    Writes ``verdicts/part-*.parquet`` and, of parts, ``heat_maps/part-*.parquet`` to ``out``. The
+    same call goes on where an earlier one ended; a process that is lost loses nothing.
+
+    Args:
+        model: folder of a run, of a model, or one that ``export`` wrote; the latter needs no
+            PyTorch.
+        inputs: folder or table.
+        out: folder for the results; for a cluster one that all its machines share.
+        workers: processes at a time. None takes one, and on a cluster all its processors.
+        ray: address of a Ray cluster, ``"auto"``, or ``"local"`` for one on this machine; None
+            takes processes of this machine.
+        heat_maps: of parts: which of them get a heat map; None: those that are defective.
+        lamp: as for ``predict``.
+        quiet: print the summary alone.
+
+    Returns:
+        The counts of what became of the inputs.
+
+    Raises:
+        ConfigurationError: an argument belongs to the other wing, ``out`` holds another prediction,
+            or a machine lacks something that the others have.
+        ArtifactError: the model cannot be read, or the results not be written.
+        DataError: no input could be judged.
+    """
+    folder, place = Path(model), Path(out)
+    kind, files = _identity(folder)
+    if kind == "classifier":
+        _refuse(model, "classifies recordings", lamp=lamp, heat_maps=heat_maps)
+        from chiasm.diagnosis import shards as recordings
+
+        recording_job = recordings.RecordingJob(folder, files, Path(inputs), _load_for_worker)
+        return recordings.predict_shards(
+            recording_job, place, workers=workers, ray=ray, quiet=quiet
+        )
+    from chiasm.detection import shards as parts
+
+    part_job = parts.PartJob(
+        folder, files, Path(inputs), _load_for_worker, lamp, heat_maps or "defective"
+    )
+    return parts.predict_shards(part_job, place, workers=workers, ray=ray, quiet=quiet)
+
+
+def _identity(folder: Path) -> tuple[str, tuple[Path, ...]]:
+    """Return the wing of a trained or exported model, and the files that tell it from others."""
+    if _is_exported(folder):
+        from chiasm.runtime.deployment import DEPLOYMENT, read_deployment
+
+        return read_deployment(folder).wing, (folder / DEPLOYMENT,)
+    from chiasm.runs.model_folder import CONTRACT, GENOTYPE, model_folder
+
+    inner = model_folder(folder)
+    if not (inner / CONTRACT).is_file():
+        raise ArtifactError(
+            f"{folder} holds no model: a folder of 'chiasm train' or 'chiasm export' was expected."
+        )
+    # Early contracts leave the lamp to the settings of the run.
+    named = (inner / CONTRACT, inner / GENOTYPE, inner.parent / "config.yaml")
+    return wing(folder), tuple(path for path in named if path.is_file())
+
+
+def _load_for_worker(folder: Path, threads: int) -> Model:
+    """Load a model with a share of the processors."""
+    if _is_exported(folder):
+        from chiasm.runtime import load as load_exported
+
+        return load_exported(folder, threads=threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    return load(folder)
 
 
 def load(folder: Path | str) -> Model:

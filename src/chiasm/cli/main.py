@@ -32,7 +32,7 @@ _EXTRAS = (
     dict.fromkeys(("torch", "lightning", "pandas", "pydantic", "yaml", "jinja2"), "train")
     | dict.fromkeys(("nncf", "onnx", "onnxscript"), "export")
     | dict.fromkeys(("fastapi", "uvicorn", "prometheus_client"), "serve")
-    | {"openvino": "runtime", "onnxruntime": "runtime-onnx", "ray": "cluster"}
+    | {"openvino": "runtime", "onnxruntime": "runtime-onnx", "ray": "cluster", "pyarrow": "cluster"}
     | dict.fromkeys(("faiss", "lightgbm"), "rivals")
 )
 

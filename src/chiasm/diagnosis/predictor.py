@@ -75,6 +75,11 @@ class DiagnosisPredictor:
         """Load from a model's folder, or from the folder of the run that made it."""
         return cls(*load_model(model_folder(folder)))
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.contract.kinds
+
     def __call__(
         self,
         image: Any = None,
