@@ -13,6 +13,10 @@ from chiasm.errors import ConfigurationError
 
 LOCAL = "local"
 SECONDS = 10.0  # for a machine to answer at the address of a cluster
+# A connection of HTTP/2, which Ray speaks, begins with the client's preface and settings, and the
+# server's settings (RFC 9113, section 3.4).
+_SETTINGS = b"\x04"  # type of a frame, after three bytes of its length
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0" * 5
 _ADDRESS = re.compile(r"(?:ray://)?\[?(?P<host>[^\[\]/]+?)\]?:(?P<port>\d+)")
 
 
@@ -65,7 +69,7 @@ def _connect(ray: Any, address: str, cpus: int | None) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """Refuse an address where nothing listens; Ray itself tries for minutes, and may abort."""
+    """Refuse an address where no server of Ray's protocol answers; Ray itself tries for minutes."""
     match = _ADDRESS.fullmatch(address)
     if match is None:
         if address != "auto":
@@ -75,9 +79,16 @@ def _check_answers(address: str) -> None:
             )
         return
     try:
-        socket.create_connection((match["host"], int(match["port"])), timeout=SECONDS).close()
+        place = match["host"], int(match["port"])
+        with socket.create_connection(place, timeout=SECONDS) as connection:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return  # a greeting in clear would not be answered
+            connection.sendall(_GREETING)
+            answer = connection.recv(4)
     except (OSError, OverflowError) as error:
         raise ConfigurationError(_refusal(address, str(error))) from error
+    if answer[3:] != _SETTINGS:
+        raise ConfigurationError(_refusal(address, "what listens there is no Ray cluster"))
 
 
 def _refusal(address: str, cause: str) -> str:
