@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from chiasm.runs import shards
 from chiasm.runs.shard_plan import Item, Listing
+from chiasm.runs.shard_worker import judge_shard, open_task
 from chiasm.runs.tally import Outcome
 
 
@@ -29,6 +33,24 @@ def kill_process() -> None:
 
 def raise_killed() -> None:
     raise Killed
+
+
+def judge_here(patch: pytest.MonkeyPatch) -> list[int]:
+    """Have shards judged in this process by one worker; return their numbers as they are begun."""
+    begun: list[int] = []
+
+    def run(task, queue, *, workers):
+        open_task(task)
+        while (following := queue.take()) is not None:
+            begun.append(following[0])
+            try:
+                yield following[0], judge_shard(*following)
+            except Killed:
+                queue.lose(following[0], "signal 9")
+
+    patch.setattr(shards, "run_locally", run)
+    patch.setattr(shards, "call_apart", lambda function, *args, threads: function(*args))
+    return begun
 
 
 @dataclass(frozen=True)

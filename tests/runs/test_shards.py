@@ -13,11 +13,11 @@ import pytest
 
 from chiasm.errors import ArtifactError, ConfigurationError, DataError
 from chiasm.files.parquet import ParquetFile
-from chiasm.runs import shard_plan, shard_worker, shards
+from chiasm.runs import shard_plan, shard_worker
 from chiasm.runs.shard_worker import judge_shard, open_task
 from chiasm.runs.shards import RETRIES, predict_in_shards
 from chiasm.runs.tally import MOST_NOTES, Outcome, Tally
-from stub_job import Killed, NumberJob, raise_killed
+from stub_job import NumberJob, judge_here, raise_killed
 
 
 @pytest.fixture
@@ -32,21 +32,8 @@ def job(tmp_path: Path) -> NumberJob:
 
 @pytest.fixture
 def inline(monkeypatch) -> list[int]:
-    """One worker, in this process. Returns the numbers of the shards as they are begun."""
-    begun: list[int] = []
-
-    def run(task, queue, *, workers):
-        open_task(task)
-        while (following := queue.take()) is not None:
-            begun.append(following[0])
-            try:
-                yield following[0], judge_shard(*following)
-            except Killed:
-                queue.lose(following[0], "signal 9")
-
-    monkeypatch.setattr(shards, "run_locally", run)
-    monkeypatch.setattr(shards, "call_apart", lambda function, *args, threads: function(*args))
-    return begun
+    """Shards are judged in this process. Returns their numbers as they are begun."""
+    return judge_here(monkeypatch)
 
 
 def predict(job: NumberJob, out: Path, **options) -> Tally:

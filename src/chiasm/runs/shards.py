@@ -271,7 +271,7 @@ def _raised(error: Any) -> Exception:
     text = str(error)
     if "ModuleNotFoundError" in text or "failed to import" in text:
         return ConfigurationError(
-            f"A worker of the Ray cluster lacks a library: {text.strip().splitlines()[-1]} Install "
+            f"A worker of the Ray cluster lacks a library: {text.strip().splitlines()[-1]}. Install "
             "chiasm with the same extras on all machines."
         )
     return error if cause is None else cause
