@@ -270,9 +270,10 @@ def _raised(error: Any) -> Exception:
         return cause
     text = str(error)
     if "ModuleNotFoundError" in text or "failed to import" in text:
+        cause = text.strip().splitlines()[-1]
         return ConfigurationError(
-            f"A worker of the Ray cluster lacks a library: {text.strip().splitlines()[-1]}. Install "
-            "chiasm with the same extras on all machines."
+            f"A worker of the Ray cluster lacks a library: {cause}. Install chiasm with the same "
+            "extras on all machines."
         )
     return error if cause is None else cause
 
