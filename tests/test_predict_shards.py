@@ -19,7 +19,7 @@ import chiasm
 from chiasm import api
 from chiasm.cli.main import app
 from chiasm.detection import predict as predict_parts
-from chiasm.detection import shards as part_shards
+from chiasm.detection.prediction import shards as part_shards
 from chiasm.diagnosis.readers.opening import open_source as open_recordings
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.errors import ArtifactError, ConfigurationError, DataError

@@ -84,7 +84,8 @@ def test_a_cluster_of_two_workers_writes_the_same(ray, tmp_path: Path, monkeypat
     for number in range(8):
         Path(f"in/{number:02d}.txt").write_text("die 1" if number == 5 else str(number))
     job = NumberJob(Path("in"), Path("model"))
-    with ray_cluster("local", cpus=2):  # one cluster for both
+    with ray_cluster("local", cpus=2) as library:  # one cluster for both
+        module._check_answers(library.get_runtime_context().gcs_address)  # a cluster does
         prediction = predict_in_shards(job, Path("out"), workers=2, ray="local", quiet=True)
         values = [
             value

@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 
-from chiasm.detection.outcomes import COLUMNS, outcome_of, say_summary
+from chiasm.detection.prediction.outcomes import COLUMNS, outcome_of, say_summary
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.acquisition import Acquisition
 from chiasm.detection.readers.checked_sample import sample_from_arrays

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from chiasm.diagnosis.outcomes import columns_of, outcome_of, row_of, say_summary
+from chiasm.diagnosis.prediction.outcomes import columns_of, outcome_of, row_of, say_summary
 from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.readers.opening import open_source
 from chiasm.diagnosis.readers.source import RecordingSource, problem_message

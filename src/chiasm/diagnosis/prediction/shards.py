@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chiasm.diagnosis.outcomes import columns_of, outcome_of, say_summary
+from chiasm.diagnosis.prediction.outcomes import columns_of, outcome_of, say_summary
 from chiasm.diagnosis.readers.opening import open_source
 from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, problem_message
 from chiasm.errors import ChiasmError

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import cv2
 
 from chiasm.detection.decision import failed_verdict
-from chiasm.detection.outcomes import COLUMNS, outcome_of, say_summary
+from chiasm.detection.prediction.outcomes import COLUMNS, outcome_of, say_summary
 from chiasm.detection.readers.opening import open_as_trained
 from chiasm.detection.readers.source import Lamp, SampleRef, SampleSource
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
