@@ -216,7 +216,7 @@ def predict_shards(
             takes processes of this machine.
         heat_maps: of parts: which of them get a heat map; None: those that are defective.
         lamp: as for ``predict``.
-        quiet: print the summary alone.
+        quiet: print no progress.
 
     Returns:
         The counts of what became of the inputs.

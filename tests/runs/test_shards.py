@@ -214,6 +214,10 @@ def test_a_worker_without_data_model_or_results_is_refused(job, tmp_path):
     open_task(task)
     (job.model / "model.txt").write_text("another model")
     assert "has another model at" in refusal()
+    (job.inputs / "00.txt").unlink()
+    (job.inputs / "01.txt").unlink()
+    judge_shard(0, {})  # removed since they were listed, which their rows say
+    assert all("No such file" in row["error"] for row in rows(tmp_path / "out"))
     # The folder is there, and nothing in it: another disk is mounted.
     for path in job.inputs.iterdir():
         path.unlink()

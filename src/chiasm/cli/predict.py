@@ -52,7 +52,7 @@ def predict(
         ),
     ] = None,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="With --workers or --ray: print the summary alone.")
+        bool, typer.Option("--quiet", help="With --workers or --ray: print no progress.")
     ] = False,
 ) -> None:
     """Predict new parts or recordings.

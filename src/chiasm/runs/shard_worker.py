@@ -193,10 +193,16 @@ def _enter(task: ShardTask, host: str) -> None:
 
 
 def _check_seen(items: list[Item]) -> None:
-    """Refuse a shard of which no file is there: a machine without the data, not bad files."""
-    files = [path for item in items for path in item.get("files", {}).values()]
-    if files and not any(Path(path).exists() for path in files):
-        raise ConfigurationError(_unseen(socket.gethostname(), files[0]))
+    """Refuse a shard of which neither a file nor its folder's content is there.
+
+    That is a machine without the data, and not files that were removed since they were listed.
+    """
+    files = [Path(path) for item in items for path in item.get("files", {}).values()]
+    if not files or any(path.exists() for path in files):
+        return
+    folder = files[0].parent
+    if not folder.is_dir() or not any(folder.iterdir()):
+        raise ConfigurationError(_unseen(socket.gethostname(), str(files[0])))
 
 
 def _unseen(host: str, path: str) -> str:

@@ -98,8 +98,9 @@ class Tally:
             say(remark)
 
     def say_notes(self, noun: str) -> None:
-        """Print each note and how many inputs have it; ``noun`` names the inputs."""
-        for note, count in self.notes.items():
+        """Print each note, the most frequent first; ``noun`` names the inputs."""
+        # The order of the inputs is lost where shards end in any order.
+        for note, count in sorted(self.notes.items(), key=lambda item: (-item[1], item[0])):
             say(f"{count} of {self.inputs} {noun}: {note}")
 
     def to_json(self) -> str:

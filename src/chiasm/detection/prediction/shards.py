@@ -125,7 +125,7 @@ def predict_shards(
             with ``source`` and ``png``.
         workers: processes at work at a time; None takes all processors of a cluster.
         ray: address of a cluster; None takes processes of this machine.
-        quiet: print the summary alone.
+        quiet: print no progress.
 
     Raises:
         ConfigurationError, ArtifactError: see ``predict_in_shards``.
