@@ -91,7 +91,7 @@ def make_parts(work: Path, seed: int) -> tuple[Path, Path]:
         work / "scenes",
         products=("flange",),
         train=20,
-        validation=10,
+        validation=24,  # as many as the promised rate needs, so that parts are decided on
         test_good=REAL // 2,
         test_per_defect=REAL // 10,
         size=256,
