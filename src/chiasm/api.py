@@ -9,10 +9,11 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from chiasm.errors import ConfigurationError
+from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.registry import RegisteredModel, find_model, searched_models
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from chiasm.diagnosis.fusion_search.evolution import MeasureCosts as MeasureClassifierCosts
     from chiasm.diagnosis.predictor import DiagnosisPredictor
     from chiasm.fusion.genotype import Genotype
+    from chiasm.runs.tally import Tally
     from chiasm.runtime.deployment import Deployment
     from chiasm.runtime.detection import DetectionRuntime
     from chiasm.runtime.diagnosis import DiagnosisRuntime
@@ -160,9 +162,12 @@ def predict(
     lamp: int | Literal["all"] | None = None,
     xyz: Path | str | None = None,
     series: Path | str | None = None,
+    keep_maps: bool = True,
     device: str = "auto",
 ) -> Sequence[Verdict] | Sequence[Diagnosis]:
     """Predict verdicts of new parts, or diagnoses of new recordings, and write them to ``out``.
+
+    For more of them than one process should judge there is ``predict_shards``.
 
     Args:
         run: folder of a run or of a model.
@@ -172,6 +177,7 @@ def predict(
             None takes the lamp that the run saw its parts under.
         xyz: of one part: the 3D file that belongs to the RGB file ``inputs``.
         series: of one recording: the series that belongs to the image ``inputs``.
+        keep_maps: of parts: whether the verdicts that are returned have their anomaly maps.
         device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises:
@@ -186,7 +192,106 @@ def predict(
     _refuse(run, "detects defects", series=series)
     from chiasm.detection.predict import predict as predict_detection
 
-    return predict_detection(run, inputs, out=out, lamp=lamp, xyz=xyz, device=device)
+    return predict_detection(
+        run, inputs, out=out, lamp=lamp, xyz=xyz, keep_maps=keep_maps, device=device
+    )
+
+
+def predict_shards(
+    model: Path | str,
+    inputs: Path | str,
+    *,
+    out: Path | str,
+    workers: int | None = None,
+    ray: str | None = None,
+    heat_maps: Literal["none", "defective", "all"] | None = None,
+    lamp: int | Literal["all"] | None = None,
+    quiet: bool = False,
+    device: str = "auto",
+) -> Tally:
+    """Predict over any number of parts or recordings in several processes, or on a Ray cluster.
+
+    Writes ``verdicts/part-*.parquet`` and, of parts, ``heat_maps/part-*.parquet`` to ``out``. The
+    same call goes on where an earlier one ended; a process that is lost loses nothing.
+
+    Args:
+        model: folder of a run, of a model, or one that ``export`` wrote; the latter needs no
+            PyTorch.
+        inputs: folder or table.
+        out: folder for the results; for a cluster one that all its machines share.
+        workers: processes at a time. None takes one, and on a cluster all its processors.
+        ray: address of a Ray cluster, ``"auto"``, or ``"local"`` for one on this machine; None
+            takes processes of this machine.
+        heat_maps: of parts: which of them get a heat map; None: those that are defective.
+        lamp: as for ``predict``.
+        quiet: print no progress.
+        device: on which each worker predicts; see ``load``.
+
+    Returns:
+        The counts of what became of the inputs.
+
+    Raises:
+        ConfigurationError: an argument belongs to the other wing, ``out`` holds another prediction,
+            or a machine lacks something that the others have.
+        ArtifactError: the model cannot be read, or the results not be written.
+        DataError: no input could be judged.
+    """
+    folder, place = Path(model), Path(out)
+    open_model = partial(_load_for_worker, device=device)
+    kind, files = _identity(folder)
+    if kind == "classifier":
+        _refuse(model, "classifies recordings", lamp=lamp, heat_maps=heat_maps)
+        from chiasm.diagnosis.prediction import job as recordings
+
+        recording_job = recordings.RecordingJob(folder, files, Path(inputs), open_model)
+        return recordings.predict_shards(
+            recording_job, place, workers=workers, ray=ray, quiet=quiet
+        )
+    from chiasm.detection.prediction import job as parts
+
+    part_job = parts.PartJob(
+        folder, files, Path(inputs), open_model, lamp, heat_maps or "defective"
+    )
+    return parts.predict_shards(part_job, place, workers=workers, ray=ray, quiet=quiet)
+
+
+def _identity(folder: Path) -> tuple[str, tuple[Path, ...]]:
+    """Return the wing of a trained or exported model, and the files that tell it from others."""
+    if _is_exported(folder):
+        from chiasm.runtime.deployment import DEPLOYMENT, read_deployment
+
+        return read_deployment(folder).wing, (folder / DEPLOYMENT,)
+    from chiasm.runs.model_folder import CONTRACT, GENOTYPE, model_folder
+
+    inner = model_folder(folder)
+    if not (inner / CONTRACT).is_file():
+        raise ArtifactError(
+            f"{folder} holds no model: a folder of 'chiasm train' or 'chiasm export' was expected."
+        )
+    # Early contracts leave the lamp to the settings of the run.
+    named = (inner / CONTRACT, inner / GENOTYPE, inner.parent / "config.yaml")
+    return wing(folder), tuple(path for path in named if path.is_file())
+
+
+def _load_exported(folder: Path, device: str, *, threads: int | None = None) -> Model:
+    if device not in ("auto", "cpu"):
+        raise ConfigurationError(
+            f"{folder} holds an exported model, which runs on the processor; leave out "
+            f"device={device}, or load the run that it was exported from."
+        )
+    from chiasm.runtime import load as load_exported
+
+    return load_exported(folder, threads=threads)
+
+
+def _load_for_worker(folder: Path, threads: int, *, device: str) -> Model:
+    """Load a model with a share of the processors, on a device."""
+    if _is_exported(folder):
+        return _load_exported(folder, device, threads=threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    return load(folder, device=device)
 
 
 def load(folder: Path | str, *, device: str = "auto") -> Model:
@@ -205,14 +310,7 @@ def load(folder: Path | str, *, device: str = "auto") -> Model:
         ArtifactError: a file is missing, damaged or of another version.
     """
     if _is_exported(Path(folder)):
-        if device not in ("auto", "cpu"):
-            raise ConfigurationError(
-                f"{folder} holds an exported model, which runs on the processor; leave out "
-                f"device={device}, or load the run that it was exported from."
-            )
-        from chiasm.runtime import load as load_exported
-
-        return load_exported(folder)
+        return _load_exported(Path(folder), device)
     if wing(folder) == "classifier":
         from chiasm.diagnosis.predictor import DiagnosisPredictor
 

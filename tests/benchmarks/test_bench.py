@@ -21,7 +21,6 @@ from chiasm.benchmarks.benchmark import TRIALS, run_table
 from chiasm.benchmarks.detection import DetectionSuite
 from chiasm.benchmarks.detection_tables import describe
 from chiasm.benchmarks.figure_drawing import draw_parts
-from chiasm.benchmarks.pool import threads_each
 from chiasm.benchmarks.render import write
 from chiasm.benchmarks.store import Result, ResultStore
 from chiasm.benchmarks.table import Entry, Table, fill
@@ -165,21 +164,6 @@ def test_a_deadline_ends_a_table_with_what_there_is(tmp_path, monkeypatch):
     entries = json.loads((tmp_path / "out" / "t.json").read_text())["entries"]
     assert [entry["remark"] for entry in entries][1:] == ["not run", "not run"]
     assert "not run" in (tmp_path / "out" / "t.md").read_text()
-
-
-@pytest.mark.parametrize(
-    ("set_to", "jobs", "expected"),
-    [(None, 1, 8), (None, 3, 2), (None, 9, 1), ("2", 1, 2), ("16", 1, 8), ("2", 8, 1), ("x", 2, 4)],
-)
-def test_runs_share_the_cores_and_heed_what_the_environment_leaves_them(
-    monkeypatch, set_to, jobs, expected
-):
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
-    if set_to is None:
-        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    else:
-        monkeypatch.setenv("OMP_NUM_THREADS", set_to)
-    assert threads_each(jobs) == expected
 
 
 def test_a_process_that_is_killed_for_memory_says_so(tmp_path, monkeypatch):

@@ -19,7 +19,8 @@ from chiasm.benchmarks.diagnosis_facts import read_classifier_facts
 from chiasm.benchmarks.run_trial import EXIT_OUT_OF_MEMORY, PHASES
 from chiasm.benchmarks.store import Result, ResultStore, Status
 from chiasm.benchmarks.trial import Trial, fingerprint_of
-from chiasm.errors import ConfigurationError
+from chiasm.runs.ray_cluster import ray_cluster
+from chiasm.runs.workers import threads_each
 
 Finished = tuple[Trial, Result]
 Report = Callable[[str], None]
@@ -79,20 +80,9 @@ def run_on_ray(
         report_progress: called with a line for people.
 
     Raises:
-        ConfigurationError: Ray is not installed.
+        ConfigurationError: Ray is not installed, or nothing answers at the address.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigurationError("--ray needs Ray: pip install 'chiasm[cluster]'.") from error
-    # Ray's workers have a low priority by default, which would distort measured times.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    started = not ray.is_initialized()
-    if started and address == "local":
-        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
-    elif started:
-        ray.init(address=address, log_to_driver=False)
-    try:
+    with ray_cluster(address) as ray:
         task = ray.remote(num_cpus=1, max_retries=1)(run_phases)
         # A worker has another working directory.
         store = ResultStore(store.folder.absolute())
@@ -110,9 +100,6 @@ def run_on_ray(
                     yield trial, ray.get(future)
                 except ray.exceptions.RayError as error:
                     yield trial, _store_failure(error, trial, store)
-    finally:
-        if started:
-            ray.shutdown()
 
 
 def _store_failure(error: Exception, trial: Trial, store: ResultStore) -> Result:
@@ -124,18 +111,6 @@ def _store_failure(error: Exception, trial: Trial, store: ResultStore) -> Result
     result = Result(status, {}, message, fingerprint_of(trial))
     store.write(trial, result)
     return result
-
-
-def threads_each(jobs: int) -> int:
-    """Return the processor threads of each of ``jobs`` parallel trials.
-
-    Never more than ``OMP_NUM_THREADS``, if it is set: threads that wait for each other on busy
-    cores take five times as long.
-    """
-    variable = os.environ.get("OMP_NUM_THREADS", "")
-    cores = os.cpu_count() or 1
-    limit = min(cores, int(variable)) if variable.isdigit() and int(variable) > 0 else cores
-    return max(1, min(cores // jobs, limit))
 
 
 def run_phases(trial: Trial, store: ResultStore, threads: int, code: str) -> Result:

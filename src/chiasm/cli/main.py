@@ -36,6 +36,7 @@ _EXTRAS = (
         "openvino": "runtime",
         "onnxruntime": "runtime-onnx",
         "ray": "cluster",
+        "pyarrow": "cluster",
         "psycopg": "serve-postgresql",
     }
     | dict.fromkeys(("faiss", "lightgbm"), "rivals")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from chiasm.cli.options import Device, Lamp
+from chiasm.errors import ConfigurationError
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Folder of a run or of a model.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of a run or of a model; with --workers or --ray also an exported one."
+        ),
+    ],
     inputs: Annotated[
         Path, typer.Argument(help="Folder, table or single file of parts or recordings.")
     ],
@@ -25,9 +31,73 @@ def predict(
         Path | None, typer.Option(help="Series that belongs to a single PRPD picture.")
     ] = None,
     lamp: Lamp = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Judge in this number of processes, and write Parquet files in shards."
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Judge on a Ray cluster: HOST:PORT, ray://HOST:PORT, 'auto', or 'local' for one "
+            "on this machine.",
+        ),
+    ] = None,
+    heat_maps: Annotated[
+        Literal["none", "defective", "all"] | None,
+        typer.Option(
+            help="With --workers or --ray: parts that get a heat map (default: defective)."
+        ),
+    ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="With --workers or --ray: print no progress.")
+    ] = False,
     device: Device = None,
 ) -> None:
-    """Predict new parts or recordings. Writes a table, and a heat map of each part."""
-    from chiasm.api import predict as run_prediction
+    """Predict new parts or recordings.
 
-    run_prediction(run, inputs, out=out, xyz=xyz, lamp=lamp, series=series, device=device or "auto")
+    Writes a table, and a heat map of each part. With --workers or --ray any number of inputs is
+    judged in shards, which are Parquet files; the same command resumes what was interrupted.
+    """
+    from chiasm import api
+
+    if workers is None and ray is None:
+        _refuse("are written in shards", {"--heat-maps": heat_maps, "--quiet": quiet or None})
+        api.predict(
+            run,
+            inputs,
+            out=out,
+            xyz=xyz,
+            lamp=lamp,
+            series=series,
+            keep_maps=False,
+            device=device or "auto",
+        )
+        return
+    if xyz is not None or series is not None:
+        raise ConfigurationError(
+            "--xyz and --series name the partner of a single file, which needs no workers; leave "
+            "out --workers and --ray, or give a folder or a table."
+        )
+    api.predict_shards(
+        run,
+        inputs,
+        out=out,
+        workers=workers,
+        ray=ray,
+        heat_maps=heat_maps,
+        lamp=lamp,
+        quiet=quiet,
+        device=device or "auto",
+    )
+
+
+def _refuse(what: str, options: dict[str, object]) -> None:
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise ConfigurationError(
+            f"{' and '.join(given)} belong to results that {what}; give --workers as well, or "
+            "leave them out."
+        )

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import math
-from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 
-from chiasm.detection.contract import acquisition_of
+from chiasm.detection.prediction.outcomes import COLUMNS, outcome_of, say_summary
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.acquisition import Acquisition
 from chiasm.detection.readers.checked_sample import sample_from_arrays
@@ -21,7 +20,8 @@ from chiasm.detection.readers.source import Lamp, SampleRef, SampleSource
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
 from chiasm.errors import ChiasmError, DataError
 from chiasm.files.images import RGB_SUFFIXES
-from chiasm.runs.console import MAX_LISTED, failure_reason, report_failures, say
+from chiasm.runs.console import say
+from chiasm.runs.tally import Tally
 from chiasm.samples import RGBDSample, Verdict
 
 
@@ -32,6 +32,7 @@ def predict(
     out: Path | str = "verdicts",
     lamp: Lamp | None = None,
     xyz: Path | str | None = None,
+    keep_maps: bool = True,
     device: str = "auto",
 ) -> list[Verdict]:
     """Predict verdicts on new parts; write ``verdicts.csv``, ``verdicts.json`` and heat maps.
@@ -43,6 +44,8 @@ def predict(
         lamp: number of the lamp, for data with several; ``"all"`` takes all of them. None takes
             the lamp that the run saw its parts under.
         xyz: the 3D file of a single RGB file.
+        keep_maps: whether the verdicts that are returned have their anomaly maps; without, memory
+            grows by a row a part.
         device: that predicts, see ``find_device``.
 
     A part that cannot be read gets a row with ``error``, and the others are still scored. Heat maps
@@ -57,49 +60,29 @@ def predict(
     _remove_earlier(target)
     scale = HeatScale.of(predictor.contract.calibration_scores, predictor.display_threshold)
     verdicts: list[Verdict] = []
-    pictures: list[str] = []
-    notes: Counter[str] = Counter()
-    samples, remarks = _samples(
-        Path(inputs), acquisition_of(Path(run), predictor.contract), xyz=xyz, lamp=lamp
-    )
+    rows: list[dict[str, Any]] = []
+    tally = Tally()
+    samples, remarks = _samples(Path(inputs), predictor.acquisition, xyz=xyz, lamp=lamp)
     for remark in remarks:
         say(remark)
     for name, sample in samples:
         verdict = next(predictor.predict_all([(name, sample)]))
-        verdicts.append(verdict)
-        notes.update(verdict.notes)
-        pictures.append("")
+        picture = ""
         if verdict.anomaly_map is not None and isinstance(sample, RGBDSample):
-            picture = heat_overlay(verdict.anomaly_map, sample, scale=scale)
-            pictures[-1] = f"{len(verdicts) - 1:04d}_{Path(verdict.source).stem}.png"
-            cv2.imwrite(str(target / pictures[-1]), picture)
-    rows = [{**_row(v), "picture": picture} for v, picture in zip(verdicts, pictures)]
+            picture = f"{len(rows):04d}_{Path(verdict.source).stem}.png"
+            heat_map = heat_overlay(verdict.anomaly_map, sample, scale=scale)
+            cv2.imwrite(str(target / picture), heat_map)
+        outcome = outcome_of(verdict)
+        tally.add(outcome, len(rows))
+        rows.append({**outcome.row, "picture": picture})
+        verdicts.append(verdict if keep_maps else replace(verdict, anomaly_map=None))
     (target / "verdicts.json").write_text(json.dumps(rows, indent=2) + "\n")
     with (target / "verdicts.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
+        writer = csv.DictWriter(stream, [*COLUMNS, "picture"])
         writer.writeheader()
         writer.writerows(rows)
-    bad = sum(v.defective is True for v in verdicts)
-    failures = [failure_reason(v) for v in verdicts if v.error]
-    undecided = sum(v.defective is None for v in verdicts) - len(failures)
-    said = [f"{bad} defective", *([f"{undecided} undecided"] if undecided else [])]
-    said.append(f"{len(failures)} not judged")
-    say(f"{len(verdicts)} parts: {', '.join(said)}. See {target}.")
-    say(predictor.alarm_rule.promise)
-    for verdict in verdicts if len(verdicts) <= MAX_LISTED else ():
-        if not verdict.error:
-            say(f"{verdict.source}: {_in_words(verdict)}")
-    for note, count in notes.items():
-        say(f"{count} of {len(verdicts)} parts: {note}")
-    report_failures(failures, succeeded=len(verdicts) - len(failures), noun="parts")
+    say_summary(tally, target, promise=predictor.alarm_rule.promise)
     return verdicts
-
-
-def _in_words(verdict: Verdict) -> str:
-    if verdict.defective is None:
-        return f"undecided, score {verdict.score:.3g}"
-    decision = "defective" if verdict.defective else "good"
-    return f"{decision}, score {verdict.score:.3g}, p-value {verdict.p_value:.3f}"
 
 
 def _remove_earlier(folder: Path) -> None:
@@ -142,17 +125,3 @@ def _read(
             yield ref.source, error
     for problem in source.problems:
         yield problem.source, DataError(problem.sentence)
-
-
-def _row(verdict: Verdict) -> dict[str, Any]:
-    def json_number(x: float) -> float | None:
-        return None if math.isnan(x) else x
-
-    return {
-        "source": verdict.source,
-        "score": json_number(verdict.score),
-        "p_value": json_number(verdict.p_value),
-        "defective": verdict.defective,
-        "notes": " ".join(verdict.notes),
-        "error": verdict.error,
-    }

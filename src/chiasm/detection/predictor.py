@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from chiasm.detection.contract import DetectionContract, load_model
+from chiasm.detection.contract import DetectionContract, acquisition_of, load_model
 from chiasm.detection.decision import AlarmRule, predict_each, verdict_on
 from chiasm.detection.detector import Detector
 from chiasm.detection.preparation.acquisition import Acquisition, prepare_as_trained
@@ -28,14 +28,21 @@ class DetectionPredictor:
         detector: put into evaluation mode; it computes on the device where it is.
         contract: preparation, calibration scores and false-alarm rate of the detector.
         genotype: its fusion, where it was searched.
+        folder: that it was loaded from, whose settings say what early contracts do not.
     """
 
     def __init__(
-        self, detector: Detector, contract: DetectionContract, genotype: Genotype | None = None
+        self,
+        detector: Detector,
+        contract: DetectionContract,
+        genotype: Genotype | None = None,
+        *,
+        folder: Path | None = None,
     ) -> None:
         self.detector = detector.eval()
         self.contract = contract
         self.genotype = genotype
+        self.folder = folder
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto") -> DetectionPredictor:
@@ -45,7 +52,7 @@ class DetectionPredictor:
         """
         place = find_device(device)
         detector, contract, genotype = load_model(model_folder(folder))
-        return cls(detector.to(place), contract, genotype)
+        return cls(detector.to(place), contract, genotype, folder=Path(folder))
 
     @property
     def alarm_rule(self) -> AlarmRule:
@@ -54,8 +61,10 @@ class DetectionPredictor:
 
     @property
     def acquisition(self) -> Acquisition | None:
-        """How the model's run saw its normal parts; None of earlier versions."""
-        return self.contract.acquisition
+        """How the model's run saw its normal parts; of earlier versions, what its settings say."""
+        if self.folder is None:
+            return self.contract.acquisition
+        return acquisition_of(self.folder, self.contract)
 
     @property
     def display_threshold(self) -> float:

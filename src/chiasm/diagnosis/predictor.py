@@ -81,6 +81,11 @@ class DiagnosisPredictor:
         network, contract = load_model(model_folder(folder))
         return cls(network.to(place), contract)
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.contract.kinds
+
     def __call__(
         self,
         image: Any = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -75,6 +76,25 @@ def open_with_reader(wing: str, path: Path | str, **options: Any) -> Any:
             f"{name}={options[name]}."
         )
     return entry(path, **options)
+
+
+def without_listing(source: Any) -> Any:
+    """Return a reader that loads the same samples and has forgotten which there are.
+
+    It is small, whatever the number of samples, so that it can be sent to many processes together
+    with the references that each is to load. None for a reader that needs its listing to load, and
+    says so by ``loads_by_listing``.
+    """
+    if getattr(source, "loads_by_listing", False):
+        return None
+    reader = copy.copy(source)
+    refs, problems = source.refs, source.problems
+    for name, value in vars(source).items():
+        if value is refs or value is problems:
+            setattr(reader, name, ())
+        elif hasattr(value, "cleared"):  # a log of problems
+            setattr(reader, name, value.cleared())
+    return reader
 
 
 def _unknown(wing: str, path: Path) -> str:

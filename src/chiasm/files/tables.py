@@ -7,8 +7,6 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-import pandas as pd
-
 from chiasm.errors import DataError
 
 SUFFIXES = frozenset({".csv", ".parquet"})
@@ -58,6 +56,8 @@ def _csv(path: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _parquet(path: Path) -> tuple[list[str], list[list[str]]]:
+    import pandas as pd  # slow to import, and not part of a station, which may read CSV
+
     try:
         table = pd.read_parquet(path)
     except (OSError, ValueError) as cause:

@@ -19,24 +19,28 @@ def say(text: str) -> None:
     _console.print(text, markup=False)
 
 
-def report_failures(reasons: Sequence[str], *, succeeded: int, noun: str) -> None:
+def report_failures(
+    reasons: Sequence[str], *, succeeded: int, noun: str, failed: int | None = None
+) -> None:
     """Print why some inputs have no verdict.
 
     Args:
-        reasons: a sentence for each failed input.
+        reasons: a sentence for each failed input, or for the first of them.
         succeeded: number of inputs with a verdict.
         noun: what the inputs are, e.g. ``"parts"``.
+        failed: number of failed inputs; None takes that of the reasons.
 
     Raises:
         DataError: no input has a verdict, so that a script does not take this for success.
     """
+    failed = len(reasons) if failed is None else failed
     for reason in reasons[:MAX_LISTED]:
         say(reason)
-    if len(reasons) > MAX_LISTED:
-        say(f"{len(reasons) - MAX_LISTED} more {noun} were not evaluated.")
+    if failed > MAX_LISTED:
+        say(f"{failed - MAX_LISTED} more {noun} were not evaluated.")
     if not succeeded:
         first = reasons[0] if reasons else "there was none."
-        raise DataError(f"None of the {len(reasons)} {noun} could be evaluated: {first}")
+        raise DataError(f"None of the {failed} {noun} could be evaluated: {first}")
 
 
 def failure_reason(verdict: Verdict) -> str:

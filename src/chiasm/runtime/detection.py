@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.detection.decision import predict_each, verdict_on
+from chiasm.detection.decision import AlarmRule, predict_each, verdict_on
 from chiasm.detection.preparation.acquisition import Acquisition, prepare_as_trained
 from chiasm.detection.preparation.geometry import geometry_picture
 from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
@@ -51,6 +51,11 @@ class DetectionRuntime:
             precision=deployment.precision,
             batch=1,
         )
+
+    @property
+    def alarm_rule(self) -> AlarmRule:
+        """How scores become decisions, and what is promised of them."""
+        return self.deployment.alarm_rule
 
     @property
     def acquisition(self) -> Acquisition | None:

@@ -57,6 +57,11 @@ class DiagnosisRuntime:
             precision=deployment.precision,
         )
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.deployment.kinds
+
     def __call__(
         self,
         image: Any = None,

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from chiasm.detection.readers.camera import Intrinsics, back_project
 from chiasm.detection.readers.checked_sample import load_sample
@@ -218,6 +217,8 @@ def _rendered_points(depth: Path, info: Path) -> FloatArray:
 
 
 def _yaml(path: Path) -> Mapping[str, Any]:
+    import yaml  # not part of a station, which may read other layouts
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as cause:

@@ -96,6 +96,10 @@ class ProblemLog:
         """Return the repairs of a recording."""
         return self._repairs.get(ref.source, ())
 
+    def cleared(self) -> ProblemLog:
+        """Return a log that has none of the problems."""
+        return ProblemLog(())
+
     def all(self) -> tuple[Problem, ...]:
         """Return all problems in the order of their discovery."""
         return (*self._opening, *chain.from_iterable(self._repairs.values()))

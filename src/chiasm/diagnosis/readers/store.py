@@ -49,6 +49,7 @@ class RecordingStore:
     """
 
     layout = "a converted store"
+    loads_by_listing = True  # where a recording's values lie stands in the index
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)

@@ -1,0 +1,1 @@
+"""Verdicts as rows of tables, and any number of them."""

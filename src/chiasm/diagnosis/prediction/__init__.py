@@ -1,0 +1,1 @@
+"""Diagnoses as rows of tables, and any number of them."""
