@@ -19,12 +19,13 @@ import pytest
 from chiasm.diagnosis.readers import shards
 from chiasm.diagnosis.readers import store as recording_store
 from chiasm.diagnosis.readers.aihub import AiHub
-from chiasm.diagnosis.readers.journal import JOURNAL, write_lock
+from chiasm.diagnosis.readers.journal import JOURNAL
 from chiasm.diagnosis.readers.manifest import RecordingManifest
 from chiasm.diagnosis.readers.series_files import read_counts_csv
 from chiasm.diagnosis.readers.source import problem_message
 from chiasm.diagnosis.readers.store import RecordingStore, convert
 from chiasm.errors import DataError
+from chiasm.files.locks import write_lock
 
 COUNT = 10
 CYCLE = 64

@@ -6,11 +6,9 @@ other lines.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +21,7 @@ from chiasm.errors import DataError
 from chiasm.samples import Problem
 
 VERSION = 1
-INDEX, JOURNAL, LOCK = "index.jsonl", "journal.jsonl", "lock"
-_POLL_S = 0.2
+INDEX, JOURNAL = "index.jsonl", "journal.jsonl"
 _FACTS = ("source", "frequency", "samples_per_cycle", "label", "kind", "split")
 
 
@@ -167,33 +164,6 @@ def read_index(folder: Path) -> Index:
         raise DataError(
             f"{path} is damaged ({cause}); delete {folder} and convert again."
         ) from cause
-
-
-@contextlib.contextmanager
-def write_lock(folder: Path, *, patience_s: float = 900.0) -> Iterator[None]:
-    """Hold the store's lock; the system releases the lock of a killed process.
-
-    Raises ``DataError`` if another process holds the lock for longer than ``patience_s``.
-    """
-    try:
-        import fcntl
-    except ImportError:  # pragma: no cover - no such lock on this system
-        yield
-        return
-    with (folder / LOCK).open("w") as stream:
-        deadline = time.monotonic() + patience_s
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as cause:
-                if time.monotonic() >= deadline:
-                    raise DataError(
-                        f"{folder} is still being written by another process after "
-                        f"{patience_s:.0f} s; wait until it has finished, or end it."
-                    ) from cause
-            time.sleep(_POLL_S)
-        yield
 
 
 def _line(entry: Entry) -> bytes:

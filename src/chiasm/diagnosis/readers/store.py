@@ -27,11 +27,11 @@ from chiasm.diagnosis.readers.journal import (
     stamp_of,
     without_files,
     write_index,
-    write_lock,
 )
 from chiasm.diagnosis.readers.shards import ByteArray, ShardReader, ShardWriter
 from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, sample_from_ref
 from chiasm.errors import DataError
+from chiasm.files.locks import write_lock
 from chiasm.files.readers import reader
 from chiasm.samples import FloatArray, Problem, RecordingSample
 
