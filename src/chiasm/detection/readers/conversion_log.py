@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Self
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 
-OPTIONS, DONE, ORIGINS = "conversion.json", "conversion.jsonl", "origin.csv"
+OPTIONS, DONE, LOCK = "conversion.json", "conversion.jsonl", "conversion.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +25,13 @@ class Done:
         source: path of its main file at the origin.
         stamp: sizes and dates of its files there.
         place: ``split/kind`` to which it was written.
-        number: in that folder.
+        stem: name of its files there, a number.
     """
 
     source: str
     stamp: str
     place: str
-    number: int
+    stem: str
 
 
 class ConversionLog:
@@ -43,7 +44,7 @@ class ConversionLog:
         options: of the conversion, JSON values; they must be those of the earlier one.
 
     Raises:
-        DataError: the folder holds something else.
+        DataError: the earlier conversion had other options.
     """
 
     def __init__(self, folder: Path, options: Mapping[str, Any]) -> None:
@@ -52,8 +53,6 @@ class ConversionLog:
         if (folder / OPTIONS).is_file():
             self._check(options)
             self._read()
-        elif any(name.name not in _OWN for name in folder.iterdir()):
-            raise DataError(f"{folder} is not empty; name a new folder so that nothing mixes.")
         else:
             draft = folder / f"{OPTIONS}.draft"
             draft.write_text(json.dumps(options, indent=2), encoding="utf-8")
@@ -73,13 +72,15 @@ class ConversionLog:
 
     def add(self, done: Done) -> None:
         """Note that the files of a part are complete."""
-        facts = [done.source, done.stamp, done.place, done.number]
+        facts = [done.source, done.stamp, done.place, done.stem]
         self._stream.write(json.dumps(facts).encode() + b"\n")
         self._stream.flush()
         self.done[done.source] = done
 
-    def numbers(self, parts: Sequence[tuple[str, str]]) -> list[int]:
-        """Return the number of each part: the one that it has, or the lowest free one of its place.
+    def stems(self, parts: Sequence[tuple[str, str]]) -> list[str]:
+        """Return the number of each part: that which it has, or the lowest free one of its place.
+
+        A listing that stays the same gives the same numbers, whatever was complete before.
 
         Args:
             parts: source and place, all that are listed.
@@ -96,20 +97,29 @@ class ConversionLog:
             )
         kept: dict[str, set[int]] = {}
         for done in self.done.values():
-            kept.setdefault(done.place, set()).add(done.number)
+            kept.setdefault(done.place, set()).add(int(done.stem))
+        # Of one width, so that the order of names is that of numbers.
+        widths = {p: max(3, len(str(n - 1))) for p, n in Counter(p for _, p in parts).items()}
         free: dict[str, int] = {}
-        numbers = []
+        stems = []
         for source, place in parts:
             earlier = self.done.get(source)
             if earlier is not None and earlier.place == place:
-                numbers.append(earlier.number)
+                stems.append(earlier.stem)
                 continue
             number = free.get(place, 0)
             while number in kept.get(place, ()):
                 number += 1
             free[place] = number + 1
-            numbers.append(number)
-        return numbers
+            stems.append(f"{number:0{widths[place]}d}")
+        return stems
+
+    def give_up(self) -> None:
+        """Forget a conversion that has written nothing, and remove its folder if it is empty."""
+        if all(path.name in _OWN for path in self.folder.iterdir()):
+            for name in _OWN:
+                (self.folder / name).unlink(missing_ok=True)
+            self.folder.rmdir()
 
     def _check(self, options: Mapping[str, Any]) -> None:
         try:
@@ -143,7 +153,17 @@ class ConversionLog:
             os.truncate(path, complete)
 
 
-_OWN = (OPTIONS, f"{OPTIONS}.draft", DONE, "conversion.lock")
+def check_destination(folder: Path) -> None:
+    """Raise ``DataError`` for a path that holds something else than a conversion."""
+    if folder.is_dir():
+        if (folder / OPTIONS).is_file() or all(path.name in _OWN for path in folder.iterdir()):
+            return
+    elif not folder.exists():
+        return
+    raise DataError(f"{folder} is not empty; name a new folder so that nothing mixes.")
+
+
+_OWN = (OPTIONS, f"{OPTIONS}.draft", DONE, LOCK)
 
 
 def stamp_of(ref: SampleRef) -> str:
