@@ -180,7 +180,8 @@ def convert(
 
 def _convert_recordings(origin: Path, destination: Path, *, workers: int, strict: bool) -> None:
     from chiasm.diagnosis.readers import opening
-    from chiasm.diagnosis.readers.store import INDEX, JOURNAL, convert
+    from chiasm.diagnosis.readers.journal import INDEX, JOURNAL
+    from chiasm.diagnosis.readers.store import convert
 
     own = (INDEX, JOURNAL, LOCK)
     if destination.is_dir():
