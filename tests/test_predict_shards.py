@@ -19,7 +19,7 @@ import chiasm
 from chiasm import api
 from chiasm.cli.main import app
 from chiasm.detection import predict as predict_parts
-from chiasm.detection.prediction import shards as part_shards
+from chiasm.detection.prediction import job as part_job
 from chiasm.diagnosis.readers.opening import open_source as open_recordings
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.errors import ArtifactError, ConfigurationError, DataError
@@ -205,6 +205,19 @@ api.predict_shards({str(model)!r}, {str(inputs)!r}, out={str(tmp_path / "out")!r
             assert row["kind"] == said.kind
 
 
+def test_the_process_that_is_started_loads_no_pytorch(detector):
+    """It holds counts alone; its memory is that of its libraries."""
+    code = f"""
+import sys
+from pathlib import Path
+from chiasm import api
+import chiasm.detection.prediction.job, chiasm.diagnosis.prediction.job
+assert api._identity(Path({str(detector)!r}))[0] == "detector"
+assert not {{"torch", "pandas"}} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_no_anomaly_map_outlives_its_part(parts, detector, here, tmp_path, monkeypatch):
     alive: list[int] = []
     draw = predict_parts.heat_overlay
@@ -216,7 +229,7 @@ def test_no_anomaly_map_outlives_its_part(parts, detector, here, tmp_path, monke
     gc.collect()
     before = sum(type(known) is AnomalyMap for known in gc.get_objects())
     monkeypatch.setattr(predict_parts, "heat_overlay", counted)
-    monkeypatch.setattr(part_shards, "heat_overlay", counted)
+    monkeypatch.setattr(part_job, "heat_overlay", counted)
     ended = CliRunner().invoke(
         app, ["predict", *map(str, (detector, parts)), "--out", str(tmp_path)]
     )

@@ -231,13 +231,13 @@ def predict_shards(
     kind, files = _identity(folder)
     if kind == "classifier":
         _refuse(model, "classifies recordings", lamp=lamp, heat_maps=heat_maps)
-        from chiasm.diagnosis.prediction import shards as recordings
+        from chiasm.diagnosis.prediction import job as recordings
 
         recording_job = recordings.RecordingJob(folder, files, Path(inputs), _load_for_worker)
         return recordings.predict_shards(
             recording_job, place, workers=workers, ray=ray, quiet=quiet
         )
-    from chiasm.detection.prediction import shards as parts
+    from chiasm.detection.prediction import job as parts
 
     part_job = parts.PartJob(
         folder, files, Path(inputs), _load_for_worker, lamp, heat_maps or "defective"

@@ -13,10 +13,11 @@ import pytest
 
 from chiasm.errors import ArtifactError, ConfigurationError, DataError
 from chiasm.files.parquet import ParquetFile
-from chiasm.runs import shard_plan, shard_worker
+from chiasm.runs import shard_plan, shard_worker, shards
 from chiasm.runs.shard_worker import judge_shard, open_task
 from chiasm.runs.shards import RETRIES, predict_in_shards
 from chiasm.runs.tally import MOST_NOTES, Outcome, Tally
+from chiasm.runs.workers import WorkerLost
 from stub_job import NumberJob, judge_here, raise_killed
 
 
@@ -180,6 +181,17 @@ def test_heat_maps_stand_beside_the_verdicts(job, inline, tmp_path):
     assert [row["source"] for row in pictures] == [row["source"] for row in rows(tmp_path / "out")]
     metadata = [pq.read_schema(part).metadata for part in parts]
     assert len({m[b"chiasm.model"] for m in metadata}) == 1
+
+
+def test_a_process_that_is_lost_while_it_lists_is_told_with_what_may_help(
+    job, inline, tmp_path, monkeypatch
+):
+    def lost(*_, **__):
+        raise WorkerLost("A worker process ended with signal 9.")
+
+    monkeypatch.setattr(shards, "call_apart", lost)
+    with pytest.raises(ArtifactError, match=r"signal 9\. Is there enough memory\?.*__main__"):
+        predict(job, tmp_path / "out")
 
 
 def task_of(job: NumberJob, out: Path) -> shard_worker.ShardTask:

@@ -106,8 +106,6 @@ class DetectionConfig(Settings):
             and their difference, which the paper does not.
         map_dropout: probability that a candidate map of a part is hidden from the fusion in
             training, so that none is relied on alone.
-        weight_average: decay of a moving average of the weights of fusion and head, which is what
-            is validated and kept; 0 keeps the weights of the last step.
         optimiser: of the weights, ``adamw`` or ``adam``.
         learning_rate: of the weights.
         weight_decay: of the weights.
@@ -192,7 +190,6 @@ class DetectionConfig(Settings):
     bottleneck_stride: Literal[16, 32] = 16
     residual: bool = True
     map_dropout: float = Field(0.0, ge=0, lt=1)
-    weight_average: float = Field(0.0, ge=0, lt=1)
     optimiser: Literal["adamw", "adam"] = "adamw"
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)

@@ -8,15 +8,16 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from chiasm.errors import ArtifactError
+
+if TYPE_CHECKING:  # PyTorch takes 200 MB, and who asks for a folder's wing needs none of it
+    import torch
+    from torch import Tensor
 
 WEIGHTS = "weights.safetensors"
 CONTRACT = "contract.json"
@@ -49,6 +50,8 @@ def write_model(
     Raises:
         ArtifactError: the folder cannot be written.
     """
+    from safetensors.torch import save_file
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         weights = {name: value.contiguous() for name, value in network.state_dict().items()}
@@ -75,6 +78,8 @@ def write_contract(folder: Path, contract: BaseModel) -> None:
 
 def read_weights(folder: Path, sha256: str) -> dict[str, Tensor]:
     """Read the weights of a model; raise ``ArtifactError`` if their SHA-256 is another."""
+    from safetensors.torch import load_file
+
     path = folder / WEIGHTS
     if not path.is_file():
         raise ArtifactError(f"{folder} has no {WEIGHTS}: copy the whole folder of the model.")

@@ -19,7 +19,7 @@ from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError
 from chiasm.files.parquet import remove_incomplete
 from chiasm.runs.console import say
 from chiasm.runs.ray_cluster import ray_cluster
-from chiasm.runs.shard_plan import Job, Plan, make_plan
+from chiasm.runs.shard_plan import Job, Plan, Planned, make_plan
 from chiasm.runs.shard_worker import (
     EVERY,
     ShardTask,
@@ -33,6 +33,9 @@ from chiasm.training.progress import Progress
 
 RETRIES = 3  # of a shard whose worker was lost
 SUSPECTS = 3  # inputs of a shard that are given up one by one, before all of it is
+
+# Each worker imports the script that asks for it.
+_GUARD = 'A script that asks for workers needs the line: if __name__ == "__main__":'
 
 Finished = tuple[int, Tally]
 
@@ -143,7 +146,7 @@ def predict_in_shards(
         if not quiet:
             say(f"Listing {job.noun} of {job.inputs} ...")
         with _writing(job, out, None):
-            planned = call_apart(make_plan, job, out, count, threads, threads=threads)
+            planned = _planned(job, out, count, threads)
         plan = planned.plan
         for remark in planned.remarks:
             say(remark)
@@ -203,8 +206,7 @@ def run_locally(
                     elif (unborn := unborn + 1) > RETRIES:
                         raise ArtifactError(
                             f"{unborn} workers ended before they had loaded the model. {lost} Is "
-                            f"there enough memory for {workers} of them? A script that asks for "
-                            'workers needs the line: if __name__ == "__main__":'
+                            f"there enough memory for {workers} of them? {_GUARD}"
                         ) from lost
                     start()
                     continue
@@ -261,6 +263,17 @@ def run_on_ray(
     finally:
         for reference in running:
             ray.cancel(reference, force=True)
+
+
+def _planned(job: Job, out: Path, workers: int, threads: int) -> Planned:
+    """Return the plan, made in a process that ends with the memory of the whole listing."""
+    try:
+        return call_apart(make_plan, job, out, workers, threads, threads=threads)
+    except WorkerLost as lost:
+        raise ArtifactError(
+            f"The process that lists {job.inputs} and loads {job.model} was lost. {lost} Is there "
+            f"enough memory? {_GUARD}"
+        ) from lost
 
 
 def _raised(error: Any) -> Exception:

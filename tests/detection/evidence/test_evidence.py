@@ -191,9 +191,8 @@ def test_a_pruned_detector_gives_the_same_maps_and_can_be_stored(name: str, few_
     kept = {n for k in detector.source.evidence for n in EVIDENCE[k]}
     assert name in kept and len(detector.source.evidence) == 1
     assert len(shared.evidence) == len(EXPORTABLE) - 1  # other detectors of a run share it
-    assert set(detector.source.memories) == (
-        set() if name == "cross/mapping_error" else set(SENSORS)
-    )
+    memories = {"cross/mapping_error": set(), "rgb/scaled_distance": {"rgb"}}
+    assert set(detector.source.memories) == memories.get(name, set(SENSORS))
     torch.manual_seed(9)
     read = adnas_light(genotype, image_size=64, evidence=EXPORTABLE, pretrained=False)
     read.restore({k: v.clone() for k, v in detector.state_dict().items()})
@@ -372,7 +371,7 @@ def test_held_out_errors_are_those_of_new_parts_and_own_errors_are_too_small(som
     assert abs(error["held out"] - error["new"]) < error["held out"] - error["own"]
     product = maps["new"]["cross/mapping_error"]
     torch.testing.assert_close(product[:, 2], product[:, 0] * product[:, 1])
-    alone = evidence.for_prediction()
+    alone = evidence.for_prediction(())
     assert not len(alone.folds) and len(evidence.folds)
     assert torch.equal(alone(new, batch_of(200, side=2))["cross/mapping_error"], product)
 
@@ -455,7 +454,8 @@ def test_anomalies_are_measured_by_networks_that_did_not_learn_from_their_part(s
         shown = evidence(cells, replace(batch, index=index))["rgb/scaled_distance"]
         rank[name] = roc_auc_score(mask.flatten(), shown.flatten())
     assert abs(rank["held out"] - 0.5) < 0.5 * (rank["own"] - 0.5)
-    bare = evidence.for_prediction()
+    bare = evidence.for_prediction(("rgb/scaled_distance",))
+    assert set(bare(cells, batch)) == {"rgb/scaled_distance"}
     assert torch.equal(
         bare(cells, batch)["rgb/scaled_distance"],
         evidence(cells, replace(batch, index=None))["rgb/scaled_distance"],

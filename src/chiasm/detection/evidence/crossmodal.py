@@ -8,7 +8,7 @@ References:
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -180,7 +180,7 @@ class CrossmodalError(Evidence):
             kept = fold != number
             mappings.fit(rgb[kept], geometry[kept], seed=seed)
 
-    def for_prediction(self) -> CrossmodalError:
+    def for_prediction(self, required: Collection[str]) -> CrossmodalError:
         """Return a copy without the folds."""
         bare = copy.deepcopy(self)
         bare.folds = nn.ModuleList()

@@ -6,7 +6,7 @@ fusion is trained; then it is frozen, stored with the other features and may be 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -85,8 +85,8 @@ class Evidence(nn.Module):
         """End the fit; raises ``DataError`` where there was nothing to learn from."""
         raise NotImplementedError
 
-    def for_prediction(self) -> Self:
-        """Return it without what only training needs; it is itself not changed."""
+    def for_prediction(self, required: Collection[str]) -> Self:
+        """Return it without what only training needs, and no required map; it is not changed."""
         return self
 
 

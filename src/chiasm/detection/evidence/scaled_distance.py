@@ -12,7 +12,7 @@ References:
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,7 @@ from chiasm.detection.evidence.evidence import (
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.layers.patches import gather, gather_owners
 from chiasm.errors import DataError
+from chiasm.fusion.pools import CROSS
 from chiasm.samples import RGBDBatch
 
 _STEPS = 300  # of the training of a scaling
@@ -151,7 +152,7 @@ class ScaledDistance(Evidence):
     def _new_scalings(self) -> nn.ModuleDict:
         scalings = {sensor: Scaling(self.groups, hidden=self.hidden) for sensor in self.sensors}
         if len(self.sensors) > 1:
-            scalings["cross"] = Scaling(self.groups * len(self.sensors), hidden=self.hidden)
+            scalings[CROSS] = Scaling(self.groups * len(self.sensors), hidden=self.hidden)
         return nn.ModuleDict(scalings)
 
     def forward(self, cells: Cells, batch: RGBDBatch) -> dict[str, Tensor]:
@@ -248,8 +249,11 @@ class ScaledDistance(Evidence):
                 assert isinstance(partial, Scaling)
                 partial.fit(residual[others], normal[others], anomalous[others], seed=seed)
 
-    def for_prediction(self) -> ScaledDistance:
-        """Return a copy without the folds."""
+    def for_prediction(self, required: Collection[str]) -> ScaledDistance:
+        """Return a copy without the folds, with the scalings and sensors of the required maps."""
         bare = copy.deepcopy(self)
         bare.folds = nn.ModuleDict()
+        kept = {n: s for n, s in bare.scalings.items() if f"{n}/scaled_distance" in required}
+        bare.scalings = nn.ModuleDict(kept)
+        bare.sensors = tuple(s for s in self.sensors if {s, CROSS} & kept.keys())
         return bare

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from torch import nn
-
 from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.training.segment import SegmentationTraining
@@ -13,7 +11,6 @@ from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.warm_start import warm_start
 from chiasm.training.trainer import Budget, fit
-from chiasm.training.weight_average import WeightAverage
 
 
 def budget_of(seconds: float) -> Budget:
@@ -49,11 +46,6 @@ def train_fusion(
     required = detector.fusion.required
     budget = budget_of(seconds)
     module = SegmentationTraining(detector, budget=budget, epochs=epochs, **config.optimisation)
-    averaged = []
-    if config.weight_average > 0:
-        learns: list[nn.Module] = [detector.fusion, detector.head]
-        learns += [detector.source] if detector.frozen_source is None else []
-        averaged = [WeightAverage(*learns, decay=config.weight_average)]
     fit(
         module,
         data.loader(purpose, required=required),
@@ -63,7 +55,6 @@ def train_fusion(
         epochs=epochs,
         budget=budget,
         precision=config.precision,
-        callbacks=averaged,
     )
     return module
 

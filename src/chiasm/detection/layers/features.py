@@ -322,7 +322,7 @@ class NormalityFeatures(nn.Module):
             normality: whether the score rule reads the relative distances; every memory then stays.
         """
         evidence = {
-            name: evidence.for_prediction()
+            name: evidence.for_prediction(required)
             for name, evidence in self.evidence.items()
             if is_required(name, required)
         }

@@ -130,8 +130,9 @@ class AdnasDetector(Detector):
     @property
     def required(self) -> frozenset[str]:
         """Names of the maps that the fusion reads, and the score rule where it reads evidence."""
-        weighed = float(self.normality_weight) != 0 and self.score_distance != RELATIVE_DISTANCE
-        return self.fusion.required | ({self.score_distance} if weighed else frozenset())
+        if self.score_distance == RELATIVE_DISTANCE or float(self.normality_weight) == 0:
+            return self.fusion.required
+        return self.fusion.required | {self.score_distance}
 
     def fuse(self, features: SourcedFeatures) -> DetectorOutput:
         """Run fusion and head on features that the source computed before."""
