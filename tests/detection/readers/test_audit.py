@@ -270,7 +270,7 @@ def test_one_part_is_held_at_a_time(category):
             return sample
 
     audit(Watched(category))
-    assert 13 <= len(most)
+    assert len(most) >= 13
     assert max(most) <= 2
 
 

@@ -14,11 +14,13 @@ from chiasm.detection.layers.normality import Moments, NormalMemory, drawn_candi
 from chiasm.detection.layers.patches import gather, gather_owners
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
-from chiasm.files.rows import RowFile
+from chiasm.files.rows import RowFile, SampledRows
 from chiasm.samples import PreparedSample
 from chiasm.training.progress import Progress
 
 BLOCK = 2**17  # descriptors in memory at a time; 92 MB of 176 channels
+# Descriptors that a memory is fitted on, all of 4,000 parts or as many of more: 3 GB on the disk.
+MOST_ROWS = 2**22
 
 
 @torch.no_grad()
@@ -37,7 +39,8 @@ def fit_memory(
     """Fit every memory of the source on normal parts.
 
     Descriptors are written to a temporary file. In memory are a block of them, and the candidates
-    that a memory chooses from.
+    that a memory chooses from. Of more than ``MOST_ROWS`` descriptors the file keeps so many,
+    drawn at random in passing, so that neither memory nor disk grow with the number of parts.
 
     Args:
         source: with its memories.
@@ -53,7 +56,10 @@ def fit_memory(
     """
     owners = range(len(parts)) if owners is None else owners
     with tempfile.TemporaryDirectory(prefix="descriptors-", dir=folder) as temporary:
-        files = {m: RowFile(Path(temporary) / f"{m}.bin") for m in source.modalities}
+        files = {
+            m: SampledRows(Path(temporary) / f"{m}.bin", most=MOST_ROWS, seed=seed)
+            for m in source.modalities
+        }
         for start in range(0, len(parts), batch):
             numbers = range(start, min(start + batch, len(parts)))
             inputs = to_batch(
