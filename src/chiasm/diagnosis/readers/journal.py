@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from chiasm.samples import Problem
 
 VERSION = 1
 INDEX, JOURNAL = "index.jsonl", "journal.jsonl"
+_NO_FILES: Mapping[str, Path] = {}
+_NO_EXTRA: Mapping[str, str] = {}
 _FACTS = ("source", "frequency", "samples_per_cycle", "label", "kind", "split")
 
 
@@ -143,9 +147,10 @@ def read_index(folder: Path) -> Index:
                 "continues where it stopped."
             )
         raise DataError(f"{folder} is no store of recordings: it has no {INDEX}.")
-    first, _, body = path.read_bytes().partition(b"\n")
     try:
-        header = json.loads(first)
+        with path.open("rb") as stream:
+            header = json.loads(stream.readline())
+            body = stream.read()
         if header["version"] != VERSION:
             raise DataError(
                 f"{path} has version {header['version']}; this chiasm reads version {VERSION}. "
@@ -153,7 +158,9 @@ def read_index(folder: Path) -> Index:
             )
         if zlib.crc32(body) != header["crc"]:
             raise ValueError("its checksum differs")
-        entries = tuple(_entry(line, number) for number, line in enumerate(body.splitlines()))
+        known: dict[Any, Any] = {}
+        lines = enumerate(BytesIO(body))
+        entries = tuple(_entry(line, number, known) for number, line in lines)
         problems = tuple(
             # Older stores hold messages instead of records.
             problem_from_message(record) if isinstance(record, str) else Problem(**record)
@@ -178,22 +185,30 @@ def _line(entry: Entry) -> bytes:
     return json.dumps(facts).encode() + b"\n"
 
 
-def _entry(line: bytes, number: int = -1) -> Entry:
+def _entry(line: bytes, number: int = -1, known: dict[Any, Any] | None = None) -> Entry:
+    """Return the entry of a line; what many entries have in common is ``known``, and held once."""
+    known = {} if known is None else known
     if not line.strip().endswith(b"}"):
         raise ValueError("a line is incomplete")
     facts: Mapping[str, Any] = json.loads(line)
     rows, columns = facts.get("shape", (0, 0))
+    group = facts["group"]
     return Entry(
         ref=RecordingRef(
-            **{fact: facts[fact] for fact in _FACTS},
-            files={},
-            group=facts["group"],
+            **{fact: facts[fact] for fact in _FACTS} | _interned(facts),
+            files=_NO_FILES,
+            group=known.setdefault(tuple(group.items()), group),
             number=number,
+            extra=_NO_EXTRA,
         ),
         stamp=facts["stamp"],
         repairs=tuple(facts["repairs"]),
         series=Blob(*facts["series"]) if "series" in facts else None,
-        dtype=facts.get("dtype", ""),
-        shape=(rows, columns),
+        dtype=sys.intern(facts.get("dtype", "")),
+        shape=known.setdefault((rows, columns), (rows, columns)),
         image=Blob(*facts["image"]) if "image" in facts else None,
     )
+
+
+def _interned(facts: Mapping[str, Any]) -> dict[str, str]:
+    return {fact: sys.intern(facts[fact]) for fact in ("kind", "split")}
