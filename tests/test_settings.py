@@ -90,5 +90,5 @@ def test_a_precision_is_read_as_yaml_gives_it_and_under_its_earlier_name(wing, g
 
 
 def test_another_precision_is_refused():
-    with pytest.raises(ConfigurationError, match=r"precision: .*'auto', '32' or 'bf16'"):
+    with pytest.raises(ConfigurationError, match=r"precision: .*'auto', '32', 'bf16' or 'fp16'"):
         DetectionConfig.make(data="parts", out="run", overrides=["precision=16"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -120,6 +121,7 @@ def evaluate(
     lamp: int | Literal["all"] | None = None,
     splits: Sequence[str] = (),
     left_out: Sequence[str] = (),
+    device: str = "auto",
     **options: Any,
 ) -> dict[str, Any]:
     """Score the test split; writes and returns ``metrics.json``, and writes ``report.html``.
@@ -132,6 +134,7 @@ def evaluate(
             None takes the lamp that the run saw its parts under.
         splits, left_out: of recordings: the run's settings are trained again on each of these
             splits and without each of these classes, and the figures shown beside the run's.
+        device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         options: further arguments of the wing's ``evaluate``.
 
     Raises:
@@ -143,12 +146,12 @@ def evaluate(
         from chiasm.diagnosis.evaluate import evaluate as evaluate_diagnosis
 
         return evaluate_diagnosis(
-            run, data=data, out=out, splits=splits, left_out=left_out, **options
+            run, data=data, out=out, splits=splits, left_out=left_out, device=device, **options
         )
     _refuse(run, "detects defects", splits=splits or None, left_out=left_out or None)
     from chiasm.detection.evaluate import evaluate as evaluate_detection
 
-    return evaluate_detection(run, data=data, out=out, lamp=lamp, **options)
+    return evaluate_detection(run, data=data, out=out, lamp=lamp, device=device, **options)
 
 
 def predict(
@@ -160,6 +163,7 @@ def predict(
     xyz: Path | str | None = None,
     series: Path | str | None = None,
     keep_maps: bool = True,
+    device: str = "auto",
 ) -> Sequence[Verdict] | Sequence[Diagnosis]:
     """Predict verdicts of new parts, or diagnoses of new recordings, and write them to ``out``.
 
@@ -174,6 +178,7 @@ def predict(
         xyz: of one part: the 3D file that belongs to the RGB file ``inputs``.
         series: of one recording: the series that belongs to the image ``inputs``.
         keep_maps: of parts: whether the verdicts that are returned have their anomaly maps.
+        device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises:
         ConfigurationError: an argument belongs to the other wing.
@@ -183,11 +188,13 @@ def predict(
         _refuse(run, "classifies recordings", xyz=xyz, lamp=lamp)
         from chiasm.diagnosis.predict import predict as predict_diagnosis
 
-        return predict_diagnosis(run, inputs, out=out, series=series)
+        return predict_diagnosis(run, inputs, out=out, series=series, device=device)
     _refuse(run, "detects defects", series=series)
     from chiasm.detection.predict import predict as predict_detection
 
-    return predict_detection(run, inputs, out=out, lamp=lamp, xyz=xyz, keep_maps=keep_maps)
+    return predict_detection(
+        run, inputs, out=out, lamp=lamp, xyz=xyz, keep_maps=keep_maps, device=device
+    )
 
 
 def predict_shards(
@@ -200,6 +207,7 @@ def predict_shards(
     heat_maps: Literal["none", "defective", "all"] | None = None,
     lamp: int | Literal["all"] | None = None,
     quiet: bool = False,
+    device: str = "auto",
 ) -> Tally:
     """Predict over any number of parts or recordings in several processes, or on a Ray cluster.
 
@@ -217,6 +225,7 @@ def predict_shards(
         heat_maps: of parts: which of them get a heat map; None: those that are defective.
         lamp: as for ``predict``.
         quiet: print no progress.
+        device: on which each worker predicts; see ``load``.
 
     Returns:
         The counts of what became of the inputs.
@@ -228,19 +237,20 @@ def predict_shards(
         DataError: no input could be judged.
     """
     folder, place = Path(model), Path(out)
+    open_model = partial(_load_for_worker, device=device)
     kind, files = _identity(folder)
     if kind == "classifier":
         _refuse(model, "classifies recordings", lamp=lamp, heat_maps=heat_maps)
         from chiasm.diagnosis.prediction import job as recordings
 
-        recording_job = recordings.RecordingJob(folder, files, Path(inputs), _load_for_worker)
+        recording_job = recordings.RecordingJob(folder, files, Path(inputs), open_model)
         return recordings.predict_shards(
             recording_job, place, workers=workers, ray=ray, quiet=quiet
         )
     from chiasm.detection.prediction import job as parts
 
     part_job = parts.PartJob(
-        folder, files, Path(inputs), _load_for_worker, lamp, heat_maps or "defective"
+        folder, files, Path(inputs), open_model, lamp, heat_maps or "defective"
     )
     return parts.predict_shards(part_job, place, workers=workers, ray=ray, quiet=quiet)
 
@@ -263,19 +273,28 @@ def _identity(folder: Path) -> tuple[str, tuple[Path, ...]]:
     return wing(folder), tuple(path for path in named if path.is_file())
 
 
-def _load_for_worker(folder: Path, threads: int) -> Model:
-    """Load a model with a share of the processors."""
-    if _is_exported(folder):
-        from chiasm.runtime import load as load_exported
+def _load_exported(folder: Path, device: str, *, threads: int | None = None) -> Model:
+    if device not in ("auto", "cpu"):
+        raise ConfigurationError(
+            f"{folder} holds an exported model, which runs on the processor; leave out "
+            f"device={device}, or load the run that it was exported from."
+        )
+    from chiasm.runtime import load as load_exported
 
-        return load_exported(folder, threads=threads)
+    return load_exported(folder, threads=threads)
+
+
+def _load_for_worker(folder: Path, threads: int, *, device: str) -> Model:
+    """Load a model with a share of the processors, on a device."""
+    if _is_exported(folder):
+        return _load_exported(folder, device, threads=threads)
     import torch
 
     torch.set_num_threads(threads)
-    return load(folder)
+    return load(folder, device=device)
 
 
-def load(folder: Path | str) -> Model:
+def load(folder: Path | str, *, device: str = "auto") -> Model:
     """Load a trained or an exported model as a function.
 
     ``model(rgb, xyz)`` returns a ``Verdict``, ``model(image, series)`` a ``Diagnosis``; every model
@@ -283,22 +302,23 @@ def load(folder: Path | str) -> Model:
 
     Args:
         folder: of a run, of a model, or one that ``export`` wrote.
+        device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. An exported model
+            runs on the processor.
 
     Raises:
+        ConfigurationError: there is no such device, or an exported model cannot run on it.
         ArtifactError: a file is missing, damaged or of another version.
     """
     if _is_exported(Path(folder)):
-        from chiasm.runtime import load as load_exported
-
-        return load_exported(folder)
+        return _load_exported(Path(folder), device)
     if wing(folder) == "classifier":
         from chiasm.diagnosis.predictor import DiagnosisPredictor
 
         _models()
-        return DiagnosisPredictor.load(folder)
+        return DiagnosisPredictor.load(folder, device=device)
     from chiasm.detection.predictor import DetectionPredictor
 
-    return DetectionPredictor.load(folder)
+    return DetectionPredictor.load(folder, device=device)
 
 
 def export(run: Path | str, out: Path | str, **options: Any) -> Deployment:

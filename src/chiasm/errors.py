@@ -23,3 +23,11 @@ class ArtifactError(ChiasmError):
 
 class SplitError(ChiasmError):
     """Training, calibration and test samples that overlap, or are too few for what was asked."""
+
+
+class OutOfMemoryError(ChiasmError):
+    """A device or a machine that has no memory left for a computation."""
+
+
+class DeviceLostError(ChiasmError):
+    """A device that answers no more in the middle of a computation."""

@@ -7,8 +7,8 @@ Distances are metres. A missing 3D point is ``xyz == 0`` and ``valid == False``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,6 +154,10 @@ class RGBDBatch:
     clean_rgb: Tensor | None = None
     clean_geometry: Tensor | None = None
 
+    def pin_memory(self) -> RGBDBatch:
+        """Return the batch in memory from which a GPU copies while it computes."""
+        return _pinned(self)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnomalyMap:
@@ -245,6 +249,10 @@ class RecordingBatch:
     series: Tensor | None
     label: Tensor | None = None
 
+    def pin_memory(self) -> RecordingBatch:
+        """Return the batch in memory from which a GPU copies while it computes."""
+        return _pinned(self)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Diagnosis:
@@ -276,3 +284,11 @@ class Diagnosis:
 
     def _repr_html_(self) -> str:
         return display.diagnosis_html(self)
+
+
+Batch = TypeVar("Batch", RGBDBatch, RecordingBatch)
+
+
+def _pinned(batch: Batch) -> Batch:
+    tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    return replace(batch, **{n: t.pin_memory() for n, t in tensors.items() if t is not None})

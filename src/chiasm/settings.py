@@ -13,7 +13,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -28,7 +28,16 @@ def _precision_name(value: Any) -> Any:
     return {"32-true": "32", "bf16-mixed": "bf16"}.get(str(value), str(value))
 
 
-Precision = Annotated[Literal["auto", "32", "bf16"], BeforeValidator(_precision_name)]
+Precision = Annotated[Literal["auto", "32", "bf16", "fp16"], BeforeValidator(_precision_name)]
+
+
+def _checked_device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", value):
+        raise ValueError(f"a device is auto, cpu, cuda, cuda:N or mps, and not {value!r}")
+    return value
+
+
+DeviceName = Annotated[str, AfterValidator(_checked_device)]
 
 
 def read_override(text: str) -> tuple[str, Any]:

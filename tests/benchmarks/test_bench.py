@@ -9,12 +9,14 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from chiasm import api
-from chiasm.benchmarks import benchmark, pool
+from chiasm.benchmarks import benchmark, pool, run_trial
 from chiasm.benchmarks.benchmark import TRIALS, run_table
 from chiasm.benchmarks.detection import DetectionSuite
 from chiasm.benchmarks.detection_tables import describe
@@ -25,7 +27,7 @@ from chiasm.benchmarks.table import Entry, Table, fill
 from chiasm.benchmarks.trial import Trial
 from chiasm.cli.main import app
 from chiasm.detection.scenes.maker import make_scenes
-from chiasm.errors import ConfigurationError, DataError
+from chiasm.errors import ConfigurationError, DataError, OutOfMemoryError
 
 METHODS = ("brightness", "area")
 
@@ -251,3 +253,24 @@ def test_figure_5_shows_the_first_part_of_each_kind(scenes, tmp_path, monkeypatc
     page = write(table, filled, tmp_path / "out", {"command": "c"}, drawn=(picture, facts))
     assert json.loads(page.with_suffix(".json").read_text())["parts"] == facts["parts"]
     assert page.with_suffix(".png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OutOfMemoryError("The device cuda:0 has no memory left for this."),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        MemoryError(),
+    ],
+)
+def test_a_gpu_without_memory_is_told_from_a_crash(tmp_path, monkeypatch, error):
+    def fail(*_: Any) -> None:
+        raise error
+
+    (tmp_path / "trial.json").write_text("{}")
+    monkeypatch.setattr(run_trial, "check_code", lambda description: None)
+    monkeypatch.setitem(run_trial.PHASES, "train", fail)
+    monkeypatch.setattr("sys.argv", ["run_trial", "train", str(tmp_path / "trial.json"), "run"])
+    with pytest.raises(SystemExit) as ended:
+        run_trial.main()
+    assert ended.value.code == run_trial.EXIT_OUT_OF_MEMORY

@@ -151,7 +151,7 @@ def test_what_cannot_be_searched_is_told(store: RecordingStore, tmp_path: Path):
 
 def test_mad_small_is_searched_as_the_model_that_fuses_its_features(monkeypatch, tmp_path: Path):
     asked = []
-    monkeypatch.setattr("chiasm.diagnosis.search.search", lambda config: asked.append(config))
+    monkeypatch.setattr("chiasm.diagnosis.search.search", lambda config, **_: asked.append(config))
     search(model="mad-small", data=tmp_path, out=tmp_path)
     assert asked[0].model == "fused_small"
 

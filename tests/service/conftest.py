@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres_server import PostgresServer
 from stub_service import (
     NORMALS,
     Loudest,
@@ -22,6 +23,21 @@ from stub_service import (
 
 from chiasm.service.app import build
 from chiasm.service.settings import ServiceSettings
+
+
+@pytest.fixture(scope="session")
+def postgres_of_session() -> Iterator[PostgresServer]:
+    server = PostgresServer()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def postgres(postgres_of_session: PostgresServer) -> Iterator[PostgresServer]:
+    """A running server; a test may stop it."""
+    postgres_of_session.start()
+    yield postgres_of_session
+    postgres_of_session.thaw()
 
 
 @pytest.fixture
@@ -41,7 +57,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             return loaded[-1]
 
         log = tmp_path / "verdicts.sqlite"
-        service_settings = ServiceSettings(log=log, **{"watch": 0.0, **settings})
+        service_settings = ServiceSettings(**{"log": log, "watch": 0.0, **settings})
         client = TestClient(build(folders, service_settings, load), raise_server_exceptions=False)
         client.__enter__()
         running.append(client)

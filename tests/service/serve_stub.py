@@ -1,4 +1,4 @@
-"""A service as a process: FOLDER LOG HOST PORT; its detector takes 20 ms for a part."""
+"""A service as a process: FOLDER LOG HOST PORT [SPOOL]; its detector takes 20 ms for a part."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ class Slow(MeanBrightness):
 
 
 if __name__ == "__main__":
-    folder, log, host, port = sys.argv[1:]
-    settings = ServiceSettings(log=Path(log), threads=2)
+    folder, log, host, port, *spool = sys.argv[1:]
+    settings = ServiceSettings(
+        log=log, threads=2, station=port, spool=Path(spool[0]) if spool else None
+    )
     app = build({"gland": Path(folder)}, settings, Slow)
     run(app, host=host, port=int(port), seconds=settings.timeout)

@@ -15,8 +15,9 @@ from chiasm.cli.main import app as command_line
 from chiasm.errors import ChiasmError, ConfigurationError, SplitError
 from chiasm.metrics.calibration import conformal_threshold
 from chiasm.runtime.deployment import Deployment, read_deployment, with_hashes, write_deployment
+from chiasm.service.log.record import LoggedVerdict
+from chiasm.service.log.verdict_log import VerdictLog
 from chiasm.service.recalibration import balanced_confirmations, recalibrate
-from chiasm.service.verdict_log import LoggedVerdict, VerdictLog
 
 OLD = tuple(np.linspace(0.0, 1.0, 99).tolist())
 RATE = 0.05
@@ -61,6 +62,7 @@ def log_verdicts(
     model: str = "gland",
     seed: int = 0,
     after: float = 0.0,
+    station: str = "",
 ) -> None:
     """Log parts with the model's decisions, and corrections of some.
 
@@ -74,8 +76,8 @@ def log_verdicts(
         name = uuid.UUID(bytes=random.bytes(16)).hex
         decision = "defective" if score > limit else "good"
         row = LoggedVerdict(
-            name, after + index, model, deployment.model_hash, "detector", "part", f"part {index}",
-            score, 0.5, limit, decision, 1.0,
+            name, after + index, model, deployment.model_hash, "detector", "part",
+            f"part {station}{index}", score, 0.5, limit, decision, 1.0, station=station,
         )  # fmt: skip
         waiting.append(log.add(row))
         if corrections and index in corrections:
@@ -194,6 +196,23 @@ def test_stations_that_share_an_export_do_not_share_their_parts(
     command = ["recalibrate", str(folder), "--log", str(log.path), "--name", "right"]
     done = CliRunner().invoke(command_line, command)
     assert done.exit_code == 0, done.output
+    assert read_deployment(folder).calibration_scores == (0.7,) * 25
+
+
+def test_parts_of_one_station_or_of_all_count_and_are_named(folder: Path, log: VerdictLog) -> None:
+    for seed, (station, score, count) in enumerate([("left", 0.5, 30), ("right", 0.7, 25)]):
+        scores = np.full(count, score)
+        names = dict.fromkeys(range(count), "right")
+        log_verdicts(log, folder, scores, names, seed=seed, station=station)
+    with pytest.raises(ConfigurationError, match=r"station 'middle'; it has 'left', 'right'\."):
+        recalibrate(folder, log, station="middle")
+    done = recalibrate(folder, log)
+    assert done.good == 55
+    assert "They come from 2 stations: left, right" in str(done)
+    command = ["recalibrate", str(folder), "--log", str(log.path), "--station", "right"]
+    one = CliRunner().invoke(command_line, command)
+    assert one.exit_code == 0, one.output
+    assert "stations" not in one.output
     assert read_deployment(folder).calibration_scores == (0.7,) * 25
 
 

@@ -152,7 +152,9 @@ class Page:
 
     def complaints(self) -> list[str]:
         """Return the console's messages, without those of refused requests."""
-        status = re.compile(r"Failed to load resource: the server responded with a status of 4\d\d")
+        status = re.compile(
+            r"Failed to load resource: the server responded with a status of (4\d\d|503)"
+        )
         log = [entry for entry in self.driver.get_log("browser") if entry["level"] != "INFO"]
         return [entry["message"] for entry in log if not status.search(entry["message"])]
 

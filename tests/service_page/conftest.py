@@ -43,14 +43,14 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
     def begin(**settings: Any) -> str:
         folders = {name: tmp_path / name for name in ("disc", "gis")}
         for folder in folders.values():
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             (folder / "deployment.json").write_text(json.dumps({}))
 
         def load(folder: Path) -> Any:
             return BrightSpot() if folder.name == "disc" else Amplitude()
 
         service_settings = ServiceSettings(
-            log=tmp_path / "verdicts.sqlite", **{"watch": 0.0, **settings}
+            **{"log": tmp_path / "verdicts.sqlite", "watch": 0.0, **settings}
         )
         listening = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(

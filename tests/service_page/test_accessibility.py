@@ -74,7 +74,7 @@ def test_four_hundred_percent(open_page: OpenPage, tmp_path: Path) -> None:
     page.verdicts(2)
     page.pictures_are_there()
     assert page.overflow() == 0
-    for view in ("history", "drift", "inspect"):
+    for view in ("history", "drift", "stations", "inspect"):
         page.open(view)
         page.wait(lambda: page.all("main section"))
         assert page.overflow() == 0, view
@@ -122,6 +122,9 @@ def test_axe_finds_nothing(open_page: OpenPage, tmp_path: Path, dark: bool) -> N
     assert violations() == []
     page.open("drift")
     page.wait(lambda: page.all(".sentence"))
+    assert violations() == []
+    page.open("stations")
+    page.wait(lambda: page.all("tbody tr"))
     assert violations() == []
     page.open("inspect")
     page.choose("Model", "gis")

@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import httpx
+import pytest
 from browser import Page
 from stub_models import write_part, write_recording
+
+from chiasm.service.log import verdict_log
 
 OpenPage = Callable[..., Page]
 
@@ -120,3 +123,37 @@ def test_drift_is_said_in_words(open_page: OpenPage, tmp_path: Path) -> None:
     assert page.all("main svg[role=img][aria-label*='drifted']")
     page.choose("Model", "gis")
     page.wait(lambda: "diagnoses recordings" in page.text("main"))
+
+
+def test_one_page_shows_all_stations(
+    open_page: OpenPage, serve: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdict_log, "LOOKS_EVERY", 0.1)
+    page = open_page(station="press 1", replica="a:8000", keep_days=30.0)
+    other = Page(page.driver, serve(station="press 2", replica="b:8000", keep_days=60.0))
+    for where, name in ((page, "x"), (other, "y"), (other, "z")):
+        send(where, write_part(tmp_path, name, spot=True))
+    page.open("stations")
+    page.wait(lambda: len(page.all("tbody tr")) == 2)
+    assert "press 1" in page.text("tbody tr:first-child")
+    assert "this page’s own" in page.text("tbody tr:first-child")
+    assert "disc, version dddddddd" in page.text("tbody tr:last-child")
+    page.wait(lambda: "60 days at press 2 (b:8000)" in page.text("main [role=status]"))
+    page.open("history")
+    page.wait(lambda: len(page.all("tbody tr")) == 3)
+    page.choose("Station", "press 2")
+    page.wait(lambda: len(page.all("tbody tr")) == 2)
+    assert "press 1" not in page.text("tbody")
+    page.open("drift")
+    page.choose("Station", "press 1")
+    page.wait(lambda: "1 recent parts" in page.text(".sentence"))
+
+
+def test_the_page_says_that_the_database_is_away(open_page: OpenPage, tmp_path: Path) -> None:
+    pytest.importorskip("psycopg", reason="psycopg is not installed")
+    page = open_page(log="postgresql://nobody@127.0.0.1:1/log", spool=tmp_path / "spool")
+    page.pick(write_part(tmp_path, "a", spot=True))
+    assert page.verdicts(1) == {"a": "Defective"}
+    page.wait(lambda: "1 verdict is on this service's disk" in page.text("main [role=status]"))
+    page.open("history")
+    page.wait(lambda: "cannot be used" in page.text("main .complaint"))

@@ -10,15 +10,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from chiasm.errors import OutOfMemoryError
+from chiasm.training.device import device_of
 from chiasm.training.keep_best import KeepBest
 from chiasm.training.trainer import (
     LAST,
     Budget,
     StageProgress,
     fit,
-    precision_here,
-    processor_precision,
 )
+from devices.simulated import simulated_device
 
 
 class Clock:
@@ -224,37 +225,24 @@ def test_a_resumed_training_counts_the_steps_of_the_earlier_run(
     assert capfd.readouterr().out == ""
 
 
-@pytest.mark.parametrize(
-    ("amx", "avx512", "expected"),
-    [(True, True, "bf16"), (False, True, "bf16"), (True, False, "bf16"), (False, False, "32")],
-)
-def test_bfloat16_is_taken_where_the_processor_multiplies_it(
-    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, expected: str
-):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert precision_here("auto") == expected
-    assert precision_here("32") == "32" and precision_here("bf16") == "bf16"
-
-
-def test_without_the_queries_of_torch_products_are_float32(monkeypatch: pytest.MonkeyPatch):
-    for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
-        monkeypatch.delattr(torch.cpu, name, raising=False)
-    assert processor_precision() == "32"
-
-
-@pytest.mark.parametrize("gpu", [True, False], ids=["multiplies", "emulates"])
-def test_a_gpu_decides_where_there_is_one(monkeypatch: pytest.MonkeyPatch, gpu: bool):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: gpu)
-    monkeypatch.setattr("chiasm.training.trainer.processor_precision", lambda: "bf16")
-    assert precision_here("auto") == ("bf16" if gpu else "32")
-
-
 @pytest.mark.parametrize("precision", ["32", "bf16"])
 def test_steps_are_computed_in_the_precision_that_is_asked_for(tmp_path: Path, precision: str):
     seen: list[bool] = []
     module = Regression(lambda: seen.append(torch.is_autocast_enabled("cpu")))
     train(tmp_path, module, epochs=1, precision=precision)
     assert set(seen) == {precision == "bf16"}
+
+
+def test_a_training_that_does_not_fit_the_memory_says_what_to_lower(tmp_path: Path):
+    def fail() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    with pytest.raises(OutOfMemoryError, match="smaller batch"):
+        train(tmp_path, Regression(fail))
+
+
+def test_a_module_is_trained_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with simulated_device(monkeypatch) as place:
+        module = Regression().to(place)
+        train(tmp_path, module)
+        assert device_of(module) == place

@@ -72,7 +72,29 @@ export interface Logged {
   decision: string;
   latency_ms: number;
   error: string;
+  station: string;
+  model_hash: string;
   correction: Says | null;
+}
+
+/** What a service that shares the log last reported. */
+export interface ServiceReport {
+  name: string;
+  station: string;
+  seen: string;
+  silent: boolean;
+  chiasm: string;
+  waiting: number;
+  models: Record<string, { model_hash: string; calibration: string; threshold: number | null }>;
+}
+
+export interface ServiceState {
+  name: string;
+  station: string;
+  log: { mode: "database" | "delivering" | "spool"; waiting: number; writable: boolean };
+  notices: string[];
+  services: ServiceReport[];
+  stations: string[];
 }
 
 export interface LogPage {
@@ -83,6 +105,7 @@ export interface LogPage {
 export interface LogFilter {
   model: string;
   decision: string;
+  station: string;
   since: string;
   limit: number;
   offset: number;

@@ -1,7 +1,16 @@
 /** The service's interface as functions; failures are sentences that the page shows as they are. */
 
 import { apiKey } from "./key.svelte";
-import type { Answer, Drift, LogFilter, Logged, LogPage, Model, Says } from "./records";
+import type {
+  Answer,
+  Drift,
+  LogFilter,
+  Logged,
+  LogPage,
+  Model,
+  Says,
+  ServiceState,
+} from "./records";
 import { words } from "./words";
 
 export class ServiceError extends Error {
@@ -95,6 +104,12 @@ export async function correct(id: string, says: Says): Promise<void> {
   });
 }
 
-export async function drift(name: string): Promise<Drift> {
-  return (await ask(`${path(name)}/drift`)).json();
+/** Of all stations, or of one. */
+export async function drift(name: string, station: string): Promise<Drift> {
+  const query = station === "" ? "" : `?${new URLSearchParams({ station })}`;
+  return (await ask(`${path(name)}/drift${query}`)).json();
+}
+
+export async function state(): Promise<ServiceState> {
+  return (await ask("v1/state")).json();
 }

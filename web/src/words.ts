@@ -23,7 +23,13 @@ const joined = (names: string[]): string =>
 export const words = {
   title: "chiasm",
   skip: "Skip to the result",
-  views: { label: "Views", inspect: "Inspect", history: "History", drift: "Drift" },
+  views: {
+    label: "Views",
+    inspect: "Inspect",
+    history: "History",
+    drift: "Drift",
+    stations: "Stations",
+  },
   model: {
     label: "Model",
     none: "No model is loaded. Start the service with a model folder: chiasm serve MODEL_FOLDER",
@@ -229,7 +235,9 @@ export const words = {
       score: "Score",
       p: "p-value",
       correction: "Is this right?",
+      station: "Station",
     },
+    version: (hash: string) => `version ${hash.slice(0, 8)}`,
     empty: "No verdict matches these filters.",
     emptyAtAll: "No verdict yet. All verdicts of the service are listed here.",
     newer: "Newer",
@@ -240,6 +248,25 @@ export const words = {
     error: "error",
     look: (source: string) => `Look at ${source}`,
     looked: "From the history",
+  },
+  notices: "What the operator should know",
+  stations: {
+    heading: "Stations",
+    intro: "All services that write into the same log.",
+    columns: {
+      station: "Station",
+      service: "Service",
+      state: "State",
+      waiting: "Verdicts on its disk",
+      models: "Models",
+    },
+    own: "this page’s own",
+    alive: "Reports",
+    silent: "Silent",
+    all: "All",
+    model: (name: string, hash: string) => `${name}, version ${hash.slice(0, 8)}`,
+    threshold: (threshold: string, calibration: string) =>
+      `threshold ${threshold}, calibration ${calibration}`,
   },
   drift: {
     heading: "Drift",

@@ -45,8 +45,8 @@ from chiasm.detection.training.synthetic import EpochOrder, SyntheticParts, fres
 from chiasm.metrics.ranking import auroc, average_precision
 from chiasm.metrics.region_overlap import aupro
 from chiasm.samples import RGBDBatch
+from chiasm.training.device import CPU, precision_on
 from chiasm.training.schedule import cosine, set_learning_rate
-from chiasm.training.trainer import precision_here
 
 SAVED_ELSEWHERE = ("modalities", "operations")  # in the contract, not as a builder's argument
 MILESTONES = (1_000, 2_500, 5_000, 10_000, 20_000, 40_000, 80_000, 134_000)
@@ -224,7 +224,7 @@ class Curve:
         if self.target == "input":
             batch = input_as_target(batch)
         self.optimizer.zero_grad()
-        bfloat16 = precision_here(self.data.config.precision) == "bf16"
+        bfloat16 = precision_on(CPU, self.data.config.precision) == "bf16"
         with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
             output = self.detector(batch)
         loss = total_loss(output, batch, loss=self.detector.loss)

@@ -60,7 +60,7 @@ def _operations(run: Path) -> dict[str, float]:
     from chiasm.diagnosis.models.cost import flops
     from chiasm.diagnosis.predictor import DiagnosisPredictor
 
-    network = DiagnosisPredictor.load(run).network
+    network = DiagnosisPredictor.load(run, device="cpu").network
     if network.training_procedure == "fit":
         return {}
     try:

@@ -34,6 +34,7 @@ def evaluate(description: dict[str, Any], run: Path) -> None:
         return
     # Corruptions take many times as long as the test itself: only the table of them has them.
     options: dict[str, Any] = {"most_corrupted": 0} if wing == "classifier" else {}
+    options["device"] = _device(description)
     api.evaluate(run, data=description["folder"], out=report, **options | description["evaluation"])
     if wing == "classifier":
         write_classifier_facts(run, report)
@@ -45,10 +46,17 @@ def measure(description: dict[str, Any], run: Path) -> None:
 
     if (run / "speed.json").exists():
         return
-    station = Station(run, Path(description["folder"]), description["wing"])
+    station = Station(
+        run, Path(description["folder"]), description["wing"], device=_device(description)
+    )
     station.warm_up()
     seconds = [station.predict_next() for _ in range(MEASURED)]
     (run / "speed.json").write_text(json.dumps(station.summary(seconds), indent=1) + "\n")
+
+
+def _device(description: dict[str, Any]) -> str:
+    """Return the device of the trial's run, which evaluates and predicts as well."""
+    return str(description.get("settings", {}).get("device", "auto"))
 
 
 def check_code(description: dict[str, Any]) -> None:
@@ -68,21 +76,23 @@ PHASES = {"train": train, "evaluate": evaluate, "measure": measure}
 
 def main() -> None:
     """Run ``PHASE DESCRIPTION.json RUN``; the last line of stderr is the error in a sentence."""
-    from chiasm.errors import ChiasmError
+    from chiasm.errors import ChiasmError, OutOfMemoryError
 
     phase, file, run = sys.argv[1:4]
     description = json.loads(Path(file).read_text())
     try:
         check_code(description)
         PHASES[phase](description, Path(run))
-    except MemoryError:
+    except (MemoryError, OutOfMemoryError) as error:
+        print(str(error).replace("\n", " "), file=sys.stderr)
         sys.exit(EXIT_OUT_OF_MEMORY)
     except ChiasmError as error:
         print(str(error).replace("\n", " "), file=sys.stderr)
         sys.exit(1)
     except RuntimeError as error:
-        # The words of torch when an allocation fails.
-        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+        from chiasm.training.device import is_out_of_memory
+
+        if is_out_of_memory(error):
             sys.exit(EXIT_OUT_OF_MEMORY)
         raise
 

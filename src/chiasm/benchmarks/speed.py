@@ -25,12 +25,13 @@ class Station:
         run: folder of a run.
         data: folder whose test samples are predicted.
         wing: ``"detector"`` or ``"classifier"``.
+        device: that predicts.
     """
 
-    def __init__(self, run: Path, data: Path, wing: str) -> None:
+    def __init__(self, run: Path, data: Path, wing: str, *, device: str = "auto") -> None:
         from chiasm import api
 
-        model: Any = api.load(run)
+        model: Any = api.load(run, device=device)
         self.run = run
         self._predict = model.predict
         self._next = 0

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from chiasm.cli.options import Data
+from chiasm.cli.options import Data, Device
 
 
 def bench(
@@ -55,6 +55,7 @@ def bench(
     corrupted: Annotated[
         int, typer.Option(min=1, help="Number of recordings evaluated with each corruption.")
     ] = 200,
+    device: Device = None,
     jobs: Annotated[int, typer.Option(min=1, help="Number of runs at a time.")] = 1,
     ray: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster; local starts one.")
@@ -70,6 +71,8 @@ def bench(
 
     selected = tuple(part.strip() for part in methods.split(";") if part.strip()) or None
     settings = dict(read_override(override) for override in overrides or [])
+    if device is not None:
+        settings["device"] = device
     options: dict[str, Any] = {
         "out": out,
         "command": shlex.join(["chiasm", *sys.argv[1:]]),

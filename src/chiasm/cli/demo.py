@@ -50,7 +50,7 @@ def _to_the_line(folder: Path, *, serve: bool) -> None:
     typer.echo("Exporting ...")
     export(folder / "run", station, to="openvino", precision="fp32")
     if serve:
-        serve_models([str(station)], log=folder / "verdicts.sqlite")
+        serve_models([str(station)], log=str(folder / "verdicts.sqlite"))
         return
     typer.echo(
         f"To open the operators' page, run 'chiasm serve {station}' and open http://127.0.0.1:8000/"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Data, Lamp
+from chiasm.cli.options import Data, Device, Lamp
 
 
 def evaluate(
@@ -17,6 +17,7 @@ def evaluate(
         Path | None, typer.Option(help="Write the report to this folder (default: RUN/report).")
     ] = None,
     lamp: Lamp = None,
+    device: Device = None,
     splits: Annotated[
         str,
         typer.Option(
@@ -36,7 +37,13 @@ def evaluate(
     from chiasm.api import evaluate as run_evaluation
 
     run_evaluation(
-        run, data=data, out=out, lamp=lamp, splits=_names(splits), left_out=_names(left_out)
+        run,
+        data=data,
+        out=out,
+        lamp=lamp,
+        splits=_names(splits),
+        left_out=_names(left_out),
+        device=device or "auto",
     )
 
 

@@ -31,8 +31,14 @@ from chiasm.errors import ChiasmError
 _EXTRAS = (
     dict.fromkeys(("torch", "lightning", "pandas", "pydantic", "yaml", "jinja2"), "train")
     | dict.fromkeys(("nncf", "onnx", "onnxscript"), "export")
-    | dict.fromkeys(("fastapi", "uvicorn", "prometheus_client"), "serve")
-    | {"openvino": "runtime", "onnxruntime": "runtime-onnx", "ray": "cluster", "pyarrow": "cluster"}
+    | dict.fromkeys(("fastapi", "uvicorn", "prometheus_client", "sqlalchemy"), "serve")
+    | {
+        "openvino": "runtime",
+        "onnxruntime": "runtime-onnx",
+        "ray": "cluster",
+        "pyarrow": "cluster",
+        "psycopg": "serve-postgresql",
+    }
     | dict.fromkeys(("faiss", "lightgbm"), "rivals")
 )
 

@@ -45,6 +45,13 @@ Lamp = Annotated[
         "default.",
     ),
 ]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="auto (the first CUDA GPU, or the processor), cpu, cuda, cuda:N or mps.",
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from chiasm.cli.options import Lamp
+from chiasm.cli.options import Device, Lamp
 from chiasm.errors import ConfigurationError
 
 
@@ -54,6 +54,7 @@ def predict(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="With --workers or --ray: print no progress.")
     ] = False,
+    device: Device = None,
 ) -> None:
     """Predict new parts or recordings.
 
@@ -64,7 +65,16 @@ def predict(
 
     if workers is None and ray is None:
         _refuse("are written in shards", {"--heat-maps": heat_maps, "--quiet": quiet or None})
-        api.predict(run, inputs, out=out, xyz=xyz, lamp=lamp, series=series, keep_maps=False)
+        api.predict(
+            run,
+            inputs,
+            out=out,
+            xyz=xyz,
+            lamp=lamp,
+            series=series,
+            keep_maps=False,
+            device=device or "auto",
+        )
         return
     if xyz is not None or series is not None:
         raise ConfigurationError(
@@ -80,6 +90,7 @@ def predict(
         heat_maps=heat_maps,
         lamp=lamp,
         quiet=quiet,
+        device=device or "auto",
     )
 
 

@@ -12,9 +12,13 @@ from chiasm.cli.options import Confidence, FalseAlarmRate
 
 def recalibrate(
     model: Annotated[Path, typer.Argument(help="Folder written by 'chiasm export'.")],
-    log: Annotated[Path, typer.Option(help="Verdict log of the service.")] = Path(
-        "verdicts.sqlite"
-    ),
+    log: Annotated[
+        str,
+        typer.Option(
+            envvar="CHIASM_LOG",
+            help="Verdict log of the service: a file, or postgresql://USER@HOST/DATABASE.",
+        ),
+    ] = "verdicts.sqlite",
     false_alarm_rate: FalseAlarmRate = None,
     confidence: Confidence = None,
     keep_old: Annotated[
@@ -31,14 +35,19 @@ def recalibrate(
         str | None,
         typer.Option(help="Name under which the model was served; needed if the log has several."),
     ] = None,
+    station: Annotated[
+        str | None, typer.Option(help="Station whose parts count (default: those of all).")
+    ] = None,
 ) -> None:
     """Set the threshold from parts that operators confirmed. A running service adopts it."""
     from chiasm.errors import DataError
+    from chiasm.service.log.database import Database
+    from chiasm.service.log.verdict_log import VerdictLog
     from chiasm.service.recalibration import recalibrate as calibrate
-    from chiasm.service.verdict_log import VerdictLog
 
-    if not log.is_file():
-        raise DataError(f"{log} is no file; give the log that 'chiasm serve --log' writes.")
+    path = Database(log).path
+    if path is not None and not path.is_file():
+        raise DataError(f"{path} is no file; give the log that 'chiasm serve --log' writes.")
     verdicts = VerdictLog(log)
     try:
         done = calibrate(
@@ -49,6 +58,7 @@ def recalibrate(
             keep_old=keep_old,
             days=days,
             name=name,
+            station=station,
         )
     finally:
         verdicts.close()

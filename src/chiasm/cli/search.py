@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chiasm.cli.options import Config, Data, Lamp, Minutes, Out, Seed
+from chiasm.cli.options import Config, Data, Device, Lamp, Minutes, Out, Seed
 
 Settings = Annotated[
     list[str] | None,
@@ -27,6 +27,7 @@ def search(
     minutes: Minutes = None,
     seed: Seed = None,
     lamp: Lamp = None,
+    device: Device = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -67,6 +68,7 @@ def search(
         minutes=minutes,
         seed=seed,
         lamp=lamp,
+        device=device,
     )
     _print_trade_offs(out)
 

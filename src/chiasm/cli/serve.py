@@ -15,9 +15,30 @@ def serve(
     ],
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
-    log: Annotated[Path, typer.Option(help="SQLite log of all verdicts.")] = Path(
-        "verdicts.sqlite"
-    ),
+    log: Annotated[
+        str,
+        typer.Option(
+            envvar="CHIASM_LOG",
+            help="Log of all verdicts: an SQLite file, or postgresql://USER@HOST/DATABASE, which "
+            "several services share.",
+        ),
+    ] = "verdicts.sqlite",
+    spool: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that keeps verdicts while the database is away. Default: LOG.spool beside "
+            "a file, verdicts.spool for a server."
+        ),
+    ] = None,
+    station: Annotated[
+        str, typer.Option(help="Name of the place whose parts this service judges.")
+    ] = "",
+    replica: Annotated[
+        str,
+        typer.Option(
+            help="Name of this service among those that share the log. Default: host and port."
+        ),
+    ] = "",
     keep_days: Annotated[
         float, typer.Option(help="Days that the log keeps verdicts; 0 keeps all.")
     ] = 90.0,
@@ -51,6 +72,7 @@ def serve(
 ) -> None:
     """Serve exported models over HTTP, with a page for operators at the same address."""
     import logging
+    import socket
 
     from chiasm.runtime import load
     from chiasm.service.app import build
@@ -62,6 +84,9 @@ def serve(
     keys = read_keys(api_key_file)
     settings = ServiceSettings(
         log=log,
+        spool=spool,
+        station=station,
+        replica=replica or f"{socket.gethostname()}:{port}"[-64:],
         keep_days=keep_days,
         api_keys=keys,
         host_names=host_names_of(host_names, host=host, keys=keys),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Config, Data, Lamp, Minutes, Out, Overrides, Seed
+from chiasm.cli.options import Config, Data, Device, Lamp, Minutes, Out, Overrides, Seed
 
 
 def train(
@@ -17,6 +17,7 @@ def train(
     minutes: Minutes = None,
     seed: Seed = None,
     lamp: Lamp = None,
+    device: Device = None,
     model: Annotated[
         str | None,
         typer.Option(help="Name of a model (default: adnas_light); 'chiasm models' lists them."),
@@ -40,6 +41,7 @@ def train(
         minutes=minutes,
         seed=seed,
         lamp=lamp,
+        device=device,
         model=model,
         fusion=fusion,
     )

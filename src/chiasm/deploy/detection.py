@@ -69,7 +69,7 @@ def export_detection(
         ArtifactError: the exported model differs from the trained one beyond the limits.
         ConfigurationError: the method cannot be exported, or not with this precision.
     """
-    predictor = DetectionPredictor.load(run)
+    predictor = DetectionPredictor.load(run, device="cpu")
     contract = predictor.contract
     if not contract.calibration_scores:
         raise ArtifactError(f"{run} was never calibrated, so it has no decision to export.")

@@ -58,7 +58,7 @@ def export_diagnosis(
         ArtifactError: the exported model differs from the trained one beyond the limits.
         ConfigurationError: the method cannot be exported, or not in this precision.
     """
-    model = DiagnosisPredictor.load(run)
+    model = DiagnosisPredictor.load(run, device="cpu")
     contract = model.contract
     graph = classifier_graph(model.network, modalities=contract.modalities)
     store, training, validation, config = _recordings(run, contract, data)

@@ -34,15 +34,16 @@ def measure_costs(detector: AdnasDetector, data: DetectionDataModule) -> PieceCo
         detector: whose source has its memories.
         data: of the run; two calibration parts are the example.
     """
-    source = copy.deepcopy(detector.source).eval()
-    frozen = detector.frozen_source
+    # Exported models run on the processor, and so do their pieces.
+    copied = copy.deepcopy(detector).cpu().eval()
+    source, frozen = copied.source, copied.frozen_source
     if frozen is not None:
         source.memories = nn.ModuleDict(
             {name: GraphMemory(memory) for name, memory in frozen.memories.items()}
         )
     parts = (list(data.calibration[:2]) * 2)[:2]
     batch = to_batch(parts, data.geometry, modalities=data.config.modalities)
-    final = data.detector(concatenation(data.pools)).eval()
+    final = copy.deepcopy(data.detector(concatenation(data.pools))).cpu().eval()
     fusion = final.fusion
     assert isinstance(fusion, FusionNetwork)
     with torch.no_grad():
@@ -86,6 +87,7 @@ def measure_classifier_costs(network: FusedClassifier, data: DiagnosisDataModule
         network: of all architectures (``one_shot``).
         data: of the run; two random recordings of the longest form are the example.
     """
+    network = copy.deepcopy(network).cpu()  # exported models run on the processor
     fusion = network.fusion
     assert isinstance(fusion, OneShotFusion)
     zeros = network.example_batch(2)

@@ -13,6 +13,7 @@ from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.pools import Pools
 from chiasm.registry import find_model, models
+from chiasm.training.device import find_device
 
 
 def pools_of(config: DetectionConfig) -> Pools:
@@ -63,10 +64,13 @@ def builder_arguments(config: DetectionConfig) -> dict[str, Any]:
 
 
 def frozen_detector(config: DetectionConfig) -> AdnasDetector | None:
-    """Build the configured detector with empty memories; None where its source is trained."""
+    """Build the configured detector on its device, with empty memories.
+
+    Returns None where its source is trained.
+    """
     builder, arguments = find_model(config.model).builder, builder_arguments(config)
     with torch.device("meta"):  # without memory or time for the weights
         if builder("concatenation", **arguments).frozen_source is None:
             return None
     detector: AdnasDetector = builder("concatenation", **arguments)
-    return detector.eval()
+    return detector.to(find_device(config.device)).eval()

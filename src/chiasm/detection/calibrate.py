@@ -87,10 +87,13 @@ def calibrate_and_save(
         }
     )
     save_model(config.out / "model", detector, contract, genotype)
-    example = to_batch(data.calibration[:1], data.geometry, modalities=config.modalities)
+    example = to_batch(
+        data.calibration[:1], data.geometry, modalities=config.modalities, device=data.device
+    )
     minutes = (time.monotonic() - data.started) / 60
     figures = {
         "fit_minutes": round(minutes, 3),
+        "device": str(data.device),
         "parameters": parameter_count(detector),
         "macs": cost_of(detector, example).macs,
         "fit_peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),

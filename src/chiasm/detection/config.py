@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, ValidationInfo, field_validator
 
 from chiasm.registry import RegisteredModel
-from chiasm.settings import Precision, SearchSettings, Settings
+from chiasm.settings import DeviceName, Precision, SearchSettings, Settings
 
 Preset = Literal["paper", "recommended"]
 
@@ -116,8 +116,11 @@ class DetectionConfig(Settings):
             memory; batch norms and Dice then see a micro-batch.
         checkpointing: compute activations again for the gradients instead of keeping them: less
             memory, about a third more time, the same result to the bit.
-        precision: of training; ``auto`` is ``bf16`` where the GPU or the processor multiplies
-            bfloat16, else ``32``.
+        precision: of training; ``auto`` is ``bf16`` where the device multiplies bfloat16, else
+            ``fp16`` on a CUDA GPU and ``32`` elsewhere. A search by gradient has ``32`` instead of
+            ``fp16``.
+        device: that computes everything: ``auto`` (the first CUDA GPU, or the processor), ``cpu``,
+            ``cuda``, ``cuda:N`` or ``mps``. A run may be continued on another one.
         image_score: how a map becomes the score of its part: by the largest ``local_mean``, the
             common rule of tables, or ``chosen`` among rules on good parts with synthetic anomalies;
             a searched model's were held out from its training, a baseline's are those of the
@@ -198,6 +201,7 @@ class DetectionConfig(Settings):
     accumulate: int = Field(1, ge=1)
     checkpointing: bool = False
     precision: Precision = "auto"
+    device: DeviceName = "auto"
     image_score: Literal["local_mean", "chosen"] = "local_mean"
     minutes: float | None = Field(None, gt=0)
     false_alarm_rate: float = Field(0.05, gt=0, lt=1)

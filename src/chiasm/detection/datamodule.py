@@ -36,7 +36,13 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.pools import Pools
 from chiasm.registry import find_model
 from chiasm.samples import PreparedSample
-from chiasm.training.trainer import precision_here
+from chiasm.training.device import (
+    Multiplied,
+    find_device,
+    precision_on,
+    prefers_channels_last,
+    put,
+)
 
 FRESH_BATCH = 8  # parts, at most, of a batch that is not made of stored features
 
@@ -92,12 +98,29 @@ class DetectionDataModule:
     selection_rounds: int = 1
 
     @property
+    def device(self) -> torch.device:
+        """The device that computes everything of the run."""
+        return find_device(self.config.device)
+
+    @property
+    def multiplied(self) -> Multiplied:
+        """What the products of a training are computed in."""
+        return precision_on(self.device, self.config.precision)
+
+    @property
     def pools(self) -> Pools:
         """The pools of the model, restricted to the configured cells and candidates."""
         return pools_of(self.config)
 
-    def detector(self, fusion: Genotype | str) -> AdnasDetector:
-        """Build a detector with new weights; a frozen source is shared, not copied."""
+    def detector(
+        self, fusion: Genotype | str, *, device: torch.device | None = None
+    ) -> AdnasDetector:
+        """Build a detector with new weights; a frozen source is shared, not copied.
+
+        Args:
+            fusion: genotype or name of a form.
+            device: of the detector; None is the run's. A shared source stays where it is.
+        """
         torch.manual_seed(self.config.seed)
         arguments = builder_arguments(self.config) | {"pools": self.pools}
         if self.frozen_source is not None:
@@ -110,13 +133,13 @@ class DetectionDataModule:
             detector.recompute_activations()
         if self.frozen_source is not None:
             detector.source = self.frozen_source
-        elif precision_here(self.config.precision) == "bf16":
+        elif prefers_channels_last(self.device, self.multiplied):
             # Half of bfloat16's gain in convolutions comes from the layout. ``Module.to`` cannot
             # change it on the tensors without data that a step's memory is counted on.
             for weight in detector.parameters():
                 if weight.dim() == 4:
                     weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        return detector
+        return put(detector, self.device if device is None else device)
 
     def loader(self, purpose: str, *, required: frozenset[str] | None = None) -> DataLoader[Any]:
         """Load batches for a purpose.
@@ -137,6 +160,7 @@ class DetectionDataModule:
                 seed=self.config.seed,
                 shuffle=shuffle,
                 positions=positions,
+                device=self.device,
             )
         return fresh_loader(
             self.synthetic(purpose, rounds=1 if shuffle else self.selection_rounds),
@@ -144,6 +168,7 @@ class DetectionDataModule:
             scale=self.geometry,
             modalities=self.config.modalities,
             shuffle=shuffle,
+            device=self.device,
         )
 
     def stored(self, purpose: str) -> tuple[FeatureStore, list[int] | None]:

@@ -31,7 +31,12 @@ from chiasm.training.progress import Progress
 
 
 def evaluate(
-    run: Path | str, *, data: Path | str, out: Path | str | None = None, lamp: Lamp | None = None
+    run: Path | str,
+    *,
+    data: Path | str,
+    out: Path | str | None = None,
+    lamp: Lamp | None = None,
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Evaluate a detector on a test split; write ``metrics.json`` and ``report.html``.
 
@@ -42,6 +47,7 @@ def evaluate(
         out: folder for the report; None takes ``report`` in the run's folder.
         lamp: number of the lamp, for data with several; ``"all"`` takes all of them. None takes
             the lamp that the run saw its parts under.
+        device: that predicts, see ``find_device``.
 
     Returns:
         The content of ``metrics.json``.
@@ -51,7 +57,7 @@ def evaluate(
     """
     folder = Path(run)
     target = Path(out) if out is not None else folder / "report"
-    predictor = DetectionPredictor.load(folder)
+    predictor = DetectionPredictor.load(folder, device=device)
     source, remarks = open_as_trained(data, acquisition_of(folder, predictor.contract), lamp=lamp)
     for remark in remarks:
         say(remark)

@@ -53,13 +53,14 @@ from chiasm.registry import find_model
 from chiasm.runs.console import say
 from chiasm.runs.run_folder import open_run_folder, record_data_hash
 from chiasm.samples import PreparedSample
+from chiasm.training.device import CPU
 from chiasm.training.progress import Progress
 
 STORING_SHARE = 0.5  # of the minutes that are left
 STORED = ("final", "architecture", "validate")  # purposes of parts with synthetic anomalies
 ANOMALIES_TO_CHOOSE_BY = 20  # parts with a synthetic anomaly, at least, however few parts there are
 # Settings that may change when a run is continued; the data are compared by content.
-CHANGEABLE = frozenset({"out", "data", "minutes", "search.epochs", "train_epochs"})
+CHANGEABLE = frozenset({"out", "data", "minutes", "device", "search.epochs", "train_epochs"})
 
 
 def open_data(
@@ -211,7 +212,8 @@ def _say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> No
     config = data.config
     searched = config.fusion in ("search", "best")
     if data.frozen_source is None:
-        check_memory(config, partial(data.detector, "supernet" if searched else "concatenation"))
+        largest = "supernet" if searched else "concatenation"
+        check_memory(config, partial(data.detector, largest, device=CPU))
     rounds = _rounds(data)
     made = {
         purpose: count * len(data.synthetic(purpose).parts) for purpose, count in rounds.items()

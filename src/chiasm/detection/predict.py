@@ -33,6 +33,7 @@ def predict(
     lamp: Lamp | None = None,
     xyz: Path | str | None = None,
     keep_maps: bool = True,
+    device: str = "auto",
 ) -> list[Verdict]:
     """Predict verdicts on new parts; write ``verdicts.csv``, ``verdicts.json`` and heat maps.
 
@@ -45,6 +46,7 @@ def predict(
         xyz: the 3D file of a single RGB file.
         keep_maps: whether the verdicts that are returned have their anomaly maps; without, memory
             grows by a row a part.
+        device: that predicts, see ``find_device``.
 
     A part that cannot be read gets a row with ``error``, and the others are still scored. Heat maps
     of an earlier prediction in ``out`` are removed.
@@ -52,7 +54,7 @@ def predict(
     Raises:
         DataError: no part could be scored.
     """
-    predictor = DetectionPredictor.load(run)
+    predictor = DetectionPredictor.load(run, device=device)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     _remove_earlier(target)

@@ -18,13 +18,14 @@ from chiasm.errors import ChiasmError
 from chiasm.fusion.genotype import Genotype
 from chiasm.runs.model_folder import model_folder
 from chiasm.samples import PreparedSample, RGBDSample, Verdict
+from chiasm.training.device import device_errors, device_of, find_device, in_chunks
 
 
 class DetectionPredictor:
     """A trained detector with its contract: scores, p-values and decisions.
 
     Args:
-        detector: put into evaluation mode.
+        detector: put into evaluation mode; it computes on the device where it is.
         contract: preparation, calibration scores and false-alarm rate of the detector.
         genotype: its fusion, where it was searched.
         folder: that it was loaded from, whose settings say what early contracts do not.
@@ -44,9 +45,14 @@ class DetectionPredictor:
         self.folder = folder
 
     @classmethod
-    def load(cls, folder: str | Path) -> DetectionPredictor:
-        """Load the model of a model's folder or of a run's folder."""
-        return cls(*load_model(model_folder(folder)), folder=Path(folder))
+    def load(cls, folder: str | Path, *, device: str = "auto") -> DetectionPredictor:
+        """Load the model of a model's folder or of a run's folder onto a device.
+
+        Raises ``ConfigurationError`` where there is no such device, see ``find_device``.
+        """
+        place = find_device(device)
+        detector, contract, genotype = load_model(model_folder(folder))
+        return cls(detector.to(place), contract, genotype, folder=Path(folder))
 
     @property
     def alarm_rule(self) -> AlarmRule:
@@ -125,8 +131,28 @@ class DetectionPredictor:
 
     @torch.no_grad()
     def crop_scores(self, parts: Sequence[PreparedSample]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute maps ``(N, 1, S, S)`` and image-level scores ``(N,)`` of prepared parts."""
-        batch = to_batch(parts, self.contract.geometry, modalities=self.contract.modalities)
-        output = self.detector(batch)
-        maps = self.detector.scores(output, batch.foreground)
-        return maps, self.detector.image_scores(output, maps, batch.foreground)
+        """Compute maps ``(N, 1, S, S)`` and image-level scores ``(N,)`` of prepared parts.
+
+        Both are on the detector's device. Parts that do not fit its memory together are scored in
+        smaller batches.
+
+        Raises:
+            OutOfMemoryError: a single part does not fit.
+            DeviceLostError: the device answers no more.
+        """
+        device = device_of(self.detector)
+
+        def score(chosen: slice) -> tuple[torch.Tensor, torch.Tensor]:
+            batch = to_batch(
+                parts[chosen],
+                self.contract.geometry,
+                modalities=self.contract.modalities,
+                device=device,
+            )
+            output = self.detector(batch)
+            maps = self.detector.scores(output, batch.foreground)
+            return maps, self.detector.image_scores(output, maps, batch.foreground)
+
+        with device_errors(device, remedy="Predict with device=cpu, or free the device's memory."):
+            maps, scores = zip(*in_chunks(score, len(parts), len(parts)))
+        return torch.cat(maps), torch.cat(scores)

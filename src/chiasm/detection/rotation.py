@@ -16,11 +16,12 @@ from chiasm.detection.layers.features import RELATIVE_DISTANCE, distances_from_n
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.fit_memory import fit_memory
-from chiasm.detection.training.segment import mask_at
+from chiasm.detection.training.segment import mask_at, to_device
 from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 from chiasm.metrics.ranking import average_precision, nan_loses
 from chiasm.runs.console import say
 from chiasm.samples import BoolArray, FloatArray, PreparedSample
+from chiasm.training.device import device_of
 from chiasm.training.progress import Progress
 
 ENOUGH_PARTS = 60  # rotated copies among them; more are not made
@@ -130,6 +131,7 @@ def _trial_ap(
         for batch in fresh_loader(
             dataset, batch=8, scale=scale, modalities=source.modalities, shuffle=False
         ):
+            batch = to_device(batch, device_of(source))
             features = source(batch, frozenset())  # no map is read
             distances = distances_from_normal(features)[RELATIVE_DISTANCE]
             size = distances.shape[-2:]

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,13 @@ from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
-from chiasm.detection.training.segment import mask_at, run
+from chiasm.detection.training.segment import mask_at, run, to_device
 from chiasm.detection.training.synthetic import SyntheticParts
 from chiasm.metrics.bootstrap import holm, paired_group_bootstrap
 from chiasm.metrics.ranking import auroc, average_precision, nan_loses
 from chiasm.runs.console import say
 from chiasm.samples import PreparedSample
+from chiasm.training.device import device_of, in_chunks
 from chiasm.training.progress import Progress
 
 SCORE_RULE = (
@@ -87,6 +89,7 @@ def choose_score_rule(detector: AdnasDetector, data: DetectionDataModule) -> flo
     batches = data.loader("validate")
     progress = Progress("Choosing the score rule", len(batches), unit="batches")
     for batch in progress.over(batches):
+        batch = to_device(batch, device_of(detector))
         output = run(detector, batch)
         size = output.logits.shape[-2:]
         inside = cells_inside(batch.foreground, size)[:, None]
@@ -402,28 +405,50 @@ def measure_parts(
                 kept = [i for i, part in zip(numbers, shown) if epoch < 0 or part.label == 1]
                 if not kept:
                     continue
-                batch = to_batch(
+                measure = partial(
+                    _statistics,
+                    detector,
                     [shown[i - start] for i in kept],
-                    scale,
+                    [owners[i] for i in kept],
+                    scale=scale,
                     modalities=modalities,
-                    indices=[owners[i] for i in kept],
                 )
-                output = detector(batch)
-                if detector.published_scores(output) is not None:
-                    return None
-                maps = detector.scores(output, batch.foreground)
-                pieces.append(
-                    map_statistics(
-                        maps,
-                        batch.foreground,
-                        terms=candidate_terms(),
-                        background=True,
-                        operations=detector.maps,
-                    )
-                )
+                for found in in_chunks(measure, len(kept), len(kept)):
+                    if found is None:
+                        return None
+                    pieces.append(found)
                 labels += [int(epoch >= 0)] * len(kept)
                 positions += kept
-    return joined_statistics(pieces), np.array(labels), positions
+    return joined_statistics(pieces).cpu(), np.array(labels), positions
+
+
+def _statistics(
+    detector: Detector,
+    parts: Sequence[PreparedSample],
+    owners: Sequence[int],
+    chosen: slice,
+    *,
+    scale: GeometryScale,
+    modalities: Sequence[str],
+) -> MapStatistics | None:
+    """Measure the maps of chosen parts; None of a method with its own rule."""
+    batch = to_batch(
+        parts[chosen],
+        scale,
+        modalities=modalities,
+        indices=owners[chosen],
+        device=device_of(detector),
+    )
+    output = detector(batch)
+    if detector.published_scores(output) is not None:
+        return None
+    return map_statistics(
+        detector.scores(output, batch.foreground),
+        batch.foreground,
+        terms=candidate_terms(),
+        background=True,
+        operations=detector.maps,
+    )
 
 
 def _record(folder: Path, figures: dict[str, Any]) -> None:

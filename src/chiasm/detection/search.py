@@ -26,7 +26,8 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.runs.console import say
 from chiasm.runs.final_round import RoundResult, each, final_round
 from chiasm.runs.model_folder import library_versions
-from chiasm.training.trainer import Budget, fit
+from chiasm.training.device import device_errors, find_device
+from chiasm.training.trainer import LOWER, Budget, fit
 
 RELAXED_SHARE = 0.5  # of the search's budget; the rest is the final round
 
@@ -59,8 +60,9 @@ def search(
         ConfigurationError: the model has no fusion to search.
     """
     if data is None:
-        data = open_run(config)
-        genotype = search(config, data=data, measure=measure)
+        with device_errors(find_device(config.device), remedy=LOWER):
+            data = open_run(config)
+            genotype = search(config, data=data, measure=measure)
         data.remove_stored()
         return genotype
     if config.search.evolves:

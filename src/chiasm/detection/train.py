@@ -32,7 +32,8 @@ from chiasm.fusion.genotype import Genotype, concatenation
 from chiasm.metrics.ranking import nan_loses
 from chiasm.registry import find_model
 from chiasm.runs.console import say
-from chiasm.training.trainer import precision_here
+from chiasm.training.device import device_errors, find_device
+from chiasm.training.trainer import LOWER
 
 FUSIONS = ("search", "best", CONCATENATION, "random")
 # Of the seconds that are left; calibration takes the rest.
@@ -78,8 +79,9 @@ def train(
         )
     check_refits(config)  # before any search or training
     if data is None:
-        data = open_run(config)
-        result = train(config, data=data, measure=measure)
+        with device_errors(find_device(config.device), remedy=LOWER):
+            data = open_run(config)
+            result = train(config, data=data, measure=measure)
         # An interrupted run keeps them, and reads them when it is resumed.
         data.remove_stored()
         remove_folds(config)
@@ -98,14 +100,16 @@ def train(
     fusion, module, validation_ap = _trained(_compared(fusion, data), data)
     detector = module.detector
     set_image_rule(detector, data, held_out=True)
-    example = to_batch(data.calibration[:1], data.geometry, modalities=config.modalities)
+    example = to_batch(
+        data.calibration[:1], data.geometry, modalities=config.modalities, device=data.device
+    )
     figures = {
         "validation_ap": validation_ap,
         "rotations": data.rotations,
         "steps": module.global_step,
         "final_data": config.final_data,
         "selection": "validation" if data.selected_on_calibration else "held_out",
-        "precision": precision_here(config.precision),
+        "precision": data.multiplied,
         "macs_before_pruning": cost_of(detector, example).macs,
     }
     detector.prune()

@@ -54,6 +54,7 @@ def train_baseline(
     config = data.config
     torch.manual_seed(config.seed)
     baseline, arguments = configured_baseline(config)
+    baseline.to(data.device)
     say(f"{config.model}: {baseline.pretrained_weights or 'no published weights'}.")
     if ignored := ignored_settings(config):
         say(
@@ -151,4 +152,5 @@ def _synthetic(data: DetectionDataModule, batch: int) -> DataLoader[Any]:
         scale=data.geometry,
         modalities=data.config.modalities,
         shuffle=True,
+        device=data.device,
     )

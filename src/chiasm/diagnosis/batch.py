@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 
 from chiasm.samples import FloatArray, RecordingBatch
+from chiasm.training.device import placed
 
 
 def to_batch(
@@ -45,9 +46,19 @@ def stacked(arrays: Sequence[FloatArray | None]) -> FloatArray | None:
 
 def moved(batch: RecordingBatch, device: torch.device) -> RecordingBatch:
     """Return the batch on a device."""
-    return RecordingBatch(
-        *(None if t is None else t.to(device) for t in (batch.image, batch.series, batch.label))
-    )
+    return _changed(batch, lambda tensor: placed(tensor, device))
+
+
+def cut(batch: RecordingBatch, rows: slice) -> RecordingBatch:
+    """Return some rows of a batch."""
+    return _changed(batch, lambda tensor: tensor[rows])
+
+
+def _changed(
+    batch: RecordingBatch, change: Callable[[torch.Tensor], torch.Tensor]
+) -> RecordingBatch:
+    tensors = (batch.image, batch.series, batch.label)
+    return RecordingBatch(*(None if tensor is None else change(tensor) for tensor in tensors))
 
 
 def modalities_of(batch: RecordingBatch) -> tuple[str, ...]:

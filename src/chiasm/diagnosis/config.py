@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field, field_validator, model_validator
 
 from chiasm.registry import RegisteredModel, find_model, models
-from chiasm.settings import Precision, SearchSettings, Settings
+from chiasm.settings import DeviceName, Precision, SearchSettings, Settings
 
 _EVERY_PRESET: Mapping[str, Any] = {
     "inputs": "relative",
@@ -144,8 +144,10 @@ class DiagnosisConfig(Settings):
         unknown_share: of the right diagnoses of validation that may be called 'unknown'.
         minutes: budget of both stages together; None is none.
         workers: processes that make batches; 0 makes them in this one.
-        precision: of training; ``auto`` is bfloat16 if the hardware multiplies it and the network
-            is large enough to gain from it.
+        precision: of training; ``auto`` is bfloat16 if the device multiplies it and the network is
+            large enough to gain from it, and ``fp16`` on a CUDA GPU without.
+        device: that computes everything: ``auto`` (the first CUDA GPU, or the processor), ``cpu``,
+            ``cuda``, ``cuda:N`` or ``mps``. A run may be continued on another one.
         cache: folder for the converted store; None takes the user's cache folder.
         seed: of every random number.
         fusion: of a model whose fusion is searched: ``search`` (as with None), ``best`` (the knee
@@ -191,6 +193,7 @@ class DiagnosisConfig(Settings):
     minutes: float | None = Field(None, gt=0)
     workers: int = Field(0, ge=0)
     precision: Precision = "auto"
+    device: DeviceName = "auto"
     cache: Path | None = None
     seed: int = Field(42, ge=0)
     fusion: str | None = None

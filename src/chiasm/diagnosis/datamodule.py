@@ -39,6 +39,7 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.registry import find_model
 from chiasm.runs.model_folder import GENOTYPE
 from chiasm.runs.run_folder import open_run_folder
+from chiasm.training.device import find_device
 
 # Pictures from which the scale is estimated.
 PICTURES = 100
@@ -99,14 +100,19 @@ class DiagnosisDataModule:
             arguments["fusion"] = GENOTYPE if isinstance(self.fusion, Genotype) else self.fusion
         return arguments | {name: value for name, value in of_data.items() if name in parameters}
 
+    @property
+    def device(self) -> torch.device:
+        """The device that computes everything of the run."""
+        return find_device(self.config.device)
+
     def network(self) -> Classifier:
-        """Return a new network; the same for the same seed."""
+        """Return a new network on the run's device; the same for the same seed."""
         torch.manual_seed(self.config.seed)
         arguments = self.arguments()
         if self.fusion is not None:
             arguments["fusion"] = self.fusion
         network: Classifier = find_model(self.config.model).builder(**arguments)
-        return network
+        return network.to(self.device)
 
     def loader(self, purpose: str) -> DataLoader[Any]:
         """Return batches for a purpose.
@@ -141,6 +147,7 @@ class DiagnosisDataModule:
             batch=config.batch,
             shuffle=not check and purpose != "fit",
             workers=config.workers,
+            device=self.device,
         )
 
     @property
@@ -167,7 +174,7 @@ class DiagnosisDataModule:
 
 
 # Settings that may differ when a run is continued: they do not change its result.
-_FREE = frozenset({"minutes", "workers", "cache", "out", "windows", "unknown_share"})
+_FREE = frozenset({"minutes", "workers", "device", "cache", "out", "windows", "unknown_share"})
 
 GIVEN = "given"
 

@@ -39,6 +39,7 @@ def evaluate(
     most_corrupted: int = MOST_CORRUPTED,
     splits: Sequence[str] = (),
     left_out: Sequence[str] = (),
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Score the recordings that training left for tests; writes figures and a report.
 
@@ -51,7 +52,8 @@ def evaluate(
         out: folder for the report; None takes ``report`` in the run's folder.
         most_corrupted: number of recordings that are scored with each corruption; 0 for none.
         splits, left_out: splits, and classes to leave out, for which the run's settings are
-            trained again for comparison; see ``retrain``.
+            trained again for comparison, on the run's device; see ``retrain``.
+        device: that predicts, see ``find_device``.
 
     Returns:
         The content of ``metrics.json``.
@@ -62,7 +64,7 @@ def evaluate(
     """
     folder = Path(run)
     target = Path(out) if out is not None else folder / "report"
-    model = DiagnosisPredictor.load(folder)
+    model = DiagnosisPredictor.load(folder, device=device)
     store = open_store(data)
     split = evaluation_split(folder, model.contract, store, data)
     train, test = split.train, split.test

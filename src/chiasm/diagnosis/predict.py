@@ -23,6 +23,7 @@ def predict(
     *,
     out: Path | str = "diagnoses",
     series: Path | str | None = None,
+    device: str = "auto",
 ) -> list[Diagnosis]:
     """Diagnose new recordings; writes ``diagnoses.csv`` and ``diagnoses.json`` to ``out``.
 
@@ -31,13 +32,14 @@ def predict(
         inputs: folder, table, or one picture.
         out: folder for the results.
         series: the series that belongs to a single picture.
+        device: that predicts, see ``find_device``.
 
     A recording that cannot be read gets a row with ``error``.
 
     Raises:
         DataError: no recording could be diagnosed.
     """
-    model = DiagnosisPredictor.load(run)
+    model = DiagnosisPredictor.load(run, device=device)
     source = open_source(inputs, partner=series)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)

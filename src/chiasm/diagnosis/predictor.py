@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chiasm.diagnosis.batch import to_batch
+from chiasm.diagnosis.batch import cut, to_batch
 from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.contract import DiagnosisContract, load_model
 from chiasm.diagnosis.decision import Array, diagnosis_from_logits, predict_each
@@ -20,6 +20,7 @@ from chiasm.diagnosis.readers.checked_sample import sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.runs.model_folder import model_folder
 from chiasm.samples import Diagnosis, RecordingBatch, RecordingSample
+from chiasm.training.device import device_errors, find_device, in_chunks, in_double
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +72,14 @@ class DiagnosisPredictor:
         self.contract = contract
 
     @classmethod
-    def load(cls, folder: str | Path) -> DiagnosisPredictor:
-        """Load from a model's folder, or from the folder of the run that made it."""
-        return cls(*load_model(model_folder(folder)))
+    def load(cls, folder: str | Path, *, device: str = "auto") -> DiagnosisPredictor:
+        """Load from a model's folder, or from that of the run that made it, onto a device.
+
+        Raises ``ConfigurationError`` where there is no such device, see ``find_device``.
+        """
+        place = find_device(device)
+        network, contract = load_model(model_folder(folder))
+        return cls(network.to(place), contract)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -186,23 +192,62 @@ class DiagnosisPredictor:
 
     @torch.inference_mode()
     def _output(self, batch: RecordingBatch, subset: Sequence[str]) -> _Output:
-        """Return the network's output for a recording of which it is shown some modalities."""
+        """Return the network's output for a recording of which it is shown some modalities.
+
+        Windows that do not fit the device's memory together are shown to it a few at a time.
+
+        Raises:
+            OutOfMemoryError: a single window does not fit.
+            DeviceLostError: the device answers no more.
+        """
         hidden = {m: None for m in ("image", "series") if m not in subset}
         if "series" not in subset and batch.image is not None:
             batch = replace(batch, image=batch.image[:1])
-        output = self.network(replace(batch, **hidden))
-        return _Output(
+        batch = replace(batch, **hidden)
+        windows = max(len(t) for t in (batch.image, batch.series) if t is not None)
+        with device_errors(self.network.device, remedy="Predict with device=cpu, or free memory."):
+            outputs = in_chunks(lambda chosen: self._means(cut(batch, chosen)), windows, windows)
+        if len(outputs) == 1:
+            return outputs[0][1]
+        return _joined(outputs)
+
+    def _means(self, batch: RecordingBatch) -> tuple[int, _Output]:
+        """Return the number of windows in a batch, and the means over them."""
+        output = self.network(batch)
+        means = _Output(
             logits=_mean(output.logits),
             pooled=_mean(output.pooled),
             before={m: _mean(tokens.mean(dim=1)) for m, tokens in output.embedded.items()},
             after={m: _mean(tokens.mean(dim=1)) for m, tokens in output.aligned.items()},
             flow_nll={m: _mean(nll) for m, nll in output.flow_nll.items()},
         )
+        return len(output.logits), means
+
+
+def _joined(outputs: Sequence[tuple[int, _Output]]) -> _Output:
+    """Return the means over the windows of all parts of a batch."""
+    shares = np.array([count for count, _ in outputs]) / sum(count for count, _ in outputs)
+
+    def joined(values: Sequence[Array]) -> Array:
+        mean: Array = np.tensordot(shares, np.stack(values), axes=1)
+        return mean
+
+    return _Output(
+        logits=joined([output.logits for _, output in outputs]),
+        pooled=joined([output.pooled for _, output in outputs]),
+        **{
+            name: {
+                m: joined([getattr(output, name)[m] for _, output in outputs])
+                for m in getattr(outputs[0][1], name)
+            }
+            for name in ("before", "after", "flow_nll")
+        },
+    )
 
 
 def _mean(rows: torch.Tensor) -> Array:
     """Return the mean over windows, float64."""
-    mean: Array = rows.double().mean(dim=0).cpu().numpy()
+    mean: Array = in_double(rows).mean(dim=0).cpu().numpy()
     return mean
 
 

@@ -88,4 +88,4 @@ def _trained(config: DiagnosisConfig, text: str) -> tuple[DiagnosisPredictor, Di
     say(text)
     data = open_data(config)
     train(config, data=data)
-    return DiagnosisPredictor.load(config.out), data
+    return DiagnosisPredictor.load(config.out, device=config.device), data

@@ -30,7 +30,8 @@ from chiasm.registry import find_model, searched_models
 from chiasm.runs.console import say
 from chiasm.runs.final_round import RoundResult, each, final_round
 from chiasm.runs.model_folder import GENOTYPE, library_versions
-from chiasm.training.trainer import Budget, fit
+from chiasm.training.device import device_errors, find_device
+from chiasm.training.trainer import LOWER, Budget, fit
 
 RELAXED_SHARE = 0.5  # of the search's budget; the rest is the final round
 
@@ -52,7 +53,8 @@ def search(config: DiagnosisConfig, *, measure: MeasureCosts | None = None) -> G
     """
     if not has_fusion(config.model):
         raise ConfigurationError(f"{config.model} has no fusion to search; choose {_searched()}.")
-    return search_fusion(open_run(config), measure=measure)
+    with device_errors(find_device(config.device), remedy=LOWER):
+        return search_fusion(open_run(config), measure=measure)
 
 
 def with_fusion(

@@ -49,6 +49,7 @@ def train_members(
         if not (folder / CONTRACT).exists():
             train(member.config, data=member)
         trained, contract = load_model(folder)
+        trained.to(network.device)
         network.replace_member(modality, trained, temperature=contract.temperatures[modality])
         source = member.form
         if modality == "image":

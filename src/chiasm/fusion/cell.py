@@ -92,7 +92,7 @@ class RelaxedCell(nn.Module):
             else:
                 j, h = draw_pair(inner, generator)
                 p = weight.detach().softmax(dim=0)
-                number = int(torch.multinomial(p, 1, generator=generator))
+                number = int(torch.multinomial(p.cpu(), 1, generator=generator))
             nodes.append(NodeGenotype((names[j], names[h]), self.names[number]))
         return tuple(nodes)
 
@@ -184,14 +184,14 @@ def draw_pair(logits: Tensor, generator: torch.Generator) -> tuple[int, int]:
 
     Args:
         logits: ``(2, F)``.
-        generator: of the random choice.
+        generator: of the random choice, on the processor: the same draws on every device.
     """
     first, second = logits.detach().softmax(dim=1)
     if len(first) == 1:
         return 0, 0
     product = first[:, None] * second[None, :]
     product.fill_diagonal_(0.0)
-    drawn = int(torch.multinomial(product.flatten(), 1, generator=generator))
+    drawn = int(torch.multinomial(product.flatten().cpu(), 1, generator=generator))
     return drawn // len(first), drawn % len(first)
 
 

@@ -100,7 +100,7 @@ class ArchitectureSteps:
             rate: of the weights, for order 2.
         """
         alphas = self.supernet.architecture_parameters()
-        loss = torch.zeros(())
+        loss = alphas[0].new_zeros(())
         gradients: Sequence[Tensor | None]
         if self.order == 1:
             loss, gradients = summed_gradients(validation(), alphas)
@@ -180,7 +180,7 @@ def second_order_gradients(
             weight.sub_(rate * gradient)
     direct = _gradients(validation_loss(), [*architecture, *weights])
     outer, inner = direct[: len(architecture)], direct[len(architecture) :]
-    norm = torch.sqrt(sum((g * g).sum() for g in inner) + torch.tensor(0.0))
+    norm = sum(((g * g).sum() for g in inner), start=inner[0].new_zeros(())).sqrt()
     step = 0.01 / float(norm.clamp_min(1e-12))
 
     mixed = []
@@ -202,7 +202,7 @@ def summed_gradients(
 
     One loss is computed after the other, so that no two graphs are kept at once.
     """
-    total = torch.zeros(())
+    total = parameters[0].new_zeros(())
     sums: list[Tensor | None] = [None] * len(parameters)
     for number, loss in enumerate(losses):
         gradients = torch.autograd.grad(loss, list(parameters), allow_unused=True)

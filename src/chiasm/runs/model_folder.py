@@ -54,7 +54,7 @@ def write_model(
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+        weights = {n: value.cpu().contiguous() for n, value in network.state_dict().items()}
         temporary = folder / f".{WEIGHTS}.{os.getpid()}"
         save_file(weights, temporary)
         temporary.replace(folder / WEIGHTS)

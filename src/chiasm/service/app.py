@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +24,7 @@ import chiasm
 from chiasm.errors import ChiasmError
 from chiasm.service.admission import Admission
 from chiasm.service.decoding import Limits
+from chiasm.service.log.verdict_log import VerdictLog
 from chiasm.service.middleware import RequestGuard, add_secure_headers, error_response
 from chiasm.service.model_pool import ModelPool, Runtime
 from chiasm.service.model_routes import model_routes
@@ -30,9 +33,8 @@ from chiasm.service.predict_routes import predict_routes
 from chiasm.service.prediction import RequestPredictor
 from chiasm.service.refusals import Refusal, as_refusal, shortened
 from chiasm.service.schemas import ErrorAnswer
-from chiasm.service.settings import ServiceSettings
+from chiasm.service.settings import ServiceSettings, spool_folder
 from chiasm.service.state_routes import ServiceMetrics, add_page, state_routes
-from chiasm.service.verdict_log import VerdictLog
 from chiasm.service.verdict_routes import verdict_routes
 
 logger = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
         403: "Request of a page of another origin, or to an unknown host name",
         404: "Unknown model or verdict",
         408: "The body arrived too slowly",
-        409: "A broken model folder, or a contradictory correction",
+        409: "A broken model folder, a contradictory correction, or a key of another request",
         413: "Too large",
         415: "Not multipart",
         422: "Input that the model cannot take",
@@ -65,7 +67,14 @@ def build(
     """
     pool = ModelPool(folders, load)
     try:
-        log = VerdictLog(settings.log, keep_days=settings.keep_days)
+        log = VerdictLog(
+            settings.log,
+            keep_days=settings.keep_days,
+            spool=spool_folder(settings),
+            station=settings.station,
+            name=settings.replica or f"{socket.gethostname()}:{os.getpid()}",
+            models=pool.served,
+        )
     except ChiasmError:
         pool.close()
         raise
@@ -78,7 +87,7 @@ def build(
         held_bytes=max(4 * most_bytes, 2**28),
         workers=at_a_time,
     )
-    metrics = ServiceMetrics(lambda: admission.depth)
+    metrics = ServiceMetrics(lambda: admission.depth, lambda: log.state)
     views = ViewCache(int(settings.cache_mb * 2**20))
     pixels = int(settings.max_megapixels * 1e6)
     # Preparation holds the interpreter for most of its time: more of it at a time would delay all

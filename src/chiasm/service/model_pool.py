@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -12,6 +14,7 @@ from typing import Any, Protocol
 
 from chiasm.errors import ChiasmError, ConfigurationError
 from chiasm.runtime.deployment import DEPLOYMENT, Deployment
+from chiasm.service.log.replicas import ServedModel
 from chiasm.service.refusals import unknown_model
 
 logger = logging.getLogger(__name__)
@@ -69,6 +72,10 @@ class ModelPool:
 
     def __iter__(self) -> Iterator[HostedModel]:
         return iter(self._models.values())
+
+    def served(self) -> dict[str, ServedModel]:
+        """Return what is served under each name, for the reports of this service."""
+        return {model.name: model.served for model in self}
 
     def reload_changed(self) -> None:
         """Reload changed folders; a model whose folder is broken keeps its old version."""
@@ -137,6 +144,7 @@ class Runtime(Protocol):
 class _Version:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
+        self.served = _served(runtime)
         self.users = 0
         self.retired = False
 
@@ -161,6 +169,11 @@ class HostedModel:
         self._loaded_stamp = self._stamp()
         self._current = self._loaded()
         self.reloads = 0
+
+    @property
+    def served(self) -> ServedModel:
+        """The newest version, for the reports of this service."""
+        return self._current.served
 
     @contextmanager
     def in_use(self) -> Iterator[Runtime]:
@@ -223,7 +236,21 @@ class HostedModel:
 
     def _stamp(self) -> tuple[int, int, int] | None:
         try:
-            status = (self.folder / DEPLOYMENT).stat()
+            # A network file system looks at the server when a file is opened; what it says of one
+            # by name may be a minute old.
+            with (self.folder / DEPLOYMENT).open("rb") as file:
+                status = os.fstat(file.fileno())
         except OSError:
             return None
         return status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _served(runtime: Runtime) -> ServedModel:
+    deployment = runtime.deployment
+    rule = deployment.alarm_rule
+    deciding = (deployment.calibration_scores, rule.false_alarm_rate, rule.confidence)
+    return ServedModel(
+        model_hash=runtime.model_hash,
+        calibration=hashlib.sha256(repr(deciding).encode()).hexdigest()[:8],
+        threshold=rule.threshold,
+    )

@@ -6,10 +6,10 @@ import numpy as np
 from fastapi import APIRouter, Query
 
 from chiasm.service.drift import drift
+from chiasm.service.log.verdict_log import VerdictLog
 from chiasm.service.model_pool import HostedModel, ModelPool
 from chiasm.service.prediction import finite_or_none
 from chiasm.service.schemas import Drift, Histogram, ModelFacts
-from chiasm.service.verdict_log import VerdictLog
 
 _BINS = 30
 
@@ -33,13 +33,17 @@ def model_routes(pool: ModelPool, log: VerdictLog) -> APIRouter:
         return facts(pool[name])
 
     @routes.get("/{name}/drift", summary="Recent scores beside calibration", response_model=Drift)
-    def drifting(name: str, recent: int = Query(200, ge=1, le=10_000)) -> Drift:
-        """Kolmogorov-Smirnov test of the newest scores of this version."""
+    def drifting(
+        name: str,
+        recent: int = Query(200, ge=1, le=10_000),
+        station: str | None = Query(None, max_length=64),
+    ) -> Drift:
+        """Kolmogorov-Smirnov test of the newest scores of this version, of all stations or one."""
         with pool[name].in_use() as runtime:
             deployment, version = runtime.deployment, runtime.model_hash
         return drift(
             name,
-            log.recent_scores(name, version, recent),
+            log.recent_scores(name, version, recent, station),
             deployment.calibration_scores,
             false_alarm_rate=finite_or_none(deployment.false_alarm_rate),
         )

@@ -143,6 +143,8 @@ class ViewCache:
     def put(self, verdict: str, source: ViewSource) -> None:
         """Add a verdict, and remove the oldest ones while there are too many bytes."""
         with self._lock:
+            former = self._sources.pop(verdict, None)  # of the same request, sent again
+            self._held -= 0 if former is None else former.nbytes
             self._sources[verdict] = source
             self._held += source.nbytes
             while self._held > self._most and self._sources:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from chiasm.service.decoding import PART_FIELDS, RECORDING_FIELDS
 from chiasm.service.model_pool import ModelPool
 from chiasm.service.multipart import read_form
 from chiasm.service.prediction import RequestPredictor
-from chiasm.service.refusals import Refusal
+from chiasm.service.refusals import Refusal, shortened
 from chiasm.service.schemas import Prediction
 
 _FILE = {"type": "string", "format": "binary"}
@@ -39,6 +40,15 @@ _DESCRIPTIONS = {
     "given, true for models of one channel and false for others.",
     "source": "Name of the part in the log; the file's name if not given.",
 }
+_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "pattern": "^[0-9a-fA-F]{32}$"},
+    "description": "Id for the verdict. A request that is sent again with the same key and the "
+    "same files has one verdict in the log, at whichever service it arrives.",
+}
+_ID = re.compile("[0-9a-f]{32}")
 _FILES = {"rgb", "xyz", "depth", "image", "series"}
 
 
@@ -57,16 +67,17 @@ def predict_routes(
         "/v1/models/{name}/predict",
         summary="Judge one part, or diagnose one recording",
         response_model=Prediction,
-        openapi_extra={"requestBody": request_body()},
+        openapi_extra={"requestBody": request_body(), "parameters": [_KEY]},
         responses={200: {"content": {"application/json": {"examples": examples()}}}},
     )
     async def predict(name: str, request: Request) -> Prediction:
         model = pool[name]
+        verdict = _verdict_id(request.headers.get("idempotency-key"))
         slot = admission.enter()
         clock = _Clock()
         try:
             files, fields = await read_form(request, slot)
-            job = partial(predictor.predict, model, files, fields, time.monotonic())
+            job = partial(predictor.predict, model, files, fields, time.monotonic(), verdict)
             work = workers.submit(clock.measured, job)
         except BaseException:
             slot.leave()
@@ -93,6 +104,20 @@ def predict_routes(
             ) from None
 
     return routes
+
+
+def _verdict_id(key: str | None) -> str:
+    """Return the id of a request's verdict; "" if the client left it to the service."""
+    if key is None:
+        return ""
+    identity = key.strip().strip('"').replace("-", "").lower()
+    if not _ID.fullmatch(identity):
+        raise Refusal(
+            422,
+            "bad_key",
+            f"Idempotency-Key is {shortened(key)!r}; it must be 32 hexadecimal digits or a UUID.",
+        )
+    return identity
 
 
 class _Clock:

@@ -15,13 +15,14 @@ from chiasm.detection.report.overlay import HeatScale
 from chiasm.errors import ChiasmError
 from chiasm.samples import Diagnosis, Verdict
 from chiasm.service.decoding import Limits, decode_part, decode_recording
+from chiasm.service.log.record import LoggedVerdict
+from chiasm.service.log.verdict_log import VerdictLog
 from chiasm.service.model_pool import HostedModel, Runtime
 from chiasm.service.multipart import Upload, safe_name
 from chiasm.service.pictures import ViewCache, ViewSource
 from chiasm.service.refusals import shortened
 from chiasm.service.schemas import PartVerdict, Prediction, RecordingDiagnosis, utc_time
 from chiasm.service.state_routes import ServiceMetrics
-from chiasm.service.verdict_log import LoggedVerdict, VerdictLog
 
 Files = Mapping[str, Upload]
 
@@ -47,26 +48,28 @@ class RequestPredictor:
     preparing: threading.Semaphore
 
     def predict(
-        self, model: HostedModel, files: Files, fields: Fields, received: float
+        self, model: HostedModel, files: Files, fields: Fields, received: float, verdict: str = ""
     ) -> Prediction:
         """Answer one request, whose body had arrived at ``received`` (``time.monotonic()``).
 
-        Raises ``ChiasmError`` in a sentence; the log gets a row for every error.
+        ``verdict`` is its id; "" gives it a new one. Raises ``ChiasmError`` in a sentence; the log
+        gets a row for every error.
         """
         started = time.monotonic()
         with model.in_use() as runtime:
             row = LoggedVerdict(
-                id=uuid.uuid4().hex,
+                id=verdict or uuid.uuid4().hex,
                 time=round(time.time(), 6),  # the precision of the answer
                 model=model.name,
                 model_hash=runtime.model_hash,
                 wing=runtime.wing,
                 source=_source(files, fields),
                 input_sha256=_sha256(files),
+                station=self.log.station,
             )
             predict = self._part if runtime.wing == "detector" else self._recording
             try:
-                answer, row = predict(runtime, row, files, fields, received)
+                answer, row, views = predict(runtime, row, files, fields, received)
             except ChiasmError as error:
                 self._log_error(row, str(error), received)
                 raise
@@ -75,13 +78,16 @@ class RequestPredictor:
                 self._log_error(row, f"The service failed at this input ({reason}).", received)
                 raise
         self.log.write(row)
+        # Not before: an id that belongs to another part was refused.
+        if views is not None:
+            self.views.put(row.id, views)
         self.metrics.verdicts.labels(model.name, row.decision).inc()
         self.metrics.processing.labels(model.name).observe(time.monotonic() - started)
         return answer
 
     def _part(
         self, runtime: Runtime, row: LoggedVerdict, files: Files, fields: Fields, received: float
-    ) -> tuple[Prediction, LoggedVerdict]:
+    ) -> tuple[Prediction, LoggedVerdict, ViewSource | None]:
         decode = partial(decode_part, files, fields, self.limits)
         with self.preparing:
             part = decode()
@@ -89,11 +95,11 @@ class RequestPredictor:
         verdict: Verdict = predict()
         normals, rule = runtime.deployment.calibration_scores, runtime.deployment.alarm_rule
         threshold = rule.threshold
-        links = {}
+        links, views = {}, None
         if verdict.anomaly_map is not None:
             size = sum(len(file.content) for file in files.values())
             scale = HeatScale.of(normals, rule.display_threshold if normals else verdict.score)
-            self.views.put(row.id, ViewSource(verdict.anomaly_map.scores, scale, decode, size))
+            views = ViewSource(verdict.anomaly_map.scores, scale, decode, size)
             links = _links(row.id, rgb=part.rgb is not None, xyz=part.xyz is not None)
         row = replace(
             row,
@@ -108,6 +114,7 @@ class RequestPredictor:
             time=utc_time(row.time),
             model=row.model,
             model_hash=row.model_hash,
+            station=row.station,
             source=row.source,
             score=verdict.score,
             p_value=row.p_value,
@@ -119,11 +126,11 @@ class RequestPredictor:
             notes=list(verdict.notes),
             links=links,
         )
-        return answer, row
+        return answer, row, views
 
     def _recording(
         self, runtime: Runtime, row: LoggedVerdict, files: Files, fields: Fields, received: float
-    ) -> tuple[Prediction, LoggedVerdict]:
+    ) -> tuple[Prediction, LoggedVerdict, ViewSource | None]:
         form = runtime.deployment.recording
         assert form is not None
         with self.preparing:
@@ -147,6 +154,7 @@ class RequestPredictor:
             time=utc_time(row.time),
             model=row.model,
             model_hash=row.model_hash,
+            station=row.station,
             source=row.source,
             kind=diagnosis.kind,
             probabilities=dict(diagnosis.probabilities),
@@ -156,7 +164,7 @@ class RequestPredictor:
             latency_ms=row.latency_ms,
             notes=list(diagnosis.notes),
         )
-        return answer, row
+        return answer, row, None
 
     def _log_error(self, row: LoggedVerdict, error: str, received: float) -> None:
         self.log.write(replace(row, latency_ms=_milliseconds(received), error=error))

@@ -15,7 +15,7 @@ from chiasm.detection.decision import percent
 from chiasm.errors import ConfigurationError, SplitError
 from chiasm.metrics.calibration import conformal_threshold, normals_needed
 from chiasm.runtime.deployment import read_deployment
-from chiasm.service.verdict_log import VerdictLog
+from chiasm.service.log.verdict_log import VerdictLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Recalibration:
         defects: confirmed defective parts.
         caught: confirmed defective parts above the new threshold.
         backup: file of the earlier calibration.
+        stations: whose parts counted.
     """
 
     good: int
@@ -45,13 +46,20 @@ class Recalibration:
     defects: int
     caught: int
     backup: Path
+    stations: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         before = "none" if self.before is None else f"{self.before:.4g}"
+        several = (
+            f" They come from {len(self.stations)} stations: {', '.join(self.stations)}; if lamp "
+            "or parts differ there, give --station."
+            if len(self.stations) > 1
+            else ""
+        )
         return (
             f"Calibrated on {self.good + self.false_alarms} confirmed good parts "
             f"({self.false_alarms} of them false alarms; {self.left_out} left out so that both "
-            f"kinds count in their true shares) and {self.old} older scores. Threshold: "
+            f"kinds count in their true shares) and {self.old} older scores.{several} Threshold: "
             f"{before} before, {self.after:.4g} now. Before: {self.promise_before} Now: "
             f"{self.promise} Of {self.defects} confirmed defects "
             f"{self.caught} are above it. The former calibration is kept as {self.backup}."
@@ -67,6 +75,7 @@ def recalibrate(
     keep_old: bool = False,
     days: float | None = None,
     name: str | None = None,
+    station: str | None = None,
 ) -> Recalibration:
     """Write a new version of a model's ``deployment.json`` with scores of confirmed good parts.
 
@@ -82,11 +91,12 @@ def recalibrate(
             parts, wrong if parts or lamp have changed.
         days: age of the oldest verdicts that count; None takes the whole log.
         name: of the model in the service; required if the log has several for this graph.
+        station: whose parts count; None counts those of all stations, which the result names.
 
     Raises:
         SplitError: too few good parts were confirmed, or none of the alarms was reviewed.
         ConfigurationError: the model has no threshold, rate or confidence are impossible, or
-            ``name`` is unknown, or missing although the log has several.
+            ``name`` or ``station`` is unknown, or ``name`` is missing although the log has several.
         ArtifactError: the folder is broken or cannot be written.
     """
     deployment = read_deployment(folder)
@@ -101,8 +111,15 @@ def recalibrate(
     since = 0.0 if days is None else time.time() - days * 86_400
     version = deployment.model_hash
     name = _only_name(log.names(version, since), name)
-    rows = log.corrected(name, version, since)
-    good, false_alarms = balanced_confirmations(rows, log.counts(name, version, since))
+    stations = log.stations(name, version, since)
+    if station is not None and station not in stations:
+        raise ConfigurationError(
+            f"The log has no verdicts of this graph at the station {station!r}; it has "
+            f"{', '.join(map(repr, stations)) or 'none'}."
+        )
+    rows = log.corrected(name, version, since, station)
+    counts = log.counts(name, version, since, station)
+    good, false_alarms = balanced_confirmations(rows, counts)
     new = [float(row["score"]) for row in (*good, *false_alarms)]
     old = deployment.calibration_scores if keep_old else ()
     if not new or len(new) + len(old) < needed:
@@ -140,6 +157,7 @@ def recalibrate(
         defects=len(defects),
         caught=sum(float(row["score"]) > after for row in defects),
         backup=backup,
+        stations=(station,) if station is not None else tuple(name or "-" for name in stations),
     )
 
 

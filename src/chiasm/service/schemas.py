@@ -37,6 +37,7 @@ class PartVerdict(Schema):
     time: datetime
     model: str
     model_hash: str
+    station: str
     wing: Literal["detector"] = "detector"
     source: str
     score: float
@@ -66,6 +67,7 @@ class RecordingDiagnosis(Schema):
     time: datetime
     model: str
     model_hash: str
+    station: str
     wing: Literal["classifier"] = "classifier"
     source: str
     kind: str | None = Field(description="'unknown' if the evidence is too weak.")
@@ -132,6 +134,7 @@ class LoggedRow(Schema):
     decision: str
     latency_ms: float
     error: str
+    station: str
     correction: Correction | None
 
 
@@ -155,6 +158,48 @@ class Drift(Schema):
     edges: list[float]
     recent_counts: list[int]
     calibration_counts: list[int]
+
+
+class ServedVersion(Schema):
+    """A model as a service serves it."""
+
+    model_hash: str
+    calibration: str = Field(description="Digest of scores, rate and confidence that decide.")
+    threshold: float | None
+
+
+class ServiceReport(Schema):
+    """A service that shares the log, as it last reported."""
+
+    name: str
+    station: str
+    started: datetime
+    seen: datetime
+    silent: bool = Field(description="It has not reported for a while.")
+    chiasm: str
+    keep_days: float
+    waiting: int = Field(description="Verdicts on its disk that are not in the database yet.")
+    models: dict[str, ServedVersion]
+
+
+class LogFacts(Schema):
+    """Where the verdicts of this service go."""
+
+    mode: Literal["database", "delivering", "spool"]
+    since: datetime
+    waiting: int
+    writable: bool
+
+
+class ServiceState(Schema):
+    """This service, those that share its log, and what an operator should mend."""
+
+    name: str
+    station: str
+    log: LogFacts
+    notices: list[str]
+    services: list[ServiceReport] = Field(description="Those of the last day, as last read.")
+    stations: list[str] = Field(description="All that have reported, for filters.")
 
 
 class CorrectionRequest(BaseModel):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from chiasm.errors import ConfigurationError
+from chiasm.service.log.database import Database
+
+_NAME = re.compile(r"(?:[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]{0,62}[^\s\x00-\x1f\x7f])?)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +17,11 @@ class ServiceSettings:
     """Settings of a service.
 
     Attributes:
-        log: file of the log of verdicts.
+        log: file of the log of verdicts, or ``postgresql://USER@HOST/DATABASE``.
+        spool: folder for verdicts while the database is away; None is ``LOG.spool`` beside a file,
+            and ``verdicts.spool`` for a server.
+        station: name of the place whose parts this service judges; "" for a single one.
+        replica: name of this service among those that share the log; "" is host and process.
         keep_days: age in days at which verdicts are deleted; 0 keeps all.
         api_keys: accepted API keys; none means that no key is needed.
         host_names: accepted host names; none accepts any.
@@ -26,7 +34,10 @@ class ServiceSettings:
         watch: seconds between checks of the models' folders; 0 does not check.
     """
 
-    log: Path = Path("verdicts.sqlite")
+    log: Path | str = "verdicts.sqlite"
+    spool: Path | None = None
+    station: str = ""
+    replica: str = ""
     keep_days: float = 90.0
     api_keys: tuple[str, ...] = ()
     host_names: tuple[str, ...] = ()
@@ -47,6 +58,20 @@ class ServiceSettings:
                 raise ConfigurationError(
                     f"{name} is {getattr(self, name)}; it must not be negative."
                 )
+        for name in ("station", "replica"):
+            if not _NAME.fullmatch(getattr(self, name)):
+                raise ConfigurationError(
+                    f"{name} is {getattr(self, name)!r}; at most 64 printable characters are "
+                    "allowed, none of them a space at an end."
+                )
+
+
+def spool_folder(settings: ServiceSettings) -> Path:
+    """Return the folder that keeps verdicts while the database is away."""
+    if settings.spool is not None:
+        return settings.spool
+    path = Database(settings.log).path
+    return Path("verdicts.spool") if path is None else path.with_name(f"{path.name}.spool")
 
 
 def read_keys(path: Path | None) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Response
@@ -21,8 +22,11 @@ from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from chiasm.service.log.replicas import LISTED, differences
+from chiasm.service.log.state import LogState
+from chiasm.service.log.verdict_log import VerdictLog
 from chiasm.service.model_pool import ModelPool
-from chiasm.service.verdict_log import VerdictLog
+from chiasm.service.schemas import LogFacts, ServedVersion, ServiceReport, ServiceState, utc_time
 
 
 def state_routes(pool: ModelPool, log: VerdictLog, service_metrics: ServiceMetrics) -> APIRouter:
@@ -35,19 +39,76 @@ def state_routes(pool: ModelPool, log: VerdictLog, service_metrics: ServiceMetri
 
     @routes.get("/readyz", summary="Whether it can predict and log")
     async def ready() -> JSONResponse:
-        """Models are loaded before the first request is accepted, so the log decides."""
+        """Models are loaded before the first request is accepted, so the log decides.
+
+        A service whose database is away is ready as long as its disk keeps verdicts.
+        """
         if not log.writable():
             return JSONResponse(
                 {"status": "not ready", "why": "The log of verdicts cannot be written any more."},
                 503,
             )
-        return JSONResponse({"status": "ready", "models": [model.name for model in pool]})
+        state = log.state
+        return JSONResponse(
+            {
+                "status": "ready",
+                "models": [model.name for model in pool],
+                "log": state.mode,
+                "waiting": state.waiting,
+                "notices": len(notices(log)),
+            }
+        )
+
+    @routes.get("/v1/state", summary="This service and its neighbours", response_model=ServiceState)
+    def state() -> ServiceState:
+        """What an operator should mend is in ``notices``; the page shows them."""
+        return service_state(log)
 
     @routes.get("/metrics", summary="For Prometheus", response_class=Response)
     async def metrics() -> Response:
         return Response(service_metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
     return routes
+
+
+def notices(log: VerdictLog) -> list[str]:
+    """Return the sentences about what an operator should mend."""
+    return [*log.state.sentences, *differences(*log.replicas())]
+
+
+def service_state(log: VerdictLog) -> ServiceState:
+    """Describe a service and those that share its log."""
+    state = log.state
+    found, now = log.replicas()
+    listed = [replica for replica in found if now - replica.seen < LISTED]
+    return ServiceState(
+        name=log.name,
+        station=log.station,
+        log=LogFacts(
+            mode=state.mode,
+            since=utc_time(state.since),
+            waiting=state.waiting,
+            writable=log.writable(),
+        ),
+        notices=notices(log),
+        services=[
+            ServiceReport(
+                name=replica.name,
+                station=replica.station,
+                started=utc_time(replica.started),
+                seen=utc_time(replica.seen),
+                silent=replica.is_silent(now),
+                chiasm=replica.chiasm,
+                keep_days=replica.keep_days,
+                waiting=replica.waiting,
+                models={
+                    name: ServedVersion(**asdict(model)) for name, model in replica.models.items()
+                },
+            )
+            for replica in listed
+        ],
+        stations=sorted({replica.station for replica in found}),
+    )
 
 
 _SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -58,9 +119,10 @@ class ServiceMetrics:
 
     Args:
         depth: returns how many requests hold a slot in the queue.
+        state: returns where verdicts go.
     """
 
-    def __init__(self, depth: Callable[[], int]) -> None:
+    def __init__(self, depth: Callable[[], int], state: Callable[[], LogState]) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
@@ -94,6 +156,18 @@ class ServiceMetrics:
             "chiasm_queue_depth", "Requests that hold a slot in the queue.", registry=self.registry
         )
         queue.set_function(depth)
+        waiting = Gauge(
+            "chiasm_verdicts_waiting",
+            "Verdicts on the disk that are not in the database yet.",
+            registry=self.registry,
+        )
+        waiting.set_function(lambda: state().waiting)
+        away = Gauge(
+            "chiasm_database_away",
+            "1 while the database of verdicts cannot be used, else 0.",
+            registry=self.registry,
+        )
+        away.set_function(lambda: float(state().mode == "spool"))
 
     def text(self) -> bytes:
         """Return all metrics in Prometheus' text format."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
 
+from chiasm.service.log.verdict_log import LONGEST_WAIT, VerdictLog
 from chiasm.service.pictures import (
     ViewCache,
     ground_png,
@@ -18,7 +19,6 @@ from chiasm.service.pictures import (
 )
 from chiasm.service.refusals import Refusal
 from chiasm.service.schemas import CorrectionRequest, LoggedRow, LogPage, logged_row
-from chiasm.service.verdict_log import LONGEST_WAIT, VerdictLog
 
 Id = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="Of a verdict.")]
 _PICTURE: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}}
@@ -33,12 +33,18 @@ def verdict_routes(log: VerdictLog, cache: ViewCache) -> APIRouter:
     def verdicts(
         model: Annotated[str | None, Query(max_length=64)] = None,
         decision: Annotated[str | None, Query(max_length=120)] = None,
+        station: Annotated[str | None, Query(max_length=64)] = None,
         since: datetime | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         offset: Annotated[int, Query(ge=0, le=10**9)] = 0,
     ) -> LogPage:
         rows, total = log.find(
-            model=model, decision=decision, since=_seconds(since), limit=limit, offset=offset
+            model=model,
+            decision=decision,
+            station=station,
+            since=_seconds(since),
+            limit=limit,
+            offset=offset,
         )
         return LogPage(verdicts=[logged_row(row) for row in rows], total=total)
 

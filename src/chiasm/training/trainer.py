@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,10 +17,14 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from chiasm.settings import Precision
+from chiasm.training.device import device_errors, device_of, precision_on
 from chiasm.training.progress import Progress
 
 LAST = "last.ckpt"
-Multiplied = Literal["32", "bf16"]
+LOWER = (
+    "Give a smaller batch or image_size, checkpointing=true where a detector trains its features, "
+    "or another device."
+)
 
 
 class Budget(Callback):
@@ -86,34 +90,32 @@ class KeepLast(Callback):
         temporary.replace(self.path)
 
 
-# Instructions that multiply bfloat16, by the queries that torch has for them; a torch that lacks
-# one does not use the instructions.
-_BFLOAT16_QUERIES = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+@runtime_checkable
+class _InEpochs(Protocol):
+    """An order of batches that depends on the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch."""
 
 
-def processor_precision() -> Multiplied:
-    """Return ``"bf16"`` if the processor multiplies bfloat16 (AMX, AVX-512 BF16), else ``"32"``."""
-    queries = (getattr(torch.cpu, name, lambda: False) for name in _BFLOAT16_QUERIES)
-    return "bf16" if any(query() for query in queries) else "32"
+def trainer_place(device: torch.device) -> dict[str, Any]:
+    """Return the arguments of a ``Trainer`` that trains on a device."""
+    devices: Any = [device.index or 0] if device.type == "cuda" else 1
+    return {"accelerator": device.type, "devices": devices}
 
 
-def training_device() -> torch.device:
-    """Return the device that ``fit`` trains on."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+_LIGHTNING = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
-def precision_here(precision: Precision) -> Multiplied:
-    """Return what products are computed in on the device that trains.
+def _start_where_it_stopped(train: DataLoader[Any], last: Path) -> None:
+    """Set the epoch of the batches of a resumed training.
 
-    Args:
-        precision: ``"auto"`` is ``"bf16"`` where GPU or processor multiply bfloat16, else ``"32"``.
+    Processes make the first of them before the trainer sets it.
     """
-    if precision != "auto":
-        return precision
-    if training_device().type == "cuda":
-        supported = torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bf16" if supported else "32"
-    return processor_precision()
+    order = train.sampler
+    if isinstance(order, _InEpochs) and train.num_workers and last.exists():
+        saved = torch.load(last, map_location="cpu", mmap=True, weights_only=True)
+        order.set_epoch(saved["epoch"] + 1)
 
 
 def fit(
@@ -130,7 +132,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> None:
-    """Train a module; resume from ``folder/checkpoints/name/last.ckpt`` if it exists.
+    """Train a module on its device; resume from ``folder/checkpoints/name/last.ckpt`` if it exists.
 
     Logs go to ``folder/logs/name`` as CSV and TensorBoard events. Ctrl-C keeps the last epoch's
     checkpoint and raises ``KeyboardInterrupt``.
@@ -142,22 +144,23 @@ def fit(
         name: of the training stage.
         epochs: at most.
         budget: ends the training.
-        precision: of products, see ``precision_here``.
+        precision: of products, see ``precision_on``.
         gradient_clip: norm to which gradients are clipped; None clips nothing.
         callbacks: further ones, whose state is saved in the checkpoint.
         quiet: print no progress.
     """
-    checkpoints = folder / "checkpoints" / name
-    last = checkpoints / LAST
+    device = device_of(module)
+    multiplied = precision_on(device, precision, scaled=getattr(module, "scales_losses", True))
+    last = folder / "checkpoints" / name / LAST
+    _start_where_it_stopped(train, last)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     with warnings.catch_warnings():
         # Lightning's advice is for authors of training loops, not for users of this library.
         warnings.filterwarnings("ignore", module="lightning|torch")
         trainer = Trainer(
-            accelerator="auto",
-            devices=1,
+            **trainer_place(device),
             max_epochs=epochs,
-            precision="bf16-mixed" if precision_here(precision) == "bf16" else "32-true",
+            precision=_LIGHTNING[multiplied],  # type: ignore[arg-type]
             callbacks=[budget, *callbacks, KeepLast(last)]
             + ([] if quiet else [StageProgress(name, budget)]),
             logger=[
@@ -174,13 +177,16 @@ def fit(
         )
         previous_handler = signal.getsignal(signal.SIGINT)
         try:
-            trainer.fit(module, train, validation, ckpt_path=str(last) if last.exists() else None)
+            with device_errors(device, remedy=LOWER):
+                resumed = str(last) if last.exists() else None
+                trainer.fit(module, train, validation, ckpt_path=resumed)
         except SystemExit as error:
             # Lightning answers Ctrl-C with a bare exit status 1; the CLI says how to resume.
             if not trainer.interrupted:
                 raise
             signal.signal(signal.SIGINT, previous_handler)
             raise KeyboardInterrupt from error
+    module.to(device)  # Lightning leaves it on the processor
 
 
 class StageProgress(Callback):

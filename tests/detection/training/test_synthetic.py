@@ -8,6 +8,7 @@ import torch
 
 from chiasm.detection.anomalies.generators import training_generator, validation_generator
 from chiasm.detection.preparation.batch import to_batch
+from chiasm.detection.training import synthetic
 from chiasm.detection.training.synthetic import EpochOrder, SyntheticParts, fresh_loader
 from chiasm.errors import DataError
 
@@ -79,16 +80,17 @@ def test_a_part_comes_with_its_owner_and_its_draw_with_its_number(parts, square)
         assert np.array_equal(two.at(epoch, 0)[0].rgb, grouped.at(epoch, 3)[0].rgb)
 
 
-def test_the_order_depends_on_seed_and_epoch_alone(parts, square):
-    data = dataset(parts, square)
-    order = EpochOrder(50, seed=7, dataset=data)
+def test_the_order_depends_on_seed_and_epoch_alone():
+    order = EpochOrder(50, seed=7)
     order.set_epoch(3)
-    assert data.epoch == 3
     resumed = EpochOrder(50, seed=7)
     resumed.set_epoch(3)
     drawn = list(order)
     assert sorted(drawn) == list(range(50)) == sorted(resumed)
     assert list(resumed) == drawn == list(order)
+    counting = EpochOrder(50, seed=7, counting=True)
+    counting.set_epoch(3)
+    assert list(counting) == [150 + position for position in drawn]
     resumed.set_epoch(4)
     assert list(resumed) != drawn
     assert list(EpochOrder(50, seed=8)) != list(EpochOrder(50, seed=7))
@@ -104,6 +106,21 @@ def test_a_loader_serves_every_part_once_and_drops_a_ragged_end_only_if_shuffled
         assert len(indices) == count == len(set(indices))
     in_order = fresh_loader(data, batch=2, scale=scale, modalities=COLOUR, shuffle=False)
     assert torch.cat([batch.index for batch in in_order]).tolist() == list(range(10, 15))
+
+
+def test_processes_make_the_batches_of_the_same_epochs(parts, scale, square, monkeypatch):
+    def served() -> list[torch.Tensor]:
+        data = dataset(parts, square)
+        loader = fresh_loader(data, batch=2, scale=scale, modalities=COLOUR, shuffle=True)
+        pictures = []
+        for epoch in range(2):
+            loader.sampler.set_epoch(epoch)
+            pictures += [batch.rgb for batch in loader]
+        return pictures
+
+    expected = served()
+    monkeypatch.setattr(synthetic, "loading_workers", lambda device: 1)
+    assert all(torch.equal(a, b) for a, b in zip(expected, served(), strict=True))
 
 
 def test_rounds_show_each_part_again_with_another_draw(parts, square):

@@ -113,6 +113,11 @@ class MapStatistics:
     peaks: dict[tuple[Statistic, float], Tensor]
     quartiles: Tensor | None = None
 
+    def cpu(self) -> MapStatistics:
+        """Return them on the processor, where rules are fitted by numpy and scikit-learn."""
+        peaks = {key: peak.cpu() for key, peak in self.peaks.items()}
+        return MapStatistics(peaks, None if self.quartiles is None else self.quartiles.cpu())
+
     def score(self, rule: ImageScoreRule) -> Tensor:
         """Compute the scores ``(N,)`` of the parts under a rule whose statistics are here."""
         total: Tensor | None = None

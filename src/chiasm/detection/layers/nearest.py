@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from chiasm.errors import ConfigurationError
+from chiasm.training.device import in_chunks, rows_at_once
 
 Approximate = Literal["faiss_ivf", "faiss_hnsw"]
 
@@ -28,14 +29,15 @@ _LEAST_PER_LIST = 39  # training rows for each list of IVF, as faiss wants them
 def nearest_by_torch(query: Tensor, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Find squared distances and numbers ``(Q, count)`` of the nearest rows, chunk by chunk."""
     squares = (rows * rows).sum(dim=1)
-    distances, numbers = [], []
-    for part in query.split(max(1, _CELLS // len(rows))):
+
+    def search(chunk: slice) -> tuple[Tensor, Tensor]:
+        part = query[chunk]
         squared = torch.addmm(squares, part, rows.T, alpha=-2)
         nearest = squared.topk(count, dim=1, largest=False)
         query_square = (part * part).sum(dim=1, keepdim=True)
-        distances.append((nearest.values + query_square).clamp_(min=0))
-        numbers.append(nearest.indices)
-    return torch.cat(distances), torch.cat(numbers)
+        return (nearest.values + query_square).clamp_(min=0), nearest.indices
+
+    return _joined(search, query, count, row_bytes=4 * len(rows), usual=_CELLS // len(rows))
 
 
 def nearest_by_faiss(query: Tensor, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -63,15 +65,31 @@ def by_distance(query: Tensor, rows: Tensor, numbers: Tensor, count: int) -> tup
 
     Distances are computed from differences: the expanded squares lose small distances.
     """
-    chunk = max(1, _CELLS // max(1, numbers.shape[1] * rows.shape[1]))
-    distance = torch.cat(
-        [
-            (part[:, None] - rows[candidates]).norm(dim=2)
-            for part, candidates in zip(query.split(chunk), numbers.split(chunk))
-        ]
-    )
+    compared = numbers.shape[1] * rows.shape[1]
+
+    def measure(chunk: slice) -> tuple[Tensor, Tensor]:
+        return (query[chunk, None] - rows[numbers[chunk]]).norm(dim=2), numbers[chunk]
+
+    usual = _CELLS // max(1, compared)
+    distance, _ = _joined(measure, query, numbers.shape[1], row_bytes=8 * compared, usual=usual)
     distance, order = distance.sort(dim=1, stable=True)
     return distance[:, :count], numbers.gather(1, order[:, :count])
+
+
+def _joined(
+    search: Callable[[slice], tuple[Tensor, Tensor]],
+    query: Tensor,
+    count: int,
+    *,
+    row_bytes: int,
+    usual: int,
+) -> tuple[Tensor, Tensor]:
+    """Join distances and numbers ``(Q, count)`` of chunks of a query, as many as there is room."""
+    if not len(query):
+        return query.new_zeros(0, count), query.new_zeros(0, count, dtype=torch.int64)
+    size = rows_at_once(query.device, row_bytes, usual=max(1, usual))
+    distances, numbers = zip(*in_chunks(search, len(query), size))
+    return torch.cat(distances), torch.cat(numbers)
 
 
 class ApproximateIndex:

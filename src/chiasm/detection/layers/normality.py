@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.layers.nearest import greedy_k_centres
 from chiasm.detection.layers.patches import gather, gather_owners, join_strides
+from chiasm.training.device import in_chunks, in_double, rows_at_once
 
 _MOST_CANDIDATES = 60_000  # descriptors from which a coreset is chosen
 _DIRECTIONS = 64
@@ -46,13 +47,14 @@ class Moments:
 
     def _merged(self, count: int, mean: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
         total = self.count + count
-        step = mean.double() - self.mean.double()
+        before = in_double(self.mean)
+        step = in_double(mean) - before
         squares = (
-            self.deviation.double().square() * (self.count - 1)
-            + deviation.double().square() * (count - 1)
+            in_double(self.deviation).square() * (self.count - 1)
+            + in_double(deviation).square() * (count - 1)
             + step.square() * (self.count * count / total)
         )
-        merged = self.mean.double() + step * (count / total)
+        merged = before + step * (count / total)
         return merged.to(mean), (squares / (total - 1)).sqrt().to(mean)
 
 
@@ -150,8 +152,8 @@ class NormalMemory(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         chosen = drawn_candidates(len(descriptors), generator)
         self.fit_candidates(
-            descriptors[chosen],
-            owners[chosen],
+            descriptors[chosen.to(descriptors.device)],
+            owners[chosen.to(owners.device)],
             mean=moments.mean,
             deviation=moments.deviation,
             generator=generator,
@@ -189,7 +191,7 @@ class NormalMemory(nn.Module):
         if len(candidates) > self.memory_entries:
             directions = torch.randn(self.dimension, _DIRECTIONS, generator=generator)
             projected = standardised @ directions.to(standardised)
-            kept = greedy_k_centres(projected, self.memory_entries).cpu()
+            kept = greedy_k_centres(projected, self.memory_entries)
             standardised, owners = standardised[kept], owners[kept]
         self.bank = standardised
         self.owner = owners.clone()
@@ -243,20 +245,22 @@ class NormalMemory(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Distances and numbers ``(Q, count)`` of the nearest entries of other owners."""
         squares = (self.bank * self.bank).sum(dim=1)
-        distances, numbers = [], []
-        for start in range(0, len(query), chunk):
-            part = query[start : start + chunk]
+
+        def search(rows: slice) -> tuple[Tensor, Tensor]:
+            part = query[rows]
             squared = torch.addmm(squares, part, self.bank.T, alpha=-2)
             if owners is not None:
-                same_owner = owners[start : start + chunk, None] == self.owner[None]
-                squared.masked_fill_(same_owner, float("inf"))
+                squared.masked_fill_(owners[rows, None] == self.owner[None], float("inf"))
             nearest = squared.topk(count, dim=1, largest=False)
             query_square = (part * part).sum(dim=1, keepdim=True)
-            distances.append((nearest.values + query_square).clamp(min=0).sqrt())
-            numbers.append(nearest.indices)
-        if not distances:
+            return (nearest.values + query_square).clamp(min=0).sqrt(), nearest.indices
+
+        if not len(query):
             empty = query.new_zeros(0, count)
             return empty, empty.long()
+        # A row of the table of distances, and of the owners that are compared.
+        size = rows_at_once(query.device, 5 * len(self.bank), usual=chunk)
+        distances, numbers = zip(*in_chunks(search, len(query), size))
         return torch.cat(distances), torch.cat(numbers)
 
     def _load_from_state_dict(
@@ -266,5 +270,5 @@ class NormalMemory(nn.Module):
         for name in ("bank", "owner", "usual"):
             stored = state_dict.get(prefix + name)
             if stored is not None:
-                setattr(self, name, torch.empty_like(stored))
+                setattr(self, name, torch.empty_like(stored, device=self.mean.device))
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -17,6 +17,7 @@ from chiasm.detection.layers.point_transformer import PointTransformer
 from chiasm.detection.preparation.geometry import fill_nearest
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray, RGBDBatch
+from chiasm.training.device import in_double
 
 FPFH = 3 * BINS
 
@@ -117,10 +118,10 @@ class Standardisation(nn.Module):
     @torch.no_grad()
     def add(self, rows: Tensor) -> None:
         """Accumulate rows ``(M, D)`` of normal patches."""
-        values = rows.double().cpu()
+        values = in_double(rows)
         self._count += len(values)
-        self._sum += values.sum(dim=0)
-        self._squares += (values * values).sum(dim=0)
+        self._sum += values.sum(dim=0).cpu()
+        self._squares += (values * values).sum(dim=0).cpu()
 
     @torch.no_grad()
     def finish(self) -> None:

@@ -18,6 +18,7 @@ from chiasm.detection.layers.features import images_of
 from chiasm.detection.layers.maps import cells_inside
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
+from chiasm.training.device import in_double
 
 
 class PixelGaussian(Baseline):
@@ -63,11 +64,12 @@ class PixelGaussian(Baseline):
 
     def partial_fit(self, step: str, features: Features, index: Tensor) -> None:
         """Accumulate moments."""
-        inside = features["inside"].double().cpu()
-        values = features["values"].double().cpu() * inside[..., None]
-        self._count += inside.sum(dim=0)
-        self._sum += values.sum(dim=0)
-        self._products += torch.einsum("nhwc,nhwd->hwcd", values, values)
+        values = in_double(features["values"])
+        inside = features["inside"].to(values)
+        values = values * inside[..., None]
+        self._count += inside.sum(dim=0).cpu()
+        self._sum += values.sum(dim=0).cpu()
+        self._products += torch.einsum("nhwc,nhwd->hwcd", values, values).cpu()
 
     def finish_fit(self, step: str) -> None:
         """Compute mean and whitening matrix of every cell."""

@@ -246,7 +246,7 @@ class ShapeGuided(Baseline):
         for name in ("linked", "count"):
             stored = state_dict.get(prefix + name)
             if stored is not None:
-                setattr(self, name, torch.empty_like(stored))
+                setattr(self, name, torch.empty_like(stored, device=self.usual.device))
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -19,6 +19,7 @@ def to_batch(
     modalities: Sequence[str] = ("rgb", "geometry"),
     indices: Sequence[int] | None = None,
     clean: Sequence[PreparedSample] | None = None,
+    device: torch.device | None = None,
 ) -> RGBDBatch:
     """Stack prepared samples of one size into a batch.
 
@@ -30,10 +31,11 @@ def to_batch(
         modalities: that the batch holds.
         indices: numbers of the samples in their dataset.
         clean: the same parts without their synthetic anomalies, for a network that restores them.
+        device: of the tensors; None is the processor.
     """
 
     def stack(arrays: list[np.ndarray]) -> torch.Tensor:
-        return torch.from_numpy(np.stack(arrays).astype(np.float32, copy=False))
+        return torch.from_numpy(np.stack(arrays).astype(np.float32, copy=False)).to(device)
 
     rgb = geometry = xyz = valid = clean_rgb = clean_geometry = None
     if "rgb" in modalities:
@@ -64,7 +66,9 @@ def to_batch(
         mask=stack(
             [s.mask if s.mask is not None else np.zeros_like(s.foreground) for s in samples]
         )[:, None],
-        index=torch.tensor(list(indices) if indices is not None else [-1] * len(samples)),
+        index=torch.tensor(
+            list(indices) if indices is not None else [-1] * len(samples), device=device
+        ),
         xyz=xyz,
         valid=valid,
         clean_rgb=clean_rgb,

@@ -21,6 +21,7 @@ from chiasm.detection.training.synthetic import EpochOrder
 from chiasm.files.rows import RowFile
 from chiasm.samples import PreparedSample, RGBDBatch
 from chiasm.settings import Precision
+from chiasm.training.device import device_of, in_chunks, loading, placed
 from chiasm.training.progress import Progress
 from chiasm.training.schedule import cosine, set_learning_rate, training_progress
 from chiasm.training.trainer import Budget, fit
@@ -63,14 +64,23 @@ class BaselineFeatures(Dataset[int]):
             progress: counts the parts.
         """
         rows = RowFile(path)
-        for start in range(0, len(parts), PARTS_AT_ONCE):
-            chunk = parts[start : start + PARTS_AT_ONCE]
-            numbers = owners[start : start + len(chunk)]
-            batch = to_batch(chunk, scale, modalities=baseline.modalities, indices=numbers)
+        device = device_of(baseline)
+
+        def extract(chosen: slice) -> None:
+            numbers = owners[chosen]
+            batch = to_batch(
+                parts[chosen],
+                scale,
+                modalities=baseline.modalities,
+                indices=numbers,
+                device=device,
+            )
             features = baseline.extract_features(batch)
             rows.append({name: value.cpu().numpy() for name, value in features.items()})
             if progress is not None:
-                progress.update(len(chunk))
+                progress.update(len(numbers))
+
+        in_chunks(extract, len(parts), PARTS_AT_ONCE)
         return cls(rows)
 
     def __len__(self) -> int:
@@ -113,7 +123,7 @@ class BaselineTraining(LightningModule):
         """Move a batch to a device."""
         if isinstance(batch, RGBDBatch):
             return to_device(batch, device)
-        return {name: value.to(device) for name, value in batch.items()}
+        return {name: placed(value, device) for name, value in batch.items()}
 
     def configure_optimizers(self) -> Any:
         """Optimise the step's modules alone."""
@@ -186,7 +196,7 @@ def train_in_steps(
                 loader = synthetic(step.batch)
             else:
                 assert features is not None
-                loader = _loader(features, step, seed=seed)
+                loader = _loader(features, step, seed=seed, device=device_of(baseline))
             budget = Budget(share)
             training = BaselineTraining(baseline, step, budget=budget)
             fit(
@@ -209,20 +219,25 @@ def train_in_steps(
 def _fit(
     baseline: Baseline, step: FitStep, features: BaselineFeatures, owners: Sequence[int]
 ) -> None:
+    device = device_of(baseline)
     with Progress(f"Fitting ({step.name})", len(features)) as progress:
         for start in range(0, len(features), PARTS_AT_ONCE):
             numbers = range(start, min(start + PARTS_AT_ONCE, len(features)))
-            index = torch.tensor([owners[number] for number in numbers])
-            baseline.partial_fit(step.name, features.collate(numbers), index)
+            index = torch.tensor([owners[number] for number in numbers], device=device)
+            batch = {name: value.to(device) for name, value in features.collate(numbers).items()}
+            baseline.partial_fit(step.name, batch, index)
             progress.update(len(numbers))
     baseline.finish_fit(step.name)
 
 
-def _loader(features: BaselineFeatures, step: TrainStep, *, seed: int) -> DataLoader[Any]:
+def _loader(
+    features: BaselineFeatures, step: TrainStep, *, seed: int, device: torch.device
+) -> DataLoader[Any]:
     return DataLoader(
         features,
         batch_size=step.batch,
         sampler=EpochOrder(len(features), seed=seed),
         collate_fn=features.collate,
         drop_last=len(features) >= step.batch,
+        **loading(device),
     )

@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chiasm.detection.layers.features import NormalityFeatures, images_of
-from chiasm.detection.layers.maps import cells_inside
+from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.layers.normality import Moments, NormalMemory
-from chiasm.detection.layers.patches import gather, gather_owners
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
+from chiasm.detection.training.fit_memory import described
 from chiasm.errors import SplitError
 from chiasm.files.rows import RowFile
 from chiasm.samples import PreparedSample
+from chiasm.training.device import device_of, in_chunks
 from chiasm.training.progress import Progress
 
 FEWEST = 20  # parts, of which half can tell what is usual
@@ -115,35 +115,28 @@ def vote_on_parts(
         files = {m: RowFile(Path(temporary) / f"{m}.bin") for m in source.modalities}
         with Progress("Describing parts", count + len(others)) as progress:
             for shown, first in ((parts, 0), (others, count)):
-                for start in range(0, len(shown), batch):
-                    pieces = [shown[i] for i in range(start, min(start + batch, len(shown)))]
-                    _describe(source, pieces, files, first=first + start, scale=scale)
-                    sources += [piece.source for piece in pieces]
+
+                def describe(chosen: slice, shown=shown, first=first) -> None:  # type: ignore[no-untyped-def]
+                    numbers = range(len(shown))[chosen]
+                    pieces = [shown[i] for i in numbers]
+                    inputs = to_batch(
+                        pieces,
+                        scale,
+                        modalities=source.modalities,
+                        indices=[first + i for i in numbers],
+                        device=device_of(source),
+                    )
+                    for modality, values in described(source, inputs).items():
+                        files[modality].append(values)
+                    sources.extend(piece.source for piece in pieces)
                     progress.update(len(pieces))
+
+                in_chunks(describe, len(shown), batch)
         deviations = _deviations(
             source, files, groups=np.asarray(groups), judged=len(sources), seed=seed
         )
     judged = _votes(deviations, sources, training=count, contamination=contamination)
     return judged[:count], judged[count:]
-
-
-def _describe(
-    source: NormalityFeatures,
-    parts: Sequence[PreparedSample],
-    files: dict[str, RowFile],
-    *,
-    first: int,
-    scale: GeometryScale,
-) -> None:
-    """Append the descriptors of some parts, numbered from ``first``, to the modalities' files."""
-    numbers = list(range(first, first + len(parts)))
-    inputs = to_batch(parts, scale, modalities=source.modalities, indices=numbers)
-    assert inputs.index is not None
-    for modality in source.modalities:
-        maps = source.memories[modality].describe(source.backbone(images_of(inputs, modality)))
-        inside = cells_inside(inputs.foreground, maps.shape[-2:])
-        values = {"descriptor": gather(maps, inside), "part": gather_owners(inputs.index, inside)}
-        files[modality].append({name: value.cpu().numpy() for name, value in values.items()})
 
 
 def _deviations(
@@ -166,8 +159,8 @@ def _deviations(
         for modality, rows in files.items():
             moments = Moments()
             for values in rows.blocks(BLOCK, ["descriptor"]):
-                moments.add(torch.from_numpy(values["descriptor"]))
-            part = rows.read(slice(None), ["part"])["part"]
+                moments.add(torch.from_numpy(values["descriptor"]).to(device_of(source)))
+            part = rows.read(slice(None), ["owner"])["owner"]
             for number, inside in enumerate(members):
                 own = np.append(inside, np.zeros(judged - count, bool))
                 memory = _small_memory(
@@ -197,13 +190,14 @@ def _small_memory(
     generator = torch.Generator().manual_seed(seed)
     places = torch.from_numpy(np.flatnonzero(own[part]))
     places = places[torch.randperm(len(places), generator=generator)[:ENTRIES]].sort().values
+    device = device_of(template)
     memory = NormalMemory(
         channels=template.channels, memory_entries=ENTRIES, stride=template.stride
-    )
+    ).to(device)
     values = rows.read(places.tolist())
     memory.fit_candidates(
-        torch.from_numpy(values["descriptor"]),
-        torch.from_numpy(values["part"]),
+        torch.from_numpy(values["descriptor"]).to(device),
+        torch.from_numpy(values["owner"]).to(device),
         mean=moments.mean,
         deviation=moments.deviation,
         generator=generator,
@@ -219,7 +213,8 @@ def _peak_distances(
     pieces = []
     for start in range(0, len(places), BLOCK):
         values = rows.read(places[start : start + BLOCK].tolist(), ["descriptor"])["descriptor"]
-        pieces.append(memory.relative_distances(torch.from_numpy(values)).double().numpy())
+        query = torch.from_numpy(values).to(device_of(memory))
+        pieces.append(memory.relative_distances(query).cpu().double().numpy())
     distance, judged = np.concatenate(pieces), part[places]
     order = np.lexsort((-distance, judged))
     distance, judged = distance[order], judged[order]

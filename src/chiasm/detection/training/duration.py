@@ -14,8 +14,8 @@ from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.training.segment import Batch, step_losses, to_device
 from chiasm.runs.final_round import epochs_in_all
 from chiasm.settings import Precision
+from chiasm.training.device import AUTOCAST, device_of, precision_on
 from chiasm.training.progress import duration
-from chiasm.training.trainer import precision_here, training_device
 
 # Relative to a step of the weights: forward and backward pass.
 VALIDATION = 1 / 3  # forward pass alone
@@ -124,15 +124,15 @@ def seconds_per_part(
     accumulate: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Time a step of the weights on the device that trains, divided by the parts of the batch.
+    """Time a step of the weights on the detector's device, divided by the parts of the batch.
 
     The weights do not change. Of two steps the second is timed: the first prepares the kernels.
     """
-    device = training_device()
-    detector, batch = detector.to(device), to_device(batch, device)
+    device = device_of(detector)
+    batch = to_device(batch, device)
     started = clock()
-    bfloat16 = precision_here(precision) == "bf16"
-    with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+    half = AUTOCAST.get(precision_on(device, precision))
+    with torch.autocast(device.type, half, enabled=half is not None):
         for _ in range(2):
             started = clock()
             for loss in step_losses(detector, batch, accumulate=accumulate):

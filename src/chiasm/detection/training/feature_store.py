@@ -8,11 +8,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from chiasm.detection.layers.features import SourcedFeatures
@@ -22,6 +23,7 @@ from chiasm.detection.training.synthetic import EpochOrder, SyntheticParts
 from chiasm.errors import DataError
 from chiasm.files.rows import RowFile
 from chiasm.samples import RGBDBatch
+from chiasm.training.device import CPU, device_of, in_chunks, loading
 from chiasm.training.progress import Progress
 
 FEATURES = "features"  # folder of stored features in the run's folder
@@ -43,6 +45,15 @@ class StoredBatch:
     features: SourcedFeatures
     foreground: Tensor
     mask: Tensor
+
+    def pin_memory(self) -> StoredBatch:
+        """Return the batch in memory from which a GPU copies while it computes."""
+
+        def pinned(maps: dict[str, Tensor]) -> dict[str, Tensor]:
+            return {name: value.pin_memory() for name, value in maps.items()}
+
+        features = SourcedFeatures(pinned(self.features.maps), {}, pinned(self.features.relative))
+        return StoredBatch(features, self.foreground.pin_memory(), self.mask.pin_memory())
 
 
 class FeatureStore(Dataset[int]):
@@ -118,7 +129,9 @@ class FeatureStore(Dataset[int]):
                     break
                 started = time.perf_counter()
                 parts = [dataset.at(epoch, i) for epoch, i in positions[start : start + batch]]
-                rows.append(_features(source, parts, scale=scale, modalities=modalities))
+                compute = partial(_features, source, parts, scale=scale, modalities=modalities)
+                for fields in in_chunks(compute, len(parts), batch):
+                    rows.append(fields)
                 kinds += [part.kind if part.label == 1 else "" for part, _ in parts]
                 if start == 0 and measure is not None:
                     seconds = (time.perf_counter() - started) / len(parts)
@@ -176,16 +189,18 @@ def _opened(folder: Path, key: str) -> tuple[RowFile, list[str]] | None:
 def _features(
     source: Callable[[RGBDBatch], SourcedFeatures],
     parts: Sequence[tuple[Any, int]],
+    chosen: slice,
     *,
     scale: GeometryScale,
     modalities: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the fields of some rows: features in half precision, foreground and mask."""
+    """Return the fields of chosen rows: features in half precision, foreground and mask."""
     inputs = to_batch(
-        [part for part, _ in parts],
+        [part for part, _ in parts[chosen]],
         scale,
         modalities=modalities,
-        indices=[owner for _, owner in parts],
+        indices=[owner for _, owner in parts[chosen]],
+        device=device_of(source) if isinstance(source, nn.Module) else None,
     )
     assert inputs.mask is not None
     features = source(inputs)
@@ -202,8 +217,9 @@ def stored_loader(
     seed: int,
     shuffle: bool,
     positions: Sequence[int] | None = None,
+    device: torch.device = CPU,
 ) -> DataLoader[Any]:
-    """Make batches of stored features, of those at some positions or of all."""
+    """Make batches of stored features for a device, of those at some positions or of all."""
     chosen: Dataset[int] = store if positions is None else Subset(store, positions)
     count = len(store) if positions is None else len(positions)
     return DataLoader(
@@ -212,4 +228,5 @@ def stored_loader(
         sampler=EpochOrder(count, seed=seed) if shuffle else None,
         collate_fn=store.collate,
         drop_last=shuffle and count >= batch,
+        **loading(device),
     )

@@ -14,8 +14,10 @@ from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
+from chiasm.detection.training.segment import rows_of
 from chiasm.detection.training.synthetic import SyntheticParts
 from chiasm.samples import PreparedSample, RGBDBatch
+from chiasm.training.device import device_of, in_chunks
 from chiasm.training.progress import Progress
 
 MOST_CELLS = 16_000  # of normal parts, from which a kind of evidence learns
@@ -97,6 +99,7 @@ def _batches(
                 scale,
                 modalities=source.modalities,
                 indices=[owner for _, owner in some],
+                device=device_of(source),
             )
             progress.update(len(some))
 
@@ -109,9 +112,13 @@ def _inside(source: NormalityFeatures, batch: RGBDBatch) -> Tensor:
 def _observe(
     source: NormalityFeatures, kinds: Sequence[Evidence], batch: RGBDBatch, chosen: Tensor
 ) -> None:
-    cells = source.cells(batch)
-    for evidence in kinds:
-        evidence.partial_fit(cells, batch, chosen)
+    def observe(rows: slice) -> None:
+        some = rows_of(batch, rows)
+        cells = source.cells(some)
+        for evidence in kinds:
+            evidence.partial_fit(cells, some, chosen[rows])
+
+    in_chunks(observe, len(chosen), len(chosen))
 
 
 def _drawn(inside: Tensor, each: int, generator: torch.Generator) -> Tensor:

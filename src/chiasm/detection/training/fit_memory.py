@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from chiasm.detection.layers.features import NormalityFeatures, images_of
@@ -15,7 +16,8 @@ from chiasm.detection.layers.patches import gather, gather_owners
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.files.rows import RowFile, SampledRows
-from chiasm.samples import PreparedSample
+from chiasm.samples import PreparedSample, RGBDBatch
+from chiasm.training.device import device_of, in_chunks
 from chiasm.training.progress import Progress
 
 BLOCK = 2**17  # descriptors in memory at a time; 92 MB of 176 channels
@@ -55,45 +57,57 @@ def fit_memory(
         progress: counts the parts.
     """
     owners = range(len(parts)) if owners is None else owners
+    device = device_of(source)
     with tempfile.TemporaryDirectory(prefix="descriptors-", dir=folder) as temporary:
         files = {
             m: SampledRows(Path(temporary) / f"{m}.bin", most=MOST_ROWS, seed=seed)
             for m in source.modalities
         }
-        for start in range(0, len(parts), batch):
-            numbers = range(start, min(start + batch, len(parts)))
+
+        def describe(chosen: slice) -> None:
+            numbers = range(len(parts))[chosen]
             inputs = to_batch(
                 [parts[i] for i in numbers],
                 scale,
                 modalities=source.modalities,
                 indices=[owners[i] for i in numbers],
+                device=device,
             )
-            assert inputs.index is not None
-            inside: torch.Tensor | None = None
-            for modality in source.modalities:
-                memory = source.memories[modality]
-                maps = memory.describe(source.backbone(images_of(inputs, modality)))
-                if inside is None:
-                    inside = cells_inside(inputs.foreground, maps.shape[-2:])
-                values = {
-                    "descriptor": gather(maps, inside),
-                    "owner": gather_owners(inputs.index, inside),
-                }
-                files[modality].append(
-                    {name: value.cpu().numpy() for name, value in values.items()}
-                )
+            for modality, values in described(source, inputs).items():
+                files[modality].append(values)
             if progress is not None:
                 progress.update(len(numbers))
+
+        in_chunks(describe, len(parts), batch)
         with Progress("Selecting descriptors", len(files), unit="memories") as selection:
             for modality, rows in selection.over(files.items()):
                 _fit(source.memories[modality], rows, seed=seed, block=block)
 
 
+def described(source: NormalityFeatures, batch: RGBDBatch) -> dict[str, dict[str, np.ndarray]]:
+    """Return by modality the rows of a batch's cells on the object, for a file of rows.
+
+    A row holds the ``descriptor`` of a cell and the ``owner`` of its part.
+    """
+    assert batch.index is not None
+    rows: dict[str, dict[str, np.ndarray]] = {}
+    for modality in source.modalities:
+        maps = source.memories[modality].describe(source.backbone(images_of(batch, modality)))
+        inside = cells_inside(batch.foreground, maps.shape[-2:])
+        values = {
+            "descriptor": gather(maps, inside),
+            "owner": gather_owners(batch.index, inside),
+        }
+        rows[modality] = {name: value.cpu().numpy() for name, value in values.items()}
+    return rows
+
+
 def _fit(memory: NormalMemory, rows: RowFile, *, seed: int, block: int) -> None:
-    """Fit a memory on a file of descriptors, block by block."""
+    """Fit a memory on a file of descriptors, block by block, on the memory's device."""
+    device = device_of(memory)
     moments = Moments()
     for values in rows.blocks(block, ["descriptor"]):
-        moments.add(torch.from_numpy(values["descriptor"]))
+        moments.add(torch.from_numpy(values["descriptor"]).to(device))
     generator = torch.Generator().manual_seed(seed)
     chosen = drawn_candidates(len(rows), generator)
     candidates = torch.zeros(len(chosen), memory.dimension)
@@ -106,5 +120,9 @@ def _fit(memory: NormalMemory, rows: RowFile, *, seed: int, block: int) -> None:
         candidates[places] = torch.from_numpy(values["descriptor"])
         owners[places] = torch.from_numpy(values["owner"])
     memory.fit_candidates(
-        candidates, owners, mean=moments.mean, deviation=moments.deviation, generator=generator
+        candidates.to(device),
+        owners.to(device),
+        mean=moments.mean,
+        deviation=moments.deviation,
+        generator=generator,
     )

@@ -12,11 +12,18 @@ from torch.utils.data import DataLoader
 
 from chiasm.detection.layers.maps import cells_inside
 from chiasm.detection.models.adnas import AdnasDetector
-from chiasm.detection.training.segment import Batch, SegmentationTraining, mask_at, run
+from chiasm.detection.training.segment import (
+    Batch,
+    SegmentationTraining,
+    mask_at,
+    run,
+    to_device,
+)
 from chiasm.fusion.evolution import FusionSpace
 from chiasm.fusion.genotype import Genotype, concatenation
 from chiasm.fusion.one_shot import OneShotFusion, batch_statistics, taking
 from chiasm.metrics.ranking import average_precision
+from chiasm.training.device import device_of
 
 WHOLE = 0.25  # share of the steps that train the concatenation of everything
 
@@ -94,6 +101,7 @@ class ArchitectureJudge:
         lowest = np.finfo(np.float32).min  # beside the object, where the map is zero
         with taking(fusion, genotype), batch_statistics(self.detector):
             for batch in self.batches:
+                batch = to_device(batch, device_of(self.detector))
                 logits = run(self.detector, batch).logits.float()
                 size = logits.shape[-2:]
                 odds = (logits[:, 1] - logits[:, 0]).cpu().numpy()

@@ -52,6 +52,8 @@ class FusionSearch(LightningModule):
         Liu et al., DARTS, ICLR 2019; Yin et al., BM-NAS, AAAI 2022 (optimiser settings).
     """
 
+    scales_losses = False  # the architecture's gradients are computed without the trainer
+
     def __init__(
         self,
         detector: AdnasDetector,

@@ -19,6 +19,7 @@ from chiasm.detection.models.adnas import AdnasDetector, DetectorOutput
 from chiasm.detection.training.feature_store import StoredBatch
 from chiasm.metrics.ranking import average_precision
 from chiasm.samples import RGBDBatch
+from chiasm.training.device import placed
 from chiasm.training.schedule import (
     OPTIMISERS,
     SCHEDULES,
@@ -145,8 +146,7 @@ Record = TypeVar("Record", bound=StoredBatch | RGBDBatch | SourcedFeatures)
 
 def to_device(record: Record, device: torch.device) -> Record:
     """Copy a record to a device; Lightning does not move frozen dataclasses."""
-
-    return _with_tensors(record, lambda value: value.to(device))
+    return _with_tensors(record, lambda value: placed(value, device))
 
 
 def _with_tensors(record: Record, change: Callable[[Tensor], Tensor]) -> Record:
@@ -164,15 +164,17 @@ def _with_tensors(record: Record, change: Callable[[Tensor], Tensor]) -> Record:
     return replace(record, **{f.name: changed(getattr(record, f.name)) for f in fields(record)})
 
 
+def rows_of(batch: Record, rows: slice) -> Record:
+    """Return some parts of a batch."""
+    return _with_tensors(batch, lambda value: value[rows])
+
+
 def micro_batches(batch: Batch, count: int) -> list[Batch]:
     """Divide a batch into at most ``count`` of equally many parts, the last with what is left."""
     parts = len(batch.foreground)
     size = math.ceil(parts / count)
 
-    def cut(start: int) -> Batch:
-        return _with_tensors(batch, lambda value: value[start : start + size])
-
-    return [cut(start) for start in range(0, parts, size)]
+    return [rows_of(batch, slice(start, start + size)) for start in range(0, parts, size)]
 
 
 def run(detector: AdnasDetector, batch: Batch) -> DetectorOutput:

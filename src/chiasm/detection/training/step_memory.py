@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,9 +18,9 @@ from chiasm.detection.training.segment import step_losses
 from chiasm.errors import ConfigurationError
 from chiasm.runs.console import say
 from chiasm.samples import RGBDBatch
+from chiasm.training.device import AUTOCAST, Multiplied, find_device, free_bytes, precision_on
 from chiasm.training.memory import AllocationCount
 from chiasm.training.schedule import OPTIMISERS, Optimiser
-from chiasm.training.trainer import Multiplied, precision_here, training_device
 
 GIB = 2**30
 MANY_WEIGHTS = 10**7  # of a network whose memory is to be known on a processor, too
@@ -98,10 +98,11 @@ def step_memory(
         count.group = "input"
         inputs = _parts(batch, image_size)
         _follow_layers(detector, count)
-        if gpu and precision == "bf16":
+        if gpu and precision != "32":
             _norm_in_float32(detector)
         kept: dict[str, int] = {}
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        half = AUTOCAST.get(precision)
+        with torch.autocast("cpu", half, enabled=half is not None):
             count.group = "loss"
             for loss in step_losses(detector, inputs, accumulate=accumulate):
                 kept = kept or dict(count.alive)
@@ -161,30 +162,24 @@ def _follow_layers(detector: nn.Module, count: AllocationCount) -> None:
             module.register_forward_hook(leave)
 
 
-def memory_here() -> int:
-    """Return the bytes that are free on the GPU that trains, or else those of the machine."""
-    if training_device().type == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
 def check_memory(
     config: DetectionConfig,
     build: Callable[[], AdnasDetector],
     *,
-    available: Callable[[], int] = memory_here,
+    available: Callable[[], int] | None = None,
 ) -> None:
     """Say what memory the training of a network from scratch needs; small ones on a processor fit.
 
     Args:
         config: of the run.
-        build: makes the detector that needs most.
-        available: returns the bytes that there are.
+        build: makes the detector that needs most, on the processor.
+        available: returns the bytes that there are; None asks the run's device.
 
     Raises:
         ConfigurationError: there is less, with the settings that need less.
     """
-    gpu = training_device().type == "cuda"
+    device = find_device(config.device)
+    gpu = device.type != "cpu"
     with torch.random.fork_rng(devices=[]):
         with FakeTensorMode():
             weights = sum(p.numel() for p in build().parameters())
@@ -195,11 +190,14 @@ def check_memory(
             image_size=config.image_size,
             batch=config.batch,
             accumulate=config.accumulate,
-            precision=precision_here(config.precision),
+            precision=precision_on(device, config.precision),
             optimiser=config.optimiser,
             gpu=gpu,
         )
-    needed, there = memory.on_gpu if gpu else memory.peak, available()
+    needed, there = (
+        memory.on_gpu if gpu else memory.peak,
+        (available or partial(free_bytes, device))(),
+    )
     place = "The GPU" if gpu else "The machine"
     say(f"Training needs {in_gib(needed)} of memory. {place} has {in_gib(there)}.")
     if needed > there:
@@ -213,7 +211,7 @@ def _remedy(config: DetectionConfig) -> str:
     remedies = []
     if not config.checkpointing:
         remedies.append("checkpointing=true")
-    if precision_here(config.precision) == "32":
+    if precision_on(find_device(config.device), config.precision) == "32":
         remedies.append("precision=bf16")
     if 2 * config.accumulate <= config.batch // 2:  # a batch norm needs two parts
         remedies.append(f"accumulate={2 * config.accumulate}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.augmentation import Augmentation
 from chiasm.errors import DataError
 from chiasm.samples import PreparedSample, RGBDBatch
+from chiasm.training.device import CPU, loading, loading_workers
 from chiasm.training.progress import Progress
 
 PATIENCE = 20  # draws for each anomaly that is wanted
@@ -118,26 +120,32 @@ class SyntheticParts(Dataset[SyntheticPart]):
 
 
 class EpochOrder(Sampler[int]):
-    """A random order that depends on seed and epoch alone, so that a resumed run repeats it."""
+    """A random order that depends on seed and epoch alone, so that a resumed run repeats it.
 
-    def __init__(self, length: int, *, seed: int, dataset: SyntheticParts | None = None) -> None:
+    Args:
+        length: positions of an epoch.
+        seed: of the order.
+        counting: count positions on over all epochs, so that a position says its epoch also to
+            processes that make batches ahead.
+    """
+
+    def __init__(self, length: int, *, seed: int, counting: bool = False) -> None:
         self.length = length
         self.seed = seed
-        self.dataset = dataset
+        self.counting = counting
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; the trainer calls it at the start of each."""
         self.epoch = epoch
-        if self.dataset is not None:
-            self.dataset.epoch = epoch
 
     def __len__(self) -> int:
         return self.length
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-        return iter(torch.randperm(self.length, generator=generator).tolist())
+        first = self.epoch * self.length if self.counting else 0
+        return (first + i for i in torch.randperm(self.length, generator=generator).tolist())
 
 
 def fresh_loader(
@@ -147,26 +155,32 @@ def fresh_loader(
     scale: GeometryScale,
     modalities: Sequence[str],
     shuffle: bool,
+    device: torch.device = CPU,
 ) -> DataLoader[Any]:
     """Make batches of parts whose anomalies are drawn on demand, for sources that learn.
 
     They hold the clean pictures as well, which a reconstruction is compared with.
     """
 
-    def collate(items: Sequence[SyntheticPart]) -> RGBDBatch:
-        return to_batch(
-            [item.part for item in items],
-            scale,
-            modalities=modalities,
-            indices=[item.owner for item in items],
-            clean=[item.clean for item in items],
-        )
-
-    sampler = EpochOrder(len(dataset), seed=dataset.seed, dataset=dataset) if shuffle else None
+    sampler = EpochOrder(len(dataset), seed=dataset.seed, counting=True) if shuffle else None
     return DataLoader(
         dataset,
         batch_size=batch,
         sampler=sampler,
-        collate_fn=collate,
+        collate_fn=partial(_collated, scale=scale, modalities=tuple(modalities)),
         drop_last=shuffle and len(dataset) >= batch,
+        **loading(device),
+        num_workers=loading_workers(device),
+    )
+
+
+def _collated(
+    items: Sequence[SyntheticPart], *, scale: GeometryScale, modalities: Sequence[str]
+) -> RGBDBatch:
+    return to_batch(
+        [item.part for item in items],
+        scale,
+        modalities=modalities,
+        indices=[item.owner for item in items],
+        clean=[item.clean for item in items],
     )

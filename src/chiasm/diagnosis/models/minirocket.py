@@ -74,7 +74,7 @@ class MiniRocketFeatures(nn.Module):
         """
         rng = np.random.default_rng(seed)
         quantiles = (torch.arange(1, FEATURES + 1, dtype=torch.float64) * _GOLDEN_RATIO) % 1
-        fitted = torch.empty(FEATURES)
+        fitted = torch.empty(FEATURES, device=series.device)
         start = 0
         for number, count in enumerate(self.counts):
             indices = rng.integers(0, len(series), len(KERNELS))
@@ -83,7 +83,8 @@ class MiniRocketFeatures(nn.Module):
                 output = self._convolve(recording, number, slice(kernel, kernel + 1))[0]
                 # Quantiles are ordered by dilation, kernel, bias, as features are.
                 part = slice(start, start + count)
-                fitted[part] = torch.quantile(output, quantiles[part].float())
+                levels = quantiles[part].float().to(output.device)
+                fitted[part] = torch.quantile(output, levels)
                 start += count
         self.biases = fitted
 
@@ -226,7 +227,9 @@ class MiniRocketClassifier(FittedClassifier):
 
     def example_batch(self, count: int = 1) -> RecordingBatch:
         """Return zeros in the shape of a standard series."""
-        return RecordingBatch(None, torch.zeros(count, self.channels, self.length))
+        return RecordingBatch(
+            None, torch.zeros(count, self.channels, self.length, device=self.device)
+        )
 
 
 @register("classifier", baseline=True, fitted=True)
@@ -286,12 +289,14 @@ class ValidatedRidge(nn.Module):
         """Fit to ``(M, D)`` features of ``(M,)`` labels; a class without any keeps weight 0."""
         from sklearn.linear_model import RidgeClassifierCV
 
+        device = features.device
         self.mean = features.mean(dim=0)
         # A constant training feature is not scaled, or a deviation at test would dominate.
         spread = features.std(dim=0, correction=0)
         self.deviation = torch.where(spread > 1e-6, spread, 1.0)
-        rows = ((features - self.mean) / self.deviation).double().numpy()
-        machine = RidgeClassifierCV(alphas=PENALTIES).fit(rows, labels.numpy())
+        # scikit-learn computes on the processor.
+        rows = ((features - self.mean) / self.deviation).cpu().double().numpy()
+        machine = RidgeClassifierCV(alphas=PENALTIES).fit(rows, labels.cpu().numpy())
         shape = tuple(self.get_buffer("weight").shape)
         weight, bias = torch.zeros(shape), torch.full(shape[:1], -1e3)
         present_classes = torch.from_numpy(machine.classes_)
@@ -302,11 +307,11 @@ class ValidatedRidge(nn.Module):
             intercepts = np.concatenate([-intercepts, intercepts])
         weight[present_classes] = torch.from_numpy(np.ascontiguousarray(coefficients)).float()
         bias[present_classes] = torch.from_numpy(np.ascontiguousarray(intercepts)).float()
-        self.weight, self.bias, self.scale = weight, bias, torch.ones(())
-        distances = self(held_out[0]).double().numpy()
-        self.scale = torch.tensor(
-            1 / fit_temperature(distances, held_out[1].numpy(), bounds=_SCALES)
-        ).float()
+        self.weight, self.bias = weight.to(device), bias.to(device)
+        self.scale = torch.ones((), device=device)
+        distances = self(held_out[0]).cpu().double().numpy()
+        scale = 1 / fit_temperature(distances, held_out[1].cpu().numpy(), bounds=_SCALES)
+        self.scale = torch.tensor(scale, dtype=torch.float32, device=device)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits ``(N, K)``."""

@@ -78,7 +78,7 @@ class FeatureClassifier(FittedClassifier):
         """Return zeros in the shape of a standard recording."""
         return RecordingBatch(
             **dict.fromkeys(MODALITIES)
-            | {self.modalities[0]: torch.zeros(count, *self.example_shape)}
+            | {self.modalities[0]: torch.zeros(count, *self.example_shape, device=self.device)}
         )
 
 
@@ -115,7 +115,7 @@ class HistogramFeatures:
         by_phase = folded_histogram(series, cycle=self.cycle).sum(dim=2)  # n p
         rolled = []
         for recording, weights in zip(series, by_phase):
-            turn = phase_reference(np.log1p(1e3 * weights.double().numpy()))
+            turn = phase_reference(np.log1p(1e3 * weights.cpu().double().numpy()))
             rolled.append(recording.roll(-round(turn * self.cycle), dims=-1))
         return torch.stack(rolled)
 
@@ -139,7 +139,7 @@ def hog_features(pictures: Tensor) -> Tensor:
         )
         for picture in grey
     ]
-    return torch.from_numpy(np.stack(histograms)).float()
+    return torch.from_numpy(np.stack(histograms)).float().to(pictures.device)
 
 
 def require_modality(modality: str, modalities: Sequence[str]) -> None:
@@ -218,6 +218,8 @@ class BoostedTrees(nn.Module):
         leaves: maximum per tree.
     """
 
+    text: Tensor
+
     def __init__(self, *, classes: int, rounds: int = 200, leaves: int = 15) -> None:
         super().__init__()
         self.classes = classes
@@ -249,8 +251,10 @@ class BoostedTrees(nn.Module):
             "num_threads": 1,
             "verbosity": -1,
         }
-        training = library.Dataset(features.numpy(), labels.numpy())
-        validation = library.Dataset(held_out[0].numpy(), held_out[1].numpy(), reference=training)
+        # The library computes on the processor.
+        arrays = [tensor.cpu().numpy() for tensor in (features, labels, *held_out)]
+        training = library.Dataset(*arrays[:2])
+        validation = library.Dataset(*arrays[2:], reference=training)
         model = library.train(
             settings,
             training,
@@ -266,10 +270,13 @@ class BoostedTrees(nn.Module):
             text = bytes(self.text.cpu().numpy()).decode()
             self._model = _lightgbm().Booster(model_str=text)
         scores = self._model.predict(features.cpu().numpy(), raw_score=True, num_threads=1)
-        return torch.from_numpy(np.asarray(scores, dtype=np.float32)).view(-1, self.classes)
+        logits = torch.from_numpy(np.asarray(scores, dtype=np.float32)).to(features.device)
+        return logits.view(-1, self.classes)
 
     def _set_text(self, text: str) -> None:
-        self.text = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8)
+        self.text = torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8).to(
+            self.text.device
+        )
         self._model = None
 
     def _load_from_state_dict(
@@ -278,7 +285,7 @@ class BoostedTrees(nn.Module):
         # The length of the text is known only after fitting.
         stored = state_dict.get(prefix + "text")
         if stored is not None:
-            self.text = torch.empty_like(stored)
+            self.text = torch.empty_like(stored, device=self.text.device)
             self._model = None
         super()._load_from_state_dict(state_dict, prefix, *args)
 
@@ -308,9 +315,12 @@ class StandardLogistic(nn.Module):
         """Fit to ``(M, D)`` features of ``(M,)`` labels; a class without any keeps weight 0."""
         from sklearn.linear_model import LogisticRegression
 
-        self.mean = features.mean(dim=0)
-        self.deviation = features.std(dim=0).clamp(min=1e-6)
-        rows = ((features - self.mean) / self.deviation).double().numpy()
+        device = self.get_buffer("mean").device
+        # scikit-learn computes on the processor.
+        features, labels = features.cpu(), labels.cpu()
+        mean, deviation = features.mean(dim=0), features.std(dim=0).clamp(min=1e-6)
+        rows = ((features - mean) / deviation).double().numpy()
+        tested = (held_out[0].cpu() - mean) / deviation
         best_accuracy = -1.0
         best = (torch.zeros(0), torch.zeros(0))
         shape = tuple(self.get_buffer("weight").shape)
@@ -325,11 +335,12 @@ class StandardLogistic(nn.Module):
                 intercepts = np.concatenate([-intercepts, intercepts]) / 2
             weight[classes] = torch.from_numpy(coefficients).float()
             bias[classes] = torch.from_numpy(intercepts).float()
-            scores = ((held_out[0] - self.mean) / self.deviation) @ weight.T + bias
-            accuracy = (scores.argmax(dim=1) == held_out[1]).float().mean().item()
+            scores = tested @ weight.T + bias
+            accuracy = (scores.argmax(dim=1) == held_out[1].cpu()).float().mean().item()
             if accuracy > best_accuracy:
                 best_accuracy, best = accuracy, (weight, bias)
-        self.weight, self.bias = best
+        self.mean, self.deviation = mean.to(device), deviation.to(device)
+        self.weight, self.bias = (values.to(device) for values in best)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits ``(N, K)``."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from chiasm.diagnosis.augmentation.views import (
@@ -23,6 +24,7 @@ from chiasm.diagnosis.preparation.scales import Counts, inked, network_image
 from chiasm.diagnosis.readers.source import RecordingRef
 from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.samples import FloatArray, RecordingBatch, RecordingSample
+from chiasm.training.device import CPU, loading
 
 # Epoch and indices of the recordings of a batch.
 Key = tuple[int, Sequence[int]]
@@ -186,14 +188,20 @@ class BatchOrder(Sampler[Key]):
 
 
 def recording_loader(
-    dataset: Recordings, *, batch: int, shuffle: bool, workers: int = 0
+    dataset: Recordings,
+    *,
+    batch: int,
+    shuffle: bool,
+    workers: int = 0,
+    device: torch.device = CPU,
 ) -> DataLoader[Any]:
-    """Return a loader of a dataset's batches; with ``workers``, other processes make them."""
+    """Return a loader of a dataset's batches for a device; ``workers`` are processes."""
     return DataLoader(
         dataset,
         batch_size=None,
         sampler=BatchOrder(dataset, batch=batch, shuffle=shuffle),
         num_workers=workers,
+        **loading(device),
     )
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from chiasm.diagnosis.batch import modalities_of, without
+from chiasm.diagnosis.batch import modalities_of, moved, without
 from chiasm.diagnosis.models.fused import FusedClassifier
 from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.dataset import Views
@@ -70,6 +70,8 @@ def judge_classes(
     labels: list[Tensor] = []
     with taking(cast(OneShotFusion, network.fusion), genotype):
         for (view,) in batches:
+            view = moved(view, network.device)
+            assert view.label is not None
             modalities = modalities_of(view)
             dropouts = [None, *modalities] if alone and len(modalities) > 1 else [None]
             for dropped in dropouts:
@@ -78,7 +80,7 @@ def judge_classes(
             labels.append(view.label)
     truth = torch.cat(labels)
     joined = {dropped: torch.cat(values) for dropped, values in logits.items()}
-    scores = [macro_f1(truth, x.argmax(dim=1), x.shape[1]) for x in joined.values()]
+    scores = [macro_f1(truth.cpu(), x.argmax(dim=1).cpu(), x.shape[1]) for x in joined.values()]
     return {
         "validation_score": float(np.mean(scores)),
         "validation_loss": float(F.cross_entropy(joined[None], truth)),

@@ -1,0 +1,228 @@
+"""Verdicts on disk that wait for the database: they survive a kill, and are delivered in order.
+
+Each service appends to a file of its own and holds a lock on it. Files without a lock are left by
+services that were killed; any service that uses the folder delivers them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import re
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from chiasm.errors import ConfigurationError
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 256
+_TEST = 65_536  # bytes, more than a hundred verdicts
+_SUFFIX = ".jsonl"
+_ASIDE = "set-aside.txt"
+
+Rows = Sequence[dict[str, Any]]
+
+
+class Spool:
+    """A folder of verdicts that are not in the database yet; threads may share it.
+
+    Args:
+        folder: created if it does not exist.
+        owner: of the file that is written, for its name.
+
+    Raises ``ConfigurationError`` if nothing can be written there.
+    """
+
+    def __init__(self, folder: Path, *, owner: str) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._size = 0  # of the whole lines
+        self._delivered = 0  # bytes of them
+        self._own = 0  # lines that wait
+        self._left = 0  # lines of killed services that wait
+        safe = re.sub(r"[^A-Za-z0-9._-]", "-", owner)[:80] or "service"
+        self._path = folder / f"{safe}-{os.urandom(4).hex()}{_SUFFIX}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Locked before it has the name that others look for.
+            new = self._path.with_suffix(".new")
+            self._file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            new.rename(self._path)
+            _sync_folder(folder)
+        except OSError as error:
+            raise ConfigurationError(
+                f"Verdicts cannot be kept in {folder} while the database is away "
+                f"({error.strerror or error}); name a folder that you may write to with --spool."
+            ) from error
+        self.count_left()
+
+    @property
+    def waiting(self) -> int:
+        """Verdicts that are not delivered yet, those of killed services included."""
+        return self._own + self._left
+
+    def append(self, rows: Rows) -> None:
+        """Write rows; they are on the disk when this returns.
+
+        Raises ``OSError``, and then none of them is kept.
+        """
+        data = b"".join(map(line_of, rows))
+        with self._lock:
+            try:
+                # Bytes of an attempt that failed, if they could not be cut off then.
+                os.ftruncate(self._file, self._size)
+                _write_all(self._file, data)
+                os.fsync(self._file)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self._file, self._size)
+                raise
+            self._size += len(data)
+            self._own += len(rows)
+
+    def test(self) -> None:
+        """Write something and take it back; raises ``OSError`` if the disk is full or broken."""
+        with self._lock:
+            try:
+                _write_all(self._file, bytes(_TEST))
+                os.fsync(self._file)
+            finally:
+                os.ftruncate(self._file, self._size)
+
+    def count_left(self) -> int:
+        """Count the rows that killed services left."""
+        count = 0
+        for path in self._left_files():
+            with path.open("rb") as lines:
+                count += sum(1 for line in lines if line.endswith(b"\n"))
+        self._left = count
+        return count
+
+    def deliver_left(self, send: Callable[[Rows], None]) -> None:
+        """Hand the rows of killed services to ``send`` in batches, oldest first.
+
+        Rows are handed over again if the process is killed, or ``send`` raises, before the end of
+        their file. Damaged lines are set aside.
+        """
+        for path in self._left_files():
+            for rows, _ in self._batches(path, 0, path.stat().st_size):
+                send(rows)
+                self._left = max(0, self._left - len(rows))
+            path.unlink()
+
+    def deliver(self, send: Callable[[Rows], None]) -> None:
+        """Hand the own rows to ``send`` in batches, oldest first, each row once."""
+        for rows, end in self._batches(self._path, self._delivered, self._size):
+            send(rows)
+            with self._lock:
+                self._delivered = end
+                self._own = max(0, self._own - len(rows))
+
+    def clear(self) -> bool:
+        """Empty the own file if all of it is delivered; tell whether it is empty."""
+        with self._lock:
+            if self._delivered < self._size:
+                return False
+            if self._size:
+                os.ftruncate(self._file, 0)
+            self._size = self._delivered = self._own = 0
+            return True
+
+    def set_aside(self, lines: Sequence[bytes], why: str) -> None:
+        """Keep lines that cannot be delivered, with the reason, in a file for the operator."""
+        logger.error(
+            "%d kept verdicts cannot be delivered (%s); they are in %s.",
+            *(len(lines), why, self.folder / _ASIDE),
+        )
+        with (self.folder / _ASIDE).open("ab") as file:
+            for line in lines:
+                file.write(why.encode("utf-8", "replace") + b"\t" + line.rstrip(b"\n") + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """Leave what waits to the next service that uses the folder."""
+        if self.clear():
+            self._path.unlink(missing_ok=True)
+        os.close(self._file)
+
+    def _left_files(self) -> Iterator[Path]:
+        """Yield the files of killed services, oldest first, each locked while it is used."""
+        found: list[tuple[float, Path]] = []
+        for path in self.folder.glob(f"*{_SUFFIX}"):
+            with suppress(FileNotFoundError):  # delivered by another service
+                if path != self._path:
+                    found.append((path.stat().st_mtime, path))
+        for _, path in sorted(found):
+            try:
+                file = os.open(path, os.O_RDWR)
+            except FileNotFoundError:
+                continue
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.exists():
+                    yield path
+            except BlockingIOError:  # its service is alive
+                continue
+            finally:
+                os.close(file)
+
+    def _batches(self, path: Path, start: int, end: int) -> Iterator[tuple[Rows, int]]:
+        """Yield rows between two offsets, and the offset behind them.
+
+        A last line without an end was never answered for: its service was killed at it.
+        """
+        rows: list[dict[str, Any]] = []
+        with path.open("rb") as file:
+            file.seek(start)
+            while file.tell() < end:
+                line = file.readline()
+                row = _row(line)
+                if row is not None:
+                    rows.append(row)
+                elif line.strip() and line.endswith(b"\n"):
+                    self.set_aside([line], "damaged on the disk")
+                if len(rows) == AT_ONCE:
+                    yield rows, file.tell()
+                    rows = []
+            if rows or end > start:
+                yield rows, end
+
+
+def line_of(row: dict[str, Any]) -> bytes:
+    """Return a row as a line with a checksum."""
+    text = json.dumps(row, separators=(",", ":"), allow_nan=False).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _row(line: bytes) -> dict[str, Any] | None:
+    checksum, _, text = line.rstrip(b"\n").partition(b" ")
+    try:
+        if int(checksum, 16) != zlib.crc32(text):
+            return None
+        row = json.loads(text)
+    except ValueError:
+        return None
+    return row if isinstance(row, dict) else None
+
+
+def _write_all(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write the folder itself, without which a new file in it may be lost with the power."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
