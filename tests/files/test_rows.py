@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from chiasm.errors import DataError
-from chiasm.files.rows import RowFile
+from chiasm.files.rows import RowFile, SampledRows
 
 
 def written(
@@ -79,3 +79,30 @@ def test_axes_lie_in_memory_as_they_did(tmp_path: Path, channels: int):
         again = torch.from_numpy(values[name])
         assert torch.equal(again, tensor[[3, 0]])
         assert again.stride() == tensor[[3, 0]].stride()
+
+
+def test_a_bounded_file_keeps_every_row_with_the_same_probability(tmp_path: Path):
+    count, most, draws = 60, 12, 400
+    kept = np.zeros(count)
+    for seed in range(draws):
+        rows = SampledRows(tmp_path / f"{seed}.bin", most=most, seed=seed)
+        for start in range(0, count, 7):
+            numbers = np.arange(start, min(start + 7, count))
+            rows.append({"number": numbers, "square": numbers**2})
+        assert (len(rows), rows.seen) == (most, count)
+        found = rows.read(slice(None))
+        np.testing.assert_array_equal(found["square"], found["number"] ** 2)
+        assert len(set(found["number"].tolist())) == most
+        kept[found["number"]] += 1
+    expected = draws * most / count
+    # 99.99 % of chi squares with 59 degrees of freedom are below this.
+    spread = expected * (1 - most / count)
+    assert ((kept - expected) ** 2 / spread).sum() < 108
+
+
+def test_a_bounded_file_with_room_is_a_plain_one(tmp_path: Path):
+    plain, whole = written(tmp_path / "rows.bin")
+    bounded = SampledRows(tmp_path / "bounded.bin", most=len(plain), seed=0)
+    for start in (0, 5):
+        bounded.append({name: value[start : start + 5] for name, value in whole.items()})
+    assert bounded.path.read_bytes() == plain.path.read_bytes()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from chiasm.cli.options import Lamp
+from chiasm.errors import DataError
+from chiasm.files.audit_text import Watching
+from chiasm.files.locks import LOCK
+from chiasm.samples import Problem
+from chiasm.training.progress import Progress
 
 app = typer.Typer(no_args_is_help=True, help="Make, check and convert data.")
 
@@ -73,6 +80,11 @@ def make(
         typer.echo(str(path))
 
 
+Workers = Annotated[
+    int, typer.Option(help="Processes that read files; the result is the same.", min=1)
+]
+
+
 @app.command()
 def check(
     path: Annotated[Path, typer.Argument(help="Folder or manifest.")],
@@ -82,6 +94,7 @@ def check(
         bool,
         typer.Option("--strict", help="End with status 1 if files are damaged or in two splits."),
     ] = False,
+    workers: Workers = 1,
 ) -> None:
     """Count the samples, and find broken pairs, leaks between splits and shortcuts."""
     from chiasm.detection.readers import audit as parts
@@ -91,9 +104,13 @@ def check(
 
     report: parts.AuditReport | recordings.AuditReport
     if opening.is_diagnosis_data(path):
-        report = recordings.audit(opening.open_source(path))
+        report = recordings.audit(
+            opening.open_source(path), workers=workers, progress=_watching("recordings")
+        )
     else:
-        report = parts.audit(open_source(path, lamp=lamp))
+        report = parts.audit(
+            open_source(path, lamp=lamp), workers=workers, progress=_watching("files")
+        )
     typer.echo(report.to_json() if json else report.to_text())
     if strict and not report.sound:
         raise typer.Exit(1)
@@ -101,8 +118,13 @@ def check(
 
 @app.command()
 def convert(
-    origin: Annotated[Path, typer.Argument(help="Folder with rgb/ and depth/, ply/ or pcd/.")],
-    destination: Annotated[Path, typer.Argument(help="Folder to write.")],
+    origin: Annotated[
+        Path,
+        typer.Argument(help="Parts: a folder with rgb/ and depth/, ply/ or pcd/; or recordings."),
+    ],
+    destination: Annotated[
+        Path, typer.Argument(help="Folder to write, or one of the same conversion to go on with.")
+    ],
     split: Annotated[str | None, typer.Option(help="train, validation or test.")] = None,
     kind: Annotated[str | None, typer.Option(help="good, or the kind of defect.")] = None,
     unit: Annotated[
@@ -113,8 +135,30 @@ def convert(
         Path | None, typer.Option(help="JSON file with fx, fy, cx, cy in pixels.")
     ] = None,
     lamp: Lamp = None,
+    workers: Workers = 1,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")
+    ] = False,
 ) -> None:
-    """Convert depth images, PLY, PCD or other units into the MVTec 3D-AD layout."""
+    """Convert parts into the MVTec 3D-AD layout, or recordings into a store; resumes.
+
+    Parts are depth images, PLY, PCD, or any other layout in another unit. The same command again
+    makes what is missing, what was mended and what has changed.
+    """
+    from chiasm.diagnosis.readers import opening
+
+    if opening.is_diagnosis_data(origin):
+        options = {
+            "--split": split,
+            "--kind": kind,
+            "--unit": unit,
+            "--intrinsics": intrinsics,
+            "--lamp": lamp,
+        }
+        if given := [name for name, value in options.items() if value is not None]:
+            raise DataError(f"{origin} holds recordings, which have no {given[0]}; leave it out.")
+        _convert_recordings(origin, destination, workers=workers, strict=strict)
+        return
     from chiasm.detection.readers.convert import convert as convert_files
 
     conversion = convert_files(
@@ -125,7 +169,54 @@ def convert(
         unit_m=unit,
         intrinsics=intrinsics,
         lamp=lamp,
+        workers=workers,
+        strict=strict,
+        progress=_watching("parts"),
     )
-    typer.echo(f"{conversion.written} samples were written to {conversion.root}.")
-    for problem in conversion.problems:
+    before = f", {conversion.kept} of them before" if conversion.kept else ""
+    typer.echo(f"{conversion.written} samples were written to {conversion.root}{before}.")
+    _tell_left_out(conversion.problems, "samples or files")
+
+
+def _convert_recordings(origin: Path, destination: Path, *, workers: int, strict: bool) -> None:
+    from chiasm.diagnosis.readers import opening
+    from chiasm.diagnosis.readers.journal import INDEX, JOURNAL
+    from chiasm.diagnosis.readers.store import convert
+
+    own = (INDEX, JOURNAL, LOCK)
+    if destination.is_dir():
+        names = [path.name for path in destination.iterdir()]
+        if names and not set(names) & set(own):
+            raise DataError(f"{destination} is not empty; name a new folder so that nothing mixes.")
+    source = opening.open_source(origin)
+    left_out = [problem for problem in source.problems if problem.left_out]
+    if strict and left_out:
+        raise DataError(f"Nothing was converted: {left_out[0]}")
+    with Progress("Converting", len(source.refs), unit="recordings", stream=sys.stderr) as line:
+        store = convert(
+            source,
+            destination,
+            workers=workers,
+            strict=strict,
+            patience_s=0,
+            progress=lambda done, _: line.update(done - line.count),
+        )
+    typer.echo(f"{len(store.refs)} recordings are in the store {destination}.")
+    _tell_left_out([problem for problem in store.problems if problem.left_out], "recordings")
+
+
+def _tell_left_out(problems: Sequence[Problem], noun: str) -> None:
+    for problem in problems:
         typer.echo(f"left out: {problem}", err=True)
+    if problems:
+        typer.echo(f"{len(problems)} {noun} were left out.", err=True)
+
+
+def _watching(unit: str) -> Watching:
+    """Return what shows a line for each stage, on standard error: the report is the output."""
+
+    def watch(stage: str, count: int, items: Iterable[Any]) -> Iterator[Any]:
+        with Progress(stage, count, unit=unit, stream=sys.stderr) as line:
+            yield from line.over(items)
+
+    return watch

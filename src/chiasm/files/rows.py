@@ -86,6 +86,29 @@ class RowFile:
         """
         if self._record is None:
             self._axes = {name: _axes_in_memory(value) for name, value in values.items()}
+        block = self._block(values)
+        with self.path.open("ab") as stream:
+            stream.write(block.tobytes())
+        self._count += len(block)
+
+    def replace(self, positions: NDArray[np.int64], values: Mapping[str, NDArray[Any]]) -> None:
+        """Put other rows at positions that exist; of two at one position the later one stays.
+
+        Args:
+            positions: ``(N,)``.
+            values: as of ``append``.
+
+        Raises:
+            DataError: as ``append``.
+        """
+        if not len(positions):
+            return
+        block = self._block(values)
+        mapped = np.memmap(self.path, dtype=block.dtype, mode="r+", shape=(self._count,))
+        mapped[positions] = block
+
+    def _block(self, values: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """Return rows as they lie in the file."""
         stored = {
             name: value.transpose(self._axes.get(name, tuple(range(value.ndim))))
             for name, value in values.items()
@@ -98,13 +121,10 @@ class RowFile:
                 f"Rows of {self._record} are in {self.path}, and rows of {record} were appended; "
                 "every part must have the same size and the same sensors."
             )
-        count = len(next(iter(values.values())))
-        block = np.empty(count, record)
+        block = np.empty(len(next(iter(values.values()))), record)
         for name, value in stored.items():
             block[name] = value
-        with self.path.open("ab") as stream:
-            stream.write(block.tobytes())
-        self._count += count
+        return block
 
     def read(
         self, positions: Sequence[int] | slice, names: Collection[str] | None = None
@@ -139,6 +159,42 @@ class RowFile:
         """Read the whole file, ``size`` rows at a time."""
         for start in range(0, self._count, size):
             yield self.read(slice(start, start + size), names)
+
+
+class SampledRows(RowFile):
+    """A file that keeps all rows up to a number, and beyond it that number of them, at random.
+
+    Each row that was ever appended is kept with the same probability, and the file grows no more.
+
+    Args:
+        path: of the file.
+        most: rows that are kept.
+        seed: of the choice; without effect while all rows are kept.
+
+    References:
+        Vitter, Random Sampling with a Reservoir, ACM TOMS 1985 (algorithm R).
+    """
+
+    def __init__(self, path: Path, *, most: int, seed: int) -> None:
+        super().__init__(path)
+        self.most = most
+        self.seen = 0
+        self._rng = np.random.default_rng(seed)
+
+    def append(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Append rows while there is room; then each replaces a kept one, or is left out."""
+        count = len(next(iter(values.values())))
+        room = min(count, self.most - len(self))
+        if room:
+            super().append({name: value[:room] for name, value in values.items()})
+        if room < count:
+            # A row is kept with probability most / rows seen so far, this one included.
+            places = self._rng.integers(0, np.arange(self.seen + room, self.seen + count) + 1)
+            chosen = places < self.most
+            self.replace(
+                places[chosen], {name: value[room:][chosen] for name, value in values.items()}
+            )
+        self.seen += count
 
 
 def _axes_in_memory(array: NDArray[Any]) -> tuple[int, ...]:

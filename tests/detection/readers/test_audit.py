@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from chiasm.detection.readers import audit as audit_module
+from chiasm.detection.readers import survey as survey_module
 from chiasm.detection.readers.audit import audit, trivial_scores
 from chiasm.detection.readers.manifest import Manifest
 from chiasm.detection.readers.mvtec3d import Mvtec3d
 from chiasm.detection.readers.opening import open_source
+from chiasm.errors import DataError
 from chiasm.files.images import write_mask, write_rgb, write_xyz
 
 SIZE = (8, 10)
@@ -226,3 +230,54 @@ def test_masks_that_differ_much_between_normals_are_warned_of(tmp_path):
     report = audit(source)  # a part of 0.4 times the area still lies on a background
     (warning,) = (w for w in report.warnings if "masks of 1 of 6" in w)
     assert "5.png" in warning and "remove_background=false" in warning
+
+
+def test_workers_give_the_report_of_one_process(category):
+    (category / "train/good/rgb/001.bmp").write_bytes(b"damaged")
+    shutil.copy(category / "train/good/xyz/000.tiff", category / "test/good/xyz/003.tiff")
+    alone = audit(open_source(category))
+    assert audit(open_source(category), workers=2) == alone
+    assert len(alone.unreadable) == len(alone.duplicates) == 1
+
+
+def test_a_file_that_cannot_be_compared_does_not_hide_the_leaks_of_others(category, monkeypatch):
+    first, second = category / "train/good/xyz/000.tiff", category / "test/good/xyz/003.tiff"
+    shutil.copy(first, second)
+    # Of one size in two splits, so that contents are compared.
+    shut = category / "validation/good/rgb/000.bmp"
+    hashed = audit_module.content_hash
+
+    def content_hash(paths):
+        if str(shut) in map(str, paths):
+            raise DataError(f"{shut} cannot be opened: Permission denied.")
+        return hashed(paths)
+
+    monkeypatch.setattr(audit_module, "content_hash", content_hash)
+    report = audit(Mvtec3d(category))
+    assert report.duplicates == (("train", str(first), "test", str(second)),)
+    (sentence,) = report.unreadable
+    assert sentence.startswith(f"{shut} was not compared with other splits.")
+
+
+def test_one_part_is_held_at_a_time(category):
+    loaded, most = [], []
+
+    class Watched(Mvtec3d):
+        def load(self, ref):
+            sample = super().load(ref)
+            loaded.append(weakref.ref(sample.rgb))
+            most.append(sum(reference() is not None for reference in loaded))
+            return sample
+
+    audit(Watched(category))
+    assert len(most) >= 13
+    assert max(most) <= 2
+
+
+def test_backgrounds_of_a_bounded_number_of_parts_are_compared(tmp_path, monkeypatch):
+    source = discs(tmp_path, [16] * 9)
+    monkeypatch.setattr(survey_module, "FRAMES_COMPARED", 4)
+    report = audit(source)
+    assert "(4 of 9 normal parts were compared.)" in report.background
+    monkeypatch.undo()
+    assert "compared" not in audit(source).background

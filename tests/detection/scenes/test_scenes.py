@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from chiasm.detection.readers.audit import shared_names, trivial_scores
+from chiasm.detection.readers.audit import trivial_scores
 from chiasm.detection.readers.mvtec3d import Mvtec3d
 from chiasm.detection.scenes.maker import (
     DEFECT_VISIBILITY,
@@ -150,7 +150,7 @@ def test_no_trivial_score_tells_good_from_bad(tmp_path: Path) -> None:
             labels.append(ref.label)
             products.append(source.name)
     label, product = np.array(labels), np.array(products)
-    for name in shared_names(rows):
+    for name in rows[0]:
         score = np.array([row[name] for row in rows])
         for group in ("", *PRODUCTS):
             chosen = (product == group) | (group == "")

@@ -170,3 +170,27 @@ def test_moments_of_blocks_are_those_of_all_rows():
     assert moments.count == 1000
     torch.testing.assert_close(moments.mean, rows.double().mean(0).float())
     torch.testing.assert_close(moments.deviation, rows.double().std(0).float())
+
+
+def test_neither_memory_nor_disk_grow_with_the_number_of_parts(parts, scale, monkeypatch, tmp_path):
+    sizes, drawn = [], []
+    fitted, draw = fit_module._fit, fit_module.drawn_candidates
+
+    def fit(memory, rows, **options):
+        sizes.append((len(rows), rows.path.stat().st_size))
+        fitted(memory, rows, **options)
+
+    def candidates(count, generator):
+        drawn.append(count)
+        return draw(count, generator)
+
+    monkeypatch.setattr(fit_module, "_fit", fit)
+    monkeypatch.setattr(fit_module, "drawn_candidates", candidates)
+    monkeypatch.setattr(fit_module, "MOST_ROWS", 40)
+    features = source(entries=20)
+    for times in (4, 12):
+        fit_memory(features, parts * times, scale=scale, folder=tmp_path)
+    assert sizes[0] == sizes[1]
+    assert drawn == [40, 40]
+    # The later parts are in it as well as the first ones.
+    assert features.memories["rgb"].owner.max() > 5 * 6

@@ -90,3 +90,32 @@ def test_parts_are_not_taken_for_recordings(folder: Path, tmp_path: Path) -> Non
     table.write_text("image,series,kind\na.png,b.csv,void\n")
     assert is_diagnosis_data(table)
     assert is_diagnosis_data(folder) and not is_diagnosis_data(tmp_path)
+
+
+def test_workers_give_the_report_of_one_process(folder: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "own"
+    shutil.copytree(folder, copied)
+    voids = sorted(copied.glob("VS_void_*/*.csv"))
+    voids[1].write_text("1,2,3\n")
+    alone = audit(open_source(copied))
+    assert audit(open_source(copied), workers=2) == alone
+    assert len(alone.unreadable) == 1
+
+
+def test_recordings_are_converted_by_the_command_and_checked_as_a_store(
+    folder: Path, tmp_path: Path
+) -> None:
+    copied = tmp_path / "own"
+    shutil.copytree(folder, copied)
+    sorted(copied.glob("VS_void_*/*.csv"))[1].write_text("1,2,3\n")
+    command = ["data", "convert", str(copied), str(tmp_path / "store")]
+    strict = CliRunner().invoke(app, [*command, "--strict"])
+    assert strict.exit_code != 0
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "29 recordings are in the store" in done.output
+    assert "1 recordings were left out" in done.output
+    report = audit(open_source(tmp_path / "store"), workers=2)
+    assert sum(n["recordings"] for n in report.counts.values()) == 29
+    refused = CliRunner().invoke(app, [*command, "--unit", "0.001"])
+    assert refused.exit_code != 0 and "no --unit" in str(refused.output) + str(refused.exception)

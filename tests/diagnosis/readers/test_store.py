@@ -19,12 +19,13 @@ import pytest
 from chiasm.diagnosis.readers import shards
 from chiasm.diagnosis.readers import store as recording_store
 from chiasm.diagnosis.readers.aihub import AiHub
-from chiasm.diagnosis.readers.journal import JOURNAL, write_lock
+from chiasm.diagnosis.readers.journal import JOURNAL
 from chiasm.diagnosis.readers.manifest import RecordingManifest
 from chiasm.diagnosis.readers.series_files import read_counts_csv
 from chiasm.diagnosis.readers.source import problem_message
 from chiasm.diagnosis.readers.store import RecordingStore, convert
 from chiasm.errors import DataError
+from chiasm.files.locks import write_lock
 
 COUNT = 10
 CYCLE = 64
@@ -221,6 +222,26 @@ def test_what_cannot_be_read_is_told_and_tried_again(table, tmp_path):
         (tmp_path / f"{n}.png").write_bytes(b"")
     with pytest.raises(DataError, match="Not one recording of list can be read"):
         convert(RecordingManifest(table), tmp_path / "other")
+
+
+def test_workers_write_the_store_of_one_process(table, tmp_path):
+    (tmp_path / "4.png").write_bytes(b"damaged")
+    alone = convert(RecordingManifest(table), tmp_path / "alone")
+    shared = convert(RecordingManifest(table), tmp_path / "shared", workers=2)
+    for name in ("index.jsonl", "recordings-00000.bin"):
+        assert (alone.path / name).read_bytes() == (shared.path / name).read_bytes()
+    assert alone.problems == shared.problems
+    assert_same(convert(alone, tmp_path / "copy", workers=2), alone)
+
+
+def test_strict_stops_and_keeps_what_is_complete(table, tmp_path):
+    np.save(tmp_path / "6.npy", np.ones(CYCLE - 1))
+    with pytest.raises(DataError, match=r"6\.npy .* 6 of 10 recordings are complete"):
+        convert(RecordingManifest(table), tmp_path / "store", strict=True)
+    np.save(tmp_path / "6.npy", np.ones(CYCLE))
+    again = Watched(RecordingManifest(table))
+    convert(again, tmp_path / "store", strict=True)
+    assert again.loaded == ["6", "7", "8", "9"]
 
 
 def test_an_index_with_problems_as_messages_is_read(table, tmp_path):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,9 +17,19 @@ from chiasm.detection.readers.opening import lamp_read
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.readers.splits import shared_files
 from chiasm.detection.readers.survey import coverage_of_source
-from chiasm.errors import DataError
-from chiasm.files.audit_text import TrivialScore, listing
+from chiasm.files.audit_text import (
+    NumberTable,
+    Range,
+    TrivialScore,
+    Watching,
+    listing,
+    read,
+    unwatched_stage,
+)
+from chiasm.files.content_hash import content_hash
+from chiasm.files.readers import without_listing
 from chiasm.metrics.ranking import auroc
+from chiasm.runs.ordered_map import Failure, map_in_order
 from chiasm.samples import Problem, RGBDSample
 
 SHORTCUT_AUROC = 0.8
@@ -106,37 +117,48 @@ class AuditReport:
         return "\n".join(lines) + "\n"
 
 
-def audit(source: SampleSource) -> AuditReport:
+def audit(
+    source: SampleSource, *, workers: int = 1, progress: Watching = unwatched_stage
+) -> AuditReport:
     """Load every sample of a source once and report gaps, leaks and shortcuts.
 
-    A faulty sample raises no error: the report lists the fault.
+    A faulty sample raises no error: the report lists the fault. Of a sample only its figures are
+    kept. The report is the same for any number of workers.
+
+    Args:
+        source: of the parts.
+        workers: processes that load them.
+        progress: hands on the samples of a stage, of which it gets name and number.
+
+    Raises:
+        ConfigurationError, ArtifactError: as ``map_in_order``.
     """
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    sizes: Counter[str] = Counter()
-    unreadable: list[str] = []
-    shares: list[float] = []
-    distances: list[float] = []
-    rows: list[dict[str, float]] = []
-    labels: list[int] = []
-    readable: list[SampleRef] = []
     for ref in source.refs:
         counts[ref.split or "(no split)"][ref.kind or "(unknown)"] += 1
-        try:
-            sample = source.load(ref)
-        except DataError as error:
-            unreadable.append(str(error))
+    sizes: Counter[str] = Counter()
+    unreadable: list[str] = []
+    shares, distances = Range(), Range()
+    rows, labels = NumberTable(), array("b")
+    readable: list[SampleRef] = []
+    examined = map_in_order(
+        _examine, _reader(source, workers), source.refs, name=_source, workers=workers
+    )
+    for ref, found in progress("Checking", len(source.refs), examined):
+        if isinstance(found, Failure):
+            unreadable.append(found.sentence)
             continue
         readable.append(ref)
-        sizes[" x ".join(map(str, sample.valid.shape))] += 1
-        if sample.xyz is not None:
-            shares.append(float(sample.valid.mean()))
-            distance = median_distance(sample.xyz)
-            # NaN if none of the few measured points is on the grid that median_distance reads.
-            distances += [distance] if distance > 0 else []
-        if ref.split == "test" and ref.label is not None:
-            rows.append(trivial_scores(ref, sample))
+        sizes[found.size] += 1
+        if found.share is not None:
+            shares.add(found.share)
+        # NaN if none of the few measured points is on the grid that median_distance reads.
+        if found.distance is not None and found.distance > 0:
+            distances.add(found.distance)
+        if found.numbers is not None and ref.label is not None:
+            rows.add(found.numbers)
             labels.append(ref.label)
-    duplicates = _duplicates(source, unreadable)
+    duplicates = _duplicates(source, unreadable, workers, progress)
     divided = _divided_groups(source.refs)
     trivial = _trivial(rows, labels)
     background, coverage, faults = coverage_of_source(source, readable)
@@ -144,8 +166,8 @@ def audit(source: SampleSource) -> AuditReport:
         name=source.name,
         counts={split: dict(sorted(kinds.items())) for split, kinds in counts.items()},
         sizes=dict(sizes.most_common()),
-        valid_share=(sum(shares) / len(shares), min(shares)) if shares else None,
-        distances=(min(distances), max(distances)) if distances else None,
+        valid_share=(shares.mean, shares.smallest) if shares.count else None,
+        distances=(distances.smallest, distances.largest) if distances.count else None,
         lamps=source.lamps,
         lamp=lamp_read(source.refs, None),
         background=background,
@@ -161,17 +183,55 @@ def audit(source: SampleSource) -> AuditReport:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """What a report needs of one part: nothing that grows with its pixels."""
+
+    size: str
+    share: float | None
+    distance: float | None
+    numbers: dict[str, float] | None
+
+
+def _examine(source: SampleSource, ref: SampleRef) -> _Examined:
+    sample = read(source.load, ref)
+    return _Examined(
+        size=" x ".join(map(str, sample.valid.shape)),
+        share=None if sample.xyz is None else float(sample.valid.mean()),
+        distance=None if sample.xyz is None else median_distance(sample.xyz),
+        numbers=trivial_scores(ref, sample) if ref.split == "test" else None,
+    )
+
+
+def _source(ref: SampleRef) -> str:
+    return ref.source
+
+
+def _reader(source: SampleSource, workers: int) -> SampleSource:
+    """Return what loads the parts: in other processes, a reader without its listing."""
+    reader: SampleSource = source if workers == 1 else without_listing(source)
+    return reader
+
+
 def _duplicates(
-    source: SampleSource, unreadable: list[str]
+    source: SampleSource, unreadable: list[str], workers: int, progress: Watching
 ) -> tuple[tuple[str, str, str, str], ...]:
     lists: dict[str, list[SampleRef]] = defaultdict(list)
     for ref in source.refs:
         lists[ref.split or "(no split)"].append(ref)
-    try:
-        return tuple(shared_files(lists))
-    except DataError as error:
-        unreadable.append(f"Splits were not compared by content. {error}")
-        return ()
+
+    def hashes(paths: Sequence[str]) -> Iterator[str | None]:
+        hashed = map_in_order(_hash, None, paths, name=str, workers=workers)
+        for path, found in progress("Comparing splits", len(paths), hashed):
+            if isinstance(found, Failure):
+                unreadable.append(f"{path} was not compared with other splits. {found.sentence}")
+            yield None if isinstance(found, Failure) else found
+
+    return tuple(shared_files(lists, hashes))
+
+
+def _hash(_: None, path: str) -> str:
+    return content_hash([path])
 
 
 def _divided_groups(refs: tuple[SampleRef, ...]) -> tuple[str, ...]:
@@ -185,19 +245,16 @@ def _divided_groups(refs: tuple[SampleRef, ...]) -> tuple[str, ...]:
     return tuple(sorted(group for group, members in splits.items() if len(members) > 1))
 
 
-def _trivial(rows: list[dict[str, float]], labels: list[int]) -> tuple[TrivialScore, ...]:
+def _trivial(rows: NumberTable, labels: array[int]) -> tuple[TrivialScore, ...]:
     if len(set(labels)) < 2:
         return ()
-    scores = (
-        TrivialScore(name, auroc([row[name] for row in rows], labels))
-        for name in shared_names(rows)
-    )
+    scores = (TrivialScore(name, auroc(values, labels)) for name, values in rows.shared())
     return tuple(sorted(scores, key=lambda score: (-score.strength, score.name)))
 
 
 def _warnings(
     refs: tuple[SampleRef, ...],
-    labels: list[int],
+    labels: array[int],
     sizes: Counter[str],
     duplicates: tuple[tuple[str, str, str, str], ...],
     divided: tuple[str, ...],
@@ -238,12 +295,12 @@ def _warnings(
     return warnings
 
 
-def _distance_warnings(distances: list[float]) -> list[str]:
-    if not distances or max(distances) <= MAX_RATIO * min(distances):
+def _distance_warnings(distances: Range) -> list[str]:
+    if not distances.count or distances.largest <= MAX_RATIO * distances.smallest:
         return []
     return [
-        f"Parts lie {min(distances):.3g} to {max(distances):.3g} m from the camera; are some "
-        "of them in another unit?"
+        f"Parts lie {distances.smallest:.3g} to {distances.largest:.3g} m from the camera; are "
+        "some of them in another unit?"
     ]
 
 
@@ -275,8 +332,3 @@ def trivial_scores(ref: SampleRef, sample: RGBDSample) -> dict[str, float]:
             scores["mean depth"] = float(depth.mean(dtype=np.float64))
             scores["spread of depth"] = float(depth.std(dtype=np.float64))
     return scores
-
-
-def shared_names(rows: Sequence[Mapping[str, float]]) -> list[str]:
-    """Return the names of the scores that all samples have, in the order of the first one."""
-    return [name for name in rows[0] if all(name in row for row in rows)] if rows else []

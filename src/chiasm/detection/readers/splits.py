@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,11 +109,23 @@ def check_disjoint(split: Split) -> None:
         )
 
 
-def shared_files(lists: Mapping[str, Sequence[SampleRef]]) -> list[tuple[str, str, str, str]]:
+def _hashes(paths: Sequence[str]) -> Iterator[str]:
+    return (content_hash([path]) for path in paths)
+
+
+def shared_files(
+    lists: Mapping[str, Sequence[SampleRef]],
+    hashes: Callable[[Sequence[str]], Iterable[str | None]] = _hashes,
+) -> list[tuple[str, str, str, str]]:
     """Find files that are in two lists: (list, path, other list, path there), in stable order.
 
     Compares RGB, point and depth files by path, then those of equal size by content. Skips files
-    that do not exist. Raises ``DataError`` for a file that cannot be opened.
+    that do not exist. The time grows with the number of files, not with that of pairs.
+
+    Args:
+        lists: of parts, by name.
+        hashes: of the content of files, in their order; None for one that is not compared. The
+            default raises ``DataError`` for a file that cannot be opened.
     """
     by_size: dict[int, list[tuple[str, str]]] = defaultdict(list)
     for name, refs in lists.items():
@@ -121,15 +133,18 @@ def shared_files(lists: Mapping[str, Sequence[SampleRef]]) -> list[tuple[str, st
         for file in dict.fromkeys(file.resolve() for file in files):
             if file.is_file():
                 by_size[file.stat().st_size].append((name, str(file)))
+    # Files whose size is found in one list alone are not read.
+    groups = [entries for entries in by_size.values() if len({name for name, _ in entries}) > 1]
+    candidates = [(size, *entry) for size, entries in enumerate(groups) for entry in entries]
+    first_by_hash: dict[tuple[int, str], tuple[str, str]] = {}
     duplicates: list[tuple[str, str, str, str]] = []
-    for entries in by_size.values():
-        if len({name for name, _ in entries}) < 2:
+    found = hashes([path for _, _, path in candidates])
+    for (size, name, path), content in zip(candidates, found, strict=True):
+        if content is None:
             continue
-        first_by_hash: dict[str, tuple[str, str]] = {}
-        for name, path in entries:
-            first = first_by_hash.setdefault(content_hash([path]), (name, path))
-            if first[0] != name:
-                duplicates.append((*first, name, path))
+        first = first_by_hash.setdefault((size, content), (name, path))
+        if first[0] != name:
+            duplicates.append((*first, name, path))
     return duplicates
 
 

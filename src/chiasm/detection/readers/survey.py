@@ -20,6 +20,7 @@ from chiasm.errors import DataError
 RemoveBackground = bool | Literal["auto"]
 Watch = Callable[[str, Sequence[SampleRef]], Iterable[SampleRef]]  # a stage and its parts
 PARTS_MEASURED = 200  # normals, at most, whose masks are measured by a check of data
+FRAMES_COMPARED = 1_000  # normals, at most, whose backgrounds are compared: 200 MB
 CROPS_MEASURED = 60  # normals, at most, that the crop of parts with 3D points is estimated from
 
 
@@ -92,6 +93,10 @@ def _cropped(
 def _by_colours(
     source: SampleSource, refs: Sequence[SampleRef], settings: PreparationSettings, watch: Watch
 ) -> tuple[PreparationSettings, str]:
+    count = len(refs)
+    if count > FRAMES_COMPARED:
+        refs = [refs[i * count // FRAMES_COMPARED] for i in range(FRAMES_COMPARED)]
+    of_all = f" ({len(refs)} of {count} normal parts were compared.)" if len(refs) < count else ""
     frames = BackgroundSurvey()
     for ref in watch("Comparing backgrounds", refs):
         frames.add(source.load(ref))
@@ -114,10 +119,10 @@ def _by_colours(
             )
             return told, (
                 "Parts are told from their background by its colour, which all normal parts have "
-                "in common."
+                f"in common.{of_all}"
             )
     whole = replace(settings, remove_background=False, crop_fraction=1.0)
-    return whole, f"Whole frames are looked at: {reason}"
+    return whole, f"Whole frames are looked at: {reason}{of_all}"
 
 
 def coverage_of_source(

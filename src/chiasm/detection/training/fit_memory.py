@@ -15,12 +15,14 @@ from chiasm.detection.layers.normality import Moments, NormalMemory, drawn_candi
 from chiasm.detection.layers.patches import gather, gather_owners
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import GeometryScale
-from chiasm.files.rows import RowFile
+from chiasm.files.rows import RowFile, SampledRows
 from chiasm.samples import PreparedSample, RGBDBatch
 from chiasm.training.device import device_of, in_chunks
 from chiasm.training.progress import Progress
 
 BLOCK = 2**17  # descriptors in memory at a time; 92 MB of 176 channels
+# Descriptors that a memory is fitted on, all of 4,000 parts or as many of more: 3 GB on the disk.
+MOST_ROWS = 2**22
 
 
 @torch.no_grad()
@@ -39,7 +41,8 @@ def fit_memory(
     """Fit every memory of the source on normal parts.
 
     Descriptors are written to a temporary file. In memory are a block of them, and the candidates
-    that a memory chooses from.
+    that a memory chooses from. Of more than ``MOST_ROWS`` descriptors the file keeps so many,
+    drawn at random in passing, so that neither memory nor disk grow with the number of parts.
 
     Args:
         source: with its memories.
@@ -56,7 +59,10 @@ def fit_memory(
     owners = range(len(parts)) if owners is None else owners
     device = device_of(source)
     with tempfile.TemporaryDirectory(prefix="descriptors-", dir=folder) as temporary:
-        files = {m: RowFile(Path(temporary) / f"{m}.bin") for m in source.modalities}
+        files = {
+            m: SampledRows(Path(temporary) / f"{m}.bin", most=MOST_ROWS, seed=seed)
+            for m in source.modalities
+        }
 
         def describe(chosen: slice) -> None:
             numbers = range(len(parts))[chosen]

@@ -12,9 +12,17 @@ from pathlib import Path
 import numpy as np
 
 from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, problem_message
-from chiasm.errors import DataError
-from chiasm.files.audit_text import TrivialScore, listing
+from chiasm.files.audit_text import (
+    NumberTable,
+    TrivialScore,
+    Watching,
+    listing,
+    read,
+    unwatched_stage,
+)
+from chiasm.files.readers import without_listing
 from chiasm.metrics.ranking import auroc
+from chiasm.runs.ordered_map import Failure, map_in_order
 from chiasm.samples import Problem, RecordingSample
 
 SHORTCUT_AUROC = 0.9
@@ -90,33 +98,47 @@ class AuditReport:
         return "\n".join(lines) + "\n"
 
 
-def audit(source: RecordingSource) -> AuditReport:
+def audit(
+    source: RecordingSource, *, workers: int = 1, progress: Watching = unwatched_stage
+) -> AuditReport:
     """Load every recording of a source once and return the report.
 
-    A faulty recording raises nothing: the report lists its fault.
+    A faulty recording raises nothing: the report lists its fault. Of a recording only its figures
+    are kept. The report is the same for any number of workers.
+
+    Args:
+        source: of the recordings.
+        workers: processes that load them; a converted store is read by this one.
+        progress: hands on the recordings of a stage, of which it gets name and number.
+
+    Raises:
+        ConfigurationError, ArtifactError: as ``map_in_order``.
     """
     unreadable: list[str] = []
     parts: Counter[str] = Counter()
     lengths: Counter[str] = Counter()
-    first: dict[bytes, RecordingRef] = {}
+    first: dict[bytes, int] = {}
     copies: list[tuple[str, str]] = []
-    rows: list[dict[str, float]] = []
-    kinds: list[str] = []
-    for ref in source.refs:
-        try:
-            sample = source.load(ref)
-        except DataError as error:
-            unreadable.append(str(error))
+    repairs: list[Problem] = []
+    rows, kinds = NumberTable(), []
+    reader: RecordingSource | None = source
+    if workers > 1 and (reader := without_listing(source)) is None:
+        reader, workers = source, 1  # it loads by its index, and needs no parsing
+    examined = map_in_order(_examine, reader, source.refs, name=_source, workers=workers)
+    watched = progress("Checking", len(source.refs), examined)
+    for number, (ref, found) in enumerate(watched):
+        if isinstance(found, Failure):
+            unreadable.append(found.sentence)
             continue
-        present = [name for name in ("image", "series") if getattr(sample, name) is not None]
-        parts[" and ".join(present)] += 1
-        if sample.series is not None:
-            lengths[f"{sample.series.shape[1] / ref.samples_per_cycle:g}"] += 1
-        other = first.setdefault(_content(sample), ref)
+        parts[found.parts] += 1
+        if found.cycles:
+            lengths[found.cycles] += 1
+        repairs += found.repairs
+        other = source.refs[first.setdefault(found.content, number)]
         if other is not ref and not _same_session(other, ref):
             copies.append((other.source, ref.source))
         if ref.label is not None:
-            rows.append(trivial_numbers(sample, _files(ref)))
+            rows.add(found.numbers)
             kinds.append(ref.kind)
     counts = _counts(source)
     shortcuts = _shortcuts(rows, kinds)
@@ -125,7 +147,7 @@ def audit(source: RecordingSource) -> AuditReport:
         counts=counts,
         parts=dict(parts.most_common()),
         lengths=dict(lengths.most_common()),
-        problems=source.problems,
+        problems=tuple(dict.fromkeys((*source.problems, *repairs))),
         unreadable=tuple(unreadable),
         copies=tuple(copies),
         shortcuts=shortcuts,
@@ -133,8 +155,38 @@ def audit(source: RecordingSource) -> AuditReport:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Examined:
+    """What a report needs of one recording."""
+
+    parts: str
+    cycles: str
+    content: bytes
+    numbers: dict[str, float]
+    repairs: tuple[Problem, ...]
+
+
+def _examine(source: RecordingSource, ref: RecordingRef) -> _Examined:
+    sample = read(source.load, ref)
+    present = [name for name in ("image", "series") if getattr(sample, name) is not None]
+    cycles = ""
+    if sample.series is not None:
+        cycles = f"{sample.series.shape[1] / ref.samples_per_cycle:g}"
+    return _Examined(
+        parts=" and ".join(present),
+        cycles=cycles,
+        content=_content(sample),
+        numbers=trivial_numbers(sample, _files(ref)),
+        repairs=source.repairs(ref),
+    )
+
+
+def _source(ref: RecordingRef) -> str:
+    return ref.source
+
+
 def _content(sample: RecordingSample) -> bytes:
-    digest = hashlib.sha256()
+    digest = hashlib.blake2b(digest_size=16)
     for array in (sample.image, sample.series):
         digest.update(b"" if array is None else np.ascontiguousarray(array).data)
         digest.update(b"|")
@@ -162,16 +214,15 @@ def _counts(source: RecordingSource) -> dict[str, dict[str, int]]:
     }
 
 
-def _shortcuts(rows: Sequence[dict[str, float]], kinds: Sequence[str]) -> tuple[ClassShortcut, ...]:
-    classes = sorted(set(kinds))
+def _shortcuts(rows: NumberTable, kinds: Sequence[str]) -> tuple[ClassShortcut, ...]:
+    classes, class_of = np.unique(np.asarray(kinds, dtype=object), return_inverse=True)
     if len(classes) < 2:
         return ()
     shortcuts = []
-    for name in sorted(set.intersection(*(set(row) for row in rows))):
-        values = [row[name] for row in rows]
+    for name, values in sorted(rows.shared()):
         by_class = [
-            ClassShortcut(name, auroc(values, [int(kind == k) for kind in kinds]), k)
-            for k in classes
+            ClassShortcut(name, auroc(values, class_of == number), kind)
+            for number, kind in enumerate(classes)
         ]
         shortcuts.append(max(by_class, key=lambda shortcut: shortcut.strength))
     return tuple(sorted(shortcuts, key=lambda shortcut: (-shortcut.strength, shortcut.name)))

@@ -6,14 +6,14 @@ other lines.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
-import time
+import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from chiasm.errors import DataError
 from chiasm.samples import Problem
 
 VERSION = 1
-INDEX, JOURNAL, LOCK = "index.jsonl", "journal.jsonl", "lock"
-_POLL_S = 0.2
+INDEX, JOURNAL = "index.jsonl", "journal.jsonl"
+_NO_FILES: Mapping[str, Path] = {}
+_NO_EXTRA: Mapping[str, str] = {}
 _FACTS = ("source", "frequency", "samples_per_cycle", "label", "kind", "split")
 
 
@@ -146,9 +147,10 @@ def read_index(folder: Path) -> Index:
                 "continues where it stopped."
             )
         raise DataError(f"{folder} is no store of recordings: it has no {INDEX}.")
-    first, _, body = path.read_bytes().partition(b"\n")
     try:
-        header = json.loads(first)
+        with path.open("rb") as stream:
+            header = json.loads(stream.readline())
+            body = stream.read()
         if header["version"] != VERSION:
             raise DataError(
                 f"{path} has version {header['version']}; this chiasm reads version {VERSION}. "
@@ -156,7 +158,9 @@ def read_index(folder: Path) -> Index:
             )
         if zlib.crc32(body) != header["crc"]:
             raise ValueError("its checksum differs")
-        entries = tuple(_entry(line, number) for number, line in enumerate(body.splitlines()))
+        known: dict[Any, Any] = {}
+        lines = enumerate(BytesIO(body))
+        entries = tuple(_entry(line, number, known) for number, line in lines)
         problems = tuple(
             # Older stores hold messages instead of records.
             problem_from_message(record) if isinstance(record, str) else Problem(**record)
@@ -167,33 +171,6 @@ def read_index(folder: Path) -> Index:
         raise DataError(
             f"{path} is damaged ({cause}); delete {folder} and convert again."
         ) from cause
-
-
-@contextlib.contextmanager
-def write_lock(folder: Path, *, patience_s: float = 900.0) -> Iterator[None]:
-    """Hold the store's lock; the system releases the lock of a killed process.
-
-    Raises ``DataError`` if another process holds the lock for longer than ``patience_s``.
-    """
-    try:
-        import fcntl
-    except ImportError:  # pragma: no cover - no such lock on this system
-        yield
-        return
-    with (folder / LOCK).open("w") as stream:
-        deadline = time.monotonic() + patience_s
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as cause:
-                if time.monotonic() >= deadline:
-                    raise DataError(
-                        f"{folder} is still being written by another process after "
-                        f"{patience_s:.0f} s; wait until it has finished, or end it."
-                    ) from cause
-            time.sleep(_POLL_S)
-        yield
 
 
 def _line(entry: Entry) -> bytes:
@@ -208,22 +185,30 @@ def _line(entry: Entry) -> bytes:
     return json.dumps(facts).encode() + b"\n"
 
 
-def _entry(line: bytes, number: int = -1) -> Entry:
+def _entry(line: bytes, number: int = -1, known: dict[Any, Any] | None = None) -> Entry:
+    """Return the entry of a line; what many entries have in common is ``known``, and held once."""
+    known = {} if known is None else known
     if not line.strip().endswith(b"}"):
         raise ValueError("a line is incomplete")
     facts: Mapping[str, Any] = json.loads(line)
     rows, columns = facts.get("shape", (0, 0))
+    group = facts["group"]
     return Entry(
         ref=RecordingRef(
-            **{fact: facts[fact] for fact in _FACTS},
-            files={},
-            group=facts["group"],
+            **{fact: facts[fact] for fact in _FACTS} | _interned(facts),
+            files=_NO_FILES,
+            group=known.setdefault(tuple(group.items()), group),
             number=number,
+            extra=_NO_EXTRA,
         ),
         stamp=facts["stamp"],
         repairs=tuple(facts["repairs"]),
         series=Blob(*facts["series"]) if "series" in facts else None,
-        dtype=facts.get("dtype", ""),
-        shape=(rows, columns),
+        dtype=sys.intern(facts.get("dtype", "")),
+        shape=known.setdefault((rows, columns), (rows, columns)),
         image=Blob(*facts["image"]) if "image" in facts else None,
     )
+
+
+def _interned(facts: Mapping[str, Any]) -> dict[str, str]:
+    return {fact: sys.intern(facts[fact]) for fact in ("kind", "split")}

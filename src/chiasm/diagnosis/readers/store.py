@@ -12,6 +12,8 @@ in one step.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -27,12 +29,14 @@ from chiasm.diagnosis.readers.journal import (
     stamp_of,
     without_files,
     write_index,
-    write_lock,
 )
 from chiasm.diagnosis.readers.shards import ByteArray, ShardReader, ShardWriter
 from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, sample_from_ref
 from chiasm.errors import DataError
-from chiasm.files.readers import reader
+from chiasm.files.audit_text import read
+from chiasm.files.locks import write_lock
+from chiasm.files.readers import reader, without_listing
+from chiasm.runs.ordered_map import Failure, map_in_order
 from chiasm.samples import FloatArray, Problem, RecordingSample
 
 # Recordings between two writes to the journal; a kill loses at most these.
@@ -144,21 +148,33 @@ def convert(
     *,
     progress: Callable[[int, int], None] | None = None,
     patience_s: float = 900.0,
+    workers: int = 1,
+    strict: bool = False,
 ) -> RecordingStore:
     """Copy a source into a store, continue an interrupted copy, or update a store.
 
     Recordings whose files have the same size and date as before are not read again. Recordings
     that cannot be read are left out and listed in the store's ``problems``; the next conversion
-    tries them again. ``progress`` is called with the number done and the total. If another process
-    writes to the store, the call waits ``patience_s`` at most. Raises ``DataError`` if no recording
-    can be read, the other process does not end, or the folder cannot be written.
+    tries them again.
+
+    Args:
+        source: of the recordings.
+        path: folder of the store.
+        progress: called with the number done and the total.
+        patience_s: longest wait for another process that writes to the store.
+        workers: processes that read recordings; this one writes.
+        strict: stop at the first recording that cannot be read.
+
+    Raises:
+        DataError: no recording can be read, the other process does not end, the folder cannot be
+            written, or ``strict`` found something. What is complete is kept.
     """
     path = Path(path)
     opening = source.problems
     try:
         path.mkdir(parents=True, exist_ok=True)
         with write_lock(path, patience_s=patience_s):
-            entries, failures = _copy(source, path, progress)
+            entries, failures = _copy(source, path, progress, workers=workers, strict=strict)
             if not entries:
                 causes = " ".join(str(failure) for failure in failures[:3])
                 raise DataError(f"Not one recording of {source.name} can be read. {causes}")
@@ -171,41 +187,71 @@ def convert(
             )
             write_index(path, Index(source.name, source.kinds, problems, tuple(entries)))
     except OSError as cause:
-        raise DataError(f"{path} cannot be written: {cause.strerror or cause}.") from cause
+        raise DataError(
+            f"{path} cannot be written: {cause.strerror or cause}. What is complete is kept: mend "
+            "this and do the same again."
+        ) from cause
     return RecordingStore(path)
 
 
 def _copy(
-    source: RecordingSource, path: Path, progress: Callable[[int, int], None] | None
+    source: RecordingSource,
+    path: Path,
+    progress: Callable[[int, int], None] | None,
+    *,
+    workers: int,
+    strict: bool,
 ) -> tuple[list[Entry], list[Problem]]:
     """Return an entry for each recording that can be read, a problem for each that cannot."""
     journal = Journal(path)
     stored = [*(read_index(path).entries if (path / INDEX).exists() else ()), *journal.entries]
     entry_of = {entry.ref.source: entry for entry in stored}
     shards = ShardWriter(path, [blob for entry in stored for blob in entry.blobs()])
+    del stored
+    # Taken before reading, so that a file that changes during it is read again next time.
+    stamps = {ref.source: stamp_of(ref) for ref in source.refs}
+
+    def stands(ref: RecordingRef) -> bool:
+        entry = entry_of.get(ref.source)
+        return (
+            entry is not None
+            and entry.stamp == stamps[ref.source]
+            and without_files(entry.ref) == without_files(ref)
+        )
+
+    loader: RecordingSource | None = source
+    if workers > 1 and (loader := without_listing(source)) is None:
+        loader, workers = source, 1  # another store, which is copied by its index
+    changed = [ref for ref in source.refs if not stands(ref)]
     entries: list[Entry] = []
     pending: list[Entry] = []
     failures: list[Problem] = []
-    try:
+    with closing(shards), ExitStack() as stack:
+        packed = map_in_order(_pack, loader, changed, name=_source, workers=workers)
+        stack.enter_context(closing(packed))
+        waiting = {ref.source for ref in changed}
         for number, ref in enumerate(source.refs, start=1):
             entry = entry_of.get(ref.source)
-            if (
-                entry is None
-                or entry.stamp != stamp_of(ref)
-                or without_files(entry.ref) != without_files(ref)
-            ):
-                entry = _append(source, ref, shards, failures)
-                if entry is not None:
+            if ref.source in waiting:
+                _, found = next(packed)
+                if isinstance(found, Failure):
+                    failures.append(Problem(ref.source, found.sentence, left_out=True))
+                    entry = None
+                else:
+                    entry = _append(ref, stamps[ref.source], found, shards)
                     pending.append(entry)
             if entry is not None:
                 entries.append(entry)
-            if len(pending) >= BATCH:
+            if len(pending) >= BATCH or (strict and failures):
                 _commit(journal, shards, pending)
+            if strict and failures:
+                raise DataError(
+                    f"{failures[0]} {len(entries)} of {len(source.refs)} recordings are complete "
+                    "and are kept: mend this one, and run the same command again."
+                )
             if progress is not None:
                 progress(number, len(source.refs))
         _commit(journal, shards, pending)
-    finally:
-        shards.close()
     return entries, failures
 
 
@@ -215,23 +261,34 @@ def _commit(journal: Journal, shards: ShardWriter, pending: list[Entry]) -> None
     pending.clear()
 
 
-def _append(
-    source: RecordingSource, ref: RecordingRef, shards: ShardWriter, failures: list[Problem]
-) -> Entry | None:
-    """Append a recording's bytes and return its entry; None if it cannot be read."""
-    # Taken before reading, so that a file that changes during it is read again next time.
-    stamp = stamp_of(ref)
-    try:
-        sample = source.load(ref)
-    except DataError as fault:
-        failures.append(Problem(ref.source, str(fault), left_out=True))
-        return None
-    series = None if sample.series is None else _compact(sample.series)
-    image = None if sample.image is None else _encode(sample.image)
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """A recording as a store holds it."""
+
+    series: NDArray[np.uint8 | np.uint16 | np.float32] | None
+    image: ByteArray | None
+    repairs: tuple[str, ...]
+
+
+def _pack(source: RecordingSource, ref: RecordingRef) -> _Packed:
+    sample = read(source.load, ref)
+    return _Packed(
+        series=None if sample.series is None else _compact(sample.series),
+        image=None if sample.image is None else _encode(sample.image),
+        repairs=tuple(problem.sentence for problem in source.repairs(ref)),
+    )
+
+
+def _source(ref: RecordingRef) -> str:
+    return ref.source
+
+
+def _append(ref: RecordingRef, stamp: str, packed: _Packed, shards: ShardWriter) -> Entry:
+    series, image = packed.series, packed.image
     return Entry(
         ref=without_files(ref),
         stamp=stamp,
-        repairs=tuple(problem.sentence for problem in source.repairs(ref)),
+        repairs=packed.repairs,
         series=None if series is None else shards.append(series.data),
         dtype="" if series is None else series.dtype.str,
         shape=(0, 0) if series is None else series.shape,

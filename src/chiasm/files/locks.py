@@ -1,0 +1,46 @@
+"""A lock of a folder that one process at a time may write to."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from chiasm.errors import DataError
+
+LOCK = "lock"
+_POLL_S = 0.2
+
+
+@contextlib.contextmanager
+def write_lock(folder: Path, *, patience_s: float = 900.0, name: str = LOCK) -> Iterator[None]:
+    """Hold a folder's lock; the system releases the lock of a killed process.
+
+    Args:
+        folder: that exists.
+        patience_s: seconds to wait for another process.
+        name: of the lock's file in the folder.
+
+    Raises:
+        DataError: another process holds the lock for longer than that.
+    """
+    try:
+        import fcntl
+    except ImportError:  # pragma: no cover - no such lock on this system
+        yield
+        return
+    with (folder / name).open("w") as stream:
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as cause:
+                if time.monotonic() >= deadline:
+                    raise DataError(
+                        f"{folder} is still being written by another process after "
+                        f"{patience_s:.0f} s; wait until it has finished, or end it."
+                    ) from cause
+            time.sleep(_POLL_S)
+        yield
