@@ -1,7 +1,7 @@
 """Predictions in shards: two workers against one, memory of the driver, killed workers.
 
 Run on a quiet machine (an hour or more at full size):
-  python docs/results/scripts/predict_scale.py --work /tmp/scale \\
+  python docs/results/scripts/predict_scale.py --work scale \\
       --output docs/results/predict_scale.json
 Without --run a small model is trained on parts that are made, so that judging is cheap and the
 overhead of the shards is seen at its largest. With --run and --parts the times are those of a
