@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Config, Data, Device, Lamp, Minutes, Out, Overrides, Seed
+from chiasm.cli.options import (
+    Config,
+    Data,
+    Device,
+    Lamp,
+    Minutes,
+    Out,
+    Overrides,
+    Ray,
+    Seed,
+    Workers,
+)
 
 
 def train(
@@ -18,6 +29,8 @@ def train(
     seed: Seed = None,
     lamp: Lamp = None,
     device: Device = None,
+    workers: Workers = None,
+    ray: Ray = None,
     model: Annotated[
         str | None,
         typer.Option(help="Name of a model (default: adnas_light); 'chiasm models' lists them."),
@@ -45,4 +58,4 @@ def train(
         model=model,
         fusion=fusion,
     )
-    run(chosen)
+    run(chosen, workers=workers, ray=ray)

@@ -32,6 +32,7 @@ from chiasm.fusion.genotype import Genotype, concatenation
 from chiasm.metrics.ranking import nan_loses
 from chiasm.registry import find_model
 from chiasm.runs.console import say
+from chiasm.runs.crew import ALONE, Crew
 from chiasm.training.device import device_errors, find_device
 from chiasm.training.trainer import LOWER
 
@@ -63,11 +64,18 @@ def train(
     *,
     data: DetectionDataModule | None = None,
     measure: MeasureCosts | None = None,
+    crew: Crew = ALONE,
 ) -> TrainResult:
     """Train a detector and save it; search its fusion first where ``config.fusion`` asks for that.
 
     A baseline is trained in its own steps. An interrupted run continues where it stopped when it
     is started again with the same folder.
+
+    Args:
+        config: of the run.
+        data: of the run; None opens them.
+        measure: measures what pieces of a detector cost, for ``search.method=evolution``.
+        crew: processes that store features, judge architectures and train finalists and folds.
 
     Raises:
         ConfigurationError: the fusion is neither a known name nor a file, there are options for
@@ -80,7 +88,7 @@ def train(
     check_refits(config)  # before any search or training
     if data is None:
         with device_errors(find_device(config.device), remedy=LOWER):
-            data = open_run(config)
+            data = open_run(config, crew=crew)
             result = train(config, data=data, measure=measure)
         # An interrupted run keeps them, and reads them when it is resumed.
         data.remove_stored()

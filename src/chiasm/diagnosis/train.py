@@ -27,6 +27,7 @@ from chiasm.diagnosis.unseen import SPLIT, stored_split
 from chiasm.errors import ConfigurationError
 from chiasm.registry import find_model
 from chiasm.runs.console import say
+from chiasm.runs.crew import ALONE, Crew
 from chiasm.runs.model_folder import GENOTYPE, parameter_count
 from chiasm.settings import Precision
 from chiasm.training.device import device_errors, find_device
@@ -61,6 +62,7 @@ def train(
     *,
     data: DiagnosisDataModule | None = None,
     measure: MeasureCosts | None = None,
+    crew: Crew = ALONE,
 ) -> TrainResult:
     """Train a classifier and save it.
 
@@ -69,14 +71,18 @@ def train(
     usable model.
     """
     with device_errors(find_device(config.device), remedy=LOWER):
-        return _train(config, data=data, measure=measure)
+        return _train(config, data=data, measure=measure, crew=crew)
 
 
 def _train(
-    config: DiagnosisConfig, *, data: DiagnosisDataModule | None, measure: MeasureCosts | None
+    config: DiagnosisConfig,
+    *,
+    data: DiagnosisDataModule | None,
+    measure: MeasureCosts | None,
+    crew: Crew,
 ) -> TrainResult:
     started = time.monotonic()
-    data = open_run(config, data=data)
+    data = open_run(config, data=data, crew=crew)
     say(
         f"{data.store.name}: {len(data.split.train)} recordings to learn from, "
         f"{len(data.split.validation)} to validate on, {len(data.split.test)} left for tests."

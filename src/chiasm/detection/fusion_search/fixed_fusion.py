@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.models.adnas import AdnasDetector
@@ -10,6 +11,7 @@ from chiasm.detection.training.segment import SegmentationTraining
 from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.warm_start import warm_start
+from chiasm.runs.final_round import FinalistTraining
 from chiasm.training.trainer import Budget, fit
 
 
@@ -59,24 +61,29 @@ def train_fusion(
     return module
 
 
-def train_finalist(
-    fusion: Genotype | str,
-    data: DetectionDataModule,
-    number: int,
-    *,
-    epochs: int,
-    relaxed: AdnasDetector,
-) -> dict[str, float]:
-    """Train a finalist on from where it stopped; return its steps and its validation AP."""
-    module = train_fusion(
-        fusion, data, name=finalist_name(number), epochs=epochs, purpose="train", relaxed=relaxed
-    )
-    return {"steps": module.global_step, "validation_ap": module.validation_ap[-1]}
+@dataclass(frozen=True, eq=False)
+class FinalistTrainer:
+    """Trains finalists on from where they stopped, in this process or in others.
 
+    Attributes:
+        data: of the run.
+        relaxed: detector whose weights are the start.
+    """
 
-def finalist_name(number: int) -> str:
-    """Return the name of a finalist's stage."""
-    return f"final_{number}"
+    data: DetectionDataModule
+    relaxed: AdnasDetector
+
+    def __call__(self, training: FinalistTraining[Genotype | str]) -> dict[str, float]:
+        """Return the steps of a finalist and its validation AP."""
+        module = train_fusion(
+            training.fusion,
+            self.data,
+            name=training.name,
+            epochs=training.epochs,
+            purpose="train",
+            relaxed=self.relaxed,
+        )
+        return {"steps": module.global_step, "validation_ap": module.validation_ap[-1]}
 
 
 def write_genotype(genotype: Genotype, data: DetectionDataModule) -> None:
