@@ -105,10 +105,9 @@ def _visible_cards(number: int) -> str:
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize(("gpus", "seen"), [(0, {"all"}), (1, {"all"}), (2, {"0", "1"})])
-def test_processes_share_out_the_graphics_cards(monkeypatch, gpus, seen):
+def test_processes_share_out_the_graphics_cards(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr("chiasm.runs.crew.gpus_of", {"cuda": gpus}.get)
+    monkeypatch.setattr("chiasm.training.device.gpus_of", {"cuda": 2}.get)
     with gather(2, device="cuda") as crew:
         computed = crew.compute(_visible_cards, range(6))
-        assert {answer for _, answer in computed} <= seen
+        assert {answer for _, answer in computed} == {"0", "1"}

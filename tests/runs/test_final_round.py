@@ -6,13 +6,14 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from chiasm.runs.crew import ALONE, Crew
 from chiasm.runs.final_round import FinalistTraining, RoundResult, each, final_round, rung_lengths
+from stub_crew import InTwos
 
 STEPS_PER_EPOCH = 10
 
@@ -136,23 +137,11 @@ def test_minutes_decide_how_many_are_compared_and_not_how_long(tmp_path: Path, s
     assert (result.compared == 8) == (seconds == 16.0)
 
 
-class InTwos(Crew):
-    """Computes two at a time, as far as anyone can tell: each second item is done first."""
-
-    size = 2
-
-    def compute(self, function, items):
-        waiting = iter(items)
-        while block := list(islice(waiting, 2)):
-            for item in reversed(block):
-                yield item, function(item)
-
-
 @pytest.mark.parametrize("count", [2, 3, 5, 8])
 def test_a_crew_of_two_finds_the_same(tmp_path: Path, count: int):
     names = "hbgcfdea"[:count]
     alone = Training(alphabet).run(names, tmp_path / "alone")
-    together = Training(alphabet).run(names, tmp_path / "together", crew=InTwos())
+    together = Training(alphabet).run(names, tmp_path / "together", crew=InTwos(pickled=False))
     assert together == alone
 
     def ordered(folder: Path) -> list[str]:
@@ -166,7 +155,7 @@ def test_a_crew_of_two_has_time_for_twice_as_many(tmp_path: Path):
     # for one; but what is ahead is expected to take half as long.
     alone, together = Training(alphabet), Training(alphabet)
     alone.run("abcdefgh", tmp_path / "alone", seconds=9.0)
-    together.run("abcdefgh", tmp_path / "together", seconds=9.0, crew=InTwos())
+    together.run("abcdefgh", tmp_path / "together", seconds=9.0, crew=InTwos(pickled=False))
     assert len(together.calls) > len(alone.calls)
 
 

@@ -25,7 +25,6 @@ from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.runs.ray_cluster import error_of_task, ray_cluster
 from chiasm.runs.shard_worker import versions
 from chiasm.runs.workers import Worker, WorkerLost, first_answers, threads_each
-from chiasm.training.device import gpus_of
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -108,6 +107,8 @@ def gather(
     Raises:
         ConfigurationError: there are fewer workers than one, or the cluster cannot be used.
     """
+    from chiasm.training.device import gpus_of  # PyTorch, which a process need not have loaded
+
     gpus = gpus_of(device)
     if workers is not None and workers < 1:
         raise ConfigurationError(f"{workers} workers were asked for; one at least is needed.")
