@@ -87,7 +87,7 @@ def test_a_cluster_of_two_workers_writes_the_same(ray, tmp_path: Path, monkeypat
         Path(f"in/{number:02d}.txt").write_text("die 1" if number == 5 else str(number))
     job = NumberJob(Path("in"), Path("model"))
     with ray_cluster("local", cpus=2) as library:  # one cluster for all
-        _check_crew(tmp_path)
+        _check_crew(tmp_path, monkeypatch)
         module._check_answers(library.get_runtime_context().gcs_address)  # a cluster does
         prediction = predict_in_shards(job, Path("out"), workers=2, ray="local", quiet=True)
         values = [
@@ -104,7 +104,7 @@ def test_a_cluster_of_two_workers_writes_the_same(ray, tmp_path: Path, monkeypat
             predict_in_shards(job, Path("out"), workers=2, ray="local", quiet=True)
 
 
-def _check_crew(folder: Path) -> None:
+def _check_crew(folder: Path, monkeypatch) -> None:
     """Tasks of a cluster compute as a crew: one is lost, one raises, and paths are looked for."""
     with gather(None, "local", shared=(folder / "in",)) as crew:
         assert crew.size == 2
@@ -120,3 +120,9 @@ def _check_crew(folder: Path) -> None:
         pytest.raises(ConfigurationError, match=r"does not see .*elsewhere"),
     ):
         list(crew.compute(squared, [(1, "")]))
+    monkeypatch.setattr("chiasm.training.device.gpus_of", {"cuda": 1}.get)
+    with (
+        pytest.raises(ConfigurationError, match="has no GPU.*--device cpu"),
+        gather(2, "local", device="cuda"),
+    ):
+        pass

@@ -232,6 +232,7 @@ def _say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> No
         made=sum(made.values()) if frozen else 0,
         calibration=len(data.calibration),
         batch=config.batch if frozen else min(config.batch, FRESH_BATCH),
+        workers=data.crew.size,
     )
 
     def _seconds(fusion: str) -> float:
