@@ -122,7 +122,7 @@ def _check_crew(folder: Path, monkeypatch) -> None:
         list(crew.compute(squared, [(1, "")]))
     monkeypatch.setattr("chiasm.training.device.gpus_of", {"cuda": 1}.get)
     with (
-        pytest.raises(ConfigurationError, match="has no GPU.*--device cpu"),
+        pytest.raises(ConfigurationError, match=r"has no GPU.*--device cpu"),
         gather(2, "local", device="cuda"),
     ):
         pass
