@@ -37,13 +37,22 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "adnas_light"
 
 
-def train(config: Config | None = None, **settings: Any) -> Any:
+def train(
+    config: Config | None = None,
+    *,
+    workers: int | None = None,
+    ray: str | None = None,
+    **settings: Any,
+) -> Any:
     """Train a detector or a classifier; ``out/model`` is then the model.
 
     A run that was interrupted goes on when it is started again with the same folder.
 
     Args:
         config: settings of the run: a ``DetectionConfig`` or a ``DiagnosisConfig``.
+        workers: processes that share the batches of one network's training, each on a GPU of its
+            own or on processors; None takes this process, or all that a cluster has.
+        ray: address of a cluster whose machines all see ``data`` and ``out``.
         settings: instead of ``config``, the settings by name: ``data``, ``out``, ``model``, …
 
     Returns:
@@ -52,15 +61,19 @@ def train(config: Config | None = None, **settings: Any) -> Any:
     Raises:
         ConfigurationError: a setting is wrong.
         DataError: the data cannot be read.
+        WorkerLost: a worker ended; the same call goes on from the last complete epoch.
     """
     chosen = _config(config, settings)
+    from chiasm.runs.data_parallel import DataParallel
+
+    parallel = DataParallel(workers, ray, (chosen.data,))
     if _is_diagnosis(chosen):
         from chiasm.diagnosis.train import train as train_diagnosis
 
-        return train_diagnosis(chosen, measure=_measure_classifier_costs(chosen))
+        return train_diagnosis(chosen, measure=_measure_classifier_costs(chosen), parallel=parallel)
     from chiasm.detection.train import train as train_detection
 
-    return train_detection(chosen, measure=_measure_costs(chosen))
+    return train_detection(chosen, measure=_measure_costs(chosen), parallel=parallel)
 
 
 def search(config: Config | None = None, **settings: Any) -> Genotype:
@@ -377,8 +390,10 @@ def make_config(
     Raises:
         ConfigurationError: a setting is wrong; names each of them.
     """
+    from chiasm.settings import named_model
+
     values = {name: value for name, value in values.items() if value is not None}
-    name = _named_model(file, overrides, values.get("model"))
+    name = named_model(file, overrides, values.get("model"))
     if registered(name or DEFAULT_MODEL).wing == "classifier":
         from chiasm.diagnosis.config import DiagnosisConfig
 
@@ -475,18 +490,3 @@ def _refuse(run: Path | str, does: str, **arguments: Any) -> None:
         raise ConfigurationError(
             f"{run} {does}; {' and '.join(given)} are for models of the other kind. Leave them out."
         )
-
-
-def _named_model(file: Path | None, overrides: Sequence[str], model: str | None) -> str | None:
-    """Return the name of the model from wherever it is given."""
-    import yaml
-
-    given = [o.partition("=")[2] for o in overrides if o.partition("=")[0].strip() == "model"]
-    if model is not None or given:
-        return model or given[-1]
-    try:
-        content = yaml.safe_load(file.read_text()) if file is not None else {}
-    except (OSError, yaml.YAMLError):
-        return None  # the settings raise the error when they are made
-    name = content.get("model") if isinstance(content, dict) else None
-    return None if name is None else str(name)

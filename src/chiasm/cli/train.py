@@ -28,8 +28,27 @@ def train(
             help="search, concatenation, best (of these two), random, or a genotype file."
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Train one network in this number of processes; of CUDA GPUs each takes one.",
+        ),
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Train on a Ray cluster, whose machines all see DATA and OUT: HOST:PORT, "
+            "ray://HOST:PORT, 'auto', or 'local' for one on this machine.",
+        ),
+    ] = None,
 ) -> None:
-    """Train a detector on normal parts or a classifier on recordings. Writes OUT/model."""
+    """Train a detector on normal parts or a classifier on recordings. Writes OUT/model.
+
+    With --workers or --ray, several processes share every batch of one network's training; a
+    search before it runs in this process. The same command resumes what was interrupted.
+    """
     from chiasm.api import make_config
     from chiasm.api import train as run
 
@@ -45,4 +64,4 @@ def train(
         model=model,
         fusion=fusion,
     )
-    run(chosen)
+    run(chosen, workers=workers, ray=ray)

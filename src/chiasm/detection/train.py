@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chiasm.detection.building import builder_arguments
+from chiasm.detection.building import builder_arguments, trains_features
 from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import read_contract
@@ -30,8 +30,9 @@ from chiasm.errors import ConfigurationError
 from chiasm.fusion.finalists import random_architecture
 from chiasm.fusion.genotype import Genotype, concatenation
 from chiasm.metrics.ranking import nan_loses
-from chiasm.registry import find_model
+from chiasm.registry import find_model, models
 from chiasm.runs.console import say
+from chiasm.runs.data_parallel import DataParallel, check_device
 from chiasm.training.device import device_errors, find_device
 from chiasm.training.trainer import LOWER
 
@@ -63,25 +64,34 @@ def train(
     *,
     data: DetectionDataModule | None = None,
     measure: MeasureCosts | None = None,
+    parallel: DataParallel | None = None,
 ) -> TrainResult:
     """Train a detector and save it; search its fusion first where ``config.fusion`` asks for that.
 
     A baseline is trained in its own steps. An interrupted run continues where it stopped when it
     is started again with the same folder.
 
+    Args:
+        config: of the run.
+        data: of the run; None opens them.
+        measure: measures what pieces of a detector cost, for ``search.method=evolution``.
+        parallel: processes that train the final weights; None is this one. A search is this one's.
+
     Raises:
         ConfigurationError: the fusion is neither a known name nor a file, there are options for
-            a model that has none, or the model cannot be calibrated as configured.
+            a model that has none, the model cannot be calibrated as configured, or it is not
+            trained in several processes.
     """
     if config.fusion not in FUSIONS and not Path(config.fusion).is_file():
         raise ConfigurationError(
             f"fusion is {', '.join(FUSIONS)} or a genotype's file; {config.fusion!r} is neither."
         )
     check_refits(config)  # before any search or training
+    _check_parallel(config, parallel)
     if data is None:
         with device_errors(find_device(config.device), remedy=LOWER):
             data = open_run(config)
-            result = train(config, data=data, measure=measure)
+            result = train(config, data=data, measure=measure, parallel=parallel)
         # An interrupted run keeps them, and reads them when it is resumed.
         data.remove_stored()
         remove_folds(config)
@@ -97,7 +107,7 @@ def train(
             f"{', '.join(sorted(config.options))} from options."
         )
     fusion = _fusion_of(config, data, measure)
-    fusion, module, validation_ap = _trained(_compared(fusion, data), data)
+    fusion, module, validation_ap = _trained(_compared(fusion, data), data, parallel)
     detector = module.detector
     set_image_rule(detector, data, held_out=True)
     example = to_batch(
@@ -106,7 +116,7 @@ def train(
     figures = {
         "validation_ap": validation_ap,
         "rotations": data.rotations,
-        "steps": module.global_step,
+        "steps": module.steps,
         "final_data": config.final_data,
         "selection": "validation" if data.selected_on_calibration else "held_out",
         "precision": data.multiplied,
@@ -147,8 +157,34 @@ def _compared(fusion: Genotype | str, data: DetectionDataModule) -> list[Genotyp
     return [fusion] if fusion.cells == made_by_hand.cells else [fusion, made_by_hand]
 
 
+def _check_parallel(config: DetectionConfig, parallel: DataParallel | None) -> None:
+    """Refuse several processes for models that are not trained by them.
+
+    Raises:
+        ConfigurationError: with what to do instead.
+    """
+    if parallel is None or parallel.alone:
+        return
+    check_device(parallel, config.device)
+    model = find_model(config.model)
+    trained = [m.name for m in models("detector") if m.pools is not None and trains_features(m)]
+    if model.pools is None:
+        raise ConfigurationError(
+            f"{config.model} is fitted in steps of its own, in one process; leave out --workers "
+            f"and --ray. Models that several processes train: {', '.join(trained)}."
+        )
+    if not trains_features(model):
+        raise ConfigurationError(
+            f"{config.model} trains on stored features, where a step takes less time than an "
+            "exchange between processes; leave out --workers and --ray. Models that several "
+            f"processes train: {', '.join(trained)}."
+        )
+
+
 def _trained(
-    fusions: Sequence[Genotype | str], data: DetectionDataModule
+    fusions: Sequence[Genotype | str],
+    data: DetectionDataModule,
+    parallel: DataParallel | None,
 ) -> tuple[Genotype | str, SegmentationTraining, float]:
     """Train detectors with some fusions; return the best by validation AP, and that AP."""
     config = data.config
@@ -163,6 +199,7 @@ def _trained(
             name=f"train_{CONCATENATION}" if by_hand else "train",
             epochs=config.train_epochs,
             seconds=_training_seconds(data) / (len(fusions) - number),
+            parallel=parallel,
         )
         module.detector.eval()
         validation_ap = choose_score_rule(module.detector, data)

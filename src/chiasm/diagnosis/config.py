@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -143,7 +143,7 @@ class DiagnosisConfig(Settings):
             for instruments that do not draw amplitude 0 there.
         unknown_share: of the right diagnoses of validation that may be called 'unknown'.
         minutes: budget of both stages together; None is none.
-        workers: processes that make batches; 0 makes them in this one.
+        loading_workers: processes that make batches; 0 makes them in the one that trains.
         precision: of training; ``auto`` is bfloat16 if the device multiplies it and the network is
             large enough to gain from it, and ``fp16`` on a CUDA GPU without.
         device: that computes everything: ``auto`` (the first CUDA GPU, or the processor), ``cpu``,
@@ -156,6 +156,8 @@ class DiagnosisConfig(Settings):
         search: how the fusion is searched.
         options: further arguments of the model's builder, by name.
     """
+
+    RENAMED: ClassVar[dict[str, str]] = {"workers": "loading_workers"}
 
     data: Path
     out: Path
@@ -191,7 +193,7 @@ class DiagnosisConfig(Settings):
     picture_gain: bool = True
     unknown_share: float = Field(0.05, ge=0, lt=1)
     minutes: float | None = Field(None, gt=0)
-    workers: int = Field(0, ge=0)
+    loading_workers: int = Field(0, ge=0)
     precision: Precision = "auto"
     device: DeviceName = "auto"
     cache: Path | None = None

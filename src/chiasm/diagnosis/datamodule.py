@@ -146,7 +146,7 @@ class DiagnosisDataModule:
             dataset,
             batch=config.batch,
             shuffle=not check and purpose != "fit",
-            workers=config.workers,
+            workers=config.loading_workers,
             device=self.device,
         )
 
@@ -174,7 +174,9 @@ class DiagnosisDataModule:
 
 
 # Settings that may differ when a run is continued: they do not change its result.
-_FREE = frozenset({"minutes", "workers", "device", "cache", "out", "windows", "unknown_share"})
+_FREE = frozenset(
+    {"minutes", "loading_workers", "device", "cache", "out", "windows", "unknown_share"}
+)
 
 GIVEN = "given"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,14 @@ from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.contrast import ContrastTraining
 from chiasm.diagnosis.unseen import SPLIT, stored_split
 from chiasm.errors import ConfigurationError
-from chiasm.registry import find_model
+from chiasm.registry import find_model, models
 from chiasm.runs.console import say
+from chiasm.runs.data_parallel import DataParallel, check_device, fit_in_parallel
 from chiasm.runs.model_folder import GENOTYPE, parameter_count
 from chiasm.settings import Precision
 from chiasm.training.device import device_errors, find_device
 from chiasm.training.keep_best import KeepBest
-from chiasm.training.trainer import LOWER, Budget, fit
+from chiasm.training.trainer import LOWER, Budget
 
 CLIP = 1.0
 
@@ -61,19 +62,47 @@ def train(
     *,
     data: DiagnosisDataModule | None = None,
     measure: MeasureCosts | None = None,
+    parallel: DataParallel | None = None,
 ) -> TrainResult:
     """Train a classifier and save it.
 
     A run that was interrupted continues when it is started again with the same settings.
     ``minutes`` is the budget of both stages over all calls; a run that exceeds it has saved a
     usable model.
+
+    Args:
+        config: of the run.
+        data: of the run; None opens them.
+        measure: measures what pieces of a classifier cost, for a search by cost.
+        parallel: processes that train both stages; None is this one. A search is this one's.
+
+    Raises:
+        ConfigurationError: the model is not trained in several processes.
     """
+    _check_parallel(config, parallel)
     with device_errors(find_device(config.device), remedy=LOWER):
-        return _train(config, data=data, measure=measure)
+        return _train(config, data=data, measure=measure, parallel=parallel)
+
+
+def _check_parallel(config: DiagnosisConfig, parallel: DataParallel | None) -> None:
+    if parallel is None or parallel.alone:
+        return
+    check_device(parallel, config.device)
+    if not find_model(config.model).fitted:
+        return
+    raise ConfigurationError(
+        f"{config.model} is fitted in one call, in one process; leave out --workers and --ray. "
+        "Networks that several processes train: "
+        f"{', '.join(m.name for m in models('classifier') if not m.fitted)}."
+    )
 
 
 def _train(
-    config: DiagnosisConfig, *, data: DiagnosisDataModule | None, measure: MeasureCosts | None
+    config: DiagnosisConfig,
+    *,
+    data: DiagnosisDataModule | None,
+    measure: MeasureCosts | None,
+    parallel: DataParallel | None,
 ) -> TrainResult:
     started = time.monotonic()
     data = open_run(config, data=data)
@@ -84,7 +113,9 @@ def _train(
     write_split(data)
     data = with_fusion(data, measure=measure)
     network = data.network()
-    data = _PROCEDURES[network.training_procedure](network, data)
+    if parallel is not None:
+        parallel = replace(parallel, needed=(*parallel.needed, data.store.path))
+    data = _PROCEDURES[network.training_procedure](network, data, parallel)
     network.eval()
     f1 = calibrate_and_save(network, data)
     minutes = (time.monotonic() - started) / 60
@@ -102,21 +133,31 @@ def _train(
     return TrainResult(config.out, minutes, f1)
 
 
-def _train_stages(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
+def _train_stages(
+    network: Any, data: DiagnosisDataModule, parallel: DataParallel | None
+) -> DiagnosisDataModule:
     if data.config.pretrain_epochs:
         say("First stage: contrast ...")
-        pretrain(network, data)
+        pretrain(network, data, parallel=parallel)
     say("Second stage: classes ...")
-    classify(network, data)
+    classify(network, data, parallel=parallel)
     return data
 
 
-def _train_members(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
-    return train_members(network, data, train)
+def _train_members(
+    network: Any, data: DiagnosisDataModule, parallel: DataParallel | None
+) -> DiagnosisDataModule:
+    def train_member(config: DiagnosisConfig, *, data: DiagnosisDataModule) -> TrainResult:
+        fitted = find_model(config.model).fitted
+        return train(config, data=data, parallel=None if fitted else parallel)
+
+    return train_members(network, data, train_member)
 
 
 @torch.no_grad()
-def _fit(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
+def _fit(
+    network: Any, data: DiagnosisDataModule, parallel: DataParallel | None
+) -> DiagnosisDataModule:
     network.eval()
     say("Describing the recordings ...")
     training = _described(network, data, "fit")
@@ -142,7 +183,9 @@ def _described(classifier: FittedClassifier, data: DiagnosisDataModule, purpose:
 _PROCEDURES = {"stages": _train_stages, "fit": _fit, "members": _train_members}
 
 
-def pretrain(network: Classifier, data: DiagnosisDataModule) -> None:
+def pretrain(
+    network: Classifier, data: DiagnosisDataModule, *, parallel: DataParallel | None = None
+) -> None:
     """Run the first stage; keeps the weights with the least contrast on validation recordings."""
     config = data.config
     budget = Budget(config.minutes and config.minutes * contrast_share(config))
@@ -157,10 +200,12 @@ def pretrain(network: Classifier, data: DiagnosisDataModule) -> None:
         seed=config.seed,
     )
     best = KeepBest(network, metric="validation_contrast", mode="min")
-    _stage("contrast", module, best, data, budget, config.pretrain_epochs)
+    _stage("contrast", module, best, data, budget, config.pretrain_epochs, parallel)
 
 
-def classify(network: Classifier, data: DiagnosisDataModule) -> None:
+def classify(
+    network: Classifier, data: DiagnosisDataModule, *, parallel: DataParallel | None = None
+) -> None:
     """Run the second stage; keeps the weights with the best macro-F1 on validation recordings.
 
     With modality dropout, that is the mean with all modalities and with each one alone.
@@ -180,7 +225,7 @@ def classify(network: Classifier, data: DiagnosisDataModule) -> None:
     best = KeepBest(
         network, metric="validation_score", tie="validation_loss", patience=config.patience
     )
-    _stage("classify", module, best, data, budget, config.epochs)
+    _stage("classify", module, best, data, budget, config.epochs, parallel)
 
 
 def contrast_share(config: DiagnosisConfig) -> float:
@@ -208,15 +253,17 @@ def _stage(
     data: DiagnosisDataModule,
     budget: Budget,
     epochs: int,
+    parallel: DataParallel | None,
 ) -> None:
     """Run a stage unless it is finished; a finished stage has its best weights in a file."""
     config = data.config
     finished = config.out / "checkpoints" / name / FINISHED
     if not finished.exists():
-        fit(
+        fit_in_parallel(
             module,
             data.loader(name),
             data.loader(f"{name}_check"),
+            parallel=parallel,
             folder=config.out,
             name=name,
             epochs=epochs,

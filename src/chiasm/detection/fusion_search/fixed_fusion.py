@@ -10,7 +10,8 @@ from chiasm.detection.training.segment import SegmentationTraining
 from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.warm_start import warm_start
-from chiasm.training.trainer import Budget, fit
+from chiasm.runs.data_parallel import DataParallel, fit_in_parallel
+from chiasm.training.trainer import Budget
 
 
 def budget_of(seconds: float) -> Budget:
@@ -27,6 +28,7 @@ def train_fusion(
     seconds: float = math.inf,
     purpose: str = "final",
     relaxed: AdnasDetector | None = None,
+    parallel: DataParallel | None = None,
 ) -> SegmentationTraining:
     """Train a detector with a fixed fusion.
 
@@ -38,6 +40,7 @@ def train_fusion(
         seconds: budget; infinite without one.
         purpose: of the batches, see ``DetectionDataModule.loader``.
         relaxed: detector with a supernet, whose weights are the start; None starts with new ones.
+        parallel: processes that train it; None is this one.
     """
     config = data.config
     detector = data.detector(fusion)
@@ -46,10 +49,11 @@ def train_fusion(
     required = detector.fusion.required
     budget = budget_of(seconds)
     module = SegmentationTraining(detector, budget=budget, epochs=epochs, **config.optimisation)
-    fit(
+    fit_in_parallel(
         module,
         data.loader(purpose, required=required),
         data.loader("validate", required=required),
+        parallel=parallel,
         folder=config.out,
         name=name,
         epochs=epochs,

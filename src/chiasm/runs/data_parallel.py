@@ -1,0 +1,384 @@
+"""One network trained in several processes, of this machine or of a Ray cluster."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule
+from torch.utils.data import DataLoader
+
+from chiasm.errors import ChiasmError, ConfigurationError
+from chiasm.runs.console import say
+from chiasm.runs.ray_cluster import processors_each, ray_cluster, ray_resources
+from chiasm.runs.training_rank import (
+    RankActor,
+    RankTask,
+    Trained,
+    serve_rank,
+    training_versions,
+)
+from chiasm.runs.workers import Worker, WorkerLost, first_answers, threads_each
+from chiasm.training.device import device_count, device_of
+from chiasm.training.trainer import LAST, Budget, fit, restore
+
+GRACE = 5.0  # seconds for other ranks to say what was wrong, after a first one
+POLL = 2.0  # seconds between two looks at the progress of a cluster
+TASK = "task.pickle"
+_GUARD = 'A script that asks for workers needs the line: if __name__ == "__main__":'
+
+
+@dataclass(frozen=True)
+class DataParallel:
+    """In how many processes a network is trained, and where.
+
+    Attributes:
+        workers: processes; None takes all GPUs of a cluster or, for a training on processors, all
+            machines of it.
+        ray: address of a cluster, see ``ray_cluster``; None takes processes of this machine.
+        needed: files and folders that each process reads.
+    """
+
+    workers: int | None
+    ray: str | None = None
+    needed: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ConfigurationError(
+                f"{self.workers} workers were asked for; one at least is needed."
+            )
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process trains by itself."""
+        return self.ray is None and self.workers in (None, 1)
+
+
+def check_device(parallel: DataParallel | None, name: str) -> None:
+    """Refuse a device's name with a number, or one that several processes cannot train on.
+
+    Raises:
+        ConfigurationError: with what to give instead.
+    """
+    if parallel is None or parallel.alone:
+        return
+    if ":" in name:
+        raise ConfigurationError(
+            f"device={name} names one GPU, and each worker takes one of its own. Give device=cuda; "
+            "CUDA_VISIBLE_DEVICES says which GPUs may be taken."
+        )
+    if name == "mps":
+        raise ConfigurationError(
+            "Workers on a GPU of Apple cannot exchange gradients. Give device=cpu, or leave out "
+            "--workers and --ray."
+        )
+
+
+def fit_in_parallel(
+    module: LightningModule,
+    train: DataLoader[Any],
+    validation: DataLoader[Any] | None,
+    *,
+    parallel: DataParallel | None,
+    folder: Path,
+    name: str,
+    budget: Budget,
+    callbacks: Sequence[Callback] = (),
+    **settings: Any,
+) -> None:
+    """Train a module as ``fit`` does, in the processes that are asked for.
+
+    Each gets its rows of every batch, so that a step is that of one process with the same batch;
+    see ``chiasm.training.ranks``. They resume from the checkpoint of any number of processes.
+
+    Args:
+        module: trained in place.
+        train, validation: batches of one process.
+        parallel: None, or one process of this machine, is ``fit`` itself.
+        folder, name, budget, callbacks: of ``fit``.
+        settings: further arguments of ``fit``.
+
+    Raises:
+        ConfigurationError: there are not so many GPUs or processors, a batch has fewer rows, or a
+            machine has other versions or does not see the files.
+        WorkerLost: a process ended; what was complete is kept.
+    """
+    given = {"folder": folder, "name": name, "budget": budget, "callbacks": callbacks, **settings}
+    if parallel is None or parallel.alone:
+        fit(module, train, validation, **given)
+        return
+    device = device_of(module)
+    given["folder"] = folder.absolute()
+    module.cpu()
+    random = _random_states(device)
+    with ExitStack() as stack:
+        start: Callable[[RankTask], Trained]
+        if parallel.ray is None:
+            assert parallel.workers is not None
+            count = parallel.workers
+            if device.type == "cuda" and count > device_count("cuda"):
+                raise ConfigurationError(
+                    f"There are {device_count('cuda')} GPUs for {count} workers, each of which "
+                    "takes one. Give fewer workers."
+                )
+            start = _in_processes
+        else:
+            cluster = stack.enter_context(ray_cluster(parallel.ray, cpus=parallel.workers))
+            count = parallel.workers or _all_of(cluster, device)
+            processors = _check_cluster(cluster, device, count)
+            start = _OnRay(cluster, processors=processors)
+        work = (module, train, validation, given, random)
+        path, digest = stack.enter_context(_written(work, folder.absolute(), name))
+        task = RankTask(
+            work=path,
+            digest=digest,
+            number=0,
+            count=count,
+            device=device.type,
+            one_machine=parallel.ray is None,
+            needed=tuple(str(needed) for needed in parallel.needed),
+            directory=str(Path.cwd()),
+            versions=training_versions(),
+        )
+        say(f"Training in {count} processes{' of the cluster' if parallel.ray else ''} ...")
+        try:
+            trained = start(task)
+        except WorkerLost as lost:
+            raise WorkerLost(f"{lost} {_kept(folder, name)}") from lost
+    restore(module, [budget, *callbacks], folder=folder, name=name)
+    module.to(device)
+    _set_random_states(trained.random)
+
+
+def _kept(folder: Path, name: str) -> str:
+    last = folder / "checkpoints" / name / LAST
+    if last.exists():
+        return (
+            f"What was trained up to the last complete epoch is kept ({last}): start the same "
+            "command again, and it goes on from there."
+        )
+    return "No epoch was complete: start the same command again."
+
+
+@contextmanager
+def _written(work: Any, folder: Path, name: str) -> Iterator[tuple[Path, str]]:
+    """Write what the ranks need to the run's folder, which all machines see; give path and digest.
+
+    As bytes, so that no rank shares memory with another one.
+    """
+    content = pickle.dumps(work)
+    place = folder / "checkpoints" / name
+    place.mkdir(parents=True, exist_ok=True)
+    path = place / TASK
+    path.write_bytes(content)
+    try:
+        yield path, hashlib.sha256(content).hexdigest()
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _in_processes(task: RankTask) -> Trained:
+    """Train in processes of this machine."""
+    threads = threads_each(task.count)
+    workers = [Worker(serve_rank, threads=threads) for _ in range(task.count)]
+    finished = False
+    try:
+        for number, worker in enumerate(workers):
+            worker.send(replace(task, number=number))
+        opened = _answers(workers, "before it trained", f" {_GUARD}")
+        for worker in workers:
+            worker.send(opened[0])
+        answers = _answers(workers, "while it trained")
+        finished = True
+        trained: Trained = answers[0]
+        return trained
+    finally:
+        for worker in workers:
+            worker.close(kill=not finished)
+
+
+def _answers(workers: Sequence[Worker], when: str, remedy: str = "") -> list[Any]:
+    """Return the answer of each worker.
+
+    Raises:
+        WorkerLost: one ended without an answer.
+        Exception: what one of them raised.
+    """
+    waiting: dict[Connection, int] = {w.connection: n for n, w in enumerate(workers)}
+    answers: list[Any] = [None] * len(workers)
+    failures: list[Exception] = []
+    deadline: float | None = None
+    while waiting:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        ended = first_answers(waiting, seconds=left)
+        if not ended:
+            break  # the others wait for one that has failed
+        for number in ended:
+            del waiting[workers[number].connection]
+            try:
+                answers[number] = workers[number].receive()
+            except WorkerLost as lost:
+                failures.append(WorkerLost(_lost(number, len(workers), when, f"{lost}{remedy}")))
+            except Exception as error:
+                failures.append(error)
+        if failures and deadline is None:
+            deadline = time.monotonic() + GRACE
+    if failures:
+        raise _cause(failures)
+    return answers
+
+
+def _lost(number: int, count: int, when: str, why: str) -> str:
+    return (
+        f"Worker {number + 1} of {count} was lost {when}. {why} Is there enough memory for "
+        f"{count} of them?"
+    )
+
+
+def _cause(failures: Sequence[Exception]) -> Exception:
+    """Return what failed first: the others then miss it in an exchange."""
+    for kind in (WorkerLost, ChiasmError, OSError):
+        for failure in failures:
+            if isinstance(failure, kind):
+                return failure
+    return failures[0]
+
+
+class _OnRay:
+    """Trains in actors of a cluster.
+
+    Args:
+        ray: the module, connected.
+        processors: of each actor.
+    """
+
+    def __init__(self, ray: Any, *, processors: int) -> None:
+        self.ray = ray
+        self.processors = processors
+
+    def __call__(self, task: RankTask) -> Trained:
+        """Train, and print what the first rank has to say meanwhile."""
+        ray = self.ray
+        # A rank is asked for its progress while it trains.
+        made = ray.remote(
+            num_cpus=self.processors,
+            num_gpus=int(task.device == "cuda"),
+            max_restarts=0,
+            max_concurrency=2,
+        )(RankActor)
+        actors = [made.remote() for _ in range(task.count)]
+        try:
+            opened = self._answers(
+                [
+                    actor.open.remote(replace(task, number=number))
+                    for number, actor in enumerate(actors)
+                ],
+                "before it trained",
+            )
+            return self._answers(
+                [actor.train.remote(opened[0]) for actor in actors],
+                "while it trained",
+                leader=actors[0],
+            )[0]
+        finally:
+            for actor in actors:
+                ray.kill(actor)
+
+    def _answers(self, references: Sequence[Any], when: str, leader: Any = None) -> list[Any]:
+        """As ``_answers`` of processes."""
+        ray = self.ray
+        numbers = {reference: number for number, reference in enumerate(references)}
+        answers: list[Any] = [None] * len(references)
+        failures: list[Exception] = []
+        deadline: float | None = None
+        while numbers and (deadline is None or time.monotonic() < deadline):
+            ended, _ = ray.wait(list(numbers), num_returns=1, timeout=POLL)
+            for reference in ended:
+                number = numbers.pop(reference)
+                try:
+                    answers[number] = ray.get(reference)
+                except ray.exceptions.RayTaskError as error:
+                    failures.append(_raised(error))
+                except ray.exceptions.RayError as error:
+                    why = f"Ray: {type(error).__name__}."
+                    failures.append(WorkerLost(_lost(number, len(references), when, why)))
+            if failures and deadline is None:
+                deadline = time.monotonic() + GRACE
+            self._pass_on(leader)
+        if failures:
+            raise _cause(failures)
+        return answers
+
+    def _pass_on(self, leader: Any) -> None:
+        if leader is None:
+            return
+        try:
+            text = self.ray.get(leader.said.remote(), timeout=POLL)
+        except (self.ray.exceptions.RayError, TimeoutError):
+            return  # its own answer says more
+        for line in text.splitlines():
+            say(line)
+
+
+def _raised(error: Any) -> Exception:
+    cause: Exception = error if error.cause is None else error.cause
+    text = str(error)
+    if "ModuleNotFoundError" in text or "failed to import" in text:
+        return ConfigurationError(
+            f"A worker of the Ray cluster lacks a library: {text.strip().splitlines()[-1]}. "
+            "Install chiasm with the same extras on all machines."
+        )
+    return cause
+
+
+def _all_of(ray: Any, device: torch.device) -> int:
+    """Return the GPUs of a cluster or, for processors, its machines."""
+    resources = ray_resources(ray)
+    if device.type == "cuda":
+        return max(1, int(sum(machine.get("GPU", 0) for machine in resources)))
+    return max(1, sum(machine.get("CPU", 0) >= 1 for machine in resources))
+
+
+def _check_cluster(ray: Any, device: torch.device, count: int) -> int:
+    """Return the processors that each of ``count`` workers can have.
+
+    Raises:
+        ConfigurationError: the cluster has not enough of what they need, for which Ray would wait.
+    """
+    machines: list[Mapping[str, float]] = ray_resources(ray)
+    gpus = int(sum(machine.get("GPU", 0) for machine in machines))
+    if device.type == "cuda" and gpus < count:
+        raise ConfigurationError(
+            f"The cluster has {gpus} GPUs for {count} workers, each of which takes one. Give fewer "
+            "workers, start Ray on further machines, or give device=cpu."
+        )
+    processors = processors_each(machines, count)
+    if not processors:
+        total = int(sum(machine.get("CPU", 0) for machine in machines))
+        raise ConfigurationError(
+            f"The cluster has {total} processors for {count} workers, each of which takes one at "
+            "least. Give fewer workers, or start Ray on further machines."
+        )
+    return processors if device.type == "cpu" else 1
+
+
+def _random_states(device: torch.device) -> dict[str, Any]:
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_random_states(states: Mapping[str, Any]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
