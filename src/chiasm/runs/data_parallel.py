@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,11 +30,15 @@ from chiasm.runs.training_rank import (
 )
 from chiasm.runs.workers import Worker, WorkerLost, first_answers, threads_each
 from chiasm.training.device import device_count, device_of
+from chiasm.training.ranks import Rank
+from chiasm.training.shared_batches import rank_loader
 from chiasm.training.trainer import LAST, Budget, fit, restore
 
 GRACE = 5.0  # seconds for other ranks to say what was wrong, after a first one
 POLL = 2.0  # seconds between two looks at the progress of a cluster
 TASK = "task.pickle"
+# PyTorch writes to standard error what it advises authors of training loops.
+_QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
 _GUARD = 'A script that asks for workers needs the line: if __name__ == "__main__":'
 
 
@@ -118,7 +124,6 @@ def fit_in_parallel(
         return
     device = device_of(module)
     given["folder"] = folder.absolute()
-    module.cpu()
     random = _random_states(device)
     with ExitStack() as stack:
         start: Callable[[RankTask], Trained]
@@ -136,6 +141,9 @@ def fit_in_parallel(
             count = parallel.workers or _all_of(cluster, device)
             processors = _check_cluster(cluster, device, count)
             start = _OnRay(cluster, processors=processors)
+        # Refused before processes are started.
+        rank_loader(train, rank=Rank(0, count), micro=getattr(module, "accumulate", 1))
+        module.cpu()
         work = (module, train, validation, given, random)
         path, digest = stack.enter_context(_written(work, folder.absolute(), name))
         task = RankTask(
@@ -189,6 +197,8 @@ def _written(work: Any, folder: Path, name: str) -> Iterator[tuple[Path, str]]:
 def _in_processes(task: RankTask) -> Trained:
     """Train in processes of this machine."""
     threads = threads_each(task.count)
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)  # read when a worker loads PyTorch
     workers = [Worker(serve_rank, threads=threads) for _ in range(task.count)]
     finished = False
     try:
@@ -274,6 +284,7 @@ class _OnRay:
             num_gpus=int(task.device == "cuda"),
             max_restarts=0,
             max_concurrency=2,
+            runtime_env={"env_vars": _QUIET},
         )(RankActor)
         actors = [made.remote() for _ in range(task.count)]
         try:
@@ -325,8 +336,8 @@ class _OnRay:
             text = self.ray.get(leader.said.remote(), timeout=POLL)
         except (self.ray.exceptions.RayError, TimeoutError):
             return  # its own answer says more
-        for line in text.splitlines():
-            say(line)
+        sys.stdout.write(text)  # lines of ``Progress``, which are not to be broken
+        sys.stdout.flush()
 
 
 def _raised(error: Any) -> Exception:

@@ -104,6 +104,11 @@ def sharing(rows: int) -> Iterator[Share]:
         _share = before
 
 
+def has_rows() -> bool:
+    """Return whether this rank has rows of the batch; what it computes without any is left out."""
+    return _share is None or _share.sizes[_share.rank.number] > 0
+
+
 def divided(count: int, shares: int) -> list[slice]:
     """Divide rows into blocks whose lengths differ by one at most, longer ones first.
 

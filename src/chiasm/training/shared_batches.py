@@ -79,6 +79,11 @@ def rank_loader(loader: DataLoader[Any], *, rank: Rank, micro: int = 1) -> DataL
     return DataLoader(loader.dataset, batch_sampler=divided, **arguments)
 
 
+def has_empty_shares(loader: DataLoader[Any]) -> bool:
+    """Return whether a rank's loader has batches none of whose rows are the rank's."""
+    return bool(getattr(loader.sampler, "has_empty_shares", False))
+
+
 def _smallest(batches: BatchSampler, micro: int) -> int:
     """Return the rows of the smallest micro-batch."""
     rows = len(batches.sampler)  # type: ignore[arg-type]  # of a length, all of ours

@@ -9,13 +9,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from chiasm.training.ranks import has_rows
+
 
 class SynchronisedBatchNorm(_BatchNorm):
-    """A batch norm of the whole batch, of which each rank has some rows; for processors.
+    """A batch norm of the whole batch, of which each rank has some rows or none.
 
-    ``nn.SyncBatchNorm`` refuses tensors that are not on a GPU. Values, gradients and running
-    statistics are those of one process with the batch, whatever the shares. Parameters and buffers
-    have the names of a plain batch norm.
+    ``nn.SyncBatchNorm`` refuses tensors that are not on a GPU, and ranks without rows. Values,
+    gradients and running statistics are those of one process with the batch, whatever the shares.
+    Parameters and buffers have the names of a plain batch norm.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -55,34 +57,46 @@ class _Normalised(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Any:
         axes = [axis for axis in range(x.dim()) if axis != 1]
         count = x.numel() // x.shape[1]
-        own = torch.var_mean(x.float(), dim=axes, correction=0)
+        wide = _exact(x)
+        own = torch.var_mean(wide, dim=axes, correction=0)
         variance, mean = (value.double() for value in own)
+        ctx.counts = has_rows()
+        count = count if ctx.counts else 0
         told = torch.cat([mean, variance * count, mean.new_tensor([count])])
         parts = [torch.empty_like(told) for _ in range(dist.get_world_size())]
         dist.all_gather(parts, told)
         means, squares, counts = torch.stack(parts).split([len(mean), len(mean), 1], dim=1)
         total = counts.sum()
+        if float(total) < 2:
+            raise ValueError("A batch norm needs more than one value of each channel in training.")
         mean = (counts * means).sum(0) / total
         variance = (squares + counts * (means - mean).square()).sum(0) / total
-        scale = (variance + eps).rsqrt().float()
-        ctx.save_for_backward(x, weight, mean.float(), scale, total.float())
+        scale = (variance + eps).rsqrt().to(wide.dtype)
+        ctx.save_for_backward(x, weight, mean.to(wide.dtype), scale, total.to(wide.dtype))
         ctx.axes = axes
         ctx.mark_non_differentiable(mean, variance, total)
-        normalised = (x.float() - _wide(mean.float(), x)) * _wide(weight * scale, x)
+        normalised = (wide - _wide(mean.to(wide.dtype), x)) * _wide(weight * scale, x)
         return (normalised + _wide(bias, x)).to(x.dtype), mean, variance, total
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         x, weight, mean, scale, total = ctx.saved_tensors
-        gradient = gradients[0].float()
-        standard = (x.float() - _wide(mean, x)) * _wide(scale, x)
+        gradient = _exact(gradients[0])
+        standard = (_exact(x) - _wide(mean, x)) * _wide(scale, x)
         of_bias = gradient.sum(ctx.axes)
         of_weight = (gradient * standard).sum(ctx.axes)
         sums = torch.stack([of_bias, of_weight])
         dist.all_reduce(sums)
         shift, slope = (sums / total).unbind()
+        if not ctx.counts:
+            return torch.zeros_like(x), of_weight, of_bias, None
         changed = gradient - _wide(shift, x) - standard * _wide(slope, x)
         return (changed * _wide(weight * scale, x)).to(x.dtype), of_weight, of_bias, None
+
+
+def _exact(values: Tensor) -> Tensor:
+    """Return values in single precision at least."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def _wide(values: Tensor, like: Tensor) -> Tensor:
@@ -90,19 +104,26 @@ def _wide(values: Tensor, like: Tensor) -> Tensor:
     return values.view(1, -1, *(1 for _ in like.shape[2:]))
 
 
-def synchronise_norms(network: nn.Module, *, device: torch.device) -> None:
+def synchronise_norms(
+    network: nn.Module, *, device: torch.device, empty_shares: bool = False
+) -> None:
     """Let the batch norms of a network see the rows of all ranks, in place.
 
     Parameters and buffers stay the same tensors, so that weights are saved and loaded as before.
+
+    Args:
+        network: that is trained.
+        device: of the network; a GPU has faster ones of PyTorch.
+        empty_shares: whether ranks have no rows of some batches.
     """
-    if device.type == "cuda":
+    if device.type == "cuda" and not empty_shares:
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
         return
     for name, child in list(network.named_children()):
         if isinstance(child, _BatchNorm) and not isinstance(child, SynchronisedBatchNorm):
             setattr(network, name, _synchronised(child))
         else:
-            synchronise_norms(child, device=device)
+            synchronise_norms(child, device=device, empty_shares=empty_shares)
 
 
 def _synchronised(norm: _BatchNorm) -> SynchronisedBatchNorm:

@@ -21,7 +21,7 @@ from chiasm.training.device import device_errors, device_of, precision_on
 from chiasm.training.distributed import trainer_place
 from chiasm.training.progress import Progress
 from chiasm.training.ranks import agreed, this_rank
-from chiasm.training.shared_batches import rank_loader
+from chiasm.training.shared_batches import has_empty_shares, rank_loader
 from chiasm.training.synchronised_norm import synchronise_norms
 
 LAST = "last.ckpt"
@@ -167,7 +167,7 @@ def fit(
     device, rank = device_of(module), this_rank()
     if rank.count > 1:
         train = rank_loader(train, rank=rank, micro=getattr(module, "accumulate", 1))
-        synchronise_norms(module, device=device)
+        synchronise_norms(module, device=device, empty_shares=has_empty_shares(train))
     multiplied = precision_on(device, precision, scaled=getattr(module, "scales_losses", True))
     last = folder / "checkpoints" / name / LAST
     _start_where_it_stopped(train, last)

@@ -198,6 +198,11 @@ class BatchOrder(Sampler[Key]):
         # A generator: a resumed trainer makes the iterator first and sets the epoch afterwards.
         yield from ([keys[i] for i in rng.permutation(len(keys))] if self.shuffle else keys)
 
+    @property
+    def smallest(self) -> int:
+        """Recordings of the smallest batch."""
+        return min(len(indices) // self._batches(indices) for indices in self._by_shape)
+
     def of_rank(self, rank: Rank) -> RankOrder:
         """Return the same order with one rank's recordings of every batch."""
         return RankOrder(self, rank=rank)
@@ -219,6 +224,11 @@ class RankOrder(Sampler[Key]):
 
     def __init__(self, order: BatchOrder, *, rank: Rank) -> None:
         self.order, self.rank = order, rank
+
+    @property
+    def has_empty_shares(self) -> bool:
+        """Whether a batch has fewer recordings than there are ranks."""
+        return self.order.smallest < self.rank.count
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch."""
