@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from chiasm.detection.training.synthetic import EpochOrder
 from chiasm.diagnosis.layers.contrastive import SupervisedContrast
 from chiasm.errors import ConfigurationError
 from chiasm.training.device import CPU
+from chiasm.training.keep_best import KeepBest
 from chiasm.training.ranks import (
     Rank,
     agreed,
@@ -32,7 +34,9 @@ from chiasm.training.ranks import (
 )
 from chiasm.training.shared_batches import rank_loader
 from chiasm.training.synchronised_norm import SynchronisedBatchNorm, synchronise_norms
+from chiasm.training.trainer import LAST, Budget, fit
 from rank_group import RankGroup, rank_group
+from stub_training import Line, RankClock, line_batches
 
 COUNT = 3
 SHARES = [(3, 2, 2), (4, 3, 0)]  # of seven rows: of a loader, and with a rank that has none
@@ -260,6 +264,32 @@ def own_opinion() -> tuple[float, ...]:
 
 def test_the_first_rank_decides(ranks: RankGroup):
     assert ranks(own_opinion) == [(0.0, float("-inf"))] * COUNT
+
+
+def steps_of_own_clock(folder: Path) -> tuple[int, int]:
+    clock = RankClock()  # ten seconds a step on the first rank, thirty and fifty on the others
+    module = Line(clock=clock)
+    best = KeepBest(module.network, metric="validation_loss")
+    fit(
+        module,
+        line_batches(4),
+        line_batches(4),
+        folder=folder,
+        name="line",
+        epochs=99,
+        budget=Budget(1.0, clock=clock),
+        callbacks=[best],
+    )
+    return module.global_step, best.best_epoch
+
+
+def test_a_budget_ends_all_ranks_at_the_step_of_the_first_ones_clock(
+    ranks: RankGroup, tmp_path: Path
+):
+    assert ranks(steps_of_own_clock, tmp_path) == [(6, 2)] * COUNT
+    saved = torch.load(tmp_path / "checkpoints/line" / LAST, weights_only=True)
+    assert saved["callbacks"]["Budget"]["seconds"] == 60.0
+    assert (tmp_path / "logs/line/metrics.csv").exists()
 
 
 # Division of batches, in this process

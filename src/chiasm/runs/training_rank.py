@@ -106,7 +106,7 @@ def open_rank(task: RankTask, host: str = LOOPBACK) -> Place | None:
             )
     _enter(task, name)
     content = task.work.read_bytes() if task.work.exists() else b""
-    if hashlib.sha256(content).hexdigest() != task.digest:
+    if _digest(content) != task.digest:
         raise ConfigurationError(
             f"The worker on {name} does not see {task.work} as this machine does. The run must be "
             "in a folder that all machines share: give one with --out."
@@ -171,6 +171,10 @@ class RankActor:
         complete = text[self._passed_on : text.rfind("\n") + 1]
         self._passed_on += len(complete)
         return complete
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _device(task: RankTask) -> torch.device:
