@@ -12,6 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from chiasm.runs.crew import Asked, Crew
 from chiasm.training.ranks import mean, sharing, this_rank
 
 
@@ -91,6 +92,20 @@ class Line(LightningModule):
 
     def configure_optimizers(self) -> Any:
         return torch.optim.Adam(self.parameters(), lr=0.1)
+
+
+class AskedCrew(Crew):
+    """A crew that is asked for nothing but the number of its processes, and rests."""
+
+    def __init__(self, workers: int | None, ray: str | None = None) -> None:
+        self.asked = Asked(workers, ray)
+        self.rested = False
+
+    def compute(self, function: Any, items: Any) -> Any:
+        raise NotImplementedError
+
+    def rest(self) -> None:
+        self.rested = True
 
 
 def line_batches(size: int = 3) -> DataLoader[Any]:

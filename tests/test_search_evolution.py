@@ -27,6 +27,7 @@ from chiasm.diagnosis.train import train as train_classifier
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.costs import BASE, Cost, PieceCosts
 from chiasm.fusion.genotype import Genotype
+from stub_crew import InTwos
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 SEARCH = {
@@ -103,6 +104,19 @@ def test_every_judged_architecture_has_its_figures_and_its_cost(searched):
     chosen = content["finalists"][content["chosen"]]
     assert chosen["cells"] == json.loads(genotype.to_json())["cells"]
     assert Genotype.load(out / "genotype.json") == genotype
+
+
+def test_a_crew_stores_judges_and_trains_the_same(searched, parts, tmp_path):
+    crew = InTwos()
+    config = configured(parts, tmp_path / "run")
+    data = open_parts(config, crew=crew)
+    stored = crew.computed
+    assert stored > 0
+    genotype = evolve_fusion(config, data, measure=one_millisecond_each, at_knee=False)
+    rows = json.loads((config.out / "finalists.json").read_text())
+    assert crew.computed == stored + 8 + len(rows)
+    assert genotype == searched[1]
+    assert (config.out / "pareto.json").read_text() == (searched[0] / "pareto.json").read_text()
 
 
 def test_the_hand_made_fusion_is_compared_to_the_end(searched, parts):

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -18,12 +20,12 @@ from chiasm.registry import RegisteredModel, find_model, searched_models
 
 if TYPE_CHECKING:
     from chiasm.detection.config import DetectionConfig
-    from chiasm.detection.fusion_search.evolution import MeasureCosts
     from chiasm.detection.predictor import DetectionPredictor
     from chiasm.diagnosis.config import DiagnosisConfig
-    from chiasm.diagnosis.fusion_search.evolution import MeasureCosts as MeasureClassifierCosts
     from chiasm.diagnosis.predictor import DiagnosisPredictor
+    from chiasm.fusion.costs import PieceCosts
     from chiasm.fusion.genotype import Genotype
+    from chiasm.runs.crew import Crew
     from chiasm.runs.tally import Tally
     from chiasm.runtime.deployment import Deployment
     from chiasm.runtime.detection import DetectionRuntime
@@ -50,9 +52,7 @@ def train(
 
     Args:
         config: settings of the run: a ``DetectionConfig`` or a ``DiagnosisConfig``.
-        workers: processes that share the batches of one network's training, each on a GPU of its
-            own or on processors; None takes this process, or all that a cluster has.
-        ray: address of a cluster whose machines all see ``data`` and ``out``.
+        workers, ray: processes of the search, see ``search``, and of the training after it.
         settings: instead of ``config``, the settings by name: ``data``, ``out``, ``model``, …
 
     Returns:
@@ -61,28 +61,31 @@ def train(
     Raises:
         ConfigurationError: a setting is wrong.
         DataError: the data cannot be read.
-        WorkerLost: a worker ended; the same call goes on from the last complete epoch.
     """
     chosen = _config(config, settings)
-    from chiasm.runs.data_parallel import DataParallel
-
-    parallel = DataParallel(workers, ray, (chosen.data,))
-    if _is_diagnosis(chosen):
-        from chiasm.diagnosis.train import train as train_diagnosis
-
-        return train_diagnosis(chosen, measure=_measure_classifier_costs(chosen), parallel=parallel)
-    from chiasm.detection.train import train as train_detection
-
-    return train_detection(chosen, measure=_measure_costs(chosen), parallel=parallel)
+    procedure = import_module(f"chiasm.{_wing_of(chosen)}.train").train
+    with _crew(chosen, workers, ray) as crew:
+        return procedure(chosen, measure=_measure(chosen), crew=crew)
 
 
-def search(config: Config | None = None, **settings: Any) -> Genotype:
+def search(
+    config: Config | None = None,
+    *,
+    workers: int | None = None,
+    ray: str | None = None,
+    **settings: Any,
+) -> Genotype:
     """Search how to fuse both sensors; writes ``genotype.json`` and its drawing to ``out``.
 
     ``train`` in the same folder goes on from there.
 
     Args:
         config: settings of the run: a ``DetectionConfig`` or a ``DiagnosisConfig``.
+        workers: processes that compute at a time what the search can divide: stored features,
+            architectures of a generation, finalists. None is one, and on a cluster as many as it
+            has processors, or graphics cards. The result is the same but for rounding.
+        ray: address of a Ray cluster, ``"auto"``, or ``"local"`` for one on this machine; None
+            takes processes of this machine. Data and run must lie where all machines see them.
         settings: instead of ``config``, the settings by name. A model stands for the searched one
             that fuses its features, for example ``mad_small`` for ``fused_small``.
 
@@ -99,31 +102,27 @@ def search(config: Config | None = None, **settings: Any) -> Genotype:
         raise ConfigurationError(
             f"{chosen.model} has no fusion to search; choose one of {', '.join(sorted(searched))}."
         )
-    if _is_diagnosis(chosen):
-        from chiasm.diagnosis.search import search as search_diagnosis
-
-        return search_diagnosis(chosen, measure=_measure_classifier_costs(chosen))
-    from chiasm.detection.search import search as search_detection
-
-    return search_detection(chosen, measure=_measure_costs(chosen))
+    procedure = import_module(f"chiasm.{_wing_of(chosen)}.search").search
+    with _crew(chosen, workers, ray) as crew:
+        return procedure(chosen, measure=_measure(chosen), crew=crew)
 
 
-def _measure_costs(config: DetectionConfig) -> MeasureCosts | None:
+def _crew(config: Config, workers: int | None, ray: str | None) -> AbstractContextManager[Crew]:
+    from chiasm.runs.crew import gather
+
+    config.out.mkdir(parents=True, exist_ok=True)
+    seen = (config.data, config.out)  # by all machines of a cluster
+    module = f"chiasm.{_wing_of(config)}.train"
+    return gather(workers, ray, device=config.device, shared=seen, module=module)
+
+
+def _measure(config: Config) -> Callable[..., PieceCosts] | None:
     """Return what measures costs, for a search that weighs them; it needs the exported runtime."""
     if not config.search.evolves:
         return None
-    from chiasm.deploy.fusion_costs import measure_costs
+    from chiasm.deploy.fusion_costs import measure_classifier_costs, measure_costs
 
-    return measure_costs
-
-
-def _measure_classifier_costs(config: DiagnosisConfig) -> MeasureClassifierCosts | None:
-    """As ``_measure_costs``, for recordings."""
-    if not config.search.evolves:
-        return None
-    from chiasm.deploy.fusion_costs import measure_classifier_costs
-
-    return measure_classifier_costs
+    return measure_costs if _wing_of(config) == "detection" else measure_classifier_costs
 
 
 def evaluate(
@@ -154,17 +153,16 @@ def evaluate(
         ConfigurationError: an argument belongs to the other wing.
         DataError: the data cannot be read, or hold nothing that the model may be tested on.
     """
+    options |= {"data": data, "out": out, "device": device}
     if wing(run) == "classifier":
         _refuse(run, "classifies recordings", lamp=lamp)
         from chiasm.diagnosis.evaluate import evaluate as evaluate_diagnosis
 
-        return evaluate_diagnosis(
-            run, data=data, out=out, splits=splits, left_out=left_out, device=device, **options
-        )
+        return evaluate_diagnosis(run, splits=splits, left_out=left_out, **options)
     _refuse(run, "detects defects", splits=splits or None, left_out=left_out or None)
     from chiasm.detection.evaluate import evaluate as evaluate_detection
 
-    return evaluate_detection(run, data=data, out=out, lamp=lamp, device=device, **options)
+    return evaluate_detection(run, lamp=lamp, **options)
 
 
 def predict(
@@ -287,13 +285,13 @@ def _identity(folder: Path) -> tuple[str, tuple[Path, ...]]:
 
 
 def _load_exported(folder: Path, device: str, *, threads: int | None = None) -> Model:
+    from chiasm.runtime import load as load_exported
+
     if device not in ("auto", "cpu"):
         raise ConfigurationError(
             f"{folder} holds an exported model, which runs on the processor; leave out "
             f"device={device}, or load the run that it was exported from."
         )
-    from chiasm.runtime import load as load_exported
-
     return load_exported(folder, threads=threads)
 
 
@@ -366,15 +364,9 @@ def demo(
             recordings.
     """
     _models()
-    if wing == "diagnosis":
-        from chiasm.diagnosis.demo import demo as demo_diagnosis
-
-        return demo_diagnosis(out, **options)
-    if wing != "detection":
+    if wing not in ("detection", "diagnosis"):
         raise ConfigurationError(f"There is no wing {wing!r}; there are: detection, diagnosis.")
-    from chiasm.detection.demo import demo as demo_detection
-
-    return demo_detection(out, **options)
+    return import_module(f"chiasm.{wing}.demo").demo(out, **options)
 
 
 def make_config(
@@ -390,17 +382,10 @@ def make_config(
     Raises:
         ConfigurationError: a setting is wrong; names each of them.
     """
-    from chiasm.settings import named_model
-
     values = {name: value for name, value in values.items() if value is not None}
-    name = named_model(file, overrides, values.get("model"))
-    if registered(name or DEFAULT_MODEL).wing == "classifier":
-        from chiasm.diagnosis.config import DiagnosisConfig
-
-        return DiagnosisConfig.make(file=file, overrides=overrides, **values)
-    from chiasm.detection.config import DetectionConfig
-
-    return DetectionConfig.make(file=file, overrides=overrides, **values)
+    name = _named_model(file, overrides, values.get("model"))
+    configuration = _configuration(registered(name or DEFAULT_MODEL))
+    return configuration.make(file=file, overrides=overrides, **values)
 
 
 def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:
@@ -411,12 +396,11 @@ def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:
     Raises:
         ConfigurationError: there is no such model.
     """
-    from chiasm.detection.config import DetectionConfig
-    from chiasm.diagnosis.config import FROM_DATA, DiagnosisConfig
+    from chiasm.diagnosis.config import FROM_DATA
     from chiasm.settings import setting_facts
 
     entry = registered(model)
-    facts = setting_facts(DiagnosisConfig if entry.wing == "classifier" else DetectionConfig)
+    facts = setting_facts(_configuration(entry))
     if entry.pools is not None and entry.wing == "detector":
         return facts, ()
     parameters = inspect.signature(entry.builder).parameters
@@ -430,11 +414,19 @@ def presets_of(model: str) -> dict[str, str]:
     Raises:
         ConfigurationError: there is no such model.
     """
-    from chiasm.detection.config import DetectionConfig
-    from chiasm.diagnosis.config import DiagnosisConfig
-
     entry = registered(model)
-    return (DiagnosisConfig if entry.wing == "classifier" else DetectionConfig).presets(entry)
+    return _configuration(entry).presets(entry)
+
+
+def _configuration(entry: RegisteredModel) -> type[DetectionConfig] | type[DiagnosisConfig]:
+    """Return the class of the settings of a model's runs."""
+    if entry.wing == "classifier":
+        from chiasm.diagnosis.config import DiagnosisConfig
+
+        return DiagnosisConfig
+    from chiasm.detection.config import DetectionConfig
+
+    return DetectionConfig
 
 
 def registered(name: str) -> RegisteredModel:
@@ -473,8 +465,8 @@ def _config(config: Config | None, settings: dict[str, Any]) -> Any:
     return config
 
 
-def _is_diagnosis(config: Any) -> bool:
-    return registered(config.model).wing == "classifier"
+def _wing_of(config: Config) -> str:
+    return "diagnosis" if registered(config.model).wing == "classifier" else "detection"
 
 
 def _is_exported(folder: Path) -> bool:
@@ -490,3 +482,18 @@ def _refuse(run: Path | str, does: str, **arguments: Any) -> None:
         raise ConfigurationError(
             f"{run} {does}; {' and '.join(given)} are for models of the other kind. Leave them out."
         )
+
+
+def _named_model(file: Path | None, overrides: Sequence[str], model: str | None) -> str | None:
+    """Return the name of the model from wherever it is given."""
+    import yaml
+
+    given = [o.partition("=")[2] for o in overrides if o.partition("=")[0].strip() == "model"]
+    if model is not None or given:
+        return model or given[-1]
+    try:
+        content = yaml.safe_load(file.read_text()) if file is not None else {}
+    except (OSError, yaml.YAMLError):
+        return None  # the settings raise the error when they are made
+    name = content.get("model") if isinstance(content, dict) else None
+    return None if name is None else str(name)

@@ -278,16 +278,3 @@ def _in_words(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(str(part) for part in value) + " unless given"
     return f"{str(value).lower() if isinstance(value, bool) else value} unless given"
-
-
-def named_model(file: Path | None, overrides: Sequence[str], model: str | None) -> str | None:
-    """Return the name of the model from wherever it is given: file, ``key=value`` or keyword."""
-    given = [o.partition("=")[2] for o in overrides if o.partition("=")[0].strip() == "model"]
-    if model is not None or given:
-        return model or given[-1]
-    try:
-        content = yaml.safe_load(file.read_text()) if file is not None else {}
-    except (OSError, yaml.YAMLError):
-        return None  # the settings raise the error when they are made
-    name = content.get("model") if isinstance(content, dict) else None
-    return None if name is None else str(name)

@@ -231,6 +231,14 @@ def test_a_lost_worker_of_ray_is_a_row_and_the_rest_goes_on(tmp_path, on_ray, mo
     assert filled[1].remark == "out of memory: MemoryError: no room"
 
 
+@pytest.mark.parametrize(
+    ("device", "asked"), [({}, 1), ("auto", 1), ("cuda", 1), ("cuda:1", 1), ("cpu", 0), ("mps", 0)]
+)
+def test_a_trial_asks_a_cluster_for_the_card_that_it_can_use(tmp_path, device, asked):
+    settings = {"model": "area"} | ({"device": device} if device else {})
+    assert pool.gpus_of_trial(Trial("detector", tmp_path, settings)) == asked
+
+
 def test_figure_5_shows_the_first_part_of_each_kind(scenes, tmp_path, monkeypatch):
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
     settings = {"image_size": 64, "rotate": False}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from chiasm.detection.train import train
 from chiasm.detection.training.search import FusionSearch
 from chiasm.detection.training.segment import SegmentationTraining
 from chiasm.fusion.genotype import Genotype
+from stub_crew import InTwos
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 SLIM = {
@@ -193,6 +195,20 @@ def test_a_search_killed_in_the_final_round_finds_the_same(
     search(data.config, data=data)
     for name in ("genotype.json", "finalists.json"):
         assert (tmp_path / "cut" / name).read_text() == (whole[0] / name).read_text()
+
+
+def test_a_crew_finds_the_same(whole: tuple[Path, Starts], parts: Path, tmp_path: Path):
+    crew = InTwos()
+    data = replace(opened(parts, tmp_path / "run", **SLIM), crew=crew)
+    search(data.config, data=data)
+    assert crew.computed == 5
+    genotypes = [Genotype.load(run / "genotype.json") for run in (tmp_path / "run", whole[0])]
+    assert genotypes[0] == genotypes[1]
+    rows = [
+        sorted(map(str, json.loads((run / "finalists.json").read_text())))
+        for run in (tmp_path / "run", whole[0])
+    ]
+    assert rows[0] == rows[1]
 
 
 @pytest.mark.parametrize("seed", [3, 4, 6])  # of these, plain draws lack a sensor

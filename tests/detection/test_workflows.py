@@ -16,6 +16,7 @@ from chiasm.detection import score_rule
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import load_model
 from chiasm.detection.evaluate import evaluate
+from chiasm.detection.fusion_search.fixed_fusion import FinalistTrainer
 from chiasm.detection.layers.image_score import ImageScoreRule, Term
 from chiasm.detection.predict import predict
 from chiasm.detection.scenes.maker import make_scenes
@@ -215,14 +216,13 @@ def test_other_fusions_and_single_sensors_train(parts: Path, tmp_path: Path, fus
 def test_the_better_of_searched_and_hand_made_fusion_is_taken(
     parts: Path, tmp_path: Path, monkeypatch, hand_made_ap: float
 ):
-    def train_finalist(fusion, data, number, *, epochs, relaxed):
-        steps = epochs * len(data.loader("train"))
+    def train_finalist(self, training):
         return {
-            "steps": steps,
-            "validation_ap": hand_made_ap if fusion == "concatenation" else 0.5,
+            "steps": training.epochs * len(self.data.loader("train")),
+            "validation_ap": hand_made_ap if training.fusion == "concatenation" else 0.5,
         }
 
-    monkeypatch.setattr("chiasm.detection.search.train_finalist", train_finalist)
+    monkeypatch.setattr(FinalistTrainer, "__call__", train_finalist)
     result = train(DetectionConfig.make(data=parts, out=tmp_path, fusion="best", **TINY))
     assert (result.genotype is None) == bool(hand_made_ap)
     assert (tmp_path / "genotype.json").exists() != bool(hand_made_ap)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -116,14 +117,14 @@ def test_a_join_may_become_a_cell_with_nodes_and_back():
     assert any(g.cells["late"].joins for g in back)
 
 
-def far_from(target: frozenset[str]) -> Callable[[Genotype], tuple[dict[str, float], tuple]]:
+def far_from(target: frozenset[str]) -> Callable[[Sequence[Genotype]], Any]:
     """Judge by how many maps a genotype reads amiss, and by how many it reads."""
 
     def judge(genotype: Genotype) -> tuple[dict[str, float], tuple[float, ...]]:
         maps = set(FROZEN.maps(genotype.required))
         return {"amiss": float(len(maps ^ target))}, (float(len(maps ^ target)), 0.0)
 
-    return judge
+    return lambda genotypes: map(judge, genotypes)
 
 
 TARGET = frozenset(("rgb/f4", "rgb/distance", "geometry/raw", "geometry/f16", "geometry/distance"))
@@ -145,9 +146,9 @@ def test_evolution_comes_nearer_to_the_best_than_as_many_draws():
 def test_the_hand_made_concatenation_is_judged_and_nothing_twice():
     asked: list[Genotype] = []
 
-    def judge(genotype: Genotype) -> tuple[dict[str, float], tuple[float, ...]]:
-        asked.append(genotype)
-        return far_from(TARGET)(genotype)
+    def judge(genotypes: Sequence[Genotype]) -> Any:
+        asked.extend(genotypes)
+        return far_from(TARGET)(genotypes)
 
     results = evolve(SPACES["frozen"], judge, population=6, generations=3, seed=1)
     assert asked[0].cells == concatenation(FROZEN).cells
@@ -168,7 +169,13 @@ def test_the_best_trade_offs_come_first():
         maps = set(FROZEN.maps(genotype.required))
         return {}, (float(len(maps ^ TARGET)), float(len(maps)))
 
-    results = evolve(SPACES["frozen"], judge, population=16, generations=8, seed=2)
+    results = evolve(
+        SPACES["frozen"],
+        lambda genotypes: map(judge, genotypes),
+        population=16,
+        generations=8,
+        seed=2,
+    )
     front = fronts([r.objectives for r in results]).tolist()
     assert front == sorted(front)
     assert len({r.objectives for r, f in zip(results, front) if f == 0}) > 1
@@ -191,7 +198,7 @@ def test_it_ends_when_told_and_reports_every_architecture():
 def test_a_space_smaller_than_its_population_is_judged_whole():
     results = evolve(
         FusionSpace(SPACES["one map of each"].pools, nodes=1, operations=("addition",)),
-        lambda genotype: ({}, (float(len(genotype.cells)),)),
+        lambda genotypes: [({}, (float(len(g.cells)),)) for g in genotypes],
         population=50,
         generations=0,
     )

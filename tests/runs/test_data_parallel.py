@@ -14,31 +14,30 @@ from torch import nn
 
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.runs import training_rank
-from chiasm.runs.data_parallel import DataParallel, check_device, fit_in_parallel
+from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.data_parallel import check_device, fit_together
 from chiasm.runs.ray_cluster import processors_each, ray_cluster
 from chiasm.runs.training_rank import RankTask, open_rank, training_versions
 from chiasm.runs.workers import WorkerLost
 from chiasm.training.keep_best import KeepBest
 from chiasm.training.trainer import LAST, Budget
-from stub_training import Line, Losses, line_batches
+from stub_training import AskedCrew, Line, Losses, line_batches
 
 TESTS = Path(__file__).parents[1]  # where workers find the stub
-TWO = DataParallel(2)
+TWO = AskedCrew(2)
 # Ray leaves the processes of its cluster to be collected while they still end.
 RAY_LEAVES = pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")
 
 
-def train(
-    folder: Path, module: Line, parallel: DataParallel | None, **options: Any
-) -> tuple[Losses, KeepBest]:
+def train(folder: Path, module: Line, crew: Crew, **options: Any) -> tuple[Losses, KeepBest]:
     losses = Losses()
     best = KeepBest(module.network, metric="validation_loss", mode="min")
     given = {"budget": Budget(None), "epochs": 4, "quiet": True} | options
-    fit_in_parallel(
+    fit_together(
         module,
         line_batches(),
         line_batches(),
-        parallel=parallel,
+        crew=crew,
         folder=folder,
         name="line",
         callbacks=[losses, best],
@@ -56,7 +55,7 @@ def assert_same(one: Line, other: Line) -> None:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> tuple[Line, Losses, KeepBest]:
     module = Line()
-    return module, *train(tmp_path_factory.mktemp("alone"), module, None)
+    return module, *train(tmp_path_factory.mktemp("alone"), module, ALONE)
 
 
 @pytest.mark.timeout(300)
@@ -65,7 +64,6 @@ def test_a_lost_worker_ends_the_training_and_the_next_one_resumes(
 ):
     accident = tmp_path / "accident"
     accident.touch()
-    torch.manual_seed(7)
     with pytest.raises(WorkerLost) as lost:
         train(tmp_path, Line(accident=accident), TWO)
     sentence = str(lost.value)
@@ -76,6 +74,7 @@ def test_a_lost_worker_ends_the_training_and_the_next_one_resumes(
 
     resumed = Line(accident=accident)
     losses, best = train(tmp_path, resumed, TWO)
+    assert TWO.rested
     module, expected, expected_best = alone
     assert losses.values == pytest.approx(expected.values, rel=1e-6)
     assert_same(module, resumed)
@@ -86,7 +85,7 @@ def test_a_lost_worker_ends_the_training_and_the_next_one_resumes(
     assert [type(layer) for layer in resumed.network] == [nn.Linear, nn.BatchNorm1d, nn.Linear]
     # A checkpoint is one of any number of processes.
     again = Line()
-    assert train(tmp_path, again, None)[0].values == losses.values
+    assert train(tmp_path, again, ALONE)[0].values == losses.values
     assert_same(resumed, again)
 
 
@@ -112,11 +111,11 @@ def test_two_workers_of_a_cluster_train_as_one_process(
     with ray_cluster("local", cpus=2):
         accident.touch()
         with pytest.raises(WorkerLost, match="Worker 2 of 2 was lost while it trained"):
-            train(tmp_path, Line(accident=accident), DataParallel(2, "local"))
+            train(tmp_path, Line(accident=accident), AskedCrew(2, "local"))
         resumed = Line(accident=accident)
-        losses, _ = train(tmp_path, resumed, DataParallel(2, "local"), quiet=False)
+        losses, _ = train(tmp_path, resumed, AskedCrew(2, "local"), quiet=False)
         with pytest.raises(ConfigurationError, match="2 processors for 3 workers"):
-            train(tmp_path / "other", Line(), DataParallel(3, "local"))
+            train(tmp_path / "other", Line(), AskedCrew(3, "local"))
     assert losses.values == pytest.approx(alone[1].values, rel=1e-6)
     assert_same(alone[0], resumed)
     assert "Line: 12 of 12 steps in " in capfd.readouterr().out
@@ -128,20 +127,18 @@ def test_two_workers_of_a_cluster_train_as_one_process(
 
 def test_more_workers_than_rows_are_refused(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="A step has 2 rows, and there are 3 workers"):
-        train(tmp_path, Line(), DataParallel(3))
+        train(tmp_path, Line(), AskedCrew(3))
     assert not (tmp_path / "checkpoints").exists()
-    with pytest.raises(ConfigurationError, match="0 workers were asked for"):
-        DataParallel(0)
 
 
 def test_a_device_of_one_number_is_refused_for_several_workers():
-    check_device(None, "cuda:1")
-    check_device(DataParallel(1), "cuda:1")
+    check_device(ALONE, "cuda:1")
+    check_device(AskedCrew(1), "cuda:1")
     check_device(TWO, "cuda")
     with pytest.raises(ConfigurationError, match="Give device=cuda; CUDA_VISIBLE_DEVICES"):
         check_device(TWO, "cuda:1")
     with pytest.raises(ConfigurationError, match="Give device=cpu"):
-        check_device(DataParallel(None, "auto"), "mps")
+        check_device(AskedCrew(None, "auto"), "mps")
 
 
 @pytest.fixture

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from chiasm.runs.final_round import RoundResult, each, final_round, rung_lengths
+from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.final_round import FinalistTraining, RoundResult, each, final_round, rung_lengths
+from stub_crew import InTwos
 
 STEPS_PER_EPOCH = 10
 
@@ -35,13 +37,14 @@ class Training:
         self.quality, self.pace, self.stops = quality, pace, stops
         self.epochs: dict[str, int] = {}
         self.calls: list[tuple[str, int]] = []
-        self.discarded: list[str] = []
         self.seconds = 0.0
 
     def clock(self) -> float:
         return self.seconds
 
-    def train(self, fusion: str, number: int, epochs: int) -> dict[str, float]:
+    def train(self, training: FinalistTraining[str]) -> dict[str, float]:
+        fusion, epochs = training.fusion, training.epochs
+        (self.folder / "checkpoints" / training.name).mkdir(parents=True, exist_ok=True)
         self.stops(fusion, epochs)
         self.seconds += self.pace(fusion) * (epochs - self.epochs.get(fusion, 0))
         self.epochs[fusion] = epochs
@@ -49,16 +52,24 @@ class Training:
         return {"steps": epochs * STEPS_PER_EPOCH, "ap": self.quality(fusion, epochs)}
 
     def run(
-        self, finalists: str, folder: Path, *, epochs: int = 4, seconds: float = math.inf
+        self,
+        finalists: str,
+        folder: Path,
+        *,
+        epochs: int = 4,
+        seconds: float = math.inf,
+        crew: Crew = ALONE,
     ) -> RoundResult:
+        folder.mkdir(exist_ok=True)
+        self.folder = folder
         return final_round(
             list(finalists),
-            record=folder / "finalists.json",
+            folder=folder,
             epochs=epochs,
             steps_per_epoch=STEPS_PER_EPOCH,
             train=self.train,
             rank=each(lambda figures: (figures["ap"],)),
-            discard=lambda fusion, _: self.discarded.append(fusion),
+            crew=crew,
             seconds=seconds,
             clock=self.clock,
         )
@@ -92,7 +103,7 @@ def test_all_of_a_rung_make_equal_steps_and_the_better_half_goes_on(tmp_path: Pa
     assert replace(result, last={}) == RoundResult(
         7, {"ap": alphabet("h", 4)}, 4 * STEPS_PER_EPOCH, 8
     )
-    assert sorted(training.discarded) == list("abcdefgh")
+    assert not list((tmp_path / "checkpoints").iterdir())
 
 
 def test_slow_finalists_are_trained_as_long_as_quick_ones(tmp_path: Path):
@@ -120,11 +131,32 @@ def test_minutes_decide_how_many_are_compared_and_not_how_long(tmp_path: Path, s
     lengths = [1, 2, 4]
     for length in lengths:
         trained = [fusion for fusion, epochs in training.calls if epochs == length]
-        assert training.discarded.count("a") == 1
         assert len(trained) == len(set(trained))
     assert result.compared == len([c for c in training.calls if c[1] == 1])
     assert result.steps / STEPS_PER_EPOCH in lengths
     assert (result.compared == 8) == (seconds == 16.0)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 8])
+def test_a_crew_of_two_finds_the_same(tmp_path: Path, count: int):
+    names = "hbgcfdea"[:count]
+    alone = Training(alphabet).run(names, tmp_path / "alone")
+    together = Training(alphabet).run(names, tmp_path / "together", crew=InTwos(pickled=False))
+    assert together == alone
+
+    def ordered(folder: Path) -> list[str]:
+        return sorted(map(str, rows(folder)))
+
+    assert ordered(tmp_path / "together") == ordered(tmp_path / "alone")
+
+
+def test_a_crew_of_two_has_time_for_twice_as_many(tmp_path: Path):
+    # Its clock counts the seconds of both, one after the other, so that what is left runs out as
+    # for one; but what is ahead is expected to take half as long.
+    alone, together = Training(alphabet), Training(alphabet)
+    alone.run("abcdefgh", tmp_path / "alone", seconds=9.0)
+    together.run("abcdefgh", tmp_path / "together", seconds=9.0, crew=InTwos(pickled=False))
+    assert len(together.calls) > len(alone.calls)
 
 
 @pytest.mark.parametrize("seconds", [0.0, -60.0])
@@ -132,7 +164,6 @@ def test_without_any_time_the_first_wins(tmp_path: Path, seconds: float):
     training = Training(alphabet)
     assert training.run("abc", tmp_path, seconds=seconds) == RoundResult(0, {}, 0, 0)
     assert training.calls == []
-    assert training.discarded == list("abc")
 
 
 def test_a_rung_that_cannot_be_finished_is_not_begun(tmp_path: Path):
@@ -154,9 +185,9 @@ def test_nan_loses(tmp_path: Path):
 
 def test_a_finalist_that_made_fewer_steps_loses_and_is_trained_again(tmp_path: Path):
     class Cut(Training):
-        def train(self, fusion: str, number: int, epochs: int) -> dict[str, float]:
-            figures = super().train(fusion, number, epochs)
-            return figures | ({"steps": 3} if fusion == "b" else {})
+        def train(self, training: FinalistTraining[str]) -> dict[str, float]:
+            figures = super().train(training)
+            return figures | ({"steps": 3} if training.fusion == "b" else {})
 
     assert Cut(alphabet).run("ab", tmp_path).winner == 0
     assert [row["steps"] for row in rows(tmp_path)] == [40, 3]

@@ -10,10 +10,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from chiasm.errors import ArtifactError, ConfigurationError
+from chiasm.errors import ArtifactError, ConfigurationError, DataError
 from chiasm.runs import ray_cluster as module
+from chiasm.runs.crew import gather
 from chiasm.runs.ray_cluster import ray_cluster
 from chiasm.runs.shards import predict_in_shards
+from stub_crew import squared
 from stub_job import NumberJob
 
 TESTS = Path(__file__).parents[1]  # where workers find the stub
@@ -84,7 +86,8 @@ def test_a_cluster_of_two_workers_writes_the_same(ray, tmp_path: Path, monkeypat
     for number in range(8):
         Path(f"in/{number:02d}.txt").write_text("die 1" if number == 5 else str(number))
     job = NumberJob(Path("in"), Path("model"))
-    with ray_cluster("local", cpus=2) as library:  # one cluster for both
+    with ray_cluster("local", cpus=2) as library:  # one cluster for all
+        _check_crew(tmp_path, monkeypatch)
         module._check_answers(library.get_runtime_context().gcs_address)  # a cluster does
         prediction = predict_in_shards(job, Path("out"), workers=2, ray="local", quiet=True)
         values = [
@@ -99,3 +102,27 @@ def test_a_cluster_of_two_workers_writes_the_same(ray, tmp_path: Path, monkeypat
         table.mkdir()  # no file can take its place
         with pytest.raises(ArtifactError, match=r"3 of 4 shards are complete \(6 of 8 numbers\)"):
             predict_in_shards(job, Path("out"), workers=2, ray="local", quiet=True)
+
+
+def _check_crew(folder: Path, monkeypatch) -> None:
+    """Tasks of a cluster compute as a crew: one is lost, one raises, and paths are looked for."""
+    with gather(None, "local", shared=(folder / "in",)) as crew:
+        assert crew.size == 2
+        items = [(number, str(folder / "mark") if number == 3 else "") for number in range(6)]
+        computed = dict(crew.in_order(squared, items))
+        assert [computed[item][0] for item in items] == [n**2 for n in range(6)]
+        places, processes = zip(*((place, process) for _, place, process in computed.values()))
+        assert set(places) == {str(folder)} and os.getpid() not in processes
+        with pytest.raises(DataError, match="-1 is negative"):
+            list(crew.compute(squared, [(-1, "")]))
+    with (
+        gather(2, "local", shared=(folder / "elsewhere",)) as crew,
+        pytest.raises(ConfigurationError, match=r"does not see .*elsewhere"),
+    ):
+        list(crew.compute(squared, [(1, "")]))
+    monkeypatch.setattr("chiasm.training.device.gpus_of", {"cuda": 1}.get)
+    with (
+        pytest.raises(ConfigurationError, match=r"has no GPU.*--device cpu"),
+        gather(2, "local", device="cuda"),
+    ):
+        pass

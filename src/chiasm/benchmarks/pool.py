@@ -71,7 +71,8 @@ def run_on_ray(
 ) -> Iterator[Finished]:
     """Run trials as tasks of a Ray cluster whose machines share the store's folder.
 
-    A task whose worker is lost is started once more; lost again, its trial has failed.
+    A task whose worker is lost is started once more; lost again, its trial has failed. Where the
+    cluster has GPUs, each trial that can use one has one for itself.
 
     Args:
         trials: the trials to run.
@@ -84,6 +85,7 @@ def run_on_ray(
     """
     with ray_cluster(address) as ray:
         task = ray.remote(num_cpus=1, max_retries=1)(run_phases)
+        cards = ray.cluster_resources().get("GPU", 0)
         # A worker has another working directory.
         store = ResultStore(store.folder.absolute())
         running = {}
@@ -91,7 +93,8 @@ def run_on_ray(
             report_progress(f"{trial.data.name}: {trial.method} ...")
             absolute = replace(trial, data=trial.data.absolute())
             # The fingerprint is computed here: a worker need not import what its subprocesses use.
-            running[task.remote(absolute, store, 1, fingerprint_of(trial))] = trial
+            asked = task.options(num_gpus=gpus_of_trial(trial) if cards else 0)
+            running[asked.remote(absolute, store, 1, fingerprint_of(trial))] = trial
         while running:
             ended, _ = ray.wait(list(running), num_returns=1)
             for future in ended:
@@ -100,6 +103,14 @@ def run_on_ray(
                     yield trial, ray.get(future)
                 except ray.exceptions.RayError as error:
                     yield trial, _store_failure(error, trial, store)
+
+
+def gpus_of_trial(trial: Trial) -> int:
+    """Return the CUDA GPUs that a trial asks a cluster for: one, unless its settings say another.
+
+    A trial that asks for none sees none.
+    """
+    return int(str(trial.settings.get("device", "auto")).startswith(("auto", "cuda")))
 
 
 def _store_failure(error: Exception, trial: Trial, store: ResultStore) -> Result:

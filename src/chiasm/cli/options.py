@@ -52,6 +52,21 @@ Device = Annotated[
         help="auto (the first CUDA GPU, or the processor), cpu, cuda, cuda:N or mps.",
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", min=1, help="Search and train in this number of processes (default: 1)."
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Search and train on a Ray cluster: HOST:PORT, ray://HOST:PORT, 'auto', or 'local' "
+        "for one on this machine.",
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(

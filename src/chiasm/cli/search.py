@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chiasm.cli.options import Config, Data, Device, Lamp, Minutes, Out, Seed
+from chiasm.cli.options import Config, Data, Device, Lamp, Minutes, Out, Ray, Seed, Workers
 
 Settings = Annotated[
     list[str] | None,
@@ -28,6 +28,8 @@ def search(
     seed: Seed = None,
     lamp: Lamp = None,
     device: Device = None,
+    workers: Workers = None,
+    ray: Ray = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -69,6 +71,8 @@ def search(
         seed=seed,
         lamp=lamp,
         device=device,
+        workers=workers,
+        ray=ray,
     )
     _print_trade_offs(out)
 

@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Config, Data, Device, Lamp, Minutes, Out, Overrides, Seed
+from chiasm.cli.options import (
+    Config,
+    Data,
+    Device,
+    Lamp,
+    Minutes,
+    Out,
+    Overrides,
+    Ray,
+    Seed,
+    Workers,
+)
 
 
 def train(
@@ -18,6 +29,8 @@ def train(
     seed: Seed = None,
     lamp: Lamp = None,
     device: Device = None,
+    workers: Workers = None,
+    ray: Ray = None,
     model: Annotated[
         str | None,
         typer.Option(help="Name of a model (default: adnas_light); 'chiasm models' lists them."),
@@ -28,26 +41,11 @@ def train(
             help="search, concatenation, best (of these two), random, or a genotype file."
         ),
     ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Train one network in this number of processes; of CUDA GPUs each takes one.",
-        ),
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDRESS",
-            help="Train on a Ray cluster, whose machines all see DATA and OUT: HOST:PORT, "
-            "ray://HOST:PORT, 'auto', or 'local' for one on this machine.",
-        ),
-    ] = None,
 ) -> None:
     """Train a detector on normal parts or a classifier on recordings. Writes OUT/model.
 
-    With --workers or --ray, several processes share every batch of one network's training; a
-    search before it runs in this process. The same command resumes what was interrupted.
+    With --workers or --ray, a search is divided among processes, and these share every batch of a
+    network that trains its features. The same command resumes what was interrupted.
     """
     from chiasm.api import make_config
     from chiasm.api import train as run

@@ -21,6 +21,7 @@ from chiasm.fusion.evidence_units import Called, EvidenceUnit
 from chiasm.fusion.operations import OPERATIONS, GuidedAttention, make_operation
 from chiasm.fusion.pools import Pools
 from chiasm.fusion.projection import Projection, resize
+from chiasm.runs.console import say
 from chiasm.runtime.engine import open_engine, processor_threads
 from chiasm.training.progress import Progress
 
@@ -42,6 +43,7 @@ def measure_pieces(pieces: Sequence[EvidenceUnit], *, any_count: bool = True) ->
     threads = processor_threads()
     costs: dict[str, Cost] = {}
     measured: dict[str, Cost] = {}  # both sensors have pieces that are alike
+    say("Measuring what each piece of the exported model costs on this machine ...")
     with (
         tempfile.TemporaryDirectory() as folder,
         Progress("Measuring costs", len(pieces), unit="pieces") as progress,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ from chiasm.detection.training.synthetic import SyntheticParts, fresh_loader
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.pools import Pools
 from chiasm.registry import find_model
+from chiasm.runs.crew import ALONE, Crew
 from chiasm.samples import PreparedSample
 from chiasm.training.device import (
     Multiplied,
@@ -74,6 +75,7 @@ class DetectionDataModule:
         stores: its stored features by purpose, in files of the run's folder.
         selection_rounds: times that each held-out part is shown to choose by, with other anomalies,
             so that at least ``ANOMALIES_TO_CHOOSE_BY`` have one.
+        crew: processes that store features, judge architectures and train finalists.
     """
 
     config: DetectionConfig
@@ -96,6 +98,11 @@ class DetectionDataModule:
     frozen_source: NormalityFeatures | None = None
     stores: dict[str, FeatureStore] | None = None
     selection_rounds: int = 1
+    crew: Crew = ALONE
+
+    def alone(self) -> DetectionDataModule:
+        """Return the data without a crew, as one of its processes gets them."""
+        return replace(self, crew=ALONE)
 
     @property
     def device(self) -> torch.device:

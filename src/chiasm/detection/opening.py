@@ -51,6 +51,7 @@ from chiasm.errors import ConfigurationError, SplitError
 from chiasm.files.content_hash import content_hash
 from chiasm.registry import find_model
 from chiasm.runs.console import say
+from chiasm.runs.crew import ALONE, Crew
 from chiasm.runs.run_folder import open_run_folder, record_data_hash
 from chiasm.samples import PreparedSample
 from chiasm.training.device import CPU
@@ -64,7 +65,11 @@ CHANGEABLE = frozenset({"out", "data", "minutes", "device", "search.epochs", "tr
 
 
 def open_data(
-    config: DetectionConfig, *, estimate: bool = False, split: Split | None = None
+    config: DetectionConfig,
+    *,
+    estimate: bool = False,
+    split: Split | None = None,
+    crew: Crew = ALONE,
 ) -> DetectionDataModule:
     """Read, split and prepare the data; fit memories and store features of a frozen source.
 
@@ -72,6 +77,7 @@ def open_data(
         config: of the run.
         estimate: whether to say, after the first batch, how long the run will take.
         split: of the data; None makes it as configured.
+        crew: processes of the run.
 
     Raises:
         SplitError: the split is unsound, or too small for a promise with a confidence.
@@ -185,6 +191,7 @@ def open_data(
         started=started,
         rotations=rotations,
         frozen_source=None if frozen is None else frozen.frozen_source,
+        crew=crew,
     )
     if find_model(config.model).pools is not None:
         if searched.shared and config.fusion in ("search", "best"):
@@ -225,6 +232,7 @@ def _say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> No
         made=sum(made.values()) if frozen else 0,
         calibration=len(data.calibration),
         batch=config.batch if frozen else min(config.batch, FRESH_BATCH),
+        workers=data.crew.size,
     )
 
     def _seconds(fusion: str) -> float:
@@ -315,6 +323,7 @@ def _stored_features(
         scale=data.geometry,
         modalities=config.modalities,
         measure=partial(_say_duration, data) if estimate else None,
+        crew=data.crew,
     )
 
 
@@ -325,12 +334,12 @@ def _files(refs: Sequence[SampleRef]) -> str:
         return content_hash(progress.over(paths))
 
 
-def open_run(config: DetectionConfig) -> DetectionDataModule:
+def open_run(config: DetectionConfig, *, crew: Crew = ALONE) -> DetectionDataModule:
     """Make the run's folder, write its settings there and open the data.
 
     Raises ``ConfigurationError`` where it holds a run with other settings or other parts.
     """
     open_run_folder(config, config.out, free=CHANGEABLE)
-    data = open_data(config, estimate=True)
+    data = open_data(config, estimate=True, crew=crew)
     record_data_hash(config.out, data.training_data)
     return data

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,9 +13,8 @@ from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.fusion_search.evolution import MeasureCosts, evolve_fusion
 from chiasm.detection.fusion_search.fixed_fusion import (
+    FinalistTrainer,
     budget_of,
-    finalist_name,
-    train_finalist,
     write_genotype,
 )
 from chiasm.detection.opening import open_run
@@ -24,6 +22,7 @@ from chiasm.detection.training.search import FusionSearch
 from chiasm.fusion.finalists import propose
 from chiasm.fusion.genotype import Genotype
 from chiasm.runs.console import say
+from chiasm.runs.crew import ALONE, Crew
 from chiasm.runs.final_round import RoundResult, each, final_round
 from chiasm.runs.model_folder import library_versions
 from chiasm.training.device import device_errors, find_device
@@ -39,6 +38,7 @@ def search(
     *,
     data: DetectionDataModule | None = None,
     measure: MeasureCosts | None = None,
+    crew: Crew = ALONE,
 ) -> Genotype:
     """Search the fusion architecture.
 
@@ -55,13 +55,14 @@ def search(
         config: of the run.
         data: of the run; None opens them.
         measure: measures what pieces of a detector cost, for ``search.method=evolution``.
+        crew: processes that store features, judge architectures and train finalists.
 
     Raises:
         ConfigurationError: the model has no fusion to search.
     """
     if data is None:
         with device_errors(find_device(config.device), remedy=LOWER):
-            data = open_run(config)
+            data = open_run(config, crew=crew)
             genotype = search(config, data=data, measure=measure)
         data.remove_stored()
         return genotype
@@ -110,16 +111,12 @@ def _best_fusion(
         steps = len(data.loader("train"))
         result = final_round(
             finalists,
-            record=config.out / "finalists.json",
+            folder=config.out,
             epochs=max(config.search.final_epochs, math.ceil(config.search.final_steps / steps)),
             steps_per_epoch=steps,
-            train=lambda fusion, number, epochs: train_finalist(
-                fusion, data, number, epochs=epochs, relaxed=relaxed.detector
-            ),
+            train=FinalistTrainer(data.alone(), relaxed.detector),
             rank=each(lambda figures: (figures["validation_ap"],)),
-            discard=lambda _, number: shutil.rmtree(
-                config.out / "checkpoints" / finalist_name(number), ignore_errors=True
-            ),
+            crew=data.crew,
             seconds=deadline - time.monotonic(),
         )
     fusion = finalists[result.winner]

@@ -32,7 +32,8 @@ from chiasm.fusion.genotype import Genotype, concatenation
 from chiasm.metrics.ranking import nan_loses
 from chiasm.registry import find_model, models
 from chiasm.runs.console import say
-from chiasm.runs.data_parallel import DataParallel, check_device
+from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.data_parallel import check_device, is_several
 from chiasm.training.device import device_errors, find_device
 from chiasm.training.trainer import LOWER
 
@@ -64,7 +65,7 @@ def train(
     *,
     data: DetectionDataModule | None = None,
     measure: MeasureCosts | None = None,
-    parallel: DataParallel | None = None,
+    crew: Crew = ALONE,
 ) -> TrainResult:
     """Train a detector and save it; search its fusion first where ``config.fusion`` asks for that.
 
@@ -75,23 +76,24 @@ def train(
         config: of the run.
         data: of the run; None opens them.
         measure: measures what pieces of a detector cost, for ``search.method=evolution``.
-        parallel: processes that train the final weights; None is this one. A search is this one's.
+        crew: processes that store features, judge architectures and train finalists and, together,
+            the final weights of a model that trains its features.
 
     Raises:
         ConfigurationError: the fusion is neither a known name nor a file, there are options for
-            a model that has none, the model cannot be calibrated as configured, or it is not
-            trained in several processes.
+            a model that has none, the model cannot be calibrated as configured, or one process
+            trains it and several were asked for.
     """
     if config.fusion not in FUSIONS and not Path(config.fusion).is_file():
         raise ConfigurationError(
             f"fusion is {', '.join(FUSIONS)} or a genotype's file; {config.fusion!r} is neither."
         )
     check_refits(config)  # before any search or training
-    _check_parallel(config, parallel)
+    _check_crew(config, crew)
     if data is None:
         with device_errors(find_device(config.device), remedy=LOWER):
-            data = open_run(config)
-            result = train(config, data=data, measure=measure, parallel=parallel)
+            data = open_run(config, crew=crew)
+            result = train(config, data=data, measure=measure)
         # An interrupted run keeps them, and reads them when it is resumed.
         data.remove_stored()
         remove_folds(config)
@@ -107,7 +109,7 @@ def train(
             f"{', '.join(sorted(config.options))} from options."
         )
     fusion = _fusion_of(config, data, measure)
-    fusion, module, validation_ap = _trained(_compared(fusion, data), data, parallel)
+    fusion, module, validation_ap = _trained(_compared(fusion, data), data)
     detector = module.detector
     set_image_rule(detector, data, held_out=True)
     example = to_batch(
@@ -157,34 +159,21 @@ def _compared(fusion: Genotype | str, data: DetectionDataModule) -> list[Genotyp
     return [fusion] if fusion.cells == made_by_hand.cells else [fusion, made_by_hand]
 
 
-def _check_parallel(config: DetectionConfig, parallel: DataParallel | None) -> None:
-    """Refuse several processes for models that are not trained by them.
-
-    Raises:
-        ConfigurationError: with what to do instead.
-    """
-    if parallel is None or parallel.alone:
-        return
-    check_device(parallel, config.device)
+def _check_crew(config: DetectionConfig, crew: Crew) -> None:
+    """Refuse several processes for a model that has no work for them, and one GPU for all."""
     model = find_model(config.model)
-    trained = [m.name for m in models("detector") if m.pools is not None and trains_features(m)]
-    if model.pools is None:
+    if model.pools is None and is_several(crew):
         raise ConfigurationError(
             f"{config.model} is fitted in steps of its own, in one process; leave out --workers "
-            f"and --ray. Models that several processes train: {', '.join(trained)}."
+            "and --ray. Models with work for several: "
+            f"{', '.join(m.name for m in models('detector') if m.pools is not None)}."
         )
-    if not trains_features(model):
-        raise ConfigurationError(
-            f"{config.model} trains on stored features, where a step takes less time than an "
-            "exchange between processes; leave out --workers and --ray. Models that several "
-            f"processes train: {', '.join(trained)}."
-        )
+    if trains_features(model):
+        check_device(crew, config.device)
 
 
 def _trained(
-    fusions: Sequence[Genotype | str],
-    data: DetectionDataModule,
-    parallel: DataParallel | None,
+    fusions: Sequence[Genotype | str], data: DetectionDataModule
 ) -> tuple[Genotype | str, SegmentationTraining, float]:
     """Train detectors with some fusions; return the best by validation AP, and that AP."""
     config = data.config
@@ -199,7 +188,6 @@ def _trained(
             name=f"train_{CONCATENATION}" if by_hand else "train",
             epochs=config.train_epochs,
             seconds=_training_seconds(data) / (len(fusions) - number),
-            parallel=parallel,
         )
         module.detector.eval()
         validation_ap = choose_score_rule(module.detector, data)

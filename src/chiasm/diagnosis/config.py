@@ -143,7 +143,7 @@ class DiagnosisConfig(Settings):
             for instruments that do not draw amplitude 0 there.
         unknown_share: of the right diagnoses of validation that may be called 'unknown'.
         minutes: budget of both stages together; None is none.
-        loading_workers: processes that make batches; 0 makes them in the one that trains.
+        loading_workers: processes that make batches; 0 makes them in this one.
         precision: of training; ``auto`` is bfloat16 if the device multiplies it and the network is
             large enough to gain from it, and ``fp16`` on a CUDA GPU without.
         device: that computes everything: ``auto`` (the first CUDA GPU, or the processor), ``cpu``,

@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ from chiasm.diagnosis.training.dataset import Recordings, recording_loader
 from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.fusion.genotype import Genotype
 from chiasm.registry import find_model
+from chiasm.runs.crew import ALONE, Crew
 from chiasm.runs.model_folder import GENOTYPE
 from chiasm.runs.run_folder import open_run_folder
 from chiasm.training.device import find_device
@@ -61,6 +62,7 @@ class DiagnosisDataModule:
         split: labelled recordings that have one of the network's modalities.
         form: how a recording becomes the network's input.
         fusion: of a model whose fusion is chosen: a genotype or the name of a form without one.
+        crew: processes that judge architectures, and train finalists and members.
     """
 
     config: DiagnosisConfig
@@ -68,6 +70,11 @@ class DiagnosisDataModule:
     split: RecordingSplit
     form: RecordingForm
     fusion: Genotype | str | None = None
+    crew: Crew = ALONE
+
+    def alone(self) -> DiagnosisDataModule:
+        """Return the data without a crew, as one of its processes gets them."""
+        return replace(self, crew=ALONE)
 
     def arguments(self) -> dict[str, Any]:
         """Return the builder's arguments, with those of the data; a genotype as its file's name.
@@ -182,19 +189,20 @@ GIVEN = "given"
 
 
 def open_run(
-    config: DiagnosisConfig, *, data: DiagnosisDataModule | None = None
+    config: DiagnosisConfig, *, data: DiagnosisDataModule | None = None, crew: Crew = ALONE
 ) -> DiagnosisDataModule:
     """Make the run's folder, or open that of a run to continue, and open its data.
 
     Args:
         config: of the run.
         data: if they are open already.
+        crew: processes of the run.
 
     Raises:
         ConfigurationError: the folder holds a run with other settings.
     """
     open_run_folder(config, config.out, free=_FREE)
-    return data or open_data(config)
+    return data or replace(open_data(config), crew=crew)
 
 
 def open_data(config: DiagnosisConfig) -> DiagnosisDataModule:

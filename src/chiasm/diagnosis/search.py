@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import math
-import shutil
 import time
 from dataclasses import replace
 from typing import cast
@@ -14,10 +13,9 @@ from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import GIVEN, DiagnosisDataModule, group_kind, open_run
 from chiasm.diagnosis.fusion_search.evolution import MeasureCosts, evolve_fusion
 from chiasm.diagnosis.fusion_search.fixed_fusion import (
+    FinalistTrainer,
     by_score,
-    finalist_name,
     network_of_all,
-    train_finalist,
     write_genotype,
 )
 from chiasm.diagnosis.readers.splits import RecordingSplit, split_recordings
@@ -28,6 +26,7 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.network import FusionSupernet
 from chiasm.registry import find_model, searched_models
 from chiasm.runs.console import say
+from chiasm.runs.crew import ALONE, Crew
 from chiasm.runs.final_round import RoundResult, each, final_round
 from chiasm.runs.model_folder import GENOTYPE, library_versions
 from chiasm.training.device import device_errors, find_device
@@ -40,12 +39,15 @@ def _searched() -> str:
     return " or ".join(model.name for model in searched_models("classifier"))
 
 
-def search(config: DiagnosisConfig, *, measure: MeasureCosts | None = None) -> Genotype:
+def search(
+    config: DiagnosisConfig, *, measure: MeasureCosts | None = None, crew: Crew = ALONE
+) -> Genotype:
     """Search the fusion of a model in a run's folder; a training can continue from it.
 
     Args:
         config: of the run.
         measure: measures what pieces of a classifier cost, for ``search.method=evolution``.
+        crew: processes that judge architectures and train finalists.
 
     Raises:
         ConfigurationError: the model has no fusion to search, or the folder holds a run with
@@ -54,7 +56,7 @@ def search(config: DiagnosisConfig, *, measure: MeasureCosts | None = None) -> G
     if not has_fusion(config.model):
         raise ConfigurationError(f"{config.model} has no fusion to search; choose {_searched()}.")
     with device_errors(find_device(config.device), remedy=LOWER):
-        return search_fusion(open_run(config), measure=measure)
+        return search_fusion(open_run(config, crew=crew), measure=measure)
 
 
 def with_fusion(
@@ -144,16 +146,12 @@ def search_fusion(data: DiagnosisDataModule, *, measure: MeasureCosts | None = N
         steps = len(data.loader("classify"))
         result = final_round(
             finalists,
-            record=config.out / "finalists.json",
+            folder=config.out,
             epochs=max(settings.final_epochs, math.ceil(settings.final_steps / steps)),
             steps_per_epoch=steps,
-            train=lambda genotype, number, epochs: train_finalist(
-                replace(data, fusion=genotype), number, epochs=epochs, relaxed=module.network
-            ),
+            train=FinalistTrainer(data.alone(), module.network),
             rank=each(by_score),
-            discard=lambda _, number: shutil.rmtree(
-                config.out / "checkpoints" / finalist_name(number), ignore_errors=True
-            ),
+            crew=data.crew,
             seconds=deadline - time.monotonic(),
         )
     genotype = replace(

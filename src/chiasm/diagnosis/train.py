@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,8 @@ from chiasm.diagnosis.unseen import SPLIT, stored_split
 from chiasm.errors import ConfigurationError
 from chiasm.registry import find_model, models
 from chiasm.runs.console import say
-from chiasm.runs.data_parallel import DataParallel, check_device, fit_in_parallel
+from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.data_parallel import check_device, fit_together, is_several
 from chiasm.runs.model_folder import GENOTYPE, parameter_count
 from chiasm.settings import Precision
 from chiasm.training.device import device_errors, find_device
@@ -62,7 +63,7 @@ def train(
     *,
     data: DiagnosisDataModule | None = None,
     measure: MeasureCosts | None = None,
-    parallel: DataParallel | None = None,
+    crew: Crew = ALONE,
 ) -> TrainResult:
     """Train a classifier and save it.
 
@@ -73,28 +74,23 @@ def train(
     Args:
         config: of the run.
         data: of the run; None opens them.
-        measure: measures what pieces of a classifier cost, for a search by cost.
-        parallel: processes that train both stages; None is this one. A search is this one's.
+        measure: measures what pieces of a classifier cost, for ``search.method=evolution``.
+        crew: processes that judge architectures, train finalists and members and, together, the
+            stages of a network.
 
     Raises:
-        ConfigurationError: the model is not trained in several processes.
+        ConfigurationError: one process fits the model, and several were asked for.
     """
-    _check_parallel(config, parallel)
+    if is_several(crew):
+        if find_model(config.model).fitted:
+            raise ConfigurationError(
+                f"{config.model} is fitted in one call, in one process; leave out --workers and "
+                "--ray. Networks that several processes train: "
+                f"{', '.join(m.name for m in models('classifier') if not m.fitted)}."
+            )
+        check_device(crew, config.device)
     with device_errors(find_device(config.device), remedy=LOWER):
-        return _train(config, data=data, measure=measure, parallel=parallel)
-
-
-def _check_parallel(config: DiagnosisConfig, parallel: DataParallel | None) -> None:
-    if parallel is None or parallel.alone:
-        return
-    check_device(parallel, config.device)
-    if not find_model(config.model).fitted:
-        return
-    raise ConfigurationError(
-        f"{config.model} is fitted in one call, in one process; leave out --workers and --ray. "
-        "Networks that several processes train: "
-        f"{', '.join(m.name for m in models('classifier') if not m.fitted)}."
-    )
+        return _train(config, data=data, measure=measure, crew=crew)
 
 
 def _train(
@@ -102,10 +98,10 @@ def _train(
     *,
     data: DiagnosisDataModule | None,
     measure: MeasureCosts | None,
-    parallel: DataParallel | None,
+    crew: Crew,
 ) -> TrainResult:
     started = time.monotonic()
-    data = open_run(config, data=data)
+    data = open_run(config, data=data, crew=crew)
     say(
         f"{data.store.name}: {len(data.split.train)} recordings to learn from, "
         f"{len(data.split.validation)} to validate on, {len(data.split.test)} left for tests."
@@ -113,9 +109,7 @@ def _train(
     write_split(data)
     data = with_fusion(data, measure=measure)
     network = data.network()
-    if parallel is not None:
-        parallel = replace(parallel, needed=(*parallel.needed, data.store.path))
-    data = _PROCEDURES[network.training_procedure](network, data, parallel)
+    data = _PROCEDURES[network.training_procedure](network, data)
     network.eval()
     f1 = calibrate_and_save(network, data)
     minutes = (time.monotonic() - started) / 60
@@ -133,31 +127,21 @@ def _train(
     return TrainResult(config.out, minutes, f1)
 
 
-def _train_stages(
-    network: Any, data: DiagnosisDataModule, parallel: DataParallel | None
-) -> DiagnosisDataModule:
+def _train_stages(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
     if data.config.pretrain_epochs:
         say("First stage: contrast ...")
-        pretrain(network, data, parallel=parallel)
+        pretrain(network, data)
     say("Second stage: classes ...")
-    classify(network, data, parallel=parallel)
+    classify(network, data)
     return data
 
 
-def _train_members(
-    network: Any, data: DiagnosisDataModule, parallel: DataParallel | None
-) -> DiagnosisDataModule:
-    def train_member(config: DiagnosisConfig, *, data: DiagnosisDataModule) -> TrainResult:
-        fitted = find_model(config.model).fitted
-        return train(config, data=data, parallel=None if fitted else parallel)
-
-    return train_members(network, data, train_member)
+def _train_members(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
+    return train_members(network, data, train)
 
 
 @torch.no_grad()
-def _fit(
-    network: Any, data: DiagnosisDataModule, parallel: DataParallel | None
-) -> DiagnosisDataModule:
+def _fit(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
     network.eval()
     say("Describing the recordings ...")
     training = _described(network, data, "fit")
@@ -183,9 +167,7 @@ def _described(classifier: FittedClassifier, data: DiagnosisDataModule, purpose:
 _PROCEDURES = {"stages": _train_stages, "fit": _fit, "members": _train_members}
 
 
-def pretrain(
-    network: Classifier, data: DiagnosisDataModule, *, parallel: DataParallel | None = None
-) -> None:
+def pretrain(network: Classifier, data: DiagnosisDataModule) -> None:
     """Run the first stage; keeps the weights with the least contrast on validation recordings."""
     config = data.config
     budget = Budget(config.minutes and config.minutes * contrast_share(config))
@@ -200,12 +182,10 @@ def pretrain(
         seed=config.seed,
     )
     best = KeepBest(network, metric="validation_contrast", mode="min")
-    _stage("contrast", module, best, data, budget, config.pretrain_epochs, parallel)
+    _stage("contrast", module, best, data, budget, config.pretrain_epochs)
 
 
-def classify(
-    network: Classifier, data: DiagnosisDataModule, *, parallel: DataParallel | None = None
-) -> None:
+def classify(network: Classifier, data: DiagnosisDataModule) -> None:
     """Run the second stage; keeps the weights with the best macro-F1 on validation recordings.
 
     With modality dropout, that is the mean with all modalities and with each one alone.
@@ -225,7 +205,7 @@ def classify(
     best = KeepBest(
         network, metric="validation_score", tie="validation_loss", patience=config.patience
     )
-    _stage("classify", module, best, data, budget, config.epochs, parallel)
+    _stage("classify", module, best, data, budget, config.epochs)
 
 
 def contrast_share(config: DiagnosisConfig) -> float:
@@ -253,17 +233,16 @@ def _stage(
     data: DiagnosisDataModule,
     budget: Budget,
     epochs: int,
-    parallel: DataParallel | None,
 ) -> None:
     """Run a stage unless it is finished; a finished stage has its best weights in a file."""
     config = data.config
     finished = config.out / "checkpoints" / name / FINISHED
     if not finished.exists():
-        fit_in_parallel(
+        fit_together(
             module,
             data.loader(name),
             data.loader(f"{name}_check"),
-            parallel=parallel,
+            crew=data.crew,
             folder=config.out,
             name=name,
             epochs=epochs,

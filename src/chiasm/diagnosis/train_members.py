@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from chiasm.diagnosis.config import DiagnosisConfig
@@ -42,12 +43,18 @@ def train_members(
         SplitError: no training or no validation recording has one of the modalities.
     """
     form = data.form
-    for modality in network.modalities:
-        member = _member_data(data, modality)
+    members = {modality: _member_data(data, modality) for modality in network.modalities}
+    missing = [
+        member
+        for member in members.values()
+        if not (member.config.out / "model" / CONTRACT).exists()
+    ]
+    for member in missing:
+        say(f"Training {', '.join(member.config.modalities)} alone: {member.config.model} ...")
+    for _ in data.crew.compute(partial(_train_member, train), missing):
+        pass
+    for modality, member in members.items():
         folder = member.config.out / "model"
-        say(f"Training the {modality} by itself: {member.config.model} ...")
-        if not (folder / CONTRACT).exists():
-            train(member.config, data=member)
         trained, contract = load_model(folder)
         trained.to(network.device)
         network.replace_member(modality, trained, temperature=contract.temperatures[modality])
@@ -59,6 +66,10 @@ def train_members(
                 form, series=source.series, segment=source.segment, seconds=source.seconds
             )
     return replace(data, form=form)
+
+
+def _train_member(train: Callable[..., Any], member: DiagnosisDataModule) -> None:
+    train(member.config, data=member)
 
 
 def _member_data(data: DiagnosisDataModule, modality: str) -> DiagnosisDataModule:

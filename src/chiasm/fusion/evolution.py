@@ -201,7 +201,7 @@ class FusionSpace:
 
 def evolve(
     space: FusionSpace,
-    judge: Callable[[Genotype], tuple[dict[str, float], tuple[float, ...]]],
+    judge: Callable[[Sequence[Genotype]], Iterable[tuple[dict[str, float], tuple[float, ...]]]],
     *,
     population: int,
     generations: int,
@@ -217,7 +217,8 @@ def evolve(
 
     Args:
         space: what may be drawn.
-        judge: returns figures by name, and objectives that are to be small.
+        judge: returns, of each architecture of a generation in their order, figures by name and
+            objectives that are to be small.
         population: architectures that go on.
         generations: after the first population; 0 is a random search.
         seed: of all draws.
@@ -227,39 +228,37 @@ def evolve(
     rng = random.Random(seed)
     known: dict[str, Judged] = {}
 
-    def judged(genotype: Genotype, generation: int) -> Judged | None:
-        key = repr(sorted(genotype.cells.items()))
-        if key in known:
-            return None
-        figures, objectives = judge(genotype)
-        known[key] = Judged(genotype, figures, objectives)
-        progress(generation, known[key])
-        return known[key]
+    def judged(make: Callable[[bool], Genotype], generation: int) -> list[Judged]:
+        """Judge as many new architectures as the population has members."""
+        chosen: dict[str, Genotype] = {}
+        for _ in range(DRAWS):
+            if len(chosen) == population:
+                break
+            genotype = make(not chosen)
+            key = repr(sorted(genotype.cells.items()))
+            if key not in known:
+                chosen.setdefault(key, genotype)
+        answers = judge(list(chosen.values()))
+        for (key, genotype), (figures, objectives) in zip(chosen.items(), answers, strict=True):
+            known[key] = Judged(genotype, figures, objectives)
+            progress(generation, known[key])
+        return [known[key] for key in chosen]
 
-    members: list[Judged] = []
-    first = concatenation(space.pools)
-    for _ in range(DRAWS):
-        if len(members) == population:
-            break
-        new = judged(space.draw(rng) if members else first, 0)
-        members += [] if new is None else [new]
+    by_hand = concatenation(space.pools)
+    members = judged(lambda first: by_hand if first else space.draw(rng), 0)
     members = [members[i] for i in best_first([m.objectives for m in members])]
+
+    def child(first: bool) -> Genotype:
+        parents = [min(rng.sample(range(len(members)), 2)) for _ in range(2)]
+        if rng.random() < 0.3:
+            mother, father = (members[p].genotype for p in parents)
+            return space.cross(mother, father, rng)
+        return space.mutate(members[parents[0]].genotype, rng)
+
     for generation in range(1, generations + 1):
         if not keep_going():
             break
-        children: list[Judged] = []
-        for _ in range(DRAWS):
-            if len(children) == population:
-                break
-            parents = [min(rng.sample(range(len(members)), 2)) for _ in range(2)]
-            if rng.random() < 0.3:
-                mother, father = (members[p].genotype for p in parents)
-                child = space.cross(mother, father, rng)
-            else:
-                child = space.mutate(members[parents[0]].genotype, rng)
-            new = judged(child, generation)
-            children += [] if new is None else [new]
-        everyone = [*members, *children]
+        everyone = [*members, *judged(child, generation)]
         order = best_first([member.objectives for member in everyone])
         members = [everyone[i] for i in order[:population]]
     results = list(known.values())

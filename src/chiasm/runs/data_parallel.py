@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,15 @@ from torch.utils.data import DataLoader
 
 from chiasm.errors import ChiasmError, ConfigurationError
 from chiasm.runs.console import say
-from chiasm.runs.ray_cluster import processors_each, ray_cluster, ray_resources
+from chiasm.runs.crew import Crew
+from chiasm.runs.ray_cluster import error_of_task, processors_each, ray_cluster, ray_resources
 from chiasm.runs.training_rank import (
     RankActor,
     RankTask,
     Trained,
+    random_states,
     serve_rank,
+    set_random_states,
     training_versions,
 )
 from chiasm.runs.workers import Worker, WorkerLost, first_answers, threads_each
@@ -42,40 +44,18 @@ _QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
 _GUARD = 'A script that asks for workers needs the line: if __name__ == "__main__":'
 
 
-@dataclass(frozen=True)
-class DataParallel:
-    """In how many processes a network is trained, and where.
-
-    Attributes:
-        workers: processes; None takes all GPUs of a cluster or, for a training on processors, all
-            machines of it.
-        ray: address of a cluster, see ``ray_cluster``; None takes processes of this machine.
-        needed: files and folders that each process reads.
-    """
-
-    workers: int | None
-    ray: str | None = None
-    needed: tuple[Path, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
-            raise ConfigurationError(
-                f"{self.workers} workers were asked for; one at least is needed."
-            )
-
-    @property
-    def alone(self) -> bool:
-        """Whether this process trains by itself."""
-        return self.ray is None and self.workers in (None, 1)
+def is_several(crew: Crew) -> bool:
+    """Return whether a crew is more than this process."""
+    return crew.asked.ray is not None or crew.asked.workers not in (None, 1)
 
 
-def check_device(parallel: DataParallel | None, name: str) -> None:
-    """Refuse a device's name with a number, or one that several processes cannot train on.
+def check_device(crew: Crew, name: str) -> None:
+    """Refuse a device that the processes of a crew cannot train on together.
 
     Raises:
         ConfigurationError: with what to give instead.
     """
-    if parallel is None or parallel.alone:
+    if not is_several(crew):
         return
     if ":" in name:
         raise ConfigurationError(
@@ -89,19 +69,19 @@ def check_device(parallel: DataParallel | None, name: str) -> None:
         )
 
 
-def fit_in_parallel(
+def fit_together(
     module: LightningModule,
     train: DataLoader[Any],
     validation: DataLoader[Any] | None,
     *,
-    parallel: DataParallel | None,
+    crew: Crew,
     folder: Path,
     name: str,
     budget: Budget,
     callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> None:
-    """Train a module as ``fit`` does, in the processes that are asked for.
+    """Train a module as ``fit`` does, in as many processes as a crew has.
 
     Each gets its rows of every batch, so that a step is that of one process with the same batch;
     see ``chiasm.training.ranks``. They resume from the checkpoint of any number of processes.
@@ -109,7 +89,8 @@ def fit_in_parallel(
     Args:
         module: trained in place.
         train, validation: batches of one process.
-        parallel: None, or one process of this machine, is ``fit`` itself.
+        crew: whose number is taken; its own processes rest. On a cluster that was asked for without
+            a number, there are as many as it has GPUs or, for a training on processors, machines.
         folder, name, budget, callbacks: of ``fit``.
         settings: further arguments of ``fit``.
 
@@ -119,17 +100,17 @@ def fit_in_parallel(
         WorkerLost: a process ended; what was complete is kept.
     """
     given = {"folder": folder, "name": name, "budget": budget, "callbacks": callbacks, **settings}
-    if parallel is None or parallel.alone:
+    if not is_several(crew):
         fit(module, train, validation, **given)
         return
-    device = device_of(module)
+    crew.rest()
+    asked, device = crew.asked, device_of(module)
     given["folder"] = folder.absolute()
-    random = _random_states(device)
+    random = random_states(device)
     with ExitStack() as stack:
         start: Callable[[RankTask], Trained]
-        if parallel.ray is None:
-            assert parallel.workers is not None
-            count = parallel.workers
+        if asked.ray is None:
+            count = asked.workers or 1
             if device.type == "cuda" and count > device_count("cuda"):
                 raise ConfigurationError(
                     f"There are {device_count('cuda')} GPUs for {count} workers, each of which "
@@ -137,10 +118,9 @@ def fit_in_parallel(
                 )
             start = _in_processes
         else:
-            cluster = stack.enter_context(ray_cluster(parallel.ray, cpus=parallel.workers))
-            count = parallel.workers or _all_of(cluster, device)
-            processors = _check_cluster(cluster, device, count)
-            start = _OnRay(cluster, processors=processors)
+            cluster = stack.enter_context(ray_cluster(asked.ray, cpus=asked.workers))
+            count = asked.workers or _all_of(cluster, device)
+            start = _OnRay(cluster, processors=_check_cluster(cluster, device, count))
         # Refused before processes are started.
         rank_loader(train, rank=Rank(0, count), micro=getattr(module, "accumulate", 1))
         module.cpu()
@@ -152,19 +132,19 @@ def fit_in_parallel(
             number=0,
             count=count,
             device=device.type,
-            one_machine=parallel.ray is None,
-            needed=tuple(str(needed) for needed in parallel.needed),
+            one_machine=asked.ray is None,
+            needed=tuple(str(path) for path in asked.shared),
             directory=str(Path.cwd()),
             versions=training_versions(),
         )
-        say(f"Training in {count} processes{' of the cluster' if parallel.ray else ''} ...")
+        say(f"Training in {count} processes{' of the cluster' if asked.ray else ''} ...")
         try:
             trained = start(task)
         except WorkerLost as lost:
             raise WorkerLost(f"{lost} {_kept(folder, name)}") from lost
     restore(module, [budget, *callbacks], folder=folder, name=name)
     module.to(device)
-    _set_random_states(trained.random)
+    set_random_states(trained.random, device)
 
 
 def _kept(folder: Path, name: str) -> str:
@@ -197,9 +177,7 @@ def _written(work: Any, folder: Path, name: str) -> Iterator[tuple[Path, str]]:
 def _in_processes(task: RankTask) -> Trained:
     """Train in processes of this machine."""
     threads = threads_each(task.count)
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)  # read when a worker loads PyTorch
-    workers = [Worker(serve_rank, threads=threads) for _ in range(task.count)]
+    workers = [Worker(serve_rank, threads=threads, environment=_QUIET) for _ in range(task.count)]
     finished = False
     try:
         for number, worker in enumerate(workers):
@@ -318,7 +296,7 @@ class _OnRay:
                 try:
                     answers[number] = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
-                    failures.append(_raised(error))
+                    failures.append(error_of_task(error))
                 except ray.exceptions.RayError as error:
                     why = f"Ray: {type(error).__name__}."
                     failures.append(WorkerLost(_lost(number, len(references), when, why)))
@@ -338,17 +316,6 @@ class _OnRay:
             return  # its own answer says more
         sys.stdout.write(text)  # lines of ``Progress``, which are not to be broken
         sys.stdout.flush()
-
-
-def _raised(error: Any) -> Exception:
-    cause: Exception = error if error.cause is None else error.cause
-    text = str(error)
-    if "ModuleNotFoundError" in text or "failed to import" in text:
-        return ConfigurationError(
-            f"A worker of the Ray cluster lacks a library: {text.strip().splitlines()[-1]}. "
-            "Install chiasm with the same extras on all machines."
-        )
-    return cause
 
 
 def _all_of(ray: Any, device: torch.device) -> int:
@@ -380,16 +347,3 @@ def _check_cluster(ray: Any, device: torch.device, count: int) -> int:
             "least. Give fewer workers, or start Ray on further machines."
         )
     return processors if device.type == "cpu" else 1
-
-
-def _random_states(device: torch.device) -> dict[str, Any]:
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def _set_random_states(states: Mapping[str, Any]) -> None:
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])

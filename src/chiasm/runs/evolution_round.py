@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,8 @@ from chiasm.fusion.genotype import Genotype, concatenation
 from chiasm.fusion.pareto import best_first, knee
 from chiasm.metrics.ranking import nan_loses
 from chiasm.runs.console import say
-from chiasm.runs.final_round import Rank, RoundResult, final_round
+from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.final_round import FinalistTraining, Rank, RoundResult, final_round
 from chiasm.settings import SearchSettings
 from chiasm.training.progress import Progress
 
@@ -51,9 +52,7 @@ class Contest:
     Attributes:
         space: of the architectures.
         judge: returns figures of an architecture with shared weights, ``metric`` among them.
-        train: trains a finalist on, given it, its number and the epochs in all; returns figures,
-            the steps made in all among them.
-        discard: called for a finalist that is trained no more, with its number.
+        train: trains a finalist on; returns figures, the steps made in all among them.
         steps_per_epoch: of a finalist.
         metric: name of the figure that is to be large.
         costs: of the pieces of the exported model; None leaves costs out.
@@ -61,8 +60,7 @@ class Contest:
 
     space: FusionSpace
     judge: Callable[[Genotype], Mapping[str, float]]
-    train: Callable[[Genotype, int, int], dict[str, float]]
-    discard: Callable[[Genotype, int], None]
+    train: Callable[[FinalistTraining[Genotype]], dict[str, float]]
     steps_per_epoch: int
     metric: str
     costs: PieceCosts | None = None
@@ -107,6 +105,7 @@ def hold(
     seed: int,
     seconds: float,
     at_knee: bool = False,
+    crew: Crew = ALONE,
 ) -> Outcome:
     """Let architectures evolve, and finalists of the best trade-offs compete.
 
@@ -123,6 +122,7 @@ def hold(
         seed: of the draws.
         seconds: that are left of the search's budget; infinite without one.
         at_knee: take the trade-off after which more cost gains little, instead of the best metric.
+        crew: judges architectures and trains finalists; it gets ``judge`` and ``train`` pickled.
 
     Raises:
         ConfigurationError: no architecture is within the budgets.
@@ -136,25 +136,25 @@ def hold(
     if not judged:
         deadline_of_evolution = time.monotonic() + share * seconds
         judged = _evolve(
-            contest, settings, budgets=budgets, seed=seed, deadline=deadline_of_evolution
+            contest,
+            settings,
+            budgets=budgets,
+            seed=seed,
+            deadline=deadline_of_evolution,
+            crew=crew,
         )
         _write(record, judged)
     finalists = _finalists(contest, judged, settings.finalists, budgets=budgets)
 
-    def train(genotype: Genotype, number: int, epochs: int) -> dict[str, float]:
-        costs = _figures_of(genotype, judged)
-        known = {name: costs[name] for name in (MILLISECONDS, MEGABYTES) if name in costs}
-        return contest.train(genotype, number, epochs) | known
-
     steps = contest.steps_per_epoch
     result = final_round(
         finalists,
-        record=folder / "finalists.json",
+        folder=folder,
         epochs=max(settings.final_epochs, math.ceil(settings.final_steps / steps)),
         steps_per_epoch=steps,
-        train=train,
+        train=_Priced(contest.train, [_costs_of(genotype, judged) for genotype in finalists]),
         rank=_rank(contest.metric, at_knee=at_knee),
-        discard=contest.discard,
+        crew=crew,
         reference=None if at_knee else _hand_made(finalists, contest),
         seconds=deadline - time.monotonic(),
     )
@@ -190,23 +190,35 @@ def _costs(figures: Mapping[str, float]) -> list[float]:
 
 
 def _evolve(
-    contest: Contest, settings: SearchSettings, *, budgets: Budgets, seed: int, deadline: float
+    contest: Contest,
+    settings: SearchSettings,
+    *,
+    budgets: Budgets,
+    seed: int,
+    deadline: float,
+    crew: Crew,
 ) -> list[Judged]:
-    def figures_of(genotype: Genotype) -> tuple[dict[str, float], tuple[float, ...]]:
-        cost = contest.price(genotype)
-        excess = 0.0 if cost is None else budgets.excess(cost)
-        if excess > 0:
-            # Beyond the budgets only the excess counts, and nothing is computed (Deb, 2002).
-            return {contest.metric: math.nan, **_figures(cost)}, (1 + excess, _BEYOND, _BEYOND)
-        figures = {**contest.judge(genotype), **_figures(cost)}
-        return figures, (-nan_loses(figures[contest.metric]), *_costs(figures))
+    def judge(
+        genotypes: Sequence[Genotype],
+    ) -> Iterator[tuple[dict[str, float], tuple[float, ...]]]:
+        costs = [contest.price(genotype) for genotype in genotypes]
+        excesses = [0.0 if cost is None else budgets.excess(cost) for cost in costs]
+        within = [g for g, excess in zip(genotypes, excesses) if excess == 0]
+        computed = crew.in_order(contest.judge, within)
+        for cost, excess in zip(costs, excesses):
+            if excess > 0:
+                # Beyond the budgets only the excess counts, and nothing is computed (Deb, 2002).
+                yield {contest.metric: math.nan, **_figures(cost)}, (1 + excess, _BEYOND, _BEYOND)
+                continue
+            figures = {**next(computed)[1], **_figures(cost)}
+            yield figures, (-nan_loses(figures[contest.metric]), *_costs(figures))
 
     planned = settings.population * (settings.generations + 1)
     say(f"Evolution of {settings.generations} generations of {settings.population} ...")
     with Progress("Evolving", planned, unit="architectures") as progress:
         return evolve(
             contest.space,
-            figures_of,
+            judge,
             population=settings.population,
             generations=settings.generations,
             seed=seed,
@@ -283,6 +295,22 @@ def _row(
 
 def _figures_of(genotype: Genotype, judged: Iterable[Judged]) -> dict[str, float]:
     return next(item.figures for item in judged if item.genotype.cells == genotype.cells)
+
+
+def _costs_of(genotype: Genotype, judged: Iterable[Judged]) -> dict[str, float]:
+    figures = _figures_of(genotype, judged)
+    return {name: figures[name] for name in (MILLISECONDS, MEGABYTES) if name in figures}
+
+
+@dataclass(frozen=True, slots=True)
+class _Priced:
+    """A training of finalists whose figures have the costs of each, by its number."""
+
+    train: Callable[[FinalistTraining[Genotype]], dict[str, float]]
+    costs: Sequence[Mapping[str, float]]
+
+    def __call__(self, training: FinalistTraining[Genotype]) -> dict[str, float]:
+        return {**self.train(training), **self.costs[training.number]}
 
 
 def _write(path: Path, judged: Sequence[Judged]) -> None:

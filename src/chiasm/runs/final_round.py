@@ -8,20 +8,37 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from chiasm.fusion.genotype import Genotype
 from chiasm.metrics.ranking import nan_loses
 from chiasm.runs.console import say
+from chiasm.runs.crew import ALONE, Crew
 
 F = TypeVar("F", bound=Genotype | str)
+F_co = TypeVar("F_co", bound=Genotype | str, covariant=True)
 Rank = Callable[[Sequence[Mapping[str, float]]], Sequence[tuple[float, ...]]]
 STEPS = "steps"  # key of a record: steps of the weights that were made
+
+
+@dataclass(frozen=True, slots=True)
+class FinalistTraining(Generic[F_co]):
+    """What is trained: a finalist, its number, and the epochs in all."""
+
+    fusion: F_co
+    number: int
+    epochs: int
+
+    @property
+    def name(self) -> str:
+        """Name of its stage, for checkpoints and logs."""
+        return f"final_{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +90,12 @@ def epochs_in_all(count: int, epochs: int) -> int:
 def final_round(
     finalists: Sequence[F],
     *,
-    record: Path,
+    folder: Path,
     epochs: int,
     steps_per_epoch: int,
-    train: Callable[[F, int, int], dict[str, float]],
+    train: Callable[[FinalistTraining[F]], dict[str, float]],
     rank: Rank,
-    discard: Callable[[F, int], None] = lambda *_: None,
+    crew: Crew = ALONE,
     reference: int | None = None,
     seconds: float = math.inf,
     clock: Callable[[], float] = time.monotonic,
@@ -92,45 +109,64 @@ def final_round(
 
     Args:
         finalists: genotypes, or names of fusions made by hand; the most promising one first.
-        record: JSON file with a row per finalist and rung: cells, steps made, figures. A row whose
-            steps are those of the rung is not trained again.
+        folder: of the run. ``finalists.json`` gets a row per finalist and rung: cells, steps made,
+            figures; a row whose steps are those of the rung is not trained again. The checkpoints
+            of a finalist that is trained no more are removed.
         epochs: that the last two finalists are trained.
         steps_per_epoch: of the weights, the same for all.
-        train: trains a finalist, given it, its number and the epochs in all, on from where it
-            stopped; returns its figures by name, and the steps made in all as ``"steps"``.
+        train: trains a finalist on from where it stopped; returns its figures by name, and the
+            steps made in all as ``"steps"``.
         rank: of the figures of all finalists of a rung, larger is better; see ``each``.
-        discard: called for a finalist that is trained no more, with its number.
+        crew: computes the trainings of a rung.
         reference: number of a finalist that is compared in every rung, in place of the last of the
             better half; None for none.
         seconds: for the whole round; infinite without a budget.
         clock: returns seconds.
     """
-    rows = _Records(record)
+    rows = _Records(folder / "finalists.json")
     lengths = rung_lengths(len(finalists), epochs)
     deadline = clock() + seconds
     left = list(range(len(finalists)))
     last: dict[int, Mapping[str, float]] = {}
     result = RoundResult(0, {}, 0, 0)
-    spent, trained = 0.0, 0  # seconds and epochs of this process
+    pace = _Pace(crew.size)
     for rung, length in enumerate(lengths if seconds > 0 else ()):
         steps, more = length * steps_per_epoch, length - (lengths[rung - 1] if rung else 0)
         figures = {n: row for n in left if (row := rows.find(finalists[n], steps))}
         waiting = [n for n in left if n not in figures]
-        if rung and trained and len(waiting) * more * spent / trained > deadline - clock():
+        if rung and pace.known and pace.seconds(len(waiting) * more) > deadline - clock():
             say(f"No time is left to train {len(waiting)} finalists for {steps} steps.")
             break
-        for number in waiting:
-            if not rung and trained:
-                remaining = deadline - clock()
-                count = _how_many(len(left), lengths, len(figures), spent / trained, remaining)
-                if len(figures) >= count:
-                    say(f"There is time for {len(figures)} of {len(left)} finalists.")
-                    break
-            say(f"Final round, {number + 1} of {len(finalists)}, {steps} steps ...")
-            began = clock()
-            figures[number] = train(finalists[number], number, length)
-            rows.add(finalists[number], figures[number])
-            spent, trained = spent + clock() - began, trained + more
+
+        def begun(
+            numbers: Sequence[int], rung: int, length: int, finished: int
+        ) -> Iterator[FinalistTraining[F]]:
+            """Yield the trainings of a rung, those of the first one as long as there is time."""
+            for started, number in enumerate(numbers, finished):
+                if not rung and pace.known:
+                    count = _how_many(
+                        len(finalists), lengths, started, pace.seconds(1), deadline - clock()
+                    )
+                    if started >= count:
+                        say(f"There is time for {started} of {len(finalists)} finalists.")
+                        return
+                steps = length * steps_per_epoch
+                say(f"Final round, {number + 1} of {len(finalists)}, {steps} steps ...")
+                yield FinalistTraining(finalists[number], number, length)
+
+        trainings = begun(waiting, rung, length, len(figures))
+        timed = _Timed(train, clock)
+        for training, (row, seconds) in crew.compute(timed, trainings):
+            figures[training.number] = row
+            rows.add(training.fusion, row)
+            pace.add(more, seconds)
+            if crew.size > 1:  # by itself, a training says its figures as it goes
+                shown = ", ".join(
+                    f"{name.replace('_', ' ')} {value:.3f}"
+                    for name, value in row.items()
+                    if name != STEPS
+                )
+                say(f"Finalist {training.number + 1}: {shown}.")
         # Stable: of equals, the more promising one comes first.
         complete = [n for n in sorted(figures) if figures[n][STEPS] == steps]
         keys = dict(zip(complete, rank([figures[n] for n in complete])))
@@ -143,18 +179,55 @@ def final_round(
             better = [*better[: max(1, len(better) - 1)], reference]
         better.sort()
         for number in set(left) - set(better):
-            discard(finalists[number], number)
+            _remove_checkpoints(folder, number)
         left = better
         if len(left) < 2:
             break
     for number in left:
-        discard(finalists[number], number)
+        _remove_checkpoints(folder, number)
     return result
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How long trainings take, ``size`` at a time."""
+
+    size: int
+    spent: float = 0.0
+    epochs: int = 0
+
+    @property
+    def known(self) -> bool:
+        return self.epochs > 0
+
+    def add(self, epochs: int, seconds: float) -> None:
+        self.spent, self.epochs = self.spent + seconds, self.epochs + epochs
+
+    def seconds(self, epochs: int) -> float:
+        return epochs * self.spent / self.epochs / self.size
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """A training that returns its seconds as well."""
+
+    train: Callable[[Any], dict[str, float]]
+    clock: Callable[[], float]
+
+    def __call__(self, training: Any) -> tuple[dict[str, float], float]:
+        began = self.clock()
+        row = self.train(training)
+        return row, self.clock() - began
 
 
 def each(key: Callable[[Mapping[str, float]], tuple[float, ...]]) -> Rank:
     """Rank each finalist by its own figures, whatever those of the others."""
     return lambda rows: [key(row) for row in rows]
+
+
+def _remove_checkpoints(folder: Path, number: int) -> None:
+    name = FinalistTraining("", number, 0).name
+    shutil.rmtree(folder / "checkpoints" / name, ignore_errors=True)
 
 
 def _key(rank: tuple[float, ...] | None) -> tuple[float, ...]:

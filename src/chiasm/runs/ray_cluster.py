@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from chiasm.errors import ConfigurationError
+from chiasm.errors import ChiasmError, ConfigurationError
 
 LOCAL = "local"
 SECONDS = 10.0  # for a machine to answer at the address of a cluster
@@ -47,6 +47,21 @@ def ray_cluster(address: str, *, cpus: int | None = None) -> Iterator[Any]:
     finally:
         if started:
             ray.shutdown()
+
+
+def error_of_task(error: Any) -> Exception:
+    """Return what a task of Ray raised, as an error for people."""
+    cause = error.cause
+    if isinstance(cause, (ChiasmError, OSError)):
+        return cause
+    text = str(error)
+    if "ModuleNotFoundError" in text or "failed to import" in text:
+        cause = text.strip().splitlines()[-1]
+        return ConfigurationError(
+            f"A worker of the Ray cluster lacks a library: {cause}. Install chiasm with the same "
+            "extras on all machines."
+        )
+    return error if cause is None else cause
 
 
 def ray_resources(ray: Any) -> list[Mapping[str, float]]:

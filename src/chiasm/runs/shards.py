@@ -15,10 +15,10 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError
+from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.files.parquet import remove_incomplete
 from chiasm.runs.console import say
-from chiasm.runs.ray_cluster import ray_cluster
+from chiasm.runs.ray_cluster import error_of_task, ray_cluster
 from chiasm.runs.shard_plan import Job, Plan, Planned, make_plan
 from chiasm.runs.shard_worker import (
     EVERY,
@@ -257,7 +257,7 @@ def run_on_ray(
                 try:
                     yield number, ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
-                    raise _raised(error) from error
+                    raise error_of_task(error) from error
                 except ray.exceptions.RayError as error:
                     queue.lose(number, f"Ray: {type(error).__name__}.")
     finally:
@@ -274,21 +274,6 @@ def _planned(job: Job, out: Path, workers: int, threads: int) -> Planned:
             f"The process that lists {job.inputs} and loads {job.model} was lost. {lost} Is there "
             f"enough memory? {_GUARD}"
         ) from lost
-
-
-def _raised(error: Any) -> Exception:
-    """Return what a task of Ray raised, as an error for people."""
-    cause = error.cause
-    if isinstance(cause, (ChiasmError, OSError)):
-        return cause
-    text = str(error)
-    if "ModuleNotFoundError" in text or "failed to import" in text:
-        cause = text.strip().splitlines()[-1]
-        return ConfigurationError(
-            f"A worker of the Ray cluster lacks a library: {cause}. Install chiasm with the same "
-            "extras on all machines."
-        )
-    return error if cause is None else cause
 
 
 def _complete(plan: Plan) -> tuple[Tally, list[int]]:

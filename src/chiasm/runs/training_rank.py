@@ -136,15 +136,25 @@ def train_rank(place: Place) -> Trained:
         made = MeetingPlace(place.host, place.port, task.count)
     device = _device(task)
     module.to(device)
-    torch.set_rng_state(random["cpu"])
-    if "cuda" in random:
-        torch.cuda.set_rng_state(random["cuda"], device)
+    set_random_states(random, device)
     with process_group(Rank(task.number, task.count), device, made, one_machine=task.one_machine):
         fit(module, train, validation, **arguments)
+    return Trained(random_states(device))
+
+
+def random_states(device: torch.device) -> dict[str, Any]:
+    """Return the states of this process's generators of random numbers, by kind of device."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
-    return Trained(states)
+    return states
+
+
+def set_random_states(states: Mapping[str, Any], device: torch.device) -> None:
+    """Let the generators of this process and its device go on from some states."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 class RankActor:

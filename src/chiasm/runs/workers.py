@@ -5,9 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import cv2
@@ -44,15 +45,22 @@ class Worker:
     Args:
         function: of module level; called in the process with the arguments of each ``send``.
         threads: processor threads of the process.
+        environment: variables of the process, besides this one's.
     """
 
-    def __init__(self, function: Callable[..., Any], *, threads: int) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        threads: int,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
             target=_serve, args=(theirs, function, threads), daemon=True, name="chiasm worker"
         )
-        with _threads_in_environment(threads):
+        with _environment({**dict.fromkeys(_THREAD_VARIABLES, str(threads)), **environment}):
             self.process.start()
         theirs.close()  # a pipe whose other end is this process's own never breaks off
 
@@ -144,9 +152,9 @@ def _serve(connection: Connection, function: Callable[..., Any], threads: int) -
 
 
 @contextmanager
-def _threads_in_environment(threads: int) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

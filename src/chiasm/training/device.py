@@ -63,6 +63,16 @@ def find_device(name: str = "auto") -> torch.device:
     return torch.device(kind, index)
 
 
+def gpus_of(name: str) -> int:
+    """Return the CUDA GPUs that several processes of a run may share out; see ``find_device``.
+
+    That is all where the run does not name one of them, and 0 for another device.
+    """
+    if find_device(name).type != "cuda":
+        return 0
+    return device_count("cuda") if name in ("auto", "cuda") else 1
+
+
 def _why_not(kind: str, count: int) -> str:
     if kind == "mps":
         return "PyTorch finds no GPU of Apple. Give device=cpu, or device=auto."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -56,6 +58,14 @@ def test_a_source_that_learns_makes_its_parts_in_every_epoch():
     assert stages(size=fresh)["training"] > stages()["training"] + 30 * 160 * SECONDS.part
 
 
+def test_a_crew_halves_what_it_divides_and_nothing_else():
+    settings = {"fusion": "search", "search": {"method": "evolution"}}
+    alone, two = stages(**settings), stages(size=replace(SIZE, workers=2), **settings)
+    halved = {"synthetic anomalies", "evolution", "final round"}
+    assert halved < alone.keys()
+    assert two == {name: t / 2 if name in halved else t for name, t in alone.items()}
+
+
 def test_the_sentence_says_what_a_budget_cuts():
     parts = {"search": 600.0, "training": 300.0}
     assert "about 15 minutes: search 10 minutes" in estimate_in_words(parts)
@@ -63,10 +73,12 @@ def test_the_sentence_says_what_a_budget_cuts():
     assert "would take about 15 minutes" in cut and "after 5 minutes" in cut
 
 
-def test_the_second_of_two_steps_is_timed_and_no_weight_changes(parts, scale):
+def test_the_second_of_two_short_steps_is_timed_and_no_weight_changes(parts, scale):
     detector = adnas_slim("concatenation", modalities=("rgb",), image_size=32)
     before = [p.detach().clone() for p in detector.parameters()]
     batch = to_batch(parts, scale, modalities=("rgb",), clean=parts)
-    ticks = iter([0.0, 0.0, 100.0, 110.0])
-    assert seconds_per_part(detector, batch, clock=lambda: next(ticks)) == 2.0
+    ticks = iter([0.0, 4.0, 100.0, 110.0])  # one that takes seconds is enough
+    assert seconds_per_part(detector, batch, clock=lambda: next(ticks)) == 10.0 / len(parts)
+    ticks = iter([0.0, 15.0])
+    assert seconds_per_part(detector, batch, clock=lambda: next(ticks)) == 15.0 / len(parts)
     assert all(torch.equal(a, b) for a, b in zip(before, detector.parameters(), strict=True))

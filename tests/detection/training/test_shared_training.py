@@ -6,25 +6,31 @@ some per cent, because ReLU and pooling turn rounding into other choices.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from chiasm.detection.config import DetectionConfig
+from chiasm.detection.datamodule import DetectionDataModule
+from chiasm.detection.fusion_search.fixed_fusion import crew_of
 from chiasm.detection.models.adnas import AdnasDetector, BranchSize, _from_scratch
 from chiasm.detection.train import train
 from chiasm.detection.training.segment import SegmentationTraining
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.operations import OPERATIONS
-from chiasm.runs.data_parallel import DataParallel, fit_in_parallel
+from chiasm.runs.crew import ALONE
 from chiasm.samples import RGBDBatch
-from chiasm.training.trainer import Budget
-from stub_training import Losses
+from chiasm.training.trainer import Budget, fit
+from rank_group import RankGroup, rank_group
+from stub_training import AskedCrew, Losses
 
 SIZE = 64
 
@@ -85,9 +91,9 @@ def detector(*, as_published: bool) -> AdnasDetector:
     return made.double()
 
 
-def curve(
-    folder: Path, workers: int, *, as_published: bool
-) -> tuple[list[float], SegmentationTraining, list[float]]:
+def curve(folder: Path, *, as_published: bool) -> tuple[list[float], list[float], dict[str, Any]]:
+    """Train; return the loss of each step, the validation AP of each epoch, and running means."""
+    torch.set_num_threads(1)
     module = SegmentationTraining(
         detector(as_published=as_published),
         budget=Budget(None),
@@ -96,11 +102,10 @@ def curve(
         accumulate=1 if as_published else 2,
     )
     losses = Losses()
-    fit_in_parallel(
+    fit(
         module,
         DataLoader(Numbers(), batch_size=5, collate_fn=parts),
         DataLoader(Numbers(), batch_size=4, collate_fn=parts),
-        parallel=DataParallel(workers),
         folder=folder,
         name="train",
         epochs=2,
@@ -109,37 +114,52 @@ def curve(
         callbacks=[losses],
         quiet=True,
     )
-    return losses.values, module, torch.rand(3).tolist()
+    means = {n: v.numpy() for n, v in module.state_dict().items() if "running_mean" in n}
+    return losses.values, module.validation_ap, means
+
+
+@pytest.fixture(scope="module")
+def ranks() -> Iterator[RankGroup]:
+    with rank_group(2) as group:
+        yield group
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("as_published", [True, False])
-def test_two_workers_have_the_loss_curve_of_one_process(tmp_path: Path, as_published: bool):
-    expected, one, random = curve(tmp_path / "one", 1, as_published=as_published)
-    found, two, random_after = curve(tmp_path / "two", 2, as_published=as_published)
-    assert len(found) == 4 and len(set(found)) == 4
-    assert found == pytest.approx(expected, rel=1e-6)
-    assert two.validation_ap == pytest.approx(one.validation_ap, rel=1e-4)
-    assert two.steps == one.steps == 4
-    assert random_after == random
-    norms = {type(m) for m in two.detector.modules() if isinstance(m, _BatchNorm)}
-    assert norms == {nn.BatchNorm2d}
-    for name, value in one.state_dict().items():
-        if "running" in name:
-            assert torch.allclose(two.state_dict()[name], value, rtol=1e-4), name
-
-
-@pytest.mark.parametrize(
-    ("model", "sentence"),
-    [
-        ("btf", "btf is fitted in steps of its own.*processes train: adnas_paper, adnas_slim"),
-        ("adnas_light", "adnas_light trains on stored features.*adnas_paper, adnas_slim"),
-    ],
-)
-def test_models_that_several_processes_do_not_train_are_refused(
-    tmp_path: Path, model: str, sentence: str
+def test_two_workers_have_the_loss_curve_of_one_process(
+    ranks: RankGroup, tmp_path: Path, as_published: bool
 ):
-    config = DetectionConfig.make(data=tmp_path / "absent", out=tmp_path / "run", model=model)
-    with pytest.raises(ConfigurationError, match=f"{sentence}\\."):
-        train(config, parallel=DataParallel(2))
+    expected, precision, means = curve(tmp_path / "one", as_published=as_published)
+    assert len(set(expected)) == 4
+    for found in ranks(partial(curve, as_published=as_published), tmp_path / "two"):
+        assert found[0] == pytest.approx(expected, rel=1e-6)
+        assert found[1] == pytest.approx(precision, rel=1e-4)
+        assert found[2].keys() == means.keys()
+        for name, value in means.items():
+            assert np.allclose(found[2][name], value, rtol=1e-4, atol=1e-9), name
+
+
+def test_a_baseline_has_no_work_for_several_processes(tmp_path: Path):
+    config = DetectionConfig.make(data=tmp_path / "absent", out=tmp_path / "run", model="btf")
+    with pytest.raises(ConfigurationError, match=r"btf is fitted in steps of its own.*adnas_slim"):
+        train(config, crew=AskedCrew(2))
     assert not config.out.exists()
+
+
+def test_one_gpu_is_not_shared_by_those_that_train_together(tmp_path: Path):
+    config = DetectionConfig.make(
+        data=tmp_path / "absent", out=tmp_path / "run", model="adnas_slim", device="cuda:1"
+    )
+    with pytest.raises(ConfigurationError, match="names one GPU"):
+        train(config, crew=AskedCrew(2))
+    assert not config.out.exists()
+
+
+def test_features_that_are_stored_are_trained_on_by_one_process():
+    crew = AskedCrew(2)
+    frozen, trained = (
+        cast(DetectionDataModule, SimpleNamespace(crew=crew, frozen_source=source))
+        for source in (object(), None)
+    )
+    assert crew_of(frozen) is ALONE
+    assert crew_of(trained) is crew

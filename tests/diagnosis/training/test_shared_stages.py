@@ -16,7 +16,6 @@ from chiasm.diagnosis.datamodule import open_data
 from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.training.dataset import UNCOUNTED, BatchOrder, Key, RankOrder
 from chiasm.errors import ConfigurationError
-from chiasm.runs.data_parallel import DataParallel
 from chiasm.training.ranks import Rank
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -48,7 +47,9 @@ def curves(out: Path) -> list[float]:
 @pytest.mark.timeout(300)
 def test_two_workers_have_the_loss_curves_of_one_process(store: RecordingStore, tmp_path: Path):
     one = api.train(data=store.path, out=tmp_path / "one", model="mad_small", **TINY)
+    random = torch.rand(2)
     two = api.train(data=store.path, out=tmp_path / "two", model="mad_small", workers=2, **TINY)
+    assert torch.equal(torch.rand(2), random)
     expected = curves(tmp_path / "one")
     assert len(expected) > 10
     assert curves(tmp_path / "two") == pytest.approx(expected, rel=1e-4)
@@ -90,11 +91,3 @@ def test_a_fitted_classifier_is_refused(tmp_path: Path):
     answer = CliRunner().invoke(app, [*command, "--model", "histogram_lightgbm", "--workers", "2"])
     assert answer.exit_code != 0
     assert not (tmp_path / "run").exists()
-
-
-def test_processes_that_make_batches_are_no_workers_that_train(tmp_path: Path):
-    given = {"data": tmp_path, "out": tmp_path / "run"}
-    assert DiagnosisConfig.make(**given, overrides=["loading_workers=3"]).loading_workers == 3
-    # Its earlier name is still read in files and as key=value.
-    assert DiagnosisConfig.make(**given, overrides=["workers=3"]).loading_workers == 3
-    assert DataParallel(None).alone and DataParallel(1).alone and not DataParallel(2).alone

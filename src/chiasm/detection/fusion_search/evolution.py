@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,9 +9,8 @@ from dataclasses import replace
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.fusion_search.fixed_fusion import (
+    FinalistTrainer,
     budget_of,
-    finalist_name,
-    train_finalist,
     write_genotype,
 )
 from chiasm.detection.models.adnas import AdnasDetector
@@ -65,12 +63,7 @@ def evolve_fusion(
         judge=ArchitectureJudge(
             detector, batches=data.loader("validate"), families=data.kinds("validate")
         ),
-        train=lambda genotype, number, epochs: train_finalist(
-            genotype, data, number, epochs=epochs, relaxed=detector
-        ),
-        discard=lambda _, number: shutil.rmtree(
-            config.out / "checkpoints" / finalist_name(number), ignore_errors=True
-        ),
+        train=FinalistTrainer(data.alone(), detector),
         steps_per_epoch=len(data.loader("train")),
         metric="validation_ap",
         costs=costs,
@@ -82,6 +75,7 @@ def evolve_fusion(
         seed=config.seed,
         seconds=deadline - time.monotonic(),
         at_knee=at_knee,
+        crew=data.crew,
     )
     facts = {"model": config.model, "data": data.source.name, "seed": config.seed}
     versions = {"chiasm": library_versions()["chiasm"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.models.adnas import AdnasDetector
@@ -10,7 +11,9 @@ from chiasm.detection.training.segment import SegmentationTraining
 from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.warm_start import warm_start
-from chiasm.runs.data_parallel import DataParallel, fit_in_parallel
+from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.data_parallel import fit_together
+from chiasm.runs.final_round import FinalistTraining
 from chiasm.training.trainer import Budget
 
 
@@ -28,9 +31,8 @@ def train_fusion(
     seconds: float = math.inf,
     purpose: str = "final",
     relaxed: AdnasDetector | None = None,
-    parallel: DataParallel | None = None,
 ) -> SegmentationTraining:
-    """Train a detector with a fixed fusion.
+    """Train a detector with a fixed fusion; where it trains its features, the crew does together.
 
     Args:
         fusion: genotype or name of a hand-made fusion.
@@ -40,7 +42,6 @@ def train_fusion(
         seconds: budget; infinite without one.
         purpose: of the batches, see ``DetectionDataModule.loader``.
         relaxed: detector with a supernet, whose weights are the start; None starts with new ones.
-        parallel: processes that train it; None is this one.
     """
     config = data.config
     detector = data.detector(fusion)
@@ -49,11 +50,11 @@ def train_fusion(
     required = detector.fusion.required
     budget = budget_of(seconds)
     module = SegmentationTraining(detector, budget=budget, epochs=epochs, **config.optimisation)
-    fit_in_parallel(
+    fit_together(
         module,
         data.loader(purpose, required=required),
         data.loader("validate", required=required),
-        parallel=parallel,
+        crew=crew_of(data),
         folder=config.out,
         name=name,
         epochs=epochs,
@@ -63,24 +64,37 @@ def train_fusion(
     return module
 
 
-def train_finalist(
-    fusion: Genotype | str,
-    data: DetectionDataModule,
-    number: int,
-    *,
-    epochs: int,
-    relaxed: AdnasDetector,
-) -> dict[str, float]:
-    """Train a finalist on from where it stopped; return its steps and its validation AP."""
-    module = train_fusion(
-        fusion, data, name=finalist_name(number), epochs=epochs, purpose="train", relaxed=relaxed
-    )
-    return {"steps": module.global_step, "validation_ap": module.validation_ap[-1]}
+def crew_of(data: DetectionDataModule) -> Crew:
+    """Return the processes that train a network together: one, where its features are stored.
+
+    A step on these takes less time than an exchange between processes.
+    """
+    return data.crew if data.frozen_source is None else ALONE
 
 
-def finalist_name(number: int) -> str:
-    """Return the name of a finalist's stage."""
-    return f"final_{number}"
+@dataclass(frozen=True, eq=False)
+class FinalistTrainer:
+    """Trains finalists on from where they stopped, in this process or in others.
+
+    Attributes:
+        data: of the run.
+        relaxed: detector whose weights are the start.
+    """
+
+    data: DetectionDataModule
+    relaxed: AdnasDetector
+
+    def __call__(self, training: FinalistTraining[Genotype | str]) -> dict[str, float]:
+        """Return the steps of a finalist and its validation AP."""
+        module = train_fusion(
+            training.fusion,
+            self.data,
+            name=training.name,
+            epochs=training.epochs,
+            purpose="train",
+            relaxed=self.relaxed,
+        )
+        return {"steps": module.global_step, "validation_ap": module.validation_ap[-1]}
 
 
 def write_genotype(genotype: Genotype, data: DetectionDataModule) -> None:

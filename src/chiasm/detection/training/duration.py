@@ -19,6 +19,7 @@ from chiasm.training.progress import duration
 
 # Relative to a step of the weights: forward and backward pass.
 VALIDATION = 1 / 3  # forward pass alone
+LONG_STEP = 5.0  # seconds, against which what a first step prepares is nothing
 COARSE = 0.4  # at half the size, of an architecture that reads some of the maps
 ARCHITECTURE = {1: 0.7, 2: 2.8}  # by order; there is no such step in the first 30 % of a search
 
@@ -32,6 +33,7 @@ class RunSize:
         made: parts whose features are still to be stored; 0 for a source that learns.
         calibration: parts.
         batch: parts of a step.
+        workers: processes that store features, judge architectures and train finalists.
     """
 
     training: int
@@ -39,6 +41,7 @@ class RunSize:
     made: int
     calibration: int
     batch: int
+    workers: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,9 @@ def stage_seconds(
             epochs = max(settings.final_epochs, math.ceil(settings.final_steps / steps))
             epochs = epochs_in_all(finalists, epochs)
             stages["final round"] = _fixed_seconds(epochs, size, seconds, fresh)
+    for divided in ("synthetic anomalies", "evolution", "final round"):
+        if divided in stages:
+            stages[divided] /= size.workers
     stages["training"] = _fixed_seconds(config.train_epochs, size, seconds, fresh)
     stages["calibration"] = size.calibration * seconds.part
     return {name: value for name, value in stages.items() if value > 0}
@@ -126,16 +132,20 @@ def seconds_per_part(
 ) -> float:
     """Time a step of the weights on the detector's device, divided by the parts of the batch.
 
-    The weights do not change. Of two steps the second is timed: the first prepares the kernels.
+    The weights do not change. Of two steps the second is timed, since the first prepares the
+    kernels; a first one that takes seconds is enough.
     """
     device = device_of(detector)
     batch = to_device(batch, device)
-    started = clock()
     half = AUTOCAST.get(precision_on(device, precision))
     with torch.autocast(device.type, half, enabled=half is not None):
         for _ in range(2):
             started = clock()
             for loss in step_losses(detector, batch, accumulate=accumulate):
                 torch.autograd.backward(loss)
-    float(next(p.grad.sum() for p in detector.parameters() if p.grad is not None))  # a GPU's end
-    return (clock() - started) / len(batch.foreground)
+            # Read, so that a GPU has computed it.
+            float(next(p.grad.sum() for p in detector.parameters() if p.grad is not None))
+            seconds = clock() - started
+            if seconds > LONG_STEP:
+                break
+    return seconds / len(batch.foreground)

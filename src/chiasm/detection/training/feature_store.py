@@ -6,9 +6,10 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.synthetic import EpochOrder, SyntheticParts
 from chiasm.errors import DataError
 from chiasm.files.rows import RowFile
+from chiasm.runs.crew import ALONE, Crew
 from chiasm.samples import RGBDBatch
 from chiasm.training.device import CPU, device_of, in_chunks, loading
 from chiasm.training.progress import Progress
@@ -30,6 +32,8 @@ FEATURES = "features"  # folder of stored features in the run's folder
 
 _ROWS, _INDEX = "rows.bin", "index.json"
 _FOREGROUND, _MASK = "foreground", "mask"
+Block = list[tuple[int, int]]  # epoch and number of parts
+
 _MAP, _RELATIVE = "map:", "relative:"  # of the names of fields
 
 
@@ -97,6 +101,7 @@ class FeatureStore(Dataset[int]):
         keep_going: Callable[[], bool] = lambda: True,
         progress: Progress | None = None,
         measure: Callable[[StoredBatch, float], None] | None = None,
+        crew: Crew = ALONE,
     ) -> FeatureStore:
         """Compute the features of some epochs, or open those that an interrupted run has left.
 
@@ -113,9 +118,10 @@ class FeatureStore(Dataset[int]):
             keep_going: whether to go on after a batch; False ends it early, after one epoch.
             progress: counts the parts.
             measure: called once with a batch and the seconds that each of its parts took.
+            crew: computes the batches; the first one is this process's, so that it is timed alone.
         """
-        if (stored := _opened(folder, key)) is not None:
-            return cls(stored[0], kinds=stored[1])
+        if (left := _opened(folder, key)) is not None:
+            return cls(left[0], kinds=left[1])
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         # Renamed when it is complete, so that an interrupted run leaves nothing that looks whole.
@@ -124,20 +130,27 @@ class FeatureStore(Dataset[int]):
             rows = RowFile(unfinished / _ROWS)
             kinds: list[str] = []
             positions = [(epoch, i) for epoch in epochs for i in range(len(dataset))]
-            for start in range(0, len(positions), batch):
-                if start >= len(dataset) and not keep_going():
-                    break
-                started = time.perf_counter()
-                parts = [dataset.at(epoch, i) for epoch, i in positions[start : start + batch]]
-                compute = partial(_features, source, parts, scale=scale, modalities=modalities)
-                for fields in in_chunks(compute, len(parts), batch):
-                    rows.append(fields)
-                kinds += [part.kind if part.label == 1 else "" for part, _ in parts]
-                if start == 0 and measure is not None:
-                    seconds = (time.perf_counter() - started) / len(parts)
-                    measure(cls(rows, kinds=kinds).collate(range(len(parts))), seconds)
-                if progress is not None:
-                    progress.update(len(parts))
+            blocks = [positions[i : i + batch] for i in range(0, len(positions), batch)]
+            features = _BlockFeatures(source, dataset, scale, tuple(modalities), batch)
+
+            def in_time() -> Iterator[Block]:
+                for number, block in enumerate(blocks):
+                    if number and number * batch >= len(dataset) and not keep_going():
+                        return
+                    yield block
+
+            waiting = in_time()
+            for first, some in ((True, ALONE), (False, crew)):
+                wanted = islice(waiting, 1) if first else waiting
+                for block, (found, anomalies, seconds) in some.in_order(features, wanted):
+                    for fields in found:
+                        rows.append(fields)
+                    kinds += anomalies
+                    if first and measure is not None:
+                        stored = cls(rows, kinds=kinds).collate(range(len(block)))
+                        measure(stored, seconds / len(block))
+                    if progress is not None:
+                        progress.update(len(block))
             index = json.dumps({"key": key, "rows": rows.describe(), "kinds": kinds})
             (unfinished / _INDEX).write_text(index + "\n")
             unfinished.replace(folder)
@@ -183,6 +196,33 @@ def _opened(folder: Path, key: str) -> tuple[RowFile, list[str]] | None:
         return RowFile.described(folder / _ROWS, index["rows"]), [str(k) for k in index["kinds"]]
     except (OSError, ValueError, KeyError, TypeError, DataError):
         return None
+
+
+@dataclass(frozen=True, eq=False)
+class _BlockFeatures:
+    """What is stored of a block of parts; for any process.
+
+    Attributes:
+        source, dataset, scale, modalities: as for ``FeatureStore.build``.
+        batch: parts at a time, fewer where the device's memory is short.
+    """
+
+    source: Callable[[RGBDBatch], SourcedFeatures]
+    dataset: SyntheticParts
+    scale: GeometryScale
+    modalities: tuple[str, ...]
+    batch: int
+
+    def __call__(self, block: Block) -> tuple[list[dict[str, Any]], list[str], float]:
+        """Return the rows, the kind of each part's anomaly, and the seconds that all took."""
+        started = time.perf_counter()
+        parts = [self.dataset.at(epoch, i) for epoch, i in block]
+        compute = partial(
+            _features, self.source, parts, scale=self.scale, modalities=self.modalities
+        )
+        found = list(in_chunks(compute, len(parts), self.batch))
+        kinds = [part.kind if part.label == 1 else "" for part, _ in parts]
+        return found, kinds, time.perf_counter() - started
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.training.feature_store import FeatureStore, StoredBatch
 from chiasm.detection.training.synthetic import SyntheticParts
 from chiasm.runs.console import say
+from chiasm.runs.crew import ALONE, Crew
 from chiasm.runs.model_folder import library_versions
 from chiasm.training.progress import Progress
 
@@ -44,6 +45,7 @@ def make_stores(
     scale: GeometryScale,
     modalities: Sequence[str],
     measure: Callable[[StoredBatch, float], None] | None = None,
+    crew: Crew = ALONE,
 ) -> dict[str, FeatureStore]:
     """Store the features of each purpose, or open those that an interrupted run has left.
 
@@ -56,6 +58,7 @@ def make_stores(
         scale: of the geometry pictures.
         modalities: that the source reads.
         measure: called once with the first batch and the seconds that each of its parts took.
+        crew: computes the features.
     """
     stores: dict[str, FeatureStore] = {}
     for purpose, made in rounds.items():
@@ -78,6 +81,7 @@ def make_stores(
                 keep_going=partial(_before, made.deadline),
                 progress=progress,
                 measure=measure if not stores else None,
+                crew=crew,
             )
     return stores
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,9 +13,8 @@ from torch.utils.data import DataLoader
 
 from chiasm.diagnosis.datamodule import DiagnosisDataModule
 from chiasm.diagnosis.fusion_search.fixed_fusion import (
-    finalist_name,
+    FinalistTrainer,
     network_of_all,
-    train_finalist,
     write_genotype,
 )
 from chiasm.diagnosis.models.fused import FusedClassifier
@@ -89,12 +87,7 @@ def evolve_fusion(
         judge=partial(
             _judge, network, batches=data.loader("classify_check"), dropout=config.modality_dropout
         ),
-        train=lambda genotype, number, epochs: train_finalist(
-            replace(data, fusion=genotype), number, epochs=epochs, relaxed=network
-        ),
-        discard=lambda _, number: shutil.rmtree(
-            config.out / "checkpoints" / finalist_name(number), ignore_errors=True
-        ),
+        train=FinalistTrainer(data.alone(), network),
         steps_per_epoch=len(data.loader("classify")),
         metric="validation_score",
         costs=costs,
@@ -106,6 +99,7 @@ def evolve_fusion(
         seed=config.seed,
         seconds=deadline - time.monotonic(),
         at_knee=at_knee,
+        crew=data.crew,
     )
     facts = {"model": config.model, "data": data.store.name, "seed": config.seed}
     versions = {"chiasm": library_versions()["chiasm"]}

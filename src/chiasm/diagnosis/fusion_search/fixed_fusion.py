@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import DiagnosisDataModule
@@ -12,6 +12,7 @@ from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.warm_start import warm_start
+from chiasm.runs.final_round import FinalistTraining
 from chiasm.runs.model_folder import GENOTYPE
 from chiasm.training.keep_best import KeepBest
 from chiasm.training.trainer import Budget, fit
@@ -24,45 +25,51 @@ def network_of_all(data: DiagnosisDataModule, form: str) -> FusedClassifier:
     return network
 
 
-def train_finalist(
-    data: DiagnosisDataModule, number: int, *, epochs: int, relaxed: FusedClassifier
-) -> dict[str, float]:
-    """Train a finalist on from where it stopped; return its steps and its best epoch's figures."""
-    config = data.config
-    network = data.network()
-    warm_start(network, relaxed)
-    budget = Budget(None)  # equal steps for all finalists; the final round counts the time
-    module = ClassTraining(
-        network,
-        budget=budget,
-        epochs=epochs,
-        learning_rate=config.learning_rate,
-        modality_dropout=config.modality_dropout,
-        seed=config.seed + 1,
-    )
-    best = KeepBest(network, metric="validation_score", tie="validation_loss")
-    fit(
-        module,
-        data.loader("classify"),
-        data.loader("classify_check"),
-        folder=config.out,
-        name=finalist_name(number),
-        epochs=epochs,
-        budget=budget,
-        precision="32",
-        gradient_clip=1.0,
-        callbacks=[best],
-    )
-    return {
-        "steps": module.global_step,
-        "validation_score": best.best[0],
-        "validation_loss": -best.best[1],
-    }
+@dataclass(frozen=True, eq=False)
+class FinalistTrainer:
+    """Trains finalists on from where they stopped, in this process or in others.
 
+    Attributes:
+        data: of the run.
+        relaxed: network whose weights are the start.
+    """
 
-def finalist_name(number: int) -> str:
-    """Return the name of a finalist's stage."""
-    return f"final_{number}"
+    data: DiagnosisDataModule
+    relaxed: FusedClassifier
+
+    def __call__(self, training: FinalistTraining[Genotype]) -> dict[str, float]:
+        """Return the steps of a finalist and the figures of its best epoch."""
+        data = replace(self.data, fusion=training.fusion)
+        config = data.config
+        network = data.network()
+        warm_start(network, self.relaxed)
+        budget = Budget(None)  # equal steps for all finalists; the final round counts the time
+        module = ClassTraining(
+            network,
+            budget=budget,
+            epochs=training.epochs,
+            learning_rate=config.learning_rate,
+            modality_dropout=config.modality_dropout,
+            seed=config.seed + 1,
+        )
+        best = KeepBest(network, metric="validation_score", tie="validation_loss")
+        fit(
+            module,
+            data.loader("classify"),
+            data.loader("classify_check"),
+            folder=config.out,
+            name=training.name,
+            epochs=training.epochs,
+            budget=budget,
+            precision="32",
+            gradient_clip=1.0,
+            callbacks=[best],
+        )
+        return {
+            "steps": module.global_step,
+            "validation_score": best.best[0],
+            "validation_loss": -best.best[1],
+        }
 
 
 def by_score(figures: Mapping[str, float]) -> tuple[float, float]:
