@@ -15,7 +15,7 @@ from torch import nn
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.runs import training_rank
 from chiasm.runs.crew import ALONE, Crew
-from chiasm.runs.data_parallel import check_device, fit_together
+from chiasm.runs.data_parallel import check_device, check_rows, fit_together
 from chiasm.runs.ray_cluster import processors_each, ray_cluster
 from chiasm.runs.training_rank import RankTask, open_rank, training_versions
 from chiasm.runs.workers import WorkerLost
@@ -129,14 +129,21 @@ def test_more_workers_than_rows_are_refused(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="A step has 2 rows, and there are 3 workers"):
         train(tmp_path, Line(), AskedCrew(3))
     assert not (tmp_path / "checkpoints").exists()
+    check_rows(TWO, line_batches())
+    with pytest.raises(ConfigurationError, match="Give 2 workers or fewer"):
+        check_rows(AskedCrew(3), line_batches())
 
 
-def test_a_device_of_one_number_is_refused_for_several_workers():
+def test_devices_that_workers_cannot_share_are_refused(monkeypatch: pytest.MonkeyPatch):
     check_device(ALONE, "cuda:1")
     check_device(AskedCrew(1), "cuda:1")
-    check_device(TWO, "cuda")
+    check_device(TWO, "cpu")
     with pytest.raises(ConfigurationError, match="Give device=cuda; CUDA_VISIBLE_DEVICES"):
         check_device(TWO, "cuda:1")
+    monkeypatch.setattr("chiasm.runs.data_parallel.find_device", torch.device)
+    with pytest.raises(ConfigurationError, match="There are 0 GPUs for 2 workers"):
+        check_device(TWO, "cuda")
+    check_device(AskedCrew(2, "auto"), "cuda")
     with pytest.raises(ConfigurationError, match="Give device=cpu"):
         check_device(AskedCrew(None, "auto"), "mps")
 

@@ -33,7 +33,7 @@ from chiasm.metrics.ranking import nan_loses
 from chiasm.registry import find_model, models
 from chiasm.runs.console import say
 from chiasm.runs.crew import ALONE, Crew
-from chiasm.runs.data_parallel import check_device, is_several
+from chiasm.runs.data_parallel import check_device, check_rows, is_several
 from chiasm.training.device import device_errors, find_device
 from chiasm.training.trainer import LOWER
 
@@ -108,6 +108,8 @@ def train(
             f"{config.model} has no options; its settings are those of the run. Remove "
             f"{', '.join(sorted(config.options))} from options."
         )
+    if trains_features(find_model(config.model)):
+        check_rows(data.crew, data.loader("final"), micro=config.accumulate)
     fusion = _fusion_of(config, data, measure)
     fusion, module, validation_ap = _trained(_compared(fusion, data), data)
     detector = module.detector

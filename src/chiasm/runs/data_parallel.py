@@ -31,7 +31,7 @@ from chiasm.runs.training_rank import (
     training_versions,
 )
 from chiasm.runs.workers import Worker, WorkerLost, first_answers, threads_each
-from chiasm.training.device import device_count, device_of
+from chiasm.training.device import device_count, device_of, find_device
 from chiasm.training.ranks import Rank
 from chiasm.training.shared_batches import rank_loader
 from chiasm.training.trainer import LAST, Budget, fit, restore
@@ -50,7 +50,7 @@ def is_several(crew: Crew) -> bool:
 
 
 def check_device(crew: Crew, name: str) -> None:
-    """Refuse a device that the processes of a crew cannot train on together.
+    """Refuse a device that the processes of a crew cannot train on together, before a search.
 
     Raises:
         ConfigurationError: with what to give instead.
@@ -67,6 +67,32 @@ def check_device(crew: Crew, name: str) -> None:
             "Workers on a GPU of Apple cannot exchange gradients. Give device=cpu, or leave out "
             "--workers and --ray."
         )
+    if crew.asked.ray is None and find_device(name).type == "cuda":
+        _check_gpus(crew.asked.workers or 1)
+
+
+def _check_gpus(count: int) -> None:
+    if count > device_count("cuda"):
+        raise ConfigurationError(
+            f"There are {device_count('cuda')} GPUs for {count} workers, each of which takes one "
+            "where they train a network together. Give fewer workers; 'chiasm search' alone may "
+            "have several on a GPU."
+        )
+
+
+def check_rows(crew: Crew, train: DataLoader[Any], *, micro: int = 1) -> None:
+    """Refuse batches with fewer rows than a crew has processes, before a search.
+
+    Args:
+        crew: that trains on them; of a cluster, the number may not be known yet.
+        train: whole batches.
+        micro: micro-batches of a batch.
+
+    Raises:
+        ConfigurationError: with what to give instead.
+    """
+    if is_several(crew):
+        rank_loader(train, rank=Rank(0, crew.asked.workers or 1), micro=micro)
 
 
 def fit_together(
@@ -111,11 +137,8 @@ def fit_together(
         start: Callable[[RankTask], Trained]
         if asked.ray is None:
             count = asked.workers or 1
-            if device.type == "cuda" and count > device_count("cuda"):
-                raise ConfigurationError(
-                    f"There are {device_count('cuda')} GPUs for {count} workers, each of which "
-                    "takes one. Give fewer workers."
-                )
+            if device.type == "cuda":
+                _check_gpus(count)
             start = _in_processes
         else:
             cluster = stack.enter_context(ray_cluster(asked.ray, cpus=asked.workers))

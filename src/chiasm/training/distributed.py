@@ -45,7 +45,7 @@ def process_group(
         rank: of this process.
         device: that it trains on.
         place: where the ranks meet.
-        one_machine: whether all ranks are on this one; nothing then leaves it.
+        one_machine: whether all ranks are on this one; Gloo then needs no other network.
     """
     if one_machine:
         loopback = "lo" if sys.platform == "linux" else "lo0"
