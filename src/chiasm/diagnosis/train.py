@@ -243,6 +243,7 @@ def _stage(
             data.loader(name),
             data.loader(f"{name}_check"),
             crew=data.crew,
+            needed=(data.store.path,),
             folder=config.out,
             name=name,
             epochs=epochs,

@@ -105,6 +105,7 @@ def fit_together(
     name: str,
     budget: Budget,
     callbacks: Sequence[Callback] = (),
+    needed: Sequence[Path] = (),
     **settings: Any,
 ) -> None:
     """Train a module as ``fit`` does, in as many processes as a crew has.
@@ -118,6 +119,7 @@ def fit_together(
         crew: whose number is taken; its own processes rest. On a cluster that was asked for without
             a number, there are as many as it has GPUs or, for a training on processors, machines.
         folder, name, budget, callbacks: of ``fit``.
+        needed: files that the loaders read, besides those that the crew shares.
         settings: further arguments of ``fit``.
 
     Raises:
@@ -156,7 +158,7 @@ def fit_together(
             count=count,
             device=device.type,
             one_machine=asked.ray is None,
-            needed=tuple(str(path) for path in asked.shared),
+            needed=tuple(str(path) for path in (*asked.shared, *needed)),
             directory=str(Path.cwd()),
             versions=training_versions(),
         )
