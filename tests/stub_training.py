@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from chiasm.runs.crew import Asked, Crew
+from chiasm.runs.crew import Crew, Request
 from chiasm.training.ranks import mean, sharing, this_rank
 
 
@@ -94,11 +94,11 @@ class Line(LightningModule):
         return torch.optim.Adam(self.parameters(), lr=0.1)
 
 
-class AskedCrew(Crew):
+class StubCrew(Crew):
     """A crew that is asked for nothing but the number of its processes, and rests."""
 
     def __init__(self, workers: int | None, ray: str | None = None) -> None:
-        self.asked = Asked(workers, ray)
+        self.request = Request(workers, ray)
         self.rested = False
 
     def compute(self, function: Any, items: Any) -> Any:

@@ -21,10 +21,10 @@ from chiasm.runs.training_rank import RankTask, open_rank, training_versions
 from chiasm.runs.workers import WorkerLost
 from chiasm.training.keep_best import KeepBest
 from chiasm.training.trainer import LAST, Budget
-from stub_training import AskedCrew, Line, Losses, line_batches
+from stub_training import Line, Losses, StubCrew, line_batches
 
 TESTS = Path(__file__).parents[1]  # where workers find the stub
-TWO = AskedCrew(2)
+TWO = StubCrew(2)
 # Ray leaves the processes of its cluster to be collected while they still end.
 RAY_LEAVES = pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")
 
@@ -111,11 +111,11 @@ def test_two_workers_of_a_cluster_train_as_one_process(
     with ray_cluster("local", cpus=2):
         accident.touch()
         with pytest.raises(WorkerLost, match="Worker 2 of 2 was lost while it trained"):
-            train(tmp_path, Line(accident=accident), AskedCrew(2, "local"))
+            train(tmp_path, Line(accident=accident), StubCrew(2, "local"))
         resumed = Line(accident=accident)
-        losses, _ = train(tmp_path, resumed, AskedCrew(2, "local"), quiet=False)
+        losses, _ = train(tmp_path, resumed, StubCrew(2, "local"), quiet=False)
         with pytest.raises(ConfigurationError, match="2 processors for 3 workers"):
-            train(tmp_path / "other", Line(), AskedCrew(3, "local"))
+            train(tmp_path / "other", Line(), StubCrew(3, "local"))
     assert losses.values == pytest.approx(alone[1].values, rel=1e-6)
     assert_same(alone[0], resumed)
     assert "Line: 12 of 12 steps in " in capfd.readouterr().out
@@ -127,25 +127,25 @@ def test_two_workers_of_a_cluster_train_as_one_process(
 
 def test_more_workers_than_rows_are_refused(tmp_path: Path):
     with pytest.raises(ConfigurationError, match="A step has 2 rows, and there are 3 workers"):
-        train(tmp_path, Line(), AskedCrew(3))
+        train(tmp_path, Line(), StubCrew(3))
     assert not (tmp_path / "checkpoints").exists()
     check_rows(TWO, line_batches())
     with pytest.raises(ConfigurationError, match="Give 2 workers or fewer"):
-        check_rows(AskedCrew(3), line_batches())
+        check_rows(StubCrew(3), line_batches())
 
 
 def test_devices_that_workers_cannot_share_are_refused(monkeypatch: pytest.MonkeyPatch):
     check_device(ALONE, "cuda:1")
-    check_device(AskedCrew(1), "cuda:1")
+    check_device(StubCrew(1), "cuda:1")
     check_device(TWO, "cpu")
     with pytest.raises(ConfigurationError, match="Give device=cuda; CUDA_VISIBLE_DEVICES"):
         check_device(TWO, "cuda:1")
     monkeypatch.setattr("chiasm.runs.data_parallel.find_device", torch.device)
     with pytest.raises(ConfigurationError, match="There are 0 GPUs for 2 workers"):
         check_device(TWO, "cuda")
-    check_device(AskedCrew(2, "auto"), "cuda")
+    check_device(StubCrew(2, "auto"), "cuda")
     with pytest.raises(ConfigurationError, match="Give device=cpu"):
-        check_device(AskedCrew(None, "auto"), "mps")
+        check_device(StubCrew(None, "auto"), "mps")
 
 
 @pytest.fixture

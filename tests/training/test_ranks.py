@@ -21,14 +21,14 @@ from chiasm.training.device import CPU
 from chiasm.training.keep_best import KeepBest
 from chiasm.training.ranks import (
     Rank,
-    agreed,
-    divided,
-    drawn,
-    gathered,
+    blocks,
+    draw_rows,
+    from_first_rank,
+    gather_rows,
     mean,
     micro_slices,
     noise_like,
-    own_rows,
+    rank_rows,
     sharing,
     this_rank,
 )
@@ -96,7 +96,7 @@ def normalised(shares: tuple[int, ...]) -> dict[str, Any]:
     with sharing(len(rows)):
         last = padded(rows, whole[-1])
         out = norm_steps(layers, [padded(own(whole[0], shares), whole[0]), last])
-        loss = (gathered(out).square() * values(ROWS, 3, 4, 5, seed=4)).sum()
+        loss = (gather_rows(out).square() * values(ROWS, 3, 4, 5, seed=4)).sum()
     loss.backward()
     own_gradient = array(last.grad)[: len(rows)]
     gradients = {n: array(p.grad) for n, p in layers.named_parameters()}
@@ -212,8 +212,8 @@ def contrasted(shares: tuple[int, ...]) -> tuple[float, Any]:
     with sharing(len(rows)):
         first = sum(shares[: this_rank().number])
         own_labels = labels[first : first + len(rows)]
-        vectors = gathered(F.normalize(layer(padded(rows, whole)), dim=1))
-        everyones = gathered(own_labels if len(rows) else labels[:1])
+        vectors = gather_rows(F.normalize(layer(padded(rows, whole)), dim=1))
+        everyones = gather_rows(own_labels if len(rows) else labels[:1])
     loss = SupervisedContrast()(vectors[:, None].double(), everyones)
     loss.backward()
     return loss.item(), array(layer.weight.grad)
@@ -242,7 +242,7 @@ def noise(shares: tuple[int, ...]) -> list[Any]:
         return [
             array(noise_like(torch.empty(rows, 3, 8))),
             array(noise_like(torch.empty(rows, 8, 3).transpose(1, 2))),
-            array(drawn(torch.rand, rows, 2)),
+            array(draw_rows(torch.rand, rows, 2)),
         ]
 
 
@@ -259,7 +259,7 @@ def test_random_numbers_are_those_of_one_process(ranks: RankGroup, shares: tuple
 
 
 def own_opinion() -> tuple[float, ...]:
-    return agreed(float(this_rank().number), float("-inf"))
+    return from_first_rank(float(this_rank().number), float("-inf"))
 
 
 def test_the_first_rank_decides(ranks: RankGroup):
@@ -299,13 +299,13 @@ def test_a_budget_ends_all_ranks_at_the_step_of_the_first_ones_clock(
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 @pytest.mark.parametrize("micro", [1, 2, 3])
 def test_every_row_is_of_one_rank_and_shares_differ_by_one(total: int, count: int, micro: int):
-    shares = [own_rows(total, rank=Rank(n, count), micro=micro) for n in range(count)]
+    shares = [rank_rows(total, rank=Rank(n, count), micro=micro) for n in range(count)]
     for number, block in enumerate(micro_slices(total, micro)):
         rows = [row for share in shares for row in share[number]]
         assert rows == list(range(block.start, block.stop))
         sizes = [len(share[number]) for share in shares]
         assert max(sizes) - min(sizes) <= 1
-    assert [part.start for part in divided(total, 1)] == [0]
+    assert [part.start for part in blocks(total, 1)] == [0]
 
 
 def batches_of(rank: Rank, *, epoch: int, batch: int = 5, micro: int = 1) -> list[list[int]]:

@@ -35,7 +35,7 @@ _END: Final[Any] = object()
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Request:
     """What a crew was gathered from, for what its processes do together; see ``gather``."""
 
     workers: int | None = 1
@@ -48,11 +48,11 @@ class Crew(ABC):
 
     Attributes:
         size: results that are computed at a time.
-        asked: what it was gathered from.
+        request: what it was gathered from.
     """
 
     size: int = 1
-    asked: Asked = Asked()
+    request: Request = Request()
 
     def rest(self) -> None:  # noqa: B027  # most have none
         """End processes that wait, so that others have their memory; they are started again."""
@@ -129,13 +129,13 @@ def gather(
     if ray is not None:
         with ray_cluster(ray, cpus=workers) as connected:
             cluster = _RayCrew(connected, workers, gpu=gpus > 0, shared=shared)
-            cluster.asked = Asked(workers, ray, tuple(shared))
+            cluster.request = Request(workers, ray, tuple(shared))
             yield cluster
     elif workers is None or workers == 1:
         yield ALONE
     else:
         crew = _LocalCrew(workers, gpus, module)
-        crew.asked = Asked(workers, None, tuple(shared))
+        crew.request = Request(workers, None, tuple(shared))
         try:
             yield crew
         finally:

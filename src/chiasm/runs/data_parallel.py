@@ -46,7 +46,7 @@ _GUARD = 'A script that asks for workers needs the line: if __name__ == "__main_
 
 def is_several(crew: Crew) -> bool:
     """Return whether a crew is more than this process."""
-    return crew.asked.ray is not None or crew.asked.workers not in (None, 1)
+    return crew.request.ray is not None or crew.request.workers not in (None, 1)
 
 
 def check_device(crew: Crew, name: str) -> None:
@@ -67,8 +67,8 @@ def check_device(crew: Crew, name: str) -> None:
             "Workers on a GPU of Apple cannot exchange gradients. Give device=cpu, or leave out "
             "--workers and --ray."
         )
-    if crew.asked.ray is None and find_device(name).type == "cuda":
-        _check_gpus(crew.asked.workers or 1)
+    if crew.request.ray is None and find_device(name).type == "cuda":
+        _check_gpus(crew.request.workers or 1)
 
 
 def _check_gpus(count: int) -> None:
@@ -92,7 +92,7 @@ def check_rows(crew: Crew, train: DataLoader[Any], *, micro: int = 1) -> None:
         ConfigurationError: with what to give instead.
     """
     if is_several(crew):
-        rank_loader(train, rank=Rank(0, crew.asked.workers or 1), micro=micro)
+        rank_loader(train, rank=Rank(0, crew.request.workers or 1), micro=micro)
 
 
 def fit_together(
@@ -132,19 +132,19 @@ def fit_together(
         fit(module, train, validation, **given)
         return
     crew.rest()
-    asked, device = crew.asked, device_of(module)
+    request, device = crew.request, device_of(module)
     given["folder"] = folder.absolute()
     random = random_states(device)
     with ExitStack() as stack:
         start: Callable[[RankTask], Trained]
-        if asked.ray is None:
-            count = asked.workers or 1
+        if request.ray is None:
+            count = request.workers or 1
             if device.type == "cuda":
                 _check_gpus(count)
             start = _in_processes
         else:
-            cluster = stack.enter_context(ray_cluster(asked.ray, cpus=asked.workers))
-            count = asked.workers or _all_of(cluster, device)
+            cluster = stack.enter_context(ray_cluster(request.ray, cpus=request.workers))
+            count = request.workers or _all_of(cluster, device)
             start = _OnRay(cluster, processors=_check_cluster(cluster, device, count))
         # Refused before processes are started.
         rank_loader(train, rank=Rank(0, count), micro=getattr(module, "accumulate", 1))
@@ -157,12 +157,12 @@ def fit_together(
             number=0,
             count=count,
             device=device.type,
-            one_machine=asked.ray is None,
-            needed=tuple(str(path) for path in (*asked.shared, *needed)),
+            one_machine=request.ray is None,
+            needed=tuple(str(path) for path in (*request.shared, *needed)),
             directory=str(Path.cwd()),
             versions=training_versions(),
         )
-        say(f"Training in {count} processes{' of the cluster' if asked.ray else ''} ...")
+        say(f"Training in {count} processes{' of the cluster' if request.ray else ''} ...")
         try:
             trained = start(task)
         except WorkerLost as lost:

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from chiasm.metrics.ranking import nan_loses
-from chiasm.training.ranks import agreed
+from chiasm.training.ranks import from_first_rank
 
 
 class KeepBest(Callback):
@@ -53,7 +53,7 @@ class KeepBest(Callback):
         logged = trainer.callback_metrics.get(self.metric)
         if logged is None:
             return
-        first, second = agreed(  # several processes stop together
+        first, second = from_first_rank(  # several processes stop together
             nan_loses(self.sign * float(logged)),
             nan_loses(-float(trainer.callback_metrics.get(self.tie, 0.0))),
         )

@@ -60,7 +60,7 @@ class Share:
         return sum(self.sizes)
 
     @property
-    def own(self) -> slice:
+    def rows(self) -> slice:
         """Rows of the batch that this rank has."""
         start = sum(self.sizes[: self.rank.number])
         return slice(start, start + self.sizes[self.rank.number])
@@ -109,11 +109,11 @@ def has_rows() -> bool:
     return _share is None or _share.sizes[_share.rank.number] > 0
 
 
-def divided(count: int, shares: int) -> list[slice]:
+def blocks(count: int, shares: int) -> list[slice]:
     """Divide rows into blocks whose lengths differ by one at most, longer ones first.
 
     Example:
-        >>> [(part.start, part.stop) for part in divided(5, 2)]
+        >>> [(part.start, part.stop) for part in blocks(5, 2)]
         [(0, 3), (3, 5)]
     """
     each, left = divmod(count, shares)
@@ -132,7 +132,7 @@ def micro_slices(total: int, count: int) -> list[slice]:
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
 
-def own_rows(total: int, *, rank: Rank, micro: int = 1) -> list[list[int]]:
+def rank_rows(total: int, *, rank: Rank, micro: int = 1) -> list[list[int]]:
     """Return the rows of a batch that are a rank's, for each of its micro-batches.
 
     Args:
@@ -141,17 +141,17 @@ def own_rows(total: int, *, rank: Rank, micro: int = 1) -> list[list[int]]:
         micro: micro-batches of the batch; each is divided over the ranks.
 
     Example:
-        >>> own_rows(8, rank=Rank(1, 2), micro=2)
+        >>> rank_rows(8, rank=Rank(1, 2), micro=2)
         [[2, 3], [6, 7]]
     """
     parts = []
     for block in micro_slices(total, micro):
         rows = range(block.start, block.stop)
-        parts.append(list(rows[divided(len(rows), rank.count)[rank.number]]))
+        parts.append(list(rows[blocks(len(rows), rank.count)[rank.number]]))
     return parts
 
 
-def summed(values: Tensor) -> Tensor:
+def sum_over_ranks(values: Tensor) -> Tensor:
     """Return the sum of a tensor over the ranks that share the batch; of equal shape on each."""
     if _share is None or len(_share.sizes) == 1:
         return values
@@ -162,7 +162,7 @@ def summed(values: Tensor) -> Tensor:
 def ratio(numerator: Tensor, denominator: Tensor, *, least: float = 0.0) -> Tensor:
     """Divide two sums over the rows of the batch, the second of at least ``least``."""
     if _share is not None and len(_share.sizes) > 1:
-        numerator, denominator = summed(torch.stack([numerator, denominator])).unbind()
+        numerator, denominator = sum_over_ranks(torch.stack([numerator, denominator])).unbind()
     return numerator / (denominator.clamp(min=least) if least else denominator)
 
 
@@ -173,7 +173,7 @@ def mean(values: Tensor) -> Tensor:
     return ratio(values.sum(), values.new_tensor(values.numel()))
 
 
-def gathered(rows: Tensor) -> Tensor:
+def gather_rows(rows: Tensor) -> Tensor:
     """Return the rows ``(N, ...)`` of the batch, of which ``(n, ...)`` are this rank's.
 
     The rows of a rank that has none are left out.
@@ -184,7 +184,7 @@ def gathered(rows: Tensor) -> Tensor:
     return result
 
 
-def drawn(draw: Callable[..., Tensor], rows: int, *shape: int, **options: Any) -> Tensor:
+def draw_rows(draw: Callable[..., Tensor], rows: int, *shape: int, **options: Any) -> Tensor:
     """Draw random numbers for the rows of this rank, as one process draws them for the batch.
 
     Args:
@@ -195,7 +195,7 @@ def drawn(draw: Callable[..., Tensor], rows: int, *shape: int, **options: Any) -
     """
     if _share is None or len(_share.sizes) == 1:
         return draw(rows, *shape, **options)
-    return _own(draw(_share.total, *shape, **options), rows, _share)
+    return _of_rank(draw(_share.total, *shape, **options), rows, _share)
 
 
 def noise_like(rows: Tensor) -> Tensor:
@@ -204,28 +204,28 @@ def noise_like(rows: Tensor) -> Tensor:
         return torch.randn_like(rows)
     # The order in which numbers are drawn depends on how the values lie in memory.
     batch = rows.new_empty_strided((_share.total, *rows.shape[1:]), rows.stride())
-    return _own(torch.randn_like(batch), len(rows), _share)
+    return _of_rank(torch.randn_like(batch), len(rows), _share)
 
 
-def _own(batch: Tensor, rows: int, share: Share) -> Tensor:
+def _of_rank(batch: Tensor, rows: int, share: Share) -> Tensor:
     """Return a rank's rows; those of a rank that has none count for nothing."""
-    return batch[share.own] if share.sizes[share.rank.number] else batch[:rows]
+    return batch[share.rows] if share.sizes[share.rank.number] else batch[:rows]
 
 
-def agreed(*values: float) -> tuple[float, ...]:
+def from_first_rank(*values: float) -> tuple[float, ...]:
     """Return the values of the first rank, on which all decide alike."""
     if _rank.count == 1:
         return values
-    told = torch.tensor(values, dtype=torch.float64, device=_exchanging())
-    dist.broadcast(told, src=0)
-    return tuple(told.tolist())
+    message = torch.tensor(values, dtype=torch.float64, device=_exchanging())
+    dist.broadcast(message, src=0)
+    return tuple(message.tolist())
 
 
 def _everyones(rows: int) -> list[int]:
-    told = torch.zeros(_rank.count, dtype=torch.int64, device=_exchanging())
-    told[_rank.number] = rows
-    dist.all_reduce(told)
-    return [int(size) for size in told.tolist()]
+    message = torch.zeros(_rank.count, dtype=torch.int64, device=_exchanging())
+    message[_rank.number] = rows
+    dist.all_reduce(message)
+    return [int(size) for size in message.tolist()]
 
 
 def _exchanging() -> torch.device:
@@ -257,9 +257,9 @@ class _Gathered(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, share: Share) -> Tensor:
         ctx.share, ctx.rows = share, len(rows)
         # Of one length, which the collectives of all backends take.
-        own = share.sizes[share.rank.number]
+        count = share.sizes[share.rank.number]
         padded = rows.new_zeros((max(share.sizes), *rows.shape[1:]))
-        padded[:own] = rows[:own]
+        padded[:count] = rows[:count]
         parts = [torch.empty_like(padded) for _ in share.sizes]
         dist.all_gather(parts, padded)
         return torch.cat([part[:size] for part, size in zip(parts, share.sizes)])
@@ -268,6 +268,6 @@ class _Gathered(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         share: Share = ctx.share
         gradient = gradients[0].new_zeros((ctx.rows, *gradients[0].shape[1:]))
-        own = gradients[0][share.own]
-        gradient[: len(own)] = own * len(share.sizes)
+        part = gradients[0][share.rows]
+        gradient[: len(part)] = part * len(share.sizes)
         return gradient, None

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
 from chiasm.errors import ConfigurationError
-from chiasm.training.ranks import Rank, own_rows
+from chiasm.training.ranks import Rank, rank_rows
 
 
 @runtime_checkable
@@ -40,7 +40,7 @@ class RankBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for positions in self.batches:
-            parts = own_rows(len(positions), rank=self.rank, micro=self.micro)
+            parts = rank_rows(len(positions), rank=self.rank, micro=self.micro)
             yield [positions[row] for rows in parts for row in rows]
 
 
@@ -90,5 +90,5 @@ def _smallest(batches: BatchSampler, micro: int) -> int:
     sizes = {min(batches.batch_size, rows)}
     if not batches.drop_last and rows % batches.batch_size:
         sizes.add(rows % batches.batch_size)
-    ends = [own_rows(size, rank=Rank(), micro=micro)[-1] for size in sizes if size]
+    ends = [rank_rows(size, rank=Rank(), micro=micro)[-1] for size in sizes if size]
     return min((len(end) for end in ends), default=0)

@@ -58,13 +58,13 @@ class _Normalised(torch.autograd.Function):
         axes = [axis for axis in range(x.dim()) if axis != 1]
         count = x.numel() // x.shape[1]
         wide = _exact(x)
-        own = torch.var_mean(wide, dim=axes, correction=0)
-        variance, mean = (value.double() for value in own)
+        moments = torch.var_mean(wide, dim=axes, correction=0)
+        variance, mean = (value.double() for value in moments)
         ctx.counts = has_rows()
         count = count if ctx.counts else 0
-        told = torch.cat([mean, variance * count, mean.new_tensor([count])])
-        parts = [torch.empty_like(told) for _ in range(dist.get_world_size())]
-        dist.all_gather(parts, told)
+        message = torch.cat([mean, variance * count, mean.new_tensor([count])])
+        parts = [torch.empty_like(message) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, message)
         means, squares, counts = torch.stack(parts).split([len(mean), len(mean), 1], dim=1)
         total = counts.sum()
         if float(total) < 2:

@@ -20,7 +20,7 @@ from chiasm.settings import Precision
 from chiasm.training.device import device_errors, device_of, precision_on
 from chiasm.training.distributed import trainer_place
 from chiasm.training.progress import Progress
-from chiasm.training.ranks import agreed, this_rank
+from chiasm.training.ranks import from_first_rank, this_rank
 from chiasm.training.shared_batches import has_empty_shares, rank_loader
 from chiasm.training.synchronised_norm import synchronise_norms
 
@@ -50,12 +50,12 @@ class Budget(Callback):
         self._clock = clock
         self._before = 0.0
         self._start = clock()
-        self._agreed: float | None = None  # seconds spent, of the first of several processes
+        self._first_spent: float | None = None  # seconds spent, of the first of several processes
 
     @property
     def fraction(self) -> float:
         """Share of the budget that is spent, in [0, 1]; 0 if it is unlimited."""
-        spent = self._spent() if self._agreed is None else self._agreed
+        spent = self._spent() if self._first_spent is None else self._first_spent
         return min(1.0, spent / self.seconds) if self.seconds > 0 else 1.0
 
     def _spent(self) -> float:
@@ -63,7 +63,7 @@ class Budget(Callback):
 
     def _agree(self) -> None:
         if this_rank().count > 1 and 0 < self.seconds < math.inf:
-            (self._agreed,) = agreed(self._spent())
+            (self._first_spent,) = from_first_rank(self._spent())
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a resumed training that had spent the budget makes no further step."""

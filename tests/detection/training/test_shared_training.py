@@ -30,7 +30,7 @@ from chiasm.runs.crew import ALONE
 from chiasm.samples import RGBDBatch
 from chiasm.training.trainer import Budget, fit
 from rank_group import RankGroup, rank_group
-from stub_training import AskedCrew, Losses
+from stub_training import Losses, StubCrew
 
 SIZE = 64
 
@@ -142,7 +142,7 @@ def test_two_workers_have_the_loss_curve_of_one_process(
 def test_a_baseline_has_no_work_for_several_processes(tmp_path: Path):
     config = DetectionConfig.make(data=tmp_path / "absent", out=tmp_path / "run", model="btf")
     with pytest.raises(ConfigurationError, match=r"btf is fitted in steps of its own.*adnas_slim"):
-        train(config, crew=AskedCrew(2))
+        train(config, crew=StubCrew(2))
     assert not config.out.exists()
 
 
@@ -151,12 +151,12 @@ def test_one_gpu_is_not_shared_by_those_that_train_together(tmp_path: Path):
         data=tmp_path / "absent", out=tmp_path / "run", model="adnas_slim", device="cuda:1"
     )
     with pytest.raises(ConfigurationError, match="names one GPU"):
-        train(config, crew=AskedCrew(2))
+        train(config, crew=StubCrew(2))
     assert not config.out.exists()
 
 
 def test_features_that_are_stored_are_trained_on_by_one_process():
-    crew = AskedCrew(2)
+    crew = StubCrew(2)
     frozen, trained = (
         cast(DetectionDataModule, SimpleNamespace(crew=crew, frozen_source=source))
         for source in (object(), None)

@@ -15,9 +15,11 @@ from chiasm.cli.main import app
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import open_data
 from chiasm.diagnosis.readers.store import RecordingStore
+from chiasm.diagnosis.train import train
 from chiasm.diagnosis.training.dataset import UNCOUNTED, BatchOrder, Key, RankOrder
 from chiasm.errors import ConfigurationError
 from chiasm.training.ranks import Rank
+from stub_training import StubCrew
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 TINY = {
@@ -47,9 +49,12 @@ def curves(out: Path) -> list[float]:
 
 @pytest.mark.timeout(300)
 def test_two_workers_have_the_loss_curves_of_one_process(store: RecordingStore, tmp_path: Path):
-    one = api.train(data=store.path, out=tmp_path / "one", model="mad_small", **TINY)
+    given = {"data": store.path, "model": "mad_small", **TINY}
+    one = train(DiagnosisConfig.make(out=tmp_path / "one", **given))
     random = torch.rand(2)
-    two = api.train(data=store.path, out=tmp_path / "two", model="mad_small", workers=2, **TINY)
+    crew = StubCrew(2)
+    two = train(DiagnosisConfig.make(out=tmp_path / "two", **given), crew=crew)
+    assert crew.rested
     assert torch.equal(torch.rand(2), random)
     expected = curves(tmp_path / "one")
     assert len(expected) > 10

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chiasm.fusion.recomputation import run_layer
-from chiasm.training.ranks import mean, ratio, summed
+from chiasm.training.ranks import mean, ratio, sum_over_ranks
 
 OBJECT_WEIGHT = 5.0  # of a pixel on the object, beyond that of any pixel
 
@@ -93,7 +93,7 @@ def dice_loss(
     p = logits.softmax(dim=1)[:, 1:]
     if inside is not None:
         p, mask = p * inside, mask * inside
-    overlap, predicted, anomalous = summed(
+    overlap, predicted, anomalous = sum_over_ranks(
         torch.stack([(p * mask).sum(), p.sum(), mask.sum()])
     ).unbind()
     return 1 - (2 * overlap + smooth) / (predicted + anomalous + smooth)

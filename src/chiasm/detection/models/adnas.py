@@ -47,7 +47,7 @@ from chiasm.fusion.pools import CELLS, Pools
 from chiasm.fusion.recomputation import Recomputable
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
-from chiasm.training.ranks import drawn
+from chiasm.training.ranks import draw_rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,7 +148,7 @@ class AdnasDetector(Detector):
 
         What is left is not scaled: a map that says nothing is zero in prediction as well.
         """
-        chances = drawn(torch.rand, len(value), 1, 1, 1, device=value.device)
+        chances = draw_rows(torch.rand, len(value), 1, 1, 1, device=value.device)
         return value * (chances >= self.map_dropout)
 
     def set_score_rule(

@@ -21,7 +21,7 @@ from chiasm.detection.training.feature_store import StoredBatch
 from chiasm.metrics.ranking import average_precision
 from chiasm.samples import RGBDBatch
 from chiasm.training.device import placed
-from chiasm.training.ranks import Rank, Share, own_rows, sharing
+from chiasm.training.ranks import Rank, Share, rank_rows, sharing
 from chiasm.training.schedule import (
     OPTIMISERS,
     SCHEDULES,
@@ -188,7 +188,7 @@ def micro_batches(batch: Batch, count: int, *, share: Share | None = None) -> li
     """
     rank = Rank() if share is None else share.rank
     total = len(batch.foreground) if share is None else share.total
-    ends = list(running_sums(len(r) for r in own_rows(total, rank=rank, micro=count)))
+    ends = list(running_sums(len(r) for r in rank_rows(total, rank=rank, micro=count)))
     return [rows_of(batch, slice(start, end)) for start, end in zip([0, *ends], ends)]
 
 

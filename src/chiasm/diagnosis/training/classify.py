@@ -17,7 +17,7 @@ from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.training.contrast import follow_schedule, log_gates
 from chiasm.diagnosis.training.dataset import Views, counted
 from chiasm.metrics.classification import macro_f1
-from chiasm.training.ranks import gathered, sharing
+from chiasm.training.ranks import gather_rows, sharing
 from chiasm.training.schedule import decayed_adamw
 from chiasm.training.trainer import Budget
 
@@ -69,7 +69,7 @@ class ClassTraining(LightningModule):
         assert view.label is not None
         with sharing(counted(view)):
             output = self.network(without(view, dropped), density=False)
-            logits, labels = gathered(output.logits.float()), gathered(view.label)
+            logits, labels = gather_rows(output.logits.float()), gather_rows(view.label)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
         self.log("train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
         log_gates(self, output, number)

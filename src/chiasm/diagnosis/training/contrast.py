@@ -16,7 +16,7 @@ from chiasm.diagnosis.batch import modalities_of, moved, without
 from chiasm.diagnosis.classifier import Classifier, ClassifierOutput
 from chiasm.diagnosis.layers.contrastive import SupervisedContrast
 from chiasm.diagnosis.training.dataset import Views, counted
-from chiasm.training.ranks import gathered, sharing
+from chiasm.training.ranks import gather_rows, sharing
 from chiasm.training.schedule import (
     WARM_UP,
     cosine,
@@ -86,8 +86,8 @@ class ContrastTraining(LightningModule):
                 )
                 for view in batch
             ]
-            own = torch.cat([self.network.project(o, self.parts) for o in outputs], dim=1)
-            vectors, labels = gathered(own), gathered(labels)
+            vectors = torch.cat([self.network.project(o, self.parts) for o in outputs], dim=1)
+            vectors, labels = gather_rows(vectors), gather_rows(labels)
             penalty = _flow_penalty(self, outputs)
         loss = self.contrast(vectors, labels)
         share = self.contrast.monitor(loss, labels, views=vectors.shape[1])
@@ -136,7 +136,7 @@ def _flow_penalty(module: Any, outputs: Sequence[ClassifierOutput]) -> Tensor | 
     """Return the weighted negative log-likelihood of all outputs and modalities."""
     if not module.flow_weight:
         return 0.0
-    terms = [gathered(nll).mean() for output in outputs for nll in output.flow_nll.values()]
+    terms = [gather_rows(nll).mean() for output in outputs for nll in output.flow_nll.values()]
     if not terms:  # a network without flows
         return 0.0
     nll = torch.stack(terms).mean()

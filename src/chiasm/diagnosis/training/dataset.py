@@ -25,7 +25,7 @@ from chiasm.diagnosis.readers.source import RecordingRef
 from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.samples import FloatArray, RecordingBatch, RecordingSample
 from chiasm.training.device import CPU, loading
-from chiasm.training.ranks import Rank, own_rows, this_rank
+from chiasm.training.ranks import Rank, rank_rows, this_rank
 
 UNCOUNTED = -1  # label of a recording that keeps a rank in step and is left out of the loss
 
@@ -239,9 +239,9 @@ class RankOrder(Sampler[Key]):
 
     def __iter__(self) -> Iterator[Key]:
         for epoch, indices, _ in self.order:
-            (rows,) = own_rows(len(indices), rank=self.rank)
-            own = [indices[row] for row in rows]
-            yield Key(epoch, own or indices[:1], counts=bool(own))
+            (rows,) = rank_rows(len(indices), rank=self.rank)
+            part = [indices[row] for row in rows]
+            yield Key(epoch, part or indices[:1], counts=bool(part))
 
 
 def recording_loader(
