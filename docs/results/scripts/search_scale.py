@@ -2,9 +2,9 @@
 
 python docs/results/scripts/search_scale.py --data FOLDER --out FOLDER --pairs 1 image_size=128 ...
 
-One process is bound to one core and has one thread. Two have a core each, and the process that gathers
-them has both where they wait. Both searches have the same settings and an empty folder. Settings follow as
-``name=value``. The table is written to ``docs/results/search_scale.json`` and printed.
+One process is bound to one core and has one thread. Two have a core each, and the process that
+gathers them has both where they wait. Both searches have the same settings and an empty folder.
+Settings follow as ``name=value``. The table is written to ``docs/results/search_scale.json``.
 """
 
 from __future__ import annotations

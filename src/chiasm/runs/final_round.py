@@ -130,10 +130,13 @@ def final_round(
     last: dict[int, Mapping[str, float]] = {}
     result = RoundResult(0, {}, 0, 0)
     pace = _Pace(crew.size)
+    each_epoch: dict[int, float] = {}  # seconds
     for rung, length in enumerate(lengths if seconds > 0 else ()):
         steps, more = length * steps_per_epoch, length - (lengths[rung - 1] if rung else 0)
         figures = {n: row for n in left if (row := rows.find(finalists[n], steps))}
         waiting = [n for n in left if n not in figures]
+        if crew.size > 1:  # the slowest begin, so that all processes end at about the same time
+            waiting.sort(key=lambda n: -each_epoch.get(n, 0.0))
         if rung and pace.known and pace.seconds(len(waiting) * more) > deadline - clock():
             say(f"No time is left to train {len(waiting)} finalists for {steps} steps.")
             break
@@ -160,6 +163,7 @@ def final_round(
             figures[training.number] = row
             rows.add(training.fusion, row)
             pace.add(more, seconds)
+            each_epoch[training.number] = seconds / more
             if crew.size > 1:  # by itself, a training says its figures as it goes
                 shown = ", ".join(
                     f"{name.replace('_', ' ')} {value:.3f}"
