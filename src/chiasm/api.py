@@ -52,7 +52,7 @@ def train(
 
     Args:
         config: settings of the run: a ``DetectionConfig`` or a ``DiagnosisConfig``.
-        workers, ray: processes of the search, see ``search``.
+        workers, ray: processes of the search, see ``search``, and of the training after it.
         settings: instead of ``config``, the settings by name: ``data``, ``out``, ``model``, …
 
     Returns:

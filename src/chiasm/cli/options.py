@@ -54,15 +54,17 @@ Device = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Search in this number of processes (default: 1)."),
+    typer.Option(
+        "--workers", min=1, help="Search and train in this number of processes (default: 1)."
+    ),
 ]
 Ray = Annotated[
     str | None,
     typer.Option(
         "--ray",
         metavar="ADDRESS",
-        help="Search on a Ray cluster: HOST:PORT, ray://HOST:PORT, 'auto', or 'local' for one on "
-        "this machine.",
+        help="Search and train on a Ray cluster: HOST:PORT, ray://HOST:PORT, 'auto', or 'local' "
+        "for one on this machine.",
     ),
 ]
 Overrides = Annotated[

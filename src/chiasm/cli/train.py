@@ -42,7 +42,11 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train a detector on normal parts or a classifier on recordings. Writes OUT/model."""
+    """Train a detector on normal parts or a classifier on recordings. Writes OUT/model.
+
+    With --workers or --ray, a search is divided among processes, and these share every batch of a
+    network that trains its features. The same command resumes what was interrupted.
+    """
     from chiasm.api import make_config
     from chiasm.api import train as run
 

@@ -12,7 +12,7 @@ from chiasm.detection.layers.candidates import MIDDLE_SCALES
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.pools import Pools
-from chiasm.registry import find_model, models
+from chiasm.registry import RegisteredModel, find_model, models
 from chiasm.training.device import find_device
 
 
@@ -61,6 +61,11 @@ def builder_arguments(config: DetectionConfig) -> dict[str, Any]:
     parameters = inspect.signature(find_model(config.model).builder).parameters
     settings = type(config).model_fields.keys() - {"fusion"}
     return {name: getattr(config, name) for name in parameters if name in settings}
+
+
+def trains_features(model: RegisteredModel) -> bool:
+    """Return whether a model with a fusion trains its features, which others have frozen."""
+    return "backbone" not in inspect.signature(model.builder).parameters
 
 
 def frozen_detector(config: DetectionConfig) -> AdnasDetector | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from chiasm.detection.building import builder_arguments
+from chiasm.detection.building import builder_arguments, trains_features
 from chiasm.detection.calibrate import calibrate_and_save
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import read_contract
@@ -30,9 +30,10 @@ from chiasm.errors import ConfigurationError
 from chiasm.fusion.finalists import random_architecture
 from chiasm.fusion.genotype import Genotype, concatenation
 from chiasm.metrics.ranking import nan_loses
-from chiasm.registry import find_model
+from chiasm.registry import find_model, models
 from chiasm.runs.console import say
 from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.data_parallel import check_device, check_rows, is_several
 from chiasm.training.device import device_errors, find_device
 from chiasm.training.trainer import LOWER
 
@@ -75,17 +76,20 @@ def train(
         config: of the run.
         data: of the run; None opens them.
         measure: measures what pieces of a detector cost, for ``search.method=evolution``.
-        crew: processes that store features, judge architectures and train finalists and folds.
+        crew: processes that store features, judge architectures and train finalists and, together,
+            the final weights of a model that trains its features.
 
     Raises:
         ConfigurationError: the fusion is neither a known name nor a file, there are options for
-            a model that has none, or the model cannot be calibrated as configured.
+            a model that has none, the model cannot be calibrated as configured, or one process
+            trains it and several were asked for.
     """
     if config.fusion not in FUSIONS and not Path(config.fusion).is_file():
         raise ConfigurationError(
             f"fusion is {', '.join(FUSIONS)} or a genotype's file; {config.fusion!r} is neither."
         )
     check_refits(config)  # before any search or training
+    _check_crew(config, crew)
     if data is None:
         with device_errors(find_device(config.device), remedy=LOWER):
             data = open_run(config, crew=crew)
@@ -104,6 +108,8 @@ def train(
             f"{config.model} has no options; its settings are those of the run. Remove "
             f"{', '.join(sorted(config.options))} from options."
         )
+    if trains_features(find_model(config.model)):
+        check_rows(data.crew, data.loader("final"), micro=config.accumulate)
     fusion = _fusion_of(config, data, measure)
     fusion, module, validation_ap = _trained(_compared(fusion, data), data)
     detector = module.detector
@@ -114,7 +120,7 @@ def train(
     figures = {
         "validation_ap": validation_ap,
         "rotations": data.rotations,
-        "steps": module.global_step,
+        "steps": module.steps,
         "final_data": config.final_data,
         "selection": "validation" if data.selected_on_calibration else "held_out",
         "precision": data.multiplied,
@@ -153,6 +159,19 @@ def _compared(fusion: Genotype | str, data: DetectionDataModule) -> list[Genotyp
     if config.bounds_cost or not isinstance(fusion, Genotype):
         return [fusion]
     return [fusion] if fusion.cells == made_by_hand.cells else [fusion, made_by_hand]
+
+
+def _check_crew(config: DetectionConfig, crew: Crew) -> None:
+    """Refuse several processes for a model that has no work for them, and one GPU for all."""
+    model = find_model(config.model)
+    if model.pools is None and is_several(crew):
+        raise ConfigurationError(
+            f"{config.model} is fitted in steps of its own, in one process; leave out --workers "
+            "and --ray. Models with work for several: "
+            f"{', '.join(m.name for m in models('detector') if m.pools is not None)}."
+        )
+    if trains_features(model):
+        check_device(crew, config.device)
 
 
 def _trained(

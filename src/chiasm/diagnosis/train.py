@@ -25,14 +25,15 @@ from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.contrast import ContrastTraining
 from chiasm.diagnosis.unseen import SPLIT, stored_split
 from chiasm.errors import ConfigurationError
-from chiasm.registry import find_model
+from chiasm.registry import find_model, models
 from chiasm.runs.console import say
 from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.data_parallel import check_device, fit_together, is_several
 from chiasm.runs.model_folder import GENOTYPE, parameter_count
 from chiasm.settings import Precision
 from chiasm.training.device import device_errors, find_device
 from chiasm.training.keep_best import KeepBest
-from chiasm.training.trainer import LOWER, Budget, fit
+from chiasm.training.trainer import LOWER, Budget
 
 CLIP = 1.0
 
@@ -69,7 +70,25 @@ def train(
     A run that was interrupted continues when it is started again with the same settings.
     ``minutes`` is the budget of both stages over all calls; a run that exceeds it has saved a
     usable model.
+
+    Args:
+        config: of the run.
+        data: of the run; None opens them.
+        measure: measures what pieces of a classifier cost, for ``search.method=evolution``.
+        crew: processes that judge architectures, train finalists and members and, together, the
+            stages of a network.
+
+    Raises:
+        ConfigurationError: one process fits the model, and several were asked for.
     """
+    if is_several(crew):
+        if find_model(config.model).fitted:
+            raise ConfigurationError(
+                f"{config.model} is fitted in one call, in one process; leave out --workers and "
+                "--ray. Networks that several processes train: "
+                f"{', '.join(m.name for m in models('classifier') if not m.fitted)}."
+            )
+        check_device(crew, config.device)
     with device_errors(find_device(config.device), remedy=LOWER):
         return _train(config, data=data, measure=measure, crew=crew)
 
@@ -219,10 +238,12 @@ def _stage(
     config = data.config
     finished = config.out / "checkpoints" / name / FINISHED
     if not finished.exists():
-        fit(
+        fit_together(
             module,
             data.loader(name),
             data.loader(f"{name}_check"),
+            crew=data.crew,
+            needed=(data.store.path,),
             folder=config.out,
             name=name,
             epochs=epochs,

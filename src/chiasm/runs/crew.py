@@ -34,14 +34,28 @@ _GUARD = 'A script that asks for workers needs the line: if __name__ == "__main_
 _END: Final[Any] = object()
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a crew was gathered from, for what its processes do together; see ``gather``."""
+
+    workers: int | None = 1
+    ray: str | None = None
+    shared: tuple[Path, ...] = ()
+
+
 class Crew(ABC):
     """Processes that compute independent results.
 
     Attributes:
         size: results that are computed at a time.
+        request: what it was gathered from.
     """
 
     size: int = 1
+    request: Request = Request()
+
+    def rest(self) -> None:  # noqa: B027  # most have none
+        """End processes that wait, so that others have their memory; they are started again."""
 
     @abstractmethod
     def compute(
@@ -114,15 +128,18 @@ def gather(
         raise ConfigurationError(f"{workers} workers were asked for; one at least is needed.")
     if ray is not None:
         with ray_cluster(ray, cpus=workers) as connected:
-            yield _RayCrew(connected, workers, gpu=gpus > 0, shared=shared)
+            cluster = _RayCrew(connected, workers, gpu=gpus > 0, shared=shared)
+            cluster.request = Request(workers, ray, tuple(shared))
+            yield cluster
     elif workers is None or workers == 1:
         yield ALONE
     else:
         crew = _LocalCrew(workers, gpus, module)
+        crew.request = Request(workers, None, tuple(shared))
         try:
             yield crew
         finally:
-            crew.close()
+            crew.rest()
 
 
 class _LocalCrew(Crew):
@@ -180,8 +197,7 @@ class _LocalCrew(Crew):
         worker.send(*_packed(_import), self._module)
         return worker
 
-    def close(self) -> None:
-        """End the processes."""
+    def rest(self) -> None:
         while self._idle:
             worker = self._idle.pop()
             worker.close(kill=worker not in self._known)

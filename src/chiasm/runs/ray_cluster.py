@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,6 +62,29 @@ def error_of_task(error: Any) -> Exception:
             "extras on all machines."
         )
     return error if cause is None else cause
+
+
+def ray_resources(ray: Any) -> list[Mapping[str, float]]:
+    """Return what each machine of a cluster has: ``CPU``, ``GPU`` and others, by name."""
+    return [machine["Resources"] for machine in ray.nodes() if machine["Alive"]]
+
+
+def processors_each(machines: Sequence[Mapping[str, float]], workers: int) -> int:
+    """Return the most processors that each of some workers can have at once; 0 if not even one.
+
+    Args:
+        machines: of ``ray_resources``; a worker is on one of them.
+        workers: at work at once.
+
+    Example:
+        >>> processors_each([{"CPU": 16.0}, {"CPU": 8.0}], 3)
+        8
+    """
+    free = [int(machine.get("CPU", 0)) for machine in machines]
+    for processors in range(max(free, default=0), 0, -1):
+        if sum(count // processors for count in free) >= workers:
+            return processors
+    return 0
 
 
 def _connect(ray: Any, address: str, cpus: int | None) -> None:

@@ -98,9 +98,15 @@ class Worker:
         return f"signal {-code}" if code is not None and code < 0 else f"exit status {code}"
 
 
-def first_answers(workers: dict[Connection, T]) -> list[T]:
-    """Wait for one or more workers to answer or to end, and return what stands for these."""
-    return [workers[ended] for ended in wait(list(workers)) if isinstance(ended, Connection)]
+def first_answers(workers: dict[Connection, T], *, seconds: float | None = None) -> list[T]:
+    """Wait for one or more workers to answer or to end, and return what stands for these.
+
+    Args:
+        workers: by their connections.
+        seconds: after which it returns what there is, maybe nothing; None waits for ever.
+    """
+    ended = wait(list(workers), timeout=seconds)
+    return [workers[place] for place in ended if isinstance(place, Connection)]
 
 
 def call_apart(function: Callable[..., T], *arguments: Any, threads: int) -> T:

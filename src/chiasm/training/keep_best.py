@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from chiasm.metrics.ranking import nan_loses
+from chiasm.training.ranks import from_first_rank
 
 
 class KeepBest(Callback):
@@ -52,10 +53,11 @@ class KeepBest(Callback):
         logged = trainer.callback_metrics.get(self.metric)
         if logged is None:
             return
-        value = (
+        first, second = from_first_rank(  # several processes stop together
             nan_loses(self.sign * float(logged)),
             nan_loses(-float(trainer.callback_metrics.get(self.tie, 0.0))),
         )
+        value = first, second
         if self.best_epoch < 0 or value[0] > self.best[0]:
             self.best_epoch = trainer.current_epoch
         elif self.patience and trainer.current_epoch - self.best_epoch >= self.patience:

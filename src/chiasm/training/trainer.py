@@ -18,7 +18,11 @@ from torch.utils.data import DataLoader
 
 from chiasm.settings import Precision
 from chiasm.training.device import device_errors, device_of, precision_on
+from chiasm.training.distributed import trainer_place
 from chiasm.training.progress import Progress
+from chiasm.training.ranks import from_first_rank, this_rank
+from chiasm.training.shared_batches import has_empty_shares, rank_loader
+from chiasm.training.synchronised_norm import synchronise_norms
 
 LAST = "last.ckpt"
 LOWER = (
@@ -31,6 +35,8 @@ class Budget(Callback):
     """Ends training after a number of minutes, counted over all resumed runs.
 
     Schedules read ``fraction``, so that the learning rate has fallen when the budget ends the run.
+    Of a training in several processes it is that of the first one's clock, so that all of them
+    take the same steps.
 
     Args:
         minutes: budget; None is unlimited. Without any left, 0 or less, one step is made.
@@ -44,14 +50,20 @@ class Budget(Callback):
         self._clock = clock
         self._before = 0.0
         self._start = clock()
+        self._first_spent: float | None = None  # seconds spent, of the first of several processes
 
     @property
     def fraction(self) -> float:
         """Share of the budget that is spent, in [0, 1]; 0 if it is unlimited."""
-        return min(1.0, self._spent() / self.seconds) if self.seconds > 0 else 1.0
+        spent = self._spent() if self._first_spent is None else self._first_spent
+        return min(1.0, spent / self.seconds) if self.seconds > 0 else 1.0
 
     def _spent(self) -> float:
         return self._before + self._clock() - self._start
+
+    def _agree(self) -> None:
+        if this_rank().count > 1 and 0 < self.seconds < math.inf:
+            (self._first_spent,) = from_first_rank(self._spent())
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a resumed training that had spent the budget makes no further step."""
@@ -59,8 +71,13 @@ class Budget(Callback):
         if 0 < self._before >= self.seconds:
             trainer.should_stop = True
 
+    def on_train_batch_start(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
+        """Read the clock of the first of several processes."""
+        self._agree()
+
     def on_train_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         """Stop the trainer when the budget is spent; it validates and saves first."""
+        self._agree()
         if self.fraction >= 1.0:
             trainer.should_stop = True
 
@@ -74,7 +91,7 @@ class Budget(Callback):
 
 
 class KeepLast(Callback):
-    """Writes a checkpoint after every epoch, atomically.
+    """Writes a checkpoint after every epoch, atomically; of several processes the first writes it.
 
     Lightning's ``ModelCheckpoint`` with ``save_last`` alone writes only at the very end.
     """
@@ -86,8 +103,9 @@ class KeepLast(Callback):
         """Write a temporary file, then replace the last checkpoint by it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".part")
-        trainer.save_checkpoint(temporary)
-        temporary.replace(self.path)
+        trainer.save_checkpoint(temporary)  # all of several processes meet in it
+        if this_rank().leads:
+            temporary.replace(self.path)
 
 
 @runtime_checkable
@@ -98,12 +116,6 @@ class _InEpochs(Protocol):
         """Set the epoch."""
 
 
-def trainer_place(device: torch.device) -> dict[str, Any]:
-    """Return the arguments of a ``Trainer`` that trains on a device."""
-    devices: Any = [device.index or 0] if device.type == "cuda" else 1
-    return {"accelerator": device.type, "devices": devices}
-
-
 _LIGHTNING = {"32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -112,7 +124,7 @@ def _start_where_it_stopped(train: DataLoader[Any], last: Path) -> None:
 
     Processes make the first of them before the trainer sets it.
     """
-    order = train.sampler
+    order = getattr(train.batch_sampler, "sampler", train.sampler)
     if isinstance(order, _InEpochs) and train.num_workers and last.exists():
         saved = torch.load(last, map_location="cpu", mmap=True, weights_only=True)
         order.set_epoch(saved["epoch"] + 1)
@@ -137,8 +149,11 @@ def fit(
     Logs go to ``folder/logs/name`` as CSV and TensorBoard events. Ctrl-C keeps the last epoch's
     checkpoint and raises ``KeyboardInterrupt``.
 
+    As a rank of several (``training_together``), the process takes its rows of every batch. Each
+    rank validates on all of the validation data, and the first one writes.
+
     Args:
-        module: trained in place.
+        module: trained in place; its loss is of the whole batch, see ``chiasm.training.ranks``.
         train, validation: batches; None skips validation.
         folder: of the run.
         name: of the training stage.
@@ -149,7 +164,10 @@ def fit(
         callbacks: further ones, whose state is saved in the checkpoint.
         quiet: print no progress.
     """
-    device = device_of(module)
+    device, rank = device_of(module), this_rank()
+    if rank.count > 1:
+        train = rank_loader(train, rank=rank, micro=getattr(module, "accumulate", 1))
+        synchronise_norms(module, device=device, empty_shares=has_empty_shares(train))
     multiplied = precision_on(device, precision, scaled=getattr(module, "scales_losses", True))
     last = folder / "checkpoints" / name / LAST
     _start_where_it_stopped(train, last)
@@ -162,11 +180,8 @@ def fit(
             max_epochs=epochs,
             precision=_LIGHTNING[multiplied],  # type: ignore[arg-type]
             callbacks=[budget, *callbacks, KeepLast(last)]
-            + ([] if quiet else [StageProgress(name, budget)]),
-            logger=[
-                CSVLogger(folder / "logs", name=name, version="", flush_logs_every_n_steps=20),
-                TensorBoardLogger(folder / "logs", name=name, version="tensorboard"),
-            ],
+            + ([] if quiet or not rank.leads else [StageProgress(name, budget)]),
+            logger=_loggers(folder / "logs", name) if rank.leads else False,
             log_every_n_steps=5,
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -187,6 +202,31 @@ def fit(
             signal.signal(signal.SIGINT, previous_handler)
             raise KeyboardInterrupt from error
     module.to(device)  # Lightning leaves it on the processor
+
+
+def _loggers(folder: Path, name: str) -> list[Any]:
+    return [
+        CSVLogger(folder, name=name, version="", flush_logs_every_n_steps=20),
+        TensorBoardLogger(folder, name=name, version="tensorboard"),
+    ]
+
+
+def restore(
+    module: LightningModule, callbacks: Sequence[Callback], *, folder: Path, name: str
+) -> None:
+    """Load what other processes have trained: the last checkpoint of a stage, as ``fit`` does.
+
+    Args:
+        module: gets weights and figures.
+        callbacks: get their states.
+        folder, name: of ``fit``.
+    """
+    saved = torch.load(folder / "checkpoints" / name / LAST, map_location="cpu", weights_only=True)
+    module.load_state_dict(saved["state_dict"])
+    module.on_load_checkpoint(saved)
+    for callback in callbacks:
+        if (state := saved["callbacks"].get(callback.state_key)) is not None:
+            callback.load_state_dict(state)
 
 
 class StageProgress(Callback):

@@ -11,8 +11,10 @@ from chiasm.detection.training.segment import SegmentationTraining
 from chiasm.fusion.drawing import draw_genotype
 from chiasm.fusion.genotype import Genotype
 from chiasm.fusion.warm_start import warm_start
+from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.data_parallel import fit_together
 from chiasm.runs.final_round import FinalistTraining
-from chiasm.training.trainer import Budget, fit
+from chiasm.training.trainer import Budget
 
 
 def budget_of(seconds: float) -> Budget:
@@ -30,7 +32,7 @@ def train_fusion(
     purpose: str = "final",
     relaxed: AdnasDetector | None = None,
 ) -> SegmentationTraining:
-    """Train a detector with a fixed fusion.
+    """Train a detector with a fixed fusion; where it trains its features, the crew does together.
 
     Args:
         fusion: genotype or name of a hand-made fusion.
@@ -48,10 +50,11 @@ def train_fusion(
     required = detector.fusion.required
     budget = budget_of(seconds)
     module = SegmentationTraining(detector, budget=budget, epochs=epochs, **config.optimisation)
-    fit(
+    fit_together(
         module,
         data.loader(purpose, required=required),
         data.loader("validate", required=required),
+        crew=crew_of(data),
         folder=config.out,
         name=name,
         epochs=epochs,
@@ -59,6 +62,14 @@ def train_fusion(
         precision=config.precision,
     )
     return module
+
+
+def crew_of(data: DetectionDataModule) -> Crew:
+    """Return the processes that train a network together: one, where its features are stored.
+
+    A step on these takes less time than an exchange between processes.
+    """
+    return data.crew if data.frozen_source is None else ALONE
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from chiasm.fusion.recomputation import run_layer
+from chiasm.training.ranks import mean, ratio, sum_over_ranks
 
 OBJECT_WEIGHT = 5.0  # of a pixel on the object, beyond that of any pixel
 
@@ -92,8 +93,10 @@ def dice_loss(
     p = logits.softmax(dim=1)[:, 1:]
     if inside is not None:
         p, mask = p * inside, mask * inside
-    overlap = (p * mask).sum()
-    return 1 - (2 * overlap + smooth) / (p.sum() + mask.sum() + smooth)
+    overlap, predicted, anomalous = sum_over_ranks(
+        torch.stack([(p * mask).sum(), p.sum(), mask.sum()])
+    ).unbind()
+    return 1 - (2 * overlap + smooth) / (predicted + anomalous + smooth)
 
 
 def cross_entropy(logits: Tensor, mask: Tensor, *, inside: Tensor | None = None) -> Tensor:
@@ -102,17 +105,15 @@ def cross_entropy(logits: Tensor, mask: Tensor, *, inside: Tensor | None = None)
     ``inside`` as in ``focal_loss``.
     """
     target = (mask[:, 0] > 0.5).long()
-    if inside is None:
-        return F.cross_entropy(logits, target)
     return _mean(F.cross_entropy(logits, target, reduction="none"), inside)
 
 
 def _mean(values: Tensor, inside: Tensor | None) -> Tensor:
     """Return the mean of values ``(N, S, S)``, of those inside alone."""
     if inside is None:
-        return values.mean()
+        return mean(values)
     weight = inside[:, 0].to(values.dtype)
-    return (values * weight).sum() / weight.sum().clamp(min=1)
+    return ratio((values * weight).sum(), weight.sum(), least=1)
 
 
 def structural_dissimilarity(a: Tensor, b: Tensor, *, window: int = 8, stride: int = 4) -> Tensor:
@@ -125,18 +126,18 @@ def structural_dissimilarity(a: Tensor, b: Tensor, *, window: int = 8, stride: i
         Wang et al., Image Quality Assessment, IEEE TIP 2004, Eq. 13.
     """
 
-    def mean(x: Tensor) -> Tensor:
+    def pooled(x: Tensor) -> Tensor:
         return F.avg_pool2d(x, window, stride)
 
     c1, c2 = 0.01**2, 0.03**2
-    mean_a, mean_b = mean(a), mean(b)
-    variance_a = mean(a * a) - mean_a**2
-    variance_b = mean(b * b) - mean_b**2
-    covariance = mean(a * b) - mean_a * mean_b
+    mean_a, mean_b = pooled(a), pooled(b)
+    variance_a = pooled(a * a) - mean_a**2
+    variance_b = pooled(b * b) - mean_b**2
+    covariance = pooled(a * b) - mean_a * mean_b
     similarity = ((2 * mean_a * mean_b + c1) * (2 * covariance + c2)) / (
         (mean_a**2 + mean_b**2 + c1) * (variance_a + variance_b + c2)
     )
-    return 1 - similarity.mean()
+    return 1 - mean(similarity)
 
 
 def reconstruction_loss(
@@ -155,10 +156,10 @@ def reconstruction_loss(
     """
     reconstruction, target = reconstruction.float(), target.float()
     if inside is None:
-        loss = F.mse_loss(reconstruction, target)
+        loss = mean((reconstruction - target).square())
     else:
         weight = (1 + OBJECT_WEIGHT * inside).expand_as(target)
-        loss = (weight * (reconstruction - target).square()).sum() / weight.sum()
+        loss = ratio((weight * (reconstruction - target).square()).sum(), weight.sum())
     if structural:
         loss = loss + structural_dissimilarity(reconstruction, target)
     return loss

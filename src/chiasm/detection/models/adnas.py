@@ -47,6 +47,7 @@ from chiasm.fusion.pools import CELLS, Pools
 from chiasm.fusion.recomputation import Recomputable
 from chiasm.registry import register
 from chiasm.samples import RGBDBatch
+from chiasm.training.ranks import draw_rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -147,8 +148,8 @@ class AdnasDetector(Detector):
 
         What is left is not scaled: a map that says nothing is zero in prediction as well.
         """
-        kept = torch.rand(len(value), 1, 1, 1, device=value.device) >= self.map_dropout
-        return value * kept
+        chances = draw_rows(torch.rand, len(value), 1, 1, 1, device=value.device)
+        return value * (chances >= self.map_dropout)
 
     def set_score_rule(
         self, *, head: float, normality: float, distance: str = RELATIVE_DISTANCE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from itertools import accumulate as running_sums
 from typing import Any, TypeVar, cast
 
 import torch
@@ -20,6 +21,7 @@ from chiasm.detection.training.feature_store import StoredBatch
 from chiasm.metrics.ranking import average_precision
 from chiasm.samples import RGBDBatch
 from chiasm.training.device import placed
+from chiasm.training.ranks import Rank, Share, rank_rows, sharing
 from chiasm.training.schedule import (
     OPTIMISERS,
     SCHEDULES,
@@ -94,6 +96,7 @@ class SegmentationTraining(LightningModule):
         self.schedule = SCHEDULES[schedule]
         self._pixels = PixelScores()
         self.validation_ap: list[float] = []
+        self._steps_before = 0
 
     def training_step(self, batch: Batch, number: int) -> None:
         """Run one step of the weights at the current learning rate."""
@@ -126,6 +129,12 @@ class SegmentationTraining(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the figures of the epochs before."""
         self.validation_ap = list(checkpoint["validation_ap"])
+        self._steps_before = int(checkpoint["global_step"])
+
+    @property
+    def steps(self) -> int:
+        """Steps of the weights, also where other processes made them."""
+        return max(self.global_step, self._steps_before)
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
@@ -169,12 +178,18 @@ def rows_of(batch: Record, rows: slice) -> Record:
     return _with_tensors(batch, lambda value: value[rows])
 
 
-def micro_batches(batch: Batch, count: int) -> list[Batch]:
-    """Divide a batch into at most ``count`` of equally many parts, the last with what is left."""
-    parts = len(batch.foreground)
-    size = math.ceil(parts / count)
+def micro_batches(batch: Batch, count: int, *, share: Share | None = None) -> list[Batch]:
+    """Divide a batch into at most ``count`` of equally many parts, the last with what is left.
 
-    return [rows_of(batch, slice(start, start + size)) for start in range(0, parts, size)]
+    Args:
+        batch: of this process.
+        count: of micro-batches.
+        share: of a batch that lies on several ranks, which divide each micro-batch among them.
+    """
+    rank = Rank() if share is None else share.rank
+    total = len(batch.foreground) if share is None else share.total
+    ends = list(running_sums(len(r) for r in rank_rows(total, rank=rank, micro=count)))
+    return [rows_of(batch, slice(start, end)) for start, end in zip([0, *ends], ends)]
 
 
 def run(detector: AdnasDetector, batch: Batch) -> DetectorOutput:
@@ -199,16 +214,20 @@ def step_losses(
     Differentiate each before the next is computed: the activations of one are then kept at a time.
     The losses are means over parts, so that their sum is the loss of the batch; but Dice, and means
     over the object's pixels, are of a micro-batch, and batch norms in training see the mean and
-    variance of a micro-batch.
+    variance of a micro-batch. Where several ranks train, batch and micro-batches are those of all
+    of them together.
     """
-    for micro in micro_batches(batch, accumulate):
-        loss = total_loss(
-            run(detector, micro),
-            micro,
-            loss=detector.loss,
-            with_reconstruction=with_reconstruction,
-        )
-        yield loss if accumulate == 1 else loss * (len(micro.foreground) / len(batch.foreground))
+    with sharing(len(batch.foreground)) as share:
+        total = share.total
+    for micro in micro_batches(batch, accumulate, share=share):
+        with sharing(len(micro.foreground)) as share:
+            loss = total_loss(
+                run(detector, micro),
+                micro,
+                loss=detector.loss,
+                with_reconstruction=with_reconstruction,
+            )
+        yield loss if accumulate == 1 else loss * (share.total / total)
 
 
 def total_loss(

@@ -20,6 +20,7 @@ from chiasm.diagnosis.layers.phase_stages import PhaseStages, fold_cycles
 from chiasm.diagnosis.layers.tokens import TokenInputs
 from chiasm.fusion.evidence_units import Called, EvidenceUnit
 from chiasm.samples import RecordingBatch
+from chiasm.training.ranks import noise_like
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,7 +187,7 @@ class RecordingFeatures(nn.Module):
             if not self.training:
                 features.flow_nll[name] = flow_nll(aligned, log_det)
             elif density:
-                noisy = tokens.detach() + self.noise * torch.randn_like(tokens)
+                noisy = tokens.detach() + self.noise * noise_like(tokens)
                 features.flow_nll[name] = flow_nll(*flow(noisy))
 
     def _attend(self, features: FeatureMaps) -> None:

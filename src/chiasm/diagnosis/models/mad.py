@@ -35,6 +35,7 @@ from chiasm.diagnosis.layers.tokens import (
 from chiasm.errors import ConfigurationError
 from chiasm.registry import register
 from chiasm.samples import RecordingBatch
+from chiasm.training.ranks import noise_like
 
 Pool = Literal["mean", "modality_mean"]
 
@@ -100,7 +101,7 @@ class Mad(Classifier):
             if not self.training:
                 nll[name] = flow_nll(aligned[name], log_det[name])
             elif density:
-                noisy = tokens.detach() + self.noise * torch.randn_like(tokens)
+                noisy = tokens.detach() + self.noise * noise_like(tokens)
                 nll[name] = flow_nll(*self.flows[name](noisy))
         encoded, gates = self.encoder(aligned)
         by_modality = {name: tokens.mean(dim=1) for name, tokens in encoded.items()}

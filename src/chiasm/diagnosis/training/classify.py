@@ -15,8 +15,9 @@ from chiasm.diagnosis.augmentation.views import drop_modality
 from chiasm.diagnosis.batch import modalities_of, moved, without
 from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.training.contrast import follow_schedule, log_gates
-from chiasm.diagnosis.training.dataset import Views
+from chiasm.diagnosis.training.dataset import Views, counted
 from chiasm.metrics.classification import macro_f1
+from chiasm.training.ranks import gather_rows, sharing
 from chiasm.training.schedule import decayed_adamw
 from chiasm.training.trainer import Budget
 
@@ -65,9 +66,11 @@ class ClassTraining(LightningModule):
         rng = np.random.default_rng([self.seed, self.current_epoch, number])
         (view,) = batch
         dropped = drop_modality(modalities_of(view), self.modality_dropout, rng)
-        output = self.network(without(view, dropped), density=False)
         assert view.label is not None
-        loss = F.cross_entropy(output.logits.float(), view.label, label_smoothing=self.smoothing)
+        with sharing(counted(view)):
+            output = self.network(without(view, dropped), density=False)
+            logits, labels = gather_rows(output.logits.float()), gather_rows(view.label)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
         self.log("train_loss", loss, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
         log_gates(self, output, number)
         return loss

@@ -15,7 +15,8 @@ from chiasm.diagnosis.augmentation.views import drop_modality
 from chiasm.diagnosis.batch import modalities_of, moved, without
 from chiasm.diagnosis.classifier import Classifier, ClassifierOutput
 from chiasm.diagnosis.layers.contrastive import SupervisedContrast
-from chiasm.diagnosis.training.dataset import Views
+from chiasm.diagnosis.training.dataset import Views, counted
+from chiasm.training.ranks import gather_rows, sharing
 from chiasm.training.schedule import (
     WARM_UP,
     cosine,
@@ -75,21 +76,24 @@ class ContrastTraining(LightningModule):
         # The flows' noise depends on the step alone, so that a resumed run has the same noise.
         torch.manual_seed(self.seed * 1_000_003 + self.global_step)
         rng = np.random.default_rng([self.seed, self.current_epoch, number])
-        outputs = [
-            self.network(
-                without(view, drop_modality(modalities_of(view), self.modality_dropout, rng)),
-                density=self.flow_weight > 0,
-            )
-            for view in batch
-        ]
         labels = batch[0].label
         assert labels is not None
-        vectors = torch.cat([self.network.project(o, self.parts) for o in outputs], dim=1)
+        with sharing(counted(batch[0])):
+            outputs = [
+                self.network(
+                    without(view, drop_modality(modalities_of(view), self.modality_dropout, rng)),
+                    density=self.flow_weight > 0,
+                )
+                for view in batch
+            ]
+            vectors = torch.cat([self.network.project(o, self.parts) for o in outputs], dim=1)
+            vectors, labels = gather_rows(vectors), gather_rows(labels)
+            penalty = _flow_penalty(self, outputs)
         loss = self.contrast(vectors, labels)
         share = self.contrast.monitor(loss, labels, views=vectors.shape[1])
         self.log("contrast_share", share, prog_bar=True, on_step=False, on_epoch=True, batch_size=1)
         log_gates(self, outputs[-1], number)
-        return loss + _flow_penalty(self, outputs)
+        return loss + penalty
 
     def validation_step(self, batch: Views, number: int) -> None:
         """Collect the vectors of validation recordings, in fixed views."""
@@ -132,7 +136,7 @@ def _flow_penalty(module: Any, outputs: Sequence[ClassifierOutput]) -> Tensor | 
     """Return the weighted negative log-likelihood of all outputs and modalities."""
     if not module.flow_weight:
         return 0.0
-    terms = [nll.mean() for output in outputs for nll in output.flow_nll.values()]
+    terms = [gather_rows(nll).mean() for output in outputs for nll in output.flow_nll.values()]
     if not terms:  # a network without flows
         return 0.0
     nll = torch.stack(terms).mean()

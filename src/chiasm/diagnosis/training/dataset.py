@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,9 +25,24 @@ from chiasm.diagnosis.readers.source import RecordingRef
 from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.samples import FloatArray, RecordingBatch, RecordingSample
 from chiasm.training.device import CPU, loading
+from chiasm.training.ranks import Rank, rank_rows, this_rank
 
-# Epoch and indices of the recordings of a batch.
-Key = tuple[int, Sequence[int]]
+UNCOUNTED = -1  # label of a recording that keeps a rank in step and is left out of the loss
+
+
+class Key(NamedTuple):
+    """What a batch is made of.
+
+    Attributes:
+        epoch: of the views.
+        indices: of the recordings.
+        counts: whether they are labelled; else they are ``UNCOUNTED``.
+    """
+
+    epoch: int
+    indices: Sequence[int]
+    counts: bool = True
+
 
 Views = tuple[RecordingBatch, ...]
 
@@ -77,9 +92,9 @@ class Recordings(Dataset[Views]):
     def __len__(self) -> int:
         return len(self.refs)
 
-    def __getitem__(self, key: Key) -> Views:
-        epoch, indices = key
-        labels = [_label(self.refs[index]) for index in indices]
+    def __getitem__(self, key: Key | tuple[int, Sequence[int]]) -> Views:
+        epoch, indices, counts = Key(*key)
+        labels = [_label(self.refs[index]) if counts else UNCOUNTED for index in indices]
         batches = []
         for view in range(self.count):
             images, series = zip(*(self._arrays(epoch, index, view) for index in indices))
@@ -179,12 +194,54 @@ class BatchOrder(Sampler[Key]):
         for indices in self._by_shape:
             order = rng.permutation(indices) if self.shuffle else np.array(indices)
             parts = np.array_split(order, self._batches(indices))
-            keys += [(self.epoch, part.tolist()) for part in parts]
+            keys += [Key(self.epoch, part.tolist()) for part in parts]
         # A generator: a resumed trainer makes the iterator first and sets the epoch afterwards.
         yield from ([keys[i] for i in rng.permutation(len(keys))] if self.shuffle else keys)
 
+    @property
+    def smallest(self) -> int:
+        """Recordings of the smallest batch."""
+        return min(len(indices) // self._batches(indices) for indices in self._by_shape)
+
+    def of_rank(self, rank: Rank) -> RankOrder:
+        """Return the same order with one rank's recordings of every batch."""
+        return RankOrder(self, rank=rank)
+
     def _batches(self, indices: Sequence[int]) -> int:
         return max(1, round(len(indices) / self.batch))
+
+
+class RankOrder(Sampler[Key]):
+    """One rank's recordings of every batch of an order.
+
+    Of a batch with fewer recordings than there are ranks, some get its first one, which counts for
+    nothing there: all ranks compute, and so exchange, equally often.
+
+    Args:
+        order: of the whole batches.
+        rank: whose recordings.
+    """
+
+    def __init__(self, order: BatchOrder, *, rank: Rank) -> None:
+        self.order, self.rank = order, rank
+
+    @property
+    def has_empty_shares(self) -> bool:
+        """Whether a batch has fewer recordings than there are ranks."""
+        return self.order.smallest < self.rank.count
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch."""
+        self.order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Key]:
+        for epoch, indices, _ in self.order:
+            (rows,) = rank_rows(len(indices), rank=self.rank)
+            part = [indices[row] for row in rows]
+            yield Key(epoch, part or indices[:1], counts=bool(part))
 
 
 def recording_loader(
@@ -208,3 +265,11 @@ def recording_loader(
 def _label(ref: RecordingRef) -> int:
     assert ref.label is not None
     return ref.label
+
+
+def counted(view: RecordingBatch) -> int:
+    """Return how many recordings of a batch count in its loss."""
+    assert view.label is not None
+    if this_rank().count == 1:  # a GPU need not be waited for
+        return len(view.label)
+    return int((view.label != UNCOUNTED).sum())
