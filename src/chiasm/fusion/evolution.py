@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from chiasm.errors import ConfigurationError
+from chiasm.fusion.costs import PieceCosts
 from chiasm.fusion.finalists import DRAWS, reads
 from chiasm.fusion.genotype import (
     CellGenotype,
@@ -69,6 +70,10 @@ class FusionSpace:
             f"{', '.join(sorted(self.pools.sensors))}. Give candidates of each of them to the "
             "cells, or fewer modalities."
         )
+
+    def join(self, maps: Iterable[str]) -> Genotype | None:
+        """Return the concatenation of some maps; None where a sensor has none of them."""
+        return self._finish({self.pools.present[-1]: CellGenotype(self._ordered(maps), ())})
 
     def mutate(self, genotype: Genotype, rng: random.Random) -> Genotype:
         """Change one choice, or what a group of maps contributes."""
@@ -199,21 +204,43 @@ class FusionSpace:
         return genotype if reads(genotype, self.pools.sensors) else None
 
 
+def made_by_hand(space: FusionSpace, costs: PieceCosts | None) -> list[Genotype]:
+    """Return the concatenation of all maps, and what a person would leave out to save time.
+
+    Each of the following ones leaves out the maps that need the dearest piece of evidence which the
+    one before has, as long as every sensor has a map left. Without costs there is the first alone.
+    """
+    maps = list(space.pools.maps())
+    steps = [concatenation(space.pools)]
+    while costs is not None:
+        price = {unit: costs.pieces[unit].milliseconds for unit in costs.units(frozenset(maps))}
+        for unit in sorted(price, key=lambda unit: (-price[unit], unit)):
+            left = [name for name in maps if unit not in costs.units(frozenset({name}))]
+            if (joined := space.join(left)) is not None:
+                maps = left
+                steps.append(joined)
+                break
+        else:
+            break
+    return steps
+
+
 def evolve(
     space: FusionSpace,
     judge: Callable[[Sequence[Genotype]], Iterable[tuple[dict[str, float], tuple[float, ...]]]],
     *,
     population: int,
     generations: int,
+    first: Sequence[Genotype] = (),
     seed: int = 0,
     progress: Callable[[int, Judged], None] = lambda *_: None,
     keep_going: Callable[[], bool] = lambda: True,
 ) -> list[Judged]:
     """Search the space; returns every architecture that was judged, the best trade-offs first.
 
-    The first population is the hand-made concatenation and draws. In each generation as many
-    children are made as the population has members: of two good ones, or of one by mutation. The
-    best of both by ``best_first`` go on.
+    The first population is what was made by hand, the concatenation at least, and draws. In each
+    generation as many children are made as the population has members: of two good ones, or of one
+    by mutation. The best of both by ``best_first`` go on.
 
     Args:
         space: what may be drawn.
@@ -221,6 +248,7 @@ def evolve(
             objectives that are to be small.
         population: architectures that go on.
         generations: after the first population; 0 is a random search.
+        first: made by hand, of which at most half of the first population is taken.
         seed: of all draws.
         progress: called with the generation and each architecture that was judged.
         keep_going: whether to go on after a generation; False ends the evolution early.
@@ -228,13 +256,13 @@ def evolve(
     rng = random.Random(seed)
     known: dict[str, Judged] = {}
 
-    def judged(make: Callable[[bool], Genotype], generation: int) -> list[Judged]:
+    def judged(make: Callable[[], Genotype], generation: int) -> list[Judged]:
         """Judge as many new architectures as the population has members."""
         chosen: dict[str, Genotype] = {}
         for _ in range(DRAWS):
             if len(chosen) == population:
                 break
-            genotype = make(not chosen)
+            genotype = make()
             key = repr(sorted(genotype.cells.items()))
             if key not in known:
                 chosen.setdefault(key, genotype)
@@ -244,11 +272,11 @@ def evolve(
             progress(generation, known[key])
         return [known[key] for key in chosen]
 
-    by_hand = concatenation(space.pools)
-    members = judged(lambda first: by_hand if first else space.draw(rng), 0)
+    given = iter([*first, concatenation(space.pools)][: max(1, population // 2)])
+    members = judged(lambda: next(given, None) or space.draw(rng), 0)
     members = [members[i] for i in best_first([m.objectives for m in members])]
 
-    def child(first: bool) -> Genotype:
+    def child() -> Genotype:
         parents = [min(rng.sample(range(len(members)), 2)) for _ in range(2)]
         if rng.random() < 0.3:
             mother, father = (members[p].genotype for p in parents)

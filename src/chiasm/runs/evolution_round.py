@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from chiasm.errors import ConfigurationError
 from chiasm.fusion.costs import Cost, PieceCosts
-from chiasm.fusion.evolution import FusionSpace, Judged, evolve
-from chiasm.fusion.genotype import Genotype, concatenation
+from chiasm.fusion.evolution import FusionSpace, Judged, evolve, made_by_hand
+from chiasm.fusion.genotype import CellGenotype, Genotype, concatenation
 from chiasm.fusion.pareto import best_first, knee
 from chiasm.metrics.ranking import nan_loses
 from chiasm.runs.console import say
@@ -110,8 +110,8 @@ def hold(
     """Let architectures evolve, and finalists of the best trade-offs compete.
 
     Evolution looks for a high metric at a low cost. Finalists are spread along the front; the
-    hand-made concatenation is one of them where it is within the budgets, and is compared to the
-    end. They are trained for equally many steps, and the better half for as many again, and so on.
+    first of ``made_by_hand`` that is within the budgets is one of them, and is compared to the end.
+    They are trained for equally many steps, and the better half for as many again, and so on.
 
     Writes ``pareto.json`` and ``finalists.json``.
 
@@ -155,7 +155,7 @@ def hold(
         train=_Priced(contest.train, [_costs_of(genotype, judged) for genotype in finalists]),
         rank=_rank(contest.metric, at_knee=at_knee),
         crew=crew,
-        reference=None if at_knee else _hand_made(finalists, contest),
+        reference=None if at_knee else _number(finalists, _by_hand(contest, budgets)),
         seconds=deadline - time.monotonic(),
     )
     winner = finalists[result.winner]
@@ -166,7 +166,7 @@ def hold(
         "costs": None if contest.costs is None else contest.costs.to_json(),
         "budgets": {MILLISECONDS: budgets.milliseconds, MEGABYTES: budgets.megabytes},
         "chosen": result.winner,
-        "hand_made": _hand_made(finalists, contest),
+        "hand_made": _number(finalists, concatenation(contest.space.pools).cells),
         "finalists": [
             _row(genotype, judged, result.last.get(number, {}))
             for number, genotype in enumerate(finalists)
@@ -221,6 +221,7 @@ def _evolve(
             judge,
             population=settings.population,
             generations=settings.generations,
+            first=made_by_hand(contest.space, contest.costs),
             seed=seed,
             progress=lambda *_: progress.update(1),
             keep_going=lambda: time.monotonic() < deadline,
@@ -230,7 +231,7 @@ def _evolve(
 def _finalists(
     contest: Contest, judged: Sequence[Judged], count: int, *, budgets: Budgets
 ) -> list[Genotype]:
-    """Return the best trade-offs, of which no two read the same, and the hand-made concatenation.
+    """Return the best trade-offs, of which no two read the same, and one that was made by hand.
 
     Raises:
         ConfigurationError: no architecture is within the budgets.
@@ -248,21 +249,28 @@ def _finalists(
             "or memory_entries."
         )
     best = max(feasible, key=lambda item: item.figures[contest.metric])
-    made_by_hand = concatenation(contest.space.pools).cells
-    hand_made = [item for item in feasible if item.genotype.cells == made_by_hand]
+    by_hand = [item for item in feasible if item.genotype.cells == _by_hand(contest, budgets)]
     chosen: list[Genotype] = []
-    for item in (best, *hand_made, *feasible):
+    for item in (best, *by_hand, *feasible):
         new = all(item.genotype.cells != other.cells for other in chosen)
         reads_more = all(item.genotype.required != other.required for other in chosen)
-        if new and (reads_more or item in hand_made) and len(chosen) < max(count, 2):
+        if new and (reads_more or item in by_hand) and len(chosen) < max(count, 2):
             chosen.append(item.genotype)
     return chosen[: max(count, 1)]
 
 
-def _hand_made(finalists: Sequence[Genotype], contest: Contest) -> int | None:
-    """Return the number of the hand-made concatenation among the finalists, if it is there."""
-    made_by_hand = concatenation(contest.space.pools).cells
-    return next((n for n, g in enumerate(finalists) if g.cells == made_by_hand), None)
+def _by_hand(contest: Contest, budgets: Budgets) -> Mapping[str, CellGenotype] | None:
+    """Return the cells of the first fusion made by hand that is within the budgets, if one is."""
+    for genotype in made_by_hand(contest.space, contest.costs):
+        cost = contest.price(genotype)
+        if cost is None or budgets.excess(cost) == 0:
+            return genotype.cells
+    return None
+
+
+def _number(finalists: Sequence[Genotype], cells: Mapping[str, CellGenotype] | None) -> int | None:
+    """Return the number of the finalist that has some cells, if one has."""
+    return next((n for n, genotype in enumerate(finalists) if genotype.cells == cells), None)
 
 
 def _rank(metric: str, *, at_knee: bool) -> Rank:
