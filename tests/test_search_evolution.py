@@ -159,7 +159,8 @@ def test_the_score_rule_adds_no_memory_to_a_budget(parts, tmp_path):
     train_detector(config, measure=one_millisecond_each)
     model = DetectionPredictor.load(config.out)
     source = model.detector.frozen_source
-    read = {unit for unit in source.units(model.genotype.required) if unit.endswith("/memory")}
+    needed = source.units(model.detector.fusion.required)  # maps, not groups of them
+    read = {unit for unit in needed if unit.endswith("/memory")}
     assert {f"{modality}/memory" for modality in source.memories} == read
     assert len(read) < 2  # base, and all of both sensors with their memories, would be nine
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from chiasm.detection.layers.candidates import frozen_pools, reconstruction_pools
 from chiasm.diagnosis.layers.recording_parts import recording_pools
-from chiasm.fusion.evolution import FusionSpace, Judged, evolve
+from chiasm.fusion.costs import Cost, PieceCosts
+from chiasm.fusion.evolution import FusionSpace, Judged, evolve, made_by_hand
 from chiasm.fusion.finalists import reads
 from chiasm.fusion.genotype import Genotype, concatenation
 from chiasm.fusion.pareto import fronts
@@ -156,6 +158,40 @@ def test_the_hand_made_concatenation_is_judged_and_nothing_twice():
     distinct = {repr(sorted(genotype.cells.items())) for genotype in asked}
     assert len(distinct) == len(asked)
     assert {id(r.genotype) for r in results} == {id(g) for g in asked}
+
+
+def priced(**dear: float) -> PieceCosts:
+    """Let a map need the evidence of its name; named ones are dear, others cost a hundredth."""
+    units = {name: name.split("/")[1] for name in FROZEN.maps()}
+    pieces = {unit: Cost(dear.get(unit, 0.01), 0.0) for unit in units.values()}
+    return PieceCosts(pieces, lambda maps: {units[name] for name in maps})
+
+
+def test_by_hand_the_dearest_evidence_is_left_out_first():
+    space = SPACES["frozen"]
+    steps = made_by_hand(space, priced(distance=3.0, f16=2.0, residual_fine=1.0))
+    assert steps[0].cells == concatenation(FROZEN).cells
+    read = [set(FROZEN.maps(genotype.required)) for genotype in steps]
+    for before, after, gone in zip(read, read[1:], ("distance", "f16", "residual_fine")):
+        assert before - after == {f"rgb/{gone}", f"geometry/{gone}"}
+    assert all(a > b for a, b in pairwise(read))
+    assert all(reads(genotype, FROZEN.sensors) for genotype in steps)
+    assert len(read[-1]) == 2  # one map of each sensor is left
+    assert [g.cells for g in made_by_hand(space, None)] == [concatenation(FROZEN).cells]
+
+
+def test_what_was_made_by_hand_is_judged_first_and_is_half_of_the_population_at_most():
+    by_hand = made_by_hand(SPACES["frozen"], priced())
+    asked: list[Genotype] = []
+
+    def judge(genotypes: Sequence[Genotype]) -> Any:
+        asked.extend(genotypes)
+        return far_from(TARGET)(genotypes)
+
+    evolve(SPACES["frozen"], judge, population=8, generations=0, first=by_hand)
+    assert [genotype.cells for genotype in asked[:4]] == [g.cells for g in by_hand[:4]]
+    assert len(asked) == 8
+    assert not any(g.cells in [h.cells for h in by_hand[4:]] for g in asked[4:])
 
 
 def test_the_same_seed_gives_the_same_and_another_does_not():
