@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import chiasm.diagnosis.models.named  # noqa: F401  # registers the models
 from chiasm.diagnosis.classifier import MODALITIES
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import open_data

@@ -26,6 +26,7 @@ GIB = 2**30
 MANY_WEIGHTS = 10**7  # of a network whose memory is to be known on a processor, too
 # What a GPU needs beside the tensors: its context and the workspaces of convolutions.
 GPU_BASE, GPU_SHARE = GIB, 0.1
+PROCESS = 2 * GIB  # libraries, parts and validation; measured with ``adnas_paper``: 1.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,11 @@ class StepMemory:
     def on_gpu(self) -> int:
         """The peak with an allowance for context, workspaces and fragmentation."""
         return round(self.peak * (1 + GPU_SHARE)) + GPU_BASE
+
+    @property
+    def on_processor(self) -> int:
+        """The peak with an allowance for the rest of the process."""
+        return self.peak + PROCESS
 
 
 def step_memory(
@@ -195,11 +201,11 @@ def check_memory(
             gpu=gpu,
         )
     needed, there = (
-        memory.on_gpu if gpu else memory.peak,
+        memory.on_gpu if gpu else memory.on_processor,
         (available or partial(free_bytes, device))(),
     )
     place = "The GPU" if gpu else "The machine"
-    say(f"Training needs {in_gib(needed)} of memory. {place} has {in_gib(there)}.")
+    say(f"Training needs about {in_gib(needed)} of memory. {place} has {in_gib(there)}.")
     if needed > there:
         raise ConfigurationError(
             f"{place} has {in_gib(there)} of memory, and {config.model} with {config.batch} parts "
