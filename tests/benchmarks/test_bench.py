@@ -41,9 +41,9 @@ def scenes(tmp_path_factory) -> Path:
     return folder
 
 
-def command(scenes: Path, out: Path) -> list[str]:
+def command(scenes: Path, out: Path, methods: tuple[str, ...] = METHODS) -> list[str]:
     words = ["bench", "rivals", "--data", str(scenes), "--out", str(out)]
-    return [*words, "--methods", ";".join(METHODS), "image_size=64"]
+    return [*words, "--methods", ";".join(methods), "image_size=64"]
 
 
 def figures(out: Path) -> list[tuple]:
@@ -64,11 +64,11 @@ def alone(scenes, tmp_path_factory, run_whole) -> Path:
 
 
 @pytest.mark.timeout(600)
-def test_a_benchmark_that_is_killed_thrice_ends_as_one_left_alone(
+def test_a_benchmark_that_is_killed_twice_ends_as_one_left_alone(
     scenes, alone, tmp_path, monkeypatch, run_killed, run_whole
 ):
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
-    for name in ("train.log", "measure.log", "result.json"):
+    for name in ("measure.log", "result.json"):
         run_killed(command(scenes, tmp_path / "killed"), tmp_path / "killed", name)
     done = list((tmp_path / "killed").rglob("result.json"))
     written = {path: path.stat().st_mtime_ns for path in done}
@@ -207,10 +207,13 @@ RAY_LEAVES = pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")
 def test_a_ray_cluster_of_two_workers_gives_the_same(scenes, alone, on_ray, tmp_path, monkeypatch):
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    words = command(scenes, Path("ray"))  # relative, while workers stand elsewhere
+    # A relative path, while workers stand elsewhere.
+    words = command(scenes, Path("ray"), METHODS[:1])
     ended = CliRunner().invoke(app, [*words, "--ray", "local"], catch_exceptions=False)
-    assert "0 of 2 trials are stored, 2 to run." in ended.output
-    assert figures(tmp_path / "ray") == figures(alone)
+    assert "0 of 1 trials are stored, 1 to run." in ended.output
+    found = figures(tmp_path / "ray")
+    rows = {row for row, *_ in found}
+    assert found and found == [figure for figure in figures(alone) if figure[0] in rows]
 
 
 @RAY_LEAVES
