@@ -16,7 +16,7 @@ nothing:
 - searched at 0.6: what wins where 0.6 of the milliseconds of the hand-made one are the budget
 - hand-made at 0.6: what a person would leave out for as little time: all maps of one sensor, or of
   both those that need no memory of normals. All three are trained, and the one with the best
-  validation AP is the row, where the search had one try
+  validation AP is the row, where one of the search's is trained in full
 
 Differences are paired: the same draws of test parts for both, the mean over the seeds in each draw.
 A run that is there is not repeated.

@@ -24,13 +24,12 @@ from typing import Any, Final, TypeVar
 from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.runs.ray_cluster import error_of_task, ray_cluster
 from chiasm.runs.shard_worker import versions
-from chiasm.runs.workers import Worker, WorkerLost, first_answers, threads_each
+from chiasm.runs.workers import GUARD, Worker, WorkerLost, first_answers, threads_each
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LOSSES: Final = 2  # workers that one item may cost
-_GUARD = 'A script that asks for workers needs the line: if __name__ == "__main__":'
 _END: Final[Any] = object()
 
 
@@ -254,7 +253,7 @@ def _begun(worker: Worker) -> None:
         worker.receive()
     except WorkerLost as lost:
         worker.close()
-        raise ArtifactError(f"{lost} It had not begun. {_GUARD}") from lost
+        raise ArtifactError(f"{lost} It had not begun. {GUARD}") from lost
 
 
 @dataclass(slots=True)
@@ -282,7 +281,7 @@ class _Tasks:
         if task.losses > LOSSES:
             raise ArtifactError(
                 f"{task.losses} worker processes were lost at the same work. {end} Is there enough "
-                f"memory? Give fewer --workers. {_GUARD}"
+                f"memory? Give fewer --workers. {GUARD}"
             )
         self._again.append(task)
 

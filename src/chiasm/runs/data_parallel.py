@@ -30,7 +30,7 @@ from chiasm.runs.training_rank import (
     set_random_states,
     training_versions,
 )
-from chiasm.runs.workers import Worker, WorkerLost, first_answers, threads_each
+from chiasm.runs.workers import GUARD, Worker, WorkerLost, first_answers, threads_each
 from chiasm.training.device import device_count, device_of, find_device
 from chiasm.training.ranks import Rank
 from chiasm.training.shared_batches import rank_loader
@@ -41,7 +41,6 @@ POLL = 2.0  # seconds between two looks at the progress of a cluster
 TASK = "task.pickle"
 # PyTorch writes to standard error what it advises authors of training loops.
 _QUIET = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
-_GUARD = 'A script that asks for workers needs the line: if __name__ == "__main__":'
 
 
 def is_several(crew: Crew) -> bool:
@@ -207,7 +206,7 @@ def _in_processes(task: RankTask) -> Trained:
     try:
         for number, worker in enumerate(workers):
             worker.send(replace(task, number=number))
-        opened = _answers(workers, "before it trained", f" {_GUARD}")
+        opened = _answers(workers, "before it trained", f" {GUARD}")
         for worker in workers:
             worker.send(opened[0])
         answers = _answers(workers, "while it trained")

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Generic, TypeVar
 
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError
-from chiasm.runs.workers import Worker, WorkerLost, first_answers, threads_each
+from chiasm.runs.workers import GUARD, Worker, WorkerLost, first_answers, threads_each
 
 BLOCK = 8  # inputs that a worker gets at a time
 AHEAD = 4  # blocks for each worker that may be ready before an earlier one
@@ -156,8 +156,7 @@ def _check_born(unborn: int, workers: int, lost: WorkerLost) -> None:
     if unborn >= STARTS:
         raise ArtifactError(
             f"{unborn} workers ended before they had begun. {lost} Is there enough memory for "
-            f"{workers} of them? A script that asks for workers needs the line: "
-            'if __name__ == "__main__":'
+            f"{workers} of them? {GUARD}"
         ) from lost
 
 

@@ -28,14 +28,12 @@ from chiasm.runs.shard_worker import (
     versions,
 )
 from chiasm.runs.tally import Tally
-from chiasm.runs.workers import Worker, WorkerLost, call_apart, first_answers, threads_each
+from chiasm.runs.workers import GUARD, Worker, WorkerLost, call_apart, first_answers, threads_each
 from chiasm.training.progress import Progress
 
 RETRIES = 3  # of a shard whose worker was lost
 SUSPECTS = 3  # inputs of a shard that are given up one by one, before all of it is
 
-# Each worker imports the script that asks for it.
-_GUARD = 'A script that asks for workers needs the line: if __name__ == "__main__":'
 
 Finished = tuple[int, Tally]
 
@@ -206,7 +204,7 @@ def run_locally(
                     elif (unborn := unborn + 1) > RETRIES:
                         raise ArtifactError(
                             f"{unborn} workers ended before they had loaded the model. {lost} Is "
-                            f"there enough memory for {workers} of them? {_GUARD}"
+                            f"there enough memory for {workers} of them? {GUARD}"
                         ) from lost
                     start()
                     continue
@@ -272,7 +270,7 @@ def _planned(job: Job, out: Path, workers: int, threads: int) -> Planned:
     except WorkerLost as lost:
         raise ArtifactError(
             f"The process that lists {job.inputs} and loads {job.model} was lost. {lost} Is there "
-            f"enough memory? {_GUARD}"
+            f"enough memory? {GUARD}"
         ) from lost
 
 

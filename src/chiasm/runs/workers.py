@@ -19,6 +19,9 @@ T = TypeVar("T")
 # Read by the libraries of linear algebra when they are loaded, so before a worker imports them.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
+# Each worker imports the script that asks for it.
+GUARD = 'A script that asks for workers needs the line: if __name__ == "__main__":'
+
 
 class WorkerLost(ChiasmError):
     """A worker process that ended without an answer: it was killed, or crashed."""

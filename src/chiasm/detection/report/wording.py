@@ -153,7 +153,7 @@ def _shortcuts(metrics: Mapping[str, Any]) -> list[str]:
         if best is not None and best > 0.8:
             relation = "better than the model" if best >= model_auroc else "close to the model"
             sentences.append(
-                f"The {name} alone, without any model, separates good from bad with an AUROC of "
+                f"Without any model, the {name} alone would tell good from bad with an AUROC of "
                 f"{best:.3f} ({relation}: {model_auroc:.3f}). On these data trust the pixel "
                 "figures more than the image figures."
             )
