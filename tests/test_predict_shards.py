@@ -210,9 +210,9 @@ def test_the_process_that_is_started_loads_no_pytorch(detector):
     code = f"""
 import sys
 from pathlib import Path
-from chiasm import api
+from chiasm.api.loading import identity
 import chiasm.detection.prediction.job, chiasm.diagnosis.prediction.job
-assert api._identity(Path({str(detector)!r}))[0] == "detector"
+assert identity(Path({str(detector)!r}))[0] == "detector"
 assert not {{"torch", "pandas"}} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
