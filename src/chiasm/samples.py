@@ -168,12 +168,41 @@ class AnomalyMap:
         foreground: ``(H, W)`` bool, the object.
         image_score: the whole part's raw score.
         source: path of the file that it is about.
+        plane: ``(a, b, c, d)`` of the support plane, as in ``PreparedSample``; None without 3D.
     """
 
     scores: FloatArray
     foreground: BoolArray
     image_score: float
     source: str = ""
+    plane: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A place on a part where its anomaly map is above a threshold.
+
+    Attributes:
+        box: ``(left, top, width, height)`` in pixels of the frame.
+        centroid: ``(x, y)`` in pixels of the frame; the centre of the first pixel is (0, 0).
+        pixels: their number.
+        peak: largest score.
+        centroid_mm: ``(x, y, z)``, median of its points in the camera frame; None without 3D.
+        area_mm2: as seen along the normal of the support plane (along the optical axis where there
+            is none), holes in the 3D data included; None without 3D.
+        height_mm: median height of its points above the support plane; None without 3D.
+        relief_mm: height of its points over the object's about it, median from median: above 0 of a
+            bump, below 0 of a dent; None without 3D.
+    """
+
+    box: tuple[int, int, int, int]
+    centroid: tuple[float, float]
+    pixels: int
+    peak: float
+    centroid_mm: tuple[float, float, float] | None = None
+    area_mm2: float | None = None
+    height_mm: float | None = None
+    relief_mm: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,6 +217,9 @@ class Verdict:
         anomaly_map: the pixel scores; None where the part could not be read.
         error: a sentence saying what was wrong with the input, or "".
         notes: remarks such as 'no support plane found'.
+        threshold: score above which the model calls a part defective; None where it has none.
+        regions: places of the alarm, the highest peak first; () of a good part.
+        pixel_threshold: score above which a pixel belongs to a region; None of a good part.
     """
 
     source: str
@@ -197,6 +229,9 @@ class Verdict:
     anomaly_map: AnomalyMap | None = None
     error: str = ""
     notes: tuple[str, ...] = field(default=())
+    threshold: float | None = None
+    regions: tuple[Region, ...] = field(default=())
+    pixel_threshold: float | None = None
 
     def plot(self) -> Figure:
         """Draw the anomaly map with the decision; needs matplotlib."""

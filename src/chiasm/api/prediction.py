@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from chiasm.api.loading import identity, load_for_worker, refuse, wing
+from chiasm.api.loading import identity, load, load_for_worker, refuse, wing
 
 if TYPE_CHECKING:
     from chiasm.runs.tally import Tally
@@ -63,6 +63,9 @@ def predict(
     xyz: Path | str | None = None,
     series: Path | str | None = None,
     keep_maps: bool = True,
+    maps: Literal["none", "npy", "tiff"] = "none",
+    masks: bool = False,
+    coco: bool = False,
     device: str = "auto",
 ) -> Sequence[Verdict] | Sequence[Diagnosis]:
     """Predict verdicts of new parts, or diagnoses of new recordings, and write them to ``out``.
@@ -78,22 +81,34 @@ def predict(
         xyz: of one part: the 3D file that belongs to the RGB file ``inputs``.
         series: of one recording: the series that belongs to the image ``inputs``.
         keep_maps: of parts: whether the verdicts that are returned have their anomaly maps.
+        maps: of parts: format of the raw anomaly maps that are written to ``out/maps``.
+        masks: of parts: write a mask of the regions of each to ``out/masks``.
+        coco: of parts: write the regions of all to ``out/coco.json``, too.
         device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises:
         ConfigurationError: an argument belongs to the other wing.
         DataError: no input could be read.
     """
-    if wing(run) == "classifier":
-        refuse(run, "classifies recordings", xyz=xyz, lamp=lamp)
+    kind, _ = identity(Path(run))
+    if kind == "classifier":
+        of_parts = {"xyz": xyz, "lamp": lamp, **given_files(maps, masks, coco)}
+        refuse(run, "classifies recordings", **of_parts)
         from chiasm.diagnosis.predict import predict as predict_diagnosis
 
-        return predict_diagnosis(run, inputs, out=out, series=series, device=device)
+        return predict_diagnosis(load(run, device=device), inputs, out=out, series=series)
     refuse(run, "detects defects", series=series)
     from chiasm.detection.predict import predict as predict_detection
+    from chiasm.detection.prediction.part_files import PartFiles
 
     return predict_detection(
-        run, inputs, out=out, lamp=lamp, xyz=xyz, keep_maps=keep_maps, device=device
+        load(run, device=device),
+        inputs,
+        out=out,
+        lamp=lamp,
+        xyz=xyz,
+        keep_maps=keep_maps,
+        files=PartFiles(Path(out), maps, masks, coco),
     )
 
 
@@ -106,6 +121,9 @@ def predict_shards(
     ray: str | None = None,
     heat_maps: Literal["none", "defective", "all"] | None = None,
     lamp: int | Literal["all"] | None = None,
+    maps: Literal["none", "npy", "tiff"] = "none",
+    masks: bool = False,
+    coco: bool = False,
     quiet: bool = False,
     device: str = "auto",
 ) -> Tally:
@@ -123,7 +141,7 @@ def predict_shards(
         ray: address of a Ray cluster, ``"auto"``, or ``"local"`` for one on this machine; None
             takes processes of this machine.
         heat_maps: of parts: which of them get a heat map; None: those that are defective.
-        lamp: as for ``predict``.
+        lamp, maps, masks, coco: as for ``predict``.
         quiet: print no progress.
         device: on which each worker predicts; see ``load``.
 
@@ -140,7 +158,8 @@ def predict_shards(
     open_model = partial(load_for_worker, device=device)
     kind, files = identity(folder)
     if kind == "classifier":
-        refuse(model, "classifies recordings", lamp=lamp, heat_maps=heat_maps)
+        of_parts = {"lamp": lamp, "heat_maps": heat_maps, **given_files(maps, masks, coco)}
+        refuse(model, "classifies recordings", **of_parts)
         from chiasm.diagnosis.prediction import job as recordings
 
         recording_job = recordings.RecordingJob(folder, files, Path(inputs), open_model)
@@ -148,8 +167,15 @@ def predict_shards(
             recording_job, place, workers=workers, ray=ray, quiet=quiet
         )
     from chiasm.detection.prediction import job as parts
+    from chiasm.detection.prediction.part_files import PartFiles
 
+    more = PartFiles(place, maps, masks, coco)
     part_job = parts.PartJob(
-        folder, files, Path(inputs), open_model, lamp, heat_maps or "defective"
+        folder, files, Path(inputs), open_model, lamp, heat_maps or "defective", more
     )
     return parts.predict_shards(part_job, place, workers=workers, ray=ray, quiet=quiet)
+
+
+def given_files(maps: str, masks: bool, coco: bool) -> dict[str, Any]:
+    """Return the options on files of parts by name; None where nothing was asked for."""
+    return {"maps": None if maps == "none" else maps, "masks": masks or None, "coco": coco or None}

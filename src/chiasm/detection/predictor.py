@@ -11,6 +11,7 @@ import torch
 from chiasm.detection.contract import DetectionContract, acquisition_of, load_model
 from chiasm.detection.decision import AlarmRule, predict_each, verdict_on
 from chiasm.detection.detector import Detector
+from chiasm.detection.prediction.regions import with_regions
 from chiasm.detection.preparation.acquisition import Acquisition, prepare_as_trained
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
@@ -30,6 +31,8 @@ class DetectionPredictor:
         genotype: its fusion, where it was searched.
         folder: that it was loaded from, whose settings say what early contracts do not.
     """
+
+    wing = "detector"
 
     def __init__(
         self,
@@ -105,7 +108,8 @@ class DetectionPredictor:
         part = prepare_as_trained(
             sample, contract.preparation, contract.acquisition, distance=contract.distance
         )
-        return self.predict_prepared([part])[0]
+        verdict = self.predict_prepared([part])[0]
+        return with_regions(verdict, sample, alarm=self.display_threshold)
 
     def predict_all(
         self, samples: Iterable[RGBDSample | tuple[str, RGBDSample | ChiasmError]]

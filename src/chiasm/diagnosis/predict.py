@@ -4,47 +4,61 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from chiasm.diagnosis.prediction.outcomes import columns_of, outcome_of, row_of, say_summary
-from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.readers.opening import open_source
 from chiasm.diagnosis.readers.source import RecordingSource, problem_message
 from chiasm.errors import ChiasmError
 from chiasm.runs.console import MAX_LISTED
 from chiasm.runs.tally import Tally
 from chiasm.samples import Diagnosis, RecordingSample
+from chiasm.training.progress import Progress
+
+
+class RecordingModel(Protocol):
+    """A trained or exported classifier, as predictions use it."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        ...
+
+    def predict_all(
+        self, samples: Iterable[RecordingSample | tuple[str, RecordingSample | ChiasmError]]
+    ) -> Iterator[Diagnosis]:
+        """Diagnose many recordings, one after the other."""
+        ...
 
 
 def predict(
-    run: Path | str,
+    model: RecordingModel,
     inputs: Path | str,
     *,
     out: Path | str = "diagnoses",
     series: Path | str | None = None,
-    device: str = "auto",
 ) -> list[Diagnosis]:
     """Diagnose new recordings; writes ``diagnoses.csv`` and ``diagnoses.json`` to ``out``.
 
     Args:
-        run: folder of a run or of a model.
+        model: trained or exported.
         inputs: folder, table, or one picture.
         out: folder for the results.
         series: the series that belongs to a single picture.
-        device: that predicts, see ``find_device``.
 
     A recording that cannot be read gets a row with ``error``.
 
     Raises:
         DataError: no recording could be diagnosed.
     """
-    model = DiagnosisPredictor.load(run, device=device)
     source = open_source(inputs, partner=series)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
-    kinds = model.contract.kinds
-    diagnoses = list(model.predict_all(_loaded(source)))
+    kinds = model.kinds
+    with Progress("Diagnosing", len(source.refs), unit="recordings") as progress:
+        diagnoses = list(progress.over(model.predict_all(_loaded(source))))
     remarks = [p.sentence for p in source.problems if not p.left_out]
     diagnoses += [
         Diagnosis(p.source, None, error=problem_message(p)) for p in source.problems if p.left_out
