@@ -174,6 +174,7 @@ def test_exported_models_need_nothing_of_training(wing, data, request, tmp_path)
 import sys
 class Absent:
     names = {{"torch", "pandas", "lightning", "pydantic", "sklearn", "skimage", "yaml", "onnx"}}
+    names |= {{"scipy", "imagecodecs", "matplotlib", "jinja2"}}
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in self.names:
             raise ModuleNotFoundError(name + " is not installed here", name=name)

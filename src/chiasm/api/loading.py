@@ -54,10 +54,12 @@ def export(run: Path | str, out: Path | str, **options: Any) -> Deployment:
         out: folder to write.
         options: ``to`` (``"openvino"`` or ``"onnx"``), ``precision`` (``"fp32"``, ``"bf16"``,
             ``"int8"``), ``data`` (where the run's data lie now), ``memory_entries`` and
-            ``search_channels`` (of a memory of normals: smaller is faster).
+            ``search_channels`` (of a memory of normals: smaller is faster), ``force`` (replace an
+            exported model that ``out`` holds already).
 
     Raises:
-        ArtifactError: the exported model would differ from the run by more than allowed.
+        ArtifactError: the exported model would differ from the run by more than allowed, or ``out``
+            is taken.
         ConfigurationError: the method has no graph, or an option is wrong.
     """
     from chiasm.deploy.export import export as write

@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from chiasm.api.loading import identity, load, load_for_worker, refuse, wing
+from chiasm.api.loading import identity, is_exported, load, load_for_worker, refuse
+from chiasm.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from chiasm.runs.tally import Tally
@@ -28,9 +29,10 @@ def evaluate(
     """Score the test split; writes and returns ``metrics.json``, and writes ``report.html``.
 
     Args:
-        run: folder of a run or of a model.
+        run: folder of a run, of a model, or of an exported detector.
         data: folder or manifest.
-        out: folder of the report; None is ``report`` in the run's folder.
+        out: folder of the report; None is ``report`` in the run's folder, and beside an exported
+            one ``RUN_report``.
         lamp: of parts: number of the lamp, for data with several; ``"all"`` takes all of them.
             None takes the lamp that the run saw its parts under.
         splits, left_out: of recordings: the run's settings are trained again on each of these
@@ -43,7 +45,15 @@ def evaluate(
         DataError: the data cannot be read, or hold nothing that the model may be tested on.
     """
     options |= {"data": data, "out": out, "device": device}
-    if wing(run) == "classifier":
+    exported = is_exported(Path(run))
+    kind, _ = identity(Path(run))
+    if kind == "classifier":
+        if exported:
+            raise ConfigurationError(
+                f"{run} is an exported classifier, which does not know the recordings that it was "
+                "trained on, so that none can be told to be new to it. Evaluate the run that it "
+                "was exported from: its scores are the same."
+            )
         refuse(run, "classifies recordings", lamp=lamp)
         from chiasm.diagnosis.evaluate import evaluate as evaluate_diagnosis
 
@@ -51,6 +61,8 @@ def evaluate(
     refuse(run, "detects defects", splits=splits or None, left_out=left_out or None)
     from chiasm.detection.evaluate import evaluate as evaluate_detection
 
+    if exported:
+        options["model"] = load(run, device=device)
     return evaluate_detection(run, lamp=lamp, **options)
 
 
@@ -73,7 +85,7 @@ def predict(
     For more of them than one process should judge there is ``predict_shards``.
 
     Args:
-        run: folder of a run or of a model.
+        run: folder of a run, of a model, or one that ``export`` wrote.
         inputs: folder, manifest or one file.
         out: folder for the tables and pictures.
         lamp: of parts: number of the lamp, for data with several; ``"all"`` takes all of them.

@@ -61,7 +61,7 @@ class PartModel(Protocol):
 
 
 def predict(
-    model: PartModel,
+    model: PartModel | Path | str,
     inputs: Path | str,
     *,
     out: Path | str = "verdicts",
@@ -69,6 +69,7 @@ def predict(
     xyz: Path | str | None = None,
     keep_maps: bool = True,
     files: PartFiles | None = None,
+    device: str = "auto",
 ) -> list[Verdict]:
     """Predict verdicts on new parts; write tables of parts and regions, and heat maps.
 
@@ -76,7 +77,7 @@ def predict(
     region; ``columns.md`` says what is in them.
 
     Args:
-        model: trained or exported.
+        model: trained or exported; or a run's or a model's folder.
         inputs: folder, manifest, or one RGB file (then ``xyz`` names its 3D file).
         out: folder for the results.
         lamp: number of the lamp, for data with several; ``"all"`` takes all of them. None takes
@@ -85,6 +86,7 @@ def predict(
         keep_maps: whether the verdicts that are returned have their anomaly maps; without, memory
             grows by a row a part.
         files: which further files are written to ``out``; None writes none.
+        device: on which a folder's model predicts, see ``find_device``.
 
     A part that cannot be read gets a row with ``error``, and the others are still scored. Heat maps
     and other files of an earlier prediction in ``out`` are removed.
@@ -92,6 +94,10 @@ def predict(
     Raises:
         DataError: no part could be scored.
     """
+    if isinstance(model, Path | str):
+        from chiasm.detection.predictor import DetectionPredictor  # PyTorch
+
+        model = DetectionPredictor.load(model, device=device)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     _remove_earlier(target)

@@ -35,6 +35,9 @@ class DetectionRuntime:
     """
 
     wing = "detector"
+    is_baseline = False  # these are not exported
+    genotype = None  # the graph holds the fusion
+    parameters = None
 
     def __init__(self, folder: Path, deployment: Deployment, *, threads: int) -> None:
         assert deployment.preparation is not None and deployment.geometry is not None
@@ -62,6 +65,22 @@ class DetectionRuntime:
     def acquisition(self) -> Acquisition | None:
         """How the model's run saw its normal parts; None of earlier versions."""
         return self.deployment.acquisition
+
+    @property
+    def method(self) -> str:
+        """Registered name of the detector that was exported."""
+        return self.deployment.method
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run, by which parts were held out."""
+        return int(self.deployment.origin["seed"])
+
+    @property
+    def backbone_weights(self) -> str | None:
+        """Published weights of the frozen features, in words."""
+        weights: str | None = self.deployment.origin.get("backbone_weights")
+        return weights
 
     def __call__(
         self,
