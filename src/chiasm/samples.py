@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -180,7 +181,7 @@ class AnomalyMap:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A place on a part where its anomaly map is above a threshold.
+    """A place on a part that its verdict is about: connected pixels of high scores.
 
     Attributes:
         box: ``(left, top, width, height)`` in pixels of the frame.
@@ -219,7 +220,7 @@ class Verdict:
         notes: remarks such as 'no support plane found'.
         threshold: score above which the model calls a part defective; None where it has none.
         regions: places of the alarm, the highest peak first; () of a good part.
-        pixel_threshold: score above which a pixel belongs to a region; None of a good part.
+        pixel_threshold: score that all pixels of a region exceed; None of a good part.
     """
 
     source: str
@@ -234,8 +235,27 @@ class Verdict:
     pixel_threshold: float | None = None
 
     def plot(self) -> Figure:
-        """Draw the anomaly map with the decision; needs matplotlib."""
+        """Draw the anomaly map with the decision and its regions; needs matplotlib."""
         return display.verdict_figure(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the map, as JSON can hold it: NaN is None, tuples are lists."""
+        return display.plain(self, without="anomaly_map")
+
+    def save(self, path: Path | str) -> Path:
+        """Write the verdict to a file; returns its path.
+
+        Args:
+            path: its suffix chooses what is written: ``.json`` the content of ``to_dict``;
+                ``.npy`` or ``.tiff`` the raw map, float32; ``.png``, ``.svg``, ``.pdf`` or ``.jpg``
+                the plot.
+
+        Raises:
+            ConfigurationError: there is no such suffix.
+            DataError: the part could not be judged, so that there is no map.
+        """
+        scores = None if self.anomaly_map is None else self.anomaly_map.scores
+        return display.save(self, Path(path), scores=scores)
 
     def _repr_html_(self) -> str:
         return display.verdict_html(self)
@@ -316,6 +336,22 @@ class Diagnosis:
     def plot(self) -> Figure:
         """Draw the probabilities of the classes; needs matplotlib."""
         return display.diagnosis_figure(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the diagnosis as JSON can hold it: NaN is None, tuples are lists."""
+        return display.plain(self)
+
+    def save(self, path: Path | str) -> Path:
+        """Write the diagnosis to a file; returns its path.
+
+        Args:
+            path: its suffix chooses what is written: ``.json`` the content of ``to_dict``;
+                ``.png``, ``.svg``, ``.pdf`` or ``.jpg`` the plot.
+
+        Raises:
+            ConfigurationError: there is no such suffix.
+        """
+        return display.save(self, Path(path))
 
     def _repr_html_(self) -> str:
         return display.diagnosis_html(self)

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, overload
 
 from chiasm.api.loading import identity, is_exported, load, load_for_worker, refuse
 from chiasm.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from chiasm.api.loading import Model
+    from chiasm.detection.predictor import DetectionPredictor
+    from chiasm.diagnosis.predictor import DiagnosisPredictor
     from chiasm.runs.tally import Tally
+    from chiasm.runtime.detection import DetectionRuntime
+    from chiasm.runtime.diagnosis import DiagnosisRuntime
     from chiasm.samples import Diagnosis, Verdict
+
+    Inputs: TypeAlias = Path | str | Iterable[Any]
+
+
+class PredictionOptions(TypedDict, total=False):
+    """Keywords of ``predict``; what they mean is said there."""
+
+    out: Path | str | None
+    lamp: int | Literal["all"] | None
+    xyz: Path | str | None
+    series: Path | str | None
+    keep_maps: bool
+    maps: Literal["none", "npy", "tiff"]
+    masks: bool
+    coco: bool
+    device: str
 
 
 def evaluate(
@@ -66,11 +87,27 @@ def evaluate(
     return evaluate_detection(run, lamp=lamp, **options)
 
 
+@overload
 def predict(
-    run: Path | str,
-    inputs: Path | str,
+    model: DetectionPredictor | DetectionRuntime,
+    inputs: Inputs,
+    **options: Unpack[PredictionOptions],
+) -> list[Verdict]: ...
+@overload
+def predict(
+    model: DiagnosisPredictor | DiagnosisRuntime,
+    inputs: Inputs,
+    **options: Unpack[PredictionOptions],
+) -> list[Diagnosis]: ...
+@overload
+def predict(
+    model: Path | str, inputs: Inputs, **options: Unpack[PredictionOptions]
+) -> list[Verdict] | list[Diagnosis]: ...
+def predict(
+    model: Path | str | Model,
+    inputs: Inputs,
     *,
-    out: Path | str = "verdicts",
+    out: Path | str | None = None,
     lamp: int | Literal["all"] | None = None,
     xyz: Path | str | None = None,
     series: Path | str | None = None,
@@ -79,15 +116,19 @@ def predict(
     masks: bool = False,
     coco: bool = False,
     device: str = "auto",
-) -> Sequence[Verdict] | Sequence[Diagnosis]:
-    """Predict verdicts of new parts, or diagnoses of new recordings, and write them to ``out``.
+) -> list[Verdict] | list[Diagnosis]:
+    """Predict verdicts on new parts, or diagnoses of new recordings.
 
-    For more of them than one process should judge there is ``predict_shards``.
+    What cannot be read or judged gets a verdict or diagnosis with ``error``. For more inputs than
+    one process should judge there is ``predict_shards``.
 
     Args:
-        run: folder of a run, of a model, or one that ``export`` wrote.
-        inputs: folder, manifest or one file.
-        out: folder for the tables and pictures.
+        model: that ``load`` returned; or folder of a run, of a model, or one that ``export`` wrote.
+        inputs: a folder, a table or one file; or a list of parts or recordings. One of a list is a
+            path, an array ``(H, W, 3)`` or a picture of RGB (of the PRPD); a pair ``(rgb, xyz)`` or
+            ``(image, series)`` of these; the arguments of a call by name; or a reader's sample.
+        out: folder for tables and pictures. None is ``verdicts`` for a folder, a table or a file,
+            and writes nothing for a list.
         lamp: of parts: number of the lamp, for data with several; ``"all"`` takes all of them.
             None takes the lamp that the run saw its parts under.
         xyz: of one part: the 3D file that belongs to the RGB file ``inputs``.
@@ -98,30 +139,59 @@ def predict(
         coco: of parts: write the regions of all to ``out/coco.json``, too.
         device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
-    Raises:
-        ConfigurationError: an argument belongs to the other wing.
-        DataError: no input could be read.
-    """
-    kind, _ = identity(Path(run))
-    if kind == "classifier":
-        of_parts = {"xyz": xyz, "lamp": lamp, **given_files(maps, masks, coco)}
-        refuse(run, "classifies recordings", **of_parts)
-        from chiasm.diagnosis.predict import predict as predict_diagnosis
+    Returns:
+        A verdict or diagnosis for each input, in their order.
 
-        return predict_diagnosis(load(run, device=device), inputs, out=out, series=series)
-    refuse(run, "detects defects", series=series)
-    from chiasm.detection.predict import predict as predict_detection
+    Raises:
+        ConfigurationError: an argument belongs to the other wing, or to a folder of inputs.
+        DataError: results are written, and no input could be judged.
+    """
+    name = str(model) if isinstance(model, Path | str) else type(model).__name__
+    opened: Any = model
+    if isinstance(model, Path | str):
+        identity(Path(model))  # says what is wrong with a folder that holds no model
+        opened = load(model, device=device)
+    of_parts = {"xyz": xyz, "lamp": lamp, **_given_files(maps, masks, coco)}
+    one_path = isinstance(inputs, Path | str)
+    if not one_path:
+        _check_list(inputs, lamp=lamp, xyz=xyz, series=series)
+    place = Path("verdicts") if out is None and one_path else None if out is None else Path(out)
+    if place is None and (given := [n for n, x in _given_files(maps, masks, coco).items() if x]):
+        raise ConfigurationError(f"There is no folder for {' and '.join(given)}; give out=FOLDER.")
+    if opened.wing == "classifier":
+        refuse(name, "classifies recordings", **of_parts)
+        from chiasm.diagnosis import predict as recordings
+
+        if not isinstance(inputs, Path | str):
+            return recordings.predict_recordings(opened, inputs, out=place)
+        assert place is not None
+        return recordings.predict(opened, inputs, out=place, series=series)
+    refuse(name, "detects defects", series=series)
+    from chiasm.detection import predict as parts
     from chiasm.detection.prediction.part_files import PartFiles
 
-    return predict_detection(
-        load(run, device=device),
-        inputs,
-        out=out,
-        lamp=lamp,
-        xyz=xyz,
-        keep_maps=keep_maps,
-        files=PartFiles(Path(out), maps, masks, coco),
+    files = None if place is None else PartFiles(place, maps, masks, coco)
+    if not isinstance(inputs, Path | str):
+        return parts.predict_parts(opened, inputs, out=place, keep_maps=keep_maps, files=files)
+    assert place is not None
+    return parts.predict(
+        opened, inputs, out=place, lamp=lamp, xyz=xyz, keep_maps=keep_maps, files=files
     )
+
+
+def _check_list(inputs: Any, **of_folders: Any) -> None:
+    """Refuse one array in place of a list, and arguments of folders and files."""
+    if hasattr(inputs, "shape") or hasattr(inputs, "mode") or isinstance(inputs, Mapping):
+        raise ConfigurationError(
+            "inputs is one part or recording; give a list of them, or call the model itself: "
+            "model(rgb, xyz) or model(image, series)."
+        )
+    given = [name for name, value in of_folders.items() if value is not None]
+    if given:
+        raise ConfigurationError(
+            f"A list of inputs takes no {' and no '.join(given)}, which are for a folder or a "
+            "file; give a pair (rgb, xyz) or (image, series) in the list."
+        )
 
 
 def predict_shards(
@@ -170,7 +240,7 @@ def predict_shards(
     open_model = partial(load_for_worker, device=device)
     kind, files = identity(folder)
     if kind == "classifier":
-        of_parts = {"lamp": lamp, "heat_maps": heat_maps, **given_files(maps, masks, coco)}
+        of_parts = {"lamp": lamp, "heat_maps": heat_maps, **_given_files(maps, masks, coco)}
         refuse(model, "classifies recordings", **of_parts)
         from chiasm.diagnosis.prediction import job as recordings
 
@@ -188,6 +258,6 @@ def predict_shards(
     return parts.predict_shards(part_job, place, workers=workers, ray=ray, quiet=quiet)
 
 
-def given_files(maps: str, masks: bool, coco: bool) -> dict[str, Any]:
+def _given_files(maps: str, masks: bool, coco: bool) -> dict[str, Any]:
     """Return the options on files of parts by name; None where nothing was asked for."""
     return {"maps": None if maps == "none" else maps, "masks": masks or None, "coco": coco or None}

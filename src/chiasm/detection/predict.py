@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,7 +31,7 @@ from chiasm.detection.readers.checked_sample import sample_from_arrays
 from chiasm.detection.readers.opening import open_as_trained, unnamed_lamp
 from chiasm.detection.readers.source import Lamp, SampleRef, SampleSource
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
-from chiasm.errors import ChiasmError, DataError
+from chiasm.errors import ChiasmError, ConfigurationError, DataError
 from chiasm.files.images import RGB_SUFFIXES
 from chiasm.runs.console import say
 from chiasm.runs.tally import Tally
@@ -98,33 +98,105 @@ def predict(
         from chiasm.detection.predictor import DetectionPredictor  # PyTorch
 
         model = DetectionPredictor.load(model, device=device)
-    target = Path(out)
-    target.mkdir(parents=True, exist_ok=True)
-    _remove_earlier(target)
-    files = PartFiles(target) if files is None else files
+    samples, count, remarks = _samples(Path(inputs), model.acquisition, xyz=xyz, lamp=lamp)
+    for remark in remarks:
+        say(remark)
+    return _judge(model, samples, count, out=Path(out), keep_maps=keep_maps, files=files)
+
+
+def predict_parts(
+    model: PartModel,
+    parts: Iterable[Any],
+    *,
+    out: Path | str | None = None,
+    keep_maps: bool = True,
+    files: PartFiles | None = None,
+) -> list[Verdict]:
+    """Predict verdicts on parts that a caller hands over, in their order.
+
+    A part that cannot be read or judged gets a verdict with ``error``.
+
+    Args:
+        model: trained or exported.
+        parts: each a sample; a path, an array ``(H, W, 3)`` or a picture of RGB; a pair of RGB and
+            xyz, each as a path or an array; or the arguments of a model's call by name.
+        out: folder for tables and heat maps as ``predict`` writes them; None writes nothing.
+        keep_maps: whether the verdicts have their anomaly maps.
+        files: which further files are written to ``out``.
+
+    Raises:
+        DataError: there is an ``out``, and no part could be scored.
+    """
+    count = len(parts) if isinstance(parts, Sized) else 0
+    samples = (_sample_of(part, number) for number, part in enumerate(parts, start=1))
+    target = None if out is None else Path(out)
+    return _judge(model, samples, count, out=target, keep_maps=keep_maps, files=files)
+
+
+def _sample_of(part: Any, number: int) -> Named:
+    if isinstance(part, RGBDSample):
+        return part.source or f"part {number}", part
+    named: dict[str, Any] = {"rgb": part, "xyz": None}
+    if isinstance(part, Mapping):
+        named |= {"rgb": None, **part}
+    elif isinstance(part, tuple | list):
+        named |= dict(zip(("rgb", "xyz"), part))
+    paths = (named.get(role) for role in ("rgb", "xyz", "depth"))
+    file = next((str(path) for path in paths if isinstance(path, Path | str)), "")
+    named["source"] = source = named.get("source") or file or f"part {number}"
+    try:
+        if isinstance(part, tuple | list) and len(part) != 2:
+            raise DataError(
+                f"{source} is a sequence of {len(part)}; a part is a pair of RGB and xyz, an array "
+                "(H, W, 3), a path, or a mapping of a call's arguments."
+            )
+        return source, sample_from_arrays(**named)
+    except ChiasmError as error:
+        return source, error
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{source} names an argument that there is not ({error}); a part has rgb, xyz, depth, "
+            "intrinsics, depth_unit and source."
+        ) from error
+
+
+def _judge(
+    model: PartModel,
+    samples: Iterable[Named],
+    count: int,
+    *,
+    out: Path | None,
+    keep_maps: bool,
+    files: PartFiles | None,
+) -> list[Verdict]:
+    """Predict one verdict a sample, and write what is asked for; 0 is an unknown count."""
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        _remove_earlier(out)
+        files = files or PartFiles(out)
     rule = model.alarm_rule
     scale = HeatScale.of(rule.calibration_scores, rule.display_threshold)
     verdicts: list[Verdict] = []
     rows: list[dict[str, Any]] = []
     tally = Tally()
-    samples, count, remarks = _samples(Path(inputs), model.acquisition, xyz=xyz, lamp=lamp)
-    for remark in remarks:
-        say(remark)
     with Progress("Predicting", count) as progress:
         for name, sample in progress.over(samples):
             verdict = next(model.predict_all([(name, sample)]))
+            verdicts.append(verdict if keep_maps else replace(verdict, anomaly_map=None))
+            if out is None or files is None:
+                continue
             row = files.write_row(verdict, row_of(verdict)) | {"picture": None}
             if verdict.anomaly_map is not None and isinstance(sample, RGBDSample):
                 row["picture"] = f"{file_stem(verdict.source)}.png"
                 heat_map = heat_overlay(verdict.anomaly_map, sample, scale=scale)
-                (target / row["picture"]).write_bytes(png_bytes(heat_map))
+                (out / row["picture"]).write_bytes(png_bytes(heat_map))
             tally.add(outcome_of(verdict, row=row), len(rows))
             rows.append(row)
-            verdicts.append(verdict if keep_maps else replace(verdict, anomaly_map=None))
-    _write_tables(rows, target)
-    if files.coco:
-        write_coco(rows, target / COCO)
-    say_summary(tally, target, promise=rule.promise)
+    if out is not None and files is not None:
+        _write_tables(rows, out)
+        if files.coco:
+            write_coco(rows, out / COCO)
+        say_summary(tally, out, promise=rule.promise)
     return verdicts
 
 

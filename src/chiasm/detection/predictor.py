@@ -135,7 +135,7 @@ class DetectionPredictor:
             sample, contract.preparation, contract.acquisition, distance=contract.distance
         )
         verdict = self.predict_prepared([part])[0]
-        return with_regions(verdict, sample, alarm=self.display_threshold)
+        return with_regions(verdict, sample, rule=self.alarm_rule)
 
     def predict_all(
         self, samples: Iterable[RGBDSample | tuple[str, RGBDSample | ChiasmError]]

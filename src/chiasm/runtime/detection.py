@@ -203,7 +203,7 @@ class DetectionRuntime:
         verdict = verdict_on(
             part, outputs["anomaly_map"][0, 0], float(outputs["score"][0]), rule=rule
         )
-        return with_regions(verdict, sample, alarm=rule.display_threshold)
+        return with_regions(verdict, sample, rule=rule)
 
 
 def _batch(image: NDArray[Any]) -> NDArray[np.float32]:

@@ -52,10 +52,12 @@ _MEANING = {
     "frame_height": "rows of the frame",
     "frame_width": "columns of the frame",
     "pixel_threshold": (
-        "score above which a pixel belongs to a region. Maps and scores have one unit, so that it "
-        "is the threshold of the part's score, at which heat maps show a third of full heat; half "
-        "of the map's peak where no pixel of a defective part is above; the largest calibration "
-        "score where the model has no threshold. Empty of a good part, which has no regions"
+        "score that all pixels of a region exceed. It is the score of a typical good part (median "
+        "of the calibration parts), from which on heat maps are coloured; one pixel of a region at "
+        "least exceeds the threshold of the part's score, which shows as a third of full heat, or "
+        "the largest calibration score where the model has no threshold. Where the part is "
+        "defective and no pixel exceeds that, there is one region about the highest pixel. Empty "
+        "of a good part, which has no regions"
     ),
     "regions": "number of the part's regions; the columns after it are of the one with the highest "
     "peak. Pixels that touch at a corner are of one region",
@@ -146,12 +148,12 @@ def write_meanings(folder: Path) -> None:
     (folder / MEANINGS).write_text(text + "\n".join(lines) + "\n")
 
 
-def say_summary(tally: Tally, folder: Path | None, *, promise: str) -> None:
+def say_summary(tally: Tally, folder: Path, *, promise: str) -> None:
     """Print what became of all parts.
 
     Args:
         tally: counts of the outcomes.
-        folder: of the results; None where nothing was written.
+        folder: of the results.
         promise: of the model's alarm rule.
 
     Raises:
@@ -160,8 +162,7 @@ def say_summary(tally: Tally, folder: Path | None, *, promise: str) -> None:
     undecided = tally.kinds[_UNDECIDED]
     said = [f"{tally.kinds[_BAD]} defective", *([f"{undecided} undecided"] if undecided else [])]
     said.append(f"{tally.failed} not judged")
-    place = "" if folder is None else f" See {folder}."
-    say(f"{tally.inputs} parts: {', '.join(said)}.{place}")
+    say(f"{tally.inputs} parts: {', '.join(said)}. See {folder}.")
     say(promise)
     tally.say_lines()
     tally.say_notes("parts")

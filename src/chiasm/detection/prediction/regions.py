@@ -8,39 +8,44 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.detection.decision import AlarmRule
+from chiasm.detection.report.overlay import HeatScale
 from chiasm.samples import AnomalyMap, BoolArray, FloatArray, Region, RGBDSample, Verdict
 
-# Of the map's peak, where the score of a defective part is above a threshold that no pixel reaches.
+# Of the map's peak: level of the region of an alarm that no level of the model describes.
 PEAK_SHARE = 0.5
 MOST_REGIONS = 50  # of a part
-_MANY = (
-    f"More than {MOST_REGIONS} regions are above the pixel threshold; those with the highest peaks "
-    "are listed."
-)
+_MANY = f"The part has more than {MOST_REGIONS} regions; those with the highest peaks are listed."
 _RING = 0.05  # width of a region's surroundings, as a share of the frame's longer side
 _MM = 1000.0  # of a metre
 _SPACINGS = 9  # pixels about a region whose spacing stands for its own where points are missing
 
 
-def pixel_threshold(anomaly_map: AnomalyMap, alarm: float) -> float:
-    """Return the score above which a pixel of a part that is not good belongs to a region.
+def region_levels(anomaly_map: AnomalyMap, rule: AlarmRule) -> tuple[float, float]:
+    """Return the score that the pixels of a region exceed, and that which one of them exceeds.
 
-    Rules of the image's score are in the unit of the map, so that it is the alarm threshold. A
-    rule that adds several statistics can be above it where no pixel is: then half of the map's
-    peak.
+    Maps and scores of parts have one unit. A region holds a pixel above the alarm threshold, and
+    reaches as far as pixels are above the score of a typical good part, where heat maps begin to be
+    coloured: to the threshold alone, a defect that is hardly noticed would be a few pixels wide. A
+    rule that adds several statistics can alarm where no pixel is above its threshold. Then there is
+    one region, with the map's peak; where that is below a typical score, it reaches to its half.
 
     Args:
-        anomaly_map: of the part.
-        alarm: threshold of the image's score, see ``AlarmRule.display_threshold``.
+        anomaly_map: of a part that is not good.
+        rule: of the model.
     """
+    scale = HeatScale.of(rule.calibration_scores, rule.display_threshold)
     peak = float(anomaly_map.scores.max(initial=0.0))
-    return alarm if peak > alarm else PEAK_SHARE * peak
+    seed = scale.alarm if peak > scale.alarm else float(np.nextafter(peak, -np.inf))
+    return (scale.typical if scale.typical < seed else PEAK_SHARE * peak), seed
 
 
 def find_regions(
-    anomaly_map: AnomalyMap, sample: RGBDSample | None, *, threshold: float
+    anomaly_map: AnomalyMap, sample: RGBDSample | None, *, threshold: float, seed: float
 ) -> tuple[tuple[Region, ...], NDArray[np.int32], int]:
-    """Find the connected regions above a threshold, ``MOST_REGIONS`` with the highest peaks.
+    """Find the regions of a map, the ``MOST_REGIONS`` with the highest peaks.
+
+    A region is a connected set of pixels above a threshold, of which one at least is above a seed.
 
     Pixels that touch at a corner are connected. Millimetres come from the measured points; without
     any in a region, or with a sample of another size, they are None.
@@ -48,7 +53,7 @@ def find_regions(
     Args:
         anomaly_map: of the part, ``(H, W)``.
         sample: the part as its sensor saw it; None gives pixels alone.
-        threshold: of a pixel's score.
+        threshold, seed: see ``region_levels``.
 
     Returns:
         The regions, the highest peak first; ``(H, W)`` their numbers from 1, 0 outside of all; and
@@ -56,12 +61,15 @@ def find_regions(
     """
     scores = anomaly_map.scores
     above = (scores > threshold).astype(np.uint8)
-    count, labels, facts, centres = cv2.connectedComponentsWithStats(above, connectivity=8)
+    count, components, facts, centres = cv2.connectedComponentsWithStats(above, connectivity=8)
+    labels = components.astype(np.int32, copy=False)
     found = []
     for label in range(1, count):
         left, top, width, height, pixels = (int(value) for value in facts[label])
         window = np.s_[top : top + height, left : left + width]
         peak = float(scores[window][labels[window] == label].max())
+        if peak <= seed:
+            continue
         x, y = (float(value) for value in centres[label])
         found.append((label, Region((left, top, width, height), (x, y), pixels, peak)))
     found.sort(key=lambda entry: -entry[1].peak)
@@ -77,18 +85,19 @@ def find_regions(
     return tuple(regions), numbers[labels], len(found)
 
 
-def with_regions(verdict: Verdict, sample: RGBDSample, *, alarm: float) -> Verdict:
+def with_regions(verdict: Verdict, sample: RGBDSample, *, rule: AlarmRule) -> Verdict:
     """Return a verdict with the regions of its map; one on a good part has none.
 
     Args:
         verdict: with its map.
         sample: that it is on.
-        alarm: threshold of the image's score, as a number.
+        rule: of the model.
     """
     if verdict.anomaly_map is None or verdict.defective is False:
         return verdict
-    threshold = pixel_threshold(verdict.anomaly_map, alarm)
-    regions, count = find_regions(verdict.anomaly_map, sample, threshold=threshold)[::2]
+    threshold, seed = region_levels(verdict.anomaly_map, rule)
+    found = find_regions(verdict.anomaly_map, sample, threshold=threshold, seed=seed)
+    regions, count = found[::2]
     notes = (*verdict.notes, *((_MANY,) if count > MOST_REGIONS else ()))
     return replace(verdict, regions=regions, pixel_threshold=threshold, notes=notes)
 
@@ -96,9 +105,11 @@ def with_regions(verdict: Verdict, sample: RGBDSample, *, alarm: float) -> Verdi
 def region_numbers(verdict: Verdict) -> NDArray[np.int32]:
     """Return ``(H, W)`` numbers of a verdict's regions from 1, in their order; 0 outside of all."""
     assert verdict.anomaly_map is not None
-    if verdict.pixel_threshold is None:
+    if verdict.pixel_threshold is None or not verdict.regions:
         return np.zeros(verdict.anomaly_map.scores.shape, np.int32)
-    return find_regions(verdict.anomaly_map, None, threshold=verdict.pixel_threshold)[1]
+    seed = float(np.nextafter(verdict.regions[-1].peak, -np.inf))
+    levels = {"threshold": verdict.pixel_threshold, "seed": seed}
+    return find_regions(verdict.anomaly_map, None, **levels)[1]
 
 
 def _measured(
