@@ -20,6 +20,7 @@ from chiasm.deploy.whole_folder import whole_folder
 from chiasm.detection.anomalies.generators import synthesise, validation_generator
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import DetectionContract
+from chiasm.detection.opening import split_of
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.acquisition import Acquisition
 from chiasm.detection.preparation.batch import to_batch
@@ -27,7 +28,6 @@ from chiasm.detection.preparation.distance import distance_range
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache
 from chiasm.detection.readers.opening import open_source
-from chiasm.detection.readers.splits import make_splits
 from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
 from chiasm.runtime.detection import DetectionRuntime
@@ -294,12 +294,12 @@ def held_out_parts(
             "cannot be checked. Name the run's folder, not the model's."
         )
     config = DetectionConfig.make(file=path)
+    if "calibration" not in config.model_fields_set:  # a run of an earlier version
+        config = config.model_copy(update={"calibration": "split"})
     # The lamp that the run chose itself is not in its settings.
     lamp = config.lamp if acquisition is None else acquisition.lamp
     source = open_source(data or config.data, lamp=lamp)
-    split = make_splits(
-        source, shots=config.shots, calibration_share=config.calibration_share, seed=config.seed
-    )
+    split = split_of(config, source)
     cache = PreparationCache()
     step = max(1, len(split.train) // QUANTISATION_PARTS)
     training = [

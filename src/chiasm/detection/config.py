@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 import yaml
 from pydantic import Field, ValidationInfo, field_validator
 
+from chiasm.detection.readers.calibration_plan import FALSE_ALARM_RATE, CalibrationMode
 from chiasm.registry import RegisteredModel
 from chiasm.settings import DeviceName, Precision, SearchSettings, Settings
 
@@ -129,9 +130,11 @@ class DetectionConfig(Settings):
         false_alarm_rate: share of good parts that may alarm.
         confidence: share of calibrations that keep this rate, e.g. 0.9; none promises it on average
             over calibrations, so that some of them have a higher one.
-        calibration: ``split``: normals that are held out of the training calibrate; or ``cross``:
-            all normals train and calibrate, each scored by a model that was fitted without it. For
-            few normals, and baselines of statistics and memories alone.
+        calibration: ``split``: normals that are held out of the training calibrate; ``cross``: all
+            normals train and calibrate, each scored by a model that was fitted without it, for
+            baselines of statistics and memories alone; or ``auto``: ``split`` where that calibrates
+            with enough parts for the false-alarm rate, else ``cross`` for these baselines, and for
+            others as many parts are held out as the rate needs.
         calibration_folds: of a cross calibration, each a training of its own.
         memory_entries: descriptors in a memory of normals.
         seed: of all random choices.
@@ -204,9 +207,9 @@ class DetectionConfig(Settings):
     device: DeviceName = "auto"
     image_score: Literal["local_mean", "chosen"] = "local_mean"
     minutes: float | None = Field(None, gt=0)
-    false_alarm_rate: float = Field(0.05, gt=0, lt=1)
+    false_alarm_rate: float = Field(FALSE_ALARM_RATE, gt=0, lt=1)
     confidence: float | None = Field(None, gt=0, lt=1)
-    calibration: Literal["split", "cross"] = "split"
+    calibration: CalibrationMode = "auto"
     calibration_folds: int = Field(5, ge=2)
     memory_entries: int = Field(4_000, ge=500)
     seed: int = Field(0, ge=0)

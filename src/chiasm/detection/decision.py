@@ -141,7 +141,8 @@ class AlarmRule:
             sure = "" if self.confidence is None else f" with {percent(self.confidence)} confidence"
             return (
                 f"Nothing is promised of false alarms at {rate}{sure}: {count} calibration normals "
-                f"are too few, {needed} are needed. Parts have a score and no decision."
+                f"are too few, {needed} are needed. Parts have a score and no decision. "
+                f"{self.remedy}"
             )
         if self.folds:
             return (
@@ -154,6 +155,36 @@ class AlarmRule:
             return f"False alarms: on average at most {rate}, {sure} {bound} ({count} normals)."
         average = percent(rounded_up(self.rank / (count + 1), 2))
         return f"False alarms: {sure} {rate}, on average at most {average} ({count} normals)."
+
+    @property
+    def remedy(self) -> str:
+        """How parts get a decision where too few calibration scores promise the rate, or "".
+
+        Example:
+            >>> AlarmRule([1.0, 2.0, 3.0], 0.05, None).remedy  # doctest: +ELLIPSIS
+            "These normals can promise 25 %: 'chiasm threshold ... --false-alarm-rate 0.25'. ..."
+        """
+        count = len(self.calibration_scores)
+        if count == 0 or self.rank:
+            return ""
+        least = 1 / (count + 1)
+        if self.confidence is not None:
+            least = max(least, rate_bound(count, 1, self.confidence))
+        least = rounded_up(least)
+        return (
+            f"These normals can promise {percent(least)}: 'chiasm threshold MODEL "
+            f"--false-alarm-rate {least:g}'. For less, train again with more good parts."
+        )
+
+    @property
+    def undecided(self) -> str:
+        """Why no part is decided on, as a sentence; "" where parts are."""
+        if self.rank:
+            return ""
+        return (
+            f"Undecided: {len(self.calibration_scores)} calibration normals are too few for a "
+            f"false-alarm rate of {percent(self.false_alarm_rate)}."
+        )
 
     def require(self) -> AlarmRule:
         """Return the rule where it promises something.
@@ -223,7 +254,10 @@ def verdict_on(
         image_score=score,
         source=part.source,
     )
-    return Verdict(part.source, score, p_value, defective, anomaly_map, notes=part.notes)
+    notes = part.notes
+    if defective is None and len(rule.calibration_scores):
+        notes = (*notes, rule.undecided)
+    return Verdict(part.source, score, p_value, defective, anomaly_map, notes=notes)
 
 
 def failed_verdict(source: str, error: ChiasmError) -> Verdict:

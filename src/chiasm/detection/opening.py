@@ -21,19 +21,20 @@ from chiasm.detection.preparation.acquisition import AcquisitionObserver
 from chiasm.detection.preparation.geometry import estimate_geometry_scale
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache, SelectedParts
+from chiasm.detection.readers.calibration_plan import Promise, few_calibration_warning, plan_split
 from chiasm.detection.readers.opening import lamp_read, open_source
-from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.readers.splits import (
     Split,
     check_disjoint,
     divide_as_published,
     divide_for_search,
     has_validation,
-    make_splits,
     owners_of,
 )
 from chiasm.detection.readers.survey import survey
 from chiasm.detection.rotation import choose_rotations, with_rotations
+from chiasm.detection.train_baseline import pools_scores
 from chiasm.detection.training.duration import (
     MeasuredSeconds,
     RunSize,
@@ -64,6 +65,23 @@ ANOMALIES_TO_CHOOSE_BY = 20  # parts with a synthetic anomaly, at least, however
 CHANGEABLE = frozenset({"out", "data", "minutes", "device", "search.epochs", "train_epochs"})
 
 
+def split_of(config: DetectionConfig, source: SampleSource) -> Split:
+    """Divide a source as a run's settings say; every command that needs the split calls this.
+
+    Raises:
+        SplitError: the split is unsound.
+    """
+    return plan_split(
+        source,
+        Promise(config.false_alarm_rate, config.confidence),
+        mode=config.calibration,
+        pools_scores=partial(pools_scores, config),
+        calibration_share=config.calibration_share,
+        shots=config.shots,
+        seed=config.seed,
+    )
+
+
 def open_data(
     config: DetectionConfig,
     *,
@@ -85,21 +103,19 @@ def open_data(
     started = time.monotonic()
     source = open_source(config.data, lamp=config.lamp)
     if split is None:
-        split = make_splits(
-            source,
-            shots=config.shots,
-            calibration_share=config.calibration_share,
-            seed=config.seed,
-            cross=config.calibration == "cross",
-        )
+        split = split_of(config, source)
+        promise = Promise(config.false_alarm_rate, config.confidence)
         if config.confidence is not None:  # refused now and not after the training
             scores = range(len(split.calibration))
             AlarmRule(scores, config.false_alarm_rate, config.confidence).require()
+        if warning := few_calibration_warning(split, promise):
+            say(f"Warning: {warning}")
     # A training part among the calibration or test parts would make their figures worthless.
     check_disjoint(split)
+    shared = " (the same ones)" if split.crossed else ""
     say(
         f"{source.name}: {len(split.train)} normal parts for training, "
-        f"{len(split.calibration)} for calibration."
+        f"{len(split.calibration)} for calibration{shared}."
     )
     preparation, background = survey(
         source,
