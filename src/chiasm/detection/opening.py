@@ -14,6 +14,7 @@ from chiasm.detection.building import frozen_detector
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import FRESH_BATCH, DetectionDataModule
 from chiasm.detection.decision import AlarmRule
+from chiasm.detection.detector import Detector
 from chiasm.detection.hidden_defects import find_hidden_defects, record_hidden_defects
 from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.models.adnas import AdnasDetector
@@ -34,7 +35,7 @@ from chiasm.detection.readers.splits import (
 )
 from chiasm.detection.readers.survey import survey
 from chiasm.detection.rotation import choose_rotations, with_rotations
-from chiasm.detection.train_baseline import pools_scores
+from chiasm.detection.train_baseline import configured_baseline, pools_scores
 from chiasm.detection.training.duration import (
     MeasuredSeconds,
     RunSize,
@@ -48,6 +49,13 @@ from chiasm.detection.training.fit_memory import fit_memory
 from chiasm.detection.training.segment import Batch
 from chiasm.detection.training.step_memory import check_memory
 from chiasm.detection.training.stores import Rounds, make_stores
+from chiasm.detection.training.time_budget import (
+    PartSeconds,
+    measure_part,
+    parts_in_time,
+    rotations_in_time,
+    spread_evenly,
+)
 from chiasm.errors import ConfigurationError, SplitError
 from chiasm.files.content_hash import content_hash
 from chiasm.registry import find_model
@@ -55,12 +63,14 @@ from chiasm.runs.console import say
 from chiasm.runs.crew import ALONE, Crew
 from chiasm.runs.run_folder import open_run_folder, record_data_hash
 from chiasm.samples import PreparedSample
-from chiasm.training.device import CPU
+from chiasm.training.device import CPU, find_device
 from chiasm.training.progress import Progress
 
 STORING_SHARE = 0.5  # of the minutes that are left
 STORED = ("final", "architecture", "validate")  # purposes of parts with synthetic anomalies
 ANOMALIES_TO_CHOOSE_BY = 20  # parts with a synthetic anomaly, at least, however few parts there are
+LEAST_ANOMALIES = 6  # where a budget has no time for as many
+VALIDATION_SHARE = 0.1  # of the seconds that are left, for these parts
 # Settings that may change when a run is continued; the data are compared by content.
 CHANGEABLE = frozenset({"out", "data", "minutes", "device", "search.epochs", "train_epochs"})
 
@@ -127,6 +137,23 @@ def open_data(
     cache = PreparationCache()
     parts: Sequence[PreparedSample] = cache.parts(source, split.train, preparation)
     calibration = cache.parts(source, split.calibration, preparation)
+    frozen, probe = _frozen_detectors(config)
+    seconds = PartSeconds(0.0, 0.0)
+    if config.minutes is not None:
+        left = 60 * config.minutes - (time.monotonic() - started)
+        seconds = measure_part(parts, _timed_detector(config, frozen), config)
+        count = parts_in_time(len(parts), len(calibration), seconds, seconds_left=left)
+        if count < len(parts):
+            say(
+                f"Warning: in {config.minutes:g} minutes there is time for {count} of "
+                f"{len(parts)} training parts; give more minutes to train on all."
+            )
+            kept = tuple(split.train[i] for i in spread_evenly(len(parts), count))
+            split = replace(
+                split, train=kept, calibration=kept if split.crossed else split.calibration
+            )
+            parts = cache.parts(source, split.train, preparation)
+            calibration = cache.parts(source, split.calibration, preparation)
     with Progress("Preparing", len(parts) + len(calibration)) as progress:
         observer = AcquisitionObserver()
         observed = observer.watch(progress.over(parts))
@@ -170,19 +197,18 @@ def open_data(
     else:
         searched = divide_for_search(groups, config.search.held_out, seed=config.seed)
     owners = owners_of(groups)
-    frozen: AdnasDetector | None = None
-    if find_model(config.model).pools is not None:
-        frozen = frozen_detector(config)
-        if frozen is not None and config.augment:
-            raise ConfigurationError(
-                f"{config.model} compares parts with a memory of the normal parts as they are; "
-                "leave out augment=true. Parts that may lie at any angle: rotate=true."
-            )
-    probe = frozen
-    if find_model(config.model).baseline:  # it gets the copies that the default detector gets
-        default = type(config).model_fields["model"].default
-        probe = frozen_detector(config.model_copy(update={"model": default}))
-    rotations = choose_rotations(config, parts, owners=owners, scale=geometry, frozen=probe)
+    rotations = choose_rotations(
+        config,
+        parts,
+        owners=owners,
+        scale=geometry,
+        frozen=probe,
+        most=None
+        if config.minutes is None
+        else rotations_in_time(
+            len(parts), seconds, seconds_left=60 * config.minutes - (time.monotonic() - started)
+        ),
+    )
     parts, originals = with_rotations(parts, rotations)
 
     def with_copies(originals_chosen: frozenset[int]) -> list[int]:
@@ -205,6 +231,7 @@ def open_data(
         selected_on_calibration=outside,
         training_data=_files(split.train),
         started=started,
+        reserved=len(calibration) * seconds.calibration,
         rotations=rotations,
         frozen_source=None if frozen is None else frozen.frozen_source,
         crew=crew,
@@ -212,8 +239,12 @@ def open_data(
     if find_model(config.model).pools is not None:
         if searched.shared and config.fusion in ("search", "best"):
             say(searched.shared)
+        # An anomaly is drawn on every second part.
+        costly = (
+            2 * ANOMALIES_TO_CHOOSE_BY * seconds.network > VALIDATION_SHARE * data.seconds_left()
+        )
         data.selection_rounds = data.synthetic("validate").rounds_with_anomalies(
-            ANOMALIES_TO_CHOOSE_BY
+            LEAST_ANOMALIES if costly else ANOMALIES_TO_CHOOSE_BY
         )
     if data.frozen_source is not None:
         data.stores = _stored_features(data, data.frozen_source, estimate=estimate)
@@ -223,6 +254,34 @@ def open_data(
         seconds = (time.perf_counter() - started) / len(batch.foreground)
         _say_duration(data, batch, seconds)
     return data
+
+
+def _frozen_detectors(
+    config: DetectionConfig,
+) -> tuple[AdnasDetector | None, AdnasDetector | None]:
+    """Build the model's detector with frozen features, and that which rotations are tried with.
+
+    Raises ``ConfigurationError`` for augmented copies of parts that a memory compares with.
+    """
+    model = find_model(config.model)
+    frozen = frozen_detector(config) if model.pools is not None else None
+    if frozen is not None and config.augment:
+        raise ConfigurationError(
+            f"{config.model} compares parts with a memory of the normal parts as they are; "
+            "leave out augment=true. Parts that may lie at any angle: rotate=true."
+        )
+    if not model.baseline:
+        return frozen, frozen
+    # It gets the copies that the default detector gets.
+    default = type(config).model_fields["model"].default
+    return frozen, frozen_detector(config.model_copy(update={"model": default}))
+
+
+def _timed_detector(config: DetectionConfig, frozen: AdnasDetector | None) -> Detector | None:
+    """Return the detector whose frozen features take time; None where all features learn."""
+    if find_model(config.model).pools is not None:
+        return frozen
+    return configured_baseline(config)[0].to(find_device(config.device))
 
 
 def _with_progress(stage: str, refs: Sequence[SampleRef]) -> Iterator[SampleRef]:

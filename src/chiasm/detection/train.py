@@ -38,8 +38,10 @@ from chiasm.training.device import device_errors, find_device
 from chiasm.training.trainer import LOWER
 
 FUSIONS = ("search", "best", CONCATENATION, "random")
-# Of the seconds that are left; calibration takes the rest.
-TRAINING_SHARE, LEAST_SECONDS = 0.9, 6.0
+# Of the seconds that are left; the choice of the score rule takes the rest.
+TRAINING_SHARE = 0.9
+# A training has these seconds, or this share of the minutes if that is less, whatever is left.
+LEAST_SECONDS, LEAST_SHARE = 6.0, 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +208,8 @@ def _trained(
 
 
 def _training_seconds(data: DetectionDataModule) -> float:
-    return TRAINING_SHARE * max(data.seconds_left(), LEAST_SECONDS)
+    least = min(LEAST_SECONDS, LEAST_SHARE * 60 * (data.config.minutes or math.inf))
+    return TRAINING_SHARE * max(data.seconds_left(), least)
 
 
 def _fusion_of(
