@@ -188,6 +188,7 @@ class Verdict:
         anomaly_map: the pixel scores; None where the part could not be read.
         error: a sentence saying what was wrong with the input, or "".
         notes: remarks such as 'no support plane found'.
+        parts: of a frame that is split, the verdict on each of its parts; else empty.
     """
 
     source: str
@@ -197,6 +198,7 @@ class Verdict:
     anomaly_map: AnomalyMap | None = None
     error: str = ""
     notes: tuple[str, ...] = field(default=())
+    parts: tuple[Verdict, ...] = ()
 
     def plot(self) -> Figure:
         """Draw the anomaly map with the decision; needs matplotlib."""

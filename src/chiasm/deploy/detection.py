@@ -28,6 +28,7 @@ from chiasm.detection.preparation.distance import distance_range
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache
 from chiasm.detection.readers.opening import open_source
+from chiasm.detection.readers.survey import split_objects
 from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
 from chiasm.runtime.detection import DetectionRuntime
@@ -301,6 +302,11 @@ def held_out_parts(
     source = open_source(data or config.data, lamp=lamp)
     split = split_of(config, source)
     cache = PreparationCache()
+    split = replace(
+        split,
+        train=split_objects(source, split.train, settings),
+        calibration=split_objects(source, split.calibration, settings),
+    )
     step = max(1, len(split.train) // QUANTISATION_PARTS)
     training = [
         cache.get(source, ref, settings) for ref in split.train[::step][:QUANTISATION_PARTS]

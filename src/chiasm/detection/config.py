@@ -71,6 +71,12 @@ class DetectionConfig(Settings):
             points as well; without them, it decides once from all normals whether there is a
             background at all. ``false`` looks at whole frames.
         plane_margin: metres above the support plane that are removed with it; None estimates them.
+        objects: of several above the support plane in a frame, look at the ``largest``, with a note
+            of others; at ``all`` together; or ``split`` the frame and judge each as a part. Needs
+            3D points.
+        region: file of the pixels that are looked at: an image, nonzero inside, or polygons as
+            JSON, LabelMe or lines of x, y. The model keeps it.
+        ignore: likewise of pixels that are not looked at, such as a clamp.
         augment: show each normal part under other light and at other angles in every epoch, to
             networks that are trained from scratch; a model with frozen features has a memory of
             normals instead, and cannot. Off: it is behind up to 10,000 images (decision 16).
@@ -170,6 +176,9 @@ class DetectionConfig(Settings):
     contamination: float = Field(0.0, ge=0, le=0.3)
     remove_background: bool | Literal["auto"] = "auto"
     plane_margin: float | None = Field(None, gt=0)
+    objects: Literal["largest", "all", "split"] = "largest"
+    region: Path | None = None
+    ignore: Path | None = None
     augment: bool = False
     anomalies: Literal["paper", "mixture"] = "mixture"
     smallest_anomaly: float = Field(0.001, gt=0, lt=0.05)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -258,6 +258,48 @@ def verdict_on(
     if defective is None and len(rule.calibration_scores):
         notes = (*notes, rule.undecided)
     return Verdict(part.source, score, p_value, defective, anomaly_map, notes=notes)
+
+
+def frame_verdict(verdicts: Sequence[Verdict], *, source: str) -> Verdict:
+    """Return the verdict on a frame with several parts: that of its worst part, with all of them.
+
+    A frame is good where all its parts are. The false-alarm rate is promised of each part.
+
+    Args:
+        verdicts: of the parts, with sources ``FILE#1`` and so on; of the same frame.
+        source: of the frame.
+    """
+    judged = [verdict for verdict in verdicts if not verdict.error]
+    if not judged:
+        return replace(verdicts[0], source=source, parts=tuple(verdicts))
+    worst = max(judged, key=lambda verdict: verdict.score)
+    decisions = [verdict.defective for verdict in verdicts]
+    defective = True if True in decisions else None if None in decisions else False
+    words = {True: "defective", False: "good", None: "undecided"}
+    said = ", ".join(
+        f"#{number} {'not judged' if verdict.error else words[verdict.defective]}"
+        for number, verdict in enumerate(verdicts, 1)
+    )
+    notes = [note for verdict in verdicts for note in verdict.notes]
+    notes += [verdict.error for verdict in verdicts if verdict.error]
+    maps = [verdict.anomaly_map for verdict in judged if verdict.anomaly_map is not None]
+    anomaly_map = None
+    if maps:
+        anomaly_map = AnomalyMap(
+            scores=np.maximum.reduce([each.scores for each in maps]),
+            foreground=np.logical_or.reduce([each.foreground for each in maps]),
+            image_score=worst.score,
+            source=source,
+        )
+    return Verdict(
+        source,
+        worst.score,
+        worst.p_value,
+        defective,
+        anomaly_map,
+        notes=(f"{len(verdicts)} parts in the frame: {said}.", *dict.fromkeys(notes)),
+        parts=tuple(verdicts),
+    )
 
 
 def failed_verdict(source: str, error: ChiasmError) -> Verdict:

@@ -19,6 +19,7 @@ from chiasm.detection.hidden_defects import find_hidden_defects, record_hidden_d
 from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.acquisition import AcquisitionObserver
+from chiasm.detection.preparation.frame_mask import read_frame_mask
 from chiasm.detection.preparation.geometry import estimate_geometry_scale
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache, SelectedParts
@@ -33,7 +34,7 @@ from chiasm.detection.readers.splits import (
     has_validation,
     owners_of,
 )
-from chiasm.detection.readers.survey import survey
+from chiasm.detection.readers.survey import split_objects, survey
 from chiasm.detection.rotation import choose_rotations, with_rotations
 from chiasm.detection.train_baseline import configured_baseline, pools_scores
 from chiasm.detection.training.duration import (
@@ -72,7 +73,10 @@ ANOMALIES_TO_CHOOSE_BY = 20  # parts with a synthetic anomaly, at least, however
 LEAST_ANOMALIES = 6  # where a budget has no time for as many
 VALIDATION_SHARE = 0.1  # of the seconds that are left, for these parts
 # Settings that may change when a run is continued; the data are compared by content.
-CHANGEABLE = frozenset({"out", "data", "minutes", "device", "search.epochs", "train_epochs"})
+# Another calibration is allowed where the same parts train: "split" of versions without "auto".
+CHANGEABLE = frozenset(
+    {"out", "data", "minutes", "device", "search.epochs", "train_epochs", "calibration"}
+)
 
 
 def split_of(config: DetectionConfig, source: SampleSource) -> Split:
@@ -130,9 +134,17 @@ def open_data(
     preparation, background = survey(
         source,
         split.train,
-        PreparationSettings(size=config.image_size, plane_margin=config.plane_margin),
+        _given_preparation(config, source, split),
         remove_background=config.remove_background,
         watch=_with_progress,
+    )
+    training = split_objects(source, split.train, preparation, _with_progress)
+    split = replace(
+        split,
+        train=training,
+        calibration=training
+        if split.crossed
+        else split_objects(source, split.calibration, preparation, _with_progress),
     )
     cache = PreparationCache()
     parts: Sequence[PreparedSample] = cache.parts(source, split.train, preparation)
@@ -254,6 +266,25 @@ def open_data(
         seconds = (time.perf_counter() - started) / len(batch.foreground)
         _say_duration(data, batch, seconds)
     return data
+
+
+def _given_preparation(
+    config: DetectionConfig, source: SampleSource, split: Split
+) -> PreparationSettings:
+    """Return the preparation as configured, with the region's files read."""
+    settings = PreparationSettings(
+        size=config.image_size, plane_margin=config.plane_margin, objects=config.objects
+    )
+    files = {
+        name: file for name in ("region", "ignore") if (file := getattr(config, name)) is not None
+    }
+    if not files:
+        return settings
+    height, width = source.load(split.train[0]).valid.shape
+    masks = {
+        name: read_frame_mask(file, height=height, width=width) for name, file in files.items()
+    }
+    return replace(settings, **masks)
 
 
 def _frozen_detectors(
@@ -404,7 +435,7 @@ def _stored_features(
 
 def _files(refs: Sequence[SampleRef]) -> str:
     """Return a hash of the files of parts."""
-    paths = [path for ref in refs for path in ref.files.values()]
+    paths = list(dict.fromkeys(path for ref in refs for path in ref.files.values()))
     with Progress("Hashing files", len(paths), unit="files") as progress:
         return content_hash(progress.over(paths))
 

@@ -72,10 +72,11 @@ def predict(
             picture = f"{len(rows):04d}_{Path(verdict.source).stem}.png"
             heat_map = heat_overlay(verdict.anomaly_map, sample, scale=scale)
             cv2.imwrite(str(target / picture), heat_map)
-        outcome = outcome_of(verdict)
-        tally.add(outcome, len(rows))
-        rows.append({**outcome.row, "picture": picture})
-        verdicts.append(verdict if keep_maps else replace(verdict, anomaly_map=None))
+        for judged in verdict.parts or (verdict,):
+            outcome = outcome_of(judged)
+            tally.add(outcome, len(rows))
+            rows.append({**outcome.row, "picture": picture})
+            verdicts.append(judged if keep_maps else replace(judged, anomaly_map=None))
     (target / "verdicts.json").write_text(json.dumps(rows, indent=2) + "\n")
     with (target / "verdicts.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, [*COLUMNS, "picture"])
