@@ -34,6 +34,10 @@ from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, wri
 from chiasm.runtime.detection import DetectionRuntime
 from chiasm.samples import PreparedSample
 
+_CHOOSE_AGAIN = (
+    "The run's threshold was chosen by known defects, whose scores differ in this precision: "
+    "'chiasm threshold FOLDER --defects PATH' chooses it anew; until then the rate holds."
+)
 _MEANING = {
     "rgb": "colour of the prepared crop, in [0, 1]",
     "geometry": "height above the support plane and two slopes of the prepared crop, in [0, 1]",
@@ -84,11 +88,14 @@ def export_detection(
     trained = [_score_by_torch(predictor, part) for part in (*parts.calibration, *parts.anomalous)]
     calibration = [score for _, score in trained[: len(parts.calibration)]]
     _check_same_parts(calibration, contract.calibration_scores, run)
+    # The graph itself decides by the false-alarm rate, whatever else chose the threshold.
+    rule = replace(contract.alarm_rule, known_defects=None)
+    exact = precision == "fp32" and memory_entries is None and search_channels is None
     graph = detector_graph(
         predictor.detector,
         modalities=contract.modalities,
         calibration=calibration,
-        rank=contract.alarm_rule.rank,
+        rank=rule.rank,
         memory_entries=memory_entries,
         search_channels=search_channels,
     )
@@ -111,6 +118,8 @@ def export_detection(
             confidence=contract.confidence,
             distance=parts.distance,
             acquisition=contract.acquisition,
+            known_defects=contract.known_defects if exact else None,
+            notes=() if exact or contract.known_defects is None else (_CHOOSE_AGAIN,),
         )
         _write_graph(graph, predictor, parts, folder, deployment)
         runtime = DetectionRuntime(folder, deployment, threads=torch.get_num_threads())
@@ -122,8 +131,8 @@ def export_detection(
             trained,
             exported,
             normals=normals,
-            rule=contract.alarm_rule,
-            exact=precision == "fp32" and memory_entries is None and search_channels is None,
+            rule=rule,
+            exact=exact,
         )
         require_parity(parity, target=str(out))
         recalibrated = [score for _, score in exported[:normals]]

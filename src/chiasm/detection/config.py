@@ -141,6 +141,13 @@ class DetectionConfig(Settings):
             baselines of statistics and memories alone; or ``auto``: ``split`` where that calibrates
             with enough parts for the false-alarm rate, else ``cross`` for these baselines, and for
             others as many parts are held out as the rate needs.
+        defects: folder or table of labelled defective parts, none of the test, that choose the
+            threshold instead of the false-alarm rate; ``validation`` takes those of the data's own
+            validation split.
+        miss_rate: share of such defects that may be missed, on average; None takes the threshold of
+            the best F1 on them and the calibration normals.
+        defects_trained: share of the known defects with masks that train the head, of a searched
+            model with frozen features; the others choose the threshold.
         calibration_folds: of a cross calibration, each a training of its own.
         memory_entries: descriptors in a memory of normals.
         seed: of all random choices.
@@ -220,6 +227,9 @@ class DetectionConfig(Settings):
     confidence: float | None = Field(None, gt=0, lt=1)
     calibration: CalibrationMode = "auto"
     calibration_folds: int = Field(5, ge=2)
+    defects: Path | None = None
+    miss_rate: float | None = Field(None, gt=0, lt=1)
+    defects_trained: float = Field(0.0, ge=0, lt=1)
     memory_entries: int = Field(4_000, ge=500)
     seed: int = Field(0, ge=0)
     options: dict[str, Any] = Field(default_factory=dict)
@@ -264,6 +274,13 @@ class DetectionConfig(Settings):
                 "a cross calibration promises no rate with a confidence; leave the confidence out, "
                 "or hold out parts (calibration=split)."
             )
+        return value
+
+    @field_validator("miss_rate", "defects_trained")
+    @classmethod
+    def _of_defects(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value and info.data.get("defects") is None:
+            raise ValueError("it needs known defects; name their folder or table (defects=FOLDER).")
         return value
 
     @field_validator(

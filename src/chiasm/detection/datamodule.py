@@ -66,6 +66,7 @@ class DetectionDataModule:
         owners: for each part the owner of the descriptors that a memory leaves out for it: the
             first part of its group.
         calibration: prepared normals for the threshold.
+        defects: prepared known defects that train the head; none of them is a normal part.
         selected_on_calibration: whether they are the data set's validation split and also choose
             genotype and score rule; ``held_out`` is then empty.
         training_data: hash of the training files.
@@ -97,6 +98,7 @@ class DetectionDataModule:
     started: float
     reserved: float = 0.0
     rotations: int = 1
+    defects: Sequence[PreparedSample] = ()
     frozen_source: NormalityFeatures | None = None
     stores: dict[str, FeatureStore] | None = None
     selection_rounds: int = 1

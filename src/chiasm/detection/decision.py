@@ -23,6 +23,7 @@ from chiasm.metrics.calibration import (
     rate_bound,
     rounded_up,
 )
+from chiasm.metrics.known_defects import KnownDefects
 from chiasm.samples import AnomalyMap, FloatArray, PreparedSample, RGBDSample, Verdict
 
 Scores = Sequence[float] | NDArray[np.float64]
@@ -48,12 +49,14 @@ class AlarmRule:
             promises it on average over calibrations.
         folds: of a cross calibration, in which all training normals calibrate; 0 where the
             calibration normals were held out of the training.
+        known_defects: that chose the threshold instead of the rate; None where the rate did.
     """
 
     calibration_scores: Scores
     false_alarm_rate: float
     confidence: float | None
     folds: int = 0
+    known_defects: KnownDefects | None = None
 
     def __post_init__(self) -> None:
         """Refuse a confidence that has no ground.
@@ -80,6 +83,16 @@ class AlarmRule:
         return alarm_rank(count, self.false_alarm_rate, self.confidence) if count else 0
 
     @property
+    def decides(self) -> bool:
+        """Whether parts are decided on: by known defects, or by a rate that can be promised."""
+        return self.known_defects is not None or self.rank > 0
+
+    @property
+    def promised_rate(self) -> float:
+        """The false-alarm rate that the threshold promises; NaN where known defects chose it."""
+        return self.false_alarm_rate if self.known_defects is None else math.nan
+
+    @property
     def threshold(self) -> float | None:
         """Score above which a part is defective.
 
@@ -95,6 +108,8 @@ class AlarmRule:
             >>> AlarmRule([1.0, 2.0, 3.0], 0.05, None).threshold is None
             True
         """
+        if self.known_defects is not None:
+            return self.known_defects.threshold
         rank = self.rank
         if rank == 0:
             return None
@@ -133,6 +148,8 @@ class AlarmRule:
             'False alarms: on average at most 5 %, with 90 % confidence at most 9.4 % (40 normals).'
         """
         count = len(self.calibration_scores)
+        if self.known_defects is not None:
+            return self._promise_by_defects(self.known_defects)
         if count == 0:
             return "No part is decided on: there are no calibration scores."
         rate = percent(rounded_up(self.false_alarm_rate))
@@ -156,6 +173,22 @@ class AlarmRule:
         average = percent(rounded_up(self.rank / (count + 1), 2))
         return f"False alarms: {sure} {rate}, on average at most {average} ({count} normals)."
 
+    def _promise_by_defects(self, known: KnownDefects) -> str:
+        count = len(self.calibration_scores)
+        above = sum(score > known.threshold for score in self.calibration_scores)
+        alarms = f"No false-alarm rate is promised: {above} of {count} calibration normals alarm."
+        if known.miss_rate is not None:
+            return (
+                f"The threshold is chosen by {len(known.defects)} known defects: on average at "
+                f"most {percent(rounded_up(known.miss_rate))} of defects like these are missed. "
+                f"{alarms}"
+            )
+        return (
+            f"The threshold is the one of the best F1 ({known.f1:g}) on {len(known.defects)} known "
+            f"defects, of which it misses {known.missed}, and {count} calibration normals. On the "
+            f"parts that chose it, figures look better than on others. {alarms}"
+        )
+
     @property
     def remedy(self) -> str:
         """How parts get a decision where too few calibration scores promise the rate, or "".
@@ -165,7 +198,7 @@ class AlarmRule:
             "These normals can promise 25 %: 'chiasm threshold ... --false-alarm-rate 0.25'. ..."
         """
         count = len(self.calibration_scores)
-        if count == 0 or self.rank:
+        if count == 0 or self.decides:
             return ""
         least = 1 / (count + 1)
         if self.confidence is not None:
@@ -179,7 +212,7 @@ class AlarmRule:
     @property
     def undecided(self) -> str:
         """Why no part is decided on, as a sentence; "" where parts are."""
-        if self.rank:
+        if self.decides:
             return ""
         return (
             f"Undecided: {len(self.calibration_scores)} calibration normals are too few for a "
@@ -193,7 +226,8 @@ class AlarmRule:
             SplitError: there are too few calibration scores; it says how many are needed.
             DataError: a calibration score is NaN.
         """
-        conformal_threshold(self.calibration_scores, self.false_alarm_rate, self.confidence)
+        if self.known_defects is None:
+            conformal_threshold(self.calibration_scores, self.false_alarm_rate, self.confidence)
         return self
 
     def decide(self, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -206,6 +240,8 @@ class AlarmRule:
             DataError: a score is NaN.
         """
         p_values = conformal_p_value(scores, self.calibration_scores)
+        if self.known_defects is not None:
+            return p_values, np.asarray(np.asarray(scores) > self.known_defects.threshold)
         # P-values are multiples of 1 / (n + 1); half a step keeps their rounding out of it.
         limit = (self.rank + 0.5) / (len(self.calibration_scores) + 1)
         return p_values, np.asarray(p_values < limit)
@@ -247,7 +283,7 @@ def verdict_on(
     p_value, defective = math.nan, None
     if len(rule.calibration_scores):
         p_values, decisions = rule.decide([score])
-        p_value, defective = float(p_values[0]), bool(decisions[0]) if rule.rank else None
+        p_value, defective = float(p_values[0]), bool(decisions[0]) if rule.decides else None
     anomaly_map = AnomalyMap(
         scores=paste(crop_scores, part.box),
         foreground=paste_mask(part.foreground, part.box),

@@ -158,7 +158,7 @@ def _notes(
             f"Each of the few training parts was shown at {rotations} rotations, so the model does "
             "not detect a part that lies at a wrong angle (rotate=false in training changes this)."
         )
-    if contract.alarm_rule.rank == 0:
+    if not contract.alarm_rule.decides or contract.known_defects is not None:
         notes.append(contract.alarm_rule.promise)
     if contract.backbone_weights is not None and find_model(contract.method).baseline:
         notes.append(

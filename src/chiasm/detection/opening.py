@@ -122,7 +122,8 @@ def open_data(
         if config.confidence is not None:  # refused now and not after the training
             scores = range(len(split.calibration))
             AlarmRule(scores, config.false_alarm_rate, config.confidence).require()
-        if warning := few_calibration_warning(split, promise):
+        warning = few_calibration_warning(split, promise)
+        if warning and config.defects is None:
             say(f"Warning: {warning}")
     # A training part among the calibration or test parts would make their figures worthless.
     check_disjoint(split)
