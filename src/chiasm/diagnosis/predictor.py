@@ -67,6 +67,8 @@ class DiagnosisPredictor:
         contract: says how recordings become inputs, and logits a diagnosis.
     """
 
+    wing = "classifier"
+
     def __init__(self, network: Classifier, contract: DiagnosisContract) -> None:
         self.network = network.eval()
         self.contract = contract
