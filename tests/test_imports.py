@@ -16,7 +16,7 @@ ROOMS = (
     *("errors", "display", "samples", "registry", "settings", "metrics"),
     *("fusion", "files", "training", "reporting", "runs"),
     *("detection", "diagnosis"),
-    *("runtime", "deploy", "api", "benchmarks", "service", "cli"),
+    *("runtime", "deploy", "api", "benchmarks", "line", "service", "cli"),
 )
 
 

@@ -31,6 +31,8 @@ class DetectionPredictor:
         folder: that it was loaded from, whose settings say what early contracts do not.
     """
 
+    wing = "detector"
+
     def __init__(
         self,
         detector: Detector,
@@ -70,6 +72,16 @@ class DetectionPredictor:
     def display_threshold(self) -> float:
         """Alarm threshold as a number, for displays; see ``AlarmRule.display_threshold``."""
         return self.alarm_rule.display_threshold
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the model looks at."""
+        return self.contract.modalities
+
+    @property
+    def model_hash(self) -> str:
+        """SHA-256 of the weights."""
+        return self.contract.weights_sha256
 
     def __call__(
         self,
