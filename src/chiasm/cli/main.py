@@ -40,6 +40,7 @@ _EXTRAS = (
         "pyarrow": "cluster",
         "psycopg": "serve-postgresql",
     }
+    | dict.fromkeys(("paho", "pymodbus", "asyncua"), "line")
     | dict.fromkeys(("faiss", "lightgbm"), "rivals")
 )
 

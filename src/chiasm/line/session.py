@@ -5,13 +5,15 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chiasm.errors import DataError
+from chiasm.line.configuration import read_outlets
 from chiasm.line.console import tell
+from chiasm.line.delivery import Delivery
 from chiasm.line.judging import Judge
 from chiasm.line.watch import TABLE, After, Watch, locked
 
@@ -64,7 +66,12 @@ def watch_until_stopped(settings: WatchSettings, load: Callable[[Path], Any]) ->
         raise DataError(f"{folder} is no folder; make it, or check the path.")
     out.mkdir(parents=True, exist_ok=True)
     stop = threading.Event()
-    with locked(folder, out), _stopped_by_signals(stop):
+    outlets = {} if settings.outlets is None else read_outlets(settings.outlets)
+    with (
+        locked(folder, out),
+        _stopped_by_signals(stop),
+        closing(Delivery(outlets, out / "spool", tell=tell)) as delivery,
+    ):
         judge = Judge(
             settings.model,
             load,
@@ -76,6 +83,7 @@ def watch_until_stopped(settings: WatchSettings, load: Callable[[Path], Any]) ->
             folder,
             out,
             judge,
+            send=delivery.put,
             after=settings.after,
             settle_s=settings.settle_s,
             patience_s=settings.patience_s,

@@ -17,11 +17,11 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 import chiasm
 from chiasm.errors import ArtifactError, ChiasmError
+from chiasm.files.spool import Rows, Spool, line_of
 from chiasm.service.log import changes, queries
 from chiasm.service.log.database import READ, READ_ALL, STATEMENT_ERRORS, Database, reason_of
 from chiasm.service.log.record import LoggedVerdict
 from chiasm.service.log.replicas import Replica, ServedModel, read_replicas, report, retract
-from chiasm.service.log.spool import Rows, Spool, line_of
 from chiasm.service.log.state import LogState, Mode
 from chiasm.service.log.writer import Job, commit, is_awaited, settle
 from chiasm.service.refusals import Refusal
