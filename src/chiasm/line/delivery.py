@@ -146,8 +146,10 @@ class Channel:
             self._wake.set()
 
     def finish(self) -> None:
-        """End when all is sent."""
+        """End when all is sent, or at once where the receiver is away."""
         self._ends.set()
+        if self.why:
+            self._ended.set()
         self._wake.set()
 
     def close(self, seconds: float) -> int:

@@ -115,8 +115,11 @@ def part_name(path: PurePath) -> str:
     """
     folders = [step for step in path.parent.parts if step.lower() not in _MARKS]
     pieces = re.split(rf"([{_SEPARATORS}]+)", path.stem)
-    bare = "".join(piece for piece in pieces if piece.lower() not in _MARKS)
-    bare = re.sub(rf"([{_SEPARATORS}])[{_SEPARATORS}]+", r"\1", bare).strip(_SEPARATORS)
+    kept = [piece for piece in pieces if piece.lower() not in _MARKS]
+    bare = path.stem
+    if len(kept) < len(pieces):
+        bare = re.sub(rf"([{_SEPARATORS}])[{_SEPARATORS}]+", r"\1", "".join(kept))
+        bare = bare.strip(_SEPARATORS)
     return "/".join([*folders, bare] if bare else folders) or "part"
 
 
