@@ -136,7 +136,7 @@ def test_old_verdicts_are_not_sent_where_they_would_be_taken_for_new(
     delivery.close()
     assert numbers(receiver.got) == [2]
     assert "older than 60 s" in (tmp_path / "plc" / "set-aside.txt").read_text()
-    assert "older than 60 s" in lines[0]
+    assert "older than 60 s" in lines[0] and "part_1" in lines[0]
 
 
 def test_an_outlet_gets_the_decisions_that_it_wants(receiver: Receiver, tmp_path: Path):

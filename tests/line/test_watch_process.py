@@ -3,53 +3,26 @@
 from __future__ import annotations
 
 import csv
-import json
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from line_receiver import Receiver
 from line_records import wait_until
 from line_watch import Bench, write_part
 
 TESTS = Path(__file__).parents[1]
 
 
-class Receiver(ThreadingHTTPServer):
-    def __init__(self) -> None:
-        self.got: list[dict[str, Any]] = []
-        self.status = 204
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        row = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.server.status == 204:
-            self.server.got.append(row)
-        self.send_response(self.server.status)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None: ...
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     server = Receiver()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
     yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    server.close()
 
 
 def test_a_killed_watch_goes_on_and_loses_and_doubles_nothing(
@@ -57,8 +30,7 @@ def test_a_killed_watch_goes_on_and_loses_and_doubles_nothing(
 ) -> None:
     bench = Bench.at(tmp_path)
     outlets = tmp_path / "outlets.yaml"
-    address = f"http://127.0.0.1:{receiver.server_port}/"
-    outlets.write_text(f"outlets: [{{type: webhook, url: '{address}', retry_s: 0.05}}]")
+    outlets.write_text(f"outlets: [{{type: webhook, url: '{receiver.url}', retry_s: 0.05}}]")
     names = [f"part_{number:03d}" for number in range(40)]
     for name in names[:30]:
         write_part(bench.folder, name)

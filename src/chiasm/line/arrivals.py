@@ -170,6 +170,8 @@ class Arrivals:
         if doubled:
             paths = " and ".join(str(file.path) for file in arrived if file.role == doubled)
             problem = f"{paths} are both the {doubled} file of {name}; keep one of them."
+        elif missing and self.needs.one_is_enough and not empty:
+            problem = ""
         elif missing:
             problem = (
                 f"{name} has {' and '.join(str(file.path) for file in arrived)} alone; "

@@ -20,7 +20,12 @@ def read_outlets(path: Path) -> dict[str, OutletSettings]:
     Raises:
         ConfigurationError: the file cannot be read, an option is wrong, or a secret is missing.
     """
-    import yaml
+    try:
+        import yaml
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"Outlets need {error.name}, which is not installed: pip install 'chiasm[line]'."
+        ) from error
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -58,11 +63,9 @@ def _outlet(path: Path, number: int, entry: Mapping[str, Any]) -> tuple[str, Out
     name = options.text("name", str(kind))
     if not _NAME.fullmatch(name):
         raise options.wrong("name", name, "a name of letters, digits, '.', '_' and '-'")
-    common = {
-        "only": options.words("only"),
-        "max_age_s": options.optional_number("max_age_s"),
-        "retry_s": options.number("retry_s", 1.0, low=0.01, high=60),
-    }
+    only = options.words("only")
+    max_age_s = options.optional_number("max_age_s")
+    retry_s = options.number("retry_s", 1.0, low=0.01, high=60)
     outlet = known[str(kind)](options)
     options.end()
-    return name, OutletSettings(outlet, **common)
+    return name, OutletSettings(outlet, only=only, max_age_s=max_age_s, retry_s=retry_s)

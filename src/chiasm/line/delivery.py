@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +64,7 @@ class Delivery:
         self._having: tuple[str, set[str]] = ("", set())
         self._lock = threading.Lock()
         self.channels: dict[str, Channel] = {}
+        self._tell_forgotten(folder, set(outlets))
         try:
             for name, settings in outlets.items():
                 spool = Spool(
@@ -93,6 +94,15 @@ class Delivery:
                     self._having[1].add(name)
             self._having = ("", set())
 
+    def _tell_forgotten(self, folder: Path, names: set[str]) -> None:
+        """Say what waits for outlets that are not there any more."""
+        for path in sorted(folder.glob("*/*.jsonl")):
+            if path.parent.name not in names and path.stat().st_size:
+                self._tell(
+                    f"Verdicts wait in {path} for the outlet {path.parent.name}, which is not "
+                    "among the outlets now; name it again, or delete the file."
+                )
+
     @property
     def waiting(self) -> dict[str, int]:
         """Number of records that wait, by outlet."""
@@ -102,7 +112,7 @@ class Delivery:
     def notices(self) -> tuple[str, ...]:
         """A sentence for each outlet that is away."""
         return tuple(
-            f"The outlet {name} is away ({channel.why}); {channel.waiting} verdicts wait."
+            f"The outlet {name} is away ({channel.why}); {_verdicts(channel.waiting)} to be sent."
             for name, channel in self.channels.items()
             if channel.why
         )
@@ -115,7 +125,11 @@ class Delivery:
         for name, channel in self.channels.items():
             left = channel.close(max(0.0, end - time.monotonic()))
             if left:
-                self._tell(f"{left} verdicts for the outlet {name} are sent after the next start.")
+                self._tell(f"{_verdicts(left)} for the outlet {name} until the next start.")
+
+
+def _verdicts(count: int) -> str:
+    return f"{count} verdict waits" if count == 1 else f"{count} verdicts wait"
 
 
 class Channel:
@@ -205,13 +219,13 @@ class Channel:
             except OutletAwayError:
                 raise
             except RefusedRecordError as error:
-                self._aside([row], str(error))
+                self._aside(row, str(error))
             except Exception as error:
                 # Not of the receiver: this record would fail for ever, and hold up all others.
                 self._failures += 1
                 if self._failures < _MOST_FAILURES:
                     raise
-                self._aside([row], repr(error))
+                self._aside(row, repr(error))
             self._failures = 0
             self._note(None)
 
@@ -219,21 +233,21 @@ class Channel:
         limit = self._settings.max_age_s
         if limit is None or time.time() - seconds_of(row) <= limit:
             return False
-        self._aside([dict(row)], f"older than {limit:g} s")
+        self._aside(row, f"older than {limit:g} s")
         return True
 
-    def _aside(self, rows: Sequence[Payload], why: str) -> None:
+    def _aside(self, row: Payload, why: str) -> None:
         self._tell(
-            f"{len(rows)} verdicts are not sent to the outlet {self.name} ({why.rstrip('.')}); "
-            f"they are kept in {self._spool.folder}."
+            f"The verdict on {row['source']} is not sent to the outlet {self.name} "
+            f"({why.rstrip('.')}); it is kept in {self._spool.folder}."
         )
-        self._spool.set_aside([line_of(dict(row)) for row in rows], why)
+        self._spool.set_aside([line_of(dict(row))], why)
 
     def _note(self, error: Exception | None) -> None:
         """Say once that an outlet is away, and once that it is back."""
         if error is None:
             if self.why:
-                self._tell(f"The outlet {self.name} is back; {self.waiting} verdicts are sent.")
+                self._tell(f"The outlet {self.name} is back; {_verdicts(self.waiting)} to be sent.")
             self.why = ""
             return
         why = str(error) if isinstance(error, OutletAwayError) else f"{error!r}"
@@ -242,7 +256,7 @@ class Channel:
             if not isinstance(error, OutletAwayError):
                 logger.error("The outlet %s failed.", self.name, exc_info=error)
             self._tell(
-                f"The outlet {self.name} is away ({why}); {self.waiting} verdicts wait in "
-                f"{self._spool.folder} and are sent when it is back."
+                f"The outlet {self.name} is away ({why}); verdicts for it are kept in "
+                f"{self._spool.folder} and sent when it is back ({_verdicts(self.waiting)} now)."
             )
         self.why = why

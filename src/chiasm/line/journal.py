@@ -61,7 +61,7 @@ class Journal:
 
     def known(self, names: Iterable[str]) -> dict[str, Judged]:
         """Return what was last said of these parts, by name."""
-        wanted = {_cell(name): name for name in names}
+        wanted = {cell(name): name for name in names}
         judged: dict[str, Judged] = {}
         for row in self.rows():
             if row["source"] in wanted:
@@ -81,7 +81,7 @@ class Journal:
             size = os.fstat(file).st_size
             if size == 0:  # a new file, or one that was rotated away
                 writer.writerow(COLUMNS)
-            writer.writerow([_cell({**payload, "stamp": stamp}[name]) for name in COLUMNS])
+            writer.writerow([cell({**payload, "stamp": stamp}[name]) for name in COLUMNS])
             data = text.getvalue().encode()
             try:
                 while data:
@@ -121,8 +121,8 @@ class Journal:
                 os.fsync(stream.fileno())
 
 
-def _cell(value: Any) -> str:
-    """Return a value as one line of text."""
+def cell(value: Any) -> str:
+    """Return a value as one line of text, which no sheet takes for a formula."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -131,7 +131,7 @@ def _cell(value: Any) -> str:
         return "; ".join(f"{name}={share:.6g}" for name, share in value.items())
     if isinstance(value, list):
         value = " ".join(map(str, value))
-    # One row is one line, so that a cut-off row can be told. A sheet must not take text as formula.
+    # One row is one line, so that a cut-off row can be told.
     if not isinstance(value, str):
         return str(value)
     text = " ".join(value.split()).encode("utf-8", "replace").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import math
 import os
@@ -16,7 +17,7 @@ import cv2
 
 from chiasm.detection.readers.checked_sample import sample_from_arrays
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
-from chiasm.errors import ArtifactError, ChiasmError, DataError
+from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
 from chiasm.files.appearing import appearing
 from chiasm.line.arrivals import Arrival
 from chiasm.line.console import tell
@@ -84,6 +85,22 @@ class Judge:
         self._stamp = self._looked()
         self.model: Model = _warm(load(folder))
         self.needs = Needs.of(self.model.wing, self.model.modalities)
+        self._refuse_strange_options()
+
+    def _refuse_strange_options(self) -> None:
+        taken = inspect.signature(type(self.model).__call__).parameters
+        for name in self._options:
+            if name not in taken:
+                word = {"intrinsics": "camera"}.get(name, name).replace("_", "-")
+                raise ConfigurationError(
+                    f"{self.folder} holds a {self.model.wing}, which takes no --{word}; leave it "
+                    "out."
+                )
+        if "series" in self.needs.roles and "frequency" not in self._options:
+            tell(
+                "Files of recordings name no mains frequency: 60 Hz and 128 values a cycle are "
+                "assumed. Others are given by --frequency and --samples-per-cycle."
+            )
 
     def refresh(self) -> None:
         """Read the model again if its folder was replaced; a broken one leaves the old in use."""

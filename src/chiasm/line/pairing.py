@@ -33,19 +33,21 @@ class Needs:
             recordings.
         groups: sets of roles; of each at least one file is needed.
         shape_is_seen: whether the model looks at 3D points, so that a TIFF holds these.
+        one_is_enough: whether a single group is judged where the others do not arrive.
     """
 
     roles: frozenset[str]
     groups: tuple[frozenset[str], ...]
     shape_is_seen: bool = True
+    one_is_enough: bool = False
 
     @classmethod
     def of(cls, wing: str, modalities: Collection[str]) -> Needs:
         """Return what a model of a wing with these modalities needs."""
         if wing == "classifier":
             roles = frozenset(modalities)
-            return cls(roles, tuple(frozenset({role}) for role in sorted(roles)))
-        groups = []
+            return cls(roles, tuple(frozenset({r}) for r in sorted(roles)), one_is_enough=True)
+        groups: list[frozenset[str]] = []
         if "rgb" in modalities:
             groups.append(frozenset({"rgb"}))
         if "geometry" in modalities:

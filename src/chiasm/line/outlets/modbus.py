@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import struct
 import time
@@ -61,6 +62,9 @@ class ModbusOutlet:
         timeout_s: float = 3.0,
     ) -> None:
         import pymodbus  # noqa: F401  # a missing library is told before the first verdict
+
+        # What fails is told once by the delivery, and not at every attempt.
+        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
         self._host, self._port, self._unit = host, port, unit
         self._register, self._coil, self._acknowledge = register, coil, acknowledge

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import logging
 import math
 from collections.abc import Mapping
 from datetime import datetime
@@ -47,6 +48,9 @@ class OpcUaOutlet:
         timeout_s: float = 4.0,
     ) -> None:
         import asyncua.sync  # noqa: F401  # a missing library is told before the first verdict
+
+        # What fails is told once by the delivery, and not at every attempt.
+        logging.getLogger("asyncua").setLevel(logging.CRITICAL)
 
         self._url, self._names = url, dict(nodes)
         self._user, self._password, self._security = user, password, security
