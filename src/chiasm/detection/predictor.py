@@ -100,6 +100,16 @@ class DetectionPredictor:
         """Alarm threshold as a number, for displays; see ``AlarmRule.display_threshold``."""
         return self.alarm_rule.display_threshold
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the model looks at."""
+        return self.contract.modalities
+
+    @property
+    def model_hash(self) -> str:
+        """SHA-256 of the weights."""
+        return self.contract.weights_sha256
+
     def __call__(
         self,
         rgb: Any = None,

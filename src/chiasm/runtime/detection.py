@@ -57,6 +57,11 @@ class DetectionRuntime:
         )
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the model looks at."""
+        return self.deployment.modalities
+
+    @property
     def alarm_rule(self) -> AlarmRule:
         """How scores become decisions, and what is promised of them."""
         return self.deployment.alarm_rule
