@@ -289,11 +289,20 @@ def verdict_on(
         foreground=paste_mask(part.foreground, part.box),
         image_score=score,
         source=part.source,
+        plane=part.plane,
     )
     notes = part.notes
     if defective is None and len(rule.calibration_scores):
         notes = (*notes, rule.undecided)
-    return Verdict(part.source, score, p_value, defective, anomaly_map, notes=notes)
+    return Verdict(
+        part.source,
+        score,
+        p_value,
+        defective,
+        anomaly_map,
+        notes=notes,
+        threshold=rule.threshold,
+    )
 
 
 def frame_verdict(verdicts: Sequence[Verdict], *, source: str) -> Verdict:
@@ -326,13 +335,18 @@ def frame_verdict(verdicts: Sequence[Verdict], *, source: str) -> Verdict:
             foreground=np.logical_or.reduce([each.foreground for each in maps]),
             image_score=worst.score,
             source=source,
+            plane=maps[0].plane,
         )
+    regions = [region for verdict in verdicts for region in verdict.regions]
     return Verdict(
         source,
         worst.score,
         worst.p_value,
         defective,
         anomaly_map,
+        threshold=worst.threshold,
+        regions=tuple(sorted(regions, key=lambda region: -region.peak)),
+        pixel_threshold=worst.pixel_threshold,
         notes=(f"{len(verdicts)} parts in the frame: {said}.", *dict.fromkeys(notes)),
         parts=tuple(verdicts),
     )

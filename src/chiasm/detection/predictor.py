@@ -17,12 +17,14 @@ from chiasm.detection.decision import (
     verdict_on,
 )
 from chiasm.detection.detector import Detector
+from chiasm.detection.prediction.regions import with_regions
 from chiasm.detection.preparation.acquisition import Acquisition, prepare_as_trained
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
 from chiasm.errors import ChiasmError, DataError
 from chiasm.fusion.genotype import Genotype
-from chiasm.runs.model_folder import model_folder
+from chiasm.registry import find_model
+from chiasm.runs.model_folder import model_folder, parameter_count
 from chiasm.samples import PreparedSample, RGBDSample, Verdict
 from chiasm.training.device import device_errors, device_of, find_device, in_chunks
 
@@ -36,6 +38,8 @@ class DetectionPredictor:
         genotype: its fusion, where it was searched.
         folder: that it was loaded from, whose settings say what early contracts do not.
     """
+
+    wing = "detector"
 
     def __init__(
         self,
@@ -73,9 +77,44 @@ class DetectionPredictor:
         return acquisition_of(self.folder, self.contract)
 
     @property
+    def method(self) -> str:
+        """Registered name of the detector."""
+        return self.contract.method
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it stands here for comparison alone."""
+        return find_model(self.contract.method).baseline
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run, by which parts were held out."""
+        return self.contract.seed
+
+    @property
+    def backbone_weights(self) -> str | None:
+        """Published weights of the frozen features, in words."""
+        return self.contract.backbone_weights
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of the detector's parameters."""
+        return parameter_count(self.detector)
+
+    @property
     def display_threshold(self) -> float:
         """Alarm threshold as a number, for displays; see ``AlarmRule.display_threshold``."""
         return self.alarm_rule.display_threshold
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the model looks at."""
+        return self.contract.modalities
+
+    @property
+    def model_hash(self) -> str:
+        """SHA-256 of the weights."""
+        return self.contract.weights_sha256
 
     def __call__(
         self,
@@ -117,7 +156,7 @@ class DetectionPredictor:
         verdicts = [
             failed_verdict(f"{sample.source}#{number}", part)
             if isinstance(part, DataError)
-            else self.predict_prepared([part])[0]
+            else with_regions(self.predict_prepared([part])[0], sample, rule=self.alarm_rule)
             for number, part in enumerate(parts, 1)
         ]
         if contract.preparation.objects != "split":
