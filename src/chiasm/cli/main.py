@@ -30,10 +30,13 @@ from chiasm.errors import ChiasmError
 
 # Module name to the extra that installs it.
 _EXTRAS = (
-    dict.fromkeys(("torch", "lightning", "pandas", "pydantic", "yaml", "jinja2"), "train")
+    dict.fromkeys(
+        ("torch", "lightning", "pandas", "pydantic", "yaml", "jinja2", "scipy", "sklearn"), "train"
+    )
     | dict.fromkeys(("nncf", "onnx", "onnxscript"), "export")
     | dict.fromkeys(("fastapi", "uvicorn", "prometheus_client", "sqlalchemy"), "serve")
     | {
+        "imagecodecs": "formats",
         "openvino": "runtime",
         "onnxruntime": "runtime-onnx",
         "ray": "cluster",
