@@ -17,7 +17,7 @@ ROOMS = (
     *("errors", "display", "samples", "registry", "settings", "metrics"),
     *("fusion", "files", "training", "reporting", "runs"),
     *("detection", "diagnosis"),
-    *("runtime", "deploy", "api", "benchmarks", "service", "cli", "__main__"),
+    *("runtime", "deploy", "api", "benchmarks", "line", "service", "cli", "__main__"),
 )
 
 

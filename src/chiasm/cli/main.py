@@ -22,6 +22,7 @@ from chiasm.cli import (
     settings,
     threshold,
     train,
+    watch,
 )
 from chiasm.cli import demo as demonstration
 from chiasm.cli.options import RenamedOptions
@@ -42,6 +43,7 @@ _EXTRAS = (
         "pyarrow": "cluster",
         "psycopg": "serve-postgresql",
     }
+    | dict.fromkeys(("paho", "pymodbus", "asyncua"), "line")
     | dict.fromkeys(("faiss", "lightgbm"), "rivals")
 )
 
@@ -80,6 +82,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
+app.command("watch")(watch.watch)
 app.command("recalibrate")(recalibrate.recalibrate)
 app.command("threshold")(threshold.threshold)
 app.command("bench")(bench.bench)

@@ -88,6 +88,16 @@ class DiagnosisPredictor:
         """Names of the classes."""
         return self.contract.kinds
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the model looks at."""
+        return self.contract.modalities
+
+    @property
+    def model_hash(self) -> str:
+        """SHA-256 of the weights."""
+        return self.contract.weights_sha256
+
     def __call__(
         self,
         image: Any = None,
