@@ -47,6 +47,7 @@ from chiasm.detection.training.duration import (
 from chiasm.detection.training.feature_store import FEATURES, FeatureStore
 from chiasm.detection.training.fit_evidence import fit_evidence
 from chiasm.detection.training.fit_memory import fit_memory
+from chiasm.detection.training.known_defects import defects_for_head
 from chiasm.detection.training.segment import Batch
 from chiasm.detection.training.step_memory import check_memory
 from chiasm.detection.training.stores import Rounds, make_stores
@@ -244,6 +245,7 @@ def open_data(
         selected_on_calibration=outside,
         training_data=_files(split.train),
         started=started,
+        defects=defects_for_head(config, cache, preparation, frozen=frozen is not None),
         reserved=len(calibration) * seconds.calibration,
         rotations=rotations,
         frozen_source=None if frozen is None else frozen.frozen_source,
@@ -264,8 +266,7 @@ def open_data(
     elif estimate and find_model(config.model).pools is not None:
         started = time.perf_counter()
         batch = next(iter(data.loader("train")))
-        seconds = (time.perf_counter() - started) / len(batch.foreground)
-        _say_duration(data, batch, seconds)
+        _say_duration(data, batch, (time.perf_counter() - started) / len(batch.foreground))
     return data
 
 
@@ -276,16 +277,14 @@ def _given_preparation(
     settings = PreparationSettings(
         size=config.image_size, plane_margin=config.plane_margin, objects=config.objects
     )
-    files = {
-        name: file for name in ("region", "ignore") if (file := getattr(config, name)) is not None
-    }
-    if not files:
+    if config.region is None and config.ignore is None:
         return settings
     height, width = source.load(split.train[0]).valid.shape
-    masks = {
-        name: read_frame_mask(file, height=height, width=width) for name, file in files.items()
-    }
-    return replace(settings, **masks)
+    region, ignore = (
+        None if file is None else read_frame_mask(file, height=height, width=width)
+        for file in (config.region, config.ignore)
+    )
+    return replace(settings, region=region, ignore=ignore)
 
 
 def _frozen_detectors(
@@ -418,6 +417,7 @@ def _stored_features(
         facts={
             "training data": data.training_data,
             "owners": data.owners,
+            "defects": [part.source for part in data.defects],
             "calibration": data.selected_on_calibration and _files(data.split.calibration),
             "rotations": data.rotations,
             "preparation": repr(data.preparation),
