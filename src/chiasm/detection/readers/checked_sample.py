@@ -43,11 +43,17 @@ def load_sample(
         xyz, notes = image.xyz, (*notes, *image.remarks)
     sample = checked_sample(
         ref,
-        rgb=read_rgb(files["rgb"]) if "rgb" in files else None,
+        rgb=read_rgb(files["rgb"], bits_of(ref)) if "rgb" in files else None,
         xyz=xyz,
         mask=read_mask(files["mask"]) if "mask" in files else None,
     )
     return replace(sample, notes=tuple(notes)) if notes else sample
+
+
+def bits_of(ref: SampleRef) -> int | None:
+    """Return the bits that its camera used of 16, where that was found; else None."""
+    bits = ref.extra.get("bits")
+    return None if bits is None else int(bits)
 
 
 def checked_sample(
