@@ -113,8 +113,8 @@ def point_map(
     whole_counts = points.dtype.kind != "f"
     if whole_counts and (unit_m is None or points.dtype.itemsize == 1):
         raise DataError(
-            f"{source} holds {points.dtype} values; point maps are float32, in metres. Counts of 16 "
-            "bits or more need the metres of one (data convert --unit)."
+            f"{source} holds {points.dtype} values; point maps are float32, in metres. Counts of "
+            "16 bits or more need the metres of one (data convert --unit)."
         )
     # Twice the digits, so that metres are rounded once.
     length = 1.0 if unit_m is None else unit_m

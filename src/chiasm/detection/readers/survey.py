@@ -73,8 +73,8 @@ def survey(
     depth = bit_depth([ref.files["rgb"] for ref in refs if "rgb" in ref.files])
     if depth is not None:
         sentence = (
-            f"{sentence} Warning: {depth.in_words()} and the pictures are {1 << 16 - depth.bits} times too dark here. "
-            "'chiasm data convert FOLDER NEW' scales them."
+            f"{sentence} Warning: {depth.in_words()}, and the images are read "
+            f"{1 << 16 - depth.bits} times too dark. 'chiasm data convert FOLDER NEW' scales them."
         )
     return settings, sentence
 
