@@ -123,7 +123,7 @@ class RequestPredictor:
             false_alarm_rate=finite_or_none(rule.false_alarm_rate),
             confidence=rule.confidence,
             latency_ms=row.latency_ms,
-            notes=list(verdict.notes),
+            notes=[*part.notes, *verdict.notes],
             links=links,
         )
         return answer, row, views

@@ -89,29 +89,27 @@ def _sensor_files(folder: Path) -> tuple[str, dict[str, Path]]:
 
 
 def refuse_unread(folder: Path) -> None:
-    """Refuse a folder with 3D files beside its colour that would not be read.
-
-    Args:
-        folder: with ``rgb/``.
+    """Refuse a folder with 3D files that would not be read, alone or beside its colour.
 
     Raises:
         DataError: with the command that converts them, or with what to export instead.
     """
-    if not image_files(folder / "rgb", RGB_SUFFIXES) or image_files(folder / "xyz", XYZ_SUFFIXES):
+    if image_files(folder / "xyz", XYZ_SUFFIXES):
         return
+    beside = "beside rgb/" if image_files(folder / "rgb", RGB_SUFFIXES) else "without xyz/"
+    alone = " For colours alone, move it away." if beside == "beside rgb/" else ""
     name, points = _sensor_files(folder)
     if points:
         first = next(iter(points.values()))
         raise DataError(
-            f"{folder} has {name}/ beside rgb/, such as {first}, which is not read as it is. "
-            "Convert the parts: chiasm data convert FOLDER NEW, with --intrinsics and --unit for "
-            "depth. For colours alone, move it away."
+            f"{folder} has {name}/ {beside}, such as {first}, which is not read as it is. Convert "
+            "the parts: chiasm data convert FOLDER NEW, with --intrinsics and --unit for depth, or "
+            f"--pitch and --unit for heights.{alone}"
         )
     for name in SENSOR_FOLDERS:
         if path := next(_files(folder / name), None):
             raise DataError(
-                f"{path} lies beside rgb/ and is of no format that is read. {how_to_export(path)} "
-                "For colours alone, move the folder away."
+                f"{path} is a 3D file of no format that is read. {how_to_export(path)}{alone}"
             )
 
 
