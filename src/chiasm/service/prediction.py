@@ -133,7 +133,7 @@ class RequestPredictor:
             false_alarm_rate=finite_or_none(rule.promised_rate),
             confidence=rule.confidence,
             latency_ms=row.latency_ms,
-            notes=list(verdict.notes),
+            notes=[*part.notes, *verdict.notes],
             links=links,
         )
         said = {"alarm": verdict.defective, "notes": verdict.notes, "regions": verdict.regions}
