@@ -101,6 +101,10 @@ class DiagnosisConfig(Settings):
         pool: ``mean`` over all tokens, as in the paper, or ``modality_mean``: over the tokens of
             each modality, then over modalities, which weighs them equally. None takes the preset's.
         segment: values of the series in a token; None takes the model's own.
+        polarity: how recorders write series: ``unipolar`` (magnitudes), ``bipolar``, ``negative``
+            (pulses downwards) or ``decibel``; ``auto`` tells it from the training series.
+        cycle_values: values of a mains cycle that the network takes; the peaks of series with
+            another number are held.
         preset: ``paper``, ``recommended`` or, for minutes on a processor, ``quick``; sets
             learning_rate, batch, inputs, views, align, contrast, modality_dropout, image_size,
             seconds, fold, pool and smoothing. ``fitted`` is for classifiers without gradient
@@ -168,6 +172,8 @@ class DiagnosisConfig(Settings):
     experts: int = Field(2, ge=1)
     pool: Literal["mean", "modality_mean"] = FROM_PRESET
     segment: int = Field(FROM_PRESET, ge=1)
+    polarity: Literal["auto", "unipolar", "bipolar", "negative", "decibel"] = "auto"
+    cycle_values: int = Field(128, ge=32, le=1024, multiple_of=32)
     preset: Literal["paper", "recommended", "quick", "fitted"] = FROM_PRESET
     image_size: int = Field(FROM_PRESET, ge=16, le=1024, multiple_of=16)
     inputs: Literal["plain", "standardised", "relative"] = FROM_PRESET

@@ -111,7 +111,7 @@ class Recordings(Dataset[Views]):
         counts = self._counts(ref)
         if counts is None:
             return image, 0, 0
-        channels, total = counts.shape
+        channels, total = self.form.shape(*counts.shape, ref.samples_per_cycle)
         return image, channels, self.form.window_length(total, frequency=ref.frequency)
 
     def _arrays(self, epoch: int, index: int, view: int) -> Arrays:
@@ -129,6 +129,7 @@ class Recordings(Dataset[Views]):
         counts = self._counts(ref)
         if counts is None:
             return image, None
+        counts = form.magnitudes(counts, ref.samples_per_cycle)
         return image, series_view(counts, change, views, rng, form=form, frequency=ref.frequency)
 
     def _plain(self, ref: RecordingRef) -> Arrays:
