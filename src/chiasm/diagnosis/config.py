@@ -64,7 +64,20 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "align": False,
         "smoothing": 0.0,
     },
+    # The same, of the inputs that the network of the quick preset gets.
+    "folded": {
+        **_EVERY_PRESET,
+        "learning_rate": 1.0,
+        "batch": 16,
+        "views": "usual",
+        "smoothing": 0.0,
+        "image_size": 32,
+        "fold": 300,
+    },
 }
+
+# Presets of classifiers without gradient steps.
+_FITTED = ("fitted", "folded")
 
 # Values in a token of models that do not say.
 SEGMENT = 256
@@ -77,7 +90,7 @@ FROM_DATA = frozenset(("classes", "channels", "series_length", "samples_per_cycl
 
 def preset_values(model: RegisteredModel, preset: str | None) -> dict[str, Any]:
     """Return the settings that a preset has for a model; None takes the model's own preset."""
-    name = preset or ("fitted" if model.fitted else "recommended")
+    name = preset or model.preset or ("fitted" if model.fitted else "recommended")
     segment = inspect.signature(model.builder).parameters.get("segment")
     values = {
         key: value[model.size] if isinstance(value, Mapping) else value
@@ -107,8 +120,8 @@ class DiagnosisConfig(Settings):
             another number are held.
         preset: ``paper``, ``recommended`` or, for minutes on a processor, ``quick``; sets
             learning_rate, batch, inputs, views, align, contrast, modality_dropout, image_size,
-            seconds, fold, pool and smoothing. ``fitted`` is for classifiers without gradient
-            steps. None takes the model's own.
+            seconds, fold, pool and smoothing. ``fitted`` and ``folded`` are for classifiers
+            without gradient steps. None takes the model's own.
         image_size: side of the picture in pixels, a multiple of 16; None takes the preset's.
         inputs: ``plain``: series divided by a scale, pictures unchanged. ``standardised``: without
             the quiet level and the ground's colour, and at a standard deviation of 1, which trains
@@ -174,7 +187,7 @@ class DiagnosisConfig(Settings):
     segment: int = Field(FROM_PRESET, ge=1)
     polarity: Literal["auto", "unipolar", "bipolar", "negative", "decibel"] = "auto"
     cycle_values: int = Field(128, ge=32, le=1024, multiple_of=32)
-    preset: Literal["paper", "recommended", "quick", "fitted"] = FROM_PRESET
+    preset: Literal["paper", "recommended", "quick", "fitted", "folded"] = FROM_PRESET
     image_size: int = Field(FROM_PRESET, ge=16, le=1024, multiple_of=16)
     inputs: Literal["plain", "standardised", "relative"] = FROM_PRESET
     align: bool = FROM_PRESET
@@ -267,7 +280,7 @@ class DiagnosisConfig(Settings):
     def presets(cls, model: RegisteredModel) -> dict[str, str]:
         """Return by name what each preset sets for a model, as YAML."""
         content = {}
-        for name in (n for n in PRESETS if (n == "fitted") == model.fitted):
+        for name in (n for n in PRESETS if (n in _FITTED) == model.fitted):
             values = preset_values(model, name)
             plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
             content[name] = yaml.safe_dump(plain, sort_keys=False)
