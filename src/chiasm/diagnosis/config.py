@@ -154,6 +154,8 @@ class DiagnosisConfig(Settings):
         smoothing: share of the label that the second stage gives to all classes alike, against
             overfitting to few sessions. None takes the preset's.
         modality_dropout: probability that a batch lacks one modality; None takes the preset's.
+        phase: ``none`` for signals without a mains, such as single transients: then nothing is
+            aligned or folded, and series are standardised instead of counted by phase.
         phase_unknown: the phase of the recordings is unknown, and inputs are not aligned: views
             roll by any angle.
         picture_gain: views of pictures grow and shrink with the gain, from their lower edge; off
@@ -208,6 +210,7 @@ class DiagnosisConfig(Settings):
     contrast: tuple[Literal["joint", "image", "series"], ...] = Field(FROM_PRESET, min_length=1)
     smoothing: float = Field(FROM_PRESET, ge=0, lt=1)
     modality_dropout: float = Field(FROM_PRESET, ge=0, le=1)
+    phase: Literal["mains", "none"] = "mains"
     phase_unknown: bool = False
     picture_gain: bool = True
     unknown_share: float = Field(0.05, ge=0, lt=1)
@@ -251,11 +254,15 @@ class DiagnosisConfig(Settings):
         modalities = tuple(m for m in self.modalities if m in default)
         if not modalities:
             raise ValueError(f"{self.model} takes {', '.join(default)} alone")
-        relative = self.inputs == "relative"
+        inputs = self.inputs
+        if self.phase == "none" and inputs == "relative":
+            inputs = "standardised"
+        relative = inputs == "relative"
         # The vector of a single modality is the joint one.
         parts = ("joint", *modalities) if len(modalities) > 1 else ("joint",)
         effective = {
             "modalities": modalities,
+            "inputs": inputs,
             "align": self.align and relative,
             "fold": self.fold if relative else 1,  # only counts can be added up
             "contrast": tuple(part for part in self.contrast if part in parts) or ("joint",),

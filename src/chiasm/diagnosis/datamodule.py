@@ -285,11 +285,11 @@ def _recorder(
                 fold=config.fold,
             )
     training = [c for c in map(store.counts, split.train) if c is not None] if shapes else []
+    polarity: Polarity = "unipolar"
     if config.polarity != "auto":
         polarity = config.polarity
-    else:
-        polarity = recognised_polarity(training[:: max(1, len(training) // LOOKED_AT)])
-        polarity = polarity or "unipolar"
+    elif found := recognised_polarity(training[:: max(1, len(training) // LOOKED_AT)]):
+        polarity = found
     return polarity, channels_of(polarity, next(iter(shapes), 1))
 
 

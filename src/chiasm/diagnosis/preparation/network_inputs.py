@@ -61,6 +61,11 @@ class RecordingForm:
     windows: int | None = None
     polarity: Polarity = "unipolar"
 
+    @property
+    def recorded_channels(self) -> int:
+        """Channels of a recorder's series; of bipolar ones each becomes two."""
+        return self.channels // channels_of(self.polarity, 1)
+
     def magnitudes(self, counts: Counts, samples_per_cycle: int) -> Counts:
         """Return a series ``(C, T)`` of a recorder as upward pulses in bins of the mains cycle."""
         pulses = magnitudes(counts, self.polarity)
@@ -126,7 +131,7 @@ def _windows(sample: RecordingSample, form: RecordingForm) -> FloatArray:
     counts = sample.series
     assert counts is not None
     name = sample.source or "The recording"
-    expected = form.channels // channels_of(form.polarity, 1)
+    expected = form.recorded_channels
     if counts.ndim != 2 or counts.shape[0] != expected:
         raise DataError(
             f"{name} has a series of shape {counts.shape}; ({expected}, values) was expected."
@@ -134,11 +139,11 @@ def _windows(sample: RecordingSample, form: RecordingForm) -> FloatArray:
     if not np.isfinite(counts).all():
         raise DataError(f"{name} has values in its series that are no finite numbers.")
     check_polarity(counts, form.polarity, name)
-    counts = form.magnitudes(counts, sample.samples_per_cycle)
-    total = counts.shape[1]
+    pulses = form.magnitudes(counts, sample.samples_per_cycle)
+    total = pulses.shape[1]
     length = form.window_length(total, frequency=sample.frequency)
     count = form.windows or min(MOST_WINDOWS, math.ceil(total / length))
-    parts = windows(counts, length, per_cycle=form.samples_per_cycle, count=count)
+    parts = windows(pulses, length, per_cycle=form.samples_per_cycle, count=count)
     return np.stack([finished(scaled(part, form.series), form.series) for part in parts])
 
 
