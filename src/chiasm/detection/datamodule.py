@@ -66,10 +66,12 @@ class DetectionDataModule:
         owners: for each part the owner of the descriptors that a memory leaves out for it: the
             first part of its group.
         calibration: prepared normals for the threshold.
+        defects: prepared known defects that train the head; none of them is a normal part.
         selected_on_calibration: whether they are the data set's validation split and also choose
             genotype and score rule; ``held_out`` is then empty.
         training_data: hash of the training files.
         started: ``time.monotonic()`` at the start of the run.
+        reserved: seconds of the budget that are left to the calibration.
         rotations: at which each part is shown.
         frozen_source: the fitted source of a model with frozen features, else None.
         stores: its stored features by purpose, in files of the run's folder.
@@ -94,7 +96,9 @@ class DetectionDataModule:
     selected_on_calibration: bool
     training_data: str
     started: float
+    reserved: float = 0.0
     rotations: int = 1
+    defects: Sequence[PreparedSample] = ()
     frozen_source: NormalityFeatures | None = None
     stores: dict[str, FeatureStore] | None = None
     selection_rounds: int = 1
@@ -255,7 +259,11 @@ class DetectionDataModule:
         shutil.rmtree(self.config.out / FEATURES, ignore_errors=True)
 
     def seconds_left(self) -> float:
-        """Return the seconds that are left of the budget; infinite without one."""
+        """Return the seconds that are left of the budget until the calibration begins.
+
+        At least 0, so that no share of them is negative; infinite without a budget.
+        """
         if self.config.minutes is None:
             return float("inf")
-        return 60 * self.config.minutes - (time.monotonic() - self.started)
+        spent = time.monotonic() - self.started
+        return max(60 * self.config.minutes - self.reserved - spent, 0.0)

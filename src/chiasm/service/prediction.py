@@ -129,7 +129,7 @@ class RequestPredictor:
             p_value=row.p_value,
             defective=verdict.defective,
             threshold=threshold,
-            false_alarm_rate=finite_or_none(rule.false_alarm_rate),
+            false_alarm_rate=finite_or_none(rule.promised_rate),
             confidence=rule.confidence,
             latency_ms=row.latency_ms,
             notes=list(verdict.notes),

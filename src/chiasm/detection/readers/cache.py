@@ -68,7 +68,7 @@ class PreparationCache:
                 pass
             except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
                 logger.warning("%s is damaged; the sample is prepared again.", path)
-        prepared = prepare(source.load(ref), settings)
+        prepared = prepare(source.load(ref), settings, part=ref.part)
         if path is not None:
             self._write(path, prepared)
         return prepared
@@ -86,6 +86,8 @@ class PreparationCache:
             "label": ref.label,
             "extra": dict(ref.extra),
         }
+        if ref.part is not None:
+            facts["part"] = ref.part
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return self.folder / key[:2] / f"{key}.npz"
 
