@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from chiasm.diagnosis.readers.instruments import session_of
-from chiasm.diagnosis.readers.recorded import RECORDER_SUFFIXES, recorder_settings
+from chiasm.diagnosis.readers.recorded import RECORDER_SUFFIXES
+from chiasm.diagnosis.readers.recorder_settings import recorder_settings
 from chiasm.diagnosis.readers.recording_folder import (
     assumption,
     holds_pairs,

@@ -17,7 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from chiasm.diagnosis.readers.journal import RECORDER
-from chiasm.diagnosis.readers.recorded import LAYOUTS, RecorderSettings, settings_of
+from chiasm.diagnosis.readers.recorded import LAYOUTS, RecorderSettings
+from chiasm.diagnosis.readers.recorder_settings import settings_of
 from chiasm.diagnosis.readers.recording_folder import (
     SERIES_SUFFIXES,
     is_one_recording,

@@ -13,14 +13,9 @@ from chiasm.diagnosis.preparation.recorders import CYCLE
 from chiasm.diagnosis.readers.aihub import AiHub, has_archive_folders
 from chiasm.diagnosis.readers.instruments import monitor_files
 from chiasm.diagnosis.readers.journal import RECORDER
-from chiasm.diagnosis.readers.recorded import (
-    RAW_SUFFIXES,
-    RECORDER_SUFFIXES,
-    SETTINGS_FILE,
-    RecorderSettings,
-    recorder_settings,
-)
+from chiasm.diagnosis.readers.recorded import RAW_SUFFIXES, RECORDER_SUFFIXES, RecorderSettings
 from chiasm.diagnosis.readers.recorder_files import read_recorder_file
+from chiasm.diagnosis.readers.recorder_settings import SETTINGS_FILE, recorder_settings
 from chiasm.diagnosis.readers.source import (
     ProblemLog,
     RecordingRef,
