@@ -145,7 +145,9 @@ class RequestPredictor:
         form = runtime.deployment.recording
         assert form is not None
         with self.preparing:
-            recording = decode_recording(files, fields, self.limits, channels=form.channels)
+            recording = decode_recording(
+                files, fields, self.limits, channels=form.recorded_channels
+            )
             predict = runtime.prepared(
                 image=recording.image,
                 series=recording.series,
