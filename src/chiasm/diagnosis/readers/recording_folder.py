@@ -173,8 +173,8 @@ def holds_pairs(root: Path) -> bool:
             stems[path.stem][role] = path
     pairs = (files["series"] for files in stems.values() if len(files) == 2)
     first = next(pairs, None)
-    # A table that shares its name with a picture is a series; an array may be a map of a part.
-    return first is not None and (first.suffix.lower() in _TEXT or _plainly_series(first))
+    # What shares its name with a picture may as well be heights, depth or points of a part.
+    return first is not None and _plainly_series(first)
 
 
 def holds_series(root: Path) -> bool:
@@ -200,9 +200,8 @@ def _plainly_series(path: Path) -> bool:
         except (OSError, ValueError):
             return False
         # Maps have more rows, and less columns for each.
-        return len(shape) == 1 or (
-            len(shape) == 2 and (shape[0] <= 16 or 100 * shape[0] < shape[1])
-        )
+        flat = len(shape) == 2 and (shape[0] <= 16 or 100 * shape[0] < shape[1])
+        return flat or len(shape) == 1
     if path.suffix.lower() in (".npz", ".mat") or not is_one_recording(path):
         return False
     head = _head_of(path)
