@@ -163,7 +163,13 @@ def _frame(axes: Any, region: Any) -> None:
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Any]:
-    from matplotlib.figure import Figure  # slow to import, and not part of a station
+    try:
+        from matplotlib.figure import Figure  # slow to import, and not part of a station
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            "A plot needs matplotlib, which is not installed: pip install matplotlib, or "
+            "'chiasm[train]'."
+        ) from error
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
