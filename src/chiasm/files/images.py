@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from chiasm.errors import DataError
 from chiasm.samples import BoolArray, FloatArray
 
-RGB_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+RGB_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 XYZ_SUFFIXES = frozenset({".tif", ".tiff"})
 TiffCheck = Callable[[tifffile.TiffFile], None]
 TIFF_MARKS = frozenset({b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"})

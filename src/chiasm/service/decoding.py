@@ -25,6 +25,7 @@ from chiasm.files.images import (
     rgb_from_bytes,
     xyz_from_bytes,
 )
+from chiasm.files.orientation import upright
 from chiasm.samples import FloatArray
 from chiasm.service.multipart import Upload
 from chiasm.service.refusals import shortened
@@ -91,6 +92,10 @@ def decode_part(files: Mapping[str, Upload], fields: Mapping[str, str], limits: 
         xyz = _points(files["xyz"], limits)
     elif "depth" in files:
         xyz = _points_of_depth(files["depth"], fields, limits)
+    if rgb is not None:
+        partner = None if xyz is None else (xyz.shape[0], xyz.shape[1])
+        upload = files["rgb"]
+        rgb = upright(rgb, upload.content, partner=partner, name=upload.where)
     return Part(rgb, xyz)
 
 

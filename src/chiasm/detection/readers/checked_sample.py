@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.image_arrays import array_of, channels_last, rgb_image
 from chiasm.files.images import read_depth, read_mask, read_rgb, read_xyz
+from chiasm.files.orientation import orientation_of, turned, upright
 from chiasm.samples import BoolArray, FloatArray, RGBDSample
 
 SMALLEST_SIDE = 16  # pixels; a smaller frame cannot be scored
@@ -25,17 +26,44 @@ def load_sample(
 ) -> RGBDSample:
     """Read the ``rgb``, ``xyz`` and ``mask`` files that a reference names, and check the sample.
 
+    An image without 3D points is turned as its EXIF orientation says, as viewers show it.
     ``xyz`` ``(H, W, 3)`` takes the place of a point map that the reader computed from other files;
     ``unit_m`` is the length of the point map's unit in metres. Raises ``DataError`` naming the
     file and its fault.
     """
     files = ref.files
-    return checked_sample(
-        ref,
-        rgb=read_rgb(files["rgb"]) if "rgb" in files else None,
-        xyz=read_xyz(files["xyz"], unit_m) if "xyz" in files else xyz,
-        mask=read_mask(files["mask"]) if "mask" in files else None,
-    )
+    points = read_xyz(files["xyz"], unit_m) if "xyz" in files else xyz
+    mask = _mask_of(files)
+    rgb = None
+    if "rgb" in files:
+        stored = read_rgb(files["rgb"])
+        rgb = _upright(stored, files["rgb"], points)
+        if points is None and mask is not None and mask.shape != rgb.shape[:2]:
+            content = Path(files["rgb"]).read_bytes()
+            as_looked_at = turned(mask, orientation_of(content))  # it was drawn on what is stored
+            mask = as_looked_at if as_looked_at.shape == rgb.shape[:2] else mask
+    return checked_sample(ref, rgb=rgb, xyz=points, mask=mask)
+
+
+def _upright(rgb: FloatArray, path: Path | str, points: FloatArray | None) -> FloatArray:
+    """Return an image as it is looked at, or as its 3D points lie."""
+    partner = None if points is None else (points.shape[0], points.shape[1])
+    return upright(rgb, Path(path).read_bytes(), partner=partner, name=str(path))
+
+
+def _mask_of(files: Mapping[str, Path]) -> BoolArray | None:
+    """Return the mask of a part; several of one part (``mask``, ``mask_1`` ...) are joined."""
+    paths = [path for role, path in files.items() if role.split("_")[0] == "mask"]
+    if not paths:
+        return None
+    masks = [read_mask(path) for path in paths]
+    for mask, path in zip(masks, paths):
+        if mask.shape != masks[0].shape:
+            raise DataError(
+                f"{path} has {mask.shape[1]} x {mask.shape[0]} pixels, and {paths[0]} of the same "
+                f"part {masks[0].shape[1]} x {masks[0].shape[0]}; masks of one part have one size."
+            )
+    return np.logical_or.reduce(masks)
 
 
 def checked_sample(
@@ -135,6 +163,8 @@ def sample_from_arrays(
         raise DataError("A part needs an RGB image, 3D points, or both; neither was given.")
     colours = None if rgb is None else rgb_image(rgb)
     points = None if xyz is None else _point_map(xyz)
+    if colours is not None and isinstance(rgb, str | Path):
+        colours = _upright(colours, rgb, points)
     if colours is not None and points is not None and colours.shape != points.shape:
         raise DataError(
             f"rgb is {colours.shape[1]} x {colours.shape[0]} pixels and xyz {points.shape[1]} x "

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chiasm.detection.readers.checked_sample import load_sample
-from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.readers.source import GOOD, SampleRef, is_good
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
 from chiasm.files.readers import reader
 from chiasm.samples import Problem, RGBDSample
 
 SPLITS = ("train", "validation", "test")
-GOOD = "good"
 
 
 @reader("detection")
@@ -82,7 +81,7 @@ class Mvtec3d:
                 yield from self._find_kind(split, folder, problems)
 
     def _find_kind(self, split: str, folder: Path, problems: list[Problem]) -> Iterator[SampleRef]:
-        label = 0 if folder.name == GOOD else 1
+        label = 0 if is_good(folder.name) else 1
         masks = image_files(folder / "gt", RGB_SUFFIXES)
         for files in paired_files(folder, problems):
             stem = files["rgb"].stem
@@ -100,7 +99,7 @@ class Mvtec3d:
                 files=files,
                 split=split,
                 label=label,
-                kind=folder.name,
+                kind=folder.name if label else GOOD,
                 group=self.name,
             )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chiasm.detection.preparation.acquisition import Acquisition
-from chiasm.detection.readers.source import Lamp, SampleRef, SampleSource
+from chiasm.detection.readers.source import Lamp, SampleRef, SampleSource, remarks_of
 from chiasm.errors import DataError
 from chiasm.files.readers import find_reader, open_with_reader
 
@@ -53,12 +53,20 @@ def open_as_trained(
         lamp: that the user gave, which is taken also where it differs; None takes the run's.
 
     Returns:
-        The source, and in what the data differ from the run's, a sentence each.
+        The source, what its reader assumed, and in what the data differ from the run's, a sentence
+        each.
 
     Raises:
         DataError: the layout is unknown, or the data have several lamps and the run's is not
             among them.
     """
+    source, differences = _opened(path, acquisition, lamp)
+    return source, (*remarks_of(source), *differences)
+
+
+def _opened(
+    path: Path | str, acquisition: Acquisition | None, lamp: Lamp | None
+) -> tuple[SampleSource, tuple[str, ...]]:
     trained = None if acquisition is None else acquisition.lamp
     if lamp is not None:
         source = open_source(path, lamp=lamp)
