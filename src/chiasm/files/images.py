@@ -79,6 +79,20 @@ def xyz_from_bytes(content: bytes, source: str, check: TiffCheck | None = None) 
     return checked_xyz(_decode_tiff(content, source, check), source)
 
 
+def holds_points(path: Path | str) -> bool:
+    """Return whether a file's header says that it is a TIFF of three floats a pixel."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            return (
+                series.ndim == 3
+                and 3 in (series.shape[0], series.shape[-1])
+                and (series.dtype is not None and series.dtype.kind == "f")
+            )
+    except Exception:  # a damaged file makes tifffile raise nearly anything
+        return False
+
+
 def checked_xyz(points: NDArray[Any], source: str) -> FloatArray:
     """Check an array of any float type and return it as ``read_xyz`` returns point maps."""
     if points.ndim != 3 or points.shape[2] != 3:

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from chiasm.detection.readers.checked_sample import load_sample
-from chiasm.detection.readers.source import GOOD, SampleRef, is_good
+from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, image_files
+from chiasm.files.quality_words import GOOD, is_good
 from chiasm.files.readers import reader
 from chiasm.files.tables import read_rows
 from chiasm.samples import Problem, RGBDSample
@@ -294,7 +295,9 @@ def _split_order(ref: SampleRef) -> int:
 
 
 def _has_sensor_folders(path: Path) -> bool:
-    return any((path / name).is_dir() for name in ("rgb", "xyz"))
+    """Return whether a folder is one of a layout with 3D files, which colours alone would hide."""
+    beside = path.name == "rgb" and (path.parent / "xyz").is_dir()
+    return beside or any((path / name).is_dir() for name in ("rgb", "xyz"))
 
 
 def _named(root: Path, name: str) -> list[Path]:

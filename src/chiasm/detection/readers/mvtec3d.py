@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chiasm.detection.readers.checked_sample import load_sample
-from chiasm.detection.readers.source import GOOD, SampleRef, is_good
+from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
+from chiasm.files.quality_words import GOOD, is_good
 from chiasm.files.readers import reader
 from chiasm.samples import Problem, RGBDSample
 
