@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from chiasm.detection.readers.camera import CAMERA_COLUMNS, back_project, camera_from_text
 from chiasm.diagnosis.readers.series_files import checked_series, numbers_from_bytes
 from chiasm.errors import DataError
+from chiasm.files.decoding import TIFF_MARKS, Numbers, TiffCheck
 from chiasm.files.images import (
-    TIFF_MARKS,
-    TiffCheck,
     checked_xyz,
     depth_from_bytes,
+    depth_image,
     rgb_from_bytes,
     xyz_from_bytes,
 )
@@ -180,11 +180,7 @@ def _points_of_depth(upload: Upload, fields: Mapping[str, str], limits: Limits) 
     counts = _array(upload)
     if counts.ndim != 2:
         raise DataError(f"{upload.where} has shape {counts.shape}; (height, width) was expected.")
-    metres = counts.astype(np.float64) * unit
-    metres = np.where(np.isfinite(metres), metres, 0)
-    if (metres < 0).any():
-        raise DataError(f"{upload.where} has negative depth.")
-    return back_project(metres, camera)
+    return back_project(depth_image(Numbers(counts), upload.where, unit), camera)
 
 
 def _tiff_check(upload: Upload, limits: Limits) -> TiffCheck:

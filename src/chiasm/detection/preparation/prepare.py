@@ -80,6 +80,7 @@ def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample
         raise DataError(f"{sample.source}: all 3D points are missing, so there is no part to see.")
     plane = _plane_of(sample, settings)
     foreground, notes = _mask(sample, plane, settings)
+    notes = (*sample.notes, *notes)
     box = crop_box(foreground, settings)
     if _cut_away(foreground, box) > _CUT:
         notes = (*notes, _CUT_NOTE)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import numpy as np
 
 from chiasm.detection.preparation.distance import check_distance, check_metres
 from chiasm.detection.readers.camera import back_project, camera_of
+from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
+from chiasm.files.decoding import Numbers
 from chiasm.files.image_arrays import array_of, channels_last, rgb_image
-from chiasm.files.images import read_depth, read_mask, read_rgb, read_xyz
+from chiasm.files.images import depth_image, point_map, read_depth, read_mask, read_rgb, read_xyz
 from chiasm.files.orientation import orientation_of, turned, upright
 from chiasm.samples import BoolArray, FloatArray, RGBDSample
 
@@ -22,27 +25,35 @@ SMALLEST_SIDE = 16  # pixels; a smaller frame cannot be scored
 
 
 def load_sample(
-    ref: SampleRef, *, xyz: FloatArray | None = None, unit_m: float = 1.0
+    ref: SampleRef,
+    *,
+    xyz: FloatArray | None = None,
+    unit_m: float | None = None,
+    notes: Sequence[str] = (),
 ) -> RGBDSample:
     """Read the ``rgb``, ``xyz`` and ``mask`` files that a reference names, and check the sample.
 
     An image without 3D points is turned as its EXIF orientation says, as viewers show it.
     ``xyz`` ``(H, W, 3)`` takes the place of a point map that the reader computed from other files;
-    ``unit_m`` is the length of the point map's unit in metres. Raises ``DataError`` naming the
-    file and its fault.
+    ``unit_m`` is the length of the point map's unit in metres, None takes metres and refuses what
+    can hardly be in them; ``notes`` are remarks of the reader. Raises ``DataError`` naming the file
+    and its fault.
     """
     files = ref.files
-    points = read_xyz(files["xyz"], unit_m) if "xyz" in files else xyz
+    if "xyz" in files:
+        image = read_range(files["xyz"], RangeSettings(unit_m=unit_m))
+        xyz, notes = image.xyz, (*notes, *image.remarks)
     mask = _mask_of(files)
     rgb = None
     if "rgb" in files:
         stored = read_rgb(files["rgb"])
-        rgb = _upright(stored, files["rgb"], points)
-        if points is None and mask is not None and mask.shape != rgb.shape[:2]:
+        rgb = _upright(stored, files["rgb"], xyz)
+        if xyz is None and mask is not None and mask.shape != rgb.shape[:2]:
             content = Path(files["rgb"]).read_bytes()
             as_looked_at = turned(mask, orientation_of(content))  # it was drawn on what is stored
             mask = as_looked_at if as_looked_at.shape == rgb.shape[:2] else mask
-    return checked_sample(ref, rgb=rgb, xyz=points, mask=mask)
+    sample = checked_sample(ref, rgb=rgb, xyz=xyz, mask=mask)
+    return replace(sample, notes=tuple(notes)) if notes else sample
 
 
 def _upright(rgb: FloatArray, path: Path | str, points: FloatArray | None) -> FloatArray:
@@ -229,11 +240,7 @@ def points_from_depth(depth: Any, intrinsics: Any, unit: float | None) -> FloatA
             f"depth holds whole counts ({counts.dtype}) of unknown length; pass depth_unit, the "
             "metres of one count, for example 0.001."
         )
-    metres = counts * (1.0 if unit is None else unit)
-    metres = np.where(np.isfinite(metres), metres, 0.0)
-    if (metres < 0).any():
-        raise DataError("depth is negative somewhere; it is the distance in front of the camera.")
-    return back_project(metres, camera)
+    return back_project(depth_image(Numbers(counts), "depth", unit), camera)
 
 
 def _point_map(value: Any) -> FloatArray:
@@ -245,9 +252,4 @@ def _point_map(value: Any) -> FloatArray:
         raise DataError(f"xyz must have shape (height, width, 3), but has {tuple(points.shape)}.")
     if not np.issubdtype(points.dtype, np.floating):
         raise DataError(f"xyz must be floating point, in metres, but is {points.dtype}.")
-    points = np.ascontiguousarray(points, np.float32)
-    # The minimum and maximum tell at once whether any coordinate is NaN or infinite.
-    if points.size and not np.isfinite((points.min(), points.max())).all():
-        missing = ~np.isfinite(points).all(axis=2)
-        points = np.where(missing[..., None], np.float32(0), points)
-    return points
+    return point_map(Numbers(points), "xyz")

@@ -16,19 +16,19 @@ from pathlib import Path
 
 from chiasm.detection.readers.camera import (
     CAMERA_COLUMNS,
-    back_project,
     camera_from_text,
     read_intrinsics,
 )
 from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.pairing import read_once
+from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.readers.source import Lamp, SampleRef
 from chiasm.errors import DataError
-from chiasm.files.images import holds_points, read_depth
+from chiasm.files.images import holds_points
 from chiasm.files.quality_words import GOOD, is_defective, is_good
 from chiasm.files.readers import reader
 from chiasm.files.tables import SUFFIXES, close_name, read_rows
-from chiasm.samples import FloatArray, Problem, RGBDSample
+from chiasm.samples import Problem, RGBDSample
 
 PATH_COLUMNS = ("rgb", "xyz", "depth", "mask", "intrinsics")
 
@@ -72,7 +72,9 @@ class Manifest:
 
     layout = "a table (CSV, TSV, JSON lines, Parquet) with columns such as rgb, xyz, label, split"
 
-    def __init__(self, path: Path | str, lamp: Lamp | None = None, *, unit_m: float = 1.0) -> None:
+    def __init__(
+        self, path: Path | str, lamp: Lamp | None = None, *, unit_m: float | None = None
+    ) -> None:
         self.path = Path(path)
         self.unit_m = unit_m
         columns, rows = read_rows(self.path)
@@ -83,7 +85,7 @@ class Manifest:
         self._take_points_for_points(columns, rows, remarks)
         problems: list[Problem] = []
         refs = list(self._find(rows, problems))
-        if unit_m != 1 and refs and not any("xyz" in ref.files for ref in refs):
+        if unit_m is not None and refs and not any("xyz" in ref.files for ref in refs):
             raise DataError(f"{self.path} has no point maps for a unit; depth has depth_unit.")
         self.lamps = tuple(sorted({ref.lamp for ref in refs if ref.lamp is not None}))
         if lamp is not None and lamp != "all":
@@ -116,8 +118,10 @@ class Manifest:
 
     def load(self, ref: SampleRef) -> RGBDSample:
         """Read one sample; raises ``DataError`` naming the file and its fault."""
-        xyz = _points_of_depth(ref) if "depth" in ref.files else None
-        return load_sample(ref, xyz=xyz, unit_m=self.unit_m)
+        if "depth" not in ref.files:
+            return load_sample(ref, unit_m=self.unit_m)
+        image = read_range(ref.files["depth"], _depth_settings(ref))
+        return load_sample(ref, xyz=image.xyz, notes=image.remarks)
 
     def _check_columns(self, columns: list[str]) -> None:
         if not set(columns) & set(SENSOR_COLUMNS):
@@ -331,8 +335,9 @@ def _whole_number(text: str, source: str) -> int:
     raise DataError(f"{source}: '{text}' was found, a whole number was expected.")
 
 
-def _points_of_depth(ref: SampleRef) -> FloatArray:
-    depth = read_depth(ref.files["depth"], unit_m=float(ref.extra["depth_unit"]))
+def _depth_settings(ref: SampleRef) -> RangeSettings:
     if "intrinsics" in ref.files:
-        return back_project(depth, read_intrinsics(ref.files["intrinsics"]))
-    return back_project(depth, camera_from_text(ref.extra, ref.source))
+        camera = read_intrinsics(ref.files["intrinsics"])
+    else:
+        camera = camera_from_text(ref.extra, ref.source)
+    return RangeSettings(unit_m=float(ref.extra["depth_unit"]), camera=camera)
