@@ -13,6 +13,7 @@ import numpy as np
 from chiasm.detection.preparation.distance import check_distance, check_metres
 from chiasm.detection.readers.camera import back_project, camera_of
 from chiasm.detection.readers.range_image import RangeSettings, read_range
+from chiasm.detection.readers.registration import scaled_to
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.decoding import Numbers
@@ -52,6 +53,9 @@ def load_sample(
             content = Path(files["rgb"]).read_bytes()
             as_looked_at = turned(mask, orientation_of(content))  # it was drawn on what is stored
             mask = as_looked_at if as_looked_at.shape == rgb.shape[:2] else mask
+    if rgb is not None and xyz is not None:
+        rgb, mask, remarks = _of_one_size(rgb, mask, xyz, str(files["rgb"]))
+        notes = (*notes, *remarks)
     sample = checked_sample(ref, rgb=rgb, xyz=xyz, mask=mask)
     return replace(sample, notes=tuple(notes)) if notes else sample
 
@@ -60,6 +64,27 @@ def _upright(rgb: FloatArray, path: Path | str, points: FloatArray | None) -> Fl
     """Return an image as it is looked at, or as its 3D points lie."""
     partner = None if points is None else (points.shape[0], points.shape[1])
     return upright(rgb, Path(path).read_bytes(), partner=partner, name=str(path))
+
+
+def _of_one_size(
+    rgb: FloatArray, mask: BoolArray | None, xyz: FloatArray, name: str
+) -> tuple[FloatArray, BoolArray | None, tuple[str, ...]]:
+    """Scale colours and mask to the points where their sizes have a whole ratio, and say so."""
+    size = (xyz.shape[0], xyz.shape[1])
+    if mask is not None and mask.shape != size and mask.shape in (rgb.shape[:2], size):
+        mask = scaled_to(mask, size, mask=True)
+    if rgb.shape[:2] == size or (scaled := scaled_to(rgb, size)) is None:
+        return rgb, mask, ()
+    height, width = rgb.shape[:2]
+    return (
+        scaled,
+        mask,
+        (
+            f"Colours of {width} x {height} pixels were scaled to the {size[1]} x {size[0]} of the "
+            "3D points, as of one camera. Two cameras have to be registered: chiasm data convert "
+            "with --intrinsics, --colour-intrinsics and --extrinsic.",
+        ),
+    )
 
 
 def _mask_of(files: Mapping[str, Path]) -> BoolArray | None:
