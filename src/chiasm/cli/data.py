@@ -160,6 +160,14 @@ def convert(
             "--intensity/--no-intensity", help="Intensities in 3D files become the grey image."
         ),
     ] = True,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            help="Bits that the camera used of the 16 of its images; told by the brightest.",
+            min=8,
+            max=16,
+        ),
+    ] = None,
     lamp: Lamp = None,
     workers: Workers = 1,
     strict: Annotated[
@@ -182,6 +190,7 @@ def convert(
             "--intrinsics": intrinsics,
             "--pitch": pitch,
             "--missing": missing or None,
+            "--bits": bits,
             "--lamp": lamp,
         }
         if given := [name for name, value in options.items() if value is not None]:
@@ -208,6 +217,7 @@ def convert(
         intrinsics=intrinsics,
         lamp=lamp,
         settings=settings,
+        bits=bits,
         workers=workers,
         strict=strict,
         progress=_watching("parts"),

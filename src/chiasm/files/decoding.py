@@ -26,6 +26,7 @@ _NODATA_TAG = 42113  # GDAL's marker of missing values
 # Names under which programs store depth, points and what is measured.
 _DEPTH_NAMES = ("depth", "height", "range", "distance", "z", "heightmap", "depth_map")
 _POINT_NAMES = ("xyz", "points", "point_map", "pointmap", "vertices", "cloud", "pc")
+_COLOUR_NAMES = ("rgb", "color", "colour", "colors", "colours", "image")
 _VALID_NAMES = ("valid", "valid_mask", "mask", "validity")
 _MARKER_NAMES = ("invalid_sentinel", "invalid", "missing", "nodata", "no_data")
 
@@ -39,6 +40,7 @@ class Numbers:
         missing: markers of missing values that the file itself names.
         valid: ``(H, W)`` bool of what was measured, where the file says so.
         metres: whether the file says that its unit is the metre.
+        rgb: ``(H, W, 3)`` colours of the same pixels, as stored, or None.
         remarks: what was chosen in the file, a sentence each.
     """
 
@@ -46,6 +48,7 @@ class Numbers:
     missing: tuple[float, ...] = ()
     valid: NDArray[np.bool_] | None = None
     metres: bool = False
+    rgb: NDArray[Any] | None = None
     remarks: tuple[str, ...] = field(default=())
 
 
@@ -80,7 +83,9 @@ def numbers_of(content: bytes, source: str, check: TiffCheck | None = None) -> N
     if content.startswith(_EXR_MARK):
         return Numbers(_exr(content, source))
     if content.startswith(_PICTURE_MARKS):
-        return Numbers(_shaped(decode_picture(content, source)))
+        values = _shaped(decode_picture(content, source))
+        # OpenCV's order is blue, green, red; the file's is x, y, z.
+        return Numbers(values[..., [2, 1, 0]] if values.shape[2:] == (3,) else values)
     raise DataError(
         f"{source} cannot be decoded: it is damaged, or of another format than TIFF, PNG, npy, "
         "npz and OpenEXR."
@@ -160,14 +165,16 @@ def _npz(content: bytes, source: str) -> Numbers:
     missing = tuple(
         float(lower[key]) for key in _MARKER_NAMES if key in lower and lower[key].shape == ()
     )
-    others = sorted(key for key, array in arrays.items() if key != name and array.ndim >= 2)
-    remark = f"Of an npz archive, '{name}' was read" + (
-        f", and {', '.join(others)} beside it." if others else "."
-    )
+    rgb = next((lower[key] for key in _COLOUR_NAMES if key in lower), None)
+    if rgb is not None and (rgb.shape != (*values.shape[:2], 3) or rgb.dtype.kind not in "uf"):
+        rgb = None
+    used = [name] + ["the validity"] * (valid is not None) + ["the colours"] * (rgb is not None)
+    remark = f"Of an npz archive ({', '.join(arrays)}), {' and '.join(used)} were read."
     return Numbers(
         values,
         missing,
         valid=None if valid is None else valid.astype(np.bool_),
+        rgb=rgb,
         remarks=(remark,) if len(arrays) > 1 else (),
     )
 
@@ -178,6 +185,7 @@ def _chosen(arrays: Mapping[str, NDArray[Any]], source: str) -> str:
         name: array.shape
         for name, array in arrays.items()
         if array.dtype.kind in "uif" and array.ndim in (2, 3) and min(array.shape[:2]) > 1
+        if name.lower() not in (*_COLOUR_NAMES, *_VALID_NAMES)
     }
     for known in (_POINT_NAMES, _DEPTH_NAMES):
         for name in images:

@@ -117,7 +117,7 @@ def _rows(content: bytes, source: str) -> tuple[list[list[str]], str]:
         except UnicodeDecodeError:
             continue
     else:
-        raise DataError(f"{source} is neither text nor a format that is known.")
+        text = "\0"
     if "\0" in text:
         raise DataError(
             f"{source} is of no known format. Depth and heights are read from TIFF, PNG, npy, npz, "

@@ -19,17 +19,18 @@ RGB_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".we
 XYZ_SUFFIXES = frozenset({".tif", ".tiff", ".npy", ".npz", ".exr"})
 
 
-def read_rgb(path: Path | str) -> FloatArray:
+def read_rgb(path: Path | str, bits: int | None = None) -> FloatArray:
     """Read a colour image of 8 or 16 bits a channel.
 
-    Returns ``(H, W, 3)`` float32 in [0, 1], RGB order. 16-bit values keep their precision, grey
-    is repeated three times and an alpha channel is dropped. Raises ``DataError`` for a file that
-    is missing, corrupt or of another type.
+    ``bits`` is the number that the camera used of 16; None takes all. Returns ``(H, W, 3)``
+    float32 in [0, 1], RGB order. 16-bit values keep their precision, grey is repeated three times
+    and an alpha channel is dropped. Raises ``DataError`` for a file that
+    is missing, corrupt or of another type, and for values beyond ``bits``.
     """
-    return rgb_from_bytes(bytes_of(Path(path)), str(path))
+    return rgb_from_bytes(bytes_of(Path(path)), str(path), bits)
 
 
-def rgb_from_bytes(content: bytes, source: str) -> FloatArray:
+def rgb_from_bytes(content: bytes, source: str, bits: int | None = None) -> FloatArray:
     """Decode a colour image as ``read_rgb`` does; ``source`` names it in messages."""
     pixels = decode_picture(content, source)
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -37,7 +38,16 @@ def rgb_from_bytes(content: bytes, source: str) -> FloatArray:
             f"{source} holds {pixels.dtype} values; a colour image has 8 or 16 unsigned bits a "
             "channel. Save it as PNG or JPEG."
         )
-    scale = np.float32(np.iinfo(pixels.dtype).max)
+    most = int(np.iinfo(pixels.dtype).max)
+    if bits is not None and pixels.dtype == np.uint16:
+        most = (1 << bits) - 1
+        brightest = int((pixels if pixels.ndim == 2 else pixels[..., :3]).max(initial=0))
+        if brightest > most:
+            raise DataError(
+                f"{source} has the value {brightest}, which {bits} bits do not hold; all images of "
+                "one data set have the same bits (--bits, 16 for the whole range)."
+            )
+    scale = np.float32(most)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     if pixels.shape[2] not in (3, 4):
@@ -58,12 +68,15 @@ def read_mask(path: Path | str) -> BoolArray:
     return np.asarray(pixels > 0)
 
 
-def read_xyz(path: Path | str, unit_m: float = 1.0, remarks: list[str] | None = None) -> FloatArray:
+def read_xyz(
+    path: Path | str, unit_m: float | None = None, remarks: list[str] | None = None
+) -> FloatArray:
     """Read an organised point map: three floats a pixel in TIFF, npy, npz or OpenEXR.
 
-    ``unit_m`` is the length of the file's unit in metres. Returns ``(H, W, 3)`` float32 metres, 0
-    where missing: at NaN, infinities, and markers of missing values, of which ``remarks`` gets a
-    sentence. Raises ``DataError`` for a file that is missing, corrupt, or of another shape or type.
+    ``unit_m`` is the length of the file's unit in metres; None takes metres. Returns
+    ``(H, W, 3)`` float32 metres, 0 where missing: at NaN, infinities, and markers of missing
+    values, of which ``remarks`` gets a sentence. Raises ``DataError`` for a file that is missing,
+    corrupt, or of another shape or type.
     """
     numbers = numbers_of(bytes_of(Path(path)), str(path))
     return point_map(numbers, str(path), unit_m, remarks=remarks)
@@ -99,7 +112,7 @@ def checked_xyz(points: NDArray[Any], source: str) -> FloatArray:
 def point_map(
     numbers: Numbers,
     source: str,
-    unit_m: float = 1.0,
+    unit_m: float | None = None,
     *,
     missing: tuple[float, ...] = (),
     remarks: list[str] | None = None,
@@ -111,13 +124,19 @@ def point_map(
             f"{source} has shape {points.shape}; an organised point map has shape "
             "(height, width, 3): x, y and z in metres."
         )
-    if points.dtype not in (np.float16, np.float32, np.float64):
-        raise DataError(f"{source} holds {points.dtype} values; point maps are float32, in metres.")
-    metres = np.asarray(points * unit_m if unit_m != 1 else points)
-    metres = np.ascontiguousarray(metres, dtype=np.float32)
+    whole_counts = points.dtype.kind != "f"
+    if whole_counts and (unit_m is None or points.dtype.itemsize == 1):
+        raise DataError(
+            f"{source} holds {points.dtype} values; point maps are float32, in metres. Counts of "
+            "16 bits or more need the metres of one (data convert --unit)."
+        )
+    # Twice the digits, so that metres are rounded once.
+    length = 1.0 if unit_m is None else unit_m
+    scaled = points if length == 1 else points.astype(np.float64) * length
+    metres: FloatArray = np.ascontiguousarray(scaled, dtype=np.float32)
     # Minimum and maximum of an array with NaN are NaN; only then is each pixel checked.
     whole = not points.size or np.isfinite((metres.min(), metres.max())).all()
-    if whole and numbers.metres and unit_m == 1:
+    if whole and numbers.metres and unit_m is None:
         return metres  # chiasm has written it, with 0 where missing
     absent = missing_values(points[..., 2], (*numbers.missing, *missing), remarks)
     if not whole:

@@ -128,16 +128,16 @@ def _colours(columns: Mapping[str, NDArray[Any]]) -> tuple[FloatArray | None, bo
             return channels.astype(np.float32) / np.float32(255), False
     for names in _COLOURS:
         if set(names) <= columns.keys():
-            return _in_unit_range(np.stack([columns[name] for name in names], axis=1)), False
+            return in_unit_range(np.stack([columns[name] for name in names], axis=1)), False
     for name in _INTENSITIES:
         if name in columns and columns[name].ndim == 1:
-            grey = _in_unit_range(columns[name])
+            grey = in_unit_range(columns[name])
             return np.repeat(grey[:, None], 3, axis=1), True
     return None, False
 
 
-def _in_unit_range(values: NDArray[Any]) -> FloatArray:
-    """Return colours in [0, 1]: integers by their type, floats by 1, 255 or 65535."""
+def in_unit_range(values: NDArray[Any]) -> FloatArray:
+    """Return colours in [0, 1]: small integers by their type, others by 1, 255 or 65535."""
     if values.dtype.kind in "ui" and values.dtype.itemsize <= 2:
         scale = float(np.iinfo(values.dtype).max)
     else:

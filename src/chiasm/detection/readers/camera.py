@@ -197,19 +197,16 @@ def read_intrinsics(path: Path | str) -> Intrinsics:
 def _content(path: Path) -> Any:
     """Return what a file holds: a mapping, or numbers."""
     suffix = path.suffix.lower()
+    if suffix == ".mat":
+        return _matlab(path)
     try:
-        if suffix == ".mat":
-            from scipy.io import loadmat  # not part of a station
-
-            content = loadmat(path, simplify_cells=True)
-            return {name: value for name, value in content.items() if not name.startswith("__")}
         if suffix == ".npy":
             return np.load(path, allow_pickle=False)
         if suffix == ".npz":
             with np.load(path, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError, NotImplementedError, TypeError) as cause:
+    except (OSError, ValueError) as cause:
         raise DataError(f"{path} cannot be read: {cause}") from cause
     if suffix in (".yaml", ".yml"):
         return _yaml(text, path)
@@ -225,6 +222,16 @@ def _content(path: Path) -> Any:
     if not isinstance(content, dict) and np.size(content) not in (4, 9, 12):
         raise DataError(f"{path} holds no JSON object; write {_EXAMPLE}.")
     return content
+
+
+def _matlab(path: Path) -> dict[str, Any]:
+    from scipy.io import loadmat  # not part of a station
+
+    try:
+        content = loadmat(path, simplify_cells=True)
+    except Exception as cause:  # a damaged file makes scipy raise nearly anything
+        raise DataError(f"{path} cannot be read as a MATLAB file up to 7.2: {cause}") from cause
+    return {name: value for name, value in content.items() if not name.startswith("__")}
 
 
 def _yaml(text: str, path: Path) -> Any:
@@ -303,7 +310,11 @@ def _camera(facts: Mapping[str, Any], whole: Mapping[str, Any], source: str) -> 
     facts = {**outer, **facts}
     size = facts.get("imagesize", facts.get("resolution"))
     if isinstance(size, list | tuple | np.ndarray) and len(size) == 2:
-        facts = {"width": size[0], "height": size[1], **facts}
+        # MATLAB writes rows first, others columns; the principal point is near the middle.
+        first = abs(2 * camera.cx - size[0]) + abs(2 * camera.cy - size[1])
+        other = abs(2 * camera.cx - size[1]) + abs(2 * camera.cy - size[0])
+        width, height = size if first <= other else size[::-1]
+        facts = {"width": width, "height": height, **facts}
     return replace(
         camera,
         width=_whole(next((facts[n] for n in _WIDTHS if n in facts), None)),

@@ -47,14 +47,14 @@ def load_sample(
     mask = _mask_of(files)
     rgb = None
     if "rgb" in files:
-        stored = read_rgb(files["rgb"])
+        stored = read_rgb(files["rgb"], bits_of(ref))
         rgb = _upright(stored, files["rgb"], xyz)
         if xyz is None and mask is not None and mask.shape != rgb.shape[:2]:
             content = Path(files["rgb"]).read_bytes()
             as_looked_at = turned(mask, orientation_of(content))  # it was drawn on what is stored
             mask = as_looked_at if as_looked_at.shape == rgb.shape[:2] else mask
     if rgb is not None and xyz is not None:
-        rgb, mask, remarks = _of_one_size(rgb, mask, xyz, str(files["rgb"]))
+        rgb, mask, remarks = of_one_size(rgb, mask, xyz)
         notes = (*notes, *remarks)
     sample = checked_sample(ref, rgb=rgb, xyz=xyz, mask=mask)
     return replace(sample, notes=tuple(notes)) if notes else sample
@@ -66,13 +66,14 @@ def _upright(rgb: FloatArray, path: Path | str, points: FloatArray | None) -> Fl
     return upright(rgb, Path(path).read_bytes(), partner=partner, name=str(path))
 
 
-def _of_one_size(
-    rgb: FloatArray, mask: BoolArray | None, xyz: FloatArray, name: str
+def of_one_size(
+    rgb: FloatArray, mask: BoolArray | None, xyz: FloatArray
 ) -> tuple[FloatArray, BoolArray | None, tuple[str, ...]]:
     """Scale colours and mask to the points where their sizes have a whole ratio, and say so."""
     size = (xyz.shape[0], xyz.shape[1])
-    if mask is not None and mask.shape != size and mask.shape in (rgb.shape[:2], size):
-        mask = scaled_to(mask, size, mask=True)
+    if mask is not None and mask.shape == rgb.shape[:2] != size:
+        fitting = scaled_to(mask, size, mask=True)
+        mask = mask if fitting is None else fitting
     if rgb.shape[:2] == size or (scaled := scaled_to(rgb, size)) is None:
         return rgb, mask, ()
     height, width = rgb.shape[:2]
@@ -100,6 +101,12 @@ def _mask_of(files: Mapping[str, Path]) -> BoolArray | None:
                 f"part {masks[0].shape[1]} x {masks[0].shape[0]}; masks of one part have one size."
             )
     return np.logical_or.reduce(masks)
+
+
+def bits_of(ref: SampleRef) -> int | None:
+    """Return the bits that its camera used of 16, where that was found; else None."""
+    bits = ref.extra.get("bits")
+    return None if bits is None else int(bits)
 
 
 def checked_sample(

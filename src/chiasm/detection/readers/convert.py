@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.detection.readers.camera import read_intrinsics
-from chiasm.detection.readers.checked_sample import checked_sample
+from chiasm.detection.readers.checked_sample import bits_of, checked_sample
 from chiasm.detection.readers.conversion_log import (
     LOCK,
     ConversionLog,
@@ -28,6 +28,7 @@ from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import ArtifactError, DataError
 from chiasm.files.appearing import appearing, remove_halves
 from chiasm.files.audit_text import Watching, read, unwatched_stage
+from chiasm.files.bit_depth import bit_depth
 from chiasm.files.images import read_mask, read_rgb, write_mask, write_rgb, write_xyz
 from chiasm.files.locks import write_lock
 from chiasm.files.readers import without_listing
@@ -64,6 +65,7 @@ def convert(
     intrinsics: Path | str | None = None,
     lamp: int | None = None,
     settings: RangeSettings = RangeSettings(),  # noqa: B008  # it is frozen
+    bits: int | None = None,
     workers: int = 1,
     strict: bool = False,
     progress: Watching = unwatched_stage,
@@ -83,6 +85,7 @@ def convert(
     Args:
         origin, destination, split, kind, unit_m, intrinsics, lamp: see above.
         settings: of 3D files, beside unit and intrinsics.
+        bits: that the camera used of the 16 of its images; None looks at the brightest value.
         workers: processes at work.
         strict: stop at the first part that is left out.
         progress: hands on the parts of a stage, of which it gets name and number.
@@ -100,6 +103,17 @@ def convert(
         settings = replace(settings, camera=read_intrinsics(intrinsics))
     problems: list[Problem] = []
     reader, refs = _listing(origin, problems, settings, lamp)
+    remarks: Counter[str] = Counter()
+    depth = bit_depth([ref.files["rgb"] for ref in refs if "rgb" in ref.files])
+    if bits is None and depth is not None:
+        bits = depth.bits
+        sentence = depth.in_words()
+        remarks[
+            f"{sentence[0].upper()}{sentence[1:]}: colours were scaled by them. Give --bits {bits} "
+            "for later parts of this camera too (--bits 16 takes the whole range)."
+        ] = len(refs)
+    if bits is not None:
+        refs = [replace(ref, extra={**ref.extra, "bits": str(bits)}) for ref in refs]
     placed: list[tuple[SampleRef, str]] = []
     for ref in refs:
         try:
@@ -113,8 +127,8 @@ def convert(
         "kind": kind,
         "lamp": lamp,
         **_options(settings),
+        "bits": None if bits is None else bits % 16 or None,
     }
-    remarks: Counter[str] = Counter()
     check_destination(destination)
     destination.mkdir(parents=True, exist_ok=True)
     with (
@@ -261,7 +275,7 @@ class _SensorReader:
     def load(self, ref: SampleRef) -> RGBDSample:
         """Read one part; raise ``DataError`` naming the file and its fault."""
         files = ref.files
-        rgb = read_rgb(files["rgb"]) if "rgb" in files else None
+        rgb = read_rgb(files["rgb"], bits_of(ref)) if "rgb" in files else None
         if rgb is not None and files["rgb"].read_bytes() == files["xyz"].read_bytes():
             raise DataError(
                 f"{files['rgb']} and {files['xyz']} are the same file: one of colour and one of "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,22 @@ from chiasm.files.gridding import lattice, nearest_of_pixel
 from chiasm.files.height_tables import HeightTable, height_table
 from chiasm.files.images import depth_image, one_channel, point_map
 from chiasm.files.missing import missing_values
-from chiasm.files.point_clouds import CLOUD_SUFFIXES, PointCloud, cloud_from_bytes, is_cloud
+from chiasm.files.point_clouds import (
+    CLOUD_SUFFIXES,
+    PointCloud,
+    cloud_from_bytes,
+    in_unit_range,
+    is_cloud,
+)
 from chiasm.samples import BoolArray, FloatArray
 
 RANGE_SUFFIXES = CLOUD_SUFFIXES | {
     *(".png", ".tif", ".tiff", ".npy", ".npz", ".exr", ".csv", ".txt", ".tsv", ".xyz"),
     *(".pgm", ".pfm"),
 }
+
+_LIST_ASPECT = 4  # rows per column, beyond which numbers are a list of points
+_LEAST_FILLED = 0.02  # of the pixels of a camera, by a cloud that is to be an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,12 @@ def range_from_bytes(
         numbers = numbers_of(content, source)
         remarks += numbers.remarks
         metres = numbers.metres
-        xyz = _of_numbers(numbers, source, settings, remarks)
+        if numbers.values.ndim == 2 and _is_list(numbers.values):
+            cloud = _cloud_of_rows(numbers.values)
+            xyz, rgb = _of_cloud(cloud, source, settings, size, remarks)
+        else:
+            xyz = _of_numbers(numbers, source, settings, remarks)
+            rgb = _colours_of(numbers, settings)
     else:
         xyz, rgb = _of_table(height_table(content, source), source, settings, size, remarks)
     if size is not None and xyz.shape[:2] != size:
@@ -125,6 +140,10 @@ def range_from_bytes(
         )
     if settings.unit_m is None and not metres:
         check_unit(xyz, source)
+    if size is not None:
+        rgb = None  # there is a colour image
+    elif rgb is not None:
+        remarks.append("Colours or intensities in the 3D file are the image of the part.")
     return RangeImage(xyz, rgb, tuple(dict.fromkeys(remarks)))
 
 
@@ -132,9 +151,11 @@ def _of_numbers(
     numbers: Numbers, source: str, settings: RangeSettings, remarks: list[str]
 ) -> FloatArray:
     """Return the points of a depth image, a map of heights or a map of points."""
-    if numbers.values.ndim == 3 and numbers.values.shape[2] == 3:
-        length = 1.0 if settings.unit_m is None else settings.unit_m
-        return point_map(numbers, source, length, missing=settings.missing, remarks=remarks)
+    if numbers.values.ndim == 3 and numbers.values.shape[2] in (3, 4, 6):
+        numbers = replace(numbers, values=numbers.values[..., :3])
+        return point_map(
+            numbers, source, settings.unit_m, missing=settings.missing, remarks=remarks
+        )
     if settings.pitch_x is not None:
         return _orthographic(numbers, source, settings, remarks)
     if settings.camera is None:
@@ -152,6 +173,30 @@ def _of_numbers(
         remarks.append("The camera's distortion is not applied to the points.")
     depth = depth_image(numbers, source, unit, missing=settings.missing, remarks=remarks)
     return back_project(depth, camera)
+
+
+def _colours_of(numbers: Numbers, settings: RangeSettings) -> FloatArray | None:
+    """Return the colours that stand beside points or depth, or None."""
+    channels = numbers.values.shape[2] if numbers.values.ndim == 3 else 1
+    if numbers.rgb is not None or channels == 6:
+        return in_unit_range(numbers.values[..., 3:] if numbers.rgb is None else numbers.rgb)
+    if channels == 4 and settings.intensity:
+        return np.repeat(in_unit_range(numbers.values[..., 3:]), 3, axis=2)
+    return None
+
+
+def _is_list(values: NDArray[Any]) -> bool:
+    """Return whether numbers ``(N, C)`` are points below each other, and no image."""
+    return values.shape[1] in (3, 4, 6) and len(values) > _LIST_ASPECT * values.shape[1]
+
+
+def _cloud_of_rows(values: NDArray[Any]) -> PointCloud:
+    rows = values.astype(np.float64)
+    if rows.shape[1] == 6:
+        return PointCloud(rows[:, :3], in_unit_range(rows[:, 3:]))
+    if rows.shape[1] == 4:
+        return PointCloud(rows[:, :3], np.repeat(in_unit_range(rows[:, 3:]), 3, axis=1), grey=True)
+    return PointCloud(rows)
 
 
 def _orthographic(
@@ -213,13 +258,8 @@ def _of_table(
     """Return the points and the grey image of a table."""
     remarks += table.remarks
     values = table.values
-    if values.shape[1] in (3, 4, 6) and table.pitch_x is None and len(values) > 4 * values.shape[1]:
-        colours = values[:, 3:6] if values.shape[1] == 6 else None
-        rgb = None if colours is None else np.nan_to_num(colours).astype(np.float32)
-        if rgb is not None and rgb.size and rgb.max() > 1:
-            rgb = np.clip(rgb / np.float32(255), 0, 1)
-        cloud = PointCloud(values[:, :3], rgb)
-        return _of_cloud(cloud, source, settings, size, remarks)
+    if table.pitch_x is None and _is_list(values):
+        return _of_cloud(_cloud_of_rows(values), source, settings, size, remarks)
     pitch_x = settings.pitch_x or table.pitch_x
     pitch_y = settings.pitch_y or settings.pitch_x or table.pitch_y or table.pitch_x
     numbers = Numbers(values)
@@ -241,13 +281,9 @@ def _of_table(
         remarks.append(
             f"The pitch is {1e3 * pitch_x:g} x {1e3 * (pitch_y or pitch_x):g} mm, as the file says."
         )
-    rgb = None
-    if table.grey is not None and settings.intensity:
-        most = 255.0 if np.nanmax(table.grey, initial=0) <= 255 else 65535.0
-        grey = np.clip(np.nan_to_num(table.grey) / most, 0, 1).astype(np.float32)
-        rgb = np.repeat(grey[..., None], 3, axis=2)
-        remarks.append("The file's intensities are the grey image.")
-    return xyz, rgb
+    if table.grey is None or not settings.intensity:
+        return xyz, None
+    return xyz, np.repeat(in_unit_range(table.grey)[..., None], 3, axis=2)
 
 
 def _of_cloud(
@@ -267,11 +303,6 @@ def _of_cloud(
     points = np.concatenate([metres, np.zeros((1, 3))])[shown].astype(np.float32)
     if cloud.rgb is None or (cloud.grey and not settings.intensity):
         return points, None
-    remarks.append(
-        "The cloud's intensities are the grey image."
-        if cloud.grey
-        else "The cloud's colours are the colour image."
-    )
     return points, np.concatenate([cloud.rgb, np.zeros((1, 3), np.float32)])[shown]
 
 
@@ -347,6 +378,12 @@ def _projected(
             f"{source}: of {measured} points only {kept} fall into pixels of their own, of the "
             f"camera's {size[1]} x {size[0]}. The intrinsics or the unit are of another sensor, or "
             "the points are not in the camera's frame (x right, y down, z forward)."
+        )
+    if kept < _LEAST_FILLED * shown.size:
+        raise DataError(
+            f"{source}: its {measured} points fill {kept / shown.size:.2%} of the pixels of the "
+            f"camera ({size[1]} x {size[0]}); it was thinned. Save all points that the sensor "
+            "measured, best as an organised cloud or as a depth map."
         )
     remarks.append(
         f"The points were put into the pixels of the camera: {measured - kept} of {measured} were "

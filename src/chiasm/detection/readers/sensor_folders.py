@@ -17,6 +17,16 @@ SENSOR_FOLDERS = (
     *("depth", "height", "heights", "heightmap", "range", "z", "ply", "pcd", "cloud", "clouds"),
     *("points", "exr", "xyz"),
 )
+_MESH = (
+    "It is a mesh, which knows no pixels: save the sensor's organised cloud or depth map instead."
+)
+_EXPORTS = {
+    ".praw": "Open it in PhoXi Control and save it as an organised PLY with texture.",
+    ".bag": "Take its frames apart with RealSense's rs-convert (-p writes PNG, 16-bit depth).",
+    ".las": "Save the sensor's range image instead: a survey's cloud has no pixels.",
+    ".e57": "Save the sensor's range image instead, or an organised PCD.",
+    **dict.fromkeys((".stl", ".obj", ".off", ".glb", ".gltf"), _MESH),
+}
 _SPLITS = ("train", "validation", "test")
 
 
@@ -83,10 +93,10 @@ def refuse_unread(folder: Path) -> None:
     """Refuse a folder with 3D files beside its colour that would not be read.
 
     Args:
-        folder: with ``rgb/`` and without a point map in ``xyz/``.
+        folder: with ``rgb/``.
 
     Raises:
-        DataError: with the command that converts them.
+        DataError: with the command that converts them, or with what to export instead.
     """
     if not image_files(folder / "rgb", RGB_SUFFIXES) or image_files(folder / "xyz", XYZ_SUFFIXES):
         return
@@ -98,13 +108,21 @@ def refuse_unread(folder: Path) -> None:
             "Convert the parts: chiasm data convert FOLDER NEW, with --intrinsics and --unit for "
             "depth. For colours alone, move it away."
         )
-    others = [path for path in _files(folder / "xyz") if path.suffix.lower() not in XYZ_SUFFIXES]
-    if others:
-        raise DataError(
-            f"{folder / 'xyz'} holds {len(others)} files of no known format, such as {others[0]}; "
-            "write point maps as float32 TIFF or .npy files (height, width, 3). For colours alone, "
-            "move them away."
-        )
+    for name in SENSOR_FOLDERS:
+        if path := next(_files(folder / name), None):
+            raise DataError(
+                f"{path} lies beside rgb/ and is of no format that is read. {how_to_export(path)} "
+                "For colours alone, move the folder away."
+            )
+
+
+def how_to_export(path: Path) -> str:
+    """Return what to write instead of a file of a format that is not read, as a sentence."""
+    return _EXPORTS.get(
+        path.suffix.lower(),
+        "Save depth as a 16-bit PNG or float TIFF, points as a float32 TIFF or .npy file (height, "
+        "width, 3), or as an organised PLY or PCD cloud.",
+    )
 
 
 def _files(folder: Path) -> Iterator[Path]:
