@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from chiasm.detection.readers.checked_sample import load_sample
+from chiasm.detection.readers.sensor_folders import refuse_mixed
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, image_files
@@ -191,6 +192,7 @@ def _fits_by_quality(root: Path) -> bool:
 
 
 def _plain(root: Path) -> Listing:
+    refuse_mixed(root)
     return Listing(
         [
             SampleRef(source=str(path), files={"rgb": path}, group=root.resolve().name)
@@ -224,6 +226,7 @@ def _add_kind(
     """List the images of one quality; ``masks`` is the folder of their masks, if there is one."""
     kind = kind or folder.name
     label = 0 if is_good(kind) else 1
+    refuse_mixed(folder)
     images = image_files(folder, RGB_SUFFIXES)
     masks_of = {} if masks is None else _masks(masks)
     for stem, path in images.items():

@@ -71,13 +71,24 @@ class Pairing:
     remarks: list[str] = field(default_factory=list)
 
 
-def pair_files(colours: Sequence[Path], points: Sequence[Path]) -> Pairing:
+def pair_files(
+    colours: Sequence[Path],
+    points: Sequence[Path],
+    *,
+    noun: str = "3D file",
+    folders: tuple[Path, Path] | None = None,
+) -> Pairing:
     """Pair colour files and 3D files.
 
     Files with the same stem belong together. What is left is paired by the names without words such
     as ``color`` and ``depth`` and without what all names of a side share, where that is unique; by
     a lamp's number behind the name of the 3D file (``000_0.png``, ``000_1.png``, ``000.tiff``); or,
     if no stem is shared, by the times in the names: each to the nearest, within half a period.
+
+    Args:
+        colours, points: the files.
+        noun: of a file of ``points`` in messages.
+        folders: of the colours and of the points, for messages; None takes those of the files.
     """
     result = Pairing()
     by_stem = {path.stem: path for path in points}
@@ -90,12 +101,13 @@ def pair_files(colours: Sequence[Path], points: Sequence[Path]) -> Pairing:
             result.remarks += [remark] if found else []
             left = _left(colours, points, result.pairs)
     result.pairs.sort(key=lambda pair: (pair.colour.name, pair.points.name))
-    for paths, others in ((left[0], points), (left[1], colours)):
+    for side, paths in enumerate(left):
+        there, usual = ((points, ".tiff"), (colours, ".png"))[side]
         for path in paths:
-            folder = others[0].parent if others else path.parent
+            folder = folders[1 - side] if folders else (there[0] if there else path).parent
+            partner = folder / f"{path.stem}{there[0].suffix if there else usual}"
             sentence = (
-                f"{path} has no partner of its name in {folder}; add it or remove the file. "
-                f"'{path.stem}' was looked for."
+                f"{path} has no partner {partner}; add it or remove the {('image', noun)[side]}."
             )
             result.problems.append(Problem(str(path), sentence, left_out=True))
     return result
@@ -246,6 +258,31 @@ def _key(sections: Sequence[str]) -> Key:
         for token in _TOKEN.findall(section)
         if token.lower() not in _ROLE_WORDS
     )
+
+
+def of_lamp(
+    refs: Sequence[SampleRef], lamp: Lamp | None, remarks: list[str], where: str, layout: str
+) -> tuple[list[SampleRef], tuple[int, ...]]:
+    """Return the parts of a folder under a lamp, and the numbers of all lamps.
+
+    Args:
+        refs, lamp, remarks, where: as ``read_once``; a number takes its pictures alone.
+        layout: of the folder, in words.
+
+    Raises:
+        DataError: the folder names no lamp, or not this one.
+    """
+    lamps = tuple(sorted({ref.lamp for ref in refs if ref.lamp is not None}))
+    if lamp is None or lamp == "all":
+        return read_once(refs, lamp, remarks, where), lamps
+    if not lamps:
+        raise DataError(f"{where} is {layout}, which has no lamp to choose; leave out lamp={lamp}.")
+    if lamp not in lamps:
+        raise DataError(
+            f"{where} has no picture under lamp {lamp}; the lamps found are "
+            f"{', '.join(map(str, lamps))}."
+        )
+    return [ref for ref in refs if ref.lamp == lamp], lamps
 
 
 def read_once(

@@ -41,6 +41,8 @@ _CELLS = 0.7
 _TOLERANCE = 3.0
 _FARTHEST = 2.0  # metres between two cameras of a station; more are millimetres
 _RIGID = 1e-3  # how much a rotation may differ from an orthogonal matrix
+_MARKED = 0.25  # of the mask in a pixel, beyond which it is marked
+_FITTED, _FEWEST, _OFF = 20_000, 100, 2.0  # points to fit a camera to; pixels it may be off
 _SHRUNK = 0.75  # colour images that are finer than this share of the depth's pixels are averaged
 
 
@@ -61,6 +63,78 @@ class RegisteredColour:
     remarks: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ColourView:
+    """The camera of colours that are to be brought into the frame of the 3D points.
+
+    Attributes:
+        camera: its intrinsics.
+        extrinsic: 4 rows of 4, from the depth camera's frame to the colour camera's, metres.
+    """
+
+    camera: Intrinsics
+    extrinsic: tuple[tuple[float, ...], ...]
+
+    def coloured(
+        self,
+        rgb: FloatArray,
+        xyz: FloatArray,
+        mask: BoolArray | None,
+        *,
+        depth_camera: Intrinsics | None,
+        name: str,
+    ) -> tuple[FloatArray, BoolArray | None, tuple[str, ...]]:
+        """Return colours and mask in the frame of the points, and what was assumed or lost.
+
+        Args:
+            rgb: ``(H', W', 3)`` in [0, 1].
+            xyz: ``(H, W, 3)`` metres in the depth camera's frame.
+            mask: of either frame; one of the colours' size was drawn on them.
+            depth_camera: None takes the one that the points are of.
+            name: of the 3D file in messages.
+        """
+        camera = camera_of_points(xyz, name) if depth_camera is None else depth_camera
+        layers = rgb
+        drawn = mask is not None and mask.shape == rgb.shape[:2]
+        if mask is not None and drawn:
+            layers = np.dstack([rgb, mask.astype(np.float32)])
+        found = register_colour(
+            layers,
+            xyz[..., 2],
+            depth_camera=camera,
+            colour_camera=self.camera,
+            extrinsic=np.array(self.extrinsic),
+        )
+        if drawn:
+            mask = np.asarray(found.rgb[..., 3] > _MARKED)
+        return np.ascontiguousarray(found.rgb[..., :3]), mask, found.remarks
+
+
+def camera_of_points(xyz: FloatArray, name: str) -> Intrinsics:
+    """Return the pinhole camera whose pixels see organised points; ``name`` is that of their file.
+
+    Raises:
+        DataError: they are not those of a pinhole camera, or too few.
+    """
+    rows, columns = np.nonzero(xyz[..., 2] > 0)
+    chosen = slice(None, None, max(1, len(rows) // _FITTED))
+    rows, columns = rows[chosen], columns[chosen]
+    points = xyz[rows, columns].astype(np.float64)
+    numbers: list[float] = []
+    for across, pixels in ((points[:, 0], columns), (points[:, 1], rows)):
+        slopes = np.column_stack([across / points[:, 2], np.ones(len(points))])
+        found, *_ = np.linalg.lstsq(slopes, pixels.astype(np.float64), rcond=None)
+        off = float(np.abs(slopes @ found - pixels).max()) if len(pixels) else np.inf
+        if len(pixels) < _FEWEST or off > _OFF or found[0] <= 0:
+            raise DataError(
+                f"{name} holds points that are not in the pixels of a pinhole camera (by {off:.3g} "
+                "pixels), so that colours of another camera cannot be brought to them. Save the "
+                "depth map and give --intrinsics of the depth camera."
+            )
+        numbers += [float(found[0]), float(found[1])]
+    return Intrinsics(numbers[0], numbers[2], numbers[1], numbers[3])
+
+
 def register_colour(
     rgb: NDArray[Any],
     depth_m: FloatArray,
@@ -72,7 +146,7 @@ def register_colour(
     """Bring a colour image into the frame of a depth image.
 
     Args:
-        rgb: ``(H', W', 3)``, 8 or 16 bits or floats.
+        rgb: ``(H', W', 3)``, 8 or 16 bits or floats; a fourth channel is treated as they are.
         depth_m: ``(H, W)`` metres along the optical axis, 0 where missing.
         depth_camera, colour_camera: with their distortion.
         extrinsic: ``(4, 4)``, from the depth camera's frame to the colour camera's, metres.
@@ -110,7 +184,7 @@ def register_colour(
     )
     coloured[hidden | outside] = 0
     remarks += [
-        f"{share:.1%} of the pixels {reason} and have no colour."
+        f"{_in_words(share)} of the pixels {reason} and have no colour."
         for lost, reason in (
             (hidden, "are hidden from the colour camera by a nearer surface"),
             (outside & ~hidden, "lie outside the colour image"),
@@ -118,6 +192,11 @@ def register_colour(
         if (share := float(lost.mean())) > 0
     ]
     return RegisteredColour(coloured, hidden, outside, tuple(remarks))
+
+
+def _in_words(share: float) -> str:
+    """Return a share in whole per cent, so that equal remarks of many parts can be counted."""
+    return "Less than 1 %" if share < 0.01 else f"{share:.0%}"
 
 
 def register_points(
