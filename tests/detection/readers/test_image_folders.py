@@ -167,6 +167,44 @@ def test_grey_and_16_bits(tmp_path):
     np.testing.assert_allclose(sample.rgb, 30_000 / 65535)
 
 
+def test_the_colours_of_mulsen_ad(tmp_path):
+    images(tmp_path / "RGB/train", "0.png", "1.png")
+    images(tmp_path / "RGB/test/good", "0.png")
+    images(tmp_path / "RGB/test/hole", "0.png", "1.png")
+    write_mask(tmp_path / "RGB/GT/hole/0.png", MASK)
+    (tmp_path / "RGB/GT/hole/data.csv").write_text("object,a,b,c\n0,1,1,1\n1,0,1,0\n")
+    images(tmp_path / "Infrared/train", "0.png")
+    source = open_source(tmp_path)
+    assert Counter((ref.split, ref.kind) for ref in source.refs) == {
+        ("train", "good"): 2,
+        ("test", "good"): 1,
+        ("test", "hole"): 1,
+    }
+    assert "1 parts whose defect" in source.remarks[0] and source.problems == ()
+    np.testing.assert_array_equal(source.load(source.refs[-1]).mask, MASK)
+
+
+def test_anomalibs_folders_of_colour_and_point_maps(tmp_path):
+    for kind in ("good", "crack"):
+        images(tmp_path / kind, "0.png", "1.png")
+        for name in ("0", "1"):
+            write_xyz(tmp_path / f"{kind}_depth/{name}.tiff", np.full((6, 8, 3), 0.5))
+    source = open_source(tmp_path)
+    assert {ref.kind for ref in source.refs} == {"good", "crack"} and len(source.refs) == 4
+    assert all(source.load(ref).xyz is not None for ref in source.refs)
+    (tmp_path / "good_depth/1.tiff").unlink()
+    assert len(open_source(tmp_path).refs) == 3
+    assert "1.png has no partner" in open_source(tmp_path).problems[0].sentence
+
+
+@pytest.mark.parametrize("name", ["good_depth", "depth"])
+def test_a_folder_of_depth_is_no_kind_of_defect(tmp_path, name):
+    images(tmp_path / "good", "0.png", "1.png")
+    images(tmp_path / name, "0.png", "1.png")
+    with pytest.raises(DataError, match=rf"{name} holds 3D files .* chiasm data convert"):
+        open_source(tmp_path)
+
+
 def write_turned(path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[274] = orientation

@@ -5,7 +5,10 @@
   ``ground_truth/KIND/000_mask.png``;
 - VisA (Zou et al., ECCV 2022): ``Data/Images/{Normal,Anomaly}``, ``Data/Masks/Anomaly``, and its
   table ``split_csv/1cls.csv`` beside the category;
-- anomalib's folders: one of good parts, one for each kind of defect, and one of masks;
+- the colours of MulSen-AD (Li et al., CVPR 2025): ``RGB/train/0.png``, ``RGB/test/KIND``,
+  ``RGB/GT/KIND``; its infrared images and meshes are not of the same pixels;
+- anomalib's folders: one of good parts, one for each kind of defect, and one of masks; beside each,
+  point maps may lie in one named with ``_depth``;
 - a folder with images directly inside: parts of unknown quality.
 """
 
@@ -18,10 +21,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from chiasm.detection.readers.checked_sample import load_sample
+from chiasm.detection.readers.pairing import POINT_WORDS, pair_files
 from chiasm.detection.readers.sensor_folders import refuse_mixed
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
-from chiasm.files.images import RGB_SUFFIXES, image_files
+from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, holds_points, image_files
 from chiasm.files.quality_words import GOOD, is_good
 from chiasm.files.readers import reader
 from chiasm.files.tables import read_rows
@@ -171,10 +175,56 @@ def _fits_visa(root: Path) -> bool:
     return any(_holds_images(kind) for kind in _folders(root / "Data" / "Images"))
 
 
+def _mulsen(root: Path) -> Listing:
+    """Read the colours; a defect that they do not show, by the table of labels, is left out."""
+    colours = root / "RGB"
+    listing = Listing()
+    _add_kind(listing, colours / "train", "train", root, None, kind=GOOD)
+    for folder in _folders(colours / "test"):
+        masks = colours / "GT" / folder.name
+        _add_kind(listing, folder, "test", root, masks if _holds_images(masks) else None)
+    unseen = {
+        str(path)
+        for folder in _folders(colours / "test")
+        if not is_good(folder.name)
+        for path in _without_colour_defect(folder, colours / "GT" / folder.name / "data.csv")
+    }
+    listing.refs = [ref for ref in listing.refs if ref.source not in unseen]
+    listing.problems = [p for p in listing.problems if p.source not in unseen]
+    listing.remarks.append(
+        "Colours alone are read: infrared images and meshes of MulSen-AD are not of their pixels."
+        + (f" {len(unseen)} parts whose defect they do not show are left out." if unseen else "")
+    )
+    return listing
+
+
+def _without_colour_defect(folder: Path, table: Path) -> list[Path]:
+    """Return the images whose first label in the table, that of colours, is 0."""
+    if not table.is_file():
+        return []
+    columns, rows = read_rows(table)
+    images = image_files(folder, RGB_SUFFIXES)
+    found = []
+    for row in rows:
+        values = [row[column] for column in columns]
+        stem = Path(values[0]).stem if values else ""
+        if len(values) > 1 and values[1] in ("0", "0.0") and stem in images:
+            found.append(images[stem])
+    return found
+
+
+def _fits_mulsen(root: Path) -> bool:
+    return _holds_images(root / "RGB" / "train") and (root / "RGB" / "test").is_dir()
+
+
 def _by_quality(root: Path) -> Listing:
     listing = Listing()
+    names = {folder.name for folder in _folders(root)}
     for folder in _folders(root):
         if folder.name.lower() in MASK_FOLDERS or not _holds_images(folder):
+            continue
+        if (owner := _owner_of_points(folder.name, names)) is not None:
+            _check_points(folder, owner)
             continue
         match = _TEST_GOOD.fullmatch(folder.name)
         of_test = match is not None and is_good(match["a"] or match["b"])
@@ -183,8 +233,32 @@ def _by_quality(root: Path) -> Listing:
         places = [place / folder.name for place in masks] + masks
         split = "test" if of_test else ""
         usable = None if is_good(kind) else next((p for p in places if _holds_images(p)), None)
-        _add_kind(listing, folder, split, root, usable, kind=kind)
+        points = next((root / n for n in names if _owner_of_points(n, names) == folder.name), None)
+        _add_kind(listing, folder, split, root, usable, kind=kind, points=points)
     return _divided(listing, "no folder holds good parts for the test")
+
+
+def _owner_of_points(name: str, names: set[str]) -> str | None:
+    """Return the folder of images whose points a folder holds: ``good`` of ``good_depth``; "" of
+    a folder that is named by a sensor alone, and None of one of images.
+    """
+    words = [word for word in re.split(r"[_\W]+", name.lower()) if word]
+    rest = [word for word in words if word not in POINT_WORDS]
+    if len(rest) == len(words):
+        return None
+    return next((n for n in names if [w for w in re.split(r"[_\W]+", n.lower()) if w] == rest), "")
+
+
+def _check_points(folder: Path, owner: str) -> None:
+    first = min(_loose_images(folder))
+    if owner and holds_points(first):
+        return
+    raise DataError(
+        f"{folder} holds 3D files such as {first}, which are not read as they are: point maps in a "
+        "folder named as that of their images with _depth behind it, or none, were expected. Put "
+        "images into train/good/rgb and 3D files into train/good/depth, and convert them: chiasm "
+        "data convert FOLDER NEW. For colours alone, move the folder away."
+    )
 
 
 def _fits_by_quality(root: Path) -> bool:
@@ -209,6 +283,7 @@ def _holds_images(folder: Path) -> bool:
 LAYOUTS: tuple[tuple[Callable[[Path], bool], Callable[[Path], Listing]], ...] = (
     (_fits_mvtec_ad, _mvtec_ad),
     (_fits_visa, _visa),
+    (_fits_mulsen, _mulsen),
     (_fits_by_quality, _by_quality),
     (_holds_images, _plain),
 )
@@ -222,15 +297,24 @@ def _add_kind(
     masks: Path | None,
     *,
     kind: str = "",
+    points: Path | None = None,
 ) -> None:
-    """List the images of one quality; ``masks`` is the folder of their masks, if there is one."""
+    """List the images of one quality; ``masks`` and ``points`` are folders of theirs, or None."""
     kind = kind or folder.name
     label = 0 if is_good(kind) else 1
     refuse_mixed(folder)
     images = image_files(folder, RGB_SUFFIXES)
     masks_of = {} if masks is None else _masks(masks)
+    points_of: dict[Path, Path] = {}
+    if points is not None:
+        found_points = list(image_files(points, XYZ_SUFFIXES).values())
+        pairing = pair_files(list(images.values()), found_points, folders=(folder, points))
+        listing.problems += pairing.problems
+        listing.remarks += pairing.remarks
+        points_of = {pair.colour: pair.points for pair in pairing.pairs}
+        images = {stem: path for stem, path in images.items() if path in points_of}
     for stem, path in images.items():
-        files = {"rgb": path}
+        files = {"rgb": path} | ({"xyz": points_of[path]} if points_of else {})
         found = masks_of.pop(stem, None) or masks_of.pop(f"{stem}_mask", None)
         if found is not None and label == 1:
             files |= dict(zip(("mask", *(f"mask_{n}" for n in range(1, len(found)))), found))
@@ -300,7 +384,8 @@ def _split_order(ref: SampleRef) -> int:
 def _has_sensor_folders(path: Path) -> bool:
     """Return whether a folder is one of a layout with 3D files, which colours alone would hide."""
     beside = path.name == "rgb" and (path.parent / "xyz").is_dir()
-    return beside or any((path / name).is_dir() for name in ("rgb", "xyz"))
+    inside = {folder.name for folder in _folders(path)}  # by case, on every system
+    return beside or not inside.isdisjoint(("rgb", "xyz"))
 
 
 def _named(root: Path, name: str) -> list[Path]:

@@ -1,5 +1,7 @@
 """Reader of the MVTec 3D-AD layout: ``{train,validation,test}/{kind}/{rgb,xyz,gt}``.
 
+3D-ADAM, as it is published for anomalib, has the same with its masks in ``ground_truth``.
+
 The layout is that of Bergmann et al., "The MVTec 3D-AD Dataset for Unsupervised 3D Anomaly
 Detection and Localization", VISAPP 2022; only defective parts need ``gt``.
 """
@@ -21,6 +23,7 @@ from chiasm.files.readers import reader
 from chiasm.samples import Problem, RGBDSample
 
 SPLITS = ("train", "validation", "test")
+MASK_FOLDERS = ("gt", "ground_truth")  # the second of 3D-ADAM as anomalib has it
 
 
 @reader("detection")
@@ -89,7 +92,8 @@ class Mvtec3d:
     def _find_kind(self, split: str, folder: Path, found: Pairing) -> Iterator[SampleRef]:
         refuse_unread(folder)
         label = 0 if is_good(folder.name) else 1
-        masks = image_files(folder / "gt", RGB_SUFFIXES)
+        place = next((folder / n for n in MASK_FOLDERS if (folder / n).is_dir()), folder / "gt")
+        masks = image_files(place, RGB_SUFFIXES)
         for ref in paired_parts(folder, found):
             main = Path(ref.source)
             files = dict(ref.files)
@@ -98,8 +102,8 @@ class Mvtec3d:
                 files["mask"] = mask
             elif label == 1 and masks:
                 sentence = (
-                    f"{main} has no mask {folder / 'gt' / main.stem}.png although other "
-                    f"'{folder.name}' parts have one; add it, or remove gt/ to do without masks."
+                    f"{main} has no mask {place / main.stem}.png although other '{folder.name}' "
+                    f"parts have one; add it, or remove {place.name}/ to do without masks."
                 )
                 found.problems.append(Problem(str(main), sentence, left_out=True))
                 continue

@@ -204,7 +204,7 @@ def _times(paths: list[Path]) -> FloatArray | None:
     times = [seconds_in_name(path.stem) for path in paths]
     if any(time is None for time in times):
         return None
-    return np.array(times, np.float64)  # type: ignore[return-value]
+    return np.array(times, np.float64)
 
 
 def seconds_in_name(stem: str) -> float | None:
