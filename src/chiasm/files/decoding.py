@@ -125,6 +125,11 @@ def _tiff(content: bytes, source: str, check: TiffCheck | None) -> Numbers:
     except DataError:
         raise
     except Exception as cause:  # a damaged file makes tifffile raise nearly anything
+        if "imagecodecs" in str(cause):
+            raise DataError(
+                f"{source} is compressed in a way that needs a package more ({cause}): pip install "
+                "'chiasm[formats]', or save it with deflate compression or none."
+            ) from cause
         raise DataError(
             f"{source} cannot be decoded as TIFF ({cause}); it may be damaged."
         ) from cause
@@ -205,8 +210,8 @@ def _exr(content: bytes, source: str) -> NDArray[Any]:
         import OpenEXR
     except ImportError as cause:
         raise DataError(
-            f"{source} is an OpenEXR file, which needs a package: pip install 'chiasm[exr]'. Or "
-            "write the values as a float32 TIFF or .npy file of the same numbers."
+            f"{source} is an OpenEXR file, which needs a package: pip install 'chiasm[formats]'. "
+            "Or write the values as a float32 TIFF or .npy file of the same numbers."
         ) from cause
     # The package opens paths alone.
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from chiasm.errors import DataError
-from chiasm.files.decoding import METRES, Numbers, TiffCheck, bytes_of, decode_picture, numbers_of
+from chiasm.files.decoding import METRES, Numbers, bytes_of, decode_picture, numbers_of
 from chiasm.files.missing import missing_values
 from chiasm.samples import BoolArray, FloatArray
 
@@ -82,14 +82,6 @@ def read_xyz(
     return point_map(numbers, str(path), unit_m, remarks=remarks)
 
 
-def xyz_from_bytes(content: bytes, source: str, check: TiffCheck | None = None) -> FloatArray:
-    """Decode an organised point map as ``read_xyz`` does; ``source`` names it in messages.
-
-    ``check`` may raise ``DataError`` for the file's header before it is decoded.
-    """
-    return point_map(numbers_of(content, source, check), source)
-
-
 def holds_points(path: Path | str) -> bool:
     """Return whether a file's header says that it is a TIFF of three floats a pixel."""
     try:
@@ -102,11 +94,6 @@ def holds_points(path: Path | str) -> bool:
             )
     except Exception:  # a damaged file makes tifffile raise nearly anything
         return False
-
-
-def checked_xyz(points: NDArray[Any], source: str) -> FloatArray:
-    """Check an array of any float type and return it as ``read_xyz`` returns point maps."""
-    return point_map(Numbers(points), source)
 
 
 def point_map(
@@ -160,16 +147,6 @@ def read_depth(
     """
     path = Path(path)
     return depth_image(numbers_of(bytes_of(path), str(path)), str(path), unit_m, remarks=remarks)
-
-
-def depth_from_bytes(
-    content: bytes, source: str, unit_m: float | None, check: TiffCheck | None = None
-) -> FloatArray:
-    """Decode a depth image as ``read_depth`` does; ``source`` names it in messages.
-
-    ``check`` may raise ``DataError`` for a TIFF's header before it is decoded.
-    """
-    return depth_image(numbers_of(content, source, check), source, unit_m)
 
 
 def depth_image(

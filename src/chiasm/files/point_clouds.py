@@ -309,8 +309,13 @@ def _read_pcd(content: bytes) -> PointCloud:
         return _cloud({name: table[name] for name in dtype.names or ()}, file_size)
     if form != "binary_compressed":
         raise DataError(f"DATA is '{form}'; ascii, binary or binary_compressed.")
-    import imagecodecs  # large, and not part of every station
-
+    try:
+        import imagecodecs  # a station has it only where such files come
+    except ModuleNotFoundError as error:
+        raise DataError(
+            "its points are compressed (LZF), which needs imagecodecs: pip install "
+            "'chiasm[formats]', or save it as DATA binary."
+        ) from error
     packed, unpacked = struct.unpack_from("<II", body)
     if unpacked != total * dtype.itemsize or len(body) < 8 + packed:
         raise ValueError(f"{unpacked} bytes were announced for {total} points")

@@ -14,17 +14,16 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from chiasm.detection.readers.camera import CAMERA_COLUMNS, back_project, camera_from_text
+from chiasm.detection.readers.camera import (
+    CAMERA_COLUMNS,
+    back_project,
+    camera_for,
+    camera_from_text,
+)
 from chiasm.diagnosis.readers.series_files import checked_series, numbers_from_bytes
 from chiasm.errors import DataError
-from chiasm.files.decoding import TIFF_MARKS, Numbers, TiffCheck
-from chiasm.files.images import (
-    checked_xyz,
-    depth_from_bytes,
-    depth_image,
-    rgb_from_bytes,
-    xyz_from_bytes,
-)
+from chiasm.files.decoding import TIFF_MARKS, Numbers, TiffCheck, numbers_of
+from chiasm.files.images import depth_image, point_map, rgb_from_bytes
 from chiasm.files.orientation import upright
 from chiasm.samples import FloatArray
 from chiasm.service.multipart import Upload
@@ -44,10 +43,12 @@ class Part:
     Attributes:
         rgb: ``(H, W, 3)`` float32 in [0, 1], or None.
         xyz: ``(H, W, 3)`` float32 metres, 0 where missing, or None.
+        notes: what was assumed when they were decoded.
     """
 
     rgb: FloatArray | None
     xyz: FloatArray | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,15 +89,16 @@ def decode_part(files: Mapping[str, Upload], fields: Mapping[str, str], limits: 
         raise DataError("Both xyz and depth were sent; send the one that the sensor measured.")
     rgb = _colour(files["rgb"], limits) if "rgb" in files else None
     xyz = None
+    remarks: list[str] = []
     if "xyz" in files:
-        xyz = _points(files["xyz"], limits)
+        xyz = _points(files["xyz"], limits, remarks)
     elif "depth" in files:
-        xyz = _points_of_depth(files["depth"], fields, limits)
+        xyz = _points_of_depth(files["depth"], fields, limits, remarks)
     if rgb is not None:
         partner = None if xyz is None else (xyz.shape[0], xyz.shape[1])
         upload = files["rgb"]
         rgb = upright(rgb, upload.content, partner=partner, name=upload.where)
-    return Part(rgb, xyz)
+    return Part(rgb, xyz, tuple(remarks))
 
 
 def decode_recording(
@@ -153,20 +155,23 @@ def _colour(upload: Upload, limits: Limits) -> FloatArray:
     return np.ascontiguousarray(pixels, dtype=np.float32)
 
 
-def _points(upload: Upload, limits: Limits) -> FloatArray:
+def _points(upload: Upload, limits: Limits, remarks: list[str]) -> FloatArray:
     kind = kind_of(upload.content, upload.where)
     if kind == "tiff":
-        return xyz_from_bytes(upload.content, upload.where, _tiff_check(upload, limits))
+        numbers = numbers_of(upload.content, upload.where, _tiff_check(upload, limits))
+        return point_map(numbers, upload.where, remarks=remarks)
     check_image(upload.content, upload.where, limits)
     if kind == "npy":
-        return checked_xyz(_array(upload), upload.where)
+        return point_map(Numbers(_array(upload)), upload.where, remarks=remarks)
     raise DataError(
         f"{upload.where} is a {kind.upper()} file; points must be a TIFF of three floats per "
         "pixel or a .npy file. Send a depth image in the field 'depth', with fx, fy, cx and cy."
     )
 
 
-def _points_of_depth(upload: Upload, fields: Mapping[str, str], limits: Limits) -> FloatArray:
+def _points_of_depth(
+    upload: Upload, fields: Mapping[str, str], limits: Limits, remarks: list[str]
+) -> FloatArray:
     camera = camera_from_text(
         {name: fields.get(name, "") for name in CAMERA_COLUMNS}, "The request"
     )
@@ -174,13 +179,17 @@ def _points_of_depth(upload: Upload, fields: Mapping[str, str], limits: Limits) 
     kind = kind_of(upload.content, upload.where)
     if kind != "tiff":
         check_image(upload.content, upload.where, limits)
-    if kind != "npy":
-        check = _tiff_check(upload, limits)
-        return back_project(depth_from_bytes(upload.content, upload.where, unit, check), camera)
-    counts = _array(upload)
-    if counts.ndim != 2:
-        raise DataError(f"{upload.where} has shape {counts.shape}; (height, width) was expected.")
-    return back_project(depth_image(Numbers(counts), upload.where, unit), camera)
+    if kind == "npy":
+        counts = _array(upload)
+        if counts.ndim != 2:
+            raise DataError(
+                f"{upload.where} has shape {counts.shape}; (height, width) was expected."
+            )
+        numbers = Numbers(counts)
+    else:
+        numbers = numbers_of(upload.content, upload.where, _tiff_check(upload, limits))
+    depth = depth_image(numbers, upload.where, unit, remarks=remarks)
+    return back_project(depth, camera_for(camera, depth.shape, upload.where))
 
 
 def _tiff_check(upload: Upload, limits: Limits) -> TiffCheck:

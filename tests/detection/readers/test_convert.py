@@ -13,6 +13,7 @@ import tifffile
 
 from chiasm.detection.readers.convert import convert
 from chiasm.detection.readers.mvtec3d import Mvtec3d
+from chiasm.detection.readers.opening import open_source
 from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.errors import DataError
 from chiasm.files.images import write_mask, write_rgb, write_xyz
@@ -248,3 +249,121 @@ def test_impossible_requests_are_refused(tmp_path):
             convert(tmp_path / "raw", tmp_path / "new", **wrong)
     with pytest.raises(DataError, match=r"raw is not empty"):
         convert(tmp_path / "raw", tmp_path / "raw", split="test", kind="cut")
+
+
+def deep(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), values)
+
+
+def point_map(path, z=0.5):
+    write_xyz(path, np.full((H, W, 3), z))
+
+
+def test_the_bits_of_a_camera_are_told_by_the_brightest_of_all_images(tmp_path):
+    for i, value in enumerate((4095, 100, 2000)):
+        deep(tmp_path / f"raw/train/good/rgb/{i}.png", np.full((H, W), value, np.uint16))
+        point_map(tmp_path / f"raw/train/good/xyz/{i}.tiff")
+    done = convert(tmp_path / "raw", tmp_path / "new")
+    assert "4095 of 65535, so that the camera has 12 bits" in done.remarks[0][0]
+    source = Mvtec3d(tmp_path / "new")
+    means = [source.load(ref).rgb.mean() for ref in source.refs]
+    np.testing.assert_allclose(means, np.array([4095, 100, 2000]) / 4095, atol=0.5 / 255)
+    whole = convert(tmp_path / "raw", tmp_path / "whole", bits=16)
+    assert not whole.remarks
+    assert Mvtec3d(whole.root).load(Mvtec3d(whole.root).refs[0]).rgb.max() < 0.1
+    with pytest.raises(DataError, match=r"0\.png has the value 4095, which 10 bits do not hold"):
+        convert(tmp_path / "raw", tmp_path / "less", bits=10, strict=True)
+    with pytest.raises(DataError, match=r"another bits"):
+        convert(tmp_path / "raw", tmp_path / "whole")
+
+
+def test_images_of_all_16_bits_and_of_8_are_left_alone(tmp_path):
+    deep(tmp_path / "a/train/good/rgb/0.png", np.full((H, W), 40000, np.uint16))
+    deep(tmp_path / "b/train/good/rgb/0.png", np.full((H, W), 9, np.uint8))
+    for name in "ab":
+        point_map(tmp_path / f"{name}/train/good/xyz/0.tiff")
+        assert not convert(tmp_path / name, tmp_path / f"new_{name}").remarks
+
+
+def test_parts_of_3d_alone_and_their_colours_are_converted(tmp_path):
+    (tmp_path / "raw/ply").mkdir(parents=True)
+    (tmp_path / "raw/ply/a.ply").write_bytes(ply(grid()))
+    done = convert(tmp_path / "raw", tmp_path / "new", split="train", kind="good", unit_m=0.001)
+    (ref,) = Mvtec3d(done.root).refs
+    sample = Mvtec3d(done.root).load(ref)
+    assert sample.rgb is None and ref.source.endswith("xyz/000.tiff")
+    np.testing.assert_allclose(sample.xyz, in_metres(grid()), rtol=1e-5)
+    assert "train/good/xyz/000.tiff," in (done.root / "origin.csv").read_text()
+    again = convert(tmp_path / "raw", tmp_path / "new", split="train", kind="good", unit_m=0.001)
+    assert (again.written, again.kept) == (1, 1)
+    coloured = ply(grid()).replace(b"uchar red", b"uchar intensity")
+    (tmp_path / "grey/ply").mkdir(parents=True)
+    (tmp_path / "grey/ply/a.ply").write_bytes(coloured)
+    done = convert(tmp_path / "grey", tmp_path / "seen", split="train", kind="good", unit_m=0.001)
+    sample = Mvtec3d(done.root).load(Mvtec3d(done.root).refs[0])
+    np.testing.assert_allclose(sample.rgb, 7 / 255, atol=1e-6)
+    assert "image of the part" in done.remarks[0][0]
+
+
+def test_folders_of_split_and_kind_are_kept(tmp_path):
+    for place in ("train/good", "test/dent"):
+        (tmp_path / f"raw/{place}/pcd").mkdir(parents=True)
+        (tmp_path / f"raw/{place}/pcd/1.pcd").write_bytes(pcd(grid()))
+        write_rgb(tmp_path / f"raw/{place}/rgb/1.png", colours())
+    write_mask(tmp_path / "raw/test/dent/gt/1.png", np.eye(H, W) > 0)
+    convert(tmp_path / "raw", tmp_path / "new", unit_m=0.001)
+    source = Mvtec3d(tmp_path / "new")
+    assert [(ref.split, ref.kind) for ref in source.refs] == [("train", "good"), ("test", "dent")]
+    np.testing.assert_array_equal(source.load(source.refs[1]).mask, np.eye(H, W) > 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("depth/1.png", r"raw has depth/ beside rgb/, such as .*1\.png.* data convert"),
+        ("xyz/1.ply", r"raw has xyz/ beside rgb/, such as .*1\.ply"),
+        ("xyz/1.stl", r"1\.stl is a 3D file .* mesh"),
+        ("cloud/1.praw", r"1\.praw is a 3D file .* PhoXi"),
+        ("depth/1.raw", r"1\.raw is a 3D file .* 16-bit PNG"),
+    ],
+)
+@pytest.mark.parametrize("place", ["", "train/good/"])
+def test_3d_beside_colour_is_never_left_out_in_silence(tmp_path, place, name, words):
+    write_rgb(tmp_path / f"raw/{place}rgb/1.png", colours())
+    path = tmp_path / f"raw/{place}{name}"
+    path.parent.mkdir()
+    path.write_bytes(b"ply\n")
+    with pytest.raises(
+        DataError, match=words.replace("raw has", f"raw{'/' + place[:-1] if place else ''} has")
+    ):
+        open_source(tmp_path / "raw")
+
+
+def test_npy_point_maps_are_read_as_they_are(tmp_path):
+    for place in ("plain", "parts/train/good"):
+        write_rgb(tmp_path / place / "rgb/1.png", colours())
+        (tmp_path / place / "xyz").mkdir()
+        xyz = in_metres(grid())
+        xyz[0, 0] = np.nan
+        np.save(tmp_path / place / "xyz/1.npy", xyz)
+        source = open_source(tmp_path / place.split("/")[0])
+        sample = source.load(source.refs[0])
+        np.testing.assert_array_equal(sample.xyz, np.nan_to_num(xyz))
+        assert not sample.valid[0, 0]
+
+
+def test_one_file_in_two_roles_is_refused(tmp_path):
+    for name in ("rgb", "depth"):
+        deep(tmp_path / f"raw/{name}/1.png", np.full((H, W), 500, np.uint16))
+    camera = tmp_path / "camera.json"
+    camera.write_text(json.dumps({"fx": 8, "fy": 4, "cx": 1, "cy": 2}))
+    with pytest.raises(DataError, match=r"rgb/1\.png and .*depth/1\.png are the same file"):
+        convert(
+            tmp_path / "raw",
+            tmp_path / "new",
+            split="test",
+            kind="cut",
+            unit_m=0.001,
+            intrinsics=camera,
+        )

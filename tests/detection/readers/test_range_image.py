@@ -369,5 +369,5 @@ def test_a_missing_package_is_told_with_its_line(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "OpenEXR", None)
     (tmp_path / "a.exr").write_bytes(b"v/1\x01" + b"\0" * 200)
-    with pytest.raises(DataError, match=r"pip install 'chiasm\[exr\]'.* float32 TIFF"):
+    with pytest.raises(DataError, match=r"pip install 'chiasm\[formats\]'.* float32 TIFF"):
         read_range(tmp_path / "a.exr", RangeSettings())

@@ -141,6 +141,7 @@ def audit(
     shares, distances = Range(), Range()
     rows, labels = NumberTable(), array("b")
     readable: list[SampleRef] = []
+    notes: Counter[str] = Counter()
     examined = map_in_order(
         _examine, _reader(source, workers), source.refs, name=_source, workers=workers
     )
@@ -149,6 +150,7 @@ def audit(
             unreadable.append(found.sentence)
             continue
         readable.append(ref)
+        notes.update(found.notes)
         sizes[found.size] += 1
         if found.share is not None:
             shares.add(found.share)
@@ -180,7 +182,8 @@ def audit(
         warnings=remarks_of(source)
         + tuple(_warnings(source.refs, labels, sizes, duplicates, divided, trivial))
         + tuple(_distance_warnings(distances))
-        + faults,
+        + faults
+        + tuple(f"{note} ({count} parts)" for note, count in notes.most_common()),
     )
 
 
@@ -192,6 +195,7 @@ class _Examined:
     share: float | None
     distance: float | None
     numbers: dict[str, float] | None
+    notes: tuple[str, ...]
 
 
 def _examine(source: SampleSource, ref: SampleRef) -> _Examined:
@@ -201,6 +205,7 @@ def _examine(source: SampleSource, ref: SampleRef) -> _Examined:
         share=None if sample.xyz is None else float(sample.valid.mean()),
         distance=None if sample.xyz is None else median_distance(sample.xyz),
         numbers=trivial_scores(ref, sample) if ref.split == "test" else None,
+        notes=sample.notes,
     )
 
 

@@ -11,14 +11,14 @@ import cv2
 import numpy as np
 
 from chiasm.detection.preparation.distance import check_distance, check_metres
-from chiasm.detection.readers.camera import back_project, camera_of
+from chiasm.detection.readers.camera import back_project, camera_for, camera_of
 from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.readers.registration import scaled_to
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.decoding import Numbers
 from chiasm.files.image_arrays import array_of, channels_last, rgb_image
-from chiasm.files.images import depth_image, point_map, read_depth, read_mask, read_rgb, read_xyz
+from chiasm.files.images import depth_image, point_map, read_mask, read_rgb
 from chiasm.files.orientation import orientation_of, turned, upright
 from chiasm.samples import BoolArray, FloatArray, RGBDSample
 
@@ -189,23 +189,24 @@ def sample_from_arrays(
         depth: instead of ``xyz``: a path, or ``(H, W)`` along the optical axis, 0 or NaN where
             missing. Floats are metres unless ``depth_unit`` is given.
         intrinsics: of the depth camera in pixels: an ``Intrinsics``, a mapping of ``fx``, ``fy``,
-            ``cx`` and ``cy``, a 3 x 3 matrix, or the path of a JSON file.
+            ``cx`` and ``cy``, a 3 x 3 matrix, or the path of a file (see ``read_intrinsics``).
         depth_unit: metres of one count of depth, for example 0.001; integers need it.
         source: name of the part in verdicts and messages.
 
     Raises:
         DataError: shapes, types, units or values do not fit, or nothing is given.
     """
+    remarks: list[str] = []
     if depth is not None:
         if xyz is not None:
             raise DataError("Both xyz and depth are given; pass one of them.")
-        xyz = points_from_depth(depth, intrinsics, depth_unit)
+        xyz = points_from_depth(depth, intrinsics, depth_unit, remarks)
     elif intrinsics is not None or depth_unit is not None:
         raise DataError("intrinsics and depth_unit belong to depth, which is not given.")
     if rgb is None and xyz is None:
         raise DataError("A part needs an RGB image, 3D points, or both; neither was given.")
     colours = None if rgb is None else rgb_image(rgb)
-    points = None if xyz is None else _point_map(xyz)
+    points = None if xyz is None else _point_map(xyz, remarks)
     if colours is not None and isinstance(rgb, str | Path):
         colours = _upright(colours, rgb, points)
     if colours is not None and points is not None and colours.shape != points.shape:
@@ -219,7 +220,9 @@ def sample_from_arrays(
     else:
         shape = next(image.shape[:2] for image in (colours, points) if image is not None)
         valid = np.full(shape, points is None)
-    return RGBDSample(rgb=colours, xyz=points, valid=valid, source=source)
+    return RGBDSample(
+        rgb=colours, xyz=points, valid=valid, source=source, notes=tuple(dict.fromkeys(remarks))
+    )
 
 
 def check_fits_model(
@@ -254,8 +257,13 @@ def check_fits_model(
         check_distance(sample.xyz, distance, name)
 
 
-def points_from_depth(depth: Any, intrinsics: Any, unit: float | None) -> FloatArray:
-    """Place the pixels of a depth image in space; arguments as in ``sample_from_arrays``."""
+def points_from_depth(
+    depth: Any, intrinsics: Any, unit: float | None, remarks: list[str]
+) -> FloatArray:
+    """Place the pixels of a depth image in space; arguments as in ``sample_from_arrays``.
+
+    ``remarks`` gets what was assumed, a sentence each.
+    """
     if intrinsics is None:
         raise DataError(
             "depth needs the intrinsics of its camera: pass intrinsics={'fx': ..., 'fy': ..., "
@@ -263,7 +271,9 @@ def points_from_depth(depth: Any, intrinsics: Any, unit: float | None) -> FloatA
         )
     camera = camera_of(intrinsics)
     if isinstance(depth, str | Path):
-        return back_project(read_depth(depth, unit), camera)
+        image = read_range(depth, RangeSettings(unit_m=unit, camera=camera))
+        remarks += image.remarks
+        return image.xyz
     counts = np.squeeze(array_of(depth, "depth"))
     if counts.ndim != 2:
         raise DataError(f"depth must have shape (height, width), but has {counts.shape}.")
@@ -272,16 +282,19 @@ def points_from_depth(depth: Any, intrinsics: Any, unit: float | None) -> FloatA
             f"depth holds whole counts ({counts.dtype}) of unknown length; pass depth_unit, the "
             "metres of one count, for example 0.001."
         )
-    return back_project(depth_image(Numbers(counts), "depth", unit), camera)
+    metres = depth_image(Numbers(counts), "depth", unit, remarks=remarks)
+    return back_project(metres, camera_for(camera, metres.shape, "depth", remarks))
 
 
-def _point_map(value: Any) -> FloatArray:
+def _point_map(value: Any, remarks: list[str]) -> FloatArray:
     """Return points ``(H, W, 3)`` float32 metres, 0 where missing."""
     if isinstance(value, str | Path):
-        return read_xyz(value)
+        image = read_range(value, RangeSettings())
+        remarks += image.remarks
+        return image.xyz
     points = channels_last(array_of(value, "xyz"))
     if points.ndim != 3 or points.shape[2] != 3:
         raise DataError(f"xyz must have shape (height, width, 3), but has {tuple(points.shape)}.")
     if not np.issubdtype(points.dtype, np.floating):
         raise DataError(f"xyz must be floating point, in metres, but is {points.dtype}.")
-    return point_map(Numbers(points), "xyz")
+    return point_map(Numbers(points), "xyz", remarks=remarks)

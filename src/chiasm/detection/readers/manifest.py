@@ -277,6 +277,8 @@ def _remark_products(rows: list[dict[str, str]], remarks: list[str]) -> None:
 def _depth_facts(row: Mapping[str, str], source: str) -> dict[str, str]:
     """Return the checked texts that turn counts of depth into points."""
     unit = row.get("depth_unit", "")
+    if not unit and row.get("intrinsics"):
+        return {}  # the camera's file may say it
     try:
         positive = 0 < float(unit) < float("inf")
     except ValueError:
@@ -340,4 +342,5 @@ def _depth_settings(ref: SampleRef) -> RangeSettings:
         camera = read_intrinsics(ref.files["intrinsics"])
     else:
         camera = camera_from_text(ref.extra, ref.source)
-    return RangeSettings(unit_m=float(ref.extra["depth_unit"]), camera=camera)
+    unit = ref.extra.get("depth_unit")
+    return RangeSettings(unit_m=None if unit is None else float(unit), camera=camera)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chiasm.detection.preparation.acquisition import Acquisition
+from chiasm.detection.readers.sensor_folders import refuse_unread
 from chiasm.detection.readers.source import Lamp, SampleRef, SampleSource, remarks_of
 from chiasm.errors import DataError
 from chiasm.files.readers import find_reader, open_with_reader
@@ -26,6 +27,8 @@ def open_source(
         layout = find_reader("detection", Path(path))
         if layout is not None and "lamp" not in inspect.signature(layout).parameters:
             lamp = None  # there is one, so that these are all
+    if find_reader("detection", Path(path)) is None:
+        refuse_unread(Path(path))
     source: SampleSource = open_with_reader("detection", path, lamp=lamp, unit_m=unit_m)
     return source
 

@@ -28,7 +28,8 @@ _EXPORTS = {
     **dict.fromkeys((".stl", ".obj", ".off", ".glb", ".gltf"), _MESH),
 }
 _CONVERT = (
-    "Convert the parts: chiasm data convert FOLDER NEW, with --intrinsics and --unit for depth."
+    "Convert the parts: chiasm data convert FOLDER NEW, with --intrinsics and --unit for depth, or "
+    "--pitch and --unit for heights."
 )
 # Formats of no colour image; tables of numbers may be tables of parts.
 _ALWAYS_POINTS = RANGE_SUFFIXES - RGB_SUFFIXES - {".csv", ".txt", ".tsv"}
@@ -112,33 +113,32 @@ def _sensor_files(folder: Path) -> tuple[str, list[Path]]:
 
 
 def refuse_unread(folder: Path) -> None:
-    """Refuse a folder with 3D files beside its colour that would not be read.
-
-    Args:
-        folder: with ``rgb/``.
+    """Refuse a folder with 3D files that would not be read, alone or beside its colour.
 
     Raises:
         DataError: with the command that converts them, or with what to export instead.
     """
-    if not image_files(folder / "rgb", RGB_SUFFIXES) or image_files(folder / "xyz", XYZ_SUFFIXES):
+    if image_files(folder / "xyz", XYZ_SUFFIXES):
         return
+    beside = "beside rgb/" if image_files(folder / "rgb", RGB_SUFFIXES) else "without xyz/"
+    alone = " For colours alone, move it away." if beside == "beside rgb/" else ""
     name, points = _sensor_files(folder)
     if points:
         first = points[0]
         raise DataError(
-            f"{folder} has {name}/ beside rgb/, such as {first}, which is not read as it is. "
-            f"{_CONVERT} For colours alone, move it away."
+            f"{folder} has {name}/ {beside}, such as {first}, which is not read as it is. "
+            f"{_CONVERT}{alone}"
         )
     for name in SENSOR_FOLDERS:
         if path := next(_files(folder / name), None):
             raise DataError(
-                f"{path} lies beside rgb/ and is of no format that is read. {how_to_export(path)} "
-                "For colours alone, move the folder away."
+                f"{path} is a 3D file of no format that is read. {how_to_export(path)}{alone}"
             )
 
 
 def refuse_mixed(folder: Path) -> None:
-    """Raise ``DataError`` for a folder of images in which 3D files lie, too."""
+    """Raise ``DataError`` for a folder of images in which 3D files or a folder of them lie."""
+    refuse_unread(folder)
     _, points = both_in(folder)
     if points:
         raise DataError(
