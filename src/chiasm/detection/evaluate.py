@@ -191,7 +191,7 @@ def _notes(
             f"Each of the few training parts was shown at {rotations} rotations, so the model does "
             "not detect a part that lies at a wrong angle (rotate=false in training changes this)."
         )
-    if model.alarm_rule.rank == 0:
+    if not model.alarm_rule.decides or model.alarm_rule.known_defects is not None:
         notes.append(model.alarm_rule.promise)
     if model.backbone_weights is not None and model.is_baseline:
         notes.append(

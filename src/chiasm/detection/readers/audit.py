@@ -13,6 +13,7 @@ import numpy as np
 
 from chiasm.detection.preparation.acquisition import Coverage
 from chiasm.detection.preparation.distance import MAX_RATIO, median_distance
+from chiasm.detection.readers.calibration_plan import FALSE_ALARM_RATE, Promise, outlook
 from chiasm.detection.readers.opening import lamp_read
 from chiasm.detection.readers.source import SampleRef, SampleSource, remarks_of
 from chiasm.detection.readers.splits import shared_files
@@ -182,6 +183,7 @@ def audit(
         warnings=remarks_of(source)
         + tuple(_warnings(source.refs, labels, sizes, duplicates, divided, trivial))
         + tuple(_distance_warnings(distances))
+        + tuple(filter(None, (outlook(source.refs, Promise(FALSE_ALARM_RATE)),)))
         + faults
         + tuple(f"{note} ({count} parts)" for note, count in notes.most_common()),
     )

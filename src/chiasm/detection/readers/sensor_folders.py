@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from chiasm.detection.readers.pairing import Pairing, pair_files, sides_of
 from chiasm.detection.readers.range_image import RANGE_SUFFIXES
 from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.sensors.pairing import Pairing, pair_files, sides_of
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, holds_points, image_files
 from chiasm.files.quality_words import is_good
