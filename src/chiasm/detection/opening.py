@@ -22,7 +22,14 @@ from chiasm.detection.preparation.geometry import estimate_geometry_scale
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache, SelectedParts
 from chiasm.detection.readers.opening import lamp_read, open_source
-from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.readers.source import (
+    SENSOR_WORDS,
+    SampleRef,
+    SampleSource,
+    check_sensors,
+    remarks_of,
+    sensors_of,
+)
 from chiasm.detection.readers.splits import (
     Split,
     check_disjoint,
@@ -84,6 +91,9 @@ def open_data(
     """
     started = time.monotonic()
     source = open_source(config.data, lamp=config.lamp)
+    config = _with_sensors(config, source)
+    for remark in remarks_of(source):
+        say(remark)
     if split is None:
         split = make_splits(
             source,
@@ -207,6 +217,18 @@ def open_data(
         seconds = (time.perf_counter() - started) / len(batch.foreground)
         _say_duration(data, batch, seconds)
     return data
+
+
+def _with_sensors(config: DetectionConfig, source: SampleSource) -> DetectionConfig:
+    """Return the settings with the modalities that the good parts have, where none were given."""
+    normals = [ref for ref in source.refs if ref.split == "train" and ref.label == 0]
+    if "modalities" in config.model_fields_set:
+        check_sensors(normals, config.modalities)
+        return config
+    present = sensors_of(normals)
+    if not present:  # the split says that there are no good parts
+        return config
+    return config.model_copy(update={"modalities": present})
 
 
 def _with_progress(stage: str, refs: Sequence[SampleRef]) -> Iterator[SampleRef]:
@@ -339,6 +361,9 @@ def open_run(config: DetectionConfig, *, crew: Crew = ALONE) -> DetectionDataMod
 
     Raises ``ConfigurationError`` where it holds a run with other settings or other parts.
     """
+    config = _with_sensors(config, open_source(config.data, lamp=config.lamp))
+    if len(config.modalities) == 1:
+        say(f"Training looks at {SENSOR_WORDS[config.modalities[0]]} alone.")
     open_run_folder(config, config.out, free=CHANGEABLE)
     data = open_data(config, estimate=True, crew=crew)
     record_data_hash(config.out, data.training_data)

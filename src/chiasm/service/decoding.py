@@ -24,6 +24,7 @@ from chiasm.diagnosis.readers.series_files import checked_series, numbers_from_b
 from chiasm.errors import DataError
 from chiasm.files.decoding import TIFF_MARKS, Numbers, TiffCheck, numbers_of
 from chiasm.files.images import depth_image, point_map, rgb_from_bytes
+from chiasm.files.orientation import upright
 from chiasm.samples import FloatArray
 from chiasm.service.multipart import Upload
 from chiasm.service.refusals import shortened
@@ -93,6 +94,10 @@ def decode_part(files: Mapping[str, Upload], fields: Mapping[str, str], limits: 
         xyz = _points(files["xyz"], limits, remarks)
     elif "depth" in files:
         xyz = _points_of_depth(files["depth"], fields, limits, remarks)
+    if rgb is not None:
+        partner = None if xyz is None else (xyz.shape[0], xyz.shape[1])
+        upload = files["rgb"]
+        rgb = upright(rgb, upload.content, partner=partner, name=upload.where)
     return Part(rgb, xyz, tuple(remarks))
 
 
