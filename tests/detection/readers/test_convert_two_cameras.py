@@ -158,11 +158,14 @@ def test_pictures_under_lamps_are_one_part_in_folders_too(tmp_path, inside):
     assert read_xyz(tmp_path / "new/train/good/xyz/001.tiff")[0, 0, 2] == np.float32(0.4)
 
 
-@pytest.mark.parametrize("points", ["0001_depth.png", "0001.ply", "0001.npy", "0001.pcd"])
+@pytest.mark.parametrize(
+    "points", ["0001_depth.png", "0001.ply", "0001.npy", "0001.pcd", "depth/0001.png"]
+)
 @pytest.mark.parametrize("inside", ["", "train/good"])
 def test_images_beside_3d_files_in_one_folder_are_never_colour_alone(tmp_path, points, inside):
     folder = tmp_path / inside
     write_rgb(folder / "0001_color.png", stripes())
+    (folder / points).parent.mkdir(exist_ok=True)
     (folder / points).write_bytes(b"ply\n")
     with pytest.raises(DataError, match=r"0001.*Convert the parts: chiasm data convert"):
         open_source(tmp_path)

@@ -159,7 +159,8 @@ def refuse_unread(folder: Path) -> None:
 
 
 def refuse_mixed(folder: Path) -> None:
-    """Raise ``DataError`` for a folder of images in which 3D files lie, too."""
+    """Raise ``DataError`` for a folder of images in which 3D files or a folder of them lie."""
+    refuse_unread(folder)
     _, points = both_in(folder)
     if points:
         raise DataError(
