@@ -194,9 +194,10 @@ def convert(
     another unit. The same command again makes what is missing, what was mended and what has
     changed.
     """
+    from chiasm.detection.readers.sensor_folders import is_range_file
     from chiasm.diagnosis.readers import opening
 
-    if opening.is_diagnosis_data(origin):
+    if not (origin.is_file() and is_range_file(origin)) and opening.is_diagnosis_data(origin):
         options = {
             "--split": split,
             "--kind": kind,

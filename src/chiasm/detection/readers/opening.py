@@ -27,7 +27,7 @@ def open_source(
         layout = find_reader("detection", Path(path))
         if layout is not None and "lamp" not in inspect.signature(layout).parameters:
             lamp = None  # there is one, so that these are all
-    if find_reader("detection", Path(path)) is None:
+    if find_reader("detection", Path(path)) is None and Path(path).is_dir():
         refuse_unread(Path(path))
     source: SampleSource = open_with_reader("detection", path, lamp=lamp, unit_m=unit_m)
     return source

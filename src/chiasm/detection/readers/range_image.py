@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 from chiasm.detection.preparation.distance import check_unit
 from chiasm.detection.readers.camera import Intrinsics, back_project, camera_for
-from chiasm.errors import DataError
-from chiasm.files.decoding import Numbers, bytes_of, is_numbers, numbers_of
-from chiasm.files.gridding import lattice, nearest_of_pixel
-from chiasm.files.height_tables import HeightTable, height_table
-from chiasm.files.images import depth_image, one_channel, point_map
-from chiasm.files.missing import missing_values
-from chiasm.files.point_clouds import (
+from chiasm.detection.sensors.gridding import lattice, nearest_of_pixel
+from chiasm.detection.sensors.height_tables import HeightTable, height_table
+from chiasm.detection.sensors.point_clouds import (
     CLOUD_SUFFIXES,
     PointCloud,
     cloud_from_bytes,
     in_unit_range,
     is_cloud,
 )
+from chiasm.errors import DataError
+from chiasm.files.decoding import Numbers, bytes_of, is_numbers, numbers_of
+from chiasm.files.images import depth_image, one_channel, point_map
+from chiasm.files.missing import missing_values
 from chiasm.samples import BoolArray, FloatArray
 
 RANGE_SUFFIXES = CLOUD_SUFFIXES | {

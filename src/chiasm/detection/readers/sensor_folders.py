@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,8 +32,9 @@ _CONVERT = (
     "Convert the parts: chiasm data convert FOLDER NEW, with --intrinsics and --unit for depth, or "
     "--pitch and --unit for heights."
 )
+_TABLES = frozenset({".csv", ".tsv", ".txt"})
 # Formats of no colour image; tables of numbers may be tables of parts.
-_ALWAYS_POINTS = RANGE_SUFFIXES - RGB_SUFFIXES - {".csv", ".txt", ".tsv"}
+_ALWAYS_POINTS = RANGE_SUFFIXES - RGB_SUFFIXES - _TABLES
 _SPLITS = ("train", "validation", "test")
 
 
@@ -43,6 +45,8 @@ def sensor_refs(origin: Path, found: Pairing) -> list[SampleRef] | None:
     ``pair_files`` does; with no colour at all parts are 3D alone. ``found`` gets the files without
     a partner, and how names that differ were paired.
     """
+    if origin.is_file():
+        return [SampleRef(str(origin), {"xyz": origin})] if is_range_file(origin) else None
     refs = _parts(origin, found)
     if refs is not None:
         return refs
@@ -94,12 +98,28 @@ def both_in(folder: Path) -> tuple[list[Path], list[Path]]:
     files = list(_files(folder))
     images = [path for path in files if path.suffix.lower() in RGB_SUFFIXES]
     points = [path for path in files if path.suffix.lower() in _ALWAYS_POINTS]
+    if not points and not any(path.is_dir() for path in folder.iterdir()):
+        points = [p for p in files if p.suffix.lower() == ".csv" and is_range_file(p)]
     tiffs = [path for path in images if path.suffix.lower() in (".tif", ".tiff")]
     if tiffs and holds_points(tiffs[0]):
         points += tiffs
     if points:
         return [path for path in images if path not in set(points)], points
     return sides_of(images)
+
+
+def is_range_file(path: Path) -> bool:
+    """Return whether a file alone is of a 3D sensor: no picture, and no table that lists parts."""
+    suffix = path.suffix.lower()
+    if suffix not in RANGE_SUFFIXES or suffix in RGB_SUFFIXES - {".tif", ".tiff"}:
+        return False
+    if suffix not in _TABLES:
+        return suffix not in (".tif", ".tiff") or holds_points(path)
+    with path.open("rb") as stream:
+        first = stream.readline(10_000).decode("utf-8-sig", errors="replace").lower()
+    names = {cell.strip(' "\r\n') for cell in re.split("[,;\t]", first)}
+    # A name of a column that only a table of parts has.
+    return not any(re.search("rgb|image|path|file|label|split|kind|depth|series", n) for n in names)
 
 
 def _sensor_files(folder: Path) -> tuple[str, list[Path]]:
@@ -129,6 +149,8 @@ def refuse_unread(folder: Path) -> None:
             f"{folder} has {name}/ {beside}, such as {first}, which is not read as it is. "
             f"{_CONVERT}{alone}"
         )
+    if beside == "without xyz/" and folder.is_dir() and (here := both_in(folder)[1]):
+        raise DataError(f"{folder} holds 3D files, such as {here[0]}. {_CONVERT}")
     for name in SENSOR_FOLDERS:
         if path := next(_files(folder / name), None):
             raise DataError(

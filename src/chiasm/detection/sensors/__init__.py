@@ -1,1 +1,1 @@
-"""What cameras and 3D sensors of a station see of one part: which files, and whose pixels."""
+"""What cameras and 3D sensors write of a part: formats, pixels, and which files are of one."""

@@ -138,7 +138,11 @@ def _left(
 def _by_name(colours: list[Path], points: list[Path]) -> tuple[list[Pair], str]:
     for keys_of in (_words_and_numbers, _what_varies):
         one, other = _unique(colours, keys_of), _unique(points, keys_of)
-        pairs = [Pair(path, other[key]) for key, path in one.items() if key and key in other]
+        # Names such as rgb.png and depth.png share nothing, but there is no other partner.
+        sole = len(colours) == len(points) == 1
+        pairs = [
+            Pair(path, other[key]) for key, path in one.items() if (key or sole) and key in other
+        ]
         if pairs:
             return pairs, (
                 f"{len(pairs)} pairs have names that differ, and were paired by what their names "
