@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chiasm.cli.options import Lamp
+from chiasm.cli.options import Lamp, Recorder
 from chiasm.errors import DataError
 from chiasm.files.audit_text import Watching
 from chiasm.files.locks import LOCK
 from chiasm.samples import Problem
 from chiasm.training.progress import Progress
+
+if TYPE_CHECKING:
+    from chiasm.diagnosis.readers.source import RecordingSource
 
 app = typer.Typer(no_args_is_help=True, help="Make, check and convert data.")
 
@@ -95,6 +98,7 @@ def check(
         typer.Option("--strict", help="End with status 1 if files are damaged or in two splits."),
     ] = False,
     workers: Workers = 1,
+    recorder: Recorder = None,
 ) -> None:
     """Count the samples, and find broken pairs, leaks between splits and shortcuts."""
     from chiasm.detection.readers import audit as parts
@@ -103,10 +107,9 @@ def check(
     from chiasm.diagnosis.readers import opening
 
     report: parts.AuditReport | recordings.AuditReport
-    if opening.is_diagnosis_data(path):
-        report = recordings.audit(
-            opening.open_source(path), workers=workers, progress=_watching("recordings")
-        )
+    if recorder or opening.is_diagnosis_data(path):
+        source = opening.open_source(path, recorder=recorder or ())
+        report = recordings.audit(source, workers=workers, progress=_watching("recordings"))
     else:
         report = parts.audit(
             open_source(path, lamp=lamp), workers=workers, progress=_watching("files")
@@ -183,6 +186,7 @@ def convert(
         ),
     ] = None,
     lamp: Lamp = None,
+    recorder: Recorder = None,
     workers: Workers = 1,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")
@@ -197,7 +201,8 @@ def convert(
     from chiasm.detection.readers.sensor_folders import is_range_file
     from chiasm.diagnosis.readers import opening
 
-    if not (origin.is_file() and is_range_file(origin)) and opening.is_diagnosis_data(origin):
+    of_parts = origin.is_file() and is_range_file(origin)
+    if recorder or (not of_parts and opening.is_diagnosis_data(origin)):
         options = {
             "--split": split,
             "--kind": kind,
@@ -212,7 +217,8 @@ def convert(
         }
         if given := [name for name, value in options.items() if value is not None]:
             raise DataError(f"{origin} holds recordings, which have no {given[0]}; leave it out.")
-        _convert_recordings(origin, destination, workers=workers, strict=strict)
+        source = opening.open_source(origin, recorder=recorder or ())
+        _convert_recordings(source, destination, workers=workers, strict=strict)
         return
     from chiasm.detection.readers.convert import convert as convert_files
     from chiasm.detection.readers.range_image import RangeSettings
@@ -248,8 +254,9 @@ def convert(
     _tell_left_out(conversion.problems, "samples or files")
 
 
-def _convert_recordings(origin: Path, destination: Path, *, workers: int, strict: bool) -> None:
-    from chiasm.diagnosis.readers import opening
+def _convert_recordings(
+    source: RecordingSource, destination: Path, *, workers: int, strict: bool
+) -> None:
     from chiasm.diagnosis.readers.journal import INDEX, JOURNAL
     from chiasm.diagnosis.readers.store import convert
 
@@ -258,7 +265,6 @@ def _convert_recordings(origin: Path, destination: Path, *, workers: int, strict
         names = [path.name for path in destination.iterdir()]
         if names and not set(names) & set(own):
             raise DataError(f"{destination} is not empty; name a new folder so that nothing mixes.")
-    source = opening.open_source(origin)
     left_out = [problem for problem in source.problems if problem.left_out]
     if strict and left_out:
         raise DataError(f"Nothing was converted: {left_out[0]}")
