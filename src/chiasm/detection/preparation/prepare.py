@@ -338,8 +338,9 @@ def _colour_masks(
     Raises ``DataError`` where no part stands out from the normals' background.
     """
     known = settings.background
+    notes: tuple[str, ...] = ()
     if known is None:
-        mask, notes = mask_by_border(sample), ()
+        mask = mask_by_border(sample)
     else:
         mask, notes = mask_by_background(sample, known)
     if notes or mask.all():  # of another background, or of none
