@@ -56,6 +56,7 @@ class RGBDSample:
         group: what must not be divided between splits (category, session, batch).
         split: ``"train"``, ``"validation"``, ``"test"`` or ``""``.
         source: path of the RGB file (of the 3D file where there is no RGB).
+        notes: what was assumed when it was read, a sentence each.
     """
 
     rgb: FloatArray | None
@@ -67,6 +68,7 @@ class RGBDSample:
     group: str = ""
     split: str = ""
     source: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

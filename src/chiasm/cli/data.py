@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chiasm.cli.options import Lamp
+from chiasm.cli.options import Lamp, Recorder
 from chiasm.errors import DataError
 from chiasm.files.audit_text import Watching
 from chiasm.files.locks import LOCK
 from chiasm.samples import Problem
 from chiasm.training.progress import Progress
+
+if TYPE_CHECKING:
+    from chiasm.diagnosis.readers.source import RecordingSource
 
 app = typer.Typer(no_args_is_help=True, help="Make, check and convert data.")
 
@@ -95,6 +98,7 @@ def check(
         typer.Option("--strict", help="End with status 1 if files are damaged or in two splits."),
     ] = False,
     workers: Workers = 1,
+    recorder: Recorder = None,
 ) -> None:
     """Count the samples, and find broken pairs, leaks between splits and shortcuts."""
     from chiasm.detection.readers import audit as parts
@@ -103,10 +107,9 @@ def check(
     from chiasm.diagnosis.readers import opening
 
     report: parts.AuditReport | recordings.AuditReport
-    if opening.is_diagnosis_data(path):
-        report = recordings.audit(
-            opening.open_source(path), workers=workers, progress=_watching("recordings")
-        )
+    if recorder or opening.is_diagnosis_data(path):
+        source = opening.open_source(path, recorder=recorder or ())
+        report = recordings.audit(source, workers=workers, progress=_watching("recordings"))
     else:
         report = parts.audit(
             open_source(path, lamp=lamp), workers=workers, progress=_watching("files")
@@ -132,9 +135,58 @@ def convert(
         typer.Option(help="Metres of one unit of the 3D data; 1 by default.", min=0),
     ] = None,
     intrinsics: Annotated[
-        Path | None, typer.Option(help="JSON file with fx, fy, cx, cy in pixels.")
+        Path | None,
+        typer.Option(
+            help="Camera of depth, or of clouds without a grid: a JSON, YAML, .mat or text file "
+            "with fx, fy, cx, cy in pixels or a 3 x 3 matrix."
+        ),
+    ] = None,
+    colour_intrinsics: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a colour camera beside the depth camera: its own file as --intrinsics, where "
+            "colours are not yet registered."
+        ),
+    ] = None,
+    extrinsic: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the colour camera stands: JSON or YAML of a 4 x 4 matrix, or rotation and "
+            "translation, from the depth camera to it, in metres."
+        ),
+    ] = None,
+    pitch: Annotated[
+        float | None,
+        typer.Option(help="Of a height map: metres between columns, and rows.", min=0),
+    ] = None,
+    pitch_y: Annotated[
+        float | None, typer.Option(help="Metres between rows, where it differs.", min=0)
+    ] = None,
+    offset: Annotated[float, typer.Option(help="Metres added to the heights.")] = 0.0,
+    up: Annotated[
+        bool,
+        typer.Option("--up/--down", help="Heights grow towards the sensor, or away from it."),
+    ] = True,
+    missing: Annotated[
+        list[float] | None,
+        typer.Option(help="Value that marks what was not measured; may be repeated."),
+    ] = None,
+    intensity: Annotated[
+        bool,
+        typer.Option(
+            "--intensity/--no-intensity", help="Intensities in 3D files become the grey image."
+        ),
+    ] = True,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            help="Bits that the camera used of the 16 of its images; told by the brightest.",
+            min=8,
+            max=16,
+        ),
     ] = None,
     lamp: Lamp = None,
+    recorder: Recorder = None,
     workers: Workers = 1,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")
@@ -142,25 +194,43 @@ def convert(
 ) -> None:
     """Convert parts into the MVTec 3D-AD layout, or recordings into a store; resumes.
 
-    Parts are depth images, PLY, PCD, or any other layout in another unit. The same command again
-    makes what is missing, what was mended and what has changed.
+    Parts are depth images, height maps, point maps, tables, PLY or PCD, or any other layout in
+    another unit. The same command again makes what is missing, what was mended and what has
+    changed.
     """
+    from chiasm.detection.readers.sensor_folders import is_range_file
     from chiasm.diagnosis.readers import opening
 
-    if opening.is_diagnosis_data(origin):
+    of_parts = origin.is_file() and is_range_file(origin)
+    if recorder or (not of_parts and opening.is_diagnosis_data(origin)):
         options = {
             "--split": split,
             "--kind": kind,
             "--unit": unit,
             "--intrinsics": intrinsics,
+            "--colour-intrinsics": colour_intrinsics,
+            "--extrinsic": extrinsic,
+            "--pitch": pitch,
+            "--missing": missing or None,
+            "--bits": bits,
             "--lamp": lamp,
         }
         if given := [name for name, value in options.items() if value is not None]:
             raise DataError(f"{origin} holds recordings, which have no {given[0]}; leave it out.")
-        _convert_recordings(origin, destination, workers=workers, strict=strict)
+        source = opening.open_source(origin, recorder=recorder or ())
+        _convert_recordings(source, destination, workers=workers, strict=strict)
         return
     from chiasm.detection.readers.convert import convert as convert_files
+    from chiasm.detection.readers.range_image import RangeSettings
 
+    settings = RangeSettings(
+        missing=tuple(missing or ()),
+        pitch_x=pitch,
+        pitch_y=pitch_y,
+        offset_m=offset,
+        up=up,
+        intensity=intensity,
+    )
     conversion = convert_files(
         origin,
         destination,
@@ -168,18 +238,25 @@ def convert(
         kind=kind,
         unit_m=unit,
         intrinsics=intrinsics,
+        colour_intrinsics=colour_intrinsics,
+        extrinsic=extrinsic,
         lamp=lamp,
+        settings=settings,
+        bits=bits,
         workers=workers,
         strict=strict,
         progress=_watching("parts"),
     )
+    for sentence, count in conversion.remarks:
+        typer.echo(f"note: {sentence} ({count} parts)", err=True)
     before = f", {conversion.kept} of them before" if conversion.kept else ""
     typer.echo(f"{conversion.written} samples were written to {conversion.root}{before}.")
     _tell_left_out(conversion.problems, "samples or files")
 
 
-def _convert_recordings(origin: Path, destination: Path, *, workers: int, strict: bool) -> None:
-    from chiasm.diagnosis.readers import opening
+def _convert_recordings(
+    source: RecordingSource, destination: Path, *, workers: int, strict: bool
+) -> None:
     from chiasm.diagnosis.readers.journal import INDEX, JOURNAL
     from chiasm.diagnosis.readers.store import convert
 
@@ -188,7 +265,6 @@ def _convert_recordings(origin: Path, destination: Path, *, workers: int, strict
         names = [path.name for path in destination.iterdir()]
         if names and not set(names) & set(own):
             raise DataError(f"{destination} is not empty; name a new folder so that nothing mixes.")
-    source = opening.open_source(origin)
     left_out = [problem for problem in source.problems if problem.left_out]
     if strict and left_out:
         raise DataError(f"Nothing was converted: {left_out[0]}")

@@ -24,7 +24,7 @@ from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.acquisition import Acquisition
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings
-from chiasm.detection.readers.cache import SelectedParts
+from chiasm.detection.readers.cache import SelectedParts, with_defects
 from chiasm.detection.readers.source import SampleSource
 from chiasm.detection.readers.splits import (
     Split,
@@ -209,10 +209,13 @@ class DetectionDataModule:
     def indices(self, purpose: str) -> list[int]:
         """Return the indices of a purpose's parts."""
         everything = self.config.final_data == "all"
+        # Known defects follow the normal parts, and train weights alone.
+        known = list(range(len(self.parts), len(self.parts) + len(self.defects)))
+        final = sorted({*self.training, *self.held_out}) if everything else self.training
         return {
-            "final": sorted({*self.training, *self.held_out}) if everything else self.training,
-            "train": self.training,
-            "weights": self.weights,
+            "final": [*final, *known],
+            "train": [*self.training, *known],
+            "weights": [*self.weights, *known],
             "architecture": self.architecture,
             "validate": list(range(len(self.calibration)))
             if self.selected_on_calibration
@@ -228,12 +231,14 @@ class DetectionDataModule:
         indices = self.indices(purpose)
         outside = purpose == "validate" and self.selected_on_calibration
         seeds = {"architecture": 1, "validate": 2}
+        owners = [*self.owners, *(-1 for _ in self.defects)]  # -1: in no memory
+        parts = self.calibration if outside else with_defects(self.parts, self.defects)
         return SyntheticParts(
-            SelectedParts(self.calibration if outside else self.parts, indices),
+            SelectedParts(parts, indices),
             numbers=indices,
             generator=validation_generator() if purpose == "validate" else self.training_anomalies,
             seed=self.config.seed * 10 + seeds.get(purpose, 0),
-            owners=[-1 if outside else self.owners[i] for i in indices],  # -1: in no memory
+            owners=[-1 if outside else owners[i] for i in indices],
             augmentation=None if purpose in ("architecture", "validate") else self.augmentation,
             rounds=rounds,
         )

@@ -25,7 +25,14 @@ from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache, SelectedParts
 from chiasm.detection.readers.calibration_plan import Promise, few_calibration_warning, plan_split
 from chiasm.detection.readers.opening import lamp_read, open_source
-from chiasm.detection.readers.source import SampleRef, SampleSource
+from chiasm.detection.readers.source import (
+    SENSOR_WORDS,
+    SampleRef,
+    SampleSource,
+    check_sensors,
+    remarks_of,
+    sensors_of,
+)
 from chiasm.detection.readers.splits import (
     Split,
     check_disjoint,
@@ -47,6 +54,7 @@ from chiasm.detection.training.duration import (
 from chiasm.detection.training.feature_store import FEATURES, FeatureStore
 from chiasm.detection.training.fit_evidence import fit_evidence
 from chiasm.detection.training.fit_memory import fit_memory
+from chiasm.detection.training.known_defects import defects_for_head
 from chiasm.detection.training.segment import Batch
 from chiasm.detection.training.step_memory import check_memory
 from chiasm.detection.training.stores import Rounds, make_stores
@@ -116,6 +124,9 @@ def open_data(
     """
     started = time.monotonic()
     source = open_source(config.data, lamp=config.lamp)
+    config = _with_sensors(config, source)
+    for remark in remarks_of(source):
+        say(remark)
     if split is None:
         split = split_of(config, source)
         promise = Promise(config.false_alarm_rate, config.confidence)
@@ -244,6 +255,7 @@ def open_data(
         selected_on_calibration=outside,
         training_data=_files(split.train),
         started=started,
+        defects=defects_for_head(config, cache, preparation, frozen=frozen is not None),
         reserved=len(calibration) * seconds.calibration,
         rotations=rotations,
         frozen_source=None if frozen is None else frozen.frozen_source,
@@ -264,9 +276,20 @@ def open_data(
     elif estimate and find_model(config.model).pools is not None:
         started = time.perf_counter()
         batch = next(iter(data.loader("train")))
-        seconds = (time.perf_counter() - started) / len(batch.foreground)
-        _say_duration(data, batch, seconds)
+        _say_duration(data, batch, (time.perf_counter() - started) / len(batch.foreground))
     return data
+
+
+def _with_sensors(config: DetectionConfig, source: SampleSource) -> DetectionConfig:
+    """Return the settings with the modalities that the good parts have, where none were given."""
+    normals = [ref for ref in source.refs if ref.split == "train" and ref.label == 0]
+    if "modalities" in config.model_fields_set:
+        check_sensors(normals, config.modalities)
+        return config
+    present = sensors_of(normals)
+    if not present:  # the split says that there are no good parts
+        return config
+    return config.model_copy(update={"modalities": present})
 
 
 def _given_preparation(
@@ -276,16 +299,14 @@ def _given_preparation(
     settings = PreparationSettings(
         size=config.image_size, plane_margin=config.plane_margin, objects=config.objects
     )
-    files = {
-        name: file for name in ("region", "ignore") if (file := getattr(config, name)) is not None
-    }
-    if not files:
+    if config.region is None and config.ignore is None:
         return settings
     height, width = source.load(split.train[0]).valid.shape
-    masks = {
-        name: read_frame_mask(file, height=height, width=width) for name, file in files.items()
-    }
-    return replace(settings, **masks)
+    region, ignore = (
+        None if file is None else read_frame_mask(file, height=height, width=width)
+        for file in (config.region, config.ignore)
+    )
+    return replace(settings, region=region, ignore=ignore)
 
 
 def _frozen_detectors(
@@ -418,6 +439,7 @@ def _stored_features(
         facts={
             "training data": data.training_data,
             "owners": data.owners,
+            "defects": [part.source for part in data.defects],
             "calibration": data.selected_on_calibration and _files(data.split.calibration),
             "rotations": data.rotations,
             "preparation": repr(data.preparation),
@@ -446,6 +468,9 @@ def open_run(config: DetectionConfig, *, crew: Crew = ALONE) -> DetectionDataMod
 
     Raises ``ConfigurationError`` where it holds a run with other settings or other parts.
     """
+    config = _with_sensors(config, open_source(config.data, lamp=config.lamp))
+    if len(config.modalities) == 1:
+        say(f"Training looks at {SENSOR_WORDS[config.modalities[0]]} alone.")
     open_run_folder(config, config.out, free=CHANGEABLE)
     data = open_data(config, estimate=True, crew=crew)
     record_data_hash(config.out, data.training_data)

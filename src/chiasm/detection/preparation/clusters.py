@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -124,7 +125,7 @@ def places_in_words(chosen: Cluster, others: Sequence[Cluster]) -> str:
     return ", ".join(dict.fromkeys(words))
 
 
-def _without_holes(labels: NDArray[np.integer], label: int, box: NDArray[np.int32]) -> BoolArray:
+def _without_holes(labels: NDArray[Any], label: int, box: NDArray[Any]) -> BoolArray:
     left, top, width, height = (int(v) for v in box[:4])
     ground = padded(np.asarray(labels[top : top + height, left : left + width] == label), 1)
     cv2.floodFill(ground, None, (0, 0), 2, flags=4)

@@ -43,7 +43,8 @@ class FrameMask:
         """Return the record of a mask ``(H, W)``."""
         done, content = cv2.imencode(".png", mask.astype(np.uint8) * 255)
         assert done
-        return cls(*mask.shape, base64.b64encode(content.tobytes()).decode())
+        height, width = mask.shape
+        return cls(height, width, base64.b64encode(content.tobytes()).decode())
 
     def at(self, height: int, width: int, *, name: str) -> BoolArray:
         """Return the mask ``(H, W)`` for frames of a size; do not write to it.
@@ -144,7 +145,7 @@ def _polygons(path: Path) -> list[np.ndarray]:
 
 
 def _table(block: str) -> np.ndarray:
-    rows = []
+    rows: list[tuple[float, float]] = []
     for line in block.splitlines():
         words = line.replace(";", " ").replace(",", " ").replace("\t", " ").split()
         try:

@@ -156,6 +156,7 @@ def _prepared(
     notes: tuple[str, ...],
     settings: PreparationSettings,
 ) -> PreparedSample:
+    notes = (*sample.notes, *notes)
     box = crop_box(foreground, settings)
     if _cut_away(foreground, box) > _CUT:
         notes = (*notes, _CUT_NOTE)

@@ -15,7 +15,7 @@ from chiasm.detection.preparation.acquisition import Coverage
 from chiasm.detection.preparation.distance import MAX_RATIO, median_distance
 from chiasm.detection.readers.calibration_plan import FALSE_ALARM_RATE, Promise, outlook
 from chiasm.detection.readers.opening import lamp_read
-from chiasm.detection.readers.source import SampleRef, SampleSource
+from chiasm.detection.readers.source import SampleRef, SampleSource, remarks_of
 from chiasm.detection.readers.splits import shared_files
 from chiasm.detection.readers.survey import coverage_of_source
 from chiasm.files.audit_text import (
@@ -142,6 +142,7 @@ def audit(
     shares, distances = Range(), Range()
     rows, labels = NumberTable(), array("b")
     readable: list[SampleRef] = []
+    notes: Counter[str] = Counter()
     examined = map_in_order(
         _examine, _reader(source, workers), source.refs, name=_source, workers=workers
     )
@@ -150,6 +151,7 @@ def audit(
             unreadable.append(found.sentence)
             continue
         readable.append(ref)
+        notes.update(found.notes)
         sizes[found.size] += 1
         if found.share is not None:
             shares.add(found.share)
@@ -178,10 +180,12 @@ def audit(
         duplicates=duplicates,
         divided_groups=divided,
         trivial=trivial,
-        warnings=tuple(_warnings(source.refs, labels, sizes, duplicates, divided, trivial))
+        warnings=remarks_of(source)
+        + tuple(_warnings(source.refs, labels, sizes, duplicates, divided, trivial))
         + tuple(_distance_warnings(distances))
         + tuple(filter(None, (outlook(source.refs, Promise(FALSE_ALARM_RATE)),)))
-        + faults,
+        + faults
+        + tuple(f"{note} ({count} parts)" for note, count in notes.most_common()),
     )
 
 
@@ -193,6 +197,7 @@ class _Examined:
     share: float | None
     distance: float | None
     numbers: dict[str, float] | None
+    notes: tuple[str, ...]
 
 
 def _examine(source: SampleSource, ref: SampleRef) -> _Examined:
@@ -202,6 +207,7 @@ def _examine(source: SampleSource, ref: SampleRef) -> _Examined:
         share=None if sample.xyz is None else float(sample.valid.mean()),
         distance=None if sample.xyz is None else median_distance(sample.xyz),
         numbers=trivial_scores(ref, sample) if ref.split == "test" else None,
+        notes=sample.notes,
     )
 
 

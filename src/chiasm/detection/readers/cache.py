@@ -193,6 +193,32 @@ class SelectedParts(Sequence[PreparedSample]):
         return self._parts[self._positions[position]]
 
 
+def with_defects(
+    parts: Sequence[PreparedSample], defects: Sequence[PreparedSample]
+) -> Sequence[PreparedSample]:
+    """Return parts with known defects after them; the parts themselves where there are none."""
+    return _Joined(parts, defects) if defects else parts
+
+
+class _Joined(Sequence[PreparedSample]):
+    def __init__(self, first: Sequence[PreparedSample], second: Sequence[PreparedSample]) -> None:
+        self._first, self._second = first, second
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    @overload
+    def __getitem__(self, position: int) -> PreparedSample: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[PreparedSample]: ...
+    def __getitem__(self, position: int | slice) -> PreparedSample | list[PreparedSample]:
+        if isinstance(position, slice):
+            return [self[i] for i in range(*position.indices(len(self)))]
+        number = range(len(self))[position]
+        first = len(self._first)
+        return self._first[number] if number < first else self._second[number - first]
+
+
 def _read(path: Path, ref: SampleRef, *, check: bool = True) -> PreparedSample:
     """Read an entry; ``check`` compares its checksums, which takes most of the time."""
     # np.load would leave a damaged entry's file open.

@@ -18,6 +18,7 @@ from chiasm.detection.preparation.prepare import (
 )
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.errors import ConfigurationError, DataError
+from chiasm.files.bit_depth import bit_depth
 
 RemoveBackground = bool | Literal["auto"]
 Watch = Callable[[str, Sequence[SampleRef]], Iterable[SampleRef]]  # a stage and its parts
@@ -65,11 +66,30 @@ def survey(
         watch: hands on the parts of a stage, for a progress line.
 
     Returns:
-        The settings with background rule and crop, and the decision as a sentence.
+        The settings with background rule and crop, and the decision as a sentence, with a warning
+        where images of 16 bits use fewer.
 
     Raises:
         DataError: a part cannot be read, or shows no object.
     """
+    settings, sentence = _surveyed(source, refs, settings, remove_background, watch)
+    depth = bit_depth([ref.files["rgb"] for ref in refs if "rgb" in ref.files])
+    if depth is not None:
+        sentence = (
+            f"{sentence} Warning: {depth.in_words()}, and the images are read "
+            f"{1 << 16 - depth.bits} times too dark. 'chiasm data convert FOLDER NEW' scales them."
+        )
+    return settings, sentence
+
+
+def _surveyed(
+    source: SampleSource,
+    refs: Sequence[SampleRef],
+    settings: PreparationSettings,
+    remove_background: RemoveBackground,
+    watch: Watch,
+) -> tuple[PreparationSettings, str]:
+    """Return what ``survey`` does, without a look at the bits."""
     if not remove_background:
         whole = replace(settings, remove_background=False)
         return _cropped(source, refs, whole, watch), "Whole frames are looked at, as was asked."

@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from chiasm.diagnosis.readers.aihub import has_archive_folders
 from chiasm.diagnosis.readers.manifest import RecordingManifest
-from chiasm.diagnosis.readers.recording_folder import RecordingFolder, holds_pairs
+from chiasm.diagnosis.readers.recording_folder import (
+    RecordingFolder,
+    holds_pairs,
+    holds_series,
+)
 from chiasm.diagnosis.readers.source import RecordingSource
 from chiasm.diagnosis.readers.store import RecordingStore, convert
 from chiasm.files.content_hash import default_cache_folder
+from chiasm.files.quality_words import is_good
 from chiasm.files.readers import find_reader, open_with_reader
 from chiasm.files.tables import read_rows
 
+_OF_PARTS = frozenset({"rgb", "xyz", "depth", "mask", "mask_path", "label_index"})
 
-def open_source(path: Path | str, *, partner: Path | str | None = None) -> RecordingSource:
-    """Return the reader that fits; raise ``DataError`` if none does.
 
-    ``partner`` is the file of the other modality if ``path`` is a single picture or series.
+def open_source(
+    path: Path | str,
+    *,
+    partner: Path | str | None = None,
+    recorder: Sequence[str] = (),
+) -> RecordingSource:
+    """Return the reader that fits.
+
+    Args:
+        path: of the recordings.
+        partner: the file of the other modality if ``path`` is a single picture or series.
+        recorder: ``NAME=VALUE`` each: what the recorder's files do not say (``RecorderSettings``).
+
+    Raises:
+        DataError: no reader fits, or the one that does takes no such option.
     """
-    source: RecordingSource = open_with_reader("diagnosis", path, partner=partner)
+    source: RecordingSource = open_with_reader(
+        "diagnosis", path, partner=partner, recorder=tuple(recorder) or None
+    )
     return source
 
 
@@ -30,13 +50,17 @@ def is_diagnosis_data(path: Path | str) -> bool:
     path = Path(path)
     reader = find_reader("diagnosis", path)
     if reader is RecordingManifest:
-        columns, _ = read_rows(path)
-        # A table of parts can name its pictures so, too.
+        columns, rows = read_rows(path)
         names = set(columns)
-        return bool({"image", "series"} & names) and not {"rgb", "xyz", "depth"} & names
+        if "series" in names or "image" not in names:
+            return "series" in names and not _OF_PARTS & names
+        # A table of parts can name its pictures so, too: it has masks, or says what is good.
+        return not _OF_PARTS & names and not any(is_good(row.get("label", "")) for row in rows)
     if reader is RecordingFolder:
         # Pictures alone may be parts.
-        return path.is_dir() and (holds_pairs(path) or has_archive_folders(path))
+        return path.is_dir() and (
+            holds_pairs(path) or holds_series(path) or has_archive_folders(path)
+        )
     return reader is not None
 
 

@@ -1,0 +1,189 @@
+"""Folders as sensors' programs write them: colour in one, depth or clouds in another beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from chiasm.detection.readers.range_image import RANGE_SUFFIXES
+from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.sensors.pairing import Pairing, pair_files, sides_of
+from chiasm.errors import DataError
+from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, holds_points, image_files
+from chiasm.files.quality_words import is_good
+
+COLOUR_FOLDERS = ("rgb", "color", "colour", "image", "images", "intensity", "grey", "gray")
+SENSOR_FOLDERS = (
+    *("depth", "height", "heights", "heightmap", "range", "z", "ply", "pcd", "cloud", "clouds"),
+    *("points", "exr", "xyz"),
+)
+_MESH = (
+    "It is a mesh, which knows no pixels: save the sensor's organised cloud or depth map instead."
+)
+_EXPORTS = {
+    ".praw": "Open it in PhoXi Control and save it as an organised PLY with texture.",
+    ".bag": "Take its frames apart with RealSense's rs-convert (-p writes PNG, 16-bit depth).",
+    ".las": "Save the sensor's range image instead: a survey's cloud has no pixels.",
+    ".e57": "Save the sensor's range image instead, or an organised PCD.",
+    **dict.fromkeys((".stl", ".obj", ".off", ".glb", ".gltf"), _MESH),
+}
+_CONVERT = (
+    "Convert the parts: chiasm data convert FOLDER NEW, with --intrinsics and --unit for depth, or "
+    "--pitch and --unit for heights."
+)
+_TABLES = frozenset({".csv", ".tsv", ".txt"})
+# Formats of no colour image; tables of numbers may be tables of parts.
+_ALWAYS_POINTS = RANGE_SUFFIXES - RGB_SUFFIXES - _TABLES
+_SPLITS = ("train", "validation", "test")
+
+
+def sensor_refs(origin: Path, found: Pairing) -> list[SampleRef] | None:
+    """Return the parts in a folder, or in its ``split/kind`` folders; None for another layout.
+
+    Colour and 3D lie in two folders, or in one with names that tell them apart, and are paired as
+    ``pair_files`` does; with no colour at all parts are 3D alone. ``found`` gets the files without
+    a partner, and how names that differ were paired.
+    """
+    if origin.is_file():
+        return [SampleRef(str(origin), {"xyz": origin})] if is_range_file(origin) else None
+    refs = _parts(origin, found)
+    if refs is not None:
+        return refs
+    parts: list[SampleRef] = []
+    for split in _SPLITS:
+        for folder in _folders(origin / split):
+            parts += _parts(folder, found, split=split) or ()
+    return parts or None
+
+
+def _parts(folder: Path, found: Pairing, split: str = "") -> list[SampleRef] | None:
+    """Return the parts of one folder; None where no file needs a conversion."""
+    name, points = _sensor_files(folder)
+    colour = next(
+        (n for n in COLOUR_FOLDERS if image_files(folder / n, RGB_SUFFIXES)), COLOUR_FOLDERS[0]
+    )
+    rgb = list(image_files(folder / colour, RGB_SUFFIXES).values())
+    places = (folder / colour, folder / name)
+    if not points:
+        rgb, points = both_in(folder)
+        places = (folder, folder)
+    if not points:
+        return None
+    masks = image_files(folder / "gt", RGB_SUFFIXES) if split else {}
+    kind = folder.name if split else ""
+    label = None if not split else int(not is_good(kind))
+    if rgb:
+        pairing = pair_files(rgb, points, folders=places)
+        found.problems += pairing.problems
+        found.remarks += pairing.remarks
+        pairs = [({"xyz": p.points, "rgb": p.colour}, p.lamp) for p in pairing.pairs]
+    else:
+        pairs = [({"xyz": path}, None) for path in points]
+    refs = []
+    for files, lamp in pairs:
+        main = files.get("rgb") or files["xyz"]
+        mask = masks.get(main.stem) or masks.get(files["xyz"].stem)
+        if mask is not None:
+            files["mask"] = mask
+        refs.append(SampleRef(str(main), files, split=split, label=label, kind=kind, lamp=lamp))
+    return refs
+
+
+def both_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return colours and 3D files that lie in one folder, told by their formats or names.
+
+    Two empty lists where there are no 3D files; then the images are no parts of 3D.
+    """
+    files = list(_files(folder))
+    images = [path for path in files if path.suffix.lower() in RGB_SUFFIXES]
+    points = [path for path in files if path.suffix.lower() in _ALWAYS_POINTS]
+    if not points and not any(path.is_dir() for path in folder.iterdir()):
+        points = [p for p in files if p.suffix.lower() == ".csv" and is_range_file(p)]
+    tiffs = [path for path in images if path.suffix.lower() in (".tif", ".tiff")]
+    if tiffs and holds_points(tiffs[0]):
+        points += tiffs
+    if points:
+        return [path for path in images if path not in set(points)], points
+    return sides_of(images)
+
+
+def is_range_file(path: Path) -> bool:
+    """Return whether a file alone is of a 3D sensor: no picture, and no table that lists parts."""
+    suffix = path.suffix.lower()
+    if suffix not in RANGE_SUFFIXES or suffix in RGB_SUFFIXES - {".tif", ".tiff"}:
+        return False
+    if suffix not in _TABLES:
+        return suffix not in (".tif", ".tiff") or holds_points(path)
+    with path.open("rb") as stream:
+        first = stream.readline(10_000).decode("utf-8-sig", errors="replace").lower()
+    names = {cell.strip(' "\r\n') for cell in re.split("[,;\t]", first)}
+    # A name of a column that only a table of parts has.
+    return not any(re.search("rgb|image|path|file|label|split|kind|depth|series", n) for n in names)
+
+
+def _sensor_files(folder: Path) -> tuple[str, list[Path]]:
+    """Return the first folder of 3D files that readers do not take as they are, and its files."""
+    for name in SENSOR_FOLDERS:
+        suffixes = RANGE_SUFFIXES - XYZ_SUFFIXES if name == "xyz" else RANGE_SUFFIXES
+        points = image_files(folder / name, suffixes)
+        if points:
+            return name, list(points.values())
+    return "", []
+
+
+def refuse_unread(folder: Path) -> None:
+    """Refuse a folder with 3D files that would not be read, alone or beside its colour.
+
+    Raises:
+        DataError: with the command that converts them, or with what to export instead.
+    """
+    if image_files(folder / "xyz", XYZ_SUFFIXES):
+        return
+    beside = "beside rgb/" if image_files(folder / "rgb", RGB_SUFFIXES) else "without xyz/"
+    alone = " For colours alone, move it away." if beside == "beside rgb/" else ""
+    name, points = _sensor_files(folder)
+    if points:
+        first = points[0]
+        raise DataError(
+            f"{folder} has {name}/ {beside}, such as {first}, which is not read as it is. "
+            f"{_CONVERT}{alone}"
+        )
+    if beside == "without xyz/" and folder.is_dir() and (here := both_in(folder)[1]):
+        raise DataError(f"{folder} holds 3D files, such as {here[0]}. {_CONVERT}")
+    for name in SENSOR_FOLDERS:
+        if path := next(_files(folder / name), None):
+            raise DataError(
+                f"{path} is a 3D file of no format that is read. {how_to_export(path)}{alone}"
+            )
+
+
+def refuse_mixed(folder: Path) -> None:
+    """Raise ``DataError`` for a folder of images in which 3D files or a folder of them lie."""
+    refuse_unread(folder)
+    _, points = both_in(folder)
+    if points:
+        raise DataError(
+            f"{folder} holds 3D files beside images, such as {points[0]}, which are not read as "
+            f"they are. {_CONVERT} For colours alone, move the 3D files away."
+        )
+
+
+def how_to_export(path: Path) -> str:
+    """Return what to write instead of a file of a format that is not read, as a sentence."""
+    return _EXPORTS.get(
+        path.suffix.lower(),
+        "Save depth as a 16-bit PNG or float TIFF, points as a float32 TIFF or .npy file (height, "
+        "width, 3), or as an organised PLY or PCD cloud.",
+    )
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        yield from sorted(p for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
+
+
+def _folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
