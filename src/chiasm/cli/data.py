@@ -141,6 +141,20 @@ def convert(
             "with fx, fy, cx, cy in pixels or a 3 x 3 matrix."
         ),
     ] = None,
+    colour_intrinsics: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a colour camera beside the depth camera: its own file as --intrinsics, where "
+            "colours are not yet registered."
+        ),
+    ] = None,
+    extrinsic: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the colour camera stands: JSON or YAML of a 4 x 4 matrix, or rotation and "
+            "translation, from the depth camera to it, in metres."
+        ),
+    ] = None,
     pitch: Annotated[
         float | None,
         typer.Option(help="Of a height map: metres between columns, and rows.", min=0),
@@ -184,14 +198,18 @@ def convert(
     another unit. The same command again makes what is missing, what was mended and what has
     changed.
     """
+    from chiasm.detection.readers.sensor_folders import is_range_file
     from chiasm.diagnosis.readers import opening
 
-    if recorder or opening.is_diagnosis_data(origin):
+    of_parts = origin.is_file() and is_range_file(origin)
+    if recorder or (not of_parts and opening.is_diagnosis_data(origin)):
         options = {
             "--split": split,
             "--kind": kind,
             "--unit": unit,
             "--intrinsics": intrinsics,
+            "--colour-intrinsics": colour_intrinsics,
+            "--extrinsic": extrinsic,
             "--pitch": pitch,
             "--missing": missing or None,
             "--bits": bits,
@@ -220,6 +238,8 @@ def convert(
         kind=kind,
         unit_m=unit,
         intrinsics=intrinsics,
+        colour_intrinsics=colour_intrinsics,
+        extrinsic=extrinsic,
         lamp=lamp,
         settings=settings,
         bits=bits,

@@ -47,7 +47,8 @@ class DetectionConfig(Settings):
         preset: ``paper``: as published, for a GPU and days; or ``recommended``. ``make`` takes what
             is not given from ``detection/presets``.
         model: registered builder.
-        modalities: ``rgb``, ``geometry`` or both.
+        modalities: ``rgb``, ``geometry`` or both. Where it is not given, a training takes what its
+            good parts have.
         fusion: ``search``, ``concatenation`` (hand-made), ``best`` (whichever of these two does
             better on held-out normals), ``random`` or a genotype file.
         cells: present cells (fewer for the paper's Table 4).

@@ -15,7 +15,7 @@ from chiasm.detection.preparation.acquisition import Coverage
 from chiasm.detection.preparation.distance import MAX_RATIO, median_distance
 from chiasm.detection.readers.calibration_plan import FALSE_ALARM_RATE, Promise, outlook
 from chiasm.detection.readers.opening import lamp_read
-from chiasm.detection.readers.source import SampleRef, SampleSource
+from chiasm.detection.readers.source import SampleRef, SampleSource, remarks_of
 from chiasm.detection.readers.splits import shared_files
 from chiasm.detection.readers.survey import coverage_of_source
 from chiasm.files.audit_text import (
@@ -180,7 +180,8 @@ def audit(
         duplicates=duplicates,
         divided_groups=divided,
         trivial=trivial,
-        warnings=tuple(_warnings(source.refs, labels, sizes, duplicates, divided, trivial))
+        warnings=remarks_of(source)
+        + tuple(_warnings(source.refs, labels, sizes, duplicates, divided, trivial))
         + tuple(_distance_warnings(distances))
         + tuple(filter(None, (outlook(source.refs, Promise(FALSE_ALARM_RATE)),)))
         + faults
