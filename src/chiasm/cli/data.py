@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -95,8 +96,23 @@ def check(
         typer.Option("--strict", help="End with status 1 if files are damaged or in two splits."),
     ] = False,
     workers: Workers = 1,
+    sample: Annotated[
+        int,
+        typer.Option(
+            help="Parts, about, whose pixels are read, drawn from every split and kind; 0 reads "
+            "all. Names and the ends of files are checked of all.",
+            min=0,
+        ),
+    ] = 1_000,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with pictures and plots to this file.")
+    ] = None,
 ) -> None:
-    """Count the samples, and find broken pairs, leaks between splits and shortcuts."""
+    """Count the samples; find broken files and leaks, and what a training would see.
+
+    Prints counts, crop, smallest visible defect, odd parts, drift, shortcuts and what the
+    calibration can promise.
+    """
     from chiasm.detection.readers import audit as parts
     from chiasm.detection.readers.opening import open_source
     from chiasm.diagnosis.readers import audit as recordings
@@ -108,12 +124,26 @@ def check(
             opening.open_source(path), workers=workers, progress=_watching("recordings")
         )
     else:
+        source = open_source(path, lamp=lamp)
         report = parts.audit(
-            open_source(path, lamp=lamp), workers=workers, progress=_watching("files")
+            source,
+            workers=workers,
+            sample=sample,
+            progress=_watching("files"),
         )
+        if html is not None:
+            from chiasm.detection.report.check_page import write_page
+
+            write_page(report, source, html, repeat=_command(path, html, lamp))
     typer.echo(report.to_json() if json else report.to_text())
     if strict and not report.sound:
         raise typer.Exit(1)
+
+
+def _command(path: Path, html: Path, lamp: Any = None) -> str:
+    """Return the command that writes a check's page."""
+    words = ["chiasm", "data", "check", str(path), "--html", str(html)]
+    return shlex.join(words + ([] if lamp is None else ["--lamp", str(lamp)]))
 
 
 @app.command()

@@ -108,8 +108,8 @@ def test_files_twice_in_one_split_are_no_leak(category):
 
 def test_a_shortcut_above_0_8_is_warned_of(category):
     shutil.rmtree(category / "test")
-    put(category / "test/good", 4, brightness=0.9, seed=3)
-    put(category / "test/cut", 4, brightness=0.4, missing=20, seed=4)
+    put(category / "test/good", 8, brightness=0.9, seed=3)
+    put(category / "test/cut", 8, brightness=0.4, missing=20, seed=4)
     report = audit(Mvtec3d(category))
     assert scores(report)["share of missing points"] == 1
     assert scores(report)["mean brightness"] == 0
@@ -120,17 +120,17 @@ def test_a_shortcut_above_0_8_is_warned_of(category):
         side = "larger" if "missing" in words else "smaller"
         (warning,) = (w for w in report.warnings if words in w)
         assert "AUROC 1.000" in warning and f"({side} in defective parts)" in warning
-    assert any("4 good and 4 defective" in warning for warning in report.warnings)
+    assert any("8 good and 8 defective" in warning for warning in report.warnings)
 
 
 @pytest.mark.parametrize(("brighter", "warned"), [(16, False), (17, True)])
 def test_the_border_of_a_shortcut_is_0_8(tmp_path, brighter, warned):
-    # One defective part is brighter than k of 20 good ones: AUROC k/20; 0.8 itself is allowed.
+    # Eight defective parts are brighter than k of 20 good ones: AUROC k/20; 0.8 is allowed.
     rows = ["rgb,label,split"]
     levels = [0.04 * i for i in range(20)]
-    for i, level in enumerate([*levels, brighter * 0.04 - 0.02]):
+    for i, level in enumerate([*levels, *[brighter * 0.04 - 0.02] * 8]):
         write_rgb(tmp_path / f"{i}.bmp", np.full((4, 4, 3), level, np.float32))
-        rows.append(f"{i}.bmp,{int(i == 20)},test")
+        rows.append(f"{i}.bmp,{int(i >= 20)},test")
     (tmp_path / "parts.csv").write_text("\n".join(rows))
     report = audit(Manifest(tmp_path / "parts.csv"))
     assert scores(report)["mean brightness"] == pytest.approx(brighter / 20)

@@ -6,20 +6,19 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from chiasm.detection.preparation.acquisition import Coverage, coverage_of
 from chiasm.detection.preparation.background import BackgroundSurvey, differing, unequal
 from chiasm.detection.preparation.prepare import (
     PreparationSettings,
     crop_box,
     estimate_crop_fraction,
-    part_mask,
 )
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.errors import DataError
+from chiasm.files.audit_text import Finding
 
 RemoveBackground = bool | Literal["auto"]
 Watch = Callable[[str, Sequence[SampleRef]], Iterable[SampleRef]]  # a stage and its parts
-PARTS_MEASURED = 200  # normals, at most, whose masks are measured by a check of data
+PARTS_MEASURED = 400  # parts, about, that a check of data measures
 FRAMES_COMPARED = 1_000  # normals, at most, whose backgrounds are compared: 200 MB
 CROPS_MEASURED = 60  # normals, at most, that the crop of parts with 3D points is estimated from
 
@@ -125,38 +124,32 @@ def _by_colours(
     return whole, f"Whole frames are looked at: {reason}{of_all}"
 
 
-def coverage_of_source(
+def survey_of_source(
     source: SampleSource, refs: Sequence[SampleRef]
-) -> tuple[str, Coverage | None, tuple[str, ...]]:
-    """Measure how much of the frame a training with default settings would look at.
+) -> tuple[str, PreparationSettings | None, tuple[Finding, ...]]:
+    """Decide how a training with default settings would prepare the parts of a source.
 
     Args:
         source: of the parts.
-        refs: of parts that can be read. Normals of the training are measured; without any, all
+        refs: of parts that can be read. Normals of the training are surveyed; without any, all
             parts that are not known to be defective.
 
     Returns:
-        How the part is told from its background, the shares of the frame, and warnings.
+        How the part is told from its background, the settings, and what stands against them; None
+        where no part shows an object.
     """
     normals = [ref for ref in refs if ref.split == "train" and ref.label == 0]
     normals = normals or [ref for ref in refs if ref.label != 1]
     if not normals:
         return "", None, ()
-    shares: dict[str, float] = {}
-    faults: list[str] = []
     try:
         settings, sentence = survey(
             source, normals, PreparationSettings(), remove_background="auto"
         )
     except DataError as error:
-        return "", None, (f"A normal part shows no object: {error}",)
-    for ref in normals[:: max(1, len(normals) // PARTS_MEASURED)]:
-        try:
-            shares[ref.source] = float(part_mask(source.load(ref), settings).mean())
-        except DataError as error:
-            faults.append(str(error))
-    coverage = coverage_of(shares)
-    warnings = [coverage.warning] if coverage is not None and coverage.warning else []
-    if faults:
-        warnings.append(f"{len(faults)} normal parts show no object, such as: {faults[0]}")
-    return sentence, coverage, tuple(warnings)
+        return (
+            "",
+            None,
+            (Finding("wrong", "No part is seen", f"A normal part shows no object: {error}"),),
+        )
+    return sentence, settings, ()

@@ -39,7 +39,7 @@ class ClassShortcut(TrivialScore):
         kind: the class that it separates best; ``auroc`` is of that class against all others.
     """
 
-    kind: str
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,7 @@ def _shortcuts(rows: NumberTable, kinds: Sequence[str]) -> tuple[ClassShortcut, 
     shortcuts = []
     for name, values in sorted(rows.shared()):
         by_class = [
-            ClassShortcut(name, auroc(values, class_of == number), kind)
+            ClassShortcut(name, auroc(values, class_of == number), kind=kind)
             for number, kind in enumerate(classes)
         ]
         shortcuts.append(max(by_class, key=lambda shortcut: shortcut.strength))
