@@ -41,8 +41,8 @@ class PartMeasures:
         measured: share of the part's pixels with a 3D point; None likewise.
         distance: median metres along z; None likewise.
         pitch: metres from one pixel of the frame to the next, on the part; None likewise.
-        sharpness: standard deviation of the grey image's Laplacian on the part, of the full range;
-            None without an image.
+        sharpness: standard deviation of the grey image's Laplacian on the part, as a share of its
+            mean, so that exposure does not matter; None without an image.
         brightness: mean of the image on the part, in [0, 1]; None likewise.
         brightest: largest value of the whole image; None likewise.
         saturated, dark: shares of the part's pixels near the ends of the range; None likewise.
@@ -204,10 +204,11 @@ def _with_colours(measures: PartMeasures, rgb: FloatArray, mask: BoolArray) -> P
     detail = cv2.Laplacian(grey, cv2.CV_32F)
     _, deviation = cv2.meanStdDev(detail, mask=inner if inner.any() else on_part)
     brightest = rgb.max(axis=2)[mask]
+    mean = float(cv2.mean(grey, on_part)[0])
     return replace(
         measures,
-        sharpness=float(deviation[0, 0]),
-        brightness=float(cv2.mean(grey, on_part)[0]),
+        sharpness=float(deviation[0, 0]) / max(mean, 1e-3),
+        brightness=mean,
         brightest=float(rgb.max()),
         saturated=float(np.mean(brightest >= _SATURATED)),
         dark=float(np.mean(brightest <= _DARK)),

@@ -204,7 +204,7 @@ _REASONS: Mapping[str, tuple[str, tuple[str, str], str]] = {
     "fault": (
         "No part in the frame",
         ("shows no part", "show no part"),
-        "Look at them: an empty place, a flat part or a covered sensor. Remove empty frames; for "
+        "It may be an empty place, a flat part or a covered sensor. Remove empty frames; for "
         "flat parts set plane_margin lower or remove_background=false.",
     ),
     "objects": (
@@ -465,7 +465,9 @@ def _distributions(usual: Sequence[PartMeasures]) -> dict[str, tuple[float, ...]
         "brightness, % of the range": lambda m: (
             None if m.brightness is None else 100 * m.brightness
         ),
-        "sharpness": lambda m: None if m.sharpness is None else 100 * m.sharpness,
+        "sharpness, % of the brightness": lambda m: (
+            None if m.sharpness is None else 100 * m.sharpness
+        ),
         "distance, mm": lambda m: None if m.distance is None else 1000 * m.distance,
         "measured points on the part, %": lambda m: (
             None if m.measured is None else 100 * m.measured

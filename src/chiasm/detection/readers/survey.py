@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from chiasm.detection.preparation.background import BackgroundSurvey, differing, unequal
-from chiasm.detection.preparation.prepare import (
-    PreparationSettings,
-    crop_box,
-    estimate_crop_fraction,
-)
+from chiasm.detection.preparation.prepare import PreparationSettings, crop_box, part_mask
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.errors import DataError
-from chiasm.files.audit_text import Finding
+from chiasm.files.audit_text import Finding, read
 
 RemoveBackground = bool | Literal["auto"]
+Measured = TypeVar("Measured")
 Watch = Callable[[str, Sequence[SampleRef]], Iterable[SampleRef]]  # a stage and its parts
 PARTS_MEASURED = 400  # parts, about, that a check of data measures
 FRAMES_COMPARED = 1_000  # normals, at most, whose backgrounds are compared: 200 MB
@@ -64,7 +61,7 @@ def survey(
         The settings with background rule and crop, and the decision as a sentence.
 
     Raises:
-        DataError: a part cannot be read, or shows no object.
+        DataError: no part can be read, or none shows an object; one that cannot is passed over.
     """
     if not remove_background:
         whole = replace(settings, remove_background=False)
@@ -85,8 +82,34 @@ def _cropped(
     source: SampleSource, refs: Sequence[SampleRef], settings: PreparationSettings, watch: Watch
 ) -> PreparationSettings:
     measured = refs[:: max(1, len(refs) // CROPS_MEASURED)]
-    samples = (source.load(ref) for ref in watch("Measuring the crop", measured))
-    return replace(settings, crop_fraction=round(estimate_crop_fraction(samples, settings), 4))
+    each = replace(settings, crop_fraction=None)
+
+    def crop_of(ref: SampleRef) -> float:
+        sample = read(source.load, ref)
+        box = crop_box(part_mask(sample, each), each)
+        return box.side / max(box.height, box.width)
+
+    crops = [crop for _, crop in _passable(watch("Measuring the crop", measured), crop_of)]
+    return replace(settings, crop_fraction=round(min(max(crops), 1.0), 4))
+
+
+def _passable(
+    refs: Iterable[SampleRef], measure: Callable[[SampleRef], Measured]
+) -> list[tuple[SampleRef, Measured]]:
+    """Measure the parts that can be measured; whoever uses the others will say why not.
+
+    Raises ``DataError`` of the first part where none can be.
+    """
+    measured = []
+    first: DataError | None = None
+    for ref in refs:
+        try:
+            measured.append((ref, measure(ref)))
+        except DataError as error:
+            first = first or error
+    if first is not None and not measured:
+        raise first
+    return measured
 
 
 def _by_colours(
@@ -97,8 +120,8 @@ def _by_colours(
         refs = [refs[i * count // FRAMES_COMPARED] for i in range(FRAMES_COMPARED)]
     of_all = f" ({len(refs)} of {count} normal parts were compared.)" if len(refs) < count else ""
     frames = BackgroundSurvey()
-    for ref in watch("Comparing backgrounds", refs):
-        frames.add(source.load(ref))
+    watched = watch("Comparing backgrounds", refs)
+    refs = [ref for ref, _ in _passable(watched, lambda ref: frames.add(read(source.load, ref)))]
     background, reason = frames.decide()
     if background is not None:
         told = replace(settings, remove_background=True, told_by="colours", background=background)
