@@ -16,6 +16,7 @@ from chiasm.cli.options import (
     Overrides,
     Ray,
     Seed,
+    Strict,
     Workers,
 )
 
@@ -35,6 +36,7 @@ def train(
         str | None,
         typer.Option(help="Name of a model (default: adnas_light); 'chiasm models' lists them."),
     ] = None,
+    strict: Strict = None,
     fusion: Annotated[
         str | None,
         typer.Option(
@@ -60,6 +62,7 @@ def train(
         lamp=lamp,
         device=device,
         model=model,
+        strict=strict,
         fusion=fusion,
     )
     run(chosen, workers=workers, ray=ray)

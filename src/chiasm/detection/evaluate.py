@@ -24,9 +24,10 @@ from chiasm.detection.report.report import write_report
 from chiasm.detection.report.scored import ScoredFile
 from chiasm.errors import ChiasmError, DataError
 from chiasm.registry import find_model
-from chiasm.runs.console import failure_reason, report_failures, say
+from chiasm.runs.console import MAX_LISTED, failure_reason, report_failures, say
+from chiasm.runs.left_out import check_left_out, left_out_note
 from chiasm.runs.model_folder import parameter_count
-from chiasm.samples import RGBDSample
+from chiasm.samples import Problem, RGBDSample
 from chiasm.training.progress import Progress
 
 
@@ -37,6 +38,7 @@ def evaluate(
     out: Path | str | None = None,
     lamp: Lamp | None = None,
     device: str = "auto",
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a detector on a test split; write ``metrics.json`` and ``report.html``.
 
@@ -48,12 +50,14 @@ def evaluate(
         lamp: number of the lamp, for data with several; ``"all"`` takes all of them. None takes
             the lamp that the run saw its parts under.
         device: that predicts, see ``find_device``.
+        strict: stop where a test part cannot be judged, instead of counting it; all are listed.
 
     Returns:
         The content of ``metrics.json``.
 
     Raises:
-        DataError: there is no test split, or none of its parts could be scored.
+        DataError: there is no test split, none of its parts could be scored, or ``strict`` found
+            one that could not.
     """
     folder = Path(run)
     target = Path(out) if out is not None else folder / "report"
@@ -66,8 +70,11 @@ def evaluate(
     refs = [ref for ref in source.refs if ref.split in ("test", "")]
     if not refs:
         raise DataError(f"{data} has no test split to evaluate on.")
-    for problem in source.problems:
+    problems = [problem for problem in source.problems if problem.left_out]
+    for problem in problems[:MAX_LISTED]:
         say(str(problem))
+    if len(problems) > MAX_LISTED:
+        say(f"{len(problems) - MAX_LISTED} more parts are left out; 'chiasm data check' lists all.")
     target.mkdir(parents=True, exist_ok=True)
     seconds: list[float] = []
     failures: list[str] = []
@@ -86,9 +93,13 @@ def evaluate(
             except ChiasmError as error:
                 verdict = failed_verdict(ref.source, error)
                 failures.append(failure_reason(verdict))
+                problems.append(Problem(ref.source, failures[-1], left_out=True))
                 sample = RGBDSample(None, None, np.zeros((1, 1), bool), source=ref.source)
             file.append(verdict, sample)
         scored = file.samples()
+    if strict:
+        total = len(refs) + len(problems) - len(failures)
+        check_left_out(problems, total=total, noun="test parts", strict=True)
     report_failures(failures, succeeded=len(seconds), noun="test parts")
     seen = [*remarks, *(f"{n} of {len(seconds)} test parts: {note}" for note, n in notes.items())]
     for sentence in seen[len(remarks) :]:
@@ -114,7 +125,7 @@ def evaluate(
         notes=[
             *seen,
             *_coverage_notes(contract.acquisition, coverage_of(shares)),
-            *_notes(contract, source, rotations=rotations, suspicions=suspicion_note(folder)),
+            *_notes(folder, contract, source, rotations=rotations),
         ],
         repeat=f"chiasm evaluate {folder} --data {data}"
         + (f" --lamp {lamp}" if lamp is not None else ""),
@@ -140,13 +151,10 @@ def _coverage_notes(trained: Acquisition | None, tested: Coverage | None) -> lis
 
 
 def _notes(
-    contract: DetectionContract,
-    source: SampleSource,
-    *,
-    rotations: int,
-    suspicions: str | None = None,
+    folder: Path, contract: DetectionContract, source: SampleSource, *, rotations: int
 ) -> list[str]:
     """Return what limits the meaning of the figures, a sentence or two each."""
+    suspicions = suspicion_note(folder)
     notes = [] if suspicions is None else [suspicions]
     if source.problems:
         notes.append(
@@ -158,6 +166,8 @@ def _notes(
             f"Each of the few training parts was shown at {rotations} rotations, so the model does "
             "not detect a part that lies at a wrong angle (rotate=false in training changes this)."
         )
+    if (left_out := left_out_note(folder)) is not None:
+        notes.append(left_out)
     if contract.alarm_rule.rank == 0:
         notes.append(contract.alarm_rule.promise)
     if contract.backbone_weights is not None and find_model(contract.method).baseline:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 
 import torch
 
@@ -21,6 +22,7 @@ from chiasm.detection.preparation.acquisition import AcquisitionObserver
 from chiasm.detection.preparation.geometry import estimate_geometry_scale
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache, SelectedParts
+from chiasm.detection.readers.damaged import DamagedParts
 from chiasm.detection.readers.opening import lamp_read, open_source
 from chiasm.detection.readers.source import SampleRef
 from chiasm.detection.readers.splits import (
@@ -52,6 +54,7 @@ from chiasm.files.content_hash import content_hash
 from chiasm.registry import find_model
 from chiasm.runs.console import say
 from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.left_out import check_left_out, refuse_many
 from chiasm.runs.run_folder import open_run_folder, record_data_hash
 from chiasm.samples import PreparedSample
 from chiasm.training.device import CPU
@@ -61,7 +64,9 @@ STORING_SHARE = 0.5  # of the minutes that are left
 STORED = ("final", "architecture", "validate")  # purposes of parts with synthetic anomalies
 ANOMALIES_TO_CHOOSE_BY = 20  # parts with a synthetic anomaly, at least, however few parts there are
 # Settings that may change when a run is continued; the data are compared by content.
-CHANGEABLE = frozenset({"out", "data", "minutes", "device", "search.epochs", "train_epochs"})
+CHANGEABLE = frozenset(
+    {"out", "data", "minutes", "device", "strict", "search.epochs", "train_epochs"}
+)
 
 
 def open_data(
@@ -81,9 +86,11 @@ def open_data(
 
     Raises:
         SplitError: the split is unsound, or too small for a promise with a confidence.
+        DataError: too many parts cannot be used, or any with ``config.strict``.
     """
     started = time.monotonic()
     source = open_source(config.data, lamp=config.lamp)
+    folds = split is not None  # of a run that has checked its parts
     if split is None:
         split = make_splits(
             source,
@@ -110,13 +117,33 @@ def open_data(
     )
     cache = PreparationCache()
     parts: Sequence[PreparedSample] = cache.parts(source, split.train, preparation)
-    calibration = cache.parts(source, split.calibration, preparation)
+    calibration: Sequence[PreparedSample] = cache.parts(source, split.calibration, preparation)
+    damaged = DamagedParts()
     with Progress("Preparing", len(parts) + len(calibration)) as progress:
         observer = AcquisitionObserver()
-        observed = observer.watch(progress.over(parts))
-        geometry = estimate_geometry_scale(observed, kind=config.geometry)
-        for _ in progress.over(calibration):
+        usable = filter(None, progress.over(damaged.usable(split.train, parts)))
+        geometry = estimate_geometry_scale(observer.watch(usable), kind=config.geometry)
+        for _ in progress.over(damaged.usable(split.calibration, calibration)):
             pass  # read once, so that a damaged file is found now and not after the training
+    if not folds:
+        used = len(parts) if split.crossed else len(parts) + len(calibration)
+        refuse_many([*damaged.problems.values()], total=used, noun="good parts")
+        check_left_out(
+            [*filter(attrgetter("left_out"), source.problems), *damaged.problems.values()],
+            total=len(source.refs) + sum(problem.left_out for problem in source.problems),
+            noun="parts",
+            strict=config.strict,
+            folder=config.out,
+        )
+    if damaged.problems:
+        kept, calibrating = damaged.kept(split.train), damaged.kept(split.calibration)
+        parts, calibration = SelectedParts(parts, kept), SelectedParts(calibration, calibrating)
+        split = replace(
+            split,
+            train=tuple(split.train[i] for i in kept),
+            calibration=tuple(split.calibration[i] for i in calibrating),
+        )
+        _check_left(split)
     if config.contamination > 0:
         found = find_hidden_defects(
             config,
@@ -207,6 +234,16 @@ def open_data(
         seconds = (time.perf_counter() - started) / len(batch.foreground)
         _say_duration(data, batch, seconds)
     return data
+
+
+def _check_left(split: Split) -> None:
+    """Refuse a split of which nothing is left beside the parts that cannot be used."""
+    for name, refs in (("training", split.train), ("calibration", split.calibration)):
+        if not refs:
+            raise SplitError(
+                f"No good part for {name} can be read; 'chiasm data check' lists why. Mend the "
+                "files or record more good parts."
+            )
 
 
 def _with_progress(stage: str, refs: Sequence[SampleRef]) -> Iterator[SampleRef]:

@@ -24,6 +24,7 @@ from chiasm.diagnosis.scoring import score_corrupted, score_recordings
 from chiasm.diagnosis.simulator.simulator import MARKER
 from chiasm.diagnosis.unseen import evaluation_split
 from chiasm.runs.console import MAX_LISTED, say
+from chiasm.runs.left_out import check_left_out, left_out_note
 from chiasm.runs.model_folder import parameter_count
 
 # Recordings that are corrupted, and whose diagnosis is timed, at most.
@@ -40,6 +41,7 @@ def evaluate(
     splits: Sequence[str] = (),
     left_out: Sequence[str] = (),
     device: str = "auto",
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Score the recordings that training left for tests; writes figures and a report.
 
@@ -54,13 +56,15 @@ def evaluate(
         splits, left_out: splits, and classes to leave out, for which the run's settings are
             trained again for comparison, on the run's device; see ``retrain``.
         device: that predicts, see ``find_device``.
+        strict: stop where a recording cannot be read, instead of counting it; all are listed.
 
     Returns:
         The content of ``metrics.json``.
 
     Raises:
         SplitError: it is unknown what the model was trained on, or the run has no test recordings.
-        DataError: the model does not know a class, or no recording is left to be scored.
+        DataError: the model does not know a class, no recording is left to be scored, or
+            ``strict`` found one that cannot be read.
     """
     folder = Path(run)
     target = Path(out) if out is not None else folder / "report"
@@ -68,7 +72,11 @@ def evaluate(
     store = open_store(data)
     split = evaluation_split(folder, model.contract, store, data)
     train, test = split.train, split.test
-    unreadable = [problem_message(problem) for problem in store.problems if problem.left_out]
+    damaged = [problem for problem in store.problems if problem.left_out]
+    if strict:
+        total = len(store.refs) + len(damaged)
+        check_left_out(damaged, total=total, noun="recordings", strict=True)
+    unreadable = [problem_message(problem) for problem in damaged]
     for sentence in (*split.notes, *unreadable[:MAX_LISTED]):
         say(sentence)
     if len(unreadable) > MAX_LISTED:
@@ -109,7 +117,7 @@ def evaluate(
         title=f"{store.name}: {model.contract.method}",
         repeat=f"chiasm evaluate {folder} --data {data}",
         load=lambda index: store.load(test[index]),
-        notes=(*split.notes, *remarks),
+        notes=(*split.notes, *remarks, *filter(None, [left_out_note(folder)])),
         run=folder,
     )
     write_predictions(target / PREDICTIONS, scored)

@@ -137,7 +137,7 @@ def write_check_page(page: CheckPage, path: Path | str) -> Path:
 def lead(page: CheckPage) -> str:
     """Return the outcome in one or two sentences."""
     number = {level: sum(f.level == level for f in page.findings) for level in _LEVELS}
-    subject = f"{page.count:,} {page.subject} were checked."
+    subject = f"{counted(page.count, page.subject)} checked."
     if number["wrong"]:
         things = "one thing" if number["wrong"] == 1 else f"{number['wrong']} things"
         more = f" {_times(number['look'])} worth a look." if number["look"] else ""
@@ -145,6 +145,11 @@ def lead(page: CheckPage) -> str:
     if number["look"]:
         return f"{subject} Nothing stands against training; {_times(number['look'])} worth a look."
     return f"{subject} Nothing stands against training."
+
+
+def counted(number: int, nouns: str) -> str:
+    """Return a number of things with the verb, e.g. ``"1 part was"`` or ``"2 parts were"``."""
+    return f"1 {nouns.removesuffix('s')} was" if number == 1 else f"{number:,} {nouns} were"
 
 
 def _times(number: int) -> str:

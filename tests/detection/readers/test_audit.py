@@ -281,3 +281,63 @@ def test_backgrounds_of_a_bounded_number_of_parts_are_compared(tmp_path, monkeyp
     assert "(4 of 9 normal parts were compared.)" in report.background
     monkeypatch.undo()
     assert "compared" not in audit(source).background
+
+
+def test_of_large_data_a_sample_of_every_kind_is_read_and_the_ends_of_all_files(tmp_path):
+    root = tmp_path / "peg"
+    put(root / "train/good", 40, seed=1)
+    put(root / "test/good", 3, seed=3)
+    put(root / "test/cut", 2, seed=4)
+    for path in sorted((root / "train/good/xyz").iterdir()):
+        path.write_bytes(path.read_bytes()[:-40])
+    source, read = Mvtec3d(root), []
+    load = source.load
+    source.load = lambda ref: read.append(ref.kind) or load(ref)
+    report = audit(source, sample=12)
+    assert report.parts == 45 and 10 <= report.read <= 16
+    assert {"good", "cut"} <= set(read)
+    assert len(report.unreadable) == 40  # read or not, in the order of the listing
+    assert [name for name in report.unreadable if "/000.tiff" in name] == [report.unreadable[0]]
+    assert f"The pixels of {report.read} of 45 parts were read" in report.to_text()
+    assert audit(source, sample=0).read == 45
+
+
+def test_labelled_defects_do_not_enter_trivial_scores(category):
+    source = Mvtec3d(category)
+    ref = next(ref for ref in source.refs if ref.kind == "cut")
+    sample = source.load(ref)
+    plain = trivial_scores(ref, sample)
+    sample.rgb[sample.mask] = 1
+    sample.xyz[sample.mask] = 0
+    sample.valid[sample.mask] = False
+    assert trivial_scores(ref, sample) == pytest.approx(plain)
+
+
+def test_a_strong_score_of_few_parts_is_said_to_be_chance(tmp_path):
+    put(tmp_path / "peg/train/good", 2, seed=1)
+    put(tmp_path / "peg/test/good", 3, brightness=0.9, seed=3)
+    put(tmp_path / "peg/test/cut", 2, brightness=0.4, seed=4)
+    report = audit(Mvtec3d(tmp_path / "peg"))
+    assert scores(report)["mean brightness"] == 0
+    assert not any(warning.startswith("Shortcut") for warning in report.warnings)
+    (warning,) = (w for w in report.warnings if "by chance" in w)
+    assert "3 good and 2 defective" in warning
+
+
+@pytest.mark.parametrize(("validation", "enough"), [(18, False), (19, True)])
+def test_the_check_says_what_the_calibration_can_promise(tmp_path, validation, enough):
+    put(tmp_path / "peg/train/good", 2, seed=1)
+    put(tmp_path / "peg/validation/good", validation, seed=2)
+    report = audit(Mvtec3d(tmp_path / "peg"))
+    assert f"Calibration: {validation} good parts of the validation split" in report.calibration
+    (found,) = [f for f in report.findings if "alarm threshold" in f.title] or [None]
+    assert (found is None) == enough
+    assert enough or "Record 1 more" in found.remedy
+    assert report.calibration in report.to_text()
+
+
+def test_empty_files_are_no_leak(category):
+    for name in ("train/good/rgb/000.bmp", "test/good/rgb/000.bmp"):
+        (category / name).write_bytes(b"")
+    report = audit(Mvtec3d(category))
+    assert report.duplicates == () and len(report.unreadable) == 2

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chiasm.detection.readers.source import SampleRef, SampleSource
-from chiasm.errors import ConfigurationError, SplitError
+from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.files.content_hash import content_hash
 
 # Files of the sensors; masks and metadata of good parts may be equal.
@@ -98,7 +98,7 @@ def check_disjoint(split: Split) -> None:
     lists = {"training": split.train, "calibration": split.calibration, "test": split.test}
     if split.crossed:
         del lists["calibration"]
-    duplicates = shared_files(lists)
+    duplicates = shared_files(lists, _hashes_of_readable)
     if duplicates:
         first_list, first, second_list, second = duplicates[0]
         relation = "is" if first == second else f"has the same content as {second},"
@@ -113,6 +113,15 @@ def _hashes(paths: Sequence[str]) -> Iterator[str]:
     return (content_hash([path]) for path in paths)
 
 
+def _hashes_of_readable(paths: Sequence[str]) -> Iterator[str | None]:
+    """Yield hashes; None of a file that cannot be opened, which is left out where it is read."""
+    for path in paths:
+        try:
+            yield content_hash([path])
+        except DataError:
+            yield None
+
+
 def shared_files(
     lists: Mapping[str, Sequence[SampleRef]],
     hashes: Callable[[Sequence[str]], Iterable[str | None]] = _hashes,
@@ -120,7 +129,7 @@ def shared_files(
     """Find files that are in two lists: (list, path, other list, path there), in stable order.
 
     Compares RGB, point and depth files by path, then those of equal size by content. Skips files
-    that do not exist. The time grows with the number of files, not with that of pairs.
+    that do not exist or are empty. The time grows with the number of files, not with that of pairs.
 
     Args:
         lists: of parts, by name.
@@ -131,8 +140,8 @@ def shared_files(
     for name, refs in lists.items():
         files = (ref.files[role] for ref in refs for role in _SENSOR_ROLES if role in ref.files)
         for file in dict.fromkeys(file.resolve() for file in files):
-            if file.is_file():
-                by_size[file.stat().st_size].append((name, str(file)))
+            if file.is_file() and (length := file.stat().st_size):  # empty ones hold no part
+                by_size[length].append((name, str(file)))
     # Files whose size is found in one list alone are not read.
     groups = [entries for entries in by_size.values() if len({name for name, _ in entries}) > 1]
     candidates = [(size, *entry) for size, entries in enumerate(groups) for entry in entries]

@@ -13,7 +13,7 @@ from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.report.check_pictures import crop_pictures, frame_picture
 from chiasm.errors import ChiasmError
 from chiasm.files.audit_text import Finding
-from chiasm.reporting.check_page import Card, CheckPage, Picture, Table, write_check_page
+from chiasm.reporting.check_page import Card, CheckPage, Picture, Table, counted, write_check_page
 
 ODD, TYPICAL = 24, 12  # pictures
 
@@ -86,7 +86,8 @@ def _findings(report: AuditReport) -> list[Finding]:
             Finding(
                 "wrong",
                 "Damaged parts",
-                f"{len(report.unreadable)} parts cannot be read. The first: {report.unreadable[0]}",
+                f"{counted(len(report.unreadable), 'parts')} found that cannot be read. The first: "
+                f"{report.unreadable[0]}",
                 "Copy these files again or remove the parts; a training leaves out a few and says "
                 "so.",
             )
@@ -96,7 +97,8 @@ def _findings(report: AuditReport) -> list[Finding]:
             Finding(
                 "wrong",
                 "Incomplete parts",
-                f"{len(report.problems)} files are left out. The first: {report.problems[0]}",
+                f"{counted(len(report.problems), 'files')} left out. The first: "
+                f"{report.problems[0]}",
             )
         )
     shortcuts = [f for f in report.cautions if f.title.startswith("Shortcut: ")]
