@@ -120,9 +120,12 @@ def check(
 
     report: parts.AuditReport | recordings.AuditReport
     if opening.is_diagnosis_data(path):
-        report = recordings.audit(
-            opening.open_source(path), workers=workers, progress=_watching("recordings")
-        )
+        recorded = opening.open_source(path)
+        report = recordings.audit(recorded, workers=workers, progress=_watching("recordings"))
+        if html is not None:
+            from chiasm.diagnosis.report import check_page
+
+            check_page.write_page(report, recorded, html, repeat=_command(path, html))
     else:
         source = open_source(path, lamp=lamp)
         report = parts.audit(

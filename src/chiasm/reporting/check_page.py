@@ -78,9 +78,11 @@ class CheckPage:
         odd: pictures of samples that differ from the others.
         odd_count: how many there are; more than pictures.
         typical: pictures of samples as they come.
-        distributions: numbers of samples by title.
+        distributions: numbers of samples by title; ``distributions_say`` explains them.
         tables: counts.
-        shortcuts: trivial scores, strongest first; ``shortcuts_say`` explains them.
+        distributions_title: heading of these.
+        shortcuts: trivial scores, strongest first; ``shortcuts_say`` explains them, and
+            from ``shortcut_from`` on they are strong.
         facts: sentences.
         lists: titles to entries, e.g. damaged files.
         repeat: the command that writes this page.
@@ -99,9 +101,12 @@ class CheckPage:
     odd_count: int = 0
     typical: Sequence[Picture] = ()
     distributions: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    distributions_say: str = ""
+    distributions_title: str = "How the samples are distributed"
     tables: Sequence[Table] = ()
     shortcuts: Sequence[TrivialScore] = ()
     shortcuts_say: str = ""
+    shortcut_from: float = 0.8
     facts: Sequence[str] = ()
     lists: Mapping[str, Sequence[str]] = field(default_factory=dict)
 

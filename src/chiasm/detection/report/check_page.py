@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.audit import AuditReport
-from chiasm.detection.readers.audit_findings import short_name
+from chiasm.detection.readers.audit_findings import SHORTCUT_AUROC, short_name
 from chiasm.detection.readers.part_statistics import VISIBLE
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.report.check_pictures import crop_pictures, frame_picture
@@ -48,8 +48,14 @@ def write_page(report: AuditReport, source: SampleSource, path: Path | str, *, r
         odd_count=len(odd),
         typical=list(_pictures(source, _typical(source), settings)),
         distributions={} if statistics is None else statistics.distributions,
+        distributions_title="How alike good parts are",
+        distributions_say=(
+            "Each bar counts parts; the line is the median. A lonely bar far from the others is "
+            "worth a look."
+        ),
         tables=[_counts(report)],
         shortcuts=report.trivial,
+        shortcut_from=SHORTCUT_AUROC,
         shortcuts_say=(
             "How well one simple number tells good from defective test parts, pixels labelled "
             "defective left out. Such a number knows nothing of defects: where it is strong, a "
