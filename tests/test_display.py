@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
-from chiasm.samples import AnomalyMap, Diagnosis, Verdict
+from chiasm.errors import ConfigurationError, DataError
+from chiasm.samples import AnomalyMap, Diagnosis, Region, Verdict
 
 
 def _verdict(**changes: object) -> Verdict:
@@ -67,3 +71,37 @@ def test_plots_are_figures():
     bars = diagnosis.plot().axes[0].patches
     assert [round(bar.get_width(), 6) for bar in bars] == [0.8, 0.2]
     assert Diagnosis("r", None, error="unreadable").plot().axes
+
+
+def _with_region() -> Verdict:
+    region = Region((30, 10, 10, 10), (34.5, 14.5), 100, 5.0, (1.0, 2.0, 500.0), 4.0)
+    return _verdict(regions=(region,), pixel_threshold=2.0, p_value=float("nan"), notes=("A.",))
+
+
+def test_a_verdict_is_saved_as_what_the_suffix_says(tmp_path: Path):
+    verdict = _with_region()
+    content = json.loads(verdict.save(tmp_path / "new/v.json").read_text())
+    assert content == verdict.to_dict() and content["p_value"] is None
+    assert content["regions"][0]["box"] == [30, 10, 10, 10] and "anomaly_map" not in content
+    scores = verdict.anomaly_map.scores
+    assert (np.load(verdict.save(tmp_path / "v.npy")) == scores).all()
+    assert (tifffile.imread(verdict.save(str(tmp_path / "v.tiff"))) == scores).all()
+    assert cv2.imread(str(verdict.save(tmp_path / "v.png"))) is not None
+    with pytest.raises(ConfigurationError, match=r"ends in '.xyz'.*\.json, \.npy"):
+        verdict.save(tmp_path / "v.xyz")
+    with pytest.raises(DataError, match="no map to save: no file"):
+        _verdict(anomaly_map=None, error="no file").save(tmp_path / "w.npy")
+
+
+def test_a_diagnosis_is_saved_too(tmp_path: Path):
+    diagnosis = Diagnosis("r.png", "void", {"void": 0.8, "corona": 0.2})
+    content = json.loads(diagnosis.save(tmp_path / "d.json").read_text())
+    assert content["probabilities"] == {"void": 0.8, "corona": 0.2} and content["conflict"] is None
+    with pytest.raises(ConfigurationError, match=r"ends in '.npy'"):
+        diagnosis.save(tmp_path / "d.npy")
+
+
+def test_the_boxes_of_regions_are_drawn():
+    (axes, _) = _with_region().plot().axes
+    (box,) = axes.patches
+    assert (*box.get_xy(), box.get_width(), box.get_height()) == (29.5, 9.5, 10, 10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import statistics
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ ROOMS = (
     *("errors", "display", "samples", "registry", "settings", "metrics"),
     *("fusion", "files", "training", "reporting", "runs"),
     *("detection", "diagnosis"),
-    *("runtime", "deploy", "api", "benchmarks", "service", "cli"),
+    *("runtime", "deploy", "api", "benchmarks", "line", "service", "cli", "__main__"),
 )
 
 
@@ -85,7 +86,10 @@ def test_there_is_no_circle():
 
 
 def test_the_runtime_takes_of_a_wing_what_needs_no_torch():
-    allowed = ("preparation", "decision", "readers.checked_sample", "readers.series_files")
+    allowed = (
+        *("preparation", "decision", "prediction.regions"),
+        *("readers.checked_sample", "readers.series_files"),
+    )
     for module in (name for name in MODULES if _room(name) == "runtime"):
         for other in IMPORTS[module]:
             if _room(other) in ("detection", "diagnosis"):
@@ -93,10 +97,21 @@ def test_the_runtime_takes_of_a_wing_what_needs_no_torch():
                 assert rest.startswith(allowed), f"{module} imports {other}"
 
 
-def test_the_runtime_reaches_no_torch():
-    """Through no import at the top of a file, however far away."""
+@pytest.mark.parametrize(
+    ("modules", "packages"),
+    [
+        (("chiasm.runtime", "chiasm.runtime.detection", "chiasm.runtime.diagnosis"), ()),
+        (("chiasm.detection.predict", "chiasm.diagnosis.predict"), ("rich",)),
+        (("chiasm.cli.main",), ("rich", "typer")),
+    ],
+)
+def test_a_station_needs_no_package_that_it_has_not(
+    modules: tuple[str, ...], packages: tuple[str, ...]
+):
+    """Through no import at the top of a file, however far away: no PyTorch, and no SciPy either."""
+    installed = {"numpy", "cv2", "tifffile", *packages}
     seen: set[str] = set()
-    waiting = [name for name in MODULES if _room(name) == "runtime"]
+    waiting = list(modules)
     while waiting:
         name = waiting.pop()
         if name in seen:
@@ -110,13 +125,8 @@ def test_the_runtime_reaches_no_torch():
                     if isinstance(node, ast.Import)
                     else [node.module or ""]
                 )
-                heavy = {n.split(".")[0] for n in named} & {
-                    "torch",
-                    "lightning",
-                    "pydantic",
-                    "pandas",
-                }
-                assert not heavy, f"{name} imports {heavy}"
+                foreign = {n.split(".")[0] for n in named} - sys.stdlib_module_names - {"chiasm"}
+                assert foreign <= installed, f"{name} imports {foreign - installed}"
 
 
 def test_rooms_are_of_a_size_that_is_seen_at_a_glance():

@@ -174,6 +174,7 @@ def test_exported_models_need_nothing_of_training(wing, data, request, tmp_path)
 import sys
 class Absent:
     names = {{"torch", "pandas", "lightning", "pydantic", "sklearn", "skimage", "yaml", "onnx"}}
+    names |= {{"scipy", "imagecodecs", "matplotlib", "jinja2"}}
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in self.names:
             raise ModuleNotFoundError(name + " is not installed here", name=name)
@@ -210,9 +211,9 @@ def test_the_process_that_is_started_loads_no_pytorch(detector):
     code = f"""
 import sys
 from pathlib import Path
-from chiasm import api
+from chiasm.api.loading import identity
 import chiasm.detection.prediction.job, chiasm.diagnosis.prediction.job
-assert api._identity(Path({str(detector)!r}))[0] == "detector"
+assert identity(Path({str(detector)!r}))[0] == "detector"
 assert not {{"torch", "pandas"}} & sys.modules.keys()
 """
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -233,7 +234,7 @@ def test_no_anomaly_map_outlives_its_part(parts, detector, here, tmp_path, monke
     ended = CliRunner().invoke(
         app, ["predict", *map(str, (detector, parts)), "--out", str(tmp_path)]
     )
-    assert ended.exit_code == 0 and len(alive) == 5
+    assert ended.exit_code == 3 and len(alive) == 5  # one part cannot be read
     api.predict_shards(
         detector, parts, out=tmp_path / "out", workers=1, heat_maps="all", quiet=True
     )
@@ -279,5 +280,5 @@ def test_the_command_judges_in_two_processes(recordings, classifier, tmp_path):
     api.predict(classifier, recordings, out=tmp_path / "plain")
     words = ["predict", *map(str, (classifier, recordings)), "--out", str(tmp_path / "out")]
     ended = CliRunner().invoke(app, [*words, "--workers", "2"])
-    assert ended.exit_code == 0, ended.output
+    assert ended.exit_code == 3, ended.output  # one recording cannot be read
     assert rows(tmp_path / "out") == plain_rows(tmp_path / "plain", "diagnoses")

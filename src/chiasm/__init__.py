@@ -6,6 +6,7 @@ Each function serves both wings: ``detection`` (is this part defective, and wher
     chiasm.train(data="parts", out="run")
     model = chiasm.load("run")
     verdict = model(rgb, xyz)
+    verdicts = chiasm.predict(model, ["a.png", ("b.png", "b.tiff"), (rgb, xyz)])
 
     chiasm.train(model="mad_small", data="recordings", out="pd")
     diagnosis = chiasm.load("pd")(image, series)

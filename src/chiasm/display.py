@@ -7,17 +7,24 @@ from __future__ import annotations
 
 import base64
 import html
+import json
 import math
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
+from chiasm.errors import ConfigurationError, DataError
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GOOD, _BAD, _QUIET = "#3b7ea1", "#c4501b", "#8c979f"  # told apart with any colour vision
+_BOX = "#7fd6ff"  # on the colours of the map
+_PLOTS, _MAPS = (".png", ".svg", ".pdf", ".jpg"), (".npy", ".tiff", ".tif")
 _CARD = "font-family:sans-serif;border:1px solid #d5dade;border-radius:6px;padding:12px;"
 _WIDTH = 320  # pixels of the heat map in a notebook
 
@@ -62,6 +69,8 @@ def verdict_figure(verdict: Any) -> Figure:
         outside = ~verdict.anomaly_map.foreground
         scores = np.ma.masked_array(verdict.anomaly_map.scores, outside)
         figure.colorbar(axes.imshow(scores, cmap="inferno"), ax=axes, shrink=0.8, label="score")
+        for region in verdict.regions:
+            _frame(axes, region)
     axes.set_axis_off()
     axes.set_title(f"{words}, p = {verdict.p_value:.3g}", color=colour, fontsize=11)
     return figure
@@ -84,6 +93,73 @@ def diagnosis_figure(diagnosis: Any) -> Figure:
     if kinds:
         axes.legend(fontsize=8, frameon=False)
     return figure
+
+
+def plain(record: Any, *, without: str = "") -> dict[str, Any]:
+    """Return a record as JSON can hold it: NaN and infinity are None, tuples are lists.
+
+    Args:
+        record: a data class of numbers, texts, sequences and mappings.
+        without: name of a field to leave out.
+    """
+    named = {field.name: getattr(record, field.name) for field in fields(record)}
+    return {name: _plain(value) for name, value in named.items() if name != without}
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return plain(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(content) for name, content in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def save(record: Any, path: Path, *, scores: Any = None) -> Path:
+    """Write a verdict or a diagnosis to a file of the kind that the suffix says.
+
+    Args:
+        record: with ``plot`` and ``to_dict``.
+        path: of the file; its folder is made.
+        scores: ``(H, W)`` raw map of a verdict; None without.
+
+    Raises:
+        ConfigurationError: there is no such kind.
+        DataError: a map was asked for, and there is none.
+    """
+    suffix = path.suffix.lower()
+    known = (*_PLOTS, ".json", *(_MAPS if hasattr(record, "anomaly_map") else ()))
+    if suffix not in known:
+        raise ConfigurationError(
+            f"{path} ends in {suffix!r}, by which it is chosen what is written; end it in one of "
+            f"{', '.join(known)}."
+        )
+    if suffix in _MAPS and scores is None:
+        raise DataError(f"{record.source or 'This part'} has no map to save: {record.error}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if suffix == ".json":
+        path.write_text(json.dumps(record.to_dict(), indent=2, allow_nan=False) + "\n")
+    elif suffix == ".npy":
+        np.save(path, scores)
+    elif suffix in _MAPS:
+        import tifffile
+
+        tifffile.imwrite(path, scores, compression="zlib", photometric="minisblack")
+    else:
+        record.plot().savefig(path, dpi=150)
+    return path
+
+
+def _frame(axes: Any, region: Any) -> None:
+    """Draw the box of a region, around its pixels."""
+    from matplotlib.patches import Rectangle
+
+    left, top, width, height = region.box
+    box = Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor=_BOX)
+    axes.add_patch(box)
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Any]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,12 +169,41 @@ class AnomalyMap:
         foreground: ``(H, W)`` bool, the object.
         image_score: the whole part's raw score.
         source: path of the file that it is about.
+        plane: ``(a, b, c, d)`` of the support plane, as in ``PreparedSample``; None without 3D.
     """
 
     scores: FloatArray
     foreground: BoolArray
     image_score: float
     source: str = ""
+    plane: tuple[float, float, float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A place on a part that its verdict is about: connected pixels of high scores.
+
+    Attributes:
+        box: ``(left, top, width, height)`` in pixels of the frame.
+        centroid: ``(x, y)`` in pixels of the frame; the centre of the first pixel is (0, 0).
+        pixels: their number.
+        peak: largest score.
+        centroid_mm: ``(x, y, z)``, median of its points in the camera frame; None without 3D.
+        area_mm2: as seen along the normal of the support plane (along the optical axis where there
+            is none), holes in the 3D data included; None without 3D.
+        height_mm: median height of its points above the support plane; None without 3D.
+        relief_mm: height of its points over the object's about it, median from median: above 0 of a
+            bump, below 0 of a dent; None without 3D.
+    """
+
+    box: tuple[int, int, int, int]
+    centroid: tuple[float, float]
+    pixels: int
+    peak: float
+    centroid_mm: tuple[float, float, float] | None = None
+    area_mm2: float | None = None
+    height_mm: float | None = None
+    relief_mm: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,6 +218,9 @@ class Verdict:
         anomaly_map: the pixel scores; None where the part could not be read.
         error: a sentence saying what was wrong with the input, or "".
         notes: remarks such as 'no support plane found'.
+        threshold: score above which the model calls a part defective; None where it has none.
+        regions: places of the alarm, the highest peak first; () of a good part.
+        pixel_threshold: score that all pixels of a region exceed; None of a good part.
     """
 
     source: str
@@ -197,10 +230,32 @@ class Verdict:
     anomaly_map: AnomalyMap | None = None
     error: str = ""
     notes: tuple[str, ...] = field(default=())
+    threshold: float | None = None
+    regions: tuple[Region, ...] = field(default=())
+    pixel_threshold: float | None = None
 
     def plot(self) -> Figure:
-        """Draw the anomaly map with the decision; needs matplotlib."""
+        """Draw the anomaly map with the decision and its regions; needs matplotlib."""
         return display.verdict_figure(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the map, as JSON can hold it: NaN is None, tuples are lists."""
+        return display.plain(self, without="anomaly_map")
+
+    def save(self, path: Path | str) -> Path:
+        """Write the verdict to a file; returns its path.
+
+        Args:
+            path: its suffix chooses what is written: ``.json`` the content of ``to_dict``;
+                ``.npy`` or ``.tiff`` the raw map, float32; ``.png``, ``.svg``, ``.pdf`` or ``.jpg``
+                the plot.
+
+        Raises:
+            ConfigurationError: there is no such suffix.
+            DataError: the part could not be judged, so that there is no map.
+        """
+        scores = None if self.anomaly_map is None else self.anomaly_map.scores
+        return display.save(self, Path(path), scores=scores)
 
     def _repr_html_(self) -> str:
         return display.verdict_html(self)
@@ -281,6 +336,22 @@ class Diagnosis:
     def plot(self) -> Figure:
         """Draw the probabilities of the classes; needs matplotlib."""
         return display.diagnosis_figure(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the diagnosis as JSON can hold it: NaN is None, tuples are lists."""
+        return display.plain(self)
+
+    def save(self, path: Path | str) -> Path:
+        """Write the diagnosis to a file; returns its path.
+
+        Args:
+            path: its suffix chooses what is written: ``.json`` the content of ``to_dict``;
+                ``.png``, ``.svg``, ``.pdf`` or ``.jpg`` the plot.
+
+        Raises:
+            ConfigurationError: there is no such suffix.
+        """
+        return display.save(self, Path(path))
 
     def _repr_html_(self) -> str:
         return display.diagnosis_html(self)

@@ -227,6 +227,7 @@ def test_nothing_of_training_is_needed(detector: Path, parts: Path):
 import sys
 class Absent:
     names = {{"torch", "pandas", "lightning", "pydantic", "sklearn", "skimage", "yaml", "onnx"}}
+    names |= {{"scipy", "imagecodecs", "matplotlib", "jinja2"}}
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in self.names:
             raise ImportError(name + " is not installed here")

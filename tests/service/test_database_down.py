@@ -13,10 +13,10 @@ from postgres_server import PostgresServer
 from sqlalchemy.exc import OperationalError
 from stub_service import RunningService, Start, grey, wait_until
 
+from chiasm.files.spool import Spool
 from chiasm.service.log import changes, database, verdict_log
 from chiasm.service.log.record import LoggedVerdict
 from chiasm.service.log.replicas import differences
-from chiasm.service.log.spool import Spool
 from chiasm.service.log.verdict_log import VerdictLog
 
 URL = "/v1/models/gland/predict"

@@ -11,10 +11,15 @@ from chiasm.cli.options import Data, Device, Lamp, Strict
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a run or of a model.")],
+    run: Annotated[
+        Path, typer.Argument(help="Folder of a run, of a model, or of an exported detector.")
+    ],
     data: Data,
     out: Annotated[
-        Path | None, typer.Option(help="Write the report to this folder (default: RUN/report).")
+        Path | None,
+        typer.Option(
+            help="Write the report to this folder (default: RUN/report; RUN_report if exported)."
+        ),
     ] = None,
     lamp: Lamp = None,
     device: Device = None,

@@ -24,6 +24,9 @@ def export(
         int | None,
         typer.Option(help="Channels in which nearest normals are looked for, e.g. 64; quicker."),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an exported model that is there already.")
+    ] = False,
     memory: Annotated[int | None, typer.Option(hidden=True)] = None,
     search: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
@@ -38,6 +41,7 @@ def export(
         data=data,
         memory_entries=_renamed("--memory-entries", memory_entries, "--memory", memory),
         search_channels=_renamed("--search-channels", search_channels, "--search", search),
+        force=force,
     )
     typer.echo(
         f"{out} holds {deployment.method} ({to}, {precision}). Difference from the trained model:"

@@ -22,6 +22,7 @@ from chiasm.cli import (
     settings,
     threshold,
     train,
+    watch,
 )
 from chiasm.cli import demo as demonstration
 from chiasm.cli.options import RenamedOptions
@@ -29,16 +30,20 @@ from chiasm.errors import ChiasmError
 
 # Module name to the extra that installs it.
 _EXTRAS = (
-    dict.fromkeys(("torch", "lightning", "pandas", "pydantic", "yaml", "jinja2"), "train")
+    dict.fromkeys(
+        ("torch", "lightning", "pandas", "pydantic", "yaml", "jinja2", "scipy", "sklearn"), "train"
+    )
     | dict.fromkeys(("nncf", "onnx", "onnxscript"), "export")
     | dict.fromkeys(("fastapi", "uvicorn", "prometheus_client", "sqlalchemy"), "serve")
     | {
+        "imagecodecs": "formats",
         "openvino": "runtime",
         "onnxruntime": "runtime-onnx",
         "ray": "cluster",
         "pyarrow": "cluster",
         "psycopg": "serve-postgresql",
     }
+    | dict.fromkeys(("paho", "pymodbus", "asyncua"), "line")
     | dict.fromkeys(("faiss", "lightgbm"), "rivals")
 )
 
@@ -77,6 +82,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
+app.command("watch")(watch.watch)
 app.command("recalibrate")(recalibrate.recalibrate)
 app.command("threshold")(threshold.threshold)
 app.command("bench")(bench.bench)

@@ -8,7 +8,10 @@ from rich.table import Table
 
 
 def models() -> None:
-    """List the models with their number of weights and operations."""
+    """List the models: weights, operations, and whether 'chiasm export' takes them.
+
+    A model that is not exported predicts and evaluates from the run's folder, with PyTorch.
+    """
     import chiasm.detection.models.named
     import chiasm.diagnosis.models.named  # noqa: F401  (importing both registers the models)
 
@@ -24,6 +27,8 @@ def models() -> None:
 
 
 def _detectors() -> None:
+    import torch
+
     from chiasm.detection.models.cost import typical_cost
     from chiasm.registry import models as registered
 
@@ -33,7 +38,9 @@ def _detectors() -> None:
             continue
         before, after = typical_cost(model.name)
         figures = (f"{before.parameters:,}", f"{before.macs / 1e9:.1f}", f"{after.macs / 1e9:.1f}")
-        table.add_row(model.name, *figures, model.summary)
+        with torch.device("meta"):
+            obstacle = model.builder("concatenation").export_obstacle
+        table.add_row(model.name, *figures, _yes(obstacle is None), model.summary)
     Console().print(table)
 
 
@@ -43,8 +50,10 @@ def _baselines() -> None:
     table = _table("RGB + 3D, baselines", "parameters")
     for model in registered("detector"):
         if model.baseline:
-            count = sum(p.numel() for p in model.builder().parameters())
-            table.add_row(model.name, f"{count:,}", model.summary)
+            detector = model.builder()
+            count = sum(p.numel() for p in detector.parameters())
+            exported = _yes(detector.export_obstacle is None)
+            table.add_row(model.name, f"{count:,}", exported, model.summary)
     Console().print(table)
 
 
@@ -66,6 +75,7 @@ def _classifiers() -> None:
             model.name,
             f"{sum(p.numel() for p in network.parameters()):,}",
             *counted,
+            _yes(network.exportable),
             model.summary,
         )
     Console().print(table)
@@ -76,5 +86,11 @@ def _table(first: str, *figures: str) -> Table:
     table.add_column(first, no_wrap=True)
     for column in figures:
         table.add_column(column, justify="right")
+    table.add_column("exported")
     table.add_column("description")
     return table
+
+
+def _yes(exported: bool) -> str:
+    """Return whether ``chiasm export`` takes the model; ``predict`` and ``evaluate`` take all."""
+    return "yes" if exported else "no"

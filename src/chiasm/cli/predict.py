@@ -10,13 +10,13 @@ import typer
 from chiasm.cli.options import Device, Lamp
 from chiasm.errors import ConfigurationError
 
+NOT_ALL_JUDGED = 3  # exit status
+
 
 def predict(
     run: Annotated[
         Path,
-        typer.Argument(
-            help="Folder of a run or of a model; with --workers or --ray also an exported one."
-        ),
+        typer.Argument(help="Folder of a run, of a model, or one that 'chiasm export' wrote."),
     ],
     inputs: Annotated[
         Path, typer.Argument(help="Folder, table or single file of parts or recordings.")
@@ -51,6 +51,16 @@ def predict(
             help="With --workers or --ray: parts that get a heat map (default: defective)."
         ),
     ] = None,
+    maps: Annotated[
+        Literal["none", "npy", "tiff"],
+        typer.Option(help="Write the raw scores of each part's pixels to OUT/maps, float32."),
+    ] = "none",
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Write a PNG mask of each part's regions to OUT/masks.")
+    ] = False,
+    coco: Annotated[
+        bool, typer.Option("--coco", help="Write the regions of all parts to OUT/coco.json, too.")
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="With --workers or --ray: print no progress.")
     ] = False,
@@ -58,14 +68,19 @@ def predict(
 ) -> None:
     """Predict new parts or recordings.
 
-    Writes a table, and a heat map of each part. With --workers or --ray any number of inputs is
-    judged in shards, which are Parquet files; the same command resumes what was interrupted.
+    Writes a table, and of parts a heat map of each, and the regions of those that are not good:
+    place in pixels and millimetres, area and height; columns.md says what each column means. With
+    --workers or --ray any number of inputs is judged in shards, which are Parquet files; the same
+    command resumes what was interrupted.
+
+    Exit status: 0 all inputs were judged; 3 some were not, and their rows say why; 2 none was, or
+    the command itself is wrong.
     """
     from chiasm import api
 
     if workers is None and ray is None:
         _refuse("are written in shards", {"--heat-maps": heat_maps, "--quiet": quiet or None})
-        api.predict(
+        judged = api.predict(
             run,
             inputs,
             out=out,
@@ -73,15 +88,19 @@ def predict(
             lamp=lamp,
             series=series,
             keep_maps=False,
+            maps=maps,
+            masks=masks,
+            coco=coco,
             device=device or "auto",
         )
+        _tell_whether_all(any(one.error for one in judged))
         return
     if xyz is not None or series is not None:
         raise ConfigurationError(
             "--xyz and --series name the partner of a single file, which needs no workers; leave "
             "out --workers and --ray, or give a folder or a table."
         )
-    api.predict_shards(
+    tally = api.predict_shards(
         run,
         inputs,
         out=out,
@@ -89,9 +108,18 @@ def predict(
         ray=ray,
         heat_maps=heat_maps,
         lamp=lamp,
+        maps=maps,
+        masks=masks,
+        coco=coco,
         quiet=quiet,
         device=device or "auto",
     )
+    _tell_whether_all(tally.failed > 0)
+
+
+def _tell_whether_all(some_failed: bool) -> None:
+    if some_failed:
+        raise typer.Exit(NOT_ALL_JUDGED)
 
 
 def _refuse(what: str, options: dict[str, object]) -> None:

@@ -69,6 +69,12 @@ def serve(
     watch: Annotated[
         float, typer.Option(help="Seconds between checks of the folders; 0: never.")
     ] = 2.0,
+    outlets: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file of the systems that get the verdicts as well: MQTT, Modbus, ..."
+        ),
+    ] = None,
 ) -> None:
     """Serve exported models over HTTP, with a page for operators at the same address."""
     import logging
@@ -97,6 +103,7 @@ def serve(
         threads=threads,
         cache_mb=cache_mb,
         watch=watch,
+        outlets=outlets,
     )
     app = build(named_folders(models), settings, partial(load, threads=threads))
     typer.echo(f"chiasm: open {address_of(host, port)}", err=True)

@@ -53,6 +53,7 @@ def export_detection(
     data: Path | None = None,
     memory_entries: int | None = None,
     search_channels: int | None = None,
+    force: bool = False,
 ) -> Deployment:
     """Export, compare with the trained model on the run's calibration parts, and write.
 
@@ -64,6 +65,7 @@ def export_detection(
         data: where the run's data lie now.
         memory_entries: descriptors of normals to keep for each modality; None keeps all.
         search_channels: channels in which the nearest of them are looked for; None takes all.
+        force: replace an exported model that ``out`` holds already.
 
     Raises:
         ArtifactError: the exported model differs from the trained one beyond the limits.
@@ -91,7 +93,7 @@ def export_detection(
         memory_entries=memory_entries,
         search_channels=search_channels,
     )
-    with whole_folder(out) as folder:
+    with whole_folder(out, force=force) as folder:
         deployment = Deployment(
             wing="detector",
             method=contract.method,

@@ -43,7 +43,13 @@ QUANTISED_ON = 24
 
 
 def export_diagnosis(
-    run: Path, out: Path, *, to: str, precision: str, data: Path | None = None
+    run: Path,
+    out: Path,
+    *,
+    to: str,
+    precision: str,
+    data: Path | None = None,
+    force: bool = False,
 ) -> Deployment:
     """Export a classifier after a comparison with the trained model on validation recordings.
 
@@ -53,6 +59,7 @@ def export_diagnosis(
         to: ``"openvino"`` or ``"onnx"``.
         precision: ``"fp32"``, ``"bf16"`` or ``"int8"``.
         data: the run's recordings, if they have moved.
+        force: replace an exported model that ``out`` holds already.
 
     Raises:
         ArtifactError: the exported model differs from the trained one beyond the limits.
@@ -63,7 +70,7 @@ def export_diagnosis(
     graph = classifier_graph(model.network, modalities=contract.modalities)
     store, training, validation, config = _recordings(run, contract, data)
     form = contract.recording
-    with whole_folder(out) as folder:
+    with whole_folder(out, force=force) as folder:
         deployment = Deployment(
             wing="classifier",
             method=contract.method,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from chiasm.deploy.whole_folder import check_free
 from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.runs.model_folder import CONTRACT, model_folder, wing_of
 from chiasm.runtime.deployment import GRAPHS, Deployment
@@ -21,20 +22,23 @@ def export(
     data: Path | None = None,
     memory_entries: int | None = None,
     search_channels: int | None = None,
+    force: bool = False,
 ) -> Deployment:
     """Write a trained model as a folder that runs without torch.
 
     Args:
         run: the run's folder, written by training.
-        out: folder to write; an exported model in it is replaced.
+        out: folder to write.
         to: ``"openvino"`` or ``"onnx"``.
         precision: ``"fp32"``, or with OpenVINO ``"bf16"`` or ``"int8"``.
         data: present folder of the run's data; None takes the one that the run names.
         memory_entries: of a detector, descriptors of normals to keep for each modality.
         search_channels: of a detector, principal channels for the search of nearest normals.
+        force: replace an exported model that ``out`` holds already.
 
     Raises:
-        ArtifactError: the exported model differs from the trained one beyond the limits.
+        ArtifactError: the exported model differs from the trained one beyond the limits, or ``out``
+            is taken.
         ConfigurationError: an option does not fit the model or another option.
     """
     if to not in GRAPHS:
@@ -63,6 +67,7 @@ def export(
             f"{folder} is not a run's folder: it has no {CONTRACT}. Give the folder that "
             "'chiasm train' wrote."
         )
+    check_free(Path(out), force=force)  # before the minutes that an export takes
     if wing_of(json.loads(contract.read_text())) == "classifier":
         if memory_entries is not None or search_channels is not None:
             raise ConfigurationError(
@@ -71,7 +76,9 @@ def export(
             )
         from chiasm.deploy.diagnosis import export_diagnosis
 
-        return export_diagnosis(folder, Path(out), to=to, precision=precision, data=data)
+        return export_diagnosis(
+            folder, Path(out), to=to, precision=precision, data=data, force=force
+        )
     from chiasm.deploy.detection import export_detection
 
     return export_detection(
@@ -82,4 +89,5 @@ def export(
         data=data,
         memory_entries=memory_entries,
         search_channels=search_channels,
+        force=force,
     )

@@ -222,8 +222,17 @@ def verdict_on(
         foreground=paste_mask(part.foreground, part.box),
         image_score=score,
         source=part.source,
+        plane=part.plane,
     )
-    return Verdict(part.source, score, p_value, defective, anomaly_map, notes=part.notes)
+    return Verdict(
+        part.source,
+        score,
+        p_value,
+        defective,
+        anomaly_map,
+        notes=part.notes,
+        threshold=rule.threshold,
+    )
 
 
 def failed_verdict(source: str, error: ChiasmError) -> Verdict:

@@ -7,14 +7,12 @@ import resource
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from chiasm.detection.contract import DetectionContract, acquisition_of
-from chiasm.detection.decision import failed_verdict
+from chiasm.detection.decision import AlarmRule, failed_verdict
 from chiasm.detection.hidden_defects import suspicion_note
-from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.acquisition import Acquisition, Coverage, coverage_of
 from chiasm.detection.readers.opening import open_as_trained
 from chiasm.detection.readers.source import Lamp, SampleSource
@@ -23,12 +21,33 @@ from chiasm.detection.report.figures import evaluate_scores
 from chiasm.detection.report.report import write_report
 from chiasm.detection.report.scored import ScoredFile
 from chiasm.errors import ChiasmError, DataError
-from chiasm.registry import find_model
+from chiasm.fusion.genotype import Genotype
 from chiasm.runs.console import MAX_LISTED, failure_reason, report_failures, say
 from chiasm.runs.left_out import check_left_out, left_out_note
-from chiasm.runs.model_folder import parameter_count
-from chiasm.samples import Problem, RGBDSample
+from chiasm.samples import Problem, RGBDSample, Verdict
 from chiasm.training.progress import Progress
+
+
+class EvaluatedModel(Protocol):
+    """A trained or exported detector, as an evaluation uses it; see ``DetectionPredictor``."""
+
+    @property
+    def alarm_rule(self) -> AlarmRule: ...  # noqa: D102
+    @property
+    def acquisition(self) -> Acquisition | None: ...  # noqa: D102
+    @property
+    def method(self) -> str: ...  # noqa: D102
+    @property
+    def is_baseline(self) -> bool: ...  # noqa: D102
+    @property
+    def seed(self) -> int: ...  # noqa: D102
+    @property
+    def backbone_weights(self) -> str | None: ...  # noqa: D102
+    @property
+    def genotype(self) -> Genotype | None: ...  # noqa: D102
+    @property
+    def parameters(self) -> int | None: ...  # noqa: D102
+    def predict(self, sample: RGBDSample) -> Verdict: ...  # noqa: D102
 
 
 def evaluate(
@@ -39,18 +58,21 @@ def evaluate(
     lamp: Lamp | None = None,
     device: str = "auto",
     strict: bool = False,
+    model: EvaluatedModel | None = None,
 ) -> dict[str, Any]:
     """Evaluate a detector on a test split; write ``metrics.json`` and ``report.html``.
 
     Args:
-        run: a run's or a model's folder.
+        run: folder of a run, of a model, or of an exported one.
         data: folder or manifest with the test split, which must share no file with the training
             split.
-        out: folder for the report; None takes ``report`` in the run's folder.
+        out: folder for the report; None takes ``report`` in the run's folder, and one beside an
+            exported one, which stays as sealed.
         lamp: number of the lamp, for data with several; ``"all"`` takes all of them. None takes
             the lamp that the run saw its parts under.
         device: that predicts, see ``find_device``.
         strict: stop where a test part cannot be judged, instead of counting it; all are listed.
+        model: that the folder holds, where it is loaded already.
 
     Returns:
         The content of ``metrics.json``.
@@ -60,13 +82,13 @@ def evaluate(
             one that could not.
     """
     folder = Path(run)
-    target = Path(out) if out is not None else folder / "report"
-    predictor = DetectionPredictor.load(folder, device=device)
-    source, remarks = open_as_trained(data, acquisition_of(folder, predictor.contract), lamp=lamp)
+    predictor: EvaluatedModel = model or _trained(folder, device)
+    target = _place_of_report(folder, out, exported=predictor.parameters is None)
+    source, remarks = open_as_trained(data, predictor.acquisition, lamp=lamp)
     for remark in remarks:
         say(remark)
     if any(ref.split == "train" for ref in source.refs):
-        check_disjoint(make_splits(source, seed=predictor.contract.seed))
+        check_disjoint(make_splits(source, seed=predictor.seed))
     refs = [ref for ref in source.refs if ref.split in ("test", "")]
     if not refs:
         raise DataError(f"{data} has no test split to evaluate on.")
@@ -109,34 +131,45 @@ def evaluate(
     cost |= {
         "seconds_per_part_p50": round(float(np.median(seconds)), 4) if seconds else None,
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "parameters": parameter_count(predictor.detector),
+        **({} if predictor.parameters is None else {"parameters": predictor.parameters}),
     }
     rotations = cost.get("rotations", cost.get("angles", 1))  # "angles" in runs of version 0.1
     metrics = evaluate_scores(scored, cost=cost)
-    contract = predictor.contract
     svg = folder / "genotype.svg"
     page = write_report(
         target,
         metrics=metrics,
         scored=scored,
-        title=f"{source.name}: {contract.method}",
+        title=f"{source.name}: {predictor.method}",
         genotype_svg=svg.read_text() if svg.exists() else None,
         genotype_text=predictor.genotype.summary() if predictor.genotype else None,
         notes=[
             *seen,
-            *_coverage_notes(contract.acquisition, coverage_of(shares)),
-            *_notes(folder, contract, source, rotations=rotations),
+            *_coverage_notes(predictor.acquisition, coverage_of(shares)),
+            *_notes(folder, predictor, source, rotations=rotations),
         ],
         repeat=f"chiasm evaluate {folder} --data {data}"
         + (f" --lamp {lamp}" if lamp is not None else ""),
-        rule=contract.alarm_rule,
+        rule=predictor.alarm_rule,
         run=folder,
         genotype=predictor.genotype,
     )
     say(headline(metrics))
-    say(contract.alarm_rule.promise)
+    say(predictor.alarm_rule.promise)
     say(f"The report is {page}.")
     return metrics
+
+
+def _trained(folder: Path, device: str) -> EvaluatedModel:
+    from chiasm.detection.predictor import DetectionPredictor  # PyTorch
+
+    return DetectionPredictor.load(folder, device=device)
+
+
+def _place_of_report(folder: Path, out: Path | str | None, *, exported: bool) -> Path:
+    if out is not None:
+        return Path(out)
+    return folder.with_name(f"{folder.name}_report") if exported else folder / "report"
 
 
 def _coverage_notes(trained: Acquisition | None, tested: Coverage | None) -> list[str]:
@@ -151,7 +184,7 @@ def _coverage_notes(trained: Acquisition | None, tested: Coverage | None) -> lis
 
 
 def _notes(
-    folder: Path, contract: DetectionContract, source: SampleSource, *, rotations: int
+    folder: Path, model: EvaluatedModel, source: SampleSource, *, rotations: int
 ) -> list[str]:
     """Return what limits the meaning of the figures, a sentence or two each."""
     suspicions = suspicion_note(folder)
@@ -168,11 +201,11 @@ def _notes(
         )
     if (left_out := left_out_note(folder)) is not None:
         notes.append(left_out)
-    if contract.alarm_rule.rank == 0:
-        notes.append(contract.alarm_rule.promise)
-    if contract.backbone_weights is not None and find_model(contract.method).baseline:
+    if model.alarm_rule.rank == 0:
+        notes.append(model.alarm_rule.promise)
+    if model.backbone_weights is not None and model.is_baseline:
         notes.append(
-            f"Frozen features: {contract.backbone_weights}. The method's paper uses another "
+            f"Frozen features: {model.backbone_weights}. The method's paper uses another "
             "preparation and other weights: its figures are not comparable with these."
         )
     return notes

@@ -11,12 +11,14 @@ import torch
 from chiasm.detection.contract import DetectionContract, acquisition_of, load_model
 from chiasm.detection.decision import AlarmRule, predict_each, verdict_on
 from chiasm.detection.detector import Detector
+from chiasm.detection.prediction.regions import with_regions
 from chiasm.detection.preparation.acquisition import Acquisition, prepare_as_trained
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.fusion.genotype import Genotype
-from chiasm.runs.model_folder import model_folder
+from chiasm.registry import find_model
+from chiasm.runs.model_folder import model_folder, parameter_count
 from chiasm.samples import PreparedSample, RGBDSample, Verdict
 from chiasm.training.device import device_errors, device_of, find_device, in_chunks
 
@@ -30,6 +32,8 @@ class DetectionPredictor:
         genotype: its fusion, where it was searched.
         folder: that it was loaded from, whose settings say what early contracts do not.
     """
+
+    wing = "detector"
 
     def __init__(
         self,
@@ -67,9 +71,44 @@ class DetectionPredictor:
         return acquisition_of(self.folder, self.contract)
 
     @property
+    def method(self) -> str:
+        """Registered name of the detector."""
+        return self.contract.method
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it stands here for comparison alone."""
+        return find_model(self.contract.method).baseline
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run, by which parts were held out."""
+        return self.contract.seed
+
+    @property
+    def backbone_weights(self) -> str | None:
+        """Published weights of the frozen features, in words."""
+        return self.contract.backbone_weights
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of the detector's parameters."""
+        return parameter_count(self.detector)
+
+    @property
     def display_threshold(self) -> float:
         """Alarm threshold as a number, for displays; see ``AlarmRule.display_threshold``."""
         return self.alarm_rule.display_threshold
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the model looks at."""
+        return self.contract.modalities
+
+    @property
+    def model_hash(self) -> str:
+        """SHA-256 of the weights."""
+        return self.contract.weights_sha256
 
     def __call__(
         self,
@@ -105,7 +144,8 @@ class DetectionPredictor:
         part = prepare_as_trained(
             sample, contract.preparation, contract.acquisition, distance=contract.distance
         )
-        return self.predict_prepared([part])[0]
+        verdict = self.predict_prepared([part])[0]
+        return with_regions(verdict, sample, rule=self.alarm_rule)
 
     def predict_all(
         self, samples: Iterable[RGBDSample | tuple[str, RGBDSample | ChiasmError]]

@@ -4,62 +4,142 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
+from typing import Any, Protocol
 
 from chiasm.diagnosis.prediction.outcomes import columns_of, outcome_of, row_of, say_summary
-from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.readers.opening import open_source
 from chiasm.diagnosis.readers.source import RecordingSource, problem_message
-from chiasm.errors import ChiasmError
+from chiasm.errors import ChiasmError, ConfigurationError, DataError
 from chiasm.runs.console import MAX_LISTED
 from chiasm.runs.tally import Tally
 from chiasm.samples import Diagnosis, RecordingSample
+from chiasm.training.progress import Progress
+
+
+class RecordingModel(Protocol):
+    """A trained or exported classifier, as predictions use it."""
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        ...
+
+    def __call__(self, image: Any = None, series: Any = None, **options: Any) -> Diagnosis:
+        """Diagnose one recording."""
+        ...
+
+    def predict_all(
+        self, samples: Iterable[RecordingSample | tuple[str, RecordingSample | ChiasmError]]
+    ) -> Iterator[Diagnosis]:
+        """Diagnose many recordings, one after the other."""
+        ...
 
 
 def predict(
-    run: Path | str,
+    model: RecordingModel,
     inputs: Path | str,
     *,
     out: Path | str = "diagnoses",
     series: Path | str | None = None,
-    device: str = "auto",
 ) -> list[Diagnosis]:
     """Diagnose new recordings; writes ``diagnoses.csv`` and ``diagnoses.json`` to ``out``.
 
     Args:
-        run: folder of a run or of a model.
+        model: trained or exported.
         inputs: folder, table, or one picture.
         out: folder for the results.
         series: the series that belongs to a single picture.
-        device: that predicts, see ``find_device``.
 
     A recording that cannot be read gets a row with ``error``.
 
     Raises:
         DataError: no recording could be diagnosed.
     """
-    model = DiagnosisPredictor.load(run, device=device)
     source = open_source(inputs, partner=series)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
-    kinds = model.contract.kinds
-    diagnoses = list(model.predict_all(_loaded(source)))
+    with Progress("Diagnosing", len(source.refs), unit="recordings") as progress:
+        diagnoses = list(progress.over(model.predict_all(_loaded(source))))
     remarks = [p.sentence for p in source.problems if not p.left_out]
     diagnoses += [
         Diagnosis(p.source, None, error=problem_message(p)) for p in source.problems if p.left_out
     ]
+    _write(diagnoses, model.kinds, target, remarks=remarks)
+    return diagnoses
+
+
+def predict_recordings(
+    model: RecordingModel, recordings: Iterable[Any], *, out: Path | str | None = None
+) -> list[Diagnosis]:
+    """Diagnose recordings that a caller hands over, in their order.
+
+    A recording that cannot be read or diagnosed gets a diagnosis with ``error``.
+
+    Args:
+        model: trained or exported.
+        recordings: each a sample; a path, an array ``(H, W, 3)`` or a picture of the PRPD; a pair
+            of image and series, either of them None, a path or an array; or the arguments of a
+            model's call by name.
+        out: folder for the tables as ``predict`` writes them; None writes nothing.
+
+    Raises:
+        DataError: there is an ``out``, and no recording could be diagnosed.
+    """
+    count = len(recordings) if isinstance(recordings, Sized) else 0
+    diagnoses = []
+    with Progress("Diagnosing", count, unit="recordings") as progress:
+        for number, recording in enumerate(progress.over(recordings), start=1):
+            diagnoses.append(_diagnosis_of(model, recording, number))
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        _write(diagnoses, model.kinds, Path(out), remarks=())
+    return diagnoses
+
+
+def _diagnosis_of(model: RecordingModel, recording: Any, number: int) -> Diagnosis:
+    if isinstance(recording, RecordingSample):
+        source = recording.source or f"recording {number}"
+        return next(model.predict_all([(source, recording)]))
+    named: dict[str, Any] = {"image": recording, "series": None}
+    if isinstance(recording, Mapping):
+        named |= {"image": None, **recording}
+    elif isinstance(recording, tuple | list):
+        named |= dict(zip(("image", "series"), recording))
+    paths = (named.get(role) for role in ("image", "series"))
+    file = next((str(path) for path in paths if isinstance(path, Path | str)), "")
+    named["source"] = source = named.get("source") or file or f"recording {number}"
+    try:
+        if isinstance(recording, tuple | list) and len(recording) != 2:
+            raise DataError(
+                f"{source} is a sequence of {len(recording)}; a recording is a pair of image and "
+                "series, an array (H, W, 3), a path, or a mapping of a call's arguments."
+            )
+        return model(**named)
+    except ChiasmError as error:
+        return Diagnosis(source, None, error=str(error))
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{source} names an argument that there is not ({error}); a recording has image, "
+            "series, frequency, samples_per_cycle and source."
+        ) from error
+
+
+def _write(
+    diagnoses: Sequence[Diagnosis], kinds: Sequence[str], folder: Path, *, remarks: Sequence[str]
+) -> None:
+    """Write the tables of diagnoses, and print their summary."""
     tally = Tally(remarks=[(-1, remark) for remark in remarks[:MAX_LISTED]])
     for position, diagnosis in enumerate(diagnoses):
         tally.add(outcome_of(diagnosis, kinds), position)
     rows = [row_of(diagnosis, kinds) for diagnosis in diagnoses]
-    (target / "diagnoses.json").write_text(json.dumps(rows, indent=2) + "\n")
-    with (target / "diagnoses.csv").open("w", newline="") as stream:
+    (folder / "diagnoses.json").write_text(json.dumps(rows, indent=2) + "\n")
+    with (folder / "diagnoses.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(columns_of(kinds)))
         writer.writeheader()
         writer.writerows(rows)
-    say_summary(tally, target)
-    return diagnoses
+    say_summary(tally, folder)
 
 
 def _loaded(source: RecordingSource) -> Iterator[tuple[str, RecordingSample | ChiasmError]]:

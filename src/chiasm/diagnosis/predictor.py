@@ -67,6 +67,8 @@ class DiagnosisPredictor:
         contract: says how recordings become inputs, and logits a diagnosis.
     """
 
+    wing = "classifier"
+
     def __init__(self, network: Classifier, contract: DiagnosisContract) -> None:
         self.network = network.eval()
         self.contract = contract
@@ -85,6 +87,16 @@ class DiagnosisPredictor:
     def kinds(self) -> tuple[str, ...]:
         """Names of the classes."""
         return self.contract.kinds
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the model looks at."""
+        return self.contract.modalities
+
+    @property
+    def model_hash(self) -> str:
+        """SHA-256 of the weights."""
+        return self.contract.weights_sha256
 
     def __call__(
         self,

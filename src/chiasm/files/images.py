@@ -216,6 +216,11 @@ def _decode_tiff(content: bytes, source: str, check: TiffCheck | None) -> NDArra
     except DataError:
         raise
     except Exception as cause:  # a damaged file makes tifffile raise nearly anything
+        if "imagecodecs" in str(cause):
+            raise DataError(
+                f"{source} is compressed in a way that needs a package more ({cause}): pip install "
+                "'chiasm[formats]', or save it with deflate compression or none."
+            ) from cause
         raise DataError(
             f"{source} cannot be decoded as TIFF ({cause}); it may be damaged."
         ) from cause

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +17,8 @@ class ParquetFile:
 
     Args:
         path: of the table. Until it is complete, a hidden file beside it holds the rows.
-        columns: name to type, a name of Arrow such as ``"string"``, ``"double"`` or ``"bool"``.
+        columns: name to type, a name of Arrow such as ``"string"``, ``"double"`` or ``"bool"``; a
+            list of one type for lists of it, a mapping of names to types for structures.
         metadata: of the file, by name; may be changed until the first rows are written.
         group: rows that are written at a time, and held in memory until then; None writes all
             rows in the end.
@@ -38,14 +39,14 @@ class ParquetFile:
     def __init__(
         self,
         path: Path,
-        columns: Mapping[str, str],
+        columns: Mapping[str, Any],
         metadata: Mapping[str, str],
         *,
         group: int | None = None,
     ) -> None:
         self.path = path
         self.metadata = dict(metadata)
-        self._fields = [pa.field(name, pa.type_for_alias(kind)) for name, kind in columns.items()]
+        self._fields = [pa.field(name, _type(kind)) for name, kind in columns.items()]
         self._group = group
         self._rows: list[Mapping[str, Any]] = []
         self._part = path.with_name(f".{path.name}.{os.getpid()}")
@@ -89,6 +90,22 @@ class ParquetFile:
             self._writer = pq.ParquetWriter(self._stream, schema)
         rows, self._rows = self._rows, []
         self._writer.write_table(pa.Table.from_pylist(rows, schema=self._writer.schema))
+
+
+def read_rows(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """Yield the rows of tables, one table after the other in groups of rows."""
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=256):
+                yield from batch.to_pylist()
+
+
+def _type(kind: Any) -> pa.DataType:
+    if isinstance(kind, str):
+        return pa.type_for_alias(kind)
+    if isinstance(kind, list):
+        return pa.list_(_type(kind[0]))
+    return pa.struct([pa.field(name, _type(inner)) for name, inner in kind.items()])
 
 
 def read_metadata(path: Path) -> dict[str, str]:

@@ -14,10 +14,10 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betaincinv, log_softmax
 
 from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.metrics import metric
+from chiasm.metrics.binomial import beta_quantile, binomial_tail
 
 # Absorbs the rounding of rate * (n + 1), as in 0.29 * 100 < 29.
 _ROUNDING = 1e-9
@@ -86,10 +86,12 @@ def alarm_rank(normals: int, false_alarm_rate: float, confidence: float | None =
     if confidence is None:
         return rank
     _check_confidence(confidence)
-    ranks = np.arange(1, rank + 1)
-    # The quantile rises with the rank, so that their number is the largest.
-    bounds = betaincinv(ranks, normals + 1 - ranks, confidence)
-    return int(np.count_nonzero(bounds <= false_alarm_rate * (1 + _ROUNDING)))
+    if rank == 0:
+        return 0
+    # Where the rate has at least k alarms with this confidence, a threshold of rank k keeps it. The
+    # probability falls with the rank, so that their number is the largest.
+    sure = binomial_tail(normals, false_alarm_rate * (1 + _ROUNDING))[:rank]
+    return int(np.count_nonzero(sure >= confidence))
 
 
 def rate_bound(normals: int, rank: int, confidence: float) -> float:
@@ -104,7 +106,7 @@ def rate_bound(normals: int, rank: int, confidence: float) -> float:
         ConfigurationError: the confidence is not in (0, 1).
     """
     _check_confidence(confidence)
-    return 0.0 if rank == 0 else float(betaincinv(rank, normals + 1 - rank, confidence))
+    return 0.0 if rank == 0 else beta_quantile(normals, rank, confidence)
 
 
 def confident_rate(normals: int, false_alarm_rate: float, confidence: float = 0.9) -> float:
@@ -304,7 +306,14 @@ def _predictions(
 
 def softmax(logits: ArrayLike, *, temperature: float = 1.0) -> NDArray[np.float64]:
     """Return probabilities ``(N, K)`` of logits ``(N, K)`` divided by a temperature."""
-    return np.exp(log_softmax(np.asarray(logits, np.float64) / temperature, axis=-1))
+    return np.exp(_log_softmax(np.asarray(logits, np.float64) / temperature))
+
+
+def _log_softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Normalise along the last axis, in the steps of SciPy, whose results earlier versions gave."""
+    largest = scores.max(axis=-1, keepdims=True)
+    shifted = scores - np.where(np.isfinite(largest), largest, 0.0)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
 def log_loss(logits: ArrayLike, truth: ArrayLike, *, temperature: float = 1.0) -> float:
@@ -320,7 +329,7 @@ def log_loss(logits: ArrayLike, truth: ArrayLike, *, temperature: float = 1.0) -
         raise DataError(
             f"One row of logits is needed for each label, not {scores.shape} for {len(labels)}."
         )
-    log_probabilities = log_softmax(scores / temperature, axis=1)
+    log_probabilities = _log_softmax(scores / temperature)
     return float(-log_probabilities[np.arange(len(labels)), labels].mean())
 
 

@@ -16,7 +16,8 @@ _console = Console(highlight=False)
 
 def say(text: str) -> None:
     """Print a line for people."""
-    _console.print(text, markup=False)
+    # A terminal wraps lines itself; a log's lines stay whole, and the names of files in them.
+    _console.print(text, markup=False, soft_wrap=True)
 
 
 def report_failures(

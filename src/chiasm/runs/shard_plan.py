@@ -61,8 +61,8 @@ class Judge(Protocol):
     """A model that was opened together with the reader of its inputs."""
 
     @property
-    def columns(self) -> Mapping[str, str]:
-        """Columns of the table, name to a type of Arrow."""
+    def columns(self) -> Mapping[str, Any]:
+        """Columns of the table, name to a type of Arrow, see ``ParquetFile``."""
         ...
 
     def judge(self, item: Item) -> Outcome:

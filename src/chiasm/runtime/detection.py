@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.detection.decision import AlarmRule, predict_each, verdict_on
+from chiasm.detection.prediction.regions import with_regions
 from chiasm.detection.preparation.acquisition import Acquisition, prepare_as_trained
 from chiasm.detection.preparation.geometry import geometry_picture
 from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
@@ -34,6 +35,9 @@ class DetectionRuntime:
     """
 
     wing = "detector"
+    is_baseline = False  # these are not exported
+    genotype = None  # the graph holds the fusion
+    parameters = None
 
     def __init__(self, folder: Path, deployment: Deployment, *, threads: int) -> None:
         assert deployment.preparation is not None and deployment.geometry is not None
@@ -53,6 +57,11 @@ class DetectionRuntime:
         )
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the model looks at."""
+        return self.deployment.modalities
+
+    @property
     def alarm_rule(self) -> AlarmRule:
         """How scores become decisions, and what is promised of them."""
         return self.deployment.alarm_rule
@@ -61,6 +70,22 @@ class DetectionRuntime:
     def acquisition(self) -> Acquisition | None:
         """How the model's run saw its normal parts; None of earlier versions."""
         return self.deployment.acquisition
+
+    @property
+    def method(self) -> str:
+        """Registered name of the detector that was exported."""
+        return self.deployment.method
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run, by which parts were held out."""
+        return int(self.deployment.origin["seed"])
+
+    @property
+    def backbone_weights(self) -> str | None:
+        """Published weights of the frozen features, in words."""
+        weights: str | None = self.deployment.origin.get("backbone_weights")
+        return weights
 
     def __call__(
         self,
@@ -168,19 +193,22 @@ class DetectionRuntime:
             deployment.acquisition,
             distance=deployment.distance,
         )
-        return partial(self._verdict, engine, part, self.inputs_of(part))
+        return partial(self._verdict, engine, sample, part, self.inputs_of(part))
 
     def _verdict(
-        self, engine: Engine, part: PreparedSample, inputs: dict[str, NDArray[Any]]
+        self,
+        engine: Engine,
+        sample: RGBDSample,
+        part: PreparedSample,
+        inputs: dict[str, NDArray[Any]],
     ) -> Verdict:
         outputs = engine.run(inputs)
         # Not the graph's p-value: a recalibration may have replaced the calibration scores since.
-        return verdict_on(
-            part,
-            outputs["anomaly_map"][0, 0],
-            float(outputs["score"][0]),
-            rule=self.deployment.alarm_rule,
+        rule = self.deployment.alarm_rule
+        verdict = verdict_on(
+            part, outputs["anomaly_map"][0, 0], float(outputs["score"][0]), rule=rule
         )
+        return with_regions(verdict, sample, rule=rule)
 
 
 def _batch(image: NDArray[Any]) -> NDArray[np.float32]:

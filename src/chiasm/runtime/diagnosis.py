@@ -58,6 +58,11 @@ class DiagnosisRuntime:
         )
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """What the model looks at."""
+        return self.deployment.modalities
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """Names of the classes."""
         return self.deployment.kinds

@@ -22,6 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import chiasm
 from chiasm.errors import ChiasmError
+from chiasm.line.configuration import read_outlets
+from chiasm.line.delivery import Delivery
 from chiasm.service.admission import Admission
 from chiasm.service.decoding import Limits
 from chiasm.service.log.verdict_log import VerdictLog
@@ -65,6 +67,8 @@ def build(
 
     Raises ``ChiasmError`` if a model's folder or the log is broken.
     """
+    outlets = {} if settings.outlets is None else read_outlets(settings.outlets)
+    name = settings.replica or f"{socket.gethostname()}:{os.getpid()}"
     pool = ModelPool(folders, load)
     try:
         log = VerdictLog(
@@ -72,10 +76,17 @@ def build(
             keep_days=settings.keep_days,
             spool=spool_folder(settings),
             station=settings.station,
-            name=settings.replica or f"{socket.gethostname()}:{os.getpid()}",
+            name=name,
             models=pool.served,
         )
     except ChiasmError:
+        pool.close()
+        raise
+    try:
+        place = spool_folder(settings) / "outlets"
+        delivery = Delivery(outlets, place, owner=name, option="--spool")
+    except ChiasmError:
+        log.close()
         pool.close()
         raise
     # Two more than the graph's threads, so that a prepared input is ready when one is free.
@@ -94,7 +105,7 @@ def build(
     # requests and bring none of them to the graph, which runs without the interpreter, any sooner.
     preparing = threading.Semaphore(max(1, settings.threads // 2))
     limits = Limits(pixels=pixels, values=3 * pixels)
-    predictor = RequestPredictor(log, views, limits, metrics, preparing)
+    predictor = RequestPredictor(log, views, limits, metrics, preparing, delivery.put)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -105,6 +116,7 @@ def build(
         finally:
             workers.shutdown(wait=True)
             pool.close()
+            delivery.close()
             log.close()
 
     app = FastAPI(
@@ -121,7 +133,7 @@ def build(
     )
     app.include_router(model_routes(pool, log))
     app.include_router(verdict_routes(log, views))
-    app.include_router(state_routes(pool, log, metrics))
+    app.include_router(state_routes(pool, log, metrics, lambda: delivery.notices))
     add_page(app)
     _handle_errors(app)
     app.add_middleware(

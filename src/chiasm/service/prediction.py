@@ -7,12 +7,13 @@ import math
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 from chiasm.detection.report.overlay import HeatScale
 from chiasm.errors import ChiasmError
+from chiasm.line.record import LineRecord, Payload
 from chiasm.samples import Diagnosis, Verdict
 from chiasm.service.decoding import Limits, decode_part, decode_recording
 from chiasm.service.log.record import LoggedVerdict
@@ -20,13 +21,18 @@ from chiasm.service.log.verdict_log import VerdictLog
 from chiasm.service.model_pool import HostedModel, Runtime
 from chiasm.service.multipart import Upload, safe_name
 from chiasm.service.pictures import ViewCache, ViewSource
-from chiasm.service.refusals import shortened
+from chiasm.service.refusals import Refusal, shortened
 from chiasm.service.schemas import PartVerdict, Prediction, RecordingDiagnosis, utc_time
 from chiasm.service.state_routes import ServiceMetrics
 
 Files = Mapping[str, Upload]
 
 Fields = Mapping[str, str]
+
+_SHARED = (
+    *("id", "time", "source", "decision", "station", "model", "model_hash", "wing", "score"),
+    *("p_value", "threshold", "latency_ms", "error"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +45,7 @@ class RequestPredictor:
         limits: of what is decoded.
         metrics: counters of verdicts.
         preparing: limits how many requests are decoded and prepared at a time.
+        send: hands a record to the plant's systems; raises ``OSError`` if it cannot be kept.
     """
 
     log: VerdictLog
@@ -46,6 +53,7 @@ class RequestPredictor:
     limits: Limits
     metrics: ServiceMetrics
     preparing: threading.Semaphore
+    send: Callable[[Payload], None] = lambda record: None
 
     def predict(
         self, model: HostedModel, files: Files, fields: Fields, received: float, verdict: str = ""
@@ -78,6 +86,7 @@ class RequestPredictor:
                 self._log_error(row, f"The service failed at this input ({reason}).", received)
                 raise
         self.log.write(row)
+        self._send(row, answer)
         # Not before: an id that belongs to another part was refused.
         if views is not None:
             self.views.put(row.id, views)
@@ -166,9 +175,34 @@ class RequestPredictor:
         )
         return answer, row, None
 
+    def _send(self, row: LoggedVerdict, answer: Prediction | None) -> None:
+        try:
+            self.send(_record(row, answer).payload())
+        except OSError as error:
+            # The client sends the part again: a verdict that the line does not get is none.
+            raise Refusal(
+                503,
+                "outlets_unavailable",
+                f"The verdict cannot be kept for the plant's systems ({error.strerror or error}); "
+                "the operator of this service should free some space (option --spool).",
+                retry_after=5,
+            ) from error
+
     def _log_error(self, row: LoggedVerdict, error: str, received: float) -> None:
-        self.log.write(replace(row, latency_ms=_milliseconds(received), error=error))
+        row = replace(row, latency_ms=_milliseconds(received), error=error)
+        self.log.write(row)
+        self._send(row, None)
         self.metrics.verdicts.labels(row.model, row.decision).inc()
+
+
+def _record(row: LoggedVerdict, answer: Prediction | None) -> LineRecord:
+    facts = {name: getattr(row, name) for name in _SHARED}
+    return LineRecord(
+        **facts,
+        alarm=getattr(answer, "defective", None),
+        probabilities=getattr(answer, "probabilities", {}),
+        notes=tuple(getattr(answer, "notes", ())),
+    )
 
 
 def _source(files: Files, fields: Fields) -> str:

@@ -32,6 +32,7 @@ class ServiceSettings:
         threads: processor threads of a model; two more requests are worked on at a time.
         cache_mb: pictures of the newest verdicts.
         watch: seconds between checks of the models' folders; 0 does not check.
+        outlets: YAML file of the systems that get every verdict as well; None: no other.
     """
 
     log: Path | str = "verdicts.sqlite"
@@ -48,6 +49,7 @@ class ServiceSettings:
     threads: int = 2
     cache_mb: float = 64.0
     watch: float = 2.0
+    outlets: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("queue", "max_mb", "max_megapixels", "timeout", "threads"):

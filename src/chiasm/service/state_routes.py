@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,8 +29,13 @@ from chiasm.service.model_pool import ModelPool
 from chiasm.service.schemas import LogFacts, ServedVersion, ServiceReport, ServiceState, utc_time
 
 
-def state_routes(pool: ModelPool, log: VerdictLog, service_metrics: ServiceMetrics) -> APIRouter:
-    """Return the routes about the state of the service."""
+def state_routes(
+    pool: ModelPool,
+    log: VerdictLog,
+    service_metrics: ServiceMetrics,
+    of_outlets: Callable[[], Sequence[str]] = tuple,
+) -> APIRouter:
+    """Return the routes about the state of the service; ``of_outlets`` returns their notices."""
     routes = APIRouter(tags=["state"])
 
     @routes.get("/healthz", summary="Whether the process is alive")
@@ -55,14 +60,16 @@ def state_routes(pool: ModelPool, log: VerdictLog, service_metrics: ServiceMetri
                 "models": [model.name for model in pool],
                 "log": state.mode,
                 "waiting": state.waiting,
-                "notices": len(notices(log)),
+                "notices": len(notices(log)) + len(of_outlets()),
             }
         )
 
     @routes.get("/v1/state", summary="This service and its neighbours", response_model=ServiceState)
     def state() -> ServiceState:
         """What an operator should mend is in ``notices``; the page shows them."""
-        return service_state(log)
+        said = service_state(log)
+        said.notices.extend(of_outlets())
+        return said
 
     @routes.get("/metrics", summary="For Prometheus", response_class=Response)
     async def metrics() -> Response:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import StreamingResponse
 
+from chiasm.service.log.table import csv_lines
 from chiasm.service.log.verdict_log import LONGEST_WAIT, VerdictLog
 from chiasm.service.pictures import (
     ViewCache,
@@ -47,6 +50,29 @@ def verdict_routes(log: VerdictLog, cache: ViewCache) -> APIRouter:
             offset=offset,
         )
         return LogPage(verdicts=[logged_row(row) for row in rows], total=total)
+
+    @routes.get(
+        ".csv",
+        summary="The log as a table, newest first",
+        response_class=Response,
+        responses={200: {"content": {"text/csv": {}}}},
+    )
+    def table(
+        model: Annotated[str | None, Query(max_length=64)] = None,
+        decision: Annotated[str | None, Query(max_length=120)] = None,
+        station: Annotated[str | None, Query(max_length=64)] = None,
+        since: datetime | None = None,
+    ) -> Response:
+        """Return all verdicts that match, however many: they are sent while they are read."""
+        equal = {"model": model, "decision": decision, "station": station}
+        wanted = {name: value for name, value in equal.items() if value is not None}
+        lines = csv_lines(log.each(wanted, _seconds(since)))
+        first = next(lines)  # a database that cannot be read is refused before the answer begins
+        return StreamingResponse(
+            chain([first], lines),
+            media_type="text/csv; charset=utf-8",
+            headers={"Content-Disposition": 'attachment; filename="verdicts.csv"'},
+        )
 
     @routes.get("/{verdict}", summary="One verdict", response_model=LoggedRow)
     def one(verdict: Id) -> LoggedRow:

@@ -23,7 +23,7 @@ class Progress:
 
     Args:
         stage: what is done, as the line's first words.
-        total: number of units.
+        total: number of units; 0 where it is unknown.
         unit: plural noun of what is counted.
         done: units that an earlier run has done; they take no part in the rate.
         seconds_left: further limit of the time left, e.g. of a budget.
@@ -95,9 +95,10 @@ class Progress:
         Args:
             now: seconds of the clock.
         """
-        words = [f"{self.count} of {self.total} {self.unit}"]
+        words = [self._counted]
         if rate := self._rate(now):
             words.append(f"{rate:.3g} {self.unit}/s")
+        if rate and self.total:
             left = min((self.total - self.count) / rate, self._seconds_left())
             words.append(f"about {duration(left)} left")
         return f"{self.stage}: {', '.join([*words, *self._notes])}"
@@ -112,11 +113,16 @@ class Progress:
         if stream.isatty():
             self._write(stream, "")
         if summary and self.count > self._before:
-            words = [f"{self.count} of {self.total} {self.unit}"]
+            words = [self._counted]
             words.append(f"in {duration(self._clock() - self._started)}")
             self._write(stream, f"{self.stage}: {', '.join([' '.join(words), *self._notes])}")
             if stream.isatty():
                 stream.write("\n")
+
+    @property
+    def _counted(self) -> str:
+        whole = f" of {self.total}" if self.total else ""
+        return f"{self.count}{whole} {self.unit}"
 
     @property
     def _notes(self) -> list[str]:

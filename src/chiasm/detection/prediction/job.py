@@ -10,14 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
-
 from chiasm.detection.decision import failed_verdict
-from chiasm.detection.prediction.outcomes import COLUMNS, outcome_of, say_summary
+from chiasm.detection.prediction.outcomes import (
+    COLUMNS,
+    outcome_of,
+    row_of,
+    say_summary,
+    write_meanings,
+)
+from chiasm.detection.prediction.part_files import COCO, PartFiles, png_bytes, write_coco
 from chiasm.detection.readers.opening import open_as_trained
 from chiasm.detection.readers.source import Lamp, SampleRef, SampleSource
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
-from chiasm.errors import ArtifactError, ChiasmError, DataError
+from chiasm.errors import ChiasmError, DataError
+from chiasm.files.parquet import read_rows
 from chiasm.files.readers import without_listing
 from chiasm.runs.shard_plan import Item, Listing
 from chiasm.runs.shards import predict_in_shards
@@ -38,6 +44,7 @@ class PartJob:
         load: loads a model's folder with a number of processor threads.
         lamp: that the user gave; None takes the run's.
         heat_maps: of which parts.
+        files: which further files are written.
     """
 
     model: Path
@@ -46,12 +53,13 @@ class PartJob:
     load: Callable[[Path, int], Any]
     lamp: Lamp | None
     heat_maps: HeatMaps
+    files: PartFiles
     noun: str = "parts"
 
     @property
     def options(self) -> Mapping[str, Any]:
         """What else decides the tables."""
-        return {"lamp": self.lamp, "heat_maps": self.heat_maps}
+        return {"lamp": self.lamp, "heat_maps": self.heat_maps, **self.files.options}
 
     @property
     def pictures(self) -> bool:
@@ -75,7 +83,7 @@ class PartJob:
 
     def judge(self, model: Any, reader: Any) -> PartJudge:
         """Join a model and a reader."""
-        return PartJudge(model, reader, self.heat_maps)
+        return PartJudge(model, reader, self.heat_maps, self.files)
 
 
 class PartJudge:
@@ -85,12 +93,14 @@ class PartJudge:
         model: trained or exported.
         reader: of the parts.
         heat_maps: of which parts.
+        files: which further files are written.
     """
 
-    columns = COLUMNS
-
-    def __init__(self, model: Any, reader: SampleSource, heat_maps: HeatMaps) -> None:
-        self.model, self.reader, self.heat_maps = model, reader, heat_maps
+    def __init__(
+        self, model: Any, reader: SampleSource, heat_maps: HeatMaps, files: PartFiles
+    ) -> None:
+        self.model, self.reader, self.heat_maps, self.files = model, reader, heat_maps, files
+        self.columns = {**COLUMNS, **files.columns}
         rule = model.alarm_rule
         self.scale = HeatScale.of(rule.calibration_scores, rule.display_threshold)
 
@@ -106,8 +116,9 @@ class PartJudge:
         drawn = self.heat_maps == "all" or (self.heat_maps == "defective" and verdict.defective)
         picture = None
         if drawn and verdict.anomaly_map is not None and isinstance(sample, RGBDSample):
-            picture = _png(heat_overlay(verdict.anomaly_map, sample, scale=self.scale))
-        return outcome_of(verdict, picture=picture)
+            picture = png_bytes(heat_overlay(verdict.anomaly_map, sample, scale=self.scale))
+        row = self.files.write_row(verdict, row_of(verdict))
+        return outcome_of(verdict, picture=picture, row=row)
 
     def failed(self, source: str, sentence: str) -> Outcome:
         """Return the outcome of a part that cannot be judged."""
@@ -132,6 +143,9 @@ def predict_shards(
         DataError: no part could be scored.
     """
     prediction = predict_in_shards(job, out, workers=workers, ray=ray, quiet=quiet)
+    write_meanings(out)
+    if job.files.coco:
+        write_coco(read_rows(sorted((out / "verdicts").glob("part-*.parquet"))), out / COCO)
     say_summary(prediction.tally, out, promise=prediction.promise)
     return prediction.tally
 
@@ -139,10 +153,3 @@ def predict_shards(
 def _ref(item: Item) -> SampleRef:
     files = {role: Path(path) for role, path in item["files"].items()}
     return SampleRef(**{**item, "files": files})
-
-
-def _png(picture: Any) -> bytes:
-    done, content = cv2.imencode(".png", picture)
-    if not done:
-        raise ArtifactError("OpenCV could not encode a heat map as PNG.")
-    return content.tobytes()

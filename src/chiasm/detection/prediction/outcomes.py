@@ -3,33 +3,97 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from chiasm.runs.console import failure_reason, report_failures, say
 from chiasm.runs.tally import Outcome, Tally
-from chiasm.samples import Verdict
+from chiasm.samples import Region, Verdict
 
-COLUMNS = {
+_PLACE = {
+    "left": ("int32", "first column of the region's box, pixels of the frame"),
+    "top": ("int32", "first row of the region's box, pixels of the frame"),
+    "width": ("int32", "columns of the region's box"),
+    "height": ("int32", "rows of the region's box"),
+    "x": ("double", "column of the region's centroid; the centre of the first pixel is 0"),
+    "y": ("double", "row of the region's centroid"),
+    "pixels": ("int32", "number of the region's pixels"),
+    "peak": ("double", "largest score of the region's pixels"),
+    "x_mm": ("double", "median x of the region's points in the camera frame, millimetres"),
+    "y_mm": ("double", "median y of the region's points, millimetres"),
+    "z_mm": ("double", "median z of the region's points, the distance from the camera"),
+    "area_mm2": ("double", "area as seen along the normal of the support plane, holes included"),
+    "height_mm": ("double", "median height of the region above the support plane"),
+    "relief_mm": ("double", "height over the object about the region: bump > 0, dent < 0"),
+}
+REGION = {name: kind for name, (kind, _) in _PLACE.items()}
+# Counts of a run-length code, column by column as COCO has them, from outside on.
+RUNS = {"size": ["int32"], "counts": ["int32"]}
+COLUMNS: dict[str, Any] = {
     "source": "string",
     "score": "double",
+    "threshold": "double",
     "p_value": "double",
     "defective": "bool",
+    "frame_height": "int32",
+    "frame_width": "int32",
+    "pixel_threshold": "double",
+    "regions": [{**REGION, "runs": RUNS}],
     "notes": "string",
     "error": "string",
 }
+_MEANING = {
+    "source": "file of the part",
+    "score": "raw score of the part; comparable within one model only",
+    "threshold": "score above which the model calls a part defective; empty where it has none",
+    "p_value": "conformal p-value against the calibration parts: small is suspicious",
+    "defective": "the decision; empty where the part is undecided or could not be judged",
+    "frame_height": "rows of the frame",
+    "frame_width": "columns of the frame",
+    "pixel_threshold": (
+        "score that all pixels of a region exceed. It is the score of a typical good part (median "
+        "of the calibration parts), from which on heat maps are coloured; one pixel of a region at "
+        "least exceeds the threshold of the part's score, which shows as a third of full heat, or "
+        "the largest calibration score where the model has no threshold. Where the part is "
+        "defective and no pixel exceeds that, there is one region about the highest pixel. Empty "
+        "of a good part, which has no regions"
+    ),
+    "regions": "number of the part's regions; the columns after it are of the one with the highest "
+    "peak. Pixels that touch at a corner are of one region",
+    "notes": "remarks of the model on the input",
+    "error": "why the part could not be judged; empty where it was",
+    "picture": "heat map over the part",
+    "map": "raw scores (H, W), 0 outside the object",
+    "mask": "numbers of the regions as grey values: 0 outside, 255 inside",
+}
+TABLE = (
+    *(name for name in COLUMNS if name not in ("notes", "error")),
+    *REGION,
+    *("notes", "error", "picture", "map", "mask"),
+)
+REGION_TABLE = ("source", "region", "pixel_threshold", *REGION)
+MEANINGS = "columns.md"
 _BAD, _UNDECIDED = "defective", "undecided"
 
 
-def outcome_of(verdict: Verdict, *, picture: bytes | None = None) -> Outcome:
-    """Return the row of a verdict, and what it counts as."""
+def outcome_of(
+    verdict: Verdict, *, picture: bytes | None = None, row: Mapping[str, Any] | None = None
+) -> Outcome:
+    """Return what a verdict counts as, with its row.
+
+    Args:
+        verdict: on one part.
+        picture: PNG of its heat map.
+        row: of the table; None is ``row_of``.
+    """
     kinds: tuple[str, ...] = ()
     if verdict.defective is True:
         kinds = (_BAD,)
     elif verdict.defective is None and not verdict.error:
         kinds = (_UNDECIDED,)
     return Outcome(
-        row_of(verdict),
+        row_of(verdict) if row is None else row,
         kinds=kinds,
         notes=verdict.notes,
         failure=failure_reason(verdict) if verdict.error else "",
@@ -40,18 +104,48 @@ def outcome_of(verdict: Verdict, *, picture: bytes | None = None) -> Outcome:
 
 def row_of(verdict: Verdict) -> dict[str, Any]:
     """Return the row of a table by the names of ``COLUMNS``; what is not known is None."""
-
-    def known(x: float) -> float | None:
-        return None if math.isnan(x) else x
-
+    size: tuple[int | None, ...] = (None, None)
+    if verdict.anomaly_map is not None:
+        size = verdict.anomaly_map.scores.shape
     return {
         "source": verdict.source,
-        "score": known(verdict.score),
-        "p_value": known(verdict.p_value),
+        "score": _known(verdict.score),
+        "threshold": verdict.threshold,
+        "p_value": _known(verdict.p_value),
         "defective": verdict.defective,
+        "frame_height": size[0],
+        "frame_width": size[1],
+        "pixel_threshold": verdict.pixel_threshold,
+        "regions": [region_row(region) for region in verdict.regions],
         "notes": " ".join(verdict.notes),
         "error": verdict.error,
     }
+
+
+def region_row(region: Region) -> dict[str, Any]:
+    """Return a region by the names of ``REGION``; ``runs`` is for who draws it."""
+    x_mm, y_mm, z_mm = region.centroid_mm or (None, None, None)
+    values = (
+        *(*region.box, *region.centroid, region.pixels, region.peak),
+        *(x_mm, y_mm, z_mm, region.area_mm2, region.height_mm, region.relief_mm),
+    )
+    return {**dict(zip(REGION, values, strict=True)), "runs": None}
+
+
+def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row for a table of text: the number of regions, and the first of them."""
+    regions = row["regions"]
+    first = regions[0] if regions else {}
+    flat = {**row, "regions": len(regions), **{name: first.get(name) for name in REGION}}
+    return {name: flat.get(name, "") for name in TABLE}
+
+
+def write_meanings(folder: Path) -> None:
+    """Write what the columns of the tables mean, beside them."""
+    lines = [f"- `{name}`: {meaning}." for name, meaning in _MEANING.items()]
+    lines += [f"- `{name}`: {meaning}." for name, (_, meaning) in _PLACE.items()]
+    text = "# Columns\n\nWhat is not known is empty: millimetres without 3D, for example.\n\n"
+    (folder / MEANINGS).write_text(text + "\n".join(lines) + "\n")
 
 
 def say_summary(tally: Tally, folder: Path, *, promise: str) -> None:
@@ -80,8 +174,27 @@ def say_summary(tally: Tally, folder: Path, *, promise: str) -> None:
     )
 
 
+def _known(x: float) -> float | None:
+    return None if math.isnan(x) else x
+
+
 def _in_words(verdict: Verdict) -> str:
+    places = _place_in_words(verdict)
     if verdict.defective is None:
-        return f"undecided, score {verdict.score:.3g}"
+        return f"undecided, score {verdict.score:.3g}{places}"
     decision = "defective" if verdict.defective else "good"
-    return f"{decision}, score {verdict.score:.3g}, p-value {verdict.p_value:.3f}"
+    return f"{decision}, score {verdict.score:.3g}, p-value {verdict.p_value:.3f}{places}"
+
+
+def _place_in_words(verdict: Verdict) -> str:
+    """Return how many regions there are, and where the first is and how large."""
+    if not verdict.regions:
+        return ""
+    first = verdict.regions[0]
+    words = f"x {first.centroid[0]:.0f}, y {first.centroid[1]:.0f} px"
+    if first.area_mm2 is not None:
+        words += f", {first.area_mm2:.3g} mm²"
+    if first.relief_mm is not None:
+        words += f", {first.relief_mm:+.2f} mm"
+    count = len(verdict.regions)
+    return f", at {words}" if count == 1 else f", {count} regions, the first at {words}"

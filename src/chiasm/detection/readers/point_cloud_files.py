@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
-import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -164,6 +163,13 @@ def _read_pcd(content: bytes) -> tuple[NDArray[np.float64], tuple[int, int] | No
     packed, unpacked = struct.unpack_from("<II", body)
     if unpacked != total * dtype.itemsize or len(body) < 8 + packed:
         raise ValueError(f"{unpacked} bytes were announced for {total} points")
+    try:
+        import imagecodecs  # a station has it only where such files come
+    except ModuleNotFoundError as error:
+        raise DataError(
+            "its points are compressed (LZF), which needs imagecodecs: pip install "
+            "'chiasm[formats]', or save it as DATA binary."
+        ) from error
     raw = imagecodecs.lzf_decode(body[8 : 8 + packed], out=unpacked)
     table = np.zeros(total, dtype=dtype)
     start = 0

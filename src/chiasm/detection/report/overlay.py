@@ -29,7 +29,7 @@ class HeatScale:
     alarm: float
 
     @classmethod
-    def of(cls, calibration: Sequence[float], alarm: float) -> HeatScale:
+    def of(cls, calibration: Sequence[float] | NDArray[np.float64], alarm: float) -> HeatScale:
         """Return the scale for the scores of calibration normals, which may be empty."""
         typical = float(np.median(calibration)) if len(calibration) else alarm / 2
         return cls(typical if typical < alarm else alarm / 2, alarm)

@@ -43,6 +43,28 @@ def page_of(
     return [_as_dict(row) for row in rows], int(total.scalar_one())
 
 
+def page_before(
+    connection: Connection,
+    equal: dict[str, str],
+    since: float | None,
+    before: tuple[float, str] | None,
+    limit: int,
+) -> list[dict[str, Any]]:
+    """Return verdicts, newest first, that come after the one with ``before`` as time and id.
+
+    Each page costs the same, however many there are before it.
+    """
+    query = _with_correction().where(*(verdicts.c[name] == value for name, value in equal.items()))
+    if since is not None:
+        query = query.where(verdicts.c.time >= since)
+    if before is not None:
+        time, identity = before
+        later = (verdicts.c.time == time) & (verdicts.c.id > identity)
+        query = query.where(verdicts.c.time <= time).where((verdicts.c.time < time) | later)
+    rows = connection.execute(query.order_by(verdicts.c.time.desc(), verdicts.c.id).limit(limit))
+    return [_as_dict(row) for row in rows]
+
+
 def newest_scores(
     connection: Connection, model: str, model_hash: str, limit: int, station: str | None
 ) -> list[float]:

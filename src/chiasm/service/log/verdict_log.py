@@ -17,11 +17,11 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 import chiasm
 from chiasm.errors import ArtifactError, ChiasmError
+from chiasm.files.spool import Rows, Spool, line_of
 from chiasm.service.log import changes, queries
 from chiasm.service.log.database import READ, READ_ALL, STATEMENT_ERRORS, Database, reason_of
 from chiasm.service.log.record import LoggedVerdict
 from chiasm.service.log.replicas import Replica, ServedModel, read_replicas, report, retract
-from chiasm.service.log.spool import Rows, Spool, line_of
 from chiasm.service.log.state import LogState, Mode
 from chiasm.service.log.writer import Job, commit, is_awaited, settle
 from chiasm.service.refusals import Refusal
@@ -36,6 +36,7 @@ LOOKS_EVERY = 2.0
 
 _MOST_AT_ONCE = 256
 _DELETED_AT_ONCE = 1000
+_LISTED_AT_ONCE = 1000
 _CHORES = 60.0  # seconds
 _LONGEST_LISTED = 90.0  # days, where verdicts are kept for ever
 
@@ -163,6 +164,17 @@ class VerdictLog:
         wanted = {name: value for name, value in equal.items() if value is not None}
         with self._reading() as connection:
             return queries.page_of(connection, wanted, since, limit, offset)
+
+    def each(self, equal: dict[str, str], since: float | None = None) -> Iterator[dict[str, Any]]:
+        """Yield all verdicts with these columns, newest first; memory does not grow with them."""
+        before: tuple[float, str] | None = None
+        while True:
+            with self._reading() as connection:
+                rows = queries.page_before(connection, equal, since, before, _LISTED_AT_ONCE)
+            yield from rows
+            if len(rows) < _LISTED_AT_ONCE:
+                return
+            before = rows[-1]["time"], rows[-1]["id"]
 
     def recent_scores(
         self, model: str, model_hash: str, limit: int, station: str | None = None

@@ -1,7 +1,8 @@
-"""Verdicts on disk that wait for the database: they survive a kill, and are delivered in order.
+"""Verdicts on disk that wait for their receiver: they survive a kill, and are delivered in order.
 
-Each service appends to a file of its own and holds a lock on it. Files without a lock are left by
-services that were killed; any service that uses the folder delivers them.
+A receiver is the database of a service, or a system of the plant. Each process appends to a file of
+its own and holds a lock on it. Files without a lock are left by processes that were killed; any
+process that uses the folder delivers them.
 """
 
 from __future__ import annotations
@@ -31,17 +32,30 @@ Rows = Sequence[dict[str, Any]]
 
 
 class Spool:
-    """A folder of verdicts that are not in the database yet; threads may share it.
+    """A folder of verdicts that are not delivered yet; threads may share it.
 
     Args:
         folder: created if it does not exist.
         owner: of the file that is written, for its name.
+        receiver: for whom they wait, for messages.
+        option: that names the folder, for messages.
+        at_once: verdicts that are handed over together.
 
     Raises ``ConfigurationError`` if nothing can be written there.
     """
 
-    def __init__(self, folder: Path, *, owner: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        owner: str,
+        receiver: str = "the database",
+        option: str = "--spool",
+        at_once: int = AT_ONCE,
+    ) -> None:
         self.folder = folder
+        self._at_once = at_once
+        self._left_at: dict[Path, int] = {}  # bytes of left files that are delivered
         self._lock = threading.Lock()
         self._size = 0  # of the whole lines
         self._delivered = 0  # bytes of them
@@ -59,8 +73,8 @@ class Spool:
             _sync_folder(folder)
         except OSError as error:
             raise ConfigurationError(
-                f"Verdicts cannot be kept in {folder} while the database is away "
-                f"({error.strerror or error}); name a folder that you may write to with --spool."
+                f"Verdicts cannot be kept in {folder} while {receiver} is away "
+                f"({error.strerror or error}); name a folder that you may write to with {option}."
             ) from error
         self.count_left()
 
@@ -102,6 +116,7 @@ class Spool:
         count = 0
         for path in self._left_files():
             with path.open("rb") as lines:
+                lines.seek(self._left_at.get(path, 0))
                 count += sum(1 for line in lines if line.endswith(b"\n"))
         self._left = count
         return count
@@ -109,14 +124,17 @@ class Spool:
     def deliver_left(self, send: Callable[[Rows], None]) -> None:
         """Hand the rows of killed services to ``send`` in batches, oldest first.
 
-        Rows are handed over again if the process is killed, or ``send`` raises, before the end of
-        their file. Damaged lines are set aside.
+        Rows are handed over again if the process is killed before the end of their file. Damaged
+        lines are set aside.
         """
         for path in self._left_files():
-            for rows, _ in self._batches(path, 0, path.stat().st_size):
+            start = self._left_at.get(path, 0)
+            for rows, end in self._batches(path, start, path.stat().st_size):
                 send(rows)
+                self._left_at[path] = end
                 self._left = max(0, self._left - len(rows))
             path.unlink()
+            self._left_at.pop(path, None)
 
     def deliver(self, send: Callable[[Rows], None]) -> None:
         """Hand the own rows to ``send`` in batches, oldest first, each row once."""
@@ -190,7 +208,7 @@ class Spool:
                     rows.append(row)
                 elif line.strip() and line.endswith(b"\n"):
                     self.set_aside([line], "damaged on the disk")
-                if len(rows) == AT_ONCE:
+                if len(rows) >= self._at_once:
                     yield rows, file.tell()
                     rows = []
             if rows or end > start:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from chiasm.errors import ConfigurationError
-from chiasm.service.log.spool import AT_ONCE, Spool, line_of
+from chiasm.files.spool import AT_ONCE, Spool, line_of
 
 Row = dict[str, Any]
 

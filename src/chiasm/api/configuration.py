@@ -1,0 +1,127 @@
+"""Settings of a run of either wing, by the name of its model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from chiasm.errors import ConfigurationError
+from chiasm.registry import RegisteredModel, find_model
+
+if TYPE_CHECKING:
+    from chiasm.detection.config import DetectionConfig
+    from chiasm.diagnosis.config import DiagnosisConfig
+    from chiasm.settings import SettingFact
+
+    Config: TypeAlias = DetectionConfig | DiagnosisConfig
+
+DEFAULT_MODEL = "adnas_light"
+
+
+def make_config(
+    *, file: Path | None = None, overrides: Sequence[str] = (), **values: Any
+) -> Config:
+    """Return the settings of a run, of the wing that the named model belongs to.
+
+    Args:
+        file: YAML file.
+        overrides: ``key=value``.
+        values: settings by name; None leaves one out.
+
+    Raises:
+        ConfigurationError: a setting is wrong; names each of them.
+    """
+    values = {name: value for name, value in values.items() if value is not None}
+    name = _named_model(file, overrides, values.get("model"))
+    configuration = _configuration(registered(name or DEFAULT_MODEL))
+    return configuration.make(file=file, overrides=overrides, **values)
+
+
+def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:
+    """Return the settings of a model's runs, and the names of the options of its builder.
+
+    Options are the arguments that a run fills in neither from its settings nor from the data.
+
+    Raises:
+        ConfigurationError: there is no such model.
+    """
+    from chiasm.diagnosis.config import FROM_DATA
+    from chiasm.settings import setting_facts
+
+    entry = registered(model)
+    facts = setting_facts(_configuration(entry))
+    if entry.pools is not None and entry.wing == "detector":
+        return facts, ()
+    parameters = inspect.signature(entry.builder).parameters
+    taken = {fact.name for fact in facts} | FROM_DATA | {"pretrained"}
+    return facts, tuple(name for name in parameters if name not in taken)
+
+
+def presets_of(model: str) -> dict[str, str]:
+    """Return the presets of a model's runs by name, as YAML.
+
+    Raises:
+        ConfigurationError: there is no such model.
+    """
+    entry = registered(model)
+    return _configuration(entry).presets(entry)
+
+
+def _configuration(entry: RegisteredModel) -> type[DetectionConfig] | type[DiagnosisConfig]:
+    """Return the class of the settings of a model's runs."""
+    if entry.wing == "classifier":
+        from chiasm.diagnosis.config import DiagnosisConfig
+
+        return DiagnosisConfig
+    from chiasm.detection.config import DetectionConfig
+
+    return DetectionConfig
+
+
+def registered(name: str) -> RegisteredModel:
+    """Return the registered model of that name; ``ConfigurationError`` lists those that exist."""
+    register_models()
+    return find_model(name)
+
+
+def register_models() -> tuple[RegisteredModel, ...]:
+    """Import the models of both wings, which registers them, and return them."""
+    import chiasm.detection.models.named
+    import chiasm.diagnosis.models.named  # noqa: F401
+    from chiasm.registry import models
+
+    return models()
+
+
+def config_of(config: Config | None, settings: dict[str, Any]) -> Any:
+    """Return the configuration, or the one that settings by name make; not both."""
+    if config is None:
+        return make_config(**settings)
+    if settings:
+        raise ConfigurationError(
+            f"Give either a configuration or settings by name, not both: {', '.join(settings)}."
+        )
+    register_models()
+    return config
+
+
+def wing_of(config: Config) -> str:
+    """Return the package of the wing that a configuration's model belongs to."""
+    return "diagnosis" if registered(config.model).wing == "classifier" else "detection"
+
+
+def _named_model(file: Path | None, overrides: Sequence[str], model: str | None) -> str | None:
+    """Return the name of the model from wherever it is given."""
+    import yaml
+
+    given = [o.partition("=")[2] for o in overrides if o.partition("=")[0].strip() == "model"]
+    if model is not None or given:
+        return model or given[-1]
+    try:
+        content = yaml.safe_load(file.read_text()) if file is not None else {}
+    except (OSError, yaml.YAMLError):
+        return None  # the settings raise the error when they are made
+    name = content.get("model") if isinstance(content, dict) else None
+    return None if name is None else str(name)

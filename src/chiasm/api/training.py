@@ -1,0 +1,122 @@
+"""Train, search and demo, for both wings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from chiasm.api.configuration import config_of, register_models, wing_of
+from chiasm.errors import ConfigurationError
+from chiasm.registry import searched_models
+
+if TYPE_CHECKING:
+    from chiasm.api.configuration import Config
+    from chiasm.fusion.costs import PieceCosts
+    from chiasm.fusion.genotype import Genotype
+    from chiasm.runs.crew import Crew
+
+
+def train(
+    config: Config | None = None,
+    *,
+    workers: int | None = None,
+    ray: str | None = None,
+    **settings: Any,
+) -> Any:
+    """Train a detector or a classifier; ``out/model`` is then the model.
+
+    A run that was interrupted goes on when it is started again with the same folder.
+
+    Args:
+        config: settings of the run: a ``DetectionConfig`` or a ``DiagnosisConfig``.
+        workers, ray: processes of the search, see ``search``, and of the training after it.
+        settings: instead of ``config``, the settings by name: ``data``, ``out``, ``model``, …
+
+    Returns:
+        The wing's ``TrainResult``: the run's folder, the minutes and a validation figure.
+
+    Raises:
+        ConfigurationError: a setting is wrong.
+        DataError: the data cannot be read.
+    """
+    chosen = config_of(config, settings)
+    procedure = import_module(f"chiasm.{wing_of(chosen)}.train").train
+    with _crew(chosen, workers, ray) as crew:
+        return procedure(chosen, measure=_measure(chosen), crew=crew)
+
+
+def search(
+    config: Config | None = None,
+    *,
+    workers: int | None = None,
+    ray: str | None = None,
+    **settings: Any,
+) -> Genotype:
+    """Search how to fuse both sensors; writes ``genotype.json`` and its drawing to ``out``.
+
+    ``train`` in the same folder goes on from there.
+
+    Args:
+        config: settings of the run: a ``DetectionConfig`` or a ``DiagnosisConfig``.
+        workers: processes that compute at a time what the search can divide: stored features,
+            architectures of a generation, finalists. None is one, and on a cluster as many as it
+            has processors, or graphics cards. The result is the same but for rounding.
+        ray: address of a Ray cluster, ``"auto"``, or ``"local"`` for one on this machine; None
+            takes processes of this machine. Data and run must lie where all machines see them.
+        settings: instead of ``config``, the settings by name. A model stands for the searched one
+            that fuses its features, for example ``mad_small`` for ``fused_small``.
+
+    Raises:
+        ConfigurationError: the model's fusion is not searched, or a setting is wrong.
+    """
+    if config is None and settings.get("model") is not None:
+        name = str(settings["model"]).replace("-", "_")
+        fusing = (model.name for model in register_models() if model.fuses == name)
+        settings["model"] = next(fusing, name)
+    chosen = config_of(config, settings)
+    searched = {model.name for model in searched_models()}
+    if chosen.model not in searched:
+        raise ConfigurationError(
+            f"{chosen.model} has no fusion to search; choose one of {', '.join(sorted(searched))}."
+        )
+    procedure = import_module(f"chiasm.{wing_of(chosen)}.search").search
+    with _crew(chosen, workers, ray) as crew:
+        return procedure(chosen, measure=_measure(chosen), crew=crew)
+
+
+def demo(
+    out: Path | str, *, wing: Literal["detection", "diagnosis"] = "detection", **options: Any
+) -> dict[str, Any]:
+    """Make data, train and evaluate; returns the content of ``metrics.json``.
+
+    Args:
+        out: folder for data, run and report.
+        wing: ``"detection"`` renders parts, ``"diagnosis"`` simulates recordings.
+        options: ``minutes`` of both; ``product`` of parts; ``count`` and ``sessions`` of
+            recordings.
+    """
+    register_models()
+    if wing not in ("detection", "diagnosis"):
+        raise ConfigurationError(f"There is no wing {wing!r}; there are: detection, diagnosis.")
+    return import_module(f"chiasm.{wing}.demo").demo(out, **options)
+
+
+def _crew(config: Config, workers: int | None, ray: str | None) -> AbstractContextManager[Crew]:
+    from chiasm.runs.crew import gather
+
+    config.out.mkdir(parents=True, exist_ok=True)
+    seen = (config.data, config.out)  # by all machines of a cluster
+    module = f"chiasm.{wing_of(config)}.train"
+    return gather(workers, ray, device=config.device, shared=seen, module=module)
+
+
+def _measure(config: Config) -> Callable[..., PieceCosts] | None:
+    """Return what measures costs, for a search that weighs them; it needs the exported runtime."""
+    if not config.search.evolves:
+        return None
+    from chiasm.deploy.fusion_costs import measure_classifier_costs, measure_costs
+
+    return measure_costs if wing_of(config) == "detection" else measure_classifier_costs

@@ -1,0 +1,217 @@
+"""Parts that appear in a folder, each once all of its files are there and nobody writes them.
+
+The folder is listed at every look: file systems of a network report no changes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chiasm.line.pairing import Needs, is_temporary, part_name, role_of
+
+Signature = tuple[int, int, int, int]  # size, times of change of content and of the file, inode
+_Identity = frozenset[tuple[Path, Signature]]
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivedFile:
+    """A file of a part.
+
+    Attributes:
+        path: of the file.
+        role: ``rgb``, ``xyz``, ``depth``, ``image`` or ``series``.
+        size: in bytes.
+        mtime_ns: time of its last change.
+    """
+
+    path: Path
+    role: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A part whose files are complete, or will not become so.
+
+    Attributes:
+        name: of the part.
+        files: sorted by role.
+        age_s: seconds for which no file of it changed.
+        problem: why it cannot be judged, or "".
+    """
+
+    name: str
+    files: tuple[ArrivedFile, ...]
+    age_s: float
+    problem: str = ""
+
+    @property
+    def stamp(self) -> str:
+        """Sizes and times of change of its files, as text."""
+        return ";".join(f"{file.size}:{file.mtime_ns}" for file in self.files)
+
+    def by_role(self) -> dict[str, Path]:
+        """Return its files by role."""
+        return {file.role: file.path for file in self.files}
+
+
+@dataclass(slots=True)
+class _Seen:
+    signature: Signature
+    since: float
+
+
+@dataclass(eq=False)
+class Arrivals:
+    """What appears in a folder.
+
+    Args:
+        folder: that is watched, with all folders in it.
+        needs: of the model.
+        settle_s: seconds for which a file must not change.
+        patience_s: seconds after which a part that lacks a file is given up.
+        skipped: folders that are not looked into.
+        clock: monotonic seconds.
+    """
+
+    folder: Path
+    needs: Needs
+    settle_s: float = 1.0
+    patience_s: float = 30.0
+    skipped: tuple[Path, ...] = ()
+    clock: Callable[[], float] = time.monotonic
+    ignored: set[str] = field(default_factory=set)  # suffixes of files that are not read
+    _seen: dict[Path, _Seen] = field(default_factory=dict)
+    _settled: dict[str, _Identity] = field(default_factory=dict)
+    _present: dict[str, _Identity] = field(default_factory=dict)
+
+    def look(self) -> list[Arrival]:
+        """List the folder once; return the parts that are ready, in the order of their arrival.
+
+        A part is returned at every look until it is ``settle``d or changes.
+
+        Raises:
+            OSError: the folder cannot be listed.
+        """
+        now = self.clock()
+        parts: dict[str, list[tuple[Path, str, Signature]]] = defaultdict(list)
+        seen: dict[Path, _Seen] = {}
+        for path, signature in self._files():
+            relative = path.relative_to(self.folder)
+            role = role_of(relative, self.needs)
+            if not role:
+                self.ignored.add(path.suffix.lower() or path.name)
+                continue
+            before = self._seen.get(path)
+            same = before is not None and before.signature == signature
+            seen[path] = before if same and before else _Seen(signature, now)
+            parts[part_name(relative)].append((path, role, signature))
+        self._seen = seen
+        self._present = {name: _identity(files) for name, files in parts.items()}
+        self._settled = {n: files for n, files in self._settled.items() if n in parts}
+        ready = []
+        for name, files in parts.items():
+            if self._settled.get(name) == self._present[name]:
+                continue
+            arrival = self._arrival(name, files, now)
+            if arrival is not None:
+                ready.append(arrival)
+        return sorted(ready, key=lambda a: (max(file.mtime_ns for file in a.files), a.name))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parts at the last look, complete or not."""
+        return tuple(self._present)
+
+    @property
+    def waiting(self) -> int:
+        """Number of parts at the last look that are not settled."""
+        return sum(self._settled.get(n) != files for n, files in self._present.items())
+
+    def skip_present(self) -> int:
+        """Settle all that is in the folder now; return the number of parts."""
+        self.look()
+        self._settled = dict(self._present)
+        return len(self._present)
+
+    def settle(self, arrival: Arrival) -> None:
+        """Return a part no more, unless one of its files changes."""
+        files = [
+            (file.path, file.role, self._seen[file.path].signature)
+            for file in arrival.files
+            if file.path in self._seen
+        ]
+        self._settled[arrival.name] = _identity(files)
+
+    def _arrival(
+        self, name: str, files: list[tuple[Path, str, Signature]], now: float
+    ) -> Arrival | None:
+        age = now - max(self._seen[path].since for path, _, _ in files)
+        if age < self.settle_s:
+            return None
+        arrived = tuple(
+            ArrivedFile(path, role, signature[0], signature[1])
+            for path, role, signature in sorted(files, key=lambda f: (f[1], f[0]))
+        )
+        empty = [str(file.path) for file in arrived if file.size == 0]
+        roles = [file.role for file in arrived]
+        doubled = next((role for role in roles if roles.count(role) > 1), "")
+        missing = self.needs.missing(roles)
+        if not (empty or doubled or missing):
+            return Arrival(name, arrived, age)
+        if age < self.patience_s:
+            return None
+        if doubled:
+            paths = " and ".join(str(file.path) for file in arrived if file.role == doubled)
+            problem = f"{paths} are both the {doubled} file of {name}; keep one of them."
+        elif missing and self.needs.one_is_enough and not empty:
+            problem = ""
+        elif missing:
+            problem = (
+                f"{name} has {' and '.join(str(file.path) for file in arrived)} alone; "
+                f"{' and '.join(missing)} did not arrive within {self.patience_s:g} s. Write all "
+                "files of a part, with the same name, or give more time (--patience)."
+            )
+        else:
+            problem = f"{empty[0]} is empty (0 bytes) for {age:.0f} s; write the part again."
+        return Arrival(name, arrived, age, problem)
+
+    def _files(self) -> Iterator[tuple[Path, Signature]]:
+        folders = [self.folder]
+        while folders:
+            folder = folders.pop()
+            try:
+                entries = list(os.scandir(folder))
+            except OSError:
+                if folder == self.folder:
+                    raise
+                continue  # removed since its parent was listed
+            for entry in entries:
+                if is_temporary(entry.name):
+                    continue
+                path = Path(entry.path)
+                try:
+                    if entry.is_dir():
+                        if path not in self.skipped:
+                            folders.append(path)
+                        continue
+                    # Not of the entry: Windows and some shares give what the folder knows of it.
+                    status = path.stat()
+                except OSError:  # it was renamed meanwhile
+                    continue
+                yield (
+                    path,
+                    (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino),
+                )
+
+
+def _identity(
+    files: list[tuple[Path, str, Signature]],
+) -> _Identity:
+    return frozenset((path, signature) for path, _, signature in files)

@@ -1,0 +1,1 @@
+"""Outlets: systems of a plant that receive verdicts, each by its own protocol."""

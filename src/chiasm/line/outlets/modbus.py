@@ -1,0 +1,192 @@
+"""The last verdict in registers of a PLC, by Modbus/TCP."""
+
+from __future__ import annotations
+
+import logging
+import math
+import struct
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from chiasm.line.outlets.outlet import Options, OutletAwayError, outlet
+from chiasm.line.record import DEFECTIVE, ERROR, GOOD, UNDECIDED, Payload, seconds_of
+
+CODES = {GOOD: 1, DEFECTIVE: 2, UNDECIDED: 3, ERROR: 4}
+OTHER = 9  # code of a recording's kind that has none in the options
+BLOCK = 10  # registers
+_UNKNOWN = 65535
+_POLL_S = 0.02
+
+WordOrder = Literal["big", "little"]
+
+
+class ModbusOutlet:
+    """Writes each record to a block of holding registers, and its counter last.
+
+    ======== ==============================================================================
+    Register Content
+    ======== ==============================================================================
+    0        counter, 1 to 65535 and again 1: another value is a new verdict
+    1        decision: 1 good, 2 defective, 3 undecided, 4 error, others as ``codes`` says
+    2        p-value in ten-thousandths; 65535 without
+    3, 4     score, 32-bit float; NaN without
+    5, 6     time of the verdict, seconds since 1970, unsigned 32 bits
+    7, 8     first 32 bits of the verdict's id, unsigned
+    9        age in seconds when it was written; 65535 is that or more
+    ======== ==============================================================================
+
+    Args:
+        host, port: of the PLC, or of a gateway.
+        unit: address behind it.
+        register: of the counter, from 0.
+        coil: first of four: good, defective, undecided, error; None writes none.
+        acknowledge: register into which the PLC copies the counter when it has taken a verdict;
+            then no verdict is overwritten before. None writes without.
+        codes: of kinds of recordings.
+        word_order: of numbers in two registers; ``big`` has the high word first.
+        timeout_s: seconds for an answer, and for an acknowledgement.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        unit: int = 1,
+        register: int = 0,
+        coil: int | None = None,
+        acknowledge: int | None = None,
+        codes: Mapping[str, int] | None = None,
+        word_order: WordOrder = "big",
+        timeout_s: float = 3.0,
+    ) -> None:
+        import pymodbus  # noqa: F401  # a missing library is told before the first verdict
+
+        # What fails is told once by the delivery, and not at every attempt.
+        logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+
+        self._host, self._port, self._unit = host, port, unit
+        self._register, self._coil, self._acknowledge = register, coil, acknowledge
+        self._codes = {**CODES, **(codes or {})}
+        self._word_order, self._timeout = word_order, timeout_s
+        self._client: Any = None
+        self._counter = 0
+        self._where = f"the PLC {host}:{port}, unit {unit}"
+
+    def check(self) -> None:
+        """Connect, and read the counter, so that a restart does not repeat its value."""
+        if self._client is not None and self._client.connected:
+            return
+        self.close()
+        from pymodbus.client import ModbusTcpClient
+
+        client = ModbusTcpClient(self._host, port=self._port, timeout=self._timeout, retries=0)
+        try:
+            connected = client.connect()
+        except OSError as error:
+            raise OutletAwayError(f"{self._where} cannot be reached ({error}).") from None
+        if not connected:
+            client.close()
+            raise OutletAwayError(f"{self._where} cannot be reached; check host and port.")
+        self._client = client
+        self._counter = self._read(self._register)
+
+    def send(self, record: Payload) -> None:
+        """Write a record; with ``acknowledge`` wait until the PLC has taken it."""
+        self.check()
+        if self._acknowledge is not None:
+            # One that was written before a restart, or is not taken yet, must not be overwritten.
+            self._wait_for_acknowledgement()
+        decision = str(record["decision"])
+        block = self._block(record)
+        counter = self._counter % 65535 + 1
+        self._do("write_registers", self._register + 1, block)
+        if self._coil is not None:
+            coils = [decision == name for name in CODES]
+            self._do("write_coils", self._coil, coils)
+        self._do("write_registers", self._register, [counter])
+        self._counter = counter
+        if self._acknowledge is not None:
+            self._wait_for_acknowledgement()
+
+    def close(self) -> None:
+        """Close the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _block(self, record: Payload) -> list[int]:
+        p, score = record["p_value"], record["score"]
+        then = seconds_of(record)
+        age = min(max(0, round(time.time() - then)), _UNKNOWN)
+        return [
+            self._codes.get(str(record["decision"]), OTHER),
+            _UNKNOWN if p is None else round(10_000 * p),
+            *self._words(struct.pack(">f", math.nan if score is None else score)),
+            *self._words(struct.pack(">I", int(then) & 0xFFFFFFFF)),
+            *self._words(bytes.fromhex(str(record["id"])[:8])),
+            age,
+        ]
+
+    def _words(self, content: bytes) -> tuple[int, int]:
+        high, low = struct.unpack(">HH", content)
+        return (high, low) if self._word_order == "big" else (low, high)
+
+    def _wait_for_acknowledgement(self) -> None:
+        assert self._acknowledge is not None
+        end = time.monotonic() + self._timeout
+        while True:
+            taken = self._read(self._acknowledge)
+            if taken == self._counter:
+                return
+            if time.monotonic() > end:
+                raise OutletAwayError(
+                    f"{self._where} has not taken the last verdict: register {self._acknowledge} "
+                    f"is {taken} and not {self._counter} after {self._timeout:g} s."
+                )
+            time.sleep(_POLL_S)
+
+    def _read(self, register: int) -> int:
+        return int(self._do("read_holding_registers", register, count=1).registers[0])
+
+    def _do(self, what: str, *arguments: Any, **named: Any) -> Any:
+        from pymodbus.exceptions import ModbusException
+
+        if self._client is None:
+            raise OutletAwayError(f"{self._where} is not connected.")
+        try:
+            answer = getattr(self._client, what)(*arguments, device_id=self._unit, **named)
+        except (ModbusException, OSError, struct.error) as error:
+            self.close()
+            raise OutletAwayError(f"{self._where} does not answer ({error}).") from None
+        if answer.isError():
+            self.close()
+            raise OutletAwayError(
+                f"{self._where} refuses {what.replace('_', ' ')} at {arguments[0]} ({answer}); "
+                "check the addresses, and that the PLC lets them be written."
+            )
+        return answer
+
+
+@outlet("modbus")
+def modbus(options: Options) -> ModbusOutlet:
+    """Build an outlet to a PLC from its options."""
+    codes = options.mapping("codes")
+    for kind, code in codes.items():
+        if not isinstance(code, int) or isinstance(code, bool) or not 5 <= code <= 65535:
+            raise options.wrong(f"codes, {kind}", code, "a whole number from 5 to 65535")
+    order: WordOrder = "big"
+    if options.choice("word_order", "big", ("big", "little")) == "little":
+        order = "little"
+    return ModbusOutlet(
+        options.text("host"),
+        options.whole("port", 502, low=1),
+        unit=options.whole("unit", 1, high=255),
+        register=options.whole("register", None, high=65536 - BLOCK),
+        coil=options.optional_whole("coil", high=65532),
+        acknowledge=options.optional_whole("acknowledge"),
+        codes=codes,
+        word_order=order,
+        timeout_s=options.number("timeout_s", 3.0, low=0.1, high=600),
+    )

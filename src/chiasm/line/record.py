@@ -1,0 +1,155 @@
+"""The record of one verdict as other systems receive it, and its JSON schema."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+SCHEMA, VERSION = "chiasm.verdict", 1
+GOOD, DEFECTIVE, UNDECIDED, ERROR = "good", "defective", "undecided", "error"
+
+Payload = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LineRecord:
+    """What was decided on one part or recording.
+
+    Attributes:
+        id: 32 hexadecimal digits; a record that is sent twice has the same one.
+        time: seconds since 1970, UTC.
+        source: name of the part or recording.
+        decision: ``"good"``, ``"defective"``, ``"undecided"``, of a recording its kind, or
+            ``"error"``.
+        station: name of the place.
+        model: name of the model.
+        model_hash: SHA-256 of its version.
+        wing: ``"detector"`` or ``"classifier"``.
+        alarm: whether a part is defective; None where nothing was decided, and of recordings.
+        score: raw score of a part, or largest probability of a recording; None on error.
+        p_value: of a part.
+        threshold: score above which a part is defective.
+        probabilities: of a recording, by kind.
+        latency_ms: from the start of reading to the verdict.
+        notes: remarks.
+        error: what was wrong, or "".
+    """
+
+    id: str
+    time: float
+    source: str
+    decision: str
+    station: str = ""
+    model: str = ""
+    model_hash: str = ""
+    wing: str = "detector"
+    alarm: bool | None = None
+    score: float | None = None
+    p_value: float | None = None
+    threshold: float | None = None
+    probabilities: Mapping[str, float] = field(default_factory=dict)
+    latency_ms: float = 0.0
+    notes: tuple[str, ...] = ()
+    error: str = ""
+
+    def payload(self) -> dict[str, Any]:
+        """Return the record as JSON holds it; see ``json_schema``."""
+        return {
+            "schema": SCHEMA,
+            "version": VERSION,
+            "id": self.id,
+            "time": iso_time(self.time),
+            "station": self.station,
+            "source": self.source,
+            "decision": self.decision,
+            "alarm": self.alarm,
+            "score": finite(self.score),
+            "p_value": finite(self.p_value),
+            "threshold": finite(self.threshold),
+            "probabilities": {kind: finite(p) for kind, p in self.probabilities.items()},
+            "model": self.model,
+            "model_hash": self.model_hash,
+            "wing": self.wing,
+            "latency_ms": self.latency_ms,
+            "notes": list(self.notes),
+            "error": self.error,
+        }
+
+
+def decision_of(defective: bool | None) -> str:
+    """Return the word for the decision on a part."""
+    return {True: DEFECTIVE, False: GOOD, None: UNDECIDED}[defective]
+
+
+def iso_time(seconds: float) -> str:
+    """Return seconds since 1970 as ISO 8601 in UTC with milliseconds.
+
+    Example:
+        >>> iso_time(1.5)
+        '1970-01-01T00:00:01.500Z'
+    """
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
+
+
+def seconds_of(payload: Payload) -> float:
+    """Return the time of a payload as seconds since 1970."""
+    return datetime.fromisoformat(str(payload["time"])).timestamp()
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number as JSON can hold it: None for NaN and infinity."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of a payload."""
+
+    def entry(kind: str | list[str], says: str, **more: Any) -> dict[str, Any]:
+        return {"type": kind, "description": says, **more}
+
+    number = ["number", "null"]
+    properties = {
+        "schema": {"const": SCHEMA},
+        "version": {"const": VERSION},
+        "id": entry(
+            "string",
+            "Of the verdict. A record that arrives twice has the same id: drop the second.",
+            pattern="^[0-9a-f]{32}$",
+        ),
+        "time": entry("string", "Of the verdict, ISO 8601 in UTC.", format="date-time"),
+        "station": entry("string", "Name of the place (--station), or empty."),
+        "source": entry("string", "Name of the part or recording."),
+        "decision": entry(
+            "string",
+            "Of a part: good, defective or undecided. Of a recording: its kind, unknown or "
+            "undecided. error: not judged, and 'error' says why.",
+        ),
+        "alarm": entry(
+            ["boolean", "null"],
+            "Whether a part is defective; null where nothing was decided, and of recordings.",
+        ),
+        "score": entry(number, "Raw score of a part, or largest probability of a recording."),
+        "p_value": entry(number, "Of a part: share of good parts that look as unusual."),
+        "threshold": entry(number, "Scores above it are alarms."),
+        "probabilities": entry(
+            "object", "Of a recording, by kind.", additionalProperties={"type": number}
+        ),
+        "model": entry("string", "Name of the model."),
+        "model_hash": entry("string", "SHA-256 of the version that judged."),
+        "wing": {"enum": ["detector", "classifier"], "description": "Parts or recordings."},
+        "latency_ms": entry("number", "Milliseconds of reading and judging.", minimum=0),
+        "notes": entry("array", "Remarks on the input.", items={"type": "string"}),
+        "error": entry("string", "What was wrong with the input, or empty."),
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A verdict of chiasm",
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }

@@ -1,0 +1,281 @@
+"""Judge what appears in a folder, and keep account of it, until told to stop."""
+
+from __future__ import annotations
+
+import errno
+import re
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal
+
+from chiasm.errors import ChiasmError, ConfigurationError, DataError
+from chiasm.files.appearing import appearing
+from chiasm.files.locks import write_lock
+from chiasm.line.arrivals import Arrival, Arrivals
+from chiasm.line.console import tell
+from chiasm.line.journal import Journal, Judged
+from chiasm.line.judging import Judge
+from chiasm.line.record import ERROR, LineRecord, Payload
+
+After = Literal["move", "mark", "leave"]
+TABLE = "verdicts.csv"
+_LOCK = ".chiasm-watch.lock"
+_RETRY_S = 5.0  # for which a file that cannot be read may still be in the making
+_LONGEST_WAIT_S = 30.0
+
+
+class Watch:
+    """A folder whose parts are judged.
+
+    Args:
+        folder: that is watched.
+        out: folder of the table and of judged files.
+        judge: the model.
+        send: hands a record to the plant's systems; raises ``OSError`` if it cannot be kept.
+        after: ``move`` files to ``out/DECISION``, ``mark`` them by a ``.verdict.json`` beside, or
+            ``leave`` them.
+        settle_s, patience_s: see ``Arrivals``.
+        every_s: seconds between looks.
+        clock: monotonic seconds.
+
+    Raises:
+        ConfigurationError: ``out`` is the folder itself.
+        ArtifactError: ``out`` holds another table.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        out: Path,
+        judge: Judge,
+        *,
+        send: Callable[[Payload], None] = lambda payload: None,
+        after: After = "move",
+        settle_s: float = 1.0,
+        patience_s: float = 30.0,
+        every_s: float = 0.5,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if out.resolve() == folder.resolve():
+            raise ConfigurationError(
+                f"{out} is the folder that is watched; name another one for the results (--out)."
+            )
+        self.folder, self.out, self.judge = folder, out, judge
+        self.after, self.every_s = after, every_s
+        self.counts: Counter[str] = Counter()
+        self._send = send
+        self._journal = Journal(out / TABLE)
+        skipped = tuple(folder / p.relative_to(folder.resolve()) for p in _inside(out, folder))
+        self.arrivals = Arrivals(
+            folder, judge.needs, settle_s, patience_s, skipped=skipped, clock=clock
+        )
+        # Of parts that were there at the start, or stay in the folder: a share may be away for a
+        # while, and then all of its files are new.
+        self._judged: dict[str, Judged] | None = None
+        self._away = ""
+        self._told: set[str] = set()
+
+    def skip_present(self) -> int:
+        """Judge nothing of what is in the folder now; return the number of parts."""
+        return self.arrivals.skip_present()
+
+    def run(self, stop: threading.Event, *, once: bool = False) -> None:
+        """Judge until ``stop`` is set; with ``once`` until nothing in the folder waits."""
+        while not stop.is_set():
+            self.look(stop)
+            if once and not self._away and not self.arrivals.waiting:
+                return
+            stop.wait(self.every_s)
+
+    def look(self, stop: threading.Event | None = None) -> int:
+        """Look once, judge what is ready, and return how many parts were judged."""
+        self.judge.refresh()
+        try:
+            ready = self.arrivals.look()
+            if self._judged is None:
+                self._judged = self._journal.known(self.arrivals.names)
+        except OSError as error:
+            why = f"{error.strerror or error}"
+            if why != self._away:
+                tell(f"{self.folder} cannot be listed ({why}); it is looked for until it is back.")
+            self._away = why
+            return 0
+        if self._away:
+            tell(f"{self.folder} is back.")
+            self._away = ""
+        self._tell_ignored()
+        judged = 0
+        for arrival in ready:
+            if stop is not None and stop.is_set():
+                break
+            judged += self._handle(arrival, stop or threading.Event())
+        return judged
+
+    def _handle(self, arrival: Arrival, stop: threading.Event) -> bool:
+        assert self._judged is not None
+        before = self._judged.get(arrival.name)
+        if before is not None and before.stamp == arrival.stamp:
+            self._finish(arrival, before.decision, None)
+            return False
+        record = self._record(arrival)
+        if record is None or not _unchanged(arrival):
+            return False  # still being written: at a later look
+        if before is not None and before.id == record.id:
+            tell(f"{arrival.name} was judged before ({before.decision}); it gets no second line.")
+            self._finish(arrival, before.decision, None)
+            return False
+        payload = record.payload()
+        if not self._kept(payload, arrival, stop):
+            return False
+        self.counts[record.decision] += 1
+        self._judged[arrival.name] = Judged(arrival.stamp, record.id, record.decision)
+        tell(_line(record))
+        self._finish(arrival, record.decision, payload)
+        if self.after == "move":
+            self._judged.pop(arrival.name)
+        return True
+
+    def _record(self, arrival: Arrival) -> LineRecord | None:
+        try:
+            return self.judge.judge(arrival, folder=self.folder)
+        except Exception as error:
+            if isinstance(error, DataError) and arrival.age_s < _RETRY_S:
+                return None
+            try:
+                return self.judge.failed(arrival, error, folder=self.folder)
+            except ChiasmError:
+                return None  # it vanished
+
+    def _kept(self, payload: Payload, arrival: Arrival, stop: threading.Event) -> bool:
+        """Write a record to the spools and to the table, however long the disk takes."""
+        wait, sent = 0.5, False
+        while True:
+            try:
+                if not sent:
+                    self._send(payload)
+                    sent = True
+                self._journal.append(payload, arrival.stamp)
+                return True
+            except OSError as error:
+                tell(
+                    f"The verdict on {arrival.name} cannot be written ({error.strerror or error}: "
+                    f"{error.filename or self.out}); nothing is judged until it can. Free some "
+                    "space, or see that the folder is there and may be written to."
+                )
+            if stop.wait(wait):
+                return False
+            wait = min(2 * wait, _LONGEST_WAIT_S)
+
+    def _finish(self, arrival: Arrival, decision: str, payload: Payload | None) -> None:
+        self.arrivals.settle(arrival)
+        try:
+            if self.after == "move" and decision:
+                self._move(arrival, decision)
+            elif self.after == "mark" and payload is not None:
+                self._mark(arrival, payload)
+        except OSError as error:
+            tell(
+                f"The files of {arrival.name} could not be {self.after}d "
+                f"({error.strerror or error}: {error.filename}); its verdict is in the table."
+            )
+
+    def _move(self, arrival: Arrival, decision: str) -> None:
+        target = self.out / _folder_name(decision)
+        for file in arrival.files:
+            place = target / file.path.relative_to(self.folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if place.exists():
+                place = place.with_name(f"{place.stem}-{file.mtime_ns:x}{place.suffix}")
+            _moved(file.path, place)
+
+    def _mark(self, arrival: Arrival, payload: Payload) -> None:
+        import json
+
+        first = arrival.files[0].path
+        with appearing(first.with_name(f"{Path(arrival.name).name}.verdict.json")) as half:
+            half.write_text(json.dumps(payload, indent=2) + "\n")
+
+    def _tell_ignored(self) -> None:
+        new = self.arrivals.ignored - self._told
+        if new:
+            self._told |= new
+            tell(
+                f"Files {', '.join(sorted(new))} in {self.folder} are not read: this model takes "
+                f"{' and '.join(self.judge.needs.missing(()))} of each part."
+            )
+
+
+@contextmanager
+def locked(folder: Path, out: Path) -> Iterator[None]:
+    """Hold the locks of a watched folder and of its results.
+
+    Raises:
+        ConfigurationError: another watch holds one of them.
+    """
+    with ExitStack() as stack:
+        for place in (folder, out):
+            try:
+                stack.enter_context(write_lock(place, patience_s=0.0, name=_LOCK))
+            except DataError as error:
+                raise ConfigurationError(
+                    f"Another 'chiasm watch' uses {place}; two would judge every part twice. End "
+                    "that one first, or name another folder."
+                ) from error
+            except OSError as error:
+                # A share that may be read only; the lock of the results is left.
+                if place == out or error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
+                    raise
+        yield
+
+
+def _inside(out: Path, folder: Path) -> tuple[Path, ...]:
+    out, folder = out.resolve(), folder.resolve()
+    return (out,) if out.is_relative_to(folder) else ()
+
+
+def _unchanged(arrival: Arrival) -> bool:
+    for file in arrival.files:
+        try:
+            status = file.path.stat()
+        except OSError:
+            return False
+        if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
+            return False
+    return True
+
+
+def _moved(path: Path, place: Path) -> None:
+    """Rename a file, or copy it to another file system, where it appears whole."""
+    try:
+        path.rename(place)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with appearing(place) as half:
+            shutil.copy2(path, half)
+        path.unlink()
+
+
+def _folder_name(decision: str) -> str:
+    return re.sub(r"[^\w.+-]", "_", decision).lstrip(".") or ERROR
+
+
+def _line(record: LineRecord) -> str:
+    at = time.strftime("%H:%M:%S", time.localtime(record.time))
+    facts = []
+    if record.error:
+        facts.append(record.error)
+    else:
+        if record.score is not None:
+            facts.append(f"score {record.score:.3g}")
+        if record.p_value is not None:
+            facts.append(f"p-value {record.p_value:.3f}")
+        facts.append(f"{record.latency_ms:.0f} ms")
+    notes = f" {' '.join(record.notes)}" if record.notes else ""
+    said = ", ".join(facts).rstrip(".")
+    return f"{at} {record.source}: {record.decision}, {said}.{notes}"

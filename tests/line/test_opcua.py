@@ -1,0 +1,107 @@
+"""Variables of a real OPC UA server in this process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asyncua import ua
+from asyncua.sync import Server
+
+from chiasm.line.outlets.opcua import OpcUaOutlet
+from chiasm.line.outlets.outlet import OutletAwayError, RefusedRecordError
+from line_records import free_port, record
+
+TYPES = {
+    "counter": ua.VariantType.UInt16,
+    "code": ua.VariantType.Int16,
+    "defective": ua.VariantType.Boolean,
+    "decision": ua.VariantType.String,
+    "score": ua.VariantType.Float,
+    "p_value": ua.VariantType.Double,
+    "time": ua.VariantType.DateTime,
+    "id": ua.VariantType.String,
+    "json": ua.VariantType.String,
+}
+
+
+class Cell:
+    """A server with a variable for each field."""
+
+    def __init__(self) -> None:
+        self.url = f"opc.tcp://127.0.0.1:{free_port()}"
+        self.variables: dict[str, Any] = {}
+        self.start()
+
+    def start(self) -> None:
+        self.server = Server()
+        self.server.set_endpoint(self.url)
+        space = self.server.register_namespace("urn:line")
+        folder = self.server.nodes.objects.add_object(space, "Inspection")
+        zeros = {ua.VariantType.String: "", ua.VariantType.Boolean: False}
+        for name, kind in TYPES.items():
+            first = None if kind == ua.VariantType.DateTime else zeros.get(kind, 0)
+            identity = ua.NodeId(f"Inspection.{name}", space)
+            self.variables[name] = folder.add_variable(identity, name, first, kind)
+            self.variables[name].set_writable()
+        self.server.start()
+
+    @property
+    def nodes(self) -> dict[str, str]:
+        return {name: f"ns=2;s=Inspection.{name}" for name in TYPES}
+
+    def value(self, name: str) -> Any:
+        return self.variables[name].read_value()
+
+    def outlet(self, **options: Any) -> OpcUaOutlet:
+        return OpcUaOutlet(self.url, **{"nodes": self.nodes, "timeout_s": 2.0, **options})
+
+
+@pytest.fixture(scope="module")
+def cell() -> Iterator[Cell]:
+    made = Cell()
+    yield made
+    made.server.stop()
+
+
+def test_the_variables_hold_the_last_verdict_in_their_types(cell: Cell):
+    outlet = cell.outlet()
+    counter = cell.value("counter")
+    outlet.send(record(1, "defective", score=2.5, p_value=None, time=1_700_000_000.0))
+    assert cell.value("counter") == counter + 1
+    assert (cell.value("decision"), cell.value("code"), cell.value("defective")) == (
+        *("defective", 2),
+        True,
+    )
+    assert cell.value("score") == 2.5 and math.isnan(cell.value("p_value"))
+    assert cell.value("time").isoformat()[:19] == "2023-11-14T22:13:20"
+    outlet.send(record(2, "undecided"))
+    assert cell.value("counter") == counter + 2 and cell.value("defective") is False
+    outlet.close()
+    again = cell.outlet()  # the counter goes on
+    again.send(record(3))
+    again.close()
+    assert cell.value("counter") == counter + 3 and cell.value("id") == f"{3:032x}"
+
+
+def test_a_variable_that_is_not_there_is_said(cell: Cell):
+    outlet = cell.outlet(nodes={"decision": "ns=2;s=Inspection.Nothing"})
+    with pytest.raises(OutletAwayError, match=r"Inspection\.Nothing \(decision\)"):
+        outlet.check()
+    outlet.close()
+
+
+def test_a_variable_of_another_type_takes_no_value(cell: Cell):
+    outlet = cell.outlet(nodes={"decision": cell.nodes["score"]})
+    with pytest.raises(RefusedRecordError, match="type Float"):
+        outlet.send(record(1))
+    outlet.close()
+
+
+def test_nobody_there_is_said():
+    nodes = {"decision": "ns=2;s=D"}
+    for url in (f"opc.tcp://127.0.0.1:{free_port()}", "opc.tcp://no-such-host.invalid:4840"):
+        with pytest.raises(OutletAwayError, match="the connection fails"):
+            OpcUaOutlet(url, nodes, timeout_s=1.0).check()

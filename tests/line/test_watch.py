@@ -1,0 +1,310 @@
+"""A watched folder: what is judged, when, once, and where it goes."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from chiasm.errors import ArtifactError, ConfigurationError
+from chiasm.line.watch import locked
+from line_watch import Bench, write_part
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench.at(tmp_path)
+
+
+def test_parts_are_judged_and_sorted(bench: Bench, capsys: pytest.CaptureFixture[str]):
+    write_part(bench.folder, "a")
+    write_part(bench.folder, "b", 0.9)
+    (bench.folder / "note.txt").write_text("x")
+    assert bench.look(bench.watch()) == 2
+    assert sorted(bench.lines()) == ["a good", "b defective"]
+    assert bench.files("good") == ["a.png", "a.tiff"]
+    assert bench.files("defective") == ["b.png", "b.tiff"]
+    assert bench.files() == ["note.txt"]
+    assert [entry["alarm"] for entry in sorted(bench.sent, key=lambda e: e["source"])] == [
+        *(False, True)
+    ]
+    assert bench.sent[0]["threshold"] == pytest.approx(0.5)
+    said = capsys.readouterr().out
+    assert "b: defective, score 0.902" in said
+    assert ".txt" in said and "are not read" in said
+
+
+def test_folders_of_sensors_stay_what_they_are(bench: Bench):
+    for name in ("rgb", "xyz"):
+        (bench.folder / name).mkdir()
+    write_part(bench.folder / "rgb", "7", roles="rgb")
+    write_part(bench.folder / "xyz", "7", roles="xyz")
+    bench.look(bench.watch())
+    assert bench.lines() == ["7 good"]
+    assert bench.files("good") == ["rgb/7.png", "xyz/7.tiff"]
+
+
+def test_a_file_that_grows_is_left_alone(bench: Bench):
+    watch = bench.watch()
+    write_part(bench.folder, "a")
+    whole = (bench.folder / "a.tiff").read_bytes()
+    for size in (2, 5, 8):
+        (bench.folder / "a.tiff").write_bytes(whole[:size])
+        watch.look()
+        bench.now += 0.9
+    assert bench.lines() == []
+    (bench.folder / "a.tiff").write_bytes(whole)
+    assert bench.look(watch) == 1
+
+
+def test_a_picture_that_cannot_be_read_yet_gets_time(bench: Bench):
+    watch = bench.watch()
+    write_part(bench.folder, "a")
+    whole = (bench.folder / "a.png").read_bytes()
+    (bench.folder / "a.png").write_bytes(whole[: len(whole) // 2])
+    assert bench.look(watch, 1.5) == 0  # it lay still for longer than it must
+    (bench.folder / "a.png").write_bytes(whole)
+    assert bench.look(watch) == 1
+    assert bench.lines() == ["a good"]
+
+
+def test_a_damaged_part_is_an_error_and_the_others_go_on(bench: Bench):
+    watch = bench.watch()
+    write_part(bench.folder, "a")
+    write_part(bench.folder, "bug")
+    write_part(bench.folder, "c")
+    (bench.folder / "a.png").write_bytes(b"no picture")
+    bench.look(watch)
+    bench.look(watch, 10)
+    assert sorted(bench.lines()) == ["a error", "bug error", "c good"]
+    errors = {entry["source"]: entry["error"] for entry in bench.sent}
+    assert "cannot be decoded" in errors["a"] and "RuntimeError" in errors["bug"]
+    assert bench.files("error") == ["a.png", "a.tiff", "bug.png", "bug.tiff"]
+
+
+def test_a_part_waits_for_its_other_file(bench: Bench):
+    watch = bench.watch(patience_s=30)
+    write_part(bench.folder, "a", roles="rgb")
+    assert bench.look(watch, 20) == 0
+    write_part(bench.folder, "a", roles="xyz")
+    assert bench.look(watch) == 1
+    write_part(bench.folder, "b", roles="xyz")
+    assert bench.look(watch, 31) == 1
+    assert bench.lines() == ["a good", "b error"]
+    assert "a colour picture did not arrive within 30 s" in bench.sent[1]["error"]
+
+
+def test_two_files_of_one_kind_are_refused_and_not_chosen_from(bench: Bench):
+    write_part(bench.folder, "a")
+    (bench.folder / "a.jpg").write_bytes((bench.folder / "a.png").read_bytes())
+    bench.look(bench.watch(), 31)
+    assert bench.lines() == ["a error"] and "are both the rgb file" in bench.sent[0]["error"]
+
+
+@pytest.mark.parametrize("name", [".a.png", "~a.png", "a.png.part", "a.tmp.png", ".half-1-a.png"])
+def test_names_of_files_in_the_making_are_ignored(bench: Bench, name: str):
+    write_part(bench.folder, "a")
+    (bench.folder / "a.png").rename(bench.folder / name)
+    watch = bench.watch(patience_s=5)
+    assert bench.look(watch, 2) == 0
+    (bench.folder / name).rename(bench.folder / "a.png")
+    assert bench.look(watch) == 1
+
+
+def test_a_restart_judges_nothing_twice(bench: Bench):
+    write_part(bench.folder, "a")
+    watch = bench.watch(after="leave")
+    bench.look(watch)
+    write_part(bench.folder, "b")
+    assert bench.look(bench.watch(after="leave")) == 1
+    assert bench.lines() == ["a good", "b good"]
+    os.utime(bench.folder / "a.png")  # written again
+    assert bench.look(bench.watch(after="leave")) == 1
+    assert bench.lines() == ["a good", "b good", "a good"]
+
+
+def test_a_file_that_is_touched_without_change_gets_no_second_line(bench: Bench):
+    write_part(bench.folder, "a")
+    watch = bench.watch(after="leave")
+    bench.look(watch)
+    (bench.folder / "a.png").chmod(0o600)
+    assert bench.look(watch) == 0
+    assert bench.lines() == ["a good"]
+
+
+def test_a_part_whose_move_a_kill_prevented_is_moved_without_a_second_line(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    write_part(bench.folder, "a")
+
+    def fails(path: Path, target: Path) -> None:
+        raise OSError(errno.EACCES, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", fails)
+        assert bench.look(bench.watch()) == 1
+    assert "could not be moved" in capsys.readouterr().out
+    assert bench.look(bench.watch()) == 0
+    assert bench.lines() == ["a good"] and bench.files("good") == ["a.png", "a.tiff"]
+
+
+def test_a_kill_between_sending_and_the_table_sends_the_same_id(bench: Bench):
+    write_part(bench.folder, "a")
+    watch = bench.watch()
+    watch._journal.append = _killed  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        bench.look(watch)
+    bench.look(bench.watch())
+    assert len(bench.sent) == 2 and bench.sent[0]["id"] == bench.sent[1]["id"]
+    assert bench.lines() == ["a good"]
+
+
+def _killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_full_disk_stops_judging_until_there_is_room(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    import threading
+
+    write_part(bench.folder, "a")
+    write_part(bench.folder, "b")
+    watch = bench.watch()
+    write, full = os.write, [True, True, True]
+
+    def half(file: int, data: bytes) -> int:
+        if full:
+            write(file, data[: len(data) // 2])
+            full.pop()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, data)
+
+    monkeypatch.setattr(os, "write", half)
+    monkeypatch.setattr(threading.Event, "wait", lambda self, timeout=None: self.is_set())
+    assert bench.look(watch) == 2
+    assert sorted(bench.lines()) == ["a good", "b good"]
+    assert len(bench.sent) == 2
+    assert "No space left" in capsys.readouterr().out
+
+
+def test_nothing_is_overwritten_where_a_name_comes_again(bench: Bench):
+    watch = bench.watch()
+    write_part(bench.folder, "a", 0.1)
+    bench.look(watch)
+    write_part(bench.folder, "a", 0.2)
+    bench.look(watch)
+    assert bench.lines() == ["a good", "a good"]
+    assert len(bench.files("good")) == 4
+
+
+def test_marks_lie_beside_the_files(bench: Bench):
+    write_part(bench.folder, "a")
+    watch = bench.watch(after="mark")
+    bench.look(watch)
+    bench.look(watch)
+    assert bench.files() == ["a.png", "a.tiff", "a.verdict.json"]
+    assert bench.lines() == ["a good"]
+
+
+def test_what_is_there_may_be_skipped(bench: Bench):
+    write_part(bench.folder, "a")
+    write_part(bench.folder, "b", roles="rgb")
+    watch = bench.watch()
+    assert watch.skip_present() == 2
+    write_part(bench.folder, "b", roles="xyz")
+    write_part(bench.folder, "c")
+    bench.look(watch)
+    assert sorted(bench.lines()) == ["b good", "c good"]
+
+
+def test_a_new_model_judges_and_a_broken_one_does_not(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+):
+    watch = bench.watch()
+    description = bench.model / "deployment.json"
+    for content, says in (("b" * 64, "was replaced"), (None, "")):
+        if content is None:
+            description.unlink()
+        else:
+            description.write_text(content)
+        write_part(bench.folder, "a")
+        bench.look(watch)
+        assert bench.sent[-1]["model_hash"] == "b" * 64
+        assert says in capsys.readouterr().out
+
+
+def test_a_folder_that_vanishes_is_waited_for(bench: Bench, capsys: pytest.CaptureFixture[str]):
+    watch = bench.watch(after="leave")
+    write_part(bench.folder, "a")
+    bench.look(watch)
+    away = bench.folder.with_name("away")
+    bench.folder.rename(away)
+    assert bench.look(watch) == 0
+    said = capsys.readouterr().out
+    assert said.count("cannot be listed") == 1
+    bench.folder.mkdir()  # the empty place of a share that is not mounted
+    bench.look(watch)
+    bench.folder.rmdir()
+    away.rename(bench.folder)
+    write_part(bench.folder, "b")
+    bench.look(watch)
+    assert bench.lines() == ["a good", "b good"]
+    assert "is back" in capsys.readouterr().out
+
+
+def test_two_watches_of_one_folder_or_into_one_are_refused(bench: Bench, tmp_path: Path):
+    other = tmp_path / "other"
+    other.mkdir()
+    with locked(bench.folder, bench.out):
+        for folder, out in ((bench.folder, other), (other, bench.out)):
+            with (
+                pytest.raises(ConfigurationError, match="Another 'chiasm watch'"),
+                locked(folder, out),
+            ):
+                pass
+    with locked(bench.folder, bench.out):
+        pass
+
+
+def test_results_may_lie_in_the_folder_but_not_be_it(bench: Bench):
+    bench.out = bench.folder / "done"
+    bench.out.mkdir()
+    write_part(bench.folder, "a")
+    watch = bench.watch()
+    bench.look(watch)
+    assert bench.look(watch) == 0 and bench.lines() == ["a good"]
+    bench.out = bench.folder
+    with pytest.raises(ConfigurationError, match="--out"):
+        bench.watch()
+
+
+def test_another_table_is_not_appended_to(bench: Bench):
+    (bench.out / "verdicts.csv").write_text("source,score\n")
+    with pytest.raises(ArtifactError, match="Move it away"):
+        bench.watch()
+
+
+def test_a_line_that_a_kill_cut_off_is_written_again(bench: Bench):
+    write_part(bench.folder, "a")
+    bench.look(bench.watch(after="leave"))
+    table = bench.out / "verdicts.csv"
+    whole = table.read_bytes()
+    for cut in (1, 40, len(whole) - 5):
+        table.write_bytes(whole[:-cut])
+        bench.look(bench.watch(after="leave"))
+        assert bench.lines() == ["a good"]
+
+
+@pytest.mark.parametrize("name", ["=1+1", "-2", "a,b", "größe 7"])
+def test_names_are_kept_and_are_no_formulas(bench: Bench, name: str):
+    import csv
+
+    write_part(bench.folder, name)
+    bench.look(bench.watch(after="leave"))
+    assert bench.look(bench.watch(after="leave")) == 0
+    with (bench.out / "verdicts.csv").open(newline="", encoding="utf-8") as stream:
+        (row,) = csv.DictReader(stream)
+    assert row["source"].removeprefix("'") == name and row["source"][0] not in "=+-@"
