@@ -11,7 +11,7 @@ from chiasm.detection.preparation.distance import median_distance
 from chiasm.detection.preparation.prepare import (
     PreparationSettings,
     crop_box,
-    object_mask,
+    part_mask,
 )
 from chiasm.detection.preparation.support_plane import Plane, fit_support_plane
 from chiasm.detection.preparation.surface import window_of
@@ -81,7 +81,7 @@ def measure_part(sample: RGBDSample, settings: PreparationSettings) -> PartMeasu
         plane = fit_support_plane(sample.xyz, sample.valid, distance=settings.plane_distance)
     fault = ""
     try:
-        mask, box = part_and_crop(sample, plane, settings)
+        mask, box = part_and_crop(sample, settings)
     except DataError as error:
         fault = str(error)
         mask = np.ones_like(sample.valid)
@@ -116,23 +116,15 @@ def measure_part(sample: RGBDSample, settings: PreparationSettings) -> PartMeasu
     return measures
 
 
-def part_and_crop(
-    sample: RGBDSample, plane: Plane | None, settings: PreparationSettings
-) -> tuple[BoolArray, CropBox]:
+def part_and_crop(sample: RGBDSample, settings: PreparationSettings) -> tuple[BoolArray, CropBox]:
     """Return a part's mask ``(H, W)`` and the crop around it, as ``prepare`` takes them.
 
     Raises:
         DataError: no part is seen, or what tells it is missing.
     """
-    if settings.remove_background and settings.told_by in ("colours", "border"):
-        if sample.rgb is None:
-            raise DataError(f"{sample.source} has no RGB image, by which parts are told here.")
-        sample = replace(sample, xyz=None, valid=np.ones_like(sample.valid))
-    if settings.remove_background and settings.told_by == "points" and sample.xyz is None:
-        raise DataError(f"{sample.source} has no 3D points, by which parts are told here.")
     if sample.xyz is not None and not sample.valid.any():
         raise DataError(f"{sample.source}: all 3D points are missing, so there is no part to see.")
-    mask = object_mask(sample, plane, settings)
+    mask = part_mask(sample, settings)
     return mask, crop_box(mask, settings)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -236,6 +236,16 @@ def settings_from_json(content: Mapping[str, Any]) -> PreparationSettings:
             **{name: tuple(values) for name, values in background.items()}
         )
     return PreparationSettings(**fields)
+
+
+def estimate_crop_fraction(samples: Iterable[RGBDSample], settings: PreparationSettings) -> float:
+    """Return the crop of the largest normal part, as a share of the frame's longer side."""
+    settings = replace(settings, crop_fraction=None)
+    shares = []
+    for sample in samples:
+        box = crop_box(part_mask(sample, settings), settings)
+        shares.append(box.side / max(box.height, box.width))
+    return min(float(np.max(shares)), 1.0)
 
 
 def masked(image: FloatArray, mask: BoolArray) -> FloatArray:

@@ -7,7 +7,11 @@ from dataclasses import replace
 from typing import Literal, TypeVar
 
 from chiasm.detection.preparation.background import BackgroundSurvey, differing, unequal
-from chiasm.detection.preparation.prepare import PreparationSettings, crop_box, part_mask
+from chiasm.detection.preparation.prepare import (
+    PreparationSettings,
+    crop_box,
+    estimate_crop_fraction,
+)
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.errors import DataError
 from chiasm.files.audit_text import Finding, read
@@ -82,15 +86,12 @@ def _cropped(
     source: SampleSource, refs: Sequence[SampleRef], settings: PreparationSettings, watch: Watch
 ) -> PreparationSettings:
     measured = refs[:: max(1, len(refs) // CROPS_MEASURED)]
-    each = replace(settings, crop_fraction=None)
 
     def crop_of(ref: SampleRef) -> float:
-        sample = read(source.load, ref)
-        box = crop_box(part_mask(sample, each), each)
-        return box.side / max(box.height, box.width)
+        return estimate_crop_fraction([read(source.load, ref)], settings)
 
     crops = [crop for _, crop in _passable(watch("Measuring the crop", measured), crop_of)]
-    return replace(settings, crop_fraction=round(min(max(crops), 1.0), 4))
+    return replace(settings, crop_fraction=round(max(crops), 4))
 
 
 def _passable(

@@ -70,11 +70,8 @@ def _bytes(pixels: np.ndarray) -> NDArray[np.uint8]:
 def _seen(
     sample: RGBDSample, settings: PreparationSettings
 ) -> tuple[BoolArray | None, CropBox | None]:
-    plane = None
-    if sample.xyz is not None:
-        plane = fit_support_plane(sample.xyz, sample.valid, distance=settings.plane_distance)
     try:
-        return part_and_crop(sample, plane, settings)
+        return part_and_crop(sample, settings)
     except DataError:
         return None, None
 
