@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +17,7 @@ from chiasm.files.content_hash import content_hash
 
 # Files of the sensors; masks and metadata of good parts may be equal.
 _SENSOR_ROLES = ("rgb", "xyz", "depth")
+_PIECES, _PIECE = 16, 512  # of a file, that are compared before all of it: number and bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +146,19 @@ def shared_files(
         for file in dict.fromkeys(file.resolve() for file in files):
             if file.is_file() and (length := file.stat().st_size):  # empty ones hold no part
                 by_size[length].append((name, str(file)))
-    # Files whose size is found in one list alone are not read.
-    groups = [entries for entries in by_size.values() if len({name for name, _ in entries}) > 1]
+    # Files whose size is found in one list alone are not read, and of the others, which are many
+    # where a sensor writes without compression, those whose samples are found in one list alone.
+    sizes = [entries for entries in by_size.values() if len({name for name, _ in entries}) > 1]
+    by_samples: dict[tuple[int, bytes | None], list[tuple[str, str]]] = defaultdict(list)
+    for size, entries in enumerate(sizes):
+        for entry in entries:
+            by_samples[size, _samples(entry[1])].append(entry)
+    groups = [
+        entries
+        for (_, samples), entries in by_samples.items()
+        # What cannot be opened is handed on, to whom hashes it and says so.
+        if samples is None or len({name for name, _ in entries}) > 1
+    ]
     candidates = [(size, *entry) for size, entries in enumerate(groups) for entry in entries]
     first_by_hash: dict[tuple[int, str], tuple[str, str]] = {}
     duplicates: list[tuple[str, str, str, str]] = []
@@ -155,6 +170,21 @@ def shared_files(
         if first[0] != name:
             duplicates.append((*first, name, path))
     return duplicates
+
+
+def _samples(path: str) -> bytes | None:
+    """Return a hash of some bytes of a file, spread over it; None if it cannot be opened."""
+    try:
+        with Path(path).open("rb") as stream:
+            length = os.fstat(stream.fileno()).st_size
+            step = max(length // _PIECES, 1)
+            pieces = []
+            for start in range(0, length, step):
+                stream.seek(start)
+                pieces.append(stream.read(_PIECE))
+    except OSError:
+        return None
+    return hashlib.blake2b(b"".join(pieces), digest_size=16).digest()
 
 
 def _normals(source: SampleSource, split: str) -> list[SampleRef]:
