@@ -56,6 +56,7 @@ class RGBDSample:
         group: what must not be divided between splits (category, session, batch).
         split: ``"train"``, ``"validation"``, ``"test"`` or ``""``.
         source: path of the RGB file (of the 3D file where there is no RGB).
+        notes: what was assumed when it was read, a sentence each.
     """
 
     rgb: FloatArray | None
@@ -67,6 +68,7 @@ class RGBDSample:
     group: str = ""
     split: str = ""
     source: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,7 @@ class Verdict:
         threshold: score above which the model calls a part defective; None where it has none.
         regions: places of the alarm, the highest peak first; () of a good part.
         pixel_threshold: score that all pixels of a region exceed; None of a good part.
+        parts: of a frame that is split, the verdict on each of its parts; else empty.
     """
 
     source: str
@@ -233,6 +236,7 @@ class Verdict:
     threshold: float | None = None
     regions: tuple[Region, ...] = field(default=())
     pixel_threshold: float | None = None
+    parts: tuple[Verdict, ...] = ()
 
     def plot(self) -> Figure:
         """Draw the anomaly map with the decision and its regions; needs matplotlib."""

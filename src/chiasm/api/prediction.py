@@ -140,7 +140,8 @@ def predict(
         device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Returns:
-        A verdict or diagnosis for each input, in their order.
+        A verdict or diagnosis for each input, in their order; of a frame that the model splits, one
+        for each of its parts.
 
     Raises:
         ConfigurationError: an argument belongs to the other wing, or to a folder of inputs.

@@ -165,7 +165,41 @@ def convert(
         typer.Option(help="Metres of one unit of the 3D data; 1 by default.", min=0),
     ] = None,
     intrinsics: Annotated[
-        Path | None, typer.Option(help="JSON file with fx, fy, cx, cy in pixels.")
+        Path | None,
+        typer.Option(
+            help="Camera of depth, or of clouds without a grid: a JSON, YAML, .mat or text file "
+            "with fx, fy, cx, cy in pixels or a 3 x 3 matrix."
+        ),
+    ] = None,
+    pitch: Annotated[
+        float | None,
+        typer.Option(help="Of a height map: metres between columns, and rows.", min=0),
+    ] = None,
+    pitch_y: Annotated[
+        float | None, typer.Option(help="Metres between rows, where it differs.", min=0)
+    ] = None,
+    offset: Annotated[float, typer.Option(help="Metres added to the heights.")] = 0.0,
+    up: Annotated[
+        bool,
+        typer.Option("--up/--down", help="Heights grow towards the sensor, or away from it."),
+    ] = True,
+    missing: Annotated[
+        list[float] | None,
+        typer.Option(help="Value that marks what was not measured; may be repeated."),
+    ] = None,
+    intensity: Annotated[
+        bool,
+        typer.Option(
+            "--intensity/--no-intensity", help="Intensities in 3D files become the grey image."
+        ),
+    ] = True,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            help="Bits that the camera used of the 16 of its images; told by the brightest.",
+            min=8,
+            max=16,
+        ),
     ] = None,
     lamp: Lamp = None,
     workers: Workers = 1,
@@ -175,8 +209,9 @@ def convert(
 ) -> None:
     """Convert parts into the MVTec 3D-AD layout, or recordings into a store; resumes.
 
-    Parts are depth images, PLY, PCD, or any other layout in another unit. The same command again
-    makes what is missing, what was mended and what has changed.
+    Parts are depth images, height maps, point maps, tables, PLY or PCD, or any other layout in
+    another unit. The same command again makes what is missing, what was mended and what has
+    changed.
     """
     from chiasm.diagnosis.readers import opening
 
@@ -186,6 +221,9 @@ def convert(
             "--kind": kind,
             "--unit": unit,
             "--intrinsics": intrinsics,
+            "--pitch": pitch,
+            "--missing": missing or None,
+            "--bits": bits,
             "--lamp": lamp,
         }
         if given := [name for name, value in options.items() if value is not None]:
@@ -193,7 +231,16 @@ def convert(
         _convert_recordings(origin, destination, workers=workers, strict=strict)
         return
     from chiasm.detection.readers.convert import convert as convert_files
+    from chiasm.detection.readers.range_image import RangeSettings
 
+    settings = RangeSettings(
+        missing=tuple(missing or ()),
+        pitch_x=pitch,
+        pitch_y=pitch_y,
+        offset_m=offset,
+        up=up,
+        intensity=intensity,
+    )
     conversion = convert_files(
         origin,
         destination,
@@ -202,10 +249,14 @@ def convert(
         unit_m=unit,
         intrinsics=intrinsics,
         lamp=lamp,
+        settings=settings,
+        bits=bits,
         workers=workers,
         strict=strict,
         progress=_watching("parts"),
     )
+    for sentence, count in conversion.remarks:
+        typer.echo(f"note: {sentence} ({count} parts)", err=True)
     before = f", {conversion.kept} of them before" if conversion.kept else ""
     typer.echo(f"{conversion.written} samples were written to {conversion.root}{before}.")
     _tell_left_out(conversion.problems, "samples or files")

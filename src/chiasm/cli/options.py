@@ -98,6 +98,19 @@ Confidence = Annotated[
 ]
 
 
+Defects = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder or table of labelled defective parts, none of the test, that choose the "
+        "threshold; 'validation' takes those of the data's own validation split at a training."
+    ),
+]
+MissRate = Annotated[
+    float | None,
+    typer.Option(help="Share of such defects that may be missed (default: the best F1 is taken)."),
+]
+
+
 class RenamedOptions(TyperGroup):
     """The commands, which take options by their earlier names too, with a remark on stderr."""
 

@@ -9,9 +9,11 @@ import typer
 from chiasm.cli.options import (
     Config,
     Data,
+    Defects,
     Device,
     Lamp,
     Minutes,
+    MissRate,
     Out,
     Overrides,
     Ray,
@@ -43,6 +45,8 @@ def train(
             help="search, concatenation, best (of these two), random, or a genotype file."
         ),
     ] = None,
+    defects: Defects = None,
+    miss_rate: MissRate = None,
 ) -> None:
     """Train a detector on normal parts or a classifier on recordings. Writes OUT/model.
 
@@ -64,5 +68,7 @@ def train(
         model=model,
         strict=strict,
         fusion=fusion,
+        defects=defects,
+        miss_rate=miss_rate,
     )
     run(chosen, workers=workers, ray=ray)

@@ -201,7 +201,7 @@ def _notes(
         )
     if (left_out := left_out_note(folder)) is not None:
         notes.append(left_out)
-    if model.alarm_rule.rank == 0:
+    if not model.alarm_rule.decides or model.alarm_rule.known_defects is not None:
         notes.append(model.alarm_rule.promise)
     if model.backbone_weights is not None and model.is_baseline:
         notes.append(

@@ -182,16 +182,18 @@ def _judge(
     with Progress("Predicting", count) as progress:
         for name, sample in progress.over(samples):
             verdict = next(model.predict_all([(name, sample)]))
-            verdicts.append(verdict if keep_maps else replace(verdict, anomaly_map=None))
-            if out is None or files is None:
-                continue
-            row = files.write_row(verdict, row_of(verdict)) | {"picture": None}
-            if verdict.anomaly_map is not None and isinstance(sample, RGBDSample):
-                row["picture"] = f"{file_stem(verdict.source)}.png"
-                heat_map = heat_overlay(verdict.anomaly_map, sample, scale=scale)
-                (out / row["picture"]).write_bytes(png_bytes(heat_map))
-            tally.add(outcome_of(verdict, row=row), len(rows))
-            rows.append(row)
+            # Of a frame that is split, each part has a row of its own.
+            for judged in verdict.parts or (verdict,):
+                verdicts.append(judged if keep_maps else replace(judged, anomaly_map=None))
+                if out is None or files is None:
+                    continue
+                row = files.write_row(judged, row_of(judged)) | {"picture": None}
+                if judged.anomaly_map is not None and isinstance(sample, RGBDSample):
+                    row["picture"] = f"{file_stem(judged.source)}.png"
+                    heat_map = heat_overlay(judged.anomaly_map, sample, scale=scale)
+                    (out / row["picture"]).write_bytes(png_bytes(heat_map))
+                tally.add(outcome_of(judged, row=row), len(rows))
+                rows.append(row)
     if out is not None and files is not None:
         _write_tables(rows, out)
         if files.coco:

@@ -123,7 +123,7 @@ class DiagnosisPredictor:
             sample_from_arrays(
                 image,
                 series,
-                channels=self.contract.recording.channels,
+                channels=self.contract.recording.recorded_channels,
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +11,43 @@ import tifffile
 from numpy.typing import NDArray
 
 from chiasm.errors import DataError
+from chiasm.files.decoding import METRES, Numbers, bytes_of, decode_picture, numbers_of
+from chiasm.files.missing import missing_values
 from chiasm.samples import BoolArray, FloatArray
 
 RGB_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
-XYZ_SUFFIXES = frozenset({".tif", ".tiff"})
-TiffCheck = Callable[[tifffile.TiffFile], None]
-TIFF_MARKS = frozenset({b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+"})
+XYZ_SUFFIXES = frozenset({".tif", ".tiff", ".npy", ".npz", ".exr"})
 
 
-def read_rgb(path: Path | str) -> FloatArray:
+def read_rgb(path: Path | str, bits: int | None = None) -> FloatArray:
     """Read a colour image of 8 or 16 bits a channel.
 
-    Returns ``(H, W, 3)`` float32 in [0, 1], RGB order. 16-bit values keep their precision, grey
-    is repeated three times and an alpha channel is dropped. Raises ``DataError`` for a file that
-    is missing, corrupt or of another type.
+    ``bits`` is the number that the camera used of 16; None takes all. Returns ``(H, W, 3)``
+    float32 in [0, 1], RGB order. 16-bit values keep their precision, grey is repeated three times
+    and an alpha channel is dropped. Raises ``DataError`` for a file that
+    is missing, corrupt or of another type, and for values beyond ``bits``.
     """
-    return rgb_from_bytes(_bytes_of(Path(path)), str(path))
+    return rgb_from_bytes(bytes_of(Path(path)), str(path), bits)
 
 
-def rgb_from_bytes(content: bytes, source: str) -> FloatArray:
+def rgb_from_bytes(content: bytes, source: str, bits: int | None = None) -> FloatArray:
     """Decode a colour image as ``read_rgb`` does; ``source`` names it in messages."""
-    pixels = _decode(content, source)
+    pixels = decode_picture(content, source)
     if pixels.dtype not in (np.uint8, np.uint16):
         raise DataError(
             f"{source} holds {pixels.dtype} values; a colour image has 8 or 16 unsigned bits a "
             "channel. Save it as PNG or JPEG."
         )
-    scale = np.float32(np.iinfo(pixels.dtype).max)
+    most = int(np.iinfo(pixels.dtype).max)
+    if bits is not None and pixels.dtype == np.uint16:
+        most = (1 << bits) - 1
+        brightest = int((pixels if pixels.ndim == 2 else pixels[..., :3]).max(initial=0))
+        if brightest > most:
+            raise DataError(
+                f"{source} has the value {brightest}, which {bits} bits do not hold; all images of "
+                "one data set have the same bits (--bits, 16 for the whole range)."
+            )
+    scale = np.float32(most)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
     if pixels.shape[2] not in (3, 4):
@@ -53,73 +61,113 @@ def read_mask(path: Path | str) -> BoolArray:
 
     Raises ``DataError`` for a file that is missing or corrupt.
     """
-    pixels = _decode(_bytes_of(Path(path)), str(path))
+    pixels = decode_picture(bytes_of(Path(path)), str(path))
     if pixels.ndim == 3:
         # Not the alpha channel: opaque black is still background.
         pixels = pixels[..., :3].max(axis=2)
     return np.asarray(pixels > 0)
 
 
-def read_xyz(path: Path | str, unit_m: float = 1.0) -> FloatArray:
-    """Read an organised point map: a 3-channel float TIFF, 0 where missing.
+def read_xyz(
+    path: Path | str, unit_m: float | None = None, remarks: list[str] | None = None
+) -> FloatArray:
+    """Read an organised point map: three floats a pixel in TIFF, npy, npz or OpenEXR.
 
-    ``unit_m`` is the length of the file's unit in metres. Returns ``(H, W, 3)`` float32 metres.
-    Raises ``DataError`` for a file that is missing, corrupt, of another shape or type, or that
-    holds NaN or infinite values.
+    ``unit_m`` is the length of the file's unit in metres; None takes metres. Returns
+    ``(H, W, 3)`` float32 metres, 0 where missing: at NaN, infinities, and markers of missing
+    values, of which ``remarks`` gets a sentence. Raises ``DataError`` for a file that is missing,
+    corrupt, or of another shape or type.
     """
-    points = xyz_from_bytes(_bytes_of(Path(path)), str(path))
-    return points if unit_m == 1 else points * np.float32(unit_m)
+    numbers = numbers_of(bytes_of(Path(path)), str(path))
+    return point_map(numbers, str(path), unit_m, remarks=remarks)
 
 
-def xyz_from_bytes(content: bytes, source: str, check: TiffCheck | None = None) -> FloatArray:
-    """Decode an organised point map as ``read_xyz`` does; ``source`` names it in messages.
-
-    ``check`` may raise ``DataError`` for the file's header before it is decoded.
-    """
-    return checked_xyz(_decode_tiff(content, source, check), source)
-
-
-def checked_xyz(points: NDArray[Any], source: str) -> FloatArray:
-    """Check an array of any float type and return it as ``read_xyz`` returns point maps."""
+def point_map(
+    numbers: Numbers,
+    source: str,
+    unit_m: float | None = None,
+    *,
+    missing: tuple[float, ...] = (),
+    remarks: list[str] | None = None,
+) -> FloatArray:
+    """Return decoded points as ``read_xyz`` does; ``missing`` are further markers."""
+    points = numbers.values
     if points.ndim != 3 or points.shape[2] != 3:
         raise DataError(
             f"{source} has shape {points.shape}; an organised point map has shape "
             "(height, width, 3): x, y and z in metres."
         )
-    if points.dtype not in (np.float16, np.float32, np.float64):
-        raise DataError(f"{source} holds {points.dtype} values; point maps are float32, in metres.")
-    points = np.ascontiguousarray(points, dtype=np.float32)
-    # Minimum and maximum of an array with NaN are NaN; only then is each pixel checked.
-    if points.size and not np.isfinite((points.min(), points.max())).all():
-        bad = int(np.count_nonzero(~np.isfinite(points).all(axis=2)))
+    whole_counts = points.dtype.kind != "f"
+    if whole_counts and (unit_m is None or points.dtype.itemsize == 1):
         raise DataError(
-            f"{source} has NaN or infinite values at {bad} pixels; write missing points as 0, 0, 0."
+            f"{source} holds {points.dtype} values; point maps are float32, in metres. Counts of "
+            "16 bits or more need the metres of one (data convert --unit)."
         )
-    return points
+    # Twice the digits, so that metres are rounded once.
+    length = 1.0 if unit_m is None else unit_m
+    scaled = points if length == 1 else points.astype(np.float64) * length
+    metres: FloatArray = np.ascontiguousarray(scaled, dtype=np.float32)
+    # Minimum and maximum of an array with NaN are NaN; only then is each pixel checked.
+    whole = not points.size or np.isfinite((metres.min(), metres.max())).all()
+    if whole and numbers.metres and unit_m is None:
+        return metres  # chiasm has written it, with 0 where missing
+    absent = missing_values(points[..., 2], (*numbers.missing, *missing), remarks)
+    if not whole:
+        absent |= ~np.isfinite(points).all(axis=2)
+    if numbers.valid is not None:
+        absent |= ~numbers.valid
+    if absent.any():
+        metres = np.where(absent[..., None], np.float32(0), metres)
+    return metres
 
 
-def read_depth(path: Path | str, unit_m: float | None) -> FloatArray:
-    """Read a depth image, 16-bit PNG or one-channel TIFF.
+def read_depth(
+    path: Path | str, unit_m: float | None, remarks: list[str] | None = None
+) -> FloatArray:
+    """Read a depth image: one channel in 16-bit PNG, TIFF, npy, npz or OpenEXR.
 
     ``unit_m`` is the length of one count in metres (0.001 for millimetres). None takes floats as
     metres and refuses integer counts, whose unit is unknown. Returns ``(H, W)`` float32 metres, 0
-    where missing; NaN, which often marks missing float depth, becomes 0. Raises ``DataError`` for
-    corrupt files, several channels and negative depth.
+    where missing: at NaN, infinities, and markers of missing values, of which ``remarks`` gets a
+    sentence. Raises ``DataError`` for corrupt files, several channels and negative depth.
     """
-    return depth_from_bytes(_bytes_of(Path(path)), str(path), unit_m)
+    path = Path(path)
+    return depth_image(numbers_of(bytes_of(path), str(path)), str(path), unit_m, remarks=remarks)
 
 
-def depth_from_bytes(
-    content: bytes, source: str, unit_m: float | None, check: TiffCheck | None = None
+def depth_image(
+    numbers: Numbers,
+    source: str,
+    unit_m: float | None,
+    *,
+    missing: tuple[float, ...] = (),
+    remarks: list[str] | None = None,
 ) -> FloatArray:
-    """Decode a depth image as ``read_depth`` does; ``source`` names it in messages.
+    """Return decoded depth as ``read_depth`` does; ``missing`` are further markers."""
+    counts = one_channel(numbers, source)
+    if unit_m is None and np.issubdtype(counts.dtype, np.integer):
+        raise DataError(
+            f"{source} holds integer counts of depth of an unknown unit; give the metres of one "
+            "count, e.g. 0.001 for millimetres."
+        )
+    absent = missing_values(counts, (*numbers.missing, *missing), remarks)
+    if numbers.valid is not None:
+        absent |= ~numbers.valid
+    length = 1.0 if unit_m is None else unit_m
+    # What is missing may be a number that float32 cannot hold.
+    metres = np.where(absent, 0.0, counts.astype(np.float64)) * length
+    if (metres < 0).any():
+        raise DataError(
+            f"{source} has negative depth; depth is the distance in front of the camera. For a map "
+            "of heights give the pitch of its pixels (data convert --pitch); if a number marks "
+            f"what is missing, such as {float(counts[metres < 0].min()):g}, name it (--missing)."
+        )
+    return np.asarray(metres, dtype=np.float32)
 
-    ``check`` may raise ``DataError`` for a TIFF's header before it is decoded.
-    """
-    is_tiff = content[:4] in TIFF_MARKS
-    counts = _decode_tiff(content, source, check) if is_tiff else _decode(content, source)
-    if counts.ndim == 3 and counts.shape[2] == 1:
-        counts = counts[..., 0]
+
+def one_channel(numbers: Numbers, source: str) -> NDArray[Any]:
+    """Return values ``(H, W)`` of depth or height; raises ``DataError`` for another shape."""
+    counts = numbers.values
     if counts.ndim != 2:
         raise DataError(f"{source} has shape {counts.shape}; a depth image has one channel.")
     if counts.dtype == np.uint8:
@@ -127,19 +175,7 @@ def depth_from_bytes(
             f"{source} has 8 bits; a depth image needs 16 bits or floats. An 8-bit file is usually "
             "a preview: use the sensor's original file."
         )
-    if unit_m is None and np.issubdtype(counts.dtype, np.integer):
-        raise DataError(
-            f"{source} holds integer counts of depth of an unknown unit; give the metres of one "
-            "count, e.g. 0.001 for millimetres."
-        )
-    length = 1.0 if unit_m is None else unit_m
-    metres = np.asarray(counts.astype(np.float64) * length, dtype=np.float32)
-    metres = np.where(np.isfinite(metres), metres, np.float32(0))
-    if (metres < 0).any():
-        raise DataError(
-            f"{source} has negative depth; depth is the distance in front of the camera."
-        )
-    return metres
+    return counts
 
 
 def write_rgb(path: Path | str, rgb: FloatArray) -> None:
@@ -159,7 +195,13 @@ def write_xyz(path: Path | str, xyz: FloatArray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     points = np.ascontiguousarray(xyz, dtype=np.float32)
     tifffile.imwrite(
-        path, points, compression="zlib", photometric="minisblack", planarconfig="contig"
+        path,
+        points,
+        compression="zlib",
+        photometric="minisblack",
+        planarconfig="contig",
+        description=METRES,
+        metadata=None,
     )
 
 
@@ -181,49 +223,6 @@ def image_files(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
             )
         files[path.stem] = path
     return files
-
-
-def _bytes_of(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-    except OSError as cause:
-        raise DataError(f"{path} cannot be opened: {cause.strerror or cause}.") from cause
-    if not content:
-        raise DataError(f"{path} is empty (0 bytes); copy the file again from its origin.")
-    return content
-
-
-def _decode(content: bytes, source: str) -> NDArray[Any]:
-    # imread fails on non-ASCII paths on some platforms, and without a reason.
-    try:
-        pixels = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as cause:
-        raise DataError(f"{source} cannot be decoded as an image ({cause.err}).") from cause
-    if pixels is None:
-        raise DataError(
-            f"{source} cannot be decoded as an image: it is damaged or of another format than "
-            "PNG, JPEG or TIFF."
-        )
-    return np.asarray(pixels)
-
-
-def _decode_tiff(content: bytes, source: str, check: TiffCheck | None) -> NDArray[Any]:
-    try:
-        with tifffile.TiffFile(BytesIO(content)) as file:
-            if check is not None:
-                check(file)
-            return np.asarray(file.asarray())
-    except DataError:
-        raise
-    except Exception as cause:  # a damaged file makes tifffile raise nearly anything
-        if "imagecodecs" in str(cause):
-            raise DataError(
-                f"{source} is compressed in a way that needs a package more ({cause}): pip install "
-                "'chiasm[formats]', or save it with deflate compression or none."
-            ) from cause
-        raise DataError(
-            f"{source} cannot be decoded as TIFF ({cause}); it may be damaged."
-        ) from cause
 
 
 def _encode(path: Path, pixels: NDArray[np.uint8]) -> None:

@@ -231,6 +231,7 @@ def _of_part(record: LineRecord, verdict: Verdict, model: Any) -> LineRecord:
         score=verdict.score,
         p_value=verdict.p_value,
         threshold=model.alarm_rule.threshold,
+        regions=verdict.regions,
         notes=verdict.notes,
         error=verdict.error,
     )

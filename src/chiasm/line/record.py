@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
+
+from chiasm.samples import Region
 
 SCHEMA, VERSION = "chiasm.verdict", 1
 GOOD, DEFECTIVE, UNDECIDED, ERROR = "good", "defective", "undecided", "error"
@@ -33,6 +35,7 @@ class LineRecord:
         p_value: of a part.
         threshold: score above which a part is defective.
         probabilities: of a recording, by kind.
+        regions: places of the alarm on a part, the highest peak first.
         latency_ms: from the start of reading to the verdict.
         notes: remarks.
         error: what was wrong, or "".
@@ -51,6 +54,7 @@ class LineRecord:
     p_value: float | None = None
     threshold: float | None = None
     probabilities: Mapping[str, float] = field(default_factory=dict)
+    regions: tuple[Region, ...] = ()
     latency_ms: float = 0.0
     notes: tuple[str, ...] = ()
     error: str = ""
@@ -70,6 +74,7 @@ class LineRecord:
             "p_value": finite(self.p_value),
             "threshold": finite(self.threshold),
             "probabilities": {kind: finite(p) for kind, p in self.probabilities.items()},
+            "regions": [_plain(asdict(region)) for region in self.regions],
             "model": self.model,
             "model_hash": self.model_hash,
             "wing": self.wing,
@@ -105,6 +110,13 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
+def _plain(region: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: [finite(part) for part in value] if isinstance(value, tuple) else finite(value)
+        for name, value in region.items()
+    }
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON schema (draft 2020-12) of a payload."""
 
@@ -138,6 +150,27 @@ def json_schema() -> dict[str, Any]:
         "probabilities": entry(
             "object", "Of a recording, by kind.", additionalProperties={"type": number}
         ),
+        "regions": entry(
+            "array",
+            "Places of the alarm on a part, the highest peak first: box (left, top, width, height) "
+            "and centroid (x, y) in pixels of the picture; centroid_mm (x, y, z) in the camera's "
+            "frame, area_mm2, height_mm above the support and relief_mm over the surface about it, "
+            "null without 3D.",
+            items={
+                "type": "object",
+                "properties": {
+                    "box": _numbers(4),
+                    "centroid": _numbers(2),
+                    "pixels": {"type": "number"},
+                    "peak": {"type": number},
+                    "centroid_mm": {"anyOf": [_numbers(3), {"type": "null"}]},
+                    "area_mm2": {"type": number},
+                    "height_mm": {"type": number},
+                    "relief_mm": {"type": number},
+                },
+                "required": [one.name for one in fields(Region)],
+            },
+        ),
         "model": entry("string", "Name of the model."),
         "model_hash": entry("string", "SHA-256 of the version that judged."),
         "wing": {"enum": ["detector", "classifier"], "description": "Parts or recordings."},
@@ -152,4 +185,13 @@ def json_schema() -> dict[str, Any]:
         "properties": properties,
         "required": list(properties),
         "additionalProperties": False,
+    }
+
+
+def _numbers(count: int) -> dict[str, Any]:
+    return {
+        "type": "array",
+        "items": {"type": ["number", "null"]},
+        "minItems": count,
+        "maxItems": count,
     }

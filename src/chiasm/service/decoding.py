@@ -14,17 +14,16 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from chiasm.detection.readers.camera import CAMERA_COLUMNS, back_project, camera_from_text
-from chiasm.diagnosis.readers.series_files import checked_series, numbers_from_bytes
-from chiasm.errors import DataError
-from chiasm.files.images import (
-    TIFF_MARKS,
-    TiffCheck,
-    checked_xyz,
-    depth_from_bytes,
-    rgb_from_bytes,
-    xyz_from_bytes,
+from chiasm.detection.readers.camera import (
+    CAMERA_COLUMNS,
+    back_project,
+    camera_for,
+    camera_from_text,
 )
+from chiasm.diagnosis.readers.checked_sample import series_of_file
+from chiasm.errors import DataError
+from chiasm.files.decoding import TIFF_MARKS, Numbers, TiffCheck, numbers_of
+from chiasm.files.images import depth_image, point_map, rgb_from_bytes
 from chiasm.samples import FloatArray
 from chiasm.service.multipart import Upload
 from chiasm.service.refusals import shortened
@@ -43,10 +42,12 @@ class Part:
     Attributes:
         rgb: ``(H, W, 3)`` float32 in [0, 1], or None.
         xyz: ``(H, W, 3)`` float32 metres, 0 where missing, or None.
+        notes: what was assumed when they were decoded.
     """
 
     rgb: FloatArray | None
     xyz: FloatArray | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,11 +88,12 @@ def decode_part(files: Mapping[str, Upload], fields: Mapping[str, str], limits: 
         raise DataError("Both xyz and depth were sent; send the one that the sensor measured.")
     rgb = _colour(files["rgb"], limits) if "rgb" in files else None
     xyz = None
+    remarks: list[str] = []
     if "xyz" in files:
-        xyz = _points(files["xyz"], limits)
+        xyz = _points(files["xyz"], limits, remarks)
     elif "depth" in files:
-        xyz = _points_of_depth(files["depth"], fields, limits)
-    return Part(rgb, xyz)
+        xyz = _points_of_depth(files["depth"], fields, limits, remarks)
+    return Part(rgb, xyz, tuple(remarks))
 
 
 def decode_recording(
@@ -107,13 +109,28 @@ def decode_recording(
     if rows_in_time not in ("true", "false"):
         raise DataError(f"rows_in_time is {shortened(rows_in_time)!r}; true or false was expected.")
     image = _colour(files["image"], limits) if "image" in files else None
-    series = None
-    if "series" in files:
-        series = _series(files["series"], limits, rows_in_time=rows_in_time == "true")
     per_cycle = number(fields, "samples_per_cycle", 128.0)
     if per_cycle != int(per_cycle) or not 2 <= per_cycle <= 2**20:
         raise DataError(f"samples_per_cycle is {per_cycle:g}; a whole number from 2 was expected.")
-    return Recording(image, series, number(fields, "frequency", 60.0), int(per_cycle))
+    frequency = number(fields, "frequency", 60.0)
+    if "series" not in files:
+        return Recording(image, None, frequency, int(per_cycle))
+    upload = files["series"]
+    _check_series(upload, limits)
+    given = "rows_in_time" in fields
+    recorded = series_of_file(
+        (upload.where, upload.content),
+        channels=1 if rows_in_time == "true" else max(channels, 2),
+        frequency=frequency,
+        samples_per_cycle=int(per_cycle),
+        layout="" if not given else "rows" if rows_in_time == "true" else "channels",
+    )
+    return Recording(
+        recorded.image if image is None else image,
+        recorded.series,
+        recorded.frequency,
+        recorded.samples_per_cycle,
+    )
 
 
 def number(fields: Mapping[str, str], name: str, default: float) -> float:
@@ -148,20 +165,23 @@ def _colour(upload: Upload, limits: Limits) -> FloatArray:
     return np.ascontiguousarray(pixels, dtype=np.float32)
 
 
-def _points(upload: Upload, limits: Limits) -> FloatArray:
+def _points(upload: Upload, limits: Limits, remarks: list[str]) -> FloatArray:
     kind = kind_of(upload.content, upload.where)
     if kind == "tiff":
-        return xyz_from_bytes(upload.content, upload.where, _tiff_check(upload, limits))
+        numbers = numbers_of(upload.content, upload.where, _tiff_check(upload, limits))
+        return point_map(numbers, upload.where, remarks=remarks)
     check_image(upload.content, upload.where, limits)
     if kind == "npy":
-        return checked_xyz(_array(upload), upload.where)
+        return point_map(Numbers(_array(upload)), upload.where, remarks=remarks)
     raise DataError(
         f"{upload.where} is a {kind.upper()} file; points must be a TIFF of three floats per "
         "pixel or a .npy file. Send a depth image in the field 'depth', with fx, fy, cx and cy."
     )
 
 
-def _points_of_depth(upload: Upload, fields: Mapping[str, str], limits: Limits) -> FloatArray:
+def _points_of_depth(
+    upload: Upload, fields: Mapping[str, str], limits: Limits, remarks: list[str]
+) -> FloatArray:
     camera = camera_from_text(
         {name: fields.get(name, "") for name in CAMERA_COLUMNS}, "The request"
     )
@@ -169,17 +189,17 @@ def _points_of_depth(upload: Upload, fields: Mapping[str, str], limits: Limits) 
     kind = kind_of(upload.content, upload.where)
     if kind != "tiff":
         check_image(upload.content, upload.where, limits)
-    if kind != "npy":
-        check = _tiff_check(upload, limits)
-        return back_project(depth_from_bytes(upload.content, upload.where, unit, check), camera)
-    counts = _array(upload)
-    if counts.ndim != 2:
-        raise DataError(f"{upload.where} has shape {counts.shape}; (height, width) was expected.")
-    metres = counts.astype(np.float64) * unit
-    metres = np.where(np.isfinite(metres), metres, 0)
-    if (metres < 0).any():
-        raise DataError(f"{upload.where} has negative depth.")
-    return back_project(metres, camera)
+    if kind == "npy":
+        counts = _array(upload)
+        if counts.ndim != 2:
+            raise DataError(
+                f"{upload.where} has shape {counts.shape}; (height, width) was expected."
+            )
+        numbers = Numbers(counts)
+    else:
+        numbers = numbers_of(upload.content, upload.where, _tiff_check(upload, limits))
+    depth = depth_image(numbers, upload.where, unit, remarks=remarks)
+    return back_project(depth, camera_for(camera, depth.shape, upload.where))
 
 
 def _tiff_check(upload: Upload, limits: Limits) -> TiffCheck:
@@ -188,15 +208,16 @@ def _tiff_check(upload: Upload, limits: Limits) -> TiffCheck:
     )
 
 
-def _series(upload: Upload, limits: Limits, *, rows_in_time: bool) -> FloatArray:
+def _check_series(upload: Upload, limits: Limits) -> None:
+    """Check type and size of a series before it is decoded."""
     kind = kind_of(upload.content, upload.where)
     if kind == "npy":
         check_array(upload.content, upload.where, limits.values)
-        return checked_series(_array(upload), upload.where, rows_in_time=rows_in_time)
-    if kind != "other":
-        raise DataError(f"{upload.where} is a {kind.upper()} file; a series must be CSV or .npy.")
-    check_table(upload.content, upload.where, limits.values)
-    return numbers_from_bytes(upload.content, upload.where, rows_in_time=rows_in_time)
+    elif kind != "other" or upload.content[:2] == b"PK":
+        name = kind.upper() if kind != "other" else "ZIP"
+        raise DataError(f"{upload.where} is a {name} file; a series must be a table or .npy.")
+    else:
+        check_table(upload.content, upload.where, limits.values)
 
 
 def _array(upload: Upload) -> NDArray[Any]:
@@ -346,7 +367,7 @@ def check_array(content: bytes, where: str, values: int) -> None:
 
 def check_table(content: bytes, where: str, values: int) -> None:
     """Check the number of cells of a CSV; raises ``DataError``."""
-    cells = content.count(b",") + content.count(b"\n") + 1
+    cells = sum(content.count(mark) for mark in (b",", b";", b"\t", b" ", b"\n")) + 1
     if cells > values:
         raise DataError(
             f"{where} has {cells:,} cells; this service takes series of at most {values:,} values."

@@ -13,11 +13,18 @@ import tifffile
 
 from chiasm.detection.readers.convert import convert
 from chiasm.detection.readers.mvtec3d import Mvtec3d
-from chiasm.detection.readers.point_cloud_files import read_cloud
+from chiasm.detection.readers.opening import open_source
+from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.errors import DataError
 from chiasm.files.images import write_mask, write_rgb, write_xyz
 
 H, W = 3, 4
+
+
+def read_cloud(path, size=None, unit_m=1.0):
+    return read_range(path, RangeSettings(unit_m=unit_m), size).xyz
+
+
 XYZ = "property {0} x\nproperty {0} y\nproperty uchar red\nproperty {0} z\n"
 GRID = f"obj_info num_cols {W}\nobj_info num_rows {H}\n"
 
@@ -116,7 +123,7 @@ def test_clouds_that_are_not_one_point_a_pixel_are_refused(tmp_path):
     np.testing.assert_allclose(read_cloud(tmp_path / "a.ply", size=(H, W))[1], np.array(grid()[1]))
     with pytest.raises(DataError, match=r"a\.ply holds 12 points as 1 x 12: it is not organised"):
         read_cloud(tmp_path / "a.ply")
-    with pytest.raises(DataError, match=r"a\.ply holds 12 points as 5 x 5"):
+    with pytest.raises(DataError, match=r"a\.ply holds 12 points as 1 x 12, 5 x 5 were"):
         read_cloud(tmp_path / "a.ply", size=(5, 5))
     (tmp_path / "a.pcd").write_bytes(pcd(grid()))
     with pytest.raises(DataError, match=r"a\.pcd is organised as 3 x 4, .* 4 x 3 pixels"):
@@ -206,8 +213,6 @@ def test_whole_counts_of_depth_need_a_unit_and_fractions_are_metres(tmp_path):
 def test_what_a_unit_or_a_pair_has_no_place_in_is_told(tmp_path):
     (tmp_path / "raw/depth").mkdir(parents=True)
     cv2.imwrite(str(tmp_path / "raw/depth/1.png"), np.full((H, W), 2, np.uint16))
-    with pytest.raises(DataError, match=r"raw has depth/ but no images in rgb/"):
-        convert(tmp_path / "raw", tmp_path / "new", split="test", kind="cut")
     table = tmp_path / "parts.csv"
     table.write_text("depth,depth_unit,fx,fy,cx,cy\nraw/depth/1.png,0.1,8,8,1,1\n")
     with pytest.raises(DataError, match=r"no point maps for a unit; depth has depth_unit"):
@@ -233,7 +238,7 @@ def test_impossible_requests_are_refused(tmp_path):
         DataError, match=r"could be converted.*rgb/1\.png lacks its split or its kind"
     ):
         convert(tmp_path / "raw", tmp_path / "new")
-    with pytest.raises(DataError, match=r"rgb/1\.png has only one of"):
+    with pytest.raises(DataError, match=r"rgb/1\.png has colour alone"):
         convert(tmp_path / "raw", tmp_path / "new", split="test", kind="cut")
     for words, wrong in (
         ("The unit is", {"unit_m": float("inf")}),
@@ -244,3 +249,121 @@ def test_impossible_requests_are_refused(tmp_path):
             convert(tmp_path / "raw", tmp_path / "new", **wrong)
     with pytest.raises(DataError, match=r"raw is not empty"):
         convert(tmp_path / "raw", tmp_path / "raw", split="test", kind="cut")
+
+
+def deep(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), values)
+
+
+def point_map(path, z=0.5):
+    write_xyz(path, np.full((H, W, 3), z))
+
+
+def test_the_bits_of_a_camera_are_told_by_the_brightest_of_all_images(tmp_path):
+    for i, value in enumerate((4095, 100, 2000)):
+        deep(tmp_path / f"raw/train/good/rgb/{i}.png", np.full((H, W), value, np.uint16))
+        point_map(tmp_path / f"raw/train/good/xyz/{i}.tiff")
+    done = convert(tmp_path / "raw", tmp_path / "new")
+    assert "4095 of 65535, so that the camera has 12 bits" in done.remarks[0][0]
+    source = Mvtec3d(tmp_path / "new")
+    means = [source.load(ref).rgb.mean() for ref in source.refs]
+    np.testing.assert_allclose(means, np.array([4095, 100, 2000]) / 4095, atol=0.5 / 255)
+    whole = convert(tmp_path / "raw", tmp_path / "whole", bits=16)
+    assert not whole.remarks
+    assert Mvtec3d(whole.root).load(Mvtec3d(whole.root).refs[0]).rgb.max() < 0.1
+    with pytest.raises(DataError, match=r"0\.png has the value 4095, which 10 bits do not hold"):
+        convert(tmp_path / "raw", tmp_path / "less", bits=10, strict=True)
+    with pytest.raises(DataError, match=r"another bits"):
+        convert(tmp_path / "raw", tmp_path / "whole")
+
+
+def test_images_of_all_16_bits_and_of_8_are_left_alone(tmp_path):
+    deep(tmp_path / "a/train/good/rgb/0.png", np.full((H, W), 40000, np.uint16))
+    deep(tmp_path / "b/train/good/rgb/0.png", np.full((H, W), 9, np.uint8))
+    for name in "ab":
+        point_map(tmp_path / f"{name}/train/good/xyz/0.tiff")
+        assert not convert(tmp_path / name, tmp_path / f"new_{name}").remarks
+
+
+def test_parts_of_3d_alone_and_their_colours_are_converted(tmp_path):
+    (tmp_path / "raw/ply").mkdir(parents=True)
+    (tmp_path / "raw/ply/a.ply").write_bytes(ply(grid()))
+    done = convert(tmp_path / "raw", tmp_path / "new", split="train", kind="good", unit_m=0.001)
+    (ref,) = Mvtec3d(done.root).refs
+    sample = Mvtec3d(done.root).load(ref)
+    assert sample.rgb is None and ref.source.endswith("xyz/000.tiff")
+    np.testing.assert_allclose(sample.xyz, in_metres(grid()), rtol=1e-5)
+    assert "train/good/xyz/000.tiff," in (done.root / "origin.csv").read_text()
+    again = convert(tmp_path / "raw", tmp_path / "new", split="train", kind="good", unit_m=0.001)
+    assert (again.written, again.kept) == (1, 1)
+    coloured = ply(grid()).replace(b"uchar red", b"uchar intensity")
+    (tmp_path / "grey/ply").mkdir(parents=True)
+    (tmp_path / "grey/ply/a.ply").write_bytes(coloured)
+    done = convert(tmp_path / "grey", tmp_path / "seen", split="train", kind="good", unit_m=0.001)
+    sample = Mvtec3d(done.root).load(Mvtec3d(done.root).refs[0])
+    np.testing.assert_allclose(sample.rgb, 7 / 255, atol=1e-6)
+    assert "image of the part" in done.remarks[0][0]
+
+
+def test_folders_of_split_and_kind_are_kept(tmp_path):
+    for place in ("train/good", "test/dent"):
+        (tmp_path / f"raw/{place}/pcd").mkdir(parents=True)
+        (tmp_path / f"raw/{place}/pcd/1.pcd").write_bytes(pcd(grid()))
+        write_rgb(tmp_path / f"raw/{place}/rgb/1.png", colours())
+    write_mask(tmp_path / "raw/test/dent/gt/1.png", np.eye(H, W) > 0)
+    convert(tmp_path / "raw", tmp_path / "new", unit_m=0.001)
+    source = Mvtec3d(tmp_path / "new")
+    assert [(ref.split, ref.kind) for ref in source.refs] == [("train", "good"), ("test", "dent")]
+    np.testing.assert_array_equal(source.load(source.refs[1]).mask, np.eye(H, W) > 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("depth/1.png", r"raw has depth/ beside rgb/, such as .*1\.png.* data convert"),
+        ("xyz/1.ply", r"raw has xyz/ beside rgb/, such as .*1\.ply"),
+        ("xyz/1.stl", r"1\.stl is a 3D file .* mesh"),
+        ("cloud/1.praw", r"1\.praw is a 3D file .* PhoXi"),
+        ("depth/1.raw", r"1\.raw is a 3D file .* 16-bit PNG"),
+    ],
+)
+@pytest.mark.parametrize("place", ["", "train/good/"])
+def test_3d_beside_colour_is_never_left_out_in_silence(tmp_path, place, name, words):
+    write_rgb(tmp_path / f"raw/{place}rgb/1.png", colours())
+    path = tmp_path / f"raw/{place}{name}"
+    path.parent.mkdir()
+    path.write_bytes(b"ply\n")
+    with pytest.raises(
+        DataError, match=words.replace("raw has", f"raw{'/' + place[:-1] if place else ''} has")
+    ):
+        open_source(tmp_path / "raw")
+
+
+def test_npy_point_maps_are_read_as_they_are(tmp_path):
+    for place in ("plain", "parts/train/good"):
+        write_rgb(tmp_path / place / "rgb/1.png", colours())
+        (tmp_path / place / "xyz").mkdir()
+        xyz = in_metres(grid())
+        xyz[0, 0] = np.nan
+        np.save(tmp_path / place / "xyz/1.npy", xyz)
+        source = open_source(tmp_path / place.split("/")[0])
+        sample = source.load(source.refs[0])
+        np.testing.assert_array_equal(sample.xyz, np.nan_to_num(xyz))
+        assert not sample.valid[0, 0]
+
+
+def test_one_file_in_two_roles_is_refused(tmp_path):
+    for name in ("rgb", "depth"):
+        deep(tmp_path / f"raw/{name}/1.png", np.full((H, W), 500, np.uint16))
+    camera = tmp_path / "camera.json"
+    camera.write_text(json.dumps({"fx": 8, "fy": 4, "cx": 1, "cy": 2}))
+    with pytest.raises(DataError, match=r"rgb/1\.png and .*depth/1\.png are the same file"):
+        convert(
+            tmp_path / "raw",
+            tmp_path / "new",
+            split="test",
+            kind="cut",
+            unit_m=0.001,
+            intrinsics=camera,
+        )

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray, PreparedSample
 
 # Metres; a camera that shows faults of parts is nearer, and points in millimetres lie beyond.
 MAX_PLAUSIBLE = 50.0
+# Metres; frames of parts are neither so wide nor so far away.
+MAX_USUAL = 10.0
+_LEAST_LEVELS = 8  # different depths that are all whole centimetres
 # Largest ratio of a part's distance to those at calibration; beyond it the unit differs.
 MAX_RATIO = 20.0
 _STEP = 4  # every fourth row and column is measured
@@ -38,6 +42,49 @@ def check_metres(xyz: FloatArray, name: str) -> None:
             "They seem to be in millimetres: divide by 1000, or convert the data with "
             "'chiasm data convert ... --unit 0.001'."
         )
+
+
+def check_unit(xyz: FloatArray, name: str) -> None:
+    """Refuse points whose unit nobody named, and that are hardly in metres.
+
+    Frames of parts are neither 10 m wide nor 10 m away, and no sensor measures in whole
+    centimetres; in millimetres all three are usual.
+
+    Args:
+        xyz: ``(H, W, 3)``, 0 where missing.
+        name: of the file, for the message.
+
+    Raises:
+        DataError: with what tells it.
+    """
+    sparse = xyz[::_STEP, ::_STEP]
+    points = sparse[sparse.any(axis=2)].astype(np.float64)
+    if not len(points):
+        return
+    evidence = _evidence_of_millimetres(points)
+    if evidence:
+        raise DataError(
+            f"The points of {name} would be {float(np.median(np.abs(points[:, 2]))):.4g} m away, "
+            f"if they were in metres, and {evidence}: they seem to be in millimetres. Convert the "
+            "data with 'chiasm data convert ... --unit 0.001'; --unit 1 insists on metres."
+        )
+
+
+def _evidence_of_millimetres(points: NDArray[np.float64]) -> str:
+    """Return what speaks against metres, "" without anything; of points ``(N, 3)``."""
+    distance = float(np.median(np.abs(points[:, 2])))
+    if distance > MAX_USUAL:
+        return f"that is more than {MAX_USUAL:g} m"
+    low, high = np.percentile(points[:, :2], [2, 98], axis=0)
+    extent = float((high - low).max())
+    if extent > MAX_USUAL:
+        return f"the frame {extent:.4g} m wide"
+    z = points[:, 2]
+    steps = z * 100
+    whole = np.abs(steps - np.rint(steps)) < 1e-4 * np.maximum(1, np.abs(steps))
+    if whole.all() and len(np.unique(np.rint(steps))) >= _LEAST_LEVELS:
+        return "all of them in whole centimetres"
+    return ""
 
 
 def check_distance(xyz: FloatArray, calibrated: tuple[float, float] | None, name: str) -> None:

@@ -12,11 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from chiasm.detection.preparation.acquisition import Coverage, coverage_of
-from chiasm.detection.preparation.distance import median_distance
-from chiasm.detection.preparation.part_measures import PartMeasures, measure_part
-from chiasm.detection.preparation.prepare import PreparationSettings
-from chiasm.detection.readers.audit_findings import (
+from chiasm.detection.check.findings import (
     calibration_finding,
     cautions,
     chance_in_words,
@@ -24,12 +20,16 @@ from chiasm.detection.readers.audit_findings import (
     in_words,
     trivial_ranking,
 )
-from chiasm.detection.readers.opening import lamp_read
-from chiasm.detection.readers.part_statistics import (
+from chiasm.detection.check.part_measures import PartMeasures, measure_part
+from chiasm.detection.check.part_statistics import (
     ANOTHER_SIZE,
     PartStatistics,
     statistics_of,
 )
+from chiasm.detection.preparation.acquisition import Coverage, coverage_of
+from chiasm.detection.preparation.distance import median_distance
+from chiasm.detection.preparation.prepare import PreparationSettings
+from chiasm.detection.readers.opening import lamp_read
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.readers.splits import shared_files
 from chiasm.detection.readers.survey import PARTS_MEASURED, survey_of_source
@@ -206,6 +206,7 @@ def audit(
     shares, distances = Range(), Range()
     rows, labels = NumberTable(), array("b")
     readable: list[SampleRef] = []
+    notes: Counter[str] = Counter()
     reader = _reader(source, workers)
     strata = [(ref.split, ref.kind) for ref in source.refs]
     drawn = stratified(strata, sample or len(strata))
@@ -216,6 +217,7 @@ def audit(
             faults[ref.source] = found.sentence
             continue
         readable.append(ref)
+        notes.update(found.notes)
         sizes[found.size] += 1
         if found.share is not None:
             shares.add(found.share)
@@ -268,6 +270,10 @@ def audit(
             *cautions(source.refs, labels, sizes, duplicates, divided, trivial),
             *distance_cautions(distances),
             *faulty,
+            *(
+                Finding("know", "On reading", f"{note} ({count} parts)")
+                for note, count in notes.most_common()
+            ),
         ),
         findings=tuple(
             finding
@@ -327,6 +333,7 @@ class _Examined:
     share: float | None
     distance: float | None
     numbers: dict[str, float] | None
+    notes: tuple[str, ...]
 
 
 def _examine(source: SampleSource, ref: SampleRef) -> _Examined:
@@ -336,6 +343,7 @@ def _examine(source: SampleSource, ref: SampleRef) -> _Examined:
         share=None if sample.xyz is None else float(sample.valid.mean()),
         distance=None if sample.xyz is None else median_distance(sample.xyz),
         numbers=trivial_scores(ref, sample) if ref.split == "test" else None,
+        notes=sample.notes,
     )
 
 

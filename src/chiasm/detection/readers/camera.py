@@ -1,10 +1,10 @@
-"""The pinhole camera: turn a depth image and intrinsics into an organised point map."""
+"""The pinhole camera: intrinsics in every usual notation, and points of a depth image."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,25 @@ from chiasm.samples import FloatArray
 
 @dataclass(frozen=True, slots=True)
 class Intrinsics:
-    """A camera without distortion.
+    """A pinhole camera.
 
     Attributes:
         fx, fy: focal length in pixels.
         cx, cy: principal point in pixels; (0, 0) is the centre of the first pixel.
+        width, height: of the image that they belong to, in pixels; None where that is unknown.
+        distortion: coefficients in OpenCV's order (k1, k2, p1, p2, k3, ...); () without any.
+            ``back_project`` does not apply them.
+        depth_unit: metres of one count of depth, where the camera's file says so.
     """
 
     fx: float
     fy: float
     cx: float
     cy: float
+    width: int | None = None
+    height: int | None = None
+    distortion: tuple[float, ...] = ()
+    depth_unit: float | None = None
 
     def __post_init__(self) -> None:
         values = (self.fx, self.fy, self.cx, self.cy)
@@ -55,27 +63,147 @@ def back_project(depth: NDArray[np.floating], camera: Intrinsics) -> FloatArray:
     return np.stack([x, y, z], axis=2).astype(np.float32)
 
 
+def camera_for(
+    camera: Intrinsics, size: tuple[int, int], source: str, remarks: list[str] | None = None
+) -> Intrinsics:
+    """Return the intrinsics for an image of ``size`` (height, width).
+
+    Those of an image of the same shape and another size are scaled, which ``remarks`` gets told.
+
+    Raises:
+        DataError: the intrinsics are of an image of another shape, or their principal point lies
+            outside this one; ``source`` names the image.
+    """
+    height, width = size
+    if camera.width and camera.height and (camera.height, camera.width) != size:
+        ratio = width / camera.width
+        if abs(camera.height * ratio - height) > 0.5:
+            raise DataError(
+                f"The intrinsics are of {camera.width} x {camera.height} pixels, and {source} has "
+                f"{width} x {height}: they belong to another camera or to another mode of it. Give "
+                "those of this mode; if only the size is wrong in their file, remove it there."
+            )
+        if remarks is not None:
+            remarks.append(
+                f"The intrinsics are of {camera.width} x {camera.height} pixels and were scaled to "
+                f"{width} x {height}."
+            )
+        return replace(
+            camera,
+            fx=camera.fx * ratio,
+            fy=camera.fy * ratio,
+            cx=(camera.cx + 0.5) * ratio - 0.5,
+            cy=(camera.cy + 0.5) * ratio - 0.5,
+            width=width,
+            height=height,
+        )
+    if not (0 <= camera.cx <= width and 0 <= camera.cy <= height):
+        raise DataError(
+            f"The principal point ({camera.cx:g}, {camera.cy:g}) lies outside {source}, which has "
+            f"{width} x {height} pixels: the intrinsics are of another camera or of another size "
+            "of image. Give those of this image."
+        )
+    return camera
+
+
 CAMERA_COLUMNS = ("fx", "fy", "cx", "cy")
+# Names of the four numbers, of the 3 x 3 matrix and of the other facts, in lower case without
+# underscores.
+_NUMBERS = {
+    "fx": ("fx", "focalx", "focallengthx"),
+    "fy": ("fy", "focaly", "focallengthy"),
+    "cx": ("cx", "ppx", "px0", "principalx", "principalpointx"),
+    "cy": ("cy", "ppy", "py0", "principaly", "principalpointy"),
+}
+_MATRICES = ("k", "cameramatrix", "intrinsicmatrix", "camk", "camintrinsic", "intrinsics", "matrix")
+_WIDTHS, _HEIGHTS = ("width", "imagewidth", "w"), ("height", "imageheight", "h")
+_DISTORTIONS = (
+    *("distortion", "distortioncoefficients", "distcoeffs", "distcoeff", "coeffs", "d", "dist"),
+    *("distortionparameters", "distortioncoeffs"),
+)
+_NESTED = ("depth", "depthintrinsics", "depthcamera", "left", "color", "rgb")
+_EXAMPLE = '{"fx": ..., "fy": ..., "cx": ..., "cy": ...}'
 
 
 def read_intrinsics(path: Path | str) -> Intrinsics:
-    """Read ``fx``, ``fy``, ``cx``, ``cy`` in pixels from a JSON object.
+    """Read intrinsics from a JSON, YAML, MATLAB, text or npy file.
 
-    Raises ``DataError`` for a file that is missing, not JSON, or lacks one of the four numbers.
+    Known are fx, fy, cx and cy (or ppx and ppy), a matrix ``K``, ``camera_matrix`` (OpenCV, ROS),
+    ``intrinsic_matrix`` (Open3D's order of columns too), ``cam_K`` and ``factor_depth``; they may
+    lie below a name such as ``depth``.
+
+    Raises ``DataError`` for a file that is missing, cannot be read, or lacks one of the numbers.
     """
+    path = Path(path)
+    content = _content(path)
+    if isinstance(content, Mapping):
+        return camera_from_mapping(content, str(path))
+    return _of_matrix(content, str(path))
+
+
+def _content(path: Path) -> Any:
+    """Return what a file holds: a mapping, or numbers."""
+    suffix = path.suffix.lower()
+    if suffix == ".mat":
+        return _matlab(path)
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+        if suffix == ".npy":
+            return np.load(path, allow_pickle=False)
+        if suffix == ".npz":
+            with np.load(path, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive.files}
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as cause:
-        raise DataError(f"{path} cannot be read as JSON: {cause}") from cause
-    if not isinstance(content, dict):
-        raise DataError(
-            f'{path} holds no JSON object; write {{"fx": ..., "fy": ..., "cx": ..., "cy": ...}}.'
-        )
-    return camera_from_text(content, str(path))
+        raise DataError(f"{path} cannot be read: {cause}") from cause
+    if suffix in (".yaml", ".yml"):
+        return _yaml(text, path)
+    if suffix == ".xml":
+        raise DataError(f"{path} is XML; write {_EXAMPLE} in a JSON file, in pixels.")
+    try:
+        content = json.loads(text)
+    except ValueError as cause:
+        try:
+            return np.array([float(word) for word in text.replace(",", " ").split()])
+        except ValueError:
+            raise DataError(f"{path} cannot be read as JSON: {cause}") from cause
+    if not isinstance(content, dict) and np.size(content) not in (4, 9, 12):
+        raise DataError(f"{path} holds no JSON object; write {_EXAMPLE}.")
+    return content
+
+
+def _matlab(path: Path) -> dict[str, Any]:
+    from scipy.io import loadmat  # not part of a station
+
+    try:
+        content = loadmat(path, simplify_cells=True)
+    except Exception as cause:  # a damaged file makes scipy raise nearly anything
+        raise DataError(f"{path} cannot be read as a MATLAB file up to 7.2: {cause}") from cause
+    return {name: value for name, value in content.items() if not name.startswith("__")}
+
+
+def _yaml(text: str, path: Path) -> Any:
+    import yaml  # not part of a station
+
+    class Loader(yaml.SafeLoader):
+        """Reads OpenCV's matrices as mappings."""
+
+    def mapping(loader: yaml.SafeLoader, node: Any) -> Any:
+        return loader.construct_mapping(node, deep=True)
+
+    Loader.add_constructor("tag:yaml.org,2002:opencv-matrix", mapping)
+    # OpenCV writes a directive that is no YAML.
+    lines = [line for line in text.splitlines() if not line.startswith("%YAML")]
+    try:
+        content = yaml.load("\n".join(lines), Loader)
+    except yaml.YAMLError as cause:
+        raise DataError(f"{path} cannot be read as YAML: {cause}") from cause
+    if not isinstance(content, Mapping | list):
+        raise DataError(f"{path} holds no 'name: value' lines with fx, fy, cx and cy.")
+    return content
 
 
 def camera_of(value: Any) -> Intrinsics:
-    """Return the intrinsics in a record, a mapping, a 3 x 3 matrix or a JSON file.
+    """Return the intrinsics in a record, a mapping, a 3 x 3 matrix or a file.
 
     Raises ``DataError`` if one of the four numbers is missing.
     """
@@ -84,20 +212,152 @@ def camera_of(value: Any) -> Intrinsics:
     if isinstance(value, str | Path):
         return read_intrinsics(value)
     if isinstance(value, Mapping):
-        return camera_from_text(value, "intrinsics")
-    matrix = np.asarray(value, dtype=np.float64)
-    if matrix.shape != (3, 3):
+        return camera_from_mapping(value, "intrinsics")
+    return _of_matrix(value, "intrinsics")
+
+
+def camera_from_mapping(values: Mapping[str, Any], source: str) -> Intrinsics:
+    """Make intrinsics from names and numbers in any notation; ``source`` names their origin."""
+    found = [
+        camera
+        for facts in _levels(values)
+        if (camera := _camera(facts, values, source)) is not None
+    ]
+    if found:
+        return found[0]
+    return camera_from_text(values, source)
+
+
+def _levels(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield a mapping with plain names, then those within it, the depth camera's first."""
+    facts = {_plain(name): value for name, value in values.items()}
+    yield facts
+    inner = {name: value for name, value in facts.items() if isinstance(value, Mapping)}
+    for name in sorted(inner, key=lambda n: _NESTED.index(n) if n in _NESTED else len(_NESTED)):
+        yield from _levels(inner[name])
+
+
+def _plain(name: Any) -> str:
+    return str(name).lower().replace("_", "").replace("-", "").replace(" ", "")
+
+
+def _camera(facts: Mapping[str, Any], whole: Mapping[str, Any], source: str) -> Intrinsics | None:
+    numbers = {
+        column: next((facts[name] for name in names if name in facts), None)
+        for column, names in _NUMBERS.items()
+    }
+    if all(value is not None for value in numbers.values()):
+        camera = camera_from_text(numbers, source)
+    else:
+        matrix = next((facts[name] for name in _MATRICES if _is_matrix(facts.get(name))), None)
+        if matrix is None:
+            return None
+        camera = _of_matrix(_data(matrix), source)
+    outer = {_plain(name): value for name, value in whole.items()}
+    facts = {**outer, **facts}
+    size = facts.get("imagesize", facts.get("resolution"))
+    if isinstance(size, list | tuple | np.ndarray) and len(size) == 2:
+        # MATLAB writes rows first, others columns; the principal point is near the middle.
+        first = abs(2 * camera.cx - size[0]) + abs(2 * camera.cy - size[1])
+        other = abs(2 * camera.cx - size[1]) + abs(2 * camera.cy - size[0])
+        width, height = size if first <= other else size[::-1]
+        facts = {"width": width, "height": height, **facts}
+    return replace(
+        camera,
+        width=_whole(next((facts[n] for n in _WIDTHS if n in facts), None)),
+        height=_whole(next((facts[n] for n in _HEIGHTS if n in facts), None)),
+        distortion=_distortion(facts),
+        depth_unit=_depth_unit(facts),
+    )
+
+
+def _data(value: Any) -> Any:
+    """Return the numbers of a matrix, which OpenCV and ROS write below ``data``."""
+    return value.get("data") if isinstance(value, Mapping) else value
+
+
+def _is_matrix(value: Any) -> bool:
+    data = _data(value)
+    try:
+        return data is not None and np.asarray(data, dtype=np.float64).size in (9, 12)
+    except (TypeError, ValueError):
+        return False
+
+
+def _whole(value: Any) -> int | None:
+    try:
+        return int(value) if value is not None and int(value) > 0 else None
+    except (TypeError, ValueError):
+        return None
+
+
+def _distortion(facts: Mapping[str, Any]) -> tuple[float, ...]:
+    for name in _DISTORTIONS:
+        try:
+            values = np.asarray(_data(facts.get(name)), dtype=np.float64).ravel()
+        except (TypeError, ValueError):
+            continue
+        if values.size >= 4 and np.isfinite(values).all():
+            return tuple(float(v) for v in values) if values.any() else ()
+    named = [facts.get(name, 0.0) for name in ("k1", "k2", "p1", "p2", "k3")]
+    try:
+        numbers = tuple(float(value) for value in named)
+    except (TypeError, ValueError):
+        return ()
+    return numbers if any(numbers) else ()
+
+
+def _depth_unit(facts: Mapping[str, Any]) -> float | None:
+    try:
+        if "factordepth" in facts:  # counts of one metre
+            unit = 1 / float(np.squeeze(facts["factordepth"]))
+        elif "depthscale" in facts:
+            scale = float(np.squeeze(facts["depthscale"]))
+            # BOP's is in millimetres, RealSense's in metres, others count those of one metre.
+            unit = scale * 1e-3 if 0.05 <= scale < 10 else 1 / scale if scale >= 10 else scale
+        else:
+            return None
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    return unit if 0 < unit < np.inf else None
+
+
+def _of_matrix(value: Any, source: str) -> Intrinsics:
+    """Make intrinsics of 3 x 3 numbers by rows or by columns, or of fx, fy, cx and cy."""
+    try:
+        matrix = np.asarray(value, dtype=np.float64).squeeze()
+    except (TypeError, ValueError) as cause:
+        raise DataError(f"{source} holds no numbers of a camera; write {_EXAMPLE}.") from cause
+    if matrix.shape == (4,):
+        return camera_from_text(dict(zip(CAMERA_COLUMNS, matrix)), source)
+    if matrix.size == 12 and matrix.shape != (3, 4):
+        matrix = matrix.reshape(3, 4)
+    if matrix.shape == (3, 4):
+        matrix = matrix[:, :3]
+    if matrix.size != 9:
         raise DataError(
-            f"intrinsics of shape {matrix.shape} were given; a mapping of fx, fy, cx and cy or a "
-            "3 x 3 matrix was expected."
+            f"{source} holds numbers of shape {matrix.shape}; fx, fy, cx and cy or a 3 x 3 matrix "
+            "were expected."
         )
-    return Intrinsics(fx=matrix[0, 0], fy=matrix[1, 1], cx=matrix[0, 2], cy=matrix[1, 2])
+    matrix = matrix.reshape(3, 3)
+    if not matrix[:2, 2].any() and matrix[2, :2].any():
+        matrix = matrix.T  # by columns, as Open3D and MATLAB write it
+    if matrix[2, :2].any() or matrix[2, 2] == 0 or matrix[1, 0]:
+        raise DataError(
+            f"{source} holds the matrix {matrix.tolist()}, which is none of a camera: fx, 0, cx; "
+            "0, fy, cy; 0, 0, 1 were expected."
+        )
+    matrix = matrix / matrix[2, 2]
+    return camera_from_text(
+        {"fx": matrix[0, 0], "fy": matrix[1, 1], "cx": matrix[0, 2], "cy": matrix[1, 2]}, source
+    )
 
 
 def camera_from_text(values: Mapping[str, Any], source: str) -> Intrinsics:
     """Make intrinsics from four texts or numbers; ``source`` names their origin in messages."""
     try:
-        return Intrinsics(**{column: float(values[column]) for column in CAMERA_COLUMNS})
+        fx, fy, cx, cy = (float(values[column]) for column in CAMERA_COLUMNS)
+        return Intrinsics(fx, fy, cx, cy)
     except (KeyError, TypeError, ValueError) as cause:
         listing = ", ".join(f"{column}={values.get(column, '')!s}" for column in CAMERA_COLUMNS)
         raise DataError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,32 +11,49 @@ import cv2
 import numpy as np
 
 from chiasm.detection.preparation.distance import check_distance, check_metres
-from chiasm.detection.readers.camera import back_project, camera_of
+from chiasm.detection.readers.camera import back_project, camera_for, camera_of
+from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
+from chiasm.files.decoding import Numbers
 from chiasm.files.image_arrays import array_of, channels_last, rgb_image
-from chiasm.files.images import read_depth, read_mask, read_rgb, read_xyz
+from chiasm.files.images import depth_image, point_map, read_mask, read_rgb
 from chiasm.samples import BoolArray, FloatArray, RGBDSample
 
 SMALLEST_SIDE = 16  # pixels; a smaller frame cannot be scored
 
 
 def load_sample(
-    ref: SampleRef, *, xyz: FloatArray | None = None, unit_m: float = 1.0
+    ref: SampleRef,
+    *,
+    xyz: FloatArray | None = None,
+    unit_m: float | None = None,
+    notes: Sequence[str] = (),
 ) -> RGBDSample:
     """Read the ``rgb``, ``xyz`` and ``mask`` files that a reference names, and check the sample.
 
     ``xyz`` ``(H, W, 3)`` takes the place of a point map that the reader computed from other files;
-    ``unit_m`` is the length of the point map's unit in metres. Raises ``DataError`` naming the
-    file and its fault.
+    ``unit_m`` is the length of the point map's unit in metres, None takes metres and refuses what
+    can hardly be in them; ``notes`` are remarks of the reader. Raises ``DataError`` naming the file
+    and its fault.
     """
     files = ref.files
-    return checked_sample(
+    if "xyz" in files:
+        image = read_range(files["xyz"], RangeSettings(unit_m=unit_m))
+        xyz, notes = image.xyz, (*notes, *image.remarks)
+    sample = checked_sample(
         ref,
-        rgb=read_rgb(files["rgb"]) if "rgb" in files else None,
-        xyz=read_xyz(files["xyz"], unit_m) if "xyz" in files else xyz,
+        rgb=read_rgb(files["rgb"], bits_of(ref)) if "rgb" in files else None,
+        xyz=xyz,
         mask=read_mask(files["mask"]) if "mask" in files else None,
     )
+    return replace(sample, notes=tuple(notes)) if notes else sample
+
+
+def bits_of(ref: SampleRef) -> int | None:
+    """Return the bits that its camera used of 16, where that was found; else None."""
+    bits = ref.extra.get("bits")
+    return None if bits is None else int(bits)
 
 
 def checked_sample(
@@ -118,23 +136,24 @@ def sample_from_arrays(
         depth: instead of ``xyz``: a path, or ``(H, W)`` along the optical axis, 0 or NaN where
             missing. Floats are metres unless ``depth_unit`` is given.
         intrinsics: of the depth camera in pixels: an ``Intrinsics``, a mapping of ``fx``, ``fy``,
-            ``cx`` and ``cy``, a 3 x 3 matrix, or the path of a JSON file.
+            ``cx`` and ``cy``, a 3 x 3 matrix, or the path of a file (see ``read_intrinsics``).
         depth_unit: metres of one count of depth, for example 0.001; integers need it.
         source: name of the part in verdicts and messages.
 
     Raises:
         DataError: shapes, types, units or values do not fit, or nothing is given.
     """
+    remarks: list[str] = []
     if depth is not None:
         if xyz is not None:
             raise DataError("Both xyz and depth are given; pass one of them.")
-        xyz = points_from_depth(depth, intrinsics, depth_unit)
+        xyz = points_from_depth(depth, intrinsics, depth_unit, remarks)
     elif intrinsics is not None or depth_unit is not None:
         raise DataError("intrinsics and depth_unit belong to depth, which is not given.")
     if rgb is None and xyz is None:
         raise DataError("A part needs an RGB image, 3D points, or both; neither was given.")
     colours = None if rgb is None else rgb_image(rgb)
-    points = None if xyz is None else _point_map(xyz)
+    points = None if xyz is None else _point_map(xyz, remarks)
     if colours is not None and points is not None and colours.shape != points.shape:
         raise DataError(
             f"rgb is {colours.shape[1]} x {colours.shape[0]} pixels and xyz {points.shape[1]} x "
@@ -146,7 +165,9 @@ def sample_from_arrays(
     else:
         shape = next(image.shape[:2] for image in (colours, points) if image is not None)
         valid = np.full(shape, points is None)
-    return RGBDSample(rgb=colours, xyz=points, valid=valid, source=source)
+    return RGBDSample(
+        rgb=colours, xyz=points, valid=valid, source=source, notes=tuple(dict.fromkeys(remarks))
+    )
 
 
 def check_fits_model(
@@ -181,8 +202,13 @@ def check_fits_model(
         check_distance(sample.xyz, distance, name)
 
 
-def points_from_depth(depth: Any, intrinsics: Any, unit: float | None) -> FloatArray:
-    """Place the pixels of a depth image in space; arguments as in ``sample_from_arrays``."""
+def points_from_depth(
+    depth: Any, intrinsics: Any, unit: float | None, remarks: list[str]
+) -> FloatArray:
+    """Place the pixels of a depth image in space; arguments as in ``sample_from_arrays``.
+
+    ``remarks`` gets what was assumed, a sentence each.
+    """
     if intrinsics is None:
         raise DataError(
             "depth needs the intrinsics of its camera: pass intrinsics={'fx': ..., 'fy': ..., "
@@ -190,7 +216,9 @@ def points_from_depth(depth: Any, intrinsics: Any, unit: float | None) -> FloatA
         )
     camera = camera_of(intrinsics)
     if isinstance(depth, str | Path):
-        return back_project(read_depth(depth, unit), camera)
+        image = read_range(depth, RangeSettings(unit_m=unit, camera=camera))
+        remarks += image.remarks
+        return image.xyz
     counts = np.squeeze(array_of(depth, "depth"))
     if counts.ndim != 2:
         raise DataError(f"depth must have shape (height, width), but has {counts.shape}.")
@@ -199,25 +227,19 @@ def points_from_depth(depth: Any, intrinsics: Any, unit: float | None) -> FloatA
             f"depth holds whole counts ({counts.dtype}) of unknown length; pass depth_unit, the "
             "metres of one count, for example 0.001."
         )
-    metres = counts * (1.0 if unit is None else unit)
-    metres = np.where(np.isfinite(metres), metres, 0.0)
-    if (metres < 0).any():
-        raise DataError("depth is negative somewhere; it is the distance in front of the camera.")
-    return back_project(metres, camera)
+    metres = depth_image(Numbers(counts), "depth", unit, remarks=remarks)
+    return back_project(metres, camera_for(camera, metres.shape, "depth", remarks))
 
 
-def _point_map(value: Any) -> FloatArray:
+def _point_map(value: Any, remarks: list[str]) -> FloatArray:
     """Return points ``(H, W, 3)`` float32 metres, 0 where missing."""
     if isinstance(value, str | Path):
-        return read_xyz(value)
+        image = read_range(value, RangeSettings())
+        remarks += image.remarks
+        return image.xyz
     points = channels_last(array_of(value, "xyz"))
     if points.ndim != 3 or points.shape[2] != 3:
         raise DataError(f"xyz must have shape (height, width, 3), but has {tuple(points.shape)}.")
     if not np.issubdtype(points.dtype, np.floating):
         raise DataError(f"xyz must be floating point, in metres, but is {points.dtype}.")
-    points = np.ascontiguousarray(points, np.float32)
-    # The minimum and maximum tell at once whether any coordinate is NaN or infinite.
-    if points.size and not np.isfinite((points.min(), points.max())).all():
-        missing = ~np.isfinite(points).all(axis=2)
-        points = np.where(missing[..., None], np.float32(0), points)
-    return points
+    return point_map(Numbers(points), "xyz", remarks=remarks)

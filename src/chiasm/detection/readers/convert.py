@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import errno
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from chiasm.detection.readers.camera import Intrinsics, back_project, read_intrinsics
-from chiasm.detection.readers.checked_sample import checked_sample
+from chiasm.detection.readers.camera import read_intrinsics
+from chiasm.detection.readers.checked_sample import bits_of, checked_sample
 from chiasm.detection.readers.conversion_log import (
     LOCK,
     ConversionLog,
@@ -22,26 +22,18 @@ from chiasm.detection.readers.conversion_log import (
 )
 from chiasm.detection.readers.mvtec3d import SPLITS
 from chiasm.detection.readers.opening import open_source
-from chiasm.detection.readers.point_cloud_files import CLOUD_SUFFIXES, read_cloud
+from chiasm.detection.readers.range_image import RangeSettings, read_range
+from chiasm.detection.readers.sensor_folders import sensor_refs
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import ArtifactError, DataError
 from chiasm.files.appearing import appearing, remove_halves
 from chiasm.files.audit_text import Watching, read, unwatched_stage
-from chiasm.files.images import (
-    RGB_SUFFIXES,
-    image_files,
-    read_depth,
-    read_rgb,
-    write_mask,
-    write_rgb,
-    write_xyz,
-)
+from chiasm.files.bit_depth import bit_depth
+from chiasm.files.images import read_mask, read_rgb, write_mask, write_rgb, write_xyz
 from chiasm.files.locks import write_lock
 from chiasm.files.readers import without_listing
 from chiasm.runs.ordered_map import Failure, map_in_order
-from chiasm.samples import FloatArray, Problem, RGBDSample
-
-SENSOR_FOLDERS = ("depth", "ply", "pcd", "cloud", "xyz")
+from chiasm.samples import Problem, RGBDSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +45,14 @@ class Conversion:
         written: number of parts in it.
         problems: one for each part or file that was left out.
         kept: number of parts that were complete before.
+        remarks: what was assumed or lost, with the number of parts that it is said of.
     """
 
     root: Path
     written: int
     problems: tuple[Problem, ...]
     kept: int = 0
+    remarks: tuple[tuple[str, int], ...] = ()
 
 
 def convert(
@@ -70,6 +64,8 @@ def convert(
     unit_m: float | None = None,
     intrinsics: Path | str | None = None,
     lamp: int | None = None,
+    settings: RangeSettings = RangeSettings(),  # noqa: B008  # it is frozen
+    bits: int | None = None,
     workers: int = 1,
     strict: bool = False,
     progress: Watching = unwatched_stage,
@@ -77,16 +73,19 @@ def convert(
     """Write samples as ``destination/{split}/{kind}/{rgb,xyz,gt}/NNN``, or go on with that.
 
     ``origin`` is a path that ``open_source`` reads, or a folder with ``rgb/`` and one of
-    ``depth/`` (16-bit PNG or TIFF; needs ``intrinsics``, a JSON file), ``ply/``, ``pcd/``,
-    ``cloud/``, where the files of one part share a name. ``split`` and ``kind`` are used for parts
-    whose origin has none. ``unit_m`` is the length in metres of one depth count or of the points'
-    unit; None takes metres, and refuses integer counts of depth. Colours are written with 8 bits.
+    ``depth/`` (needs ``intrinsics``), ``height/``, ``ply/``, ``pcd/``, ``cloud/``, where the files
+    of one part share a name; without ``rgb/``, the colours in the clouds are taken, or 3D alone.
+    Such folders may lie below ``{split}/{kind}``. ``split`` and ``kind`` are used for parts whose
+    origin has none. ``unit_m`` is the length in metres of one depth count or of the points' unit;
+    None takes metres, and refuses integer counts of depth. Colours are written with 8 bits.
     Parts that cannot be read are left out, and their numbers are free until they can be;
     ``origin.csv`` lists the origin of each file. The same call on the same destination makes
     what is missing, and what has changed at the origin.
 
     Args:
         origin, destination, split, kind, unit_m, intrinsics, lamp: see above.
+        settings: of 3D files, beside unit and intrinsics.
+        bits: that the camera used of the 16 of its images; None looks at the brightest value.
         workers: processes at work.
         strict: stop at the first part that is left out.
         progress: hands on the parts of a stage, of which it gets name and number.
@@ -98,11 +97,23 @@ def convert(
     """
     origin, destination = Path(origin), Path(destination)
     _check_category(split, kind)
-    if unit_m is not None and not 0 < unit_m < float("inf"):
-        raise DataError(f"The unit is {unit_m} m; a positive length was expected, e.g. 0.001.")
+    if unit_m is not None:
+        settings = replace(settings, unit_m=unit_m)
+    if intrinsics is not None:
+        settings = replace(settings, camera=read_intrinsics(intrinsics))
     problems: list[Problem] = []
-    camera = read_intrinsics(intrinsics) if intrinsics is not None else None
-    reader, refs = _listing(origin, problems, unit_m, camera, lamp)
+    reader, refs = _listing(origin, problems, settings, lamp)
+    remarks: Counter[str] = Counter()
+    depth = bit_depth([ref.files["rgb"] for ref in refs if "rgb" in ref.files])
+    if bits is None and depth is not None:
+        bits = depth.bits
+        sentence = depth.in_words()
+        remarks[
+            f"{sentence[0].upper()}{sentence[1:]}: colours were scaled by them. Give --bits {bits} "
+            "for later parts of this camera too (--bits 16 takes the whole range)."
+        ] = len(refs)
+    if bits is not None:
+        refs = [replace(ref, extra={**ref.extra, "bits": str(bits)}) for ref in refs]
     placed: list[tuple[SampleRef, str]] = []
     for ref in refs:
         try:
@@ -114,9 +125,9 @@ def convert(
     options = {
         "split": split,
         "kind": kind,
-        "unit": unit_m,
-        "camera": None if camera is None else list(dataclasses.astuple(camera)),
         "lamp": lamp,
+        **_options(settings),
+        "bits": None if bits is None else bits % 16 or None,
     }
     check_destination(destination)
     destination.mkdir(parents=True, exist_ok=True)
@@ -131,7 +142,7 @@ def convert(
         try:
             with closing(converted):
                 watched = progress("Converting", len(tasks), converted)
-                problems += _logged(log, watched, strict=strict)
+                problems += _logged(log, watched, remarks, strict=strict)
             rows = _origins(log, placed)
             if rows:
                 _write_origins(destination / "origin.csv", rows)
@@ -149,16 +160,43 @@ def convert(
         raise DataError(
             f"Nothing in {origin} could be converted. {' '.join(map(str, problems[:3]))}"
         )
-    return Conversion(destination, len(rows), tuple(problems), len(placed) - len(tasks))
+    return Conversion(
+        destination,
+        len(rows),
+        tuple(problems),
+        len(placed) - len(tasks),
+        tuple(remarks.most_common()),
+    )
+
+
+def _options(settings: RangeSettings) -> dict[str, Any]:
+    """Return what makes files of one conversion differ from those of another, as JSON values."""
+    default = asdict(RangeSettings())
+    values = {name: value for name, value in asdict(settings).items() if value != default[name]}
+    unit, camera = values.pop("unit_m", None), settings.camera
+    values.pop("camera", None)
+    numbers = None
+    if camera is not None:
+        numbers = [camera.fx, camera.fy, camera.cx, camera.cy]
+        facts = (camera.width, camera.height, list(camera.distortion), camera.depth_unit)
+        numbers += [fact for fact in facts if fact]  # type: ignore[misc]
+    if "missing" in values:
+        values["missing"] = list(values["missing"])
+    return {"unit": unit, "camera": numbers, "range": values or None}
 
 
 def _logged(
-    log: ConversionLog, converted: Iterable[tuple[_Task, Failure | None]], *, strict: bool
+    log: ConversionLog,
+    converted: Iterable[tuple[_Task, Failure | tuple[str, ...]]],
+    remarks: Counter[str],
+    *,
+    strict: bool,
 ) -> list[Problem]:
     """Note each part that is complete, and return what is wrong with the others."""
     problems = []
     for task, failure in converted:
-        if failure is None:
+        if not isinstance(failure, Failure):
+            remarks.update(failure)
             log.add(Done(task.ref.source, task.stamp, task.place, task.stem))
             continue
         problems.append(Problem(task.ref.source, failure.sentence, left_out=True))
@@ -192,7 +230,8 @@ def _tasks(log: ConversionLog, placed: Sequence[tuple[SampleRef, str]]) -> list[
         stamp, earlier = stamp_of(ref), log.done.get(ref.source)
         if earlier is not None:
             files = _files(log.folder / earlier.place, earlier.stem)
-            if (earlier.stamp, earlier.place) == (stamp, place) and files["rgb"].is_file():
+            last = files["rgb" if "rgb" in ref.files else "xyz"]
+            if (earlier.stamp, earlier.place) == (stamp, place) and last.is_file():
                 continue
             # Before it is made again, because that may fail.
             for path in files.values():
@@ -202,15 +241,24 @@ def _tasks(log: ConversionLog, placed: Sequence[tuple[SampleRef, str]]) -> list[
     return tasks
 
 
-def _convert(shared: tuple[Any, Path], task: _Task) -> None:
+def _convert(shared: tuple[Any, Path], task: _Task) -> tuple[str, ...]:
+    """Write one part, and return what was assumed or lost."""
     reader, destination = shared
-    _write(read(reader.load, task.ref), destination / task.place, task.stem)
+    sample = read(reader.load, task.ref)
+    _write(sample, destination / task.place, task.stem)
+    return sample.notes
 
 
 def _origins(log: ConversionLog, placed: Sequence[tuple[SampleRef, str]]) -> list[tuple[str, str]]:
     """Return the files that there are, with their origins."""
-    found = (log.done.get(ref.source) for ref, _ in placed)
-    return [(f"{done.place}/rgb/{done.stem}.png", done.source) for done in found if done]
+    rows = []
+    for ref, _ in placed:
+        done = log.done.get(ref.source)
+        if done is not None:
+            files = _files(log.folder / done.place, done.stem)
+            main = files["rgb"] if "rgb" in ref.files or files["rgb"].is_file() else files["xyz"]
+            rows.append((f"{done.place}/{main.parent.name}/{main.name}", done.source))
+    return rows
 
 
 def _write_origins(path: Path, rows: Sequence[tuple[str, str]]) -> None:
@@ -219,80 +267,44 @@ def _write_origins(path: Path, rows: Sequence[tuple[str, str]]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _PairReader:
-    """Loads colour and depth or cloud files that share a name."""
+class _SensorReader:
+    """Loads parts of colour and 3D files in any format."""
 
-    unit_m: float | None
-    camera: Intrinsics | None
+    settings: RangeSettings
 
     def load(self, ref: SampleRef) -> RGBDSample:
         """Read one part; raise ``DataError`` naming the file and its fault."""
-        rgb = read_rgb(ref.files["rgb"])
-        size = (rgb.shape[0], rgb.shape[1])
-        xyz = _points_of_file(ref.files["xyz"], size, self.unit_m, self.camera)
-        return checked_sample(ref, rgb=rgb, xyz=xyz, mask=None)
+        files = ref.files
+        rgb = read_rgb(files["rgb"], bits_of(ref)) if "rgb" in files else None
+        if rgb is not None and files["rgb"].read_bytes() == files["xyz"].read_bytes():
+            raise DataError(
+                f"{files['rgb']} and {files['xyz']} are the same file: one of colour and one of "
+                "depth were expected."
+            )
+        size = None if rgb is None else (rgb.shape[0], rgb.shape[1])
+        image = read_range(files["xyz"], self.settings, size)
+        mask = read_mask(files["mask"]) if "mask" in files else None
+        sample = checked_sample(
+            ref, rgb=image.rgb if rgb is None else rgb, xyz=image.xyz, mask=mask
+        )
+        return replace(sample, notes=image.remarks)
 
 
 def _listing(
-    origin: Path,
-    problems: list[Problem],
-    unit_m: float | None,
-    camera: Intrinsics | None,
-    lamp: int | None,
+    origin: Path, problems: list[Problem], settings: RangeSettings, lamp: int | None
 ) -> tuple[Any, Sequence[SampleRef]]:
     """Return a reader, which has forgotten what there is, and what it is to load."""
-    pairs = _sensor_pairs(origin, problems)
-    if pairs is not None:
-        return _PairReader(unit_m, camera), [
-            SampleRef(source=str(rgb), files={"rgb": rgb, "xyz": points}) for rgb, points in pairs
-        ]
-    if camera is not None:
+    refs = sensor_refs(origin, problems)
+    if refs is not None:
+        return _SensorReader(settings), refs
+    if settings.camera is not None:
         raise DataError(
             f"{origin} already holds 3D points or names its own intrinsics; leave the given "
             "intrinsics out."
         )
-    source = open_source(origin, lamp=lamp, unit_m=unit_m or 1.0)
+    source = open_source(origin, lamp=lamp, unit_m=settings.unit_m)
     problems.extend(source.problems)
     return without_listing(source), source.refs
-
-
-def _sensor_pairs(origin: Path, problems: list[Problem]) -> list[tuple[Path, Path]] | None:
-    """Return the pairs of colour and depth or cloud files, or None for another layout."""
-    rgb = image_files(origin / "rgb", RGB_SUFFIXES)
-    for name in SENSOR_FOLDERS:
-        # open_source reads point maps that are TIFF files in xyz/.
-        suffixes = CLOUD_SUFFIXES if name == "xyz" else CLOUD_SUFFIXES | RGB_SUFFIXES
-        points = image_files(origin / name, suffixes)
-        if rgb and points:
-            break
-        if points:
-            raise DataError(
-                f"{origin} has {name}/ but no images in rgb/, and the MVTec 3D-AD layout holds "
-                "pairs. Use a manifest with a column depth or xyz for 3D alone."
-            )
-    else:
-        return None
-    for stem in sorted(rgb.keys() ^ points.keys()):
-        path = rgb.get(stem) or points[stem]
-        sentence = (
-            f"{path} has no partner of the name '{stem}' in "
-            f"{origin / (name if stem in rgb else 'rgb')}; add it or remove the file."
-        )
-        problems.append(Problem(str(path), sentence, left_out=True))
-    return [(rgb[stem], points[stem]) for stem in sorted(rgb.keys() & points.keys())]
-
-
-def _points_of_file(
-    path: Path, size: tuple[int, int], unit_m: float | None, camera: Intrinsics | None
-) -> FloatArray:
-    if path.suffix.lower() in CLOUD_SUFFIXES:
-        return read_cloud(path, size=size, unit_m=unit_m or 1.0)
-    if camera is None:
-        raise DataError(
-            f"{path} is a depth image, which needs the camera's intrinsics: a JSON file with fx, "
-            "fy, cx and cy in pixels."
-        )
-    return back_project(read_depth(path, unit_m), camera)
 
 
 def _check_category(split: str | None, kind: str | None) -> None:
@@ -314,10 +326,10 @@ def _category(ref: SampleRef, split: str | None, kind: str | None) -> tuple[str,
 
 
 def _write(sample: RGBDSample, folder: Path, stem: str) -> None:
-    if sample.rgb is None or sample.xyz is None:
+    if sample.xyz is None:
         raise DataError(
-            f"{sample.source} has only one of colour and 3D points; the MVTec 3D-AD layout holds "
-            "pairs. Use a manifest for such data."
+            f"{sample.source} has colour alone, and there are no 3D points to convert. Such parts "
+            "are read as they are."
         )
     files = _files(folder, stem)
     with appearing(files["xyz"]) as half:
@@ -325,9 +337,10 @@ def _write(sample: RGBDSample, folder: Path, stem: str) -> None:
     if sample.mask is not None and folder.parent.name == "test":
         with appearing(files["mask"]) as half:
             write_mask(half, sample.mask)
-    # Last: a part without it does not count.
-    with appearing(files["rgb"]) as half:
-        write_rgb(half, sample.rgb)
+    # Last: a part without it does not count, unless it is 3D alone.
+    if sample.rgb is not None:
+        with appearing(files["rgb"]) as half:
+            write_rgb(half, sample.rgb)
 
 
 def _files(folder: Path, stem: str) -> dict[str, Path]:

@@ -19,7 +19,8 @@ from chiasm.detection.readers.camera import Intrinsics, back_project
 from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.source import Lamp, SampleRef
 from chiasm.errors import DataError
-from chiasm.files.images import read_depth
+from chiasm.files.decoding import bytes_of, numbers_of
+from chiasm.files.images import one_channel
 from chiasm.files.readers import reader
 from chiasm.samples import FloatArray, Problem, RGBDSample
 
@@ -196,7 +197,8 @@ def _label_of_metadata(metadata: Path | None, split: str) -> tuple[int | None, s
 
 def _rendered_points(depth: Path, info: Path) -> FloatArray:
     # A count of 0 is the nearest point of the scene, not a missing one: all pixels are rendered.
-    share = read_depth(depth, unit_m=1 / _DEPTH_COUNTS)
+    counts = one_channel(numbers_of(bytes_of(depth), str(depth)), str(depth))
+    share = (counts.astype(np.float64) / _DEPTH_COUNTS).astype(np.float32)
     bounds: Any = _yaml(info).get("normalization")
     try:
         low, high = float(bounds["min"]), float(bounds["max"])

@@ -14,17 +14,16 @@ from pathlib import Path
 
 from chiasm.detection.readers.camera import (
     CAMERA_COLUMNS,
-    back_project,
     camera_from_text,
     read_intrinsics,
 )
 from chiasm.detection.readers.checked_sample import load_sample
+from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.readers.source import Lamp, SampleRef
 from chiasm.errors import DataError
-from chiasm.files.images import read_depth
 from chiasm.files.readers import reader
 from chiasm.files.tables import SUFFIXES, close_name, read_rows
-from chiasm.samples import FloatArray, Problem, RGBDSample
+from chiasm.samples import Problem, RGBDSample
 
 PATH_COLUMNS = ("rgb", "xyz", "depth", "mask", "intrinsics")
 
@@ -53,7 +52,9 @@ class Manifest:
 
     layout = "a CSV or Parquet manifest with columns such as rgb, xyz, label, split"
 
-    def __init__(self, path: Path | str, lamp: Lamp | None = None, *, unit_m: float = 1.0) -> None:
+    def __init__(
+        self, path: Path | str, lamp: Lamp | None = None, *, unit_m: float | None = None
+    ) -> None:
         self.path = Path(path)
         self.unit_m = unit_m
         columns, rows = read_rows(self.path)
@@ -64,7 +65,7 @@ class Manifest:
         self._check_columns(columns)
         problems: list[Problem] = []
         refs = list(self._find(rows, problems))
-        if unit_m != 1 and refs and not any("xyz" in ref.files for ref in refs):
+        if unit_m is not None and refs and not any("xyz" in ref.files for ref in refs):
             raise DataError(f"{self.path} has no point maps for a unit; depth has depth_unit.")
         self.lamps = tuple(sorted({ref.lamp for ref in refs if ref.lamp is not None}))
         if lamp is not None and lamp != "all":
@@ -93,8 +94,10 @@ class Manifest:
 
     def load(self, ref: SampleRef) -> RGBDSample:
         """Read one sample; raises ``DataError`` naming the file and its fault."""
-        xyz = _points_of_depth(ref) if "depth" in ref.files else None
-        return load_sample(ref, xyz=xyz, unit_m=self.unit_m)
+        if "depth" not in ref.files:
+            return load_sample(ref, unit_m=self.unit_m)
+        image = read_range(ref.files["depth"], _depth_settings(ref))
+        return load_sample(ref, xyz=image.xyz, notes=image.remarks)
 
     def _check_columns(self, columns: list[str]) -> None:
         if not set(columns) & set(SENSOR_COLUMNS):
@@ -177,6 +180,8 @@ class Manifest:
 def _depth_facts(row: Mapping[str, str], source: str) -> dict[str, str]:
     """Return the checked texts that turn counts of depth into points."""
     unit = row.get("depth_unit", "")
+    if not unit and row.get("intrinsics"):
+        return {}  # the camera's file may say it
     try:
         positive = 0 < float(unit) < float("inf")
     except ValueError:
@@ -219,8 +224,10 @@ def _whole_number(text: str, source: str) -> int:
     raise DataError(f"{source}: '{text}' was found, a whole number was expected.")
 
 
-def _points_of_depth(ref: SampleRef) -> FloatArray:
-    depth = read_depth(ref.files["depth"], unit_m=float(ref.extra["depth_unit"]))
+def _depth_settings(ref: SampleRef) -> RangeSettings:
     if "intrinsics" in ref.files:
-        return back_project(depth, read_intrinsics(ref.files["intrinsics"]))
-    return back_project(depth, camera_from_text(ref.extra, ref.source))
+        camera = read_intrinsics(ref.files["intrinsics"])
+    else:
+        camera = camera_from_text(ref.extra, ref.source)
+    unit = ref.extra.get("depth_unit")
+    return RangeSettings(unit_m=None if unit is None else float(unit), camera=camera)

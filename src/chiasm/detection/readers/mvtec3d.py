@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from chiasm.detection.readers.checked_sample import load_sample
+from chiasm.detection.readers.sensor_folders import refuse_unread
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
@@ -24,14 +25,15 @@ GOOD = "good"
 class Mvtec3d:
     """One category in the MVTec 3D-AD layout.
 
-    ``unit_m`` is the length of the point maps' unit in metres. Files without a partner are left
-    out of ``refs`` and listed in ``problems``. Raises ``DataError`` for a folder without a split
-    folder or without a complete pair.
+    ``unit_m`` is the length of the point maps' unit in metres; None takes metres. Without any
+    ``rgb/``, the parts of a kind are 3D alone. Files without a partner are left out of ``refs``
+    and listed in ``problems``. Raises ``DataError`` for a folder without a split folder or without
+    a complete pair.
     """
 
     layout = "a folder in the MVTec 3D-AD layout (train/good/rgb, train/good/xyz, test/...)"
 
-    def __init__(self, root: Path | str, *, unit_m: float = 1.0) -> None:
+    def __init__(self, root: Path | str, *, unit_m: float | None = None) -> None:
         self.root = Path(root)
         self.unit_m = unit_m
         if not self.recognises(self.root):
@@ -82,21 +84,23 @@ class Mvtec3d:
                 yield from self._find_kind(split, folder, problems)
 
     def _find_kind(self, split: str, folder: Path, problems: list[Problem]) -> Iterator[SampleRef]:
+        refuse_unread(folder)
         label = 0 if folder.name == GOOD else 1
         masks = image_files(folder / "gt", RGB_SUFFIXES)
         for files in paired_files(folder, problems):
-            stem = files["rgb"].stem
+            main = files.get("rgb") or files["xyz"]
+            stem = main.stem
             if stem in masks:
                 files["mask"] = masks[stem]
             elif label == 1 and masks:
                 sentence = (
-                    f"{files['rgb']} has no mask {folder / 'gt' / stem}.png although other "
+                    f"{main} has no mask {folder / 'gt' / stem}.png although other "
                     f"'{folder.name}' parts have one; add it, or remove gt/ to do without masks."
                 )
-                problems.append(Problem(str(files["rgb"]), sentence, left_out=True))
+                problems.append(Problem(str(main), sentence, left_out=True))
                 continue
             yield SampleRef(
-                source=str(files["rgb"]),
+                source=str(main),
                 files=files,
                 split=split,
                 label=label,
@@ -106,9 +110,15 @@ class Mvtec3d:
 
 
 def paired_files(folder: Path, problems: list[Problem]) -> Iterator[dict[str, Path]]:
-    """Yield the files of ``rgb`` and ``xyz`` that share a stem; list the others in ``problems``."""
+    """Yield the files of ``rgb`` and ``xyz`` that share a stem; list the others in ``problems``.
+
+    Without a folder ``rgb``, those of ``xyz`` are yielded alone.
+    """
     rgb = image_files(folder / "rgb", RGB_SUFFIXES)
     xyz = image_files(folder / "xyz", XYZ_SUFFIXES)
+    if not (folder / "rgb").is_dir():
+        yield from ({"xyz": path} for path in xyz.values())
+        return
     for stem in sorted(rgb.keys() | xyz.keys()):
         if stem in rgb and stem in xyz:
             yield {"rgb": rgb[stem], "xyz": xyz[stem]}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.mvtec3d import paired_files
+from chiasm.detection.readers.sensor_folders import refuse_unread
 from chiasm.detection.readers.source import SampleRef
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
@@ -24,9 +25,10 @@ class PlainFolder:
 
     layout = "a folder with rgb/ and xyz/ inside"
 
-    def __init__(self, root: Path | str, *, unit_m: float = 1.0) -> None:
+    def __init__(self, root: Path | str, *, unit_m: float | None = None) -> None:
         self.root = Path(root)
         self.unit_m = unit_m
+        refuse_unread(self.root)
         rgb = image_files(self.root / "rgb", RGB_SUFFIXES)
         xyz = image_files(self.root / "xyz", XYZ_SUFFIXES)
         problems: list[Problem] = []

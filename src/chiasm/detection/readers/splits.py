@@ -48,6 +48,7 @@ def make_splits(
     calibration_share: float = 0.2,
     seed: int = 0,
     cross: bool = False,
+    aside: int | None = None,
 ) -> Split:
     """Divide a source into training normals, calibration normals and test.
 
@@ -57,7 +58,9 @@ def make_splits(
     number of training normals; with one seed, fewer shots are a subset of more. Raises
     ``SplitError`` if training or calibration would be empty or ``shots`` exceeds the training
     normals, and ``ConfigurationError`` for settings out of range. ``check_disjoint`` compares the
-    files' content. With ``cross``, all good parts of both splits train and calibrate.
+    files' content. With ``cross``, all good parts of both splits train and calibrate. ``aside``
+    training normals, or somewhat more so that groups stay whole, calibrate beside those of the
+    validation split; a share of them where fewer than two others were left.
     """
     if not 0 < calibration_share < 1:
         raise ConfigurationError(
@@ -72,14 +75,17 @@ def make_splits(
     rng = np.random.default_rng(seed)
     if cross:
         train, calibration = [*train, *calibration], []
-    elif not calibration:
+    elif not calibration or aside is not None:
         if len(train) < 2:
             raise SplitError(
                 f"{source.name} has one good training part and no validation split; at least two "
                 "are needed, one to train on and one to calibrate with."
             )
-        drawn = set_aside([ref.group for ref in train], calibration_share, rng)
-        calibration = [ref for i, ref in enumerate(train) if i in drawn]
+        groups = [ref.group for ref in train]
+        drawn = set() if aside is None else set_aside_at_least(groups, aside, rng)
+        if not drawn or len(train) - len(drawn) < 2:
+            drawn = set_aside(groups, calibration_share, rng)
+        calibration += [ref for i, ref in enumerate(train) if i in drawn]
         train = [ref for i, ref in enumerate(train) if i not in drawn]
     if shots is not None:
         if shots > len(train):
@@ -217,6 +223,28 @@ def set_aside(groups: Sequence[str], share: float, rng: np.random.Generator) -> 
             drawn |= members[number]
     # If every group exceeds the share by far, the smallest comes nearest to it.
     return drawn or min(members, key=len)
+
+
+def set_aside_at_least(groups: Sequence[str], count: int, rng: np.random.Generator) -> set[int]:
+    """Draw at least ``count`` parts without dividing one of several groups, and no group more.
+
+    Args:
+        groups: name of each part's group, as in ``set_aside``.
+        count: of the parts.
+        rng: source of the draw.
+
+    Returns:
+        Indices of the drawn parts.
+    """
+    members = members_by_group(groups)
+    if len(members) == 1:
+        return set(rng.permutation(len(groups))[:count].tolist())
+    drawn: set[int] = set()
+    for number in rng.permutation(len(members)).tolist():
+        if len(drawn) >= count:
+            break
+        drawn |= members[number]
+    return drawn
 
 
 def divide_into_folds(groups: Sequence[str], folds: int, *, seed: int) -> list[list[int]]:

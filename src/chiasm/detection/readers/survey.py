@@ -9,18 +9,22 @@ from typing import Literal, TypeVar
 from chiasm.detection.preparation.background import BackgroundSurvey, differing, unequal
 from chiasm.detection.preparation.prepare import (
     PreparationSettings,
+    count_objects,
     crop_box,
     estimate_crop_fraction,
+    object_masks,
 )
 from chiasm.detection.readers.source import SampleRef, SampleSource
-from chiasm.errors import DataError
+from chiasm.errors import ConfigurationError, DataError
 from chiasm.files.audit_text import Finding, read
+from chiasm.files.bit_depth import bit_depth
 
 RemoveBackground = bool | Literal["auto"]
 Measured = TypeVar("Measured")
 Watch = Callable[[str, Sequence[SampleRef]], Iterable[SampleRef]]  # a stage and its parts
 PARTS_MEASURED = 400  # parts, about, that a check of data measures
 FRAMES_COMPARED = 1_000  # normals, at most, whose backgrounds are compared: 200 MB
+OBJECTS_COUNTED = 20  # normals, about, whose objects are counted
 CROPS_MEASURED = 60  # normals, at most, that the crop of parts with 3D points is estimated from
 
 
@@ -62,11 +66,30 @@ def survey(
         watch: hands on the parts of a stage, for a progress line.
 
     Returns:
-        The settings with background rule and crop, and the decision as a sentence.
+        The settings with background rule and crop, and the decision as a sentence, with a warning
+        where images of 16 bits use fewer.
 
     Raises:
         DataError: no part can be read, or none shows an object; one that cannot is passed over.
     """
+    settings, sentence = _surveyed(source, refs, settings, remove_background, watch)
+    depth = bit_depth([ref.files["rgb"] for ref in refs if "rgb" in ref.files])
+    if depth is not None:
+        sentence = (
+            f"{sentence} Warning: {depth.in_words()}, and the images are read "
+            f"{1 << 16 - depth.bits} times too dark. 'chiasm data convert FOLDER NEW' scales them."
+        )
+    return settings, sentence
+
+
+def _surveyed(
+    source: SampleSource,
+    refs: Sequence[SampleRef],
+    settings: PreparationSettings,
+    remove_background: RemoveBackground,
+    watch: Watch,
+) -> tuple[PreparationSettings, str]:
+    """Return what ``survey`` does, without a look at the bits."""
     if not remove_background:
         whole = replace(settings, remove_background=False)
         return _cropped(source, refs, whole, watch), "Whole frames are looked at, as was asked."
@@ -79,7 +102,68 @@ def survey(
         "": "Parts are told from their background by 3D points, and those without by the border.",
     }
     settings = replace(settings, remove_background=True, told_by=rule or None)  # type: ignore[arg-type]
-    return _cropped(source, refs, settings, watch), sentences[rule]
+    if settings.objects != "largest" and rule != "points":
+        raise _no_objects(settings)
+    several = _several(source, refs, settings) if rule == "points" else ""
+    return _cropped(source, refs, settings, watch), f"{sentences[rule]}{several}"
+
+
+def _no_objects(settings: PreparationSettings) -> ConfigurationError:
+    return ConfigurationError(
+        f"objects={settings.objects} tells objects apart by 3D points above the support plane, and "
+        "these parts have none that are read. Leave it out, or give a region (region=FILE)."
+    )
+
+
+def _several(source: SampleSource, refs: Sequence[SampleRef], settings: PreparationSettings) -> str:
+    """Return a sentence where frames show several objects; "" where they show one each."""
+    measured = refs[:: max(1, len(refs) // OBJECTS_COUNTED)]
+
+    def count(ref: SampleRef) -> int:
+        return count_objects(read(source.load, ref), settings)
+
+    counts = [number for _, number in _passable(measured, count)]
+    several = sum(count > 1 for count in counts)
+    if not several:
+        return ""
+    seen = {
+        "largest": "Only the largest is looked at: objects=split judges each as a part, "
+        "objects=all looks at all together, and region=FILE limits where is looked.",
+        "all": "All are looked at together (objects=all).",
+        "split": "Each is a part (objects=split).",
+    }[settings.objects]
+    warning = "Warning: " if settings.objects == "largest" else ""
+    return f" {warning}{several} of {len(counts)} frames show up to {max(counts)} objects. {seen}"
+
+
+def split_objects(
+    source: SampleSource,
+    refs: Sequence[SampleRef],
+    settings: PreparationSettings,
+    watch: Watch = unwatched,
+) -> tuple[SampleRef, ...]:
+    """Return a reference to each object of frames that are split; the same ones of others.
+
+    Objects of a frame form a group, so that none trains where another one is held out. A frame that
+    cannot be read, or shows no object, is one part.
+    """
+    if settings.objects != "split":
+        return tuple(refs)
+    objects: list[SampleRef] = []
+    for ref in watch("Counting objects", refs):
+        if ref.part is not None:  # of a fold, whose parts are those of the run
+            objects.append(ref)
+            continue
+        try:
+            count = len(object_masks(read(source.load, ref), settings))
+        except DataError:
+            objects.append(ref)  # where it is prepared, it is told and left out
+            continue
+        objects += (
+            replace(ref, source=f"{ref.source}#{number}", part=number, group=ref.source)
+            for number in range(1, count + 1)
+        )
+    return tuple(objects)
 
 
 def _cropped(
@@ -116,6 +200,8 @@ def _passable(
 def _by_colours(
     source: SampleSource, refs: Sequence[SampleRef], settings: PreparationSettings, watch: Watch
 ) -> tuple[PreparationSettings, str]:
+    if settings.objects != "largest":
+        raise _no_objects(settings)
     count = len(refs)
     if count > FRAMES_COMPARED:
         refs = [refs[i * count // FRAMES_COMPARED] for i in range(FRAMES_COMPARED)]

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.detection.preparation.part_measures import part_and_crop
+from chiasm.detection.check.part_measures import part_and_crop
 from chiasm.detection.preparation.prepare import PreparationSettings, prepare
 from chiasm.detection.preparation.support_plane import fit_support_plane
 from chiasm.errors import DataError

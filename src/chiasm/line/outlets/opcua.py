@@ -11,13 +11,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from chiasm.line.outlets.modbus import CODES, OTHER
+from chiasm.line.outlets.modbus import CODES, OTHER, first_region
 from chiasm.line.outlets.outlet import Options, OutletAwayError, RefusedRecordError, outlet
 from chiasm.line.record import DEFECTIVE, GOOD, Payload
 
 FIELDS = (
     *("counter", "code", "good", "defective", "decision", "score", "p_value", "threshold"),
-    *("id", "time", "source", "station", "model", "model_hash", "error", "notes", "json"),
+    *(
+        "x",
+        "y",
+        "area_mm2",
+        "id",
+        "time",
+        "source",
+        "station",
+        "model",
+        "model_hash",
+        "error",
+        "notes",
+        "json",
+    ),
 )
 _WHOLE = ("SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64")
 _POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
@@ -26,8 +39,9 @@ _POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
 class OpcUaOutlet:
     """Writes fields of each record to variables, and the counter last.
 
-    ``good`` and ``defective`` are both false of a part that was not decided on. ``json`` is the
-    whole record as text. Numbers that are not known are NaN.
+    ``good`` and ``defective`` are both false of a part that was not decided on. ``x``, ``y`` and
+    ``area_mm2`` are of the first region: column and row of its centroid, and its area. ``json`` is
+    the whole record as text. Numbers that are not known are NaN.
 
     Args:
         url: of the server, ``opc.tcp://HOST:PORT/...``.
@@ -137,10 +151,13 @@ class _ImpossibleValueError(Exception):
 
 def _facts(record: Payload) -> dict[str, Any]:
     decision = record["decision"]
+    place, area = first_region(record)
     return {
         "code": CODES.get(str(decision), OTHER),
         "good": decision == GOOD,
         "defective": decision == DEFECTIVE,
+        **dict(zip(("x", "y"), place)),
+        "area_mm2": area,
         "notes": " ".join(record["notes"]),
         "json": json.dumps(record),
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chiasm.detection.preparation.part_measures import PartMeasures
+from chiasm.detection.check.part_measures import PartMeasures
 from chiasm.files.audit_text import Finding
 
 ANOTHER_SIZE = "Another size"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from chiasm.detection.readers.missing_facts import (
+from chiasm.detection.check.missing_facts import (
     convert_command,
     missing_facts,
     missing_facts_error,

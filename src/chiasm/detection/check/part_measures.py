@@ -10,6 +10,7 @@ import numpy as np
 from chiasm.detection.preparation.distance import median_distance
 from chiasm.detection.preparation.prepare import (
     PreparationSettings,
+    count_objects,
     crop_box,
     part_mask,
 )
@@ -151,11 +152,8 @@ def _objects(sample: RGBDSample, plane: Plane | None, settings: PreparationSetti
         colour = np.array(settings.background.colour, np.float32)
         spread = np.array(settings.background.spread, np.float32)
         different = (np.abs(sample.rgb - colour) / spread).max(axis=2) > _DIFFERENT
-    elif settings.told_by in (None, "points") and sample.xyz is not None and plane is not None:
-        margin = settings.plane_margin
-        if margin is None:
-            margin = max(0.0035 * abs(plane.coefficients[3]), 4 * plane.noise)
-        different = (plane.height(sample.xyz) > margin) & sample.valid
+    elif settings.told_by in (None, "points") and plane is not None:
+        return count_objects(sample, settings)
     else:
         return None
     reach = 2 * max(1, round(0.01 * max(different.shape))) + 1

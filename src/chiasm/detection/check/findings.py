@@ -11,9 +11,14 @@ import numpy as np
 
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.preparation.distance import MAX_RATIO
+from chiasm.detection.readers.calibration_plan import (
+    FALSE_ALARM_RATE,
+    Promise,
+    normals_of,
+    outlook,
+)
 from chiasm.detection.readers.source import SampleRef
 from chiasm.files.audit_text import Finding, NumberTable, Range, TrivialScore
-from chiasm.metrics.calibration import normals_needed, rounded_up
 from chiasm.metrics.permutation import chance_of_separation
 from chiasm.metrics.ranking import auroc
 
@@ -148,30 +153,19 @@ def calibration_finding(refs: Sequence[SampleRef]) -> Finding | None:
 
     None without good parts to train on.
     """
-    fields = DetectionConfig.model_fields
-    rate, share = fields["false_alarm_rate"].default, fields["calibration_share"].default
-    train = sum(ref.split == "train" and ref.label == 0 for ref in refs)
-    calibration = sum(ref.split == "validation" and ref.label == 0 for ref in refs)
-    if train < 2:
+    promise = Promise(FALSE_ALARM_RATE)
+    normals, validation = normals_of(refs)
+    good = normals + validation
+    if normals == 0 or good < 2:
         return None
-    origin = "of the validation split"
-    if not calibration:
-        calibration = max(1, round(share * train))
-        origin = f"set aside from {train} of the train split"
-    needed = normals_needed(rate)
-    count = f"Calibration: {calibration} good part{'s' * (calibration > 1)} {origin}"
-    if calibration >= needed:
-        return Finding(
-            "know",
-            "Enough parts for the alarm threshold",
-            f"{count} can promise a false-alarm rate of {rounded_up(1 / (calibration + 1)):.2g} or "
-            f"more; the default is {rate:g}.",
-        )
+    if sentence := outlook(refs, promise):
+        return Finding("wrong", "Too few good parts for the alarm threshold", sentence)
+    share = DetectionConfig.model_fields["calibration_share"].default
+    calibrating = validation or max(1, round(share * normals))
+    calibrating = max(calibrating, promise.needed)
     return Finding(
-        "wrong",
-        "Too few good parts for the alarm threshold",
-        f"{count} can promise no false-alarm rate below {rounded_up(1 / (calibration + 1)):.2g}. "
-        f"At the default of {rate:g}, which needs {needed}, no part could ever raise an alarm.",
-        f"Record {needed - calibration} more good parts for validation, or train with "
-        f"false_alarm_rate={rounded_up(1 / (calibration + 1), 2):g}.",
+        "know",
+        "Enough good parts for the alarm threshold",
+        f"Calibration: {calibrating} of {good} good parts calibrate and can promise a false-alarm "
+        f"rate of {promise.least(calibrating):g} or more; the default is {promise.rate:g}.",
     )

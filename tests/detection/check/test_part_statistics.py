@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chiasm.detection.preparation.part_measures import PartMeasures
-from chiasm.detection.readers.part_statistics import statistics_of
+from chiasm.detection.check.part_measures import PartMeasures
+from chiasm.detection.check.part_statistics import statistics_of
 
 USUAL = {
     "split": "train",
