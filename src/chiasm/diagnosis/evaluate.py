@@ -25,6 +25,7 @@ from chiasm.diagnosis.simulator.simulator import MARKER
 from chiasm.diagnosis.unseen import evaluation_split
 from chiasm.errors import ConfigurationError
 from chiasm.runs.console import MAX_LISTED, say
+from chiasm.runs.left_out import check_left_out, left_out_note
 
 # Recordings that are corrupted, and whose diagnosis is timed, at most.
 MOST_CORRUPTED = 40
@@ -41,6 +42,7 @@ def evaluate(
     left_out: Sequence[str] = (),
     device: str = "auto",
     model: EvaluatedModel | None = None,
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Score the recordings that training left for tests; writes figures and a report.
 
@@ -57,13 +59,15 @@ def evaluate(
             trained again for comparison, on the run's device; see ``retrain``.
         device: that predicts, see ``find_device``.
         model: that the folder holds, where it is loaded already.
+        strict: stop where a recording cannot be read, instead of counting it; all are listed.
 
     Returns:
         The content of ``metrics.json``.
 
     Raises:
         SplitError: it is unknown what the model was trained on, or the run has no test recordings.
-        DataError: the model does not know a class, or no recording is left to be scored.
+        DataError: the model does not know a class, no recording is left to be scored, or
+            ``strict`` found one that cannot be read.
     """
     folder = Path(run)
     if model is None:
@@ -79,7 +83,11 @@ def evaluate(
     store = open_store(data)
     split = evaluation_split(folder, model.contract, store, data)
     train, test = split.train, split.test
-    unreadable = [problem_message(problem) for problem in store.problems if problem.left_out]
+    damaged = [problem for problem in store.problems if problem.left_out]
+    if strict:
+        total = len(store.refs) + len(damaged)
+        check_left_out(damaged, total=total, noun="recordings", strict=True)
+    unreadable = [problem_message(problem) for problem in damaged]
     for sentence in (*split.notes, *unreadable[:MAX_LISTED]):
         say(sentence)
     if len(unreadable) > MAX_LISTED:
@@ -120,7 +128,7 @@ def evaluate(
         title=f"{store.name}: {model.contract.method}",
         repeat=f"chiasm evaluate {folder} --data {data}",
         load=lambda index: store.load(test[index]),
-        notes=(*split.notes, *remarks),
+        notes=(*split.notes, *remarks, *filter(None, [left_out_note(folder)])),
         run=folder,
     )
     write_predictions(target / PREDICTIONS, scored)
