@@ -28,6 +28,7 @@ from chiasm.files.audit_text import (
 )
 from chiasm.files.content_hash import content_hash
 from chiasm.files.readers import without_listing
+from chiasm.files.remarks import Remarks
 from chiasm.metrics.ranking import auroc
 from chiasm.runs.ordered_map import Failure, map_in_order
 from chiasm.samples import Problem, RGBDSample
@@ -141,7 +142,7 @@ def audit(
     shares, distances = Range(), Range()
     rows, labels = NumberTable(), array("b")
     readable: list[SampleRef] = []
-    notes: Counter[str] = Counter()
+    notes = Remarks()
     examined = map_in_order(
         _examine, _reader(source, workers), source.refs, name=_source, workers=workers
     )
@@ -150,7 +151,7 @@ def audit(
             unreadable.append(found.sentence)
             continue
         readable.append(ref)
-        notes.update(found.notes)
+        notes.add(found.notes)
         sizes[found.size] += 1
         if found.share is not None:
             shares.add(found.share)
@@ -183,7 +184,7 @@ def audit(
         + tuple(_warnings(source.refs, labels, sizes, duplicates, divided, trivial))
         + tuple(_distance_warnings(distances))
         + faults
-        + tuple(f"{note} ({count} parts)" for note, count in notes.most_common()),
+        + tuple(notes.in_words()),
     )
 
 
