@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from chiasm.detection.decision import frame_verdict
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.samples import AnomalyMap, Diagnosis, Region, Verdict
 
@@ -91,6 +92,13 @@ def test_a_verdict_is_saved_as_what_the_suffix_says(tmp_path: Path):
         verdict.save(tmp_path / "v.xyz")
     with pytest.raises(DataError, match="no map to save: no file"):
         _verdict(anomaly_map=None, error="no file").save(tmp_path / "w.npy")
+
+
+def test_a_frame_with_several_parts_is_saved_with_all_of_them(tmp_path: Path):
+    frame = frame_verdict([_with_region(), _verdict(source="b#2", defective=False)], source="b")
+    content = json.loads(frame.save(tmp_path / "v.json").read_text())
+    assert [part["source"] for part in content["parts"]] == ["a<b>.png", "b#2"]
+    assert frame.to_dict() == content
 
 
 def test_a_diagnosis_is_saved_too(tmp_path: Path):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import chiasm
+from chiasm.cli import main
 
 ROOT = Path(chiasm.__file__).parent
 # From the ground up: a room imports from those before it alone.
@@ -127,6 +128,18 @@ def test_a_station_needs_no_package_that_it_has_not(
                 )
                 foreign = {n.split(".")[0] for n in named} - sys.stdlib_module_names - {"chiasm"}
                 assert foreign <= installed, f"{name} imports {foreign - installed}"
+
+
+def test_whatever_is_not_installed_has_an_extra_that_the_command_line_names():
+    core = {"numpy", "cv2", "tifffile", "rich", "typer", "chiasm"}
+    optional = {"timm"}  # found by its user, and said where it is needed
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            foreign = {name.split(".")[0] for name in names} - sys.stdlib_module_names
+            assert foreign <= core | optional | main._EXTRAS.keys(), module
 
 
 def test_rooms_are_of_a_size_that_is_seen_at_a_glance():

@@ -100,19 +100,19 @@ def plain(record: Any, *, without: str = "") -> dict[str, Any]:
 
     Args:
         record: a data class of numbers, texts, sequences and mappings.
-        without: name of a field to leave out.
+        without: name of a field to leave out, also of records inside.
     """
     named = {field.name: getattr(record, field.name) for field in fields(record)}
-    return {name: _plain(value) for name, value in named.items() if name != without}
+    return {name: _plain(value, without) for name, value in named.items() if name != without}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, without: str) -> Any:
     if is_dataclass(value):
-        return plain(value)
+        return plain(value, without=without)
     if isinstance(value, Mapping):
-        return {str(name): _plain(content) for name, content in value.items()}
+        return {str(name): _plain(content, without) for name, content in value.items()}
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [_plain(item, without) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value
@@ -163,7 +163,13 @@ def _frame(axes: Any, region: Any) -> None:
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Any]:
-    from matplotlib.figure import Figure  # slow to import, and not part of a station
+    try:
+        from matplotlib.figure import Figure  # slow to import, and not part of a station
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            "A plot needs matplotlib, which is not installed: pip install matplotlib, or "
+            "'chiasm[train]'."
+        ) from error
 
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()

@@ -29,6 +29,7 @@ class RegisteredModel:
             of benchmarks train the small ones unless a base one is chosen.
         method: the published method that it stands for, as its paper names it; "" for none.
         scale: its size in words, e.g. "width 16", where other models of the method have another.
+        preset: that it has where none is named; "" is that of its kind.
         pools: of a detector whose fusion is searched: modalities to the candidate features
             (``chiasm.fusion.pools.Pools``); None where nothing is searched.
         fuses: of a searched model, the name of the model whose features it fuses.
@@ -45,6 +46,7 @@ class RegisteredModel:
     fuses: str | None = None
     method: str = ""
     scale: str = ""
+    preset: str = ""
 
 
 _MODELS: dict[str, RegisteredModel] = {}
@@ -60,6 +62,7 @@ def register(
     fuses: str | None = None,
     method: str = "",
     scale: str = "",
+    preset: str = "",
 ) -> Callable[[Builder], Builder]:
     """Register the decorated builder under its own name."""
 
@@ -67,7 +70,8 @@ def register(
         name = builder.__name__
         summary = (builder.__doc__ or "").strip().split("\n")[0]
         _MODELS[name] = RegisteredModel(
-            name, wing, builder, summary, baseline, fitted, size, pools, fuses, method, scale
+            *(name, wing, builder, summary, baseline, fitted),
+            *(size, pools, fuses, method, scale, preset),
         )
         return builder
 

@@ -223,6 +223,7 @@ class Verdict:
         threshold: score above which the model calls a part defective; None where it has none.
         regions: places of the alarm, the highest peak first; () of a good part.
         pixel_threshold: score that all pixels of a region exceed; None of a good part.
+        parts: of a frame that is split, the verdict on each of its parts; else empty.
     """
 
     source: str
@@ -235,6 +236,7 @@ class Verdict:
     threshold: float | None = None
     regions: tuple[Region, ...] = field(default=())
     pixel_threshold: float | None = None
+    parts: tuple[Verdict, ...] = ()
 
     def plot(self) -> Figure:
         """Draw the anomaly map with the decision and its regions; needs matplotlib."""

@@ -498,3 +498,6 @@ def test_every_model_is_listed():
     assert done.exit_code == 0, done.output
     names = ("adnas_light", "btf", "mad_small", "late_average", "hog_lightgbm")
     assert [name for name in names if name not in done.output] == []
+    exported = {line.split()[0]: "yes" in line.split() for line in done.output.splitlines() if line}
+    assert exported["adnas_light"] and exported["mad_small"]
+    assert not any(exported[name] for name in ("btf", "ast", "minirocket"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +86,7 @@ def test_what_cannot_be_diagnosed_is_told_in_words(run: Path, sample):
     model = DiagnosisPredictor.load(run)
     faults = {
         "neither": replace(sample, image=None, series=None),
-        "Resample": replace(sample, samples_per_cycle=100),
+        "pulses downwards": replace(sample, series=-sample.series),
         "token takes": replace(sample, series=sample.series[:, :100]),
         "was expected": replace(sample, series=sample.series[0]),
         "finite": replace(sample, series=np.full_like(sample.series, np.nan)),
@@ -233,8 +233,24 @@ def test_a_recorder_of_any_rate_can_be_learned_from_quickly(tmp_path: Path, per_
         data=tmp_path / "table.csv", out=tmp_path, cache=tmp_path / "cache", **settings
     )
     data = open_data(config)
-    # Levels of the floor are counted in groups of neighbours, which must fill a cycle.
-    assert data.form.series.excess == (per_cycle == 128)
+    # Peaks are held in bins, so that every recorder has the same form.
+    assert data.form.samples_per_cycle == 128 and data.form.series.excess
     (batch,) = next(iter(data.loader("classify")))
     assert batch.series.shape[2] % data.form.segment == 0
     assert torch.isfinite(batch.series).all()
+
+
+@pytest.mark.parametrize(("spent", "left"), [(30.0, 0.5), (600.0, 0.05), (0.0, 1.0)])
+def test_the_preparation_is_of_the_budget(spent, left, tmp_path):
+    from chiasm.diagnosis import train as module
+
+    @dataclass(frozen=True)
+    class Data:
+        config: DiagnosisConfig
+
+    config = DiagnosisConfig.make(data=tmp_path, out=tmp_path, minutes=1.0)
+    data = Data(config)
+    kept = module._within_budget(data, seconds=spent)
+    assert kept.config.minutes == pytest.approx(left)
+    free = Data(config.model_copy(update={"minutes": None}))
+    assert module._within_budget(free, seconds=spent) is free

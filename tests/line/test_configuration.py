@@ -80,3 +80,19 @@ def test_secrets_stay_out_of_messages(tmp_path: Path, monkeypatch: pytest.Monkey
     file = tmp_path / "key"
     file.write_text("from-a-file\n")
     assert one(tmp_path, f"type: mqtt, host: h, user: u, password_file: {file}")
+
+
+def test_the_unit_and_the_guide_name_options_that_exist():
+    from typer.main import get_command
+
+    from chiasm.cli.main import app
+
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    known = {name for parameter in commands["watch"].params for name in parameter.opts}
+    unit = (EXAMPLE.parent / "chiasm-watch@.service").read_text()
+    guide = (EXAMPLE.parents[1] / "line.md").read_text()
+    watch = [line for line in guide.splitlines() if "chiasm watch" in line]
+    for text in (unit, *watch):
+        assert set(re.findall(r" (--[a-z-]+)", text)) <= known
+    assert "--outlets" in {name for p in commands["serve"].params for name in p.opts}
+    assert {"--then", "--settle", "--patience", "--every", "--once", "--heat-maps"} <= known

@@ -17,6 +17,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from chiasm.line.outlets.modbus import ModbusOutlet
 from chiasm.line.outlets.outlet import OutletAwayError
+from chiasm.samples import Region
 from line_records import free_port, record, wait_until
 
 REGISTER, ACKNOWLEDGE, COIL = 100, 120, 10
@@ -55,7 +56,7 @@ class Plc:
         self._thread.join(5)
         self._loop.close()
 
-    def registers(self, first: int = REGISTER, count: int = 10) -> list[int]:
+    def registers(self, first: int = REGISTER, count: int = 14) -> list[int]:
         with ModbusTcpClient("127.0.0.1", port=self.port) as client:
             return list(client.read_holding_registers(first, count=count).registers)
 
@@ -81,7 +82,9 @@ def plc() -> Iterator[Plc]:
 
 def test_the_block_holds_the_last_verdict(plc: Plc):
     outlet = plc.outlet(coil=COIL)
-    sent = record(0xABCDEF01 << 96, "defective", time=time.time() - 7, score=-2.5, p_value=0.0125)
+    place = Region((1, 2, 3, 4), (320.4, 70000.0), 9, 5.0, area_mm2=2.5)
+    facts = {"time": time.time() - 7, "score": -2.5, "p_value": 0.0125, "regions": (place,)}
+    sent = record(0xABCDEF01 << 96, "defective", **facts)
     outlet.send(sent)
     outlet.close()
     block = plc.registers()
@@ -89,6 +92,8 @@ def test_the_block_holds_the_last_verdict(plc: Plc):
     score, then, identity = struct.unpack(">fII", struct.pack(">6H", *block[3:9]))
     assert (score, identity) == (-2.5, 0xABCDEF01)
     assert 6 <= time.time() - then <= 9 and 6 <= block[9] <= 9
+    assert block[10:12] == [320, 65534]
+    assert struct.unpack(">f", struct.pack(">2H", *block[12:])) == (2.5,)
     assert plc.coils() == [False, True, False, False]
 
 
@@ -97,7 +102,7 @@ def test_what_is_not_known_is_told_from_numbers(plc: Plc):
     outlet.send(record(1, "error", score=None, p_value=None))
     outlet.close()
     block = plc.registers()
-    assert block[1:3] == [4, 65535]
+    assert block[1:3] == [4, 65535] and block[10:12] == [65535, 65535]
     assert math.isnan(struct.unpack(">f", struct.pack(">2H", block[4], block[3]))[0])
 
 

@@ -112,6 +112,56 @@ def test_the_log_shows_what_others_sent(open_page: OpenPage, tmp_path: Path) -> 
     page.wait(lambda: "line_rgb.png" in page.text("tbody"))
 
 
+@pytest.mark.parametrize("key", ["", "k" * 20])
+def test_the_log_is_saved_as_it_is_filtered(open_page: OpenPage, tmp_path: Path, key: str) -> None:
+    page = open_page(api_keys=(key,), ready=".notice") if key else open_page()
+    if key:
+        page.script("sessionStorage.setItem('chiasm-api-key', arguments[0])", key)
+        page.driver.refresh()
+        page.wait(lambda: page.all("input[type=file]"))
+    saved = tmp_path / "saved"
+    where = {"behavior": "allow", "downloadPath": str(saved)}
+    page.driver.execute_cdp_cmd("Page.setDownloadBehavior", where)
+    page.pick([*write_part(tmp_path, "a", spot=True), *write_part(tmp_path, "b", spot=False)])
+    page.verdicts(2)
+    page.open("history")
+    page.choose("Decision", "defective")
+    page.wait(lambda: len(page.all("tbody tr")) == 1)
+    page.button("Save as CSV").click()
+    table = saved / "verdicts.csv"
+    page.wait(table.is_file, "nothing was saved")
+    assert [line.split(",")[3] for line in table.read_text().splitlines()] == [
+        *("source", "a_rgb.png")
+    ]
+
+
+def test_names_of_files_are_broken_at_separators_alone(open_page: OpenPage, tmp_path: Path) -> None:
+    page = open_page(width=1000, station="press 3, on the left")
+    send(page, write_part(tmp_path, "cable_gland_left_2026-11-30_000123", spot=True))
+    broken = {"xyz": ("points_of_the_part.tiff", b"x")}
+    httpx.post(f"{page.address}v1/models/disc/predict", files=broken)
+    page.open("history")
+    page.wait(lambda: len(page.all("tbody tr")) == 2)
+    lines = page.script(
+        """return [...document.querySelectorAll('td.file .breaks')].map(name => {
+            const rows = {};
+            for (const text of name.childNodes) if (text.data) {
+                const range = document.createRange();
+                range.selectNodeContents(text);
+                if (range.getClientRects().length > 1) return [text.data];
+                const top = Math.round(range.getBoundingClientRect().top);
+                rows[top] = (rows[top] ?? '') + text.data;
+            }
+            return Object.values(rows); })"""
+    )
+    names = {"".join(rows): rows for rows in lines}
+    assert names.keys() == {
+        "cable_gland_left_2026-11-30_000123_rgb.png",
+        "points_of_the_part.tiff",
+    }
+    assert max(map(len, lines)) <= 2
+
+
 def test_drift_is_said_in_words(open_page: OpenPage, tmp_path: Path) -> None:
     page = open_page()
     files = write_part(tmp_path, "bright", spot=True)

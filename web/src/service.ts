@@ -70,6 +70,17 @@ export async function predict(name: string, fields: FormData): Promise<Answer> {
   };
 }
 
+/** Address of all verdicts that match, as a CSV table. */
+export function tableAddress(filter: Omit<LogFilter, "limit" | "offset">): string {
+  const given = Object.entries(filter).filter(([, value]) => value);
+  return `v1/verdicts.csv?${new URLSearchParams(Object.fromEntries(given) as Record<string, string>)}`;
+}
+
+/** The same table with the key in the request, which a link cannot have. */
+export async function table(filter: Omit<LogFilter, "limit" | "offset">): Promise<Blob> {
+  return await (await ask(tableAddress(filter))).blob();
+}
+
 /** A picture as an address for `<img>`; whoever asks revokes it. */
 export async function picture(link: string): Promise<string> {
   return URL.createObjectURL(await (await ask(link)).blob());

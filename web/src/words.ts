@@ -245,6 +245,8 @@ export const words = {
     range: (from: number, to: number, total: number | null) =>
       total === null ? `${from} to ${to}` : `${from} to ${to} of ${total}`,
     pages: "Pages",
+    save: "Save as CSV",
+    saving: "Saving …",
     error: "error",
     look: (source: string) => `Look at ${source}`,
     looked: "From the history",

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chiasm.cli.options import Lamp
+from chiasm.cli.options import Lamp, Recorder
 from chiasm.errors import DataError
 from chiasm.files.audit_text import Watching
 from chiasm.files.locks import LOCK
 from chiasm.samples import Problem
 from chiasm.training.progress import Progress
+
+if TYPE_CHECKING:
+    from chiasm.diagnosis.readers.source import RecordingSource
 
 app = typer.Typer(no_args_is_help=True, help="Make, check and convert data.")
 
@@ -95,25 +99,61 @@ def check(
         typer.Option("--strict", help="End with status 1 if files are damaged or in two splits."),
     ] = False,
     workers: Workers = 1,
+    recorder: Recorder = None,
+    sample: Annotated[
+        int,
+        typer.Option(
+            help="Parts, about, whose pixels are read, drawn from every split and kind; 0 reads "
+            "all. Names and the ends of files are checked of all.",
+            min=0,
+        ),
+    ] = 1_000,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with pictures and plots to this file.")
+    ] = None,
 ) -> None:
-    """Count the samples, and find broken pairs, leaks between splits and shortcuts."""
+    """Count the samples; find broken files and leaks, and what a training would see.
+
+    Prints counts, crop, smallest visible defect, odd parts, drift, shortcuts and what the
+    calibration can promise.
+    """
     from chiasm.detection.readers import audit as parts
     from chiasm.detection.readers.opening import open_source
     from chiasm.diagnosis.readers import audit as recordings
     from chiasm.diagnosis.readers import opening
 
     report: parts.AuditReport | recordings.AuditReport
-    if opening.is_diagnosis_data(path):
-        report = recordings.audit(
-            opening.open_source(path), workers=workers, progress=_watching("recordings")
-        )
+    if recorder or opening.is_diagnosis_data(path):
+        recorded = opening.open_source(path, recorder=recorder or ())
+        report = recordings.audit(recorded, workers=workers, progress=_watching("recordings"))
+        if html is not None:
+            from chiasm.diagnosis.report import check_page
+
+            check_page.write_page(
+                report, recorded, html, repeat=_command(path, html, recorder=recorder or ())
+            )
     else:
+        source = open_source(path, lamp=lamp)
         report = parts.audit(
-            open_source(path, lamp=lamp), workers=workers, progress=_watching("files")
+            source,
+            workers=workers,
+            sample=sample,
+            progress=_watching("files"),
         )
+        if html is not None:
+            from chiasm.detection.report.check_page import write_page
+
+            write_page(report, source, html, repeat=_command(path, html, lamp))
     typer.echo(report.to_json() if json else report.to_text())
     if strict and not report.sound:
         raise typer.Exit(1)
+
+
+def _command(path: Path, html: Path, lamp: Any = None, recorder: Sequence[str] = ()) -> str:
+    """Return the command that writes a check's page."""
+    words = ["chiasm", "data", "check", str(path), "--html", str(html)]
+    words += [] if lamp is None else ["--lamp", str(lamp)]
+    return shlex.join(words + [word for text in recorder for word in ("--recorder", text)])
 
 
 @app.command()
@@ -183,6 +223,7 @@ def convert(
         ),
     ] = None,
     lamp: Lamp = None,
+    recorder: Recorder = None,
     workers: Workers = 1,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")
@@ -197,7 +238,8 @@ def convert(
     from chiasm.detection.readers.sensor_folders import is_range_file
     from chiasm.diagnosis.readers import opening
 
-    if not (origin.is_file() and is_range_file(origin)) and opening.is_diagnosis_data(origin):
+    of_parts = origin.is_file() and is_range_file(origin)
+    if recorder or (not of_parts and opening.is_diagnosis_data(origin)):
         options = {
             "--split": split,
             "--kind": kind,
@@ -212,7 +254,8 @@ def convert(
         }
         if given := [name for name, value in options.items() if value is not None]:
             raise DataError(f"{origin} holds recordings, which have no {given[0]}; leave it out.")
-        _convert_recordings(origin, destination, workers=workers, strict=strict)
+        source = opening.open_source(origin, recorder=recorder or ())
+        _convert_recordings(source, destination, workers=workers, strict=strict)
         return
     from chiasm.detection.readers.convert import convert as convert_files
     from chiasm.detection.readers.range_image import RangeSettings
@@ -249,8 +292,9 @@ def convert(
     _tell_left_out(conversion.problems, "samples or files")
 
 
-def _convert_recordings(origin: Path, destination: Path, *, workers: int, strict: bool) -> None:
-    from chiasm.diagnosis.readers import opening
+def _convert_recordings(
+    source: RecordingSource, destination: Path, *, workers: int, strict: bool
+) -> None:
     from chiasm.diagnosis.readers.journal import INDEX, JOURNAL
     from chiasm.diagnosis.readers.store import convert
 
@@ -259,7 +303,6 @@ def _convert_recordings(origin: Path, destination: Path, *, workers: int, strict
         names = [path.name for path in destination.iterdir()]
         if names and not set(names) & set(own):
             raise DataError(f"{destination} is not empty; name a new folder so that nothing mixes.")
-    source = opening.open_source(origin)
     left_out = [problem for problem in source.problems if problem.left_out]
     if strict and left_out:
         raise DataError(f"Nothing was converted: {left_out[0]}")

@@ -31,12 +31,19 @@ from chiasm.errors import ChiasmError
 # Module name to the extra that installs it.
 _EXTRAS = (
     dict.fromkeys(
-        ("torch", "lightning", "pandas", "pydantic", "yaml", "jinja2", "scipy", "sklearn"), "train"
+        (
+            *("torch", "lightning", "safetensors", "einops", "efficientnet_lite_pytorch"),
+            *("pandas", "scipy", "sklearn", "skimage", "pytorch_metric_learning"),
+            *("pydantic", "pydantic_core", "yaml", "jinja2", "matplotlib"),
+        ),
+        "train",
     )
-    | dict.fromkeys(("nncf", "onnx", "onnxscript"), "export")
-    | dict.fromkeys(("fastapi", "uvicorn", "prometheus_client", "sqlalchemy"), "serve")
+    | dict.fromkeys(("nncf", "onnx", "onnxscript", "google"), "export")
+    | dict.fromkeys(("fastapi", "starlette", "uvicorn", "python_multipart"), "serve")
+    | dict.fromkeys(("prometheus_client", "sqlalchemy"), "serve")
     | {
         "imagecodecs": "formats",
+        "OpenEXR": "formats",
         "openvino": "runtime",
         "onnxruntime": "runtime-onnx",
         "ray": "cluster",

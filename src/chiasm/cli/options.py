@@ -35,6 +35,15 @@ def _lamp(text: str) -> int | Literal["all"]:
         raise typer.BadParameter(f"{text!r} is neither a number nor 'all'.") from None
 
 
+Recorder = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recorder",
+        metavar="NAME=VALUE",
+        help="What a recorder's files do not say, e.g. frequency=50, sample_rate=1e6, "
+        "columns=time,phase,amplitude; may be repeated, or stand in recorder.yaml beside them.",
+    ),
+]
 Lamp = Annotated[
     Any,  # a number or "all"; typer takes no union
     typer.Option(
@@ -76,6 +85,15 @@ Overrides = Annotated[
 ]
 
 
+Strict = Annotated[
+    bool | None,
+    typer.Option(
+        "--strict",
+        help="Stop where files are damaged, and list them, instead of leaving out a few.",
+        show_default=False,
+    ),
+]
+
 FalseAlarmRate = Annotated[
     float | None, typer.Option(help="False-alarm rate to promise (default: that of the model).")
 ]
@@ -86,6 +104,19 @@ Confidence = Annotated[
         help="Confidence with which the rate holds for this calibration, e.g. 0.9 (default: that "
         "of the model)."
     ),
+]
+
+
+Defects = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder or table of labelled defective parts, none of the test, that choose the "
+        "threshold; 'validation' takes those of the data's own validation split at a training."
+    ),
+]
+MissRate = Annotated[
+    float | None,
+    typer.Option(help="Share of such defects that may be missed (default: the best F1 is taken)."),
 ]
 
 

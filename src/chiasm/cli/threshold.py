@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Confidence, FalseAlarmRate
+from chiasm.cli.options import Confidence, Defects, FalseAlarmRate, MissRate
 
 
 def threshold(
@@ -23,11 +23,22 @@ def threshold(
             help="Promise the rate on average over calibrations, without confidence.",
         ),
     ] = False,
+    defects: Defects = None,
+    miss_rate: MissRate = None,
 ) -> None:
-    """Change the alarm threshold of a model, or show it. A running service adopts it."""
+    """Change the alarm threshold of a model, or show it. A running service adopts it.
+
+    Good parts promise a false-alarm rate. Known defects (--defects) choose a threshold instead: the
+    one of the best F1, or one that misses at most a share of such defects (--miss-rate).
+    """
     from chiasm.deploy.threshold import set_threshold
 
     change = set_threshold(
-        folder, false_alarm_rate=false_alarm_rate, confidence=confidence, on_average=on_average
+        folder,
+        false_alarm_rate=false_alarm_rate,
+        confidence=confidence,
+        on_average=on_average,
+        defects=defects,
+        miss_rate=miss_rate,
     )
     typer.echo(change)

@@ -9,13 +9,16 @@ import typer
 from chiasm.cli.options import (
     Config,
     Data,
+    Defects,
     Device,
     Lamp,
     Minutes,
+    MissRate,
     Out,
     Overrides,
     Ray,
     Seed,
+    Strict,
     Workers,
 )
 
@@ -35,12 +38,15 @@ def train(
         str | None,
         typer.Option(help="Name of a model (default: adnas_light); 'chiasm models' lists them."),
     ] = None,
+    strict: Strict = None,
     fusion: Annotated[
         str | None,
         typer.Option(
             help="search, concatenation, best (of these two), random, or a genotype file."
         ),
     ] = None,
+    defects: Defects = None,
+    miss_rate: MissRate = None,
 ) -> None:
     """Train a detector on normal parts or a classifier on recordings. Writes OUT/model.
 
@@ -60,6 +66,9 @@ def train(
         lamp=lamp,
         device=device,
         model=model,
+        strict=strict,
         fusion=fusion,
+        defects=defects,
+        miss_rate=miss_rate,
     )
     run(chosen, workers=workers, ray=ray)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from chiasm.cli.options import Device
+from chiasm.cli.predict import NOT_ALL_JUDGED
 
 
 def watch(
@@ -68,10 +69,12 @@ def watch(
     Every verdict is a line of OUT/verdicts.csv before its files are moved, so that after a kill or
     a power cut the same command goes on where it was. --outlets sends the verdicts to MQTT,
     webhooks, Modbus/TCP and OPC UA as well. Ctrl-C and SIGTERM end after the part in work.
+    With --once the exit status is 3 where some parts could not be judged.
     """
     from functools import partial
 
     from chiasm import api
+    from chiasm.line.record import ERROR
     from chiasm.line.session import WatchSettings, watch_until_stopped
 
     settings = WatchSettings(
@@ -94,4 +97,6 @@ def watch(
             "samples_per_cycle": samples_per_cycle,
         },
     )
-    watch_until_stopped(settings, partial(api.load, device=device or "auto"))
+    done = watch_until_stopped(settings, partial(api.load, device=device or "auto"))
+    if once and done.counts[ERROR]:
+        raise typer.Exit(NOT_ALL_JUDGED)

@@ -20,6 +20,7 @@ from chiasm.deploy.whole_folder import whole_folder
 from chiasm.detection.anomalies.generators import synthesise, validation_generator
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import DetectionContract
+from chiasm.detection.opening import split_of
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.acquisition import Acquisition
 from chiasm.detection.preparation.batch import to_batch
@@ -27,12 +28,16 @@ from chiasm.detection.preparation.distance import distance_range
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache
 from chiasm.detection.readers.opening import open_source
-from chiasm.detection.readers.splits import make_splits
+from chiasm.detection.readers.survey import split_objects
 from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
 from chiasm.runtime.detection import DetectionRuntime
 from chiasm.samples import PreparedSample
 
+_CHOOSE_AGAIN = (
+    "The run's threshold was chosen by known defects, whose scores differ in this precision: "
+    "'chiasm threshold FOLDER --defects PATH' chooses it anew; until then the rate holds."
+)
 _MEANING = {
     "rgb": "colour of the prepared crop, in [0, 1]",
     "geometry": "height above the support plane and two slopes of the prepared crop, in [0, 1]",
@@ -85,11 +90,14 @@ def export_detection(
     trained = [_score_by_torch(predictor, part) for part in (*parts.calibration, *parts.anomalous)]
     calibration = [score for _, score in trained[: len(parts.calibration)]]
     _check_same_parts(calibration, contract.calibration_scores, run)
+    # The graph itself decides by the false-alarm rate, whatever else chose the threshold.
+    rule = replace(contract.alarm_rule, known_defects=None)
+    exact = precision == "fp32" and memory_entries is None and search_channels is None
     graph = detector_graph(
         predictor.detector,
         modalities=contract.modalities,
         calibration=calibration,
-        rank=contract.alarm_rule.rank,
+        rank=rule.rank,
         memory_entries=memory_entries,
         search_channels=search_channels,
     )
@@ -112,6 +120,8 @@ def export_detection(
             confidence=contract.confidence,
             distance=parts.distance,
             acquisition=contract.acquisition,
+            known_defects=contract.known_defects if exact else None,
+            notes=() if exact or contract.known_defects is None else (_CHOOSE_AGAIN,),
         )
         _write_graph(graph, predictor, parts, folder, deployment)
         runtime = DetectionRuntime(folder, deployment, threads=torch.get_num_threads())
@@ -123,8 +133,8 @@ def export_detection(
             trained,
             exported,
             normals=normals,
-            rule=contract.alarm_rule,
-            exact=precision == "fp32" and memory_entries is None and search_channels is None,
+            rule=rule,
+            exact=exact,
         )
         require_parity(parity, target=str(out))
         recalibrated = [score for _, score in exported[:normals]]
@@ -296,13 +306,18 @@ def held_out_parts(
             "cannot be checked. Name the run's folder, not the model's."
         )
     config = DetectionConfig.make(file=path)
+    if "calibration" not in config.model_fields_set:  # a run of an earlier version
+        config = config.model_copy(update={"calibration": "split"})
     # The lamp that the run chose itself is not in its settings.
     lamp = config.lamp if acquisition is None else acquisition.lamp
     source = open_source(data or config.data, lamp=lamp)
-    split = make_splits(
-        source, shots=config.shots, calibration_share=config.calibration_share, seed=config.seed
-    )
+    split = split_of(config, source)
     cache = PreparationCache()
+    split = replace(
+        split,
+        train=split_objects(source, split.train, settings),
+        calibration=split_objects(source, split.calibration, settings),
+    )
     step = max(1, len(split.train) // QUANTISATION_PARTS)
     training = [
         cache.get(source, ref, settings) for ref in split.train[::step][:QUANTISATION_PARTS]

@@ -101,8 +101,10 @@ def _form(deployment: Deployment) -> str:
 
 def _promise(deployment: Deployment, run: Path) -> str:
     rule = deployment.alarm_rule
-    sentences = [f"At the export: {rule.promise if rule.rank else f'**{rule.promise}**'}"]
-    if rule.rank:
+    promised = rule.decides and rule.known_defects is None
+    sentences = [f"At the export: {rule.promise if promised else f'**{rule.promise}**'}"]
+    sentences += deployment.notes
+    if promised:
         sentences.append(
             "On average means over many calibrations by as many normals. This one has a rate of "
             "its own, which nobody knows: it keeps the bound with the stated confidence."

@@ -7,8 +7,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from chiasm.detection.decision import AlarmRule, percent
+from chiasm.detection.prediction.known_defects import choose_by_defects
 from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.runtime.deployment import DEPLOYMENT, Deployment, read_deployment, write_deployment
 
@@ -42,8 +44,10 @@ def set_threshold(
     false_alarm_rate: float | None = None,
     confidence: float | None = None,
     on_average: bool = False,
+    defects: Path | None = None,
+    miss_rate: float | None = None,
 ) -> ThresholdChange:
-    """Promise another false-alarm rate by the same calibration scores.
+    """Promise another false-alarm rate by the same calibration scores, or let known defects choose.
 
     A running service that watches an exported folder adopts it. Outputs ``p_value`` and
     ``defective`` of the graph itself stay those of the export.
@@ -53,6 +57,9 @@ def set_threshold(
         false_alarm_rate: None keeps the model's.
         confidence: with which a calibration keeps the rate; None keeps the model's.
         on_average: promise the rate on average over calibrations, whatever was promised before.
+        defects: folder or table of labelled defective parts, which choose the threshold instead of
+            the rate: of the best F1, or by ``miss_rate``.
+        miss_rate: share of such defects that may be missed.
 
     Raises:
         SplitError: there are too few calibration scores; it says how many are needed.
@@ -65,14 +72,26 @@ def set_threshold(
             f"A confidence of {confidence:g} and a promise on average exclude each other; give one."
         )
     before, write = _opened(folder)
+    rated = false_alarm_rate is not None or confidence is not None or on_average
+    if defects is not None or miss_rate is not None:
+        if rated or defects is None:
+            raise ConfigurationError(
+                "A miss rate needs known defects (--defects FOLDER)."
+                if defects is None
+                else "Known defects choose the threshold instead of a false-alarm rate; give one."
+            )
+        known = choose_by_defects(_model(folder), defects, miss_rate=miss_rate)
+        after = replace(before, known_defects=known)
+        return ThresholdChange(before, after, write(after))
     after = replace(
         before,
+        known_defects=None,
         false_alarm_rate=before.false_alarm_rate if false_alarm_rate is None else false_alarm_rate,
         confidence=None
         if on_average
         else (before.confidence if confidence is None else confidence),
     )
-    if false_alarm_rate is None and confidence is None and not on_average:
+    if not rated:
         return ThresholdChange(before, before, None)
     return ThresholdChange(before, after, write(after.require()))
 
@@ -91,10 +110,13 @@ def _opened(folder: Path) -> tuple[AlarmRule, Callable[[AlarmRule], Path]]:
                 if rule.confidence is None
                 else f"with {percent(rule.confidence)} confidence."
             )
+            if rule.known_defects is not None:
+                words = f"{note}threshold by {len(rule.known_defects.defects)} known defects."
             changed = replace(
                 deployment,
                 false_alarm_rate=rule.false_alarm_rate,
                 confidence=rule.confidence,
+                known_defects=rule.known_defects,
                 notes=(*deployment.notes, words),
             )
             return replace_deployment(folder, changed)
@@ -109,7 +131,10 @@ def _opened(folder: Path) -> tuple[AlarmRule, Callable[[AlarmRule], Path]]:
 
     def rewritten(rule: AlarmRule) -> Path:
         backup = back_up(model / CONTRACT)
-        changed = {"false_alarm_rate": rule.false_alarm_rate, "confidence": rule.confidence}
+        changed = {
+            name: getattr(rule, name)
+            for name in ("false_alarm_rate", "confidence", "known_defects")
+        }
         try:
             write_contract(model, contract.model_copy(update=changed))
         except OSError as error:
@@ -117,6 +142,17 @@ def _opened(folder: Path) -> tuple[AlarmRule, Callable[[AlarmRule], Path]]:
         return backup
 
     return contract.alarm_rule, rewritten
+
+
+def _model(folder: Path) -> Any:
+    """Load what a folder holds: an exported detector, or a trained one."""
+    if (folder / DEPLOYMENT).is_file():
+        from chiasm.runtime import load
+
+        return load(folder)
+    from chiasm.detection.predictor import DetectionPredictor
+
+    return DetectionPredictor.load(folder)
 
 
 def replace_deployment(folder: Path, deployment: Deployment) -> Path:

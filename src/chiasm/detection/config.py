@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, get_args
 import yaml
 from pydantic import Field, ValidationInfo, field_validator
 
+from chiasm.detection.readers.calibration_plan import FALSE_ALARM_RATE, CalibrationMode
 from chiasm.registry import RegisteredModel
 from chiasm.settings import DeviceName, Precision, SearchSettings, Settings
 
@@ -71,6 +72,12 @@ class DetectionConfig(Settings):
             points as well; without them, it decides once from all normals whether there is a
             background at all. ``false`` looks at whole frames.
         plane_margin: metres above the support plane that are removed with it; None estimates them.
+        objects: of several above the support plane in a frame, look at the ``largest``, with a note
+            of others; at ``all`` together; or ``split`` the frame and judge each as a part. Where
+            3D points are not read, colours tell them from a background.
+        region: file of the pixels that are looked at: an image, nonzero inside, or polygons as
+            JSON, LabelMe or lines of x, y. The model keeps it.
+        ignore: likewise of pixels that are not looked at, such as a clamp.
         augment: show each normal part under other light and at other angles in every epoch, to
             networks that are trained from scratch; a model with frozen features has a memory of
             normals instead, and cannot. Off: it is behind up to 10,000 images (decision 16).
@@ -126,13 +133,24 @@ class DetectionConfig(Settings):
             common rule of tables, or ``chosen`` among rules on good parts with synthetic anomalies;
             a searched model's were held out from its training, a baseline's are those of the
             calibration.
+        strict: stop where a file is damaged, instead of leaving out the few parts that cannot be
+            used.
         minutes: budget of search and training together; None sets no limit.
         false_alarm_rate: share of good parts that may alarm.
         confidence: share of calibrations that keep this rate, e.g. 0.9; none promises it on average
             over calibrations, so that some of them have a higher one.
-        calibration: ``split``: normals that are held out of the training calibrate; or ``cross``:
-            all normals train and calibrate, each scored by a model that was fitted without it. For
-            few normals, and baselines of statistics and memories alone.
+        calibration: ``split``: normals that are held out of the training calibrate; ``cross``: all
+            normals train and calibrate, each scored by a model that was fitted without it, for
+            baselines of statistics and memories alone; or ``auto``: ``split`` where that calibrates
+            with enough parts for the false-alarm rate, else ``cross`` for these baselines, and for
+            others as many parts are held out as the rate needs.
+        defects: folder or table of labelled defective parts, none of the test, that choose the
+            threshold instead of the false-alarm rate; ``validation`` takes those of the data's own
+            validation split.
+        miss_rate: share of such defects that may be missed, on average; None takes the threshold of
+            the best F1 on them and the calibration normals.
+        defects_trained: share of the known defects with masks that train the head, of a searched
+            model with frozen features; the others choose the threshold.
         calibration_folds: of a cross calibration, each a training of its own.
         memory_entries: descriptors in a memory of normals.
         seed: of all random choices.
@@ -168,6 +186,9 @@ class DetectionConfig(Settings):
     contamination: float = Field(0.0, ge=0, le=0.3)
     remove_background: bool | Literal["auto"] = "auto"
     plane_margin: float | None = Field(None, gt=0)
+    objects: Literal["largest", "all", "split"] = "largest"
+    region: Path | None = None
+    ignore: Path | None = None
     augment: bool = False
     anomalies: Literal["paper", "mixture"] = "mixture"
     smallest_anomaly: float = Field(0.001, gt=0, lt=0.05)
@@ -204,11 +225,15 @@ class DetectionConfig(Settings):
     precision: Precision = "auto"
     device: DeviceName = "auto"
     image_score: Literal["local_mean", "chosen"] = "local_mean"
+    strict: bool = False
     minutes: float | None = Field(None, gt=0)
-    false_alarm_rate: float = Field(0.05, gt=0, lt=1)
+    false_alarm_rate: float = Field(FALSE_ALARM_RATE, gt=0, lt=1)
     confidence: float | None = Field(None, gt=0, lt=1)
-    calibration: Literal["split", "cross"] = "split"
+    calibration: CalibrationMode = "auto"
     calibration_folds: int = Field(5, ge=2)
+    defects: Path | None = None
+    miss_rate: float | None = Field(None, gt=0, lt=1)
+    defects_trained: float = Field(0.0, ge=0, lt=1)
     memory_entries: int = Field(4_000, ge=500)
     seed: int = Field(0, ge=0)
     options: dict[str, Any] = Field(default_factory=dict)
@@ -253,6 +278,13 @@ class DetectionConfig(Settings):
                 "a cross calibration promises no rate with a confidence; leave the confidence out, "
                 "or hold out parts (calibration=split)."
             )
+        return value
+
+    @field_validator("miss_rate", "defects_trained")
+    @classmethod
+    def _of_defects(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value and info.data.get("defects") is None:
+            raise ValueError("it needs known defects; name their folder or table (defects=FOLDER).")
         return value
 
     @field_validator(

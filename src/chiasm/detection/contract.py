@@ -17,6 +17,7 @@ from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.errors import ArtifactError
 from chiasm.fusion.genotype import Genotype
+from chiasm.metrics.known_defects import KnownDefects
 from chiasm.registry import find_model
 from chiasm.runs.model_folder import (
     CONTRACT,
@@ -52,6 +53,8 @@ class DetectionContract(Strict):
         confidence: with which a calibration keeps that rate; None, as in models of earlier
             versions, promises it on average over calibrations.
         calibration_folds: of a cross calibration; 0 where calibration normals were held out.
+        known_defects: labelled defective parts that chose the threshold; None where the false-alarm
+            rate did.
         distance: metres from the camera, least and most of the calibration parts' medians; None
             without 3D, or where it was not recorded.
         acquisition: how the run saw its normal parts: lamp, frames, colours, how much is looked
@@ -80,6 +83,7 @@ class DetectionContract(Strict):
     false_alarm_rate: float
     confidence: float | None = None
     calibration_folds: int = 0
+    known_defects: KnownDefects | None = None
     distance: tuple[float, float] | None = None
     acquisition: Acquisition | None = None
     metric_versions: dict[str, int]
@@ -98,6 +102,7 @@ class DetectionContract(Strict):
             self.false_alarm_rate,
             self.confidence,
             folds=self.calibration_folds,
+            known_defects=self.known_defects,
         )
 
 

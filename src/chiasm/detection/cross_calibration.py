@@ -63,7 +63,7 @@ def cross_scores(data: DetectionDataModule, *, train: Train) -> tuple[list[float
         SplitError: there are too few parts for two folds.
     """
     config = data.config
-    if config.calibration != "cross":
+    if not data.split.crossed:
         return None
     folds = divide_into_folds(
         [ref.group for ref in data.split.train], config.calibration_folds, seed=config.seed

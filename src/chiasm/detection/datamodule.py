@@ -24,7 +24,7 @@ from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.acquisition import Acquisition
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings
-from chiasm.detection.readers.cache import SelectedParts
+from chiasm.detection.readers.cache import SelectedParts, with_defects
 from chiasm.detection.readers.source import SampleSource
 from chiasm.detection.readers.splits import (
     Split,
@@ -66,10 +66,12 @@ class DetectionDataModule:
         owners: for each part the owner of the descriptors that a memory leaves out for it: the
             first part of its group.
         calibration: prepared normals for the threshold.
+        defects: prepared known defects that train the head; none of them is a normal part.
         selected_on_calibration: whether they are the data set's validation split and also choose
             genotype and score rule; ``held_out`` is then empty.
         training_data: hash of the training files.
         started: ``time.monotonic()`` at the start of the run.
+        reserved: seconds of the budget that are left to the calibration.
         rotations: at which each part is shown.
         frozen_source: the fitted source of a model with frozen features, else None.
         stores: its stored features by purpose, in files of the run's folder.
@@ -94,7 +96,9 @@ class DetectionDataModule:
     selected_on_calibration: bool
     training_data: str
     started: float
+    reserved: float = 0.0
     rotations: int = 1
+    defects: Sequence[PreparedSample] = ()
     frozen_source: NormalityFeatures | None = None
     stores: dict[str, FeatureStore] | None = None
     selection_rounds: int = 1
@@ -205,10 +209,13 @@ class DetectionDataModule:
     def indices(self, purpose: str) -> list[int]:
         """Return the indices of a purpose's parts."""
         everything = self.config.final_data == "all"
+        # Known defects follow the normal parts, and train weights alone.
+        known = list(range(len(self.parts), len(self.parts) + len(self.defects)))
+        final = sorted({*self.training, *self.held_out}) if everything else self.training
         return {
-            "final": sorted({*self.training, *self.held_out}) if everything else self.training,
-            "train": self.training,
-            "weights": self.weights,
+            "final": [*final, *known],
+            "train": [*self.training, *known],
+            "weights": [*self.weights, *known],
             "architecture": self.architecture,
             "validate": list(range(len(self.calibration)))
             if self.selected_on_calibration
@@ -224,12 +231,14 @@ class DetectionDataModule:
         indices = self.indices(purpose)
         outside = purpose == "validate" and self.selected_on_calibration
         seeds = {"architecture": 1, "validate": 2}
+        owners = [*self.owners, *(-1 for _ in self.defects)]  # -1: in no memory
+        parts = self.calibration if outside else with_defects(self.parts, self.defects)
         return SyntheticParts(
-            SelectedParts(self.calibration if outside else self.parts, indices),
+            SelectedParts(parts, indices),
             numbers=indices,
             generator=validation_generator() if purpose == "validate" else self.training_anomalies,
             seed=self.config.seed * 10 + seeds.get(purpose, 0),
-            owners=[-1 if outside else self.owners[i] for i in indices],  # -1: in no memory
+            owners=[-1 if outside else owners[i] for i in indices],
             augmentation=None if purpose in ("architecture", "validate") else self.augmentation,
             rounds=rounds,
         )
@@ -255,7 +264,11 @@ class DetectionDataModule:
         shutil.rmtree(self.config.out / FEATURES, ignore_errors=True)
 
     def seconds_left(self) -> float:
-        """Return the seconds that are left of the budget; infinite without one."""
+        """Return the seconds that are left of the budget until the calibration begins.
+
+        At least 0, so that no share of them is negative; infinite without a budget.
+        """
         if self.config.minutes is None:
             return float("inf")
-        return 60 * self.config.minutes - (time.monotonic() - self.started)
+        spent = time.monotonic() - self.started
+        return max(60 * self.config.minutes - self.reserved - spent, 0.0)

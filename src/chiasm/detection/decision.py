@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,7 @@ from chiasm.metrics.calibration import (
     rate_bound,
     rounded_up,
 )
+from chiasm.metrics.known_defects import KnownDefects
 from chiasm.samples import AnomalyMap, FloatArray, PreparedSample, RGBDSample, Verdict
 
 Scores = Sequence[float] | NDArray[np.float64]
@@ -48,12 +49,14 @@ class AlarmRule:
             promises it on average over calibrations.
         folds: of a cross calibration, in which all training normals calibrate; 0 where the
             calibration normals were held out of the training.
+        known_defects: that chose the threshold instead of the rate; None where the rate did.
     """
 
     calibration_scores: Scores
     false_alarm_rate: float
     confidence: float | None
     folds: int = 0
+    known_defects: KnownDefects | None = None
 
     def __post_init__(self) -> None:
         """Refuse a confidence that has no ground.
@@ -80,6 +83,16 @@ class AlarmRule:
         return alarm_rank(count, self.false_alarm_rate, self.confidence) if count else 0
 
     @property
+    def decides(self) -> bool:
+        """Whether parts are decided on: by known defects, or by a rate that can be promised."""
+        return self.known_defects is not None or self.rank > 0
+
+    @property
+    def promised_rate(self) -> float:
+        """The false-alarm rate that the threshold promises; NaN where known defects chose it."""
+        return self.false_alarm_rate if self.known_defects is None else math.nan
+
+    @property
     def threshold(self) -> float | None:
         """Score above which a part is defective.
 
@@ -95,6 +108,8 @@ class AlarmRule:
             >>> AlarmRule([1.0, 2.0, 3.0], 0.05, None).threshold is None
             True
         """
+        if self.known_defects is not None:
+            return self.known_defects.threshold
         rank = self.rank
         if rank == 0:
             return None
@@ -133,6 +148,8 @@ class AlarmRule:
             'False alarms: on average at most 5 %, with 90 % confidence at most 9.4 % (40 normals).'
         """
         count = len(self.calibration_scores)
+        if self.known_defects is not None:
+            return self._promise_by_defects(self.known_defects)
         if count == 0:
             return "No part is decided on: there are no calibration scores."
         rate = percent(rounded_up(self.false_alarm_rate))
@@ -141,7 +158,8 @@ class AlarmRule:
             sure = "" if self.confidence is None else f" with {percent(self.confidence)} confidence"
             return (
                 f"Nothing is promised of false alarms at {rate}{sure}: {count} calibration normals "
-                f"are too few, {needed} are needed. Parts have a score and no decision."
+                f"are too few, {needed} are needed. Parts have a score and no decision. "
+                f"{self.remedy}"
             )
         if self.folds:
             return (
@@ -155,6 +173,52 @@ class AlarmRule:
         average = percent(rounded_up(self.rank / (count + 1), 2))
         return f"False alarms: {sure} {rate}, on average at most {average} ({count} normals)."
 
+    def _promise_by_defects(self, known: KnownDefects) -> str:
+        count = len(self.calibration_scores)
+        above = sum(score > known.threshold for score in self.calibration_scores)
+        alarms = f"No false-alarm rate is promised: {above} of {count} calibration normals alarm."
+        if known.miss_rate is not None:
+            return (
+                f"The threshold is chosen by {len(known.defects)} known defects: on average at "
+                f"most {percent(rounded_up(known.miss_rate))} of defects like these are missed. "
+                f"{alarms}"
+            )
+        return (
+            f"The threshold is the one of the best F1 ({known.f1:g}) on {len(known.defects)} known "
+            f"defects, of which it misses {known.missed}, and {count} calibration normals. On the "
+            f"parts that chose it, figures look better than on others. {alarms}"
+        )
+
+    @property
+    def remedy(self) -> str:
+        """How parts get a decision where too few calibration scores promise the rate, or "".
+
+        Example:
+            >>> AlarmRule([1.0, 2.0, 3.0], 0.05, None).remedy  # doctest: +ELLIPSIS
+            "These normals can promise 25 %: 'chiasm threshold ... --false-alarm-rate 0.25'. ..."
+        """
+        count = len(self.calibration_scores)
+        if count == 0 or self.decides:
+            return ""
+        least = 1 / (count + 1)
+        if self.confidence is not None:
+            least = max(least, rate_bound(count, 1, self.confidence))
+        least = rounded_up(least)
+        return (
+            f"These normals can promise {percent(least)}: 'chiasm threshold MODEL "
+            f"--false-alarm-rate {least:g}'. For less, train again with more good parts."
+        )
+
+    @property
+    def undecided(self) -> str:
+        """Why no part is decided on, as a sentence; "" where parts are."""
+        if self.decides:
+            return ""
+        return (
+            f"Undecided: {len(self.calibration_scores)} calibration normals are too few for a "
+            f"false-alarm rate of {percent(self.false_alarm_rate)}."
+        )
+
     def require(self) -> AlarmRule:
         """Return the rule where it promises something.
 
@@ -162,7 +226,8 @@ class AlarmRule:
             SplitError: there are too few calibration scores; it says how many are needed.
             DataError: a calibration score is NaN.
         """
-        conformal_threshold(self.calibration_scores, self.false_alarm_rate, self.confidence)
+        if self.known_defects is None:
+            conformal_threshold(self.calibration_scores, self.false_alarm_rate, self.confidence)
         return self
 
     def decide(self, scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -175,6 +240,8 @@ class AlarmRule:
             DataError: a score is NaN.
         """
         p_values = conformal_p_value(scores, self.calibration_scores)
+        if self.known_defects is not None:
+            return p_values, np.asarray(np.asarray(scores) > self.known_defects.threshold)
         # P-values are multiples of 1 / (n + 1); half a step keeps their rounding out of it.
         limit = (self.rank + 0.5) / (len(self.calibration_scores) + 1)
         return p_values, np.asarray(p_values < limit)
@@ -216,7 +283,7 @@ def verdict_on(
     p_value, defective = math.nan, None
     if len(rule.calibration_scores):
         p_values, decisions = rule.decide([score])
-        p_value, defective = float(p_values[0]), bool(decisions[0]) if rule.rank else None
+        p_value, defective = float(p_values[0]), bool(decisions[0]) if rule.decides else None
     anomaly_map = AnomalyMap(
         scores=paste(crop_scores, part.box),
         foreground=paste_mask(part.foreground, part.box),
@@ -224,14 +291,64 @@ def verdict_on(
         source=part.source,
         plane=part.plane,
     )
+    notes = part.notes
+    if defective is None and len(rule.calibration_scores):
+        notes = (*notes, rule.undecided)
     return Verdict(
         part.source,
         score,
         p_value,
         defective,
         anomaly_map,
-        notes=part.notes,
+        notes=notes,
         threshold=rule.threshold,
+    )
+
+
+def frame_verdict(verdicts: Sequence[Verdict], *, source: str) -> Verdict:
+    """Return the verdict on a frame with several parts: that of its worst part, with all of them.
+
+    A frame is good where all its parts are. The false-alarm rate is promised of each part.
+
+    Args:
+        verdicts: of the parts, with sources ``FILE#1`` and so on; of the same frame.
+        source: of the frame.
+    """
+    judged = [verdict for verdict in verdicts if not verdict.error]
+    if not judged:
+        return replace(verdicts[0], source=source, parts=tuple(verdicts))
+    worst = max(judged, key=lambda verdict: verdict.score)
+    decisions = [verdict.defective for verdict in verdicts]
+    defective = True if True in decisions else None if None in decisions else False
+    words = {True: "defective", False: "good", None: "undecided"}
+    said = ", ".join(
+        f"#{number} {'not judged' if verdict.error else words[verdict.defective]}"
+        for number, verdict in enumerate(verdicts, 1)
+    )
+    notes = [note for verdict in verdicts for note in verdict.notes]
+    notes += [verdict.error for verdict in verdicts if verdict.error]
+    maps = [verdict.anomaly_map for verdict in judged if verdict.anomaly_map is not None]
+    anomaly_map = None
+    if maps:
+        anomaly_map = AnomalyMap(
+            scores=np.maximum.reduce([each.scores for each in maps]),
+            foreground=np.logical_or.reduce([each.foreground for each in maps]),
+            image_score=worst.score,
+            source=source,
+            plane=maps[0].plane,
+        )
+    regions = [region for verdict in verdicts for region in verdict.regions]
+    return Verdict(
+        source,
+        worst.score,
+        worst.p_value,
+        defective,
+        anomaly_map,
+        threshold=worst.threshold,
+        regions=tuple(sorted(regions, key=lambda region: -region.peak)),
+        pixel_threshold=worst.pixel_threshold,
+        notes=(f"{len(verdicts)} parts in the frame: {said}.", *dict.fromkeys(notes)),
+        parts=tuple(verdicts),
     )
 
 

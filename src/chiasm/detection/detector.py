@@ -57,6 +57,9 @@ class Detector(nn.Module):
         """
         return False
 
+    def frozen_pass(self, batch: RGBDBatch) -> None:
+        """Compute the frozen features of a batch, for who times that; nothing where all learn."""
+
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Load saved weights; raises ``RuntimeError`` or ``KeyError`` where they do not fit."""
         self.load_state_dict(state)
@@ -191,6 +194,10 @@ class Baseline(Detector):
         or ``loss`` needs the object.
         """
         raise NotImplementedError
+
+    def frozen_pass(self, batch: RGBDBatch) -> None:
+        """Extract the features that the steps read."""
+        self.extract_features(batch)
 
     def partial_fit(self, step: str, features: Features, index: Tensor) -> None:
         """Fit to one batch of normal parts; ``index`` ``(N,)`` holds their owners.

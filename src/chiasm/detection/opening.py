@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 
 import torch
 
@@ -14,13 +16,17 @@ from chiasm.detection.building import frozen_detector
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.datamodule import FRESH_BATCH, DetectionDataModule
 from chiasm.detection.decision import AlarmRule
+from chiasm.detection.detector import Detector
 from chiasm.detection.hidden_defects import find_hidden_defects, record_hidden_defects
 from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.acquisition import AcquisitionObserver
+from chiasm.detection.preparation.frame_mask import read_frame_mask
 from chiasm.detection.preparation.geometry import estimate_geometry_scale
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache, SelectedParts
+from chiasm.detection.readers.calibration_plan import Promise, few_calibration_warning, plan_split
+from chiasm.detection.readers.damaged import DamagedParts
 from chiasm.detection.readers.opening import lamp_read, open_source
 from chiasm.detection.readers.source import (
     SENSOR_WORDS,
@@ -36,11 +42,11 @@ from chiasm.detection.readers.splits import (
     divide_as_published,
     divide_for_search,
     has_validation,
-    make_splits,
     owners_of,
 )
-from chiasm.detection.readers.survey import survey
+from chiasm.detection.readers.survey import split_objects, survey
 from chiasm.detection.rotation import choose_rotations, with_rotations
+from chiasm.detection.train_baseline import configured_baseline, pools_scores
 from chiasm.detection.training.duration import (
     MeasuredSeconds,
     RunSize,
@@ -51,24 +57,55 @@ from chiasm.detection.training.duration import (
 from chiasm.detection.training.feature_store import FEATURES, FeatureStore
 from chiasm.detection.training.fit_evidence import fit_evidence
 from chiasm.detection.training.fit_memory import fit_memory
+from chiasm.detection.training.known_defects import defects_for_head
 from chiasm.detection.training.segment import Batch
 from chiasm.detection.training.step_memory import check_memory
 from chiasm.detection.training.stores import Rounds, make_stores
-from chiasm.errors import ConfigurationError, SplitError
+from chiasm.detection.training.time_budget import (
+    PartSeconds,
+    measure_part,
+    parts_in_time,
+    rotations_in_time,
+    spread_evenly,
+)
+from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.files.content_hash import content_hash
 from chiasm.registry import find_model
 from chiasm.runs.console import say
 from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.left_out import check_left_out, refuse_many
 from chiasm.runs.run_folder import open_run_folder, record_data_hash
 from chiasm.samples import PreparedSample
-from chiasm.training.device import CPU
+from chiasm.training.device import CPU, find_device
 from chiasm.training.progress import Progress
 
 STORING_SHARE = 0.5  # of the minutes that are left
 STORED = ("final", "architecture", "validate")  # purposes of parts with synthetic anomalies
 ANOMALIES_TO_CHOOSE_BY = 20  # parts with a synthetic anomaly, at least, however few parts there are
+LEAST_ANOMALIES = 6  # where a budget has no time for as many
+VALIDATION_SHARE = 0.1  # of the seconds that are left, for these parts
 # Settings that may change when a run is continued; the data are compared by content.
-CHANGEABLE = frozenset({"out", "data", "minutes", "device", "search.epochs", "train_epochs"})
+# Another calibration is allowed where the same parts train: "split" of versions without "auto".
+CHANGEABLE = frozenset(
+    {"out", "data", "minutes", "device", "strict", "search.epochs", "train_epochs", "calibration"}
+)
+
+
+def split_of(config: DetectionConfig, source: SampleSource) -> Split:
+    """Divide a source as a run's settings say; every command that needs the split calls this.
+
+    Raises:
+        SplitError: the split is unsound.
+    """
+    return plan_split(
+        source,
+        Promise(config.false_alarm_rate, config.confidence),
+        mode=config.calibration,
+        pools_scores=partial(pools_scores, config),
+        calibration_share=config.calibration_share,
+        shots=config.shots,
+        seed=config.seed,
+    )
 
 
 def open_data(
@@ -88,45 +125,92 @@ def open_data(
 
     Raises:
         SplitError: the split is unsound, or too small for a promise with a confidence.
+        DataError: too many parts cannot be used, or any with ``config.strict``.
     """
     started = time.monotonic()
     source = open_source(config.data, lamp=config.lamp)
     config = _with_sensors(config, source)
     for remark in remarks_of(source):
         say(remark)
+    folds = split is not None  # of a run that has checked its parts
     if split is None:
-        split = make_splits(
-            source,
-            shots=config.shots,
-            calibration_share=config.calibration_share,
-            seed=config.seed,
-            cross=config.calibration == "cross",
-        )
+        split = split_of(config, source)
+        promise = Promise(config.false_alarm_rate, config.confidence)
         if config.confidence is not None:  # refused now and not after the training
             scores = range(len(split.calibration))
             AlarmRule(scores, config.false_alarm_rate, config.confidence).require()
+        warning = few_calibration_warning(split, promise)
+        if warning and config.defects is None:
+            say(f"Warning: {warning}")
     # A training part among the calibration or test parts would make their figures worthless.
     check_disjoint(split)
+    shared = " (the same ones)" if split.crossed else ""
     say(
         f"{source.name}: {len(split.train)} normal parts for training, "
-        f"{len(split.calibration)} for calibration."
+        f"{len(split.calibration)} for calibration{shared}."
     )
     preparation, background = survey(
         source,
         split.train,
-        PreparationSettings(size=config.image_size, plane_margin=config.plane_margin),
+        _given_preparation(config, source, split),
         remove_background=config.remove_background,
         watch=_with_progress,
     )
+    training = split_objects(source, split.train, preparation, _with_progress)
+    split = replace(
+        split,
+        train=training,
+        calibration=training
+        if split.crossed
+        else split_objects(source, split.calibration, preparation, _with_progress),
+    )
     cache = PreparationCache()
     parts: Sequence[PreparedSample] = cache.parts(source, split.train, preparation)
-    calibration = cache.parts(source, split.calibration, preparation)
+    calibration: Sequence[PreparedSample] = cache.parts(source, split.calibration, preparation)
+    frozen, probe = _frozen_detectors(config)
+    seconds = PartSeconds(0.0, 0.0)
+    if config.minutes is not None:
+        left = 60 * config.minutes - (time.monotonic() - started)
+        seconds = measure_part(parts, _timed_detector(config, frozen), config)
+        count = parts_in_time(len(parts), len(calibration), seconds, seconds_left=left)
+        if count < len(parts):
+            say(
+                f"Warning: in {config.minutes:g} minutes there is time for {count} of "
+                f"{len(parts)} training parts; give more minutes to train on all."
+            )
+            kept = tuple(split.train[i] for i in spread_evenly(len(parts), count))
+            split = replace(
+                split, train=kept, calibration=kept if split.crossed else split.calibration
+            )
+            parts = cache.parts(source, split.train, preparation)
+            calibration = cache.parts(source, split.calibration, preparation)
+    damaged = DamagedParts()
     with Progress("Preparing", len(parts) + len(calibration)) as progress:
         observer = AcquisitionObserver()
-        observed = observer.watch(progress.over(parts))
-        geometry = estimate_geometry_scale(observed, kind=config.geometry)
-        for _ in progress.over(calibration):
+        usable = filter(None, progress.over(damaged.usable(split.train, parts)))
+        geometry = estimate_geometry_scale(observer.watch(usable), kind=config.geometry)
+        for _ in progress.over(damaged.usable(split.calibration, calibration)):
             pass  # read once, so that a damaged file is found now and not after the training
+    if not folds:
+        used = len(parts) if split.crossed else len(parts) + len(calibration)
+        refuse_many([*damaged.problems.values()], total=used, noun="good parts")
+        check_left_out(
+            [*filter(attrgetter("left_out"), source.problems), *damaged.problems.values()],
+            total=len(source.refs) + sum(problem.left_out for problem in source.problems),
+            noun="parts",
+            strict=config.strict,
+            folder=config.out,
+        )
+    if damaged.problems:
+        training_on, calibrating = damaged.kept(split.train), damaged.kept(split.calibration)
+        parts = SelectedParts(parts, training_on)
+        calibration = SelectedParts(calibration, calibrating)
+        split = replace(
+            split,
+            train=tuple(split.train[i] for i in training_on),
+            calibration=tuple(split.calibration[i] for i in calibrating),
+        )
+        _check_left(split)
     if config.contamination > 0:
         found = find_hidden_defects(
             config,
@@ -164,19 +248,18 @@ def open_data(
     else:
         searched = divide_for_search(groups, config.search.held_out, seed=config.seed)
     owners = owners_of(groups)
-    frozen: AdnasDetector | None = None
-    if find_model(config.model).pools is not None:
-        frozen = frozen_detector(config)
-        if frozen is not None and config.augment:
-            raise ConfigurationError(
-                f"{config.model} compares parts with a memory of the normal parts as they are; "
-                "leave out augment=true. Parts that may lie at any angle: rotate=true."
-            )
-    probe = frozen
-    if find_model(config.model).baseline:  # it gets the copies that the default detector gets
-        default = type(config).model_fields["model"].default
-        probe = frozen_detector(config.model_copy(update={"model": default}))
-    rotations = choose_rotations(config, parts, owners=owners, scale=geometry, frozen=probe)
+    rotations = choose_rotations(
+        config,
+        parts,
+        owners=owners,
+        scale=geometry,
+        frozen=probe,
+        most=None
+        if config.minutes is None
+        else rotations_in_time(
+            len(parts), seconds, seconds_left=60 * config.minutes - (time.monotonic() - started)
+        ),
+    )
     parts, originals = with_rotations(parts, rotations)
 
     def with_copies(originals_chosen: frozenset[int]) -> list[int]:
@@ -199,6 +282,8 @@ def open_data(
         selected_on_calibration=outside,
         training_data=_files(split.train),
         started=started,
+        defects=defects_for_head(config, cache, preparation, frozen=frozen is not None),
+        reserved=len(calibration) * seconds.calibration,
         rotations=rotations,
         frozen_source=None if frozen is None else frozen.frozen_source,
         crew=crew,
@@ -206,16 +291,19 @@ def open_data(
     if find_model(config.model).pools is not None:
         if searched.shared and config.fusion in ("search", "best"):
             say(searched.shared)
+        # An anomaly is drawn on every second part.
+        costly = (
+            2 * ANOMALIES_TO_CHOOSE_BY * seconds.network > VALIDATION_SHARE * data.seconds_left()
+        )
         data.selection_rounds = data.synthetic("validate").rounds_with_anomalies(
-            ANOMALIES_TO_CHOOSE_BY
+            LEAST_ANOMALIES if costly else ANOMALIES_TO_CHOOSE_BY
         )
     if data.frozen_source is not None:
         data.stores = _stored_features(data, data.frozen_source, estimate=estimate)
     elif estimate and find_model(config.model).pools is not None:
         started = time.perf_counter()
         batch = next(iter(data.loader("train")))
-        seconds = (time.perf_counter() - started) / len(batch.foreground)
-        _say_duration(data, batch, seconds)
+        _say_duration(data, batch, (time.perf_counter() - started) / len(batch.foreground))
     return data
 
 
@@ -229,6 +317,71 @@ def _with_sensors(config: DetectionConfig, source: SampleSource) -> DetectionCon
     if not present:  # the split says that there are no good parts
         return config
     return config.model_copy(update={"modalities": present})
+
+
+def _check_left(split: Split) -> None:
+    """Refuse a split of which nothing is left beside the parts that cannot be used."""
+    for name, refs in (("training", split.train), ("calibration", split.calibration)):
+        if not refs:
+            raise SplitError(
+                f"No good part for {name} can be read; 'chiasm data check' lists why. Mend the "
+                "files or record more good parts."
+            )
+
+
+def _given_preparation(
+    config: DetectionConfig, source: SampleSource, split: Split
+) -> PreparationSettings:
+    """Return the preparation as configured, with the region's files read."""
+    settings = PreparationSettings(
+        size=config.image_size, plane_margin=config.plane_margin, objects=config.objects
+    )
+    if config.region is None and config.ignore is None:
+        return settings
+    height, width = _frame_size(source, split.train)
+    region, ignore = (
+        None if file is None else read_frame_mask(file, height=height, width=width)
+        for file in (config.region, config.ignore)
+    )
+    return replace(settings, region=region, ignore=ignore)
+
+
+def _frame_size(source: SampleSource, refs: Sequence[SampleRef]) -> tuple[int, int]:
+    """Return height and width of the first frame that can be read; raise what is wrong if none."""
+    for ref in refs[:-1]:
+        with suppress(DataError, OSError):
+            height, width = source.load(ref).valid.shape
+            return height, width
+    height, width = source.load(refs[-1]).valid.shape
+    return height, width
+
+
+def _frozen_detectors(
+    config: DetectionConfig,
+) -> tuple[AdnasDetector | None, AdnasDetector | None]:
+    """Build the model's detector with frozen features, and that which rotations are tried with.
+
+    Raises ``ConfigurationError`` for augmented copies of parts that a memory compares with.
+    """
+    model = find_model(config.model)
+    frozen = frozen_detector(config) if model.pools is not None else None
+    if frozen is not None and config.augment:
+        raise ConfigurationError(
+            f"{config.model} compares parts with a memory of the normal parts as they are; "
+            "leave out augment=true. Parts that may lie at any angle: rotate=true."
+        )
+    if not model.baseline:
+        return frozen, frozen
+    # It gets the copies that the default detector gets.
+    default = type(config).model_fields["model"].default
+    return frozen, frozen_detector(config.model_copy(update={"model": default}))
+
+
+def _timed_detector(config: DetectionConfig, frozen: AdnasDetector | None) -> Detector | None:
+    """Return the detector whose frozen features take time; None where all features learn."""
+    if find_model(config.model).pools is not None:
+        return frozen
+    return configured_baseline(config)[0].to(find_device(config.device))
 
 
 def _with_progress(stage: str, refs: Sequence[SampleRef]) -> Iterator[SampleRef]:
@@ -333,6 +486,7 @@ def _stored_features(
         facts={
             "training data": data.training_data,
             "owners": data.owners,
+            "defects": [part.source for part in data.defects],
             "calibration": data.selected_on_calibration and _files(data.split.calibration),
             "rotations": data.rotations,
             "preparation": repr(data.preparation),
@@ -351,7 +505,7 @@ def _stored_features(
 
 def _files(refs: Sequence[SampleRef]) -> str:
     """Return a hash of the files of parts."""
-    paths = [path for ref in refs for path in ref.files.values()]
+    paths = list(dict.fromkeys(path for ref in refs for path in ref.files.values()))
     with Progress("Hashing files", len(paths), unit="files") as progress:
         return content_hash(progress.over(paths))
 

@@ -9,13 +9,19 @@ from typing import Any
 import torch
 
 from chiasm.detection.contract import DetectionContract, acquisition_of, load_model
-from chiasm.detection.decision import AlarmRule, predict_each, verdict_on
+from chiasm.detection.decision import (
+    AlarmRule,
+    failed_verdict,
+    frame_verdict,
+    predict_each,
+    verdict_on,
+)
 from chiasm.detection.detector import Detector
 from chiasm.detection.prediction.regions import with_regions
 from chiasm.detection.preparation.acquisition import Acquisition, prepare_as_trained
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
-from chiasm.errors import ChiasmError
+from chiasm.errors import ChiasmError, DataError
 from chiasm.fusion.genotype import Genotype
 from chiasm.registry import find_model
 from chiasm.runs.model_folder import model_folder, parameter_count
@@ -138,14 +144,24 @@ class DetectionPredictor:
         return self.predict(sample)
 
     def predict(self, sample: RGBDSample) -> Verdict:
-        """Predict the verdict on one sample; raises ``DataError`` where it cannot be scored."""
+        """Predict the verdict on one sample; raises ``DataError`` where it cannot be scored.
+
+        Of a frame that is split, see ``frame_verdict``.
+        """
         contract = self.contract
         check_fits_model(sample, modalities=contract.modalities, distance=contract.distance)
-        part = prepare_as_trained(
+        parts = prepare_as_trained(
             sample, contract.preparation, contract.acquisition, distance=contract.distance
         )
-        verdict = self.predict_prepared([part])[0]
-        return with_regions(verdict, sample, rule=self.alarm_rule)
+        verdicts = [
+            failed_verdict(f"{sample.source}#{number}", part)
+            if isinstance(part, DataError)
+            else with_regions(self.predict_prepared([part])[0], sample, rule=self.alarm_rule)
+            for number, part in enumerate(parts, 1)
+        ]
+        if contract.preparation.objects != "split":
+            return verdicts[0]
+        return frame_verdict(verdicts, source=sample.source)
 
     def predict_all(
         self, samples: Iterable[RGBDSample | tuple[str, RGBDSample | ChiasmError]]

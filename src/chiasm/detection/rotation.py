@@ -36,6 +36,7 @@ def choose_rotations(
     owners: Sequence[int],
     scale: GeometryScale,
     frozen: AdnasDetector | None,
+    most: int | None = None,
 ) -> int:
     """Choose at how many rotations each part is shown in training.
 
@@ -51,12 +52,18 @@ def choose_rotations(
         scale: of the geometry picture.
         frozen: detector with frozen features, whose memories are fitted here; None leaves the
             choice to the user.
+        most: that a budget has time for, where the configuration leaves it open; None sets none.
     """
-    most = max(1, min(MOST_ROTATIONS, ENOUGH_PARTS // len(parts)))
+    limit, most = most, max(1, min(MOST_ROTATIONS, ENOUGH_PARTS // len(parts)))
     if most == 1 or config.rotate is False:
         return 1
     if config.rotate:
         return most
+    if limit is not None and limit < most:
+        most = limit
+        if most == 1:
+            say("There is no time to try rotated copies of the few parts (rotate=true shows them).")
+            return 1
     if frozen is None:
         say("Few parts: if they may lie at any angle, rotate=true shows each of them rotated.")
         return 1

@@ -20,7 +20,7 @@ from chiasm.detection.fusion_search.fixed_fusion import (
 from chiasm.detection.opening import open_run
 from chiasm.detection.training.search import FusionSearch
 from chiasm.fusion.finalists import propose
-from chiasm.fusion.genotype import Genotype
+from chiasm.fusion.genotype import Genotype, concatenation
 from chiasm.runs.console import say
 from chiasm.runs.crew import ALONE, Crew
 from chiasm.runs.final_round import RoundResult, each, final_round
@@ -66,6 +66,8 @@ def search(
             genotype = search(data.config, data=data, measure=measure)
         data.remove_stored()
         return genotype
+    if data.seconds_left() <= 0:
+        return _unsearched(data)
     if config.search.evolves:
         return evolve_fusion(config, data, measure=measure, at_knee=False)
     best = _best_fusion(config, data, hand_made=())
@@ -81,9 +83,23 @@ def search_or_concatenate(
     By gradient, returns ``"concatenation"``, and writes no genotype, where that wins. Evolution
     takes the knee of the trade-offs between validation AP and cost.
     """
+    if data.seconds_left() <= 0:
+        return _unsearched(data)
     if config.search.evolves:
         return evolve_fusion(config, data, measure=measure, at_knee=True)
     return _best_fusion(config, data, hand_made=(CONCATENATION,))
+
+
+def _unsearched(data: DetectionDataModule) -> Genotype:
+    """Return the hand-made concatenation, where the preparation took all minutes of the run.
+
+    It is not written as what a search found, so that more minutes search.
+    """
+    say(
+        f"Warning: the {data.config.minutes:g} minutes were over before the search of the fusion "
+        "began. The hand-made concatenation is taken; give more minutes to search."
+    )
+    return concatenation(data.pools)
 
 
 def _best_fusion(

@@ -17,6 +17,8 @@ from chiasm.detection.fusion_search.evolution import MeasureCosts
 from chiasm.detection.fusion_search.fixed_fusion import train_fusion, write_genotype
 from chiasm.detection.models.cost import cost_of
 from chiasm.detection.opening import open_run
+from chiasm.detection.prediction.known_defects import choose_by_defects, is_own
+from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.score_rule import choose_score_rule, score_rule_in_words, set_image_rule
 from chiasm.detection.search import (
@@ -34,12 +36,15 @@ from chiasm.registry import find_model, models
 from chiasm.runs.console import say
 from chiasm.runs.crew import ALONE, Crew
 from chiasm.runs.data_parallel import check_device, check_rows, is_several
+from chiasm.runs.model_folder import write_contract
 from chiasm.training.device import device_errors, find_device
 from chiasm.training.trainer import LOWER
 
 FUSIONS = ("search", "best", CONCATENATION, "random")
-# Of the seconds that are left; calibration takes the rest.
-TRAINING_SHARE, LEAST_SECONDS = 0.9, 6.0
+# Of the seconds that are left; the choice of the score rule takes the rest.
+TRAINING_SHARE = 0.9
+# A training has these seconds, or this share of the minutes if that is less, whatever is left.
+LEAST_SECONDS, LEAST_SHARE = 6.0, 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +102,8 @@ def train(
         # An interrupted run keeps them, and reads them when it is resumed.
         data.remove_stored()
         remove_folds(config)
+        if config.defects is not None:
+            _let_defects_choose(config, data)
         say(read_contract(config.out / "model").alarm_rule.promise)
         return result
     if find_model(config.model).pools is None:
@@ -143,6 +150,22 @@ def train(
         figures=figures,
     )
     return TrainResult(config.out, genotype, minutes, validation_ap)
+
+
+def _let_defects_choose(config: DetectionConfig, data: DetectionDataModule) -> None:
+    """Write the threshold that the configured known defects choose into the run's contract."""
+    assert config.defects is not None
+    own = is_own(config.defects)
+    model = config.out / "model"
+    known = choose_by_defects(
+        DetectionPredictor.load(config.out, device=config.device),
+        config.data if own else config.defects,
+        miss_rate=config.miss_rate,
+        own=own,
+        left_out=frozenset(part.source for part in data.defects),
+    )
+    contract = read_contract(model)
+    write_contract(model, contract.model_copy(update={"known_defects": known}))
 
 
 def _compared(fusion: Genotype | str, data: DetectionDataModule) -> list[Genotype | str]:
@@ -206,7 +229,8 @@ def _trained(
 
 
 def _training_seconds(data: DetectionDataModule) -> float:
-    return TRAINING_SHARE * max(data.seconds_left(), LEAST_SECONDS)
+    least = min(LEAST_SECONDS, LEAST_SHARE * 60 * (data.config.minutes or math.inf))
+    return TRAINING_SHARE * max(data.seconds_left(), least)
 
 
 def _fusion_of(

@@ -95,6 +95,13 @@ def configured_baseline(config: DetectionConfig) -> tuple[Baseline, dict[str, An
     return build_baseline(config, arguments), arguments
 
 
+def pools_scores(config: DetectionConfig) -> bool:
+    """Whether scores of several fits of the configured model can be pooled (decision 18)."""
+    if find_model(config.model).pools is not None or config.image_score == "chosen":
+        return False
+    return configured_baseline(config)[0].refits_agree
+
+
 def checked_options(config: DetectionConfig) -> dict[str, Any]:
     """Return the run's options; raise ``ConfigurationError`` for one that the builder lacks."""
     parameters = inspect.signature(find_model(config.model).builder).parameters

@@ -64,7 +64,20 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "align": False,
         "smoothing": 0.0,
     },
+    # The same, of the inputs that the network of the quick preset gets.
+    "folded": {
+        **_EVERY_PRESET,
+        "learning_rate": 1.0,
+        "batch": 16,
+        "views": "usual",
+        "smoothing": 0.0,
+        "image_size": 32,
+        "fold": 300,
+    },
 }
+
+# Presets of classifiers without gradient steps.
+_FITTED = ("fitted", "folded")
 
 # Values in a token of models that do not say.
 SEGMENT = 256
@@ -77,7 +90,7 @@ FROM_DATA = frozenset(("classes", "channels", "series_length", "samples_per_cycl
 
 def preset_values(model: RegisteredModel, preset: str | None) -> dict[str, Any]:
     """Return the settings that a preset has for a model; None takes the model's own preset."""
-    name = preset or ("fitted" if model.fitted else "recommended")
+    name = preset or model.preset or ("fitted" if model.fitted else "recommended")
     segment = inspect.signature(model.builder).parameters.get("segment")
     values = {
         key: value[model.size] if isinstance(value, Mapping) else value
@@ -101,10 +114,14 @@ class DiagnosisConfig(Settings):
         pool: ``mean`` over all tokens, as in the paper, or ``modality_mean``: over the tokens of
             each modality, then over modalities, which weighs them equally. None takes the preset's.
         segment: values of the series in a token; None takes the model's own.
+        polarity: how recorders write series: ``unipolar`` (magnitudes), ``bipolar``, ``negative``
+            (pulses downwards) or ``decibel``; ``auto`` tells it from the training series.
+        cycle_values: values of a mains cycle that the network takes; the peaks of series with
+            another number are held.
         preset: ``paper``, ``recommended`` or, for minutes on a processor, ``quick``; sets
             learning_rate, batch, inputs, views, align, contrast, modality_dropout, image_size,
-            seconds, fold, pool and smoothing. ``fitted`` is for classifiers without gradient
-            steps. None takes the model's own.
+            seconds, fold, pool and smoothing. ``fitted`` and ``folded`` are for classifiers
+            without gradient steps. None takes the model's own.
         image_size: side of the picture in pixels, a multiple of 16; None takes the preset's.
         inputs: ``plain``: series divided by a scale, pictures unchanged. ``standardised``: without
             the quiet level and the ground's colour, and at a standard deviation of 1, which trains
@@ -116,6 +133,8 @@ class DiagnosisConfig(Settings):
         views: ``usual``, or ``strong`` against overfitting to sessions; None takes the preset's.
         split_by: ``session``, ``equipment``, any other kind of group, or ``random``.
         test_group: one group of the kind ``split_by`` that is the test; overrides ``shares``.
+        strict: stop where a file is damaged, instead of leaving out the few recordings that
+            cannot be used.
         left_out: classes that are left out of the training, to evaluate how unknown ones are
             recognised.
         shares: of training, validation and test.
@@ -137,6 +156,8 @@ class DiagnosisConfig(Settings):
         smoothing: share of the label that the second stage gives to all classes alike, against
             overfitting to few sessions. None takes the preset's.
         modality_dropout: probability that a batch lacks one modality; None takes the preset's.
+        phase: ``none`` for signals without a mains, such as single transients: then nothing is
+            aligned or folded, and series are standardised instead of counted by phase.
         phase_unknown: the phase of the recordings is unknown, and inputs are not aligned: views
             roll by any angle.
         picture_gain: views of pictures grow and shrink with the gain, from their lower edge; off
@@ -168,13 +189,16 @@ class DiagnosisConfig(Settings):
     experts: int = Field(2, ge=1)
     pool: Literal["mean", "modality_mean"] = FROM_PRESET
     segment: int = Field(FROM_PRESET, ge=1)
-    preset: Literal["paper", "recommended", "quick", "fitted"] = FROM_PRESET
+    polarity: Literal["auto", "unipolar", "bipolar", "negative", "decibel"] = "auto"
+    cycle_values: int = Field(128, ge=32, le=1024, multiple_of=32)
+    preset: Literal["paper", "recommended", "quick", "fitted", "folded"] = FROM_PRESET
     image_size: int = Field(FROM_PRESET, ge=16, le=1024, multiple_of=16)
     inputs: Literal["plain", "standardised", "relative"] = FROM_PRESET
     align: bool = FROM_PRESET
     views: Literal["usual", "strong"] = FROM_PRESET
     split_by: str = "session"
     test_group: str | None = None
+    strict: bool = False
     left_out: tuple[str, ...] = ()
     shares: tuple[float, float, float] = (0.45, 0.05, 0.5)
     seconds: float = Field(FROM_PRESET, ge=0)
@@ -189,6 +213,7 @@ class DiagnosisConfig(Settings):
     contrast: tuple[Literal["joint", "image", "series"], ...] = Field(FROM_PRESET, min_length=1)
     smoothing: float = Field(FROM_PRESET, ge=0, lt=1)
     modality_dropout: float = Field(FROM_PRESET, ge=0, le=1)
+    phase: Literal["mains", "none"] = "mains"
     phase_unknown: bool = False
     picture_gain: bool = True
     unknown_share: float = Field(0.05, ge=0, lt=1)
@@ -232,11 +257,15 @@ class DiagnosisConfig(Settings):
         modalities = tuple(m for m in self.modalities if m in default)
         if not modalities:
             raise ValueError(f"{self.model} takes {', '.join(default)} alone")
-        relative = self.inputs == "relative"
+        inputs = self.inputs
+        if self.phase == "none" and inputs == "relative":
+            inputs = "standardised"
+        relative = inputs == "relative"
         # The vector of a single modality is the joint one.
         parts = ("joint", *modalities) if len(modalities) > 1 else ("joint",)
         effective = {
             "modalities": modalities,
+            "inputs": inputs,
             "align": self.align and relative,
             "fold": self.fold if relative else 1,  # only counts can be added up
             "contrast": tuple(part for part in self.contrast if part in parts) or ("joint",),
@@ -261,7 +290,7 @@ class DiagnosisConfig(Settings):
     def presets(cls, model: RegisteredModel) -> dict[str, str]:
         """Return by name what each preset sets for a model, as YAML."""
         content = {}
-        for name in (n for n in PRESETS if (n == "fitted") == model.fitted):
+        for name in (n for n in PRESETS if (n in _FITTED) == model.fitted):
             values = preset_values(model, name)
             plain = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
             content[name] = yaml.safe_dump(plain, sort_keys=False)

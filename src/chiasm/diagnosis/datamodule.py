@@ -16,9 +16,17 @@ from chiasm.diagnosis.augmentation.views import ViewSettings, strong_views
 from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm
+from chiasm.diagnosis.preparation.recorders import (
+    Counts,
+    Polarity,
+    bins_of,
+    channels_of,
+    recognised_polarity,
+)
 from chiasm.diagnosis.preparation.relative import GROUP
 from chiasm.diagnosis.preparation.scales import (
     PictureScale,
+    SeriesScale,
     estimate_picture_scale,
     estimate_scale,
     window_length,
@@ -38,6 +46,7 @@ from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.fusion.genotype import Genotype
 from chiasm.registry import find_model
 from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.left_out import check_left_out
 from chiasm.runs.model_folder import GENOTYPE
 from chiasm.runs.run_folder import open_run_folder
 from chiasm.training.device import find_device
@@ -48,8 +57,9 @@ PICTURES = 100
 # Side at which the dots of a picture are found before it is averaged to the network's size.
 PICTURE_SIDE = 128
 
-# Channels and values to a mains cycle of a network that takes no series.
-NO_SERIES = (1, 128)
+# Training series from which their polarity is told, and at most as many from which the scale of
+# series is estimated that are converted for it.
+LOOKED_AT, SCALED = 64, 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +192,7 @@ class DiagnosisDataModule:
 
 # Settings that may differ when a run is continued: they do not change its result.
 _FREE = frozenset(
-    {"minutes", "loading_workers", "device", "cache", "out", "windows", "unknown_share"}
+    {"minutes", "loading_workers", "device", "cache", "out", "strict", "windows", "unknown_share"}
 )
 
 GIVEN = "given"
@@ -210,8 +220,17 @@ def open_data(config: DiagnosisConfig) -> DiagnosisDataModule:
 
     Raises:
         SplitError: there are no training or no validation recordings.
+        DataError: too many recordings cannot be read, or any with ``config.strict``.
     """
     store = open_store(config.data, cache=config.cache)
+    left_out = [problem for problem in store.problems if problem.left_out]
+    check_left_out(
+        left_out,
+        total=len(store.refs) + len(left_out),
+        noun="recordings",
+        strict=config.strict,
+        folder=config.out,
+    )
     split = division(store, [ref for ref in store.refs if ref.label is not None], config)
     if not split.train or not split.validation:
         raise SplitError("Training needs recordings to learn from and others to validate on.")
@@ -222,30 +241,83 @@ def data_of_split(
     config: DiagnosisConfig, store: RecordingStore, split: RecordingSplit
 ) -> DiagnosisDataModule:
     """Return the data of recordings that are divided; scales are of the training recordings."""
-    refs = [ref for refs in split.lists().values() for ref in refs]
-    channels, per_cycle = _series_shape(store, refs, config)
-    least = math.lcm(config.segment, per_cycle) // per_cycle
-    training = [store.counts(ref) for ref in split.train] if "series" in config.modalities else []
+    cycle = config.cycle_values
+    polarity, channels = _recorder(config, store, split)
+    least = math.lcm(config.segment, cycle) // cycle
     form = RecordingForm(
         image_size=config.image_size,
         channels=channels,
-        samples_per_cycle=per_cycle,
+        samples_per_cycle=cycle,
         segment=config.segment,
-        series=estimate_scale(
-            training,
-            standardised=config.inputs != "plain",
-            relative=config.inputs == "relative",
-            cycle=per_cycle if config.align or config.fold > 1 else None,
-            aligned=config.align,
-            fold=config.fold,
-            least=least,
-            excess=_has_excess(config.fold, least, per_cycle),
-        ),
+        series=SeriesScale(),
         picture=_picture_scale(store, split, config),
         seconds=config.seconds or None,
         windows=config.windows,
+        polarity=polarity,
     )
-    return DiagnosisDataModule(config, store, split, form)
+    scale = estimate_scale(
+        _magnitudes(store, split, form) if "series" in config.modalities else (),
+        standardised=config.inputs != "plain",
+        relative=config.inputs == "relative",
+        cycle=cycle if config.align or config.fold > 1 else None,
+        aligned=config.align,
+        fold=config.fold,
+        least=least,
+        excess=_has_excess(config.fold, least, cycle),
+    )
+    return DiagnosisDataModule(config, store, split, replace(form, series=scale))
+
+
+def _recorder(
+    config: DiagnosisConfig, store: RecordingStore, split: RecordingSplit
+) -> tuple[Polarity, int]:
+    """Return how the series are written, and the channels of their magnitudes.
+
+    Raises:
+        DataError: series differ in their channels, or one is shorter than a token.
+    """
+    refs = [ref for refs in split.lists().values() for ref in refs]
+    series = [(ref, store.counts(ref)) for ref in refs] if "series" in config.modalities else []
+    shapes = {counts.shape[0] for _, counts in series if counts is not None}
+    if len(shapes) > 1:
+        raise DataError(
+            f"Series have {' and '.join(map(str, sorted(shapes)))} channels. One model takes one "
+            "kind: leave some channels out, or divide the data."
+        )
+    for ref, counts in series:
+        if counts is not None:  # too short is said now, not in the middle of an epoch
+            window_length(
+                bins_of(
+                    counts.shape[1], per_cycle=ref.samples_per_cycle, cycle=config.cycle_values
+                ),
+                per_cycle=config.cycle_values,
+                segment=config.segment,
+                fold=config.fold,
+            )
+    training = [c for c in map(store.counts, split.train) if c is not None] if shapes else []
+    polarity: Polarity = "unipolar"
+    if config.polarity != "auto":
+        polarity = config.polarity
+    elif found := recognised_polarity(training[:: max(1, len(training) // LOOKED_AT)]):
+        polarity = found
+    return polarity, channels_of(polarity, next(iter(shapes), 1))
+
+
+def _magnitudes(store: RecordingStore, split: RecordingSplit, form: RecordingForm) -> list[Counts]:
+    """Return training series as the network's form has them; of other forms an even selection.
+
+    Series that are in that form already are not copied: they are memory maps.
+    """
+    refs = [ref for ref in split.train if store.counts(ref) is not None]
+    same = form.polarity == "unipolar"
+    if not (same and all(ref.samples_per_cycle == form.samples_per_cycle for ref in refs)):
+        refs = refs[:: max(1, len(refs) // SCALED)]
+    magnitudes = []
+    for ref in refs:
+        counts = store.counts(ref)
+        if counts is not None:
+            magnitudes.append(form.magnitudes(counts, ref.samples_per_cycle))
+    return magnitudes
 
 
 def _has_excess(fold: int, least: int, per_cycle: int) -> bool:
@@ -268,31 +340,6 @@ def _picture_scale(
         dots=True,
         side=max(PICTURE_SIDE, config.image_size) if relative else None,
     )
-
-
-def _series_shape(
-    store: RecordingStore, refs: list[RecordingRef], config: DiagnosisConfig
-) -> tuple[int, int]:
-    """Return channels and values to a mains cycle of all series; ``DataError`` if they differ."""
-    shapes = set()
-    for ref in refs if "series" in config.modalities else ():
-        counts = store.counts(ref)
-        if counts is not None:
-            shapes.add((counts.shape[0], ref.samples_per_cycle))
-            # A series that is too short is reported now, not in the middle of an epoch.
-            window_length(
-                counts.shape[1],
-                per_cycle=ref.samples_per_cycle,
-                segment=config.segment,
-                fold=config.fold,
-            )
-    if len(shapes) > 1:
-        raise DataError(
-            "Series differ in their channels and values to a mains cycle: "
-            f"{', '.join(map(str, sorted(shapes)))}. One model takes one kind: resample some, or "
-            "divide the data."
-        )
-    return next(iter(shapes), NO_SERIES)
 
 
 def division(

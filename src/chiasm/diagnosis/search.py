@@ -129,10 +129,10 @@ def search_fusion(data: DiagnosisDataModule, *, measure: MeasureCosts | None = N
             "fusion=best takes the knee of the trade-offs that an evolution finds; set "
             "search.method=evolution, or leave fusion out."
         )
-    minutes = config.minutes and config.minutes * settings.share
-    deadline = time.monotonic() + 60 * minutes if minutes else math.inf
+    minutes = None if config.minutes is None else config.minutes * settings.share
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     relaxed_share = RELAXED_SHARE if settings.finalists > 1 else 1.0
-    module = _search_relaxed(data, minutes and minutes * relaxed_share)
+    module = _search_relaxed(data, None if minutes is None else minutes * relaxed_share)
     history = json.dumps(module.best.history, indent=2) + "\n"
     (config.out / "search_history.json").write_text(history)
     finalists = propose(

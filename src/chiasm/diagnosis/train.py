@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from chiasm.training.keep_best import KeepBest
 from chiasm.training.trainer import LOWER, Budget
 
 CLIP = 1.0
+LEAST_SHARE = 0.05  # of the minutes, that search and stages have whatever the preparation took
 
 FINISHED = "best.safetensors"
 
@@ -107,6 +108,7 @@ def _train(
         f"{len(data.split.validation)} to validate on, {len(data.split.test)} left for tests."
     )
     write_split(data)
+    data = _within_budget(data, seconds=time.monotonic() - started)
     data = with_fusion(data, measure=measure)
     network = data.network()
     data = _PROCEDURES[network.training_procedure](network, data)
@@ -125,6 +127,18 @@ def _train(
         f"({minutes:.1f} minutes)."
     )
     return TrainResult(config.out, minutes, f1)
+
+
+def _within_budget(data: DiagnosisDataModule, *, seconds: float) -> DiagnosisDataModule:
+    """Return the data with the minutes that their preparation has left to search and stages.
+
+    At least ``LEAST_SHARE`` of the minutes, so that every stage makes some steps.
+    """
+    minutes = data.config.minutes
+    if minutes is None:
+        return data
+    left = max(minutes - seconds / 60, LEAST_SHARE * minutes)
+    return replace(data, config=data.config.model_copy(update={"minutes": left}))
 
 
 def _train_stages(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
@@ -170,7 +184,7 @@ _PROCEDURES = {"stages": _train_stages, "fit": _fit, "members": _train_members}
 def pretrain(network: Classifier, data: DiagnosisDataModule) -> None:
     """Run the first stage; keeps the weights with the least contrast on validation recordings."""
     config = data.config
-    budget = Budget(config.minutes and config.minutes * contrast_share(config))
+    budget = Budget(None if config.minutes is None else config.minutes * contrast_share(config))
     module = ContrastTraining(
         network,
         budget=budget,
@@ -192,7 +206,7 @@ def classify(network: Classifier, data: DiagnosisDataModule) -> None:
     """
     config = data.config
     share = 1 - contrast_share(config)
-    budget = Budget(config.minutes and config.minutes * share)
+    budget = Budget(None if config.minutes is None else config.minutes * share)
     module = ClassTraining(
         network,
         budget=budget,

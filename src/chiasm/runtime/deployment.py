@@ -17,6 +17,7 @@ from chiasm.detection.preparation.prepare import PreparationSettings, settings_f
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm
 from chiasm.diagnosis.preparation.scales import PictureScale, SeriesScale
 from chiasm.errors import ArtifactError
+from chiasm.metrics.known_defects import KnownDefects
 
 DEPLOYMENT = "deployment.json"
 SCHEMA = "chiasm.deployment"
@@ -60,6 +61,8 @@ class Deployment:
         false_alarm_rate: of a detector's decision; NaN for a classifier.
         confidence: with which a calibration keeps that rate; None, as in folders of earlier
             versions, promises it on average over calibrations.
+        known_defects: labelled defective parts that chose a detector's threshold; None where the
+            false-alarm rate did.
         distance: smallest and largest median distance of the calibration parts from the camera, in
             metres; None without 3D.
         acquisition: how a detector's run saw its normal parts; None of earlier versions.
@@ -84,6 +87,7 @@ class Deployment:
     calibration_scores: tuple[float, ...] = ()
     false_alarm_rate: float = float("nan")
     confidence: float | None = None
+    known_defects: KnownDefects | None = None
     distance: tuple[float, float] | None = None
     acquisition: Acquisition | None = None
     recording: RecordingForm | None = None
@@ -95,7 +99,12 @@ class Deployment:
     @property
     def alarm_rule(self) -> AlarmRule:
         """How a detector's scores become decisions: threshold, p-values and promise."""
-        return AlarmRule(self.calibration_scores, self.false_alarm_rate, self.confidence)
+        return AlarmRule(
+            self.calibration_scores,
+            self.false_alarm_rate,
+            self.confidence,
+            known_defects=self.known_defects,
+        )
 
     @property
     def graph(self) -> str:
@@ -186,6 +195,9 @@ def _from_json(content: dict[str, Any]) -> Deployment:
     if fields["preparation"] is not None:
         fields["preparation"] = settings_from_json(fields["preparation"])
     fields["acquisition"] = acquisition_from_json(fields.get("acquisition"))
+    if (known := fields.get("known_defects")) is not None:
+        lists = {name: tuple(known[name]) for name in ("defects", "files")}
+        fields["known_defects"] = KnownDefects(**{**known, **lists})
     if fields["geometry"] is not None:
         fields["geometry"] = GeometryScale(**fields["geometry"])
     if fields["recording"] is not None:

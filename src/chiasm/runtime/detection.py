@@ -11,12 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.detection.decision import AlarmRule, predict_each, verdict_on
+from chiasm.detection.decision import (
+    AlarmRule,
+    failed_verdict,
+    frame_verdict,
+    predict_each,
+    verdict_on,
+)
 from chiasm.detection.prediction.regions import with_regions
 from chiasm.detection.preparation.acquisition import Acquisition, prepare_as_trained
 from chiasm.detection.preparation.geometry import geometry_picture
 from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
-from chiasm.errors import ChiasmError
+from chiasm.errors import ChiasmError, DataError
 from chiasm.runtime.deployment import Deployment
 from chiasm.runtime.engine import Engine
 from chiasm.runtime.engines import Engines
@@ -187,13 +193,21 @@ class DetectionRuntime:
         engine = self._engines.get(streaming=streaming)
         deployment = self.deployment
         check_fits_model(sample, modalities=deployment.modalities, distance=deployment.distance)
-        part = prepare_as_trained(
+        parts = prepare_as_trained(
             sample,
             self._preparation,
             deployment.acquisition,
             distance=deployment.distance,
         )
-        return partial(self._verdict, engine, sample, part, self.inputs_of(part))
+        waiting = [
+            partial(failed_verdict, f"{sample.source}#{number}", part)
+            if isinstance(part, DataError)
+            else partial(self._verdict, engine, sample, part, self.inputs_of(part))
+            for number, part in enumerate(parts, 1)
+        ]
+        if self._preparation.objects != "split":
+            return waiting[0]
+        return lambda: frame_verdict([predict() for predict in waiting], source=sample.source)
 
     def _verdict(
         self,

@@ -92,7 +92,7 @@ class DiagnosisRuntime:
             sample_from_arrays(
                 image,
                 series,
-                channels=self.form.channels,
+                channels=self.form.recorded_channels,
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,
@@ -185,7 +185,7 @@ class DiagnosisRuntime:
         sample = sample_from_arrays(
             image,
             series,
-            channels=self.form.channels,
+            channels=self.form.recorded_channels,
             frequency=frequency,
             samples_per_cycle=samples_per_cycle,
             source=source,

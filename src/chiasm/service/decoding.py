@@ -20,11 +20,11 @@ from chiasm.detection.readers.camera import (
     camera_for,
     camera_from_text,
 )
-from chiasm.diagnosis.readers.series_files import checked_series, numbers_from_bytes
+from chiasm.detection.sensors.orientation import upright
+from chiasm.diagnosis.readers.checked_sample import series_of_file
 from chiasm.errors import DataError
 from chiasm.files.decoding import TIFF_MARKS, Numbers, TiffCheck, numbers_of
 from chiasm.files.images import depth_image, point_map, rgb_from_bytes
-from chiasm.files.orientation import upright
 from chiasm.samples import FloatArray
 from chiasm.service.multipart import Upload
 from chiasm.service.refusals import shortened
@@ -114,13 +114,28 @@ def decode_recording(
     if rows_in_time not in ("true", "false"):
         raise DataError(f"rows_in_time is {shortened(rows_in_time)!r}; true or false was expected.")
     image = _colour(files["image"], limits) if "image" in files else None
-    series = None
-    if "series" in files:
-        series = _series(files["series"], limits, rows_in_time=rows_in_time == "true")
     per_cycle = number(fields, "samples_per_cycle", 128.0)
     if per_cycle != int(per_cycle) or not 2 <= per_cycle <= 2**20:
         raise DataError(f"samples_per_cycle is {per_cycle:g}; a whole number from 2 was expected.")
-    return Recording(image, series, number(fields, "frequency", 60.0), int(per_cycle))
+    frequency = number(fields, "frequency", 60.0)
+    if "series" not in files:
+        return Recording(image, None, frequency, int(per_cycle))
+    upload = files["series"]
+    _check_series(upload, limits)
+    given = "rows_in_time" in fields
+    recorded = series_of_file(
+        (upload.where, upload.content),
+        channels=1 if rows_in_time == "true" else max(channels, 2),
+        frequency=frequency,
+        samples_per_cycle=int(per_cycle),
+        layout="" if not given else "rows" if rows_in_time == "true" else "channels",
+    )
+    return Recording(
+        recorded.image if image is None else image,
+        recorded.series,
+        recorded.frequency,
+        recorded.samples_per_cycle,
+    )
 
 
 def number(fields: Mapping[str, str], name: str, default: float) -> float:
@@ -198,15 +213,16 @@ def _tiff_check(upload: Upload, limits: Limits) -> TiffCheck:
     )
 
 
-def _series(upload: Upload, limits: Limits, *, rows_in_time: bool) -> FloatArray:
+def _check_series(upload: Upload, limits: Limits) -> None:
+    """Check type and size of a series before it is decoded."""
     kind = kind_of(upload.content, upload.where)
     if kind == "npy":
         check_array(upload.content, upload.where, limits.values)
-        return checked_series(_array(upload), upload.where, rows_in_time=rows_in_time)
-    if kind != "other":
-        raise DataError(f"{upload.where} is a {kind.upper()} file; a series must be CSV or .npy.")
-    check_table(upload.content, upload.where, limits.values)
-    return numbers_from_bytes(upload.content, upload.where, rows_in_time=rows_in_time)
+    elif kind != "other" or upload.content[:2] == b"PK":
+        name = kind.upper() if kind != "other" else "ZIP"
+        raise DataError(f"{upload.where} is a {name} file; a series must be a table or .npy.")
+    else:
+        check_table(upload.content, upload.where, limits.values)
 
 
 def _array(upload: Upload) -> NDArray[Any]:
@@ -356,7 +372,7 @@ def check_array(content: bytes, where: str, values: int) -> None:
 
 def check_table(content: bytes, where: str, values: int) -> None:
     """Check the number of cells of a CSV; raises ``DataError``."""
-    cells = content.count(b",") + content.count(b"\n") + 1
+    cells = sum(content.count(mark) for mark in (b",", b";", b"\t", b" ", b"\n")) + 1
     if cells > values:
         raise DataError(
             f"{where} has {cells:,} cells; this service takes series of at most {values:,} values."

@@ -248,7 +248,13 @@ class HostedModel:
 def _served(runtime: Runtime) -> ServedModel:
     deployment = runtime.deployment
     rule = deployment.alarm_rule
-    deciding = (deployment.calibration_scores, rule.false_alarm_rate, rule.confidence)
+    deciding: tuple[object, ...] = (
+        deployment.calibration_scores,
+        rule.false_alarm_rate,
+        rule.confidence,
+    )
+    if rule.known_defects is not None:
+        deciding = (*deciding, rule.known_defects)
     return ServedModel(
         model_hash=runtime.model_hash,
         calibration=hashlib.sha256(repr(deciding).encode()).hexdigest()[:8],

@@ -45,7 +45,7 @@ def model_routes(pool: ModelPool, log: VerdictLog) -> APIRouter:
             name,
             log.recent_scores(name, version, recent, station),
             deployment.calibration_scores,
-            false_alarm_rate=finite_or_none(deployment.false_alarm_rate),
+            false_alarm_rate=finite_or_none(deployment.alarm_rule.promised_rate),
         )
 
     return routes
@@ -69,7 +69,7 @@ def facts(model: HostedModel) -> ModelFacts:
             precision=deployment.precision,
             modalities=list(deployment.modalities),
             kinds=list(deployment.kinds),
-            false_alarm_rate=finite_or_none(deployment.false_alarm_rate),
+            false_alarm_rate=finite_or_none(deployment.alarm_rule.promised_rate),
             confidence=rule.confidence,
             threshold=rule.threshold,
             promise=rule.promise if runtime.wing == "detector" else "",

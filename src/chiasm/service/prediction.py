@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from chiasm.detection.report.overlay import HeatScale
 from chiasm.errors import ChiasmError
@@ -77,7 +78,7 @@ class RequestPredictor:
             )
             predict = self._part if runtime.wing == "detector" else self._recording
             try:
-                answer, row, views = predict(runtime, row, files, fields, received)
+                answer, row, views, said = predict(runtime, row, files, fields, received)
             except ChiasmError as error:
                 self._log_error(row, str(error), received)
                 raise
@@ -86,7 +87,7 @@ class RequestPredictor:
                 self._log_error(row, f"The service failed at this input ({reason}).", received)
                 raise
         self.log.write(row)
-        self._send(row, answer)
+        self._send(row, said)
         # Not before: an id that belongs to another part was refused.
         if views is not None:
             self.views.put(row.id, views)
@@ -96,7 +97,7 @@ class RequestPredictor:
 
     def _part(
         self, runtime: Runtime, row: LoggedVerdict, files: Files, fields: Fields, received: float
-    ) -> tuple[Prediction, LoggedVerdict, ViewSource | None]:
+    ) -> tuple[Prediction, LoggedVerdict, ViewSource | None, dict[str, Any]]:
         decode = partial(decode_part, files, fields, self.limits)
         with self.preparing:
             part = decode()
@@ -129,21 +130,29 @@ class RequestPredictor:
             p_value=row.p_value,
             defective=verdict.defective,
             threshold=threshold,
-            false_alarm_rate=finite_or_none(rule.false_alarm_rate),
+            false_alarm_rate=finite_or_none(rule.promised_rate),
             confidence=rule.confidence,
             latency_ms=row.latency_ms,
             notes=[*part.notes, *verdict.notes],
             links=links,
         )
-        return answer, row, views
+        said = {
+            "alarm": verdict.defective,
+            "notes": verdict.notes,
+            "regions": verdict.regions,
+            "parts": verdict.parts,
+        }
+        return answer, row, views, said
 
     def _recording(
         self, runtime: Runtime, row: LoggedVerdict, files: Files, fields: Fields, received: float
-    ) -> tuple[Prediction, LoggedVerdict, ViewSource | None]:
+    ) -> tuple[Prediction, LoggedVerdict, ViewSource | None, dict[str, Any]]:
         form = runtime.deployment.recording
         assert form is not None
         with self.preparing:
-            recording = decode_recording(files, fields, self.limits, channels=form.channels)
+            recording = decode_recording(
+                files, fields, self.limits, channels=form.recorded_channels
+            )
             predict = runtime.prepared(
                 image=recording.image,
                 series=recording.series,
@@ -173,11 +182,13 @@ class RequestPredictor:
             latency_ms=row.latency_ms,
             notes=list(diagnosis.notes),
         )
-        return answer, row, None
+        said = {"probabilities": diagnosis.probabilities, "notes": diagnosis.notes}
+        return answer, row, None, said
 
-    def _send(self, row: LoggedVerdict, answer: Prediction | None) -> None:
+    def _send(self, row: LoggedVerdict, said: Mapping[str, Any]) -> None:
         try:
-            self.send(_record(row, answer).payload())
+            facts = {name: getattr(row, name) for name in _SHARED}
+            self.send(LineRecord(**facts, **said).payload())
         except OSError as error:
             # The client sends the part again: a verdict that the line does not get is none.
             raise Refusal(
@@ -191,18 +202,8 @@ class RequestPredictor:
     def _log_error(self, row: LoggedVerdict, error: str, received: float) -> None:
         row = replace(row, latency_ms=_milliseconds(received), error=error)
         self.log.write(row)
-        self._send(row, None)
+        self._send(row, {})
         self.metrics.verdicts.labels(row.model, row.decision).inc()
-
-
-def _record(row: LoggedVerdict, answer: Prediction | None) -> LineRecord:
-    facts = {name: getattr(row, name) for name in _SHARED}
-    return LineRecord(
-        **facts,
-        alarm=getattr(answer, "defective", None),
-        probabilities=getattr(answer, "probabilities", {}),
-        notes=tuple(getattr(answer, "notes", ())),
-    )
 
 
 def _source(files: Files, fields: Fields) -> str:

@@ -138,6 +138,7 @@ def recalibrate(
         calibration_scores=scores,
         false_alarm_rate=rate,
         confidence=confidence,
+        known_defects=None,  # scores of good parts promise the rate again
         notes=(
             *deployment.notes,
             f"{time.strftime('%Y-%m-%d', time.gmtime())}: calibrated on {len(new)} parts that "

@@ -9,7 +9,7 @@ import pytest
 from skimage.filters import apply_hysteresis_threshold
 from skimage.measure import label
 
-from chiasm.detection.decision import AlarmRule
+from chiasm.detection.decision import AlarmRule, frame_verdict
 from chiasm.detection.prediction.regions import (
     MOST_REGIONS,
     find_regions,
@@ -144,3 +144,20 @@ def test_a_map_of_another_size_than_the_points_is_not_measured():
     small = RGBDSample(None, np.ones((8, 8, 3), np.float32), np.ones((8, 8), bool))
     (region,) = with_regions(verdict(anomaly_map()), small, rule=RULE).regions
     assert region.area_mm2 is None
+
+
+def test_regions_of_several_parts_are_numbered_as_the_frame_lists_them():
+    sample = frame()[0]
+    parts = []
+    for left, high in ((10, 5.0), (50, 7.0), (90, 6.0)):
+        scores = np.zeros((SIDE, SIDE), np.float32)
+        scores[20:30, left : left + 10] = high
+        found = AnomalyMap(scores, scores > 0, high)
+        parts.append(with_regions(verdict(found, defective=high != 6), sample, rule=RULE))
+    whole = frame_verdict(parts, source="frame")
+    numbers = region_numbers(whole)
+    assert numbers.max() == len(whole.regions) == 2  # that of a good part is none
+    for number, region in enumerate(whole.regions, start=1):
+        left, top, width, height = region.box
+        assert (numbers[top : top + height, left : left + width] == number).all()
+        assert np.count_nonzero(numbers == number) == region.pixels

@@ -72,7 +72,7 @@ def test_the_record_is_the_same_through_json(seen: Acquisition):
 
 
 def notes_on(sample: RGBDSample, seen: Acquisition, parts: list[PreparedSample]) -> str:
-    part = prepare_as_trained(sample, SETTINGS, seen, distance=distance_range(parts))
+    (part,) = prepare_as_trained(sample, SETTINGS, seen, distance=distance_range(parts))
     return " ".join(part.notes)
 
 

@@ -12,7 +12,7 @@ import pytest
 from chiasm.detection.readers.camera import Intrinsics, back_project
 from chiasm.detection.readers.convert import convert
 from chiasm.detection.readers.opening import open_source
-from chiasm.detection.readers.registration import camera_of_points
+from chiasm.detection.sensors.registration import camera_of_points
 from chiasm.errors import DataError
 from chiasm.files.images import read_mask, read_rgb, read_xyz, write_mask, write_rgb, write_xyz
 

@@ -22,6 +22,7 @@ NAMES = sorted(m.name for m in models("classifier") if m.name not in BASE)
 FITTED = {m.name for m in models("classifier") if m.fitted}
 # Options that make a fitted one small.
 OPTIONS = {
+    "excess_trees": {"trees": 20},
     "histogram_lightgbm": {"rounds": 8},
     "histogram_logistic": {},
     "hog_lightgbm": {"rounds": 8},

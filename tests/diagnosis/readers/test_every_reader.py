@@ -77,6 +77,13 @@ def recording_folder(root: Path) -> tuple[Path, list[dict[str, Any]]]:
     return root, expected(label=None, kind="", group={})
 
 
+def class_folders(root: Path) -> tuple[Path, list[dict[str, Any]]]:
+    for number, recording in enumerate(RECORDINGS):
+        write_files(root / recording["kind"] / recording["group"]["session"], number)
+    # Labels are numbered as all five kinds are, and folders come in the order of their names.
+    return root, expected()
+
+
 def manifest(root: Path) -> tuple[Path, list[dict[str, Any]]]:
     """Values of 50 Hz mains; a .csv in the first row, a .npy in the second."""
     write_files(root, 0)
@@ -99,6 +106,7 @@ def store(root: Path) -> tuple[Path, list[dict[str, Any]]]:
 # open, and the fields of each recording in the order of the references.
 ROWS: dict[str, Callable[[Path], tuple[Path, list[dict[str, Any]]]]] = {
     "AiHub": aihub,
+    "ClassFolders": class_folders,
     "RecordingFolder": recording_folder,
     "RecordingManifest": manifest,
     "RecordingStore": store,

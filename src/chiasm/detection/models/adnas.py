@@ -36,6 +36,7 @@ from chiasm.detection.layers.features import (
     ReconstructedFeatures,
     SourcedFeatures,
     distances_from_normal,
+    images_of,
 )
 from chiasm.detection.layers.normality import NormalMemory
 from chiasm.detection.layers.reconstruction import ReconstructionBranch
@@ -123,6 +124,12 @@ class AdnasDetector(Detector):
         """Published weights of the frozen features; None for a detector trained from scratch."""
         frozen = self.frozen_source
         return None if frozen is None else str(frozen.backbone.weights)
+
+    def frozen_pass(self, batch: RGBDBatch) -> None:
+        """Run the frozen backbone on both sensors; nothing where the source learns."""
+        if (frozen := self.frozen_source) is not None:
+            for modality in frozen.modalities:
+                frozen.backbone(images_of(batch, modality))
 
     def forward(self, batch: RGBDBatch) -> DetectorOutput:
         """Run source, fusion and head on a batch."""

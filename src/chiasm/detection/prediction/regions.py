@@ -105,11 +105,29 @@ def with_regions(verdict: Verdict, sample: RGBDSample, *, rule: AlarmRule) -> Ve
 def region_numbers(verdict: Verdict) -> NDArray[np.int32]:
     """Return ``(H, W)`` numbers of a verdict's regions from 1, in their order; 0 outside of all."""
     assert verdict.anomaly_map is not None
+    if verdict.parts:
+        return _numbers_of_parts(verdict)
     if verdict.pixel_threshold is None or not verdict.regions:
         return np.zeros(verdict.anomaly_map.scores.shape, np.int32)
     seed = float(np.nextafter(verdict.regions[-1].peak, -np.inf))
     levels = {"threshold": verdict.pixel_threshold, "seed": seed}
     return find_regions(verdict.anomaly_map, None, **levels)[1]
+
+
+def _numbers_of_parts(verdict: Verdict) -> NDArray[np.int32]:
+    """Return the numbers of the regions of a frame with several parts, each found on its own."""
+    assert verdict.anomaly_map is not None
+    frame = np.zeros(verdict.anomaly_map.scores.shape, np.int32)
+    of_parts = [part for part in verdict.parts if part.regions]
+    places = [(part, place) for part in of_parts for place in range(len(part.regions))]
+    # As the frame's verdict sorts them: stable, by falling peaks.
+    places.sort(key=lambda entry: -entry[0].regions[entry[1]].peak)
+    for part in of_parts:
+        numbers = region_numbers(part)
+        for number, (other, place) in enumerate(places, start=1):
+            if other is part:
+                frame[numbers == place + 1] = number
+    return frame
 
 
 def _measured(

@@ -11,12 +11,15 @@ import cv2
 import numpy as np
 
 from chiasm.detection.preparation.distance import median_distance
-from chiasm.detection.preparation.prepare import PreparationSettings, prepare
+from chiasm.detection.preparation.prepare import PreparationSettings, prepare_objects
+from chiasm.errors import DataError
 from chiasm.samples import FloatArray, PreparedSample, RGBDSample
 
 MASK_RATIO = 2.0  # beyond it a mask's area differs much from the median of the normals
 NAMED = 3  # parts that a warning names
 _ASPECT, _SCALE, _DISTANCE = 1.02, 1.25, 1.2  # ratios to the normals' that are worth a remark
+_EXTENT, _REFUSED = 1.15, 1.8  # ratios to the normals' extent, worth a remark and too much
+_FEW_CUT = 0.02  # share of normals that touch the frame's border, up to which it is unusual
 _BRIGHTNESS = 2.0  # times darker or brighter than every normal part
 # Red and blue are exchanged where that brings a hue so much nearer, that was so far.
 _EXCHANGED, _COLOURED = 0.25, 0.2
@@ -95,6 +98,9 @@ class Acquisition:
         brightness: mean brightness of the darkest and of the brightest part; None likewise.
         coverage: how much of the frame is looked at.
         background: how the part is told from its background, and why, as a sentence.
+        extent: metres, of the least and the most extended part, see ``extent_of``; None without 3D
+            points and of earlier versions.
+        cut: share of the parts that touch the frame's border; None of earlier versions.
     """
 
     lamp: int | Literal["all"] | None = None
@@ -104,6 +110,8 @@ class Acquisition:
     brightness: tuple[float, float] | None = None
     coverage: Coverage | None = None
     background: str = ""
+    extent: tuple[float, float] | None = None
+    cut: float | None = None
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -122,8 +130,8 @@ def acquisition_from_json(content: Mapping[str, Any] | None) -> Acquisition | No
     fields = dict(content)
     fields["lamps"] = tuple(fields["lamps"])
     fields["frames"] = tuple(tuple(frame) for frame in fields["frames"])
-    for name in ("colour", "brightness"):
-        fields[name] = None if fields[name] is None else tuple(fields[name])
+    for name in ("colour", "brightness", "extent"):
+        fields[name] = None if fields.get(name) is None else tuple(fields[name])
     if (coverage := fields["coverage"]) is not None:
         fields["coverage"] = Coverage(**{**coverage, "outliers": tuple(coverage["outliers"])})
     return Acquisition(**fields)
@@ -136,12 +144,17 @@ class AcquisitionObserver:
     frames: Counter[tuple[int, int]] = field(default_factory=Counter)
     colours: list[tuple[float, float, float]] = field(default_factory=list)
     shares: dict[str, float] = field(default_factory=dict)
+    extents: list[float] = field(default_factory=list)
+    cut: int = 0
 
     def watch(self, parts: Iterable[PreparedSample]) -> Iterator[PreparedSample]:
         """Hand parts on, and observe each."""
         for part in parts:
             self.frames[part.box.height, part.box.width] += 1
             self.shares[part.source or f"part {len(self.shares)}"] = looked_at(part)
+            self.cut += touches_border(part)
+            if (extent := extent_of(part)) is not None:
+                self.extents.append(extent)
             if part.rgb is not None:
                 self.colours.append(_mean_colour(part.rgb, part))
             yield part
@@ -155,7 +168,13 @@ class AcquisitionObserver:
             colour = red, green, blue
             means = colours.mean(axis=1)
             brightness = round(float(means.min()), 4), round(float(means.max()), 4)
+        extent = None
+        if self.extents:
+            extent = float(f"{min(self.extents):.4g}"), float(f"{max(self.extents):.4g}")
+        count = sum(self.frames.values())
         return Acquisition(
+            extent=extent,
+            cut=round(self.cut / count, 4) if count else None,
             frames=tuple(size for size, _ in self.frames.most_common(_MOST_FRAMES)),
             colour=colour,
             brightness=brightness,
@@ -171,28 +190,108 @@ def looked_at(part: PreparedSample) -> float:
     return min(float(np.count_nonzero(part.foreground)) * pixel / (box.height * box.width), 1.0)
 
 
+def extent_of(part: PreparedSample) -> float | None:
+    """Return how far a part extends: twice the root mean square distance from its centre, metres.
+
+    Missing points hardly change it, and it does not depend on how the part lies. None without 3D
+    points.
+    """
+    if part.xyz is None or not part.valid.any():
+        return None
+    points = part.xyz[::2, ::2][part.valid[::2, ::2]].astype(np.float64)
+    return None if len(points) < 3 else 2 * float(np.sqrt(points.var(axis=0).sum()))
+
+
+def touches_border(part: PreparedSample) -> bool:
+    """Whether a part reaches the border of its frame, up to a pixel of its crop."""
+    box = part.box
+    pixel = box.side / part.foreground.shape[0]
+    rows = np.flatnonzero(part.foreground.any(axis=1))
+    columns = np.flatnonzero(part.foreground.any(axis=0))
+    if not len(rows):
+        return False
+    top, bottom = box.top + rows[0] * pixel, box.top + (rows[-1] + 1) * pixel
+    left, right = box.left + columns[0] * pixel, box.left + (columns[-1] + 1) * pixel
+    reach = max(pixel / 2, 0.5)
+    low, high = min(top, left), max(bottom - box.height, right - box.width)
+    return bool(low < reach or high > -reach)
+
+
 def prepare_as_trained(
     sample: RGBDSample,
     settings: PreparationSettings,
     acquisition: Acquisition | None,
     *,
     distance: tuple[float, float] | None,
-) -> PreparedSample:
+) -> list[PreparedSample | DataError]:
     """Prepare a sample for a trained model, with notes on what differs from its normals.
 
     Args:
-        sample: one part, of the model's sensors.
+        sample: a frame, of the model's sensors.
         settings: of the model's preparation.
         acquisition: how the model's run saw its normals; None of earlier versions, which adds none.
         distance: metres from the camera, least and most of the calibration parts.
 
+    Returns:
+        The part; where frames are split, every part in reading order, or why it cannot be judged.
+
     Raises:
-        DataError: the frame shows no part.
+        DataError: the frame shows no part, or the only one cannot be judged.
     """
-    part = prepare(sample, settings)
-    if acquisition is None:
-        return part
-    return replace(part, notes=(*part.notes, *differences(acquisition, part, distance)))
+    parts: list[PreparedSample | DataError] = []
+    for part in prepare_objects(sample, settings):
+        if acquisition is not None:
+            try:
+                check_extent(part, acquisition, distance)
+            except DataError as error:
+                parts.append(error)
+                continue
+            notes = differences(acquisition, part, distance)
+            part = replace(part, notes=(*part.notes, *notes))
+        parts.append(part)
+    if len(parts) == 1 and isinstance(parts[0], DataError):
+        raise parts[0]
+    return parts
+
+
+def check_extent(
+    part: PreparedSample, acquisition: Acquisition, distance: tuple[float, float] | None
+) -> None:
+    """Refuse a part that cannot be one like the normals: by its size in metres, or its distance.
+
+    Raises ``DataError``. Models of earlier versions, without an extent, refuse none.
+    """
+    extent = extent_of(part)
+    if acquisition.extent is None or extent is None:
+        return
+    name = part.source or "This frame"
+    least, most = acquisition.extent
+    known = f"parts of the training {_millimetres(least, most)}"
+    if extent * _REFUSED < least:
+        raise DataError(
+            f"{name} shows no part of this kind: what lies there extends {1000 * extent:.3g} mm, "
+            f"{known}. Is the tray or belt empty, is it a fragment or another product, or are the "
+            "intrinsics or the unit of the depth wrong?"
+        )
+    if extent > _REFUSED * most:
+        raise DataError(
+            f"{name} shows something much larger than a part of this kind: it extends "
+            f"{1000 * extent:.3g} mm, {known}. Are the intrinsics or the unit of the depth wrong, "
+            "do parts touch, or is it another product?"
+        )
+    if part.xyz is None or distance is None:
+        return
+    metres = median_distance(part.xyz)
+    if metres * _REFUSED < distance[0] or metres > _REFUSED * distance[1]:
+        raise DataError(
+            f"{name} is {metres:.3g} m away, parts of the training {distance[0]:.3g} to "
+            f"{distance[1]:.3g} m: scores of a part at such another scale mean nothing. Is the "
+            "unit of the depth wrong, or was the camera moved?"
+        )
+
+
+def _millimetres(least: float, most: float) -> str:
+    return f"{1000 * least:.3g} to {1000 * most:.3g} mm"
 
 
 def differences(
@@ -209,6 +308,8 @@ def differences(
         for note in (
             _frame_note(acquisition, part),
             _distance_note(part, distance),
+            _extent_note(acquisition, part),
+            _cut_note(acquisition, part),
             _colour_note(acquisition, part),
         )
         if note
@@ -249,6 +350,29 @@ def _distance_note(part: PreparedSample, distance: tuple[float, float] | None) -
         f"The part is {'farther from' if metres > farthest else 'nearer to'} the camera than at "
         f"the training, {nearest:.3g} to {farthest:.3g} m: it is seen at another scale. Was the "
         "camera moved, or is xyz in another unit?"
+    )
+
+
+def _extent_note(acquisition: Acquisition, part: PreparedSample) -> str:
+    extent = extent_of(part)
+    if acquisition.extent is None or extent is None:
+        return ""
+    least, most = acquisition.extent
+    if least / _EXTENT <= extent <= most * _EXTENT:
+        return ""
+    return (
+        f"The part is {'larger' if extent > most else 'smaller'} than any at the training "
+        f"({_millimetres(least, most)} in extent): is it another product, is some of it missing, "
+        "or are the intrinsics of the depth those of another camera?"
+    )
+
+
+def _cut_note(acquisition: Acquisition, part: PreparedSample) -> str:
+    if acquisition.cut is None or acquisition.cut > _FEW_CUT or not touches_border(part):
+        return ""
+    return (
+        "The part is cut off by the frame's border, which parts at the training were not: what "
+        "lies beyond is not looked at."
     )
 
 

@@ -1,8 +1,9 @@
-"""Prepare a sensor's frame: remove the support plane, take the largest cluster, crop a square."""
+"""Prepare a sensor's frame: remove the support plane, take the part or parts, crop a square."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -12,9 +13,18 @@ import numpy as np
 
 from chiasm.detection.preparation.background import (
     BackgroundColours,
+    colour_objects,
     mask_by_background,
     mask_by_border,
+    widened,
 )
+from chiasm.detection.preparation.clusters import (
+    Cluster,
+    in_reading_order,
+    objects_in,
+    with_others,
+)
+from chiasm.detection.preparation.frame_mask import FrameMask
 from chiasm.detection.preparation.support_plane import Plane, fit_support_plane
 from chiasm.detection.preparation.surface import largest_cluster, surface_normals
 from chiasm.errors import DataError
@@ -31,6 +41,8 @@ _NO_PLANE = (
     "No support plane was found: all measured points are taken for the part. Is the frame's border "
     "covered?"
 )
+_LEAST_SHARE = 1e-3  # of the frame, that an object takes
+Objects = Literal["largest", "all", "split"]
 _MAX_SQUARE = 16_000_000  # pixels, for frames of less than a quarter of this area
 
 
@@ -53,6 +65,10 @@ class PreparationSettings:
             ``border`` of its own frame, likewise. None takes the points where there are any, else
             the border, as versions 1 and 2 of a contract mean it.
         background: of ``told_by="colours"``.
+        objects: of several above the support plane, look at the ``largest``; at ``all`` together;
+            or ``split`` the frame into a part for each.
+        region: pixels of the frame that are looked at; None looks at all.
+        ignore: pixels that are not looked at, wherever the part lies.
     """
 
     size: int = 256
@@ -63,23 +79,82 @@ class PreparationSettings:
     margin: float = 0.06
     told_by: Literal["points", "colours", "border"] | None = None
     background: BackgroundColours | None = None
+    objects: Objects = "largest"
+    region: FrameMask | None = None
+    ignore: FrameMask | None = None
 
 
-def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample:
+def prepare(
+    sample: RGBDSample, settings: PreparationSettings, *, part: int | None = None
+) -> PreparedSample:
     """Remove the background, crop the part and resize it to ``size`` x ``size`` pixels.
 
-    RGB is resized bilinearly (by area if it shrinks); xyz, validity and mask by nearest
-    neighbour only. Without a support plane, all measured points count as the object.
+    ``part`` is the number of an object, from 1 in reading order, where frames are split; None
+    takes the largest. RGB is resized bilinearly (by area if it shrinks); xyz, validity and mask by
+    nearest neighbour only. Without a support plane, all measured points count as the object.
 
     Raises:
         DataError: no 3D point was measured, no part is seen, or the sensor that tells the part
             from its background is missing.
     """
+    sample, plane = _told(sample, settings)
+    if settings.objects != "split":
+        foreground, notes = _mask(sample, plane, settings)
+        return _prepared(sample, plane, foreground, notes, settings)
+    masks, notes = _object_masks(sample, plane, settings)
+    if part is None:
+        return _prepared(sample, plane, max(masks, key=np.count_nonzero), notes, settings)
+    if part > len(masks):
+        raise DataError(
+            f"{sample.source} has {len(masks)} objects, and number {part} is asked for; was the "
+            "file changed since the training began? Start it again in another folder."
+        )
+    return _prepared(sample, plane, masks[part - 1], notes, settings)
+
+
+def prepare_objects(sample: RGBDSample, settings: PreparationSettings) -> list[PreparedSample]:
+    """Prepare each object of a frame that is split, in reading order; raises as ``prepare``.
+
+    Sources are numbered, ``FILE#1`` and so on. Of other settings, the one part as it is.
+    """
+    if settings.objects != "split":
+        return [prepare(sample, settings)]
+    sample, plane = _told(sample, settings)
+    masks, notes = _object_masks(sample, plane, settings)
+    return [
+        _prepared(replace(sample, source=f"{sample.source}#{number}"), plane, mask, notes, settings)
+        for number, mask in enumerate(masks, 1)
+    ]
+
+
+def object_masks(sample: RGBDSample, settings: PreparationSettings) -> list[BoolArray]:
+    """Return the masks ``(H, W)`` that crops are made of: one, or one for each object."""
+    sample, plane = _told(sample, settings)
+    if settings.objects == "split":
+        return _object_masks(sample, plane, settings)[0]
+    return [_mask(sample, plane, settings)[0]]
+
+
+def count_objects(sample: RGBDSample, settings: PreparationSettings) -> int:
+    """Return how many objects lie in a frame above its support plane; 1 where there is none."""
+    return len(object_masks(sample, replace(settings, objects="split")))
+
+
+def _told(sample: RGBDSample, settings: PreparationSettings) -> tuple[RGBDSample, Plane | None]:
+    """Return the sample with what tells its part alone, and its support plane."""
     sample = _as_told(sample, settings)
     if sample.xyz is not None and not sample.valid.any():
         raise DataError(f"{sample.source}: all 3D points are missing, so there is no part to see.")
-    plane = _plane_of(sample, settings)
-    foreground, notes = _mask(sample, plane, settings)
+    return sample, _plane_of(sample, settings)
+
+
+def _prepared(
+    sample: RGBDSample,
+    plane: Plane | None,
+    foreground: BoolArray,
+    notes: tuple[str, ...],
+    settings: PreparationSettings,
+) -> PreparedSample:
     notes = (*sample.notes, *notes)
     box = crop_box(foreground, settings)
     if _cut_away(foreground, box) > _CUT:
@@ -136,16 +211,8 @@ def prepare(sample: RGBDSample, settings: PreparationSettings) -> PreparedSample
 
 
 def part_mask(sample: RGBDSample, settings: PreparationSettings) -> BoolArray:
-    """Return the part's mask ``(H, W)``, with holes in its 3D data filled."""
-    sample = _as_told(sample, settings)
-    return object_mask(sample, _plane_of(sample, settings), settings)
-
-
-def object_mask(
-    sample: RGBDSample, plane: Plane | None, settings: PreparationSettings
-) -> BoolArray:
-    """Return the part's mask ``(H, W)`` above a support plane that was fitted before."""
-    return _mask(sample, plane, settings)[0]
+    """Return the mask ``(H, W)`` of what is looked at, with holes in its 3D data filled."""
+    return np.logical_or.reduce(object_masks(sample, settings))
 
 
 def _plane_of(sample: RGBDSample, settings: PreparationSettings) -> Plane | None:
@@ -177,26 +244,127 @@ def _mask(
     sample: RGBDSample, plane: Plane | None, settings: PreparationSettings
 ) -> tuple[BoolArray, tuple[str, ...]]:
     """Return the part's mask, and remarks on it."""
+    region, ignored = _looked_at(sample, settings)
+
+    def limited(mask: BoolArray) -> BoolArray:
+        if region is None and ignored is None:
+            return mask
+        mask = mask.copy() if region is None else mask & region
+        if ignored is not None:
+            mask &= ~ignored
+        if not mask.any():
+            raise DataError(
+                f"{sample.source}: the part lies outside the region that is looked at, or in what "
+                "is ignored. Was it moved, or the tray left empty?"
+            )
+        return mask
+
     if not settings.remove_background:
-        return np.ones_like(sample.valid), ()
+        return limited(np.ones_like(sample.valid)), ()
     if sample.xyz is None:
-        if settings.background is not None:
-            return mask_by_background(sample, settings.background)
-        return mask_by_border(sample), ()
+        masks, notes = _colour_masks(sample, settings, region)
+        return limited(np.logical_or.reduce(masks)), notes
     if plane is None:
         logger.warning("%s: no support plane was found; all points are kept.", sample.source)
-        return largest_cluster(sample.valid, closing=_closing_radius(sample.valid)), (_NO_PLANE,)
+        points = sample.valid if region is None else sample.valid & region
+        return limited(largest_cluster(points, closing=_closing_radius(points))), (_NO_PLANE,)
+    objects, notes = _objects(sample, plane, settings)
+    if settings.objects == "largest":
+        return limited(objects[0].in_frame(sample.valid.shape)), notes
+    union = np.logical_or.reduce([each.in_frame(sample.valid.shape) for each in objects])
+    return limited(union), notes
+
+
+def _object_masks(
+    sample: RGBDSample, plane: Plane | None, settings: PreparationSettings
+) -> tuple[list[BoolArray], tuple[str, ...]]:
+    """Return the mask of each object in reading order, and remarks on all."""
+    region, ignored = _looked_at(sample, settings)
+    if sample.xyz is None and settings.remove_background:
+        masks, notes = _colour_masks(sample, settings, region)
+        masks = masks if region is None else [mask & region for mask in masks]
+    elif plane is None or not settings.remove_background:
+        mask, notes = _mask(sample, plane, settings)
+        return [mask], notes
+    else:
+        objects, notes = _objects(sample, plane, settings)
+        masks = [each.in_frame(sample.valid.shape) for each in in_reading_order(objects)]
+    if ignored is not None:
+        masks = [seen for mask in masks if (seen := mask & ~ignored).any()]
+    return masks, notes
+
+
+def _objects(
+    sample: RGBDSample, plane: Plane, settings: PreparationSettings
+) -> tuple[list[Cluster], tuple[str, ...]]:
+    """Return the objects above a support plane, the part first, and remarks on others.
+
+    What the frame's border cuts off is no further object: walls and fixtures cross it. Neither is
+    what lies mostly in ignored pixels.
+    """
+    assert sample.xyz is not None
     margin = settings.plane_margin
     if margin is None:
         margin = max(0.0035 * abs(plane.coefficients[3]), 4 * plane.noise)
     above = (plane.height(sample.xyz) > margin) & sample.valid
-    cluster = largest_cluster(above, closing=_closing_radius(above))
-    if np.count_nonzero(cluster) / cluster.size < 1e-3:
+    region, ignored = _looked_at(sample, settings)
+    if region is not None:
+        above &= region
+    least = _LEAST_SHARE * above.size
+    found = objects_in(above, closing=_closing_radius(above), least=math.ceil(least))
+    if ignored is not None:
+        seen = [
+            each
+            for each in found
+            if 2 * np.count_nonzero(each.in_frame(above.shape) & ~ignored)
+            >= np.count_nonzero(each.mask)
+        ]
+        found = sorted(seen, key=lambda each: not each.inside)
+    if not found or np.count_nonzero(found[0].mask) < least:
+        where = "" if region is None and ignored is None else " where it is looked"
         raise DataError(
             f"{sample.source}: nothing rises more than {1000 * margin:.1f} mm above the support "
-            "plane. Is the part flat? Set plane_margin lower, or remove_background=false."
+            f"plane{where}. Is the tray or belt empty, or the part flat? For flat parts, set "
+            "plane_margin lower, or remove_background=false."
         )
-    return cluster, ()
+    return with_others(found, settings.objects)
+
+
+def _colour_masks(
+    sample: RGBDSample, settings: PreparationSettings, region: BoolArray | None
+) -> tuple[list[BoolArray], tuple[str, ...]]:
+    """Return the masks of the objects that colours tell, in reading order, and remarks.
+
+    Raises ``DataError`` where no part stands out from the normals' background.
+    """
+    known = settings.background
+    notes: tuple[str, ...] = ()
+    if known is None:
+        mask = mask_by_border(sample)
+    else:
+        mask, notes = mask_by_background(sample, known)
+    if notes or mask.all():  # of another background, or of none
+        return [mask], notes
+    found, edge = colour_objects(sample, known, looked_at=region)
+    if not found:
+        return [mask], notes
+    objects, notes = with_others(found, settings.objects)
+    if settings.objects == "largest" and region is None:
+        return [mask], notes
+    objects = objects[:1] if settings.objects == "largest" else in_reading_order(objects)
+    return [widened(each.in_frame(mask.shape), edge) for each in objects], notes
+
+
+def _looked_at(
+    sample: RGBDSample, settings: PreparationSettings
+) -> tuple[BoolArray | None, BoolArray | None]:
+    """Return the pixels ``(H, W)`` that are looked at, and those that are ignored."""
+    height, width = sample.valid.shape
+    name = sample.source or "This frame"
+    return (
+        None if settings.region is None else settings.region.at(height, width, name=name),
+        None if settings.ignore is None else settings.ignore.at(height, width, name=name),
+    )
 
 
 def _cut_away(foreground: BoolArray, box: CropBox) -> float:
@@ -236,17 +404,25 @@ def settings_from_json(content: Mapping[str, Any]) -> PreparationSettings:
         fields["background"] = BackgroundColours(
             **{name: tuple(values) for name, values in background.items()}
         )
+    for name in ("region", "ignore"):
+        if fields.get(name) is not None:
+            fields[name] = FrameMask(**fields[name])
     return PreparationSettings(**fields)
 
 
 def estimate_crop_fraction(samples: Iterable[RGBDSample], settings: PreparationSettings) -> float:
     """Return the crop of the largest normal part, as a share of the frame's longer side."""
-    settings = replace(settings, crop_fraction=None)
-    shares = []
-    for sample in samples:
-        box = crop_box(part_mask(sample, settings), settings)
-        shares.append(box.side / max(box.height, box.width))
+    shares = [share for sample in samples for share in crop_shares(sample, settings)]
     return min(float(np.max(shares)), 1.0)
+
+
+def crop_shares(sample: RGBDSample, settings: PreparationSettings) -> list[float]:
+    """Return the crop of each part of a frame, as a share of the frame's longer side."""
+    boxes = [
+        crop_box(mask, replace(settings, crop_fraction=None))
+        for mask in object_masks(sample, settings)
+    ]
+    return [box.side / max(box.height, box.width) for box in boxes]
 
 
 def masked(image: FloatArray, mask: BoolArray) -> FloatArray:

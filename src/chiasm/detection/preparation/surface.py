@@ -114,7 +114,7 @@ def largest_cluster(object_points: BoolArray, *, closing: int = 2) -> BoolArray:
     closing = max(closing, 1)
     # Dilation may leave the window before erosion shrinks the mask back.
     square = np.ones((2 * closing + 1, 2 * closing + 1), np.uint8)
-    closed = cv2.morphologyEx(_padded(points, closing), cv2.MORPH_CLOSE, square)
+    closed = cv2.morphologyEx(padded(points, closing), cv2.MORPH_CLOSE, square)
     closed = closed[closing:-closing, closing:-closing]
     # Labels of 16 bits take half the time, if they suffice.
     height, width = points.shape
@@ -134,13 +134,14 @@ def largest_cluster(object_points: BoolArray, *, closing: int = 2) -> BoolArray:
     first_column, first_row, across, along = (int(v) for v in boxes[best, :4])
     box = slice(first_row, first_row + along), slice(first_column, first_column + across)
     # Pixels that are connected to the outside of the box by edges are not a hole.
-    ground = _padded(labels[box] == best, 1)
+    ground = padded(labels[box] == best, 1)
     cv2.floodFill(ground, None, (0, 0), 2, flags=4)
     filled_window[box] = ground[1:-1, 1:-1] != 2
     return filled
 
 
-def _padded(mask: BoolArray, width: int) -> NDArray[np.uint8]:
+def padded(mask: BoolArray, width: int) -> NDArray[np.uint8]:
+    """Return a mask ``(H, W)`` with ``width`` pixels of 0 around it."""
     sides = (width,) * 4
     padded: np.ndarray = cv2.copyMakeBorder(
         mask.view(np.uint8), *sides, cv2.BORDER_CONSTANT, value=0

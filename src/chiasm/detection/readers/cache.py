@@ -68,7 +68,7 @@ class PreparationCache:
                 pass
             except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
                 logger.warning("%s is damaged; the sample is prepared again.", path)
-        prepared = prepare(source.load(ref), settings)
+        prepared = prepare(source.load(ref), settings, part=ref.part)
         if path is not None:
             self._write(path, prepared)
         return prepared
@@ -86,6 +86,8 @@ class PreparationCache:
             "label": ref.label,
             "extra": dict(ref.extra),
         }
+        if ref.part is not None:
+            facts["part"] = ref.part
         key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
         return self.folder / key[:2] / f"{key}.npz"
 
@@ -189,6 +191,32 @@ class SelectedParts(Sequence[PreparedSample]):
         if isinstance(position, slice):
             return [self._parts[i] for i in self._positions[position]]
         return self._parts[self._positions[position]]
+
+
+def with_defects(
+    parts: Sequence[PreparedSample], defects: Sequence[PreparedSample]
+) -> Sequence[PreparedSample]:
+    """Return parts with known defects after them; the parts themselves where there are none."""
+    return _Joined(parts, defects) if defects else parts
+
+
+class _Joined(Sequence[PreparedSample]):
+    def __init__(self, first: Sequence[PreparedSample], second: Sequence[PreparedSample]) -> None:
+        self._first, self._second = first, second
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    @overload
+    def __getitem__(self, position: int) -> PreparedSample: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[PreparedSample]: ...
+    def __getitem__(self, position: int | slice) -> PreparedSample | list[PreparedSample]:
+        if isinstance(position, slice):
+            return [self[i] for i in range(*position.indices(len(self)))]
+        number = range(len(self))[position]
+        first = len(self._first)
+        return self._first[number] if number < first else self._second[number - first]
 
 
 def _read(path: Path, ref: SampleRef, *, check: bool = True) -> PreparedSample:

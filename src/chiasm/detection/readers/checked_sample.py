@@ -13,13 +13,13 @@ import numpy as np
 from chiasm.detection.preparation.distance import check_distance, check_metres
 from chiasm.detection.readers.camera import back_project, camera_for, camera_of
 from chiasm.detection.readers.range_image import RangeSettings, read_range
-from chiasm.detection.readers.registration import scaled_to
 from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.sensors.orientation import orientation_of, turned, upright
+from chiasm.detection.sensors.registration import scaled_to
 from chiasm.errors import DataError
 from chiasm.files.decoding import Numbers
 from chiasm.files.image_arrays import array_of, channels_last, rgb_image
 from chiasm.files.images import depth_image, point_map, read_mask, read_rgb
-from chiasm.files.orientation import orientation_of, turned, upright
 from chiasm.samples import BoolArray, FloatArray, RGBDSample
 
 SMALLEST_SIDE = 16  # pixels; a smaller frame cannot be scored

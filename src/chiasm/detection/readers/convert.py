@@ -21,11 +21,11 @@ from chiasm.detection.readers.conversion_log import (
 )
 from chiasm.detection.readers.mvtec3d import SPLITS
 from chiasm.detection.readers.opening import open_source
-from chiasm.detection.readers.pairing import Pairing, of_lamp
 from chiasm.detection.readers.range_image import COLOURS_WITHIN, RangeSettings, read_range
-from chiasm.detection.readers.registration import ColourView, read_extrinsic
 from chiasm.detection.readers.sensor_folders import sensor_refs
 from chiasm.detection.readers.source import SampleRef, remarks_of
+from chiasm.detection.sensors.pairing import Pairing, of_lamp
+from chiasm.detection.sensors.registration import ColourView, read_extrinsic
 from chiasm.errors import ArtifactError, DataError
 from chiasm.files.appearing import appearing, remove_halves
 from chiasm.files.audit_text import Watching, read, unwatched_stage

@@ -20,9 +20,9 @@ from chiasm.detection.readers.camera import (
     read_intrinsics,
 )
 from chiasm.detection.readers.checked_sample import load_sample
-from chiasm.detection.readers.pairing import read_once
 from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.readers.source import Lamp, SampleRef
+from chiasm.detection.sensors.pairing import read_once
 from chiasm.errors import DataError
 from chiasm.files.images import holds_points
 from chiasm.files.quality_words import GOOD, is_defective, is_good

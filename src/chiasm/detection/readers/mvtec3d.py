@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from chiasm.detection.readers.checked_sample import load_sample
-from chiasm.detection.readers.pairing import Pairing, of_lamp, pair_files
 from chiasm.detection.readers.sensor_folders import refuse_unread
 from chiasm.detection.readers.source import Lamp, SampleRef
+from chiasm.detection.sensors.pairing import Pairing, of_lamp, pair_files
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
 from chiasm.files.quality_words import GOOD, is_good

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from chiasm.detection.readers.pairing import Pairing, pair_files, sides_of
 from chiasm.detection.readers.range_image import RANGE_SUFFIXES
 from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.sensors.pairing import Pairing, pair_files, sides_of
 from chiasm.detection.sensors.point_clouds import CLOUD_SUFFIXES
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, holds_points, image_files

@@ -38,6 +38,7 @@ class SampleRef:
         kind: ``"good"`` or the kind of defect.
         group: category, session or batch that must stay in one split.
         lamp: number of the lamp in data that has several, else None.
+        part: number of the object in its frame, from 1, where frames are split; else None.
         extra: other facts by name, e.g. columns of a table that the reader does not use.
     """
 
@@ -48,6 +49,7 @@ class SampleRef:
     kind: str = ""
     group: str = ""
     lamp: int | None = None
+    part: int | None = None
     extra: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -93,7 +93,7 @@ class ScoredFile:
         anomaly_map = verdict.anomaly_map
         if anomaly_map is not None:
             anomaly_map = replace(anomaly_map, **self._written(anomaly_map))
-        light = replace(verdict, anomaly_map=anomaly_map)
+        light = replace(verdict, anomaly_map=anomaly_map, parts=())
         self._samples.append((light, replace(sample, **self._written(sample))))
 
     def samples(self) -> list[ScoredSample]:

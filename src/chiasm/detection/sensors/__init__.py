@@ -1,1 +1,1 @@
-"""What 3D sensors and their programs write: clouds, tables of heights, and their grids."""
+"""What cameras and 3D sensors write of a part: formats, pixels, and which files are of one."""

@@ -42,8 +42,10 @@ class SyntheticPart:
 class SyntheticParts(Dataset[SyntheticPart]):
     """Normal parts with or without a synthetic anomaly; an epoch is reproducible.
 
+    Defective parts among them are shown as they are.
+
     Args:
-        parts: prepared normal parts.
+        parts: prepared parts, normal ones and perhaps known defects.
         numbers: of each part in the whole training set.
         generator: of the anomalies.
         seed: first part of the key (seed, epoch, index).
@@ -80,6 +82,8 @@ class SyntheticParts(Dataset[SyntheticPart]):
         """Return the part at a position in an epoch, with its clean self and its owner."""
         number = self.numbers[position]
         clean = self.parts[position]
+        if clean.label == 1:
+            return SyntheticPart(clean, clean, self.owners[position])
         if self.augmentation is not None:
             # Another key than that of the anomaly, whose draws do not depend on the augmentation.
             rng = np.random.default_rng((self.seed, epoch, number, 1))

@@ -68,7 +68,8 @@ def add_noise(sample: RecordingSample, snr_db: float) -> RecordingSample:
     """Add white noise to series and picture, each at the signal-to-noise ratio.
 
     The signal is the deviation from the background: each channel's median in the series, the
-    ground's colour in the picture. Amplitudes stay at or above 0, colours in [0, 1].
+    ground's colour in the picture. Colours stay in [0, 1]; amplitudes are not clipped, because a
+    clipped floor is no longer noise, and signed series would lose one direction.
     """
     rng = np.random.default_rng([_fingerprint(sample), round(1000 * snr_db) % 2**32])
     ratio = 10 ** (-snr_db / 20)
@@ -77,7 +78,7 @@ def add_noise(sample: RecordingSample, snr_db: float) -> RecordingSample:
         background = np.median(series, axis=1, keepdims=True)  # (C, 1)
         strength = np.sqrt(np.square(series - background).mean(axis=1, keepdims=True))
         noise = rng.standard_normal(series.shape, dtype=np.float32)
-        series = np.maximum(series + noise * (ratio * strength), 0, dtype=np.float32)
+        series = np.asarray(series + noise * (ratio * strength), np.float32)
     if image is not None:
         strength = np.sqrt(np.square(image - ground_colour(image)).mean())
         noise = rng.standard_normal(image.shape, dtype=np.float32)

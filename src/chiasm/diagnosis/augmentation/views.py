@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm
-from chiasm.diagnosis.preparation.scales import Counts, finished, quiet_level, scaled
+from chiasm.diagnosis.preparation.recorders import Counts
+from chiasm.diagnosis.preparation.scales import finished, quiet_level, scaled
 from chiasm.diagnosis.preparation.scales import ground_colour as ground_colour
 from chiasm.samples import FloatArray
 

@@ -17,6 +17,7 @@ from chiasm.diagnosis.classifier import (
     Labelled,
     present_modalities,
 )
+from chiasm.diagnosis.layers.extra_trees import ExtraTrees
 from chiasm.diagnosis.layers.phase_statistics import (
     LEVELS,
     OPERATORS,
@@ -46,7 +47,7 @@ class FeatureClassifier(FittedClassifier):
         *,
         modality: str,
         features: Callable[[Tensor], Tensor],
-        machine: BoostedTrees | StandardLogistic,
+        machine: BoostedTrees | StandardLogistic | ExtraTrees,
         example_shape: tuple[int, ...],
     ) -> None:
         super().__init__()

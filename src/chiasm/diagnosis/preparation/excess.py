@@ -7,6 +7,8 @@ passed more often at some phases than at most, discharges pass it there.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from chiasm.diagnosis.preparation.relative import GROUP, phase_reference
@@ -40,19 +42,20 @@ def passed_levels(above: FloatArray, floor: FloatArray) -> FloatArray:
     return cells
 
 
-def phase_excess(sums: FloatArray, *, trials: int) -> FloatArray:
+def phase_excess(sums: FloatArray, *, trials: int, gain: float = 1.0) -> FloatArray:
     """Return the deviation of each count from its level's median over the phases.
 
     Args:
         sums: ``(..., P, 4)`` counts by phase and level.
         trials: number of values that each count is of.
+        gain: of the deviations, which grow with the square root of the trials.
 
     Returns:
         The same shape, ``sign(z) log(1 + |z|)`` of the binomial deviations ``z``.
     """
     median = np.median(sums, axis=-2, keepdims=True)
     deviation = np.sqrt(median * np.maximum(1 - median / trials, 0) + 1)
-    z = (sums - median) / deviation
+    z = np.float32(gain) * (sums - median) / deviation
     return np.asarray(np.sign(z) * np.log1p(np.abs(z)), dtype=np.float32)
 
 
@@ -65,7 +68,14 @@ def excess_reference(passed: FloatArray, *, cycle: int) -> float:
 
 
 def patterns(
-    counts: FloatArray, passed: FloatArray, *, cycle: int, fold: int, least: int, aligned: bool
+    counts: FloatArray,
+    passed: FloatArray,
+    *,
+    cycle: int,
+    fold: int,
+    least: int,
+    aligned: bool,
+    length_free: bool = False,
 ) -> FloatArray:
     """Fold a series to pairs of cycles: clear pulses by relative size, and excess over the floor.
 
@@ -77,6 +87,7 @@ def patterns(
         least: smallest number of pairs; in a series that is too short, fewer cycles make a pair,
             and their counts are scaled to those of ``fold`` cycles.
         aligned: roll both to their reference phase.
+        length_free: scale the excess, too, to that of ``fold`` cycles.
 
     Returns:
         ``(C, 2 * runs * cycle)`` float32.
@@ -95,6 +106,7 @@ def patterns(
 
     shape = (channels, runs, cycle // GROUP, GROUP)
     clear = np.log1p(summed(counts) * np.float32(fold / together))
-    over = phase_excess(summed(passed).reshape(shape), trials=GROUP * together)
+    gain = math.sqrt(fold / together) if length_free else 1.0
+    over = phase_excess(summed(passed).reshape(shape), trials=GROUP * together, gain=gain)
     pairs = np.stack([clear, over.reshape(channels, runs, cycle)], axis=2)
     return np.ascontiguousarray(pairs.reshape(channels, 2 * runs * cycle), dtype=np.float32)

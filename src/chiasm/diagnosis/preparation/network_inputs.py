@@ -8,6 +8,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from chiasm.diagnosis.preparation.recorders import (
+    Counts,
+    Polarity,
+    bins_of,
+    channels_of,
+    check_polarity,
+    held_peaks,
+    magnitudes,
+)
 from chiasm.diagnosis.preparation.scales import (
     PictureScale,
     SeriesScale,
@@ -31,13 +40,15 @@ class RecordingForm:
 
     Attributes:
         image_size: side of the picture in pixels.
-        channels: of the series.
-        samples_per_cycle: values of the series in a mains cycle.
+        channels: of the magnitudes that the network takes.
+        samples_per_cycle: of their values in a mains cycle; peaks of series with another number
+            are held (see ``held_peaks``).
         segment: values in a token.
         series, picture: their scales.
         seconds: length of a window of the series; None takes the whole series.
         windows: number of windows, spread evenly over the series, whose logits are averaged; None
             takes as many as cover the series, up to ``MOST_WINDOWS``.
+        polarity: how the series are written (see ``magnitudes``).
     """
 
     image_size: int
@@ -48,6 +59,22 @@ class RecordingForm:
     picture: PictureScale = field(default_factory=PictureScale)
     seconds: float | None = None
     windows: int | None = None
+    polarity: Polarity = "unipolar"
+
+    @property
+    def recorded_channels(self) -> int:
+        """Channels of a recorder's series; of bipolar ones each becomes two."""
+        return self.channels // channels_of(self.polarity, 1)
+
+    def magnitudes(self, counts: Counts, samples_per_cycle: int) -> Counts:
+        """Return a series ``(C, T)`` of a recorder as upward pulses in bins of the mains cycle."""
+        pulses = magnitudes(counts, self.polarity)
+        return held_peaks(pulses, per_cycle=samples_per_cycle, cycle=self.samples_per_cycle)
+
+    def shape(self, channels: int, total: int, samples_per_cycle: int) -> tuple[int, int]:
+        """Return the shape of ``magnitudes`` of a series ``(channels, total)``."""
+        bins = bins_of(total, per_cycle=samples_per_cycle, cycle=self.samples_per_cycle)
+        return channels_of(self.polarity, channels), bins
 
     def window_length(self, total: int, *, frequency: float) -> int:
         """Return the values in a window of a series.
@@ -104,21 +131,19 @@ def _windows(sample: RecordingSample, form: RecordingForm) -> FloatArray:
     counts = sample.series
     assert counts is not None
     name = sample.source or "The recording"
-    if sample.samples_per_cycle != form.samples_per_cycle:
+    expected = form.recorded_channels
+    if counts.ndim != 2 or counts.shape[0] != expected:
         raise DataError(
-            f"{name} has {sample.samples_per_cycle} values to a mains cycle; this model was "
-            f"trained on {form.samples_per_cycle}. Resample the series."
-        )
-    if counts.ndim != 2 or counts.shape[0] != form.channels:
-        raise DataError(
-            f"{name} has a series of shape {counts.shape}; ({form.channels}, values) was expected."
+            f"{name} has a series of shape {counts.shape}; ({expected}, values) was expected."
         )
     if not np.isfinite(counts).all():
         raise DataError(f"{name} has values in its series that are no finite numbers.")
-    total = counts.shape[1]
+    check_polarity(counts, form.polarity, name)
+    pulses = form.magnitudes(counts, sample.samples_per_cycle)
+    total = pulses.shape[1]
     length = form.window_length(total, frequency=sample.frequency)
     count = form.windows or min(MOST_WINDOWS, math.ceil(total / length))
-    parts = windows(counts, length, per_cycle=form.samples_per_cycle, count=count)
+    parts = windows(pulses, length, per_cycle=form.samples_per_cycle, count=count)
     return np.stack([finished(scaled(part, form.series), form.series) for part in parts])
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from chiasm.diagnosis.preparation.excess import passed_levels, patterns
+from chiasm.diagnosis.preparation.recorders import Counts
 from chiasm.diagnosis.preparation.relative import (
     GROUP,
     aligned_series,
@@ -22,16 +22,16 @@ from chiasm.diagnosis.preparation.relative import (
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray
 
-Counts = NDArray[np.uint8 | np.uint16 | np.float32]
-
 CLIP = 1.5
 _FULL, _HIGH = 99.9, 99.0
 # Coprime to usual numbers of values a cycle, so that every phase is sampled.
 _STRIDE = 37
 # Number of series from which the scale of folded ones is estimated.
 _FOLDED = 100
-# Least standard deviation of a noise floor, counts.
+# Least standard deviation of a noise floor, as a share of the smallest step between two values.
 _ROUNDING = 0.5
+# Values from which that step is estimated.
+_STEPS = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,10 @@ class SeriesScale:
         excess: folded counts come with how often levels of the noise floor are passed at each
             phase (see ``patterns``), so that ``fold`` cycles become two; needs an even ``fold``
             and ``least``.
+        rounding: least standard deviation of a noise floor, counts; half of the smallest step of
+            the recorder, so that series in volts have a floor as series in counts do.
+        length_free: the excess is that of a series of ``fold`` cycles also where fewer make a pair;
+            off in models of earlier versions, to which a short discharge looked like none.
     """
 
     full: float = 1.0
@@ -66,6 +70,8 @@ class SeriesScale:
     fold: int = 1
     least: int = 1
     excess: bool = False
+    rounding: float = _ROUNDING
+    length_free: bool = False
 
     @property
     def shrink(self) -> int:
@@ -110,6 +116,7 @@ def estimate_scale(
 ) -> SeriesScale:
     """Return the scale of training series, each ``(C, T)``; 1 if there is none."""
     present = [counts for counts in series if counts is not None]
+    rounding = _ROUNDING * smallest_step(present)
     form = SeriesScale(
         spread=1.0,
         relative=relative,
@@ -118,13 +125,15 @@ def estimate_scale(
         fold=fold,
         least=least,
         excess=excess,
+        rounding=rounding,
+        length_free=excess,
     )
     if not present:
         return form if standardised else replace(form, spread=None)
     parts = [counts[:, ::_STRIDE] for counts in present]
     high, full = np.percentile(np.concatenate([part.ravel() for part in parts]), (_HIGH, _FULL))
     full = float(full) if full > 0 else 1.0
-    scale = SeriesScale(full=full, high=float(high) if high > 0 else full)
+    scale = SeriesScale(full=full, high=float(high) if high > 0 else full, rounding=rounding)
     if not standardised:
         return scale
     above = replace(form, full=scale.full, high=scale.high)
@@ -134,6 +143,21 @@ def estimate_scale(
         parts = [counts[:, : max(len(counts[0]) // _STRIDE, 1)] for counts in present]
     values = np.concatenate([finished(scaled(part, scale), above).ravel() for part in parts])
     return replace(above, spread=float(values.std()) or 1.0)
+
+
+def smallest_step(series: Sequence[Counts]) -> float:
+    """Return the smallest difference between two values of a data set; 1 if there is none.
+
+    Recorders write whole counts, or volts that are multiples of a converter's step.
+    """
+    if all(np.issubdtype(counts.dtype, np.integer) for counts in series):
+        return 1.0
+    share = max(1, sum(counts.size for counts in series) // _STEPS)
+    values = np.unique(np.concatenate([counts.ravel()[::share] for counts in series]))
+    steps = np.diff(values.astype(np.float64))
+    # Below the precision of float32 two values are equal.
+    steps = steps[steps > 1e-6 * max(float(np.abs(values).max()), 1e-30)]
+    return float(steps.min()) if steps.size else 1.0
 
 
 def estimate_picture_scale(
@@ -177,7 +201,7 @@ def finished(values: FloatArray, scale: SeriesScale) -> FloatArray:
 
 def _pulses(above: FloatArray, scale: SeriesScale) -> FloatArray:
     """Return counts of pulses from values above the quiet level, aligned and folded."""
-    floor = floor_deviation(above, _ROUNDING / scale.full)
+    floor = floor_deviation(above, scale.rounding / scale.full)
     counts = relative_series(above, floor)
     if scale.cycle is None:
         return counts
@@ -189,6 +213,7 @@ def _pulses(above: FloatArray, scale: SeriesScale) -> FloatArray:
             fold=scale.fold,
             least=scale.least // 2,
             aligned=scale.aligned,
+            length_free=scale.length_free,
         )
     if scale.aligned:
         counts = aligned_series(counts, cycle=scale.cycle, step=GROUP)
@@ -260,7 +285,7 @@ def window_length(
     if not length:
         raise DataError(
             f"The series has {total} values a channel, and one token takes {segment}: record "
-            "longer, or leave the series out."
+            "longer, take shorter tokens (segment=...), or leave the series out."
         )
     return length
 

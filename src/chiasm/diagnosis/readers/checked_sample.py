@@ -2,24 +2,54 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chiasm.diagnosis.readers.series_files import read_numbers_csv, read_series_npy
+from chiasm.diagnosis.readers.recorded import Layout, Recorded, RecorderSettings
+from chiasm.diagnosis.readers.recorder_files import read_recorder_file, recorded_from_bytes
 from chiasm.errors import DataError
 from chiasm.files.image_arrays import array_of, rgb_image
-from chiasm.samples import FloatArray, RecordingSample
+from chiasm.samples import RecordingSample
 
 _LEAST_SIDE = 8  # pixels of an image
 
 
-def read_series(path: Path, channels: int) -> FloatArray:
-    """Read a series ``(C, T)`` from a CSV table or a numpy array; ``DataError`` if it is none."""
-    if path.suffix.lower() == ".npy":
-        return read_series_npy(path, rows_in_time=channels == 1)
-    return read_numbers_csv(path, rows_in_time=channels == 1)
+def series_of_file(
+    file: Path | tuple[str, bytes],
+    *,
+    channels: int,
+    frequency: float,
+    samples_per_cycle: int,
+    layout: Layout = "",
+) -> Recorded:
+    """Read what a recorder's file holds, for a model of so many channels.
+
+    Args:
+        file: its path, or name and content.
+        channels: of the series that the model takes; the rows of a table or an array follow each
+            other in time where it is 1, and else are channels.
+        frequency: of the mains, Hz, where the file does not name it.
+        samples_per_cycle: values of the series in a mains cycle, where the file has no times.
+        layout: of the file, if it is known.
+
+    Raises:
+        DataError: it is damaged, or can be read in two ways.
+    """
+    settings = RecorderSettings(
+        frequency=frequency,
+        samples_per_cycle=samples_per_cycle,
+        layout=layout or ("channels" if channels > 1 else ""),
+    )
+    if isinstance(file, Path):
+        recorded = read_recorder_file(file, settings)
+    else:
+        recorded = recorded_from_bytes(file[1], file[0], settings)
+    if channels == 1 and recorded.series is not None and len(recorded.series) > 1:
+        recorded = replace(recorded, series=recorded.series.reshape(1, -1))
+    return recorded
 
 
 def sample_from_arrays(
@@ -36,8 +66,8 @@ def sample_from_arrays(
     Args:
         image: a path, an array ``(H, W, 3)`` of at least 8 pixels a side, a PIL image or a tensor
             (see ``rgb_image``), or None.
-        series: a path (CSV, or ``.npy``), real numbers ``(C, T)``, of one channel also ``(T,)``,
-            or None.
+        series: a path (see ``read_recorder_file``), real numbers ``(C, T)``, of one channel also
+            ``(T,)``, or None.
         channels: of the series that the model takes; a table's rows follow each other in time
             where it is 1.
         frequency: of the mains, 10 to 400 Hz.
@@ -56,7 +86,15 @@ def sample_from_arrays(
                 f"{_LEAST_SIDE} a side are needed."
             )
     if isinstance(series, str | Path):
-        series = read_series(Path(series), channels)
+        recorded = series_of_file(
+            Path(series),
+            channels=channels,
+            frequency=frequency,
+            samples_per_cycle=samples_per_cycle,
+        )
+        image = recorded.image if image is None else image
+        series = recorded.series
+        frequency, samples_per_cycle = recorded.frequency, recorded.samples_per_cycle
     elif series is not None:
         series = array_of(series, f"the series of {source}" if source else "series")
         if series.ndim == 1 and channels == 1:

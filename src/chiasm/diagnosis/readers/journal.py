@@ -23,6 +23,8 @@ from chiasm.errors import DataError
 from chiasm.samples import Problem
 
 VERSION = 1
+# Of a reference: what its reader was told of the recorder's files.
+RECORDER = "recorder"
 INDEX, JOURNAL = "index.jsonl", "journal.jsonl"
 _NO_FILES: Mapping[str, Path] = {}
 _NO_EXTRA: Mapping[str, str] = {}
@@ -73,7 +75,7 @@ class Index:
 
 
 def stamp_of(ref: RecordingRef) -> str:
-    """Return size and date of a recording's files; ``""`` if it has none."""
+    """Return size and date of a recording's files, and what was declared of them."""
     stamps = []
     for role, path in sorted(ref.files.items()):
         try:
@@ -81,7 +83,7 @@ def stamp_of(ref: RecordingRef) -> str:
         except OSError:
             continue  # loading reports the fault of the file
         stamps.append(f"{role}:{stat.st_size}:{stat.st_mtime_ns}")
-    return " ".join(stamps)
+    return " ".join([*stamps, *([ref.extra[RECORDER]] if RECORDER in ref.extra else [])])
 
 
 def without_files(ref: RecordingRef, number: int = -1) -> RecordingRef:

@@ -1,8 +1,10 @@
 """Reader of a table of recordings, CSV or Parquet: an image, a series or both in each row.
 
 Columns (``image`` or ``series`` is required, the others are optional): ``image`` (RGB or grey);
-``series`` (.csv or .npy); ``layout``: ``rows`` if the rows of a series' file follow each other in
-time, ``channels`` if each row is a channel (default: ``rows`` for .csv, ``channels`` for .npy);
+``series``, a file of any recorder; ``layout``: ``rows`` if the rows of a series' file follow each
+other in time, ``channels`` if each row is a channel, ``pulses``, ``pattern`` or ``waveform`` (where
+the content does not tell, tables have rows and arrays channels); ``sample_rate``, ``columns``,
+``raw_type``, ``header_bytes`` and ``variable`` of the file (see ``RecorderSettings``);
 ``label`` (0, 1, 2 ...) or ``kind`` (the class's name) or both; ``split`` (train, validation,
 test); ``frequency`` of the mains in Hz and ``samples_per_cycle``. Paths are relative to the table.
 Each other column is a kind of group, e.g. ``session``, and is copied to the samples.
@@ -14,27 +16,34 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from chiasm.diagnosis.readers.recording_folder import is_one_recording
-from chiasm.diagnosis.readers.series_files import read_numbers_csv, read_series_npy
+from chiasm.diagnosis.readers.journal import RECORDER
+from chiasm.diagnosis.readers.recorded import LAYOUTS, RecorderSettings
+from chiasm.diagnosis.readers.recorder_settings import settings_of
+from chiasm.diagnosis.readers.recording_folder import (
+    SERIES_SUFFIXES,
+    is_one_recording,
+    load_recorded,
+)
 from chiasm.diagnosis.readers.source import (
     KINDS,
     ProblemLog,
     RecordingRef,
     problem_message,
-    read_pattern,
-    sample_from_ref,
     whole_samples_per_cycle,
 )
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES
 from chiasm.files.readers import reader
 from chiasm.files.tables import SUFFIXES, close_name, read_rows
-from chiasm.samples import FloatArray, Problem, RecordingSample
+from chiasm.samples import Problem, RecordingSample
 
 SENSOR_COLUMNS = ("image", "series")
-FACT_COLUMNS = ("layout", "label", "kind", "split", "frequency", "samples_per_cycle")
+RECORDER_COLUMNS = ("sample_rate", "columns", "raw_type", "header_bytes", "variable")
+FACT_COLUMNS = (
+    *("layout", "label", "kind", "split", "frequency", "samples_per_cycle"),
+    *RECORDER_COLUMNS,
+)
 DEFAULTS = {"frequency": "60", "samples_per_cycle": "128"}
-_LAYOUTS = {".csv": "rows", ".npy": "channels"}
 _SPLITS = {
     "": "",
     "train": "train",
@@ -116,10 +125,9 @@ class RecordingManifest:
         Raises ``DataError`` that names the file, and the row of a faulty series.
         """
         repairs: list[str] = []
-        files = ref.files
-        image = read_pattern(files["image"], repairs, self.image_size) if "image" in files else None
-        series = _read_series(ref) if "series" in files else None
-        sample = sample_from_ref(ref, image=image, series=series, segment=self.segment)
+        sample = load_recorded(
+            ref, _settings(ref), repairs, segment=self.segment, image_size=self.image_size
+        )
         self._log.set_repairs(ref, repairs)
         return sample
 
@@ -185,7 +193,7 @@ class RecordingManifest:
             kind=row.get("kind", ""),
             group={column: text for column, text in row.items() if text and column not in columns},
             split=_SPLITS[split],
-            extra={"layout": _layout(row, files, where), "where": where},
+            extra={"where": where, **_recorder(row, files, where)},
         )
 
 
@@ -261,16 +269,29 @@ def _layout(row: Mapping[str, str], files: Mapping[str, Path], where: str) -> st
     if "series" not in files:
         return ""
     suffix = files["series"].suffix.lower()
-    if suffix not in _LAYOUTS:
-        raise DataError(f"{where} names the series {files['series']}; .csv or .npy was expected.")
-    layout = row.get("layout", "").lower() or _LAYOUTS[suffix]
-    if layout not in _LAYOUTS.values():
-        raise DataError(f"{where} has layout '{row['layout']}'; rows or channels was expected.")
+    if suffix not in SERIES_SUFFIXES:
+        raise DataError(
+            f"{where} names the series {files['series']}; "
+            f"{', '.join(sorted(SERIES_SUFFIXES))} were expected."
+        )
+    layout = row.get("layout", "").lower()
+    if layout and layout not in LAYOUTS:
+        raise DataError(
+            f"{where} has layout '{row['layout']}'; {', '.join(LAYOUTS)} or nothing was expected."
+        )
     return layout
 
 
-def _read_series(ref: RecordingRef) -> FloatArray:
-    path, rows_in_time = ref.files["series"], ref.extra["layout"] == "rows"
-    if path.suffix.lower() == ".npy":
-        return read_series_npy(path, rows_in_time=rows_in_time)
-    return read_numbers_csv(path, rows_in_time=rows_in_time)
+def _recorder(row: Mapping[str, str], files: Mapping[str, Path], where: str) -> dict[str, str]:
+    """Return what the row says of a recorder's file, as text by name, and all of it together."""
+    told = {name: row[name] for name in RECORDER_COLUMNS if row.get(name)}
+    told |= {"layout": _layout(row, files, where)}
+    facts = {name: row.get(name) or DEFAULTS[name] for name in DEFAULTS}
+    return {**told, RECORDER: " ".join(f"{k}={v}" for k, v in {**told, **facts}.items() if v)}
+
+
+def _settings(ref: RecordingRef) -> RecorderSettings:
+    """Return what the table says of a recording's series."""
+    values = {name: ref.extra[name] for name in ("layout", *RECORDER_COLUMNS) if name in ref.extra}
+    facts = {"frequency": ref.frequency, "samples_per_cycle": ref.samples_per_cycle}
+    return settings_of({**values, **facts}, ref.extra["where"])

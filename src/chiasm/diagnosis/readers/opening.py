@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from chiasm.diagnosis.readers.aihub import has_archive_folders
 from chiasm.diagnosis.readers.manifest import RecordingManifest
-from chiasm.diagnosis.readers.recording_folder import RecordingFolder, holds_pairs
+from chiasm.diagnosis.readers.recording_folder import (
+    RecordingFolder,
+    holds_pairs,
+    holds_series,
+)
 from chiasm.diagnosis.readers.source import RecordingSource
 from chiasm.diagnosis.readers.store import RecordingStore, convert
 from chiasm.files.content_hash import default_cache_folder
@@ -19,12 +23,25 @@ from chiasm.files.tables import read_rows
 _OF_PARTS = frozenset({"rgb", "xyz", "depth", "mask", "mask_path", "label_index"})
 
 
-def open_source(path: Path | str, *, partner: Path | str | None = None) -> RecordingSource:
-    """Return the reader that fits; raise ``DataError`` if none does.
+def open_source(
+    path: Path | str,
+    *,
+    partner: Path | str | None = None,
+    recorder: Sequence[str] = (),
+) -> RecordingSource:
+    """Return the reader that fits.
 
-    ``partner`` is the file of the other modality if ``path`` is a single picture or series.
+    Args:
+        path: of the recordings.
+        partner: the file of the other modality if ``path`` is a single picture or series.
+        recorder: ``NAME=VALUE`` each: what the recorder's files do not say (``RecorderSettings``).
+
+    Raises:
+        DataError: no reader fits, or the one that does takes no such option.
     """
-    source: RecordingSource = open_with_reader("diagnosis", path, partner=partner)
+    source: RecordingSource = open_with_reader(
+        "diagnosis", path, partner=partner, recorder=tuple(recorder) or None
+    )
     return source
 
 
@@ -41,7 +58,9 @@ def is_diagnosis_data(path: Path | str) -> bool:
         return not _OF_PARTS & names and not any(is_good(row.get("label", "")) for row in rows)
     if reader is RecordingFolder:
         # Pictures alone may be parts.
-        return path.is_dir() and (holds_pairs(path) or has_archive_folders(path))
+        return path.is_dir() and (
+            holds_pairs(path) or holds_series(path) or has_archive_folders(path)
+        )
     return reader is not None
 
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from chiasm.diagnosis.preparation.recorders import CYCLE
 from chiasm.diagnosis.readers.aihub import AiHub, has_archive_folders
-from chiasm.diagnosis.readers.series_files import read_numbers_csv, read_series_npy
+from chiasm.diagnosis.readers.instrument_tables import read_instrument_table
+from chiasm.diagnosis.readers.instruments import monitor_files
+from chiasm.diagnosis.readers.journal import RECORDER
+from chiasm.diagnosis.readers.recorded import RAW_SUFFIXES, RECORDER_SUFFIXES, RecorderSettings
+from chiasm.diagnosis.readers.recorder_files import read_recorder_file, role_of
+from chiasm.diagnosis.readers.recorder_settings import SETTINGS_FILE, recorder_settings
 from chiasm.diagnosis.readers.source import (
     ProblemLog,
     RecordingRef,
@@ -21,7 +31,12 @@ from chiasm.files.images import RGB_SUFFIXES
 from chiasm.files.readers import reader
 from chiasm.samples import Problem, RecordingSample
 
-SERIES_SUFFIXES = frozenset({".csv", ".npy"})
+SERIES_SUFFIXES = RECORDER_SUFFIXES | RAW_SUFFIXES
+# What is also written for people or programs, and is looked into before it counts.
+_LOOKED_INTO = 65536  # bytes
+_DIGIT = re.compile(rb"[0-9]")
+_NUMERIC = b"0123456789+-.,;eE\t\r "
+_TEXT = frozenset({".csv", ".txt", ".tsv", ".asc", ".dat", ".xml"})
 
 
 @reader("diagnosis", order=1)
@@ -29,14 +44,16 @@ class RecordingFolder:
     """Recordings of unknown faults, or a single one: ``STEM.png`` and ``STEM.csv`` are partners.
 
     Files may lie anywhere below the folder, e.g. in ``image/`` and ``series/``; one without a
-    partner is a recording of one modality. The rows of a .csv follow each other in time; each row
-    of a .npy is a channel. The files name no mains frequency: 60 Hz and 128 values a cycle are
-    assumed. Two files of one kind and name are left out and listed in ``problems``; a .csv with a
-    header and without a partner is ignored.
+    partner is a recording of one modality. What a file holds is told from its content (see
+    ``read_recorder_file``): the rows of a plain table follow each other in time, each row of a .npy
+    is a channel. What the files do not say stands in ``recorder.yaml`` in the folder, or is given;
+    else 60 Hz and 128 values a cycle are assumed. Two files of one kind and name are left out and
+    listed in ``problems``; a text without numbers is ignored.
 
     Args:
         root: the folder, or one file.
         partner: the file of the other modality, if ``root`` is a file.
+        recorder: ``NAME=VALUE`` each, see ``recorder_settings``.
 
     Raises:
         DataError: there is no picture and no series.
@@ -45,18 +62,25 @@ class RecordingFolder:
     layout = "a folder of pictures and series of the same names, or a single file of these"
     kinds: tuple[str, ...] = ()
 
-    def __init__(self, root: Path | str, *, partner: Path | str | None = None) -> None:
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        partner: Path | str | None = None,
+        recorder: Sequence[str] = (),
+    ) -> None:
         self.root = Path(root)
+        self.settings = recorder_settings(self.root, recorder)
         problems: list[Problem] = []
         if self.root.is_file():
             files = [self.root] if partner is None else [self.root, Path(partner)]
-            self.refs: tuple[RecordingRef, ...] = (_recording(_roles(files)),)
+            self.refs: tuple[RecordingRef, ...] = (_recording(_roles(files), self.settings),)
         elif partner is not None:
             raise DataError(
                 f"{self.root} is no single picture or series to which {partner} could belong."
             )
         else:
-            self.refs = tuple(_recordings(self.root, problems))
+            self.refs = tuple(recordings_below(self.root, problems, self.settings))
         if not self.refs:
             causes = " ".join(map(problem_message, problems[:3]))
             raise DataError(
@@ -64,13 +88,7 @@ class RecordingFolder:
                 f"series ({', '.join(sorted(SERIES_SUFFIXES))}) of one name were expected. "
                 f"{causes}".strip()
             )
-        if any("series" in ref.files for ref in self.refs):
-            first = self.refs[0]
-            sentence = (
-                f"{self.root} does not name the mains frequency; {first.frequency:g} Hz and "
-                f"{first.samples_per_cycle} values a cycle are assumed. A table can name others."
-            )
-            problems.append(Problem(str(self.root), sentence, left_out=False))
+        problems += assumption(self.root, self.refs, self.settings)
         self._log = ProblemLog(problems)
 
     @staticmethod
@@ -107,50 +125,151 @@ class RecordingFolder:
         Raises ``DataError`` that names the file, and the row of a faulty series.
         """
         repairs: list[str] = []
-        image, series = ref.files.get("image"), ref.files.get("series")
-        read = read_series_npy if series and series.suffix.lower() == ".npy" else read_numbers_csv
-        sample = sample_from_ref(
-            ref,
-            image=None if image is None else read_pattern(image, repairs),
-            series=None if series is None else read(series),
-        )
+        sample = load_recorded(ref, self.settings, repairs)
         self._log.set_repairs(ref, repairs)
         return sample
+
+
+def load_recorded(
+    ref: RecordingRef,
+    settings: RecorderSettings,
+    repairs: list[str],
+    *,
+    segment: int | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> RecordingSample:
+    """Read one recording whose series is any recorder's file.
+
+    Args:
+        ref: with the files ``image`` and ``series``, or one of them.
+        settings: of the recorder.
+        repairs: gets sentences on what was assumed.
+        segment: minimum number of values of the series; None for a mains cycle.
+        image_size: (height, width) to which a picture is resized; None keeps it.
+    """
+    image, file = ref.files.get("image"), ref.files.get("series")
+    picture = None if image is None else read_pattern(image, repairs, image_size)
+    if file is None:
+        return sample_from_ref(ref, image=picture, series=None)
+    recorded = read_recorder_file(file, settings)
+    repairs += recorded.remarks
+    facts = replace(ref, frequency=recorded.frequency, samples_per_cycle=recorded.samples_per_cycle)
+    return sample_from_ref(
+        facts,
+        image=recorded.image if picture is None else picture,
+        series=recorded.series,
+        segment=segment,
+    )
 
 
 def holds_pairs(root: Path) -> bool:
     """Return whether there is ``image/`` or ``series/``, or a picture and a series of one name."""
     if (root / "image").is_dir() or (root / "series").is_dir():
         return True
-    stems: dict[str, set[str]] = defaultdict(set)
+    stems: dict[str, dict[str, Path]] = defaultdict(dict)
     for path in root.iterdir():
         role = _role(path)
         if role:
-            stems[path.stem].add(role)
-    return any(len(roles) == 2 for roles in stems.values())
+            stems[path.stem][role] = path
+    pairs = (files["series"] for files in stems.values() if len(files) == 2)
+    first = next(pairs, None)
+    # What shares its name with a picture may as well be heights, depth or points of a part.
+    return first is not None and _plainly_series(first)
+
+
+def holds_series(root: Path) -> bool:
+    """Return whether a folder directly holds a recorder's settings, or what is plainly a series.
+
+    Tables and arrays may as well be heights, depth or points of a part.
+    """
+    for path in root.iterdir():
+        if path.name == SETTINGS_FILE:
+            return True
+        if path.name.startswith(".") or not path.is_file() or _role(path) != "series":
+            continue
+        if is_one_recording(path):
+            return _plainly_series(path)
+    return False
+
+
+def _plainly_series(path: Path) -> bool:
+    """Return whether a file can be nothing else than a recording of discharges."""
+    if path.suffix.lower() == ".npy":
+        try:
+            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        except (OSError, ValueError):
+            return False
+        # Maps have more rows, and less columns for each.
+        flat = len(shape) == 2 and (shape[0] <= 16 or 100 * shape[0] < shape[1])
+        return flat or len(shape) == 1
+    if path.suffix.lower() in (".npz", ".mat") or not is_one_recording(path):
+        return False
+    head = _head_of(path)
+    if head.lstrip()[:1] == b"<" or monitor_files(path):
+        return True
+    try:
+        table = read_instrument_table(head, str(path))
+    except DataError:
+        return False
+    columns = table.values.shape[1]
+    if columns <= 4 and table.names:
+        roles = {role_of(name) for name in table.names}
+        return bool({"phase", "time"} & roles) and "amplitude" in roles
+    if columns <= 2:
+        return True
+    counts = np.nan_to_num(table.values)
+    whole = bool((counts == np.rint(counts)).all() and (counts >= 0).all())
+    return whole and (columns % CYCLE == 0 or float((counts == 0).mean()) >= 0.5)
+
+
+def _head_of(path: Path) -> bytes:
+    """Return the first whole lines of a text, at least one."""
+    with path.open("rb") as stream:
+        head = stream.read(_LOOKED_INTO).removeprefix(b"\xef\xbb\xbf")
+        if len(head) == _LOOKED_INTO and b"\n" not in head:
+            head += stream.readline()
+    return head[: head.rfind(b"\n")] if len(head) == _LOOKED_INTO else head
+
+
+def assumption(
+    root: Path, refs: Sequence[RecordingRef], settings: RecorderSettings
+) -> list[Problem]:
+    """Return a problem that says what is assumed of series whose recorder nobody described."""
+    described = settings.sample_rate or settings.samples_per_cycle
+    if described or not any("series" in ref.files for ref in refs):
+        return []
+    sentence = (
+        f"{root} does not name the recorder: where a file does not either, {settings.frequency:g} "
+        f"Hz and {CYCLE} values a cycle are assumed. Write others into recorder.yaml beside the "
+        "files (frequency: 50, sample_rate: 1e6), into a table, or give --recorder frequency=50."
+    )
+    return [Problem(str(root), sentence, left_out=False)]
 
 
 def is_one_recording(path: Path) -> bool:
-    """Whether a file is a picture or a series, not a table of files or results."""
-    if path.suffix.lower() != ".csv":
+    """Whether a file is a picture or a series, not a table of files or results, nor a text."""
+    if path.suffix.lower() not in _TEXT:
         return bool(_role(path))
-    with path.open("rb") as stream:
-        first = stream.read(64).removeprefix(b"\xef\xbb\xbf").split(b",")[0]
-    try:
-        float(first)
-    except ValueError:
-        return False
-    return True
+    head = _head_of(path)
+    if head.lstrip()[:1] == b"<":
+        return b"<times>" in head and b"</" in head
+    # Numbers in most of the lines that are whole: a header may stand before them.
+    lines = [line for line in head.split(b"\n") if line.strip()]
+    numeric = [_DIGIT.search(line) and not line.translate(None, _NUMERIC) for line in lines]
+    return sum(map(bool, numeric)) > len(lines) / 2
 
 
-def _recordings(root: Path, problems: list[Problem]) -> Iterator[RecordingRef]:
+def recordings_below(
+    root: Path, problems: list[Problem], settings: RecorderSettings
+) -> Iterator[RecordingRef]:
+    """Find the recordings in a folder and in those below it, in the order of their names."""
     paths_by_role: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(folder, name)
             role = _role(path)
-            if role and not name.startswith("."):
+            if role and not name.startswith(".") and not _follows(path):
                 paths_by_role[path.stem][role].append(path)
     for _, roles in sorted(paths_by_role.items()):
         duplicates = next((paths for paths in roles.values() if len(paths) > 1), None)
@@ -163,7 +282,7 @@ def _recordings(root: Path, problems: list[Problem]) -> Iterator[RecordingRef]:
             continue
         files = {role: paths[0] for role, paths in roles.items()}
         if "image" in files or is_one_recording(files["series"]):
-            yield _recording(files)
+            yield _recording(files, settings)
 
 
 def _roles(paths: list[Path]) -> dict[str, Path]:
@@ -174,17 +293,35 @@ def _roles(paths: list[Path]) -> dict[str, Path]:
         if not role or role in files:
             raise DataError(
                 f"{path} is no {'picture or series' if not role else f'partner of {files[role]}'}: "
-                "a recording is a picture, a series (.csv, .npy), or one of each."
+                "a recording is a picture, a series (such as .csv, .npy, .mat), or one of each."
             )
         files[role] = path
     return files
 
 
-def _recording(files: dict[str, Path]) -> RecordingRef:
-    return RecordingRef(source=str(files.get("image") or files["series"]), files=files)
+def _recording(files: dict[str, Path], settings: RecorderSettings) -> RecordingRef:
+    return RecordingRef(
+        source=str(files.get("image") or files["series"]),
+        files=files,
+        frequency=settings.frequency,
+        samples_per_cycle=settings.samples_per_cycle or CYCLE,
+        extra={} if settings == RecorderSettings() else {RECORDER: repr(settings)},
+    )
+
+
+def _follows(path: Path) -> bool:
+    """Return whether a file belongs to a monitor's recording that another file stands for."""
+    files = monitor_files(path)
+    return bool(files) and path != files["A"]
 
 
 def _role(path: Path) -> str:
     """Return ``"image"``, ``"series"`` or ``""`` by the file's suffix."""
     suffix = path.suffix.lower()
-    return "image" if suffix in RGB_SUFFIXES else "series" if suffix in SERIES_SUFFIXES else ""
+    if suffix in RGB_SUFFIXES:
+        return "image"
+    # Bare numbers mean nothing before their type is known; what ends with .bin may be anything.
+    known = suffix in RECORDER_SUFFIXES or (
+        suffix in RAW_SUFFIXES and (path.parent / SETTINGS_FILE).is_file()
+    )
+    return "series" if known else ""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from chiasm.diagnosis.readers.journal import (
     INDEX,
+    RECORDER,
     Entry,
     Index,
     Journal,
@@ -216,7 +217,7 @@ def _copy(
         return (
             entry is not None
             and entry.stamp == stamps[ref.source]
-            and without_files(entry.ref) == without_files(ref)
+            and _as_declared(entry.ref, ref) == without_files(ref)
         )
 
     loader: RecordingSource | None = source
@@ -267,6 +268,8 @@ class _Packed:
 
     series: NDArray[np.uint8 | np.uint16 | np.float32] | None
     image: ByteArray | None
+    frequency: float
+    samples_per_cycle: int
     repairs: tuple[str, ...]
 
 
@@ -275,6 +278,8 @@ def _pack(source: RecordingSource, ref: RecordingRef) -> _Packed:
     return _Packed(
         series=None if sample.series is None else _compact(sample.series),
         image=None if sample.image is None else _encode(sample.image),
+        frequency=sample.frequency,
+        samples_per_cycle=sample.samples_per_cycle,
         repairs=tuple(problem.sentence for problem in source.repairs(ref)),
     )
 
@@ -286,7 +291,11 @@ def _source(ref: RecordingRef) -> str:
 def _append(ref: RecordingRef, stamp: str, packed: _Packed, shards: ShardWriter) -> Entry:
     series, image = packed.series, packed.image
     return Entry(
-        ref=without_files(ref),
+        ref=replace(
+            without_files(ref),
+            frequency=packed.frequency,
+            samples_per_cycle=packed.samples_per_cycle,
+        ),
         stamp=stamp,
         repairs=packed.repairs,
         series=None if series is None else shards.append(series.data),
@@ -294,6 +303,17 @@ def _append(ref: RecordingRef, stamp: str, packed: _Packed, shards: ShardWriter)
         shape=(0, 0) if series is None else series.shape,
         image=None if image is None else shards.append(image.data),
     )
+
+
+def _as_declared(stored: RecordingRef, ref: RecordingRef) -> RecordingRef:
+    """Return a stored reference without what its file said of frequency and values a cycle.
+
+    What was declared of a recorder's file is in the stamp.
+    """
+    stored = without_files(stored)
+    if RECORDER not in ref.extra:
+        return stored
+    return replace(stored, frequency=ref.frequency, samples_per_cycle=ref.samples_per_cycle)
 
 
 def _compact(series: FloatArray) -> NDArray[np.uint8 | np.uint16 | np.float32]:

@@ -20,7 +20,8 @@ from chiasm.diagnosis.augmentation.views import (
 )
 from chiasm.diagnosis.batch import stacked, to_batch
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm, recording_arrays
-from chiasm.diagnosis.preparation.scales import Counts, inked, network_image
+from chiasm.diagnosis.preparation.recorders import Counts
+from chiasm.diagnosis.preparation.scales import inked, network_image
 from chiasm.diagnosis.readers.source import RecordingRef
 from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.samples import FloatArray, RecordingBatch, RecordingSample
@@ -111,7 +112,7 @@ class Recordings(Dataset[Views]):
         counts = self._counts(ref)
         if counts is None:
             return image, 0, 0
-        channels, total = counts.shape
+        channels, total = self.form.shape(counts.shape[0], counts.shape[1], ref.samples_per_cycle)
         return image, channels, self.form.window_length(total, frequency=ref.frequency)
 
     def _arrays(self, epoch: int, index: int, view: int) -> Arrays:
@@ -129,6 +130,7 @@ class Recordings(Dataset[Views]):
         counts = self._counts(ref)
         if counts is None:
             return image, None
+        counts = form.magnitudes(counts, ref.samples_per_cycle)
         return image, series_view(counts, change, views, rng, form=form, frequency=ref.frequency)
 
     def _plain(self, ref: RecordingRef) -> Arrays:

@@ -14,7 +14,7 @@ from chiasm.line.record import DEFECTIVE, ERROR, GOOD, UNDECIDED, Payload, secon
 
 CODES = {GOOD: 1, DEFECTIVE: 2, UNDECIDED: 3, ERROR: 4}
 OTHER = 9  # code of a recording's kind that has none in the options
-BLOCK = 10  # registers
+BLOCK = 14  # registers
 _UNKNOWN = 65535
 _POLL_S = 0.02
 
@@ -34,6 +34,8 @@ class ModbusOutlet:
     5, 6     time of the verdict, seconds since 1970, unsigned 32 bits
     7, 8     first 32 bits of the verdict's id, unsigned
     9        age in seconds when it was written; 65535 is that or more
+    10, 11   column and row of the first region's centroid, pixels; 65535 without
+    12, 13   its area in mm2, 32-bit float; NaN without
     ======== ==============================================================================
 
     Args:
@@ -119,6 +121,7 @@ class ModbusOutlet:
     def _block(self, record: Payload) -> list[int]:
         p, score = record["p_value"], record["score"]
         then = seconds_of(record)
+        place, area = first_region(record)
         age = min(max(0, round(time.time() - then)), _UNKNOWN)
         return [
             self._codes.get(str(record["decision"]), OTHER),
@@ -127,6 +130,8 @@ class ModbusOutlet:
             *self._words(struct.pack(">I", int(then) & 0xFFFFFFFF)),
             *self._words(bytes.fromhex(str(record["id"])[:8])),
             age,
+            *(_UNKNOWN if x is None else min(max(0, round(x)), _UNKNOWN - 1) for x in place),
+            *self._words(struct.pack(">f", math.nan if area is None else area)),
         ]
 
     def _words(self, content: bytes) -> tuple[int, int]:
@@ -167,6 +172,15 @@ class ModbusOutlet:
                 "check the addresses, and that the PLC lets them be written."
             )
         return answer
+
+
+def first_region(record: Payload) -> tuple[tuple[float | None, float | None], float | None]:
+    """Return the centroid in pixels of a record's first region, and its area in mm²."""
+    regions = record.get("regions") or ()
+    if not regions:
+        return (None, None), None
+    x, y = regions[0]["centroid"]
+    return (x, y), regions[0]["area_mm2"]
 
 
 @outlet("modbus")

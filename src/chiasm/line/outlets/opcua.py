@@ -7,17 +7,31 @@ import json
 import logging
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from chiasm.line.outlets.modbus import CODES, OTHER
+from chiasm.line.outlets.modbus import CODES, OTHER, first_region
 from chiasm.line.outlets.outlet import Options, OutletAwayError, RefusedRecordError, outlet
 from chiasm.line.record import DEFECTIVE, GOOD, Payload
 
 FIELDS = (
     *("counter", "code", "good", "defective", "decision", "score", "p_value", "threshold"),
-    *("id", "time", "source", "station", "model", "model_hash", "error", "notes", "json"),
+    *(
+        "x",
+        "y",
+        "area_mm2",
+        "id",
+        "time",
+        "source",
+        "station",
+        "model",
+        "model_hash",
+        "error",
+        "notes",
+        "json",
+    ),
 )
 _WHOLE = ("SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64")
 _POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
@@ -26,8 +40,9 @@ _POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
 class OpcUaOutlet:
     """Writes fields of each record to variables, and the counter last.
 
-    ``good`` and ``defective`` are both false of a part that was not decided on. ``json`` is the
-    whole record as text. Numbers that are not known are NaN.
+    ``good`` and ``defective`` are both false of a part that was not decided on. ``x``, ``y`` and
+    ``area_mm2`` are of the first region: column and row of its centroid, and its area. ``json`` is
+    the whole record as text. Numbers that are not known are NaN.
 
     Args:
         url: of the server, ``opc.tcp://HOST:PORT/...``.
@@ -117,7 +132,8 @@ class OpcUaOutlet:
             client.disconnect()
         except Exception:
             # The server is gone; the library's thread is ended all the same.
-            client.tloop.stop()
+            with suppress(Exception):
+                client.tloop.stop()
 
     def _write(self, values: Mapping[str, Any]) -> None:
         from asyncua import ua
@@ -137,10 +153,13 @@ class _ImpossibleValueError(Exception):
 
 def _facts(record: Payload) -> dict[str, Any]:
     decision = record["decision"]
+    place, area = first_region(record)
     return {
         "code": CODES.get(str(decision), OTHER),
         "good": decision == GOOD,
         "defective": decision == DEFECTIVE,
+        **dict(zip(("x", "y"), place)),
+        "area_mm2": area,
         "notes": " ".join(record["notes"]),
         "json": json.dumps(record),
     }
@@ -205,7 +224,9 @@ def _security(options: Options | None) -> str:
         options.file("server_certificate", ""),
     ]
     options.end()
-    for word in words:
-        if "," in Path(word).name:
-            raise options.wrong("certificate", word, "a file without a comma in its name")
+    for word in filter(None, words[2:]):
+        if "," in word or Path(word).suffix.lower() not in (".pem", ".der"):
+            raise options.wrong(
+                "certificate or key", word, "a .pem or .der file without a comma in its path"
+            )
     return ",".join(word for word in words if word)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from chiasm.detection.readers.pairing import pair_files, seconds_in_name, sides_of
+from chiasm.detection.sensors.pairing import pair_files, seconds_in_name, sides_of
 
 
 def pairs(colours: list[str], points: list[str]) -> list[tuple[str, str]]:

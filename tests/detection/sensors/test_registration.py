@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from chiasm.detection.readers.camera import Intrinsics, back_project, distorted, rays
-from chiasm.detection.readers.registration import (
+from chiasm.detection.sensors.registration import (
     read_extrinsic,
     register_colour,
     register_points,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from chiasm.detection.sensors.orientation import orientation_of, turned, upright
 from chiasm.errors import DataError
 from chiasm.files.images import rgb_from_bytes
-from chiasm.files.orientation import orientation_of, turned, upright
 
 FORMATS = ("PNG", "WEBP", "TIFF", "JPEG")
 COLOURS = np.zeros((16, 24, 3), np.uint8)
