@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +33,7 @@ from chiasm.files.bit_depth import bit_depth
 from chiasm.files.images import read_mask, read_rgb, write_mask, write_rgb, write_xyz
 from chiasm.files.locks import write_lock
 from chiasm.files.readers import find_reader, without_listing
+from chiasm.files.remarks import Remarks
 from chiasm.runs.ordered_map import Failure, map_in_order
 from chiasm.samples import Problem, RGBDSample
 
@@ -111,15 +111,17 @@ def convert(
     problems: list[Problem] = []
     said: list[str] = []
     reader, refs = _listing(origin, problems, said, settings, colours, lamp)
-    remarks = Counter(dict.fromkeys(said, len(refs)))
+    remarks = Remarks()
+    remarks.add(said, len(refs))
     depth = bit_depth([ref.files["rgb"] for ref in refs if "rgb" in ref.files])
     if bits is None and depth is not None:
         bits = depth.bits
         sentence = depth.in_words()
-        remarks[
+        remark = (
             f"{sentence[0].upper()}{sentence[1:]}: colours were scaled by them. Give --bits {bits} "
             "for later parts of this camera too (--bits 16 takes the whole range)."
-        ] = len(refs)
+        )
+        remarks.add([remark], len(refs))
     if bits is not None:
         refs = [replace(ref, extra={**ref.extra, "bits": str(bits)}) for ref in refs]
     placed: list[tuple[SampleRef, str]] = []
@@ -174,7 +176,7 @@ def convert(
         len(rows),
         tuple(problems),
         len(placed) - len(tasks),
-        tuple(remarks.most_common()),
+        remarks.counted(),
     )
 
 
@@ -216,7 +218,7 @@ def _options(settings: RangeSettings) -> dict[str, Any]:
 def _logged(
     log: ConversionLog,
     converted: Iterable[tuple[_Task, Failure | tuple[str, ...]]],
-    remarks: Counter[str],
+    remarks: Remarks,
     *,
     strict: bool,
 ) -> list[Problem]:
@@ -224,7 +226,7 @@ def _logged(
     problems = []
     for task, failure in converted:
         if not isinstance(failure, Failure):
-            remarks.update(failure)
+            remarks.add(failure)
             log.add(Done(task.ref.source, task.stamp, task.place, task.stem))
             continue
         problems.append(Problem(task.ref.source, failure.sentence, left_out=True))
