@@ -17,24 +17,9 @@ import numpy as np
 
 from chiasm.detection.readers.source import Lamp, SampleRef
 from chiasm.errors import DataError
+from chiasm.files.sensor_words import COLOUR_WORDS, POINT_WORDS, words_of
 from chiasm.samples import FloatArray, Problem
 
-COLOUR_WORDS = frozenset({"rgb", "color", "colour", "image", "img", "texture", "bgr"})
-POINT_WORDS = frozenset(
-    {
-        "depth",
-        "xyz",
-        "points",
-        "point",
-        "cloud",
-        "pointcloud",
-        "pc",
-        "pcd",
-        "ply",
-        "range",
-        "height",
-    }
-)
 _ROLE_WORDS = COLOUR_WORDS | POINT_WORDS
 _TOKEN = re.compile(r"[A-Za-z]+|\d+")
 # Seconds since 1970, also in thousandths, millionths and billionths; and dates with times.
@@ -120,7 +105,7 @@ def sides_of(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """
     colours, points = [], []
     for path in files:
-        words = {token.lower() for token in _TOKEN.findall(path.stem)}
+        words = words_of(path.stem)
         if words & POINT_WORDS:
             points.append(path)
         elif words & COLOUR_WORDS:
