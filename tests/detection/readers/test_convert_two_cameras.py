@@ -158,6 +158,21 @@ def test_pictures_under_lamps_are_one_part_in_folders_too(tmp_path, inside):
     assert read_xyz(tmp_path / "new/train/good/xyz/001.tiff")[0, 0, 2] == np.float32(0.4)
 
 
+def test_copies_of_a_point_map_for_each_lamp_are_one_part(tmp_path):
+    for part in range(2):
+        for lamp in range(3):
+            write_rgb(tmp_path / f"rgb/{part}_{lamp}.png", np.full((*SIZE, 3), 0.1, np.float32))
+            write_xyz(tmp_path / f"xyz/{part}_{lamp}.tiff", np.full((*SIZE, 3), 0.3 + part / 10))
+    source = open_source(tmp_path)
+    assert [Path(ref.source).name for ref in source.refs] == ["0_0.png", "1_0.png"]
+    assert source.lamps == (0, 1, 2) and "6 pictures show 2 parts" in source.remarks[0]
+    for part in range(2):
+        for lamp in range(3):
+            xyz = np.full((*SIZE, 3), 0.3 + part / 10 + lamp / 100)
+            write_xyz(tmp_path / f"xyz/{part}_{lamp}.tiff", xyz)
+    assert len(open_source(tmp_path).refs) == 6 and open_source(tmp_path).remarks == ()
+
+
 @pytest.mark.parametrize(
     "points", ["0001_depth.png", "0001.ply", "0001.npy", "0001.pcd", "depth/0001.png"]
 )

@@ -15,7 +15,7 @@ from pathlib import Path
 from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.sensor_folders import refuse_unread
 from chiasm.detection.readers.source import Lamp, SampleRef
-from chiasm.detection.sensors.pairing import Pairing, of_lamp, pair_files
+from chiasm.detection.sensors.pairing import Pairing, of_lamp, pair_files, with_copies_joined
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
 from chiasm.files.quality_words import GOOD, is_good
@@ -135,7 +135,7 @@ def paired_parts(folder: Path, found: Pairing) -> Iterator[SampleRef]:
     )
     found.problems += pairing.problems
     found.remarks += [f"{folder}: {remark}" for remark in pairing.remarks]
-    for pair in pairing.pairs:
+    for pair in with_copies_joined(pairing.pairs):
         files = {"rgb": pair.colour, "xyz": pair.points}
         yield SampleRef(str(pair.colour), files, lamp=pair.lamp)
 
