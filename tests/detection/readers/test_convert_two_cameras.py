@@ -133,6 +133,19 @@ def test_data_whose_colours_fit_take_no_colour_camera(tmp_path):
         convert(tmp_path / "a", tmp_path / "new", **write_cameras(tmp_path))
 
 
+def test_colours_alone_are_converted_to_colours_alone(tmp_path):
+    """So that images of 12 bits in 16 can be scaled."""
+    folder = tmp_path / "raw/train/good"
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / "0.png"), np.full(SIZE, 4000, np.uint16))
+    result = convert(tmp_path / "raw", tmp_path / "new")
+    assert result.written == 1 and "12 bits" in result.remarks[0][0]
+    source = open_source(tmp_path / "new")
+    (ref,) = source.refs
+    assert (ref.split, ref.kind, set(ref.files)) == ("train", "good", {"rgb"})
+    np.testing.assert_allclose(source.load(ref).rgb, 4000 / 4095, atol=0.01)
+
+
 def under_lamps(folder: Path) -> None:
     for part in range(2):
         write_xyz(folder / f"xyz/{part:03d}.tiff", np.full((*SIZE, 3), 0.3 + part / 10))
