@@ -43,7 +43,7 @@ _EXTRAS = (
     | dict.fromkeys(("prometheus_client", "sqlalchemy"), "serve")
     | {
         "imagecodecs": "formats",
-        "OpenEXR": "exr",
+        "OpenEXR": "formats",
         "openvino": "runtime",
         "onnxruntime": "runtime-onnx",
         "ray": "cluster",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 
 import torch
 
@@ -24,6 +26,7 @@ from chiasm.detection.preparation.geometry import estimate_geometry_scale
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache, SelectedParts
 from chiasm.detection.readers.calibration_plan import Promise, few_calibration_warning, plan_split
+from chiasm.detection.readers.damaged import DamagedParts
 from chiasm.detection.readers.opening import lamp_read, open_source
 from chiasm.detection.readers.source import (
     SENSOR_WORDS,
@@ -65,11 +68,12 @@ from chiasm.detection.training.time_budget import (
     rotations_in_time,
     spread_evenly,
 )
-from chiasm.errors import ConfigurationError, SplitError
+from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.files.content_hash import content_hash
 from chiasm.registry import find_model
 from chiasm.runs.console import say
 from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.left_out import check_left_out, refuse_many
 from chiasm.runs.run_folder import open_run_folder, record_data_hash
 from chiasm.samples import PreparedSample
 from chiasm.training.device import CPU, find_device
@@ -83,7 +87,7 @@ VALIDATION_SHARE = 0.1  # of the seconds that are left, for these parts
 # Settings that may change when a run is continued; the data are compared by content.
 # Another calibration is allowed where the same parts train: "split" of versions without "auto".
 CHANGEABLE = frozenset(
-    {"out", "data", "minutes", "device", "search.epochs", "train_epochs", "calibration"}
+    {"out", "data", "minutes", "device", "strict", "search.epochs", "train_epochs", "calibration"}
 )
 
 
@@ -121,12 +125,14 @@ def open_data(
 
     Raises:
         SplitError: the split is unsound, or too small for a promise with a confidence.
+        DataError: too many parts cannot be used, or any with ``config.strict``.
     """
     started = time.monotonic()
     source = open_source(config.data, lamp=config.lamp)
     config = _with_sensors(config, source)
     for remark in remarks_of(source):
         say(remark)
+    folds = split is not None  # of a run that has checked its parts
     if split is None:
         split = split_of(config, source)
         promise = Promise(config.false_alarm_rate, config.confidence)
@@ -160,7 +166,7 @@ def open_data(
     )
     cache = PreparationCache()
     parts: Sequence[PreparedSample] = cache.parts(source, split.train, preparation)
-    calibration = cache.parts(source, split.calibration, preparation)
+    calibration: Sequence[PreparedSample] = cache.parts(source, split.calibration, preparation)
     frozen, probe = _frozen_detectors(config)
     seconds = PartSeconds(0.0, 0.0)
     if config.minutes is not None:
@@ -178,12 +184,33 @@ def open_data(
             )
             parts = cache.parts(source, split.train, preparation)
             calibration = cache.parts(source, split.calibration, preparation)
+    damaged = DamagedParts()
     with Progress("Preparing", len(parts) + len(calibration)) as progress:
         observer = AcquisitionObserver()
-        observed = observer.watch(progress.over(parts))
-        geometry = estimate_geometry_scale(observed, kind=config.geometry)
-        for _ in progress.over(calibration):
+        usable = filter(None, progress.over(damaged.usable(split.train, parts)))
+        geometry = estimate_geometry_scale(observer.watch(usable), kind=config.geometry)
+        for _ in progress.over(damaged.usable(split.calibration, calibration)):
             pass  # read once, so that a damaged file is found now and not after the training
+    if not folds:
+        used = len(parts) if split.crossed else len(parts) + len(calibration)
+        refuse_many([*damaged.problems.values()], total=used, noun="good parts")
+        check_left_out(
+            [*filter(attrgetter("left_out"), source.problems), *damaged.problems.values()],
+            total=len(source.refs) + sum(problem.left_out for problem in source.problems),
+            noun="parts",
+            strict=config.strict,
+            folder=config.out,
+        )
+    if damaged.problems:
+        training_on, calibrating = damaged.kept(split.train), damaged.kept(split.calibration)
+        parts = SelectedParts(parts, training_on)
+        calibration = SelectedParts(calibration, calibrating)
+        split = replace(
+            split,
+            train=tuple(split.train[i] for i in training_on),
+            calibration=tuple(split.calibration[i] for i in calibrating),
+        )
+        _check_left(split)
     if config.contamination > 0:
         found = find_hidden_defects(
             config,
@@ -292,6 +319,16 @@ def _with_sensors(config: DetectionConfig, source: SampleSource) -> DetectionCon
     return config.model_copy(update={"modalities": present})
 
 
+def _check_left(split: Split) -> None:
+    """Refuse a split of which nothing is left beside the parts that cannot be used."""
+    for name, refs in (("training", split.train), ("calibration", split.calibration)):
+        if not refs:
+            raise SplitError(
+                f"No good part for {name} can be read; 'chiasm data check' lists why. Mend the "
+                "files or record more good parts."
+            )
+
+
 def _given_preparation(
     config: DetectionConfig, source: SampleSource, split: Split
 ) -> PreparationSettings:
@@ -301,12 +338,22 @@ def _given_preparation(
     )
     if config.region is None and config.ignore is None:
         return settings
-    height, width = source.load(split.train[0]).valid.shape
+    height, width = _frame_size(source, split.train)
     region, ignore = (
         None if file is None else read_frame_mask(file, height=height, width=width)
         for file in (config.region, config.ignore)
     )
     return replace(settings, region=region, ignore=ignore)
+
+
+def _frame_size(source: SampleSource, refs: Sequence[SampleRef]) -> tuple[int, int]:
+    """Return height and width of the first frame that can be read; raise what is wrong if none."""
+    for ref in refs[:-1]:
+        with suppress(DataError, OSError):
+            height, width = source.load(ref).valid.shape
+            return height, width
+    height, width = source.load(refs[-1]).valid.shape
+    return height, width
 
 
 def _frozen_detectors(
