@@ -238,8 +238,6 @@ def test_impossible_requests_are_refused(tmp_path):
         DataError, match=r"could be converted.*rgb/1\.png lacks its split or its kind"
     ):
         convert(tmp_path / "raw", tmp_path / "new")
-    with pytest.raises(DataError, match=r"rgb/1\.png has colour alone"):
-        convert(tmp_path / "raw", tmp_path / "new", split="test", kind="cut")
     for words, wrong in (
         ("The unit is", {"unit_m": float("inf")}),
         ("The split is", {"split": "dev"}),

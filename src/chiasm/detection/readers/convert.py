@@ -386,14 +386,10 @@ def _category(ref: SampleRef, split: str | None, kind: str | None) -> tuple[str,
 
 
 def _write(sample: RGBDSample, folder: Path, stem: str) -> None:
-    if sample.xyz is None:
-        raise DataError(
-            f"{sample.source} has colour alone, and there are no 3D points to convert. Such parts "
-            "are read as they are."
-        )
     files = _files(folder, stem)
-    with appearing(files["xyz"]) as half:
-        write_xyz(half, sample.xyz)
+    if sample.xyz is not None:
+        with appearing(files["xyz"]) as half:
+            write_xyz(half, sample.xyz)
     if sample.mask is not None and folder.parent.name == "test":
         with appearing(files["mask"]) as half:
             write_mask(half, sample.mask)
