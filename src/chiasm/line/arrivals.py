@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chiasm.files.point_clouds import CLOUD_SUFFIXES
+from chiasm.detection.sensors.point_clouds import CLOUD_SUFFIXES
 from chiasm.line.pairing import Needs, is_temporary, part_name, role_of
 
 _HEAD = 4096  # bytes that hold the header of a point cloud

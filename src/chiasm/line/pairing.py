@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from chiasm.detection.sensors.point_clouds import CLOUD_SUFFIXES
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES
-from chiasm.files.point_clouds import CLOUD_SUFFIXES
 
 _MARKS = {
     **dict.fromkeys(("rgb", "colour", "color", "image", "img"), "rgb"),
