@@ -36,7 +36,8 @@ class Brightness:
         self.calls.append(source)
         if source.startswith("bug"):
             raise RuntimeError("a bug")
-        score = float(read_rgb(files["rgb"]).mean())
+        rgb = files["rgb"]
+        score = float((read_rgb(rgb) if isinstance(rgb, Path) else rgb).mean())
         return Verdict(source, score, 0.25, score > 0.5)
 
 

@@ -100,6 +100,23 @@ def test_parts_have_the_same_rows_and_the_same_summary(parts, detector, here, tm
     assert len(here) > 1 and "1 not judged" in plain
 
 
+def test_workers_write_the_same_files_of_parts(parts, detector, here, tmp_path):
+    asked = {"maps": "npy", "masks": True, "coco": True}
+    api.predict(detector, parts, out=tmp_path / "plain", **asked)
+    api.predict_shards(detector, parts, out=tmp_path / "out", workers=2, quiet=True, **asked)
+    assert rows(tmp_path / "out") == plain_rows(tmp_path / "plain", "verdicts")
+    names = [
+        f"{folder}/{path.name}"
+        for folder in ("maps", "masks")
+        for path in (tmp_path / "plain" / folder).iterdir()
+    ]
+    assert len(names) == 10  # of five parts that can be read
+    for name in (*names, "coco.json", "columns.md"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    with pytest.raises(ConfigurationError, match="other options"):
+        api.predict_shards(detector, parts, out=tmp_path / "out", workers=2, quiet=True)
+
+
 def test_recordings_have_the_same_rows_and_the_same_summary(
     recordings, classifier, here, tmp_path, capsys
 ):

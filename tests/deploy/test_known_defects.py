@@ -14,7 +14,7 @@ from exported import NORMALS, brightest, disc
 import chiasm
 from chiasm.deploy.threshold import set_threshold
 from chiasm.detection.decision import AlarmRule
-from chiasm.detection.prediction.known_defects import defective_refs
+from chiasm.detection.prediction.known_defects import defective_refs, seen_before
 from chiasm.detection.readers.opening import open_source
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.metrics.known_defects import KnownDefects, best_f1
@@ -127,6 +127,16 @@ def test_too_few_normals_decide_by_known_defects():
 def test_what_was_written_is_read_as_it_was(folder, defects):
     set_threshold(folder, defects=defects)
     stored = json.loads((folder / "deployment.json").read_text())["known_defects"]
-    assert set(stored) == {"threshold", "defects", "miss_rate", "f1"}
+    assert set(stored) == {"threshold", "defects", "miss_rate", "f1", "files"}
     known = read_deployment(folder).known_defects
     assert known.threshold == stored["threshold"] and isinstance(known.defects, tuple)
+
+
+def test_a_test_on_parts_that_chose_the_threshold_is_told(folder, defects, tmp_path):
+    set_threshold(folder, defects=defects)
+    known = read_deployment(folder).known_defects
+    assert len(set(known.files)) == len(BRIGHT)
+    refs = open_source(defects).refs
+    assert "chose the threshold" in seen_before(refs, known)
+    assert seen_before([ref for ref in refs if ref.label == 0], known) == ""
+    assert seen_before(refs, None) == ""

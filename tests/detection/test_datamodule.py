@@ -27,6 +27,7 @@ TINY = {
     "rotate": False,
     "train_epochs": 1,
     "fusion": "concatenation",
+    "false_alarm_rate": 0.1,  # that ten parts can promise
 }
 BATCH = 8  # parts that are made into one batch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -238,3 +238,19 @@ def test_a_recorder_of_any_rate_can_be_learned_from_quickly(tmp_path: Path, per_
     (batch,) = next(iter(data.loader("classify")))
     assert batch.series.shape[2] % data.form.segment == 0
     assert torch.isfinite(batch.series).all()
+
+
+@pytest.mark.parametrize(("spent", "left"), [(30.0, 0.5), (600.0, 0.05), (0.0, 1.0)])
+def test_the_preparation_is_of_the_budget(spent, left, tmp_path):
+    from chiasm.diagnosis import train as module
+
+    @dataclass(frozen=True)
+    class Data:
+        config: DiagnosisConfig
+
+    config = DiagnosisConfig.make(data=tmp_path, out=tmp_path, minutes=1.0)
+    data = Data(config)
+    kept = module._within_budget(data, seconds=spent)
+    assert kept.config.minutes == pytest.approx(left)
+    free = Data(config.model_copy(update={"minutes": None}))
+    assert module._within_budget(free, seconds=spent) is free

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,19 @@ def test_a_test_of_the_disk_leaves_nothing(spool: Spool):
     spool.test()
     spool.append(rows_of(2))
     assert delivered(spool) == rows_of(1, 2)
+
+
+def test_a_deleted_file_is_written_again_with_what_waits(spool: Spool):
+    spool.append(rows_of(1, 2))
+    shutil.rmtree(spool.folder)
+    spool.append(rows_of(3))
+    assert delivered(spool) == rows_of(1, 2, 3)
+    shutil.rmtree(spool.folder)
+    spool.append(rows_of(4))
+    other = Spool(spool.folder, owner="next")
+    assert delivered(other, left=True) == []  # its owner is alive
+    other.close()
+    assert delivered(spool) == rows_of(4) and spool.clear()
 
 
 def test_what_was_left_counts_from_the_start(spool: Spool):

@@ -15,7 +15,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from chiasm.line.delivery import Delivery, OutletSettings
 from chiasm.line.outlets.mqtt import MqttOutlet
-from chiasm.line.outlets.outlet import OutletAwayError
+from chiasm.line.outlets.outlet import Options, OutletAwayError
+from chiasm.line.outlets.webhook import tls_context
+from line_certificates import write_certificate
 from line_records import free_port, numbers, record, wait_until
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
@@ -30,6 +32,7 @@ class Broker:
     def __init__(self, folder: Path, *, extra: str = "") -> None:
         self.folder, self.port = folder, free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self.tls: dict[str, str] = {}
         passwords, rights = folder / "passwords", folder / "rights"
         command = ["mosquitto_passwd", "-b", "-c", str(passwords), "line", "pass"]
         subprocess.run(command, check=True, capture_output=True)
@@ -64,6 +67,8 @@ class Broker:
 
     def outlet(self, topic: str = "plant/{station}/verdict", **options: Any) -> MqttOutlet:
         login = {"user": "line", "password": "pass", "timeout_s": 2.0, **options}
+        if self.tls:
+            login = {"tls": tls_context(Options(self.tls, "test")), **login}
         return MqttOutlet("127.0.0.1", self.port, topic, **login)
 
 
@@ -151,3 +156,19 @@ def test_what_the_broker_missed_arrives_in_order_when_it_is_back(broker: Broker,
     assert any("is back" in line for line in lines)
     # The subscriber may come after the first of them.
     assert set(numbers(again.records)) <= {2, 3, 4, 5}
+
+
+# The library leaves the socket of a refused handshake to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_broker_with_tls_is_checked_against_its_authority(tmp_path: Path):
+    certificate, key = write_certificate(tmp_path, "broker")
+    broker = Broker(tmp_path, extra=f"certfile {certificate}\nkeyfile {key}\n")
+    broker.tls = {"ca": str(certificate)}
+    broker.start()
+    try:
+        broker.outlet().send(record(1))
+        other, _ = write_certificate(tmp_path, "other")
+        with pytest.raises(OutletAwayError, match="certificate verify failed"):
+            broker.outlet(tls=tls_context(Options({"ca": str(other)}, "test"))).check()
+    finally:
+        broker.stop()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from asyncua import ua
 from asyncua.sync import Server
 
-from chiasm.line.outlets.opcua import OpcUaOutlet
-from chiasm.line.outlets.outlet import OutletAwayError, RefusedRecordError
+from chiasm.line.outlets.opcua import OpcUaOutlet, opcua
+from chiasm.line.outlets.outlet import Options, OutletAwayError, RefusedRecordError
+from line_certificates import write_certificate
 from line_records import free_port, record
 
 TYPES = {
@@ -30,7 +32,8 @@ TYPES = {
 class Cell:
     """A server with a variable for each field."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.certificate, self.key = write_certificate(folder, "server", "urn:line:server")
         self.url = f"opc.tcp://127.0.0.1:{free_port()}"
         self.variables: dict[str, Any] = {}
         self.start()
@@ -38,6 +41,12 @@ class Cell:
     def start(self) -> None:
         self.server = Server()
         self.server.set_endpoint(self.url)
+        self.server.load_certificate(str(self.certificate))
+        self.server.load_private_key(str(self.key))
+        policies = ua.SecurityPolicyType
+        self.server.set_security_policy(
+            [policies.NoSecurity, policies.Basic256Sha256_SignAndEncrypt]
+        )
         space = self.server.register_namespace("urn:line")
         folder = self.server.nodes.objects.add_object(space, "Inspection")
         zeros = {ua.VariantType.String: "", ua.VariantType.Boolean: False}
@@ -60,8 +69,8 @@ class Cell:
 
 
 @pytest.fixture(scope="module")
-def cell() -> Iterator[Cell]:
-    made = Cell()
+def cell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cell]:
+    made = Cell(tmp_path_factory.mktemp("cell"))
     yield made
     made.server.stop()
 
@@ -105,3 +114,34 @@ def test_nobody_there_is_said():
     for url in (f"opc.tcp://127.0.0.1:{free_port()}", "opc.tcp://no-such-host.invalid:4840"):
         with pytest.raises(OutletAwayError, match="the connection fails"):
             OpcUaOutlet(url, nodes, timeout_s=1.0).check()
+
+
+def test_the_connection_may_be_signed_and_encrypted(cell: Cell, tmp_path: Path):
+    certificate, key = write_certificate(tmp_path, "client", "urn:freeopcua:client")
+    made = opcua(
+        Options(
+            {
+                "url": cell.url,
+                "nodes": {"decision": cell.nodes["decision"]},
+                "security": {"certificate": str(certificate), "key": str(key)},
+            },
+            "test",
+        )
+    )
+    made.send(record(1, "undecided"))
+    made.close()
+    assert cell.value("decision") == "undecided"
+
+
+def test_a_server_that_stops_is_away_and_comes_back(cell: Cell):
+    outlet = cell.outlet()
+    outlet.send(record(1))
+    cell.server.tloop.post(cell.server.aio_obj.stop())
+    with pytest.raises(OutletAwayError):
+        outlet.send(record(2))
+    with pytest.raises(OutletAwayError, match="the connection fails"):
+        outlet.send(record(2))
+    cell.server.tloop.post(cell.server.aio_obj.start())
+    outlet.send(record(2, "defective"))
+    outlet.close()
+    assert cell.value("id") == f"{2:032x}"

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 from chiasm.line.record import json_schema
-from chiasm.samples import Region
+from chiasm.samples import Region, Verdict
 from line_records import record
 
 PLACE = Region((1, 2, 3, 4), (2.5, 4.0), 9, 5.0, (1.0, 2.0, 500.0), 2.5, math.nan)
@@ -26,6 +26,7 @@ def test_the_documented_schema_is_current():
     [
         record(1),
         record(2, "defective", alarm=True, threshold=0.5, regions=(PLACE,)),
+        record(5, parts=(Verdict("a#1", 1.0, math.nan, None, regions=(PLACE,)),)),
         record(3, "error", score=math.nan, p_value=None, error="no file"),
         record(4, "corona", wing="classifier", probabilities={"corona": 0.75, "void": math.nan}),
     ],

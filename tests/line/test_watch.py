@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from chiasm.errors import ArtifactError, ConfigurationError
+from chiasm.errors import ArtifactError, ConfigurationError, DeviceLostError
 from chiasm.line.watch import locked
-from line_watch import Bench, write_part
+from line_watch import Bench, Brightness, write_part
 
 
 @pytest.fixture
@@ -308,3 +308,91 @@ def test_names_are_kept_and_are_no_formulas(bench: Bench, name: str):
     with (bench.out / "verdicts.csv").open(newline="", encoding="utf-8") as stream:
         (row,) = csv.DictReader(stream)
     assert row["source"].removeprefix("'") == name and row["source"][0] not in "=+-@"
+
+
+def test_a_name_that_is_no_text_is_judged(bench: Bench, capsys: pytest.CaptureFixture[str]):
+    write_part(bench.folder, "a")
+    strange = os.fsdecode(b"\xff")
+    for suffix in (".png", ".tiff"):
+        (bench.folder / f"a{suffix}").rename(bench.folder / f"{strange}{suffix}")
+    assert bench.look(bench.watch(after="leave")) == 1
+    assert bench.look(bench.watch(after="leave")) == 0
+    assert bench.lines() == ["? good"] and bench.sent[0]["source"] == "?"
+    assert "?: good" in capsys.readouterr().out
+
+
+def test_a_file_that_may_not_be_read_is_an_error(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    write_part(bench.folder, "a")
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    opens = Path.open
+
+    def no_picture(path: Path, *arguments: object, **options: object) -> object:
+        if path.suffix == ".png":
+            refuse(path)
+        return opens(path, *arguments, **options)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", no_picture)
+    watch = bench.watch()
+    bench.look(watch)
+    bench.look(watch, 10)
+    assert bench.lines() == ["a error"] and "Permission denied" in bench.sent[0]["error"]
+
+
+def test_a_file_that_is_written_again_and_again_is_said(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+):
+    watch = bench.watch(patience_s=5)
+    for number in range(20):
+        write_part(bench.folder, "latest", number / 100)
+        watch.look()
+        bench.now += 0.5
+    assert bench.lines() == []
+    assert capsys.readouterr().out.count("again and again") == 1
+
+
+def test_a_link_to_a_folder_is_not_followed_in_circles(bench: Bench):
+    (bench.folder / "again").symlink_to(bench.folder)
+    write_part(bench.folder, "a")
+    assert bench.look(bench.watch()) == 1
+
+
+def test_a_lost_device_ends_the_watch_and_its_part_is_judged_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    write_part(bench.folder, "a")
+
+    def lost(*_: object, **__: object) -> None:
+        raise DeviceLostError("The GPU answers no more.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Brightness, "__call__", lost)
+        with pytest.raises(DeviceLostError):
+            bench.look(bench.watch())
+    assert bench.look(bench.watch()) == 1 and bench.lines() == ["a good"]
+
+
+@pytest.mark.parametrize("colours", [True, False])
+def test_a_point_cloud_with_colours_is_a_whole_part(bench: Bench, colours: bool):
+    fields = (
+        ("x y z rgb", "4 4 4 4", "F F F U", "1 1 1 1")
+        if colours
+        else (*("x y z", "4 4 4", "F F F", "1 1 1"),)
+    )
+    names = ("FIELDS", "SIZE", "TYPE", "COUNT")
+    rows = [
+        f"{x} {y} 0.5" + (f" {0xE0E0E0}" if colours else "") for y in range(8) for x in range(8)
+    ]
+    (bench.folder / "a.pcd").write_text(
+        "VERSION 0.7\n"
+        + "".join(f"{name} {values}\n" for name, values in zip(names, fields))
+        + "WIDTH 8\nHEIGHT 8\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS 64\nDATA ascii\n"
+        + "\n".join(rows)
+        + "\n"
+    )
+    watch = bench.watch()
+    assert bench.look(watch) == colours
+    assert bench.lines() == (["a defective"] if colours else [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast, overload
 
 from chiasm.api.loading import identity, is_exported, load, load_for_worker, refuse
 from chiasm.errors import ConfigurationError
@@ -29,6 +29,7 @@ class PredictionOptions(TypedDict, total=False):
     lamp: int | Literal["all"] | None
     xyz: Path | str | None
     series: Path | str | None
+    recorder: Sequence[str]
     keep_maps: bool
     maps: Literal["none", "npy", "tiff"]
     masks: bool
@@ -50,7 +51,7 @@ def evaluate(
     """Score the test split; writes and returns ``metrics.json``, and writes ``report.html``.
 
     Args:
-        run: folder of a run, of a model, or of an exported detector.
+        run: folder of a run, of a model, or one that ``export`` wrote.
         data: folder or manifest.
         out: folder of the report; None is ``report`` in the run's folder, and beside an exported
             one ``RUN_report``.
@@ -70,10 +71,10 @@ def evaluate(
     kind, _ = identity(Path(run))
     if kind == "classifier":
         if exported:
-            raise ConfigurationError(
-                f"{run} is an exported classifier, which does not know the recordings that it was "
-                "trained on, so that none can be told to be new to it. Evaluate the run that it "
-                "was exported from: its scores are the same."
+            from chiasm.deploy.exported_classifier import ExportedClassifier
+
+            options["model"] = ExportedClassifier(
+                cast("DiagnosisRuntime", load(run, device=device))
             )
         refuse(run, "classifies recordings", lamp=lamp)
         from chiasm.diagnosis.evaluate import evaluate as evaluate_diagnosis
@@ -111,6 +112,7 @@ def predict(
     lamp: int | Literal["all"] | None = None,
     xyz: Path | str | None = None,
     series: Path | str | None = None,
+    recorder: Sequence[str] = (),
     keep_maps: bool = True,
     maps: Literal["none", "npy", "tiff"] = "none",
     masks: bool = False,
@@ -133,6 +135,8 @@ def predict(
             None takes the lamp that the run saw its parts under.
         xyz: of one part: the 3D file that belongs to the RGB file ``inputs``.
         series: of one recording: the series that belongs to the image ``inputs``.
+        recorder: of recordings: ``NAME=VALUE`` each, what the recorder's files do not say, e.g.
+            ``"frequency=50"``; may stand in ``recorder.yaml`` beside them.
         keep_maps: of parts: whether the verdicts that are returned have their anomaly maps.
         maps: of parts: format of the raw anomaly maps that are written to ``out/maps``.
         masks: of parts: write a mask of the regions of each to ``out/masks``.
@@ -155,7 +159,7 @@ def predict(
     of_parts = {"xyz": xyz, "lamp": lamp, **_given_files(maps, masks, coco)}
     one_path = isinstance(inputs, Path | str)
     if not one_path:
-        _check_list(inputs, lamp=lamp, xyz=xyz, series=series)
+        _check_list(inputs, lamp=lamp, xyz=xyz, series=series, recorder=recorder or None)
     place = Path("verdicts") if out is None and one_path else None if out is None else Path(out)
     if place is None and (given := [n for n, x in _given_files(maps, masks, coco).items() if x]):
         raise ConfigurationError(f"There is no folder for {' and '.join(given)}; give out=FOLDER.")
@@ -166,8 +170,8 @@ def predict(
         if not isinstance(inputs, Path | str):
             return recordings.predict_recordings(opened, inputs, out=place)
         assert place is not None
-        return recordings.predict(opened, inputs, out=place, series=series)
-    refuse(name, "detects defects", series=series)
+        return recordings.predict(opened, inputs, out=place, series=series, recorder=recorder)
+    refuse(name, "detects defects", series=series, recorder=recorder or None)
     from chiasm.detection import predict as parts
     from chiasm.detection.prediction.part_files import PartFiles
 

@@ -6,16 +6,19 @@ import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chiasm.cli.options import Lamp
+from chiasm.cli.options import Lamp, Recorder
 from chiasm.errors import DataError
 from chiasm.files.audit_text import Watching
 from chiasm.files.locks import LOCK
 from chiasm.samples import Problem
 from chiasm.training.progress import Progress
+
+if TYPE_CHECKING:
+    from chiasm.diagnosis.readers.source import RecordingSource
 
 app = typer.Typer(no_args_is_help=True, help="Make, check and convert data.")
 
@@ -96,6 +99,7 @@ def check(
         typer.Option("--strict", help="End with status 1 if files are damaged or in two splits."),
     ] = False,
     workers: Workers = 1,
+    recorder: Recorder = None,
     sample: Annotated[
         int,
         typer.Option(
@@ -119,13 +123,15 @@ def check(
     from chiasm.diagnosis.readers import opening
 
     report: parts.AuditReport | recordings.AuditReport
-    if opening.is_diagnosis_data(path):
-        recorded = opening.open_source(path)
+    if recorder or opening.is_diagnosis_data(path):
+        recorded = opening.open_source(path, recorder=recorder or ())
         report = recordings.audit(recorded, workers=workers, progress=_watching("recordings"))
         if html is not None:
             from chiasm.diagnosis.report import check_page
 
-            check_page.write_page(report, recorded, html, repeat=_command(path, html))
+            check_page.write_page(
+                report, recorded, html, repeat=_command(path, html, recorder=recorder or ())
+            )
     else:
         source = open_source(path, lamp=lamp)
         report = parts.audit(
@@ -143,10 +149,11 @@ def check(
         raise typer.Exit(1)
 
 
-def _command(path: Path, html: Path, lamp: Any = None) -> str:
+def _command(path: Path, html: Path, lamp: Any = None, recorder: Sequence[str] = ()) -> str:
     """Return the command that writes a check's page."""
     words = ["chiasm", "data", "check", str(path), "--html", str(html)]
-    return shlex.join(words + ([] if lamp is None else ["--lamp", str(lamp)]))
+    words += [] if lamp is None else ["--lamp", str(lamp)]
+    return shlex.join(words + [word for text in recorder for word in ("--recorder", text)])
 
 
 @app.command()
@@ -169,6 +176,20 @@ def convert(
         typer.Option(
             help="Camera of depth, or of clouds without a grid: a JSON, YAML, .mat or text file "
             "with fx, fy, cx, cy in pixels or a 3 x 3 matrix."
+        ),
+    ] = None,
+    colour_intrinsics: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a colour camera beside the depth camera: its own file as --intrinsics, where "
+            "colours are not yet registered."
+        ),
+    ] = None,
+    extrinsic: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the colour camera stands: JSON or YAML of a 4 x 4 matrix, or rotation and "
+            "translation, from the depth camera to it, in metres."
         ),
     ] = None,
     pitch: Annotated[
@@ -202,6 +223,7 @@ def convert(
         ),
     ] = None,
     lamp: Lamp = None,
+    recorder: Recorder = None,
     workers: Workers = 1,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first file that cannot be read.")
@@ -213,14 +235,18 @@ def convert(
     another unit. The same command again makes what is missing, what was mended and what has
     changed.
     """
+    from chiasm.detection.readers.sensor_folders import is_range_file
     from chiasm.diagnosis.readers import opening
 
-    if opening.is_diagnosis_data(origin):
+    of_parts = origin.is_file() and is_range_file(origin)
+    if recorder or (not of_parts and opening.is_diagnosis_data(origin)):
         options = {
             "--split": split,
             "--kind": kind,
             "--unit": unit,
             "--intrinsics": intrinsics,
+            "--colour-intrinsics": colour_intrinsics,
+            "--extrinsic": extrinsic,
             "--pitch": pitch,
             "--missing": missing or None,
             "--bits": bits,
@@ -228,7 +254,8 @@ def convert(
         }
         if given := [name for name, value in options.items() if value is not None]:
             raise DataError(f"{origin} holds recordings, which have no {given[0]}; leave it out.")
-        _convert_recordings(origin, destination, workers=workers, strict=strict)
+        source = opening.open_source(origin, recorder=recorder or ())
+        _convert_recordings(source, destination, workers=workers, strict=strict)
         return
     from chiasm.detection.readers.convert import convert as convert_files
     from chiasm.detection.readers.range_image import RangeSettings
@@ -248,6 +275,8 @@ def convert(
         kind=kind,
         unit_m=unit,
         intrinsics=intrinsics,
+        colour_intrinsics=colour_intrinsics,
+        extrinsic=extrinsic,
         lamp=lamp,
         settings=settings,
         bits=bits,
@@ -262,8 +291,9 @@ def convert(
     _tell_left_out(conversion.problems, "samples or files")
 
 
-def _convert_recordings(origin: Path, destination: Path, *, workers: int, strict: bool) -> None:
-    from chiasm.diagnosis.readers import opening
+def _convert_recordings(
+    source: RecordingSource, destination: Path, *, workers: int, strict: bool
+) -> None:
     from chiasm.diagnosis.readers.journal import INDEX, JOURNAL
     from chiasm.diagnosis.readers.store import convert
 
@@ -272,7 +302,6 @@ def _convert_recordings(origin: Path, destination: Path, *, workers: int, strict
         names = [path.name for path in destination.iterdir()]
         if names and not set(names) & set(own):
             raise DataError(f"{destination} is not empty; name a new folder so that nothing mixes.")
-    source = opening.open_source(origin)
     left_out = [problem for problem in source.problems if problem.left_out]
     if strict and left_out:
         raise DataError(f"Nothing was converted: {left_out[0]}")

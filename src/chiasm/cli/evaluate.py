@@ -12,7 +12,7 @@ from chiasm.cli.options import Data, Device, Lamp, Strict
 
 def evaluate(
     run: Annotated[
-        Path, typer.Argument(help="Folder of a run, of a model, or of an exported detector.")
+        Path, typer.Argument(help="Folder of a run, of a model, or one that 'chiasm export' wrote.")
     ],
     data: Data,
     out: Annotated[

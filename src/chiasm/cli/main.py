@@ -43,6 +43,7 @@ _EXTRAS = (
     | dict.fromkeys(("prometheus_client", "sqlalchemy"), "serve")
     | {
         "imagecodecs": "formats",
+        "OpenEXR": "formats",
         "openvino": "runtime",
         "onnxruntime": "runtime-onnx",
         "ray": "cluster",

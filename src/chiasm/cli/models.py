@@ -32,7 +32,7 @@ def _detectors() -> None:
     from chiasm.detection.models.cost import typical_cost
     from chiasm.registry import models as registered
 
-    table = _table("RGB + 3D", "parameters", "GMAC", "GMAC, pruned")
+    table = _table("RGB + 3D", "parameters", "GMAC", "GMAC, pruned", wing="detector")
     for model in registered("detector"):
         if model.baseline:
             continue
@@ -47,7 +47,7 @@ def _detectors() -> None:
 def _baselines() -> None:
     from chiasm.registry import models as registered
 
-    table = _table("RGB + 3D, baselines", "parameters")
+    table = _table("RGB + 3D, baselines", "parameters", wing="detector")
     for model in registered("detector"):
         if model.baseline:
             detector = model.builder()
@@ -63,7 +63,9 @@ def _classifiers() -> None:
     from chiasm.diagnosis.models.cost import flops
     from chiasm.registry import models as registered
 
-    table = _table("PRPD image + series", "parameters", "GFLOP as published", "GFLOP")
+    table = _table(
+        "PRPD image + series", "parameters", "GFLOP as published", "GFLOP", wing="classifier"
+    )
     for model in registered("classifier"):
         with torch.device("meta"):
             network = model.builder()
@@ -81,9 +83,13 @@ def _classifiers() -> None:
     Console().print(table)
 
 
-def _table(first: str, *figures: str) -> Table:
+def _table(first: str, *figures: str, wing: str) -> Table:
+    from chiasm.registry import models as registered
+
     table = Table(box=None, pad_edge=False)
-    table.add_column(first, no_wrap=True)
+    # A name that is cut short could not be typed.
+    longest = max(len(model.name) for model in registered(wing))
+    table.add_column(first, no_wrap=True, min_width=longest)
     for column in figures:
         table.add_column(column, justify="right")
     table.add_column("exported")

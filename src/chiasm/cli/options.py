@@ -35,6 +35,15 @@ def _lamp(text: str) -> int | Literal["all"]:
         raise typer.BadParameter(f"{text!r} is neither a number nor 'all'.") from None
 
 
+Recorder = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--recorder",
+        metavar="NAME=VALUE",
+        help="What a recorder's files do not say, e.g. frequency=50, sample_rate=1e6, "
+        "columns=time,phase,amplitude; may be repeated, or stand in recorder.yaml beside them.",
+    ),
+]
 Lamp = Annotated[
     Any,  # a number or "all"; typer takes no union
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from chiasm.cli.options import Device, Lamp
+from chiasm.cli.options import Device, Lamp, Recorder
 from chiasm.errors import ConfigurationError
 
 NOT_ALL_JUDGED = 3  # exit status
@@ -31,6 +31,7 @@ def predict(
         Path | None, typer.Option(help="Series that belongs to a single PRPD picture.")
     ] = None,
     lamp: Lamp = None,
+    recorder: Recorder = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -87,6 +88,7 @@ def predict(
             xyz=xyz,
             lamp=lamp,
             series=series,
+            recorder=tuple(recorder or ()),
             keep_maps=False,
             maps=maps,
             masks=masks,
@@ -95,6 +97,11 @@ def predict(
         )
         _tell_whether_all(any(one.error for one in judged))
         return
+    if recorder:
+        raise ConfigurationError(
+            "--recorder is read by one process; with --workers or --ray, write the same into "
+            "recorder.yaml beside the files, e.g. 'frequency: 50'."
+        )
     if xyz is not None or series is not None:
         raise ConfigurationError(
             "--xyz and --series name the partner of a single file, which needs no workers; leave "

@@ -47,7 +47,8 @@ class DetectionConfig(Settings):
         preset: ``paper``: as published, for a GPU and days; or ``recommended``. ``make`` takes what
             is not given from ``detection/presets``.
         model: registered builder.
-        modalities: ``rgb``, ``geometry`` or both.
+        modalities: ``rgb``, ``geometry`` or both. Where it is not given, a training takes what its
+            good parts have.
         fusion: ``search``, ``concatenation`` (hand-made), ``best`` (whichever of these two does
             better on held-out normals), ``random`` or a genotype file.
         cells: present cells (fewer for the paper's Table 4).
@@ -72,8 +73,8 @@ class DetectionConfig(Settings):
             background at all. ``false`` looks at whole frames.
         plane_margin: metres above the support plane that are removed with it; None estimates them.
         objects: of several above the support plane in a frame, look at the ``largest``, with a note
-            of others; at ``all`` together; or ``split`` the frame and judge each as a part. Needs
-            3D points.
+            of others; at ``all`` together; or ``split`` the frame and judge each as a part. Where
+            3D points are not read, colours tell them from a background.
         region: file of the pixels that are looked at: an image, nonzero inside, or polygons as
             JSON, LabelMe or lines of x, y. The model keeps it.
         ignore: likewise of pixels that are not looked at, such as a clamp.

@@ -13,6 +13,7 @@ import numpy as np
 
 from chiasm.detection.decision import AlarmRule, failed_verdict
 from chiasm.detection.hidden_defects import suspicion_note
+from chiasm.detection.prediction.known_defects import seen_before
 from chiasm.detection.preparation.acquisition import Acquisition, Coverage, coverage_of
 from chiasm.detection.readers.opening import open_as_trained
 from chiasm.detection.readers.source import Lamp, SampleSource
@@ -92,6 +93,9 @@ def evaluate(
     refs = [ref for ref in source.refs if ref.split in ("test", "")]
     if not refs:
         raise DataError(f"{data} has no test split to evaluate on.")
+    if warning := seen_before(refs, predictor.alarm_rule.known_defects):
+        say(f"Warning: {warning}")
+        remarks = (*remarks, warning)
     problems = [problem for problem in source.problems if problem.left_out]
     for problem in problems[:MAX_LISTED]:
         say(str(problem))

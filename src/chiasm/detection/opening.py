@@ -28,7 +28,14 @@ from chiasm.detection.readers.cache import PreparationCache, SelectedParts
 from chiasm.detection.readers.calibration_plan import Promise, few_calibration_warning, plan_split
 from chiasm.detection.readers.damaged import DamagedParts
 from chiasm.detection.readers.opening import lamp_read, open_source
-from chiasm.detection.readers.source import SampleRef, SampleSource
+from chiasm.detection.readers.source import (
+    SENSOR_WORDS,
+    SampleRef,
+    SampleSource,
+    check_sensors,
+    remarks_of,
+    sensors_of,
+)
 from chiasm.detection.readers.splits import (
     Split,
     check_disjoint,
@@ -122,6 +129,9 @@ def open_data(
     """
     started = time.monotonic()
     source = open_source(config.data, lamp=config.lamp)
+    config = _with_sensors(config, source)
+    for remark in remarks_of(source):
+        say(remark)
     folds = split is not None  # of a run that has checked its parts
     if split is None:
         split = split_of(config, source)
@@ -295,6 +305,18 @@ def open_data(
         batch = next(iter(data.loader("train")))
         _say_duration(data, batch, (time.perf_counter() - started) / len(batch.foreground))
     return data
+
+
+def _with_sensors(config: DetectionConfig, source: SampleSource) -> DetectionConfig:
+    """Return the settings with the modalities that the good parts have, where none were given."""
+    normals = [ref for ref in source.refs if ref.split == "train" and ref.label == 0]
+    if "modalities" in config.model_fields_set:
+        check_sensors(normals, config.modalities)
+        return config
+    present = sensors_of(normals)
+    if not present:  # the split says that there are no good parts
+        return config
+    return config.model_copy(update={"modalities": present})
 
 
 def _check_left(split: Split) -> None:
@@ -493,6 +515,9 @@ def open_run(config: DetectionConfig, *, crew: Crew = ALONE) -> DetectionDataMod
 
     Raises ``ConfigurationError`` where it holds a run with other settings or other parts.
     """
+    config = _with_sensors(config, open_source(config.data, lamp=config.lamp))
+    if len(config.modalities) == 1:
+        say(f"Training looks at {SENSOR_WORDS[config.modalities[0]]} alone.")
     open_run_folder(config, config.out, free=CHANGEABLE)
     data = open_data(config, estimate=True, crew=crew)
     record_data_hash(config.out, data.training_data)

@@ -63,7 +63,7 @@ def search(
     if data is None:
         with device_errors(find_device(config.device), remedy=LOWER):
             data = open_run(config, crew=crew)
-            genotype = search(config, data=data, measure=measure)
+            genotype = search(data.config, data=data, measure=measure)
         data.remove_stored()
         return genotype
     if data.seconds_left() <= 0:

@@ -98,7 +98,7 @@ def train(
     if data is None:
         with device_errors(find_device(config.device), remedy=LOWER):
             data = open_run(config, crew=crew)
-            result = train(config, data=data, measure=measure)
+            result = train(data.config, data=data, measure=measure)
         # An interrupted run keeps them, and reads them when it is resumed.
         data.remove_stored()
         remove_folds(config)

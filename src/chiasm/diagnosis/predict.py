@@ -43,6 +43,7 @@ def predict(
     *,
     out: Path | str = "diagnoses",
     series: Path | str | None = None,
+    recorder: Sequence[str] = (),
 ) -> list[Diagnosis]:
     """Diagnose new recordings; writes ``diagnoses.csv`` and ``diagnoses.json`` to ``out``.
 
@@ -51,13 +52,14 @@ def predict(
         inputs: folder, table, or one picture.
         out: folder for the results.
         series: the series that belongs to a single picture.
+        recorder: ``NAME=VALUE`` each, what the recorder's files do not say.
 
     A recording that cannot be read gets a row with ``error``.
 
     Raises:
         DataError: no recording could be diagnosed.
     """
-    source = open_source(inputs, partner=series)
+    source = open_source(inputs, partner=series, recorder=recorder)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     with Progress("Diagnosing", len(source.refs), unit="recordings") as progress:

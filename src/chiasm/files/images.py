@@ -15,7 +15,7 @@ from chiasm.files.decoding import METRES, Numbers, bytes_of, decode_picture, num
 from chiasm.files.missing import missing_values
 from chiasm.samples import BoolArray, FloatArray
 
-RGB_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"})
+RGB_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"})
 XYZ_SUFFIXES = frozenset({".tif", ".tiff", ".npy", ".npz", ".exr"})
 
 
@@ -80,6 +80,20 @@ def read_xyz(
     """
     numbers = numbers_of(bytes_of(Path(path)), str(path))
     return point_map(numbers, str(path), unit_m, remarks=remarks)
+
+
+def holds_points(path: Path | str) -> bool:
+    """Return whether a file's header says that it is a TIFF of three floats a pixel."""
+    try:
+        with tifffile.TiffFile(path) as file:
+            series = file.series[0]
+            return (
+                series.ndim == 3
+                and 3 in (series.shape[0], series.shape[-1])
+                and (series.dtype is not None and series.dtype.kind == "f")
+            )
+    except Exception:  # a damaged file makes tifffile raise nearly anything
+        return False
 
 
 def point_map(

@@ -64,13 +64,7 @@ class Spool:
         safe = re.sub(r"[^A-Za-z0-9._-]", "-", owner)[:80] or "service"
         self._path = folder / f"{safe}-{os.urandom(4).hex()}{_SUFFIX}"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            # Locked before it has the name that others look for.
-            new = self._path.with_suffix(".new")
-            self._file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            new.rename(self._path)
-            _sync_folder(folder)
+            self._file = self._new_file()
         except OSError as error:
             raise ConfigurationError(
                 f"Verdicts cannot be kept in {folder} while {receiver} is away "
@@ -90,6 +84,7 @@ class Spool:
         """
         data = b"".join(map(line_of, rows))
         with self._lock:
+            self._renew_if_deleted()
             try:
                 # Bytes of an attempt that failed, if they could not be cut off then.
                 os.ftruncate(self._file, self._size)
@@ -138,6 +133,8 @@ class Spool:
 
     def deliver(self, send: Callable[[Rows], None]) -> None:
         """Hand the own rows to ``send`` in batches, oldest first, each row once."""
+        with self._lock:
+            self._renew_if_deleted()
         for rows, end in self._batches(self._path, self._delivered, self._size):
             send(rows)
             with self._lock:
@@ -171,6 +168,38 @@ class Spool:
         if self.clear():
             self._path.unlink(missing_ok=True)
         os.close(self._file)
+
+    def _new_file(self) -> int:
+        """Create the own file; ``OSError`` where that is not possible."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Locked before it has the name that others look for.
+        new = self._path.with_suffix(".new")
+        file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            new.rename(self._path)
+            _sync_folder(self.folder)
+        except OSError:
+            os.close(file)
+            new.unlink(missing_ok=True)
+            raise
+        return file
+
+    def _renew_if_deleted(self) -> None:
+        """Write what waits to a new file where somebody deleted the own one, or its folder."""
+        if os.fstat(self._file).st_nlink:
+            return
+        waiting = os.pread(self._file, self._size - self._delivered, self._delivered)
+        file = self._new_file()
+        try:
+            _write_all(file, waiting)
+            os.fsync(file)
+        except OSError:
+            os.close(file)
+            self._path.unlink(missing_ok=True)
+            raise
+        os.close(self._file)
+        self._file, self._size, self._delivered = file, len(waiting), 0
 
     def _left_files(self) -> Iterator[Path]:
         """Yield the files of killed services, oldest first, each locked while it is used."""

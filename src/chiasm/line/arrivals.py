@@ -6,14 +6,18 @@ The folder is listed at every look: file systems of a network report no changes.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from chiasm.detection.sensors.point_clouds import CLOUD_SUFFIXES
 from chiasm.line.pairing import Needs, is_temporary, part_name, role_of
 
+_HEAD = 4096  # bytes that hold the header of a point cloud
+MARK = ".verdict.json"  # of a judged part that stays
 Signature = tuple[int, int, int, int]  # size, times of change of content and of the file, inode
 _Identity = frozenset[tuple[Path, Signature]]
 
@@ -87,9 +91,11 @@ class Arrivals:
     skipped: tuple[Path, ...] = ()
     clock: Callable[[], float] = time.monotonic
     ignored: set[str] = field(default_factory=set)  # suffixes of files that are not read
+    restless: tuple[str, ...] = ()  # parts that are changed for longer than ``patience_s``
     _seen: dict[Path, _Seen] = field(default_factory=dict)
     _settled: dict[str, _Identity] = field(default_factory=dict)
     _present: dict[str, _Identity] = field(default_factory=dict)
+    _unsettled: dict[str, float] = field(default_factory=dict)  # since when
 
     def look(self) -> list[Arrival]:
         """List the folder once; return the parts that are ready, in the order of their arrival.
@@ -106,7 +112,8 @@ class Arrivals:
             relative = path.relative_to(self.folder)
             role = role_of(relative, self.needs)
             if not role:
-                self.ignored.add(path.suffix.lower() or path.name)
+                if not path.name.endswith(MARK):
+                    self.ignored.add(path.suffix.lower() or path.name)
                 continue
             before = self._seen.get(path)
             same = before is not None and before.signature == signature
@@ -115,6 +122,11 @@ class Arrivals:
         self._seen = seen
         self._present = {name: _identity(files) for name, files in parts.items()}
         self._settled = {n: files for n, files in self._settled.items() if n in parts}
+        self._unsettled = {
+            name: self._unsettled.get(name, now)
+            for name, files in self._present.items()
+            if self._settled.get(name) != files
+        }
         ready = []
         for name, files in parts.items():
             if self._settled.get(name) == self._present[name]:
@@ -122,6 +134,14 @@ class Arrivals:
             arrival = self._arrival(name, files, now)
             if arrival is not None:
                 ready.append(arrival)
+        known = {arrival.name for arrival in ready}
+        self.restless = tuple(
+            name
+            for name, since in self._unsettled.items()
+            if now - since > self.patience_s
+            and name not in known
+            and now - max(self._seen[path].since for path, _, _ in parts[name]) < self.settle_s
+        )
         return sorted(ready, key=lambda a: (max(file.mtime_ns for file in a.files), a.name))
 
     @property
@@ -162,7 +182,8 @@ class Arrivals:
         empty = [str(file.path) for file in arrived if file.size == 0]
         roles = [file.role for file in arrived]
         doubled = next((role for role in roles if roles.count(role) > 1), "")
-        missing = self.needs.missing(roles)
+        coloured = ["rgb"] if any(map(has_colours, arrived)) else []
+        missing = self.needs.missing([*roles, *coloured])
         if not (empty or doubled or missing):
             return Arrival(name, arrived, age)
         if age < self.patience_s:
@@ -197,6 +218,8 @@ class Arrivals:
                     continue
                 path = Path(entry.path)
                 try:
+                    if entry.is_symlink() and entry.is_dir():
+                        continue  # which may lead back here
                     if entry.is_dir():
                         if path not in self.skipped:
                             folders.append(path)
@@ -209,6 +232,18 @@ class Arrivals:
                     path,
                     (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino),
                 )
+
+
+def has_colours(file: ArrivedFile) -> bool:
+    """Tell whether a file is a point cloud whose header names colours."""
+    if file.path.suffix.lower() not in CLOUD_SUFFIXES:
+        return False
+    try:
+        with file.path.open("rb") as stream:
+            head = stream.read(_HEAD)
+    except OSError:
+        return False
+    return re.search(rb"property \w+ (?:diffuse_)?red\b|FIELDS .*\brgba?\b", head) is not None
 
 
 def _identity(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 
 def tell(text: str) -> None:
     """Print a line at once, also into a pipe."""
-    print(text, flush=True)
+    # A file may have a name that is no text, and a terminal letters that it cannot show.
+    encoding = sys.stdout.encoding or "utf-8"
+    print(text.encode(encoding, "replace").decode(encoding), flush=True)

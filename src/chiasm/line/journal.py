@@ -63,6 +63,8 @@ class Journal:
         """Return what was last said of these parts, by name."""
         wanted = {cell(name): name for name in names}
         judged: dict[str, Judged] = {}
+        if not wanted:
+            return judged
         for row in self.rows():
             if row["source"] in wanted:
                 name = wanted[row["source"]]

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import cv2
 
 from chiasm.detection.readers.checked_sample import sample_from_arrays
+from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
 from chiasm.files.appearing import appearing
@@ -135,6 +136,7 @@ class Judge:
 
         Raises:
             DataError: a file cannot be read, or not as what it should be.
+            DeviceLostError: nothing can be judged any more.
         """
         start = time.monotonic()
         record = LineRecord(
@@ -152,7 +154,7 @@ class Judge:
             answer = self._answer(arrival)
             record = _FILLED[record.wing](record, answer, self.model)
             if record.alarm and self._heat_maps is not None:
-                self._draw(arrival, answer)
+                self._draw(arrival, answer, self._heat_maps / f"{arrival.name}-{record.id[:8]}.png")
         return replace(record, latency_ms=round(1000 * (time.monotonic() - start), 3))
 
     def failed(self, arrival: Arrival, error: Exception, *, folder: Path) -> LineRecord:
@@ -172,34 +174,45 @@ class Judge:
                 f"{files['depth']} is a depth image, from which points are computed with the "
                 "camera's intrinsics; name their JSON file with --camera."
             )
+        if "xyz" in files and self.needs.missing(files):
+            # Colours that are in the point cloud.
+            image = read_range(files["xyz"], RangeSettings())
+            files |= {"xyz": image.xyz, "rgb": image.rgb}
         if "depth" not in files:
             options = {k: v for k, v in options.items() if k not in ("intrinsics", "depth_unit")}
         return self.model(source=arrival.name, **files, **options)
 
-    def _draw(self, arrival: Arrival, verdict: Verdict) -> None:
-        assert self._heat_maps is not None
+    def _draw(self, arrival: Arrival, verdict: Verdict, path: Path) -> None:
+        """Draw a part; what prevents that must not change its verdict."""
+        try:
+            self._draw_on(arrival, verdict, path)
+        except (OSError, ChiasmError, cv2.error) as error:
+            tell(f"The heat map {path} could not be written: {error}")
+
+    def _draw_on(self, arrival: Arrival, verdict: Verdict, path: Path) -> None:
         rule = getattr(self.model, "alarm_rule")  # noqa: B009
         files: dict[str, Any] = {k: v for k, v in arrival.by_role().items() if k in ("rgb", "xyz")}
+        if "rgb" not in files and "rgb" in self.needs.roles and "xyz" in files:
+            files["rgb"] = read_range(files["xyz"], RangeSettings()).rgb
         sample = sample_from_arrays(files.get("rgb"), files.get("xyz")) if files else None
         if sample is None or verdict.anomaly_map is None:
             return
         scale = HeatScale.of(rule.calibration_scores, rule.display_threshold)
         done, content = cv2.imencode(".png", heat_overlay(verdict.anomaly_map, sample, scale=scale))
         if done:
-            with appearing(self._heat_maps / f"{arrival.name}.png") as half:
+            with appearing(path) as half:
                 half.write_bytes(content.tobytes())
 
     def _identity(self, arrival: Arrival, folder: Path) -> str:
         """Return the id of a part's verdict: the same files have the same, after a kill as well."""
-        digest = hashlib.sha256(f"{self._station}\n{folder.resolve()}\n{arrival.name}\n".encode())
+        place = f"{self._station}\n{folder.resolve()}\n{arrival.name}\n"
+        digest = hashlib.sha256(place.encode("utf-8", "surrogateescape"))
         for file in arrival.files:
             try:
                 with file.path.open("rb") as stream:
                     content = hashlib.file_digest(stream, "sha256").hexdigest()
-            except OSError as cause:
-                raise DataError(
-                    f"{file.path} cannot be opened: {cause.strerror or cause}."
-                ) from cause
+            except OSError:
+                content = "unreadable"  # which the model says with its reason
             digest.update(f"{file.role} {file.size} {file.mtime_ns} {content}\n".encode())
         return digest.hexdigest()[:32]
 
@@ -232,6 +245,7 @@ def _of_part(record: LineRecord, verdict: Verdict, model: Any) -> LineRecord:
         p_value=verdict.p_value,
         threshold=model.alarm_rule.threshold,
         regions=verdict.regions,
+        parts=verdict.parts,
         notes=verdict.notes,
         error=verdict.error,
     )

@@ -7,6 +7,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from chiasm.detection.sensors.point_clouds import CLOUD_SUFFIXES
+from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES
+
 _MARKS = {
     **dict.fromkeys(("rgb", "colour", "color", "image", "img"), "rgb"),
     **dict.fromkeys(("xyz", "points", "cloud"), "xyz"),
@@ -14,8 +17,11 @@ _MARKS = {
     **dict.fromkeys(("prpd", "pattern"), "image"),
     **dict.fromkeys(("series", "pulses", "csv"), "series"),
 }
-_PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp"})
 _TIFF = frozenset({".tif", ".tiff"})
+_PICTURES = RGB_SUFFIXES - _TIFF
+_POINTS = XYZ_SUFFIXES | CLOUD_SUFFIXES
+# Without .txt and .bin, which too many programs write for other ends.
+_SERIES = frozenset({".csv", ".tsv", ".asc", ".dat", ".npy", ".npz", ".mat", ".xml"})
 _SEPARATORS = "_. -"  # ends with what would be a range in a pattern
 # Of programs that write under another name first.
 _TEMPORARY = frozenset(
@@ -94,17 +100,17 @@ def role_of(path: PurePath, needs: Needs) -> str:
     marked = next((_MARKS[word] for word in words if word in _MARKS), "")
     role = ""
     if "image" in needs.roles or "series" in needs.roles:
-        if end == ".csv":
+        if end in _SERIES:
             role = "series"
-        elif end == ".npy":
-            role = "image" if marked in ("image", "rgb") else "series"
-        elif end in _PICTURES | _TIFF:
+        elif end in RGB_SUFFIXES:
             role = "image"
     elif end in _TIFF:
         role = marked if marked in ("rgb", "depth", "xyz") else "xyz"
         role = "rgb" if not needs.shape_is_seen and not marked else role
     elif end in _PICTURES:
         role = "depth" if marked == "depth" and end == ".png" else "rgb"
+    elif end in _POINTS:
+        role = "depth" if marked == "depth" else "xyz"
     return role if role in needs.roles else ""
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from chiasm.samples import Region
+from chiasm.samples import Region, Verdict
 
 SCHEMA, VERSION = "chiasm.verdict", 1
 GOOD, DEFECTIVE, UNDECIDED, ERROR = "good", "defective", "undecided", "error"
@@ -36,6 +36,7 @@ class LineRecord:
         threshold: score above which a part is defective.
         probabilities: of a recording, by kind.
         regions: places of the alarm on a part, the highest peak first.
+        parts: of a frame that is split, the verdict on each of its parts.
         latency_ms: from the start of reading to the verdict.
         notes: remarks.
         error: what was wrong, or "".
@@ -55,6 +56,7 @@ class LineRecord:
     threshold: float | None = None
     probabilities: Mapping[str, float] = field(default_factory=dict)
     regions: tuple[Region, ...] = ()
+    parts: tuple[Verdict, ...] = ()
     latency_ms: float = 0.0
     notes: tuple[str, ...] = ()
     error: str = ""
@@ -66,22 +68,28 @@ class LineRecord:
             "version": VERSION,
             "id": self.id,
             "time": iso_time(self.time),
-            "station": self.station,
-            "source": self.source,
+            "station": clean(self.station),
+            "source": clean(self.source),
             "decision": self.decision,
             "alarm": self.alarm,
             "score": finite(self.score),
             "p_value": finite(self.p_value),
             "threshold": finite(self.threshold),
             "probabilities": {kind: finite(p) for kind, p in self.probabilities.items()},
-            "regions": [_plain(asdict(region)) for region in self.regions],
+            "regions": _places(self.regions),
+            "parts": [_part(part) for part in self.parts],
             "model": self.model,
             "model_hash": self.model_hash,
             "wing": self.wing,
             "latency_ms": self.latency_ms,
-            "notes": list(self.notes),
-            "error": self.error,
+            "notes": [clean(note) for note in self.notes],
+            "error": clean(self.error),
         }
+
+
+def clean(text: str) -> str:
+    """Return text as every receiver takes it: what UTF-8 cannot hold becomes ``?``."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def decision_of(defective: bool | None) -> str:
@@ -110,9 +118,27 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(value)
 
 
-def _plain(region: dict[str, Any]) -> dict[str, Any]:
+def _places(regions: Iterable[Region]) -> list[dict[str, Any]]:
+    return [_plain(asdict(region)) for region in regions]
+
+
+def _part(part: Verdict) -> dict[str, Any]:
     return {
-        name: [finite(part) for part in value] if isinstance(value, tuple) else finite(value)
+        "source": clean(part.source),
+        "decision": ERROR if part.error else decision_of(part.defective),
+        "score": finite(part.score),
+        "p_value": finite(part.p_value),
+        "regions": _places(part.regions),
+        "error": clean(part.error),
+    }
+
+
+def _plain(region: dict[str, Any]) -> dict[str, Any]:
+    def number(value: Any) -> Any:
+        return value if isinstance(value, int) else finite(value)
+
+    return {
+        name: [number(part) for part in value] if isinstance(value, tuple) else number(value)
         for name, value in region.items()
     }
 
@@ -149,6 +175,15 @@ def json_schema() -> dict[str, Any]:
         "threshold": entry(number, "Scores above it are alarms."),
         "probabilities": entry(
             "object", "Of a recording, by kind.", additionalProperties={"type": number}
+        ),
+        "parts": entry(
+            "array",
+            "Of a frame with several parts that is split: the verdict on each; else empty. The "
+            "decision on the frame is that on its worst part.",
+            items={
+                "type": "object",
+                "required": ["source", "decision", "score", "p_value", "regions", "error"],
+            },
         ),
         "regions": entry(
             "array",

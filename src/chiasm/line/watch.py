@@ -13,10 +13,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
-from chiasm.errors import ChiasmError, ConfigurationError, DataError
+from chiasm.errors import ConfigurationError, DataError, DeviceLostError
 from chiasm.files.appearing import appearing
 from chiasm.files.locks import write_lock
-from chiasm.line.arrivals import Arrival, Arrivals
+from chiasm.line.arrivals import MARK, Arrival, Arrivals
 from chiasm.line.console import tell
 from chiasm.line.journal import Journal, Judged
 from chiasm.line.judging import Judge
@@ -109,6 +109,7 @@ class Watch:
             tell(f"{self.folder} is back.")
             self._away = ""
         self._tell_ignored()
+        self._tell_restless()
         judged = 0
         for arrival in ready:
             if stop is not None and stop.is_set():
@@ -122,6 +123,7 @@ class Watch:
         if before is not None and before.stamp == arrival.stamp:
             self._finish(arrival, before.decision, None)
             return False
+        self.judge.refresh()
         record = self._record(arrival)
         if record is None or not _unchanged(arrival):
             return False  # still being written: at a later look
@@ -143,13 +145,12 @@ class Watch:
     def _record(self, arrival: Arrival) -> LineRecord | None:
         try:
             return self.judge.judge(arrival, folder=self.folder)
+        except DeviceLostError:
+            raise  # of all further parts as well: a new process may find the device again
         except Exception as error:
             if isinstance(error, DataError) and arrival.age_s < _RETRY_S:
                 return None
-            try:
-                return self.judge.failed(arrival, error, folder=self.folder)
-            except ChiasmError:
-                return None  # it vanished
+            return self.judge.failed(arrival, error, folder=self.folder)
 
     def _kept(self, payload: Payload, arrival: Arrival, stop: threading.Event) -> bool:
         """Write a record to the spools and to the table, however long the disk takes."""
@@ -197,7 +198,7 @@ class Watch:
         import json
 
         first = arrival.files[0].path
-        with appearing(first.with_name(f"{Path(arrival.name).name}.verdict.json")) as half:
+        with appearing(first.with_name(f"{Path(arrival.name).name}{MARK}")) as half:
             half.write_text(json.dumps(payload, indent=2) + "\n")
 
     def _tell_ignored(self) -> None:
@@ -207,6 +208,15 @@ class Watch:
             tell(
                 f"Files {', '.join(sorted(new))} in {self.folder} are not read: this model takes "
                 f"{' and '.join(self.judge.needs.missing(()))} of each part."
+            )
+
+    def _tell_restless(self) -> None:
+        for name in set(self.arrivals.restless) - self._told:
+            self._told.add(name)
+            tell(
+                f"The files of {name} have not lain still for {self.arrivals.settle_s:g} s since "
+                f"{self.arrivals.patience_s:g} s; where they are written again and again, let each "
+                "part have a name of its own, or lower --settle."
             )
 
 

@@ -22,12 +22,15 @@ class KnownDefects:
         defects: scores of the labelled defective parts, rising.
         miss_rate: that is promised of such defects, on average; None where F1 chose.
         f1: on these parts and the calibration normals, which chose it; None with a miss rate.
+        files: hashes of the parts' files, also of those that trained, so that an evaluation on them
+            is noticed.
     """
 
     threshold: float
     defects: tuple[float, ...]
     miss_rate: float | None = None
     f1: float | None = None
+    files: tuple[str, ...] = ()
 
     @property
     def missed(self) -> int:

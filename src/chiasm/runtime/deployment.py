@@ -196,7 +196,8 @@ def _from_json(content: dict[str, Any]) -> Deployment:
         fields["preparation"] = settings_from_json(fields["preparation"])
     fields["acquisition"] = acquisition_from_json(fields.get("acquisition"))
     if (known := fields.get("known_defects")) is not None:
-        fields["known_defects"] = KnownDefects(**{**known, "defects": tuple(known["defects"])})
+        lists = {name: tuple(known[name]) for name in ("defects", "files")}
+        fields["known_defects"] = KnownDefects(**{**known, **lists})
     if fields["geometry"] is not None:
         fields["geometry"] = GeometryScale(**fields["geometry"])
     if fields["recording"] is not None:

@@ -20,6 +20,7 @@ from chiasm.detection.readers.camera import (
     camera_for,
     camera_from_text,
 )
+from chiasm.detection.sensors.orientation import upright
 from chiasm.diagnosis.readers.checked_sample import series_of_file
 from chiasm.errors import DataError
 from chiasm.files.decoding import TIFF_MARKS, Numbers, TiffCheck, numbers_of
@@ -93,6 +94,10 @@ def decode_part(files: Mapping[str, Upload], fields: Mapping[str, str], limits: 
         xyz = _points(files["xyz"], limits, remarks)
     elif "depth" in files:
         xyz = _points_of_depth(files["depth"], fields, limits, remarks)
+    if rgb is not None:
+        partner = None if xyz is None else (xyz.shape[0], xyz.shape[1])
+        upload = files["rgb"]
+        rgb = upright(rgb, upload.content, partner=partner, name=upload.where)
     return Part(rgb, xyz, tuple(remarks))
 
 

@@ -136,7 +136,12 @@ class RequestPredictor:
             notes=[*part.notes, *verdict.notes],
             links=links,
         )
-        said = {"alarm": verdict.defective, "notes": verdict.notes, "regions": verdict.regions}
+        said = {
+            "alarm": verdict.defective,
+            "notes": verdict.notes,
+            "regions": verdict.regions,
+            "parts": verdict.parts,
+        }
         return answer, row, views, said
 
     def _recording(

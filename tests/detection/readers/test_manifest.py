@@ -12,6 +12,7 @@ import pytest
 
 from chiasm.detection.readers.manifest import Manifest
 from chiasm.detection.readers.opening import open_source
+from chiasm.diagnosis.readers.opening import is_diagnosis_data
 from chiasm.errors import DataError
 from chiasm.files.images import write_mask, write_rgb, write_xyz
 
@@ -121,7 +122,7 @@ def test_rows_of_absent_files_are_listed_and_left_out(folder):
     ("row", "words"),
     [
         ({"rgb": "a.png", "label": 2}, "row 2 has label '2"),
-        ({"rgb": "a.png", "label": "bad"}, "row 2, column label: 'bad'"),
+        ({"rgb": "a.png", "label": "maybe"}, "row 2 has label 'maybe'; 0, good or ok"),
         ({"rgb": "a.png", "label": 0, "kind": "cut"}, "row 2 .*contradict"),
         ({"rgb": "a.png", "label": 1, "kind": "good"}, "row 2 .*contradict"),
         ({"rgb": "a.png", "split": "dev"}, "row 2 has split 'dev'"),
@@ -188,3 +189,131 @@ def test_faulty_files_are_named_when_loaded(folder, row, words):
     source = Manifest(table(folder, [row]))
     with pytest.raises(DataError, match=words):
         source.load(source.refs[0])
+
+
+def test_spreadsheets_in_german_and_tables_with_tabs(folder):
+    camera = "fx;fy;cx;cy\n", "20,0;10;2;1,5\n"
+    text = f"\ufeffsep=;\nrgb;depth;depth_unit;{camera[0]}a.png;depth.png;0,001;{camera[1]}"
+    expected = None
+    for suffix, separator in ((".csv", ";"), (".tsv", "\t"), (".csv", "|")):
+        path = folder / f"parts{suffix}"
+        path.write_text(text.replace(";", separator))
+        source = open_source(path)
+        sample = source.load(source.refs[0])
+        assert sample.xyz[3, 4, 2] == pytest.approx(1.9)
+        expected = sample.xyz if expected is None else expected
+        np.testing.assert_array_equal(sample.xyz, expected)
+
+
+def test_a_decimal_comma_between_commas_is_refused(folder):
+    (folder / "parts.csv").write_text("rgb,depth,depth_unit\na.png,depth.png,0,001\n")
+    with pytest.raises(DataError, match="decimal comma need semicolons"):
+        open_source(folder / "parts.csv")
+
+
+def test_json_lines(folder):
+    path = folder / "parts.jsonl"
+    path.write_text(
+        '{"rgb": "a.png", "label": 0}\n\n'
+        '{"rgb": "b.png", "label": 1, "kind": "cut", "box": [1, 2]}\n'
+    )
+    refs = open_source(path).refs
+    assert [(ref.label, ref.kind, dict(ref.extra)) for ref in refs] == [
+        (0, "good", {}),
+        (1, "cut", {"box": "[1, 2]"}),
+    ]
+    for content in ("{", "[1]\n"):
+        path.write_text(content)
+        with pytest.raises(DataError, match="cannot be read as JSON lines"):
+            open_source(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "label"),
+    [
+        (("good", "OK", "Normal", " pass ", "i.O.", "0.0"), 0),
+        (("bad", "NOK", "Anomaly", "defect", "FAIL", "n.i.O.", "1.0"), 1),
+    ],
+)
+def test_labels_in_words(folder, words, label):
+    for word in words:
+        (ref,) = Manifest(table(folder, [{"rgb": "a.png", "label": word}])).refs
+        assert ref.label == label and ref.kind == ("defect" if label else "good")
+
+
+def test_anomalibs_columns(folder):
+    """Its tables have the kind of defect as ``label``, and point maps as ``depth_path``."""
+    rows = [
+        {"image_path": "a.png", "label": "good", "label_index": 0, "split": "Train"},
+        {"image_path": "b.png", "label": "crack", "label_index": 1, "mask_path": "cut.png"},
+    ]
+    source = open_source(table(folder, rows))
+    facts = [(ref.split, ref.label, ref.kind, set(ref.files)) for ref in source.refs]
+    assert facts == [("train", 0, "good", {"rgb"}), ("", 1, "crack", {"rgb", "mask"})]
+    (remark,) = source.remarks
+    assert "image_path as rgb" in remark and "label_index as label" in remark
+    source = open_source(table(folder, [{"image_path": "a.png", "depth_path": "a.tiff"}]))
+    assert source.load(source.refs[0]).xyz is not None
+    with pytest.raises(DataError, match="depth_unit ''"):
+        open_source(table(folder, [{"image_path": "a.png", "depth_path": "depth.png"}]))
+
+
+def test_whether_there_is_an_anomaly_may_be_true_or_false(folder):
+    rows = [{"image": "a.png", "is_anomaly": True}, {"image": "b.png", "is_anomaly": False}]
+    assert [ref.label for ref in Manifest(table(folder, rows, ".parquet")).refs] == [1, 0]
+
+
+def test_paths_may_be_relative_to_the_folder_above_and_have_backslashes(folder):
+    """VisA's split_csv/1cls.csv."""
+    write_rgb(folder / "candle/1.png", np.zeros((*SIZE, 3), np.float32))
+    (folder / "split_csv").mkdir()
+    rows = [{"object": "candle", "image": "candle\\1.png", "split": "test", "label": "anomaly"}]
+    rows += [{"object": "pcb", "image": "a.png", "split": "train", "label": "normal"}]
+    path = folder / "split_csv/1cls.csv"
+    pd.DataFrame(rows).to_csv(path, index=False)
+    source = open_source(path)
+    assert [ref.label for ref in source.refs] == [1, 0] and source.problems == ()
+    assert source.load(source.refs[0]).rgb.shape == (*SIZE, 3)
+    said = " ".join(source.remarks)
+    assert f"relative to {folder}" in said and "2 products (candle, pcb)" in said
+
+
+def test_a_table_of_parts_is_no_table_of_recordings(folder):
+    for rows, recordings in (
+        ([{"image": "a.png", "mask": "cut.png"}], False),
+        ([{"image": "a.png", "label": "ok"}, {"image": "b.png", "label": "nok"}], False),
+        ([{"image": "a.png", "kind": "corona", "session": "s"}], True),
+    ):
+        assert is_diagnosis_data(table(folder, rows)) == recordings
+
+
+def pictures_under_lamps(folder: Path, *, points: bool, lamps: bool = True) -> Path:
+    rows = []
+    for part in range(3):
+        write_xyz(folder / f"p{part}.tiff", np.full((*SIZE, 3), 0.3))
+        for lamp in (2, 5):
+            write_rgb(folder / f"{part}_{lamp}.png", np.full((*SIZE, 3), lamp / 10))
+            row = {"rgb": f"{part}_{lamp}.png", "group": f"g{part}", "label": 0}
+            row |= {"split": "test" if part == 2 else "train"}
+            rows.append(row | ({"xyz": f"p{part}.tiff"} if points else {}))
+            rows[-1] |= {"light": lamp} if lamps else {}
+    return table(folder, rows)
+
+
+@pytest.mark.parametrize("points", [True, False])
+def test_a_part_under_several_lamps_is_one_part(folder, points):
+    path = pictures_under_lamps(folder, points=points)
+    source = open_source(path)
+    assert [(ref.group, ref.lamp) for ref in source.refs] == [("g0", 2), ("g1", 2), ("g2", 2)]
+    assert source.lamps == (2, 5)
+    (remark,) = source.remarks
+    assert "6 pictures show 3 parts" in remark and "under lamp 2" in remark
+    assert [ref.lamp for ref in open_source(path, lamp=5).refs] == [5, 5, 5]
+    drawn = open_source(path, lamp="all")
+    assert [ref.group for ref in drawn.refs] == ["g0", "g1", "g2", "g2"]
+    assert drawn.refs == open_source(path, lamp="all").refs
+
+
+def test_rows_with_the_same_points_need_lamps(folder):
+    with pytest.raises(DataError, match=r"same 3D points, .*p0\.tiff.* column lamp"):
+        open_source(pictures_under_lamps(folder, points=True, lamps=False))

@@ -185,3 +185,14 @@ def test_layouts_are_recognised_and_others_explained(category, tmp_path):
             open_source(path)
     with pytest.raises(DataError, match=rf"{category} .*has no lamp to choose; leave out lamp=2"):
         open_source(category, lamp=2)
+
+
+def test_masks_may_lie_in_ground_truth(tmp_path):
+    """3D-ADAM, as it is published for anomalib."""
+    for kind in ("train/good", "test/bulge"):
+        put(tmp_path / kind, "001_C", 0)
+    write_mask(tmp_path / "train/good/ground_truth/001_C.png", np.zeros(SIZE, bool))
+    write_mask(tmp_path / "test/bulge/ground_truth/001_C.png", spot())
+    good, bulge = open_source(tmp_path).refs
+    assert not open_source(tmp_path).load(good).mask.any()
+    np.testing.assert_array_equal(open_source(tmp_path).load(bulge).mask, spot())

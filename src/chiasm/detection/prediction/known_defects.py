@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from chiasm.detection.readers.opening import open_as_trained
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.errors import ChiasmError, DataError
+from chiasm.files.content_hash import content_hash
 from chiasm.metrics.known_defects import KnownDefects, best_f1, bounded_misses
 from chiasm.runs.console import say
 from chiasm.samples import RGBDSample
@@ -76,12 +78,14 @@ def choose_by_defects(
         ConfigurationError: there are too few for the miss rate.
     """
     samples: Iterator[tuple[str, RGBDSample | ChiasmError]]
+    files: tuple[str, ...] = ()
     if isinstance(defects, Path):
         source, remarks = open_as_trained(defects, model.acquisition)
         for remark in remarks:
             say(remark)
-        refs = [r for r in defective_refs(source, own=own) if r.source not in left_out]
-        samples = _loaded(source, refs)
+        known = defective_refs(source, own=own)
+        files = tuple(filter(None, map(file_hash, known)))
+        samples = _loaded(source, [ref for ref in known if ref.source not in left_out])
     else:
         samples = ((sample.source, sample) for sample in defects)
     verdicts = list(model.predict_all(samples))
@@ -94,9 +98,40 @@ def choose_by_defects(
         )
     if not scores:
         raise DataError("No known defect could be scored, so that none can choose a threshold.")
-    if miss_rate is not None:
-        return bounded_misses(scores, miss_rate)
-    return best_f1(model.alarm_rule.calibration_scores, scores)
+    chosen = (
+        best_f1(model.alarm_rule.calibration_scores, scores)
+        if miss_rate is None
+        else bounded_misses(scores, miss_rate)
+    )
+    return replace(chosen, files=files)
+
+
+def file_hash(ref: SampleRef) -> str:
+    """Return a short hash of the files of a part's sensors; "" where they cannot be read."""
+    files = [ref.files[role] for role in ("rgb", "xyz", "depth") if role in ref.files]
+    try:
+        return content_hash(files)[:16] if files else ""
+    except OSError:
+        return ""
+
+
+def seen_before(refs: Sequence[SampleRef], known: KnownDefects | None) -> str:
+    """Return a sentence where parts of a test chose the model's threshold or trained it; or "".
+
+    Args:
+        refs: of the test.
+        known: of the model.
+    """
+    if known is None or not known.files:
+        return ""
+    files = set(known.files)
+    count = sum(file_hash(ref) in files for ref in refs if ref.label == 1)
+    if not count:
+        return ""
+    return (
+        f"{count} of the defective test parts chose the threshold of the model, or trained it: "
+        "figures of decisions on them are not those of unseen parts. Test with other defects."
+    )
 
 
 def _loaded(

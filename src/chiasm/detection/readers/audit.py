@@ -30,7 +30,7 @@ from chiasm.detection.preparation.acquisition import Coverage, coverage_of
 from chiasm.detection.preparation.distance import median_distance
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.opening import lamp_read
-from chiasm.detection.readers.source import SampleRef, SampleSource
+from chiasm.detection.readers.source import SampleRef, SampleSource, remarks_of
 from chiasm.detection.readers.splits import shared_files
 from chiasm.detection.readers.survey import PARTS_MEASURED, survey_of_source
 from chiasm.files.audit_text import (
@@ -267,6 +267,7 @@ def audit(
         divided_groups=divided,
         trivial=trivial,
         cautions=(
+            *(Finding("know", "On reading", remark) for remark in remarks_of(source)),
             *cautions(source.refs, labels, sizes, duplicates, divided, trivial),
             *distance_cautions(distances),
             *faulty,

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray
+
+Values = NDArray[Any]  # float32 or float64
+_ROUNDS = 30  # of the iteration that takes a distortion out
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,6 @@ class Intrinsics:
         cx, cy: principal point in pixels; (0, 0) is the centre of the first pixel.
         width, height: of the image that they belong to, in pixels; None where that is unknown.
         distortion: coefficients in OpenCV's order (k1, k2, p1, p2, k3, ...); () without any.
-            ``back_project`` does not apply them.
         depth_unit: metres of one count of depth, where the camera's file says so.
     """
 
@@ -50,7 +54,8 @@ def back_project(depth: NDArray[np.floating], camera: Intrinsics) -> FloatArray:
     """Turn a depth image into the 3D points of its pixels.
 
     ``depth`` is ``(H, W)`` metres along the optical axis (not along the ray), 0 where missing.
-    Returns ``(H, W, 3)`` float32 metres, x right, y down, z forward, 0 where missing.
+    Returns ``(H, W, 3)`` float32 metres, x right, y down, z forward, 0 where missing; the camera's
+    distortion is taken out.
 
     Example:
         >>> back_project(np.full((1, 2), 2.0), Intrinsics(fx=1, fy=1, cx=0, cy=0))[0, 1].tolist()
@@ -58,9 +63,57 @@ def back_project(depth: NDArray[np.floating], camera: Intrinsics) -> FloatArray:
     """
     height, width = depth.shape
     z = depth.astype(np.float64)
+    if camera.distortion:
+        across = rays(camera, (height, width)).astype(np.float64)
+        return np.dstack([across * z[..., None], z]).astype(np.float32)
     x = (np.arange(width)[None, :] - camera.cx) / camera.fx * z
     y = (np.arange(height)[:, None] - camera.cy) / camera.fy * z
     return np.stack([x, y, z], axis=2).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def rays(camera: Intrinsics, size: tuple[int, int]) -> FloatArray:
+    """Return where the pixels of an image of ``size`` (height, width) look at a distance of 1.
+
+    Returns ``(H, W, 2)`` float32: x and y where z is 1, without the camera's distortion.
+    """
+    x0 = np.broadcast_to((np.arange(size[1]) - camera.cx) / camera.fx, size)
+    y0 = np.broadcast_to(((np.arange(size[0]) - camera.cy) / camera.fy)[:, None], size)
+    x, y = x0, y0
+    for _ in range(_ROUNDS if camera.distortion else 0):  # a fixed point, as OpenCV finds it
+        shown_x, shown_y = distorted(camera.distortion, x, y)
+        x, y = x + (x0 - shown_x), y + (y0 - shown_y)
+    across = np.stack([x, y], axis=2).astype(np.float32)
+    across.flags.writeable = False  # it is shared by all who ask
+    return across
+
+
+def distorted(coefficients: tuple[float, ...], x: Values, y: Values) -> tuple[Values, Values]:
+    """Return where a lens shows the points ``(x, y)`` of the plane at a distance of 1.
+
+    ``coefficients`` are those of Brown's model in OpenCV's order.
+    """
+    if not any(coefficients):
+        return x, y
+    if len(coefficients) > 8:  # with prism and tilt
+        points = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 1, 3).astype(np.float64)
+        shown, _ = cv2.projectPoints(
+            points, np.zeros(3), np.zeros(3), np.eye(3), np.array(coefficients)
+        )
+        flat = shown.reshape(*x.shape, 2)
+        return flat[..., 0].astype(x.dtype), flat[..., 1].astype(x.dtype)
+    k1, k2, p1, p2, k3, k4, k5, k6 = (
+        x.dtype.type(c) for c in (*coefficients, *[0.0] * (8 - len(coefficients)))
+    )
+    square = x * x + y * y
+    radial = 1 + square * (k1 + square * (k2 + square * k3))
+    if k4 or k5 or k6:
+        radial /= 1 + square * (k4 + square * (k5 + square * k6))
+    twice = 2 * x * y
+    return (
+        x * radial + p1 * twice + p2 * (square + 2 * x * x),
+        y * radial + p2 * twice + p1 * (square + 2 * y * y),
+    )
 
 
 def camera_for(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from chiasm.detection.preparation.distance import check_distance, check_metres
 from chiasm.detection.readers.camera import back_project, camera_for, camera_of
 from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.sensors.orientation import orientation_of, turned, upright
+from chiasm.detection.sensors.registration import scaled_to
 from chiasm.errors import DataError
 from chiasm.files.decoding import Numbers
 from chiasm.files.image_arrays import array_of, channels_last, rgb_image
@@ -32,6 +34,7 @@ def load_sample(
 ) -> RGBDSample:
     """Read the ``rgb``, ``xyz`` and ``mask`` files that a reference names, and check the sample.
 
+    An image without 3D points is turned as its EXIF orientation says, as viewers show it.
     ``xyz`` ``(H, W, 3)`` takes the place of a point map that the reader computed from other files;
     ``unit_m`` is the length of the point map's unit in metres, None takes metres and refuses what
     can hardly be in them; ``notes`` are remarks of the reader. Raises ``DataError`` naming the file
@@ -41,13 +44,63 @@ def load_sample(
     if "xyz" in files:
         image = read_range(files["xyz"], RangeSettings(unit_m=unit_m))
         xyz, notes = image.xyz, (*notes, *image.remarks)
-    sample = checked_sample(
-        ref,
-        rgb=read_rgb(files["rgb"], bits_of(ref)) if "rgb" in files else None,
-        xyz=xyz,
-        mask=read_mask(files["mask"]) if "mask" in files else None,
-    )
+    mask = _mask_of(files)
+    rgb = None
+    if "rgb" in files:
+        stored = read_rgb(files["rgb"], bits_of(ref))
+        rgb = _upright(stored, files["rgb"], xyz)
+        if xyz is None and mask is not None and mask.shape != rgb.shape[:2]:
+            content = Path(files["rgb"]).read_bytes()
+            as_looked_at = turned(mask, orientation_of(content))  # it was drawn on what is stored
+            mask = as_looked_at if as_looked_at.shape == rgb.shape[:2] else mask
+    if rgb is not None and xyz is not None:
+        rgb, mask, remarks = of_one_size(rgb, mask, xyz)
+        notes = (*notes, *remarks)
+    sample = checked_sample(ref, rgb=rgb, xyz=xyz, mask=mask)
     return replace(sample, notes=tuple(notes)) if notes else sample
+
+
+def _upright(rgb: FloatArray, path: Path | str, points: FloatArray | None) -> FloatArray:
+    """Return an image as it is looked at, or as its 3D points lie."""
+    partner = None if points is None else (points.shape[0], points.shape[1])
+    return upright(rgb, Path(path).read_bytes(), partner=partner, name=str(path))
+
+
+def of_one_size(
+    rgb: FloatArray, mask: BoolArray | None, xyz: FloatArray
+) -> tuple[FloatArray, BoolArray | None, tuple[str, ...]]:
+    """Scale colours and mask to the points where their sizes have a whole ratio, and say so."""
+    size = (xyz.shape[0], xyz.shape[1])
+    if mask is not None and mask.shape == rgb.shape[:2] != size:
+        fitting = scaled_to(mask, size, mask=True)
+        mask = mask if fitting is None else fitting
+    if rgb.shape[:2] == size or (scaled := scaled_to(rgb, size)) is None:
+        return rgb, mask, ()
+    height, width = rgb.shape[:2]
+    return (
+        scaled,
+        mask,
+        (
+            f"Colours of {width} x {height} pixels were scaled to the {size[1]} x {size[0]} of the "
+            "3D points, as of one camera. Two cameras have to be registered: chiasm data convert "
+            "with --intrinsics, --colour-intrinsics and --extrinsic.",
+        ),
+    )
+
+
+def _mask_of(files: Mapping[str, Path]) -> BoolArray | None:
+    """Return the mask of a part; several of one part (``mask``, ``mask_1`` ...) are joined."""
+    paths = [path for role, path in files.items() if role.split("_")[0] == "mask"]
+    if not paths:
+        return None
+    masks = [read_mask(path) for path in paths]
+    for mask, path in zip(masks, paths):
+        if mask.shape != masks[0].shape:
+            raise DataError(
+                f"{path} has {mask.shape[1]} x {mask.shape[0]} pixels, and {paths[0]} of the same "
+                f"part {masks[0].shape[1]} x {masks[0].shape[0]}; masks of one part have one size."
+            )
+    return np.logical_or.reduce(masks)
 
 
 def bits_of(ref: SampleRef) -> int | None:
@@ -154,6 +207,8 @@ def sample_from_arrays(
         raise DataError("A part needs an RGB image, 3D points, or both; neither was given.")
     colours = None if rgb is None else rgb_image(rgb)
     points = None if xyz is None else _point_map(xyz, remarks)
+    if colours is not None and isinstance(rgb, str | Path):
+        colours = _upright(colours, rgb, points)
     if colours is not None and points is not None and colours.shape != points.shape:
         raise DataError(
             f"rgb is {colours.shape[1]} x {colours.shape[0]} pixels and xyz {points.shape[1]} x "

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.detection.readers.camera import read_intrinsics
-from chiasm.detection.readers.checked_sample import bits_of, checked_sample
+from chiasm.detection.readers.checked_sample import bits_of, checked_sample, of_one_size
 from chiasm.detection.readers.conversion_log import (
     LOCK,
     ConversionLog,
@@ -22,16 +22,18 @@ from chiasm.detection.readers.conversion_log import (
 )
 from chiasm.detection.readers.mvtec3d import SPLITS
 from chiasm.detection.readers.opening import open_source
-from chiasm.detection.readers.range_image import RangeSettings, read_range
+from chiasm.detection.readers.range_image import COLOURS_WITHIN, RangeSettings, read_range
 from chiasm.detection.readers.sensor_folders import sensor_refs
-from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.readers.source import SampleRef, remarks_of
+from chiasm.detection.sensors.pairing import Pairing, of_lamp
+from chiasm.detection.sensors.registration import ColourView, read_extrinsic
 from chiasm.errors import ArtifactError, DataError
 from chiasm.files.appearing import appearing, remove_halves
 from chiasm.files.audit_text import Watching, read, unwatched_stage
 from chiasm.files.bit_depth import bit_depth
 from chiasm.files.images import read_mask, read_rgb, write_mask, write_rgb, write_xyz
 from chiasm.files.locks import write_lock
-from chiasm.files.readers import without_listing
+from chiasm.files.readers import find_reader, without_listing
 from chiasm.runs.ordered_map import Failure, map_in_order
 from chiasm.samples import Problem, RGBDSample
 
@@ -63,6 +65,8 @@ def convert(
     kind: str | None = None,
     unit_m: float | None = None,
     intrinsics: Path | str | None = None,
+    colour_intrinsics: Path | str | None = None,
+    extrinsic: Path | str | None = None,
     lamp: int | None = None,
     settings: RangeSettings = RangeSettings(),  # noqa: B008  # it is frozen
     bits: int | None = None,
@@ -84,6 +88,8 @@ def convert(
 
     Args:
         origin, destination, split, kind, unit_m, intrinsics, lamp: see above.
+        colour_intrinsics, extrinsic: files of the colour camera, and of the motion from the depth
+            camera to it, of colours that were not registered.
         settings: of 3D files, beside unit and intrinsics.
         bits: that the camera used of the 16 of its images; None looks at the brightest value.
         workers: processes at work.
@@ -101,9 +107,11 @@ def convert(
         settings = replace(settings, unit_m=unit_m)
     if intrinsics is not None:
         settings = replace(settings, camera=read_intrinsics(intrinsics))
+    colours = _colour_view(colour_intrinsics, extrinsic)
     problems: list[Problem] = []
-    reader, refs = _listing(origin, problems, settings, lamp)
-    remarks: Counter[str] = Counter()
+    said: list[str] = []
+    reader, refs = _listing(origin, problems, said, settings, colours, lamp)
+    remarks = Counter(dict.fromkeys(said, len(refs)))
     depth = bit_depth([ref.files["rgb"] for ref in refs if "rgb" in ref.files])
     if bits is None and depth is not None:
         bits = depth.bits
@@ -128,6 +136,7 @@ def convert(
         "lamp": lamp,
         **_options(settings),
         "bits": None if bits is None else bits % 16 or None,
+        "colours": None if colours is None else repr(colours),
     }
     check_destination(destination)
     destination.mkdir(parents=True, exist_ok=True)
@@ -167,6 +176,25 @@ def convert(
         len(placed) - len(tasks),
         tuple(remarks.most_common()),
     )
+
+
+def _colour_view(intrinsics: Path | str | None, extrinsic: Path | str | None) -> ColourView | None:
+    """Return the camera of colours that are to be registered; None where they are."""
+    if intrinsics is None and extrinsic is None:
+        return None
+    if intrinsics is None or extrinsic is None:
+        lacking = "colour-intrinsics" if intrinsics is None else "extrinsic"
+        raise DataError(
+            "Colours of another camera need the intrinsics of this camera and the extrinsic from "
+            f"the depth camera to it; {lacking} is not given."
+        )
+    motion = read_extrinsic(extrinsic)
+    return ColourView(read_intrinsics(intrinsics), tuple(map(tuple, motion.tolist())))
+
+
+def _layout(path: Path) -> str:
+    entry = find_reader("detection", path)
+    return "of no known layout" if entry is None else entry.layout
 
 
 def _options(settings: RangeSettings) -> dict[str, Any]:
@@ -271,6 +299,7 @@ class _SensorReader:
     """Loads parts of colour and 3D files in any format."""
 
     settings: RangeSettings
+    colours: ColourView | None = None
 
     def load(self, ref: SampleRef) -> RGBDSample:
         """Read one part; raise ``DataError`` naming the file and its fault."""
@@ -281,22 +310,50 @@ class _SensorReader:
                 f"{files['rgb']} and {files['xyz']} are the same file: one of colour and one of "
                 "depth were expected."
             )
-        size = None if rgb is None else (rgb.shape[0], rgb.shape[1])
+        together = rgb is not None and self.colours is None
+        size = (rgb.shape[0], rgb.shape[1]) if rgb is not None and together else None
         image = read_range(files["xyz"], self.settings, size)
         mask = read_mask(files["mask"]) if "mask" in files else None
+        notes = image.remarks
+        if rgb is not None and self.colours is not None:
+            rgb, mask, said = self.colours.coloured(
+                rgb,
+                image.xyz,
+                mask,
+                depth_camera=self.settings.camera,
+                name=str(files["xyz"]),
+            )
+            notes = (*(note for note in notes if note != COLOURS_WITHIN), *said)
+        elif rgb is not None:
+            rgb, mask, said = of_one_size(rgb, mask, image.xyz)
+            notes = (*notes, *said)
         sample = checked_sample(
             ref, rgb=image.rgb if rgb is None else rgb, xyz=image.xyz, mask=mask
         )
-        return replace(sample, notes=image.remarks)
+        return replace(sample, notes=notes)
 
 
 def _listing(
-    origin: Path, problems: list[Problem], settings: RangeSettings, lamp: int | None
+    origin: Path,
+    problems: list[Problem],
+    remarks: list[str],
+    settings: RangeSettings,
+    colours: ColourView | None,
+    lamp: int | None,
 ) -> tuple[Any, Sequence[SampleRef]]:
     """Return a reader, which has forgotten what there is, and what it is to load."""
-    refs = sensor_refs(origin, problems)
+    found = Pairing()
+    refs = sensor_refs(origin, found)
+    problems += found.problems
     if refs is not None:
-        return _SensorReader(settings), refs
+        remarks += found.remarks
+        refs, _ = of_lamp(refs, lamp, remarks, str(origin), "a folder of colours and 3D files")
+        return _SensorReader(settings, colours), refs
+    if colours is not None:
+        raise DataError(
+            f"{origin} is {_layout(origin)}, whose colours and points are of the same pixels; "
+            "leave out colour-intrinsics and extrinsic, or give a folder with colours and depth."
+        )
     if settings.camera is not None:
         raise DataError(
             f"{origin} already holds 3D points or names its own intrinsics; leave the given "
@@ -304,6 +361,7 @@ def _listing(
         )
     source = open_source(origin, lamp=lamp, unit_m=settings.unit_m)
     problems.extend(source.problems)
+    remarks += remarks_of(source)
     return without_listing(source), source.refs
 
 

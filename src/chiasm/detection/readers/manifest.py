@@ -1,10 +1,12 @@
-"""Reader of a table of samples, CSV or Parquet, for data in any other layout.
+"""Reader of a table of samples (CSV, TSV, JSON lines, Parquet), for data in any other layout.
 
 One of the columns ``rgb``, ``xyz`` and ``depth`` is needed. All columns: ``rgb``; ``xyz`` (point
 map in metres) or ``depth`` with ``depth_unit`` (metres per count) and intrinsics in pixels (``fx,
 fy, cx, cy``, or ``intrinsics``: a JSON file with those four); ``mask``; ``label`` (0 good,
-1 defective); ``kind``; ``split`` (train, validation, test); ``group``; ``lamp`` (earlier name:
-``light``). Paths are relative to the table. Other columns are kept in ``SampleRef.extra``.
+1 defective, or words such as ok and nok); ``kind``; ``split`` (train, validation, test);
+``group``; ``lamp`` (earlier name: ``light``). The names that anomalib and others give these columns
+(``ALIASES``) are read, too. Paths are relative to the table, or to the folder above it where none
+of its files lies beside it. Other columns are kept in ``SampleRef.extra``.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ from chiasm.detection.readers.camera import (
 from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.readers.source import Lamp, SampleRef
+from chiasm.detection.sensors.pairing import read_once
 from chiasm.errors import DataError
+from chiasm.files.images import holds_points
+from chiasm.files.quality_words import GOOD, is_defective, is_good
 from chiasm.files.readers import reader
 from chiasm.files.tables import SUFFIXES, close_name, read_rows
 from chiasm.samples import Problem, RGBDSample
@@ -31,26 +36,41 @@ SENSOR_COLUMNS = ("rgb", "xyz", "depth")
 
 FACT_COLUMNS = ("label", "kind", "split", "group", "lamp", "depth_unit", *CAMERA_COLUMNS)
 
+# Other names of columns; the first that a table has is taken where it lacks the column itself.
+ALIASES = {
+    "lamp": ("light",),
+    "rgb": ("image_path", "image", "rgb_path", "image_file", "filename", "file_name", "filepath"),
+    "xyz": ("xyz_path", "point_map"),
+    "depth": ("depth_path", "depth_image"),
+    "mask": ("mask_path", "mask_file", "gt_path", "ground_truth"),
+    "label": ("label_index", "is_anomaly", "anomalous"),
+    "kind": ("defect_type", "anomaly_type", "defect_class"),
+    "split": ("subset",),
+}
+
 _SPLITS = {
     "": "",
-    "train": "train",
-    "validation": "validation",
-    "val": "validation",
-    "test": "test",
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "val", "valid"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
 }
+_PRODUCTS = ("object", "category", "product")  # columns that name what a part is
+_ROWS_LOOKED_FOR = 50  # whose files tell what paths are relative to
 
 
 @reader("detection")
 class Manifest:
-    """Samples listed in a CSV or Parquet table; RGB-only and 3D-only rows are legal.
+    """Samples listed in a table; RGB-only and 3D-only rows are legal.
 
-    ``lamp`` selects the rows with that number in the lamp column, ``"all"`` and None all rows;
+    ``lamp`` selects the rows with that number in the lamp column. Rows that show one part under
+    several lamps, because they name the same 3D file, or one group with each lamp once, count as
+    one part (``read_once``): None takes one lamp, ``"all"`` draws one of a part for training.
     ``unit_m`` is the length of the point maps' unit in metres (the table names the unit of depth).
     Rows that name missing files are left out and listed in ``problems``. Any other fault in the
     table raises ``DataError`` naming the row; row 1 is the first below the header.
     """
 
-    layout = "a CSV or Parquet manifest with columns such as rgb, xyz, label, split"
+    layout = "a table (CSV, TSV, JSON lines, Parquet) with columns such as rgb, xyz, label, split"
 
     def __init__(
         self, path: Path | str, lamp: Lamp | None = None, *, unit_m: float | None = None
@@ -58,11 +78,11 @@ class Manifest:
         self.path = Path(path)
         self.unit_m = unit_m
         columns, rows = read_rows(self.path)
-        if "light" in columns and "lamp" not in columns:  # the earlier name
-            columns[columns.index("light")] = "lamp"
-            for row in rows:
-                row["lamp"] = row.pop("light")
+        remarks: list[str] = []
+        _rename(columns, rows, remarks)
         self._check_columns(columns)
+        self.folder = self._folder_of_paths(rows, remarks)
+        self._take_points_for_points(columns, rows, remarks)
         problems: list[Problem] = []
         refs = list(self._find(rows, problems))
         if unit_m is not None and refs and not any("xyz" in ref.files for ref in refs):
@@ -70,7 +90,11 @@ class Manifest:
         self.lamps = tuple(sorted({ref.lamp for ref in refs if ref.lamp is not None}))
         if lamp is not None and lamp != "all":
             refs = self._with_lamp(lamp, refs)
+        else:
+            refs = read_once(refs, lamp, remarks, str(self.path))
+        _remark_products(rows, remarks)
         self.problems = tuple(problems)
+        self.remarks = tuple(remarks)
         self._refs = tuple(refs)
         if not refs:
             raise DataError(
@@ -79,7 +103,7 @@ class Manifest:
 
     @staticmethod
     def recognises(path: Path) -> bool:
-        """Return whether a path is a CSV or Parquet file; its columns are checked on opening."""
+        """Return whether a path is a table's file; its columns are checked on opening."""
         return path.is_file() and path.suffix.lower() in SUFFIXES
 
     @property
@@ -129,14 +153,14 @@ class Manifest:
             if missing:
                 sentence = (
                     f"{source} names {', '.join(missing)}, which does not exist; paths are "
-                    "relative to the table's folder."
+                    f"relative to {self.folder}."
                 )
                 problems.append(Problem(source, sentence, left_out=True))
             else:
                 yield ref
 
     def _reference(self, row: Mapping[str, str], source: str) -> SampleRef:
-        files = {role: self.path.parent / row[role] for role in PATH_COLUMNS if row.get(role)}
+        files = {role: self._path(row[role]) for role in PATH_COLUMNS if row.get(role)}
         sensors = [role for role in SENSOR_COLUMNS if role in files]
         if not sensors:
             raise DataError(f"{source} names neither an rgb nor an xyz nor a depth file.")
@@ -170,11 +194,84 @@ class Manifest:
             extra=extra,
         )
 
+    def _path(self, text: str) -> Path:
+        path = self.folder / text
+        # Windows writes backslashes.
+        return self.folder / text.replace("\\", "/") if "\\" in text and not path.exists() else path
+
+    def _folder_of_paths(self, rows: list[dict[str, str]], remarks: list[str]) -> Path:
+        """Return the folder that paths are relative to: the table's, or the one above it."""
+        self.folder = beside = self.path.parent
+        above = self.path.resolve().parent.parent
+        for folder in (beside, above):
+            self.folder = folder
+            names = (row.get(role) for row in rows[:_ROWS_LOOKED_FOR] for role in SENSOR_COLUMNS)
+            if any(self._path(name).is_file() for name in names if name):
+                if folder is above:
+                    remarks.append(f"Paths in {self.path} are relative to {folder}.")
+                return folder
+        return beside
+
+    def _take_points_for_points(
+        self, columns: list[str], rows: list[dict[str, str]], remarks: list[str]
+    ) -> None:
+        """Read the column of depth as point maps where its files are such, as anomalib's are."""
+        if "depth" not in columns or "xyz" in columns or "depth_unit" in columns:
+            return
+        paths = (self._path(row["depth"]) for row in rows if row["depth"])
+        first = next((path for path in paths if path.is_file()), None)
+        if first is not None and holds_points(first):
+            _rename_column(columns, rows, "depth", "xyz")
+            remarks.append(f"The column of depth holds point maps, such as {first}.")
+
     def _with_lamp(self, lamp: int, refs: list[SampleRef]) -> list[SampleRef]:
         if lamp not in self.lamps:
             listing = ", ".join(map(str, self.lamps)) or "none"
             raise DataError(f"{self.path} has no row with lamp {lamp}; lamps found: {listing}.")
         return [ref for ref in refs if ref.lamp == lamp]
+
+
+def _rename(columns: list[str], rows: list[dict[str, str]], remarks: list[str]) -> None:
+    """Give columns with other names their own, in place."""
+    words = ""
+    if "label_index" in columns and "label" in columns:  # anomalib's label is the kind in words
+        words = "kind" if "kind" not in columns else "words"
+        _rename_column(columns, rows, "label", words)
+    renamed = [f"label as {words}"] if words == "kind" else []
+    for name, others in ALIASES.items():
+        other = next((other for other in others if other in columns), None)
+        if name not in columns and other is not None:
+            _rename_column(columns, rows, other, name)
+            if name == "label":
+                for row in rows:  # in these columns, true can only mean that there is an anomaly
+                    row["label"] = {"true": "1", "false": "0"}.get(
+                        row["label"].lower(), row["label"]
+                    )
+            if other != "light":
+                renamed.append(f"{other} as {name}")
+    if words == "kind":
+        for row in rows:  # "normal" of anomalib says no more than the label
+            if is_good(row["kind"]) or row["label"] in ("0", "0.0"):
+                row["kind"] = ""
+    if renamed:
+        remarks.append(f"Columns are read by other names: {', '.join(renamed)}.")
+
+
+def _rename_column(columns: list[str], rows: list[dict[str, str]], old: str, new: str) -> None:
+    columns[columns.index(old)] = new
+    for row in rows:
+        row[new] = row.pop(old)
+
+
+def _remark_products(rows: list[dict[str, str]], remarks: list[str]) -> None:
+    for column in _PRODUCTS:
+        names = sorted({row[column] for row in rows if row.get(column)})
+        if len(names) > 1:
+            remarks.append(
+                f"The column '{column}' names {len(names)} products ({', '.join(names[:5])}"
+                f"{', ...' if len(names) > 5 else ''}), which are taken for one; a table of one "
+                "product makes a better model of it."
+            )
 
 
 def _depth_facts(row: Mapping[str, str], source: str) -> dict[str, str]:
@@ -201,17 +298,33 @@ def _depth_facts(row: Mapping[str, str], source: str) -> dict[str, str]:
 
 def _label_of_row(text: str, kind: str, source: str) -> tuple[int | None, str]:
     """Return label and kind; one that is missing follows from the other."""
+    kind = GOOD if is_good(kind) else kind
     if not text:
-        return (None, "") if not kind else (int(kind != "good"), kind)
-    label = _whole_number(text, f"{source}, column label")
-    if label not in (0, 1):
-        raise DataError(f"{source} has label '{text}'; 0 (good), 1 (defective) or nothing.")
-    if kind and (kind == "good") != (label == 0):
+        return (None, "") if not kind else (int(kind != GOOD), kind)
+    label = _label(text, source)
+    if kind and (kind == GOOD) != (label == 0):
         raise DataError(
             f"{source} has label {label} and kind '{kind}', which contradict each other: kind is "
             "'good' for label 0 and the kind of defect for label 1."
         )
-    return label, kind or ("good" if label == 0 else "defect")
+    return label, kind or (GOOD if label == 0 else "defect")
+
+
+def _label(text: str, source: str) -> int:
+    if is_good(text):
+        return 0
+    if is_defective(text):
+        return 1
+    try:
+        value = float(text)  # Parquet keeps whole numbers beside gaps as 1.0
+    except ValueError:
+        value = -1.0
+    if value not in (0, 1):
+        raise DataError(
+            f"{source} has label '{text}'; 0, good or ok, and 1, defective or nok, or nothing was "
+            "expected. The kind of a defect belongs into the column kind."
+        )
+    return int(value)
 
 
 def _whole_number(text: str, source: str) -> int:

@@ -1,5 +1,7 @@
 """Reader of the MVTec 3D-AD layout: ``{train,validation,test}/{kind}/{rgb,xyz,gt}``.
 
+3D-ADAM, as it is published for anomalib, has the same with its masks in ``ground_truth``.
+
 The layout is that of Bergmann et al., "The MVTec 3D-AD Dataset for Unsupervised 3D Anomaly
 Detection and Localization", VISAPP 2022; only defective parts need ``gt``.
 """
@@ -7,18 +9,21 @@ Detection and Localization", VISAPP 2022; only defective parts need ``gt``.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.sensor_folders import refuse_unread
-from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.readers.source import Lamp, SampleRef
+from chiasm.detection.sensors.pairing import Pairing, of_lamp, pair_files
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
+from chiasm.files.quality_words import GOOD, is_good
 from chiasm.files.readers import reader
 from chiasm.samples import Problem, RGBDSample
 
 SPLITS = ("train", "validation", "test")
-GOOD = "good"
+MASK_FOLDERS = ("gt", "ground_truth")  # the second of 3D-ADAM as anomalib has it
 
 
 @reader("detection")
@@ -27,13 +32,16 @@ class Mvtec3d:
 
     ``unit_m`` is the length of the point maps' unit in metres; None takes metres. Without any
     ``rgb/``, the parts of a kind are 3D alone. Files without a partner are left out of ``refs``
-    and listed in ``problems``. Raises ``DataError`` for a folder without a split folder or without
-    a complete pair.
+    and listed in ``problems``. ``lamp`` chooses among pictures of one part whose names continue
+    that of its point map by a number. Raises ``DataError`` for a folder without a split folder or
+    without a complete pair.
     """
 
     layout = "a folder in the MVTec 3D-AD layout (train/good/rgb, train/good/xyz, test/...)"
 
-    def __init__(self, root: Path | str, *, unit_m: float | None = None) -> None:
+    def __init__(
+        self, root: Path | str, lamp: Lamp | None = None, *, unit_m: float | None = None
+    ) -> None:
         self.root = Path(root)
         self.unit_m = unit_m
         if not self.recognises(self.root):
@@ -41,13 +49,16 @@ class Mvtec3d:
                 f"{self.root} is not in the MVTec 3D-AD layout: none of the folders "
                 "train/good, validation/good, test/good ... with rgb/ and xyz/ inside was found."
             )
-        problems: list[Problem] = []
-        self._refs = tuple(self._find(problems))
-        self.problems = tuple(problems)
+        found = Pairing()
+        refs, self.lamps = of_lamp(
+            list(self._find(found)), lamp, found.remarks, str(self.root), self.layout
+        )
+        self._refs = tuple(refs)
+        self.problems, self.remarks = tuple(found.problems), tuple(found.remarks)
         if not self._refs:
             raise DataError(
                 f"{self.root} has the MVTec 3D-AD layout but no complete pair of an rgb and an xyz "
-                f"file. {' '.join(map(str, problems[:3]))}"
+                f"file. {' '.join(map(str, self.problems[:3]))}"
             )
 
     @staticmethod
@@ -69,66 +80,64 @@ class Mvtec3d:
         """All complete samples, ordered by split, kind and file name."""
         return self._refs
 
-    @property
-    def lamps(self) -> tuple[int, ...]:
-        """The layout names no lamp."""
-        return ()
-
     def load(self, ref: SampleRef) -> RGBDSample:
         """Read one sample; raises ``DataError`` naming the file and its fault."""
         return load_sample(ref, unit_m=self.unit_m)
 
-    def _find(self, problems: list[Problem]) -> Iterator[SampleRef]:
+    def _find(self, found: Pairing) -> Iterator[SampleRef]:
         for split in SPLITS:
             for folder in _folders(self.root / split):
-                yield from self._find_kind(split, folder, problems)
+                yield from self._find_kind(split, folder, found)
 
-    def _find_kind(self, split: str, folder: Path, problems: list[Problem]) -> Iterator[SampleRef]:
+    def _find_kind(self, split: str, folder: Path, found: Pairing) -> Iterator[SampleRef]:
         refuse_unread(folder)
-        label = 0 if folder.name == GOOD else 1
-        masks = image_files(folder / "gt", RGB_SUFFIXES)
-        for files in paired_files(folder, problems):
-            main = files.get("rgb") or files["xyz"]
-            stem = main.stem
-            if stem in masks:
-                files["mask"] = masks[stem]
+        label = 0 if is_good(folder.name) else 1
+        place = next((folder / n for n in MASK_FOLDERS if (folder / n).is_dir()), folder / "gt")
+        masks = image_files(place, RGB_SUFFIXES)
+        for ref in paired_parts(folder, found):
+            main = Path(ref.source)
+            files = dict(ref.files)
+            mask = masks.get(main.stem) or masks.get(files.get("xyz", main).stem)
+            if mask is not None:
+                files["mask"] = mask
             elif label == 1 and masks:
                 sentence = (
-                    f"{main} has no mask {folder / 'gt' / stem}.png although other "
-                    f"'{folder.name}' parts have one; add it, or remove gt/ to do without masks."
+                    f"{main} has no mask {place / main.stem}.png although other '{folder.name}' "
+                    f"parts have one; add it, or remove {place.name}/ to do without masks."
                 )
-                problems.append(Problem(str(main), sentence, left_out=True))
+                found.problems.append(Problem(str(main), sentence, left_out=True))
                 continue
-            yield SampleRef(
-                source=str(main),
+            yield replace(
+                ref,
                 files=files,
                 split=split,
                 label=label,
-                kind=folder.name,
+                kind=folder.name if label else GOOD,
                 group=self.name,
             )
 
 
-def paired_files(folder: Path, problems: list[Problem]) -> Iterator[dict[str, Path]]:
-    """Yield the files of ``rgb`` and ``xyz`` that share a stem; list the others in ``problems``.
+def paired_parts(folder: Path, found: Pairing) -> Iterator[SampleRef]:
+    """Yield the parts of ``rgb`` and ``xyz``; ``found`` gets the files without a partner.
 
-    Without a folder ``rgb``, those of ``xyz`` are yielded alone.
+    Without a folder ``rgb``, the files of ``xyz`` are parts of 3D alone.
     """
     rgb = image_files(folder / "rgb", RGB_SUFFIXES)
     xyz = image_files(folder / "xyz", XYZ_SUFFIXES)
     if not (folder / "rgb").is_dir():
-        yield from ({"xyz": path} for path in xyz.values())
+        yield from (SampleRef(str(path), {"xyz": path}) for path in xyz.values())
         return
-    for stem in sorted(rgb.keys() | xyz.keys()):
-        if stem in rgb and stem in xyz:
-            yield {"rgb": rgb[stem], "xyz": xyz[stem]}
-            continue
-        if stem in rgb:
-            path, partner, name = rgb[stem], folder / "xyz" / f"{stem}.tiff", "image"
-        else:
-            path, partner, name = xyz[stem], folder / "rgb" / f"{stem}.png", "point map"
-        sentence = f"{path} has no partner {partner}; add it or remove the {name}."
-        problems.append(Problem(str(path), sentence, left_out=True))
+    pairing = pair_files(
+        list(rgb.values()),
+        list(xyz.values()),
+        noun="point map",
+        folders=(folder / "rgb", folder / "xyz"),
+    )
+    found.problems += pairing.problems
+    found.remarks += [f"{folder}: {remark}" for remark in pairing.remarks]
+    for pair in pairing.pairs:
+        files = {"rgb": pair.colour, "xyz": pair.points}
+        yield SampleRef(str(pair.colour), files, lamp=pair.lamp)
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chiasm.detection.preparation.acquisition import Acquisition
 from chiasm.detection.readers.sensor_folders import refuse_unread
-from chiasm.detection.readers.source import Lamp, SampleRef, SampleSource
+from chiasm.detection.readers.source import Lamp, SampleRef, SampleSource, remarks_of
 from chiasm.errors import DataError
 from chiasm.files.readers import find_reader, open_with_reader
 
@@ -27,7 +27,7 @@ def open_source(
         layout = find_reader("detection", Path(path))
         if layout is not None and "lamp" not in inspect.signature(layout).parameters:
             lamp = None  # there is one, so that these are all
-    if find_reader("detection", Path(path)) is None:
+    if find_reader("detection", Path(path)) is None and Path(path).is_dir():
         refuse_unread(Path(path))
     source: SampleSource = open_with_reader("detection", path, lamp=lamp, unit_m=unit_m)
     return source
@@ -57,12 +57,20 @@ def open_as_trained(
         lamp: that the user gave, which is taken also where it differs; None takes the run's.
 
     Returns:
-        The source, and in what the data differ from the run's, a sentence each.
+        The source, what its reader assumed, and in what the data differ from the run's, a sentence
+        each.
 
     Raises:
         DataError: the layout is unknown, or the data have several lamps and the run's is not
             among them.
     """
+    source, differences = _opened(path, acquisition, lamp)
+    return source, (*remarks_of(source), *differences)
+
+
+def _opened(
+    path: Path | str, acquisition: Acquisition | None, lamp: Lamp | None
+) -> tuple[SampleSource, tuple[str, ...]]:
     trained = None if acquisition is None else acquisition.lamp
     if lamp is not None:
         source = open_source(path, lamp=lamp)

@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 
 from chiasm.detection.preparation.distance import check_unit
 from chiasm.detection.readers.camera import Intrinsics, back_project, camera_for
-from chiasm.errors import DataError
-from chiasm.files.decoding import Numbers, bytes_of, is_numbers, numbers_of
-from chiasm.files.gridding import lattice, nearest_of_pixel
-from chiasm.files.height_tables import HeightTable, height_table
-from chiasm.files.images import depth_image, one_channel, point_map
-from chiasm.files.missing import missing_values
-from chiasm.files.point_clouds import (
+from chiasm.detection.sensors.gridding import lattice, nearest_of_pixel
+from chiasm.detection.sensors.height_tables import HeightTable, height_table
+from chiasm.detection.sensors.point_clouds import (
     CLOUD_SUFFIXES,
     PointCloud,
     cloud_from_bytes,
     in_unit_range,
     is_cloud,
 )
+from chiasm.errors import DataError
+from chiasm.files.decoding import Numbers, bytes_of, is_numbers, numbers_of
+from chiasm.files.images import depth_image, one_channel, point_map
+from chiasm.files.missing import missing_values
 from chiasm.samples import BoolArray, FloatArray
 
 RANGE_SUFFIXES = CLOUD_SUFFIXES | {
@@ -35,6 +35,7 @@ RANGE_SUFFIXES = CLOUD_SUFFIXES | {
     *(".pgm", ".pfm"),
 }
 
+COLOURS_WITHIN = "Colours or intensities in the 3D file are the image of the part."
 _LIST_ASPECT = 4  # rows per column, beyond which numbers are a list of points
 _LEAST_FILLED = 0.02  # of the pixels of a camera, by a cloud that is to be an image
 
@@ -132,19 +133,27 @@ def range_from_bytes(
             rgb = _colours_of(numbers, settings)
     else:
         xyz, rgb = _of_table(height_table(content, source), source, settings, size, remarks)
-    if size is not None and xyz.shape[:2] != size:
+    if size is not None and not _whole_ratio(size, (xyz.shape[0], xyz.shape[1])):
         raise DataError(
             f"{source} is organised as {xyz.shape[0]} x {xyz.shape[1]}, but the colour image has "
             f"{size[0]} x {size[1]} pixels (height x width); they must be registered pixel by "
-            "pixel."
+            "pixel. Colours of another camera are registered by data convert: give --intrinsics "
+            "of depth, --colour-intrinsics, and --extrinsic from depth to colour."
         )
     if settings.unit_m is None and not metres:
         check_unit(xyz, source)
     if size is not None:
         rgb = None  # there is a colour image
     elif rgb is not None:
-        remarks.append("Colours or intensities in the 3D file are the image of the part.")
+        remarks.append(COLOURS_WITHIN)
     return RangeImage(xyz, rgb, tuple(dict.fromkeys(remarks)))
+
+
+def _whole_ratio(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Return whether one size is a whole multiple of the other, so that colours can be scaled."""
+    small, large = sorted((one, other))
+    factor = large[0] // small[0]
+    return (small[0] * factor, small[1] * factor) == large
 
 
 def _of_numbers(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from chiasm.detection.readers.range_image import RANGE_SUFFIXES
 from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.sensors.pairing import Pairing, pair_files, sides_of
 from chiasm.errors import DataError
-from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
-from chiasm.samples import Problem
+from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, holds_points, image_files
+from chiasm.files.quality_words import is_good
 
 COLOUR_FOLDERS = ("rgb", "color", "colour", "image", "images", "intensity", "grey", "gray")
 SENSOR_FOLDERS = (
@@ -26,66 +28,108 @@ _EXPORTS = {
     ".e57": "Save the sensor's range image instead, or an organised PCD.",
     **dict.fromkeys((".stl", ".obj", ".off", ".glb", ".gltf"), _MESH),
 }
+_CONVERT = (
+    "Convert the parts: chiasm data convert FOLDER NEW, with --intrinsics and --unit for depth, or "
+    "--pitch and --unit for heights."
+)
+_TABLES = frozenset({".csv", ".tsv", ".txt"})
+# Formats of no colour image; tables of numbers may be tables of parts.
+_ALWAYS_POINTS = RANGE_SUFFIXES - RGB_SUFFIXES - _TABLES
 _SPLITS = ("train", "validation", "test")
 
 
-def sensor_refs(origin: Path, problems: list[Problem]) -> list[SampleRef] | None:
+def sensor_refs(origin: Path, found: Pairing) -> list[SampleRef] | None:
     """Return the parts in a folder, or in its ``split/kind`` folders; None for another layout.
 
-    Parts of colour and 3D are pairs of one name; with no colour at all they are 3D alone. Files
-    without a partner are listed in ``problems``.
+    Colour and 3D lie in two folders, or in one with names that tell them apart, and are paired as
+    ``pair_files`` does; with no colour at all parts are 3D alone. ``found`` gets the files without
+    a partner, and how names that differ were paired.
     """
-    refs = _parts(origin, problems)
+    if origin.is_file():
+        return [SampleRef(str(origin), {"xyz": origin})] if is_range_file(origin) else None
+    refs = _parts(origin, found)
     if refs is not None:
         return refs
-    found: list[SampleRef] = []
+    parts: list[SampleRef] = []
     for split in _SPLITS:
         for folder in _folders(origin / split):
-            refs = _parts(folder, problems, split=split)
-            found += refs or ()
-    return found or None
+            parts += _parts(folder, found, split=split) or ()
+    return parts or None
 
 
-def _parts(folder: Path, problems: list[Problem], split: str = "") -> list[SampleRef] | None:
+def _parts(folder: Path, found: Pairing, split: str = "") -> list[SampleRef] | None:
     """Return the parts of one folder; None where no file needs a conversion."""
     name, points = _sensor_files(folder)
-    if not points:
-        return None
     colour = next(
         (n for n in COLOUR_FOLDERS if image_files(folder / n, RGB_SUFFIXES)), COLOUR_FOLDERS[0]
     )
-    rgb = image_files(folder / colour, RGB_SUFFIXES)
+    rgb = list(image_files(folder / colour, RGB_SUFFIXES).values())
+    places = (folder / colour, folder / name)
+    if not points:
+        rgb, points = both_in(folder)
+        places = (folder, folder)
+    if not points:
+        return None
     masks = image_files(folder / "gt", RGB_SUFFIXES) if split else {}
     kind = folder.name if split else ""
-    label = None if not split else int(kind != "good")
+    label = None if not split else int(not is_good(kind))
+    if rgb:
+        pairing = pair_files(rgb, points, folders=places)
+        found.problems += pairing.problems
+        found.remarks += pairing.remarks
+        pairs = [({"xyz": p.points, "rgb": p.colour}, p.lamp) for p in pairing.pairs]
+    else:
+        pairs = [({"xyz": path}, None) for path in points]
     refs = []
-    for stem in sorted(rgb.keys() | points.keys()):
-        if rgb and (stem not in rgb or stem not in points):
-            path = rgb.get(stem) or points[stem]
-            other = folder / (name if stem in rgb else colour)
-            sentence = (
-                f"{path} has no partner of the name '{stem}' in {other}; add it or remove the file."
-            )
-            problems.append(Problem(str(path), sentence, left_out=True))
-            continue
-        files = {"xyz": points[stem]}
-        if stem in rgb:
-            files["rgb"] = rgb[stem]
-        if stem in masks:
-            files["mask"] = masks[stem]
-        source = str(files.get("rgb") or files["xyz"])
-        refs.append(SampleRef(source, files, split=split, label=label, kind=kind))
+    for files, lamp in pairs:
+        main = files.get("rgb") or files["xyz"]
+        mask = masks.get(main.stem) or masks.get(files["xyz"].stem)
+        if mask is not None:
+            files["mask"] = mask
+        refs.append(SampleRef(str(main), files, split=split, label=label, kind=kind, lamp=lamp))
     return refs
 
 
-def _sensor_files(folder: Path) -> tuple[str, dict[str, Path]]:
+def both_in(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return colours and 3D files that lie in one folder, told by their formats or names.
+
+    Two empty lists where there are no 3D files; then the images are no parts of 3D.
+    """
+    files = list(_files(folder))
+    images = [path for path in files if path.suffix.lower() in RGB_SUFFIXES]
+    points = [path for path in files if path.suffix.lower() in _ALWAYS_POINTS]
+    if not points and not any(path.is_dir() for path in folder.iterdir()):
+        points = [p for p in files if p.suffix.lower() == ".csv" and is_range_file(p)]
+    tiffs = [path for path in images if path.suffix.lower() in (".tif", ".tiff")]
+    if tiffs and holds_points(tiffs[0]):
+        points += tiffs
+    if points:
+        return [path for path in images if path not in set(points)], points
+    return sides_of(images)
+
+
+def is_range_file(path: Path) -> bool:
+    """Return whether a file alone is of a 3D sensor: no picture, and no table that lists parts."""
+    suffix = path.suffix.lower()
+    if suffix not in RANGE_SUFFIXES or suffix in RGB_SUFFIXES - {".tif", ".tiff"}:
+        return False
+    if suffix not in _TABLES:
+        return suffix not in (".tif", ".tiff") or holds_points(path)
+    with path.open("rb") as stream:
+        first = stream.readline(10_000).decode("utf-8-sig", errors="replace").lower()
+    names = {cell.strip(' "\r\n') for cell in re.split("[,;\t]", first)}
+    # A name of a column that only a table of parts has.
+    return not any(re.search("rgb|image|path|file|label|split|kind|depth|series", n) for n in names)
+
+
+def _sensor_files(folder: Path) -> tuple[str, list[Path]]:
     """Return the first folder of 3D files that readers do not take as they are, and its files."""
     for name in SENSOR_FOLDERS:
         suffixes = RANGE_SUFFIXES - XYZ_SUFFIXES if name == "xyz" else RANGE_SUFFIXES
         points = image_files(folder / name, suffixes)
         if points:
-            return name, points
-    return "", {}
+            return name, list(points.values())
+    return "", []
 
 
 def refuse_unread(folder: Path) -> None:
@@ -100,17 +144,29 @@ def refuse_unread(folder: Path) -> None:
     alone = " For colours alone, move it away." if beside == "beside rgb/" else ""
     name, points = _sensor_files(folder)
     if points:
-        first = next(iter(points.values()))
+        first = points[0]
         raise DataError(
-            f"{folder} has {name}/ {beside}, such as {first}, which is not read as it is. Convert "
-            "the parts: chiasm data convert FOLDER NEW, with --intrinsics and --unit for depth, or "
-            f"--pitch and --unit for heights.{alone}"
+            f"{folder} has {name}/ {beside}, such as {first}, which is not read as it is. "
+            f"{_CONVERT}{alone}"
         )
+    if beside == "without xyz/" and folder.is_dir() and (here := both_in(folder)[1]):
+        raise DataError(f"{folder} holds 3D files, such as {here[0]}. {_CONVERT}")
     for name in SENSOR_FOLDERS:
         if path := next(_files(folder / name), None):
             raise DataError(
                 f"{path} is a 3D file of no format that is read. {how_to_export(path)}{alone}"
             )
+
+
+def refuse_mixed(folder: Path) -> None:
+    """Raise ``DataError`` for a folder of images in which 3D files or a folder of them lie."""
+    refuse_unread(folder)
+    _, points = both_in(folder)
+    if points:
+        raise DataError(
+            f"{folder} holds 3D files beside images, such as {points[0]}, which are not read as "
+            f"they are. {_CONVERT} For colours alone, move the 3D files away."
+        )
 
 
 def how_to_export(path: Path) -> str:

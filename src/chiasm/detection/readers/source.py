@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
+from chiasm.errors import ConfigurationError
 from chiasm.samples import Problem, RGBDSample
 
+Modality = Literal["rgb", "geometry"]
 Lamp = int | Literal["all"]  # a lamp's number, or all lamps of data with several
+
+SENSOR_WORDS = {"rgb": "colours", "geometry": "3D points"}
+# Files that hold what a modality is made of.
+_ROLES: dict[Modality, frozenset[str]] = {
+    "rgb": frozenset({"rgb"}),
+    "geometry": frozenset({"xyz", "depth"}),
+}
+
+
+def remarks_of(source: Any) -> tuple[str, ...]:
+    """Return what a reader assumed of its data, a sentence each; () of readers without any."""
+    return tuple(getattr(source, "remarks", ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +79,38 @@ class SampleSource(Protocol):
     def load(self, ref: SampleRef) -> RGBDSample:
         """Read one sample; raises ``DataError`` naming the file and its fault."""
         ...
+
+
+def sensors_of(refs: Sequence[SampleRef]) -> tuple[Modality, ...]:
+    """Return the modalities that all parts have; () without parts.
+
+    Raises:
+        ConfigurationError: some parts have a sensor that others lack.
+    """
+    present = tuple(m for m in _ROLES if len(_lacking(refs, m)) < len(refs))
+    for modality in present:
+        if lacking := _lacking(refs, modality):
+            other = "geometry" if modality == "rgb" else "rgb"
+            raise ConfigurationError(
+                f"{len(lacking)} of {len(refs)} good training parts have no "
+                f"{SENSOR_WORDS[modality]}, such as {lacking[0].source}. Add what is missing, "
+                f"leave these parts out, or train on {SENSOR_WORDS[other]} alone "
+                f"(modalities={other})."
+            )
+    return present
+
+
+def check_sensors(refs: Sequence[SampleRef], modalities: Sequence[Modality]) -> None:
+    """Raise ``ConfigurationError`` if parts lack a sensor that a training is to look at."""
+    for modality in modalities:
+        if lacking := _lacking(refs, modality):
+            raise ConfigurationError(
+                f"{len(lacking)} of {len(refs)} good training parts have no "
+                f"{SENSOR_WORDS[modality]}, such as {lacking[0].source}, and modalities="
+                f"{','.join(modalities)} asks for them. Add what is missing, or leave modalities "
+                "out to train on what all parts have."
+            )
+
+
+def _lacking(refs: Sequence[SampleRef], modality: Modality) -> list[SampleRef]:
+    return [ref for ref in refs if not _ROLES[modality] & ref.files.keys()]

@@ -10,7 +10,7 @@ from chiasm.detection.preparation.background import BackgroundSurvey, differing,
 from chiasm.detection.preparation.prepare import (
     PreparationSettings,
     count_objects,
-    crop_box,
+    crop_shares,
     estimate_crop_fraction,
     object_masks,
 )
@@ -102,16 +102,17 @@ def _surveyed(
         "": "Parts are told from their background by 3D points, and those without by the border.",
     }
     settings = replace(settings, remove_background=True, told_by=rule or None)  # type: ignore[arg-type]
-    if settings.objects != "largest" and rule != "points":
-        raise _no_objects(settings)
-    several = _several(source, refs, settings) if rule == "points" else ""
+    if settings.objects != "largest" and not rule:
+        raise _no_objects(settings, "by 3D points in some frames and by colours in others")
+    several = _several(source, refs, settings) if rule else ""
     return _cropped(source, refs, settings, watch), f"{sentences[rule]}{several}"
 
 
-def _no_objects(settings: PreparationSettings) -> ConfigurationError:
+def _no_objects(settings: PreparationSettings, reason: str) -> ConfigurationError:
     return ConfigurationError(
-        f"objects={settings.objects} tells objects apart by 3D points above the support plane, and "
-        "these parts have none that are read. Leave it out, or give a region (region=FILE)."
+        f"objects={settings.objects} tells objects from the background that they lie on, which "
+        f"these frames show {reason}. Leave it out; or set remove_background=true, which tells "
+        "objects by the colours of each frame's border."
     )
 
 
@@ -200,13 +201,11 @@ def _passable(
 def _by_colours(
     source: SampleSource, refs: Sequence[SampleRef], settings: PreparationSettings, watch: Watch
 ) -> tuple[PreparationSettings, str]:
-    if settings.objects != "largest":
-        raise _no_objects(settings)
     count = len(refs)
     if count > FRAMES_COMPARED:
         refs = [refs[i * count // FRAMES_COMPARED] for i in range(FRAMES_COMPARED)]
     of_all = f" ({len(refs)} of {count} normal parts were compared.)" if len(refs) < count else ""
-    frames = BackgroundSurvey()
+    frames = BackgroundSurvey(several=settings.objects != "largest")
     watched = watch("Comparing backgrounds", refs)
     refs = [ref for ref, _ in _passable(watched, lambda ref: frames.add(read(source.load, ref)))]
     background, reason = frames.decide()
@@ -218,18 +217,20 @@ def _by_colours(
             mask = differing(sample, background)
             shares[ref.source] = float(mask.mean())
             if mask.any():
-                box = crop_box(mask, replace(told, crop_fraction=None))
-                crops.append(box.side / max(box.height, box.width))
+                crops += crop_shares(sample, told)
         reason = unequal(shares)
         if not reason:
             background = replace(background, shares=(min(shares.values()), max(shares.values())))
             told = replace(
                 told, background=background, crop_fraction=min(round(max(crops), 4), 1.0)
             )
+            several = _several(source, refs, told)
             return told, (
                 "Parts are told from their background by its colour, which all normal parts have "
-                f"in common.{of_all}"
+                f"in common.{of_all}{several}"
             )
+    if settings.objects != "largest":
+        raise _no_objects(settings, f"none of: {reason}")
     whole = replace(settings, remove_background=False, crop_fraction=1.0)
     return whole, f"Whole frames are looked at: {reason}{of_all}"
 

@@ -193,7 +193,7 @@ def _examine(source: RecordingSource, ref: RecordingRef) -> _Examined:
     present = [name for name in ("image", "series") if getattr(sample, name) is not None]
     cycles = ""
     if sample.series is not None:
-        cycles = f"{sample.series.shape[1] / ref.samples_per_cycle:g}"
+        cycles = f"{sample.series.shape[1] / sample.samples_per_cycle:g}"
     return _Examined(
         parts=" and ".join(present),
         cycles=cycles,

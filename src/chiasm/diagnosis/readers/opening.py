@@ -16,8 +16,11 @@ from chiasm.diagnosis.readers.recording_folder import (
 from chiasm.diagnosis.readers.source import RecordingSource
 from chiasm.diagnosis.readers.store import RecordingStore, convert
 from chiasm.files.content_hash import default_cache_folder
+from chiasm.files.quality_words import is_good
 from chiasm.files.readers import find_reader, open_with_reader
 from chiasm.files.tables import read_rows
+
+_OF_PARTS = frozenset({"rgb", "xyz", "depth", "mask", "mask_path", "label_index"})
 
 
 def open_source(
@@ -47,10 +50,12 @@ def is_diagnosis_data(path: Path | str) -> bool:
     path = Path(path)
     reader = find_reader("diagnosis", path)
     if reader is RecordingManifest:
-        columns, _ = read_rows(path)
-        # A table of parts can name its pictures so, too.
+        columns, rows = read_rows(path)
         names = set(columns)
-        return bool({"image", "series"} & names) and not {"rgb", "xyz", "depth"} & names
+        if "series" in names or "image" not in names:
+            return "series" in names and not _OF_PARTS & names
+        # A table of parts can name its pictures so, too: it has masks, or says what is good.
+        return not _OF_PARTS & names and not any(is_good(row.get("label", "")) for row in rows)
     if reader is RecordingFolder:
         # Pictures alone may be parts.
         return path.is_dir() and (

@@ -308,13 +308,14 @@ def _roles(names: Sequence[str], width: int, where: str) -> dict[str, list[int]]
         raise DataError(f"{where} has {width} columns, and {len(names)} were named.")
     roles: dict[str, list[int]] = {}
     for column, name in enumerate(names):
-        role = _role(name)
+        role = role_of(name)
         if role:
             roles.setdefault(role, []).append(column)
     return roles
 
 
-def _role(name: str) -> str:
+def role_of(name: str) -> str:
+    """Return what a column's name says that it is: time, phase, amplitude, count, or ""."""
     words = [word for word in re.split(r"[^a-zµμ°]+", name.lower()) if word]
     for role, known in COLUMN_WORDS.items():
         if any(

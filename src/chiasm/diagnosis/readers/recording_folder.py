@@ -9,12 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from chiasm.diagnosis.preparation.recorders import CYCLE
 from chiasm.diagnosis.readers.aihub import AiHub, has_archive_folders
+from chiasm.diagnosis.readers.instrument_tables import read_instrument_table
 from chiasm.diagnosis.readers.instruments import monitor_files
 from chiasm.diagnosis.readers.journal import RECORDER
 from chiasm.diagnosis.readers.recorded import RAW_SUFFIXES, RECORDER_SUFFIXES, RecorderSettings
-from chiasm.diagnosis.readers.recorder_files import read_recorder_file
+from chiasm.diagnosis.readers.recorder_files import read_recorder_file, role_of
 from chiasm.diagnosis.readers.recorder_settings import SETTINGS_FILE, recorder_settings
 from chiasm.diagnosis.readers.source import (
     ProblemLog,
@@ -163,21 +166,69 @@ def holds_pairs(root: Path) -> bool:
     """Return whether there is ``image/`` or ``series/``, or a picture and a series of one name."""
     if (root / "image").is_dir() or (root / "series").is_dir():
         return True
-    stems: dict[str, set[str]] = defaultdict(set)
+    stems: dict[str, dict[str, Path]] = defaultdict(dict)
     for path in root.iterdir():
         role = _role(path)
         if role:
-            stems[path.stem].add(role)
-    return any(len(roles) == 2 for roles in stems.values())
+            stems[path.stem][role] = path
+    pairs = (files["series"] for files in stems.values() if len(files) == 2)
+    first = next(pairs, None)
+    # What shares its name with a picture may as well be heights, depth or points of a part.
+    return first is not None and _plainly_series(first)
 
 
 def holds_series(root: Path) -> bool:
-    """Return whether a folder directly holds a series, or its recorder's settings."""
-    return any(
-        path.name == SETTINGS_FILE or (_role(path) == "series" and is_one_recording(path))
-        for path in root.iterdir()
-        if path.is_file() and not path.name.startswith(".")
-    )
+    """Return whether a folder directly holds a recorder's settings, or what is plainly a series.
+
+    Tables and arrays may as well be heights, depth or points of a part.
+    """
+    for path in root.iterdir():
+        if path.name == SETTINGS_FILE:
+            return True
+        if path.name.startswith(".") or not path.is_file() or _role(path) != "series":
+            continue
+        if is_one_recording(path):
+            return _plainly_series(path)
+    return False
+
+
+def _plainly_series(path: Path) -> bool:
+    """Return whether a file can be nothing else than a recording of discharges."""
+    if path.suffix.lower() == ".npy":
+        try:
+            shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+        except (OSError, ValueError):
+            return False
+        # Maps have more rows, and less columns for each.
+        flat = len(shape) == 2 and (shape[0] <= 16 or 100 * shape[0] < shape[1])
+        return flat or len(shape) == 1
+    if path.suffix.lower() in (".npz", ".mat") or not is_one_recording(path):
+        return False
+    head = _head_of(path)
+    if head.lstrip()[:1] == b"<" or monitor_files(path):
+        return True
+    try:
+        table = read_instrument_table(head, str(path))
+    except DataError:
+        return False
+    columns = table.values.shape[1]
+    if columns <= 4 and table.names:
+        roles = {role_of(name) for name in table.names}
+        return bool({"phase", "time"} & roles) and "amplitude" in roles
+    if columns <= 2:
+        return True
+    counts = np.nan_to_num(table.values)
+    whole = bool((counts == np.rint(counts)).all() and (counts >= 0).all())
+    return whole and (columns % CYCLE == 0 or float((counts == 0).mean()) >= 0.5)
+
+
+def _head_of(path: Path) -> bytes:
+    """Return the first whole lines of a text, at least one."""
+    with path.open("rb") as stream:
+        head = stream.read(_LOOKED_INTO).removeprefix(b"\xef\xbb\xbf")
+        if len(head) == _LOOKED_INTO and b"\n" not in head:
+            head += stream.readline()
+    return head[: head.rfind(b"\n")] if len(head) == _LOOKED_INTO else head
 
 
 def assumption(
@@ -199,13 +250,11 @@ def is_one_recording(path: Path) -> bool:
     """Whether a file is a picture or a series, not a table of files or results, nor a text."""
     if path.suffix.lower() not in _TEXT:
         return bool(_role(path))
-    with path.open("rb") as stream:
-        head = stream.read(_LOOKED_INTO).removeprefix(b"\xef\xbb\xbf")
+    head = _head_of(path)
     if head.lstrip()[:1] == b"<":
         return b"<times>" in head and b"</" in head
     # Numbers in most of the lines that are whole: a header may stand before them.
-    lines = head.split(b"\n")[: -1 if len(head) == _LOOKED_INTO else None]
-    lines = [line for line in lines if line.strip()]
+    lines = [line for line in head.split(b"\n") if line.strip()]
     numeric = [_DIGIT.search(line) and not line.translate(None, _NUMERIC) for line in lines]
     return sum(map(bool, numeric)) > len(lines) / 2
 

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,8 @@ class OpcUaOutlet:
             client.disconnect()
         except Exception:
             # The server is gone; the library's thread is ended all the same.
-            client.tloop.stop()
+            with suppress(Exception):
+                client.tloop.stop()
 
     def _write(self, values: Mapping[str, Any]) -> None:
         from asyncua import ua
@@ -222,7 +224,9 @@ def _security(options: Options | None) -> str:
         options.file("server_certificate", ""),
     ]
     options.end()
-    for word in words:
-        if "," in Path(word).name:
-            raise options.wrong("certificate", word, "a file without a comma in its name")
+    for word in filter(None, words[2:]):
+        if "," in word or Path(word).suffix.lower() not in (".pem", ".der"):
+            raise options.wrong(
+                "certificate or key", word, "a .pem or .der file without a comma in its path"
+            )
     return ",".join(word for word in words if word)
