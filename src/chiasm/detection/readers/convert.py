@@ -80,7 +80,7 @@ def convert(
     ``depth/`` (needs ``intrinsics``), ``height/``, ``ply/``, ``pcd/``, ``cloud/``, where the files
     of one part share a name; without ``rgb/``, the colours in the clouds are taken, or 3D alone.
     Such folders may lie below ``{split}/{kind}``. ``split`` and ``kind`` are used for parts whose
-    origin has none. ``unit_m`` is the length in metres of one depth count or of the points' unit;
+    origin has none; parts with neither, of unknown quality, lie in ``destination/{rgb,xyz}``. ``unit_m`` is the length in metres of one depth count or of the points' unit;
     None takes metres, and refuses integer counts of depth. Colours are written with 8 bits.
     Parts that cannot be read are left out, and their numbers are free until they can be;
     ``origin.csv`` lists the origin of each file. The same call on the same destination makes
@@ -287,7 +287,7 @@ def _origins(log: ConversionLog, placed: Sequence[tuple[SampleRef, str]]) -> lis
         if done is not None:
             files = _files(log.folder / done.place, done.stem)
             main = files["rgb"] if "rgb" in ref.files or files["rgb"].is_file() else files["xyz"]
-            rows.append((f"{done.place}/{main.parent.name}/{main.name}", done.source))
+            rows.append((main.relative_to(log.folder).as_posix(), done.source))
     return rows
 
 
@@ -374,12 +374,21 @@ def _check_category(split: str | None, kind: str | None) -> None:
         raise DataError(f"The kind is '{kind}'; it becomes a folder's name, such as 'good'.")
 
 
-def _category(ref: SampleRef, split: str | None, kind: str | None) -> tuple[str, str]:
+def _category(ref: SampleRef, split: str | None, kind: str | None) -> tuple[str, ...]:
+    """Return split and kind of a part, or nothing for one of unknown quality.
+
+    Parts to train or calibrate on are good where nobody says otherwise.
+    """
     split, kind = ref.split or split, ref.kind or kind
-    if split is None or kind is None:
+    if not split and not kind:
+        return ()
+    if split in ("train", "validation"):
+        kind = kind or "good"
+    if not split or not kind:
         raise DataError(
-            f"{ref.source} lacks its split or its kind of defect; "
-            "give both, e.g. split 'test' and kind 'good'."
+            f"{ref.source} has a {'split' if split else 'kind'} and no "
+            f"{'kind of defect' if split else 'split'}; give both, e.g. split 'test' and kind "
+            "'good', or none for parts of unknown quality."
         )
     _check_category(split, kind)
     return split, kind
