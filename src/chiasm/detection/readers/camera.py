@@ -174,6 +174,7 @@ _DISTORTIONS = (
     *("distortion", "distortioncoefficients", "distcoeffs", "distcoeff", "coeffs", "d", "dist"),
     *("distortionparameters", "distortioncoeffs"),
 )
+_OTHER_MODELS = ("equidistant", "fisheye", "kannala", "inverse", "ftheta", "omni")
 _NESTED = ("depth", "depthintrinsics", "depthcamera", "left", "color", "rgb")
 _EXAMPLE = '{"fx": ..., "fy": ..., "cx": ..., "cy": ...}'
 
@@ -319,7 +320,7 @@ def _camera(facts: Mapping[str, Any], whole: Mapping[str, Any], source: str) -> 
         camera,
         width=_whole(next((facts[n] for n in _WIDTHS if n in facts), None)),
         height=_whole(next((facts[n] for n in _HEIGHTS if n in facts), None)),
-        distortion=_distortion(facts),
+        distortion=_distortion(facts, source),
         depth_unit=_depth_unit(facts),
     )
 
@@ -344,7 +345,20 @@ def _whole(value: Any) -> int | None:
         return None
 
 
-def _distortion(facts: Mapping[str, Any]) -> tuple[float, ...]:
+def _distortion(facts: Mapping[str, Any], source: str) -> tuple[float, ...]:
+    """Return the coefficients of Brown's model; raises ``DataError`` for those of another one."""
+    coefficients = _coefficients(facts)
+    model = _plain(facts.get("distortionmodel", facts.get("model", "")))
+    if coefficients and any(word in model for word in _OTHER_MODELS):
+        raise DataError(
+            f"{source} has the distortion model '{model}', which is not known: Brown's "
+            "(plumb_bob, rational_polynomial) is. Rectify the images, and give the intrinsics of "
+            "rectified ones without coefficients."
+        )
+    return coefficients
+
+
+def _coefficients(facts: Mapping[str, Any]) -> tuple[float, ...]:
     for name in _DISTORTIONS:
         try:
             values = np.asarray(_data(facts.get(name)), dtype=np.float64).ravel()
