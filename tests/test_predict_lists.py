@@ -101,6 +101,14 @@ def test_a_list_is_written_as_a_folder_is(files, tmp_path, capsys):
         chiasm.predict(Brightness(), ["absent.png"], out=out)
 
 
+def test_a_part_that_is_given_twice_has_files_of_its_own_each_time(tmp_path):
+    part = {"rgb": RGB, "source": "same"}
+    chiasm.predict(Brightness(), [part, part], out=tmp_path, maps="tiff", masks=True)
+    rows = json.loads((tmp_path / "verdicts.json").read_text())
+    for column in ("picture", "map", "mask"):
+        assert len({row[column] for row in rows}) == 2
+
+
 def test_every_form_of_a_recording_is_diagnosed(tmp_path):
     image, series = np.full((16, 16, 3), 0.5), np.ones((1, 256))
     np.save(tmp_path / "a.npy", series)

@@ -97,13 +97,14 @@ def test_runs_are_joined_and_their_figure_is_of_all_recordings(judged):
     assert joined((*trials, Trial("classifier", trials[0].data, {"model": "x"})), store) is None
 
 
-def test_the_verdict_tells_who_is_level_and_where_the_bar_is(judged):
+def test_the_verdict_tells_who_is_not_shown_to_be_worse_and_where_the_bar_is(judged):
     store, rows = judged
     words, pairs = compared(Comparison("Split by session", "session", rows), store)
     first, second = words
     assert "240 test recordings of 40 sessions" in first
     assert "the highest macro-F1 is that of CMT" in first
-    assert "Statistically indistinguishable from it" in first
+    assert "Not shown to be worse, which is no proof of being as good" in first
+    assert "over the 5 pairs of this split" in first
     level, worse = first.split("Significantly worse")
     assert "MiniROCKET" in level
     assert "MAD (-0.2" in worse
@@ -114,7 +115,7 @@ def test_the_verdict_tells_who_is_level_and_where_the_bar_is(judged):
     # The same guesses cannot be told apart, and one row alone is no comparison.
     twins = {"MAD": rows["CMT"], "MiniROCKET": rows["CMT"]}
     words, pairs = compared(Comparison("Split", "session", twins), store)
-    assert "is level with it" in words[1]
+    assert "is not shown to differ from it" in words[1]
     assert pairs[0].p_value == 1
     assert compared(Comparison("Split", "session", {"MAD": rows["MAD"]}), store) == ([], [])
 

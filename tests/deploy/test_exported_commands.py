@@ -15,6 +15,7 @@ from chiasm import api
 from chiasm.cli.main import app
 from chiasm.deploy.export import export
 from chiasm.deploy.whole_folder import check_free
+from chiasm.diagnosis.simulator.simulator import make_recordings
 from chiasm.errors import ArtifactError, ConfigurationError
 
 
@@ -60,8 +61,17 @@ def test_an_exported_classifier_diagnoses_a_folder_as_its_run(
     columns = [name for name in expected[0] if name.startswith("p_")]
     for one, other in zip(said, expected, strict=True):
         assert [one[c] for c in columns] == pytest.approx([other[c] for c in columns], abs=1e-4)
-    with pytest.raises(ConfigurationError, match="Evaluate the run that it was exported from"):
-        api.evaluate(classifier, data=store.path)
+    new = tmp_path / "new"
+    new.mkdir()
+    make_recordings(new, count=10, sessions=5, seed=8, workers=1)
+    metrics = [
+        api.evaluate(model, data=new, out=tmp_path / f"report_{number}", most_corrupted=0)
+        for number, model in enumerate((classifier, classifier_run))
+    ]
+    exported, trained = (m["recording"]["macro_f1"]["value"] for m in metrics)
+    assert exported == pytest.approx(trained, abs=1e-9)
+    with pytest.raises(ConfigurationError, match="cannot be trained again"):
+        api.evaluate(classifier, data=new, splits=("random",))
 
 
 def test_an_export_overwrites_nothing_in_silence(detector_run: Path, detector: Path, tmp_path):

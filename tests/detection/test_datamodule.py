@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import weakref
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from chiasm.detection.readers import cache
 from chiasm.detection.scenes.maker import make_scenes
 from chiasm.detection.train import train
 from chiasm.detection.training.feature_store import FEATURES
+from chiasm.errors import DataError
+from chiasm.runs.left_out import left_out_note
 from chiasm.training.progress import Progress
 
 TINY = {
@@ -24,6 +27,7 @@ TINY = {
     "rotate": False,
     "train_epochs": 1,
     "fusion": "concatenation",
+    "false_alarm_rate": 0.1,  # that ten parts can promise
 }
 BATCH = 8  # parts that are made into one batch
 
@@ -115,3 +119,43 @@ def test_other_settings_make_other_features(config: DetectionConfig):
     # The first run's files are still there.
     batch = first.stores["final"].collate([0])
     assert torch.isfinite(batch.foreground).all()
+
+
+@pytest.fixture
+def damaged(parts: Path, tmp_path: Path) -> Path:
+    """A copy with a cut image, an empty point map and one without a partner."""
+    root = tmp_path / "damaged"
+    shutil.copytree(parts, root)
+    image = root / "train/good/rgb/003.png"
+    image.write_bytes(image.read_bytes()[:200])
+    (root / "validation/good/xyz/002.tiff").write_bytes(b"")
+    (root / "train/good/xyz/007.tiff").unlink()
+    return root
+
+
+def test_damaged_parts_are_left_out_of_training_and_calibration(
+    config: DetectionConfig, damaged: Path
+):
+    data = open_data(config.model_copy(update={"data": damaged, "calibration": "split"}))
+    names = {ref.source for refs in (data.split.train, data.split.calibration) for ref in refs}
+    assert (len(data.split.train), len(data.split.calibration)) == (22, 9)
+    assert not {str(damaged / f"{name}.png") for name in DAMAGED} & names
+    assert [part.source for part in data.calibration] == [r.source for r in data.split.calibration]
+    note = left_out_note(config.out)
+    assert note is not None and note.startswith("3 of ")
+
+
+DAMAGED = ("train/good/rgb/003", "validation/good/rgb/002", "train/good/rgb/007")
+
+
+def test_strict_stops_at_damaged_parts_and_lists_all(config: DetectionConfig, damaged: Path):
+    with pytest.raises(DataError) as caught:
+        open_data(config.model_copy(update={"data": damaged, "strict": True}))
+    assert all(str(damaged / f"{name}.png") in str(caught.value) for name in DAMAGED)
+
+
+def test_too_many_damaged_parts_stop_a_training(config: DetectionConfig, damaged: Path):
+    for number in range(4):
+        (damaged / f"train/good/rgb/01{number}.png").write_bytes(b"")
+    with pytest.raises(DataError, match="more than 10%"):
+        open_data(config.model_copy(update={"data": damaged}))

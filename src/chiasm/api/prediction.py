@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast, overload
 
 from chiasm.api.loading import identity, is_exported, load, load_for_worker, refuse
 from chiasm.errors import ConfigurationError
@@ -51,7 +51,7 @@ def evaluate(
     """Score the test split; writes and returns ``metrics.json``, and writes ``report.html``.
 
     Args:
-        run: folder of a run, of a model, or of an exported detector.
+        run: folder of a run, of a model, or one that ``export`` wrote.
         data: folder or manifest.
         out: folder of the report; None is ``report`` in the run's folder, and beside an exported
             one ``RUN_report``.
@@ -71,10 +71,10 @@ def evaluate(
     kind, _ = identity(Path(run))
     if kind == "classifier":
         if exported:
-            raise ConfigurationError(
-                f"{run} is an exported classifier, which does not know the recordings that it was "
-                "trained on, so that none can be told to be new to it. Evaluate the run that it "
-                "was exported from: its scores are the same."
+            from chiasm.deploy.exported_classifier import ExportedClassifier
+
+            options["model"] = ExportedClassifier(
+                cast("DiagnosisRuntime", load(run, device=device))
             )
         refuse(run, "classifies recordings", lamp=lamp)
         from chiasm.diagnosis.evaluate import evaluate as evaluate_diagnosis

@@ -49,7 +49,8 @@ class Difference:
     Attributes:
         method, other: labels.
         difference: macro-F1 of the method minus that of the other; ``low`` and ``high`` of 95 %.
-        p_value: two-sided, Holm-adjusted over all pairs of the comparison.
+        p_value: two-sided, of this pair alone.
+        adjusted: by Holm over all pairs of the comparison, which is the family.
     """
 
     method: str
@@ -58,6 +59,7 @@ class Difference:
     low: float
     high: float
     p_value: float
+    adjusted: float = 1.0
 
 
 def joined(
@@ -109,7 +111,9 @@ def _figures(scored: ScoredRecordings, by: str) -> dict[str, Any]:
 
 
 def compared(comparison: Comparison, store: ResultStore) -> tuple[list[str], list[Difference]]:
-    """Return sentences that name the best method, its equals and the best simple baseline.
+    """Return sentences on the best method, those not shown to be worse, and the best simple one.
+
+    Each difference stands with its interval, and with its p-value alone and adjusted.
 
     Every method is compared with the best one, and every network with the best simple baseline, by
     a paired bootstrap over groups; p-values are Holm-adjusted over all these pairs.
@@ -140,7 +144,7 @@ def compared(comparison: Comparison, store: ResultStore) -> tuple[list[str], lis
         )
         differences.append(Difference(method, other, *difference))
     adjusted = holm([difference.p_value for difference in differences])
-    differences = [replace(d, p_value=p) for d, p in zip(differences, adjusted)]
+    differences = [replace(d, adjusted=p) for d, p in zip(differences, adjusted)]
     head = (
         f"{comparison.title}, {len(shared)} test recordings of {len(set(groups))} "
         f"{'recordings of no group' if by not in first.groups else _plural(by)}: "
@@ -155,16 +159,18 @@ def compared(comparison: Comparison, store: ResultStore) -> tuple[list[str], lis
 
 def _best_sentence(best: str, score: Mapping[str, float], differences: Sequence[Difference]) -> str:
     from_best = [d for d in differences if d.other == best]
-    level = [d.method for d in from_best if d.p_value > ALPHA]
-    worse = [d for d in from_best if d.p_value <= ALPHA]
+    alike = [d for d in from_best if d.adjusted > ALPHA]
+    worse = [d for d in from_best if d.adjusted <= ALPHA]
     words = f"the highest macro-F1 is that of {best}, {score[best]:.3f}. "
     words += (
-        f"Statistically indistinguishable from it (paired bootstrap, Holm-adjusted p > {ALPHA}): "
-        f"{_list(level)}. "
-        if level
-        else "All others are significantly worse. "
+        f"Not shown to be worse, which is no proof of being as good (paired bootstrap; p adjusted "
+        f"by Holm over the {len(differences)} pairs of this split > {ALPHA}): "
+        f"{_list([_text(d) for d in alike])}. "
+        if alike
+        else f"All others are significantly worse (p adjusted by Holm over {len(differences)} "
+        "pairs). "
     )
-    if worse and level:
+    if worse and alike:
         words += "Significantly worse: " + _list([_text(d) for d in worse]) + ". "
     return words.strip()
 
@@ -175,8 +181,8 @@ def _bar_sentence(
     from_bar = {d.method: d for d in differences if d.other == bar and _family(d.method) == OURS}
     clauses = []
     for difference in (from_bar[label] for label in score if label in from_bar):
-        if difference.p_value > ALPHA:
-            relation = "is level with it"
+        if difference.adjusted > ALPHA:
+            relation = "is not shown to differ from it"
         else:
             relation = "is better" if difference.difference > 0 else "is worse"
         clauses.append(f"{_text(difference)} {relation}")
@@ -190,7 +196,8 @@ def _family(label: str) -> str:
 
 
 def _text(d: Difference) -> str:
-    return f"{d.method} ({d.difference:+.3f}, {d.low:+.3f} to {d.high:+.3f})"
+    interval = f"{d.low:+.3f} to {d.high:+.3f}"
+    return f"{d.method} ({d.difference:+.3f}, {interval}, p {d.p_value:.3f}, {d.adjusted:.3f})"
 
 
 def _list(parts: Sequence[str]) -> str:

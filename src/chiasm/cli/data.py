@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -99,8 +100,23 @@ def check(
     ] = False,
     workers: Workers = 1,
     recorder: Recorder = None,
+    sample: Annotated[
+        int,
+        typer.Option(
+            help="Parts, about, whose pixels are read, drawn from every split and kind; 0 reads "
+            "all. Names and the ends of files are checked of all.",
+            min=0,
+        ),
+    ] = 1_000,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with pictures and plots to this file.")
+    ] = None,
 ) -> None:
-    """Count the samples, and find broken pairs, leaks between splits and shortcuts."""
+    """Count the samples; find broken files and leaks, and what a training would see.
+
+    Prints counts, crop, smallest visible defect, odd parts, drift, shortcuts and what the
+    calibration can promise.
+    """
     from chiasm.detection.readers import audit as parts
     from chiasm.detection.readers.opening import open_source
     from chiasm.diagnosis.readers import audit as recordings
@@ -108,15 +124,36 @@ def check(
 
     report: parts.AuditReport | recordings.AuditReport
     if recorder or opening.is_diagnosis_data(path):
-        source = opening.open_source(path, recorder=recorder or ())
-        report = recordings.audit(source, workers=workers, progress=_watching("recordings"))
+        recorded = opening.open_source(path, recorder=recorder or ())
+        report = recordings.audit(recorded, workers=workers, progress=_watching("recordings"))
+        if html is not None:
+            from chiasm.diagnosis.report import check_page
+
+            check_page.write_page(
+                report, recorded, html, repeat=_command(path, html, recorder=recorder or ())
+            )
     else:
+        source = open_source(path, lamp=lamp)
         report = parts.audit(
-            open_source(path, lamp=lamp), workers=workers, progress=_watching("files")
+            source,
+            workers=workers,
+            sample=sample,
+            progress=_watching("files"),
         )
+        if html is not None:
+            from chiasm.detection.report.check_page import write_page
+
+            write_page(report, source, html, repeat=_command(path, html, lamp))
     typer.echo(report.to_json() if json else report.to_text())
     if strict and not report.sound:
         raise typer.Exit(1)
+
+
+def _command(path: Path, html: Path, lamp: Any = None, recorder: Sequence[str] = ()) -> str:
+    """Return the command that writes a check's page."""
+    words = ["chiasm", "data", "check", str(path), "--html", str(html)]
+    words += [] if lamp is None else ["--lamp", str(lamp)]
+    return shlex.join(words + [word for text in recorder for word in ("--recorder", text)])
 
 
 @app.command()
@@ -248,7 +285,8 @@ def convert(
         progress=_watching("parts"),
     )
     for sentence, count in conversion.remarks:
-        typer.echo(f"note: {sentence} ({count} parts)", err=True)
+        parts = "1 part" if count == 1 else f"{count} parts"
+        typer.echo(f"note: {sentence} (in {parts})", err=True)
     before = f", {conversion.kept} of them before" if conversion.kept else ""
     typer.echo(f"{conversion.written} samples were written to {conversion.root}{before}.")
     _tell_left_out(conversion.problems, "samples or files")

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Data, Device, Lamp
+from chiasm.cli.options import Data, Device, Lamp, Strict
 
 
 def evaluate(
     run: Annotated[
-        Path, typer.Argument(help="Folder of a run, of a model, or of an exported detector.")
+        Path, typer.Argument(help="Folder of a run, of a model, or one that 'chiasm export' wrote.")
     ],
     data: Data,
     out: Annotated[
@@ -23,6 +23,7 @@ def evaluate(
     ] = None,
     lamp: Lamp = None,
     device: Device = None,
+    strict: Strict = None,
     splits: Annotated[
         str,
         typer.Option(
@@ -49,6 +50,7 @@ def evaluate(
         splits=_names(splits),
         left_out=_names(left_out),
         device=device or "auto",
+        strict=bool(strict),
     )
 
 

@@ -85,6 +85,15 @@ Overrides = Annotated[
 ]
 
 
+Strict = Annotated[
+    bool | None,
+    typer.Option(
+        "--strict",
+        help="Stop where files are damaged, and list them, instead of leaving out a few.",
+        show_default=False,
+    ),
+]
+
 FalseAlarmRate = Annotated[
     float | None, typer.Option(help="False-alarm rate to promise (default: that of the model).")
 ]

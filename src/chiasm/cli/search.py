@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chiasm.cli.options import Config, Data, Device, Lamp, Minutes, Out, Ray, Seed, Workers
+from chiasm.cli.options import Config, Data, Device, Lamp, Minutes, Out, Ray, Seed, Strict, Workers
 
 Settings = Annotated[
     list[str] | None,
@@ -36,6 +36,7 @@ def search(
             help="adnas_light, adnas_slim or adnas_paper for parts; fused_small for recordings."
         ),
     ] = None,
+    strict: Strict = None,
     budget_ms: Annotated[
         float | None,
         typer.Option(
@@ -71,6 +72,7 @@ def search(
         seed=seed,
         lamp=lamp,
         device=device,
+        strict=strict,
         workers=workers,
         ray=ray,
     )

@@ -18,6 +18,7 @@ from chiasm.cli.options import (
     Overrides,
     Ray,
     Seed,
+    Strict,
     Workers,
 )
 
@@ -37,6 +38,7 @@ def train(
         str | None,
         typer.Option(help="Name of a model (default: adnas_light); 'chiasm models' lists them."),
     ] = None,
+    strict: Strict = None,
     fusion: Annotated[
         str | None,
         typer.Option(
@@ -64,6 +66,7 @@ def train(
         lamp=lamp,
         device=device,
         model=model,
+        strict=strict,
         fusion=fusion,
         defects=defects,
         miss_rate=miss_rate,

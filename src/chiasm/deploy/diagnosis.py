@@ -257,6 +257,7 @@ def _origin(contract: DiagnosisContract) -> dict[str, Any]:
         "training_samples": contract.training_samples,
         "validation_samples": contract.validation_samples,
         "split_by": contract.split.by,
+        "split": contract.split.model_dump(mode="json"),
         "seed": contract.seed,
         "evidence_rule": contract.evidence_rule,
         "metric_versions": dict(contract.metric_versions),

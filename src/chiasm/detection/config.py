@@ -73,8 +73,8 @@ class DetectionConfig(Settings):
             background at all. ``false`` looks at whole frames.
         plane_margin: metres above the support plane that are removed with it; None estimates them.
         objects: of several above the support plane in a frame, look at the ``largest``, with a note
-            of others; at ``all`` together; or ``split`` the frame and judge each as a part. Needs
-            3D points.
+            of others; at ``all`` together; or ``split`` the frame and judge each as a part. Where
+            3D points are not read, colours tell them from a background.
         region: file of the pixels that are looked at: an image, nonzero inside, or polygons as
             JSON, LabelMe or lines of x, y. The model keeps it.
         ignore: likewise of pixels that are not looked at, such as a clamp.
@@ -133,6 +133,8 @@ class DetectionConfig(Settings):
             common rule of tables, or ``chosen`` among rules on good parts with synthetic anomalies;
             a searched model's were held out from its training, a baseline's are those of the
             calibration.
+        strict: stop where a file is damaged, instead of leaving out the few parts that cannot be
+            used.
         minutes: budget of search and training together; None sets no limit.
         false_alarm_rate: share of good parts that may alarm.
         confidence: share of calibrations that keep this rate, e.g. 0.9; none promises it on average
@@ -223,6 +225,7 @@ class DetectionConfig(Settings):
     precision: Precision = "auto"
     device: DeviceName = "auto"
     image_score: Literal["local_mean", "chosen"] = "local_mean"
+    strict: bool = False
     minutes: float | None = Field(None, gt=0)
     false_alarm_rate: float = Field(FALSE_ALARM_RATE, gt=0, lt=1)
     confidence: float | None = Field(None, gt=0, lt=1)

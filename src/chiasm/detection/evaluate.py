@@ -23,8 +23,9 @@ from chiasm.detection.report.report import write_report
 from chiasm.detection.report.scored import ScoredFile
 from chiasm.errors import ChiasmError, DataError
 from chiasm.fusion.genotype import Genotype
-from chiasm.runs.console import failure_reason, report_failures, say
-from chiasm.samples import RGBDSample, Verdict
+from chiasm.runs.console import MAX_LISTED, failure_reason, report_failures, say
+from chiasm.runs.left_out import check_left_out, left_out_note
+from chiasm.samples import Problem, RGBDSample, Verdict
 from chiasm.training.progress import Progress
 
 
@@ -57,6 +58,7 @@ def evaluate(
     out: Path | str | None = None,
     lamp: Lamp | None = None,
     device: str = "auto",
+    strict: bool = False,
     model: EvaluatedModel | None = None,
 ) -> dict[str, Any]:
     """Evaluate a detector on a test split; write ``metrics.json`` and ``report.html``.
@@ -70,13 +72,15 @@ def evaluate(
         lamp: number of the lamp, for data with several; ``"all"`` takes all of them. None takes
             the lamp that the run saw its parts under.
         device: that predicts, see ``find_device``.
+        strict: stop where a test part cannot be judged, instead of counting it; all are listed.
         model: that the folder holds, where it is loaded already.
 
     Returns:
         The content of ``metrics.json``.
 
     Raises:
-        DataError: there is no test split, or none of its parts could be scored.
+        DataError: there is no test split, none of its parts could be scored, or ``strict`` found
+            one that could not.
     """
     folder = Path(run)
     predictor: EvaluatedModel = model or _trained(folder, device)
@@ -92,8 +96,11 @@ def evaluate(
     if warning := seen_before(refs, predictor.alarm_rule.known_defects):
         say(f"Warning: {warning}")
         remarks = (*remarks, warning)
-    for problem in source.problems:
+    problems = [problem for problem in source.problems if problem.left_out]
+    for problem in problems[:MAX_LISTED]:
         say(str(problem))
+    if len(problems) > MAX_LISTED:
+        say(f"{len(problems) - MAX_LISTED} more parts are left out; 'chiasm data check' lists all.")
     target.mkdir(parents=True, exist_ok=True)
     seconds: list[float] = []
     failures: list[str] = []
@@ -112,9 +119,13 @@ def evaluate(
             except ChiasmError as error:
                 verdict = failed_verdict(ref.source, error)
                 failures.append(failure_reason(verdict))
+                problems.append(Problem(ref.source, failures[-1], left_out=True))
                 sample = RGBDSample(None, None, np.zeros((1, 1), bool), source=ref.source)
             file.append(verdict, sample)
         scored = file.samples()
+    if strict:
+        total = len(refs) + len(problems) - len(failures)
+        check_left_out(problems, total=total, noun="test parts", strict=True)
     report_failures(failures, succeeded=len(seconds), noun="test parts")
     seen = [*remarks, *(f"{n} of {len(seconds)} test parts: {note}" for note, n in notes.items())]
     for sentence in seen[len(remarks) :]:
@@ -139,7 +150,7 @@ def evaluate(
         notes=[
             *seen,
             *_coverage_notes(predictor.acquisition, coverage_of(shares)),
-            *_notes(predictor, source, rotations=rotations, suspicions=suspicion_note(folder)),
+            *_notes(folder, predictor, source, rotations=rotations),
         ],
         repeat=f"chiasm evaluate {folder} --data {data}"
         + (f" --lamp {lamp}" if lamp is not None else ""),
@@ -177,13 +188,10 @@ def _coverage_notes(trained: Acquisition | None, tested: Coverage | None) -> lis
 
 
 def _notes(
-    model: EvaluatedModel,
-    source: SampleSource,
-    *,
-    rotations: int,
-    suspicions: str | None = None,
+    folder: Path, model: EvaluatedModel, source: SampleSource, *, rotations: int
 ) -> list[str]:
     """Return what limits the meaning of the figures, a sentence or two each."""
+    suspicions = suspicion_note(folder)
     notes = [] if suspicions is None else [suspicions]
     if source.problems:
         notes.append(
@@ -195,6 +203,8 @@ def _notes(
             f"Each of the few training parts was shown at {rotations} rotations, so the model does "
             "not detect a part that lies at a wrong angle (rotate=false in training changes this)."
         )
+    if (left_out := left_out_note(folder)) is not None:
+        notes.append(left_out)
     if not model.alarm_rule.decides or model.alarm_rule.known_defects is not None:
         notes.append(model.alarm_rule.promise)
     if model.backbone_weights is not None and model.is_baseline:

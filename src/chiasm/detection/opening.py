@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-
-import torch
+from operator import attrgetter
 
 from chiasm.detection.building import frozen_detector
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import FRESH_BATCH, DetectionDataModule
+from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.decision import AlarmRule
 from chiasm.detection.detector import Detector
 from chiasm.detection.hidden_defects import find_hidden_defects, record_hidden_defects
-from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.acquisition import AcquisitionObserver
 from chiasm.detection.preparation.frame_mask import read_frame_mask
@@ -24,6 +22,7 @@ from chiasm.detection.preparation.geometry import estimate_geometry_scale
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache, SelectedParts
 from chiasm.detection.readers.calibration_plan import Promise, few_calibration_warning, plan_split
+from chiasm.detection.readers.damaged import DamagedParts
 from chiasm.detection.readers.opening import lamp_read, open_source
 from chiasm.detection.readers.source import (
     SENSOR_WORDS,
@@ -44,20 +43,8 @@ from chiasm.detection.readers.splits import (
 from chiasm.detection.readers.survey import split_objects, survey
 from chiasm.detection.rotation import choose_rotations, with_rotations
 from chiasm.detection.train_baseline import configured_baseline, pools_scores
-from chiasm.detection.training.duration import (
-    MeasuredSeconds,
-    RunSize,
-    estimate_in_words,
-    seconds_per_part,
-    stage_seconds,
-)
-from chiasm.detection.training.feature_store import FEATURES, FeatureStore
-from chiasm.detection.training.fit_evidence import fit_evidence
-from chiasm.detection.training.fit_memory import fit_memory
 from chiasm.detection.training.known_defects import defects_for_head
-from chiasm.detection.training.segment import Batch
-from chiasm.detection.training.step_memory import check_memory
-from chiasm.detection.training.stores import Rounds, make_stores
+from chiasm.detection.training.storing import files_hash, say_duration, stored_features
 from chiasm.detection.training.time_budget import (
     PartSeconds,
     measure_part,
@@ -65,25 +52,23 @@ from chiasm.detection.training.time_budget import (
     rotations_in_time,
     spread_evenly,
 )
-from chiasm.errors import ConfigurationError, SplitError
-from chiasm.files.content_hash import content_hash
+from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.registry import find_model
 from chiasm.runs.console import say
 from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.left_out import check_left_out, refuse_many
 from chiasm.runs.run_folder import open_run_folder, record_data_hash
 from chiasm.samples import PreparedSample
-from chiasm.training.device import CPU, find_device
+from chiasm.training.device import find_device
 from chiasm.training.progress import Progress
 
-STORING_SHARE = 0.5  # of the minutes that are left
-STORED = ("final", "architecture", "validate")  # purposes of parts with synthetic anomalies
 ANOMALIES_TO_CHOOSE_BY = 20  # parts with a synthetic anomaly, at least, however few parts there are
 LEAST_ANOMALIES = 6  # where a budget has no time for as many
 VALIDATION_SHARE = 0.1  # of the seconds that are left, for these parts
 # Settings that may change when a run is continued; the data are compared by content.
 # Another calibration is allowed where the same parts train: "split" of versions without "auto".
 CHANGEABLE = frozenset(
-    {"out", "data", "minutes", "device", "search.epochs", "train_epochs", "calibration"}
+    {"out", "data", "minutes", "device", "strict", "search.epochs", "train_epochs", "calibration"}
 )
 
 
@@ -121,12 +106,14 @@ def open_data(
 
     Raises:
         SplitError: the split is unsound, or too small for a promise with a confidence.
+        DataError: too many parts cannot be used, or any with ``config.strict``.
     """
     started = time.monotonic()
     source = open_source(config.data, lamp=config.lamp)
     config = _with_sensors(config, source)
     for remark in remarks_of(source):
         say(remark)
+    folds = split is not None  # of a run that has checked its parts
     if split is None:
         split = split_of(config, source)
         promise = Promise(config.false_alarm_rate, config.confidence)
@@ -160,7 +147,7 @@ def open_data(
     )
     cache = PreparationCache()
     parts: Sequence[PreparedSample] = cache.parts(source, split.train, preparation)
-    calibration = cache.parts(source, split.calibration, preparation)
+    calibration: Sequence[PreparedSample] = cache.parts(source, split.calibration, preparation)
     frozen, probe = _frozen_detectors(config)
     seconds = PartSeconds(0.0, 0.0)
     if config.minutes is not None:
@@ -178,12 +165,33 @@ def open_data(
             )
             parts = cache.parts(source, split.train, preparation)
             calibration = cache.parts(source, split.calibration, preparation)
+    damaged = DamagedParts()
     with Progress("Preparing", len(parts) + len(calibration)) as progress:
         observer = AcquisitionObserver()
-        observed = observer.watch(progress.over(parts))
-        geometry = estimate_geometry_scale(observed, kind=config.geometry)
-        for _ in progress.over(calibration):
+        usable = filter(None, progress.over(damaged.usable(split.train, parts)))
+        geometry = estimate_geometry_scale(observer.watch(usable), kind=config.geometry)
+        for _ in progress.over(damaged.usable(split.calibration, calibration)):
             pass  # read once, so that a damaged file is found now and not after the training
+    if not folds:
+        used = len(parts) if split.crossed else len(parts) + len(calibration)
+        refuse_many([*damaged.problems.values()], total=used, noun="good parts")
+        check_left_out(
+            [*filter(attrgetter("left_out"), source.problems), *damaged.problems.values()],
+            total=len(source.refs) + sum(problem.left_out for problem in source.problems),
+            noun="parts",
+            strict=config.strict,
+            folder=config.out,
+        )
+    if damaged.problems:
+        training_on, calibrating = damaged.kept(split.train), damaged.kept(split.calibration)
+        parts = SelectedParts(parts, training_on)
+        calibration = SelectedParts(calibration, calibrating)
+        split = replace(
+            split,
+            train=tuple(split.train[i] for i in training_on),
+            calibration=tuple(split.calibration[i] for i in calibrating),
+        )
+        _check_left(split)
     if config.contamination > 0:
         found = find_hidden_defects(
             config,
@@ -253,7 +261,7 @@ def open_data(
         owners=[owners[original] for original in originals],
         calibration=calibration,
         selected_on_calibration=outside,
-        training_data=_files(split.train),
+        training_data=files_hash(split.train),
         started=started,
         defects=defects_for_head(config, cache, preparation, frozen=frozen is not None),
         reserved=len(calibration) * seconds.calibration,
@@ -272,11 +280,11 @@ def open_data(
             LEAST_ANOMALIES if costly else ANOMALIES_TO_CHOOSE_BY
         )
     if data.frozen_source is not None:
-        data.stores = _stored_features(data, data.frozen_source, estimate=estimate)
+        data.stores = stored_features(data, data.frozen_source, estimate=estimate)
     elif estimate and find_model(config.model).pools is not None:
         started = time.perf_counter()
         batch = next(iter(data.loader("train")))
-        _say_duration(data, batch, (time.perf_counter() - started) / len(batch.foreground))
+        say_duration(data, batch, (time.perf_counter() - started) / len(batch.foreground))
     return data
 
 
@@ -292,6 +300,16 @@ def _with_sensors(config: DetectionConfig, source: SampleSource) -> DetectionCon
     return config.model_copy(update={"modalities": present})
 
 
+def _check_left(split: Split) -> None:
+    """Refuse a split of which nothing is left beside the parts that cannot be used."""
+    for name, refs in (("training", split.train), ("calibration", split.calibration)):
+        if not refs:
+            raise SplitError(
+                f"No good part for {name} can be read; 'chiasm data check' lists why. Mend the "
+                "files or record more good parts."
+            )
+
+
 def _given_preparation(
     config: DetectionConfig, source: SampleSource, split: Split
 ) -> PreparationSettings:
@@ -301,12 +319,22 @@ def _given_preparation(
     )
     if config.region is None and config.ignore is None:
         return settings
-    height, width = source.load(split.train[0]).valid.shape
+    height, width = _frame_size(source, split.train)
     region, ignore = (
         None if file is None else read_frame_mask(file, height=height, width=width)
         for file in (config.region, config.ignore)
     )
     return replace(settings, region=region, ignore=ignore)
+
+
+def _frame_size(source: SampleSource, refs: Sequence[SampleRef]) -> tuple[int, int]:
+    """Return height and width of the first frame that can be read; raise what is wrong if none."""
+    for ref in refs[:-1]:
+        with suppress(DataError, OSError):
+            height, width = source.load(ref).valid.shape
+            return height, width
+    height, width = source.load(refs[-1]).valid.shape
+    return height, width
 
 
 def _frozen_detectors(
@@ -340,127 +368,6 @@ def _timed_detector(config: DetectionConfig, frozen: AdnasDetector | None) -> De
 def _with_progress(stage: str, refs: Sequence[SampleRef]) -> Iterator[SampleRef]:
     with Progress(stage, len(refs)) as progress:
         yield from progress.over(refs)
-
-
-def _say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> None:
-    """Say how long the run will take, after ``seconds`` for each part of a first batch."""
-    config = data.config
-    searched = config.fusion in ("search", "best")
-    if data.frozen_source is None:
-        largest = "supernet" if searched else "concatenation"
-        check_memory(config, partial(data.detector, largest, device=CPU))
-    rounds = _rounds(data)
-    made = {
-        purpose: count * len(data.synthetic(purpose).parts) for purpose, count in rounds.items()
-    }
-    frozen = data.frozen_source is not None
-    size = RunSize(
-        training=made["final"],
-        held_out=made["validate"],
-        made=sum(made.values()) if frozen else 0,
-        calibration=len(data.calibration),
-        batch=config.batch if frozen else min(config.batch, FRESH_BATCH),
-        workers=data.crew.size,
-    )
-
-    def _seconds(fusion: str) -> float:
-        return seconds_per_part(
-            data.detector(fusion),
-            batch,
-            precision=config.precision,
-            accumulate=config.accumulate,
-        )
-
-    with torch.random.fork_rng(devices=[]):
-        fixed = _seconds("concatenation")
-        supernet = _seconds("supernet") if searched else 0.0
-    measured = MeasuredSeconds(part=seconds, supernet=supernet, fixed=fixed)
-    say(
-        estimate_in_words(
-            stage_seconds(config, size, measured), seconds_left=max(data.seconds_left(), 0.0)
-        )
-    )
-
-
-def _rounds(data: DetectionDataModule) -> dict[str, int]:
-    """Return the epochs of synthetic anomalies that are stored or shown at once, by purpose."""
-    if data.frozen_source is None:
-        return dict.fromkeys(STORED, 1) | {"validate": data.selection_rounds}
-    # Held-out parts are fewer: more rounds of them make the validation steadier.
-    held_out = max(2, data.config.rounds // 2)
-    return {
-        "final": data.config.rounds,  # and what else trains weights, on some of its parts
-        "architecture": held_out,
-        "validate": max(held_out, data.selection_rounds),
-    }
-
-
-def _stored_features(
-    data: DetectionDataModule, source: NormalityFeatures, *, estimate: bool
-) -> dict[str, FeatureStore]:
-    """Fit memories and evidence of a frozen source and store its features by purpose."""
-    config = data.config
-    folder = config.out / FEATURES
-    folder.mkdir(parents=True, exist_ok=True)
-    say("Fitting the memory of normal parts ...")
-    with Progress("Remembering", len(data.parts)) as progress:
-        fit_memory(
-            source,
-            data.parts,
-            scale=data.geometry,
-            seed=config.seed,
-            owners=data.owners,
-            folder=folder,
-            progress=progress,
-        )
-    fit_evidence(
-        source,
-        data.parts,
-        owners=data.owners,
-        # Neither the architecture's parts nor the held-out ones: these judge what was learnt here.
-        synthetic=data.synthetic("weights"),
-        scale=data.geometry,
-        seed=config.seed,
-    )
-    deadline = time.monotonic() + STORING_SHARE * data.seconds_left()
-    return make_stores(
-        source,
-        {
-            purpose: Rounds(
-                data.synthetic(purpose),
-                count,
-                # With few anomalies to choose by, no round is left out, whatever the time.
-                math.inf if purpose == "validate" and data.selection_rounds > 1 else deadline,
-            )
-            for purpose, count in _rounds(data).items()
-        },
-        folder=folder,
-        # All that decides the features, but for what ``make_stores`` knows itself.
-        facts={
-            "training data": data.training_data,
-            "owners": data.owners,
-            "defects": [part.source for part in data.defects],
-            "calibration": data.selected_on_calibration and _files(data.split.calibration),
-            "rotations": data.rotations,
-            "preparation": repr(data.preparation),
-            "geometry": repr(data.geometry),
-            "modalities": config.modalities,
-            "textures": str(config.textures),
-            "anomalies": (config.anomalies, config.smallest_anomaly),
-            "seed": config.seed,
-        },
-        scale=data.geometry,
-        modalities=config.modalities,
-        measure=partial(_say_duration, data) if estimate else None,
-        crew=data.crew,
-    )
-
-
-def _files(refs: Sequence[SampleRef]) -> str:
-    """Return a hash of the files of parts."""
-    paths = list(dict.fromkeys(path for ref in refs for path in ref.files.values()))
-    with Progress("Hashing files", len(paths), unit="files") as progress:
-        return content_hash(progress.over(paths))
 
 
 def open_run(config: DetectionConfig, *, crew: Crew = ALONE) -> DetectionDataModule:

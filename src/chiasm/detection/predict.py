@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sized
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from chiasm.training.progress import Progress
 
 _FILES = ("picture", "map", "mask")  # columns that name files of a part
 Named = tuple[str, RGBDSample | ChiasmError]
+Read = tuple[str, RGBDSample | ChiasmError, tuple[str, ...]]  # and the files that it was read from
 
 
 class PartModel(Protocol):
@@ -133,26 +135,26 @@ def predict_parts(
     return _judge(model, samples, count, out=target, keep_maps=keep_maps, files=files)
 
 
-def _sample_of(part: Any, number: int) -> Named:
+def _sample_of(part: Any, number: int) -> Read:
     if isinstance(part, RGBDSample):
-        return part.source or f"part {number}", part
+        return part.source or f"part {number}", part, ()
     named: dict[str, Any] = {"rgb": part, "xyz": None}
     if isinstance(part, Mapping):
         named |= {"rgb": None, **part}
     elif isinstance(part, tuple | list):
         named |= dict(zip(("rgb", "xyz"), part))
     paths = (named.get(role) for role in ("rgb", "xyz", "depth"))
-    file = next((str(path) for path in paths if isinstance(path, Path | str)), "")
-    named["source"] = source = named.get("source") or file or f"part {number}"
+    files = tuple(str(path) for path in paths if isinstance(path, Path | str))
+    named["source"] = source = named.get("source") or (*files, f"part {number}")[0]
     try:
         if isinstance(part, tuple | list) and len(part) != 2:
             raise DataError(
                 f"{source} is a sequence of {len(part)}; a part is a pair of RGB and xyz, an array "
                 "(H, W, 3), a path, or a mapping of a call's arguments."
             )
-        return source, sample_from_arrays(**named)
+        return source, sample_from_arrays(**named), files
     except ChiasmError as error:
-        return source, error
+        return source, error, files
     except TypeError as error:
         raise ConfigurationError(
             f"{source} names an argument that there is not ({error}); a part has rgb, xyz, depth, "
@@ -162,7 +164,7 @@ def _sample_of(part: Any, number: int) -> Named:
 
 def _judge(
     model: PartModel,
-    samples: Iterable[Named],
+    samples: Iterable[Read],
     count: int,
     *,
     out: Path | None,
@@ -179,17 +181,22 @@ def _judge(
     verdicts: list[Verdict] = []
     rows: list[dict[str, Any]] = []
     tally = Tally()
+    used: Counter[str] = Counter()
     with Progress("Predicting", count) as progress:
-        for name, sample in progress.over(samples):
-            verdict = next(model.predict_all([(name, sample)]))
+        for source, sample, read in progress.over(samples):
+            verdict = next(model.predict_all([(source, sample)]))
             # Of a frame that is split, each part has a row of its own.
             for judged in verdict.parts or (verdict,):
                 verdicts.append(judged if keep_maps else replace(judged, anomaly_map=None))
                 if out is None or files is None:
                     continue
-                row = files.write_row(judged, row_of(judged)) | {"picture": None}
+                name = file_stem(judged.source, read)
+                used[name] += 1
+                if used[name] > 1:  # a list may hold a part twice
+                    name = f"{name}-{used[name]}"
+                row = files.write_row(judged, row_of(judged), name=name) | {"picture": None}
                 if judged.anomaly_map is not None and isinstance(sample, RGBDSample):
-                    row["picture"] = f"{file_stem(judged.source)}.png"
+                    row["picture"] = f"{name}.png"
                     heat_map = heat_overlay(judged.anomaly_map, sample, scale=scale)
                     (out / row["picture"]).write_bytes(png_bytes(heat_map))
                 tally.add(outcome_of(judged, row=row), len(rows))
@@ -238,7 +245,7 @@ def _remove_earlier(folder: Path) -> None:
 
 def _samples(
     path: Path, acquisition: Acquisition | None, *, xyz: Path | str | None, lamp: Lamp | None
-) -> tuple[Iterator[Named], int, tuple[str, ...]]:
+) -> tuple[Iterator[Read], int, tuple[str, ...]]:
     """Return the samples of a path, their number, and in what it differs from the run's."""
     if path.is_file() and path.suffix.lower() in RGB_SUFFIXES:
         return _single(path, xyz), 1, unnamed_lamp(acquisition)
@@ -246,18 +253,20 @@ def _samples(
     return _read(source, source.refs), len(source.refs) + len(source.problems), remarks
 
 
-def _single(path: Path, xyz: Path | str | None) -> Iterator[Named]:
+def _single(path: Path, xyz: Path | str | None) -> Iterator[Read]:
+    files = tuple(str(file) for file in (path, xyz) if file is not None)
     try:
-        yield str(path), sample_from_arrays(path, xyz, source=str(path))
+        yield str(path), sample_from_arrays(path, xyz, source=str(path)), files
     except ChiasmError as error:
-        yield str(path), error
+        yield str(path), error, files
 
 
-def _read(source: SampleSource, refs: Iterable[SampleRef]) -> Iterator[Named]:
+def _read(source: SampleSource, refs: Iterable[SampleRef]) -> Iterator[Read]:
     for ref in refs:
+        files = tuple(str(file) for file in ref.files.values())
         try:
-            yield ref.source, source.load(ref)
+            yield ref.source, source.load(ref), files
         except ChiasmError as error:
-            yield ref.source, error
+            yield ref.source, error, files
     for problem in source.problems:
-        yield problem.source, DataError(problem.sentence)
+        yield problem.source, DataError(problem.sentence), ()

@@ -133,6 +133,8 @@ class DiagnosisConfig(Settings):
         views: ``usual``, or ``strong`` against overfitting to sessions; None takes the preset's.
         split_by: ``session``, ``equipment``, any other kind of group, or ``random``.
         test_group: one group of the kind ``split_by`` that is the test; overrides ``shares``.
+        strict: stop where a file is damaged, instead of leaving out the few recordings that
+            cannot be used.
         left_out: classes that are left out of the training, to evaluate how unknown ones are
             recognised.
         shares: of training, validation and test.
@@ -196,6 +198,7 @@ class DiagnosisConfig(Settings):
     views: Literal["usual", "strong"] = FROM_PRESET
     split_by: str = "session"
     test_group: str | None = None
+    strict: bool = False
     left_out: tuple[str, ...] = ()
     shares: tuple[float, float, float] = (0.45, 0.05, 0.5)
     seconds: float = Field(FROM_PRESET, ge=0)

@@ -46,6 +46,7 @@ from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.fusion.genotype import Genotype
 from chiasm.registry import find_model
 from chiasm.runs.crew import ALONE, Crew
+from chiasm.runs.left_out import check_left_out
 from chiasm.runs.model_folder import GENOTYPE
 from chiasm.runs.run_folder import open_run_folder
 from chiasm.training.device import find_device
@@ -191,7 +192,7 @@ class DiagnosisDataModule:
 
 # Settings that may differ when a run is continued: they do not change its result.
 _FREE = frozenset(
-    {"minutes", "loading_workers", "device", "cache", "out", "windows", "unknown_share"}
+    {"minutes", "loading_workers", "device", "cache", "out", "strict", "windows", "unknown_share"}
 )
 
 GIVEN = "given"
@@ -219,8 +220,17 @@ def open_data(config: DiagnosisConfig) -> DiagnosisDataModule:
 
     Raises:
         SplitError: there are no training or no validation recordings.
+        DataError: too many recordings cannot be read, or any with ``config.strict``.
     """
     store = open_store(config.data, cache=config.cache)
+    left_out = [problem for problem in store.problems if problem.left_out]
+    check_left_out(
+        left_out,
+        total=len(store.refs) + len(left_out),
+        noun="recordings",
+        strict=config.strict,
+        folder=config.out,
+    )
     split = division(store, [ref for ref in store.refs if ref.label is not None], config)
     if not split.train or not split.validation:
         raise SplitError("Training needs recordings to learn from and others to validate on.")

@@ -20,11 +20,12 @@ from chiasm.diagnosis.report.figures import TrivialBaseline, evaluate_recordings
 from chiasm.diagnosis.report.predictions import CORRUPTED, PREDICTIONS, stacked, write_predictions
 from chiasm.diagnosis.report.report import write_diagnosis_report
 from chiasm.diagnosis.retrain import retrain
-from chiasm.diagnosis.scoring import score_corrupted, score_recordings
+from chiasm.diagnosis.scoring import EvaluatedModel, score_corrupted, score_recordings
 from chiasm.diagnosis.simulator.simulator import MARKER
 from chiasm.diagnosis.unseen import evaluation_split
+from chiasm.errors import ConfigurationError
 from chiasm.runs.console import MAX_LISTED, say
-from chiasm.runs.model_folder import parameter_count
+from chiasm.runs.left_out import check_left_out, left_out_note
 
 # Recordings that are corrupted, and whose diagnosis is timed, at most.
 MOST_CORRUPTED = 40
@@ -40,6 +41,8 @@ def evaluate(
     splits: Sequence[str] = (),
     left_out: Sequence[str] = (),
     device: str = "auto",
+    model: EvaluatedModel | None = None,
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Score the recordings that training left for tests; writes figures and a report.
 
@@ -47,28 +50,44 @@ def evaluate(
     nor tuned on their group. A recording that lacks a modality is scored by the other.
 
     Args:
-        run: folder of a run or of a model.
+        run: folder of a run, of a model, or of an exported one.
         data: folder, store or table of the recordings.
-        out: folder for the report; None takes ``report`` in the run's folder.
+        out: folder for the report; None takes ``report`` in the run's folder, and one beside an
+            exported one.
         most_corrupted: number of recordings that are scored with each corruption; 0 for none.
         splits, left_out: splits, and classes to leave out, for which the run's settings are
             trained again for comparison, on the run's device; see ``retrain``.
         device: that predicts, see ``find_device``.
+        model: that the folder holds, where it is loaded already.
+        strict: stop where a recording cannot be read, instead of counting it; all are listed.
 
     Returns:
         The content of ``metrics.json``.
 
     Raises:
         SplitError: it is unknown what the model was trained on, or the run has no test recordings.
-        DataError: the model does not know a class, or no recording is left to be scored.
+        DataError: the model does not know a class, no recording is left to be scored, or
+            ``strict`` found one that cannot be read.
     """
     folder = Path(run)
-    target = Path(out) if out is not None else folder / "report"
-    model = DiagnosisPredictor.load(folder, device=device)
+    if model is None:
+        model = DiagnosisPredictor.load(folder, device=device)
+    exported = model.parameters is None
+    if exported and (splits or left_out):
+        raise ConfigurationError(
+            f"{folder} is an exported model, which cannot be trained again on other splits or "
+            "without a class; evaluate the run that it was exported from."
+        )
+    beside = folder.with_name(f"{folder.name}_report") if exported else folder / "report"
+    target = beside if out is None else Path(out)
     store = open_store(data)
     split = evaluation_split(folder, model.contract, store, data)
     train, test = split.train, split.test
-    unreadable = [problem_message(problem) for problem in store.problems if problem.left_out]
+    damaged = [problem for problem in store.problems if problem.left_out]
+    if strict:
+        total = len(store.refs) + len(damaged)
+        check_left_out(damaged, total=total, noun="recordings", strict=True)
+    unreadable = [problem_message(problem) for problem in damaged]
     for sentence in (*split.notes, *unreadable[:MAX_LISTED]):
         say(sentence)
     if len(unreadable) > MAX_LISTED:
@@ -89,7 +108,7 @@ def evaluate(
         "seconds_per_recording_p50": round(float(np.median(seconds)), 4),
         "seconds_per_recording_p95": round(float(np.quantile(seconds, 0.95)), 4),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "parameters": parameter_count(model.network),
+        **({} if model.parameters is None else {"parameters": model.parameters}),
     }
     metrics = evaluate_recordings(
         scored,
@@ -109,7 +128,7 @@ def evaluate(
         title=f"{store.name}: {model.contract.method}",
         repeat=f"chiasm evaluate {folder} --data {data}",
         load=lambda index: store.load(test[index]),
-        notes=(*split.notes, *remarks),
+        notes=(*split.notes, *remarks, *filter(None, [left_out_note(folder)])),
         run=folder,
     )
     write_predictions(target / PREDICTIONS, scored)
@@ -122,7 +141,7 @@ def evaluate(
 
 
 def _latencies(
-    model: DiagnosisPredictor, store: RecordingStore, refs: Sequence[RecordingRef]
+    model: EvaluatedModel, store: RecordingStore, refs: Sequence[RecordingRef]
 ) -> list[float]:
     """Return the seconds from a decoded recording to its diagnosis."""
     seconds = []

@@ -18,7 +18,7 @@ from chiasm.diagnosis.decision import Array, diagnosis_from_logits, predict_each
 from chiasm.diagnosis.preparation.network_inputs import absence_notes, recording_arrays
 from chiasm.diagnosis.readers.checked_sample import sample_from_arrays
 from chiasm.errors import ChiasmError
-from chiasm.runs.model_folder import model_folder
+from chiasm.runs.model_folder import model_folder, parameter_count
 from chiasm.samples import Diagnosis, RecordingBatch, RecordingSample
 from chiasm.training.device import device_errors, find_device, in_chunks, in_double
 
@@ -82,6 +82,11 @@ class DiagnosisPredictor:
         place = find_device(device)
         network, contract = load_model(model_folder(folder))
         return cls(network.to(place), contract)
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of the network's parameters."""
+        return parameter_count(self.network)
 
     @property
     def kinds(self) -> tuple[str, ...]:

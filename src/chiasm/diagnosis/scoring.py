@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from chiasm.diagnosis.augmentation.corruptions import CORRUPTIONS, MISPAIRED, Corruption, partners
 from chiasm.diagnosis.decision import Array, combined_opinion
-from chiasm.diagnosis.predictor import DiagnosisPredictor
+from chiasm.diagnosis.predictor import NetworkOutputs
 from chiasm.diagnosis.preparation.network_inputs import sample_modalities
 from chiasm.diagnosis.readers.source import RecordingRef
 from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.errors import DataError
 from chiasm.fusion.evidence import conflict
-from chiasm.samples import RecordingSample
+from chiasm.samples import Diagnosis, RecordingSample
 
 # Modalities that recordings have, to the indices of these recordings.
 Subsets = Mapping[tuple[str, ...], np.ndarray]
 
 
+class EvaluatedModel(Protocol):
+    """A trained or exported classifier, as an evaluation uses it; see ``DiagnosisPredictor``."""
+
+    @property
+    def contract(self) -> Any:
+        """With method, kinds, modalities, temperatures and split."""
+        ...
+
+    @property
+    def parameters(self) -> int | None:
+        """Number of the network's parameters; None of an exported one."""
+        ...
+
+    def predict(self, sample: RecordingSample) -> Diagnosis:
+        """Diagnose one recording."""
+        ...
+
+    def outputs(self, samples: Iterable[RecordingSample], *, single: bool = True) -> NetworkOutputs:
+        """Compute the network's outputs for some recordings."""
+        ...
+
+
 def score_recordings(
-    model: DiagnosisPredictor,
+    model: EvaluatedModel,
     store: RecordingStore,
     refs: Sequence[RecordingRef],
     *,
@@ -80,7 +103,7 @@ def score_recordings(
         kinds=model.contract.kinds,
         groups={kind: np.array([ref.group[kind] for ref in refs]) for kind in group_kinds},
         sources=outputs.sources,
-        embeddings=_rows_of(outputs.pooled, subsets),
+        embeddings=_rows_of(outputs.pooled, subsets) if outputs.pooled else None,
         modality_logits=single_logits if len(seen) > 1 else {},
         before={m: outputs.before[m] for m in seen if m in outputs.before},
         after={m: outputs.after[m] for m in seen if m in outputs.after},
@@ -137,7 +160,7 @@ UNPAIRED = (
 
 
 def score_corrupted(
-    model: DiagnosisPredictor, store: RecordingStore, refs: Sequence[RecordingRef]
+    model: EvaluatedModel, store: RecordingStore, refs: Sequence[RecordingRef]
 ) -> tuple[dict[str, ScoredRecordings], tuple[str, ...]]:
     """Return the scores of labelled recordings by corruption, and a note on each left-out one."""
     scores: dict[str, ScoredRecordings] = {}

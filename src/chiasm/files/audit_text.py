@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
+
+import numpy as np
 
 from chiasm.errors import DataError
 
 _MAX_ENTRIES = 10
+_LEAST_OF_STRATUM = 10
 
 Ref = TypeVar("Ref")
 Sample = TypeVar("Sample")
+Level = Literal["wrong", "look", "know"]
 # Name of a stage, number of its samples, and these; hands them on.
 Watching = Callable[[str, int, Iterable[Any]], Iterable[Any]]
 
@@ -37,15 +41,71 @@ class TrivialScore:
     Attributes:
         name: of the property, e.g. ``"mean brightness"``.
         auroc: in [0, 1], above 0.5 if faulty samples have larger values; 0.5 is no separation.
+        chance: that labels at random let the strongest of all properties separate as well; NaN
+            where that was not computed.
     """
 
     name: str
     auroc: float
+    chance: float = float("nan")
 
     @property
     def strength(self) -> float:
         """AUROC of the better direction, in [0.5, 1]."""
         return max(self.auroc, 1 - self.auroc)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found, and what to do about it.
+
+    Attributes:
+        level: ``"wrong"`` what must be mended, ``"look"`` what should be looked at, ``"know"`` what
+            is to be known.
+        title: in a few words.
+        sentence: what was found.
+        remedy: what to do, as a sentence; "" where nothing is to be done.
+        sources: samples that show it, the clearest first.
+    """
+
+    level: Level
+    title: str
+    sentence: str
+    remedy: str = ""
+    sources: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.sentence, self.remedy)))
+
+
+def stratified(strata: Sequence[Hashable], count: int, *, seed: int = 0) -> list[int]:
+    """Draw positions so that each stratum has its share of them, and a few at least.
+
+    Args:
+        strata: of each sample.
+        count: to draw, about; all where there are no more.
+        seed: of the draw.
+
+    Returns:
+        Positions, rising; the same for the same strata.
+
+    Example:
+        >>> len(stratified(["good"] * 900 + ["cut"] * 100, 100))
+        100
+    """
+    if len(strata) <= count:
+        return list(range(len(strata)))
+    members: dict[Hashable, list[int]] = {}
+    for position, stratum in enumerate(strata):
+        members.setdefault(stratum, []).append(position)
+    rng = np.random.default_rng(seed)
+    drawn: list[int] = []
+    least = min(_LEAST_OF_STRATUM, max(1, count // len(members)))
+    for positions in members.values():
+        share = round(count * len(positions) / len(strata))
+        taken = min(len(positions), max(share, least))
+        drawn += rng.choice(positions, taken, replace=False).tolist()
+    return sorted(drawn)
 
 
 def listing(title: str, entries: Sequence[object]) -> list[str]:

@@ -18,6 +18,8 @@ from chiasm.detection.prediction.part_files import (
 )
 from chiasm.samples import AnomalyMap, Region, Verdict
 
+NAME = file_stem("a/000.png")
+
 
 def verdict(source: str = "a/000.png") -> Verdict:
     scores = np.zeros((12, 20), np.float32)
@@ -61,6 +63,12 @@ def test_names_of_files_never_collide_and_fit_a_disk(one: str, other: str):
     assert file_stem(one) == file_stem(one)
 
 
+def test_parts_of_one_picture_and_other_points_have_files_of_their_own():
+    names = {file_stem("a.png", files) for files in ((), ("a.png", "1.tiff"), ("a.png", "2.tiff"))}
+    assert len(names) == 3
+    assert file_stem("a.png", ["a.png"]) == file_stem("a.png")
+
+
 def test_a_long_name_of_a_part_is_not_cut_to_pieces():
     assert file_stem("new/gland_2026-11-30_camera3_0001.png").startswith(
         "gland_2026-11-30_camera3_0001-"
@@ -71,7 +79,7 @@ def test_maps_masks_and_coco_say_the_same(tmp_path):
     rows = []
     for maps in ("npy", "tiff"):
         files = PartFiles(tmp_path, maps=maps, masks=True, coco=True)
-        rows.append(files.write_row(verdict(), row_of(verdict())))
+        rows.append(files.write_row(verdict(), row_of(verdict()), name=NAME))
     assert (np.load(tmp_path / rows[0]["map"]) == verdict().anomaly_map.scores).all()
     assert (tifffile.imread(tmp_path / rows[1]["map"]) == verdict().anomaly_map.scores).all()
     mask = cv2.imread(str(tmp_path / rows[0]["mask"]), cv2.IMREAD_UNCHANGED)
@@ -100,7 +108,7 @@ def test_no_part_at_all_is_still_a_coco_file(tmp_path):
 
 
 def test_nothing_is_written_that_was_not_asked_for(tmp_path):
-    row = PartFiles(tmp_path).write_row(verdict(), row_of(verdict()))
+    row = PartFiles(tmp_path).write_row(verdict(), row_of(verdict()), name=NAME)
     assert row == row_of(verdict()) and not list(tmp_path.iterdir())
 
 

@@ -16,6 +16,7 @@ from chiasm.detection.preparation.acquisition import (
     extent_of,
     prepare_as_trained,
 )
+from chiasm.detection.preparation.background import BackgroundColours, BackgroundSurvey
 from chiasm.detection.preparation.clusters import in_reading_order, objects_in
 from chiasm.detection.preparation.distance import distance_range
 from chiasm.detection.preparation.frame_mask import FrameMask, read_frame_mask
@@ -256,3 +257,47 @@ def test_a_region_that_cannot_be_meant_is_refused(name, content, words, tmp_path
         (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=words):
         read_frame_mask(tmp_path / name, height=HEIGHT, width=WIDTH)
+
+
+def tray(boxes, *, seed: int = 0) -> RGBDSample:
+    """Plates on a tray of one colour, without 3D points."""
+    noise = np.random.default_rng(seed).normal(0, 0.004, (HEIGHT, WIDTH, 3))
+    rgb = np.full((HEIGHT, WIDTH, 3), 0.2) + noise
+    for top, left, height, width in boxes:
+        rgb[top : top + height, left : left + width] += (0.4, 0.3, 0.1)
+    return RGBDSample(
+        rgb.clip(0, 1).astype(np.float32), None, np.ones((HEIGHT, WIDTH), bool), source="tray.png"
+    )
+
+
+COLOURS = BackgroundColours((0.2, 0.2, 0.2), (0.024, 0.024, 0.024), (0.05, 0.09))
+
+
+@pytest.mark.parametrize("background", [None, COLOURS], ids=["border", "background"])
+def test_several_plates_are_told_by_colour_as_well(background):
+    told = "border" if background is None else "colours"
+    settings = PreparationSettings(size=64, told_by=told, background=background, crop_fraction=0.5)
+    (note,) = prepare(tray(FOUR), settings).notes
+    assert "3 more objects" in note
+    alone = prepare(tray(FOUR[:1]), settings)
+    assert alone.notes == ()
+    parts = prepare_objects(tray(FOUR), replace(settings, objects="split"))
+    assert [part.source for part in parts] == [f"tray.png#{n}" for n in (1, 2, 3, 4)]
+    assert np.array_equal(parts[0].foreground, alone.foreground)
+    union = part_mask(tray(FOUR), replace(settings, objects="all"))
+    assert union.sum() > 3.5 * part_mask(tray(FOUR), settings).sum()
+    for box in FOUR:
+        chosen = part_mask(tray(FOUR), replace(settings, region=region_of(box)))
+        top, left, height, width = box
+        assert chosen[top + height // 2, left + width // 2]
+        assert chosen.sum() < 2 * height * width
+
+
+def test_a_background_behind_several_plates_is_one():
+    frames = BackgroundSurvey(several=True)
+    for seed in range(4):
+        shifted = [(top + seed, left - seed, *size) for top, left, *size in FOUR]
+        frames.add(tray(shifted, seed=seed))
+    background, reason = frames.decide()
+    assert background is not None, reason
+    assert np.allclose(background.colour, 0.2, atol=0.02)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from chiasm.detection.readers import audit as audit_module
+from chiasm.detection.readers import splits as splits_module
 from chiasm.detection.readers import survey as survey_module
 from chiasm.detection.readers.audit import audit, trivial_scores
 from chiasm.detection.readers.manifest import Manifest
@@ -108,8 +109,8 @@ def test_files_twice_in_one_split_are_no_leak(category):
 
 def test_a_shortcut_above_0_8_is_warned_of(category):
     shutil.rmtree(category / "test")
-    put(category / "test/good", 4, brightness=0.9, seed=3)
-    put(category / "test/cut", 4, brightness=0.4, missing=20, seed=4)
+    put(category / "test/good", 8, brightness=0.9, seed=3)
+    put(category / "test/cut", 8, brightness=0.4, missing=20, seed=4)
     report = audit(Mvtec3d(category))
     assert scores(report)["share of missing points"] == 1
     assert scores(report)["mean brightness"] == 0
@@ -120,17 +121,17 @@ def test_a_shortcut_above_0_8_is_warned_of(category):
         side = "larger" if "missing" in words else "smaller"
         (warning,) = (w for w in report.warnings if words in w)
         assert "AUROC 1.000" in warning and f"({side} in defective parts)" in warning
-    assert any("4 good and 4 defective" in warning for warning in report.warnings)
+    assert any("8 good and 8 defective" in warning for warning in report.warnings)
 
 
 @pytest.mark.parametrize(("brighter", "warned"), [(16, False), (17, True)])
 def test_the_border_of_a_shortcut_is_0_8(tmp_path, brighter, warned):
-    # One defective part is brighter than k of 20 good ones: AUROC k/20; 0.8 itself is allowed.
+    # Eight defective parts are brighter than k of 20 good ones: AUROC k/20; 0.8 is allowed.
     rows = ["rgb,label,split"]
     levels = [0.04 * i for i in range(20)]
-    for i, level in enumerate([*levels, brighter * 0.04 - 0.02]):
+    for i, level in enumerate([*levels, *[brighter * 0.04 - 0.02] * 8]):
         write_rgb(tmp_path / f"{i}.bmp", np.full((4, 4, 3), level, np.float32))
-        rows.append(f"{i}.bmp,{int(i == 20)},test")
+        rows.append(f"{i}.bmp,{int(i >= 20)},test")
     (tmp_path / "parts.csv").write_text("\n".join(rows))
     report = audit(Manifest(tmp_path / "parts.csv"))
     assert scores(report)["mean brightness"] == pytest.approx(brighter / 20)
@@ -243,7 +244,6 @@ def test_workers_give_the_report_of_one_process(category):
 def test_a_file_that_cannot_be_compared_does_not_hide_the_leaks_of_others(category, monkeypatch):
     first, second = category / "train/good/xyz/000.tiff", category / "test/good/xyz/003.tiff"
     shutil.copy(first, second)
-    # Of one size in two splits, so that contents are compared.
     shut = category / "validation/good/rgb/000.bmp"
     hashed = audit_module.content_hash
 
@@ -252,7 +252,11 @@ def test_a_file_that_cannot_be_compared_does_not_hide_the_leaks_of_others(catego
             raise DataError(f"{shut} cannot be opened: Permission denied.")
         return hashed(paths)
 
+    samples = splits_module._samples
     monkeypatch.setattr(audit_module, "content_hash", content_hash)
+    monkeypatch.setattr(
+        splits_module, "_samples", lambda path: None if path == str(shut) else samples(path)
+    )
     report = audit(Mvtec3d(category))
     assert report.duplicates == (("train", str(first), "test", str(second)),)
     (sentence,) = report.unreadable
@@ -281,3 +285,63 @@ def test_backgrounds_of_a_bounded_number_of_parts_are_compared(tmp_path, monkeyp
     assert "(4 of 9 normal parts were compared.)" in report.background
     monkeypatch.undo()
     assert "compared" not in audit(source).background
+
+
+def test_of_large_data_a_sample_of_every_kind_is_read_and_the_ends_of_all_files(tmp_path):
+    root = tmp_path / "peg"
+    put(root / "train/good", 40, seed=1)
+    put(root / "test/good", 3, seed=3)
+    put(root / "test/cut", 2, seed=4)
+    for path in sorted((root / "train/good/xyz").iterdir()):
+        path.write_bytes(path.read_bytes()[:-40])
+    source, read = Mvtec3d(root), []
+    load = source.load
+    source.load = lambda ref: read.append(ref.kind) or load(ref)
+    report = audit(source, sample=12)
+    assert report.parts == 45 and 10 <= report.read <= 16
+    assert {"good", "cut"} <= set(read)
+    assert len(report.unreadable) == 40  # read or not, in the order of the listing
+    assert [name for name in report.unreadable if "/000.tiff" in name] == [report.unreadable[0]]
+    assert f"The pixels of {report.read} of 45 parts were read" in report.to_text()
+    assert audit(source, sample=0).read == 45
+
+
+def test_labelled_defects_do_not_enter_trivial_scores(category):
+    source = Mvtec3d(category)
+    ref = next(ref for ref in source.refs if ref.kind == "cut")
+    sample = source.load(ref)
+    plain = trivial_scores(ref, sample)
+    sample.rgb[sample.mask] = 1
+    sample.xyz[sample.mask] = 0
+    sample.valid[sample.mask] = False
+    assert trivial_scores(ref, sample) == pytest.approx(plain)
+
+
+def test_a_strong_score_of_few_parts_is_said_to_be_chance(tmp_path):
+    put(tmp_path / "peg/train/good", 2, seed=1)
+    put(tmp_path / "peg/test/good", 3, brightness=0.9, seed=3)
+    put(tmp_path / "peg/test/cut", 2, brightness=0.4, seed=4)
+    report = audit(Mvtec3d(tmp_path / "peg"))
+    assert scores(report)["mean brightness"] == 0
+    assert not any(warning.startswith("Shortcut") for warning in report.warnings)
+    (warning,) = (w for w in report.warnings if "by chance" in w)
+    assert "3 good and 2 defective" in warning
+
+
+@pytest.mark.parametrize(("validation", "enough"), [(18, False), (19, True)])
+def test_the_check_says_what_the_calibration_can_promise(tmp_path, validation, enough):
+    put(tmp_path / "peg/train/good", 2, seed=1)
+    put(tmp_path / "peg/validation/good", validation, seed=2)
+    report = audit(Mvtec3d(tmp_path / "peg"))
+    (found,) = [f for f in report.findings if "alarm threshold" in f.title] or [None]
+    assert (found is None) == enough
+    if enough:
+        assert "Calibration: 19 of 21 good parts" in report.calibration
+    assert report.calibration in report.to_text()
+
+
+def test_empty_files_are_no_leak(category):
+    for name in ("train/good/rgb/000.bmp", "test/good/rgb/000.bmp"):
+        (category / name).write_bytes(b"")
+    report = audit(Mvtec3d(category))
+    assert report.duplicates == () and len(report.unreadable) == 2

@@ -20,6 +20,7 @@ from chiasm.detection.readers.splits import (
     divide_for_search,
     make_splits,
     set_aside,
+    shared_files,
 )
 from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.files.content_hash import content_hash
@@ -249,3 +250,23 @@ def test_few_shots_are_halved_and_no_other_part_selects(count: int, validation: 
     assert abs(len(parts.weights) - len(parts.architecture)) <= 1
     assert parts.selection == parts.architecture
     assert "the search selects on" in parts.shared
+
+
+def test_of_files_of_one_size_only_those_with_equal_samples_are_hashed(tmp_path):
+    # A sensor without compression writes files of one size: hashing all takes most of a check.
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        write_bytes = (tmp_path / f"{number}.tiff").write_bytes
+        write_bytes(rng.integers(0, 255, 50_000, np.uint8).tobytes())
+    (tmp_path / "5.tiff").write_bytes((tmp_path / "0.tiff").read_bytes())
+    refs = [SampleRef(source=str(n), files={"xyz": tmp_path / f"{n}.tiff"}) for n in range(6)]
+    hashed = []
+
+    def hashes(paths):
+        hashed.extend(paths)
+        return (content_hash([path]) for path in paths)
+
+    found = shared_files({"training": refs[:3], "test": refs[3:]}, hashes)
+    names = [str((tmp_path / f"{n}.tiff").resolve()) for n in (0, 5)]
+    assert found == [("training", names[0], "test", names[1])]
+    assert hashed == names

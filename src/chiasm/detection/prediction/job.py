@@ -18,7 +18,7 @@ from chiasm.detection.prediction.outcomes import (
     say_summary,
     write_meanings,
 )
-from chiasm.detection.prediction.part_files import COCO, PartFiles, png_bytes, write_coco
+from chiasm.detection.prediction.part_files import COCO, PartFiles, file_stem, png_bytes, write_coco
 from chiasm.detection.readers.opening import open_as_trained
 from chiasm.detection.readers.source import Lamp, SampleRef, SampleSource
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
@@ -117,7 +117,8 @@ class PartJudge:
         picture = None
         if drawn and verdict.anomaly_map is not None and isinstance(sample, RGBDSample):
             picture = png_bytes(heat_overlay(verdict.anomaly_map, sample, scale=self.scale))
-        row = self.files.write_row(verdict, row_of(verdict))
+        name = file_stem(verdict.source, ref.files.values())
+        row = self.files.write_row(verdict, row_of(verdict), name=name)
         return outcome_of(verdict, picture=picture, row=row)
 
     def failed(self, source: str, sentence: str) -> Outcome:

@@ -53,15 +53,19 @@ class PartFiles:
         named = {"map": self.maps != "none", "mask": self.masks}
         return {name: "string" for name, wanted in named.items() if wanted}
 
-    def write_row(self, verdict: Verdict, row: Mapping[str, Any]) -> dict[str, Any]:
+    def write_row(self, verdict: Verdict, row: Mapping[str, Any], *, name: str) -> dict[str, Any]:
         """Write the files of one part; return its row with what they add.
+
+        Args:
+            verdict: on the part.
+            row: of the table.
+            name: of its files, without suffix; see ``file_stem``.
 
         Raises ``OSError`` where a file cannot be written.
         """
         added: dict[str, Any] = dict.fromkeys(self.columns)
         if verdict.anomaly_map is None or not any((*self.columns, self.coco)):
             return {**row, **added}
-        name = file_stem(verdict.source)
         if self.maps != "none":
             added["map"] = f"{MAPS}/{name}.{self.maps}"
             _put(self.folder / added["map"], map_bytes(verdict.anomaly_map.scores, self.maps))
@@ -79,15 +83,21 @@ class PartFiles:
         return {**row, **added}
 
 
-def file_stem(source: str) -> str:
+def file_stem(source: str, files: Iterable[Path | str] = ()) -> str:
     """Return a name for the files of a part: its own, and a hash that parts of one name differ by.
+
+    Args:
+        source: of the part.
+        files: that it was read from; parts of one source may differ in the others.
 
     Example:
         >>> file_stem("cut/rgb/000.png"), file_stem("good/rgb/000.png")
         ('000-9ad63ec9', '000-899dd57e')
     """
     stem = re.sub(r"[^\w.+-]", "_", Path(source).stem)[:_MOST_LETTERS]
-    return f"{stem}-{hashlib.sha256(source.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+    others = sorted({str(file) for file in files} - {source})
+    whole = "\n".join([source, *others]).encode("utf-8", "surrogateescape")
+    return f"{stem}-{hashlib.sha256(whole).hexdigest()[:8]}"
 
 
 def map_bytes(scores: FloatArray, form: Maps) -> bytes:

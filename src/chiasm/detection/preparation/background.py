@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.detection.preparation.clusters import Cluster, objects_in
 from chiasm.detection.preparation.support_plane import border_strips
 from chiasm.detection.preparation.surface import largest_cluster
 from chiasm.errors import DataError
@@ -42,6 +43,7 @@ _STRIP = max(2, round(_BORDER * GRID))  # cells of the border
 _AROUND = (7, 7)  # cells
 # The difference of two Laplacians: no response to slopes and lines, 6 standard deviations to noise.
 _LAPLACIANS = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+_LEAST_OBJECT = 1e-3  # of the frame
 _LEAST, _MOST = 0.01, 0.9  # shares of the frame that a part takes
 _SIZES = 2.5  # times that a part's area may differ from the median of the normals
 _LARGER = 2.0  # times that a new part may be larger than the largest normal
@@ -110,6 +112,45 @@ def mask_by_background(
     )
 
 
+def colour_objects(
+    sample: RGBDSample, background: BackgroundColours | None, *, looked_at: BoolArray | None
+) -> tuple[list[Cluster], int]:
+    """Return the regions that differ from a background, the largest first, and their edge.
+
+    Args:
+        sample: with colours.
+        background: of the normals; None takes the border of the frame.
+        looked_at: ``(H, W)``; None looks everywhere.
+
+    Returns:
+        The regions, see ``objects_in``, and the width in pixels by which each is widened.
+    """
+    assert sample.rgb is not None
+    if background is None:
+        centre, deviation = _border_colour(sample.rgb)
+        different = _different(sample.rgb, centre, deviation + _FLOOR, tolerance=_TOLERANCE)
+        gap, edge = 0.01, 0.0
+    else:
+        colour, spread = np.array(background.colour), np.array(background.spread)
+        different = _different(sample.rgb, colour, spread, tolerance=_NARROW)
+        gap, edge = _GAP, _EDGE
+    if looked_at is not None:
+        different &= looked_at
+    longer = max(different.shape)
+    least = int(_LEAST_OBJECT * different.size) + 1
+    return objects_in(different, closing=max(1, round(gap * longer)), least=least), (
+        max(1, round(edge * longer)) if edge else 0
+    )
+
+
+def widened(mask: BoolArray, reach: int) -> BoolArray:
+    """Return a mask ``(H, W)`` with the pixels around it up to a distance."""
+    if reach == 0:
+        return mask
+    square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    return np.asarray(cv2.dilate(mask.view(np.uint8), square)).view(np.bool_)
+
+
 def differing(sample: RGBDSample, background: BackgroundColours) -> BoolArray:
     """Return the largest region ``(H, W)`` that differs from a background, and its edge."""
     assert sample.rgb is not None
@@ -141,6 +182,14 @@ def unequal(shares: Mapping[str, float]) -> str:
     return ""
 
 
+def _all_of(cells: BoolArray) -> BoolArray:
+    """Return the union of the objects among cells."""
+    union = np.zeros_like(cells)
+    for each in objects_in(cells, closing=1):
+        union |= each.in_frame(cells.shape)
+    return union
+
+
 def _border_colour(rgb: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the median RGB of the border, and the robust standard deviation by channel."""
     border = border_strips(rgb, max(2, round(_BORDER * max(rgb.shape[:2]))))
@@ -163,9 +212,7 @@ def _differing_widely(
     rgb: FloatArray, centre: NDArray[np.floating], spread: NDArray[np.floating]
 ) -> BoolArray:
     cluster = _differing(rgb, centre, spread, tolerance=_NARROW, gap=_GAP)
-    reach = max(1, round(_EDGE * max(cluster.shape)))
-    square = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    return np.asarray(cv2.dilate(cluster.view(np.uint8), square)).view(np.bool_)
+    return widened(cluster, max(1, round(_EDGE * max(cluster.shape))))
 
 
 def _differing(
@@ -184,10 +231,21 @@ def _differing(
         tolerance: in spreads.
         gap: share of the frame's longer side that does not divide a region.
     """
+    different = _different(rgb, centre, spread, tolerance=tolerance)
+    return largest_cluster(different, closing=max(1, round(gap * max(different.shape))))
+
+
+def _different(
+    rgb: FloatArray,
+    centre: NDArray[np.floating],
+    spread: NDArray[np.floating],
+    *,
+    tolerance: float,
+) -> BoolArray:
     different = np.zeros(rgb.shape[:2], np.bool_)
     for channel, median, deviation in zip(cv2.split(rgb), centre, spread, strict=True):
         different |= np.abs(channel - median) / deviation > tolerance
-    return largest_cluster(different, closing=max(1, round(gap * max(different.shape))))
+    return different
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +275,12 @@ class BackgroundSurvey:
     """Compares all normals, and decides whether they lie on a background.
 
     A frame is kept as the mean colours of a grid of cells: 24 kB.
+
+    Attributes:
+        several: whether frames show several objects, all of which are looked at.
     """
+
+    several: bool = False
 
     frames: list[NDArray[np.float16]] = field(default_factory=list)
     borders: list[NDArray[np.float64]] = field(default_factory=list)
@@ -286,9 +349,8 @@ class BackgroundSurvey:
         unlike = float(np.mean(np.abs(borders - colour).max(axis=1) > _SAME_COLOUR))
         alike = [1 - float(border_strips(one, _STRIP).mean()) for one in far]
         edge = np.ones((3, 3), np.uint8)  # cells at the part's edge have some of its colour
-        left_out = np.stack(
-            [cv2.dilate(largest_cluster(f, closing=1).view(np.uint8), edge) == 0 for f in far]
-        )
+        parts = [_all_of(f) if self.several else largest_cluster(f, closing=1) for f in far]
+        left_out = np.stack([cv2.dilate(part.view(np.uint8), edge) == 0 for part in parts])
         noise = float(np.median(self.noises))
         variation, structure = _residues(frames, left_out)
         red, green, blue = (round(float(v), 4) for v in colour)

@@ -113,6 +113,30 @@ def in_reading_order(clusters: Sequence[Cluster]) -> list[Cluster]:
     return [cluster for row in rows for cluster in sorted(row, key=lambda c: c.centre[1])]
 
 
+def with_others(found: Sequence[Cluster], mode: str) -> tuple[list[Cluster], tuple[str, ...]]:
+    """Return the part and the further objects of a frame, and remarks on these.
+
+    What the frame's border cuts off is none: walls and fixtures cross it.
+
+    Args:
+        found: of ``objects_in``, the part first.
+        mode: ``largest``, ``all`` or ``split``.
+    """
+    part = found[0]
+    others = [each for each in found[1:] if each.inside]
+    cut = [each for each in found[1:] if not each.inside and 2 * each.size > part.size]
+    notes: tuple[str, ...] = ()
+    if mode == "largest" and others:
+        several = "1 more object lies" if len(others) == 1 else f"{len(others)} more objects lie"
+        notes = (
+            f"{several} in the frame ({places_in_words(part, others)}), and nothing looks there: "
+            "only the largest object is judged. Train with objects=split or objects=all for more.",
+        )
+    elif mode != "largest" and cut:
+        notes = ("Objects that the frame's border cuts off are not looked at.",)
+    return [part, *others], notes
+
+
 def places_in_words(chosen: Cluster, others: Sequence[Cluster]) -> str:
     """Return where objects lie, seen from one of them, e.g. ``left of it, below it``."""
     words = []

@@ -13,14 +13,16 @@ import numpy as np
 
 from chiasm.detection.preparation.background import (
     BackgroundColours,
+    colour_objects,
     mask_by_background,
     mask_by_border,
+    widened,
 )
 from chiasm.detection.preparation.clusters import (
     Cluster,
     in_reading_order,
     objects_in,
-    places_in_words,
+    with_others,
 )
 from chiasm.detection.preparation.frame_mask import FrameMask
 from chiasm.detection.preparation.support_plane import Plane, fit_support_plane
@@ -135,10 +137,7 @@ def object_masks(sample: RGBDSample, settings: PreparationSettings) -> list[Bool
 
 def count_objects(sample: RGBDSample, settings: PreparationSettings) -> int:
     """Return how many objects lie in a frame above its support plane; 1 where there is none."""
-    sample, plane = _told(sample, settings)
-    if plane is None or not settings.remove_background:
-        return 1
-    return len(_objects(sample, plane, settings)[0])
+    return len(object_masks(sample, replace(settings, objects="split")))
 
 
 def _told(sample: RGBDSample, settings: PreparationSettings) -> tuple[RGBDSample, Plane | None]:
@@ -263,10 +262,8 @@ def _mask(
     if not settings.remove_background:
         return limited(np.ones_like(sample.valid)), ()
     if sample.xyz is None:
-        if settings.background is not None:
-            mask, notes = mask_by_background(sample, settings.background)
-            return limited(mask), notes
-        return limited(mask_by_border(sample)), ()
+        masks, notes = _colour_masks(sample, settings, region)
+        return limited(np.logical_or.reduce(masks)), notes
     if plane is None:
         logger.warning("%s: no support plane was found; all points are kept.", sample.source)
         points = sample.valid if region is None else sample.valid & region
@@ -282,12 +279,16 @@ def _object_masks(
     sample: RGBDSample, plane: Plane | None, settings: PreparationSettings
 ) -> tuple[list[BoolArray], tuple[str, ...]]:
     """Return the mask of each object in reading order, and remarks on all."""
-    if plane is None or not settings.remove_background:
+    region, ignored = _looked_at(sample, settings)
+    if sample.xyz is None and settings.remove_background:
+        masks, notes = _colour_masks(sample, settings, region)
+        masks = masks if region is None else [mask & region for mask in masks]
+    elif plane is None or not settings.remove_background:
         mask, notes = _mask(sample, plane, settings)
         return [mask], notes
-    objects, notes = _objects(sample, plane, settings)
-    _, ignored = _looked_at(sample, settings)
-    masks = [each.in_frame(sample.valid.shape) for each in in_reading_order(objects)]
+    else:
+        objects, notes = _objects(sample, plane, settings)
+        masks = [each.in_frame(sample.valid.shape) for each in in_reading_order(objects)]
     if ignored is not None:
         masks = [seen for mask in masks if (seen := mask & ~ignored).any()]
     return masks, notes
@@ -326,19 +327,32 @@ def _objects(
             f"plane{where}. Is the tray or belt empty, or the part flat? For flat parts, set "
             "plane_margin lower, or remove_background=false."
         )
-    part = found[0]
-    others = [each for each in found[1:] if each.inside]
-    cut = [each for each in found[1:] if not each.inside and 2 * each.size > part.size]
+    return with_others(found, settings.objects)
+
+
+def _colour_masks(
+    sample: RGBDSample, settings: PreparationSettings, region: BoolArray | None
+) -> tuple[list[BoolArray], tuple[str, ...]]:
+    """Return the masks of the objects that colours tell, in reading order, and remarks.
+
+    Raises ``DataError`` where no part stands out from the normals' background.
+    """
+    known = settings.background
     notes: tuple[str, ...] = ()
-    if settings.objects == "largest" and others:
-        several = "1 more object lies" if len(others) == 1 else f"{len(others)} more objects lie"
-        notes = (
-            f"{several} in the frame ({places_in_words(part, others)}), and nothing looks there: "
-            "only the largest object is judged. Train with objects=split or objects=all for more.",
-        )
-    elif settings.objects != "largest" and cut:
-        notes = ("Objects that the frame's border cuts off are not looked at.",)
-    return [part, *others], notes
+    if known is None:
+        mask = mask_by_border(sample)
+    else:
+        mask, notes = mask_by_background(sample, known)
+    if notes or mask.all():  # of another background, or of none
+        return [mask], notes
+    found, edge = colour_objects(sample, known, looked_at=region)
+    if not found:
+        return [mask], notes
+    objects, notes = with_others(found, settings.objects)
+    if settings.objects == "largest" and region is None:
+        return [mask], notes
+    objects = objects[:1] if settings.objects == "largest" else in_reading_order(objects)
+    return [widened(each.in_frame(mask.shape), edge) for each in objects], notes
 
 
 def _looked_at(
@@ -398,13 +412,17 @@ def settings_from_json(content: Mapping[str, Any]) -> PreparationSettings:
 
 def estimate_crop_fraction(samples: Iterable[RGBDSample], settings: PreparationSettings) -> float:
     """Return the crop of the largest normal part, as a share of the frame's longer side."""
-    settings = replace(settings, crop_fraction=None)
-    shares = []
-    for sample in samples:
-        for mask in object_masks(sample, settings):
-            box = crop_box(mask, settings)
-            shares.append(box.side / max(box.height, box.width))
+    shares = [share for sample in samples for share in crop_shares(sample, settings)]
     return min(float(np.max(shares)), 1.0)
+
+
+def crop_shares(sample: RGBDSample, settings: PreparationSettings) -> list[float]:
+    """Return the crop of each part of a frame, as a share of the frame's longer side."""
+    boxes = [
+        crop_box(mask, replace(settings, crop_fraction=None))
+        for mask in object_masks(sample, settings)
+    ]
+    return [box.side / max(box.height, box.width) for box in boxes]
 
 
 def masked(image: FloatArray, mask: BoolArray) -> FloatArray:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from chiasm.detection.readers.source import SampleRef, SampleSource
-from chiasm.errors import ConfigurationError, SplitError
+from chiasm.errors import ConfigurationError, DataError, SplitError
 from chiasm.files.content_hash import content_hash
 
 # Files of the sensors; masks and metadata of good parts may be equal.
 _SENSOR_ROLES = ("rgb", "xyz", "depth")
+_PIECES, _PIECE = 16, 512  # of a file, that are compared before all of it: number and bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ def check_disjoint(split: Split) -> None:
     lists = {"training": split.train, "calibration": split.calibration, "test": split.test}
     if split.crossed:
         del lists["calibration"]
-    duplicates = shared_files(lists)
+    duplicates = shared_files(lists, _hashes_of_readable)
     if duplicates:
         first_list, first, second_list, second = duplicates[0]
         relation = "is" if first == second else f"has the same content as {second},"
@@ -119,6 +123,15 @@ def _hashes(paths: Sequence[str]) -> Iterator[str]:
     return (content_hash([path]) for path in paths)
 
 
+def _hashes_of_readable(paths: Sequence[str]) -> Iterator[str | None]:
+    """Yield hashes; None of a file that cannot be opened, which is left out where it is read."""
+    for path in paths:
+        try:
+            yield content_hash([path])
+        except DataError:
+            yield None
+
+
 def shared_files(
     lists: Mapping[str, Sequence[SampleRef]],
     hashes: Callable[[Sequence[str]], Iterable[str | None]] = _hashes,
@@ -126,7 +139,7 @@ def shared_files(
     """Find files that are in two lists: (list, path, other list, path there), in stable order.
 
     Compares RGB, point and depth files by path, then those of equal size by content. Skips files
-    that do not exist. The time grows with the number of files, not with that of pairs.
+    that do not exist or are empty. The time grows with the number of files, not with that of pairs.
 
     Args:
         lists: of parts, by name.
@@ -137,10 +150,21 @@ def shared_files(
     for name, refs in lists.items():
         files = (ref.files[role] for ref in refs for role in _SENSOR_ROLES if role in ref.files)
         for file in dict.fromkeys(file.resolve() for file in files):
-            if file.is_file():
-                by_size[file.stat().st_size].append((name, str(file)))
-    # Files whose size is found in one list alone are not read.
-    groups = [entries for entries in by_size.values() if len({name for name, _ in entries}) > 1]
+            if file.is_file() and (length := file.stat().st_size):  # empty ones hold no part
+                by_size[length].append((name, str(file)))
+    # Files whose size is found in one list alone are not read, and of the others, which are many
+    # where a sensor writes without compression, those whose samples are found in one list alone.
+    sizes = [entries for entries in by_size.values() if len({name for name, _ in entries}) > 1]
+    by_samples: dict[tuple[int, bytes | None], list[tuple[str, str]]] = defaultdict(list)
+    for size, entries in enumerate(sizes):
+        for entry in entries:
+            by_samples[size, _samples(entry[1])].append(entry)
+    groups = [
+        entries
+        for (_, samples), entries in by_samples.items()
+        # What cannot be opened is handed on, to whom hashes it and says so.
+        if samples is None or len({name for name, _ in entries}) > 1
+    ]
     candidates = [(size, *entry) for size, entries in enumerate(groups) for entry in entries]
     first_by_hash: dict[tuple[int, str], tuple[str, str]] = {}
     duplicates: list[tuple[str, str, str, str]] = []
@@ -152,6 +176,21 @@ def shared_files(
         if first[0] != name:
             duplicates.append((*first, name, path))
     return duplicates
+
+
+def _samples(path: str) -> bytes | None:
+    """Return a hash of some bytes of a file, spread over it; None if it cannot be opened."""
+    try:
+        with Path(path).open("rb") as stream:
+            length = os.fstat(stream.fileno()).st_size
+            step = max(length // _PIECES, 1)
+            pieces = []
+            for start in range(0, length, step):
+                stream.seek(start)
+                pieces.append(stream.read(_PIECE))
+    except OSError:
+        return None
+    return hashlib.blake2b(b"".join(pieces), digest_size=16).digest()
 
 
 def _normals(source: SampleSource, split: str) -> list[SampleRef]:

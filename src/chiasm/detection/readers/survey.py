@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, TypeVar
 
-from chiasm.detection.preparation.acquisition import Coverage, coverage_of
 from chiasm.detection.preparation.background import BackgroundSurvey, differing, unequal
 from chiasm.detection.preparation.prepare import (
     PreparationSettings,
     count_objects,
-    crop_box,
+    crop_shares,
     estimate_crop_fraction,
     object_masks,
-    part_mask,
 )
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.errors import ConfigurationError, DataError
+from chiasm.files.audit_text import Finding, read
 from chiasm.files.bit_depth import bit_depth
 
 RemoveBackground = bool | Literal["auto"]
+Measured = TypeVar("Measured")
 Watch = Callable[[str, Sequence[SampleRef]], Iterable[SampleRef]]  # a stage and its parts
-PARTS_MEASURED = 200  # normals, at most, whose masks are measured by a check of data
+PARTS_MEASURED = 400  # parts, about, that a check of data measures
 FRAMES_COMPARED = 1_000  # normals, at most, whose backgrounds are compared: 200 MB
 OBJECTS_COUNTED = 20  # normals, about, whose objects are counted
 CROPS_MEASURED = 60  # normals, at most, that the crop of parts with 3D points is estimated from
@@ -70,7 +70,7 @@ def survey(
         where images of 16 bits use fewer.
 
     Raises:
-        DataError: a part cannot be read, or shows no object.
+        DataError: no part can be read, or none shows an object; one that cannot is passed over.
     """
     settings, sentence = _surveyed(source, refs, settings, remove_background, watch)
     depth = bit_depth([ref.files["rgb"] for ref in refs if "rgb" in ref.files])
@@ -102,23 +102,28 @@ def _surveyed(
         "": "Parts are told from their background by 3D points, and those without by the border.",
     }
     settings = replace(settings, remove_background=True, told_by=rule or None)  # type: ignore[arg-type]
-    if settings.objects != "largest" and rule != "points":
-        raise _no_objects(settings)
-    several = _several(source, refs, settings) if rule == "points" else ""
+    if settings.objects != "largest" and not rule:
+        raise _no_objects(settings, "by 3D points in some frames and by colours in others")
+    several = _several(source, refs, settings) if rule else ""
     return _cropped(source, refs, settings, watch), f"{sentences[rule]}{several}"
 
 
-def _no_objects(settings: PreparationSettings) -> ConfigurationError:
+def _no_objects(settings: PreparationSettings, reason: str) -> ConfigurationError:
     return ConfigurationError(
-        f"objects={settings.objects} tells objects apart by 3D points above the support plane, and "
-        "these parts have none that are read. Leave it out, or give a region (region=FILE)."
+        f"objects={settings.objects} tells objects from the background that they lie on, which "
+        f"these frames show {reason}. Leave it out; or set remove_background=true, which tells "
+        "objects by the colours of each frame's border."
     )
 
 
 def _several(source: SampleSource, refs: Sequence[SampleRef], settings: PreparationSettings) -> str:
     """Return a sentence where frames show several objects; "" where they show one each."""
     measured = refs[:: max(1, len(refs) // OBJECTS_COUNTED)]
-    counts = [count_objects(source.load(ref), settings) for ref in measured]
+
+    def count(ref: SampleRef) -> int:
+        return count_objects(read(source.load, ref), settings)
+
+    counts = [number for _, number in _passable(measured, count)]
     several = sum(count > 1 for count in counts)
     if not several:
         return ""
@@ -140,10 +145,8 @@ def split_objects(
 ) -> tuple[SampleRef, ...]:
     """Return a reference to each object of frames that are split; the same ones of others.
 
-    Objects of a frame form a group, so that none trains where another one is held out.
-
-    Raises:
-        DataError: a frame cannot be read, or shows no object.
+    Objects of a frame form a group, so that none trains where another one is held out. A frame that
+    cannot be read, or shows no object, is one part.
     """
     if settings.objects != "split":
         return tuple(refs)
@@ -152,7 +155,11 @@ def split_objects(
         if ref.part is not None:  # of a fold, whose parts are those of the run
             objects.append(ref)
             continue
-        count = len(object_masks(source.load(ref), settings))
+        try:
+            count = len(object_masks(read(source.load, ref), settings))
+        except DataError:
+            objects.append(ref)  # where it is prepared, it is told and left out
+            continue
         objects += (
             replace(ref, source=f"{ref.source}#{number}", part=number, group=ref.source)
             for number in range(1, count + 1)
@@ -164,22 +171,43 @@ def _cropped(
     source: SampleSource, refs: Sequence[SampleRef], settings: PreparationSettings, watch: Watch
 ) -> PreparationSettings:
     measured = refs[:: max(1, len(refs) // CROPS_MEASURED)]
-    samples = (source.load(ref) for ref in watch("Measuring the crop", measured))
-    return replace(settings, crop_fraction=round(estimate_crop_fraction(samples, settings), 4))
+
+    def crop_of(ref: SampleRef) -> float:
+        return estimate_crop_fraction([read(source.load, ref)], settings)
+
+    crops = [crop for _, crop in _passable(watch("Measuring the crop", measured), crop_of)]
+    return replace(settings, crop_fraction=round(max(crops), 4))
+
+
+def _passable(
+    refs: Iterable[SampleRef], measure: Callable[[SampleRef], Measured]
+) -> list[tuple[SampleRef, Measured]]:
+    """Measure the parts that can be measured; whoever uses the others will say why not.
+
+    Raises ``DataError`` of the first part where none can be.
+    """
+    measured = []
+    first: DataError | None = None
+    for ref in refs:
+        try:
+            measured.append((ref, measure(ref)))
+        except DataError as error:
+            first = first or error
+    if first is not None and not measured:
+        raise first
+    return measured
 
 
 def _by_colours(
     source: SampleSource, refs: Sequence[SampleRef], settings: PreparationSettings, watch: Watch
 ) -> tuple[PreparationSettings, str]:
-    if settings.objects != "largest":
-        raise _no_objects(settings)
     count = len(refs)
     if count > FRAMES_COMPARED:
         refs = [refs[i * count // FRAMES_COMPARED] for i in range(FRAMES_COMPARED)]
     of_all = f" ({len(refs)} of {count} normal parts were compared.)" if len(refs) < count else ""
-    frames = BackgroundSurvey()
-    for ref in watch("Comparing backgrounds", refs):
-        frames.add(source.load(ref))
+    frames = BackgroundSurvey(several=settings.objects != "largest")
+    watched = watch("Comparing backgrounds", refs)
+    refs = [ref for ref, _ in _passable(watched, lambda ref: frames.add(read(source.load, ref)))]
     background, reason = frames.decide()
     if background is not None:
         told = replace(settings, remove_background=True, told_by="colours", background=background)
@@ -189,54 +217,50 @@ def _by_colours(
             mask = differing(sample, background)
             shares[ref.source] = float(mask.mean())
             if mask.any():
-                box = crop_box(mask, replace(told, crop_fraction=None))
-                crops.append(box.side / max(box.height, box.width))
+                crops += crop_shares(sample, told)
         reason = unequal(shares)
         if not reason:
             background = replace(background, shares=(min(shares.values()), max(shares.values())))
             told = replace(
                 told, background=background, crop_fraction=min(round(max(crops), 4), 1.0)
             )
+            several = _several(source, refs, told)
             return told, (
                 "Parts are told from their background by its colour, which all normal parts have "
-                f"in common.{of_all}"
+                f"in common.{of_all}{several}"
             )
+    if settings.objects != "largest":
+        raise _no_objects(settings, f"none of: {reason}")
     whole = replace(settings, remove_background=False, crop_fraction=1.0)
     return whole, f"Whole frames are looked at: {reason}{of_all}"
 
 
-def coverage_of_source(
+def survey_of_source(
     source: SampleSource, refs: Sequence[SampleRef]
-) -> tuple[str, Coverage | None, tuple[str, ...]]:
-    """Measure how much of the frame a training with default settings would look at.
+) -> tuple[str, PreparationSettings | None, tuple[Finding, ...]]:
+    """Decide how a training with default settings would prepare the parts of a source.
 
     Args:
         source: of the parts.
-        refs: of parts that can be read. Normals of the training are measured; without any, all
+        refs: of parts that can be read. Normals of the training are surveyed; without any, all
             parts that are not known to be defective.
 
     Returns:
-        How the part is told from its background, the shares of the frame, and warnings.
+        How the part is told from its background, the settings, and what stands against them; None
+        where no part shows an object.
     """
     normals = [ref for ref in refs if ref.split == "train" and ref.label == 0]
     normals = normals or [ref for ref in refs if ref.label != 1]
     if not normals:
         return "", None, ()
-    shares: dict[str, float] = {}
-    faults: list[str] = []
     try:
         settings, sentence = survey(
             source, normals, PreparationSettings(), remove_background="auto"
         )
     except DataError as error:
-        return "", None, (f"A normal part shows no object: {error}",)
-    for ref in normals[:: max(1, len(normals) // PARTS_MEASURED)]:
-        try:
-            shares[ref.source] = float(part_mask(source.load(ref), settings).mean())
-        except DataError as error:
-            faults.append(str(error))
-    coverage = coverage_of(shares)
-    warnings = [coverage.warning] if coverage is not None and coverage.warning else []
-    if faults:
-        warnings.append(f"{len(faults)} normal parts show no object, such as: {faults[0]}")
-    return sentence, coverage, tuple(warnings)
+        return (
+            "",
+            None,
+            (Finding("wrong", "No part is seen", f"A normal part shows no object: {error}"),),
+        )
+    return sentence, settings, ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from chiasm.detection.detector import Detector
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.geometry import estimate_geometry_scale
 from chiasm.detection.rotation import MOST_ROTATIONS, TRIAL_PARTS
+from chiasm.errors import DataError
 from chiasm.samples import PreparedSample
 from chiasm.training.device import device_of
 
@@ -102,9 +104,13 @@ def measure_part(
     """
     positions = spread_evenly(len(parts), min(MEASURED, len(parts)))
     begun = clock()
-    samples = [parts[position] for position in positions]
-    prepare = (clock() - begun) / len(samples)
-    if detector is None:
+    usable: dict[int, PreparedSample] = {}
+    for position in positions:
+        with suppress(DataError, OSError):  # where all parts are prepared, it is told
+            usable[position] = parts[position]
+    positions, samples = list(usable), list(usable.values())
+    prepare = (clock() - begun) / max(len(samples), 1)
+    if detector is None or not samples:
         return PartSeconds(prepare, 0.0)
     scale = estimate_geometry_scale(samples, kind=config.geometry)
     batch = to_batch(

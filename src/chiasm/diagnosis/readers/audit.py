@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, problem_message
 from chiasm.files.audit_text import (
+    Finding,
     NumberTable,
     TrivialScore,
     Watching,
@@ -21,11 +22,13 @@ from chiasm.files.audit_text import (
     unwatched_stage,
 )
 from chiasm.files.readers import without_listing
+from chiasm.metrics.permutation import chance_of_separation
 from chiasm.metrics.ranking import auroc
 from chiasm.runs.ordered_map import Failure, map_in_order
 from chiasm.samples import Problem, RecordingSample
 
 SHORTCUT_AUROC = 0.9
+BY_CHANCE = 0.05  # above it, chance explains a shortcut
 
 # One each for training, validation and test.
 MINIMUM_SESSIONS = 3
@@ -39,7 +42,7 @@ class ClassShortcut(TrivialScore):
         kind: the class that it separates best; ``auroc`` is of that class against all others.
     """
 
-    kind: str
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,8 @@ class AuditReport:
         unreadable: a sentence for each recording that could not be loaded.
         copies: pairs of recordings with the same content that are not of one session.
         shortcuts: each number with the class that it separates best, strongest first.
-        warnings: sentences about what makes figures of these recordings unreliable.
+        cautions: what makes figures of these recordings unreliable.
+        distributions: numbers of the recordings by title, for plots.
     """
 
     name: str
@@ -66,7 +70,18 @@ class AuditReport:
     unreadable: tuple[str, ...]
     copies: tuple[tuple[str, str], ...]
     shortcuts: tuple[ClassShortcut, ...]
-    warnings: tuple[str, ...]
+    cautions: tuple[Finding, ...]
+    distributions: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about what makes figures of these recordings unreliable."""
+        return tuple(map(str, self.cautions))
+
+    @property
+    def recordings(self) -> int:
+        """Number of recordings that the source lists."""
+        return sum(counts["recordings"] for counts in self.counts.values())
 
     @property
     def sound(self) -> bool:
@@ -76,7 +91,9 @@ class AuditReport:
 
     def to_json(self) -> str:
         """Return all fields as an indented JSON object."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        fields = asdict(self) | {"warnings": self.warnings}
+        del fields["distributions"]
+        return json.dumps(fields, indent=2, ensure_ascii=False)
 
     def to_text(self) -> str:
         """Return the report as lines for a terminal."""
@@ -92,7 +109,9 @@ class AuditReport:
         lines += listing("Copies in other sessions", [f"{a} = {b}" for a, b in self.copies])
         if self.shortcuts:
             lines += ["", "AUROC of one number for one class"]
-            lines += [f"  {s.auroc:.3f}  {s.name}, {s.kind}" for s in self.shortcuts]
+            lines += [
+                f"  {s.auroc:.3f}  {s.name}, {s.kind}{_chance_in_words(s)}" for s in self.shortcuts
+            ]
         if self.warnings:
             lines += ["", "Warnings", *(f"  - {warning}" for warning in self.warnings)]
         return "\n".join(lines) + "\n"
@@ -121,6 +140,7 @@ def audit(
     copies: list[tuple[str, str]] = []
     repairs: list[Problem] = []
     rows, kinds = NumberTable(), []
+    sessions: list[str] = []
     reader: RecordingSource | None = source
     if workers > 1 and (reader := without_listing(source)) is None:
         reader, workers = source, 1  # it loads by its index, and needs no parsing
@@ -140,8 +160,9 @@ def audit(
         if ref.label is not None:
             rows.add(found.numbers)
             kinds.append(ref.kind)
+            sessions.append(ref.group.get("session") or ref.source)
     counts = _counts(source)
-    shortcuts = _shortcuts(rows, kinds)
+    shortcuts = _shortcuts(rows, kinds, sessions)
     return AuditReport(
         name=source.name,
         counts=counts,
@@ -151,7 +172,8 @@ def audit(
         unreadable=tuple(unreadable),
         copies=tuple(copies),
         shortcuts=shortcuts,
-        warnings=tuple(_warnings(counts, parts, copies, shortcuts)),
+        cautions=tuple(_cautions(counts, parts, copies, shortcuts)),
+        distributions={name: tuple(values) for name, values in rows.shared() if "file" not in name},
     )
 
 
@@ -214,55 +236,119 @@ def _counts(source: RecordingSource) -> dict[str, dict[str, int]]:
     }
 
 
-def _shortcuts(rows: NumberTable, kinds: Sequence[str]) -> tuple[ClassShortcut, ...]:
+def _shortcuts(
+    rows: NumberTable, kinds: Sequence[str], sessions: Sequence[str]
+) -> tuple[ClassShortcut, ...]:
     classes, class_of = np.unique(np.asarray(kinds, dtype=object), return_inverse=True)
     if len(classes) < 2:
         return ()
     shortcuts = []
-    for name, values in sorted(rows.shared()):
+    table = dict(sorted(rows.shared()))
+    chances = _chances(table, class_of, sessions)
+    for position, (name, values) in enumerate(table.items()):
         by_class = [
-            ClassShortcut(name, auroc(values, class_of == number), kind)
+            ClassShortcut(
+                name,
+                auroc(values, class_of == number),
+                float(min(1.0, len(classes) * chances[number][position])),
+                kind,
+            )
             for number, kind in enumerate(classes)
         ]
         shortcuts.append(max(by_class, key=lambda shortcut: shortcut.strength))
     return tuple(sorted(shortcuts, key=lambda shortcut: (-shortcut.strength, shortcut.name)))
 
 
-def _warnings(
+def _chances(
+    table: Mapping[str, Sequence[float]], class_of: np.ndarray, sessions: Sequence[str]
+) -> list[np.ndarray]:
+    """Return for each class the chance of each number's separation, with sessions as the units.
+
+    Recordings of one session are near copies, so that a session counts once, with its medians.
+    """
+    units: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for position, (label, session) in enumerate(zip(class_of, sessions, strict=True)):
+        units[int(label), session].append(position)
+    medians = np.array(
+        [
+            [np.median([values[position] for position in unit]) for unit in units.values()]
+            for values in table.values()
+        ]
+    ).reshape(len(table), len(units))
+    labels = np.array([label for label, _ in units])
+    return [chance_of_separation(medians, labels == k) for k in range(int(class_of.max()) + 1)]
+
+
+def _chance_in_words(shortcut: ClassShortcut) -> str:
+    if shortcut.strength <= SHORTCUT_AUROC or not shortcut.chance > BY_CHANCE:
+        return ""
+    return f" (as strong by chance in {shortcut.chance:.0%} of cases with so few sessions)"
+
+
+def _cautions(
     counts: dict[str, dict[str, int]],
     parts: Counter[str],
     copies: Sequence[tuple[str, str]],
     shortcuts: Sequence[ClassShortcut],
-) -> list[str]:
-    warnings = []
+) -> Iterator[Finding]:
+    """Yield what makes figures of these recordings unreliable."""
     for shortcut in shortcuts:
-        if shortcut.strength > SHORTCUT_AUROC:
+        if shortcut.strength <= SHORTCUT_AUROC:
+            continue
+        if shortcut.chance > BY_CHANCE:
+            yield Finding(
+                "know",
+                "Too few sessions to tell a shortcut",
+                f"{shortcut.name[0].upper()}{shortcut.name[1:]} alone separates {shortcut.kind} "
+                f"with AUROC {shortcut.strength:.3f}, but with so few sessions chance does as much "
+                f"in {shortcut.chance:.0%} of cases.",
+                "Record more sessions of each class.",
+            )
+        else:
             side = "larger" if shortcut.auroc > 0.5 else "smaller"
-            warnings.append(
+            yield Finding(
+                "look",
+                f"Shortcut: {shortcut.name}",
                 f"Shortcut: {shortcut.name} alone separates {shortcut.kind} from the other classes "
-                f"with AUROC {shortcut.strength:.3f} ({side} for {shortcut.kind})."
+                f"with AUROC {shortcut.strength:.3f} ({side} for {shortcut.kind}).",
+                "Find out whether another recorder, gain or file format came with that class.",
             )
     labelled = {kind: n for kind, n in counts.items() if kind != "(unknown)"}
     if len(labelled) < 2:
-        warnings.append("A classifier needs at least two labelled classes.")
+        yield Finding(
+            "wrong",
+            "Too few classes",
+            "A classifier needs at least two labelled classes.",
+        )
     if not all("session" in n for n in labelled.values()):
-        warnings.append(
+        yield Finding(
+            "look",
+            "Recordings without a session",
             "Some recordings name no session, so that near copies can stand on both sides of a "
-            "split: figures will be too good."
+            "split: figures will be too good.",
+            "Name the session of each recording in the table.",
         )
     for kind, n in labelled.items():
         if n.get("session", MINIMUM_SESSIONS) < MINIMUM_SESSIONS:
-            warnings.append(
+            yield Finding(
+                "wrong",
+                f"Few sessions of {kind}",
                 f"{kind} has {n['session']} session{'s' * (n['session'] > 1)}; training, "
-                f"validation and test need {MINIMUM_SESSIONS} at least."
+                f"validation and test need {MINIMUM_SESSIONS} at least.",
             )
     if copies:
-        warnings.append(
-            f"{len(copies)} recordings are copies of a recording of another session or class."
+        yield Finding(
+            "wrong",
+            "Copies",
+            f"{len(copies)} recordings are copies of a recording of another session or class.",
+            "Keep one of each pair.",
         )
     if len(parts) > 1:
-        warnings.append("Some recordings lack their image or their series.")
-    return warnings
+        yield Finding(
+            "know",
+            "Recordings of one sensor",
+            "Some recordings lack their image or their series.",
+        )
 
 
 _ROLES = {"series": "size of the series' file", "image": "size of the picture's file"}

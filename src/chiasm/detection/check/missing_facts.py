@@ -1,0 +1,269 @@
+"""What a conversion of sensor files needs to be told, found out at once from the files."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from chiasm.errors import DataError
+
+Form = Literal["depth", "points", "cloud", "table"]
+CLOUDS = frozenset({".ply", ".pcd", ".zdf", ".praw", ".obj", ".stl"})
+TABLES = frozenset({".csv", ".txt", ".tsv", ".xyz", ".asc"})
+ARRAYS = frozenset({".png", ".pgm", ".tif", ".tiff", ".npy", ".npz", ".exr", ".pfm"})
+CAMERA_FILES = frozenset({".json", ".yaml", ".yml", ".mat", ".txt", ".xml"})
+FOLDERS_3D = ("depth", "height", "heights", "range", "xyz", "points", "cloud", "ply", "pcd")
+_CAMERA_WORDS = ("fx", "camera_matrix", "intrinsic_matrix", "cam_k", '"k"', "intrinsic", "ppx")
+_MOST_READ = 200_000  # bytes of a file that is looked into for intrinsics
+_LENGTHS = (1.0, 1e-3, 1e-4, 1e-5, 1e-6)  # metres of one count
+_NEAR, _FAR = 0.05, 10.0  # metres, between which parts lie before a camera
+_METRES = 50.0  # beyond it a median is in another unit than metres
+
+
+@dataclass(frozen=True, slots=True)
+class SensorSurvey:
+    """What a folder of sensor files shows.
+
+    Attributes:
+        origin: the folder.
+        example: a 3D file; None where none was found.
+        form: of it: an image of one channel (``depth``: distances or heights), a map of
+            ``points``, a ``cloud`` or a ``table``.
+        whole: whether its values are whole counts; None where that was not looked at.
+        median: of its values that are not 0; None likewise.
+        camera: file that seems to hold intrinsics; None without one.
+        placed: whether the files lie in folders of split and kind.
+    """
+
+    origin: Path
+    example: Path | None = None
+    form: Form | None = None
+    whole: bool | None = None
+    median: float | None = None
+    camera: Path | None = None
+    placed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MissingFact:
+    """A fact that the files do not tell.
+
+    Attributes:
+        option: that gives it, with its value's name, e.g. ``"--unit METRES"``.
+        name: of the option's value among the given ones, e.g. ``"unit"``.
+        question: for a person, in a line.
+        guess: a value that seems right; "" without one.
+        why: what was found, as a sentence.
+    """
+
+    option: str
+    name: str
+    question: str
+    guess: str
+    why: str
+
+
+def survey_sensor_files(origin: Path | str) -> SensorSurvey:
+    """Look at the names in a folder and into one of its 3D files; raises nothing for odd ones."""
+    origin = Path(origin)
+    for folder, placed in _folders(origin):
+        files = sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in CLOUDS | TABLES | ARRAYS and path.name[0] != "."
+        )
+        if files:
+            form, whole, median = _look_into(files[len(files) // 2])
+            return SensorSurvey(
+                origin=origin,
+                example=files[len(files) // 2],
+                form=form,
+                whole=whole,
+                median=median,
+                camera=_camera_file(origin),
+                placed=placed,
+            )
+    return SensorSurvey(origin=origin, camera=_camera_file(origin))
+
+
+def missing_facts(survey: SensorSurvey, given: Mapping[str, Any]) -> tuple[MissingFact, ...]:
+    """Return what must be told before the files can be converted, in the order of asking.
+
+    Args:
+        survey: of the folder.
+        given: values of options by name: ``unit``, ``intrinsics``, ``pitch``, ``split``, ``kind``;
+            None or absent where they were not given.
+    """
+    facts = []
+    name = survey.example.name if survey.example is not None else ""
+
+    def lacks(*options: str) -> bool:
+        return all(given.get(option) is None for option in options)
+
+    if survey.form == "depth" and lacks("intrinsics", "pitch"):
+        facts.append(
+            MissingFact(
+                "--intrinsics FILE",
+                "intrinsics",
+                "File with the depth camera's fx, fy, cx and cy in pixels (or, of a height map, "
+                "metres between its pixels)",
+                "" if survey.camera is None else str(survey.camera),
+                f"{name} is an image of one channel. Of a camera's depth, its intrinsics are "
+                "needed; of a profiler's heights, the metres between its pixels instead "
+                "(--pitch 0.0001).",
+            )
+        )
+    if lacks("unit") and (guess := _unit(survey)) is not None:
+        counts = "whole counts" if survey.whole else "values"
+        facts.append(
+            MissingFact(
+                "--unit METRES",
+                "unit",
+                "Metres of one count or unit of the 3D data",
+                guess,
+                f"{name} holds {counts} of an unknown length"
+                + (f", {survey.median:.4g} in the middle" if survey.median is not None else "")
+                + f"; in millimetres it is 0.001{f', and {guess} seems right' * bool(guess)}.",
+            )
+        )
+    if not survey.placed and given.get("split") == "test" and lacks("kind"):
+        facts.append(
+            MissingFact(
+                "--kind NAME",
+                "kind",
+                "Kind of these test parts: good, or the kind of defect",
+                "",
+                "Test parts lie in a folder of their kind. For parts of unknown quality leave out "
+                "--split.",
+            )
+        )
+    return tuple(facts)
+
+
+def convert_command(
+    origin: Path | str,
+    destination: Path | str,
+    given: Mapping[str, Any],
+    facts: Sequence[MissingFact] = (),
+) -> str:
+    """Return the command of a conversion, with a guess or a name in the place of missing facts.
+
+    Args:
+        origin, destination: of the conversion.
+        given: values of options by name; True stands for a flag, a sequence for a repeated option.
+        facts: that are missing.
+    """
+    words = ["chiasm", "data", "convert", str(origin), str(destination)]
+    for name, value in given.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is None or value is False:
+            continue
+        if value is True:
+            words.append(option)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            words += [word for one in value for word in (option, f"{one:g}")]
+        else:
+            words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
+    # A name of a value is not quoted, so that it is seen to stand for one.
+    open_words = [
+        f"{option} {shlex.quote(fact.guess) if fact.guess else value}"
+        for fact in facts
+        for option, value in [fact.option.split(" ")]
+    ]
+    return " ".join([shlex.join(words), *open_words])
+
+
+def missing_facts_error(
+    facts: Sequence[MissingFact], origin: Path, destination: Path, given: Mapping[str, Any]
+) -> DataError:
+    """Return one error that names all that is missing, and the command to complete."""
+    needed = "one fact is" if len(facts) == 1 else f"{len(facts)} facts are"
+    lines = [f"Before {origin} can be converted, {needed} needed:"]
+    lines += [f"  {fact.option}: {fact.why}" for fact in facts]
+    words = "Complete this command" if any(not fact.guess for fact in facts) else "Run this, if the"
+    words += "" if any(not fact.guess for fact in facts) else " values are right"
+    lines.append(f"{words}:\n  {convert_command(origin, destination, given, facts)}")
+    return DataError("\n".join(lines))
+
+
+def _folders(origin: Path) -> list[tuple[Path, bool]]:
+    """Return folders of 3D files, and whether they lie below split and kind."""
+    direct = [(origin / name, False) for name in FOLDERS_3D]
+    placed = [
+        (kind / name, True)
+        for split in ("train", "validation", "test")
+        if (origin / split).is_dir()
+        for kind in sorted((origin / split).iterdir())
+        for name in FOLDERS_3D
+    ]
+    return [(folder, below) for folder, below in (*direct, *placed) if folder.is_dir()]
+
+
+def _look_into(path: Path) -> tuple[Form | None, bool | None, float | None]:
+    suffix = path.suffix.lower()
+    if suffix in CLOUDS:
+        return "cloud", None, None
+    if suffix in TABLES:
+        return "table", None, None
+    try:
+        values = _values(path, suffix)
+    except Exception:  # a damaged file is told with its name where it is read
+        return None, None, None
+    if values is None:
+        return None, None, None
+    while values.ndim > 2 and values.shape[-1] == 1:
+        values = values[..., 0]
+    form: Form = "depth" if values.ndim == 2 else "points"
+    plane = values if values.ndim == 2 else values[..., 2]
+    numbers = plane[np.isfinite(plane) & (plane != 0)]
+    whole = values.dtype.kind in "ui"
+    if whole and numbers.size:
+        numbers = numbers[numbers != np.iinfo(values.dtype).max]
+    median = float(np.median(np.abs(numbers.astype(np.float64)))) if numbers.size else None
+    return form, whole, median
+
+
+def _values(path: Path, suffix: str) -> NDArray[Any] | None:
+    if suffix in (".tif", ".tiff"):
+        return np.asarray(tifffile.imread(path))
+    if suffix == ".npy":
+        return np.asarray(np.load(path, allow_pickle=False))
+    if suffix in (".npz", ".exr", ".pfm"):
+        return None  # several arrays or channels: what they are is told where they are read
+    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    return None if pixels is None else np.asarray(pixels)
+
+
+def _camera_file(origin: Path) -> Path | None:
+    """Return a file beside the images that names intrinsics."""
+    for path in sorted(origin.iterdir()) if origin.is_dir() else ():
+        if path.suffix.lower() not in CAMERA_FILES or not path.is_file():
+            continue
+        if path.suffix.lower() == ".mat":
+            return path
+        with path.open("rb") as stream:
+            text = stream.read(_MOST_READ).decode("utf-8", "replace").lower()
+        if any(word in text for word in _CAMERA_WORDS):
+            return path
+    return None
+
+
+def _unit(survey: SensorSurvey) -> str | None:
+    """Return a guess of the unit, "" without one; None where no unit is missing."""
+    median = survey.median
+    counts = survey.form == "depth" and bool(survey.whole)
+    far = survey.form in ("depth", "points") and median is not None and median > _METRES
+    if not counts and not far:
+        return None
+    if median is None:
+        return ""
+    lengths = [length for length in _LENGTHS if _NEAR <= median * length <= _FAR]
+    return f"{lengths[0]:g}" if lengths else ""
