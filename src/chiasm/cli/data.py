@@ -260,6 +260,25 @@ def convert(
     from chiasm.detection.readers.convert import convert as convert_files
     from chiasm.detection.readers.range_image import RangeSettings
 
+    options_given = {
+        "split": split,
+        "kind": kind,
+        "unit": unit,
+        "intrinsics": intrinsics,
+        "colour_intrinsics": colour_intrinsics,
+        "extrinsic": extrinsic,
+        "pitch": pitch,
+        "pitch_y": pitch_y,
+        "offset": offset or None,
+        "down": not up,
+        "missing": tuple(missing or ()),
+        "no_intensity": not intensity,
+        "bits": bits,
+        "lamp": lamp,
+        "strict": strict,
+    }
+    told = _told(origin, destination, options_given)
+    kind, unit, intrinsics, pitch = (told[n] for n in ("kind", "unit", "intrinsics", "pitch"))
     settings = RangeSettings(
         missing=tuple(missing or ()),
         pitch_x=pitch,
@@ -288,7 +307,32 @@ def convert(
         typer.echo(f"note: {sentence} ({count} parts)", err=True)
     before = f", {conversion.kept} of them before" if conversion.kept else ""
     typer.echo(f"{conversion.written} samples were written to {conversion.root}{before}.")
+    if told != options_given:
+        from chiasm.detection.check.missing_facts import convert_command
+
+        typer.echo(f"To repeat this: {convert_command(origin, destination, told)}")
     _tell_left_out(conversion.problems, "samples or files")
+
+
+def _told(origin: Path, destination: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with what the files lack: asked at a terminal, else refused at once."""
+    from chiasm.detection.check.missing_facts import (
+        missing_facts,
+        missing_facts_error,
+        survey_sensor_files,
+        with_answers,
+    )
+
+    facts = missing_facts(survey_sensor_files(origin), given)
+    if not facts:
+        return given
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise missing_facts_error(facts, origin, destination, given)
+    answers = {}
+    for fact in facts:
+        typer.echo(fact.why, err=True)
+        answers[fact.name] = typer.prompt(fact.question, default=fact.guess or None, err=True)
+    return with_answers(given, answers)
 
 
 def _convert_recordings(

@@ -80,7 +80,8 @@ def convert(
     ``depth/`` (needs ``intrinsics``), ``height/``, ``ply/``, ``pcd/``, ``cloud/``, where the files
     of one part share a name; without ``rgb/``, the colours in the clouds are taken, or 3D alone.
     Such folders may lie below ``{split}/{kind}``. ``split`` and ``kind`` are used for parts whose
-    origin has none; parts with neither, of unknown quality, lie in ``destination/{rgb,xyz}``. ``unit_m`` is the length in metres of one depth count or of the points' unit;
+    origin has none; parts with neither, of unknown quality, lie in ``destination/{rgb,xyz}``.
+    ``unit_m`` is the length in metres of one depth count or of the points' unit;
     None takes metres, and refuses integer counts of depth. Colours are written with 8 bits.
     Parts that cannot be read are left out, and their numbers are free until they can be;
     ``origin.csv`` lists the origin of each file. The same call on the same destination makes
