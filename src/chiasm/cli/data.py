@@ -101,13 +101,15 @@ def check(
     workers: Workers = 1,
     recorder: Recorder = None,
     sample: Annotated[
-        int,
+        int | None,
         typer.Option(
             help="Parts, about, whose pixels are read, drawn from every split and kind; 0 reads "
-            "all. Names and the ends of files are checked of all.",
+            "all (default: 1000, and all with --strict). Names and the ends of files are checked "
+            "of all.",
             min=0,
+            show_default=False,
         ),
-    ] = 1_000,
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write a page with pictures and plots to this file.")
     ] = None,
@@ -137,7 +139,7 @@ def check(
         report = parts.audit(
             source,
             workers=workers,
-            sample=sample,
+            sample=(0 if strict else parts.SAMPLE) if sample is None else sample,
             progress=_watching("files"),
         )
         if html is not None:
