@@ -133,6 +133,19 @@ def test_data_whose_colours_fit_take_no_colour_camera(tmp_path):
         convert(tmp_path / "a", tmp_path / "new", **write_cameras(tmp_path))
 
 
+def test_colours_alone_are_converted_to_colours_alone(tmp_path):
+    """So that images of 12 bits in 16 can be scaled."""
+    folder = tmp_path / "raw/train/good"
+    folder.mkdir(parents=True)
+    cv2.imwrite(str(folder / "0.png"), np.full(SIZE, 4000, np.uint16))
+    result = convert(tmp_path / "raw", tmp_path / "new")
+    assert result.written == 1 and "12 bits" in result.remarks[0][0]
+    source = open_source(tmp_path / "new")
+    (ref,) = source.refs
+    assert (ref.split, ref.kind, set(ref.files)) == ("train", "good", {"rgb"})
+    np.testing.assert_allclose(source.load(ref).rgb, 4000 / 4095, atol=0.01)
+
+
 def under_lamps(folder: Path) -> None:
     for part in range(2):
         write_xyz(folder / f"xyz/{part:03d}.tiff", np.full((*SIZE, 3), 0.3 + part / 10))
@@ -156,6 +169,21 @@ def test_pictures_under_lamps_are_one_part_in_folders_too(tmp_path, inside):
     assert result.written == 2
     np.testing.assert_allclose(read_rgb(tmp_path / "new/train/good/rgb/001.png"), 0.2, atol=0.01)
     assert read_xyz(tmp_path / "new/train/good/xyz/001.tiff")[0, 0, 2] == np.float32(0.4)
+
+
+def test_copies_of_a_point_map_for_each_lamp_are_one_part(tmp_path):
+    for part in range(2):
+        for lamp in range(3):
+            write_rgb(tmp_path / f"rgb/{part}_{lamp}.png", np.full((*SIZE, 3), 0.1, np.float32))
+            write_xyz(tmp_path / f"xyz/{part}_{lamp}.tiff", np.full((*SIZE, 3), 0.3 + part / 10))
+    source = open_source(tmp_path)
+    assert [Path(ref.source).name for ref in source.refs] == ["0_0.png", "1_0.png"]
+    assert source.lamps == (0, 1, 2) and "6 pictures show 2 parts" in source.remarks[0]
+    for part in range(2):
+        for lamp in range(3):
+            xyz = np.full((*SIZE, 3), 0.3 + part / 10 + lamp / 100)
+            write_xyz(tmp_path / f"xyz/{part}_{lamp}.tiff", xyz)
+    assert len(open_source(tmp_path).refs) == 6 and open_source(tmp_path).remarks == ()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +33,7 @@ from chiasm.files.bit_depth import bit_depth
 from chiasm.files.images import read_mask, read_rgb, write_mask, write_rgb, write_xyz
 from chiasm.files.locks import write_lock
 from chiasm.files.readers import find_reader, without_listing
+from chiasm.files.remarks import Remarks
 from chiasm.runs.ordered_map import Failure, map_in_order
 from chiasm.samples import Problem, RGBDSample
 
@@ -81,8 +81,8 @@ def convert(
     of one part share a name; without ``rgb/``, the colours in the clouds are taken, or 3D alone.
     Such folders may lie below ``{split}/{kind}``. ``split`` and ``kind`` are used for parts whose
     origin has none; parts with neither, of unknown quality, lie in ``destination/{rgb,xyz}``.
-    ``unit_m`` is the length in metres of one depth count or of the points' unit;
-    None takes metres, and refuses integer counts of depth. Colours are written with 8 bits.
+    ``unit_m`` is the length in metres of one depth count or of the points' unit; None takes
+    metres, and refuses integer counts of depth. Colours are written with 8 bits.
     Parts that cannot be read are left out, and their numbers are free until they can be;
     ``origin.csv`` lists the origin of each file. The same call on the same destination makes
     what is missing, and what has changed at the origin.
@@ -112,15 +112,17 @@ def convert(
     problems: list[Problem] = []
     said: list[str] = []
     reader, refs = _listing(origin, problems, said, settings, colours, lamp)
-    remarks = Counter(dict.fromkeys(said, len(refs)))
+    remarks = Remarks()
+    remarks.add(said, len(refs))
     depth = bit_depth([ref.files["rgb"] for ref in refs if "rgb" in ref.files])
     if bits is None and depth is not None:
         bits = depth.bits
         sentence = depth.in_words()
-        remarks[
+        remark = (
             f"{sentence[0].upper()}{sentence[1:]}: colours were scaled by them. Give --bits {bits} "
             "for later parts of this camera too (--bits 16 takes the whole range)."
-        ] = len(refs)
+        )
+        remarks.add([remark], len(refs))
     if bits is not None:
         refs = [replace(ref, extra={**ref.extra, "bits": str(bits)}) for ref in refs]
     placed: list[tuple[SampleRef, str]] = []
@@ -175,7 +177,7 @@ def convert(
         len(rows),
         tuple(problems),
         len(placed) - len(tasks),
-        tuple(remarks.most_common()),
+        remarks.counted(),
     )
 
 
@@ -217,7 +219,7 @@ def _options(settings: RangeSettings) -> dict[str, Any]:
 def _logged(
     log: ConversionLog,
     converted: Iterable[tuple[_Task, Failure | tuple[str, ...]]],
-    remarks: Counter[str],
+    remarks: Remarks,
     *,
     strict: bool,
 ) -> list[Problem]:
@@ -225,7 +227,7 @@ def _logged(
     problems = []
     for task, failure in converted:
         if not isinstance(failure, Failure):
-            remarks.update(failure)
+            remarks.add(failure)
             log.add(Done(task.ref.source, task.stamp, task.place, task.stem))
             continue
         problems.append(Problem(task.ref.source, failure.sentence, left_out=True))
@@ -394,14 +396,10 @@ def _category(ref: SampleRef, split: str | None, kind: str | None) -> tuple[str,
 
 
 def _write(sample: RGBDSample, folder: Path, stem: str) -> None:
-    if sample.xyz is None:
-        raise DataError(
-            f"{sample.source} has colour alone, and there are no 3D points to convert. Such parts "
-            "are read as they are."
-        )
     files = _files(folder, stem)
-    with appearing(files["xyz"]) as half:
-        write_xyz(half, sample.xyz)
+    if sample.xyz is not None:
+        with appearing(files["xyz"]) as half:
+            write_xyz(half, sample.xyz)
     if sample.mask is not None and folder.parent.name == "test":
         with appearing(files["mask"]) as half:
             write_mask(half, sample.mask)

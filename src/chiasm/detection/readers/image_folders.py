@@ -23,11 +23,12 @@ from pathlib import Path
 from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.sensor_folders import refuse_mixed
 from chiasm.detection.readers.source import SampleRef
-from chiasm.detection.sensors.pairing import POINT_WORDS, pair_files
+from chiasm.detection.sensors.pairing import pair_files
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, holds_points, image_files
 from chiasm.files.quality_words import GOOD, is_good
 from chiasm.files.readers import reader
+from chiasm.files.sensor_words import POINT_WORDS
 from chiasm.files.tables import read_rows
 from chiasm.samples import Problem, RGBDSample
 

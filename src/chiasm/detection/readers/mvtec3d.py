@@ -15,7 +15,7 @@ from pathlib import Path
 from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.sensor_folders import refuse_unread
 from chiasm.detection.readers.source import Lamp, SampleRef
-from chiasm.detection.sensors.pairing import Pairing, of_lamp, pair_files
+from chiasm.detection.sensors.pairing import Pairing, of_lamp, pair_files, with_copies_joined
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
 from chiasm.files.quality_words import GOOD, is_good
@@ -30,11 +30,11 @@ MASK_FOLDERS = ("gt", "ground_truth")  # the second of 3D-ADAM as anomalib has i
 class Mvtec3d:
     """One category in the MVTec 3D-AD layout.
 
-    ``unit_m`` is the length of the point maps' unit in metres; None takes metres. Without any
-    ``rgb/``, the parts of a kind are 3D alone. Files without a partner are left out of ``refs``
-    and listed in ``problems``. ``lamp`` chooses among pictures of one part whose names continue
-    that of its point map by a number. Raises ``DataError`` for a folder without a split folder or
-    without a complete pair.
+    ``unit_m`` is the length of the point maps' unit in metres; None takes metres. Without ``rgb/``
+    or without ``xyz/``, the parts of a kind have one sensor alone. ``lamp`` chooses among pictures
+    of one part whose names continue that of its point map by a number. Files without a partner are
+    left out of ``refs`` and listed in ``problems``. Raises ``DataError`` for a folder without a
+    split folder or without a complete pair.
     """
 
     layout = "a folder in the MVTec 3D-AD layout (train/good/rgb, train/good/xyz, test/...)"
@@ -120,12 +120,15 @@ class Mvtec3d:
 def paired_parts(folder: Path, found: Pairing) -> Iterator[SampleRef]:
     """Yield the parts of ``rgb`` and ``xyz``; ``found`` gets the files without a partner.
 
-    Without a folder ``rgb``, the files of ``xyz`` are parts of 3D alone.
+    With one of the two folders, its files are parts of this sensor alone.
     """
     rgb = image_files(folder / "rgb", RGB_SUFFIXES)
     xyz = image_files(folder / "xyz", XYZ_SUFFIXES)
     if not (folder / "rgb").is_dir():
         yield from (SampleRef(str(path), {"xyz": path}) for path in xyz.values())
+        return
+    if not (folder / "xyz").is_dir():
+        yield from (SampleRef(str(path), {"rgb": path}) for path in rgb.values())
         return
     pairing = pair_files(
         list(rgb.values()),
@@ -135,7 +138,7 @@ def paired_parts(folder: Path, found: Pairing) -> Iterator[SampleRef]:
     )
     found.problems += pairing.problems
     found.remarks += [f"{folder}: {remark}" for remark in pairing.remarks]
-    for pair in pairing.pairs:
+    for pair in with_copies_joined(pairing.pairs):
         files = {"rgb": pair.colour, "xyz": pair.points}
         yield SampleRef(str(pair.colour), files, lamp=pair.lamp)
 

@@ -17,24 +17,10 @@ import numpy as np
 
 from chiasm.detection.readers.source import Lamp, SampleRef
 from chiasm.errors import DataError
+from chiasm.files.content_hash import content_hash
+from chiasm.files.sensor_words import COLOUR_WORDS, POINT_WORDS, words_of
 from chiasm.samples import FloatArray, Problem
 
-COLOUR_WORDS = frozenset({"rgb", "color", "colour", "image", "img", "texture", "bgr"})
-POINT_WORDS = frozenset(
-    {
-        "depth",
-        "xyz",
-        "points",
-        "point",
-        "cloud",
-        "pointcloud",
-        "pc",
-        "pcd",
-        "ply",
-        "range",
-        "height",
-    }
-)
 _ROLE_WORDS = COLOUR_WORDS | POINT_WORDS
 _TOKEN = re.compile(r"[A-Za-z]+|\d+")
 # Seconds since 1970, also in thousandths, millionths and billionths; and dates with times.
@@ -113,6 +99,40 @@ def pair_files(
     return result
 
 
+def with_copies_joined(pairs: Sequence[Pair]) -> list[Pair]:
+    """Take 3D files of equal content whose names differ by a last number for one, under lamps.
+
+    Only neighbours such as ``000_0.tiff`` and ``000_1.tiff`` of equal size are read, and all of
+    them only if the first are equal.
+    """
+    families: dict[Key, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        key = _key([pair.points.stem])
+        if pair.lamp is None and len(key) > 1 and key[-1].isdigit():
+            families[key[:-1]].append(pair)
+    joined: dict[Path, Pair] = {}
+    for family in families.values():
+        copies = _copies(family)
+        if not copies and not joined:
+            break  # as with other data, the last number counts the parts
+        for pair in copies:
+            number = int(_key([pair.points.stem])[-1])
+            joined[pair.colour] = Pair(pair.colour, copies[0].points, number)
+    return [joined.get(pair.colour, pair) for pair in pairs]
+
+
+def _copies(family: list[Pair]) -> list[Pair]:
+    """Return the pairs whose 3D files equal the first one's, if there are several."""
+    first = family[0].points
+    size = first.stat().st_size
+    alike = [pair for pair in family if pair.points.stat().st_size == size]
+    if len(alike) < 2:
+        return []
+    content = content_hash([first])
+    same = [pair for pair in alike if content_hash([pair.points]) == content]
+    return same if len(same) > 1 else []
+
+
 def sides_of(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Divide the files of one folder by words such as ``color`` and ``depth`` in their names.
 
@@ -120,7 +140,7 @@ def sides_of(files: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """
     colours, points = [], []
     for path in files:
-        words = {token.lower() for token in _TOKEN.findall(path.stem)}
+        words = words_of(path.stem)
         if words & POINT_WORDS:
             points.append(path)
         elif words & COLOUR_WORDS:

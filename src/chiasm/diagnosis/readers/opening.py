@@ -8,6 +8,7 @@ from pathlib import Path
 
 from chiasm.diagnosis.readers.aihub import has_archive_folders
 from chiasm.diagnosis.readers.manifest import RecordingManifest
+from chiasm.diagnosis.readers.recorder_settings import SETTINGS_FILE
 from chiasm.diagnosis.readers.recording_folder import (
     RecordingFolder,
     holds_pairs,
@@ -18,6 +19,7 @@ from chiasm.diagnosis.readers.store import RecordingStore, convert
 from chiasm.files.content_hash import default_cache_folder
 from chiasm.files.quality_words import is_good
 from chiasm.files.readers import find_reader, open_with_reader
+from chiasm.files.sensor_words import holds_range_data
 from chiasm.files.tables import read_rows
 
 _OF_PARTS = frozenset({"rgb", "xyz", "depth", "mask", "mask_path", "label_index"})
@@ -48,6 +50,8 @@ def open_source(
 def is_diagnosis_data(path: Path | str) -> bool:
     """Return whether a path holds recordings, not parts or unsupported files."""
     path = Path(path)
+    if path.is_dir() and not (path / SETTINGS_FILE).is_file() and holds_range_data(path):
+        return False  # also where pictures lie beside arrays, as they do beside series
     reader = find_reader("diagnosis", path)
     if reader is RecordingManifest:
         columns, rows = read_rows(path)

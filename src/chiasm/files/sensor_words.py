@@ -1,0 +1,76 @@
+"""Words in names of files and folders by which colour and 3D of one part are told apart."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+COLOUR_WORDS = frozenset({"rgb", "color", "colour", "image", "img", "texture", "bgr"})
+POINT_WORDS = frozenset(
+    {
+        "depth",
+        "xyz",
+        "points",
+        "point",
+        "cloud",
+        "pointcloud",
+        "pc",
+        "pcd",
+        "ply",
+        "range",
+        "height",
+    }
+)
+# Those that mean nothing else.
+_CLEAR_WORDS = frozenset({"depth", "xyz", "pointcloud", "pcd", "ply"})
+_CLOUDS = frozenset({".ply", ".pcd", ".exr"})
+# In the head of a height map as line profilers export it.
+_PROFILER = re.compile(r"[xyz][ _]?(resolution|pitch|interval)", re.IGNORECASE)
+_HEAD = 4096  # bytes
+_LEAST_SIDE = 33  # rows and columns of an image; a series has fewer channels
+
+
+def words_of(name: str) -> set[str]:
+    """Return the words of a name in lower case."""
+    return {word.lower() for word in re.findall(r"[A-Za-z]+", name)}
+
+
+def holds_range_data(folder: Path) -> bool:
+    """Return whether a folder directly holds what a 3D sensor wrote, by names and shapes."""
+    arrays: list[Path] = []
+    tables: list[Path] = []
+    for path in folder.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() in _CLOUDS or words_of(path.stem) & _CLEAR_WORDS:
+            return True
+        if path.suffix.lower() in (".npy", ".npz"):
+            arrays.append(path)
+        if path.suffix.lower() == ".csv":
+            tables.append(path)
+    by_array = bool(arrays) and _is_image_like(min(arrays))
+    return by_array or (bool(tables) and _is_of_profiler(min(tables)))
+
+
+def _is_of_profiler(path: Path) -> bool:
+    with path.open("rb") as stream:
+        head = stream.read(_HEAD).decode("utf-8", errors="replace")
+    return _PROFILER.search(head) is not None
+
+
+def _is_image_like(path: Path) -> bool:
+    """Return whether an array in a file has rows and columns as an image has."""
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return _has_sides(loaded)
+        with loaded:
+            return any(_has_sides(loaded[name]) for name in loaded.files)
+    except (OSError, ValueError, EOFError):  # left to the reader
+        return False
+
+
+def _has_sides(array: np.ndarray) -> bool:
+    return array.ndim in (2, 3) and min(array.shape[:2]) >= _LEAST_SIDE
