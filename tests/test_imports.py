@@ -104,6 +104,7 @@ def test_the_runtime_takes_of_a_wing_what_needs_no_torch():
         (("chiasm.runtime", "chiasm.runtime.detection", "chiasm.runtime.diagnosis"), ()),
         (("chiasm.detection.predict", "chiasm.diagnosis.predict"), ("rich",)),
         (("chiasm.cli.main",), ("rich", "typer")),
+        (("chiasm.line.session", "chiasm.cli.watch"), ("rich", "typer")),
     ],
 )
 def test_a_station_needs_no_package_that_it_has_not(

@@ -136,7 +136,7 @@ def damaged(parts: Path, tmp_path: Path) -> Path:
 def test_damaged_parts_are_left_out_of_training_and_calibration(
     config: DetectionConfig, damaged: Path
 ):
-    data = open_data(config.model_copy(update={"data": damaged}))
+    data = open_data(config.model_copy(update={"data": damaged, "calibration": "split"}))
     names = {ref.source for refs in (data.split.train, data.split.calibration) for ref in refs}
     assert (len(data.split.train), len(data.split.calibration)) == (22, 9)
     assert not {str(damaged / f"{name}.png") for name in DAMAGED} & names

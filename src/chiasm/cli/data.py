@@ -285,7 +285,8 @@ def convert(
         progress=_watching("parts"),
     )
     for sentence, count in conversion.remarks:
-        typer.echo(f"note: {sentence} ({count} parts)", err=True)
+        parts = "1 part" if count == 1 else f"{count} parts"
+        typer.echo(f"note: {sentence} (in {parts})", err=True)
     before = f", {conversion.kept} of them before" if conversion.kept else ""
     typer.echo(f"{conversion.written} samples were written to {conversion.root}{before}.")
     _tell_left_out(conversion.problems, "samples or files")

@@ -34,7 +34,7 @@ _EXTRAS = (
         (
             *("torch", "lightning", "safetensors", "einops", "efficientnet_lite_pytorch"),
             *("pandas", "scipy", "sklearn", "skimage", "pytorch_metric_learning"),
-            *("pydantic", "pydantic_core", "yaml", "jinja2", "matplotlib"),
+            *("pydantic", "pydantic_core", "yaml", "jinja2", "markupsafe", "matplotlib"),
         ),
         "train",
     )

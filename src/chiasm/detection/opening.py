@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -10,15 +9,12 @@ from dataclasses import replace
 from functools import partial
 from operator import attrgetter
 
-import torch
-
 from chiasm.detection.building import frozen_detector
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.datamodule import FRESH_BATCH, DetectionDataModule
+from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.decision import AlarmRule
 from chiasm.detection.detector import Detector
 from chiasm.detection.hidden_defects import find_hidden_defects, record_hidden_defects
-from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.acquisition import AcquisitionObserver
 from chiasm.detection.preparation.frame_mask import read_frame_mask
@@ -47,20 +43,8 @@ from chiasm.detection.readers.splits import (
 from chiasm.detection.readers.survey import split_objects, survey
 from chiasm.detection.rotation import choose_rotations, with_rotations
 from chiasm.detection.train_baseline import configured_baseline, pools_scores
-from chiasm.detection.training.duration import (
-    MeasuredSeconds,
-    RunSize,
-    estimate_in_words,
-    seconds_per_part,
-    stage_seconds,
-)
-from chiasm.detection.training.feature_store import FEATURES, FeatureStore
-from chiasm.detection.training.fit_evidence import fit_evidence
-from chiasm.detection.training.fit_memory import fit_memory
 from chiasm.detection.training.known_defects import defects_for_head
-from chiasm.detection.training.segment import Batch
-from chiasm.detection.training.step_memory import check_memory
-from chiasm.detection.training.stores import Rounds, make_stores
+from chiasm.detection.training.storing import files_hash, say_duration, stored_features
 from chiasm.detection.training.time_budget import (
     PartSeconds,
     measure_part,
@@ -69,18 +53,15 @@ from chiasm.detection.training.time_budget import (
     spread_evenly,
 )
 from chiasm.errors import ConfigurationError, DataError, SplitError
-from chiasm.files.content_hash import content_hash
 from chiasm.registry import find_model
 from chiasm.runs.console import say
 from chiasm.runs.crew import ALONE, Crew
 from chiasm.runs.left_out import check_left_out, refuse_many
 from chiasm.runs.run_folder import open_run_folder, record_data_hash
 from chiasm.samples import PreparedSample
-from chiasm.training.device import CPU, find_device
+from chiasm.training.device import find_device
 from chiasm.training.progress import Progress
 
-STORING_SHARE = 0.5  # of the minutes that are left
-STORED = ("final", "architecture", "validate")  # purposes of parts with synthetic anomalies
 ANOMALIES_TO_CHOOSE_BY = 20  # parts with a synthetic anomaly, at least, however few parts there are
 LEAST_ANOMALIES = 6  # where a budget has no time for as many
 VALIDATION_SHARE = 0.1  # of the seconds that are left, for these parts
@@ -280,7 +261,7 @@ def open_data(
         owners=[owners[original] for original in originals],
         calibration=calibration,
         selected_on_calibration=outside,
-        training_data=_files(split.train),
+        training_data=files_hash(split.train),
         started=started,
         defects=defects_for_head(config, cache, preparation, frozen=frozen is not None),
         reserved=len(calibration) * seconds.calibration,
@@ -299,11 +280,11 @@ def open_data(
             LEAST_ANOMALIES if costly else ANOMALIES_TO_CHOOSE_BY
         )
     if data.frozen_source is not None:
-        data.stores = _stored_features(data, data.frozen_source, estimate=estimate)
+        data.stores = stored_features(data, data.frozen_source, estimate=estimate)
     elif estimate and find_model(config.model).pools is not None:
         started = time.perf_counter()
         batch = next(iter(data.loader("train")))
-        _say_duration(data, batch, (time.perf_counter() - started) / len(batch.foreground))
+        say_duration(data, batch, (time.perf_counter() - started) / len(batch.foreground))
     return data
 
 
@@ -387,127 +368,6 @@ def _timed_detector(config: DetectionConfig, frozen: AdnasDetector | None) -> De
 def _with_progress(stage: str, refs: Sequence[SampleRef]) -> Iterator[SampleRef]:
     with Progress(stage, len(refs)) as progress:
         yield from progress.over(refs)
-
-
-def _say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> None:
-    """Say how long the run will take, after ``seconds`` for each part of a first batch."""
-    config = data.config
-    searched = config.fusion in ("search", "best")
-    if data.frozen_source is None:
-        largest = "supernet" if searched else "concatenation"
-        check_memory(config, partial(data.detector, largest, device=CPU))
-    rounds = _rounds(data)
-    made = {
-        purpose: count * len(data.synthetic(purpose).parts) for purpose, count in rounds.items()
-    }
-    frozen = data.frozen_source is not None
-    size = RunSize(
-        training=made["final"],
-        held_out=made["validate"],
-        made=sum(made.values()) if frozen else 0,
-        calibration=len(data.calibration),
-        batch=config.batch if frozen else min(config.batch, FRESH_BATCH),
-        workers=data.crew.size,
-    )
-
-    def _seconds(fusion: str) -> float:
-        return seconds_per_part(
-            data.detector(fusion),
-            batch,
-            precision=config.precision,
-            accumulate=config.accumulate,
-        )
-
-    with torch.random.fork_rng(devices=[]):
-        fixed = _seconds("concatenation")
-        supernet = _seconds("supernet") if searched else 0.0
-    measured = MeasuredSeconds(part=seconds, supernet=supernet, fixed=fixed)
-    say(
-        estimate_in_words(
-            stage_seconds(config, size, measured), seconds_left=max(data.seconds_left(), 0.0)
-        )
-    )
-
-
-def _rounds(data: DetectionDataModule) -> dict[str, int]:
-    """Return the epochs of synthetic anomalies that are stored or shown at once, by purpose."""
-    if data.frozen_source is None:
-        return dict.fromkeys(STORED, 1) | {"validate": data.selection_rounds}
-    # Held-out parts are fewer: more rounds of them make the validation steadier.
-    held_out = max(2, data.config.rounds // 2)
-    return {
-        "final": data.config.rounds,  # and what else trains weights, on some of its parts
-        "architecture": held_out,
-        "validate": max(held_out, data.selection_rounds),
-    }
-
-
-def _stored_features(
-    data: DetectionDataModule, source: NormalityFeatures, *, estimate: bool
-) -> dict[str, FeatureStore]:
-    """Fit memories and evidence of a frozen source and store its features by purpose."""
-    config = data.config
-    folder = config.out / FEATURES
-    folder.mkdir(parents=True, exist_ok=True)
-    say("Fitting the memory of normal parts ...")
-    with Progress("Remembering", len(data.parts)) as progress:
-        fit_memory(
-            source,
-            data.parts,
-            scale=data.geometry,
-            seed=config.seed,
-            owners=data.owners,
-            folder=folder,
-            progress=progress,
-        )
-    fit_evidence(
-        source,
-        data.parts,
-        owners=data.owners,
-        # Neither the architecture's parts nor the held-out ones: these judge what was learnt here.
-        synthetic=data.synthetic("weights"),
-        scale=data.geometry,
-        seed=config.seed,
-    )
-    deadline = time.monotonic() + STORING_SHARE * data.seconds_left()
-    return make_stores(
-        source,
-        {
-            purpose: Rounds(
-                data.synthetic(purpose),
-                count,
-                # With few anomalies to choose by, no round is left out, whatever the time.
-                math.inf if purpose == "validate" and data.selection_rounds > 1 else deadline,
-            )
-            for purpose, count in _rounds(data).items()
-        },
-        folder=folder,
-        # All that decides the features, but for what ``make_stores`` knows itself.
-        facts={
-            "training data": data.training_data,
-            "owners": data.owners,
-            "defects": [part.source for part in data.defects],
-            "calibration": data.selected_on_calibration and _files(data.split.calibration),
-            "rotations": data.rotations,
-            "preparation": repr(data.preparation),
-            "geometry": repr(data.geometry),
-            "modalities": config.modalities,
-            "textures": str(config.textures),
-            "anomalies": (config.anomalies, config.smallest_anomaly),
-            "seed": config.seed,
-        },
-        scale=data.geometry,
-        modalities=config.modalities,
-        measure=partial(_say_duration, data) if estimate else None,
-        crew=data.crew,
-    )
-
-
-def _files(refs: Sequence[SampleRef]) -> str:
-    """Return a hash of the files of parts."""
-    paths = list(dict.fromkeys(path for ref in refs for path in ref.files.values()))
-    with Progress("Hashing files", len(paths), unit="files") as progress:
-        return content_hash(progress.over(paths))
 
 
 def open_run(config: DetectionConfig, *, crew: Crew = ALONE) -> DetectionDataModule:

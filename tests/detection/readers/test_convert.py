@@ -324,6 +324,8 @@ def test_folders_of_split_and_kind_are_kept(tmp_path):
         ("xyz/1.stl", r"1\.stl is a 3D file .* mesh"),
         ("cloud/1.praw", r"1\.praw is a 3D file .* PhoXi"),
         ("depth/1.raw", r"1\.raw is a 3D file .* 16-bit PNG"),
+        ("scans/1.zdf", r"1\.zdf is a 3D file .* Zivid Studio"),
+        ("scans/1.ply", r"raw has scans/ beside rgb/, such as .*1\.ply"),
     ],
 )
 @pytest.mark.parametrize("place", ["", "train/good/"])
@@ -365,3 +367,23 @@ def test_one_file_in_two_roles_is_refused(tmp_path):
             unit_m=0.001,
             intrinsics=camera,
         )
+
+
+@pytest.mark.parametrize("name", ["a.npy", "replay.csv"])
+def test_a_folder_or_file_of_3d_alone_is_converted_as_it_lies_there(tmp_path, name):
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    if name == "a.npy":
+        np.save(folder / name, in_metres(grid()))
+    else:
+        rows = "\n".join(f"{i},1,2,{i}" for i in range(4))
+        (folder / name).write_text(
+            f"CSV Version,XResolution\n2,1\nPart\nY\\X,0,9,18\n{rows}\nEnd\n"
+        )
+    with pytest.raises(DataError, match=rf"raw holds 3D files, such as .*{name}.* data convert"):
+        open_source(folder)
+    expected = (H, W, 3) if name == "a.npy" else (4, 3, 3)
+    for i, origin in enumerate((folder, folder / name)):
+        done = convert(origin, tmp_path / str(i), split="train", kind="good")
+        sample = Mvtec3d(done.root).load(Mvtec3d(done.root).refs[0])
+        assert sample.rgb is None and sample.xyz.shape == expected

@@ -319,12 +319,12 @@ def test_millimetres_do_not_pass_as_metres(tmp_path, scale, step):
 
 def test_metres_pass_without_a_word(tmp_path):
     rng = np.random.default_rng(0)
-    for distance in (0.05, 0.6, 4.0):
+    for distance in (0.05, 0.6, 2.9, 4.0):
         z = np.where(depth() > 0, distance * (1 + rng.normal(0, 1e-3, (H, W))), 0)
         xyz = back_project(z.astype(np.float32), CAMERA)
         image = read_range(saved(tmp_path / "a.tiff", xyz), RangeSettings())
         np.testing.assert_array_equal(image.xyz, xyz)
-        assert not image.remarks
+        assert bool(image.remarks) == (distance > 3)  # the unit that is assumed is told
 
 
 def test_archives_bring_validity_marker_and_colours(tmp_path):

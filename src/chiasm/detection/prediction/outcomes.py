@@ -144,7 +144,10 @@ def write_meanings(folder: Path) -> None:
     """Write what the columns of the tables mean, beside them."""
     lines = [f"- `{name}`: {meaning}." for name, meaning in _MEANING.items()]
     lines += [f"- `{name}`: {meaning}." for name, (_, meaning) in _PLACE.items()]
-    text = "# Columns\n\nWhat is not known is empty: millimetres without 3D, for example.\n\n"
+    text = (
+        "# Columns\n\nWhat is not known is empty: millimetres without 3D, for example. JSON and "
+        "Parquet have all regions of a part as a list in its row.\n\n"
+    )
     (folder / MEANINGS).write_text(text + "\n".join(lines) + "\n")
 
 

@@ -14,6 +14,7 @@ from chiasm.samples import FloatArray, PreparedSample
 MAX_PLAUSIBLE = 50.0
 # Metres; frames of parts are neither so wide nor so far away.
 MAX_USUAL = 10.0
+FAR = 3.0  # metres, beyond which the unit that was assumed is told
 _LEAST_LEVELS = 8  # different depths that are all whole centimetres
 # Largest ratio of a part's distance to those at calibration; beyond it the unit differs.
 MAX_RATIO = 20.0
@@ -44,7 +45,7 @@ def check_metres(xyz: FloatArray, name: str) -> None:
         )
 
 
-def check_unit(xyz: FloatArray, name: str) -> None:
+def check_unit(xyz: FloatArray, name: str) -> tuple[str, ...]:
     """Refuse points whose unit nobody named, and that are hardly in metres.
 
     Frames of parts are neither 10 m wide nor 10 m away, and no sensor measures in whole
@@ -54,13 +55,16 @@ def check_unit(xyz: FloatArray, name: str) -> None:
         xyz: ``(H, W, 3)``, 0 where missing.
         name: of the file, for the message.
 
+    Returns:
+        A remark where parts are farther away than usual, though not too far.
+
     Raises:
         DataError: with what tells it.
     """
     sparse = xyz[::_STEP, ::_STEP]
     points = sparse[sparse.any(axis=2)].astype(np.float64)
     if not len(points):
-        return
+        return ()
     evidence = _evidence_of_millimetres(points)
     if evidence:
         raise DataError(
@@ -68,6 +72,13 @@ def check_unit(xyz: FloatArray, name: str) -> None:
             f"if they were in metres, and {evidence}: they seem to be in millimetres. Convert the "
             "data with 'chiasm data convert ... --unit 0.001'; --unit 1 insists on metres."
         )
+    distance = float(np.median(np.abs(points[:, 2])))
+    if distance <= FAR:
+        return ()
+    return (
+        f"The points are about {distance:.1g} m away, if they are in metres as is assumed; those "
+        "in millimetres need 'chiasm data convert ... --unit 0.001'.",
+    )
 
 
 def _evidence_of_millimetres(points: NDArray[np.float64]) -> str:

@@ -47,6 +47,7 @@ from chiasm.files.audit_text import (
 from chiasm.files.content_hash import content_hash
 from chiasm.files.headers import check_ends
 from chiasm.files.readers import without_listing
+from chiasm.files.remarks import Remarks
 from chiasm.runs.ordered_map import Failure, map_in_order
 from chiasm.samples import Problem, RGBDSample
 
@@ -206,7 +207,7 @@ def audit(
     shares, distances = Range(), Range()
     rows, labels = NumberTable(), array("b")
     readable: list[SampleRef] = []
-    notes: Counter[str] = Counter()
+    notes = Remarks()
     reader = _reader(source, workers)
     strata = [(ref.split, ref.kind) for ref in source.refs]
     drawn = stratified(strata, sample or len(strata))
@@ -217,7 +218,7 @@ def audit(
             faults[ref.source] = found.sentence
             continue
         readable.append(ref)
-        notes.update(found.notes)
+        notes.add(found.notes)
         sizes[found.size] += 1
         if found.share is not None:
             shares.add(found.share)
@@ -271,10 +272,7 @@ def audit(
             *cautions(source.refs, labels, sizes, duplicates, divided, trivial),
             *distance_cautions(distances),
             *faulty,
-            *(
-                Finding("know", "On reading", f"{note} ({count} parts)")
-                for note, count in notes.most_common()
-            ),
+            *(Finding("know", "On reading", note) for note in notes.in_words()),
         ),
         findings=tuple(
             finding

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +33,7 @@ from chiasm.files.bit_depth import bit_depth
 from chiasm.files.images import read_mask, read_rgb, write_mask, write_rgb, write_xyz
 from chiasm.files.locks import write_lock
 from chiasm.files.readers import find_reader, without_listing
+from chiasm.files.remarks import Remarks
 from chiasm.runs.ordered_map import Failure, map_in_order
 from chiasm.samples import Problem, RGBDSample
 
@@ -80,8 +80,9 @@ def convert(
     ``depth/`` (needs ``intrinsics``), ``height/``, ``ply/``, ``pcd/``, ``cloud/``, where the files
     of one part share a name; without ``rgb/``, the colours in the clouds are taken, or 3D alone.
     Such folders may lie below ``{split}/{kind}``. ``split`` and ``kind`` are used for parts whose
-    origin has none. ``unit_m`` is the length in metres of one depth count or of the points' unit;
-    None takes metres, and refuses integer counts of depth. Colours are written with 8 bits.
+    origin has none; parts with neither, of unknown quality, lie in ``destination/{rgb,xyz}``.
+    ``unit_m`` is the length in metres of one depth count or of the points' unit; None takes
+    metres, and refuses integer counts of depth. Colours are written with 8 bits.
     Parts that cannot be read are left out, and their numbers are free until they can be;
     ``origin.csv`` lists the origin of each file. The same call on the same destination makes
     what is missing, and what has changed at the origin.
@@ -111,15 +112,17 @@ def convert(
     problems: list[Problem] = []
     said: list[str] = []
     reader, refs = _listing(origin, problems, said, settings, colours, lamp)
-    remarks = Counter(dict.fromkeys(said, len(refs)))
+    remarks = Remarks()
+    remarks.add(said, len(refs))
     depth = bit_depth([ref.files["rgb"] for ref in refs if "rgb" in ref.files])
     if bits is None and depth is not None:
         bits = depth.bits
         sentence = depth.in_words()
-        remarks[
+        remark = (
             f"{sentence[0].upper()}{sentence[1:]}: colours were scaled by them. Give --bits {bits} "
             "for later parts of this camera too (--bits 16 takes the whole range)."
-        ] = len(refs)
+        )
+        remarks.add([remark], len(refs))
     if bits is not None:
         refs = [replace(ref, extra={**ref.extra, "bits": str(bits)}) for ref in refs]
     placed: list[tuple[SampleRef, str]] = []
@@ -174,7 +177,7 @@ def convert(
         len(rows),
         tuple(problems),
         len(placed) - len(tasks),
-        tuple(remarks.most_common()),
+        remarks.counted(),
     )
 
 
@@ -216,7 +219,7 @@ def _options(settings: RangeSettings) -> dict[str, Any]:
 def _logged(
     log: ConversionLog,
     converted: Iterable[tuple[_Task, Failure | tuple[str, ...]]],
-    remarks: Counter[str],
+    remarks: Remarks,
     *,
     strict: bool,
 ) -> list[Problem]:
@@ -224,7 +227,7 @@ def _logged(
     problems = []
     for task, failure in converted:
         if not isinstance(failure, Failure):
-            remarks.update(failure)
+            remarks.add(failure)
             log.add(Done(task.ref.source, task.stamp, task.place, task.stem))
             continue
         problems.append(Problem(task.ref.source, failure.sentence, left_out=True))
@@ -285,7 +288,7 @@ def _origins(log: ConversionLog, placed: Sequence[tuple[SampleRef, str]]) -> lis
         if done is not None:
             files = _files(log.folder / done.place, done.stem)
             main = files["rgb"] if "rgb" in ref.files or files["rgb"].is_file() else files["xyz"]
-            rows.append((f"{done.place}/{main.parent.name}/{main.name}", done.source))
+            rows.append((main.relative_to(log.folder).as_posix(), done.source))
     return rows
 
 
@@ -372,12 +375,21 @@ def _check_category(split: str | None, kind: str | None) -> None:
         raise DataError(f"The kind is '{kind}'; it becomes a folder's name, such as 'good'.")
 
 
-def _category(ref: SampleRef, split: str | None, kind: str | None) -> tuple[str, str]:
+def _category(ref: SampleRef, split: str | None, kind: str | None) -> tuple[str, ...]:
+    """Return split and kind of a part, or nothing for one of unknown quality.
+
+    Parts to train or calibrate on are good where nobody says otherwise.
+    """
     split, kind = ref.split or split, ref.kind or kind
-    if split is None or kind is None:
+    if not split and not kind:
+        return ()
+    if split in ("train", "validation"):
+        kind = kind or "good"
+    if not split or not kind:
         raise DataError(
-            f"{ref.source} lacks its split or its kind of defect; "
-            "give both, e.g. split 'test' and kind 'good'."
+            f"{ref.source} has a {'split' if split else 'kind'} and no "
+            f"{'kind of defect' if split else 'split'}; give both, e.g. split 'test' and kind "
+            "'good', or none for parts of unknown quality."
         )
     _check_category(split, kind)
     return split, kind

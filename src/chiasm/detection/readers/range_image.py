@@ -141,7 +141,7 @@ def range_from_bytes(
             "of depth, --colour-intrinsics, and --extrinsic from depth to colour."
         )
     if settings.unit_m is None and not metres:
-        check_unit(xyz, source)
+        remarks += check_unit(xyz, source)
     if size is not None:
         rgb = None  # there is a colour image
     elif rgb is not None:

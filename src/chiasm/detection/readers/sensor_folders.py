@@ -9,6 +9,7 @@ from pathlib import Path
 from chiasm.detection.readers.range_image import RANGE_SUFFIXES
 from chiasm.detection.readers.source import SampleRef
 from chiasm.detection.sensors.pairing import Pairing, pair_files, sides_of
+from chiasm.detection.sensors.point_clouds import CLOUD_SUFFIXES
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, holds_points, image_files
 from chiasm.files.quality_words import is_good
@@ -22,6 +23,7 @@ _MESH = (
     "It is a mesh, which knows no pixels: save the sensor's organised cloud or depth map instead."
 )
 _EXPORTS = {
+    ".zdf": "Open it in Zivid Studio and save it as an ordered PLY or PCD, in millimetres.",
     ".praw": "Open it in PhoXi Control and save it as an organised PLY with texture.",
     ".bag": "Take its frames apart with RealSense's rs-convert (-p writes PNG, 16-bit depth).",
     ".las": "Save the sensor's range image instead: a survey's cloud has no pixels.",
@@ -129,6 +131,11 @@ def _sensor_files(folder: Path) -> tuple[str, list[Path]]:
         points = image_files(folder / name, suffixes)
         if points:
             return name, list(points.values())
+    # Clouds are 3D whatever their folder is called.
+    for place in _folders(folder):
+        points = image_files(place, CLOUD_SUFFIXES) if place.name not in _SPLITS else {}
+        if points:
+            return place.name, list(points.values())
     return "", []
 
 
@@ -151,11 +158,12 @@ def refuse_unread(folder: Path) -> None:
         )
     if beside == "without xyz/" and folder.is_dir() and (here := both_in(folder)[1]):
         raise DataError(f"{folder} holds 3D files, such as {here[0]}. {_CONVERT}")
-    for name in SENSOR_FOLDERS:
-        if path := next(_files(folder / name), None):
-            raise DataError(
-                f"{path} is a 3D file of no format that is read. {how_to_export(path)}{alone}"
-            )
+    for place in (folder, *_folders(folder)):
+        for path in _files(place):
+            if place.name in SENSOR_FOLDERS or path.suffix.lower() in _EXPORTS:
+                raise DataError(
+                    f"{path} is a 3D file of no format that is read. {how_to_export(path)}{alone}"
+                )
 
 
 def refuse_mixed(folder: Path) -> None:
