@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -174,7 +175,7 @@ _DISTORTIONS = (
     *("distortion", "distortioncoefficients", "distcoeffs", "distcoeff", "coeffs", "d", "dist"),
     *("distortionparameters", "distortioncoeffs"),
 )
-_OTHER_MODELS = ("equidistant", "fisheye", "kannala", "inverse", "ftheta", "omni")
+_OTHER_LENSES = re.compile(r"fisheye|equidistant|kannala|theta|ftheta|inverse", re.IGNORECASE)
 _NESTED = ("depth", "depthintrinsics", "depthcamera", "left", "color", "rgb")
 _EXAMPLE = '{"fx": ..., "fy": ..., "cx": ..., "cy": ...}'
 
@@ -320,7 +321,7 @@ def _camera(facts: Mapping[str, Any], whole: Mapping[str, Any], source: str) -> 
         camera,
         width=_whole(next((facts[n] for n in _WIDTHS if n in facts), None)),
         height=_whole(next((facts[n] for n in _HEIGHTS if n in facts), None)),
-        distortion=_distortion(facts, source),
+        distortion=_known_lens(facts, source),
         depth_unit=_depth_unit(facts),
     )
 
@@ -345,20 +346,20 @@ def _whole(value: Any) -> int | None:
         return None
 
 
-def _distortion(facts: Mapping[str, Any], source: str) -> tuple[float, ...]:
-    """Return the coefficients of Brown's model; raises ``DataError`` for those of another one."""
-    coefficients = _coefficients(facts)
-    model = _plain(facts.get("distortionmodel", facts.get("model", "")))
-    if coefficients and any(word in model for word in _OTHER_MODELS):
-        raise DataError(
-            f"{source} has the distortion model '{model}', which is not known: Brown's "
-            "(plumb_bob, rational_polynomial) is. Rectify the images, and give the intrinsics of "
-            "rectified ones without coefficients."
-        )
-    return coefficients
+def _known_lens(facts: Mapping[str, Any], source: str) -> tuple[float, ...]:
+    """Return the coefficients; raise ``DataError`` if they are of another model than Brown's."""
+    coefficients = _distortion(facts)
+    model = next((facts[name] for name in ("distortionmodel", "model") if name in facts), None)
+    if not coefficients or not isinstance(model, str) or not _OTHER_LENSES.search(model):
+        return coefficients
+    raise DataError(
+        f"{source} has coefficients of the lens model '{model}', and Brown's model was expected "
+        "(plumb_bob, rational_polynomial). Take the distortion out of the images with the sensor's "
+        "own program, or write 0 for the coefficients where they are worth less than a pixel."
+    )
 
 
-def _coefficients(facts: Mapping[str, Any]) -> tuple[float, ...]:
+def _distortion(facts: Mapping[str, Any]) -> tuple[float, ...]:
     for name in _DISTORTIONS:
         try:
             values = np.asarray(_data(facts.get(name)), dtype=np.float64).ravel()
