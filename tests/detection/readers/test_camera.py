@@ -100,6 +100,11 @@ def test_every_notation_is_the_same_camera(tmp_path, name):
         ("a.yaml", "a: [1", r"a\.yaml cannot be read as YAML"),
         ("a.txt", "1 2 3", r"a\.txt holds no JSON object|a\.txt holds numbers"),
         ("a.mat", "junk", r"a\.mat cannot be read"),
+        (
+            "a.yaml",
+            INFO.replace("plumb_bob", "equidistant"),
+            r"a\.yaml has coefficients of the lens model 'equidistant'",
+        ),
         ("a.xml", "<x/>", r"a\.xml is XML; write"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import struct
+from dataclasses import replace
 
 import cv2
 import imagecodecs
@@ -284,6 +285,17 @@ def test_colours_inside_a_cloud_are_the_image(tmp_path, data, colour):
     if colour == "intensity":
         bare = read_range(tmp_path / "a.pcd", RangeSettings(unit_m=0.001, intensity=False))
         assert bare.rgb is None
+
+
+def test_points_of_a_lens_with_distortion_find_their_pixels(tmp_path):
+    lens = replace(CAMERA, distortion=(-0.2, 0.05, 0.001, -0.001, 0.0))
+    settings = RangeSettings(unit_m=0.001, camera=lens)
+    by_depth = read_range(saved(tmp_path / "a.png", depth()), settings).xyz
+    rows = by_depth[by_depth.any(axis=2)]
+    by_cloud = read_range(
+        saved(tmp_path / "a.npy", rows), RangeSettings(unit_m=1.0, camera=lens)
+    ).xyz
+    np.testing.assert_array_equal(by_cloud, by_depth)
 
 
 def test_a_cloud_without_a_grid_is_put_into_the_pixels_of_its_camera(tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.detection.preparation.distance import check_unit
-from chiasm.detection.readers.camera import Intrinsics, back_project, camera_for
+from chiasm.detection.readers.camera import Intrinsics, back_project, camera_for, distorted
 from chiasm.detection.sensors.gridding import lattice, nearest_of_pixel
 from chiasm.detection.sensors.height_tables import HeightTable, height_table
 from chiasm.detection.sensors.point_clouds import (
@@ -179,7 +179,7 @@ def _of_numbers(
         unit = camera.depth_unit
         remarks.append(f"One count of depth is {unit:g} m, as the camera's file says.")
     if camera.distortion:
-        remarks.append("The camera's distortion is not applied to the points.")
+        remarks.append("The camera's distortion was taken out of the points.")
     depth = depth_image(numbers, source, unit, missing=settings.missing, remarks=remarks)
     return back_project(depth, camera)
 
@@ -377,8 +377,9 @@ def _projected(
     camera = camera_for(camera, size, source, remarks)
     usable = np.flatnonzero(~absent & (points[:, 2] > 0))
     x, y, z = points[usable].T
-    columns = np.rint(x / z * camera.fx + camera.cx).astype(np.int64)
-    rows = np.rint(y / z * camera.fy + camera.cy).astype(np.int64)
+    x, y = distorted(camera.distortion, x / z, y / z)
+    columns = np.rint(x * camera.fx + camera.cx).astype(np.int64)
+    rows = np.rint(y * camera.fy + camera.cy).astype(np.int64)
     shown = nearest_of_pixel(rows, columns, z, size)
     filled = shown >= 0
     kept, measured = int(filled.sum()), int((~absent).sum())
