@@ -96,7 +96,7 @@ def test_few_parts_have_no_usual_look():
 
 def test_twelve_bits_in_sixteen_are_told():
     assert titles([part(i, brightest=4095 / 65535) for i in range(8)]) == [
-        "A twelve-bit camera in 16-bit files"
+        "Nearly black: a twelve-bit camera in 16-bit files?"
     ]
 
 

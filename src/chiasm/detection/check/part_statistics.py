@@ -213,7 +213,7 @@ _REASONS: Mapping[str, tuple[str, tuple[str, str], str]] = {
             "shows several objects, of which only the largest is looked at",
             "show several objects, of which only the largest is looked at",
         ),
-        "If each is a part, record one part a frame or cut the frames into parts.",
+        "If each is a part, train with objects=split; objects=all looks at all together.",
     ),
     "plane": (
         "No support plane",
@@ -334,11 +334,10 @@ def _exposure(usual: Sequence[PartMeasures]) -> list[Finding]:
         findings.append(
             Finding(
                 "wrong",
-                "A twelve-bit camera in 16-bit files",
+                "Nearly black: a twelve-bit camera in 16-bit files?",
                 f"No value of any image is above {max(brightest):.1%} of the full range, as when "
-                "a camera of 12 bits or fewer writes files of 16.",
-                "Multiply the values by 16 (shift them by four bits) when saving, or set the "
-                "camera to a left-aligned format.",
+                "a camera of 12 bits or fewer writes files of 16, or no light falls on the part.",
+                "'chiasm data convert FOLDER NEW' scales such files by the bits that they use.",
             )
         )
         return findings
