@@ -9,7 +9,7 @@ import pytest
 
 from chiasm import api
 from chiasm.detection.scenes.maker import make_scenes
-from chiasm.errors import DataError
+from chiasm.errors import ConfigurationError
 
 
 @pytest.fixture(scope="module")
@@ -59,5 +59,6 @@ def test_a_method_that_needs_3d_refuses_parts_without(part, tmp_path):
         rows += [f"{picture},0,good,{split}" for picture in pictures]
     table = tmp_path / "colour.csv"
     table.write_text("\n".join(rows) + "\n")
-    with pytest.raises(DataError, match="has no 3D data"):
-        api.train(api.make_config(data=table, out=tmp_path / "run", model="btf", image_size=64))
+    with pytest.raises(ConfigurationError, match="have no 3D points"):
+        settings = {"model": "btf", "image_size": 64, "modalities": "rgb,geometry"}
+        api.train(api.make_config(data=table, out=tmp_path / "run", **settings))
