@@ -38,7 +38,7 @@ def test_pictures_beside_3d_files_are_no_recordings(tmp_path, name, array):
     assert holds_range_data(tmp_path) and not is_diagnosis_data(tmp_path)
 
 
-@pytest.mark.parametrize("array", [np.zeros(256), np.zeros((2, 256)), np.zeros((256, 1))])
+@pytest.mark.parametrize("array", [np.zeros(256), np.zeros((2, 256))])
 def test_pictures_beside_series_are_recordings(tmp_path, array):
     np.save(tmp_path / "measuring_point_1.npy", array)
     picture(tmp_path / "measuring_point_1.png")
