@@ -18,6 +18,8 @@ from line_records import numbers, record, wait_until
 class Receiver:
     """An outlet that is away while ``away``, and refuses or fails at some numbers."""
 
+    beat_s: float | None = None
+
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
         self.away = False

@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from pymodbus.client import ModbusTcpClient
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
+from chiasm.line.delivery import Delivery, OutletSettings
+from chiasm.line.outlets import modbus
 from chiasm.line.outlets.modbus import ModbusOutlet
 from chiasm.line.outlets.outlet import OutletAwayError
 from chiasm.samples import Region
@@ -165,3 +168,20 @@ def test_addresses_that_the_plc_does_not_have_are_said(plc: Plc):
         plc.outlet(register=5000).check()
     with pytest.raises(OutletAwayError, match="write coils at 60000"):
         plc.outlet(coil=60000).send(record(1))
+
+
+def test_the_heartbeat_goes_on_without_verdicts_and_comes_back(
+    plc: Plc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(modbus, "_BEAT_S", 0.01)
+    lines: list[str] = []
+    settings = OutletSettings(plc.outlet(heartbeat=ACKNOWLEDGE), retry_s=0.02)
+    delivery = Delivery({"plc": settings}, tmp_path, tell=lines.append)
+    wait_until(lambda: plc.registers(ACKNOWLEDGE, 1)[0] > 2)
+    plc.stop()
+    wait_until(lambda: lines)  # noticed before the next verdict
+    plc.start()
+    wait_until(lambda: plc.registers(ACKNOWLEDGE, 1)[0] > 2)
+    delivery.put(record(1))
+    delivery.close()
+    assert plc.registers(count=2) == [1, 1] and "is back" in lines[-1]

@@ -13,7 +13,8 @@ import tifffile
 from stub_service import plane
 
 from chiasm.errors import DataError
-from chiasm.service.decoding import Limits, check_image, check_tiff
+from chiasm.service.decoding import Limits, check_image, check_tiff, decode_part
+from chiasm.service.multipart import Upload
 
 LIMITS = Limits(pixels=10_000, values=30_000)
 FLAT: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "contig", "metadata": None}
@@ -97,3 +98,22 @@ def test_samples_of_a_page_count_too() -> None:
     many = tiff(np.zeros((50, 50, 100), np.uint8), planarconfig="contig")
     with pytest.raises(DataError, match="declares"):
         check_image(many, "a.tiff", LIMITS)
+
+
+def test_markers_of_missing_points_are_noted_and_nan_is_missing() -> None:
+    limits = Limits(pixels=10_000, values=30_000)
+    depth = np.full((20, 20), 600, np.uint16)
+    depth[0] = 65535
+    fields = {"fx": "30", "fy": "30", "cx": "9.5", "cy": "9.5"}
+    upload = Upload("depth", "d.png", cv2.imencode(".png", depth)[1].tobytes())
+    part = decode_part({"depth": upload}, fields, limits)
+    assert part.xyz is not None and not part.xyz[0].any() and part.xyz[1:].any(axis=2).all()
+    assert "65535" in part.notes[0]
+    points = plane()
+    points[3, 4] = np.nan
+    stream = BytesIO()
+    np.save(stream, points)
+    part = decode_part({"xyz": Upload("xyz", "p.npy", stream.getvalue())}, {}, limits)
+    assert part.xyz is not None and not part.xyz[3, 4].any() and not part.notes
+    with pytest.raises(DataError, match=r"principal point .* outside d\.png|principal point"):
+        decode_part({"depth": upload}, fields | {"cx": "320"}, limits)

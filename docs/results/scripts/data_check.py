@@ -127,7 +127,8 @@ def render(figures: dict[str, Any]) -> str:
             f"| {run['parts']:,} | {run['point_maps']} | {run['workers']} | {run['seconds']:.0f} | "
             f"{run['memory_mib']} | {run['pixels_read']:,} | {run['measured']} |"
         )
-    lines += ["", "Asked: 20,000 parts in less than 180 seconds, with flat memory.", ""]
+    lines += ["", "Asked: 20,000 parts in less than 180 seconds, with flat memory."]
+    lines += ["", figures["load"], ""]
     return "\n".join(lines)
 
 
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     runs = []
+    load = os.getloadavg()[0]
     try:
         for name, parts in make_parts(options.work).items():
             for times in map(int, options.times.split(",")):
@@ -160,6 +162,8 @@ def main() -> None:
         "seed": 0,
         "commit": commit.stdout.strip(),
         "machine": f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, no GPU",
+        "load": "Other programs ran meanwhile (load before and after: "
+        f"{load:.1f} and {os.getloadavg()[0]:.1f}, priority {os.nice(0)}).",
         "runs": runs,
     }
     options.output.write_text(json.dumps(figures, indent=1) + "\n")

@@ -101,13 +101,15 @@ def check(
     workers: Workers = 1,
     recorder: Recorder = None,
     sample: Annotated[
-        int,
+        int | None,
         typer.Option(
             help="Parts, about, whose pixels are read, drawn from every split and kind; 0 reads "
-            "all. Names and the ends of files are checked of all.",
+            "all (default: 1000, and all with --strict). Names and the ends of files are checked "
+            "of all.",
             min=0,
+            show_default=False,
         ),
-    ] = 1_000,
+    ] = None,
     html: Annotated[
         Path | None, typer.Option(help="Write a page with pictures and plots to this file.")
     ] = None,
@@ -137,7 +139,7 @@ def check(
         report = parts.audit(
             source,
             workers=workers,
-            sample=sample,
+            sample=(0 if strict else parts.SAMPLE) if sample is None else sample,
             progress=_watching("files"),
         )
         if html is not None:
@@ -260,6 +262,25 @@ def convert(
     from chiasm.detection.readers.convert import convert as convert_files
     from chiasm.detection.readers.range_image import RangeSettings
 
+    options_given = {
+        "split": split,
+        "kind": kind,
+        "unit": unit,
+        "intrinsics": intrinsics,
+        "colour_intrinsics": colour_intrinsics,
+        "extrinsic": extrinsic,
+        "pitch": pitch,
+        "pitch_y": pitch_y,
+        "offset": offset or None,
+        "down": not up,
+        "missing": tuple(missing or ()),
+        "no_intensity": not intensity,
+        "bits": bits,
+        "lamp": lamp,
+        "strict": strict,
+    }
+    told = _told(origin, destination, options_given)
+    kind, unit, intrinsics, pitch = (told[n] for n in ("kind", "unit", "intrinsics", "pitch"))
     settings = RangeSettings(
         missing=tuple(missing or ()),
         pitch_x=pitch,
@@ -289,7 +310,32 @@ def convert(
         typer.echo(f"note: {sentence} (in {parts})", err=True)
     before = f", {conversion.kept} of them before" if conversion.kept else ""
     typer.echo(f"{conversion.written} samples were written to {conversion.root}{before}.")
+    if told != options_given:
+        from chiasm.detection.check.missing_facts import convert_command
+
+        typer.echo(f"To repeat this: {convert_command(origin, destination, told)}")
     _tell_left_out(conversion.problems, "samples or files")
+
+
+def _told(origin: Path, destination: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options with what the files lack: asked at a terminal, else refused at once."""
+    from chiasm.detection.check.missing_facts import (
+        missing_facts,
+        missing_facts_error,
+        survey_sensor_files,
+        with_answers,
+    )
+
+    facts = missing_facts(survey_sensor_files(origin), given)
+    if not facts:
+        return given
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise missing_facts_error(facts, origin, destination, given)
+    answers = {}
+    for fact in facts:
+        typer.echo(fact.why, err=True)
+        answers[fact.name] = typer.prompt(fact.question, default=fact.guess or None, err=True)
+    return with_answers(given, answers)
 
 
 def _convert_recordings(

@@ -111,10 +111,10 @@ def open_data(
     started = time.monotonic()
     source = open_source(config.data, lamp=config.lamp)
     config = _with_sensors(config, source)
-    for remark in remarks_of(source):
-        say(remark)
     folds = split is not None  # of a run that has checked its parts
     if split is None:
+        for remark in remarks_of(source):
+            say(remark)
         split = split_of(config, source)
         if config.objects != "split":  # whose frames have several parts each
             _check_calibration(split, config)

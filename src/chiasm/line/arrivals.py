@@ -69,6 +69,8 @@ class Arrival:
 class _Seen:
     signature: Signature
     since: float
+    role: str
+    name: str  # of its part
 
 
 @dataclass(eq=False)
@@ -109,16 +111,20 @@ class Arrivals:
         parts: dict[str, list[tuple[Path, str, Signature]]] = defaultdict(list)
         seen: dict[Path, _Seen] = {}
         for path, signature in self._files():
-            relative = path.relative_to(self.folder)
-            role = role_of(relative, self.needs)
+            before = self._seen.get(path)
+            if before is not None:
+                role, name = before.role, before.name
+            else:
+                relative = path.relative_to(self.folder)
+                role, name = role_of(relative, self.needs), part_name(relative)
             if not role:
                 if not path.name.endswith(MARK):
                     self.ignored.add(path.suffix.lower() or path.name)
                 continue
-            before = self._seen.get(path)
-            same = before is not None and before.signature == signature
-            seen[path] = before if same and before else _Seen(signature, now)
-            parts[part_name(relative)].append((path, role, signature))
+            if before is None or before.signature != signature:
+                before = _Seen(signature, now, role, name)
+            seen[path] = before
+            parts[name].append((path, role, signature))
         self._seen = seen
         self._present = {name: _identity(files) for name, files in parts.items()}
         self._settled = {n: files for n, files in self._settled.items() if n in parts}

@@ -196,7 +196,7 @@ class Channel:
                     continue
                 if self._ends.is_set() and not self._wake.is_set():
                     return
-                self._wake.wait()
+                self._wake.wait(self._settings.outlet.beat_s)
         finally:
             self._settings.outlet.close()
 
@@ -247,7 +247,7 @@ class Channel:
         """Say once that an outlet is away, and once that it is back."""
         if error is None:
             if self.why:
-                self._tell(f"The outlet {self.name} is back; {_verdicts(self.waiting)} to be sent.")
+                self._tell(f"The outlet {self.name} is back.")
             self.why = ""
             return
         why = str(error) if isinstance(error, OutletAwayError) else f"{error!r}"

@@ -27,6 +27,7 @@ TABLE = "verdicts.csv"
 _LOCK = ".chiasm-watch.lock"
 _RETRY_S = 5.0  # for which a file that cannot be read may still be in the making
 _LONGEST_WAIT_S = 30.0
+_REST = 3.0  # times as long as listing the folder took
 
 
 class Watch:
@@ -78,6 +79,7 @@ class Watch:
         # while, and then all of its files are new.
         self._judged: dict[str, Judged] | None = None
         self._away = ""
+        self._listing_s = 0.0
         self._told: set[str] = set()
 
     def skip_present(self) -> int:
@@ -90,13 +92,16 @@ class Watch:
             self.look(stop)
             if once and not self._away and not self.arrivals.waiting:
                 return
-            stop.wait(self.every_s)
+            # A folder of very many files is not listed all the time.
+            stop.wait(max(self.every_s, min(_REST * self._listing_s, _LONGEST_WAIT_S)))
 
     def look(self, stop: threading.Event | None = None) -> int:
         """Look once, judge what is ready, and return how many parts were judged."""
         self.judge.refresh()
         try:
+            start = time.monotonic()
             ready = self.arrivals.look()
+            self._listing_s = time.monotonic() - start
             if self._judged is None:
                 self._judged = self._journal.known(self.arrivals.names)
         except OSError as error:

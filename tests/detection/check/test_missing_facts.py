@@ -15,7 +15,9 @@ from chiasm.detection.check.missing_facts import (
     missing_facts,
     missing_facts_error,
     survey_sensor_files,
+    with_answers,
 )
+from chiasm.errors import DataError
 
 CAMERA = {"fx": 400.0, "fy": 400.0, "ppx": 160.0, "ppy": 120.0}
 
@@ -103,3 +105,34 @@ def test_flags_and_numbers_stand_in_the_command():
     assert convert_command("a", "b", given) == (
         "chiasm data convert a b --strict --pitch-y 0.00025"
     )
+
+
+def test_a_camera_file_that_names_the_unit_leaves_no_question_of_it(tmp_path: Path):
+    origin = folder(tmp_path, "depth/0.png", np.full((8, 9), 612, np.uint16))
+    camera = tmp_path / "camera.json"
+    camera.write_text(json.dumps(CAMERA | {"depth_scale": 0.001}))
+    assert asked(origin) == {"intrinsics": str(camera)}
+    assert asked(origin, intrinsics=camera) == {}
+
+
+def test_answers_become_values_and_a_number_for_intrinsics_is_a_pitch():
+    answers = {"intrinsics": "0.0001", "unit": "1e-5", "kind": "good"}
+    assert with_answers({"kind": None, "lamp": 2}, answers) == {
+        "kind": "good",
+        "lamp": 2,
+        "pitch": 1e-4,
+        "unit": 1e-5,
+    }
+    assert with_answers({}, {"intrinsics": "k.json"}) == {"intrinsics": Path("k.json")}
+    with pytest.raises(DataError, match="metres"):
+        with_answers({}, {"unit": "mm"})
+
+
+def test_negative_counts_are_heights_and_need_a_pitch_whatever_camera_lies_beside(tmp_path: Path):
+    (tmp_path / "k.json").write_text(json.dumps(CAMERA))
+    heights = np.full((8, 9), 700, np.int16)
+    heights[:2], heights[2] = -32768, -40
+    origin = folder(tmp_path, "depth/0.tiff", heights)
+    (pitch, unit) = missing_facts(survey_sensor_files(origin), {})
+    assert (pitch.option, pitch.guess) == ("--pitch METRES", "")
+    assert unit.name == "unit"

@@ -8,6 +8,7 @@ import shutil
 import weakref
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -345,3 +346,18 @@ def test_empty_files_are_no_leak(category):
         (category / name).write_bytes(b"")
     report = audit(Mvtec3d(category))
     assert report.duplicates == () and len(report.unreadable) == 2
+
+
+def test_what_was_assumed_about_files_and_dark_bits_are_told(category):
+    for path in sorted((category / "train/good/rgb").iterdir()):
+        counts = np.random.default_rng(0).integers(0, 4096, SIZE).astype(np.uint16)
+        path.unlink()
+        cv2.imwrite(str(path.with_suffix(".png")), counts)
+    for path in sorted((category / "train/good/xyz").iterdir()):
+        xyz = np.random.default_rng(1).uniform(0.3, 0.4, (*SIZE, 3)).astype(np.float32)
+        xyz[0] = -9999
+        path.unlink()
+        np.save(path.with_suffix(".npy"), xyz)
+    text = audit(Mvtec3d(category)).to_text()
+    assert "so that the camera has 12 bits, and the images are read 16 times too dark" in text
+    assert "The value -9999 is far from all others" in text and "(in 3 parts)" in text

@@ -234,10 +234,8 @@ def test_splits_kinds_and_masks_of_a_manifest_are_kept(tmp_path):
 
 def test_impossible_requests_are_refused(tmp_path):
     write_rgb(tmp_path / "raw/rgb/1.png", colours())
-    with pytest.raises(
-        DataError, match=r"could be converted.*rgb/1\.png lacks its split or its kind"
-    ):
-        convert(tmp_path / "raw", tmp_path / "new")
+    with pytest.raises(DataError, match=r"could be converted.*rgb/1\.png has a kind and no split"):
+        convert(tmp_path / "raw", tmp_path / "new", kind="good")
     for words, wrong in (
         ("The unit is", {"unit_m": float("inf")}),
         ("The split is", {"split": "dev"}),
@@ -367,6 +365,29 @@ def test_one_file_in_two_roles_is_refused(tmp_path):
             unit_m=0.001,
             intrinsics=camera,
         )
+
+
+def test_parts_of_unknown_quality_need_no_invented_kind(tmp_path):
+    for number in range(2):
+        write_rgb(tmp_path / f"raw/rgb/{number}.png", colours())
+        (tmp_path / "raw/xyz").mkdir(exist_ok=True)
+        np.save(tmp_path / f"raw/xyz/{number}.npy", np.ones((H, W, 3), np.float32))
+    convert(tmp_path / "raw", tmp_path / "new")
+    source = open_source(tmp_path / "new")
+    assert [(ref.label, ref.split, ref.kind) for ref in source.refs] == [(None, "", "")] * 2
+    np.testing.assert_array_equal(source.load(source.refs[0]).xyz, 1)
+    assert (tmp_path / "new/origin.csv").read_text().splitlines()[1].startswith("rgb/000.png,")
+    assert convert(tmp_path / "raw", tmp_path / "new").kept == 2
+
+
+def test_parts_to_train_on_are_good_where_nobody_says_otherwise(tmp_path):
+    write_rgb(tmp_path / "raw/rgb/1.png", colours())
+    (tmp_path / "raw/xyz").mkdir()
+    np.save(tmp_path / "raw/xyz/1.npy", np.ones((H, W, 3), np.float32))
+    convert(tmp_path / "raw", tmp_path / "new", split="train")
+    assert [(r.split, r.kind) for r in Mvtec3d(tmp_path / "new").refs] == [("train", "good")]
+    with pytest.raises(DataError, match="give both"):
+        convert(tmp_path / "raw", tmp_path / "other", split="test")
 
 
 @pytest.mark.parametrize("name", ["a.npy", "replay.csv"])

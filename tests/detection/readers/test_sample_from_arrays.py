@@ -84,3 +84,15 @@ def test_paths_are_read(tmp_path: Path):
 def test_what_does_not_fit_is_refused_with_a_reason(arguments: dict, message: str):
     with pytest.raises(DataError, match=message):
         sample_from_arrays(**arguments)
+
+
+def test_what_is_taken_for_missing_in_arrays_is_noted():
+    counts = np.rint(DEPTH * 1000).astype(np.uint16)
+    counts[:3] = 65535
+    sample = sample_from_arrays(RGB, None, depth=counts, intrinsics=CAMERA, depth_unit=0.001)
+    assert not sample.valid[:3].any() and sample.valid[3:].all()
+    assert "65535" in sample.notes[0]
+    xyz = POINTS.copy()
+    xyz[:3] = -1e6
+    sample = sample_from_arrays(RGB, xyz)
+    assert not sample.valid[:3].any() and "-1e+06" in sample.notes[0]

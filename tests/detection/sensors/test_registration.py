@@ -9,7 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from chiasm.detection.readers.camera import Intrinsics, back_project, distorted, rays
+from chiasm.detection.readers.camera import (
+    Intrinsics,
+    back_project,
+    distorted,
+    rays,
+    read_intrinsics,
+)
 from chiasm.detection.sensors.registration import (
     read_extrinsic,
     register_colour,
@@ -269,3 +275,16 @@ def test_whole_ratios_of_one_camera_are_scaled():
     )
     assert scaled_to(image, (8, 12)).shape == (8, 12, 3)
     assert scaled_to(image, (3, 3)) is scaled_to(image, (2, 2)) is scaled_to(image, (3, 4)) is None
+
+
+@pytest.mark.parametrize("model", ["equidistant", "fisheye", "distortion.inverse_brown_conrady"])
+def test_coefficients_of_another_lens_are_refused(tmp_path, model):
+    facts = {"fx": 60.0, "fy": 60.0, "cx": 31.0, "cy": 24.0, "distortion_model": model}
+    path = tmp_path / "camera.json"
+    path.write_text(json.dumps({**facts, "D": [0.0, 0.0, 0.0, 0.0]}))
+    assert read_intrinsics(path).distortion == ()
+    path.write_text(json.dumps({**facts, "D": [0.1, 0.0, 0.0, 0.0]}))
+    with pytest.raises(DataError, match=f"lens model '{model}', and Brown's"):
+        read_intrinsics(path)
+    path.write_text(json.dumps({**facts, "D": [0.1, 0, 0, 0], "distortion_model": "plumb_bob"}))
+    assert read_intrinsics(path).distortion == (0.1, 0.0, 0.0, 0.0)

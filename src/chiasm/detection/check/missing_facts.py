@@ -13,6 +13,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from chiasm.detection.readers.camera import read_intrinsics
+from chiasm.detection.readers.sensor_folders import sensor_refs
+from chiasm.detection.sensors.pairing import Pairing
 from chiasm.errors import DataError
 
 Form = Literal["depth", "points", "cloud", "table"]
@@ -41,6 +44,7 @@ class SensorSurvey:
         median: of its values that are not 0; None likewise.
         camera: file that seems to hold intrinsics; None without one.
         placed: whether the files lie in folders of split and kind.
+        signed: whether some of its values are negative, as only heights are.
     """
 
     origin: Path
@@ -50,6 +54,7 @@ class SensorSurvey:
     median: float | None = None
     camera: Path | None = None
     placed: bool = False
+    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +79,20 @@ class MissingFact:
 def survey_sensor_files(origin: Path | str) -> SensorSurvey:
     """Look at the names in a folder and into one of its 3D files; raises nothing for odd ones."""
     origin = Path(origin)
-    for folder, placed in _folders(origin):
-        files = sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in CLOUDS | TABLES | ARRAYS and path.name[0] != "."
-        )
-        if files:
-            form, whole, median = _look_into(files[len(files) // 2])
-            return SensorSurvey(
-                origin=origin,
-                example=files[len(files) // 2],
-                form=form,
-                whole=whole,
-                median=median,
-                camera=_camera_file(origin),
-                placed=placed,
-            )
-    return SensorSurvey(origin=origin, camera=_camera_file(origin))
+    example, placed = _example(origin)
+    if example is None:
+        return SensorSurvey(origin=origin, camera=_camera_file(origin))
+    form, whole, median, signed = _look_into(example)
+    return SensorSurvey(
+        origin=origin,
+        example=example,
+        form=form,
+        whole=whole,
+        median=median,
+        camera=_camera_file(origin),
+        placed=placed,
+        signed=signed,
+    )
 
 
 def missing_facts(survey: SensorSurvey, given: Mapping[str, Any]) -> tuple[MissingFact, ...]:
@@ -111,6 +112,15 @@ def missing_facts(survey: SensorSurvey, given: Mapping[str, Any]) -> tuple[Missi
     if survey.form == "depth" and lacks("intrinsics", "pitch"):
         facts.append(
             MissingFact(
+                "--pitch METRES",
+                "intrinsics",
+                "Metres between the pixels of the height map",
+                "",
+                f"{name} has negative values, so that it is a map of heights, of which the metres "
+                "between its pixels are needed (and --pitch-y where rows differ).",
+            )
+            if survey.signed
+            else MissingFact(
                 "--intrinsics FILE",
                 "intrinsics",
                 "File with the depth camera's fx, fy, cx and cy in pixels (or, of a height map, "
@@ -121,7 +131,8 @@ def missing_facts(survey: SensorSurvey, given: Mapping[str, Any]) -> tuple[Missi
                 "(--pitch 0.0001).",
             )
         )
-    if lacks("unit") and (guess := _unit(survey)) is not None:
+    camera = given.get("intrinsics") or survey.camera
+    if lacks("unit") and not _names_unit(camera) and (guess := _unit(survey)) is not None:
         counts = "whole counts" if survey.whole else "values"
         facts.append(
             MissingFact(
@@ -134,7 +145,12 @@ def missing_facts(survey: SensorSurvey, given: Mapping[str, Any]) -> tuple[Missi
                 + f"; in millimetres it is 0.001{f', and {guess} seems right' * bool(guess)}.",
             )
         )
-    if not survey.placed and given.get("split") == "test" and lacks("kind"):
+    if (
+        survey.example is not None
+        and not survey.placed
+        and given.get("split") == "test"
+        and lacks("kind")
+    ):
         facts.append(
             MissingFact(
                 "--kind NAME",
@@ -181,6 +197,35 @@ def convert_command(
     return " ".join([shlex.join(words), *open_words])
 
 
+def with_answers(given: Mapping[str, Any], answers: Mapping[str, str]) -> dict[str, Any]:
+    """Return the given values with answers by the names of missing facts.
+
+    A number in the place of intrinsics is the pitch of a height map.
+
+    Raises:
+        DataError: an answer is no number, where one is needed.
+    """
+    values = dict(given)
+    for name, answer in answers.items():
+        number = _number(answer)
+        if name == "intrinsics":
+            values["pitch" if number is not None else name] = number or Path(answer)
+        elif name == "unit":
+            if number is None:
+                raise DataError(f"The unit is {answer!r}; a length in metres was expected: 0.001.")
+            values[name] = number
+        else:
+            values[name] = answer
+    return values
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def missing_facts_error(
     facts: Sequence[MissingFact], origin: Path, destination: Path, given: Mapping[str, Any]
 ) -> DataError:
@@ -207,18 +252,35 @@ def _folders(origin: Path) -> list[tuple[Path, bool]]:
     return [(folder, below) for folder, below in (*direct, *placed) if folder.is_dir()]
 
 
-def _look_into(path: Path) -> tuple[Form | None, bool | None, float | None]:
+def _example(origin: Path) -> tuple[Path | None, bool]:
+    """Return a 3D file, and whether the files lie below split and kind."""
+    try:
+        refs = sensor_refs(origin, Pairing())
+    except (DataError, OSError):  # said by the conversion
+        refs = None
+    files = [(ref.files["xyz"], bool(ref.split)) for ref in refs or () if "xyz" in ref.files]
+    if not files:
+        files = [
+            (path, placed)
+            for folder, placed in _folders(origin)
+            for path in sorted(folder.iterdir())
+            if path.suffix.lower() in CLOUDS | TABLES | ARRAYS and path.name[0] != "."
+        ]
+    return files[len(files) // 2] if files else (None, False)
+
+
+def _look_into(path: Path) -> tuple[Form | None, bool | None, float | None, bool]:
     suffix = path.suffix.lower()
     if suffix in CLOUDS:
-        return "cloud", None, None
+        return "cloud", None, None, False
     if suffix in TABLES:
-        return "table", None, None
+        return "table", None, None, False
     try:
         values = _values(path, suffix)
     except Exception:  # a damaged file is told with its name where it is read
-        return None, None, None
+        return None, None, None, False
     if values is None:
-        return None, None, None
+        return None, None, None, False
     while values.ndim > 2 and values.shape[-1] == 1:
         values = values[..., 0]
     form: Form = "depth" if values.ndim == 2 else "points"
@@ -226,9 +288,11 @@ def _look_into(path: Path) -> tuple[Form | None, bool | None, float | None]:
     numbers = plane[np.isfinite(plane) & (plane != 0)]
     whole = values.dtype.kind in "ui"
     if whole and numbers.size:
-        numbers = numbers[numbers != np.iinfo(values.dtype).max]
+        limits = np.iinfo(values.dtype)  # markers of what is missing
+        numbers = numbers[(numbers != limits.max) & (numbers != limits.min)]
     median = float(np.median(np.abs(numbers.astype(np.float64)))) if numbers.size else None
-    return form, whole, median
+    signed = form == "depth" and whole and bool((numbers < 0).any())
+    return form, whole, median, signed
 
 
 def _values(path: Path, suffix: str) -> NDArray[Any] | None:
@@ -254,6 +318,14 @@ def _camera_file(origin: Path) -> Path | None:
         if any(word in text for word in _CAMERA_WORDS):
             return path
     return None
+
+
+def _names_unit(camera: Path | str | None) -> bool:
+    """Return whether a file of intrinsics also says how long a count of depth is."""
+    try:
+        return camera is not None and read_intrinsics(camera).depth_unit is not None
+    except (DataError, OSError):  # said where it is read
+        return False
 
 
 def _unit(survey: SensorSurvey) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -174,6 +175,7 @@ _DISTORTIONS = (
     *("distortion", "distortioncoefficients", "distcoeffs", "distcoeff", "coeffs", "d", "dist"),
     *("distortionparameters", "distortioncoeffs"),
 )
+_OTHER_LENSES = re.compile(r"fisheye|equidistant|kannala|theta|ftheta|inverse", re.IGNORECASE)
 _NESTED = ("depth", "depthintrinsics", "depthcamera", "left", "color", "rgb")
 _EXAMPLE = '{"fx": ..., "fy": ..., "cx": ..., "cy": ...}'
 
@@ -319,7 +321,7 @@ def _camera(facts: Mapping[str, Any], whole: Mapping[str, Any], source: str) -> 
         camera,
         width=_whole(next((facts[n] for n in _WIDTHS if n in facts), None)),
         height=_whole(next((facts[n] for n in _HEIGHTS if n in facts), None)),
-        distortion=_distortion(facts),
+        distortion=_known_lens(facts, source),
         depth_unit=_depth_unit(facts),
     )
 
@@ -342,6 +344,19 @@ def _whole(value: Any) -> int | None:
         return int(value) if value is not None and int(value) > 0 else None
     except (TypeError, ValueError):
         return None
+
+
+def _known_lens(facts: Mapping[str, Any], source: str) -> tuple[float, ...]:
+    """Return the coefficients; raise ``DataError`` if they are of another model than Brown's."""
+    coefficients = _distortion(facts)
+    model = next((facts[name] for name in ("distortionmodel", "model") if name in facts), None)
+    if not coefficients or not isinstance(model, str) or not _OTHER_LENSES.search(model):
+        return coefficients
+    raise DataError(
+        f"{source} has coefficients of the lens model '{model}', and Brown's model was expected "
+        "(plumb_bob, rational_polynomial). Take the distortion out of the images with the sensor's "
+        "own program, or write 0 for the coefficients where they are worth less than a pixel."
+    )
 
 
 def _distortion(facts: Mapping[str, Any]) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ OTHER = 9  # code of a recording's kind that has none in the options
 BLOCK = 14  # registers
 _UNKNOWN = 65535
 _POLL_S = 0.02
+_BEAT_S = 1.0
 
 WordOrder = Literal["big", "little"]
 
@@ -45,6 +46,8 @@ class ModbusOutlet:
         coil: first of four: good, defective, undecided, error; None writes none.
         acknowledge: register into which the PLC copies the counter when it has taken a verdict;
             then no verdict is overwritten before. None writes without.
+        heartbeat: register that another number is written to every second, so that the PLC sees
+            whether somebody judges; None writes none.
         codes: of kinds of recordings.
         word_order: of numbers in two registers; ``big`` has the high word first.
         timeout_s: seconds for an answer, and for an acknowledgement.
@@ -59,6 +62,7 @@ class ModbusOutlet:
         register: int = 0,
         coil: int | None = None,
         acknowledge: int | None = None,
+        heartbeat: int | None = None,
         codes: Mapping[str, int] | None = None,
         word_order: WordOrder = "big",
         timeout_s: float = 3.0,
@@ -70,6 +74,8 @@ class ModbusOutlet:
 
         self._host, self._port, self._unit = host, port, unit
         self._register, self._coil, self._acknowledge = register, coil, acknowledge
+        self._heartbeat, self._beat = heartbeat, 0
+        self.beat_s: float | None = None if heartbeat is None else _BEAT_S
         self._codes = {**CODES, **(codes or {})}
         self._word_order, self._timeout = word_order, timeout_s
         self._client: Any = None
@@ -78,8 +84,13 @@ class ModbusOutlet:
 
     def check(self) -> None:
         """Connect, and read the counter, so that a restart does not repeat its value."""
-        if self._client is not None and self._client.connected:
-            return
+        if self._client is None or not self._client.connected:
+            self._connect()
+        if self._heartbeat is not None:
+            self._beat = self._beat % 65535 + 1
+            self._do("write_registers", self._heartbeat, [self._beat])
+
+    def _connect(self) -> None:
         self.close()
         from pymodbus.client import ModbusTcpClient
 
@@ -200,6 +211,7 @@ def modbus(options: Options) -> ModbusOutlet:
         register=options.whole("register", None, high=65536 - BLOCK),
         coil=options.optional_whole("coil", high=65532),
         acknowledge=options.optional_whole("acknowledge"),
+        heartbeat=options.optional_whole("heartbeat"),
         codes=codes,
         word_order=order,
         timeout_s=options.number("timeout_s", 3.0, low=0.1, high=600),

@@ -35,6 +35,8 @@ class MqttOutlet:
         timeout_s: seconds for an acknowledgement.
     """
 
+    beat_s: float | None = None
+
     def __init__(
         self,
         host: str,

@@ -52,6 +52,8 @@ class OpcUaOutlet:
         timeout_s: seconds for an answer.
     """
 
+    beat_s: float | None = None
+
     def __init__(
         self,
         url: str,

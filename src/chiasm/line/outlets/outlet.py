@@ -20,7 +20,13 @@ class RefusedRecordError(ChiasmError):
 
 
 class Outlet(Protocol):
-    """A receiver of records."""
+    """A receiver of records.
+
+    Attributes:
+        beat_s: seconds after which ``check`` is called again without a record; None: never.
+    """
+
+    beat_s: float | None
 
     def check(self) -> None:
         """Connect if there is no connection; raises ``OutletAwayError``."""

@@ -48,6 +48,8 @@ class WebhookOutlet:
         timeout_s: seconds for an answer.
     """
 
+    beat_s: float | None = None
+
     def __init__(
         self,
         url: str,
