@@ -116,13 +116,8 @@ def open_data(
         for remark in remarks_of(source):
             say(remark)
         split = split_of(config, source)
-        promise = Promise(config.false_alarm_rate, config.confidence)
-        if config.confidence is not None:  # refused now and not after the training
-            scores = range(len(split.calibration))
-            AlarmRule(scores, config.false_alarm_rate, config.confidence).require()
-        warning = few_calibration_warning(split, promise)
-        if warning and config.defects is None:
-            say(f"Warning: {warning}")
+        if config.objects != "split":  # whose frames have several parts each
+            _check_calibration(split, config)
     # A training part among the calibration or test parts would make their figures worthless.
     check_disjoint(split)
     shared = " (the same ones)" if split.crossed else ""
@@ -145,6 +140,8 @@ def open_data(
         if split.crossed
         else split_objects(source, split.calibration, preparation, _with_progress),
     )
+    if not folds and config.objects == "split":
+        _check_calibration(split, config)
     cache = PreparationCache()
     parts: Sequence[PreparedSample] = cache.parts(source, split.train, preparation)
     calibration: Sequence[PreparedSample] = cache.parts(source, split.calibration, preparation)
@@ -335,6 +332,21 @@ def _frame_size(source: SampleSource, refs: Sequence[SampleRef]) -> tuple[int, i
             return height, width
     height, width = source.load(refs[-1]).valid.shape
     return height, width
+
+
+def _check_calibration(split: Split, config: DetectionConfig) -> None:
+    """Say where a split cannot promise the rate; refuse it where a confidence is asked for.
+
+    Before the training, which would be in vain.
+    """
+    if config.confidence is not None:
+        scores = range(len(split.calibration))
+        AlarmRule(scores, config.false_alarm_rate, config.confidence).require()
+    promise = Promise(config.false_alarm_rate, config.confidence)
+    plannable = config.calibration == "auto" and config.objects != "split" and not config.shots
+    warning = few_calibration_warning(split, promise, plannable=plannable)
+    if warning and config.defects is None:
+        say(f"Warning: {warning}")
 
 
 def _frozen_detectors(

@@ -119,10 +119,15 @@ def normals_of(refs: Sequence[SampleRef]) -> tuple[int, int]:
     return good.count("train"), good.count("validation")
 
 
-def few_calibration_warning(split: Split, promise: Promise) -> str:
+def few_calibration_warning(split: Split, promise: Promise, *, plannable: bool = True) -> str:
     """Return a sentence where a split cannot promise the rate; "" where it can.
 
     It says what follows, and what these parts can promise.
+
+    Args:
+        split: of the parts.
+        promise: that is asked for.
+        plannable: whether another rate would change how the parts are divided, as ``auto`` does.
     """
     calibrating = len(split.calibration)
     if promise.kept_by(calibrating):
@@ -136,6 +141,8 @@ def few_calibration_warning(split: Split, promise: Promise) -> str:
         f"false_alarm_rate={promise.least(calibrating):g}, or change it afterwards with 'chiasm "
         f"threshold RUN --false-alarm-rate {promise.least(calibrating):g}'."
     )
+    if not plannable:
+        return sentence
     most = 0 if split.crossed else good - LEAST_TRAINING
     if most > calibrating:
         sentence += f" {_most_in_words(most, promise)}"
