@@ -87,7 +87,6 @@ def test_submitted_recordings_are_diagnosed_alike(model, sample):
     ("change", "word"),
     [
         ({"image": None, "series": None}, "neither"),
-        ({"samples_per_cycle": 100}, "Resample"),
         ({"series": np.zeros((1, 2, 4))}, "shape"),
         ({"series": np.full((1, 9000), np.nan)}, "finite"),
         ({"series": np.zeros((1, 10))}, "token takes"),

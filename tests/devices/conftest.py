@@ -11,7 +11,7 @@ import torch
 from chiasm.detection import opening, score_rule
 from chiasm.detection.evidence import crossmodal, scaled_distance
 from chiasm.detection.scenes.maker import make_scenes
-from chiasm.detection.training import fit_evidence
+from chiasm.detection.training import fit_evidence, storing
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.simulator.simulator import make_recordings
@@ -73,6 +73,7 @@ def short(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFact
     monkeypatch.setattr(fit_evidence, "SYNTHETIC_PARTS", 48)
     monkeypatch.setattr(opening, "ANOMALIES_TO_CHOOSE_BY", 2)
     monkeypatch.setattr(score_rule, "ANOMALIES", 5)
-    monkeypatch.setattr(opening, "_say_duration", lambda *_: None)
+    monkeypatch.setattr(storing, "say_duration", lambda *_: None)
+    monkeypatch.setattr(opening, "say_duration", lambda *_: None)
     monkeypatch.setenv("CHIASM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     torch.manual_seed(0)

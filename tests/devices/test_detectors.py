@@ -18,6 +18,7 @@ from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.acquisition import prepare_as_trained
 from chiasm.detection.readers.opening import open_source
 from chiasm.detection.train import train
+from chiasm.detection.training import storing
 from chiasm.detection.training.contamination import vote_on_parts
 from chiasm.detection.training.segment import step_losses, to_device
 from chiasm.errors import OutOfMemoryError
@@ -42,7 +43,7 @@ BASELINES: dict[str, dict[str, Any]] = {
     "shape_guided": {"bank_mb": 1.0, "points": 16, "neighbours": 2, "epochs": 1, "step": 1},
 }
 SMALLEST = {"nodes": 1, "operations": ("addition",), "cells": ("late",)}  # space of a search
-SAY_DURATION = opening._say_duration
+SAY_DURATION = storing.say_duration
 PAPER_SIZED = {"easynet"}  # the slim one differs in width only
 
 
@@ -132,7 +133,8 @@ def test_a_network_from_scratch_is_searched_on_a_device(scenes, tmp_path, device
 
     Its memory is counted and its steps are timed before.
     """
-    monkeypatch.setattr(opening, "_say_duration", SAY_DURATION)
+    monkeypatch.setattr(storing, "say_duration", SAY_DURATION)
+    monkeypatch.setattr(opening, "say_duration", SAY_DURATION)
     settings = SMALLEST | {"model": "adnas_slim", "checkpointing": True, "accumulate": 2}
     search = SEARCH | {"finalists": 1}
     config = configured(scenes, tmp_path / "run", device="cuda", search=search, **settings)
@@ -172,7 +174,7 @@ def test_parts_that_do_not_fit_together_are_scored_a_few_at_a_time(scenes, tmp_p
     predictor = DetectionPredictor.load(tmp_path / "run", device="cpu")
     contract = predictor.contract
     parts = [
-        prepare_as_trained(s, contract.preparation, contract.acquisition, distance=None)
+        prepare_as_trained(s, contract.preparation, contract.acquisition, distance=None)[0]
         for s in samples(scenes)
     ]
     maps, expected = predictor.crop_scores(parts)

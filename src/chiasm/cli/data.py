@@ -119,7 +119,7 @@ def check(
     Prints counts, crop, smallest visible defect, odd parts, drift, shortcuts and what the
     calibration can promise.
     """
-    from chiasm.detection.readers import audit as parts
+    from chiasm.detection.check import audit as parts
     from chiasm.detection.readers.opening import open_source
     from chiasm.diagnosis.readers import audit as recordings
     from chiasm.diagnosis.readers import opening

@@ -53,7 +53,7 @@ def best_f1(normals: ArrayLike, defects: ArrayLike) -> KnownDefects:
 
     Example:
         >>> best_f1([1.0, 2.0, 3.0], [2.5, 5.0, 6.0]).threshold
-        4.0
+        2.25
     """
     good, bad = _scores(normals, "good"), _scores(defects, "defective")
     values = np.unique(np.concatenate([good, bad]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chiasm.detection.readers.audit import audit
+from chiasm.detection.check.audit import audit
 from chiasm.detection.readers.mvtec3d import Mvtec3d
 from chiasm.detection.report.check_page import write_page
 from chiasm.detection.scenes.maker import make_scenes

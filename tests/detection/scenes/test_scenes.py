@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from chiasm.detection.readers.audit import trivial_scores
+from chiasm.detection.check.audit import trivial_scores
 from chiasm.detection.readers.mvtec3d import Mvtec3d
 from chiasm.detection.scenes.maker import (
     DEFECT_VISIBILITY,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from chiasm.detection.check.audit import AuditReport
 from chiasm.detection.check.findings import SHORTCUT_AUROC, short_name
 from chiasm.detection.check.part_statistics import VISIBLE
 from chiasm.detection.preparation.prepare import PreparationSettings
-from chiasm.detection.readers.audit import AuditReport
 from chiasm.detection.readers.source import SampleRef, SampleSource
 from chiasm.detection.report.check_pictures import crop_pictures, frame_picture
 from chiasm.errors import ChiasmError

@@ -31,6 +31,8 @@ _MAD_TO_SIGMA = 1.4826
 _BOTH = 0.05
 # Fewer pulses than this say nothing about a direction.
 _FEW = 5
+# The same of a single recording that contradicts its model: it must do so plainly.
+_PLAIN, _MANY = 0.2, 20
 # Values of a series that are looked at, evenly spread in runs of whole cycles.
 _LOOKED_AT = 200_000
 
@@ -47,11 +49,15 @@ def describe(polarity: Polarity) -> str:
     return _WORDS[polarity]
 
 
-def recognised_polarity(series: Iterable[Counts]) -> Polarity | None:
+def recognised_polarity(
+    series: Iterable[Counts], *, both: float = _BOTH, few: int = _FEW
+) -> Polarity | None:
     """Tell from their values how the series of a data set are written.
 
     Args:
         series: each ``(C, T)``; a few dozen are enough.
+        both: share of the commoner direction's pulses from which the rarer one counts, too.
+        few: pulses of a direction that say nothing yet.
 
     Returns:
         By the direction of the pulses: downward ones alone are ``negative``, and as many that they
@@ -68,20 +74,23 @@ def recognised_polarity(series: Iterable[Counts]) -> Polarity | None:
             quiet = float(np.median(values))
             deviation = _MAD_TO_SIGMA * float(np.median(np.abs(values - quiet)))
             least, most = float(values.min()), float(values.max())
-            # The deviation of a rounded, quiet floor can be 0; a share of the range replaces it.
-            bound = _PULSE * max(deviation, 0.002 * (most - least), 1e-12)
+            # The deviation of a quiet floor can be 0: its rounding, or a share of the range, is
+            # what it varies by at least.
+            steps = np.diff(np.unique(values))
+            rounding = 0.5 * float(steps.min()) if steps.size else 0.0
+            bound = _PULSE * max(deviation + rounding, 0.002 * (most - least), 1e-12)
             up += int(np.count_nonzero(values > quiet + bound))
             down += int(np.count_nonzero(values < quiet - bound))
             low, high = min(low, least), max(high, most)
     if high < 0:  # all below 0: levels in decibel, or pulses downwards
-        if up + down < _FEW:
+        if up + down < few:
             return None
         return "decibel" if up >= down else "negative"
-    if up + down < _FEW:
+    if up + down < few:
         return "unipolar" if low >= 0 else None
-    if down < _BOTH * up:
+    if down < max(both * up, few):
         return "unipolar"
-    return "negative" if up < _BOTH * down else "bipolar"
+    return "negative" if up < max(both * down, few) else "bipolar"
 
 
 def channels_of(polarity: Polarity, channels: int) -> int:
@@ -161,7 +170,7 @@ def check_polarity(counts: FloatArray, polarity: Polarity, name: str) -> None:
     Raises:
         DataError: it says in which way, and how to mend it.
     """
-    found = recognised_polarity([counts])
+    found = recognised_polarity([counts], both=_PLAIN, few=_MANY)
     if found is None or found in _ACCEPTED[polarity]:
         return
     raise DataError(

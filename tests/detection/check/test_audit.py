@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
-from chiasm.detection.readers import audit as audit_module
+from chiasm.detection.check import audit as audit_module
+from chiasm.detection.check.audit import audit, trivial_scores
 from chiasm.detection.readers import splits as splits_module
 from chiasm.detection.readers import survey as survey_module
-from chiasm.detection.readers.audit import audit, trivial_scores
 from chiasm.detection.readers.manifest import Manifest
 from chiasm.detection.readers.mvtec3d import Mvtec3d
 from chiasm.detection.readers.opening import open_source
