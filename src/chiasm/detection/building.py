@@ -5,8 +5,6 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import torch
-
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.layers.candidates import MIDDLE_SCALES
 from chiasm.detection.models.adnas import AdnasDetector
@@ -73,9 +71,8 @@ def frozen_detector(config: DetectionConfig) -> AdnasDetector | None:
 
     Returns None where its source is trained.
     """
-    builder, arguments = find_model(config.model).builder, builder_arguments(config)
-    with torch.device("meta"):  # without memory or time for the weights
-        if builder("concatenation", **arguments).frozen_source is None:
-            return None
-    detector: AdnasDetector = builder("concatenation", **arguments)
+    model = find_model(config.model)
+    if trains_features(model):
+        return None
+    detector: AdnasDetector = model.builder("concatenation", **builder_arguments(config))
     return detector.to(find_device(config.device)).eval()
