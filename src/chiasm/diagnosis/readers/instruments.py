@@ -15,12 +15,12 @@ from chiasm.diagnosis.readers.instrument_tables import read_instrument_table
 from chiasm.diagnosis.readers.recorded import (
     Recorded,
     RecorderSettings,
-    bytes_of,
     check_finite,
     of_pulses,
     remarked,
 )
 from chiasm.errors import DataError
+from chiasm.files.decoding import bytes_of
 
 # A monitor's files of one recording, and where its settings have the frequency.
 _MONITOR_ROLES = ("A", "P", "Ti", "SG")

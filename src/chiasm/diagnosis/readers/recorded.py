@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -105,17 +104,6 @@ class Recorded:
 
 
 _LARGEST = float(np.finfo(np.float32).max)
-
-
-def bytes_of(path: Path) -> bytes:
-    """Return the content of a file; ``DataError`` where it cannot be opened or is empty."""
-    try:
-        content = path.read_bytes()
-    except OSError as cause:
-        raise DataError(f"{path} cannot be opened: {cause.strerror or cause}.") from cause
-    if not content:
-        raise DataError(f"{path} is empty (0 bytes); copy the file again from its origin.")
-    return content
 
 
 def of_pulses(pulses: Pulses, settings: RecorderSettings) -> Recorded:

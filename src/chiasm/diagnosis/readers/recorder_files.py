@@ -28,12 +28,12 @@ from chiasm.diagnosis.readers.recorded import (
     Layout,
     Recorded,
     RecorderSettings,
-    bytes_of,
     check_finite,
     of_pulses,
     remarked,
 )
 from chiasm.errors import DataError
+from chiasm.files.decoding import bytes_of
 
 _TIME_UNITS = {"ps": 1e-12, "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0}
 _UNIFORM = 0.02  # share of a step by which steps of a sampled time may differ
