@@ -16,6 +16,7 @@ from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.contract import DiagnosisContract, load_model
 from chiasm.diagnosis.decision import Array, diagnosis_from_logits, predict_each
 from chiasm.diagnosis.preparation.network_inputs import absence_notes, recording_arrays
+from chiasm.diagnosis.quantities.assessment import assessed
 from chiasm.diagnosis.readers.checked_sample import sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.runs.model_folder import model_folder, parameter_count
@@ -147,7 +148,7 @@ class DiagnosisPredictor:
         batch, present = self._batch(sample)
         single = {m: self._output(batch, (m,)).logits for m in present}
         joint = self._output(batch, present).logits if len(present) > 1 else single[present[0]]
-        return diagnosis_from_logits(
+        diagnosis = diagnosis_from_logits(
             single,
             joint,
             kinds=self.contract.kinds,
@@ -156,6 +157,7 @@ class DiagnosisPredictor:
             source=sample.source,
             notes=absence_notes(present, self.contract.modalities),
         )
+        return assessed(diagnosis, sample, self.contract.recording.polarity)
 
     def predict_all(
         self, samples: Iterable[RecordingSample | tuple[str, RecordingSample | ChiasmError]]

@@ -16,6 +16,7 @@ from chiasm.diagnosis.preparation.network_inputs import (
     absence_notes,
     recording_arrays,
 )
+from chiasm.diagnosis.quantities.assessment import assessed
 from chiasm.diagnosis.readers.checked_sample import sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.runtime.deployment import Deployment
@@ -105,7 +106,7 @@ class DiagnosisRuntime:
         ``streaming`` uses the engine that serves several callers at the same time.
         """
         single, joint, present = self.logits(sample, streaming=streaming)
-        return diagnosis_from_logits(
+        diagnosis = diagnosis_from_logits(
             single,
             joint,
             kinds=self.deployment.kinds,
@@ -114,6 +115,7 @@ class DiagnosisRuntime:
             source=sample.source,
             notes=absence_notes(present, self.deployment.modalities),
         )
+        return assessed(diagnosis, sample, self.form.polarity)
 
     def predict_all(
         self, samples: Iterable[RecordingSample | tuple[str, RecordingSample | ChiasmError]]
