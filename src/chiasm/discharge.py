@@ -1,10 +1,10 @@
-"""Records of partial discharge: pulses, what an instrument says of them, quantities and severity."""
+"""Records of partial discharge: pulses, the instrument behind them, quantities, severity."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +116,35 @@ class Quantities:
     def calibrated(self) -> bool:
         """Whether charges are in pC."""
         return self.unit != UNCALIBRATED
+
+    def named(self) -> dict[str, Any]:
+        """Return all by names that have the units, as JSON can hold it.
+
+        ``charge_repeated_pc``, ``current_pa``, ``power_nw`` where charges are in pC, else
+        ``charge_repeated_uncalibrated`` and so on.
+        """
+        names = _NAMES[self.calibrated]
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {names.get(name, name): value for name, value in values.items()} | {
+            "remarks": list(self.remarks)
+        }
+
+
+_OF_CHARGE = ("charge_repeated", "charge_10_per_s", "charge_largest", "floor")
+_NAMES = {
+    True: {name: f"{name}_pc" for name in _OF_CHARGE}
+    | {
+        "current_per_s": "current_pa",
+        "quadratic_rate_per_s": "quadratic_rate_pc2_per_s",
+        "power_kv_per_s": "power_nw",
+    },
+    False: {name: f"{name}_uncalibrated" for name in _OF_CHARGE}
+    | {
+        "current_per_s": "current_uncalibrated_per_s",
+        "quadratic_rate_per_s": "quadratic_rate_uncalibrated2_per_s",
+        "power_kv_per_s": "power_uncalibrated_kv_per_s",
+    },
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from chiasm.diagnosis.preparation.network_inputs import (
     absence_notes,
     recording_arrays,
 )
+from chiasm.diagnosis.preparation.recorders import Polarity
 from chiasm.diagnosis.quantities.assessment import assessed
 from chiasm.diagnosis.readers.checked_sample import sample_from_arrays
 from chiasm.errors import ChiasmError
@@ -105,8 +106,17 @@ class DiagnosisRuntime:
 
         ``streaming`` uses the engine that serves several callers at the same time.
         """
+        return assessed(self, sample, streaming=streaming)
+
+    @property
+    def polarity(self) -> Polarity:
+        """How the model's recordings are written."""
+        return self.form.polarity
+
+    def classify(self, sample: RecordingSample, *, streaming: bool = False) -> Diagnosis:
+        """Diagnose one recording as ``predict`` does, without what is measured on its pulses."""
         single, joint, present = self.logits(sample, streaming=streaming)
-        diagnosis = diagnosis_from_logits(
+        return diagnosis_from_logits(
             single,
             joint,
             kinds=self.deployment.kinds,
@@ -115,7 +125,6 @@ class DiagnosisRuntime:
             source=sample.source,
             notes=absence_notes(present, self.deployment.modalities),
         )
-        return assessed(diagnosis, sample, self.form.polarity)
 
     def predict_all(
         self, samples: Iterable[RecordingSample | tuple[str, RecordingSample | ChiasmError]]

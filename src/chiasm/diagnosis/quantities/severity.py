@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from chiasm.discharge import LEVELS, Level, Quantities, Severity
 from chiasm.errors import DataError
+from chiasm.samples import Diagnosis
 
 LEVELS_FILE = "severity.yaml"
 # From which value on a quantity is medium and high.
@@ -86,6 +87,25 @@ def rate_severity(
         if reached[level]:
             return Severity(level, tuple(reached[level]), levels.name)
     return None
+
+
+def rated(diagnosis: Diagnosis, levels: SeverityLevels | None) -> Diagnosis:
+    """Return a diagnosis with the severity by some levels; None keeps it."""
+    if levels is None or diagnosis.quantities is None:
+        return diagnosis
+    return replace(diagnosis, severity=rate_severity(diagnosis.quantities, levels))
+
+
+def levels_for(inputs: Path | str, given: Path | str | None = None) -> SeverityLevels | None:
+    """Return the levels of a file that is given, or of ``severity.yaml`` beside the inputs.
+
+    None without either. Raises ``DataError`` as ``read_levels`` does.
+    """
+    if given is not None:
+        return read_levels(given)
+    inputs = Path(inputs)
+    file = (inputs if inputs.is_dir() else inputs.parent) / LEVELS_FILE
+    return read_levels(file) if file.is_file() else None
 
 
 def read_levels(path: Path | str) -> SeverityLevels:
