@@ -141,7 +141,7 @@ def _diagnosis_of(model: RecordingModel, recording: Any, number: int) -> Diagnos
     except TypeError as error:
         raise ConfigurationError(
             f"{source} names an argument that there is not ({error}); a recording has image, "
-            "series, frequency, samples_per_cycle and source."
+            "series, frequency, samples_per_cycle, charge and source."
         ) from error
 
 

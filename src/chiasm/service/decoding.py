@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from typing import Any
@@ -22,6 +22,7 @@ from chiasm.detection.readers.camera import (
 )
 from chiasm.detection.sensors.orientation import upright
 from chiasm.diagnosis.readers.checked_sample import series_of_file
+from chiasm.discharge import MeasuringSystem, Pulses
 from chiasm.errors import DataError
 from chiasm.files.decoding import TIFF_MARKS, Numbers, TiffCheck, numbers_of
 from chiasm.files.images import depth_image, point_map, rgb_from_bytes
@@ -31,7 +32,10 @@ from chiasm.service.refusals import shortened
 
 PART_FIELDS = ("rgb", "xyz", "depth", *CAMERA_COLUMNS, "depth_unit", "source")
 
-RECORDING_FIELDS = ("image", "series", "frequency", "samples_per_cycle", "rows_in_time", "source")
+RECORDING_FIELDS = (
+    *("image", "series", "frequency", "samples_per_cycle", "rows_in_time"),
+    *("charge", "voltage_kv", "source"),
+)
 
 _FILES = frozenset({"rgb", "xyz", "depth", "image", "series"})
 
@@ -60,12 +64,16 @@ class Recording:
         series: ``(C, T)`` float32, recorder counts, or None.
         frequency: of the mains, Hz.
         samples_per_cycle: values of the series per mains cycle.
+        pulses: single ones, where the recorder lists them.
+        system: calibration and voltage.
     """
 
     image: FloatArray | None
     series: FloatArray | None
     frequency: float
     samples_per_cycle: int
+    pulses: Pulses | None = None
+    system: MeasuringSystem = field(default_factory=MeasuringSystem)
 
 
 def check_fields(
@@ -129,12 +137,18 @@ def decode_recording(
         frequency=frequency,
         samples_per_cycle=int(per_cycle),
         layout="" if not given else "rows" if rows_in_time == "true" else "channels",
+        charge=number(fields, "charge", 1.0) if fields.get("charge", "").strip() else None,
+        voltage_kv=(
+            number(fields, "voltage_kv", 1.0) if fields.get("voltage_kv", "").strip() else None
+        ),
     )
     return Recording(
         recorded.image if image is None else image,
         recorded.series,
         recorded.frequency,
         recorded.samples_per_cycle,
+        recorded.pulses,
+        recorded.system,
     )
 
 

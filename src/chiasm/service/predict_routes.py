@@ -38,6 +38,8 @@ _DESCRIPTIONS = {
     "samples_per_cycle": "Values of the series per mains cycle; 128 if not given.",
     "rows_in_time": "Whether a table's rows are points in time (true) or channels (false); if not "
     "given, true for models of one channel and false for others.",
+    "charge": "Calibration factor: pC of one unit of the series; charges are uncalibrated without.",
+    "voltage_kv": "Effective value of the voltage at the test object, kV.",
     "source": "Name of the part in the log; the file's name if not given.",
 }
 _KEY = {

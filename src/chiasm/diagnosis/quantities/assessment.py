@@ -17,7 +17,7 @@ from chiasm.diagnosis.quantities.pulse_extraction import (
 )
 from chiasm.diagnosis.quantities.severity import rate_severity
 from chiasm.diagnosis.quantities.sources import discharge_sources
-from chiasm.discharge import Array, DischargeSource, Pulses, Quantities
+from chiasm.discharge import Array, DischargeSource, Pulses, Quantities, digits
 from chiasm.samples import Diagnosis, RecordingSample
 
 
@@ -51,8 +51,8 @@ def recording_pulses(
         return None
     extracted = extracted_pulses(sample, polarity)
     said = [
-        f"Pulses are peaks more than {extracted.threshold:.3g} units above the quiet level of a "
-        f"series read as {extracted.polarity}."
+        f"Pulses are peaks more than {digits(extracted.threshold)} units above the quiet level of "
+        f"a series read as {extracted.polarity}."
     ]
     clipped = clipped_pulses(extracted.pulses.amplitude)
     if clipped:

@@ -9,7 +9,7 @@ charges, or the same class, are not told apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -28,6 +28,8 @@ from chiasm.samples import Diagnosis, RecordingSample
 MOST_CLUSTERS = 4
 # Probability from which a model is sure of a group.
 SURE = 0.9
+# What an octave between the charges of clusters of one source costs, in probability.
+_UNLIKE = 0.02
 # Values beyond so many deviations of the floor that are no pulse of a group are hidden from it.
 _HIDDEN = 3.0
 # Columns of phase with this share of the fullest belong to the phases of a source.
@@ -72,10 +74,10 @@ def discharge_sources(
         extracted: its pulses.
     """
     clusters = pulse_clusters(extracted.pulses)
-    count = min(int(clusters.max(initial=-1)) + 1, MOST_CLUSTERS)
+    count = min(len(clusters), MOST_CLUSTERS)
     if count < 2:
         return ()
-    recording = _Recording(sample, extracted, clusters)
+    recording = _Recording(sample, extracted, clusters.labels)
     judged: dict[Group, Diagnosis] = {}
 
     def judge_group(group: Group) -> Diagnosis:
@@ -83,8 +85,12 @@ def discharge_sources(
             judged[group] = judge(recording.alone(group))
         return judged[group]
 
+    charge = np.abs(extracted.pulses.amplitude)
+    octaves = [
+        float(np.log2(np.median(charge[clusters.labels == cluster]))) for cluster in range(count)
+    ]
     by_kind: dict[str, Group] = {}
-    for group in _divided(judge_group, tuple(range(count))):
+    for group in _divided(judge_group, tuple(range(count)), clusters.halos, octaves):
         kind = _likeliest(judged[group])[0] if group in judged else ""
         by_kind[kind] = by_kind.get(kind, ()) + group
     if len(by_kind) < 2:
@@ -108,18 +114,37 @@ def discharge_sources(
     )
 
 
-def _divided(judge: Callable[[Group], Diagnosis], group: Group) -> list[Group]:
-    """Return the groups into which a group of clusters falls; itself where it is one source."""
+def _divided(
+    judge: Callable[[Group], Diagnosis],
+    group: Group,
+    halos: frozenset[int],
+    octaves: Sequence[float],
+) -> list[Group]:
+    """Return the groups into which a group of clusters falls; itself where it is one source.
+
+    Halos alone are no source: they are a part of one that a denser one hides, or of that one. Of
+    ways that are alike likely the one is taken whose groups have clusters of like charges
+    (``octaves``, the logarithm of the median of each cluster).
+    """
     best: tuple[float, Group, Group] | None = None
     for one, other in _ways(group):
+        if halos.issuperset(one) or halos.issuperset(other):
+            continue
         (kind, sure), (another, also) = _likeliest(judge(one)), _likeliest(judge(other))
         if kind == another or is_good(kind) or is_good(another) or min(sure, also) < SURE:
             continue
-        if best is None or sure * also > best[0]:
-            best = (sure * also, one, other)
+        likely = sure * also - _UNLIKE * (_spread(octaves, one) + _spread(octaves, other))
+        if best is None or likely > best[0]:
+            best = (likely, one, other)
     if best is None:
         return [group]
-    return [*_divided(judge, best[1]), *_divided(judge, best[2])]
+    return [part for half in best[1:] for part in _divided(judge, half, halos, octaves)]
+
+
+def _spread(octaves: Sequence[float], group: Group) -> float:
+    """Return the octaves between the smallest and the largest charge of a group's clusters."""
+    values = [octaves[cluster] for cluster in group]
+    return max(values) - min(values)
 
 
 def _ways(group: Group) -> Iterator[tuple[Group, Group]]:

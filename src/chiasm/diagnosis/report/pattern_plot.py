@@ -13,7 +13,7 @@ from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
 from chiasm.diagnosis.quantities.pattern import PhasePattern
-from chiasm.discharge import Array
+from chiasm.discharge import Array, digits
 from chiasm.reporting.style import BAD, INK, QUIET
 from chiasm.samples import Diagnosis, FloatArray
 
@@ -186,9 +186,9 @@ def _quantities(quantities: Any) -> list[str]:
     unit = "pC" if quantities.calibrated else "units, uncalibrated"
     facts = []
     if quantities.charge_repeated is not None:
-        facts.append(f"{quantities.charge_repeated:.3g} {unit}, repeatedly")
+        facts.append(f"{digits(quantities.charge_repeated)} {unit}, repeatedly")
     elif quantities.charge_largest is not None:
-        facts.append(f"{quantities.charge_largest:.3g} {unit}, largest")
+        facts.append(f"{digits(quantities.charge_largest)} {unit}, largest")
     if quantities.rate_per_s is not None:
-        facts.append(f"{quantities.rate_per_s:.3g} pulses a second")
+        facts.append(f"{digits(quantities.rate_per_s)} pulses a second")
     return facts
