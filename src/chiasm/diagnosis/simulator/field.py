@@ -123,14 +123,14 @@ def plan_field_session(
         mains=Mains(drawn if frequency is None else frequency, cycles),
         recorder=_recorder(kind, equipment, rng, cycles),
         overvoltage=rng.uniform(1.02, 1.8),
-        background=equipment.interference * rng.uniform(1, 10) ** 2,
+        background=equipment.interference * rng.uniform(0, 8) ** 2,
         interference=_interference(kind, rng),
         character=int(rng.integers(2**62)),
     )
 
 
 def _interference(kind: str, rng: Rng) -> float:
-    present, strength = rng.random() < 0.3, rng.uniform(0.2, 0.6)
+    present, strength = rng.random() < 0.2, rng.uniform(0.2, 0.6)
     return strength if present and kind not in ("normal", "noise") else 0.0
 
 
@@ -138,7 +138,7 @@ def _recorder(kind: str, equipment: Equipment, rng: Rng, cycles: int) -> Recorde
     # Gas-insulated equipment has couplers for UHF; cables and coils have a wire to earth.
     chances = (0.2, 0.6, 0.2) if equipment.insulator == "gas" else (0.55, 0.15, 0.3)
     sensor: Sensor = SENSORS[int(rng.choice(len(SENSORS), p=chances))]
-    sigma = log_uniform(rng, 1.5, 8) * rng.uniform(*sensor.floor)
+    sigma = log_uniform(rng, 0.8, 8) * rng.uniform(*sensor.floor)
     gain = _RANGE[kind] * equipment.gain * float(np.exp(0.4 * rng.standard_normal()))
     # A trigger by the nearest socket is another conductor's; one of its own is of any phase.
     offset = rng.normal(0, 5) + 60.0 * int(rng.integers(6))
@@ -159,7 +159,8 @@ def _recorder(kind: str, equipment: Equipment, rng: Rng, cycles: int) -> Recorde
         tail=rng.uniform(*sensor.tail),
         scatter=sensor.scatter * rng.uniform(0.7, 1.3),
         sigma=sigma,
-        pedestal=equipment.pedestal + rng.uniform(-6, 10),
+        # Half of the recorders subtract their rest level.
+        pedestal=max(0.0, equipment.pedestal * int(rng.integers(2)) + rng.uniform(-6, 10)),
         offset_deg=offset,
         # Weak, but not entirely below the floor, where the label would be undefined.
         gain=max(gain, 0.06 * sigma * _RANGE[kind]),

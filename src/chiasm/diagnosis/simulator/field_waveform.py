@@ -68,14 +68,14 @@ def interference(
     """
     values = sigma * rng.standard_normal(total)
     time = np.arange(total)
-    for _ in range(int(character.integers(0, 5))):
+    for _ in range(int(character.integers(0, 8))):
         turn = 2 * np.pi * character.uniform(0.005, 0.45)
-        height = sigma * character.uniform(0.3, 2.0)
+        height = sigma * character.uniform(0.3, 3.0)
         envelope = _slow(total, int(per_cycle / character.uniform(3, 30)), rng)
         values += height * envelope * np.cos(turn * time + rng.uniform(0, 2 * np.pi))
     for _ in range(int(character.integers(0, 3))):
         turn = 2 * np.pi * character.uniform(0.005, 0.3)
-        height, length = sigma * character.uniform(3, 12), per_cycle * character.uniform(0.005, 0.1)
+        height, length = sigma * character.uniform(3, 15), per_cycle * character.uniform(0.005, 0.1)
         begin = character.uniform(0, per_cycle)
         since = np.mod(time - begin - per_cycle * 0.002 * rng.standard_normal(), per_cycle)
         burst = np.exp(-since / length) * np.cos(turn * since)
