@@ -143,9 +143,9 @@ def particle_pulses(character: Rng, rng: Rng, mains: Mains) -> Pulses:
     1981; Schichler et al., IEEE TDEI 20(6), 2013.
     """
     parts = []
-    for _ in range(int(character.integers(1, 4))):
+    for _ in range(int(character.choice([1, 1, 1, 2, 3]))):
         flight = log_uniform(character, 0.15, 2.5)  # cycles
-        moving, resting = log_uniform(character, 0.3, 8), log_uniform(character, 0.1, 3)  # seconds
+        moving, resting = log_uniform(character, 0.3, 6), log_uniform(character, 0.3, 6)  # seconds
         charge, spread = character.uniform(30, 120), character.uniform(0.4, 0.7)
         count = int(2 * mains.cycles / flight) + 20
         time = np.cumsum(flight * rng.standard_gamma(2, count) / 2)
