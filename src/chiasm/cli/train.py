@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,6 +48,14 @@ def train(
     ] = None,
     defects: Defects = None,
     miss_rate: MissRate = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Run whose classifier these recordings adapt, with its settings; e.g. one trained "
+            "on simulated recordings.",
+        ),
+    ] = None,
 ) -> None:
     """Train a detector on normal parts or a classifier on recordings. Writes OUT/model.
 
@@ -70,5 +79,6 @@ def train(
         fusion=fusion,
         defects=defects,
         miss_rate=miss_rate,
+        start_from=start_from,
     )
     run(chosen, workers=workers, ray=ray)
