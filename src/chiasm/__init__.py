@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chiasm.api import demo, evaluate, export, load, predict, search, train
+from chiasm.api import add_products, demo, evaluate, export, load, predict, search, train
 
 if TYPE_CHECKING:
     from chiasm.detection.config import DetectionConfig as DetectionConfig
@@ -27,6 +27,7 @@ _CONFIGS = {"DetectionConfig": "chiasm.detection", "DiagnosisConfig": "chiasm.di
 __all__ = [
     "DetectionConfig",
     "DiagnosisConfig",
+    "add_products",
     "demo",
     "evaluate",
     "export",

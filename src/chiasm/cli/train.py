@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from chiasm.cli.options import (
     Config,
-    Data,
     Defects,
     Device,
     Lamp,
     Minutes,
     MissRate,
-    Out,
     Overrides,
     Ray,
     Seed,
     Strict,
     Workers,
 )
+from chiasm.errors import ConfigurationError
 
 
 def train(
-    data: Data,
-    out: Out,
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            "--data",
+            help="Folder or table of parts or recordings; 'chiasm data check' tests it. Of parts, "
+            "a folder of several products, or the option again for each: one model then keeps them "
+            "apart.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the run; with --from, that of the model."),
+    ] = None,
     overrides: Overrides = None,
     config: Config = None,
     minutes: Minutes = None,
@@ -47,19 +58,39 @@ def train(
     ] = None,
     defects: Defects = None,
     miss_rate: MissRate = None,
+    model_of: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Add the products of --data to this run of several products, which keep theirs.",
+        ),
+    ] = None,
 ) -> None:
     """Train a detector on normal parts or a classifier on recordings. Writes OUT/model.
 
     With --workers or --ray, a search is divided among processes, and these share every batch of a
     network that trains its features. The same command resumes what was interrupted.
+
+    Data of several products (folders beside each other, a column product of a table, or --data
+    several times) make one model with a memory of normals and a calibration for each.
     """
-    from chiasm.api import make_config
+    from chiasm.api import add_products, make_config
     from chiasm.api import train as run
 
+    if model_of is not None:
+        if out not in (None, model_of) or config or overrides or model or fusion:
+            raise ConfigurationError(
+                "--from takes settings and folder of the run that it names; give --data alone."
+            )
+        add_products(model_of, data=data, device=device)
+        return
+    if out is None:
+        raise ConfigurationError("Name the folder of the run with --out.")
     chosen = make_config(
         file=config,
         overrides=overrides or (),
-        data=data,
+        data=data if len(data) > 1 else data[0],
         out=out,
         minutes=minutes,
         seed=seed,
