@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chiasm.api import demo, evaluate, export, load, predict, search, train
+from chiasm.api import add_products, demo, evaluate, export, load, predict, search, train
 
 if TYPE_CHECKING:
     from chiasm.api.estimators import DefectDetector as DefectDetector
@@ -32,6 +32,7 @@ __all__ = [
     "DetectionConfig",
     "DiagnosisConfig",
     "DischargeClassifier",
+    "add_products",
     "demo",
     "evaluate",
     "export",

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Data, Device, Lamp, Strict
+from chiasm.cli.options import Data, Device, Lamp, OneProduct, Strict
 
 
 def evaluate(
@@ -22,6 +22,7 @@ def evaluate(
         ),
     ] = None,
     lamp: Lamp = None,
+    product: OneProduct = None,
     device: Device = None,
     strict: Strict = None,
     splits: Annotated[
@@ -47,6 +48,7 @@ def evaluate(
         data=data,
         out=out,
         lamp=lamp,
+        product=product,
         splits=_names(splits),
         left_out=_names(left_out),
         device=device or "auto",

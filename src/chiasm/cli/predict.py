@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from chiasm.cli.options import Device, Lamp, Recorder
+from chiasm.cli.options import Device, Lamp, OneProduct, Recorder
 from chiasm.errors import ConfigurationError
 
 NOT_ALL_JUDGED = 3  # exit status
@@ -80,6 +80,7 @@ def predict(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="With --workers or --ray: print no progress.")
     ] = False,
+    product: OneProduct = None,
     device: Device = None,
 ) -> None:
     """Predict new parts or recordings.
@@ -111,6 +112,7 @@ def predict(
             maps=maps,
             masks=masks,
             coco=coco,
+            product=product,
             device=device or "auto",
         )
         _tell_whether_all(any(one.error for one in judged))
@@ -141,6 +143,7 @@ def predict(
         maps=maps,
         masks=masks,
         coco=coco,
+        product=product,
         quiet=quiet,
         device=device or "auto",
     )
