@@ -30,6 +30,8 @@ class PredictionOptions(TypedDict, total=False):
     xyz: Path | str | None
     series: Path | str | None
     recorder: Sequence[str]
+    severity: Path | str | None
+    pictures: bool
     keep_maps: bool
     maps: Literal["none", "npy", "tiff"]
     masks: bool
@@ -113,6 +115,8 @@ def predict(
     xyz: Path | str | None = None,
     series: Path | str | None = None,
     recorder: Sequence[str] = (),
+    severity: Path | str | None = None,
+    pictures: bool = True,
     keep_maps: bool = True,
     maps: Literal["none", "npy", "tiff"] = "none",
     masks: bool = False,
@@ -137,6 +141,9 @@ def predict(
         series: of one recording: the series that belongs to the image ``inputs``.
         recorder: of recordings: ``NAME=VALUE`` each, what the recorder's files do not say, e.g.
             ``"frequency=50"``; may stand in ``recorder.yaml`` beside them.
+        severity: of recordings: YAML file of the levels of severity; None takes ``severity.yaml``
+            beside them, or the defaults.
+        pictures: of recordings: draw the pattern of each to ``out/patterns``.
         keep_maps: of parts: whether the verdicts that are returned have their anomaly maps.
         maps: of parts: format of the raw anomaly maps that are written to ``out/maps``.
         masks: of parts: write a mask of the regions of each to ``out/masks``.
@@ -159,7 +166,8 @@ def predict(
     of_parts = {"xyz": xyz, "lamp": lamp, **_given_files(maps, masks, coco)}
     one_path = isinstance(inputs, Path | str)
     if not one_path:
-        _check_list(inputs, lamp=lamp, xyz=xyz, series=series, recorder=recorder or None)
+        of_files = {"series": series, "recorder": recorder or None, "severity": severity}
+        _check_list(inputs, lamp=lamp, xyz=xyz, **of_files)
     place = Path("verdicts") if out is None and one_path else None if out is None else Path(out)
     if place is None and (given := [n for n, x in _given_files(maps, masks, coco).items() if x]):
         raise ConfigurationError(f"There is no folder for {' and '.join(given)}; give out=FOLDER.")
@@ -170,8 +178,16 @@ def predict(
         if not isinstance(inputs, Path | str):
             return recordings.predict_recordings(opened, inputs, out=place)
         assert place is not None
-        return recordings.predict(opened, inputs, out=place, series=series, recorder=recorder)
-    refuse(name, "detects defects", series=series, recorder=recorder or None)
+        return recordings.predict(
+            opened,
+            inputs,
+            out=place,
+            series=series,
+            recorder=recorder,
+            severity=severity,
+            pictures=pictures,
+        )
+    refuse(name, "detects defects", series=series, recorder=recorder or None, severity=severity)
     from chiasm.detection import predict as parts
     from chiasm.detection.prediction.part_files import PartFiles
 
