@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chiasm.api import demo, evaluate, export, load, predict, search, train
+from chiasm.api import demo, evaluate, export, load, predict, search, train, trend
 
 if TYPE_CHECKING:
     from chiasm.detection.config import DetectionConfig as DetectionConfig
@@ -34,6 +34,7 @@ __all__ = [
     "predict",
     "search",
     "train",
+    "trend",
 ]
 
 

@@ -12,7 +12,7 @@ from chiasm.api.configuration import (
     registered,
 )
 from chiasm.api.loading import export, load, wing
-from chiasm.api.prediction import evaluate, predict, predict_shards
+from chiasm.api.prediction import evaluate, predict, predict_shards, trend
 from chiasm.api.training import demo, search, train
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "registered",
     "search",
     "train",
+    "trend",
     "wing",
 ]

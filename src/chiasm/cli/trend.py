@@ -57,12 +57,16 @@ def trend(
         int,
         typer.Option(help="Recordings in a row, at least, of another class or severity."),
     ] = 3,
+    severity: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of severity levels; default: severity.yaml beside the data."),
+    ] = None,
     recorder: Recorder = None,
     device: Device = None,
 ) -> None:
     """Judge the recordings of assets in the order of time, and say what changed.
 
-    An alarm is raised where amplitude or pulse rate grow, where the class changes for good or is
+    An alarm is raised where charge or pulse rate grow, where the class changes for good or is
     unknown from now on, and where the severity rises. trend.html shows every asset over time.
 
     Exit status: 0 no asset alarms; 4 at least one does; 2 the command itself is wrong, or no
@@ -81,6 +85,7 @@ def trend(
         false_alarm_rate=false_alarm_rate,
         persistence=persistence,
         recorder=tuple(recorder or ()),
+        severity=severity,
         device=device or "auto",
     )
     if report.alarming:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chiasm.diagnosis.monitoring.alarms import AlarmRule, trend_of
-from chiasm.diagnosis.monitoring.asset import AssetTrend, Observation, finite, iso
+from chiasm.diagnosis.monitoring.asset import QUANTITIES, AssetTrend, Observation, finite, iso
 from chiasm.diagnosis.monitoring.grouping import per_day as by_day
 from chiasm.diagnosis.monitoring.listing import Listed, list_assets, recorder_of
-from chiasm.diagnosis.monitoring.measuring import digest_of, quantities_of, recorded_form
+from chiasm.diagnosis.monitoring.measuring import observation_of
 from chiasm.diagnosis.predict import RecordingModel
+from chiasm.diagnosis.quantities.severity import SeverityLevels, levels_for, rated
 from chiasm.diagnosis.readers.opening import open_source
 from chiasm.diagnosis.readers.source import RecordingSource, problem_message
 from chiasm.errors import ChiasmError, DataError
@@ -22,8 +22,9 @@ from chiasm.runs.console import MAX_LISTED, say
 from chiasm.training.progress import Progress
 
 _COLUMNS = (
-    *("asset", "time", "source", "kind", "confidence", "severity", "amplitude", "unit"),
-    *("pulses_per_second", "alarms", "recorder", "error"),
+    *("asset", "time", "source", "kind", "confidence", "severity", "unit"),
+    *QUANTITIES,
+    *("alarms", "recorder", "error"),
 )
 
 
@@ -67,6 +68,7 @@ def trend(
     per_day: bool = False,
     since: float | None = None,
     recorder: Sequence[str] = (),
+    severity: Path | str | None = None,
 ) -> TrendReport:
     """Judge the recordings of assets in the order of time.
 
@@ -81,6 +83,8 @@ def trend(
         per_day: take one value a day of each asset and recorder.
         since: seconds since 1970; earlier alarms do not count.
         recorder: ``NAME=VALUE`` each, what the recorder's files do not say.
+        severity: YAML file of levels; None takes ``severity.yaml`` beside the inputs, or the
+            default levels.
 
     Raises:
         DataError: no recording could be judged, or none has a time.
@@ -88,12 +92,15 @@ def trend(
     rule = AlarmRule() if rule is None else rule
     source = open_source(inputs, recorder=recorder)
     listing = list_assets(source.refs, Path(inputs), asset=asset, time=time)
+    levels = levels_for(inputs, severity)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     observations: dict[str, list[Observation]] = {}
     with Progress("Diagnosing", len(listing.recordings), unit="recordings") as progress:
         for listed in progress.over(listing.recordings):
-            observations.setdefault(listed.asset, []).append(_observed(model, source, listed))
+            observations.setdefault(listed.asset, []).append(
+                _observed(model, source, listed, levels)
+            )
     _refuse_none(observations)
     notes = [*listing.notes, *_problems(source)]
     if per_day:
@@ -108,26 +115,21 @@ def trend(
     return report
 
 
-def _observed(model: RecordingModel, source: RecordingSource, listed: Listed) -> Observation:
+def _observed(
+    model: RecordingModel, source: RecordingSource, listed: Listed, levels: SeverityLevels | None
+) -> Observation:
     ref = listed.ref
     try:
         sample = source.load(ref)
     except ChiasmError as error:
         return Observation(ref.source, listed.time, error=str(error))
-    diagnosis = next(model.predict_all([(ref.source, sample)]))
-    said = recorder_of(listed.facts)
-    form = recorded_form(sample)
-    return Observation(
-        source=ref.source,
+    diagnosis = rated(next(model.predict_all([(ref.source, sample)])), levels)
+    return observation_of(
+        sample,
+        diagnosis,
         time=listed.time,
-        kind=diagnosis.kind,
-        confidence=max(diagnosis.probabilities.values(), default=math.nan),
-        probabilities=diagnosis.probabilities,
-        quantities=quantities_of(sample),
-        unit="of the recorder",
-        recorder=f"{said}, {form}" if said else form,
-        digest=digest_of(sample),
-        error=diagnosis.error,
+        source=ref.source,
+        recorder=recorder_of(listed.facts),
     )
 
 

@@ -32,7 +32,7 @@ from chiasm.errors import ConfigurationError
 UNKNOWN = "unknown"
 SEVERITIES = ("low", "medium", "high")
 # Quantities that are watched for growth, with the subject of their alarm.
-WATCHED: Mapping[str, Subject] = {"amplitude": "amplitude", "pulses_per_second": "pulse rate"}
+WATCHED: Mapping[str, Subject] = {"charge_repeated": "charge", "rate_per_s": "pulse rate"}
 
 _GAP = 5.0  # medians of the steps of time that make a gap
 _BURST = 0.05  # share of the median step between bursts
@@ -78,7 +78,7 @@ class AlarmRule:
         return (
             f"Of assets that do not change, at most {self.false_alarm_rate:.3g} raise an alarm, "
             "ever, however often they are looked at, if their recordings are independent of each "
-            "other. For the growth of amplitude and pulse rate this is proven for each recorder; "
+            "other. For the growth of charge and pulse rate this is proven for each recorder; "
             "for class and severity the rule is made for it, and was measured "
             "(docs/results/trend.md)."
         )
@@ -189,11 +189,11 @@ def _comparison_notes(
     if len(recorders) > 1:
         listed = "; ".join(f"{name} ({count})" for name, count in recorders.items())
         yield (
-            f"The recordings are of {len(recorders)} recorders or settings, whose amplitudes and "
+            f"The recordings are of {len(recorders)} recorders or settings, whose charges and "
             f"rates are compared within each alone: {listed}."
         )
     if not trends and ordered:
-        yield "No recording has a series, so that there is no amplitude or rate to compare."
+        yield "No recording tells its pulses, so that there is no charge or rate to compare."
     least = least_recordings(rule.growth_rate)
     most = max((len(trend.positions) for trend in trends), default=least)
     if most < least:
@@ -230,11 +230,11 @@ def _grown(
     for growth in growths(values, rate=rule.growth_rate):
         before = float(np.median(values[normal : growth.since]))
         after = float(np.median(values[growth.since : growth.position + 1]))
-        unit = ordered[positions[0]].unit if subject == "amplitude" else "pulses a second"
+        unit = ordered[positions[0]].unit if subject == "charge" else "pulses a second"
         since = _when(ordered, positions[growth.since])
         sentence = (
-            f"The {subject} grew: median {after:.3g} {unit} {since}, {before:.3g} before. By chance "
-            f"a recording order like this comes once in {growth.evidence:,.0f}."
+            f"The {subject} grew to {after:.3g} {unit} (median) {since}, from {before:.3g} before. "
+            f"By chance, at most one of {growth.evidence:,.0f} assets without change ever looks so."
         )
         alarms.append(
             TrendAlarm(

@@ -11,7 +11,15 @@ from typing import Any, Literal
 
 from chiasm.diagnosis.monitoring.growth import Slope
 
-Subject = Literal["amplitude", "pulse rate", "class", "unknown", "severity"]
+Subject = Literal["charge", "pulse rate", "class", "unknown", "severity"]
+# Names as in ``Quantities``, with what they are called; the first two are watched for growth.
+QUANTITIES: Mapping[str, str] = {
+    "charge_repeated": "largest repeatedly occurring charge",
+    "rate_per_s": "pulse rate",
+    "current_per_s": "average discharge current",
+    "quadratic_rate_per_s": "quadratic rate",
+    "power_kv_per_s": "discharge power",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +33,9 @@ class Observation:
         confidence: probability of the likeliest class; NaN where there is none.
         probabilities: by class.
         quantities: name to value; what was not measured is left out. See ``QUANTITIES``.
-        unit: of amplitudes, e.g. ``"pC"``.
+        unit: of charges, e.g. ``"pC"``.
         severity: ``"low"``, ``"medium"``, ``"high"`` or "".
-        recorder: what must be equal for amplitudes and rates to be compared, in words.
+        recorder: what must be equal for charges and rates to be compared, in words.
         digest: of the recording's values; equal ones are one recording.
         error: why it could not be judged, or "".
     """

@@ -184,7 +184,7 @@ class _RankBets:
     def __init__(self, values: Array, first: int) -> None:
         ranks = sequential_ranks(values).astype(np.float64)
         counts = np.arange(1, len(values) + 1, dtype=np.float64)
-        means = (counts**-_BETS[:, None]).cumsum(axis=1) / counts  # of a bet over all ranks
+        means = (counts ** -_BETS[:, None]).cumsum(axis=1) / counts  # of a bet over all ranks
         # (bets, N), logarithm of what a stake becomes; over all ranks the mean is 1.
         self._payoffs = -_BETS[:, None] * np.log(ranks) - np.log(means)
         self._logs = np.zeros((len(values) - first, len(_BETS)))  # of the wealth of each start

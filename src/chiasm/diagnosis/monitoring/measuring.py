@@ -1,55 +1,93 @@
-"""What is measured in a recording for its trend."""
+"""What of a recording and its diagnosis takes part in a trend."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
-from chiasm.diagnosis.preparation.recorders import CYCLE, held_peaks, magnitudes, recognised_polarity
-from chiasm.samples import RecordingSample
+from chiasm.diagnosis.monitoring.asset import QUANTITIES, Observation
+from chiasm.samples import Diagnosis, RecordingSample
 
-_PULSE = 6.0  # robust deviations above the quiet level
-_MAD_TO_SIGMA = 1.4826
+UNCALIBRATED_UNIT = "units of the recorder"
 
 
-def quantities_of(sample: RecordingSample) -> Mapping[str, float]:
-    """Return the amplitude of the largest pulses and the pulse rate; nothing without a series."""
-    if sample.series is None or not sample.series.size:
-        return {}
-    polarity = recognised_polarity([sample.series]) or "unipolar"
-    series = held_peaks(
-        magnitudes(sample.series, polarity), per_cycle=sample.samples_per_cycle, cycle=CYCLE
+def observation_of(
+    sample: RecordingSample,
+    diagnosis: Diagnosis,
+    *,
+    time: float | None,
+    source: str,
+    recorder: str = "",
+    digest: str | None = None,
+) -> Observation:
+    """Return what a recording says of its asset.
+
+    Args:
+        sample: the recording.
+        diagnosis: of it.
+        time: seconds since 1970, or None.
+        source: its name.
+        recorder: what else must be equal for charges and rates to be compared, in words.
+        digest: of its files; None computes that of its values.
+    """
+    form = recorded_form(sample)
+    quantities = measured(diagnosis)
+    return Observation(
+        source=source,
+        time=time,
+        kind=None if diagnosis.error else diagnosis.kind,
+        confidence=max(diagnosis.probabilities.values(), default=math.nan),
+        probabilities=diagnosis.probabilities,
+        quantities=quantities,
+        unit=charge_unit(sample) if quantities else "",
+        severity=diagnosis.severity.level if diagnosis.severity is not None else "",
+        recorder=f"{recorder}, {form}" if recorder else form,
+        digest=digest_of(sample) if digest is None else digest,
+        error=diagnosis.error,
     )
-    quiet = np.median(series, axis=1, keepdims=True)
-    above = series - quiet
-    floor = _MAD_TO_SIGMA * np.median(np.abs(above), axis=1, keepdims=True)
-    pulses = above[above > _PULSE * np.maximum(floor, 0.5)]
-    seconds = sample.series.shape[1] / sample.samples_per_cycle / sample.frequency
-    return {
-        "amplitude": float(np.quantile(pulses, 0.9)) if pulses.size else 0.0,
-        "pulses_per_second": pulses.size / seconds,
-    }
+
+
+def measured(diagnosis: Diagnosis) -> Mapping[str, float]:
+    """Return the known quantities of a diagnosis by name."""
+    known = {name: getattr(diagnosis.quantities, name, None) for name in QUANTITIES}
+    return {name: float(value) for name, value in known.items() if value is not None}
+
+
+def charge_unit(sample: RecordingSample) -> str:
+    """Return the unit of a recording's charges."""
+    if sample.system.charge_pc is not None:
+        return "pC"
+    return sample.system.unit or UNCALIBRATED_UNIT
 
 
 def recorded_form(sample: RecordingSample) -> str:
-    """Return in words what must be equal for the amplitudes of recordings to be compared."""
-    if sample.series is None:
-        return "picture alone"
-    series = sample.series
-    whole = bool(np.array_equal(series, np.rint(series)))
-    values = "whole numbers" if whole else "levels below 0" if series.max() < 0 else "decimals"
-    return (
-        f"{sample.frequency:g} Hz, {sample.samples_per_cycle} values a cycle, "
-        f"{len(series)} channel{'s' * (len(series) > 1)}, {values}"
-    )
+    """Return in words what must be equal for the charges of recordings to be compared."""
+    if sample.series is None and sample.pulses is None:
+        return f"{sample.frequency:g} Hz, picture alone"
+    said = [f"{sample.frequency:g} Hz"]
+    if sample.pulses is not None:
+        said.append("list of pulses")
+    elif sample.series is not None:
+        channels = len(sample.series)
+        said.append(f"{sample.samples_per_cycle} values a cycle")
+        said.append(f"{channels} channel{'s' * (channels > 1)}")
+    said.append(charge_unit(sample))
+    if sample.system.charge_pc is None and sample.series is not None:
+        # Counts of a converter and volts of a probe are written by different recorders.
+        whole = bool(np.array_equal(sample.series, np.rint(sample.series)))
+        below = not whole and float(sample.series.max(initial=0.0)) < 0
+        said.append("levels below 0" if below else "whole numbers" if whole else "decimals")
+    return ", ".join(said)
 
 
 def digest_of(sample: RecordingSample) -> str:
     """Return a digest of the recording's values."""
     digest = hashlib.sha256()
-    for array in (sample.image, sample.series):
+    pulses = () if sample.pulses is None else (sample.pulses.phase, sample.pulses.amplitude)
+    for array in (sample.image, sample.series, *pulses):
         if array is not None:
             digest.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
