@@ -17,6 +17,7 @@ from chiasm.diagnosis.predict import RecordingModel
 from chiasm.diagnosis.quantities.severity import SeverityLevels, levels_for, rated
 from chiasm.diagnosis.readers.opening import open_source
 from chiasm.diagnosis.readers.source import RecordingSource, problem_message
+from chiasm.diagnosis.report.trend_page import write_trend_page
 from chiasm.errors import ChiasmError, DataError
 from chiasm.runs.console import MAX_LISTED, say
 from chiasm.training.progress import Progress
@@ -111,6 +112,14 @@ def trend(
     ordered = sorted(trends, key=lambda one: (not report.counts(one), one.asset))
     report = replace(report, assets=tuple(ordered))
     _write(report, target)
+    write_trend_page(
+        [(one, report.counts(one)) for one in report.assets],
+        target / "trend.html",
+        title=source.name,
+        promise=rule.promise,
+        notes=report.notes,
+        kinds=tuple(model.kinds),
+    )
     _say(report, target)
     return report
 
