@@ -76,8 +76,8 @@ class AlarmRule:
     def promise(self) -> str:
         """What is promised of false alarms, in words."""
         return (
-            f"Of assets that do not change, at most {self.false_alarm_rate:.3g} raise an alarm, "
-            "ever, however often they are looked at, if their recordings are independent of each "
+            f"Of assets that do not change, at most {100 * self.false_alarm_rate:.3g} % raise an "
+            "alarm, ever, however often they are looked at, if their recordings are independent of each "
             "other. For the growth of charge and pulse rate this is proven for each recorder; "
             "for class and severity the rule is made for it, and was measured "
             "(docs/results/trend.md)."
@@ -285,7 +285,7 @@ def _class_alarms(ordered: Sequence[Observation], rule: AlarmRule) -> Iterator[T
         else:
             sentence = (
                 f"The class changed from {usual} to {kind}: {said}, with confidence "
-                f"{min(sure):.0%} to {max(sure):.0%}."
+                f"{_range(min(sure), max(sure))}."
             )
         subject: Subject = "unknown" if kind == UNKNOWN else "class"
         yield TrendAlarm(subject, position, begin, usual, kind, sentence)
@@ -345,7 +345,12 @@ def _dated(asset: str, alarm: TrendAlarm, ordered: Sequence[Observation]) -> Tre
 
 def _when(ordered: Sequence[Observation], position: int) -> str:
     time = iso(ordered[position].time)
-    return f"since recording {position + 1}" if time is None else f"since {time[:16]}"
+    return f"since recording {position + 1}" if time is None else f"since {time[:16].replace('T', ' ')}"
+
+
+def _range(low: float, high: float) -> str:
+    first, last = f"{low:.0%}", f"{high:.0%}"
+    return first if first == last else f"{first} to {last}"
 
 
 def _recordings(count: int) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,17 +115,15 @@ def evidence(values: Array, *, first: int = 1) -> Array:
         ``(N,)``; its expectation is at most 1 at any time while nothing changes.
     """
     wealth = np.ones(len(values))
-    for position, worth, _ in _wealth(np.asarray(values, np.float64), first):
+    for position, worth in _wealth(np.asarray(values, np.float64), first):
         wealth[position] = worth
     return wealth
 
 
+@lru_cache
 def least_recordings(rate: float) -> int:
     """Return the fewest recordings after which growth can be found, if each is above all before."""
-    for count in range(2, 1000):
-        if evidence(np.arange(count, dtype=np.float64))[-1] >= 1 / rate:
-            return count
-    raise AssertionError(rate)
+    return next(growths(np.arange(200.0), rate=rate)).position + 1
 
 
 def slope_of(values: Array, days: Array) -> Slope | None:
@@ -149,14 +148,26 @@ def slope_of(values: Array, days: Array) -> Slope | None:
 
 
 def _first_growth(values: Array, first: int, rate: float) -> Growth | None:
-    for position, worth, since in _wealth(values, first):
+    for position, worth in _wealth(values, first):
         if worth >= 1 / rate:
-            return Growth(position, since, worth)
+            return Growth(position, _change_point(values[: position + 1]), worth)
     return None
 
 
-def _wealth(values: Array, first: int) -> Iterator[tuple[int, float, int]]:
-    """Yield each position with the wealth after it, and the start that won the most.
+def _change_point(values: Array) -> int:
+    """Return the first position of the likeliest change upwards, after Pettitt.
+
+    References:
+        Pettitt, A Non-Parametric Approach to the Change-Point Problem, Applied Statistics 1979.
+    """
+    ranks = _untied(values) + 1
+    count = len(values)
+    before = np.arange(1, count)
+    return 1 + int(np.argmax(before * (count + 1) - 2 * np.cumsum(ranks)[:-1]))
+
+
+def _wealth(values: Array, first: int) -> Iterator[tuple[int, float]]:
+    """Yield each position with the wealth after it.
 
     The stake is divided among all starts, now and later; what has not begun keeps its part.
     """
@@ -168,9 +179,7 @@ def _wealth(values: Array, first: int) -> Iterator[tuple[int, float, int]]:
     players = (_RankBets(values, first), _LevelBets(values, first))
     for number, position in enumerate(range(first, len(values)), start=1):
         won = sum(player.bet(position, number) for player in players) / len(players)
-        begun = weights[:number] * won
-        left = 1 - float(weights[:number].sum())
-        yield position, float(begun.sum()) + left, first + int(begun.argmax())
+        yield position, 1 + float(weights[:number] @ (won - 1))
 
 
 class _RankBets:

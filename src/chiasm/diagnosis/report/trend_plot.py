@@ -19,7 +19,7 @@ _WIDTH = 760
 _LEFT, _RIGHT = 118, 14
 _LANE = 20  # height of a class
 _PANEL = 108  # height of a quantity
-_GAP = 26
+_GAP = 34
 _AXIS = 26
 _DAY = 86400.0
 _SHAPES = 3  # recorders that can be told apart
@@ -109,8 +109,8 @@ def _quantity(
     y = _scale(0.0, ticks[-1], top + _PANEL, top)
     units = {asset.observations[p].unit for trend in trends for p in trend.positions}
     unit = (units.pop() if len(units) == 1 else "several units") if subject == "charge" else "1/s"
-    yield f'<text class="name strong" x="{_LEFT - 10}" y="{top - 8}">{subject}</text>'
-    yield f'<text class="unit" x="{_LEFT}" y="{top - 8}">{escape(unit)}</text>'
+    yield f'<text class="name strong" x="{_LEFT - 10}" y="{top - 13}">{subject}</text>'
+    yield f'<text class="unit" x="{_LEFT}" y="{top - 13}">{escape(unit)}</text>'
     for tick in ticks:
         yield (
             f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(tick):.1f}" '
