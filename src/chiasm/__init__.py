@@ -16,7 +16,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chiasm.api import add_products, demo, evaluate, export, load, predict, search, train
+from chiasm.api import (
+    add_products,
+    demo,
+    evaluate,
+    export,
+    load,
+    predict,
+    search,
+    train,
+    trend,
+)
 
 if TYPE_CHECKING:
     from chiasm.api.estimators import DefectDetector as DefectDetector
@@ -40,6 +50,7 @@ __all__ = [
     "predict",
     "search",
     "train",
+    "trend",
 ]
 
 
