@@ -20,6 +20,7 @@ from chiasm.cli.options import (
     Seed,
     Strict,
     Workers,
+    complete_model,
 )
 
 
@@ -36,7 +37,10 @@ def train(
     ray: Ray = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Name of a model (default: adnas_light); 'chiasm models' lists them."),
+        typer.Option(
+            help="Name of a model (default: adnas_light); 'chiasm models' lists them.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     strict: Strict = None,
     fusion: Annotated[
