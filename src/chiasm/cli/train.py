@@ -19,6 +19,7 @@ from chiasm.cli.options import (
     Seed,
     Strict,
     Workers,
+    complete_model,
 )
 from chiasm.errors import ConfigurationError
 
@@ -47,7 +48,10 @@ def train(
     ray: Ray = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Name of a model (default: adnas_light); 'chiasm models' lists them."),
+        typer.Option(
+            help="Name of a model (default: adnas_light); 'chiasm models' lists them.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     strict: Strict = None,
     fusion: Annotated[

@@ -77,8 +77,8 @@ class AlarmRule:
         """What is promised of false alarms, in words."""
         return (
             f"Of assets that do not change, at most {100 * self.false_alarm_rate:.3g} % raise an "
-            "alarm, ever, however often they are looked at, if their recordings are independent of each "
-            "other. For the growth of charge and pulse rate this is proven for each recorder; "
+            "alarm, ever, however often they are looked at, if their recordings are independent of "
+            "each other. For the growth of charge and pulse rate this is proven for each recorder; "
             "for class and severity the rule is made for it, and was measured "
             "(docs/results/trend.md)."
         )

@@ -115,7 +115,8 @@ def _of_table(table: InstrumentTable, settings: RecorderSettings, where: str) ->
                 return _timed(table, columns, settings, where)
             raise DataError(
                 f"{where} does not name its columns; say what they are, in order, e.g. "
-                "columns=time,phase,amplitude."
+                "columns=time,phase,amplitude.",
+                see="columns",
             )
         if not roles and 2 <= values.shape[1] <= 8 and len(values) >= _LEAST_PATTERN:
             return _unnamed(table, settings, where)
@@ -137,7 +138,8 @@ def _unnamed(table: InstrumentTable, settings: RecorderSettings, where: str) -> 
         f"{where} has {table.values.shape[1]} columns without names, and {len(first)} rows: it can "
         "be a list of pulses, or channels. Say what they are, in order, e.g. "
         "columns=time,phase,amplitude, or columns=amplitude,amplitude for channels; or layout=rows "
-        "if the rows follow each other in time."
+        "if the rows follow each other in time.",
+        see="columns",
     )
 
 
@@ -274,7 +276,8 @@ def _raw(content: bytes, settings: RecorderSettings, where: str) -> NDArray[np.f
     if not settings.raw_type:
         raise DataError(
             f"{where} holds bare numbers; say of which type, e.g. raw_type=int16 "
-            f"({', '.join(RAW_TYPES)}), and header_bytes=... if something stands before them."
+            f"({', '.join(RAW_TYPES)}), and header_bytes=... if something stands before them.",
+            see="columns",
         )
     dtype = np.dtype(RAW_TYPES[settings.raw_type])
     body = content[settings.header_bytes :]
