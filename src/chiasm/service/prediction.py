@@ -17,7 +17,8 @@ from chiasm.diagnosis.prediction.outcomes import source_record
 from chiasm.errors import ChiasmError
 from chiasm.line.record import LineRecord, Payload
 from chiasm.samples import Diagnosis, RecordingSample, Verdict
-from chiasm.service.decoding import Limits, decode_part, decode_recording
+from chiasm.service.declared_size import Limits
+from chiasm.service.decoding import decode_part, decode_recording
 from chiasm.service.log.record import LoggedVerdict
 from chiasm.service.log.verdict_log import VerdictLog
 from chiasm.service.model_pool import HostedModel, Runtime
@@ -146,7 +147,7 @@ class RequestPredictor:
         )
         said = {
             "alarm": verdict.defective,
-            "notes": verdict.notes,
+            "notes": answer.notes,
             "regions": verdict.regions,
             "parts": verdict.parts,
         }
@@ -203,10 +204,10 @@ class RequestPredictor:
             severity=None if severity is None else SeverityFacts(**asdict(severity)),
             sources=[SourceFacts(**source_record(source)) for source in diagnosis.sources],
             latency_ms=row.latency_ms,
-            notes=list(diagnosis.notes),
+            notes=[*recording.notes, *diagnosis.notes],
             links={"pattern": f"/v1/verdicts/{row.id}/pattern.png"},
         )
-        said = {"probabilities": diagnosis.probabilities, "notes": diagnosis.notes}
+        said = {"probabilities": diagnosis.probabilities, "notes": answer.notes}
         return answer, row, PatternSource(sample, diagnosis, runtime), said
 
     def _send(self, row: LoggedVerdict, said: Mapping[str, Any]) -> None:
