@@ -109,7 +109,7 @@ class DiagnosisRuntime:
 
         ``streaming`` uses the engine that serves several callers at the same time.
         """
-        return assessed(self, sample, streaming=streaming)
+        return assessed(self, sample, partial(self.classify, streaming=streaming))
 
     @property
     def polarity(self) -> Polarity:

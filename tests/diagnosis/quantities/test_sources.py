@@ -9,7 +9,7 @@ from chiasm.diagnosis.prediction.occlusion import speaking_phases
 from chiasm.diagnosis.quantities.clusters import pulse_clusters
 from chiasm.diagnosis.quantities.pattern import phase_pattern, without_phases
 from chiasm.diagnosis.quantities.pulse_extraction import extract_pulses
-from chiasm.diagnosis.quantities.sources import discharge_sources
+from chiasm.diagnosis.quantities.sources import Lobe, discharge_sources, lobe_pairs
 from chiasm.discharge import Pulses
 from chiasm.samples import Diagnosis, RecordingSample
 
@@ -102,12 +102,18 @@ def test_the_lobes_of_one_source_are_not_split_and_normal_is_no_source():
         assert discharge_sources(judge, sample, pulses_of(sample)) == ()
 
 
+def test_lobes_half_a_cycle_apart_of_like_charge_are_a_pair():
+    lobes = [Lobe(60, 5.0), Lobe(-115, 5.4), Lobe(235, 5.9), Lobe(270, 8.0)]
+    assert lobe_pairs(lobes) == [(0, 1)]
+    assert lobe_pairs(lobes[:1]) == [] and lobe_pairs([Lobe(60, 5.0), Lobe(240, 7.0)]) == []
+
+
 def test_an_unsure_judge_splits_nothing():
     sample = recorded(joined(lobe(90, 25, 1000, 1), lobe(270, 160, 500, 3)))
 
     def unsure(sample: RecordingSample) -> Diagnosis:
         kind = "a" if pulses_of(sample).pulses.phase.mean() < 180 else "b"
-        return Diagnosis("", kind, {kind: 0.8, "c": 0.2})
+        return Diagnosis("", kind, {kind: 0.7, "c": 0.3})
 
     assert discharge_sources(unsure, sample, pulses_of(sample)) == ()
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from chiasm.diagnosis.quantities.pulse_extraction import (
     extract_pulses,
 )
 from chiasm.diagnosis.quantities.severity import rate_severity
-from chiasm.diagnosis.quantities.sources import discharge_sources
+from chiasm.diagnosis.quantities.sources import Judge, discharge_sources
 from chiasm.discharge import Array, DischargeSource, Pulses, Quantities, digits
 from chiasm.samples import Diagnosis, RecordingSample
 
@@ -127,20 +126,22 @@ class Classifying(Protocol):
         """What it looks at."""
         ...
 
-    def classify(self, sample: RecordingSample, **options: Any) -> Diagnosis:
+    def classify(self, sample: RecordingSample) -> Diagnosis:
         """Diagnose one recording."""
         ...
 
 
-def assessed(model: Classifying, sample: RecordingSample, **options: Any) -> Diagnosis:
+def assessed(
+    model: Classifying, sample: RecordingSample, classify: Judge | None = None
+) -> Diagnosis:
     """Return a model's diagnosis with quantities, severity by the default levels, and sources.
 
     Args:
         model: that classifies.
         sample: the recording.
-        options: of its ``classify``.
+        classify: in place of the model's own.
     """
-    judge = partial(model.classify, **options)
+    judge = classify or model.classify
     diagnosis = judge(sample)
     read = recording_pulses(sample, model.polarity)
     if read is None:

@@ -78,8 +78,8 @@ def extract_pulses(
     rate = frequency * samples_per_cycle
     index = _peaks(height, threshold, max(1, round(dead_time_s * rate)))
     # In the middle of its bin.
-    phase = (index % samples_per_cycle + 0.5) * (360.0 / samples_per_cycle)
-    pulses = Pulses(phase, above[index], index / rate)
+    phase = np.asarray((index % samples_per_cycle + 0.5) * (360.0 / samples_per_cycle), np.float64)
+    pulses = Pulses(phase, above[index], np.asarray(index / rate, np.float64))
     return ExtractedPulses(pulses, index, floor, threshold, polarity)
 
 

@@ -189,7 +189,7 @@ def _voltage(
             "out"
         )
     power = np.bincount(cycle, kv**2) / counts
-    middle = (np.arange(len(counts)) + 0.5) / frequency
+    middle = np.asarray((np.arange(len(counts)) + 0.5) / frequency, np.float64)
     return AppliedVoltage(middle, np.sqrt(power)), (
         "the effective value of its voltage was computed in each mains cycle"
     )

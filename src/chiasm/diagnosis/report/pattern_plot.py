@@ -168,7 +168,7 @@ def _marks(figure: Figure, axes: Axes, speaks: Array, diagnosis: Diagnosis, look
 
 def _words(figure: Figure, diagnosis: Diagnosis, name: str, look: _Look) -> None:
     verdict = diagnosis.kind or "no diagnosis"
-    if diagnosis.kind in diagnosis.probabilities:
+    if diagnosis.kind is not None and diagnosis.kind in diagnosis.probabilities:
         verdict += f"  {diagnosis.probabilities[diagnosis.kind]:.0%}"
     facts: list[str] = []
     if diagnosis.severity is not None:
