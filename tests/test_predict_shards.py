@@ -84,7 +84,9 @@ def rows(out: Path, name: str = "verdicts") -> list[dict]:
 
 def plain_rows(out: Path, name: str) -> list[dict]:
     content = json.loads((out / f"{name}.json").read_text())
-    return [{key: x for key, x in row.items() if key != "picture"} for row in content]
+    return [
+        {key: x for key, x in row.items() if key not in ("picture", "details")} for row in content
+    ]
 
 
 def summary(text: str, out: Path) -> str:

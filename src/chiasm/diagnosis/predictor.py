@@ -157,6 +157,11 @@ class DiagnosisPredictor:
         """How the model's recordings are written."""
         return self.contract.recording.polarity
 
+    @property
+    def has_phase(self) -> bool:
+        """Whether the model's recordings have the phase of a mains."""
+        return self.contract.recording.phase == "mains"
+
     def classify(self, sample: RecordingSample) -> Diagnosis:
         """Diagnose one recording as ``predict`` does, without what is measured on its pulses."""
         batch, present = self._batch(sample)

@@ -116,6 +116,11 @@ class DiagnosisRuntime:
         """How the model's recordings are written."""
         return self.form.polarity
 
+    @property
+    def has_phase(self) -> bool:
+        """Whether the model's recordings have the phase of a mains."""
+        return self.form.phase == "mains"
+
     def classify(self, sample: RecordingSample, *, streaming: bool = False) -> Diagnosis:
         """Diagnose one recording as ``predict`` does, without what is measured on its pulses."""
         single, joint, present = self.logits(sample, streaming=streaming)

@@ -89,13 +89,17 @@ def row_of(diagnosis: Diagnosis, kinds: Sequence[str]) -> dict[str, Any]:
 
 
 def record_of(diagnosis: Diagnosis, kinds: Sequence[str]) -> dict[str, Any]:
-    """Return the row of a diagnosis with all that a table has no room for, as JSON can hold it."""
+    """Return the row of a diagnosis with ``details``, for which a table has no room, as JSON.
+
+    They are ``quantities`` by names with units, ``severity`` with its reasons, and ``sources``.
+    """
     severity, quantities = diagnosis.severity, diagnosis.quantities
-    return row_of(diagnosis, kinds) | {
-        "severity": None if severity is None else plain(severity),
+    details = {
         "quantities": None if quantities is None else quantities.named(),
+        "severity": None if severity is None else plain(severity),
         "sources": [source_record(source) for source in diagnosis.sources],
     }
+    return row_of(diagnosis, kinds) | {"details": details}
 
 
 def source_record(source: DischargeSource) -> dict[str, Any]:

@@ -122,6 +122,11 @@ class Classifying(Protocol):
         ...
 
     @property
+    def has_phase(self) -> bool:
+        """Whether its recordings have the phase of a mains."""
+        ...
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """What it looks at."""
         ...
@@ -148,7 +153,8 @@ def assessed(
         return diagnosis
     quantities = _quantities(sample, read)
     sources: tuple[DischargeSource, ...] = ()
-    if sample.series is not None and "series" in model.modalities and len(sample.series) == 1:
+    separable = sample.series is not None and len(sample.series) == 1 and model.has_phase
+    if separable and "series" in model.modalities:
         extracted = read.extracted or extracted_pulses(sample, model.polarity)
         sources = discharge_sources(judge, sample, extracted)
     notes = diagnosis.notes

@@ -71,7 +71,7 @@ def pattern_png(
         )
         axes.set_yticks([])
         axes.set_ylabel("as the instrument drew it", fontsize=9, color=look.ink)
-    _style(axes, look)
+    _style(axes, look, None if pattern is None else pattern.seconds)
     if speaks is not None:
         _marks(figure, axes, speaks, diagnosis, look)
     _words(figure, diagnosis, name or diagnosis.source, look)
@@ -93,10 +93,11 @@ def _counts(figure: Figure, axes: Axes, pattern: PhasePattern, look: _Look) -> N
         interpolation="nearest",
         zorder=3,
     )
-    angle = np.linspace(0, 360, 181)
-    centre = 0.0 if pattern.signed else pattern.high / 2
-    wave = centre + 0.9 * (pattern.high - centre) * np.sin(np.radians(angle))
-    axes.plot(angle, wave, color=look.quiet, lw=1.1, alpha=0.8, zorder=2)
+    if pattern.seconds is None:
+        angle = np.linspace(0, 360, 181)
+        centre = 0.0 if pattern.signed else pattern.high / 2
+        wave = centre + 0.9 * (pattern.high - centre) * np.sin(np.radians(angle))
+        axes.plot(angle, wave, color=look.quiet, lw=1.1, alpha=0.8, zorder=2)
     unit = "charge, pC" if pattern.unit == "pC" else "amplitude, recorder's units"
     axes.set_ylabel(unit, fontsize=9, color=look.ink)
     axes.set_ylim(pattern.low, pattern.high)
@@ -113,13 +114,18 @@ def _counts(figure: Figure, axes: Axes, pattern: PhasePattern, look: _Look) -> N
     bar.outline.set_visible(False)
 
 
-def _style(axes: Axes, look: _Look) -> None:
+def _style(axes: Axes, look: _Look, seconds: float | None) -> None:
+    """Label the axes: by phase, or by time over so many seconds."""
     axes.set_xlim(0, 360)
-    axes.set_xticks(range(0, 361, 90), [f"{angle}°" for angle in range(0, 361, 90)])
+    words = [f"{angle}°" for angle in range(0, 361, 90)]
+    if seconds is not None:
+        words = [f"{digits(seconds * quarter / 4)} s" for quarter in range(5)]
+    axes.set_xticks(range(0, 361, 90), words)
     axes.tick_params(labelsize=8.5, color=look.quiet, labelcolor=look.ink, length=3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(look.quiet)
-    axes.axvline(180, color=look.quiet, lw=0.6, ls=(0, (2, 3)), zorder=1)
+    if seconds is None:
+        axes.axvline(180, color=look.quiet, lw=0.6, ls=(0, (2, 3)), zorder=1)
 
 
 def _sources(axes: Axes, diagnosis: Diagnosis, pattern: PhasePattern, look: _Look) -> None:
