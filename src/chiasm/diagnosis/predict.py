@@ -16,6 +16,7 @@ from chiasm.diagnosis.prediction.outcomes import (
     say_summary,
 )
 from chiasm.diagnosis.prediction.pictures import PatternPictures
+from chiasm.diagnosis.quantities.assessment import measured
 from chiasm.diagnosis.quantities.severity import SeverityLevels, levels_for, rated
 from chiasm.diagnosis.readers.opening import open_source
 from chiasm.diagnosis.readers.source import RecordingSource, problem_message
@@ -169,7 +170,9 @@ def _diagnosed(
     drawn: PatternPictures | None,
 ) -> Diagnosis:
     """Return the diagnosis of a recording, or its error; the picture is written."""
-    diagnosis = rated(next(model.predict_all([item])), levels)
+    diagnosis = next(model.predict_all([item]))
+    if isinstance(item[1], RecordingSample):
+        diagnosis = rated(measured(diagnosis, item[1]), levels)
     if drawn is not None and isinstance(item[1], RecordingSample) and not diagnosis.error:
         drawn.write(item[1], diagnosis)
     return diagnosis

@@ -45,7 +45,7 @@ def recording_pulses(
         polarity: how its series is written; None tells it from the values.
     """
     if sample.pulses is not None:
-        return RecordingPulses(sample.pulses, None)
+        return RecordingPulses(sample.pulses, None, _limit(sample.pulses))
     if sample.series is None:
         return None
     extracted = extracted_pulses(sample, polarity)
@@ -53,12 +53,7 @@ def recording_pulses(
         f"Pulses are peaks more than {digits(extracted.threshold)} units above the quiet level of "
         f"a series read as {extracted.polarity}."
     ]
-    clipped = clipped_pulses(extracted.pulses.amplitude)
-    if clipped:
-        said.append(
-            f"{clipped} pulses are at the recorder's upper limit, so that larger charges are read "
-            "too small: record with less gain."
-        )
+    said += _limit(extracted.pulses)
     if len(sample.series) > 1:
         said.append(f"They are those of the first of {len(sample.series)} channels.")
     return RecordingPulses(extracted.pulses, extracted, tuple(said))
@@ -73,6 +68,16 @@ def extracted_pulses(sample: RecordingSample, polarity: Polarity | None = None) 
         samples_per_cycle=sample.samples_per_cycle,
         polarity=polarity,
         dead_time_s=sample.system.dead_time_s or DEAD_TIME_S,
+    )
+
+
+def _limit(pulses: Pulses) -> tuple[str, ...]:
+    """Return a sentence on pulses at the recorder's upper limit; () without any."""
+    if pulses.count is not None or not (clipped := clipped_pulses(pulses.amplitude)):
+        return ()
+    return (
+        f"{clipped} pulses are at the recorder's upper limit, so that larger charges are read too "
+        "small: record with less gain.",
     )
 
 
@@ -111,6 +116,16 @@ def duration_of(sample: RecordingSample) -> float | None:
     if sample.series is None:
         return None
     return sample.series.shape[1] / (sample.frequency * sample.samples_per_cycle)
+
+
+def measured(diagnosis: Diagnosis, sample: RecordingSample) -> Diagnosis:
+    """Return a diagnosis with the quantities of its recording, also where no model could judge."""
+    if diagnosis.quantities is not None:
+        return diagnosis
+    quantities = recording_quantities(sample)
+    if quantities is None:
+        return diagnosis
+    return replace(diagnosis, quantities=quantities, severity=rate_severity(quantities))
 
 
 class Classifying(Protocol):

@@ -34,6 +34,7 @@ _LOOKS: dict[Theme, _Look] = {
     "light": _Look("#ffffff", INK, QUIET, BAD, "magma_r", (0.18, 1.0)),
     "dark": _Look("#14181b", "#e6eaed", "#8b979f", "#f0a56b", "magma", (0.3, 1.0)),
 }
+_LONG = 1e5  # charges from here on are written in thousands
 _HALF = 0.5  # of the strongest window, from which on one is marked
 
 
@@ -98,8 +99,15 @@ def _counts(figure: Figure, axes: Axes, pattern: PhasePattern, look: _Look) -> N
         centre = 0.0 if pattern.signed else pattern.high / 2
         wave = centre + 0.9 * (pattern.high - centre) * np.sin(np.radians(angle))
         axes.plot(angle, wave, color=look.quiet, lw=1.1, alpha=0.8, zorder=2)
-    unit = "charge, pC" if pattern.unit == "pC" else "amplitude, recorder's units"
-    axes.set_ylabel(unit, fontsize=9, color=look.ink)
+    thousands = 0 if pattern.high < _LONG else 1 if pattern.high < 1e3 * _LONG else 2
+    unit = ("pC", "nC", "µC")[thousands]
+    words = "charge, " + unit
+    if pattern.unit != "pC":
+        words = ("amplitude, recorder's units", "amplitude / 1,000", "amplitude / 1,000,000")[
+            thousands
+        ]
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value / 1e3**thousands:,.6g}")
+    axes.set_ylabel(words, fontsize=9, color=look.ink)
     axes.set_ylim(pattern.low, pattern.high)
     if pattern.signed:
         axes.axhline(0, color=look.quiet, lw=0.8, zorder=2)
@@ -177,6 +185,9 @@ def _words(figure: Figure, diagnosis: Diagnosis, name: str, look: _Look) -> None
     if diagnosis.kind is not None and diagnosis.kind in diagnosis.probabilities:
         verdict += f"  {diagnosis.probabilities[diagnosis.kind]:.0%}"
     facts: list[str] = []
+    if diagnosis.sources:
+        facts.append(f"all pulses together: {verdict}")
+        verdict = " + ".join(source.kind for source in diagnosis.sources)
     if diagnosis.severity is not None:
         facts.append(f"severity {diagnosis.severity.level}")
     facts += _quantities(diagnosis.quantities)
