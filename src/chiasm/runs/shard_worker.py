@@ -73,11 +73,11 @@ def open_task(task: ShardTask) -> None:
     """
     global _opened
     host = socket.gethostname()
-    for name, version in versions().items():
-        if task.versions[name] != version:
+    for name, here in versions().items():
+        if task.versions[name] != here:
             raise ConfigurationError(
-                f"The worker on {host} has {name} {version}, and this machine "
-                f"{task.versions[name]}: verdicts could differ. Install the same version on both."
+                f"The worker on {host} has {name} {here}, and this machine "
+                f"{task.versions[name]}: verdicts could differ. Install the same here on both."
             )
     _enter(task, host)
     if read_digest(task.plan.folder) != task.plan.digest:
