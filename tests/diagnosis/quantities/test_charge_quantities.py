@@ -132,6 +132,14 @@ def test_noise_alone_has_next_to_no_pulse():
     assert len(extract_pulses(series, frequency=60, samples_per_cycle=128).index) <= 3
 
 
+def test_equal_pulses_on_a_silent_floor_are_found_and_coarse_noise_is_none():
+    series = np.zeros(12_800, np.float32)
+    series[::128] = 10
+    assert len(extract_pulses(series, frequency=60, samples_per_cycle=128).index) == 100
+    coarse = (RNG.random(12_800) < 0.3).astype(np.float32)  # one step of the recorder
+    assert not len(extract_pulses(coarse, frequency=60, samples_per_cycle=128).index)
+
+
 def ramp(up: float = 10.0, down: float = 10.0, top: float = 20.0) -> AppliedVoltage:
     return AppliedVoltage(np.array([0, up, up + down]), np.array([0.0, top, 0.0]))
 
