@@ -122,7 +122,7 @@ def test_workers_write_the_same_files_of_parts(parts, detector, here, tmp_path):
 def test_recordings_have_the_same_rows_and_the_same_summary(
     recordings, classifier, here, tmp_path, capsys
 ):
-    api.predict(classifier, recordings, out=tmp_path / "plain")
+    api.predict(classifier, recordings, out=tmp_path / "plain", pictures=False)
     plain = summary(capsys.readouterr().out, tmp_path / "plain")
     api.predict_shards(classifier, recordings, out=tmp_path / "out", workers=2, quiet=True)
     assert rows(tmp_path / "out") == plain_rows(tmp_path / "plain", "diagnoses")
@@ -296,7 +296,7 @@ def test_what_does_not_fit_is_refused(parts, recordings, detector, classifier, h
 
 @pytest.mark.timeout(300)
 def test_the_command_judges_in_two_processes(recordings, classifier, tmp_path):
-    api.predict(classifier, recordings, out=tmp_path / "plain")
+    api.predict(classifier, recordings, out=tmp_path / "plain", pictures=False)
     words = ["predict", *map(str, (classifier, recordings)), "--out", str(tmp_path / "out")]
     ended = CliRunner().invoke(app, [*words, "--workers", "2"])
     assert ended.exit_code == 3, ended.output  # one recording cannot be read
