@@ -12,10 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
-from chiasm.diagnosis.quantities.pattern import PhasePattern
+from chiasm.diagnosis.quantities.assessment import recording_pulses
+from chiasm.diagnosis.quantities.pattern import PhasePattern, phase_pattern
 from chiasm.discharge import Array, digits
+from chiasm.errors import DataError
 from chiasm.reporting.style import BAD, INK, QUIET
-from chiasm.samples import Diagnosis, FloatArray
+from chiasm.samples import Diagnosis, FloatArray, RecordingSample
 
 Theme = Literal["light", "dark"]
 
@@ -81,7 +83,21 @@ def pattern_png(
     return stream.getvalue()
 
 
-def _counts(figure: Figure, axes: Axes, pattern: PhasePattern, look: _Look) -> None:
+def draw_pattern(axes: Axes, sample: RecordingSample) -> tuple[float, float]:
+    """Draw the pulses of a recording with the voltage, without words; returns the charges' range.
+
+    Raises ``DataError`` where there is no series and no pulse.
+    """
+    read = recording_pulses(sample)
+    if read is None:
+        raise DataError(f"{sample.source or 'The recording'} has no pulses to draw.")
+    pattern = phase_pattern(read.pulses, sample.system.charge_pc)
+    _cells(axes, pattern, _LOOKS["light"])
+    return pattern.low, pattern.high
+
+
+def _cells(axes: Axes, pattern: PhasePattern, look: _Look) -> Any:
+    """Draw the counts on a logarithmic scale, and the voltage; return what has the colours."""
     shades = ListedColormap(colormaps[look.colours](np.linspace(*look.band, 256)))
     most = max(float(pattern.counts.max()), 10.0)
     drawn = axes.imshow(
@@ -99,6 +115,13 @@ def _counts(figure: Figure, axes: Axes, pattern: PhasePattern, look: _Look) -> N
         centre = 0.0 if pattern.signed else pattern.high / 2
         wave = centre + 0.9 * (pattern.high - centre) * np.sin(np.radians(angle))
         axes.plot(angle, wave, color=look.quiet, lw=1.1, alpha=0.8, zorder=2)
+    if pattern.signed:
+        axes.axhline(0, color=look.quiet, lw=0.8, zorder=2)
+    return drawn
+
+
+def _counts(figure: Figure, axes: Axes, pattern: PhasePattern, look: _Look) -> None:
+    drawn = _cells(axes, pattern, look)
     thousands = 0 if pattern.high < _LONG else 1 if pattern.high < 1e3 * _LONG else 2
     unit = ("pC", "nC", "µC")[thousands]
     words = "charge, " + unit
@@ -109,8 +132,6 @@ def _counts(figure: Figure, axes: Axes, pattern: PhasePattern, look: _Look) -> N
     axes.yaxis.set_major_formatter(lambda value, _: f"{value / 1e3**thousands:,.6g}")
     axes.set_ylabel(words, fontsize=9, color=look.ink)
     axes.set_ylim(pattern.low, pattern.high)
-    if pattern.signed:
-        axes.axhline(0, color=look.quiet, lw=0.8, zorder=2)
     words = "polarity by sign" if pattern.signed else "polarity not recorded"
     figure.text(0.855, 0.03, words, fontsize=8, color=look.quiet, ha="right")
     place = figure.add_axes((0.875, 0.2, 0.02, 0.6))
