@@ -77,6 +77,25 @@ def here(monkeypatch) -> list[int]:
     return judge_here(monkeypatch)
 
 
+def test_each_recording_is_drawn_and_rated_by_the_levels_of_a_file(
+    recordings, classifier, tmp_path
+):
+    levels = tmp_path / "ours.yaml"
+    levels.write_text("name: ours\nrate_per_s: {medium: 1, high: 2}\n")
+    pair = (recordings / "0.png", recordings / "0.npy")
+    (found,) = api.predict(
+        classifier, pair[0], series=pair[1], out=tmp_path / "out", severity=levels
+    )
+    assert len(list((tmp_path / "out/patterns").glob("0-*.png"))) == 1
+    (row,) = json.loads((tmp_path / "out/diagnoses.json").read_text())
+    details = row["details"]
+    assert row["severity"] == details["severity"]["level"] == "high"
+    assert details["severity"]["levels"] == found.severity.levels == "ours"
+    assert row["charge_unit"] == found.quantities.unit == "uncalibrated"
+    charge = details["quantities"]["charge_largest_uncalibrated"]
+    assert row["charge_largest"] == pytest.approx(charge, rel=1e-5)
+
+
 def rows(out: Path, name: str = "verdicts") -> list[dict]:
     files = sorted((out / name).glob("part-*.parquet"))
     return [row for file in files for row in pq.read_table(file).to_pylist()]

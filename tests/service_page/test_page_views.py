@@ -42,6 +42,11 @@ def test_a_recording_is_diagnosed(open_page: OpenPage, tmp_path: Path) -> None:
     assert values["corona, pulse series alone"] == 0.5
     assert "30%" in page.text("[aria-labelledby=conflict-heading]")
     assert "partly disagree" in page.text("[aria-labelledby=conflict-heading]")
+    assert page.text("#severity-heading") == "Severity: low"
+    assert "nobody’s limits" in page.text("[aria-labelledby=severity-heading]")
+    # The service draws the pattern of its pulses.
+    drawn = "return [...document.images].some(i => i.naturalWidth === 960)"
+    page.wait(lambda: page.script(drawn))
 
 
 def test_a_series_is_drawn_by_phase(open_page: OpenPage, tmp_path: Path) -> None:
@@ -64,17 +69,6 @@ def test_a_series_is_drawn_by_phase(open_page: OpenPage, tmp_path: Path) -> None
     lit = page.wait(lambda: page.script(bright))
     assert [100, 0] in lit and all(row == 95 for column, row in lit if [column, row] != [100, 0])
     assert len(lit) == 129
-
-
-def test_severity_and_pattern_stand_beside_the_class(open_page: OpenPage, tmp_path: Path) -> None:
-    page = open_page()
-    page.choose("Model", "gis")
-    page.pick(write_recording(tmp_path, "w", brightness=204, loudest=50))
-    page.verdicts(1)
-    assert page.text("#severity-heading") == "Severity: low"
-    assert "nobody’s limits" in page.text("[aria-labelledby=severity-heading]")
-    drawn = "return [...document.images].some(i => i.naturalWidth === 960)"
-    page.wait(lambda: page.script(drawn))
 
 
 def test_sensors_that_disagree_are_unknown(open_page: OpenPage, tmp_path: Path) -> None:

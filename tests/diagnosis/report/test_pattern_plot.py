@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import cv2
 import numpy as np
 import pytest
 
-from chiasm.diagnosis.prediction.pictures import pattern_picture, picture_name
-from chiasm.discharge import DischargeSource, Severity
+from chiasm.diagnosis.prediction.pictures import PatternPictures, pattern_picture, picture_name
 from chiasm.samples import Diagnosis, RecordingSample
 
 
@@ -63,16 +64,13 @@ def test_a_signal_without_a_mains_has_no_phases_and_a_picture_alone_is_shown():
     assert (np.abs(green - [0, 255, 0]).sum(axis=2) < 60).mean() > 0.3
 
 
-def test_sources_and_severity_change_the_words():
-    sample, model = recording(), Model()
-    plain = model.classify(sample)
-    one = DischargeSource("early", 0.9, 0.5, 0.5, ((80.0, 100.0),), {"early": 0.9})
-    told = Diagnosis(
-        *("a/b.csv", "early", plain.probabilities),
-        severity=Severity("high", ("it is",)),
-        sources=(one, one),
-    )
-    assert (drawn(sample, model) != drawn(sample, model, diagnosis=told)).any()
+def test_without_matplotlib_it_is_said_once(monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "chiasm.diagnosis.report.pattern_plot", None)
+    pictures, model = PatternPictures(tmp_path / "patterns", Model()), Model()
+    for _ in range(2):
+        assert pictures.write(recording(), model.classify(recording())) is None
+    assert " ".join(capsys.readouterr().out.split()).count("pip install matplotlib") == 1
+    assert not (tmp_path / "patterns").exists()
 
 
 def test_names_of_pictures_tell_equal_stems_apart():
