@@ -44,7 +44,8 @@ class RecordingJob:
     @property
     def options(self) -> Mapping[str, Any]:
         """What else decides the tables."""
-        return {}
+        levels = levels_for(self.inputs)
+        return {} if levels is None else {"severity": str(dict(levels.bounds))}
 
     @property
     def pictures(self) -> bool:
