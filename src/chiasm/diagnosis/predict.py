@@ -15,16 +15,20 @@ from chiasm.diagnosis.prediction.outcomes import (
     row_of,
     say_summary,
 )
+from chiasm.diagnosis.prediction.occlusion import WINDOWS
 from chiasm.diagnosis.prediction.pictures import PatternPictures
 from chiasm.diagnosis.quantities.assessment import measured
 from chiasm.diagnosis.quantities.severity import SeverityLevels, levels_for, rated
 from chiasm.diagnosis.readers.opening import open_source
 from chiasm.diagnosis.readers.source import RecordingSource, problem_message
 from chiasm.errors import ChiasmError, ConfigurationError, DataError
-from chiasm.runs.console import MAX_LISTED
+from chiasm.runs.console import MAX_LISTED, say
 from chiasm.runs.tally import Tally
 from chiasm.samples import Diagnosis, RecordingSample
 from chiasm.training.progress import Progress
+
+
+_MANY = 100  # recordings whose pictures take long
 
 
 class RecordingModel(Protocol):
@@ -78,6 +82,11 @@ def predict(
     target.mkdir(parents=True, exist_ok=True)
     levels = levels_for(inputs, severity)
     drawn = PatternPictures(target / "patterns", model) if pictures else None
+    if pictures and len(source.refs) >= _MANY:
+        say(
+            f"Each of {len(source.refs)} recordings is judged {WINDOWS} times more for its "
+            "picture; --no-pictures leaves them out."
+        )
     with Progress("Diagnosing", len(source.refs), unit="recordings") as progress:
         diagnoses = [
             _diagnosed(model, item, levels, drawn) for item in progress.over(_loaded(source))

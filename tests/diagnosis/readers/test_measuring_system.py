@@ -81,6 +81,13 @@ def test_two_voltages_without_a_charge_remain_channels():
     assert len(recorded.series) == 2 and recorded.system.voltage is None
 
 
+def test_a_voltage_beside_several_charges_is_no_channel():
+    recorded = read(
+        table(TIME, CHARGE, CHARGE, RAMP, header="time [s];Q 1;Q 2;U [kV]"), frequency=10
+    )
+    assert len(recorded.series) == 2 and recorded.system.voltage is not None
+
+
 def test_an_empty_cell_of_the_voltage_is_refused():
     content = table(TIME, RAMP, PHASE, CHARGE, header="t;U;phase;Q")
     with pytest.raises(DataError, match="is empty"):
