@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
+from chiasm.diagnosis.prediction.occlusion import WINDOWS
 from chiasm.diagnosis.prediction.outcomes import (
     columns_of,
     outcome_of,
@@ -15,7 +16,6 @@ from chiasm.diagnosis.prediction.outcomes import (
     row_of,
     say_summary,
 )
-from chiasm.diagnosis.prediction.occlusion import WINDOWS
 from chiasm.diagnosis.prediction.pictures import PatternPictures
 from chiasm.diagnosis.quantities.assessment import measured
 from chiasm.diagnosis.quantities.severity import SeverityLevels, levels_for, rated
@@ -26,7 +26,6 @@ from chiasm.runs.console import MAX_LISTED, say
 from chiasm.runs.tally import Tally
 from chiasm.samples import Diagnosis, RecordingSample
 from chiasm.training.progress import Progress
-
 
 _MANY = 100  # recordings whose pictures take long
 
