@@ -319,13 +319,17 @@ class Diagnosis:
 
     Attributes:
         source: path of the recording.
-        kind: the class decided for, ``"unknown"`` where evidence is too weak, None on error.
+        kind: the class decided for; ``"unknown"`` where the recording is like none of the trained
+            classes, or the evidence is too weak; None on error.
         probabilities: class name to calibrated probability; they sum to 1.
         opinions: modality to its own class probabilities, where that modality was present.
         uncertainty: of the combined opinion, in [0, 1].
         conflict: mass that the modalities put on different classes, in [0, 1]; NaN with one alone.
         error: a sentence saying what was wrong with the input, or "".
         notes: remarks, e.g. 'the series was absent'.
+        distance: of the recording from the trained classes; NaN of models that keep none.
+        distance_limit: of the distance, above which the recording is 'unknown'.
+        nearest_kind: the trained class that is nearest by that distance, or "".
     """
 
     source: str
@@ -336,6 +340,9 @@ class Diagnosis:
     conflict: float = float("nan")
     error: str = ""
     notes: tuple[str, ...] = field(default=())
+    distance: float = float("nan")
+    distance_limit: float = float("nan")
+    nearest_kind: str = ""
 
     def plot(self) -> Figure:
         """Draw the probabilities of the classes; needs matplotlib."""

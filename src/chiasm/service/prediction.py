@@ -179,6 +179,9 @@ class RequestPredictor:
             opinions={name: dict(opinion) for name, opinion in diagnosis.opinions.items()},
             uncertainty=finite_or_none(diagnosis.uncertainty),
             conflict=finite_or_none(diagnosis.conflict),
+            distance=finite_or_none(diagnosis.distance),
+            distance_limit=finite_or_none(diagnosis.distance_limit),
+            nearest_kind=diagnosis.nearest_kind,
             latency_ms=row.latency_ms,
             notes=list(diagnosis.notes),
         )

@@ -26,6 +26,9 @@ def columns_of(kinds: Sequence[str]) -> dict[str, str]:
         **{f"p_{kind}": "double" for kind in kinds},
         "uncertainty": "double",
         "conflict": "double",
+        "distance": "double",
+        "distance_limit": "double",
+        "nearest_kind": "string",
         "notes": "string",
         "error": "string",
     }
@@ -44,6 +47,8 @@ def outcome_of(
     line = ""
     if diagnosis.kind is not None:
         line = f"{diagnosis.source}: {diagnosis.kind} ({_likeliest(diagnosis)})"
+        if diagnosis.distance > diagnosis.distance_limit:
+            line = f"{diagnosis.source}: {diagnosis.kind}, {diagnosis.notes[-1]}"
     return Outcome(
         row_of(diagnosis, kinds),
         kinds=(_UNKNOWN,) if diagnosis.kind == _UNKNOWN else (),
@@ -67,6 +72,9 @@ def row_of(diagnosis: Diagnosis, kinds: Sequence[str]) -> dict[str, Any]:
         **{f"p_{kind}": rounded(probabilities.get(kind, math.nan)) for kind in kinds},
         "uncertainty": rounded(diagnosis.uncertainty),
         "conflict": rounded(diagnosis.conflict),
+        "distance": rounded(diagnosis.distance),
+        "distance_limit": rounded(diagnosis.distance_limit),
+        "nearest_kind": diagnosis.nearest_kind,
         "notes": "; ".join(diagnosis.notes),
         "error": diagnosis.error,
     }
