@@ -99,8 +99,8 @@ class KnownClasses:
         centre, scale: ``(1, D)`` mean and standard deviation of the training recordings.
         mapping: ``(D, D)`` from standardised statistics to coordinates, one row an axis.
         means: ``(K, D)`` of the classes, in coordinates.
-        far: length that few held-out recordings of known classes exceed (see ``measures``).
-        turned: angle that as few of them exceed.
+        lengths: by class, how far its recordings usually are from its mean (see ``measures``).
+        angles: by class, by what angle they usually lie off its mean.
 
     References:
         Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples, NeurIPS
@@ -113,15 +113,15 @@ class KnownClasses:
     scale: str
     mapping: str
     means: str
-    far: float
-    turned: float
+    lengths: tuple[float, ...]
+    angles: tuple[float, ...]
 
     def measures(self, statistics: Array) -> tuple[Array, Array]:
         """Return lengths ``(N, K)`` and angles ``(N, K)`` from each class of ``(N, D)``.
 
-        A length is the root mean square difference of the coordinates from the class's mean: 1 is
-        usual. An angle is one minus the cosine, seen from the mean of all recordings: what has a
-        pattern that leads away from all classes is strange where it is near, too.
+        A length is the root mean square difference of the coordinates from the class's mean. An
+        angle is one minus the cosine, seen from the mean of all recordings: what has a pattern that
+        leads away from all classes is strange where it is near, too.
         """
         width = statistics.shape[1]
         points, means = self.points(statistics), unpacked(self.means, width)
@@ -135,15 +135,32 @@ class KnownClasses:
         within = np.clip(standard, -_STRANGEST, _STRANGEST)
         return np.asarray(within @ unpacked(self.mapping, width).T)
 
-    def distances(self, statistics: Array) -> tuple[Array, Array]:
-        """Return the distance ``(N,)`` from all classes, and the mean squares ``(N, K)`` by class.
+    def distances(self, statistics: Array) -> Array:
+        """Return the distances ``(N, K)`` of statistics ``(N, D)`` from each class; 1 is usual.
 
-        The distance is the smallest length or the smallest angle, whichever is larger against what
-        known recordings have.
+        The length or the angle, whichever is larger against what the class's own recordings have.
         """
         lengths, angles = self.measures(statistics)
-        distance = np.maximum(lengths.min(axis=1) / self.far, angles.min(axis=1) / self.turned)
-        return distance, lengths**2
+        return np.maximum(lengths / np.array(self.lengths), angles / np.array(self.angles))
+
+
+def joint_distances(
+    known: Sequence[KnownClasses], statistics: Sequence[Array]
+) -> tuple[Array, tuple[str, ...]]:
+    """Return distances ``(N, K)`` by several modalities, and the names of the K classes.
+
+    The largest of a class's distances: a recording is like a class if all that is known of it is.
+
+    Args:
+        known: of each modality.
+        statistics: ``(N, D)`` of each modality.
+    """
+    kinds = tuple(k for k in known[0].kinds if all(k in other.kinds for other in known))
+    parts = [
+        one.distances(rows)[:, [one.kinds.index(kind) for kind in kinds]]
+        for one, rows in zip(known, statistics)
+    ]
+    return np.max(parts, axis=0), kinds
 
 
 def _directions(vectors: Array) -> Array:
@@ -175,7 +192,7 @@ class Distance:
     """How far a recording is from the trained classes.
 
     Attributes:
-        value: the distance; the largest of its modalities.
+        value: the distance from the nearest class.
         limit: above which it is 'unknown'.
         nearest: the class that is nearest.
     """
@@ -206,15 +223,10 @@ def distance_of(
     limit = math.nan if rule is None else rule.limits.get("+".join(present), math.nan)
     if rule is None or math.isnan(limit):
         return None
-    largest, squares = 0.0, []
-    for modality in present:
-        known = rule.known[modality]
-        statistics = recording_statistics(sample, form, modality, mains=rule.mains)
-        distance, by_class = known.distances(statistics[None])
-        largest = max(largest, float(distance[0]))
-        squares.append(by_class[0])
-    kinds = rule.known[present[0]].kinds
-    return Distance(largest, limit, kinds[int(np.mean(squares, axis=0).argmin())])
+    rows = [recording_statistics(sample, form, m, mains=rule.mains)[None] for m in present]
+    distances, kinds = joint_distances([rule.known[m] for m in present], rows)
+    nearest = int(distances[0].argmin())
+    return Distance(float(distances[0, nearest]), limit, kinds[nearest])
 
 
 def is_unknown(

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.diagnosis.datamodule import DiagnosisDataModule
-from chiasm.diagnosis.decision import Array, KnownClasses, UnknownRule, weakest_accepted
+from chiasm.diagnosis.decision import (
+    Array,
+    KnownClasses,
+    UnknownRule,
+    joint_distances,
+    weakest_accepted,
+)
 from chiasm.diagnosis.preparation.recording_statistics import recording_statistics
 from chiasm.diagnosis.readers.source import RecordingRef
 from chiasm.files.packed_arrays import packed
 
 # Training recordings that are described, at most: their covariance has a few thousand entries.
 MOST = 2_000
-# Share of the held-out recordings that neither length nor angle should exceed.
-_USUAL = 0.95
+# Share of a class's recordings that have at most its usual length and angle, and the number of
+# parts of the training recordings that are held out in turn to find these.
+_USUAL, _PARTS = 0.8, 4
 # Variance below which a statistic is constant, and what is added to every variance.
 _CONSTANT, _RIDGE = 1e-12, 1e-3
 
@@ -24,15 +32,41 @@ Labels = NDArray[np.int64]
 
 
 def fit_known_classes(
-    statistics: Array, labels: Labels, kinds: Sequence[str], held_out: Array
+    statistics: Array, labels: Labels, kinds: Sequence[str], groups: Sequence[str]
 ) -> KnownClasses:
     """Return where some training recordings lie.
+
+    What is usual for a class is measured on recordings that are held out, in turn, together with
+    those of their group, and drawn half the way (on a logarithmic scale) to what is usual for all
+    classes: of few sessions it is known only roughly.
 
     Args:
         statistics: ``(M, D)`` of training recordings, at least one.
         labels: ``(M,)`` their classes, positions in ``kinds``.
         kinds: names of the classes; those without a recording are left out.
-        held_out: ``(N, D)`` of other recordings of these classes, at least one.
+        groups: M names; recordings of one group depend on each other.
+    """
+    whole = _fitted(statistics, labels, kinds)
+    present = np.unique(labels)
+    column = np.searchsorted(present, labels)
+    measured = np.full((2, len(labels)), np.nan)
+    part = np.unique(np.asarray(groups), return_inverse=True)[1] % _PARTS
+    for number in range(_PARTS):
+        held_out, rest = part == number, part != number
+        if not held_out.any() or not rest.any():
+            continue
+        one = _fitted(statistics[rest], labels[rest], kinds)
+        columns = np.full(len(present), -1)
+        columns[np.searchsorted(present, np.unique(labels[rest]))] = range(len(one.kinds))
+        has = held_out & (columns[column] >= 0)
+        for row, values in enumerate(one.measures(statistics[has])):
+            measured[row, has] = values[np.arange(len(values)), columns[column[has]]]
+    lengths, angles = (_usual(row, column, len(present)) for row in measured)
+    return replace(whole, lengths=lengths, angles=angles)
+
+
+def _fitted(statistics: Array, labels: Labels, kinds: Sequence[str]) -> KnownClasses:
+    """Return means and the mapping to coordinates; all lengths and angles are 1.
 
     References:
         Ledoit, Wolf, A well-conditioned estimator for large-dimensional covariance matrices,
@@ -41,44 +75,35 @@ def fit_known_classes(
     from sklearn.covariance import LedoitWolf
 
     centre, variance = statistics.mean(axis=0), statistics.var(axis=0)
-    scale = np.sqrt(np.where(variance > _CONSTANT, variance, 1.0))
-    identity, width = np.eye(statistics.shape[1]), statistics.shape[1]
-    present = np.unique(labels)
-    # Standardised as a diagnosis does it, so that both clip alike.
-    known = KnownClasses(
+    identity, present = np.eye(statistics.shape[1]), np.unique(labels)
+    ones = (1.0,) * len(present)
+    standard = KnownClasses(
         kinds=tuple(kinds[label] for label in present),
         centre=packed(centre),
-        scale=packed(scale),
+        scale=packed(np.sqrt(np.where(variance > _CONSTANT, variance, 1.0))),
         mapping=packed(identity),
-        means=packed(np.zeros((len(present), width))),
-        far=1.0,
-        turned=1.0,
+        means="",
+        lengths=ones,
+        angles=ones,
     )
-    standard = known.points(statistics)
-    means = np.stack([standard[labels == label].mean(axis=0) for label in present])
-    within = standard - means[np.searchsorted(present, labels)]
+    points = standard.points(statistics)
+    means = np.stack([points[labels == label].mean(axis=0) for label in present])
+    within = points - means[np.searchsorted(present, labels)]
     covariance = LedoitWolf(assume_centered=True).fit(within).covariance_ + _RIDGE * identity
     mapping = np.linalg.inv(np.linalg.cholesky(covariance))
-    fitted = KnownClasses(
-        **{name: getattr(known, name) for name in ("kinds", "centre", "scale")},
-        mapping=packed(mapping),
-        means=packed(means @ mapping.T),
-        far=1.0,
-        turned=1.0,
-    )
-    lengths, angles = fitted.measures(held_out)
-    return KnownClasses(
-        **{
-            name: getattr(fitted, name) for name in ("kinds", "centre", "scale", "mapping", "means")
-        },
-        far=_usual(lengths),
-        turned=_usual(angles),
-    )
+    return replace(standard, mapping=packed(mapping), means=packed(means @ mapping.T))
 
 
-def _usual(measures: Array) -> float:
-    """Return the measure from the nearest class that few held-out recordings exceed."""
-    return max(float(np.quantile(measures.min(axis=1), _USUAL)), 1e-6)
+def _usual(measured: Array, column: Labels, classes: int) -> tuple[float, ...]:
+    """Return by class the measure that most of its held-out recordings have at most."""
+    known = ~np.isnan(measured)
+    of_all = float(np.quantile(measured[known], _USUAL)) if known.any() else 1.0
+    usual = []
+    for number in range(classes):
+        values = measured[known & (column == number)]
+        of_class = float(np.quantile(values, _USUAL)) if len(values) else of_all
+        usual.append(max(float(np.sqrt(of_class * of_all)), 1e-6))
+    return tuple(usual)
 
 
 def fit_unknown_rule(
@@ -97,40 +122,34 @@ def fit_unknown_rule(
     mains = config.phase != "none"
     training = _evenly(data.split.train, MOST)
     labels = np.array([ref.label for ref in training], np.int64)
+    groups = [ref.group.get(data.groups_by) or str(n) for n, ref in enumerate(training)]
     known: dict[str, KnownClasses] = {}
-    distances: dict[str, Array] = {}
+    held_out: dict[str, Array] = {}
     for modality in config.modalities:
-        held_out = _described(data, data.split.validation, modality, mains)
-        fitted = _described(data, training, modality, mains)
-        described, told = _complete(fitted), _complete(held_out)
-        if described.any() and told.any():
-            one = fit_known_classes(
-                fitted[described], labels[described], data.store.kinds, held_out[told]
-            )
-            known[modality] = one
-            distances[modality] = np.full(len(held_out), np.nan)
-            distances[modality][told] = one.distances(held_out[told])[0]
+        rows = _described(data, training, modality, mains)
+        has = _complete(rows)
+        if has.any():
+            names = [group for group, one in zip(groups, has) if one]
+            known[modality] = fit_known_classes(rows[has], labels[has], data.store.kinds, names)
+            held_out[modality] = _described(data, data.split.validation, modality, mains)
     share = config.unknown_share / (2 if config.unknown_by == "both" else 1)
-    limits = {
-        key: _limit([distances[m] for m in key.split("+")], rows, share)
-        for key, rows in right.items()
-        if set(key.split("+")) <= set(known)
-    }
-    limits = {key: limit for key, limit in limits.items() if limit is not None}
+    limits = {}
+    for key, rows in right.items():
+        shown = key.split("+")
+        has = np.logical_and.reduce([_complete(held_out[m]) for m in shown if m in known])
+        if set(shown) <= set(known) and has.any():
+            distances, kinds = joint_distances(
+                [known[m] for m in shown], [held_out[m][has] for m in shown]
+            )
+            if kinds:
+                limits[key] = _limit(distances.min(axis=1), rows[has], share)
     return UnknownRule(config.unknown_by, config.unknown_share, known, limits, mains)
 
 
-def _limit(distances: Sequence[Array], right: NDArray[np.bool_], share: float) -> float | None:
-    """Return the least distance that makes at most a share of the right diagnoses 'unknown'.
-
-    None without a recording that has all the modalities.
-    """
-    largest = np.max(distances, axis=0)
-    present = ~np.isnan(largest)
-    if not present.any():
-        return None
-    counted = right & present if (right & present).any() else present
-    return -weakest_accepted(-largest, counted, share=share)
+def _limit(distances: Array, right: NDArray[np.bool_], share: float) -> float:
+    """Return the least distance that makes at most a share of the right diagnoses 'unknown'."""
+    counted = right if right.any() else np.ones_like(right)
+    return -weakest_accepted(-distances, counted, share=share)
 
 
 def _described(

@@ -210,7 +210,9 @@ def _from_json(content: dict[str, Any]) -> Deployment:
         fields["recording"] = RecordingForm(**form)
     if (rule := fields.get("unknown")) is not None:
         known = {
-            modality: KnownClasses(**{**classes, "kinds": tuple(classes["kinds"])})
+            modality: KnownClasses(
+                **{**classes, **{n: tuple(classes[n]) for n in ("kinds", "lengths", "angles")}}
+            )
             for modality, classes in rule["known"].items()
         }
         fields["unknown"] = UnknownRule(**{**rule, "known": known})

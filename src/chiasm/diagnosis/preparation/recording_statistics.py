@@ -102,7 +102,12 @@ def _channel(cells: NDArray[np.float32], floor: float, mains: bool) -> list[Arra
     heights = cells[is_pulse].astype(np.float64)
     mean = float(heights.mean()) if len(heights) else floor
     per_cycle = is_pulse.sum(axis=1)
-    parts = [_heights(heights / mean), _rates(per_cycle, cells, mean, floor), _rhythm(is_pulse)]
+    parts = [
+        _heights(heights / mean),
+        _rates(per_cycle, cells, mean, floor),
+        _rhythm(is_pulse),
+        _intervals(cells.ravel(), is_pulse),
+    ]
     if mains:
         parts += [
             _phases(cells, is_pulse, mean),
@@ -164,6 +169,40 @@ def _rhythm(is_pulse: NDArray[np.bool_]) -> Array:
         both = float((is_pulse[step:] & is_pulse[:-step]).sum()) if len(is_pulse) > step else 0.0
         out.append(_surplus(both, float((by_phase**2).sum()), is_pulse))
     return np.array(out)
+
+
+def _intervals(values: NDArray[np.float32], is_pulse: NDArray[np.bool_]) -> Array:
+    """Return how regular the times between pulses are, and how heights follow them.
+
+    A particle that hops takes more charge the longer it flies; a converter is regular, and not with
+    the mains: lines of the spectrum of the pulses between the harmonics of the cycle.
+    """
+    places = np.flatnonzero(is_pulse.ravel())
+    if len(places) < 8:
+        return np.zeros(7)
+    waits = np.diff(places).astype(np.float64)
+    logs, heights = np.log(waits), np.log(np.maximum(values[places[1:]].astype(np.float64), 1e-9))
+    power = np.abs(np.fft.rfft(is_pulse.ravel() - is_pulse.mean())[1:]) ** 2
+    cycles = len(is_pulse)
+    off = np.delete(power, np.arange(cycles - 1, len(power), cycles))  # none a whole cycle long
+    off = off[cycles // 4 :]  # slower is the activity's coming and going
+    return np.array(
+        [
+            np.median(logs) - np.log(waits.mean()),
+            np.log(waits.std() / waits.mean() + 0.01),
+            logs.std(),
+            _lagged(logs, 1),
+            _correlation(logs, heights),
+            _lagged(heights, 1),
+            np.log(off.max() / off.mean()) if len(off) and off.mean() > 0 else 0.0,
+        ]
+    )
+
+
+def _correlation(first: Array, second: Array) -> float:
+    a, b = first - first.mean(), second - second.mean()
+    size = float(np.sqrt((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum()) / size if size > 1e-9 else 0.0
 
 
 def _surplus(both: float, chance: float, is_pulse: NDArray[np.bool_]) -> float:
