@@ -267,8 +267,16 @@ def test_one_class_and_unreadable_recordings_are_judged_and_told(
     metrics = evaluate(run, data=day, most_corrupted=4)
     assert metrics["counts"]["by_kind"] == {"floating": 4, "noise": 0, "normal": 0}
     assert metrics["counts"]["not_judged"] == 2
+    assert metrics["unknown"]["kinds"] == {} and metrics["unknown"]["share"] == 0.05
     assert metrics["corruptions"] and "picture of another recording" not in metrics["corruptions"]
     said = "".join(capsys.readouterr().out.split())  # long paths are broken over lines
     assert "80.npy" in said and "81.npy" in said and "Nopicturewasputbeside" in said
     page = (run / "report/report.html").read_text()
     assert "2 recordings could not be diagnosed" in page and "No picture was put beside" in page
+    several = table(tmp_path / "several", sessions=range(60, 68), kinds=("noise", "void"))
+    metrics = evaluate(run, data=several, out=tmp_path / "report", most_corrupted=0)
+    assert metrics["counts"]["judged"] == metrics["unknown"]["kinds"]["void"]["count"] == 8
+    void, page = metrics["unknown"]["kinds"]["void"], (tmp_path / "report/report.html").read_text()
+    assert void["scores"]["distance"]["auroc"]["value"] > 0.6 and void["found"]["value"] > 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "void, which the model was not trained on:" in said and "untrained class" in page

@@ -14,6 +14,7 @@ import argparse
 import json
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,9 +158,36 @@ def one_run(model: str, kind: str, options: argparse.Namespace) -> dict[str, Any
 
 
 def _unlabelled(ref: RecordingRef) -> RecordingRef:
-    from dataclasses import replace
-
     return replace(ref, label=0)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the figures as Markdown: rules down, models and classes that were left out across."""
+    heads = [f"{r['model']}, {r['left_out']}" for r in rows]
+    rules = list(dict.fromkeys(rule for row in rows for rule in row["auroc"]))
+
+    def line(cells: list[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    def cell(row: dict[str, Any], rule: str) -> str:
+        found = row["auroc"].get(rule)
+        if found is None:
+            return "–"
+        low, high = found["interval"]
+        return f"{found['value']:.3f} ({low:.2f} to {high:.2f})"
+
+    lines = [line(["rule", *heads]), line(["---"] * (len(heads) + 1))]
+    lines += [line([rule, *(cell(row, rule) for row in rows)]) for rule in rules]
+    facts = {
+        "found at the limit": lambda r: f"{r['found']:.1%}",
+        "known ones called unknown": lambda r: f"{r['false_unknown']:.1%}",
+        "macro-F1 of the known classes": lambda r: f"{r['macro_f1']:.3f}",
+        "recordings, known and unknown": lambda r: f"{r['known']}, {r['unknown']}",
+        "sessions, known and unknown": lambda r: f"{r['sessions'][0]}, {r['sessions'][1]}",
+        "CPU minutes of the training": lambda r: f"{r['cpu_minutes']:.1f}",
+    }
+    lines += [line([name, *(fact(row) for row in rows)]) for name, fact in facts.items()]
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -176,7 +204,13 @@ def main() -> None:
     parser.add_argument("--statistics", action="store_true")
     parser.add_argument("--name", required=True, help="of the data, in the table")
     parser.add_argument("--json", required=True)
+    parser.add_argument("--table", action="store_true", help="only print the tables of the file")
     options = parser.parse_args()
+    if options.table:
+        rows = json.loads(Path(options.json).read_text())["rows"]
+        for name in dict.fromkeys(row["data"] for row in rows):
+            print(f"### {name}\n\n{table([row for row in rows if row['data'] == name])}\n")
+        return
     path = Path(options.json)
     rows = json.loads(path.read_text())["rows"] if path.exists() else []
     commit = subprocess.run(

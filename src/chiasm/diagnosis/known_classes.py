@@ -89,7 +89,9 @@ def _fitted(statistics: Array, labels: Labels, kinds: Sequence[str]) -> KnownCla
     points = standard.points(statistics)
     means = np.stack([points[labels == label].mean(axis=0) for label in present])
     within = points - means[np.searchsorted(present, labels)]
-    covariance = LedoitWolf(assume_centered=True).fit(within).covariance_ + _RIDGE * identity
+    covariance = identity  # of a single recording
+    if len(within) > 1:
+        covariance = LedoitWolf(assume_centered=True).fit(within).covariance_ + _RIDGE * identity
     mapping = np.linalg.inv(np.linalg.cholesky(covariance))
     return replace(standard, mapping=packed(mapping), means=packed(means @ mapping.T))
 
@@ -134,15 +136,17 @@ def fit_unknown_rule(
             held_out[modality] = _described(data, data.split.validation, modality, mains)
     share = config.unknown_share / (2 if config.unknown_by == "both" else 1)
     limits = {}
-    for key, rows in right.items():
+    for key, is_right in right.items():
         shown = key.split("+")
-        has = np.logical_and.reduce([_complete(held_out[m]) for m in shown if m in known])
-        if set(shown) <= set(known) and has.any():
+        if not set(shown) <= set(known):
+            continue
+        has = np.all([_complete(held_out[m]) for m in shown], axis=0)
+        if has.any():
             distances, kinds = joint_distances(
                 [known[m] for m in shown], [held_out[m][has] for m in shown]
             )
             if kinds:
-                limits[key] = _limit(distances.min(axis=1), rows[has], share)
+                limits[key] = _limit(distances.min(axis=1), is_right[has], share)
     return UnknownRule(config.unknown_by, config.unknown_share, known, limits, mains)
 
 

@@ -34,6 +34,7 @@ _OCTAVES = np.arange(-2.0, 2.01, 0.5)
 # Edges, against the mean pulse, of small, middle and large pulses.
 _THIRDS = (0.7, 1.4)
 HARMONICS = 6
+_WINDOWS = (0.125, 0.5, 1, 4, 16, 64)  # cycles in which pulses are counted
 _BLOCKS = 20  # parts of a recording between which its rhythm is compared
 _FEW = 100.0  # pulses below which a concentration is drawn towards none
 _BANDS = 8  # rows of a picture that are described together
@@ -107,6 +108,7 @@ def _channel(cells: NDArray[np.float32], floor: float, mains: bool) -> list[Arra
         _rates(per_cycle, cells, mean, floor),
         _rhythm(is_pulse),
         _intervals(cells.ravel(), is_pulse),
+        _bursts(is_pulse),
     ]
     if mains:
         parts += [
@@ -137,7 +139,6 @@ def _rates(
     """Return how many pulses there are, how they are spread over time, and how high they are."""
     count = len(per_cycle)
     rate = float(per_cycle.mean())
-    variance = float(per_cycle.var()) / max(rate, 1e-9)
     blocks = _by_block(per_cycle[:, None])[:, 0]
     tops = cells.max(axis=1).astype(np.float64)
     return np.array(
@@ -145,7 +146,6 @@ def _rates(
             np.log(rate + 0.5 / count + 1e-3),
             np.log(mean / floor),
             float((per_cycle == 0).mean()),
-            np.log((variance * count + 1) / (count + 1)) if rate else 0.0,
             _relative_deviation(blocks),
             np.log1p(tops.std() / max(tops.mean(), 1e-9)),
             _lagged(tops, 1),
@@ -199,6 +199,28 @@ def _intervals(values: NDArray[np.float32], is_pulse: NDArray[np.bool_]) -> Arra
     )
 
 
+def _bursts(is_pulse: NDArray[np.bool_]) -> Array:
+    """Return the variance of counts in windows against their mean, 1 of a Poisson law, by length.
+
+    Regular pulses have less, bursts more from the length of a burst on. What is too long for a
+    recording has the last value that could be told.
+
+    References:
+        Lowen, Teich, Fractal-Based Point Processes, 2005, Section 3.4 (the Fano factor).
+    """
+    flat, cycle = is_pulse.ravel(), is_pulse.shape[1]
+    out = [0.0]
+    for length in (max(1, round(scale * cycle)) for scale in _WINDOWS):
+        windows = len(flat) // length
+        if windows < 8:
+            out.append(out[-1])
+            continue
+        counts = flat[: windows * length].reshape(windows, length).sum(axis=1)
+        mean, variance = float(counts.mean()), float(counts.var())
+        out.append(float(np.log((variance * windows + 3) / (mean * windows + 3))))
+    return np.array(out[1:])
+
+
 def _correlation(first: Array, second: Array) -> float:
     a, b = first - first.mean(), second - second.mean()
     size = float(np.sqrt((a**2).sum() * (b**2).sum()))
@@ -210,9 +232,9 @@ def _surplus(both: float, chance: float, is_pulse: NDArray[np.bool_]) -> float:
 
 
 def _phases(cells: NDArray[np.float32], is_pulse: NDArray[np.bool_], mean: float) -> Array:
-    """Return the concentration of small, middle and large pulses over the phase.
+    """Return how harmonics of small, middle and large pulses over the phase lie to each other.
 
-    And how their harmonics lie to each other: moments that no roll of the pattern changes.
+    Moments that no roll of the pattern changes, and the shares of the three sizes.
     """
     cuts = [0.0, *(mean * third for third in _THIRDS), np.inf]
     counts = np.stack(
@@ -221,8 +243,7 @@ def _phases(cells: NDArray[np.float32], is_pulse: NDArray[np.bool_], mean: float
     every = counts.sum(axis=0, keepdims=True)
     joined = np.concatenate([every, counts])  # (4, P)
     total = joined.sum(axis=1, keepdims=True)
-    moments = np.fft.rfft(joined, axis=1)[:, 1 : HARMONICS + 1] / np.sqrt(total**2 + _FEW)
-    concentration = _unbiased(moments, total / (total**2 + _FEW))
+    moments = np.fft.rfft(joined, axis=1)[:, 1:3] / np.sqrt(total**2 + _FEW)
     first, second = moments[:, 0], moments[:, 1]
     pairs = [
         first[0] ** 2 * np.conj(second[0]),
@@ -231,9 +252,7 @@ def _phases(cells: NDArray[np.float32], is_pulse: NDArray[np.bool_], mean: float
         first[3] ** 2 * np.conj(second[3]),
     ]
     shares = np.sqrt(counts.sum(axis=1) / max(float(total[0, 0]), 1.0))
-    return np.concatenate(
-        [concentration.ravel(), [f(p) for p in pairs for f in (np.real, np.imag)], shares]
-    )
+    return np.concatenate([[f(p) for p in pairs for f in (np.real, np.imag)], shares])
 
 
 def _within_the_floor(cells: NDArray[np.float32], floor: float) -> Array:
@@ -243,7 +262,7 @@ def _within_the_floor(cells: NDArray[np.float32], floor: float) -> Array:
     for level in WITHIN:
         passed = (cells > level * floor).sum(axis=0)
         share = float(passed.mean()) / cycles
-        waves = np.fft.rfft(passed)[1:5] / (cycles * phases)
+        waves = np.fft.rfft(passed)[1:3] / (cycles * phases)
         noise = share * (1 - share) / (cycles * phases)
         out += [
             np.array([np.log((share + 1e-3) / (1 - share + 1e-3))]),

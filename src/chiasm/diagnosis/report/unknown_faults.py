@@ -101,7 +101,7 @@ def joined(lists: list[ScoredRecordings]) -> ScoredRecordings:
         values = [getattr(one, name) for one in lists]
         return None if any(v is None for v in values) else np.concatenate(values)
 
-    shared = set.intersection(*(set(one.groups) for one in lists))
+    shared, called = set.intersection(*(set(one.groups) for one in lists)), column("unknown")
     return ScoredRecordings(
         logits=np.concatenate([one.logits for one in lists]),
         labels=np.concatenate([one.labels for one in lists]),
@@ -109,7 +109,7 @@ def joined(lists: list[ScoredRecordings]) -> ScoredRecordings:
         groups={by: np.concatenate([one.groups[by] for one in lists]) for by in sorted(shared)},
         flow_nll=column("flow_nll"),
         distance=column("distance"),
-        unknown=column("unknown"),
+        unknown=None if called is None else called.astype(bool),
     )
 
 
