@@ -44,7 +44,7 @@ def test_the_conductor_that_gives_the_phase_changes_nothing():
 def test_twice_as_long_a_recording_has_the_same_statistics():
     short, long = of(pulses(seed=1)), of(pulses(seed=1, cycles=2 * CYCLES))
     other = of(pulses(seed=2, rate=0.05))
-    assert np.abs(short - long).mean() < 0.3 * np.abs(short - other).mean()
+    assert np.abs(short - long).mean() < 0.35 * np.abs(short - other).mean()
 
 
 def test_rate_phase_and_rhythm_are_told_apart():
@@ -55,8 +55,8 @@ def test_rate_phase_and_rhythm_are_told_apart():
     regular = rng.normal(20, 1, (1, CYCLES * CYCLE)).astype(np.float32)
     regular[0, ::157] += 25
     for other in (pulses(seed=3, rate=0.03), anywhere, regular):
-        assert np.linalg.norm(of(pulses(seed=3)) - of(other)) > 3 * same
-    assert np.linalg.norm(of(anywhere) - of(regular)) > 3 * same
+        assert np.linalg.norm(of(pulses(seed=3)) - of(other)) > 2 * same
+    assert np.linalg.norm(of(anywhere) - of(regular)) > 2 * same
 
 
 def test_each_channel_is_described_by_itself():

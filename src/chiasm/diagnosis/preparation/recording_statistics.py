@@ -37,6 +37,7 @@ HARMONICS = 6
 _WINDOWS = (0.125, 0.5, 1, 4, 16, 64)  # cycles in which pulses are counted
 _BLOCKS = 20  # parts of a recording between which its rhythm is compared
 _FEW = 100.0  # pulses below which a concentration is drawn towards none
+_RARE = 0.05  # pairs of pulses a cycle below which their surplus is drawn towards none
 _BANDS = 8  # rows of a picture that are described together
 
 
@@ -228,7 +229,8 @@ def _correlation(first: Array, second: Array) -> float:
 
 
 def _surplus(both: float, chance: float, is_pulse: NDArray[np.bool_]) -> float:
-    return float(np.log((both + 3) / (chance * len(is_pulse) + 3)))
+    """Return the logarithm of pairs a cycle against those by chance; few of both are no surplus."""
+    return float(np.log((both / len(is_pulse) + _RARE) / (chance + _RARE)))
 
 
 def _phases(cells: NDArray[np.float32], is_pulse: NDArray[np.bool_], mean: float) -> Array:
@@ -278,8 +280,9 @@ def _steadiness(is_pulse: NDArray[np.bool_]) -> Array:
     """
     counts = _by_block(is_pulse)  # (B, P)
     total = counts.sum(axis=1, keepdims=True)
-    moments = np.fft.rfft(counts, axis=1)[:, 1 : HARMONICS + 1] / np.sqrt(total**2 + _FEW)
-    squares = np.abs(moments) ** 2 - total / (total**2 + _FEW)
+    few = _FEW / _BLOCKS**2
+    moments = np.fft.rfft(counts, axis=1)[:, 1 : HARMONICS + 1] / np.sqrt(total**2 + few)
+    squares = np.abs(moments) ** 2 - total / (total**2 + few)
     return np.sqrt(np.maximum(squares.mean(axis=0), 0))
 
 
