@@ -26,7 +26,7 @@ from chiasm.diagnosis.monitoring.growth import (
     least_recordings,
     slope_of,
 )
-from chiasm.diagnosis.monitoring.persistence import LEAST, persists
+from chiasm.diagnosis.monitoring.persistence import LEAST, REFERENCE, persists
 from chiasm.errors import ConfigurationError
 
 UNKNOWN = "unknown"
@@ -77,10 +77,10 @@ class AlarmRule:
         """What is promised of false alarms, in words."""
         return (
             f"Of assets that do not change, at most {100 * self.false_alarm_rate:.3g} % raise an "
-            "alarm, ever, however often they are looked at, if their recordings are independent of each "
-            "other. For the growth of charge and pulse rate this is proven for each recorder; "
-            "for class and severity the rule is made for it, and was measured "
-            "(docs/results/trend.md)."
+            "alarm, ever, however often they are looked at, if their recordings are independent "
+            "of each other. For the growth of charge and pulse rate this is proven for each "
+            "recorder; "
+            "for class and severity it holds as measured (docs/results/trend.md)."
         )
 
 
@@ -201,11 +201,11 @@ def _comparison_notes(
             f"Growth cannot be told yet: {least} recordings of one recorder are the fewest at this "
             f"false-alarm rate, and there are {most}."
         )
-    needed = 2 * rule.persistence
+    needed = REFERENCE + rule.persistence
     if len(ordered) < needed:
         yield (
-            f"A change of class or severity cannot be told yet: it takes {needed} recordings, and "
-            f"there are {len(ordered)}."
+            f"A change of class or severity cannot be told yet: it takes {needed} recordings at "
+            f"least, and there are {len(ordered)}."
         )
 
 
@@ -345,7 +345,9 @@ def _dated(asset: str, alarm: TrendAlarm, ordered: Sequence[Observation]) -> Tre
 
 def _when(ordered: Sequence[Observation], position: int) -> str:
     time = iso(ordered[position].time)
-    return f"since recording {position + 1}" if time is None else f"since {time[:16].replace('T', ' ')}"
+    if time is None:
+        return f"since recording {position + 1}"
+    return f"since {time[:16].replace('T', ' ')}"
 
 
 def _range(low: float, high: float) -> str:
