@@ -58,6 +58,7 @@ class RGBDSample:
         split: ``"train"``, ``"validation"``, ``"test"`` or ``""``.
         source: path of the RGB file (of the 3D file where there is no RGB).
         notes: what was assumed when it was read, a sentence each.
+        product: of which it is, for models of several; "" where nothing names it.
     """
 
     rgb: FloatArray | None
@@ -70,6 +71,7 @@ class RGBDSample:
     split: str = ""
     source: str = ""
     notes: tuple[str, ...] = ()
+    product: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,7 @@ class Verdict:
         regions: places of the alarm, the highest peak first; () of a good part.
         pixel_threshold: score that all pixels of a region exceed; None of a good part.
         parts: of a frame that is split, the verdict on each of its parts; else empty.
+        product: of which the part is, for a model of several; else "".
     """
 
     source: str
@@ -238,6 +241,7 @@ class Verdict:
     regions: tuple[Region, ...] = field(default=())
     pixel_threshold: float | None = None
     parts: tuple[Verdict, ...] = ()
+    product: str = ""
 
     def plot(self) -> Figure:
         """Draw the anomaly map with the decision and its regions; needs matplotlib."""

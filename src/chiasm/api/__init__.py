@@ -13,10 +13,11 @@ from chiasm.api.configuration import (
 )
 from chiasm.api.loading import export, load, wing
 from chiasm.api.prediction import evaluate, predict, predict_shards, trend
-from chiasm.api.training import demo, search, train
+from chiasm.api.training import add_products, demo, search, train
 
 __all__ = [
     "DEFAULT_MODEL",
+    "add_products",
     "demo",
     "evaluate",
     "export",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast, overload
 
 from chiasm.api.loading import identity, is_exported, load, load_for_worker, refuse
+from chiasm.detection.products.models import folder_of_product, read_products
 from chiasm.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class PredictionOptions(TypedDict, total=False):
     maps: Literal["none", "npy", "tiff"]
     masks: bool
     coco: bool
+    product: str | None
     device: str
 
 
@@ -46,6 +48,7 @@ def evaluate(
     data: Path | str,
     out: Path | str | None = None,
     lamp: int | Literal["all"] | None = None,
+    product: str | None = None,
     splits: Sequence[str] = (),
     left_out: Sequence[str] = (),
     device: str = "auto",
@@ -60,6 +63,8 @@ def evaluate(
             one ``RUN_report``.
         lamp: of parts: number of the lamp, for data with several; ``"all"`` takes all of them.
             None takes the lamp that the run saw its parts under.
+        product: of a model of several, the one that is evaluated alone; None evaluates each on its
+            own test parts.
         splits, left_out: of recordings: the run's settings are trained again on each of these
             splits and without each of these classes, and the figures shown beside the run's.
         device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -70,6 +75,7 @@ def evaluate(
         DataError: the data cannot be read, or hold nothing that the model may be tested on.
     """
     options |= {"data": data, "out": out, "device": device}
+    run = folder_of_product(Path(run), product)
     exported = is_exported(Path(run))
     kind, _ = identity(Path(run))
     if kind == "classifier":
@@ -84,6 +90,11 @@ def evaluate(
 
         return evaluate_diagnosis(run, splits=splits, left_out=left_out, **options)
     refuse(run, "detects defects", splits=splits or None, left_out=left_out or None)
+    if read_products(run):
+        from chiasm.detection.products.evaluation import evaluate_products
+
+        options |= {"data": Path(data), "model": load(run, device=options.pop("device"))}
+        return evaluate_products(run, lamp=lamp, **options)
     from chiasm.detection.evaluate import evaluate as evaluate_detection
 
     if exported:
@@ -122,6 +133,7 @@ def predict(
     maps: Literal["none", "npy", "tiff"] = "none",
     masks: bool = False,
     coco: bool = False,
+    product: str | None = None,
     device: str = "auto",
 ) -> list[Verdict] | list[Diagnosis]:
     """Predict verdicts on new parts, or diagnoses of new recordings.
@@ -149,6 +161,8 @@ def predict(
         maps: of parts: format of the raw anomaly maps that are written to ``out/maps``.
         masks: of parts: write a mask of the regions of each to ``out/masks``.
         coco: of parts: write the regions of all to ``out/coco.json``, too.
+        product: of a model of several products, that of which all these parts are; None leaves it
+            to the parts: their folder, a column of the table, or their looks where they are clear.
         device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Returns:
@@ -163,7 +177,12 @@ def predict(
     opened: Any = model
     if isinstance(model, Path | str):
         identity(Path(model))  # says what is wrong with a folder that holds no model
-        opened = load(model, device=device)
+        opened = load(model, product=product, device=device)
+    elif product is not None:
+        raise ConfigurationError(
+            f"A loaded model takes no product={product!r}; load it alone: load(folder, "
+            f"product={product!r})."
+        )
     of_parts = {"xyz": xyz, "lamp": lamp, **_given_files(maps, masks, coco)}
     one_path = isinstance(inputs, Path | str)
     if not one_path:
@@ -228,6 +247,7 @@ def predict_shards(
     maps: Literal["none", "npy", "tiff"] = "none",
     masks: bool = False,
     coco: bool = False,
+    product: str | None = None,
     quiet: bool = False,
     device: str = "auto",
 ) -> Tally:
@@ -245,7 +265,7 @@ def predict_shards(
         ray: address of a Ray cluster, ``"auto"``, or ``"local"`` for one on this machine; None
             takes processes of this machine.
         heat_maps: of parts: which of them get a heat map; None: those that are defective.
-        lamp, maps, masks, coco: as for ``predict``.
+        lamp, maps, masks, coco, product: as for ``predict``.
         quiet: print no progress.
         device: on which each worker predicts; see ``load``.
 
@@ -258,7 +278,7 @@ def predict_shards(
         ArtifactError: the model cannot be read, or the results not be written.
         DataError: no input could be judged.
     """
-    folder, place = Path(model), Path(out)
+    folder, place = folder_of_product(Path(model), product), Path(out)
     open_model = partial(load_for_worker, device=device)
     kind, files = identity(folder)
     if kind == "classifier":

@@ -71,7 +71,7 @@ def pattern_picture(
         raise ConfigurationError(NO_MATPLOTLIB) from cause
     read = recording_pulses(sample, model.polarity)
     return pattern_png(
-        None if read is None else phase_pattern(read[0], sample.system.charge_pc),
+        None if read is None else phase_pattern(read.pulses, sample.system.charge_pc),
         diagnosis,
         picture=sample.image,
         speaks=speaking_phases(model.classify, sample, diagnosis),

@@ -72,6 +72,6 @@ def quiet_where(series: FloatArray, chosen: np.ndarray) -> FloatArray:
     for channel in quiet:
         above = np.abs(channel - np.median(channel))
         deviation = _MAD_TO_SIGMA * float(np.median(above))
-        floor = channel[above <= THRESHOLD * deviation]
+        floor = channel[above <= max(THRESHOLD * deviation, float(above.min()))]
         channel[chosen] = floor[(draws * floor.size).astype(np.int64)]
     return quiet

@@ -21,7 +21,12 @@ from numpy.typing import NDArray
 from chiasm.diagnosis.preparation.pulses import in_bins, pattern_picture
 from chiasm.diagnosis.preparation.recorders import CYCLE
 from chiasm.diagnosis.readers.instrument_tables import InstrumentTable, read_instrument_table
-from chiasm.diagnosis.readers.instruments import instrument_xml, monitor_files, monitor_list
+from chiasm.diagnosis.readers.instruments import (
+    instrument_xml,
+    lone_monitor_file,
+    monitor_files,
+    read_monitor,
+)
 from chiasm.diagnosis.readers.recorded import (
     COLUMN_WORDS,
     RAW_SUFFIXES,
@@ -56,7 +61,7 @@ def read_recorder_file(path: Path | str, settings: RecorderSettings) -> Recorded
     path = Path(path)
     companions = monitor_files(path)
     if companions:
-        return monitor_list(companions, settings)
+        return read_monitor(companions, settings)
     return recorded_from_bytes(bytes_of(path), str(path), settings)
 
 
@@ -69,7 +74,9 @@ def recorded_from_bytes(content: bytes, where: str, settings: RecorderSettings) 
         return instrument_xml(content, settings, where)
     if content[:6] == b"\x93NUMPY" or suffix in (".npy", ".npz", ".mat"):
         return _of_array(_array(content, where, settings), settings, where)
-    return _of_table(read_instrument_table(content, where), settings, where)
+    recorded = _of_table(read_instrument_table(content, where), settings, where)
+    alone = lone_monitor_file(Path(where).name)
+    return remarked(recorded, (alone,)) if alone else recorded
 
 
 def _of_array(values: NDArray[Any], settings: RecorderSettings, where: str) -> Recorded:
@@ -108,7 +115,8 @@ def _of_table(table: InstrumentTable, settings: RecorderSettings, where: str) ->
                 return _timed(table, columns, settings, where)
             raise DataError(
                 f"{where} does not name its columns; say what they are, in order, e.g. "
-                "columns=time,phase,amplitude."
+                "columns=time,phase,amplitude.",
+                see="columns",
             )
         if not roles and 2 <= values.shape[1] <= 8 and len(values) >= _LEAST_PATTERN:
             return _unnamed(table, settings, where)
@@ -130,7 +138,8 @@ def _unnamed(table: InstrumentTable, settings: RecorderSettings, where: str) -> 
         f"{where} has {table.values.shape[1]} columns without names, and {len(first)} rows: it can "
         "be a list of pulses, or channels. Say what they are, in order, e.g. "
         "columns=time,phase,amplitude, or columns=amplitude,amplitude for channels; or layout=rows "
-        "if the rows follow each other in time."
+        "if the rows follow each other in time.",
+        see="columns",
     )
 
 
@@ -267,7 +276,8 @@ def _raw(content: bytes, settings: RecorderSettings, where: str) -> NDArray[np.f
     if not settings.raw_type:
         raise DataError(
             f"{where} holds bare numbers; say of which type, e.g. raw_type=int16 "
-            f"({', '.join(RAW_TYPES)}), and header_bytes=... if something stands before them."
+            f"({', '.join(RAW_TYPES)}), and header_bytes=... if something stands before them.",
+            see="columns",
         )
     dtype = np.dtype(RAW_TYPES[settings.raw_type])
     body = content[settings.header_bytes :]
