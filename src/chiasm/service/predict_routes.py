@@ -62,6 +62,11 @@ _DESCRIPTIONS = {
     "rows_in_time": "Earlier name: true is layout=rows, false layout=channels.",
     "source": "Name of the part in the log; the file's name if not given.",
 }
+_DESCRIPTIONS |= {
+    "asset": "Name of the apparatus that was recorded: its verdicts make a trend (/v1/assets).",
+    "recorded": "When it was recorded, ISO 8601 (UTC without a zone); now if not given.",
+    "recorder": "Instrument and settings, such as gain; charges are compared where it is equal.",
+}
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",
