@@ -30,7 +30,7 @@ def receiver() -> Iterator[Receiver]:
 def send(service: RunningService, value: int, **fields: str) -> Any:
     """Send a recording whose class is loud above 100, else quiet; each has other values."""
     digits = "".join(letter for letter in fields.get("recorded", "") if letter.isdigit())
-    salt = str(int(digits[4:8] or 0) % 89)
+    salt = str(int(digits[4:8] or 0) % 44)
     series = "\n".join(["1"] * 254 + [salt, str(value)]).encode()
     return service.client.post(
         "/v1/models/gis/predict", files={"series": ("s.csv", series)}, data=fields
