@@ -24,6 +24,7 @@ from chiasm.diagnosis.monitoring.growth import (
     growths,
     joint_days,
     least_recordings,
+    likeness,
     slope_of,
 )
 from chiasm.diagnosis.monitoring.persistence import LEAST, REFERENCE, persists
@@ -37,6 +38,7 @@ WATCHED: Mapping[str, Subject] = {"charge_repeated": "charge", "rate_per_s": "pu
 _GAP = 5.0  # medians of the steps of time that make a gap
 _BURST = 0.05  # share of the median step between bursts
 _LISTED = 3
+_ALIKE = 0.3  # correlation of neighbours that is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,15 @@ def _comparison_notes(
         )
     if not trends and ordered:
         yield "No recording tells its pulses, so that there is no charge or rate to compare."
+    for trend in trends:
+        values = np.array([ordered[p].quantities[trend.name] for p in trend.positions])
+        alike = likeness(values)
+        if alike > max(_ALIKE, 2 / math.sqrt(len(values))):
+            yield (
+                f"Neighbouring recordings have a like {WATCHED[trend.name]} (correlation of ranks "
+                f"{alike:.2f}): it grows or falls, or follows conditions that last, such as load "
+                "or weather. In the second case alarms on growth are more frequent than promised."
+            )
     least = least_recordings(rule.growth_rate)
     most = max((len(trend.positions) for trend in trends), default=least)
     if most < least:
