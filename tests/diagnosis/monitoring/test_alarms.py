@@ -74,7 +74,7 @@ def test_a_charge_that_doubles_is_an_alarm_with_its_medians():
     (alarm,) = trend_of("T", history("c" * 22, charge=charge), RULE).alarms
     assert alarm.subject == "charge" and alarm.since == 12
     assert alarm.before == pytest.approx(100, abs=5) and alarm.after == pytest.approx(200, abs=5)
-    assert "1970-03-26 00:00" in alarm.sentence and "pC" in alarm.sentence
+    assert "since 1970-03-26, from" in alarm.sentence and "pC" in alarm.sentence
 
 
 def test_recorders_are_compared_with_themselves_alone():

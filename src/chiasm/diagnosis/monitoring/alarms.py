@@ -358,7 +358,7 @@ def _when(ordered: Sequence[Observation], position: int) -> str:
     time = iso(ordered[position].time)
     if time is None:
         return f"since recording {position + 1}"
-    return f"since {time[:16].replace('T', ' ')}"
+    return f"since {time[:16].replace('T', ' ').removesuffix(' 00:00')}"
 
 
 def _range(low: float, high: float) -> str:
