@@ -170,6 +170,7 @@ class LoggedRow(Schema):
     latency_ms: float
     error: str
     station: str
+    asset: str = Field(description="Of a recording: name of the apparatus, or empty.")
     correction: Correction | None
 
 

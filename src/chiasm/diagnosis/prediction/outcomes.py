@@ -61,7 +61,7 @@ def outcome_of(
         if diagnosis.distance > diagnosis.distance_limit:
             because = (
                 f"like none of the trained classes: nearest is {diagnosis.nearest_kind}, distance "
-                f"{diagnosis.distance:.3g} against limit {diagnosis.distance_limit:.3g}"
+                f"{diagnosis.distance:.2f} against limit {diagnosis.distance_limit:.2f}"
             )
         line = f"{diagnosis.source}: {diagnosis.kind} ({because}){_acted_on(diagnosis)}"
     return Outcome(
