@@ -84,20 +84,25 @@ def test_a_network_goes_on_with_its_weights_inputs_and_classes(
     assert set(old.split.training_groups) < set(new.split.training_groups)
 
 
-def test_recordings_of_the_first_training_stay_seen(place: Path, first: dict[str, Path]) -> None:
-    run = _train(place, "near", "own", start_from=first["network"], adaptation="nearest")
-    _, contract = load_model(run / "model")
-    data = open_data(make_config(file=run / "config.yaml"))  # type: ignore[arg-type]
+@pytest.fixture(scope="module")
+def nearest(place: Path, first: dict[str, Path]) -> Path:
+    return _train(place, "nearest", "own", start_from=first["network"], adaptation="nearest")
+
+
+def test_recordings_of_the_first_training_stay_seen(
+    place: Path, first: dict[str, Path], nearest: Path
+) -> None:
+    _, contract = load_model(nearest / "model")
+    data = open_data(make_config(file=nearest / "config.yaml"))  # type: ignore[arg-type]
     store = open_data(make_config(file=first["network"] / "config.yaml")).store  # type: ignore[arg-type]
     with pytest.raises(DataError, match="not trained on"):
-        evaluation_split(run, contract, store, place / "simulated" / "recordings.csv")
+        evaluation_split(nearest, contract, store, place / "simulated" / "recordings.csv")
     assert data.store.kinds == contract.kinds
 
 
-def test_the_nearest_mean_of_the_embedding_decides(place: Path, first: dict[str, Path]) -> None:
-    run = _train(place, "nearest", "own", start_from=first["network"], adaptation="nearest")
-    model = DiagnosisPredictor.load(run)
-    data = open_data(make_config(file=run / "config.yaml"))  # type: ignore[arg-type]
+def test_the_nearest_mean_of_the_embedding_decides(first: dict[str, Path], nearest: Path) -> None:
+    model = DiagnosisPredictor.load(nearest)
+    data = open_data(make_config(file=nearest / "config.yaml"))  # type: ignore[arg-type]
     training = model.outputs([data.store.load(ref) for ref in data.split.train])
     means = np.stack(
         [training.pooled["image"][training.labels == k].mean(axis=0) for k in range(3)]
