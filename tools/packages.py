@@ -51,8 +51,8 @@ chiasm train --data $WORK/few/flange --out $WORK/small --model pixel_gaussian im
   false_alarm_rate=0.25 rotate=false
 chiasm evaluate $WORK/small --data $WORK/few/flange
 """,
-    "runtime": "chiasm predict $WORK/openvino $WORK/parts/flange/test --json > verdicts.json",
-    "runtime-onnx": "chiasm predict $WORK/onnx $WORK/parts/flange/test --json > verdicts.json",
+    "runtime": "chiasm predict $WORK/openvino $WORK/parts/flange/test/good --json > verdicts.json",
+    "runtime-onnx": "chiasm predict $WORK/onnx $WORK/parts/flange/test/good --json > verdicts.json",
     "serve": """
 chiasm serve $WORK/openvino --port 8917 --log log.sqlite 2> serve.log &
 server=$!
