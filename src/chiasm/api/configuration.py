@@ -34,9 +34,27 @@ def make_config(
         ConfigurationError: a setting is wrong; names each of them.
     """
     values = {name: value for name, value in values.items() if value is not None}
+    if file is None and "start_from" in values:
+        file = _settings_of_run(Path(values["start_from"]))
     name = _named_model(file, overrides, values.get("model"))
     configuration = _configuration(registered(name or DEFAULT_MODEL))
     return configuration.make(file=file, overrides=overrides, **values)
+
+
+def _settings_of_run(run: Path) -> Path:
+    """Return the settings of a run to go on from; ``ConfigurationError`` says what is wrong."""
+    from chiasm.api.loading import wing
+
+    if wing(run) != "classifier":
+        raise ConfigurationError(
+            f"{run} holds no classifier of recordings, from which alone a training goes on; "
+            "train a detector anew."
+        )
+    if not (run / "config.yaml").is_file():
+        raise ConfigurationError(
+            f"{run} has no config.yaml: name the folder that 'chiasm train' wrote."
+        )
+    return run / "config.yaml"
 
 
 def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Data, Device, Lamp, Strict
+from chiasm.cli.options import Data, Device, Lamp, OneProduct, Strict
 from chiasm.cli.tables import Json, only_json, print_json
 
 
@@ -23,6 +23,7 @@ def evaluate(
         ),
     ] = None,
     lamp: Lamp = None,
+    product: OneProduct = None,
     device: Device = None,
     strict: Strict = None,
     splits: Annotated[
@@ -53,6 +54,7 @@ def evaluate(
             data=data,
             out=out,
             lamp=lamp,
+            product=product,
             splits=_names(splits),
             left_out=_names(left_out),
             device=device or "auto",

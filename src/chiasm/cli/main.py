@@ -23,6 +23,7 @@ from chiasm.cli import (
     settings,
     threshold,
     train,
+    trend,
     watch,
 )
 from chiasm.cli import demo as demonstration
@@ -99,6 +100,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
+app.command("trend")(trend.trend)
 app.command("watch")(watch.watch)
 app.command("recalibrate")(recalibrate.recalibrate)
 app.command("threshold")(threshold.threshold)

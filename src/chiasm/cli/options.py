@@ -137,6 +137,16 @@ MissRate = Annotated[
     typer.Option(help="Share of such defects that may be missed (default: the best F1 is taken)."),
 ]
 
+OneProduct = Annotated[
+    str | None,
+    typer.Option(
+        "--product",
+        metavar="NAME",
+        help="Of a model of several products: the one that is meant. By default each part says it "
+        "(its folder, a column product, or its looks where they are clear).",
+    ),
+]
+
 
 class RenamedOptions(TyperGroup):
     """The commands, which take options by their earlier names too, with a remark on stderr."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from chiasm.cli.options import Device, Lamp, Recorder
+from chiasm.cli.options import Device, Lamp, OneProduct, Recorder
 from chiasm.cli.tables import Json, only_json, print_json
 from chiasm.errors import ConfigurationError
 
@@ -33,6 +33,21 @@ def predict(
     ] = None,
     lamp: Lamp = None,
     recorder: Recorder = None,
+    severity: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file of the levels of severity of recordings (default: severity.yaml beside "
+            "them, or levels that are nobody's limits)."
+        ),
+    ] = None,
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--pictures/--no-pictures",
+            help="Draw the pattern of each recording to OUT/patterns, with the phases that speak "
+            "for its class.",
+        ),
+    ] = True,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -66,13 +81,15 @@ def predict(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="With --workers or --ray: print no progress.")
     ] = False,
+    product: OneProduct = None,
     device: Device = None,
     json: Json = False,
 ) -> None:
     """Predict new parts or recordings.
 
     Writes a table, and of parts a heat map of each, and the regions of those that are not good:
-    place in pixels and millimetres, area and height; columns.md says what each column means. With
+    place in pixels and millimetres, area and height; columns.md says what each column means. Of
+    recordings it writes charge, pulse rate, severity and the pattern of each. With
     --workers or --ray any number of inputs is judged in shards, which are Parquet files; the same
     command resumes what was interrupted. --json prints a list with the verdict or diagnosis of each
     input; of shards, their counts.
@@ -93,10 +110,13 @@ def predict(
                 lamp=lamp,
                 series=series,
                 recorder=tuple(recorder or ()),
+                severity=severity,
+                pictures=pictures,
                 keep_maps=False,
                 maps=maps,
                 masks=masks,
                 coco=coco,
+                product=product,
                 device=device or "auto",
             )
         if json:
@@ -107,6 +127,11 @@ def predict(
         raise ConfigurationError(
             "--recorder is read by one process; with --workers or --ray, write the same into "
             "recorder.yaml beside the files, e.g. 'frequency: 50'."
+        )
+    if severity is not None:
+        raise ConfigurationError(
+            "--severity is read by one process; with --workers or --ray, write the same into "
+            "severity.yaml beside the files."
         )
     if xyz is not None or series is not None:
         raise ConfigurationError(
@@ -125,6 +150,7 @@ def predict(
             maps=maps,
             masks=masks,
             coco=coco,
+            product=product,
             quiet=quiet,
             device=device or "auto",
         )

@@ -11,7 +11,7 @@ from chiasm.settings import Settings
 
 DATA = "training_data.sha256"
 # Any of these shows that a run was started in the folder.
-_RUN_FILES = ("checkpoints", "genotype.json", "finalists.json", "model")
+_RUN_FILES = ("checkpoints", "genotype.json", "finalists.json", "model", "products")
 
 
 def open_run_folder(config: Settings, folder: Path, *, free: Collection[str]) -> None:

@@ -22,6 +22,7 @@ from chiasm.files.image_arrays import array_of, channels_last, rgb_image
 from chiasm.files.images import depth_image, point_map, read_mask, read_rgb
 from chiasm.samples import BoolArray, FloatArray, RGBDSample
 
+MOST_SCALED = 8  # colours more times as fine or as coarse as the points are of another image
 SMALLEST_SIDE = 16  # pixels; a smaller frame cannot be scored
 
 
@@ -74,6 +75,8 @@ def of_one_size(
     if mask is not None and mask.shape == rgb.shape[:2] != size:
         fitting = scaled_to(mask, size, mask=True)
         mask = mask if fitting is None else fitting
+    if max(rgb.shape[0] / size[0], size[0] / rgb.shape[0]) > MOST_SCALED:
+        return rgb, mask, ()
     if rgb.shape[:2] == size or (scaled := scaled_to(rgb, size)) is None:
         return rgb, mask, ()
     height, width = rgb.shape[:2]
