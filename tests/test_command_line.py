@@ -160,3 +160,21 @@ def test_doctor_names_what_does_not_load_and_ends_with_1(monkeypatch, tmp_path):
     words = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "80"})
     assert f"openvino is installed but does not load: OSError: {broken}" in words.output
     assert "no PyTorch is installed" in words.output and "…" not in words.output
+
+
+def test_a_missing_package_is_told_with_its_extra_in_python_too():
+    from chiasm.runs.extras import missing_extra, names_extra
+
+    @names_extra
+    def needs(module: str) -> None:
+        raise ModuleNotFoundError(name=module)
+
+    for module, extra in (("torch.nn", "train"), ("uvicorn", "serve"), ("faiss", "rivals")):
+        with pytest.raises(ModuleNotFoundError) as caught:
+            needs(module)
+        (note,) = caught.value.__notes__
+        assert f"pip install 'chiasm[{extra}]'" in note and "#missing-extra" in note
+    with pytest.raises(ModuleNotFoundError) as caught:
+        needs("of_the_user")
+    assert not hasattr(caught.value, "__notes__")
+    assert missing_extra(ModuleNotFoundError(name="of_the_user")) is None

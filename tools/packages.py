@@ -193,6 +193,7 @@ def trial(wheel: Path, extra: str, version: str, python: str, work: Path) -> dic
 
 def _install(python: str, place: Path, *packages: str) -> None:
     """Make an environment and install packages, with the versions of constraints.txt."""
+    shutil.rmtree(place, ignore_errors=True)
     constraints = str(ROOT / "constraints.txt")
     if uv := shutil.which("uv"):
         _call(f"{uv} venv --quiet --python {python} {place}", ROOT)

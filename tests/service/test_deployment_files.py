@@ -93,3 +93,29 @@ def test_nginx_takes_its_settings(tmp_path: Path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["chiasm.service", "line/chiasm-watch@.service"])
+def test_systemd_takes_the_units(name: str, tmp_path: Path):
+    analyse = shutil.which("systemd-analyze")
+    if analyse is None:
+        pytest.skip("systemd-analyze is not installed: apt-get install systemd.")
+    source = FOLDER.parent / name
+    unit = tmp_path / source.name.replace("@", "@press")
+    # The program of a station is not here; all else is verified as it stands.
+    unit.write_text(source.read_text().replace("/opt/chiasm/bin/chiasm", "/bin/true"))
+    (tmp_path / "chiasm.socket").write_text((FOLDER.parent / "chiasm.socket").read_text())
+    done = subprocess.run([analyse, "verify", unit], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+
+
+def test_the_container_runs_as_a_user_and_says_whether_it_is_healthy():
+    lines = (FOLDER.parent / "Containerfile").read_text().splitlines()
+    instructions = [line.split()[0] for line in lines if re.match(r"[A-Z]+ ", line)]
+    assert instructions.index("USER") < instructions.index("ENTRYPOINT")
+    assert "HEALTHCHECK" in instructions and "ADD" not in instructions
+    images = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    assert all(":" in image and not image.endswith(":latest") for image in images)
+    pip = next(line for line in lines if line.startswith("RUN pip"))
+    extras = set(re.findall(r"\.\[([\w,-]+)\]", pip)[0].split(","))
+    assert {"runtime", "serve-postgresql"} <= extras and "train" not in extras

@@ -15,6 +15,7 @@ from chiasm.detection.products.models import (
     read_products,
 )
 from chiasm.errors import ArtifactError, ConfigurationError
+from chiasm.runs.extras import names_extra
 
 if TYPE_CHECKING:
     from chiasm.detection.predictor import DetectionPredictor
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     )
 
 
+@names_extra
 def load(folder: Path | str, *, product: str | None = None, device: str = "auto") -> Model:
     """Load a trained or an exported model as a function.
 
@@ -63,6 +65,7 @@ def load(folder: Path | str, *, product: str | None = None, device: str = "auto"
     return DetectionPredictor.load(folder, device=device)
 
 
+@names_extra
 def export(run: Path | str, out: Path | str, **options: Any) -> Deployment | dict[str, Deployment]:
     """Export a run as a folder that runs without PyTorch, and prove that its scores are the same.
 
