@@ -174,6 +174,7 @@ def trial(wheel: Path, extra: str, version: str, python: str, work: Path) -> dic
         start = time.monotonic()
         _install(python, place / "env", *packages)
         row["mb"] = round(_size(place / "env") / 1e6)
+        row["torch"] = _torch_version(place / "env")
         row["seconds"] = round(time.monotonic() - start)
         environment = {
             **{k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")},
@@ -195,7 +196,8 @@ def _install(python: str, place: Path, *packages: str) -> None:
     """Make an environment and install packages, with the versions of constraints.txt."""
     shutil.rmtree(place, ignore_errors=True)
     constraints = str(ROOT / "constraints.txt")
-    if uv := shutil.which("uv"):
+    # pip's settings of this machine say where PyTorch without CUDA lies, and uv reads none of them.
+    if (uv := shutil.which("uv")) and TORCH not in packages:
         _call(f"{uv} venv --quiet --python {python} {place}", ROOT)
         command = [uv, "pip", "install", "--quiet", "--python", f"{place}/bin/python"]
     else:
@@ -222,6 +224,15 @@ def _call(script: str, folder: Path, environment: dict[str, str] | None = None) 
     )
 
 
+def _torch_version(environment: Path) -> str | None:
+    """Return the version of PyTorch with its build, e.g. ``2.13.0+cpu``; None without it."""
+    paths = environment.glob("lib/python*/site-packages/torch/version.py")
+    for line in (line for path in paths for line in path.read_text().splitlines()):
+        if line.startswith("__version__ = "):
+            return line.partition("=")[2].strip().strip("'")
+    return None
+
+
 def _size(folder: Path) -> int:
     """Return the bytes of an environment, without the interpreter that it links to."""
     paths = (path for path in folder.rglob("*") if not path.is_symlink() and path.is_file())
@@ -241,19 +252,21 @@ def page(content: dict[str, Any]) -> str:
         "# Packages",
         "",
         "The wheel, installed with one extra in a fresh environment, and one command that needs "
-        "the extra (`make packages`). MB: the whole environment on disk, dependencies included, "
-        "PyTorch without CUDA; the interpreter itself is not counted.",
+        "the extra (`make packages`). MB: the whole environment on disk, dependencies included, the "
+        "interpreter not counted. PyTorch: the version that was installed; with CUDA (`+cu`, or none) "
+        "its libraries take gigabytes.",
         "",
         "| File | MB |",
         "| --- | --- |",
         *(f"| `{name}` | {size / 1e6:.1f} |" for name, size in content["files"].items()),
         "",
-        "| Extra | Python | MB | result |",
-        "| --- | --- | --- | --- |",
+        "| Extra | Python | PyTorch | MB | result |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for row in sorted(content["rows"], key=lambda r: (r["extra"], r["python"])):
         name = "none" if row["extra"] == "base" else f"`[{row['extra']}]`"
-        lines.append(f"| {name} | {row['python']} | {row['mb'] or '–'} | {row['result']} |")
+        cells = (name, row["python"], row.get("torch") or "–", row["mb"] or "–", row["result"])
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join([*lines, "", f"Commit {content['commit']}; {content['machine']}.", ""])
 
 

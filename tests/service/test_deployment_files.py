@@ -109,13 +109,27 @@ def test_systemd_takes_the_units(name: str, tmp_path: Path):
     assert done.returncode == 0 and done.stderr == "", done.stderr
 
 
-def test_the_container_runs_as_a_user_and_says_whether_it_is_healthy():
-    lines = (FOLDER.parent / "Containerfile").read_text().splitlines()
-    instructions = [line.split()[0] for line in lines if re.match(r"[A-Z]+ ", line)]
+@pytest.mark.parametrize(
+    ("name", "needed", "absent"),
+    [
+        ("Containerfile", {"runtime", "serve-postgresql"}, "train"),
+        ("Containerfile.train", {"train", "export", "runtime"}, "serve"),
+    ],
+)
+def test_containers_run_as_a_user_without_more_than_they_need(name, needed, absent):
+    text = (FOLDER.parent / name).read_text()
+    instructions = [line.split()[0] for line in text.splitlines() if re.match(r"[A-Z]+ ", line)]
     assert instructions.index("USER") < instructions.index("ENTRYPOINT")
-    assert "HEALTHCHECK" in instructions and "ADD" not in instructions
-    images = [line.split()[1] for line in lines if line.startswith("FROM ")]
+    assert "ADD" not in instructions
+    assert ("HEALTHCHECK" in instructions) == ("EXPOSE" in instructions)
+    images = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
     assert all(":" in image and not image.endswith(":latest") for image in images)
-    pip = next(line for line in lines if line.startswith("RUN pip"))
-    extras = set(re.findall(r"\.\[([\w,-]+)\]", pip)[0].split(","))
-    assert {"runtime", "serve-postgresql"} <= extras and "train" not in extras
+    extras = {e for found in re.findall(r"\.\[([\w,-]+)\]", text) for e in found.split(",")}
+    assert needed <= extras and absent not in extras
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+    root = FOLDER.parents[2]
+    assert all((root / path).exists() for paths in copied for path in paths.split())
+    assert all("-c constraints.txt" in line for line in text.splitlines() if "pip install" in line)
+    if "ARG TORCH" in text:
+        pins = (root / "constraints.txt").read_text().splitlines()
+        assert re.search(r"^ARG TORCH=(\S+)$", text, re.MULTILINE)[1] in pins

@@ -100,6 +100,12 @@ def wing(folder: Path | str) -> str:
 
 def identity(folder: Path) -> tuple[str, tuple[Path, ...]]:
     """Return the wing of a trained or exported model, and the files that tell it from others."""
+    if not folder.is_dir():  # before what a station has not installed is asked for
+        raise ArtifactError(
+            f"{folder} is no folder: one of 'chiasm train' or 'chiasm export' was expected. Check "
+            "the path.",
+            see="no-model",
+        )
     if products := read_products(folder):
         described = [identity(folder / product.folder)[1] for product in products]
         return "detector", (folder / PRODUCTS, *(path for paths in described for path in paths))
