@@ -43,18 +43,17 @@ def make_config(
 
 def _settings_of_run(run: Path) -> Path:
     """Return the settings of a run to go on from; ``ConfigurationError`` says what is wrong."""
-    from chiasm.api.loading import wing
-
-    if wing(run) != "classifier":
+    file = run / "config.yaml"
+    if not file.is_file():
+        raise ConfigurationError(
+            f"{run} has no config.yaml: name the folder that 'chiasm train' wrote."
+        )
+    if registered(_named_model(file, (), None) or DEFAULT_MODEL).wing != "classifier":
         raise ConfigurationError(
             f"{run} holds no classifier of recordings, from which alone a training goes on; "
             "train a detector anew."
         )
-    if not (run / "config.yaml").is_file():
-        raise ConfigurationError(
-            f"{run} has no config.yaml: name the folder that 'chiasm train' wrote."
-        )
-    return run / "config.yaml"
+    return file
 
 
 def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:
