@@ -252,9 +252,9 @@ def page(content: dict[str, Any]) -> str:
         "# Packages",
         "",
         "The wheel, installed with one extra in a fresh environment, and one command that needs "
-        "the extra (`make packages`). MB: the whole environment on disk, dependencies included, the "
-        "interpreter not counted. PyTorch: the version that was installed; with CUDA (`+cu`, or none) "
-        "its libraries take gigabytes.",
+        "the extra (`make packages`). MB: the whole environment on disk, dependencies included, "
+        "the interpreter not counted. PyTorch: the version that was installed; one with CUDA "
+        "(`+cu`) takes gigabytes more than `+cpu`.",
         "",
         "| File | MB |",
         "| --- | --- |",
