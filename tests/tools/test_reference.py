@@ -148,3 +148,31 @@ def test_an_error_keeps_its_section_in_another_process():
     assert str(error) == "The unit is wrong." and error.see == "unit"
     assert error.__notes__ == [f"More: {GUIDE}#unit"]
     assert not hasattr(ChiasmError("Plain."), "__notes__")
+
+
+def test_workflows_call_what_the_makefile_has():
+    import yaml
+
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    jobs: dict[str, Any] = {}
+    for path in sorted((ROOT / ".github/workflows").glob("*.yml")):
+        jobs |= yaml.safe_load(path.read_text())["jobs"]
+    assert jobs.keys() >= {"lint", "test", "docs", "wheel", "tutorials", "packages", "benchmarks"}
+    runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    called = {word for run in runs if run.startswith("make ") for word in run.split()[1:]}
+    assert called - {"<", "/dev/null"} <= targets
+    for script in re.findall(r"(?:python|bash) ((?:tools|\.ci)/\S+)", "\n".join(runs)):
+        assert (ROOT / script).is_file(), script
+    for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"):
+        assert yaml.safe_load(path.read_text())
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+
+
+def test_a_fall_below_the_last_interval_is_found():
+    compare = load("compare_runs").compare
+    last = {"image": {"auroc": {"value": 0.9, "low": 0.85, "high": 0.95}}, "cost": {"s": 3}}
+    same = {"image": {"auroc": {"value": 0.86, "low": 0.8, "high": 0.9}}}
+    worse = {"image": {"auroc": {"value": 0.84, "low": 0.8, "high": 0.9}}}
+    assert compare(same, last) == ([f"{'image.auroc':40} 0.900 -> 0.860"], [])
+    assert compare(worse, last)[1] == ["image.auroc"]
+    assert compare(worse, {})[0] == []
