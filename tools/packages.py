@@ -267,6 +267,9 @@ def page(content: dict[str, Any]) -> str:
         name = "none" if row["extra"] == "base" else f"`[{row['extra']}]`"
         cells = (name, row["python"], row.get("torch") or "–", row["mb"] or "–", row["result"])
         lines.append(f"| {' | '.join(map(str, cells))} |")
+    tried = {row["extra"] for row in content["rows"]}
+    if missing := [f"`[{extra}]`" for extra in TRIALS if extra not in tried]:
+        lines += ["", f"Not tried yet: {', '.join(missing)}."]
     return "\n".join([*lines, "", f"Commit {content['commit']}; {content['machine']}.", ""])
 
 
