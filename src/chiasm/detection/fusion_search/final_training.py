@@ -80,6 +80,7 @@ def trained(
 
 
 def training_seconds(data: DetectionDataModule) -> float:
+    """Return the seconds that a training has of what is left of the run's minutes."""
     least = min(LEAST_SECONDS, LEAST_SHARE * 60 * (data.config.minutes or math.inf))
     return TRAINING_SHARE * max(data.seconds_left(), least)
 
@@ -130,7 +131,10 @@ def finish(
     config = data.config
     set_image_rule(detector, data, held_out=True)
     example = to_batch(
-        data.calibration[:1], data.geometry, modalities=config.modalities, device=data.device
+        data.calibration[:1] if data.tiles is None else [data.parts[0]],
+        data.geometry,
+        modalities=config.modalities,
+        device=data.device,
     )
     figures = {
         "validation_ap": validation_ap,
