@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm import display
+from chiasm.discharge import DischargeSource, MeasuringSystem, Pulses, Quantities, Severity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -285,6 +286,8 @@ class RecordingSample:
             ``{"session": "230910_195222", "equipment": "ACSR-OC", "insulator": "solid"}``.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``""``.
         source: path of the image (of the series where there is no image).
+        pulses: single ones, where the recorder lists them; else None, and they are in the series.
+        system: what is known of the instrument.
     """
 
     image: FloatArray | None
@@ -296,6 +299,8 @@ class RecordingSample:
     group: Mapping[str, str] = field(default_factory=dict)
     split: str = ""
     source: str = ""
+    pulses: Pulses | None = None
+    system: MeasuringSystem = field(default_factory=MeasuringSystem)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -330,6 +335,9 @@ class Diagnosis:
         conflict: mass that the modalities put on different classes, in [0, 1]; NaN with one alone.
         error: a sentence saying what was wrong with the input, or "".
         notes: remarks, e.g. 'the series was absent'.
+        quantities: charges and rates of its pulses; None without a series.
+        severity: of its pulses, whatever the class; None where nothing tells it.
+        sources: where several are active at once, each with its class; else ().
     """
 
     source: str
@@ -340,6 +348,9 @@ class Diagnosis:
     conflict: float = float("nan")
     error: str = ""
     notes: tuple[str, ...] = field(default=())
+    quantities: Quantities | None = None
+    severity: Severity | None = None
+    sources: tuple[DischargeSource, ...] = ()
 
     def plot(self) -> Figure:
         """Draw the probabilities of the classes; needs matplotlib."""

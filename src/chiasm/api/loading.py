@@ -109,7 +109,8 @@ def identity(folder: Path) -> tuple[str, tuple[Path, ...]]:
     inner = model_folder(folder)
     if not (inner / CONTRACT).is_file():
         raise ArtifactError(
-            f"{folder} holds no model: a folder of 'chiasm train' or 'chiasm export' was expected."
+            f"{folder} holds no model: a folder of 'chiasm train' or 'chiasm export' was expected.",
+            see="no-model",
         )
     # Early contracts leave the lamp to the settings of the run.
     named = (inner / CONTRACT, inner / GENOTYPE, inner.parent / "config.yaml")

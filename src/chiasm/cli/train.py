@@ -19,6 +19,7 @@ from chiasm.cli.options import (
     Seed,
     Strict,
     Workers,
+    complete_model,
 )
 from chiasm.errors import ConfigurationError
 
@@ -47,7 +48,10 @@ def train(
     ray: Ray = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Name of a model (default: adnas_light); 'chiasm models' lists them."),
+        typer.Option(
+            help="Name of a model (default: adnas_light); 'chiasm models' lists them.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     strict: Strict = None,
     fusion: Annotated[
@@ -58,12 +62,14 @@ def train(
     ] = None,
     defects: Defects = None,
     miss_rate: MissRate = None,
-    model_of: Annotated[
+    start_from: Annotated[
         Path | None,
         typer.Option(
             "--from",
             metavar="RUN",
-            help="Add the products of --data to this run of several products, which keep theirs.",
+            help="Of recordings: the run whose classifier these adapt, with its settings; e.g. one "
+            "trained on simulated recordings. Of parts: the run of several products to which the "
+            "products of --data are added; the others keep theirs.",
         ),
     ] = None,
 ) -> None:
@@ -75,15 +81,15 @@ def train(
     Data of several products (folders beside each other, a column product of a table, or --data
     several times) make one model with a memory of normals and a calibration for each.
     """
-    from chiasm.api import add_products, make_config
+    from chiasm.api import add_products, make_config, wing
     from chiasm.api import train as run
 
-    if model_of is not None:
-        if out not in (None, model_of) or config or overrides or model or fusion:
+    if start_from is not None and wing(start_from) == "detector":
+        if out not in (None, start_from) or config or overrides or model or fusion:
             raise ConfigurationError(
                 "--from takes settings and folder of the run that it names; give --data alone."
             )
-        add_products(model_of, data=data, device=device)
+        add_products(start_from, data=data, device=device)
         return
     if out is None:
         raise ConfigurationError("Name the folder of the run with --out.")
@@ -101,5 +107,6 @@ def train(
         fusion=fusion,
         defects=defects,
         miss_rate=miss_rate,
+        start_from=start_from,
     )
     run(chosen, workers=workers, ray=ray)

@@ -82,7 +82,8 @@ def export(
     if not contract.is_file():
         raise ArtifactError(
             f"{folder} is not a run's folder: it has no {CONTRACT}. Give the folder that "
-            "'chiasm train' wrote."
+            "'chiasm train' wrote.",
+            see="no-model",
         )
     check_free(Path(out), force=force)  # before the minutes that an export takes
     if wing_of(json.loads(contract.read_text())) == "classifier":

@@ -29,12 +29,14 @@ def check_free(out: Path, *, force: bool) -> None:
         raise ArtifactError(f"{out} is a file; name a folder for the exported model.")
     if not (out / DEPLOYMENT).is_file() and not (out / PRODUCTS).is_file():
         raise ArtifactError(
-            f"{out} is not empty and holds no exported model; choose another folder."
+            f"{out} is not empty and holds no exported model; choose another folder.",
+            see="place-taken",
         )
     if not force:
         raise ArtifactError(
             f"{out} holds an exported model already, with its threshold and what was recalibrated "
-            "since. Choose another folder, or replace it: --force (in Python force=True)."
+            "since. Choose another folder, or replace it: --force (in Python force=True).",
+            see="place-taken",
         )
 
 

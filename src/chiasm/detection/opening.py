@@ -227,7 +227,8 @@ def open_data(
     if len(parts) < 2:
         raise SplitError(
             "Only one normal part is left for training; at least two are needed, and fifty are "
-            "better."
+            "better.",
+            see="too-few-parts",
         )
     groups = [ref.group for ref in split.train]
     outside = config.search.selection == "validation"

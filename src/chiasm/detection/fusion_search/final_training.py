@@ -80,7 +80,7 @@ def trained(
 
 
 def training_seconds(data: DetectionDataModule) -> float:
-    """Return the seconds that a training has of what is left of the run's minutes."""
+    """Return the seconds that the training of one fusion may take."""
     least = min(LEAST_SECONDS, LEAST_SHARE * 60 * (data.config.minutes or math.inf))
     return TRAINING_SHARE * max(data.seconds_left(), least)
 

@@ -128,13 +128,13 @@ def make_scenes(
     ``folder/<product>/{train,validation,test}/<good or defect>/{rgb,xyz,gt}/NNN``: 8-bit PNG,
     float32 TIFF in metres with 0 for missing points, and masks of 0 and 255. A sample depends on
     the seed, its product, split, defect and number alone, not on the counts nor on ``workers``.
-    ``defect_area`` multiplies the area that is usual of defects: 0.06 makes them about 2 pixels
-    wide at 256 pixels. Returns the categories' folders. Raises ``ConfigurationError`` for an
+    ``defect_area`` multiplies the area that is usual of defects: 0.005 makes them two or three
+    pixels wide at 256 pixels. Returns the categories' folders. Raises ``ConfigurationError`` for an
     unknown product, a negative count, or a size or an area out of range.
     """
     products = PRODUCTS if products is None else tuple(products)
-    if not 0.01 <= defect_area <= 2:
-        raise ConfigurationError(f"defect_area is {defect_area:g}; it must be from 0.01 to 2.")
+    if not 0.001 <= defect_area <= 2:
+        raise ConfigurationError(f"defect_area is {defect_area:g}; it must be from 0.001 to 2.")
     counts = {"train": train, "validation": validation, "test_good": test_good}
     counts["test_per_defect"] = test_per_defect
     for name, count in counts.items():
