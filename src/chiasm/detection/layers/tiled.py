@@ -80,7 +80,9 @@ class TiledDetector(Detector):
         """Run the detector on all tiles, as one batch ``(N T, ...)``."""
         images = {f.name: getattr(batch, f.name) for f in fields(batch)}
         index = images.pop("index")
-        tiles = {n: None if image is None else self.cut(image) for n, image in images.items()}
+        tiles: dict[str, Any] = {
+            name: None if image is None else self.cut(image) for name, image in images.items()
+        }
         if index is not None:
             index = index.repeat_interleave(self.plan.number)
         return self.inner(RGBDBatch(**tiles, index=index))

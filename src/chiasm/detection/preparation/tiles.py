@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -100,7 +100,7 @@ def tile_of(part: PreparedSample, plan: TilePlan, number: int) -> PreparedSample
     """Cut a tile out of a prepared part; all of its images are views."""
     top, left = plan.corners[number]
     rows, columns = slice(top, top + plan.tile), slice(left, left + plan.tile)
-    images = {
+    images: dict[str, Any] = {
         name: None if (image := getattr(part, name)) is None else image[rows, columns]
         for name in _IMAGES
     }

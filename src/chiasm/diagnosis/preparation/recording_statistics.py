@@ -175,7 +175,10 @@ def _phases(cells: NDArray[np.float32], is_pulse: NDArray[np.bool_], mean: float
     """
     cuts = [0.0, *(mean * third for third in _THIRDS), np.inf]
     counts = np.stack(
-        [(is_pulse & (cells > low) & (cells <= high)).sum(axis=0) for low, high in zip(cuts, cuts[1:])]
+        [
+            (is_pulse & (cells > low) & (cells <= high)).sum(axis=0)
+            for low, high in zip(cuts, cuts[1:])
+        ]
     )
     every = counts.sum(axis=0, keepdims=True)
     joined = np.concatenate([every, counts])  # (4, P)
@@ -204,7 +207,10 @@ def _within_the_floor(cells: NDArray[np.float32], floor: float) -> Array:
         share = float(passed.mean()) / cycles
         waves = np.fft.rfft(passed)[1:5] / (cycles * phases)
         noise = share * (1 - share) / (cycles * phases)
-        out += [np.array([np.log((share + 1e-3) / (1 - share + 1e-3))]), _unbiased(waves, noise) * 3]
+        out += [
+            np.array([np.log((share + 1e-3) / (1 - share + 1e-3))]),
+            _unbiased(waves, noise) * 3,
+        ]
     return np.concatenate(out)
 
 
