@@ -312,8 +312,8 @@ class DiagnosisConfig(Settings):
             return self._fitting_tokens(inputs)
         if self.series_tokens == "phases" and not (inputs == "relative" and self.counts_excess):
             raise ValueError(
-                "tokens by phase are of folded cycles: take preset=quick, or an even 'fold' above 1 "
-                "with inputs=relative"
+                "tokens by phase are of folded cycles: take preset=quick, or an even 'fold' "
+                "above 1 with inputs=relative"
             )
         return self.series_tokens
 

@@ -121,6 +121,7 @@ def evaluate(
         simulated=(Path(data) / MARKER).is_file(),
         not_judged=len(unreadable) + split.not_scored,
     )
+    chosen = getattr(model.contract, "chosen", None)  # an exported model's does not say
     page = write_diagnosis_report(
         target,
         metrics=metrics,
@@ -128,7 +129,7 @@ def evaluate(
         title=f"{store.name}: {model.contract.method}",
         repeat=f"chiasm evaluate {folder} --data {data}",
         load=lambda index: store.load(test[index]),
-        notes=(*split.notes, *remarks, *filter(None, [left_out_note(folder)])),
+        notes=(*split.notes, *remarks, *filter(None, [left_out_note(folder), chosen])),
         run=folder,
     )
     write_predictions(target / PREDICTIONS, scored)
