@@ -66,6 +66,7 @@ class DiagnosisContract(Strict):
         split: how the recordings were divided.
         training_data: SHA-256 over the training recordings' bytes.
         training_samples, validation_samples: numbers of recordings.
+        chosen: of a method that was chosen among several, why; None of one that was named.
         weights_sha256: of ``weights.safetensors``.
     """
 
@@ -90,6 +91,7 @@ class DiagnosisContract(Strict):
     validation_samples: int
     seed: int
     libraries: dict[str, str]
+    chosen: str | None = None
     weights_sha256: str = ""
 
 

@@ -134,6 +134,7 @@ def evaluate(
         share=None if rule is None else rule.share,
         by=by,
     )
+    chosen = getattr(model.contract, "chosen", None)  # an exported model's does not say
     page = write_diagnosis_report(
         target,
         metrics=metrics,
@@ -141,7 +142,7 @@ def evaluate(
         title=f"{store.name}: {model.contract.method}",
         repeat=f"chiasm evaluate {folder} --data {data}",
         load=lambda index: store.load(test[index]),
-        notes=(*split.notes, *remarks, *filter(None, [left_out_note(folder)])),
+        notes=(*split.notes, *remarks, *filter(None, [left_out_note(folder), chosen])),
         run=folder,
     )
     write_predictions(target / PREDICTIONS, scored)
