@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from chiasm.diagnosis.decision import UnknownBy
 from chiasm.registry import RegisteredModel, find_model, models
 from chiasm.settings import DeviceName, Precision, SearchSettings, Settings
 
@@ -162,6 +163,9 @@ class DiagnosisConfig(Settings):
             roll by any angle.
         picture_gain: views of pictures grow and shrink with the gain, from their lower edge; off
             for instruments that do not draw amplitude 0 there.
+        unknown_by: what makes a recording 'unknown': its ``distance`` from the recordings of every
+            trained class by statistics that need no model, too small a ``belief`` in the likeliest
+            class, or ``both``, each with half of the share.
         unknown_share: of the right diagnoses of validation that may be called 'unknown'.
         minutes: budget of both stages together; None is none.
         loading_workers: processes that make batches; 0 makes them in this one.
@@ -222,6 +226,7 @@ class DiagnosisConfig(Settings):
     phase: Literal["mains", "none"] = "mains"
     phase_unknown: bool = False
     picture_gain: bool = True
+    unknown_by: UnknownBy = "distance"
     unknown_share: float = Field(0.05, ge=0, lt=1)
     minutes: float | None = Field(None, gt=0)
     loading_workers: int = Field(0, ge=0)

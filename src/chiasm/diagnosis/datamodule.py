@@ -198,7 +198,10 @@ class DiagnosisDataModule:
 
 # Settings that may differ when a run is continued: they do not change its result.
 _FREE = frozenset(
-    {"minutes", "loading_workers", "device", "cache", "out", "strict", "windows", "unknown_share"}
+    {
+        *("minutes", "loading_workers", "device", "cache", "out", "strict", "windows"),
+        *("unknown_by", "unknown_share"),
+    }
 )
 
 GIVEN = "given"
@@ -288,6 +291,7 @@ def data_of_split(
         seconds=config.seconds or None,
         windows=config.windows,
         polarity=polarity,
+        phase=config.phase,
     )
     scale = estimate_scale(
         _magnitudes(store, split, form) if "series" in config.modalities else (),
