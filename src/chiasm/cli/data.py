@@ -70,6 +70,14 @@ def make(
     polarity: Annotated[
         str, typer.Option(help="Of the series, tier field: unipolar or bipolar.")
     ] = "unipolar",
+    cycles: Annotated[
+        int | None,
+        typer.Option(help="Mains cycles of a recording, tier field: 1200, or 2 of waveforms."),
+    ] = None,
+    waveform: Annotated[
+        float | None,
+        typer.Option(help="Values a second: sampled waveforms with their signs, tier field."),
+    ] = None,
 ) -> None:
     """Render RGB + 3D parts as MVTec 3D-AD files, or simulate recordings of partial discharge."""
     if recordings:
@@ -85,6 +93,8 @@ def make(
             classes=tuple(name.strip() for name in classes.split(",") if name.strip()),
             frequency=frequency,
             polarity=polarity,  # type: ignore[arg-type]  # as above
+            cycles=cycles,
+            waveform=waveform,
         )
         typer.echo(str(made))
         return

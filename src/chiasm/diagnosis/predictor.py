@@ -17,6 +17,8 @@ from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.contract import DiagnosisContract, load_model
 from chiasm.diagnosis.decision import Array, diagnosis_from_logits, distance_of, predict_each
 from chiasm.diagnosis.preparation.network_inputs import absence_notes, recording_arrays
+from chiasm.diagnosis.preparation.recorders import Polarity
+from chiasm.diagnosis.quantities.assessment import assessed
 from chiasm.diagnosis.readers.checked_sample import sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.runs.model_folder import model_folder, parameter_count
@@ -144,10 +146,20 @@ class DiagnosisPredictor:
 
         Probabilities are the network's on all modalities that are present. Each modality's opinion
         is the network's on that one alone. Uncertainty and belief are of the combined opinions.
+        Quantities, severity and sources are those of ``assessed``.
 
         Raises:
             DataError: the recording has none of the network's modalities, or one does not fit.
         """
+        return assessed(self, sample)
+
+    @property
+    def polarity(self) -> Polarity:
+        """How the model's recordings are written."""
+        return self.contract.recording.polarity
+
+    def classify(self, sample: RecordingSample) -> Diagnosis:
+        """Diagnose one recording as ``predict`` does, without what is measured on its pulses."""
         batch, present = self._batch(sample)
         single = {m: self._output(batch, (m,)).logits for m in present}
         joint = self._output(batch, present).logits if len(present) > 1 else single[present[0]]

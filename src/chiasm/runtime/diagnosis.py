@@ -16,6 +16,8 @@ from chiasm.diagnosis.preparation.network_inputs import (
     absence_notes,
     recording_arrays,
 )
+from chiasm.diagnosis.preparation.recorders import Polarity
+from chiasm.diagnosis.quantities.assessment import assessed
 from chiasm.diagnosis.readers.checked_sample import sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.runtime.deployment import Deployment
@@ -104,6 +106,15 @@ class DiagnosisRuntime:
 
         ``streaming`` uses the engine that serves several callers at the same time.
         """
+        return assessed(self, sample, streaming=streaming)
+
+    @property
+    def polarity(self) -> Polarity:
+        """How the model's recordings are written."""
+        return self.form.polarity
+
+    def classify(self, sample: RecordingSample, *, streaming: bool = False) -> Diagnosis:
+        """Diagnose one recording as ``predict`` does, without what is measured on its pulses."""
         single, joint, present = self.logits(sample, streaming=streaming)
         return diagnosis_from_logits(
             single,

@@ -25,7 +25,7 @@ from chiasm.errors import ChiasmError
 from chiasm.line.configuration import read_outlets
 from chiasm.line.delivery import Delivery
 from chiasm.service.admission import Admission
-from chiasm.service.decoding import Limits
+from chiasm.service.declared_size import Limits
 from chiasm.service.log.verdict_log import VerdictLog
 from chiasm.service.middleware import RequestGuard, add_secure_headers, error_response
 from chiasm.service.model_pool import ModelPool, Runtime

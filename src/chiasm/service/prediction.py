@@ -16,7 +16,8 @@ from chiasm.detection.report.overlay import HeatScale
 from chiasm.errors import ChiasmError
 from chiasm.line.record import LineRecord, Payload
 from chiasm.samples import Diagnosis, Verdict
-from chiasm.service.decoding import Limits, decode_part, decode_recording
+from chiasm.service.declared_size import Limits
+from chiasm.service.decoding import decode_part, decode_recording
 from chiasm.service.log.record import LoggedVerdict
 from chiasm.service.log.verdict_log import VerdictLog
 from chiasm.service.model_pool import HostedModel, Runtime
@@ -138,7 +139,7 @@ class RequestPredictor:
         )
         said = {
             "alarm": verdict.defective,
-            "notes": verdict.notes,
+            "notes": answer.notes,
             "regions": verdict.regions,
             "parts": verdict.parts,
         }
@@ -183,9 +184,9 @@ class RequestPredictor:
             distance_limit=finite_or_none(diagnosis.distance_limit),
             nearest_kind=diagnosis.nearest_kind,
             latency_ms=row.latency_ms,
-            notes=list(diagnosis.notes),
+            notes=[*recording.notes, *diagnosis.notes],
         )
-        said = {"probabilities": diagnosis.probabilities, "notes": diagnosis.notes}
+        said = {"probabilities": diagnosis.probabilities, "notes": answer.notes}
         return answer, row, None, said
 
     def _send(self, row: LoggedVerdict, said: Mapping[str, Any]) -> None:

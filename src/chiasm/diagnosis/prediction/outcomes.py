@@ -7,11 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from chiasm.diagnosis.decision import Distance
+from chiasm.discharge import DischargeSource
+from chiasm.display import plain
 from chiasm.runs.console import report_failures, say
 from chiasm.runs.tally import Outcome, Tally
 from chiasm.samples import Diagnosis
 
 _UNKNOWN = "unknown"
+# Of a table; all are in the JSON.
+_QUANTITIES = (
+    *("charge_repeated", "charge_10_per_s", "charge_largest", "rate_per_s", "rate_per_cycle"),
+    *("current_per_s", "quadratic_rate_per_s", "power_kv_per_s", "inception_kv", "extinction_kv"),
+)
 
 
 def columns_of(kinds: Sequence[str]) -> dict[str, str]:
@@ -29,6 +37,10 @@ def columns_of(kinds: Sequence[str]) -> dict[str, str]:
         "distance": "double",
         "distance_limit": "double",
         "nearest_kind": "string",
+        "severity": "string",
+        "charge_unit": "string",
+        **dict.fromkeys(_QUANTITIES, "double"),
+        "sources": "string",
         "notes": "string",
         "error": "string",
     }
@@ -48,7 +60,9 @@ def outcome_of(
     if diagnosis.kind is not None:
         line = f"{diagnosis.source}: {diagnosis.kind} ({_likeliest(diagnosis)})"
         if diagnosis.distance > diagnosis.distance_limit:
-            line = f"{diagnosis.source}: {diagnosis.kind}, {diagnosis.notes[-1]}"
+            far = Distance(diagnosis.distance, diagnosis.distance_limit, diagnosis.nearest_kind)
+            line = f"{diagnosis.source}: {diagnosis.kind}, {far.sentence}"
+        line += _acted_on(diagnosis)
     return Outcome(
         row_of(diagnosis, kinds),
         kinds=(_UNKNOWN,) if diagnosis.kind == _UNKNOWN else (),
@@ -65,7 +79,7 @@ def row_of(diagnosis: Diagnosis, kinds: Sequence[str]) -> dict[str, Any]:
     def rounded(x: float) -> float | None:
         return None if math.isnan(x) else round(x, 5)
 
-    probabilities = diagnosis.probabilities
+    probabilities, quantities = diagnosis.probabilities, diagnosis.quantities
     return {
         "source": diagnosis.source,
         "kind": diagnosis.kind,
@@ -75,9 +89,30 @@ def row_of(diagnosis: Diagnosis, kinds: Sequence[str]) -> dict[str, Any]:
         "distance": rounded(diagnosis.distance),
         "distance_limit": rounded(diagnosis.distance_limit),
         "nearest_kind": diagnosis.nearest_kind,
+        "severity": None if diagnosis.severity is None else diagnosis.severity.level,
+        "charge_unit": None if quantities is None else quantities.unit,
+        **{name: _short(getattr(quantities, name, None)) for name in _QUANTITIES},
+        "sources": "; ".join(f"{s.kind} {s.share_of_charge:.0%}" for s in diagnosis.sources),
         "notes": "; ".join(diagnosis.notes),
         "error": diagnosis.error,
     }
+
+
+def record_of(diagnosis: Diagnosis, kinds: Sequence[str]) -> dict[str, Any]:
+    """Return the row of a diagnosis with all that a table has no room for, as JSON can hold it."""
+    severity, quantities = diagnosis.severity, diagnosis.quantities
+    return row_of(diagnosis, kinds) | {
+        "severity": None if severity is None else plain(severity),
+        "quantities": None if quantities is None else quantities.named(),
+        "sources": [source_record(source) for source in diagnosis.sources],
+    }
+
+
+def source_record(source: DischargeSource) -> dict[str, Any]:
+    """Return one of several sources as JSON can hold it."""
+    record = plain(source)
+    record["quantities"] = None if source.quantities is None else source.quantities.named()
+    return record
 
 
 def say_summary(tally: Tally, folder: Path) -> None:
@@ -102,6 +137,27 @@ def say_summary(tally: Tally, folder: Path) -> None:
         noun="recordings",
         failed=tally.failed,
     )
+
+
+def _acted_on(diagnosis: Diagnosis) -> str:
+    """Return severity, charge and sources as text."""
+    text, quantities = "", diagnosis.quantities
+    if diagnosis.severity is not None:
+        text += f"; severity {diagnosis.severity.level}"
+    if quantities is not None and quantities.charge_repeated is not None:
+        unit = "pC" if quantities.calibrated else "units (uncalibrated)"
+        text += f", {quantities.charge_repeated:.3g} {unit}"
+    if quantities is not None and quantities.rate_per_s is not None:
+        text += f", {quantities.rate_per_s:.3g} pulses/s"
+    if diagnosis.sources:
+        shares = ", ".join(f"{s.kind} {s.share_of_charge:.0%}" for s in diagnosis.sources)
+        text += f"; {len(diagnosis.sources)} sources by charge: {shares}"
+    return text
+
+
+def _short(value: float | None) -> float | None:
+    """Return a number with six digits."""
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _likeliest(diagnosis: Diagnosis) -> str:

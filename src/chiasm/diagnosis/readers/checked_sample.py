@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from chiasm.diagnosis.readers.recorded import Layout, Recorded, RecorderSettings
+from chiasm.diagnosis.readers.recorded import Recorded, RecorderSettings
 from chiasm.diagnosis.readers.recorder_files import read_recorder_file, recorded_from_bytes
 from chiasm.errors import DataError
 from chiasm.files.image_arrays import array_of, rgb_image
@@ -18,12 +18,7 @@ _LEAST_SIDE = 8  # pixels of an image
 
 
 def series_of_file(
-    file: Path | tuple[str, bytes],
-    *,
-    channels: int,
-    frequency: float,
-    samples_per_cycle: int,
-    layout: Layout = "",
+    file: Path | tuple[str, bytes], *, channels: int, settings: RecorderSettings
 ) -> Recorded:
     """Read what a recorder's file holds, for a model of so many channels.
 
@@ -31,18 +26,13 @@ def series_of_file(
         file: its path, or name and content.
         channels: of the series that the model takes; the rows of a table or an array follow each
             other in time where it is 1, and else are channels.
-        frequency: of the mains, Hz, where the file does not name it.
-        samples_per_cycle: values of the series in a mains cycle, where the file has no times.
-        layout: of the file, if it is known.
+        settings: what the file does not say.
 
     Raises:
         DataError: it is damaged, or can be read in two ways.
     """
-    settings = RecorderSettings(
-        frequency=frequency,
-        samples_per_cycle=samples_per_cycle,
-        layout=layout or ("channels" if channels > 1 else ""),
-    )
+    if not settings.layout and channels > 1:
+        settings = replace(settings, layout="channels")
     if isinstance(file, Path):
         recorded = read_recorder_file(file, settings)
     else:
@@ -89,8 +79,7 @@ def sample_from_arrays(
         recorded = series_of_file(
             Path(series),
             channels=channels,
-            frequency=frequency,
-            samples_per_cycle=samples_per_cycle,
+            settings=RecorderSettings(frequency=frequency, samples_per_cycle=samples_per_cycle),
         )
         image = recorded.image if image is None else image
         series = recorded.series

@@ -24,11 +24,13 @@ from chiasm.diagnosis.simulator.field_recorder import (
     held_counts,
     recorded_pulses,
 )
+from chiasm.diagnosis.simulator.field_waveform import sampled_waveform
 from chiasm.diagnosis.simulator.image import PALETTES, ByteArray, Look
 from chiasm.diagnosis.simulator.physics import (
     BINS,
     CYCLES,
     Mains,
+    Pulses,
     Rng,
     join_pulses,
     log_uniform,
@@ -52,6 +54,8 @@ _RANGE = {
     "particle": 1.0,
 }
 _PERSISTENCE = (50, 100, 300, CYCLES)
+# Recordings of so few cycles are triggered by a pulse: one without any is drawn again.
+_TRIGGERED, _TRIES = 10, 50
 _COMPRESSION = (cv2.IMWRITE_PNG_COMPRESSION, 4)
 
 
@@ -119,14 +123,14 @@ def plan_field_session(
         mains=Mains(drawn if frequency is None else frequency, cycles),
         recorder=_recorder(kind, equipment, rng, cycles),
         overvoltage=rng.uniform(1.02, 1.8),
-        background=equipment.interference * rng.uniform(1, 10) ** 2,
+        background=equipment.interference * rng.uniform(0, 8) ** 2,
         interference=_interference(kind, rng),
         character=int(rng.integers(2**62)),
     )
 
 
 def _interference(kind: str, rng: Rng) -> float:
-    present, strength = rng.random() < 0.3, rng.uniform(0.2, 0.6)
+    present, strength = rng.random() < 0.2, rng.uniform(0.2, 0.6)
     return strength if present and kind not in ("normal", "noise") else 0.0
 
 
@@ -134,7 +138,7 @@ def _recorder(kind: str, equipment: Equipment, rng: Rng, cycles: int) -> Recorde
     # Gas-insulated equipment has couplers for UHF; cables and coils have a wire to earth.
     chances = (0.2, 0.6, 0.2) if equipment.insulator == "gas" else (0.55, 0.15, 0.3)
     sensor: Sensor = SENSORS[int(rng.choice(len(SENSORS), p=chances))]
-    sigma = log_uniform(rng, 1.5, 8) * rng.uniform(*sensor.floor)
+    sigma = log_uniform(rng, 0.8, 8) * rng.uniform(*sensor.floor)
     gain = _RANGE[kind] * equipment.gain * float(np.exp(0.4 * rng.standard_normal()))
     # A trigger by the nearest socket is another conductor's; one of its own is of any phase.
     offset = rng.normal(0, 5) + 60.0 * int(rng.integers(6))
@@ -155,7 +159,8 @@ def _recorder(kind: str, equipment: Equipment, rng: Rng, cycles: int) -> Recorde
         tail=rng.uniform(*sensor.tail),
         scatter=sensor.scatter * rng.uniform(0.7, 1.3),
         sigma=sigma,
-        pedestal=equipment.pedestal + rng.uniform(-6, 10),
+        # Half of the recorders subtract their rest level.
+        pedestal=max(0.0, equipment.pedestal * int(rng.integers(2)) + rng.uniform(-6, 10)),
         offset_deg=offset,
         # Weak, but not entirely below the floor, where the label would be undefined.
         gain=max(gain, 0.06 * sigma * _RANGE[kind]),
@@ -171,17 +176,40 @@ def simulate_field_recording(
 
     The voltage at the defect differs by 2 % between recordings.
     """
+    mains, recorder = session.mains, session.recorder
+    pulses = recorded_pulses(_all_pulses(session, rng), recorder, mains, rng)
+    return held_counts(pulses, recorder, mains, rng, polarity)
+
+
+def simulate_waveform(session: FieldSession, *, rate: float, rng: Rng) -> NDArray[np.int16]:
+    """Simulate the samples of a recording at ``rate`` a second, see ``sampled_waveform``."""
+    character = np.random.default_rng([session.character, 2])
+    return sampled_waveform(
+        _all_pulses(session, rng),
+        session.recorder,
+        session.mains,
+        rate,
+        character=character,
+        rng=rng,
+    )
+
+
+def _all_pulses(session: FieldSession, rng: Rng) -> Pulses:
+    """Return the signed pulses of the defect and of everything beside it."""
     mains = session.mains
-    character = np.random.default_rng([session.character, 0])
     overvoltage = max(1.005, session.overvoltage * (1 + 0.02 * rng.standard_normal()))
-    parts = [field_pulses(session.kind, overvoltage, character, rng, mains)]
+    for _ in range(_TRIES if mains.cycles <= _TRIGGERED else 1):
+        character = np.random.default_rng([session.character, 0])
+        own = field_pulses(session.kind, overvoltage, character, rng, mains)
+        if own.charge.size:
+            break
+    parts = [own]
     if session.interference:
         other = np.random.default_rng([session.character, 1])
         noise = field_pulses("noise", 1.0, other, rng, mains)
         parts.append(noise.scaled(session.interference))
     parts.append(background_pulses(session.background, rng, mains))
-    pulses = recorded_pulses(join_pulses(parts), session.recorder, mains, rng)
-    return held_counts(pulses, session.recorder, mains, rng, polarity)
+    return join_pulses(parts)
 
 
 def make_field_recordings(
@@ -195,15 +223,18 @@ def make_field_recordings(
     frequency: float | None,
     polarity: Polarity,
     cycles: int = CYCLES,
+    waveform: float | None = None,
 ) -> Path:
     """Write recordings of the field, as a table of series and pictures; returns the table.
 
     ``recordings.csv`` has a row for each: ``series/NAME.npy``, ``(cycles * 128,)`` uint8 or int16;
     ``image/NAME.png``, 256 x 256; its ``kind``, ``frequency`` and ``samples_per_cycle``, and the
-    groups ``session``, ``equipment``, ``insulator`` and ``sensor``. A recording depends on the seed
-    and its number, not on the number of ``workers``. All settings are checked before.
+    groups ``session``, ``equipment``, ``insulator`` and ``sensor``. With ``waveform``, samples a
+    second, series are sampled instead, ``(values,)`` int16, and there are no pictures. A recording
+    depends on the seed and its number, not on the number of ``workers``. All settings are checked
+    before.
     """
-    for name in ("series", "image"):
+    for name in ("series",) if waveform else ("series", "image"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     plan = [
         plan_field_session(
@@ -211,7 +242,9 @@ def make_field_recordings(
         )
         for n in range(sessions)
     ]
-    write = partial(_write, folder=folder, plan=plan, polarity=polarity, seed=seed)
+    write = partial(
+        _write, folder=folder, plan=plan, polarity=polarity, seed=seed, waveform=waveform
+    )
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
             rows = list(pool.map(write, range(count), chunksize=max(1, min(16, count // workers))))
@@ -226,26 +259,36 @@ def make_field_recordings(
 
 
 def _write(
-    number: int, *, folder: Path, plan: Sequence[FieldSession], polarity: Polarity, seed: int
+    number: int,
+    *,
+    folder: Path,
+    plan: Sequence[FieldSession],
+    polarity: Polarity,
+    seed: int,
+    waveform: float | None,
 ) -> dict[str, str]:
     session, within = plan[number % len(plan)], number // len(plan)
     rng = np.random.default_rng([seed, 12, number])
-    counts = simulate_field_recording(session, rng=rng, polarity=polarity)
     start = session.start + timedelta(seconds=_INTERVAL_S * within)
-    # The number is not of the class: a name must not reveal it.
+    # Without the class: a name must not reveal it.
     name = f"{session.equipment.name}-{session.unit:03d}_{start:%y%m%d_%H%M%S}"
-    series, image = Path("series", f"{name}.npy"), Path("image", f"{name}.png")
-    flat = counts.reshape(-1)
-    np.save(folder / series, flat.astype(np.uint8) if polarity == "unipolar" else flat)
-    picture: ByteArray = drawn_pattern(counts, session.recorder)
-    encoded = cv2.imencode(".png", picture[..., ::-1], _COMPRESSION)[1]
-    (folder / image).write_bytes(encoded.tobytes())
+    files = {"series": f"series/{name}.npy"}
+    if waveform:
+        np.save(folder / files["series"], simulate_waveform(session, rate=waveform, rng=rng))
+    else:
+        files["image"] = f"image/{name}.png"
+        counts = simulate_field_recording(session, rng=rng, polarity=polarity)
+        flat = counts.reshape(-1)
+        np.save(folder / files["series"], flat.astype(np.uint8) if polarity == "unipolar" else flat)
+        picture: ByteArray = drawn_pattern(counts, session.recorder)
+        encoded = cv2.imencode(".png", picture[..., ::-1], _COMPRESSION)[1]
+        (folder / files["image"]).write_bytes(encoded.tobytes())
+    per_cycle = waveform / session.mains.frequency if waveform else BINS
     return {
-        "series": str(series),
-        "image": str(image),
+        **files,
         "kind": session.kind,
         "frequency": f"{session.mains.frequency:g}",
-        "samples_per_cycle": str(BINS),
+        "samples_per_cycle": f"{per_cycle:g}",
         "session": session.name,
         "equipment": session.equipment.name,
         "insulator": session.equipment.insulator,

@@ -7,6 +7,8 @@ humidity, surface charge and the gas in a cavity, so that rates differ several t
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +29,8 @@ from chiasm.diagnosis.simulator.sessions import noise_pulses
 
 # Share of sessions of a kind whose discharges come and go; corona and particles do by themselves.
 _UNSTEADY = {"void": 0.6, "surface": 0.6, "floating": 0.2}
-_DENSE = 0.4  # share of surface discharges that cover most phases
+_CROWDED = 0.4  # share of the cavities and surfaces with many sites
+_HEAVY = 2.0  # largest factor of the scatter of charges on a surface
 
 
 def field_pulses(kind: str, overvoltage: float, character: Rng, rng: Rng, mains: Mains) -> Pulses:
@@ -40,7 +43,7 @@ def field_pulses(kind: str, overvoltage: float, character: Rng, rng: Rng, mains:
     if kind == "particle":
         return particle_pulses(character, rng, mains)
     if kind == "corona":
-        return sparse_corona_pulses(overvoltage, character, rng, mains)
+        return unsteady_corona_pulses(overvoltage, character, rng, mains)
     unsteady = character.random() < _UNSTEADY[kind]
     gap = _gap(kind, overvoltage, character)
     pulses = gap_discharges(gap, rng, mains=mains, signed=True)
@@ -48,12 +51,14 @@ def field_pulses(kind: str, overvoltage: float, character: Rng, rng: Rng, mains:
 
 
 def _gap(kind: str, overvoltage: float, character: Rng) -> Gap:
-    if kind == "void":
-        return void_gap(overvoltage, character)
     if kind == "floating":
         return floating_gap(overvoltage, character)
-    dense = character.random() < _DENSE
-    return (dense_surface_gap if dense else surface_gap)(overvoltage, character)
+    crowded = character.random() < _CROWDED
+    gap = (void_gap if kind == "void" else surface_gap)(overvoltage, character)
+    if kind == "surface":
+        spread = np.float32(character.uniform(1, _HEAVY)) * gap.spread
+        gap = replace(gap, spread=np.minimum(spread, 1))
+    return crowded_gap(gap, overvoltage, character) if crowded else gap
 
 
 def activity(rng: Rng, mains: Mains, *, deviation: float) -> NDArray[np.float64]:
@@ -103,30 +108,28 @@ def floating_gap(overvoltage: float, character: Rng) -> Gap:
     )
 
 
-def dense_surface_gap(overvoltage: float, character: Rng) -> Gap:
-    """Draw a wet or polluted surface: so many small sites that most phases have a discharge.
+def crowded_gap(base: Gap, overvoltage: float, character: Rng) -> Gap:
+    """Draw a gap of many small sites like those of ``base``, far above their inception.
 
-    They lift whatever takes the median of the values for the noise floor (measured on real
-    recordings: five-fold).
+    A wet or polluted surface, or insulation full of cavities: most phases have a discharge, whose
+    charge grows with the voltage above inception, so that the pattern is an arch. Such sources lift
+    whatever takes the median of the values for the noise floor (measured on real recordings:
+    five-fold).
     """
-    base = surface_gap(overvoltage, character)
-    column = (int(character.integers(8, 17)), 1)
+    column = (int(character.integers(8, 25)), 1)
     sites = character.integers(0, base.charge.shape[0], column[0])
-
-    def of_sites(values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return values[sites]
-
+    excess = character.uniform(1.3, 3.5) * character.uniform(0.8, 1.2, column)
     return Gap(
-        overvoltage=np.float32(overvoltage) * character.uniform(1.5, 3, column).astype(np.float32),
-        charge=0.35 * of_sites(base.charge),
-        spread=of_sites(base.spread),
-        ratio=of_sites(base.ratio),
-        bias=of_sites(base.bias),
-        lag_s=of_sites(base.lag_s),
-        reluctance=of_sites(base.reluctance),
-        residual=of_sites(base.residual),
-        decay_s=of_sites(base.decay_s),
-        shift_deg=character.uniform(-35, 35, column).astype(np.float32),
+        overvoltage=(overvoltage * excess).astype(np.float32),
+        charge=np.float32(character.uniform(0.2, 0.6)) * base.charge[sites],
+        spread=base.spread[sites],
+        ratio=base.ratio[sites],
+        bias=base.bias[sites],
+        lag_s=np.float32(log_uniform(character, 1e-4, 2e-3)) * np.ones(column, np.float32),
+        reluctance=base.reluctance[sites],
+        residual=base.residual[sites],
+        decay_s=base.decay_s[sites],
+        shift_deg=(base.shift_deg[sites] + character.uniform(-10, 10, column)).astype(np.float32),
     )
 
 
@@ -140,9 +143,9 @@ def particle_pulses(character: Rng, rng: Rng, mains: Mains) -> Pulses:
     1981; Schichler et al., IEEE TDEI 20(6), 2013.
     """
     parts = []
-    for _ in range(int(character.integers(1, 4))):
+    for _ in range(int(character.choice([1, 1, 1, 2, 3]))):
         flight = log_uniform(character, 0.15, 2.5)  # cycles
-        moving, resting = log_uniform(character, 0.3, 8), log_uniform(character, 0.1, 3)  # seconds
+        moving, resting = log_uniform(character, 0.3, 6), log_uniform(character, 0.3, 6)  # seconds
         charge, spread = character.uniform(30, 120), character.uniform(0.4, 0.7)
         count = int(2 * mains.cycles / flight) + 20
         time = np.cumsum(flight * rng.standard_gamma(2, count) / 2)
@@ -160,24 +163,19 @@ def particle_pulses(character: Rng, rng: Rng, mains: Mains) -> Pulses:
     return Pulses(time.astype(np.int64), phase, charges.astype(np.float32))
 
 
-def sparse_corona_pulses(overvoltage: float, character: Rng, rng: Rng, mains: Mains) -> Pulses:
-    """Draw corona that a distant sensor sees: 0.2 to 20 pulses a cycle, unsteady, of many sizes.
+def unsteady_corona_pulses(overvoltage: float, character: Rng, rng: Rng, mains: Mains) -> Pulses:
+    """Draw corona as sensors at a distance see it: 0.2 to 50 pulses a cycle of many sizes.
 
-    A share of the Trichel pulses is too small to be seen at the sensor, and air that moves takes
-    their space charge away, so that amplitudes vary by 0.15 to 0.35 instead of 0.03 to 0.1.
+    A share of the Trichel pulses is too small to be seen, and air that moves takes their space
+    charge away, so that amplitudes vary by 0.1 to 0.35 instead of 0.03 to 0.1.
     """
-    rate = log_uniform(character, 0.2, 20)
-    spread = character.uniform(0.15, 0.35)
-    # The pulses of the other tiers lie where these do; enough of them are drawn to choose from.
-    dense = corona_pulses(overvoltage, character, rng, mains)
-    level = activity(rng, mains, deviation=character.uniform(0.5, 1.0))
-    wanted = rate * level / level.mean()
-    present = np.bincount(dense.cycle, minlength=mains.cycles)
-    kept = rng.random(dense.cycle.size) < (wanted / np.maximum(present, 1))[dense.cycle]
-    cycle, phase = dense.cycle[kept], dense.phase[kept]
-    size = dense.charge[kept] * np.exp(spread * rng.standard_normal(cycle.size))
-    negative = np.abs(phase % 360 - 270) < 90
-    return Pulses(cycle, phase, np.where(negative, -size, size).astype(np.float32))
+    mean, spread = log_uniform(character, 0.2, 50), character.uniform(0.1, 0.35)
+    level = activity(rng, mains, deviation=character.uniform(0.1, 1.0))
+    rate = mean * level / level.mean()
+    pulses = corona_pulses(overvoltage, character, rng, mains=mains, rate=rate)
+    size = np.exp(spread * rng.standard_normal(pulses.cycle.size))
+    negative = np.abs(pulses.phase % 360 - 270) < 90
+    return _signed(pulses, np.where(negative, -size, size))
 
 
 def background_pulses(rate: float, rng: Rng, mains: Mains) -> Pulses:
@@ -189,5 +187,5 @@ def background_pulses(rate: float, rng: Rng, mains: Mains) -> Pulses:
     return Pulses(cycle, phase, (sign * size).astype(np.float32))
 
 
-def _signed(pulses: Pulses, sign: NDArray[np.float64]) -> Pulses:
-    return Pulses(pulses.cycle, pulses.phase, (pulses.charge * sign).astype(np.float32))
+def _signed(pulses: Pulses, factor: NDArray[np.float64]) -> Pulses:
+    return Pulses(pulses.cycle, pulses.phase, (pulses.charge * factor).astype(np.float32))

@@ -231,20 +231,29 @@ def _pulses_of(
     )
 
 
-def corona_pulses(overvoltage: float, character: Rng, rng: Rng, mains: Mains = STANDARD) -> Pulses:
+def corona_pulses(
+    overvoltage: float,
+    character: Rng,
+    rng: Rng,
+    *,
+    mains: Mains = STANDARD,
+    rate: NDArray[np.float64] | None = None,
+) -> Pulses:
     """Draw Trichel pulses of a point in gas: many, of nearly one charge, around one voltage peak.
 
     The peak is the negative one (270 degrees) for a point at high voltage, in three of four
     sessions, else the positive one (earthed point). Pulses need a voltage above inception, within
     ``arccos(1/u)`` of the peak. Above ``u = 1.5`` a few large streamers occur at the opposite
-    peak. Source: CIGRE WG 21.03, Electra 11, 1969 (recognition of discharges).
+    peak. ``rate`` is that of each cycle, ``(cycles,)``; None draws one of 8 to 60. Source: CIGRE WG
+    21.03, Electra 11, 1969 (recognition of discharges).
     """
     peak = 270.0 if character.random() < 0.75 else 90.0
     charge = character.uniform(15, 80)
     spread = character.uniform(0.03, 0.10)
-    rate = log_uniform(character, 8, 60)
+    steady = log_uniform(character, 8, 60)
     streamers, larger = log_uniform(character, 0.03, 0.5), character.uniform(2, 8)
-    parts = [_near_peak(peak, overvoltage, rate, charge, spread, rng, mains)]
+    of_cycles = steady if rate is None else rate
+    parts = [_near_peak(peak, overvoltage, of_cycles, charge, spread, rng, mains)]
     if overvoltage > 1.5:
         opposite = (peak + 180) % 360
         parts.append(
@@ -256,7 +265,7 @@ def corona_pulses(overvoltage: float, character: Rng, rng: Rng, mains: Mains = S
 def _near_peak(
     peak: float,
     overvoltage: float,
-    rate: float,
+    rate: float | NDArray[np.float64],
     charge: float,
     spread: float,
     rng: Rng,

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import cv2
 import numpy as np
 
-from chiasm.diagnosis.simulator.field import FIELD_CLASSES, make_field_recordings
+from chiasm.diagnosis.simulator.field import FIELD_CLASSES, FREQUENCIES, make_field_recordings
 from chiasm.diagnosis.simulator.field_recorder import POLARITIES, Polarity
 from chiasm.diagnosis.simulator.image import ByteArray, draw_prpd
 from chiasm.diagnosis.simulator.physics import (
@@ -46,6 +46,7 @@ from chiasm.errors import ConfigurationError, DataError
 Pairing = Literal["exact", "jittered", "mismatched"]
 PAIRINGS = get_args(Pairing)
 FIELD = "field"
+_WAVEFORM_CYCLES = 2
 SECONDS = 20
 
 # Delay of the recorder's trigger behind the mains; it turns a frequency deviation into a phase
@@ -112,12 +113,15 @@ def make_recordings(
     classes: Sequence[str] = (),
     frequency: float | None = None,
     polarity: Polarity = "unipolar",
+    cycles: int | None = None,
+    waveform: float | None = None,
 ) -> Path:
     """Write simulated recordings, in the layout of AI-Hub 71682 or, of the field, as a table.
 
     The tiers easy and hard have five classes at 60 Hz, in magnitudes. The tier field has
     ``FIELD_CLASSES``, at 50 or 60 Hz by session or at ``frequency``, with the signs of the pulses
-    if ``polarity`` is ``"bipolar"``, and is written by ``make_field_recordings``. An empty
+    if ``polarity`` is ``"bipolar"``, of ``cycles`` mains cycles (1200), or 2 as sampled
+    ``waveform`` with so many values a second, and is written by ``make_field_recordings``. An empty
     ``classes`` is all. Returns what readers open: the folder, or the table in it.
 
     ``folder/VS_{class}_{insulator}_{equipment}/STEM.csv`` holds 20 rows of 7680 integers in
@@ -137,7 +141,7 @@ def make_recordings(
     known = FIELD_CLASSES if field else CLASSES
     classes = tuple(classes) or known
     _check(count, sessions, pairing, seed, classes, known)
-    _check_recorder(tier, pairing, frequency, polarity)
+    _check_recorder(tier, pairing, frequency, polarity, cycles, waveform)
     holds = ("VS_", "VL_", "recordings.csv")
     if folder.is_dir() and any(path.name.startswith(holds) for path in folder.iterdir()):
         raise DataError(
@@ -153,6 +157,7 @@ def make_recordings(
     }
     if field:
         settings |= {"classes": classes, "frequency": frequency, "polarity": polarity}
+        settings |= {"cycles": cycles, "waveform": waveform}
     (folder / MARKER).write_text(json.dumps({"simulated": settings}, indent=2) + "\n")
     if tier == "field":
         return make_field_recordings(
@@ -164,6 +169,8 @@ def make_recordings(
             classes=classes,
             frequency=frequency,
             polarity=polarity,
+            cycles=cycles or (_WAVEFORM_CYCLES if waveform else CYCLES),
+            waveform=waveform,
         )
     plan = [
         plan_session(number, sessions, tier=tier, seed=seed, classes=classes)
@@ -210,21 +217,38 @@ def _check(
         raise ConfigurationError(f"seed={seed} is negative; give 0 or more.")
 
 
-def _check_recorder(tier: str, pairing: str, frequency: float | None, polarity: str) -> None:
+def _check_recorder(
+    tier: str,
+    pairing: str,
+    frequency: float | None,
+    polarity: str,
+    cycles: int | None,
+    waveform: float | None,
+) -> None:
     check_choice("polarity", polarity, POLARITIES)
-    if tier == FIELD:
-        if frequency is not None and not 10 <= frequency <= 400:
+    if tier != FIELD:
+        of_field = (frequency not in (None, FREQUENCY_HZ), polarity != "unipolar", cycles, waveform)
+        if any(of_field):
             raise ConfigurationError(
-                f"frequency={frequency:g} is no frequency of a mains; give 10 to 400 Hz, e.g. 50."
+                f"The tier {tier} is written as AI-Hub 71682: magnitudes at {FREQUENCY_HZ:g} Hz, "
+                f"{CYCLES} cycles. Other frequencies, lengths and signs are of the tier field."
             )
-        if pairing != "exact":
-            raise ConfigurationError(
-                f"pairing='{pairing}' is of the tiers easy and hard; the tier field pairs exactly."
-            )
-    elif frequency not in (None, FREQUENCY_HZ) or polarity != "unipolar":
+        return
+    if pairing != "exact":
         raise ConfigurationError(
-            f"The tier {tier} is written as AI-Hub 71682: magnitudes at {FREQUENCY_HZ:g} Hz. Other "
-            "frequencies and bipolar series are of the tier field (tier='field')."
+            f"pairing='{pairing}' is of the tiers easy and hard; the tier field pairs exactly."
+        )
+    if frequency is not None and not 10 <= frequency <= 400:
+        raise ConfigurationError(
+            f"frequency={frequency:g} is no frequency of a mains; give 10 to 400 Hz, e.g. 50."
+        )
+    if cycles is not None and (cycles < 2 or cycles % 2):
+        raise ConfigurationError(f"cycles={cycles} is no even number of mains cycles, 2 or more.")
+    mains = FREQUENCIES if frequency is None else (frequency,)
+    if waveform and any(waveform < 32 * f or waveform / f % 1 for f in mains):
+        raise ConfigurationError(
+            f"waveform={waveform:g} values a second are no whole number, 32 or more, in a cycle of "
+            f"{' and '.join(f'{f:g}' for f in mains)} Hz; give a multiple, e.g. 600000."
         )
 
 
