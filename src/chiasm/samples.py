@@ -336,12 +336,12 @@ class Diagnosis:
         conflict: mass that the modalities put on different classes, in [0, 1]; NaN with one alone.
         error: a sentence saying what was wrong with the input, or "".
         notes: remarks, e.g. 'the series was absent'.
-        distance: of the recording from the trained classes; NaN of models that keep none.
-        distance_limit: of the distance, above which the recording is 'unknown'.
-        nearest_kind: the trained class that is nearest by that distance, or "".
         quantities: charges and rates of its pulses; None without a series.
         severity: of its pulses, whatever the class; None where nothing tells it.
         sources: where several are active at once, each with its class; else ().
+        distance: of the recording from the trained classes; NaN of models that keep none.
+        distance_limit: of the distance, above which the recording is 'unknown'.
+        nearest_kind: the trained class that is nearest by that distance, or "".
     """
 
     source: str
@@ -352,12 +352,12 @@ class Diagnosis:
     conflict: float = float("nan")
     error: str = ""
     notes: tuple[str, ...] = field(default=())
-    distance: float = float("nan")
-    distance_limit: float = float("nan")
-    nearest_kind: str = ""
     quantities: Quantities | None = None
     severity: Severity | None = None
     sources: tuple[DischargeSource, ...] = ()
+    distance: float = float("nan")
+    distance_limit: float = float("nan")
+    nearest_kind: str = ""
 
     def plot(self) -> Figure:
         """Draw the probabilities of the classes; needs matplotlib."""

@@ -291,6 +291,7 @@ def data_of_split(
         seconds=config.seconds or None,
         windows=config.windows,
         polarity=polarity,
+        phase=config.phase,
     )
     scale = estimate_scale(
         _magnitudes(store, split, form) if "series" in config.modalities else (),

@@ -117,6 +117,7 @@ class DiagnosisPredictor:
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
         source: str = "",
+        **measured: Any,
     ) -> Diagnosis:
         """Diagnose one recording; one of the two modalities may be missing.
 
@@ -126,6 +127,7 @@ class DiagnosisPredictor:
             frequency: of the mains, Hz.
             samples_per_cycle: values of the series in a mains cycle.
             source: name of the recording in the diagnosis.
+            measured: ``charge``, the pC of one unit; or ``pulses`` and ``system`` of a reader.
 
         Raises:
             DataError: a shape, type or value does not fit, or both modalities are missing.
@@ -138,6 +140,7 @@ class DiagnosisPredictor:
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,
+                **measured,
             )
         )
 
@@ -157,6 +160,11 @@ class DiagnosisPredictor:
     def polarity(self) -> Polarity:
         """How the model's recordings are written."""
         return self.contract.recording.polarity
+
+    @property
+    def has_phase(self) -> bool:
+        """Whether the model's recordings have the phase of a mains."""
+        return self.contract.recording.phase == "mains"
 
     def classify(self, sample: RecordingSample) -> Diagnosis:
         """Diagnose one recording as ``predict`` does, without what is measured on its pulses."""

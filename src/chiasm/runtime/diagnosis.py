@@ -77,6 +77,7 @@ class DiagnosisRuntime:
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
         source: str = "",
+        **measured: Any,
     ) -> Diagnosis:
         """Diagnose one recording; one of the two modalities may be missing.
 
@@ -86,6 +87,7 @@ class DiagnosisRuntime:
             frequency: of the mains, Hz.
             samples_per_cycle: values of the series in a mains cycle.
             source: name of the recording in the diagnosis.
+            measured: ``charge``, the pC of one unit; or ``pulses`` and ``system`` of a reader.
 
         Raises:
             DataError: a shape, type or value does not fit, or both modalities are missing.
@@ -98,6 +100,7 @@ class DiagnosisRuntime:
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,
+                **measured,
             )
         )
 
@@ -106,12 +109,17 @@ class DiagnosisRuntime:
 
         ``streaming`` uses the engine that serves several callers at the same time.
         """
-        return assessed(self, sample, streaming=streaming)
+        return assessed(self, sample, partial(self.classify, streaming=streaming))
 
     @property
     def polarity(self) -> Polarity:
         """How the model's recordings are written."""
         return self.form.polarity
+
+    @property
+    def has_phase(self) -> bool:
+        """Whether the model's recordings have the phase of a mains."""
+        return self.form.phase == "mains"
 
     def classify(self, sample: RecordingSample, *, streaming: bool = False) -> Diagnosis:
         """Diagnose one recording as ``predict`` does, without what is measured on its pulses."""
@@ -169,6 +177,7 @@ class DiagnosisRuntime:
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
         source: str = "",
+        **measured: Any,
     ) -> Future[Diagnosis]:
         """Diagnose one recording in the background; the future raises what a call would raise."""
         return self._engines.submit(
@@ -178,6 +187,7 @@ class DiagnosisRuntime:
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,
+                **measured,
             )
         )
 
@@ -189,6 +199,7 @@ class DiagnosisRuntime:
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
         source: str = "",
+        **measured: Any,
     ) -> Callable[[], Diagnosis]:
         """Check one recording, and return a function that diagnoses it.
 
@@ -201,6 +212,7 @@ class DiagnosisRuntime:
             frequency=frequency,
             samples_per_cycle=samples_per_cycle,
             source=source,
+            **measured,
         )
         return partial(self.predict, sample, streaming=True)
 
