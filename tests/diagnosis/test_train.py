@@ -16,7 +16,6 @@ from chiasm.diagnosis.calibrate import belief_share, calibrate, decided_by_dista
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.contract import load_model, save_model
 from chiasm.diagnosis.datamodule import digest, open_data
-from chiasm.diagnosis.known_classes import fit_unknown_rule
 from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.readers.store import RecordingStore
@@ -24,6 +23,7 @@ from chiasm.diagnosis.scoring import score_recordings
 from chiasm.diagnosis.train import train
 from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.contrast import ContrastTraining
+from chiasm.diagnosis.training.known_classes import fit_unknown_rule
 from chiasm.errors import ArtifactError, ConfigurationError, DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

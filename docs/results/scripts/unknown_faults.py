@@ -25,12 +25,12 @@ from sklearn.decomposition import PCA
 
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import open_data
-from chiasm.diagnosis.known_classes import _evenly
 from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.preparation.recording_statistics import recording_statistics
 from chiasm.diagnosis.readers.source import RecordingRef
 from chiasm.diagnosis.scoring import score_recordings
 from chiasm.diagnosis.train import train
+from chiasm.diagnosis.training.known_classes import _evenly
 from chiasm.diagnosis.unseen import evaluation_split
 from chiasm.metrics.bootstrap import auroc_interval
 from chiasm.metrics.classification import macro_f1

@@ -17,8 +17,8 @@ from chiasm.diagnosis.decision import (
     support,
     weakest_accepted,
 )
-from chiasm.diagnosis.known_classes import fit_unknown_rule
 from chiasm.diagnosis.predictor import DiagnosisPredictor
+from chiasm.diagnosis.training.known_classes import fit_unknown_rule
 from chiasm.fusion.genotype import Genotype
 from chiasm.metrics import versions
 from chiasm.metrics.calibration import fit_temperature, softmax

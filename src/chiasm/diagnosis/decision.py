@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm
+from chiasm.diagnosis.preparation.packed_arrays import unpacked
 from chiasm.diagnosis.preparation.recording_statistics import recording_statistics
 from chiasm.errors import ChiasmError
-from chiasm.files.packed_arrays import unpacked
 from chiasm.fusion.evidence import Opinion, combine, conflict, opinion_from_evidence
 from chiasm.metrics.calibration import softmax
 from chiasm.samples import Diagnosis, RecordingSample

@@ -8,8 +8,8 @@ from scipy.spatial.distance import cosine, mahalanobis
 from sklearn.covariance import LedoitWolf
 
 from chiasm.diagnosis.decision import Distance, UnknownRule, is_unknown, joint_distances
-from chiasm.diagnosis.known_classes import _limit, fit_known_classes
-from chiasm.files.packed_arrays import packed, unpacked
+from chiasm.diagnosis.preparation.packed_arrays import packed, unpacked
+from chiasm.diagnosis.training.known_classes import _limit, fit_known_classes
 from chiasm.metrics.ranking import auroc
 
 KINDS = ("corona", "surface", "void")

@@ -16,9 +16,9 @@ from chiasm.diagnosis.decision import (
     joint_distances,
     weakest_accepted,
 )
+from chiasm.diagnosis.preparation.packed_arrays import packed
 from chiasm.diagnosis.preparation.recording_statistics import recording_statistics
 from chiasm.diagnosis.readers.source import RecordingRef
-from chiasm.files.packed_arrays import packed
 
 # Training recordings that are described, at most: their covariance has a few thousand entries.
 MOST = 2_000
