@@ -85,9 +85,9 @@ BROKEN = {
     "1x1": ("rgb", png(np.zeros((1, 1, 3), np.uint8)), "smaller than 8"),
     "nan colours": ("rgb", npy(np.full((32, 32, 3), np.nan, np.float32)), "NaN"),
     "infinite colours": ("rgb", npy(np.full((32, 32, 3), np.inf)), "NaN"),
-    "wrong shape": ("xyz", npy(np.zeros((32, 32), np.float32)), "shape"),
+    "wrong shape": ("xyz", npy(np.zeros((32, 32), np.float32)), "intrinsics"),
     "whole numbers": ("xyz", npy(np.zeros((32, 32, 3), np.int64)), "float32"),
-    "picture as points": ("xyz", grey(0.2), "depth"),
+    "picture as points": ("xyz", grey(0.2), "uint8"),
     "cut npy": ("xyz", npy(plane())[:-5], "cut short"),
 }
 

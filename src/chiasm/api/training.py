@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from chiasm.api.configuration import config_of, register_models, wing_of
 from chiasm.errors import ConfigurationError
 from chiasm.registry import searched_models
+from chiasm.runs.extras import names_extra
 
 if TYPE_CHECKING:
     from chiasm.api.configuration import Config
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from chiasm.runs.crew import Crew
 
 
+@names_extra
 def train(
     config: Config | None = None,
     *,
@@ -48,6 +50,41 @@ def train(
         return procedure(chosen, measure=_measure(chosen), crew=crew)
 
 
+@names_extra
+def add_products(
+    run: Path | str, *, data: Path | str | Sequence[Path | str], device: str | None = None
+) -> tuple[str, ...]:
+    """Add products to a model of several: a memory and a calibration for each new one.
+
+    The network, and whatever belongs to the other products, stay as they are. Returns the names of
+    the new products.
+
+    Args:
+        run: folder of the run, which gets the new products.
+        data: folder or table of the new products, or several.
+        device: that computes; None takes the run's.
+
+    Raises:
+        ConfigurationError: the run has one product alone, or one of that name already.
+        DataError: the data cannot be read.
+    """
+    from chiasm.detection.config import DetectionConfig
+    from chiasm.detection.products.training import add_products as add
+    from chiasm.detection.train import train as procedure
+
+    register_models()
+    settings = Path(run) / "config.yaml"
+    if not settings.is_file():
+        raise ConfigurationError(f"{run} is not a run's folder: it has no config.yaml.")
+    paths = [data] if isinstance(data, Path | str) else list(data)
+    before = DetectionConfig.make(file=settings)
+    changed = {"data": Path(paths[0]), "more_data": tuple(map(Path, paths[1:])), "out": Path(run)}
+    if device is not None:
+        changed["device"] = device
+    return add(before.model_copy(update=changed), train=procedure)
+
+
+@names_extra
 def search(
     config: Config | None = None,
     *,
@@ -87,6 +124,7 @@ def search(
         return procedure(chosen, measure=_measure(chosen), crew=crew)
 
 
+@names_extra
 def demo(
     out: Path | str, *, wing: Literal["detection", "diagnosis"] = "detection", **options: Any
 ) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from chiasm import __version__
 from chiasm.cli import (
     bench,
     data,
+    doctor,
     evaluate,
     export,
     models,
@@ -22,44 +23,29 @@ from chiasm.cli import (
     settings,
     threshold,
     train,
+    trend,
     watch,
 )
 from chiasm.cli import demo as demonstration
 from chiasm.cli.options import RenamedOptions
 from chiasm.errors import ChiasmError
+from chiasm.runs.extras import missing_extra
 
-# Module name to the extra that installs it.
-_EXTRAS = (
-    dict.fromkeys(
-        (
-            *("torch", "lightning", "safetensors", "einops", "efficientnet_lite_pytorch"),
-            *("pandas", "scipy", "sklearn", "skimage", "pytorch_metric_learning"),
-            *("pydantic", "pydantic_core", "yaml", "jinja2", "markupsafe", "matplotlib"),
-        ),
-        "train",
-    )
-    | dict.fromkeys(("nncf", "onnx", "onnxscript", "google"), "export")
-    | dict.fromkeys(("fastapi", "starlette", "uvicorn", "python_multipart"), "serve")
-    | dict.fromkeys(("prometheus_client", "sqlalchemy"), "serve")
-    | {
-        "imagecodecs": "formats",
-        "OpenEXR": "formats",
-        "openvino": "runtime",
-        "onnxruntime": "runtime-onnx",
-        "ray": "cluster",
-        "pyarrow": "cluster",
-        "psycopg": "serve-postgresql",
-    }
-    | dict.fromkeys(("paho", "pymodbus", "asyncua"), "line")
-    | dict.fromkeys(("faiss", "lightgbm"), "rivals")
-)
+EXIT_STATUSES = {
+    0: "The command did what it says.",
+    1: "data check --strict: files are damaged, or in two splits; doctor: a package does not load.",
+    2: "A sentence on standard error says what is wrong and how to mend it; also a wrong option.",
+    3: "predict, watch: some inputs could not be judged; their rows say why.",
+    130: "Stopped by Ctrl-C; the same command goes on from there.",
+}
 
 app = typer.Typer(
     cls=RenamedOptions,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Detect faults from two kinds of sensor, and search how to fuse them.",
+    epilog="Exit status: 0 done; 1 a check found faults; 2 an error, which a sentence explains; 3 "
+    "some inputs were not judged; 130 stopped by Ctrl-C.",
 )
 
 
@@ -89,12 +75,14 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
+app.command("trend")(trend.trend)
 app.command("watch")(watch.watch)
 app.command("recalibrate")(recalibrate.recalibrate)
 app.command("threshold")(threshold.threshold)
 app.command("bench")(bench.bench)
 app.command("models")(models.models)
 app.command("settings")(settings.settings)
+app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
@@ -103,17 +91,15 @@ def main() -> None:
         app()
     except ModuleNotFoundError as error:
         # A station has no PyTorch, and a training machine no web server.
-        extra = _EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
+        sentence = missing_extra(error)
+        if sentence is None:
             raise
-        typer.echo(
-            f"chiasm: this command needs {error.name}, which is not installed: "
-            f"pip install 'chiasm[{extra}]'.",
-            err=True,
-        )
+        typer.echo(f"chiasm: {sentence}", err=True)
         sys.exit(2)
     except ChiasmError as error:
         typer.echo(f"chiasm: {error}", err=True)
+        for note in getattr(error, "__notes__", ()):
+            typer.echo(note, err=True)
         sys.exit(2)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""

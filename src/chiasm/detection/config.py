@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from chiasm.detection.readers.calibration_plan import FALSE_ALARM_RATE, CalibrationMode
 from chiasm.registry import RegisteredModel
 from chiasm.settings import DeviceName, Precision, SearchSettings, Settings
 
 Preset = Literal["paper", "recommended"]
+MOST_TILES = 8  # a side
 
 
 @cache
@@ -42,7 +43,13 @@ class DetectionConfig(Settings):
     """Everything that decides a run's result; written to ``config.yaml`` in its folder.
 
     Attributes:
-        data: folder or manifest with the training data.
+        data: folder or manifest with the training data. Where it holds several products (folders
+            of data beside each other, or a column ``product``, ``category`` or ``object`` of a
+            table), each gets memory, score rule and calibration of its own, and all share one
+            network; of several paths, each is of a product.
+        more_data: the other paths.
+        products: ``separate``, or ``together``: parts of all products of a table are taken for one.
+        product: of a table, the one whose rows are taken; None takes all.
         out: the run's folder.
         preset: ``paper``: as published, for a GPU and days; or ``recommended``. ``make`` takes what
             is not given from ``detection/presets``.
@@ -55,6 +62,9 @@ class DetectionConfig(Settings):
         middle_scales: scales of the features that the middle cell fuses, of a model that trains its
             features: 2,3 or, for the paper's Figure 4b, 2,3,4. Finer ones are early, coarser late.
         image_size: side of the crop in pixels, a multiple of 32.
+        tiles: look at the crop in overlapping tiles of ``image_size``, this many a side; ``auto``
+            takes as many as bring a pixel of the crop to one of the frame, four at most. For
+            defects of less than three pixels of the crop; the time of a part grows with the square.
         geometry: how 3D becomes a picture.
         lamp: number of the lamp, for data with several; ``all`` takes each training part under one
             of its lamps, and each test part under all.
@@ -170,6 +180,9 @@ class DetectionConfig(Settings):
     }
 
     data: Path
+    more_data: tuple[Path, ...] = ()
+    products: Literal["separate", "together"] = "separate"
+    product: str | None = None
     out: Path
     preset: Preset = "recommended"
     model: str = "adnas_light"
@@ -178,6 +191,7 @@ class DetectionConfig(Settings):
     cells: tuple[Literal["early", "middle", "late"], ...] = ("early", "middle", "late")
     middle_scales: tuple[int, ...] = (2, 3)
     image_size: int = Field(256, ge=64, le=1024, multiple_of=32)
+    tiles: int | Literal["auto"] | None = None
     geometry: Literal["height_slopes", "depth"] = "height_slopes"
     lamp: int | Literal["all"] | None = None
     shots: int | None = Field(None, ge=2)
@@ -265,6 +279,18 @@ class DetectionConfig(Settings):
         known = name in get_args(Preset)
         return preset_values(name, models[-1] if models else None) if known else {}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _several_paths(cls, values: Any) -> Any:
+        data = values.get("data") if isinstance(values, Mapping) else None
+        if isinstance(data, list | tuple) and data:
+            return {
+                **values,
+                "data": data[0],
+                "more_data": (*values.get("more_data", ()), *data[1:]),
+            }
+        return values
+
     @field_validator("calibration")
     @classmethod
     def _sound(cls, value: str, info: ValidationInfo) -> str:
@@ -278,6 +304,13 @@ class DetectionConfig(Settings):
                 "a cross calibration promises no rate with a confidence; leave the confidence out, "
                 "or hold out parts (calibration=split)."
             )
+        return value
+
+    @field_validator("tiles")
+    @classmethod
+    def _tiles_a_side(cls, value: int | str | None) -> int | str | None:
+        if isinstance(value, int) and not 1 <= value <= MOST_TILES:
+            raise ValueError(f"it is the number of tiles a side, from 1 to {MOST_TILES}, or auto.")
         return value
 
     @field_validator("miss_rate", "defects_trained")

@@ -15,6 +15,8 @@ from chiasm.detection.decision import AlarmRule, failed_verdict
 from chiasm.detection.hidden_defects import suspicion_note
 from chiasm.detection.prediction.known_defects import seen_before
 from chiasm.detection.preparation.acquisition import Acquisition, Coverage, coverage_of
+from chiasm.detection.preparation.tiles import TilePlan
+from chiasm.detection.products.data import OfProduct
 from chiasm.detection.readers.opening import open_as_trained
 from chiasm.detection.readers.source import Lamp, SampleSource
 from chiasm.detection.readers.splits import check_disjoint, make_splits
@@ -36,6 +38,8 @@ class EvaluatedModel(Protocol):
     def alarm_rule(self) -> AlarmRule: ...  # noqa: D102
     @property
     def acquisition(self) -> Acquisition | None: ...  # noqa: D102
+    @property
+    def tiles(self) -> TilePlan | None: ...  # noqa: D102
     @property
     def method(self) -> str: ...  # noqa: D102
     @property
@@ -60,6 +64,7 @@ def evaluate(
     device: str = "auto",
     strict: bool = False,
     model: EvaluatedModel | None = None,
+    rows: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate a detector on a test split; write ``metrics.json`` and ``report.html``.
 
@@ -74,6 +79,7 @@ def evaluate(
         device: that predicts, see ``find_device``.
         strict: stop where a test part cannot be judged, instead of counting it; all are listed.
         model: that the folder holds, where it is loaded already.
+        rows: product whose rows of a table are meant; None takes all.
 
     Returns:
         The content of ``metrics.json``.
@@ -86,6 +92,8 @@ def evaluate(
     predictor: EvaluatedModel = model or _trained(folder, device)
     target = _place_of_report(folder, out, exported=predictor.parameters is None)
     source, remarks = open_as_trained(data, predictor.acquisition, lamp=lamp)
+    if rows is not None:
+        source = OfProduct(source, rows)
     for remark in remarks:
         say(remark)
     if any(ref.split == "train" for ref in source.refs):
@@ -205,6 +213,8 @@ def _notes(
         )
     if (left_out := left_out_note(folder)) is not None:
         notes.append(left_out)
+    if model.tiles is not None:
+        notes.append(model.tiles.in_words())
     if not model.alarm_rule.decides or model.alarm_rule.known_defects is not None:
         notes.append(model.alarm_rule.promise)
     if model.backbone_weights is not None and model.is_baseline:

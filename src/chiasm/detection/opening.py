@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -20,6 +20,7 @@ from chiasm.detection.preparation.acquisition import AcquisitionObserver
 from chiasm.detection.preparation.frame_mask import read_frame_mask
 from chiasm.detection.preparation.geometry import estimate_geometry_scale
 from chiasm.detection.preparation.prepare import PreparationSettings
+from chiasm.detection.products.data import OfProduct
 from chiasm.detection.readers.cache import PreparationCache, SelectedParts
 from chiasm.detection.readers.calibration_plan import Promise, few_calibration_warning, plan_split
 from chiasm.detection.readers.damaged import DamagedParts
@@ -45,6 +46,7 @@ from chiasm.detection.rotation import choose_rotations, with_rotations
 from chiasm.detection.train_baseline import configured_baseline, pools_scores
 from chiasm.detection.training.known_defects import defects_for_head
 from chiasm.detection.training.storing import files_hash, say_duration, stored_features
+from chiasm.detection.training.tiling import planned_tiles, tiles_of_run
 from chiasm.detection.training.time_budget import (
     PartSeconds,
     measure_part,
@@ -89,6 +91,12 @@ def split_of(config: DetectionConfig, source: SampleSource) -> Split:
     )
 
 
+def source_of(config: DetectionConfig) -> SampleSource:
+    """Open the data of a run: of a table of several products, the rows of the configured one."""
+    source = open_source(config.data, lamp=config.lamp)
+    return source if config.product is None else OfProduct(source, config.product)
+
+
 def open_data(
     config: DetectionConfig,
     *,
@@ -109,7 +117,7 @@ def open_data(
         DataError: too many parts cannot be used, or any with ``config.strict``.
     """
     started = time.monotonic()
-    source = open_source(config.data, lamp=config.lamp)
+    source = source_of(config)
     config = _with_sensors(config, source)
     folds = split is not None  # of a run that has checked its parts
     if split is None:
@@ -132,6 +140,12 @@ def open_data(
         remove_background=config.remove_background,
         watch=_with_progress,
     )
+    tiles = None
+    if config.tiles is not None:
+        frame = _frame_size(source, split.train)
+        tiles = planned_tiles(config, preparation, frame=frame)
+    if tiles is not None:
+        preparation = replace(preparation, size=tiles.side)
     training = split_objects(source, split.train, preparation, _with_progress)
     split = replace(
         split,
@@ -213,7 +227,8 @@ def open_data(
     if len(parts) < 2:
         raise SplitError(
             "Only one normal part is left for training; at least two are needed, and fifty are "
-            "better."
+            "better.",
+            see="too-few-parts",
         )
     groups = [ref.group for ref in split.train]
     outside = config.search.selection == "validation"
@@ -239,9 +254,13 @@ def open_data(
         ),
     )
     parts, originals = with_rotations(parts, rotations)
+    shown: Collection[int] = range(len(parts))
+    if tiles is not None:
+        tiled, shown = tiles_of_run(parts, tiles, seed=config.seed)
+        parts, originals = tiled, [originals[position] for position in tiled.origins]
 
-    def with_copies(originals_chosen: frozenset[int]) -> list[int]:
-        return [i for i, original in enumerate(originals) if original in originals_chosen]
+    def with_copies(chosen: frozenset[int]) -> list[int]:
+        return [i for i, original in enumerate(originals) if original in chosen and i in shown]
 
     data = DetectionDataModule(
         config=config,
@@ -263,6 +282,7 @@ def open_data(
         defects=defects_for_head(config, cache, preparation, frozen=frozen is not None),
         reserved=len(calibration) * seconds.calibration,
         rotations=rotations,
+        tiles=tiles,
         frozen_source=None if frozen is None else frozen.frozen_source,
         crew=crew,
     )
@@ -382,15 +402,17 @@ def _with_progress(stage: str, refs: Sequence[SampleRef]) -> Iterator[SampleRef]
         yield from progress.over(refs)
 
 
-def open_run(config: DetectionConfig, *, crew: Crew = ALONE) -> DetectionDataModule:
+def open_run(
+    config: DetectionConfig, *, estimate: bool = True, crew: Crew = ALONE
+) -> DetectionDataModule:
     """Make the run's folder, write its settings there and open the data.
 
     Raises ``ConfigurationError`` where it holds a run with other settings or other parts.
     """
-    config = _with_sensors(config, open_source(config.data, lamp=config.lamp))
+    config = _with_sensors(config, source_of(config))
     if len(config.modalities) == 1:
         say(f"Training looks at {SENSOR_WORDS[config.modalities[0]]} alone.")
     open_run_folder(config, config.out, free=CHANGEABLE)
-    data = open_data(config, estimate=True, crew=crew)
+    data = open_data(config, estimate=estimate, crew=crew)
     record_data_hash(config.out, data.training_data)
     return data

@@ -20,6 +20,7 @@ from chiasm.detection.detector import Detector
 from chiasm.detection.prediction.regions import with_regions
 from chiasm.detection.preparation.acquisition import Acquisition, prepare_as_trained
 from chiasm.detection.preparation.batch import to_batch
+from chiasm.detection.preparation.tiles import TilePlan
 from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
 from chiasm.errors import ChiasmError, DataError
 from chiasm.fusion.genotype import Genotype
@@ -40,6 +41,7 @@ class DetectionPredictor:
     """
 
     wing = "detector"
+    products: tuple[str, ...] = ()  # the model is of one
 
     def __init__(
         self,
@@ -69,12 +71,26 @@ class DetectionPredictor:
         """How scores become decisions, and what is promised of them."""
         return self.contract.alarm_rule
 
+    def rule_for(self, verdict: Verdict) -> AlarmRule:
+        """Return the rule that decided on a part."""
+        return self.alarm_rule
+
+    @property
+    def promise(self) -> str:
+        """What is promised of false alarms, as a sentence."""
+        return self.alarm_rule.promise
+
     @property
     def acquisition(self) -> Acquisition | None:
         """How the model's run saw its normal parts; of earlier versions, what its settings say."""
         if self.folder is None:
             return self.contract.acquisition
         return acquisition_of(self.folder, self.contract)
+
+    @property
+    def tiles(self) -> TilePlan | None:
+        """Tiles that its crops are looked at in; None of whole crops."""
+        return self.contract.tiles
 
     @property
     def method(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from chiasm.diagnosis.decision import UnknownBy
 from chiasm.diagnosis.preparation.relative import GROUP
 from chiasm.registry import RegisteredModel, choices, find_model, models
 from chiasm.settings import DeviceName, Precision, SearchSettings, Settings
@@ -184,6 +185,9 @@ class DiagnosisConfig(Settings):
             roll by any angle.
         picture_gain: views of pictures grow and shrink with the gain, from their lower edge; off
             for instruments that do not draw amplitude 0 there.
+        unknown_by: what makes a recording 'unknown': its ``distance`` from the recordings of every
+            trained class by statistics that need no model, too small a ``belief`` in the likeliest
+            class, or ``both``, each with half of the share.
         unknown_share: of the right diagnoses of validation that may be called 'unknown'.
         minutes: budget of both stages together; None is none.
         loading_workers: processes that make batches; 0 makes them in this one.
@@ -198,6 +202,12 @@ class DiagnosisConfig(Settings):
             file.
         search: how the fusion is searched.
         options: further arguments of the model's builder, by name.
+        start_from: folder of a run whose model these recordings are to adapt (``--from``): a
+            network goes on with its weights, at a lower rate and without a first stage; methods
+            that are fitted are fitted to the recordings of both.
+        adaptation: of a network with ``start_from``: ``fine_tune``, or ``nearest``: the weights
+            stay, and the class with the nearest mean of the embedding is the diagnosis, which
+            needs few recordings and a second.
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"workers": "loading_workers"}
@@ -240,6 +250,7 @@ class DiagnosisConfig(Settings):
     phase: Literal["mains", "none"] = "mains"
     phase_unknown: bool = False
     picture_gain: bool = True
+    unknown_by: UnknownBy = "distance"
     unknown_share: float = Field(0.05, ge=0, lt=1)
     minutes: float | None = Field(None, gt=0)
     loading_workers: int = Field(0, ge=0)
@@ -250,6 +261,8 @@ class DiagnosisConfig(Settings):
     fusion: str | None = None
     search: SearchSettings = SearchSettings(epochs=10, held_out=0.3, finalists=4, final_steps=0)
     options: dict[str, Any] = Field(default_factory=dict)
+    start_from: Path | None = None
+    adaptation: Literal["fine_tune", "nearest"] = "fine_tune"
 
     @model_validator(mode="before")
     @classmethod

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from chiasm.diagnosis.batch import cut, to_batch
 from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.contract import DiagnosisContract, load_model
-from chiasm.diagnosis.decision import Array, diagnosis_from_logits, predict_each
+from chiasm.diagnosis.decision import Array, diagnosis_from_logits, distance_of, predict_each
 from chiasm.diagnosis.preparation.network_inputs import absence_notes, recording_arrays
+from chiasm.diagnosis.preparation.recorders import Polarity
+from chiasm.diagnosis.quantities.assessment import assessed
 from chiasm.diagnosis.readers.checked_sample import sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.runs.model_folder import model_folder, parameter_count
@@ -37,6 +40,8 @@ class NetworkOutputs:
         flow_nll: modality to ``(N,)`` negative log-likelihood, nats per token and channel; empty
             for a method without flows.
         sources: path of each recording.
+        distance: the modalities of ``logits`` to ``(N,)`` distances from the trained classes, NaN
+            where a recording or the model has none.
     """
 
     logits: dict[str, Array]
@@ -46,6 +51,7 @@ class NetworkOutputs:
     after: dict[str, Array]
     flow_nll: dict[str, Array]
     sources: tuple[str, ...]
+    distance: dict[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +117,7 @@ class DiagnosisPredictor:
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
         source: str = "",
+        **measured: Any,
     ) -> Diagnosis:
         """Diagnose one recording; one of the two modalities may be missing.
 
@@ -120,6 +127,7 @@ class DiagnosisPredictor:
             frequency: of the mains, Hz.
             samples_per_cycle: values of the series in a mains cycle.
             source: name of the recording in the diagnosis.
+            measured: ``charge``, the pC of one unit; or ``pulses`` and ``system`` of a reader.
 
         Raises:
             DataError: a shape, type or value does not fit, or both modalities are missing.
@@ -132,6 +140,7 @@ class DiagnosisPredictor:
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,
+                **measured,
             )
         )
 
@@ -140,10 +149,25 @@ class DiagnosisPredictor:
 
         Probabilities are the network's on all modalities that are present. Each modality's opinion
         is the network's on that one alone. Uncertainty and belief are of the combined opinions.
+        Quantities, severity and sources are those of ``assessed``.
 
         Raises:
             DataError: the recording has none of the network's modalities, or one does not fit.
         """
+        return assessed(self, sample)
+
+    @property
+    def polarity(self) -> Polarity:
+        """How the model's recordings are written."""
+        return self.contract.recording.polarity
+
+    @property
+    def has_phase(self) -> bool:
+        """Whether the model's recordings have the phase of a mains."""
+        return self.contract.recording.phase == "mains"
+
+    def classify(self, sample: RecordingSample) -> Diagnosis:
+        """Diagnose one recording as ``predict`` does, without what is measured on its pulses."""
         batch, present = self._batch(sample)
         single = {m: self._output(batch, (m,)).logits for m in present}
         joint = self._output(batch, present).logits if len(present) > 1 else single[present[0]]
@@ -153,6 +177,7 @@ class DiagnosisPredictor:
             kinds=self.contract.kinds,
             temperatures=self.contract.temperatures,
             unknown_below=self.contract.unknown_below,
+            distance=distance_of(sample, self.contract.recording, present, self.contract.unknown),
             source=sample.source,
             notes=absence_notes(present, self.contract.modalities),
         )
@@ -176,11 +201,14 @@ class DiagnosisPredictor:
         names = self.contract.modalities
         subsets = [names] + [(name,) for name in names if single and len(names) > 1]
         outputs: dict[tuple[str, ...], list[_Output | None]] = {subset: [] for subset in subsets}
+        distances: dict[str, list[float]] = {"+".join(subset): [] for subset in subsets}
         labels, sources = [], []
         for sample in samples:
             batch, present = self._batch(sample)
             for subset, rows in outputs.items():
-                rows.append(self._output(batch, subset) if set(subset) <= set(present) else None)
+                has = set(subset) <= set(present)
+                rows.append(self._output(batch, subset) if has else None)
+                distances["+".join(subset)].append(self._distance(sample, subset if has else ()))
             labels.append(-1 if sample.label is None else sample.label)
             sources.append(sample.source)
         # The flow of a modality does not depend on the other modality.
@@ -199,7 +227,13 @@ class DiagnosisPredictor:
             after=_by_modality("after", by_modality),
             flow_nll=_by_modality("flow_nll", by_modality),
             sources=tuple(sources),
+            distance={key: np.array(values) for key, values in distances.items()},
         )
+
+    def _distance(self, sample: RecordingSample, subset: Sequence[str]) -> float:
+        """Return the distance from the trained classes by some modalities, or NaN."""
+        far = distance_of(sample, self.contract.recording, subset, self.contract.unknown)
+        return math.nan if far is None else far.value
 
     def _batch(self, sample: RecordingSample) -> tuple[RecordingBatch, tuple[str, ...]]:
         """Return a batch with one row for each window, and the modalities that are present."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import tifffile
 
 from chiasm.errors import DataError
 from chiasm.files.decoding import TIFF_MARKS, bytes_of, decode_picture
+from chiasm.samples import FloatArray
 
 FILES_READ = 200  # images, at most, evenly chosen
 _USUAL_BITS = (8, 10, 12, 14)
@@ -68,6 +70,36 @@ def bit_depth(paths: Sequence[Path]) -> BitDepth | None:
             return None
     bits = next((bits for bits in _USUAL_BITS if brightest < 1 << bits), None)
     return None if bits is None or not brightest else BitDepth(bits, brightest, images)
+
+
+def few_bits(rgb: FloatArray, content: bytes) -> str:
+    """Return a sentence where one image of 16 bits uses hardly any of them, else "".
+
+    Whether that is the camera or a dark part, one image cannot tell.
+
+    Args:
+        rgb: ``(H, W, 3)`` in [0, 1], of all 16 bits.
+        content: of its file.
+    """
+    brightest = round(65535 * float(rgb.max(initial=0)))
+    if not _head_has_16_bits(content) or not 0 < brightest < 1 << _USUAL_BITS[-1]:
+        return ""
+    bits = next(bits for bits in _USUAL_BITS if brightest < 1 << bits)
+    return (
+        f"The brightest value of the image is {brightest} of 65535. If the camera has {bits} bits, "
+        f"say so (--bits {bits}): the image is far darker otherwise."
+    )
+
+
+def _head_has_16_bits(content: bytes) -> bool:
+    """Return whether the header of a PNG or TIFF says 16 bits."""
+    try:
+        if content[:4] in TIFF_MARKS:
+            with tifffile.TiffFile(BytesIO(content)) as file:
+                return bool(file.pages.first.bitspersample == 16)
+    except Exception:  # a damaged file makes tifffile raise nearly anything; the reader tells it
+        return False
+    return content.startswith(_PNG) and len(content) > _PNG_DEPTH and content[_PNG_DEPTH] == 16
 
 
 def _has_16_bits(path: Path) -> bool:

@@ -21,6 +21,7 @@ from chiasm.detection.decision import (
 from chiasm.detection.prediction.regions import with_regions
 from chiasm.detection.preparation.acquisition import Acquisition, prepare_as_trained
 from chiasm.detection.preparation.geometry import geometry_picture
+from chiasm.detection.preparation.tiles import TilePlan
 from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
 from chiasm.errors import ChiasmError, DataError
 from chiasm.runtime.deployment import Deployment
@@ -41,6 +42,7 @@ class DetectionRuntime:
     """
 
     wing = "detector"
+    products: tuple[str, ...] = ()  # the model is of one
     is_baseline = False  # these are not exported
     genotype = None  # the graph holds the fusion
     parameters = None
@@ -72,10 +74,25 @@ class DetectionRuntime:
         """How scores become decisions, and what is promised of them."""
         return self.deployment.alarm_rule
 
+    def rule_for(self, verdict: Verdict) -> AlarmRule:
+        """Return the rule that decided on a part."""
+        return self.alarm_rule
+
+    @property
+    def promise(self) -> str:
+        """What is promised of false alarms, as a sentence."""
+        return self.alarm_rule.promise
+
     @property
     def acquisition(self) -> Acquisition | None:
         """How the model's run saw its normal parts; None of earlier versions."""
         return self.deployment.acquisition
+
+    @property
+    def tiles(self) -> TilePlan | None:
+        """Tiles that its crops are looked at in, within the graph; None of whole crops."""
+        plan = self.deployment.origin.get("tiles")
+        return None if plan is None else TilePlan(**plan)
 
     @property
     def method(self) -> str:

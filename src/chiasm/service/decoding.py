@@ -1,39 +1,75 @@
-"""Decode the files of a request into the arrays that a model takes, within limits."""
+"""Decode the files of a request into the arrays that a model takes, within limits.
+
+A request takes what the command line takes: every format of ``range_from_bytes`` and
+``recorded_from_bytes``, with what the files do not say in fields of the form.
+"""
 
 from __future__ import annotations
 
 import math
-import struct
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
-from io import BytesIO
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
-import tifffile
-from numpy.typing import NDArray
 
 from chiasm.detection.readers.camera import (
     CAMERA_COLUMNS,
-    back_project,
-    camera_for,
+    Intrinsics,
     camera_from_text,
+    intrinsics_from_bytes,
 )
-from chiasm.detection.sensors.orientation import upright
+from chiasm.detection.readers.range_image import RangeSettings, range_from_bytes
+from chiasm.detection.readers.sensor_part import size_of_colours, with_colours
+from chiasm.detection.sensors.orientation import UPRIGHT, orientation_of, upright
+from chiasm.detection.sensors.registration import ColourView, extrinsic_from_bytes
+from chiasm.diagnosis.preparation.recorders import CYCLE
 from chiasm.diagnosis.readers.checked_sample import series_of_file
+from chiasm.diagnosis.readers.instruments import MONITOR_ROLES, monitor_list
+from chiasm.diagnosis.readers.recorded import RAW_SUFFIXES, Recorded, RecorderSettings
+from chiasm.diagnosis.readers.recorder_settings import settings_of
+from chiasm.discharge import MeasuringSystem, Pulses
 from chiasm.errors import DataError
-from chiasm.files.decoding import TIFF_MARKS, Numbers, TiffCheck, numbers_of
-from chiasm.files.images import depth_image, point_map, rgb_from_bytes
+from chiasm.files.bit_depth import few_bits
+from chiasm.files.decoding import numbers_of
+from chiasm.files.images import rgb_from_bytes
 from chiasm.samples import FloatArray
+from chiasm.service.declared_size import (
+    Limits,
+    check_facts,
+    check_image,
+    check_not_empty,
+    check_sensor_file,
+    check_series,
+)
 from chiasm.service.multipart import Upload
 from chiasm.service.refusals import shortened
 
-PART_FIELDS = ("rgb", "xyz", "depth", *CAMERA_COLUMNS, "depth_unit", "source")
-
-RECORDING_FIELDS = ("image", "series", "frequency", "samples_per_cycle", "rows_in_time", "source")
-
-_FILES = frozenset({"rgb", "xyz", "depth", "image", "series"})
+_CAMERA_FILES = ("intrinsics", "colour_intrinsics", "extrinsic")
+_SENSOR_FIELDS = (
+    *("unit", "pitch", "pitch_y", "offset", "direction", "missing", "intensity", "bits"),
+)
+PART_FIELDS = (
+    *("rgb", "xyz", "depth", *_CAMERA_FILES, *CAMERA_COLUMNS, "depth_unit"),
+    *(*_SENSOR_FIELDS, "source"),
+)
+# The further files of a monitor's recording, beside its amplitudes.
+_MONITOR_FILES = {"series_phase": "P", "series_time": "Ti", "series_settings": "SG"}
+_RECORDER_FIELDS = (
+    *("frequency", "samples_per_cycle", "sample_rate", "layout", "columns", "raw_type"),
+    *("header_bytes", "variable", "charge", "voltage_kv", "dead_time"),
+)
+ASSET_FIELDS = ("asset", "recorded", "recorder")
+RECORDING_FIELDS = (
+    *("image", "series", *_MONITOR_FILES, *_RECORDER_FIELDS, "rows_in_time", "source"),
+    *ASSET_FIELDS,
+)
+FILE_FIELDS = frozenset({"rgb", "xyz", "depth", *_CAMERA_FILES, "image", "series", *_MONITOR_FILES})
+_COUNT = 0.001  # metres of one whole count of depth, where the request says nothing
+_OPTION = re.compile(r"(?:chiasm )?(?:data convert )?(?:\.\.\. )?--([a-z][a-z-]*)")
+_FIELD_OF_OPTION = {"down": "direction=down", "no_intensity": "intensity=false"}
+_UP, _DOWN = "up", "down"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,12 +96,18 @@ class Recording:
         series: ``(C, T)`` float32, recorder counts, or None.
         frequency: of the mains, Hz.
         samples_per_cycle: values of the series per mains cycle.
+        notes: what was assumed when they were decoded.
+        pulses: single ones, where the recorder lists them.
+        system: calibration and voltage.
     """
 
     image: FloatArray | None
     series: FloatArray | None
     frequency: float
     samples_per_cycle: int
+    notes: tuple[str, ...] = ()
+    pulses: Pulses | None = None
+    system: MeasuringSystem = field(default_factory=MeasuringSystem)
 
 
 def check_fields(
@@ -77,8 +119,8 @@ def check_fields(
             raise DataError(
                 f"The field {shortened(name)!r} is unknown; this model takes {', '.join(allowed)}."
             )
-        if (name in files) != (name in _FILES):
-            expected = "a file" if name in _FILES else "text"
+        if (name in files) != (name in FILE_FIELDS):
+            expected = "a file" if name in FILE_FIELDS else "text"
             raise DataError(f"The field {name!r} must be {expected}.")
 
 
@@ -87,18 +129,119 @@ def decode_part(files: Mapping[str, Upload], fields: Mapping[str, str], limits: 
     check_fields(files, fields, PART_FIELDS)
     if "xyz" in files and "depth" in files:
         raise DataError("Both xyz and depth were sent; send the one that the sensor measured.")
-    rgb = _colour(files["rgb"], limits) if "rgb" in files else None
-    xyz = None
-    remarks: list[str] = []
-    if "xyz" in files:
-        xyz = _points(files["xyz"], limits, remarks)
-    elif "depth" in files:
-        xyz = _points_of_depth(files["depth"], fields, limits, remarks)
-    if rgb is not None:
-        partner = None if xyz is None else (xyz.shape[0], xyz.shape[1])
-        upload = files["rgb"]
-        rgb = upright(rgb, upload.content, partner=partner, name=upload.where)
-    return Part(rgb, xyz, tuple(remarks))
+    try:
+        part = _part(files, fields, limits)
+    except DataError as cause:
+        raise DataError(in_fields(str(cause))) from cause
+    return replace(part, notes=tuple(dict.fromkeys(map(in_fields, part.notes))))
+
+
+def in_fields(sentence: str) -> str:
+    """Return a sentence with the fields of the form in place of a command's options.
+
+    Example:
+        >>> in_fields("Give the metres of one count (--unit 0.001).")
+        'Give the metres of one count (field unit 0.001).'
+    """
+
+    def named(option: re.Match[str]) -> str:
+        name = option[1].replace("-", "_")
+        return f"field {_FIELD_OF_OPTION.get(name, name)}"
+
+    return _OPTION.sub(named, sentence)
+
+
+def _part(files: Mapping[str, Upload], fields: Mapping[str, str], limits: Limits) -> Part:
+    notes: list[str] = []
+    bits = _whole(fields, "bits", 8, 16)
+    rgb = _colour(files["rgb"], limits, bits, notes) if "rgb" in files else None
+    upload = files.get("xyz") or files.get("depth")
+    if upload is None:
+        if rgb is not None:
+            rgb = upright(rgb, files["rgb"].content, partner=None, name=files["rgb"].where)
+        return Part(rgb, None, tuple(notes))
+    check_sensor_file(upload.content, upload.where, limits)
+    settings = _range_settings(files, fields, upload, limits)
+    colours = _colour_view(files)
+    # How a turned image lies is told by the size of the points.
+    turned = rgb is not None and orientation_of(files["rgb"].content) != UPRIGHT
+    size = None if turned else size_of_colours(rgb, colours)
+    image = range_from_bytes(upload.content, upload.where, settings, size)
+    if rgb is not None and turned and colours is None:
+        partner = (image.xyz.shape[0], image.xyz.shape[1])
+        rgb = upright(rgb, files["rgb"].content, partner=partner, name=files["rgb"].where)
+    rgb, _, said = with_colours(
+        image, rgb, colours=colours, depth_camera=settings.camera, name=upload.where
+    )
+    return Part(rgb, image.xyz, (*notes, *said))
+
+
+def _range_settings(
+    files: Mapping[str, Upload], fields: Mapping[str, str], upload: Upload, limits: Limits
+) -> RangeSettings:
+    """Return what a request says of its 3D file."""
+    unit = "unit" if _given(fields, "unit") else "depth_unit"
+    direction = fields.get("direction", _UP).strip().lower() or _UP
+    if direction not in (_UP, _DOWN):
+        raise DataError(
+            f"direction is {shortened(direction)!r}; up (heights) or down (distances) was expected."
+        )
+    return RangeSettings(
+        unit_m=number(fields, unit, 0.0) if _given(fields, unit) else None,
+        usual_count_m=_COUNT if upload.role == "depth" else None,
+        missing=_numbers(fields, "missing"),
+        camera=_camera(files, fields, limits),
+        pitch_x=number(fields, "pitch", 0.0) if _given(fields, "pitch") else None,
+        pitch_y=number(fields, "pitch_y", 0.0) if _given(fields, "pitch_y") else None,
+        offset_m=(*_numbers(fields, "offset"), 0.0)[0],
+        up=direction == _UP,
+        intensity=_is_true(fields, "intensity", default=True),
+    )
+
+
+def _camera(
+    files: Mapping[str, Upload], fields: Mapping[str, str], limits: Limits
+) -> Intrinsics | None:
+    """Return the camera in a file of the request, or in its four numbers."""
+    given = [name for name in CAMERA_COLUMNS if _given(fields, name)]
+    if "intrinsics" in files:
+        if given:
+            raise DataError(f"Both intrinsics and {given[0]} were sent; send one of them.")
+        camera = _camera_of_file(files["intrinsics"])
+    elif given:
+        numbers = {name: fields.get(name, "") for name in CAMERA_COLUMNS}
+        camera = camera_from_text(numbers, "The request")
+    else:
+        return None
+    if (camera.width or 0) * (camera.height or 0) > limits.pixels:
+        raise DataError(
+            f"The intrinsics are of {camera.width} x {camera.height} pixels; this service takes "
+            f"images of at most {limits.pixels:,} pixels (option --max-megapixels)."
+        )
+    return camera
+
+
+def _camera_of_file(upload: Upload) -> Intrinsics:
+    check_facts(upload.content, upload.where)
+    return intrinsics_from_bytes(upload.content, upload.where)
+
+
+def _colour_view(files: Mapping[str, Upload]) -> ColourView | None:
+    """Return the camera of colours that are still to be registered; None where they are."""
+    sent = [name for name in ("colour_intrinsics", "extrinsic") if name in files]
+    if len(sent) == 1:
+        raise DataError(
+            "Colours of another camera need colour_intrinsics and extrinsic, a file each; only "
+            f"{sent[0]} was sent."
+        )
+    if not sent or "rgb" not in files:
+        return None
+    motion = files["extrinsic"]
+    check_facts(motion.content, motion.where)
+    matrix = extrinsic_from_bytes(motion.content, motion.where)
+    return ColourView(
+        _camera_of_file(files["colour_intrinsics"]), tuple(map(tuple, matrix.tolist()))
+    )
 
 
 def decode_recording(
@@ -107,35 +250,68 @@ def decode_recording(
     """Decode a recording; raises ``DataError`` in a sentence that names file and field.
 
     Rows of a table are points in time if the model takes one channel, and channels otherwise; the
-    field ``rows_in_time`` overrides this.
+    fields ``layout`` and ``rows_in_time`` override this.
     """
     check_fields(files, fields, RECORDING_FIELDS)
-    rows_in_time = fields.get("rows_in_time", str(channels == 1)).strip().lower()
-    if rows_in_time not in ("true", "false"):
-        raise DataError(f"rows_in_time is {shortened(rows_in_time)!r}; true or false was expected.")
-    image = _colour(files["image"], limits) if "image" in files else None
-    per_cycle = number(fields, "samples_per_cycle", 128.0)
-    if per_cycle != int(per_cycle) or not 2 <= per_cycle <= 2**20:
-        raise DataError(f"samples_per_cycle is {per_cycle:g}; a whole number from 2 was expected.")
-    frequency = number(fields, "frequency", 60.0)
+    notes: list[str] = []
+    image = _colour(files["image"], limits, None, notes) if "image" in files else None
+    settings = _recorder_settings(fields, channels)
+    per_cycle = settings.samples_per_cycle or CYCLE
     if "series" not in files:
-        return Recording(image, None, frequency, int(per_cycle))
-    upload = files["series"]
-    _check_series(upload, limits)
-    given = "rows_in_time" in fields
-    recorded = series_of_file(
-        (upload.where, upload.content),
-        channels=1 if rows_in_time == "true" else max(channels, 2),
-        frequency=frequency,
-        samples_per_cycle=int(per_cycle),
-        layout="" if not given else "rows" if rows_in_time == "true" else "channels",
-    )
+        if others := sorted(set(files) & set(_MONITOR_FILES)):
+            raise DataError(f"{others[0]} belongs to a monitor's amplitudes; send these as series.")
+        return Recording(image, None, settings.frequency, per_cycle, tuple(notes))
+    recorded = _recorded(files, settings, limits, channels)
     return Recording(
         recorded.image if image is None else image,
         recorded.series,
         recorded.frequency,
         recorded.samples_per_cycle,
+        (*notes, *recorded.remarks),
+        recorded.pulses,
+        recorded.system,
     )
+
+
+def _recorder_settings(fields: Mapping[str, str], channels: int) -> RecorderSettings:
+    """Return what a request says of its recorder."""
+    number(fields, "frequency", 60.0)
+    per_cycle = number(fields, "samples_per_cycle", 128.0)
+    if per_cycle != int(per_cycle) or not 2 <= per_cycle <= 2**20:
+        raise DataError(f"samples_per_cycle is {per_cycle:g}; a whole number from 2 was expected.")
+    given = {name: fields[name].strip() for name in _RECORDER_FIELDS if _given(fields, name)}
+    if _given(fields, "sample_rate"):
+        given.pop("samples_per_cycle", None)  # the page always sends its own
+    layout = ""
+    if _given(fields, "rows_in_time"):
+        layout = "rows" if _is_true(fields, "rows_in_time", default=True) else "channels"
+    elif channels > 1:
+        layout = "channels"
+    settings = settings_of(given, "The request")
+    return settings if settings.layout else replace(settings, layout=layout)  # type: ignore[arg-type]
+
+
+def _recorded(
+    files: Mapping[str, Upload], settings: RecorderSettings, limits: Limits, channels: int
+) -> Recorded:
+    upload = files["series"]
+    monitor = {role: files[name] for name, role in _MONITOR_FILES.items() if name in files}
+    if monitor:
+        for file in (upload, *monitor.values()):
+            check_series(file.content, file.where, limits)
+        contents = {role: (file.where, file.content) for role, file in monitor.items()}
+        lacking = [
+            n for n, role in _MONITOR_FILES.items() if role in MONITOR_ROLES and role not in monitor
+        ]
+        if lacking:
+            raise DataError(f"A monitor's recording needs {lacking[0]} as well.")
+        return monitor_list({"A": (upload.where, upload.content), **contents}, settings)
+    raw = bool(settings.raw_type) or Path(upload.name).suffix.lower() in RAW_SUFFIXES
+    if raw:
+        check_not_empty(upload.content, upload.where)
+    else:
+        check_series(upload.content, upload.where, limits)
+    return series_of_file((upload.where, upload.content), channels=channels, settings=settings)
 
 
 def number(fields: Mapping[str, str], name: str, default: float) -> float:
@@ -150,16 +326,54 @@ def number(fields: Mapping[str, str], name: str, default: float) -> float:
     return value
 
 
-def _colour(upload: Upload, limits: Limits) -> FloatArray:
+def _given(fields: Mapping[str, str], name: str) -> bool:
+    return bool(fields.get(name, "").strip())
+
+
+def _numbers(fields: Mapping[str, str], name: str) -> tuple[float, ...]:
+    """Return the numbers of a field, divided by commas or blanks; none of an empty one."""
+    text = fields.get(name, "")
+    try:
+        return tuple(float(word) for word in text.replace(",", " ").split())
+    except ValueError:
+        raise DataError(f"{name} is {shortened(text)!r}; numbers were expected.") from None
+
+
+def _whole(fields: Mapping[str, str], name: str, least: int, most: int) -> int | None:
+    """Return the whole number of a field, None of an empty one."""
+    if not _given(fields, name):
+        return None
+    value = number(fields, name, 0.0)
+    if value != int(value) or not least <= value <= most:
+        raise DataError(f"{name} is {value:g}; a whole number from {least} to {most} was expected.")
+    return int(value)
+
+
+def _is_true(fields: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = fields.get(name, "").strip().lower() or str(default).lower()
+    if text not in ("true", "false"):
+        raise DataError(f"{name} is {shortened(text)!r}; true or false was expected.")
+    return text == "true"
+
+
+def _colour(upload: Upload, limits: Limits, bits: int | None, notes: list[str]) -> FloatArray:
     if check_image(upload.content, upload.where, limits) != "npy":
-        return rgb_from_bytes(upload.content, upload.where)
-    pixels = _array(upload)
+        rgb = rgb_from_bytes(upload.content, upload.where, bits)
+        if bits is None and (sentence := few_bits(rgb, upload.content)):
+            notes.append(sentence)
+        return rgb
+    pixels = numbers_of(upload.content, upload.where).values
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
     if pixels.ndim != 3 or pixels.shape[2] != 3:
         raise DataError(
             f"{upload.where} has shape {pixels.shape}; (height, width, 3) was expected."
         )
     if pixels.dtype in (np.uint8, np.uint16):
-        return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+        most = (
+            np.iinfo(pixels.dtype).max if bits is None or pixels.dtype == np.uint8 else 2**bits - 1
+        )
+        return pixels.astype(np.float32) / np.float32(most)
     if pixels.dtype.kind != "f" or not (
         np.isfinite(pixels).all() and pixels.min(initial=0) >= 0 and pixels.max(initial=0) <= 1
     ):
@@ -168,307 +382,3 @@ def _colour(upload: Upload, limits: Limits) -> FloatArray:
             "integers of 8 or 16 bits, or floats in [0, 1] without NaN."
         )
     return np.ascontiguousarray(pixels, dtype=np.float32)
-
-
-def _points(upload: Upload, limits: Limits, remarks: list[str]) -> FloatArray:
-    kind = kind_of(upload.content, upload.where)
-    if kind == "tiff":
-        numbers = numbers_of(upload.content, upload.where, _tiff_check(upload, limits))
-        return point_map(numbers, upload.where, remarks=remarks)
-    check_image(upload.content, upload.where, limits)
-    if kind == "npy":
-        return point_map(Numbers(_array(upload)), upload.where, remarks=remarks)
-    raise DataError(
-        f"{upload.where} is a {kind.upper()} file; points must be a TIFF of three floats per "
-        "pixel or a .npy file. Send a depth image in the field 'depth', with fx, fy, cx and cy."
-    )
-
-
-def _points_of_depth(
-    upload: Upload, fields: Mapping[str, str], limits: Limits, remarks: list[str]
-) -> FloatArray:
-    camera = camera_from_text(
-        {name: fields.get(name, "") for name in CAMERA_COLUMNS}, "The request"
-    )
-    unit = number(fields, "depth_unit", 0.001)
-    kind = kind_of(upload.content, upload.where)
-    if kind != "tiff":
-        check_image(upload.content, upload.where, limits)
-    if kind == "npy":
-        counts = _array(upload)
-        if counts.ndim != 2:
-            raise DataError(
-                f"{upload.where} has shape {counts.shape}; (height, width) was expected."
-            )
-        numbers = Numbers(counts)
-    else:
-        numbers = numbers_of(upload.content, upload.where, _tiff_check(upload, limits))
-    depth = depth_image(numbers, upload.where, unit, remarks=remarks)
-    return back_project(depth, camera_for(camera, depth.shape, upload.where))
-
-
-def _tiff_check(upload: Upload, limits: Limits) -> TiffCheck:
-    return partial(
-        check_tiff, where=upload.where, limits=limits, length=len(upload.content), plain=True
-    )
-
-
-def _check_series(upload: Upload, limits: Limits) -> None:
-    """Check type and size of a series before it is decoded."""
-    kind = kind_of(upload.content, upload.where)
-    if kind == "npy":
-        check_array(upload.content, upload.where, limits.values)
-    elif kind != "other" or upload.content[:2] == b"PK":
-        name = kind.upper() if kind != "other" else "ZIP"
-        raise DataError(f"{upload.where} is a {name} file; a series must be a table or .npy.")
-    else:
-        check_table(upload.content, upload.where, limits.values)
-
-
-def _array(upload: Upload) -> NDArray[Any]:
-    try:
-        loaded = np.load(BytesIO(upload.content), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as cause:
-        raise DataError(f"{upload.where} cannot be read as a numpy array ({cause}).") from cause
-    return np.asarray(loaded)
-
-
-# Some programs write each row as a page.
-_MOST_PAGES = 8192
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-
-_JPEG = b"\xff\xd8\xff"
-
-_NPY = b"\x93NUMPY"
-
-_ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf")
-
-# Codecs that unpack to the size that the page declares. Codecs of whole pictures (PNG, JPEG 2000,
-# JPEG XL, WebP ...) hold another size, which their decoders use instead.
-_PLAIN_CODECS = frozenset({"NONE", "LZW", "DEFLATE", "ADOBE_DEFLATE", "PACKBITS", "ZSTD", "LZMA"})
-
-# JPEG markers of frame headers, which hold height and width (ITU-T T.81, table B.1).
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Limits of what is decoded from one file.
-
-    Attributes:
-        pixels: of an image.
-        values: of a series, or of an array (three per pixel).
-    """
-
-    pixels: int
-    values: int
-
-
-def kind_of(content: bytes, where: str) -> str:
-    """Return ``"png"``, ``"jpeg"``, ``"bmp"``, ``"tiff"``, ``"npy"`` or ``"other"``.
-
-    Decides by the first bytes. Raises ``DataError`` for an empty file and for archives, which are
-    never unpacked.
-    """
-    if not content:
-        raise DataError(f"{where} is empty (0 bytes); send the file again.")
-    if content.startswith(_ARCHIVES):
-        raise DataError(
-            f"{where} is an archive (zip, npz, gzip or similar); send the files themselves, arrays "
-            "as .npy."
-        )
-    if content.startswith(_PNG):
-        return "png"
-    if content.startswith(_JPEG):
-        return "jpeg"
-    if content.startswith(b"BM"):
-        return "bmp"
-    if content.startswith(_NPY):
-        return "npy"
-    return "tiff" if content[:4] in TIFF_MARKS else "other"
-
-
-def check_image(content: bytes, where: str, limits: Limits) -> str:
-    """Check the size that an image declares, and return the image's kind.
-
-    Raises ``DataError`` if the size is too large or unknown, or the file is not an image.
-    """
-    kind = kind_of(content, where)
-    if kind == "other":
-        raise DataError(f"{where} is not a PNG, JPEG, BMP, TIFF or .npy file.")
-    if kind == "npy":
-        check_array(content, where, limits.values)
-        return kind
-    if kind == "tiff":
-        try:
-            with tifffile.TiffFile(BytesIO(content)) as file:
-                check_tiff(file, where=where, limits=limits, length=len(content))
-        except DataError:
-            raise
-        except Exception as cause:
-            raise _broken_tiff(where, cause) from cause
-    else:
-        _check_size(*_SIZES[kind](content, where), where, limits)
-    return kind
-
-
-def check_tiff(
-    file: tifffile.TiffFile, *, where: str, limits: Limits, length: int, plain: bool = False
-) -> None:
-    """Check the size that an open TIFF of ``length`` bytes declares.
-
-    ``plain`` requires numbers that are stored uncompressed or losslessly packed, and not as
-    embedded pictures.
-
-    Raises ``DataError`` if the size is too large or unknown, or the file is cut short.
-    """
-    try:
-        width, height = _tiff(file, where, length, plain=plain)
-    except DataError:
-        raise
-    except Exception as cause:  # a damaged file makes tifffile raise nearly anything
-        raise _broken_tiff(where, cause) from cause
-    _check_size(width, height, where, limits)
-
-
-def _broken_tiff(where: str, cause: Exception) -> DataError:
-    return DataError(f"{where} cannot be decoded as TIFF ({cause}); it may be damaged.")
-
-
-def _check_size(width: int, height: int, where: str, limits: Limits) -> None:
-    if width < 1 or height < 1 or width * height > limits.pixels:
-        raise DataError(
-            f"{where} declares {width} x {height} pixels; this service decodes images of "
-            f"1 to {limits.pixels:,} pixels (option --max-megapixels)."
-        )
-
-
-def check_array(content: bytes, where: str, values: int) -> None:
-    """Check the shape and type that a .npy file declares; raises ``DataError``."""
-    stream = BytesIO(content)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, _, dtype = read(stream)
-    except Exception as cause:  # the header is a Python literal: it may raise nearly anything
-        raise DataError(f"{where} has no valid .npy header; write it with numpy.save.") from cause
-    if dtype.hasobject or dtype.kind not in "fiub":
-        raise DataError(f"{where} holds {dtype} values; numbers were expected.")
-    count = 1
-    for side in shape:
-        count *= int(side)
-    if any(side < 0 for side in shape) or count > values:
-        raise DataError(
-            f"{where} declares the shape {shape}; this service takes arrays of at most "
-            f"{values:,} values."
-        )
-    if len(content) - stream.tell() < count * dtype.itemsize:
-        raise DataError(f"{where} is cut short: its shape {shape} needs more bytes than it has.")
-
-
-def check_table(content: bytes, where: str, values: int) -> None:
-    """Check the number of cells of a CSV; raises ``DataError``."""
-    cells = sum(content.count(mark) for mark in (b",", b";", b"\t", b" ", b"\n")) + 1
-    if cells > values:
-        raise DataError(
-            f"{where} has {cells:,} cells; this service takes series of at most {values:,} values."
-        )
-
-
-def _png(content: bytes, where: str) -> tuple[int, int]:
-    if len(content) < 33 or content[12:16] != b"IHDR":
-        raise DataError(f"{where} is cut short: the size at the start of a PNG is missing.")
-    width, height = struct.unpack(">II", content[16:24])
-    return width, height
-
-
-def _bmp(content: bytes, where: str) -> tuple[int, int]:
-    if len(content) < 26:
-        raise DataError(f"{where} is cut short: the size at the start of a BMP is missing.")
-    width, height = struct.unpack("<ii", content[18:26])
-    return abs(width), abs(height)
-
-
-def _jpeg(content: bytes, where: str) -> tuple[int, int]:
-    at = 2
-    while at + 9 <= len(content):
-        if content[at] != 0xFF:
-            break
-        marker = content[at + 1]
-        if marker == 0xFF or marker == 0x01 or 0xD0 <= marker <= 0xD8:
-            at += 1 if marker == 0xFF else 2
-            continue
-        # Decoders skip 0x00 as filling and end at the others: they would decode another frame
-        # than the one measured here.
-        if marker <= 0xBF or marker in (0xD9, 0xDA):
-            break
-        if marker in _FRAMES:
-            height, width = struct.unpack(">HH", content[at + 5 : at + 9])
-            return width, height
-        at += 2 + max(2, int(struct.unpack(">H", content[at + 2 : at + 4])[0]))
-    raise DataError(f"{where} is damaged: no size is found in the JPEG's header.")
-
-
-def _tiff(file: tifffile.TiffFile, where: str, length: int, *, plain: bool) -> tuple[int, int]:
-    """Return width and height of the largest page, or of the series if that is larger.
-
-    Values beyond four per pixel count as further height.
-    """
-    if _more_pages_than(file, _MOST_PAGES):
-        raise DataError(f"{where} holds more than {_MOST_PAGES} pages; send one part.")
-    # Pages besides the series: OpenCV decodes the first page, whatever the series declares.
-    sizes = [_checked_page(page, where, plain=plain) for page in file.pages]
-    series = file.series[0]
-    _check_numbers(series.dtype, where)
-    shape = tuple(int(side) for side in series.shape)
-    stored = sum(int(count) for count in file.pages.first.databytecounts)
-    if stored > length:
-        raise DataError(
-            f"{where} is cut short: its pixels take {stored:,} bytes, and it has fewer."
-        )
-    if len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4)):
-        sizes.append((shape[1], shape[0]))
-    else:
-        # Not the shape of an image: the decoder says what is wrong, if the size is within limits.
-        sizes.append((max(1, -(-math.prod(shape) // 4)), 1))
-    if any(side < 1 for size in sizes for side in size):
-        return 0, 0
-    return max(sizes, key=math.prod)
-
-
-def _checked_page(page: Any, where: str, *, plain: bool) -> tuple[int, int]:
-    """Return width and height of a page."""
-    compression = page.compression
-    codec = compression.name if isinstance(compression, tifffile.COMPRESSION) else str(compression)
-    if plain and codec not in _PLAIN_CODECS:
-        raise DataError(
-            f"{where} is a TIFF with {codec} pictures inside; save its numbers without "
-            "compression, or with LZW, Deflate, PackBits, Zstandard or LZMA."
-        )
-    _check_numbers(page.dtype, where)
-    width, height = int(page.imagewidth), int(page.imagelength)
-    values = width * height * int(page.imagedepth) * int(page.samplesperpixel)
-    return (width, height) if values <= 4 * width * height else (max(1, -(-values // 4)), 1)
-
-
-def _check_numbers(dtype: np.dtype[Any] | None, where: str) -> None:
-    if dtype is None or dtype.kind not in "fiub" or dtype.itemsize > 8:
-        raise DataError(
-            f"{where} holds {dtype or 'unknown'} values; whole numbers or floats of 16 to 64 bits "
-            "were expected."
-        )
-
-
-def _more_pages_than(file: tifffile.TiffFile, most: int) -> bool:
-    try:
-        file.pages[most]
-    except IndexError:
-        return False
-    return True
-
-
-_SIZES = {"png": _png, "jpeg": _jpeg, "bmp": _bmp}

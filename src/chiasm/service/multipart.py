@@ -16,7 +16,7 @@ from chiasm.service.admission import QueueSlot
 from chiasm.service.refusals import Refusal, shortened
 
 LONGEST_NAME = 120
-_MOST_FIELDS = 16
+_MOST_FIELDS = 24
 _LONGEST_FIELD = 1024
 
 
@@ -36,8 +36,8 @@ class Upload:
 
     @property
     def where(self) -> str:
-        """The file, for messages."""
-        return f"{self.name} (field {self.role})"
+        """The field and the file, for messages; it ends like the file's name."""
+        return f"{self.role}={self.name}"
 
 
 class _InMemory(MultiPartParser):

@@ -15,7 +15,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from chiasm.service.admission import Admission
-from chiasm.service.decoding import PART_FIELDS, RECORDING_FIELDS
+from chiasm.service.decoding import FILE_FIELDS, PART_FIELDS, RECORDING_FIELDS
 from chiasm.service.model_pool import ModelPool
 from chiasm.service.multipart import read_form
 from chiasm.service.prediction import RequestPredictor
@@ -24,21 +24,51 @@ from chiasm.service.schemas import Prediction
 
 _FILE = {"type": "string", "format": "binary"}
 _DESCRIPTIONS = {
-    "rgb": "PNG, JPEG, BMP, TIFF of 8 or 16 bits a channel, or .npy (height, width, 3).",
-    "xyz": "TIFF of three floats a pixel, or .npy (height, width, 3); metres, 0 where missing.",
-    "depth": "Instead of xyz: 16-bit PNG, TIFF or .npy (height, width); needs the camera.",
-    "fx": "Focal length, pixels.",
+    "rgb": "PNG, JPEG, BMP, WebP, TIFF of 8 or 16 bits a channel, or .npy (height, width, 3).",
+    "xyz": "What a 3D sensor wrote: point map (TIFF, .npy, .npz, OpenEXR), PLY or PCD, table or "
+    "map of heights (with pitch), depth image (with the camera). 0, NaN, markers where missing.",
+    "depth": "The same; whole counts of depth without a unit are taken for millimetres.",
+    "intrinsics": "Camera of depth, or of clouds without a grid: JSON, YAML, .mat, .npy or text.",
+    "colour_intrinsics": "Of a colour camera beside the depth camera, with extrinsic.",
+    "extrinsic": "Where the colour camera stands, from the depth camera to it, metres: JSON, YAML.",
+    "fx": "In place of intrinsics: focal length, pixels.",
     "fy": "Focal length, pixels.",
     "cx": "Principal point, pixels.",
     "cy": "Principal point, pixels.",
-    "depth_unit": "Metres in one count of depth; 0.001 if not given.",
+    "depth_unit": "As unit.",
+    "unit": "Metres of one count or unit of the 3D file; metres for floats if not given.",
+    "pitch": "Of a map of heights: metres between columns, and rows.",
+    "pitch_y": "Metres between rows, where it differs.",
+    "offset": "Metres added to heights.",
+    "direction": "up: heights grow towards the sensor; down: they are distances from it.",
+    "missing": "Values that mark what was not measured, divided by commas.",
+    "intensity": "false leaves out intensities in 3D files, which else are the grey image.",
+    "bits": "Bits that the camera used of the 16 of its images, 8 to 16.",
     "image": "The phase-resolved pattern, as rgb.",
-    "series": "CSV of numbers without header, or .npy (channels, values); recorder counts.",
+    "series": "What a recorder wrote: table, list of pulses, .npy, .npz, .mat, bare numbers, an "
+    "instrument's XML, a monitor's NAME-A.txt.",
+    "series_phase": "A monitor's NAME-P.txt, beside its amplitudes in series.",
+    "series_time": "A monitor's NAME-Ti.txt.",
+    "series_settings": "A monitor's NAME-SG.txt, which has the frequency.",
     "frequency": "Of the mains, Hz; 60 if not given.",
     "samples_per_cycle": "Values of the series per mains cycle; 128 if not given.",
-    "rows_in_time": "Whether a table's rows are points in time (true) or channels (false); if not "
-    "given, true for models of one channel and false for others.",
+    "sample_rate": "Values a second, in place of samples_per_cycle.",
+    "layout": "What a table is: rows (that follow each other in time), channels, pulses, pattern "
+    "or waveform.",
+    "columns": "Of a table without names, in order: time, phase, amplitude, count, or -.",
+    "raw_type": "Of bare numbers: int16, float32 ...",
+    "header_bytes": "Bytes before bare numbers.",
+    "variable": "Of a .mat or .npz file with several arrays.",
+    "rows_in_time": "Earlier name: true is layout=rows, false layout=channels.",
+    "charge": "Calibration factor: pC of one unit of the series; charges are uncalibrated without.",
+    "voltage_kv": "Effective value of the voltage at the test object, kV.",
+    "dead_time": "Seconds after the beginning of a pulse in which no other begins.",
     "source": "Name of the part in the log; the file's name if not given.",
+}
+_DESCRIPTIONS |= {
+    "asset": "Name of the apparatus that was recorded: its verdicts make a trend (/v1/assets).",
+    "recorded": "When it was recorded, ISO 8601 (UTC without a zone); now if not given.",
+    "recorder": "Instrument and settings, such as gain; charges are compared where it is equal.",
 }
 _KEY = {
     "name": "Idempotency-Key",
@@ -49,7 +79,6 @@ _KEY = {
     "same files has one verdict in the log, at whichever service it arrives.",
 }
 _ID = re.compile("[0-9a-f]{32}")
-_FILES = {"rgb", "xyz", "depth", "image", "series"}
 
 
 def predict_routes(
@@ -146,7 +175,7 @@ def request_body() -> dict[str, Any]:
     names = dict.fromkeys((*PART_FIELDS, *RECORDING_FIELDS))
     properties = {
         name: {
-            **(_FILE if name in _FILES else {"type": "string"}),
+            **(_FILE if name in FILE_FIELDS else {"type": "string"}),
             "description": _DESCRIPTIONS[name],
         }
         for name in names

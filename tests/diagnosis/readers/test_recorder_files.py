@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chiasm.diagnosis.preparation.pulses import Pulses, in_bins, pattern_of, series_of
+from chiasm.diagnosis.preparation.pulses import in_bins, pattern_of, series_of
 from chiasm.diagnosis.readers.opening import is_diagnosis_data, open_source
 from chiasm.diagnosis.readers.recorded import Recorded, RecorderSettings
 from chiasm.diagnosis.readers.recorder_files import read_recorder_file, recorded_from_bytes
 from chiasm.diagnosis.readers.store import convert
+from chiasm.discharge import Pulses
 from chiasm.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -138,6 +139,22 @@ def test_arrays_and_bare_numbers(tmp_path):
 
 XML = """<time version="1"><sweep_rate>50</sweep_rate><folder>A</folder><date>2024-09-25</date>
 <times>0.00 5.00 10.00</times><sample>100 300 300</sample><quantity>1 2 20</quantity></time>"""
+
+
+def test_files_whose_lines_are_long_are_not_passed_over(tmp_path):
+    many = 30_000
+    text = XML.replace("0.00 5.00 10.00", " ".join(["1.25"] * many))
+    text = text.replace("100 300 300", " ".join(["300"] * many))
+    text = text.replace("1 2 20", " ".join(["2"] * many))
+    row = ",".join(["17"] * 2 * many) + "\n"
+    (tmp_path / "xml").mkdir()
+    (tmp_path / "xml" / "long.xml").write_text(text)
+    (tmp_path / "row").mkdir()
+    (tmp_path / "row" / "long.csv").write_text("recorder 7\n" + 2 * row)
+    for folder in ("xml", "row"):
+        source = open_source(tmp_path / folder)
+        assert len(source.refs) == 1
+        assert source.load(source.refs[0]) is not None
 
 
 def test_a_detector_s_xml_is_a_pattern_with_its_session(tmp_path):

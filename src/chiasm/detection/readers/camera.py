@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +183,7 @@ _EXAMPLE = '{"fx": ..., "fy": ..., "cx": ..., "cy": ...}'
 
 
 def read_intrinsics(path: Path | str) -> Intrinsics:
-    """Read intrinsics from a JSON, YAML, MATLAB, text or npy file.
+    """Read intrinsics from a JSON, YAML, MATLAB, text, npy or npz file.
 
     Known are fx, fy, cx and cy (or ppx and ppy), a matrix ``K``, ``camera_matrix`` (OpenCV, ROS),
     ``intrinsic_matrix`` (Open3D's order of columns too), ``cam_K`` and ``factor_depth``; they may
@@ -190,54 +192,79 @@ def read_intrinsics(path: Path | str) -> Intrinsics:
     Raises ``DataError`` for a file that is missing, cannot be read, or lacks one of the numbers.
     """
     path = Path(path)
-    content = _content(path)
-    if isinstance(content, Mapping):
-        return camera_from_mapping(content, str(path))
-    return _of_matrix(content, str(path))
+    try:
+        content = path.read_bytes()
+    except OSError as cause:
+        raise DataError(f"{path} cannot be read: {cause}") from cause
+    return intrinsics_from_bytes(content, str(path))
 
 
-def _content(path: Path) -> Any:
+def intrinsics_from_bytes(content: bytes, source: str, suffix: str | None = None) -> Intrinsics:
+    """Decode intrinsics as ``read_intrinsics`` does.
+
+    Args:
+        content: of the file.
+        source: names it in messages.
+        suffix: of its name; None takes that of ``source``.
+    """
+    suffix = Path(source).suffix.lower() if suffix is None else suffix.lower()
+    values = _content(content, source, suffix)
+    if isinstance(values, Mapping):
+        return camera_from_mapping(values, source)
+    return _of_matrix(values, source)
+
+
+def _content(content: bytes, source: str, suffix: str) -> Any:
     """Return what a file holds: a mapping, or numbers."""
-    suffix = path.suffix.lower()
     if suffix == ".mat":
-        return _matlab(path)
+        return _matlab(content, source)
     try:
         if suffix == ".npy":
-            return np.load(path, allow_pickle=False)
+            return np.load(BytesIO(content), allow_pickle=False)
         if suffix == ".npz":
-            with np.load(path, allow_pickle=False) as archive:
+            with np.load(BytesIO(content), allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as cause:
-        raise DataError(f"{path} cannot be read: {cause}") from cause
+        text = content.decode("utf-8-sig")
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as cause:
+        raise DataError(f"{source} cannot be read: {cause}") from cause
     if suffix in (".yaml", ".yml"):
-        return _yaml(text, path)
+        return _yaml(text, source)
     if suffix == ".xml":
-        raise DataError(f"{path} is XML; write {_EXAMPLE} in a JSON file, in pixels.")
+        raise DataError(f"{source} is XML; write {_EXAMPLE} in a JSON file, in pixels.")
     try:
-        content = json.loads(text)
+        values = json.loads(text)
     except ValueError as cause:
         try:
             return np.array([float(word) for word in text.replace(",", " ").split()])
         except ValueError:
-            raise DataError(f"{path} cannot be read as JSON: {cause}") from cause
-    if not isinstance(content, dict) and np.size(content) not in (4, 9, 12):
-        raise DataError(f"{path} holds no JSON object; write {_EXAMPLE}.")
-    return content
+            raise DataError(f"{source} cannot be read as JSON: {cause}") from cause
+    if not isinstance(values, dict) and np.size(values) not in (4, 9, 12):
+        raise DataError(f"{source} holds no JSON object; write {_EXAMPLE}.")
+    return values
 
 
-def _matlab(path: Path) -> dict[str, Any]:
-    from scipy.io import loadmat  # not part of a station
-
+def _matlab(content: bytes, source: str) -> dict[str, Any]:
     try:
-        content = loadmat(path, simplify_cells=True)
+        from scipy.io import loadmat  # not part of a station
+    except ImportError as cause:
+        raise DataError(
+            f"{source} is a MATLAB file, which needs scipy: pip install scipy, or write {_EXAMPLE} "
+            "in a JSON file, in pixels."
+        ) from cause
+    try:
+        values = loadmat(BytesIO(content), simplify_cells=True)
     except Exception as cause:  # a damaged file makes scipy raise nearly anything
-        raise DataError(f"{path} cannot be read as a MATLAB file up to 7.2: {cause}") from cause
-    return {name: value for name, value in content.items() if not name.startswith("__")}
+        raise DataError(f"{source} cannot be read as a MATLAB file up to 7.2: {cause}") from cause
+    return {name: value for name, value in values.items() if not name.startswith("__")}
 
 
-def _yaml(text: str, path: Path) -> Any:
-    import yaml  # not part of a station
+def _yaml(text: str, source: str) -> Any:
+    try:
+        import yaml  # not part of a station
+    except ImportError as cause:
+        raise DataError(
+            f"{source} needs PyYAML: pip install pyyaml, or write {_EXAMPLE} in a JSON file."
+        ) from cause
 
     class Loader(yaml.SafeLoader):
         """Reads OpenCV's matrices as mappings."""
@@ -251,9 +278,9 @@ def _yaml(text: str, path: Path) -> Any:
     try:
         content = yaml.load("\n".join(lines), Loader)
     except yaml.YAMLError as cause:
-        raise DataError(f"{path} cannot be read as YAML: {cause}") from cause
+        raise DataError(f"{source} cannot be read as YAML: {cause}") from cause
     if not isinstance(content, Mapping | list):
-        raise DataError(f"{path} holds no 'name: value' lines with fx, fy, cx and cy.")
+        raise DataError(f"{source} holds no 'name: value' lines with fx, fy, cx and cy.")
     return content
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.detection.readers.camera import read_intrinsics
-from chiasm.detection.readers.checked_sample import bits_of, checked_sample, of_one_size
+from chiasm.detection.readers.checked_sample import bits_of, checked_sample
 from chiasm.detection.readers.conversion_log import (
     LOCK,
     ConversionLog,
@@ -21,8 +21,9 @@ from chiasm.detection.readers.conversion_log import (
 )
 from chiasm.detection.readers.mvtec3d import SPLITS
 from chiasm.detection.readers.opening import open_source
-from chiasm.detection.readers.range_image import COLOURS_WITHIN, RangeSettings, read_range
+from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.readers.sensor_folders import sensor_refs
+from chiasm.detection.readers.sensor_part import size_of_colours, with_colours
 from chiasm.detection.readers.source import SampleRef, remarks_of
 from chiasm.detection.sensors.pairing import Pairing, of_lamp
 from chiasm.detection.sensors.registration import ColourView, read_extrinsic
@@ -313,26 +314,17 @@ class _SensorReader:
                 f"{files['rgb']} and {files['xyz']} are the same file: one of colour and one of "
                 "depth were expected."
             )
-        together = rgb is not None and self.colours is None
-        size = (rgb.shape[0], rgb.shape[1]) if rgb is not None and together else None
-        image = read_range(files["xyz"], self.settings, size)
+        image = read_range(files["xyz"], self.settings, size_of_colours(rgb, self.colours))
         mask = read_mask(files["mask"]) if "mask" in files else None
-        notes = image.remarks
-        if rgb is not None and self.colours is not None:
-            rgb, mask, said = self.colours.coloured(
-                rgb,
-                image.xyz,
-                mask,
-                depth_camera=self.settings.camera,
-                name=str(files["xyz"]),
-            )
-            notes = (*(note for note in notes if note != COLOURS_WITHIN), *said)
-        elif rgb is not None:
-            rgb, mask, said = of_one_size(rgb, mask, image.xyz)
-            notes = (*notes, *said)
-        sample = checked_sample(
-            ref, rgb=image.rgb if rgb is None else rgb, xyz=image.xyz, mask=mask
+        rgb, mask, notes = with_colours(
+            image,
+            rgb,
+            mask,
+            colours=self.colours,
+            depth_camera=self.settings.camera,
+            name=str(files["xyz"]),
         )
+        sample = checked_sample(ref, rgb=rgb, xyz=image.xyz, mask=mask)
         return replace(sample, notes=notes)
 
 

@@ -53,6 +53,8 @@ class RangeSettings:
         offset_m: metres added to heights.
         up: whether values grow towards the sensor, as heights do; False for distances from it.
         intensity: whether intensities in a file become its grey image.
+        usual_count_m: metres of a whole count of depth where nothing else says it, which is said;
+            None refuses these.
     """
 
     unit_m: float | None = None
@@ -63,6 +65,7 @@ class RangeSettings:
     offset_m: float = 0.0
     up: bool = True
     intensity: bool = True
+    usual_count_m: float | None = None
 
     def __post_init__(self) -> None:
         for name, value in (
@@ -178,6 +181,9 @@ def _of_numbers(
     if unit is None and camera.depth_unit is not None:
         unit = camera.depth_unit
         remarks.append(f"One count of depth is {unit:g} m, as the camera's file says.")
+    if unit is None and numbers.values.dtype.kind in "ui" and settings.usual_count_m is not None:
+        unit = settings.usual_count_m
+        remarks.append(f"One count of depth is taken for {unit:g} m (--unit names another).")
     if camera.distortion:
         remarks.append("The camera's distortion was taken out of the points.")
     depth = depth_image(numbers, source, unit, missing=settings.missing, remarks=remarks)

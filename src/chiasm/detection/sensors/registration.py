@@ -268,18 +268,33 @@ def read_extrinsic(path: Path | str) -> NDArray[np.float64]:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix.lower() in (".yaml", ".yml"):
+        content = path.read_bytes()
+    except OSError as cause:
+        raise DataError(f"{path} cannot be read: {cause}") from cause
+    return extrinsic_from_bytes(content, str(path))
+
+
+def extrinsic_from_bytes(
+    content: bytes, source: str, suffix: str | None = None
+) -> NDArray[np.float64]:
+    """Decode a file as ``read_extrinsic`` does; ``source`` names it in messages.
+
+    ``suffix`` is that of its name; None takes that of ``source``.
+    """
+    suffix = Path(source).suffix.lower() if suffix is None else suffix.lower()
+    try:
+        text = content.decode("utf-8-sig")
+        if suffix in (".yaml", ".yml"):
             import yaml  # not part of a station
 
-            content = yaml.safe_load(text)
+            values = yaml.safe_load(text)
         else:
-            content = json.loads(text)
-    except (OSError, ValueError) as cause:
-        raise DataError(f"{path} cannot be read as JSON: {cause}") from cause
+            values = json.loads(text)
+    except ValueError as cause:
+        raise DataError(f"{source} cannot be read as JSON: {cause}") from cause
     except Exception as cause:  # of the YAML reader
-        raise DataError(f"{path} cannot be read as YAML: {cause}") from cause
-    return checked_extrinsic(_matrix(content, str(path)), str(path))
+        raise DataError(f"{source} cannot be read as YAML: {cause}") from cause
+    return checked_extrinsic(_matrix(values, source), source)
 
 
 def checked_extrinsic(matrix: NDArray[np.float64], source: str) -> NDArray[np.float64]:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.diagnosis.prediction.outcomes import columns_of, outcome_of, say_summary
+from chiasm.diagnosis.quantities.assessment import measured
+from chiasm.diagnosis.quantities.severity import SeverityLevels, levels_for, rated
 from chiasm.diagnosis.readers.opening import open_source
 from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, problem_message
 from chiasm.errors import ChiasmError
@@ -42,7 +44,8 @@ class RecordingJob:
     @property
     def options(self) -> Mapping[str, Any]:
         """What else decides the tables."""
-        return {}
+        levels = levels_for(self.inputs)
+        return {} if levels is None else {"severity": str(dict(levels.bounds))}
 
     @property
     def pictures(self) -> bool:
@@ -69,7 +72,8 @@ class RecordingJob:
 
     def judge(self, model: Any, reader: Any) -> RecordingJudge:
         """Join a model and a reader; the store is opened where there is none."""
-        return RecordingJudge(model, open_source(self.inputs) if reader is None else reader)
+        opened = open_source(self.inputs) if reader is None else reader
+        return RecordingJudge(model, opened, levels_for(self.inputs))
 
 
 class RecordingJudge:
@@ -78,10 +82,13 @@ class RecordingJudge:
     Args:
         model: trained or exported.
         reader: of the recordings.
+        levels: of severity; None takes the defaults.
     """
 
-    def __init__(self, model: Any, reader: RecordingSource) -> None:
-        self.model, self.reader = model, reader
+    def __init__(
+        self, model: Any, reader: RecordingSource, levels: SeverityLevels | None = None
+    ) -> None:
+        self.model, self.reader, self.levels = model, reader, levels
         self.columns = columns_of(model.kinds)
 
     def judge(self, item: Item) -> Outcome:
@@ -97,6 +104,8 @@ class RecordingJudge:
         except ChiasmError as error:
             recording = error
         diagnosis = next(self.model.predict_all([(ref.source, recording)]))
+        if isinstance(recording, RecordingSample):
+            diagnosis = rated(measured(diagnosis, recording), self.levels)
         return outcome_of(diagnosis, self.model.kinds, remarks=remarks)
 
     def failed(self, source: str, sentence: str) -> Outcome:

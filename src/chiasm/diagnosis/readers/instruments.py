@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chiasm.diagnosis.preparation.pulses import Pulses, pattern_of, pattern_picture
+from chiasm.diagnosis.preparation.pulses import pattern_of, pattern_picture
 from chiasm.diagnosis.readers.instrument_tables import read_instrument_table
 from chiasm.diagnosis.readers.recorded import (
     Recorded,
@@ -18,12 +18,15 @@ from chiasm.diagnosis.readers.recorded import (
     check_finite,
     of_pulses,
     remarked,
+    system_of,
 )
+from chiasm.discharge import Pulses
 from chiasm.errors import DataError
 from chiasm.files.decoding import bytes_of
 
 # A monitor's files of one recording, and where its settings have the frequency.
 _MONITOR_ROLES = ("A", "P", "Ti", "SG")
+MONITOR_ROLES = ("A", "P", "Ti")  # without which there is no list of pulses
 _MONITOR = re.compile(r"(?P<name>.+)-(A|P|Ti|SG)\.(txt|csv)", re.IGNORECASE)
 _MONITOR_FREQUENCY = 9
 _SESSION = re.compile(rb"<(folder|date)>([^<]*)</")
@@ -41,24 +44,41 @@ def monitor_files(path: Path) -> dict[str, Path]:
     files = {
         role: path.with_name(f"{match['name']}-{role}{path.suffix}") for role in _MONITOR_ROLES
     }
-    return files if all(files[role].is_file() for role in ("A", "P", "Ti")) else {}
+    return files if all(files[role].is_file() for role in MONITOR_ROLES) else {}
 
 
-def monitor_list(files: Mapping[str, Path], settings: RecorderSettings) -> Recorded:
-    """Read the pulses of a monitor from what ``monitor_files`` found.
+def lone_monitor_file(name: str) -> str:
+    """Return a sentence where a file is called like one of a monitor's four, else ""."""
+    match = _MONITOR.fullmatch(name)
+    if match is None or match[2].lower() == "sg":
+        return ""
+    return (
+        f"{name} is called like a file of a monitor, which writes amplitudes, phases and times "
+        f"into {match['name']}-A, -P and -Ti: it is read alone, as a series. If it is of such a "
+        "monitor, keep the files of a recording together."
+    )
+
+
+def read_monitor(files: Mapping[str, Path], settings: RecorderSettings) -> Recorded:
+    """Read the pulses of a monitor from what ``monitor_files`` found; raises as below."""
+    contents = {role: (str(path), bytes_of(path)) for role, path in files.items() if path.is_file()}
+    return monitor_list(contents, settings)
+
+
+def monitor_list(files: Mapping[str, tuple[str, bytes]], settings: RecorderSettings) -> Recorded:
+    """Decode the pulses of a monitor from the names and contents of its files.
 
     Raises:
         DataError: a file is damaged, or the lists differ in their length.
     """
     columns = {}
-    for role in ("A", "P", "Ti", "SG"):
-        if files[role].is_file():
-            table = read_instrument_table(bytes_of(files[role]), str(files[role]))
-            columns[role] = table.values.ravel()
-    sizes = {role: columns[role].size for role in ("A", "P", "Ti")}
+    for role, (where, content) in files.items():
+        columns[role] = read_instrument_table(content, where).values.ravel()
+    first = files["A"][0]
+    sizes = {role: columns[role].size for role in MONITOR_ROLES}
     if len(set(sizes.values())) > 1:
         raise DataError(
-            f"{files['A']}: amplitudes, phases and times have "
+            f"{first}: amplitudes, phases and times have "
             f"{', '.join(map(str, sizes.values()))} values; equal numbers were expected. Copy the "
             "four files again."
         )
@@ -66,9 +86,9 @@ def monitor_list(files: Mapping[str, Path], settings: RecorderSettings) -> Recor
     frequency, remark = settings.frequency, "assumed"
     if given.size > _MONITOR_FREQUENCY and 10 <= given[_MONITOR_FREQUENCY] <= 400:
         frequency, remark = float(given[_MONITOR_FREQUENCY]), "by its settings"
-    check_finite(np.concatenate([columns[role] for role in ("A", "P", "Ti")]), str(files["A"]))
+    check_finite(np.concatenate([columns[role] for role in MONITOR_ROLES]), first)
     pulses = Pulses(np.mod(columns["P"], 360.0), columns["A"], columns["Ti"])
-    said = f"{files['A']}: a list of {sizes['A']} pulses of a monitor, {frequency:g} Hz ({remark})."
+    said = f"{first}: a list of {sizes['A']} pulses of a monitor, {frequency:g} Hz ({remark})."
     return remarked(of_pulses(pulses, replace(settings, frequency=frequency)), (said,))
 
 
@@ -77,7 +97,7 @@ def instrument_xml(content: bytes, settings: RecorderSettings, where: str) -> Re
 
     ``times`` are milliseconds within a cycle of ``sweep_rate`` Hz.
     """
-    if b"<!DOCTYPE" in content[:4096] or b"<!ENTITY" in content[:4096]:
+    if b"<!DOCTYPE" in content or b"<!ENTITY" in content:
         raise DataError(f"{where} has a document type, which instruments do not write.")
     try:
         root = ElementTree.fromstring(content)
@@ -109,6 +129,8 @@ def instrument_xml(content: bytes, settings: RecorderSettings, where: str) -> Re
         frequency,
         remarks=(remark,),
         group=group if group["session"] else {},
+        pulses=pulses,
+        system=system_of(settings),
     )
 
 
