@@ -76,7 +76,8 @@ def register(
         summary = (builder.__doc__ or "").strip().split("\n")[0]
         _MODELS[name] = RegisteredModel(
             *(name, wing, builder, summary, baseline, fitted),
-            *(size, pools, fuses, method, scale, preset, among),
+            *(size, pools, fuses, method, scale, preset),
+            among=among,
         )
         return builder
 

@@ -156,11 +156,11 @@ def series_view(
     background = quiet_level(view)
     removed = rng.integers(length, size=round(settings.pulses * length))
     view[:, removed] = background
-    longest = settings.mask_seconds * a_second
+    widest = settings.mask_seconds * a_second
     # As many per second as in the recording, but at least one is possible in a short view.
     most = min(settings.masks, max(1, round(settings.masks * length / a_second / 20)))
     for _ in range(int(rng.integers(most + 1))):
-        width = min(round(longest * rng.random()), length // 4)
+        width = min(round(widest * rng.random()), length // 4)
         begin = int(rng.integers(length - width + 1))
         view[:, begin : begin + width] = background
     view += np.float32(settings.series_noise * scale.high / scale.full) * noise(view.shape, rng)

@@ -126,9 +126,19 @@ class KernelEmbedding(SeriesEmbedding):
             shares = torch.stack([self._shares(channel) for channel in values])  # (n c) f t
         features = rearrange(shares, "(n c) f t -> n (c f) t", c=self.channels)
         # The square root of a share varies equally much wherever it lies.
-        tokens = self.norm(features.sqrt()).transpose(1, 2)
+        tokens = self._standardised(features.sqrt()).transpose(1, 2)
         out: Tensor = self.project(tokens.to(self.project.weight.dtype))
         return out + self.place(tokens.shape[1], self.positions)
+
+    def _standardised(self, features: Tensor) -> Tensor:
+        """Return features ``(N, F, T)`` at mean 0 and deviation 1 over the recordings."""
+        if self.training:
+            out: Tensor = self.norm(features)
+            return out
+        # Spelled out: exported graphs hold no batch norms.
+        mean, variance = self.norm.running_mean, self.norm.running_var
+        assert mean is not None and variance is not None
+        return (features - mean[:, None]) / (variance[:, None] + self.norm.eps).sqrt()
 
     def _shares(self, values: Tensor) -> Tensor:
         """Return the shares ``(features / C, T)`` of one channel ``(L,)``."""

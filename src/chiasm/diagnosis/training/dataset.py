@@ -221,7 +221,8 @@ class BatchOrder(Sampler[Key]):
             order = rng.permutation(indices) if self.shuffle else np.array(indices)
             parts = np.array_split(order, self._batches(indices))
             keys += [
-                Key(self.epoch, part.tolist(), longest=self._longest(part, rng)) for part in parts
+                Key(self.epoch, part.tolist(), longest=self._longest(part.tolist(), rng))
+                for part in parts
             ]
         # A generator: a resumed trainer makes the iterator first and sets the epoch afterwards.
         yield from ([keys[i] for i in rng.permutation(len(keys))] if self.shuffle else keys)
