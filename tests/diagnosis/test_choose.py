@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chiasm.diagnosis.choose import Choice, choose
+from chiasm.diagnosis.procedures.choose import Choice, choose
 
 LABELS = np.arange(200) % 4
 GROUPS = [str(n // 4) for n in range(200)]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from chiasm.diagnosis.predictor import DiagnosisPredictor
+from chiasm.diagnosis.procedures.retrain import retrain
 from chiasm.diagnosis.readers.audit import trivial_numbers
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.readers.source import RecordingRef, problem_message
@@ -22,7 +23,6 @@ from chiasm.diagnosis.report.predictions import CORRUPTED, PREDICTIONS, stacked,
 from chiasm.diagnosis.report.report import write_diagnosis_report
 from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.diagnosis.report.unknown_faults import unknown_figures, unknown_words
-from chiasm.diagnosis.retrain import retrain
 from chiasm.diagnosis.scoring import EvaluatedModel, score_corrupted, score_recordings
 from chiasm.diagnosis.simulator.simulator import is_simulated
 from chiasm.diagnosis.unseen import EvaluationSplit, evaluation_split

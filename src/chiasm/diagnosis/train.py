@@ -12,18 +12,18 @@ import torch
 from lightning.pytorch import LightningModule
 from safetensors.torch import load_file, save_file
 
-from chiasm.diagnosis.adapt import GENTLE, joined, set_nearest_head, start_weights
 from chiasm.diagnosis.batch import moved
 from chiasm.diagnosis.calibrate import calibrate_and_save
-from chiasm.diagnosis.choose import FOLDER as CANDIDATES
-from chiasm.diagnosis.choose import LEARNING, train_one_of
 from chiasm.diagnosis.classifier import Classifier, FittedClassifier, Labelled
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_run
 from chiasm.diagnosis.fusion_search.evolution import MeasureCosts
+from chiasm.diagnosis.procedures.adapt import GENTLE, joined, set_nearest_head, start_weights
+from chiasm.diagnosis.procedures.choose import FOLDER as CANDIDATES
+from chiasm.diagnosis.procedures.choose import LEARNING, train_one_of
+from chiasm.diagnosis.procedures.train_members import FOLDER, train_members
 from chiasm.diagnosis.readers.splits import RecordingSplit
 from chiasm.diagnosis.search import with_fusion
-from chiasm.diagnosis.train_members import FOLDER, train_members
 from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.contrast import ContrastTraining
 from chiasm.diagnosis.unseen import SPLIT, stored_split

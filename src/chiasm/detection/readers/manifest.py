@@ -25,9 +25,9 @@ from chiasm.detection.readers.source import Lamp, SampleRef
 from chiasm.detection.sensors.pairing import read_once
 from chiasm.errors import DataError
 from chiasm.files.images import holds_points
-from chiasm.files.quality_words import GOOD, is_defective, is_good
 from chiasm.files.readers import reader
 from chiasm.files.tables import SUFFIXES, close_name, read_rows
+from chiasm.files.words import GOOD, is_defective, is_good
 from chiasm.samples import Problem, RGBDSample
 
 PATH_COLUMNS = ("rgb", "xyz", "depth", "mask", "intrinsics")

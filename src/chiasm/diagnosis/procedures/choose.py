@@ -18,8 +18,8 @@ from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.contract import read_contract
 from chiasm.diagnosis.datamodule import DiagnosisDataModule, data_of_split, has_any
 from chiasm.diagnosis.predictor import DiagnosisPredictor
+from chiasm.diagnosis.procedures.train_members import OF_NETWORKS
 from chiasm.diagnosis.scoring import score_recordings
-from chiasm.diagnosis.train_members import OF_NETWORKS
 from chiasm.errors import ConfigurationError
 from chiasm.metrics.bootstrap import (
     draw_groups,
