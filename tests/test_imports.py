@@ -88,7 +88,7 @@ def test_there_is_no_circle():
 
 def test_the_runtime_takes_of_a_wing_what_needs_no_torch():
     allowed = (
-        *("preparation", "quantities", "decision", "prediction.regions"),
+        *("preparation", "quantities", "decision", "prediction.regions", "products.models"),
         *("readers.checked_sample", "readers.series_files"),
     )
     for module in (name for name in MODULES if _room(name) == "runtime"):

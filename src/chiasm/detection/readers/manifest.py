@@ -269,8 +269,8 @@ def _remark_products(rows: list[dict[str, str]], remarks: list[str]) -> None:
         if len(names) > 1:
             remarks.append(
                 f"The column '{column}' names {len(names)} products ({', '.join(names[:5])}"
-                f"{', ...' if len(names) > 5 else ''}), which are taken for one; a table of one "
-                "product makes a better model of it."
+                f"{', ...' if len(names) > 5 else ''}), which a training keeps apart "
+                "(products=together takes them for one) and a model of one product does not."
             )
 
 
