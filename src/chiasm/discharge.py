@@ -16,6 +16,16 @@ Level = Literal["low", "medium", "high"]
 LEVELS: tuple[Level, ...] = ("low", "medium", "high")
 
 
+def digits(value: float) -> str:
+    """Return a number with three significant digits, without an exponent below a million.
+
+    Example:
+        >>> digits(1234.5), digits(0.01234)
+        ('1230', '0.0123')
+    """
+    return f"{float(f'{value:.3g}'):g}"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pulses:
     """Pulses of one recording, in any order.

@@ -17,6 +17,8 @@ class Instrument {
   /** Of the mains, Hz. */
   frequency = $state(60);
   perCycle = $state(128);
+  /** The apparatus that is recorded, or "". */
+  asset = $state("");
 
   get cameraKnown(): boolean {
     return CENTRES.every((name) => Number.isFinite(this.camera[name] ?? NaN));
@@ -32,6 +34,7 @@ class Instrument {
     if (files.series) {
       out.push(["frequency", `${this.frequency}`], ["samples_per_cycle", `${this.perCycle}`]);
     }
+    if ((files.series || files.image) && this.asset.trim()) out.push(["asset", this.asset.trim()]);
     return out;
   }
 }

@@ -25,6 +25,7 @@ export interface Links {
   depth?: string;
   heat_rgb?: string;
   heat_depth?: string;
+  pattern?: string;
   points?: string;
 }
 
@@ -52,8 +53,24 @@ export interface Diagnosis {
   opinions: Record<string, Record<string, number>>;
   uncertainty: number | null;
   conflict: number | null;
+  quantities?: Record<string, unknown> | null;
+  severity?: Severity | null;
+  sources?: Source[];
   latency_ms: number;
   notes: string[];
+  links: Links;
+}
+
+export interface Severity {
+  level: "low" | "medium" | "high";
+  reasons: string[];
+  levels: string;
+}
+
+/** One of several sources that are active in a recording. */
+export interface Source {
+  kind: string;
+  share_of_charge: number;
 }
 
 export type Answer = Verdict | Diagnosis;
@@ -109,6 +126,53 @@ export interface LogFilter {
   since: string;
   limit: number;
   offset: number;
+}
+
+/** A change of an asset for which somebody should look at it. */
+export interface AssetAlarm {
+  id: string;
+  subject: string;
+  sentence: string;
+  since: string;
+  raised: string;
+  acknowledged: string | null;
+}
+
+/** An asset with its newest recording and its alarms, the newest first. */
+export interface AssetState {
+  asset: string;
+  station: string;
+  recordings: number;
+  newest: string;
+  kind: string;
+  confidence: number | null;
+  severity: string | null;
+  alarms: AssetAlarm[];
+}
+
+export interface AssetList {
+  assets: AssetState[];
+  promise: string;
+}
+
+/** An asset over time, the earliest recording first. */
+export interface AssetHistory {
+  observations: {
+    time: string;
+    kind: string;
+    confidence: number | null;
+    severity: string | null;
+    quantities: Record<string, number | null>;
+    unit: string;
+    recorder: string;
+  }[];
+  quantities: {
+    name: string;
+    recorder: string;
+    slope: { per_day: number | null; low: number | null; high: number | null } | null;
+  }[];
+  alarms: AssetAlarm[];
+  notes: string[];
 }
 
 export interface Drift {

@@ -228,10 +228,11 @@ def detector_graph(
     if (obstacle := detector.export_obstacle) is not None:
         exportable = ", ".join(model.name for model in models("detector") if model.pools)
         raise ConfigurationError(
-            f"{type(detector).__name__} cannot be exported: {obstacle}. "
+            f"{type(detector.core).__name__} cannot be exported: {obstacle}. "
             f"These models can be exported: {exportable}."
         )
-    exported = cast(AdnasDetector, copy.deepcopy(detector)).eval()
+    whole = copy.deepcopy(detector).eval()
+    exported = cast(AdnasDetector, whole.core)
     source = exported.frozen_source
     memories = {
         name: GraphMemory(memory, entries=memory_entries, channels=search_channels)
@@ -244,7 +245,7 @@ def detector_graph(
     if source is not None:
         source.memories = nn.ModuleDict(memories)  # type: ignore[assignment]  # of the graph
     replace_attention(exported.fusion)
-    exported.maps = MapProducts()  # type: ignore[assignment]  # has the same methods, no type
+    exported.maps = whole.maps = MapProducts()  # type: ignore[assignment]  # the same methods
     fold_batch_norms(exported)
     for weight in ("head_weight", "normality_weight"):
         # As numbers they are constants of the graph, which fixes the score rule's only branch.
@@ -252,7 +253,7 @@ def detector_graph(
         delattr(exported, weight)
         setattr(exported, weight, value)
     return DetectorGraph(
-        exported,
+        whole,
         modalities=modalities,
         calibration=calibration,
         rank=rank,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
+from chiasm.diagnosis.prediction.occlusion import WINDOWS
 from chiasm.diagnosis.prediction.outcomes import (
     columns_of,
     outcome_of,
@@ -16,14 +17,17 @@ from chiasm.diagnosis.prediction.outcomes import (
     say_summary,
 )
 from chiasm.diagnosis.prediction.pictures import PatternPictures
+from chiasm.diagnosis.quantities.assessment import measured
 from chiasm.diagnosis.quantities.severity import SeverityLevels, levels_for, rated
 from chiasm.diagnosis.readers.opening import open_source
 from chiasm.diagnosis.readers.source import RecordingSource, problem_message
 from chiasm.errors import ChiasmError, ConfigurationError, DataError
-from chiasm.runs.console import MAX_LISTED
+from chiasm.runs.console import MAX_LISTED, say
 from chiasm.runs.tally import Tally
 from chiasm.samples import Diagnosis, RecordingSample
 from chiasm.training.progress import Progress
+
+_MANY = 100  # recordings whose pictures take long
 
 
 class RecordingModel(Protocol):
@@ -77,6 +81,11 @@ def predict(
     target.mkdir(parents=True, exist_ok=True)
     levels = levels_for(inputs, severity)
     drawn = PatternPictures(target / "patterns", model) if pictures else None
+    if pictures and len(source.refs) >= _MANY:
+        say(
+            f"Each of {len(source.refs)} recordings is judged {WINDOWS} times more for its "
+            "picture; --no-pictures leaves them out."
+        )
     with Progress("Diagnosing", len(source.refs), unit="recordings") as progress:
         diagnoses = [
             _diagnosed(model, item, levels, drawn) for item in progress.over(_loaded(source))
@@ -141,7 +150,7 @@ def _diagnosis_of(model: RecordingModel, recording: Any, number: int) -> Diagnos
     except TypeError as error:
         raise ConfigurationError(
             f"{source} names an argument that there is not ({error}); a recording has image, "
-            "series, frequency, samples_per_cycle and source."
+            "series, frequency, samples_per_cycle, charge and source."
         ) from error
 
 
@@ -169,7 +178,9 @@ def _diagnosed(
     drawn: PatternPictures | None,
 ) -> Diagnosis:
     """Return the diagnosis of a recording, or its error; the picture is written."""
-    diagnosis = rated(next(model.predict_all([item])), levels)
+    diagnosis = next(model.predict_all([item]))
+    if isinstance(item[1], RecordingSample):
+        diagnosis = rated(measured(diagnosis, item[1]), levels)
     if drawn is not None and isinstance(item[1], RecordingSample) and not diagnosis.error:
         drawn.write(item[1], diagnosis)
     return diagnosis

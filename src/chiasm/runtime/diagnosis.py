@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from chiasm.diagnosis.decision import Array, diagnosis_from_logits, predict_each
+from chiasm.diagnosis.decision import Array, diagnosis_from_logits, distance_of, predict_each
 from chiasm.diagnosis.preparation.network_inputs import (
     RecordingForm,
     absence_notes,
@@ -77,6 +77,7 @@ class DiagnosisRuntime:
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
         source: str = "",
+        **measured: Any,
     ) -> Diagnosis:
         """Diagnose one recording; one of the two modalities may be missing.
 
@@ -86,6 +87,7 @@ class DiagnosisRuntime:
             frequency: of the mains, Hz.
             samples_per_cycle: values of the series in a mains cycle.
             source: name of the recording in the diagnosis.
+            measured: ``charge``, the pC of one unit; or ``pulses`` and ``system`` of a reader.
 
         Raises:
             DataError: a shape, type or value does not fit, or both modalities are missing.
@@ -98,6 +100,7 @@ class DiagnosisRuntime:
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,
+                **measured,
             )
         )
 
@@ -106,12 +109,17 @@ class DiagnosisRuntime:
 
         ``streaming`` uses the engine that serves several callers at the same time.
         """
-        return assessed(self, sample, streaming=streaming)
+        return assessed(self, sample, partial(self.classify, streaming=streaming))
 
     @property
     def polarity(self) -> Polarity:
         """How the model's recordings are written."""
         return self.form.polarity
+
+    @property
+    def has_phase(self) -> bool:
+        """Whether the model's recordings have the phase of a mains."""
+        return self.form.phase == "mains"
 
     def classify(self, sample: RecordingSample, *, streaming: bool = False) -> Diagnosis:
         """Diagnose one recording as ``predict`` does, without what is measured on its pulses."""
@@ -122,6 +130,7 @@ class DiagnosisRuntime:
             kinds=self.deployment.kinds,
             temperatures=self.deployment.temperatures,
             unknown_below=self.deployment.unknown_below,
+            distance=distance_of(sample, self.form, present, self.deployment.unknown),
             source=sample.source,
             notes=absence_notes(present, self.deployment.modalities),
         )
@@ -168,6 +177,7 @@ class DiagnosisRuntime:
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
         source: str = "",
+        **measured: Any,
     ) -> Future[Diagnosis]:
         """Diagnose one recording in the background; the future raises what a call would raise."""
         return self._engines.submit(
@@ -177,6 +187,7 @@ class DiagnosisRuntime:
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,
+                **measured,
             )
         )
 
@@ -188,6 +199,7 @@ class DiagnosisRuntime:
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
         source: str = "",
+        **measured: Any,
     ) -> Callable[[], Diagnosis]:
         """Check one recording, and return a function that diagnoses it.
 
@@ -200,6 +212,7 @@ class DiagnosisRuntime:
             frequency=frequency,
             samples_per_cycle=samples_per_cycle,
             source=source,
+            **measured,
         )
         return partial(self.predict, sample, streaming=True)
 

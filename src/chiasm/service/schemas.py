@@ -60,6 +60,26 @@ class PartVerdict(Schema):
     )
 
 
+class SeverityFacts(Schema):
+    """How severe the pulses of a recording are, whatever their class."""
+
+    level: Literal["low", "medium", "high"]
+    reasons: list[str]
+    levels: str = Field(description="Name of the rule; the default levels are nobody's limits.")
+
+
+class SourceFacts(Schema):
+    """One of several sources that are active in a recording."""
+
+    kind: str
+    probability: float
+    share_of_pulses: float
+    share_of_charge: float
+    phases_deg: list[tuple[float, float]]
+    probabilities: dict[str, float]
+    quantities: dict[str, Any] | None
+
+
 class RecordingDiagnosis(Schema):
     """Diagnosis of one recording."""
 
@@ -70,13 +90,28 @@ class RecordingDiagnosis(Schema):
     station: str
     wing: Literal["classifier"] = "classifier"
     source: str
-    kind: str | None = Field(description="'unknown' if the evidence is too weak.")
+    kind: str | None = Field(
+        description="'unknown' if the recording is like none of the trained classes, or the "
+        "evidence is too weak; the notes say which."
+    )
     probabilities: dict[str, float]
     opinions: dict[str, dict[str, float]]
     uncertainty: float | None
     conflict: float | None
+    quantities: dict[str, Any] | None = Field(
+        None,
+        description="After IEC 60270, by names with units; 'uncalibrated' are the recorder's own.",
+    )
+    severity: SeverityFacts | None = None
+    sources: list[SourceFacts] = Field([], description="Where several are active at once.")
+    distance: float | None = Field(None, description="From the trained classes.")
+    distance_limit: float | None = Field(None, description="Above it the recording is 'unknown'.")
+    nearest_kind: str = Field("", description="The trained class that is nearest.")
     latency_ms: float
     notes: list[str]
+    links: dict[str, str] = Field(
+        {}, description="The pattern as PNG; ?theme=dark draws it for a dark page."
+    )
 
 
 Prediction = PartVerdict | RecordingDiagnosis
@@ -135,6 +170,7 @@ class LoggedRow(Schema):
     latency_ms: float
     error: str
     station: str
+    asset: str = Field(description="Of a recording: name of the apparatus, or empty.")
     correction: Correction | None
 
 

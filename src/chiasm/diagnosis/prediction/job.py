@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.diagnosis.prediction.outcomes import columns_of, outcome_of, say_summary
+from chiasm.diagnosis.quantities.assessment import measured
 from chiasm.diagnosis.quantities.severity import SeverityLevels, levels_for, rated
 from chiasm.diagnosis.readers.opening import open_source
 from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, problem_message
@@ -43,7 +44,8 @@ class RecordingJob:
     @property
     def options(self) -> Mapping[str, Any]:
         """What else decides the tables."""
-        return {}
+        levels = levels_for(self.inputs)
+        return {} if levels is None else {"severity": str(dict(levels.bounds))}
 
     @property
     def pictures(self) -> bool:
@@ -101,7 +103,9 @@ class RecordingJudge:
             remarks = tuple(p.sentence for p in reader.repairs(ref) if not p.left_out)
         except ChiasmError as error:
             recording = error
-        diagnosis = rated(next(self.model.predict_all([(ref.source, recording)])), self.levels)
+        diagnosis = next(self.model.predict_all([(ref.source, recording)]))
+        if isinstance(recording, RecordingSample):
+            diagnosis = rated(measured(diagnosis, recording), self.levels)
         return outcome_of(diagnosis, self.model.kinds, remarks=remarks)
 
     def failed(self, source: str, sentence: str) -> Outcome:

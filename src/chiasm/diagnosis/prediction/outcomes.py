@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from chiasm.discharge import DischargeSource
+from chiasm.discharge import DischargeSource, digits
 from chiasm.display import plain
 from chiasm.runs.console import report_failures, say
 from chiasm.runs.tally import Outcome, Tally
@@ -37,6 +37,9 @@ def columns_of(kinds: Sequence[str]) -> dict[str, str]:
         "charge_unit": "string",
         **dict.fromkeys(_QUANTITIES, "double"),
         "sources": "string",
+        "distance": "double",
+        "distance_limit": "double",
+        "nearest_kind": "string",
         "notes": "string",
         "error": "string",
     }
@@ -54,8 +57,13 @@ def outcome_of(
     """
     line = ""
     if diagnosis.kind is not None:
-        line = f"{diagnosis.source}: {diagnosis.kind} ({_likeliest(diagnosis)})"
-        line += _acted_on(diagnosis)
+        because = _likeliest(diagnosis)
+        if diagnosis.distance > diagnosis.distance_limit:
+            because = (
+                f"like none of the trained classes: nearest is {diagnosis.nearest_kind}, distance "
+                f"{diagnosis.distance:.2f} against limit {diagnosis.distance_limit:.2f}"
+            )
+        line = f"{diagnosis.source}: {diagnosis.kind} ({because}){_acted_on(diagnosis)}"
     return Outcome(
         row_of(diagnosis, kinds),
         kinds=(_UNKNOWN,) if diagnosis.kind == _UNKNOWN else (),
@@ -83,19 +91,26 @@ def row_of(diagnosis: Diagnosis, kinds: Sequence[str]) -> dict[str, Any]:
         "charge_unit": None if quantities is None else quantities.unit,
         **{name: _short(getattr(quantities, name, None)) for name in _QUANTITIES},
         "sources": "; ".join(f"{s.kind} {s.share_of_charge:.0%}" for s in diagnosis.sources),
+        "distance": rounded(diagnosis.distance),
+        "distance_limit": rounded(diagnosis.distance_limit),
+        "nearest_kind": diagnosis.nearest_kind,
         "notes": "; ".join(diagnosis.notes),
         "error": diagnosis.error,
     }
 
 
 def record_of(diagnosis: Diagnosis, kinds: Sequence[str]) -> dict[str, Any]:
-    """Return the row of a diagnosis with all that a table has no room for, as JSON can hold it."""
+    """Return the row of a diagnosis with ``details``, for which a table has no room, as JSON.
+
+    They are ``quantities`` by names with units, ``severity`` with its reasons, and ``sources``.
+    """
     severity, quantities = diagnosis.severity, diagnosis.quantities
-    return row_of(diagnosis, kinds) | {
-        "severity": None if severity is None else plain(severity),
+    details = {
         "quantities": None if quantities is None else quantities.named(),
+        "severity": None if severity is None else plain(severity),
         "sources": [source_record(source) for source in diagnosis.sources],
     }
+    return row_of(diagnosis, kinds) | {"details": details}
 
 
 def source_record(source: DischargeSource) -> dict[str, Any]:
@@ -136,9 +151,9 @@ def _acted_on(diagnosis: Diagnosis) -> str:
         text += f"; severity {diagnosis.severity.level}"
     if quantities is not None and quantities.charge_repeated is not None:
         unit = "pC" if quantities.calibrated else "units (uncalibrated)"
-        text += f", {quantities.charge_repeated:.3g} {unit}"
+        text += f", {digits(quantities.charge_repeated)} {unit}"
     if quantities is not None and quantities.rate_per_s is not None:
-        text += f", {quantities.rate_per_s:.3g} pulses/s"
+        text += f", {digits(quantities.rate_per_s)} pulses/s"
     if diagnosis.sources:
         shares = ", ".join(f"{s.kind} {s.share_of_charge:.0%}" for s in diagnosis.sources)
         text += f"; {len(diagnosis.sources)} sources by charge: {shares}"

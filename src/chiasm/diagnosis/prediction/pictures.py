@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from chiasm.diagnosis.prediction.occlusion import speaking_phases
-from chiasm.diagnosis.quantities.assessment import recording_pulses
+from chiasm.diagnosis.quantities.assessment import duration_of, recording_pulses
 from chiasm.diagnosis.quantities.pattern import phase_pattern
 from chiasm.errors import ConfigurationError
 from chiasm.runs.console import say
@@ -70,10 +70,12 @@ def pattern_picture(
     except ModuleNotFoundError as cause:
         raise ConfigurationError(NO_MATPLOTLIB) from cause
     read = recording_pulses(sample, model.polarity)
+    seconds = None if model.has_phase else duration_of(sample)
+    factor = sample.system.charge_pc
     return pattern_png(
-        None if read is None else phase_pattern(read.pulses, sample.system.charge_pc),
+        None if read is None else phase_pattern(read.pulses, factor, seconds=seconds),
         diagnosis,
         picture=sample.image,
-        speaks=speaking_phases(model.classify, sample, diagnosis),
+        speaks=speaking_phases(model.classify, sample, diagnosis) if model.has_phase else None,
         theme=theme,
     )

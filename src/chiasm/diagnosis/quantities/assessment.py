@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -16,8 +15,8 @@ from chiasm.diagnosis.quantities.pulse_extraction import (
     extract_pulses,
 )
 from chiasm.diagnosis.quantities.severity import rate_severity
-from chiasm.diagnosis.quantities.sources import discharge_sources
-from chiasm.discharge import Array, DischargeSource, Pulses, Quantities
+from chiasm.diagnosis.quantities.sources import Judge, discharge_sources
+from chiasm.discharge import Array, DischargeSource, Pulses, Quantities, digits
 from chiasm.samples import Diagnosis, RecordingSample
 
 
@@ -46,20 +45,15 @@ def recording_pulses(
         polarity: how its series is written; None tells it from the values.
     """
     if sample.pulses is not None:
-        return RecordingPulses(sample.pulses, None)
+        return RecordingPulses(sample.pulses, None, _limit(sample.pulses))
     if sample.series is None:
         return None
     extracted = extracted_pulses(sample, polarity)
     said = [
-        f"Pulses are peaks more than {extracted.threshold:.3g} units above the quiet level of a "
-        f"series read as {extracted.polarity}."
+        f"Pulses are peaks more than {digits(extracted.threshold)} units above the quiet level of "
+        f"a series read as {extracted.polarity}."
     ]
-    clipped = clipped_pulses(extracted.pulses.amplitude)
-    if clipped:
-        said.append(
-            f"{clipped} pulses are at the recorder's upper limit, so that larger charges are read "
-            "too small: record with less gain."
-        )
+    said += _limit(extracted.pulses)
     if len(sample.series) > 1:
         said.append(f"They are those of the first of {len(sample.series)} channels.")
     return RecordingPulses(extracted.pulses, extracted, tuple(said))
@@ -74,6 +68,16 @@ def extracted_pulses(sample: RecordingSample, polarity: Polarity | None = None) 
         samples_per_cycle=sample.samples_per_cycle,
         polarity=polarity,
         dead_time_s=sample.system.dead_time_s or DEAD_TIME_S,
+    )
+
+
+def _limit(pulses: Pulses) -> tuple[str, ...]:
+    """Return a sentence on pulses at the recorder's upper limit; () without any."""
+    if pulses.count is not None or not (clipped := clipped_pulses(pulses.amplitude)):
+        return ()
+    return (
+        f"{clipped} pulses are at the recorder's upper limit, so that larger charges are read too "
+        "small: record with less gain.",
     )
 
 
@@ -114,6 +118,16 @@ def duration_of(sample: RecordingSample) -> float | None:
     return sample.series.shape[1] / (sample.frequency * sample.samples_per_cycle)
 
 
+def measured(diagnosis: Diagnosis, sample: RecordingSample) -> Diagnosis:
+    """Return a diagnosis with the quantities of its recording, also where no model could judge."""
+    if diagnosis.quantities is not None:
+        return diagnosis
+    quantities = recording_quantities(sample)
+    if quantities is None:
+        return diagnosis
+    return replace(diagnosis, quantities=quantities, severity=rate_severity(quantities))
+
+
 class Classifying(Protocol):
     """A trained or exported classifier."""
 
@@ -123,31 +137,39 @@ class Classifying(Protocol):
         ...
 
     @property
+    def has_phase(self) -> bool:
+        """Whether its recordings have the phase of a mains."""
+        ...
+
+    @property
     def modalities(self) -> tuple[str, ...]:
         """What it looks at."""
         ...
 
-    def classify(self, sample: RecordingSample, **options: Any) -> Diagnosis:
+    def classify(self, sample: RecordingSample) -> Diagnosis:
         """Diagnose one recording."""
         ...
 
 
-def assessed(model: Classifying, sample: RecordingSample, **options: Any) -> Diagnosis:
+def assessed(
+    model: Classifying, sample: RecordingSample, classify: Judge | None = None
+) -> Diagnosis:
     """Return a model's diagnosis with quantities, severity by the default levels, and sources.
 
     Args:
         model: that classifies.
         sample: the recording.
-        options: of its ``classify``.
+        classify: in place of the model's own.
     """
-    judge = partial(model.classify, **options)
+    judge = classify or model.classify
     diagnosis = judge(sample)
     read = recording_pulses(sample, model.polarity)
     if read is None:
         return diagnosis
     quantities = _quantities(sample, read)
     sources: tuple[DischargeSource, ...] = ()
-    if sample.series is not None and "series" in model.modalities and len(sample.series) == 1:
+    separable = sample.series is not None and len(sample.series) == 1 and model.has_phase
+    if separable and "series" in model.modalities:
         extracted = read.extracted or extracted_pulses(sample, model.polarity)
         sources = discharge_sources(judge, sample, extracted)
     notes = diagnosis.notes

@@ -176,10 +176,8 @@ def _limits(
         said.append("The voltage is no ramp: it shows no inception and no extinction.")
         return None, None
     time = np.sort(pulses.time)
-    run = (
-        np.flatnonzero(time[_RUN - 1 :] - time[: -_RUN + 1] <= _RUN_S) if len(time) >= _RUN else ()
-    )
-    if not len(run):
+    run = np.flatnonzero(time[_RUN - 1 :] - time[: max(len(time) - _RUN + 1, 0)] <= _RUN_S)
+    if not run.size:
         said.append(f"Discharges were not repetitive up to {largest:.4g} kV.")
         return None, None
     first, last = float(time[run[0]]), float(time[run[-1] + _RUN - 1])

@@ -11,6 +11,8 @@ merging by prominence of Chazal et al., "Persistence-based clustering in Riemann
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +34,28 @@ _HALO, _HALO_MASS = 0.1, 0.1
 _FEW, _SMALL = 30, 0.02
 
 
-def pulse_clusters(pulses: Pulses) -> NDArray[np.int64]:
-    """Return the cluster ``(N,)`` of each pulse from 0, the largest first; -1 of scattered ones."""
+@dataclass(frozen=True, slots=True, eq=False)
+class PulseClusters:
+    """Clusters of the pulses of a recording.
+
+    Attributes:
+        labels: ``(N,)`` the cluster of each pulse from 0, the largest first; -1 of scattered ones.
+        halos: those clusters that are the surroundings of a denser one, without a peak.
+    """
+
+    labels: NDArray[np.int64]
+    halos: frozenset[int] = frozenset()
+
+    def __len__(self) -> int:
+        """Return the number of clusters."""
+        return int(self.labels.max(initial=-1)) + 1
+
+
+def pulse_clusters(pulses: Pulses) -> PulseClusters:
+    """Find the clusters of pulses by phase and charge."""
     charge = np.abs(pulses.amplitude)
     if not charge.size:
-        return np.zeros(0, np.int64)
+        return PulseClusters(np.zeros(0, np.int64))
     rows = _OCTAVES * _PER_OCTAVE
     octave = np.log2(np.maximum(charge, 1e-300) / charge.max())  # at most 0
     row = np.clip((rows + octave * _PER_OCTAVE).astype(np.int64), 0, rows - 1)
@@ -44,7 +63,9 @@ def pulse_clusters(pulses: Pulses) -> NDArray[np.int64]:
     cell = row * PHASES + column
     counts = np.bincount(cell, weights=pulses.count, minlength=rows * PHASES)
     density = _smoothed(counts.reshape(rows, PHASES).astype(np.float64))
-    labels = _without_halos(density, _basins(density), cell)[cell]
+    basins = _basins(density)
+    first_halo = int(basins.max(initial=-1)) + 1
+    labels = _without_halos(density, basins, cell)[cell]
     weight = np.ones(charge.size) if pulses.count is None else pulses.count
     sizes = np.bincount(labels[labels >= 0], weights=weight[labels >= 0])
     order = np.argsort(-sizes, kind="stable")
@@ -52,7 +73,8 @@ def pulse_clusters(pulses: Pulses) -> NDArray[np.int64]:
     rank[order] = np.arange(len(sizes))
     least = max(_FEW, _SMALL * float(weight.sum()))
     rank[order[sizes[order] < least]] = -1
-    return rank[labels]
+    halos = frozenset(rank[first_halo:-1].tolist()) - {-1}
+    return PulseClusters(rank[labels], halos)
 
 
 def _without_halos(

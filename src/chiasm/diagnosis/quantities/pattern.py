@@ -23,6 +23,7 @@ class PhasePattern:
         low, high: charge at the lower edge of the first and at the upper edge of the last row.
         unit: of the charges, ``"pC"`` or ``"uncalibrated"``.
         signed: whether the pulses have a polarity.
+        seconds: from the left to the right edge, of signals without a mains; None is a cycle.
     """
 
     counts: Array
@@ -30,19 +31,33 @@ class PhasePattern:
     high: float
     unit: str
     signed: bool
+    seconds: float | None = None
 
 
-def phase_pattern(pulses: Pulses, charge_pc: float | None = None) -> PhasePattern:
-    """Count pulses by charge and phase; ``charge_pc`` is the factor from their unit to pC."""
+def phase_pattern(
+    pulses: Pulses, charge_pc: float | None = None, *, seconds: float | None = None
+) -> PhasePattern:
+    """Count pulses by charge and phase.
+
+    Args:
+        pulses: of a recording.
+        charge_pc: factor from their unit to pC.
+        seconds: length of the recording, to count by time in place of phase.
+    """
+    share = pulses.phase / 360.0
+    if seconds is not None and pulses.time is not None:
+        share = pulses.time / seconds
     charge = pulses.amplitude * (charge_pc or 1.0)
     high = 1.04 * float(np.abs(charge).max(initial=0.0)) or 1.0
     signed = bool((charge < 0).any())
     low = -high if signed else 0.0
     row = np.minimum(((charge - low) / (high - low) * ROWS).astype(np.int64), ROWS - 1)
-    column = np.minimum((pulses.phase / 360.0 * COLUMNS).astype(np.int64), COLUMNS - 1)
+    column = np.minimum((share * COLUMNS).astype(np.int64), COLUMNS - 1)
     counts = np.bincount(row * COLUMNS + column, weights=pulses.count, minlength=ROWS * COLUMNS)
     unit = UNCALIBRATED if charge_pc is None else "pC"
-    return PhasePattern(counts.reshape(ROWS, COLUMNS).astype(float), low, high, unit, signed)
+    return PhasePattern(
+        counts.reshape(ROWS, COLUMNS).astype(float), low, high, unit, signed, seconds
+    )
 
 
 def without_phases(sample: RecordingSample, start: float, end: float) -> RecordingSample:

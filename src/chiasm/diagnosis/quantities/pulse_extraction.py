@@ -26,6 +26,8 @@ THRESHOLD = 6.0
 DEAD_TIME_S = 20e-6
 # A floor without noise has at least half of the smallest step, or this share of the range.
 _LEAST_SHARE = 0.002
+# Share of the values that are no pulses at least, to tell whether the floor varies.
+_MOSTLY = 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,15 +80,21 @@ def extract_pulses(
     rate = frequency * samples_per_cycle
     index = _peaks(height, threshold, max(1, round(dead_time_s * rate)))
     # In the middle of its bin.
-    phase = (index % samples_per_cycle + 0.5) * (360.0 / samples_per_cycle)
-    pulses = Pulses(phase, above[index], index / rate)
+    phase = np.asarray((index % samples_per_cycle + 0.5) * (360.0 / samples_per_cycle), np.float64)
+    pulses = Pulses(phase, above[index], np.asarray(index / rate, np.float64))
     return ExtractedPulses(pulses, index, floor, threshold, polarity)
 
 
 def _floor(above: NDArray[np.float64]) -> float:
-    """Return the robust standard deviation of ``(T,)`` values about their median, and rounding."""
-    seen = np.unique(above[:: max(1, above.size // 20_000)])
-    step = float(np.diff(seen).min()) if seen.size > 1 else 0.0
+    """Return the robust standard deviation of ``(T,)`` values about their median, and rounding.
+
+    A floor that does not vary at all, as of a list of pulses, has no rounding either: steps between
+    its values are those of the pulses.
+    """
+    some = np.abs(above[:: max(1, above.size // 20_000)])
+    seen = np.unique(some)
+    varies = float(np.quantile(some, _MOSTLY)) > 0
+    step = float(np.diff(seen).min()) if varies and seen.size > 1 else 0.0
     return MAD_TO_SIGMA * float(np.median(np.abs(above))) + 0.5 * step
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from chiasm.discharge import LEVELS, Level, Quantities, Severity
+from chiasm.discharge import LEVELS, Level, Quantities, Severity, digits
 from chiasm.errors import DataError
 from chiasm.samples import Diagnosis
 
@@ -82,7 +82,7 @@ def rate_severity(
         level: Level = "high" if value >= high else "medium" if value >= medium else "low"
         bound = {"high": f"{high:g} or more is high", "medium": f"{medium:g} or more is medium"}
         limit = bound.get(level, f"less than {medium:g} is low")
-        reached[level].append(f"{_WORDS[name].format(f'{value:.3g}')} ({limit})")
+        reached[level].append(f"{_WORDS[name].format(digits(value))} ({limit})")
     for level in reversed(LEVELS):
         if reached[level]:
             return Severity(level, tuple(reached[level]), levels.name)

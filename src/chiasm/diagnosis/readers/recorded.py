@@ -131,7 +131,7 @@ def with_test_voltage(names: Sequence[str], roles: Mapping[str, list[int]]) -> d
     """Return the roles of columns, where a voltage beside a charge is that of the test object."""
     charges = [c for c in roles.get("amplitude", []) if _words(names[c])[0] in _CHARGE_WORDS]
     volts = [c for c in roles.get("amplitude", []) if _words(names[c])[0] in _VOLTAGE_WORDS]
-    if len(charges) != 1 or len(volts) != 1:
+    if not charges or len(volts) != 1:
         return dict(roles)
     rest = [c for c in roles["amplitude"] if c not in volts]
     return {**roles, "amplitude": rest, "voltage": volts}
@@ -189,7 +189,7 @@ def _voltage(
             "out"
         )
     power = np.bincount(cycle, kv**2) / counts
-    middle = (np.arange(len(counts)) + 0.5) / frequency
+    middle = np.asarray((np.arange(len(counts)) + 0.5) / frequency, np.float64)
     return AppliedVoltage(middle, np.sqrt(power)), (
         "the effective value of its voltage was computed in each mains cycle"
     )

@@ -12,10 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, LogNorm
 from matplotlib.figure import Figure
 
-from chiasm.diagnosis.quantities.pattern import PhasePattern
-from chiasm.discharge import Array
+from chiasm.diagnosis.quantities.assessment import recording_pulses
+from chiasm.diagnosis.quantities.pattern import PhasePattern, phase_pattern
+from chiasm.discharge import Array, digits
+from chiasm.errors import DataError
 from chiasm.reporting.style import BAD, INK, QUIET
-from chiasm.samples import Diagnosis, FloatArray
+from chiasm.samples import Diagnosis, FloatArray, RecordingSample
 
 Theme = Literal["light", "dark"]
 
@@ -34,6 +36,7 @@ _LOOKS: dict[Theme, _Look] = {
     "light": _Look("#ffffff", INK, QUIET, BAD, "magma_r", (0.18, 1.0)),
     "dark": _Look("#14181b", "#e6eaed", "#8b979f", "#f0a56b", "magma", (0.3, 1.0)),
 }
+_LONG = 1e5  # charges from here on are written in thousands
 _HALF = 0.5  # of the strongest window, from which on one is marked
 
 
@@ -71,7 +74,7 @@ def pattern_png(
         )
         axes.set_yticks([])
         axes.set_ylabel("as the instrument drew it", fontsize=9, color=look.ink)
-    _style(axes, look)
+    _style(axes, look, None if pattern is None else pattern.seconds)
     if speaks is not None:
         _marks(figure, axes, speaks, diagnosis, look)
     _words(figure, diagnosis, name or diagnosis.source, look)
@@ -80,7 +83,21 @@ def pattern_png(
     return stream.getvalue()
 
 
-def _counts(figure: Figure, axes: Axes, pattern: PhasePattern, look: _Look) -> None:
+def draw_pattern(axes: Axes, sample: RecordingSample) -> tuple[float, float]:
+    """Draw the pulses of a recording with the voltage, without words; returns the charges' range.
+
+    Raises ``DataError`` where there is no series and no pulse.
+    """
+    read = recording_pulses(sample)
+    if read is None:
+        raise DataError(f"{sample.source or 'The recording'} has no pulses to draw.")
+    pattern = phase_pattern(read.pulses, sample.system.charge_pc)
+    _cells(axes, pattern, _LOOKS["light"])
+    return pattern.low, pattern.high
+
+
+def _cells(axes: Axes, pattern: PhasePattern, look: _Look) -> Any:
+    """Draw the counts on a logarithmic scale, and the voltage; return what has the colours."""
     shades = ListedColormap(colormaps[look.colours](np.linspace(*look.band, 256)))
     most = max(float(pattern.counts.max()), 10.0)
     drawn = axes.imshow(
@@ -93,15 +110,28 @@ def _counts(figure: Figure, axes: Axes, pattern: PhasePattern, look: _Look) -> N
         interpolation="nearest",
         zorder=3,
     )
-    angle = np.linspace(0, 360, 181)
-    centre = 0.0 if pattern.signed else pattern.high / 2
-    wave = centre + 0.9 * (pattern.high - centre) * np.sin(np.radians(angle))
-    axes.plot(angle, wave, color=look.quiet, lw=1.1, alpha=0.8, zorder=2)
-    unit = "charge, pC" if pattern.unit == "pC" else "amplitude, recorder's units"
-    axes.set_ylabel(unit, fontsize=9, color=look.ink)
-    axes.set_ylim(pattern.low, pattern.high)
+    if pattern.seconds is None:
+        angle = np.linspace(0, 360, 181)
+        centre = 0.0 if pattern.signed else pattern.high / 2
+        wave = centre + 0.9 * (pattern.high - centre) * np.sin(np.radians(angle))
+        axes.plot(angle, wave, color=look.quiet, lw=1.1, alpha=0.8, zorder=2)
     if pattern.signed:
         axes.axhline(0, color=look.quiet, lw=0.8, zorder=2)
+    return drawn
+
+
+def _counts(figure: Figure, axes: Axes, pattern: PhasePattern, look: _Look) -> None:
+    drawn = _cells(axes, pattern, look)
+    thousands = 0 if pattern.high < _LONG else 1 if pattern.high < 1e3 * _LONG else 2
+    unit = ("pC", "nC", "µC")[thousands]
+    words = "charge, " + unit
+    if pattern.unit != "pC":
+        words = ("amplitude, recorder's units", "amplitude / 1,000", "amplitude / 1,000,000")[
+            thousands
+        ]
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value / 1e3**thousands:,.6g}")
+    axes.set_ylabel(words, fontsize=9, color=look.ink)
+    axes.set_ylim(pattern.low, pattern.high)
     words = "polarity by sign" if pattern.signed else "polarity not recorded"
     figure.text(0.855, 0.03, words, fontsize=8, color=look.quiet, ha="right")
     place = figure.add_axes((0.875, 0.2, 0.02, 0.6))
@@ -113,13 +143,18 @@ def _counts(figure: Figure, axes: Axes, pattern: PhasePattern, look: _Look) -> N
     bar.outline.set_visible(False)
 
 
-def _style(axes: Axes, look: _Look) -> None:
+def _style(axes: Axes, look: _Look, seconds: float | None) -> None:
+    """Label the axes: by phase, or by time over so many seconds."""
     axes.set_xlim(0, 360)
-    axes.set_xticks(range(0, 361, 90), [f"{angle}°" for angle in range(0, 361, 90)])
+    words = [f"{angle}°" for angle in range(0, 361, 90)]
+    if seconds is not None:
+        words = [f"{digits(seconds * quarter / 4)} s" for quarter in range(5)]
+    axes.set_xticks(range(0, 361, 90), words)
     axes.tick_params(labelsize=8.5, color=look.quiet, labelcolor=look.ink, length=3)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(look.quiet)
-    axes.axvline(180, color=look.quiet, lw=0.6, ls=(0, (2, 3)), zorder=1)
+    if seconds is None:
+        axes.axvline(180, color=look.quiet, lw=0.6, ls=(0, (2, 3)), zorder=1)
 
 
 def _sources(axes: Axes, diagnosis: Diagnosis, pattern: PhasePattern, look: _Look) -> None:
@@ -168,9 +203,12 @@ def _marks(figure: Figure, axes: Axes, speaks: Array, diagnosis: Diagnosis, look
 
 def _words(figure: Figure, diagnosis: Diagnosis, name: str, look: _Look) -> None:
     verdict = diagnosis.kind or "no diagnosis"
-    if diagnosis.kind in diagnosis.probabilities:
+    if diagnosis.kind is not None and diagnosis.kind in diagnosis.probabilities:
         verdict += f"  {diagnosis.probabilities[diagnosis.kind]:.0%}"
     facts: list[str] = []
+    if diagnosis.sources:
+        facts.append(f"all pulses together: {verdict}")
+        verdict = " + ".join(source.kind for source in diagnosis.sources)
     if diagnosis.severity is not None:
         facts.append(f"severity {diagnosis.severity.level}")
     facts += _quantities(diagnosis.quantities)
@@ -186,9 +224,9 @@ def _quantities(quantities: Any) -> list[str]:
     unit = "pC" if quantities.calibrated else "units, uncalibrated"
     facts = []
     if quantities.charge_repeated is not None:
-        facts.append(f"{quantities.charge_repeated:.3g} {unit}, repeatedly")
+        facts.append(f"{digits(quantities.charge_repeated)} {unit}, repeatedly")
     elif quantities.charge_largest is not None:
-        facts.append(f"{quantities.charge_largest:.3g} {unit}, largest")
+        facts.append(f"{digits(quantities.charge_largest)} {unit}, largest")
     if quantities.rate_per_s is not None:
-        facts.append(f"{quantities.rate_per_s:.3g} pulses a second")
+        facts.append(f"{digits(quantities.rate_per_s)} pulses a second")
     return facts
