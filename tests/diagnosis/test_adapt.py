@@ -151,6 +151,9 @@ def test_what_cannot_go_on_is_refused(place: Path, first: dict[str, Path], tmp_p
         _train(
             place, "other", "own", start_from=first["network"], model="excess_trees", preset=None
         )
+    with pytest.raises(ConfigurationError, match="has no config"):
+        make_config(data=tmp_path, out=tmp_path, start_from=tmp_path)
+    (tmp_path / "config.yaml").write_text("model: adnas_light\n")
     with pytest.raises(ConfigurationError, match="holds no classifier"):
         make_config(data=tmp_path, out=tmp_path, start_from=tmp_path)
     moved = tmp_path / "moved"
