@@ -60,7 +60,7 @@ def test_saved_settings_are_filled_in_and_are_read_as_they_were(
     config.save(tmp_path / "config.yaml")
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
     empty = {name for name, value in saved.items() if value is None}
-    assert empty == {"test_group", "windows", "minutes", "cache", "fusion"}
+    assert empty == {"test_group", "windows", "minutes", "cache", "fusion", "start_from"}
     assert DiagnosisConfig.make(file=tmp_path / "config.yaml") == config
 
 
