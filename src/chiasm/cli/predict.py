@@ -97,11 +97,6 @@ def predict(
         )
         _tell_whether_all(any(one.error for one in judged))
         return
-    if recorder:
-        raise ConfigurationError(
-            "--recorder is read by one process; with --workers or --ray, write the same into "
-            "recorder.yaml beside the files, e.g. 'frequency: 50'."
-        )
     if xyz is not None or series is not None:
         raise ConfigurationError(
             "--xyz and --series name the partner of a single file, which needs no workers; leave "
@@ -115,6 +110,7 @@ def predict(
         ray=ray,
         heat_maps=heat_maps,
         lamp=lamp,
+        recorder=tuple(recorder or ()),
         maps=maps,
         masks=masks,
         coco=coco,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -53,6 +54,7 @@ def train(
     With --workers or --ray, a search is divided among processes, and these share every batch of a
     network that trains its features. The same command resumes what was interrupted.
     """
+    started = time.monotonic()  # importing takes some of the minutes
     from chiasm.api import make_config
     from chiasm.api import train as run
 
@@ -71,4 +73,4 @@ def train(
         defects=defects,
         miss_rate=miss_rate,
     )
-    run(chosen, workers=workers, ray=ray)
+    run(chosen, workers=workers, ray=ray, started=started)

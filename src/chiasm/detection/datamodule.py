@@ -78,6 +78,7 @@ class DetectionDataModule:
         selection_rounds: times that each held-out part is shown to choose by, with other anomalies,
             so that at least ``ANOMALIES_TO_CHOOSE_BY`` have one.
         crew: processes that store features, judge architectures and train finalists.
+        time_to_search: whether the budget has time for a search beside a training that learns.
     """
 
     config: DetectionConfig
@@ -103,6 +104,7 @@ class DetectionDataModule:
     stores: dict[str, FeatureStore] | None = None
     selection_rounds: int = 1
     crew: Crew = ALONE
+    time_to_search: bool = True
 
     def alone(self) -> DetectionDataModule:
         """Return the data without a crew, as one of its processes gets them."""

@@ -31,6 +31,7 @@ class RecordingJob:
         model_files: that tell this model from others.
         inputs: folder or table.
         load: loads a model's folder with a number of processor threads.
+        recorder: ``NAME=VALUE`` each, what the recorder's files do not say.
     """
 
     model: Path
@@ -38,11 +39,12 @@ class RecordingJob:
     inputs: Path
     load: Callable[[Path, int], Any]
     noun: str = "recordings"
+    recorder: tuple[str, ...] = ()
 
     @property
     def options(self) -> Mapping[str, Any]:
         """What else decides the tables."""
-        return {}
+        return {"recorder": sorted(self.recorder)} if self.recorder else {}
 
     @property
     def pictures(self) -> bool:
@@ -55,7 +57,7 @@ class RecordingJob:
 
     def listing(self, model: Any) -> Listing:
         """List the recordings."""
-        source = open_source(self.inputs)
+        source = open_source(self.inputs, recorder=self.recorder)
         reader = without_listing(source)
         used = [p.sentence for p in source.problems if not p.left_out]
         return Listing(
@@ -69,7 +71,9 @@ class RecordingJob:
 
     def judge(self, model: Any, reader: Any) -> RecordingJudge:
         """Join a model and a reader; the store is opened where there is none."""
-        return RecordingJudge(model, open_source(self.inputs) if reader is None else reader)
+        if reader is None:
+            reader = open_source(self.inputs, recorder=self.recorder)
+        return RecordingJudge(model, reader)
 
 
 class RecordingJudge:
