@@ -1,21 +1,34 @@
-# Two commands do everything: `make demo` and `make test`.
+# Two commands do everything: `make demo` and `make test`. `make docs` writes the site, `make tutorials` runs the
+# tutorials again, and `make packages` tries the wheel with every extra.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SITE := $(VENV)/.site_installed
 PAGE := src/chiasm/service/page/index.html
 
-.PHONY: demo page test
+.PHONY: demo docs packages page test tutorials
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP) page
 	$(BIN)/chiasm demo --serve
 
 test: $(STAMP) page
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests tools
+	$(BIN)/ruff check src tests tools
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+# Warnings are errors, links are checked, and nothing is loaded from another server.
+docs: $(SITE)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "The site is build/site/index.html; search needs a server: python3 -m http.server -d build/site"
+
+tutorials: $(STAMP)
+	$(BIN)/python tools/tutorials.py
+
+packages:
+	$(PYTHON) tools/packages.py
 
 # The operators' page is built from web/ where npm is there; the service says so where it is not.
 page:
@@ -29,4 +42,8 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(SITE): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	touch $@

@@ -15,7 +15,7 @@ from chiasm.cli import main
 ROOT = Path(chiasm.__file__).parent
 # From the ground up: a room imports from those before it alone.
 ROOMS = (
-    *("errors", "display", "samples", "registry", "settings", "metrics"),
+    *("errors", "display", "discharge", "samples", "registry", "settings", "metrics"),
     *("fusion", "files", "training", "reporting", "runs"),
     *("detection", "diagnosis"),
     *("runtime", "deploy", "api", "benchmarks", "line", "service", "cli", "__main__"),
@@ -88,7 +88,7 @@ def test_there_is_no_circle():
 
 def test_the_runtime_takes_of_a_wing_what_needs_no_torch():
     allowed = (
-        *("preparation", "decision", "prediction.regions"),
+        *("preparation", "quantities", "decision", "prediction.regions"),
         *("readers.checked_sample", "readers.series_files"),
     )
     for module in (name for name in MODULES if _room(name) == "runtime"):
@@ -148,7 +148,7 @@ def test_rooms_are_of_a_size_that_is_seen_at_a_glance():
     assert max(lines.values()) <= 500, max(lines, key=lambda name: lines[name])
     assert statistics.median(lines.values()) < 170
     loose = [path for path in ROOT.glob("*.py") if path.name != "__init__.py"]
-    assert len(loose) <= 6, loose
+    assert len(loose) <= 7, loose
     for folder in {path.parent for path in MODULES.values()}:
         assert len(list(folder.glob("*.py"))) <= 20, folder
         assert len(folder.relative_to(ROOT).parts) <= 2, folder

@@ -77,6 +77,25 @@ def here(monkeypatch) -> list[int]:
     return judge_here(monkeypatch)
 
 
+def test_each_recording_is_drawn_and_rated_by_the_levels_of_a_file(
+    recordings, classifier, tmp_path
+):
+    levels = tmp_path / "ours.yaml"
+    levels.write_text("name: ours\nrate_per_s: {medium: 1, high: 2}\n")
+    pair = (recordings / "0.png", recordings / "0.npy")
+    (found,) = api.predict(
+        classifier, pair[0], series=pair[1], out=tmp_path / "out", severity=levels
+    )
+    assert len(list((tmp_path / "out/patterns").glob("0-*.png"))) == 1
+    (row,) = json.loads((tmp_path / "out/diagnoses.json").read_text())
+    details = row["details"]
+    assert row["severity"] == details["severity"]["level"] == "high"
+    assert details["severity"]["levels"] == found.severity.levels == "ours"
+    assert row["charge_unit"] == found.quantities.unit == "uncalibrated"
+    charge = details["quantities"]["charge_largest_uncalibrated"]
+    assert row["charge_largest"] == pytest.approx(charge, rel=1e-5)
+
+
 def rows(out: Path, name: str = "verdicts") -> list[dict]:
     files = sorted((out / name).glob("part-*.parquet"))
     return [row for file in files for row in pq.read_table(file).to_pylist()]
@@ -84,7 +103,9 @@ def rows(out: Path, name: str = "verdicts") -> list[dict]:
 
 def plain_rows(out: Path, name: str) -> list[dict]:
     content = json.loads((out / f"{name}.json").read_text())
-    return [{key: x for key, x in row.items() if key != "picture"} for row in content]
+    return [
+        {key: x for key, x in row.items() if key not in ("picture", "details")} for row in content
+    ]
 
 
 def summary(text: str, out: Path) -> str:
@@ -120,7 +141,7 @@ def test_workers_write_the_same_files_of_parts(parts, detector, here, tmp_path):
 def test_recordings_have_the_same_rows_and_the_same_summary(
     recordings, classifier, here, tmp_path, capsys
 ):
-    api.predict(classifier, recordings, out=tmp_path / "plain")
+    api.predict(classifier, recordings, out=tmp_path / "plain", pictures=False)
     plain = summary(capsys.readouterr().out, tmp_path / "plain")
     api.predict_shards(classifier, recordings, out=tmp_path / "out", workers=2, quiet=True)
     assert rows(tmp_path / "out") == plain_rows(tmp_path / "plain", "diagnoses")
@@ -294,7 +315,7 @@ def test_what_does_not_fit_is_refused(parts, recordings, detector, classifier, h
 
 @pytest.mark.timeout(300)
 def test_the_command_judges_in_two_processes(recordings, classifier, tmp_path):
-    api.predict(classifier, recordings, out=tmp_path / "plain")
+    api.predict(classifier, recordings, out=tmp_path / "plain", pictures=False)
     words = ["predict", *map(str, (classifier, recordings)), "--out", str(tmp_path / "out")]
     ended = CliRunner().invoke(app, [*words, "--workers", "2"])
     assert ended.exit_code == 3, ended.output  # one recording cannot be read

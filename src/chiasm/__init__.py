@@ -16,17 +16,33 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from chiasm.api import demo, evaluate, export, load, predict, search, train
+from chiasm.api import (
+    add_products,
+    demo,
+    evaluate,
+    export,
+    load,
+    predict,
+    search,
+    train,
+    trend,
+)
 
 if TYPE_CHECKING:
+    from chiasm.api.estimators import DefectDetector as DefectDetector
+    from chiasm.api.estimators import DischargeClassifier as DischargeClassifier
     from chiasm.detection.config import DetectionConfig as DetectionConfig
     from chiasm.diagnosis.config import DiagnosisConfig as DiagnosisConfig
 
 __version__ = "0.1.0"
 _CONFIGS = {"DetectionConfig": "chiasm.detection", "DiagnosisConfig": "chiasm.diagnosis"}
+_ESTIMATORS = ("DefectDetector", "DischargeClassifier")
 __all__ = [
+    "DefectDetector",
     "DetectionConfig",
     "DiagnosisConfig",
+    "DischargeClassifier",
+    "add_products",
     "demo",
     "evaluate",
     "export",
@@ -34,16 +50,19 @@ __all__ = [
     "predict",
     "search",
     "train",
+    "trend",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    # The settings need pydantic, which a station does not have.
-    if name not in _CONFIGS:
+    # The settings need pydantic and the estimators scikit-learn, which a station does not have.
+    if name not in (*_CONFIGS, *_ESTIMATORS):
         raise AttributeError(f"module 'chiasm' has no attribute {name!r}")
     import importlib
 
     try:
+        if name in _ESTIMATORS:
+            return getattr(importlib.import_module("chiasm.api.estimators"), name)
         importlib.import_module(f"{_CONFIGS[name]}.models.named")  # the models that it may name
         return getattr(importlib.import_module(f"{_CONFIGS[name]}.config"), name)
     except ModuleNotFoundError as error:

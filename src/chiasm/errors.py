@@ -1,8 +1,22 @@
 """The one exception family: every message is a sentence for the person who can mend it."""
 
+GUIDE = "docs/how-to/errors.md"  # with an anchor for each of the commonest errors
+
 
 class ChiasmError(Exception):
-    """Base of all errors that chiasm raises on purpose."""
+    """Base of all errors that chiasm raises on purpose.
+
+    Args:
+        args: the sentence.
+        see: anchor of ``GUIDE`` where more is said; a note of the exception names it, which a
+            traceback and the command line show below the sentence.
+    """
+
+    def __init__(self, *args: object, see: str = "") -> None:
+        super().__init__(*args)
+        self.see = see
+        if see:
+            self.add_note(f"More: {GUIDE}#{see}")
 
 
 class DataError(ChiasmError):

@@ -95,7 +95,9 @@ def find_model(name: str) -> RegisteredModel:
         return _MODELS[name]
     except KeyError:
         known = ", ".join(sorted(_MODELS))
-        raise ConfigurationError(f"There is no model named {name!r}; there are: {known}.") from None
+        raise ConfigurationError(
+            f"There is no model named {name!r}; there are: {known}.", see="model-name"
+        ) from None
 
 
 def module_names(package: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm import display
+from chiasm.discharge import DischargeSource, MeasuringSystem, Pulses, Quantities, Severity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,6 +58,7 @@ class RGBDSample:
         split: ``"train"``, ``"validation"``, ``"test"`` or ``""``.
         source: path of the RGB file (of the 3D file where there is no RGB).
         notes: what was assumed when it was read, a sentence each.
+        product: of which it is, for models of several; "" where nothing names it.
     """
 
     rgb: FloatArray | None
@@ -69,6 +71,7 @@ class RGBDSample:
     split: str = ""
     source: str = ""
     notes: tuple[str, ...] = ()
+    product: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +227,7 @@ class Verdict:
         regions: places of the alarm, the highest peak first; () of a good part.
         pixel_threshold: score that all pixels of a region exceed; None of a good part.
         parts: of a frame that is split, the verdict on each of its parts; else empty.
+        product: of which the part is, for a model of several; else "".
     """
 
     source: str
@@ -237,6 +241,7 @@ class Verdict:
     regions: tuple[Region, ...] = field(default=())
     pixel_threshold: float | None = None
     parts: tuple[Verdict, ...] = ()
+    product: str = ""
 
     def plot(self) -> Figure:
         """Draw the anomaly map with the decision and its regions; needs matplotlib."""
@@ -281,6 +286,8 @@ class RecordingSample:
             ``{"session": "230910_195222", "equipment": "ACSR-OC", "insulator": "solid"}``.
         split: ``"train"``, ``"validation"``, ``"test"`` or ``""``.
         source: path of the image (of the series where there is no image).
+        pulses: single ones, where the recorder lists them; else None, and they are in the series.
+        system: what is known of the instrument.
     """
 
     image: FloatArray | None
@@ -292,6 +299,8 @@ class RecordingSample:
     group: Mapping[str, str] = field(default_factory=dict)
     split: str = ""
     source: str = ""
+    pulses: Pulses | None = None
+    system: MeasuringSystem = field(default_factory=MeasuringSystem)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -326,6 +335,9 @@ class Diagnosis:
         conflict: mass that the modalities put on different classes, in [0, 1]; NaN with one alone.
         error: a sentence saying what was wrong with the input, or "".
         notes: remarks, e.g. 'the series was absent'.
+        quantities: charges and rates of its pulses; None without a series.
+        severity: of its pulses, whatever the class; None where nothing tells it.
+        sources: where several are active at once, each with its class; else ().
     """
 
     source: str
@@ -336,6 +348,9 @@ class Diagnosis:
     conflict: float = float("nan")
     error: str = ""
     notes: tuple[str, ...] = field(default=())
+    quantities: Quantities | None = None
+    severity: Severity | None = None
+    sources: tuple[DischargeSource, ...] = ()
 
     def plot(self) -> Figure:
         """Draw the probabilities of the classes; needs matplotlib."""

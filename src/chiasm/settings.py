@@ -44,7 +44,7 @@ def read_override(text: str) -> tuple[str, Any]:
     """Key and value of ``key=value``, the value as YAML; raises ``ConfigurationError``."""
     key, found, value = text.partition("=")
     if not found:
-        raise ConfigurationError(f"{text!r} is not of the form key=value.")
+        raise ConfigurationError(f"{text!r} is not of the form key=value.", see="settings")
     try:
         return key.strip(), yaml.safe_load(value)
     except yaml.YAMLError as error:
@@ -161,7 +161,9 @@ class Settings(BaseModel):
             return cls.model_validate(merged)
         except ValidationError as error:
             lines = [f"  {_explanation(item, cls)}" for item in error.errors()]
-            raise ConfigurationError("These settings are wrong:\n" + "\n".join(lines)) from error
+            raise ConfigurationError(
+                "These settings are wrong:\n" + "\n".join(lines), see="settings"
+            ) from error
 
     @classmethod
     def presets(cls, model: RegisteredModel) -> dict[str, str]:

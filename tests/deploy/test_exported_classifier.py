@@ -47,6 +47,8 @@ def same(one: Diagnosis, other: Diagnosis) -> None:
         assert opinion == pytest.approx(other.opinions[name], abs=1e-4)
     assert one.uncertainty == pytest.approx(other.uncertainty, abs=1e-3)
     assert one.conflict == pytest.approx(other.conflict, abs=1e-3, nan_ok=True)
+    assert (one.quantities, one.severity) == (other.quantities, other.severity)
+    assert [s.kind for s in one.sources] == [s.kind for s in other.sources]
 
 
 @pytest.mark.parametrize("missing", [None, "image", "series"])

@@ -19,9 +19,10 @@ import tifffile
 
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm
 from chiasm.diagnosis.preparation.scales import PictureScale, SeriesScale
+from chiasm.diagnosis.quantities.assessment import assessed
 from chiasm.errors import ArtifactError, DataError
 from chiasm.runtime.deployment import Deployment
-from chiasm.samples import AnomalyMap, Diagnosis, Verdict
+from chiasm.samples import AnomalyMap, Diagnosis, RecordingSample, Verdict
 
 with warnings.catch_warnings():
     # Its warning recommends a successor of httpx that does the same here.
@@ -130,13 +131,20 @@ class Loudest(MeanBrightness):
             recording=stub_form(),
         )
 
-    def __call__(
-        self, image: Any = None, series: Any = None, *, source: str = "", **settings: Any
-    ) -> Diagnosis:
+    polarity = "unipolar"
+    modalities = ("image", "series")
+    has_phase = True
+
+    def __call__(self, image: Any = None, series: Any = None, **facts: Any) -> Diagnosis:
         if series is None:
             raise DataError("This model needs a series.")
-        kind = "loud" if series.max() > 100 else "quiet"
-        return Diagnosis(source, kind, {"quiet": 0.25, "loud": 0.75}, {}, 0.5, float("nan"))
+        return assessed(self, RecordingSample(image, series, **facts))
+
+    def classify(self, sample: RecordingSample) -> Diagnosis:
+        loud = 0.75 if sample.series.max() > 100 else 0.25
+        kind = "loud" if loud > 0.5 else "quiet"
+        voices = {"quiet": 1 - loud, "loud": loud}
+        return Diagnosis(sample.source, kind, voices, {}, 0.5, float("nan"))
 
 
 @dataclass

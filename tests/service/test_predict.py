@@ -152,3 +152,27 @@ def test_health_readiness_and_metrics(start: Start, part):
     assert "process_resident_memory_bytes" in text
     assert "chiasm_queue_depth 0.0" in text
     assert 'route="/v1/models/{name}/predict",status="200"' in text
+
+
+def test_a_diagnosis_has_quantities_severity_and_a_picture(start: Start, part):
+    service = start()
+    series = np.zeros((1, 12_800), np.float32)
+    series[0, 32::128] = 400
+    stream = io.BytesIO()
+    np.save(stream, series)
+    files = {"series": ("r.npy", stream.getvalue())}
+    url = "/v1/models/gis/predict"
+    plain = service.client.post(url, files=files).json()
+    assert plain["quantities"]["charge_largest_uncalibrated"] == 400
+    assert plain["severity"]["level"] == "medium" and plain["sources"] == []
+    answer = service.client.post(url, files=files, data={"charge": "10", "frequency": "50"}).json()
+    assert answer["quantities"]["charge_largest_pc"] == 4000
+    assert answer["quantities"]["rate_per_s"] == 50
+    assert answer["severity"]["level"] == "high" and "pC" in answer["severity"]["reasons"][0]
+    picture = service.client.get(answer["links"]["pattern"], params={"theme": "dark"})
+    assert picture.headers["content-type"] == "image/png"
+    pixels = cv2.imdecode(np.frombuffer(picture.content, np.uint8), cv2.IMREAD_COLOR)
+    assert pixels.shape[1] == 960 and pixels[5, 5].max() < 40
+    verdict = service.client.post(URL, files=part).json()["id"]
+    assert service.client.get(f"/v1/verdicts/{verdict}/pattern.png").status_code == 404
+    assert service.client.get(f"/v1/verdicts/{answer['id']}/map.png").status_code == 404

@@ -12,8 +12,9 @@ import numpy as np
 import tifffile
 from stub_service import stub_deployment, stub_form
 
+from chiasm.diagnosis.quantities.assessment import assessed
 from chiasm.errors import DataError
-from chiasm.samples import AnomalyMap, Diagnosis, Verdict
+from chiasm.samples import AnomalyMap, Diagnosis, RecordingSample, Verdict
 
 SIDE = 96
 NORMALS = tuple(0.2 + 0.002 * step for step in range(99))
@@ -64,9 +65,15 @@ class Amplitude(BrightSpot):
         recording=stub_form(),
     )
 
-    def __call__(
-        self, image: Any = None, series: Any = None, *, source: str = "", **settings: Any
-    ) -> Diagnosis:
+    polarity = "unipolar"
+    modalities = ("image", "series")
+    has_phase = True
+
+    def __call__(self, image: Any = None, series: Any = None, **facts: Any) -> Diagnosis:
+        return assessed(self, RecordingSample(image, series, **facts))
+
+    def classify(self, sample: RecordingSample) -> Diagnosis:
+        image, series, source = sample.image, sample.series, sample.source
         opinions = {}
         if image is not None:
             opinions["image"] = {"corona": 1 - float(image.mean()), "void": float(image.mean())}

@@ -42,6 +42,11 @@ def test_a_recording_is_diagnosed(open_page: OpenPage, tmp_path: Path) -> None:
     assert values["corona, pulse series alone"] == 0.5
     assert "30%" in page.text("[aria-labelledby=conflict-heading]")
     assert "partly disagree" in page.text("[aria-labelledby=conflict-heading]")
+    assert page.text("#severity-heading") == "Severity: low"
+    assert "nobody’s limits" in page.text("[aria-labelledby=severity-heading]")
+    # The service draws the pattern of its pulses.
+    drawn = "return [...document.images].some(i => i.naturalWidth === 960)"
+    page.wait(lambda: page.script(drawn))
 
 
 def test_a_series_is_drawn_by_phase(open_page: OpenPage, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ export interface Links {
   depth?: string;
   heat_rgb?: string;
   heat_depth?: string;
+  pattern?: string;
   points?: string;
 }
 
@@ -52,8 +53,24 @@ export interface Diagnosis {
   opinions: Record<string, Record<string, number>>;
   uncertainty: number | null;
   conflict: number | null;
+  quantities?: Record<string, unknown> | null;
+  severity?: Severity | null;
+  sources?: Source[];
   latency_ms: number;
   notes: string[];
+  links: Links;
+}
+
+export interface Severity {
+  level: "low" | "medium" | "high";
+  reasons: string[];
+  levels: string;
+}
+
+/** One of several sources that are active in a recording. */
+export interface Source {
+  kind: string;
+  share_of_charge: number;
 }
 
 export type Answer = Verdict | Diagnosis;

@@ -219,7 +219,15 @@ export const words = {
   },
   diagnosis: {
     pattern: "Pattern",
+    pulses: "Pulses by phase and charge",
     heading: "Possible classes",
+    severity: "Severity",
+    levelsNote: (levels: string) =>
+      levels.startsWith("default")
+        ? "By default levels, which are nobody’s limits."
+        : `By the levels ‘${levels}’.`,
+    sources: "Several sources",
+    share: (kind: string, share: number) => `${kind}: ${Math.round(100 * share)} % of the charge`,
     combined: "together",
     opinion: (name: string) => `${modality(name)} alone`,
     uncertainty: "Uncertainty",

@@ -12,11 +12,12 @@ from chiasm.api.configuration import (
     registered,
 )
 from chiasm.api.loading import export, load, wing
-from chiasm.api.prediction import evaluate, predict, predict_shards
-from chiasm.api.training import demo, search, train
+from chiasm.api.prediction import evaluate, predict, predict_shards, trend
+from chiasm.api.training import add_products, demo, search, train
 
 __all__ = [
     "DEFAULT_MODEL",
+    "add_products",
     "demo",
     "evaluate",
     "export",
@@ -29,5 +30,6 @@ __all__ = [
     "registered",
     "search",
     "train",
+    "trend",
     "wing",
 ]

@@ -34,9 +34,26 @@ def make_config(
         ConfigurationError: a setting is wrong; names each of them.
     """
     values = {name: value for name, value in values.items() if value is not None}
+    if file is None and "start_from" in values:
+        file = _settings_of_run(Path(values["start_from"]))
     name = _named_model(file, overrides, values.get("model"))
     configuration = _configuration(registered(name or DEFAULT_MODEL))
     return configuration.make(file=file, overrides=overrides, **values)
+
+
+def _settings_of_run(run: Path) -> Path:
+    """Return the settings of a run to go on from; ``ConfigurationError`` says what is wrong."""
+    file = run / "config.yaml"
+    if not file.is_file():
+        raise ConfigurationError(
+            f"{run} has no config.yaml: name the folder that 'chiasm train' wrote."
+        )
+    if registered(_named_model(file, (), None) or DEFAULT_MODEL).wing != "classifier":
+        raise ConfigurationError(
+            f"{run} holds no classifier of recordings, from which alone a training goes on; "
+            "train a detector anew."
+        )
+    return file
 
 
 def facts_of(model: str) -> tuple[tuple[SettingFact, ...], tuple[str, ...]]:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from chiasm.api.configuration import register_models
+from chiasm.detection.products.models import (
+    PRODUCTS,
+    ProductModels,
+    folder_of_product,
+    read_products,
+)
 from chiasm.errors import ArtifactError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -16,10 +23,16 @@ if TYPE_CHECKING:
     from chiasm.runtime.detection import DetectionRuntime
     from chiasm.runtime.diagnosis import DiagnosisRuntime
 
-    Model: TypeAlias = DetectionPredictor | DiagnosisPredictor | DetectionRuntime | DiagnosisRuntime
+    Model: TypeAlias = (
+        DetectionPredictor
+        | DiagnosisPredictor
+        | DetectionRuntime
+        | DiagnosisRuntime
+        | ProductModels
+    )
 
 
-def load(folder: Path | str, *, device: str = "auto") -> Model:
+def load(folder: Path | str, *, product: str | None = None, device: str = "auto") -> Model:
     """Load a trained or an exported model as a function.
 
     ``model(rgb, xyz)`` returns a ``Verdict``, ``model(image, series)`` a ``Diagnosis``; every model
@@ -27,6 +40,7 @@ def load(folder: Path | str, *, device: str = "auto") -> Model:
 
     Args:
         folder: of a run, of a model, or one that ``export`` wrote.
+        product: of a model of several, the one that is loaded alone; None loads all.
         device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. An exported model
             runs on the processor.
 
@@ -34,8 +48,11 @@ def load(folder: Path | str, *, device: str = "auto") -> Model:
         ConfigurationError: there is no such device, or an exported model cannot run on it.
         ArtifactError: a file is missing, damaged or of another version.
     """
-    if is_exported(Path(folder)):
-        return _load_exported(Path(folder), device)
+    folder = folder_of_product(Path(folder), product)
+    if read_products(folder):
+        return ProductModels.load(folder, partial(load, device=device))
+    if is_exported(folder):
+        return _load_exported(folder, device)
     if wing(folder) == "classifier":
         from chiasm.diagnosis.predictor import DiagnosisPredictor
 
@@ -46,7 +63,7 @@ def load(folder: Path | str, *, device: str = "auto") -> Model:
     return DetectionPredictor.load(folder, device=device)
 
 
-def export(run: Path | str, out: Path | str, **options: Any) -> Deployment:
+def export(run: Path | str, out: Path | str, **options: Any) -> Deployment | dict[str, Deployment]:
     """Export a run as a folder that runs without PyTorch, and prove that its scores are the same.
 
     Args:
@@ -80,6 +97,9 @@ def wing(folder: Path | str) -> str:
 
 def identity(folder: Path) -> tuple[str, tuple[Path, ...]]:
     """Return the wing of a trained or exported model, and the files that tell it from others."""
+    if products := read_products(folder):
+        described = [identity(folder / product.folder)[1] for product in products]
+        return "detector", (folder / PRODUCTS, *(path for paths in described for path in paths))
     if is_exported(folder):
         from chiasm.runtime.deployment import DEPLOYMENT, read_deployment
 
@@ -89,7 +109,8 @@ def identity(folder: Path) -> tuple[str, tuple[Path, ...]]:
     inner = model_folder(folder)
     if not (inner / CONTRACT).is_file():
         raise ArtifactError(
-            f"{folder} holds no model: a folder of 'chiasm train' or 'chiasm export' was expected."
+            f"{folder} holds no model: a folder of 'chiasm train' or 'chiasm export' was expected.",
+            see="no-model",
         )
     # Early contracts leave the lamp to the settings of the run.
     named = (inner / CONTRACT, inner / GENOTYPE, inner.parent / "config.yaml")
@@ -98,6 +119,8 @@ def identity(folder: Path) -> tuple[str, tuple[Path, ...]]:
 
 def load_for_worker(folder: Path, threads: int, *, device: str) -> Model:
     """Load a model with a share of the processors, on a device."""
+    if read_products(folder):
+        return ProductModels.load(folder, partial(load_for_worker, threads=threads, device=device))
     if is_exported(folder):
         return _load_exported(folder, device, threads=threads)
     import torch

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast, overload
 
 from chiasm.api.loading import identity, is_exported, load, load_for_worker, refuse
+from chiasm.detection.products.models import folder_of_product, read_products
 from chiasm.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from chiasm.api.loading import Model
     from chiasm.detection.predictor import DetectionPredictor
     from chiasm.diagnosis.predictor import DiagnosisPredictor
+    from chiasm.diagnosis.trend import TrendReport
     from chiasm.runs.tally import Tally
     from chiasm.runtime.detection import DetectionRuntime
     from chiasm.runtime.diagnosis import DiagnosisRuntime
@@ -30,10 +32,13 @@ class PredictionOptions(TypedDict, total=False):
     xyz: Path | str | None
     series: Path | str | None
     recorder: Sequence[str]
+    severity: Path | str | None
+    pictures: bool
     keep_maps: bool
     maps: Literal["none", "npy", "tiff"]
     masks: bool
     coco: bool
+    product: str | None
     device: str
 
 
@@ -43,6 +48,7 @@ def evaluate(
     data: Path | str,
     out: Path | str | None = None,
     lamp: int | Literal["all"] | None = None,
+    product: str | None = None,
     splits: Sequence[str] = (),
     left_out: Sequence[str] = (),
     device: str = "auto",
@@ -57,6 +63,8 @@ def evaluate(
             one ``RUN_report``.
         lamp: of parts: number of the lamp, for data with several; ``"all"`` takes all of them.
             None takes the lamp that the run saw its parts under.
+        product: of a model of several, the one that is evaluated alone; None evaluates each on its
+            own test parts.
         splits, left_out: of recordings: the run's settings are trained again on each of these
             splits and without each of these classes, and the figures shown beside the run's.
         device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -67,6 +75,7 @@ def evaluate(
         DataError: the data cannot be read, or hold nothing that the model may be tested on.
     """
     options |= {"data": data, "out": out, "device": device}
+    run = folder_of_product(Path(run), product)
     exported = is_exported(Path(run))
     kind, _ = identity(Path(run))
     if kind == "classifier":
@@ -81,6 +90,11 @@ def evaluate(
 
         return evaluate_diagnosis(run, splits=splits, left_out=left_out, **options)
     refuse(run, "detects defects", splits=splits or None, left_out=left_out or None)
+    if read_products(run):
+        from chiasm.detection.products.evaluation import evaluate_products
+
+        options |= {"data": Path(data), "model": load(run, device=options.pop("device"))}
+        return evaluate_products(run, lamp=lamp, **options)
     from chiasm.detection.evaluate import evaluate as evaluate_detection
 
     if exported:
@@ -113,10 +127,13 @@ def predict(
     xyz: Path | str | None = None,
     series: Path | str | None = None,
     recorder: Sequence[str] = (),
+    severity: Path | str | None = None,
+    pictures: bool = True,
     keep_maps: bool = True,
     maps: Literal["none", "npy", "tiff"] = "none",
     masks: bool = False,
     coco: bool = False,
+    product: str | None = None,
     device: str = "auto",
 ) -> list[Verdict] | list[Diagnosis]:
     """Predict verdicts on new parts, or diagnoses of new recordings.
@@ -137,10 +154,15 @@ def predict(
         series: of one recording: the series that belongs to the image ``inputs``.
         recorder: of recordings: ``NAME=VALUE`` each, what the recorder's files do not say, e.g.
             ``"frequency=50"``; may stand in ``recorder.yaml`` beside them.
+        severity: of recordings: YAML file of the levels of severity; None takes ``severity.yaml``
+            beside them, or the defaults.
+        pictures: of recordings: draw the pattern of each to ``out/patterns``.
         keep_maps: of parts: whether the verdicts that are returned have their anomaly maps.
         maps: of parts: format of the raw anomaly maps that are written to ``out/maps``.
         masks: of parts: write a mask of the regions of each to ``out/masks``.
         coco: of parts: write the regions of all to ``out/coco.json``, too.
+        product: of a model of several products, that of which all these parts are; None leaves it
+            to the parts: their folder, a column of the table, or their looks where they are clear.
         device: that predicts: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Returns:
@@ -155,11 +177,17 @@ def predict(
     opened: Any = model
     if isinstance(model, Path | str):
         identity(Path(model))  # says what is wrong with a folder that holds no model
-        opened = load(model, device=device)
+        opened = load(model, product=product, device=device)
+    elif product is not None:
+        raise ConfigurationError(
+            f"A loaded model takes no product={product!r}; load it alone: load(folder, "
+            f"product={product!r})."
+        )
     of_parts = {"xyz": xyz, "lamp": lamp, **_given_files(maps, masks, coco)}
     one_path = isinstance(inputs, Path | str)
     if not one_path:
-        _check_list(inputs, lamp=lamp, xyz=xyz, series=series, recorder=recorder or None)
+        of_files = {"series": series, "recorder": recorder or None, "severity": severity}
+        _check_list(inputs, lamp=lamp, xyz=xyz, **of_files)
     place = Path("verdicts") if out is None and one_path else None if out is None else Path(out)
     if place is None and (given := [n for n, x in _given_files(maps, masks, coco).items() if x]):
         raise ConfigurationError(f"There is no folder for {' and '.join(given)}; give out=FOLDER.")
@@ -170,8 +198,16 @@ def predict(
         if not isinstance(inputs, Path | str):
             return recordings.predict_recordings(opened, inputs, out=place)
         assert place is not None
-        return recordings.predict(opened, inputs, out=place, series=series, recorder=recorder)
-    refuse(name, "detects defects", series=series, recorder=recorder or None)
+        return recordings.predict(
+            opened,
+            inputs,
+            out=place,
+            series=series,
+            recorder=recorder,
+            severity=severity,
+            pictures=pictures,
+        )
+    refuse(name, "detects defects", series=series, recorder=recorder or None, severity=severity)
     from chiasm.detection import predict as parts
     from chiasm.detection.prediction.part_files import PartFiles
 
@@ -212,6 +248,7 @@ def predict_shards(
     maps: Literal["none", "npy", "tiff"] = "none",
     masks: bool = False,
     coco: bool = False,
+    product: str | None = None,
     quiet: bool = False,
     device: str = "auto",
 ) -> Tally:
@@ -229,7 +266,7 @@ def predict_shards(
         ray: address of a Ray cluster, ``"auto"``, or ``"local"`` for one on this machine; None
             takes processes of this machine.
         heat_maps: of parts: which of them get a heat map; None: those that are defective.
-        lamp, recorder, maps, masks, coco: as for ``predict``.
+        lamp, recorder, maps, masks, coco, product: as for ``predict``.
         quiet: print no progress.
         device: on which each worker predicts; see ``load``.
 
@@ -242,7 +279,7 @@ def predict_shards(
         ArtifactError: the model cannot be read, or the results not be written.
         DataError: no input could be judged.
     """
-    folder, place = Path(model), Path(out)
+    folder, place = folder_of_product(Path(model), product), Path(out)
     open_model = partial(load_for_worker, device=device)
     kind, files = identity(folder)
     if kind == "classifier":
@@ -270,3 +307,71 @@ def predict_shards(
 def _given_files(maps: str, masks: bool, coco: bool) -> dict[str, Any]:
     """Return the options on files of parts by name; None where nothing was asked for."""
     return {"maps": None if maps == "none" else maps, "masks": masks or None, "coco": coco or None}
+
+
+def trend(
+    model: Path | str | Model,
+    inputs: Path | str,
+    *,
+    out: Path | str = "trend",
+    asset: str | None = None,
+    time: str | None = None,
+    per_day: bool = False,
+    since: str | None = None,
+    false_alarm_rate: float = 0.05,
+    persistence: int = 3,
+    severity: Path | str | None = None,
+    recorder: Sequence[str] = (),
+    device: str = "auto",
+) -> TrendReport:
+    """Judge the recordings of assets in the order of time, and raise alarms on changes.
+
+    Writes ``trend.json``, ``trend.csv`` and ``trend.html`` to ``out``.
+
+    Args:
+        model: that ``load`` returned; or folder of a run, of a model, or one that ``export`` wrote.
+        inputs: a folder or a table of recordings.
+        out: folder of the results.
+        asset: column of the table or field of the instrument that names the asset, or ``"folder"``.
+        time: column or field of the time; ``"name"``, ``"file"`` or ``"order"``. None takes what
+            most recordings have.
+        per_day: take one value a day of each asset and recorder.
+        since: date; earlier alarms do not count.
+        false_alarm_rate: share of assets without change that may ever raise an alarm.
+        persistence: recordings in a row, at least, of another class or severity.
+        severity: YAML file of levels.
+        recorder: ``NAME=VALUE`` each, what the recorder's files do not say.
+        device: that predicts, see ``load``.
+
+    Raises:
+        ConfigurationError: the model is one of parts, or an option is wrong.
+        DataError: no recording could be judged, none has a time, or a column is not there.
+    """
+    from chiasm.diagnosis.monitoring.alarms import AlarmRule
+    from chiasm.diagnosis.monitoring.times import time_of_text
+    from chiasm.diagnosis.trend import trend as trend_of_recordings
+
+    opened: Any = model
+    if isinstance(model, Path | str):
+        identity(Path(model))
+        opened = load(model, device=device)
+    if opened.wing != "classifier":
+        raise ConfigurationError(
+            "The trend is of recordings, and this model judges parts; give a run of 'chiasm train' "
+            "on recordings."
+        )
+    moment = None if since is None else time_of_text(since)
+    if since is not None and moment is None:
+        raise ConfigurationError(f"since is '{since}'; a date such as 2024-05-31 was expected.")
+    return trend_of_recordings(
+        opened,
+        inputs,
+        out=out,
+        asset=asset,
+        time=time,
+        rule=AlarmRule(false_alarm_rate, persistence),
+        per_day=per_day,
+        since=moment,
+        severity=severity,
+        recorder=recorder,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
@@ -50,6 +50,39 @@ def train(
     procedure = import_module(f"chiasm.{wing_of(chosen)}.train").train
     with _crew(chosen, workers, ray) as crew:
         return procedure(chosen, measure=_measure(chosen), crew=crew, started=started)
+
+
+def add_products(
+    run: Path | str, *, data: Path | str | Sequence[Path | str], device: str | None = None
+) -> tuple[str, ...]:
+    """Add products to a model of several: a memory and a calibration for each new one.
+
+    The network, and whatever belongs to the other products, stay as they are. Returns the names of
+    the new products.
+
+    Args:
+        run: folder of the run, which gets the new products.
+        data: folder or table of the new products, or several.
+        device: that computes; None takes the run's.
+
+    Raises:
+        ConfigurationError: the run has one product alone, or one of that name already.
+        DataError: the data cannot be read.
+    """
+    from chiasm.detection.config import DetectionConfig
+    from chiasm.detection.products.training import add_products as add
+    from chiasm.detection.train import train as procedure
+
+    register_models()
+    settings = Path(run) / "config.yaml"
+    if not settings.is_file():
+        raise ConfigurationError(f"{run} is not a run's folder: it has no config.yaml.")
+    paths = [data] if isinstance(data, Path | str) else list(data)
+    before = DetectionConfig.make(file=settings)
+    changed = {"data": Path(paths[0]), "more_data": tuple(map(Path, paths[1:])), "out": Path(run)}
+    if device is not None:
+        changed["device"] = device
+    return add(before.model_copy(update=changed), train=procedure)
 
 
 def search(

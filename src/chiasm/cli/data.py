@@ -47,27 +47,56 @@ def make(
     sessions: Annotated[
         int, typer.Option(help="Number of sessions of the recordings; each has one class.")
     ] = 100,
-    tier: Annotated[str, typer.Option(help="Difficulty of the recordings: easy or hard.")] = "easy",
+    tier: Annotated[
+        str,
+        typer.Option(
+            help="Of the recordings: easy or hard, in the layout of AI-Hub; or field, with more "
+            "classes, unsteady sources and several sensors, as a table."
+        ),
+    ] = "easy",
     pairing: Annotated[
         str,
         typer.Option(
             help="How image and series of a recording fit: exact, jittered or mismatched."
         ),
     ] = "exact",
+    classes: Annotated[
+        str, typer.Option(help="Classes of the recordings, separated by commas; all by default.")
+    ] = "",
+    frequency: Annotated[
+        float | None,
+        typer.Option(help="Of the mains, tier field: 50 or 60 Hz; by session, both by default."),
+    ] = None,
+    polarity: Annotated[
+        str, typer.Option(help="Of the series, tier field: unipolar or bipolar.")
+    ] = "unipolar",
+    cycles: Annotated[
+        int | None,
+        typer.Option(help="Mains cycles of a recording, tier field: 1200, or 2 of waveforms."),
+    ] = None,
+    waveform: Annotated[
+        float | None,
+        typer.Option(help="Values a second: sampled waveforms with their signs, tier field."),
+    ] = None,
 ) -> None:
-    """Render RGB + 3D parts as MVTec 3D-AD files, or simulate recordings as AI-Hub files."""
+    """Render RGB + 3D parts as MVTec 3D-AD files, or simulate recordings of partial discharge."""
     if recordings:
         from chiasm.diagnosis.simulator.simulator import make_recordings
 
-        make_recordings(
+        made = make_recordings(
             folder,
             count=recordings,
             sessions=sessions,
             tier=tier,  # type: ignore[arg-type]  # make_recordings checks it
             pairing=pairing,  # type: ignore[arg-type]  # as above
             seed=seed,
+            classes=tuple(name.strip() for name in classes.split(",") if name.strip()),
+            frequency=frequency,
+            polarity=polarity,  # type: ignore[arg-type]  # as above
+            cycles=cycles,
+            waveform=waveform,
         )
-        typer.echo(str(folder))
+        typer.echo(str(made))
         return
     from chiasm.detection.scenes.maker import PRODUCTS, make_scenes
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Data, Device, Lamp, Strict
+from chiasm.cli.options import Data, Device, Lamp, OneProduct, Strict
+from chiasm.cli.tables import Json, only_json, print_json
 
 
 def evaluate(
@@ -22,6 +23,7 @@ def evaluate(
         ),
     ] = None,
     lamp: Lamp = None,
+    product: OneProduct = None,
     device: Device = None,
     strict: Strict = None,
     splits: Annotated[
@@ -38,20 +40,28 @@ def evaluate(
             "are noticed, e.g. 'void'."
         ),
     ] = "",
+    json: Json = False,
 ) -> None:
-    """Evaluate a model on the test split. Writes metrics.json and report.html."""
+    """Evaluate a model on the test split. Writes metrics.json and report.html.
+
+    --json prints the content of metrics.json.
+    """
     from chiasm.api import evaluate as run_evaluation
 
-    run_evaluation(
-        run,
-        data=data,
-        out=out,
-        lamp=lamp,
-        splits=_names(splits),
-        left_out=_names(left_out),
-        device=device or "auto",
-        strict=bool(strict),
-    )
+    with only_json(json):
+        metrics = run_evaluation(
+            run,
+            data=data,
+            out=out,
+            lamp=lamp,
+            product=product,
+            splits=_names(splits),
+            left_out=_names(left_out),
+            device=device or "auto",
+            strict=bool(strict),
+        )
+    if json:
+        print_json(metrics)
 
 
 def _names(text: str) -> list[str]:

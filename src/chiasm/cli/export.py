@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from chiasm.cli.options import OneProduct
+
 
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
@@ -27,14 +29,16 @@ def export(
     force: Annotated[
         bool, typer.Option("--force", help="Replace an exported model that is there already.")
     ] = False,
+    product: OneProduct = None,
     memory: Annotated[int | None, typer.Option(hidden=True)] = None,
     search: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Export a trained model. Checks that the export gives the same scores; writes a model card."""
     from chiasm.deploy.export import export as write
+    from chiasm.detection.products.models import folder_of_product
 
-    deployment = write(
-        run,
+    written = write(
+        folder_of_product(run, product),
         out,
         to=to,
         precision=precision,
@@ -43,13 +47,15 @@ def export(
         search_channels=_renamed("--search-channels", search_channels, "--search", search),
         force=force,
     )
-    typer.echo(
-        f"{out} holds {deployment.method} ({to}, {precision}). Difference from the trained model:"
-    )
-    for name, value in deployment.parity.items():
-        if not isinstance(value, dict):
-            shown = f"{value:.4g}" if isinstance(value, float) else value
-            typer.echo(f"  {name.replace('_', ' ')}: {shown}")
+    for name, deployment in (written if isinstance(written, dict) else {"": written}).items():
+        typer.echo(
+            f"{out / name} holds {deployment.method} ({to}, {precision}). Difference from the "
+            "trained model:"
+        )
+        for figure, value in deployment.parity.items():
+            if not isinstance(value, dict):
+                shown = f"{value:.4g}" if isinstance(value, float) else value
+                typer.echo(f"  {figure.replace('_', ' ')}: {shown}")
 
 
 def _renamed(name: str, value: int | None, old_name: str, old_value: int | None) -> int | None:

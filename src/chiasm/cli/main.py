@@ -12,6 +12,7 @@ from chiasm import __version__
 from chiasm.cli import (
     bench,
     data,
+    doctor,
     evaluate,
     export,
     models,
@@ -22,11 +23,12 @@ from chiasm.cli import (
     settings,
     threshold,
     train,
+    trend,
     watch,
 )
 from chiasm.cli import demo as demonstration
 from chiasm.cli.options import RenamedOptions
-from chiasm.errors import ChiasmError
+from chiasm.errors import GUIDE, ChiasmError
 
 # Module name to the extra that installs it.
 _EXTRAS = (
@@ -54,12 +56,21 @@ _EXTRAS = (
     | dict.fromkeys(("faiss", "lightgbm"), "rivals")
 )
 
+EXIT_STATUSES = {
+    0: "The command did what it says.",
+    1: "data check --strict: files are damaged, or in two splits; doctor: a package does not load.",
+    2: "A sentence on standard error says what is wrong and how to mend it; also a wrong option.",
+    3: "predict, watch: some inputs could not be judged; their rows say why.",
+    130: "Stopped by Ctrl-C; the same command goes on from there.",
+}
+
 app = typer.Typer(
     cls=RenamedOptions,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Detect faults from two kinds of sensor, and search how to fuse them.",
+    epilog="Exit status: 0 done; 1 a check found faults; 2 an error, which a sentence explains; 3 "
+    "some inputs were not judged; 130 stopped by Ctrl-C.",
 )
 
 
@@ -89,12 +100,14 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
+app.command("trend")(trend.trend)
 app.command("watch")(watch.watch)
 app.command("recalibrate")(recalibrate.recalibrate)
 app.command("threshold")(threshold.threshold)
 app.command("bench")(bench.bench)
 app.command("models")(models.models)
 app.command("settings")(settings.settings)
+app.command("doctor")(doctor.doctor)
 
 
 def main() -> None:
@@ -108,12 +121,14 @@ def main() -> None:
             raise
         typer.echo(
             f"chiasm: this command needs {error.name}, which is not installed: "
-            f"pip install 'chiasm[{extra}]'.",
+            f"pip install 'chiasm[{extra}]'.\nMore: {GUIDE}#missing-extra",
             err=True,
         )
         sys.exit(2)
     except ChiasmError as error:
         typer.echo(f"chiasm: {error}", err=True)
+        for note in getattr(error, "__notes__", ()):
+            typer.echo(note, err=True)
         sys.exit(2)
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
-from rich.console import Console
-from rich.table import Table
+
+from chiasm.cli.tables import Json, print_json, print_table
 
 
-def models() -> None:
+def models(json: Json = False) -> None:
     """List the models: weights, operations, and whether 'chiasm export' takes them.
 
     A model that is not exported predicts and evaluates from the run's folder, with PyTorch.
@@ -15,88 +17,115 @@ def models() -> None:
     import chiasm.detection.models.named
     import chiasm.diagnosis.models.named  # noqa: F401  (importing both registers the models)
 
-    _detectors()
+    if json:
+        print_json([*_detectors(), *_baselines(), *_classifiers()])
+        return
+    print_table(
+        ("RGB + 3D", "parameters", "GMAC", "GMAC, pruned", "exported", "description"),
+        [
+            (row["name"], *_figures(row, "gmac", "gmac_pruned"), _exported(row), row["description"])
+            for row in _detectors()
+        ],
+    )
     typer.echo(
         "Multiply-accumulates of one part: both sensors at 256 x 256, one random genotype. Pruned: "
         "without layers that do not reach the head.\n"
     )
-    _baselines()
+    print_table(
+        ("RGB + 3D, baselines", "parameters", "exported", "description"),
+        [(row["name"], *_figures(row), _exported(row), row["description"]) for row in _baselines()],
+    )
     typer.echo("Entries of memory banks do not count as parameters.\n")
-    _classifiers()
+    print_table(
+        (
+            *("PRPD image + series", "parameters", "GFLOP as published", "GFLOP"),
+            *("exported", "description"),
+        ),
+        [
+            (
+                *(row["name"], *_figures(row, "gflop_as_published", "gflop", digits=2)),
+                *(_exported(row), row["description"]),
+            )
+            for row in _classifiers()
+        ],
+    )
     typer.echo("GFLOP of one recording. As published: without attention, as the paper counts.")
 
 
-def _detectors() -> None:
+def _detectors() -> list[dict[str, Any]]:
     import torch
 
     from chiasm.detection.models.cost import typical_cost
     from chiasm.registry import models as registered
 
-    table = _table("RGB + 3D", "parameters", "GMAC", "GMAC, pruned", wing="detector")
+    rows = []
     for model in registered("detector"):
         if model.baseline:
             continue
         before, after = typical_cost(model.name)
-        figures = (f"{before.parameters:,}", f"{before.macs / 1e9:.1f}", f"{after.macs / 1e9:.1f}")
         with torch.device("meta"):
             obstacle = model.builder("concatenation").export_obstacle
-        table.add_row(model.name, *figures, _yes(obstacle is None), model.summary)
-    Console().print(table)
+        rows.append(
+            _row(model, before.parameters, exported=obstacle is None)
+            | {"gmac": before.macs / 1e9, "gmac_pruned": after.macs / 1e9}
+        )
+    return rows
 
 
-def _baselines() -> None:
+def _baselines() -> list[dict[str, Any]]:
     from chiasm.registry import models as registered
 
-    table = _table("RGB + 3D, baselines", "parameters", wing="detector")
+    rows = []
     for model in registered("detector"):
         if model.baseline:
             detector = model.builder()
             count = sum(p.numel() for p in detector.parameters())
-            exported = _yes(detector.export_obstacle is None)
-            table.add_row(model.name, f"{count:,}", exported, model.summary)
-    Console().print(table)
+            rows.append(_row(model, count, exported=detector.export_obstacle is None))
+    return rows
 
 
-def _classifiers() -> None:
+def _classifiers() -> list[dict[str, Any]]:
     import torch
 
     from chiasm.diagnosis.models.cost import flops
     from chiasm.registry import models as registered
 
-    table = _table(
-        "PRPD image + series", "parameters", "GFLOP as published", "GFLOP", wing="classifier"
-    )
+    rows = []
     for model in registered("classifier"):
         with torch.device("meta"):
             network = model.builder()
         # A classifier fitted in one call has no operations to count before it is fitted.
-        counted = ["–", "–"]
+        counted: list[float | None] = [None, None]
         if network.training_procedure == "stages":
-            counted = [f"{flops(network, how) / 1e9:.2f}" for how in ("paper", "true")]
-        table.add_row(
-            model.name,
-            f"{sum(p.numel() for p in network.parameters()):,}",
-            *counted,
-            _yes(network.exportable),
-            model.summary,
+            counted = [flops(network, how) / 1e9 for how in ("paper", "true")]
+        rows.append(
+            _row(
+                model,
+                sum(p.numel() for p in network.parameters()),
+                exported=network.exportable,
+            )
+            | {"gflop_as_published": counted[0], "gflop": counted[1]}
         )
-    Console().print(table)
+    return rows
 
 
-def _table(first: str, *figures: str, wing: str) -> Table:
-    from chiasm.registry import models as registered
-
-    table = Table(box=None, pad_edge=False)
-    # A name that is cut short could not be typed.
-    longest = max(len(model.name) for model in registered(wing))
-    table.add_column(first, no_wrap=True, min_width=longest)
-    for column in figures:
-        table.add_column(column, justify="right")
-    table.add_column("exported")
-    table.add_column("description")
-    return table
+def _row(model: Any, parameters: int, *, exported: bool) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "wing": model.wing,
+        "baseline": model.baseline,
+        "parameters": parameters,
+        "exported": exported,
+        "description": model.summary,
+    }
 
 
-def _yes(exported: bool) -> str:
+def _figures(row: dict[str, Any], *names: str, digits: int = 1) -> tuple[str, ...]:
+    values = (row[name] for name in names)
+    cells = ("–" if value is None else f"{value:.{digits}f}" for value in values)
+    return (f"{row['parameters']:,}", *cells)
+
+
+def _exported(row: dict[str, Any]) -> str:
     """Return whether ``chiasm export`` takes the model; ``predict`` and ``evaluate`` take all."""
-    return "yes" if exported else "no"
+    return "yes" if row["exported"] else "no"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +11,22 @@ import typer
 from typer.core import TyperGroup
 
 RENAMED = {"--light": "--lamp"}
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Return the names of models that begin so, without an import: a shell waits for them."""
+    return sorted(name for name in _model_names() if name.startswith(incomplete))
+
+
+def _model_names() -> Iterator[str]:
+    """Yield the names of functions that are decorated with ``@register``."""
+    for path in (Path(__file__).parents[1]).glob("*/models/*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef):
+                decorators = (ast.unparse(decorator) for decorator in node.decorator_list)
+                if any(text.startswith("register(") for text in decorators):
+                    yield node.name
+
 
 Data = Annotated[
     Path,
@@ -84,7 +102,6 @@ Overrides = Annotated[
     ),
 ]
 
-
 Strict = Annotated[
     bool | None,
     typer.Option(
@@ -117,6 +134,16 @@ Defects = Annotated[
 MissRate = Annotated[
     float | None,
     typer.Option(help="Share of such defects that may be missed (default: the best F1 is taken)."),
+]
+
+OneProduct = Annotated[
+    str | None,
+    typer.Option(
+        "--product",
+        metavar="NAME",
+        help="Of a model of several products: the one that is meant. By default each part says it "
+        "(its folder, a column product, or its looks where they are clear).",
+    ),
 ]
 
 

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from chiasm.cli.options import Device, Lamp, Recorder
+from chiasm.cli.options import Device, Lamp, OneProduct, Recorder
+from chiasm.cli.tables import Json, only_json, print_json
 from chiasm.errors import ConfigurationError
 
 NOT_ALL_JUDGED = 3  # exit status
@@ -32,6 +33,21 @@ def predict(
     ] = None,
     lamp: Lamp = None,
     recorder: Recorder = None,
+    severity: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file of the levels of severity of recordings (default: severity.yaml beside "
+            "them, or levels that are nobody's limits)."
+        ),
+    ] = None,
+    pictures: Annotated[
+        bool,
+        typer.Option(
+            "--pictures/--no-pictures",
+            help="Draw the pattern of each recording to OUT/patterns, with the phases that speak "
+            "for its class.",
+        ),
+    ] = True,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -65,14 +81,18 @@ def predict(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="With --workers or --ray: print no progress.")
     ] = False,
+    product: OneProduct = None,
     device: Device = None,
+    json: Json = False,
 ) -> None:
     """Predict new parts or recordings.
 
     Writes a table, and of parts a heat map of each, and the regions of those that are not good:
-    place in pixels and millimetres, area and height; columns.md says what each column means. With
+    place in pixels and millimetres, area and height; columns.md says what each column means. Of
+    recordings it writes charge, pulse rate, severity and the pattern of each. With
     --workers or --ray any number of inputs is judged in shards, which are Parquet files; the same
-    command resumes what was interrupted.
+    command resumes what was interrupted. --json prints a list with the verdict or diagnosis of each
+    input; of shards, their counts.
 
     Exit status: 0 all inputs were judged; 3 some were not, and their rows say why; 2 none was, or
     the command itself is wrong.
@@ -81,42 +101,58 @@ def predict(
 
     if workers is None and ray is None:
         _refuse("are written in shards", {"--heat-maps": heat_maps, "--quiet": quiet or None})
-        judged = api.predict(
-            run,
-            inputs,
-            out=out,
-            xyz=xyz,
-            lamp=lamp,
-            series=series,
-            recorder=tuple(recorder or ()),
-            keep_maps=False,
-            maps=maps,
-            masks=masks,
-            coco=coco,
-            device=device or "auto",
-        )
+        with only_json(json):
+            judged = api.predict(
+                run,
+                inputs,
+                out=out,
+                xyz=xyz,
+                lamp=lamp,
+                series=series,
+                recorder=tuple(recorder or ()),
+                severity=severity,
+                pictures=pictures,
+                keep_maps=False,
+                maps=maps,
+                masks=masks,
+                coco=coco,
+                product=product,
+                device=device or "auto",
+            )
+        if json:
+            print_json([one.to_dict() for one in judged])
         _tell_whether_all(any(one.error for one in judged))
         return
+    if severity is not None:
+        raise ConfigurationError(
+            "--severity is read by one process; with --workers or --ray, write the same into "
+            "severity.yaml beside the files."
+        )
     if xyz is not None or series is not None:
         raise ConfigurationError(
             "--xyz and --series name the partner of a single file, which needs no workers; leave "
             "out --workers and --ray, or give a folder or a table."
         )
-    tally = api.predict_shards(
-        run,
-        inputs,
-        out=out,
-        workers=workers,
-        ray=ray,
-        heat_maps=heat_maps,
-        lamp=lamp,
-        recorder=tuple(recorder or ()),
-        maps=maps,
-        masks=masks,
-        coco=coco,
-        quiet=quiet,
-        device=device or "auto",
-    )
+    with only_json(json):
+        tally = api.predict_shards(
+            run,
+            inputs,
+            out=out,
+            workers=workers,
+            ray=ray,
+            heat_maps=heat_maps,
+            lamp=lamp,
+            recorder=tuple(recorder or ()),
+            maps=maps,
+            masks=masks,
+            coco=coco,
+            product=product,
+            quiet=quiet,
+            device=device or "auto",
+        )
+    if json:
+        counts = {"inputs": tally.inputs, "failed": tally.failed, "kinds": dict(tally.kinds)}
+        print_json({"out": str(out), **counts, "notes": dict(tally.notes)})
     _tell_whether_all(tally.failed > 0)
 
 

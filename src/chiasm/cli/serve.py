@@ -76,13 +76,16 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve exported models over HTTP, with a page for operators at the same address."""
+    """Serve exported models over HTTP, with a page for operators at the same address.
+
+    Each product of a model of several is served under its own name.
+    """
     import logging
     import socket
 
     from chiasm.runtime import load
     from chiasm.service.app import build
-    from chiasm.service.model_pool import named_folders
+    from chiasm.service.model_pool import named_folders, with_products
     from chiasm.service.server import CONNECTIONS, address_of, run
     from chiasm.service.settings import ServiceSettings, host_names_of, read_keys
 
@@ -105,7 +108,7 @@ def serve(
         watch=watch,
         outlets=outlets,
     )
-    app = build(named_folders(models), settings, partial(load, threads=threads))
+    app = build(with_products(named_folders(models)), settings, partial(load, threads=threads))
     typer.echo(f"chiasm: open {address_of(host, port)}", err=True)
     # A request that the queue refuses gets an answer, which needs a connection.
     connections = max(CONNECTIONS, 4 * queue)

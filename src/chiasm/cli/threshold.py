@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Confidence, Defects, FalseAlarmRate, MissRate
+from chiasm.cli.options import Confidence, Defects, FalseAlarmRate, MissRate, OneProduct
 
 
 def threshold(
@@ -25,20 +25,24 @@ def threshold(
     ] = False,
     defects: Defects = None,
     miss_rate: MissRate = None,
+    product: OneProduct = None,
 ) -> None:
     """Change the alarm threshold of a model, or show it. A running service adopts it.
 
     Good parts promise a false-alarm rate. Known defects (--defects) choose a threshold instead: the
     one of the best F1, or one that misses at most a share of such defects (--miss-rate).
+    A model of several products has a threshold for each: --product changes that of one alone.
     """
-    from chiasm.deploy.threshold import set_threshold
+    from chiasm.deploy.threshold import set_thresholds
 
-    change = set_threshold(
+    changes = set_thresholds(
         folder,
+        product=product,
         false_alarm_rate=false_alarm_rate,
         confidence=confidence,
         on_average=on_average,
         defects=defects,
         miss_rate=miss_rate,
     )
-    typer.echo(change)
+    for name, change in changes.items():
+        typer.echo(f"{name}:\n{change}" if name else change)

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from chiasm.cli.options import (
     Config,
-    Data,
     Defects,
     Device,
     Lamp,
     Minutes,
     MissRate,
-    Out,
     Overrides,
     Ray,
     Seed,
     Strict,
     Workers,
+    complete_model,
 )
+from chiasm.errors import ConfigurationError
 
 
 def train(
-    data: Data,
-    out: Out,
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            "--data",
+            help="Folder or table of parts or recordings; 'chiasm data check' tests it. Of parts, "
+            "a folder of several products, or the option again for each: one model then keeps them "
+            "apart.",
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder of the run; with --from, that of the model."),
+    ] = None,
     overrides: Overrides = None,
     config: Config = None,
     minutes: Minutes = None,
@@ -37,7 +49,10 @@ def train(
     ray: Ray = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Name of a model (default: adnas_light); 'chiasm models' lists them."),
+        typer.Option(
+            help="Name of a model (default: adnas_light); 'chiasm models' lists them.",
+            autocompletion=complete_model,
+        ),
     ] = None,
     strict: Strict = None,
     fusion: Annotated[
@@ -48,20 +63,42 @@ def train(
     ] = None,
     defects: Defects = None,
     miss_rate: MissRate = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Of recordings: the run whose classifier these adapt, with its settings; e.g. one "
+            "trained on simulated recordings. Of parts: the run of several products to which the "
+            "products of --data are added; the others keep theirs.",
+        ),
+    ] = None,
 ) -> None:
     """Train a detector on normal parts or a classifier on recordings. Writes OUT/model.
 
     With --workers or --ray, a search is divided among processes, and these share every batch of a
     network that trains its features. The same command resumes what was interrupted.
+
+    Data of several products (folders beside each other, a column product of a table, or --data
+    several times) make one model with a memory of normals and a calibration for each.
     """
     started = time.monotonic()  # importing takes some of the minutes
-    from chiasm.api import make_config
+    from chiasm.api import add_products, make_config, wing
     from chiasm.api import train as run
 
+    if start_from is not None and wing(start_from) == "detector":
+        if out not in (None, start_from) or config or overrides or model or fusion:
+            raise ConfigurationError(
+                "--from takes settings and folder of the run that it names; give --data alone."
+            )
+        add_products(start_from, data=data, device=device)
+        return
+    if out is None:
+        raise ConfigurationError("Name the folder of the run with --out.")
     chosen = make_config(
         file=config,
         overrides=overrides or (),
-        data=data,
+        data=data if len(data) > 1 else data[0],
         out=out,
         minutes=minutes,
         seed=seed,
@@ -72,5 +109,6 @@ def train(
         fusion=fusion,
         defects=defects,
         miss_rate=miss_rate,
+        start_from=start_from,
     )
     run(chosen, workers=workers, ray=ray, started=started)

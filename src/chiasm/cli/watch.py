@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from chiasm.cli.options import Device, Recorder
+from chiasm.cli.options import Device, OneProduct, Recorder
 from chiasm.cli.predict import NOT_ALL_JUDGED
 
 
@@ -63,6 +63,7 @@ def watch(
         int | None, typer.Option(help="Of recordings: values in a mains cycle (128 by default).")
     ] = None,
     recorder: Recorder = None,
+    product: OneProduct = None,
     device: Device = None,
 ) -> None:
     """Judge parts as they appear in a folder, and report to the line.
@@ -75,13 +76,14 @@ def watch(
     from functools import partial
 
     from chiasm import api
+    from chiasm.detection.products.models import folder_of_product
     from chiasm.line.record import ERROR
     from chiasm.line.session import WatchSettings, watch_until_stopped
 
     settings = WatchSettings(
         folder=folder,
         out=out or folder.resolve().with_name(f"{folder.resolve().name}.verdicts"),
-        model=model,
+        model=folder_of_product(model, product),
         after=then,
         skips_existing=existing == "skip",
         outlets=outlets,

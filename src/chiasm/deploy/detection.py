@@ -25,14 +25,13 @@ from chiasm.deploy.whole_folder import whole_folder
 from chiasm.detection.anomalies.generators import synthesise, validation_generator
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.contract import DetectionContract
-from chiasm.detection.opening import split_of
+from chiasm.detection.opening import source_of, split_of
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.acquisition import Acquisition
 from chiasm.detection.preparation.batch import to_batch
 from chiasm.detection.preparation.distance import distance_range
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache
-from chiasm.detection.readers.opening import open_source
 from chiasm.detection.readers.survey import split_objects
 from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
@@ -316,7 +315,7 @@ def held_out_parts(
         config = config.model_copy(update={"calibration": "split"})
     # The lamp that the run chose itself is not in its settings.
     lamp = config.lamp if acquisition is None else acquisition.lamp
-    source = open_source(data or config.data, lamp=lamp)
+    source = source_of(config.model_copy(update={"data": data or config.data, "lamp": lamp}))
     split = split_of(config, source)
     cache = PreparationCache()
     split = replace(

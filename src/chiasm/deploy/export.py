@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from chiasm.deploy.whole_folder import check_free
+from chiasm.detection.products.models import read_products
 from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.runs.model_folder import CONTRACT, model_folder, wing_of
 from chiasm.runtime.deployment import GRAPHS, Deployment
@@ -23,8 +24,10 @@ def export(
     memory_entries: int | None = None,
     search_channels: int | None = None,
     force: bool = False,
-) -> Deployment:
+) -> Deployment | dict[str, Deployment]:
     """Write a trained model as a folder that runs without torch.
+
+    Returns the description of the exported model; of several products, one by product.
 
     Args:
         run: the run's folder, written by training.
@@ -61,11 +64,26 @@ def export(
             f"{search_channels} channels are too few to search in; take at least 8."
         )
     folder = Path(run)
+    if read_products(folder):
+        check_free(Path(out), force=force)
+        from chiasm.deploy.products import export_products
+
+        return export_products(
+            folder,
+            Path(out),
+            to=to,
+            precision=precision,
+            data=data,
+            memory_entries=memory_entries,
+            search_channels=search_channels,
+            force=force,
+        )
     contract = model_folder(folder) / CONTRACT
     if not contract.is_file():
         raise ArtifactError(
             f"{folder} is not a run's folder: it has no {CONTRACT}. Give the folder that "
-            "'chiasm train' wrote."
+            "'chiasm train' wrote.",
+            see="no-model",
         )
     check_free(Path(out), force=force)  # before the minutes that an export takes
     if wing_of(json.loads(contract.read_text())) == "classifier":

@@ -11,6 +11,7 @@ from typing import Any
 
 from chiasm.detection.decision import AlarmRule, percent
 from chiasm.detection.prediction.known_defects import choose_by_defects
+from chiasm.detection.products.models import folder_of_product, read_products
 from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.runtime.deployment import DEPLOYMENT, Deployment, read_deployment, write_deployment
 
@@ -83,17 +84,71 @@ def set_threshold(
         known = choose_by_defects(_model(folder), defects, miss_rate=miss_rate)
         after = replace(before, known_defects=known)
         return ThresholdChange(before, after, write(after))
-    after = replace(
-        before,
-        known_defects=None,
-        false_alarm_rate=before.false_alarm_rate if false_alarm_rate is None else false_alarm_rate,
-        confidence=None
-        if on_average
-        else (before.confidence if confidence is None else confidence),
-    )
+    after = _rated(before, false_alarm_rate, confidence, on_average)
     if not rated:
         return ThresholdChange(before, before, None)
     return ThresholdChange(before, after, write(after.require()))
+
+
+def _rated(
+    before: AlarmRule, rate: float | None, confidence: float | None, on_average: bool
+) -> AlarmRule:
+    """Return a rule that promises another rate by the same scores; None keeps the rule's."""
+    kept = before.confidence if confidence is None else confidence
+    return replace(
+        before,
+        known_defects=None,
+        false_alarm_rate=before.false_alarm_rate if rate is None else rate,
+        confidence=None if on_average else kept,
+    )
+
+
+def set_thresholds(
+    folder: Path,
+    *,
+    product: str | None = None,
+    false_alarm_rate: float | None = None,
+    confidence: float | None = None,
+    on_average: bool = False,
+    defects: Path | None = None,
+    miss_rate: float | None = None,
+) -> dict[str, ThresholdChange]:
+    """Change the threshold of a model, or of several products those of one or of all.
+
+    Returns the changes by product; of a model of one product, its change under ``""``.
+
+    Args:
+        product: of a model of several; None means all of them.
+        folder, false_alarm_rate, confidence, on_average, defects, miss_rate: see ``set_threshold``.
+
+    Raises:
+        ConfigurationError: there is no such product, or known defects are to choose the thresholds
+            of several.
+    """
+    products = read_products(folder)
+    if product is not None or not products:
+        chosen = {product or "": folder_of_product(folder, product)}
+    elif defects is not None:
+        raise ConfigurationError(
+            f"Known defects are of one product, and {folder} has {len(products)}; name it: "
+            f"--product {products[0].name}."
+        )
+    else:
+        chosen = {each.name: folder / each.folder for each in products}
+        if false_alarm_rate is not None or confidence is not None:
+            for one in chosen.values():  # before any is changed
+                _rated(_opened(one)[0], false_alarm_rate, confidence, on_average).require()
+    return {
+        name: set_threshold(
+            one,
+            false_alarm_rate=false_alarm_rate,
+            confidence=confidence,
+            on_average=on_average,
+            defects=defects,
+            miss_rate=miss_rate,
+        )
+        for name, one in chosen.items()
+    }
 
 
 def _opened(folder: Path) -> tuple[AlarmRule, Callable[[AlarmRule], Path]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from chiasm.detection.products.models import PRODUCTS
 from chiasm.errors import ArtifactError
 from chiasm.runtime.deployment import DEPLOYMENT
 
@@ -26,14 +27,16 @@ def check_free(out: Path, *, force: bool) -> None:
         return
     if not out.is_dir():
         raise ArtifactError(f"{out} is a file; name a folder for the exported model.")
-    if not (out / DEPLOYMENT).is_file():
+    if not (out / DEPLOYMENT).is_file() and not (out / PRODUCTS).is_file():
         raise ArtifactError(
-            f"{out} is not empty and holds no exported model; choose another folder."
+            f"{out} is not empty and holds no exported model; choose another folder.",
+            see="place-taken",
         )
     if not force:
         raise ArtifactError(
             f"{out} holds an exported model already, with its threshold and what was recalibrated "
-            "since. Choose another folder, or replace it: --force (in Python force=True)."
+            "since. Choose another folder, or replace it: --force (in Python force=True).",
+            see="place-taken",
         )
 
 

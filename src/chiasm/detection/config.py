@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from chiasm.detection.readers.calibration_plan import FALSE_ALARM_RATE, CalibrationMode
 from chiasm.registry import RegisteredModel
@@ -42,7 +42,13 @@ class DetectionConfig(Settings):
     """Everything that decides a run's result; written to ``config.yaml`` in its folder.
 
     Attributes:
-        data: folder or manifest with the training data.
+        data: folder or manifest with the training data. Where it holds several products (folders
+            of data beside each other, or a column ``product``, ``category`` or ``object`` of a
+            table), each gets memory, score rule and calibration of its own, and all share one
+            network; of several paths, each is of a product.
+        more_data: the other paths.
+        products: ``separate``, or ``together``: parts of all products of a table are taken for one.
+        product: of a table, the one whose rows are taken; None takes all.
         out: the run's folder.
         preset: ``paper``: as published, for a GPU and days; or ``recommended``. ``make`` takes what
             is not given from ``detection/presets``.
@@ -170,6 +176,9 @@ class DetectionConfig(Settings):
     }
 
     data: Path
+    more_data: tuple[Path, ...] = ()
+    products: Literal["separate", "together"] = "separate"
+    product: str | None = None
     out: Path
     preset: Preset = "recommended"
     model: str = "adnas_light"
@@ -264,6 +273,18 @@ class DetectionConfig(Settings):
         # A name that does not exist is left to the field's own check.
         known = name in get_args(Preset)
         return preset_values(name, models[-1] if models else None) if known else {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several_paths(cls, values: Any) -> Any:
+        data = values.get("data") if isinstance(values, Mapping) else None
+        if isinstance(data, list | tuple) and data:
+            return {
+                **values,
+                "data": data[0],
+                "more_data": (*values.get("more_data", ()), *data[1:]),
+            }
+        return values
 
     @field_validator("calibration")
     @classmethod

@@ -57,6 +57,14 @@ class Detector(nn.Module):
         """
         return False
 
+    @property
+    def keeps_products_apart(self) -> bool:
+        """Whether one network serves several products, each with normals of its own.
+
+        So it is where what was learnt of a product's normals lies in memories and statistics.
+        """
+        return False
+
     def frozen_pass(self, batch: RGBDBatch) -> None:
         """Compute the frozen features of a batch, for who times that; nothing where all learn."""
 
@@ -185,6 +193,11 @@ class Baseline(Detector):
     def refits_agree(self) -> bool:
         """True of statistics and memories alone: all steps are passes without gradient."""
         return all(isinstance(step, FitStep) for step in self.steps)
+
+    @property
+    def keeps_products_apart(self) -> bool:
+        """True of statistics and memories alone, whose frozen features are those of any product."""
+        return self.refits_agree
 
     def extract_features(self, batch: RGBDBatch) -> dict[str, Tensor]:
         """Extract frozen features of a batch; they are computed once per part, before the steps.

@@ -15,6 +15,7 @@ from chiasm.detection.decision import AlarmRule, failed_verdict
 from chiasm.detection.hidden_defects import suspicion_note
 from chiasm.detection.prediction.known_defects import seen_before
 from chiasm.detection.preparation.acquisition import Acquisition, Coverage, coverage_of
+from chiasm.detection.products.data import OfProduct
 from chiasm.detection.readers.opening import open_as_trained
 from chiasm.detection.readers.source import Lamp, SampleSource
 from chiasm.detection.readers.splits import check_disjoint, make_splits
@@ -60,6 +61,7 @@ def evaluate(
     device: str = "auto",
     strict: bool = False,
     model: EvaluatedModel | None = None,
+    rows: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate a detector on a test split; write ``metrics.json`` and ``report.html``.
 
@@ -74,6 +76,7 @@ def evaluate(
         device: that predicts, see ``find_device``.
         strict: stop where a test part cannot be judged, instead of counting it; all are listed.
         model: that the folder holds, where it is loaded already.
+        rows: product whose rows of a table are meant; None takes all.
 
     Returns:
         The content of ``metrics.json``.
@@ -86,6 +89,8 @@ def evaluate(
     predictor: EvaluatedModel = model or _trained(folder, device)
     target = _place_of_report(folder, out, exported=predictor.parameters is None)
     source, remarks = open_as_trained(data, predictor.acquisition, lamp=lamp)
+    if rows is not None:
+        source = OfProduct(source, rows)
     for remark in remarks:
         say(remark)
     if any(ref.split == "train" for ref in source.refs):

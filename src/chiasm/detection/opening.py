@@ -20,6 +20,7 @@ from chiasm.detection.preparation.acquisition import AcquisitionObserver
 from chiasm.detection.preparation.frame_mask import read_frame_mask
 from chiasm.detection.preparation.geometry import estimate_geometry_scale
 from chiasm.detection.preparation.prepare import PreparationSettings
+from chiasm.detection.products.data import OfProduct
 from chiasm.detection.readers.cache import PreparationCache, SelectedParts
 from chiasm.detection.readers.calibration_plan import Promise, few_calibration_warning, plan_split
 from chiasm.detection.readers.damaged import DamagedParts
@@ -89,6 +90,12 @@ def split_of(config: DetectionConfig, source: SampleSource) -> Split:
     )
 
 
+def source_of(config: DetectionConfig) -> SampleSource:
+    """Open the data of a run: of a table of several products, the rows of the configured one."""
+    source = open_source(config.data, lamp=config.lamp)
+    return source if config.product is None else OfProduct(source, config.product)
+
+
 def open_data(
     config: DetectionConfig,
     *,
@@ -111,7 +118,7 @@ def open_data(
         DataError: too many parts cannot be used, or any with ``config.strict``.
     """
     started = time.monotonic() if started is None else started
-    source = open_source(config.data, lamp=config.lamp)
+    source = source_of(config)
     config = _with_sensors(config, source)
     folds = split is not None  # of a run that has checked its parts
     if split is None:
@@ -215,7 +222,8 @@ def open_data(
     if len(parts) < 2:
         raise SplitError(
             "Only one normal part is left for training; at least two are needed, and fifty are "
-            "better."
+            "better.",
+            see="too-few-parts",
         )
     groups = [ref.group for ref in split.train]
     outside = config.search.selection == "validation"
@@ -385,16 +393,20 @@ def _with_progress(stage: str, refs: Sequence[SampleRef]) -> Iterator[SampleRef]
 
 
 def open_run(
-    config: DetectionConfig, *, crew: Crew = ALONE, started: float | None = None
+    config: DetectionConfig,
+    *,
+    estimate: bool = True,
+    crew: Crew = ALONE,
+    started: float | None = None,
 ) -> DetectionDataModule:
     """Make the run's folder, write its settings there and open the data.
 
     Raises ``ConfigurationError`` where it holds a run with other settings or other parts.
     """
-    config = _with_sensors(config, open_source(config.data, lamp=config.lamp))
+    config = _with_sensors(config, source_of(config))
     if len(config.modalities) == 1:
         say(f"Training looks at {SENSOR_WORDS[config.modalities[0]]} alone.")
     open_run_folder(config, config.out, free=CHANGEABLE)
-    data = open_data(config, estimate=True, crew=crew, started=started)
+    data = open_data(config, estimate=estimate, crew=crew, started=started)
     record_data_hash(config.out, data.training_data)
     return data

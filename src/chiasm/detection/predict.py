@@ -13,11 +13,11 @@ from typing import Any, Protocol
 from chiasm.detection.decision import AlarmRule
 from chiasm.detection.prediction.outcomes import (
     REGION_TABLE,
-    TABLE,
     flat_row,
     outcome_of,
     row_of,
     say_summary,
+    table_columns,
     write_meanings,
 )
 from chiasm.detection.prediction.part_files import (
@@ -28,8 +28,9 @@ from chiasm.detection.prediction.part_files import (
     write_coco,
 )
 from chiasm.detection.preparation.acquisition import Acquisition
+from chiasm.detection.products.data import open_for, with_product
 from chiasm.detection.readers.checked_sample import sample_from_arrays
-from chiasm.detection.readers.opening import open_as_trained, unnamed_lamp
+from chiasm.detection.readers.opening import unnamed_lamp
 from chiasm.detection.readers.source import Lamp, SampleRef, SampleSource
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
 from chiasm.errors import ChiasmError, ConfigurationError, DataError
@@ -48,8 +49,17 @@ class PartModel(Protocol):
     """A trained or exported detector, as predictions use it."""
 
     @property
-    def alarm_rule(self) -> AlarmRule:
-        """How scores become decisions."""
+    def products(self) -> tuple[str, ...]:
+        """Products that it tells apart; () of a model of one."""
+        ...
+
+    @property
+    def promise(self) -> str:
+        """What is promised of false alarms."""
+        ...
+
+    def rule_for(self, verdict: Verdict) -> AlarmRule:
+        """Return the rule that decided on a part."""
         ...
 
     @property
@@ -100,7 +110,7 @@ def predict(
         from chiasm.detection.predictor import DetectionPredictor  # PyTorch
 
         model = DetectionPredictor.load(model, device=device)
-    samples, count, remarks = _samples(Path(inputs), model.acquisition, xyz=xyz, lamp=lamp)
+    samples, count, remarks = _samples(Path(inputs), model, xyz=xyz, lamp=lamp)
     for remark in remarks:
         say(remark)
     return _judge(model, samples, count, out=Path(out), keep_maps=keep_maps, files=files)
@@ -176,8 +186,6 @@ def _judge(
         out.mkdir(parents=True, exist_ok=True)
         _remove_earlier(out)
         files = files or PartFiles(out)
-    rule = model.alarm_rule
-    scale = HeatScale.of(rule.calibration_scores, rule.display_threshold)
     verdicts: list[Verdict] = []
     rows: list[dict[str, Any]] = []
     tally = Tally()
@@ -197,6 +205,8 @@ def _judge(
                 row = files.write_row(judged, row_of(judged), name=name) | {"picture": None}
                 if judged.anomaly_map is not None and isinstance(sample, RGBDSample):
                     row["picture"] = f"{name}.png"
+                    rule = model.rule_for(judged)
+                    scale = HeatScale.of(rule.calibration_scores, rule.display_threshold)
                     heat_map = heat_overlay(judged.anomaly_map, sample, scale=scale)
                     (out / row["picture"]).write_bytes(png_bytes(heat_map))
                 tally.add(outcome_of(judged, row=row), len(rows))
@@ -205,7 +215,7 @@ def _judge(
         _write_tables(rows, out)
         if files.coco:
             write_coco(rows, out / COCO)
-        say_summary(tally, out, promise=rule.promise)
+        say_summary(tally, out, promise=model.promise)
     return verdicts
 
 
@@ -217,7 +227,7 @@ def _write_tables(rows: list[dict[str, Any]], folder: Path) -> None:
         for number, region in enumerate(row["regions"], start=1)
     )
     for name, columns, lines in (
-        ("verdicts.csv", TABLE, map(flat_row, rows)),
+        ("verdicts.csv", table_columns(rows), map(flat_row, rows)),
         ("regions.csv", REGION_TABLE, regions),
     ):
         with (folder / name).open("w", newline="") as stream:
@@ -244,12 +254,12 @@ def _remove_earlier(folder: Path) -> None:
 
 
 def _samples(
-    path: Path, acquisition: Acquisition | None, *, xyz: Path | str | None, lamp: Lamp | None
+    path: Path, model: PartModel, *, xyz: Path | str | None, lamp: Lamp | None
 ) -> tuple[Iterator[Read], int, tuple[str, ...]]:
     """Return the samples of a path, their number, and in what it differs from the run's."""
     if path.is_file() and path.suffix.lower() in RGB_SUFFIXES:
-        return _single(path, xyz), 1, unnamed_lamp(acquisition)
-    source, remarks = open_as_trained(path, acquisition, lamp=lamp)
+        return _single(path, xyz), 1, unnamed_lamp(model.acquisition)
+    source, remarks = open_for(model, path, lamp=lamp)
     return _read(source, source.refs), len(source.refs) + len(source.problems), remarks
 
 
@@ -265,7 +275,7 @@ def _read(source: SampleSource, refs: Iterable[SampleRef]) -> Iterator[Read]:
     for ref in refs:
         files = tuple(str(file) for file in ref.files.values())
         try:
-            yield ref.source, source.load(ref), files
+            yield ref.source, with_product(source.load(ref), ref), files
         except ChiasmError as error:
             yield ref.source, error, files
     for problem in source.problems:

@@ -40,6 +40,7 @@ class DetectionPredictor:
     """
 
     wing = "detector"
+    products: tuple[str, ...] = ()  # the model is of one
 
     def __init__(
         self,
@@ -68,6 +69,15 @@ class DetectionPredictor:
     def alarm_rule(self) -> AlarmRule:
         """How scores become decisions, and what is promised of them."""
         return self.contract.alarm_rule
+
+    def rule_for(self, verdict: Verdict) -> AlarmRule:
+        """Return the rule that decided on a part."""
+        return self.alarm_rule
+
+    @property
+    def promise(self) -> str:
+        """What is promised of false alarms, as a sentence."""
+        return self.alarm_rule.promise
 
     @property
     def acquisition(self) -> Acquisition | None:

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from chiasm.diagnosis.layers.heads import ClassHead
 from chiasm.errors import DataError
 from chiasm.samples import RecordingBatch
 
@@ -66,6 +67,12 @@ class Classifier(nn.Module):
     def example_batch(self, count: int = 1) -> RecordingBatch:
         """Return zeros in the shapes of the longest recordings, on the classifier's device."""
         raise NotImplementedError
+
+    @property
+    def class_layer(self) -> nn.Linear | None:
+        """Layer that maps ``pooled`` to the logits; None of a method without one."""
+        head = getattr(self, "head", None)
+        return head.linear if isinstance(head, ClassHead) else None
 
     def logits_by_modality(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return logits ``(N, K)`` of all modalities together, then of each one alone.

@@ -176,6 +176,12 @@ class DiagnosisConfig(Settings):
             file.
         search: how the fusion is searched.
         options: further arguments of the model's builder, by name.
+        start_from: folder of a run whose model these recordings are to adapt (``--from``): a
+            network goes on with its weights, at a lower rate and without a first stage; methods
+            that are fitted are fitted to the recordings of both.
+        adaptation: of a network with ``start_from``: ``fine_tune``, or ``nearest``: the weights
+            stay, and the class with the nearest mean of the embedding is the diagnosis, which
+            needs few recordings and a second.
     """
 
     RENAMED: ClassVar[dict[str, str]] = {"workers": "loading_workers"}
@@ -226,6 +232,8 @@ class DiagnosisConfig(Settings):
     fusion: str | None = None
     search: SearchSettings = SearchSettings(epochs=10, held_out=0.3, finalists=4, final_steps=0)
     options: dict[str, Any] = Field(default_factory=dict)
+    start_from: Path | None = None
+    adaptation: Literal["fine_tune", "nearest"] = "fine_tune"
 
     @model_validator(mode="before")
     @classmethod

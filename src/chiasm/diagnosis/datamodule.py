@@ -9,18 +9,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from chiasm.diagnosis.augmentation.views import ViewSettings, strong_views
 from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.config import DiagnosisConfig
+from chiasm.diagnosis.contract import DiagnosisContract, read_contract
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm
 from chiasm.diagnosis.preparation.recorders import (
     Counts,
     Polarity,
     bins_of,
     channels_of,
+    check_polarity,
     recognised_polarity,
 )
 from chiasm.diagnosis.preparation.relative import GROUP
@@ -47,7 +50,7 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.registry import find_model
 from chiasm.runs.crew import ALONE, Crew
 from chiasm.runs.left_out import check_left_out
-from chiasm.runs.model_folder import GENOTYPE
+from chiasm.runs.model_folder import GENOTYPE, model_folder
 from chiasm.runs.run_folder import open_run_folder
 from chiasm.training.device import find_device
 
@@ -73,6 +76,7 @@ class DiagnosisDataModule:
         form: how a recording becomes the network's input.
         fusion: of a model whose fusion is chosen: a genotype or the name of a form without one.
         crew: processes that judge architectures, and train finalists and members.
+        earlier_groups: digests of groups that the model to go on from was trained or tuned on.
     """
 
     config: DiagnosisConfig
@@ -81,6 +85,7 @@ class DiagnosisDataModule:
     form: RecordingForm
     fusion: Genotype | str | None = None
     crew: Crew = ALONE
+    earlier_groups: tuple[str, ...] = ()
 
     def alone(self) -> DiagnosisDataModule:
         """Return the data without a crew, as one of its processes gets them."""
@@ -174,7 +179,8 @@ class DiagnosisDataModule:
 
     def training_groups(self) -> tuple[str, ...]:
         """Return short digests of the training groups' names; empty for a random split."""
-        return tuple(sorted(group_digests(self.groups_by, self.split.train)))
+        own = group_digests(self.groups_by, self.split.train)
+        return tuple(sorted(own | set(self.earlier_groups)))
 
     def validation_groups(self) -> tuple[str, ...]:
         """Return short digests of the validation groups' names; empty for a random split."""
@@ -223,6 +229,11 @@ def open_data(config: DiagnosisConfig) -> DiagnosisDataModule:
         DataError: too many recordings cannot be read, or any with ``config.strict``.
     """
     store = open_store(config.data, cache=config.cache)
+    earlier = None
+    if config.start_from is not None:
+        earlier = read_contract(model_folder(config.start_from))
+        # The first model's classes keep their numbers; others follow.
+        store = store.with_kinds(tuple(dict.fromkeys((*earlier.kinds, *store.kinds))))
     left_out = [problem for problem in store.problems if problem.left_out]
     check_left_out(
         left_out,
@@ -234,7 +245,30 @@ def open_data(config: DiagnosisConfig) -> DiagnosisDataModule:
     split = division(store, [ref for ref in store.refs if ref.label is not None], config)
     if not split.train or not split.validation:
         raise SplitError("Training needs recordings to learn from and others to validate on.")
-    return data_of_split(config, store, split)
+    data = data_of_split(config, store, split)
+    return data if earlier is None else _in_form_of(earlier, data)
+
+
+def _in_form_of(earlier: DiagnosisContract, data: DiagnosisDataModule) -> DiagnosisDataModule:
+    """Return data in the form of the inputs of an earlier model, and the groups that it has seen.
+
+    Raises:
+        DataError: series are of another polarity, or have other channels.
+    """
+    form = earlier.recording
+    refs = data.split.train
+    for ref in refs[:: max(1, len(refs) // LOOKED_AT)] if "series" in earlier.modalities else ():
+        counts = data.store.counts(ref)
+        if counts is None:
+            continue
+        if counts.shape[0] != form.recorded_channels:
+            raise DataError(
+                f"{ref.source} has {counts.shape[0]} channels, and the model of "
+                f"{data.config.start_from} takes {form.recorded_channels}."
+            )
+        check_polarity(np.asarray(counts, np.float32), form.polarity, ref.source)
+    seen = {*earlier.split.training_groups, *(earlier.split.validation_groups or ())}
+    return replace(data, form=form, earlier_groups=tuple(sorted(seen)))
 
 
 def data_of_split(
@@ -254,6 +288,7 @@ def data_of_split(
         seconds=config.seconds or None,
         windows=config.windows,
         polarity=polarity,
+        phase=config.phase,
     )
     scale = estimate_scale(
         _magnitudes(store, split, form) if "series" in config.modalities else (),

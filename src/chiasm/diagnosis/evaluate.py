@@ -21,7 +21,7 @@ from chiasm.diagnosis.report.predictions import CORRUPTED, PREDICTIONS, stacked,
 from chiasm.diagnosis.report.report import write_diagnosis_report
 from chiasm.diagnosis.retrain import retrain
 from chiasm.diagnosis.scoring import EvaluatedModel, score_corrupted, score_recordings
-from chiasm.diagnosis.simulator.simulator import MARKER
+from chiasm.diagnosis.simulator.simulator import is_simulated
 from chiasm.diagnosis.unseen import evaluation_split
 from chiasm.errors import ConfigurationError
 from chiasm.runs.console import MAX_LISTED, say
@@ -118,7 +118,7 @@ def evaluate(
         corruptions=corruptions,
         open_set=open_set,
         trivial=_trivial(store, train, test),
-        simulated=(Path(data) / MARKER).is_file(),
+        simulated=is_simulated(data),
         not_judged=len(unreadable) + split.not_scored,
     )
     page = write_diagnosis_report(

@@ -8,14 +8,26 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
-from chiasm.diagnosis.prediction.outcomes import columns_of, outcome_of, row_of, say_summary
+from chiasm.diagnosis.prediction.occlusion import WINDOWS
+from chiasm.diagnosis.prediction.outcomes import (
+    columns_of,
+    outcome_of,
+    record_of,
+    row_of,
+    say_summary,
+)
+from chiasm.diagnosis.prediction.pictures import PatternPictures
+from chiasm.diagnosis.quantities.assessment import measured
+from chiasm.diagnosis.quantities.severity import SeverityLevels, levels_for, rated
 from chiasm.diagnosis.readers.opening import open_source
 from chiasm.diagnosis.readers.source import RecordingSource, problem_message
 from chiasm.errors import ChiasmError, ConfigurationError, DataError
-from chiasm.runs.console import MAX_LISTED
+from chiasm.runs.console import MAX_LISTED, say
 from chiasm.runs.tally import Tally
 from chiasm.samples import Diagnosis, RecordingSample
 from chiasm.training.progress import Progress
+
+_MANY = 100  # recordings whose pictures take long
 
 
 class RecordingModel(Protocol):
@@ -44,6 +56,8 @@ def predict(
     out: Path | str = "diagnoses",
     series: Path | str | None = None,
     recorder: Sequence[str] = (),
+    severity: Path | str | None = None,
+    pictures: bool = True,
 ) -> list[Diagnosis]:
     """Diagnose new recordings; writes ``diagnoses.csv`` and ``diagnoses.json`` to ``out``.
 
@@ -53,6 +67,9 @@ def predict(
         out: folder for the results.
         series: the series that belongs to a single picture.
         recorder: ``NAME=VALUE`` each, what the recorder's files do not say.
+        severity: YAML file of levels; None takes ``severity.yaml`` beside the inputs, or the
+            default levels.
+        pictures: draw the pattern of each recording, and mark the phases that speak for its class.
 
     A recording that cannot be read gets a row with ``error``.
 
@@ -62,8 +79,17 @@ def predict(
     source = open_source(inputs, partner=series, recorder=recorder)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
+    levels = levels_for(inputs, severity)
+    drawn = PatternPictures(target / "patterns", model) if pictures else None
+    if pictures and len(source.refs) >= _MANY:
+        say(
+            f"Each of {len(source.refs)} recordings is judged {WINDOWS} times more for its "
+            "picture; --no-pictures leaves them out."
+        )
     with Progress("Diagnosing", len(source.refs), unit="recordings") as progress:
-        diagnoses = list(progress.over(model.predict_all(_loaded(source))))
+        diagnoses = [
+            _diagnosed(model, item, levels, drawn) for item in progress.over(_loaded(source))
+        ]
     remarks = [p.sentence for p in source.problems if not p.left_out]
     diagnoses += [
         Diagnosis(p.source, None, error=problem_message(p)) for p in source.problems if p.left_out
@@ -124,7 +150,7 @@ def _diagnosis_of(model: RecordingModel, recording: Any, number: int) -> Diagnos
     except TypeError as error:
         raise ConfigurationError(
             f"{source} names an argument that there is not ({error}); a recording has image, "
-            "series, frequency, samples_per_cycle and source."
+            "series, frequency, samples_per_cycle, charge and source."
         ) from error
 
 
@@ -136,12 +162,28 @@ def _write(
     for position, diagnosis in enumerate(diagnoses):
         tally.add(outcome_of(diagnosis, kinds), position)
     rows = [row_of(diagnosis, kinds) for diagnosis in diagnoses]
-    (folder / "diagnoses.json").write_text(json.dumps(rows, indent=2) + "\n")
+    records = [record_of(diagnosis, kinds) for diagnosis in diagnoses]
+    (folder / "diagnoses.json").write_text(json.dumps(records, indent=2) + "\n")
     with (folder / "diagnoses.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(columns_of(kinds)))
         writer.writeheader()
         writer.writerows(rows)
     say_summary(tally, folder)
+
+
+def _diagnosed(
+    model: RecordingModel,
+    item: tuple[str, RecordingSample | ChiasmError],
+    levels: SeverityLevels | None,
+    drawn: PatternPictures | None,
+) -> Diagnosis:
+    """Return the diagnosis of a recording, or its error; the picture is written."""
+    diagnosis = next(model.predict_all([item]))
+    if isinstance(item[1], RecordingSample):
+        diagnosis = rated(measured(diagnosis, item[1]), levels)
+    if drawn is not None and isinstance(item[1], RecordingSample) and not diagnosis.error:
+        drawn.write(item[1], diagnosis)
+    return diagnosis
 
 
 def _loaded(source: RecordingSource) -> Iterator[tuple[str, RecordingSample | ChiasmError]]:

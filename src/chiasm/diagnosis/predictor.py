@@ -16,6 +16,8 @@ from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.contract import DiagnosisContract, load_model
 from chiasm.diagnosis.decision import Array, diagnosis_from_logits, predict_each
 from chiasm.diagnosis.preparation.network_inputs import absence_notes, recording_arrays
+from chiasm.diagnosis.preparation.recorders import Polarity
+from chiasm.diagnosis.quantities.assessment import assessed
 from chiasm.diagnosis.readers.checked_sample import sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.runs.model_folder import model_folder, parameter_count
@@ -111,6 +113,7 @@ class DiagnosisPredictor:
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
         source: str = "",
+        **measured: Any,
     ) -> Diagnosis:
         """Diagnose one recording; one of the two modalities may be missing.
 
@@ -120,6 +123,7 @@ class DiagnosisPredictor:
             frequency: of the mains, Hz.
             samples_per_cycle: values of the series in a mains cycle.
             source: name of the recording in the diagnosis.
+            measured: ``charge``, the pC of one unit; or ``pulses`` and ``system`` of a reader.
 
         Raises:
             DataError: a shape, type or value does not fit, or both modalities are missing.
@@ -132,6 +136,7 @@ class DiagnosisPredictor:
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,
+                **measured,
             )
         )
 
@@ -140,10 +145,25 @@ class DiagnosisPredictor:
 
         Probabilities are the network's on all modalities that are present. Each modality's opinion
         is the network's on that one alone. Uncertainty and belief are of the combined opinions.
+        Quantities, severity and sources are those of ``assessed``.
 
         Raises:
             DataError: the recording has none of the network's modalities, or one does not fit.
         """
+        return assessed(self, sample)
+
+    @property
+    def polarity(self) -> Polarity:
+        """How the model's recordings are written."""
+        return self.contract.recording.polarity
+
+    @property
+    def has_phase(self) -> bool:
+        """Whether the model's recordings have the phase of a mains."""
+        return self.contract.recording.phase == "mains"
+
+    def classify(self, sample: RecordingSample) -> Diagnosis:
+        """Diagnose one recording as ``predict`` does, without what is measured on its pulses."""
         batch, present = self._batch(sample)
         single = {m: self._output(batch, (m,)).logits for m in present}
         joint = self._output(batch, present).logits if len(present) > 1 else single[present[0]]

@@ -72,7 +72,7 @@ def _without(config: DiagnosisConfig, folder: Path, kind: str) -> OpenSetCase:
         update={"left_out": (kind,), "out": folder / FOLDER / f"without_{kind}"}
     )
     model, data = _trained(changed, f"For comparison: without {kind} ...")
-    number = kinds.index(kind)
+    number = data.store.kinds.index(kind)
     known = [ref for ref in data.split.test if ref.label != number]
     unknown = [ref for ref in data.split.test if ref.label == number]
     reference = score_recordings(model, data.store, data.split.train, single=False)

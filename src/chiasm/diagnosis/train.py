@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch import LightningModule
 from safetensors.torch import load_file, save_file
 
+from chiasm.diagnosis.adapt import GENTLE, joined, set_nearest_head, start_weights
 from chiasm.diagnosis.batch import moved
 from chiasm.diagnosis.calibrate import calibrate_and_save
 from chiasm.diagnosis.classifier import Classifier, FittedClassifier, Labelled
@@ -145,6 +146,8 @@ def _within_budget(data: DiagnosisDataModule, *, seconds: float) -> DiagnosisDat
 
 
 def _train_stages(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
+    if data.config.start_from is not None:
+        return _adapt(network, data)
     if data.config.pretrain_epochs:
         say("First stage: contrast ...")
         pretrain(network, data)
@@ -153,7 +156,27 @@ def _train_stages(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModul
     return data
 
 
+def _adapt(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
+    config = data.config
+    start_weights(network, config)
+    if config.adaptation == "nearest":
+        say(f"Means of the classes, in the embedding of {config.start_from} ...")
+        set_nearest_head(network, data)
+        return data
+    say(f"Going on from {config.start_from} ...")
+    slow = config.model_copy(
+        update={"learning_rate": GENTLE * config.learning_rate, "pretrain_epochs": 0}
+    )
+    classify(network, replace(data, config=slow))
+    return data
+
+
 def _train_members(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
+    if data.config.start_from is not None:
+        raise ConfigurationError(
+            f"{data.config.model} trains its members one by one, and cannot go on from a run; "
+            "adapt one of its members."
+        )
     return train_members(network, data, train)
 
 
@@ -162,6 +185,8 @@ def _fit(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
     network.eval()
     say("Describing the recordings ...")
     training = _described(network, data, "fit")
+    if data.config.start_from is not None:
+        training = joined(data, training, lambda other: _described(network, other, "fit"))
     validation = _described(network, data, "classify_check")
     say("Fitting ...")
     network.fit(training, validation, seed=data.config.seed)

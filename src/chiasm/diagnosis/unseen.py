@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 from chiasm.diagnosis.config import DiagnosisConfig
@@ -29,12 +31,17 @@ class EvaluationSplit:
         test: labelled recordings of groups that the model was neither trained nor tuned on.
         notes: a sentence on each kind of recordings that is left out.
         not_scored: recordings of unseen groups that have none of the model's modalities.
+        unknown: recordings of classes that the model was not trained on, of any group; a label is
+            a position in ``unknown_kinds``.
+        unknown_kinds: names of these classes.
     """
 
     train: tuple[RecordingRef, ...]
     test: tuple[RecordingRef, ...]
     notes: tuple[str, ...]
     not_scored: int
+    unknown: tuple[RecordingRef, ...] = ()
+    unknown_kinds: tuple[str, ...] = ()
 
 
 def evaluation_split(
@@ -44,11 +51,13 @@ def evaluation_split(
 
     Raises:
         SplitError: it is unknown what the model was trained on, or the run has no test recordings.
-        DataError: the model does not know a class, or no recording is left.
+        DataError: the name of a class is nearly one of the model's, or no recording is left.
     """
     config = _settings(run)
     left_out = () if config is None else config.left_out
-    refs = relabelled(store, contract.kinds)
+    refs, others = relabelled(store, contract.kinds)
+    others += [ref for ref in refs if ref.kind in left_out]
+    unknown, unknown_kinds = _of_other_classes(others, store, contract.modalities)
     description, kind = contract.split, contract.split.groups_by
     stored = stored_split(run, store, refs, data)
     notes: list[str] = []
@@ -61,7 +70,7 @@ def evaluation_split(
         candidates = [*stored.test, *_added(stored, refs, description, notes)]
         seen = {*description.training_groups, *(description.validation_groups or ())}
         seen |= group_digests(kind, (*stored.train, *stored.validation))
-    candidates = [ref for ref in candidates if _kind(ref, contract.kinds) not in left_out]
+    candidates = [ref for ref in candidates if ref.kind not in left_out]
     unseen = _unseen(candidates, kind, seen, notes)
     test = tuple(ref for ref in unseen if has_any(store, ref, contract.modalities))
     not_scored = len(unseen) - len(test)
@@ -70,37 +79,90 @@ def evaluation_split(
             f"{_counted(not_scored)} {_has(not_scored)} no {' and no '.join(contract.modalities)}, "
             "which the model needs."
         )
+    if unknown:
+        notes.append(
+            f"{_counted(len(unknown))} {'is' if len(unknown) == 1 else 'are'} of "
+            f"{', '.join(unknown_kinds)}, which the model was not trained on: the right answer is "
+            "'unknown'. Where the model has such a class under another name, give it that name."
+        )
     if not test:
         if stored is not None and not stored.test:
             raise SplitError(
                 f"{run} left no recordings for tests (shares {description.shares}): train it "
                 "again with a share for tests, or evaluate it on other data."
             )
+        remedy = ""
+        if unknown:
+            trained = [kind for kind in contract.kinds if kind not in left_out]
+            remedy = (
+                f"Add recordings of {', '.join(trained)}: how well the unknown ones are told is "
+                "measured against them. 'chiasm predict' says what the model takes these for."
+            )
         raise DataError(
-            f"{data} has no labelled recording of a group that it was not trained on. "
-            f"{' '.join(notes)}".strip()
+            f"{data} has no labelled recording of a trained class and of a group that the model "
+            f"was not trained on. {' '.join((*notes, remedy))}".strip()
         )
-    return EvaluationSplit(train, test, tuple(notes), not_scored)
+    return EvaluationSplit(train, test, tuple(notes), not_scored, unknown, unknown_kinds)
 
 
-def relabelled(store: RecordingStore, kinds: Sequence[str]) -> list[RecordingRef]:
-    """Return the labelled recordings of a store, numbered as the classes of a model.
+def relabelled(
+    store: RecordingStore, kinds: Sequence[str]
+) -> tuple[list[RecordingRef], list[RecordingRef]]:
+    """Return a store's labelled recordings of a model's classes, and those of all other classes.
 
     The numbers in a store depend on which classes it holds; only names tell which class is meant.
+    The former are numbered as the classes of the model, the latter as those of the store.
 
     Raises:
-        DataError: the model does not know a class.
+        DataError: a name is nearly one of the model's: whether it means that class is unknown.
     """
-    refs = [ref for ref in store.refs if ref.label is not None]
-    names = dict.fromkeys(_kind(ref, store.kinds) for ref in refs)
-    unknown = [name for name in names if name not in kinds]
-    if unknown:
-        raise DataError(
-            f"{store.name} has recordings of {', '.join(unknown)}, and the model knows "
-            f"{', '.join(kinds)}. Name the classes as the model does (column 'kind' of a table), "
-            "or leave these recordings out."
-        )
-    return [replace(ref, label=kinds.index(_kind(ref, store.kinds))) for ref in refs]
+    refs = [
+        replace(ref, kind=_kind(ref, store.kinds)) for ref in store.refs if ref.label is not None
+    ]
+    for name in dict.fromkeys(ref.kind for ref in refs):
+        near = _nearly(name, kinds)
+        if near is not None:
+            raise DataError(
+                f"{store.name} has recordings of '{name}', and the model knows '{near}'. If that "
+                f"is the same class, name it '{near}' (column 'kind' of a table); if it is another "
+                "one, give it a name that cannot be taken for that."
+            )
+    known = [replace(ref, label=kinds.index(ref.kind)) for ref in refs if ref.kind in kinds]
+    return known, [ref for ref in refs if ref.kind not in kinds]
+
+
+# Two names this alike (of difflib) are one with a slip of the pen.
+_ALIKE = 0.9
+
+
+def _nearly(name: str, kinds: Sequence[str]) -> str | None:
+    """Return the class whose name differs from this one in spelling alone, if there is one."""
+    if name in kinds:
+        return None
+    plain = {_spelling(kind): kind for kind in kinds}
+    near = get_close_matches(_spelling(name), plain, n=1, cutoff=_ALIKE)
+    # Names that differ in a number are told apart on purpose.
+    numbers = re.findall(r"\d+", name)
+    return next((plain[n] for n in near if re.findall(r"\d+", plain[n]) == numbers), None)
+
+
+def _spelling(name: str) -> str:
+    """Return the letters and digits of a name in lower case."""
+    return "".join(sign for sign in name.casefold() if sign.isalnum())
+
+
+def _of_other_classes(
+    refs: Sequence[RecordingRef], store: RecordingStore, modalities: Sequence[str]
+) -> tuple[tuple[RecordingRef, ...], tuple[str, ...]]:
+    """Return the recordings of untrained classes that have a modality, and the classes' names.
+
+    Their groups do not matter: no recording of the class was seen in training.
+    """
+    usable = [ref for ref in refs if has_any(store, ref, modalities)]
+    names = [ref.kind for ref in usable]
+    kinds = tuple(dict.fromkeys(names))
+    numbered = (replace(ref, label=kinds.index(name)) for ref, name in zip(usable, names))
+    return tuple(numbered), kinds
 
 
 def stored_split(

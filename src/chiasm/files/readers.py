@@ -68,7 +68,7 @@ def open_with_reader(wing: str, path: Path | str, **options: Any) -> Any:
     entry = find_reader(wing, path)
     if entry is None:
         layouts = "; ".join(known.layout for known in readers(wing))
-        raise DataError(f"{_unknown(wing, path)} Known layouts: {layouts}.")
+        raise DataError(f"{_unknown(wing, path)} Known layouts: {layouts}.", see="no-layout")
     options = {name: value for name, value in options.items() if value is not None}
     for name in options.keys() - inspect.signature(entry).parameters.keys():
         raise DataError(

@@ -30,7 +30,7 @@ from chiasm.samples import Diagnosis, Verdict
 
 logger = logging.getLogger(__name__)
 
-_DESCRIPTIONS = ("deployment.json", "contract.json", "model/contract.json")
+_DESCRIPTIONS = ("deployment.json", "contract.json", "model/contract.json", "products.json")
 
 
 class Model(Protocol):
@@ -228,7 +228,7 @@ class Judge:
             tell(f"The heat map {path} could not be written: {error}")
 
     def _draw_on(self, arrival: Arrival, verdict: Verdict, path: Path) -> None:
-        rule = getattr(self.model, "alarm_rule")  # noqa: B009
+        rule = getattr(self.model, "rule_for")(verdict)  # noqa: B009
         files: dict[str, Any] = {k: v for k, v in arrival.by_role().items() if k in ("rgb", "xyz")}
         if "rgb" not in files and "rgb" in self.needs.roles and "xyz" in files:
             files["rgb"] = read_range(files["xyz"], RangeSettings()).rgb
@@ -281,7 +281,7 @@ def _of_part(record: LineRecord, verdict: Verdict, model: Any) -> LineRecord:
         alarm=verdict.defective,
         score=verdict.score,
         p_value=verdict.p_value,
-        threshold=model.alarm_rule.threshold,
+        threshold=model.rule_for(verdict).threshold,
         regions=verdict.regions,
         parts=verdict.parts,
         notes=verdict.notes,

@@ -78,7 +78,9 @@ def refuse_many(
     lines = [f"  {problem}" for problem in problems[:_NAMED]]
     if count > _NAMED:
         lines.append(f"  ... and {count - _NAMED} more ('chiasm data check' lists all)")
-    raise DataError("\n".join([f"{count} of {total} {noun} cannot be used; {why}", *lines]))
+    raise DataError(
+        "\n".join([f"{count} of {total} {noun} cannot be used; {why}", *lines]), see="damaged-files"
+    )
 
 
 def left_out_note(folder: Path) -> str | None:

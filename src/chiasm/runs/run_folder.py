@@ -11,7 +11,7 @@ from chiasm.settings import Settings
 
 DATA = "training_data.sha256"
 # Any of these shows that a run was started in the folder.
-_RUN_FILES = ("checkpoints", "genotype.json", "finalists.json", "model")
+_RUN_FILES = ("checkpoints", "genotype.json", "finalists.json", "model", "products")
 
 
 def open_run_folder(config: Settings, folder: Path, *, free: Collection[str]) -> None:
@@ -33,7 +33,9 @@ def open_run_folder(config: Settings, folder: Path, *, free: Collection[str]) ->
         names = (before.keys() | now.keys()) - set(free)
         changed = sorted(name for name in names if before.get(name) != now.get(name))
         if changed:
-            raise ConfigurationError(_refusal(folder, f"other settings ({', '.join(changed)})"))
+            raise ConfigurationError(
+                _refusal(folder, f"other settings ({', '.join(changed)})"), see="run-folder"
+            )
     config.save(path)
 
 
@@ -54,7 +56,7 @@ def record_data_hash(folder: Path, digest: str) -> None:
     """
     path = folder / DATA
     if path.exists() and _has_run(folder) and path.read_text().strip() != digest:
-        raise ConfigurationError(_refusal(folder, "other training parts"))
+        raise ConfigurationError(_refusal(folder, "other training parts"), see="run-folder")
     path.write_text(digest + "\n")
 
 

@@ -13,11 +13,11 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from chiasm import __version__
 from chiasm.errors import ChiasmError, ConfigurationError, DataError
 from chiasm.files.content_hash import content_hash
 from chiasm.files.parquet import read_metadata
@@ -227,7 +227,7 @@ def make_plan(job: Job, folder: Path, workers: int, threads: int) -> Planned:
         "model": content_hash(job.model_files),
         "inputs": _digest_of(items, listing.files),
         "options": dict(job.options),
-        "version of chiasm": __version__,
+        "version of chiasm": version("chiasm"),
     }
     count = len(listing.refs) + len(listing.problems)
     if not count:

@@ -8,10 +8,10 @@ import socket
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from chiasm import __version__
 from chiasm.errors import ChiasmError, ConfigurationError, DataError
 from chiasm.files.content_hash import content_hash
 from chiasm.files.parquet import ParquetFile, remove_incomplete
@@ -37,7 +37,7 @@ PICTURES_IN_MEMORY = 32
 def versions() -> dict[str, str]:
     """Return the versions that must agree between machines."""
     major, minor, _ = platform.python_version_tuple()
-    return {"chiasm": __version__, "Python": f"{major}.{minor}"}
+    return {"chiasm": version("chiasm"), "Python": f"{major}.{minor}"}
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ def open_task(task: ShardTask) -> None:
     """
     global _opened
     host = socket.gethostname()
-    for name, version in versions().items():
-        if task.versions[name] != version:
+    for name, here in versions().items():
+        if task.versions[name] != here:
             raise ConfigurationError(
-                f"The worker on {host} has {name} {version}, and this machine "
-                f"{task.versions[name]}: verdicts could differ. Install the same version on both."
+                f"The worker on {host} has {name} {here}, and this machine "
+                f"{task.versions[name]}: verdicts could differ. Install the same here on both."
             )
     _enter(task, host)
     if read_digest(task.plan.folder) != task.plan.digest:

@@ -8,9 +8,11 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from chiasm.detection.products.models import ProductModels, read_products
 from chiasm.runtime.deployment import read_deployment
 from chiasm.runtime.detection import DetectionRuntime
 from chiasm.runtime.engine import processor_threads
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 __all__ = ["DetectionRuntime", "load"]
 
 
-def load(folder: str | Path, *, threads: int | None = None) -> DetectionRuntime | DiagnosisRuntime:
+def load(
+    folder: str | Path, *, threads: int | None = None
+) -> DetectionRuntime | DiagnosisRuntime | ProductModels:
     """Open an exported model.
 
     Args:
@@ -34,6 +38,8 @@ def load(folder: str | Path, *, threads: int | None = None) -> DetectionRuntime 
     """
     # A link may be changed to another model during the read: all files must come from one folder.
     folder = Path(folder).resolve()
+    if read_products(folder):
+        return ProductModels.load(folder, partial(load, threads=threads))
     deployment = read_deployment(folder)
     count = threads or processor_threads()
     if deployment.wing == "classifier":

@@ -41,6 +41,7 @@ class DetectionRuntime:
     """
 
     wing = "detector"
+    products: tuple[str, ...] = ()  # the model is of one
     is_baseline = False  # these are not exported
     genotype = None  # the graph holds the fusion
     parameters = None
@@ -71,6 +72,15 @@ class DetectionRuntime:
     def alarm_rule(self) -> AlarmRule:
         """How scores become decisions, and what is promised of them."""
         return self.deployment.alarm_rule
+
+    def rule_for(self, verdict: Verdict) -> AlarmRule:
+        """Return the rule that decided on a part."""
+        return self.alarm_rule
+
+    @property
+    def promise(self) -> str:
+        """What is promised of false alarms, as a sentence."""
+        return self.alarm_rule.promise
 
     @property
     def acquisition(self) -> Acquisition | None:

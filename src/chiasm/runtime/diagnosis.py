@@ -16,6 +16,8 @@ from chiasm.diagnosis.preparation.network_inputs import (
     absence_notes,
     recording_arrays,
 )
+from chiasm.diagnosis.preparation.recorders import Polarity
+from chiasm.diagnosis.quantities.assessment import assessed
 from chiasm.diagnosis.readers.checked_sample import sample_from_arrays
 from chiasm.errors import ChiasmError
 from chiasm.runtime.deployment import Deployment
@@ -75,6 +77,7 @@ class DiagnosisRuntime:
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
         source: str = "",
+        **measured: Any,
     ) -> Diagnosis:
         """Diagnose one recording; one of the two modalities may be missing.
 
@@ -84,6 +87,7 @@ class DiagnosisRuntime:
             frequency: of the mains, Hz.
             samples_per_cycle: values of the series in a mains cycle.
             source: name of the recording in the diagnosis.
+            measured: ``charge``, the pC of one unit; or ``pulses`` and ``system`` of a reader.
 
         Raises:
             DataError: a shape, type or value does not fit, or both modalities are missing.
@@ -96,6 +100,7 @@ class DiagnosisRuntime:
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,
+                **measured,
             )
         )
 
@@ -104,6 +109,20 @@ class DiagnosisRuntime:
 
         ``streaming`` uses the engine that serves several callers at the same time.
         """
+        return assessed(self, sample, partial(self.classify, streaming=streaming))
+
+    @property
+    def polarity(self) -> Polarity:
+        """How the model's recordings are written."""
+        return self.form.polarity
+
+    @property
+    def has_phase(self) -> bool:
+        """Whether the model's recordings have the phase of a mains."""
+        return self.form.phase == "mains"
+
+    def classify(self, sample: RecordingSample, *, streaming: bool = False) -> Diagnosis:
+        """Diagnose one recording as ``predict`` does, without what is measured on its pulses."""
         single, joint, present = self.logits(sample, streaming=streaming)
         return diagnosis_from_logits(
             single,
@@ -157,6 +176,7 @@ class DiagnosisRuntime:
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
         source: str = "",
+        **measured: Any,
     ) -> Future[Diagnosis]:
         """Diagnose one recording in the background; the future raises what a call would raise."""
         return self._engines.submit(
@@ -166,6 +186,7 @@ class DiagnosisRuntime:
                 frequency=frequency,
                 samples_per_cycle=samples_per_cycle,
                 source=source,
+                **measured,
             )
         )
 
@@ -177,6 +198,7 @@ class DiagnosisRuntime:
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
         source: str = "",
+        **measured: Any,
     ) -> Callable[[], Diagnosis]:
         """Check one recording, and return a function that diagnoses it.
 
@@ -189,6 +211,7 @@ class DiagnosisRuntime:
             frequency=frequency,
             samples_per_cycle=samples_per_cycle,
             source=source,
+            **measured,
         )
         return partial(self.predict, sample, streaming=True)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from chiasm.diagnosis.readers.checked_sample import series_of_file
 from chiasm.diagnosis.readers.instruments import MONITOR_ROLES, monitor_list
 from chiasm.diagnosis.readers.recorded import RAW_SUFFIXES, Recorded, RecorderSettings
 from chiasm.diagnosis.readers.recorder_settings import settings_of
+from chiasm.discharge import MeasuringSystem, Pulses
 from chiasm.errors import DataError
 from chiasm.files.bit_depth import few_bits
 from chiasm.files.decoding import numbers_of
@@ -57,7 +58,7 @@ PART_FIELDS = (
 _MONITOR_FILES = {"series_phase": "P", "series_time": "Ti", "series_settings": "SG"}
 _RECORDER_FIELDS = (
     *("frequency", "samples_per_cycle", "sample_rate", "layout", "columns", "raw_type"),
-    *("header_bytes", "variable"),
+    *("header_bytes", "variable", "charge", "voltage_kv", "dead_time"),
 )
 RECORDING_FIELDS = (
     *("image", "series", *_MONITOR_FILES, *_RECORDER_FIELDS, "rows_in_time", "source"),
@@ -94,6 +95,8 @@ class Recording:
         frequency: of the mains, Hz.
         samples_per_cycle: values of the series per mains cycle.
         notes: what was assumed when they were decoded.
+        pulses: single ones, where the recorder lists them.
+        system: calibration and voltage.
     """
 
     image: FloatArray | None
@@ -101,6 +104,8 @@ class Recording:
     frequency: float
     samples_per_cycle: int
     notes: tuple[str, ...] = ()
+    pulses: Pulses | None = None
+    system: MeasuringSystem = field(default_factory=MeasuringSystem)
 
 
 def check_fields(
@@ -137,11 +142,11 @@ def in_fields(sentence: str) -> str:
         'Give the metres of one count (field unit 0.001).'
     """
 
-    def field(option: re.Match[str]) -> str:
+    def named(option: re.Match[str]) -> str:
         name = option[1].replace("-", "_")
         return f"field {_FIELD_OF_OPTION.get(name, name)}"
 
-    return _OPTION.sub(field, sentence)
+    return _OPTION.sub(named, sentence)
 
 
 def _part(files: Mapping[str, Upload], fields: Mapping[str, str], limits: Limits) -> Part:
@@ -261,6 +266,8 @@ def decode_recording(
         recorded.frequency,
         recorded.samples_per_cycle,
         (*notes, *recorded.remarks),
+        recorded.pulses,
+        recorded.system,
     )
 
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from chiasm.detection.products.models import read_products
 from chiasm.errors import ChiasmError, ConfigurationError
 from chiasm.runtime.deployment import DEPLOYMENT, Deployment
 from chiasm.service.log.replicas import ServedModel
@@ -48,6 +49,23 @@ def named_folders(arguments: list[str]) -> dict[str, Path]:
             )
         folders[name] = folder
     return folders
+
+
+def with_products(folders: Mapping[str, Path]) -> dict[str, Path]:
+    """Replace folders of several products by those of each, under the products' names.
+
+    A client says by the address of which product a part is.
+
+    Raises ``ConfigurationError`` for a name that occurs twice or cannot stand in an address.
+    """
+    found: list[str] = []
+    for name, folder in folders.items():
+        products = read_products(folder)
+        if products:
+            found += [f"{product.name}={folder / product.folder}" for product in products]
+        else:
+            found.append(f"{name}={folder}")
+    return named_folders(found)
 
 
 class ModelPool:

@@ -8,13 +8,16 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.detection.report.overlay import HeatScale, heat
-from chiasm.samples import FloatArray
+from chiasm.diagnosis.prediction.pictures import pattern_picture
+from chiasm.errors import ConfigurationError
+from chiasm.samples import Diagnosis, FloatArray, RecordingSample
 from chiasm.service.decoding import Part
 from chiasm.service.refusals import Refusal
 
@@ -65,6 +68,35 @@ class ViewSource:
     def nbytes(self) -> int:
         """Bytes in memory."""
         return self.scores.nbytes + self.file_bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PatternSource:
+    """A recording with its diagnosis, from which its pattern is drawn on request.
+
+    Attributes:
+        sample: the recording.
+        diagnosis: of it.
+        model: that diagnosed it.
+    """
+
+    sample: RecordingSample
+    diagnosis: Diagnosis
+    model: Any
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        arrays = (self.sample.image, self.sample.series)
+        return sum(array.nbytes for array in arrays if array is not None)
+
+
+def pattern_of(source: PatternSource, theme: Literal["light", "dark"]) -> bytes:
+    """Return the pattern of a recording as PNG; ``Refusal`` 501 if it cannot be drawn here."""
+    try:
+        return pattern_picture(source.model, source.sample, source.diagnosis, theme=theme)
+    except ConfigurationError as cause:
+        raise Refusal(501, "no_drawing", f"{cause}") from cause
 
 
 def views_of(source: ViewSource) -> Views:
@@ -137,10 +169,10 @@ class ViewCache:
     def __init__(self, most_bytes: int) -> None:
         self._most = most_bytes
         self._held = 0
-        self._sources: OrderedDict[str, ViewSource] = OrderedDict()
+        self._sources: OrderedDict[str, ViewSource | PatternSource] = OrderedDict()
         self._lock = threading.Lock()
 
-    def put(self, verdict: str, source: ViewSource) -> None:
+    def put(self, verdict: str, source: ViewSource | PatternSource) -> None:
         """Add a verdict, and remove the oldest ones while there are too many bytes."""
         with self._lock:
             former = self._sources.pop(verdict, None)  # of the same request, sent again
@@ -152,7 +184,20 @@ class ViewCache:
                 self._held -= oldest.nbytes
 
     def get(self, verdict: str) -> Views:
-        """Return the views of a verdict; ``Refusal`` 404 if they are not kept."""
+        """Return the views of a part's verdict; ``Refusal`` 404 if they are not kept."""
+        source = self._kept(verdict)
+        if not isinstance(source, ViewSource):
+            raise Refusal(404, "no_such_view", "This verdict is on a recording: see pattern.png.")
+        return views_of(source)
+
+    def pattern(self, verdict: str, theme: Literal["light", "dark"]) -> bytes:
+        """Return the pattern of a recording as PNG; ``Refusal`` 404 if it is not kept."""
+        source = self._kept(verdict)
+        if not isinstance(source, PatternSource):
+            raise Refusal(404, "no_such_view", "This verdict is on a part, which has no pattern.")
+        return pattern_of(source, theme)
+
+    def _kept(self, verdict: str) -> ViewSource | PatternSource:
         with self._lock:
             source = self._sources.get(verdict)
         if source is None:
@@ -162,7 +207,7 @@ class ViewCache:
                 "This verdict has no pictures, or they are not kept any more: only the newest "
                 "are (option --cache-mb). Send the part again to see them.",
             )
-        return views_of(source)
+        return source
 
 
 def _ground(views: Views, ground: str) -> Bytes:

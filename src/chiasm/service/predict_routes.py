@@ -60,6 +60,9 @@ _DESCRIPTIONS = {
     "header_bytes": "Bytes before bare numbers.",
     "variable": "Of a .mat or .npz file with several arrays.",
     "rows_in_time": "Earlier name: true is layout=rows, false layout=channels.",
+    "charge": "Calibration factor: pC of one unit of the series; charges are uncalibrated without.",
+    "voltage_kv": "Effective value of the voltage at the test object, kV.",
+    "dead_time": "Seconds after the beginning of a pulse in which no other begins.",
     "source": "Name of the part in the log; the file's name if not given.",
 }
 _KEY = {

@@ -8,23 +8,31 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
 from chiasm.detection.report.overlay import HeatScale
+from chiasm.diagnosis.prediction.outcomes import source_record
 from chiasm.errors import ChiasmError
 from chiasm.line.record import LineRecord, Payload
-from chiasm.samples import Diagnosis, Verdict
+from chiasm.samples import Diagnosis, RecordingSample, Verdict
 from chiasm.service.declared_size import Limits
 from chiasm.service.decoding import decode_part, decode_recording
 from chiasm.service.log.record import LoggedVerdict
 from chiasm.service.log.verdict_log import VerdictLog
 from chiasm.service.model_pool import HostedModel, Runtime
 from chiasm.service.multipart import Upload, safe_name
-from chiasm.service.pictures import ViewCache, ViewSource
+from chiasm.service.pictures import PatternSource, ViewCache, ViewSource
 from chiasm.service.refusals import Refusal, shortened
-from chiasm.service.schemas import PartVerdict, Prediction, RecordingDiagnosis, utc_time
+from chiasm.service.schemas import (
+    PartVerdict,
+    Prediction,
+    RecordingDiagnosis,
+    SeverityFacts,
+    SourceFacts,
+    utc_time,
+)
 from chiasm.service.state_routes import ServiceMetrics
 
 Files = Mapping[str, Upload]
@@ -147,7 +155,7 @@ class RequestPredictor:
 
     def _recording(
         self, runtime: Runtime, row: LoggedVerdict, files: Files, fields: Fields, received: float
-    ) -> tuple[Prediction, LoggedVerdict, ViewSource | None, dict[str, Any]]:
+    ) -> tuple[Prediction, LoggedVerdict, PatternSource | None, dict[str, Any]]:
         form = runtime.deployment.recording
         assert form is not None
         with self.preparing:
@@ -160,8 +168,20 @@ class RequestPredictor:
                 frequency=recording.frequency,
                 samples_per_cycle=recording.samples_per_cycle,
                 source=row.source,
+                pulses=recording.pulses,
+                system=recording.system,
             )
         diagnosis: Diagnosis = predict()
+        sample = RecordingSample(
+            image=recording.image,
+            series=recording.series,
+            frequency=recording.frequency,
+            samples_per_cycle=recording.samples_per_cycle,
+            source=row.source,
+            pulses=recording.pulses,
+            system=recording.system,
+        )
+        severity, quantities = diagnosis.severity, diagnosis.quantities
         row = replace(
             row,
             score=max(diagnosis.probabilities.values(), default=None),
@@ -180,11 +200,15 @@ class RequestPredictor:
             opinions={name: dict(opinion) for name, opinion in diagnosis.opinions.items()},
             uncertainty=finite_or_none(diagnosis.uncertainty),
             conflict=finite_or_none(diagnosis.conflict),
+            quantities=None if quantities is None else quantities.named(),
+            severity=None if severity is None else SeverityFacts(**asdict(severity)),
+            sources=[SourceFacts(**source_record(source)) for source in diagnosis.sources],
             latency_ms=row.latency_ms,
             notes=[*recording.notes, *diagnosis.notes],
+            links={"pattern": f"/v1/verdicts/{row.id}/pattern.png"},
         )
         said = {"probabilities": diagnosis.probabilities, "notes": answer.notes}
-        return answer, row, None, said
+        return answer, row, PatternSource(sample, diagnosis, runtime), said
 
     def _send(self, row: LoggedVerdict, said: Mapping[str, Any]) -> None:
         try:

@@ -60,6 +60,26 @@ class PartVerdict(Schema):
     )
 
 
+class SeverityFacts(Schema):
+    """How severe the pulses of a recording are, whatever their class."""
+
+    level: Literal["low", "medium", "high"]
+    reasons: list[str]
+    levels: str = Field(description="Name of the rule; the default levels are nobody's limits.")
+
+
+class SourceFacts(Schema):
+    """One of several sources that are active in a recording."""
+
+    kind: str
+    probability: float
+    share_of_pulses: float
+    share_of_charge: float
+    phases_deg: list[tuple[float, float]]
+    probabilities: dict[str, float]
+    quantities: dict[str, Any] | None
+
+
 class RecordingDiagnosis(Schema):
     """Diagnosis of one recording."""
 
@@ -75,8 +95,17 @@ class RecordingDiagnosis(Schema):
     opinions: dict[str, dict[str, float]]
     uncertainty: float | None
     conflict: float | None
+    quantities: dict[str, Any] | None = Field(
+        None,
+        description="After IEC 60270, by names with units; 'uncalibrated' are the recorder's own.",
+    )
+    severity: SeverityFacts | None = None
+    sources: list[SourceFacts] = Field([], description="Where several are active at once.")
     latency_ms: float
     notes: list[str]
+    links: dict[str, str] = Field(
+        {}, description="The pattern as PNG; ?theme=dark draws it for a dark page."
+    )
 
 
 Prediction = PartVerdict | RecordingDiagnosis

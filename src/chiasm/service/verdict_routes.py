@@ -110,6 +110,16 @@ def verdict_routes(log: VerdictLog, cache: ViewCache) -> APIRouter:
     def depth_picture(verdict: Id) -> Response:
         return _png(ground_png(cache.get(verdict), "depth"))
 
+    @routes.get(
+        "/{verdict}/pattern.png",
+        summary="Pattern of a recording",
+        response_class=Response,
+        responses=_PICTURE,
+    )
+    def pattern(verdict: Id, theme: Literal["light", "dark"] = "light") -> Response:
+        """Pulses by phase and charge, with the phases that speak for the class."""
+        return _png(cache.pattern(verdict, theme))
+
     @routes.get("/{verdict}/map.npy", summary="Scores", response_class=Response, responses=_BINARY)
     def scores(verdict: Id) -> Response:
         return Response(map_npy(cache.get(verdict)), media_type="application/octet-stream")

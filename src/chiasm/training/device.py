@@ -54,7 +54,9 @@ def find_device(name: str = "auto") -> torch.device:
     kind, _, number = name.partition(":")
     index, count = int(number or 0), device_count(kind)
     if index >= count:
-        raise ConfigurationError(f"There is no device {name!r} here: {_why_not(kind, count)}")
+        raise ConfigurationError(
+            f"There is no device {name!r} here: {_why_not(kind, count)}", see="device"
+        )
     if kind == "cuda":
         # With TensorFloat-32 convolutions keep 10 bits: frozen features, and with them scores and
         # thresholds, would differ by a thousandth from those of another device.
@@ -256,7 +258,9 @@ def device_errors(device: torch.device, *, remedy: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             place = "The machine" if device.type == "cpu" else f"The device {device}"
-            raise OutOfMemoryError(f"{place} has no memory left for this. {remedy}") from error
+            raise OutOfMemoryError(
+                f"{place} has no memory left for this. {remedy}", see="memory"
+            ) from error
         if is_lost(error):
             raise DeviceLostError(
                 f"The device {device} answers no more ({str(error).splitlines()[0]}). What was "

@@ -236,7 +236,7 @@ def missing_facts_error(
     words = "Complete this command" if any(not fact.guess for fact in facts) else "Run this, if the"
     words += "" if any(not fact.guess for fact in facts) else " values are right"
     lines.append(f"{words}:\n  {convert_command(origin, destination, given, facts)}")
-    return DataError("\n".join(lines))
+    return DataError("\n".join(lines), see="missing-facts")
 
 
 def _folders(origin: Path) -> list[tuple[Path, bool]]:

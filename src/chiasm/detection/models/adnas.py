@@ -125,6 +125,11 @@ class AdnasDetector(Detector):
         frozen = self.frozen_source
         return None if frozen is None else str(frozen.backbone.weights)
 
+    @property
+    def keeps_products_apart(self) -> bool:
+        """True of frozen features: what the fusion reads is relative to a memory of normals."""
+        return self.frozen_source is not None
+
     def frozen_pass(self, batch: RGBDBatch) -> None:
         """Run the frozen backbone on both sensors; nothing where the source learns."""
         if (frozen := self.frozen_source) is not None:

@@ -13,13 +13,14 @@ from typing import Any, Literal
 from chiasm.detection.decision import failed_verdict
 from chiasm.detection.prediction.outcomes import (
     COLUMNS,
+    PRODUCT,
     outcome_of,
     row_of,
     say_summary,
     write_meanings,
 )
 from chiasm.detection.prediction.part_files import COCO, PartFiles, file_stem, png_bytes, write_coco
-from chiasm.detection.readers.opening import open_as_trained
+from chiasm.detection.products.data import open_for, with_product
 from chiasm.detection.readers.source import Lamp, SampleRef, SampleSource
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
 from chiasm.errors import ChiasmError, DataError
@@ -72,12 +73,12 @@ class PartJob:
 
     def listing(self, model: Any) -> Listing:
         """List the parts, under the lamp that the model saw its own under."""
-        source, remarks = open_as_trained(self.inputs, model.acquisition, lamp=self.lamp)
+        source, remarks = open_for(model, self.inputs, lamp=self.lamp)
         return Listing(
             source.refs,
             problems=tuple((p.source, p.sentence) for p in source.problems),
             remarks=remarks,
-            promise=model.alarm_rule.promise,
+            promise=model.promise,
             reader=without_listing(source),
         )
 
@@ -100,23 +101,24 @@ class PartJudge:
         self, model: Any, reader: SampleSource, heat_maps: HeatMaps, files: PartFiles
     ) -> None:
         self.model, self.reader, self.heat_maps, self.files = model, reader, heat_maps, files
-        self.columns = {**COLUMNS, **files.columns}
-        rule = model.alarm_rule
-        self.scale = HeatScale.of(rule.calibration_scores, rule.display_threshold)
+        product = {PRODUCT: "string"} if model.products else {}
+        self.columns = {**COLUMNS, **product, **files.columns}
 
     def judge(self, item: Item) -> Outcome:
         """Judge one part."""
         ref = _ref(item)
         sample: RGBDSample | ChiasmError
         try:
-            sample = self.reader.load(ref)
+            sample = with_product(self.reader.load(ref), ref)
         except ChiasmError as error:
             sample = error
         verdict = next(self.model.predict_all([(ref.source, sample)]))
         drawn = self.heat_maps == "all" or (self.heat_maps == "defective" and verdict.defective)
         picture = None
         if drawn and verdict.anomaly_map is not None and isinstance(sample, RGBDSample):
-            picture = png_bytes(heat_overlay(verdict.anomaly_map, sample, scale=self.scale))
+            rule = self.model.rule_for(verdict)
+            scale = HeatScale.of(rule.calibration_scores, rule.display_threshold)
+            picture = png_bytes(heat_overlay(verdict.anomaly_map, sample, scale=scale))
         name = file_stem(verdict.source, ref.files.values())
         row = self.files.write_row(verdict, row_of(verdict), name=name)
         return outcome_of(verdict, picture=picture, row=row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,7 @@ _MEANING = {
     "notes": "remarks of the model on the input",
     "error": "why the part could not be judged; empty where it was",
     "picture": "heat map over the part",
+    "product": "of a model of several products, the one by whose model the part was judged",
     "map": "raw scores (H, W), 0 outside the object",
     "mask": "numbers of the regions as grey values: 0 outside, 255 inside",
 }
@@ -74,6 +75,7 @@ TABLE = (
 )
 REGION_TABLE = ("source", "region", "pixel_threshold", *REGION)
 MEANINGS = "columns.md"
+PRODUCT = "product"  # column of models of several products
 _BAD, _UNDECIDED = "defective", "undecided"
 
 
@@ -103,7 +105,10 @@ def outcome_of(
 
 
 def row_of(verdict: Verdict) -> dict[str, Any]:
-    """Return the row of a table by the names of ``COLUMNS``; what is not known is None."""
+    """Return the row of a table by the names of ``COLUMNS``; what is not known is None.
+
+    Of a model of several products there is a column ``product``, too.
+    """
     size: tuple[int | None, ...] = (None, None)
     if verdict.anomaly_map is not None:
         size = verdict.anomaly_map.scores.shape
@@ -119,6 +124,7 @@ def row_of(verdict: Verdict) -> dict[str, Any]:
         "regions": [region_row(region) for region in verdict.regions],
         "notes": " ".join(verdict.notes),
         "error": verdict.error,
+        **({PRODUCT: verdict.product} if verdict.product else {}),
     }
 
 
@@ -137,7 +143,13 @@ def flat_row(row: Mapping[str, Any]) -> dict[str, Any]:
     regions = row["regions"]
     first = regions[0] if regions else {}
     flat = {**row, "regions": len(regions), **{name: first.get(name) for name in REGION}}
-    return {name: flat.get(name, "") for name in TABLE}
+    return {name: flat.get(name, "") for name in (*TABLE, PRODUCT)}
+
+
+def table_columns(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the columns of the table of some rows: with the product where rows name one."""
+    named = any(PRODUCT in row for row in rows)
+    return (TABLE[0], PRODUCT, *TABLE[1:]) if named else TABLE
 
 
 def write_meanings(folder: Path) -> None:

@@ -41,7 +41,8 @@ def check_metres(xyz: FloatArray, name: str) -> None:
         raise DataError(
             f"The points of {name} are {distance:.4g} away from the camera, too far for metres. "
             "They seem to be in millimetres: divide by 1000, or convert the data with "
-            "'chiasm data convert ... --unit 0.001'."
+            "'chiasm data convert ... --unit 0.001'.",
+            see="unit",
         )
 
 

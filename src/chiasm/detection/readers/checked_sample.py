@@ -130,7 +130,8 @@ def checked_sample(
         )
         raise DataError(
             f"The images of one part differ in size (height x width): {listing}. They must be "
-            "registered pixel by pixel; resample one to the other's frame first."
+            "registered pixel by pixel; resample one to the other's frame first.",
+            see="sizes-differ",
         )
     size = next(iter(sizes.values()))
     if xyz is None:
@@ -140,13 +141,15 @@ def checked_sample(
         if not valid.any():
             raise DataError(
                 f"{_file(ref, 'xyz')} holds no 3D point at all: every pixel is 0 (missing). "
-                "Record the part again."
+                "Record the part again.",
+                see="no-points",
             )
         check_metres(xyz, _file(ref, "xyz"))
     if ref.label == 1 and mask is not None and not mask.any():
         raise DataError(
             f"{_file(ref, 'mask')} is empty although {ref.source} is labelled defective "
-            f"({ref.kind or 'no kind given'}); draw the defect or label the part good."
+            f"({ref.kind or 'no kind given'}); draw the defect or label the part good.",
+            see="mask-and-label",
         )
     if ref.label == 0:
         if mask is None:
@@ -154,7 +157,8 @@ def checked_sample(
         elif mask.any():
             raise DataError(
                 f"{_file(ref, 'mask')} marks {int(mask.sum())} defective pixels although "
-                f"{ref.source} is labelled good; empty the mask or label the part defective."
+                f"{ref.source} is labelled good; empty the mask or label the part defective.",
+                see="mask-and-label",
             )
     return RGBDSample(
         rgb=rgb,
@@ -215,7 +219,8 @@ def sample_from_arrays(
     if colours is not None and points is not None and colours.shape != points.shape:
         raise DataError(
             f"rgb is {colours.shape[1]} x {colours.shape[0]} pixels and xyz {points.shape[1]} x "
-            f"{points.shape[0]}: they must show the same pixels."
+            f"{points.shape[0]}: they must show the same pixels.",
+            see="sizes-differ",
         )
     if points is not None and points.size:
         check_metres(points, source or "this part")
@@ -250,7 +255,10 @@ def check_fits_model(
     for modality in modalities:
         word, image = images[modality]
         if image is None:
-            raise DataError(f"{name} has no {modality}; this model was trained with {word}.")
+            raise DataError(
+                f"{name} has no {modality}; this model was trained with {word}.",
+                see="absent-sensor",
+            )
     height, width = sample.valid.shape
     if min(height, width) < SMALLEST_SIDE:
         raise DataError(
@@ -270,7 +278,8 @@ def points_from_depth(
     if intrinsics is None:
         raise DataError(
             "depth needs the intrinsics of its camera: pass intrinsics={'fx': ..., 'fy': ..., "
-            "'cx': ..., 'cy': ...} in pixels."
+            "'cx': ..., 'cy': ...} in pixels.",
+            see="camera",
         )
     camera = camera_of(intrinsics)
     if isinstance(depth, str | Path):
@@ -283,7 +292,8 @@ def points_from_depth(
     if unit is None and not np.issubdtype(counts.dtype, np.floating):
         raise DataError(
             f"depth holds whole counts ({counts.dtype}) of unknown length; pass depth_unit, the "
-            "metres of one count, for example 0.001."
+            "metres of one count, for example 0.001.",
+            see="camera",
         )
     metres = depth_image(Numbers(counts), "depth", unit, remarks=remarks)
     return back_project(metres, camera_for(camera, metres.shape, "depth", remarks))

@@ -71,7 +71,7 @@ def make_splits(
     train = _normals(source, "train")
     calibration = _normals(source, "validation")
     if not train:
-        raise SplitError(_no_training_sentence(source))
+        raise SplitError(_no_training_sentence(source), see="too-few-parts")
     rng = np.random.default_rng(seed)
     if cross:
         train, calibration = [*train, *calibration], []
@@ -79,7 +79,8 @@ def make_splits(
         if len(train) < 2:
             raise SplitError(
                 f"{source.name} has one good training part and no validation split; at least two "
-                "are needed, one to train on and one to calibrate with."
+                "are needed, one to train on and one to calibrate with.",
+                see="too-few-parts",
             )
         groups = [ref.group for ref in train]
         drawn = set() if aside is None else set_aside_at_least(groups, aside, rng)
@@ -91,7 +92,8 @@ def make_splits(
         if shots > len(train):
             raise SplitError(
                 f"{shots} shots were asked for, but {source.name} has {len(train)} training "
-                "normals after calibration parts are set aside; ask for fewer."
+                "normals after calibration parts are set aside; ask for fewer.",
+                see="too-few-parts",
             )
         indices = sorted(rng.permutation(len(train))[:shots].tolist())
         train = [train[i] for i in indices]
@@ -115,7 +117,8 @@ def check_disjoint(split: Split) -> None:
         more = f" {len(duplicates) - 1} more such pairs were found." if len(duplicates) > 1 else ""
         raise SplitError(
             f"{first} in the {first_list} list {relation} also in the {second_list} list. A figure "
-            f"measured on parts the model has seen is worthless: keep one of the two.{more}"
+            f"measured on parts the model has seen is worthless: keep one of the two.{more}",
+            see="overlap",
         )
 
 

@@ -1,4 +1,4 @@
-"""Known defects that train the head beside synthetic anomalies."""
+"""Known defects that train the head beside synthetic anomalies, or choose the threshold."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.prediction.known_defects import defective_refs, is_own
+from chiasm.detection.contract import read_contract
+from chiasm.detection.datamodule import DetectionDataModule
+from chiasm.detection.prediction.known_defects import choose_by_defects, defective_refs, is_own
+from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache
 from chiasm.detection.readers.opening import open_source
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.runs.console import say
+from chiasm.runs.model_folder import write_contract
 from chiasm.samples import PreparedSample
 
 
@@ -61,3 +65,19 @@ def defects_for_head(
         "threshold."
     )
     return cache.parts(source, [refs[i] for i in sorted(order.tolist())], preparation)
+
+
+def let_defects_choose(config: DetectionConfig, data: DetectionDataModule) -> None:
+    """Write the threshold that the configured known defects choose into the run's contract."""
+    assert config.defects is not None
+    own = is_own(config.defects)
+    model = config.out / "model"
+    known = choose_by_defects(
+        DetectionPredictor.load(config.out, device=config.device),
+        config.data if own else config.defects,
+        miss_rate=config.miss_rate,
+        own=own,
+        left_out=frozenset(part.source for part in data.defects),
+    )
+    contract = read_contract(model)
+    write_contract(model, contract.model_copy(update={"known_defects": known}))

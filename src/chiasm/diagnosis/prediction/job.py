@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.diagnosis.prediction.outcomes import columns_of, outcome_of, say_summary
+from chiasm.diagnosis.quantities.assessment import measured
+from chiasm.diagnosis.quantities.severity import SeverityLevels, levels_for, rated
 from chiasm.diagnosis.readers.opening import open_source
 from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, problem_message
 from chiasm.errors import ChiasmError
@@ -44,7 +46,9 @@ class RecordingJob:
     @property
     def options(self) -> Mapping[str, Any]:
         """What else decides the tables."""
-        return {"recorder": sorted(self.recorder)} if self.recorder else {}
+        levels = levels_for(self.inputs)
+        options = {} if levels is None else {"severity": str(dict(levels.bounds))}
+        return options | ({"recorder": sorted(self.recorder)} if self.recorder else {})
 
     @property
     def pictures(self) -> bool:
@@ -73,7 +77,7 @@ class RecordingJob:
         """Join a model and a reader; the store is opened where there is none."""
         if reader is None:
             reader = open_source(self.inputs, recorder=self.recorder)
-        return RecordingJudge(model, reader)
+        return RecordingJudge(model, reader, levels_for(self.inputs))
 
 
 class RecordingJudge:
@@ -82,10 +86,13 @@ class RecordingJudge:
     Args:
         model: trained or exported.
         reader: of the recordings.
+        levels: of severity; None takes the defaults.
     """
 
-    def __init__(self, model: Any, reader: RecordingSource) -> None:
-        self.model, self.reader = model, reader
+    def __init__(
+        self, model: Any, reader: RecordingSource, levels: SeverityLevels | None = None
+    ) -> None:
+        self.model, self.reader, self.levels = model, reader, levels
         self.columns = columns_of(model.kinds)
 
     def judge(self, item: Item) -> Outcome:
@@ -101,6 +108,8 @@ class RecordingJudge:
         except ChiasmError as error:
             recording = error
         diagnosis = next(self.model.predict_all([(ref.source, recording)]))
+        if isinstance(recording, RecordingSample):
+            diagnosis = rated(measured(diagnosis, recording), self.levels)
         return outcome_of(diagnosis, self.model.kinds, remarks=remarks)
 
     def failed(self, source: str, sentence: str) -> Outcome:

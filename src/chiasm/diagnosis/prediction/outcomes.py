@@ -7,11 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from chiasm.discharge import DischargeSource, digits
+from chiasm.display import plain
 from chiasm.runs.console import report_failures, say
 from chiasm.runs.tally import Outcome, Tally
 from chiasm.samples import Diagnosis
 
 _UNKNOWN = "unknown"
+# Of a table; all are in the JSON.
+_QUANTITIES = (
+    *("charge_repeated", "charge_10_per_s", "charge_largest", "rate_per_s", "rate_per_cycle"),
+    *("current_per_s", "quadratic_rate_per_s", "power_kv_per_s", "inception_kv", "extinction_kv"),
+)
 
 
 def columns_of(kinds: Sequence[str]) -> dict[str, str]:
@@ -26,6 +33,10 @@ def columns_of(kinds: Sequence[str]) -> dict[str, str]:
         **{f"p_{kind}": "double" for kind in kinds},
         "uncertainty": "double",
         "conflict": "double",
+        "severity": "string",
+        "charge_unit": "string",
+        **dict.fromkeys(_QUANTITIES, "double"),
+        "sources": "string",
         "notes": "string",
         "error": "string",
     }
@@ -44,6 +55,7 @@ def outcome_of(
     line = ""
     if diagnosis.kind is not None:
         line = f"{diagnosis.source}: {diagnosis.kind} ({_likeliest(diagnosis)})"
+        line += _acted_on(diagnosis)
     return Outcome(
         row_of(diagnosis, kinds),
         kinds=(_UNKNOWN,) if diagnosis.kind == _UNKNOWN else (),
@@ -60,16 +72,41 @@ def row_of(diagnosis: Diagnosis, kinds: Sequence[str]) -> dict[str, Any]:
     def rounded(x: float) -> float | None:
         return None if math.isnan(x) else round(x, 5)
 
-    probabilities = diagnosis.probabilities
+    probabilities, quantities = diagnosis.probabilities, diagnosis.quantities
     return {
         "source": diagnosis.source,
         "kind": diagnosis.kind,
         **{f"p_{kind}": rounded(probabilities.get(kind, math.nan)) for kind in kinds},
         "uncertainty": rounded(diagnosis.uncertainty),
         "conflict": rounded(diagnosis.conflict),
+        "severity": None if diagnosis.severity is None else diagnosis.severity.level,
+        "charge_unit": None if quantities is None else quantities.unit,
+        **{name: _short(getattr(quantities, name, None)) for name in _QUANTITIES},
+        "sources": "; ".join(f"{s.kind} {s.share_of_charge:.0%}" for s in diagnosis.sources),
         "notes": "; ".join(diagnosis.notes),
         "error": diagnosis.error,
     }
+
+
+def record_of(diagnosis: Diagnosis, kinds: Sequence[str]) -> dict[str, Any]:
+    """Return the row of a diagnosis with ``details``, for which a table has no room, as JSON.
+
+    They are ``quantities`` by names with units, ``severity`` with its reasons, and ``sources``.
+    """
+    severity, quantities = diagnosis.severity, diagnosis.quantities
+    details = {
+        "quantities": None if quantities is None else quantities.named(),
+        "severity": None if severity is None else plain(severity),
+        "sources": [source_record(source) for source in diagnosis.sources],
+    }
+    return row_of(diagnosis, kinds) | {"details": details}
+
+
+def source_record(source: DischargeSource) -> dict[str, Any]:
+    """Return one of several sources as JSON can hold it."""
+    record = plain(source)
+    record["quantities"] = None if source.quantities is None else source.quantities.named()
+    return record
 
 
 def say_summary(tally: Tally, folder: Path) -> None:
@@ -94,6 +131,27 @@ def say_summary(tally: Tally, folder: Path) -> None:
         noun="recordings",
         failed=tally.failed,
     )
+
+
+def _acted_on(diagnosis: Diagnosis) -> str:
+    """Return severity, charge and sources as text."""
+    text, quantities = "", diagnosis.quantities
+    if diagnosis.severity is not None:
+        text += f"; severity {diagnosis.severity.level}"
+    if quantities is not None and quantities.charge_repeated is not None:
+        unit = "pC" if quantities.calibrated else "units (uncalibrated)"
+        text += f", {digits(quantities.charge_repeated)} {unit}"
+    if quantities is not None and quantities.rate_per_s is not None:
+        text += f", {digits(quantities.rate_per_s)} pulses/s"
+    if diagnosis.sources:
+        shares = ", ".join(f"{s.kind} {s.share_of_charge:.0%}" for s in diagnosis.sources)
+        text += f"; {len(diagnosis.sources)} sources by charge: {shares}"
+    return text
+
+
+def _short(value: float | None) -> float | None:
+    """Return a number with six digits."""
+    return None if value is None else float(f"{value:.6g}")
 
 
 def _likeliest(diagnosis: Diagnosis) -> str:

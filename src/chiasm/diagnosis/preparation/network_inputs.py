@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -49,6 +50,7 @@ class RecordingForm:
         windows: number of windows, spread evenly over the series, whose logits are averaged; None
             takes as many as cover the series, up to ``MOST_WINDOWS``.
         polarity: how the series are written (see ``magnitudes``).
+        phase: ``"none"`` of signals without a mains, whose phase means nothing.
     """
 
     image_size: int
@@ -60,6 +62,7 @@ class RecordingForm:
     seconds: float | None = None
     windows: int | None = None
     polarity: Polarity = "unipolar"
+    phase: Literal["mains", "none"] = "mains"
 
     @property
     def recorded_channels(self) -> int:

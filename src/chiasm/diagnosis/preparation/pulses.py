@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.diagnosis.preparation.recorders import CYCLE
+from chiasm.discharge import Array, Pulses
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray
-
-Array = NDArray[np.float64]
 
 ROWS = 128  # levels of amplitude of a pattern that is counted here
 _SIDE = 256  # of a picture, pixels
 _SHADES = (28, 232)  # of the colour map: its ends cannot be told from the ground
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pulses:
-    """Pulses of one recording, in any order.
-
-    Attributes:
-        phase: ``(N,)`` degrees in [0, 360).
-        amplitude: ``(N,)``, signed if the recorder tells the direction, in its own unit.
-        time: ``(N,)`` seconds from the beginning, or None of a pattern that is summed up.
-        count: ``(N,)`` how often each was seen; None is once.
-    """
-
-    phase: Array
-    amplitude: Array
-    time: Array | None = None
-    count: Array | None = None
 
 
 def series_of(pulses: Pulses, *, frequency: float, cycle: int = CYCLE) -> FloatArray:

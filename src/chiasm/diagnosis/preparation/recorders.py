@@ -175,5 +175,6 @@ def check_polarity(counts: FloatArray, polarity: Polarity, name: str) -> None:
         return
     raise DataError(
         f"{name} has a series that is {describe(found)}; this model was trained on series that are "
-        f"{describe(polarity)}. Record or convert it as those were, or train a model on such ones."
+        f"{describe(polarity)}. Record or convert it as those were, or train a model on such ones.",
+        see="polarity",
     )

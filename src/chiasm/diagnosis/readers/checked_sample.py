@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from chiasm.diagnosis.readers.recorded import Recorded, RecorderSettings
 from chiasm.diagnosis.readers.recorder_files import read_recorder_file, recorded_from_bytes
+from chiasm.discharge import MeasuringSystem, Pulses
 from chiasm.errors import DataError
 from chiasm.files.image_arrays import array_of, rgb_image
 from chiasm.samples import RecordingSample
@@ -50,6 +52,9 @@ def sample_from_arrays(
     frequency: float = 60.0,
     samples_per_cycle: int = 128,
     source: str = "",
+    charge: float | None = None,
+    pulses: Pulses | None = None,
+    system: MeasuringSystem | None = None,
 ) -> RecordingSample:
     """Make a sample of what a caller hands over.
 
@@ -63,6 +68,8 @@ def sample_from_arrays(
         frequency: of the mains, 10 to 400 Hz.
         samples_per_cycle: values of the series in a mains cycle.
         source: name of the recording in diagnoses and messages.
+        charge: calibration factor, the apparent charge of one unit of the series in pC.
+        pulses, system: as a reader found them; what a file in ``series`` says has precedence.
 
     Raises:
         DataError: a shape, a type or a value does not fit.
@@ -79,8 +86,11 @@ def sample_from_arrays(
         recorded = series_of_file(
             Path(series),
             channels=channels,
-            settings=RecorderSettings(frequency=frequency, samples_per_cycle=samples_per_cycle),
+            settings=RecorderSettings(
+                frequency=frequency, samples_per_cycle=samples_per_cycle, charge=charge
+            ),
         )
+        pulses, system = recorded.pulses, recorded.system
         image = recorded.image if image is None else image
         series = recorded.series
         frequency, samples_per_cycle = recorded.frequency, recorded.samples_per_cycle
@@ -94,6 +104,8 @@ def sample_from_arrays(
                 "numbers (channels, values) were expected."
             )
         series = np.ascontiguousarray(series, np.float32)
+    if charge is not None and not 0 < charge < math.inf:
+        raise DataError(f"{name} has the calibration factor {charge}; pC of one unit, above 0.")
     if not 10.0 <= frequency <= 400.0:
         raise DataError(f"A mains frequency of {frequency} Hz is none; 50 or 60 was expected.")
     return RecordingSample(
@@ -102,4 +114,6 @@ def sample_from_arrays(
         frequency=frequency,
         samples_per_cycle=samples_per_cycle,
         source=source,
+        pulses=pulses,
+        system=system or MeasuringSystem(charge_pc=charge),
     )

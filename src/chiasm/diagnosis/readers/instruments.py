@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chiasm.diagnosis.preparation.pulses import Pulses, pattern_of, pattern_picture
+from chiasm.diagnosis.preparation.pulses import pattern_of, pattern_picture
 from chiasm.diagnosis.readers.instrument_tables import read_instrument_table
 from chiasm.diagnosis.readers.recorded import (
     Recorded,
@@ -18,7 +18,9 @@ from chiasm.diagnosis.readers.recorded import (
     check_finite,
     of_pulses,
     remarked,
+    system_of,
 )
+from chiasm.discharge import Pulses
 from chiasm.errors import DataError
 from chiasm.files.decoding import bytes_of
 
@@ -127,6 +129,8 @@ def instrument_xml(content: bytes, settings: RecorderSettings, where: str) -> Re
         frequency,
         remarks=(remark,),
         group=group if group["session"] else {},
+        pulses=pulses,
+        system=system_of(settings),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.diagnosis.preparation.pulses import Pulses, in_bins, pattern_picture
+from chiasm.diagnosis.preparation.pulses import in_bins, pattern_picture
 from chiasm.diagnosis.preparation.recorders import CYCLE
 from chiasm.diagnosis.readers.instrument_tables import InstrumentTable, read_instrument_table
 from chiasm.diagnosis.readers.instruments import (
@@ -36,7 +37,11 @@ from chiasm.diagnosis.readers.recorded import (
     check_finite,
     of_pulses,
     remarked,
+    system_of,
+    system_of_table,
+    with_test_voltage,
 )
+from chiasm.discharge import Pulses
 from chiasm.errors import DataError
 from chiasm.files.decoding import bytes_of
 
@@ -97,7 +102,8 @@ def _of_array(values: NDArray[Any], settings: RecorderSettings, where: str) -> R
 
 def _of_table(table: InstrumentTable, settings: RecorderSettings, where: str) -> Recorded:
     values = table.values
-    roles = _roles(settings.columns or table.names, values.shape[1], where)
+    given = bool(settings.columns)
+    roles = _roles(settings.columns or table.names, values.shape[1], where, given=given)
     if settings.layout not in ("rows", "channels", "pattern"):
         if "phase" in roles and "amplitude" in roles:
             return _pulse_list(table, roles, settings, where)
@@ -109,7 +115,8 @@ def _of_table(table: InstrumentTable, settings: RecorderSettings, where: str) ->
                 return _timed(table, columns, settings, where)
             raise DataError(
                 f"{where} does not name its columns; say what they are, in order, e.g. "
-                "columns=time,phase,amplitude."
+                "columns=time,phase,amplitude.",
+                see="columns",
             )
         if not roles and 2 <= values.shape[1] <= 8 and len(values) >= _LEAST_PATTERN:
             return _unnamed(table, settings, where)
@@ -131,7 +138,8 @@ def _unnamed(table: InstrumentTable, settings: RecorderSettings, where: str) -> 
         f"{where} has {table.values.shape[1]} columns without names, and {len(first)} rows: it can "
         "be a list of pulses, or channels. Say what they are, in order, e.g. "
         "columns=time,phase,amplitude, or columns=amplitude,amplitude for channels; or layout=rows "
-        "if the rows follow each other in time."
+        "if the rows follow each other in time.",
+        see="columns",
     )
 
 
@@ -154,22 +162,26 @@ def _timed(
             read = _sampled(signals, settings, where)
             return remarked(read, (remark,))
         rate = 1 / float(steps.mean())
+        system, said_of_system = system_of_table(table, roles, settings, where, time)
         remark = (
             f"{where}: {len(time)} values at {rate:.6g} a second by its column of time"
             f"{'' if said else ' (taken as seconds)'}, {settings.frequency:g} Hz."
         )
-        return remarked(_at_rate(signals, rate, settings), (remark,))
+        read = replace(_at_rate(signals, rate, settings), system=system)
+        return remarked(read, (remark, *said_of_system))
     if len(signals) > 1 or settings.layout == "waveform":
         raise DataError(
             f"{where}: its column of time has no equal steps, so that it is no sampled series. "
             "Name the columns of a list of pulses: columns=time,phase,amplitude."
         )
     phase = np.mod((time - time[0]) * settings.frequency, 1.0) * 360.0
+    system, said_of_system = system_of_table(table, roles, settings, where, time)
     remark = (
         f"{where}: pulses without a phase; it was counted from the first time at "
         f"{settings.frequency:g} Hz, so that only phases to each other mean something."
     )
-    return remarked(of_pulses(Pulses(phase, signals[0], time), settings), (remark,))
+    read = of_pulses(Pulses(phase, signals[0], time - time.min()), settings)
+    return remarked(replace(read, system=system), (remark, *said_of_system))
 
 
 def _pulse_list(
@@ -193,8 +205,11 @@ def _pulse_list(
         time = values[:, roles["time"][0]] * unit
         if not said:
             remarks.append(f"{where}: its times are taken as seconds.")
-    pulses = Pulses(np.mod(phase, 360.0), values[:, roles["amplitude"][0]], time, count)
-    return remarked(of_pulses(pulses, settings), tuple(remarks))
+    system, said_of_system = system_of_table(table, roles, settings, where, time)
+    start = None if time is None else time - time.min()
+    pulses = Pulses(np.mod(phase, 360.0), values[:, roles["amplitude"][0]], start, count)
+    read = replace(of_pulses(pulses, settings), system=system)
+    return remarked(read, (*remarks, *said_of_system))
 
 
 def _of_matrix(
@@ -244,23 +259,25 @@ def _sampled(values: NDArray[np.float64], settings: RecorderSettings, where: str
         return _at_rate(values, settings.sample_rate, settings)
     series = np.ascontiguousarray(values, np.float32)
     per_cycle = settings.samples_per_cycle or CYCLE
-    return Recorded(series, None, settings.frequency, per_cycle)
+    return Recorded(series, None, settings.frequency, per_cycle, system=system_of(settings))
 
 
 def _at_rate(values: NDArray[np.float64], rate: float, settings: RecorderSettings) -> Recorded:
     series = np.ascontiguousarray(values, np.float32)
     per_cycle = rate / settings.frequency
     if per_cycle >= 2 and abs(per_cycle - round(per_cycle)) < 1e-6 * per_cycle:
-        return Recorded(series, None, settings.frequency, round(per_cycle))
+        whole = round(per_cycle)
+        return Recorded(series, None, settings.frequency, whole, system=system_of(settings))
     held = in_bins(series, rate=rate, frequency=settings.frequency)
-    return Recorded(held, None, settings.frequency)
+    return Recorded(held, None, settings.frequency, system=system_of(settings))
 
 
 def _raw(content: bytes, settings: RecorderSettings, where: str) -> NDArray[np.float64]:
     if not settings.raw_type:
         raise DataError(
             f"{where} holds bare numbers; say of which type, e.g. raw_type=int16 "
-            f"({', '.join(RAW_TYPES)}), and header_bytes=... if something stands before them."
+            f"({', '.join(RAW_TYPES)}), and header_bytes=... if something stands before them.",
+            see="columns",
         )
     dtype = np.dtype(RAW_TYPES[settings.raw_type])
     body = content[settings.header_bytes :]
@@ -307,18 +324,21 @@ def _array(content: bytes, where: str, settings: RecorderSettings) -> NDArray[An
     return next(iter(large.values()))
 
 
-def _roles(names: Sequence[str], width: int, where: str) -> dict[str, list[int]]:
-    """Return the columns by what they are; nothing where they have no names."""
+def _roles(names: Sequence[str], width: int, where: str, *, given: bool) -> dict[str, list[int]]:
+    """Return the columns by what they are; nothing where they have no names.
+
+    ``given`` names are those of the settings, others those that a file writes.
+    """
     if not names:
         return {}
     if len(names) != width:
         raise DataError(f"{where} has {width} columns, and {len(names)} were named.")
     roles: dict[str, list[int]] = {}
     for column, name in enumerate(names):
-        role = role_of(name)
+        role = name.strip("-") if given else role_of(name)
         if role:
             roles.setdefault(role, []).append(column)
-    return roles
+    return roles if given else with_test_voltage(names, roles)
 
 
 def role_of(name: str) -> str:

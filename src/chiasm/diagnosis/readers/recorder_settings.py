@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from chiasm.diagnosis.readers.recorded import RecorderSettings
+from chiasm.diagnosis.readers.recorded import CHARGE_UNITS, RecorderSettings
 from chiasm.errors import DataError
 
 SETTINGS_FILE = "recorder.yaml"
@@ -71,10 +71,21 @@ def _above_0(value: Any) -> float:
     return number
 
 
+def _picocoulombs(value: Any) -> float:
+    """Return a charge in pC: a number, or one with its unit."""
+    if not isinstance(value, str):
+        return _above_0(value)
+    unit = next((u for u in CHARGE_UNITS if value.lower().endswith(u)), "")
+    return _above_0(value[: len(value) - len(unit)]) * CHARGE_UNITS.get(unit, 1.0)
+
+
 _PARSED = {
     "frequency": _above_0,
     "sample_rate": _above_0,
     "samples_per_cycle": lambda value: round(_above_0(value)),
     "header_bytes": lambda value: max(0, int(value)),
     "columns": _columns,
+    "charge": _picocoulombs,
+    "voltage_kv": _above_0,
+    "dead_time": _above_0,
 }

@@ -154,12 +154,13 @@ def load_recorded(
     recorded = read_recorder_file(file, settings)
     repairs += recorded.remarks
     facts = replace(ref, frequency=recorded.frequency, samples_per_cycle=recorded.samples_per_cycle)
-    return sample_from_ref(
+    sample = sample_from_ref(
         facts,
         image=recorded.image if picture is None else picture,
         series=recorded.series,
         segment=segment,
     )
+    return replace(sample, pulses=recorded.pulses, system=recorded.system)
 
 
 def holds_pairs(root: Path) -> bool:

@@ -101,7 +101,8 @@ def leave_one_out(
     if len(names) < 2:
         raise SplitError(
             f"All recordings are of one {by}, '{''.join(names)}'; at least two are needed to leave "
-            "one out."
+            "one out.",
+            see="too-few-sessions",
         )
     if only is not None and only not in names:
         raise SplitError(f"No recording is of {by} '{only}'; choose from {', '.join(names)}.")
@@ -141,7 +142,8 @@ def check_groups(split: RecordingSplit, by: str) -> None:
                     raise SplitError(
                         f"The {kind} '{group}' is in the {list_of[group]} and in the {name} list. "
                         "Figures of recordings that the model has seen are invalid: keep whole "
-                        "groups in one list."
+                        "groups in one list.",
+                        see="overlap",
                     )
                 list_of[group] = name
 
@@ -180,7 +182,8 @@ def _check_enough(refs: Sequence[RecordingRef], groups: Sequence[str], by: str, 
             unit = "recordings" if by == RANDOM else f"groups of kind '{by}'"
             raise SplitError(
                 f"The class {_kind(refs, label)} has {len(names)} {unit}, fewer than the {lists} "
-                "lists; record more, or ask for fewer lists."
+                "lists; record more, or ask for fewer lists.",
+                see="too-few-sessions",
             )
 
 
@@ -231,7 +234,8 @@ def _assign_by_group(
     if best is None:
         raise SplitError(
             f"No division by {by} was found that has each class in each of {len(shares)} lists: "
-            "too few groups hold the rarer classes. Record more, or ask for fewer lists."
+            "too few groups hold the rarer classes. Record more, or ask for fewer lists.",
+            see="too-few-sessions",
         )
     return [int(best[names[group]]) for group in groups]
 

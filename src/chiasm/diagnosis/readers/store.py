@@ -11,8 +11,9 @@ in one step.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -83,6 +84,16 @@ class RecordingStore:
     def kinds(self) -> tuple[str, ...]:
         """Names of the classes, in the order of their labels."""
         return self._index.kinds
+
+    def with_kinds(self, kinds: Sequence[str]) -> RecordingStore:
+        """Return the store with its recordings numbered as these classes, which have its own."""
+        other = copy(self)
+        other._index = replace(self._index, kinds=tuple(kinds))
+        other._refs = tuple(
+            replace(ref, label=None if ref.label is None else kinds.index(self.kinds[ref.label]))
+            for ref in self._refs
+        )
+        return other
 
     @property
     def refs(self) -> tuple[RecordingRef, ...]:

@@ -377,6 +377,8 @@ def _open_set_scores(case: OpenSetCase) -> dict[str, NDArray[Any]]:
         neighbours = min(NEIGHBOURS, len(reference))
         joined = np.concatenate([e for e in embeddings if e is not None])
         scores["knn_score"] = knn_score(joined, reference, neighbours=neighbours)
+    if known.distance is not None and unknown.distance is not None:
+        scores["distance"] = np.concatenate([known.distance, unknown.distance])
     if known.flow_nll is not None and unknown.flow_nll is not None:
         scores["flow_nll"] = np.concatenate([known.flow_nll, unknown.flow_nll])
     return scores

@@ -14,6 +14,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from chiasm.diagnosis.report.pattern_plot import draw_pattern
 from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.errors import DataError
 from chiasm.reporting.style import GOOD, INK, QUIET
@@ -79,8 +80,8 @@ def write_cases(cases: Sequence[Case], folder: Path) -> None:
 def recording_strip(sample: RecordingSample) -> bytes:
     """Draw a recording: picture, pulses by phase and amplitude, pulses by time and phase.
 
-    Dots are the first channel's values above the background, the largest 4000 at most. Returns
-    PNG bytes.
+    Of the first channel: the pulses counted in cells, darker for more on a logarithmic scale; and
+    dots of its values above the background, the largest 4000 at most. Returns PNG bytes.
     """
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.01, wspace=0.03)
     figure = Figure(figsize=(7.4, 1.98), layout=layout)
@@ -135,11 +136,8 @@ def _pulses(phases: Axes, times: Axes, sample: RecordingSample) -> None:
     seconds = (cycle + degrees / 360) / sample.frequency
     height = values[indices]
     top = 1.05 * max(float(height.max()), 1e-9)
-    angles = np.linspace(0, 360, 121)
-    mains = top * (0.5 + 0.42 * np.sin(np.radians(angles)))
-    phases.plot(angles, mains, color=QUIET, lw=0.8, alpha=0.6)
-    phases.scatter(degrees, height, s=2.2, color=INK, alpha=0.3, linewidths=0)
-    phases.set_ylim(0, top)
+    low, high = draw_pattern(phases, sample)
+    phases.set_ylim(low, high)
     order = np.argsort(height, kind="stable")  # the largest on top
     share = height[order] / top
     times.scatter(

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
-from chiasm.reporting.figure import FigureValue, SchemaModel
+from chiasm.reporting.figure import FigureValue, SchemaModel, Share
 
 _UpToTwo = Annotated[float, Field(ge=0.0, le=2.0)]
 _Signed = Annotated[float, Field(ge=-1.0, le=1.0)]
@@ -66,8 +66,8 @@ class SplitFigures(SchemaModel):
     gap: _Signed | None
 
 
-# Names of the functions in ``chiasm.metrics.open_set``, and the flow's likelihood.
-OpenSetScore = Literal["max_softmax_score", "energy_score", "knn_score", "flow_nll"]
+# The model's own distance, functions in ``chiasm.metrics.open_set``, and the flow's likelihood.
+OpenSetScore = Literal["distance", "max_softmax_score", "energy_score", "knn_score", "flow_nll"]
 
 
 class OpenSetFigures(SchemaModel):
@@ -75,6 +75,25 @@ class OpenSetFigures(SchemaModel):
 
     auroc: FigureValue
     fpr95: FigureValue
+
+
+class UnknownClass(SchemaModel):
+    """How recordings of one class that the model was not trained on were judged."""
+
+    count: NonNegativeInt
+    found: FigureValue = Field(title="found", description="share that was called 'unknown'")
+    scores: dict[OpenSetScore, OpenSetFigures]
+
+
+class UnknownFigures(SchemaModel):
+    """What the model calls 'unknown'; ``share`` is what it may so call of known recordings."""
+
+    rule: Literal["distance", "belief"]
+    share: Share | None
+    false_unknown: FigureValue = Field(
+        title="false 'unknown'", description="share of the known recordings called 'unknown'"
+    )
+    kinds: dict[str, UnknownClass]
 
 
 class GapFigures(SchemaModel):
@@ -124,6 +143,7 @@ class DiagnosisMetrics(SchemaModel):
     missing: dict[str, FigureValue]
     corruptions: dict[str, FigureValue]
     open_set: dict[str, dict[OpenSetScore, OpenSetFigures]]
+    unknown: UnknownFigures | None = None
     gap: ModalityGap
     trivial: dict[str, FigureValue]
     cost: dict[str, float | int | str | None]

@@ -33,6 +33,9 @@ class ScoredRecordings:
         flow_nll: ``(N,)`` negative log-likelihood under the flow, or None.
         uncertainty: ``(N,)`` in [0, 1], or None.
         conflict: ``(N,)`` in [0, 1] between the modalities, NaN with one modality, or None.
+        distance: ``(N,)`` from the nearest trained class, as a share of the model's limit, or None
+            of a model that keeps none.
+        unknown: ``(N,)`` whether the diagnosis is 'unknown', or None where it was not asked.
         temperature: divisor of the logits, fitted on validation recordings.
         temperatures: ``(N,)`` by recording, if they depend on its modalities; None takes
             ``temperature`` for all.
@@ -54,6 +57,8 @@ class ScoredRecordings:
     flow_nll: Array | None = None
     uncertainty: Array | None = None
     conflict: Array | None = None
+    distance: Array | None = None
+    unknown: NDArray[np.bool_] | None = None
     temperature: float = 1.0
     temperatures: Array | None = None
     lacking: Mapping[str, int] = field(default_factory=dict)
@@ -75,6 +80,8 @@ class ScoredRecordings:
             "flow_nll": self.flow_nll,
             "uncertainty": self.uncertainty,
             "conflict": self.conflict,
+            "distance": self.distance,
+            "unknown": self.unknown,
             "temperatures": self.temperatures,
             **{f"groups by {name}": names for name, names in self.groups.items()},
             **{f"{name} before the flow": array for name, array in self.before.items()},

@@ -23,9 +23,30 @@ FREQUENCY_HZ, CYCLES, BINS = 60.0, 1200, 128
 
 # The gap is simulated in parallel chains of a few cycles. The first cycles of a chain are
 # discarded, because their initial space charge is only a guess.
-_CHAINS, _SETTLING = 600, 2
+_PER_CHAIN, _SETTLING = 2, 2
 _DECAY_EVERY = 4
 _VOLTAGE_JITTER = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Mains:
+    """The voltage during one recording.
+
+    Attributes:
+        frequency: Hz.
+        cycles: of the recording, an even number.
+    """
+
+    frequency: float = FREQUENCY_HZ
+    cycles: int = CYCLES
+
+    @property
+    def seconds(self) -> float:
+        """Length of the recording."""
+        return self.cycles / self.frequency
+
+
+STANDARD = Mains()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,9 +54,10 @@ class Pulses:
     """Pulses of one recording, in no particular order.
 
     Attributes:
-        cycle: ``(n,)`` int64 in [0, 1200), the mains cycle.
+        cycle: ``(n,)`` int64 from 0, the mains cycle.
         phase: ``(n,)`` float32, degrees of the voltage; values outside [0, 360) wrap around.
-        charge: ``(n,)`` float32 >= 0, apparent charge (IEC 60270) in recorder counts at gain 1.
+        charge: ``(n,)`` float32, apparent charge (IEC 60270) in recorder counts at gain 1; its
+            magnitude, unless it was asked for with its sign.
     """
 
     cycle: IntArray
@@ -130,7 +152,7 @@ def surface_gap(overvoltage: float, character: Rng) -> Gap:
     )
 
 
-def gap_discharges(gap: Gap, rng: Rng) -> Pulses:
+def gap_discharges(gap: Gap, rng: Rng, *, mains: Mains = STANDARD, signed: bool = False) -> Pulses:
     """Simulate a gap whose field is the applied field plus that of the deposited charge.
 
     With e the field over the inception field, a discharge starts at rate ``e**2 / lag`` while
@@ -138,12 +160,12 @@ def gap_discharges(gap: Gap, rng: Rng) -> Pulses:
     Weibull scatter. Deposited charge decays exponentially and outlives the half-cycle, so that
     discharges can start before the zero crossing. Sources: Niemeyer, IEEE TDEI 2(4), 1995; Illias,
     Chen and Lewin, J. Phys. D 44 245202, 2011 (fewer starting electrons after a reversal: the
-    "rabbit ears"); Cacciari, Contin and Montanari, IEEE TDEI 2(4), 1995 (Weibull).
+    "rabbit ears"); Cacciari, Contin and Montanari, IEEE TDEI 2(4), 1995 (Weibull). ``signed``
+    charges have the sign of the field before the discharge.
     """
-    sites = gap.charge.shape[0]
-    per_chain = CYCLES // _CHAINS
-    shape = (sites, _CHAINS)
-    step_s = 1 / (FREQUENCY_HZ * BINS)
+    sites, chains = gap.charge.shape[0], mains.cycles // _PER_CHAIN
+    shape = (sites, chains)
+    step_s = 1 / (mains.frequency * BINS)
     # At the centre of each bin; the phase within the bin is drawn afterwards.
     sine = np.sin(2 * np.pi * (np.arange(BINS) + 0.5) / BINS).astype(np.float32)
     decay = np.exp(-_DECAY_EVERY * step_s / gap.decay_s).astype(np.float32)
@@ -153,8 +175,8 @@ def gap_discharges(gap: Gap, rng: Rng) -> Pulses:
     deposited = -0.5 * last_sign * rng.random(shape, dtype=np.float32)
     waiting = rng.standard_exponential(shape, dtype=np.float32)
     events: list[tuple[int, IntArray, FloatArray]] = []
-    for cycle in range(_SETTLING + per_chain):
-        jitter = 1 + _VOLTAGE_JITTER * rng.standard_normal(_CHAINS, dtype=np.float32)
+    for cycle in range(_SETTLING + _PER_CHAIN):
+        jitter = 1 + _VOLTAGE_JITTER * rng.standard_normal(chains, dtype=np.float32)
         applied = gap.overvoltage * jitter
         for step in range(BINS):
             if step % _DECAY_EVERY == 0:
@@ -179,14 +201,21 @@ def gap_discharges(gap: Gap, rng: Rng) -> Pulses:
                 waiting.reshape(-1)[fired] = rng.standard_exponential(fired.size, np.float32)
                 if cycle >= _SETTLING:
                     events.append((((cycle - _SETTLING) * BINS) + step, fired, before - after))
-    return _pulses_of(events, gap, rng)
+    return _pulses_of(events, gap, rng, chains=chains, signed=signed)
 
 
-def _pulses_of(events: list[tuple[int, IntArray, FloatArray]], gap: Gap, rng: Rng) -> Pulses:
+def _pulses_of(
+    events: list[tuple[int, IntArray, FloatArray]],
+    gap: Gap,
+    rng: Rng,
+    *,
+    chains: int,
+    signed: bool,
+) -> Pulses:
     if not events:
         return no_pulses()
     step = np.repeat([time for time, _, _ in events], [fired.size for _, fired, _ in events])
-    site, chain = np.divmod(np.concatenate([fired for _, fired, _ in events]), _CHAINS)
+    site, chain = np.divmod(np.concatenate([fired for _, fired, _ in events]), chains)
     drop = np.concatenate([drops for _, _, drops in events])
     share = np.abs(drop) / np.abs(drop).mean()
     polarity = np.sqrt(gap.ratio[site, 0]) ** np.sign(drop)
@@ -194,40 +223,56 @@ def _pulses_of(events: list[tuple[int, IntArray, FloatArray]], gap: Gap, rng: Rn
     shape = gap.spread[site, 0] ** -1.086
     scatter = rng.standard_exponential(step.size, np.float32) ** (1 / shape) / gamma(1 + 1 / shape)
     phase = (step % BINS + rng.random(step.size, np.float32)) * (360 / BINS)
+    charge = (gap.charge[site, 0] * share * polarity * scatter).astype(np.float32)
     return Pulses(
-        chain * (CYCLES // _CHAINS) + step // BINS,
+        chain * _PER_CHAIN + step // BINS,
         (phase + gap.shift_deg[site, 0]).astype(np.float32),
-        (gap.charge[site, 0] * share * polarity * scatter).astype(np.float32),
+        charge * np.sign(drop) if signed else charge,
     )
 
 
-def corona_pulses(overvoltage: float, character: Rng, rng: Rng) -> Pulses:
+def corona_pulses(
+    overvoltage: float,
+    character: Rng,
+    rng: Rng,
+    *,
+    mains: Mains = STANDARD,
+    rate: NDArray[np.float64] | None = None,
+) -> Pulses:
     """Draw Trichel pulses of a point in gas: many, of nearly one charge, around one voltage peak.
 
     The peak is the negative one (270 degrees) for a point at high voltage, in three of four
     sessions, else the positive one (earthed point). Pulses need a voltage above inception, within
     ``arccos(1/u)`` of the peak. Above ``u = 1.5`` a few large streamers occur at the opposite
-    peak. Source: CIGRE WG 21.03, Electra 11, 1969 (recognition of discharges).
+    peak. ``rate`` is that of each cycle, ``(cycles,)``; None draws one of 8 to 60. Source: CIGRE WG
+    21.03, Electra 11, 1969 (recognition of discharges).
     """
     peak = 270.0 if character.random() < 0.75 else 90.0
     charge = character.uniform(15, 80)
     spread = character.uniform(0.03, 0.10)
-    rate = log_uniform(character, 8, 60)
+    steady = log_uniform(character, 8, 60)
     streamers, larger = log_uniform(character, 0.03, 0.5), character.uniform(2, 8)
-    parts = [_near_peak(peak, overvoltage, rate, charge, spread, rng)]
+    of_cycles = steady if rate is None else rate
+    parts = [_near_peak(peak, overvoltage, of_cycles, charge, spread, rng, mains)]
     if overvoltage > 1.5:
         opposite = (peak + 180) % 360
         parts.append(
-            _near_peak(opposite, 0.75 * overvoltage, streamers, larger * charge, 0.35, rng)
+            _near_peak(opposite, 0.75 * overvoltage, streamers, larger * charge, 0.35, rng, mains)
         )
     return join_pulses(parts)
 
 
 def _near_peak(
-    peak: float, overvoltage: float, rate: float, charge: float, spread: float, rng: Rng
+    peak: float,
+    overvoltage: float,
+    rate: float | NDArray[np.float64],
+    charge: float,
+    spread: float,
+    rng: Rng,
+    mains: Mains,
 ) -> Pulses:
-    cycle = poisson_cycles(rate, rng)
-    voltage = overvoltage * (1 + _VOLTAGE_JITTER * rng.standard_normal(CYCLES))
+    cycle = poisson_cycles(rate, rng, mains.cycles)
+    voltage = overvoltage * (1 + _VOLTAGE_JITTER * rng.standard_normal(mains.cycles))
     width = np.degrees(np.arccos(np.minimum(1 / voltage, 1)))[cycle]
     # A normal distribution, truncated at the inception angle: 2.2 standard deviations.
     bound = float(ndtr(2.2))
@@ -244,9 +289,9 @@ def no_pulses() -> Pulses:
     return Pulses(np.zeros(0, dtype=np.int64), empty, empty)
 
 
-def poisson_cycles(rate: float, rng: Rng) -> IntArray:
-    """Draw the cycles, ascending, of independent pulses at ``rate`` per cycle."""
-    return np.repeat(np.arange(CYCLES), rng.poisson(rate, CYCLES))
+def poisson_cycles(rate: float | NDArray[np.floating], rng: Rng, cycles: int = CYCLES) -> IntArray:
+    """Draw the cycles, ascending, of independent pulses; ``rate`` per cycle, or of each cycle."""
+    return np.repeat(np.arange(cycles), rng.poisson(rate, cycles))
 
 
 def log_uniform(rng: Rng, low: float, high: float) -> float:

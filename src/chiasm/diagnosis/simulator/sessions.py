@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from chiasm.diagnosis.simulator.image import PALETTES, Look
 from chiasm.diagnosis.simulator.physics import (
     CYCLES,
-    FREQUENCY_HZ,
+    STANDARD,
+    Mains,
     Pulses,
     Rng,
     log_uniform,
@@ -228,7 +229,9 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 NOISES = ("uniform", "locked", "asynchronous", "bursts")
 
 
-def noise_pulses(character: Rng, rng: Rng, variety: str | None = None) -> Pulses:
+def noise_pulses(
+    character: Rng, rng: Rng, variety: str | None = None, *, mains: Mains = STANDARD
+) -> Pulses:
     """Draw interference that is no discharge; ``variety`` is one of ``NOISES``, None draws it.
 
     Uniform in phase; locked to the mains, as of converters (2, 6 or 12 sharp lines a cycle);
@@ -245,35 +248,39 @@ def noise_pulses(character: Rng, rng: Rng, variety: str | None = None) -> Pulses
     variety = drawn_variety if variety is None else variety
     phase: NDArray[np.floating]
     if variety == "uniform":
-        cycle = poisson_cycles(rate, rng)
+        cycle = poisson_cycles(rate, rng, mains.cycles)
         phase = rng.uniform(0, 360, cycle.size)
     elif variety == "locked":
-        cycle, line = np.divmod(np.arange(CYCLES * lines), lines)
+        cycle, line = np.divmod(np.arange(mains.cycles * lines), lines)
         fired = rng.random(cycle.size) < 0.9
         cycle, line = cycle[fired], line[fired]
         phase = start + 360 / lines * line + jitter * rng.standard_normal(cycle.size)
         charge, tail = charge * levels[line], 0.4 * tail
     elif variety == "asynchronous":
         pulses_hz *= 1 + 0.01 * rng.standard_normal()
-        turns = np.arange(int(CYCLES / FREQUENCY_HZ * pulses_hz)) * (FREQUENCY_HZ / pulses_hz)
+        turns = np.arange(int(mains.cycles / mains.frequency * pulses_hz)) * (
+            mains.frequency / pulses_hz
+        )
         turns += rng.random() + 0.002 * rng.standard_normal(turns.size)
-        cycle = np.clip(turns.astype(np.int64), 0, CYCLES - 1)
+        cycle = np.clip(turns.astype(np.int64), 0, mains.cycles - 1)
         phase, tail = turns % 1 * 360, 0.4 * tail
     else:
         duration = character.uniform(0.1, 1.0)
         pulses_per_burst = int(character.integers(10, 60))
-        begin = rng.uniform(0, CYCLES, max(1, rng.poisson(rate * CYCLES / pulses_per_burst)))
+        begin = rng.uniform(
+            0, mains.cycles, max(1, rng.poisson(rate * mains.cycles / pulses_per_burst))
+        )
         offsets = duration * rng.random(begin.size * pulses_per_burst)
-        times = (np.repeat(begin, pulses_per_burst) + offsets) % CYCLES
+        times = (np.repeat(begin, pulses_per_burst) + offsets) % mains.cycles
         cycle = times.astype(np.int64)
         phase = times % 1 * 360
     size = charge * np.exp(tail * rng.standard_normal(cycle.size))
     return Pulses(cycle, phase.astype(np.float32), size.astype(np.float32))
 
 
-def stray_pulses(rate: float, charge: float, rng: Rng) -> Pulses:
+def stray_pulses(rate: float, charge: float, rng: Rng, cycles: int = CYCLES) -> Pulses:
     """Draw rare impulses from other sources, ``rate`` per cycle, uniform in phase."""
-    cycle = poisson_cycles(rate, rng)
+    cycle = poisson_cycles(rate, rng, cycles)
     size = charge * np.exp(0.6 * rng.standard_normal(cycle.size))
     phase = rng.uniform(0, 360, cycle.size)
     return Pulses(cycle, phase.astype(np.float32), size.astype(np.float32))

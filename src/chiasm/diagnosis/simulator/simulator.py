@@ -13,6 +13,8 @@ from typing import Any, Literal, get_args
 import cv2
 import numpy as np
 
+from chiasm.diagnosis.simulator.field import FIELD_CLASSES, FREQUENCIES, make_field_recordings
+from chiasm.diagnosis.simulator.field_recorder import POLARITIES, Polarity
 from chiasm.diagnosis.simulator.image import ByteArray, draw_prpd
 from chiasm.diagnosis.simulator.physics import (
     BINS,
@@ -43,6 +45,8 @@ from chiasm.errors import ConfigurationError, DataError
 
 Pairing = Literal["exact", "jittered", "mismatched"]
 PAIRINGS = get_args(Pairing)
+FIELD = "field"
+_WAVEFORM_CYCLES = 2
 SECONDS = 20
 
 # Delay of the recorder's trigger behind the mains; it turns a frequency deviation into a phase
@@ -102,13 +106,23 @@ def make_recordings(
     *,
     count: int = 2000,
     sessions: int = 100,
-    tier: Tier = "easy",
+    tier: Tier | Literal["field"] = "easy",
     pairing: Pairing = "exact",
     seed: int = 0,
     workers: int = 2,
-    classes: Sequence[str] = CLASSES,
-) -> None:
-    """Write simulated recordings in the layout of AI-Hub 71682.
+    classes: Sequence[str] = (),
+    frequency: float | None = None,
+    polarity: Polarity = "unipolar",
+    cycles: int | None = None,
+    waveform: float | None = None,
+) -> Path:
+    """Write simulated recordings, in the layout of AI-Hub 71682 or, of the field, as a table.
+
+    The tiers easy and hard have five classes at 60 Hz, in magnitudes. The tier field has
+    ``FIELD_CLASSES``, at 50 or 60 Hz by session or at ``frequency``, with the signs of the pulses
+    if ``polarity`` is ``"bipolar"``, of ``cycles`` mains cycles (1200), or 2 as sampled
+    ``waveform`` with so many values a second, and is written by ``make_field_recordings``. An empty
+    ``classes`` is all. Returns what readers open: the folder, or the table in it.
 
     ``folder/VS_{class}_{insulator}_{equipment}/STEM.csv`` holds 20 rows of 7680 integers in
     [0, 255], a row a second, and ``STEM.png`` beside it the 256 x 256 PRPD picture;
@@ -119,15 +133,19 @@ def make_recordings(
     another 20 s of the same session, ``"mismatched"`` a session of another class (the label
     follows the series). ``simulated.json`` marks the folder as simulated. A recording depends on
     the seed and its number, not on the number of ``workers``. Raises ``ConfigurationError`` for an
-    unknown tier, pairing or class, or for inconsistent numbers, and ``DataError`` if ``folder``
+    unknown tier, pairing or class, or for inconsistent settings, and ``DataError`` if ``folder``
     already holds recordings.
     """
-    folder, classes = Path(folder), tuple(classes)
-    _check(count, sessions, tier, pairing, seed, classes)
-    if folder.is_dir() and any(path.name[:3] in ("VS_", "VL_") for path in folder.iterdir()):
+    check_choice("tier", tier, (*TIERS, FIELD))
+    folder, field = Path(folder), tier == FIELD
+    known = FIELD_CLASSES if field else CLASSES
+    classes = tuple(classes) or known
+    _check(count, sessions, pairing, seed, classes, known)
+    _check_recorder(tier, pairing, frequency, polarity, cycles, waveform)
+    holds = ("VS_", "VL_", "recordings.csv")
+    if folder.is_dir() and any(path.name.startswith(holds) for path in folder.iterdir()):
         raise DataError(
-            f"{folder} already holds recordings; choose an empty folder or delete its VS_ and VL_ "
-            "folders."
+            f"{folder} already holds recordings; choose an empty folder or delete what is in it."
         )
     folder.mkdir(parents=True, exist_ok=True)
     settings = {
@@ -137,7 +155,23 @@ def make_recordings(
         "pairing": pairing,
         "seed": seed,
     }
+    if field:
+        settings |= {"classes": classes, "frequency": frequency, "polarity": polarity}
+        settings |= {"cycles": cycles, "waveform": waveform}
     (folder / MARKER).write_text(json.dumps({"simulated": settings}, indent=2) + "\n")
+    if tier == "field":
+        return make_field_recordings(
+            folder,
+            count=count,
+            sessions=sessions,
+            seed=seed,
+            workers=workers,
+            classes=classes,
+            frequency=frequency,
+            polarity=polarity,
+            cycles=cycles or (_WAVEFORM_CYCLES if waveform else CYCLES),
+            waveform=waveform,
+        )
     plan = [
         plan_session(number, sessions, tier=tier, seed=seed, classes=classes)
         for number in range(sessions)
@@ -149,19 +183,22 @@ def make_recordings(
     else:
         for number in range(count):
             write(number)
+    return folder
 
 
 def _check(
-    count: int, sessions: int, tier: str, pairing: str, seed: int, classes: Sequence[str]
+    count: int,
+    sessions: int,
+    pairing: str,
+    seed: int,
+    classes: Sequence[str],
+    known: Sequence[str],
 ) -> None:
-    check_choice("tier", tier, TIERS)
     check_choice("pairing", pairing, PAIRINGS)
     for name in classes:
-        check_choice("class", name, CLASSES)
-    if not classes or len(set(classes)) < len(classes):
-        raise ConfigurationError(
-            f"classes={classes!r} is empty or names a class twice; name each class once."
-        )
+        check_choice("class", name, known)
+    if len(set(classes)) < len(classes):
+        raise ConfigurationError(f"classes={classes!r} names a class twice; name each class once.")
     if pairing == "mismatched" and len(classes) < 2:
         raise ConfigurationError(
             "pairing='mismatched' takes the picture from another class; give at least two classes."
@@ -178,6 +215,47 @@ def _check(
         )
     if seed < 0:
         raise ConfigurationError(f"seed={seed} is negative; give 0 or more.")
+
+
+def _check_recorder(
+    tier: str,
+    pairing: str,
+    frequency: float | None,
+    polarity: str,
+    cycles: int | None,
+    waveform: float | None,
+) -> None:
+    check_choice("polarity", polarity, POLARITIES)
+    if tier != FIELD:
+        of_field = (frequency not in (None, FREQUENCY_HZ), polarity != "unipolar", cycles, waveform)
+        if any(of_field):
+            raise ConfigurationError(
+                f"The tier {tier} is written as AI-Hub 71682: magnitudes at {FREQUENCY_HZ:g} Hz, "
+                f"{CYCLES} cycles. Other frequencies, lengths and signs are of the tier field."
+            )
+        return
+    if pairing != "exact":
+        raise ConfigurationError(
+            f"pairing='{pairing}' is of the tiers easy and hard; the tier field pairs exactly."
+        )
+    if frequency is not None and not 10 <= frequency <= 400:
+        raise ConfigurationError(
+            f"frequency={frequency:g} is no frequency of a mains; give 10 to 400 Hz, e.g. 50."
+        )
+    if cycles is not None and (cycles < 2 or cycles % 2):
+        raise ConfigurationError(f"cycles={cycles} is no even number of mains cycles, 2 or more.")
+    mains = FREQUENCIES if frequency is None else (frequency,)
+    if waveform and any(waveform < 32 * f or waveform / f % 1 for f in mains):
+        raise ConfigurationError(
+            f"waveform={waveform:g} values a second are no whole number, 32 or more, in a cycle of "
+            f"{' and '.join(f'{f:g}' for f in mains)} Hz; give a multiple, e.g. 600000."
+        )
+
+
+def is_simulated(data: Path | str) -> bool:
+    """Return whether ``make_recordings`` wrote a folder, or the folder of a table."""
+    path = Path(data)
+    return ((path.parent if path.is_file() else path) / MARKER).is_file()
 
 
 def _write(number: int, folder: Path, plan: Sequence[Session], pairing: Pairing, seed: int) -> None:

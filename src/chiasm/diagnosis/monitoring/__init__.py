@@ -1,0 +1,1 @@
+"""Recordings of an asset over time: what is compared, what changed, and since when."""

@@ -1,0 +1,31 @@
+"""Whether what recordings say changed for good, or for once.
+
+A classifier errs now and then, so that one recording of another class is no change. Of a row of
+them it is asked how often it would come by chance, at the share that they had before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+LEAST = 3  # recordings in a row
+
+
+def persists(before: Sequence[bool], row: int, *, rate: float, least: int = LEAST) -> bool:
+    """Return whether a row of equal recordings is more than chance.
+
+    Args:
+        before: of each recording before the row, whether it was like those of the row.
+        row: number of recordings that are alike now.
+        rate: share of sequences without change that may have such a row anywhere.
+        least: number of recordings that a row has, and that are there before it.
+
+    Example:
+        >>> persists([False] * 10, 3, rate=0.02), persists([False, True] * 5, 3, rate=0.02)
+        (True, False)
+    """
+    if row < least or len(before) < least:
+        return False
+    # After Laplace, so that what never was is not impossible.
+    share = (sum(before) + 1) / (len(before) + 2)
+    return (len(before) + row) * share**row <= rate
