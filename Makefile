@@ -27,13 +27,14 @@ docs: $(SITE)
 tutorials: $(STAMP)
 	$(BIN)/python tools/tutorials.py
 
-packages:
+packages: page
 	$(PYTHON) tools/packages.py
 
 # The operators' page is built from web/ where npm is there; the service says so where it is not.
 page:
 	@if command -v npm > /dev/null; then $(MAKE) --no-print-directory $(PAGE); \
-	else echo "npm is not installed: the operators' page is not built."; fi
+	else echo "npm is not installed: the operators' page is not built. 'apt-get install npm' and 'make page' build it;" \
+	"a wheel from a package index has it inside."; fi
 
 $(PAGE): $(shell find web -type f -not -path '*/node_modules/*' 2> /dev/null)
 	cd web && npm ci --no-audit --no-fund --loglevel=error && npm run build

@@ -28,6 +28,9 @@ class Brightness:
     modalities: tuple[str, ...] = ("rgb", "geometry")
     alarm_rule = AlarmRule([0.1 * n for n in range(1, 10)], 0.5, None)
 
+    def rule_for(self, verdict: Verdict) -> AlarmRule:
+        return self.alarm_rule
+
     def __init__(self, folder: Path) -> None:
         self.model_hash = (folder / "deployment.json").read_text()
         self.calls: list[str] = []

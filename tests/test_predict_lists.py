@@ -25,6 +25,14 @@ class Brightness:
     wing = "detector"
     acquisition = None
     alarm_rule = AlarmRule([0.1, 0.2, 0.3], 0.25, None)
+    products = ()
+
+    @property
+    def promise(self) -> str:
+        return self.alarm_rule.promise
+
+    def rule_for(self, verdict: Verdict) -> AlarmRule:
+        return self.alarm_rule
 
     def predict(self, sample: RGBDSample) -> Verdict:
         scores = sample.rgb.max(axis=2)

@@ -186,7 +186,7 @@ def test_the_better_of_what_evolved_and_the_hand_made_one_is_kept(parts, tmp_pat
         said.append(0.7 if reads_all else 0.2)
         return said[-1]
 
-    monkeypatch.setattr("chiasm.detection.train.choose_score_rule", figures)
+    monkeypatch.setattr("chiasm.detection.fusion_search.final_training.choose_score_rule", figures)
     result = train_detector(config)
     if len(said) == 1:
         assert said == [0.7]  # the concatenation had won before

@@ -51,8 +51,8 @@ chiasm train --data $WORK/few/flange --out $WORK/small --model pixel_gaussian im
   false_alarm_rate=0.25 rotate=false
 chiasm evaluate $WORK/small --data $WORK/few/flange
 """,
-    "runtime": "chiasm predict $WORK/openvino $WORK/parts/flange/test --json > verdicts.json",
-    "runtime-onnx": "chiasm predict $WORK/onnx $WORK/parts/flange/test --json > verdicts.json",
+    "runtime": "chiasm predict $WORK/openvino $WORK/parts/flange/test/good --json > verdicts.json",
+    "runtime-onnx": "chiasm predict $WORK/onnx $WORK/parts/flange/test/good --json > verdicts.json",
     "serve": """
 chiasm serve $WORK/openvino --port 8917 --log log.sqlite 2> serve.log &
 server=$!
@@ -174,6 +174,7 @@ def trial(wheel: Path, extra: str, version: str, python: str, work: Path) -> dic
         start = time.monotonic()
         _install(python, place / "env", *packages)
         row["mb"] = round(_size(place / "env") / 1e6)
+        row["torch"] = _torch_version(place / "env")
         row["seconds"] = round(time.monotonic() - start)
         environment = {
             **{k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")},
@@ -193,8 +194,10 @@ def trial(wheel: Path, extra: str, version: str, python: str, work: Path) -> dic
 
 def _install(python: str, place: Path, *packages: str) -> None:
     """Make an environment and install packages, with the versions of constraints.txt."""
+    shutil.rmtree(place, ignore_errors=True)
     constraints = str(ROOT / "constraints.txt")
-    if uv := shutil.which("uv"):
+    # pip's settings of this machine say where PyTorch without CUDA lies, and uv reads none of them.
+    if (uv := shutil.which("uv")) and TORCH not in packages:
         _call(f"{uv} venv --quiet --python {python} {place}", ROOT)
         command = [uv, "pip", "install", "--quiet", "--python", f"{place}/bin/python"]
     else:
@@ -221,6 +224,15 @@ def _call(script: str, folder: Path, environment: dict[str, str] | None = None) 
     )
 
 
+def _torch_version(environment: Path) -> str | None:
+    """Return the version of PyTorch with its build, e.g. ``2.13.0+cpu``; None without it."""
+    paths = environment.glob("lib/python*/site-packages/torch/version.py")
+    for line in (line for path in paths for line in path.read_text().splitlines()):
+        if line.startswith("__version__ = "):
+            return line.partition("=")[2].strip().strip("'")
+    return None
+
+
 def _size(folder: Path) -> int:
     """Return the bytes of an environment, without the interpreter that it links to."""
     paths = (path for path in folder.rglob("*") if not path.is_symlink() and path.is_file())
@@ -241,18 +253,23 @@ def page(content: dict[str, Any]) -> str:
         "",
         "The wheel, installed with one extra in a fresh environment, and one command that needs "
         "the extra (`make packages`). MB: the whole environment on disk, dependencies included, "
-        "PyTorch without CUDA; the interpreter itself is not counted.",
+        "the interpreter not counted. PyTorch: the version that was installed; one with CUDA "
+        "(`+cu`) takes gigabytes more than `+cpu`.",
         "",
         "| File | MB |",
         "| --- | --- |",
         *(f"| `{name}` | {size / 1e6:.1f} |" for name, size in content["files"].items()),
         "",
-        "| Extra | Python | MB | result |",
-        "| --- | --- | --- | --- |",
+        "| Extra | Python | PyTorch | MB | result |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for row in sorted(content["rows"], key=lambda r: (r["extra"], r["python"])):
         name = "none" if row["extra"] == "base" else f"`[{row['extra']}]`"
-        lines.append(f"| {name} | {row['python']} | {row['mb'] or '–'} | {row['result']} |")
+        cells = (name, row["python"], row.get("torch") or "–", row["mb"] or "–", row["result"])
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    tried = {row["extra"] for row in content["rows"]}
+    if missing := [f"`[{extra}]`" for extra in TRIALS if extra not in tried]:
+        lines += ["", f"Not tried yet: {', '.join(missing)}."]
     return "\n".join([*lines, "", f"Commit {content['commit']}; {content['machine']}.", ""])
 
 

@@ -182,11 +182,13 @@ class Parameter:
 
 
 def parameters(function: Callable[..., Any]) -> tuple[list[Parameter], list[Parameter]]:
-    """Return the arguments and the options of a command, from its signature."""
+    """Return the arguments and the options of a command that its help shows, from its signature."""
     hints = get_type_hints(function, include_extras=True)
     arguments, options = [], []
     for name, parameter in inspect.signature(function).parameters.items():
         kind, info, *_ = (*get_args(hints[name]), None, None)
+        if getattr(info, "hidden", False):
+            continue  # an earlier name, which is still read
         required = parameter.default is inspect.Parameter.empty
         meaning = getattr(info, "help", None) or ""
         if type(info).__name__ == "ArgumentInfo":

@@ -54,7 +54,12 @@ def diagnosis_html(diagnosis: Any) -> str:
         for kind, probability in diagnosis.probabilities.items()
     )
     table = f"<table>{bars}</table>" if bars else ""
-    facts = {"uncertainty": diagnosis.uncertainty, "conflict": diagnosis.conflict}
+    facts = {
+        "uncertainty": diagnosis.uncertainty,
+        "conflict": diagnosis.conflict,
+        "distance": diagnosis.distance,
+        "limit of the distance": diagnosis.distance_limit,
+    }
     rows = _rows({name: f"{x:.3g}" for name, x in facts.items() if not math.isnan(x)})
     words = diagnosis.kind or "no diagnosis"
     colour = _QUIET if diagnosis.kind in (None, "unknown") else _GOOD

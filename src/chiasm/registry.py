@@ -30,6 +30,9 @@ class RegisteredModel:
         method: the published method that it stands for, as its paper names it; "" for none.
         scale: its size in words, e.g. "width 16", where other models of the method have another.
         preset: that it has where none is named; "" is that of its kind.
+        among: models of which validation data choose one where this name is given, from the
+            cheapest to the dearest; such a name is no model of its own, and ``models`` leaves it
+            out.
         pools: of a detector whose fusion is searched: modalities to the candidate features
             (``chiasm.fusion.pools.Pools``); None where nothing is searched.
         fuses: of a searched model, the name of the model whose features it fuses.
@@ -47,6 +50,7 @@ class RegisteredModel:
     method: str = ""
     scale: str = ""
     preset: str = ""
+    among: tuple[str, ...] = ()
 
 
 _MODELS: dict[str, RegisteredModel] = {}
@@ -63,6 +67,7 @@ def register(
     method: str = "",
     scale: str = "",
     preset: str = "",
+    among: tuple[str, ...] = (),
 ) -> Callable[[Builder], Builder]:
     """Register the decorated builder under its own name."""
 
@@ -72,6 +77,7 @@ def register(
         _MODELS[name] = RegisteredModel(
             *(name, wing, builder, summary, baseline, fitted),
             *(size, pools, fuses, method, scale, preset),
+            among=among,
         )
         return builder
 
@@ -79,9 +85,14 @@ def register(
 
 
 def models(wing: str | None = None) -> tuple[RegisteredModel, ...]:
-    """All registered models in the order of their names."""
-    found = [m for m in _MODELS.values() if wing is None or m.wing == wing]
+    """All registered models in the order of their names, without names that stand for several."""
+    found = [m for m in _MODELS.values() if not m.among and wing in (None, m.wing)]
     return tuple(sorted(found, key=lambda m: m.name))
+
+
+def choices(wing: str) -> tuple[RegisteredModel, ...]:
+    """Return the names of which each stands for several models, one of which is chosen."""
+    return tuple(m for m in _MODELS.values() if m.among and m.wing == wing)
 
 
 def searched_models(wing: str | None = None) -> tuple[RegisteredModel, ...]:

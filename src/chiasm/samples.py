@@ -328,7 +328,8 @@ class Diagnosis:
 
     Attributes:
         source: path of the recording.
-        kind: the class decided for, ``"unknown"`` where evidence is too weak, None on error.
+        kind: the class decided for; ``"unknown"`` where the recording is like none of the trained
+            classes, or the evidence is too weak; None on error.
         probabilities: class name to calibrated probability; they sum to 1.
         opinions: modality to its own class probabilities, where that modality was present.
         uncertainty: of the combined opinion, in [0, 1].
@@ -338,6 +339,9 @@ class Diagnosis:
         quantities: charges and rates of its pulses; None without a series.
         severity: of its pulses, whatever the class; None where nothing tells it.
         sources: where several are active at once, each with its class; else ().
+        distance: of the recording from the trained classes; NaN of models that keep none.
+        distance_limit: of the distance, above which the recording is 'unknown'.
+        nearest_kind: the trained class that is nearest by that distance, or "".
     """
 
     source: str
@@ -351,6 +355,9 @@ class Diagnosis:
     quantities: Quantities | None = None
     severity: Severity | None = None
     sources: tuple[DischargeSource, ...] = ()
+    distance: float = float("nan")
+    distance_limit: float = float("nan")
+    nearest_kind: str = ""
 
     def plot(self) -> Figure:
         """Draw the probabilities of the classes; needs matplotlib."""

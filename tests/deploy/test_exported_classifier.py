@@ -49,6 +49,8 @@ def same(one: Diagnosis, other: Diagnosis) -> None:
     assert one.conflict == pytest.approx(other.conflict, abs=1e-3, nan_ok=True)
     assert (one.quantities, one.severity) == (other.quantities, other.severity)
     assert [s.kind for s in one.sources] == [s.kind for s in other.sources]
+    for name in ("distance", "distance_limit", "nearest_kind"):  # the same numbers, to the last bit
+        assert getattr(one, name) == getattr(other, name)
 
 
 @pytest.mark.parametrize("missing", [None, "image", "series"])
@@ -76,6 +78,16 @@ def test_both_diagnose_arrays_and_many_recordings_alike(model, classifier_run: P
         broken, whole = predictor.predict_all(samples)
         assert (broken.source, broken.kind, broken.error) == ("broken", None, "It cannot be read.")
         same(whole, predictor.predict(sample))
+
+
+def test_what_is_far_from_all_classes_is_unknown_to_both(model, classifier_run: Path, sample):
+    steady = replace(sample, series=np.tile([3.0, 200.0], 6400)[None].astype(np.float32))
+    found, trained = said(model, steady), DiagnosisPredictor.load(classifier_run).predict(steady)
+    same(found, trained)
+    assert found.kind == "unknown" and found.distance > found.distance_limit
+    assert found.notes[-1].startswith(
+        f"like none of the trained classes: nearest is {found.nearest_kind}"
+    )
 
 
 def test_submitted_recordings_are_diagnosed_alike(model, sample):

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from chiasm.detection import train as training
 from chiasm.detection.config import DetectionConfig
+from chiasm.detection.fusion_search import final_training
 from chiasm.detection.opening import open_data
 from chiasm.detection.readers import cache
 from chiasm.detection.scenes.maker import make_scenes
@@ -70,7 +70,7 @@ def test_stored_features_are_removed_after_a_run_and_kept_by_an_interrupted_one(
 
     folder = config.out / FEATURES
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_fusion", interrupt)
+        patch.setattr(final_training, "train_fusion", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(config)
     stored = {path: path.stat().st_mtime_ns for path in folder.rglob("rows.bin")}

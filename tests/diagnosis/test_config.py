@@ -39,7 +39,7 @@ def test_a_preset_fills_in_what_was_not_given() -> None:
     assert usual.inputs == "relative" and usual.modality_dropout == 0.6
     paper = DiagnosisConfig.make(data="a", out="b", preset="paper")
     assert paper.contrast == ("joint",)
-    assert paper.modality_dropout == 0.15 and paper.inputs == "plain"
+    assert paper.modality_dropout == 0 and paper.inputs == "plain"
     own = DiagnosisConfig.make(overrides=["contrast=joint,series"], data="a", out="b")
     assert own.contrast == ("joint", "series")
     assert DiagnosisConfig.make(data="a", out="b", modality_dropout=0.0).modality_dropout == 0

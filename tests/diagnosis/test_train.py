@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from chiasm.detection.contract import load_model as load_detector
-from chiasm.diagnosis.calibrate import calibrate
+from chiasm.diagnosis.calibrate import belief_share, calibrate, decided_by_distance
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.contract import load_model, save_model
 from chiasm.diagnosis.datamodule import digest, open_data
@@ -23,6 +23,7 @@ from chiasm.diagnosis.scoring import score_recordings
 from chiasm.diagnosis.train import train
 from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.contrast import ContrastTraining
+from chiasm.diagnosis.training.known_classes import fit_unknown_rule
 from chiasm.errors import ArtifactError, ConfigurationError, DataError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -119,10 +120,48 @@ def test_recordings_are_scored_for_evaluation(run: Path, store: RecordingStore):
 
 def test_weak_evidence_is_unknown(run: Path, sample):
     model = DiagnosisPredictor.load(run)
-    sure = model.contract.model_copy(update={"unknown_below": {"image+series": 0.0}})
-    strict = model.contract.model_copy(update={"unknown_below": {"image+series": 1.0}})
+    earlier = model.contract.model_copy(update={"unknown": None})  # belief alone decides
+    sure = earlier.model_copy(update={"unknown_below": {"image+series": 0.0}})
+    strict = earlier.model_copy(update={"unknown_below": {"image+series": 1.0}})
     assert DiagnosisPredictor(model.network, sure).predict(sample).kind in model.contract.kinds
     assert DiagnosisPredictor(model.network, strict).predict(sample).kind == "unknown"
+
+
+def test_what_is_far_from_the_trained_classes_is_unknown(run: Path, store: RecordingStore):
+    model = DiagnosisPredictor.load(run)
+    rule = model.contract.unknown
+    assert rule.by == "distance" and set(rule.limits) == {"image+series", "image", "series"}
+    assert model.contract.unknown_below == {}
+    scored = score_recordings(model, store, store.refs[:4])
+    for place, ref in enumerate(store.refs[:4]):
+        said = model.predict(store.load(ref))
+        assert said.distance_limit == rule.limits["image+series"] and said.nearest_kind
+        assert said.distance / said.distance_limit == pytest.approx(scored.distance[place])
+        assert (said.kind == "unknown") == scored.unknown[place]
+    near = replace(rule, limits=dict.fromkeys(rule.limits, 0.0))
+    strict = DiagnosisPredictor(
+        model.network, model.contract.model_copy(update={"unknown": near})
+    ).predict(store.load(store.refs[0]))
+    assert strict.kind == "unknown"
+    assert strict.notes[-1].startswith("like none of the trained classes: nearest is ")
+    assert score_recordings(model, store, store.refs[:4], single=False).unknown is None
+
+
+def test_belief_and_distance_share_what_may_be_unknown(run: Path, store: RecordingStore):
+    config = DiagnosisConfig.make(data=store.path, out=run, **TINY, unknown_by="both")
+    data = open_data(config)
+    right = {"series": np.ones(len(data.split.validation), bool)}
+    both = fit_unknown_rule(data, right)
+    alone = fit_unknown_rule(
+        replace(data, config=config.model_copy(update={"unknown_by": "distance"})), right
+    )
+    assert belief_share(both) == config.unknown_share / 2 and decided_by_distance(both) == ()
+    assert decided_by_distance(alone) == ("series",)
+    assert both.limits["series"] >= alone.limits["series"]
+    none = fit_unknown_rule(
+        replace(data, config=config.model_copy(update={"unknown_by": "belief"})), right
+    )
+    assert not none.known and belief_share(none) == config.unknown_share
 
 
 def test_a_saved_model_says_the_same_when_it_is_loaded(run: Path, sample, tmp_path: Path):

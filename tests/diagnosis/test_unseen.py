@@ -18,7 +18,7 @@ from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_data
 from chiasm.diagnosis.evaluate import evaluate
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.train import train, write_split
-from chiasm.diagnosis.unseen import EvaluationSplit, evaluation_split
+from chiasm.diagnosis.unseen import EvaluationSplit, _nearly, evaluation_split
 from chiasm.errors import ConfigurationError, DataError, SplitError
 
 KINDS = ("floating", "noise", "normal")
@@ -204,9 +204,43 @@ def test_classes_are_told_by_name_not_by_number(tmp_path: Path):
         ("floating", "floating"),
         ("normal", "normal"),
     }
+
+
+def test_recordings_of_untrained_classes_are_listed_apart(tmp_path: Path):
+    source, run = table(tmp_path / "data"), tmp_path / "run"
+    _, contract = prepared_run(source, run)
     other = table(tmp_path / "other", sessions=range(40, 46), kinds=("normal", "void"))
-    with pytest.raises(DataError, match="recordings of void, and the model knows floating, noise"):
+    lists = unseen(run, contract, other)
+    assert {ref.kind for ref in lists.test} == {"normal"}
+    assert lists.unknown_kinds == ("void",)
+    assert [(ref.kind, ref.label) for ref in lists.unknown] == [("void", 0)] * 6
+    assert "6 recordings are of void, which the model was not trained on" in lists.notes[-1]
+    alone = table(tmp_path / "alone", sessions=range(40, 42), kinds=("void", "particle"))
+    with pytest.raises(DataError, match="Add recordings of floating, noise, normal: how well"):
+        unseen(run, contract, alone)
+
+
+def test_a_class_that_was_left_out_of_training_is_unknown_in_every_session(tmp_path: Path):
+    source, run = table(tmp_path / "data"), tmp_path / "run"
+    _, contract = prepared_run(source, run, left_out=("noise",))
+    lists = unseen(run, contract, source)
+    assert {ref.kind for ref in lists.test} == {"floating", "normal"}
+    assert lists.unknown_kinds == ("noise",) and len(lists.unknown) == 12
+
+
+@pytest.mark.parametrize("slip", ["Noise", "no ise", "floatinng", "FLOATING "])
+def test_a_class_with_a_slip_in_its_name_is_not_taken_for_another(tmp_path: Path, slip: str):
+    source, run = table(tmp_path / "data"), tmp_path / "run"
+    _, contract = prepared_run(source, run)
+    other = table(tmp_path / "other", sessions=range(40, 46), kinds=("normal", slip))
+    with pytest.raises(DataError, match=r"If that is the same class, name it"):
         unseen(run, contract, other)
+
+
+def test_names_that_differ_in_a_number_are_different_classes():
+    known = ("protrusion_1", "protrusion_2")
+    assert _nearly("protrusion_3", known) is None
+    assert _nearly("Protrusion 2", known) == "protrusion_2"
 
 
 def test_an_export_is_proven_on_what_the_run_validated_on(tmp_path: Path):
@@ -233,8 +267,16 @@ def test_one_class_and_unreadable_recordings_are_judged_and_told(
     metrics = evaluate(run, data=day, most_corrupted=4)
     assert metrics["counts"]["by_kind"] == {"floating": 4, "noise": 0, "normal": 0}
     assert metrics["counts"]["not_judged"] == 2
+    assert metrics["unknown"]["kinds"] == {} and metrics["unknown"]["share"] == 0.05
     assert metrics["corruptions"] and "picture of another recording" not in metrics["corruptions"]
     said = "".join(capsys.readouterr().out.split())  # long paths are broken over lines
     assert "80.npy" in said and "81.npy" in said and "Nopicturewasputbeside" in said
     page = (run / "report/report.html").read_text()
     assert "2 recordings could not be diagnosed" in page and "No picture was put beside" in page
+    several = table(tmp_path / "several", sessions=range(60, 68), kinds=("noise", "void"))
+    metrics = evaluate(run, data=several, out=tmp_path / "report", most_corrupted=0)
+    assert metrics["counts"]["judged"] == metrics["unknown"]["kinds"]["void"]["count"] == 8
+    void, page = metrics["unknown"]["kinds"]["void"], (tmp_path / "report/report.html").read_text()
+    assert void["scores"]["distance"]["auroc"]["value"] > 0.6 and void["found"]["value"] > 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "void, which the model was not trained on:" in said and "untrained class" in page

@@ -93,3 +93,43 @@ def test_nginx_takes_its_settings(tmp_path: Path):
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["chiasm.service", "line/chiasm-watch@.service"])
+def test_systemd_takes_the_units(name: str, tmp_path: Path):
+    analyse = shutil.which("systemd-analyze")
+    if analyse is None:
+        pytest.skip("systemd-analyze is not installed: apt-get install systemd.")
+    source = FOLDER.parent / name
+    unit = tmp_path / source.name.replace("@", "@press")
+    # The program of a station is not here; all else is verified as it stands.
+    unit.write_text(source.read_text().replace("/opt/chiasm/bin/chiasm", "/bin/true"))
+    (tmp_path / "chiasm.socket").write_text((FOLDER.parent / "chiasm.socket").read_text())
+    done = subprocess.run([analyse, "verify", unit], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "needed", "absent"),
+    [
+        ("Containerfile", {"runtime", "serve-postgresql"}, "train"),
+        ("Containerfile.train", {"train", "export", "runtime"}, "serve"),
+    ],
+)
+def test_containers_run_as_a_user_without_more_than_they_need(name, needed, absent):
+    text = (FOLDER.parent / name).read_text()
+    instructions = [line.split()[0] for line in text.splitlines() if re.match(r"[A-Z]+ ", line)]
+    assert instructions.index("USER") < instructions.index("ENTRYPOINT")
+    assert "ADD" not in instructions
+    assert ("HEALTHCHECK" in instructions) == ("EXPOSE" in instructions)
+    images = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    assert all(":" in image and not image.endswith(":latest") for image in images)
+    extras = {e for found in re.findall(r"\.\[([\w,-]+)\]", text) for e in found.split(",")}
+    assert needed <= extras and absent not in extras
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
+    root = FOLDER.parents[2]
+    assert all((root / path).exists() for paths in copied for path in paths.split())
+    assert all("-c constraints.txt" in line for line in text.splitlines() if "pip install" in line)
+    if "ARG TORCH" in text:
+        pins = (root / "constraints.txt").read_text().splitlines()
+        assert re.search(r"^ARG TORCH=(\S+)$", text, re.MULTILINE)[1] in pins

@@ -74,7 +74,7 @@ def test_four_hundred_percent(open_page: OpenPage, tmp_path: Path) -> None:
     page.verdicts(2)
     page.pictures_are_there()
     assert page.overflow() == 0
-    for view in ("history", "drift", "stations", "inspect"):
+    for view in ("history", "assets", "drift", "stations", "inspect"):
         page.open(view)
         page.wait(lambda: page.all("main section"))
         assert page.overflow() == 0, view
@@ -128,8 +128,13 @@ def test_axe_finds_nothing(open_page: OpenPage, tmp_path: Path, dark: bool) -> N
     assert violations() == []
     page.open("inspect")
     page.choose("Model", "gis")
+    page.one("input[maxlength='120']").send_keys("T1")
     page.pick(write_recording(tmp_path, "r", brightness=200, loudest=90))
     page.verdicts(1)
+    assert violations() == []
+    page.open("assets")
+    page.wait(lambda: page.all(".assets svg[role=img]"))
+    assert "T1" in page.text(".assets h3") and "No alarm" in page.text(".assets .chip")
     assert violations() == []
 
 

@@ -37,6 +37,8 @@ class Instrument {
     header_bytes: "",
     variable: "",
   });
+  /** The apparatus that is recorded, or "". */
+  asset = $state("");
 
   /** Whether a depth image, or a map of heights, can be placed in space. */
   get cameraKnown(): boolean {
@@ -68,6 +70,7 @@ class Instrument {
       out.push(["frequency", `${this.frequency}`], ["samples_per_cycle", `${this.perCycle}`]);
       given(this.recorder);
     }
+    if ((files.series || files.image) && this.asset.trim()) out.push(["asset", this.asset.trim()]);
     return out;
   }
 

@@ -128,6 +128,53 @@ export interface LogFilter {
   offset: number;
 }
 
+/** A change of an asset for which somebody should look at it. */
+export interface AssetAlarm {
+  id: string;
+  subject: string;
+  sentence: string;
+  since: string;
+  raised: string;
+  acknowledged: string | null;
+}
+
+/** An asset with its newest recording and its alarms, the newest first. */
+export interface AssetState {
+  asset: string;
+  station: string;
+  recordings: number;
+  newest: string;
+  kind: string;
+  confidence: number | null;
+  severity: string | null;
+  alarms: AssetAlarm[];
+}
+
+export interface AssetList {
+  assets: AssetState[];
+  promise: string;
+}
+
+/** An asset over time, the earliest recording first. */
+export interface AssetHistory {
+  observations: {
+    time: string;
+    kind: string;
+    confidence: number | null;
+    severity: string | null;
+    quantities: Record<string, number | null>;
+    unit: string;
+    recorder: string;
+  }[];
+  quantities: {
+    name: string;
+    recorder: string;
+    slope: { per_day: number | null; low: number | null; high: number | null } | null;
+  }[];
+  alarms: AssetAlarm[];
+  notes: string[];
+}
+
 export interface Drift {
   recent: number;
   calibration: number;

@@ -3,6 +3,8 @@
 import { apiKey } from "./key.svelte";
 import type {
   Answer,
+  AssetHistory,
+  AssetList,
   Drift,
   LogFilter,
   Logged,
@@ -119,6 +121,24 @@ export async function correct(id: string, says: Says): Promise<void> {
 export async function drift(name: string, station: string): Promise<Drift> {
   const query = station === "" ? "" : `?${new URLSearchParams({ station })}`;
   return (await ask(`${path(name)}/drift${query}`)).json();
+}
+
+/** Of all stations, or of one. */
+export async function assets(station: string): Promise<AssetList> {
+  const query = station === "" ? "" : `?${new URLSearchParams({ station })}`;
+  return (await ask(`v1/assets${query}`)).json();
+}
+
+export async function assetHistory(asset: string): Promise<AssetHistory> {
+  return (await ask(`v1/assets/trend?${new URLSearchParams({ asset })}`)).json();
+}
+
+export async function acknowledge(alarm: string): Promise<void> {
+  await ask(`v1/alarms/${encodeURIComponent(alarm)}/acknowledgement`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ by: "page" }),
+  });
 }
 
 export async function state(): Promise<ServiceState> {

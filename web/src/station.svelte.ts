@@ -3,7 +3,7 @@
 import type { Model } from "./records";
 import { models } from "./service";
 
-export const VIEWS = ["inspect", "history", "drift", "stations"] as const;
+export const VIEWS = ["inspect", "history", "assets", "drift", "stations"] as const;
 export type View = (typeof VIEWS)[number];
 
 const opened = (): View => VIEWS.find((view) => location.hash === `#${view}`) ?? "inspect";

@@ -27,6 +27,7 @@ export const words = {
     label: "Views",
     inspect: "Inspect",
     history: "History",
+    assets: "Assets",
     drift: "Drift",
     stations: "Stations",
   },
@@ -108,6 +109,8 @@ export const words = {
       variable: "Array of a .mat or .npz file",
       layout: "A table holds",
     },
+    asset: "Asset",
+    assetHint: "Name of the apparatus, for its trend; may be empty.",
   },
   queue: {
     heading: "Parts",
@@ -312,6 +315,34 @@ export const words = {
     model: (name: string, hash: string) => `${name}, version ${hash.slice(0, 8)}`,
     threshold: (threshold: string, calibration: string) =>
       `threshold ${threshold}, calibration ${calibration}`,
+  },
+  assets: {
+    heading: "Assets",
+    intro: "Recordings of an apparatus over time, with alarms on what changed.",
+    none: "No recording names its asset yet. Fill in “Asset” before you add recordings, or send the field asset with a request.",
+    noneHere: "No asset was last recorded at this station.",
+    count: (open: number, total: number) =>
+      open === 0
+        ? `No open alarm at ${counted(total, "asset", "assets")}`
+        : `Open alarms at ${open} of ${counted(total, "asset", "assets")}`,
+    state: (open: boolean, alarms: number) =>
+      open ? "Alarm" : alarms > 0 ? "Alarms acknowledged" : "No alarm",
+    last: (
+      kind: string,
+      confidence: string,
+      severity: string | null,
+      date: string,
+      recordings: number,
+    ) =>
+      `Last: ${kind}${confidence ? ` (${confidence})` : ""}${severity ? `, severity ${severity}` : ""}, ${date}. ${counted(recordings, "recording", "recordings")}.`,
+    acknowledge: "Acknowledge",
+    acknowledged: (date: string) => `Acknowledged ${date}`,
+    severity: "severity",
+    quantities: { charge_repeated: "charge", rate_per_s: "pulse rate" } as Record<string, string>,
+    plot: (asset: string, recordings: number) =>
+      `${asset}: class, severity, charge and pulse rate of ${counted(recordings, "recording", "recordings")} over time`,
+    slope: (name: string, middle: string, low: string, high: string, recorder: string) =>
+      `Slope of the ${name === "rate_per_s" ? "pulse rate" : "charge"}${recorder ? ` (${recorder})` : ""}: ${middle} in 30 days, interval ${low} to ${high}.`,
   },
   drift: {
     heading: "Drift",

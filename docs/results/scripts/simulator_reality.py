@@ -3,7 +3,7 @@
 Run (a minute):
   python docs/results/scripts/simulator_reality.py --real shared/data/discharge_real \\
     --output docs/results/simulator_reality.json --commit $(git rev-parse --short HEAD)
-writes simulator_reality.json and simulator_reality.md beside it.
+writes simulator_reality.json and prints the table of simulator_reality.md.
 
 rate        pulses in a mains cycle: bins above the quiet level by 6 robust deviations
 cv_seconds  coefficient of variation of the number of pulses between seconds
@@ -288,7 +288,6 @@ def main() -> None:
         "simulated": summary(simulated),
     }
     arguments.output.write_text(json.dumps(content, indent=1) + "\n")
-    arguments.output.with_suffix(".table.md").write_text(table(rows) + "\n")
     print(table(rows))
 
 

@@ -37,6 +37,11 @@ def make_config(
     if file is None and "start_from" in values:
         file = _settings_of_run(Path(values["start_from"]))
     name = _named_model(file, overrides, values.get("model"))
+    if "start_from" in values and name != (first := _named_model(file, (), None)):
+        raise ConfigurationError(
+            f"{values['start_from']} holds a model {first}, which cannot go on as {name}; leave "
+            "out the model's name."
+        )
     configuration = _configuration(registered(name or DEFAULT_MODEL))
     return configuration.make(file=file, overrides=overrides, **values)
 

@@ -15,6 +15,7 @@ from chiasm.detection.products.models import (
     read_products,
 )
 from chiasm.errors import ArtifactError, ConfigurationError
+from chiasm.runs.extras import names_extra
 
 if TYPE_CHECKING:
     from chiasm.detection.predictor import DetectionPredictor
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     )
 
 
+@names_extra
 def load(folder: Path | str, *, product: str | None = None, device: str = "auto") -> Model:
     """Load a trained or an exported model as a function.
 
@@ -63,6 +65,7 @@ def load(folder: Path | str, *, product: str | None = None, device: str = "auto"
     return DetectionPredictor.load(folder, device=device)
 
 
+@names_extra
 def export(run: Path | str, out: Path | str, **options: Any) -> Deployment | dict[str, Deployment]:
     """Export a run as a folder that runs without PyTorch, and prove that its scores are the same.
 
@@ -97,6 +100,12 @@ def wing(folder: Path | str) -> str:
 
 def identity(folder: Path) -> tuple[str, tuple[Path, ...]]:
     """Return the wing of a trained or exported model, and the files that tell it from others."""
+    if not folder.is_dir():  # before what a station has not installed is asked for
+        raise ArtifactError(
+            f"{folder} is no folder: one of 'chiasm train' or 'chiasm export' was expected. Check "
+            "the path.",
+            see="no-model",
+        )
     if products := read_products(folder):
         described = [identity(folder / product.folder)[1] for product in products]
         return "detector", (folder / PRODUCTS, *(path for paths in described for path in paths))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, ca
 from chiasm.api.loading import identity, is_exported, load, load_for_worker, refuse
 from chiasm.detection.products.models import folder_of_product, read_products
 from chiasm.errors import ConfigurationError
+from chiasm.runs.extras import names_extra
 
 if TYPE_CHECKING:
     from chiasm.api.loading import Model
@@ -42,6 +43,7 @@ class PredictionOptions(TypedDict, total=False):
     device: str
 
 
+@names_extra
 def evaluate(
     run: Path | str,
     *,
@@ -118,6 +120,7 @@ def predict(
 def predict(
     model: Path | str, inputs: Inputs, **options: Unpack[PredictionOptions]
 ) -> list[Verdict] | list[Diagnosis]: ...
+@names_extra
 def predict(
     model: Path | str | Model,
     inputs: Inputs,
@@ -235,6 +238,7 @@ def _check_list(inputs: Any, **of_folders: Any) -> None:
         )
 
 
+@names_extra
 def predict_shards(
     model: Path | str,
     inputs: Path | str,
@@ -309,6 +313,7 @@ def _given_files(maps: str, masks: bool, coco: bool) -> dict[str, Any]:
     return {"maps": None if maps == "none" else maps, "masks": masks or None, "coco": coco or None}
 
 
+@names_extra
 def trend(
     model: Path | str | Model,
     inputs: Path | str,

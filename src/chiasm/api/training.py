@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from chiasm.api.configuration import config_of, register_models, wing_of
 from chiasm.errors import ConfigurationError
 from chiasm.registry import searched_models
+from chiasm.runs.extras import names_extra
 
 if TYPE_CHECKING:
     from chiasm.api.configuration import Config
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from chiasm.runs.crew import Crew
 
 
+@names_extra
 def train(
     config: Config | None = None,
     *,
@@ -52,6 +54,7 @@ def train(
         return procedure(chosen, measure=_measure(chosen), crew=crew, started=started)
 
 
+@names_extra
 def add_products(
     run: Path | str, *, data: Path | str | Sequence[Path | str], device: str | None = None
 ) -> tuple[str, ...]:
@@ -85,6 +88,7 @@ def add_products(
     return add(before.model_copy(update=changed), train=procedure)
 
 
+@names_extra
 def search(
     config: Config | None = None,
     *,
@@ -124,6 +128,7 @@ def search(
         return procedure(chosen, measure=_measure(chosen), crew=crew)
 
 
+@names_extra
 def demo(
     out: Path | str, *, wing: Literal["detection", "diagnosis"] = "detection", **options: Any
 ) -> dict[str, Any]:

@@ -99,7 +99,8 @@ def _check_settings(table: Table) -> None:
     if not table.trials:
         raise ConfigurationError(
             f"The table '{table.title}' has no trial of these data and methods; choose methods "
-            "that are rows of it."
+            "that are rows of it, and folders of data that are named as its columns (bagel, ...); "
+            "'chiasm bench rivals' takes data of any name."
         )
     checked: set[str] = set()
     for trial in table.trials:

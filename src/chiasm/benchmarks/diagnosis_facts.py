@@ -21,7 +21,8 @@ def write_classifier_facts(run: Path, report: Path) -> None:
 
     Its keys: ``gflops`` (the paper's and the true count; absent for methods that are no network);
     ``learning``, the log of the second stage by per cent of its epochs; ``restless``, the mean
-    change of the validation macro-F1 between epochs; ``contrast`` of the first stage's best epoch;
+    change of the validation macro-F1 between epochs; ``contrast`` of the first stage's best epoch,
+    and ``contrast_share``, where that lies between its floor (0) and chance (1);
     ``silhouette`` of the classes before and after the flows; ``called``, the shares of each true
     class that were predicted as each class.
     """
@@ -47,6 +48,8 @@ def write_classifier_facts(run: Path, report: Path) -> None:
         facts["restless"] = round(float(np.abs(np.diff(f1)).mean()), 5)
     if logged.get("validation_contrast"):
         facts["contrast"] = round(min(v for _, v in logged["validation_contrast"]), 5)
+    if shares := [v for _, v in logged.get("validation_contrast_share", ()) if not np.isnan(v)]:
+        facts["contrast_share"] = round(min(shares), 5)
     (report / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
 
 

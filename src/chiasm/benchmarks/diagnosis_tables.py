@@ -11,6 +11,7 @@ from chiasm.benchmarks.paired import Comparison
 from chiasm.benchmarks.table import POOLED, Entry, Table
 from chiasm.benchmarks.trial import Trial
 from chiasm.diagnosis.augmentation.corruptions import CORRUPTIONS
+from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.report.predictions import CORRUPTED
 from chiasm.errors import ConfigurationError
 
@@ -19,6 +20,11 @@ PAPER = "of the MAD paper"
 F1, AUC = POOLED + "macro_f1", POOLED + "auroc"
 
 _THREE = ("MAD", "MAD, image alone", "MAD, series alone")
+
+_FAMILY = (
+    "The p-values are adjusted over the pairs of this table; a table of more rows adjusts over "
+    "more pairs, and the same pair may be significant here and not there."
+)
 
 _OTHER_DATA = (
     "Printed values are of other recordings (AI-Hub 71682, a random split, mad_base): they are for "
@@ -31,13 +37,20 @@ def mad_table2(suite: DiagnosisSuite) -> Table:
     figures = {
         "macro-F1": F1,
         "AUC": AUC,
-        "contrast": "contrast",
+        "contrast, share of chance": "contrast_share",
         "million weights": "cost.million_weights",
     }
     notes = (
         _OTHER_DATA,
-        "Contrast: the lowest supervised contrastive loss of the first stage on held-out "
-        "recordings, mean over anchors; the paper's is a sum of unknown size on another batch.",
+        "Contrast: where the lowest supervised contrastive loss of the first stage on held-out "
+        "recordings lies between its floor (0: classes as far apart as possible) and chance (1: "
+        "all vectors are equal). The loss itself depends on the number of vectors, which is "
+        "another with one modality; so do the paper's "
+        + ", ".join(
+            f"{values['contrast loss']} ({row})"
+            for row, values in printed_mad()["mad_table2"].items()
+        )
+        + ", sums over a batch of unknown size.",
     )
     rows = {label: label for label in _THREE}
     return _table(
@@ -94,6 +107,7 @@ def mad_fig3(suite: DiagnosisSuite) -> Table:
         "Silhouette of the classes over the mean tokens of test recordings: 1 for separate "
         "classes, 0 for overlapping ones. Gap: distance of the modalities' means.",
         "The report in the folder of each run has the picture.",
+        *_token_notes(suite),
     )
     return Table(
         "mad_fig3", "Before and after the flows", tuple(entries), _source("Figure 3"), "", notes
@@ -127,7 +141,7 @@ def mad_fig5(suite: DiagnosisSuite) -> Table:
         tuple(entries),
         _source("Figure 5"),
         "share of the second stage, %",
-        ("On validation recordings; the paper shows its test set.",),
+        ("On validation recordings; the paper shows its test set.", *_token_notes(suite)),
         _compared(suite, rows),
     )
 
@@ -171,7 +185,22 @@ def _table(
         for column, figure in figures.items()
     ]
     compared = _compared(suite, trials)
-    return Table(name, title, tuple(entries), _source(source), "", tuple(notes), compared)
+    notes = (*notes, *_token_notes(suite), _FAMILY)
+    return Table(name, title, tuple(entries), _source(source), "", notes, compared)
+
+
+def _token_notes(suite: DiagnosisSuite) -> tuple[str, ...]:
+    """Return how many tokens MAD has of a recording, and how many the paper's has."""
+    if "MAD" not in suite.labels:
+        return ()
+    settings = suite.trials("MAD")[0].settings
+    config = DiagnosisConfig.make(data=suite.data, out=suite.data, **settings)
+    tokens = config.tokens()
+    parts = " and ".join(f"{count:,} of the {modality}" for modality, count in tokens.items())
+    return (
+        f"A recording of 20 s is {sum(tokens.values()):,} tokens here ({parts}; preset "
+        f"{config.preset}); in the paper it is 2,816 (256 and 2,560).",
+    )
 
 
 def _sizes(
@@ -191,7 +220,8 @@ def _sizes(
             for column, figure in figures.items()
         ]
     compared = _compared(suite, rows)
-    return Table(name, title, tuple(entries), _source(source), "", tuple(notes), compared)
+    notes = (*notes, *_token_notes(suite))
+    return Table(name, title, tuple(entries), _source(source), "", notes, compared)
 
 
 def _confusion(
@@ -205,7 +235,7 @@ def _confusion(
         for true in suite.kinds
         for predicted in suite.kinds
     ]
-    notes = ("Shares of the recordings of each true class.",)
+    notes = ("Shares of the recordings of each true class.", *_token_notes(suite))
     compared = _compared(suite, rows)
     return Table(name, title, tuple(entries), _source(source), "", notes, compared, ranked=False)
 
@@ -252,6 +282,8 @@ def classifiers(suite: DiagnosisSuite) -> Table:
         "by a model that has not seen its group; intervals are bootstrapped over these groups, or "
         "over sessions if there are too few groups or the split is random.",
         *_random_notes(suite),
+        *_token_notes(suite),
+        _FAMILY,
         *([f"Costs are of one run of the {suite.splits[0]} split."] if several else []),
     )
     title = f"Classifiers on {suite.data.name}. " + ". ".join(

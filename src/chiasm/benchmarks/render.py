@@ -125,8 +125,15 @@ def _text(item: Filled | None, mark: str) -> str:
 
 
 def number(value: float) -> str:
-    """Format a figure with three decimals below 10, and fewer above."""
+    """Format a figure with three decimals below 10, fewer above, and more just below 1.
+
+    Example:
+        >>> number(0.9516), number(0.9998), number(1.0), number(18.64)
+        ('0.952', '0.9998', '1.000', '18.6')
+    """
     size = abs(value)
+    if 0.9995 <= size < 1:  # "1.000" would hide that something is missing
+        return next((t for n in (4, 5, 6) if abs(float(t := f"{value:.{n}f}")) < 1), f"{value:.3f}")
     return f"{value:.3f}" if size < 10 else f"{value:.1f}" if size < 100 else f"{value:.0f}"
 
 

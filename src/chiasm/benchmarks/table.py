@@ -20,7 +20,7 @@ LOWER_IS_BETTER = (
     "speed.disk_mb",
     "probability.ece.after",
     "pooled.ece",
-    "contrast",
+    "contrast_share",
     "restless",
     "cost.million_weights",
     "gflops.paper",

@@ -41,6 +41,13 @@ def make(
     ] = 5,
     size: Annotated[int, typer.Option(help="Side of the images in pixels.")] = 256,
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 0,
+    defect_area: Annotated[
+        float,
+        typer.Option(
+            help="Area of the parts' defects, times the usual one: 0.005 makes them two or three "
+            "pixels wide at 256 pixels."
+        ),
+    ] = 1.0,
     recordings: Annotated[
         int, typer.Option(help="Make this many recordings of partial discharge instead of parts.")
     ] = 0,
@@ -109,6 +116,7 @@ def make(
         test_per_defect=test_per_defect,
         size=size,
         seed=seed,
+        defect_area=defect_area,
     ):
         typer.echo(str(path))
 

@@ -28,33 +28,8 @@ from chiasm.cli import (
 )
 from chiasm.cli import demo as demonstration
 from chiasm.cli.options import RenamedOptions
-from chiasm.errors import GUIDE, ChiasmError
-
-# Module name to the extra that installs it.
-_EXTRAS = (
-    dict.fromkeys(
-        (
-            *("torch", "lightning", "safetensors", "einops", "efficientnet_lite_pytorch"),
-            *("pandas", "scipy", "sklearn", "skimage", "pytorch_metric_learning"),
-            *("pydantic", "pydantic_core", "yaml", "jinja2", "markupsafe", "matplotlib"),
-        ),
-        "train",
-    )
-    | dict.fromkeys(("nncf", "onnx", "onnxscript", "google"), "export")
-    | dict.fromkeys(("fastapi", "starlette", "uvicorn", "python_multipart"), "serve")
-    | dict.fromkeys(("prometheus_client", "sqlalchemy"), "serve")
-    | {
-        "imagecodecs": "formats",
-        "OpenEXR": "formats",
-        "openvino": "runtime",
-        "onnxruntime": "runtime-onnx",
-        "ray": "cluster",
-        "pyarrow": "cluster",
-        "psycopg": "serve-postgresql",
-    }
-    | dict.fromkeys(("paho", "pymodbus", "asyncua"), "line")
-    | dict.fromkeys(("faiss", "lightgbm"), "rivals")
-)
+from chiasm.errors import ChiasmError
+from chiasm.runs.extras import missing_extra
 
 EXIT_STATUSES = {
     0: "The command did what it says.",
@@ -116,14 +91,10 @@ def main() -> None:
         app()
     except ModuleNotFoundError as error:
         # A station has no PyTorch, and a training machine no web server.
-        extra = _EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
+        sentence = missing_extra(error)
+        if sentence is None:
             raise
-        typer.echo(
-            f"chiasm: this command needs {error.name}, which is not installed: "
-            f"pip install 'chiasm[{extra}]'.\nMore: {GUIDE}#missing-extra",
-            err=True,
-        )
+        typer.echo(f"chiasm: {sentence}", err=True)
         sys.exit(2)
     except ChiasmError as error:
         typer.echo(f"chiasm: {error}", err=True)

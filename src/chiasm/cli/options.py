@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 RENAMED = {"--light": "--lamp"}
+_REGISTERS = ("register(", "token_baseline(")  # decorators of builders
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -19,12 +20,12 @@ def complete_model(incomplete: str) -> list[str]:
 
 
 def _model_names() -> Iterator[str]:
-    """Yield the names of functions that are decorated with ``@register``."""
+    """Yield the names of functions that are decorated as registered models."""
     for path in (Path(__file__).parents[1]).glob("*/models/*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef):
                 decorators = (ast.unparse(decorator) for decorator in node.decorator_list)
-                if any(text.startswith("register(") for text in decorators):
+                if any(text.startswith(_REGISTERS) for text in decorators):
                     yield node.name
 
 

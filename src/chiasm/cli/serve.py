@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -85,7 +84,7 @@ def serve(
 
     from chiasm.runtime import load
     from chiasm.service.app import build
-    from chiasm.service.model_pool import named_folders, with_products
+    from chiasm.service.model_pool import Runtime, named_folders, with_products
     from chiasm.service.server import CONNECTIONS, address_of, run
     from chiasm.service.settings import ServiceSettings, host_names_of, read_keys
 
@@ -108,7 +107,12 @@ def serve(
         watch=watch,
         outlets=outlets,
     )
-    app = build(with_products(named_folders(models)), settings, partial(load, threads=threads))
+
+    def opened(folder: Path) -> Runtime:
+        # The folder of one product, see ``with_products``.
+        return cast(Runtime, load(folder, threads=threads))
+
+    app = build(with_products(named_folders(models)), settings, opened)
     typer.echo(f"chiasm: open {address_of(host, port)}", err=True)
     # A request that the queue refuses gets an answer, which needs a connection.
     connections = max(CONNECTIONS, 4 * queue)

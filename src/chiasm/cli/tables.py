@@ -47,7 +47,7 @@ def print_table(
     for row in rows:
         figures = [f"{h} {cell}" for h, cell in zip(headings[1:-1], row[1:-1]) if cell]
         console.print(Text(row[0], style="bold"), soft_wrap=True)
-        for text in filter(None, (", ".join(figures), row[-1])):
+        for text in filter(None, ("; ".join(figures), row[-1])):
             console.print(Padding(Text(text), (0, 0, 0, 2), expand=False))
 
 

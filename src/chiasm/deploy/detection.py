@@ -256,6 +256,7 @@ def _origin(contract: DetectionContract, parts: HeldOut, graph: DetectorGraph) -
         "memory": {name: len(memory.bank) for name, memory in memories.items()},
         "searched_channels": {name: memory.searched.shape[1] for name, memory in memories.items()},
         "libraries": dict(contract.libraries),
+        **({} if contract.tiles is None else {"tiles": asdict(contract.tiles)}),
     }
 
 

@@ -208,7 +208,7 @@ def check_exportable(detector: Detector) -> None:
     if (obstacle := detector.export_obstacle) is not None:
         exportable = ", ".join(model.name for model in models("detector") if model.pools)
         raise ConfigurationError(
-            f"{type(detector).__name__} cannot be exported: {obstacle}. "
+            f"{type(detector.core).__name__} cannot be exported: {obstacle}. "
             f"These models can be exported: {exportable}. With few good parts they hold out as "
             "many as the false-alarm rate needs. Unexported, 'chiasm predict' and 'chiasm watch' "
             "take the run as it is."
@@ -238,7 +238,8 @@ def detector_graph(
         ConfigurationError: the method cannot be exported, or has no memory to reduce.
     """
     check_exportable(detector)
-    exported = cast(AdnasDetector, copy.deepcopy(detector)).eval()
+    whole = copy.deepcopy(detector).eval()
+    exported = cast(AdnasDetector, whole.core)
     source = exported.frozen_source
     memories = {
         name: GraphMemory(memory, entries=memory_entries, channels=search_channels)
@@ -251,7 +252,7 @@ def detector_graph(
     if source is not None:
         source.memories = nn.ModuleDict(memories)  # type: ignore[assignment]  # of the graph
     replace_attention(exported.fusion)
-    exported.maps = MapProducts()  # type: ignore[assignment]  # has the same methods, no type
+    exported.maps = whole.maps = MapProducts()  # type: ignore[assignment]  # the same methods
     fold_batch_norms(exported)
     for weight in ("head_weight", "normality_weight"):
         # As numbers they are constants of the graph, which fixes the score rule's only branch.
@@ -259,7 +260,7 @@ def detector_graph(
         delattr(exported, weight)
         setattr(exported, weight, value)
     return DetectorGraph(
-        exported,
+        whole,
         modalities=modalities,
         calibration=calibration,
         rank=rank,

@@ -16,12 +16,12 @@ from chiasm.deploy.graph_attention import replace_attention
 from chiasm.deploy.graph_files import write_onnx, write_openvino
 from chiasm.deploy.model_card import classifier_card
 from chiasm.deploy.whole_folder import whole_folder
-from chiasm.diagnosis.calibrate import calibrate
+from chiasm.diagnosis.calibrate import belief_share, calibrate, decided_by_distance
 from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.contract import DiagnosisContract
 from chiasm.diagnosis.datamodule import division, group_digests
-from chiasm.diagnosis.decision import Array
+from chiasm.diagnosis.decision import Array, UnknownRule
 from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm, recording_arrays
 from chiasm.diagnosis.readers.opening import open_store
@@ -89,6 +89,7 @@ def export_diagnosis(
             kinds=contract.kinds,
             temperatures=contract.temperatures,
             unknown_below=contract.unknown_below,
+            unknown=contract.unknown,
         )
         _write_graph(graph, (store.load(ref) for ref in training), folder, deployment)
         runtime = DiagnosisRuntime(folder, deployment, threads=torch.get_num_threads())
@@ -96,7 +97,11 @@ def export_diagnosis(
         logits, labels = _logits(runtime, store, validation), outputs.labels
         exact = precision == "fp32"
         if not exact:
-            temperatures, unknown_below = calibrate(logits, labels, share=config.unknown_share)
+            # Distances are of the recordings, not of the graph: its precision does not change them.
+            rule = contract.unknown or UnknownRule("belief", config.unknown_share, {}, {})
+            temperatures, unknown_below = calibrate(
+                logits, labels, share=belief_share(rule), without=decided_by_distance(rule)
+            )
             deployment = replace(deployment, temperatures=temperatures, unknown_below=unknown_below)
         parity = compare_logits(outputs.logits, logits, labels, exact=exact)
         check_parity(parity, out)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from chiasm.diagnosis.contract import SplitDescription
-from chiasm.diagnosis.decision import Array
+from chiasm.diagnosis.decision import Array, UnknownRule, distance_of
 from chiasm.diagnosis.predictor import NetworkOutputs
 from chiasm.errors import ArtifactError
 from chiasm.runtime.diagnosis import DiagnosisRuntime
@@ -25,6 +26,8 @@ class ExportedContract:
     temperatures: Mapping[str, float]
     split: SplitDescription
     validation_samples: int
+    unknown_below: Mapping[str, float]
+    unknown: UnknownRule | None
 
 
 class ExportedClassifier:
@@ -55,6 +58,8 @@ class ExportedClassifier:
             temperatures=deployment.temperatures,
             split=SplitDescription(**deployment.origin["split"]),
             validation_samples=deployment.origin["validation_samples"],
+            unknown_below=deployment.unknown_below,
+            unknown=deployment.unknown,
         )
 
     def predict(self, sample: RecordingSample) -> Diagnosis:
@@ -67,9 +72,14 @@ class ExportedClassifier:
         nothing = np.full(len(self.contract.kinds), np.nan)
         joint: list[Array] = []
         alone: dict[str, list[Array]] = {name: [] for name in names}
+        distances: dict[str, list[float]] = {key: [] for key in (*names, "+".join(names))}
         labels, sources = [], []
         for sample in samples:
             logits, together, present = self.runtime.logits(sample)
+            for key, values in distances.items():
+                shown = key.split("+") if set(key.split("+")) <= set(present) else ()
+                far = distance_of(sample, self.runtime.form, shown, self.contract.unknown)
+                values.append(math.nan if far is None else far.value)
             joint.append(together if set(names) <= set(present) else nothing)
             for name in names:
                 alone[name].append(logits.get(name, nothing))
@@ -84,4 +94,5 @@ class ExportedClassifier:
             after={},
             flow_nll={},
             sources=tuple(sources),
+            distance={key: np.array(values) for key, values in distances.items()},
         )

@@ -13,6 +13,7 @@ import numpy as np
 from chiasm.detection.contract import DetectionContract, Fusion, save_model
 from chiasm.detection.datamodule import DetectionDataModule
 from chiasm.detection.detector import Detector
+from chiasm.detection.layers.tiled import TiledDetector
 from chiasm.detection.models.cost import cost_of
 from chiasm.detection.predictor import DetectionPredictor
 from chiasm.detection.preparation.batch import to_batch
@@ -53,6 +54,8 @@ def calibrate_and_save(
         cross: scores and folds of a cross calibration; None scores the calibration normals.
     """
     config = data.config
+    if data.tiles is not None:
+        detector = TiledDetector(detector, data.tiles).to(data.device)
     with Progress("Measuring distances", len(data.calibration)) as progress:
         distance = distance_range(progress.over(data.calibration))
     contract = DetectionContract(
@@ -69,9 +72,12 @@ def calibrate_and_save(
         confidence=config.confidence,
         distance=distance,
         acquisition=data.acquisition,
+        tiles=data.tiles,
         metric_versions=versions(),
         training_data=data.training_data,
-        training_samples=len(data.parts),
+        training_samples=len(data.parts)
+        if data.tiles is None
+        else len(data.split.train) * data.rotations,
         seed=config.seed,
         backbone_weights=detector.pretrained_weights,
         libraries=library_versions(),

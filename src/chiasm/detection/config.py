@@ -16,6 +16,7 @@ from chiasm.registry import RegisteredModel
 from chiasm.settings import DeviceName, Precision, SearchSettings, Settings
 
 Preset = Literal["paper", "recommended"]
+MOST_TILES = 8  # a side
 
 
 @cache
@@ -61,6 +62,9 @@ class DetectionConfig(Settings):
         middle_scales: scales of the features that the middle cell fuses, of a model that trains its
             features: 2,3 or, for the paper's Figure 4b, 2,3,4. Finer ones are early, coarser late.
         image_size: side of the crop in pixels, a multiple of 32.
+        tiles: look at the crop in overlapping tiles of ``image_size``, this many a side; ``auto``
+            takes as many as bring a pixel of the crop to one of the frame, four at most. For
+            defects of less than three pixels of the crop; the time of a part grows with the square.
         geometry: how 3D becomes a picture.
         lamp: number of the lamp, for data with several; ``all`` takes each training part under one
             of its lamps, and each test part under all.
@@ -187,6 +191,7 @@ class DetectionConfig(Settings):
     cells: tuple[Literal["early", "middle", "late"], ...] = ("early", "middle", "late")
     middle_scales: tuple[int, ...] = (2, 3)
     image_size: int = Field(256, ge=64, le=1024, multiple_of=32)
+    tiles: int | Literal["auto"] | None = None
     geometry: Literal["height_slopes", "depth"] = "height_slopes"
     lamp: int | Literal["all"] | None = None
     shots: int | None = Field(None, ge=2)
@@ -299,6 +304,13 @@ class DetectionConfig(Settings):
                 "a cross calibration promises no rate with a confidence; leave the confidence out, "
                 "or hold out parts (calibration=split)."
             )
+        return value
+
+    @field_validator("tiles")
+    @classmethod
+    def _tiles_a_side(cls, value: int | str | None) -> int | str | None:
+        if isinstance(value, int) and not 1 <= value <= MOST_TILES:
+            raise ValueError(f"it is the number of tiles a side, from 1 to {MOST_TILES}, or auto.")
         return value
 
     @field_validator("miss_rate", "defects_trained")

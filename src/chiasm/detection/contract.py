@@ -5,16 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.decision import AlarmRule
 from chiasm.detection.detector import Detector
 from chiasm.detection.layers.image_score import ImageScoreRule
+from chiasm.detection.layers.tiled import TiledDetector
 from chiasm.detection.models import named as _registers_detectors  # noqa: F401
 from chiasm.detection.preparation.acquisition import Acquisition
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings
+from chiasm.detection.preparation.tiles import TilePlan
 from chiasm.errors import ArtifactError
 from chiasm.fusion.genotype import Genotype
 from chiasm.metrics.known_defects import KnownDefects
@@ -59,6 +61,7 @@ class DetectionContract(Strict):
             without 3D, or where it was not recorded.
         acquisition: how the run saw its normal parts: lamp, frames, colours, how much is looked
             at; None of earlier versions.
+        tiles: in which the crop is looked at; None, which is not written, is the whole crop.
         metric_versions: name to version of its definition.
         training_data: hash over the contents of the training files.
         weights_sha256: of ``weights.safetensors``.
@@ -86,6 +89,7 @@ class DetectionContract(Strict):
     known_defects: KnownDefects | None = None
     distance: tuple[float, float] | None = None
     acquisition: Acquisition | None = None
+    tiles: TilePlan | None = None
     metric_versions: dict[str, int]
     training_data: str
     training_samples: int
@@ -93,6 +97,13 @@ class DetectionContract(Strict):
     backbone_weights: str | None = None
     libraries: dict[str, str]
     weights_sha256: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_tiles(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = write(self)
+        if self.tiles is None:
+            del content["tiles"]
+        return content
 
     @property
     def alarm_rule(self) -> AlarmRule:
@@ -164,6 +175,8 @@ def load_model(folder: Path) -> tuple[Detector, DetectionContract, Genotype | No
     builder = find_model(contract.method).builder
     positional = () if contract.fusion == "none" else (fusion,)
     detector: Detector = builder(*positional, modalities=contract.modalities, **arguments)
+    if contract.tiles is not None:
+        detector = TiledDetector(detector, contract.tiles)
     try:
         detector.restore(state)
     except (RuntimeError, KeyError) as error:

@@ -24,6 +24,7 @@ from chiasm.detection.models.adnas import AdnasDetector
 from chiasm.detection.preparation.acquisition import Acquisition
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings
+from chiasm.detection.preparation.tiles import TilePlan
 from chiasm.detection.readers.cache import SelectedParts, with_defects
 from chiasm.detection.readers.source import SampleSource
 from chiasm.detection.readers.splits import (
@@ -77,6 +78,7 @@ class DetectionDataModule:
         stores: its stored features by purpose, in files of the run's folder.
         selection_rounds: times that each held-out part is shown to choose by, with other anomalies,
             so that at least ``ANOMALIES_TO_CHOOSE_BY`` have one.
+        tiles: in which crops are looked at. ``parts`` are then tiles, ``calibration`` whole crops.
         crew: processes that store features, judge architectures and train finalists.
         time_to_search: whether the budget has time for a search beside a training that learns.
     """
@@ -103,6 +105,7 @@ class DetectionDataModule:
     frozen_source: NormalityFeatures | None = None
     stores: dict[str, FeatureStore] | None = None
     selection_rounds: int = 1
+    tiles: TilePlan | None = None
     crew: Crew = ALONE
     time_to_search: bool = True
 

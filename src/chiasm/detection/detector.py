@@ -58,6 +58,16 @@ class Detector(nn.Module):
         return False
 
     @property
+    def core(self) -> Detector:
+        """The network itself, without what looks at its input in tiles."""
+        return self
+
+    @property
+    def windowed_rule(self) -> ImageScoreRule:
+        """The rule of the image's score, with windows as shares of the map's side."""
+        return self.image_rule
+
+    @property
     def keeps_products_apart(self) -> bool:
         """Whether one network serves several products, each with normals of its own.
 
@@ -106,7 +116,7 @@ class Detector(nn.Module):
         published = self.published_scores(output)
         if published is not None:
             return published
-        rule = self.image_rule
+        rule = self.windowed_rule
         return map_statistics(
             maps,
             foreground,

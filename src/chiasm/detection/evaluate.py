@@ -15,6 +15,7 @@ from chiasm.detection.decision import AlarmRule, failed_verdict
 from chiasm.detection.hidden_defects import suspicion_note
 from chiasm.detection.prediction.known_defects import seen_before
 from chiasm.detection.preparation.acquisition import Acquisition, Coverage, coverage_of
+from chiasm.detection.preparation.tiles import TilePlan
 from chiasm.detection.products.data import OfProduct
 from chiasm.detection.readers.opening import open_as_trained
 from chiasm.detection.readers.source import Lamp, SampleSource
@@ -37,6 +38,8 @@ class EvaluatedModel(Protocol):
     def alarm_rule(self) -> AlarmRule: ...  # noqa: D102
     @property
     def acquisition(self) -> Acquisition | None: ...  # noqa: D102
+    @property
+    def tiles(self) -> TilePlan | None: ...  # noqa: D102
     @property
     def method(self) -> str: ...  # noqa: D102
     @property
@@ -210,6 +213,8 @@ def _notes(
         )
     if (left_out := left_out_note(folder)) is not None:
         notes.append(left_out)
+    if model.tiles is not None:
+        notes.append(model.tiles.in_words())
     if not model.alarm_rule.decides or model.alarm_rule.known_defects is not None:
         notes.append(model.alarm_rule.promise)
     if model.backbone_weights is not None and model.is_baseline:

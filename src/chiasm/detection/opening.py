@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -46,6 +46,7 @@ from chiasm.detection.rotation import choose_rotations, with_rotations
 from chiasm.detection.train_baseline import configured_baseline, pools_scores
 from chiasm.detection.training.known_defects import defects_for_head
 from chiasm.detection.training.storing import files_hash, say_duration, stored_features
+from chiasm.detection.training.tiling import planned_tiles, tiles_of_run
 from chiasm.detection.training.time_budget import (
     PartSeconds,
     measure_part,
@@ -141,6 +142,12 @@ def open_data(
         remove_background=config.remove_background,
         watch=_with_progress,
     )
+    tiles = None
+    if config.tiles is not None:
+        frame = _frame_size(source, split.train)
+        tiles = planned_tiles(config, preparation, frame=frame)
+    if tiles is not None:
+        preparation = replace(preparation, size=tiles.side)
     training = split_objects(source, split.train, preparation, _with_progress)
     split = replace(
         split,
@@ -249,9 +256,13 @@ def open_data(
         ),
     )
     parts, originals = with_rotations(parts, rotations)
+    shown: Collection[int] = range(len(parts))
+    if tiles is not None:
+        tiled, shown = tiles_of_run(parts, tiles, seed=config.seed)
+        parts, originals = tiled, [originals[position] for position in tiled.origins]
 
-    def with_copies(originals_chosen: frozenset[int]) -> list[int]:
-        return [i for i, original in enumerate(originals) if original in originals_chosen]
+    def with_copies(chosen: frozenset[int]) -> list[int]:
+        return [i for i, original in enumerate(originals) if original in chosen and i in shown]
 
     data = DetectionDataModule(
         config=config,
@@ -273,6 +284,7 @@ def open_data(
         defects=defects_for_head(config, cache, preparation, frozen=frozen is not None),
         reserved=len(calibration) * seconds.calibration,
         rotations=rotations,
+        tiles=tiles,
         frozen_source=None if frozen is None else frozen.frozen_source,
         crew=crew,
     )

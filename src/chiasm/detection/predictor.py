@@ -20,6 +20,7 @@ from chiasm.detection.detector import Detector
 from chiasm.detection.prediction.regions import with_regions
 from chiasm.detection.preparation.acquisition import Acquisition, prepare_as_trained
 from chiasm.detection.preparation.batch import to_batch
+from chiasm.detection.preparation.tiles import TilePlan
 from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
 from chiasm.errors import ChiasmError, DataError
 from chiasm.fusion.genotype import Genotype
@@ -85,6 +86,11 @@ class DetectionPredictor:
         if self.folder is None:
             return self.contract.acquisition
         return acquisition_of(self.folder, self.contract)
+
+    @property
+    def tiles(self) -> TilePlan | None:
+        """Tiles that its crops are looked at in; None of whole crops."""
+        return self.contract.tiles
 
     @property
     def method(self) -> str:

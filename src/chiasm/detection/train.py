@@ -88,8 +88,9 @@ def train(
     _check_crew(config, crew)
     if data is None and (products := products_of(config)):
         check_products(config, products, crew)
-        result = train_products(config, products, train=train, measure=measure)
-        return TrainResult(config.out, *result)
+        return TrainResult(
+            config.out, *train_products(config, products, train=train, measure=measure)
+        )
     if data is None:
         with device_errors(find_device(config.device), remedy=LOWER):
             data = open_run(config, crew=crew, started=started)

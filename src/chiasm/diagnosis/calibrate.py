@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.contract import DiagnosisContract, SplitDescription, save_model
 from chiasm.diagnosis.datamodule import DiagnosisDataModule
-from chiasm.diagnosis.decision import Array, combined_opinion, support, weakest_accepted
+from chiasm.diagnosis.decision import (
+    RULES,
+    Array,
+    UnknownRule,
+    combined_opinion,
+    support,
+    weakest_accepted,
+)
 from chiasm.diagnosis.predictor import DiagnosisPredictor
+from chiasm.diagnosis.training.known_classes import fit_unknown_rule
 from chiasm.fusion.genotype import Genotype
 from chiasm.metrics import versions
 from chiasm.metrics.calibration import fit_temperature, softmax
@@ -28,11 +38,18 @@ def calibrate_and_save(network: Classifier, data: DiagnosisDataModule) -> float:
     contract = uncalibrated_contract(data)
     samples = (data.store.load(ref) for ref in data.split.validation)
     outputs = DiagnosisPredictor(network, contract).outputs(samples)
+    right = {key: z.argmax(axis=1) == outputs.labels for key, z in outputs.logits.items()}
+    rule = fit_unknown_rule(data, right)
     temperatures, thresholds = calibrate(
-        outputs.logits, outputs.labels, share=data.config.unknown_share
+        outputs.logits, outputs.labels, share=belief_share(rule), without=decided_by_distance(rule)
     )
     contract = contract.model_copy(
-        update={"temperatures": temperatures, "unknown_below": thresholds}
+        update={
+            "temperatures": temperatures,
+            "unknown_below": thresholds,
+            "unknown": rule,
+            "evidence_rule": RULES[rule.by],
+        }
     )
     genotype = data.fusion if isinstance(data.fusion, Genotype) else None
     save_model(data.config.out / "model", network, contract, genotype)
@@ -46,8 +63,22 @@ def calibrate_and_save(network: Classifier, data: DiagnosisDataModule) -> float:
     return macro_f1(outputs.labels[complete], guesses, len(contract.kinds))
 
 
+def belief_share(rule: UnknownRule) -> float:
+    """Return the share of the right diagnoses that too small a belief may make 'unknown'."""
+    return rule.share / 2 if rule.by == "both" else rule.share
+
+
+def decided_by_distance(rule: UnknownRule) -> tuple[str, ...]:
+    """Return the modalities for which the distance alone decides; for all others belief does."""
+    return tuple(rule.limits) if rule.by == "distance" else ()
+
+
 def calibrate(
-    logits: dict[str, Array], labels: np.ndarray, *, share: float
+    logits: dict[str, Array],
+    labels: np.ndarray,
+    *,
+    share: float,
+    without: Collection[str] = (),
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Return temperatures and least beliefs, by the modalities that are present.
 
@@ -55,6 +86,7 @@ def calibrate(
         logits: modalities to ``(N, K)``; NaN for a recording that lacks one of them.
         labels: ``(N,)``.
         share: of the right diagnoses that may become 'unknown'.
+        without: modalities for which no least belief is chosen.
     """
     present = {key: ~np.isnan(z).any(axis=1) for key, z in logits.items()}
     temperatures = {
@@ -65,6 +97,8 @@ def calibrate(
     }
     thresholds = {}
     for key, z in logits.items():
+        if key in without:
+            continue
         rows = present[key]
         single = {name: logits[name][rows] for name in key.split("+")}
         probabilities = softmax(z[rows], temperature=temperatures[key])

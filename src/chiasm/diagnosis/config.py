@@ -11,18 +11,22 @@ from typing import Any, ClassVar, Literal, Self
 import yaml
 from pydantic import Field, field_validator, model_validator
 
-from chiasm.registry import RegisteredModel, find_model, models
+from chiasm.diagnosis.decision import UnknownBy
+from chiasm.diagnosis.preparation.relative import GROUP
+from chiasm.registry import RegisteredModel, choices, find_model, models
 from chiasm.settings import DeviceName, Precision, SearchSettings, Settings
 
 _EVERY_PRESET: Mapping[str, Any] = {
     "inputs": "relative",
     "views": "strong",
+    "shortest_view": 0.0,
     "align": True,
     "contrast": ("joint", "image", "series"),
     "modality_dropout": 0.6,
     "image_size": 256,
     "seconds": 0.0,
     "fold": 1,
+    "series_tokens": "segments",
     "pool": "mean",
     "smoothing": 0.1,
 }
@@ -37,7 +41,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "views": "usual",
         "align": False,
         "contrast": ("joint",),
-        "modality_dropout": 0.15,
+        "modality_dropout": 0.0,
         "smoothing": 0.0,
     },
     "recommended": {
@@ -45,10 +49,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "learning_rate": {"base": 1e-4, "small": 3e-4},
         "batch": {"base": 8, "small": 64},
     },
-    # Few tokens that carry much each: 4 of the picture and 2 of the series instead of 856. To draw
-    # a view costs more than a step on it, and held-out sessions are classified no worse.
+    # Few tokens that carry much each: 4 of the picture and 8 of the series instead of 856. To draw
+    # a view costs more than a step on it, and held-out sessions are classified no worse. Views of
+    # series are weak, because what is counted against the noise floor is to stay as it is.
     "quick": {
         **_EVERY_PRESET,
+        "views": "strong_pictures",
+        "shortest_view": 0.2,
+        "series_tokens": "phases",
         "learning_rate": {"base": 1e-4, "small": 1e-3},
         "batch": {"base": 8, "small": 24},
         "image_size": 32,
@@ -79,13 +87,19 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 # Presets of classifiers without gradient steps.
 _FITTED = ("fitted", "folded")
 
-# Values in a token of models that do not say.
+# Values in a token of models that do not say, and the side of a picture's token in pixels.
 SEGMENT = 256
+PATCH = 16
 
 FROM_PRESET: Any = None
 
 # Arguments of builders that a run fills in from its recordings.
 FROM_DATA = frozenset(("classes", "channels", "series_length", "samples_per_cycle"))
+
+
+def _names() -> list[str]:
+    """Return what a run may be told to train."""
+    return [model.name for model in (*models("classifier"), *choices("classifier"))]
 
 
 def preset_values(model: RegisteredModel, preset: str | None) -> dict[str, Any]:
@@ -107,7 +121,8 @@ class DiagnosisConfig(Settings):
     Attributes:
         data: AI-Hub folder, store or manifest with the recordings.
         out: the run's folder.
-        model: registered builder.
+        model: registered builder; ``auto`` trains trees, MiniROCKET and MAD, and the validation
+            recordings choose one.
         modalities: ``image``, ``series`` or both.
         flow: ``coupling``, or ``identity`` for a model without flows.
         gate, experts: of the mixtures in the encoder.
@@ -130,7 +145,11 @@ class DiagnosisConfig(Settings):
         align: roll relative inputs to a reference phase of their own: the parts of a pattern
             relative to each other tell faults apart, and the recorder's phase is often another
             conductor's. None takes the preset's.
-        views: ``usual``, or ``strong`` against overfitting to sessions; None takes the preset's.
+        views: ``usual``, ``strong`` against overfitting to sessions, or ``strong_pictures``:
+            strong ones of pictures alone. None takes the preset's.
+        shortest_view: seconds; above 0, half of the batches have series of random length from here
+            to the whole one, for models that are to diagnose short recordings, too. None takes
+            the preset's.
         split_by: ``session``, ``equipment``, any other kind of group, or ``random``.
         test_group: one group of the kind ``split_by`` that is the test; overrides ``shares``.
         strict: stop where a file is damaged, instead of leaving out the few recordings that
@@ -144,6 +163,10 @@ class DiagnosisConfig(Settings):
             processor needs no longer for a whole recording than for an excerpt. If a token is a
             whole number of pairs of cycles, an even number becomes two: clear pulses, and how often
             levels of the noise floor are passed at each phase. None takes the preset's.
+        series_tokens: of MAD: ``segments`` of the series, as in the paper; ``phases``, four of
+            which make a token, of folded series with excess; or ``kernels``, how often MiniROCKET's
+            answer within a segment, for waveforms. None takes the preset's, and ``kernels`` without
+            a mains.
         windows: number of windows whose embeddings are averaged; None covers the whole series, up
             to 5.
         pretrain_epochs: of contrast; 0 trains by cross-entropy alone.
@@ -162,6 +185,9 @@ class DiagnosisConfig(Settings):
             roll by any angle.
         picture_gain: views of pictures grow and shrink with the gain, from their lower edge; off
             for instruments that do not draw amplitude 0 there.
+        unknown_by: what makes a recording 'unknown': its ``distance`` from the recordings of every
+            trained class by statistics that need no model, too small a ``belief`` in the likeliest
+            class, or ``both``, each with half of the share.
         unknown_share: of the right diagnoses of validation that may be called 'unknown'.
         minutes: budget of both stages together; None is none.
         loading_workers: processes that make batches; 0 makes them in this one.
@@ -201,7 +227,8 @@ class DiagnosisConfig(Settings):
     image_size: int = Field(FROM_PRESET, ge=16, le=1024, multiple_of=16)
     inputs: Literal["plain", "standardised", "relative"] = FROM_PRESET
     align: bool = FROM_PRESET
-    views: Literal["usual", "strong"] = FROM_PRESET
+    views: Literal["usual", "strong", "strong_pictures"] = FROM_PRESET
+    shortest_view: float = Field(FROM_PRESET, ge=0)
     split_by: str = "session"
     test_group: str | None = None
     strict: bool = False
@@ -209,6 +236,7 @@ class DiagnosisConfig(Settings):
     shares: tuple[float, float, float] = (0.45, 0.05, 0.5)
     seconds: float = Field(FROM_PRESET, ge=0)
     fold: int = Field(FROM_PRESET, ge=1)
+    series_tokens: Literal["segments", "phases", "kernels"] = FROM_PRESET
     windows: int | None = Field(None, ge=1)
     pretrain_epochs: int = Field(50, ge=0)
     epochs: int = Field(100, ge=1)
@@ -222,6 +250,7 @@ class DiagnosisConfig(Settings):
     phase: Literal["mains", "none"] = "mains"
     phase_unknown: bool = False
     picture_gain: bool = True
+    unknown_by: UnknownBy = "distance"
     unknown_share: float = Field(0.05, ge=0, lt=1)
     minutes: float | None = Field(None, gt=0)
     loading_workers: int = Field(0, ge=0)
@@ -241,7 +270,7 @@ class DiagnosisConfig(Settings):
         """Replace what is not given, or None, by the value of the preset."""
         name = values.get("model", cls.model_fields["model"].default)
         preset = values.get("preset")
-        if name not in [m.name for m in models("classifier")] or preset not in (None, *PRESETS):
+        if name not in _names() or preset not in (None, *PRESETS):
             return values  # and the field's own check says what is wrong
         defaults = {
             **preset_values(find_model(name), preset),
@@ -253,7 +282,7 @@ class DiagnosisConfig(Settings):
     @field_validator("model")
     @classmethod
     def _exists(cls, value: str) -> str:
-        names = [model.name for model in models("classifier")]
+        names = _names()
         if value not in names:
             raise ValueError(f"there is no classifier {value!r}; there are: {', '.join(names)}")
         return value
@@ -277,10 +306,40 @@ class DiagnosisConfig(Settings):
             "align": self.align and relative,
             "fold": self.fold if relative else 1,  # only counts can be added up
             "contrast": tuple(part for part in self.contrast if part in parts) or ("joint",),
+            "series_tokens": self._series_tokens(inputs),
         }
         for name, value in effective.items():
             object.__setattr__(self, name, value)
         return self
+
+    def _series_tokens(self, inputs: str) -> str:
+        """Return the tokens of the series that were asked for, or that fit the inputs.
+
+        Raises:
+            ValueError: tokens by phase were asked for, and the inputs have no phases.
+        """
+        if (
+            self.series_tokens
+            == preset_values(find_model(self.model), self.preset)["series_tokens"]
+        ):
+            return self._fitting_tokens(inputs)
+        if self.series_tokens == "phases" and not (inputs == "relative" and self.counts_excess):
+            raise ValueError(
+                "tokens by phase are of folded cycles: take preset=quick, or an even 'fold' "
+                "above 1 with inputs=relative"
+            )
+        return self.series_tokens
+
+    def _fitting_tokens(self, inputs: str) -> str:
+        """Return the preset's tokens of the series, or those that fit where these do not."""
+        model = find_model(self.model)
+        by_preset = str(preset_values(model, self.preset)["series_tokens"])
+        if "series_tokens" not in inspect.signature(model.builder).parameters:
+            return by_preset
+        if self.phase == "none" and self.preset != "paper":
+            return "kernels"
+        folded = inputs == "relative" and self.counts_excess
+        return by_preset if folded or by_preset != "phases" else "segments"
 
     @field_validator("modalities", "contrast", "shares", "left_out", mode="before")
     @classmethod
@@ -313,7 +372,28 @@ class DiagnosisConfig(Settings):
         }
         defaults |= preset_values(model, self.preset)
         defaults["preset"] = preset_values(model, None)["preset"]
+        defaults["series_tokens"] = self._fitting_tokens(self.inputs)
         return {name: value for name, value in self if value != defaults[name]}
+
+    def tokens(self, *, seconds: int = 20, frequency: int = 60) -> dict[str, int]:
+        """Return modality to the tokens that MAD's networks have of a recording of some seconds."""
+        tokens = {}
+        if "image" in self.modalities:
+            tokens["image"] = (self.image_size // PATCH) ** 2
+        if "series" in self.modalities:
+            shown = min(seconds, self.seconds) if self.seconds else seconds
+            cycles = round(shown * frequency)
+            folded = cycles // self.fold * (2 if self.counts_excess else 1)
+            tokens["series"] = max(1, folded * self.cycle_values // self.segment)
+            if self.series_tokens == "phases":  # four phases of four levels each
+                tokens["series"] = self.cycle_values // (4 * GROUP)
+        return tokens
+
+    @property
+    def counts_excess(self) -> bool:
+        """Whether folded cycles become two: clear pulses, and excess over the floor."""
+        least = math.lcm(self.segment, self.cycle_values) // self.cycle_values
+        return self.fold > 1 and not (self.fold % 2 or least % 2 or self.cycle_values % GROUP)
 
     def builder_arguments(self) -> dict[str, Any]:
         """Return the settings that the model's builder takes; the data set the others."""
@@ -325,5 +405,6 @@ class DiagnosisConfig(Settings):
             "pool": self.pool,
             "segment": self.segment,
             "image_size": self.image_size,
+            "series_tokens": self.series_tokens,
             **self.options,
         }

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from chiasm.diagnosis.classifier import Classifier
-from chiasm.diagnosis.decision import RULE
+from chiasm.diagnosis.decision import RULE, UnknownRule
 from chiasm.diagnosis.models import named as _registers_classifiers  # noqa: F401
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm
 from chiasm.errors import ArtifactError
@@ -59,11 +59,14 @@ class DiagnosisContract(Strict):
         temperatures: divisors of the logits, chosen on validation recordings, by the modalities
             that are present (``"image+series"``, ``"image"``, ``"series"``).
         unknown_below: least belief for a diagnosis, by the modalities that are present.
+        unknown: how far from the trained classes a recording is 'unknown'; None of earlier
+            versions, whose belief alone decides.
         evidence_rule: in words.
         metric_versions: name to version of its definition.
         split: how the recordings were divided.
         training_data: SHA-256 over the training recordings' bytes.
         training_samples, validation_samples: numbers of recordings.
+        chosen: of a method that was chosen among several, why; None of one that was named.
         weights_sha256: of ``weights.safetensors``.
     """
 
@@ -79,6 +82,7 @@ class DiagnosisContract(Strict):
     recording: RecordingForm
     temperatures: dict[str, float] = Field(default_factory=dict)
     unknown_below: dict[str, float] = Field(default_factory=dict)
+    unknown: UnknownRule | None = None
     evidence_rule: str = RULE
     metric_versions: dict[str, int]
     split: SplitDescription
@@ -87,6 +91,7 @@ class DiagnosisContract(Strict):
     validation_samples: int
     seed: int
     libraries: dict[str, str]
+    chosen: str | None = None
     weights_sha256: str = ""
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from chiasm.diagnosis.augmentation.views import ViewSettings, strong_views
+from chiasm.diagnosis.augmentation.views import ViewSettings, strong_pictures, strong_views
 from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.contract import DiagnosisContract, read_contract
@@ -26,7 +26,6 @@ from chiasm.diagnosis.preparation.recorders import (
     check_polarity,
     recognised_polarity,
 )
-from chiasm.diagnosis.preparation.relative import GROUP
 from chiasm.diagnosis.preparation.scales import (
     PictureScale,
     SeriesScale,
@@ -152,9 +151,12 @@ class DiagnosisDataModule:
             # Patterns that are rolled to a reference phase need no views at other phases.
             phase_unknown=config.phase_unknown and not config.align,
             picture_gain=config.picture_gain,
+            shortest=config.shortest_view,
         )
         if config.views == "strong":
             views = strong_views(views)
+        elif config.views == "strong_pictures":
+            views = strong_pictures(views)
         dataset = Recordings(
             self.store,
             self.split.validation if check else self.split.train,
@@ -198,7 +200,10 @@ class DiagnosisDataModule:
 
 # Settings that may differ when a run is continued: they do not change its result.
 _FREE = frozenset(
-    {"minutes", "loading_workers", "device", "cache", "out", "strict", "windows", "unknown_share"}
+    {
+        *("minutes", "loading_workers", "device", "cache", "out", "strict", "windows"),
+        *("unknown_by", "unknown_share"),
+    }
 )
 
 GIVEN = "given"
@@ -298,7 +303,7 @@ def data_of_split(
         aligned=config.align,
         fold=config.fold,
         least=least,
-        excess=_has_excess(config.fold, least, cycle),
+        excess=config.counts_excess,
     )
     return DiagnosisDataModule(config, store, split, replace(form, series=scale))
 
@@ -353,11 +358,6 @@ def _magnitudes(store: RecordingStore, split: RecordingSplit, form: RecordingFor
         if counts is not None:
             magnitudes.append(form.magnitudes(counts, ref.samples_per_cycle))
     return magnitudes
-
-
-def _has_excess(fold: int, least: int, per_cycle: int) -> bool:
-    """Return whether tokens are whole pairs of cycles that divide into groups of values."""
-    return fold > 1 and not (fold % 2 or least % 2 or per_cycle % GROUP)
 
 
 def _picture_scale(

@@ -6,12 +6,14 @@ import json
 import resource
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chiasm.diagnosis.predictor import DiagnosisPredictor
+from chiasm.diagnosis.procedures.retrain import retrain
 from chiasm.diagnosis.readers.audit import trivial_numbers
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.readers.source import RecordingRef, problem_message
@@ -19,10 +21,11 @@ from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.report.figures import TrivialBaseline, evaluate_recordings
 from chiasm.diagnosis.report.predictions import CORRUPTED, PREDICTIONS, stacked, write_predictions
 from chiasm.diagnosis.report.report import write_diagnosis_report
-from chiasm.diagnosis.retrain import retrain
+from chiasm.diagnosis.report.scored import ScoredRecordings
+from chiasm.diagnosis.report.unknown_faults import unknown_figures, unknown_words
 from chiasm.diagnosis.scoring import EvaluatedModel, score_corrupted, score_recordings
 from chiasm.diagnosis.simulator.simulator import is_simulated
-from chiasm.diagnosis.unseen import evaluation_split
+from chiasm.diagnosis.unseen import EvaluationSplit, evaluation_split
 from chiasm.errors import ConfigurationError
 from chiasm.runs.console import MAX_LISTED, say
 from chiasm.runs.left_out import check_left_out, left_out_note
@@ -47,7 +50,8 @@ def evaluate(
     """Score the recordings that training left for tests; writes figures and a report.
 
     Recordings of other data, or added after training, are scored if the model was neither trained
-    nor tuned on their group. A recording that lacks a modality is scored by the other.
+    nor tuned on their group. A recording that lacks a modality is scored by the other. Those of
+    classes that the model was not trained on are scored as unknown.
 
     Args:
         run: folder of a run, of a model, or of an exported one.
@@ -66,8 +70,8 @@ def evaluate(
 
     Raises:
         SplitError: it is unknown what the model was trained on, or the run has no test recordings.
-        DataError: the model does not know a class, no recording is left to be scored, or
-            ``strict`` found one that cannot be read.
+        DataError: no recording of a trained class is left to be scored, a class's name is nearly
+            one of the model's, or ``strict`` found a recording that cannot be read.
     """
     folder = Path(run)
     if model is None:
@@ -94,6 +98,7 @@ def evaluate(
         say(f"{len(unreadable) - MAX_LISTED} more recordings are left out.")
     say(f"{store.name}: scoring {len(test)} recordings of unseen groups ...")
     scored = score_recordings(model, store, test)
+    others_scored = _scored_unknown(model, store, split)
     seconds = _latencies(model, store, _spread(test, MOST_TIMED))
     corruptions, remarks = score_corrupted(model, store, _spread(test, most_corrupted))
     for sentence in remarks:
@@ -121,6 +126,15 @@ def evaluate(
         simulated=is_simulated(data),
         not_judged=len(unreadable) + split.not_scored,
     )
+    rule = model.contract.unknown
+    metrics["unknown"] = unknown_figures(
+        scored,
+        others_scored,
+        rule="belief" if rule is None else rule.by,
+        share=None if rule is None else rule.share,
+        by=by,
+    )
+    chosen = getattr(model.contract, "chosen", None)  # an exported model's does not say
     page = write_diagnosis_report(
         target,
         metrics=metrics,
@@ -128,7 +142,7 @@ def evaluate(
         title=f"{store.name}: {model.contract.method}",
         repeat=f"chiasm evaluate {folder} --data {data}",
         load=lambda index: store.load(test[index]),
-        notes=(*split.notes, *remarks, *filter(None, [left_out_note(folder)])),
+        notes=(*split.notes, *remarks, *filter(None, [left_out_note(folder), chosen])),
         run=folder,
     )
     write_predictions(target / PREDICTIONS, scored)
@@ -136,8 +150,22 @@ def evaluate(
         write_predictions(target / CORRUPTED, stacked(list(corruptions.items())))
     f1 = metrics["recording"]["macro_f1"]
     say(f"macro-F1 {f1['value']:.3f} ({f1['low']:.3f} to {f1['high']:.3f})")
+    for sentence in unknown_words(metrics["unknown"]):
+        say(sentence)
     say(f"The report is {page}.")
     return metrics
+
+
+def _scored_unknown(
+    model: EvaluatedModel, store: RecordingStore, split: EvaluationSplit
+) -> dict[str, ScoredRecordings]:
+    """Return the scores of recordings of untrained classes by class; their labels say nothing."""
+    if split.unknown:
+        say(f"{store.name}: scoring {len(split.unknown)} recordings of untrained classes ...")
+    by_kind: dict[str, list[RecordingRef]] = {kind: [] for kind in split.unknown_kinds}
+    for ref in split.unknown:
+        by_kind[ref.kind].append(replace(ref, label=0))
+    return {kind: score_recordings(model, store, refs) for kind, refs in by_kind.items()}
 
 
 def _latencies(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from chiasm.diagnosis.batch import cut, to_batch
 from chiasm.diagnosis.classifier import Classifier
 from chiasm.diagnosis.contract import DiagnosisContract, load_model
-from chiasm.diagnosis.decision import Array, diagnosis_from_logits, predict_each
+from chiasm.diagnosis.decision import Array, diagnosis_from_logits, distance_of, predict_each
 from chiasm.diagnosis.preparation.network_inputs import absence_notes, recording_arrays
 from chiasm.diagnosis.preparation.recorders import Polarity
 from chiasm.diagnosis.quantities.assessment import assessed
@@ -39,6 +40,8 @@ class NetworkOutputs:
         flow_nll: modality to ``(N,)`` negative log-likelihood, nats per token and channel; empty
             for a method without flows.
         sources: path of each recording.
+        distance: the modalities of ``logits`` to ``(N,)`` distances from the trained classes, NaN
+            where a recording or the model has none.
     """
 
     logits: dict[str, Array]
@@ -48,6 +51,7 @@ class NetworkOutputs:
     after: dict[str, Array]
     flow_nll: dict[str, Array]
     sources: tuple[str, ...]
+    distance: dict[str, Array] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +177,7 @@ class DiagnosisPredictor:
             kinds=self.contract.kinds,
             temperatures=self.contract.temperatures,
             unknown_below=self.contract.unknown_below,
+            distance=distance_of(sample, self.contract.recording, present, self.contract.unknown),
             source=sample.source,
             notes=absence_notes(present, self.contract.modalities),
         )
@@ -196,11 +201,14 @@ class DiagnosisPredictor:
         names = self.contract.modalities
         subsets = [names] + [(name,) for name in names if single and len(names) > 1]
         outputs: dict[tuple[str, ...], list[_Output | None]] = {subset: [] for subset in subsets}
+        distances: dict[str, list[float]] = {"+".join(subset): [] for subset in subsets}
         labels, sources = [], []
         for sample in samples:
             batch, present = self._batch(sample)
             for subset, rows in outputs.items():
-                rows.append(self._output(batch, subset) if set(subset) <= set(present) else None)
+                has = set(subset) <= set(present)
+                rows.append(self._output(batch, subset) if has else None)
+                distances["+".join(subset)].append(self._distance(sample, subset if has else ()))
             labels.append(-1 if sample.label is None else sample.label)
             sources.append(sample.source)
         # The flow of a modality does not depend on the other modality.
@@ -219,7 +227,13 @@ class DiagnosisPredictor:
             after=_by_modality("after", by_modality),
             flow_nll=_by_modality("flow_nll", by_modality),
             sources=tuple(sources),
+            distance={key: np.array(values) for key, values in distances.items()},
         )
+
+    def _distance(self, sample: RecordingSample, subset: Sequence[str]) -> float:
+        """Return the distance from the trained classes by some modalities, or NaN."""
+        far = distance_of(sample, self.contract.recording, subset, self.contract.unknown)
+        return math.nan if far is None else far.value
 
     def _batch(self, sample: RecordingSample) -> tuple[RecordingBatch, tuple[str, ...]]:
         """Return a batch with one row for each window, and the modalities that are present."""

@@ -8,7 +8,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from chiasm.diagnosis.augmentation.corruptions import CORRUPTIONS, MISPAIRED, Corruption, partners
-from chiasm.diagnosis.decision import Array, combined_opinion
+from chiasm.diagnosis.decision import (
+    Array,
+    UnknownRule,
+    combined_opinion,
+    is_unknown,
+    support,
+)
 from chiasm.diagnosis.predictor import NetworkOutputs
 from chiasm.diagnosis.preparation.network_inputs import sample_modalities
 from chiasm.diagnosis.readers.source import RecordingRef
@@ -27,7 +33,7 @@ class EvaluatedModel(Protocol):
 
     @property
     def contract(self) -> Any:
-        """With method, kinds, modalities, temperatures and split."""
+        """With method, kinds, modalities, temperatures, split, and what is 'unknown'."""
         ...
 
     @property
@@ -91,9 +97,15 @@ def score_recordings(
     temperatures = {s: contract_temperatures.get("+".join(s), 1.0) for s in subsets}
     seen = tuple(name for name in names if any(name in subset for subset in subsets))
     single_logits = {m: outputs.logits[m] for m in seen if m in outputs.logits}
-    uncertainty = disagreement = None
+    uncertainty = disagreement = distance = unknown = None
     if len(single_logits) == len(seen):
-        uncertainty, disagreement = _opinions(single_logits, subsets, contract_temperatures)
+        uncertainty, disagreement, belief = _opinions(
+            single_logits, subsets, contract_temperatures, logits
+        )
+        rule, least = model.contract.unknown, model.contract.unknown_below
+        far, limits = _distances(outputs.distance, subsets, rule)
+        unknown = is_unknown(belief, _by_subset(least, subsets, 0.0), far, limits)
+        distance = None if np.isnan(far).any() else far / limits
     likelihoods = [outputs.flow_nll[m] for m in seen if m in outputs.flow_nll]
     density = np.nanmean(likelihoods, axis=0) if len(likelihoods) == len(seen) else None
     group_kinds = sorted(set.intersection(*(set(ref.group) for ref in refs)))
@@ -110,6 +122,8 @@ def score_recordings(
         flow_nll=density,
         uncertainty=uncertainty,
         conflict=disagreement,
+        distance=distance,
+        unknown=unknown,
         temperature=temperatures[commonest],
         temperatures=(
             np.array([temperatures[subset] for subset in present]) if len(subsets) > 1 else None
@@ -136,21 +150,46 @@ def _rows_of(arrays: Mapping[str, Array], subsets: Subsets) -> Array | None:
     return out
 
 
-def _opinions(
-    single_logits: Mapping[str, Array], subsets: Subsets, temperatures: Mapping[str, float]
+def _distances(
+    distances: Mapping[str, Array], subsets: Subsets, rule: UnknownRule | None
 ) -> tuple[Array, Array]:
-    """Return uncertainty and, NaN for recordings with one modality, conflict."""
+    """Return distances ``(N,)`` by what each recording has, and their limits; NaN without."""
+    limits = _by_subset({} if rule is None else rule.limits, subsets, np.nan)
+    out = np.full(len(limits), np.nan)
+    for subset, rows in subsets.items():
+        if "+".join(subset) in distances:
+            out[rows] = distances["+".join(subset)][rows]
+    return out, limits
+
+
+def _by_subset(values: Mapping[str, float], subsets: Subsets, default: float) -> Array:
+    """Return a contract's value ``(N,)`` for the modalities that each recording has."""
+    out = np.empty(sum(map(len, subsets.values())))
+    for subset, rows in subsets.items():
+        out[rows] = values.get("+".join(subset), default)
+    return out
+
+
+def _opinions(
+    single_logits: Mapping[str, Array],
+    subsets: Subsets,
+    temperatures: Mapping[str, float],
+    joint: Array,
+) -> tuple[Array, Array, Array]:
+    """Return uncertainty, conflict (NaN for recordings with one modality), and belief."""
     count = sum(map(len, subsets.values()))
     uncertainty, disagreement = np.empty(count), np.full(count, np.nan)
+    belief = np.empty(count)
     for subset, rows in subsets.items():
         opinion, single = combined_opinion(
             {m: single_logits[m][rows] for m in subset},
             {m: temperatures.get(m, 1.0) for m in subset},
         )
         uncertainty[rows] = opinion.uncertainty
+        belief[rows] = support(opinion, joint[rows])  # a temperature does not change the likeliest
         if len(single) == 2:
             disagreement[rows] = conflict(*single)
-    return uncertainty, disagreement
+    return uncertainty, disagreement, belief
 
 
 UNPAIRED = (

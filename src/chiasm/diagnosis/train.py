@@ -12,16 +12,18 @@ import torch
 from lightning.pytorch import LightningModule
 from safetensors.torch import load_file, save_file
 
-from chiasm.diagnosis.adapt import GENTLE, joined, set_nearest_head, start_weights
 from chiasm.diagnosis.batch import moved
 from chiasm.diagnosis.calibrate import calibrate_and_save
 from chiasm.diagnosis.classifier import Classifier, FittedClassifier, Labelled
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_run
 from chiasm.diagnosis.fusion_search.evolution import MeasureCosts
+from chiasm.diagnosis.procedures.adapt import GENTLE, joined, set_nearest_head, start_weights
+from chiasm.diagnosis.procedures.choose import FOLDER as CANDIDATES
+from chiasm.diagnosis.procedures.choose import LEARNING, train_one_of
+from chiasm.diagnosis.procedures.train_members import FOLDER, train_members
 from chiasm.diagnosis.readers.splits import RecordingSplit
 from chiasm.diagnosis.search import with_fusion
-from chiasm.diagnosis.train_members import FOLDER, train_members
 from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.contrast import ContrastTraining
 from chiasm.diagnosis.unseen import SPLIT, stored_split
@@ -42,7 +44,7 @@ LEAST_SHARE = 0.05  # of the minutes, that search and stages have whatever the p
 FINISHED = "best.safetensors"
 
 # Files of a run that is continued.
-_BEGUN = ("checkpoints", FOLDER, GENOTYPE)
+_BEGUN = ("checkpoints", FOLDER, CANDIDATES, GENOTYPE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +114,8 @@ def _train(
         f"{len(data.split.validation)} to validate on, {len(data.split.test)} left for tests."
     )
     write_split(data)
+    if find_model(config.model).among:
+        return _train_and_choose(data, started)
     data = _within_budget(data, seconds=time.monotonic() - started)
     data = with_fusion(data, measure=measure)
     network = data.network()
@@ -125,12 +129,25 @@ def _train(
         "validation_f1": f1,
         "parameters": parameter_count(network),
     }
-    (config.out / "learning.json").write_text(json.dumps(facts, indent=2) + "\n")
+    (config.out / LEARNING).write_text(json.dumps(facts, indent=2) + "\n")
     say(
         f"Macro-F1 on validation {f1:.3f}. The model is in {config.out / 'model'} "
         f"({minutes:.1f} minutes)."
     )
     return TrainResult(config.out, minutes, f1)
+
+
+def _train_and_choose(data: DiagnosisDataModule, started: float) -> TrainResult:
+    """Train several methods, keep the one that validation chooses, and describe the run by it."""
+    out = data.config.out
+    chosen = train_one_of(data, train)
+    minutes = (time.monotonic() - started) / 60
+    facts = json.loads((chosen.config.out / LEARNING).read_text())
+    (out / LEARNING).write_text(
+        json.dumps(facts | {"fit_minutes": round(minutes, 3)}, indent=2) + "\n"
+    )
+    say(f"The model is in {out / 'model'} ({minutes:.1f} minutes).")
+    return TrainResult(out, minutes, float(facts["validation_f1"]))
 
 
 def _within_budget(data: DiagnosisDataModule, *, seconds: float) -> DiagnosisDataModule:

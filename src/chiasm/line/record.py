@@ -164,11 +164,13 @@ def json_schema() -> dict[str, Any]:
         "decision": entry(
             "string",
             "Of a part: good, defective or undecided. Of a recording: its kind, unknown or "
-            "undecided. error: not judged, and 'error' says why.",
+            "undecided. trend: an alarm of an asset, in the notes. error: not judged, and 'error' "
+            "says why.",
         ),
         "alarm": entry(
             ["boolean", "null"],
-            "Whether a part is defective; null where nothing was decided, and of recordings.",
+            "Whether a part is defective; true of an asset's alarm; null where nothing was "
+            "decided, and of recordings.",
         ),
         "score": entry(number, "Raw score of a part, or largest probability of a recording."),
         "p_value": entry(number, "Of a part: share of good parts that look as unusual."),

@@ -14,6 +14,7 @@ from chiasm.detection.decision import AlarmRule
 from chiasm.detection.preparation.acquisition import Acquisition, acquisition_from_json
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings, settings_from_json
+from chiasm.diagnosis.decision import KnownClasses, UnknownRule
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm
 from chiasm.diagnosis.preparation.scales import PictureScale, SeriesScale
 from chiasm.errors import ArtifactError
@@ -69,6 +70,7 @@ class Deployment:
         recording: form of a classifier's recordings.
         kinds: a classifier's classes.
         temperatures, unknown_below: by the present modalities, e.g. ``"image+series"``.
+        unknown: how far from a classifier's trained classes is 'unknown'; None of earlier versions.
         notes: remarks, for example on a later calibration.
     """
 
@@ -94,6 +96,7 @@ class Deployment:
     kinds: tuple[str, ...] = ()
     temperatures: Mapping[str, float] = field(default_factory=dict)
     unknown_below: Mapping[str, float] = field(default_factory=dict)
+    unknown: UnknownRule | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -205,6 +208,14 @@ def _from_json(content: dict[str, Any]) -> Deployment:
         form["series"] = SeriesScale(**form["series"])
         form["picture"] = PictureScale(**form["picture"])
         fields["recording"] = RecordingForm(**form)
+    if (rule := fields.get("unknown")) is not None:
+        known = {
+            modality: KnownClasses(
+                **{**classes, **{n: tuple(classes[n]) for n in ("kinds", "lengths", "angles")}}
+            )
+            for modality, classes in rule["known"].items()
+        }
+        fields["unknown"] = UnknownRule(**{**rule, "known": known})
     deployment = Deployment(**fields)
     if deployment.format not in GRAPHS or deployment.wing not in ("detector", "classifier"):
         raise ValueError(f"format {deployment.format!r}, wing {deployment.wing!r}")

@@ -21,6 +21,7 @@ from chiasm.detection.decision import (
 from chiasm.detection.prediction.regions import with_regions
 from chiasm.detection.preparation.acquisition import Acquisition, prepare_as_trained
 from chiasm.detection.preparation.geometry import geometry_picture
+from chiasm.detection.preparation.tiles import TilePlan
 from chiasm.detection.readers.checked_sample import check_fits_model, sample_from_arrays
 from chiasm.errors import ChiasmError, DataError
 from chiasm.runtime.deployment import Deployment
@@ -86,6 +87,12 @@ class DetectionRuntime:
     def acquisition(self) -> Acquisition | None:
         """How the model's run saw its normal parts; None of earlier versions."""
         return self.deployment.acquisition
+
+    @property
+    def tiles(self) -> TilePlan | None:
+        """Tiles that its crops are looked at in, within the graph; None of whole crops."""
+        plan = self.deployment.origin.get("tiles")
+        return None if plan is None else TilePlan(**plan)
 
     @property
     def method(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from chiasm.diagnosis.decision import Array, diagnosis_from_logits, predict_each
+from chiasm.diagnosis.decision import Array, diagnosis_from_logits, distance_of, predict_each
 from chiasm.diagnosis.preparation.network_inputs import (
     RecordingForm,
     absence_notes,
@@ -130,6 +130,7 @@ class DiagnosisRuntime:
             kinds=self.deployment.kinds,
             temperatures=self.deployment.temperatures,
             unknown_below=self.deployment.unknown_below,
+            distance=distance_of(sample, self.form, present, self.deployment.unknown),
             source=sample.source,
             notes=absence_notes(present, self.deployment.modalities),
         )

@@ -21,10 +21,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import chiasm
+from chiasm.diagnosis.monitoring.alarms import AlarmRule
 from chiasm.errors import ChiasmError
 from chiasm.line.configuration import read_outlets
 from chiasm.line.delivery import Delivery
 from chiasm.service.admission import Admission
+from chiasm.service.assets.alarm_watch import AlarmWatch
+from chiasm.service.assets.routes import asset_routes
 from chiasm.service.declared_size import Limits
 from chiasm.service.log.verdict_log import VerdictLog
 from chiasm.service.middleware import RequestGuard, add_secure_headers, error_response
@@ -107,6 +110,9 @@ def build(
     limits = Limits(pixels=pixels, values=3 * pixels)
     predictor = RequestPredictor(log, views, limits, metrics, preparing, delivery.put)
 
+    rule = AlarmRule()
+    watch = AlarmWatch(log, delivery.put, rule)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if settings.watch:
@@ -115,6 +121,7 @@ def build(
             yield
         finally:
             workers.shutdown(wait=True)
+            watch.close()
             pool.close()
             delivery.close()
             log.close()
@@ -133,6 +140,7 @@ def build(
     )
     app.include_router(model_routes(pool, log))
     app.include_router(verdict_routes(log, views))
+    app.include_router(asset_routes(log, rule))
     app.include_router(state_routes(pool, log, metrics, lambda: delivery.notices))
     add_page(app)
     _handle_errors(app)

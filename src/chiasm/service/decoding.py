@@ -60,8 +60,10 @@ _RECORDER_FIELDS = (
     *("frequency", "samples_per_cycle", "sample_rate", "layout", "columns", "raw_type"),
     *("header_bytes", "variable", "charge", "voltage_kv", "dead_time"),
 )
+ASSET_FIELDS = ("asset", "recorded", "recorder")
 RECORDING_FIELDS = (
     *("image", "series", *_MONITOR_FILES, *_RECORDER_FIELDS, "rows_in_time", "source"),
+    *ASSET_FIELDS,
 )
 FILE_FIELDS = frozenset({"rgb", "xyz", "depth", *_CAMERA_FILES, "image", "series", *_MONITOR_FILES})
 _COUNT = 0.001  # metres of one whole count of depth, where the request says nothing

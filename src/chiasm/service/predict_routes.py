@@ -65,6 +65,11 @@ _DESCRIPTIONS = {
     "dead_time": "Seconds after the beginning of a pulse in which no other begins.",
     "source": "Name of the part in the log; the file's name if not given.",
 }
+_DESCRIPTIONS |= {
+    "asset": "Name of the apparatus that was recorded: its verdicts make a trend (/v1/assets).",
+    "recorded": "When it was recorded, ISO 8601 (UTC without a zone); now if not given.",
+    "recorder": "Instrument and settings, such as gain; charges are compared where it is equal.",
+}
 _KEY = {
     "name": "Idempotency-Key",
     "in": "header",

@@ -17,6 +17,7 @@ from chiasm.diagnosis.prediction.outcomes import source_record
 from chiasm.errors import ChiasmError
 from chiasm.line.record import LineRecord, Payload
 from chiasm.samples import Diagnosis, RecordingSample, Verdict
+from chiasm.service.assets.facts import check_asset, facts_of
 from chiasm.service.declared_size import Limits
 from chiasm.service.decoding import decode_part, decode_recording
 from chiasm.service.log.record import LoggedVerdict
@@ -162,6 +163,7 @@ class RequestPredictor:
             recording = decode_recording(
                 files, fields, self.limits, channels=form.recorded_channels
             )
+            check_asset(fields)
             predict = runtime.prepared(
                 image=recording.image,
                 series=recording.series,
@@ -182,8 +184,11 @@ class RequestPredictor:
             system=recording.system,
         )
         severity, quantities = diagnosis.severity, diagnosis.quantities
+        asset, facts = facts_of(fields, recording, diagnosis, row.time)
         row = replace(
             row,
+            asset=asset,
+            facts=facts,
             score=max(diagnosis.probabilities.values(), default=None),
             decision=diagnosis.kind or "undecided",
             latency_ms=_milliseconds(received),
@@ -203,6 +208,9 @@ class RequestPredictor:
             quantities=None if quantities is None else quantities.named(),
             severity=None if severity is None else SeverityFacts(**asdict(severity)),
             sources=[SourceFacts(**source_record(source)) for source in diagnosis.sources],
+            distance=finite_or_none(diagnosis.distance),
+            distance_limit=finite_or_none(diagnosis.distance_limit),
+            nearest_kind=diagnosis.nearest_kind,
             latency_ms=row.latency_ms,
             notes=[*recording.notes, *diagnosis.notes],
             links={"pattern": f"/v1/verdicts/{row.id}/pattern.png"},

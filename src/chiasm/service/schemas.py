@@ -90,7 +90,10 @@ class RecordingDiagnosis(Schema):
     station: str
     wing: Literal["classifier"] = "classifier"
     source: str
-    kind: str | None = Field(description="'unknown' if the evidence is too weak.")
+    kind: str | None = Field(
+        description="'unknown' if the recording is like none of the trained classes, or the "
+        "evidence is too weak; the notes say which."
+    )
     probabilities: dict[str, float]
     opinions: dict[str, dict[str, float]]
     uncertainty: float | None
@@ -101,6 +104,9 @@ class RecordingDiagnosis(Schema):
     )
     severity: SeverityFacts | None = None
     sources: list[SourceFacts] = Field([], description="Where several are active at once.")
+    distance: float | None = Field(None, description="From the trained classes.")
+    distance_limit: float | None = Field(None, description="Above it the recording is 'unknown'.")
+    nearest_kind: str = Field("", description="The trained class that is nearest.")
     latency_ms: float
     notes: list[str]
     links: dict[str, str] = Field(
@@ -164,6 +170,7 @@ class LoggedRow(Schema):
     latency_ms: float
     error: str
     station: str
+    asset: str = Field(description="Of a recording: name of the apparatus, or empty.")
     correction: Correction | None
 
 

@@ -141,6 +141,22 @@ XML = """<time version="1"><sweep_rate>50</sweep_rate><folder>A</folder><date>20
 <times>0.00 5.00 10.00</times><sample>100 300 300</sample><quantity>1 2 20</quantity></time>"""
 
 
+def test_files_whose_lines_are_long_are_not_passed_over(tmp_path):
+    many = 30_000
+    text = XML.replace("0.00 5.00 10.00", " ".join(["1.25"] * many))
+    text = text.replace("100 300 300", " ".join(["300"] * many))
+    text = text.replace("1 2 20", " ".join(["2"] * many))
+    row = ",".join(["17"] * 2 * many) + "\n"
+    (tmp_path / "xml").mkdir()
+    (tmp_path / "xml" / "long.xml").write_text(text)
+    (tmp_path / "row").mkdir()
+    (tmp_path / "row" / "long.csv").write_text("recorder 7\n" + 2 * row)
+    for folder in ("xml", "row"):
+        source = open_source(tmp_path / folder)
+        assert len(source.refs) == 1
+        assert source.load(source.refs[0]) is not None
+
+
 def test_a_detector_s_xml_is_a_pattern_with_its_session(tmp_path):
     for number, kind in enumerate(("corona", "void", "void")):
         (tmp_path / "data" / kind).mkdir(parents=True, exist_ok=True)

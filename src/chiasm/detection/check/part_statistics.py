@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from chiasm.detection.check.part_measures import PartMeasures
+from chiasm.detection.preparation.tiles import tile_plan
 from chiasm.files.audit_text import Finding
 
 ANOTHER_SIZE = "Another size"
@@ -87,6 +88,13 @@ class PartStatistics:
             f"Smallest defect that could be seen: about {self.smallest_pixels:.1f} pixels of the "
             f"frame{fine} wide, {VISIBLE:g} pixels of the crop."
         )
+        plan = tile_plan("auto", size=self.size, frame_pixels=self.crop)
+        if plan is not None:
+            seen = VISIBLE * max(self.crop / plan.side, 1.0)
+            lines.append(
+                f"In {plan.count} x {plan.count} tiles (tiles=auto) it is about {seen:.1f} pixels "
+                f"of the frame, at {plan.number} times the milliseconds of the network a part."
+            )
         return lines
 
 
@@ -441,7 +449,7 @@ def _small_defects(seen: Sequence[PartMeasures], *, scale: float, size: int) -> 
     wanted = min(int(np.ceil(size * VISIBLE / smallest / 32)) * 32, 1024)
     enough = scale * size >= wanted  # the frame has that many pixels
     remedy = (
-        f"Train with image_size={wanted}, or cut the frame into tiles."
+        f"Train with image_size={wanted}, or look at the crop in tiles (tiles=auto)."
         if wanted > size and enough
         else "The frame itself has too few pixels: record nearer, or with a finer camera."
     )

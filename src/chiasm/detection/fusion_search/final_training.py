@@ -131,7 +131,10 @@ def finish(
     config = data.config
     set_image_rule(detector, data, held_out=True)
     example = to_batch(
-        data.calibration[:1], data.geometry, modalities=config.modalities, device=data.device
+        data.calibration[:1] if data.tiles is None else [data.parts[0]],
+        data.geometry,
+        modalities=config.modalities,
+        device=data.device,
     )
     figures = {
         "validation_ap": validation_ap,

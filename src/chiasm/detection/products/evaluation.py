@@ -56,13 +56,13 @@ def evaluate_products(
         say(f"Warning: {data} has test parts of {name}, which the model does not know.")
     found: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
-    for name, (place, rows) in tests.items():
+    for name, (place, named) in tests.items():
         say(f"Product {name}:")
         try:
             found[name] = evaluate(
                 run / model.records[name].folder,
                 data=place,
-                rows=rows,
+                rows=named,
                 out=target / name,
                 lamp=lamp,
                 strict=strict,

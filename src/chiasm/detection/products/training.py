@@ -161,6 +161,8 @@ def add_products(config: DetectionConfig, *, train: Train) -> tuple[str, ...]:
             f"or delete {config.out / known[twice[0]].folder} and its entry to train it again."
         )
     started = time.monotonic()
+    # How few normals the run was to learn from says nothing of how many a new product has.
+    config = config.model_copy(update={"shots": None})
     for product in added:
         say(f"Product {product.name}:")
         one = config_of_product(config, product, among=len(added))

@@ -26,10 +26,9 @@ from chiasm.detection.readers.source import SampleRef
 from chiasm.detection.sensors.pairing import pair_files
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, holds_points, image_files
-from chiasm.files.quality_words import GOOD, is_good
 from chiasm.files.readers import reader
-from chiasm.files.sensor_words import POINT_WORDS
 from chiasm.files.tables import read_rows
+from chiasm.files.words import GOOD, POINT_WORDS, is_good
 from chiasm.samples import Problem, RGBDSample
 
 SPLIT_FOLDERS = {

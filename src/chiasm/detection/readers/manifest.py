@@ -25,9 +25,9 @@ from chiasm.detection.readers.source import Lamp, SampleRef
 from chiasm.detection.sensors.pairing import read_once
 from chiasm.errors import DataError
 from chiasm.files.images import holds_points
-from chiasm.files.quality_words import GOOD, is_defective, is_good
 from chiasm.files.readers import reader
 from chiasm.files.tables import SUFFIXES, close_name, read_rows
+from chiasm.files.words import GOOD, is_defective, is_good
 from chiasm.samples import Problem, RGBDSample
 
 PATH_COLUMNS = ("rgb", "xyz", "depth", "mask", "intrinsics")
@@ -269,8 +269,8 @@ def _remark_products(rows: list[dict[str, str]], remarks: list[str]) -> None:
         if len(names) > 1:
             remarks.append(
                 f"The column '{column}' names {len(names)} products ({', '.join(names[:5])}"
-                f"{', ...' if len(names) > 5 else ''}), which are taken for one; a table of one "
-                "product makes a better model of it."
+                f"{', ...' if len(names) > 5 else ''}), which a training keeps apart "
+                "(products=together takes them for one) and a model of one product does not."
             )
 
 

@@ -18,8 +18,8 @@ from chiasm.detection.readers.source import Lamp, SampleRef
 from chiasm.detection.sensors.pairing import Pairing, of_lamp, pair_files, with_copies_joined
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, image_files
-from chiasm.files.quality_words import GOOD, is_good
 from chiasm.files.readers import reader
+from chiasm.files.words import GOOD, is_good
 from chiasm.samples import Problem, RGBDSample
 
 SPLITS = ("train", "validation", "test")

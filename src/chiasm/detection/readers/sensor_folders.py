@@ -12,7 +12,7 @@ from chiasm.detection.sensors.pairing import Pairing, pair_files, sides_of
 from chiasm.detection.sensors.point_clouds import CLOUD_SUFFIXES
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, holds_points, image_files
-from chiasm.files.quality_words import is_good
+from chiasm.files.words import is_good
 
 COLOUR_FOLDERS = ("rgb", "color", "colour", "image", "images", "intensity", "grey", "gray")
 SENSOR_FOLDERS = (

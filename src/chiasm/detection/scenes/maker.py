@@ -42,12 +42,15 @@ _MIN_SHARE = 0.003
 _GROWTH = (1.0, 1.3, 1.7, 2.2, 2.8)
 
 
-def render_view(product: str, defect: str, seed: int, size: int = 256) -> View:
+def render_view(
+    product: str, defect: str, seed: int, size: int = 256, *, defect_area: float = 1.0
+) -> View:
     """Render a scene without sensor effects.
 
     The good part of the same seed has the same pose, material, light and background. The two
     views are equal outside ``mask``: shadows that the defect casts beyond it are omitted.
-    Raises ``ConfigurationError`` for an unknown product or defect, or a size under 32.
+    ``defect_area`` multiplies the area that is usual of the defect. Raises ``ConfigurationError``
+    for an unknown product or defect, or a size under 32.
     """
     _check(product, defect, size)
     sensors = _rng(seed, "settings")
@@ -76,21 +79,24 @@ def render_view(product: str, defect: str, seed: int, size: int = 256) -> View:
         return stage.good_view(good)
     rng = _rng(seed, "defect")
     for growth in _GROWTH:
-        defective = add_defect(good, defect, per_mm, rng, growth)
+        defective = add_defect(good, defect, per_mm, rng, growth * defect_area)
         view = stage.defective_view(good, defective, DEFECT_VISIBILITY[defect])
-        if view.mask.sum() >= _MIN_SHARE * view.part.sum():
+        if view.mask.sum() >= _MIN_SHARE * defect_area * view.part.sum():
             break
     return view
 
 
-def render_scene(product: str, defect: str, seed: int, size: int = 256) -> RGBDSample:
+def render_scene(
+    product: str, defect: str, seed: int, size: int = 256, *, defect_area: float = 1.0
+) -> RGBDSample:
     """Render one part with sensor effects.
 
     ``product`` is one of ``PRODUCTS``; ``defect`` is ``"good"`` or one of ``DEFECTS``. Returns
-    ``size`` by ``size`` pixels; equal arguments give equal samples. Raises ``ConfigurationError``
+    ``size`` by ``size`` pixels; equal arguments give equal samples. ``defect_area`` multiplies the
+    area that is usual of the defect. Raises ``ConfigurationError``
     for an unknown product or defect, or a size under 32.
     """
-    view = render_view(product, defect, seed, size)
+    view = render_view(product, defect, seed, size, defect_area=defect_area)
     rgb = take_photo(view.colour, view.exposure, _rng(seed, "picture"))
     xyz, valid = measure_points(view.points, view.chance, _rng(seed, "cloud"))
     return RGBDSample(
@@ -114,6 +120,7 @@ def make_scenes(
     test_per_defect: int = 10,
     size: int = 256,
     seed: int = 0,
+    defect_area: float = 1.0,
     workers: int = 1,
 ) -> list[Path]:
     """Write rendered parts in the MVTec 3D-AD layout, one category per product.
@@ -121,10 +128,13 @@ def make_scenes(
     ``folder/<product>/{train,validation,test}/<good or defect>/{rgb,xyz,gt}/NNN``: 8-bit PNG,
     float32 TIFF in metres with 0 for missing points, and masks of 0 and 255. A sample depends on
     the seed, its product, split, defect and number alone, not on the counts nor on ``workers``.
-    Returns the categories' folders. Raises ``ConfigurationError`` for an unknown product, a
-    negative count or a size under 32.
+    ``defect_area`` multiplies the area that is usual of defects: 0.005 makes them two or three
+    pixels wide at 256 pixels. Returns the categories' folders. Raises ``ConfigurationError`` for an
+    unknown product, a negative count, or a size or an area out of range.
     """
     products = PRODUCTS if products is None else tuple(products)
+    if not 0.001 <= defect_area <= 2:
+        raise ConfigurationError(f"defect_area is {defect_area:g}; it must be from 0.001 to 2.")
     counts = {"train": train, "validation": validation, "test_good": test_good}
     counts["test_per_defect"] = test_per_defect
     for name, count in counts.items():
@@ -138,7 +148,7 @@ def make_scenes(
         for split, defect, count in _plan(train, validation, test_good, test_per_defect)
         for number in range(count)
     ]
-    write = partial(_write, size=size, seed=seed)
+    write = partial(_write, size=size, seed=seed, defect_area=defect_area)
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
             list(pool.map(write, jobs, chunksize=8))
@@ -153,10 +163,11 @@ def _plan(train: int, validation: int, good: int, bad: int) -> Iterator[tuple[st
     yield from (("test", defect, bad) for defect in DEFECTS)
 
 
-def _write(job: tuple[Path, str, str, int], size: int, seed: int) -> None:
+def _write(job: tuple[Path, str, str, int], size: int, seed: int, defect_area: float) -> None:
     root, split, defect, number = job
     sequence = np.random.SeedSequence([seed, *map(_hash, (root.name, split, defect)), number])
-    sample = render_scene(root.name, defect, int(sequence.generate_state(1, np.uint64)[0]), size)
+    drawn = int(sequence.generate_state(1, np.uint64)[0])
+    sample = render_scene(root.name, defect, drawn, size, defect_area=defect_area)
     assert sample.rgb is not None and sample.xyz is not None and sample.mask is not None
     folder, name = root / split / defect, f"{number:03d}"
     write_rgb(folder / "rgb" / f"{name}.png", sample.rgb)

@@ -18,7 +18,7 @@ import numpy as np
 from chiasm.detection.readers.source import Lamp, SampleRef
 from chiasm.errors import DataError
 from chiasm.files.content_hash import content_hash
-from chiasm.files.sensor_words import COLOUR_WORDS, POINT_WORDS, words_of
+from chiasm.files.words import COLOUR_WORDS, POINT_WORDS, words_of
 from chiasm.samples import FloatArray, Problem
 
 _ROLE_WORDS = COLOUR_WORDS | POINT_WORDS

@@ -39,6 +39,8 @@ class ViewSettings:
         series_noise: standard deviation as a share of the scale's ``high``.
         masks, mask_seconds: maximum number per 20 s, and length; they show the background.
         pulses: share of the values that are replaced by the background.
+        shortest: seconds; above 0, half of the batches have series of random length from here to
+            the whole one, so that short recordings of a class are known, too.
     """
 
     phase_sigma_deg: float = 2.0
@@ -53,6 +55,7 @@ class ViewSettings:
     masks: int = 4
     mask_seconds: float = 0.5
     pulses: float = 0.05
+    shortest: float = 0.0
 
 
 def view_rng(seed: int, epoch: int, index: int, view: int) -> np.random.Generator:
@@ -63,9 +66,16 @@ def view_rng(seed: int, epoch: int, index: int, view: int) -> np.random.Generato
 def strong_views(settings: ViewSettings) -> ViewSettings:
     """Return settings with a wider gain, up to half of the dots and 30 % of the values removed.
 
-    With few sessions, a network otherwise learns the sessions. The phase settings stay.
+    With few sessions, a network otherwise learns the sessions. The phase settings stay. Not for
+    series that are counted against their noise floor: without 30 % of the values, their excess
+    over the floor is another one than that of the recordings that are judged later.
     """
-    return replace(settings, gain_sigma=0.3, dots=(0.05, 0.5), pulses=0.3)
+    return replace(strong_pictures(settings), gain_sigma=0.3, pulses=0.3)
+
+
+def strong_pictures(settings: ViewSettings) -> ViewSettings:
+    """Return settings with up to half of the picture's dots removed."""
+    return replace(settings, dots=(0.05, 0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +135,17 @@ def series_view(
     *,
     form: RecordingForm,
     frequency: float,
+    longest: int | None = None,
 ) -> FloatArray:
     """Return a view ``(C, L)`` of a series ``(C, T)`` of counts, as the network takes it.
 
     The view is a run of whole cycles that begins at any cycle and wraps around at the end; it is
-    rolled by the phase shift, to the nearest value.
+    rolled by the phase shift, to the nearest value. With ``longest``, it is that of a recording
+    with at most so many values.
     """
     per_cycle, scale = form.samples_per_cycle, form.series
     total = counts.shape[1] // per_cycle * per_cycle or counts.shape[1]
-    length = form.window_length(total, frequency=frequency)
+    length = form.window_length(min(total, longest or total), frequency=frequency)
     a_second = per_cycle * frequency
     cycle = int(rng.integers(max(1, total // per_cycle)))
     begin = (cycle * per_cycle - round(change.shift_deg / 360 * per_cycle)) % total
@@ -144,11 +156,11 @@ def series_view(
     background = quiet_level(view)
     removed = rng.integers(length, size=round(settings.pulses * length))
     view[:, removed] = background
-    longest = settings.mask_seconds * a_second
+    widest = settings.mask_seconds * a_second
     # As many per second as in the recording, but at least one is possible in a short view.
     most = min(settings.masks, max(1, round(settings.masks * length / a_second / 20)))
     for _ in range(int(rng.integers(most + 1))):
-        width = min(round(longest * rng.random()), length // 4)
+        width = min(round(widest * rng.random()), length // 4)
         begin = int(rng.integers(length - width + 1))
         view[:, begin : begin + width] = background
     view += np.float32(settings.series_noise * scale.high / scale.full) * noise(view.shape, rng)

@@ -82,7 +82,40 @@ class PatchEmbedding(nn.Module):
         return out
 
 
-class SegmentEmbedding(nn.Module):
+class SeriesEmbedding(nn.Module):
+    """The base of embeddings of a series.
+
+    Args:
+        channels: C of the series.
+        length: values of a standard series; shorter and longer ones are accepted as well.
+    """
+
+    def __init__(self, *, channels: int, length: int) -> None:
+        super().__init__()
+        self.channels, self.length = channels, length
+
+    def check(self, series: Tensor, *, unit: int) -> None:
+        """Refuse a series ``(N, C, L)`` with other channels, or not of whole units of values.
+
+        Raises:
+            DataError: it says so.
+        """
+        channels, length = series.shape[1:]
+        if channels != self.channels or length % unit or not length:
+            raise DataError(
+                f"The classifier takes series of {self.channels} channels in whole segments of "
+                f"{unit} values and got {channels} channels of {length}. Cut or pad them."
+            )
+
+    @staticmethod
+    def place(count: int, positions: Tensor, *, start: int = 0) -> Tensor:
+        """Return the positions ``(count, D)`` from ``start`` on, of which some may be stored."""
+        if start + count <= len(positions):
+            return positions[start : start + count]
+        return sincos_1d(count, positions.shape[1], start=start).to(positions)
+
+
+class SegmentEmbedding(SeriesEmbedding):
     """Map a series to ``T / segment`` tokens: linear map of a segment, plus its position in time.
 
     Args:
@@ -101,12 +134,12 @@ class SegmentEmbedding(nn.Module):
     def __init__(
         self, *, width: int, segment: int = 60, channels: int = 1, length: int = 153_600
     ) -> None:
-        super().__init__()
+        super().__init__(channels=channels, length=length)
         if segment < 1 or length % segment:
             raise ConfigurationError(
                 f"A series of {length} values does not divide into segments of {segment}."
             )
-        self.segment, self.channels, self.length = segment, channels, length
+        self.segment = segment
         self.project = nn.Linear(channels * segment, width)
         self.register_buffer("positions", sincos_1d(length // segment, width), persistent=False)
 
@@ -116,20 +149,11 @@ class SegmentEmbedding(nn.Module):
         Raises:
             DataError: another number of channels, or not a whole number of segments.
         """
-        channels, length = series.shape[1:]
-        if channels != self.channels or length % self.segment or not length:
-            raise DataError(
-                f"The classifier takes series of {self.channels} channels in whole segments of "
-                f"{self.segment} values and got {channels} channels of {length}. Cut or pad them."
-            )
+        self.check(series, unit=self.segment)
         segments = rearrange(series, "n c (t s) -> n t (c s)", s=self.segment)
-        out: Tensor = self.project(segments) + self._positions(start, length // self.segment)
+        places = self.place(segments.shape[1], self.positions, start=start)
+        out: Tensor = self.project(segments) + places
         return out
-
-    def _positions(self, start: int, count: int) -> Tensor:
-        if start + count <= len(self.positions):
-            return self.positions[start : start + count]
-        return sincos_1d(count, self.positions.shape[1], start=start).to(self.positions)
 
 
 class TokenInputs(nn.ModuleDict):
@@ -139,7 +163,7 @@ class TokenInputs(nn.ModuleDict):
         embeddings: modality, ``"image"`` or ``"series"``, to its embedding.
     """
 
-    def __init__(self, embeddings: Mapping[str, PatchEmbedding | SegmentEmbedding]) -> None:
+    def __init__(self, embeddings: Mapping[str, PatchEmbedding | SeriesEmbedding]) -> None:
         if not embeddings or not set(embeddings) <= set(MODALITIES):
             raise ConfigurationError(
                 f"modalities must be among {MODALITIES}, at least one, not {tuple(embeddings)}."
@@ -166,7 +190,7 @@ class TokenInputs(nn.ModuleDict):
             if isinstance(embedding, PatchEmbedding):
                 size = embedding.image_size
                 shapes[name] = torch.zeros(count, 3, size, size, device=device)
-            elif isinstance(embedding, SegmentEmbedding):
+            elif isinstance(embedding, SeriesEmbedding):
                 length = embedding.length
                 shapes[name] = torch.zeros(count, embedding.channels, length, device=device)
         return RecordingBatch(image=shapes["image"], series=shapes["series"])

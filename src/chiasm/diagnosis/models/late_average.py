@@ -84,6 +84,7 @@ def late_average(
     series_length: int = 153_600,
     image_size: int = 256,
     segment: int = 256,
+    series_tokens: str = "segments",
 ) -> LateAverage:
     """Average of two methods' probabilities: one of the picture, one of the series."""
     shape = {
@@ -93,6 +94,7 @@ def late_average(
         "series_length": series_length,
         "image_size": image_size,
         "segment": segment,
+        "series_tokens": series_tokens,
     }
     names = {"image": image, "series": series}
     return LateAverage({m: _member(names[m], m, shape) for m in modalities})

@@ -25,9 +25,10 @@ from chiasm.diagnosis.layers.coupling_flow import (
 )
 from chiasm.diagnosis.layers.expert_encoder import ExpertEncoder, Gate
 from chiasm.diagnosis.layers.heads import ClassHead, ProjectionHead
+from chiasm.diagnosis.layers.series_tokens import KernelEmbedding, PhaseEmbedding
 from chiasm.diagnosis.layers.tokens import (
     PatchEmbedding,
-    SegmentEmbedding,
+    SeriesEmbedding,
     TokenInputs,
     token_embedding,
     vectors_to_contrast,
@@ -38,6 +39,7 @@ from chiasm.samples import RecordingBatch
 from chiasm.training.ranks import noise_like
 
 Pool = Literal["mean", "modality_mean"]
+SeriesTokens = Literal["segments", "phases", "kernels"]
 
 
 class Mad(Classifier):
@@ -164,19 +166,27 @@ def _assemble(
     channels: int,
     image_size: int,
     series_length: int,
+    samples_per_cycle: int,
+    series_tokens: SeriesTokens,
 ) -> Mad:
     check_flow(flow)
-    embeddings: dict[str, PatchEmbedding | SegmentEmbedding] = {}
+    embeddings: dict[str, PatchEmbedding | SeriesEmbedding] = {}
     flows: dict[str, CouplingFlow | IdentityFlow] = {}
     for name in sorted(modalities):  # the image first, whose weights are drawn first
-        embeddings[name] = token_embedding(
-            name,
-            width=width,
-            segment=segment,
-            channels=channels,
-            image_size=image_size,
-            series_length=series_length,
-        )
+        shape = {"width": width, "channels": channels, "length": series_length}
+        if name == "series" and series_tokens == "phases":
+            embeddings[name] = PhaseEmbedding(cycle=samples_per_cycle, **shape)
+        elif name == "series" and series_tokens == "kernels":
+            embeddings[name] = KernelEmbedding(segment=segment, **shape)
+        else:
+            embeddings[name] = token_embedding(
+                name,
+                width=width,
+                segment=segment,
+                channels=channels,
+                image_size=image_size,
+                series_length=series_length,
+            )
         flows[name] = FLOWS[name](width=width, hidden=flow_hidden)
     return Mad(
         inputs=TokenInputs(embeddings),
@@ -204,6 +214,8 @@ def mad_base(
     channels: int = 1,
     image_size: int = 256,
     series_length: int = 153_600,
+    samples_per_cycle: int = 128,
+    series_tokens: SeriesTokens = "segments",
 ) -> Mad:
     """MAD at the published size: 75.8 million weights, 768 channels, 2,816 tokens."""
     return _assemble(
@@ -221,6 +233,8 @@ def mad_base(
         channels=channels,
         image_size=image_size,
         series_length=series_length,
+        samples_per_cycle=samples_per_cycle,
+        series_tokens=series_tokens,
     )
 
 
@@ -237,6 +251,8 @@ def mad_small(
     channels: int = 1,
     image_size: int = 256,
     series_length: int = 153_600,
+    samples_per_cycle: int = 128,
+    series_tokens: SeriesTokens = "segments",
 ) -> Mad:
     """MAD at the published small size: 2.4 million weights, segments of two mains cycles."""
     return _assemble(
@@ -254,4 +270,6 @@ def mad_small(
         channels=channels,
         image_size=image_size,
         series_length=series_length,
+        samples_per_cycle=samples_per_cycle,
+        series_tokens=series_tokens,
     )

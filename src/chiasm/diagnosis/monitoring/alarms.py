@@ -24,9 +24,10 @@ from chiasm.diagnosis.monitoring.growth import (
     growths,
     joint_days,
     least_recordings,
+    likeness,
     slope_of,
 )
-from chiasm.diagnosis.monitoring.persistence import LEAST, persists
+from chiasm.diagnosis.monitoring.persistence import LEAST, REFERENCE, persists
 from chiasm.errors import ConfigurationError
 
 UNKNOWN = "unknown"
@@ -37,6 +38,7 @@ WATCHED: Mapping[str, Subject] = {"charge_repeated": "charge", "rate_per_s": "pu
 _GAP = 5.0  # medians of the steps of time that make a gap
 _BURST = 0.05  # share of the median step between bursts
 _LISTED = 3
+_ALIKE = 0.3  # correlation of neighbours that is told
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +79,10 @@ class AlarmRule:
         """What is promised of false alarms, in words."""
         return (
             f"Of assets that do not change, at most {100 * self.false_alarm_rate:.3g} % raise an "
-            "alarm, ever, however often they are looked at, if their recordings are independent of "
-            "each other. For the growth of charge and pulse rate this is proven for each recorder; "
-            "for class and severity the rule is made for it, and was measured "
-            "(docs/results/trend.md)."
+            "alarm, ever, however often they are looked at, if their recordings are independent "
+            "of each other. For the growth of charge and pulse rate this is proven for each "
+            "recorder; "
+            "for class and severity it holds as measured (docs/results/trend.md)."
         )
 
 
@@ -194,6 +196,15 @@ def _comparison_notes(
         )
     if not trends and ordered:
         yield "No recording tells its pulses, so that there is no charge or rate to compare."
+    for trend in trends:
+        values = np.array([ordered[p].quantities[trend.name] for p in trend.positions])
+        alike = likeness(values)
+        if alike > max(_ALIKE, 2 / math.sqrt(len(values))):
+            yield (
+                f"Neighbouring recordings have a like {WATCHED[trend.name]} (correlation of ranks "
+                f"{alike:.2f}): it grows or falls, or follows conditions that last, such as load "
+                "or weather. In the second case alarms on growth are more frequent than promised."
+            )
     least = least_recordings(rule.growth_rate)
     most = max((len(trend.positions) for trend in trends), default=least)
     if most < least:
@@ -201,11 +212,11 @@ def _comparison_notes(
             f"Growth cannot be told yet: {least} recordings of one recorder are the fewest at this "
             f"false-alarm rate, and there are {most}."
         )
-    needed = 2 * rule.persistence
+    needed = REFERENCE + rule.persistence
     if len(ordered) < needed:
         yield (
-            f"A change of class or severity cannot be told yet: it takes {needed} recordings, and "
-            f"there are {len(ordered)}."
+            f"A change of class or severity cannot be told yet: it takes {needed} recordings at "
+            f"least, and there are {len(ordered)}."
         )
 
 
@@ -345,11 +356,9 @@ def _dated(asset: str, alarm: TrendAlarm, ordered: Sequence[Observation]) -> Tre
 
 def _when(ordered: Sequence[Observation], position: int) -> str:
     time = iso(ordered[position].time)
-    return (
-        f"since recording {position + 1}"
-        if time is None
-        else f"since {time[:16].replace('T', ' ')}"
-    )
+    if time is None:
+        return f"since recording {position + 1}"
+    return f"since {time[:16].replace('T', ' ').removesuffix(' 00:00')}"
 
 
 def _range(low: float, high: float) -> str:

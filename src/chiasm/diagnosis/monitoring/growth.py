@@ -261,6 +261,15 @@ def _weights(count: int) -> Array:
     return weights
 
 
+def likeness(values: Array) -> float:
+    """Return the correlation of the ranks of neighbours in time; 0 of constant or few values."""
+    if len(values) < _LEAST_SLOPE or np.ptp(values) == 0:
+        return 0.0
+    ranks = _untied(values)
+    ranks -= ranks.mean()
+    return float(ranks[:-1] @ ranks[1:] / (ranks @ ranks))
+
+
 def joint_days(times: Sequence[float]) -> Array:
     """Return seconds as days from the first."""
     days: Array = (np.asarray(times, np.float64) - times[0]) / 86400.0

@@ -28,6 +28,7 @@ _DOTTED = re.compile(
     r"(?P<day>\d{1,2})\.(?P<month>\d{1,2})\.(?P<year>\d{4})"
     r"(?:[T ,]+(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,]\d+)?)?)?"
 )
+_NUMBER = re.compile(r"\d+(?:\.\d*)?")
 _SLASHED = re.compile(r"\d{1,2}/\d{1,2}/\d{2,4}.*")
 # What a clock says that was never set.
 _UNSET = frozenset({(1970, 1, 1), (1980, 1, 1), (1980, 1, 6), (2000, 1, 1)})
@@ -44,11 +45,9 @@ def time_of_text(text: str) -> float | None:
         (86400.0, 86400.0, None)
     """
     text = text.strip()
-    try:
+    # Python takes 240531_144000 for a number.
+    if _NUMBER.fullmatch(text):
         value = float(text)
-    except ValueError:
-        pass
-    else:
         for scale in _EPOCHS:
             if _EPOCH_FROM <= value / scale <= _EPOCH_TO:
                 return value / scale

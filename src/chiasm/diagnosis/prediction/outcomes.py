@@ -37,6 +37,9 @@ def columns_of(kinds: Sequence[str]) -> dict[str, str]:
         "charge_unit": "string",
         **dict.fromkeys(_QUANTITIES, "double"),
         "sources": "string",
+        "distance": "double",
+        "distance_limit": "double",
+        "nearest_kind": "string",
         "notes": "string",
         "error": "string",
     }
@@ -54,8 +57,13 @@ def outcome_of(
     """
     line = ""
     if diagnosis.kind is not None:
-        line = f"{diagnosis.source}: {diagnosis.kind} ({_likeliest(diagnosis)})"
-        line += _acted_on(diagnosis)
+        because = _likeliest(diagnosis)
+        if diagnosis.distance > diagnosis.distance_limit:
+            because = (
+                f"like none of the trained classes: nearest is {diagnosis.nearest_kind}, distance "
+                f"{diagnosis.distance:.2f} against limit {diagnosis.distance_limit:.2f}"
+            )
+        line = f"{diagnosis.source}: {diagnosis.kind} ({because}){_acted_on(diagnosis)}"
     return Outcome(
         row_of(diagnosis, kinds),
         kinds=(_UNKNOWN,) if diagnosis.kind == _UNKNOWN else (),
@@ -83,6 +91,9 @@ def row_of(diagnosis: Diagnosis, kinds: Sequence[str]) -> dict[str, Any]:
         "charge_unit": None if quantities is None else quantities.unit,
         **{name: _short(getattr(quantities, name, None)) for name in _QUANTITIES},
         "sources": "; ".join(f"{s.kind} {s.share_of_charge:.0%}" for s in diagnosis.sources),
+        "distance": rounded(diagnosis.distance),
+        "distance_limit": rounded(diagnosis.distance_limit),
+        "nearest_kind": diagnosis.nearest_kind,
         "notes": "; ".join(diagnosis.notes),
         "error": diagnosis.error,
     }

@@ -12,6 +12,8 @@ References:
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,8 +34,10 @@ _OCTAVES = np.arange(-2.0, 2.01, 0.5)
 # Edges, against the mean pulse, of small, middle and large pulses.
 _THIRDS = (0.7, 1.4)
 HARMONICS = 6
+_WINDOWS = (0.125, 0.5, 1, 4, 16, 64)  # cycles in which pulses are counted
 _BLOCKS = 20  # parts of a recording between which its rhythm is compared
 _FEW = 100.0  # pulses below which a concentration is drawn towards none
+_RARE = 0.05  # pairs of pulses a cycle below which their surplus is drawn towards none
 _BANDS = 8  # rows of a picture that are described together
 
 
@@ -100,7 +104,13 @@ def _channel(cells: NDArray[np.float32], floor: float, mains: bool) -> list[Arra
     heights = cells[is_pulse].astype(np.float64)
     mean = float(heights.mean()) if len(heights) else floor
     per_cycle = is_pulse.sum(axis=1)
-    parts = [_heights(heights / mean), _rates(per_cycle, cells, mean, floor), _rhythm(is_pulse)]
+    parts = [
+        _heights(heights / mean),
+        _rates(per_cycle, cells, mean, floor),
+        _rhythm(is_pulse),
+        _intervals(cells.ravel(), is_pulse),
+        _bursts(is_pulse),
+    ]
     if mains:
         parts += [
             _phases(cells, is_pulse, mean),
@@ -130,7 +140,6 @@ def _rates(
     """Return how many pulses there are, how they are spread over time, and how high they are."""
     count = len(per_cycle)
     rate = float(per_cycle.mean())
-    variance = float(per_cycle.var()) / max(rate, 1e-9)
     blocks = _by_block(per_cycle[:, None])[:, 0]
     tops = cells.max(axis=1).astype(np.float64)
     return np.array(
@@ -138,7 +147,6 @@ def _rates(
             np.log(rate + 0.5 / count + 1e-3),
             np.log(mean / floor),
             float((per_cycle == 0).mean()),
-            np.log((variance * count + 1) / (count + 1)) if rate else 0.0,
             _relative_deviation(blocks),
             np.log1p(tops.std() / max(tops.mean(), 1e-9)),
             _lagged(tops, 1),
@@ -164,27 +172,80 @@ def _rhythm(is_pulse: NDArray[np.bool_]) -> Array:
     return np.array(out)
 
 
+def _intervals(values: NDArray[np.float32], is_pulse: NDArray[np.bool_]) -> Array:
+    """Return how regular the times between pulses are, and how heights follow them.
+
+    A particle that hops takes more charge the longer it flies; a converter is regular, and not with
+    the mains: lines of the spectrum of the pulses between the harmonics of the cycle.
+    """
+    places = np.flatnonzero(is_pulse.ravel())
+    if len(places) < 8:
+        return np.zeros(7)
+    waits = np.diff(places).astype(np.float64)
+    logs, heights = np.log(waits), np.log(np.maximum(values[places[1:]].astype(np.float64), 1e-9))
+    power = np.abs(np.fft.rfft(is_pulse.ravel() - is_pulse.mean())[1:]) ** 2
+    cycles = len(is_pulse)
+    off = np.delete(power, np.arange(cycles - 1, len(power), cycles))  # none a whole cycle long
+    off = off[cycles // 4 :]  # slower is the activity's coming and going
+    return np.array(
+        [
+            np.median(logs) - np.log(waits.mean()),
+            np.log(waits.std() / waits.mean() + 0.01),
+            logs.std(),
+            _lagged(logs, 1),
+            _correlation(logs, heights),
+            _lagged(heights, 1),
+            np.log(off.max() / off.mean()) if len(off) and off.mean() > 0 else 0.0,
+        ]
+    )
+
+
+def _bursts(is_pulse: NDArray[np.bool_]) -> Array:
+    """Return the variance of counts in windows against their mean, 1 of a Poisson law, by length.
+
+    Regular pulses have less, bursts more from the length of a burst on. What is too long for a
+    recording has the last value that could be told.
+
+    References:
+        Lowen, Teich, Fractal-Based Point Processes, 2005, Section 3.4 (the Fano factor).
+    """
+    flat, cycle = is_pulse.ravel(), is_pulse.shape[1]
+    out = [0.0]
+    for length in (max(1, round(scale * cycle)) for scale in _WINDOWS):
+        windows = len(flat) // length
+        if windows < 8:
+            out.append(out[-1])
+            continue
+        counts = flat[: windows * length].reshape(windows, length).sum(axis=1)
+        mean, variance = float(counts.mean()), float(counts.var())
+        out.append(float(np.log((variance * windows + 3) / (mean * windows + 3))))
+    return np.array(out[1:])
+
+
+def _correlation(first: Array, second: Array) -> float:
+    a, b = first - first.mean(), second - second.mean()
+    size = float(np.sqrt((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum()) / size if size > 1e-9 else 0.0
+
+
 def _surplus(both: float, chance: float, is_pulse: NDArray[np.bool_]) -> float:
-    return float(np.log((both + 3) / (chance * len(is_pulse) + 3)))
+    """Return the logarithm of pairs a cycle against those by chance; few of both are no surplus."""
+    return float(np.log((both / len(is_pulse) + _RARE) / (chance + _RARE)))
 
 
 def _phases(cells: NDArray[np.float32], is_pulse: NDArray[np.bool_], mean: float) -> Array:
-    """Return the concentration of small, middle and large pulses over the phase.
+    """Return how harmonics of small, middle and large pulses over the phase lie to each other.
 
-    And how their harmonics lie to each other: moments that no roll of the pattern changes.
+    Moments that no roll of the pattern changes, and the shares of the three sizes.
     """
     cuts = [0.0, *(mean * third for third in _THIRDS), np.inf]
     counts = np.stack(
-        [
-            (is_pulse & (cells > low) & (cells <= high)).sum(axis=0)
-            for low, high in zip(cuts, cuts[1:])
-        ]
+        [(is_pulse & (cells > low) & (cells <= high)).sum(axis=0) for low, high in pairwise(cuts)]
     )
     every = counts.sum(axis=0, keepdims=True)
     joined = np.concatenate([every, counts])  # (4, P)
     total = joined.sum(axis=1, keepdims=True)
-    moments = np.fft.rfft(joined, axis=1)[:, 1 : HARMONICS + 1] / np.sqrt(total**2 + _FEW)
-    concentration = _unbiased(moments, total / (total**2 + _FEW))
+    moments = np.fft.rfft(joined, axis=1)[:, 1:3] / np.sqrt(total**2 + _FEW)
     first, second = moments[:, 0], moments[:, 1]
     pairs = [
         first[0] ** 2 * np.conj(second[0]),
@@ -193,9 +254,7 @@ def _phases(cells: NDArray[np.float32], is_pulse: NDArray[np.bool_], mean: float
         first[3] ** 2 * np.conj(second[3]),
     ]
     shares = np.sqrt(counts.sum(axis=1) / max(float(total[0, 0]), 1.0))
-    return np.concatenate(
-        [concentration.ravel(), [f(p) for p in pairs for f in (np.real, np.imag)], shares]
-    )
+    return np.concatenate([[f(p) for p in pairs for f in (np.real, np.imag)], shares])
 
 
 def _within_the_floor(cells: NDArray[np.float32], floor: float) -> Array:
@@ -205,7 +264,7 @@ def _within_the_floor(cells: NDArray[np.float32], floor: float) -> Array:
     for level in WITHIN:
         passed = (cells > level * floor).sum(axis=0)
         share = float(passed.mean()) / cycles
-        waves = np.fft.rfft(passed)[1:5] / (cycles * phases)
+        waves = np.fft.rfft(passed)[1:3] / (cycles * phases)
         noise = share * (1 - share) / (cycles * phases)
         out += [
             np.array([np.log((share + 1e-3) / (1 - share + 1e-3))]),
@@ -221,8 +280,9 @@ def _steadiness(is_pulse: NDArray[np.bool_]) -> Array:
     """
     counts = _by_block(is_pulse)  # (B, P)
     total = counts.sum(axis=1, keepdims=True)
-    moments = np.fft.rfft(counts, axis=1)[:, 1 : HARMONICS + 1] / np.sqrt(total**2 + _FEW)
-    squares = np.abs(moments) ** 2 - total / (total**2 + _FEW)
+    few = _FEW / _BLOCKS**2
+    moments = np.fft.rfft(counts, axis=1)[:, 1 : HARMONICS + 1] / np.sqrt(total**2 + few)
+    squares = np.abs(moments) ** 2 - total / (total**2 + few)
     return np.sqrt(np.maximum(squares.mean(axis=0), 0))
 
 

@@ -23,7 +23,7 @@ from chiasm.diagnosis.quantities.clusters import PHASES, pulse_clusters
 from chiasm.diagnosis.quantities.pattern import quiet_where
 from chiasm.diagnosis.quantities.pulse_extraction import ExtractedPulses
 from chiasm.discharge import DischargeSource, Pulses, Quantities
-from chiasm.files.quality_words import is_good
+from chiasm.files.words import is_good
 from chiasm.samples import Diagnosis, RecordingSample
 
 # Clusters that are divided, the largest; there are 2 ** (n - 1) - 1 ways.

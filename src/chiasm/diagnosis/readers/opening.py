@@ -17,10 +17,9 @@ from chiasm.diagnosis.readers.recording_folder import (
 from chiasm.diagnosis.readers.source import RecordingSource
 from chiasm.diagnosis.readers.store import RecordingStore, convert
 from chiasm.files.content_hash import default_cache_folder
-from chiasm.files.quality_words import is_good
 from chiasm.files.readers import find_reader, open_with_reader
-from chiasm.files.sensor_words import holds_range_data
 from chiasm.files.tables import read_rows
+from chiasm.files.words import holds_range_data, is_good
 
 _OF_PARTS = frozenset({"rgb", "xyz", "depth", "mask", "mask_path", "label_index"})
 

@@ -227,9 +227,8 @@ def _head_of(path: Path) -> bytes:
     """Return the first whole lines of a text, at least one."""
     with path.open("rb") as stream:
         head = stream.read(_LOOKED_INTO).removeprefix(b"\xef\xbb\xbf")
-        if len(head) == _LOOKED_INTO and b"\n" not in head:
-            head += stream.readline()
-    return head[: head.rfind(b"\n")] if len(head) == _LOOKED_INTO else head
+        # A line may be longer than all before it: lists of an XML, a channel in one row.
+        return head + stream.readline()
 
 
 def assumption(
@@ -254,10 +253,10 @@ def is_one_recording(path: Path) -> bool:
     head = _head_of(path)
     if head.lstrip()[:1] == b"<":
         return b"<times>" in head and b"</" in head
-    # Numbers in most of the lines that are whole: a header may stand before them.
+    # Numbers in most of the lines, or in few long ones: a header may stand before them.
     lines = [line for line in head.split(b"\n") if line.strip()]
-    numeric = [_DIGIT.search(line) and not line.translate(None, _NUMERIC) for line in lines]
-    return sum(map(bool, numeric)) > len(lines) / 2
+    numeric = [line for line in lines if _DIGIT.search(line) and not line.translate(None, _NUMERIC)]
+    return 2 * len(numeric) > len(lines) or 2 * sum(map(len, numeric)) > sum(map(len, lines))
 
 
 def recordings_below(

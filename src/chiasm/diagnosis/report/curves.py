@@ -90,8 +90,9 @@ def f1_bars(kinds: Mapping[str, Mapping[str, Any]], macro: Mapping[str, Any], pa
 
 # Panel: (title, axis, {column: (words, colour)}, from 0 to 1)
 _PANELS = (
-    ("Stage 1: contrast", "training, share of the worst",
-     {"contrast_share": ("training", GOOD)}, True),
+    ("Stage 1: contrast", "0 floor, 1 chance",
+     {"contrast_share": ("training", GOOD), "validation_contrast_share": ("validation", BAD)},
+     True),
     ("Stage 1: held-out", "contrast, validation", {"validation_contrast": ("validation", BAD)},
      False),
     ("Stage 2: classes", "cross-entropy",

@@ -80,8 +80,8 @@ def evaluate_recordings(
 
     Returns:
         Groups ``recording``, ``calibration`` (before temperature), ``kinds``, ``confusion``,
-        ``splits``, ``missing``, ``corruptions``, ``open_set``, ``gap``, ``trivial``, ``cost``,
-        ``counts``.
+        ``splits``, ``missing``, ``corruptions``, ``open_set``, ``unknown`` (None), ``gap``,
+        ``trivial``, ``cost``, ``counts``.
 
     Raises:
         DataError: a trivial baseline has not one number for each recording.
@@ -114,6 +114,7 @@ def evaluate_recordings(
         "open_set": {
             case.kind: open_set_figures(case, by=by, draws=draws, seed=seed) for case in open_set
         },
+        "unknown": None,  # an evaluation of a model adds it: it takes the model's decisions
         "gap": {"before": _gap(scored.before, seed), "after": _gap(scored.after, seed)},
         "trivial": {
             name: _trivial_figure(name, baseline, scored, by, bootstrap)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from chiasm.diagnosis.report.embedding import embedding_scatter
 from chiasm.diagnosis.report.gallery import COLUMNS, WRONG, Case, Loader, make_cases, write_cases
 from chiasm.diagnosis.report.schema import RecordingFigures, validated
 from chiasm.diagnosis.report.scored import ScoredRecordings
+from chiasm.diagnosis.report.unknown_faults import unknown_words
 from chiasm.diagnosis.report.wording import (
     GAP_ROWS,
     MEANING,
@@ -97,7 +98,11 @@ def write_diagnosis_report(
         kinds=scored.kinds,
         rows=RecordingFigures.rows(),
         gap_rows=GAP_ROWS,
-        open_names=_open_set_names(metrics),
+        open_names=_score_names(metrics["open_set"].values()),
+        unknown_says=unknown_words(metrics["unknown"]) if metrics.get("unknown") else [],
+        unknown_names=_score_names(
+            one["scores"] for one in (metrics.get("unknown") or {"kinds": {}})["kinds"].values()
+        ),
         columns=COLUMNS,
         cases=[_case_entry(case, scored) for case in cases],
         wrong=any(case.reason == WRONG for case in cases),
@@ -158,9 +163,9 @@ def _cards(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _open_set_names(metrics: dict[str, Any]) -> dict[str, str]:
-    """Return the open-set scores of any left-out class, with their words."""
-    present = {name for scores in metrics["open_set"].values() for name in scores}
+def _score_names(lists: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the scores that any class has, with their words."""
+    present = {name for scores in lists for name in scores}
     return {name: words for name, words in OPEN_SET_SCORES.items() if name in present}
 
 

@@ -58,6 +58,42 @@ def unknown_figures(
     }
 
 
+def unknown_words(figures: Mapping[str, Any]) -> list[str]:
+    """Return sentences on what is called 'unknown', for the console and the report."""
+    called = figures["false_unknown"]
+    if called["value"] is None:
+        return []
+    means = (
+        "is told by its "
+        + {
+            "distance": "distance from the recordings of the trained classes",
+            "belief": "belief in the likeliest class",
+            "both": "distance from the trained classes and its belief in the likeliest one",
+        }[figures["rule"]]
+    )
+    set_share = "" if figures["share"] is None else f" ({figures['share']:.0%} was set)"
+    sentences = [
+        f"'Unknown' {means}. Of the recordings of trained classes {called['value']:.1%} are called "
+        f"so{set_share}."
+    ]
+    for kind, one in figures["kinds"].items():
+        if kind == ALL:
+            continue
+        score = one["scores"].get(score_of(figures))
+        rank = score and score["auroc"]["value"]
+        auroc = "" if rank is None else f"; AUROC against the trained classes {rank:.3f}"
+        sentences.append(
+            f"{kind}, which the model was not trained on: {one['found']['value']:.1%} of "
+            f"{one['count']:,} recordings are called 'unknown'{auroc}."
+        )
+    return sentences
+
+
+def score_of(figures: Mapping[str, Any]) -> str:
+    """Return the name of the score that ranks recordings as the model's rule does."""
+    return "max_softmax_score" if figures["rule"] == "belief" else "distance"
+
+
 def joined(lists: list[ScoredRecordings]) -> ScoredRecordings:
     """Return what several lists of recordings without true classes have in common."""
 
@@ -65,7 +101,7 @@ def joined(lists: list[ScoredRecordings]) -> ScoredRecordings:
         values = [getattr(one, name) for one in lists]
         return None if any(v is None for v in values) else np.concatenate(values)
 
-    shared = set.intersection(*(set(one.groups) for one in lists))
+    shared, called = set.intersection(*(set(one.groups) for one in lists)), column("unknown")
     return ScoredRecordings(
         logits=np.concatenate([one.logits for one in lists]),
         labels=np.concatenate([one.labels for one in lists]),
@@ -73,7 +109,7 @@ def joined(lists: list[ScoredRecordings]) -> ScoredRecordings:
         groups={by: np.concatenate([one.groups[by] for one in lists]) for by in sorted(shared)},
         flow_nll=column("flow_nll"),
         distance=column("distance"),
-        unknown=column("unknown"),
+        unknown=None if called is None else called.astype(bool),
     )
 
 

@@ -29,6 +29,7 @@ GAP_ROWS = (
     ("mmd", "MMD²", "Gaussian kernel of median width; 0 is equal"),
 )
 OPEN_SET_SCORES = {
+    "distance": "distance",
     "max_softmax_score": "max-softmax",
     "energy_score": "energy",
     "knn_score": "kNN",

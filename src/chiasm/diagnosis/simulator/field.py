@@ -123,7 +123,7 @@ def plan_field_session(
         mains=Mains(drawn if frequency is None else frequency, cycles),
         recorder=_recorder(kind, equipment, rng, cycles),
         overvoltage=rng.uniform(1.02, 1.8),
-        background=equipment.interference * rng.uniform(0, 8) ** 2,
+        background=equipment.interference * max(0.0, rng.uniform(-3, 8)) ** 2,
         interference=_interference(kind, rng),
         character=int(rng.integers(2**62)),
     )

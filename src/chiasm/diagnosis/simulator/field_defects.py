@@ -30,7 +30,7 @@ from chiasm.diagnosis.simulator.sessions import noise_pulses
 # Share of sessions of a kind whose discharges come and go; corona and particles do by themselves.
 _UNSTEADY = {"void": 0.6, "surface": 0.6, "floating": 0.2}
 _CROWDED = 0.4  # share of the cavities and surfaces with many sites
-_HEAVY = 2.0  # largest factor of the scatter of charges on a surface
+_HEAVY = 3.0  # largest factor of the scatter of charges on a surface
 
 
 def field_pulses(kind: str, overvoltage: float, character: Rng, rng: Rng, mains: Mains) -> Pulses:
@@ -57,7 +57,7 @@ def _gap(kind: str, overvoltage: float, character: Rng) -> Gap:
     gap = (void_gap if kind == "void" else surface_gap)(overvoltage, character)
     if kind == "surface":
         spread = np.float32(character.uniform(1, _HEAVY)) * gap.spread
-        gap = replace(gap, spread=np.minimum(spread, 1))
+        gap = replace(gap, spread=np.minimum(spread, 1.5))
     return crowded_gap(gap, overvoltage, character) if crowded else gap
 
 
@@ -116,9 +116,9 @@ def crowded_gap(base: Gap, overvoltage: float, character: Rng) -> Gap:
     whatever takes the median of the values for the noise floor (measured on real recordings:
     five-fold).
     """
-    column = (int(character.integers(8, 25)), 1)
+    column = (int(character.integers(8, 33)), 1)
     sites = character.integers(0, base.charge.shape[0], column[0])
-    excess = character.uniform(1.3, 3.5) * character.uniform(0.8, 1.2, column)
+    excess = character.uniform(1.3, 5) * character.uniform(0.8, 1.2, column)
     return Gap(
         overvoltage=(overvoltage * excess).astype(np.float32),
         charge=np.float32(character.uniform(0.2, 0.6)) * base.charge[sites],

@@ -148,7 +148,7 @@ def make_recordings(
             f"{folder} already holds recordings; choose an empty folder or delete what is in it."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {
+    settings: dict[str, Any] = {
         "count": count,
         "sessions": sessions,
         "tier": tier,

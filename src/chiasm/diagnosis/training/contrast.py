@@ -30,8 +30,10 @@ from chiasm.training.trainer import Budget
 class ContrastTraining(LightningModule):
     """Supervised contrast of random views, and optionally the flows' likelihood.
 
-    Logs the entropy of the gates and ``contrast_share``: 0 if the classes are as far apart as
-    possible, 1 if all vectors are equal.
+    Logs the entropy of the gates and, of training and of validation, the share of the contrast
+    between its floor and chance: 0 if the classes are as far apart as possible, 1 if all vectors
+    are equal. The loss itself grows with the number of vectors, and rows of other modalities have
+    others.
 
     Args:
         network: trained in place.
@@ -108,7 +110,9 @@ class ContrastTraining(LightningModule):
         vectors = torch.cat([rows.flatten(0, 1) for rows, _ in self._validation])
         labels = torch.cat([y.repeat_interleave(rows.shape[1]) for rows, y in self._validation])
         self._validation.clear()
-        self.log("validation_contrast", self.contrast(vectors[:, None], labels), prog_bar=True)
+        loss = self.contrast(vectors[:, None], labels)
+        self.log("validation_contrast", loss, prog_bar=True)
+        self.log("validation_contrast_share", self.contrast.monitor(loss, labels, views=1))
 
     def transfer_batch_to_device(
         self, batch: Views, device: torch.device, dataloader_idx: int

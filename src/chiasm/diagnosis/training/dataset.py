@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -38,11 +39,13 @@ class Key(NamedTuple):
         epoch: of the views.
         indices: of the recordings.
         counts: whether they are labelled; else they are ``UNCOUNTED``.
+        longest: values of their series, at most; None leaves them whole.
     """
 
     epoch: int
     indices: Sequence[int]
     counts: bool = True
+    longest: int | None = None
 
 
 Views = tuple[RecordingBatch, ...]
@@ -94,11 +97,12 @@ class Recordings(Dataset[Views]):
         return len(self.refs)
 
     def __getitem__(self, key: Key | tuple[int, Sequence[int]]) -> Views:
-        epoch, indices, counts = Key(*key)
+        epoch, indices, counts, longest = Key(*key)
         labels = [_label(self.refs[index]) if counts else UNCOUNTED for index in indices]
         batches = []
         for view in range(self.count):
-            images, series = zip(*(self._arrays(epoch, index, view) for index in indices))
+            arrays = (self._arrays(epoch, index, view, longest) for index in indices)
+            images, series = zip(*arrays)
             batches.append(to_batch(stacked(images), stacked(series), labels=labels))
         return tuple(batches)
 
@@ -115,7 +119,24 @@ class Recordings(Dataset[Views]):
         channels, total = self.form.shape(counts.shape[0], counts.shape[1], ref.samples_per_cycle)
         return image, channels, self.form.window_length(total, frequency=ref.frequency)
 
-    def _arrays(self, epoch: int, index: int, view: int) -> Arrays:
+    def longest(self, indices: Sequence[int], rng: np.random.Generator) -> int | None:
+        """Draw the values of the series of a batch's views; None leaves them whole.
+
+        Half of the batches are whole. The others have a length between the shortest one and the
+        whole, evenly distributed on a logarithmic scale.
+        """
+        if self.views is None or not self.views.shortest or rng.random() < 0.5:
+            return None
+        _, _, length = self.shape(indices[0])
+        cycle = self.form.samples_per_cycle
+        least = math.lcm(self.form.segment, cycle)
+        shortest = round(self.views.shortest * self.refs[indices[0]].frequency) * cycle
+        if length <= max(shortest, least):
+            return None
+        drawn = np.exp(rng.uniform(math.log(max(shortest, least)), math.log(length)))
+        return int(drawn) // least * least
+
+    def _arrays(self, epoch: int, index: int, view: int, longest: int | None = None) -> Arrays:
         """Return picture ``(3, S, S)`` and series ``(C, L)`` of one view."""
         form, views, ref = self.form, self.views, self.refs[index]
         if views is None:
@@ -131,7 +152,9 @@ class Recordings(Dataset[Views]):
         if counts is None:
             return image, None
         counts = form.magnitudes(counts, ref.samples_per_cycle)
-        return image, series_view(counts, change, views, rng, form=form, frequency=ref.frequency)
+        return image, series_view(
+            counts, change, views, rng, form=form, frequency=ref.frequency, longest=longest
+        )
 
     def _plain(self, ref: RecordingRef) -> Arrays:
         sample = RecordingSample(
@@ -181,6 +204,7 @@ class BatchOrder(Sampler[Key]):
         for index in range(len(dataset)):
             by_shape[dataset.shape(index)].append(index)
         self._by_shape = list(by_shape.values())
+        self._longest = dataset.longest
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; the trainer calls it when one starts. No effect without shuffling."""
@@ -196,7 +220,10 @@ class BatchOrder(Sampler[Key]):
         for indices in self._by_shape:
             order = rng.permutation(indices) if self.shuffle else np.array(indices)
             parts = np.array_split(order, self._batches(indices))
-            keys += [Key(self.epoch, part.tolist()) for part in parts]
+            keys += [
+                Key(self.epoch, part.tolist(), longest=self._longest(part.tolist(), rng))
+                for part in parts
+            ]
         # A generator: a resumed trainer makes the iterator first and sets the epoch afterwards.
         yield from ([keys[i] for i in rng.permutation(len(keys))] if self.shuffle else keys)
 
@@ -240,10 +267,10 @@ class RankOrder(Sampler[Key]):
         return len(self.order)
 
     def __iter__(self) -> Iterator[Key]:
-        for epoch, indices, _ in self.order:
+        for epoch, indices, _, longest in self.order:
             (rows,) = rank_rows(len(indices), rank=self.rank)
             part = [indices[row] for row in rows]
-            yield Key(epoch, part or indices[:1], counts=bool(part))
+            yield Key(epoch, part or indices[:1], counts=bool(part), longest=longest)
 
 
 def recording_loader(

@@ -27,6 +27,8 @@ class LoggedVerdict:
         latency_ms: from the whole request to the verdict.
         error: a sentence, or "".
         station: name of the service that gave it, or "".
+        asset: of a recording: name of the apparatus, or "".
+        facts: of a recording of an asset: what takes part in its trend, as JSON, or "".
     """
 
     id: str
@@ -43,6 +45,8 @@ class LoggedVerdict:
     latency_ms: float = 0.0
     error: str = ""
     station: str = ""
+    asset: str = ""
+    facts: str = ""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> LoggedVerdict:

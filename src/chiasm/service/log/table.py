@@ -19,6 +19,7 @@ COLUMNS = {
     "corrected_by": "by",
     "corrected": "corrected",
     **{name: name for name in ("latency_ms", "error", "wing", "model_hash", "input_sha256", "id")},
+    "asset": "asset",
 }
 _TIMES = frozenset({"time", "corrected"})
 

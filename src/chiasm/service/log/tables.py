@@ -24,8 +24,8 @@ from sqlalchemy import (
 
 from chiasm.errors import ArtifactError
 
-VERSION = 2
-"""1: without stations and services, SQLite only."""
+VERSION = 3
+"""1: without stations and services, SQLite only. 2: without assets and their alarms."""
 
 _METADATA = MetaData()
 
@@ -46,11 +46,14 @@ verdicts = Table(
     Column("latency_ms", Double, nullable=False),
     Column("error", Text, nullable=False),
     Column("station", Text, nullable=False, server_default=""),
+    Column("asset", Text, nullable=False, server_default=""),
+    Column("facts", Text, nullable=False, server_default=""),
     Index("verdicts_by_time", "time"),
     Index("verdicts_by_model", "model", "time"),
     sqlite_with_rowid=False,
 )
 _by_station = Index("verdicts_by_station", verdicts.c.station, verdicts.c.time)
+_by_asset = Index("verdicts_by_asset", verdicts.c.asset, verdicts.c.time)
 
 corrections = Table(
     "corrections",
@@ -62,6 +65,23 @@ corrections = Table(
     Column("says", Text, nullable=False),
     Column("by", Text, nullable=False),
     Index("corrections_by_verdict", "verdict"),
+)
+
+alarms = Table(
+    "alarms",
+    _METADATA,
+    Column("id", Text, primary_key=True),
+    Column("asset", Text, nullable=False),
+    Column("station", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("found", Double, nullable=False),
+    Column("raised", Double, nullable=False),
+    Column("began", Double, nullable=False),
+    Column("acknowledged", Double),
+    Column("by", Text, nullable=False, server_default=""),
+    Index("alarms_by_asset", "asset", "raised"),
 )
 
 replicas = Table(
@@ -141,10 +161,22 @@ def _server_version(connection: Connection) -> int:
 
 
 def _add_stations(connection: Connection) -> None:
-    connection.exec_driver_sql("ALTER TABLE verdicts ADD COLUMN station TEXT NOT NULL DEFAULT ''")
+    _add_column(connection, "station")
     _by_station.create(connection)
-    _METADATA.create_all(connection)
+    for table in (corrections, replicas, chores):
+        table.create(connection, checkfirst=True)
+
+
+def _add_assets(connection: Connection) -> None:
+    _add_column(connection, "asset")
+    _add_column(connection, "facts")
+    _by_asset.create(connection)
+    alarms.create(connection, checkfirst=True)
+
+
+def _add_column(connection: Connection, name: str) -> None:
+    connection.exec_driver_sql(f"ALTER TABLE verdicts ADD COLUMN {name} TEXT NOT NULL DEFAULT ''")
 
 
 # The n-th brings version n to version n + 1.
-_STEPS: tuple[Callable[[Connection], None], ...] = (_add_stations,)
+_STEPS: tuple[Callable[[Connection], None], ...] = (_add_stations, _add_assets)

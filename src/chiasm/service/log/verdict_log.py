@@ -140,7 +140,7 @@ class VerdictLog:
 
     def get(self, verdict: str) -> dict[str, Any]:
         """Return a verdict with its newest correction; ``Refusal`` 404 if it is unknown."""
-        with self._reading() as connection, self._explained():
+        with self.reading() as connection, self._explained():
             return queries.row_of(connection, verdict)
 
     def find(
@@ -162,14 +162,14 @@ class VerdictLog:
             "station": station,
         }
         wanted = {name: value for name, value in equal.items() if value is not None}
-        with self._reading() as connection:
+        with self.reading() as connection:
             return queries.page_of(connection, wanted, since, limit, offset)
 
     def each(self, equal: dict[str, str], since: float | None = None) -> Iterator[dict[str, Any]]:
         """Yield all verdicts with these columns, newest first; memory does not grow with them."""
         before: tuple[float, str] | None = None
         while True:
-            with self._reading() as connection:
+            with self.reading() as connection:
                 rows = queries.page_before(connection, equal, since, before, _LISTED_AT_ONCE)
             yield from rows
             if len(rows) < _LISTED_AT_ONCE:
@@ -180,24 +180,24 @@ class VerdictLog:
         self, model: str, model_hash: str, limit: int, station: str | None = None
     ) -> list[float]:
         """Return the last scores of a version, newest first; of one station, or of all."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             return queries.newest_scores(connection, model, model_hash, limit, station)
 
     def names(self, model_hash: str, since: float = 0.0) -> list[str]:
         """Return the names under which a version gave verdicts, sorted."""
-        with self._reading(READ_ALL) as connection:
+        with self.reading(READ_ALL) as connection:
             return queries.names_of(connection, model_hash, since)
 
     def stations(self, model: str, model_hash: str, since: float = 0.0) -> dict[str, int]:
         """Return the stations at which a version gave verdicts, with their numbers, sorted."""
-        with self._reading(READ_ALL) as connection:
+        with self.reading(READ_ALL) as connection:
             return queries.stations_of(connection, model, model_hash, since)
 
     def counts(
         self, model: str, model_hash: str, since: float = 0.0, station: str | None = None
     ) -> dict[str, int]:
         """Count the inputs that a version scored under a name, by decision."""
-        with self._reading(READ_ALL) as connection:
+        with self.reading(READ_ALL) as connection:
             return queries.counts_of(connection, model, model_hash, since, station)
 
     def corrected(
@@ -207,7 +207,7 @@ class VerdictLog:
 
         Each input has one row, with its newest correction.
         """
-        with self._reading(READ_ALL) as connection:
+        with self.reading(READ_ALL) as connection:
             return queries.corrected_of(connection, model, model_hash, since, station)
 
     def replicas(self) -> tuple[list[Replica], float]:
@@ -271,7 +271,8 @@ class VerdictLog:
             ) from error
 
     @contextmanager
-    def _reading(self, seconds: float = READ) -> Iterator[Connection]:
+    def reading(self, seconds: float = READ) -> Iterator[Connection]:
+        """Open a connection to read; ``Refusal`` 503 while the database is away."""
         if self._mode == "spool":
             raise self._away()
         with self._database.reading(seconds) as connection:

@@ -21,7 +21,10 @@ from chiasm.runs.model_folder import CONTRACT
 
 FOLDER = "members"
 # Settings of inputs and steps that a fitted method does not take over from the average.
-_OF_NETWORKS = ("preset", "inputs", "align", "views", "seconds", "fold", "batch", "learning_rate")
+OF_NETWORKS = (
+    *("preset", "inputs", "align", "views", "shortest_view", "seconds", "fold", "series_tokens"),
+    *("batch", "learning_rate"),
+)
 
 
 def train_members(
@@ -93,7 +96,7 @@ def _member_config(config: DiagnosisConfig, modality: str) -> DiagnosisConfig:
     settings = config.overrides()
     left_out = {"image_size", "segment"} - set(parameters)
     if model.fitted:
-        left_out |= set(_OF_NETWORKS)
+        left_out |= set(OF_NETWORKS)
     if "image_size" in parameters:
         settings["image_size"] = config.image_size
     settings |= {

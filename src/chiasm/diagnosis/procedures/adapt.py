@@ -26,6 +26,7 @@ from chiasm.runs.model_folder import model_folder
 
 # Share of the first training's learning rate: what it learnt is to be kept.
 GENTLE = 0.3
+_NEVER = -1e4  # logit of a class without any recording
 
 
 def start_weights(network: Classifier, config: DiagnosisConfig) -> None:
@@ -113,8 +114,9 @@ def set_nearest_head(network: Classifier, data: DiagnosisDataModule) -> None:
 
     With ``z`` the embedding and ``m`` the mean of a class, ``-|z - m|^2 / 2 s`` differs from
     the linear ``(z m - |m|^2 / 2) / s`` by what all classes share; ``s`` is the variance within.
-    Classes of which there is no recording take the mean of the first training's. Source: Snell,
-    Swersky, Zemel, Prototypical networks for few-shot learning, NeurIPS 2017.
+    Classes of which there is no recording take the mean of the first training's. The variance is
+    the mean over the channels. Source: Snell, Swersky, Zemel, Prototypical networks for few-shot
+    learning, NeurIPS 2017.
 
     Raises:
         ConfigurationError: the model has no linear head on its embedding.
@@ -128,21 +130,25 @@ def set_nearest_head(network: Classifier, data: DiagnosisDataModule) -> None:
     network.eval()
     embedding, labels = _embedded(network, data)
     means = layer.weight.new_zeros(layer.weight.shape)
+    known = torch.zeros(len(means), dtype=torch.bool, device=means.device)
     absent = sorted(set(range(len(means))) - set(labels.tolist()))
     if absent:
-        names = ", ".join(data.store.kinds[number] for number in absent)
-        say(f"No recording of {names}: their means are those of the first training.")
-        others, other_labels = _embedded(network, earlier_recordings(data))
-        for number in absent:
-            rows = others[other_labels == number]
-            if not len(rows):
-                raise DataError(f"There is no recording of {data.store.kinds[number]} at all.")
-            means[number] = rows.mean(dim=0)
+        # A store may have classes of which it holds no recording: these are never the nearest.
+        earlier = earlier_recordings(data)
+        others, other_labels = _embedded(network, earlier)
+        taken = [number for number in absent if bool((other_labels == number).any())]
+        for number in taken:
+            means[number] = others[other_labels == number].mean(dim=0)
+        known[taken] = True
+        if taken:
+            names = ", ".join(data.store.kinds[number] for number in taken)
+            say(f"No recording of {names}: the mean is that of the first training.")
     for number in labels.unique().tolist():
         means[number] = embedding[labels == number].mean(dim=0)
+        known[number] = True
     within = (embedding - means[labels]).square().mean().clamp(min=1e-6)
     layer.weight.copy_(means / within)
-    layer.bias.copy_(-means.square().sum(dim=1) / (2 * within))
+    layer.bias.copy_(torch.where(known, -means.square().sum(dim=1) / (2 * within), _NEVER))
 
 
 def _embedded(network: Classifier, data: DiagnosisDataModule) -> tuple[Tensor, Tensor]:

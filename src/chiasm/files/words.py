@@ -1,4 +1,4 @@
-"""Words in names of files and folders by which colour and 3D of one part are told apart."""
+"""Words in names and tables: which sensor a file is of, and whether a part is good."""
 
 from __future__ import annotations
 
@@ -30,6 +30,17 @@ _CLOUDS = frozenset({".ply", ".pcd", ".exr"})
 _PROFILER = re.compile(r"[xyz][ _]?(resolution|pitch|interval)", re.IGNORECASE)
 _HEAD = 4096  # bytes
 _LEAST_SIDE = 33  # rows and columns of an image; a series has fewer channels
+
+GOOD = "good"  # the kind of a part without a defect
+# How tables and folders say so; German ones have "i.O." and "n.i.O.".
+GOOD_WORDS = frozenset({GOOD, "ok", "okay", "normal", "pass", "passed", "io", "i.o.", "i.o"})
+DEFECTIVE_WORDS = frozenset(
+    {
+        *("nok", "not ok", "not_ok", "notok", "ng", "bad", "defect", "defective", "faulty"),
+        *("anomaly", "anomalous", "anomal", "abnormal", "fail", "failed", "reject", "rejected"),
+        *("nio", "n.i.o.", "n.i.o", "not good", "not_good"),
+    }
+)
 
 
 def words_of(name: str) -> set[str]:
@@ -74,3 +85,13 @@ def _is_image_like(path: Path) -> bool:
 
 def _has_sides(array: np.ndarray) -> bool:
     return array.ndim in (2, 3) and min(array.shape[:2]) >= _LEAST_SIDE
+
+
+def is_good(word: str) -> bool:
+    """Return whether a word, such as the name of a folder, says that parts are good."""
+    return word.strip().lower() in GOOD_WORDS
+
+
+def is_defective(word: str) -> bool:
+    """Return whether a word says that parts are defective, without naming the defect."""
+    return word.strip().lower() in DEFECTIVE_WORDS

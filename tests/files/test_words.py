@@ -9,7 +9,7 @@ import pytest
 
 from chiasm.diagnosis.readers.opening import is_diagnosis_data
 from chiasm.files.images import write_rgb
-from chiasm.files.sensor_words import holds_range_data, words_of
+from chiasm.files.words import holds_range_data, words_of
 
 
 def picture(path: Path) -> None:

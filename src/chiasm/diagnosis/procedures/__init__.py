@@ -1,0 +1,1 @@
+"""Procedures about a training: several members, adaptation, choice among models, other splits."""

@@ -1,0 +1,1 @@
+"""Assets: recordings of one apparatus over time, from the log, with alarms."""
