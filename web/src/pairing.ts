@@ -2,7 +2,10 @@
 
 import type { Model } from "./records";
 
-export type Role = "rgb" | "xyz" | "depth" | "image" | "series";
+export type Role =
+  "rgb" | "xyz" | "depth" | "image" | "series" | "series_phase" | "series_time" | "series_settings";
+/** Files of the cameras, which hold for all parts. */
+export type CameraRole = "intrinsics" | "colour_intrinsics" | "extrinsic";
 export type Files = Partial<Record<Role, File>>;
 
 const MARKS: Record<string, Role> = {
@@ -16,11 +19,32 @@ const MARKS: Record<string, Role> = {
   cloud: "xyz",
   depth: "depth",
   z: "depth",
+  height: "depth",
+  heights: "depth",
+  range: "depth",
   prpd: "image",
   pattern: "image",
   csv: "series",
   series: "series",
   pulses: "series",
+};
+
+const COLOURS = ["png", "jpg", "jpeg", "bmp", "webp"];
+const TIFFS = ["tif", "tiff"];
+const CLOUDS = ["ply", "pcd", "npz"];
+const SHAPES = [...CLOUDS, ...["exr", "pgm", "pfm", "csv", "txt", "tsv", "xyz"]];
+const SERIES = [
+  ...["csv", "txt", "tsv", "asc", "dat", "npy", "npz", "mat", "xml"],
+  ...["bin", "raw", "i16", "f32"],
+];
+const FACTS = ["json", "yaml", "yml"];
+/** A monitor's files of one recording. */
+const MONITOR = /-(A|P|Ti|SG)\.(txt|csv)$/i;
+const MONITOR_ROLES: Record<string, Role> = {
+  a: "series",
+  p: "series_phase",
+  ti: "series_time",
+  sg: "series_settings",
 };
 
 // A folder of these names holds one modality of many parts, as in MVTec 3D-AD.
@@ -46,20 +70,36 @@ export function roleOf(file: File, model: Model): Role | null {
   ];
   const marked = marks.map((word) => MARKS[word]).find((role) => role !== undefined);
   if (model.wing === "classifier") {
-    if (end === "csv") return "series";
-    if (end === "npy") return marked === "series" ? "series" : "image";
-    return ["png", "jpg", "jpeg"].includes(end) ? "image" : null;
+    const monitor = file.name.match(MONITOR)?.[1];
+    if (monitor) return MONITOR_ROLES[monitor.toLowerCase()] ?? null;
+    if (end === "npy" && (marked === "image" || marked === "rgb")) return "image";
+    if (SERIES.includes(end)) return "series";
+    return [...COLOURS, ...TIFFS].includes(end) ? "image" : null;
   }
-  if (["tif", "tiff"].includes(end)) return marked === "depth" ? "depth" : "xyz";
+  const flat = !model.modalities.includes("geometry");
+  if (TIFFS.includes(end))
+    return flat || marked === "rgb" ? "rgb" : marked === "depth" ? "depth" : "xyz";
   if (end === "npy") return marked === "xyz" || marked === "depth" ? marked : "rgb";
   if (end === "png") return marked === "depth" ? "depth" : "rgb";
-  return ["jpg", "jpeg"].includes(end) ? "rgb" : null;
+  if (SHAPES.includes(end)) return marked === "depth" ? "depth" : "xyz";
+  return COLOURS.includes(end) ? "rgb" : null;
+}
+
+/** Which camera a file of facts is of; null for another file. */
+export function cameraRole(file: File, model: Model): CameraRole | null {
+  const end = ending(file.name);
+  const marks = words(file.name);
+  const mat = end === "mat" && model.wing === "detector";
+  if (model.wing === "classifier" || !(FACTS.includes(end) || mat)) return null;
+  if (marks.some((word) => ["extrinsic", "extrinsics", "to"].includes(word))) return "extrinsic";
+  if (marks.some((word) => ["colour", "color", "rgb"].includes(word))) return "colour_intrinsics";
+  return "intrinsics";
 }
 
 /** What two files of one part have in common: the path without the words that name a modality. */
 export function partName(file: File): string {
   const steps = place(file);
-  const stem = (steps.pop() ?? "").replace(/\.[^.]+$/, "");
+  const stem = (steps.pop() ?? "").replace(MONITOR, "").replace(/\.[^.]+$/, "");
   const bare = stem
     .split(/([_\-. ]+)/)
     .filter((word) => !(word.toLowerCase() in MARKS))
@@ -77,7 +117,9 @@ export function missing(files: Files, model: Model): Role[] {
     if (model.modalities.includes("image") && !files.image) lacks.push("image");
     if (model.modalities.includes("series") && !files.series) lacks.push("series");
   } else {
-    if (model.modalities.includes("rgb") && !files.rgb) lacks.push("rgb");
+    // A cloud may hold the colours; the service says where it does not.
+    const within = files.xyz !== undefined && CLOUDS.includes(ending(files.xyz.name));
+    if (model.modalities.includes("rgb") && !files.rgb && !within) lacks.push("rgb");
     if (model.modalities.includes("geometry") && !files.xyz && !files.depth) lacks.push("xyz");
   }
   return lacks;

@@ -2,7 +2,7 @@
 
 import { headline } from "./headline";
 import { instrument } from "./instrument.svelte";
-import { partName, roleOf, type Role } from "./pairing";
+import { cameraRole, partName, roleOf, type Role } from "./pairing";
 import { Part } from "./part.svelte";
 import type { Logged, Model } from "./records";
 import { predict, ServiceError } from "./service";
@@ -31,7 +31,12 @@ class Queue {
   }
 
   add(files: File[], model: Model): void {
-    const touched = [...files].sort(byName).map((file) => this.#place(file, model));
+    const parts = files.filter((file) => {
+      const camera = cameraRole(file, model);
+      if (camera) instrument.keep(camera, file);
+      return !camera;
+    });
+    const touched = parts.sort(byName).map((file) => this.#place(file, model));
     if (touched[0]) this.chosen = touched[0].id;
     this.settle();
   }
@@ -156,6 +161,7 @@ function form(part: Part): FormData {
   const out = new FormData();
   for (const [role, file] of Object.entries(part.files)) out.set(role, file, file.name);
   for (const [name, value] of instrument.fields(part.files)) out.set(name, value);
+  for (const [name, file] of instrument.attached(part.files)) out.set(name, file, file.name);
   return out;
 }
 

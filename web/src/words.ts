@@ -53,12 +53,12 @@ export const words = {
   drop: {
     heading: "Add files",
     detector: "Drop colour and 3D files here",
-    classifier: "Drop pattern images and CSV series here",
+    classifier: "Drop pattern images and series here",
     or: "or",
     pick: "Choose files",
     pairs: {
       detector:
-        "Files of one part are matched by name: 012.png with 012.tiff, or lid_rgb.png with lid_xyz.tiff. Several parts at once are fine.",
+        "Files of one part are matched by name: 012.png with 012.tiff, or lid_rgb.png with lid_xyz.tiff. Several parts at once are fine. A camera’s JSON or YAML file may be among them.",
       classifier:
         "Files of one recording are matched by name: 012.png with 012.csv. One of the two is enough.",
     },
@@ -66,15 +66,49 @@ export const words = {
   },
   camera: {
     legend: "Camera of the depth image",
-    hint: "A depth image holds distances only. To compute points from it, enter the camera’s focal lengths and centre, in pixels.",
-    wanted: "Waits for the camera: fill in fx, fy, cx and cy.",
-    unit: "One count is",
-    units: { "0.001": "1 mm", "0.0001": "0.1 mm", "1": "1 m" },
+    hint: "A depth image holds distances only. To compute points from it, enter the camera’s focal lengths and centre, in pixels, or choose its file.",
+    wanted:
+      "Waits for the camera: fill in fx, fy, cx and cy, choose its file, or give the pitch of a height map.",
+  },
+  sensor: {
+    legend: "What 3D files do not say",
+    hint: "In metres. Empty is what the file says; floats are then metres, and counts of depth millimetres.",
+    cameras: {
+      intrinsics: "Intrinsics",
+      colour_intrinsics: "Intrinsics of a colour camera",
+      extrinsic: "Extrinsic, depth to colour",
+    },
+    without: (name: string) => `Without ${name.toLowerCase()}`,
+    fields: {
+      unit: "One count or unit",
+      pitch: "Between columns",
+      pitch_y: "Between rows",
+      offset: "Added to heights",
+      missing: "Missing is marked by",
+      bits: "Bits of the colour camera",
+      direction: "Values are",
+      intensity: "Intensities in 3D files",
+    },
+    up: "heights",
+    down: "distances from the sensor",
+    used: "are the grey image",
+    unused: "are not used",
   },
   recorder: {
     legend: "Recorder",
     frequency: "Mains, Hz",
     perCycle: "Values per cycle",
+    more: "What its files do not say",
+    hint: "Empty is what the file says.",
+    told: "told by the content",
+    fields: {
+      sample_rate: "Values a second",
+      columns: "Columns: time,phase,amplitude",
+      raw_type: "Type of bare numbers: int16",
+      header_bytes: "Bytes before them",
+      variable: "Array of a .mat or .npz file",
+      layout: "A table holds",
+    },
     asset: "Asset",
     assetHint: "Name of the apparatus, for its trend; may be empty.",
   },
@@ -99,8 +133,9 @@ export const words = {
     unknown: (name: string, accepted: string) =>
       `${name} is not a file that this model reads. It reads ${accepted}.`,
     accepted: {
-      detector: "PNG or JPEG for colour, TIFF for xyz, PNG or TIFF for depth, and NPY arrays",
-      classifier: "PNG or JPEG images and CSV series",
+      detector:
+        "PNG, JPEG, BMP or WebP for colour; TIFF, PLY, PCD, NPZ, OpenEXR, tables and NPY arrays for 3D, and PNG for depth",
+      classifier: "images, tables, lists of pulses, NPY, NPZ, MAT, XML and bare numbers",
     },
     busy: "The service is busy; the files are sent again later.",
   },
@@ -108,7 +143,7 @@ export const words = {
     rgb: "its colour picture",
     xyz: "its 3D file",
     image: "its pattern image",
-    series: "its CSV series",
+    series: "its series",
   } as Record<string, string>,
   verdict: {
     empty: "No part has been checked yet",

@@ -248,6 +248,7 @@ def predict_shards(
     ray: str | None = None,
     heat_maps: Literal["none", "defective", "all"] | None = None,
     lamp: int | Literal["all"] | None = None,
+    recorder: Sequence[str] = (),
     maps: Literal["none", "npy", "tiff"] = "none",
     masks: bool = False,
     coco: bool = False,
@@ -269,7 +270,7 @@ def predict_shards(
         ray: address of a Ray cluster, ``"auto"``, or ``"local"`` for one on this machine; None
             takes processes of this machine.
         heat_maps: of parts: which of them get a heat map; None: those that are defective.
-        lamp, maps, masks, coco, product: as for ``predict``.
+        lamp, recorder, maps, masks, coco, product: as for ``predict``.
         quiet: print no progress.
         device: on which each worker predicts; see ``load``.
 
@@ -290,10 +291,13 @@ def predict_shards(
         refuse(model, "classifies recordings", **of_parts)
         from chiasm.diagnosis.prediction import job as recordings
 
-        recording_job = recordings.RecordingJob(folder, files, Path(inputs), open_model)
+        recording_job = recordings.RecordingJob(
+            folder, files, Path(inputs), open_model, recorder=tuple(recorder)
+        )
         return recordings.predict_shards(
             recording_job, place, workers=workers, ray=ray, quiet=quiet
         )
+    refuse(model, "detects defects", recorder=tuple(recorder) or None)
     from chiasm.detection.prediction import job as parts
     from chiasm.detection.prediction.part_files import PartFiles
 

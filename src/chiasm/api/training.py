@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib import import_module
@@ -26,6 +27,7 @@ def train(
     *,
     workers: int | None = None,
     ray: str | None = None,
+    started: float | None = None,
     **settings: Any,
 ) -> Any:
     """Train a detector or a classifier; ``out/model`` is then the model.
@@ -35,6 +37,7 @@ def train(
     Args:
         config: settings of the run: a ``DetectionConfig`` or a ``DiagnosisConfig``.
         workers, ray: processes of the search, see ``search``, and of the training after it.
+        started: ``time.monotonic()`` from which the minutes count; None is now.
         settings: instead of ``config``, the settings by name: ``data``, ``out``, ``model``, …
 
     Returns:
@@ -44,10 +47,11 @@ def train(
         ConfigurationError: a setting is wrong.
         DataError: the data cannot be read.
     """
+    started = time.monotonic() if started is None else started
     chosen = config_of(config, settings)
     procedure = import_module(f"chiasm.{wing_of(chosen)}.train").train
     with _crew(chosen, workers, ray) as crew:
-        return procedure(chosen, measure=_measure(chosen), crew=crew)
+        return procedure(chosen, measure=_measure(chosen), crew=crew, started=started)
 
 
 @names_extra

@@ -123,11 +123,6 @@ def predict(
             print_json([one.to_dict() for one in judged])
         _tell_whether_all(any(one.error for one in judged))
         return
-    if recorder:
-        raise ConfigurationError(
-            "--recorder is read by one process; with --workers or --ray, write the same into "
-            "recorder.yaml beside the files, e.g. 'frequency: 50'."
-        )
     if severity is not None:
         raise ConfigurationError(
             "--severity is read by one process; with --workers or --ray, write the same into "
@@ -147,6 +142,7 @@ def predict(
             ray=ray,
             heat_maps=heat_maps,
             lamp=lamp,
+            recorder=tuple(recorder or ()),
             maps=maps,
             masks=masks,
             coco=coco,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -81,6 +82,7 @@ def train(
     Data of several products (folders beside each other, a column product of a table, or --data
     several times) make one model with a memory of normals and a calibration for each.
     """
+    started = time.monotonic()  # importing takes some of the minutes
     from chiasm.api import add_products, make_config, wing
     from chiasm.api import train as run
 
@@ -109,4 +111,4 @@ def train(
         miss_rate=miss_rate,
         start_from=start_from,
     )
-    run(chosen, workers=workers, ray=ray)
+    run(chosen, workers=workers, ray=ray, started=started)

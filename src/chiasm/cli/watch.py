@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from chiasm.cli.options import Device, OneProduct
+from chiasm.cli.options import Device, OneProduct, Recorder
 from chiasm.cli.predict import NOT_ALL_JUDGED
 
 
@@ -62,6 +62,7 @@ def watch(
     samples_per_cycle: Annotated[
         int | None, typer.Option(help="Of recordings: values in a mains cycle (128 by default).")
     ] = None,
+    recorder: Recorder = None,
     product: OneProduct = None,
     device: Device = None,
 ) -> None:
@@ -97,6 +98,7 @@ def watch(
             "depth_unit": depth_unit,
             "frequency": frequency,
             "samples_per_cycle": samples_per_cycle,
+            "recorder": tuple(recorder) if recorder else None,
         },
     )
     done = watch_until_stopped(settings, partial(api.load, device=device or "auto"))

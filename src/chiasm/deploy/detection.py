@@ -12,7 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from chiasm.deploy.detection_graph import OUTPUTS, DetectorGraph, detector_graph
+from chiasm.deploy.detection_graph import (
+    OUTPUTS,
+    DetectorGraph,
+    check_exportable,
+    detector_graph,
+)
 from chiasm.deploy.detection_parity import Parity, compare, require_parity
 from chiasm.deploy.graph_files import set_calibration, write_onnx, write_openvino
 from chiasm.deploy.model_card import detector_card
@@ -79,6 +84,7 @@ def export_detection(
     contract = predictor.contract
     if not contract.calibration_scores:
         raise ArtifactError(f"{run} was never calibrated, so it has no decision to export.")
+    check_exportable(predictor.detector)
     if contract.calibration_folds:
         raise ConfigurationError(
             f"{run} is calibrated by {contract.calibration_folds} models that no longer exist, so "

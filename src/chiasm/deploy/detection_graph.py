@@ -203,6 +203,18 @@ def _portioned(inside: Tensor) -> Tensor:
     return kept.clamp(max=inside.shape[0] - 1)
 
 
+def check_exportable(detector: Detector) -> None:
+    """Raise ``ConfigurationError`` for a method that is no graph, however it is calibrated."""
+    if (obstacle := detector.export_obstacle) is not None:
+        exportable = ", ".join(model.name for model in models("detector") if model.pools)
+        raise ConfigurationError(
+            f"{type(detector.core).__name__} cannot be exported: {obstacle}. "
+            f"These models can be exported: {exportable}. With few good parts they hold out as "
+            "many as the false-alarm rate needs. Unexported, 'chiasm predict' and 'chiasm watch' "
+            "take the run as it is."
+        )
+
+
 def detector_graph(
     detector: Detector,
     *,
@@ -225,12 +237,7 @@ def detector_graph(
     Raises:
         ConfigurationError: the method cannot be exported, or has no memory to reduce.
     """
-    if (obstacle := detector.export_obstacle) is not None:
-        exportable = ", ".join(model.name for model in models("detector") if model.pools)
-        raise ConfigurationError(
-            f"{type(detector.core).__name__} cannot be exported: {obstacle}. "
-            f"These models can be exported: {exportable}."
-        )
+    check_exportable(detector)
     whole = copy.deepcopy(detector).eval()
     exported = cast(AdnasDetector, whole.core)
     source = exported.frozen_source

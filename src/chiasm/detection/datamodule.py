@@ -80,6 +80,7 @@ class DetectionDataModule:
             so that at least ``ANOMALIES_TO_CHOOSE_BY`` have one.
         tiles: in which crops are looked at. ``parts`` are then tiles, ``calibration`` whole crops.
         crew: processes that store features, judge architectures and train finalists.
+        time_to_search: whether the budget has time for a search beside a training that learns.
     """
 
     config: DetectionConfig
@@ -106,6 +107,7 @@ class DetectionDataModule:
     selection_rounds: int = 1
     tiles: TilePlan | None = None
     crew: Crew = ALONE
+    time_to_search: bool = True
 
     def alone(self) -> DetectionDataModule:
         """Return the data without a crew, as one of its processes gets them."""

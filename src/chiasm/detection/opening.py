@@ -103,6 +103,7 @@ def open_data(
     estimate: bool = False,
     split: Split | None = None,
     crew: Crew = ALONE,
+    started: float | None = None,
 ) -> DetectionDataModule:
     """Read, split and prepare the data; fit memories and store features of a frozen source.
 
@@ -111,12 +112,13 @@ def open_data(
         estimate: whether to say, after the first batch, how long the run will take.
         split: of the data; None makes it as configured.
         crew: processes of the run.
+        started: ``time.monotonic()`` from which the minutes count; None is now.
 
     Raises:
         SplitError: the split is unsound, or too small for a promise with a confidence.
         DataError: too many parts cannot be used, or any with ``config.strict``.
     """
-    started = time.monotonic()
+    started = time.monotonic() if started is None else started
     source = source_of(config)
     config = _with_sensors(config, source)
     folds = split is not None  # of a run that has checked its parts
@@ -299,9 +301,9 @@ def open_data(
     if data.frozen_source is not None:
         data.stores = stored_features(data, data.frozen_source, estimate=estimate)
     elif estimate and find_model(config.model).pools is not None:
-        started = time.perf_counter()
+        begun = time.perf_counter()
         batch = next(iter(data.loader("train")))
-        say_duration(data, batch, (time.perf_counter() - started) / len(batch.foreground))
+        say_duration(data, batch, (time.perf_counter() - begun) / len(batch.foreground))
     return data
 
 
@@ -403,7 +405,11 @@ def _with_progress(stage: str, refs: Sequence[SampleRef]) -> Iterator[SampleRef]
 
 
 def open_run(
-    config: DetectionConfig, *, estimate: bool = True, crew: Crew = ALONE
+    config: DetectionConfig,
+    *,
+    estimate: bool = True,
+    crew: Crew = ALONE,
+    started: float | None = None,
 ) -> DetectionDataModule:
     """Make the run's folder, write its settings there and open the data.
 
@@ -413,6 +419,6 @@ def open_run(
     if len(config.modalities) == 1:
         say(f"Training looks at {SENSOR_WORDS[config.modalities[0]]} alone.")
     open_run_folder(config, config.out, free=CHANGEABLE)
-    data = open_data(config, estimate=estimate, crew=crew)
+    data = open_data(config, estimate=estimate, crew=crew, started=started)
     record_data_hash(config.out, data.training_data)
     return data

@@ -66,7 +66,7 @@ def search(
             genotype = search(data.config, data=data, measure=measure)
         data.remove_stored()
         return genotype
-    if data.seconds_left() <= 0:
+    if data.seconds_left() <= 0 or not data.time_to_search:
         return _unsearched(data)
     if config.search.evolves:
         return evolve_fusion(config, data, measure=measure, at_knee=False)
@@ -83,7 +83,7 @@ def search_or_concatenate(
     By gradient, returns ``"concatenation"``, and writes no genotype, where that wins. Evolution
     takes the knee of the trade-offs between validation AP and cost.
     """
-    if data.seconds_left() <= 0:
+    if data.seconds_left() <= 0 or not data.time_to_search:
         return _unsearched(data)
     if config.search.evolves:
         return evolve_fusion(config, data, measure=measure, at_knee=True)
@@ -91,10 +91,12 @@ def search_or_concatenate(
 
 
 def _unsearched(data: DetectionDataModule) -> Genotype:
-    """Return the hand-made concatenation, where the preparation took all minutes of the run.
+    """Return the hand-made concatenation, where the minutes of the run have no time to search.
 
     It is not written as what a search found, so that more minutes search.
     """
+    if not data.time_to_search:  # that was said when it was found
+        return concatenation(data.pools)
     say(
         f"Warning: the {data.config.minutes:g} minutes were over before the search of the fusion "
         "began. The hand-made concatenation is taken; give more minutes to search."

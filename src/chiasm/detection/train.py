@@ -60,6 +60,7 @@ def train(
     data: DetectionDataModule | None = None,
     measure: MeasureCosts | None = None,
     crew: Crew = ALONE,
+    started: float | None = None,
 ) -> TrainResult:
     """Train a detector and save it; search its fusion first where ``config.fusion`` asks for that.
 
@@ -72,6 +73,7 @@ def train(
         measure: measures what pieces of a detector cost, for ``search.method=evolution``.
         crew: processes that store features, judge architectures and train finalists and, together,
             the final weights of a model that trains its features.
+        started: ``time.monotonic()`` from which the minutes count; None is now.
 
     Raises:
         ConfigurationError: the fusion is neither a known name nor a file, there are options for
@@ -91,7 +93,7 @@ def train(
         )
     if data is None:
         with device_errors(find_device(config.device), remedy=LOWER):
-            data = open_run(config, crew=crew)
+            data = open_run(config, crew=crew, started=started)
             result = train(data.config, data=data, measure=measure)
         # An interrupted run keeps them, and reads them when it is resumed.
         data.remove_stored()

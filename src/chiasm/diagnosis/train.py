@@ -68,6 +68,7 @@ def train(
     data: DiagnosisDataModule | None = None,
     measure: MeasureCosts | None = None,
     crew: Crew = ALONE,
+    started: float | None = None,
 ) -> TrainResult:
     """Train a classifier and save it.
 
@@ -81,6 +82,7 @@ def train(
         measure: measures what pieces of a classifier cost, for ``search.method=evolution``.
         crew: processes that judge architectures, train finalists and members and, together, the
             stages of a network.
+        started: ``time.monotonic()`` from which the minutes count; None is now.
 
     Raises:
         ConfigurationError: one process fits the model, and several were asked for.
@@ -94,7 +96,8 @@ def train(
             )
         check_device(crew, config.device)
     with device_errors(find_device(config.device), remedy=LOWER):
-        return _train(config, data=data, measure=measure, crew=crew)
+        begun = time.monotonic() if started is None else started
+        return _train(config, data=data, measure=measure, crew=crew, started=begun)
 
 
 def _train(
@@ -103,8 +106,8 @@ def _train(
     data: DiagnosisDataModule | None,
     measure: MeasureCosts | None,
     crew: Crew,
+    started: float,
 ) -> TrainResult:
-    started = time.monotonic()
     data = open_run(config, data=data, crew=crew)
     say(
         f"{data.store.name}: {len(data.split.train)} recordings to learn from, "

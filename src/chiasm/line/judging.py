@@ -18,6 +18,8 @@ import cv2
 from chiasm.detection.readers.checked_sample import sample_from_arrays
 from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
+from chiasm.diagnosis.readers.recorder_files import read_recorder_file
+from chiasm.diagnosis.readers.recorder_settings import SETTINGS_FILE, recorder_settings
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
 from chiasm.files.appearing import appearing
 from chiasm.line.arrivals import Arrival
@@ -61,7 +63,9 @@ class Judge:
         folder: of a run, of a model, or an exported one.
         load: opens it.
         station: name of the place, for the records.
-        options: of every call of the model, e.g. ``intrinsics`` of a depth image.
+        options: of every call of the model, e.g. ``intrinsics`` of a depth image; and
+            ``recorder``, ``NAME=VALUE`` each, which ``recorder.yaml`` in the watched folder may
+            hold as well.
         heat_maps: folder for pictures of defective parts; None writes none.
 
     Raises:
@@ -82,6 +86,7 @@ class Judge:
         self._load = load
         self._station = station
         self._options = {k: v for k, v in (options or {}).items() if v is not None}
+        self._recorder: tuple[str, ...] = self._options.pop("recorder", ())
         self._heat_maps = heat_maps
         self._stamp = self._looked()
         self.model: Model = _warm(load(folder))
@@ -89,6 +94,20 @@ class Judge:
         self._refuse_strange_options()
 
     def _refuse_strange_options(self) -> None:
+        if self._recorder:
+            if "series" not in self.needs.roles:
+                raise ConfigurationError(
+                    f"{self.folder} holds a {self.model.wing} without series, which takes no "
+                    "--recorder; leave it out."
+                )
+            given = self._options.keys() & {"frequency", "samples_per_cycle"}
+            if given:
+                name = min(given)
+                raise ConfigurationError(
+                    f"--{name.replace('_', '-')} and --recorder are both given; write "
+                    f"--recorder {name}={self._options[name]:g} instead."
+                )
+            recorder_settings(self.folder, self._recorder)  # says what is wrong with them
         taken = inspect.signature(type(self.model).__call__).parameters
         for name in self._options:
             if name not in taken:
@@ -97,10 +116,12 @@ class Judge:
                     f"{self.folder} holds a {self.model.wing}, which takes no --{word}; leave it "
                     "out."
                 )
-        if "series" in self.needs.roles and "frequency" not in self._options:
+        told = self._recorder or "frequency" in self._options
+        if "series" in self.needs.roles and not told:
             tell(
                 "Files of recordings name no mains frequency: 60 Hz and 128 values a cycle are "
-                "assumed. Others are given by --frequency and --samples-per-cycle."
+                "assumed, unless recorder.yaml in the watched folder, --recorder, --frequency or "
+                "--samples-per-cycle says otherwise."
             )
 
     def refresh(self) -> None:
@@ -151,7 +172,7 @@ class Judge:
             error=arrival.problem,
         )
         if not arrival.problem:
-            answer = self._answer(arrival)
+            answer = self._answer(arrival, folder)
             record = _FILLED[record.wing](record, answer, self.model)
             if record.alarm and self._heat_maps is not None:
                 self._draw(arrival, answer, self._heat_maps / f"{arrival.name}-{record.id[:8]}.png")
@@ -164,7 +185,7 @@ class Judge:
             error = DataError(f"{arrival.name} could not be judged ({type(error).__name__}).")
         return self.judge(replace(arrival, problem=str(error)), folder=folder)
 
-    def _answer(self, arrival: Arrival) -> Any:
+    def _answer(self, arrival: Arrival, folder: Path) -> Any:
         files: dict[str, Any] = dict(arrival.by_role().items())
         if "xyz" in files:
             files.pop("depth", None)
@@ -180,7 +201,24 @@ class Judge:
             files |= {"xyz": image.xyz, "rgb": image.rgb}
         if "depth" not in files:
             options = {k: v for k, v in options.items() if k not in ("intrinsics", "depth_unit")}
+        if "series" in files and (self._recorder or (folder / SETTINGS_FILE).is_file()):
+            return self._of_recorder(arrival, files, options, folder)
         return self.model(source=arrival.name, **files, **options)
+
+    def _of_recorder(
+        self, arrival: Arrival, files: dict[str, Any], options: dict[str, Any], folder: Path
+    ) -> Any:
+        """Diagnose a recording whose recorder is described; its notes say what was assumed."""
+        given = [f"{name}={value:g}" for name, value in options.items()]
+        settings = recorder_settings(folder, (*self._recorder, *given))
+        recorded = read_recorder_file(files["series"], settings)
+        files |= {"series": recorded.series, "image": files.get("image", recorded.image)}
+        facts = {
+            "frequency": recorded.frequency,
+            "samples_per_cycle": recorded.samples_per_cycle,
+        }
+        diagnosis = self.model(source=arrival.name, **files, **{**options, **facts})
+        return replace(diagnosis, notes=(*recorded.remarks, *diagnosis.notes))
 
     def _draw(self, arrival: Arrival, verdict: Verdict, path: Path) -> None:
         """Draw a part; what prevents that must not change its verdict."""

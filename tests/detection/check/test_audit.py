@@ -123,6 +123,7 @@ def test_a_shortcut_above_0_8_is_warned_of(category):
         (warning,) = (w for w in report.warnings if words in w)
         assert "AUROC 1.000" in warning and f"({side} in defective parts)" in warning
     assert any("8 good and 8 defective" in warning for warning in report.warnings)
+    assert "1.000  mean brightness, smaller in defective parts" in report.to_text()
 
 
 @pytest.mark.parametrize(("brighter", "warned"), [(16, False), (17, True)])

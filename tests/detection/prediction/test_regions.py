@@ -68,6 +68,24 @@ def test_a_region_is_measured_in_the_metres_of_its_points(tilt: float, bump: flo
     np.testing.assert_allclose(region.centroid_mm, points.mean(axis=0) * 1000, atol=0.6)
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.1])
+def test_a_region_wider_than_its_dent_has_the_dents_depth(slope: float):
+    sample, plane = frame(bump=-0.002)
+    assert sample.xyz is not None
+    found = anomaly_map(plane)
+    found.scores[30:70, 20:60] = 3.5  # four times the dent's area
+    found.scores[40:60, 30:50] = 5.0
+    points = sample.xyz.copy()
+    points[..., 2] -= slope * points[..., 0]  # a face that is not parallel to the support
+    (region,) = with_regions(verdict(found), replace(sample, xyz=points), rule=RULE).regions
+    assert region.pixels == 1600
+    assert region.relief_mm == pytest.approx(-2, abs=0.1)
+    # Beside the part on one side, its level is all that is known.
+    found.foreground[:, 60:] = False
+    (region,) = with_regions(verdict(found), sample, rule=RULE).regions
+    assert region.relief_mm == pytest.approx(-2, abs=0.1)
+
+
 def test_a_missing_point_is_never_measured_with_real_ones():
     sample, plane = frame(bump=0.004)
     whole = with_regions(verdict(anomaly_map(plane)), sample, rule=RULE).regions[0]

@@ -14,6 +14,8 @@ from chiasm.detection.training.duration import (
     MeasuredSeconds,
     RunSize,
     estimate_in_words,
+    reserved_seconds,
+    searches_in_time,
     seconds_per_part,
     stage_seconds,
 )
@@ -82,3 +84,23 @@ def test_the_second_of_two_short_steps_is_timed_and_no_weight_changes(parts, sca
     ticks = iter([0.0, 15.0])
     assert seconds_per_part(detector, batch, clock=lambda: next(ticks)) == 15.0 / len(parts)
     assert all(torch.equal(a, b) for a, b in zip(before, detector.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+def test_a_search_is_given_up_where_it_leaves_too_few_steps(share):
+    config = DetectionConfig.make(data="d", out="o", search={"share": share})
+    size, seconds = replace(SIZE, training=1600), MeasuredSeconds(0.5, supernet=0.02, fixed=0.01)
+    times = [
+        s for s in range(10, 1000, 10) if searches_in_time(config, size, seconds, seconds_left=s)
+    ]
+    assert times and times == list(range(times[0], 1000, 10))  # more time never forbids it
+    # Half of the seconds store features; of the rest the search has its share.
+    assert (1 - share) * 0.5 * times[0] >= 100 * 16 * seconds.fixed
+    slower = replace(seconds, supernet=2.0)
+    assert not searches_in_time(config, size, slower, seconds_left=times[0])
+
+
+def test_what_follows_the_training_is_reserved():
+    more = replace(SIZE, calibration=SIZE.calibration + 10)
+    assert reserved_seconds(more, SECONDS) - reserved_seconds(SIZE, SECONDS) >= 10 * SECONDS.part
+    assert reserved_seconds(SIZE, SECONDS) > SIZE.calibration * SECONDS.part

@@ -18,6 +18,7 @@ from chiasm.detection.check.findings import (
     chance_in_words,
     distance_cautions,
     in_words,
+    side_in_words,
     trivial_ranking,
 )
 from chiasm.detection.check.part_measures import PartMeasures, measure_part
@@ -167,9 +168,13 @@ class AuditReport:
         lines += listing("Files in two splits", pairs)
         lines += listing("Groups in several splits", self.divided_groups)
         if self.trivial:
-            lines += ["", "Trivial scores on the test split, image-level AUROC"]
             lines += [
-                f"  {score.auroc:.3f}  {score.name}{chance_in_words(score)}"
+                "",
+                "Trivial scores on the test split, image-level AUROC in the direction given",
+            ]
+            lines += [
+                f"  {score.strength:.3f}  {score.name}, {side_in_words(score)}"
+                f"{chance_in_words(score)}"
                 for score in self.trivial
             ]
         if self.warnings or self.findings:

@@ -61,6 +61,11 @@ def chance_in_words(score: TrivialScore) -> str:
     return f" (as strong by chance in {score.chance:.0%} of such few parts)"
 
 
+def side_in_words(score: TrivialScore) -> str:
+    """Return in which direction a score tells: an AUROC of 0 is one of 1 the other way round."""
+    return f"{'larger' if score.auroc >= 0.5 else 'smaller'} in defective parts"
+
+
 def cautions(
     refs: Sequence[SampleRef],
     labels: array[int],
@@ -110,12 +115,11 @@ def _shortcuts(labels: array[int], trivial: Sequence[TrivialScore]) -> Iterator[
     certain = [score for score in strong if not score.chance > BY_CHANCE]
     good, bad = labels.count(0), labels.count(1)
     for score in certain:
-        side = "larger" if score.auroc > 0.5 else "smaller"
         yield Finding(
             "look",
             f"Shortcut: {score.name}",
             f"Shortcut: {score.name} alone tells good from defective with AUROC "
-            f"{score.strength:.3f} ({side} in defective parts).",
+            f"{score.strength:.3f} ({side_in_words(score)}).",
         )
     if certain:
         yield Finding(

@@ -17,6 +17,8 @@ PEAK_SHARE = 0.5
 MOST_REGIONS = 50  # of a part
 _MANY = f"The part has more than {MOST_REGIONS} regions; those with the highest peaks are listed."
 _RING = 0.05  # width of a region's surroundings, as a share of the frame's longer side
+_CORE = 0.75  # quantile of a region's scores, from which its height is measured
+_FEWEST_AROUND = 12  # points, to lay a plane through
 _MM = 1000.0  # of a metre
 _SPACINGS = 4  # pixels about a region whose spacing stands for its own where points are missing
 
@@ -158,7 +160,11 @@ def _measured(
     around = (labels[window] == 0) & valid & anomaly_map.foreground[window]
     around &= _near(inside, ring)
     level = float(np.median(points @ normal))
-    relief = level - float(np.median(xyz[around] @ normal)) if around.any() else None
+    scores = anomaly_map.scores[window]
+    # A region is often wider than its defect, which lies where the scores are highest.
+    core = inside & valid
+    core &= scores >= np.quantile(scores[core], _CORE)
+    relief = _relief(xyz[core], xyz[around], normal) if around.any() else None
     return replace(
         region,
         centroid_mm=(float(centre[0]), float(centre[1]), float(centre[2])),
@@ -166,6 +172,26 @@ def _measured(
         height_mm=None if plane is None else _MM * (level + plane[3]),
         relief_mm=None if relief is None else _MM * relief,
     )
+
+
+def _relief(points: FloatArray, around: FloatArray, normal: NDArray[np.float64]) -> float:
+    """Return the median height of points ``(N, 3)`` over those about them, in metres.
+
+    It is measured from the plane through these, where they lie on all sides; else from their
+    median height.
+    """
+    side = np.cross(normal, [0.0, 1.0, 0.0] if abs(normal[1]) < 0.9 else [1.0, 0.0, 0.0])
+    axes = np.stack([side, np.cross(normal, side)]).T / np.linalg.norm(side)
+    inner, outer = points @ axes, around @ axes
+    heights = around.astype(np.float64) @ normal
+    surrounded = (outer.min(axis=0) <= inner.min(axis=0)) & (inner.max(axis=0) <= outer.max(axis=0))
+    if len(around) < _FEWEST_AROUND or not surrounded.all():
+        return float(np.median(points @ normal) - np.median(heights))
+    centre = outer.mean(axis=0)
+    table = np.column_stack([outer - centre, np.ones(len(outer))])
+    slope, *_ = np.linalg.lstsq(table, heights, rcond=None)
+    rim = np.column_stack([inner - centre, np.ones(len(inner))]) @ slope
+    return float(np.median(points.astype(np.float64) @ normal - rim))
 
 
 def _area(

@@ -18,7 +18,11 @@ from chiasm.training.device import AUTOCAST, device_of, precision_on
 from chiasm.training.progress import duration
 
 # Relative to a step of the weights: forward and backward pass.
+CLOSING = 1.0  # second, to write model and contract
 VALIDATION = 1 / 3  # forward pass alone
+# Steps without which a training does not learn, and a relaxed network says nothing.
+LEAST_STEPS, LEAST_SEARCH_STEPS = 100, 20
+STORING_SHARE = 0.5  # of the seconds that are left, for features where there is a search
 LONG_STEP = 5.0  # seconds, against which what a first step prepares is nothing
 COARSE = 0.4  # at half the size, of an architecture that reads some of the maps
 ARCHITECTURE = {1: 0.7, 2: 2.8}  # by order; there is no such step in the first 30 % of a search
@@ -94,6 +98,39 @@ def stage_seconds(
     stages["training"] = _fixed_seconds(config.train_epochs, size, seconds, fresh)
     stages["calibration"] = size.calibration * seconds.part
     return {name: value for name, value in stages.items() if value > 0}
+
+
+def searches_in_time(
+    config: DetectionConfig, size: RunSize, seconds: MeasuredSeconds, *, seconds_left: float
+) -> bool:
+    """Return whether a budget has time for a search beside a training that learns.
+
+    Args:
+        config, size, seconds: of the run; without its supernet's steps these are not compared.
+        seconds_left: of the budget, before features are stored.
+
+    Example:
+        >>> config = DetectionConfig.make(data="parts", out="run")
+        >>> size = RunSize(training=640, held_out=60, made=700, calibration=20, batch=16)
+        >>> seconds = MeasuredSeconds(part=0.1, supernet=0.05, fixed=0.025)
+        >>> [searches_in_time(config, size, seconds, seconds_left=s) for s in (40, 400)]
+        [False, True]
+    """
+    left = (1 - STORING_SHARE) * seconds_left
+    steps = min(LEAST_STEPS, config.train_epochs * max(size.training // size.batch, 1))
+    if (1 - config.search.share) * left < steps * size.batch * seconds.fixed:
+        return False
+    relaxed = (1 + ARCHITECTURE[config.search.order]) * seconds.supernet
+    return 0.5 * config.search.share * left >= LEAST_SEARCH_STEPS * size.batch * relaxed
+
+
+def reserved_seconds(size: RunSize, seconds: MeasuredSeconds) -> float:
+    """Return the seconds of what follows the training: validation, score rule, calibration."""
+    twice = 2 * size.held_out * VALIDATION * seconds.fixed
+    counted = 2 * (seconds.part + seconds.fixed)  # of a part, whose operations are counted
+    return (
+        size.calibration * (seconds.part + VALIDATION * seconds.fixed) + twice + counted + CLOSING
+    )
 
 
 def _fixed_seconds(epochs: int, size: RunSize, seconds: MeasuredSeconds, fresh: float) -> float:

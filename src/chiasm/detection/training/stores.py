@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +26,12 @@ class Rounds:
     Attributes:
         dataset: whose parts are shown to the source.
         count: of rounds.
-        deadline: of ``time.monotonic()`` after which no round but the first is made.
+        in_time: whether another round than the first may go on.
     """
 
     dataset: SyntheticParts
     count: int
-    deadline: float
+    in_time: Callable[[], bool]
 
 
 def make_stores(
@@ -45,6 +43,7 @@ def make_stores(
     scale: GeometryScale,
     modalities: Sequence[str],
     measure: Callable[[StoredBatch, float], None] | None = None,
+    wanted: Callable[[str], bool] = lambda purpose: True,
     crew: Crew = ALONE,
 ) -> dict[str, FeatureStore]:
     """Store the features of each purpose, or open those that an interrupted run has left.
@@ -58,10 +57,13 @@ def make_stores(
         scale: of the geometry pictures.
         modalities: that the source reads.
         measure: called once with the first batch and the seconds that each of its parts took.
+        wanted: asked before each purpose whether it is still needed.
         crew: computes the features.
     """
     stores: dict[str, FeatureStore] = {}
     for purpose, made in rounds.items():
+        if not wanted(purpose):
+            continue
         dataset, total = made.dataset, made.count * len(made.dataset)
         say(
             f"Making synthetic anomalies ({purpose}): {made.count} rounds of {len(dataset)} "
@@ -78,16 +80,12 @@ def make_stores(
                 epochs=range(made.count),
                 scale=scale,
                 modalities=modalities,
-                keep_going=partial(_before, made.deadline),
+                keep_going=made.in_time,
                 progress=progress,
                 measure=measure if not stores else None,
                 crew=crew,
             )
     return stores
-
-
-def _before(deadline: float) -> bool:
-    return time.monotonic() < deadline
 
 
 def _facts(made: Rounds) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -13,9 +13,12 @@ from chiasm.detection.datamodule import FRESH_BATCH, DetectionDataModule
 from chiasm.detection.layers.features import NormalityFeatures
 from chiasm.detection.readers.source import SampleRef
 from chiasm.detection.training.duration import (
+    STORING_SHARE,
     MeasuredSeconds,
     RunSize,
     estimate_in_words,
+    reserved_seconds,
+    searches_in_time,
     seconds_per_part,
     stage_seconds,
 )
@@ -30,7 +33,8 @@ from chiasm.runs.console import say
 from chiasm.training.device import CPU
 from chiasm.training.progress import Progress
 
-STORING_SHARE = 0.5  # of the minutes that are left
+# Of the minutes that are left, where there is no search: steps teach more than further rounds.
+UNSEARCHED_SHARE = 0.25
 STORED = ("final", "architecture", "validate")  # purposes of parts with synthetic anomalies
 
 
@@ -63,10 +67,23 @@ def say_duration(data: DetectionDataModule, batch: Batch, seconds: float) -> Non
             accumulate=config.accumulate,
         )
 
+    left = data.seconds_left()
     with torch.random.fork_rng(devices=[]):
-        fixed = _seconds("concatenation")
-        supernet = _seconds("supernet") if searched else 0.0
-    measured = MeasuredSeconds(part=seconds, supernet=supernet, fixed=fixed)
+        measured = MeasuredSeconds(part=seconds, supernet=0.0, fixed=_seconds("concatenation"))
+        if config.minutes is not None:
+            data.reserved = reserved_seconds(size, measured)
+            left = data.seconds_left()
+        if searched and searches_in_time(config, size, measured, seconds_left=left):
+            measured = replace(measured, supernet=_seconds("supernet"))
+    if searched:
+        data.time_to_search = searches_in_time(config, size, measured, seconds_left=left)
+    if not data.time_to_search:
+        say(
+            f"Warning: in {config.minutes:g} minutes there is no time to search a fusion beside a "
+            "training that learns. The hand-made concatenation is trained; give more minutes to "
+            "search."
+        )
+        return
     say(
         estimate_in_words(
             stage_seconds(config, size, measured), seconds_left=max(data.seconds_left(), 0.0)
@@ -114,7 +131,12 @@ def stored_features(
         scale=data.geometry,
         seed=config.seed,
     )
-    deadline = time.monotonic() + STORING_SHARE * data.seconds_left()
+    begun, left = time.monotonic(), data.seconds_left()
+
+    def in_time() -> bool:
+        share = STORING_SHARE if data.time_to_search else UNSEARCHED_SHARE
+        return time.monotonic() < begun + share * left
+
     return make_stores(
         source,
         {
@@ -122,7 +144,7 @@ def stored_features(
                 data.synthetic(purpose),
                 count,
                 # With few anomalies to choose by, no round is left out, whatever the time.
-                math.inf if purpose == "validate" and data.selection_rounds > 1 else deadline,
+                (lambda: True) if purpose == "validate" and data.selection_rounds > 1 else in_time,
             )
             for purpose, count in _rounds(data).items()
         },
@@ -144,6 +166,7 @@ def stored_features(
         scale=data.geometry,
         modalities=config.modalities,
         measure=partial(say_duration, data) if estimate else None,
+        wanted=lambda purpose: purpose != "architecture" or data.time_to_search,
         crew=data.crew,
     )
 

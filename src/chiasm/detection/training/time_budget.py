@@ -19,7 +19,7 @@ from chiasm.errors import DataError
 from chiasm.samples import PreparedSample
 from chiasm.training.device import device_of
 
-PARTS_SHARE = 0.4  # of the minutes that are left, until the features of all parts are stored
+PARTS_SHARE = 0.25  # of the minutes that are left, until the features of all parts are stored
 PASSES = 3.0  # of a training part through the frozen network: memory, anomalies, held-out parts
 MEASURED = 4  # parts that are timed
 LEAST_PARTS = 8  # that a training keeps, whatever the budget

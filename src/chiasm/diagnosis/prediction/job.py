@@ -33,6 +33,7 @@ class RecordingJob:
         model_files: that tell this model from others.
         inputs: folder or table.
         load: loads a model's folder with a number of processor threads.
+        recorder: ``NAME=VALUE`` each, what the recorder's files do not say.
     """
 
     model: Path
@@ -40,12 +41,14 @@ class RecordingJob:
     inputs: Path
     load: Callable[[Path, int], Any]
     noun: str = "recordings"
+    recorder: tuple[str, ...] = ()
 
     @property
     def options(self) -> Mapping[str, Any]:
         """What else decides the tables."""
         levels = levels_for(self.inputs)
-        return {} if levels is None else {"severity": str(dict(levels.bounds))}
+        options = {} if levels is None else {"severity": str(dict(levels.bounds))}
+        return options | ({"recorder": sorted(self.recorder)} if self.recorder else {})
 
     @property
     def pictures(self) -> bool:
@@ -58,7 +61,7 @@ class RecordingJob:
 
     def listing(self, model: Any) -> Listing:
         """List the recordings."""
-        source = open_source(self.inputs)
+        source = open_source(self.inputs, recorder=self.recorder)
         reader = without_listing(source)
         used = [p.sentence for p in source.problems if not p.left_out]
         return Listing(
@@ -72,8 +75,9 @@ class RecordingJob:
 
     def judge(self, model: Any, reader: Any) -> RecordingJudge:
         """Join a model and a reader; the store is opened where there is none."""
-        opened = open_source(self.inputs) if reader is None else reader
-        return RecordingJudge(model, opened, levels_for(self.inputs))
+        if reader is None:
+            reader = open_source(self.inputs, recorder=self.recorder)
+        return RecordingJudge(model, reader, levels_for(self.inputs))
 
 
 class RecordingJudge:
