@@ -77,7 +77,7 @@ def open_task(task: ShardTask) -> None:
         if task.versions[name] != here:
             raise ConfigurationError(
                 f"The worker on {host} has {name} {here}, and this machine "
-                f"{task.versions[name]}: verdicts could differ. Install the same here on both."
+                f"{task.versions[name]}: verdicts could differ. Install the same version on both."
             )
     _enter(task, host)
     if read_digest(task.plan.folder) != task.plan.digest:
