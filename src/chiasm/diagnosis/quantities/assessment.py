@@ -16,8 +16,18 @@ from chiasm.diagnosis.quantities.pulse_extraction import (
 )
 from chiasm.diagnosis.quantities.severity import rate_severity
 from chiasm.diagnosis.quantities.sources import Judge, discharge_sources
-from chiasm.discharge import Array, DischargeSource, Pulses, Quantities, digits
+from chiasm.discharge import (
+    LEVELS,
+    Array,
+    DischargeSource,
+    Pulses,
+    Quantities,
+    Severity,
+    digits,
+)
 from chiasm.samples import Diagnosis, RecordingSample
+
+QUIET = "normal"  # the class without a discharge
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,10 +186,26 @@ def assessed(
     if sources:
         names = ", ".join(f"{s.kind} {s.share_of_charge:.0%} of the charge" for s in sources)
         notes += (f"{len(sources)} sources: {names}; the class is that of all pulses together",)
+    severity = rate_severity(quantities)
+    notes += contradiction(diagnosis.kind, severity)
     return replace(
         diagnosis,
         quantities=quantities,
-        severity=rate_severity(quantities),
+        severity=severity,
         sources=sources,
         notes=notes,
     )
+
+
+def contradiction(kind: str | None, severity: Severity | None) -> tuple[str, ...]:
+    """Return a note where the class says that nothing discharges, and the pulses say otherwise.
+
+    Examples:
+        >>> contradiction("normal", Severity("high", ("there are 38 pulses a mains cycle",), ""))
+        ('the class is normal, but there are 38 pulses a mains cycle: look at the pattern',)
+        >>> contradiction("void", Severity("high", (), ""))
+        ()
+    """
+    if kind != QUIET or severity is None or severity.level == LEVELS[0]:
+        return ()
+    return (f"the class is {kind}, but {'; '.join(severity.reasons)}: look at the pattern",)
