@@ -494,7 +494,7 @@ def test_what_is_misspelt_is_told_in_words(root, tmp_path, given):
 
 
 def test_every_model_is_listed():
-    done = CliRunner().invoke(app, ["models"])
+    done = CliRunner().invoke(app, ["models"], env={"COLUMNS": "400"})
     assert done.exit_code == 0, done.output
     names = ("adnas_light", "btf", "mad_small", "late_average", "hog_lightgbm")
     assert [name for name in names if name not in done.output] == []
