@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from chiasm.cli import doctor, tables
 from chiasm.cli.main import EXIT_STATUSES, app
 from chiasm.cli.options import complete_model
-from chiasm.registry import models
+from chiasm.registry import choices, models
 
 HEADINGS = ("model", "parameters", "GFLOP as published", "exported", "description")
 ROWS = [
@@ -86,7 +86,7 @@ def test_completion_knows_every_model_without_importing_them():
     import chiasm.api.configuration as configuration
 
     configuration.register_models()
-    names = {model.name for model in models()}
+    names = {model.name for model in (*models(), *choices("classifier"))}
     assert set(complete_model("")) == names
     assert complete_model("mad_") == sorted(name for name in names if name.startswith("mad_"))
     assert complete_model("no such") == []
