@@ -62,7 +62,7 @@ def parts_in_time(
 
     Example:
         >>> parts_in_time(1000, 20, PartSeconds(0.1, 0.1), seconds_left=60.0)
-        50
+        27
         >>> parts_in_time(1000, 20, PartSeconds(0.1, 0.1), seconds_left=-5.0)
         8
     """
