@@ -7,17 +7,20 @@ STAMP := $(VENV)/.installed
 SITE := $(VENV)/.site_installed
 PAGE := src/chiasm/service/page/index.html
 
-.PHONY: demo docs packages page test tutorials
+.PHONY: demo docs lint packages page test tutorials
 .DEFAULT_GOAL := demo
 
 demo: $(STAMP) page
 	$(BIN)/chiasm demo --serve
 
-test: $(STAMP) page
+test: $(STAMP)
+	$(MAKE) --no-print-directory -j2 page lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+lint: $(STAMP)
 	$(BIN)/ruff format --check src tests tools
 	$(BIN)/ruff check src tests tools
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 # Warnings are errors, links are checked, and nothing is loaded from another server.
 docs: $(SITE)
