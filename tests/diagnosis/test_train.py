@@ -17,6 +17,7 @@ from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.contract import load_model, save_model
 from chiasm.diagnosis.datamodule import digest, open_data
 from chiasm.diagnosis.predictor import DiagnosisPredictor
+from chiasm.diagnosis.quantities.assessment import contradiction
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.scoring import score_recordings
@@ -60,7 +61,7 @@ def test_recordings_become_a_model_that_diagnoses(run: Path, sample):
     assert set(diagnosis.opinions) == {"image", "series"}
     assert 0 <= diagnosis.uncertainty <= 1
     assert 0 <= diagnosis.conflict <= 1
-    assert diagnosis.notes == ()
+    assert diagnosis.notes == contradiction(diagnosis.kind, diagnosis.severity)
     assert set(json.loads((run / "split.json").read_text())) == {"training", "validation", "test"}
 
 
@@ -76,7 +77,7 @@ def test_files_are_converted_once(files: Path, store: RecordingStore, monkeypatc
 @pytest.mark.parametrize("missing", ["image", "series"])
 def test_a_missing_modality_is_noted(run: Path, sample, missing: str):
     diagnosis = DiagnosisPredictor.load(run).predict(replace(sample, **{missing: None}))
-    assert diagnosis.notes == (f"the {missing} was absent",)
+    assert diagnosis.notes[0] == f"the {missing} was absent"
     assert missing not in diagnosis.opinions
     assert math.isnan(diagnosis.conflict)
     (opinion,) = diagnosis.opinions.values()

@@ -198,7 +198,7 @@ def assessed(
 
 
 def contradiction(kind: str | None, severity: Severity | None) -> tuple[str, ...]:
-    """Return a note where the class says that nothing discharges, and the pulses say otherwise.
+    """Return a note where the class says that nothing discharges, and the severity is high.
 
     Examples:
         >>> contradiction("normal", Severity("high", ("there are 38 pulses a mains cycle",), ""))
@@ -206,6 +206,6 @@ def contradiction(kind: str | None, severity: Severity | None) -> tuple[str, ...
         >>> contradiction("void", Severity("high", (), ""))
         ()
     """
-    if kind != QUIET or severity is None or severity.level == LEVELS[0]:
+    if kind != QUIET or severity is None or severity.level != LEVELS[-1]:
         return ()
     return (f"the class is {kind}, but {'; '.join(severity.reasons)}: look at the pattern",)
