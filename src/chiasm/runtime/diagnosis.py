@@ -57,6 +57,7 @@ class DiagnosisRuntime:
             name=self.name,
             threads=threads,
             precision=deployment.precision,
+            generated=False,
         )
 
     @property

@@ -28,13 +28,21 @@ class Engines:
         threads: processor threads.
         precision: of the graph.
         batch: fixed length of the first axis; None leaves it open.
+        generated: see ``open_engine``.
     """
 
     def __init__(
-        self, path: Path, *, name: str, threads: int, precision: str, batch: int | None = None
+        self,
+        path: Path,
+        *,
+        name: str,
+        threads: int,
+        precision: str,
+        batch: int | None = None,
+        generated: bool = True,
     ) -> None:
         self._path, self._name, self._threads = path, name, threads
-        self._precision, self._batch = precision, batch
+        self._precision, self._batch, self._generated = precision, batch, generated
         self._compiled: dict[int, Engine] = {}
         self._executor: PipelinedExecutor | None = None
         self._lock = threading.Lock()
@@ -54,6 +62,7 @@ class Engines:
                     streams=streams,
                     precision=self._precision,
                     batch=self._batch,
+                    generated=self._generated,
                 )
             return self._compiled[streams]
 
