@@ -92,6 +92,16 @@ def test_completion_knows_every_model_without_importing_them():
     assert complete_model("no such") == []
 
 
+def test_every_model_is_listed():
+    done = CliRunner().invoke(app, ["models"], env={"COLUMNS": "400"})
+    assert done.exit_code == 0, done.output
+    names = ("adnas_light", "btf", "mad_small", "late_average", "hog_lightgbm")
+    assert [name for name in names if name not in done.output] == []
+    exported = {line.split()[0]: "yes" in line.split() for line in done.output.splitlines() if line}
+    assert exported["adnas_light"] and exported["mad_small"]
+    assert not any(exported[name] for name in ("btf", "ast", "minirocket"))
+
+
 def requirements(monkeypatch, lines: list[str], installed: dict[str, str]) -> None:
     def version(name: str) -> str:
         if name not in installed:

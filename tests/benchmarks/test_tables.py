@@ -491,13 +491,3 @@ def test_what_is_misspelt_is_told_in_words(root, tmp_path, given):
     done = CliRunner().invoke(app, words)
     assert done.exit_code != 0
     assert isinstance(done.exception, SystemExit | ConfigurationError)
-
-
-def test_every_model_is_listed():
-    done = CliRunner().invoke(app, ["models"], env={"COLUMNS": "400"})
-    assert done.exit_code == 0, done.output
-    names = ("adnas_light", "btf", "mad_small", "late_average", "hog_lightgbm")
-    assert [name for name in names if name not in done.output] == []
-    exported = {line.split()[0]: "yes" in line.split() for line in done.output.splitlines() if line}
-    assert exported["adnas_light"] and exported["mad_small"]
-    assert not any(exported[name] for name in ("btf", "ast", "minirocket"))

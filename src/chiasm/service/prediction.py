@@ -184,7 +184,7 @@ class RequestPredictor:
             system=recording.system,
         )
         severity, quantities = diagnosis.severity, diagnosis.quantities
-        asset, facts = facts_of(fields, recording, diagnosis, row.time)
+        asset, facts = facts_of(fields, sample, diagnosis, row.time)
         row = replace(
             row,
             asset=asset,

@@ -12,7 +12,6 @@ from chiasm.diagnosis.monitoring.measuring import observation_of
 from chiasm.diagnosis.monitoring.times import is_ambiguous, time_of_text
 from chiasm.errors import DataError
 from chiasm.samples import Diagnosis, RecordingSample
-from chiasm.service.decoding import Recording
 from chiasm.service.refusals import shortened
 
 _LONGEST = 120  # letters of a name
@@ -37,25 +36,19 @@ def check_asset(fields: Mapping[str, str]) -> None:
 
 
 def facts_of(
-    fields: Mapping[str, str], recording: Recording, diagnosis: Diagnosis, now: float
+    fields: Mapping[str, str], sample: RecordingSample, diagnosis: Diagnosis, now: float
 ) -> tuple[str, str]:
     """Return the asset of a request, and what its trend needs as JSON; "" twice without one.
 
     Args:
         fields: of the request, checked.
-        recording: that was decoded.
+        sample: the recording, with its pulses and the instrument behind it.
         diagnosis: of it.
         now: seconds since 1970, where the request does not tell when it was recorded.
     """
     asset = fields.get("asset", "").strip()
     if not asset:
         return "", ""
-    sample = RecordingSample(
-        recording.image,
-        recording.series,
-        frequency=recording.frequency,
-        samples_per_cycle=recording.samples_per_cycle,
-    )
     one = observation_of(
         sample,
         diagnosis,
