@@ -93,9 +93,14 @@ chiasm train --model hog_lightgbm --data $WORK/recordings --out $WORK/trees
 chiasm train --data $WORK/few/flange --out $WORK/dino --model btf image_size=70 \\
   options='{backbone: dinov2_vits14}' false_alarm_rate=0.25 rotate=false
 """,
+    "mlflow": """
+MLFLOW_ALLOW_FILE_STORE=true MLFLOW_TRACKING_URI=file://$WORK/mlflow \
+  chiasm evaluate $WORK/small --data $WORK/few/flange --mlflow parts
+test -n "$(find $WORK/mlflow -name contract.json)"
+""",
     "formats": "python -c 'import OpenEXR, imagecodecs'",
 }
-WITH_TORCH = ("train", "export", "rivals", "quality")
+WITH_TORCH = ("train", "export", "rivals", "quality", "mlflow")
 
 
 def main() -> int:

@@ -24,6 +24,7 @@ from chiasm.metrics import versions
 from chiasm.metrics.calibration import fit_temperature, softmax
 from chiasm.metrics.classification import macro_f1
 from chiasm.runs.model_folder import library_versions
+from chiasm.training.progress import counted
 
 # If every validation recording is classified right, the likelihood has no minimum in between.
 TEMPERATURES = (0.5, 10.0)
@@ -36,7 +37,8 @@ def calibrate_and_save(network: Classifier, data: DiagnosisDataModule) -> float:
     recordings by what each one has.
     """
     contract = uncalibrated_contract(data)
-    samples = (data.store.load(ref) for ref in data.split.validation)
+    refs = counted("Calibrating", data.split.validation, unit="recordings")
+    samples = (data.store.load(ref) for ref in refs)
     outputs = DiagnosisPredictor(network, contract).outputs(samples)
     right = {key: z.argmax(axis=1) == outputs.labels for key, z in outputs.logits.items()}
     rule = fit_unknown_rule(data, right)
