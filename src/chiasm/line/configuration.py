@@ -68,4 +68,4 @@ def _outlet(path: Path, number: int, entry: Mapping[str, Any]) -> tuple[str, Out
     retry_s = options.number("retry_s", 1.0, low=0.01, high=60)
     outlet = known[str(kind)](options)
     options.end()
-    return name, OutletSettings(outlet, only=only, max_age_s=max_age_s, retry_s=retry_s)
+    return name, OutletSettings(outlet, only, max_age_s, retry_s, str(kind))

@@ -52,7 +52,7 @@ _SENSOR_FIELDS = (
 )
 PART_FIELDS = (
     *("rgb", "xyz", "depth", *_CAMERA_FILES, *CAMERA_COLUMNS, "depth_unit"),
-    *(*_SENSOR_FIELDS, "source"),
+    *(*_SENSOR_FIELDS, "product", "source"),
 )
 # The further files of a monitor's recording, beside its amplitudes.
 _MONITOR_FILES = {"series_phase": "P", "series_time": "Ti", "series_settings": "SG"}

@@ -62,7 +62,7 @@ class MqttOutlet:
         self._user, self._password, self._tls = user, password, tls
         self._status_topic, self._timeout = status_topic, timeout_s
         self._client: Any = None
-        self._where = f"the broker {host}:{port}"
+        self.where = f"the broker {host}:{port}"
         self._changed = threading.Condition()
         self._answer: Any = None  # of the broker to the login
         self._codes: dict[int, Any] = {}  # of acknowledgements, by message
@@ -95,7 +95,7 @@ class MqttOutlet:
         try:
             client.connect(self._host, self._port, keepalive=30)
         except (OSError, ValueError) as error:
-            raise OutletAwayError(f"{self._where} cannot be reached ({error}).") from None
+            raise OutletAwayError(f"{self.where} cannot be reached ({error}).") from None
         client.loop_start()
         with self._changed:
             self._changed.wait_for(lambda: self._answer is not None, self._timeout)
@@ -108,7 +108,7 @@ class MqttOutlet:
                 if answer is None
                 else f"refuses the login ({answer}); check the user and the password."
             )
-            raise OutletAwayError(f"{self._where} {why}")
+            raise OutletAwayError(f"{self.where} {why}")
         self._client = client
         if self._status_topic:
             self._publish(self._status_topic, "online", retain=True)
@@ -121,7 +121,7 @@ class MqttOutlet:
         topic = self._topic.format_map(levels)
         code = self._publish(topic, json.dumps(record), retain=self._retain)
         if code.is_failure:
-            sentence = f"{self._where} refuses a record on the topic {topic} ({code})."
+            sentence = f"{self.where} refuses a record on the topic {topic} ({code})."
             if code.value in _REFUSED:
                 raise RefusedRecordError(sentence)
             raise OutletAwayError(sentence)
@@ -136,7 +136,7 @@ class MqttOutlet:
             # Not the client's own repetition: the record is sent again from the disk.
             self.close()
             raise OutletAwayError(
-                f"{self._where} did not acknowledge a message within {self._timeout:g} s."
+                f"{self.where} did not acknowledge a message within {self._timeout:g} s."
             )
         return code
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.line.outlets.modbus import CODES, OTHER, first_region
-from chiasm.line.outlets.outlet import Options, OutletAwayError, RefusedRecordError, outlet
+from chiasm.line.outlets.outlet import Options, OutletAwayError, RefusedRecordError, outlet, shown
 from chiasm.line.record import DEFECTIVE, GOOD, Payload
 
 FIELDS = (
@@ -76,7 +76,7 @@ class OpcUaOutlet:
         self._client: Any = None
         self._nodes: dict[str, tuple[Any, Any]] = {}  # field to node and type
         self._counter = 0
-        self._where = f"the OPC UA server {url}"
+        self.where = f"the OPC UA server {shown(url)}"
 
     def check(self) -> None:
         """Connect, find the variables with their types, and read the counter."""
@@ -104,7 +104,7 @@ class OpcUaOutlet:
         except Exception as error:  # asyncua raises errors of many families
             self.close(client)
             raise OutletAwayError(
-                f"{self._where} cannot be used: {name} fails ({_reason(error)})."
+                f"{self.where} cannot be used: {name} fails ({_reason(error)})."
             ) from None
 
     def send(self, record: Payload) -> None:
@@ -118,10 +118,10 @@ class OpcUaOutlet:
             if "counter" in self._nodes:
                 self._write({"counter": counter})
         except _ImpossibleValueError as error:
-            raise RefusedRecordError(f"{self._where}: {error}") from None
+            raise RefusedRecordError(f"{self.where}: {error}") from None
         except Exception as error:
             self.close()
-            raise OutletAwayError(f"{self._where} takes no value ({_reason(error)}).") from None
+            raise OutletAwayError(f"{self.where} takes no value ({_reason(error)}).") from None
         self._counter = counter
 
     def close(self, client: Any = None) -> None:
