@@ -18,8 +18,9 @@ from chiasm.line.record import Payload
 COLUMNS = (
     *("time", "source", "decision", "alarm", "score", "p_value", "threshold", "station"),
     *("model", "model_hash", "wing", "latency_ms", "probabilities", "notes", "error"),
-    *("id", "stamp"),
+    *("product", "id", "stamp"),
 )
+_EARLIER = tuple(name for name in COLUMNS if name != "product")  # of tables that are continued
 
 
 class Judged(NamedTuple):
@@ -42,7 +43,8 @@ class Journal:
     Args:
         path: of the file, which is created with the first line.
 
-    A last line that a kill cut off is removed.
+    A last line that a kill cut off is removed. A table of an earlier version is continued with its
+    own columns.
 
     Raises:
         ArtifactError: the file is no such table.
@@ -51,6 +53,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._columns = COLUMNS
         self._mend()
 
     def rows(self) -> Iterator[dict[str, str]]:
@@ -82,8 +85,9 @@ class Journal:
         try:
             size = os.fstat(file).st_size
             if size == 0:  # a new file, or one that was rotated away
+                self._columns = COLUMNS
                 writer.writerow(COLUMNS)
-            writer.writerow([cell({**payload, "stamp": stamp}[name]) for name in COLUMNS])
+            writer.writerow([cell({**payload, "stamp": stamp}[name]) for name in self._columns])
             data = text.getvalue().encode()
             try:
                 while data:
@@ -102,8 +106,10 @@ class Journal:
             header = stream.readline().decode("utf-8", "replace").rstrip("\r\n")
             if not header.strip():
                 return
+            if header == ",".join(_EARLIER):
+                self._columns = _EARLIER
             # A kill may have cut off the header itself.
-            if not ",".join(COLUMNS).startswith(header):
+            if not any(",".join(known).startswith(header) for known in (COLUMNS, _EARLIER)):
                 raise ArtifactError(
                     f"{self.path} is no table of a watch of this version: its first line is "
                     f"{header[:80]!r}. Move it away, or name another folder with --out."

@@ -34,6 +34,7 @@ class LineRecord:
         score: raw score of a part, or largest probability of a recording; None on error.
         p_value: of a part.
         threshold: score above which a part is defective.
+        product: of which a part is, where the model is of several; else "".
         probabilities: of a recording, by kind.
         regions: places of the alarm on a part, the highest peak first.
         parts: of a frame that is split, the verdict on each of its parts.
@@ -54,6 +55,7 @@ class LineRecord:
     score: float | None = None
     p_value: float | None = None
     threshold: float | None = None
+    product: str = ""
     probabilities: Mapping[str, float] = field(default_factory=dict)
     regions: tuple[Region, ...] = ()
     parts: tuple[Verdict, ...] = ()
@@ -75,6 +77,7 @@ class LineRecord:
             "score": finite(self.score),
             "p_value": finite(self.p_value),
             "threshold": finite(self.threshold),
+            "product": self.product,
             "probabilities": {kind: finite(p) for kind, p in self.probabilities.items()},
             "regions": _places(self.regions),
             "parts": [_part(part) for part in self.parts],
@@ -175,6 +178,9 @@ def json_schema() -> dict[str, Any]:
         "score": entry(number, "Raw score of a part, or largest probability of a recording."),
         "p_value": entry(number, "Of a part: share of good parts that look as unusual."),
         "threshold": entry(number, "Scores above it are alarms."),
+        "product": entry(
+            "string", "Of which a part is, where the model is of several products; else empty."
+        ),
         "probabilities": entry(
             "object", "Of a recording, by kind.", additionalProperties={"type": number}
         ),
@@ -220,7 +226,8 @@ def json_schema() -> dict[str, Any]:
         "title": "A verdict of chiasm",
         "type": "object",
         "properties": properties,
-        "required": list(properties),
+        # Records that waited on the disk since a version without products have none.
+        "required": [name for name in properties if name != "product"],
         "additionalProperties": False,
     }
 

@@ -221,9 +221,9 @@ def _camera(
     return camera
 
 
-def _camera_of_file(upload: Upload) -> Intrinsics:
+def _camera_of_file(upload: Upload, *, colour: bool = False) -> Intrinsics:
     check_facts(upload.content, upload.where)
-    return intrinsics_from_bytes(upload.content, upload.where)
+    return intrinsics_from_bytes(upload.content, upload.where, colour=colour)
 
 
 def _colour_view(files: Mapping[str, Upload]) -> ColourView | None:
@@ -240,7 +240,7 @@ def _colour_view(files: Mapping[str, Upload]) -> ColourView | None:
     check_facts(motion.content, motion.where)
     matrix = extrinsic_from_bytes(motion.content, motion.where)
     return ColourView(
-        _camera_of_file(files["colour_intrinsics"]), tuple(map(tuple, matrix.tolist()))
+        _camera_of_file(files["colour_intrinsics"], colour=True), tuple(map(tuple, matrix.tolist()))
     )
 
 

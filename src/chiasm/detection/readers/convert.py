@@ -193,7 +193,7 @@ def _colour_view(intrinsics: Path | str | None, extrinsic: Path | str | None) ->
             f"the depth camera to it; {lacking} is not given."
         )
     motion = read_extrinsic(extrinsic)
-    return ColourView(read_intrinsics(intrinsics), tuple(map(tuple, motion.tolist())))
+    return ColourView(read_intrinsics(intrinsics, colour=True), tuple(map(tuple, motion.tolist())))
 
 
 def _layout(path: Path) -> str:

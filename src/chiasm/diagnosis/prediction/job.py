@@ -95,7 +95,7 @@ class RecordingJudge:
         self.model, self.reader, self.levels = model, reader, levels
         self.columns = columns_of(model.kinds)
 
-    def judge(self, item: Item) -> Outcome:
+    def judge(self, item: Item) -> tuple[Outcome]:
         """Diagnose one recording."""
         ref = _ref(item)
         # A reader remembers what it repaired; one for each recording forgets it again.
@@ -110,7 +110,7 @@ class RecordingJudge:
         diagnosis = next(self.model.predict_all([(ref.source, recording)]))
         if isinstance(recording, RecordingSample):
             diagnosis = rated(measured(diagnosis, recording), self.levels)
-        return outcome_of(diagnosis, self.model.kinds, remarks=remarks)
+        return (outcome_of(diagnosis, self.model.kinds, remarks=remarks),)
 
     def failed(self, source: str, sentence: str) -> Outcome:
         """Return the outcome of a recording that cannot be diagnosed."""

@@ -19,13 +19,16 @@ from chiasm.line.record import Payload
 
 _REFUSED = frozenset({0x90, 0x95, 0x99})  # topic name, packet size, payload format (MQTT 5, 2.4)
 
+_PLACEHOLDERS = ("station", "decision", "model", "product")
+
 
 class MqttOutlet:
     """Publishes each record as JSON, and waits for the broker's acknowledgement.
 
     Args:
         host, port: of the broker.
-        topic: with the placeholders ``{station}``, ``{decision}`` and ``{model}``.
+        topic: with the placeholders ``{station}``, ``{decision}``, ``{model}`` and
+            ``{product}``.
         qos: 1 or 2; 0 would lose records unnoticed.
         retain: whether the broker keeps the newest record of a topic for new subscribers.
         version: 5, or 3 for brokers that know 3.1.1 only, which acknowledge also what they drop.
@@ -113,9 +116,8 @@ class MqttOutlet:
     def send(self, record: Payload) -> None:
         """Publish a record and wait for its acknowledgement."""
         self.check()
-        levels = {
-            name: _level(str(record[name]) or "none") for name in ("station", "decision", "model")
-        }
+        # A record that waited since an earlier version has no product.
+        levels = {name: _level(str(record.get(name, "")) or "none") for name in _PLACEHOLDERS}
         topic = self._topic.format_map(levels)
         code = self._publish(topic, json.dumps(record), retain=self._retain)
         if code.is_failure:
@@ -169,10 +171,10 @@ def mqtt(options: Options) -> MqttOutlet:
     """Build an outlet to a broker from its options."""
     topic = options.text("topic", "chiasm/{station}/verdict")
     try:
-        topic.format_map({"station": "s", "decision": "d", "model": "m"})
+        topic.format_map(dict.fromkeys(_PLACEHOLDERS, "x"))
     except (KeyError, ValueError, IndexError, AttributeError):
         raise options.wrong(
-            "topic", topic, "a topic whose braces are {station}, {decision} or {model}"
+            "topic", topic, "a topic whose braces are {station}, {decision}, {model} or {product}"
         ) from None
     if "+" in topic or "#" in topic:
         raise options.wrong("topic", topic, "a topic without + and #")

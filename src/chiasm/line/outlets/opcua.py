@@ -28,6 +28,7 @@ FIELDS = (
         "station",
         "model",
         "model_hash",
+        "product",
         "error",
         "notes",
         "json",
@@ -163,6 +164,7 @@ def _facts(record: Payload) -> dict[str, Any]:
         **dict(zip(("x", "y"), place)),
         "area_mm2": area,
         "notes": " ".join(record["notes"]),
+        "product": record.get("product", ""),  # of earlier versions there is none
         "json": json.dumps(record),
     }
 
