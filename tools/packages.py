@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import sbom
 from package_trials import ABSENT, BESIDE, MAKES, NEEDS, TRIALS, WITH_TORCH
 
 ROOT = Path(__file__).parents[1]
@@ -51,11 +52,13 @@ def main() -> int:
     work.mkdir(parents=True, exist_ok=True)
     files = build(work / "dist")
     wheel = next(path for path in files if path.suffix == ".whl")
+    sbom.write("page", sbom.page_bom())
     content = {"rows": [], "absent": []}
     if RESULTS.is_file():
         content |= json.loads(RESULTS.read_text())
     content |= {"files": {path.name: path.stat().st_size for path in files}}
-    content |= {"machine": f"{platform.machine()}, {platform.system()}", "commit": commit()}
+    content |= {"machine": f"{platform.machine()}, {platform.system()}"}
+    content.pop("commit", None)  # of each row
     done = {(r["python"], r["extra"]) for r in content["rows"] if _is_done(r, content_hash(wheel))}
     failed = 0
     for version, python, extra in trials(pythons, given.extras, work):
@@ -132,8 +135,8 @@ def build(folder: Path) -> list[Path]:
         raise SystemExit("The operators' page is not built: run 'make page', which needs npm.")
     shutil.rmtree(folder, ignore_errors=True)
     tools = folder.with_name("tools")
-    if not (tools / "bin/python").exists():
-        _install(sys.executable, tools, "build")
+    if not (tools / "bin/cyclonedx-py").exists():
+        _install(sys.executable, tools, "build", sbom.CYCLONEDX)
     # The same sources make the same files, byte for byte.
     when = ["git", "log", "-1", "--format=%ct"]
     date = subprocess.run(when, cwd=ROOT, capture_output=True, text=True, check=False).stdout
@@ -146,7 +149,12 @@ def build(folder: Path) -> list[Path]:
         text=True,
         check=True,
     ).stdout
-    for needed in ("chiasm/service/page/index.html", "chiasm/py.typed", "presets/recommended.yaml"):
+    for needed in (
+        "page/index.html",
+        "page/licences.md",
+        "chiasm/py.typed",
+        "presets/recommended.yaml",
+    ):
         if needed not in names:
             raise SystemExit(f"The wheel lacks {needed}; see package-data in pyproject.toml.")
     return files
@@ -159,7 +167,8 @@ def trial(wheel: Path, extra: str, version: str, python: str, work: Path) -> tup
     """
     place = Path(tempfile.mkdtemp(prefix="extra-", dir=work))
     names = ",".join((() if extra == "base" else (extra,)) + BESIDE.get(extra, ()))
-    row: Row = {"python": version, "extra": extra, "wheel": content_hash(wheel), "mb": None}
+    row: Row = {"python": version, "extra": extra, "mb": None}
+    row |= {"wheel": content_hash(wheel), "commit": commit()}
     absent: list[Row] = []
     environment = {
         **{k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")},
@@ -173,6 +182,9 @@ def trial(wheel: Path, extra: str, version: str, python: str, work: Path) -> tup
         row["mb"] = round(_size(place / "env") / 1e6)
         row["torch"] = _torch_version(place / "env")
         _call(f"set -euo pipefail\n{TRIALS[extra]}", place, environment)
+        if extra in sbom.SHIPPED:
+            bom = sbom.environment_bom(place / "env/bin/python", work / "tools/bin/cyclonedx-py")
+            sbom.write(sbom.SHIPPED[extra][0], bom)
         row["result"] = "works"
         absent = [
             absence(command, needed, extra, place, environment)
@@ -300,7 +312,8 @@ def page(content: dict[str, Any]) -> str:
         installed = "no extra" if line["environment"] == "base" else f"`[{line['environment']}]`"
         says = line["says"].removeprefix("chiasm: ").replace("|", "\\|")
         lines.append(f"| {installed} | `{line['command']}` | {says} |")
-    return "\n".join([*lines, "", f"Commit {content['commit']}; {content['machine']}.", ""])
+    commits = ", ".join(dict.fromkeys(row.get("commit", "050ff85") for row in content["rows"]))
+    return "\n".join([*lines, "", f"Commit {commits}; {content['machine']}.", ""])
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from chiasm.diagnosis.readers.instruments import MONITOR_ROLES, monitor_list
 from chiasm.diagnosis.readers.recorded import RAW_SUFFIXES, Recorded, RecorderSettings
 from chiasm.diagnosis.readers.recorder_settings import settings_of
 from chiasm.discharge import MeasuringSystem, Pulses
-from chiasm.errors import DataError
+from chiasm.errors import DataError, renamed
 from chiasm.files.bit_depth import few_bits
 from chiasm.files.decoding import numbers_of
 from chiasm.files.images import rgb_from_bytes
@@ -254,6 +254,8 @@ def decode_recording(
     """
     check_fields(files, fields, RECORDING_FIELDS)
     notes: list[str] = []
+    if _given(fields, "rows_in_time"):
+        notes.append(renamed("field", "rows_in_time", "layout"))
     image = _colour(files["image"], limits, None, notes) if "image" in files else None
     settings = _recorder_settings(fields, channels)
     per_cycle = settings.samples_per_cycle or CYCLE
