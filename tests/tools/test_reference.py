@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 import chiasm
-
 from chiasm.errors import GUIDE, ChiasmError, GenotypeError
 from chiasm.fusion.genotype import Genotype, concatenation, random_genotype
 from chiasm.fusion.pools import Candidate, Pools, joined
