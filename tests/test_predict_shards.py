@@ -80,25 +80,6 @@ def here(monkeypatch) -> list[int]:
     return judge_here(monkeypatch)
 
 
-def test_each_recording_is_drawn_and_rated_by_the_levels_of_a_file(
-    recordings, classifier, tmp_path
-):
-    levels = tmp_path / "ours.yaml"
-    levels.write_text("name: ours\nrate_per_s: {medium: 1, high: 2}\n")
-    pair = (recordings / "0.png", recordings / "0.npy")
-    (found,) = api.predict(
-        classifier, pair[0], series=pair[1], out=tmp_path / "out", severity=levels
-    )
-    assert len(list((tmp_path / "out/patterns").glob("0-*.png"))) == 1
-    (row,) = json.loads((tmp_path / "out/diagnoses.json").read_text())
-    details = row["details"]
-    assert row["severity"] == details["severity"]["level"] == "high"
-    assert details["severity"]["levels"] == found.severity.levels == "ours"
-    assert row["charge_unit"] == found.quantities.unit == "uncalibrated"
-    charge = details["quantities"]["charge_largest_uncalibrated"]
-    assert row["charge_largest"] == pytest.approx(charge, rel=1e-5)
-
-
 def rows(out: Path, name: str = "verdicts") -> list[dict]:
     files = sorted((out / name).glob("part-*.parquet"))
     return [row for file in files for row in pq.read_table(file).to_pylist()]
@@ -236,15 +217,31 @@ def test_a_frame_of_several_parts_has_the_same_rows_in_processes(seed, here, tmp
     assert here == []  # what is complete is told by its inputs, and not by its rows
 
 
-def test_recordings_have_the_same_rows_and_the_same_summary(
+def test_recordings_have_the_same_rows_pictures_and_summary(
     recordings, classifier, here, tmp_path, capsys
 ):
-    api.predict(classifier, recordings, out=tmp_path / "plain", pictures=False)
+    levels = tmp_path / "ours.yaml"
+    levels.write_text("name: ours\nrate_per_s: {medium: 1, high: 2}\n")
+    found = api.predict(classifier, recordings, out=tmp_path / "plain", severity=levels)
     plain = summary(capsys.readouterr().out, tmp_path / "plain")
-    api.predict_shards(classifier, recordings, out=tmp_path / "out", workers=2, quiet=True)
+    api.predict_shards(
+        classifier, recordings, out=tmp_path / "out", workers=2, severity=levels, quiet=True
+    )
     assert rows(tmp_path / "out") == plain_rows(tmp_path / "plain", "diagnoses")
     assert summary(capsys.readouterr().out, tmp_path / "out") == plain
     assert not (tmp_path / "out/heat_maps").exists()
+    drawn, expected = (
+        {path.name: path.read_bytes() for path in (tmp_path / name / "patterns").iterdir()}
+        for name in ("out", "plain")
+    )
+    assert drawn == expected and len(drawn) == 4
+    row = json.loads((tmp_path / "plain/diagnoses.json").read_text())[0]
+    details = row["details"]
+    assert row["severity"] == details["severity"]["level"] == "high"
+    assert details["severity"]["levels"] == found[0].severity.levels == "ours"
+    assert row["charge_unit"] == found[0].quantities.unit == "uncalibrated"
+    charge = details["quantities"]["charge_largest_uncalibrated"]
+    assert row["charge_largest"] == pytest.approx(charge, rel=1e-5)
 
 
 def test_a_store_of_recordings_is_judged_as_its_files_are(recordings, classifier, here, tmp_path):
@@ -256,7 +253,9 @@ def test_a_store_of_recordings_is_judged_as_its_files_are(recordings, classifier
             )
     store = open_store(tmp_path / "good", cache=tmp_path / "cache").path
     for name, data in (("files", tmp_path / "good"), ("store", store)):
-        api.predict_shards(classifier, data, out=tmp_path / name, workers=1, quiet=True)
+        api.predict_shards(
+            classifier, data, out=tmp_path / name, workers=1, pictures=False, quiet=True
+        )
     judged = [pd.DataFrame(rows(tmp_path / name)) for name in ("files", "store")]
     figures = [table.drop(columns=["source", "notes"]) for table in judged]
     pd.testing.assert_frame_equal(*figures)
@@ -415,6 +414,6 @@ def test_what_does_not_fit_is_refused(parts, recordings, detector, classifier, h
 def test_the_command_judges_in_two_processes(recordings, classifier, tmp_path):
     api.predict(classifier, recordings, out=tmp_path / "plain", pictures=False)
     words = ["predict", *map(str, (classifier, recordings)), "--out", str(tmp_path / "out")]
-    ended = CliRunner().invoke(app, [*words, "--workers", "2"])
+    ended = CliRunner().invoke(app, [*words, "--workers", "2", "--no-pictures"])
     assert ended.exit_code == 3, ended.output  # one recording cannot be read
     assert rows(tmp_path / "out") == plain_rows(tmp_path / "plain", "diagnoses")

@@ -15,6 +15,7 @@ from chiasm.detection.readers.camera import back_project, camera_for, camera_of
 from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.readers.source import SampleRef
 from chiasm.detection.sensors.orientation import orientation_of, turned, upright
+from chiasm.detection.sensors.point_order import ABOVE, seen_from_above
 from chiasm.detection.sensors.registration import scaled_to
 from chiasm.errors import DataError
 from chiasm.files.decoding import Numbers
@@ -310,4 +311,9 @@ def _point_map(value: Any, remarks: list[str]) -> FloatArray:
         raise DataError(f"xyz must have shape (height, width, 3), but has {tuple(points.shape)}.")
     if not np.issubdtype(points.dtype, np.floating):
         raise DataError(f"xyz must be floating point, in metres, but is {points.dtype}.")
-    return point_map(Numbers(points), "xyz", remarks=remarks)
+    xyz = point_map(Numbers(points), "xyz", remarks=remarks)
+    above = seen_from_above(xyz, "xyz")
+    if above is None:
+        return xyz
+    remarks.append(ABOVE)
+    return above

@@ -193,7 +193,7 @@ def _colour_view(intrinsics: Path | str | None, extrinsic: Path | str | None) ->
             f"the depth camera to it; {lacking} is not given."
         )
     motion = read_extrinsic(extrinsic)
-    return ColourView(read_intrinsics(intrinsics), tuple(map(tuple, motion.tolist())))
+    return ColourView(read_intrinsics(intrinsics, colour=True), tuple(map(tuple, motion.tolist())))
 
 
 def _layout(path: Path) -> str:
@@ -338,7 +338,9 @@ def _listing(
 ) -> tuple[Any, Sequence[SampleRef]]:
     """Return a reader, which has forgotten what there is, and what it is to load."""
     found = Pairing()
-    refs = sensor_refs(origin, found)
+    # Readers of point maps know nothing of markers and heights.
+    told = replace(settings, unit_m=None, camera=None) != RangeSettings()
+    refs = sensor_refs(origin, found, all_points=told)
     problems += found.problems
     if refs is not None:
         remarks += found.remarks
@@ -353,6 +355,11 @@ def _listing(
         raise DataError(
             f"{origin} already holds 3D points or names its own intrinsics; leave the given "
             "intrinsics out."
+        )
+    if told:
+        raise DataError(
+            f"{origin} is {_layout(origin)}, whose 3D files are read as they are: leave out what "
+            "was given on missing values, pitch, offset and direction."
         )
     source = open_source(origin, lamp=lamp, unit_m=settings.unit_m)
     problems.extend(source.problems)

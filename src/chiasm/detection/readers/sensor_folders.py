@@ -40,28 +40,33 @@ _ALWAYS_POINTS = RANGE_SUFFIXES - RGB_SUFFIXES - _TABLES
 _SPLITS = ("train", "validation", "test")
 
 
-def sensor_refs(origin: Path, found: Pairing) -> list[SampleRef] | None:
+def sensor_refs(
+    origin: Path, found: Pairing, *, all_points: bool = False
+) -> list[SampleRef] | None:
     """Return the parts in a folder, or in its ``split/kind`` folders; None for another layout.
 
     Colour and 3D lie in two folders, or in one with names that tell them apart, and are paired as
     ``pair_files`` does; with no colour at all parts are 3D alone. ``found`` gets the files without
-    a partner, and how names that differ were paired.
+    a partner, and how names that differ were paired. ``all_points``: also point maps in ``xyz/``,
+    which readers take as they are.
     """
     if origin.is_file():
         return [SampleRef(str(origin), {"xyz": origin})] if is_range_file(origin) else None
-    refs = _parts(origin, found)
+    refs = _parts(origin, found, all_points=all_points)
     if refs is not None:
         return refs
     parts: list[SampleRef] = []
     for split in _SPLITS:
         for folder in _folders(origin / split):
-            parts += _parts(folder, found, split=split) or ()
+            parts += _parts(folder, found, split=split, all_points=all_points) or ()
     return parts or None
 
 
-def _parts(folder: Path, found: Pairing, split: str = "") -> list[SampleRef] | None:
+def _parts(
+    folder: Path, found: Pairing, *, split: str = "", all_points: bool = False
+) -> list[SampleRef] | None:
     """Return the parts of one folder; None where no file needs a conversion."""
-    name, points = _sensor_files(folder)
+    name, points = _sensor_files(folder, all_points=all_points)
     colour = next(
         (n for n in COLOUR_FOLDERS if image_files(folder / n, RGB_SUFFIXES)), COLOUR_FOLDERS[0]
     )
@@ -124,10 +129,11 @@ def is_range_file(path: Path) -> bool:
     return not any(re.search("rgb|image|path|file|label|split|kind|depth|series", n) for n in names)
 
 
-def _sensor_files(folder: Path) -> tuple[str, list[Path]]:
+def _sensor_files(folder: Path, *, all_points: bool = False) -> tuple[str, list[Path]]:
     """Return the first folder of 3D files that readers do not take as they are, and its files."""
     for name in SENSOR_FOLDERS:
-        suffixes = RANGE_SUFFIXES - XYZ_SUFFIXES if name == "xyz" else RANGE_SUFFIXES
+        as_they_are = name == "xyz" and not all_points
+        suffixes = RANGE_SUFFIXES - XYZ_SUFFIXES if as_they_are else RANGE_SUFFIXES
         points = image_files(folder / name, suffixes)
         if points:
             return name, list(points.values())
