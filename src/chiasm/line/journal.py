@@ -30,11 +30,13 @@ class Judged(NamedTuple):
         stamp: of its files, see ``Arrival``.
         id: of the verdict.
         decision: the word.
+        whole: stamp of the files that were last judged without an error, or "".
     """
 
     stamp: str
     id: str
     decision: str
+    whole: str = ""
 
 
 class Journal:
@@ -71,7 +73,9 @@ class Journal:
         for row in self.rows():
             if row["source"] in wanted:
                 name = wanted[row["source"]]
-                judged[name] = Judged(row["stamp"], row["id"], row["decision"])
+                whole = judged[name].whole if name in judged else ""
+                whole = whole if row["error"] else row["stamp"]
+                judged[name] = Judged(row["stamp"], row["id"], row["decision"], whole)
         return judged
 
     def append(self, payload: Payload, stamp: str) -> None:
