@@ -14,7 +14,7 @@ from typing import Any
 
 from chiasm.detection.report.overlay import HeatScale
 from chiasm.diagnosis.prediction.outcomes import source_record
-from chiasm.errors import ChiasmError
+from chiasm.errors import ChiasmError, DataError
 from chiasm.line.record import LineRecord, Payload
 from chiasm.samples import Diagnosis, RecordingSample, Verdict
 from chiasm.service.assets.facts import check_asset, facts_of
@@ -118,7 +118,14 @@ class RequestPredictor:
         decode = partial(decode_part, files, fields, self.limits)
         with self.preparing:
             part = decode()
-            predict = runtime.prepared(part.rgb, part.xyz, source=row.source)
+            try:
+                predict = runtime.prepared(part.rgb, part.xyz, source=row.source)
+            except DataError as error:
+                if not part.notes:
+                    raise
+                # What was assumed of the file may be why it does not fit.
+                noted = " ".join(part.notes)
+                raise DataError(f"{error} Noted while it was read: {noted}") from error
         verdict: Verdict = predict()
         name, decided = model.decided(runtime, verdict)
         normals, rule = decided.deployment.calibration_scores, decided.deployment.alarm_rule
