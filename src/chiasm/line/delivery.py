@@ -12,7 +12,7 @@ from pathlib import Path
 
 from chiasm.files.spool import Rows, Spool, line_of
 from chiasm.line.outlets.outlet import Outlet, OutletAwayError, RefusedRecordError
-from chiasm.line.record import Payload, seconds_of
+from chiasm.line.record import VERSION, Payload, as_version, seconds_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +29,14 @@ class OutletSettings:
         only: decisions that are sent; () sends all.
         max_age_s: age after which a record is not sent any more; None sends all.
         retry_s: seconds before the second attempt; each further one takes twice as long.
+        record: version of the record that is sent.
     """
 
     outlet: Outlet
     only: tuple[str, ...] = ()
     max_age_s: float | None = None
     retry_s: float = 1.0
+    record: int = VERSION
 
 
 class Delivery:
@@ -215,7 +217,7 @@ class Channel:
             if self._is_stale(row):
                 continue
             try:
-                self._settings.outlet.send(row)
+                self._settings.outlet.send(as_version(row, self._settings.record))
             except OutletAwayError:
                 raise
             except RefusedRecordError as error:

@@ -19,7 +19,10 @@ COLUMNS = (
     *("time", "source", "decision", "alarm", "score", "p_value", "threshold", "station"),
     *("model", "model_hash", "wing", "latency_ms", "probabilities", "notes", "error"),
     *("id", "stamp"),
+    # A table of an earlier version has the columns before, and keeps them.
+    *("confidence", "unknown", "severity", "charge", "charge_unit", "pulse_rate"),
 )
+_EARLIER = COLUMNS[: COLUMNS.index("stamp") + 1]
 
 
 class Judged(NamedTuple):
@@ -51,6 +54,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._columns = COLUMNS
         self._mend()
 
     def rows(self) -> Iterator[dict[str, str]]:
@@ -82,8 +86,10 @@ class Journal:
         try:
             size = os.fstat(file).st_size
             if size == 0:  # a new file, or one that was rotated away
-                writer.writerow(COLUMNS)
-            writer.writerow([cell({**payload, "stamp": stamp}[name]) for name in COLUMNS])
+                self._columns = COLUMNS
+                writer.writerow(self._columns)
+            values = {**payload, "stamp": stamp}
+            writer.writerow([cell(values.get(name)) for name in self._columns])
             data = text.getvalue().encode()
             try:
                 while data:
@@ -102,6 +108,8 @@ class Journal:
             header = stream.readline().decode("utf-8", "replace").rstrip("\r\n")
             if not header.strip():
                 return
+            if header == ",".join(_EARLIER):
+                self._columns = _EARLIER
             # A kill may have cut off the header itself.
             if not ",".join(COLUMNS).startswith(header):
                 raise ArtifactError(
