@@ -239,7 +239,7 @@ def json_schema(version: int = VERSION) -> dict[str, Any]:
         "severity": {
             "enum": ["low", "medium", "high", None],
             "description": "Of a recording's pulses, by the levels of severity.yaml or the default "
-            "ones, which are nobody's limits; null where nothing tells it.",
+            "ones, which are of no standard; null where nothing tells it.",
         },
         "charge": entry(
             number, "Largest repeatedly occurring charge of a recording, in charge_unit."
