@@ -53,12 +53,7 @@ def main() -> int:
     files = build(work / "dist")
     wheel = next(path for path in files if path.suffix == ".whl")
     sbom.write("page", sbom.page_bom())
-    content = {"rows": [], "absent": []}
-    if RESULTS.is_file():
-        content |= json.loads(RESULTS.read_text())
-    content |= {"files": {path.name: path.stat().st_size for path in files}}
-    content |= {"machine": f"{platform.machine()}, {platform.system()}"}
-    content.pop("commit", None)  # of each row
+    content = results()
     done = {(r["python"], r["extra"]) for r in content["rows"] if _is_done(r, content_hash(wheel))}
     failed = 0
     for version, python, extra in trials(pythons, given.extras, work):
@@ -73,6 +68,8 @@ def main() -> int:
             continue
         row, absent = trial(wheel, extra, version, python, work)
         failed += row["result"] != "works" or any(not line["named"] for line in absent)
+        content = results()  # another process may have tried others meanwhile
+        content |= {"files": {path.name: path.stat().st_size for path in files}}
         _put(content["rows"], row, ("python", "extra"))
         for line in absent:
             _put(content["absent"], line, ("environment", "command"))
@@ -81,6 +78,15 @@ def main() -> int:
         sys.stdout.write(f"{version} [{extra}]: {row['result']}, {row['mb']} MB\n")
         sys.stdout.flush()
     return min(failed, 1)
+
+
+def results() -> dict[str, Any]:
+    """Return what was tried up to now."""
+    content: dict[str, Any] = {"rows": [], "absent": [], "files": {}}
+    if RESULTS.is_file():
+        content |= json.loads(RESULTS.read_text())
+    content.pop("commit", None)  # of each row
+    return content | {"machine": f"{platform.machine()}, {platform.system()}"}
 
 
 def trials(
