@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -195,7 +196,7 @@ def trial(wheel: Path, extra: str, version: str, python: str, work: Path) -> tup
         absent = [
             absence(command, needed, extra, place, environment)
             for where, command, needed in ABSENT
-            if where == extra
+            if where == extra and _has_models(command, work)
         ]
     except subprocess.CalledProcessError as error:
         sys.stderr.write(f"{version} [{extra}]:\n{error.stdout}\n")
@@ -203,6 +204,10 @@ def trial(wheel: Path, extra: str, version: str, python: str, work: Path) -> tup
     finally:
         shutil.rmtree(place)
     return row, absent
+
+
+def _has_models(command: str, work: Path) -> bool:
+    return all((work / name).exists() for name in re.findall(r"\$WORK/(\S+)", command))
 
 
 def absence(command: str, needed: str, extra: str, place: Path, environment: dict[str, str]) -> Row:
