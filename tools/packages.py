@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -53,12 +54,7 @@ def main() -> int:
     files = build(work / "dist")
     wheel = next(path for path in files if path.suffix == ".whl")
     sbom.write("page", sbom.page_bom())
-    content = {"rows": [], "absent": []}
-    if RESULTS.is_file():
-        content |= json.loads(RESULTS.read_text())
-    content |= {"files": {path.name: path.stat().st_size for path in files}}
-    content |= {"machine": f"{platform.machine()}, {platform.system()}"}
-    content.pop("commit", None)  # of each row
+    content = results()
     done = {(r["python"], r["extra"]) for r in content["rows"] if _is_done(r, content_hash(wheel))}
     failed = 0
     for version, python, extra in trials(pythons, given.extras, work):
@@ -73,6 +69,8 @@ def main() -> int:
             continue
         row, absent = trial(wheel, extra, version, python, work)
         failed += row["result"] != "works" or any(not line["named"] for line in absent)
+        content = results()  # another process may have tried others meanwhile
+        content |= {"files": {path.name: path.stat().st_size for path in files}}
         _put(content["rows"], row, ("python", "extra"))
         for line in absent:
             _put(content["absent"], line, ("environment", "command"))
@@ -81,6 +79,15 @@ def main() -> int:
         sys.stdout.write(f"{version} [{extra}]: {row['result']}, {row['mb']} MB\n")
         sys.stdout.flush()
     return min(failed, 1)
+
+
+def results() -> dict[str, Any]:
+    """Return what was tried up to now."""
+    content: dict[str, Any] = {"rows": [], "absent": [], "files": {}}
+    if RESULTS.is_file():
+        content |= json.loads(RESULTS.read_text())
+    content.pop("commit", None)  # of each row
+    return content | {"machine": f"{platform.machine()}, {platform.system()}"}
 
 
 def trials(
@@ -189,7 +196,7 @@ def trial(wheel: Path, extra: str, version: str, python: str, work: Path) -> tup
         absent = [
             absence(command, needed, extra, place, environment)
             for where, command, needed in ABSENT
-            if where == extra
+            if where == extra and _has_models(command, work)
         ]
     except subprocess.CalledProcessError as error:
         sys.stderr.write(f"{version} [{extra}]:\n{error.stdout}\n")
@@ -197,6 +204,10 @@ def trial(wheel: Path, extra: str, version: str, python: str, work: Path) -> tup
     finally:
         shutil.rmtree(place)
     return row, absent
+
+
+def _has_models(command: str, work: Path) -> bool:
+    return all((work / name).exists() for name in re.findall(r"\$WORK/(\S+)", command))
 
 
 def absence(command: str, needed: str, extra: str, place: Path, environment: dict[str, str]) -> Row:
