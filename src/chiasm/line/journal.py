@@ -55,7 +55,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._columns = COLUMNS
+        self._columns: tuple[str, ...] = COLUMNS
         self._mend()
 
     def rows(self) -> Iterator[dict[str, str]]:
