@@ -164,7 +164,8 @@ class Severity:
     Attributes:
         level: ``"low"``, ``"medium"`` or ``"high"``.
         reasons: a sentence for each quantity that decided.
-        levels: name of the rule: of a file, or ``"default"``: ours, of no standard, to be set by the user.
+        levels: name of the rule: of a file, or ``"default"``: ours, of no standard, to be set by
+            the user.
     """
 
     level: Level

@@ -77,8 +77,8 @@ def serve(
     severity: Annotated[
         Path | None,
         typer.Option(
-            help="YAML file of the levels of severity of recordings; default: levels of no standard, "
-            "to be set by you."
+            help="YAML file of the levels of severity of recordings; default: levels of no "
+            "standard, to be set by you."
         ),
     ] = None,
 ) -> None:

@@ -20,7 +20,8 @@ from chiasm.discharge import (
 )
 
 # Pulses a second, and least and largest reading in percent of that at 100 a second, as makers of
-# instruments state them; compare them with the edition of the standard that you work by. A peak detector that forgets with this time constant, averaged, stays between them.
+# instruments state them; compare them with the edition of the standard that you work by. A peak
+# detector that forgets with this time constant, averaged, stays between them.
 PULSE_TRAIN_RESPONSE = ((1, 35, 45), (2, 55, 65), (5, 76, 86), (10, 85, 95), (50, 94, 104))
 TIME_CONSTANT_S = 0.44
 # The reading is the largest mean over so long a time; shorter recordings are averaged as a whole.
