@@ -213,13 +213,12 @@ def _has_models(command: str, work: Path) -> bool:
 def absence(command: str, needed: str, extra: str, place: Path, environment: dict[str, str]) -> Row:
     """Run a command whose extra is absent; its sentence must name the extra, with status 2."""
     done = subprocess.run(
-        ["bash", "-c", command],
+        ["timeout", "300", "bash", "-c", command],
         cwd=place,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=120,
         check=False,
     )
     said = done.stdout.strip().splitlines()
