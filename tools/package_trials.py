@@ -23,6 +23,7 @@ chiasm export $WORK/run --out $WORK/openvino --to openvino
     "train": """
 chiasm data make $WORK/few --products flange --train 6 --validation 4 --test-good 2 \\
   --test-per-defect 1 --size 96
+chiasm data make $WORK/recordings --recordings 40 --sessions 20
 rm -rf $WORK/small
 chiasm train --data $WORK/few/flange --out $WORK/small --model pixel_gaussian image_size=64 \\
   false_alarm_rate=0.25 rotate=false
@@ -103,7 +104,6 @@ assert len(got) == 2, got
 CODE
 """,
     "rivals": """
-chiasm data make $WORK/recordings --recordings 40 --sessions 20
 rm -rf $WORK/trees
 chiasm train --model hog_lightgbm --data $WORK/recordings --out $WORK/trees
 """,
@@ -143,7 +143,7 @@ MAKES = {"export": "openvino", "train": "few"}
 NEEDS = {
     **dict.fromkeys(("runtime", "runtime-onnx", "serve", "serve-postgresql"), "export"),
     **dict.fromkeys(("line", "cluster", "all"), "export"),
-    "quality": "train",
+    **dict.fromkeys(("quality", "rivals"), "train"),
 }
 WITH_TORCH = ("train", "export", "rivals", "quality", "all")
 
@@ -166,8 +166,7 @@ ABSENT = (
     ("train", "chiasm export $WORK/small --out exported", "export"),
     (
         "train",
-        "chiasm train --data $WORK/few/flange --out btf --model btf image_size=64 index=ivf "
-        "false_alarm_rate=0.25 rotate=false",
+        "chiasm train --model hog_lightgbm --data $WORK/recordings --out trees",
         "rivals",
     ),
     (
