@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from chiasm.fusion.genotype import Genotype as Genotype
     from chiasm.runs.mlflow_log import log_to_mlflow as log_to_mlflow
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _CONFIGS = {"DetectionConfig": "chiasm.detection", "DiagnosisConfig": "chiasm.diagnosis"}
 # What needs scikit-learn or PyTorch, and where it stands.
 _LATER = {

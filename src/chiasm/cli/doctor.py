@@ -31,6 +31,7 @@ PURPOSES = {
     "quality": ("baselines on DINOv2", "train ... backbone=dinov2_vits14"),
     "mlflow": ("list runs beside other models of a team", "train --mlflow, evaluate --mlflow"),
     "cluster": ("several machines, and Parquet", "predict --workers, --ray"),
+    "all": ("everything above", "every command"),
 }
 _LOADED = ("cv2", "torch", "openvino", "onnxruntime", "fastapi", "faiss")  # what can be broken
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)(?:\[([^\]]*)\])?\s*\(?([^;)]*)\)?\s*(?:;\s*(.*))?$")

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,23 @@ _PLAIN = b"0123456789+-.eE,\t\r\n "
 _MOST_HEADERS = 100  # lines
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
 _COMMENTS = ("#", "%", "//", '"#')
+# A row of units below the names of columns.
+_UNIT = re.compile(
+    r"[\[(]?\s*(in\s+)?(p|n|u|µ|μ|m|k)?(s|sec|seconds?|v|volts?|a|amperes?|c|hz|deg|degrees?|°|rad|%|"
+    r"db\w*)?\s*[\])]?",
+    re.IGNORECASE,
+)
+# A line such as 'Sampling rate [Hz]: 20000' or 'Sample Interval;4e-7;s'.
+_FACT = re.compile(
+    r"\s*[\"']?([^:=;,\t\"'\[(]+?)[\"']?\s*(?:[\[(][^\])]*[\])]\s*)?[:=;,\t]\s*[\"']?"
+    r"([+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)\s*(?:(p|n|u|µ|μ|m|k|M|G)(?=S/s|Sa|sps|Hz|s))?"
+)
+_PREFIXES = {"p": 1e-12, "n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3} | {
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+}
+_FEW_ROWS, _TEXT_SHARE = 5, 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,11 +45,15 @@ class InstrumentTable:
         names: of the columns, as written, or () where no line names them.
         values: ``(R, C)`` float64; NaN where a cell is empty.
         header: lines before the numbers, without comment marks.
+        facts: names and numbers that lines of the header hold, rates in Hz and times in seconds.
+        texts: columns that hold texts, e.g. a time of day; their values are NaN.
     """
 
     names: tuple[str, ...]
     values: NDArray[np.float64]
     header: tuple[str, ...] = ()
+    facts: tuple[tuple[str, float], ...] = ()
+    texts: tuple[int, ...] = ()
 
 
 def text_of(content: bytes) -> str:
@@ -60,35 +82,109 @@ def read_instrument_table(content: bytes, where: str) -> InstrumentTable:
     numbered = [(n, line.strip()) for n, line in enumerate(lines, start=1) if line.strip()]
     numbered = [(n, _uncommented(line)) for n, line in numbered]
     split = _splitter([line for _, line in numbered[:200]])
-    first = next(
-        (i for i, (_, line) in enumerate(numbered[: _MOST_HEADERS + 1]) if _numeric(split(line))),
-        None,
-    )
+    cells = [split(line) for _, line in numbered]
+    first, texts = _first_row(cells)
     if first is None:
         raise DataError(
             f"{where} holds no numbers in its first {min(len(numbered), _MOST_HEADERS)} lines; a "
-            "table of numbers was expected, with header lines before them at most."
+            "table of numbers was expected, with header lines before them at most: take out "
+            "columns and lines of texts."
         )
-    rows = [split(line) for _, line in numbered[first:]]
+    rows = cells[first:]
     width = Counter(map(len, rows)).most_common(1)[0][0]
     for (number, _), row in zip(numbered[first:], rows, strict=True):
         if len(row) != width:
             raise DataError(f"{where}, row {number} has {len(row)} cells; {width} were expected.")
     try:
-        values = np.array([[_value(cell) for cell in row] for row in rows], np.float64)
+        values = np.array(
+            [[_value(c, k in texts) for k, c in enumerate(row)] for row in rows], np.float64
+        )
     except ValueError:
         number, column, cell = next(
             (n, column, cell)
             for (n, _), row in zip(numbered[first:], rows, strict=True)
             for column, cell in enumerate(row, start=1)
-            if cell and not _NUMBER.fullmatch(cell)
+            if cell and column - 1 not in texts and not _NUMBER.fullmatch(cell)
         )
         raise DataError(
             f"{where}, row {number}, column {column} holds '{cell[:20]}'; a number was expected."
         ) from None
     header = [line for _, line in numbered[:first]]
-    names = tuple(cell.strip(" \"'") for cell in split(header[-1])) if header else ()
-    return InstrumentTable(names if len(names) == width else (), values, tuple(header))
+    facts = _facts(header, cells[:first])
+    lead = _empty_lead(values)
+    if lead and not texts:  # facts of the recorder stand beside the first numbers
+        beside = [c for c in cells[:first] if len(c) == width and _numeric(c[lead:])]
+        early = [[_value(cell) for cell in c[lead:]] for c in beside]
+        values = np.concatenate(
+            [np.array(early).reshape(len(early), width - lead), values[:, lead:]]
+        )
+        return InstrumentTable((), values, tuple(header), facts)
+    names = _names(cells[:first], width)
+    return InstrumentTable(names, values, tuple(header), facts, texts)
+
+
+def _first_row(cells: list[list[str]]) -> tuple[int | None, tuple[int, ...]]:
+    """Return the first row of numbers, and which columns hold texts; None without any."""
+    looked = cells[: _MOST_HEADERS + 1]
+    first = next((i for i, row in enumerate(looked) if _numeric(row)), None)
+    if first is not None:
+        return first, ()
+    # A time of day or a name in each row: the other columns are numbers all the same.
+    width = Counter(map(len, cells[-_MOST_HEADERS:])).most_common(1)[0][0] if cells else 0
+    last = [row for row in cells[-_MOST_HEADERS:] if len(row) == width]
+    texts = tuple(
+        k
+        for k in range(width)
+        if np.mean([bool(row[k]) and not _NUMBER.fullmatch(row[k]) for row in last]) > _TEXT_SHARE
+    )
+    if len(last) < _FEW_ROWS or not 0 < len(texts) < width:
+        return None, ()
+
+    def whole(row: list[str]) -> bool:
+        rest = [c for k, c in enumerate(row) if k not in texts]
+        return len(row) == width and _numeric(rest)
+
+    return next((i for i, row in enumerate(looked) if whole(row)), None), texts
+
+
+def _empty_lead(values: NDArray[np.float64]) -> int:
+    """Return how many of the first columns are empty in every row, if not all are."""
+    empty = np.asarray(np.isnan(values).all(axis=0))
+    lead = int(np.argmin(empty)) if not empty.all() else 0
+    return lead if empty[:lead].all() else 0
+
+
+def _names(header: list[list[str]], width: int) -> tuple[str, ...]:
+    """Return the names of the columns, joined with units that stand below them; () without any."""
+
+    def fitting(row: list[str]) -> list[str]:
+        more = row[width:]
+        fits = len(row) == width or (len(row) > width and all(map(_NUMBER.fullmatch, more)))
+        return [cell.strip(" \"'") for cell in row[:width]] if fits else []
+
+    last = fitting(header[-1]) if header else []
+    above = [cell.strip(" \"'") for cell in header[-2]][:width] if len(header) > 1 else []
+    if last and len(above) == width and all(map(_UNIT.fullmatch, last)) and any(last):
+        return tuple(f"{name} {unit}".strip() for name, unit in zip(above, last))
+    return tuple(last)
+
+
+def _facts(lines: list[str], cells: list[list[str]]) -> tuple[tuple[str, float], ...]:
+    """Return numbers of a header with their names: beside them, or above in a row of names."""
+    found = []
+    for line in lines:
+        match = _FACT.match(line)
+        if match is not None:
+            found.append((match[1], _number_of(match[2], match[3])))
+    for above, row in pairwise(cells):
+        if len(above) == len(row) > 1:
+            found += [(a, _value(c)) for a, c in zip(above, row) if _NUMBER.fullmatch(c)]
+    return tuple(found)
+
+
+def _number_of(digits: str, prefix: str | None) -> float:
+    """Return a number with its prefix, e.g. that of ``10 MS/s``."""
+    return float(digits.replace(",", ".")) * _PREFIXES.get(prefix or "", 1.0)
 
 
 def _plain(content: bytes) -> NDArray[np.float64] | None:
@@ -135,5 +231,5 @@ def _numeric(cells: list[str]) -> bool:
     return any(cells) and all(not cell or _NUMBER.fullmatch(cell) for cell in cells)
 
 
-def _value(cell: str) -> float:
-    return float(cell.replace(",", ".")) if cell else float("nan")
+def _value(cell: str, text: bool = False) -> float:
+    return float(cell.replace(",", ".")) if cell and not text else float("nan")
