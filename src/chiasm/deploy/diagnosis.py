@@ -31,9 +31,11 @@ from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.unseen import stored_split
 from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.metrics.classification import macro_f1
+from chiasm.runs.console import say
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
 from chiasm.runtime.diagnosis import DiagnosisRuntime
 from chiasm.samples import FloatArray, RecordingSample
+from chiasm.training.progress import counted
 
 # Validation recordings on which the exported model is compared, at most.
 COMPARED_ON = 200
@@ -91,9 +93,11 @@ def export_diagnosis(
             unknown_below=contract.unknown_below,
             unknown=contract.unknown,
         )
+        say(f"Writing the graph ({to}, {precision}) ...")
         _write_graph(graph, (store.load(ref) for ref in training), folder, deployment)
         runtime = DiagnosisRuntime(folder, deployment, threads=torch.get_num_threads())
-        outputs = model.outputs(store.load(ref) for ref in validation)
+        scored = counted("Scoring", validation, unit="recordings")
+        outputs = model.outputs(store.load(ref) for ref in scored)
         logits, labels = _logits(runtime, store, validation), outputs.labels
         exact = precision == "fp32"
         if not exact:
@@ -231,7 +235,7 @@ def _logits(
 ) -> dict[str, np.ndarray]:
     """Return logits ``(N, K)`` by modalities, as ``DiagnosisPredictor.outputs`` does."""
     rows: dict[str, list[np.ndarray]] = {}
-    for ref in refs:
+    for ref in counted("Comparing", refs, unit="recordings"):
         single, joint, present = runtime.logits(store.load(ref))
         for key, value in {**single, "+".join(present): joint}.items():
             rows.setdefault(key, []).append(value)
