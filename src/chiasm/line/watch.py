@@ -216,7 +216,8 @@ class Watch:
                 where, again = f" to {self.out / _folder_name(decision)}", " That is tried again."
             tell(
                 f"The files of {arrival.name} could not be {self.after}d{where} "
-                f"({error.strerror or error}: {error.filename}); its verdict is in the table.{again}"
+                f"({error.strerror or error}: {error.filename}); its verdict is in the table."
+                f"{again}"
             )
             self._move_at = self._clock() + _LONGEST_WAIT_S
 
