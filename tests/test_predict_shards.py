@@ -228,7 +228,8 @@ def test_recordings_have_the_same_rows_pictures_and_summary(
         classifier, recordings, out=tmp_path / "out", workers=2, severity=levels, quiet=True
     )
     assert rows(tmp_path / "out") == plain_rows(tmp_path / "plain", "diagnoses")
-    assert summary(capsys.readouterr().out, tmp_path / "out") == plain
+    # One process that draws may show how far it is.
+    assert plain.endswith(summary(capsys.readouterr().out, tmp_path / "out"))
     assert not (tmp_path / "out/heat_maps").exists()
     drawn, expected = (
         {path.name: path.read_bytes() for path in (tmp_path / name / "patterns").iterdir()}

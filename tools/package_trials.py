@@ -23,6 +23,7 @@ chiasm export $WORK/run --out $WORK/openvino --to openvino
     "train": """
 chiasm data make $WORK/few --products flange --train 6 --validation 4 --test-good 2 \\
   --test-per-defect 1 --size 96
+chiasm data make $WORK/recordings --recordings 40 --sessions 20
 rm -rf $WORK/small
 chiasm train --data $WORK/few/flange --out $WORK/small --model pixel_gaussian image_size=64 \\
   false_alarm_rate=0.25 rotate=false
@@ -103,7 +104,6 @@ assert len(got) == 2, got
 CODE
 """,
     "rivals": """
-chiasm data make $WORK/recordings --recordings 40 --sessions 20
 rm -rf $WORK/trees
 chiasm train --model hog_lightgbm --data $WORK/recordings --out $WORK/trees
 """,
@@ -143,7 +143,7 @@ MAKES = {"export": "openvino", "train": "few"}
 NEEDS = {
     **dict.fromkeys(("runtime", "runtime-onnx", "serve", "serve-postgresql"), "export"),
     **dict.fromkeys(("line", "cluster", "all"), "export"),
-    "quality": "train",
+    **dict.fromkeys(("quality", "rivals"), "train"),
 }
 WITH_TORCH = ("train", "export", "rivals", "quality", "all")
 
@@ -151,20 +151,30 @@ WITH_TORCH = ("train", "export", "rivals", "quality", "all")
 ABSENT = (
     ("base", "chiasm train --data parts --out run", "train"),
     ("base", "chiasm search --data parts --out run", "train"),
-    ("base", "chiasm evaluate $WORK/run", "train"),
+    ("base", "chiasm evaluate $WORK/run --data $WORK/parts/flange", "train"),
     ("base", "chiasm predict $WORK/run $WORK/parts/flange/test/good", "train"),
     ("base", "chiasm models", "train"),
     ("base", "chiasm settings", "train"),
     ("base", "chiasm demo", "train"),
-    ("base", "chiasm data make made", "train"),
     ("base", "chiasm data check $WORK/parts/flange", "train"),
     ("base", "chiasm export $WORK/run --out exported", "export"),
     ("base", "chiasm predict $WORK/openvino $WORK/parts/flange/test/good", "runtime"),
     ("base", "chiasm predict $WORK/onnx $WORK/parts/flange/test/good", "runtime-onnx"),
     ("base", "chiasm serve $WORK/openvino", "serve"),
     ("base", "chiasm watch $WORK/parts --model $WORK/openvino --outlets outlets.yaml", "line"),
-    ("base", "chiasm predict $WORK/openvino $WORK/parts --out shards --workers 2", "cluster"),
-    ("base", "chiasm bench rivals", "rivals"),
+    ("runtime", "chiasm predict $WORK/openvino $WORK/parts --out shards --workers 2", "cluster"),
+    ("train", "chiasm export $WORK/small --out exported", "export"),
+    (
+        "train",
+        "chiasm train --model hog_lightgbm --data $WORK/recordings --out trees",
+        "rivals",
+    ),
+    (
+        "train",
+        "chiasm train --data $WORK/few/flange --out dino --model btf image_size=70 "
+        "options='{backbone: dinov2_vits14}' false_alarm_rate=0.25 rotate=false",
+        "quality",
+    ),
     (
         "serve",
         "chiasm serve $WORK/openvino --log postgresql://nobody@127.0.0.1:9/x",

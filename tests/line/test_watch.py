@@ -294,6 +294,22 @@ def test_another_table_is_not_appended_to(bench: Bench):
         bench.watch()
 
 
+def test_a_table_of_an_earlier_version_keeps_its_columns(bench: Bench):
+    write_part(bench.folder, "a")
+    bench.look(bench.watch(after="leave"))
+    table = bench.out / "verdicts.csv"
+    header, *rows = table.read_text().splitlines()
+    old = header.split(",").index("stamp") + 1
+    # Of this part the columns that were added are empty, at the end.
+    kept = [header.split(",")[:old], rows[0].rsplit(",", len(header.split(",")) - old)[:1]]
+    table.write_text("".join(f"{','.join(row)}\n" for row in kept))
+    write_part(bench.folder, "b")
+    bench.look(bench.watch(after="leave"))
+    assert bench.lines() == ["a good", "b good"]
+    lengths = {len(row) for row in csv.reader(table.read_text().splitlines())}
+    assert lengths == {old}
+
+
 def test_a_line_that_a_kill_cut_off_is_written_again(bench: Bench):
     write_part(bench.folder, "a")
     bench.look(bench.watch(after="leave"))
@@ -445,8 +461,8 @@ def test_a_table_without_products_is_continued_in_its_columns(bench: Bench):
     table = bench.out / "verdicts.csv"
     with table.open(newline="") as stream:
         rows = list(csv.reader(stream))
-    place = rows[0].index("product")
-    earlier = [row[:place] + row[place + 1 :] for row in rows]
+    last = rows[0].index("stamp") + 1  # of the columns of the first version
+    earlier = [row[:last] for row in rows]
     with table.open("w", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows(earlier)
     write_part(bench.folder, "2")

@@ -29,7 +29,7 @@ def include_folders() -> list[Path]:
     for name in ("onnxruntime/onnxruntime_cxx_api.h", "nlohmann/json.hpp"):
         folder = next((folder for folder in HEADERS if (folder / name).is_file()), None)
         if folder is None:
-            pytest.skip(f"No {name}: apt-get install libonnxruntime-dev nlohmann-json3-dev.")
+            pytest.skip(f"No {name}: run 'bash tools/cpp_headers.sh'.")
         found += [folder, folder / "onnxruntime"]
     return [folder for folder in dict.fromkeys(found) if folder.is_dir()]
 

@@ -37,7 +37,7 @@ def predict(
         Path | None,
         typer.Option(
             help="YAML file of the levels of severity of recordings (default: severity.yaml beside "
-            "them, or levels that are nobody's limits)."
+            "them, or default levels, which are of no standard)."
         ),
     ] = None,
     pictures: Annotated[

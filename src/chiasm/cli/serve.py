@@ -80,6 +80,13 @@ def serve(
             help="YAML file of the systems that get the verdicts as well: MQTT, Modbus, ..."
         ),
     ] = None,
+    severity: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file of the levels of severity of recordings; default: levels of no "
+            "standard, to be set by you."
+        ),
+    ] = None,
 ) -> None:
     """Serve exported models over HTTP, with a page for operators at the same address.
 
@@ -114,6 +121,7 @@ def serve(
         cache_mb=cache_mb,
         watch=watch,
         outlets=outlets,
+        severity=severity,
     )
 
     def opened(folder: Path) -> Runtime:

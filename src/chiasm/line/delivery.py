@@ -13,7 +13,7 @@ from typing import Literal
 
 from chiasm.files.spool import Rows, Spool, line_of
 from chiasm.line.outlets.outlet import Outlet, OutletAwayError, RefusedRecordError
-from chiasm.line.record import Payload, seconds_of
+from chiasm.line.record import VERSION, Payload, as_version, seconds_of
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ class OutletSettings:
         max_age_s: age after which a record is not sent any more; None sends all.
         retry_s: seconds before the second attempt; each further one takes twice as long.
         kind: of the outlet, as its file names it.
+        record: version of the record that is sent.
     """
 
     outlet: Outlet
@@ -38,6 +39,7 @@ class OutletSettings:
     max_age_s: float | None = None
     retry_s: float = 1.0
     kind: str = ""
+    record: int = VERSION
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,7 @@ class Channel:
             if self._is_stale(row):
                 continue
             try:
-                self._settings.outlet.send(row)
+                self._settings.outlet.send(as_version(row, self._settings.record))
                 self._sent, self._last_sent = self._sent + 1, time.time()
                 self._why_aside = ""
             except OutletAwayError:

@@ -18,9 +18,11 @@ from chiasm.line.record import Payload
 COLUMNS = (
     *("time", "source", "decision", "alarm", "score", "p_value", "threshold", "station"),
     *("model", "model_hash", "wing", "latency_ms", "probabilities", "notes", "error"),
-    *("product", "id", "stamp"),
+    *("id", "stamp"),
+    # A table of an earlier version has the columns before, and keeps them.
+    *("product", "confidence", "unknown", "severity", "charge", "charge_unit", "pulse_rate"),
 )
-_EARLIER = tuple(name for name in COLUMNS if name != "product")  # of tables that are continued
+_EARLIER = COLUMNS[: COLUMNS.index("stamp") + 1]
 
 
 class Judged(NamedTuple):
@@ -90,8 +92,9 @@ class Journal:
             size = os.fstat(file).st_size
             if size == 0:  # a new file, or one that was rotated away
                 self._columns = COLUMNS
-                writer.writerow(COLUMNS)
-            writer.writerow([cell({**payload, "stamp": stamp}[name]) for name in self._columns])
+                writer.writerow(self._columns)
+            values = {**payload, "stamp": stamp}
+            writer.writerow([cell(values.get(name)) for name in self._columns])
             data = text.getvalue().encode()
             try:
                 while data:

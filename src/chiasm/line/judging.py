@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from chiasm.detection.products.models import PRODUCTS, read_products
 from chiasm.detection.readers.checked_sample import sample_from_arrays
 from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
+from chiasm.diagnosis.quantities.severity import levels_for, rated
 from chiasm.diagnosis.readers.recorder_files import read_recorder_file
 from chiasm.diagnosis.readers.recorder_settings import SETTINGS_FILE, recorder_settings
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
@@ -26,7 +26,7 @@ from chiasm.files.appearing import appearing
 from chiasm.line.arrivals import Arrival
 from chiasm.line.console import tell
 from chiasm.line.pairing import Needs
-from chiasm.line.record import ERROR, UNDECIDED, LineRecord, decision_of
+from chiasm.line.record import ERROR, UNDECIDED, LineRecord, decision_of, diagnosed
 from chiasm.samples import Diagnosis, Verdict
 
 logger = logging.getLogger(__name__)
@@ -174,6 +174,8 @@ class Judge:
         )
         if not arrival.problem:
             answer = self._answer(arrival, folder)
+            if isinstance(answer, Diagnosis):
+                answer = rated(answer, levels_for(folder))
             record = _FILLED[record.wing](record, answer, self.model)
             if record.alarm and self._heat_maps is not None:
                 self._draw(arrival, answer, self._heat_maps / f"{arrival.name}-{record.id[:8]}.png")
@@ -217,6 +219,8 @@ class Judge:
         facts = {
             "frequency": recorded.frequency,
             "samples_per_cycle": recorded.samples_per_cycle,
+            "pulses": recorded.pulses,
+            "system": recorded.system,
         }
         diagnosis = self.model(source=arrival.name, **files, **{**options, **facts})
         return replace(diagnosis, notes=(*recorded.remarks, *diagnosis.notes))
@@ -309,8 +313,7 @@ def _of_recording(record: LineRecord, diagnosis: Diagnosis, model: Any) -> LineR
     return replace(
         record,
         decision=ERROR if diagnosis.error else diagnosis.kind or UNDECIDED,
-        score=max(diagnosis.probabilities.values(), default=math.nan),
-        probabilities=dict(diagnosis.probabilities),
+        **diagnosed(diagnosis),
         notes=diagnosis.notes,
         error=diagnosis.error,
     )

@@ -365,6 +365,13 @@ def _line(record: LineRecord) -> str:
     if record.error:
         facts.append(record.error)
     else:
+        if record.severity:
+            facts.append(f"severity {record.severity}")
+        if record.charge is not None:
+            unit = "pC" if record.charge_unit == "pC" else "units (uncalibrated)"
+            facts.append(f"charge {record.charge:.3g} {unit}")
+        if record.pulse_rate is not None:
+            facts.append(f"{record.pulse_rate:.3g} pulses a second")
         if record.score is not None:
             facts.append(f"score {record.score:.3g}")
         if record.p_value is not None:

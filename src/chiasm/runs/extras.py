@@ -24,6 +24,7 @@ EXTRAS = (
     | {
         "imagecodecs": "formats",
         "OpenEXR": "formats",
+        "h5py": "formats",
         "openvino": "runtime",
         "onnxruntime": "runtime-onnx",
         "ray": "cluster",

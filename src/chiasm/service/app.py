@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import chiasm
 from chiasm.diagnosis.monitoring.alarms import AlarmRule
+from chiasm.diagnosis.quantities.severity import read_levels
 from chiasm.errors import ChiasmError
 from chiasm.line.configuration import read_outlets
 from chiasm.line.delivery import Delivery
@@ -108,7 +109,8 @@ def build(
     # requests and bring none of them to the graph, which runs without the interpreter, any sooner.
     preparing = threading.Semaphore(max(1, settings.threads // 2))
     limits = Limits(pixels=pixels, values=3 * pixels)
-    predictor = RequestPredictor(log, views, limits, metrics, preparing, delivery.put)
+    levels = None if settings.severity is None else read_levels(settings.severity)
+    predictor = RequestPredictor(log, views, limits, metrics, preparing, delivery.put, levels)
 
     rule = AlarmRule()
     watch = AlarmWatch(log, delivery.put, rule)

@@ -14,8 +14,9 @@ from typing import Any
 
 from chiasm.detection.report.overlay import HeatScale
 from chiasm.diagnosis.prediction.outcomes import source_record
-from chiasm.errors import ChiasmError
-from chiasm.line.record import LineRecord, Payload
+from chiasm.diagnosis.quantities.severity import SeverityLevels, rated
+from chiasm.errors import ChiasmError, DataError
+from chiasm.line.record import LineRecord, Payload, diagnosed
 from chiasm.samples import Diagnosis, RecordingSample, Verdict
 from chiasm.service.assets.facts import check_asset, facts_of
 from chiasm.service.declared_size import Limits
@@ -58,6 +59,7 @@ class RequestPredictor:
         metrics: counters of verdicts.
         preparing: limits how many requests are decoded and prepared at a time.
         send: hands a record to the plant's systems; raises ``OSError`` if it cannot be kept.
+        levels: of severity; None takes the default ones.
     """
 
     log: VerdictLog
@@ -66,6 +68,7 @@ class RequestPredictor:
     metrics: ServiceMetrics
     preparing: threading.Semaphore
     send: Callable[[Payload], None] = lambda record: None
+    levels: SeverityLevels | None = None
 
     def predict(
         self, model: Hosted, files: Files, fields: Fields, received: float, verdict: str = ""
@@ -118,7 +121,14 @@ class RequestPredictor:
         decode = partial(decode_part, files, fields, self.limits)
         with self.preparing:
             part = decode()
-            predict = runtime.prepared(part.rgb, part.xyz, source=row.source)
+            try:
+                predict = runtime.prepared(part.rgb, part.xyz, source=row.source)
+            except DataError as error:
+                if not part.notes:
+                    raise
+                # What was assumed of the file may be why it does not fit.
+                noted = " ".join(part.notes)
+                raise DataError(f"{error} Noted while it was read: {noted}") from error
         verdict: Verdict = predict()
         name, decided = model.decided(runtime, verdict)
         normals, rule = decided.deployment.calibration_scores, decided.deployment.alarm_rule
@@ -190,7 +200,7 @@ class RequestPredictor:
                 pulses=recording.pulses,
                 system=recording.system,
             )
-        diagnosis: Diagnosis = predict()
+        diagnosis: Diagnosis = rated(predict(), self.levels)
         sample = RecordingSample(
             image=recording.image,
             series=recording.series,
@@ -232,7 +242,9 @@ class RequestPredictor:
             notes=[*recording.notes, *diagnosis.notes],
             links={"pattern": f"/v1/verdicts/{row.id}/pattern.png"},
         )
-        said = {"probabilities": diagnosis.probabilities, "notes": answer.notes}
+        # The score is in the row.
+        said = {k: v for k, v in diagnosed(diagnosis).items() if k != "score"}
+        said |= {"notes": answer.notes}
         return answer, row, PatternSource(sample, diagnosis, runtime), said
 
     def _send(self, row: LoggedVerdict, said: Mapping[str, Any]) -> None:

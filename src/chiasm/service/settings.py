@@ -34,6 +34,7 @@ class ServiceSettings:
         cache_mb: pictures of the newest verdicts.
         watch: seconds between checks of the models' folders; 0 does not check.
         outlets: YAML file of the systems that get every verdict as well; None: no other.
+        severity: YAML file of the levels of severity; None takes the default ones.
     """
 
     log: Path | str = "verdicts.sqlite"
@@ -52,6 +53,7 @@ class ServiceSettings:
     cache_mb: float = 64.0
     watch: float = 2.0
     outlets: Path | None = None
+    severity: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("queue", "max_mb", "max_megapixels", "timeout", "threads"):

@@ -83,7 +83,8 @@ def convert(
     Such folders may lie below ``{split}/{kind}``. ``split`` and ``kind`` are used for parts whose
     origin has none; parts with neither, of unknown quality, lie in ``destination/{rgb,xyz}``.
     ``unit_m`` is the length in metres of one depth count or of the points' unit; None takes
-    metres, and refuses integer counts of depth. Colours are written with 8 bits.
+    metres, and refuses integer counts of depth. Colours are written with 8 bits, or with 16 where
+    8 do not hold them.
     Parts that cannot be read are left out, and their numbers are free until they can be;
     ``origin.csv`` lists the origin of each file. The same call on the same destination makes
     what is missing, and what has changed at the origin.
@@ -405,7 +406,7 @@ def _write(sample: RGBDSample, folder: Path, stem: str) -> None:
     # Last: a part without it does not count, unless it is 3D alone.
     if sample.rgb is not None:
         with appearing(files["rgb"]) as half:
-            write_rgb(half, sample.rgb)
+            write_rgb(half, sample.rgb, exact=True)
 
 
 def _files(folder: Path, stem: str) -> dict[str, Path]:

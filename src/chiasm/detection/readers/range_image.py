@@ -20,6 +20,7 @@ from chiasm.detection.preparation.distance import (
     doubts_of_unit,
 )
 from chiasm.detection.readers.camera import Intrinsics, back_project, camera_for, distorted
+from chiasm.detection.sensors.exports import EXPORTS, how_to_export
 from chiasm.detection.sensors.gridding import lattice, nearest_of_pixel
 from chiasm.detection.sensors.height_tables import HeightTable, height_table
 from chiasm.detection.sensors.point_clouds import (
@@ -131,6 +132,10 @@ def range_from_bytes(
     """Decode a file as ``read_range`` does; ``source`` names it in messages."""
     remarks: list[str] = []
     suffix = Path(source).suffix.lower()
+    if suffix in EXPORTS:
+        raise DataError(
+            f"{source} is a 3D file of no format that is read. {how_to_export(Path(source))}"
+        )
     rgb, metres, points = None, False, True
     if is_cloud(content) or suffix in CLOUD_SUFFIXES:
         cloud = cloud_from_bytes(content, source)
@@ -191,7 +196,7 @@ def _of_numbers(
         xyz = point_map(numbers, source, settings.unit_m, missing=settings.missing, remarks=remarks)
         if numbers.metres:
             return xyz
-        absent = ~xyz.any(axis=2)
+        absent = np.asarray(~xyz.any(axis=2))
         more = without_zero_depth(xyz, absent, remarks)
         return xyz if more is absent else np.where(more[..., None], np.float32(0), xyz)
     if settings.pitch_x is not None:

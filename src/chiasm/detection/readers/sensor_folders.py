@@ -8,6 +8,7 @@ from pathlib import Path
 
 from chiasm.detection.readers.range_image import RANGE_SUFFIXES
 from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.sensors.exports import EXPORTS, how_to_export
 from chiasm.detection.sensors.pairing import Pairing, pair_files, sides_of
 from chiasm.detection.sensors.point_clouds import CLOUD_SUFFIXES
 from chiasm.errors import DataError
@@ -19,17 +20,6 @@ SENSOR_FOLDERS = (
     *("depth", "height", "heights", "heightmap", "range", "z", "ply", "pcd", "cloud", "clouds"),
     *("points", "exr", "xyz"),
 )
-_MESH = (
-    "It is a mesh, which knows no pixels: save the sensor's organised cloud or depth map instead."
-)
-_EXPORTS = {
-    ".zdf": "Open it in Zivid Studio and save it as an ordered PLY or PCD, in millimetres.",
-    ".praw": "Open it in PhoXi Control and save it as an organised PLY with texture.",
-    ".bag": "Take its frames apart with RealSense's rs-convert (-p writes PNG, 16-bit depth).",
-    ".las": "Save the sensor's range image instead: a survey's cloud has no pixels.",
-    ".e57": "Save the sensor's range image instead, or an organised PCD.",
-    **dict.fromkeys((".stl", ".obj", ".off", ".glb", ".gltf"), _MESH),
-}
 _CONVERT = (
     "Convert the parts: chiasm data convert FOLDER NEW, with --intrinsics and --unit for depth, or "
     "--pitch and --unit for heights."
@@ -166,7 +156,7 @@ def refuse_unread(folder: Path) -> None:
         raise DataError(f"{folder} holds 3D files, such as {here[0]}. {_CONVERT}")
     for place in (folder, *_folders(folder)):
         for path in _files(place):
-            if place.name in SENSOR_FOLDERS or path.suffix.lower() in _EXPORTS:
+            if place.name in SENSOR_FOLDERS or path.suffix.lower() in EXPORTS:
                 raise DataError(
                     f"{path} is a 3D file of no format that is read. {how_to_export(path)}{alone}"
                 )
@@ -181,15 +171,6 @@ def refuse_mixed(folder: Path) -> None:
             f"{folder} holds 3D files beside images, such as {points[0]}, which are not read as "
             f"they are. {_CONVERT} For colours alone, move the 3D files away."
         )
-
-
-def how_to_export(path: Path) -> str:
-    """Return what to write instead of a file of a format that is not read, as a sentence."""
-    return _EXPORTS.get(
-        path.suffix.lower(),
-        "Save depth as a 16-bit PNG or float TIFF, points as a float32 TIFF or .npy file (height, "
-        "width, 3), or as an organised PLY or PCD cloud.",
-    )
 
 
 def _files(folder: Path) -> Iterator[Path]:

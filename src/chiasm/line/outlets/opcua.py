@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from chiasm.line.outlets.modbus import CODES, OTHER, first_region
+from chiasm.line.outlets.modbus import CODES, OTHER, SEVERITIES, first_region
 from chiasm.line.outlets.outlet import Options, OutletAwayError, RefusedRecordError, outlet, shown
 from chiasm.line.record import DEFECTIVE, GOOD, Payload
 
@@ -33,7 +33,11 @@ FIELDS = (
         "notes",
         "json",
     ),
+    # Of recordings:
+    *("confidence", "unknown", "severity", "severity_code", "charge", "charge_unit"),
+    "pulse_rate",
 )
+_OF_RECORDINGS = ("confidence", "severity", "charge", "charge_unit", "pulse_rate")
 _WHOLE = ("SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64")
 _POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
 
@@ -43,7 +47,8 @@ class OpcUaOutlet:
 
     ``good`` and ``defective`` are both false of a part that was not decided on. ``x``, ``y`` and
     ``area_mm2`` are of the first region: column and row of its centroid, and its area. ``json`` is
-    the whole record as text. Numbers that are not known are NaN.
+    the whole record as text. Of recordings, ``severity_code`` is 1 low, 2 medium, 3 high and 0
+    without, and ``unknown`` is false of parts, too. Numbers that are not known are NaN.
 
     Args:
         url: of the server, ``opc.tcp://HOST:PORT/...``.
@@ -165,6 +170,9 @@ def _facts(record: Payload) -> dict[str, Any]:
         "area_mm2": area,
         "notes": " ".join(record["notes"]),
         "product": record.get("product", ""),  # of earlier versions there is none
+        **{name: record.get(name) for name in _OF_RECORDINGS},
+        "unknown": bool(record.get("unknown")),
+        "severity_code": SEVERITIES.get(str(record.get("severity")), 0),
         "json": json.dumps(record),
     }
 
