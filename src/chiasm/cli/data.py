@@ -274,23 +274,26 @@ def convert(
     another unit. The same command again makes what is missing, what was mended and what has
     changed.
     """
-    from chiasm.detection.readers.sensor_folders import is_range_file
+    from chiasm.detection.readers.sensor_folders import is_range_file, sensor_refs
+    from chiasm.detection.sensors.pairing import Pairing
     from chiasm.diagnosis.readers import opening
 
-    of_parts = origin.is_file() and is_range_file(origin)
+    of_sensor = {
+        "--unit": unit,
+        "--intrinsics": intrinsics,
+        "--colour-intrinsics": colour_intrinsics,
+        "--extrinsic": extrinsic,
+        "--pitch": pitch,
+        "--missing": missing or None,
+        "--down": None if up else True,
+    }
+    # A table of numbers may be heights or a series: the options of a sensor tell.
+    told_parts = any(value is not None for value in of_sensor.values())
+    of_parts = is_range_file(origin) if origin.is_file() else False
+    if told_parts and origin.is_dir() and not recorder:
+        of_parts = bool(sensor_refs(origin, Pairing()))
     if recorder or (not of_parts and opening.is_diagnosis_data(origin)):
-        options = {
-            "--split": split,
-            "--kind": kind,
-            "--unit": unit,
-            "--intrinsics": intrinsics,
-            "--colour-intrinsics": colour_intrinsics,
-            "--extrinsic": extrinsic,
-            "--pitch": pitch,
-            "--missing": missing or None,
-            "--bits": bits,
-            "--lamp": lamp,
-        }
+        options = {"--split": split, "--kind": kind, **of_sensor, "--bits": bits, "--lamp": lamp}
         if given := [name for name, value in options.items() if value is not None]:
             raise DataError(f"{origin} holds recordings, which have no {given[0]}; leave it out.")
         source = opening.open_source(origin, recorder=recorder or ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,28 @@ def numbers_of(content: bytes, source: str, check: TiffCheck | None = None) -> N
     Raises:
         DataError: the file is damaged or of another format.
     """
+    return _of_one_channel(_decoded(content, source, check))
+
+
+def _of_one_channel(numbers: Numbers) -> Numbers:
+    """Return one of three channels that are equal, as programs write that know colours alone."""
+    values = numbers.values
+    if values.ndim != 3 or values.shape[2] != 3:
+        return numbers
+    first = values[..., :1]
+    if not (first != first[:1, :1]).any():
+        return numbers  # one value throughout is no measurement
+    rows = slice(None, None, max(1, len(values) // 8))
+    if not (values[rows] == first[rows]).all() or not (values == first).all():
+        return numbers
+    return replace(
+        numbers,
+        values=values[..., 0],
+        remarks=(*numbers.remarks, "Its three channels are equal: one of them was read."),
+    )
+
+
+def _decoded(content: bytes, source: str, check: TiffCheck | None) -> Numbers:
     if content[:4] in TIFF_MARKS:
         return _tiff(content, source, check)
     if content.startswith(_NPY_MARK):

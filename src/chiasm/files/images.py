@@ -192,8 +192,29 @@ def one_channel(numbers: Numbers, source: str) -> NDArray[Any]:
     return counts
 
 
-def write_rgb(path: Path | str, rgb: FloatArray) -> None:
-    """Write ``(H, W, 3)`` float in [0, 1] as an 8-bit image; the suffix chooses the format."""
+_OF_16_BITS, _OF_8_BITS = 65535, 257  # counts of white, and those between counts of 8 bits
+
+
+def in_16_bits(rgb: FloatArray) -> FloatArray:
+    """Return colours in [0, 1] as a file of 16 bits holds them, float32.
+
+    Those of a file of 8 or 16 bits stay as they are; computed ones are rounded, so that they are
+    the same before they are written and after.
+    """
+    counts = np.rint(np.clip(rgb, 0, 1) * np.float64(_OF_16_BITS))
+    return np.divide(counts, _OF_16_BITS).astype(np.float32)
+
+
+def write_rgb(path: Path | str, rgb: FloatArray, *, exact: bool = False) -> None:
+    """Write ``(H, W, 3)`` float in [0, 1] as an 8-bit image; the suffix chooses the format.
+
+    ``exact`` writes 16 bits where 8 do not hold the colours.
+    """
+    if exact:
+        fine = np.rint(np.clip(rgb, 0, 1) * np.float64(_OF_16_BITS)).astype(np.uint16)
+        if (fine % _OF_8_BITS).any():
+            _encode(Path(path), fine[..., ::-1])
+            return
     counts = np.rint(np.clip(rgb, 0, 1) * 255).astype(np.uint8)
     _encode(Path(path), counts[..., ::-1])
 
@@ -239,7 +260,7 @@ def image_files(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     return files
 
 
-def _encode(path: Path, pixels: NDArray[np.uint8]) -> None:
+def _encode(path: Path, pixels: NDArray[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     encoded, content = cv2.imencode(path.suffix, np.ascontiguousarray(pixels))
     if not encoded:

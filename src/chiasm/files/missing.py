@@ -19,6 +19,7 @@ _GAPS = {
     **dict.fromkeys((9999.0, 99999.0, 999999.0, 1e6), 0.5),
 }
 _GAP = 10.0  # of any other value
+_DOUBTED, _APART = 0.005, 0.5  # share of pixels with one value, and of the range from all others
 
 
 def missing_values(
@@ -52,7 +53,30 @@ def missing_values(
                     "taken for missing (--missing names another marker)."
                 )
             missing |= places
+        elif remarks is not None and (doubt := _doubt(values[~missing], end)):
+            remarks.append(doubt)
     return missing
+
+
+def _doubt(values: NDArray[Any], end: Any) -> str:
+    """Return a sentence on a smallest or largest value that may be a marker, "" without one."""
+    present = values[values != 0]
+    if not present.size:
+        return ""
+    extreme = end(present)
+    others = present[present != extreme]
+    share = 1 - others.size / present.size
+    if share < _DOUBTED or not others.size:
+        return ""
+    low, high = float(others.min()), float(others.max())
+    gap = low - float(extreme) if end is np.min else float(extreme) - high
+    if gap <= _APART * (high - low) or high == low:
+        return ""
+    return (
+        f"The value {extreme:g} stands at {share:.0%} of the pixels, apart from all others "
+        f"({low:.4g} to {high:.4g}): if it marks what was not measured, name it (--missing "
+        f"{extreme:g})."
+    )
 
 
 def _marker(values: NDArray[Any], end: Any) -> Any:
@@ -67,6 +91,8 @@ def _marker(values: NDArray[Any], end: Any) -> Any:
         return None
     low, high = float(others.min()), float(others.max())
     gap = low - float(extreme) if end is np.min else float(extreme) - high
+    if float(extreme) < 0 < low and low > 0.5 * (high - low):
+        return extreme  # nothing lies behind a camera
     usual = float(extreme) in _GAPS
     # Where all others are nearly equal, an unusual number may still be a second surface.
     spread = max(high - low, 0.0 if usual else 0.5 * max(abs(low), abs(high)))

@@ -26,6 +26,13 @@ POINT_WORDS = frozenset(
 # Those that mean nothing else.
 _CLEAR_WORDS = frozenset({"depth", "xyz", "pointcloud", "pcd", "ply"})
 _CLOUDS = frozenset({".ply", ".pcd", ".exr"})
+# Folders of what 3D sensors write, which name no class of recordings.
+RANGE_FOLDERS = frozenset(
+    {
+        *("depth", "height", "heights", "heightmap", "range", "z", "ply", "pcd", "cloud", "clouds"),
+        *("points", "exr", "xyz"),
+    }
+)
 # In the head of a height map as line profilers export it.
 _PROFILER = re.compile(r"[xyz][ _]?(resolution|pitch|interval)", re.IGNORECASE)
 _HEAD = 4096  # bytes
@@ -49,13 +56,18 @@ def words_of(name: str) -> set[str]:
 
 
 def holds_range_data(folder: Path) -> bool:
-    """Return whether a folder directly holds what a 3D sensor wrote, by names and shapes."""
+    """Return whether a folder holds what a 3D sensor wrote, by names and shapes.
+
+    It lies there directly, or in a folder that is called after it, such as ``height/``.
+    """
     arrays: list[Path] = []
     tables: list[Path] = []
     for path in folder.iterdir():
         if path.name.startswith("."):
             continue
         if path.suffix.lower() in _CLOUDS or words_of(path.stem) & _CLEAR_WORDS:
+            return True
+        if path.name.lower() in RANGE_FOLDERS and path.is_dir():
             return True
         if path.suffix.lower() in (".npy", ".npz"):
             arrays.append(path)

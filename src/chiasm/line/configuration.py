@@ -71,5 +71,5 @@ def _outlet(path: Path, number: int, entry: Mapping[str, Any]) -> tuple[str, Out
     outlet = known[str(kind)](options)
     options.end()
     return name, OutletSettings(
-        outlet, only=only, max_age_s=max_age_s, retry_s=retry_s, record=record
+        outlet, only=only, max_age_s=max_age_s, retry_s=retry_s, kind=str(kind), record=record
     )

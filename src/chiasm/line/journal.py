@@ -20,7 +20,7 @@ COLUMNS = (
     *("model", "model_hash", "wing", "latency_ms", "probabilities", "notes", "error"),
     *("id", "stamp"),
     # A table of an earlier version has the columns before, and keeps them.
-    *("confidence", "unknown", "severity", "charge", "charge_unit", "pulse_rate"),
+    *("product", "confidence", "unknown", "severity", "charge", "charge_unit", "pulse_rate"),
 )
 _EARLIER = COLUMNS[: COLUMNS.index("stamp") + 1]
 
@@ -32,11 +32,13 @@ class Judged(NamedTuple):
         stamp: of its files, see ``Arrival``.
         id: of the verdict.
         decision: the word.
+        whole: stamp of the files that were last judged without an error, or "".
     """
 
     stamp: str
     id: str
     decision: str
+    whole: str = ""
 
 
 class Journal:
@@ -45,7 +47,8 @@ class Journal:
     Args:
         path: of the file, which is created with the first line.
 
-    A last line that a kill cut off is removed.
+    A last line that a kill cut off is removed. A table of an earlier version is continued with its
+    own columns.
 
     Raises:
         ArtifactError: the file is no such table.
@@ -54,7 +57,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._columns = COLUMNS
+        self._columns: tuple[str, ...] = COLUMNS
         self._mend()
 
     def rows(self) -> Iterator[dict[str, str]]:
@@ -72,7 +75,9 @@ class Journal:
         for row in self.rows():
             if row["source"] in wanted:
                 name = wanted[row["source"]]
-                judged[name] = Judged(row["stamp"], row["id"], row["decision"])
+                whole = judged[name].whole if name in judged else ""
+                whole = whole if row["error"] else row["stamp"]
+                judged[name] = Judged(row["stamp"], row["id"], row["decision"], whole)
         return judged
 
     def append(self, payload: Payload, stamp: str) -> None:
@@ -111,7 +116,7 @@ class Journal:
             if header == ",".join(_EARLIER):
                 self._columns = _EARLIER
             # A kill may have cut off the header itself.
-            if not ",".join(COLUMNS).startswith(header):
+            if not any(",".join(known).startswith(header) for known in (COLUMNS, _EARLIER)):
                 raise ArtifactError(
                     f"{self.path} is no table of a watch of this version: its first line is "
                     f"{header[:80]!r}. Move it away, or name another folder with --out."

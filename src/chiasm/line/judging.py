@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import cv2
 
+from chiasm.detection.products.models import PRODUCTS, read_products
 from chiasm.detection.readers.checked_sample import sample_from_arrays
 from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
@@ -30,7 +31,7 @@ from chiasm.samples import Diagnosis, Verdict
 
 logger = logging.getLogger(__name__)
 
-_DESCRIPTIONS = ("deployment.json", "contract.json", "model/contract.json", "products.json")
+_DESCRIPTIONS = ("deployment.json", "contract.json", "model/contract.json", PRODUCTS)
 
 
 class Model(Protocol):
@@ -259,15 +260,29 @@ class Judge:
         return digest.hexdigest()[:32]
 
     def _looked(self) -> tuple[Any, ...] | None:
-        for name in _DESCRIPTIONS:
-            try:
-                # An open file, because a share may say of a name what was true a minute ago.
-                with (self.folder / name).open("rb") as stream:
-                    status = os.fstat(stream.fileno())
-            except OSError:
-                continue
-            return name, status.st_ino, status.st_mtime_ns, status.st_size
-        return None
+        """Return what changes with the model; None while there is none."""
+        stamp = _stamp(self.folder)
+        if stamp is None or stamp[0] != PRODUCTS:
+            return stamp
+        try:
+            products = read_products(self.folder)
+        except ArtifactError:
+            return None  # it is being written
+        # Each product has a threshold of its own, which may change alone.
+        return *stamp, *(_stamp(self.folder / product.folder) for product in products)
+
+
+def _stamp(folder: Path) -> tuple[Any, ...] | None:
+    """Return the name and the state of the file that describes a model; None without."""
+    for name in _DESCRIPTIONS:
+        try:
+            # An open file, because a share may say of a name what was true a minute ago.
+            with (folder / name).open("rb") as stream:
+                status = os.fstat(stream.fileno())
+        except OSError:
+            continue
+        return name, status.st_ino, status.st_mtime_ns, status.st_size
+    return None
 
 
 def _warm(model: Any) -> Any:
@@ -286,6 +301,7 @@ def _of_part(record: LineRecord, verdict: Verdict, model: Any) -> LineRecord:
         score=verdict.score,
         p_value=verdict.p_value,
         threshold=model.rule_for(verdict).threshold,
+        product=verdict.product,
         regions=verdict.regions,
         parts=verdict.parts,
         notes=verdict.notes,

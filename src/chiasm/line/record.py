@@ -13,7 +13,11 @@ from chiasm.samples import Diagnosis, Region, Verdict
 SCHEMA, VERSION = "chiasm.verdict", 2
 VERSIONS = (1, 2)
 # What a version has that the one before had not; a receiver may ask for an earlier one.
-_SINCE_2 = ("confidence", "unknown", "severity", "charge", "charge_unit", "pulse_rate")
+# What is known of these where a record is older is on the right.
+_SINCE_2 = {
+    "product": "",
+    **dict.fromkeys(("confidence", "unknown", "severity", "charge", "charge_unit", "pulse_rate")),
+}
 GOOD, DEFECTIVE, UNDECIDED, ERROR = "good", "defective", "undecided", "error"
 UNKNOWN = "unknown"  # of a recording that is like none of the trained classes
 
@@ -38,6 +42,7 @@ class LineRecord:
         score: raw score of a part, or largest probability of a recording; None on error.
         p_value: of a part.
         threshold: score above which a part is defective.
+        product: of which a part is, where the model is of several; else "".
         probabilities: of a recording, by kind.
         confidence: largest probability of a recording.
         unknown: whether a recording is like none of the trained classes; None of parts.
@@ -64,6 +69,7 @@ class LineRecord:
     score: float | None = None
     p_value: float | None = None
     threshold: float | None = None
+    product: str = ""
     probabilities: Mapping[str, float] = field(default_factory=dict)
     confidence: float | None = None
     unknown: bool | None = None
@@ -91,6 +97,7 @@ class LineRecord:
             "score": finite(self.score),
             "p_value": finite(self.p_value),
             "threshold": finite(self.threshold),
+            "product": self.product,
             "probabilities": {kind: finite(p) for kind, p in self.probabilities.items()},
             "confidence": finite(self.confidence),
             "unknown": self.unknown,
@@ -136,7 +143,7 @@ def as_version(payload: Payload, version: int) -> dict[str, Any]:
         {'version': 1}
     """
     known = {k: v for k, v in payload.items() if version >= VERSION or k not in _SINCE_2}
-    new = dict.fromkeys(_SINCE_2) if version >= VERSION else {}
+    new = _SINCE_2 if version >= VERSION else {}
     return {**known, **{k: v for k, v in new.items() if k not in known}, "version": version}
 
 
@@ -228,6 +235,9 @@ def json_schema(version: int = VERSION) -> dict[str, Any]:
         "score": entry(number, "Raw score of a part, or largest probability of a recording."),
         "p_value": entry(number, "Of a part: share of good parts that look as unusual."),
         "threshold": entry(number, "Scores above it are alarms."),
+        "product": entry(
+            "string", "Of which a part is, where the model is of several products; else empty."
+        ),
         "probabilities": entry(
             "object", "Of a recording, by kind.", additionalProperties={"type": number}
         ),

@@ -140,15 +140,16 @@ def build(
     app.include_router(
         predict_routes(pool, predictor, admission, workers, seconds=settings.timeout)
     )
-    app.include_router(model_routes(pool, log))
+    app.include_router(model_routes(pool, log, admin_keys=settings.admin_keys))
     app.include_router(verdict_routes(log, views))
     app.include_router(asset_routes(log, rule))
-    app.include_router(state_routes(pool, log, metrics, lambda: delivery.notices))
+    app.include_router(state_routes(pool, log, metrics, delivery))
     add_page(app)
     _handle_errors(app)
     app.add_middleware(
         RequestGuard,
         keys=settings.api_keys,
+        admin_keys=settings.admin_keys,
         names=settings.host_names,
         most_bytes=most_bytes,
         seconds=settings.timeout,

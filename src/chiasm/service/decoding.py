@@ -30,7 +30,7 @@ from chiasm.diagnosis.readers.instruments import MONITOR_ROLES, monitor_list
 from chiasm.diagnosis.readers.recorded import RAW_SUFFIXES, Recorded, RecorderSettings
 from chiasm.diagnosis.readers.recorder_settings import settings_of
 from chiasm.discharge import MeasuringSystem, Pulses
-from chiasm.errors import DataError
+from chiasm.errors import DataError, renamed
 from chiasm.files.bit_depth import few_bits
 from chiasm.files.decoding import numbers_of
 from chiasm.files.images import rgb_from_bytes
@@ -52,7 +52,7 @@ _SENSOR_FIELDS = (
 )
 PART_FIELDS = (
     *("rgb", "xyz", "depth", *_CAMERA_FILES, *CAMERA_COLUMNS, "depth_unit"),
-    *(*_SENSOR_FIELDS, "source"),
+    *(*_SENSOR_FIELDS, "product", "source"),
 )
 # The further files of a monitor's recording, beside its amplitudes.
 _MONITOR_FILES = {"series_phase": "P", "series_time": "Ti", "series_settings": "SG"}
@@ -221,9 +221,9 @@ def _camera(
     return camera
 
 
-def _camera_of_file(upload: Upload) -> Intrinsics:
+def _camera_of_file(upload: Upload, *, colour: bool = False) -> Intrinsics:
     check_facts(upload.content, upload.where)
-    return intrinsics_from_bytes(upload.content, upload.where)
+    return intrinsics_from_bytes(upload.content, upload.where, colour=colour)
 
 
 def _colour_view(files: Mapping[str, Upload]) -> ColourView | None:
@@ -240,7 +240,7 @@ def _colour_view(files: Mapping[str, Upload]) -> ColourView | None:
     check_facts(motion.content, motion.where)
     matrix = extrinsic_from_bytes(motion.content, motion.where)
     return ColourView(
-        _camera_of_file(files["colour_intrinsics"]), tuple(map(tuple, matrix.tolist()))
+        _camera_of_file(files["colour_intrinsics"], colour=True), tuple(map(tuple, matrix.tolist()))
     )
 
 
@@ -254,6 +254,8 @@ def decode_recording(
     """
     check_fields(files, fields, RECORDING_FIELDS)
     notes: list[str] = []
+    if _given(fields, "rows_in_time"):
+        notes.append(renamed("field", "rows_in_time", "layout"))
     image = _colour(files["image"], limits, None, notes) if "image" in files else None
     settings = _recorder_settings(fields, channels)
     per_cycle = settings.samples_per_cycle or CYCLE

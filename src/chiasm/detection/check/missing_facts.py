@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
-import tifffile
-from numpy.typing import NDArray
 
+from chiasm.detection.preparation.distance import distances_by_unit
 from chiasm.detection.readers.camera import read_intrinsics
+from chiasm.detection.readers.range_image import is_list
 from chiasm.detection.readers.sensor_folders import sensor_refs
 from chiasm.detection.sensors.pairing import Pairing
 from chiasm.errors import DataError
+from chiasm.files.decoding import bytes_of, numbers_of
 
 Form = Literal["depth", "points", "cloud", "table"]
 CLOUDS = frozenset({".ply", ".pcd", ".zdf", ".praw", ".obj", ".stl"})
@@ -26,8 +26,7 @@ CAMERA_FILES = frozenset({".json", ".yaml", ".yml", ".mat", ".txt", ".xml"})
 FOLDERS_3D = ("depth", "height", "heights", "range", "xyz", "points", "cloud", "ply", "pcd")
 _CAMERA_WORDS = ("fx", "camera_matrix", "intrinsic_matrix", "cam_k", '"k"', "intrinsic", "ppx")
 _MOST_READ = 200_000  # bytes of a file that is looked into for intrinsics
-_LENGTHS = (1.0, 1e-3, 1e-4, 1e-5, 1e-6)  # metres of one count
-_NEAR, _FAR = 0.05, 10.0  # metres, between which parts lie before a camera
+_MILLIMETRES = (0.1, 1.5)  # metres, between which counts are usually millimetres
 _METRES = 50.0  # beyond it a median is in another unit than metres
 
 
@@ -133,16 +132,13 @@ def missing_facts(survey: SensorSurvey, given: Mapping[str, Any]) -> tuple[Missi
         )
     camera = given.get("intrinsics") or survey.camera
     if lacks("unit") and not _names_unit(camera) and (guess := _unit(survey)) is not None:
-        counts = "whole counts" if survey.whole else "values"
         facts.append(
             MissingFact(
                 "--unit METRES",
                 "unit",
                 "Metres of one count or unit of the 3D data",
                 guess,
-                f"{name} holds {counts} of an unknown length"
-                + (f", {survey.median:.4g} in the middle" if survey.median is not None else "")
-                + f"; in millimetres it is 0.001{f', and {guess} seems right' * bool(guess)}.",
+                _why_unit(survey, name, guess, of_heights=given.get("pitch") is not None),
             )
         )
     if (
@@ -276,13 +272,11 @@ def _look_into(path: Path) -> tuple[Form | None, bool | None, float | None, bool
     if suffix in TABLES:
         return "table", None, None, False
     try:
-        values = _values(path, suffix)
-    except Exception:  # a damaged file is told with its name where it is read
+        values = numbers_of(bytes_of(path), str(path)).values
+    except DataError:  # a damaged file is told with its name where it is read
         return None, None, None, False
-    if values is None:
-        return None, None, None, False
-    while values.ndim > 2 and values.shape[-1] == 1:
-        values = values[..., 0]
+    if values.ndim == 2 and is_list(values):
+        return "cloud", None, None, False
     form: Form = "depth" if values.ndim == 2 else "points"
     plane = values if values.ndim == 2 else values[..., 2]
     numbers = plane[np.isfinite(plane) & (plane != 0)]
@@ -293,17 +287,6 @@ def _look_into(path: Path) -> tuple[Form | None, bool | None, float | None, bool
     median = float(np.median(np.abs(numbers.astype(np.float64)))) if numbers.size else None
     signed = form == "depth" and whole and bool((numbers < 0).any())
     return form, whole, median, signed
-
-
-def _values(path: Path, suffix: str) -> NDArray[Any] | None:
-    if suffix in (".tif", ".tiff"):
-        return np.asarray(tifffile.imread(path))
-    if suffix == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False))
-    if suffix in (".npz", ".exr", ".pfm"):
-        return None  # several arrays or channels: what they are is told where they are read
-    pixels = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    return None if pixels is None else np.asarray(pixels)
 
 
 def _camera_file(origin: Path) -> Path | None:
@@ -331,11 +314,22 @@ def _names_unit(camera: Path | str | None) -> bool:
 def _unit(survey: SensorSurvey) -> str | None:
     """Return a guess of the unit, "" without one; None where no unit is missing."""
     median = survey.median
-    counts = survey.form == "depth" and bool(survey.whole)
+    counts = survey.form in ("depth", "points") and bool(survey.whole)
     far = survey.form in ("depth", "points") and median is not None and median > _METRES
     if not counts and not far:
         return None
-    if median is None:
-        return ""
-    lengths = [length for length in _LENGTHS if _NEAR <= median * length <= _FAR]
-    return f"{lengths[0]:g}" if lengths else ""
+    usual = median is not None and _MILLIMETRES[0] <= median * 1e-3 <= _MILLIMETRES[1]
+    return "0.001" if usual else ""
+
+
+def _why_unit(survey: SensorSurvey, name: str, guess: str, *, of_heights: bool) -> str:
+    """Return what is known of the unit, as a sentence: what each would mean."""
+    counts = "whole counts" if survey.whole else "values"
+    known = f"{name} holds {counts} of an unknown length"
+    if survey.median is None or of_heights:
+        return f"{known}; in millimetres it is 0.001."
+    known += f", {survey.median:.4g} in the middle"
+    distances = distances_by_unit(survey.median)
+    if not distances:
+        return f"{known}; in millimetres it is 0.001."
+    return f"{known}. Distances by unit: {distances}{'; 0.001 seems right' * bool(guess)}."

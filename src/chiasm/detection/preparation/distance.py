@@ -15,6 +15,9 @@ MAX_PLAUSIBLE = 50.0
 # Metres; frames of parts are neither so wide nor so far away.
 MAX_USUAL = 10.0
 FAR = 3.0  # metres, beyond which the unit that was assumed is told
+NEAR = 5e-4  # metres, below which a unit that was given is doubted
+_LENGTHS = (1.0, 1e-3, 2.5e-4, 1e-4, 1e-5, 1e-6)  # metres of one unit that sensors write
+_PARTS = (0.02, 10.0)  # metres, between which parts lie before a camera
 _LEAST_LEVELS = 8  # different depths that are all whole centimetres
 # Largest ratio of a part's distance to those at calibration; beyond it the unit differs.
 MAX_RATIO = 20.0
@@ -40,10 +43,50 @@ def check_metres(xyz: FloatArray, name: str) -> None:
     if distance > MAX_PLAUSIBLE:
         raise DataError(
             f"The points of {name} are {distance:.4g} away from the camera, too far for metres. "
-            "They seem to be in millimetres: divide by 1000, or convert the data with "
-            "'chiasm data convert ... --unit 0.001'.",
+            f"{_another_unit(distance)}",
             see="unit",
         )
+
+
+def _another_unit(distance: float) -> str:
+    """Return which unit a distance that is none in metres seems to be in, as a sentence."""
+    if distance * 1e-3 <= _PARTS[1]:
+        return (
+            "They seem to be in millimetres: divide by 1000, or convert the data with "
+            "'chiasm data convert ... --unit 0.001'."
+        )
+    return (
+        f"Their unit is another one ({distances_by_unit(distance) or 'none that sensors write'}): "
+        "convert the data with 'chiasm data convert ... --unit METRES'."
+    )
+
+
+def distances_by_unit(median: float, *, besides: float | None = None) -> str:
+    """Return how far away values are in each unit that brings them before a camera; "" for none.
+
+    ``besides`` is a unit that is left out.
+
+    Example:
+        >>> distances_by_unit(5985)
+        '0.001: 5.99 m, 0.00025: 1.5 m, 0.0001: 0.599 m, 0.00001: 0.0599 m'
+    """
+    return ", ".join(
+        f"{np.format_float_positional(unit, trim='-')}: {median * unit:.3g} m"
+        for unit in _LENGTHS
+        if _PARTS[0] <= median * unit <= _PARTS[1] and unit != besides
+    )
+
+
+def doubts_of_unit(xyz: FloatArray, unit_m: float) -> tuple[str, ...]:
+    """Return a remark where the unit that was given puts points at no usual distance."""
+    distance = median_distance(xyz)
+    if not (distance > FAR or distance < NEAR):
+        return ()
+    others = distances_by_unit(distance / unit_m, besides=unit_m)
+    return (
+        f"With --unit {unit_m:g} the points are about {distance:.3g} m away. If that is wrong, "
+        f"another unit is right{f' ({others})' if others else ''}.",
+    )
 
 
 def check_unit(xyz: FloatArray, name: str) -> tuple[str, ...]:
@@ -70,8 +113,8 @@ def check_unit(xyz: FloatArray, name: str) -> tuple[str, ...]:
     if evidence:
         raise DataError(
             f"The points of {name} would be {float(np.median(np.abs(points[:, 2]))):.4g} m away, "
-            f"if they were in metres, and {evidence}: they seem to be in millimetres. Convert the "
-            "data with 'chiasm data convert ... --unit 0.001'; --unit 1 insists on metres."
+            f"if they were in metres, and {evidence}. "
+            f"{_another_unit(float(np.median(np.abs(points[:, 2]))))} --unit 1 insists on metres."
         )
     distance = float(np.median(np.abs(points[:, 2])))
     if distance <= FAR:

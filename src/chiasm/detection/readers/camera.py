@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from io import BytesIO
@@ -16,11 +15,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.detection.sensors.camera_notations import (
+    depth_unit_of,
+    facts_of_text,
+    lens_of,
+    levels_of,
+    matrix_data,
+)
 from chiasm.errors import DataError
 from chiasm.samples import FloatArray
 
 Values = NDArray[Any]  # float32 or float64
 _ROUNDS = 30  # of the iteration that takes a distortion out
+# Of the width: least focal length of a pinhole, and most from the principal point to the middle.
+_LEAST_FOCAL, _OFF_MIDDLE = 0.1, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +139,12 @@ def camera_for(
             outside this one; ``source`` names the image.
     """
     height, width = size
+    if camera.fx < _LEAST_FOCAL * width:
+        raise DataError(
+            f"The focal length fx is {camera.fx:g} and {source} is {width} pixels wide, so that it "
+            "is in another unit: millimetres, or shares of the width. Write fx, fy, cx and cy in "
+            "pixels (shares times width or height; millimetres divided by those of a pixel)."
+        )
     if camera.width and camera.height and (camera.height, camera.width) != size:
         ratio = width / camera.width
         if abs(camera.height * ratio - height) > 0.5:
@@ -159,58 +173,60 @@ def camera_for(
             f"{width} x {height} pixels: the intrinsics are of another camera or of another size "
             "of image. Give those of this image."
         )
+    off = max(abs(camera.cx - (width - 1) / 2) / width, abs(camera.cy - (height - 1) / 2) / height)
+    if off > _OFF_MIDDLE and not camera.width and remarks is not None:
+        remarks.append(
+            f"The principal point ({camera.cx:g}, {camera.cy:g}) lies far from the middle of an "
+            f"image of {width} x {height}: if the intrinsics are of another size of image, write "
+            "its width and height beside them."
+        )
     return camera
 
 
 CAMERA_COLUMNS = ("fx", "fy", "cx", "cy")
-# Names of the four numbers, of the 3 x 3 matrix and of the other facts, in lower case without
-# underscores.
+# Plain names of the four numbers, of the 3 x 3 matrix and of the other facts.
+_FOCAL, _MIDDLE = ("f", "focal", "focallength"), ("principalpoint", "pp", "center", "centre")
 _NUMBERS = {
     "fx": ("fx", "focalx", "focallengthx"),
     "fy": ("fy", "focaly", "focallengthy"),
     "cx": ("cx", "ppx", "px0", "principalx", "principalpointx"),
     "cy": ("cy", "ppy", "py0", "principaly", "principalpointy"),
 }
-_MATRICES = ("k", "cameramatrix", "intrinsicmatrix", "camk", "camintrinsic", "intrinsics", "matrix")
-_WIDTHS, _HEIGHTS = ("width", "imagewidth", "w"), ("height", "imageheight", "h")
-_DISTORTIONS = (
-    *("distortion", "distortioncoefficients", "distcoeffs", "distcoeff", "coeffs", "d", "dist"),
-    *("distortionparameters", "distortioncoeffs"),
+_MATRICES = (
+    *("k", "cameramatrix", "intrinsicmatrix", "camk", "camintrinsic", "intrinsics", "matrix"),
+    *("intrinsic", "intrinsicsmatrix", "cameraintrinsics", "cameraintrinsic", "kmatrix", "mtx"),
 )
-_OTHER_LENSES = re.compile(r"fisheye|equidistant|kannala|theta|ftheta|inverse", re.IGNORECASE)
-_NESTED = ("depth", "depthintrinsics", "depthcamera", "left", "color", "rgb")
+_FOUR = ("intrinsics", "intrinsic", "cameraintrinsics")  # fx, fy, cx, cy: Kalibr
+_WIDTHS, _HEIGHTS = ("width", "imagewidth", "w"), ("height", "imageheight", "h")
+# Words in the names of levels, by what a camera is of.
+_OF_DEPTH, _OF_COLOUR = ("depth",), ("color", "colour", "rgb", "texture")
 _EXAMPLE = '{"fx": ..., "fy": ..., "cx": ..., "cy": ...}'
 
 
-def read_intrinsics(path: Path | str) -> Intrinsics:
+def read_intrinsics(path: Path | str, *, colour: bool = False) -> Intrinsics:
     """Read intrinsics from a JSON, YAML, MATLAB, text, npy or npz file.
 
     Known are fx, fy, cx and cy (or ppx and ppy), a matrix ``K``, ``camera_matrix`` (OpenCV, ROS),
     ``intrinsic_matrix`` (Open3D's order of columns too), ``cam_K`` and ``factor_depth``; they may
-    lie below a name such as ``depth``.
+    lie below a name such as ``depth``. Of several cameras the one of depth is taken, or that of
+    ``colour``.
 
-    Raises ``DataError`` for a file that is missing, cannot be read, or lacks one of the numbers.
+    Raises ``DataError`` for a file that is missing, cannot be read, lacks one of the numbers, or
+    holds several cameras of which none is named so.
     """
     path = Path(path)
     try:
         content = path.read_bytes()
     except OSError as cause:
         raise DataError(f"{path} cannot be read: {cause}") from cause
-    return intrinsics_from_bytes(content, str(path))
+    return intrinsics_from_bytes(content, str(path), colour=colour)
 
 
-def intrinsics_from_bytes(content: bytes, source: str, suffix: str | None = None) -> Intrinsics:
-    """Decode intrinsics as ``read_intrinsics`` does.
-
-    Args:
-        content: of the file.
-        source: names it in messages.
-        suffix: of its name; None takes that of ``source``.
-    """
-    suffix = Path(source).suffix.lower() if suffix is None else suffix.lower()
-    values = _content(content, source, suffix)
+def intrinsics_from_bytes(content: bytes, source: str, *, colour: bool = False) -> Intrinsics:
+    """Decode intrinsics as ``read_intrinsics`` does; ``source`` names them in messages."""
+    values = _content(content, source, Path(source).suffix.lower())
     if isinstance(values, Mapping):
-        return camera_from_mapping(values, source)
+        return camera_from_mapping(values, source, colour=colour)
     return _of_matrix(values, source)
 
 
@@ -237,8 +253,11 @@ def _content(content: bytes, source: str, suffix: str) -> Any:
         try:
             return np.array([float(word) for word in text.replace(",", " ").split()])
         except ValueError:
-            raise DataError(f"{source} cannot be read as JSON: {cause}") from cause
-    if not isinstance(values, dict) and np.size(values) not in (4, 9, 12):
+            facts = facts_of_text(text)
+            if facts is None or text.lstrip()[:1] == "{":
+                raise DataError(f"{source} cannot be read as JSON: {cause}") from cause
+            return facts
+    if not isinstance(values, dict) and np.size(values) not in (4, 9, 12, 16):
         raise DataError(f"{source} holds no JSON object; write {_EXAMPLE}.")
     return values
 
@@ -276,7 +295,9 @@ def _yaml(text: str, source: str) -> Any:
     # OpenCV writes a directive that is no YAML.
     lines = [line for line in text.splitlines() if not line.startswith("%YAML")]
     try:
-        content = yaml.load("\n".join(lines), Loader)
+        # ROS ends each message with a mark of documents.
+        documents = yaml.load_all("\n".join(lines), Loader)
+        content = next((document for document in documents if document is not None), None)
     except yaml.YAMLError as cause:
         raise DataError(f"{source} cannot be read as YAML: {cause}") from cause
     if not isinstance(content, Mapping | list):
@@ -298,44 +319,51 @@ def camera_of(value: Any) -> Intrinsics:
     return _of_matrix(value, "intrinsics")
 
 
-def camera_from_mapping(values: Mapping[str, Any], source: str) -> Intrinsics:
-    """Make intrinsics from names and numbers in any notation; ``source`` names their origin."""
-    found = [
-        camera
-        for facts in _levels(values)
-        if (camera := _camera(facts, values, source)) is not None
-    ]
-    if found:
-        return found[0]
-    return camera_from_text(values, source)
+def camera_from_mapping(
+    values: Mapping[str, Any], source: str, *, colour: bool = False
+) -> Intrinsics:
+    """Make intrinsics from names and numbers in any notation.
+
+    Args:
+        values: that may hold cameras at deeper levels.
+        source: names their origin in messages.
+        colour: take the camera of colour of several; else that of depth.
+
+    Raises:
+        DataError: a number is missing, or it is not told which of several cameras is meant.
+    """
+    cameras: dict[str, Intrinsics] = {}
+    for name, facts, outer in levels_of(values):
+        camera = _camera(facts, outer, source)
+        if camera is not None:
+            cameras[name] = camera
+        if camera is not None and not name:
+            break  # what lies deeper is something else
+    if not cameras:
+        return camera_from_text(values, source)
+    words = _OF_COLOUR if colour else _OF_DEPTH
+    named = {name: c for name, c in cameras.items() if any(word in name for word in words)}
+    if not named and len(cameras) > 1 and not colour:
+        # Depth of a stereo camera is that of its left one.
+        named = {name: c for name, c in cameras.items() if name.endswith(("left", "camera1"))}
+    chosen = named or cameras
+    if len({(c.fx, c.fy, c.cx, c.cy) for c in chosen.values()}) > 1:
+        raise DataError(
+            f"{source} holds the cameras {', '.join(cameras)}, and it is not told which one is of "
+            f"{words[0]}. Write the numbers of that one into a file of its own: {_EXAMPLE}."
+        )
+    return next(iter(chosen.values()))
 
 
-def _levels(values: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield a mapping with plain names, then those within it, the depth camera's first."""
-    facts = {_plain(name): value for name, value in values.items()}
-    yield facts
-    inner = {name: value for name, value in facts.items() if isinstance(value, Mapping)}
-    for name in sorted(inner, key=lambda n: _NESTED.index(n) if n in _NESTED else len(_NESTED)):
-        yield from _levels(inner[name])
-
-
-def _plain(name: Any) -> str:
-    return str(name).lower().replace("_", "").replace("-", "").replace(" ", "")
-
-
-def _camera(facts: Mapping[str, Any], whole: Mapping[str, Any], source: str) -> Intrinsics | None:
-    numbers = {
-        column: next((facts[name] for name in names if name in facts), None)
-        for column, names in _NUMBERS.items()
-    }
+def _camera(facts: Mapping[str, Any], outer: Mapping[str, Any], source: str) -> Intrinsics | None:
+    numbers = _four_numbers(facts)
     if all(value is not None for value in numbers.values()):
         camera = camera_from_text(numbers, source)
     else:
         matrix = next((facts[name] for name in _MATRICES if _is_matrix(facts.get(name))), None)
         if matrix is None:
             return None
-        camera = _of_matrix(_data(matrix), source)
-    outer = {_plain(name): value for name, value in whole.items()}
+        camera = _of_matrix(matrix_data(matrix), source)
     facts = {**outer, **facts}
     size = facts.get("imagesize", facts.get("resolution"))
     if isinstance(size, list | tuple | np.ndarray) and len(size) == 2:
@@ -348,20 +376,35 @@ def _camera(facts: Mapping[str, Any], whole: Mapping[str, Any], source: str) -> 
         camera,
         width=_whole(next((facts[n] for n in _WIDTHS if n in facts), None)),
         height=_whole(next((facts[n] for n in _HEIGHTS if n in facts), None)),
-        distortion=_known_lens(facts, source),
-        depth_unit=_depth_unit(facts),
+        distortion=lens_of(facts, source),
+        depth_unit=depth_unit_of(facts),
     )
 
 
-def _data(value: Any) -> Any:
-    """Return the numbers of a matrix, which OpenCV and ROS write below ``data``."""
-    return value.get("data") if isinstance(value, Mapping) else value
+def _four_numbers(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fx, fy, cx and cy by name, None where one is not there."""
+    numbers = {
+        column: next((facts[name] for name in names if name in facts), None)
+        for column, names in _NUMBERS.items()
+    }
+    four = next((v for n in _FOUR if _length(v := facts.get(n)) == 4), None)
+    if four is not None:
+        return dict(zip(CAMERA_COLUMNS, four))
+    for names, columns in ((_FOCAL, ("fx", "fy")), (_MIDDLE, ("cx", "cy"))):
+        value = next((facts[name] for name in names if name in facts), None)
+        pair: Any = value if _length(value) == 2 else (value, value) if names is _FOCAL else ()
+        numbers |= {c: v for c, v in zip(columns, pair) if numbers[c] is None}
+    return numbers
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list | tuple | np.ndarray) else 0
 
 
 def _is_matrix(value: Any) -> bool:
-    data = _data(value)
+    data = matrix_data(value)
     try:
-        return data is not None and np.asarray(data, dtype=np.float64).size in (9, 12)
+        return data is not None and np.asarray(data, dtype=np.float64).size in (9, 12, 16)
     except (TypeError, ValueError):
         return False
 
@@ -373,50 +416,6 @@ def _whole(value: Any) -> int | None:
         return None
 
 
-def _known_lens(facts: Mapping[str, Any], source: str) -> tuple[float, ...]:
-    """Return the coefficients; raise ``DataError`` if they are of another model than Brown's."""
-    coefficients = _distortion(facts)
-    model = next((facts[name] for name in ("distortionmodel", "model") if name in facts), None)
-    if not coefficients or not isinstance(model, str) or not _OTHER_LENSES.search(model):
-        return coefficients
-    raise DataError(
-        f"{source} has coefficients of the lens model '{model}', and Brown's model was expected "
-        "(plumb_bob, rational_polynomial). Take the distortion out of the images with the sensor's "
-        "own program, or write 0 for the coefficients where they are worth less than a pixel."
-    )
-
-
-def _distortion(facts: Mapping[str, Any]) -> tuple[float, ...]:
-    for name in _DISTORTIONS:
-        try:
-            values = np.asarray(_data(facts.get(name)), dtype=np.float64).ravel()
-        except (TypeError, ValueError):
-            continue
-        if values.size >= 4 and np.isfinite(values).all():
-            return tuple(float(v) for v in values) if values.any() else ()
-    named = [facts.get(name, 0.0) for name in ("k1", "k2", "p1", "p2", "k3")]
-    try:
-        numbers = tuple(float(value) for value in named)
-    except (TypeError, ValueError):
-        return ()
-    return numbers if any(numbers) else ()
-
-
-def _depth_unit(facts: Mapping[str, Any]) -> float | None:
-    try:
-        if "factordepth" in facts:  # counts of one metre
-            unit = 1 / float(np.squeeze(facts["factordepth"]))
-        elif "depthscale" in facts:
-            scale = float(np.squeeze(facts["depthscale"]))
-            # BOP's is in millimetres, RealSense's in metres, others count those of one metre.
-            unit = scale * 1e-3 if 0.05 <= scale < 10 else 1 / scale if scale >= 10 else scale
-        else:
-            return None
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    return unit if 0 < unit < np.inf else None
-
-
 def _of_matrix(value: Any, source: str) -> Intrinsics:
     """Make intrinsics of 3 x 3 numbers by rows or by columns, or of fx, fy, cx and cy."""
     try:
@@ -425,8 +424,10 @@ def _of_matrix(value: Any, source: str) -> Intrinsics:
         raise DataError(f"{source} holds no numbers of a camera; write {_EXAMPLE}.") from cause
     if matrix.shape == (4,):
         return camera_from_text(dict(zip(CAMERA_COLUMNS, matrix)), source)
-    if matrix.size == 12 and matrix.shape != (3, 4):
-        matrix = matrix.reshape(3, 4)
+    if matrix.size in (12, 16) and matrix.ndim == 1:
+        matrix = matrix.reshape(-1, 4)
+    if matrix.shape == (4, 4) and not matrix[:3, 3].any():
+        matrix = matrix[:3]
     if matrix.shape == (3, 4):
         matrix = matrix[:, :3]
     if matrix.size != 9:

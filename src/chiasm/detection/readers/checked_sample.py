@@ -12,14 +12,15 @@ import numpy as np
 
 from chiasm.detection.preparation.distance import check_distance, check_metres
 from chiasm.detection.readers.camera import back_project, camera_for, camera_of
-from chiasm.detection.readers.range_image import RangeSettings, read_range
+from chiasm.detection.readers.range_image import COLOURS_WITHIN, RangeSettings, read_range
 from chiasm.detection.readers.source import SampleRef
 from chiasm.detection.sensors.orientation import orientation_of, turned, upright
+from chiasm.detection.sensors.point_order import ABOVE, seen_from_above
 from chiasm.detection.sensors.registration import scaled_to
 from chiasm.errors import DataError
 from chiasm.files.decoding import Numbers
 from chiasm.files.image_arrays import array_of, channels_last, rgb_image
-from chiasm.files.images import depth_image, point_map, read_mask, read_rgb
+from chiasm.files.images import depth_image, in_16_bits, point_map, read_mask, read_rgb
 from chiasm.samples import BoolArray, FloatArray, RGBDSample
 
 MOST_SCALED = 8  # colours more times as fine or as coarse as the points are of another image
@@ -41,12 +42,13 @@ def load_sample(
     can hardly be in them; ``notes`` are remarks of the reader. Raises ``DataError`` naming the file
     and its fault.
     """
-    files = ref.files
+    files, within = ref.files, None
     if "xyz" in files:
         image = read_range(files["xyz"], RangeSettings(unit_m=unit_m))
         xyz, notes = image.xyz, (*notes, *image.remarks)
+        within = image.rgb
     mask = _mask_of(files)
-    rgb = None
+    rgb = None if within is None else in_16_bits(within)
     if "rgb" in files:
         stored = read_rgb(files["rgb"], bits_of(ref))
         rgb = _upright(stored, files["rgb"], xyz)
@@ -56,7 +58,7 @@ def load_sample(
             mask = as_looked_at if as_looked_at.shape == rgb.shape[:2] else mask
     if rgb is not None and xyz is not None:
         rgb, mask, remarks = of_one_size(rgb, mask, xyz)
-        notes = (*notes, *remarks)
+        notes = (*(note for note in notes if note != COLOURS_WITHIN), *remarks)
     sample = checked_sample(ref, rgb=rgb, xyz=xyz, mask=mask)
     return replace(sample, notes=tuple(notes)) if notes else sample
 
@@ -81,7 +83,7 @@ def of_one_size(
         return rgb, mask, ()
     height, width = rgb.shape[:2]
     return (
-        scaled,
+        in_16_bits(scaled),
         mask,
         (
             f"Colours of {width} x {height} pixels were scaled to the {size[1]} x {size[0]} of the "
@@ -310,4 +312,9 @@ def _point_map(value: Any, remarks: list[str]) -> FloatArray:
         raise DataError(f"xyz must have shape (height, width, 3), but has {tuple(points.shape)}.")
     if not np.issubdtype(points.dtype, np.floating):
         raise DataError(f"xyz must be floating point, in metres, but is {points.dtype}.")
-    return point_map(Numbers(points), "xyz", remarks=remarks)
+    xyz = point_map(Numbers(points), "xyz", remarks=remarks)
+    above = seen_from_above(xyz, "xyz")
+    if above is None:
+        return xyz
+    remarks.append(ABOVE)
+    return above

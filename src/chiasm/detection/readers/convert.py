@@ -83,7 +83,8 @@ def convert(
     Such folders may lie below ``{split}/{kind}``. ``split`` and ``kind`` are used for parts whose
     origin has none; parts with neither, of unknown quality, lie in ``destination/{rgb,xyz}``.
     ``unit_m`` is the length in metres of one depth count or of the points' unit; None takes
-    metres, and refuses integer counts of depth. Colours are written with 8 bits.
+    metres, and refuses integer counts of depth. Colours are written with 8 bits, or with 16 where
+    8 do not hold them.
     Parts that cannot be read are left out, and their numbers are free until they can be;
     ``origin.csv`` lists the origin of each file. The same call on the same destination makes
     what is missing, and what has changed at the origin.
@@ -193,7 +194,7 @@ def _colour_view(intrinsics: Path | str | None, extrinsic: Path | str | None) ->
             f"the depth camera to it; {lacking} is not given."
         )
     motion = read_extrinsic(extrinsic)
-    return ColourView(read_intrinsics(intrinsics), tuple(map(tuple, motion.tolist())))
+    return ColourView(read_intrinsics(intrinsics, colour=True), tuple(map(tuple, motion.tolist())))
 
 
 def _layout(path: Path) -> str:
@@ -338,7 +339,9 @@ def _listing(
 ) -> tuple[Any, Sequence[SampleRef]]:
     """Return a reader, which has forgotten what there is, and what it is to load."""
     found = Pairing()
-    refs = sensor_refs(origin, found)
+    # Readers of point maps know nothing of markers and heights.
+    told = replace(settings, unit_m=None, camera=None) != RangeSettings()
+    refs = sensor_refs(origin, found, all_points=told)
     problems += found.problems
     if refs is not None:
         remarks += found.remarks
@@ -353,6 +356,11 @@ def _listing(
         raise DataError(
             f"{origin} already holds 3D points or names its own intrinsics; leave the given "
             "intrinsics out."
+        )
+    if told:
+        raise DataError(
+            f"{origin} is {_layout(origin)}, whose 3D files are read as they are: leave out what "
+            "was given on missing values, pitch, offset and direction."
         )
     source = open_source(origin, lamp=lamp, unit_m=settings.unit_m)
     problems.extend(source.problems)
@@ -398,7 +406,7 @@ def _write(sample: RGBDSample, folder: Path, stem: str) -> None:
     # Last: a part without it does not count, unless it is 3D alone.
     if sample.rgb is not None:
         with appearing(files["rgb"]) as half:
-            write_rgb(half, sample.rgb)
+            write_rgb(half, sample.rgb, exact=True)
 
 
 def _files(folder: Path, stem: str) -> dict[str, Path]:

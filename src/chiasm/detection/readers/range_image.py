@@ -13,8 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.detection.preparation.distance import check_unit
+from chiasm.detection.preparation.distance import (
+    FAR,
+    check_unit,
+    distances_by_unit,
+    doubts_of_unit,
+)
 from chiasm.detection.readers.camera import Intrinsics, back_project, camera_for, distorted
+from chiasm.detection.sensors.exports import EXPORTS, how_to_export
 from chiasm.detection.sensors.gridding import lattice, nearest_of_pixel
 from chiasm.detection.sensors.height_tables import HeightTable, height_table
 from chiasm.detection.sensors.point_clouds import (
@@ -23,6 +29,12 @@ from chiasm.detection.sensors.point_clouds import (
     cloud_from_bytes,
     in_unit_range,
     is_cloud,
+)
+from chiasm.detection.sensors.point_order import (
+    ABOVE,
+    check_order,
+    seen_from_above,
+    without_zero_depth,
 )
 from chiasm.errors import DataError
 from chiasm.files.decoding import Numbers, bytes_of, is_numbers, numbers_of
@@ -120,7 +132,11 @@ def range_from_bytes(
     """Decode a file as ``read_range`` does; ``source`` names it in messages."""
     remarks: list[str] = []
     suffix = Path(source).suffix.lower()
-    rgb, metres = None, False
+    if suffix in EXPORTS:
+        raise DataError(
+            f"{source} is a 3D file of no format that is read. {how_to_export(Path(source))}"
+        )
+    rgb, metres, points = None, False, True
     if is_cloud(content) or suffix in CLOUD_SUFFIXES:
         cloud = cloud_from_bytes(content, source)
         xyz, rgb = _of_cloud(cloud, source, settings, size, remarks)
@@ -128,14 +144,24 @@ def range_from_bytes(
         numbers = numbers_of(content, source)
         remarks += numbers.remarks
         metres = numbers.metres
-        if numbers.values.ndim == 2 and _is_list(numbers.values):
+        if numbers.values.ndim == 2 and is_list(numbers.values):
             cloud = _cloud_of_rows(numbers.values)
             xyz, rgb = _of_cloud(cloud, source, settings, size, remarks)
         else:
+            points = numbers.values.ndim == 3
             xyz = _of_numbers(numbers, source, settings, remarks)
             rgb = _colours_of(numbers, settings)
     else:
-        xyz, rgb = _of_table(height_table(content, source), source, settings, size, remarks)
+        table = height_table(content, source)
+        points = is_list(table.values)
+        xyz, rgb = _of_table(table, source, settings, size, remarks)
+    if points:
+        if not metres:
+            check_order(xyz, source)
+        above = seen_from_above(xyz, source, up=settings.up, offset_m=settings.offset_m)
+        if above is not None:
+            xyz = above
+            remarks.append(ABOVE)
     if size is not None and not _whole_ratio(size, (xyz.shape[0], xyz.shape[1])):
         raise DataError(
             f"{source} is organised as {xyz.shape[0]} x {xyz.shape[1]}, but the colour image has "
@@ -145,6 +171,8 @@ def range_from_bytes(
         )
     if settings.unit_m is None and not metres:
         remarks += check_unit(xyz, source)
+    elif settings.unit_m is not None:
+        remarks += doubts_of_unit(xyz, settings.unit_m)
     if size is not None:
         rgb = None  # there is a colour image
     elif rgb is not None:
@@ -165,9 +193,12 @@ def _of_numbers(
     """Return the points of a depth image, a map of heights or a map of points."""
     if numbers.values.ndim == 3 and numbers.values.shape[2] in (3, 4, 6):
         numbers = replace(numbers, values=numbers.values[..., :3])
-        return point_map(
-            numbers, source, settings.unit_m, missing=settings.missing, remarks=remarks
-        )
+        xyz = point_map(numbers, source, settings.unit_m, missing=settings.missing, remarks=remarks)
+        if numbers.metres:
+            return xyz
+        absent = np.asarray(~xyz.any(axis=2))
+        more = without_zero_depth(xyz, absent, remarks)
+        return xyz if more is absent else np.where(more[..., None], np.float32(0), xyz)
     if settings.pitch_x is not None:
         return _orthographic(numbers, source, settings, remarks)
     if settings.camera is None:
@@ -183,11 +214,29 @@ def _of_numbers(
         remarks.append(f"One count of depth is {unit:g} m, as the camera's file says.")
     if unit is None and numbers.values.dtype.kind in "ui" and settings.usual_count_m is not None:
         unit = settings.usual_count_m
+        _check_usual(numbers, source, unit)
         remarks.append(f"One count of depth is taken for {unit:g} m (--unit names another).")
     if camera.distortion:
         remarks.append("The camera's distortion was taken out of the points.")
     depth = depth_image(numbers, source, unit, missing=settings.missing, remarks=remarks)
     return back_project(depth, camera)
+
+
+def _check_usual(numbers: Numbers, source: str, unit: float) -> None:
+    """Refuse a usual length of one count that puts parts at no usual distance.
+
+    Raises:
+        DataError: with the distances in other units.
+    """
+    counts = numbers.values[numbers.values > 0]
+    limit = np.iinfo(numbers.values.dtype).max  # marks what is missing
+    median = float(np.median(counts[counts != limit])) if (counts != limit).any() else 0.0
+    if median * unit > FAR:
+        raise DataError(
+            f"{source} holds whole counts of depth, {median:.4g} in the middle: of {unit:g} m each "
+            f"they would be {median * unit:.3g} m away. Give the metres of one count (--unit; "
+            f"{distances_by_unit(median)})."
+        )
 
 
 def _colours_of(numbers: Numbers, settings: RangeSettings) -> FloatArray | None:
@@ -200,7 +249,7 @@ def _colours_of(numbers: Numbers, settings: RangeSettings) -> FloatArray | None:
     return None
 
 
-def _is_list(values: NDArray[Any]) -> bool:
+def is_list(values: NDArray[Any]) -> bool:
     """Return whether numbers ``(N, C)`` are points below each other, and no image."""
     return values.shape[1] in (3, 4, 6) and len(values) > _LIST_ASPECT * values.shape[1]
 
@@ -273,7 +322,7 @@ def _of_table(
     """Return the points and the grey image of a table."""
     remarks += table.remarks
     values = table.values
-    if table.pitch_x is None and _is_list(values):
+    if table.pitch_x is None and is_list(values):
         return _of_cloud(_cloud_of_rows(values), source, settings, size, remarks)
     pitch_x = settings.pitch_x or table.pitch_x
     pitch_y = settings.pitch_y or settings.pitch_x or table.pitch_y or table.pitch_x
@@ -314,6 +363,8 @@ def _of_cloud(
     absent |= ~np.isfinite(cloud.points).all(axis=1)
     metres = np.where(absent[:, None], 0.0, cloud.points) * unit
     absent |= ~metres.any(axis=1)
+    absent = without_zero_depth(metres, absent, remarks)
+    metres[absent] = 0
     shown = _pixels(replace(cloud, points=metres), absent, source, settings, size, remarks)
     points = np.concatenate([metres, np.zeros((1, 3))])[shown].astype(np.float32)
     if cloud.rgb is None or (cloud.grey and not settings.intensity):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from chiasm.detection.readers.range_image import RANGE_SUFFIXES
 from chiasm.detection.readers.source import SampleRef
+from chiasm.detection.sensors.exports import EXPORTS, how_to_export
 from chiasm.detection.sensors.pairing import Pairing, pair_files, sides_of
 from chiasm.detection.sensors.point_clouds import CLOUD_SUFFIXES
 from chiasm.errors import DataError
@@ -19,17 +20,6 @@ SENSOR_FOLDERS = (
     *("depth", "height", "heights", "heightmap", "range", "z", "ply", "pcd", "cloud", "clouds"),
     *("points", "exr", "xyz"),
 )
-_MESH = (
-    "It is a mesh, which knows no pixels: save the sensor's organised cloud or depth map instead."
-)
-_EXPORTS = {
-    ".zdf": "Open it in Zivid Studio and save it as an ordered PLY or PCD, in millimetres.",
-    ".praw": "Open it in PhoXi Control and save it as an organised PLY with texture.",
-    ".bag": "Take its frames apart with RealSense's rs-convert (-p writes PNG, 16-bit depth).",
-    ".las": "Save the sensor's range image instead: a survey's cloud has no pixels.",
-    ".e57": "Save the sensor's range image instead, or an organised PCD.",
-    **dict.fromkeys((".stl", ".obj", ".off", ".glb", ".gltf"), _MESH),
-}
 _CONVERT = (
     "Convert the parts: chiasm data convert FOLDER NEW, with --intrinsics and --unit for depth, or "
     "--pitch and --unit for heights."
@@ -40,28 +30,33 @@ _ALWAYS_POINTS = RANGE_SUFFIXES - RGB_SUFFIXES - _TABLES
 _SPLITS = ("train", "validation", "test")
 
 
-def sensor_refs(origin: Path, found: Pairing) -> list[SampleRef] | None:
+def sensor_refs(
+    origin: Path, found: Pairing, *, all_points: bool = False
+) -> list[SampleRef] | None:
     """Return the parts in a folder, or in its ``split/kind`` folders; None for another layout.
 
     Colour and 3D lie in two folders, or in one with names that tell them apart, and are paired as
     ``pair_files`` does; with no colour at all parts are 3D alone. ``found`` gets the files without
-    a partner, and how names that differ were paired.
+    a partner, and how names that differ were paired. ``all_points``: also point maps in ``xyz/``,
+    which readers take as they are.
     """
     if origin.is_file():
         return [SampleRef(str(origin), {"xyz": origin})] if is_range_file(origin) else None
-    refs = _parts(origin, found)
+    refs = _parts(origin, found, all_points=all_points)
     if refs is not None:
         return refs
     parts: list[SampleRef] = []
     for split in _SPLITS:
         for folder in _folders(origin / split):
-            parts += _parts(folder, found, split=split) or ()
+            parts += _parts(folder, found, split=split, all_points=all_points) or ()
     return parts or None
 
 
-def _parts(folder: Path, found: Pairing, split: str = "") -> list[SampleRef] | None:
+def _parts(
+    folder: Path, found: Pairing, *, split: str = "", all_points: bool = False
+) -> list[SampleRef] | None:
     """Return the parts of one folder; None where no file needs a conversion."""
-    name, points = _sensor_files(folder)
+    name, points = _sensor_files(folder, all_points=all_points)
     colour = next(
         (n for n in COLOUR_FOLDERS if image_files(folder / n, RGB_SUFFIXES)), COLOUR_FOLDERS[0]
     )
@@ -124,10 +119,11 @@ def is_range_file(path: Path) -> bool:
     return not any(re.search("rgb|image|path|file|label|split|kind|depth|series", n) for n in names)
 
 
-def _sensor_files(folder: Path) -> tuple[str, list[Path]]:
+def _sensor_files(folder: Path, *, all_points: bool = False) -> tuple[str, list[Path]]:
     """Return the first folder of 3D files that readers do not take as they are, and its files."""
     for name in SENSOR_FOLDERS:
-        suffixes = RANGE_SUFFIXES - XYZ_SUFFIXES if name == "xyz" else RANGE_SUFFIXES
+        as_they_are = name == "xyz" and not all_points
+        suffixes = RANGE_SUFFIXES - XYZ_SUFFIXES if as_they_are else RANGE_SUFFIXES
         points = image_files(folder / name, suffixes)
         if points:
             return name, list(points.values())
@@ -160,7 +156,7 @@ def refuse_unread(folder: Path) -> None:
         raise DataError(f"{folder} holds 3D files, such as {here[0]}. {_CONVERT}")
     for place in (folder, *_folders(folder)):
         for path in _files(place):
-            if place.name in SENSOR_FOLDERS or path.suffix.lower() in _EXPORTS:
+            if place.name in SENSOR_FOLDERS or path.suffix.lower() in EXPORTS:
                 raise DataError(
                     f"{path} is a 3D file of no format that is read. {how_to_export(path)}{alone}"
                 )
@@ -175,15 +171,6 @@ def refuse_mixed(folder: Path) -> None:
             f"{folder} holds 3D files beside images, such as {points[0]}, which are not read as "
             f"they are. {_CONVERT} For colours alone, move the 3D files away."
         )
-
-
-def how_to_export(path: Path) -> str:
-    """Return what to write instead of a file of a format that is not read, as a sentence."""
-    return _EXPORTS.get(
-        path.suffix.lower(),
-        "Save depth as a 16-bit PNG or float TIFF, points as a float32 TIFF or .npy file (height, "
-        "width, 3), or as an organised PLY or PCD cloud.",
-    )
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -6,6 +6,7 @@ from chiasm.detection.readers.camera import Intrinsics
 from chiasm.detection.readers.checked_sample import of_one_size
 from chiasm.detection.readers.range_image import COLOURS_WITHIN, RangeImage
 from chiasm.detection.sensors.registration import ColourView
+from chiasm.files.images import in_16_bits
 from chiasm.samples import BoolArray, FloatArray
 
 
@@ -39,10 +40,15 @@ def with_colours(
         DataError: the colours cannot be brought to the points.
     """
     if rgb is None:
-        return image.rgb, mask, image.remarks
+        within = None if image.rgb is None else in_16_bits(image.rgb)
+        return within, mask, image.remarks
     if colours is None:
         rgb, mask, said = of_one_size(rgb, mask, image.xyz)
-        return rgb, mask, (*image.remarks, *said)
+        return in_16_bits(rgb), mask, (*image.remarks, *said)
     rgb, mask, said = colours.coloured(rgb, image.xyz, mask, depth_camera=depth_camera, name=name)
     # The colours within were not taken.
-    return rgb, mask, (*(note for note in image.remarks if note != COLOURS_WITHIN), *said)
+    return (
+        in_16_bits(rgb),
+        mask,
+        (*(note for note in image.remarks if note != COLOURS_WITHIN), *said),
+    )

@@ -125,9 +125,11 @@ def _rows(content: bytes, source: str) -> tuple[list[list[str]], str]:
         )
     lines = text.splitlines()
     sample = max(lines, key=len, default="")
-    separator = next(
-        (mark for mark in (";", "\t") if mark in sample), "," if "," in sample else " "
-    )
+    separator = next((mark for mark in (";", "\t") if mark in sample), "")
+    if not separator:
+        # Blanks divide numbers whose decimals are written with a comma.
+        blanks = len(sample.split()) >= _LEAST_COLUMNS and not re.search(r",(?!\d)", sample)
+        separator = " " if blanks or "," not in sample else ","
     decimal = "," if separator != "," and "," in sample and "." not in sample else "."
     if separator == " ":
         return [line.split() for line in lines], decimal
@@ -220,6 +222,16 @@ def _with_facts(table: HeightTable, facts: list[list[str]], block: _Block) -> He
     pitch_x, pitch_y = length("pitch_x"), length("pitch_y")
     both = length("pitch_xy")
     unit_m = units.get("unit_z") or millimetre
+    count, whole = found.get("unit_z", 1.0), _are_whole(table.values)
+    if unit_m is not None and not is_gocator and count not in (0.0, 1.0):
+        # A resolution in height is the length of one count, where there are counts.
+        remarks.append(
+            f"A count is {count * unit_m:g} m high, as the file says."
+            if whole
+            else f"Heights are taken for multiples of {unit_m:g} m; the resolution that the file "
+            "names is not counted in."
+        )
+        unit_m *= count if whole else 1.0
     lateral = units.get("pitch_x") or millimetre or unit_m
     if len(block.x) > 1 and lateral:
         pitch_x = abs(block.x[-1] - block.x[0]) / (len(block.x) - 1) * lateral
@@ -234,11 +246,16 @@ def _with_facts(table: HeightTable, facts: list[list[str]], block: _Block) -> He
     )
 
 
+def _are_whole(values: NDArray[np.float64]) -> bool:
+    numbers = values[np.isfinite(values)]
+    return bool((numbers == np.rint(numbers)).all())
+
+
 def _named(facts: list[list[str]]) -> Iterator[tuple[str, float | None, float | None]]:
     """Yield name, number and unit of each fact, of lines of pairs and of tables of facts."""
     for row, below in zip(facts, [*facts[1:], []]):
         cells = [cell.strip('"').strip() for cell in row]
-        pairs = [(cells[0], cells[1])] if len(cells) > 1 else []
+        pairs = [(cells[0], cells[1] if len(cells) > 1 else "")]
         # A line of names over a line of values: Gocator's sections.
         if len(row) > 2 and len(below) == len(row) and _value(row[1]) is None:
             pairs = list(zip(cells, (cell.strip('"') for cell in below)))

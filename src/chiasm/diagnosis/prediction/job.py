@@ -53,7 +53,7 @@ class RecordingJob:
     def options(self) -> Mapping[str, Any]:
         """What else decides the tables."""
         levels = levels_for(self.inputs, self.severity)
-        options = {} if levels is None else {"severity": str(dict(levels.bounds))}
+        options: dict[str, Any] = {} if levels is None else {"severity": str(dict(levels.bounds))}
         options |= {"recorder": sorted(self.recorder)} if self.recorder else {}
         return options | ({} if self.patterns is None else {"patterns": True})
 
@@ -111,7 +111,7 @@ class RecordingJudge:
         self.model, self.reader, self.levels, self.drawn = model, reader, levels, drawn
         self.columns = columns_of(model.kinds)
 
-    def judge(self, item: Item) -> Outcome:
+    def judge(self, item: Item) -> tuple[Outcome]:
         """Diagnose one recording."""
         ref = _ref(item)
         # A reader remembers what it repaired; one for each recording forgets it again.
@@ -128,7 +128,7 @@ class RecordingJudge:
             diagnosis = rated(measured(diagnosis, recording), self.levels)
             if self.drawn is not None and not diagnosis.error:
                 self.drawn.write(recording, diagnosis)
-        return outcome_of(diagnosis, self.model.kinds, remarks=remarks)
+        return (outcome_of(diagnosis, self.model.kinds, remarks=remarks),)
 
     def failed(self, source: str, sentence: str) -> Outcome:
         """Return the outcome of a recording that cannot be diagnosed."""

@@ -106,8 +106,8 @@ def _of_hdf5(stream: BytesIO, where: str) -> dict[str, Any]:
         import h5py
     except ImportError as cause:
         raise DataError(
-            f"{where} is a MATLAB file of version 7.3 (HDF5): pip install h5py, or save it with "
-            "'-v7', or as .npz."
+            f"{where} is a MATLAB file of version 7.3 (HDF5): pip install 'chiasm[formats]', or "
+            "save it with '-v7', or as .npz."
         ) from cause
     found: dict[str, Any] = {}
 

@@ -19,10 +19,11 @@ from chiasm.diagnosis.readers.recording_folder import (
 from chiasm.diagnosis.readers.source import KINDS, ProblemLog, RecordingRef
 from chiasm.errors import DataError
 from chiasm.files.readers import reader
+from chiasm.files.words import RANGE_FOLDERS
 from chiasm.samples import Problem, RecordingSample
 
 # Folders of other layouts, which name no class.
-_NO_CLASS = frozenset({"image", "series", "rgb", "xyz", "train", "test", "validation"})
+_NO_CLASS = RANGE_FOLDERS | {"image", "series", "rgb", "train", "test", "validation"}
 
 
 @reader("diagnosis", order=2)

@@ -149,7 +149,7 @@ def _first_row(cells: list[list[str]]) -> tuple[int | None, tuple[int, ...]]:
 
 def _empty_lead(values: NDArray[np.float64]) -> int:
     """Return how many of the first columns are empty in every row, if not all are."""
-    empty = np.isnan(values).all(axis=0)
+    empty = np.asarray(np.isnan(values).all(axis=0))
     lead = int(np.argmin(empty)) if not empty.all() else 0
     return lead if empty[:lead].all() else 0
 

@@ -16,6 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.diagnosis.preparation.count_matrices import (
+    LEAST_PATTERN,
+    like_pattern,
+    likely_direction,
+    rising_rows,
+)
 from chiasm.diagnosis.preparation.pulses import in_bins, pattern_picture, phase_agreement
 from chiasm.diagnosis.preparation.recorders import CYCLE
 from chiasm.diagnosis.readers.array_files import (
@@ -54,15 +60,10 @@ from chiasm.errors import DataError
 from chiasm.files.decoding import bytes_of
 
 _UNIFORM = 0.02  # share of a step by which steps of a sampled time may differ
-# A pattern has at least so many rows and columns, and so large a share of empty cells.
-_LEAST_PATTERN, _EMPTY = 16, 0.5
 _MOST_CHANNELS = 8  # rows that may as well be channels
 # Phases and times agree at one mains frequency, or do not.
 _AGREES, _DISAGREES = 0.85, 0.5
 _MAINS, _TIME_SCALES = (50.0, 60.0), {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
-# Rows of a dense pattern go from few counts to many, one after the other.
-_RISING, _ORDERED = 4.0, 0.9
-_AT_ONE_END = 0.6  # share of the counts in a quarter of the amplitudes
 
 
 def read_recorder_file(path: Path | str, settings: RecorderSettings) -> Recorded:
@@ -185,7 +186,7 @@ def _of_columns(
                 "columns=time,phase,amplitude.",
                 see="columns",
             )
-        if not roles and 2 <= values.shape[1] <= 8 and len(values) >= _LEAST_PATTERN:
+        if not roles and 2 <= values.shape[1] <= 8 and len(values) >= LEAST_PATTERN:
             return _unnamed(table, settings, where)
     if table.texts:
         raise DataError(
@@ -339,14 +340,14 @@ def _of_matrix(
 ) -> Recorded:
     layout = settings.layout
     per_cycle = settings.samples_per_cycle or CYCLE
-    if not layout and _like_pattern(values, whole=default == "channels"):
+    if not layout and like_pattern(values, whole=default == "channels"):
         if values.shape[1] % per_cycle == 0 and default == "rows":
             raise DataError(_either(values, where, "mostly 0"))
         layout = "pattern"
-    if not layout and default == "rows" and _rising_rows(values):
+    if not layout and default == "rows" and rising_rows(values):
         raise DataError(_either(values, where, "whose rows go from few to many"))
     odd = default == "rows" and values.shape[1] % per_cycle and not described(settings)
-    if not layout and odd and len(values) >= _LEAST_PATTERN and values.shape[1] <= 4096:
+    if not layout and odd and len(values) >= LEAST_PATTERN and values.shape[1] <= 4096:
         raise DataError(
             f"{where} holds {values.shape[0]} x {values.shape[1]} numbers without names, which are "
             f"no cycles of {CYCLE} values: say what they are, layout=pattern (counts by amplitude "
@@ -410,46 +411,14 @@ def _doubt_of_direction(values: NDArray[np.float64], where: str) -> list[str]:
 
     Small pulses are commoner than large ones, and the phases of pulses go around.
     """
-    shares = {name: _end_share(values, name) for name in ("up", "down", "right", "left")}
-    likely = max(shares, key=lambda name: shares[name])
-    if likely == "up" or shares[likely] < _AT_ONE_END or shares["up"] > shares[likely] / 2:
+    likely = likely_direction(values)
+    if likely == "up":
         return []
     side = {"down": "first rows", "right": "first columns", "left": "last columns"}[likely]
     return [
         f"{where}: most counts lie in the {side}, as if amplitudes grew from there: if so, give "
         f"amplitude_grows={likely}, else amplitude_grows=up."
     ]
-
-
-def _end_share(values: NDArray[np.float64], grows: str) -> float:
-    """Return the share of the counts in the quarter with the smallest amplitudes."""
-    turned = {"up": values[::-1], "down": values, "right": values.T, "left": values.T[::-1]}[grows]
-    return float(turned[: -(-len(turned) // 4)].sum() / values.sum())
-
-
-def _like_pattern(values: NDArray[np.float64], *, whole: bool) -> bool:
-    """Return whether a matrix is mostly empty; ``whole``: and holds whole numbers alone."""
-    return (
-        min(values.shape) >= _LEAST_PATTERN
-        and max(values.shape) <= 4096
-        and bool((values >= 0).all())
-        and float((values == 0).mean()) >= _EMPTY
-        and (not whole or bool((values == np.rint(values)).all()))
-    )
-
-
-def _rising_rows(values: NDArray[np.float64]) -> bool:
-    """Return whether rows are as those of a dense pattern: from few counts to many, in order.
-
-    Mains cycles that follow each other have sums of like size.
-    """
-    if min(values.shape) < _LEAST_PATTERN or max(values.shape) > 4096 or (values < 0).any():
-        return False
-    sums = np.log(values.sum(axis=1) + 1)
-    if np.ptp(sums) < np.log(_RISING):
-        return False
-    ranks = np.argsort(np.argsort(sums))
-    return abs(float(np.corrcoef(ranks, np.arange(len(ranks)))[0, 1])) > _ORDERED
 
 
 def _sampled(values: NDArray[np.float64], settings: RecorderSettings, where: str) -> Recorded:
@@ -508,5 +477,5 @@ def _equal_steps(time: NDArray[np.float64]) -> bool:
     # Rounded to the last digit: no time is farther from a straight line than that digit.
     digit = float(steps[steps > 0].min())
     line = np.linspace(time[0], time[-1], len(time))
-    many = len(steps) >= _LEAST_PATTERN and float(steps.mean()) >= digit / _LEAST_PATTERN
+    many = len(steps) >= LEAST_PATTERN and float(steps.mean()) >= digit / LEAST_PATTERN
     return many and float(np.abs(time - line).max()) <= 1.01 * digit

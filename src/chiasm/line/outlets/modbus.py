@@ -96,7 +96,7 @@ class ModbusOutlet:
         self._word_order, self._version, self._timeout = word_order, block, timeout_s
         self._client: Any = None
         self._counter = 0
-        self._where = f"the PLC {host}:{port}, unit {unit}"
+        self.where = f"the PLC {host}:{port}, unit {unit}"
 
     def check(self) -> None:
         """Connect, and read the counter, so that a restart does not repeat its value."""
@@ -114,10 +114,10 @@ class ModbusOutlet:
         try:
             connected = client.connect()
         except OSError as error:
-            raise OutletAwayError(f"{self._where} cannot be reached ({error}).") from None
+            raise OutletAwayError(f"{self.where} cannot be reached ({error}).") from None
         if not connected:
             client.close()
-            raise OutletAwayError(f"{self._where} cannot be reached; check host and port.")
+            raise OutletAwayError(f"{self.where} cannot be reached; check host and port.")
         self._client = client
         self._counter = self._read(self._register)
 
@@ -192,7 +192,7 @@ class ModbusOutlet:
                 return
             if time.monotonic() > end:
                 raise OutletAwayError(
-                    f"{self._where} has not taken the last verdict: register {self._acknowledge} "
+                    f"{self.where} has not taken the last verdict: register {self._acknowledge} "
                     f"is {taken} and not {self._counter} after {self._timeout:g} s."
                 )
             time.sleep(_POLL_S)
@@ -204,16 +204,16 @@ class ModbusOutlet:
         from pymodbus.exceptions import ModbusException
 
         if self._client is None:
-            raise OutletAwayError(f"{self._where} is not connected.")
+            raise OutletAwayError(f"{self.where} is not connected.")
         try:
             answer = getattr(self._client, what)(*arguments, device_id=self._unit, **named)
         except (ModbusException, OSError, struct.error) as error:
             self.close()
-            raise OutletAwayError(f"{self._where} does not answer ({error}).") from None
+            raise OutletAwayError(f"{self.where} does not answer ({error}).") from None
         if answer.isError():
             self.close()
             raise OutletAwayError(
-                f"{self._where} refuses {what.replace('_', ' ')} at {arguments[0]} ({answer}); "
+                f"{self.where} refuses {what.replace('_', ' ')} at {arguments[0]} ({answer}); "
                 "check the addresses, and that the PLC lets them be written."
             )
         return answer
