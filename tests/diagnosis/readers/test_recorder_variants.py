@@ -11,7 +11,7 @@ from scipy.io import savemat
 from chiasm.diagnosis.preparation.pulses import pattern_picture, phase_agreement
 from chiasm.diagnosis.readers.array_files import told_fact
 from chiasm.diagnosis.readers.recorded import Recorded
-from chiasm.diagnosis.readers.recorder_files import recorded_from_bytes
+from chiasm.diagnosis.readers.recorder_files import read_recorder_file, recorded_from_bytes
 from chiasm.diagnosis.readers.recorder_settings import settings_of
 from chiasm.errors import DataError
 
@@ -235,3 +235,11 @@ def test_phases_agree_with_times_at_their_own_frequency_alone():
     assert abs(phase_agreement(PHASE, 1e3 * TIME, frequency=50.0)) < 0.5
     assert phase_agreement(PHASE, 1e5 * TIME, frequency=50.0) is None  # nothing within a second
     assert told_fact("gain", 3.0) == ""
+
+
+def test_a_monitor_without_its_settings_is_read_at_the_frequency_of_its_phases(tmp_path):
+    for role, values in (("A", CHARGE), ("P", PHASE), ("Ti", TIME)):
+        np.savetxt(tmp_path / f"x-{role}.txt", values)
+    found = read_recorder_file(tmp_path / "x-A.txt", settings_of({}, ""))
+    assert found.frequency == 50.0 and found.pulses is not None
+    assert any("agree with its times at 50 Hz" in remark for remark in found.remarks)
