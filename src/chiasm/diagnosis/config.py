@@ -280,8 +280,8 @@ class DiagnosisConfig(Settings):
         if model.takes and len(wanted) > 1:
             raise ValueError(
                 f"{name} looks at one modality: give modalities={model.takes[0]} or "
-                f"modalities={model.takes[-1]}, or take both by 'model=late_average "
-                f"options.image={name} options.series={name}'"
+                f"modalities={model.takes[-1]}, or take both by model=late_average "
+                f"'options={{image: {name}, series: {name}}}'"
             )
         overrides = {k: v for k, v in values.items() if v is not None or k not in defaults}
         return {**defaults, **overrides}
