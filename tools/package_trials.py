@@ -77,8 +77,8 @@ for attempt in $(seq 240); do
     && break
   sleep 0.5
 done
-python -c "import urllib.request as u; print(u.urlopen('http://127.0.0.1:$port/v1/state').read())" \\
-  | grep -q '"mode":"spool"'
+state=http://127.0.0.1:$port/v1/state
+python -c "import urllib.request as u; print(u.urlopen('$state').read())" | grep '"mode":"spool"'
 """,
     # A plant's system that takes verdicts over HTTP; the libraries of the others are loaded.
     "line": """
