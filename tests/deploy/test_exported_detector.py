@@ -264,7 +264,14 @@ def test_onnx_holds_no_batch_norm_and_judges_alike(detector_run: Path, model, pa
     assert str(Path(chiasm.__file__).parent).encode() not in file.read_bytes()
     graph = onnx.load(str(file))
     assert "BatchNormalization" not in operations(graph)
+    # What it is, for programs that have the file alone; the threshold for those in other languages.
+    said = {entry.key: json.loads(entry.value) for entry in graph.metadata_props}
+    written = json.loads((tmp_path / "o" / "deployment.json").read_text())
+    for name in ("wing", "method", "modalities", "inputs", "outputs", "preparation", "geometry"):
+        assert said[f"chiasm.{name}"] == written[name]
+    assert not {"chiasm.threshold", "chiasm.calibration_scores"} & said.keys()
     other = chiasm.runtime.load(tmp_path / "o", threads=1)
+    assert written["threshold"] == other.alarm_rule.threshold
     for pair in pairs:
         np.testing.assert_allclose(other(*pair).score, model(*pair).score, rtol=1e-4)
 
