@@ -281,7 +281,15 @@ def test_a_chosen_rule_of_the_image_s_score_is_in_the_graph(
     if to == "onnx":
         file = tmp_path / "o" / "model.onnx"
         assert str(Path(chiasm.__file__).parent).encode() not in file.read_bytes()
-        assert "BatchNormalization" not in operations(onnx.load(str(file)))
+        graph = onnx.load(str(file))
+        assert "BatchNormalization" not in operations(graph)
+        # What it is, for programs that have the file alone; the threshold stands beside it.
+        said = {entry.key: json.loads(entry.value) for entry in graph.metadata_props}
+        described = json.loads((tmp_path / "o" / "deployment.json").read_text())
+        facts = ("wing", "method", "modalities", "inputs", "outputs", "preparation", "geometry")
+        for name in facts:
+            assert said[f"chiasm.{name}"] == described[name]
+        assert not {"chiasm.threshold", "chiasm.calibration_scores"} & said.keys()
     exported = chiasm.runtime.load(tmp_path / "o", threads=1)
     common = DetectionPredictor.load(detector_run)
     for pair in pairs:
