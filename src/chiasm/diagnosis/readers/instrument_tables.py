@@ -16,6 +16,12 @@ from chiasm.errors import DataError
 _PLAIN = b"0123456789+-.eE,\t\r\n "
 _MOST_HEADERS = 100  # lines
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
+_UNIT = re.compile(
+    r"[\[(]?(p|n|u|µ|μ|m|k)?(s|sec|seconds?|v|volts?|a|c|hz|deg|rad|°|db[a-z]*)[\])]?",
+    re.IGNORECASE,
+)
+_INTERVAL = re.compile(r"(sampl\w*|x)?[ _-]*(interval|increment|period)$", re.IGNORECASE)
+_LEAST_AXIS = 16  # rows and columns of a matrix with axes
 _COMMENTS = ("#", "%", "//", '"#')
 
 
@@ -87,8 +93,76 @@ def read_instrument_table(content: bytes, where: str) -> InstrumentTable:
             f"{where}, row {number}, column {column} holds '{cell[:20]}'; a number was expected."
         ) from None
     header = [line for _, line in numbered[:first]]
-    names = tuple(cell.strip(" \"'") for cell in split(header[-1])) if header else ()
-    return InstrumentTable(names if len(names) == width else (), values, tuple(header))
+    names = _names(header, split, width)
+    return InstrumentTable(names, values, tuple(header))
+
+
+def _names(header: list[str], split: Callable[[str], list[str]], width: int) -> tuple[str, ...]:
+    """Return the names of the columns, with the units that stand in a line below them."""
+
+    def cells(line: str) -> tuple[str, ...]:
+        return tuple(cell.strip(" \"'") for cell in split(line))
+
+    names = cells(header[-1]) if header else ()
+    if len(names) != width:
+        return ()
+    above = cells(header[-2]) if len(header) > 1 else ()
+    units = all(_UNIT.fullmatch(name) for name in names if name)
+    if units and len(above) == width and not any(map(_UNIT.fullmatch, above)):
+        return tuple(f"{name} [{unit.strip('[]()')}]" for name, unit in zip(above, names))
+    return names
+
+
+def sample_interval(header: tuple[str, ...]) -> float | None:
+    """Return the seconds between values that a head names, beside the name or below it; or None.
+
+    Example:
+        >>> sample_interval(("X,CH1,Start,Increment", "Sequence,Volt,0.0,5e-05"))
+        5e-05
+    """
+    lines = [[cell.strip(" \"'") for cell in re.split("[,;\t]", line)] for line in header]
+    for row, below in zip(lines, [*lines[1:], []]):
+        for column, name in enumerate(row):
+            if not _INTERVAL.search(name):
+                continue
+            beside = row[column + 1] if column + 1 < len(row) else ""
+            under = below[column] if column < len(below) else ""
+            for text in (beside, under):
+                number = re.search(r"[\d.]+(e[+-]?\d+)?$", text, re.IGNORECASE)
+                if number is not None and _NUMBER.fullmatch(number[0]) and float(number[0]) > 0:
+                    return float(number[0])
+    return None
+
+
+def without_axes(table: InstrumentTable) -> NDArray[np.float64] | None:
+    """Return the counts of a matrix with the largest amplitude first, without its axes.
+
+    The first row, or the line of names, and the first column are axes if they have equal steps.
+    None where there is no axis along the phases, or something else than counts inside.
+    """
+    values = table.values
+    if min(values.shape) < _LEAST_AXIS:
+        return None
+    named = [cell for cell in table.names[1:] if _NUMBER.fullmatch(cell)]
+    if table.names and len(named) == len(table.names) - 1:
+        phases, rows = np.array([_value(cell) for cell in named]), values
+    else:
+        phases, rows = values[0, 1:], values[1:]
+    if not _is_axis(phases):
+        return None
+    amplitudes = rows[:, 0]
+    inner = rows
+    if _is_axis(amplitudes):
+        inner = rows[:, 1:]
+        if amplitudes[0] < amplitudes[-1]:
+            inner = inner[::-1]
+    counts = (inner >= 0).all() and (inner == np.rint(inner)).all()
+    return inner if counts else None
+
+
+def _is_axis(values: NDArray[np.float64]) -> bool:
+    steps = np.diff(values)
+    return bool(steps[0] != 0 and np.ptp(steps) <= 0.02 * abs(float(steps.mean())))
 
 
 def _plain(content: bytes) -> NDArray[np.float64] | None:

@@ -40,7 +40,7 @@ VOLTAGE_UNITS = {"v": 1e-3, "kv": 1.0, "volt": 1e-3, "volts": 1e-3}
 COLUMN_WORDS: Mapping[str, tuple[str, ...]] = {
     "voltage": (),  # at the test object: told from a voltage that is the signal by what is beside
     "phase": ("phase", "phi", "angle", "winkel", "fase", "grad", "deg", "°"),
-    "time": ("time", "zeit", "tiempo", "temps", "tempo", "sec", "t"),
+    "time": ("time", "zeit", "tiempo", "temps", "tempo", "sec", "second", "t"),
     "count": ("count", "number", "quantity", "anzahl", "n"),
     "amplitude": (
         *("charge", "amplitude", "ampl", "magnitude", "voltage", "level", "signal", "value"),

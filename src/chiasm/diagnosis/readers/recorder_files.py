@@ -20,13 +20,19 @@ from numpy.typing import NDArray
 
 from chiasm.diagnosis.preparation.pulses import in_bins, pattern_picture
 from chiasm.diagnosis.preparation.recorders import CYCLE
-from chiasm.diagnosis.readers.instrument_tables import InstrumentTable, read_instrument_table
+from chiasm.diagnosis.readers.instrument_tables import (
+    InstrumentTable,
+    read_instrument_table,
+    sample_interval,
+    without_axes,
+)
 from chiasm.diagnosis.readers.instruments import (
     instrument_xml,
     lone_monitor_file,
     monitor_files,
     read_monitor,
 )
+from chiasm.diagnosis.readers.pulse_phases import phases_in_degrees, seconds_by_phase
 from chiasm.diagnosis.readers.recorded import (
     COLUMN_WORDS,
     RAW_SUFFIXES,
@@ -46,6 +52,7 @@ from chiasm.errors import DataError
 from chiasm.files.decoding import bytes_of
 
 _TIME_UNITS = {"ps": 1e-12, "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0}
+_TIME_UNITS |= {"sec": 1.0, "second": 1.0, "seconds": 1.0, "msec": 1e-3, "usec": 1e-6}
 _UNIFORM = 0.02  # share of a step by which steps of a sampled time may differ
 # A pattern has at least so many rows and columns, and so large a share of empty cells.
 _LEAST_PATTERN, _EMPTY = 16, 0.5
@@ -118,9 +125,21 @@ def _of_table(table: InstrumentTable, settings: RecorderSettings, where: str) ->
                 "columns=time,phase,amplitude.",
                 see="columns",
             )
-        if not roles and 2 <= values.shape[1] <= 8 and len(values) >= _LEAST_PATTERN:
+        few = 2 <= values.shape[1] <= 8 and len(values) >= _LEAST_PATTERN
+        if few and (not roles or _is_time_beside(table, roles)):
             return _unnamed(table, settings, where)
+        if few and table.names and not given and len(roles.get("amplitude", ())) < values.shape[1]:
+            raise DataError(
+                f"{where} has the columns {', '.join(table.names)}, which are not all known. Say "
+                "what they are, in order, e.g. columns=time,amplitude, or - for one that is not "
+                "used.",
+                see="columns",
+            )
     check_finite(values, where)
+    if settings.layout in ("", "pattern") and (inner := without_axes(table)) is not None:
+        axes = f"{where}: the first row and column are axes, and were left out of the counts."
+        pattern = replace(settings, layout="pattern")
+        return remarked(_of_matrix(inner, pattern, where, default="rows"), (axes,))
     if values.shape[1] == 1 or values.shape[0] == 1:
         return _sampled(values.reshape(1, -1), settings, where)
     if "amplitude" in roles and len(roles["amplitude"]) == values.shape[1] <= 8:
@@ -129,7 +148,7 @@ def _of_table(table: InstrumentTable, settings: RecorderSettings, where: str) ->
 
 
 def _unnamed(table: InstrumentTable, settings: RecorderSettings, where: str) -> Recorded:
-    """Read two to eight columns without names."""
+    """Read two to eight columns without names, or with names that say nothing of time."""
     first = table.values[:, 0]
     if _equal_steps(first):
         roles = {"time": [0], "amplitude": [*range(1, table.values.shape[1])]}
@@ -140,6 +159,17 @@ def _unnamed(table: InstrumentTable, settings: RecorderSettings, where: str) -> 
         "columns=time,phase,amplitude, or columns=amplitude,amplitude for channels; or layout=rows "
         "if the rows follow each other in time.",
         see="columns",
+    )
+
+
+def _is_time_beside(table: InstrumentTable, roles: Mapping[str, list[int]]) -> bool:
+    """Return whether a first column without a role has the equal steps of a time."""
+    others = set(range(1, table.values.shape[1]))
+    known = {"amplitude", "voltage"}
+    return (
+        set(roles) <= known
+        and set().union(*roles.values()) <= others
+        and _equal_steps(table.values[:, 0])
     )
 
 
@@ -159,6 +189,10 @@ def _timed(
         whole = bool(np.all(table.values[:, column] == np.rint(table.values[:, column])))
         if whole and steps.mean() >= 0.5 * unit and not said:
             remark = f"{where}: the first column counts the values; it was left out."
+            interval = sample_interval(table.header)
+            if interval is not None and settings.sample_rate is None:
+                settings = replace(settings, sample_rate=1 / interval)
+                remark += f" Its head names steps of {interval:g} s."
             read = _sampled(signals, settings, where)
             return remarked(read, (remark,))
         rate = 1 / float(steps.mean())
@@ -189,21 +223,23 @@ def _pulse_list(
 ) -> Recorded:
     values = table.values
     check_finite(values[:, [c for columns in roles.values() for c in columns]], where)
-    phase = values[:, roles["phase"][0]]
     name = table.names[roles["phase"][0]].lower() if table.names else ""
-    if "rad" in name and "grad" not in name:
-        phase = np.degrees(phase)
+    phase, said_of_phase = phases_in_degrees(values[:, roles["phase"][0]], name, where)
     if phase.min() < -180.5 or phase.max() > 360.5:
         raise DataError(
             f"{where}: its phases lie between {phase.min():g} and {phase.max():g}; degrees between "
             "0 and 360 were expected."
         )
     count = values[:, roles["count"][0]] if "count" in roles else None
-    time, remarks = None, [f"{where}: a list of {len(values)} pulses."]
+    time, remarks = None, [f"{where}: a list of {len(values)} pulses.", *said_of_phase]
     if "time" in roles:
         unit, said = _time_unit(table.names[roles["time"][0]] if table.names else "")
         time = values[:, roles["time"][0]] * unit
-        if not said:
+        seconds, fit = seconds_by_phase(time, phase, settings.frequency, said=said)
+        time = time * seconds
+        if fit:
+            remarks.append(f"{where}: {fit}.")
+        elif not said:
             remarks.append(f"{where}: its times are taken as seconds.")
     system, said_of_system = system_of_table(table, roles, settings, where, time)
     start = None if time is None else time - time.min()
@@ -365,7 +401,9 @@ def _equal_steps(time: NDArray[np.float64]) -> bool:
 
 def _time_unit(name: str) -> tuple[float, bool]:
     """Return the seconds of a unit in a column's name, and whether there is one."""
-    for word in re.split(r"[^a-zµμ]+", name.lower())[1:]:
+    words = re.split(r"[^a-zµμ]+", name.lower())
+    # A name that is a word for seconds is a unit, too; 's' and 't' are names.
+    for word in (words[1:] or [""]) + [w for w in words[:1] if w.startswith("second")]:
         if word in _TIME_UNITS:
             return _TIME_UNITS[word], True
     return 1.0, False

@@ -98,7 +98,7 @@ class RecordingFolder:
         A folder of parts may hold pictures, too.
         """
         if path.is_file():
-            return is_one_recording(path)
+            return is_one_recording(path) or path.suffix.lower() in RAW_SUFFIXES
         return path.is_dir() and (
             holds_pairs(path)
             or any(_role(file) and not file.name.startswith(".") for file in path.iterdir())
@@ -227,6 +227,8 @@ def _head_of(path: Path) -> bytes:
     """Return the first whole lines of a text, at least one."""
     with path.open("rb") as stream:
         head = stream.read(_LOOKED_INTO).removeprefix(b"\xef\xbb\xbf")
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            return head.decode("utf-16", errors="replace").encode()
         # A line may be longer than all before it: lists of an XML, a channel in one row.
         return head + stream.readline()
 
@@ -289,7 +291,7 @@ def _roles(paths: list[Path]) -> dict[str, Path]:
     """Return the files by role; ``DataError`` if one has no role, or two have the same."""
     files: dict[str, Path] = {}
     for path in paths:
-        role = _role(path)
+        role = "series" if path.suffix.lower() in RAW_SUFFIXES else _role(path)
         if not role or role in files:
             raise DataError(
                 f"{path} is no {'picture or series' if not role else f'partner of {files[role]}'}: "
