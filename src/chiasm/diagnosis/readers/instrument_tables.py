@@ -22,6 +22,7 @@ _UNIT = re.compile(
 )
 _INTERVAL = re.compile(r"(sampl\w*|x)?[ _-]*(interval|increment|period)$", re.IGNORECASE)
 _LEAST_AXIS = 16  # rows and columns of a matrix with axes
+_CLOCK = re.compile(r"\d:\d\d:\d\d")
 _COMMENTS = ("#", "%", "//", '"#')
 
 
@@ -73,7 +74,8 @@ def read_instrument_table(content: bytes, where: str) -> InstrumentTable:
     if first is None:
         raise DataError(
             f"{where} holds no numbers in its first {min(len(numbered), _MOST_HEADERS)} lines; a "
-            "table of numbers was expected, with header lines before them at most."
+            "table of numbers was expected, with header lines before them at most"
+            f"{'; write times of day as seconds' * any(_CLOCK.search(x) for _, x in numbered[:9])}."
         )
     rows = [split(line) for _, line in numbered[first:]]
     width = Counter(map(len, rows)).most_common(1)[0][0]
