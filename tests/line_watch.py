@@ -75,7 +75,11 @@ class Bench:
     def watch(self, send: Callable[[Payload], None] | None = None, **options: Any) -> Watch:
         judge = Judge(self.model, Brightness, station="press")
         send = send or self.sent.append
-        return Watch(self.folder, self.out, judge, send=send, clock=lambda: self.now, **options)
+        return Watch(self.folder, self.out, judge, send=send, clock=self.clock, **options)
+
+    def clock(self) -> float:
+        """Return the seconds that ``look`` moves on."""
+        return self.now
 
     def look(self, watch: Watch, seconds: float = 1.0) -> int:
         """Look, and once more after some seconds."""

@@ -55,7 +55,7 @@ def judge_here(patch: pytest.MonkeyPatch) -> list[int]:
 
 @dataclass(frozen=True)
 class NumberJob:
-    """Judges a file by the number in it.
+    """Judges a file by the number in it, or by each of several with commas between.
 
     Other contents: ``fault`` is an unexpected error, ``die`` kills the worker, and ``die N`` kills
     it the first N times.
@@ -93,7 +93,7 @@ class NumberJudge:
     def __init__(self, model: str, die: Callable[[], None]) -> None:
         self.model, self.die = model, die
 
-    def judge(self, item: Item) -> Outcome:
+    def judge(self, item: Item) -> tuple[Outcome, ...]:
         path = Path(item["files"]["text"])
         text = path.read_text()
         if text == "fault":
@@ -105,7 +105,10 @@ class NumberJudge:
                 marks.write_text("x" * (before + 1))
                 self.die()
             text = "0"
-        row = {"source": item["source"], "value": float(text), "error": ""}
+        return tuple(self._outcome(item["source"], number) for number in text.split(","))
+
+    def _outcome(self, source: str, text: str) -> Outcome:
+        row = {"source": source, "value": float(text), "error": ""}
         return Outcome(row, kinds=("large",) if float(text) > 5 else (), picture=text.encode())
 
     def failed(self, source: str, sentence: str) -> Outcome:

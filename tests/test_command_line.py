@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+import chiasm
 from chiasm.cli import doctor, tables
 from chiasm.cli.main import EXIT_STATUSES, app
 from chiasm.cli.options import complete_model
+from chiasm.errors import ConfigurationError
 from chiasm.registry import choices, models
 
 HEADINGS = ("model", "parameters", "GFLOP as published", "exported", "description")
@@ -188,3 +191,24 @@ def test_a_missing_package_is_told_with_its_extra_in_python_too():
         needs("of_the_user")
     assert not hasattr(caught.value, "__notes__")
     assert missing_extra(ModuleNotFoundError(name="of_the_user")) is None
+    for command, extra in (("export", "export"), ("serve", "serve"), ("train", "train")):
+        sentence = missing_extra(ModuleNotFoundError(name="pydantic"), command)
+        assert f"pip install 'chiasm[{extra}]'" in str(sentence)
+
+
+@pytest.mark.parametrize(
+    ("stored", "package", "extra"),
+    [
+        ("exported_detection", "onnxruntime", "runtime-onnx"),
+        ("exported_diagnosis", "onnxruntime", "runtime-onnx"),
+    ],
+)
+def test_the_library_of_a_graph_is_missed_when_the_model_is_opened(
+    stored: str, package: str, extra: str, monkeypatch
+):
+    from chiasm.runtime import engine
+
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=re.escape(f"'chiasm[{extra}]'")) as caught:
+        chiasm.load(Path(__file__).parent / "version_1" / stored)
+    assert package in str(caught.value) and caught.value.see == "missing-extra"

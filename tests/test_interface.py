@@ -54,6 +54,20 @@ def test_settings_go_to_the_wing_of_their_model(tmp_path):
     assert isinstance(make_config(**places, overrides=overrides), chiasm.DiagnosisConfig)
 
 
+def test_recordings_are_told_from_parts_where_no_model_is_named(tmp_path):
+    from chiasm.api import make_config
+
+    table = tmp_path / "recordings.csv"
+    table.write_text("series,label\n" + "".join(f"{n}.csv,corona\n" for n in range(3)))
+    places = {"data": table, "out": tmp_path / "run"}
+    assert make_config(**places).model == "auto"
+    assert make_config(**places, searched=True).model == "fused_small"
+    assert make_config(out=tmp_path / "run", overrides=[f"data={table}"]).model == "auto"
+    parts = tmp_path / "parts.csv"
+    parts.write_text("rgb,xyz\na.png,a.tiff\n")
+    assert make_config(data=parts, out=tmp_path / "run").model == "adnas_light"
+
+
 def test_search_takes_the_settings_of_either_wing(tmp_path, monkeypatch):
     for wing in ("detection", "diagnosis"):
         monkeypatch.setattr(f"chiasm.{wing}.search.search", lambda config, wing=wing, **_: wing)

@@ -6,6 +6,7 @@ import gc
 import json
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -19,13 +20,15 @@ import chiasm
 from chiasm import api
 from chiasm.cli.main import app
 from chiasm.detection import predict as predict_parts
+from chiasm.detection.decision import AlarmRule, failed_verdict, frame_verdict, predict_each
 from chiasm.detection.prediction import job as part_job
+from chiasm.detection.prediction.part_files import PartFiles
 from chiasm.diagnosis.readers.opening import open_source as open_recordings
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.errors import ArtifactError, ConfigurationError, DataError
 from chiasm.files.images import write_rgb, write_xyz
 from chiasm.files.readers import without_listing
-from chiasm.samples import AnomalyMap
+from chiasm.samples import AnomalyMap, Region, RGBDSample, Verdict
 from stub_job import judge_here
 from version_1_weights import part, recording, write_model
 
@@ -77,25 +80,6 @@ def here(monkeypatch) -> list[int]:
     return judge_here(monkeypatch)
 
 
-def test_each_recording_is_drawn_and_rated_by_the_levels_of_a_file(
-    recordings, classifier, tmp_path
-):
-    levels = tmp_path / "ours.yaml"
-    levels.write_text("name: ours\nrate_per_s: {medium: 1, high: 2}\n")
-    pair = (recordings / "0.png", recordings / "0.npy")
-    (found,) = api.predict(
-        classifier, pair[0], series=pair[1], out=tmp_path / "out", severity=levels
-    )
-    assert len(list((tmp_path / "out/patterns").glob("0-*.png"))) == 1
-    (row,) = json.loads((tmp_path / "out/diagnoses.json").read_text())
-    details = row["details"]
-    assert row["severity"] == details["severity"]["level"] == "high"
-    assert details["severity"]["levels"] == found.severity.levels == "ours"
-    assert row["charge_unit"] == found.quantities.unit == "uncalibrated"
-    charge = details["quantities"]["charge_largest_uncalibrated"]
-    assert row["charge_largest"] == pytest.approx(charge, rel=1e-5)
-
-
 def rows(out: Path, name: str = "verdicts") -> list[dict]:
     files = sorted((out / name).glob("part-*.parquet"))
     return [row for file in files for row in pq.read_table(file).to_pylist()]
@@ -138,15 +122,127 @@ def test_workers_write_the_same_files_of_parts(parts, detector, here, tmp_path):
         api.predict_shards(detector, parts, out=tmp_path / "out", workers=2, quiet=True)
 
 
-def test_recordings_have_the_same_rows_and_the_same_summary(
+class FourCorners:
+    """Splits each frame into at most four parts; the darker a corner, the stranger.
+
+    Corners of less than half the brightness are not there, and black ones cannot be judged.
+    """
+
+    products: tuple[str, ...] = ()
+    promise = "Promised."
+    acquisition = None
+
+    def rule_for(self, verdict: Verdict) -> AlarmRule:
+        return AlarmRule([0.1 * n for n in range(1, 10)], 0.2, None)
+
+    def predict_all(self, samples):
+        return predict_each(self.predict, samples)
+
+    def predict(self, sample: RGBDSample) -> Verdict:
+        found = []
+        for rows, columns in product(np.array_split(np.arange(16), 2), repeat=2):
+            place = np.zeros((16, 16), bool)
+            place[np.ix_(rows, columns)] = True
+            brightness = float(sample.rgb[place].mean())
+            source = f"{sample.source}#{len(found) + 1}"
+            if brightness == 0:
+                found.append(failed_verdict(source, DataError(f"{source} is black.")))
+                continue
+            if brightness < 0.5:
+                continue
+            score = 1 - brightness
+            scores = np.where(place, np.float32(score), np.float32(0))
+            found_map = AnomalyMap(scores, place, score, source)
+            regions = (Region((int(columns[0]), int(rows[0]), 8, 8), (4.0, 4.0), 64, score),)
+            bad = score > 0.3
+            found.append(
+                Verdict(
+                    source,
+                    score,
+                    0.1,
+                    bad,
+                    found_map,
+                    notes=("seen",),
+                    regions=regions if bad else (),
+                    pixel_threshold=0.2 if bad else None,
+                )
+            )
+        if not found:
+            raise DataError(f"{sample.source} is empty.")
+        return frame_verdict(found, source=sample.source)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_frame_of_several_parts_has_the_same_rows_in_processes(seed, here, tmp_path, capsys):
+    generator = np.random.default_rng(seed)
+    for number in range(5):
+        image = np.repeat(np.repeat(generator.choice([0, 0.2, 0.6, 0.8], (2, 2)), 8, 0), 8, 1)
+        path = tmp_path / f"in/rgb/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_rgb(path, np.repeat(image[..., None], 3, -1).astype(np.float32))
+    model = FourCorners()
+
+    def files(folder: Path) -> PartFiles:
+        return PartFiles(folder, maps="npy", masks=True, coco=True)
+
+    plain, out = tmp_path / "plain", tmp_path / "out"
+    predict_parts.predict(model, tmp_path / "in", out=plain, files=files(plain))
+    said = summary(capsys.readouterr().out, plain)
+    job = part_job.PartJob(
+        model=tmp_path,
+        model_files=(),
+        inputs=tmp_path / "in",
+        load=lambda folder, threads: model,
+        lamp=None,
+        heat_maps="all",
+        files=files(out),
+    )
+    tally = part_job.predict_shards(job, out, workers=2, ray=None, quiet=True)
+    assert summary(capsys.readouterr().out, out) == said
+    assert rows(out) == plain_rows(plain, "verdicts") and len(here) > 1
+    assert tally.inputs == len(rows(out)) > 5
+    for path in plain.rglob("*.npy"), plain.glob("masks/*"), plain.glob("*.json*"):
+        for file in path:
+            if file.name != "verdicts.json":
+                assert (out / file.relative_to(plain)).read_bytes() == file.read_bytes()
+    drawn = {row["source"]: row["png"] for row in rows(out, "heat_maps")}
+    pictures = {
+        row["source"]: (plain / row["picture"]).read_bytes()
+        for row in json.loads((plain / "verdicts.json").read_text())
+        if row["picture"]
+    }
+    assert drawn == pictures
+    here.clear()
+    part_job.predict_shards(job, out, workers=2, ray=None, quiet=True)
+    assert here == []  # what is complete is told by its inputs, and not by its rows
+
+
+def test_recordings_have_the_same_rows_pictures_and_summary(
     recordings, classifier, here, tmp_path, capsys
 ):
-    api.predict(classifier, recordings, out=tmp_path / "plain", pictures=False)
+    levels = tmp_path / "ours.yaml"
+    levels.write_text("name: ours\nrate_per_s: {medium: 1, high: 2}\n")
+    found = api.predict(classifier, recordings, out=tmp_path / "plain", severity=levels)
     plain = summary(capsys.readouterr().out, tmp_path / "plain")
-    api.predict_shards(classifier, recordings, out=tmp_path / "out", workers=2, quiet=True)
+    api.predict_shards(
+        classifier, recordings, out=tmp_path / "out", workers=2, severity=levels, quiet=True
+    )
     assert rows(tmp_path / "out") == plain_rows(tmp_path / "plain", "diagnoses")
-    assert summary(capsys.readouterr().out, tmp_path / "out") == plain
+    # One process that draws may show how far it is.
+    assert plain.endswith(summary(capsys.readouterr().out, tmp_path / "out"))
     assert not (tmp_path / "out/heat_maps").exists()
+    drawn, expected = (
+        {path.name: path.read_bytes() for path in (tmp_path / name / "patterns").iterdir()}
+        for name in ("out", "plain")
+    )
+    assert drawn == expected and len(drawn) == 4
+    row = json.loads((tmp_path / "plain/diagnoses.json").read_text())[0]
+    details = row["details"]
+    assert row["severity"] == details["severity"]["level"] == "high"
+    assert details["severity"]["levels"] == found[0].severity.levels == "ours"
+    assert row["charge_unit"] == found[0].quantities.unit == "uncalibrated"
+    charge = details["quantities"]["charge_largest_uncalibrated"]
+    assert row["charge_largest"] == pytest.approx(charge, rel=1e-5)
 
 
 def test_a_store_of_recordings_is_judged_as_its_files_are(recordings, classifier, here, tmp_path):
@@ -158,7 +254,9 @@ def test_a_store_of_recordings_is_judged_as_its_files_are(recordings, classifier
             )
     store = open_store(tmp_path / "good", cache=tmp_path / "cache").path
     for name, data in (("files", tmp_path / "good"), ("store", store)):
-        api.predict_shards(classifier, data, out=tmp_path / name, workers=1, quiet=True)
+        api.predict_shards(
+            classifier, data, out=tmp_path / name, workers=1, pictures=False, quiet=True
+        )
     judged = [pd.DataFrame(rows(tmp_path / name)) for name in ("files", "store")]
     figures = [table.drop(columns=["source", "notes"]) for table in judged]
     pd.testing.assert_frame_equal(*figures)
@@ -317,6 +415,6 @@ def test_what_does_not_fit_is_refused(parts, recordings, detector, classifier, h
 def test_the_command_judges_in_two_processes(recordings, classifier, tmp_path):
     api.predict(classifier, recordings, out=tmp_path / "plain", pictures=False)
     words = ["predict", *map(str, (classifier, recordings)), "--out", str(tmp_path / "out")]
-    ended = CliRunner().invoke(app, [*words, "--workers", "2"])
+    ended = CliRunner().invoke(app, [*words, "--workers", "2", "--no-pictures"])
     assert ended.exit_code == 3, ended.output  # one recording cannot be read
     assert rows(tmp_path / "out") == plain_rows(tmp_path / "plain", "diagnoses")

@@ -1,8 +1,10 @@
 """Build the packages and try each extra in a fresh environment: ``make packages``.
 
 The wheel is installed with one extra at a time, without this checkout in reach, and one command
-that needs the extra is run. What the environment of ``[export]`` trains and exports is judged with
-in the environments of a station. Sizes go to ``docs/results/packages.json`` and its page.
+that needs the extra is run (``package_trials.py``); commands whose extra is absent must name it.
+What the environment of ``[export]`` trains and exports is judged with in the environments of a
+station. Outcomes and sizes go to ``docs/results/packages.json`` and its page, row by row: a row of
+the same wheel is not tried again, so that the same command resumes. Environments are deleted.
 
 ``python tools/packages.py --python 3.11 --extras base runtime`` tries some; other rows stay.
 """
@@ -10,92 +12,30 @@ in the environments of a station. Sizes go to ``docs/results/packages.json`` and
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import sbom
+from package_trials import ABSENT, BESIDE, MAKES, NEEDS, TRIALS, WITH_TORCH
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs/results/packages.json"
 PAGE = ROOT / "src/chiasm/service/page/index.html"
 TORCH = "torch==2.13.0"  # as constraints.txt: wheels of other versions bring CUDA's libraries
+LEAST_FREE_GB = {False: 3.0, True: 8.0}  # without and with PyTorch, whose CUDA wheels take 6
 
-# Extra to a script that needs it; $WORK holds what earlier extras made.
-TRIALS = {
-    "base": """
-chiasm --version
-chiasm doctor --json > doctor.json
-status=0; chiasm models 2> missing.txt || status=$?
-test $status = 2
-grep -q "pip install 'chiasm\\[train\\]'" missing.txt
-""",
-    "export": """
-chiasm data make $WORK/parts --products flange --train 12 --validation 20 --test-good 2 \\
-  --test-per-defect 1 --size 96
-chiasm train --data $WORK/parts/flange --out $WORK/run --fusion concatenation image_size=96 \\
-  train_epochs=1 rounds=1 rotate=false
-rm -rf $WORK/openvino $WORK/onnx
-chiasm export $WORK/run --out $WORK/openvino --to openvino
-chiasm export $WORK/run --out $WORK/onnx --to onnx
-""",
-    "train": """
-chiasm data make $WORK/few --products flange --train 6 --validation 4 --test-good 2 \\
-  --test-per-defect 1 --size 96
-chiasm train --data $WORK/few/flange --out $WORK/small --model pixel_gaussian image_size=64 \\
-  false_alarm_rate=0.25 rotate=false
-chiasm evaluate $WORK/small --data $WORK/few/flange
-""",
-    "runtime": "chiasm predict $WORK/openvino $WORK/parts/flange/test/good --json > verdicts.json",
-    "runtime-onnx": "chiasm predict $WORK/onnx $WORK/parts/flange/test/good --json > verdicts.json",
-    "serve": """
-chiasm serve $WORK/openvino --port 8917 --log log.sqlite 2> serve.log &
-server=$!
-trap "kill $server" EXIT
-python - <<'CODE'
-import json, os, time, urllib.request
-from pathlib import Path
-for attempt in range(240):
-    try:
-        urllib.request.urlopen("http://127.0.0.1:8917/readyz", timeout=2)
-        break
-    except OSError:
-        time.sleep(0.5)
-page = urllib.request.urlopen("http://127.0.0.1:8917/").read().decode()
-assert "<script" in page, "the operators' page is not inside"
-folder = Path(os.environ["WORK"]) / "parts/flange/test/good"
-body = b""
-for name, path in (("rgb", folder / "rgb/000.png"), ("xyz", folder / "xyz/000.tiff")):
-    form = f'form-data; name="{name}"; filename="{path.name}"'
-    body += f"--b\\r\\nContent-Disposition: {form}\\r\\n\\r\\n".encode()
-    body += path.read_bytes() + b"\\r\\n"
-request = urllib.request.Request(
-    "http://127.0.0.1:8917/v1/models/openvino/predict",
-    body + b"--b--\\r\\n",
-    {"Content-Type": "multipart/form-data; boundary=b"},
-)
-verdict = json.load(urllib.request.urlopen(request, timeout=60))
-assert verdict["score"] >= 0 and verdict["p_value"] > 0, verdict
-CODE
-""",
-    "line": "python -c 'import paho.mqtt.client, pymodbus, asyncua, yaml, openvino'",
-    "rivals": """
-chiasm data make $WORK/recordings --recordings 40 --sessions 20
-chiasm train --model hog_lightgbm --data $WORK/recordings --out $WORK/trees
-""",
-    "cluster": "python -c 'import ray, pyarrow.parquet'",
-    "quality": """
-chiasm train --data $WORK/few/flange --out $WORK/dino --model btf image_size=70 \\
-  options='{backbone: dinov2_vits14}' false_alarm_rate=0.25 rotate=false
-""",
-    "formats": "python -c 'import OpenEXR, imagecodecs'",
-}
-WITH_TORCH = ("train", "export", "rivals", "quality")
+Row = dict[str, Any]
 
 
 def main() -> int:
@@ -103,32 +43,86 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", nargs="+", default=["3.11", "3.12", "3.13"])
     parser.add_argument("--extras", nargs="+", default=list(TRIALS), choices=list(TRIALS))
-    parser.add_argument("--work", type=Path, default=None, help="folder to keep models in")
+    parser.add_argument("--work", type=Path, default=ROOT / "build/packages")
+    parser.add_argument("--again", action="store_true", help="try rows that are there already")
+    parser.add_argument("--built", action="store_true", help="take the files of WORK/dist")
     given = parser.parse_args()
     pythons = {version: found for version in given.python if (found := find_python(version))}
     for version in sorted(set(given.python) - set(pythons)):
         sys.stdout.write(f"Python {version} is not here; it is left out.\n")
-    work = given.work or Path(tempfile.mkdtemp(prefix="packages-"))
+    work = given.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
-    files = build(work / "dist")
-    content = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"rows": []}
-    content |= {"files": {path.name: path.stat().st_size for path in files}}
-    content |= {"machine": f"{platform.machine()}, {platform.system()}", "commit": commit()}
+    files = sorted((work / "dist").iterdir()) if given.built else build(work / "dist")
     wheel = next(path for path in files if path.suffix == ".whl")
+    sbom.write("page", sbom.page_bom())
+    content = results()
+    done = {(r["python"], r["extra"]) for r in content["rows"] if _is_done(r, content_hash(wheel))}
     failed = 0
-    for version, python in pythons.items():
-        for extra in given.extras:
-            row = trial(wheel, extra, version, python, work)
-            failed += row["result"] != "works"
-            rows = [r for r in content["rows"] if (r["python"], r["extra"]) != (version, extra)]
-            content["rows"] = sorted([*rows, row], key=lambda r: (r["python"], r["extra"]))
-            RESULTS.write_text(json.dumps(content, indent=2) + "\n")
-            RESULTS.with_suffix(".md").write_text(page(content))
-            sys.stdout.write(f"{version} [{extra}]: {row['result']}, {row['mb']} MB\n")
-            sys.stdout.flush()
-    if given.work is None:
-        shutil.rmtree(work)
+    for version, python, extra in trials(pythons, given.extras, work):
+        asked = version in given.python and extra in given.extras
+        if (version, extra) in done and not given.again and asked:
+            sys.stdout.write(f"{version} [{extra}]: works, tried before\n")
+            continue
+        free = shutil.disk_usage(work).free / 1e9
+        if free < LEAST_FREE_GB[extra in WITH_TORCH]:
+            sys.stdout.write(f"{version} [{extra}]: not tried, only {free:.0f} GB are free\n")
+            failed += 1
+            continue
+        row, absent = trial(wheel, extra, version, python, work)
+        failed += row["result"] != "works" or any(not line["named"] for line in absent)
+        content = results()  # another process may have tried others meanwhile
+        content |= {"files": {path.name: path.stat().st_size for path in files}}
+        _put(content["rows"], row, ("python", "extra"))
+        for line in absent:
+            _put(content["absent"], line, ("environment", "command"))
+        RESULTS.write_text(json.dumps(content, indent=2) + "\n")
+        RESULTS.with_suffix(".md").write_text(page(content))
+        sys.stdout.write(f"{version} [{extra}]: {row['result']}, {row['mb']} MB\n")
+        sys.stdout.flush()
     return min(failed, 1)
+
+
+def results() -> dict[str, Any]:
+    """Return what was tried up to now."""
+    content: dict[str, Any] = {"rows": [], "absent": [], "files": {}}
+    if RESULTS.is_file():
+        content |= json.loads(RESULTS.read_text())
+    content.pop("commit", None)  # of each row
+    return content | {"machine": f"{platform.machine()}, {platform.system()}"}
+
+
+def trials(
+    pythons: dict[str, str], extras: list[str], work: Path
+) -> Iterator[tuple[str, str, str]]:
+    """Yield version, interpreter and extra; first those whose models others need and lack."""
+    needed = {NEEDS[extra] for extra in extras if extra in NEEDS}
+    for maker, made in MAKES.items():
+        if maker in needed and not (work / made).is_dir():
+            version = min(pythons)
+            yield version, pythons[version], maker
+    for version, python in pythons.items():
+        # Models that others take are made first.
+        for extra in sorted(extras, key=lambda name: name not in MAKES):
+            yield version, python, extra
+
+
+def content_hash(wheel: Path) -> str:
+    """Return a hash of what a wheel holds, whenever and from which commit it was built."""
+    with zipfile.ZipFile(wheel) as archive:
+        parts = sorted(f"{i.filename} {i.CRC:08x}" for i in archive.infolist())
+    parts = [part for part in parts if not part.split()[0].endswith(("/RECORD", "/METADATA"))]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _is_done(row: Row, wheel: str) -> bool:
+    return row["result"] == "works" and row.get("wheel") == wheel
+
+
+def _put(rows: list[Row], row: Row, keys: tuple[str, str]) -> None:
+    """Put a row in place of the one that has the same keys, and sort."""
+    same = [tuple(r[key] for key in keys) == tuple(row[key] for key in keys) for r in rows]
+    rows[:] = [r for r, is_same in zip(rows, same, strict=True) if not is_same] + [row]
+    rows.sort(key=lambda r: tuple(r[key] for key in keys))
 
 
 def find_python(version: str) -> str | None:
@@ -149,8 +143,13 @@ def build(folder: Path) -> list[Path]:
         raise SystemExit("The operators' page is not built: run 'make page', which needs npm.")
     shutil.rmtree(folder, ignore_errors=True)
     tools = folder.with_name("tools")
-    _install(sys.executable, tools, "build")
-    _call(f"{tools}/bin/python -m build --outdir {folder} {ROOT}", folder.parent)
+    if not (tools / "bin/cyclonedx-py").exists():
+        _install(sys.executable, tools, "build", sbom.CYCLONEDX)
+    # The same sources make the same files, byte for byte.
+    when = ["git", "log", "-1", "--format=%ct"]
+    date = subprocess.run(when, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    environment = os.environ | ({"SOURCE_DATE_EPOCH": date.strip()} if date.strip() else {})
+    _call(f"{tools}/bin/python -m build --outdir {folder} {ROOT}", folder.parent, environment)
     files = sorted(folder.iterdir())
     names = subprocess.run(
         [f"{tools}/bin/python", "-m", "zipfile", "-l", next(folder.glob("*.whl"))],
@@ -158,53 +157,91 @@ def build(folder: Path) -> list[Path]:
         text=True,
         check=True,
     ).stdout
-    for needed in ("chiasm/service/page/index.html", "chiasm/py.typed", "presets/recommended.yaml"):
+    for needed in (
+        "page/index.html",
+        "page/licences.md",
+        "chiasm/py.typed",
+        "presets/recommended.yaml",
+    ):
         if needed not in names:
             raise SystemExit(f"The wheel lacks {needed}; see package-data in pyproject.toml.")
     return files
 
 
-def trial(wheel: Path, extra: str, version: str, python: str, work: Path) -> dict[str, Any]:
-    """Install the wheel with an extra, run its script, measure and remove the environment."""
-    place = Path(tempfile.mkdtemp(prefix="extra-"))
-    wanted = str(wheel) if extra == "base" else f"{wheel}[{extra}]"
-    row: dict[str, Any] = {"python": version, "extra": extra, "mb": None, "seconds": None}
+def trial(wheel: Path, extra: str, version: str, python: str, work: Path) -> tuple[Row, list[Row]]:
+    """Install the wheel with an extra, run its script, measure and remove the environment.
+
+    Returns its row, and a row for each command of which another extra is absent there.
+    """
+    place = Path(tempfile.mkdtemp(prefix="extra-", dir=work))
+    names = ",".join((() if extra == "base" else (extra,)) + BESIDE.get(extra, ()))
+    row: Row = {"python": version, "extra": extra, "mb": None}
+    row |= {"wheel": content_hash(wheel), "commit": commit()}
+    absent: list[Row] = []
+    environment = {
+        **{k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")},
+        "PATH": f"{place}/env/bin{os.pathsep}{os.environ['PATH']}",
+        "WORK": str(work),
+        "CHIASM_CACHE": str(work / "cache"),
+    }
     try:
-        packages = [wanted, *([TORCH] if extra in WITH_TORCH else [])]
-        start = time.monotonic()
-        _install(python, place / "env", *packages)
+        packages = [f"{wheel}[{names}]" if names else str(wheel)]
+        _install(python, place / "env", *packages, *([TORCH] if extra in WITH_TORCH else []))
         row["mb"] = round(_size(place / "env") / 1e6)
         row["torch"] = _torch_version(place / "env")
-        row["seconds"] = round(time.monotonic() - start)
-        environment = {
-            **{k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")},
-            "PATH": f"{place}/env/bin{os.pathsep}{os.environ['PATH']}",
-            "WORK": str(work),
-            "CHIASM_CACHE": str(work / "cache"),
-        }
         _call(f"set -euo pipefail\n{TRIALS[extra]}", place, environment)
+        if extra in sbom.SHIPPED:
+            bom = sbom.environment_bom(place / "env/bin/python", work / "tools/bin/cyclonedx-py")
+            sbom.write(sbom.SHIPPED[extra][0], bom)
         row["result"] = "works"
+        absent = [
+            absence(command, needed, extra, place, environment)
+            for where, command, needed in ABSENT
+            if where == extra and _has_models(command, work)
+        ]
     except subprocess.CalledProcessError as error:
         sys.stderr.write(f"{version} [{extra}]:\n{error.stdout}\n")
         row["result"] = "does not install" if row["mb"] is None else "the command failed"
     finally:
         shutil.rmtree(place)
-    return row
+    return row, absent
+
+
+def _has_models(command: str, work: Path) -> bool:
+    return all((work / name).exists() for name in re.findall(r"\$WORK/(\S+)", command))
+
+
+def absence(command: str, needed: str, extra: str, place: Path, environment: dict[str, str]) -> Row:
+    """Run a command whose extra is absent; its sentence must name the extra, with status 2."""
+    done = subprocess.run(
+        ["timeout", "300", "bash", "-c", command],
+        cwd=place,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    said = done.stdout.strip().splitlines()
+    named = done.returncode == 2 and f"pip install 'chiasm[{needed}]'" in done.stdout
+    if not named:
+        sys.stderr.write(f"[{extra}] {command}: [{needed}] is not named:\n{done.stdout}\n")
+    sentence = next((line for line in said if "pip install" in line), said[-1] if said else "")
+    shown = {"environment": extra, "command": command.replace("$WORK/", ""), "needs": needed}
+    return {**shown, "says": sentence.replace(environment["WORK"] + "/", ""), "named": named}
 
 
 def _install(python: str, place: Path, *packages: str) -> None:
-    """Make an environment and install packages, with the versions of constraints.txt."""
+    """Make an environment without an installer, and let this Python's pip install packages.
+
+    Versions are those of constraints.txt. pip and no other installer: its settings say where a
+    machine gets PyTorch without CUDA from, and other installers do not read them.
+    """
     shutil.rmtree(place, ignore_errors=True)
-    constraints = str(ROOT / "constraints.txt")
-    # pip's settings of this machine say where PyTorch without CUDA lies, and uv reads none of them.
-    if (uv := shutil.which("uv")) and TORCH not in packages:
-        _call(f"{uv} venv --quiet --python {python} {place}", ROOT)
-        command = [uv, "pip", "install", "--quiet", "--python", f"{place}/bin/python"]
-    else:
-        _call(f"{python} -m venv {place}", ROOT)
-        command = [f"{place}/bin/python", "-m", "pip", "install", "--quiet"]
+    _call(f"{python} -m venv --without-pip {place}", ROOT)
+    pip = [sys.executable, "-m", "pip", "--python", f"{place}/bin/python", "install", "--quiet"]
     subprocess.run(
-        [*command, "-c", constraints, *packages],
+        [*pip, "-c", str(ROOT / "constraints.txt"), *packages],
         check=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -247,14 +284,15 @@ def commit() -> str:
 
 
 def page(content: dict[str, Any]) -> str:
-    """Return the table as a page."""
+    """Return the tables as a page."""
     lines = [
         "# Packages",
         "",
-        "The wheel, installed with one extra in a fresh environment, and one command that needs "
-        "the extra (`make packages`). MB: the whole environment on disk, dependencies included, "
-        "the interpreter not counted. PyTorch: the version that was installed; one with CUDA "
-        "(`+cu`) takes gigabytes more than `+cpu`.",
+        "The wheel, installed by pip with one extra in a fresh environment, and one command that "
+        "needs the extra (`make packages`; the commands are in `tools/package_trials.py`). MB: the "
+        "whole environment on disk, dependencies and their compiled Python files included, the "
+        "interpreter and the installer not counted. PyTorch: the version that was installed; one "
+        "without `+cpu` brings CUDA's libraries, which take gigabytes.",
         "",
         "| File | MB |",
         "| --- | --- |",
@@ -265,12 +303,28 @@ def page(content: dict[str, Any]) -> str:
     ]
     for row in sorted(content["rows"], key=lambda r: (r["extra"], r["python"])):
         name = "none" if row["extra"] == "base" else f"`[{row['extra']}]`"
+        name += "".join(f", `[{other}]`" for other in BESIDE.get(row["extra"], ()))
         cells = (name, row["python"], row.get("torch") or "–", row["mb"] or "–", row["result"])
         lines.append(f"| {' | '.join(map(str, cells))} |")
     tried = {row["extra"] for row in content["rows"]}
     if missing := [f"`[{extra}]`" for extra in TRIALS if extra not in tried]:
         lines += ["", f"Not tried yet: {', '.join(missing)}."]
-    return "\n".join([*lines, "", f"Commit {content['commit']}; {content['machine']}.", ""])
+    if content["absent"]:
+        lines += [
+            "",
+            "## What a command says whose extra is absent",
+            "",
+            "Each ends with status 2.",
+            "",
+            "| Installed | Command | It says |",
+            "| --- | --- | --- |",
+        ]
+    for line in content["absent"]:
+        installed = "no extra" if line["environment"] == "base" else f"`[{line['environment']}]`"
+        says = line["says"].removeprefix("chiasm: ").replace("|", "\\|")
+        lines.append(f"| {installed} | `{line['command']}` | {says} |")
+    commits = ", ".join(dict.fromkeys(row.get("commit", "050ff85") for row in content["rows"]))
+    return "\n".join([*lines, "", f"Commit {commits}; {content['machine']}.", ""])
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ SHOWN = {
     "SECURITY.md": "project/security.md",
     "CODE_OF_CONDUCT.md": "project/code-of-conduct.md",
     "web/README.md": "project/web.md",
+    "examples/cpp/README.md": "project/cpp.md",
+    "examples/cpp/judge.cpp": "project/judge.cpp.txt",
     "LICENSE": "project/license.txt",
     "CITATION.cff": "project/citation.cff.txt",
 }

@@ -15,5 +15,7 @@ export default defineConfig({
     cssTarget: ["chrome123", "firefox120", "safari17.5"],
     target: ["chrome123", "firefox120", "safari17.5"],
     chunkSizeWarningLimit: 800,
+    // MIT and ISC ask for their notices in copies.
+    license: { fileName: "licences.md" },
   },
 });

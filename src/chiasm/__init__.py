@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from chiasm.detection.config import DetectionConfig as DetectionConfig
     from chiasm.diagnosis.config import DiagnosisConfig as DiagnosisConfig
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 _CONFIGS = {"DetectionConfig": "chiasm.detection", "DiagnosisConfig": "chiasm.diagnosis"}
 _ESTIMATORS = ("DefectDetector", "DischargeClassifier")
 __all__ = [

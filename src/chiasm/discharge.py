@@ -80,7 +80,7 @@ class MeasuringSystem:
 
 @dataclass(frozen=True, slots=True)
 class Quantities:
-    """Quantities of partial discharge after IEC 60270, of one recording.
+    """Quantities of partial discharge by the names of IEC 60270, of one recording.
 
     Charges are in ``unit``: pC where a calibration factor is given, else ``"uncalibrated"``, which
     is the recorder's own. A quantity that the recording does not tell is None, and ``remarks`` say
@@ -90,18 +90,18 @@ class Quantities:
         unit: ``"pC"`` or ``"uncalibrated"``.
         pulses: number of pulses.
         duration_s: of the recording, seconds.
-        charge_repeated: largest repeatedly occurring charge (clause 3.4): reading of a peak
-            meter with the pulse train response of clause 4.3.3, unit.
+        charge_repeated: largest repeatedly occurring charge: reading of a peak meter that falls
+            with the pulse rate as measuring instruments do, unit.
         charge_10_per_s: charge that 10 pulses a second reach or exceed, unit.
         charge_largest: of a single pulse, unit.
-        rate_per_s: pulse repetition rate n (clause 3.3.2).
+        rate_per_s: pulse repetition rate n.
         rate_per_cycle: pulses in a mains cycle.
-        current_per_s: average discharge current I (clause 3.3.5), sum of the magnitudes a second,
+        current_per_s: average discharge current I, sum of the magnitudes a second,
             unit/s; of pC that is pA.
-        quadratic_rate_per_s: quadratic rate D (clause 3.3.7), unit²/s.
-        power_kv_per_s: discharge power P (clause 3.3.6), unit·kV/s; of pC that is nW.
-        inception_kv: inception voltage (clause 3.7.1), effective value.
-        extinction_kv: extinction voltage (clause 3.7.2), effective value.
+        quadratic_rate_per_s: quadratic rate D, unit²/s.
+        power_kv_per_s: discharge power P, unit·kV/s; of pC that is nW.
+        inception_kv: inception voltage, effective value.
+        extinction_kv: extinction voltage, effective value.
         floor: robust standard deviation of the noise floor, unit.
         remarks: sentences on what was assumed, and on what is absent.
     """
@@ -164,7 +164,8 @@ class Severity:
     Attributes:
         level: ``"low"``, ``"medium"`` or ``"high"``.
         reasons: a sentence for each quantity that decided.
-        levels: name of the rule: of a file, or ``"default"``, which is nobody's limit.
+        levels: name of the rule: of a file, or ``"default"``: ours, of no standard, to be set by
+            the user.
     """
 
     level: Level

@@ -3,6 +3,16 @@
 GUIDE = "docs/how-to/errors.md"  # with an anchor for each of the commonest errors
 
 
+def renamed(what: str, old: str, new: str) -> str:
+    """Return the remark that a name is an earlier one, with its present one.
+
+    Example:
+        >>> renamed("option", "--light", "--lamp")
+        "The option '--light' is now called '--lamp'; write that: the earlier name is deprecated."
+    """
+    return f"The {what} '{old}' is now called '{new}'; write that: the earlier name is deprecated."
+
+
 class ChiasmError(Exception):
     """Base of all errors that chiasm raises on purpose.
 

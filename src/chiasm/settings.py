@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from chiasm.errors import ConfigurationError
+from chiasm.errors import ConfigurationError, renamed
 from chiasm.registry import RegisteredModel
 
 logger = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ class Settings(BaseModel):
         for key, value in given.items():
             name = cls.RENAMED.get(str(key), str(key))
             if name != key:
-                logger.warning("The setting '%s' is now called '%s'; write that.", key, name)
+                logger.warning("%s", renamed("setting", str(key), name))
             outer, _, inner = name.partition(".")
             default = cls.model_fields[outer].default if outer in cls.model_fields else None
             if isinstance(default, BaseModel) and (inner or isinstance(value, Mapping)):

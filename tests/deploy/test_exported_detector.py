@@ -446,7 +446,7 @@ def test_an_axis_that_came_out_fixed_is_an_error(tmp_path: Path):
     ],
 )
 def test_earlier_names_of_options_are_read_with_a_remark(tmp_path: Path, old, new, error):
-    for name, remark in ((old, f"{old} is now called {new}"), (new, "")):
+    for name, remark in ((old, f"'{old}' is now called '{new}'"), (new, "")):
         done = CliRunner().invoke(app, ["export", "run", "--out", str(tmp_path), name, "4"])
         with pytest.raises(ConfigurationError, match=error):
             raise done.exception

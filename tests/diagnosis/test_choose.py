@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from chiasm.diagnosis.procedures.choose import Choice, choose
+from chiasm.diagnosis.config import DiagnosisConfig
+from chiasm.diagnosis.procedures.choose import Choice, choose, least_minutes
 
 LABELS = np.arange(200) % 4
 GROUPS = [str(n // 4) for n in range(200)]
@@ -46,3 +48,13 @@ def test_the_sentence_names_every_figure_and_what_it_is_of() -> None:
     for candidate in choice.candidates:
         assert candidate.low <= candidate.macro_f1 <= candidate.high
         assert f"{candidate.name} {candidate.macro_f1:.3f}" in choice.sentence
+
+
+def test_what_cannot_end_within_the_minutes_is_not_begun(tmp_path) -> None:
+    from chiasm.api.configuration import register_models
+
+    register_models()
+    config = DiagnosisConfig.make(data=tmp_path, out=tmp_path, model="auto", minutes=2.0)
+    assert least_minutes("minirocket", config, last=0.7) == pytest.approx(1.4)
+    # A network ends when its minutes do, so that it needs no more than a share of them.
+    assert least_minutes("mad_small", config, last=0.7) == pytest.approx(0.4)

@@ -19,6 +19,7 @@ class Receiver:
     """An outlet that is away while ``away``, and refuses or fails at some numbers."""
 
     beat_s: float | None = None
+    where: str = "the plant"
 
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
@@ -173,3 +174,25 @@ def test_a_folder_that_cannot_be_written_is_refused(receiver: Receiver, tmp_path
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="--out"):
         deliver(receiver, tmp_path / "file", [])
+
+
+def test_the_state_of_an_outlet_is_said(receiver: Receiver, tmp_path: Path):
+    receiver.away, receiver.refuses = True, {3}
+    delivery = deliver(receiver, tmp_path, [], kind="modbus")
+    delivery.put(record(1))
+    wait_until(lambda: delivery.states[0].state == "failed")
+    (away,) = delivery.states
+    assert (away.name, away.kind, away.where) == ("plc", "modbus", "the plant")
+    assert (away.waiting, away.sent, away.last_sent, away.aside) == (1, 0, None, 0)
+    assert away.why == "nobody answers"
+    receiver.away = False
+    wait_until(lambda: delivery.states[0].state == "sent")
+    (back,) = delivery.states
+    assert (back.waiting, back.sent, back.why) == (0, 1, "") and back.last_sent is not None
+    delivery.put(record(3))
+    wait_until(lambda: delivery.states[0].aside == 1)
+    assert "not wanted" in delivery.states[0].why
+    delivery.close()
+    again = deliver(receiver, tmp_path, [])
+    assert (again.states[0].state, again.states[0].aside) == ("ready", 1)  # counted in the file
+    again.close()

@@ -109,6 +109,29 @@ def test_what_is_not_known_is_told_from_numbers(plc: Plc):
     assert math.isnan(struct.unpack(">f", struct.pack(">2H", block[4], block[3]))[0])
 
 
+def test_the_second_block_adds_what_a_recording_says_and_the_first_stays(plc: Plc):
+    facts = {"confidence": 0.875, "unknown": True, "severity": "high", "charge": 230.5}
+    sent = record(1, "unknown", **facts, charge_unit="pC", pulse_rate=6.0)
+    old = {name: value for name, value in sent.items() if name not in (*facts, "charge_unit")}
+    firsts = []
+    for entry, block in ((sent, 1), (sent, 2), (old, 2)):
+        outlet = plc.outlet(block=block)
+        outlet.send({**entry, "time": "2023-11-14T22:13:20.000Z"})
+        outlet.close()
+        values = plc.registers(count=23)
+        firsts.append(values[1:9])
+        if block == 1:
+            assert values[14:] == [0] * 9  # registers behind the first block are others'
+            continue
+        (charge,) = struct.unpack(">f", struct.pack(">2H", *values[18:20]))
+        if entry is sent:
+            assert values[14:18] == [2, 3, 1, 8750] and values[20] == 1 and charge == 230.5
+            assert struct.unpack(">f", struct.pack(">2H", *values[21:])) == (6.0,)
+        else:  # sent before an update
+            assert values[14:18] == [2, 0, 65535, 65535] and values[20] == 0 and math.isnan(charge)
+    assert firsts[0] == firsts[1] == firsts[2]
+
+
 def test_the_counter_goes_on_after_a_restart(plc: Plc):
     for number, expected in ((1, 1), (2, 2)):
         outlet = plc.outlet()

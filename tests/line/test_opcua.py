@@ -26,6 +26,10 @@ TYPES = {
     "time": ua.VariantType.DateTime,
     "id": ua.VariantType.String,
     "json": ua.VariantType.String,
+    "severity": ua.VariantType.String,
+    "severity_code": ua.VariantType.Byte,
+    "unknown": ua.VariantType.Boolean,
+    "charge": ua.VariantType.Float,
 }
 
 
@@ -86,7 +90,11 @@ def test_the_variables_hold_the_last_verdict_in_their_types(cell: Cell):
     )
     assert cell.value("score") == 2.5 and math.isnan(cell.value("p_value"))
     assert cell.value("time").isoformat()[:19] == "2023-11-14T22:13:20"
-    outlet.send(record(2, "undecided"))
+    assert cell.value("severity") == "" and cell.value("severity_code") == 0
+    assert math.isnan(cell.value("charge")) and cell.value("unknown") is False
+    outlet.send(record(2, "undecided", severity="high", unknown=True, charge=2.5))
+    assert (cell.value("severity"), cell.value("severity_code")) == ("high", 3)
+    assert cell.value("charge") == 2.5 and cell.value("unknown") is True
     assert cell.value("counter") == counter + 2 and cell.value("defective") is False
     outlet.close()
     again = cell.outlet()  # the counter goes on

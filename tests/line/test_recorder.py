@@ -11,6 +11,7 @@ import pytest
 from chiasm.diagnosis.prediction.job import RecordingJob
 from chiasm.diagnosis.readers.recorded import RecorderSettings
 from chiasm.diagnosis.readers.recorder_files import read_recorder_file
+from chiasm.discharge import Quantities
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.line.judging import Judge
 from chiasm.line.watch import Watch
@@ -37,9 +38,11 @@ class Kept:
         frequency: float = 60.0,
         samples_per_cycle: int = 128,
         source: str = "",
+        **measured: Any,
     ) -> Diagnosis:
-        self.called = {"image": image, "series": series, "frequency": frequency}
-        return Diagnosis(source, "void", {"void": 1.0}, {}, 0.1, 0.0)
+        self.called = {"image": image, "series": series, "frequency": frequency, **measured}
+        quantities = Quantities("pC", 9, 1.0, charge_repeated=50.0, rate_per_s=9.0)
+        return Diagnosis(source, "void", {"void": 1.0}, {}, 0.1, 0.0, quantities=quantities)
 
 
 class Colours(Kept):
@@ -53,6 +56,7 @@ def judged(root: Path, *, given: tuple[str, ...] = (), written: str = "") -> tup
     np.savetxt(folder / "a.csv", PULSES, delimiter=",")
     if written:
         (folder / "recorder.yaml").write_text(written)
+        (folder / "severity.yaml").write_text("rate_per_s: {medium: 1, high: 2}\n")
     judge = Judge(root, Kept, options={"recorder": given or None})
     sent: list[Any] = []
     now = iter(range(1000))
@@ -69,8 +73,8 @@ def test_what_the_recorder_does_not_say_is_read(tmp_path: Path, by_file: bool) -
     columns = "time,phase,amplitude"
     model, sent = judged(
         tmp_path,
-        given=() if by_file else ("frequency=50", f"columns={columns}"),
-        written=f"frequency: 50\ncolumns: {columns}\n" if by_file else "",
+        given=() if by_file else ("frequency=50", f"columns={columns}", "charge=2"),
+        written=f"frequency: 50\ncharge: 2\ncolumns: {columns}\n" if by_file else "",
     )
     settings = RecorderSettings(frequency=50.0, columns=("time", "phase", "amplitude"))
     (path,) = (tmp_path).rglob("a.csv")
@@ -79,6 +83,11 @@ def test_what_the_recorder_does_not_say_is_read(tmp_path: Path, by_file: bool) -
     np.testing.assert_array_equal(model.called["series"], expected.series)
     np.testing.assert_array_equal(model.called["image"], expected.image)
     assert "list of 300 pulses" in str(sent)
+    # The calibration and the pulses reach the model, the levels of the folder the record.
+    assert model.called["system"].charge_pc == 2.0
+    assert len(model.called["pulses"].phase) == len(PULSES)
+    assert sent[0]["severity"] == ("high" if by_file else None)
+    assert (sent[0]["charge"], sent[0]["charge_unit"], sent[0]["pulse_rate"]) == (50.0, "pC", 9.0)
 
 
 def test_settings_that_are_none_are_refused_at_the_start(tmp_path: Path) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from chiasm.detection.products.models import Product, write_products
 from chiasm.errors import ArtifactError, ConfigurationError, DeviceLostError
-from chiasm.line.watch import locked
+from chiasm.line.judging import Judge
+from chiasm.line.watch import Watch, locked
+from chiasm.samples import Verdict
 from line_watch import Bench, Brightness, write_part
 
 
@@ -120,7 +126,8 @@ def test_a_restart_judges_nothing_twice(bench: Bench):
     write_part(bench.folder, "b")
     assert bench.look(bench.watch(after="leave")) == 1
     assert bench.lines() == ["a good", "b good"]
-    os.utime(bench.folder / "a.png")  # written again
+    for name in ("a.png", "a.tiff"):
+        os.utime(bench.folder / name)  # written again
     assert bench.look(bench.watch(after="leave")) == 1
     assert bench.lines() == ["a good", "b good", "a good"]
 
@@ -287,6 +294,22 @@ def test_another_table_is_not_appended_to(bench: Bench):
         bench.watch()
 
 
+def test_a_table_of_an_earlier_version_keeps_its_columns(bench: Bench):
+    write_part(bench.folder, "a")
+    bench.look(bench.watch(after="leave"))
+    table = bench.out / "verdicts.csv"
+    header, *rows = table.read_text().splitlines()
+    old = header.split(",").index("stamp") + 1
+    # Of this part the columns that were added are empty, at the end.
+    kept = [header.split(",")[:old], rows[0].rsplit(",", len(header.split(",")) - old)[:1]]
+    table.write_text("".join(f"{','.join(row)}\n" for row in kept))
+    write_part(bench.folder, "b")
+    bench.look(bench.watch(after="leave"))
+    assert bench.lines() == ["a good", "b good"]
+    lengths = {len(row) for row in csv.reader(table.read_text().splitlines())}
+    assert lengths == {old}
+
+
 def test_a_line_that_a_kill_cut_off_is_written_again(bench: Bench):
     write_part(bench.folder, "a")
     bench.look(bench.watch(after="leave"))
@@ -396,3 +419,55 @@ def test_a_point_cloud_with_colours_is_a_whole_part(bench: Bench, colours: bool)
     watch = bench.watch()
     assert bench.look(watch) == colours
     assert bench.lines() == (["a defective"] if colours else [])
+
+
+class Named(Brightness):
+    """A model of several products, each of the folder of its name."""
+
+    def __call__(self, *, source: str, **files: Any) -> Verdict:
+        return replace(super().__call__(source=source, **files), product=source.split("/")[0])
+
+
+def test_a_product_is_in_the_table_and_its_new_threshold_is_adopted(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+):
+    (bench.model / "deployment.json").unlink()
+    for name in ("lid", "cup"):
+        (bench.model / name).mkdir()
+        (bench.model / name / "deployment.json").write_text("{}")
+        (bench.folder / name).mkdir()
+    write_products(bench.model, [Product(name, name) for name in ("lid", "cup")])
+
+    def load(folder: Path) -> Brightness:
+        return Named(folder / "cup")
+
+    watch = Watch(
+        bench.folder, bench.out, Judge(bench.model, load), send=bench.sent.append, clock=bench.clock
+    )
+    write_part(bench.folder / "lid", "1")
+    assert bench.look(watch) == 1
+    (row,) = csv.DictReader((bench.out / "verdicts.csv").read_text().splitlines())
+    assert row["product"] == bench.sent[0]["product"] == "lid"
+    (bench.model / "cup" / "deployment.json").write_text("{'another': 'threshold'}")
+    bench.look(watch)
+    assert "was replaced" in capsys.readouterr().out
+    bench.look(watch)
+    assert "was replaced" not in capsys.readouterr().out
+
+
+def test_a_table_without_products_is_continued_in_its_columns(bench: Bench):
+    write_part(bench.folder, "1")
+    bench.look(bench.watch(after="leave"))
+    table = bench.out / "verdicts.csv"
+    with table.open(newline="") as stream:
+        rows = list(csv.reader(stream))
+    last = rows[0].index("stamp") + 1  # of the columns of the first version
+    earlier = [row[:last] for row in rows]
+    with table.open("w", newline="") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(earlier)
+    write_part(bench.folder, "2")
+    assert bench.look(bench.watch(after="leave")) == 1  # and not the first again
+    with table.open(newline="") as stream:
+        found = list(csv.DictReader(stream))
+    assert [row["source"] for row in found] == ["1", "2"]
+    assert all("product" not in row and len(row["id"]) == 32 and row["stamp"] for row in found)

@@ -97,3 +97,17 @@ def test_nobody_at_the_address_is_said(receiver: Receiver):
         WebhookOutlet("http://127.0.0.1:1/", timeout_s=1).send(record(1))
     with pytest.raises(OutletAwayError, match="cannot be reached"):
         WebhookOutlet("http://no-such-host.invalid/", timeout_s=1).send(record(1))
+
+
+def test_no_secret_is_in_what_is_said_of_a_receiver(receiver: Receiver):
+    token, key = "T0123/B4567/abcdefgh", "Bearer 0123456789abcdef"
+    receiver.answer = lambda number: (503, {"Location": f"/hook/{token}/?said={key}"})
+    outlet = WebhookOutlet(f"{receiver.url}/{token}", headers={"Authorization": key})
+    with pytest.raises(OutletAwayError, match="answers 503") as caught:
+        outlet.send(record(1))
+    said = f"{caught.value} {outlet.where}"
+    assert "abcdefgh" not in said and "0123456789abcdef" not in said
+    assert outlet.where.startswith("http://127.0.0.1:") and outlet.where.endswith("/…")
+    with pytest.raises(OutletAwayError) as caught:
+        WebhookOutlet("http://127.0.0.1:1/abcdef ghijklmnop").send(record(1))
+    assert "ghijklmnop" not in str(caught.value)

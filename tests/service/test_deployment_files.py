@@ -122,13 +122,17 @@ def test_containers_run_as_a_user_without_more_than_they_need(name, needed, abse
     assert instructions.index("USER") < instructions.index("ENTRYPOINT")
     assert "ADD" not in instructions
     assert ("HEALTHCHECK" in instructions) == ("EXPOSE" in instructions)
-    images = re.findall(r"^FROM (\S+)", text, re.MULTILINE)
+    bases = re.findall(r"^FROM \$\{(\w+)\}", text, re.MULTILINE)
+    images = [re.search(rf"^ARG {base}=(\S+)$", text, re.MULTILINE)[1] for base in bases]
+    assert images and len(images) == instructions.count("FROM")
     assert all(":" in image and not image.endswith(":latest") for image in images)
     extras = {e for found in re.findall(r"\.\[([\w,-]+)\]", text) for e in found.split(",")}
     assert needed <= extras and absent not in extras
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", text, re.MULTILINE)
     root = FOLDER.parents[2]
-    assert all((root / path).exists() for paths in copied for path in paths.split())
+    context = (root / ".dockerignore").read_text().splitlines()
+    for path in (path for paths in copied for path in paths.split()):
+        assert (root / path).exists() and f"!{path.split('/')[0]}" in context
     assert all("-c constraints.txt" in line for line in text.splitlines() if "pip install" in line)
     if "ARG TORCH" in text:
         pins = (root / "constraints.txt").read_text().splitlines()

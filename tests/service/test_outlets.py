@@ -65,9 +65,15 @@ def test_a_receiver_that_is_away_is_a_notice_and_gets_all_later(
     wait_until(lambda: service.client.get("/readyz").json()["notices"])
     (sentence,) = service.client.get("/v1/state").json()["notices"]
     assert "mes is away" in sentence and "503" in sentence
+    (outlet,) = service.client.get("/v1/state").json()["outlets"]
+    assert (outlet["state"], outlet["waiting"], outlet["kind"]) == ("failed", 3, "webhook")
+    assert "503" in outlet["why"] and outlet["last_sent"] is None
     receiver.status = 204
     wait_until(lambda: len(receiver.got) == 3)
     wait_until(lambda: not service.client.get("/v1/state").json()["notices"])
+    (outlet,) = service.client.get("/v1/state").json()["outlets"]
+    assert (outlet["state"], outlet["sent"], outlet["why"]) == ("sent", 3, "")
+    assert outlet["last_sent"]
 
 
 def test_a_verdict_that_cannot_be_kept_is_not_given(

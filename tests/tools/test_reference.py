@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import chiasm
 from chiasm.errors import GUIDE, ChiasmError, GenotypeError
 from chiasm.fusion.genotype import Genotype, concatenation, random_genotype
 from chiasm.fusion.pools import Candidate, Pools, joined
@@ -165,7 +166,10 @@ def test_workflows_call_what_the_makefile_has():
         assert (ROOT / script).is_file(), script
     for path in (ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"):
         assert yaml.safe_load(path.read_text())
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"]
+    page = json.loads((ROOT / "web/package.json").read_text())["version"]
+    assert cited == page == chiasm.__version__
+    assert f"## [{chiasm.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_a_fall_below_the_last_interval_is_found():

@@ -18,6 +18,8 @@ export interface Model {
   threshold: number | null;
   promise: string;
   calibration: Histogram | null;
+  /** Of a model of several products: these are models of their own names, too. */
+  products: string[];
 }
 
 export interface Links {
@@ -112,6 +114,38 @@ export interface ServiceState {
   notices: string[];
   services: ServiceReport[];
   stations: string[];
+  outlets: OutletState[];
+}
+
+/** A system of the plant that gets the verdicts. */
+export interface OutletState {
+  name: string;
+  kind: string;
+  where: string;
+  state: "ready" | "sent" | "waiting" | "failed";
+  waiting: number;
+  sent: number;
+  last_sent: string | null;
+  aside: number;
+  why: string;
+}
+
+/** What decides on parts, and what is promised. */
+export interface Rule {
+  threshold: number | null;
+  false_alarm_rate: number | null;
+  confidence: number | null;
+  promise: string;
+}
+
+/** A threshold beside another one, and what both say of recent parts. */
+export interface Threshold {
+  before: Rule;
+  after: Rule;
+  recent: number;
+  alarms_before: number;
+  alarms_after: number;
+  may_change: boolean;
 }
 
 export interface LogPage {

@@ -12,6 +12,7 @@ import type {
   Model,
   Says,
   ServiceState,
+  Threshold,
 } from "./records";
 import { words } from "./words";
 
@@ -39,8 +40,10 @@ async function ask(path: string, init: RequestInit = {}): Promise<Response> {
     apiKey.wanted = false;
     return response;
   }
-  if (response.status === 401 || response.status === 403) apiKey.wanted = true;
   const body: unknown = await response.json().catch(() => null);
+  // A key that may read and not change is a key all the same.
+  const limited = (body as { error?: { code?: unknown } } | null)?.error?.code === "admin_only";
+  if ((response.status === 401 || response.status === 403) && !limited) apiKey.wanted = true;
   throw new ServiceError(
     sentence(body) ?? words.failure.strange(response.status),
     response.status,
@@ -115,6 +118,34 @@ export async function correct(id: string, says: Says): Promise<void> {
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ says, by: "page" }),
   });
+}
+
+/** The model's threshold beside that of another false-alarm rate; null asks for its own alone. */
+export async function threshold(
+  name: string,
+  rate: number | null,
+  confidence: string,
+): Promise<Threshold> {
+  const query = new URLSearchParams();
+  if (rate !== null) query.set("false_alarm_rate", `${rate}`);
+  if (rate !== null && confidence) query.set("confidence", confidence);
+  return (await ask(`${path(name)}/threshold?${query}`)).json();
+}
+
+export async function changeThreshold(
+  name: string,
+  rate: number,
+  confidence: string,
+): Promise<Model> {
+  const answer = await ask(`${path(name)}/threshold`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({
+      false_alarm_rate: rate,
+      confidence: confidence ? Number(confidence) : null,
+    }),
+  });
+  return answer.json();
 }
 
 /** Of all stations, or of one. */

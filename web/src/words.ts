@@ -28,7 +28,7 @@ export const words = {
     inspect: "Inspect",
     history: "History",
     assets: "Assets",
-    drift: "Drift",
+    drift: "Drift and threshold",
     stations: "Stations",
   },
   model: {
@@ -39,6 +39,9 @@ export const words = {
       "The service does not answer. Is it still running? The page tries again automatically.",
     sees: (modalities: string[]) => `Uses ${joined(modalities.map(modality))}`,
     precision: (precision: string) => `computed in ${precision}`,
+    any: (name: string) => `${name}: any product`,
+    products: (products: string[]) =>
+      `Judges ${joined(products)}. Each part’s product is told by its looks; where that is not clear, choose the product here.`,
   },
   key: {
     button: "API key",
@@ -176,6 +179,7 @@ export const words = {
     threshold: "Threshold",
     pValue: "p-value",
     time: "Computed in",
+    product: "Product",
     ms: (value: number) => `${number(value)} ms`,
     facts: "In figures",
   },
@@ -355,6 +359,50 @@ export const words = {
     refresh: "Refresh",
     chart: "Share of parts by score",
     notForRecordings: "Drift is measured on scores of parts; this model diagnoses recordings.",
+  },
+  threshold: {
+    heading: "Threshold",
+    intro:
+      "Which share of good parts may alarm falsely? A lower share raises the threshold, and more defects are missed.",
+    rate: "False alarms at most, %",
+    confidence: "Kept",
+    average: "on average",
+    sure: (confidence: number) => `with ${share(confidence)} confidence`,
+    preview: "Show the effect",
+    use: "Use this threshold",
+    before: "Now",
+    after: "Then",
+    none: "none",
+    alarms: (alarms: number, recent: number) =>
+      `${alarms} of the last ${counted(recent, "part", "parts")} ${alarms === 1 ? "is an alarm" : "are alarms"}.`,
+    locked:
+      "Only an administrator’s key changes it: start the service with --admin-key-file, and enter one of its keys under “API key” at the top.",
+    done: (threshold: number | null) =>
+      `The threshold is ${threshold === null ? "none" : number(threshold)} now. The former one is kept beside the model.`,
+    several: "Each product has its own threshold and scores; choose a product at the top.",
+  },
+  outlets: {
+    heading: "Systems that get the verdicts",
+    intro: "Every verdict waits on this service’s disk until its receiver has it.",
+    none: "Verdicts are sent to no other system. Name MQTT, webhooks, Modbus or OPC UA in a file: chiasm serve … --outlets outlets.yaml",
+    kinds: { mqtt: "MQTT", webhook: "Webhook", modbus: "Modbus/TCP", opcua: "OPC UA" } as Record<
+      string,
+      string
+    >,
+    states: {
+      ready: "Nothing to send yet",
+      sent: "All sent",
+      waiting: "Verdicts wait",
+      failed: "Failed",
+    },
+    columns: {
+      waiting: "Waiting",
+      sent: "Sent since the start",
+      aside: "Set aside",
+      last: "Last sent",
+    },
+    away: "The receiver is away, and is tried again:",
+    refused: "The last verdict was set aside:",
   },
   failure: {
     offline: "The service did not answer. Check that it is running, then try again.",

@@ -17,17 +17,23 @@ if TYPE_CHECKING:
 
     Config: TypeAlias = DetectionConfig | DiagnosisConfig
 
-DEFAULT_MODEL = "adnas_light"
+# What is trained where no model is named: of parts, of recordings, and where these are searched.
+DEFAULT_MODEL, DEFAULT_CLASSIFIER, DEFAULT_SEARCHED = "adnas_light", "auto", "fused_small"
 
 
 def make_config(
-    *, file: Path | None = None, overrides: Sequence[str] = (), **values: Any
+    *,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    searched: bool = False,
+    **values: Any,
 ) -> Config:
     """Return the settings of a run, of the wing that the named model belongs to.
 
     Args:
         file: YAML file.
         overrides: ``key=value``.
+        searched: where no model is named, take one whose fusion can be searched.
         values: settings by name; None leaves one out.
 
     Raises:
@@ -36,13 +42,17 @@ def make_config(
     values = {name: value for name, value in values.items() if value is not None}
     if file is None and "start_from" in values:
         file = _settings_of_run(Path(values["start_from"]))
-    name = _named_model(file, overrides, values.get("model"))
-    if "start_from" in values and name != (first := _named_model(file, (), None)):
+    name = _given("model", file, overrides, values.get("model"))
+    if "start_from" in values and name != (first := _given("model", file, (), None)):
         raise ConfigurationError(
             f"{values['start_from']} holds a model {first}, which cannot go on as {name}; leave "
             "out the model's name."
         )
-    configuration = _configuration(registered(name or DEFAULT_MODEL))
+    if name is None:
+        data = _given("data", file, overrides, values.get("data"))
+        name = default_model(data, searched=searched)
+        values["model"] = name
+    configuration = _configuration(registered(name))
     return configuration.make(file=file, overrides=overrides, **values)
 
 
@@ -53,7 +63,7 @@ def _settings_of_run(run: Path) -> Path:
         raise ConfigurationError(
             f"{run} has no config.yaml: name the folder that 'chiasm train' wrote."
         )
-    if registered(_named_model(file, (), None) or DEFAULT_MODEL).wing != "classifier":
+    if registered(_given("model", file, (), None) or DEFAULT_MODEL).wing != "classifier":
         raise ConfigurationError(
             f"{run} holds no classifier of recordings, from which alone a training goes on; "
             "train a detector anew."
@@ -134,16 +144,24 @@ def wing_of(config: Config) -> str:
     return "diagnosis" if registered(config.model).wing == "classifier" else "detection"
 
 
-def _named_model(file: Path | None, overrides: Sequence[str], model: str | None) -> str | None:
-    """Return the name of the model from wherever it is given."""
+def default_model(data: Any, *, searched: bool = False) -> str:
+    """Return the model of data for which none is named: recordings are told from parts."""
+    from chiasm.diagnosis.readers.opening import is_diagnosis_data
+
+    if isinstance(data, str | Path) and Path(data).exists() and is_diagnosis_data(data):
+        return DEFAULT_SEARCHED if searched else DEFAULT_CLASSIFIER
+    return DEFAULT_MODEL
+
+
+def _given(key: str, file: Path | None, overrides: Sequence[str], value: Any) -> Any:
+    """Return a setting from wherever it is given; None where it is not, or the file is broken."""
     import yaml
 
-    given = [o.partition("=")[2] for o in overrides if o.partition("=")[0].strip() == "model"]
-    if model is not None or given:
-        return model or given[-1]
+    given = [o.partition("=")[2] for o in overrides if o.partition("=")[0].strip() == key]
+    if value is not None or given:
+        return value or given[-1]
     try:
         content = yaml.safe_load(file.read_text()) if file is not None else {}
     except (OSError, yaml.YAMLError):
         return None  # the settings raise the error when they are made
-    name = content.get("model") if isinstance(content, dict) else None
-    return None if name is None else str(name)
+    return content.get(key) if isinstance(content, dict) else None

@@ -249,6 +249,8 @@ def predict_shards(
     heat_maps: Literal["none", "defective", "all"] | None = None,
     lamp: int | Literal["all"] | None = None,
     recorder: Sequence[str] = (),
+    severity: Path | str | None = None,
+    pictures: bool = True,
     maps: Literal["none", "npy", "tiff"] = "none",
     masks: bool = False,
     coco: bool = False,
@@ -258,8 +260,9 @@ def predict_shards(
 ) -> Tally:
     """Predict over any number of parts or recordings in several processes, or on a Ray cluster.
 
-    Writes ``verdicts/part-*.parquet`` and, of parts, ``heat_maps/part-*.parquet`` to ``out``. The
-    same call goes on where an earlier one ended; a process that is lost loses nothing.
+    Writes ``verdicts/part-*.parquet`` and, of parts, ``heat_maps/part-*.parquet``, of recordings
+    ``patterns/*.png`` to ``out``. The same call goes on where an earlier one ended; a process that
+    is lost loses nothing.
 
     Args:
         model: folder of a run, of a model, or one that ``export`` wrote; the latter needs no
@@ -270,7 +273,7 @@ def predict_shards(
         ray: address of a Ray cluster, ``"auto"``, or ``"local"`` for one on this machine; None
             takes processes of this machine.
         heat_maps: of parts: which of them get a heat map; None: those that are defective.
-        lamp, recorder, maps, masks, coco, product: as for ``predict``.
+        lamp, recorder, severity, pictures, maps, masks, coco, product: as for ``predict``.
         quiet: print no progress.
         device: on which each worker predicts; see ``load``.
 
@@ -292,12 +295,18 @@ def predict_shards(
         from chiasm.diagnosis.prediction import job as recordings
 
         recording_job = recordings.RecordingJob(
-            folder, files, Path(inputs), open_model, recorder=tuple(recorder)
+            folder,
+            files,
+            Path(inputs),
+            open_model,
+            recorder=tuple(recorder),
+            severity=None if severity is None else Path(severity),
+            patterns=place / "patterns" if pictures else None,
         )
         return recordings.predict_shards(
             recording_job, place, workers=workers, ray=ray, quiet=quiet
         )
-    refuse(model, "detects defects", recorder=tuple(recorder) or None)
+    refuse(model, "detects defects", recorder=tuple(recorder) or None, severity=severity)
     from chiasm.detection.prediction import job as parts
     from chiasm.detection.prediction.part_files import PartFiles
 

@@ -113,10 +113,12 @@ def search(
     Raises:
         ConfigurationError: the model's fusion is not searched, or a setting is wrong.
     """
-    if config is None and settings.get("model") is not None:
-        name = str(settings["model"]).replace("-", "_")
-        fusing = (model.name for model in register_models() if model.fuses == name)
-        settings["model"] = next(fusing, name)
+    if config is None:
+        settings["searched"] = True
+        if settings.get("model") is not None:
+            name = str(settings["model"]).replace("-", "_")
+            fusing = (model.name for model in register_models() if model.fuses == name)
+            settings["model"] = next(fusing, name)
     chosen = config_of(config, settings)
     searched = {model.name for model in searched_models()}
     if chosen.model not in searched:

@@ -30,6 +30,7 @@ PURPOSES = {
     "rivals": ("train baselines that need faiss or LightGBM", "bench rivals, bench classifiers"),
     "quality": ("baselines on DINOv2", "train ... backbone=dinov2_vits14"),
     "cluster": ("several machines, and Parquet", "predict --workers, --ray"),
+    "all": ("everything above", "every command"),
 }
 _LOADED = ("cv2", "torch", "openvino", "onnxruntime", "fastapi", "faiss")  # what can be broken
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)(?:\[([^\]]*)\])?\s*\(?([^;)]*)\)?\s*(?:;\s*(.*))?$")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from chiasm.cli.options import OneProduct
+from chiasm.errors import renamed
 
 
 def export(
@@ -62,5 +63,5 @@ def _renamed(name: str, value: int | None, old_name: str, old_value: int | None)
     """Return an option's value, given under its present name or, with a remark, its old one."""
     if old_value is None:
         return value
-    typer.echo(f"chiasm: the option {old_name} is now called {name}; write that.", err=True)
+    typer.echo(f"chiasm: {renamed('option', old_name, name)}", err=True)
     return old_value if value is None else value

@@ -91,7 +91,7 @@ def main() -> None:
         app()
     except ModuleNotFoundError as error:
         # A station has no PyTorch, and a training machine no web server.
-        sentence = missing_extra(error)
+        sentence = missing_extra(error, *sys.argv[1:2])
         if sentence is None:
             raise
         typer.echo(f"chiasm: {sentence}", err=True)

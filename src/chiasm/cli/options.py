@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperGroup
 
+from chiasm.errors import renamed
+
 RENAMED = {"--light": "--lamp"}
 _REGISTERS = ("register(", "token_baseline(")  # decorators of builders
 
@@ -160,5 +162,5 @@ def _present_name(word: str) -> str:
     name, equals, value = word.partition("=")
     if name not in RENAMED:
         return word
-    typer.echo(f"chiasm: the option {name} is now called {RENAMED[name]}; write that.", err=True)
+    typer.echo(f"chiasm: {renamed('option', name, RENAMED[name])}", err=True)
     return f"{RENAMED[name]}{equals}{value}"

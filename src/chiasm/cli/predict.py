@@ -37,7 +37,7 @@ def predict(
         Path | None,
         typer.Option(
             help="YAML file of the levels of severity of recordings (default: severity.yaml beside "
-            "them, or levels that are nobody's limits)."
+            "them, or default levels, which are of no standard)."
         ),
     ] = None,
     pictures: Annotated[
@@ -123,11 +123,6 @@ def predict(
             print_json([one.to_dict() for one in judged])
         _tell_whether_all(any(one.error for one in judged))
         return
-    if severity is not None:
-        raise ConfigurationError(
-            "--severity is read by one process; with --workers or --ray, write the same into "
-            "severity.yaml beside the files."
-        )
     if xyz is not None or series is not None:
         raise ConfigurationError(
             "--xyz and --series name the partner of a single file, which needs no workers; leave "
@@ -143,6 +138,8 @@ def predict(
             heat_maps=heat_maps,
             lamp=lamp,
             recorder=tuple(recorder or ()),
+            severity=severity,
+            pictures=pictures,
             maps=maps,
             masks=masks,
             coco=coco,

@@ -33,7 +33,8 @@ def search(
     model: Annotated[
         str | None,
         typer.Option(
-            help="adnas_light, adnas_slim or adnas_paper for parts; fused_small for recordings."
+            help="adnas_light (default), adnas_slim or adnas_paper for parts; fused_small for "
+            "recordings."
         ),
     ] = None,
     strict: Strict = None,

@@ -44,6 +44,12 @@ def serve(
     api_key_file: Annotated[
         Path | None, typer.Option(help="File of API keys, one a line; without it no key is needed.")
     ] = None,
+    admin_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of API keys that may change thresholds, too; without it nobody may by HTTP."
+        ),
+    ] = None,
     host_names: Annotated[
         str,
         typer.Option(
@@ -74,17 +80,25 @@ def serve(
             help="YAML file of the systems that get the verdicts as well: MQTT, Modbus, ..."
         ),
     ] = None,
+    severity: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML file of the levels of severity of recordings; default: levels of no "
+            "standard, to be set by you."
+        ),
+    ] = None,
 ) -> None:
     """Serve exported models over HTTP, with a page for operators at the same address.
 
-    Each product of a model of several is served under its own name.
+    Each product of a model of several is served under its own name, and all of them under that of
+    the folder, where a part says of which product it is (field product), or is told by its looks.
     """
     import logging
     import socket
 
     from chiasm.runtime import load
     from chiasm.service.app import build
-    from chiasm.service.model_pool import Runtime, named_folders, with_products
+    from chiasm.service.model_pool import Runtime, named_folders
     from chiasm.service.server import CONNECTIONS, address_of, run
     from chiasm.service.settings import ServiceSettings, host_names_of, read_keys
 
@@ -97,6 +111,7 @@ def serve(
         replica=replica or f"{socket.gethostname()}:{port}"[-64:],
         keep_days=keep_days,
         api_keys=keys,
+        admin_keys=read_keys(admin_key_file),
         host_names=host_names_of(host_names, host=host, keys=keys),
         queue=queue,
         max_mb=max_mb,
@@ -106,13 +121,14 @@ def serve(
         cache_mb=cache_mb,
         watch=watch,
         outlets=outlets,
+        severity=severity,
     )
 
     def opened(folder: Path) -> Runtime:
-        # The folder of one product, see ``with_products``.
+        # The folder of one product, see ``ModelPool``.
         return cast(Runtime, load(folder, threads=threads))
 
-    app = build(with_products(named_folders(models)), settings, opened)
+    app = build(named_folders(models), settings, opened)
     typer.echo(f"chiasm: open {address_of(host, port)}", err=True)
     # A request that the queue refuses gets an answer, which needs a connection.
     connections = max(CONNECTIONS, 4 * queue)

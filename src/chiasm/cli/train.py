@@ -50,7 +50,8 @@ def train(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Name of a model (default: adnas_light); 'chiasm models' lists them.",
+            help="Name of a model (default: adnas_light of parts, auto of recordings); "
+            "'chiasm models' lists them.",
             autocompletion=complete_model,
         ),
     ] = None,

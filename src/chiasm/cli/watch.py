@@ -43,6 +43,13 @@ def watch(
     patience: Annotated[
         float, typer.Option(min=0.0, help="Seconds to wait for the other files of a part.")
     ] = 30.0,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Files that are not of a part, e.g. '*_preview.png'; repeatable.",
+        ),
+    ] = None,
     every: Annotated[float, typer.Option(min=0.01, help="Seconds between looks.")] = 0.5,
     once: Annotated[
         bool, typer.Option("--once", help="End when nothing in the folder waits.")
@@ -93,6 +100,7 @@ def watch(
         every_s=every,
         once=once,
         heat_maps=heat_maps,
+        ignore=tuple(ignore or ()),
         options={
             "intrinsics": camera,
             "depth_unit": depth_unit,

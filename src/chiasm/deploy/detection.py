@@ -19,7 +19,7 @@ from chiasm.deploy.detection_graph import (
     detector_graph,
 )
 from chiasm.deploy.detection_parity import Parity, compare, require_parity
-from chiasm.deploy.graph_files import set_calibration, write_onnx, write_openvino
+from chiasm.deploy.graph_files import describe_graph, set_calibration, write_onnx, write_openvino
 from chiasm.deploy.model_card import detector_card
 from chiasm.deploy.whole_folder import whole_folder
 from chiasm.detection.anomalies.generators import synthesise, validation_generator
@@ -150,6 +150,8 @@ def export_detection(
         (folder / "MODEL_CARD.md").write_text(
             detector_card(deployment, genotype=predictor.genotype, run=run)
         )
+        if to == "onnx":
+            describe_graph(folder / GRAPHS[to], deployment)
         deployment = with_hashes(folder, deployment)
         write_deployment(folder, deployment)
         _check_decisions(folder, deployment, parts.calibration, parity)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from chiasm.deploy.graph_attention import replace_attention
-from chiasm.deploy.graph_files import write_onnx, write_openvino
+from chiasm.deploy.graph_files import describe_graph, write_onnx, write_openvino
 from chiasm.deploy.model_card import classifier_card
 from chiasm.deploy.whole_folder import whole_folder
 from chiasm.diagnosis.calibrate import belief_share, calibrate, decided_by_distance
@@ -107,6 +107,8 @@ def export_diagnosis(
         check_parity(parity, out)
         deployment = replace(deployment, parity=parity.as_json())
         (folder / "MODEL_CARD.md").write_text(classifier_card(deployment, run=run))
+        if to == "onnx":
+            describe_graph(folder / GRAPHS[to], deployment)
         deployment = with_hashes(folder, deployment)
         write_deployment(folder, deployment)
     return deployment

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,15 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from chiasm.errors import ArtifactError, ConfigurationError
+from chiasm.runtime.deployment import Deployment
 
 CALIBRATION = "calibration"  # name of the constant
+
+# Fields of a deployment that its ONNX file states, too.
+_DESCRIBED = (
+    *("wing", "method", "precision", "modalities", "inputs", "outputs"),
+    *("preparation", "geometry", "distance", "recording", "kinds"),
+)
 
 # Only products become int8. Distances, score rule and decision stay float32: their constants are of
 # very different sizes and would be lost.
@@ -57,6 +66,19 @@ def set_constant(network: Any, values: np.ndarray) -> None:
     new = opset13.constant(values, dtype=np.float32)
     new.set_friendly_name(old.get_friendly_name())
     old.output(0).replace(new.output(0))
+
+
+def describe_graph(path: Path, deployment: Deployment) -> None:
+    """Write what a graph is into an ONNX file, as its metadata ``chiasm.NAME`` in JSON.
+
+    For runtimes of other languages: ports, preparation, classes. The decision is in none of it: a
+    recalibration changes ``deployment.json`` alone.
+    """
+    content = asdict(deployment)
+    facts = {f"chiasm.{name}": json.dumps(content[name]) for name in _DESCRIBED if content[name]}
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, facts)
+    onnx.save(model, str(path))
 
 
 def write_openvino(

@@ -84,16 +84,19 @@ def set_threshold(
         known = choose_by_defects(_model(folder), defects, miss_rate=miss_rate)
         after = replace(before, known_defects=known)
         return ThresholdChange(before, after, write(after))
-    after = _rated(before, false_alarm_rate, confidence, on_average)
+    after = rule_at(before, false_alarm_rate, confidence, on_average)
     if not rated:
         return ThresholdChange(before, before, None)
     return ThresholdChange(before, after, write(after.require()))
 
 
-def _rated(
+def rule_at(
     before: AlarmRule, rate: float | None, confidence: float | None, on_average: bool
 ) -> AlarmRule:
-    """Return a rule that promises another rate by the same scores; None keeps the rule's."""
+    """Return a rule that promises another rate by the same scores; None keeps the rule's.
+
+    It may have no threshold where the scores are too few, see ``AlarmRule.require``.
+    """
     kept = before.confidence if confidence is None else confidence
     return replace(
         before,
@@ -137,7 +140,7 @@ def set_thresholds(
         chosen = {each.name: folder / each.folder for each in products}
         if false_alarm_rate is not None or confidence is not None:
             for one in chosen.values():  # before any is changed
-                _rated(_opened(one)[0], false_alarm_rate, confidence, on_average).require()
+                rule_at(_opened(one)[0], false_alarm_rate, confidence, on_average).require()
     return {
         name: set_threshold(
             one,

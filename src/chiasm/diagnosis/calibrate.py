@@ -17,8 +17,8 @@ from chiasm.diagnosis.decision import (
     support,
     weakest_accepted,
 )
-from chiasm.diagnosis.predictor import DiagnosisPredictor
-from chiasm.diagnosis.training.known_classes import fit_unknown_rule
+from chiasm.diagnosis.predictor import DiagnosisPredictor, NetworkOutputs
+from chiasm.diagnosis.training.known_classes import DescribedRecordings, fit_unknown_rule
 from chiasm.fusion.genotype import Genotype
 from chiasm.metrics import versions
 from chiasm.metrics.calibration import fit_temperature, softmax
@@ -29,17 +29,25 @@ from chiasm.runs.model_folder import library_versions
 TEMPERATURES = (0.5, 10.0)
 
 
-def calibrate_and_save(network: Classifier, data: DiagnosisDataModule) -> float:
+def validation_outputs(network: Classifier, data: DiagnosisDataModule) -> NetworkOutputs:
+    """Return what a network says of the validation recordings, with all modalities and each."""
+    samples = (data.store.load(ref) for ref in data.split.validation)
+    return DiagnosisPredictor(network, uncalibrated_contract(data)).outputs(samples)
+
+
+def calibrate_and_save(
+    network: Classifier, data: DiagnosisDataModule, described: DescribedRecordings | None = None
+) -> float:
     """Calibrate on the validation recordings, write the model's folder, and return macro-F1.
 
     Macro-F1 is of the recordings that have all modalities or, if there are none, of all
-    recordings by what each one has.
+    recordings by what each one has. ``described`` are the recordings of the run; None describes
+    them.
     """
     contract = uncalibrated_contract(data)
-    samples = (data.store.load(ref) for ref in data.split.validation)
-    outputs = DiagnosisPredictor(network, contract).outputs(samples)
+    outputs = validation_outputs(network, data)
     right = {key: z.argmax(axis=1) == outputs.labels for key, z in outputs.logits.items()}
-    rule = fit_unknown_rule(data, right)
+    rule = fit_unknown_rule(data, right, described)
     temperatures, thresholds = calibrate(
         outputs.logits, outputs.labels, share=belief_share(rule), without=decided_by_distance(rule)
     )

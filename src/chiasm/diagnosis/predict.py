@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
-from chiasm.diagnosis.prediction.occlusion import WINDOWS
 from chiasm.diagnosis.prediction.outcomes import (
     columns_of,
     outcome_of,
@@ -17,7 +16,7 @@ from chiasm.diagnosis.prediction.outcomes import (
     say_summary,
     with_remarks,
 )
-from chiasm.diagnosis.prediction.pictures import PatternPictures
+from chiasm.diagnosis.prediction.pictures import MANY, PatternPictures, cost_of_pictures
 from chiasm.diagnosis.quantities.assessment import measured
 from chiasm.diagnosis.quantities.severity import SeverityLevels, levels_for, rated
 from chiasm.diagnosis.readers.opening import open_source
@@ -27,8 +26,6 @@ from chiasm.runs.console import MAX_LISTED, say
 from chiasm.runs.tally import Tally
 from chiasm.samples import Diagnosis, RecordingSample
 from chiasm.training.progress import Progress
-
-_MANY = 100  # recordings whose pictures take long
 
 
 class RecordingModel(Protocol):
@@ -82,11 +79,8 @@ def predict(
     target.mkdir(parents=True, exist_ok=True)
     levels = levels_for(inputs, severity)
     drawn = PatternPictures(target / "patterns", model) if pictures else None
-    if pictures and len(source.refs) >= _MANY:
-        say(
-            f"Each of {len(source.refs)} recordings is judged {WINDOWS} times more for its "
-            "picture; --no-pictures leaves them out."
-        )
+    if pictures and len(source.refs) >= MANY:
+        say(cost_of_pictures(len(source.refs)))
     read: list[tuple[str, ...]] = []
     with Progress("Diagnosing", len(source.refs), unit="recordings") as progress:
         diagnoses = [

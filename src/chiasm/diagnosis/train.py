@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule
 from safetensors.torch import load_file, save_file
 
 from chiasm.diagnosis.batch import moved
-from chiasm.diagnosis.calibrate import calibrate_and_save
+from chiasm.diagnosis.calibrate import calibrate_and_save, validation_outputs
 from chiasm.diagnosis.classifier import Classifier, FittedClassifier, Labelled
 from chiasm.diagnosis.config import DiagnosisConfig
 from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_run
@@ -26,6 +26,7 @@ from chiasm.diagnosis.readers.splits import RecordingSplit
 from chiasm.diagnosis.search import with_fusion
 from chiasm.diagnosis.training.classify import ClassTraining
 from chiasm.diagnosis.training.contrast import ContrastTraining
+from chiasm.diagnosis.training.known_classes import describe_recordings
 from chiasm.diagnosis.unseen import SPLIT, stored_split
 from chiasm.errors import ConfigurationError
 from chiasm.registry import find_model, models
@@ -116,12 +117,15 @@ def _train(
     write_split(data)
     if find_model(config.model).among:
         return _train_and_choose(data, started)
+    described, form = describe_recordings(data), data.form
     data = _within_budget(data, seconds=time.monotonic() - started)
     data = with_fusion(data, measure=measure)
     network = data.network()
+    if config.minutes is not None and network.training_procedure == "stages":
+        data = _without_checks(network, data)
     data = _PROCEDURES[network.training_procedure](network, data)
     network.eval()
-    f1 = calibrate_and_save(network, data)
+    f1 = calibrate_and_save(network, data, described if data.form == form else None)
     minutes = (time.monotonic() - started) / 60
     facts = {
         "fit_minutes": round(minutes, 3),
@@ -140,7 +144,7 @@ def _train(
 def _train_and_choose(data: DiagnosisDataModule, started: float) -> TrainResult:
     """Train several methods, keep the one that validation chooses, and describe the run by it."""
     out = data.config.out
-    chosen = train_one_of(data, train)
+    chosen = train_one_of(data, train, started=started)
     minutes = (time.monotonic() - started) / 60
     facts = json.loads((chosen.config.out / LEARNING).read_text())
     (out / LEARNING).write_text(
@@ -160,6 +164,18 @@ def _within_budget(data: DiagnosisDataModule, *, seconds: float) -> DiagnosisDat
         return data
     left = max(minutes - seconds / 60, LEAST_SHARE * minutes)
     return replace(data, config=data.config.model_copy(update={"minutes": left}))
+
+
+def _without_checks(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
+    """Return the data with the minutes that are left to steps, beside those of the checks.
+
+    One pass over the validation recordings is measured here. As many seconds are taken again by
+    the calibration, and by the checks that end the two stages.
+    """
+    begun = time.monotonic()
+    network.eval()
+    validation_outputs(network, data)
+    return _within_budget(data, seconds=3 * (time.monotonic() - begun))
 
 
 def _train_stages(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:

@@ -60,6 +60,7 @@ class Spool:
         self._size = 0  # of the whole lines
         self._delivered = 0  # bytes of them
         self._own = 0  # lines that wait
+        self._aside = _lines(folder / _ASIDE)
         self._left = 0  # lines of killed services that wait
         safe = re.sub(r"[^A-Za-z0-9._-]", "-", owner)[:80] or "service"
         self._path = folder / f"{safe}-{os.urandom(4).hex()}{_SUFFIX}"
@@ -76,6 +77,11 @@ class Spool:
     def waiting(self) -> int:
         """Verdicts that are not delivered yet, those of killed services included."""
         return self._own + self._left
+
+    @property
+    def aside(self) -> int:
+        """Lines that cannot be delivered, in the file for the operator."""
+        return self._aside
 
     def append(self, rows: Rows) -> None:
         """Write rows; they are on the disk when this returns.
@@ -162,6 +168,7 @@ class Spool:
                 file.write(why.encode("utf-8", "replace") + b"\t" + line.rstrip(b"\n") + b"\n")
             file.flush()
             os.fsync(file.fileno())
+        self._aside += len(lines)
 
     def close(self) -> None:
         """Leave what waits to the next service that uses the folder."""
@@ -242,6 +249,14 @@ class Spool:
                     rows = []
             if rows or end > start:
                 yield rows, end
+
+
+def _lines(path: Path) -> int:
+    try:
+        with path.open("rb") as lines:
+            return sum(1 for _ in lines)
+    except OSError:
+        return 0
 
 
 def line_of(row: dict[str, Any]) -> bytes:

@@ -11,12 +11,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 
 from chiasm.detection.sensors.point_clouds import CLOUD_SUFFIXES
 from chiasm.line.pairing import Needs, is_temporary, part_name, role_of
 
 _HEAD = 4096  # bytes that hold the header of a point cloud
+_TAIL = 65_536  # bytes that are zero at the end of a file whose size was reserved
+_RESERVED_S = 5.0  # for which such a file may still be in the making
 MARK = ".verdict.json"  # of a judged part that stays
 Signature = tuple[int, int, int, int]  # size, times of change of content and of the file, inode
 _Identity = frozenset[tuple[Path, Signature]]
@@ -83,6 +86,7 @@ class Arrivals:
         settle_s: seconds for which a file must not change.
         patience_s: seconds after which a part that lacks a file is given up.
         skipped: folders that are not looked into.
+        ignore: patterns of names, or of paths below the folder, that are not read.
         clock: monotonic seconds.
     """
 
@@ -91,6 +95,7 @@ class Arrivals:
     settle_s: float = 1.0
     patience_s: float = 30.0
     skipped: tuple[Path, ...] = ()
+    ignore: tuple[str, ...] = ()
     clock: Callable[[], float] = time.monotonic
     ignored: set[str] = field(default_factory=set)  # suffixes of files that are not read
     restless: tuple[str, ...] = ()  # parts that are changed for longer than ``patience_s``
@@ -192,6 +197,10 @@ class Arrivals:
         coloured = ["rgb"] if any(map(has_colours, arrived)) else []
         missing = self.needs.missing([*roles, *coloured])
         if not (empty or doubled or missing):
+            # Copies to a share reserve the size first, and some shares tell the time of a change
+            # seconds late.
+            if age < _RESERVED_S and any(map(ends_in_zeros, arrived)):
+                return None
             return Arrival(name, arrived, age)
         if age < self.patience_s:
             return None
@@ -210,6 +219,10 @@ class Arrivals:
             problem = f"{empty[0]} is empty (0 bytes) for {age:.0f} s; write the part again."
         return Arrival(name, arrived, age, problem)
 
+    def _is_ignored(self, path: Path) -> bool:
+        names = (path.name, path.relative_to(self.folder).as_posix())
+        return any(fnmatch(name, pattern) for name in names for pattern in self.ignore)
+
     def _files(self) -> Iterator[tuple[Path, Signature]]:
         folders = [self.folder]
         while folders:
@@ -224,6 +237,8 @@ class Arrivals:
                 if is_temporary(entry.name):
                     continue
                 path = Path(entry.path)
+                if self.ignore and self._is_ignored(path):
+                    continue
                 try:
                     if entry.is_symlink() and entry.is_dir():
                         continue  # which may lead back here
@@ -239,6 +254,18 @@ class Arrivals:
                     path,
                     (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino),
                 )
+
+
+def ends_in_zeros(file: ArrivedFile) -> bool:
+    """Tell whether the last bytes of a large file are zero, as of one that is not written yet."""
+    if file.size <= _TAIL:
+        return False
+    try:
+        with file.path.open("rb") as stream:
+            stream.seek(-_TAIL, os.SEEK_END)
+            return not any(stream.read(_TAIL))
+    except OSError:
+        return False
 
 
 def has_colours(file: ArrivedFile) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from chiasm.errors import ConfigurationError
 from chiasm.line.delivery import OutletSettings
 from chiasm.line.outlets.outlet import Options, builders
+from chiasm.line.record import VERSION, VERSIONS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -66,6 +67,9 @@ def _outlet(path: Path, number: int, entry: Mapping[str, Any]) -> tuple[str, Out
     only = options.words("only")
     max_age_s = options.optional_number("max_age_s")
     retry_s = options.number("retry_s", 1.0, low=0.01, high=60)
+    record = options.whole("record", VERSION, low=VERSIONS[0], high=VERSION)
     outlet = known[str(kind)](options)
     options.end()
-    return name, OutletSettings(outlet, only=only, max_age_s=max_age_s, retry_s=retry_s)
+    return name, OutletSettings(
+        outlet, only=only, max_age_s=max_age_s, retry_s=retry_s, kind=str(kind), record=record
+    )

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from chiasm.files.spool import Rows, Spool, line_of
 from chiasm.line.outlets.outlet import Outlet, OutletAwayError, RefusedRecordError
-from chiasm.line.record import Payload, seconds_of
+from chiasm.line.record import VERSION, Payload, as_version, seconds_of
 
 logger = logging.getLogger(__name__)
 
@@ -29,12 +30,43 @@ class OutletSettings:
         only: decisions that are sent; () sends all.
         max_age_s: age after which a record is not sent any more; None sends all.
         retry_s: seconds before the second attempt; each further one takes twice as long.
+        kind: of the outlet, as its file names it.
+        record: version of the record that is sent.
     """
 
     outlet: Outlet
     only: tuple[str, ...] = ()
     max_age_s: float | None = None
     retry_s: float = 1.0
+    kind: str = ""
+    record: int = VERSION
+
+
+@dataclass(frozen=True)
+class OutletState:
+    """How it is with one outlet.
+
+    Attributes:
+        name, kind: of the outlet.
+        where: the receiver in words, without secrets.
+        state: ``"failed"`` where the receiver is away, ``"waiting"`` with verdicts that are not
+            sent yet, ``"sent"``, or ``"ready"`` before the first.
+        waiting: verdicts that are not sent yet.
+        sent: verdicts since the start.
+        last_sent: seconds since 1970 of the last of them; None before.
+        aside: verdicts that were refused or too old, in the outlet's folder.
+        why: the receiver is away, or the last verdict was set aside; "" where neither is so.
+    """
+
+    name: str
+    kind: str
+    where: str
+    state: Literal["ready", "sent", "waiting", "failed"]
+    waiting: int
+    sent: int
+    last_sent: float | None
+    aside: int
+    why: str
 
 
 class Delivery:
@@ -109,6 +141,11 @@ class Delivery:
         return {name: channel.waiting for name, channel in self.channels.items()}
 
     @property
+    def states(self) -> tuple[OutletState, ...]:
+        """How it is with each outlet."""
+        return tuple(channel.state for channel in self.channels.values())
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """A sentence for each outlet that is away."""
         return tuple(
@@ -140,6 +177,9 @@ class Channel:
     ) -> None:
         self.name = name
         self.why = ""  # it is away
+        self._sent = 0
+        self._last_sent: float | None = None
+        self._why_aside = ""
         self._settings, self._spool, self._tell = settings, spool, tell
         self._wake = threading.Event()
         self._ends = threading.Event()  # when all is sent, or at the next trouble
@@ -152,6 +192,29 @@ class Channel:
     def waiting(self) -> int:
         """Number of records that wait."""
         return self._spool.waiting
+
+    @property
+    def state(self) -> OutletState:
+        """How it is with the outlet."""
+        waiting, why = self.waiting, self.why
+        state: Literal["ready", "sent", "waiting", "failed"] = "ready"
+        if why:
+            state = "failed"
+        elif waiting:
+            state = "waiting"
+        elif self._sent:
+            state = "sent"
+        return OutletState(
+            self.name,
+            self._settings.kind,
+            self._settings.outlet.where,
+            state,
+            waiting,
+            self._sent,
+            self._last_sent,
+            self._spool.aside,
+            why or self._why_aside,
+        )
 
     def put(self, record: Payload) -> None:
         """Keep a record on the disk; raises ``OSError``."""
@@ -215,7 +278,9 @@ class Channel:
             if self._is_stale(row):
                 continue
             try:
-                self._settings.outlet.send(row)
+                self._settings.outlet.send(as_version(row, self._settings.record))
+                self._sent, self._last_sent = self._sent + 1, time.time()
+                self._why_aside = ""
             except OutletAwayError:
                 raise
             except RefusedRecordError as error:
@@ -242,6 +307,7 @@ class Channel:
             f"({why.rstrip('.')}); it is kept in {self._spool.folder}."
         )
         self._spool.set_aside([line_of(dict(row))], why)
+        self._why_aside = why
 
     def _note(self, error: Exception | None) -> None:
         """Say once that an outlet is away, and once that it is back."""

@@ -19,7 +19,10 @@ COLUMNS = (
     *("time", "source", "decision", "alarm", "score", "p_value", "threshold", "station"),
     *("model", "model_hash", "wing", "latency_ms", "probabilities", "notes", "error"),
     *("id", "stamp"),
+    # A table of an earlier version has the columns before, and keeps them.
+    *("product", "confidence", "unknown", "severity", "charge", "charge_unit", "pulse_rate"),
 )
+_EARLIER = COLUMNS[: COLUMNS.index("stamp") + 1]
 
 
 class Judged(NamedTuple):
@@ -29,11 +32,13 @@ class Judged(NamedTuple):
         stamp: of its files, see ``Arrival``.
         id: of the verdict.
         decision: the word.
+        whole: stamp of the files that were last judged without an error, or "".
     """
 
     stamp: str
     id: str
     decision: str
+    whole: str = ""
 
 
 class Journal:
@@ -42,7 +47,8 @@ class Journal:
     Args:
         path: of the file, which is created with the first line.
 
-    A last line that a kill cut off is removed.
+    A last line that a kill cut off is removed. A table of an earlier version is continued with its
+    own columns.
 
     Raises:
         ArtifactError: the file is no such table.
@@ -51,6 +57,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._columns: tuple[str, ...] = COLUMNS
         self._mend()
 
     def rows(self) -> Iterator[dict[str, str]]:
@@ -68,7 +75,9 @@ class Journal:
         for row in self.rows():
             if row["source"] in wanted:
                 name = wanted[row["source"]]
-                judged[name] = Judged(row["stamp"], row["id"], row["decision"])
+                whole = judged[name].whole if name in judged else ""
+                whole = whole if row["error"] else row["stamp"]
+                judged[name] = Judged(row["stamp"], row["id"], row["decision"], whole)
         return judged
 
     def append(self, payload: Payload, stamp: str) -> None:
@@ -82,8 +91,10 @@ class Journal:
         try:
             size = os.fstat(file).st_size
             if size == 0:  # a new file, or one that was rotated away
-                writer.writerow(COLUMNS)
-            writer.writerow([cell({**payload, "stamp": stamp}[name]) for name in COLUMNS])
+                self._columns = COLUMNS
+                writer.writerow(self._columns)
+            values = {**payload, "stamp": stamp}
+            writer.writerow([cell(values.get(name)) for name in self._columns])
             data = text.getvalue().encode()
             try:
                 while data:
@@ -102,8 +113,10 @@ class Journal:
             header = stream.readline().decode("utf-8", "replace").rstrip("\r\n")
             if not header.strip():
                 return
+            if header == ",".join(_EARLIER):
+                self._columns = _EARLIER
             # A kill may have cut off the header itself.
-            if not ",".join(COLUMNS).startswith(header):
+            if not any(",".join(known).startswith(header) for known in (COLUMNS, _EARLIER)):
                 raise ArtifactError(
                     f"{self.path} is no table of a watch of this version: its first line is "
                     f"{header[:80]!r}. Move it away, or name another folder with --out."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -15,9 +14,11 @@ from typing import Any, Protocol
 
 import cv2
 
+from chiasm.detection.products.models import PRODUCTS, read_products
 from chiasm.detection.readers.checked_sample import sample_from_arrays
 from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.report.overlay import HeatScale, heat_overlay
+from chiasm.diagnosis.quantities.severity import levels_for, rated
 from chiasm.diagnosis.readers.recorder_files import read_recorder_file
 from chiasm.diagnosis.readers.recorder_settings import SETTINGS_FILE, recorder_settings
 from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError, DataError
@@ -25,12 +26,12 @@ from chiasm.files.appearing import appearing
 from chiasm.line.arrivals import Arrival
 from chiasm.line.console import tell
 from chiasm.line.pairing import Needs
-from chiasm.line.record import ERROR, UNDECIDED, LineRecord, decision_of
+from chiasm.line.record import ERROR, UNDECIDED, LineRecord, decision_of, diagnosed
 from chiasm.samples import Diagnosis, Verdict
 
 logger = logging.getLogger(__name__)
 
-_DESCRIPTIONS = ("deployment.json", "contract.json", "model/contract.json", "products.json")
+_DESCRIPTIONS = ("deployment.json", "contract.json", "model/contract.json", PRODUCTS)
 
 
 class Model(Protocol):
@@ -173,6 +174,8 @@ class Judge:
         )
         if not arrival.problem:
             answer = self._answer(arrival, folder)
+            if isinstance(answer, Diagnosis):
+                answer = rated(answer, levels_for(folder))
             record = _FILLED[record.wing](record, answer, self.model)
             if record.alarm and self._heat_maps is not None:
                 self._draw(arrival, answer, self._heat_maps / f"{arrival.name}-{record.id[:8]}.png")
@@ -216,6 +219,8 @@ class Judge:
         facts = {
             "frequency": recorded.frequency,
             "samples_per_cycle": recorded.samples_per_cycle,
+            "pulses": recorded.pulses,
+            "system": recorded.system,
         }
         diagnosis = self.model(source=arrival.name, **files, **{**options, **facts})
         return replace(diagnosis, notes=(*recorded.remarks, *diagnosis.notes))
@@ -255,15 +260,29 @@ class Judge:
         return digest.hexdigest()[:32]
 
     def _looked(self) -> tuple[Any, ...] | None:
-        for name in _DESCRIPTIONS:
-            try:
-                # An open file, because a share may say of a name what was true a minute ago.
-                with (self.folder / name).open("rb") as stream:
-                    status = os.fstat(stream.fileno())
-            except OSError:
-                continue
-            return name, status.st_ino, status.st_mtime_ns, status.st_size
-        return None
+        """Return what changes with the model; None while there is none."""
+        stamp = _stamp(self.folder)
+        if stamp is None or stamp[0] != PRODUCTS:
+            return stamp
+        try:
+            products = read_products(self.folder)
+        except ArtifactError:
+            return None  # it is being written
+        # Each product has a threshold of its own, which may change alone.
+        return *stamp, *(_stamp(self.folder / product.folder) for product in products)
+
+
+def _stamp(folder: Path) -> tuple[Any, ...] | None:
+    """Return the name and the state of the file that describes a model; None without."""
+    for name in _DESCRIPTIONS:
+        try:
+            # An open file, because a share may say of a name what was true a minute ago.
+            with (folder / name).open("rb") as stream:
+                status = os.fstat(stream.fileno())
+        except OSError:
+            continue
+        return name, status.st_ino, status.st_mtime_ns, status.st_size
+    return None
 
 
 def _warm(model: Any) -> Any:
@@ -282,6 +301,7 @@ def _of_part(record: LineRecord, verdict: Verdict, model: Any) -> LineRecord:
         score=verdict.score,
         p_value=verdict.p_value,
         threshold=model.rule_for(verdict).threshold,
+        product=verdict.product,
         regions=verdict.regions,
         parts=verdict.parts,
         notes=verdict.notes,
@@ -293,8 +313,7 @@ def _of_recording(record: LineRecord, diagnosis: Diagnosis, model: Any) -> LineR
     return replace(
         record,
         decision=ERROR if diagnosis.error else diagnosis.kind or UNDECIDED,
-        score=max(diagnosis.probabilities.values(), default=math.nan),
-        probabilities=dict(diagnosis.probabilities),
+        **diagnosed(diagnosis),
         notes=diagnosis.notes,
         error=diagnosis.error,
     )

@@ -8,10 +8,18 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any
 
-from chiasm.samples import Region, Verdict
+from chiasm.samples import Diagnosis, Region, Verdict
 
-SCHEMA, VERSION = "chiasm.verdict", 1
+SCHEMA, VERSION = "chiasm.verdict", 2
+VERSIONS = (1, 2)
+# What a version has that the one before had not; a receiver may ask for an earlier one.
+# What is known of these where a record is older is on the right.
+_SINCE_2 = {
+    "product": "",
+    **dict.fromkeys(("confidence", "unknown", "severity", "charge", "charge_unit", "pulse_rate")),
+}
 GOOD, DEFECTIVE, UNDECIDED, ERROR = "good", "defective", "undecided", "error"
+UNKNOWN = "unknown"  # of a recording that is like none of the trained classes
 
 Payload = Mapping[str, Any]
 
@@ -34,7 +42,14 @@ class LineRecord:
         score: raw score of a part, or largest probability of a recording; None on error.
         p_value: of a part.
         threshold: score above which a part is defective.
+        product: of which a part is, where the model is of several; else "".
         probabilities: of a recording, by kind.
+        confidence: largest probability of a recording.
+        unknown: whether a recording is like none of the trained classes; None of parts.
+        severity: of a recording's pulses, ``"low"``, ``"medium"``, ``"high"``, or "".
+        charge: largest repeatedly occurring charge of a recording, in ``charge_unit``.
+        charge_unit: ``"pC"``, ``"uncalibrated"``, or "" without a charge.
+        pulse_rate: of a recording, pulses a second.
         regions: places of the alarm on a part, the highest peak first.
         parts: of a frame that is split, the verdict on each of its parts.
         latency_ms: from the start of reading to the verdict.
@@ -54,7 +69,14 @@ class LineRecord:
     score: float | None = None
     p_value: float | None = None
     threshold: float | None = None
+    product: str = ""
     probabilities: Mapping[str, float] = field(default_factory=dict)
+    confidence: float | None = None
+    unknown: bool | None = None
+    severity: str = ""
+    charge: float | None = None
+    charge_unit: str = ""
+    pulse_rate: float | None = None
     regions: tuple[Region, ...] = ()
     parts: tuple[Verdict, ...] = ()
     latency_ms: float = 0.0
@@ -75,7 +97,14 @@ class LineRecord:
             "score": finite(self.score),
             "p_value": finite(self.p_value),
             "threshold": finite(self.threshold),
+            "product": self.product,
             "probabilities": {kind: finite(p) for kind, p in self.probabilities.items()},
+            "confidence": finite(self.confidence),
+            "unknown": self.unknown,
+            "severity": self.severity or None,
+            "charge": finite(self.charge),
+            "charge_unit": self.charge_unit or None,
+            "pulse_rate": finite(self.pulse_rate),
             "regions": _places(self.regions),
             "parts": [_part(part) for part in self.parts],
             "model": self.model,
@@ -85,6 +114,37 @@ class LineRecord:
             "notes": [clean(note) for note in self.notes],
             "error": clean(self.error),
         }
+
+
+def diagnosed(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Return what a record says of a recording's diagnosis, by fields of ``LineRecord``."""
+    quantities, severity = diagnosis.quantities, diagnosis.severity
+    charge = None if quantities is None else quantities.charge_repeated
+    return {
+        "score": max(diagnosis.probabilities.values(), default=None),
+        "probabilities": dict(diagnosis.probabilities),
+        "confidence": max(diagnosis.probabilities.values(), default=None),
+        "unknown": None if diagnosis.kind is None else diagnosis.kind == UNKNOWN,
+        "severity": "" if severity is None else severity.level,
+        "charge": charge,
+        "charge_unit": "" if quantities is None or charge is None else quantities.unit,
+        "pulse_rate": None if quantities is None else quantities.rate_per_s,
+    }
+
+
+def as_version(payload: Payload, version: int) -> dict[str, Any]:
+    """Return a payload as a version of the record has it.
+
+    One that waited on the disk since before an update has what it had then, and nothing more is
+    known of it.
+
+    Example:
+        >>> as_version({"version": 2, "severity": "high"}, 1)
+        {'version': 1}
+    """
+    known = {k: v for k, v in payload.items() if version >= VERSION or k not in _SINCE_2}
+    new = _SINCE_2 if version >= VERSION else {}
+    return {**known, **{k: v for k, v in new.items() if k not in known}, "version": version}
 
 
 def clean(text: str) -> str:
@@ -143,8 +203,8 @@ def _plain(region: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def json_schema() -> dict[str, Any]:
-    """Return the JSON schema (draft 2020-12) of a payload."""
+def json_schema(version: int = VERSION) -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of a payload of a version."""
 
     def entry(kind: str | list[str], says: str, **more: Any) -> dict[str, Any]:
         return {"type": kind, "description": says, **more}
@@ -152,7 +212,7 @@ def json_schema() -> dict[str, Any]:
     number = ["number", "null"]
     properties = {
         "schema": {"const": SCHEMA},
-        "version": {"const": VERSION},
+        "version": {"const": version},
         "id": entry(
             "string",
             "Of the verdict. A record that arrives twice has the same id: drop the second.",
@@ -175,9 +235,30 @@ def json_schema() -> dict[str, Any]:
         "score": entry(number, "Raw score of a part, or largest probability of a recording."),
         "p_value": entry(number, "Of a part: share of good parts that look as unusual."),
         "threshold": entry(number, "Scores above it are alarms."),
+        "product": entry(
+            "string", "Of which a part is, where the model is of several products; else empty."
+        ),
         "probabilities": entry(
             "object", "Of a recording, by kind.", additionalProperties={"type": number}
         ),
+        "confidence": entry(number, "Largest probability of a recording."),
+        "unknown": entry(
+            ["boolean", "null"],
+            "Whether a recording is like none of the trained classes; null of parts and errors.",
+        ),
+        "severity": {
+            "enum": ["low", "medium", "high", None],
+            "description": "Of a recording's pulses, by the levels of severity.yaml or the default "
+            "ones, which are of no standard; null where nothing tells it.",
+        },
+        "charge": entry(
+            number, "Largest repeatedly occurring charge of a recording, in charge_unit."
+        ),
+        "charge_unit": {
+            "enum": ["pC", "uncalibrated", None],
+            "description": "pC where a calibration factor is given, else the recorder's own.",
+        },
+        "pulse_rate": entry(number, "Of a recording, pulses a second."),
         "parts": entry(
             "array",
             "Of a frame with several parts that is split: the verdict on each; else empty. The "
@@ -215,6 +296,7 @@ def json_schema() -> dict[str, Any]:
         "notes": entry("array", "Remarks on the input.", items={"type": "string"}),
         "error": entry("string", "What was wrong with the input, or empty."),
     }
+    properties = {k: v for k, v in properties.items() if version > 1 or k not in _SINCE_2}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A verdict of chiasm",

@@ -31,6 +31,7 @@ class WatchSettings:
         settle_s, patience_s, every_s: see ``Watch``.
         once: whether to end when nothing waits.
         heat_maps: whether to draw defective parts.
+        ignore: see ``Arrivals``.
         options: of the model's calls; None leaves one out.
     """
 
@@ -46,6 +47,7 @@ class WatchSettings:
     every_s: float = 0.5
     once: bool = False
     heat_maps: bool = False
+    ignore: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -88,6 +90,7 @@ def watch_until_stopped(settings: WatchSettings, load: Callable[[Path], Any]) ->
             settle_s=settings.settle_s,
             patience_s=settings.patience_s,
             every_s=settings.every_s,
+            ignore=settings.ignore,
         )
         if settings.skips_existing:
             tell(f"{watch.skip_present()} parts that are there already are not judged.")

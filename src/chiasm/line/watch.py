@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 import threading
@@ -10,13 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from chiasm.errors import ConfigurationError, DataError, DeviceLostError
 from chiasm.files.appearing import appearing
-from chiasm.files.locks import write_lock
-from chiasm.line.arrivals import MARK, Arrival, Arrivals
+from chiasm.files.locks import is_held, write_lock
+from chiasm.line.arrivals import MARK, Arrival, Arrivals, ArrivedFile
 from chiasm.line.console import tell
 from chiasm.line.journal import Journal, Judged
 from chiasm.line.judging import Judge
@@ -42,6 +44,7 @@ class Watch:
             ``leave`` them.
         settle_s, patience_s: see ``Arrivals``.
         every_s: seconds between looks.
+        ignore: see ``Arrivals``.
         clock: monotonic seconds.
 
     Raises:
@@ -60,6 +63,7 @@ class Watch:
         settle_s: float = 1.0,
         patience_s: float = 30.0,
         every_s: float = 0.5,
+        ignore: tuple[str, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if out.resolve() == folder.resolve():
@@ -72,9 +76,11 @@ class Watch:
         self._send = send
         self._journal = Journal(out / TABLE)
         skipped = tuple(folder / p.relative_to(folder.resolve()) for p in _inside(out, folder))
-        self.arrivals = Arrivals(
-            folder, judge.needs, settle_s, patience_s, skipped=skipped, clock=clock
-        )
+        self.arrivals = Arrivals(folder, judge.needs, settle_s, patience_s, skipped, ignore, clock)
+        self._clock = clock
+        # Judged parts whose files could not be moved, and when that is tried again.
+        self._unmoved: dict[str, tuple[Arrival, str]] = {}
+        self._move_at = 0.0
         # Of parts that were there at the start, or stay in the folder: a share may be away for a
         # while, and then all of its files are new.
         self._judged: dict[str, Judged] | None = None
@@ -115,6 +121,7 @@ class Watch:
             self._away = ""
         self._tell_ignored()
         self._tell_restless()
+        self._move_left()
         judged = 0
         for arrival in ready:
             if stop is not None and stop.is_set():
@@ -125,9 +132,15 @@ class Watch:
     def _handle(self, arrival: Arrival, stop: threading.Event) -> bool:
         assert self._judged is not None
         before = self._judged.get(arrival.name)
-        if before is not None and before.stamp == arrival.stamp:
-            self._finish(arrival, before.decision, None)
-            return False
+        if before is not None:
+            # Of a part whose files were moved in part, the others are left.
+            if before.stamp == arrival.stamp or _is_rest(arrival.stamp, before.stamp):
+                self._finish(arrival, before.decision, None)
+                return False
+            if kept := _kept_files(arrival, before.whole):
+                if arrival.age_s < self.arrivals.patience_s:
+                    return False
+                arrival = replace(arrival, problem=self._half_new(arrival, kept))
         self.judge.refresh()
         record = self._record(arrival)
         if record is None or not _unchanged(arrival):
@@ -140,12 +153,21 @@ class Watch:
         if not self._kept(payload, arrival, stop):
             return False
         self.counts[record.decision] += 1
-        self._judged[arrival.name] = Judged(arrival.stamp, record.id, record.decision)
+        whole = arrival.stamp
+        if record.error:
+            whole = "" if before is None else before.whole
+        self._judged[arrival.name] = Judged(arrival.stamp, record.id, record.decision, whole)
         tell(_line(record))
         self._finish(arrival, record.decision, payload)
-        if self.after == "move":
-            self._judged.pop(arrival.name)
         return True
+
+    def _half_new(self, arrival: Arrival, kept: tuple[Path, ...]) -> str:
+        return (
+            f"{' and '.join(map(str, kept))} is still that of the {arrival.name} that was judged "
+            f"before, and the other file was written again; it did not follow within "
+            f"{self.arrivals.patience_s:g} s. Write all files of a part, or give each part a name "
+            "of its own."
+        )
 
     def _record(self, arrival: Arrival) -> LineRecord | None:
         try:
@@ -181,18 +203,51 @@ class Watch:
         self.arrivals.settle(arrival)
         try:
             if self.after == "move" and decision:
+                self._unmoved[arrival.name] = arrival, decision
                 self._move(arrival, decision)
+                del self._unmoved[arrival.name]
+                if self._judged is not None:
+                    self._judged.pop(arrival.name, None)
             elif self.after == "mark" and payload is not None:
                 self._mark(arrival, payload)
         except OSError as error:
+            where, again = "", ""
+            if arrival.name in self._unmoved:
+                where, again = f" to {self.out / _folder_name(decision)}", " That is tried again."
             tell(
-                f"The files of {arrival.name} could not be {self.after}d "
+                f"The files of {arrival.name} could not be {self.after}d{where} "
                 f"({error.strerror or error}: {error.filename}); its verdict is in the table."
+                f"{again}"
             )
+            self._move_at = self._clock() + _LONGEST_WAIT_S
+
+    def _move_left(self) -> None:
+        """Move what could not be moved before, once in a while."""
+        if not self._unmoved or self._clock() < self._move_at:
+            return
+        for arrival, decision in list(self._unmoved.values()):
+            try:
+                self._move(arrival, decision)
+            except FileNotFoundError:
+                # Taken away by somebody; what is known of the part stays.
+                del self._unmoved[arrival.name]
+                continue
+            except OSError:
+                self._move_at = self._clock() + _LONGEST_WAIT_S
+                return
+            tell(f"The files of {arrival.name} are moved now.")
+            del self._unmoved[arrival.name]
+            if self._judged is not None:
+                self._judged.pop(arrival.name, None)
 
     def _move(self, arrival: Arrival, decision: str) -> None:
         target = self.out / _folder_name(decision)
+        absent = [file.path for file in arrival.files if not file.path.exists()]
+        if len(absent) == len(arrival.files):  # an unmounted share is an empty folder
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(absent[0]))
         for file in arrival.files:
+            if not _is_as_judged(file):
+                continue  # moved before; or written again, and to be judged
             place = target / file.path.relative_to(self.folder)
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.exists():
@@ -237,6 +292,12 @@ def locked(folder: Path, out: Path) -> Iterator[None]:
             try:
                 stack.enter_context(write_lock(place, patience_s=0.0, name=_LOCK))
             except DataError as error:
+                if not is_held(error):
+                    tell(
+                        f"{place} cannot be locked, as some shares of a network cannot. See to it "
+                        "that no second watch uses it: two would judge every part twice."
+                    )
+                    continue
                 raise ConfigurationError(
                     f"Another 'chiasm watch' uses {place}; two would judge every part twice. End "
                     "that one first, or name another folder."
@@ -254,14 +315,32 @@ def _inside(out: Path, folder: Path) -> tuple[Path, ...]:
 
 
 def _unchanged(arrival: Arrival) -> bool:
-    for file in arrival.files:
-        try:
-            status = file.path.stat()
-        except OSError:
-            return False
-        if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
-            return False
-    return True
+    return all(map(_is_as_judged, arrival.files))
+
+
+def _is_as_judged(file: ArrivedFile) -> bool:
+    try:
+        status = file.path.stat()
+    except OSError:
+        return False
+    return (status.st_size, status.st_mtime_ns) == (file.size, file.mtime_ns)
+
+
+def _is_rest(stamp: str, known: str) -> bool:
+    """Tell whether files are some of those that a stamp is of."""
+    files, all_files = stamp.split(";"), known.split(";")
+    return len(files) < len(all_files) and set(files) <= set(all_files)
+
+
+def _kept_files(arrival: Arrival, known: str) -> tuple[Path, ...]:
+    """Return the files that are those of a stamp, where others are not; () where all are new."""
+    before = known.split(";")
+    if len(before) != len(arrival.files):
+        return ()
+    now = arrival.stamp.split(";")
+    return tuple(
+        file.path for file, stamp, earlier in zip(arrival.files, now, before) if stamp == earlier
+    )
 
 
 def _moved(path: Path, place: Path) -> None:
@@ -286,6 +365,13 @@ def _line(record: LineRecord) -> str:
     if record.error:
         facts.append(record.error)
     else:
+        if record.severity:
+            facts.append(f"severity {record.severity}")
+        if record.charge is not None:
+            unit = "pC" if record.charge_unit == "pC" else "units (uncalibrated)"
+            facts.append(f"charge {record.charge:.3g} {unit}")
+        if record.pulse_rate is not None:
+            facts.append(f"{record.pulse_rate:.3g} pulses a second")
         if record.score is not None:
             facts.append(f"score {record.score:.3g}")
         if record.p_value is not None:

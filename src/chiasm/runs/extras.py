@@ -24,6 +24,7 @@ EXTRAS = (
     | {
         "imagecodecs": "formats",
         "OpenEXR": "formats",
+        "h5py": "formats",
         "openvino": "runtime",
         "onnxruntime": "runtime-onnx",
         "ray": "cluster",
@@ -34,14 +35,22 @@ EXTRAS = (
     | dict.fromkeys(("faiss", "lightgbm"), "rivals")
 )
 
+# Commands whose extra has the packages of [train] that they need, and more.
+_OF_COMMAND = {"export": "export", "serve": "serve"}
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def missing_extra(error: ModuleNotFoundError) -> str | None:
-    """Return how to install what is missing; None for a module of no extra."""
+def missing_extra(error: ModuleNotFoundError, command: str = "") -> str | None:
+    """Return how to install what is missing; None for a module of no extra.
+
+    ``command`` is the one that met the error: its own extra is named where that has the module.
+    """
     extra = EXTRAS.get((error.name or "").partition(".")[0])
     if extra is None:
         return None
+    if extra == "train":
+        extra = _OF_COMMAND.get(command, extra)
     return (
         f"This needs {error.name}, which is not installed: pip install 'chiasm[{extra}]'.\n"
         f"More: {GUIDE}#missing-extra"
@@ -56,7 +65,7 @@ def names_extra(function: Function) -> Function:
         try:
             return function(*args, **options)
         except ModuleNotFoundError as error:
-            sentence = missing_extra(error)
+            sentence = missing_extra(error, function.__name__)
             if sentence is not None and sentence not in getattr(error, "__notes__", ()):
                 error.add_note(sentence)
             raise

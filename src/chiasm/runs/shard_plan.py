@@ -31,6 +31,7 @@ TIMED = 3  # inputs that are timed, after one that warms the model up
 MOST_SHARDS = 99_999  # as many as names with five digits
 # Metadata of the tables.
 PLAN_KEY, MODEL_KEY, TALLY_KEY = "chiasm.plan", "chiasm.model", "chiasm.tally"
+INPUTS_KEY = "chiasm.inputs"  # which may have several rows each
 
 Item = Mapping[str, Any]  # a reference to an input, or what is wrong with it, as JSON
 
@@ -65,8 +66,11 @@ class Judge(Protocol):
         """Columns of the table, name to a type of Arrow, see ``ParquetFile``."""
         ...
 
-    def judge(self, item: Item) -> Outcome:
-        """Judge one input; what is wrong with it is an outcome, too."""
+    def judge(self, item: Item) -> Sequence[Outcome]:
+        """Judge one input; return an outcome for each of its rows, at least one.
+
+        What is wrong with the input is an outcome, too. A frame with several parts has several.
+        """
         ...
 
     def failed(self, source: str, sentence: str) -> Outcome:
@@ -179,7 +183,8 @@ class Plan:
             return None
         try:
             metadata = read_metadata(path)
-            if metadata.get(PLAN_KEY) != self.digest or int(metadata["rows"]) != self.count(number):
+            inputs = int(metadata.get(INPUTS_KEY, metadata["rows"]))
+            if metadata.get(PLAN_KEY) != self.digest or inputs != self.count(number):
                 return None
             return Tally.from_json(metadata[TALLY_KEY])
         except (OSError, ValueError, KeyError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from chiasm.errors import ChiasmError, ConfigurationError, DataError
 from chiasm.files.content_hash import content_hash
 from chiasm.files.parquet import ParquetFile, remove_incomplete
 from chiasm.runs.shard_plan import (
+    INPUTS_KEY,
     MODEL_KEY,
     PLAN,
     PLAN_KEY,
@@ -119,7 +120,11 @@ def judge_shard(number: int, given_up: Mapping[int, str]) -> Tally:
     if EVERY not in given_up:
         _check_seen(items)
     tally = Tally()
-    metadata = {PLAN_KEY: plan.digest, MODEL_KEY: plan.model_hash}
+    metadata = {
+        PLAN_KEY: plan.digest,
+        MODEL_KEY: plan.model_hash,
+        INPUTS_KEY: str(len(items)),
+    }
     places = [plan.table(number), *([plan.pictures(number)] if task.job.pictures else [])]
     for path in places:
         remove_incomplete(path)
@@ -137,11 +142,11 @@ def judge_shard(number: int, given_up: Mapping[int, str]) -> Tally:
             place.seek(0)
             place.write(position.to_bytes(8, "big"))
             sentence = given_up.get(position, given_up.get(EVERY, ""))
-            outcome = _judge(judge, item, sentence)
-            table.append(outcome.row)
-            if pictures is not None and outcome.picture is not None:
-                pictures.append({"source": outcome.row["source"], "png": outcome.picture})
-            tally.add(outcome, number * plan.size + position)
+            for outcome in _judge(judge, item, sentence):
+                table.append(outcome.row)
+                if pictures is not None and outcome.picture is not None:
+                    pictures.append({"source": outcome.row["source"], "png": outcome.picture})
+                tally.add(outcome, number * plan.size + position)
         table.metadata[TALLY_KEY] = tally.to_json()
     noted.unlink(missing_ok=True)
     return tally
@@ -161,20 +166,21 @@ def judge_shard_of(task: ShardTask, number: int, given_up: Mapping[int, str]) ->
     return judge_shard(number, given_up)
 
 
-def _judge(judge: Judge, item: Item, sentence: str) -> Outcome:
+def _judge(judge: Judge, item: Item, sentence: str) -> Sequence[Outcome]:
     source = item["source"]
     if sentence or "problem" in item:
-        return judge.failed(source, item.get("problem", sentence))
+        return (judge.failed(source, item.get("problem", sentence)),)
     try:
         return judge.judge(item)
     except ChiasmError as error:
-        return judge.failed(source, str(error))
+        return (judge.failed(source, str(error)),)
     except Exception as error:  # one input must not end the work on a million others
-        return judge.failed(
+        failed = judge.failed(
             source,
             f"{source} could not be judged: {type(error).__name__}: {error}. This was not "
             "expected; please report it.",
         )
+        return (failed,)
 
 
 def _enter(task: ShardTask, host: str) -> None:

@@ -149,8 +149,9 @@ def predict_in_shards(
         for remark in planned.remarks:
             say(remark)
         tally, missing = _complete(plan)
-        if not quiet and tally.inputs:
-            say(f"{tally.inputs} of {plan.inputs} {job.noun} are judged already.")
+        judged = plan.inputs - sum(map(plan.count, missing))
+        if not quiet and judged:
+            say(f"{judged} of {plan.inputs} {job.noun} are judged already.")
         task = ShardTask(job, plan, planned.reader, threads, versions(), str(Path.cwd()))
         queue = ShardQueue(plan, missing)
         if cluster is not None:
@@ -160,7 +161,7 @@ def predict_in_shards(
         progress = None
         if not quiet:
             progress = stack.enter_context(
-                Progress("Predicting", plan.inputs, unit=job.noun, done=tally.inputs)
+                Progress("Predicting", plan.inputs, unit=job.noun, done=judged)
             )
         with _writing(job, out, plan):
             stack.enter_context(closing(finished))  # ends the workers, whatever ends this
@@ -168,7 +169,7 @@ def predict_in_shards(
                 queue.finish(number)
                 tally.merge(counts)
                 if progress is not None:
-                    progress.update(counts.inputs)
+                    progress.update(plan.count(number))
     return Prediction(tally, planned.promise)
 
 
@@ -305,10 +306,11 @@ class _writing:
             return
         kept = ""
         if self.plan is not None:
-            tally, missing = _complete(self.plan)
+            _, missing = _complete(self.plan)
+            judged = self.plan.inputs - sum(map(self.plan.count, missing))
             kept = (
                 f"{self.plan.shards - len(missing)} of {self.plan.shards} shards are complete "
-                f"({tally.inputs} of {self.plan.inputs} {self.job.noun}) and are kept. "
+                f"({judged} of {self.plan.inputs} {self.job.noun}) and are kept. "
             )
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "The disk is full" if full else f"A file cannot be read or written ({error})"

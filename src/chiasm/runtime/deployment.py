@@ -129,6 +129,8 @@ def write_deployment(folder: Path, deployment: Deployment) -> None:
     content = {"schema": SCHEMA, "version": VERSION, **asdict(deployment)}
     if deployment.wing == "classifier":
         content["false_alarm_rate"] = None
+    else:
+        content["threshold"] = deployment.alarm_rule.threshold  # for programs in other languages
     content["seal"] = _seal(content)
     temporary = folder / f".{DEPLOYMENT}.{os.getpid()}"
     try:
@@ -187,6 +189,7 @@ def read_deployment(folder: str | Path) -> Deployment:
 
 def _from_json(content: dict[str, Any]) -> Deployment:
     fields = dict(content)
+    fields.pop("threshold", None)  # follows from the scores and the rate
     for name in ("inputs", "outputs"):
         fields[name] = tuple(Port(**{**p, "shape": tuple(p["shape"])}) for p in fields[name])
     for name in ("modalities", "calibration_scores", "kinds", "notes"):

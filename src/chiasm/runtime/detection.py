@@ -202,29 +202,42 @@ class DetectionRuntime:
             inputs["geometry"] = _batch(geometry_picture(part, self._geometry))
         return inputs
 
+    def graph_inputs(
+        self, rgb: Any = None, xyz: Any = None, **options: Any
+    ) -> list[dict[str, NDArray[Any]]]:
+        """Return what the graph takes, float32, for each part of a frame: one unless it is split.
+
+        For other runtimes: ``numpy.savez("part.npz", **inputs)`` is what ``examples/cpp`` judges.
+        Arguments are those of a call, and so are its errors.
+        """
+        sample = sample_from_arrays(rgb, xyz, **options)
+        inputs = []
+        for part in self._parts(sample):
+            if isinstance(part, DataError):
+                raise part
+            inputs.append(self.inputs_of(part))
+        return inputs
+
     def run_graph(self, part: PreparedSample) -> dict[str, NDArray[Any]]:
         """Return the graph's outputs for a prepared part, a batch of one."""
         return self._engines.get(streaming=False).run(self.inputs_of(part))
 
     def _prepared(self, sample: RGBDSample, *, streaming: bool) -> Callable[[], Verdict]:
         engine = self._engines.get(streaming=streaming)
-        deployment = self.deployment
-        check_fits_model(sample, modalities=deployment.modalities, distance=deployment.distance)
-        parts = prepare_as_trained(
-            sample,
-            self._preparation,
-            deployment.acquisition,
-            distance=deployment.distance,
-        )
         waiting = [
             partial(failed_verdict, f"{sample.source}#{number}", part)
             if isinstance(part, DataError)
             else partial(self._verdict, engine, sample, part, self.inputs_of(part))
-            for number, part in enumerate(parts, 1)
+            for number, part in enumerate(self._parts(sample), 1)
         ]
         if self._preparation.objects != "split":
             return waiting[0]
         return lambda: frame_verdict([predict() for predict in waiting], source=sample.source)
+
+    def _parts(self, sample: RGBDSample) -> list[PreparedSample | DataError]:
+        seen, distance = self.deployment.acquisition, self.deployment.distance
+        check_fits_model(sample, modalities=self.modalities, distance=distance)
+        return prepare_as_trained(sample, self._preparation, seen, distance=distance)
 
     def _verdict(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import queue
 import sys
@@ -22,6 +23,9 @@ from chiasm.errors import ArtifactError, ConfigurationError
 T = TypeVar("T")
 Arrays = Mapping[str, NDArray[Any]]
 Precision = Literal["fp32", "bf16", "int8"]
+
+# Suffix of a graph to its library, and the extra that installs it.
+_LIBRARIES = {".xml": ("openvino", "runtime"), ".onnx": ("onnxruntime", "runtime-onnx")}
 
 # Added to the nice value of a graph's threads; with 5, the processors idle twice as long.
 _NICENESS = 10
@@ -90,7 +94,7 @@ class OpenVinoEngine:
         batch: int | None,
         generated: bool,
     ) -> None:
-        openvino = _library("openvino", "openvino")
+        openvino = _library(path)
         try:
             model = openvino.Core().read_model(path)
             if batch is not None:
@@ -129,7 +133,7 @@ class OnnxEngine:
     """A graph run by ONNX Runtime on the processor; see ``open_engine``."""
 
     def __init__(self, path: Path, *, threads: int) -> None:
-        runtime = _library("onnxruntime", "onnxruntime")
+        runtime = _library(path)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -180,10 +184,30 @@ def _at_low_priority(start: Callable[[], T]) -> T:
         return pool.submit(start).result()
 
 
-def _library(module: str, package: str) -> Any:
+def require_library(path: Path) -> None:
+    """Check, without loading it, that the library of a graph is installed.
+
+    Raises ``ConfigurationError`` that names the extra.
+    """
+    library, extra = _LIBRARIES[path.suffix]
+    if importlib.util.find_spec(library) is None:
+        raise _absent(path, library, extra)
+
+
+def _library(path: Path) -> Any:
+    library, extra = _LIBRARIES[path.suffix]
     try:
-        return importlib.import_module(module)
-    except ImportError as error:
+        return importlib.import_module(library)
+    except ModuleNotFoundError as error:
+        raise _absent(path, library, extra) from error
+    except ImportError as error:  # it is there and does not load
         raise ConfigurationError(
-            f"This model needs {package}, which is not installed: pip install {package}."
+            f"{library}, which runs {path}, does not load: {error}. Run 'chiasm doctor'."
         ) from error
+
+
+def _absent(path: Path, library: str, extra: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path.parent} needs {library}, which is not installed: pip install 'chiasm[{extra}]'.",
+        see="missing-extra",
+    )

@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from chiasm.errors import ChiasmError
-from chiasm.runtime.engine import Engine, open_engine
+from chiasm.runtime.engine import Engine, open_engine, require_library
 
 T = TypeVar("T")
 
@@ -29,6 +29,9 @@ class Engines:
         precision: of the graph.
         batch: fixed length of the first axis; None leaves it open.
         generated: see ``open_engine``.
+
+    Raises ``ConfigurationError`` where the library of the graph is not installed: once, and not for
+    every part.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Engines:
         batch: int | None = None,
         generated: bool = True,
     ) -> None:
+        require_library(path)
         self._path, self._name, self._threads = path, name, threads
         self._precision, self._batch, self._generated = precision, batch, generated
         self._compiled: dict[int, Engine] = {}

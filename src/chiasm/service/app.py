@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import chiasm
 from chiasm.diagnosis.monitoring.alarms import AlarmRule
+from chiasm.diagnosis.quantities.severity import read_levels
 from chiasm.errors import ChiasmError
 from chiasm.line.configuration import read_outlets
 from chiasm.line.delivery import Delivery
@@ -108,7 +109,8 @@ def build(
     # requests and bring none of them to the graph, which runs without the interpreter, any sooner.
     preparing = threading.Semaphore(max(1, settings.threads // 2))
     limits = Limits(pixels=pixels, values=3 * pixels)
-    predictor = RequestPredictor(log, views, limits, metrics, preparing, delivery.put)
+    levels = None if settings.severity is None else read_levels(settings.severity)
+    predictor = RequestPredictor(log, views, limits, metrics, preparing, delivery.put, levels)
 
     rule = AlarmRule()
     watch = AlarmWatch(log, delivery.put, rule)
@@ -138,15 +140,16 @@ def build(
     app.include_router(
         predict_routes(pool, predictor, admission, workers, seconds=settings.timeout)
     )
-    app.include_router(model_routes(pool, log))
+    app.include_router(model_routes(pool, log, admin_keys=settings.admin_keys))
     app.include_router(verdict_routes(log, views))
     app.include_router(asset_routes(log, rule))
-    app.include_router(state_routes(pool, log, metrics, lambda: delivery.notices))
+    app.include_router(state_routes(pool, log, metrics, delivery))
     add_page(app)
     _handle_errors(app)
     app.add_middleware(
         RequestGuard,
         keys=settings.api_keys,
+        admin_keys=settings.admin_keys,
         names=settings.host_names,
         most_bytes=most_bytes,
         seconds=settings.timeout,

@@ -31,7 +31,7 @@ from chiasm.diagnosis.readers.recorded import RAW_SUFFIXES, Recorded, RecorderSe
 from chiasm.diagnosis.readers.recorder_settings import settings_of
 from chiasm.diagnosis.readers.recording_folder import is_described
 from chiasm.discharge import MeasuringSystem, Pulses
-from chiasm.errors import DataError
+from chiasm.errors import DataError, renamed
 from chiasm.files.bit_depth import few_bits
 from chiasm.files.decoding import numbers_of
 from chiasm.files.images import rgb_from_bytes
@@ -53,7 +53,7 @@ _SENSOR_FIELDS = (
 )
 PART_FIELDS = (
     *("rgb", "xyz", "depth", *_CAMERA_FILES, *CAMERA_COLUMNS, "depth_unit"),
-    *(*_SENSOR_FIELDS, "source"),
+    *(*_SENSOR_FIELDS, "product", "source"),
 )
 # The further files of a monitor's recording, beside its amplitudes.
 _MONITOR_FILES = {"series_phase": "P", "series_time": "Ti", "series_settings": "SG"}
@@ -255,6 +255,8 @@ def decode_recording(
     """
     check_fields(files, fields, RECORDING_FIELDS)
     notes: list[str] = []
+    if _given(fields, "rows_in_time"):
+        notes.append(renamed("field", "rows_in_time", "layout"))
     image = _colour(files["image"], limits, None, notes) if "image" in files else None
     settings = _recorder_settings(fields, channels)
     per_cycle = settings.samples_per_cycle or CYCLE

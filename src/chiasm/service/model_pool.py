@@ -7,20 +7,21 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from chiasm.detection.products.models import read_products
-from chiasm.errors import ChiasmError, ConfigurationError
+from chiasm.detection.products.models import PRODUCTS, Product, ProductModels, read_products
+from chiasm.errors import ArtifactError, ChiasmError, ConfigurationError
 from chiasm.runtime.deployment import DEPLOYMENT, Deployment
 from chiasm.service.log.replicas import ServedModel
-from chiasm.service.refusals import unknown_model
+from chiasm.service.refusals import Refusal, several_products, shortened, unknown_model
 
 logger = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAMING = "Name it in the field product, or send the part to /v1/models/PRODUCT/predict."
 
 
 def named_folders(arguments: list[str]) -> dict[str, Path]:
@@ -71,22 +72,52 @@ def with_products(folders: Mapping[str, Path]) -> dict[str, Path]:
 class ModelPool:
     """The models of a service.
 
+    A folder of several products is served under the name of each, and under its own, where a part
+    says of which product it is or is told by its looks.
+
     Args:
         folders: name to folder.
-        load: folder to runtime.
+        load: folder of one product's model to runtime.
 
     Raises ``ChiasmError`` if a folder is broken.
     """
 
     def __init__(self, folders: Mapping[str, Path], load: Callable[[Path], Runtime]) -> None:
-        self._models = {name: HostedModel(name, folder, load) for name, folder in folders.items()}
+        alone = with_products(folders)
+        self._models = {name: HostedModel(name, folder, load) for name, folder in alone.items()}
+        self._products: dict[str, HostedProducts] = {}
+        for name, folder in folders.items():
+            products = read_products(folder)
+            if not products:
+                continue
+            if name in self._models:
+                logger.warning(
+                    "Parts of no named product have no address, because %s is the name of a model "
+                    "already; give the folder another one: NAME=%s.",
+                    *(name, folder),
+                )
+                continue
+            members = {product.name: self._models[product.name] for product in products}
+            self._products[name] = HostedProducts(name, folder, members, products)
         self._closed = threading.Event()
         self._watcher: threading.Thread | None = None
 
     def __getitem__(self, name: str) -> HostedModel:
+        """Return a model of one product."""
+        if name in self._products:
+            raise several_products(name, list(self._products[name].members))
         if name not in self._models:
-            raise unknown_model(name, list(self._models))
+            raise unknown_model(name, [*self._models, *self._products])
         return self._models[name]
+
+    def judge(self, name: str) -> HostedModel | HostedProducts:
+        """Return what judges the parts that are sent to a name."""
+        return self._products.get(name) or self[name]
+
+    @property
+    def products(self) -> tuple[HostedProducts, ...]:
+        """Those of several products."""
+        return tuple(self._products.values())
 
     def __iter__(self) -> Iterator[HostedModel]:
         return iter(self._models.values())
@@ -97,7 +128,7 @@ class ModelPool:
 
     def reload_changed(self) -> None:
         """Reload changed folders; a model whose folder is broken keeps its old version."""
-        for model in self:
+        for model in (*self, *self.products):
             if not model.changed():
                 continue
             try:
@@ -208,6 +239,24 @@ class HostedModel:
             if last:
                 version.runtime.close()
 
+    def of_product(self, product: str) -> HostedModel:
+        """Return the model for parts of a named product; "" where none is named.
+
+        Raises ``Refusal`` where it is of another.
+        """
+        if product in ("", self.name):
+            return self
+        raise Refusal(
+            422,
+            "other_product",
+            f"{self.name} is a model of one product, and the field product says "
+            f"{shortened(product)!r}; leave it out, or send the part to the model of that product.",
+        )
+
+    def decided(self, runtime: Any, verdict: Any) -> tuple[str, Runtime]:
+        """Return the name and the runtime that a verdict is of."""
+        return self.name, runtime
+
     def reload(self) -> None:
         """Load the folder again; requests that started with the old version finish with it.
 
@@ -253,14 +302,89 @@ class HostedModel:
             old.runtime.close()
 
     def _stamp(self) -> tuple[int, int, int] | None:
-        try:
-            # A network file system looks at the server when a file is opened; what it says of one
-            # by name may be a minute old.
-            with (self.folder / DEPLOYMENT).open("rb") as file:
-                status = os.fstat(file.fileno())
-        except OSError:
-            return None
-        return status.st_ino, status.st_mtime_ns, status.st_size
+        return _stamp(self.folder / DEPLOYMENT)
+
+
+class HostedProducts:
+    """The models of several products under one name.
+
+    Args:
+        name: in addresses.
+        folder: written by ``chiasm export``.
+        members: by product.
+        products: what tells them apart.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        members: Mapping[str, HostedModel],
+        products: Sequence[Product],
+    ) -> None:
+        self.name, self.folder, self.members = name, folder, dict(members)
+        self._products = tuple(products)
+        self._loaded_stamp = _stamp(folder / PRODUCTS)
+
+    @contextmanager
+    def in_use(self) -> Iterator[ProductModels]:
+        """Yield the newest versions, which stay open until the block ends."""
+        with ExitStack() as stack:
+            runtimes = {
+                name: stack.enter_context(member.in_use()) for name, member in self.members.items()
+            }
+            yield ProductModels(runtimes, self._products, naming=_NAMING)
+
+    def of_product(self, product: str) -> HostedModel | HostedProducts:
+        """Return the model for parts of a named product; "" where none is named.
+
+        Raises ``Refusal`` for a product that there is not.
+        """
+        if not product:
+            return self
+        if product not in self.members:
+            raise Refusal(
+                422,
+                "unknown_product",
+                f"{self.name} has no product {shortened(product)!r}; it has "
+                f"{', '.join(self.members)}.",
+            )
+        return self.members[product]
+
+    def decided(self, runtime: Any, verdict: Any) -> tuple[str, Runtime]:
+        """Return the name and the runtime that a verdict is of."""
+        return verdict.product, runtime.models[verdict.product]
+
+    def changed(self) -> bool:
+        """Tell whether the list of products has been written since it was read."""
+        stamp = _stamp(self.folder / PRODUCTS)
+        return stamp is not None and stamp != self._loaded_stamp
+
+    def reload(self) -> None:
+        """Read again what tells the products apart; models are loaded again by themselves.
+
+        Raises ``ArtifactError`` where other products are listed.
+        """
+        self._loaded_stamp = _stamp(self.folder / PRODUCTS)
+        products = read_products(self.folder)
+        if {product.name for product in products} != self.members.keys():
+            raise ArtifactError(
+                f"{self.folder} now lists {', '.join(product.name for product in products)}; "
+                "start the service again to serve these."
+            )
+        self._products = products
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is written; None where there is none."""
+    try:
+        # A network file system looks at the server when a file is opened; what it says of one by
+        # name may be a minute old.
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _served(runtime: Runtime) -> ServedModel:

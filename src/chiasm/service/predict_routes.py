@@ -63,6 +63,8 @@ _DESCRIPTIONS = {
     "charge": "Calibration factor: pC of one unit of the series; charges are uncalibrated without.",
     "voltage_kv": "Effective value of the voltage at the test object, kV.",
     "dead_time": "Seconds after the beginning of a pulse in which no other begins.",
+    "product": "Of a model of several products: of which the part is; told by its looks where they "
+    "are clear if not given, and else refused.",
     "source": "Name of the part in the log; the file's name if not given.",
 }
 _DESCRIPTIONS |= {
@@ -100,13 +102,14 @@ def predict_routes(
         responses={200: {"content": {"application/json": {"examples": examples()}}}},
     )
     async def predict(name: str, request: Request) -> Prediction:
-        model = pool[name]
+        model = pool.judge(name)
         verdict = _verdict_id(request.headers.get("idempotency-key"))
         slot = admission.enter()
         clock = _Clock()
         try:
             files, fields = await read_form(request, slot)
-            job = partial(predictor.predict, model, files, fields, time.monotonic(), verdict)
+            judge = model.of_product(fields.get("product", "").strip())
+            job = partial(predictor.predict, judge, files, fields, time.monotonic(), verdict)
             work = workers.submit(clock.measured, job)
         except BaseException:
             slot.leave()

@@ -14,15 +14,16 @@ from typing import Any
 
 from chiasm.detection.report.overlay import HeatScale
 from chiasm.diagnosis.prediction.outcomes import source_record
+from chiasm.diagnosis.quantities.severity import SeverityLevels, rated
 from chiasm.errors import ChiasmError, DataError
-from chiasm.line.record import LineRecord, Payload
+from chiasm.line.record import LineRecord, Payload, diagnosed
 from chiasm.samples import Diagnosis, RecordingSample, Verdict
 from chiasm.service.assets.facts import check_asset, facts_of
 from chiasm.service.declared_size import Limits
 from chiasm.service.decoding import decode_part, decode_recording
 from chiasm.service.log.record import LoggedVerdict
 from chiasm.service.log.verdict_log import VerdictLog
-from chiasm.service.model_pool import HostedModel, Runtime
+from chiasm.service.model_pool import HostedModel, HostedProducts
 from chiasm.service.multipart import Upload, safe_name
 from chiasm.service.pictures import PatternSource, ViewCache, ViewSource
 from chiasm.service.refusals import Refusal, shortened
@@ -37,6 +38,7 @@ from chiasm.service.schemas import (
 from chiasm.service.state_routes import ServiceMetrics
 
 Files = Mapping[str, Upload]
+Hosted = HostedModel | HostedProducts
 
 Fields = Mapping[str, str]
 
@@ -57,6 +59,7 @@ class RequestPredictor:
         metrics: counters of verdicts.
         preparing: limits how many requests are decoded and prepared at a time.
         send: hands a record to the plant's systems; raises ``OSError`` if it cannot be kept.
+        levels: of severity; None takes the default ones.
     """
 
     log: VerdictLog
@@ -65,9 +68,10 @@ class RequestPredictor:
     metrics: ServiceMetrics
     preparing: threading.Semaphore
     send: Callable[[Payload], None] = lambda record: None
+    levels: SeverityLevels | None = None
 
     def predict(
-        self, model: HostedModel, files: Files, fields: Fields, received: float, verdict: str = ""
+        self, model: Hosted, files: Files, fields: Fields, received: float, verdict: str = ""
     ) -> Prediction:
         """Answer one request, whose body had arrived at ``received`` (``time.monotonic()``).
 
@@ -88,7 +92,7 @@ class RequestPredictor:
             )
             predict = self._part if runtime.wing == "detector" else self._recording
             try:
-                answer, row, views, said = predict(runtime, row, files, fields, received)
+                answer, row, views, said = predict(model, runtime, row, files, fields, received)
             except ChiasmError as error:
                 self._log_error(row, str(error), received)
                 raise
@@ -101,12 +105,18 @@ class RequestPredictor:
         # Not before: an id that belongs to another part was refused.
         if views is not None:
             self.views.put(row.id, views)
-        self.metrics.verdicts.labels(model.name, row.decision).inc()
-        self.metrics.processing.labels(model.name).observe(time.monotonic() - started)
+        self.metrics.verdicts.labels(row.model, row.decision).inc()
+        self.metrics.processing.labels(row.model).observe(time.monotonic() - started)
         return answer
 
     def _part(
-        self, runtime: Runtime, row: LoggedVerdict, files: Files, fields: Fields, received: float
+        self,
+        model: Hosted,
+        runtime: Any,
+        row: LoggedVerdict,
+        files: Files,
+        fields: Fields,
+        received: float,
     ) -> tuple[Prediction, LoggedVerdict, ViewSource | None, dict[str, Any]]:
         decode = partial(decode_part, files, fields, self.limits)
         with self.preparing:
@@ -120,7 +130,8 @@ class RequestPredictor:
                 noted = " ".join(part.notes)
                 raise DataError(f"{error} Noted while it was read: {noted}") from error
         verdict: Verdict = predict()
-        normals, rule = runtime.deployment.calibration_scores, runtime.deployment.alarm_rule
+        name, decided = model.decided(runtime, verdict)
+        normals, rule = decided.deployment.calibration_scores, decided.deployment.alarm_rule
         threshold = rule.threshold
         links, views = {}, None
         if verdict.anomaly_map is not None:
@@ -130,6 +141,8 @@ class RequestPredictor:
             links = _links(row.id, rgb=part.rgb is not None, xyz=part.xyz is not None)
         row = replace(
             row,
+            model=name,
+            model_hash=decided.model_hash,
             score=verdict.score,
             p_value=finite_or_none(verdict.p_value),
             threshold=threshold,
@@ -155,6 +168,7 @@ class RequestPredictor:
         )
         said = {
             "alarm": verdict.defective,
+            "product": verdict.product,
             "notes": answer.notes,
             "regions": verdict.regions,
             "parts": verdict.parts,
@@ -162,7 +176,13 @@ class RequestPredictor:
         return answer, row, views, said
 
     def _recording(
-        self, runtime: Runtime, row: LoggedVerdict, files: Files, fields: Fields, received: float
+        self,
+        model: Hosted,
+        runtime: Any,
+        row: LoggedVerdict,
+        files: Files,
+        fields: Fields,
+        received: float,
     ) -> tuple[Prediction, LoggedVerdict, PatternSource | None, dict[str, Any]]:
         form = runtime.deployment.recording
         assert form is not None
@@ -180,7 +200,7 @@ class RequestPredictor:
                 pulses=recording.pulses,
                 system=recording.system,
             )
-        diagnosis: Diagnosis = predict()
+        diagnosis: Diagnosis = rated(predict(), self.levels)
         sample = RecordingSample(
             image=recording.image,
             series=recording.series,
@@ -222,7 +242,9 @@ class RequestPredictor:
             notes=[*recording.notes, *diagnosis.notes],
             links={"pattern": f"/v1/verdicts/{row.id}/pattern.png"},
         )
-        said = {"probabilities": diagnosis.probabilities, "notes": answer.notes}
+        # The score is in the row.
+        said = {k: v for k, v in diagnosed(diagnosis).items() if k != "score"}
+        said |= {"notes": answer.notes}
         return answer, row, PatternSource(sample, diagnosis, runtime), said
 
     def _send(self, row: LoggedVerdict, said: Mapping[str, Any]) -> None:

@@ -41,6 +41,16 @@ def unknown_model(name: str, names: list[str]) -> Refusal:
     )
 
 
+def several_products(name: str, products: list[str]) -> Refusal:
+    """Return the refusal of what only a single product has."""
+    return Refusal(
+        422,
+        "several_products",
+        f"{name} is a model of several products, and each has its own threshold and scores: ask "
+        f"for {' or '.join(f'/v1/models/{product}' for product in products)}.",
+    )
+
+
 def shortened(text: str, longest: int = 60) -> str:
     """Return text for a message: printable, and at most ``longest`` characters."""
     printable = "".join(letter for letter in text if letter.isprintable())

@@ -143,6 +143,9 @@ class ModelFacts(Schema):
     calibration_count: int
     calibration: Histogram | None
     reloads: int
+    products: list[str] = Field(
+        [], description="Of a model of several products, which are models of their own names."
+    )
 
 
 class Correction(Schema):
@@ -227,6 +230,53 @@ class LogFacts(Schema):
     writable: bool
 
 
+class OutletFacts(Schema):
+    """A system of the plant that gets the verdicts."""
+
+    name: str
+    kind: str = Field(description="mqtt, webhook, modbus or opcua.")
+    where: str = Field(description="The receiver, without secrets.")
+    state: Literal["ready", "sent", "waiting", "failed"] = Field(
+        description="ready: nothing was to be sent yet; failed: the receiver is away."
+    )
+    waiting: int = Field(description="Verdicts on the disk that are not sent yet.")
+    sent: int = Field(description="Verdicts since the start.")
+    last_sent: datetime | None
+    aside: int = Field(description="Verdicts that were refused or too old, kept on the disk.")
+    why: str = Field(description="The receiver is away, or the last verdict was set aside.")
+
+
+class RuleFacts(Schema):
+    """What decides on parts, and what is promised."""
+
+    threshold: float | None
+    false_alarm_rate: float | None
+    confidence: float | None
+    promise: str
+
+
+class ThresholdFacts(Schema):
+    """A threshold beside another one, and what it would have said of recent parts."""
+
+    model: str
+    before: RuleFacts
+    after: RuleFacts
+    recent: int = Field(description="Newest verdicts of this version that are counted.")
+    alarms_before: int
+    alarms_after: int
+    may_change: bool = Field(description="Whether the key of this request may change it.")
+
+
+class ThresholdRequest(BaseModel):
+    """A false-alarm rate to promise from now on."""
+
+    model_config = ConfigDict(extra="forbid")
+    false_alarm_rate: float = Field(gt=0, lt=1)
+    confidence: float | None = Field(
+        None, gt=0, lt=1, description="None promises the rate on average over calibrations."
+    )
+
+
 class ServiceState(Schema):
     """This service, those that share its log, and what an operator should mend."""
 
@@ -236,6 +286,7 @@ class ServiceState(Schema):
     notices: list[str]
     services: list[ServiceReport] = Field(description="Those of the last day, as last read.")
     stations: list[str] = Field(description="All that have reported, for filters.")
+    outlets: list[OutletFacts] = Field([], description="Of this service.")
 
 
 class CorrectionRequest(BaseModel):

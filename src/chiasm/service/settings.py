@@ -24,6 +24,7 @@ class ServiceSettings:
         replica: name of this service among those that share the log; "" is host and process.
         keep_days: age in days at which verdicts are deleted; 0 keeps all.
         api_keys: accepted API keys; none means that no key is needed.
+        admin_keys: keys that may change thresholds as well; without any nobody may.
         host_names: accepted host names; none accepts any.
         queue: requests that may be read, wait or be worked on at a time.
         max_mb: largest request.
@@ -33,6 +34,7 @@ class ServiceSettings:
         cache_mb: pictures of the newest verdicts.
         watch: seconds between checks of the models' folders; 0 does not check.
         outlets: YAML file of the systems that get every verdict as well; None: no other.
+        severity: YAML file of the levels of severity; None takes the default ones.
     """
 
     log: Path | str = "verdicts.sqlite"
@@ -41,6 +43,7 @@ class ServiceSettings:
     replica: str = ""
     keep_days: float = 90.0
     api_keys: tuple[str, ...] = ()
+    admin_keys: tuple[str, ...] = ()
     host_names: tuple[str, ...] = ()
     queue: int = 64
     max_mb: float = 64.0
@@ -50,6 +53,7 @@ class ServiceSettings:
     cache_mb: float = 64.0
     watch: float = 2.0
     outlets: Path | None = None
+    severity: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("queue", "max_mb", "max_megapixels", "timeout", "threads"):

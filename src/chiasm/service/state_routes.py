@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,20 +22,28 @@ from starlette.routing import Match, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from chiasm.line.delivery import Delivery
 from chiasm.service.log.replicas import LISTED, differences
 from chiasm.service.log.state import LogState
 from chiasm.service.log.verdict_log import VerdictLog
 from chiasm.service.model_pool import ModelPool
-from chiasm.service.schemas import LogFacts, ServedVersion, ServiceReport, ServiceState, utc_time
+from chiasm.service.schemas import (
+    LogFacts,
+    OutletFacts,
+    ServedVersion,
+    ServiceReport,
+    ServiceState,
+    utc_time,
+)
 
 
 def state_routes(
     pool: ModelPool,
     log: VerdictLog,
     service_metrics: ServiceMetrics,
-    of_outlets: Callable[[], Sequence[str]] = tuple,
+    delivery: Delivery,
 ) -> APIRouter:
-    """Return the routes about the state of the service; ``of_outlets`` returns their notices."""
+    """Return the routes about the state of the service, and of its outlets' ``delivery``."""
     routes = APIRouter(tags=["state"])
 
     @routes.get("/healthz", summary="Whether the process is alive")
@@ -60,7 +68,7 @@ def state_routes(
                 "models": [model.name for model in pool],
                 "log": state.mode,
                 "waiting": state.waiting,
-                "notices": len(notices(log)) + len(of_outlets()),
+                "notices": len(notices(log)) + len(delivery.notices),
             }
         )
 
@@ -68,7 +76,10 @@ def state_routes(
     def state() -> ServiceState:
         """What an operator should mend is in ``notices``; the page shows them."""
         said = service_state(log)
-        said.notices.extend(of_outlets())
+        said.notices.extend(delivery.notices)
+        for state in delivery.states:
+            sent = None if state.last_sent is None else utc_time(state.last_sent)
+            said.outlets.append(OutletFacts(**asdict(state) | {"last_sent": sent}))
         return said
 
     @routes.get("/metrics", summary="For Prometheus", response_class=Response)

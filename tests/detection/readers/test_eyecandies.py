@@ -161,7 +161,7 @@ def test_the_earlier_option_is_read_with_a_remark(candy, words):
     earlier = CliRunner().invoke(app, [*check, *words])
     assert json.loads(earlier.stdout)["problems"]  # five of six parts have no image under it
     assert (earlier.exit_code, earlier.stdout) == (present.exit_code, present.stdout)
-    assert "--light is now called --lamp" in earlier.stderr and not present.stderr
+    assert "'--light' is now called '--lamp'" in earlier.stderr and not present.stderr
     assert "--light" not in CliRunner().invoke(app, ["data", "check", "--help"]).stdout
 
 

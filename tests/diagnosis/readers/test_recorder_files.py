@@ -225,37 +225,6 @@ def test_real_files_are_read():
     assert all(counts.load(ref).image is not None for ref in counts.refs)
 
 
-SCOPE_TIME = np.arange(400) / 8000
-SPIKES = np.where(np.arange(400) % 160 == 40, 0.8, 0.01)
-
-
-@pytest.mark.parametrize(
-    "header",
-    [
-        "Time,Channel A\n(s),(mV)\n",  # PicoScope
-        "x-axis,1\nsecond,Volt",  # Keysight
-        "Source,CH1\nSecond,Value",  # Siglent
-        "Model,X\nSample Interval,0.000125\n\nTIME,CH1",  # Tektronix
-    ],
-)
-def test_units_may_stand_below_the_names_of_an_oscilloscope(header: str):
-    found = read(lines(SCOPE_TIME, SPIKES, header=header), frequency=50.0)
-    assert found.samples_per_cycle == 160
-    np.testing.assert_allclose(found.series, SPIKES[None].astype(np.float32))
-
-
-def test_a_head_that_names_the_steps_of_counted_values_is_heeded():
-    header = "X,CH1,Start,Increment\nSequence,Volt,0.0,1.25e-04"  # Rigol
-    found = read(lines(np.arange(400), SPIKES, header=header), frequency=50.0)
-    assert found.samples_per_cycle == 160 and found.series.shape == (1, 400)
-
-
-def test_columns_that_are_not_all_known_are_no_interleaved_series():
-    text = lines(SPIKES, SPIKES**2, header="q [pC],temperature")
-    with pytest.raises(DataError, match="temperature, which are not all known"):
-        read(text)
-
-
 @pytest.mark.parametrize("axes", ["names", "rows", "upside down"])
 def test_axes_of_a_matrix_are_no_counts(axes: str):
     counts = np.zeros((20, 36), int)
@@ -270,34 +239,14 @@ def test_axes_of_a_matrix_are_no_counts(axes: str):
     np.testing.assert_array_equal(read(text).image, plain.image)
 
 
-def pulses(scale: float = 1.0, seconds: float = 1.0, hertz: float = 50.0) -> str:
-    rng = np.random.default_rng(0)
-    cycles, phase = np.sort(rng.choice(300, 120, replace=False)), rng.normal(80, 6, 120)
-    time = (cycles + phase / 360) / hertz
-    return lines(time / seconds, phase / scale, np.ones(120), header="time,phase,charge")
-
-
-@pytest.mark.parametrize(("scale", "word"), [(180 / np.pi, "radians"), (360.0, "shares")])
-def test_phases_of_another_unit_than_degrees_are_told_by_their_range(scale: float, word: str):
-    found = read(pulses(scale), frequency=50.0)
-    assert found.pulses is not None and found.pulses.phase.mean() == pytest.approx(80, abs=2)
-    assert any(word in remark for remark in found.remarks)
-
-
-def test_times_and_phases_tell_the_unit_of_time_and_another_frequency():
-    assert not any("fit" in remark for remark in read(pulses(), frequency=50.0).remarks)
-    found = read(pulses(seconds=1e-3), frequency=50.0)
-    assert found.pulses is not None and found.pulses.time.max() < 6.1
-    assert any("times are in ms" in remark for remark in found.remarks)
-    assert any("fit mains of 50 Hz" in remark for remark in read(pulses(), frequency=60.0).remarks)
-
-
 def test_utf_16_and_bare_numbers_are_read_as_one_file(tmp_path):
     path = tmp_path / "a.txt"
-    path.write_bytes(pulses().replace(",", "\t").encode("utf-16"))
+    path.write_bytes(
+        lines(*PULSES.values(), header="time,phase,charge").replace(",", "\t").encode("utf-16")
+    )
     found = open_source(path, recorder=("frequency=50",))
-    assert len(found.load(found.refs[0]).pulses.phase) == 120
+    assert len(found.load(found.refs[0]).pulses.phase) == 300
     path = tmp_path / "a.bin"
-    path.write_bytes(np.tile(SPIKES * 100, 3).astype("<i2").tobytes())
+    path.write_bytes(np.tile(np.abs(SIGNAL[:400]) * 100, 3).astype("<i2").tobytes())
     found = open_source(path, recorder=("raw_type=int16", "samples_per_cycle=160"))
     assert found.load(found.refs[0]).series.shape == (1, 1200)

@@ -5,7 +5,7 @@ Nothing here needs PyTorch; the model that a worker loads may.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from chiasm.files.readers import without_listing
 from chiasm.runs.shard_plan import Item, Listing
 from chiasm.runs.shards import predict_in_shards
 from chiasm.runs.tally import Outcome, Tally
-from chiasm.samples import RGBDSample
+from chiasm.samples import RGBDSample, Verdict
 
 HeatMaps = Literal["none", "defective", "all"]
 
@@ -104,8 +104,8 @@ class PartJudge:
         product = {PRODUCT: "string"} if model.products else {}
         self.columns = {**COLUMNS, **product, **files.columns}
 
-    def judge(self, item: Item) -> Outcome:
-        """Judge one part."""
+    def judge(self, item: Item) -> tuple[Outcome, ...]:
+        """Judge one part, or each part of a frame that the model splits."""
         ref = _ref(item)
         sample: RGBDSample | ChiasmError
         try:
@@ -113,13 +113,19 @@ class PartJudge:
         except ChiasmError as error:
             sample = error
         verdict = next(self.model.predict_all([(ref.source, sample)]))
+        files = tuple(map(str, ref.files.values()))
+        return tuple(self._outcome(part, sample, files) for part in verdict.parts or (verdict,))
+
+    def _outcome(
+        self, verdict: Verdict, sample: RGBDSample | ChiasmError, files: Sequence[str]
+    ) -> Outcome:
         drawn = self.heat_maps == "all" or (self.heat_maps == "defective" and verdict.defective)
         picture = None
         if drawn and verdict.anomaly_map is not None and isinstance(sample, RGBDSample):
             rule = self.model.rule_for(verdict)
             scale = HeatScale.of(rule.calibration_scores, rule.display_threshold)
             picture = png_bytes(heat_overlay(verdict.anomaly_map, sample, scale=scale))
-        name = file_stem(verdict.source, ref.files.values())
+        name = file_stem(verdict.source, files)
         row = self.files.write_row(verdict, row_of(verdict), name=name)
         return outcome_of(verdict, picture=picture, row=row)
 

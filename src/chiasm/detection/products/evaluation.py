@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader
 
 from chiasm.detection.evaluate import evaluate, headline
 from chiasm.detection.products.data import product_folders, product_of
 from chiasm.detection.products.models import ProductModels
+from chiasm.detection.products.page import write_page
 from chiasm.detection.readers.opening import open_source
 from chiasm.detection.readers.source import Lamp
 from chiasm.errors import DataError
@@ -85,10 +85,9 @@ def evaluate_products(
         "not_evaluated": failed,
     }
     (target / "metrics.json").write_text(json.dumps(content, indent=2) + "\n")
-    page = _write_page(
+    page = write_page(
         target,
-        rows=rows,
-        mean=mean,
+        found,
         promises={name: model.models[name].alarm_rule.promise for name in rows},
         failed=failed,
         missing=[name for name in model.products if name not in tests],
@@ -158,16 +157,3 @@ def _in_words(figures: Mapping[str, float | None]) -> str:
     return ", ".join(
         f"{name} {'n/a' if value is None else f'{value:.3f}'}" for name, value in figures.items()
     )
-
-
-def _write_page(folder: Path, *, repeat: str, **facts: Any) -> Path:
-    environment = Environment(
-        loader=PackageLoader("chiasm.reporting"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    path = folder / "report.html"
-    page = environment.get_template("products.html.j2").render(repeat=repeat, **facts)
-    path.write_text(page, encoding="utf-8")
-    return path

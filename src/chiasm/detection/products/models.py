@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ SCHEMA, VERSION = "chiasm.products", 1
 # Least ratio of the level of other products' parts to the largest of its own, for a product that
 # is told without being named.
 CLEAR = 1.5
+NAMING = (
+    "Name it (--product NAME, or product= in Python), or put the part into a folder of that name."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +148,15 @@ class ProductModels:
     Args:
         models: trained or exported, by product.
         products: what tells them apart.
+        naming: sentence on how to name a part's product, for refusals.
     """
 
     wing = "detector"
 
-    def __init__(self, models: Mapping[str, Any], products: Sequence[Product]) -> None:
+    def __init__(
+        self, models: Mapping[str, Any], products: Sequence[Product], *, naming: str = NAMING
+    ) -> None:
+        self.naming = naming
         self.models = dict(models)
         self.records = {product.name: product for product in products}
         self._first = next(iter(self.models.values()))
@@ -231,20 +239,53 @@ class ProductModels:
 
     def predict(self, sample: RGBDSample) -> Verdict:
         """Predict the verdict on one sample; raises ``DataError`` as a call does."""
-        if sample.product:
-            if sample.product not in self.models:
+        product, note = self._named(sample.product, sample.source)
+        if product:
+            return self._noted(self.models[product].predict(sample), product, note)
+        calls = {name: partial(model.predict, sample) for name, model in self.models.items()}
+        return self._told(sample.source, calls, {})
+
+    def prepared(
+        self,
+        rgb: Any = None,
+        xyz: Any = None,
+        *,
+        product: str = "",
+        source: str = "",
+        **options: Any,
+    ) -> Callable[[], Verdict]:
+        """Prepare one part, and return a function that predicts its verdict.
+
+        As of a product's exported model; arguments and errors are those of a call.
+        """
+        named, note = self._named(product, source)
+        if named:
+            call = self.models[named].prepared(rgb, xyz, source=source, **options)
+            return lambda: self._noted(call(), named, note)
+        calls: dict[str, Callable[[], Verdict]] = {}
+        refused: dict[str, str] = {}
+        for name, model in self.models.items():
+            try:
+                calls[name] = model.prepared(rgb, xyz, source=source, **options)
+            except DataError as error:
+                refused[name] = str(error)
+        return lambda: self._told(source, calls, refused)
+
+    def _named(self, product: str, source: str) -> tuple[str, str]:
+        """Return the product that a name or a folder says, and a note on it; "" where none does.
+
+        Raises ``DataError`` for a name that the model does not know.
+        """
+        if product:
+            if product not in self.models:
                 raise DataError(
-                    f"{sample.source or 'This part'} is of the product {sample.product!r}, which "
-                    f"the model does not know; it knows {', '.join(self.models)}."
+                    f"{source or 'This part'} is of the product {product!r}, which the model does "
+                    f"not know; it knows {', '.join(self.models)}."
                 )
-            return self._noted(self.models[sample.product].predict(sample), sample.product, "")
-        folder = next(
-            (part for part in reversed(Path(sample.source).parts[:-1]) if part in self.models), None
-        )
-        if folder is not None:
-            verdict = self.models[folder].predict(sample)
-            return self._noted(verdict, folder, f"Product {folder}, as its folder is called.")
-        return self._told(sample)
+            return product, ""
+        folders = reversed(Path(source).parts[:-1])
+        folder = next((part for part in folders if part in self.models), "")
+        return folder, f"Product {folder}, as its folder is called." if folder else ""
 
     def predict_all(
         self, samples: Iterable[RGBDSample | tuple[str, RGBDSample | ChiasmError]]
@@ -264,19 +305,35 @@ class ProductModels:
             if hasattr(model, "close"):
                 model.close()
 
-    def _told(self, sample: RGBDSample) -> Verdict:
-        """Judge a part whose product nothing names by the only model that it is usual to."""
+    def _told(
+        self, source: str, calls: Mapping[str, Callable[[], Verdict]], refused: Mapping[str, str]
+    ) -> Verdict:
+        """Judge a part whose product nothing names by the only model that it is usual to.
+
+        Args:
+            source: of the part.
+            calls: by product, what returns the verdict of its model.
+            refused: by product, why its model does not take the part.
+        """
         alike: dict[str, Verdict] = {}
-        for name, model in self.models.items():
+        refused = dict(refused)
+        for name, call in calls.items():
             try:
-                verdict = model.predict(sample)
-            except DataError:
-                continue  # another distance, for example
+                verdict = call()
+            except DataError as error:
+                refused[name] = str(error)  # another distance, for example
+                continue
             if verdict.anomaly_map is None or level(verdict) <= self.records[name].limit(
                 self.models
             ):
                 alike[name] = verdict
-        what = sample.source or "this part"
+        what = source or "this part"
+        if refused.keys() == self.models.keys():  # no name would help
+            reasons = dict.fromkeys(refused.values())
+            if len(reasons) == 1:
+                raise DataError(next(iter(reasons)))
+            said = " ".join(f"{name}: {reason}" for name, reason in refused.items())
+            raise DataError(f"No product's model takes {what}. {said}")
         if len(alike) == 1:
             name, verdict = next(iter(alike.items()))
             if self.records[name].clear(self.models):
@@ -286,8 +343,7 @@ class ProductModels:
         words = "none" if not alike else " and ".join(alike)
         raise DataError(
             f"The product of {what} is not clear: by its looks it may be {words} of "
-            f"{', '.join(self.models)}. Name it (--product NAME, or product= in Python), or put "
-            "the part into a folder of that name."
+            f"{', '.join(self.models)}. {self.naming}"
         )
 
     def _noted(self, verdict: Verdict, product: str, note: str) -> Verdict:

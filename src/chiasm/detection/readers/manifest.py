@@ -269,8 +269,9 @@ def _remark_products(rows: list[dict[str, str]], remarks: list[str]) -> None:
         if len(names) > 1:
             remarks.append(
                 f"The column '{column}' names {len(names)} products ({', '.join(names[:5])}"
-                f"{', ...' if len(names) > 5 else ''}), which a training keeps apart "
-                "(products=together takes them for one) and a model of one product does not."
+                f"{', ...' if len(names) > 5 else ''}). A training keeps them apart "
+                "(products=together takes them for one), a model of several judges each by its "
+                "own, and a model of one product takes all for that one."
             )
 
 

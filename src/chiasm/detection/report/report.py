@@ -100,7 +100,7 @@ def write_report(
         columns=COLUMNS,
         cases=[_case(case) for case in cases],
         pictures={
-            name: _embedded(path.read_bytes(), "image/png")
+            name: embedded(path.read_bytes(), "image/png")
             for name, path in pictures.items()
             if path is not None
         },
@@ -146,14 +146,15 @@ def _case(case: Case) -> dict[str, Any]:
         "score": verdict.score,
         "p_value": verdict.p_value,
         "source": "/".join(Path(verdict.source).parts[-3:]),
-        "picture": _embedded(encoded.tobytes(), "image/jpeg"),
+        "picture": embedded(encoded.tobytes(), "image/jpeg"),
     }
 
 
-def _embedded(content: bytes, media: str) -> str:
+def embedded(content: bytes, media: str) -> str:
+    """Return a file as an address that holds it."""
     return f"data:{media};base64,{base64.b64encode(content).decode()}"
 
 
 def _drawing(svg: str | None) -> str | None:
     """Return the drawing as an image, so that its styles and identifiers do not affect the page."""
-    return None if svg is None else _embedded(svg.encode(), "image/svg+xml")
+    return None if svg is None else embedded(svg.encode(), "image/svg+xml")

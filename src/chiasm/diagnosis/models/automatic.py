@@ -10,7 +10,7 @@ from chiasm.diagnosis.models.mad import mad_small
 from chiasm.registry import register
 
 
-@register("classifier", among=("excess_trees", "minirocket", "mad_small"))
+@register("classifier", among=("excess_trees", "minirocket", "mad_small"), preset="quick")
 def auto(
     *,
     modalities: Sequence[str] = MODALITIES,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chiasm.diagnosis.prediction.outcomes import columns_of, outcome_of, say_summary
+from chiasm.diagnosis.prediction.pictures import MANY, PatternPictures, cost_of_pictures
 from chiasm.diagnosis.quantities.assessment import measured
 from chiasm.diagnosis.quantities.severity import SeverityLevels, levels_for, rated
 from chiasm.diagnosis.readers.opening import open_source
@@ -34,6 +35,9 @@ class RecordingJob:
         inputs: folder or table.
         load: loads a model's folder with a number of processor threads.
         recorder: ``NAME=VALUE`` each, what the recorder's files do not say.
+        severity: YAML file of levels; None takes ``severity.yaml`` beside the inputs, or the
+            default levels.
+        patterns: folder for a picture of each recording's pattern; None draws none.
     """
 
     model: Path
@@ -42,17 +46,20 @@ class RecordingJob:
     load: Callable[[Path, int], Any]
     noun: str = "recordings"
     recorder: tuple[str, ...] = ()
+    severity: Path | None = None
+    patterns: Path | None = None
 
     @property
     def options(self) -> Mapping[str, Any]:
         """What else decides the tables."""
-        levels = levels_for(self.inputs)
-        options = {} if levels is None else {"severity": str(dict(levels.bounds))}
-        return options | ({"recorder": sorted(self.recorder)} if self.recorder else {})
+        levels = levels_for(self.inputs, self.severity)
+        options: dict[str, Any] = {} if levels is None else {"severity": str(dict(levels.bounds))}
+        options |= {"recorder": sorted(self.recorder)} if self.recorder else {}
+        return options | ({} if self.patterns is None else {"patterns": True})
 
     @property
     def pictures(self) -> bool:
-        """Recordings have no heat maps."""
+        """Recordings have no heat maps; their patterns are files of their own."""
         return False
 
     def open_model(self, threads: int) -> Any:
@@ -63,11 +70,13 @@ class RecordingJob:
         """List the recordings."""
         source = open_source(self.inputs, recorder=self.recorder)
         reader = without_listing(source)
-        used = [p.sentence for p in source.problems if not p.left_out]
+        used = [p.sentence for p in source.problems if not p.left_out][:MAX_LISTED]
+        if self.patterns is not None and len(source.refs) >= MANY:
+            used.append(cost_of_pictures(len(source.refs)))
         return Listing(
             source.refs,
             problems=tuple((p.source, problem_message(p)) for p in source.problems if p.left_out),
-            remarks=tuple(used[:MAX_LISTED]),
+            remarks=tuple(used),
             reader=reader,
             # The values of a store's recordings lie in its own files.
             files=() if reader is not None else tuple(sorted(self.inputs.iterdir())),
@@ -77,7 +86,9 @@ class RecordingJob:
         """Join a model and a reader; the store is opened where there is none."""
         if reader is None:
             reader = open_source(self.inputs, recorder=self.recorder)
-        return RecordingJudge(model, reader, levels_for(self.inputs))
+        levels = levels_for(self.inputs, self.severity)
+        drawn = None if self.patterns is None else PatternPictures(self.patterns, model)
+        return RecordingJudge(model, reader, levels, drawn)
 
 
 class RecordingJudge:
@@ -87,15 +98,20 @@ class RecordingJudge:
         model: trained or exported.
         reader: of the recordings.
         levels: of severity; None takes the defaults.
+        drawn: where patterns are drawn; None draws none.
     """
 
     def __init__(
-        self, model: Any, reader: RecordingSource, levels: SeverityLevels | None = None
+        self,
+        model: Any,
+        reader: RecordingSource,
+        levels: SeverityLevels | None = None,
+        drawn: PatternPictures | None = None,
     ) -> None:
-        self.model, self.reader, self.levels = model, reader, levels
+        self.model, self.reader, self.levels, self.drawn = model, reader, levels, drawn
         self.columns = columns_of(model.kinds)
 
-    def judge(self, item: Item) -> Outcome:
+    def judge(self, item: Item) -> tuple[Outcome]:
         """Diagnose one recording."""
         ref = _ref(item)
         # A reader remembers what it repaired; one for each recording forgets it again.
@@ -110,7 +126,9 @@ class RecordingJudge:
         diagnosis = next(self.model.predict_all([(ref.source, recording)]))
         if isinstance(recording, RecordingSample):
             diagnosis = rated(measured(diagnosis, recording), self.levels)
-        return outcome_of(diagnosis, self.model.kinds, remarks=remarks)
+            if self.drawn is not None and not diagnosis.error:
+                self.drawn.write(recording, diagnosis)
+        return (outcome_of(diagnosis, self.model.kinds, remarks=remarks),)
 
     def failed(self, source: str, sentence: str) -> Outcome:
         """Return the outcome of a recording that cannot be diagnosed."""
@@ -124,7 +142,7 @@ def predict_shards(
 
     Args:
         job: model and inputs.
-        out: folder of the results: ``verdicts/part-*.parquet``.
+        out: folder of the results: ``verdicts/part-*.parquet``, and ``patterns``.
         workers: processes at work at a time; None takes all processors of a cluster.
         ray: address of a cluster; None takes processes of this machine.
         quiet: print no progress.

@@ -6,10 +6,11 @@ import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
-from chiasm.diagnosis.prediction.occlusion import speaking_phases
+from chiasm.diagnosis.prediction.occlusion import WINDOWS, speaking_phases
 from chiasm.diagnosis.quantities.assessment import duration_of, recording_pulses
 from chiasm.diagnosis.quantities.pattern import phase_pattern
 from chiasm.errors import ConfigurationError
+from chiasm.files.appearing import appearing
 from chiasm.runs.console import say
 from chiasm.samples import Diagnosis, RecordingSample
 
@@ -17,6 +18,17 @@ NO_MATPLOTLIB = (
     "Patterns are drawn by matplotlib, which is not installed: pip install matplotlib, or leave "
     "them out with --no-pictures."
 )
+
+
+MANY = 100  # recordings whose pictures take long
+
+
+def cost_of_pictures(count: int) -> str:
+    """Return a sentence on what the pictures of many recordings cost."""
+    return (
+        f"Each of {count} recordings is judged {WINDOWS} times more for its picture; --no-pictures "
+        "leaves them out."
+    )
 
 
 class PatternPictures:
@@ -43,7 +55,8 @@ class PatternPictures:
             return None
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / picture_name(diagnosis.source)
-        path.write_bytes(png)
+        with appearing(path) as half:
+            half.write_bytes(png)
         return path
 
 

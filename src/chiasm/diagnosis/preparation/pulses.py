@@ -82,6 +82,36 @@ def pattern_picture(counts: NDArray[np.integer] | Array) -> FloatArray:
     return np.asarray(sized, np.float32) / np.float32(255)
 
 
+_LEAST_LAG, _MOST_LAG, _LEAST_PAIRS = 0.04, 1.0, 20  # seconds, seconds, pairs of pulses
+
+
+def phase_agreement(phase: Array, time: Array, *, frequency: float) -> float | None:
+    """Return how well phases agree with times at a mains frequency.
+
+    Two pulses that are ``t`` apart differ in phase by ``360 f t``. The mean cosine of what is left
+    is 1 where all agree, and about 0 at another frequency or of times in another unit.
+
+    Args:
+        phase: ``(N,)`` degrees.
+        time: ``(N,)`` seconds.
+        frequency: of the mains, Hz.
+
+    Returns:
+        In [-1, 1]; None where fewer than 20 pairs of pulses are 0.04 to 1 s apart.
+    """
+    order = np.argsort(time, kind="stable")
+    time, phase = time[order], phase[order]
+    later = np.searchsorted(time, time + _LEAST_LAG)
+    first = np.flatnonzero(later < len(time))
+    second = later[first]
+    lag = time[second] - time[first]
+    near = lag <= _MOST_LAG
+    if int(near.sum()) < _LEAST_PAIRS:
+        return None
+    left = np.radians(phase[second] - phase[first]) - 2 * np.pi * frequency * lag
+    return float(np.cos(left[near]).mean())
+
+
 def in_bins(values: FloatArray, *, rate: float, frequency: float, cycle: int = CYCLE) -> FloatArray:
     """Return a sampled signal as the extreme value in each bin of the phase of the mains.
 

@@ -35,7 +35,7 @@ FOLDER = "candidates"
 CHOICE = "choice.json"
 LEARNING, MODEL = "learning.json", "model"
 DRAWS, LEVEL = 2000, 0.95
-LEAST_SHARE = 0.2  # of the minutes, that a network has whatever the cheaper methods took
+LEAST_SHARE = 0.2  # of the minutes, that must be left for a network to be begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,9 @@ class Choice:
     candidates: tuple[Candidate, ...]
 
 
-def train_one_of(data: DiagnosisDataModule, train: Callable[..., Any]) -> DiagnosisDataModule:
+def train_one_of(
+    data: DiagnosisDataModule, train: Callable[..., Any], *, started: float
+) -> DiagnosisDataModule:
     """Train each method that takes all recordings, and copy the chosen one's model to the run.
 
     Each lies in ``candidates/NAME`` of the run, and one that is there already is not trained again.
@@ -81,6 +83,8 @@ def train_one_of(data: DiagnosisDataModule, train: Callable[..., Any]) -> Diagno
     Args:
         data: of the run; its division is that of all.
         train: trains one method, given its settings and its data.
+        started: ``time.monotonic()`` from which the minutes count. A method for which too few are
+            left is not tried, which is said.
 
     Returns:
         The data of the chosen method; the choice is written to ``choice.json``.
@@ -88,8 +92,8 @@ def train_one_of(data: DiagnosisDataModule, train: Callable[..., Any]) -> Diagno
     Raises:
         ConfigurationError: no method takes all recordings.
     """
-    started = time.monotonic()
-    config, trained = data.config, {}
+    config, last = data.config, 0.0
+    trained: dict[str, DiagnosisDataModule] = {}
     for name in find_model(config.model).among:
         member = _candidate(data, name)
         if member is None:
@@ -97,10 +101,18 @@ def train_one_of(data: DiagnosisDataModule, train: Callable[..., Any]) -> Diagno
             continue
         folder = member.config.out
         if not (folder / MODEL / CONTRACT).exists():
+            spent = (time.monotonic() - started) / 60
+            left = None if config.minutes is None else config.minutes - spent
+            if trained and left is not None and left < least_minutes(name, config, last):
+                say(
+                    f"{name} is not tried: {spent:.1f} of {config.minutes:g} minutes are spent. "
+                    "Give more minutes to compare it."
+                )
+                continue
             say(f"Training {name} ...")
-            left = _minutes_left(config.minutes, (time.monotonic() - started) / 60)
             settings = member.config.model_copy(update={"minutes": left})
             train(settings, data=data_of_split(settings, data.store, data.split))
+            last = (time.monotonic() - started) / 60 - spent
         trained[name] = member
     if not trained:
         raise ConfigurationError(
@@ -181,7 +193,7 @@ def _candidate(data: DiagnosisDataModule, name: str) -> DiagnosisDataModule | No
     refs = [ref for refs in data.split.lists().values() for ref in refs]
     if not modalities or not all(has_any(data.store, ref, modalities) for ref in refs):
         return None
-    settings = config.overrides() | {"data": config.data}
+    settings = config.overrides() | {"data": config.data, "preset": config.preset}
     left_out = {"image_size", "segment"} - set(parameters)
     if entry.fitted:
         left_out |= set(OF_NETWORKS)
@@ -190,8 +202,13 @@ def _candidate(data: DiagnosisDataModule, name: str) -> DiagnosisDataModule | No
     return data_of_split(DiagnosisConfig.make(**settings), data.store, data.split)
 
 
-def _minutes_left(minutes: float | None, spent: float) -> float | None:
-    return None if minutes is None else max(minutes - spent, LEAST_SHARE * minutes)
+def least_minutes(name: str, config: DiagnosisConfig, last: float) -> float:
+    """Return the minutes that must be left to begin a method, given those of the one before.
+
+    What is fitted in one call cannot be ended early, and may take twice as long as a cheaper one.
+    """
+    assert config.minutes is not None
+    return 2 * last if find_model(name).fitted else LEAST_SHARE * config.minutes
 
 
 def _choose_by_validation(

@@ -1,6 +1,7 @@
-"""Quantities of partial discharge from single pulses, after the definitions of IEC 60270.
+"""Quantities of partial discharge from single pulses, by the names of IEC 60270.
 
-Clause numbers are those of IEC 60270:2000 with its amendment 1.
+Edition 3 (2000) was followed by edition 4 (2025), which numbers its clauses anew: no clause is
+cited. A certificate needs an instrument and a procedure of the edition that is in force.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from chiasm.discharge import (
     Quantities,
 )
 
-# Clause 4.3.3: pulses a second, and least and largest reading in percent of that at 100 a second.
-# A peak detector that forgets with this time constant, averaged, stays between them.
+# Pulses a second, and least and largest reading in percent of that at 100 a second, as makers of
+# instruments state them; compare them with the edition of the standard that you work by. A peak
+# detector that forgets with this time constant, averaged, stays between them.
 PULSE_TRAIN_RESPONSE = ((1, 35, 45), (2, 55, 65), (5, 76, 86), (10, 85, 95), (50, 94, 104))
 TIME_CONSTANT_S = 0.44
 # The reading is the largest mean over so long a time; shorter recordings are averaged as a whole.
@@ -95,7 +97,7 @@ def quantities_of(
 
 
 def peak_reading(time_s: Array, charge: Array, duration_s: float) -> float:
-    """Return the largest repeatedly occurring charge, clauses 3.4 and 4.3.3.
+    """Return the largest repeatedly occurring charge.
 
     A peak detector holds the largest charge and forgets it with a time constant of 0.44 s; the
     reading is the largest mean of its output over a second, relative to that of 100 equal pulses a
@@ -146,7 +148,7 @@ def _reached_often(charge: Array, weight: Array, duration_s: float | None) -> fl
 def _power(
     pulses: Pulses, charge: Array, voltage: AppliedVoltage | None, per_s: float, said: list[str]
 ) -> float | None:
-    """Return the discharge power, clause 3.3.6: sum of charge times instantaneous voltage a second.
+    """Return the discharge power: sum of charge times instantaneous voltage a second.
 
     The phase is taken as that of the voltage.
     """
@@ -168,7 +170,7 @@ def _power(
 def _limits(
     pulses: Pulses, voltage: AppliedVoltage | None, duration_s: float | None, said: list[str]
 ) -> tuple[float | None, float | None]:
-    """Return inception and extinction voltage, clauses 3.7.1 and 3.7.2; None if not observed."""
+    """Return inception and extinction voltage; None if not observed."""
     if voltage is None or pulses.time is None or len(voltage.rms_kv) < 2:
         return None, None
     largest = float(voltage.rms_kv.max())

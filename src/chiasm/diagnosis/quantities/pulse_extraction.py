@@ -2,9 +2,9 @@
 
 A value is part of a pulse if it is farther from the quiet level (the median) than six robust
 standard deviations of the floor. A pulse begins at the first such value; the largest one within
-the dead time is its peak, and no other pulse begins in it. Instruments count so: clause 3.3.2 of
-IEC 60270 counts pulses above a threshold, and clause 3.2.7 names the pulse resolution time. A
-recorder that writes one peak for each bin of the phase has at most one pulse a bin.
+the dead time is its peak, and no other pulse begins in it. Instruments count so, with a threshold
+and a pulse resolution time. A recorder that writes one peak for each bin of the phase has at most
+one pulse a bin.
 """
 
 from __future__ import annotations

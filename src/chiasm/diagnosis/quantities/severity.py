@@ -1,7 +1,8 @@
 """How severe the pulses of a recording are: documented levels of charge, rate and growth.
 
 The class of the fault does not enter: which charge is dangerous depends on the insulation, and its
-limits are those of the object's standard or of its owner. The default levels are nobody's limits.
+limits are those of the object's standard or of its owner. The default levels are ours, of no
+standard, to be set by the user: ``severity.yaml`` beside the recordings, or ``--severity FILE``.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +17,25 @@ from chiasm.errors import DataError
 _PLAIN = b"0123456789+-.eE,\t\r\n "
 _MOST_HEADERS = 100  # lines
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(nan|inf)", re.IGNORECASE)
+_COMMENTS = ("#", "%", "//", '"#')
+# A row of units below the names of columns.
 _UNIT = re.compile(
-    r"[\[(]?(p|n|u|µ|μ|m|k)?(s|sec|seconds?|v|volts?|a|c|hz|deg|rad|°|db[a-z]*)[\])]?",
+    r"[\[(]?\s*(in\s+)?(p|n|u|µ|μ|m|k)?(s|sec|seconds?|v|volts?|a|amperes?|c|hz|deg|degrees?|°|rad|%|"
+    r"db\w*)?\s*[\])]?",
     re.IGNORECASE,
 )
-_INTERVAL = re.compile(r"(sampl\w*|x)?[ _-]*(interval|increment|period)$", re.IGNORECASE)
+# A line such as 'Sampling rate [Hz]: 20000' or 'Sample Interval;4e-7;s'.
+_FACT = re.compile(
+    r"\s*[\"']?([^:=;,\t\"'\[(]+?)[\"']?\s*(?:[\[(][^\])]*[\])]\s*)?[:=;,\t]\s*[\"']?"
+    r"([+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)\s*(?:(p|n|u|µ|μ|m|k|M|G)(?=S/s|Sa|sps|Hz|s))?"
+)
+_PREFIXES = {"p": 1e-12, "n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3} | {
+    "k": 1e3,
+    "M": 1e6,
+    "G": 1e9,
+}
 _LEAST_AXIS = 16  # rows and columns of a matrix with axes
-_CLOCK = re.compile(r"\d:\d\d:\d\d")
-_COMMENTS = ("#", "%", "//", '"#')
+_FEW_ROWS, _TEXT_SHARE = 5, 0.9
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,11 +46,15 @@ class InstrumentTable:
         names: of the columns, as written, or () where no line names them.
         values: ``(R, C)`` float64; NaN where a cell is empty.
         header: lines before the numbers, without comment marks.
+        facts: names and numbers that lines of the header hold, rates in Hz and times in seconds.
+        texts: columns that hold texts, e.g. a time of day; their values are NaN.
     """
 
     names: tuple[str, ...]
     values: NDArray[np.float64]
     header: tuple[str, ...] = ()
+    facts: tuple[tuple[str, float], ...] = ()
+    texts: tuple[int, ...] = ()
 
 
 def text_of(content: bytes) -> str:
@@ -67,77 +83,126 @@ def read_instrument_table(content: bytes, where: str) -> InstrumentTable:
     numbered = [(n, line.strip()) for n, line in enumerate(lines, start=1) if line.strip()]
     numbered = [(n, _uncommented(line)) for n, line in numbered]
     split = _splitter([line for _, line in numbered[:200]])
-    first = next(
-        (i for i, (_, line) in enumerate(numbered[: _MOST_HEADERS + 1]) if _numeric(split(line))),
-        None,
-    )
+    cells = [split(line) for _, line in numbered]
+    first, texts = _first_row(cells)
     if first is None:
         raise DataError(
             f"{where} holds no numbers in its first {min(len(numbered), _MOST_HEADERS)} lines; a "
-            "table of numbers was expected, with header lines before them at most"
-            f"{'; write times of day as seconds' * any(_CLOCK.search(x) for _, x in numbered[:9])}."
+            "table of numbers was expected, with header lines before them at most: take out "
+            "columns and lines of texts."
         )
-    rows = [split(line) for _, line in numbered[first:]]
+    rows = cells[first:]
     width = Counter(map(len, rows)).most_common(1)[0][0]
     for (number, _), row in zip(numbered[first:], rows, strict=True):
         if len(row) != width:
             raise DataError(f"{where}, row {number} has {len(row)} cells; {width} were expected.")
     try:
-        values = np.array([[_value(cell) for cell in row] for row in rows], np.float64)
+        values = np.array(
+            [[_value(c, k in texts) for k, c in enumerate(row)] for row in rows], np.float64
+        )
     except ValueError:
         number, column, cell = next(
             (n, column, cell)
             for (n, _), row in zip(numbered[first:], rows, strict=True)
             for column, cell in enumerate(row, start=1)
-            if cell and not _NUMBER.fullmatch(cell)
+            if cell and column - 1 not in texts and not _NUMBER.fullmatch(cell)
         )
         raise DataError(
             f"{where}, row {number}, column {column} holds '{cell[:20]}'; a number was expected."
         ) from None
     header = [line for _, line in numbered[:first]]
-    names = _names(header, split, width)
-    return InstrumentTable(names, values, tuple(header))
+    facts = _facts(header, cells[:first])
+    lead = _empty_lead(values)
+    if lead and not texts:  # facts of the recorder stand beside the first numbers
+        beside = [c for c in cells[:first] if len(c) == width and _numeric(c[lead:])]
+        early = [[_value(cell) for cell in c[lead:]] for c in beside]
+        values = np.concatenate(
+            [np.array(early).reshape(len(early), width - lead), values[:, lead:]]
+        )
+        return InstrumentTable((), values, tuple(header), facts)
+    names = _names(cells[:first], width)
+    return InstrumentTable(names, values, tuple(header), facts, texts)
 
 
-def _names(header: list[str], split: Callable[[str], list[str]], width: int) -> tuple[str, ...]:
-    """Return the names of the columns, with the units that stand in a line below them."""
+def _first_row(cells: list[list[str]]) -> tuple[int | None, tuple[int, ...]]:
+    """Return the first row of numbers, and which columns hold texts; None without any."""
+    looked = cells[: _MOST_HEADERS + 1]
+    first = next((i for i, row in enumerate(looked) if _numeric(row)), None)
+    if first is not None:
+        return first, ()
+    # A time of day or a name in each row: the other columns are numbers all the same.
+    width = Counter(map(len, cells[-_MOST_HEADERS:])).most_common(1)[0][0] if cells else 0
+    last = [row for row in cells[-_MOST_HEADERS:] if len(row) == width]
+    texts = tuple(
+        k
+        for k in range(width)
+        if np.mean([bool(row[k]) and not _NUMBER.fullmatch(row[k]) for row in last]) > _TEXT_SHARE
+    )
+    if len(last) < _FEW_ROWS or not 0 < len(texts) < width:
+        return None, ()
 
-    def cells(line: str) -> tuple[str, ...]:
-        return tuple(cell.strip(" \"'") for cell in split(line))
+    def whole(row: list[str]) -> bool:
+        rest = [c for k, c in enumerate(row) if k not in texts]
+        return len(row) == width and _numeric(rest)
 
-    names = cells(header[-1]) if header else ()
-    if len(names) != width:
-        return ()
-    above = cells(header[-2]) if len(header) > 1 else ()
-    units = all(_UNIT.fullmatch(name) for name in names if name)
-    if units and len(above) == width and not any(map(_UNIT.fullmatch, above)):
-        return tuple(f"{name} [{unit.strip('[]()')}]" for name, unit in zip(above, names))
-    return names
+    return next((i for i, row in enumerate(looked) if whole(row)), None), texts
 
 
-def sample_interval(header: tuple[str, ...]) -> float | None:
-    """Return the seconds between values that a head names, beside the name or below it; or None.
+def _empty_lead(values: NDArray[np.float64]) -> int:
+    """Return how many of the first columns are empty in every row, if not all are."""
+    empty = np.asarray(np.isnan(values).all(axis=0))
+    lead = int(np.argmin(empty)) if not empty.all() else 0
+    return lead if empty[:lead].all() else 0
 
-    Example:
-        >>> sample_interval(("X,CH1,Start,Increment", "Sequence,Volt,0.0,5e-05"))
-        5e-05
+
+def _names(header: list[list[str]], width: int) -> tuple[str, ...]:
+    """Return the names of the columns, joined with units that stand below them; () without any."""
+
+    def fitting(row: list[str]) -> list[str]:
+        more = row[width:]
+        fits = len(row) == width or (len(row) > width and all(map(_NUMBER.fullmatch, more)))
+        return [cell.strip(" \"'") for cell in row[:width]] if fits else []
+
+    last = fitting(header[-1]) if header else []
+    above = [cell.strip(" \"'") for cell in header[-2]][:width] if len(header) > 1 else []
+    if last and len(above) == width and all(map(_UNIT.fullmatch, last)) and any(last):
+        return tuple(f"{name} {unit}".strip() for name, unit in zip(above, last))
+    return tuple(last)
+
+
+def _facts(lines: list[str], cells: list[list[str]]) -> tuple[tuple[str, float], ...]:
+    """Return numbers of a header with their names: beside them, or above in a row of names."""
+    found = []
+    for line in lines:
+        match = _FACT.match(line)
+        if match is not None:
+            found.append((match[1], _number_of(match[2], match[3])))
+    for above, row in pairwise(cells):
+        if len(above) == len(row) > 1:
+            found += [(a, _value(c)) for a, c in zip(above, row) if _NUMBER.fullmatch(c)]
+    return tuple(found)
+
+
+def _number_of(digits: str, prefix: str | None) -> float:
+    """Return a number with its prefix, e.g. that of ``10 MS/s``."""
+    return float(digits.replace(",", ".")) * _PREFIXES.get(prefix or "", 1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CountMatrix:
+    """The counts of a matrix without its axes.
+
+    Attributes:
+        values: ``(R, C)``.
+        by_amplitude: whether an axis of amplitudes told their order: the largest is the first row.
     """
-    lines = [[cell.strip(" \"'") for cell in re.split("[,;\t]", line)] for line in header]
-    for row, below in zip(lines, [*lines[1:], []]):
-        for column, name in enumerate(row):
-            if not _INTERVAL.search(name):
-                continue
-            beside = row[column + 1] if column + 1 < len(row) else ""
-            under = below[column] if column < len(below) else ""
-            for text in (beside, under):
-                number = re.search(r"[\d.]+(e[+-]?\d+)?$", text, re.IGNORECASE)
-                if number is not None and _NUMBER.fullmatch(number[0]) and float(number[0]) > 0:
-                    return float(number[0])
-    return None
+
+    values: NDArray[np.float64]
+    by_amplitude: bool
 
 
-def without_axes(table: InstrumentTable) -> NDArray[np.float64] | None:
-    """Return the counts of a matrix with the largest amplitude first, without its axes.
+def without_axes(table: InstrumentTable) -> CountMatrix | None:
+    """Return the counts of a matrix without its axes.
 
     The first row, or the line of names, and the first column are axes if they have equal steps.
     None where there is no axis along the phases, or something else than counts inside.
@@ -153,13 +218,11 @@ def without_axes(table: InstrumentTable) -> NDArray[np.float64] | None:
     if not _is_axis(phases):
         return None
     amplitudes = rows[:, 0]
-    inner = rows
-    if _is_axis(amplitudes):
-        inner = rows[:, 1:]
-        if amplitudes[0] < amplitudes[-1]:
-            inner = inner[::-1]
+    inner, told = rows, _is_axis(amplitudes)
+    if told:
+        inner = rows[:, 1:] if amplitudes[0] > amplitudes[-1] else rows[::-1, 1:]
     counts = (inner >= 0).all() and (inner == np.rint(inner)).all()
-    return inner if counts else None
+    return CountMatrix(inner, told) if counts else None
 
 
 def _is_axis(values: NDArray[np.float64]) -> bool:
@@ -211,5 +274,5 @@ def _numeric(cells: list[str]) -> bool:
     return any(cells) and all(not cell or _NUMBER.fullmatch(cell) for cell in cells)
 
 
-def _value(cell: str) -> float:
-    return float(cell.replace(",", ".")) if cell else float("nan")
+def _value(cell: str, text: bool = False) -> float:
+    return float(cell.replace(",", ".")) if cell and not text else float("nan")

@@ -9,13 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from chiasm.diagnosis.preparation.pulses import pattern_of, pattern_picture
 from chiasm.diagnosis.readers.instrument_tables import read_instrument_table
 from chiasm.diagnosis.readers.recorded import (
+    TIME_UNITS,
     Recorded,
     RecorderSettings,
     check_finite,
+    degrees_of,
     of_pulses,
     remarked,
     system_of,
@@ -29,6 +32,15 @@ _MONITOR_ROLES = ("A", "P", "Ti", "SG")
 MONITOR_ROLES = ("A", "P", "Ti")  # without which there is no list of pulses
 _MONITOR = re.compile(r"(?P<name>.+)-(A|P|Ti|SG)\.(txt|csv)", re.IGNORECASE)
 _MONITOR_FREQUENCY = 9
+# What the elements of an instrument's XML are called.
+_XML_ROLES = {
+    **dict.fromkeys(("times", "time", "timestamps"), "times"),
+    **dict.fromkeys(("phase", "phases", "angle", "angles"), "phase"),
+    **dict.fromkeys(("sample", "samples", "amplitude", "amplitudes"), "sample"),
+    **dict.fromkeys(("charge", "charges", "magnitude", "magnitudes"), "sample"),
+    **dict.fromkeys(("quantity", "quantities", "count", "counts", "number"), "quantity"),
+}
+_XML_LISTS = frozenset({"times", "sample", "quantity"})
 _SESSION = re.compile(rb"<(folder|date)>([^<]*)</")
 
 
@@ -103,35 +115,121 @@ def instrument_xml(content: bytes, settings: RecorderSettings, where: str) -> Re
         root = ElementTree.fromstring(content)
     except ElementTree.ParseError as cause:
         raise DataError(f"{where} is no complete XML ({cause}); copy it again.") from cause
-    lists = {}
-    for name in ("times", "sample", "quantity"):
-        text = root.findtext(name)
-        if text is None:
-            raise DataError(
-                f"{where} is XML without '{name}'; known is the XML of detectors that list times, "
-                "sample and quantity. Export a list of pulses or a table of counts instead."
-            )
-        try:
-            lists[name] = np.array(text.split(), np.float64)
-        except ValueError as cause:
-            raise DataError(f"{where}: {name} holds something else than numbers.") from cause
+    lists = _lists(root, where)
     sizes = {name: values.size for name, values in lists.items()}
     if len(set(sizes.values())) > 1 or not all(sizes.values()):
         raise DataError(f"{where}: its lists have {sizes} values; equal numbers were expected.")
-    frequency = float(root.findtext("sweep_rate") or settings.frequency)
-    phase = np.mod(lists["times"] / 1000 * frequency * 360.0, 360.0)
-    pulses = Pulses(phase, lists["sample"], None, lists["quantity"])
-    group = {"session": " ".join(filter(None, (root.findtext("folder"), root.findtext("date"))))}
-    remark = f"{where}: a pattern of {len(phase)} cells of an instrument, {frequency:g} Hz."
+    if not all(np.isfinite(values).all() for values in lists.values()):
+        raise DataError(f"{where}: its lists hold what is no finite number; export it again.")
+    text = _text(root, "sweep_rate")
+    frequency, told = _rate(text, settings, where)
+    if "phase" in lists:
+        phase = degrees_of(lists["phase"], "", settings, where)
+    else:
+        phase = _phase_in_cycle(lists["times"], frequency, settings, where)
+    count, said = None, f"{where}: it has no numbers of pulses: each entry counts once."
+    if "quantity" in lists:
+        if (lists["quantity"] < 0).any():
+            raise DataError(f"{where}: quantity has a negative number of pulses; export it again.")
+        count, said = lists["quantity"], ""
+    pulses = Pulses(phase, lists["sample"], None, count)
+    group = {"session": " ".join(filter(None, (_text(root, "folder"), _text(root, "date"))))}
+    remark = f"{where}: a pattern of {len(phase)} cells of an instrument, {frequency:g} Hz{told}."
     return Recorded(
         None,
         pattern_picture(pattern_of(pulses)),
         frequency,
-        remarks=(remark,),
+        remarks=(remark, *filter(None, (said,))),
         group=group if group["session"] else {},
         pulses=pulses,
         system=system_of(settings),
     )
+
+
+def _lists(root: ElementTree.Element, where: str) -> dict[str, NDArray[np.float64]]:
+    """Return the lists of an XML by what their names say, wherever they stand.
+
+    Raises:
+        DataError: amplitudes, or what gives their phases, are not there.
+    """
+    held: dict[str, str] = {}
+    for element in root.iter():
+        role = _XML_ROLES.get(_tag(element).lower(), "")
+        text = (element.text or "").replace(",", " ").replace(";", " ")
+        # A list, and no setting that is called as a list: 'phase' may be a word, 'time' an hour.
+        words = text.split()
+        many = len(words) > 1 and _numeric(words[0])
+        if role and (many or _tag(element) in _XML_LISTS) and role not in held:
+            held[role] = text
+    absent = [name for name in ("sample",) if name not in held]
+    absent += ["times"] if not {"times", "phase"} & held.keys() else []
+    if absent:
+        names = [_tag(e) for e in root.iter() if len((e.text or "").split()) > 1]
+        known = f"It has lists called {', '.join(names[:6])}. " if names else ""
+        raise DataError(
+            f"{where} is XML without '{absent[-1]}'; known is the XML of detectors that list times "
+            "(or phase), sample (or amplitude, charge) and quantity (or count). "
+            f"{known}Export a list of pulses with columns phase, charge and count as CSV instead.",
+            see="columns",
+        )
+    lists = {}
+    for role, text in held.items():
+        try:
+            lists[role] = np.array(text.split(), np.float64)
+        except ValueError as cause:
+            raise DataError(f"{where}: {role} holds something else than numbers.") from cause
+    return lists
+
+
+def _numeric(word: str) -> bool:
+    try:
+        return np.isfinite(float(word))
+    except ValueError:
+        return False
+
+
+def _tag(element: ElementTree.Element) -> str:
+    return element.tag.rsplit("}", 1)[-1]
+
+
+def _text(root: ElementTree.Element, name: str) -> str | None:
+    """Return the text of the first element of a name, whatever its name space."""
+    return next((e.text for e in root.iter() if _tag(e).lower() == name), None)
+
+
+def _rate(text: str | None, settings: RecorderSettings, where: str) -> tuple[float, str]:
+    """Return the mains frequency of an instrument's XML, and what is to be said of it."""
+    if text is None:
+        return settings.frequency, " (assumed: it has no sweep_rate)"
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 10 <= rate <= 400:
+        raise DataError(
+            f"{where}: sweep_rate is '{text[:20]}', no mains frequency from 10 to 400 Hz; write "
+            "the right one into the file."
+        )
+    return rate, ""
+
+
+def _phase_in_cycle(
+    times: NDArray[np.float64], frequency: float, settings: RecorderSettings, where: str
+) -> NDArray[np.float64]:
+    """Return degrees of times within a mains cycle, which are milliseconds unless said otherwise.
+
+    Raises:
+        DataError: they fill less than a hundredth of the cycle, or more than it.
+    """
+    unit = settings.time_unit or "ms"
+    share = times * TIME_UNITS[unit] * frequency
+    if float(share.min()) < -0.01 or float(share.max()) > 1.01 or float(share.max()) < 0.01:
+        raise DataError(
+            f"{where}: its times lie between {times.min():g} and {times.max():g}, which in {unit} "
+            f"are no times within a cycle of {frequency:g} Hz; give their unit, time_unit=us or s, "
+            "or see sweep_rate in the file."
+        )
+    return np.mod(share * 360.0, 360.0)
 
 
 def session_of(path: Path) -> str:

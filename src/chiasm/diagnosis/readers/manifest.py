@@ -41,7 +41,7 @@ from chiasm.samples import Problem, RecordingSample
 SENSOR_COLUMNS = ("image", "series")
 RECORDER_COLUMNS = (
     *("sample_rate", "columns", "raw_type", "header_bytes", "variable"),
-    *("charge", "voltage_kv", "dead_time"),
+    *("charge", "voltage_kv", "dead_time", "time_unit", "phase_unit", "amplitude_grows"),
 )
 FACT_COLUMNS = (
     *("layout", "label", "kind", "split", "frequency", "samples_per_cycle"),

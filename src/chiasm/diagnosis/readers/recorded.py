@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,14 +37,41 @@ CHARGE_UNITS = {"pc": 1.0, "nc": 1e3, "uc": 1e6, "µc": 1e6, "μc": 1e6}
 _SIGNAL_UNITS = ("v", "mv", "uv", "µv", "μv", "a", "ma", "ua", "dbm", "dbmv", "dbuv")
 VOLTAGE_UNITS = {"v": 1e-3, "kv": 1.0, "volt": 1e-3, "volts": 1e-3}
 
+# Seconds of a unit of time, as headers write it.
+TIME_UNITS = {
+    **{"ps": 1e-12, "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0},
+    **{"sec": 1.0, "second": 1.0, "seconds": 1.0, "sekunden": 1.0, "msec": 1e-3, "usec": 1e-6},
+    **{"millisecond": 1e-3, "milliseconds": 1e-3, "microsecond": 1e-6, "microseconds": 1e-6},
+    **{"nanosecond": 1e-9, "nanoseconds": 1e-9, "min": 60.0, "minutes": 60.0, "h": 3600.0},
+}
+_NO_TIMES = frozenset({"sample", "samples", "points", "pts", "cycle", "cycles", "days", "dd", "hh"})
+# Degrees of a unit of the phase.
+PHASE_UNITS = {"degrees": 1.0, "radians": 180 / math.pi, "percent": 3.6, "cycles": 360.0}
+_PHASE_WORDS = {
+    **dict.fromkeys(("deg", "degree", "degrees", "grad", "grados", "°"), "degrees"),
+    **dict.fromkeys(("rad", "radian", "radians"), "radians"),
+    **dict.fromkeys(("percent", "pct", "prozent"), "percent"),
+    **dict.fromkeys(("cycle", "cycles", "pu", "turn", "turns", "period", "periods"), "cycles"),
+}
+_DECIBELS = ("db", "dbm", "dbmv", "dbuv", "dbµv", "dbv")
+# Amplitude grows with the rows of a pattern's matrix downwards, upwards, or with its columns.
+DIRECTIONS = ("up", "down", "right", "left")
+
 # Words of column names, in the languages of instruments.
 COLUMN_WORDS: Mapping[str, tuple[str, ...]] = {
     "voltage": (),  # at the test object: told from a voltage that is the signal by what is beside
-    "phase": ("phase", "phi", "angle", "winkel", "fase", "grad", "deg", "°"),
-    "time": ("time", "zeit", "tiempo", "temps", "tempo", "sec", "second", "t"),
+    "phase": (
+        *("phase", "phi", "angle", "winkel", "fase", "grad", "deg", "degree", "degrees", "°"),
+        *("theta", "rad", "φ", "ϕ", "θ"),
+    ),
+    "time": (
+        *("time", "zeit", "tiempo", "temps", "tempo", "t", "sec", "second", "seconds", "s"),
+        *("ms", "us", "µs", "μs", "ns", "msec", "usec"),
+    ),
     "count": ("count", "number", "quantity", "anzahl", "n"),
     "amplitude": (
         *("charge", "amplitude", "ampl", "magnitude", "voltage", "level", "signal", "value"),
+        *("height", "peak", "qiec", "qpeak", "vpeak", "vpp", "amp"),
         *("ladung", "spannung", "carga", "tension", "pc", "nc", "mv", "dbm", "volt"),
         *("ch", "channel", "kanal", "q", "a", "u", "v"),
     ),
@@ -67,6 +95,10 @@ class RecorderSettings:
         charge: calibration factor, the apparent charge of one unit of amplitude in pC.
         voltage_kv: effective value of the voltage at the test object, kV.
         dead_time: after the beginning of a pulse, in which no other begins, seconds.
+        time_unit: of a list's times where no header says it: s, ms, us, ns.
+        phase_unit: of a list's phases: degrees, radians, percent or cycles.
+        amplitude_grows: of a matrix of counts: ``up`` (the first row is the largest), ``down``, or
+            of one whose rows are phases: ``right`` or ``left``.
     """
 
     frequency: float = 60.0
@@ -80,6 +112,9 @@ class RecorderSettings:
     charge: float | None = None
     voltage_kv: float | None = None
     dead_time: float | None = None
+    time_unit: str = ""
+    phase_unit: str = ""
+    amplitude_grows: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a name that is none.
@@ -96,6 +131,14 @@ class RecorderSettings:
                 )
         if self.raw_type and self.raw_type not in RAW_TYPES:
             raise DataError(f"The type is '{self.raw_type}'; choose from {', '.join(RAW_TYPES)}.")
+        for name, known in (
+            ("time_unit", TIME_UNITS),
+            ("phase_unit", PHASE_UNITS),
+            ("amplitude_grows", DIRECTIONS),
+        ):
+            value = getattr(self, name)
+            if value and value not in known:
+                raise DataError(f"The {name} is '{value}'; {', '.join(known)} were expected.")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,7 +239,139 @@ def _voltage(
 
 
 def _words(name: str) -> list[str]:
-    return [word for word in re.split(r"[^a-zµμ]+", name.lower()) if word]
+    return [word for word in re.split(r"[^a-zµμ°φϕθ]+", name.lower()) if word]
+
+
+def role_of(name: str) -> str:
+    """Return what a column's name says that it is: time, phase, amplitude, count, or "".
+
+    Examples:
+        >>> [role_of(name) for name in ("Phase (rad)", "second", "CH1 in V", "Apparent charge")]
+        ['phase', 'time', 'amplitude', 'amplitude']
+        >>> role_of("Gain")
+        ''
+    """
+    words = _words(name)
+    for role, known in COLUMN_WORDS.items():
+        if any(
+            word == k or (len(k) > 3 and word.startswith(k)) for word in words[:1] for k in known
+        ):
+            return role
+    # A unit alone tells, too: 'Q [pC]'.
+    for role, known in COLUMN_WORDS.items():
+        if any(word in known for word in words[1:]):
+            return role
+    return ""
+
+
+def is_charge(name: str) -> bool:
+    """Return whether a column's name is that of a charge."""
+    words = _words(name)
+    return bool(words) and (words[0] in _CHARGE_WORDS or any(w in CHARGE_UNITS for w in words))
+
+
+def seconds_of(
+    times: NDArray[np.float64], name: str, settings: RecorderSettings, where: str
+) -> tuple[NDArray[np.float64], bool]:
+    """Return times in seconds, and whether their unit was said.
+
+    Raises:
+        DataError: the header names what is no unit of time.
+    """
+    if settings.time_unit:
+        return times * TIME_UNITS[settings.time_unit], True
+    words = _words(name)
+    # The last word first: 'Time per div [us]'. A lone 't' or 's' is the column itself.
+    for word in [*words[:0:-1], *(w for w in words[:1] if len(w) > 1)]:
+        if word in TIME_UNITS:
+            return times * TIME_UNITS[word], True
+    strange = [word for word in words[1:] if word in _NO_TIMES]
+    if strange:
+        raise DataError(
+            f"{where}: its column '{name}' is in {strange[0]}, which is no unit of time: give "
+            f"time_unit=s (or {', '.join(u for u in ('ms', 'us', 'ns'))}) if it is one, or leave "
+            "the column out (columns=-,phase,amplitude, in their order).",
+            see="columns",
+        )
+    return times, False
+
+
+def degrees_of(
+    phase: NDArray[np.float64], name: str, settings: RecorderSettings, where: str
+) -> NDArray[np.float64]:
+    """Return phases in degrees, 0 to 360.
+
+    Raises:
+        DataError: they can be in another unit, or are in none.
+    """
+    unit = settings.phase_unit
+    if not unit:
+        unit = next((_PHASE_WORDS[w] for w in _words(name)[::-1] if w in _PHASE_WORDS), "")
+        unit = "percent" if "%" in name else unit
+    low, high = (float(phase.min()), float(phase.max())) if len(phase) else (0.0, 0.0)
+    if not unit and (other := _other_unit(low, high, len(phase))):
+        raise DataError(
+            f"{where}: its phases lie between {low:g} and {high:g}, and no header names their "
+            f"unit: give phase_unit={other}, or phase_unit=degrees.",
+            see="columns",
+        )
+    degrees = phase * PHASE_UNITS[unit or "degrees"]
+    if len(degrees) and (degrees.min() < -180.5 or degrees.max() > 360.5):
+        raise DataError(
+            f"{where}: its phases lie between {low:g} and {high:g} {unit or 'degrees'}; one mains "
+            f"cycle was expected. Give their unit, phase_unit={', '.join(PHASE_UNITS)}, or name "
+            "the columns (columns=time,phase,amplitude).",
+            see="columns",
+        )
+    return np.mod(degrees, 360.0)
+
+
+def _other_unit(low: float, high: float, count: int) -> str:
+    """Return in which other unit than degrees phases may be; "" where they must be in degrees."""
+    size = max(-low, high)
+    if size <= 1.0:
+        return "cycles"
+    if size <= 2 * math.pi + 0.01:
+        return "radians"
+    # Discharges of both half-cycles reach beyond 100 degrees.
+    return "percent" if 0 <= low < 40 and 60 < high <= 100.5 and count >= _MANY else ""
+
+
+_MANY = 20  # pulses, whose phases span what they can
+
+
+def amplitudes_of(
+    values: NDArray[np.float64], name: str, where: str
+) -> tuple[NDArray[np.float64], tuple[str, ...]]:
+    """Return amplitudes of pulses, those in decibel as amplitudes, and remarks."""
+    unit = next((w for w in re.split(r"[^a-zµ]+", name.lower())[::-1] if w in _DECIBELS), "")
+    if unit:
+        return 10 ** (values / 20), (f"{where}: amplitudes in {unit} were made linear.",)
+    if len(values) >= _MANY and (values < 0).all():
+        return values, (
+            f"{where}: all amplitudes are negative and were taken as pulses downwards; levels in "
+            "decibel need a header that says so, e.g. 'level [dBm]'.",
+        )
+    return values, ()
+
+
+def numbers_of_pulses(
+    values: NDArray[np.float64], name: str, where: str
+) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
+    """Return how often pulses were seen; None where the column counts the rows.
+
+    Raises:
+        DataError: a number is negative.
+    """
+    if len(values) > 2 and (np.diff(values) == 1).all():
+        return None, (f"{where}: the column '{name}' counts the rows; it was left out.",)
+    if (values < 0).any():
+        raise DataError(
+            f"{where}: its column '{name}' of numbers of pulses has a negative one; leave it out, "
+            "columns=phase,amplitude,- in the order of the columns.",
+            see="columns",
+        )
+    return values, ()
 
 
 _LARGEST = float(np.finfo(np.float32).max)

@@ -8,22 +8,31 @@ with the option that says which one it is.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.diagnosis.preparation.pulses import in_bins, pattern_picture
+from chiasm.diagnosis.preparation.count_matrices import (
+    LEAST_PATTERN,
+    like_pattern,
+    likely_direction,
+    rising_rows,
+)
+from chiasm.diagnosis.preparation.pulses import in_bins, pattern_picture, phase_agreement
 from chiasm.diagnosis.preparation.recorders import CYCLE
+from chiasm.diagnosis.readers.array_files import (
+    array_content,
+    described,
+    raw_numbers,
+    told_fact,
+)
 from chiasm.diagnosis.readers.instrument_tables import (
     InstrumentTable,
     read_instrument_table,
-    sample_interval,
     without_axes,
 )
 from chiasm.diagnosis.readers.instruments import (
@@ -32,17 +41,20 @@ from chiasm.diagnosis.readers.instruments import (
     monitor_files,
     read_monitor,
 )
-from chiasm.diagnosis.readers.pulse_phases import phases_in_degrees, seconds_by_phase
 from chiasm.diagnosis.readers.recorded import (
-    COLUMN_WORDS,
     RAW_SUFFIXES,
-    RAW_TYPES,
     Layout,
     Recorded,
     RecorderSettings,
+    amplitudes_of,
     check_finite,
+    degrees_of,
+    is_charge,
+    numbers_of_pulses,
     of_pulses,
     remarked,
+    role_of,
+    seconds_of,
     system_of,
     system_of_table,
     with_test_voltage,
@@ -51,11 +63,11 @@ from chiasm.discharge import Pulses
 from chiasm.errors import DataError
 from chiasm.files.decoding import bytes_of
 
-_TIME_UNITS = {"ps": 1e-12, "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0}
-_TIME_UNITS |= {"sec": 1.0, "second": 1.0, "seconds": 1.0, "msec": 1e-3, "usec": 1e-6}
 _UNIFORM = 0.02  # share of a step by which steps of a sampled time may differ
-# A pattern has at least so many rows and columns, and so large a share of empty cells.
-_LEAST_PATTERN, _EMPTY = 16, 0.5
+_MOST_CHANNELS = 8  # rows that may as well be channels
+# Phases and times agree at one mains frequency, or do not.
+_AGREES, _DISAGREES = 0.85, 0.5
+_MAINS, _TIME_SCALES = (50.0, 60.0), {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 def read_recorder_file(path: Path | str, settings: RecorderSettings) -> Recorded:
@@ -76,14 +88,36 @@ def recorded_from_bytes(content: bytes, where: str, settings: RecorderSettings) 
     """Decode the content of one file as ``read_recorder_file`` does; ``where`` is its name."""
     suffix = Path(where).suffix.lower()
     if settings.raw_type or suffix in RAW_SUFFIXES:
-        return _sampled(_raw(content, settings, where), settings, where)
+        return _sampled(raw_numbers(content, settings, where), settings, where)
     if content.lstrip()[:1] == b"<":
         return instrument_xml(content, settings, where)
     if content[:6] == b"\x93NUMPY" or suffix in (".npy", ".npz", ".mat"):
-        return _of_array(_array(content, where, settings), settings, where)
-    recorded = _of_table(read_instrument_table(content, where), settings, where)
+        held, settings, said = array_content(content, where, settings)
+        if isinstance(held, InstrumentTable):
+            return remarked(_of_table(held, settings, where), said)
+        return remarked(_of_array(held, settings, where), said)
+    table = read_instrument_table(content, where)
+    settings, said = _told_by_header(table, settings, where)
+    recorded = remarked(_of_table(table, settings, where), said)
     alone = lone_monitor_file(Path(where).name)
     return remarked(recorded, (alone,)) if alone else recorded
+
+
+def _told_by_header(
+    table: InstrumentTable, settings: RecorderSettings, where: str
+) -> tuple[RecorderSettings, tuple[str, ...]]:
+    """Return the settings with the rate and the mains frequency that lines of a header name."""
+    said = []
+    for name, number in table.facts:
+        found = told_fact(name, number)
+        if found == "frequency" and number != settings.frequency:
+            settings = replace(settings, frequency=number)
+            said.append(f"{where}: {number:g} Hz of the mains by its header.")
+        elif found in ("sample_rate", "step") and not described(settings):
+            rate = number if found == "sample_rate" else 1 / number
+            settings = replace(settings, sample_rate=rate)
+            said.append(f"{where}: {rate:.6g} values a second by its header.")
+    return settings, tuple(said)
 
 
 def _of_array(values: NDArray[Any], settings: RecorderSettings, where: str) -> Recorded:
@@ -111,6 +145,37 @@ def _of_table(table: InstrumentTable, settings: RecorderSettings, where: str) ->
     values = table.values
     given = bool(settings.columns)
     roles = _roles(settings.columns or table.names, values.shape[1], where, given=given)
+    if table.texts:
+        held = {role: [c for c in some if c not in table.texts] for role, some in roles.items()}
+        said = _text_columns(table, where)
+        return remarked(
+            _of_columns(table, {r: c for r, c in held.items() if c}, settings, where), said
+        )
+    if not given and list(roles) == ["amplitude"] and len(roles["amplitude"]) < values.shape[1]:
+        # A number of the row beside named channels.
+        rest = [c for c in range(values.shape[1]) if c not in roles["amplitude"]]
+        if len(values) > 2 and all((np.diff(values[:, c]) == 1).all() for c in rest):
+            kept = InstrumentTable(
+                tuple(table.names[c] for c in roles["amplitude"]), values[:, roles["amplitude"]]
+            )
+            names = ", ".join(f"'{table.names[c]}'" for c in rest)
+            remark = f"{where}: the column {names} counts the values; it was left out."
+            return remarked(_of_table(kept, settings, where), (remark,))
+    return _of_columns(table, roles, settings, where)
+
+
+def _text_columns(table: InstrumentTable, where: str) -> tuple[str, ...]:
+    names = ", ".join(f"'{_name(table, c)}'" if table.names else str(c + 1) for c in table.texts)
+    return (
+        f"{where}: the column {names} holds texts and was left out; times count as numbers of "
+        "seconds alone.",
+    )
+
+
+def _of_columns(
+    table: InstrumentTable, roles: Mapping[str, list[int]], settings: RecorderSettings, where: str
+) -> Recorded:
+    values = table.values
     if settings.layout not in ("rows", "channels", "pattern"):
         if "phase" in roles and "amplitude" in roles:
             return _pulse_list(table, roles, settings, where)
@@ -125,32 +190,39 @@ def _of_table(table: InstrumentTable, settings: RecorderSettings, where: str) ->
                 "columns=time,phase,amplitude.",
                 see="columns",
             )
-        few = 2 <= values.shape[1] <= 8 and len(values) >= _LEAST_PATTERN
-        if few and (not roles or _is_time_beside(table, roles)):
+        if not roles and 2 <= values.shape[1] <= 8 and len(values) >= LEAST_PATTERN:
             return _unnamed(table, settings, where)
-        if few and table.names and not given and len(roles.get("amplitude", ())) < values.shape[1]:
-            raise DataError(
-                f"{where} has the columns {', '.join(table.names)}, which are not all known. Say "
-                "what they are, in order, e.g. columns=time,amplitude, or - for one that is not "
-                "used.",
-                see="columns",
-            )
+    if table.texts:
+        raise DataError(
+            f"{where} has columns of texts, and its other columns do not say what they are: name "
+            "all in their order, e.g. columns=-,phase,amplitude.",
+            see="columns",
+        )
     check_finite(values, where)
-    if settings.layout in ("", "pattern") and (inner := without_axes(table)) is not None:
-        axes = f"{where}: the first row and column are axes, and were left out of the counts."
-        pattern = replace(settings, layout="pattern")
-        return remarked(_of_matrix(inner, pattern, where, default="rows"), (axes,))
+    if settings.layout in ("", "pattern") and (counts := without_axes(table)) is not None:
+        axes = f"{where}: the first row or column are axes, and were left out of the counts."
+        if counts.by_amplitude:
+            settings = replace(settings, amplitude_grows="up")
+        return remarked(_pattern(counts.values, settings, where), (axes,))
     if values.shape[1] == 1 or values.shape[0] == 1:
         return _sampled(values.reshape(1, -1), settings, where)
     if "amplitude" in roles and len(roles["amplitude"]) == values.shape[1] <= 8:
         return _sampled(values.T, settings, where)  # named channels
+    if roles and not settings.layout:
+        raise DataError(
+            f"{where} has the columns {', '.join(table.names[:9])}, of which not all say what they "
+            "are; name them in their order, e.g. columns=time,amplitude,- (phase, time, amplitude, "
+            "count, voltage, or - for one that is not used).",
+            see="columns",
+        )
     return _of_matrix(values, settings, where, default="rows")
 
 
 def _unnamed(table: InstrumentTable, settings: RecorderSettings, where: str) -> Recorded:
-    """Read two to eight columns without names, or with names that say nothing of time."""
+    """Read two to eight columns without names."""
     first = table.values[:, 0]
-    if _equal_steps(first):
+    # One value a cycle is no signal: pulses may follow each other so.
+    if _equal_steps(first) and first[1] - first[0] < 0.5 / settings.frequency:
         roles = {"time": [0], "amplitude": [*range(1, table.values.shape[1])]}
         return _timed(table, roles, settings, where)
     raise DataError(
@@ -162,40 +234,25 @@ def _unnamed(table: InstrumentTable, settings: RecorderSettings, where: str) -> 
     )
 
 
-def _is_time_beside(table: InstrumentTable, roles: Mapping[str, list[int]]) -> bool:
-    """Return whether a first column without a role has the equal steps of a time."""
-    others = set(range(1, table.values.shape[1]))
-    known = {"amplitude", "voltage"}
-    return (
-        set(roles) <= known
-        and set().union(*roles.values()) <= others
-        and _equal_steps(table.values[:, 0])
-    )
-
-
 def _timed(
     table: InstrumentTable, roles: Mapping[str, list[int]], settings: RecorderSettings, where: str
 ) -> Recorded:
     """Read a time and one or more signals: sampled if the time has equal steps, else pulses."""
     column = roles["time"][0]
-    unit, said = _time_unit(table.names[column] if table.names else "")
-    time = table.values[:, column] * unit
+    name = table.names[column] if table.names else ""
+    time, said = seconds_of(table.values[:, column], name, settings, where)
     signals = table.values[:, roles["amplitude"]].T
     check_finite(np.vstack([time, signals]).T, where)
     if len(time) < 2:
         raise DataError(f"{where} has one row of numbers, which is no series.")
-    steps = np.diff(time)
     if _equal_steps(time):
-        whole = bool(np.all(table.values[:, column] == np.rint(table.values[:, column])))
-        if whole and steps.mean() >= 0.5 * unit and not said:
+        step = _step(time)
+        counted = table.values[:, column]
+        if not said and float(np.diff(counted).mean()) >= 0.5 and not np.mod(counted, 1).any():
             remark = f"{where}: the first column counts the values; it was left out."
-            interval = sample_interval(table.header)
-            if interval is not None and settings.sample_rate is None:
-                settings = replace(settings, sample_rate=1 / interval)
-                remark += f" Its head names steps of {interval:g} s."
             read = _sampled(signals, settings, where)
             return remarked(read, (remark,))
-        rate = 1 / float(steps.mean())
+        rate = 1 / step
         system, said_of_system = system_of_table(table, roles, settings, where, time)
         remark = (
             f"{where}: {len(time)} values at {rate:.6g} a second by its column of time"
@@ -214,61 +271,102 @@ def _timed(
         f"{where}: pulses without a phase; it was counted from the first time at "
         f"{settings.frequency:g} Hz, so that only phases to each other mean something."
     )
-    read = of_pulses(Pulses(phase, signals[0], time - time.min()), settings)
-    return remarked(replace(read, system=system), (remark, *said_of_system))
+    amplitudes, linear = amplitudes_of(signals[0], _name(table, roles["amplitude"][0]), where)
+    read = of_pulses(Pulses(phase, amplitudes, time - time.min()), settings)
+    return remarked(replace(read, system=system), (remark, *linear, *said_of_system))
 
 
 def _pulse_list(
     table: InstrumentTable, roles: Mapping[str, list[int]], settings: RecorderSettings, where: str
 ) -> Recorded:
-    values = table.values
+    values, remarks = table.values, [f"{where}: a list of {len(table.values)} pulses."]
+    if len(roles["amplitude"]) > 1:
+        # A charge is what is diagnosed and judged, wherever it stands.
+        chosen = next((c for c in roles["amplitude"] if is_charge(_name(table, c))), None)
+        chosen = roles["amplitude"][0] if chosen is None else chosen
+        roles = {**roles, "amplitude": [chosen]}
+        remarks.append(f"{where}: of its amplitudes '{_name(table, chosen)}' is read.")
     check_finite(values[:, [c for columns in roles.values() for c in columns]], where)
-    name = table.names[roles["phase"][0]].lower() if table.names else ""
-    phase, said_of_phase = phases_in_degrees(values[:, roles["phase"][0]], name, where)
-    if phase.min() < -180.5 or phase.max() > 360.5:
-        raise DataError(
-            f"{where}: its phases lie between {phase.min():g} and {phase.max():g}; degrees between "
-            "0 and 360 were expected."
-        )
-    count = values[:, roles["count"][0]] if "count" in roles else None
-    time, remarks = None, [f"{where}: a list of {len(values)} pulses.", *said_of_phase]
+    column = roles["phase"][0]
+    phase = degrees_of(values[:, column], _name(table, column), settings, where)
+    name = _name(table, roles["amplitude"][0])
+    amplitudes, linear = amplitudes_of(values[:, roles["amplitude"][0]], name, where)
+    remarks += linear
+    count, time = None, None
+    if "count" in roles:
+        column = roles["count"][0]
+        count, counted = numbers_of_pulses(values[:, column], _name(table, column), where)
+        remarks += counted
     if "time" in roles:
-        unit, said = _time_unit(table.names[roles["time"][0]] if table.names else "")
-        time = values[:, roles["time"][0]] * unit
-        seconds, fit = seconds_by_phase(time, phase, settings.frequency, said=said)
-        time = time * seconds
-        if fit:
-            remarks.append(f"{where}: {fit}.")
-        elif not said:
-            remarks.append(f"{where}: its times are taken as seconds.")
+        column = roles["time"][0]
+        time, said = seconds_of(values[:, column], _name(table, column), settings, where)
+        time, settings, agreed = _agreeing(phase, time, settings, where, said=said)
+        remarks += agreed
     system, said_of_system = system_of_table(table, roles, settings, where, time)
     start = None if time is None else time - time.min()
-    pulses = Pulses(np.mod(phase, 360.0), values[:, roles["amplitude"][0]], start, count)
-    read = replace(of_pulses(pulses, settings), system=system)
+    read = replace(of_pulses(Pulses(phase, amplitudes, start, count), settings), system=system)
     return remarked(read, (*remarks, *said_of_system))
+
+
+def _agreeing(
+    phase: NDArray[np.float64],
+    time: NDArray[np.float64],
+    settings: RecorderSettings,
+    where: str,
+    *,
+    said: bool,
+) -> tuple[NDArray[np.float64], RecorderSettings, tuple[str, ...]]:
+    """Return times and settings with which the phases of a list agree, and remarks.
+
+    Times in an unnamed unit, or a mains frequency that nobody gave, are told by the phases, which
+    turn once a cycle.
+    """
+    taken = () if said else (f"{where}: its times are taken as seconds.",)
+    held = phase_agreement(phase, time, frequency=settings.frequency)
+    if held is not None and held >= _DISAGREES:
+        return time, settings, taken
+    best, unit, frequency = _AGREES, "", settings.frequency
+    for word, scale in _TIME_SCALES.items() if not said else [("s", 1.0)]:
+        for mains in dict.fromkeys((settings.frequency, *_MAINS)):
+            agreement = phase_agreement(phase, time * scale, frequency=mains)
+            if agreement is not None and agreement > best:
+                best, unit, frequency = agreement, word, mains
+    if not unit:
+        return time, settings, taken
+    remark = (
+        f"{where}: its phases agree with its times at {frequency:g} Hz"
+        f"{'' if said else f' in {unit}'}, and not at {settings.frequency:g} Hz"
+        f"{'' if said or unit == 's' else ' in s'}: read so."
+    )
+    return time * _TIME_SCALES[unit], replace(settings, frequency=frequency), (remark,)
+
+
+def _name(table: InstrumentTable, column: int) -> str:
+    return table.names[column] if table.names else ""
 
 
 def _of_matrix(
     values: NDArray[np.float64], settings: RecorderSettings, where: str, *, default: Layout
 ) -> Recorded:
     layout = settings.layout
-    if not layout and _like_pattern(values):
-        per_cycle = settings.samples_per_cycle or CYCLE
+    per_cycle = settings.samples_per_cycle or CYCLE
+    if not layout and like_pattern(values, whole=default == "channels"):
         if values.shape[1] % per_cycle == 0 and default == "rows":
-            raise DataError(
-                f"{where} holds {values.shape[0]} x {values.shape[1]} whole numbers, mostly 0: "
-                "counts of a pattern (layout=pattern), or mains cycles that follow each other "
-                "(layout=rows). Say which."
-            )
+            raise DataError(_either(values, where, "mostly 0"))
         layout = "pattern"
-    if layout == "pattern":
-        if (values < 0).any() or np.isnan(values).any():
-            raise DataError(f"{where} has negative or missing counts, which a pattern has not.")
-        remark = (
-            f"{where}: {values.shape[0]} x {values.shape[1]} counts were taken as a pattern, rows "
-            "by amplitude with the largest first, columns by phase from 0 to 360 degrees."
+    if not layout and default == "rows" and rising_rows(values):
+        raise DataError(_either(values, where, "whose rows go from few to many"))
+    odd = default == "rows" and values.shape[1] % per_cycle and not described(settings)
+    if not layout and odd and len(values) >= LEAST_PATTERN and values.shape[1] <= 4096:
+        raise DataError(
+            f"{where} holds {values.shape[0]} x {values.shape[1]} numbers without names, which are "
+            f"no cycles of {CYCLE} values: say what they are, layout=pattern (counts by amplitude "
+            "and phase), layout=channels (a channel in each row), or layout=rows with "
+            f"samples_per_cycle={values.shape[1]} or sample_rate=...",
+            see="columns",
         )
-        return Recorded(None, pattern_picture(values), settings.frequency, remarks=(remark,))
+    if layout == "pattern":
+        return _pattern(values, settings, where)
     if (layout or default) == "channels":
         if values.shape[0] > values.shape[1]:
             raise DataError(
@@ -276,17 +374,61 @@ def _of_matrix(
                 "(channels, values): transpose it."
             )
         return _sampled(values, settings, where)
-    return _sampled(values.reshape(1, -1), settings, where)
-
-
-def _like_pattern(values: NDArray[np.float64]) -> bool:
-    return (
-        min(values.shape) >= _LEAST_PATTERN
-        and max(values.shape) <= 4096
-        and bool((values >= 0).all())
-        and float((values == 0).mean()) >= _EMPTY
-        and bool((values == np.rint(values)).all())
+    read = _sampled(values.reshape(1, -1), settings, where)
+    if layout or len(values) > _MOST_CHANNELS:
+        return read
+    remark = (
+        f"{where}: its {len(values)} rows follow each other in time; layout=channels if each is a "
+        "channel."
     )
+    return remarked(read, (remark,))
+
+
+def _either(values: NDArray[np.float64], where: str, how: str) -> str:
+    return (
+        f"{where} holds {values.shape[0]} x {values.shape[1]} numbers, {how}: counts of a pattern "
+        "(layout=pattern), or mains cycles that follow each other (layout=rows). Say which."
+    )
+
+
+def _pattern(values: NDArray[np.float64], settings: RecorderSettings, where: str) -> Recorded:
+    """Return a matrix of counts as a picture, whichever way its amplitudes grow."""
+    if (values < 0).any() or np.isnan(values).any():
+        raise DataError(f"{where} has negative or missing counts, which a pattern has not.")
+    if not values.any():
+        raise DataError(f"{where} has no count above 0, which is no pattern; leave it out.")
+    grows = settings.amplitude_grows or "up"
+    turned = values.T if grows in ("right", "left") else values
+    # The picture has the largest amplitude in its first row.
+    turned = turned if grows in ("up", "left") else turned[::-1]
+    words = {
+        "up": "rows by amplitude with the largest first, columns by phase",
+        "down": "rows by amplitude with the smallest first, columns by phase",
+        "right": "columns by amplitude with the smallest first, rows by phase",
+        "left": "columns by amplitude with the largest first, rows by phase",
+    }
+    said = [
+        f"{where}: {values.shape[0]} x {values.shape[1]} counts were taken as a pattern, "
+        f"{words[grows]} from 0 to 360 degrees."
+    ]
+    if not settings.amplitude_grows:
+        said += _doubt_of_direction(values, where)
+    return Recorded(None, pattern_picture(turned), settings.frequency, remarks=tuple(said))
+
+
+def _doubt_of_direction(values: NDArray[np.float64], where: str) -> list[str]:
+    """Return a sentence where the counts lie as if amplitudes grew in another direction.
+
+    Small pulses are commoner than large ones, and the phases of pulses go around.
+    """
+    likely = likely_direction(values)
+    if likely == "up":
+        return []
+    side = {"down": "first rows", "right": "first columns", "left": "last columns"}[likely]
+    return [
+        f"{where}: most counts lie in the {side}, as if amplitudes grew from there: if so, give "
+        f"amplitude_grows={likely}, else amplitude_grows=up."
+    ]
 
 
 def _sampled(values: NDArray[np.float64], settings: RecorderSettings, where: str) -> Recorded:
@@ -308,58 +450,6 @@ def _at_rate(values: NDArray[np.float64], rate: float, settings: RecorderSetting
     return Recorded(held, None, settings.frequency, system=system_of(settings))
 
 
-def _raw(content: bytes, settings: RecorderSettings, where: str) -> NDArray[np.float64]:
-    if not settings.raw_type:
-        raise DataError(
-            f"{where} holds bare numbers; say of which type, e.g. raw_type=int16 "
-            f"({', '.join(RAW_TYPES)}), and header_bytes=... if something stands before them.",
-            see="columns",
-        )
-    dtype = np.dtype(RAW_TYPES[settings.raw_type])
-    body = content[settings.header_bytes :]
-    if not body or len(body) % dtype.itemsize:
-        raise DataError(
-            f"{where} has {len(body)} bytes of numbers, which is no multiple of {dtype.itemsize} "
-            f"({settings.raw_type}); check raw_type and header_bytes."
-        )
-    return np.frombuffer(body, dtype).astype(np.float64)[None]
-
-
-def _array(content: bytes, where: str, settings: RecorderSettings) -> NDArray[Any]:
-    """Return the array of a .npy, .npz or .mat file."""
-    stream = BytesIO(content)
-    try:
-        if content[:6] == b"\x93NUMPY" or content[:2] == b"PK":
-            loaded = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded
-            arrays = dict(loaded)
-        else:
-            from scipy.io import loadmat
-
-            arrays = {k: v for k, v in loadmat(stream).items() if not k.startswith("__")}
-    except NotImplementedError as cause:
-        raise DataError(
-            f"{where} is a MATLAB file of version 7.3; save it with '-v7', or as .npz."
-        ) from cause
-    except Exception as cause:  # damaged files make readers raise nearly anything
-        raise DataError(f"{where} cannot be read as a numpy array ({cause}).") from cause
-    numeric = {k: np.squeeze(v) for k, v in arrays.items() if np.asarray(v).dtype.kind in "iuf"}
-    if settings.variable:
-        if settings.variable not in numeric:
-            raise DataError(
-                f"{where} has no array '{settings.variable}'; it has {', '.join(sorted(numeric))}."
-            )
-        return numeric[settings.variable]
-    large = {k: v for k, v in numeric.items() if v.ndim in (1, 2) and v.size >= _LEAST_PATTERN}
-    if len(large) != 1:
-        raise DataError(
-            f"{where} holds {len(large)} arrays of numbers ({', '.join(sorted(large)) or 'none'}); "
-            "say which one is the series: variable=NAME."
-        )
-    return next(iter(large.values()))
-
-
 def _roles(names: Sequence[str], width: int, where: str, *, given: bool) -> dict[str, list[int]]:
     """Return the columns by what they are; nothing where they have no names.
 
@@ -377,33 +467,25 @@ def _roles(names: Sequence[str], width: int, where: str, *, given: bool) -> dict
     return roles if given else with_test_voltage(names, roles)
 
 
-def role_of(name: str) -> str:
-    """Return what a column's name says that it is: time, phase, amplitude, count, or ""."""
-    words = [word for word in re.split(r"[^a-zµμ°]+", name.lower()) if word]
-    for role, known in COLUMN_WORDS.items():
-        if any(
-            word == k or (len(k) > 3 and word.startswith(k)) for word in words[:1] for k in known
-        ):
-            return role
-    # A unit alone tells, too: 'Q [pC]'.
-    for role, known in COLUMN_WORDS.items():
-        if any(word in known for word in words[1:]):
-            return role
-    return ""
+def _step(time: NDArray[np.float64]) -> float:
+    """Return the step of times that are equally far apart, but for their last digit."""
+    step = float(time[-1] - time[0]) / (len(time) - 1)
+    # Of few digits the ends are no better than a digit: a round rate within that is meant.
+    rate = float(f"{1 / step:.3g}")
+    steps = np.diff(time)
+    digit = float(steps[steps > 0].min())
+    return 1 / rate if abs(1 / rate - step) * (len(time) - 1) < digit > 1.5 * step else step
 
 
 def _equal_steps(time: NDArray[np.float64]) -> bool:
+    """Return whether times have equal steps, also where they are written with few digits."""
     steps = np.diff(time)
-    return bool(
-        len(steps) and (steps > 0).all() and np.ptp(steps) <= _UNIFORM * float(steps.mean())
-    )
-
-
-def _time_unit(name: str) -> tuple[float, bool]:
-    """Return the seconds of a unit in a column's name, and whether there is one."""
-    words = re.split(r"[^a-zµμ]+", name.lower())
-    # A name that is a word for seconds is a unit, too; 's' and 't' are names.
-    for word in (words[1:] or [""]) + [w for w in words[:1] if w.startswith("second")]:
-        if word in _TIME_UNITS:
-            return _TIME_UNITS[word], True
-    return 1.0, False
+    if not len(steps) or not np.isfinite(steps).all() or (steps < 0).any() or time[-1] <= time[0]:
+        return False
+    if (steps > 0).all() and np.ptp(steps) <= _UNIFORM * float(steps.mean()):
+        return True
+    # Rounded to the last digit: no time is farther from a straight line than that digit.
+    digit = float(steps[steps > 0].min())
+    line = np.linspace(time[0], time[-1], len(time))
+    many = len(steps) >= LEAST_PATTERN and float(steps.mean()) >= digit / LEAST_PATTERN
+    return many and float(np.abs(time - line).max()) <= 1.01 * digit

@@ -79,6 +79,7 @@ def _picocoulombs(value: Any) -> float:
     return _above_0(value[: len(value) - len(unit)]) * CHARGE_UNITS.get(unit, 1.0)
 
 
+_PHASE_NAMES = {"deg": "degrees", "degree": "degrees", "rad": "radians", "%": "percent"}
 _PARSED = {
     "frequency": _above_0,
     "sample_rate": _above_0,
@@ -88,4 +89,6 @@ _PARSED = {
     "charge": _picocoulombs,
     "voltage_kv": _above_0,
     "dead_time": _above_0,
+    "time_unit": lambda value: str(value).strip().lower().replace("μ", "u").replace("µ", "u"),
+    "phase_unit": lambda value: _PHASE_NAMES.get(str(value).strip().lower(), str(value)),
 }

@@ -16,8 +16,13 @@ from chiasm.diagnosis.readers.aihub import AiHub, has_archive_folders
 from chiasm.diagnosis.readers.instrument_tables import read_instrument_table
 from chiasm.diagnosis.readers.instruments import monitor_files
 from chiasm.diagnosis.readers.journal import RECORDER
-from chiasm.diagnosis.readers.recorded import RAW_SUFFIXES, RECORDER_SUFFIXES, RecorderSettings
-from chiasm.diagnosis.readers.recorder_files import read_recorder_file, role_of
+from chiasm.diagnosis.readers.recorded import (
+    RAW_SUFFIXES,
+    RECORDER_SUFFIXES,
+    RecorderSettings,
+    role_of,
+)
+from chiasm.diagnosis.readers.recorder_files import read_recorder_file
 from chiasm.diagnosis.readers.recorder_settings import SETTINGS_FILE, recorder_settings
 from chiasm.diagnosis.readers.source import (
     ProblemLog,
@@ -36,6 +41,7 @@ SERIES_SUFFIXES = RECORDER_SUFFIXES | RAW_SUFFIXES
 _LOOKED_INTO = 65536  # bytes
 _DIGIT = re.compile(rb"[0-9]")
 _NUMERIC = b"0123456789+-.,;eE\t\r "
+_XML_LIST = re.compile(rb"<(\w+:)?(times|phases?|samples?|amplitudes?|charges?)>", re.IGNORECASE)
 _TEXT = frozenset({".csv", ".txt", ".tsv", ".asc", ".dat", ".xml"})
 
 
@@ -258,7 +264,8 @@ def is_one_recording(path: Path) -> bool:
         return bool(_role(path))
     head = _head_of(path)
     if head.lstrip()[:1] == b"<":
-        return b"<times>" in head and b"</" in head
+        # What an instrument calls its lists; an XML for programs or people has none of them.
+        return b"</" in head and _XML_LIST.search(head) is not None
     # Numbers in most of the lines, or in few long ones: a header may stand before them.
     lines = [line for line in head.split(b"\n") if line.strip()]
     numeric = [line for line in lines if _DIGIT.search(line) and not line.translate(None, _NUMERIC)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,25 +108,33 @@ def _usual(measured: Array, column: Labels, classes: int) -> tuple[float, ...]:
     return tuple(usual)
 
 
-def fit_unknown_rule(
-    data: DiagnosisDataModule, right: Mapping[str, NDArray[np.bool_]]
-) -> UnknownRule:
-    """Choose on a run's validation recordings how far from the trained classes is 'unknown'.
+@dataclass(frozen=True, slots=True)
+class DescribedRecordings:
+    """Where the training recordings lie, and statistics of the validation recordings.
 
-    Args:
-        data: of the run.
-        right: modalities that are present, e.g. ``"image+series"``, to ``(N,)`` whether the
-            diagnosis of each validation recording is right.
+    Neither depends on the classifier, so that a run with a budget makes them before it trains.
+
+    Attributes:
+        known: modality to where the trained classes lie in it.
+        held_out: modality to statistics ``(N, D)`` of the validation recordings; NaN where one
+            lacks it.
     """
+
+    known: Mapping[str, KnownClasses]
+    held_out: Mapping[str, Array]
+
+
+def describe_recordings(data: DiagnosisDataModule) -> DescribedRecordings:
+    """Describe what the rule of 'unknown' needs of a run; nothing where belief alone decides."""
     config = data.config
+    known: dict[str, KnownClasses] = {}
+    held_out: dict[str, Array] = {}
     if config.unknown_by == "belief":
-        return UnknownRule("belief", config.unknown_share, {}, {})
+        return DescribedRecordings(known, held_out)
     mains = config.phase != "none"
     training = _evenly(data.split.train, MOST)
     labels = np.array([ref.label for ref in training], np.int64)
     groups = [ref.group.get(data.groups_by) or str(n) for n, ref in enumerate(training)]
-    known: dict[str, KnownClasses] = {}
-    held_out: dict[str, Array] = {}
     for modality in config.modalities:
         rows = _described(data, training, modality, mains)
         has = _complete(rows)
@@ -134,6 +142,27 @@ def fit_unknown_rule(
             names = [group for group, one in zip(groups, has) if one]
             known[modality] = fit_known_classes(rows[has], labels[has], data.store.kinds, names)
             held_out[modality] = _described(data, data.split.validation, modality, mains)
+    return DescribedRecordings(known, held_out)
+
+
+def fit_unknown_rule(
+    data: DiagnosisDataModule,
+    right: Mapping[str, NDArray[np.bool_]],
+    described: DescribedRecordings | None = None,
+) -> UnknownRule:
+    """Choose on a run's validation recordings how far from the trained classes is 'unknown'.
+
+    Args:
+        data: of the run.
+        right: modalities that are present, e.g. ``"image+series"``, to ``(N,)`` whether the
+            diagnosis of each validation recording is right.
+        described: of the run; None describes its recordings.
+    """
+    config = data.config
+    described = describe_recordings(data) if described is None else described
+    known, held_out = described.known, described.held_out
+    if config.unknown_by == "belief":
+        return UnknownRule("belief", config.unknown_share, {}, {})
     share = config.unknown_share / (2 if config.unknown_by == "both" else 1)
     limits = {}
     for key, is_right in right.items():
@@ -147,7 +176,8 @@ def fit_unknown_rule(
             )
             if kinds:
                 limits[key] = _limit(distances.min(axis=1), is_right[has], share)
-    return UnknownRule(config.unknown_by, config.unknown_share, known, limits, mains)
+    mains = config.phase != "none"
+    return UnknownRule(config.unknown_by, config.unknown_share, dict(known), limits, mains)
 
 
 def _limit(distances: Array, right: NDArray[np.bool_], share: float) -> float:

@@ -14,7 +14,9 @@ from chiasm.line.record import DEFECTIVE, ERROR, GOOD, UNDECIDED, Payload, secon
 
 CODES = {GOOD: 1, DEFECTIVE: 2, UNDECIDED: 3, ERROR: 4}
 OTHER = 9  # code of a recording's kind that has none in the options
-BLOCK = 14  # registers
+SEVERITIES = {"low": 1, "medium": 2, "high": 3}
+CHARGE_UNITS = {"pC": 1, "uncalibrated": 2}
+BLOCKS = {1: 14, 2: 23}  # registers of each version of the block
 _UNKNOWN = 65535
 _POLL_S = 0.02
 _BEAT_S = 1.0
@@ -39,6 +41,18 @@ class ModbusOutlet:
     12, 13   its area in mm2, 32-bit float; NaN without
     ======== ==============================================================================
 
+    With ``block=2`` these follow, of recordings:
+
+    ======== ==============================================================================
+    14       2, the version of the block
+    15       severity: 1 low, 2 medium, 3 high; 0 none
+    16       1 unknown (like none of the trained classes), 0 known; 65535 without
+    17       confidence in ten-thousandths; 65535 without
+    18, 19   largest repeatedly occurring charge, 32-bit float; NaN without
+    20       its unit: 1 pC, 2 the recorder's own; 0 without
+    21, 22   pulses a second, 32-bit float; NaN without
+    ======== ==============================================================================
+
     Args:
         host, port: of the PLC, or of a gateway.
         unit: address behind it.
@@ -50,6 +64,7 @@ class ModbusOutlet:
             whether somebody judges; None writes none.
         codes: of kinds of recordings.
         word_order: of numbers in two registers; ``big`` has the high word first.
+        block: version of the block: 1 has 14 registers, 2 has 23.
         timeout_s: seconds for an answer, and for an acknowledgement.
     """
 
@@ -65,6 +80,7 @@ class ModbusOutlet:
         heartbeat: int | None = None,
         codes: Mapping[str, int] | None = None,
         word_order: WordOrder = "big",
+        block: int = 1,
         timeout_s: float = 3.0,
     ) -> None:
         import pymodbus  # noqa: F401  # a missing library is told before the first verdict
@@ -77,10 +93,10 @@ class ModbusOutlet:
         self._heartbeat, self._beat = heartbeat, 0
         self.beat_s: float | None = None if heartbeat is None else _BEAT_S
         self._codes = {**CODES, **(codes or {})}
-        self._word_order, self._timeout = word_order, timeout_s
+        self._word_order, self._version, self._timeout = word_order, block, timeout_s
         self._client: Any = None
         self._counter = 0
-        self._where = f"the PLC {host}:{port}, unit {unit}"
+        self.where = f"the PLC {host}:{port}, unit {unit}"
 
     def check(self) -> None:
         """Connect, and read the counter, so that a restart does not repeat its value."""
@@ -98,10 +114,10 @@ class ModbusOutlet:
         try:
             connected = client.connect()
         except OSError as error:
-            raise OutletAwayError(f"{self._where} cannot be reached ({error}).") from None
+            raise OutletAwayError(f"{self.where} cannot be reached ({error}).") from None
         if not connected:
             client.close()
-            raise OutletAwayError(f"{self._where} cannot be reached; check host and port.")
+            raise OutletAwayError(f"{self.where} cannot be reached; check host and port.")
         self._client = client
         self._counter = self._read(self._register)
 
@@ -143,6 +159,24 @@ class ModbusOutlet:
             age,
             *(_UNKNOWN if x is None else min(max(0, round(x)), _UNKNOWN - 1) for x in place),
             *self._words(struct.pack(">f", math.nan if area is None else area)),
+            *(self._of_recording(record) if self._version > 1 else ()),
+        ]
+
+    def _of_recording(self, record: Payload) -> list[int]:
+        """Return the registers that the second version of the block has more."""
+        unknown, confidence = record.get("unknown"), record.get("confidence")
+        charge, rate = (
+            math.nan if record.get(name) is None else float(record[name])
+            for name in ("charge", "pulse_rate")
+        )
+        return [
+            self._version,
+            SEVERITIES.get(str(record.get("severity")), 0),
+            _UNKNOWN if unknown is None else int(unknown),
+            _UNKNOWN if confidence is None else round(10_000 * confidence),
+            *self._words(struct.pack(">f", charge)),
+            CHARGE_UNITS.get(str(record.get("charge_unit")), 0),
+            *self._words(struct.pack(">f", rate)),
         ]
 
     def _words(self, content: bytes) -> tuple[int, int]:
@@ -158,7 +192,7 @@ class ModbusOutlet:
                 return
             if time.monotonic() > end:
                 raise OutletAwayError(
-                    f"{self._where} has not taken the last verdict: register {self._acknowledge} "
+                    f"{self.where} has not taken the last verdict: register {self._acknowledge} "
                     f"is {taken} and not {self._counter} after {self._timeout:g} s."
                 )
             time.sleep(_POLL_S)
@@ -170,16 +204,16 @@ class ModbusOutlet:
         from pymodbus.exceptions import ModbusException
 
         if self._client is None:
-            raise OutletAwayError(f"{self._where} is not connected.")
+            raise OutletAwayError(f"{self.where} is not connected.")
         try:
             answer = getattr(self._client, what)(*arguments, device_id=self._unit, **named)
         except (ModbusException, OSError, struct.error) as error:
             self.close()
-            raise OutletAwayError(f"{self._where} does not answer ({error}).") from None
+            raise OutletAwayError(f"{self.where} does not answer ({error}).") from None
         if answer.isError():
             self.close()
             raise OutletAwayError(
-                f"{self._where} refuses {what.replace('_', ' ')} at {arguments[0]} ({answer}); "
+                f"{self.where} refuses {what.replace('_', ' ')} at {arguments[0]} ({answer}); "
                 "check the addresses, and that the PLC lets them be written."
             )
         return answer
@@ -204,15 +238,18 @@ def modbus(options: Options) -> ModbusOutlet:
     order: WordOrder = "big"
     if options.choice("word_order", "big", ("big", "little")) == "little":
         order = "little"
+    # Registers behind the first block may be others' in a PLC that was set up for it.
+    block = options.whole("block", 1, low=min(BLOCKS), high=max(BLOCKS))
     return ModbusOutlet(
         options.text("host"),
         options.whole("port", 502, low=1),
         unit=options.whole("unit", 1, high=255),
-        register=options.whole("register", None, high=65536 - BLOCK),
+        register=options.whole("register", None, high=65536 - BLOCKS[block]),
         coil=options.optional_whole("coil", high=65532),
         acknowledge=options.optional_whole("acknowledge"),
         heartbeat=options.optional_whole("heartbeat"),
         codes=codes,
         word_order=order,
+        block=block,
         timeout_s=options.number("timeout_s", 3.0, low=0.1, high=600),
     )

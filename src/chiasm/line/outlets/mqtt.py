@@ -19,13 +19,16 @@ from chiasm.line.record import Payload
 
 _REFUSED = frozenset({0x90, 0x95, 0x99})  # topic name, packet size, payload format (MQTT 5, 2.4)
 
+_PLACEHOLDERS = ("station", "decision", "model", "product")
+
 
 class MqttOutlet:
     """Publishes each record as JSON, and waits for the broker's acknowledgement.
 
     Args:
         host, port: of the broker.
-        topic: with the placeholders ``{station}``, ``{decision}`` and ``{model}``.
+        topic: with the placeholders ``{station}``, ``{decision}``, ``{model}`` and
+            ``{product}``.
         qos: 1 or 2; 0 would lose records unnoticed.
         retain: whether the broker keeps the newest record of a topic for new subscribers.
         version: 5, or 3 for brokers that know 3.1.1 only, which acknowledge also what they drop.
@@ -59,7 +62,7 @@ class MqttOutlet:
         self._user, self._password, self._tls = user, password, tls
         self._status_topic, self._timeout = status_topic, timeout_s
         self._client: Any = None
-        self._where = f"the broker {host}:{port}"
+        self.where = f"the broker {host}:{port}"
         self._changed = threading.Condition()
         self._answer: Any = None  # of the broker to the login
         self._codes: dict[int, Any] = {}  # of acknowledgements, by message
@@ -92,7 +95,7 @@ class MqttOutlet:
         try:
             client.connect(self._host, self._port, keepalive=30)
         except (OSError, ValueError) as error:
-            raise OutletAwayError(f"{self._where} cannot be reached ({error}).") from None
+            raise OutletAwayError(f"{self.where} cannot be reached ({error}).") from None
         client.loop_start()
         with self._changed:
             self._changed.wait_for(lambda: self._answer is not None, self._timeout)
@@ -105,7 +108,7 @@ class MqttOutlet:
                 if answer is None
                 else f"refuses the login ({answer}); check the user and the password."
             )
-            raise OutletAwayError(f"{self._where} {why}")
+            raise OutletAwayError(f"{self.where} {why}")
         self._client = client
         if self._status_topic:
             self._publish(self._status_topic, "online", retain=True)
@@ -113,13 +116,12 @@ class MqttOutlet:
     def send(self, record: Payload) -> None:
         """Publish a record and wait for its acknowledgement."""
         self.check()
-        levels = {
-            name: _level(str(record[name]) or "none") for name in ("station", "decision", "model")
-        }
+        # A record that waited since an earlier version has no product.
+        levels = {name: _level(str(record.get(name, "")) or "none") for name in _PLACEHOLDERS}
         topic = self._topic.format_map(levels)
         code = self._publish(topic, json.dumps(record), retain=self._retain)
         if code.is_failure:
-            sentence = f"{self._where} refuses a record on the topic {topic} ({code})."
+            sentence = f"{self.where} refuses a record on the topic {topic} ({code})."
             if code.value in _REFUSED:
                 raise RefusedRecordError(sentence)
             raise OutletAwayError(sentence)
@@ -134,7 +136,7 @@ class MqttOutlet:
             # Not the client's own repetition: the record is sent again from the disk.
             self.close()
             raise OutletAwayError(
-                f"{self._where} did not acknowledge a message within {self._timeout:g} s."
+                f"{self.where} did not acknowledge a message within {self._timeout:g} s."
             )
         return code
 
@@ -169,10 +171,10 @@ def mqtt(options: Options) -> MqttOutlet:
     """Build an outlet to a broker from its options."""
     topic = options.text("topic", "chiasm/{station}/verdict")
     try:
-        topic.format_map({"station": "s", "decision": "d", "model": "m"})
+        topic.format_map(dict.fromkeys(_PLACEHOLDERS, "x"))
     except (KeyError, ValueError, IndexError, AttributeError):
         raise options.wrong(
-            "topic", topic, "a topic whose braces are {station}, {decision} or {model}"
+            "topic", topic, "a topic whose braces are {station}, {decision}, {model} or {product}"
         ) from None
     if "+" in topic or "#" in topic:
         raise options.wrong("topic", topic, "a topic without + and #")

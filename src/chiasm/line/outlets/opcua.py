@@ -12,8 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from chiasm.line.outlets.modbus import CODES, OTHER, first_region
-from chiasm.line.outlets.outlet import Options, OutletAwayError, RefusedRecordError, outlet
+from chiasm.line.outlets.modbus import CODES, OTHER, SEVERITIES, first_region
+from chiasm.line.outlets.outlet import Options, OutletAwayError, RefusedRecordError, outlet, shown
 from chiasm.line.record import DEFECTIVE, GOOD, Payload
 
 FIELDS = (
@@ -28,11 +28,16 @@ FIELDS = (
         "station",
         "model",
         "model_hash",
+        "product",
         "error",
         "notes",
         "json",
     ),
+    # Of recordings:
+    *("confidence", "unknown", "severity", "severity_code", "charge", "charge_unit"),
+    "pulse_rate",
 )
+_OF_RECORDINGS = ("confidence", "severity", "charge", "charge_unit", "pulse_rate")
 _WHOLE = ("SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64")
 _POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
 
@@ -42,7 +47,8 @@ class OpcUaOutlet:
 
     ``good`` and ``defective`` are both false of a part that was not decided on. ``x``, ``y`` and
     ``area_mm2`` are of the first region: column and row of its centroid, and its area. ``json`` is
-    the whole record as text. Numbers that are not known are NaN.
+    the whole record as text. Of recordings, ``severity_code`` is 1 low, 2 medium, 3 high and 0
+    without, and ``unknown`` is false of parts, too. Numbers that are not known are NaN.
 
     Args:
         url: of the server, ``opc.tcp://HOST:PORT/...``.
@@ -75,7 +81,7 @@ class OpcUaOutlet:
         self._client: Any = None
         self._nodes: dict[str, tuple[Any, Any]] = {}  # field to node and type
         self._counter = 0
-        self._where = f"the OPC UA server {url}"
+        self.where = f"the OPC UA server {shown(url)}"
 
     def check(self) -> None:
         """Connect, find the variables with their types, and read the counter."""
@@ -103,7 +109,7 @@ class OpcUaOutlet:
         except Exception as error:  # asyncua raises errors of many families
             self.close(client)
             raise OutletAwayError(
-                f"{self._where} cannot be used: {name} fails ({_reason(error)})."
+                f"{self.where} cannot be used: {name} fails ({_reason(error)})."
             ) from None
 
     def send(self, record: Payload) -> None:
@@ -117,10 +123,10 @@ class OpcUaOutlet:
             if "counter" in self._nodes:
                 self._write({"counter": counter})
         except _ImpossibleValueError as error:
-            raise RefusedRecordError(f"{self._where}: {error}") from None
+            raise RefusedRecordError(f"{self.where}: {error}") from None
         except Exception as error:
             self.close()
-            raise OutletAwayError(f"{self._where} takes no value ({_reason(error)}).") from None
+            raise OutletAwayError(f"{self.where} takes no value ({_reason(error)}).") from None
         self._counter = counter
 
     def close(self, client: Any = None) -> None:
@@ -163,6 +169,10 @@ def _facts(record: Payload) -> dict[str, Any]:
         **dict(zip(("x", "y"), place)),
         "area_mm2": area,
         "notes": " ".join(record["notes"]),
+        "product": record.get("product", ""),  # of earlier versions there is none
+        **{name: record.get(name) for name in _OF_RECORDINGS},
+        "unknown": bool(record.get("unknown")),
+        "severity_code": SEVERITIES.get(str(record.get("severity")), 0),
         "json": json.dumps(record),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,9 +24,11 @@ class Outlet(Protocol):
     """A receiver of records.
 
     Attributes:
+        where: the receiver in words, without secrets.
         beat_s: seconds after which ``check`` is called again without a record; None: never.
     """
 
+    where: str
     beat_s: float | None
 
     def check(self) -> None:
@@ -44,6 +47,19 @@ class Outlet(Protocol):
     def close(self) -> None:
         """End the connection; never raises."""
         ...
+
+
+def shown(url: str) -> str:
+    """Return an address without what may be secret in it: user, path and query.
+
+    Example:
+        >>> shown("https://me:pw@hooks.example/T0/B1/x?key=1"), shown("opc.tcp://plc:4840/")
+        ('https://hooks.example/…', 'opc.tcp://plc:4840')
+    """
+    scheme, _, rest = url.partition("://")
+    place = re.split(r"[/?#]", rest, maxsplit=1)
+    more = "/…" if rest[len(place[0]) :].strip("/") else ""
+    return f"{scheme}://{place[0].rpartition('@')[2]}{more}"
 
 
 Builder = Callable[["Options"], Outlet]

@@ -19,10 +19,12 @@ from chiasm.line.outlets.outlet import (
     OutletAwayError,
     RefusedRecordError,
     outlet,
+    shown,
 )
 from chiasm.line.record import Payload
 
 # The request itself is at fault, and would be so again. All other answers may change.
+_SECRET = 8  # letters; shorter words are no secrets, and stand in sentences
 _REFUSED = frozenset({400, 406, 409, 410, 413, 414, 415, 422})
 
 
@@ -61,6 +63,11 @@ class WebhookOutlet:
     ) -> None:
         self._url, self._secret, self._timeout = url, secret, timeout_s
         self._headers = dict(headers or {})
+        self.where = shown(url)
+        # An address may be a secret, as those of chat rooms are; a receiver may repeat all of them.
+        path = url.partition("://")[2].partition("/")[2]
+        words = " ".join([secret, *self._headers.values(), path]).split()
+        self._hidden = sorted({word for word in words if len(word) >= _SECRET}, key=len)[::-1]
         self._opener = urllib.request.build_opener(
             _NoRedirect(), urllib.request.HTTPSHandler(context=context)
         )
@@ -89,13 +96,20 @@ class WebhookOutlet:
                 said = error.read(200).decode("utf-8", "replace")
             place = error.headers.get("Location")
             moved = f"; it redirects to {place}: write that address" if place else ""
-            sentence = f"{self._url} answers {error.code}{moved}. {' '.join(said.split())}".strip()
+            sentence = f"{self.where} answers {error.code}{moved}. {' '.join(said.split())}".strip()
+            sentence = self._without_secrets(sentence)
             if error.code in _REFUSED:
                 raise RefusedRecordError(sentence) from None
             raise OutletAwayError(sentence) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
-            raise OutletAwayError(f"{self._url} cannot be reached ({reason}).") from None
+            sentence = f"{self.where} cannot be reached ({reason})."
+            raise OutletAwayError(self._without_secrets(sentence)) from None
+
+    def _without_secrets(self, sentence: str) -> str:
+        for text in self._hidden:
+            sentence = sentence.replace(text, "…")
+        return sentence
 
     def close(self) -> None:
         """Do nothing: no connection is kept."""
