@@ -41,6 +41,14 @@ def open_source(
     Raises:
         DataError: no reader fits, or the one that does takes no such option.
     """
+    if (
+        recorder
+        and Path(path).is_file()
+        and find_reader("diagnosis", Path(path)) is RecordingManifest
+    ):
+        columns, _ = read_rows(Path(path))
+        if not {"series", "image"} & set(columns):
+            return RecordingFolder(path, partner=partner, recorder=tuple(recorder))
     source: RecordingSource = open_with_reader(
         "diagnosis", path, partner=partner, recorder=tuple(recorder) or None
     )

@@ -30,7 +30,11 @@ from chiasm.diagnosis.readers.array_files import (
     raw_numbers,
     told_fact,
 )
-from chiasm.diagnosis.readers.instrument_tables import InstrumentTable, read_instrument_table
+from chiasm.diagnosis.readers.instrument_tables import (
+    InstrumentTable,
+    read_instrument_table,
+    without_axes,
+)
 from chiasm.diagnosis.readers.instruments import (
     instrument_xml,
     lone_monitor_file,
@@ -193,13 +197,18 @@ def _of_columns(
             see="columns",
         )
     check_finite(values, where)
+    if settings.layout in ("", "pattern") and (counts := without_axes(table)) is not None:
+        axes = f"{where}: the first row or column are axes, and were left out of the counts."
+        if counts.by_amplitude:
+            settings = replace(settings, amplitude_grows="up")
+        return remarked(_pattern(counts.values, settings, where), (axes,))
     if values.shape[1] == 1 or values.shape[0] == 1:
         return _sampled(values.reshape(1, -1), settings, where)
     if "amplitude" in roles and len(roles["amplitude"]) == values.shape[1] <= 8:
         return _sampled(values.T, settings, where)  # named channels
     if roles and not settings.layout:
         raise DataError(
-            f"{where} has the columns {', '.join(table.names)}, of which not all say what they "
+            f"{where} has the columns {', '.join(table.names[:9])}, of which not all say what they "
             "are; name them in their order, e.g. columns=time,amplitude,- (phase, time, amplitude, "
             "count, voltage, or - for one that is not used).",
             see="columns",
@@ -210,7 +219,8 @@ def _of_columns(
 def _unnamed(table: InstrumentTable, settings: RecorderSettings, where: str) -> Recorded:
     """Read two to eight columns without names."""
     first = table.values[:, 0]
-    if _equal_steps(first):
+    # One value a cycle is no signal: pulses may follow each other so.
+    if _equal_steps(first) and first[1] - first[0] < 0.5 / settings.frequency:
         roles = {"time": [0], "amplitude": [*range(1, table.values.shape[1])]}
         return _timed(table, roles, settings, where)
     raise DataError(
