@@ -31,13 +31,15 @@ const MARKS: Record<string, Role> = {
 
 const COLOURS = ["png", "jpg", "jpeg", "bmp", "webp"];
 const TIFFS = ["tif", "tiff"];
-const CLOUDS = ["ply", "pcd", "npz"];
-const SHAPES = [...CLOUDS, ...["exr", "pgm", "pfm", "csv", "txt", "tsv", "xyz"]];
+/** Formats that may hold colours or intensities beside the points. */
+const CLOUDS = ["ply", "pcd", "npz", "csv", "txt", "tsv", "xyz"];
+const SHAPES = [...CLOUDS, ...["exr", "pgm", "pfm"]];
 const SERIES = [
   ...["csv", "txt", "tsv", "asc", "dat", "npy", "npz", "mat", "xml"],
   ...["bin", "raw", "i16", "f32"],
 ];
-const FACTS = ["json", "yaml", "yml"];
+const FACTS = ["json", "yaml", "yml", "ini"];
+const CAMERA_WORDS = ["intrinsic", "intrinsics", "extrinsic", "extrinsics", "camera", "cameras"];
 /** A monitor's files of one recording. */
 const MONITOR = /-(A|P|Ti|SG)\.(txt|csv)$/i;
 const MONITOR_ROLES: Record<string, Role> = {
@@ -79,7 +81,8 @@ export function roleOf(file: File, model: Model): Role | null {
   const flat = !model.modalities.includes("geometry");
   if (TIFFS.includes(end))
     return flat || marked === "rgb" ? "rgb" : marked === "depth" ? "depth" : "xyz";
-  if (end === "npy") return marked === "xyz" || marked === "depth" ? marked : "rgb";
+  if (end === "npy" && (flat || marked === "rgb" || marked === "image")) return "rgb";
+  if (end === "npy") return marked === "depth" ? "depth" : "xyz";
   if (end === "png") return marked === "depth" ? "depth" : "rgb";
   if (SHAPES.includes(end)) return marked === "depth" ? "depth" : "xyz";
   return COLOURS.includes(end) ? "rgb" : null;
@@ -90,7 +93,9 @@ export function cameraRole(file: File, model: Model): CameraRole | null {
   const end = ending(file.name);
   const marks = words(file.name);
   const mat = end === "mat" && model.wing === "detector";
-  if (model.wing === "classifier" || !(FACTS.includes(end) || mat)) return null;
+  const told = ["txt", "npy"].includes(end) && marks.some((word) => CAMERA_WORDS.includes(word));
+  const text = model.wing === "detector" && told;
+  if (model.wing === "classifier" || !(FACTS.includes(end) || mat || text)) return null;
   if (marks.some((word) => ["extrinsic", "extrinsics", "to"].includes(word))) return "extrinsic";
   if (marks.some((word) => ["colour", "color", "rgb"].includes(word))) return "colour_intrinsics";
   return "intrinsics";

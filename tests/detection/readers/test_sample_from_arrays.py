@@ -78,7 +78,7 @@ def test_paths_are_read(tmp_path: Path):
         ({"rgb": RGB, "xyz": (POINTS * 1000).astype(np.int32)}, "in metres, but is int32"),
         ({"rgb": RGB, "xyz": POINTS * 1000}, "metres"),
         ({"rgb": None, "xyz": None, "depth": -DEPTH, "intrinsics": CAMERA}, "negative"),
-        ({"rgb": None, "xyz": None, "depth": DEPTH, "intrinsics": np.eye(4)}, "3 x 3 matrix"),
+        ({"rgb": None, "xyz": None, "depth": DEPTH, "intrinsics": np.ones((4, 5))}, "3 x 3 matrix"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_a_reason(arguments: dict, message: str):

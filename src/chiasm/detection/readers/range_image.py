@@ -235,7 +235,7 @@ def _check_usual(numbers: Numbers, source: str, unit: float) -> None:
         raise DataError(
             f"{source} holds whole counts of depth, {median:.4g} in the middle: of {unit:g} m each "
             f"they would be {median * unit:.3g} m away. Give the metres of one count (--unit; "
-            f"{distances_by_unit(median)})."
+            f"{distances_by_unit(median, besides=unit)})."
         )
 
 
