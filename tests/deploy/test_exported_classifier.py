@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import chiasm.diagnosis.models.named
 import chiasm.runtime
+from chiasm.deploy.diagnosis import classifier_graph
 from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.readers.store import RecordingStore
-from chiasm.errors import DataError
+from chiasm.errors import ConfigurationError, DataError
+from chiasm.registry import find_model
 from chiasm.samples import Diagnosis, RecordingSample
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -113,3 +116,13 @@ def test_submitted_recordings_are_diagnosed_alike(model, sample):
 def test_what_cannot_be_diagnosed_is_told_in_words(model, sample, change, word):
     with pytest.raises(DataError, match=word):
         said(model, replace(sample, **change))
+
+
+def test_what_cannot_be_exported_names_what_was_tried_beside_it(tmp_path: Path):
+    trees = find_model("excess_trees").builder(classes=2, trees=2)
+    with pytest.raises(ConfigurationError, match="Export mad_small"):
+        classifier_graph(trees, modalities=("series",), run=tmp_path)
+    for name in ("excess_trees", "mad_small"):
+        (tmp_path / "candidates" / name / "model").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match="candidates/mad_small --out"):
+        classifier_graph(trees, modalities=("series",), run=tmp_path)

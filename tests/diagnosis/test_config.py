@@ -101,7 +101,7 @@ def test_trees_look_at_one_modality_of_two_and_say_how_both_are_taken():
     }
     assert looked == {"image": ("image",), "series": ("series",)}
     assert DiagnosisConfig.make(**PLACES, model="excess_trees").modalities == ("series",)
-    with pytest.raises(ConfigurationError, match=r"late_average .options={image: excess_trees"):
+    with pytest.raises(ConfigurationError, match=r"late_average .options=\{image: excess_trees"):
         DiagnosisConfig.make(**PLACES, model="excess_trees", modalities="image,series")
     # Both are the average of two, which is what the remedy says.
     both = find_model("late_average").builder(image="excess_trees", series="excess_trees")
