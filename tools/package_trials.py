@@ -121,6 +121,11 @@ rm -rf $WORK/dino
 chiasm train --data $WORK/few/flange --out $WORK/dino --model btf image_size=70 \\
   options='{backbone: dinov2_vits14}' false_alarm_rate=0.25 rotate=false
 """,
+    "mlflow": """
+MLFLOW_ALLOW_FILE_STORE=true MLFLOW_TRACKING_URI=file://$WORK/mlflow \\
+  chiasm evaluate $WORK/small --data $WORK/few/flange --mlflow parts
+test -n "$(find $WORK/mlflow -name contract.json)"
+""",
     "formats": """
 python - <<'CODE'
 import numpy as np, OpenEXR
@@ -148,9 +153,9 @@ MAKES = {"export": "openvino", "train": "few"}
 NEEDS = {
     **dict.fromkeys(("runtime", "runtime-onnx", "serve", "serve-postgresql"), "export"),
     **dict.fromkeys(("line", "cluster", "all"), "export"),
-    **dict.fromkeys(("quality", "rivals"), "train"),
+    **dict.fromkeys(("quality", "rivals", "mlflow"), "train"),
 }
-WITH_TORCH = ("train", "export", "rivals", "quality", "all")
+WITH_TORCH = ("train", "export", "rivals", "quality", "mlflow", "all")
 
 # Environment, command and the extra that its sentence must name.
 ABSENT = (

@@ -14,6 +14,7 @@ from chiasm.diagnosis.prediction.outcomes import (
     record_of,
     row_of,
     say_summary,
+    with_remarks,
 )
 from chiasm.diagnosis.prediction.pictures import MANY, PatternPictures, cost_of_pictures
 from chiasm.diagnosis.quantities.assessment import measured
@@ -80,16 +81,18 @@ def predict(
     drawn = PatternPictures(target / "patterns", model) if pictures else None
     if pictures and len(source.refs) >= MANY:
         say(cost_of_pictures(len(source.refs)))
+    read: list[tuple[str, ...]] = []
     with Progress("Diagnosing", len(source.refs), unit="recordings") as progress:
         diagnoses = [
-            _diagnosed(model, item, levels, drawn) for item in progress.over(_loaded(source))
+            _diagnosed(model, item, levels, drawn) for item in progress.over(_loaded(source, read))
         ]
     remarks = [p.sentence for p in source.problems if not p.left_out]
-    diagnoses += [
+    lost = [
         Diagnosis(p.source, None, error=problem_message(p)) for p in source.problems if p.left_out
     ]
-    _write(diagnoses, model.kinds, target, remarks=remarks)
-    return diagnoses
+    read += [()] * len(lost)
+    _write([*diagnoses, *lost], model.kinds, target, remarks=remarks, read=read)
+    return [*map(with_remarks, [*diagnoses, *lost], read)]
 
 
 def predict_recordings(
@@ -149,14 +152,23 @@ def _diagnosis_of(model: RecordingModel, recording: Any, number: int) -> Diagnos
 
 
 def _write(
-    diagnoses: Sequence[Diagnosis], kinds: Sequence[str], folder: Path, *, remarks: Sequence[str]
+    diagnoses: Sequence[Diagnosis],
+    kinds: Sequence[str],
+    folder: Path,
+    *,
+    remarks: Sequence[str],
+    read: Sequence[tuple[str, ...]] = (),
 ) -> None:
-    """Write the tables of diagnoses, and print their summary."""
+    """Write the tables of diagnoses, and print their summary.
+
+    ``remarks`` are printed; ``read`` has those on each recording, which are notes of its row.
+    """
     tally = Tally(remarks=[(-1, remark) for remark in remarks[:MAX_LISTED]])
     for position, diagnosis in enumerate(diagnoses):
         tally.add(outcome_of(diagnosis, kinds), position)
-    rows = [row_of(diagnosis, kinds) for diagnosis in diagnoses]
-    records = [record_of(diagnosis, kinds) for diagnosis in diagnoses]
+    noted = [*map(with_remarks, diagnoses, read)] if read else diagnoses
+    rows = [row_of(diagnosis, kinds) for diagnosis in noted]
+    records = [record_of(diagnosis, kinds) for diagnosis in noted]
     (folder / "diagnoses.json").write_text(json.dumps(records, indent=2) + "\n")
     with (folder / "diagnoses.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, list(columns_of(kinds)))
@@ -180,9 +192,16 @@ def _diagnosed(
     return diagnosis
 
 
-def _loaded(source: RecordingSource) -> Iterator[tuple[str, RecordingSample | ChiasmError]]:
+def _loaded(
+    source: RecordingSource, read: list[tuple[str, ...]]
+) -> Iterator[tuple[str, RecordingSample | ChiasmError]]:
+    """Yield the recordings; ``read`` gets what was assumed of each."""
     for ref in source.refs:
+        recording: RecordingSample | ChiasmError
         try:
-            yield ref.source, source.load(ref)
+            recording = source.load(ref)
         except ChiasmError as error:
-            yield ref.source, error
+            recording = error
+        assumed = source.repairs(ref) if isinstance(recording, RecordingSample) else ()
+        read.append(tuple(p.sentence for p in assumed if not p.left_out))
+        yield ref.source, recording

@@ -211,10 +211,13 @@ class Watch:
             elif self.after == "mark" and payload is not None:
                 self._mark(arrival, payload)
         except OSError as error:
+            where, again = "", ""
+            if arrival.name in self._unmoved:
+                where, again = f" to {self.out / _folder_name(decision)}", " That is tried again."
             tell(
-                f"The files of {arrival.name} could not be {self.after}d "
+                f"The files of {arrival.name} could not be {self.after}d{where} "
                 f"({error.strerror or error}: {error.filename}); its verdict is in the table."
-                + (" That is tried again." if arrival.name in self._unmoved else "")
+                f"{again}"
             )
             self._move_at = self._clock() + _LONGEST_WAIT_S
 

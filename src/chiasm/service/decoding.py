@@ -29,6 +29,7 @@ from chiasm.diagnosis.readers.checked_sample import series_of_file
 from chiasm.diagnosis.readers.instruments import MONITOR_ROLES, monitor_list
 from chiasm.diagnosis.readers.recorded import RAW_SUFFIXES, Recorded, RecorderSettings
 from chiasm.diagnosis.readers.recorder_settings import settings_of
+from chiasm.diagnosis.readers.recording_folder import is_described
 from chiasm.discharge import MeasuringSystem, Pulses
 from chiasm.errors import DataError, renamed
 from chiasm.files.bit_depth import few_bits
@@ -264,6 +265,11 @@ def decode_recording(
             raise DataError(f"{others[0]} belongs to a monitor's amplitudes; send these as series.")
         return Recording(image, None, settings.frequency, per_cycle, tuple(notes))
     recorded = _recorded(files, settings, limits, channels)
+    if not is_described(settings) and not recorded.remarks and recorded.series is not None:
+        notes.append(
+            f"{files['series'].name} does not name its recorder: {settings.frequency:g} Hz and "
+            f"{CYCLE} values a cycle are assumed (fields frequency, sample_rate)."
+        )
     return Recording(
         recorded.image if image is None else image,
         recorded.series,

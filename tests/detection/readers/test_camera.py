@@ -65,9 +65,31 @@ TEXTS = {
     "camera_info.yaml": INFO,
     "matrix.txt": "\n".join(" ".join(map(str, row)) for row in ROWS),
     "four.txt": f"{FX}, {FY}, {CX}, {CY}",
+    "scannet.txt": "\n".join(" ".join(map(str, [*row, 0])) for row in ROWS) + "\n0 0 0 1",
+    "orb.yaml": f"%YAML:1.0\nCamera.fx: {FX}\nCamera.fy: {FY}\nCamera.cx: {CX}\nCamera.cy: {CY}\n"
+    "DepthMapFactor: 5000.0\n",
+    "kalibr.yaml": f"cam0: {{intrinsics: [{FX}, {FY}, {CX}, {CY}], resolution: [640, 480],\n"
+    "  distortion_model: radtan, distortion_coeffs: [0.1, -0.2, 0.0, 0.0, 0.01]}\n",
+    "topic.yaml": INFO + "---\n",
+    "lists.json": json.dumps({"focal_length": [FX, FY], "principal_point": [CX, CY]}),
+    "lines.txt": f"fx: {FX}\nfy: {FY}\ncx: {CX}\ncy: {CY}\n",
+    "orbbec.ini": f"[ColorIntrinsic]\nfx=1\nfy=1\ncx=1\ncy=1\n[DepthIntrinsic]\nfx={FX}\nfy={FY}\n"
+    f"cx={CX}\ncy={CY}\nwidth=640\nheight=480\n",
+    "cameras.txt": f"# id, model, size, numbers\n1 PINHOLE 640 480 {FX} {FY} {CX} {CY}\n",
+    "zivid.yml": f"CameraMatrix: {{FX: {FX}, FY: {FY}, CX: {CX}, CY: {CY}}}\n"
+    "Distortion: {K1: 0.1, K2: -0.2, P1: 0, P2: 0, K3: 0.01}\n",
 }
 SIZED = ("realsense.json", "flat.json", "open3d.json", "trajectory.json", "opencv.yml", "ros.yaml")
-SIZED += ("camera_info.yaml", "matlab.mat")
+SIZED += (
+    "camera_info.yaml",
+    "matlab.mat",
+    "kalibr.yaml",
+    "orbbec.ini",
+    "cameras.txt",
+    "topic.yaml",
+)
+LENSES = ("realsense.json", "opencv.yml", "ros.yaml", "camera_info.yaml")
+LENSES += ("kalibr.yaml", "topic.yaml", "zivid.yml")
 
 
 @pytest.mark.parametrize("name", [*TEXTS, "meta.mat", "matlab.mat", "k.npy"])
@@ -84,9 +106,8 @@ def test_every_notation_is_the_same_camera(tmp_path, name):
     camera = read_intrinsics(path)
     assert (camera.fx, camera.fy, camera.cx, camera.cy) == (FX, FY, CX, CY)
     assert name not in SIZED or (camera.width, camera.height) == (640, 480)
-    distorted = name in ("realsense.json", "opencv.yml", "ros.yaml", "camera_info.yaml")
-    assert camera.distortion == ((0.1, -0.2, 0.0, 0.0, 0.01) if distorted else ())
-    units = {"meta.mat": 0.001, "bop.json": 0.0001}
+    assert camera.distortion == ((0.1, -0.2, 0.0, 0.0, 0.01) if name in LENSES else ())
+    units = {"meta.mat": 0.001, "bop.json": 0.0001, "orb.yaml": 0.0002}
     assert camera.depth_unit == (pytest.approx(units[name]) if name in units else None)
 
 
@@ -106,6 +127,11 @@ def test_every_notation_is_the_same_camera(tmp_path, name):
             r"a\.yaml has coefficients of the lens model 'equidistant'",
         ),
         ("a.xml", "<x/>", r"a\.xml is XML; write"),
+        (
+            "a.json",
+            json.dumps({"color": NUMBERS, "infra1": {**NUMBERS, "fx": 400.0}}),
+            r"holds the cameras color, infra1, and it is not told which one is of depth",
+        ),
     ],
 )
 def test_what_is_no_camera_is_refused_by_name(tmp_path, name, text, words):
@@ -127,3 +153,19 @@ def test_a_camera_of_another_mode_is_refused_and_one_of_another_scale_is_scaled(
     # The middle of four pixels is the middle of the one that they become.
     whole = back_project(np.ones((480, 640)), camera).reshape(240, 2, 320, 2, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(back_project(np.ones((240, 320)), half), whole, atol=1e-6)
+
+
+def test_the_colour_camera_of_a_file_of_two_is_the_one_that_is_named_so(tmp_path):
+    path = tmp_path / "two.json"
+    path.write_text(json.dumps({"depth": {**NUMBERS, "fx": 400.0}, "color": NUMBERS}))
+    assert (read_intrinsics(path).fx, read_intrinsics(path, colour=True).fx) == (400.0, FX)
+
+
+def test_numbers_of_another_unit_or_another_size_are_told():
+    with pytest.raises(DataError, match="shares of the width"):
+        camera_for(Intrinsics(FX / 640, FY / 480, CX / 640, CY / 480), (480, 640), "d.png")
+    remarks: list[str] = []
+    camera_for(Intrinsics(FX, FY, CX, CY), (480, 640), "d.png", remarks)
+    assert not remarks
+    camera_for(Intrinsics(2 * FX, 2 * FY, 620.0, 360.0), (480, 640), "d.png", remarks)
+    assert "far from the middle" in remarks[0]

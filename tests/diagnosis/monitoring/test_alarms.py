@@ -112,6 +112,19 @@ def test_what_cannot_be_told_yet_is_said():
     assert trend.failed == (failed,) and any("r9 is empty" in note for note in trend.notes)
 
 
+def test_neighbours_that_resemble_each_other_are_said_by_the_trend_itself():
+    waves = 100 + 20 * np.sin(np.arange(40) / 3)
+    trend = trend_of("T", history("c" * 40, charge=waves), RULE)
+    assert any("like charge (correlation 1.00" in note for note in trend.notes)
+    (quantity,) = trend.quantities
+    assert quantity.block > 1 and not trend.alarms
+    assert trend.to_dict()["quantities"][0]["block"] == quantity.block
+    grown = trend_of("T", history("c" * 60, charge=np.r_[waves, 5 * waves[:20]]), RULE)
+    assert "Neighbours resemble each other here" in grown.alarms[0].sentence
+    plain = trend_of("T", history("c" * 40), RULE)
+    assert not any("like charge" in note for note in plain.notes)
+
+
 def test_gaps_and_bursts_are_said():
     many = history("c" * 12)
     gap = [replace(one, time=one.time + (200 * DAY if n > 5 else 0)) for n, one in enumerate(many)]

@@ -11,6 +11,7 @@ from chiasm.diagnosis.monitoring.growth import (
     evidence,
     growths,
     least_recordings,
+    neighbour_correlation,
     sequential_ranks,
     slope_of,
 )
@@ -45,6 +46,42 @@ def test_alarms_without_change_are_within_the_rate():
 @pytest.mark.parametrize("values", [np.zeros(40), np.tile([0.0, 1.0], 20)])
 def test_ties_are_no_evidence(values):
     assert not list(growths(values, rate=0.05))
+
+
+def test_a_change_among_ties_is_dated_by_what_changed():
+    (found,) = growths(np.array([50.0] * 10 + [200.0] * 8), rate=0.0125)
+    assert found.since == 10
+
+
+def remembering(rng: np.random.Generator, count: int, correlation: float) -> np.ndarray:
+    noise = rng.standard_normal(count)
+    for n in range(1, count):
+        noise[n] = correlation * noise[n - 1] + np.sqrt(1 - correlation**2) * noise[n]
+    return np.exp(0.4 * noise)
+
+
+def test_neighbours_that_resemble_each_other_must_grow_in_blocks():
+    rng = np.random.default_rng(7)
+    many = [remembering(rng, 60, 0.7) for _ in range(25)]
+    alone = [bool(evidence(values).max() >= 20) for values in many]
+    found = [next(growths(values, rate=0.05), None) for values in many]
+    # What is found is a part of what the ranks alone find; of what is told without a doubt less
+    # than half is left.
+    assert all(a or f is None for a, f in zip(alone, found, strict=True))
+    assert sum(f is not None for f in found) < sum(alone)
+    assert 2 * sum(f is not None and not f.alike for f in found) < sum(alone)
+    # A change that is large beside the memory is found all the same.
+    values = remembering(rng, 60, 0.7)
+    values[30:] *= 20
+    assert list(growths(values, rate=0.05))[-1].since >= 28
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.6])
+def test_the_correlation_of_neighbours_is_not_that_of_a_change(correlation):
+    values = remembering(np.random.default_rng(3), 400, correlation)
+    steps, ramp = values * np.where(np.arange(400) < 200, 1, 20), values * 1.02 ** np.arange(400)
+    for changed, since in ((values, 200), (steps, 200), (ramp, 200)):
+        assert neighbour_correlation(changed, since) == pytest.approx(correlation, abs=0.2)
 
 
 def test_a_step_is_found_soon_and_dated():

@@ -223,3 +223,30 @@ def test_real_files_are_read():
     assert sample.frequency == 60 and sample.series is not None and sample.image is not None
     counts = open_source(REAL / "prpd_counts")
     assert all(counts.load(ref).image is not None for ref in counts.refs)
+
+
+@pytest.mark.parametrize("axes", ["names", "rows", "upside down"])
+def test_axes_of_a_matrix_are_no_counts(axes: str):
+    counts = np.zeros((20, 36), int)
+    counts[4, 8] = 5
+    phases, amplitudes = np.arange(36) * 10, np.arange(20)[::-1] * 0.5
+    inner = counts[::-1] if axes == "upside down" else counts
+    labels = amplitudes[::-1] if axes == "upside down" else amplitudes
+    corner = "0" if axes == "rows" else "q"
+    rows = [f"{q:.1f}," + ",".join(map(str, row)) for q, row in zip(labels, inner)]
+    text = "\n".join([f"{corner}," + ",".join(map(str, phases)), *rows])
+    plain = read("\n".join(",".join(map(str, row)) for row in counts))
+    np.testing.assert_array_equal(read(text).image, plain.image)
+
+
+def test_utf_16_and_bare_numbers_are_read_as_one_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(
+        lines(*PULSES.values(), header="time,phase,charge").replace(",", "\t").encode("utf-16")
+    )
+    found = open_source(path, recorder=("frequency=50",))
+    assert len(found.load(found.refs[0]).pulses.phase) == 300
+    path = tmp_path / "a.bin"
+    path.write_bytes(np.tile(np.abs(SIGNAL[:400]) * 100, 3).astype("<i2").tobytes())
+    found = open_source(path, recorder=("raw_type=int16", "samples_per_cycle=160"))
+    assert found.load(found.refs[0]).series.shape == (1, 1200)

@@ -108,7 +108,7 @@ def test_repairs_are_counted(folder):
     assert "row 4 names" in sentences and "no column samples_per_cycle; 128 is assumed" in sentences
     assert [p.left_out for p in source.problems] == [True, False, False]
     grey, _, colour = map(source.load, source.refs)
-    assert len(source.problems) == 3 + 2 + 2 + 1
+    assert len(source.problems) == 3 + 2 + 2 + 1 + 1  # rows may be cycles, or channels
     blocks = PIXELS.reshape(3, 2, 4, 2, 3).mean(axis=(1, 3)) / 255
     np.testing.assert_allclose(colour.image, blocks, atol=1e-6)
     np.testing.assert_allclose(grey.image, blocks[..., :1].repeat(3, 2), atol=1e-6)
@@ -177,7 +177,7 @@ def test_faults_of_the_table_name_the_row(folder, rows, sentence):
         (np.array([[1, 2], [3, np.nan]]), "row 2, column 2 is empty or holds NaN"),
         (np.array([1, np.inf]), "row 1, column 2 holds inf"),
         (np.array(["a"]), "array of real numbers"),
-        (b"\x93NUMPY damaged", "cannot be read as a numpy array"),
+        (b"\x93NUMPY damaged", "cannot be read as a numpy or MATLAB file"),
     ],
 )
 def test_faults_of_a_series_name_file_and_row(folder, content, sentence):

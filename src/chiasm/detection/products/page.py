@@ -118,7 +118,8 @@ def _cards(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the mean of each key figure, and the products that it is of, the lowest first."""
     cards = []
     for name in FIGURES:
-        known = {row["name"]: _value(row, name) for row in rows if _value(row, name) is not None}
+        named = ((row["name"], _value(row, name)) for row in rows)
+        known = {product: value for product, value in named if value is not None}
         if known:
             values = sorted(known.values())
             low = min(known, key=lambda product: known[product])

@@ -392,7 +392,7 @@ def _four_numbers(facts: Mapping[str, Any]) -> dict[str, Any]:
         return dict(zip(CAMERA_COLUMNS, four))
     for names, columns in ((_FOCAL, ("fx", "fy")), (_MIDDLE, ("cx", "cy"))):
         value = next((facts[name] for name in names if name in facts), None)
-        pair = value if _length(value) == 2 else (value, value) if names is _FOCAL else ()
+        pair: Any = value if _length(value) == 2 else (value, value) if names is _FOCAL else ()
         numbers |= {c: v for c, v in zip(columns, pair) if numbers[c] is None}
     return numbers
 

@@ -12,7 +12,12 @@ import numpy as np
 
 from chiasm.detection.preparation.distance import check_distance, check_metres
 from chiasm.detection.readers.camera import back_project, camera_for, camera_of
-from chiasm.detection.readers.range_image import COLOURS_WITHIN, RangeSettings, read_range
+from chiasm.detection.readers.range_image import (
+    COLOURS_WITHIN,
+    RangeImage,
+    RangeSettings,
+    read_range,
+)
 from chiasm.detection.readers.source import SampleRef
 from chiasm.detection.sensors.orientation import orientation_of, turned, upright
 from chiasm.detection.sensors.point_order import ABOVE, seen_from_above
@@ -44,9 +49,10 @@ def load_sample(
     """
     files, within = ref.files, None
     if "xyz" in files:
-        image = read_range(files["xyz"], RangeSettings(unit_m=unit_m))
-        xyz, notes = image.xyz, (*notes, *image.remarks)
-        within = image.rgb
+        image = _points_of(files, RangeSettings(unit_m=unit_m))
+        xyz, within = image.xyz, image.rgb
+        said = (note for note in image.remarks if note != COLOURS_WITHIN or "rgb" not in files)
+        notes = (*notes, *said)
     mask = _mask_of(files)
     rgb = None if within is None else in_16_bits(within)
     if "rgb" in files:
@@ -58,9 +64,20 @@ def load_sample(
             mask = as_looked_at if as_looked_at.shape == rgb.shape[:2] else mask
     if rgb is not None and xyz is not None:
         rgb, mask, remarks = of_one_size(rgb, mask, xyz)
-        notes = (*(note for note in notes if note != COLOURS_WITHIN), *remarks)
+        notes = (*notes, *remarks)
     sample = checked_sample(ref, rgb=rgb, xyz=xyz, mask=mask)
     return replace(sample, notes=tuple(notes)) if notes else sample
+
+
+def _points_of(files: Mapping[str, Path], settings: RangeSettings) -> RangeImage:
+    """Read the 3D file of a part; the size of its image is that of points in a bare list."""
+    try:
+        return read_range(files["xyz"], settings)
+    except DataError:
+        if "rgb" not in files or files["xyz"].suffix.lower() not in (".npy", ".npz"):
+            raise
+        rgb = read_rgb(files["rgb"])
+        return read_range(files["xyz"], settings, (rgb.shape[0], rgb.shape[1]))
 
 
 def _upright(rgb: FloatArray, path: Path | str, points: FloatArray | None) -> FloatArray:

@@ -196,7 +196,7 @@ def _of_numbers(
         xyz = point_map(numbers, source, settings.unit_m, missing=settings.missing, remarks=remarks)
         if numbers.metres:
             return xyz
-        absent = ~xyz.any(axis=2)
+        absent = np.asarray(~xyz.any(axis=2))
         more = without_zero_depth(xyz, absent, remarks)
         return xyz if more is absent else np.where(more[..., None], np.float32(0), xyz)
     if settings.pitch_x is not None:

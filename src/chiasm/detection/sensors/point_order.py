@@ -105,7 +105,7 @@ def seen_from_above(
     few = sparse[sparse.any(axis=2)]
     if len(few) < _LEAST or np.median(np.abs(few[:, 2])) > _NEAR * np.ptp(few[:, :2], axis=0).max():
         return None
-    measured = xyz.any(axis=2)
+    measured = np.asarray(xyz.any(axis=2))
     across, along = _lattice_line(xyz[..., 0], measured, 0), _lattice_line(xyz[..., 1], measured, 1)
     if across is None or along is None:
         return None

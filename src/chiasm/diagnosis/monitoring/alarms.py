@@ -20,11 +20,11 @@ from chiasm.diagnosis.monitoring.asset import (
     iso,
 )
 from chiasm.diagnosis.monitoring.growth import (
-    evidence,
+    Growth,
     growths,
     joint_days,
     least_recordings,
-    likeness,
+    present_evidence,
     slope_of,
 )
 from chiasm.diagnosis.monitoring.persistence import LEAST, REFERENCE, persists
@@ -38,7 +38,7 @@ WATCHED: Mapping[str, Subject] = {"charge_repeated": "charge", "rate_per_s": "pu
 _GAP = 5.0  # medians of the steps of time that make a gap
 _BURST = 0.05  # share of the median step between bursts
 _LISTED = 3
-_ALIKE = 0.3  # correlation of neighbours that is told
+_TOLD = 0.3  # correlation of neighbours that is told without an alarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,16 +196,17 @@ def _comparison_notes(
         )
     if not trends and ordered:
         yield "No recording tells its pulses, so that there is no charge or rate to compare."
-    for trend in trends:
-        values = np.array([ordered[p].quantities[trend.name] for p in trend.positions])
-        alike = likeness(values)
-        if alike > max(_ALIKE, 2 / math.sqrt(len(values))):
-            yield (
-                f"Neighbouring recordings have a like {WATCHED[trend.name]} (correlation of ranks "
-                f"{alike:.2f}): it grows or falls, or follows conditions that last, such as load "
-                "or weather. In the second case alarms on growth are more frequent than promised."
-            )
     least = least_recordings(rule.growth_rate)
+    for trend in trends:
+        told = max(_TOLD, 2 / math.sqrt(len(trend.positions)))
+        if trend.block > 1 and trend.correlation > told:
+            yield (
+                f"Neighbouring recordings have a like {WATCHED[trend.name]} (correlation "
+                f"{trend.correlation:.2f} around its level), as under load or weather that last. "
+                f"The promise on false alarms is for independent recordings. From "
+                f"{trend.block * least} recordings on growth counts where the medians of "
+                f"{trend.block} show it, too."
+            )
     most = max((len(trend.positions) for trend in trends), default=least)
     if most < least:
         yield (
@@ -245,7 +246,7 @@ def _grown(
         since = _when(ordered, positions[growth.since])
         sentence = (
             f"The {subject} grew to {after:.3g} {unit} (median) {since}, from {before:.3g} before. "
-            f"By chance, at most one of {growth.evidence:,.0f} assets without change ever looks so."
+            f"{_chance(growth)}"
         )
         alarms.append(
             TrendAlarm(
@@ -258,7 +259,7 @@ def _grown(
             )
         )
         normal, betting = growth.since, growth.position + 1
-    wealth = evidence(values[normal:], first=betting - normal)
+    wealth, block, alike = present_evidence(values[normal:], first=betting - normal)
     times = [ordered[position].time for position in positions]
     known = [time for time in times if time is not None]
     days = joint_days(known) if len(known) == len(times) else np.arange(len(times), dtype=float)
@@ -267,9 +268,24 @@ def _grown(
         recorder=ordered[positions[0]].recorder,
         positions=tuple(positions),
         slope=slope_of(values, days),
-        evidence=float(wealth[-1]),
+        evidence=wealth,
         needed=1 / rule.growth_rate,
+        block=block,
+        correlation=alike,
     )
+
+
+def _chance(growth: Growth) -> str:
+    """Return a sentence on how often chance does as much."""
+    rarely = f"at most one of {growth.evidence:,.0f} assets without change ever looks so."
+    if growth.block > 1:
+        return f"By chance, judged by medians of {growth.block} alike recordings, {rarely}"
+    if growth.alike:
+        return (
+            f"If recordings were independent, {rarely} Neighbours resemble each other here, so "
+            "that chance does it more often: record more before acting on this alone."
+        )
+    return f"By chance, {rarely}"
 
 
 def _class_alarms(ordered: Sequence[Observation], rule: AlarmRule) -> Iterator[TrendAlarm]:

@@ -89,6 +89,9 @@ class QuantityTrend:
         slope: robust, or None of too few; by position where there are no times.
         evidence: of growth since the last alarm; it alarms at ``needed``.
         needed: one over the share of the false-alarm rate that this quantity has.
+        block: recordings of which medians are compared, because neighbours resemble each other; 1
+            where they are independent.
+        correlation: of neighbours around their level before and after the likeliest change.
     """
 
     name: str
@@ -97,6 +100,8 @@ class QuantityTrend:
     slope: Slope | None
     evidence: float
     needed: float
+    block: int = 1
+    correlation: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +187,8 @@ def _quantity(one: QuantityTrend) -> dict[str, Any]:
         },
         "evidence": finite(one.evidence),
         "evidence_of_alarm": finite(one.needed),
+        "block": one.block,
+        "correlation": finite(one.correlation),
     }
 
 

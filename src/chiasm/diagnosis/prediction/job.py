@@ -53,7 +53,7 @@ class RecordingJob:
     def options(self) -> Mapping[str, Any]:
         """What else decides the tables."""
         levels = levels_for(self.inputs, self.severity)
-        options = {} if levels is None else {"severity": str(dict(levels.bounds))}
+        options: dict[str, Any] = {} if levels is None else {"severity": str(dict(levels.bounds))}
         options |= {"recorder": sorted(self.recorder)} if self.recorder else {}
         return options | ({} if self.patterns is None else {"patterns": True})
 

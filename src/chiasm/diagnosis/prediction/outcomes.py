@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def outcome_of(
     Args:
         diagnosis: of one recording.
         kinds: the model's classes.
-        remarks: of the reader on the recording.
+        remarks: of the reader on the recording, which are also notes of its row.
     """
     line = ""
     if diagnosis.kind is not None:
@@ -65,7 +66,7 @@ def outcome_of(
             )
         line = f"{diagnosis.source}: {diagnosis.kind} ({because}){_acted_on(diagnosis)}"
     return Outcome(
-        row_of(diagnosis, kinds),
+        row_of(with_remarks(diagnosis, remarks), kinds),
         kinds=(_UNKNOWN,) if diagnosis.kind == _UNKNOWN else (),
         notes=diagnosis.notes,
         remarks=remarks,
@@ -97,6 +98,11 @@ def row_of(diagnosis: Diagnosis, kinds: Sequence[str]) -> dict[str, Any]:
         "notes": "; ".join(diagnosis.notes),
         "error": diagnosis.error,
     }
+
+
+def with_remarks(diagnosis: Diagnosis, remarks: tuple[str, ...]) -> Diagnosis:
+    """Return a diagnosis whose notes begin with what was assumed when the files were read."""
+    return replace(diagnosis, notes=(*remarks, *diagnosis.notes)) if remarks else diagnosis
 
 
 def record_of(diagnosis: Diagnosis, kinds: Sequence[str]) -> dict[str, Any]:

@@ -34,6 +34,7 @@ _PREFIXES = {"p": 1e-12, "n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3
     "M": 1e6,
     "G": 1e9,
 }
+_LEAST_AXIS = 16  # rows and columns of a matrix with axes
 _FEW_ROWS, _TEXT_SHARE = 5, 0.9
 
 
@@ -149,7 +150,7 @@ def _first_row(cells: list[list[str]]) -> tuple[int | None, tuple[int, ...]]:
 
 def _empty_lead(values: NDArray[np.float64]) -> int:
     """Return how many of the first columns are empty in every row, if not all are."""
-    empty = np.isnan(values).all(axis=0)
+    empty = np.asarray(np.isnan(values).all(axis=0))
     lead = int(np.argmin(empty)) if not empty.all() else 0
     return lead if empty[:lead].all() else 0
 
@@ -185,6 +186,48 @@ def _facts(lines: list[str], cells: list[list[str]]) -> tuple[tuple[str, float],
 def _number_of(digits: str, prefix: str | None) -> float:
     """Return a number with its prefix, e.g. that of ``10 MS/s``."""
     return float(digits.replace(",", ".")) * _PREFIXES.get(prefix or "", 1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CountMatrix:
+    """The counts of a matrix without its axes.
+
+    Attributes:
+        values: ``(R, C)``.
+        by_amplitude: whether an axis of amplitudes told their order: the largest is the first row.
+    """
+
+    values: NDArray[np.float64]
+    by_amplitude: bool
+
+
+def without_axes(table: InstrumentTable) -> CountMatrix | None:
+    """Return the counts of a matrix without its axes.
+
+    The first row, or the line of names, and the first column are axes if they have equal steps.
+    None where there is no axis along the phases, or something else than counts inside.
+    """
+    values = table.values
+    if min(values.shape) < _LEAST_AXIS:
+        return None
+    named = [cell for cell in table.names[1:] if _NUMBER.fullmatch(cell)]
+    if table.names and len(named) == len(table.names) - 1:
+        phases, rows = np.array([_value(cell) for cell in named]), values
+    else:
+        phases, rows = values[0, 1:], values[1:]
+    if not _is_axis(phases):
+        return None
+    amplitudes = rows[:, 0]
+    inner, told = rows, _is_axis(amplitudes)
+    if told:
+        inner = rows[:, 1:] if amplitudes[0] > amplitudes[-1] else rows[::-1, 1:]
+    counts = (inner >= 0).all() and (inner == np.rint(inner)).all()
+    return CountMatrix(inner, told) if counts else None
+
+
+def _is_axis(values: NDArray[np.float64]) -> bool:
+    steps = np.diff(values)
+    return bool(steps[0] != 0 and np.ptp(steps) <= 0.02 * abs(float(steps.mean())))
 
 
 def _plain(content: bytes) -> NDArray[np.float64] | None:

@@ -22,7 +22,7 @@ from chiasm.diagnosis.preparation.count_matrices import (
     likely_direction,
     rising_rows,
 )
-from chiasm.diagnosis.preparation.pulses import in_bins, pattern_picture, phase_agreement
+from chiasm.diagnosis.preparation.pulses import in_bins, pattern_picture
 from chiasm.diagnosis.preparation.recorders import CYCLE
 from chiasm.diagnosis.readers.array_files import (
     array_content,
@@ -30,7 +30,11 @@ from chiasm.diagnosis.readers.array_files import (
     raw_numbers,
     told_fact,
 )
-from chiasm.diagnosis.readers.instrument_tables import InstrumentTable, read_instrument_table
+from chiasm.diagnosis.readers.instrument_tables import (
+    InstrumentTable,
+    read_instrument_table,
+    without_axes,
+)
 from chiasm.diagnosis.readers.instruments import (
     instrument_xml,
     lone_monitor_file,
@@ -42,6 +46,7 @@ from chiasm.diagnosis.readers.recorded import (
     Layout,
     Recorded,
     RecorderSettings,
+    agreeing_times,
     amplitudes_of,
     check_finite,
     degrees_of,
@@ -61,9 +66,6 @@ from chiasm.files.decoding import bytes_of
 
 _UNIFORM = 0.02  # share of a step by which steps of a sampled time may differ
 _MOST_CHANNELS = 8  # rows that may as well be channels
-# Phases and times agree at one mains frequency, or do not.
-_AGREES, _DISAGREES = 0.85, 0.5
-_MAINS, _TIME_SCALES = (50.0, 60.0), {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 def read_recorder_file(path: Path | str, settings: RecorderSettings) -> Recorded:
@@ -195,13 +197,18 @@ def _of_columns(
             see="columns",
         )
     check_finite(values, where)
+    if settings.layout in ("", "pattern") and (counts := without_axes(table)) is not None:
+        axes = f"{where}: the first row or column are axes, and were left out of the counts."
+        if counts.by_amplitude:
+            settings = replace(settings, amplitude_grows="up")
+        return remarked(_pattern(counts.values, settings, where), (axes,))
     if values.shape[1] == 1 or values.shape[0] == 1:
         return _sampled(values.reshape(1, -1), settings, where)
     if "amplitude" in roles and len(roles["amplitude"]) == values.shape[1] <= 8:
         return _sampled(values.T, settings, where)  # named channels
     if roles and not settings.layout:
         raise DataError(
-            f"{where} has the columns {', '.join(table.names)}, of which not all say what they "
+            f"{where} has the columns {', '.join(table.names[:9])}, of which not all say what they "
             "are; name them in their order, e.g. columns=time,amplitude,- (phase, time, amplitude, "
             "count, voltage, or - for one that is not used).",
             see="columns",
@@ -212,7 +219,8 @@ def _of_columns(
 def _unnamed(table: InstrumentTable, settings: RecorderSettings, where: str) -> Recorded:
     """Read two to eight columns without names."""
     first = table.values[:, 0]
-    if _equal_steps(first):
+    # One value a cycle is no signal: pulses may follow each other so.
+    if _equal_steps(first) and first[1] - first[0] < 0.5 / settings.frequency:
         roles = {"time": [0], "amplitude": [*range(1, table.values.shape[1])]}
         return _timed(table, roles, settings, where)
     raise DataError(
@@ -290,45 +298,12 @@ def _pulse_list(
     if "time" in roles:
         column = roles["time"][0]
         time, said = seconds_of(values[:, column], _name(table, column), settings, where)
-        time, settings, agreed = _agreeing(phase, time, settings, where, said=said)
+        time, settings, agreed = agreeing_times(phase, time, settings, where, said=said)
         remarks += agreed
     system, said_of_system = system_of_table(table, roles, settings, where, time)
     start = None if time is None else time - time.min()
     read = replace(of_pulses(Pulses(phase, amplitudes, start, count), settings), system=system)
     return remarked(read, (*remarks, *said_of_system))
-
-
-def _agreeing(
-    phase: NDArray[np.float64],
-    time: NDArray[np.float64],
-    settings: RecorderSettings,
-    where: str,
-    *,
-    said: bool,
-) -> tuple[NDArray[np.float64], RecorderSettings, tuple[str, ...]]:
-    """Return times and settings with which the phases of a list agree, and remarks.
-
-    Times in an unnamed unit, or a mains frequency that nobody gave, are told by the phases, which
-    turn once a cycle.
-    """
-    taken = () if said else (f"{where}: its times are taken as seconds.",)
-    held = phase_agreement(phase, time, frequency=settings.frequency)
-    if held is not None and held >= _DISAGREES:
-        return time, settings, taken
-    best, unit, frequency = _AGREES, "", settings.frequency
-    for word, scale in _TIME_SCALES.items() if not said else [("s", 1.0)]:
-        for mains in dict.fromkeys((settings.frequency, *_MAINS)):
-            agreement = phase_agreement(phase, time * scale, frequency=mains)
-            if agreement is not None and agreement > best:
-                best, unit, frequency = agreement, word, mains
-    if not unit:
-        return time, settings, taken
-    remark = (
-        f"{where}: its phases agree with its times at {frequency:g} Hz"
-        f"{'' if said else f' in {unit}'}, and not at {settings.frequency:g} Hz"
-        f"{'' if said or unit == 's' else ' in s'}: read so."
-    )
-    return time * _TIME_SCALES[unit], replace(settings, frequency=frequency), (remark,)
 
 
 def _name(table: InstrumentTable, column: int) -> str:

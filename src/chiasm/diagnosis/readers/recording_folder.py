@@ -104,7 +104,7 @@ class RecordingFolder:
         A folder of parts may hold pictures, too.
         """
         if path.is_file():
-            return is_one_recording(path)
+            return is_one_recording(path) or path.suffix.lower() in RAW_SUFFIXES
         return path.is_dir() and (
             holds_pairs(path)
             or any(_role(file) and not file.name.startswith(".") for file in path.iterdir())
@@ -233,6 +233,8 @@ def _head_of(path: Path) -> bytes:
     """Return the first whole lines of a text, at least one."""
     with path.open("rb") as stream:
         head = stream.read(_LOOKED_INTO).removeprefix(b"\xef\xbb\xbf")
+        if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            return head.decode("utf-16", errors="replace").encode()
         # A line may be longer than all before it: lists of an XML, a channel in one row.
         return head + stream.readline()
 
@@ -241,8 +243,7 @@ def assumption(
     root: Path, refs: Sequence[RecordingRef], settings: RecorderSettings
 ) -> list[Problem]:
     """Return a problem that says what is assumed of series whose recorder nobody described."""
-    described = settings.sample_rate or settings.samples_per_cycle
-    if described or not any("series" in ref.files for ref in refs):
+    if is_described(settings) or not any("series" in ref.files for ref in refs):
         return []
     sentence = (
         f"{root} does not name the recorder: where a file does not either, {settings.frequency:g} "
@@ -250,6 +251,11 @@ def assumption(
         "files (frequency: 50, sample_rate: 1e6), into a table, or give --recorder frequency=50."
     )
     return [Problem(str(root), sentence, left_out=False)]
+
+
+def is_described(settings: RecorderSettings) -> bool:
+    """Return whether it is known how many values of a series lie in a mains cycle."""
+    return bool(settings.sample_rate or settings.samples_per_cycle)
 
 
 def is_one_recording(path: Path) -> bool:
@@ -296,7 +302,7 @@ def _roles(paths: list[Path]) -> dict[str, Path]:
     """Return the files by role; ``DataError`` if one has no role, or two have the same."""
     files: dict[str, Path] = {}
     for path in paths:
-        role = _role(path)
+        role = "series" if path.suffix.lower() in RAW_SUFFIXES else _role(path)
         if not role or role in files:
             raise DataError(
                 f"{path} is no {'picture or series' if not role else f'partner of {files[role]}'}: "
