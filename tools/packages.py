@@ -88,6 +88,7 @@ def results() -> dict[str, Any]:
     if RESULTS.is_file():
         content |= json.loads(RESULTS.read_text())
     content.pop("commit", None)  # of each row
+    content["rows"] = [row for row in content["rows"] if "wheel" in row]  # not of version 0.1.0
     return content | {"machine": f"{platform.machine()}, {platform.system()}"}
 
 
@@ -323,7 +324,7 @@ def page(content: dict[str, Any]) -> str:
         installed = "no extra" if line["environment"] == "base" else f"`[{line['environment']}]`"
         says = line["says"].removeprefix("chiasm: ").replace("|", "\\|")
         lines.append(f"| {installed} | `{line['command']}` | {says} |")
-    commits = ", ".join(dict.fromkeys(row.get("commit", "050ff85") for row in content["rows"]))
+    commits = ", ".join(dict.fromkeys(row["commit"] for row in content["rows"]))
     return "\n".join([*lines, "", f"Commit {commits}; {content['machine']}.", ""])
 
 

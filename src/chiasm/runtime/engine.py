@@ -208,6 +208,7 @@ def _library(path: Path) -> Any:
 
 def _absent(path: Path, library: str, extra: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{path.parent} needs {library}, which is not installed: pip install 'chiasm[{extra}]'.",
+        f"The exported model {path.parent} needs {library}, which is not installed: "
+        f"pip install 'chiasm[{extra}]'.",
         see="missing-extra",
     )
