@@ -25,7 +25,7 @@ lint: $(STAMP)
 # Warnings are errors, links are checked, and nothing is loaded from another server.
 docs: $(SITE)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
-	@echo "The site is build/site/index.html; search needs a server: python3 -m http.server -d build/site"
+	@echo "The site is build/site/index.html; a browser opens it as it lies there."
 
 tutorials: $(STAMP)
 	$(BIN)/python tools/tutorials.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import io
 import json
 import re
@@ -11,15 +12,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
 import chiasm
 from chiasm.cli import doctor, tables
 from chiasm.cli.main import EXIT_STATUSES, app
-from chiasm.cli.options import complete_model
-from chiasm.errors import ConfigurationError
+from chiasm.cli.options import complete_model, talks
+from chiasm.cli.predict import NOT_ALL_JUDGED
+from chiasm.cli.trend import ALARM
+from chiasm.errors import ConfigurationError, DataError
 from chiasm.registry import choices, models
+from chiasm.runs.console import say
+from chiasm.training import progress
 
 HEADINGS = ("model", "parameters", "GFLOP as published", "exported", "description")
 ROWS = [
@@ -64,6 +70,64 @@ def test_help_has_no_colours_in_a_pipe_and_names_the_statuses():
     words = " ".join(done.stdout.replace("│", " ").split())
     assert all(f"{status} " in words for status in EXIT_STATUSES)
     assert "--install-completion" in words
+
+
+def test_every_exit_status_is_documented():
+    assert {0, 1, 2, NOT_ALL_JUDGED, ALARM, 130} == set(EXIT_STATUSES)
+
+
+def talking(monkeypatch) -> typer.Typer:
+    """A command that says a line, shows progress and prints a result, or raises."""
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    small = typer.Typer(pretty_exceptions_enable=False)
+
+    @small.command()
+    @talks
+    def work(number: int = 1) -> None:
+        """Work."""
+        say("for people")
+        with progress.Progress("Working", 2) as line:
+            line.update()
+            line.close(summary=True)
+        if number < 0:
+            raise DataError("It is negative.")
+        typer.echo(f"result {number}")
+
+    return small
+
+
+def test_a_quiet_command_prints_its_result_and_a_verbose_one_times(monkeypatch):
+    small, ask = talking(monkeypatch), CliRunner().invoke
+    usual, quiet = ask(small, ["--number", "3"]), ask(small, ["-q", "--number", "3"])
+    assert usual.stdout.splitlines()[0] == "for people"
+    assert usual.stdout.count("Working: 1 of 2 parts") == 2
+    assert quiet.output == "result 3\n"
+    monkeypatch.setattr(progress, "VERBOSE_SECONDS", 0.0)
+    verbose = ask(small, ["--verbose"]).stdout
+    assert re.match(r"\[\d+\.\d s\] for people\nWorking: 1 of 2", verbose)
+    assert progress.volume() == "normal"
+
+
+def test_a_verbose_command_shows_where_an_error_arose(monkeypatch):
+    small, ask = talking(monkeypatch), CliRunner().invoke
+    for words, shown in ((["--number", "-1"], False), (["--number", "-1", "-v"], True)):
+        ended = ask(small, words)
+        assert isinstance(ended.exception, DataError)
+        assert ("Traceback" in ended.stderr and "in work" in ended.stderr) is shown
+    with pytest.raises(ConfigurationError, match="exclude each other"):
+        raise ask(small, ["-q", "-v"]).exception
+
+
+def test_commands_whose_output_is_their_result_are_the_only_ones_that_do_not_talk():
+    groups = {"": app, **{group.name: group.typer_instance for group in app.registered_groups}}
+    silent = set()
+    for name, group in groups.items():
+        for command in group.registered_commands:
+            options = inspect.signature(command.callback).parameters
+            if not {"quiet", "verbose"} <= set(options):
+                silent.add(f"{name} {command.name or command.callback.__name__}".strip())
+            assert "\n" not in command.callback.__doc__.replace("\n\n", " ")
+    assert silent == {"models", "settings", "doctor", "serve", "watch"}
 
 
 def test_settings_are_json_alone():

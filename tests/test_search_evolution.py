@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from chiasm.deploy import piece_costs
 from chiasm.deploy.fusion_costs import measure_classifier_costs
 from chiasm.detection.config import DetectionConfig
 from chiasm.detection.fusion_search.evolution import evolve_fusion
@@ -237,7 +238,9 @@ def test_the_units_of_recordings_are_what_features_depend_on(recordings, tmp_pat
             torch.testing.assert_close(mean, features[name])
 
 
-def test_a_search_of_recordings_weighs_measured_costs(recordings, tmp_path):
+def test_a_search_of_recordings_weighs_measured_costs(recordings, tmp_path, monkeypatch):
+    monkeypatch.setattr(piece_costs, "_SECONDS", 0.0)
+    monkeypatch.setattr(piece_costs, "_FEWEST", 1)
     settings = RECORDINGS | {"search": SEARCH | {"budget_mb": 50.0}, "fusion": "best"}
     config = DiagnosisConfig.make(data=recordings, out=tmp_path / "run", **settings)
     train_classifier(config, measure=measure_classifier_costs)

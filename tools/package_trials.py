@@ -32,19 +32,22 @@ chiasm evaluate $WORK/small --data $WORK/few/flange
     "runtime": "chiasm predict $WORK/openvino $WORK/parts/flange/test/good --json > verdicts.json",
     "runtime-onnx": "chiasm predict $WORK/onnx $WORK/parts/flange/test/good --json > verdicts.json",
     "serve": """
-chiasm serve $WORK/openvino --port 8917 --log log.sqlite 2> serve.log &
+port=$(python -c 'import socket; s = socket.create_server(("", 0)); print(s.getsockname()[1])')
+export port
+chiasm serve $WORK/openvino --port $port --log log.sqlite 2> serve.log &
 server=$!
 trap "kill $server" EXIT
 python - <<'CODE'
 import json, os, time, urllib.request
 from pathlib import Path
+address = f"http://127.0.0.1:{os.environ['port']}/"
 for attempt in range(240):
     try:
-        urllib.request.urlopen("http://127.0.0.1:8917/readyz", timeout=2)
+        urllib.request.urlopen(address + "readyz", timeout=2)
         break
     except OSError:
         time.sleep(0.5)
-page = urllib.request.urlopen("http://127.0.0.1:8917/").read().decode()
+page = urllib.request.urlopen(address).read().decode()
 assert "<script" in page, "the operators' page is not inside"
 folder = Path(os.environ["WORK"]) / "parts/flange/test/good"
 body = b""
@@ -53,7 +56,7 @@ for name, path in (("rgb", folder / "rgb/000.png"), ("xyz", folder / "xyz/000.ti
     body += f"--b\\r\\nContent-Disposition: {form}\\r\\n\\r\\n".encode()
     body += path.read_bytes() + b"\\r\\n"
 request = urllib.request.Request(
-    "http://127.0.0.1:8917/v1/models/openvino/predict",
+    address + "v1/models/openvino/predict",
     body + b"--b--\\r\\n",
     {"Content-Type": "multipart/form-data; boundary=b"},
 )
@@ -63,17 +66,19 @@ CODE
 """,
     # No database answers there: the service says so, and keeps verdicts on its disk.
     "serve-postgresql": """
-chiasm serve $WORK/openvino --port 8918 --log postgresql://nobody@127.0.0.1:9/none --spool spool \\
+port=$(python -c 'import socket; s = socket.create_server(("", 0)); print(s.getsockname()[1])')
+export port
+chiasm serve $WORK/openvino --port $port --log postgresql://nobody@127.0.0.1:9/none --spool spool \\
   2> serve.log &
 server=$!
 trap "kill $server" EXIT
 for attempt in $(seq 240); do
-  python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:8918/readyz')" 2> /dev/null \\
+  python -c "import urllib.request as u; u.urlopen('http://127.0.0.1:$port/readyz')" 2> /dev/null \\
     && break
   sleep 0.5
 done
-python -c "import urllib.request as u; print(u.urlopen('http://127.0.0.1:8918/v1/state').read())" \\
-  | grep -q '"mode":"spool"'
+state=http://127.0.0.1:$port/v1/state
+python -c "import urllib.request as u; print(u.urlopen('$state').read())" | grep '"mode":"spool"'
 """,
     # A plant's system that takes verdicts over HTTP; the libraries of the others are loaded.
     "line": """
@@ -116,6 +121,11 @@ rm -rf $WORK/dino
 chiasm train --data $WORK/few/flange --out $WORK/dino --model btf image_size=70 \\
   options='{backbone: dinov2_vits14}' false_alarm_rate=0.25 rotate=false
 """,
+    "mlflow": """
+MLFLOW_ALLOW_FILE_STORE=true MLFLOW_TRACKING_URI=file://$WORK/mlflow \\
+  chiasm evaluate $WORK/small --data $WORK/few/flange --mlflow parts
+test -n "$(find $WORK/mlflow -name contract.json)"
+""",
     "formats": """
 python - <<'CODE'
 import numpy as np, OpenEXR
@@ -143,9 +153,9 @@ MAKES = {"export": "openvino", "train": "few"}
 NEEDS = {
     **dict.fromkeys(("runtime", "runtime-onnx", "serve", "serve-postgresql"), "export"),
     **dict.fromkeys(("line", "cluster", "all"), "export"),
-    **dict.fromkeys(("quality", "rivals"), "train"),
+    **dict.fromkeys(("quality", "rivals", "mlflow"), "train"),
 }
-WITH_TORCH = ("train", "export", "rivals", "quality", "all")
+WITH_TORCH = ("train", "export", "rivals", "quality", "mlflow", "all")
 
 # Environment, command and the extra that its sentence must name.
 ABSENT = (

@@ -144,8 +144,13 @@ def _normal(path: PurePosixPath) -> str:
 
 
 def on_post_build(config: MkDocsConfig) -> None:
-    """Refuse a site that loads anything from another server, or links to a file it lacks."""
+    """Let pages that are opened as files search; refuse a site that is not whole.
+
+    Such a site loads something from another server, or links to a file that it lacks.
+    """
     site = Path(config.site_dir)
+    index = (site / "search/search_index.json").read_text()
+    (site / "search/search_index.js").write_text(f"var __index = {index};\n")
     faults = [fault for page in sorted(site.rglob("*.html")) for fault in _faults(page, site)]
     if faults:
         raise PluginError("\n".join(["The site is not whole:", *faults[:20]]))

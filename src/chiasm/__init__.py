@@ -33,20 +33,30 @@ if TYPE_CHECKING:
     from chiasm.api.estimators import DischargeClassifier as DischargeClassifier
     from chiasm.detection.config import DetectionConfig as DetectionConfig
     from chiasm.diagnosis.config import DiagnosisConfig as DiagnosisConfig
+    from chiasm.fusion.genotype import Genotype as Genotype
+    from chiasm.runs.mlflow_log import log_to_mlflow as log_to_mlflow
 
 __version__ = "0.2.0"
 _CONFIGS = {"DetectionConfig": "chiasm.detection", "DiagnosisConfig": "chiasm.diagnosis"}
-_ESTIMATORS = ("DefectDetector", "DischargeClassifier")
+# What needs scikit-learn or PyTorch, and where it stands.
+_LATER = {
+    "DefectDetector": "chiasm.api.estimators",
+    "DischargeClassifier": "chiasm.api.estimators",
+    "Genotype": "chiasm.fusion.genotype",
+    "log_to_mlflow": "chiasm.runs.mlflow_log",
+}
 __all__ = [
     "DefectDetector",
     "DetectionConfig",
     "DiagnosisConfig",
     "DischargeClassifier",
+    "Genotype",
     "add_products",
     "demo",
     "evaluate",
     "export",
     "load",
+    "log_to_mlflow",
     "predict",
     "search",
     "train",
@@ -55,14 +65,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The settings need pydantic and the estimators scikit-learn, which a station does not have.
-    if name not in (*_CONFIGS, *_ESTIMATORS):
+    # The settings need pydantic, and others more, which a station does not have.
+    if name not in (*_CONFIGS, *_LATER):
         raise AttributeError(f"module 'chiasm' has no attribute {name!r}")
     import importlib
 
     try:
-        if name in _ESTIMATORS:
-            return getattr(importlib.import_module("chiasm.api.estimators"), name)
+        if name in _LATER:
+            return getattr(importlib.import_module(_LATER[name]), name)
         importlib.import_module(f"{_CONFIGS[name]}.models.named")  # the models that it may name
         return getattr(importlib.import_module(f"{_CONFIGS[name]}.config"), name)
     except ModuleNotFoundError as error:

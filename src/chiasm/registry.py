@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ class RegisteredModel:
         pools: of a detector whose fusion is searched: modalities to the candidate features
             (``chiasm.fusion.pools.Pools``); None where nothing is searched.
         fuses: of a searched model, the name of the model whose features it fuses.
+        takes: modalities of which the model looks at one; () are those that the builder has by
+            default, all of them together.
     """
 
     name: str
@@ -51,6 +54,14 @@ class RegisteredModel:
     scale: str = ""
     preset: str = ""
     among: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+
+    def modalities_of(self, wanted: Iterable[str]) -> tuple[str, ...]:
+        """Return those of some modalities that the model looks at; () where it takes none."""
+        wanted = tuple(wanted)
+        default = inspect.signature(self.builder).parameters["modalities"].default
+        usual = tuple(name for name in wanted if name in default)
+        return usual or tuple(name for name in wanted if name in self.takes)[:1]
 
 
 _MODELS: dict[str, RegisteredModel] = {}
@@ -68,6 +79,7 @@ def register(
     scale: str = "",
     preset: str = "",
     among: tuple[str, ...] = (),
+    takes: tuple[str, ...] = (),
 ) -> Callable[[Builder], Builder]:
     """Register the decorated builder under its own name."""
 
@@ -78,6 +90,7 @@ def register(
             *(name, wing, builder, summary, baseline, fitted),
             *(size, pools, fuses, method, scale, preset),
             among=among,
+            takes=takes,
         )
         return builder
 

@@ -6,6 +6,7 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn.exceptions import SkipTestWarning
 from sklearn.utils import estimator_checks
 
 import chiasm
@@ -80,6 +81,13 @@ CONVENTIONS = (
 @pytest.mark.parametrize("check", CONVENTIONS)
 def test_the_conventions_of_estimators_hold(name, check):
     getattr(estimator_checks, f"check_{check}")(name, getattr(chiasm, name)())
+
+
+@pytest.mark.parametrize("name", ["DefectDetector", "DischargeClassifier"])
+def test_what_scikit_learn_checks_of_estimators_without_tables_holds(name):
+    with pytest.warns(SkipTestWarning, match="Can't test estimator"):  # its tables are no parts
+        done = estimator_checks.check_estimator(getattr(chiasm, name)(), on_skip=None)
+    assert done and {row["status"] for row in done} == {"passed"}
 
 
 def test_a_detector_tells_a_hole_from_good_parts(detector):

@@ -9,6 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from chiasm.benchmarks import pool, run_trial
+from chiasm.cli.main import app
 
 PROGRAM = [sys.executable, "-c", "from chiasm.cli.main import main; main()"]
 
@@ -30,9 +34,21 @@ def run_killed() -> Callable[[Sequence[str], Path, str], None]:
 
 @pytest.fixture(scope="session")
 def run_whole() -> Callable[[Sequence[str]], None]:
-    """Run a command line to its end."""
+    """Run a command line to its end, with its phases in this process.
+
+    What is killed, and what runs on a cluster, has them in processes of their own.
+    """
 
     def run(arguments: Sequence[str]) -> None:
-        subprocess.run([*PROGRAM, *arguments], check=True)
+        with pytest.MonkeyPatch.context() as patch:
+
+            def phase_here(phase: str, description: Path, run: Path, threads: int) -> None:
+                (description.parent / f"{phase}.log").touch()
+                patch.setattr("sys.argv", ["run_trial", phase, str(description), str(run)])
+                run_trial.main()
+
+            patch.setattr(pool, "_run_phase", phase_here)
+            done = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+            assert done.exit_code == 0, done.output
 
     return run

@@ -255,20 +255,6 @@ def test_the_card_and_the_deployment_say_what_was_measured(detector: Path):
     }
 
 
-def test_onnx_holds_no_batch_norm_and_judges_alike(detector_run: Path, model, pairs, tmp_path):
-    done = CliRunner().invoke(
-        app, ["export", str(detector_run), "--out", str(tmp_path / "o"), "--to", "onnx"]
-    )
-    assert done.exit_code == 0, done.output
-    file = tmp_path / "o" / "model.onnx"
-    assert str(Path(chiasm.__file__).parent).encode() not in file.read_bytes()
-    graph = onnx.load(str(file))
-    assert "BatchNormalization" not in operations(graph)
-    other = chiasm.runtime.load(tmp_path / "o", threads=1)
-    for pair in pairs:
-        np.testing.assert_allclose(other(*pair).score, model(*pair).score, rtol=1e-4)
-
-
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
 def test_a_chosen_rule_of_the_image_s_score_is_in_the_graph(
     detector_run: Path, pairs, tmp_path: Path, to: str
@@ -290,7 +276,20 @@ def test_a_chosen_rule_of_the_image_s_score_is_in_the_graph(
     written["calibration_scores"] = sorted(trained.crop_scores(parts)[1].tolist())
     path.write_text(json.dumps(written))
     trained = DetectionPredictor.load(run)
-    export(run, tmp_path / "o", to=to)
+    done = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "o"), "--to", to])
+    assert done.exit_code == 0, (done.output, done.exception)
+    if to == "onnx":
+        file = tmp_path / "o" / "model.onnx"
+        assert str(Path(chiasm.__file__).parent).encode() not in file.read_bytes()
+        graph = onnx.load(str(file))
+        assert "BatchNormalization" not in operations(graph)
+        # What it is, for programs that have the file alone; the threshold stands beside it.
+        said = {entry.key: json.loads(entry.value) for entry in graph.metadata_props}
+        described = json.loads((tmp_path / "o" / "deployment.json").read_text())
+        facts = ("wing", "method", "modalities", "inputs", "outputs", "preparation", "geometry")
+        for name in facts:
+            assert said[f"chiasm.{name}"] == described[name]
+        assert not {"chiasm.threshold", "chiasm.calibration_scores"} & said.keys()
     exported = chiasm.runtime.load(tmp_path / "o", threads=1)
     common = DetectionPredictor.load(detector_run)
     for pair in pairs:

@@ -39,6 +39,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
 NAMES = sorted(model.name for model in models("classifier") if model.size != "base")
 
 
+# Of a search, whose first stage is that of the network alone, which the first test has.
+SHORTER: dict[str, Any] = {"pretrain_epochs": 0, "image_size": 32, "seconds": 0.5, "windows": 1}
+
+
 def configured(recordings: Path, out: Path, name: str, **settings: Any) -> DiagnosisConfig:
     model = find_model(name)
     short = {k: v for k, v in SHORT.items() if not model.fitted or k in ("precision",)}
@@ -79,7 +83,7 @@ def test_a_classifier_on_a_device_decides_as_on_a_processor(
 def test_a_fusion_is_searched_on_a_device(recordings, tmp_path, device, order):
     settings = {"device": "cuda", "search": SEARCH | {"order": order}, "fusion": "search"}
     settings["shares"] = (0.7, 0.3, 0.0)  # training sessions enough to hold some out
-    result = train(configured(recordings, tmp_path / "run", "fused_small", **settings))
+    result = train(configured(recordings, tmp_path / "run", "fused_small", **SHORTER, **settings))
     assert np.isfinite(result.validation_f1)
     assert DiagnosisPredictor.load(tmp_path / "run", device="cuda").network.device == device
 
@@ -87,7 +91,7 @@ def test_a_fusion_is_searched_on_a_device(recordings, tmp_path, device, order):
 def test_a_fusion_evolves_on_a_device(recordings, tmp_path, device: torch.device):
     search = SEARCH | {"method": "evolution"}
     settings = {"device": "cuda", "search": search, "fusion": "search"}
-    result = train(configured(recordings, tmp_path / "run", "fused_small", **settings))
+    result = train(configured(recordings, tmp_path / "run", "fused_small", **SHORTER, **settings))
     assert np.isfinite(result.validation_f1)
 
 

@@ -10,7 +10,7 @@ import yaml
 import chiasm.diagnosis.models.named  # noqa: F401  (registers the models)
 from chiasm.diagnosis.config import PRESETS, DiagnosisConfig
 from chiasm.errors import ConfigurationError
-from chiasm.registry import models
+from chiasm.registry import find_model, models
 from chiasm.runs.run_folder import open_run_folder
 
 PLACES = {"data": "a", "out": "b"}
@@ -92,3 +92,17 @@ def test_a_run_whose_settings_were_saved_without_the_presets_values_goes_on(tmp_
         open_run_folder(
             DiagnosisConfig.make(data="a", out=tmp_path, preset="quick", batch=8), tmp_path, free=()
         )
+
+
+def test_trees_look_at_one_modality_of_two_and_say_how_both_are_taken():
+    looked = {
+        m: DiagnosisConfig.make(**PLACES, model="excess_trees", modalities=m).modalities
+        for m in ("image", "series")
+    }
+    assert looked == {"image": ("image",), "series": ("series",)}
+    assert DiagnosisConfig.make(**PLACES, model="excess_trees").modalities == ("series",)
+    with pytest.raises(ConfigurationError, match=r"late_average .options={image: excess_trees"):
+        DiagnosisConfig.make(**PLACES, model="excess_trees", modalities="image,series")
+    # Both are the average of two, which is what the remedy says.
+    both = find_model("late_average").builder(image="excess_trees", series="excess_trees")
+    assert both.modalities == ("image", "series")

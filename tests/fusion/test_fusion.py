@@ -11,7 +11,7 @@ from chiasm.detection.layers.candidates import frozen_pools, reconstruction_pool
 from chiasm.errors import ConfigurationError, GenotypeError
 from chiasm.fusion.cell import draw_pair
 from chiasm.fusion.drawing import draw_genotype
-from chiasm.fusion.genotype import Genotype, random_genotype
+from chiasm.fusion.genotype import Genotype, concatenation, random_genotype
 from chiasm.fusion.make import ConcatenationFusion
 from chiasm.fusion.network import FusionNetwork, FusionSupernet
 from chiasm.fusion.operations import OPERATIONS, GuidedAttention, make_operation
@@ -100,6 +100,20 @@ def test_genotypes_survive_their_file(tmp_path):
         genotype.save(tmp_path / "g.json")
         assert Genotype.load(tmp_path / "g.json") == genotype
         assert set(genotype.pruned().cells) == set(genotype.reachable())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_genotype_comes_back_from_plain_values(seed):
+    drawn = random_genotype(POOLS, nodes=1 + seed % 3, seed=seed)
+    for genotype in (drawn, drawn.pruned(), concatenation(POOLS)):
+        content = genotype.to_dict()
+        assert json.loads(json.dumps(content)) == content == json.loads(genotype.to_json())
+        assert Genotype.from_dict(content) == Genotype.from_json(genotype.to_json()) == genotype
+    content["provenance"]["score"] = [0.5]
+    again = Genotype.from_dict(content)
+    content["provenance"]["score"].append("changed")
+    again.to_dict()["provenance"]["score"].append("changed")
+    assert again.provenance == {"score": [0.5]} and "score" not in genotype.provenance
 
 
 @pytest.mark.parametrize(

@@ -385,3 +385,12 @@ def test_what_a_recorders_file_does_not_say_is_asked_for(tmp_path: Path) -> None
     with pytest.raises(DataError, match="unpacks to more than"):
         sent = {"series": upload("series", "a.mat", bomb("a.mat"))}
         decode_recording(sent, {}, LIMITS, channels=1)
+
+
+def test_an_earlier_name_of_a_field_is_taken_and_told(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "a.csv", np.arange(512.0).reshape(256, 2) % 7, delimiter=",")
+    earlier = recording({"series": tmp_path / "a.csv"}, rows_in_time="true")
+    present = recording({"series": tmp_path / "a.csv"}, layout="rows")
+    np.testing.assert_array_equal(earlier.series, present.series)
+    told = [note for note in earlier.notes if "'rows_in_time' is now called 'layout'" in note]
+    assert len(told) == 1 and not any("rows_in_time" in note for note in present.notes)

@@ -91,6 +91,8 @@ def outcome(asset: AssetTrend, right: set[str]) -> dict[str, Any]:
     late = [delay for delay in found if delay >= 0]
     return {
         "subjects": sorted({a.subject for a in asset.alarms}),
+        "doubtful": bool(asset.alarms)
+        and all("neighbours resemble" in a.sentence.lower() for a in asset.alarms),
         "early": any(a.position < CHANGE for a in asset.alarms),
         "delay": min(late) + 1 if late else None,
     }
@@ -105,7 +107,10 @@ def summary(outcomes: list[dict[str, Any]], *, changes: bool) -> dict[str, Any]:
             subjects[subject] += 1
     row: dict[str, Any] = {"assets": len(outcomes), "alarms_by_subject": dict(subjects)}
     if not changes:
-        return row | {"alarming": sum(bool(one["subjects"]) for one in outcomes)}
+        return row | {
+            "alarming": sum(bool(one["subjects"]) for one in outcomes),
+            "alarming_with_doubt": sum(one["doubtful"] for one in outcomes),
+        }
     return row | {
         "found": len(delays),
         "median_delay": float(np.median(delays)) if delays else None,
@@ -117,7 +122,7 @@ def summary(outcomes: list[dict[str, Any]], *, changes: bool) -> dict[str, Any]:
 def main() -> None:
     """Measure, and write the figures after every asset, so that they can be looked at."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--model", type=Path, help="none: made numbers alone")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--assets", type=int, default=200)
     parser.add_argument("--changed", type=int, default=40)
@@ -157,6 +162,8 @@ def main() -> None:
                 | summary(outcomes, changes=changes)
             )
             write()
+    if options.model is None:
+        return
     model = load(options.model)
     outcomes_of: dict[str, list[dict[str, Any]]] = {c: [] for c in ("none", *RIGHT)}
     for number in range(options.assets):

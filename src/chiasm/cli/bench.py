@@ -67,6 +67,7 @@ def bench(
     from chiasm.benchmarks.detection_tables import describe
     from chiasm.benchmarks.diagnosis import DiagnosisSuite
     from chiasm.benchmarks.diagnosis_tables import RECORDING_TABLES, describe_recordings
+    from chiasm.runs.console import say
     from chiasm.settings import read_override
 
     selected = tuple(part.strip() for part in methods.split(";") if part.strip()) or None
@@ -79,7 +80,7 @@ def bench(
         "jobs": jobs,
         "ray": ray,
         "minutes": minutes,
-        "report_progress": typer.echo,
+        "report_progress": say,
     }
     if table in RECORDING_TABLES:
         if "cache" in settings:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from chiasm.cli.options import Lamp, Recorder
+from chiasm.cli.options import Lamp, Recorder, talks
 from chiasm.errors import DataError
 from chiasm.files.audit_text import Watching
 from chiasm.files.locks import LOCK
@@ -24,6 +24,7 @@ app = typer.Typer(no_args_is_help=True, help="Make, check and convert data.")
 
 
 @app.command()
+@talks
 def make(
     folder: Annotated[
         Path, typer.Argument(help="Folder to write; each product gets a folder in it.")
@@ -127,6 +128,7 @@ Workers = Annotated[
 
 
 @app.command()
+@talks
 def check(
     path: Annotated[Path, typer.Argument(help="Folder or manifest.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -196,6 +198,7 @@ def _command(path: Path, html: Path, lamp: Any = None, recorder: Sequence[str] =
 
 
 @app.command()
+@talks
 def convert(
     origin: Annotated[
         Path,

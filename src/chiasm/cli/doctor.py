@@ -29,6 +29,7 @@ PURPOSES = {
     "formats": ("read rare files of images", "OpenEXR, and TIFF with rare codecs"),
     "rivals": ("train baselines that need faiss or LightGBM", "bench rivals, bench classifiers"),
     "quality": ("baselines on DINOv2", "train ... backbone=dinov2_vits14"),
+    "mlflow": ("list runs beside other models of a team", "train --mlflow, evaluate --mlflow"),
     "cluster": ("several machines, and Parquet", "predict --workers, --ray"),
     "all": ("everything above", "every command"),
 }

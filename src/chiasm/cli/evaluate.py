@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from chiasm.cli.options import Data, Device, Lamp, OneProduct, Strict
+from chiasm.cli.options import Data, Device, Lamp, Mlflow, OneProduct, Strict
 from chiasm.cli.tables import Json, only_json, print_json
 
 
@@ -40,6 +40,7 @@ def evaluate(
             "are noticed, e.g. 'void'."
         ),
     ] = "",
+    mlflow: Mlflow = None,
     json: Json = False,
 ) -> None:
     """Evaluate a model on the test split. Writes metrics.json and report.html.
@@ -48,6 +49,11 @@ def evaluate(
     """
     from chiasm.api import evaluate as run_evaluation
 
+    if mlflow is not None:  # known to be there before the work
+        from chiasm.runs.mlflow_log import contracts_of_run, experiment_id, log_to_mlflow
+
+        contracts_of_run(run)
+        experiment_id(mlflow)
     with only_json(json):
         metrics = run_evaluation(
             run,
@@ -60,6 +66,8 @@ def evaluate(
             device=device or "auto",
             strict=bool(strict),
         )
+        if mlflow is not None:
+            log_to_mlflow(run, experiment=mlflow, report=out)
     if json:
         print_json(metrics)
 

@@ -27,7 +27,7 @@ from chiasm.cli import (
     watch,
 )
 from chiasm.cli import demo as demonstration
-from chiasm.cli.options import RenamedOptions
+from chiasm.cli.options import RenamedOptions, reflowed, talks
 from chiasm.errors import ChiasmError
 from chiasm.runs.extras import missing_extra
 
@@ -36,6 +36,7 @@ EXIT_STATUSES = {
     1: "data check --strict: files are damaged, or in two splits; doctor: a package does not load.",
     2: "A sentence on standard error says what is wrong and how to mend it; also a wrong option.",
     3: "predict, watch: some inputs could not be judged; their rows say why.",
+    4: "trend: an asset alarms.",
     130: "Stopped by Ctrl-C; the same command goes on from there.",
 }
 
@@ -45,7 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Detect faults from two kinds of sensor, and search how to fuse them.",
     epilog="Exit status: 0 done; 1 a check found faults; 2 an error, which a sentence explains; 3 "
-    "some inputs were not judged; 130 stopped by Ctrl-C.",
+    "some inputs were not judged; 4 an asset alarms; 130 stopped by Ctrl-C.",
 )
 
 
@@ -67,22 +68,22 @@ def _options(
     pass
 
 
-app.command("demo")(demonstration.demo)
+app.command("demo")(talks(demonstration.demo))
 app.add_typer(data.app, name="data")
-app.command("search")(search.search)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("predict")(predict.predict)
-app.command("export")(export.export)
-app.command("serve")(serve.serve)
-app.command("trend")(trend.trend)
-app.command("watch")(watch.watch)
-app.command("recalibrate")(recalibrate.recalibrate)
-app.command("threshold")(threshold.threshold)
-app.command("bench")(bench.bench)
-app.command("models")(models.models)
-app.command("settings")(settings.settings)
-app.command("doctor")(doctor.doctor)
+app.command("search")(talks(search.search))
+app.command("train")(talks(train.train))
+app.command("evaluate")(talks(evaluate.evaluate))
+app.command("predict")(talks(predict.predict))
+app.command("export")(talks(export.export))
+app.command("serve")(reflowed(serve.serve))
+app.command("trend")(talks(trend.trend))
+app.command("watch")(reflowed(watch.watch))
+app.command("recalibrate")(talks(recalibrate.recalibrate))
+app.command("threshold")(talks(threshold.threshold))
+app.command("bench")(talks(bench.bench))
+app.command("models")(reflowed(models.models))
+app.command("settings")(reflowed(settings.settings))
+app.command("doctor")(reflowed(doctor.doctor))
 
 
 def main() -> None:

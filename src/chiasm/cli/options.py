@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+import functools
+import inspect
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
-from chiasm.errors import renamed
+from chiasm.errors import ConfigurationError, renamed
+from chiasm.training.progress import at_volume
 
 RENAMED = {"--light": "--lamp"}
 _REGISTERS = ("register(", "token_baseline(")  # decorators of builders
@@ -139,6 +143,16 @@ MissRate = Annotated[
     typer.Option(help="Share of such defects that may be missed (default: the best F1 is taken)."),
 ]
 
+Mlflow = Annotated[
+    str | None,
+    typer.Option(
+        "--mlflow",
+        metavar="EXPERIMENT",
+        help="Log settings, figures by epoch, report and contract to this experiment of MLflow, at "
+        "MLFLOW_TRACKING_URI, when the command has done its work.",
+    ),
+]
+
 OneProduct = Annotated[
     str | None,
     typer.Option(
@@ -148,6 +162,51 @@ OneProduct = Annotated[
         "(its folder, a column product, or its looks where they are clear).",
     ),
 ]
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print no progress and no remarks: results and errors."),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose", "-v", help="Print the time with every line, and of an error where it arose."
+    ),
+]
+
+
+def talks(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options ``--quiet`` and ``--verbose``, which hold while it runs."""
+
+    @functools.wraps(command)
+    def run(*args: Any, quiet: bool = False, verbose: bool = False, **options: Any) -> Any:
+        if quiet and verbose:
+            raise ConfigurationError("--quiet and --verbose exclude each other; give one of them.")
+        with at_volume("quiet" if quiet else "verbose" if verbose else "normal"):
+            try:
+                return command(*args, **options)
+            except Exception as error:
+                if verbose and not isinstance(error, typer.Exit):
+                    typer.echo("".join(traceback.format_exception(error)), err=True)
+                raise
+
+    added = {"quiet": Quiet, "verbose": Verbose}
+    signature = inspect.signature(command, eval_str=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    more = [inspect.Parameter(n, keyword, default=False, annotation=a) for n, a in added.items()]
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]  # typer reads it
+        parameters=[*signature.parameters.values(), *more]
+    )
+    run.__annotations__ = {**inspect.get_annotations(command, eval_str=True), **added}
+    return reflowed(run)
+
+
+def reflowed(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Join the lines of each paragraph of a command's help; a terminal breaks them by its width."""
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    command.__doc__ = "\n\n".join(" ".join(part.split()) for part in paragraphs)
+    return command
 
 
 class RenamedOptions(TyperGroup):

@@ -78,9 +78,6 @@ def predict(
     coco: Annotated[
         bool, typer.Option("--coco", help="Write the regions of all parts to OUT/coco.json, too.")
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="With --workers or --ray: print no progress.")
-    ] = False,
     product: OneProduct = None,
     device: Device = None,
     json: Json = False,
@@ -100,7 +97,7 @@ def predict(
     from chiasm import api
 
     if workers is None and ray is None:
-        _refuse("are written in shards", {"--heat-maps": heat_maps, "--quiet": quiet or None})
+        _refuse("are written in shards", {"--heat-maps": heat_maps})
         with only_json(json):
             judged = api.predict(
                 run,
@@ -144,7 +141,6 @@ def predict(
             masks=masks,
             coco=coco,
             product=product,
-            quiet=quiet,
             device=device or "auto",
         )
     if json:

@@ -15,6 +15,7 @@ from chiasm.cli.options import (
     Lamp,
     Minutes,
     MissRate,
+    Mlflow,
     Overrides,
     Ray,
     Seed,
@@ -74,6 +75,7 @@ def train(
             "products of --data are added; the others keep theirs.",
         ),
     ] = None,
+    mlflow: Mlflow = None,
 ) -> None:
     """Train a detector on normal parts or a classifier on recordings. Writes OUT/model.
 
@@ -87,12 +89,18 @@ def train(
     from chiasm.api import add_products, make_config, wing
     from chiasm.api import train as run
 
+    if mlflow is not None:  # known to be there before hours are spent
+        from chiasm.runs.mlflow_log import experiment_id, log_to_mlflow
+
+        experiment_id(mlflow)
     if start_from is not None and wing(start_from) == "detector":
         if out not in (None, start_from) or config or overrides or model or fusion:
             raise ConfigurationError(
                 "--from takes settings and folder of the run that it names; give --data alone."
             )
         add_products(start_from, data=data, device=device)
+        if mlflow is not None:
+            log_to_mlflow(start_from, experiment=mlflow)
         return
     if out is None:
         raise ConfigurationError("Name the folder of the run with --out.")
@@ -113,3 +121,5 @@ def train(
         start_from=start_from,
     )
     run(chosen, workers=workers, ray=ray, started=started)
+    if mlflow is not None:
+        log_to_mlflow(out, experiment=mlflow)

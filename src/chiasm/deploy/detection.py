@@ -34,9 +34,11 @@ from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.readers.cache import PreparationCache
 from chiasm.detection.readers.survey import split_objects
 from chiasm.errors import ArtifactError, ConfigurationError
+from chiasm.runs.console import say
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
 from chiasm.runtime.detection import DetectionRuntime
 from chiasm.samples import PreparedSample
+from chiasm.training.progress import counted
 
 _CHOOSE_AGAIN = (
     "The run's threshold was chosen by known defects, whose scores differ in this precision: "
@@ -92,7 +94,8 @@ def export_detection(
             "calibration=split to export it."
         )
     parts = held_out_parts(run, contract.preparation, contract.acquisition, data=data)
-    trained = [_score_by_torch(predictor, part) for part in (*parts.calibration, *parts.anomalous)]
+    compared = (*parts.calibration, *parts.anomalous)
+    trained = [_score_by_torch(predictor, part) for part in counted("Scoring", compared)]
     calibration = [score for _, score in trained[: len(parts.calibration)]]
     _check_same_parts(calibration, contract.calibration_scores, run)
     # The graph itself decides by the false-alarm rate, whatever else chose the threshold.
@@ -128,11 +131,10 @@ def export_detection(
             known_defects=contract.known_defects if exact else None,
             notes=() if exact or contract.known_defects is None else (_CHOOSE_AGAIN,),
         )
+        say(f"Writing the graph ({to}, {precision}) ...")
         _write_graph(graph, predictor, parts, folder, deployment)
         runtime = DetectionRuntime(folder, deployment, threads=torch.get_num_threads())
-        exported = [
-            _score_by_runtime(runtime, part) for part in (*parts.calibration, *parts.anomalous)
-        ]
+        exported = [_score_by_runtime(runtime, part) for part in counted("Comparing", compared)]
         normals = len(parts.calibration)
         parity = compare(
             trained,

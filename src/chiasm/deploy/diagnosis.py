@@ -24,6 +24,7 @@ from chiasm.diagnosis.datamodule import division, group_digests
 from chiasm.diagnosis.decision import Array, UnknownRule
 from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm, recording_arrays
+from chiasm.diagnosis.procedures.choose import FOLDER as CANDIDATES
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.readers.source import RecordingRef
 from chiasm.diagnosis.readers.splits import RecordingSplit
@@ -31,9 +32,12 @@ from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.unseen import stored_split
 from chiasm.errors import ArtifactError, ConfigurationError
 from chiasm.metrics.classification import macro_f1
+from chiasm.registry import find_model
+from chiasm.runs.console import say
 from chiasm.runtime.deployment import GRAPHS, Deployment, Port, with_hashes, write_deployment
 from chiasm.runtime.diagnosis import DiagnosisRuntime
 from chiasm.samples import FloatArray, RecordingSample
+from chiasm.training.progress import counted
 
 # Validation recordings on which the exported model is compared, at most.
 COMPARED_ON = 200
@@ -67,7 +71,7 @@ def export_diagnosis(
     """
     model = DiagnosisPredictor.load(run, device="cpu")
     contract = model.contract
-    graph = classifier_graph(model.network, modalities=contract.modalities)
+    graph = classifier_graph(model.network, modalities=contract.modalities, run=run)
     store, training, validation, config = _recordings(run, contract, data)
     form = contract.recording
     with whole_folder(out, force=force) as folder:
@@ -91,9 +95,11 @@ def export_diagnosis(
             unknown_below=contract.unknown_below,
             unknown=contract.unknown,
         )
+        say(f"Writing the graph ({to}, {precision}) ...")
         _write_graph(graph, (store.load(ref) for ref in training), folder, deployment)
         runtime = DiagnosisRuntime(folder, deployment, threads=torch.get_num_threads())
-        outputs = model.outputs(store.load(ref) for ref in validation)
+        scored = counted("Scoring", validation, unit="recordings")
+        outputs = model.outputs(store.load(ref) for ref in scored)
         logits, labels = _logits(runtime, store, validation), outputs.labels
         exact = precision == "fp32"
         if not exact:
@@ -231,7 +237,7 @@ def _logits(
 ) -> dict[str, np.ndarray]:
     """Return logits ``(N, K)`` by modalities, as ``DiagnosisPredictor.outputs`` does."""
     rows: dict[str, list[np.ndarray]] = {}
-    for ref in refs:
+    for ref in counted("Comparing", refs, unit="recordings"):
         single, joint, present = runtime.logits(store.load(ref))
         for key, value in {**single, "+".join(present): joint}.items():
             rows.setdefault(key, []).append(value)
@@ -266,6 +272,7 @@ def _origin(contract: DiagnosisContract) -> dict[str, Any]:
         "split_by": contract.split.by,
         "split": contract.split.model_dump(mode="json"),
         "seed": contract.seed,
+        **({} if contract.chosen is None else {"chosen": contract.chosen}),
         "evidence_rule": contract.evidence_rule,
         "metric_versions": dict(contract.metric_versions),
         "libraries": dict(contract.libraries),
@@ -312,8 +319,12 @@ class ClassifierGraph(nn.Module):
         return tuple(self.network.logits_by_modality(dict(zip(self.modalities, tensors))).values())
 
 
-def classifier_graph(network: Classifier, *, modalities: Sequence[str]) -> ClassifierGraph:
+def classifier_graph(
+    network: Classifier, *, modalities: Sequence[str], run: Path | None = None
+) -> ClassifierGraph:
     """Return the graph of a trained classifier, which is not changed.
+
+    ``run`` is its folder, for the remedy where it has no graph.
 
     Raises:
         ConfigurationError: the method has no such graph.
@@ -321,11 +332,25 @@ def classifier_graph(network: Classifier, *, modalities: Sequence[str]) -> Class
     if not network.exportable:
         raise ConfigurationError(
             f"{type(network).__name__} cannot be exported: what it fitted is a model of another "
-            "library and no graph of tensors. Export mad_small or another network."
+            f"library and no graph of tensors. {_exportable_instead(run)}"
         )
     exported = copy.deepcopy(network)
     replace_attention(exported)
     return ClassifierGraph(exported, modalities=modalities)
+
+
+def _exportable_instead(run: Path | None) -> str:
+    """Return what can be exported in place of a method that was chosen among several."""
+    tried = sorted(run.glob(f"{CANDIDATES}/*/model")) if run is not None else []
+    networks = [p.parent for p in tried if not find_model(p.parent.name).fitted]
+    if not networks:
+        return (
+            "Export mad_small or another network; chiasm predict and watch take the run as it is."
+        )
+    return (
+        f"What was tried beside it can: chiasm export {networks[0]} --out FOLDER; choice.json has "
+        "its figures. chiasm predict and watch take the run as it is."
+    )
 
 
 def example_inputs(network: Classifier, modalities: Sequence[str]) -> list[Tensor]:

@@ -51,7 +51,12 @@ def measure_costs(detector: AdnasDetector, data: DetectionDataModule) -> PieceCo
     pieces: list[EvidenceUnit] = [
         *source.evidence_units(batch),
         *fusion_pieces(
-            data.pools, maps, width=fusion.width, size=fusion.size, nodes=data.config.nodes
+            data.pools,
+            maps,
+            width=fusion.width,
+            size=fusion.size,
+            nodes=data.config.nodes,
+            operations=data.config.operations,
         ),
     ]
     fused = torch.rand(len(batch.foreground), fusion.width, fusion.size, fusion.size)
@@ -108,6 +113,7 @@ def measure_classifier_costs(network: FusedClassifier, data: DiagnosisDataModule
             width=width,
             size=size,
             nodes=fusion.nodes,
+            operations=fusion.names,
             prepared=normed_by_sample,
         ),
         EvidenceUnit(

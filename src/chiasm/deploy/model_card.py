@@ -81,6 +81,7 @@ def classifier_card(deployment: Deployment, *, run: Path) -> str:
         f"{origin['training_samples']} labelled recordings (data hash "
         f"`{origin['training_data'][:16]}`), split by {origin['split_by']}; "
         f"{origin['validation_samples']} others set temperatures and the limit for 'unknown'.",
+        *([f"The method was {origin['chosen']}"] if "chosen" in origin else []),
         "## Figures on the test split",
         _figures(run),
         "## The export",

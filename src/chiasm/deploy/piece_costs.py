@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from chiasm.deploy.norms import fold_batch_norms
 from chiasm.fusion.cell import CellOutput, JoinCell
 from chiasm.fusion.costs import Cost
 from chiasm.fusion.evidence_units import Called, EvidenceUnit
-from chiasm.fusion.operations import OPERATIONS, GuidedAttention, make_operation
+from chiasm.fusion.operations import GuidedAttention, make_operation
 from chiasm.fusion.pools import Pools
 from chiasm.fusion.projection import Projection, resize
 from chiasm.runs.console import say
@@ -77,6 +77,7 @@ def fusion_pieces(
     width: int,
     size: int,
     nodes: int,
+    operations: Iterable[str],
     prepared: Callable[[nn.Module], nn.Module] = lambda network: network,
 ) -> Iterator[EvidenceUnit]:
     """Return the pieces that architectures are made of, see ``chiasm.fusion.costs.pieces_of``.
@@ -86,6 +87,7 @@ def fusion_pieces(
         maps: of all of them, for two samples.
         width, size: C and S that all cells share.
         nodes: intermediate nodes of a cell that has any.
+        operations: names of those that cells may use.
         prepared: changes each piece as the wing changes its fusion.
     """
     for name, candidate in (pools.maps() | pools.features).items():
@@ -94,7 +96,7 @@ def fusion_pieces(
         inputs = tuple(maps[part.name] for part in candidate.maps)
         yield EvidenceUnit(f"project:{name}", Called(projection, projected), inputs)
     fused = torch.rand(2, width, size, size)
-    for name in OPERATIONS:
+    for name in operations:
         operation = prepared(make_operation(name, width))
         if isinstance(operation, GuidedAttention):
             operation = GraphAttention(operation)

@@ -24,6 +24,7 @@ from chiasm.metrics import versions
 from chiasm.metrics.calibration import fit_temperature, softmax
 from chiasm.metrics.classification import macro_f1
 from chiasm.runs.model_folder import library_versions
+from chiasm.training.progress import counted
 
 # If every validation recording is classified right, the likelihood has no minimum in between.
 TEMPERATURES = (0.5, 10.0)
@@ -31,7 +32,8 @@ TEMPERATURES = (0.5, 10.0)
 
 def validation_outputs(network: Classifier, data: DiagnosisDataModule) -> NetworkOutputs:
     """Return what a network says of the validation recordings, with all modalities and each."""
-    samples = (data.store.load(ref) for ref in data.split.validation)
+    refs = counted("Calibrating", data.split.validation, unit="recordings")
+    samples = (data.store.load(ref) for ref in refs)
     return DiagnosisPredictor(network, uncalibrated_contract(data)).outputs(samples)
 
 

@@ -276,6 +276,13 @@ class DiagnosisConfig(Settings):
             **preset_values(find_model(name), preset),
             "search": cls.model_fields["search"].default,
         }
+        model, wanted = find_model(name), cls._split(values.get("modalities") or ())
+        if model.takes and len(wanted) > 1:
+            raise ValueError(
+                f"{name} looks at one modality: give modalities={model.takes[0]} or "
+                f"modalities={model.takes[-1]}, or take both by model=late_average "
+                f"'options={{image: {name}, series: {name}}}'"
+            )
         overrides = {k: v for k, v in values.items() if v is not None or k not in defaults}
         return {**defaults, **overrides}
 
@@ -290,9 +297,10 @@ class DiagnosisConfig(Settings):
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
         """Leave out what has no effect on this model: the contract is not to claim it."""
-        default = inspect.signature(find_model(self.model).builder).parameters["modalities"].default
-        modalities = tuple(m for m in self.modalities if m in default)
+        modalities = find_model(self.model).modalities_of(self.modalities)
         if not modalities:
+            both = type(self).model_fields["modalities"].default
+            default = find_model(self.model).modalities_of(both)
             raise ValueError(f"{self.model} takes {', '.join(default)} alone")
         inputs = self.inputs
         if self.phase == "none" and inputs == "relative":

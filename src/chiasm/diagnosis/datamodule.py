@@ -52,6 +52,7 @@ from chiasm.runs.left_out import check_left_out
 from chiasm.runs.model_folder import GENOTYPE, model_folder
 from chiasm.runs.run_folder import open_run_folder
 from chiasm.training.device import find_device
+from chiasm.training.progress import counted
 
 # Pictures from which the scale is estimated.
 PICTURES = 100
@@ -353,7 +354,7 @@ def _magnitudes(store: RecordingStore, split: RecordingSplit, form: RecordingFor
     if not (same and all(ref.samples_per_cycle == form.samples_per_cycle for ref in refs)):
         refs = refs[:: max(1, len(refs) // SCALED)]
     magnitudes = []
-    for ref in refs:
+    for ref in counted("Measuring series", refs, unit="recordings"):
         counts = store.counts(ref)
         if counts is not None:
             magnitudes.append(form.magnitudes(counts, ref.samples_per_cycle))
@@ -368,7 +369,7 @@ def _picture_scale(
     relative = config.inputs == "relative" and config.picture_gain
     refs = split.train[:: max(1, len(split.train) // PICTURES)]
     return estimate_picture_scale(
-        (store.image(ref) for ref in refs),
+        (store.image(ref) for ref in counted("Measuring pictures", refs, unit="pictures")),
         config.image_size,
         relative=relative,
         aligned=config.align,

@@ -29,6 +29,7 @@ from chiasm.diagnosis.unseen import EvaluationSplit, evaluation_split
 from chiasm.errors import ConfigurationError
 from chiasm.runs.console import MAX_LISTED, say
 from chiasm.runs.left_out import check_left_out, left_out_note
+from chiasm.training.progress import counted
 
 # Recordings that are corrupted, and whose diagnosis is timed, at most.
 MOST_CORRUPTED = 40
@@ -173,7 +174,7 @@ def _latencies(
 ) -> list[float]:
     """Return the seconds from a decoded recording to its diagnosis."""
     seconds = []
-    for ref in refs:
+    for ref in counted("Timing", refs, unit="recordings"):
         sample = store.load(ref)
         start = time.perf_counter()
         model.predict(sample)
@@ -198,7 +199,10 @@ def _trivial(
     if not train:
         return None
     numbers = {
-        name: [trivial_numbers(store.load(ref), _files(ref)) for ref in refs]
+        name: [
+            trivial_numbers(store.load(ref), _files(ref))
+            for ref in counted("Measuring trivial numbers", refs, unit="recordings")
+        ]
         for name, refs in (("train", train), ("test", test))
     }
     shared = set.intersection(*(set(row) for rows in numbers.values() for row in rows))

@@ -23,6 +23,7 @@ from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.errors import DataError
 from chiasm.fusion.evidence import conflict
 from chiasm.samples import Diagnosis, RecordingSample
+from chiasm.training.progress import counted
 
 # Modalities that recordings have, to the indices of these recordings.
 Subsets = Mapping[tuple[str, ...], np.ndarray]
@@ -57,6 +58,7 @@ def score_recordings(
     *,
     change: Callable[[RecordingSample], RecordingSample] = lambda sample: sample,
     single: bool = True,
+    stage: str = "Scoring",
 ) -> ScoredRecordings:
     """Score labelled recordings as a diagnosis does: each by the modalities that it has.
 
@@ -67,6 +69,7 @@ def score_recordings(
         change: a corruption, or the removal of a modality, of every recording.
         single: also score each modality alone, which uncertainty and conflict need; always done
             if a recording lacks a modality.
+        stage: what the line of progress says.
 
     Raises:
         DataError: there is no recording, or one has no label or none of the model's modalities.
@@ -79,7 +82,7 @@ def score_recordings(
     present: list[tuple[str, ...]] = []
 
     def changed() -> Iterator[RecordingSample]:
-        for ref in refs:
+        for ref in counted(stage, refs, unit="recordings"):
             sample = change(store.load(ref))
             present.append(sample_modalities(sample, names))
             yield sample
@@ -204,7 +207,7 @@ def score_corrupted(
     """Return the scores of labelled recordings by corruption, and a note on each left-out one."""
     scores: dict[str, ScoredRecordings] = {}
     notes: tuple[str, ...] = ()
-    for name, change in CORRUPTIONS.items() if refs else ():
+    for number, (name, change) in enumerate(CORRUPTIONS.items() if refs else (), start=1):
         others: Sequence[RecordingRef] = refs
         if name == MISPAIRED:
             others = _with_other_pictures(store, refs)
@@ -212,7 +215,12 @@ def score_corrupted(
                 notes = (UNPAIRED,)
                 continue
         scores[name] = score_recordings(
-            model, store, refs, change=_changed(store, others, change), single=False
+            model,
+            store,
+            refs,
+            change=_changed(store, others, change),
+            single=False,
+            stage=f"Scoring with {name} ({number} of {len(CORRUPTIONS)})",
         )
     return scores, notes
 

@@ -37,6 +37,7 @@ from chiasm.runs.model_folder import GENOTYPE, parameter_count
 from chiasm.settings import Precision
 from chiasm.training.device import device_errors, find_device
 from chiasm.training.keep_best import KeepBest
+from chiasm.training.progress import counted
 from chiasm.training.trainer import LOWER, Budget
 
 CLIP = 1.0
@@ -229,7 +230,7 @@ def _fit(network: Any, data: DiagnosisDataModule) -> DiagnosisDataModule:
 def _described(classifier: FittedClassifier, data: DiagnosisDataModule, purpose: str) -> Labelled:
     batches: list[dict[str, torch.Tensor]] = []
     labels: list[torch.Tensor] = []
-    for (batch,) in data.loader(purpose):
+    for (batch,) in counted("Describing", data.loader(purpose), unit="batches"):
         batch = moved(batch, data.device)
         batches.append(classifier.describe(batch))
         assert batch.label is not None

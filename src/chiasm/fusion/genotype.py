@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -130,27 +131,39 @@ class Genotype:
             if not chosen.startswith("cell:")
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the architecture as mappings, lists, texts and numbers: the content of a file.
+
+        The schema is ``genotype.schema.json`` of the reference; ``from_dict`` reads it back.
+
+        Example:
+            >>> cell = CellGenotype(("rgb/f8", "geometry/f8"), ())
+            >>> content = Genotype({"late": cell}, "late").to_dict()
+            >>> content["cells"]
+            {'late': {'inputs': ['rgb/f8', 'geometry/f8'], 'nodes': []}}
+            >>> Genotype.from_dict(content).to_dict() == content
+            True
+        """
+        return {
+            "schema": SCHEMA,
+            "version": 2 if any(cell.joins for cell in self.cells.values()) else 1,
+            "output": self.output,
+            "cells": {
+                name: {
+                    "inputs": list(cell.inputs),
+                    "nodes": [
+                        {"inputs": list(n.inputs), "operation": n.operation} for n in cell.nodes
+                    ],
+                }
+                for name, cell in self.cells.items()
+            },
+            "pools": {name: list(pool) for name, pool in self.pools.items()},
+            "provenance": copy.deepcopy(dict(self.provenance)),
+        }
+
     def to_json(self) -> str:
         """Serialise as the text of a file."""
-        return json.dumps(
-            {
-                "schema": SCHEMA,
-                "version": 2 if any(cell.joins for cell in self.cells.values()) else 1,
-                "output": self.output,
-                "cells": {
-                    name: {
-                        "inputs": list(cell.inputs),
-                        "nodes": [
-                            {"inputs": list(n.inputs), "operation": n.operation} for n in cell.nodes
-                        ],
-                    }
-                    for name, cell in self.cells.items()
-                },
-                "pools": {name: list(pool) for name, pool in self.pools.items()},
-                "provenance": dict(self.provenance),
-            },
-            indent=2,
-        )
+        return json.dumps(self.to_dict(), indent=2)
 
     @classmethod
     def from_json(cls, text: str, *, where: str = "the genotype") -> Genotype:
@@ -161,7 +174,21 @@ class Genotype:
             raise GenotypeError(
                 f"{where} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}."
             ) from error
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        return cls.from_dict(data, where=where)
+
+    @classmethod
+    def from_dict(cls, data: Any, *, where: str = "the genotype") -> Genotype:
+        """Make an architecture from the content of a file, see ``to_dict``; it is not changed.
+
+        Args:
+            data: mappings, sequences, texts and numbers.
+            where: what a message calls it.
+
+        Raises:
+            GenotypeError: a field is missing, misspelt or of another version, or an architecture
+                is not possible.
+        """
+        if not isinstance(data, Mapping) or data.get("schema") != SCHEMA:
             raise GenotypeError(f'{where} is not a genotype: its "schema" is not "{SCHEMA}".')
         if data.get("version") not in VERSIONS:
             raise GenotypeError(
@@ -182,8 +209,8 @@ class Genotype:
             return cls(
                 cells=cells,
                 output=data["output"],
-                pools={k: tuple(v) for k, v in data.get("pools", {}).items()},
-                provenance=data.get("provenance", {}),
+                pools={str(k): _names(v) for k, v in data.get("pools", {}).items()},
+                provenance=copy.deepcopy(dict(data.get("provenance", {}))),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise GenotypeError(f"{where} lacks or misspells a field: {error!r}.") from error

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from rich.console import Console
 
 from chiasm.errors import DataError
 from chiasm.samples import Verdict
+from chiasm.training.progress import volume
 
 MAX_LISTED = 5  # verdicts or remarks that are printed one by one
 
 _console = Console(highlight=False)
+_STARTED = time.monotonic()
 
 
 def say(text: str) -> None:
-    """Print a line for people."""
+    """Print a line for people, unless the process is quiet; if it is verbose, with the time."""
+    if volume() == "quiet":
+        return
+    if volume() == "verbose":
+        text = f"[{time.monotonic() - _STARTED:.1f} s] {text}"
     # A terminal wraps lines itself; a log's lines stay whole, and the names of files in them.
     _console.print(text, markup=False, soft_wrap=True)
 

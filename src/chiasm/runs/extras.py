@@ -28,6 +28,7 @@ EXTRAS = (
         "openvino": "runtime",
         "onnxruntime": "runtime-onnx",
         "ray": "cluster",
+        "mlflow": "mlflow",
         "pyarrow": "cluster",
         "psycopg": "serve-postgresql",
     }

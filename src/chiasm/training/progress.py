@@ -1,25 +1,49 @@
-"""How far a stage has come: count, rate and estimated time left, on a terminal or in a log."""
+"""How far a stage has come: count, rate and estimated time left, on a terminal or in a log.
+
+How much is said to people is one setting of the process, the ``volume``.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Self, TextIO, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import Literal, Self, TextIO, TypeVar
 
 LOG_SECONDS = 10.0  # between two lines of a log
+VERBOSE_SECONDS = 2.0  # the same, where more is to be said
 TERMINAL_SECONDS = 0.2  # between two states of the line on a terminal
 ERASE = "\r\x1b[2K"
 
 Item = TypeVar("Item")
+Volume = Literal["quiet", "normal", "verbose"]
+_volume: Volume = "normal"
+
+
+def volume() -> Volume:
+    """Return how much this process says: no line for people, as usual, or with times."""
+    return _volume
+
+
+@contextmanager
+def at_volume(wanted: Volume) -> Iterator[None]:
+    """Say less or more for a while, see ``volume``."""
+    global _volume
+    before, _volume = _volume, wanted
+    try:
+        yield
+    finally:
+        _volume = before
 
 
 class Progress:
     """A line that says how far a stage has come.
 
     On a terminal one line is rewritten and removed at the end. Elsewhere a line is printed at most
-    every ten seconds, and none for a stage that takes less.
+    every ten seconds (verbose: every two), and none for a stage that takes less. Quiet prints
+    nothing.
 
     Args:
         stage: what is done, as the line's first words.
@@ -79,7 +103,8 @@ class Progress:
         self.note = note or self.note
         now = self._clock()
         stream = self._output()
-        if now - self._shown >= (TERMINAL_SECONDS if stream.isatty() else LOG_SECONDS):
+        seconds = VERBOSE_SECONDS if _volume == "verbose" else LOG_SECONDS
+        if now - self._shown >= (TERMINAL_SECONDS if stream.isatty() else seconds):
             self._shown = now
             self._write(stream, self.text(now))
 
@@ -116,7 +141,7 @@ class Progress:
             words = [self._counted]
             words.append(f"in {duration(self._clock() - self._started)}")
             self._write(stream, f"{self.stage}: {', '.join([' '.join(words), *self._notes])}")
-            if stream.isatty():
+            if stream.isatty() and _volume != "quiet":
                 stream.write("\n")
 
     @property
@@ -137,8 +162,31 @@ class Progress:
         return self._stream or (sys.stderr if sys.stderr.isatty() else sys.stdout)
 
     def _write(self, stream: TextIO, text: str) -> None:
+        if _volume == "quiet":
+            return
         stream.write(f"{ERASE}{text}" if stream.isatty() else f"{text}\n")
         stream.flush()
+
+
+def counted(
+    stage: str, items: Iterable[Item], *, total: int | None = None, unit: str = "parts"
+) -> Iterator[Item]:
+    """Yield items, and show a line of progress while they are worked on.
+
+    Args:
+        stage: what is done.
+        items: with a length, or of which there are ``total``.
+        total: number of items; 0 where it is unknown.
+        unit: plural noun of what is counted.
+
+    Example:
+        >>> list(counted("Reading", [1, 2]))
+        [1, 2]
+    """
+    if total is None:
+        total = len(items) if isinstance(items, Sized) else 0
+    with Progress(stage, total, unit=unit) as line:
+        yield from line.over(items)
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,7 @@ from chiasm.detection.scenes.view import Stage, View
 from chiasm.errors import ConfigurationError
 from chiasm.files.images import write_mask, write_rgb, write_xyz
 from chiasm.samples import RGBDSample
+from chiasm.training.progress import counted
 
 GOOD = "good"
 
@@ -151,9 +152,9 @@ def make_scenes(
     write = partial(_write, size=size, seed=seed, defect_area=defect_area)
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
-            list(pool.map(write, jobs, chunksize=8))
+            list(counted("Rendering", pool.map(write, jobs, chunksize=8), total=len(jobs)))
     else:
-        for job in jobs:
+        for job in counted("Rendering", jobs):
             write(job)
     return [Path(folder) / product for product in products]
 

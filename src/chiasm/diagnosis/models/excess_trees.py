@@ -37,7 +37,7 @@ def flat(pictures: Tensor) -> Tensor:
     return pictures.flatten(1)
 
 
-@register("classifier", baseline=True, fitted=True, preset="folded")
+@register("classifier", baseline=True, fitted=True, preset="folded", takes=("series", "image"))
 def excess_trees(
     *,
     modalities: Sequence[str] = ("series",),

@@ -105,7 +105,7 @@ def _member(name: str, modality: str, shape: Mapping[str, Any]) -> Classifier:
     parameters = inspect.signature(model.builder).parameters
     if model.wing != "classifier" or name == late_average.__name__:
         raise ConfigurationError(f"{name} cannot be averaged; name another classifier.")
-    if modality not in parameters["modalities"].default:
+    if not model.modalities_of((modality,)):
         raise ConfigurationError(f"{name} does not use the {modality}; name one that does.")
     arguments = {key: value for key, value in shape.items() if key in parameters}
     member: Classifier = model.builder(modalities=(modality,), **arguments)

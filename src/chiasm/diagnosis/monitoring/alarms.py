@@ -38,6 +38,7 @@ WATCHED: Mapping[str, Subject] = {"charge_repeated": "charge", "rate_per_s": "pu
 _GAP = 5.0  # medians of the steps of time that make a gap
 _BURST = 0.05  # share of the median step between bursts
 _LISTED = 3
+_TOLD = 0.3  # correlation of neighbours that is told without an alarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,8 @@ def _comparison_notes(
         yield "No recording tells its pulses, so that there is no charge or rate to compare."
     least = least_recordings(rule.growth_rate)
     for trend in trends:
-        if trend.block > 1:
+        told = max(_TOLD, 2 / math.sqrt(len(trend.positions)))
+        if trend.block > 1 and trend.correlation > told:
             yield (
                 f"Neighbouring recordings have a like {WATCHED[trend.name]} (correlation "
                 f"{trend.correlation:.2f} around its level), as under load or weather that last. "

@@ -188,8 +188,7 @@ def _candidate(data: DiagnosisDataModule, name: str) -> DiagnosisDataModule | No
     """Return the data of a method; None where it cannot judge every recording of the run."""
     config, entry = data.config, find_model(name)
     parameters = inspect.signature(entry.builder).parameters
-    takes = parameters["modalities"].default
-    modalities = tuple(m for m in config.modalities if m in takes)
+    modalities = entry.modalities_of(config.modalities)
     refs = [ref for refs in data.split.lists().values() for ref in refs]
     if not modalities or not all(has_any(data.store, ref, modalities) for ref in refs):
         return None

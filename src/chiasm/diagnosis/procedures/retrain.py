@@ -12,7 +12,6 @@ from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.report.figures import OpenSetCase
 from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.diagnosis.scoring import score_recordings
-from chiasm.diagnosis.train import train
 from chiasm.errors import ConfigurationError, DataError
 from chiasm.runs.console import say
 
@@ -85,6 +84,9 @@ def _without(config: DiagnosisConfig, folder: Path, kind: str) -> OpenSetCase:
 
 
 def _trained(config: DiagnosisConfig, text: str) -> tuple[DiagnosisPredictor, DiagnosisDataModule]:
+    # Lightning, which an evaluation without a training need not wait for.
+    from chiasm.diagnosis.train import train
+
     say(text)
     data = open_data(config)
     train(config, data=data)

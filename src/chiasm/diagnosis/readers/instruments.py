@@ -17,6 +17,7 @@ from chiasm.diagnosis.readers.recorded import (
     TIME_UNITS,
     Recorded,
     RecorderSettings,
+    agreeing_times,
     check_finite,
     degrees_of,
     of_pulses,
@@ -99,9 +100,13 @@ def monitor_list(files: Mapping[str, tuple[str, bytes]], settings: RecorderSetti
     if given.size > _MONITOR_FREQUENCY and 10 <= given[_MONITOR_FREQUENCY] <= 400:
         frequency, remark = float(given[_MONITOR_FREQUENCY]), "by its settings"
     check_finite(np.concatenate([columns[role] for role in MONITOR_ROLES]), first)
-    pulses = Pulses(np.mod(columns["P"], 360.0), columns["A"], columns["Ti"])
-    said = f"{first}: a list of {sizes['A']} pulses of a monitor, {frequency:g} Hz ({remark})."
-    return remarked(of_pulses(pulses, replace(settings, frequency=frequency)), (said,))
+    phase = degrees_of(columns["P"], "", settings, first)
+    own = replace(settings, frequency=frequency)
+    time, own, told = agreeing_times(phase, columns["Ti"], own, first, said=True)
+    remark = "by its phases and times" if told else remark
+    pulses = Pulses(phase, columns["A"], time)
+    said = f"{first}: a list of {sizes['A']} pulses of a monitor, {own.frequency:g} Hz ({remark})."
+    return remarked(of_pulses(pulses, own), (said, *told))
 
 
 def instrument_xml(content: bytes, settings: RecorderSettings, where: str) -> Recorded:

@@ -20,6 +20,7 @@ from chiasm.files.content_hash import default_cache_folder
 from chiasm.files.readers import find_reader, open_with_reader
 from chiasm.files.tables import read_rows
 from chiasm.files.words import holds_range_data, is_good
+from chiasm.training.progress import Progress
 
 _OF_PARTS = frozenset({"rgb", "xyz", "depth", "mask", "mask_path", "label_index"})
 
@@ -84,11 +85,15 @@ def open_store(
     """Return the store of some recordings; convert them into a cache folder first if needed.
 
     Recordings that have not changed since the last conversion are not read again. ``cache`` is by
-    default the user's cache folder. Raises ``DataError`` as readers and conversion do.
+    default the user's cache folder. Without ``progress`` a line of progress is shown. Raises
+    ``DataError`` as readers and conversion do.
     """
     source = open_source(path)
     if isinstance(source, RecordingStore):
         return source
     digest = hashlib.sha256(str(Path(path).resolve()).encode()).hexdigest()[:12]
     folder = Path(cache or default_cache_folder()) / "discharges" / f"{source.name}-{digest}"
-    return convert(source, folder, progress=progress)
+    if progress is not None:
+        return convert(source, folder, progress=progress)
+    with Progress("Storing", len(source.refs), unit="recordings") as line:
+        return convert(source, folder, progress=lambda done, _: line.update(done - line.count))

@@ -11,7 +11,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.diagnosis.preparation.pulses import pattern_of, pattern_picture, series_of
+from chiasm.diagnosis.preparation.pulses import (
+    pattern_of,
+    pattern_picture,
+    phase_agreement,
+    series_of,
+)
 from chiasm.diagnosis.preparation.recorders import CYCLE
 from chiasm.diagnosis.readers.instrument_tables import InstrumentTable
 from chiasm.discharge import AppliedVoltage, MeasuringSystem, Pulses
@@ -53,6 +58,9 @@ _PHASE_WORDS = {
     **dict.fromkeys(("percent", "pct", "prozent"), "percent"),
     **dict.fromkeys(("cycle", "cycles", "pu", "turn", "turns", "period", "periods"), "cycles"),
 }
+# Phases and times agree at one mains frequency, or do not.
+_AGREES, _DISAGREES = 0.85, 0.5
+_MAINS, _TIME_SCALES = (50.0, 60.0), {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _DECIBELS = ("db", "dbm", "dbmv", "dbuv", "dbµv", "dbv")
 # Amplitude grows with the rows of a pattern's matrix downwards, upwards, or with its columns.
 DIRECTIONS = ("up", "down", "right", "left")
@@ -294,6 +302,39 @@ def seconds_of(
             see="columns",
         )
     return times, False
+
+
+def agreeing_times(
+    phase: NDArray[np.float64],
+    time: NDArray[np.float64],
+    settings: RecorderSettings,
+    where: str,
+    *,
+    said: bool,
+) -> tuple[NDArray[np.float64], RecorderSettings, tuple[str, ...]]:
+    """Return times and settings with which the phases of a list agree, and remarks.
+
+    Times in an unnamed unit, or a mains frequency that nobody gave, are told by the phases, which
+    turn once a cycle.
+    """
+    taken = () if said else (f"{where}: its times are taken as seconds.",)
+    held = phase_agreement(phase, time, frequency=settings.frequency)
+    if held is not None and held >= _DISAGREES:
+        return time, settings, taken
+    best, unit, frequency = _AGREES, "", settings.frequency
+    for word, scale in _TIME_SCALES.items() if not said else [("s", 1.0)]:
+        for mains in dict.fromkeys((settings.frequency, *_MAINS)):
+            agreement = phase_agreement(phase, time * scale, frequency=mains)
+            if agreement is not None and agreement > best:
+                best, unit, frequency = agreement, word, mains
+    if not unit:
+        return time, settings, taken
+    remark = (
+        f"{where}: its phases agree with its times at {frequency:g} Hz"
+        f"{'' if said else f' in {unit}'}, and not at {settings.frequency:g} Hz"
+        f"{'' if said or unit == 's' else ' in s'}: read so."
+    )
+    return time * _TIME_SCALES[unit], replace(settings, frequency=frequency), (remark,)
 
 
 def degrees_of(

@@ -22,7 +22,7 @@ from chiasm.diagnosis.preparation.count_matrices import (
     likely_direction,
     rising_rows,
 )
-from chiasm.diagnosis.preparation.pulses import in_bins, pattern_picture, phase_agreement
+from chiasm.diagnosis.preparation.pulses import in_bins, pattern_picture
 from chiasm.diagnosis.preparation.recorders import CYCLE
 from chiasm.diagnosis.readers.array_files import (
     array_content,
@@ -46,6 +46,7 @@ from chiasm.diagnosis.readers.recorded import (
     Layout,
     Recorded,
     RecorderSettings,
+    agreeing_times,
     amplitudes_of,
     check_finite,
     degrees_of,
@@ -65,9 +66,6 @@ from chiasm.files.decoding import bytes_of
 
 _UNIFORM = 0.02  # share of a step by which steps of a sampled time may differ
 _MOST_CHANNELS = 8  # rows that may as well be channels
-# Phases and times agree at one mains frequency, or do not.
-_AGREES, _DISAGREES = 0.85, 0.5
-_MAINS, _TIME_SCALES = (50.0, 60.0), {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 def read_recorder_file(path: Path | str, settings: RecorderSettings) -> Recorded:
@@ -300,45 +298,12 @@ def _pulse_list(
     if "time" in roles:
         column = roles["time"][0]
         time, said = seconds_of(values[:, column], _name(table, column), settings, where)
-        time, settings, agreed = _agreeing(phase, time, settings, where, said=said)
+        time, settings, agreed = agreeing_times(phase, time, settings, where, said=said)
         remarks += agreed
     system, said_of_system = system_of_table(table, roles, settings, where, time)
     start = None if time is None else time - time.min()
     read = replace(of_pulses(Pulses(phase, amplitudes, start, count), settings), system=system)
     return remarked(read, (*remarks, *said_of_system))
-
-
-def _agreeing(
-    phase: NDArray[np.float64],
-    time: NDArray[np.float64],
-    settings: RecorderSettings,
-    where: str,
-    *,
-    said: bool,
-) -> tuple[NDArray[np.float64], RecorderSettings, tuple[str, ...]]:
-    """Return times and settings with which the phases of a list agree, and remarks.
-
-    Times in an unnamed unit, or a mains frequency that nobody gave, are told by the phases, which
-    turn once a cycle.
-    """
-    taken = () if said else (f"{where}: its times are taken as seconds.",)
-    held = phase_agreement(phase, time, frequency=settings.frequency)
-    if held is not None and held >= _DISAGREES:
-        return time, settings, taken
-    best, unit, frequency = _AGREES, "", settings.frequency
-    for word, scale in _TIME_SCALES.items() if not said else [("s", 1.0)]:
-        for mains in dict.fromkeys((settings.frequency, *_MAINS)):
-            agreement = phase_agreement(phase, time * scale, frequency=mains)
-            if agreement is not None and agreement > best:
-                best, unit, frequency = agreement, word, mains
-    if not unit:
-        return time, settings, taken
-    remark = (
-        f"{where}: its phases agree with its times at {frequency:g} Hz"
-        f"{'' if said else f' in {unit}'}, and not at {settings.frequency:g} Hz"
-        f"{'' if said or unit == 's' else ' in s'}: read so."
-    )
-    return time * _TIME_SCALES[unit], replace(settings, frequency=frequency), (remark,)
 
 
 def _name(table: InstrumentTable, column: int) -> str:

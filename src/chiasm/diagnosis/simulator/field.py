@@ -36,6 +36,7 @@ from chiasm.diagnosis.simulator.physics import (
     log_uniform,
 )
 from chiasm.diagnosis.simulator.sessions import EQUIPMENT, Equipment, check_choice
+from chiasm.training.progress import counted
 
 FIELD_CLASSES = ("normal", "noise", "surface", "corona", "void", "floating", "particle")
 TABLE = "recordings.csv"
@@ -247,9 +248,12 @@ def make_field_recordings(
     )
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
-            rows = list(pool.map(write, range(count), chunksize=max(1, min(16, count // workers))))
+            size = max(1, min(16, count // workers))
+            written = pool.map(write, range(count), chunksize=size)
+            rows = list(counted("Simulating", written, total=count, unit="recordings"))
     else:
-        rows = [write(number) for number in range(count)]
+        numbers = counted("Simulating", range(count), unit="recordings")
+        rows = [write(number) for number in numbers]
     table = folder / TABLE
     with table.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(rows[0]))

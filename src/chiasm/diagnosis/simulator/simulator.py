@@ -42,6 +42,7 @@ from chiasm.diagnosis.simulator.sessions import (
     stray_pulses,
 )
 from chiasm.errors import ConfigurationError, DataError
+from chiasm.training.progress import counted
 
 Pairing = Literal["exact", "jittered", "mismatched"]
 PAIRINGS = get_args(Pairing)
@@ -179,9 +180,11 @@ def make_recordings(
     write = partial(_write, folder=folder, plan=plan, pairing=pairing, seed=seed)
     if workers > 1:
         with ProcessPoolExecutor(workers) as pool:
-            list(pool.map(write, range(count), chunksize=max(1, min(16, count // workers))))
+            size = max(1, min(16, count // workers))
+            written = pool.map(write, range(count), chunksize=size)
+            list(counted("Simulating", written, total=count, unit="recordings"))
     else:
-        for number in range(count):
+        for number in counted("Simulating", range(count), unit="recordings"):
             write(number)
     return folder
 
