@@ -80,7 +80,7 @@ def numbers_of(content: bytes, source: str, check: TiffCheck | None = None) -> N
 def _of_one_channel(numbers: Numbers) -> Numbers:
     """Return one of three channels that are equal, as programs write that know colours alone."""
     values = numbers.values
-    if values.ndim != 3 or values.shape[2] != 3:
+    if numbers.metres or values.ndim != 3 or values.shape[2] != 3:
         return numbers
     first = values[..., :1]
     if not (first != first[:1, :1]).any():
