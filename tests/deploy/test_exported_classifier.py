@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import chiasm.diagnosis.models.named  # noqa: F401  (registers the models)
+import chiasm.diagnosis.models.named
 import chiasm.runtime
 from chiasm.deploy.diagnosis import classifier_graph
 from chiasm.diagnosis.predictor import DiagnosisPredictor
