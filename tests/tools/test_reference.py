@@ -116,8 +116,8 @@ def test_the_page_of_commands_has_every_command_and_option():
         section = page.partition(f"## {name}\n")[2].partition("\n## ")[0]
         assert section
         said = CliRunner().invoke(app, [*name.split()[1:], "--help"], env={"COLUMNS": "300"}).output
-        shown = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", said)) - {"--help"}
-        listed = set(re.findall(r"`(--[a-z0-9-]+)`", section))
+        shown = set(re.findall(r"(?<![\w-])--?[a-z][a-z0-9-]*", said)) - {"--help"}
+        listed = set(re.findall(r"`(--?[a-z0-9-]+)`", section))
         options = {
             form for one in reference.parameters(function)[1] for form in one.name.split(", ")
         }

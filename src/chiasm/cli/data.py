@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from chiasm.cli.options import Lamp, Recorder, talks
+from chiasm.cli.tables import only_json
 from chiasm.errors import DataError
 from chiasm.files.audit_text import Watching
 from chiasm.files.locks import LOCK
@@ -91,34 +92,37 @@ def make(
     if recordings:
         from chiasm.diagnosis.simulator.simulator import make_recordings
 
-        made = make_recordings(
-            folder,
-            count=recordings,
-            sessions=sessions,
-            tier=tier,  # type: ignore[arg-type]  # make_recordings checks it
-            pairing=pairing,  # type: ignore[arg-type]  # as above
-            seed=seed,
-            classes=tuple(name.strip() for name in classes.split(",") if name.strip()),
-            frequency=frequency,
-            polarity=polarity,  # type: ignore[arg-type]  # as above
-            cycles=cycles,
-            waveform=waveform,
-        )
+        with only_json(True):  # paths alone are the output
+            made = make_recordings(
+                folder,
+                count=recordings,
+                sessions=sessions,
+                tier=tier,  # type: ignore[arg-type]  # make_recordings checks it
+                pairing=pairing,  # type: ignore[arg-type]  # as above
+                seed=seed,
+                classes=tuple(name.strip() for name in classes.split(",") if name.strip()),
+                frequency=frequency,
+                polarity=polarity,  # type: ignore[arg-type]  # as above
+                cycles=cycles,
+                waveform=waveform,
+            )
         typer.echo(str(made))
         return
     from chiasm.detection.scenes.maker import PRODUCTS, make_scenes
 
-    for path in make_scenes(
-        folder,
-        products=tuple(products.split(",")) if products else PRODUCTS,
-        train=train,
-        validation=validation,
-        test_good=test_good,
-        test_per_defect=test_per_defect,
-        size=size,
-        seed=seed,
-        defect_area=defect_area,
-    ):
+    with only_json(True):
+        scenes = make_scenes(
+            folder,
+            products=tuple(products.split(",")) if products else PRODUCTS,
+            train=train,
+            validation=validation,
+            test_good=test_good,
+            test_per_defect=test_per_defect,
+            size=size,
+            seed=seed,
+            defect_area=defect_area,
+        )
+    for path in scenes:
         typer.echo(str(path))
 
 
