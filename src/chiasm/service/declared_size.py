@@ -157,7 +157,7 @@ def check_archive(content: bytes, where: str, values: int) -> None:
             for member in members:
                 with archive.open(member) as stream:
                     head = stream.read(_HEADER)
-                array = declared_array(head, f"{member.filename} of {where}")
+                array = declared_array(head, f"{member.filename} of {where}", texts=True)
                 left -= array.count
                 if left < 0:
                     break
@@ -302,8 +302,11 @@ class DeclaredArray:
             raise DataError(f"{where} is cut short: its {self.count:,} values need more bytes.")
 
 
-def declared_array(head: bytes, where: str) -> DeclaredArray:
-    """Read the head of a .npy file; raises ``DataError`` for values that are no numbers."""
+def declared_array(head: bytes, where: str, *, texts: bool = False) -> DeclaredArray:
+    """Read the head of a .npy file; raises ``DataError`` for values that are no numbers.
+
+    ``texts`` lets facts in words pass, which archives hold beside numbers.
+    """
     stream = BytesIO(head)
     try:
         version = np.lib.format.read_magic(stream)
@@ -314,11 +317,13 @@ def declared_array(head: bytes, where: str) -> DeclaredArray:
         shape, _, dtype = read(stream)
     except Exception as cause:  # the header is a Python literal: it may raise nearly anything
         raise DataError(f"{where} has no valid .npy header; write it with numpy.save.") from cause
-    if dtype.hasobject or dtype.kind not in "fiub":
+    if dtype.hasobject or dtype.kind not in ("fiubUS" if texts else "fiub"):
         raise DataError(f"{where} holds {dtype} values; numbers were expected.")
     if any(side < 0 for side in shape):
         raise DataError(f"{where} declares the shape {shape}, which is none.")
     count = math.prod(int(side) for side in shape)
+    if dtype.kind in "US":
+        return DeclaredArray(count * dtype.itemsize, count * dtype.itemsize, stream.tell())
     return DeclaredArray(count, count * dtype.itemsize, stream.tell())
 
 

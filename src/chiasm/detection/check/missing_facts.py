@@ -272,14 +272,15 @@ def _look_into(path: Path) -> tuple[Form | None, bool | None, float | None, bool
     if suffix in TABLES:
         return "table", None, None, False
     try:
-        values = numbers_of(bytes_of(path), str(path)).values
+        held = numbers_of(bytes_of(path), str(path))
     except DataError:  # a damaged file is told with its name where it is read
         return None, None, None, False
+    values = held.values
     if values.ndim == 2 and is_list(values):
         return "cloud", None, None, False
     form: Form = "depth" if values.ndim == 2 else "points"
     plane = values if values.ndim == 2 else values[..., 2]
-    numbers = plane[np.isfinite(plane) & (plane != 0)]
+    numbers = plane[np.isfinite(plane) & (plane != 0) & ~np.isin(plane, held.missing)]
     whole = values.dtype.kind in "ui"
     if whole and numbers.size:
         limits = np.iinfo(values.dtype)  # markers of what is missing

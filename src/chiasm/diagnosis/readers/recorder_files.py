@@ -198,7 +198,7 @@ def _of_columns(
         )
     check_finite(values, where)
     if settings.layout in ("", "pattern") and (counts := without_axes(table)) is not None:
-        axes = f"{where}: the first row or column are axes, and were left out of the counts."
+        axes = f"{where}: a row or a column of axes was left out of the counts."
         if counts.by_amplitude:
             settings = replace(settings, amplitude_grows="up")
         return remarked(_pattern(counts.values, settings, where), (axes,))
