@@ -161,6 +161,8 @@ def choose(
     plain = [c for c in candidates if not c.tuned] or candidates
     best = max(plain, key=lambda c: round(c.macro_f1, 3))
     reason = "the highest" if len(plain) > 1 else "the only one that was fitted in one call"
+    if len(candidates) == 1:
+        reason = "the only one that was trained"
     for other in (c for c in candidates if c.tuned and c is not best):
         gain = paired_group_bootstrap(
             figures[other.name], figures[best.name], groups, level=LEVEL, draws=DRAWS
