@@ -235,7 +235,7 @@ def test_axes_of_a_matrix_are_no_counts(axes: str):
     corner = "0" if axes == "rows" else "q"
     rows = [f"{q:.1f}," + ",".join(map(str, row)) for q, row in zip(labels, inner)]
     text = "\n".join([f"{corner}," + ",".join(map(str, phases)), *rows])
-    plain = read("\n".join(",".join(map(str, row)) for row in counts))
+    plain = read("\n".join(",".join(map(str, row)) for row in counts), amplitude_grows="up")
     np.testing.assert_array_equal(read(text).image, plain.image)
 
 
