@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
@@ -41,6 +42,11 @@ TITLES = {
     "CODE_OF_CONDUCT.md": "Conduct",
 }
 _LINK = re.compile(r"(!?\[(?:[^\[\]]|\[[^\]]*\])*\]\()([^)\s]+)(\))")
+# A block without a language that begins with a command: it is typed, not read as output.
+_COMMANDS = re.compile(
+    r"\A( *```+)\n(?= *(?:#.*\n *)*"
+    r"(?:\.venv/bin/|(?:cd|chiasm|curl|docker|g\+\+|make|npm|pip|podman|python3?|sudo) ))"
+)
 _HEADING = re.compile(r"^# (.+)$", re.MULTILINE)
 _places: dict[str, str] = {}  # address of a page that shows a file: the file's path from the root
 
@@ -50,7 +56,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     sections = {next(iter(entry)): next(iter(entry.values())) for entry in config.nav or []}
     sections["Decisions"] += list(_listed("decisions", number=True))
     sections["Results"] += [{"Topics": list(_listed("results/topics"))}]
-    sections["Results"] += [{"Tables": list(_listed("results"))}]
+    sections["Results"] += [{"Tables": _told_apart(list(_listed("results")))}]
     sections["Project"] += [{title: SHOWN[name]} for name, title in TITLES.items()]
     return config
 
@@ -62,6 +68,16 @@ def _listed(folder: str, *, number: bool = False) -> Iterator[dict[str, str]]:
             words = re.sub(r"^\d+\.? ", "", title[1]) if title else path.stem
             words = f"{int(path.name[:4])}. {words}" if number else words
             yield {words.replace("`", ""): f"{folder}/{path.name}"}
+
+
+def _told_apart(pages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return pages whose titles differ: equal ones get the name of their file."""
+    count = Counter(title for page in pages for title in page)
+    return [
+        {title if count[title] == 1 else f"{title} ({PurePosixPath(address).stem})": address}
+        for page in pages
+        for title, address in page.items()
+    ]
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -97,7 +113,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     source = _places.get(address, f"docs/{address}")
     return "".join(
         # The tests' mark of a block that is not run would hide the block from Markdown here.
-        part.replace("```python no-run", "```python", 1)
+        _COMMANDS.sub(r"\1sh\n", part.replace("```python no-run", "```python", 1))
         if code
         else _LINK.sub(lambda m: m[1] + _present(m[2], source, address) + m[3], part)
         for part, code in _with_fences(markdown)

@@ -180,7 +180,7 @@ def test_finalists_make_equal_steps_and_start_with_the_relaxed_weights(
     genotype = Genotype.load(folder / "genotype.json")
     assert genotype.provenance["steps"] == 2 * steps
     assert genotype.provenance["validation_ap"] == round(best["validation_ap"], 5)
-    assert not list((folder / "checkpoints").glob("final_*"))
+    assert not list((folder / "checkpoints").glob("finalist_*"))
 
 
 @pytest.mark.parametrize("killed_at", [1, 4])

@@ -32,7 +32,8 @@ def features(pools: Pools, size: int = 32) -> dict[str, torch.Tensor]:
 
 def test_the_papers_pools_have_96_architecture_parameters():
     pools = reconstruction_pools(width=4, joins=False)
-    supernet = FusionSupernet(pools, width=4, size=8)
+    operations = ("addition", "concatenation", "glu", "guided_attention")
+    supernet = FusionSupernet(pools, width=4, size=8, operations=operations)
     assert sum(p.numel() for p in supernet.architecture_parameters()) == 96
     sizes = {cell: len(pools.candidates(cell)) for cell in pools.present}
     assert sizes == {"early": 4, "middle": 9, "late": 8}

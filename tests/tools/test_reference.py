@@ -128,7 +128,8 @@ def test_the_page_of_commands_has_every_command_and_option():
 
 def anchors() -> set[str]:
     text = (ROOT / GUIDE).read_text()
-    return set(re.findall(r"^### ([a-z-]+)$", text, re.MULTILINE))
+    headings = re.findall(r"^### ([A-Za-z ]+)$", text, re.MULTILINE)
+    return {heading.lower().replace(" ", "-") for heading in headings}
 
 
 def test_every_error_that_names_a_section_names_one_that_is_there():

@@ -49,14 +49,9 @@ def export(
         force=force,
     )
     for name, deployment in (written if isinstance(written, dict) else {"": written}).items():
-        typer.echo(
-            f"{out / name} holds {deployment.method} ({to}, {precision}). Difference from the "
-            "trained model:"
-        )
-        for figure, value in deployment.parity.items():
-            if not isinstance(value, dict):
-                shown = f"{value:.4g}" if isinstance(value, float) else value
-                typer.echo(f"  {figure.replace('_', ' ')}: {shown}")
+        typer.echo(f"{out / name} holds {deployment.method} ({to}, {precision}).")
+        typer.echo(deployment.parity["summary"])
+        typer.echo(f"All figures are in {out / name / 'MODEL_CARD.md'}.")
 
 
 def _renamed(name: str, value: int | None, old_name: str, old_value: int | None) -> int | None:

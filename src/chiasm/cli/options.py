@@ -48,6 +48,30 @@ Config = Annotated[
 Minutes = Annotated[
     float | None, typer.Option("--minutes", help="Time budget of search and training together.")
 ]
+BudgetMs = Annotated[
+    float | None,
+    typer.Option(
+        "--budget-ms",
+        min=0,
+        help="Milliseconds a part that a searched model may take on this machine, exported.",
+    ),
+]
+BudgetMb = Annotated[
+    float | None,
+    typer.Option(
+        "--budget-mb",
+        min=0,
+        help="Megabytes that weights and memories of a searched model may take.",
+    ),
+]
+
+
+def budgets(ms: float | None, mb: float | None) -> list[str]:
+    """Return the settings that budgets of a search stand for."""
+    given = {"search.budget_ms": ms, "search.budget_mb": mb}
+    return [f"{name}={value}" for name, value in given.items() if value is not None]
+
+
 Seed = Annotated[int | None, typer.Option("--seed", help="Random seed of the run.")]
 
 

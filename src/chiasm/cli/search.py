@@ -9,7 +9,21 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chiasm.cli.options import Config, Data, Device, Lamp, Minutes, Out, Ray, Seed, Strict, Workers
+from chiasm.cli.options import (
+    BudgetMb,
+    BudgetMs,
+    Config,
+    Data,
+    Device,
+    Lamp,
+    Minutes,
+    Out,
+    Ray,
+    Seed,
+    Strict,
+    Workers,
+    budgets,
+)
 
 Settings = Annotated[
     list[str] | None,
@@ -38,15 +52,8 @@ def search(
         ),
     ] = None,
     strict: Strict = None,
-    budget_ms: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="Milliseconds a part that the exported model may take on this machine."
-        ),
-    ] = None,
-    budget_mb: Annotated[
-        float | None, typer.Option(min=0, help="Megabytes that its weights and memories may take.")
-    ] = None,
+    budget_ms: BudgetMs = None,
+    budget_mb: BudgetMb = None,
 ) -> None:
     """Search how to fuse the two sensors. Writes genotype.json and its drawing.
 
@@ -61,8 +68,7 @@ def search(
     given = list(overrides or ())
     if model is None and given and "=" not in given[0]:
         model = given.pop(0)
-    budgets = {"search.budget_ms": budget_ms, "search.budget_mb": budget_mb}
-    given += [f"{name}={value}" for name, value in budgets.items() if value is not None]
+    given += budgets(budget_ms, budget_mb)
     run(
         model=model,
         file=config,

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from chiasm.cli.options import (
+    BudgetMb,
+    BudgetMs,
     Config,
     Defects,
     Device,
@@ -21,6 +23,7 @@ from chiasm.cli.options import (
     Seed,
     Strict,
     Workers,
+    budgets,
     complete_model,
 )
 from chiasm.errors import ConfigurationError
@@ -63,6 +66,8 @@ def train(
             help="search, concatenation, best (of these two), random, or a genotype file."
         ),
     ] = None,
+    budget_ms: BudgetMs = None,
+    budget_mb: BudgetMb = None,
     defects: Defects = None,
     miss_rate: MissRate = None,
     start_from: Annotated[
@@ -94,7 +99,8 @@ def train(
 
         experiment_id(mlflow)
     if start_from is not None and wing(start_from) == "detector":
-        if out not in (None, start_from) or config or overrides or model or fusion:
+        given = budgets(budget_ms, budget_mb) or config or overrides or model or fusion
+        if given or out not in (None, start_from):
             raise ConfigurationError(
                 "--from takes settings and folder of the run that it names; give --data alone."
             )
@@ -104,9 +110,13 @@ def train(
         return
     if out is None:
         raise ConfigurationError("Name the folder of the run with --out.")
+    if budgets(budget_ms, budget_mb) and fusion not in (None, "search", "best"):
+        raise ConfigurationError(
+            f"A budget bounds a search, and --fusion {fusion} makes none. Leave out one of them."
+        )
     chosen = make_config(
         file=config,
-        overrides=overrides or (),
+        overrides=[*(overrides or ()), *budgets(budget_ms, budget_mb)],
         data=data if len(data) > 1 else data[0],
         out=out,
         minutes=minutes,

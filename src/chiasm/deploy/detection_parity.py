@@ -72,7 +72,18 @@ class Parity:
             if self.exact
             else {"auroc_loss": AUROC_LIMIT}
         )
-        return {**asdict(self), "limits": limits}
+        return {"summary": self.in_words(), **asdict(self), "limits": limits}
+
+    def in_words(self) -> str:
+        """Return what a person asks first: whether decisions, scores and maps are the same."""
+        parts = self.calibration_parts + self.anomalous_parts
+        return (
+            f"Compared with the trained model on {parts} parts ({self.calibration_parts} good, "
+            f"{self.anomalous_parts} with synthetic anomalies): {self.decisions_changed} other "
+            f"decisions, scores differ by at most {self.score_difference:.2g}, maps by at most "
+            f"{self.map_difference:.1g} of the alarm threshold, image AUROC is {self.auroc:.4f} "
+            f"instead of {self.auroc_float32:.4f}."
+        )
 
 
 def compare(

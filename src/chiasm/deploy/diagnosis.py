@@ -393,7 +393,16 @@ class LogitParity:
             if self.exact
             else {"macro_f1_loss": F1_LIMIT}
         )
-        return {**asdict(self), "limits": limits}
+        return {"summary": self.in_words(), **asdict(self), "limits": limits}
+
+    def in_words(self) -> str:
+        """Return what a person asks first: whether classes and logits are the same."""
+        return (
+            f"Compared with the trained model on {self.recordings} validation recordings: "
+            f"{self.classes_changed} other classes, logits differ by at most "
+            f"{self.logit_difference:.2g}, macro-F1 is {self.macro_f1:.4f} instead of "
+            f"{self.macro_f1_float32:.4f}."
+        )
 
 
 def compare_logits(

@@ -160,7 +160,7 @@ def _parity(parity: Mapping[str, Any], memory: Mapping[str, int]) -> str:
         if isinstance(value, float)
         else f"- {name.replace('_', ' ')}: {value}"
         for name, value in parity.items()
-        if name != "limits"
+        if name not in ("limits", "summary")
     ]
     if memory:
         counts = ", ".join(f"{name} {count}" for name, count in memory.items())

@@ -38,7 +38,7 @@ class FinalistTraining(Generic[F_co]):
     @property
     def name(self) -> str:
         """Name of its stage, for checkpoints and logs."""
-        return f"final_{self.number}"
+        return f"finalist_{self.number + 1}"
 
 
 @dataclass(frozen=True, slots=True)

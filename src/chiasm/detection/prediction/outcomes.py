@@ -210,6 +210,7 @@ def _place_in_words(verdict: Verdict) -> str:
     if first.area_mm2 is not None:
         words += f", {first.area_mm2:.3g} mm²"
     if first.relief_mm is not None:
-        words += f", {first.relief_mm:+.2f} mm"
+        side = "below" if first.relief_mm < 0 else "above"
+        words += f", {abs(first.relief_mm):.2f} mm {side} its surroundings"
     count = len(verdict.regions)
     return f", at {words}" if count == 1 else f", {count} regions, the first at {words}"

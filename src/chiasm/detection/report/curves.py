@@ -21,6 +21,7 @@ from chiasm.metrics.region_overlap import overlap_curve
 from chiasm.reporting.style import BAD, DPI, GOOD, INK, QUIET, add_title, label_axes
 from chiasm.reporting.training_log import Series, read_training_logs
 
+FINALS = ("final_", "finalist_")  # stages of finalists; the first in earlier runs
 STAGES = {"search": (QUIET, "--"), "train": (INK, "-")}
 
 
@@ -201,7 +202,7 @@ class History:
 def read_histories(run: Path | None) -> dict[str, History]:
     """Return the history of each training stage of a run that logged one, search first."""
     # A search has many short trainings of finalists; their figures are in finalists.json.
-    logs = {k: rows for k, rows in read_training_logs(run).items() if not k.startswith("final_")}
+    logs = {k: rows for k, rows in read_training_logs(run).items() if not k.startswith(FINALS)}
     histories = {stage: _history(logs[stage]) for stage in sorted(logs, key=_rank)}
     return {stage: history for stage, history in histories.items() if history.loss or history.ap}
 
