@@ -72,8 +72,8 @@ def test_methods_take_what_the_recordings_have() -> None:
 
     both = ("image", "series")
     assert taken("image+series", "image+series") == [("series",), ("series",), both]
-    assert taken("image", "image") == [("image",), (), ("image",)]
-    assert taken("series") == [("series",), ("series",), ("series",)]
+    assert taken("image", "image") == [(), (), both]
+    assert taken("series") == [("series",), ("series",), both]
     assert taken("image", "image+series") == [(), (), both]
 
 

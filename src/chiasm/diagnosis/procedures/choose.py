@@ -204,12 +204,8 @@ def _candidate(data: DiagnosisDataModule, name: str) -> DiagnosisDataModule | No
 
 
 def modalities_for(data: DiagnosisDataModule, name: str) -> tuple[str, ...]:
-    """Return those of a run's modalities that a method looks at; () where a recording has none.
-
-    Only what the recordings have counts: trees, which take a series of recordings with both, take
-    the pictures of patterns alone.
-    """
-    modalities = find_model(name).modalities_of(_present(data))
+    """Return those of a run's modalities that a method looks at; () where a recording has none."""
+    modalities = find_model(name).modalities_of(data.config.modalities)
     return modalities if all(has_any(data.store, ref, modalities) for ref in _refs(data)) else ()
 
 
@@ -217,20 +213,10 @@ def _refs(data: DiagnosisDataModule) -> list[RecordingRef]:
     return [ref for refs in data.split.lists().values() for ref in refs]
 
 
-def _present(data: DiagnosisDataModule) -> tuple[str, ...]:
-    """Return the modalities that any recording of the run has."""
-    return tuple(
-        modality
-        for modality in data.config.modalities
-        if any(has_any(data.store, ref, (modality,)) for ref in _refs(data))
-    )
-
-
 def _why_not(data: DiagnosisDataModule, name: str) -> str:
-    present = _present(data)
-    modalities = find_model(name).modalities_of(present)
+    modalities = find_model(name).modalities_of(data.config.modalities)
     if not modalities:
-        return f"it does not take {' or '.join(present)}, which is all that the recordings have."
+        return f"it does not take {' or '.join(data.config.modalities)}, which the run looks at."
     lacking = sum(not has_any(data.store, ref, modalities) for ref in _refs(data))
     number = f"{lacking} recording{'s have' if lacking > 1 else ' has'}"
     return f"it takes {' or '.join(modalities)} alone, and {number} none."

@@ -196,6 +196,8 @@ def shortcut_words(metrics: Mapping[str, Any]) -> list[str]:
     reveals = "something other than the discharge reveals the classes of these data"
     if baselines[name] >= f1:
         return [f"{alone}, no worse than the model: either it learnt too little, or {reveals}."]
+    if baselines[name] < 0.6:
+        return [f"{alone}, hardly less than the model ({f1:.3f}), which learnt little."]
     return [f"{alone} (the model: {f1:.3f}): {reveals}, or they are easy."]
 
 
