@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.procedures.choose import Choice, choose, least_minutes
+from chiasm.diagnosis.procedures.choose import Choice, choose, least_minutes, modalities_for
+from chiasm.diagnosis.readers.splits import RecordingSplit
 
 LABELS = np.arange(200) % 4
 GROUPS = [str(n // 4) for n in range(200)]
@@ -48,6 +51,30 @@ def test_the_sentence_names_every_figure_and_what_it_is_of() -> None:
     for candidate in choice.candidates:
         assert candidate.low <= candidate.macro_f1 <= candidate.high
         assert f"{candidate.name} {candidate.macro_f1:.3f}" in choice.sentence
+
+
+def test_methods_take_what_the_recordings_have() -> None:
+    from chiasm.api.configuration import register_models
+
+    register_models()
+
+    def taken(*recordings: str) -> list[tuple[str, ...]]:
+        store = SimpleNamespace(
+            has_image=lambda ref: "image" in ref,
+            counts=lambda ref: np.zeros(1) if "series" in ref else None,
+        )
+        split = RecordingSplit(recordings, recordings, ())  # type: ignore[arg-type]
+        data = SimpleNamespace(
+            config=SimpleNamespace(modalities=("image", "series")), store=store, split=split
+        )
+        names = ("excess_trees", "minirocket", "mad_small")
+        return [modalities_for(data, name) for name in names]  # type: ignore[arg-type]
+
+    both = ("image", "series")
+    assert taken("image+series", "image+series") == [("series",), ("series",), both]
+    assert taken("image", "image") == [("image",), (), ("image",)]
+    assert taken("series") == [("series",), ("series",), ("series",)]
+    assert taken("image", "image+series") == [(), (), both]
 
 
 def test_what_cannot_end_within_the_minutes_is_not_begun(tmp_path) -> None:

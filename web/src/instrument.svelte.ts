@@ -9,7 +9,15 @@ export type SensorField =
   "unit" | "pitch" | "pitch_y" | "offset" | "direction" | "missing" | "intensity" | "bits";
 /** Fields of a recorder. */
 export type RecorderField =
-  "sample_rate" | "layout" | "columns" | "raw_type" | "header_bytes" | "variable";
+  | "sample_rate"
+  | "layout"
+  | "columns"
+  | "raw_type"
+  | "header_bytes"
+  | "variable"
+  | "time_unit"
+  | "phase_unit"
+  | "amplitude_grows";
 
 class Instrument {
   /** Of the camera behind a depth image, pixels. */
@@ -28,7 +36,8 @@ class Instrument {
   });
   /** Of the mains, Hz. */
   frequency = $state(60);
-  perCycle = $state(128);
+  /** Values of a series; null is what the file says. */
+  perCycle = $state<number | null>(null);
   recorder = $state<Record<RecorderField, string>>({
     sample_rate: "",
     layout: "",
@@ -36,6 +45,9 @@ class Instrument {
     raw_type: "",
     header_bytes: "",
     variable: "",
+    time_unit: "",
+    phase_unit: "",
+    amplitude_grows: "",
   });
   /** The apparatus that is recorded, or "". */
   asset = $state("");
@@ -67,7 +79,8 @@ class Instrument {
       given(this.sensor);
     } else if (files.rgb) given({ bits: this.sensor.bits });
     if (files.series) {
-      out.push(["frequency", `${this.frequency}`], ["samples_per_cycle", `${this.perCycle}`]);
+      out.push(["frequency", `${this.frequency}`]);
+      if (this.perCycle) out.push(["samples_per_cycle", `${this.perCycle}`]);
       given(this.recorder);
     }
     if ((files.series || files.image) && this.asset.trim()) out.push(["asset", this.asset.trim()]);

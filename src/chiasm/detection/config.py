@@ -162,7 +162,8 @@ class DetectionConfig(Settings):
         defects_trained: share of the known defects with masks that train the head, of a searched
             model with frozen features; the others choose the threshold.
         calibration_folds: of a cross calibration, each a training of its own.
-        memory_entries: descriptors in a memory of normals.
+        memory_entries: descriptors in a memory of normals. Of 3D alone the default is 20,000: with
+            4,000, validation loses 0.06 of pixel AP there, and 0.02 where colours help.
         seed: of all random choices.
         options: of a baseline's builder, by name.
     """

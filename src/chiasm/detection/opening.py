@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -64,6 +65,8 @@ from chiasm.samples import PreparedSample
 from chiasm.training.device import find_device
 from chiasm.training.progress import Progress
 
+# Descriptors of 3D alone vary more than those with colours: 4,000 cost 0.06 of validation AP.
+GEOMETRY_ENTRIES = 20_000
 ANOMALIES_TO_CHOOSE_BY = 20  # parts with a synthetic anomaly, at least, however few parts there are
 LEAST_ANOMALIES = 6  # where a budget has no time for as many
 VALIDATION_SHARE = 0.1  # of the seconds that are left, for these parts
@@ -308,15 +311,17 @@ def open_data(
 
 
 def _with_sensors(config: DetectionConfig, source: SampleSource) -> DetectionConfig:
-    """Return the settings with the modalities that the good parts have, where none were given."""
+    """Return the settings for the modalities: those of the good parts, where none were given."""
     normals = [ref for ref in source.refs if ref.split == "train" and ref.label == 0]
     if "modalities" in config.model_fields_set:
         check_sensors(normals, config.modalities)
-        return config
-    present = sensors_of(normals)
-    if not present:  # the split says that there are no good parts
-        return config
-    return config.model_copy(update={"modalities": present})
+    elif present := sensors_of(normals):  # else the split says that there are no good parts
+        config = config.model_copy(update={"modalities": present})
+    has_memory = "memory_entries" in inspect.signature(find_model(config.model).builder).parameters
+    given = "memory_entries" in config.model_fields_set
+    if has_memory and not given and config.modalities == ("geometry",):
+        config = config.model_copy(update={"memory_entries": GEOMETRY_ENTRIES})
+    return config
 
 
 def _check_left(split: Split) -> None:

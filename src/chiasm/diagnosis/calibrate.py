@@ -23,6 +23,7 @@ from chiasm.fusion.genotype import Genotype
 from chiasm.metrics import versions
 from chiasm.metrics.calibration import fit_temperature, softmax
 from chiasm.metrics.classification import macro_f1
+from chiasm.runs.console import say
 from chiasm.runs.model_folder import library_versions
 from chiasm.training.progress import counted
 
@@ -50,6 +51,13 @@ def calibrate_and_save(
     outputs = validation_outputs(network, data)
     right = {key: z.argmax(axis=1) == outputs.labels for key, z in outputs.logits.items()}
     rule = fit_unknown_rule(data, right, described)
+    few = max(int(is_right.sum()) for is_right in right.values())
+    if few * rule.share < 1:
+        say(
+            f"The limit of 'unknown' rests on {few} right validation diagnos"
+            f"{'is' if few == 1 else 'es'}: on new recordings far more than {rule.share:.0%} may "
+            "be called so. More validation recordings mend it, e.g. shares=0.6,0.2,0.2."
+        )
     temperatures, thresholds = calibrate(
         outputs.logits, outputs.labels, share=belief_share(rule), without=decided_by_distance(rule)
     )

@@ -391,7 +391,14 @@ def division(
         raise DataError(
             f"{config.data} has no labelled recording with {' or '.join(config.modalities)}."
         )
-    return _without_classes(_divided(refs, config), store.kinds, config.left_out)
+    try:
+        split = _divided(refs, config)
+    except SplitError:
+        if not config.left_out:
+            raise
+        # A class that is left out needs no sessions of its own on both sides.
+        split = _divided([ref for ref in refs if ref.kind not in config.left_out], config)
+    return _without_classes(split, store.kinds, config.left_out)
 
 
 def _divided(refs: list[RecordingRef], config: DiagnosisConfig) -> RecordingSplit:

@@ -17,12 +17,14 @@ from chiasm.diagnosis.procedures.retrain import retrain
 from chiasm.diagnosis.readers.audit import trivial_numbers
 from chiasm.diagnosis.readers.opening import open_store
 from chiasm.diagnosis.readers.source import RecordingRef, problem_message
+from chiasm.diagnosis.readers.splits import RANDOM
 from chiasm.diagnosis.readers.store import RecordingStore
 from chiasm.diagnosis.report.figures import TrivialBaseline, evaluate_recordings
 from chiasm.diagnosis.report.predictions import CORRUPTED, PREDICTIONS, stacked, write_predictions
 from chiasm.diagnosis.report.report import write_diagnosis_report
 from chiasm.diagnosis.report.scored import ScoredRecordings
 from chiasm.diagnosis.report.unknown_faults import unknown_figures, unknown_words
+from chiasm.diagnosis.report.wording import shortcut_words
 from chiasm.diagnosis.scoring import EvaluatedModel, score_corrupted, score_recordings
 from chiasm.diagnosis.simulator.simulator import is_simulated
 from chiasm.diagnosis.unseen import EvaluationSplit, evaluation_split
@@ -97,7 +99,11 @@ def evaluate(
         say(sentence)
     if len(unreadable) > MAX_LISTED:
         say(f"{len(unreadable) - MAX_LISTED} more recordings are left out.")
-    say(f"{store.name}: scoring {len(test)} recordings of unseen groups ...")
+    random = model.contract.split.groups_by == RANDOM
+    unseen = "that training did not see" if random else "of unseen groups"
+    say(f"{store.name}: scoring {len(test)} recordings {unseen} ...")
+    if random:
+        say("Divided at random: near copies of them may be in the training, and figures flatter.")
     scored = score_recordings(model, store, test)
     others_scored = _scored_unknown(model, store, split)
     seconds = _latencies(model, store, _spread(test, MOST_TIMED))
@@ -151,7 +157,7 @@ def evaluate(
         write_predictions(target / CORRUPTED, stacked(list(corruptions.items())))
     f1 = metrics["recording"]["macro_f1"]
     say(f"macro-F1 {f1['value']:.3f} ({f1['low']:.3f} to {f1['high']:.3f})")
-    for sentence in unknown_words(metrics["unknown"]):
+    for sentence in (*shortcut_words(metrics), *unknown_words(metrics["unknown"])):
         say(sentence)
     say(f"The report is {page}.")
     return metrics

@@ -212,7 +212,8 @@ def score_corrupted(
         if name == MISPAIRED:
             others = _with_other_pictures(store, refs)
             if not others:
-                notes = (UNPAIRED,)
+                if any(_has_both(store, ref) for ref in refs):  # else nothing is to be said
+                    notes = (UNPAIRED,)
                 continue
         scores[name] = score_recordings(
             model,
@@ -223,6 +224,10 @@ def score_corrupted(
             stage=f"Scoring with {name} ({number} of {len(CORRUPTIONS)})",
         )
     return scores, notes
+
+
+def _has_both(store: RecordingStore, ref: RecordingRef) -> bool:
+    return store.has_image(ref) and store.counts(ref) is not None
 
 
 def _changed(
@@ -243,11 +248,7 @@ def _with_other_pictures(store: RecordingStore, refs: Sequence[RecordingRef]) ->
 
     Empty if the recordings that have both modalities are of one class.
     """
-    complete = [
-        index
-        for index, ref in enumerate(refs)
-        if store.has_image(ref) and store.counts(ref) is not None
-    ]
+    complete = [index for index, ref in enumerate(refs) if _has_both(store, ref)]
     labels = np.array([refs[index].label for index in complete])
     if len(np.unique(labels)) < 2:
         return []

@@ -16,7 +16,7 @@ from chiasm.diagnosis.batch import moved
 from chiasm.diagnosis.calibrate import calibrate_and_save, validation_outputs
 from chiasm.diagnosis.classifier import Classifier, FittedClassifier, Labelled
 from chiasm.diagnosis.config import DiagnosisConfig
-from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_run
+from chiasm.diagnosis.datamodule import GIVEN, DiagnosisDataModule, open_run
 from chiasm.diagnosis.fusion_search.evolution import MeasureCosts
 from chiasm.diagnosis.procedures.adapt import GENTLE, joined, set_nearest_head, start_weights
 from chiasm.diagnosis.procedures.choose import FOLDER as CANDIDATES
@@ -113,7 +113,8 @@ def _train(
     data = open_run(config, data=data, crew=crew)
     say(
         f"{data.store.name}: {len(data.split.train)} recordings to learn from, "
-        f"{len(data.split.validation)} to validate on, {len(data.split.test)} left for tests."
+        f"{len(data.split.validation)} to validate on, {len(data.split.test)} left for tests "
+        f"({_division(config)})."
     )
     write_split(data)
     if find_model(config.model).among:
@@ -140,6 +141,14 @@ def _train(
         f"({minutes:.1f} minutes)."
     )
     return TrainResult(config.out, minutes, f1)
+
+
+def _division(config: DiagnosisConfig) -> str:
+    """Return the settings of the division as they are given, e.g. ``split_by=session``."""
+    if config.split_by == GIVEN or config.test_group is not None:
+        return f"split_by={config.split_by}"
+    shares = ",".join(f"{share:g}" for share in config.shares)
+    return f"split_by={config.split_by} shares={shares}"
 
 
 def _train_and_choose(data: DiagnosisDataModule, started: float) -> TrainResult:
@@ -328,6 +337,11 @@ def _stage(
             gradient_clip=CLIP,
             callbacks=[best],
         )
+        if budget.ended_in is not None and budget.ended_in < epochs:
+            say(
+                f"The minutes ended this stage in epoch {budget.ended_in} of {epochs}; with more "
+                "of them, or with none given, it learns longer."
+            )
         best.restore()
         part = finished.with_suffix(".part")
         save_file(

@@ -29,7 +29,6 @@ from chiasm.diagnosis.readers.checked_sample import series_of_file
 from chiasm.diagnosis.readers.instruments import MONITOR_ROLES, monitor_list
 from chiasm.diagnosis.readers.recorded import RAW_SUFFIXES, Recorded, RecorderSettings
 from chiasm.diagnosis.readers.recorder_settings import settings_of
-from chiasm.diagnosis.readers.recording_folder import is_described
 from chiasm.discharge import MeasuringSystem, Pulses
 from chiasm.errors import DataError, renamed
 from chiasm.files.bit_depth import few_bits
@@ -60,6 +59,7 @@ _MONITOR_FILES = {"series_phase": "P", "series_time": "Ti", "series_settings": "
 _RECORDER_FIELDS = (
     *("frequency", "samples_per_cycle", "sample_rate", "layout", "columns", "raw_type"),
     *("header_bytes", "variable", "charge", "voltage_kv", "dead_time"),
+    *("time_unit", "phase_unit", "amplitude_grows"),
 )
 ASSET_FIELDS = ("asset", "recorded", "recorder")
 RECORDING_FIELDS = (
@@ -265,7 +265,7 @@ def decode_recording(
             raise DataError(f"{others[0]} belongs to a monitor's amplitudes; send these as series.")
         return Recording(image, None, settings.frequency, per_cycle, tuple(notes))
     recorded = _recorded(files, settings, limits, channels)
-    if not is_described(settings) and not recorded.remarks and recorded.series is not None:
+    if recorded.assumed:
         notes.append(
             f"{files['series'].name} does not name its recorder: {settings.frequency:g} Hz and "
             f"{CYCLE} values a cycle are assumed (fields frequency, sample_rate)."

@@ -63,6 +63,11 @@ _DESCRIPTIONS = {
     "charge": "Calibration factor: pC of one unit of the series; charges are uncalibrated without.",
     "voltage_kv": "Effective value of the voltage at the test object, kV.",
     "dead_time": "Seconds after the beginning of a pulse in which no other begins.",
+    "time_unit": "Of a list's times where no header says it: s, ms, us or ns.",
+    "phase_unit": "Of a list's phases where no header says it: degrees, radians, percent or "
+    "cycles.",
+    "amplitude_grows": "Of a matrix of counts: up (the first row is the largest), down, or right "
+    "or left where rows are phases.",
     "product": "Of a model of several products: of which the part is; told by its looks where they "
     "are clear if not given, and else refused.",
     "source": "Name of the part in the log; the file's name if not given.",

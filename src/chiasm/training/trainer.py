@@ -51,6 +51,7 @@ class Budget(Callback):
         self._before = 0.0
         self._start = clock()
         self._first_spent: float | None = None  # seconds spent, of the first of several processes
+        self.ended_in: int | None = None  # epoch, from 1, in which the budget ended the training
 
     @property
     def fraction(self) -> float:
@@ -80,6 +81,7 @@ class Budget(Callback):
         self._agree()
         if self.fraction >= 1.0:
             trainer.should_stop = True
+            self.ended_in = trainer.current_epoch + 1
 
     def state_dict(self) -> dict[str, float]:
         """Return the seconds spent so far."""

@@ -127,6 +127,16 @@ def test_every_notation_is_the_same_camera(tmp_path, name):
             r"a\.yaml has coefficients of the lens model 'equidistant'",
         ),
         ("a.xml", "<x/>", r"a\.xml is XML; write"),
+        ("a.json", json.dumps({**NUMBERS, "dist": [0.1, 0.2, 0.3]}), "3 coefficients of a lens"),
+        ("a.json", json.dumps({**NUMBERS, "fisheye": True, "D": [0.1, 0, 0, 0]}), "'fisheye'"),
+        ("a.json", json.dumps({**NUMBERS, "k1": 0.1, "k4": 0.1}), "k1 to k4 alone"),
+        ("a.json", '{"K": [[600, 9, 320], [0, 600, 240], [0, 0, 1]]}', "a skew of 9 pixels"),
+        ("a.txt", "600 320 601 240", "in this order"),
+        (
+            "a.txt",
+            "1 PINHOLE 640 480 600 600 320 240\n2 PINHOLE 640 480 700 700 320 240",
+            "colmap1, colmap2",
+        ),
         (
             "a.json",
             json.dumps({"color": NUMBERS, "infra1": {**NUMBERS, "fx": 400.0}}),
@@ -159,6 +169,14 @@ def test_the_colour_camera_of_a_file_of_two_is_the_one_that_is_named_so(tmp_path
     path = tmp_path / "two.json"
     path.write_text(json.dumps({"depth": {**NUMBERS, "fx": 400.0}, "color": NUMBERS}))
     assert (read_intrinsics(path).fx, read_intrinsics(path, colour=True).fx) == (400.0, FX)
+
+
+def test_a_rational_lens_is_the_same_by_names_and_as_a_list(tmp_path):
+    listed = [0.5, 0.1, 1e-3, 2e-3, 0.2, 0.4, 0.05, 0.01]
+    names = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
+    for facts in ({"distCoeffs": listed}, dict(zip(names, listed))):
+        (tmp_path / "a.json").write_text(json.dumps({**NUMBERS, **facts}))
+        assert read_intrinsics(tmp_path / "a.json").distortion == tuple(listed)
 
 
 def test_numbers_of_another_unit_or_another_size_are_told():

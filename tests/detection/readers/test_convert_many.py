@@ -89,11 +89,11 @@ def test_an_interrupted_conversion_goes_on(raw, tmp_path):
 KILLED = """
 import os, signal, sys
 from chiasm.detection.readers import convert as module
-def write_rgb(path, rgb):
+def write_rgb(path, rgb, **how):
     path.write_bytes(b"half a picture")
     if "003" in path.name:
         os.kill(os.getpid(), signal.SIGKILL)
-    written(path, rgb)
+    written(path, rgb, **how)
 written, module.write_rgb = module.write_rgb, write_rgb
 module.convert(sys.argv[1], sys.argv[2], split="train", kind="good")
 """
@@ -143,11 +143,11 @@ def test_strict_stops_at_the_first_damaged_file(raw, tmp_path):
 def test_a_full_disk_says_what_is_kept(raw, tmp_path, monkeypatch):
     written = []
 
-    def write(path, rgb):
+    def write(path, rgb, **how):
         written.append(path)
         if len(written) == 3:
             raise OSError(28, "No space left on device")
-        write_rgb(path, rgb)
+        write_rgb(path, rgb, **how)
 
     monkeypatch.setattr(module, "write_rgb", write)
     with pytest.raises(ArtifactError, match=r"No space left .* 2 of 6 parts .* Free some space"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from chiasm.detection.config import DetectionConfig
-from chiasm.detection.opening import _with_sensors
+from chiasm.detection.opening import GEOMETRY_ENTRIES, _with_sensors
 from chiasm.detection.readers.image_folders import ImageFolder
 from chiasm.detection.readers.opening import open_as_trained, open_source
 from chiasm.detection.readers.source import SampleRef, sensors_of
@@ -253,3 +254,20 @@ def test_settings_take_the_sensors_of_the_data_unless_given(tmp_path):
     asked = DetectionConfig.make(data=tmp_path, out=tmp_path / "run", modalities="rgb,geometry")
     with pytest.raises(ConfigurationError, match=r"no 3D points.*leave modalities out"):
         _with_sensors(asked, source)
+
+
+@pytest.mark.parametrize("given", [{}, {"modalities": "geometry"}])
+def test_a_memory_of_3d_alone_is_larger_unless_given(tmp_path, given):
+    depth = SampleRef("c.tiff", {"depth": Path("c.tiff")}, split="train", label=0)
+    source = SimpleNamespace(refs=[depth])
+    places = {"data": tmp_path, "out": tmp_path / "run"} | given
+    alone = _with_sensors(DetectionConfig.make(**places), source)
+    assert (alone.modalities, alone.memory_entries) == (("geometry",), GEOMETRY_ENTRIES)
+    for more, entries in (({"memory_entries": 900}, 900), ({"model": "btf"}, 4_000)):
+        assert (
+            _with_sensors(DetectionConfig.make(**places, **more), source).memory_entries == entries
+        )
+    both = _with_sensors(
+        DetectionConfig.make(data=tmp_path, out=tmp_path / "r"), SimpleNamespace(refs=[BOTH])
+    )
+    assert both.memory_entries == 4_000

@@ -77,7 +77,7 @@ def test_an_instantaneous_voltage_becomes_its_effective_value():
 
 
 def test_two_voltages_without_a_charge_remain_channels():
-    recorded = read(table(TIME, CHARGE, RAMP, header="time;voltage 1;voltage 2"))
+    recorded = read(table(TIME / 100, CHARGE, RAMP, header="time [s];voltage 1;voltage 2"))
     assert len(recorded.series) == 2 and recorded.system.voltage is None
 
 

@@ -138,6 +138,12 @@ SCOPES = {
     "numbered rows": RIGOL,
     "a rate alone": table((SIGNAL,), "Sampling rate [Hz]: 20000\nMains frequency: 50 Hz"),
     "a rate with a prefix": table((SIGNAL,), "Sample Rate;20 kS/s"),
+    "a rate in the unit of its name": table((SIGNAL,), "Sampling rate [kHz]: 20"),
+    "a step with its unit behind it": table((SIGNAL,), "Sample Interval;50;us"),
+    "small letters": table((SIGNAL,), "Sampling frequency: 0.02 mhz"),
+    "temperatures beside it": table(
+        (CLOCK, SIGNAL, 20 + SIGNAL), "time [s],voltage [V],temp [deg C]"
+    ),
     "a number called fs": npz(data=SIGNAL, fs=20000.0),
     "a structure": mat({"rec": {"signal": SIGNAL, "Tinterval": 5e-5}}),
     "big-endian": SIGNAL.astype(">f4").tobytes(),
@@ -172,6 +178,60 @@ def test_bytes_that_make_no_signal_are_refused(stored: str, given: str, right: s
         read(b"RECORDER 7, GAIN 40, 2024-05-01, UNIT MV" + content, "a.bin", raw_type=right)
 
 
+def test_bytes_of_a_signal_that_only_looks_odd_are_taken():
+    pulses = np.where(np.arange(2000) % 40 == 0, np.abs(SIGNAL), 0).astype("<f4")
+    found = read(pulses.tobytes(), "a.bin", raw_type="float32")
+    np.testing.assert_array_equal(found.series, pulses[None])
+    upper = (256 * np.clip(np.rint(20 * SIGNAL), -127, 127)).astype("<i2")  # of 8 bits
+    found = read(upper.tobytes(), "a.bin", raw_type="int16")
+    np.testing.assert_array_equal(found.series, upper[None])
+
+
+GRID = np.array([(phase, charge) for phase in range(0, 360, 2) for charge in range(10)]).T
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "remedy"),
+    [
+        (table(GRID), "a.csv", "columns="),  # phases in order are no times
+        (table((SIGNAL,), "fs: 20"), "a.csv", "sample_rate="),  # in kHz
+        (npz(signal=SIGNAL, dt=0.05), "a.npz", "sample_rate="),  # in ms
+        (table((CLOCK * 1e3, SIGNAL), "time,ch1"), "a.csv", "time_unit=ms"),
+        (npz(phase=PHASE, charge=CHARGE[:9]), "a.npz", "variable="),
+    ],
+)
+def test_a_rate_that_no_signal_has_is_refused(content: bytes, name: str, remedy: str):
+    with pytest.raises(DataError, match=remedy):
+        read(content, name)
+
+
+def test_pulses_that_come_with_the_mains_are_no_sampled_signal():
+    time = np.round(np.arange(COUNT) / 100 + RNG.uniform(-1e-3, 1e-3, COUNT), 4)
+    found = read(table((np.sort(time), CHARGE), "time [s],charge [pC]"))
+    assert found.pulses is not None and len(found.pulses.phase) == COUNT
+
+
+def test_numbers_of_cycles_are_no_numbers_of_pulses():
+    content = table((np.arange(COUNT) // 2, PHASE, CHARGE), "cycle number,phase [deg],q [pC]")
+    assert read(content).pulses.count is None
+    content = table((np.arange(COUNT) % 3, PHASE, CHARGE), "number of pulses,phase [deg],q [pC]")
+    assert read(content).pulses.count is not None
+
+
+def test_a_rate_that_is_given_holds_and_the_other_one_is_told():
+    found = read(npz(signal=SIGNAL, fs=20000.0), "a.npz", sample_rate=10000)
+    assert any("says 20000" in remark for remark in found.remarks)
+    assert told_fact("Mains", 230.0) == "" and told_fact("Mains", 50.0) == "frequency"
+
+
+def test_the_corner_between_two_axes_may_be_empty():
+    counts = np.pad(RNG.poisson(0.4, (20, 40)), ((20, 0), (0, 0)))
+    counts[:20] = 0
+    rows = [",".join(map(str, [40 - i, *row])) for i, row in enumerate(counts)]
+    content = "\n".join([",".join(["", *map(str, range(0, 360, 9))]), *rows]).encode()
+    np.testing.assert_array_equal(read(content).image, pattern_picture(counts))
+
+
 def test_a_matrix_of_counts_lies_as_it_is_said_to_lie():
     counts = np.zeros((60, 90), int)
     rows = np.clip(59 - RNG.exponential(10, 5000).astype(int), 0, 59)
@@ -182,9 +242,11 @@ def test_a_matrix_of_counts_lies_as_it_is_said_to_lie():
         content = table(matrix.T, form="%d")
         found = read(content, amplitude_grows=grows)
         np.testing.assert_array_equal(found.image, expected)
-        doubts = [r for r in read(content).remarks if "amplitude_grows=" in r]
-        assert bool(doubts) == (grows != "up")
-        assert not doubts or f"amplitude_grows={grows}," in doubts[0]
+        if grows == "up":
+            np.testing.assert_array_equal(read(content).image, expected)
+            continue
+        with pytest.raises(DataError, match=f"amplitude_grows={grows},"):
+            read(content)
     dense = counts + RNG.poisson(3, counts.shape)
     with pytest.raises(DataError, match="layout=pattern"):
         read(table(dense.T, form="%d"))
@@ -202,6 +264,7 @@ RATE = "<sweep_rate>50</sweep_rate>"
         (XML.format(rate=RATE, times="0 0.005 0.01"), "time_unit="),
         (XML.format(rate=RATE, times="0 5000 10000"), "time_unit="),
         (XML.format(rate=RATE, times="0 5 10").replace("1 1 2", "1 -1 2"), "negative number"),
+        (XML.format(rate=RATE, times="0 5 10</times><times>1 2 3"), "several lists"),
         ("<x><foo>1 2 3</foo><bar>1 2 3</bar></x>", "lists called foo, bar"),
     ],
 )

@@ -115,10 +115,10 @@ def test_one_group_is_left_out_whatever_another_one_alone_holds():
 
 def test_too_few_groups_are_refused():
     refs = [ref for ref in campaign() if ref.label != 3 or ref.group["session"] in ("s3", "s8")]
-    with pytest.raises(SplitError, match="The class corona has 2 groups of kind 'session', fewer"):
+    with pytest.raises(SplitError, match="has 2 groups of kind 'session', and needs 3"):
         split_recordings(refs)
     assert split_recordings(refs, shares=(0.5, 0, 0.5)).test
-    with pytest.raises(SplitError, match="corona has 1 recordings, fewer than the 2 lists"):
+    with pytest.raises(SplitError, match="1 recording, and needs 2: one each for training, test"):
         one = [ref for ref in refs if ref.label != 3]
         split_recordings([*one, refs[18]], by="random", shares=(0.5, 0, 0.5))
     # Three groups for each of two classes, but of one group neither can do without.
@@ -135,7 +135,11 @@ def test_too_few_groups_are_refused():
     ("call", "error", "sentence"),
     [
         (lambda: split_recordings([]), SplitError, "no recordings"),
-        (lambda: split_recordings(campaign(), by="site"), SplitError, "no group 'site' .groups"),
+        (
+            lambda: split_recordings(campaign(), by="site"),
+            SplitError,
+            "have no site .groups found: equipment, session.*column .site. of",
+        ),
         (
             lambda: split_recordings(campaign(), shares=(0.5, 0.5, 0.5)),
             ConfigurationError,

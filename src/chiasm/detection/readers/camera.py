@@ -29,6 +29,8 @@ Values = NDArray[Any]  # float32 or float64
 _ROUNDS = 30  # of the iteration that takes a distortion out
 # Of the width: least focal length of a pinhole, and most from the principal point to the middle.
 _LEAST_FOCAL, _OFF_MIDDLE = 0.1, 0.2
+# Ratio of the focal lengths of a camera, whose pixels are nearly square, and pixels of a skew.
+_OBLONG, _MOST_SKEW = 1.5, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +257,9 @@ def _content(content: bytes, source: str, suffix: str) -> Any:
         except ValueError:
             facts = facts_of_text(text)
             if facts is None or text.lstrip()[:1] == "{":
-                raise DataError(f"{source} cannot be read as JSON: {cause}") from cause
+                raise DataError(
+                    f"{source} cannot be read as JSON ({cause}); write {_EXAMPLE}, in pixels."
+                ) from cause
             return facts
     if not isinstance(values, dict) and np.size(values) not in (4, 9, 12, 16):
         raise DataError(f"{source} holds no JSON object; write {_EXAMPLE}.")
@@ -423,6 +427,12 @@ def _of_matrix(value: Any, source: str) -> Intrinsics:
     except (TypeError, ValueError) as cause:
         raise DataError(f"{source} holds no numbers of a camera; write {_EXAMPLE}.") from cause
     if matrix.shape == (4,):
+        if min(matrix[:2]) > 0 and max(matrix[:2]) > _OBLONG * min(matrix[:2]):
+            raise DataError(
+                f"{source} holds the numbers {matrix.tolist()}, and fx, fy, cx, cy were expected, "
+                f"in this order: these two focal lengths differ too much. Write {_EXAMPLE} in a "
+                "JSON file."
+            )
         return camera_from_text(dict(zip(CAMERA_COLUMNS, matrix)), source)
     if matrix.size in (12, 16) and matrix.ndim == 1:
         matrix = matrix.reshape(-1, 4)
@@ -444,6 +454,11 @@ def _of_matrix(value: Any, source: str) -> Intrinsics:
             "0, fy, cy; 0, 0, 1 were expected."
         )
     matrix = matrix / matrix[2, 2]
+    if abs(matrix[0, 1]) > _MOST_SKEW:
+        raise DataError(
+            f"{source} has a skew of {matrix[0, 1]:g} pixels in its matrix, and a camera without "
+            "one was expected: calibrate with a skew of 0, or write 0 where that is good enough."
+        )
     return camera_from_text(
         {"fx": matrix[0, 0], "fy": matrix[1, 1], "cx": matrix[0, 2], "cy": matrix[1, 2]}, source
     )

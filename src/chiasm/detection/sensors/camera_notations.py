@@ -17,7 +17,9 @@ _COLMAP = {
     "SIMPLE_RADIAL": ("f", "cx", "cy", "k1"),
     "RADIAL": ("f", "cx", "cy", "k1", "k2"),
     "OPENCV": ("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2"),
+    "FULL_OPENCV": (*("fx", "fy", "cx", "cy", "k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),),
 }
+_LENGTHS = (4, 5, 8, 12, 14)  # of OpenCV's lists of coefficients
 _SECTION = re.compile(r"\[\s*([^\]]+?)\s*\]")
 _FACT = re.compile(r"([A-Za-z][\w .-]*?)\s*[:=]\s*(.+)")
 _LENSES = ("distortion", "distortioncoefficients", "lens", "lensdistortion")
@@ -61,7 +63,8 @@ def facts_of_text(text: str) -> dict[str, Any] | None:
         if len(words) > 4 and words[1] in _COLMAP:
             camera = dict(zip(_COLMAP[words[1]], map(_number, words[4:])))
             size = {"width": _number(words[2]), "height": _number(words[3])}
-            facts[f"camera {words[0]}"] = {**camera, **size}
+            # Not 'camera 1', which is the left one of a stereo camera.
+            facts[f"colmap {words[0]}"] = {**camera, **size}
         elif section := _SECTION.fullmatch(line):
             level = facts.setdefault(section[1], {})
         elif fact := _FACT.fullmatch(line):
@@ -119,10 +122,12 @@ def lens_of(facts: Mapping[str, Any], source: str) -> tuple[float, ...]:
     """Return the coefficients of a lens in OpenCV's order; () without any.
 
     Raises:
-        DataError: they are of another model than Brown's; ``source`` names their file.
+        DataError: they are of another model than Brown's, or of no known number; ``source`` names
+            their file.
     """
-    coefficients = _distortion(facts)
+    coefficients = _distortion(facts, source)
     model = next((facts[name] for name in _MODELS if isinstance(facts.get(name), str)), None)
+    model = next((n for n in facts if "fisheye" in n and _is_set(facts[n])), model)
     if not coefficients or model is None or not _OTHER_LENSES.search(model):
         return coefficients
     raise DataError(
@@ -132,22 +137,42 @@ def lens_of(facts: Mapping[str, Any], source: str) -> tuple[float, ...]:
     )
 
 
-def _distortion(facts: Mapping[str, Any]) -> tuple[float, ...]:
+def _is_set(value: Any) -> bool:
+    """Return whether a flag is set, which files also write in words."""
+    return str(value).strip().lower() in ("true", "yes", "on", "1", "1.0")
+
+
+def _distortion(facts: Mapping[str, Any], source: str) -> tuple[float, ...]:
     for name in _DISTORTIONS:
         try:
             values = np.asarray(matrix_data(facts.get(name)), dtype=np.float64).ravel()
         except (TypeError, ValueError):
             continue
-        if values.size >= 4 and np.isfinite(values).all():
-            return tuple(float(v) for v in values) if values.any() else ()
+        if values.size < 2 or not np.isfinite(values).all():
+            continue
+        if values.any() and values.size not in _LENGTHS:
+            raise DataError(
+                f"{source} has {values.size} coefficients of a lens below '{name}', and OpenCV's "
+                f"lists have {', '.join(map(str, _LENGTHS))}: write k1, k2, p1, p2, k3, with 0 for "
+                "those that it has not."
+            )
+        return tuple(float(v) for v in values) if values.any() else ()
     if of_matlab := _lens_of_matlab(facts):
         return of_matlab
-    named = [facts.get(name, 0.0) for name in ("k1", "k2", "p1", "p2", "k3")]
+    named = [facts.get(name, 0.0) for name in ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")]
     try:
         numbers = tuple(float(value) for value in named)
     except (TypeError, ValueError):
         return ()
-    return numbers if any(numbers) else ()
+    if numbers[5] and not {"k5", "k6", "p1", "p2"} & facts.keys():
+        raise DataError(
+            f"{source} has k1 to k4 alone, as the lens model of a fisheye, and Brown's model was "
+            "expected: take the distortion out of the images with the sensor's own program, or "
+            "name all of k1, k2, p1, p2, k3, k4, k5 and k6."
+        )
+    if not any(numbers):
+        return ()
+    return numbers if any(numbers[5:]) else numbers[:5]
 
 
 def depth_unit_of(facts: Mapping[str, Any]) -> float | None:

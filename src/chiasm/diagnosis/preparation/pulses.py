@@ -134,8 +134,8 @@ def in_bins(values: FloatArray, *, rate: float, frequency: float, cycle: int = C
     if cycles < 1:
         raise DataError(
             f"The series lasts {1000 * values.shape[1] / rate:.3g} ms, less than a cycle of "
-            f"{frequency:g} Hz: its phase says nothing. Record longer, or give the frequency that "
-            "the signal has."
+            f"{frequency:g} Hz: its phase says nothing. Record longer, give the frequency that "
+            "the signal has, or name no sample_rate and train with phase=none."
         )
     total = cycles * cycle
     bins = np.minimum(

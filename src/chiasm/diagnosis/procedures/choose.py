@@ -19,6 +19,7 @@ from chiasm.diagnosis.contract import read_contract
 from chiasm.diagnosis.datamodule import DiagnosisDataModule, data_of_split, has_any
 from chiasm.diagnosis.predictor import DiagnosisPredictor
 from chiasm.diagnosis.procedures.train_members import OF_NETWORKS
+from chiasm.diagnosis.readers.source import RecordingRef
 from chiasm.diagnosis.scoring import score_recordings
 from chiasm.errors import ConfigurationError
 from chiasm.metrics.bootstrap import (
@@ -97,7 +98,7 @@ def train_one_of(
     for name in find_model(config.model).among:
         member = _candidate(data, name)
         if member is None:
-            say(f"{name} is not tried: some recordings have nothing that it takes.")
+            say(f"{name} is not tried: {_why_not(data, name)}")
             continue
         folder = member.config.out
         if not (folder / MODEL / CONTRACT).exists():
@@ -161,6 +162,8 @@ def choose(
     plain = [c for c in candidates if not c.tuned] or candidates
     best = max(plain, key=lambda c: round(c.macro_f1, 3))
     reason = "the highest" if len(plain) > 1 else "the only one that was fitted in one call"
+    if len(candidates) == 1:
+        reason = "the only one that was trained"
     for other in (c for c in candidates if c.tuned and c is not best):
         gain = paired_group_bootstrap(
             figures[other.name], figures[best.name], groups, level=LEVEL, draws=DRAWS
@@ -188,9 +191,8 @@ def _candidate(data: DiagnosisDataModule, name: str) -> DiagnosisDataModule | No
     """Return the data of a method; None where it cannot judge every recording of the run."""
     config, entry = data.config, find_model(name)
     parameters = inspect.signature(entry.builder).parameters
-    modalities = entry.modalities_of(config.modalities)
-    refs = [ref for refs in data.split.lists().values() for ref in refs]
-    if not modalities or not all(has_any(data.store, ref, modalities) for ref in refs):
+    modalities = modalities_for(data, name)
+    if not modalities:
         return None
     settings = config.overrides() | {"data": config.data, "preset": config.preset}
     left_out = {"image_size", "segment"} - set(parameters)
@@ -199,6 +201,39 @@ def _candidate(data: DiagnosisDataModule, name: str) -> DiagnosisDataModule | No
     settings = {k: v for k, v in settings.items() if k not in left_out}
     settings |= {"model": name, "modalities": modalities, "out": config.out / FOLDER / name}
     return data_of_split(DiagnosisConfig.make(**settings), data.store, data.split)
+
+
+def modalities_for(data: DiagnosisDataModule, name: str) -> tuple[str, ...]:
+    """Return those of a run's modalities that a method looks at; () where a recording has none.
+
+    Only what the recordings have counts: trees, which take a series of recordings with both, take
+    the pictures of patterns alone.
+    """
+    modalities = find_model(name).modalities_of(_present(data))
+    return modalities if all(has_any(data.store, ref, modalities) for ref in _refs(data)) else ()
+
+
+def _refs(data: DiagnosisDataModule) -> list[RecordingRef]:
+    return [ref for refs in data.split.lists().values() for ref in refs]
+
+
+def _present(data: DiagnosisDataModule) -> tuple[str, ...]:
+    """Return the modalities that any recording of the run has."""
+    return tuple(
+        modality
+        for modality in data.config.modalities
+        if any(has_any(data.store, ref, (modality,)) for ref in _refs(data))
+    )
+
+
+def _why_not(data: DiagnosisDataModule, name: str) -> str:
+    present = _present(data)
+    modalities = find_model(name).modalities_of(present)
+    if not modalities:
+        return f"it does not take {' or '.join(present)}, which is all that the recordings have."
+    lacking = sum(not has_any(data.store, ref, modalities) for ref in _refs(data))
+    number = f"{lacking} recording{'s have' if lacking > 1 else ' has'}"
+    return f"it takes {' or '.join(modalities)} alone, and {number} none."
 
 
 def least_minutes(name: str, config: DiagnosisConfig, last: float) -> float:

@@ -1,7 +1,7 @@
 """Quantities of partial discharge from single pulses, by the names of IEC 60270.
 
-Edition 3 (2000) was followed by edition 4 (2025), which numbers its clauses anew: no clause is
-cited. A certificate needs an instrument and a procedure of the edition that is in force.
+Edition 3 (2000) was followed by edition 4 (2025), which was not compared: no clause is cited. A
+certificate needs an instrument and a procedure of the edition that is in force.
 """
 
 from __future__ import annotations

@@ -29,13 +29,16 @@ _STEP_NAMES = frozenset(
     | {"sampleinterval", "samplinginterval", "sampleperiod", "samplingperiod", "timestep"}
 )
 _MAINS_NAMES = frozenset(
-    {"mainsfrequency", "mains", "linefrequency", "powerfrequency", "gridfrequency", "fmains"}
+    {"mainsfrequency", "linefrequency", "powerfrequency", "gridfrequency", "fmains"}
     | {"fnet", "fgrid", "netzfrequenz"}
 )
-_MAINS = (10.0, 400.0)
+_MAINS = (10.0, 400.0)  # Hz
+_SAME_RATE = 0.01  # share by which rates differ that are called equal
+_LOW_MAINS = 70.0  # Hz; more beside the word 'mains' alone are volts
 # A spread so many times as wide as with the bytes the other way round is no signal.
 _WIDER = 30.0
 _DECADES = 25.0  # that values of a signal hardly span
+_LOW_BYTE = 64  # of a signal in the upper byte, half of the values lie nearer to 0
 _TEXT_HEAD = 32  # bytes that are no numbers if all are letters
 
 
@@ -65,7 +68,16 @@ def array_content(
         return numbers[settings.variable], settings, said
     large = {k: v for k, v in numbers.items() if v.ndim in (1, 2) and v.size >= _LEAST}
     if len(large) == 1:
-        return next(iter(large.values())), settings, said
+        ((name, series),) = large.items()
+        role = role_of(name.rsplit(".", 1)[-1])
+        if role in ("time", "phase", "count"):
+            raise DataError(
+                f"{where} holds one array of {_LEAST} numbers or more, '{name}', which is called "
+                f"as a {role} is, and no series: save the amplitudes beside it, or give "
+                f"variable={name} if it is the series.",
+                see="columns",
+            )
+        return series, settings, said
     table = _by_names(large)
     if table is not None:
         names = ", ".join(table.names)
@@ -142,20 +154,36 @@ def _told_by_numbers(
         if value.size != 1 or not np.isfinite(value).all():
             continue
         number = float(value.reshape(()))
-        found = told_fact(name.rsplit(".", 1)[-1], number)
-        if found == "frequency" and settings.frequency != number:
-            settings = replace(settings, frequency=number)
-            said.append(f"{where}: {number:g} Hz of the mains by its '{name}'.")
-        elif found in ("sample_rate", "step") and not described(settings):
-            rate = number if found == "sample_rate" else 1 / number
-            settings = replace(settings, sample_rate=rate)
-            said.append(f"{where}: {rate:.6g} values a second by its '{name}'.")
+        settings, more = with_fact(
+            settings, name.rsplit(".", 1)[-1], number, where, f"its '{name}'"
+        )
+        said += more
     return settings, tuple(said)
 
 
-def described(settings: RecorderSettings) -> bool:
-    """Return whether somebody said how many values a series has to a second or a cycle."""
-    return settings.sample_rate is not None or settings.samples_per_cycle is not None
+def with_fact(
+    settings: RecorderSettings, name: str, number: float, where: str, origin: str
+) -> tuple[RecorderSettings, tuple[str, ...]]:
+    """Return settings with a named number of a file, if it is a fact of recorders, and remarks.
+
+    A rate that is given already holds; a remark says so where the file's is another one.
+    ``origin`` names the place of the number, e.g. "its header".
+    """
+    found = told_fact(name, number)
+    if found == "frequency" and settings.frequency != number:
+        said = f"{where}: {number:g} Hz of the mains by {origin}."
+        return replace(settings, frequency=number), (said,)
+    if found not in ("sample_rate", "step"):
+        return settings, ()
+    rate = number if found == "sample_rate" else 1 / number
+    if not settings.is_described:
+        said = f"{where}: {rate:.6g} values a second by {origin}."
+        return replace(settings, sample_rate=rate), (said,)
+    held = settings.sample_rate or (settings.samples_per_cycle or 0) * settings.frequency
+    if abs(held - rate) <= _SAME_RATE * rate:
+        return settings, ()
+    said = f"{where}: {held:.6g} values a second were taken, and {origin} says {rate:.6g}."
+    return settings, (said,)
 
 
 def told_fact(name: str, number: float) -> str:
@@ -170,7 +198,9 @@ def told_fact(name: str, number: float) -> str:
         return "sample_rate"
     if word in _STEP_NAMES and 0 < number < 1:
         return "step"
-    return "frequency" if word in _MAINS_NAMES and _MAINS[0] <= number <= _MAINS[1] else ""
+    most = _LOW_MAINS if word == "mains" else _MAINS[1]
+    named = word in _MAINS_NAMES or word == "mains"
+    return "frequency" if named and _MAINS[0] <= number <= most else ""
 
 
 def _by_names(arrays: Mapping[str, NDArray[Any]]) -> InstrumentTable | None:
@@ -239,9 +269,13 @@ def _likelier_type(values: NDArray[Any], given: str) -> str:
             return swapped if swapped in RAW_TYPES else ""
         whole = values.view(f"{values.dtype.byteorder}i{size}").astype(np.float64)
         # Whole numbers read as fractions lie next to 0.
-        tiny = float(np.mean(np.abs(values) < 1e-30))
+        some = values[values != 0]  # lists of pulses are mostly 0
+        tiny = float(np.mean(np.abs(some) < 1e-30)) if some.size else 0.0
         return "int32" if size == 4 and tiny > 0.9 and np.ptp(whole) > 0 else ""
-    if _spread(values) > _WIDER * max(_spread(turned), 1.0) and swapped in RAW_TYPES:
+    # Converters of 8 bits write theirs into the upper byte of 16: those lie around 0, and their
+    # bytes the other way round would not.
+    upper = size == 2 and not (values % 256).any() and np.median(np.abs(values / 256)) < _LOW_BYTE
+    if not upper and _spread(values) > _WIDER * max(_spread(turned), 1.0) and swapped in RAW_TYPES:
         return swapped
     if size == 4:
         for name in ("float32", "float32be"):

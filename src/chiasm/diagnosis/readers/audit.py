@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, problem_message
+from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource
 from chiasm.files.audit_text import (
     Finding,
     NumberTable,
@@ -89,6 +89,13 @@ class AuditReport:
         left_out = any(problem.left_out for problem in self.problems)
         return not (left_out or self.unreadable or self.copies)
 
+    def problem_lists(self) -> dict[str, list[str]]:
+        """Return the sentences of the problems below their titles; both may be empty."""
+        return {
+            "Left out": [p.sentence for p in self.problems if p.left_out],
+            "Assumed or repaired": [p.sentence for p in self.problems if not p.left_out],
+        }
+
     def to_json(self) -> str:
         """Return all fields as an indented JSON object."""
         fields = asdict(self) | {"warnings": self.warnings}
@@ -103,8 +110,9 @@ class AuditReport:
             lines.append(f"  {kind}: {counts['recordings']}" + (f" ({groups})" if groups else ""))
         lines.append("With " + ", ".join(f"{parts} ({n})" for parts, n in self.parts.items()))
         lengths = ", ".join(f"{length} ({n})" for length, n in self.lengths.items())
-        lines.append(f"Mains cycles of the series: {lengths or 'none readable'}")
-        lines += listing("Left out or repaired", [problem_message(p) for p in self.problems])
+        lines.append(f"Mains cycles of the series: {lengths or 'no series'}")
+        for title, problems in self.problem_lists().items():
+            lines += listing(title, problems)
         lines += listing("Recordings that cannot be read", self.unreadable)
         lines += listing("Copies in other sessions", [f"{a} = {b}" for a, b in self.copies])
         if self.shortcuts:
@@ -314,11 +322,21 @@ def _cautions(
                 "Find out whether another recorder, gain or file format came with that class.",
             )
     labelled = {kind: n for kind, n in counts.items() if kind != "(unknown)"}
-    if len(labelled) < 2:
+    if not labelled:
+        yield Finding(
+            "know",
+            "No class is named",
+            "No recording names its class: these can be diagnosed, but no classifier can be "
+            "trained or evaluated on them.",
+            "To train, put the files of each fault into a folder of its name, or name it in the "
+            "column 'kind' of a table.",
+        )
+    elif len(labelled) < 2:
         yield Finding(
             "wrong",
             "Too few classes",
-            "A classifier needs at least two labelled classes.",
+            f"A classifier needs at least two labelled classes; here is {next(iter(labelled))} "
+            "alone.",
         )
     if not all("session" in n for n in labelled.values()):
         yield Finding(
@@ -326,7 +344,9 @@ def _cautions(
             "Recordings without a session",
             "Some recordings name no session, so that near copies can stand on both sides of a "
             "split: figures will be too good.",
-            "Name the session of each recording in the table.",
+            "Put the files of each session into a folder of its own below that of the class, or "
+            "name it in the column 'session' of a table. Without sessions, training needs "
+            "split_by=random.",
         )
     for kind, n in labelled.items():
         if n.get("session", MINIMUM_SESSIONS) < MINIMUM_SESSIONS:
@@ -335,6 +355,7 @@ def _cautions(
                 f"Few sessions of {kind}",
                 f"{kind} has {n['session']} session{'s' * (n['session'] > 1)}; training, "
                 f"validation and test need {MINIMUM_SESSIONS} at least.",
+                f"Record more sessions, or train without this class: left_out={kind}.",
             )
     if copies:
         yield Finding(

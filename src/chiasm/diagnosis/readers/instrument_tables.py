@@ -24,16 +24,19 @@ _UNIT = re.compile(
     r"db\w*)?\s*[\])]?",
     re.IGNORECASE,
 )
-# A line such as 'Sampling rate [Hz]: 20000' or 'Sample Interval;4e-7;s'.
+# A line such as 'Sampling rate [kHz]: 20' or 'Sample Interval;0.4;us': name, unit, number, unit.
 _FACT = re.compile(
-    r"\s*[\"']?([^:=;,\t\"'\[(]+?)[\"']?\s*(?:[\[(][^\])]*[\])]\s*)?[:=;,\t]\s*[\"']?"
-    r"([+-]?\d+(?:[.,]\d+)?(?:[eE][+-]?\d+)?)\s*(?:(p|n|u|µ|μ|m|k|M|G)(?=S/s|Sa|sps|Hz|s))?"
+    r"\s*[\"']?([^:=;,\t\"'\[(]+?)[\"']?\s*(?:[\[(]([^\])]*)[\])]\s*)?[:=;,\t]\s*[\"']?"
+    r"([+-]?(?:\d{1,3}(?:,\d{3}){2,}(?!\d)|\d+(?:[.,]\d+)?)(?:[eE][+-]?\d+)?)"
+    r"[\"';,\t\s\[(]*([A-Za-zµμ/]*)"
 )
-_PREFIXES = {"p": 1e-12, "n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3} | {
-    "k": 1e3,
-    "M": 1e6,
-    "G": 1e9,
-}
+_NAME_WITH_UNIT = re.compile(r"([^\[(]+?)\s*[\[(]([^\])]*)[\])]\s*")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:,\d{3}){2,}")
+# Units of a rate and of a time, whatever the case of their letters, and their prefixes.
+_OF_RATE = re.compile(r"(k|m|g)?(?:s/s|sa(?:/s)?|sps|samples?/s(?:ec)?|hz|hertz)", re.IGNORECASE)
+_OF_TIME = re.compile(r"(p|n|u|µ|μ|m)?(?:s|sec|seconds?)", re.IGNORECASE)
+_PREFIXES_OF_RATE = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}
+_PREFIXES_OF_TIME = {"": 1.0, "p": 1e-12, "n": 1e-9, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "m": 1e-3}
 _LEAST_AXIS = 16  # rows and columns of a matrix with axes
 _FEW_ROWS, _TEXT_SHARE = 5, 0.9
 
@@ -176,16 +179,34 @@ def _facts(lines: list[str], cells: list[list[str]]) -> tuple[tuple[str, float],
     for line in lines:
         match = _FACT.match(line)
         if match is not None:
-            found.append((match[1], _number_of(match[2], match[3])))
+            found.append((match[1], _number_of(match[3]) * _scale_of(match[2] or match[4])))
     for above, row in pairwise(cells):
         if len(above) == len(row) > 1:
-            found += [(a, _value(c)) for a, c in zip(above, row) if _NUMBER.fullmatch(c)]
+            for name, cell in zip(above, row):
+                named = _NAME_WITH_UNIT.fullmatch(name)
+                if _NUMBER.fullmatch(cell):
+                    scale = _scale_of(named[2]) if named else 1.0
+                    found.append((named[1] if named else name, _value(cell) * scale))
     return tuple(found)
 
 
-def _number_of(digits: str, prefix: str | None) -> float:
-    """Return a number with its prefix, e.g. that of ``10 MS/s``."""
-    return float(digits.replace(",", ".")) * _PREFIXES.get(prefix or "", 1.0)
+def _number_of(digits: str) -> float:
+    """Return a number with a decimal point or comma, or with commas between thousands."""
+    grouped = _THOUSANDS.fullmatch(digits) is not None
+    return float(digits.replace(",", "" if grouped else "."))
+
+
+def _scale_of(unit: str) -> float:
+    """Return Hz or seconds of a unit of a rate or a time; 1 of any other.
+
+    Example:
+        >>> _scale_of("MS/s"), _scale_of("us"), _scale_of("V")
+        (1000000.0, 1e-06, 1.0)
+    """
+    if rate := _OF_RATE.fullmatch(unit.strip()):
+        return _PREFIXES_OF_RATE[(rate[1] or "").lower()]
+    time = _OF_TIME.fullmatch(unit.strip())
+    return _PREFIXES_OF_TIME[(time[1] or "").lower()] if time else 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

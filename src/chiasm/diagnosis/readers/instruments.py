@@ -164,7 +164,14 @@ def _lists(root: ElementTree.Element, where: str) -> dict[str, NDArray[np.float6
         # A list, and no setting that is called as a list: 'phase' may be a word, 'time' an hour.
         words = text.split()
         many = len(words) > 1 and _numeric(words[0])
-        if role and (many or _tag(element) in _XML_LISTS) and role not in held:
+        if role and (many or _tag(element) in _XML_LISTS):
+            if role in held:
+                raise DataError(
+                    f"{where} holds several lists of '{_tag(element)}', as of several channels or "
+                    "with an element for each pulse, and one was expected: export each channel as "
+                    "a CSV with columns phase, charge and count.",
+                    see="columns",
+                )
             held[role] = text
     absent = [name for name in ("sample",) if name not in held]
     absent += ["times"] if not {"times", "phase"} & held.keys() else []

@@ -86,6 +86,12 @@ COLUMN_WORDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+# First words of columns that hold nothing of the discharges, whatever their unit is called.
+_OTHER_QUANTITIES = ("temp", "humid", "press", "moist", "feucht", "druck", "load", "tap")
+# What a number or a count in a column's name may be of, so that it is one of pulses.
+_COUNTED = ("pulse", "pulses", "pd", "event", "events", "discharge", "discharges", "hit", "hits")
+
+
 @dataclass(frozen=True, slots=True)
 class RecorderSettings:
     """What a recorder's files do not say of themselves.
@@ -148,6 +154,11 @@ class RecorderSettings:
             if value and value not in known:
                 raise DataError(f"The {name} is '{value}'; {', '.join(known)} were expected.")
 
+    @property
+    def is_described(self) -> bool:
+        """Whether somebody said how many values a series has to a second or a cycle."""
+        return self.sample_rate is not None or self.samples_per_cycle is not None
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recorded:
@@ -161,6 +172,7 @@ class Recorded:
         group: what the file says of its session.
         pulses: of a list or a pattern of pulses, each of them; else None.
         system: calibration and voltage, as the file or the settings tell them.
+        assumed: whether nobody said how many values lie in a mains cycle.
     """
 
     series: FloatArray | None
@@ -171,6 +183,7 @@ class Recorded:
     group: Mapping[str, str] = field(default_factory=dict)
     pulses: Pulses | None = None
     system: MeasuringSystem = field(default_factory=MeasuringSystem)
+    assumed: bool = False
 
 
 # First words of columns of a charge and of a voltage.
@@ -256,10 +269,12 @@ def role_of(name: str) -> str:
     Examples:
         >>> [role_of(name) for name in ("Phase (rad)", "second", "CH1 in V", "Apparent charge")]
         ['phase', 'time', 'amplitude', 'amplitude']
-        >>> role_of("Gain")
-        ''
+        >>> [role_of(name) for name in ("Gain", "Cycle number", "Temperature [deg C]")]
+        ['', '', '']
     """
     words = _words(name)
+    if words[:1] and words[0].startswith(_OTHER_QUANTITIES):
+        return ""
     for role, known in COLUMN_WORDS.items():
         if any(
             word == k or (len(k) > 3 and word.startswith(k)) for word in words[:1] for k in known
@@ -267,7 +282,8 @@ def role_of(name: str) -> str:
             return role
     # A unit alone tells, too: 'Q [pC]'.
     for role, known in COLUMN_WORDS.items():
-        if any(word in known for word in words[1:]):
+        # A number of something else numbers the rows: 'cycle number'.
+        if any(word in known for word in words[1:]) and (role != "count" or words[0] in _COUNTED):
             return role
     return ""
 

@@ -26,9 +26,8 @@ from chiasm.diagnosis.preparation.pulses import in_bins, pattern_picture
 from chiasm.diagnosis.preparation.recorders import CYCLE
 from chiasm.diagnosis.readers.array_files import (
     array_content,
-    described,
     raw_numbers,
-    told_fact,
+    with_fact,
 )
 from chiasm.diagnosis.readers.instrument_tables import (
     InstrumentTable,
@@ -65,6 +64,8 @@ from chiasm.errors import DataError
 from chiasm.files.decoding import bytes_of
 
 _UNIFORM = 0.02  # share of a step by which steps of a sampled time may differ
+_MOST_DIGITS, _ROUNDED = 13, 1e-3  # decimals of a time, and their error in digits
+_LEAST_A_CYCLE = 2.0  # values of a signal of which the mains cycle can be told
 _MOST_CHANNELS = 8  # rows that may as well be channels
 
 
@@ -105,16 +106,10 @@ def _told_by_header(
     table: InstrumentTable, settings: RecorderSettings, where: str
 ) -> tuple[RecorderSettings, tuple[str, ...]]:
     """Return the settings with the rate and the mains frequency that lines of a header name."""
-    said = []
+    said: list[str] = []
     for name, number in table.facts:
-        found = told_fact(name, number)
-        if found == "frequency" and number != settings.frequency:
-            settings = replace(settings, frequency=number)
-            said.append(f"{where}: {number:g} Hz of the mains by its header.")
-        elif found in ("sample_rate", "step") and not described(settings):
-            rate = number if found == "sample_rate" else 1 / number
-            settings = replace(settings, sample_rate=rate)
-            said.append(f"{where}: {rate:.6g} values a second by its header.")
+        settings, more = with_fact(settings, name, number, where, "its header")
+        said += more
     return settings, tuple(said)
 
 
@@ -196,12 +191,13 @@ def _of_columns(
             "all in their order, e.g. columns=-,phase,amplitude.",
             see="columns",
         )
-    check_finite(values, where)
+    # Before empty cells are refused: the corner between two axes may be one.
     if settings.layout in ("", "pattern") and (counts := without_axes(table)) is not None:
         axes = f"{where}: a row or a column of axes was left out of the counts."
         if counts.by_amplitude:
             settings = replace(settings, amplitude_grows="up")
         return remarked(_pattern(counts.values, settings, where), (axes,))
+    check_finite(values, where)
     if values.shape[1] == 1 or values.shape[0] == 1:
         return _sampled(values.reshape(1, -1), settings, where)
     if "amplitude" in roles and len(roles["amplitude"]) == values.shape[1] <= 8:
@@ -220,7 +216,7 @@ def _unnamed(table: InstrumentTable, settings: RecorderSettings, where: str) -> 
     """Read two to eight columns without names."""
     first = table.values[:, 0]
     # One value a cycle is no signal: pulses may follow each other so.
-    if _equal_steps(first) and first[1] - first[0] < 0.5 / settings.frequency:
+    if _equal_steps(first) and _step(first) < 0.5 / settings.frequency:
         roles = {"time": [0], "amplitude": [*range(1, table.values.shape[1])]}
         return _timed(table, roles, settings, where)
     raise DataError(
@@ -243,7 +239,7 @@ def _timed(
     check_finite(np.vstack([time, signals]).T, where)
     if len(time) < 2:
         raise DataError(f"{where} has one row of numbers, which is no series.")
-    if _equal_steps(time):
+    if settings.layout != "pulses" and _equal_steps(time):
         step = _step(time)
         counted = table.values[:, column]
         if not said and float(np.diff(counted).mean()) >= 0.5 and not np.mod(counted, 1).any():
@@ -256,7 +252,7 @@ def _timed(
             f"{where}: {len(time)} values at {rate:.6g} a second by its column of time"
             f"{'' if said else ' (taken as seconds)'}, {settings.frequency:g} Hz."
         )
-        read = replace(_at_rate(signals, rate, settings), system=system)
+        read = replace(_at_rate(signals, rate, settings, where), system=system)
         return remarked(read, (remark, *said_of_system))
     if len(signals) > 1 or settings.layout == "waveform":
         raise DataError(
@@ -321,7 +317,7 @@ def _of_matrix(
         layout = "pattern"
     if not layout and default == "rows" and rising_rows(values):
         raise DataError(_either(values, where, "whose rows go from few to many"))
-    odd = default == "rows" and values.shape[1] % per_cycle and not described(settings)
+    odd = default == "rows" and values.shape[1] % per_cycle and not settings.is_described
     if not layout and odd and len(values) >= LEAST_PATTERN and values.shape[1] <= 4096:
         raise DataError(
             f"{where} holds {values.shape[0]} x {values.shape[1]} numbers without names, which are "
@@ -372,42 +368,50 @@ def _pattern(values: NDArray[np.float64], settings: RecorderSettings, where: str
         "right": "columns by amplitude with the smallest first, rows by phase",
         "left": "columns by amplitude with the largest first, rows by phase",
     }
-    said = [
+    said = (
         f"{where}: {values.shape[0]} x {values.shape[1]} counts were taken as a pattern, "
         f"{words[grows]} from 0 to 360 degrees."
-    ]
-    if not settings.amplitude_grows:
-        said += _doubt_of_direction(values, where)
-    return Recorded(None, pattern_picture(turned), settings.frequency, remarks=tuple(said))
-
-
-def _doubt_of_direction(values: NDArray[np.float64], where: str) -> list[str]:
-    """Return a sentence where the counts lie as if amplitudes grew in another direction.
-
-    Small pulses are commoner than large ones, and the phases of pulses go around.
-    """
-    likely = likely_direction(values)
-    if likely == "up":
-        return []
-    side = {"down": "first rows", "right": "first columns", "left": "last columns"}[likely]
-    return [
-        f"{where}: most counts lie in the {side}, as if amplitudes grew from there: if so, give "
-        f"amplitude_grows={likely}, else amplitude_grows=up."
-    ]
+    )
+    if not settings.amplitude_grows and (likely := likely_direction(values)) != "up":
+        # Small pulses are commoner than large ones, and the phases of pulses go around.
+        side = {"down": "first rows", "right": "first columns", "left": "last columns"}[likely]
+        raise DataError(
+            f"{where}: most of its counts lie in the {side}, as if amplitudes grew from there: if "
+            f"so, give amplitude_grows={likely}, else amplitude_grows=up.",
+            see="columns",
+        )
+    return Recorded(None, pattern_picture(turned), settings.frequency, remarks=(said,))
 
 
 def _sampled(values: NDArray[np.float64], settings: RecorderSettings, where: str) -> Recorded:
     check_finite(values, where)
     if settings.sample_rate is not None:
-        return _at_rate(values, settings.sample_rate, settings)
+        return _at_rate(values, settings.sample_rate, settings, where)
     series = np.ascontiguousarray(values, np.float32)
     per_cycle = settings.samples_per_cycle or CYCLE
-    return Recorded(series, None, settings.frequency, per_cycle, system=system_of(settings))
+    return Recorded(
+        series,
+        None,
+        settings.frequency,
+        per_cycle,
+        system=system_of(settings),
+        assumed=not settings.is_described,
+    )
 
 
-def _at_rate(values: NDArray[np.float64], rate: float, settings: RecorderSettings) -> Recorded:
+def _at_rate(
+    values: NDArray[np.float64], rate: float, settings: RecorderSettings, where: str
+) -> Recorded:
     series = np.ascontiguousarray(values, np.float32)
     per_cycle = rate / settings.frequency
+    if per_cycle < _LEAST_A_CYCLE:
+        raise DataError(
+            f"{where} would have {rate:.4g} values a second, {per_cycle:.3g} to a cycle of "
+            f"{settings.frequency:g} Hz, which are none of a sampled signal. Give the right rate "
+            "(sample_rate=... values a second) or unit of its times (time_unit=ms, us or ns), or "
+            "layout=pulses if each row is a pulse.",
+            see="columns",
+        )
     if per_cycle >= 2 and abs(per_cycle - round(per_cycle)) < 1e-6 * per_cycle:
         whole = round(per_cycle)
         return Recorded(series, None, settings.frequency, whole, system=system_of(settings))
@@ -437,9 +441,18 @@ def _step(time: NDArray[np.float64]) -> float:
     step = float(time[-1] - time[0]) / (len(time) - 1)
     # Of few digits the ends are no better than a digit: a round rate within that is meant.
     rate = float(f"{1 / step:.3g}")
-    steps = np.diff(time)
-    digit = float(steps[steps > 0].min())
+    digit = _last_digit(time)
     return 1 / rate if abs(1 / rate - step) * (len(time) - 1) < digit > 1.5 * step else step
+
+
+def _last_digit(time: NDArray[np.float64]) -> float:
+    """Return the size of the last digit that times are written with; else the least step."""
+    for digits in range(_MOST_DIGITS):
+        scaled = time * 10.0**digits
+        if np.abs(scaled - np.rint(scaled)).max() < _ROUNDED:
+            return float(10.0**-digits)
+    steps = np.diff(time)
+    return float(steps[steps > 0].min())
 
 
 def _equal_steps(time: NDArray[np.float64]) -> bool:
@@ -450,7 +463,7 @@ def _equal_steps(time: NDArray[np.float64]) -> bool:
     if (steps > 0).all() and np.ptp(steps) <= _UNIFORM * float(steps.mean()):
         return True
     # Rounded to the last digit: no time is farther from a straight line than that digit.
-    digit = float(steps[steps > 0].min())
+    digit = _last_digit(time)
     line = np.linspace(time[0], time[-1], len(time))
     many = len(steps) >= LEAST_PATTERN and float(steps.mean()) >= digit / LEAST_PATTERN
     return many and float(np.abs(time - line).max()) <= 1.01 * digit

@@ -243,7 +243,7 @@ def assumption(
     root: Path, refs: Sequence[RecordingRef], settings: RecorderSettings
 ) -> list[Problem]:
     """Return a problem that says what is assumed of series whose recorder nobody described."""
-    if is_described(settings) or not any("series" in ref.files for ref in refs):
+    if settings.is_described or not any("series" in ref.files for ref in refs):
         return []
     sentence = (
         f"{root} does not name the recorder: where a file does not either, {settings.frequency:g} "
@@ -251,11 +251,6 @@ def assumption(
         "files (frequency: 50, sample_rate: 1e6), into a table, or give --recorder frequency=50."
     )
     return [Problem(str(root), sentence, left_out=False)]
-
-
-def is_described(settings: RecorderSettings) -> bool:
-    """Return whether it is known how many values of a series lie in a mains cycle."""
-    return bool(settings.sample_rate or settings.samples_per_cycle)
 
 
 def is_one_recording(path: Path) -> bool:

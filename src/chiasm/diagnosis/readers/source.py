@@ -81,6 +81,12 @@ class RecordingSource(Protocol):
         ...
 
 
+SHORTER_THAN_A_CYCLE = (
+    "Signals that are shorter by their nature have no phase: name no sample_rate for them and "
+    "train with phase=none, which folds nothing; figures a second then mean nothing."
+)
+
+
 class ProblemLog:
     """Problems of a source: those of opening it, then the repairs of each loaded recording."""
 
@@ -171,9 +177,11 @@ def sample_from_ref(
     minimum = segment or ref.samples_per_cycle
     if series is not None and series.shape[1] < minimum:
         unit = "one segment" if segment else "one mains cycle"
+        shorter = "" if segment else f" {SHORTER_THAN_A_CYCLE}"
         raise DataError(
             f"{ref.files.get('series', ref.source)} holds {series.shape[1]} values a channel; "
-            f"{unit} has {minimum}. Record longer, or leave the recording out."
+            f"{unit} has {minimum}. Record longer, or leave the recording out.{shorter}",
+            see="shorter-than-a-cycle",
         )
     return RecordingSample(
         image=image,

@@ -21,6 +21,10 @@ RANDOM = "random"
 LISTS = ("training", "validation", "test")
 SHARES = (0.45, 0.05, 0.5)
 _ATTEMPTS = 16
+_BY_RECORDING = (
+    f"split_by={RANDOM} divides recordings one by one: near copies are then on both sides, and all "
+    "figures flatter."
+)
 _SPLITS = ("train", "validation", "test")
 
 
@@ -64,7 +68,7 @@ def split_recordings(
         raise ConfigurationError(f"shares are {shares}; three shares that sum to 1 were expected.")
     groups = _groups(refs, by)
     lists = [number for number, share in enumerate(shares) if share > 0]
-    _check_enough(refs, groups, by, len(lists))
+    _check_enough(refs, groups, by, [LISTS[number] for number in lists])
     target_shares = np.array([shares[number] for number in lists])
     rng = np.random.default_rng(seed)
     if by == RANDOM:
@@ -155,9 +159,13 @@ def _groups(refs: Sequence[RecordingRef], by: str) -> list[str]:
     ungrouped = [ref for ref in refs if not ref.group.get(by)]
     if ungrouped:
         present = ", ".join(sorted({key for ref in refs for key in ref.group})) or "none"
+        folder = f"Put the files of each {by} into a folder of its own below that of the class, or "
+        name = "name" if by == "session" else "Name"
         raise SplitError(
             f"{len(ungrouped)} of {len(refs)} recordings, {ungrouped[0].source} first, have no "
-            f"group '{by}' (groups found: {present}); name it for all of them, or split by another."
+            f"{by} (groups found: {present}). {folder * (by == 'session')}{name}"
+            f" it in the column '{by}' of a table. {_BY_RECORDING}",
+            see="no-sessions",
         )
     return [ref.group[by] for ref in refs]
 
@@ -170,7 +178,9 @@ def _kind(refs: Sequence[RecordingRef], label: int) -> str:
     return next((ref.kind for ref in refs if ref.label == label and ref.kind), str(label))
 
 
-def _check_enough(refs: Sequence[RecordingRef], groups: Sequence[str], by: str, lists: int) -> None:
+def _check_enough(
+    refs: Sequence[RecordingRef], groups: Sequence[str], by: str, lists: Sequence[str]
+) -> None:
     if not refs:
         raise SplitError("There are no recordings to divide.")
     groups_of: dict[int, set[str]] = defaultdict(set)
@@ -178,11 +188,16 @@ def _check_enough(refs: Sequence[RecordingRef], groups: Sequence[str], by: str, 
         if ref.label is not None:
             groups_of[ref.label].add(group)
     for label, names in sorted(groups_of.items()):
-        if len(names) < lists:
-            unit = "recordings" if by == RANDOM else f"groups of kind '{by}'"
+        if len(names) < len(lists):
+            kind = _kind(refs, label)
+            plural = "s" * (len(names) != 1)
+            unit = f"recording{plural}" if by == RANDOM else f"group{plural} of kind '{by}'"
+            remedy = f"Record more, or train without the class: left_out={kind}."
+            if by != RANDOM:
+                remedy += f" {_BY_RECORDING}"
             raise SplitError(
-                f"The class {_kind(refs, label)} has {len(names)} {unit}, fewer than the {lists} "
-                "lists; record more, or ask for fewer lists.",
+                f"The class {kind} has {len(names)} {unit}, and needs "
+                f"{len(lists)}: one each for {', '.join(lists)}. {remedy}",
                 see="too-few-sessions",
             )
 
@@ -233,8 +248,9 @@ def _assign_by_group(
             best, best_error = assignment, error
     if best is None:
         raise SplitError(
-            f"No division by {by} was found that has each class in each of {len(shares)} lists: "
-            "too few groups hold the rarer classes. Record more, or ask for fewer lists.",
+            f"No division by {by} was found that has each class in each of {len(shares)} lists "
+            "(training, validation, test): too few groups hold the rarer classes. Record more, or "
+            f"do without a list: shares=0.8,0.2,0 keeps none for tests. {_BY_RECORDING}",
             see="too-few-sessions",
         )
     return [int(best[names[group]]) for group in groups]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chiasm.diagnosis.readers.audit import SHORTCUT_AUROC, AuditReport
-from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource, problem_message
+from chiasm.diagnosis.readers.source import RecordingRef, RecordingSource
 from chiasm.errors import ChiasmError
 from chiasm.files.audit_text import Finding
 from chiasm.reporting.check_page import (
@@ -65,7 +65,7 @@ def write_page(
         ),
         facts=_facts(report),
         lists={
-            "Left out or repaired": [problem_message(problem) for problem in report.problems],
+            **report.problem_lists(),
             "Recordings that cannot be read": list(report.unreadable),
             "Copies in other sessions": [f"{a} = {b}" for a, b in report.copies],
         },
@@ -102,9 +102,9 @@ def _findings(report: AuditReport) -> list[Finding]:
         findings.append(
             Finding(
                 "know",
-                "Repaired",
-                f"{counted(repaired, 'recordings')} repaired on reading. The first: "
-                f"{first.sentence}",
+                "Assumed or repaired",
+                f"{repaired:,} sentence{'s' * (repaired > 1)} about what was assumed or repaired "
+                f"on reading, all listed below. The first: {first.sentence}",
             )
         )
     return [*findings, *report.cautions]

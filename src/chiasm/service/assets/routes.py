@@ -90,6 +90,8 @@ class AssetQuantity(Schema):
     slope: SlopeInterval | None
     evidence: float | None
     evidence_of_alarm: float | None
+    block: int = Field(description="Neighbouring recordings that are judged as one.")
+    correlation: float | None = Field(description="Of neighbouring recordings; 0 is independent.")
 
 
 class AssetHistory(Schema):
