@@ -30,6 +30,8 @@ from chiasm.runs.left_out import check_left_out, left_out_note
 from chiasm.samples import Problem, RGBDSample, Verdict
 from chiasm.training.progress import Progress
 
+_WARNING = "Warning:"  # begins the sentence of an acquisition that doubts it
+
 
 class EvaluatedModel(Protocol):
     """A trained or exported detector, as an evaluation uses it; see ``DetectionPredictor``."""
@@ -147,6 +149,7 @@ def evaluate(
     }
     rotations = cost.get("rotations", cost.get("angles", 1))  # "angles" in runs of version 0.1
     metrics = evaluate_scores(scored, cost=cost)
+    coverage = _coverage_sentences(predictor.acquisition, coverage_of(shares))
     svg = folder / "genotype.svg"
     page = write_report(
         target,
@@ -157,9 +160,10 @@ def evaluate(
         genotype_text=predictor.genotype.summary() if predictor.genotype else None,
         notes=[
             *seen,
-            *_coverage_notes(predictor.acquisition, coverage_of(shares)),
+            *(sentence for sentence in coverage if sentence.startswith(_WARNING)),
             *_notes(folder, predictor, source, rotations=rotations),
         ],
+        facts=[sentence for sentence in coverage if not sentence.startswith(_WARNING)],
         repeat=f"chiasm evaluate {folder} --data {data}"
         + (f" --lamp {lamp}" if lamp is not None else ""),
         rule=predictor.alarm_rule,
@@ -184,7 +188,7 @@ def _place_of_report(folder: Path, out: Path | str | None, *, exported: bool) ->
     return folder.with_name(f"{folder.name}_report") if exported else folder / "report"
 
 
-def _coverage_notes(trained: Acquisition | None, tested: Coverage | None) -> list[str]:
+def _coverage_sentences(trained: Acquisition | None, tested: Coverage | None) -> list[str]:
     """Return how much of the frame was looked at, at the training and in the test parts."""
     sentences = [] if trained is None else list(trained.sentences)
     if tested is not None:

@@ -47,6 +47,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.source = text
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -64,6 +65,7 @@ def report(scored: list[ScoredSample], folder: Path, **changes: Any) -> Page:
         "genotype_svg": SVG,
         "genotype_text": "late cell: x = rgb/f16",
         "notes": ["A note from the caller."],
+        "facts": ["A fact."],
         "repeat": "chiasm evaluate run --data parts",
         "rule": RULE,
     }
@@ -125,6 +127,8 @@ def test_the_page_shows_every_group_of_the_metrics(page, folder):
     assert "711,762" in page.text
     for said in ("A note from the caller.", "late cell: x = rgb/f16", "chiasm evaluate run"):
         assert said in page.text
+    assert '<p class="warn" role="note">A note' in page.source
+    assert '<p class="say">A fact.</p>' in page.source
 
 
 def test_sections_come_in_the_order_in_which_one_asks(page):

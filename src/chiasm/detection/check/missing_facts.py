@@ -333,4 +333,4 @@ def _why_unit(survey: SensorSurvey, name: str, guess: str, *, of_heights: bool) 
     distances = distances_by_unit(survey.median)
     if not distances:
         return f"{known}; in millimetres it is 0.001."
-    return f"{known}. Distances by unit: {distances}{'; 0.001 seems right' * bool(guess)}."
+    return f"{known}. Distances by unit: {distances}{'; 0.001 is the commonest' * bool(guess)}."

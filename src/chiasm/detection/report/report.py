@@ -40,6 +40,7 @@ def write_report(
     genotype_svg: str | None,
     genotype_text: str | None,
     notes: Sequence[str],
+    facts: Sequence[str] = (),
     repeat: str,
     rule: AlarmRule,
     run: Path | None = None,
@@ -55,6 +56,7 @@ def write_report(
         genotype_svg: drawing of the fusion architecture, if it was searched.
         genotype_text: the architecture as text.
         notes: further warnings.
+        facts: how the parts were seen, in sentences that warn of nothing.
         repeat: the command that writes this report.
         rule: of the decisions.
         run: the run's folder, whose ``logs`` hold the learning curves and whose ``pareto.json``
@@ -91,6 +93,7 @@ def write_report(
         title=title,
         headline=in_words(metrics, scored, rule),
         cards=_cards(metrics),
+        facts=facts,
         warnings=[*notes, *warnings(metrics, scored, rule)],
         metrics=metrics,
         image_rows=ImageFigures.rows(),
