@@ -21,10 +21,10 @@ chiasm export $WORK/run --out $WORK/onnx --to onnx
 chiasm export $WORK/run --out $WORK/openvino --to openvino
 """,
     "train": """
+rm -rf $WORK/few $WORK/recordings $WORK/small
 chiasm data make $WORK/few --products flange --train 6 --validation 4 --test-good 2 \\
   --test-per-defect 1 --size 96
 chiasm data make $WORK/recordings --recordings 40 --sessions 20
-rm -rf $WORK/small
 chiasm train --data $WORK/few/flange --out $WORK/small --model pixel_gaussian image_size=64 \\
   false_alarm_rate=0.25 rotate=false
 chiasm evaluate $WORK/small --data $WORK/few/flange
@@ -84,6 +84,7 @@ python -c "import urllib.request as u; print(u.urlopen('$state').read())" | grep
     "line": """
 python -c 'import paho.mqtt.client, pymodbus.client, asyncua'
 cp -r $WORK/parts/flange/test/good arriving
+rm -rf arriving/gt
 python - <<'CODE'
 import http.server, json, pathlib, subprocess, threading
 got = []
@@ -114,11 +115,11 @@ chiasm train --model hog_lightgbm --data $WORK/recordings --out $WORK/trees
 """,
     "cluster": """
 chiasm predict $WORK/openvino $WORK/parts/flange/test/good --out shards --workers 2
-python -c 'import ray, pyarrow.parquet as p; print(p.read_table("shards").num_rows)' | grep -qx 2
+python -c 'import ray, pyarrow.parquet as p; print(p.read_table("shards/verdicts").num_rows)' | grep -qx 2
 """,
     "quality": """
 rm -rf $WORK/dino
-chiasm train --data $WORK/few/flange --out $WORK/dino --model btf image_size=70 \\
+chiasm train --data $WORK/few/flange --out $WORK/dino --model btf image_size=96 \\
   options='{backbone: dinov2_vits14}' false_alarm_rate=0.25 rotate=false
 """,
     "mlflow": """
@@ -133,7 +134,7 @@ depth = np.full((48, 64), 0.6, np.float32)
 depth[16:32, 20:44] = 0.58
 OpenEXR.File({}, {"Z": depth}).write("part.exr")
 from chiasm.files.images import read_depth
-assert np.allclose(read_depth("part.exr"), depth, atol=1e-3)
+assert np.allclose(read_depth("part.exr", None), depth, atol=1e-3)
 import imagecodecs, tifffile
 tifffile.imwrite("packed.tif", depth, compression="lzma")
 assert np.array_equal(tifffile.imread("packed.tif"), depth)

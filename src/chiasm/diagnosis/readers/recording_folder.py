@@ -158,6 +158,11 @@ def load_recorded(
     if file is None:
         return sample_from_ref(ref, image=picture, series=None)
     recorded = read_recorder_file(file, settings)
+    if recorded.assumed:  # rates and severity rest on it, so that each diagnosis says it
+        repairs.append(
+            f"{file.name} does not name its recorder: {recorded.frequency:g} Hz and {CYCLE} values "
+            "a cycle are assumed."
+        )
     repairs += recorded.remarks
     facts = replace(ref, frequency=recorded.frequency, samples_per_cycle=recorded.samples_per_cycle)
     sample = sample_from_ref(
