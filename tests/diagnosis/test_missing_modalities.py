@@ -15,7 +15,7 @@ from chiasm.diagnosis.datamodule import DiagnosisDataModule, open_data
 from chiasm.diagnosis.evaluate import evaluate
 from chiasm.diagnosis.layers.contrastive import SupervisedContrast
 from chiasm.diagnosis.predictor import DiagnosisPredictor
-from chiasm.diagnosis.scoring import score_corrupted, score_recordings
+from chiasm.diagnosis.scoring import UNPAIRED, score_corrupted, score_recordings
 from chiasm.diagnosis.train import train
 from chiasm.diagnosis.training.contrast import ContrastTraining
 from chiasm.samples import RecordingBatch
@@ -87,6 +87,9 @@ def test_corruptions_are_of_all_recordings(trained: DiagnosisDataModule):
     moved = found["picture of another recording"].logits != plain.logits
     both = [trained.store.has_image(ref) and trained.store.counts(ref) is not None for ref in refs]
     assert moved.any(axis=1).tolist() == both  # nothing is put where nothing was
+    whole = refs[both.index(True)]
+    _, notes = score_corrupted(model, trained.store, [whole])
+    assert notes == (UNPAIRED,)  # one class alone has no other picture
 
 
 def test_a_report_tells_how_many_lack_what(trained: DiagnosisDataModule):
