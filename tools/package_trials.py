@@ -115,7 +115,8 @@ chiasm train --model hog_lightgbm --data $WORK/recordings --out $WORK/trees
 """,
     "cluster": """
 chiasm predict $WORK/openvino $WORK/parts/flange/test/good --out shards --workers 2
-python -c 'import ray, pyarrow.parquet as p; print(p.read_table("shards/verdicts").num_rows)' | grep -qx 2
+python -c 'import ray, pyarrow.parquet as p
+assert p.read_table("shards/verdicts").num_rows == 2'
 """,
     "quality": """
 rm -rf $WORK/dino
