@@ -35,12 +35,14 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "histogram, logistic": (SIMPLE, {"model": "histogram_logistic"}),
     "HOG, LightGBM": (SIMPLE, {"model": "hog_lightgbm"}),
     "MiniROCKET": (SIMPLE, {"model": "minirocket"}),
+    "excess, extra-trees": (SIMPLE, {"model": "excess_trees"}),
 }
 METHODS |= {
     baseline.name: (SIMPLE if baseline.fitted else NETWORK, {"model": baseline.name})
     for baseline in unlabelled_baselines("classifier", {m["model"] for _, m in METHODS.values()})
 }
 ALONE = "MAD, cross-entropy alone"
+TREES = "excess, extra-trees"  # the strongest simple rival, which stands in every table
 RANDOM, SESSION = "random", "session"
 # Settings of networks, which methods that are fitted in one call do not have.
 _NETWORK_SETTINGS = frozenset(

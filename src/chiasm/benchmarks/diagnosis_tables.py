@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from chiasm.benchmarks.diagnosis import ALONE, RANDOM, DiagnosisSuite, printed_mad
+from chiasm.benchmarks.diagnosis import ALONE, RANDOM, TREES, DiagnosisSuite, printed_mad
 from chiasm.benchmarks.diagnosis_facts import SHARES
 from chiasm.benchmarks.paired import Comparison
 from chiasm.benchmarks.table import POOLED, Entry, Table
@@ -78,11 +78,11 @@ def mad_table3(suite: DiagnosisSuite) -> Table:
 
 
 def mad_table4(suite: DiagnosisSuite) -> Table:
-    """MAD and three other networks."""
+    """MAD, three other networks, and trees on MAD's own inputs."""
     rows = {label: label for label in printed_mad()["mad_table4"]}
     figures = {"AUC": AUC, "macro-F1": F1, "ECE": POOLED + "ece"}
     notes = (_OTHER_DATA, "CFM is a surrogate: the paper cites no source for it.")
-    return _table("mad_table4", "MAD and other networks", "Table 4", suite, rows, figures, notes)
+    return _table("mad_table4", "MAD, other networks and trees", "Table 4", suite, rows, figures, notes)
 
 
 def mad_fig3(suite: DiagnosisSuite) -> Table:
@@ -116,7 +116,7 @@ def mad_fig3(suite: DiagnosisSuite) -> Table:
 
 def mad_fig4(suite: DiagnosisSuite) -> Table:
     """Figure 4: confusion of MAD on both modalities and on each alone."""
-    rows = {label: suite.trials(label) for label in _THREE}
+    rows = {label: suite.trials(label) for label in (*_THREE, TREES)}
     return _confusion("mad_fig4", "Confusion, by modality", "Figure 4", suite, rows)
 
 
@@ -148,7 +148,7 @@ def mad_fig5(suite: DiagnosisSuite) -> Table:
 
 def mad_fig6(suite: DiagnosisSuite) -> Table:
     """Figure 6: confusion with contrastive pretraining, and with cross-entropy alone."""
-    rows = {label: suite.trials(label) for label in ("MAD", ALONE)}
+    rows = {label: suite.trials(label) for label in ("MAD", ALONE, TREES)}
     return _confusion("mad_fig6", "Confusion, by loss", "Figure 6", suite, rows)
 
 
@@ -178,6 +178,7 @@ def _table(
     notes: Sequence[str],
 ) -> Table:
     values = printed_mad()[name]
+    rows = {**rows, TREES: TREES}
     trials = {row: suite.trials(label) for row, label in rows.items() if label in suite.labels}
     entries = [
         _entry(suite, row, column, figure, trials[row], values.get(row, {}).get(column))
