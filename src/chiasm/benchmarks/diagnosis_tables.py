@@ -82,7 +82,9 @@ def mad_table4(suite: DiagnosisSuite) -> Table:
     rows = {label: label for label in printed_mad()["mad_table4"]}
     figures = {"AUC": AUC, "macro-F1": F1, "ECE": POOLED + "ece"}
     notes = (_OTHER_DATA, "CFM is a surrogate: the paper cites no source for it.")
-    return _table("mad_table4", "MAD, other networks and trees", "Table 4", suite, rows, figures, notes)
+    return _table(
+        "mad_table4", "MAD, other networks and trees", "Table 4", suite, rows, figures, notes
+    )
 
 
 def mad_fig3(suite: DiagnosisSuite) -> Table:
