@@ -1,5 +1,7 @@
 """Reader of a table of samples (CSV, TSV, JSON lines, Parquet), for data in any other layout.
 
+Lists of splits as JSON (``split_lists``: Real-IAD, Real-IAD D3) are read as a table, too.
+
 One of the columns ``rgb``, ``xyz`` and ``depth`` is needed. All columns: ``rgb``; ``xyz`` (point
 map in metres) or ``depth`` with ``depth_unit`` (metres per count) and intrinsics in pixels (``fx,
 fy, cx, cy``, or ``intrinsics``: a JSON file with those four); ``mask``; ``label`` (0 good,
@@ -22,6 +24,7 @@ from chiasm.detection.readers.camera import (
 from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.range_image import RangeSettings, read_range
 from chiasm.detection.readers.source import Lamp, SampleRef
+from chiasm.detection.readers.split_lists import holds_split_lists, read_split_lists
 from chiasm.detection.sensors.pairing import read_once
 from chiasm.errors import DataError
 from chiasm.files.images import holds_points
@@ -77,11 +80,16 @@ class Manifest:
     ) -> None:
         self.path = Path(path)
         self.unit_m = unit_m
-        columns, rows = read_rows(self.path)
         remarks: list[str] = []
-        _rename(columns, rows, remarks)
-        self._check_columns(columns)
-        self.folder = self._folder_of_paths(rows, remarks)
+        if holds_split_lists(self.path):
+            columns, rows, self.folder = read_split_lists(self.path)
+            _rename(columns, rows, remarks)
+            remarks.append(f"Paths in {self.path} are relative to {self.folder}.")
+        else:
+            columns, rows = read_rows(self.path)
+            _rename(columns, rows, remarks)
+            self._check_columns(columns)
+            self.folder = self._folder_of_paths(rows, remarks)
         self._take_points_for_points(columns, rows, remarks)
         problems: list[Problem] = []
         refs = list(self._find(rows, problems))
@@ -104,7 +112,7 @@ class Manifest:
     @staticmethod
     def recognises(path: Path) -> bool:
         """Return whether a path is a table's file; its columns are checked on opening."""
-        return path.is_file() and path.suffix.lower() in SUFFIXES
+        return path.is_file() and (path.suffix.lower() in SUFFIXES or holds_split_lists(path))
 
     @property
     def name(self) -> str:
