@@ -150,6 +150,7 @@ def test_what_is_no_part_is_refused(X, y, words):
     [
         ([np.ones((2, 3, 4))], [0], "a series of shape"),
         ([(np.ones((4, 4)), None)], [0], "an image of shape"),
+        ([(np.full((4, 4, 3), 255.0), None)], [0], "outside of"),
         ([(None, None)], [0], "neither"),
         ([np.ones(512)], [0, 1], "one label"),
     ],

@@ -323,21 +323,23 @@ def _pair(part: Any, number: int) -> tuple[NDArray[Any] | None, NDArray[Any] | N
                 f"Part {number} has {name} of shape {one.shape} and type {one.dtype}; it must be "
                 "(H, W, 3), rgb uint8 or floats in [0, 1], xyz floats in metres."
             )
-    if (
-        rgb is not None
-        and rgb.dtype != np.uint8
-        and (
-            rgb.dtype.kind != "f"
-            or not (np.isfinite(rgb).all() and 0 <= rgb.min() <= rgb.max() <= 1)
-        )
-    ):
-        raise DataError(
-            f"Part {number} has rgb of {rgb.dtype} with values outside of [0, 1]; give uint8, "
-            "or divide by the largest count."
-        )
+    if rgb is not None:
+        _check_colours(rgb, f"Part {number} has rgb")
     if xyz is not None and xyz.dtype.kind != "f":
         raise DataError(f"Part {number} has xyz of {xyz.dtype}; give floats in metres.")
     return rgb, xyz
+
+
+def _check_colours(image: NDArray[Any], whose: str) -> None:
+    """Raise ``DataError`` unless colours are uint8, or floats in [0, 1]."""
+    if image.dtype == np.uint8:
+        return
+    within = image.dtype.kind == "f" and np.isfinite(image).all()
+    if not (within and 0 <= image.min() <= image.max() <= 1):
+        raise DataError(
+            f"{whose} of {image.dtype} with values outside of [0, 1]; give uint8, or divide by "
+            "the largest count."
+        )
 
 
 def _write_part(
@@ -366,6 +368,8 @@ def _recording(one: Any, number: int) -> tuple[NDArray[Any] | None, NDArray[Any]
         raise DataError(
             f"Recording {number} has an image of shape {image.shape}; it must be (H, W, 3)."
         )
+    if image is not None:
+        _check_colours(image, f"Recording {number} has an image")
     if image is None and series is None:
         raise DataError(f"Recording {number} has neither an image nor a series.")
     return image, series
