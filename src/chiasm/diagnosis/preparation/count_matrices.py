@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 LEAST_PATTERN, _MOST_PATTERN, _EMPTY = 16, 4096, 0.5
 # Rows of a dense pattern go from few counts to many, one after the other.
 _RISING, _ORDERED = 4.0, 0.9
-_AT_ONE_END = 0.6  # share of the counts in a quarter of the amplitudes
+# Share of the counts in a quarter of the amplitudes, or in the quarter of the first rows.
+_AT_ONE_END, _IN_FIRST_ROWS = 0.6, 0.35
 
 Counts = NDArray[np.float64]
 
@@ -47,8 +48,11 @@ def likely_direction(values: Counts) -> str:
     """
     shares = {name: _end_share(values, name) for name in ("up", "down", "right", "left")}
     likely = max(shares, key=lambda name: shares[name])
-    clear = shares[likely] >= _AT_ONE_END and shares["up"] <= shares[likely] / 2
-    return likely if clear else "up"
+    if shares[likely] >= _AT_ONE_END and shares["up"] <= shares[likely] / 2:
+        return likely
+    # Phases gather in a quarter of a cycle by themselves; the first rows have fewer by usage.
+    first = shares["down"] >= _IN_FIRST_ROWS and shares["up"] <= shares["down"] / 2
+    return "down" if first else "up"
 
 
 def _end_share(values: Counts, grows: str) -> float:

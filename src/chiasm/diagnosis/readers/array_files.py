@@ -30,7 +30,7 @@ _STEP_NAMES = frozenset(
 )
 _MAINS_NAMES = frozenset(
     {"mainsfrequency", "linefrequency", "powerfrequency", "gridfrequency", "fmains"}
-    | {"fnet", "fgrid", "netzfrequenz"}
+    | {"fnet", "fgrid", "fline", "netzfrequenz", "mainsfreq", "linefreq", "gridfreq", "powerfreq"}
 )
 _MAINS = (10.0, 400.0)  # Hz
 _SAME_RATE = 0.01  # share by which rates differ that are called equal

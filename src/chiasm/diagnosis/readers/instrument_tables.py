@@ -12,6 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.diagnosis.readers.clock_times import clock_seconds
 from chiasm.errors import DataError
 
 _PLAIN = b"0123456789+-.eE,\t\r\n "
@@ -111,7 +112,9 @@ def read_instrument_table(content: bytes, where: str) -> InstrumentTable:
             if cell and column - 1 not in texts and not _NUMBER.fullmatch(cell)
         )
         raise DataError(
-            f"{where}, row {number}, column {column} holds '{cell[:20]}'; a number was expected."
+            f"{where}, row {number}, column {column} holds '{cell[:20]}'; a number was expected. "
+            "If it marks a value beyond the recorder's range, record with a wider range or put the "
+            "largest value there; take out other rows that hold no numbers."
         ) from None
     header = [line for _, line in numbered[:first]]
     facts = _facts(header, cells[:first])
@@ -124,7 +127,20 @@ def read_instrument_table(content: bytes, where: str) -> InstrumentTable:
         )
         return InstrumentTable((), values, tuple(header), facts)
     names = _names(cells[:first], width)
-    return InstrumentTable(names, values, tuple(header), facts, texts)
+    return _with_clocks(InstrumentTable(names, values, tuple(header), facts, texts), rows)
+
+
+def _with_clocks(table: InstrumentTable, rows: list[list[str]]) -> InstrumentTable:
+    """Return a table whose columns of times of day are seconds; dates alone stay texts."""
+    names, values, texts = list(table.names), table.values, list(table.texts)
+    for column in table.texts:
+        seconds = clock_seconds([row[column] for row in rows])
+        if seconds is not None and np.ptp(seconds) > 0:
+            values[:, column] = seconds
+            texts.remove(column)
+            if names:
+                names[column] = f"time of '{names[column]}' [s]"
+    return InstrumentTable(tuple(names), values, table.header, table.facts, tuple(texts))
 
 
 def _first_row(cells: list[list[str]]) -> tuple[int | None, tuple[int, ...]]:
@@ -215,7 +231,8 @@ class CountMatrix:
 
     Attributes:
         values: ``(R, C)``.
-        by_amplitude: whether an axis of amplitudes told their order: the largest is the first row.
+        by_amplitude: whether an axis of amplitudes told their order: the largest is the first row,
+            and columns are phases.
     """
 
     values: NDArray[np.float64]
@@ -240,7 +257,10 @@ def without_axes(table: InstrumentTable) -> CountMatrix | None:
         return None
     amplitudes = rows[:, 0]
     inner, told = rows, _is_axis(amplitudes)
-    if told:
+    if told and _goes_around(amplitudes) and not _goes_around(phases):
+        inner = rows[:, 1:].T  # each row is a phase
+        inner = inner if phases[0] > phases[-1] else inner[::-1]
+    elif told:
         inner = rows[:, 1:] if amplitudes[0] > amplitudes[-1] else rows[::-1, 1:]
     counts = (inner >= 0).all() and (inner == np.rint(inner)).all()
     return CountMatrix(inner, told) if counts else None
@@ -249,6 +269,12 @@ def without_axes(table: InstrumentTable) -> CountMatrix | None:
 def _is_axis(values: NDArray[np.float64]) -> bool:
     steps = np.diff(values)
     return bool(steps[0] != 0 and np.ptp(steps) <= 0.02 * abs(float(steps.mean())))
+
+
+def _goes_around(axis: NDArray[np.float64]) -> bool:
+    """Return whether an axis is one of phases: equal steps around a cycle of 360 degrees."""
+    around = abs(float(axis[-1] - axis[0]))
+    return min(abs(around - 360), abs(around * len(axis) / (len(axis) - 1) - 360)) < 0.02 * 360
 
 
 def _plain(content: bytes) -> NDArray[np.float64] | None:

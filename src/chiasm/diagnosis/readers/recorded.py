@@ -26,7 +26,7 @@ from chiasm.samples import FloatArray
 Layout = Literal["", "rows", "channels", "pulses", "pattern", "waveform"]
 LAYOUTS: tuple[Layout, ...] = ("rows", "channels", "pulses", "pattern", "waveform")
 RECORDER_SUFFIXES = frozenset(
-    {".csv", ".txt", ".tsv", ".asc", ".dat", ".npy", ".npz", ".mat", ".xml"}
+    {".csv", ".txt", ".tsv", ".asc", ".dat", ".lvm", ".prn", ".npy", ".npz", ".mat", ".xml"}
 )
 RAW_SUFFIXES = frozenset({".bin", ".raw", ".i16", ".f32"})
 RAW_TYPES = {"int8": "i1", "uint8": "u1", "int16": "<i2", "uint16": "<u2", "int32": "<i4"} | {
@@ -73,7 +73,19 @@ COLUMN_WORDS: Mapping[str, tuple[str, ...]] = {
         *("theta", "rad", "φ", "ϕ", "θ"),
     ),
     "time": (
-        *("time", "zeit", "tiempo", "temps", "tempo", "t", "sec", "second", "seconds", "s"),
+        *(
+            "time",
+            "zeit",
+            "uhrzeit",
+            "tiempo",
+            "temps",
+            "tempo",
+            "t",
+            "sec",
+            "second",
+            "seconds",
+            "s",
+        ),
         *("ms", "us", "µs", "μs", "ns", "msec", "usec"),
     ),
     "count": ("count", "number", "quantity", "anzahl", "n"),
@@ -273,7 +285,8 @@ def role_of(name: str) -> str:
         ['', '', '']
     """
     words = _words(name)
-    if words[:1] and words[0].startswith(_OTHER_QUANTITIES):
+    times = COLUMN_WORDS["time"]  # 'temps' is none of a temperature
+    if words[:1] and words[0] not in times and words[0].startswith(_OTHER_QUANTITIES):
         return ""
     for role, known in COLUMN_WORDS.items():
         if any(

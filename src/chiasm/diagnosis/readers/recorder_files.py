@@ -67,6 +67,8 @@ _UNIFORM = 0.02  # share of a step by which steps of a sampled time may differ
 _MOST_DIGITS, _ROUNDED = 13, 1e-3  # decimals of a time, and their error in digits
 _LEAST_A_CYCLE = 2.0  # values of a signal of which the mains cycle can be told
 _MOST_CHANNELS = 8  # rows that may as well be channels
+# Of a sampled time with gaps: its fewest steps, and the largest share of jumps among them.
+_LEAST_SAMPLED, _MOST_GAPS = 200, 0.05
 
 
 def read_recorder_file(path: Path | str, settings: RecorderSettings) -> Recorded:
@@ -140,7 +142,7 @@ def _of_table(table: InstrumentTable, settings: RecorderSettings, where: str) ->
     roles = _roles(settings.columns or table.names, values.shape[1], where, given=given)
     if table.texts:
         held = {role: [c for c in some if c not in table.texts] for role, some in roles.items()}
-        said = _text_columns(table, where)
+        said = (*_text_columns(table, where), *_unused(table, roles, where))
         return remarked(
             _of_columns(table, {r: c for r, c in held.items() if c}, settings, where), said
         )
@@ -154,15 +156,22 @@ def _of_table(table: InstrumentTable, settings: RecorderSettings, where: str) ->
             names = ", ".join(f"'{table.names[c]}'" for c in rest)
             remark = f"{where}: the column {names} counts the values; it was left out."
             return remarked(_of_table(kept, settings, where), (remark,))
-    return _of_columns(table, roles, settings, where)
+    read = _of_columns(table, roles, settings, where)
+    return read if given else remarked(read, _unused(table, roles, where))
+
+
+def _unused(table: InstrumentTable, roles: Mapping[str, list[int]], where: str) -> tuple[str, ...]:
+    """Return a sentence on named columns of numbers that are nothing of a recording."""
+    used = {*table.texts, *(c for columns in roles.values() for c in columns)}
+    names = [f"'{name}'" for c, name in enumerate(table.names) if c not in used]
+    if not names or not roles:
+        return ()
+    return (f"{where}: nothing is read from the column {', '.join(names[:5])}.",)
 
 
 def _text_columns(table: InstrumentTable, where: str) -> tuple[str, ...]:
     names = ", ".join(f"'{_name(table, c)}'" if table.names else str(c + 1) for c in table.texts)
-    return (
-        f"{where}: the column {names} holds texts and was left out; times count as numbers of "
-        "seconds alone.",
-    )
+    return (f"{where}: the column {names} holds texts and was left out.",)
 
 
 def _of_columns(
@@ -195,6 +204,7 @@ def _of_columns(
     if settings.layout in ("", "pattern") and (counts := without_axes(table)) is not None:
         axes = f"{where}: a row or a column of axes was left out of the counts."
         if counts.by_amplitude:
+            axes = f"{where}: its axes say which counts are of which amplitude and phase."
             settings = replace(settings, amplitude_grows="up")
         return remarked(_pattern(counts.values, settings, where), (axes,))
     check_finite(values, where)
@@ -254,6 +264,18 @@ def _timed(
         )
         read = replace(_at_rate(signals, rate, settings, where), system=system)
         return remarked(read, (remark, *said_of_system))
+    if settings.layout != "pulses" and _equal_steps(time[::-1]):
+        turned = replace(table, values=table.values[::-1])
+        remark = f"{where}: its times run backwards; its rows are read from the last to the first."
+        return remarked(_timed(turned, roles, settings, where), (remark,))
+    gaps = _gaps(time) if settings.layout != "pulses" else 0
+    if gaps:
+        raise DataError(
+            f"{where}: its column of time has equal steps but for {gaps} of {len(time) - 1}, as a "
+            "sampled signal with gaps has. Save what lies between the gaps as recordings of their "
+            "own, or give layout=pulses if each row is a pulse.",
+            see="columns",
+        )
     if len(signals) > 1 or settings.layout == "waveform":
         raise DataError(
             f"{where}: its column of time has no equal steps, so that it is no sampled series. "
@@ -377,7 +399,8 @@ def _pattern(values: NDArray[np.float64], settings: RecorderSettings, where: str
         side = {"down": "first rows", "right": "first columns", "left": "last columns"}[likely]
         raise DataError(
             f"{where}: most of its counts lie in the {side}, as if amplitudes grew from there: if "
-            f"so, give amplitude_grows={likely}, else amplitude_grows=up.",
+            f"so, give amplitude_grows={likely}, else amplitude_grows=up (or right or left, where "
+            "rows are phases).",
             see="columns",
         )
     return Recorded(None, pattern_picture(turned), settings.frequency, remarks=(said,))
@@ -443,6 +466,16 @@ def _step(time: NDArray[np.float64]) -> float:
     rate = float(f"{1 / step:.3g}")
     digit = _last_digit(time)
     return 1 / rate if abs(1 / rate - step) * (len(time) - 1) < digit > 1.5 * step else step
+
+
+def _gaps(time: NDArray[np.float64]) -> int:
+    """Return at how many rows a sampled time jumps; 0 of times that are not sampled."""
+    steps = np.diff(time)
+    usual = float(np.median(steps))
+    jumps = int((np.abs(steps - usual) > 0.5 * usual).sum())
+    sampled = usual > 0 and len(steps) >= _LEAST_SAMPLED and jumps <= _MOST_GAPS * len(steps)
+    even = np.abs(steps - usual) <= _UNIFORM * usual
+    return jumps if sampled and float(even.mean()) > 1 - _MOST_GAPS else 0
 
 
 def _last_digit(time: NDArray[np.float64]) -> float:

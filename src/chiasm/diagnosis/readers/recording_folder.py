@@ -42,7 +42,7 @@ _LOOKED_INTO = 65536  # bytes
 _DIGIT = re.compile(rb"[0-9]")
 _NUMERIC = b"0123456789+-.,;eE\t\r "
 _XML_LIST = re.compile(rb"<(\w+:)?(times|phases?|samples?|amplitudes?|charges?)>", re.IGNORECASE)
-_TEXT = frozenset({".csv", ".txt", ".tsv", ".asc", ".dat", ".xml"})
+_TEXT = frozenset({".csv", ".txt", ".tsv", ".asc", ".dat", ".lvm", ".prn", ".xml"})
 
 
 @reader("diagnosis", order=1)
@@ -269,7 +269,19 @@ def is_one_recording(path: Path) -> bool:
     # Numbers in most of the lines, or in few long ones: a header may stand before them.
     lines = [line for line in head.split(b"\n") if line.strip()]
     numeric = [line for line in lines if _DIGIT.search(line) and not line.translate(None, _NUMERIC)]
-    return 2 * len(numeric) > len(lines) or 2 * sum(map(len, numeric)) > sum(map(len, lines))
+    mostly = 2 * len(numeric) > len(lines) or 2 * sum(map(len, numeric)) > sum(map(len, lines))
+    return mostly or (bool(lines) and _names_a_signal(head))
+
+
+def _names_a_signal(head: bytes) -> bool:
+    """Return whether a text is a table with a time or phase and an amplitude, beside texts."""
+    try:
+        table = read_instrument_table(head, "")
+    except DataError:
+        return False
+    roles = {role_of(name) for name in table.names}
+    files = {"image", "series", "rgb", "xyz", "depth"} & {n.strip().lower() for n in table.names}
+    return not files and bool({"time", "phase"} & roles) and "amplitude" in roles
 
 
 def recordings_below(

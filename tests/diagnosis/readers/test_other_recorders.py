@@ -1,0 +1,124 @@
+"""Tables of monitors and scopes with clocks, gaps, texts and axes of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from chiasm.diagnosis.readers.clock_times import clock_seconds
+from chiasm.diagnosis.readers.opening import open_source
+from chiasm.diagnosis.readers.recorded import role_of
+from chiasm.diagnosis.readers.recorder_files import recorded_from_bytes
+from chiasm.diagnosis.readers.recorder_settings import settings_of
+from chiasm.errors import DataError
+
+RNG = np.random.default_rng(0)
+SIGNAL = np.round(RNG.standard_normal(2000), 4)
+CLOCK = np.arange(2000) / 2e4
+COUNTS = np.outer(np.arange(40, 0, -1), 1 + np.arange(64) % 7)  # the first row is the smallest
+
+
+def read(content: bytes, name: str = "a.csv", **settings):
+    return recorded_from_bytes(content, name, settings_of(settings, "given"))
+
+
+def rows(header: str, *columns, separator: str = ",") -> bytes:
+    lines = [separator.join(map(str, row)) for row in zip(*columns)]
+    return "\n".join([header, *lines]).encode()
+
+
+SAMPLED = read(rows("time [s],signal", CLOCK, SIGNAL)).series
+
+
+@pytest.mark.parametrize(
+    ("cells", "seconds"),
+    [
+        (["10:00:00", "10:00:00,25"], [0.0, 0.25]),
+        (["2024-02-29T23:59:59Z", "2024-03-01T00:00:01Z"], [0.0, 2.0]),
+        (["31.12.2024 23:59:59.5", "01.01.2025 00:00:00.5"], [0.0, 1.0]),
+        (["23:59:59", "00:00:01"], [0.0, 2.0]),
+        (["10:00:00", "noon"], None),
+        (["32.13.2024 10:00:00"], None),
+        ([], None),
+    ],
+)
+def test_times_of_day(cells, seconds):
+    found = clock_seconds(cells)
+    if seconds is None:
+        assert found is None
+    else:
+        np.testing.assert_allclose(found - found[0], seconds, atol=1e-9)
+
+
+def test_a_clock_is_a_time_in_seconds_and_a_date_alone_a_text():
+    stamps = [f"2024-05-01 10:00:{t:09.6f}" for t in CLOCK]
+    content = rows("Timestamp;Spannung [mV];Note", stamps, SIGNAL, ["ok"] * 2000, separator=";")
+    recorded = read(content)
+    np.testing.assert_array_equal(recorded.series, SAMPLED)
+    assert any("'Note' holds texts" in remark for remark in recorded.remarks)
+    assert not any("taken as seconds" in remark for remark in recorded.remarks)
+
+
+def test_columns_that_are_not_read_are_named():
+    recorded = read(rows("time [s],signal,temperature", CLOCK, SIGNAL, [21.5] * 2000))
+    np.testing.assert_array_equal(recorded.series, SAMPLED)
+    assert any("nothing is read from the column 'temperature'" in r for r in recorded.remarks)
+    assert not any("nothing is read" in r for r in read(rows("t [s],u", CLOCK, SIGNAL)).remarks)
+
+
+def test_times_are_no_temperatures():
+    assert [role_of(name) for name in ("Temps (ms)", "Tempo [s]", "temp [C]")] == ["time"] * 2 + [
+        ""
+    ]
+
+
+def test_a_signal_with_a_gap_is_no_list_of_pulses():
+    late = CLOCK + 0.3 * (CLOCK > 0.05)
+    with pytest.raises(DataError, match=r"1 of 1999.*layout=pulses"):
+        read(rows("time [s],signal", late, SIGNAL))
+    assert read(rows("time [s],signal", late, np.abs(SIGNAL)), layout="pulses").pulses is not None
+
+
+def test_a_signal_that_runs_backwards_is_turned():
+    recorded = read(rows("time [s],signal", CLOCK[::-1], SIGNAL[::-1]))
+    np.testing.assert_array_equal(recorded.series, SAMPLED)
+    assert any("backwards" in remark for remark in recorded.remarks)
+
+
+def test_the_axes_of_a_matrix_say_which_way_it_lies():
+    """Rows by amplitude or by phase, rising or falling: one picture."""
+    phases, heights = np.arange(64) * 360 / 64, np.arange(40) * 0.1
+
+    def picture(counts, across, down):
+        lines = [",".join(map(str, ["", *across]))]
+        lines += [",".join(map(str, [a, *row])) for a, row in zip(down, counts)]
+        return read("\n".join(lines).encode()).image
+
+    expected = picture(COUNTS[::-1], phases, heights[::-1])
+    for counts, across, down in (
+        (COUNTS, phases, heights),
+        (COUNTS.T, heights, phases),
+        (COUNTS[::-1].T, heights[::-1], phases),
+    ):
+        np.testing.assert_array_equal(picture(counts, across, down), expected)
+
+
+def test_a_matrix_without_axes_whose_first_rows_have_most_counts_is_asked_for():
+    content = "\n".join(",".join(map(str, row)) for row in COUNTS).encode()
+    with pytest.raises(DataError, match="amplitude_grows=down"):
+        read(content, layout="pattern")
+    read(content, layout="pattern", amplitude_grows="down")
+
+
+def test_a_marker_of_the_range_is_refused_with_a_remedy():
+    values = [*map(str, SIGNAL)]
+    values[300] = "∞"
+    with pytest.raises(DataError, match=r"row 302, column 2.*wider range"):
+        read(rows("time [s],signal", CLOCK, values))
+
+
+def test_a_folder_keeps_tables_with_texts(tmp_path):
+    stamps = [f"10:00:{t:09.6f}" for t in CLOCK]
+    (tmp_path / "a.csv").write_bytes(rows("time,signal,note", stamps, SIGNAL, ["x"] * 2000))
+    (tmp_path / "b.csv").write_bytes(rows("time [s],signal", CLOCK, SIGNAL))
+    assert len(open_source(tmp_path).refs) == 2
