@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from chiasm.errors import DataError
+from chiasm.files.foreign_formats import how_to_save
 from chiasm.registry import import_modules
 
 
@@ -101,9 +102,12 @@ def _unknown(wing: str, path: Path) -> str:
     if not path.exists():
         return f"{path} does not exist; check the path."
     if path.is_file():
-        return f"{path} is a file of no known layout."
+        return how_to_save(path) or f"{path} is a file of no known layout."
     entries = sorted(p for p in path.iterdir() if not p.name.startswith("."))
     names = ", ".join(p.name for p in entries[:5]) or "nothing"
+    foreign = next((p for p in entries if p.is_file() and how_to_save(p)), None)
+    if foreign is not None:
+        return f"{path} has no known layout. {how_to_save(foreign)}"
     inside = next((p for p in entries if p.is_dir() and find_reader(wing, p)), None)
     hint = "" if inside is None else f" It holds data: open one of them, e.g. {inside}."
     return f"{path} has no known layout; it holds {names}.{hint}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 
@@ -115,6 +117,47 @@ def test_a_marker_of_the_range_is_refused_with_a_remedy():
     values[300] = "∞"
     with pytest.raises(DataError, match=r"row 302, column 2.*wider range"):
         read(rows("time [s],signal", CLOCK, values))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32])
+def test_wav(dtype):
+    from scipy.io import wavfile
+
+    scale, middle = (1.0, 0.0) if dtype == np.float32 else (20.0, 128.0 * (dtype == np.uint8))
+    counts = (SIGNAL * scale + middle).astype(dtype)
+    stream = io.BytesIO()
+    wavfile.write(stream, 20_000, np.stack([counts, counts], axis=1))
+    recorded = read(stream.getvalue(), "a.wav", frequency=50)
+    expected = read(rows("time [s],signal", CLOCK, counts - middle), frequency=50)
+    np.testing.assert_array_equal(recorded.series, np.repeat(expected.series, 2, axis=0))
+    with pytest.raises(DataError, match="WAV"):
+        read(stream.getvalue()[:30], "a.wav")
+
+
+def test_hdf5_and_the_facts_among_its_attributes():
+    h5py = pytest.importorskip("h5py")
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file["scan/ultra"] = np.stack([SIGNAL, -SIGNAL])
+        file.attrs["sample_rate"] = 2e4
+        file["scan"].attrs["mains_freq"] = 50.0
+    recorded = read(stream.getvalue(), "a.h5")
+    assert recorded.frequency == 50.0 and recorded.series.shape == (2, 2000)
+    assert any("20000 values a second" in remark for remark in recorded.remarks)
+
+
+@pytest.mark.parametrize("name", ["a.trc", "a.cfg", "a.tdms", "a.xlsx", "a.csv.gz"])
+def test_formats_of_other_programs_are_refused_with_a_remedy(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x00\x01")
+    for place in (tmp_path / name, tmp_path):
+        with pytest.raises(DataError, match=r"(save|unpack) it|save the waveform|save its"):
+            open_source(place)
+
+
+def test_a_recording_as_parquet_is_refused_with_a_remedy(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"time": 0.0, "signal": 1.0}\n')
+    with pytest.raises(DataError, match="read from CSV"):
+        open_source(tmp_path / "a.jsonl")
 
 
 def test_a_folder_keeps_tables_with_texts(tmp_path):

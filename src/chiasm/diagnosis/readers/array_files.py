@@ -19,6 +19,7 @@ from chiasm.diagnosis.readers.instrument_tables import InstrumentTable
 from chiasm.diagnosis.readers.recorded import RAW_TYPES, RecorderSettings, role_of
 from chiasm.errors import DataError
 
+HDF5_SUFFIXES = (".h5", ".hdf5")
 _LEAST = 16  # values of an array that is no list of settings
 _RATE_NAMES = frozenset(
     {"fs", "fsamp", "fsample", "sr", "samplerate", "samplingrate", "samplefrequency"}
@@ -99,7 +100,7 @@ def _loaded(content: bytes, where: str) -> NDArray[Any] | dict[str, Any]:
             loaded = np.load(stream, allow_pickle=False)
             return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
         if content[:8] == b"\x89HDF\r\n\x1a\n" or content[512:520] == b"\x89HDF\r\n\x1a\n":
-            return _of_hdf5(stream, where)
+            return _of_hdf5(stream, where, matlab=not where.lower().endswith(HDF5_SUFFIXES))
         from scipy.io import loadmat
 
         return _flat(loadmat(stream, simplify_cells=True))
@@ -112,24 +113,56 @@ def _loaded(content: bytes, where: str) -> NDArray[Any] | dict[str, Any]:
         ) from cause
 
 
-def _of_hdf5(stream: BytesIO, where: str) -> dict[str, Any]:
-    """Return the arrays of a MATLAB file of version 7.3, with MATLAB's order of axes."""
+def _of_hdf5(stream: BytesIO, where: str, *, matlab: bool) -> dict[str, Any]:
+    """Return arrays of an HDF5 file, and numbers among its attributes, by ``group.name``.
+
+    ``matlab``: of a MATLAB file of version 7.3, whose axes are in the order of MATLAB.
+    """
     try:
         import h5py
     except ImportError as cause:
+        kind = "a MATLAB file of version 7.3 (HDF5)" if matlab else "an HDF5 file"
+        other = "with '-v7', or as .npz" if matlab else "as .npz"
         raise DataError(
-            f"{where} is a MATLAB file of version 7.3 (HDF5): pip install 'chiasm[formats]', or "
-            "save it with '-v7', or as .npz."
+            f"{where} is {kind}: pip install 'chiasm[formats]', or save it {other}."
         ) from cause
     found: dict[str, Any] = {}
 
     def keep(name: str, one: Any) -> None:
+        place = name.replace("/", ".")
         if isinstance(one, h5py.Dataset) and not name.startswith("#refs#"):
-            found[name.replace("/", ".")] = np.asarray(one).T
+            found[place] = np.asarray(one).T if matlab else np.asarray(one)
+        if not matlab:
+            found.update({f"{place}.{fact}": np.asarray(x) for fact, x in one.attrs.items()})
 
     with h5py.File(stream, "r") as file:
+        if not matlab:
+            found.update({fact: np.asarray(x) for fact, x in file.attrs.items()})
         file.visititems(keep)
     return found
+
+
+def wave_content(
+    content: bytes, where: str, settings: RecorderSettings
+) -> tuple[NDArray[np.float64], RecorderSettings, tuple[str, ...]]:
+    """Return the series ``(C, T)`` of a WAV file in its counts, and the settings with its rate.
+
+    Raises:
+        DataError: the file is damaged, or compressed.
+    """
+    from scipy.io import wavfile
+
+    try:
+        rate, counts = wavfile.read(BytesIO(content))
+    except Exception as cause:  # damaged files make the reader raise nearly anything
+        raise DataError(
+            f"{where} cannot be read as a WAV file ({cause}); copy it again, or save it "
+            "uncompressed (PCM)."
+        ) from cause
+    settings, said = with_fact(settings, "sample rate", float(rate), where, "its header")
+    series = np.atleast_2d(counts.T).astype(np.float64)
+    # Eight bits are written without a sign.
+    return series - 128.0 if counts.dtype == np.uint8 else series, settings, said
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:

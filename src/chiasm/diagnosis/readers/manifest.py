@@ -139,7 +139,10 @@ class RecordingManifest:
         if not set(columns) & set(SENSOR_COLUMNS):
             raise DataError(
                 f"{self.path} has the columns {', '.join(columns) or '(none)'}, but neither image "
-                "nor series; the first row must name the columns, separated by commas."
+                "nor series; the first row must name the columns, separated by commas. A recording "
+                "itself, such as columns of time and signal, is read from CSV, .npz, .npy or .mat; "
+                "say what its columns are: --recorder columns=time,amplitude,-.",
+                see="columns",
             )
         for column in columns:
             similar = close_name(column, (*SENSOR_COLUMNS, *FACT_COLUMNS))

@@ -27,6 +27,7 @@ Layout = Literal["", "rows", "channels", "pulses", "pattern", "waveform"]
 LAYOUTS: tuple[Layout, ...] = ("rows", "channels", "pulses", "pattern", "waveform")
 RECORDER_SUFFIXES = frozenset(
     {".csv", ".txt", ".tsv", ".asc", ".dat", ".lvm", ".prn", ".npy", ".npz", ".mat", ".xml"}
+    | {".wav", ".h5", ".hdf5"}
 )
 RAW_SUFFIXES = frozenset({".bin", ".raw", ".i16", ".f32"})
 RAW_TYPES = {"int8": "i1", "uint8": "u1", "int16": "<i2", "uint16": "<u2", "int32": "<i4"} | {

@@ -25,8 +25,10 @@ from chiasm.diagnosis.preparation.count_matrices import (
 from chiasm.diagnosis.preparation.pulses import in_bins, pattern_picture
 from chiasm.diagnosis.preparation.recorders import CYCLE
 from chiasm.diagnosis.readers.array_files import (
+    HDF5_SUFFIXES,
     array_content,
     raw_numbers,
+    wave_content,
     with_fact,
 )
 from chiasm.diagnosis.readers.instrument_tables import (
@@ -92,7 +94,10 @@ def recorded_from_bytes(content: bytes, where: str, settings: RecorderSettings) 
         return _sampled(raw_numbers(content, settings, where), settings, where)
     if content.lstrip()[:1] == b"<":
         return instrument_xml(content, settings, where)
-    if content[:6] == b"\x93NUMPY" or suffix in (".npy", ".npz", ".mat"):
+    if content[:4] == b"RIFF" and content[8:12] == b"WAVE":
+        series, settings, said = wave_content(content, where, settings)
+        return remarked(_sampled(series, settings, where), said)
+    if content[:6] == b"\x93NUMPY" or suffix in (".npy", ".npz", ".mat", *HDF5_SUFFIXES):
         held, settings, said = array_content(content, where, settings)
         if isinstance(held, InstrumentTable):
             return remarked(_of_table(held, settings, where), said)
