@@ -324,6 +324,10 @@ def test_folders_of_split_and_kind_are_kept(tmp_path):
         ("depth/1.raw", r"1\.raw is a 3D file .* 16-bit PNG"),
         ("scans/1.zdf", r"1\.zdf is a 3D file .* Zivid Studio"),
         ("scans/1.ply", r"raw has scans/ beside rgb/, such as .*1\.ply"),
+        ("Depth/1.png", r"raw has Depth/ beside rgb/, such as .*1\.png.* data convert"),
+        ("aligned_depth_to_color/1.png", r"raw has aligned_depth_to_color/ beside rgb/"),
+        ("disparity/1.png", r"disparity is called after disparities, .* baseline"),
+        ("B/1.npy", r"B/ lies beside rgb/ and holds depth or points .*data convert"),
     ],
 )
 @pytest.mark.parametrize("place", ["", "train/good/"])
@@ -336,6 +340,22 @@ def test_3d_beside_colour_is_never_left_out_in_silence(tmp_path, place, name, wo
         DataError, match=words.replace("raw has", f"raw{'/' + place[:-1] if place else ''} has")
     ):
         open_source(tmp_path / "raw")
+
+
+def test_folders_are_found_whatever_their_case_and_what_is_not_read_is_named(tmp_path):
+    for folder, pixels in (("RGB", "colour"), ("Depth", "depth"), ("Normals", "colour")):
+        (tmp_path / "raw" / folder).mkdir(parents=True)
+        path = tmp_path / "raw" / folder / "1.png"
+        if pixels == "depth":
+            deep(path, np.full((H, W), 500, np.uint16))
+        else:
+            write_rgb(path, colours())
+    camera = tmp_path / "camera.json"
+    camera.write_text(json.dumps({"fx": 20.0, "fy": 20.0, "cx": 3.0, "cy": 2.0}))
+    done = convert(tmp_path / "raw", tmp_path / "new", unit_m=0.001, intrinsics=camera)
+    sample = open_source(done.root).load(open_source(done.root).refs[0])
+    assert sample.rgb is not None and sample.xyz[..., 2].max() == np.float32(0.5)
+    assert any("Normals/ is not read" in sentence for sentence, _ in done.remarks)
 
 
 def test_npy_point_maps_are_read_as_they_are(tmp_path):

@@ -22,7 +22,7 @@ from chiasm.detection.readers.conversion_log import (
 from chiasm.detection.readers.mvtec3d import SPLITS
 from chiasm.detection.readers.opening import open_source
 from chiasm.detection.readers.range_image import RangeSettings, read_range
-from chiasm.detection.readers.sensor_folders import sensor_refs
+from chiasm.detection.readers.sensor_folders import refuse_unread, sensor_refs
 from chiasm.detection.readers.sensor_part import size_of_colours, with_colours
 from chiasm.detection.readers.source import SampleRef, remarks_of
 from chiasm.detection.sensors.pairing import Pairing, of_lamp
@@ -352,6 +352,8 @@ def _listing(
             f"{origin} is {_layout(origin)}, whose colours and points are of the same pixels; "
             "leave out colour-intrinsics and extrinsic, or give a folder with colours and depth."
         )
+    if origin.is_dir():
+        refuse_unread(origin)
     if settings.camera is not None:
         raise DataError(
             f"{origin} already holds 3D points or names its own intrinsics; leave the given "

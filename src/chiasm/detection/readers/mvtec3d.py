@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from chiasm.detection.readers.checked_sample import load_sample
-from chiasm.detection.readers.sensor_folders import refuse_unread
+from chiasm.detection.readers.sensor_folders import refuse_unread, unread_beside
 from chiasm.detection.readers.source import Lamp, SampleRef
 from chiasm.detection.sensors.pairing import Pairing, of_lamp, pair_files, with_copies_joined
 from chiasm.errors import DataError
@@ -94,7 +94,12 @@ class Mvtec3d:
         label = 0 if is_good(folder.name) else 1
         place = next((folder / n for n in MASK_FOLDERS if (folder / n).is_dir()), folder / "gt")
         masks = image_files(place, RGB_SUFFIXES)
-        for ref in paired_parts(folder, found):
+        refs = list(paired_parts(folder, found))
+        read = [path for ref in refs for path in ref.files.values()]
+        for sentence in unread_beside(folder, read, ("rgb", "xyz", *MASK_FOLDERS)):
+            if sentence not in found.remarks:
+                found.remarks.append(sentence)
+        for ref in refs:
             main = Path(ref.source)
             files = dict(ref.files)
             mask = masks.get(main.stem) or masks.get(files.get("xyz", main).stem)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chiasm.detection.readers.checked_sample import load_sample
 from chiasm.detection.readers.mvtec3d import paired_parts
-from chiasm.detection.readers.sensor_folders import refuse_unread
+from chiasm.detection.readers.sensor_folders import refuse_unread, unread_beside
 from chiasm.detection.readers.source import Lamp, SampleRef
 from chiasm.detection.sensors.pairing import Pairing, of_lamp
 from chiasm.errors import DataError
@@ -49,6 +49,8 @@ class PlainFolder:
                 f"{self.root} has no images in rgb/ and point maps in xyz/ that share a name. "
                 f"{' '.join(map(str, found.problems[:3]))}"
             )
+        read = [path for ref in parts for path in ref.files.values()]
+        found.remarks += unread_beside(self.root, read, ("rgb", "xyz"))
         self.problems, self.remarks = tuple(found.problems), tuple(found.remarks)
         self._refs = tuple(replace(ref, group=self.name) for ref in refs)
 

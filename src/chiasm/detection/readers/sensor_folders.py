@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+import cv2
+import numpy as np
 
 from chiasm.detection.readers.range_image import RANGE_SUFFIXES
 from chiasm.detection.readers.source import SampleRef
@@ -13,7 +16,7 @@ from chiasm.detection.sensors.pairing import Pairing, pair_files, sides_of
 from chiasm.detection.sensors.point_clouds import CLOUD_SUFFIXES
 from chiasm.errors import DataError
 from chiasm.files.images import RGB_SUFFIXES, XYZ_SUFFIXES, holds_points, image_files
-from chiasm.files.words import is_good
+from chiasm.files.words import is_good, words_of
 
 COLOUR_FOLDERS = ("rgb", "color", "colour", "image", "images", "intensity", "grey", "gray")
 SENSOR_FOLDERS = (
@@ -24,6 +27,17 @@ _CONVERT = (
     "Convert the parts: chiasm data convert FOLDER NEW, with --intrinsics and --unit for depth, or "
     "--pitch and --unit for heights."
 )
+# Words in the name of a folder of 3D files, and those of what is derived from them.
+_SENSOR_WORDS = frozenset(
+    {*SENSOR_FOLDERS, "depths", "depthmap", "depthimage", "pointcloud", "pointclouds", "zmap"}
+) - {"z", "exr"}
+_DERIVED_WORDS = frozenset(
+    {
+        *("mask", "masks", "gt", "truth", "label", "labels", "valid", "normal", "normals"),
+        *("preview", "vis", "colored", "coloured", "colormap", "segmentation", "annotation"),
+    }
+)
+_DISPARITY = frozenset({"disparity", "disparities", "disp"})
 _TABLES = frozenset({".csv", ".tsv", ".txt"})
 # Formats of no colour image; tables of numbers may be tables of parts.
 _ALWAYS_POINTS = RANGE_SUFFIXES - RGB_SUFFIXES - _TABLES
@@ -57,16 +71,21 @@ def _parts(
 ) -> list[SampleRef] | None:
     """Return the parts of one folder; None where no file needs a conversion."""
     name, points = _sensor_files(folder, all_points=all_points)
+    named = {place.name.lower(): place for place in _folders(folder)}
+    places_of_colour = [named[n] for n in COLOUR_FOLDERS if n in named]
     colour = next(
-        (n for n in COLOUR_FOLDERS if image_files(folder / n, RGB_SUFFIXES)), COLOUR_FOLDERS[0]
+        (place for place in places_of_colour if image_files(place, RGB_SUFFIXES)),
+        folder / COLOUR_FOLDERS[0],
     )
-    rgb = list(image_files(folder / colour, RGB_SUFFIXES).values())
-    places = (folder / colour, folder / name)
+    rgb = list(image_files(colour, RGB_SUFFIXES).values())
+    places = (colour, folder / name)
     if not points:
         rgb, points = both_in(folder)
         places = (folder, folder)
     if not points:
         return None
+    read = (places[0].name, places[1].name, "gt")
+    found.remarks += unread_beside(folder, [*rgb, *points], read)
     masks = image_files(folder / "gt", RGB_SUFFIXES) if split else {}
     kind = folder.name if split else ""
     label = None if not split else int(not is_good(kind))
@@ -121,18 +140,72 @@ def is_range_file(path: Path) -> bool:
 
 def _sensor_files(folder: Path, *, all_points: bool = False) -> tuple[str, list[Path]]:
     """Return the first folder of 3D files that readers do not take as they are, and its files."""
-    for name in SENSOR_FOLDERS:
-        as_they_are = name == "xyz" and not all_points
+    for place in _sensor_places(folder):
+        as_they_are = place.name == "xyz" and not all_points
         suffixes = RANGE_SUFFIXES - XYZ_SUFFIXES if as_they_are else RANGE_SUFFIXES
-        points = image_files(folder / name, suffixes)
+        points = image_files(place, suffixes)
         if points:
-            return name, list(points.values())
+            return place.name, list(points.values())
     # Clouds are 3D whatever their folder is called.
     for place in _folders(folder):
         points = image_files(place, CLOUD_SUFFIXES) if place.name not in _SPLITS else {}
         if points:
             return place.name, list(points.values())
     return "", []
+
+
+def _sensor_places(folder: Path) -> list[Path]:
+    """Return the folders that are called after 3D data: by the names of sensors, then by words.
+
+    Raises:
+        DataError: one is called after disparities.
+    """
+    places = _folders(folder)
+    named = {place.name.lower(): place for place in places}
+    by_name = [named[name] for name in SENSOR_FOLDERS if name in named]
+    by_words = [
+        place
+        for place in places
+        if words_of(place.name) & _SENSOR_WORDS and not words_of(place.name) & _DERIVED_WORDS
+    ]
+    for place in places:
+        if words_of(place.name) & _DISPARITY and not by_name:
+            raise DataError(
+                f"{place} is called after disparities, which are no depth. Save the depth, which "
+                "is the focal length in pixels times the baseline over the disparity, as depth/; "
+                "for colours alone, move the folder away."
+            )
+    return list(dict.fromkeys([*by_name, *by_words]))
+
+
+def unread_beside(folder: Path, parts: Sequence[Path], read: Sequence[str]) -> list[str]:
+    """Return a sentence on each other folder that has files with the names of parts.
+
+    Args:
+        folder: with the folders of one kind of parts.
+        parts: files that are read.
+        read: names of the folders that are read.
+    """
+    stems = {path.stem for path in parts}
+    return [
+        f"The folder {place.name}/ is not read; parts are of {', '.join(read)}."
+        for place in _folders(folder)
+        if place.name not in (*read, *_SPLITS) and _shares(place, stems)
+    ]
+
+
+def _shares(place: Path, stems: set[str]) -> bool:
+    """Return whether half of the files of a folder have a name of some parts."""
+    files = _files_of(place)
+    return bool(files) and 2 * sum(path.stem in stems for path in files) >= len(files)
+
+
+def _of_range(path: Path) -> bool:
+    """Return whether a file holds what no picture does: one channel of 16 bits or floats."""
+    if path.suffix.lower() in _ALWAYS_POINTS:
+        return True
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    return pixels is not None and pixels.ndim == 2 and pixels.dtype != np.uint8
 
 
 def refuse_unread(folder: Path) -> None:
@@ -152,6 +225,15 @@ def refuse_unread(folder: Path) -> None:
             f"{folder} has {name}/ {beside}, such as {first}, which is not read as it is. "
             f"{_CONVERT}{alone}"
         )
+    stems = set(image_files(folder / "rgb", RGB_SUFFIXES))
+    for place in _folders(folder) if stems else ():
+        derived = words_of(place.name) & _DERIVED_WORDS or place.name in ("rgb", *_SPLITS)
+        if not derived and _shares(place, stems) and _of_range(_files_of(place)[0]):
+            raise DataError(
+                f"{place}/ lies beside rgb/ and holds depth or points by its files, which would "
+                f"not be read. If it is 3D, call it depth/ or xyz/ (data convert); else move it "
+                "away."
+            )
     if beside == "without xyz/" and folder.is_dir() and (here := both_in(folder)[1]):
         raise DataError(f"{folder} holds 3D files, such as {here[0]}. {_CONVERT}")
     for place in (folder, *_folders(folder)):
@@ -171,6 +253,11 @@ def refuse_mixed(folder: Path) -> None:
             f"{folder} holds 3D files beside images, such as {points[0]}, which are not read as "
             f"they are. {_CONVERT} For colours alone, move the 3D files away."
         )
+
+
+def _files_of(folder: Path) -> list[Path]:
+    """Return the pictures and 3D files of a folder."""
+    return [p for p in _files(folder) if p.suffix.lower() in RGB_SUFFIXES | RANGE_SUFFIXES]
 
 
 def _files(folder: Path) -> Iterator[Path]:
