@@ -183,7 +183,7 @@ ABSENT = (
     ),
     (
         "train",
-        "chiasm train --data $WORK/few/flange --out dino --model btf image_size=70 "
+        "chiasm train --data $WORK/few/flange --out dino --model btf image_size=96 "
         "options='{backbone: dinov2_vits14}' false_alarm_rate=0.25 rotate=false",
         "quality",
     ),
