@@ -117,6 +117,31 @@ def test_a_part_that_was_seen_otherwise_is_noted(change, words, seen, parts):
     assert words in notes_on(change(normal(20)), seen, parts)
 
 
+def in_steps(sample: RGBDSample, metres: float) -> RGBDSample:
+    z = sample.xyz[..., 2:]
+    rounded = np.round(z / metres) * metres
+    return replace(sample, xyz=(sample.xyz * rounded / np.maximum(z, 1e-6)).astype(np.float32))
+
+
+def noisy(sample: RGBDSample, metres: float) -> RGBDSample:
+    noise = np.random.default_rng(0).normal(0, metres, sample.xyz.shape[:2])
+    noise = np.where(sample.valid, noise, 0)[..., None] * [0, 0, 1]
+    return replace(sample, xyz=(sample.xyz + noise).astype(np.float32))
+
+
+def test_depth_of_another_fineness_is_noted(seen, parts):
+    assert "coarser steps" in notes_on(in_steps(normal(20), 0.002), seen, parts)
+    assert "rougher than any" in notes_on(noisy(normal(20), 0.003), seen, parts)
+    observer = AcquisitionObserver()
+    coarse = [prepare(in_steps(normal(seed), 0.002), SETTINGS) for seed in range(NORMALS)]
+    assert len([*observer.watch(coarse)]) == NORMALS
+    rounded = observer.acquisition()
+    assert "finer steps" in notes_on(normal(20), rounded, parts)
+    assert "steps" not in notes_on(in_steps(normal(20), 0.002), rounded, parts)
+    rough = replace(seen, roughness=tuple(10 * r for r in seen.roughness))
+    assert "smoother than any" in notes_on(normal(20), rough, parts)
+
+
 @pytest.mark.parametrize("seed", range(30, 36))
 def test_nothing_is_noted_on_parts_as_the_normals(seed, seen, parts):
     assert notes_on(normal(seed), seen, parts) == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -24,6 +24,9 @@ _BRIGHTNESS = 2.0  # times darker or brighter than every normal part
 # Red and blue are exchanged where that brings a hue so much nearer, that was so far.
 _EXCHANGED, _COLOURED = 0.25, 0.2
 _MOST_FRAMES = 8  # sizes of frames that are recorded
+# Of the fineness of depth: ratios and a difference to the normals' that are worth a remark, and the
+# share of the distance below which a second difference is none but of float32.
+_ROUGHNESS, _STRAIGHT, _STRAIGHTER, _NO_STEP = 2.5, 2.5, 0.1, 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,9 @@ class Acquisition:
         extent: metres, of the least and the most extended part, see ``extent_of``; None without 3D
             points and of earlier versions.
         cut: share of the parts that touch the frame's border; None of earlier versions.
+        roughness: metres, of the smoothest and the roughest part, see ``fineness_of``; None without
+            3D points and of earlier versions.
+        straight: least and largest share of straight runs, likewise.
     """
 
     lamp: int | Literal["all"] | None = None
@@ -112,6 +118,8 @@ class Acquisition:
     background: str = ""
     extent: tuple[float, float] | None = None
     cut: float | None = None
+    roughness: tuple[float, float] | None = None
+    straight: tuple[float, float] | None = None
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -130,7 +138,7 @@ def acquisition_from_json(content: Mapping[str, Any] | None) -> Acquisition | No
     fields = dict(content)
     fields["lamps"] = tuple(fields["lamps"])
     fields["frames"] = tuple(tuple(frame) for frame in fields["frames"])
-    for name in ("colour", "brightness", "extent"):
+    for name in ("colour", "brightness", "extent", "roughness", "straight"):
         fields[name] = None if fields.get(name) is None else tuple(fields[name])
     if (coverage := fields["coverage"]) is not None:
         fields["coverage"] = Coverage(**{**coverage, "outliers": tuple(coverage["outliers"])})
@@ -145,6 +153,7 @@ class AcquisitionObserver:
     colours: list[tuple[float, float, float]] = field(default_factory=list)
     shares: dict[str, float] = field(default_factory=dict)
     extents: list[float] = field(default_factory=list)
+    fineness: list[tuple[float, float]] = field(default_factory=list)
     cut: int = 0
 
     def watch(self, parts: Iterable[PreparedSample]) -> Iterator[PreparedSample]:
@@ -155,6 +164,8 @@ class AcquisitionObserver:
             self.cut += touches_border(part)
             if (extent := extent_of(part)) is not None:
                 self.extents.append(extent)
+            if (fineness := fineness_of(part)) is not None:
+                self.fineness.append(fineness)
             if part.rgb is not None:
                 self.colours.append(_mean_colour(part.rgb, part))
             yield part
@@ -168,12 +179,12 @@ class AcquisitionObserver:
             colour = red, green, blue
             means = colours.mean(axis=1)
             brightness = round(float(means.min()), 4), round(float(means.max()), 4)
-        extent = None
-        if self.extents:
-            extent = float(f"{min(self.extents):.4g}"), float(f"{max(self.extents):.4g}")
+        roughness, straight = zip(*self.fineness) if self.fineness else ((), ())
         count = sum(self.frames.values())
         return Acquisition(
-            extent=extent,
+            extent=_range(self.extents),
+            roughness=_range(roughness),
+            straight=_range(straight),
             cut=round(self.cut / count, 4) if count else None,
             frames=tuple(size for size, _ in self.frames.most_common(_MOST_FRAMES)),
             colour=colour,
@@ -181,6 +192,11 @@ class AcquisitionObserver:
             coverage=coverage_of(self.shares),
             **facts,
         )
+
+
+def _range(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the least and the largest of some numbers, to four digits; None without any."""
+    return (float(f"{min(values):.4g}"), float(f"{max(values):.4g}")) if values else None
 
 
 def looked_at(part: PreparedSample) -> float:
@@ -200,6 +216,26 @@ def extent_of(part: PreparedSample) -> float | None:
         return None
     points = part.xyz[::2, ::2][part.valid[::2, ::2]].astype(np.float64)
     return None if len(points) < 3 else 2 * float(np.sqrt(points.var(axis=0).sum()))
+
+
+def fineness_of(part: PreparedSample) -> tuple[float, float] | None:
+    """Return how fine a part's depth is; None without 3D points.
+
+    Of second differences of z along rows and columns: their median size in metres, which noise and
+    smoothing change, and the share of those that are 0, which rounding to steps makes large. Both
+    hardly depend on defects, which take a small part of the surface.
+    """
+    if part.xyz is None:
+        return None
+    bends = []
+    inside = part.valid & part.foreground
+    for z, seen in ((part.xyz[..., 2], inside), (part.xyz[..., 2].T, inside.T)):
+        bend = np.abs(z[2:] - 2 * z[1:-1] + z[:-2]) / np.maximum(np.abs(z[1:-1]), 1e-9)
+        bends.append(np.stack([bend, np.abs(z[1:-1])])[:, seen[2:] & seen[1:-1] & seen[:-2]])
+    share, z = np.concatenate(bends, axis=1)
+    if not len(share):
+        return None
+    return float(np.median(share * z)), float((share < _NO_STEP).mean())
 
 
 def touches_border(part: PreparedSample) -> bool:
@@ -310,6 +346,7 @@ def differences(
             _distance_note(part, distance),
             _extent_note(acquisition, part),
             _cut_note(acquisition, part),
+            _fineness_note(acquisition, part),
             _colour_note(acquisition, part),
         )
         if note
@@ -374,6 +411,35 @@ def _cut_note(acquisition: Acquisition, part: PreparedSample) -> str:
         "The part is cut off by the frame's border, which parts at the training were not: what "
         "lies beyond is not looked at."
     )
+
+
+def _fineness_note(acquisition: Acquisition, part: PreparedSample) -> str:
+    if (part.box.height, part.box.width) not in acquisition.frames:
+        return ""  # frames of another size were resampled otherwise
+    fineness = fineness_of(part)
+    if acquisition.roughness is None or acquisition.straight is None or fineness is None:
+        return ""
+    roughness, straight = fineness
+    least, most = acquisition.straight
+    if straight > max(_STRAIGHT * most, most + _STRAIGHTER):
+        return (
+            "The depth is in coarser steps than at the training: was it rounded, or saved with "
+            "fewer digits or bits? Scores show such steps."
+        )
+    if straight < min(least / _STRAIGHT, least - _STRAIGHTER):
+        return (
+            "The depth is in finer steps than at the training, whose depth was rounded: scores "
+            "show the difference. Save it in the same way."
+        )
+    smoothest, roughest = acquisition.roughness
+    if roughness > _ROUGHNESS * roughest or _ROUGHNESS * roughness < smoothest:
+        rougher = roughness > roughest
+        return (
+            f"The surface is {'rougher' if rougher else 'smoother'} than any at the training "
+            f"({1000 * smoothest:.2g} to {1000 * roughest:.2g} mm from pixel to pixel): was "
+            f"a filter of the sensor switched {'off' if rougher else 'on'}?"
+        )
+    return ""
 
 
 def _colour_note(acquisition: Acquisition, part: PreparedSample) -> str:
