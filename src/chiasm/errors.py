@@ -1,6 +1,7 @@
 """The one exception family: every message is a sentence for the person who can mend it."""
 
 GUIDE = "docs/how-to/errors.md"  # with an anchor for each of the commonest errors
+EXPLAIN = "chiasm explain"  # the command that prints a section of it
 
 
 def renamed(what: str, old: str, new: str) -> str:
@@ -18,15 +19,15 @@ class ChiasmError(Exception):
 
     Args:
         args: the sentence.
-        see: anchor of ``GUIDE`` where more is said; a note of the exception names it, which a
-            traceback and the command line show below the sentence.
+        see: anchor of ``GUIDE`` where more is said; a note of the exception has the command that
+            prints it, which a traceback and the command line show below the sentence.
     """
 
     def __init__(self, *args: object, see: str = "") -> None:
         super().__init__(*args)
         self.see = see
         if see:
-            self.add_note(f"More: {GUIDE}#{see}")
+            self.add_note(f"More: {EXPLAIN} {see}")
 
 
 class DataError(ChiasmError):

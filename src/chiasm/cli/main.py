@@ -14,6 +14,7 @@ from chiasm.cli import (
     data,
     doctor,
     evaluate,
+    explain,
     export,
     models,
     predict,
@@ -84,6 +85,7 @@ app.command("bench")(talks(bench.bench))
 app.command("models")(reflowed(models.models))
 app.command("settings")(reflowed(settings.settings))
 app.command("doctor")(reflowed(doctor.doctor))
+app.command("explain")(reflowed(explain.explain))
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from chiasm.errors import GUIDE
+from chiasm.errors import EXPLAIN
 
 # Module name to the extra that installs it.
 EXTRAS = (
@@ -54,7 +54,7 @@ def missing_extra(error: ModuleNotFoundError, command: str = "") -> str | None:
         extra = _OF_COMMAND.get(command, extra)
     return (
         f"This needs {error.name}, which is not installed: pip install 'chiasm[{extra}]'.\n"
-        f"More: {GUIDE}#missing-extra"
+        f"More: {EXPLAIN} missing-extra"
     )
 
 
