@@ -127,7 +127,7 @@ def test_commands_whose_output_is_their_result_are_the_only_ones_that_do_not_tal
             if not {"quiet", "verbose"} <= set(options):
                 silent.add(f"{name} {command.name or command.callback.__name__}".strip())
             assert "\n" not in command.callback.__doc__.replace("\n\n", " ")
-    assert silent == {"models", "settings", "doctor", "serve", "watch"}
+    assert silent == {"models", "settings", "doctor", "explain", "serve", "watch"}
 
 
 def test_settings_are_json_alone():
@@ -250,7 +250,7 @@ def test_a_missing_package_is_told_with_its_extra_in_python_too():
         with pytest.raises(ModuleNotFoundError) as caught:
             needs(module)
         (note,) = caught.value.__notes__
-        assert f"pip install 'chiasm[{extra}]'" in note and "#missing-extra" in note
+        assert f"pip install 'chiasm[{extra}]'" in note and "explain missing-extra" in note
     with pytest.raises(ModuleNotFoundError) as caught:
         needs("of_the_user")
     assert not hasattr(caught.value, "__notes__")

@@ -61,16 +61,13 @@ from chiasm.diagnosis.readers.recorded import (
     system_of_table,
     with_test_voltage,
 )
+from chiasm.diagnosis.readers.table_times import equal_steps, gaps_in, step_of
 from chiasm.discharge import Pulses
 from chiasm.errors import DataError
 from chiasm.files.decoding import bytes_of
 
-_UNIFORM = 0.02  # share of a step by which steps of a sampled time may differ
-_MOST_DIGITS, _ROUNDED = 13, 1e-3  # decimals of a time, and their error in digits
 _LEAST_A_CYCLE = 2.0  # values of a signal of which the mains cycle can be told
 _MOST_CHANNELS = 8  # rows that may as well be channels
-# Of a sampled time with gaps: its fewest steps, and the largest share of jumps among them.
-_LEAST_SAMPLED, _MOST_GAPS = 200, 0.05
 
 
 def read_recorder_file(path: Path | str, settings: RecorderSettings) -> Recorded:
@@ -132,7 +129,7 @@ def _of_array(values: NDArray[Any], settings: RecorderSettings, where: str) -> R
     check_finite(numbers, where)
     if numbers.shape[0] > numbers.shape[1] and settings.layout in ("", "waveform", "pulses"):
         # Columns, as tables have them: known by their names, or by a time with equal steps.
-        if settings.columns or _equal_steps(numbers[:, 0]):
+        if settings.columns or equal_steps(numbers[:, 0]):
             return _of_table(InstrumentTable((), numbers), settings, where)
         raise DataError(
             f"{where} has shape {numbers.shape}, more channels than values; a series is (channels, "
@@ -231,7 +228,7 @@ def _unnamed(table: InstrumentTable, settings: RecorderSettings, where: str) -> 
     """Read two to eight columns without names."""
     first = table.values[:, 0]
     # One value a cycle is no signal: pulses may follow each other so.
-    if _equal_steps(first) and _step(first) < 0.5 / settings.frequency:
+    if equal_steps(first) and step_of(first) < 0.5 / settings.frequency:
         roles = {"time": [0], "amplitude": [*range(1, table.values.shape[1])]}
         return _timed(table, roles, settings, where)
     raise DataError(
@@ -254,8 +251,8 @@ def _timed(
     check_finite(np.vstack([time, signals]).T, where)
     if len(time) < 2:
         raise DataError(f"{where} has one row of numbers, which is no series.")
-    if settings.layout != "pulses" and _equal_steps(time):
-        step = _step(time)
+    if settings.layout != "pulses" and equal_steps(time):
+        step = step_of(time)
         counted = table.values[:, column]
         if not said and float(np.diff(counted).mean()) >= 0.5 and not np.mod(counted, 1).any():
             remark = f"{where}: the first column counts the values; it was left out."
@@ -269,11 +266,11 @@ def _timed(
         )
         read = replace(_at_rate(signals, rate, settings, where), system=system)
         return remarked(read, (remark, *said_of_system))
-    if settings.layout != "pulses" and _equal_steps(time[::-1]):
+    if settings.layout != "pulses" and equal_steps(time[::-1]):
         turned = replace(table, values=table.values[::-1])
         remark = f"{where}: its times run backwards; its rows are read from the last to the first."
         return remarked(_timed(turned, roles, settings, where), (remark,))
-    gaps = _gaps(time) if settings.layout != "pulses" else 0
+    gaps = gaps_in(time) if settings.layout != "pulses" else 0
     if gaps:
         raise DataError(
             f"{where}: its column of time has equal steps but for {gaps} of {len(time) - 1}, as a "
@@ -462,46 +459,3 @@ def _roles(names: Sequence[str], width: int, where: str, *, given: bool) -> dict
         if role:
             roles.setdefault(role, []).append(column)
     return roles if given else with_test_voltage(names, roles)
-
-
-def _step(time: NDArray[np.float64]) -> float:
-    """Return the step of times that are equally far apart, but for their last digit."""
-    step = float(time[-1] - time[0]) / (len(time) - 1)
-    # Of few digits the ends are no better than a digit: a round rate within that is meant.
-    rate = float(f"{1 / step:.3g}")
-    digit = _last_digit(time)
-    return 1 / rate if abs(1 / rate - step) * (len(time) - 1) < digit > 1.5 * step else step
-
-
-def _gaps(time: NDArray[np.float64]) -> int:
-    """Return at how many rows a sampled time jumps; 0 of times that are not sampled."""
-    steps = np.diff(time)
-    usual = float(np.median(steps))
-    jumps = int((np.abs(steps - usual) > 0.5 * usual).sum())
-    sampled = usual > 0 and len(steps) >= _LEAST_SAMPLED and jumps <= _MOST_GAPS * len(steps)
-    even = np.abs(steps - usual) <= _UNIFORM * usual
-    return jumps if sampled and float(even.mean()) > 1 - _MOST_GAPS else 0
-
-
-def _last_digit(time: NDArray[np.float64]) -> float:
-    """Return the size of the last digit that times are written with; else the least step."""
-    for digits in range(_MOST_DIGITS):
-        scaled = time * 10.0**digits
-        if np.abs(scaled - np.rint(scaled)).max() < _ROUNDED:
-            return float(10.0**-digits)
-    steps = np.diff(time)
-    return float(steps[steps > 0].min())
-
-
-def _equal_steps(time: NDArray[np.float64]) -> bool:
-    """Return whether times have equal steps, also where they are written with few digits."""
-    steps = np.diff(time)
-    if not len(steps) or not np.isfinite(steps).all() or (steps < 0).any() or time[-1] <= time[0]:
-        return False
-    if (steps > 0).all() and np.ptp(steps) <= _UNIFORM * float(steps.mean()):
-        return True
-    # Rounded to the last digit: no time is farther from a straight line than that digit.
-    digit = _last_digit(time)
-    line = np.linspace(time[0], time[-1], len(time))
-    many = len(steps) >= LEAST_PATTERN and float(steps.mean()) >= digit / LEAST_PATTERN
-    return many and float(np.abs(time - line).max()) <= 1.01 * digit
