@@ -21,7 +21,6 @@ from chiasm.cli import (
     recalibrate,
     search,
     serve,
-    settings,
     threshold,
     train,
     trend,
@@ -83,7 +82,7 @@ app.command("recalibrate")(talks(recalibrate.recalibrate))
 app.command("threshold")(talks(threshold.threshold))
 app.command("bench")(talks(bench.bench))
 app.command("models")(reflowed(models.models))
-app.command("settings")(reflowed(settings.settings))
+app.command("settings")(reflowed(models.settings))
 app.command("doctor")(reflowed(doctor.doctor))
 app.command("explain")(reflowed(explain.explain))
 

@@ -1,12 +1,16 @@
-"""``chiasm models``: the models that can be trained."""
+"""``chiasm models`` and ``chiasm settings``: the models that can be trained, and what is set."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
+from rich.padding import Padding
+from rich.text import Text
 
-from chiasm.cli.tables import Json, print_json, print_table
+from chiasm.cli.options import complete_model
+from chiasm.cli.tables import Json, output_console, print_json, print_table
 
 
 def models(json: Json = False) -> None:
@@ -129,3 +133,33 @@ def _figures(row: dict[str, Any], *names: str, digits: int = 1) -> tuple[str, ..
 def _exported(row: dict[str, Any]) -> str:
     """Return whether ``chiasm export`` takes the model; ``predict`` and ``evaluate`` take all."""
     return "yes" if row["exported"] else "no"
+
+
+def settings(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a model; 'chiasm models' lists them.", autocompletion=complete_model
+        ),
+    ] = "adnas_light",
+    json: Json = False,
+) -> None:
+    """List the settings of a model and its presets: key=value of train and search."""
+    from chiasm.api import facts_of, presets_of
+
+    facts, options = facts_of(model)
+    presets = presets_of(model)
+    if json:
+        listed = [asdict(fact) for fact in facts]
+        print_json({"model": model, "settings": listed, "options": options, "presets": presets})
+        return
+    console = output_console()
+    for fact in facts:
+        about = Text(f"  {fact.kind}; {fact.default}", style="dim")
+        console.print(Text.assemble((fact.name, "bold"), about))
+        console.print(Padding(Text(fact.meaning), (0, 0, 0, 4), expand=False))
+    if options:
+        typer.echo(f"\nOptions of {model}, given as options={{name: value}}: {', '.join(options)}.")
+    for name, content in presets.items():
+        typer.echo(f"\nWhat preset={name} sets, unless given:\n")
+        typer.echo("\n".join(f"  {line}" for line in content.splitlines()))

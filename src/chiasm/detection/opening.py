@@ -24,10 +24,10 @@ from chiasm.detection.preparation.prepare import PreparationSettings
 from chiasm.detection.products.data import OfProduct
 from chiasm.detection.readers.cache import PreparationCache, SelectedParts
 from chiasm.detection.readers.calibration_plan import Promise, few_calibration_warning, plan_split
-from chiasm.detection.readers.damaged import DamagedParts
 from chiasm.detection.readers.opening import lamp_read, open_source
 from chiasm.detection.readers.source import (
     SENSOR_WORDS,
+    DamagedParts,
     SampleRef,
     SampleSource,
     check_sensors,

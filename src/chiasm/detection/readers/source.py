@@ -1,14 +1,14 @@
-"""The protocol of all readers: references to samples, and a method that loads one."""
+"""The protocol of all readers: references to samples, a method that loads one, and the damaged."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from chiasm.errors import ConfigurationError
-from chiasm.samples import Problem, RGBDSample
+from chiasm.errors import ConfigurationError, DataError
+from chiasm.samples import PreparedSample, Problem, RGBDSample
 
 Modality = Literal["rgb", "geometry"]
 Lamp = int | Literal["all"]  # a lamp's number, or all lamps of data with several
@@ -114,3 +114,37 @@ def check_sensors(refs: Sequence[SampleRef], modalities: Sequence[Modality]) -> 
 
 def _lacking(refs: Sequence[SampleRef], modality: Modality) -> list[SampleRef]:
     return [ref for ref in refs if not _ROLES[modality] & ref.files.keys()]
+
+
+@dataclass(eq=False)
+class DamagedParts:
+    """The parts of a run that cannot be used, found in passing.
+
+    Attributes:
+        problems: by the part's source, in the order in which they were found.
+    """
+
+    problems: dict[str, Problem] = field(default_factory=dict)
+
+    def usable(
+        self, refs: Sequence[SampleRef], parts: Sequence[PreparedSample]
+    ) -> Iterator[PreparedSample | None]:
+        """Yield each part, and None in the place of one that cannot be used.
+
+        Args:
+            refs: of the parts.
+            parts: which are read when they are used.
+        """
+        for number, ref in enumerate(refs):
+            try:
+                yield parts[number]
+            except (DataError, OSError) as error:
+                sentence = str(error)
+                if ref.source not in sentence:
+                    sentence = f"{ref.source}: {sentence}"
+                self.problems[ref.source] = Problem(ref.source, sentence, left_out=True)
+                yield None
+
+    def kept(self, refs: Sequence[SampleRef]) -> list[int]:
+        """Return the positions of the parts that can be used."""
+        return [number for number, ref in enumerate(refs) if ref.source not in self.problems]

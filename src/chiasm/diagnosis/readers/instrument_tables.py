@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from chiasm.diagnosis.readers.table_times import clock_seconds
+from chiasm.diagnosis.preparation.table_times import clock_seconds
 from chiasm.errors import DataError
 
 _PLAIN = b"0123456789+-.eE,\t\r\n "

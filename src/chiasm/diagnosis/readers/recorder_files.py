@@ -24,6 +24,7 @@ from chiasm.diagnosis.preparation.count_matrices import (
 )
 from chiasm.diagnosis.preparation.pulses import in_bins, pattern_picture
 from chiasm.diagnosis.preparation.recorders import CYCLE
+from chiasm.diagnosis.preparation.table_times import equal_steps, gaps_in, step_of
 from chiasm.diagnosis.readers.array_files import (
     HDF5_SUFFIXES,
     array_content,
@@ -61,7 +62,6 @@ from chiasm.diagnosis.readers.recorded import (
     system_of_table,
     with_test_voltage,
 )
-from chiasm.diagnosis.readers.table_times import equal_steps, gaps_in, step_of
 from chiasm.discharge import Pulses
 from chiasm.errors import DataError
 from chiasm.files.decoding import bytes_of
