@@ -19,6 +19,8 @@ PAPER = "of the MAD paper"
 
 F1, AUC = POOLED + "macro_f1", POOLED + "auroc"
 
+_OF_NETWORKS = ("contrast_share", "cost.million_weights")  # figures that trees have not
+
 _THREE = ("MAD", "MAD, image alone", "MAD, series alone")
 
 _FAMILY = (
@@ -186,6 +188,7 @@ def _table(
         _entry(suite, row, column, figure, trials[row], values.get(row, {}).get(column))
         for row in trials
         for column, figure in figures.items()
+        if row != TREES or figure not in _OF_NETWORKS
     ]
     compared = _compared(suite, trials)
     notes = (*notes, *_token_notes(suite), _FAMILY)
