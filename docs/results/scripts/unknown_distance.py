@@ -50,6 +50,7 @@ def measured(
     refs = [ref for ref in data.store.refs if ref.label is not None]
     split = division(data.store, refs, config)
     training = _evenly(split.train, MOST)
+    test = [ref for ref in split.test if ref.kind != kind]  # a division keeps it for evaluation
     unknown = [ref for ref in refs if ref.kind == kind]
     fit = np.stack([rows[ref.source] for ref in training])
     labels = np.array([ref.label for ref in training])
@@ -58,12 +59,12 @@ def measured(
     rule = fit_known_classes(
         fit, labels, data.store.kinds, groups, statistics_parts(modality, fit.shape[1])
     )
-    unseen = np.repeat([0, 1], [len(split.test), len(unknown)])
-    scored = [*split.test, *unknown]
+    unseen = np.repeat([0, 1], [len(test), len(unknown)])
+    scored = [*test, *unknown]
     row: dict[str, Any] = {
         "left_out": kind,
         "seed": seed,
-        "known": len(split.test),
+        "known": len(test),
         "unknown": len(unknown),
     }
     for name, one in (("distance", rule), ("earlier", replace(rule, mixtures=None))):
