@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from chiasm.diagnosis.preparation.mixture_forest import MixtureForest
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm
 from chiasm.diagnosis.preparation.packed_arrays import unpacked
 from chiasm.diagnosis.preparation.recording_statistics import recording_statistics
@@ -101,6 +102,8 @@ class KnownClasses:
         means: ``(K, D)`` of the classes, in coordinates.
         lengths: by class, how far its recordings usually are from its mean (see ``measures``).
         angles: by class, by what angle they usually lie off its mean.
+        mixtures: tells the classes from mixtures of them; None of a single class, and of earlier
+            versions, which had none.
 
     References:
         Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples, NeurIPS
@@ -115,6 +118,7 @@ class KnownClasses:
     means: str
     lengths: tuple[float, ...]
     angles: tuple[float, ...]
+    mixtures: MixtureForest | None = None
 
     def measures(self, statistics: Array) -> tuple[Array, Array]:
         """Return lengths ``(N, K)`` and angles ``(N, K)`` from each class of ``(N, D)``.
@@ -136,12 +140,15 @@ class KnownClasses:
         return np.asarray(within @ unpacked(self.mapping, width).T)
 
     def distances(self, statistics: Array) -> Array:
-        """Return the distances ``(N, K)`` of statistics ``(N, D)`` from each class; 1 is usual.
+        """Return the distances ``(N, K)`` of statistics ``(N, D)`` from each class.
 
-        The length or the angle, whichever is larger against what the class's own recordings have.
+        The length or the angle, whichever is larger against what the class's own recordings have,
+        times the doubt of the forest: a recording is strange that is far from a class, or whose
+        parts do not go together as those of the class do.
         """
         lengths, angles = self.measures(statistics)
-        return np.maximum(lengths / np.array(self.lengths), angles / np.array(self.angles))
+        far = np.maximum(lengths / np.array(self.lengths), angles / np.array(self.angles))
+        return far if self.mixtures is None else far * self.mixtures.doubts(statistics)
 
 
 def joint_distances(

@@ -15,6 +15,7 @@ from chiasm.detection.preparation.acquisition import Acquisition, acquisition_fr
 from chiasm.detection.preparation.geometry import GeometryScale
 from chiasm.detection.preparation.prepare import PreparationSettings, settings_from_json
 from chiasm.diagnosis.decision import KnownClasses, UnknownRule
+from chiasm.diagnosis.preparation.mixture_forest import MixtureForest
 from chiasm.diagnosis.preparation.network_inputs import RecordingForm
 from chiasm.diagnosis.preparation.scales import PictureScale, SeriesScale
 from chiasm.errors import ArtifactError
@@ -212,17 +213,23 @@ def _from_json(content: dict[str, Any]) -> Deployment:
         form["picture"] = PictureScale(**form["picture"])
         fields["recording"] = RecordingForm(**form)
     if (rule := fields.get("unknown")) is not None:
-        known = {
-            modality: KnownClasses(
-                **{**classes, **{n: tuple(classes[n]) for n in ("kinds", "lengths", "angles")}}
-            )
-            for modality, classes in rule["known"].items()
-        }
+        known = {modality: _known(classes) for modality, classes in rule["known"].items()}
         fields["unknown"] = UnknownRule(**{**rule, "known": known})
     deployment = Deployment(**fields)
     if deployment.format not in GRAPHS or deployment.wing not in ("detector", "classifier"):
         raise ValueError(f"format {deployment.format!r}, wing {deployment.wing!r}")
     return deployment
+
+
+def _known(classes: Mapping[str, Any]) -> KnownClasses:
+    forest = classes.get("mixtures")
+    return KnownClasses(
+        **{
+            **classes,
+            **{name: tuple(classes[name]) for name in ("kinds", "lengths", "angles")},
+            "mixtures": None if forest is None else MixtureForest(**forest),
+        }
+    )
 
 
 def _seal(content: Mapping[str, Any]) -> str:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from chiasm.diagnosis.preparation.recording_statistics import picture_statistics, series_statistics
+from chiasm.diagnosis.preparation.recording_statistics import (
+    _channel,
+    picture_statistics,
+    series_statistics,
+    statistics_parts,
+)
 
 CYCLES, CYCLE = 300, 128
 
@@ -89,3 +94,14 @@ def test_a_picture_that_is_rolled_is_the_same():
     rolled = np.roll(picture, 11, axis=2)
     np.testing.assert_allclose(picture_statistics(rolled), picture_statistics(picture), atol=1e-9)
     assert np.abs(picture_statistics(picture[:, ::-1]) - picture_statistics(picture)).max() > 0.01
+
+
+@pytest.mark.parametrize("mains", [True, False])
+def test_parts_are_those_that_a_channel_is_described_by(mains: bool):
+    cells = pulses().reshape(CYCLES, CYCLE) - 20
+    widths = [len(part) for part in _channel(cells, 1.0, mains)]
+    both = of(pulses(channels=2), mains=mains)
+    parts = statistics_parts("series", len(both), mains=mains)
+    np.testing.assert_array_equal(parts, np.tile(np.repeat(range(len(widths)), widths), 2))
+    picture = picture_statistics(np.zeros((3, 32, 32), np.float32))
+    assert np.bincount(statistics_parts("image", len(picture))).tolist() == [7] * 8

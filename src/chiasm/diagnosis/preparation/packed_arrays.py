@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import zlib
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,3 +29,23 @@ def unpacked(text: str, columns: int) -> NDArray[np.float64]:
     rows = values.reshape(-1, columns)
     rows.setflags(write=False)
     return rows
+
+
+def compressed(values: NDArray[Any]) -> str:
+    """Return an array as Base64 of its compressed bytes, little-endian, row by row."""
+    raw = values.astype(values.dtype.newbyteorder("<")).tobytes()
+    return base64.b64encode(zlib.compress(raw, 9)).decode("ascii")
+
+
+@lru_cache(maxsize=64)
+def decompressed(text: str, kind: str) -> NDArray[Any]:
+    """Return what ``compressed`` wrote as a read-only row of the type ``kind``, such as ``"u2"``.
+
+    Raises:
+        ValueError: the text is nothing of the kind.
+    """
+    try:
+        raw = zlib.decompress(base64.b64decode(text, validate=True))
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    return np.frombuffer(raw, np.dtype(f"<{kind}"))

@@ -39,6 +39,8 @@ _BLOCKS = 20  # parts of a recording between which its rhythm is compared
 _FEW = 100.0  # pulses below which a concentration is drawn towards none
 _RARE = 0.05  # pairs of pulses a cycle below which their surplus is drawn towards none
 _BANDS = 8  # rows of a picture that are described together
+# Statistics in each part of a channel's description (see ``_channel``); the later need the mains.
+_WIDTHS, _MAINS_WIDTHS = (11, 7, 5, 7, 6), (11, 9, 6)
 
 
 def recording_statistics(
@@ -84,6 +86,18 @@ def series_statistics(
         cells = above.reshape(-1, cycle)
         rows.append(np.concatenate(_channel(cells, floor, mains)))
     return np.concatenate(rows)
+
+
+def statistics_parts(modality: str, width: int, *, mains: bool = True) -> NDArray[np.int64]:
+    """Return the part ``(D,)`` to which each of ``width`` statistics belongs.
+
+    A part tells one thing of a recording: heights, rates, rhythm, times between pulses, bursts,
+    phases, the floor, steadiness; of a picture, a band of rows. Channels share their parts.
+    """
+    if modality == "image":
+        return np.repeat(np.arange(_BANDS), width // _BANDS)
+    widths = _WIDTHS + _MAINS_WIDTHS if mains else _WIDTHS
+    return np.tile(np.repeat(np.arange(len(widths)), widths), width // sum(widths))
 
 
 def picture_statistics(picture: NDArray[np.float32]) -> Array:

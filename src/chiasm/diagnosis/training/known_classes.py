@@ -17,8 +17,12 @@ from chiasm.diagnosis.decision import (
     weakest_accepted,
 )
 from chiasm.diagnosis.preparation.packed_arrays import packed
-from chiasm.diagnosis.preparation.recording_statistics import recording_statistics
+from chiasm.diagnosis.preparation.recording_statistics import (
+    recording_statistics,
+    statistics_parts,
+)
 from chiasm.diagnosis.readers.source import RecordingRef
+from chiasm.diagnosis.training.mixtures import fit_mixture_forest
 
 # Training recordings that are described, at most: their covariance has a few thousand entries.
 MOST = 2_000
@@ -32,7 +36,11 @@ Labels = NDArray[np.int64]
 
 
 def fit_known_classes(
-    statistics: Array, labels: Labels, kinds: Sequence[str], groups: Sequence[str]
+    statistics: Array,
+    labels: Labels,
+    kinds: Sequence[str],
+    groups: Sequence[str],
+    parts: Labels | None = None,
 ) -> KnownClasses:
     """Return where some training recordings lie.
 
@@ -45,6 +53,7 @@ def fit_known_classes(
         labels: ``(M,)`` their classes, positions in ``kinds``.
         kinds: names of the classes; those without a recording are left out.
         groups: M names; recordings of one group depend on each other.
+        parts: ``(D,)`` of ``statistics_parts``; None makes no mixtures.
     """
     whole = _fitted(statistics, labels, kinds)
     present = np.unique(labels)
@@ -62,7 +71,8 @@ def fit_known_classes(
         for row, values in enumerate(one.measures(statistics[has])):
             measured[row, has] = values[np.arange(len(values)), columns[column[has]]]
     lengths, angles = (_usual(row, column, len(present)) for row in measured)
-    return replace(whole, lengths=lengths, angles=angles)
+    forest = None if parts is None else fit_mixture_forest(statistics, column, parts)
+    return replace(whole, lengths=lengths, angles=angles, mixtures=forest)
 
 
 def _fitted(statistics: Array, labels: Labels, kinds: Sequence[str]) -> KnownClasses:
@@ -140,7 +150,13 @@ def describe_recordings(data: DiagnosisDataModule) -> DescribedRecordings:
         has = _complete(rows)
         if has.any():
             names = [group for group, one in zip(groups, has) if one]
-            known[modality] = fit_known_classes(rows[has], labels[has], data.store.kinds, names)
+            known[modality] = fit_known_classes(
+                rows[has],
+                labels[has],
+                data.store.kinds,
+                names,
+                statistics_parts(modality, rows.shape[1], mains=mains),
+            )
             held_out[modality] = _described(data, data.split.validation, modality, mains)
     return DescribedRecordings(known, held_out)
 
