@@ -58,7 +58,7 @@ PART_FIELDS = (
 _MONITOR_FILES = {"series_phase": "P", "series_time": "Ti", "series_settings": "SG"}
 _RECORDER_FIELDS = (
     *("frequency", "samples_per_cycle", "sample_rate", "layout", "columns", "raw_type"),
-    *("header_bytes", "variable", "charge", "voltage_kv", "dead_time"),
+    *("header_bytes", "raw_channels", "variable", "charge", "voltage_kv", "dead_time"),
     *("time_unit", "phase_unit", "amplitude_grows"),
 )
 ASSET_FIELDS = ("asset", "recorded", "recorder")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from chiasm.diagnosis.readers.clock_times import clock_seconds
+from chiasm.diagnosis.readers.column_names import role_of
 from chiasm.diagnosis.readers.opening import open_source
-from chiasm.diagnosis.readers.recorded import role_of
 from chiasm.diagnosis.readers.recorder_files import recorded_from_bytes
 from chiasm.diagnosis.readers.recorder_settings import settings_of
 from chiasm.errors import DataError

@@ -4,7 +4,8 @@ Columns (``image`` or ``series`` is required, the others are optional): ``image`
 ``series``, a file of any recorder; ``layout``: ``rows`` if the rows of a series' file follow each
 other in time, ``channels`` if each row is a channel, ``pulses``, ``pattern`` or ``waveform`` (where
 the content does not tell, tables have rows and arrays channels); ``sample_rate``, ``columns``,
-``raw_type``, ``header_bytes``, ``variable``, ``charge``, ``voltage_kv`` and ``dead_time`` of the
+``raw_type``, ``header_bytes``,
+``raw_channels``, ``variable``, ``charge``, ``voltage_kv`` and ``dead_time`` of the
 file (see ``RecorderSettings``);
 ``label`` (0, 1, 2 ...) or ``kind`` (the class's name) or both; ``split`` (train, validation,
 test); ``frequency`` of the mains in Hz and ``samples_per_cycle``. Paths are relative to the table.
@@ -40,7 +41,7 @@ from chiasm.samples import Problem, RecordingSample
 
 SENSOR_COLUMNS = ("image", "series")
 RECORDER_COLUMNS = (
-    *("sample_rate", "columns", "raw_type", "header_bytes", "variable"),
+    *("sample_rate", "columns", "raw_type", "header_bytes", "raw_channels", "variable"),
     *("charge", "voltage_kv", "dead_time", "time_unit", "phase_unit", "amplitude_grows"),
 )
 FACT_COLUMNS = (
